@@ -66,6 +66,19 @@ def test_many_dmas_do_not_keep_copies_on_the_vector_engine() -> None:
     assert copies(kernel, "trn2") == copies(vector_binds, "trn2")
 
 
+@pytest.mark.parametrize(("columns", "target", "stay"), [(255, "trn2", 16), (256, "trn2", 11), (255, "trn1", 11)])
+def test_short_copies_stay_on_the_vector_engine_of_trn2(columns: int, target: str, stay: int) -> None:
+    """The Scalar Engine would hold a dependent back longer. No profile of trn1 tells; there they are shared."""
+
+    def kernel(x: Any) -> None:
+        a, b = tile(), tile(columns=columns)
+        nisa.tensor_tensor(dst=a, data1=a, data2=a, op=nl.add)
+        for _ in range(16):
+            nisa.tensor_copy(dst=tile(columns=columns), src=b)
+
+    assert (copies(kernel, target)[VECTOR] == 16) == (stay == 16)
+
+
 def test_copies_stay_where_the_tensor_engine_binds_and_on_trn3() -> None:
     assert copies(tensor_binds, "trn2") == {VECTOR: 16}
     assert copies(vector_binds, "trn3") == {VECTOR: 16}

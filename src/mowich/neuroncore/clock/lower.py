@@ -8,11 +8,12 @@ repeated over the partitions by the Tensor Engine is read in PSUM by its one con
 consumers read the copy in SBUF. With `--disable-dge` the descriptors of a DMA are made before the launch, where its
 addresses are known then. A `tensor_copy` that names no engine, and a `tensor_scalar` that the Scalar Engine can run,
 goes to the Scalar Engine where the Vector Engine has the most work of all engines and has more to do at that point
-("engine workload", nki.isa); on NeuronCore-v4 it does not, as profiles show.
+("engine workload", nki.isa); on NeuronCore-v3 short ones stay, and on NeuronCore-v4 all do, as profiles show.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
 from ctypes import CDLL
@@ -263,7 +264,11 @@ def without_dge(trace: Trace) -> Trace:
 def balanced(trace: Trace, costs: Costs) -> Trace:
     """A trace whose free copies and tensor_scalars are shared between the Vector and the Scalar Engine, where the
     Vector Engine has more work than the other engines and the compiler of the generation shares them."""
-    free = [k.name in ("tensor_copy", "tensor_scalar") and bool(k.flag("free")) for k in trace.kinds]
+    least = costs.number("model.shares_from")
+    free = [
+        k.name in ("tensor_copy", "tensor_scalar") and bool(k.flag("free")) and math.prod(k.writes[0].shape[1:]) >= least
+        for k in trace.kinds
+    ]
     if not any(free) or not costs.number("model.shares_copies"):
         return trace
     made = [costs.of(k) for k in trace.kinds]
