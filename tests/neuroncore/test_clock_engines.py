@@ -142,3 +142,27 @@ def test_reciprocal(target: str, per_element: float) -> None:
     found = next(p.costs[c] for c in p.cost if p.costs[c].opcode == "reciprocal")
     clock = costs(generation_of(target)).number("vector_engine.clock")
     assert found.parts["vector_engine.clock"] / 1e12 * clock == pytest.approx(per_element * 512, rel=1e-4)
+
+
+@pytest.mark.parametrize(("target", "per_element"), [("trn2", 2), ("trn3", 1)])
+@pytest.mark.parametrize("copies", [False, True])
+def test_the_scalar_engine_of_trn2_reads_fp8_at_half_rate(target: str, per_element: int, copies: bool) -> None:
+    """Profiles of fused fp8 kernels: 8 activations of 6,144 columns are 83 us, not 42. What they write does not
+    matter."""
+
+    def kernel(x: Any, fp8: bool) -> Any:
+        a, b = (nl.ndarray((128, 512), dtype=t, buffer=nl.sbuf) for t in (nl.float8_e4m3, nl.float32))
+        nisa.memset(a, 1.0)
+        nisa.memset(b, 1.0)
+        source, target = (a, b) if fp8 else (b, a)
+        if copies:
+            nisa.tensor_copy(dst=target, src=source, engine=nisa.scalar_engine)
+        else:
+            nisa.activation(dst=target, data=source, op=nl.exp)
+        return x
+
+    name = "tensor_copy" if copies else "activation"
+    for fp8 in (True, False):
+        r = run(nki.jit(kernel), hollow((128, 512), "float32"), fp8, target=target)
+        made = next(k for k in r.profile.cost if k.opcode == name)
+        assert made.occupancy == pytest.approx((512 * (per_element if fp8 else 1) + 60) / 1.2e9 * 1e12, abs=2)

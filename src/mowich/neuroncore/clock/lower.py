@@ -266,7 +266,9 @@ def balanced(trace: Trace, costs: Costs) -> Trace:
     Vector Engine has more work than the other engines and the compiler of the generation shares them."""
     least = costs.number("model.shares_from")
     free = [
-        k.name in ("tensor_copy", "tensor_scalar") and bool(k.flag("free")) and math.prod(k.writes[0].shape[1:]) >= least
+        k.name in ("tensor_copy", "tensor_scalar")
+        and bool(k.flag("free"))
+        and math.prod(k.writes[0].shape[1:]) >= least
         for k in trace.kinds
     ]
     if not any(free) or not costs.number("model.shares_copies"):

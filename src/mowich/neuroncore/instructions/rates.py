@@ -215,6 +215,12 @@ def elementwise(
     return cost
 
 
+def scalar_cycles(r: Rates, kind: Kind, n: int) -> float:
+    """Cycles in which the Scalar Engine passes n elements of a partition: more where it reads fp8."""
+    reads_fp8 = bool(kind.reads) and kind.reads[0].dtype in FP8
+    return n * r.number("scalar_engine.fp8_per_element") if reads_fp8 else n
+
+
 def _one_pass(_: Rates, __: Kind, n: int) -> float:
     return n
 

@@ -39,7 +39,16 @@ from mowich.neuroncore.instructions.operands import (
     two_operands,
     wrapped,
 )
-from mowich.neuroncore.instructions.rates import FP8, SHORT, Rates, Work, contiguous, elementwise, one_pass
+from mowich.neuroncore.instructions.rates import (
+    FP8,
+    SHORT,
+    Rates,
+    Work,
+    contiguous,
+    elementwise,
+    one_pass,
+    scalar_cycles,
+)
 from mowich.neuroncore.instructions.table import SCALES, instruction
 from mowich.neuroncore.ops import Alu
 from mowich.neuroncore.trace import Kind
@@ -85,6 +94,8 @@ def _copy_like(r: Rates, kind: Kind, n: int) -> float:
     and of the Scalar Engine (v4)."""
     tiles = [kind.reads[0], kind.writes[0]] if kind.reads else [kind.writes[0]]
     formats = (*SHORT, *FP8) if r.generation >= 4 else SHORT
+    if r.generation < 4 and kind.engine == "scalar":
+        return scalar_cycles(r, kind, n)
     if r.generation < 3 or not all(t.dtype in formats for t in tiles):
         return n
     if kind.engine == "vector" and kind.name == "tensor_copy" and any(t.dtype in FP8 for t in tiles):
@@ -92,7 +103,7 @@ def _copy_like(r: Rates, kind: Kind, n: int) -> float:
     flat = all(contiguous(t) for t in tiles)
     on_chip = all(t.space == "S" for t in tiles)
     if kind.engine == "scalar":
-        return n / r.number("scalar_engine.fast_copy") if r.generation >= 4 else n
+        return n / r.number("scalar_engine.fast_copy")
     if kind.engine != "vector":
         return n
     if flat and on_chip:
