@@ -345,7 +345,6 @@ def core_barrier(data: object, cores: object, **kwargs: object) -> None:
 # ----------------------------------------------------------------------------
 
 _ALL = "{0}.shape, dtype or {0}.dtype, mask, {0}.valid"
-_MASKED = "{0}.shape, dtype or {0}.dtype, mask"
 
 _TWINS = {
     "activation": ("op data * bias scale reduce_op reduce_res reduce_cmd dtype mask", _ALL.format("data")),
@@ -360,7 +359,7 @@ _TWINS = {
     ),
     "tensor_scalar_reduce": ("* data op0 operand0 reduce_op reduce_res reverse0 dtype mask", _ALL.format("data")),
     "tensor_scalar_cumulative": ("* src dst op0 op1 imm0 imm1 reduce_cmd", ""),
-    "tensor_tensor_scan": ("data0 data1 initial op0 op1 reverse0 reverse1 * dtype mask", _MASKED.format("data1")),
+    "tensor_tensor_scan": ("data0 data1 initial op0 op1 reverse0 reverse1 * dtype mask", _ALL.format("data1")),
     "tensor_partition_reduce": ("op data * mask dtype", "(1, *data.shape[1:]), dtype or data.dtype"),
     "tensor_copy": ("src * mask dtype engine", _ALL.format("src")),
     "tensor_copy_predicated": ("* src dst predicate reverse_pred", ""),
@@ -370,13 +369,13 @@ _TWINS = {
             "* on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd=idle reduce_res reduce_op range_start"
             " on_false_value dtype mask"
         ),
-        _MASKED.format("on_true_tile"),
+        _ALL.format("on_true_tile"),
     ),
     "select_reduce": ("* dst predicate on_true on_false reduce_res reduce_cmd reduce_op reverse_pred", ""),
     "bn_aggr": ("data * mask dtype", "(data.shape[0], 2), dtype or data.dtype"),
     "nc_stream_shuffle": ("src dst shuffle_mask", ""),
     "sequence_bounds": ("* segment_ids dtype", "(1, 2, segment_ids.size), dtype or segment_ids.dtype"),
-    "dropout": ("data prob * mask dtype", _MASKED.format("data")),
+    "dropout": ("data prob * mask dtype", _ALL.format("data")),
 }
 """Instruction -> (its arguments in this interface, those after "*" by keyword only; what `_out` makes its result of,
 empty where the instruction writes to its dst). Defaults are those of the instruction; arguments that are not listed are

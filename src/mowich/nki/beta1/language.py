@@ -456,7 +456,10 @@ def softmax(x: Tensor, axis: Axes = -1, dtype: object = None, mask: object = Non
 
 def dropout(x: Tensor, rate: object, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """x with elements set to 0 at the given rate."""
-    return wrap(now.dropout(operand(x, mask), operand(rate, mask), dtype))
+    out: Tensor = wrap(now.dropout(operand(x, mask), operand(rate, mask), dtype))
+    if x.valid is not None and x.valid.shape == out.shape:
+        out.valid = x.valid
+    return out
 
 
 # loops
