@@ -79,6 +79,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "--target",
         "trn2",
     ),
+    "kernel-check": ("kernel", "check", str(ROOT / "kernels" / "softmax.py")),
     "kernel-diff": ("kernel", "diff", "{tmp}/a", "{tmp}/b"),
 }
 

@@ -1,4 +1,4 @@
-"""kernel run, profile, diff and tables: NKI kernels on a simulated NeuronCore."""
+"""kernel run, check, profile, diff and tables: NKI kernels on a simulated NeuronCore."""
 
 from __future__ import annotations
 
@@ -53,6 +53,14 @@ class Run(Kernel):
     strict: bool
     seed: int
     saved: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Kernel):
+    """A file with kernels to check. version: of NKI, None: the newest that parses; seed: of random arrays."""
+
+    version: tuple[int, int] | None
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +140,62 @@ RUN = Schema(
     make=_run,
     help="Run a script or a kernel, unmodified, and check every instruction.",
     example='mowich kernel run kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
+)
+
+CHECKED_FILE = replace(FILE, help="A file with kernels; what they import from beside it is checked too.")
+ONE_CHECKED = replace(KERNEL, help="Only this kernel of the file.")
+RUN_ON = replace(
+    ARGUMENTS,
+    help="With -k: run it on these too: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
+)
+
+
+def read_version(value: object) -> tuple[int, int]:
+    """A version of NKI: "0.4" or "0.4.0"."""
+    parts = str(value).split(".")
+    if not 2 <= len(parts) <= 3 or not all(part.isdecimal() and len(part) < 4 for part in parts):
+        raise UserError("not a version of NKI", given=value, fix="for example 0.4")
+    made = (int(parts[0]), int(parts[1]))
+    if made < FIRST_VERSION:
+        raise UserError(
+            "a version before the compiler of the package nki",
+            given=value,
+            allowed="0.2 or later",
+            fix="for example 0.4",
+        )
+    return made
+
+
+FIRST_VERSION = (0, 2)
+"""The first with a compiler of its own; 0.1 is `neuronxcc.nki`."""
+NKI_VERSION: Field[tuple[int, int]] = Field(
+    name="nki",
+    parse=read_version,
+    kind="word",
+    help="Version of NKI, 0.2 to 0.7: its rules alone (default: what every compiler that parses refuses, to 0.6).",
+    metavar="VERSION",
+    keyword="version",
+    edges=TYPED,
+)
+
+
+def _check(reader: Reader) -> Check:
+    _kernel(reader)
+    if reader.given(ONE_CHECKED) is None and reader.given(RUN_ON):
+        reader.problems.found.append(UserError("arguments go with -k, which names the kernel that takes them"))
+    reader.stop()
+    return reader.fill(Check, form=form_of(reader))
+
+
+CHECK = Schema(
+    name="kernel check",
+    fields=(
+        *(CHECKED_FILE, RUN_ON, ONE_CHECKED, TARGET, LNC, NKI_VERSION, RANDOM),
+        *(replace(JSON, help="One JSON object on stdout (mowich/kernel-check@1)."), QUIET),
+    ),
+    make=_check,
+    help="Say what the NKI compiler would refuse, without a compiler: file and line, what, and how to mend it.",
+    example='mowich kernel check kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
 )
 
 TIMED = replace(FILE, help="A file with kernels, or a script that launches one.")

@@ -1,4 +1,4 @@
-"""Rules of kernels: profile, run and difference."""
+"""Rules of kernels: profile, run, check and difference."""
 
 from __future__ import annotations
 
@@ -95,6 +95,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         R("outputs * *", "1", "a figure of the values that the kernel made", "table: over all elements of the output"),
         R("*", "1", "a figure of the run", "count: counted"),
         R("**", "1", "a figure of the run", "count: counted"),
+    ),
+    "mowich/kernel-check@1": (
+        R("functions", "1", "functions that were read", "kernels and what they reach in files at hand, counted"),
+        R("findings * line", "1", "line of the file", "where the mistake stands, from 1"),
     ),
     "mowich/kernel-diff@1": (
         *(

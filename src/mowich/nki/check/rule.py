@@ -1,0 +1,95 @@
+"""What a rule of `kernel check` is, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+Version = tuple[int, int]
+"""A version of NKI: (0, 6) is 0.6."""
+
+PARSER: Version = (0, 6)
+"""The newest version whose default front end parses the kernel's source; later ones trace it."""
+
+KLR = "leanprover/KLR"
+GUIDE = "NKI language guide"
+MIGRATION = "NKI migration guide"
+SIMULATOR = "NKI CPU simulator, limitations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """id: how findings name it; stage: "syntax", "words", "launch" or "run"; what: what is refused, in general;
+    fix: what to write instead; source: who says so; since, until: versions of NKI that have it (until None: the newest
+    too); only_named: looked for where the user names a version, since public kernels of earlier ones break it; example:
+    the shortest text that breaks it."""
+
+    id: str
+    stage: str
+    what: str
+    fix: str
+    source: str
+    since: Version = (0, 2)
+    until: Version | None = None
+    only_named: bool = False
+    example: str = ""
+
+    def holds(self, version: Version | None) -> bool:
+        """Whether a version of NKI has this rule. None: the newest that parses, and no rule for it alone."""
+        if version is None:
+            return not self.only_named and self.holds(PARSER)
+        return self.since <= version and (self.until is None or version <= self.until)
+
+    @property
+    def versions(self) -> str:
+        """The versions that have it, for people: "0.2 to 0.6", "from 0.4"."""
+        first = ".".join(map(str, self.since))
+        return f"from {first}" if self.until is None else f"{first} to {'.'.join(map(str, self.until))}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One mistake. file, line: where; rule: id; what: what stands there; fix: what is allowed or how to mend it."""
+
+    file: str
+    line: int
+    rule: str
+    what: str
+    fix: str
+
+    def text(self) -> str:
+        """The finding in one line."""
+        return f"{self.file}:{self.line}: {self.what}; instead: {self.fix} [{self.rule}]"
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of mowich/kernel-check@1."""
+        return {"file": self.file, "line": self.line, "rule": self.rule, "what": self.what, "fix": self.fix}
+
+
+Found = tuple[int, str]
+"""(line, what stands there) of a mistake in a file."""
+
+RULES: dict[str, Rule] = {}
+"""All rules, by id, in the order in which they are declared."""
+
+
+def declare(rule: Rule) -> Rule:
+    """Enter a rule in the table."""
+    assert rule.id not in RULES, rule.id
+    RULES[rule.id] = rule
+    return rule
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def known_as(table: list[tuple[Rule, F]], rule: Rule) -> Callable[[F], F]:
+    """A decorator that enters a rule and the function that looks for it."""
+    declare(rule)
+
+    def enter(function: F) -> F:
+        table.append((rule, function))
+        return function
+
+    return enter

@@ -1,0 +1,427 @@
+"""What the parsing front end of NKI (the default up to 0.6) does not take of Python: one function a rule, over the tree
+of one compiled function. From 0.7 on kernels are traced, and Python runs as it is.
+
+The list is that of AWS's public front end (`leanprover/KLR`: `interop/klr/gather.c` reads the tree, `KLR/NKI/Simplify`
+and `KLR/NKI/Annotations` refuse more), of the language guide and of the migration guide.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+
+from mowich.nki.check.program import LOOPS, NEW, Code, Function, Module
+from mowich.nki.check.rule import GUIDE, KLR, MIGRATION, PARSER, Found, Rule, Version, declare, known_as
+
+Look = Callable[[Code, list[ast.AST]], Iterator[Found]]
+SYNTAX: list[tuple[Rule, Look]] = []
+GATHER, SIMPLIFY = f"{KLR} interop/klr/gather.c", f"{KLR} KLR/NKI/Simplify.lean"
+ANNOTATIONS = f"{KLR} KLR/NKI/Annotations.lean"
+
+
+def _rule(id: str, what: str, fix: str, source: str, example: str, since: Version = (0, 2)) -> Callable[[Look], Look]:
+    made = Rule(id=id, stage="syntax", what=what, fix=fix, source=source, example=example, since=since, until=PARSER)
+    return known_as(SYNTAX, made)
+
+
+def _kinds(nodes: list[ast.AST], *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+    return (n for n in nodes if isinstance(n, kinds))
+
+
+def _lines(nodes: list[ast.AST], what: str, *kinds: type[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, *kinds):
+        yield getattr(n, "lineno", 0), what
+
+
+def compiled_nodes(code: Code) -> list[ast.AST]:
+    """All nodes of a function that the front end reads: its body and the defaults of its arguments. Bodies of functions
+    that it may not define are left out, but those of dynamic loops are read."""
+    bodies = loop_bodies(code)
+    args = code.node.args
+    todo: list[ast.AST] = [*code.node.body, *args.defaults, *(d for d in args.kw_defaults if d is not None)]
+    out: list[ast.AST] = []
+    while todo:
+        n = todo.pop()
+        out.append(n)
+        if isinstance(n, Function | ast.ClassDef | ast.Lambda) and n not in bodies:
+            continue
+        if isinstance(n, Function):
+            todo += n.body
+        elif isinstance(n, ast.AnnAssign):
+            todo += [x for x in (n.target, n.value) if x is not None]
+        else:
+            todo += ast.iter_child_nodes(n)
+    return out
+
+
+def loop_bodies(code: Code) -> set[ast.AST]:
+    """The inner functions of a kernel that it gives to `nl.fori_loop` or `nl.while_loop`, which NKI 0.6 asks for."""
+    inner = {n.name: n for n in ast.walk(code.node) if isinstance(n, Function) and n is not code.node}
+    given: set[ast.AST] = set()
+    for call in ast.walk(code.node):
+        if isinstance(call, ast.Call) and code.module.of(call.func, f"{NEW}.language") in LOOPS:
+            for arg in (*call.args, *(k.value for k in call.keywords)):
+                if isinstance(arg, ast.Name) and arg.id in inner:
+                    given.add(inner[arg.id])
+    return given
+
+
+# ---- statements
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@_rule(
+    "inner-function",
+    "a function defined inside a kernel",
+    "move it to the top level of the file and pass what it needs (bodies of nl.fori_loop and nl.while_loop may stay)",
+    GATHER,
+    "def kernel(x):\n    def helper(y): ...",
+)
+def _inner_function(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    bodies = loop_bodies(code)
+    for n in _kinds(nodes, ast.FunctionDef):
+        if n not in bodies:
+            assert isinstance(n, ast.FunctionDef)
+            yield n.lineno, f"function '{n.name}' is defined inside '{code.name}'"
+
+
+@_rule("inner-class", "a class defined inside a kernel", "move it to the top level of the file", GATHER, "class C: ...")
+def _inner_class(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "a class is defined inside a kernel", ast.ClassDef)
+
+
+@_rule("lambda", "a lambda", "write a function at the top level of the file", GATHER, "f = lambda x: x + 1")
+def _lambda(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "a lambda", ast.Lambda)
+
+
+@_rule(
+    "comprehension",
+    "a comprehension or a generator expression",
+    "append to a list in a for loop",
+    GATHER,
+    "tiles = [nl.load(x[i]) for i in range(4)]",
+)
+def _comprehension(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp):
+        kind = "a generator expression" if isinstance(n, ast.GeneratorExp) else "a comprehension"
+        yield getattr(n, "lineno", 0), kind
+
+
+@_rule("generator", "yield: a kernel that is a generator", "return a list", GATHER, "yield tile")
+def _generator(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "yield", ast.Yield, ast.YieldFrom)
+
+
+@_rule("try", "try and except", "if and else; assert for what must hold", GATHER, "try: ...\nexcept ValueError: ...")
+def _try(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "a try statement", ast.Try, ast.TryStar)
+
+
+@_rule("raise", "raise", "assert condition, message", GATHER, "raise ValueError(n)")
+def _raise(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "a raise statement", ast.Raise)
+
+
+@_rule("import", "an import inside a kernel", "move it to the top of the file", GATHER, "import math")
+def _import(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "an import inside a kernel", ast.Import, ast.ImportFrom)
+
+
+@_rule("global", "global and nonlocal", "pass a dict or an NKIObject between functions", GATHER, "global count")
+def _global(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "a global or nonlocal statement", ast.Global, ast.Nonlocal)
+
+
+@_rule("del", "del", "let the name go; tiles live until their last use", GATHER, "del tile")
+def _del(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "a del statement", ast.Delete)
+
+
+@_rule("match", "match", "if and elif, or a dict", GATHER, "match kind: ...")
+def _match(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "a match statement", ast.Match)
+
+
+@_rule("async", "async and await", "a function without async", GATHER, "async def kernel(x): ...")
+def _async(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    if isinstance(code.node, ast.AsyncFunctionDef):
+        yield code.node.lineno, f"'{code.name}' is async"
+    yield from _lines(nodes, "async", ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
+
+
+@_rule(
+    "with",
+    "a with statement other than `with nl.no_reorder():`",
+    "call the functions of the context one after the other",
+    SIMPLIFY,
+    "with open(name) as f: ...",
+)
+def _with(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.With):
+        assert isinstance(n, ast.With)
+        item = n.items[0]
+        call = item.context_expr
+        plain = len(n.items) == 1 and item.optional_vars is None and isinstance(call, ast.Call)
+        if not plain or not isinstance(call, ast.Call) or call.args or call.keywords:
+            yield n.lineno, f"`with {ast.unparse(call)}`: NKI takes one call without arguments and without a name"
+        elif ast.unparse(call.func).rpartition(".")[2] != "no_reorder":
+            yield n.lineno, f"`with {ast.unparse(call)}`: NKI has nl.no_reorder() as the only context"
+
+
+@_rule(
+    "loop-else",
+    "else of a for or while loop",
+    "a flag that the loop sets",
+    SIMPLIFY,
+    "for i in range(4): ...\nelse: ...",
+)
+def _loop_else(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.For, ast.While):
+        assert isinstance(n, ast.For | ast.While)
+        if n.orelse:
+            yield n.orelse[0].lineno, "the else of a loop"
+
+
+@_rule(
+    "loop-target",
+    "a for loop over anything but one name",
+    "one name, and take its parts in the loop: for pair in pairs: a, b = pair",
+    SIMPLIFY,
+    "for key, tile in tiles.items(): ...",
+)
+def _loop_target(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.For):
+        assert isinstance(n, ast.For)
+        if not isinstance(n.target, ast.Name):
+            yield n.lineno, f"a loop over {ast.unparse(n.target)}"
+
+
+# ---- expressions
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@_rule(
+    "walrus", "an assignment in an expression", "assign in a statement of its own", GATHER, "if (n := len(x)) > 1: ..."
+)
+def _walrus(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "an assignment in an expression (:=)", ast.NamedExpr)
+
+
+@_rule("set", "a set", "a list or a tuple", GATHER, "axes = {0, 1}")
+def _set(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    return _lines(nodes, "a set", ast.Set)
+
+
+@_rule(
+    "matmul-operator", "the operator @", "nisa.nc_matmul(dst=..., stationary=..., moving=...)", SIMPLIFY, "c = a @ b"
+)
+def _matmul(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.BinOp, ast.AugAssign):
+        assert isinstance(n, ast.BinOp | ast.AugAssign)
+        if isinstance(n.op, ast.MatMult):
+            yield n.lineno, "the operator @"
+
+
+@_rule(
+    "unpacked-arguments",
+    "arguments unpacked at a call, or a list unpacked (*x, **x)",
+    "write the arguments out",
+    SIMPLIFY,
+    "helper(*tiles)",
+)
+def _unpacked(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    yield from _lines(nodes, "a list is unpacked with *", ast.Starred)
+    for n in _kinds(nodes, ast.Call):
+        assert isinstance(n, ast.Call)
+        for k in n.keywords:
+            if k.arg is None:
+                yield n.lineno, f"keyword arguments are unpacked: **{ast.unparse(k.value)}"
+    for n in _kinds(nodes, ast.Dict):
+        assert isinstance(n, ast.Dict)
+        if None in n.keys:
+            yield n.lineno, "a dict is unpacked into a dict"
+
+
+@_rule(
+    "format-spec",
+    "a format in an f-string",
+    "leave out what follows the colon",
+    GATHER,
+    'print(f"{scale:.3f}")',
+)
+def _format(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.FormattedValue):
+        assert isinstance(n, ast.FormattedValue)
+        if n.format_spec is not None:
+            yield n.lineno, f"an f-string formats {ast.unparse(n.value)}"
+
+
+@_rule("dict-key", "a dict whose keys are not texts", "keys that are texts: {'0': tile}", GUIDE, "tiles = {0: tile}")
+def _dict_key(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.Dict):
+        assert isinstance(n, ast.Dict)
+        for key in n.keys:
+            if key is not None and not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
+                yield key.lineno, f"the key {ast.unparse(key)} of a dict is no text"
+                break
+
+
+@_rule(
+    "large-integer",
+    "a whole number beyond 32 bits",
+    "numbers of a kernel have 32 bits: -2147483648 .. 2147483647",
+    GUIDE,
+    "mask = 0xFFFFFFFF",
+)
+def _large_integer(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.Constant):
+        assert isinstance(n, ast.Constant)
+        if isinstance(n.value, int) and n.value > 2**31:
+            yield n.lineno, f"{n.value} has more than 32 bits"
+
+
+@_rule(
+    "range-value",
+    "range outside the head of a for loop",
+    "a for loop that appends to a list",
+    f"{KLR} KLR/Trace/NKI.lean",
+    "order = list(range(4))",
+)
+def _range_value(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    heads = {id(n.iter) for n in nodes if isinstance(n, ast.For | ast.comprehension)}
+    for n in _kinds(nodes, ast.Call):
+        assert isinstance(n, ast.Call)
+        if isinstance(n.func, ast.Name) and n.func.id == "range" and id(n) not in heads:
+            yield n.lineno, f"{ast.unparse(n)} is used as a value"
+
+
+UNKNOWN_BUILTINS = (
+    *("enumerate", "zip", "sum", "any", "all", "sorted", "map", "filter", "reversed", "set", "frozenset", "iter"),
+    *("next", "getattr", "setattr", "hasattr", "eval", "exec", "open", "globals", "locals", "super", "callable"),
+    *("vars", "dir", "id", "hash", "input", "compile", "bytes", "bytearray", "memoryview", "complex"),
+)
+"""Functions of Python that the front end does not have."""
+
+
+@_rule(
+    "builtin",
+    "a function of Python that NKI does not have: " + ", ".join(UNKNOWN_BUILTINS),
+    "a loop over range(len(x)); NKI has print, len, range, min, max, abs, int, float, str, bool, list, tuple, dict,"
+    " slice, isinstance, type, divmod",
+    f"{KLR} KLR/Trace/Python.lean",
+    "for i, tile in enumerate(tiles): ...",
+)
+def _builtin(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    module = code.module
+    for n in _kinds(nodes, ast.Call):
+        assert isinstance(n, ast.Call)
+        if isinstance(n.func, ast.Name) and n.func.id in UNKNOWN_BUILTINS and not _defined(module, n.func.id):
+            yield n.lineno, f"{n.func.id}()"
+
+
+def _defined(module: Module, name: str) -> bool:
+    return name in module.functions or name in module.classes or name in module.aliases
+
+
+@_rule(
+    "identity",
+    "is and is not, but for None",
+    "== and !=",
+    MIGRATION,
+    "if flag is True: ...",
+    since=(0, 3),
+)
+def _identity(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for n in _kinds(nodes, ast.Compare):
+        assert isinstance(n, ast.Compare)
+        for op, other in zip(n.ops, n.comparators, strict=True):
+            if isinstance(op, ast.Is | ast.IsNot) and not (isinstance(other, ast.Constant) and other.value is None):
+                yield n.lineno, f"`{ast.unparse(n)}` compares identities"
+
+
+# ---- signatures and classes
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@_rule(
+    "varargs", "*args in a signature", "name the arguments, or pass one tuple", SIMPLIFY, "def kernel(*tensors): ..."
+)
+def _varargs(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    if code.node.args.vararg is not None:
+        yield code.node.lineno, f"'{code.name}' takes *{code.node.args.vararg.arg}"
+
+
+@_rule(
+    "keyword-only",
+    "arguments by keyword only (a * in the signature of a kernel)",
+    "leave out the *, arguments with defaults last",
+    MIGRATION,
+    "def kernel(x, *, scale=1.0): ...",
+    since=(0, 3),
+)
+def _keyword_only(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    args = code.node.args
+    if code.kernel and args.kwonlyargs and args.vararg is None:
+        yield code.node.lineno, f"'{code.name}' takes {args.kwonlyargs[0].arg} by keyword only"
+
+
+@_rule(
+    "list-argument",
+    "a list as the default of a kernel's argument",
+    "a tuple: stride=(1, 1)",
+    MIGRATION,
+    "def kernel(x, stride=[1, 1]): ...",
+    since=(0, 3),
+)
+def _list_argument(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    args = code.node.args
+    if code.kernel:
+        for default in (*args.defaults, *args.kw_defaults):
+            if isinstance(default, ast.List):
+                yield default.lineno, f"'{code.name}' has the list {ast.unparse(default)} as a default"
+
+
+DECORATORS = ("staticmethod", "dataclass", "jit")
+
+
+@_rule(
+    "decorator",
+    "a decorator other than nki.jit, dataclass and staticmethod",
+    "call the function that it wraps",
+    SIMPLIFY,
+    "@functools.cache\ndef helper(n): ...",
+)
+def _decorator(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+    for d in code.node.decorator_list:
+        name = ast.unparse(d.func if isinstance(d, ast.Call) else d)
+        if not code.kernel and name.rpartition(".")[2] not in DECORATORS:
+            yield d.lineno, f"'{code.name}' is under @{name}"
+
+
+BASES = ("NKIObject", "Enum", "NamedTuple")
+CLASS_BASE = declare(
+    Rule(
+        id="class-base",
+        stage="syntax",
+        what="a class of a kernel that does not inherit from NKIObject or Enum, or that has a metaclass",
+        fix="class C(nl.NKIObject)",
+        source=GUIDE,
+        until=PARSER,
+        example="class Shape:\n    rows: int = 128",
+    )
+)
+
+
+def class_base(node: ast.ClassDef) -> Iterator[Found]:
+    """What is wrong with the bases of a class that a kernel makes."""
+    bases = [ast.unparse(b).rpartition(".")[2] for b in node.bases]
+    if node.keywords:
+        yield node.lineno, f"class '{node.name}' has keywords"
+    elif not bases:
+        yield node.lineno, f"class '{node.name}' has no base"
+    else:
+        for b in bases:
+            if not any(known in b for known in BASES):
+                yield node.lineno, f"class '{node.name}' inherits from {b}"
+                break

@@ -1,0 +1,24 @@
+"""The page of a check of kernels: what the compiler would refuse, line by line."""
+
+from __future__ import annotations
+
+from mowich.show.page import Page, Result, Run, Table, words
+
+
+def check_page(result: Result, run: Run) -> Page:
+    """Findings of a check, in the order of the lines."""
+    found = result["findings"]
+    count = len(found)
+    said = f"{count} finding{'s' * (count != 1)}" if count else "Nothing found"
+    rows = [[f"{f['file']}:{f['line']}", f["what"], f["fix"], f["rule"]] for f in found]
+    return Page(
+        title=f"Check of {result['file']}",
+        sentences=(f"{said} in {len(result['kernels'])} kernels, {result['functions']} functions.",),
+        assumptions=[
+            ("NKI", result["nki"] or "what every compiler that parses refuses, up to 0.6"),
+            ("kernels", ", ".join(result["kernels"]) or "none under nki.jit"),
+        ],
+        parts=(Table(title="Findings", columns=words(["line", "what", "instead", "rule"]), rows=rows),),
+        records=found,
+        inputs=result.get("inputs", {}),
+    )

@@ -1,0 +1,140 @@
+"""`mowich kernel check`: what the compiler would refuse, by the text of a file. Mistakes of the fixtures are marked on
+their lines, and what is found is exactly what is marked."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mowich import cli
+from mowich.errors import UserError
+from mowich.nki.check import RULES, check_file, check_text
+
+MISTAKES = Path(__file__).resolve().parents[1] / "fixtures" / "mistakes"
+NAMED = {"integer-enumeration", "jit-option"}
+"""Rules of versions that a user names."""
+
+HEAD = "import nki, numpy as np\nimport nki.isa as nisa\nimport nki.language as nl\n"
+
+
+def marked(file: Path) -> set[tuple[int, str]]:
+    """(line, rule) of each mistake that a file marks."""
+    return {
+        (number, rule)
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        for rule in re.findall(r"# finds ([\w-]+)", line)
+    }
+
+
+def found(text: str, version: tuple[int, int] | None = None, file: str = "kernel.py") -> set[tuple[int, str]]:
+    return {(f.line, f.rule) for f in check_text(text, file, version=version).findings}
+
+
+@pytest.mark.parametrize("name", ["python.txt", "words.txt"])
+def test_what_is_found_is_what_is_marked(name: str) -> None:
+    assert {(f.line, f.rule) for f in check_file(MISTAKES / name).findings} == marked(MISTAKES / name)
+
+
+def test_each_rule_over_text_has_a_mistake_that_breaks_it() -> None:
+    text = {id for id, rule in RULES.items() if rule.stage in ("syntax", "words") or id in _LAUNCHES}
+    broken = {rule for name in ("python.txt", "words.txt") for _, rule in marked(MISTAKES / name)}
+    assert text - broken == NAMED | {"dynamic-range"}
+
+
+_LAUNCHES = {"partitions", "returned-tile", "collective-on-argument"}
+
+
+def test_a_rule_holds_for_its_versions_of_nki() -> None:
+    text = HEAD + (
+        "@nki.jit(platform_target='trn2')\n"
+        "def k(x):\n"
+        "    f = lambda a: a\n"
+        "    nisa.dma_copy(dst=x, src=x, dge_mode=2)\n"
+        "    for i in nl.dynamic_range(4):\n"
+        "        nisa.dma_copy(dst=x, src=x)\n"
+    )
+    assert found(text) == {(6, "lambda")}
+    assert found(text, (0, 2)) == {(6, "lambda")}
+    assert found(text, (0, 4)) == {(4, "jit-option"), (6, "lambda"), (7, "integer-enumeration")}
+    assert found(text, (0, 7)) == {(4, "jit-option"), (7, "integer-enumeration"), (8, "dynamic-range")}
+
+
+def test_what_a_kernel_reaches_in_a_file_beside_is_read(tmp_path: Path) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("from .more import twice\n", encoding="utf-8")
+    (tmp_path / "pack" / "more.py").write_text(
+        "def twice(x):\n    return [a for a in x]\n\n\ndef unused():\n    raise ValueError\n", encoding="utf-8"
+    )
+    file = tmp_path / "kernel.py"
+    file.write_text(HEAD + "import pack\n@nki.jit\ndef k(x):\n    return pack.twice(x)\n", encoding="utf-8")
+    [one] = check_file(file).findings
+    assert (Path(one.file).name, one.line, one.rule) == ("more.py", 2, "comprehension")
+
+
+def test_functions_of_the_host_are_not_read() -> None:
+    text = HEAD + (
+        "def inputs():\n    return {n: np.ones(4) for n in 'xy'}\n\n"
+        "@nki.jit\ndef k(x):\n    nisa.dma_copy(dst=x, src=x)\n    return x\n\n"
+        "if __name__ == '__main__':\n    print([k(a) for a in inputs().values()])\n"
+    )
+    assert found(text) == set()
+
+
+def test_the_older_interface_is_traced_as_python() -> None:
+    text = (
+        "from neuronxcc import nki\nimport neuronxcc.nki.language as nl\n@nki.jit\ndef k(x):\n    return [nl.load(x)]\n"
+    )
+    assert found(text) == set()
+    assert [c.older for c in check_text(text, "k.py").entries] == [True]
+
+
+def test_one_kernel_of_a_file_is_checked_alone() -> None:
+    text = HEAD + "@nki.jit\ndef a(x):\n    return (lambda: x)()\n@nki.jit\ndef b(x):\n    return x\n"
+    assert len(check_text(text, "k.py").findings) == 1
+    assert check_text(text, "k.py", kernel="b").findings == ()
+    with pytest.raises(UserError, match=r"unknown kernel 'c'.*allowed: a, b"):
+        check_text(text, "k.py", kernel="c")
+
+
+def test_the_command_prints_a_line_each_and_ends_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "k.py"
+    file.write_text(HEAD + "@nki.jit\ndef k(x):\n    del x\n", encoding="utf-8")
+    assert cli.run(["kernel", "check", str(file)]) == 5
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{file}:6: a del statement; instead: let the name go")
+    assert line.endswith("[del]")
+    assert cli.run(["kernel", "check", str(file), "--json"]) == 5
+    made = json.loads(capsys.readouterr().out)
+    assert made["schema"] == "mowich/kernel-check@1"
+    assert [(f["line"], f["rule"]) for f in made["findings"]] == [(6, "del")]
+
+
+def test_the_command_prints_one_line_when_nothing_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "k.py"
+    file.write_text(HEAD + "@nki.jit\ndef k(x):\n    nisa.dma_copy(dst=x, src=x)\n    return x\n", encoding="utf-8")
+    assert cli.run(["kernel", "check", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: nothing found (1 kernel, 1 function read)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "said"),
+    [
+        ("def k(:\n", [], "k.py:1: SyntaxError"),
+        ("x = 1\n", [], "no kernel: no function under nki.jit"),
+        ("x = 1\n", ["--nki", "new"], "--nki: not a version of NKI, got 'new'; for example 0.4"),
+        ("x = 1\n", ["--nki", "0.1"], "allowed: 0.2 or later"),
+        ("x = 1\n", ["x=float32[2,2]"], "arguments go with -k"),
+    ],
+)
+def test_bad_input_is_one_line(
+    text: str, args: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "k.py"
+    file.write_text(text, encoding="utf-8")
+    assert cli.run(["kernel", "check", str(file), *args]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
