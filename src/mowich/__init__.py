@@ -18,6 +18,7 @@ __version__ = VERSION
 
 __all__ = [
     "__version__",
+    "check_kernel",
     "claims",
     "collective",
     "compare",
@@ -39,6 +40,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from mowich.api import (
+        check_kernel,
         claims,
         collective,
         compare,

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.kernel_check import Checked
     from mowich.studies.power import PowerRow
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.sweep_store import Parts
@@ -444,3 +445,28 @@ def run_kernel(
     given = {"target": target, "lnc": lnc, "values": values, "ranks": ranks, "timed": timed, "system": system}
     with _asked(kernels.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
         return answers.launched(asked, arrays, kwargs)
+
+
+def check_kernel(
+    kernel: Any,
+    *arrays: Any,
+    target: str | None = None,
+    lnc: int | None = None,
+    nki: str | None = None,
+    **kwargs: Any,
+) -> Checked:
+    """What the NKI compiler would refuse, without a compiler: `.findings` with file, line, what and remedy.
+
+    kernel: a file, whose kernels are checked by their text; or a function under `nki.jit`, which runs on `arrays` and
+    `kwargs` too where there are any. target: trn1, trn2 or trn3; lnc: cores of the logical core; nki: version, "0.2" to
+    "0.7" (default: what every compiler that parses refuses).
+    """
+    from mowich.requests.kernels import read_version
+    from mowich.studies import kernel_check
+
+    version = None if nki is None else read_version(nki)
+    if isinstance(kernel, str | Path):
+        if arrays or kwargs:
+            raise UserError("arguments go with a kernel, not with a file", fix="check_kernel(module.kernel, array)")
+        return kernel_check.study(Path(kernel), version=version)
+    return kernel_check.study_of(kernel, arrays, kwargs, target=target, lnc=lnc, version=version)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from mowich.cli.kernel import kernel_app
+from mowich.cli.kernel import _arguments, _as_scripts_expect, _execute, _kernels, _one_line, kernel_app
 from mowich.cli.options import verb
-from mowich.errors import EXIT_CHECK_FAILED
+from mowich.errors import EXIT_CHECK_FAILED, unknown
 from mowich.requests import kernels
+
+if TYPE_CHECKING:
+    from mowich.nki.check import Ran
 
 
 @verb(kernel_app, kernels.CHECK, "check")
@@ -17,10 +23,28 @@ def kernel_check(asked: kernels.Check) -> None:
     """Say what the NKI compiler would refuse."""
     from mowich.studies.kernel_check import study
 
-    found = study(asked.file, kernel=asked.kernel, version=asked.version)
+    runs = asked.kernel is not None and asked.arguments
+    found = study(asked.file, kernel=asked.kernel, version=asked.version, run=partial(_run, asked) if runs else None)
     if asked.form.as_json:
         print(json.dumps(found.to_dict(), indent=1))
     else:
         print("\n".join(found.lines()))
     if found.findings:
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def _run(asked: kernels.Check) -> Ran:
+    """The kernel of a file on the arguments that were described."""
+    from mowich.nki import Kernel
+    from mowich.nki.check import check_run
+
+    file, name = str(asked.file), str(asked.kernel)
+    with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form.quiet):
+        names = _execute(file, Path(file).stem)
+        found = _kernels(names).get(name) or names.get(name)
+        if not callable(found) or isinstance(found, type):
+            raise unknown("kernel", name, _kernels(names), where=file)
+        kernel = found if isinstance(found, Kernel) else Kernel(found)
+        given = _arguments(kernel, name, asked.arguments, asked.seed)
+        with _one_line(file):
+            return check_run(kernel, (), given)

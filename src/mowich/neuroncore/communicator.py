@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,6 +20,17 @@ from mowich.neuroncore.trace import Meeting
 
 NAMED = 4
 """Programs that are at the same place and that a report of a deadlock names; the others it counts."""
+
+
+class Order(NamedTuple):
+    """Who runs when nothing orders two programs. first: the program that begins; alternates: the cores of a pair take
+    turns at their stores to shared HBM, otherwise each runs on until it waits."""
+
+    first: int = 0
+    alternates: bool = True
+
+
+IN_TURN = Order()
 
 
 class Communicator(Protocol):
@@ -42,7 +53,8 @@ class Group:
     turn alone touches the group's state, so nothing else is locked, and a hand-over is one switch of threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order: Order = IN_TURN) -> None:
+        self._order = order
         # a program wrote iterations of a loop without running them: the others did not take their turns there
         self.has_repeated = False
         self._cores: list[Core] = []
@@ -87,7 +99,7 @@ class Group:
         ]
         for t in threads:
             t.start()
-        self._gates[0].release()
+        self._gates[self._order.first].release()
         for t in threads:
             t.join()
         if self._error is not None:
@@ -147,7 +159,7 @@ class Group:
     def step(self, me: int, sibling: int) -> None:
         """Give the turn to the other core of a pair, if it can go on: so the stores of both to shared HBM alternate as
         on the chip."""
-        if self._ready(sibling):
+        if self._order.alternates and self._ready(sibling):
             self._state[me] = "ready"
             self._gates[sibling].release()
             self._await_turn(me)

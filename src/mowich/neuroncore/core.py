@@ -122,6 +122,15 @@ def _pages(size: int) -> NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a check of kernels saw at a line. text: what it is, the first time; count, of: elements, all times."""
+
+    text: str
+    count: int = 0
+    of: int = 0
+
+
 class Core:
     """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by
     collectives."""
@@ -145,6 +154,7 @@ class Core:
         "limits",
         "loops",
         "mask",
+        "observed",
         "pending",
         "plans",
         "program",
@@ -188,6 +198,8 @@ class Core:
         self.grid_index: tuple[int, ...] = (program,) if programs > 1 else ()
         self.values = values
         self.strict = strict
+        # what a check of kernels looks for while this one runs, None: nobody looks
+        self.observed: dict[tuple[str, str], Observed] | None = None
         self.trace: Trace | None = Trace() if record else None
         # what `issue` found out: about each access, number of a form, kind of an instruction on forms that passed its
         # checks
@@ -231,6 +243,19 @@ class Core:
         """2, 3 or 4."""
         return self.limits.generation
 
+    @property
+    def looks(self) -> bool:
+        """Whether what costs time to find is looked for: in strict runs and in checks."""
+        return self.strict or self.observed is not None
+
+    def observe(self, kind: str, text: str, at: str | None = None, count: int = 0, of: int = 0) -> None:
+        """Note something that a check of kernels looks for, where one is made: once per line, with `count` of `of`
+        elements in all."""
+        if self.observed is not None:
+            key = (kind, at or where())
+            before = self.observed.get(key, Observed(text))
+            self.observed[key] = Observed(before.text, before.count + count, before.of + of)
+
     def arena(self, space: str) -> NDArray[np.uint8]:
         """All bytes of SBUF or PSUM, for tiles with addresses of their own. Untouched pages take no memory."""
         if space not in self.arenas:
@@ -249,6 +274,7 @@ class Core:
 
     def warn(self, kind: str, text: str, category: type[Warning] = UserWarning, at: str | None = None) -> None:
         """Report once per kernel line; the result of the run keeps the list."""
+        self.observe(kind, text, at)
         if self.once(kind):
             line = f"{at or where()}: {text}"
             self.warnings.append(line)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, SupportsInt, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from mowich.neuroncore import integers
+from mowich.neuroncore import integers, overflow
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import F32, Array, DType, as_dtype, cast, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, Storage, device_dtype
@@ -256,7 +256,7 @@ class Tile:
             return a
         f = to_f32(a, self.dtype)
         core = self.storage.core
-        if core.strict and integers.is_wide(self.dtype):
+        if core.looks and integers.is_wide(self.dtype):
             integers.note(core, "an operand", a.astype(np.int64), f, self)
         return f
 
@@ -274,7 +274,10 @@ class Tile:
                 values = values.reshape(self.shape)
             d = self.dtype
             if values.dtype is not d.dtype and not (d.is_float and d.itemsize > 1 and values.dtype.kind == "f"):
-                values = cast(values, d)
+                made = cast(values, d)
+                if s.core.observed is not None:
+                    overflow.look(s.core, values, made, d)
+                values = made
         target[...] = values
 
     def numpy(self) -> Array:
@@ -1076,7 +1079,10 @@ def _scatter(tile: Tile, values: ArrayLike) -> None:
         if not s.filled:
             s.fill()
         s.whole()
-    values = cast(np.asarray(values), tile.dtype)
+    made = cast(np.asarray(values), tile.dtype)
+    if s.core.observed is not None:
+        overflow.look(s.core, np.asarray(values), made, tile.dtype)
+    values = made
     if values.shape != where.shape and values.size == where.size:
         values = values.reshape(where.shape)
     if s.pitch_B != s.row_B:

@@ -534,6 +534,9 @@ def _binary(name: str, x: object, y: Any, dtype: object = None) -> Tile:
 
 def _spread(t: Tile, shape: tuple[int, ...]) -> Tile:
     if t.shape[0] != shape[0]:
+        machine.active().observe(
+            "implicit broadcast", f"{t.describe()} of one partition meets a tile of {shape[0]} partitions"
+        )
         return broadcast_to(t, shape)
     return t.broadcast_to(shape)
 

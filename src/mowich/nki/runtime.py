@@ -25,7 +25,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore import placement, views
 from mowich.neuroncore.clock.schedule import Options, Schedule
-from mowich.neuroncore.communicator import Group
+from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import Array, as_dtype
 from mowich.neuroncore.memory import MemoryRegion
@@ -259,7 +259,7 @@ def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion])
         raise machine.NkiValidationError(
             what, where=at, allowed="a tensor in HBM (nl.shared_hbm), or an argument of the kernel", fix=fix
         )
-    core.warn(f"returned {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
+    core.warn(f"returned tile {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
 
 
 def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> object:
@@ -347,10 +347,13 @@ def run(
     check: bool = True,
     returned: Sequence[MemoryRegion] = RETURNED,
     repeat_loops: bool | None = None,
+    observed: dict[tuple[str, str], machine.Observed] | None = None,
+    order: Order = IN_TURN,
 ) -> Result:
     """Run a kernel function once on one logical core. returned: memories of the tensors that it may return;
-    repeat_loops: whether a run without values may write iterations of regular loops without running them (None: as the
-    environment says, `loops.VARIABLE`)."""
+    observed: where to put what a check of kernels looks for; order: of the programs; repeat_loops: whether a run
+    without values may write iterations of regular loops without running them (None: as the environment says,
+    `loops.VARIABLE`)."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
@@ -365,8 +368,9 @@ def run(
             c.grid = sizes
             c.grid_index = _index(i, sizes)
             c.loops = {} if may_repeat else None
+            c.observed = observed
         try:
-            return _run(func, args, kwargs, cores, results, check, returned)
+            return _run(func, args, kwargs, cores, results, check, returned, order)
         except (Exception, Unlike):
             # what goes wrong is told by a run that traces each iteration
             if not any(c.has_repeated for c in cores):
@@ -382,6 +386,7 @@ def _run(
     results: Callable[..., object] | None,
     check: bool,
     returned: Sequence[MemoryRegion],
+    order: Order,
 ) -> Result:
     """Run a kernel function on these cores."""
     arguments = _Arguments(cores)
@@ -398,7 +403,7 @@ def _run(
             if check:
                 raise
             core.warnings.append(f"{error}; timed with spills")
-        if check and core.strict:
+        if check and core.looks:
             placement.check_overlap(core)
         return finish(value, core)
 
@@ -410,7 +415,7 @@ def _run(
         finally:
             machine.set_current(before)
     else:
-        group = Group()
+        group = Group(order)
         for c in cores:
             c.group = group
         value = group.run([(c, functools.partial(program, c, bound())) for c in cores])[0]

@@ -3,17 +3,24 @@ kernel is given arguments by what it does when it runs."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mowich.errors import UserError
-from mowich.nki.check import Finding, Version, check_file
+from mowich.neuroncore.targets import generation_of
+from mowich.nki import Kernel
+from mowich.nki.check import RULES, STAGES, Finding, Ran, Version, check_file, check_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """findings: in the order of files and lines; kernels: names of those that are launched; functions: how many were
-    read; older: kernels of the older interface, which is traced as Python: only a run tells of them."""
+    read; older: kernels of the older interface, which is traced as Python: only a run tells of them; ran: the kernel
+    that ran on arguments, None where the text alone was checked."""
 
     file: str
     version: Version | None
@@ -21,6 +28,7 @@ class Checked:
     kernels: tuple[str, ...]
     older: tuple[str, ...]
     functions: int
+    ran: Ran | None = None
 
     def to_dict(self) -> dict[str, object]:
         """mowich/kernel-check@1"""
@@ -31,8 +39,18 @@ class Checked:
             "kernels": list(self.kernels),
             "older_kernels": list(self.older),
             "functions": self.functions,
+            "rules": len(RULES),
+            "found": self.by_stage(),
+            "run": None
+            if self.ran is None
+            else {"instructions": self.ran.instructions, "orders": self.ran.orders, "finished": self.ran.finished},
             "findings": [f.to_dict() for f in self.findings],
         }
+
+    def by_stage(self) -> dict[str, int]:
+        """Findings of each stage."""
+        count = Counter(RULES[f.rule].stage for f in self.findings)
+        return {stage: count[stage] for stage in STAGES}
 
     def lines(self) -> list[str]:
         """What a terminal shows: a line for each finding, or one that says that there is none."""
@@ -41,22 +59,59 @@ class Checked:
         count = len(self.kernels)
         read = f"{count} kernel{'s' * (count != 1)}, {self.functions} function{'s' * (self.functions != 1)} read"
         older = f"; {len(self.older)} of neuronxcc.nki, which only a run checks" if self.older else ""
-        return [f"{self.file}: nothing found ({read}{older})"]
+        ran = f"; ran in {self.ran.instructions:,} instructions" if self.ran is not None else ""
+        orders = f", {self.ran.orders} orders of its cores" if self.ran is not None and self.ran.orders > 1 else ""
+        return [f"{self.file}: nothing found ({read}{older}{ran}{orders})"]
 
 
-def study(file: Path, *, kernel: str | None = None, version: Version | None = None) -> Checked:
-    """Check the kernels of a file. kernel: only this one; version: of NKI, None: the newest that parses. Raises
-    UserError for a file that is not Python, or without kernels."""
+def study(
+    file: Path, *, kernel: str | None = None, version: Version | None = None, run: Callable[[], Ran] | None = None
+) -> Checked:
+    """Check the kernels of a file. kernel: only this one; version: of NKI, None: the newest that parses; run: runs it
+    on arguments. Raises UserError for a file that is not Python, or without kernels."""
     looked = check_file(file, kernel=kernel, version=version)
     if not looked.entries:
         raise UserError(
             "no kernel: no function under nki.jit, and none that issues instructions of nki.isa", where=str(file)
         )
+    ran = run() if run is not None else None
     return Checked(
         file=str(file),
         version=version,
-        findings=looked.findings,
+        findings=tuple(_each_once([*looked.findings, *(ran.findings if ran is not None else ())])),
+        ran=ran,
         kernels=tuple(c.name for c in looked.kernels),
         older=tuple(c.name for c in looked.entries if c.older),
         functions=looked.functions,
     )
+
+
+def study_of(
+    kernel: Any,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    *,
+    target: str | None = None,
+    lnc: int | None = None,
+    version: Version | None = None,
+) -> Checked:
+    """Check a function under `nki.jit`, and run it where arguments are given. lnc: cores of the logical core."""
+    k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+    generation = generation_of(target) if target else k.generation()
+    if lnc is not None and lnc > 1 and k.grid is None:
+        k = k[lnc]
+    run = partial(check_run, k, args, kwargs, generation=generation) if args or kwargs else None
+    return study(Path(k.func.__code__.co_filename), kernel=k.func.__name__, version=version, run=run)
+
+
+def _each_once(found: list[Finding]) -> list[Finding]:
+    """In the order of the lines; a rule once for each line, in the words of the text before those of the run."""
+    first: dict[tuple[str, int, str], Finding] = {}
+    many: set[Finding] = set()
+    for f in found:
+        key = (f.file, f.line, f.rule)
+        if RULES[f.rule].stage in ("launch", "run"):
+            first.setdefault(key, f)
+        else:
+            many.add(f)
+    return sorted([*many, *first.values()])

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import integers, ops
-from mowich.neuroncore.core import fail
+from mowich.neuroncore import integers, ops, overflow
+from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import DType, cast, to_f32
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import Array, like, two_operands
@@ -247,14 +247,19 @@ def convert(a: Array, source: DType, target: DType) -> Array:
         if source.itemsize == target.itemsize:
             return np.ascontiguousarray(a).view(target.dtype)
         raise fail(f"DMA cannot convert {source} to {target}", fix="view() one of them as bytes")
-    return cast(_float32(a, source), target)
+    wide = _float32(a, source)
+    made = cast(wide, target)
+    core = machine.running()
+    if core is not None and core.observed is not None:
+        overflow.look(core, wide, made, target)
+    return made
 
 
 def _float32(a: Array, source: DType) -> Array:
     """Elements as a DMA computes with them."""
     f = to_f32(a, source)
     core = machine.running()
-    if core is not None and core.strict and integers.is_wide(source):
+    if core is not None and core.looks and integers.is_wide(source):
         integers.note(core, "a DMA", a.astype(np.int64), f)
     return f
 
@@ -278,6 +283,8 @@ def copy(
 
 def _move(dst: Tile, src: Tile, oob: str) -> None:
     if src.dynamic is None and dst.dynamic is None:
+        if src.storage is dst.storage and src.storage.core.observed is not None:
+            _look_for_overlap(src.storage.core, dst, src)
         a = src.read()
         if src.dtype is not dst.dtype:
             a = convert(a, src.dtype, dst.dtype)
@@ -286,6 +293,14 @@ def _move(dst: Tile, src: Tile, oob: str) -> None:
     found = _take(src, oob)
     if found is not None:
         _put(dst, convert(found[0], src.dtype, dst.dtype), oob, found[1])
+
+
+def _look_for_overlap(core: Core, dst: Tile, src: Tile) -> None:
+    """Observe a DMA that reads what it writes at another place of it: its descriptors follow no order."""
+    if dst.dtype is not src.dtype or (dst.offset, dst.shape, dst.strides) == (src.offset, src.shape, src.strides):
+        return
+    if np.may_share_memory(dst.array(), src.array()) and np.shares_memory(dst.array(), src.array()):
+        core.observe("dma overlap", f"a DMA reads elements of {src.describe()} that it writes itself")
 
 
 def _take(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None] | None:
@@ -350,10 +365,27 @@ def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None =
             s.fill()
         s.whole()
     values = like(values, where.shape)
-    if good.all():
-        flat(dst)[where] = values
-    else:
-        flat(dst)[where[good]] = values[good]
+    if not good.all():
+        where, values = where[good], values[good]
+    flat(dst)[where] = values
+    if s.core.observed is not None:
+        _look_for_duplicates(s.core, dst, where, values)
+
+
+def _look_for_duplicates(core: Core, dst: Tile, where: NDArray[np.int64], values: Array) -> None:
+    """Observe rows that another row of the same DMA wrote over with other values: which one stays is not said."""
+    rows = len(where)
+    there = np.ascontiguousarray(flat(dst)[where]).view(np.uint8).reshape(rows, -1)
+    wrote = np.ascontiguousarray(values.astype(dst.dtype.dtype, copy=False)).view(np.uint8).reshape(rows, -1)
+    lost = int((there != wrote).any(axis=1).sum())
+    if lost:
+        core.observe(
+            "duplicate rows",
+            f"a DMA writes several rows with other values to one place of {dst.describe()}",
+            None,
+            lost,
+            rows,
+        )
 
 
 _AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}

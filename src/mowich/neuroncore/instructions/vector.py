@@ -232,7 +232,7 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str =
     if b.shape != shape:
         b = b.reshape(shape)
     r = row.apply(a, b)
-    if core.strict and row.name in WHOLE and integers.is_wide(dst.dtype) and data1.dtype.is_int and data2.dtype.is_int:
+    if core.looks and row.name in WHOLE and integers.is_wide(dst.dtype) and data1.dtype.is_int and data2.dtype.is_int:
         integers.note(core, "tensor_tensor", row.apply(as_int64(data1, shape), as_int64(data2, shape)), r, dst)
     dst.write(r)
 
@@ -298,7 +298,7 @@ def tensor_scalar(
             r = r.astype(np.float32)
         r = applied(row1, r, column(operand1, data) if row1.kind != "unary" else None, reverse1)
     core = dst.storage.core
-    if core.strict and integers.is_wide(dst.dtype) and data.dtype.is_int:
+    if core.looks and integers.is_wide(dst.dtype) and data.dtype.is_int:
         whole = _whole(data, (row0, operand0, reverse0), *([(row1, operand1, reverse1)] if row1 is not None else []))
         if whole is not None:
             integers.note(core, "tensor_scalar", whole, np.asarray(r), dst)
@@ -578,7 +578,7 @@ def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = F
     flat = (*data.shape[: axes[0]], -1)
     r = reduce_last(row, a.reshape(flat))
     core = dst.storage.core
-    if core.strict and row.name in ("add", "maximum", "minimum") and data.dtype.is_int and integers.is_wide(dst.dtype):
+    if core.looks and row.name in ("add", "maximum", "minimum") and data.dtype.is_int and integers.is_wide(dst.dtype):
         integers.note(
             core, "tensor_reduce", reduce_last(row, as_int64(data, data.shape).reshape(flat)), np.asarray(r), dst
         )

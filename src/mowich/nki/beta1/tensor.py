@@ -862,10 +862,15 @@ def moved(
     return issue("dma_copy", "", (("dst", to),), (("src", of),), flags)
 
 
+INDEX = "index expression"
+"""Name of a tile that an index expression was made into."""
+
+
 def as_tensor(x: ArrayLike | Symbol) -> Tensor:
     """An index expression as numbers in SBUF."""
     a = np.asarray(x)
     out = new(a.shape, "int32" if a.dtype.kind in "iu" else "uint8" if a.dtype.kind == "b" else "float32")
+    out.tile.storage.name = INDEX
     out.write(a)
     return out
 

@@ -6,7 +6,19 @@ A rule is one small function under its `Rule`: `syntax` holds the subset of Pyth
 of the table `RULES`.
 """
 
-from mowich.nki.check.rule import RULES, Finding, Rule, Version
+from mowich.nki.check.rule import RULES, STAGES, Finding, Rule, Version
+from mowich.nki.check.running import Ran, check_run
 from mowich.nki.check.static import Looked, check_file, check_text
 
-__all__ = ["RULES", "Finding", "Looked", "Rule", "Version", "check_file", "check_text"]
+__all__ = [
+    "RULES",
+    "STAGES",
+    "Finding",
+    "Looked",
+    "Ran",
+    "Rule",
+    "Version",
+    "check_file",
+    "check_run",
+    "check_text",
+]

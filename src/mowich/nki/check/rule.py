@@ -18,9 +18,13 @@ MIGRATION = "NKI migration guide"
 SIMULATOR = "NKI CPU simulator, limitations"
 
 
+STAGES = ("syntax", "words", "launch", "run")
+"""What a rule looks at: the Python of a kernel, its names and arguments, its launch, what only a run shows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """id: how findings name it; stage: "syntax", "words", "launch" or "run"; what: what is refused, in general;
+    """id: how findings name it; stage: one of `STAGES`; what: what is refused, in general;
     fix: what to write instead; source: who says so; since, until: versions of NKI that have it (until None: the newest
     too); only_named: looked for where the user names a version, since public kernels of earlier ones break it; example:
     the shortest text that breaks it."""

@@ -1,0 +1,34 @@
+"""Numbers that are too large for an 8-bit format and become infinity or NaN on writing: counted where a check of
+kernels looks for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mowich.neuroncore.dtypes import Array, DType, float8_e4m3, float8_e4m3fn, float8_e5m2
+
+if TYPE_CHECKING:
+    from mowich.neuroncore.core import Core
+
+FORMATS = (float8_e4m3, float8_e4m3fn, float8_e5m2)
+"""The 8-bit formats that kernels compute with."""
+
+
+def look(core: Core, values: Array, made: Array, dtype: DType) -> None:
+    """Count the numbers that were finite and are no more. values: before, made: as written in `dtype`."""
+    if dtype not in FORMATS or values.dtype.kind != "f":
+        return
+    lost = np.isfinite(values) & ~np.isfinite(made.astype(np.float32))
+    count = int(lost.sum())
+    if count:
+        numbers = np.arange(256, dtype=np.uint8).view(dtype.dtype).astype(np.float32)
+        largest = float(numbers[np.isfinite(numbers)].max())
+        first = float(np.abs(values[lost]).max())
+        core.observe(
+            "fp8 overflow",
+            f"numbers up to {first:,.6g} are written as {dtype}, whose largest is {largest:,.0f}",
+            count=count,
+            of=lost.size,
+        )

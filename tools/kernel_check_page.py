@@ -1,0 +1,97 @@
+"""Writes docs/kernel-check.md: the table of rules from the rules, between the words of this file. Run by `make docs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pages import write
+
+from mowich.nki.check import RULES, STAGES, Rule
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernel-check.md"
+
+HEADS = {
+    "syntax": (
+        "The Python of a kernel",
+        "What the parsing front end takes of Python: it is the default up to NKI 0.6. From 0.7 on kernels are traced, and these rules are gone.",
+    ),
+    "words": ("Names, arguments, loops", "What a call may say, and what a dynamic loop may do."),
+    "launch": ("Launches", "Seen in the text where it is plain, otherwise when the kernel runs."),
+    "run": ("What only a run shows", "With `-k NAME` and arguments, as for `mowich kernel run`."),
+}
+"""Stage -> (title, what it looks at)."""
+
+BEFORE = """# Kernel check: what the compiler would refuse, without a compiler
+
+`mowich kernel check FILE` reads the kernels of a file and says, one line each, what AWS's NKI compiler would refuse: file and line, what stands
+there, what to write instead, and the rule. The exit code is 5 where something is found, 0 with one line where nothing is.
+
+```
+$ mowich kernel check kernels/softmax.py
+kernels/softmax.py: nothing found (1 kernel, 1 function read)
+```
+
+The file is not run: kernels are the functions under `nki.jit`, those given to it, and functions that issue instructions of `nki.isa`; what they call is
+read too, in the file and in files that it imports from beside it. With `-k NAME` and arguments, as `mowich kernel run` takes them, that kernel is
+also run, and what only a run shows is looked for:
+
+```
+$ mowich kernel check kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2
+kernels/softmax.py: nothing found (1 kernel, 1 function read; ran in 12 instructions)
+```
+
+From Python, `mowich.check_kernel("kernels.py")` checks a file, `mowich.check_kernel(kernel, array, target="trn3", lnc=2)` a kernel on arrays;
+`.findings` has `file`, `line`, `rule`, `what` and `fix`. `--json` prints `mowich/kernel-check@1`.
+
+## Which compiler
+
+Rules hold for versions of NKI. Without `--nki` a finding is what every compiler that parses refuses, up to 0.6; `--nki 0.4` takes the rules
+of 0.4, also those that public kernels of earlier versions break (marked \\*); `--nki 0.7` those of the tracing front end. Kernels of the older interface (`neuronxcc.nki`) are traced as
+Python: only a run checks them.
+
+The list comes from AWS's documentation and from the public source of its front end, `leanprover/KLR` (March 2026). What the compiler refuses later, in
+passes that are not public, is not here: a kernel without a finding may still fail to compile. `tools/check_public.py` runs the check over checkouts of
+public kernels that compile; none of the rules without \\* finds anything in them.
+
+The kernels that ship with Mowich use comprehensions and `zip`: they are written for the tracing front end (`--nki 0.7`).
+
+## Races
+
+Within one core the compiler orders instructions by their data, so that program order is what happens. The two cores of a launch (`--lnc 2`, `kernel[2]`)
+share HBM, and only a `core_barrier`, a `sendrecv` or a collective orders them. Where both touch the same bytes between two of these and one writes, the
+kernel is run twice more: the first core as far as it goes, then the second one first. Where results differ, the lines that meet are told. Both writing
+the same values is no finding. Ranks of a collective are not run.
+"""
+
+AFTER = """
+## What it does not see
+
+- Values: the rules of a run hold for the arguments given. Other shapes, indices or magnitudes may break what these do not.
+- Code that a run does not reach; a function that is chosen at run time from a file that is not beside the kernel's.
+- Bytes that nothing wrote, and a returned tensor of `nl.hbm`: warnings of `mowich kernel run`, errors under `--strict`.
+- Order within one instruction: a tile that is shifted onto itself on an engine.
+"""
+
+
+def table(stage: str) -> str:
+    """The rules of a stage."""
+    rows = [_row(rule) for rule in RULES.values() if rule.stage == stage]
+    title, words = HEADS[stage]
+    return "\n".join(
+        [f"## {title}", "", words, "", "| rule | refused | instead | NKI | source |", "|--|--|--|--|--|", *rows, ""]
+    )
+
+
+def _row(rule: Rule) -> str:
+    star = " \\*" if rule.only_named else ""
+    cells = (f"`{rule.id}`", rule.what, rule.fix, f"{rule.versions}{star}", rule.source)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def pages() -> dict[Path, str]:
+    """The page and its text."""
+    return {PAGE: "\n".join([BEFORE, *(table(stage) for stage in STAGES)]).rstrip() + "\n" + AFTER}
+
+
+if __name__ == "__main__":
+    write(pages())
