@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
-.PHONY: demo test test-slow test-web site lint golden golden-diff bench docs accuracy kernel-accuracy conformance lock clean
+.PHONY: demo test test-slow test-web site lint golden golden-diff bench docs accuracy kernel-accuracy check-public conformance lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -72,6 +72,10 @@ docs: accuracy
 # pages that a script writes whole: accuracy, goodput, claims, optimal plans, scaling
 accuracy: $(STAMP)
 	$(BIN)/python tools/pages.py
+
+# `kernel check` finds nothing in public kernels that compile: make check-public PUBLIC="DIR ..."
+check-public: $(STAMP)
+	$(BIN)/python tools/check_public.py $(PUBLIC)
 
 # docs/kernel-accuracy.md: kernels measured on hardware, on the clock. Name a file of measured points and the checkouts that you have:
 #   make kernel-accuracy POINTS=points.json [MEGAKERNEL=...] [NKILIB=...] [KDA=...] [ACCELOPT=...] [ONLY='kev*'] [KERNEL_PAGE=FILE]

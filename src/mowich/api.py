@@ -448,12 +448,12 @@ def run_kernel(
 
 
 def check_kernel(
-    kernel: Any,
-    *arrays: Any,
+    kernel: str | Path | Callable[..., object],
+    *arrays: object,
     target: str | None = None,
     lnc: int | None = None,
     nki: str | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Checked:
     """What the NKI compiler would refuse, without a compiler: `.findings` with file, line, what and remedy.
 

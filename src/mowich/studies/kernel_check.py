@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mowich.errors import UserError
 from mowich.neuroncore.targets import generation_of
@@ -87,7 +86,7 @@ def study(
 
 
 def study_of(
-    kernel: Any,
+    kernel: Callable[..., object],
     args: Sequence[object],
     kwargs: Mapping[str, object],
     *,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ Raced = tuple[str, str]
 
 
 def races(
-    kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object], result: Result, **how: Any
+    kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object], result: Result, **how: object
 ) -> tuple[list[Raced], int]:
     """Where results depend on the order of the cores, and in how many orders the kernel ran. result: of a run on these
     arguments."""
@@ -47,7 +46,7 @@ def races(
     return met[:MOST], 1 + len(ORDERS)
 
 
-def _bytes(x: Any) -> Any:
+def _bytes(x: object) -> object:
     """The bytes of all arrays of a result, in a form that compares."""
     if isinstance(x, dict):
         return [(k, _bytes(v)) for k, v in x.items()]
