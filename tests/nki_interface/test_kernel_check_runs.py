@@ -90,6 +90,20 @@ def test_counts_of_overflow_are_those_of_numpy(capsys: pytest.CaptureFixture[str
     assert one.what.endswith(f": {3 * lost} of {3 * 512:,}")
 
 
+def test_the_number_that_masks_may_overflow() -> None:
+    @jit
+    def masked(x: Any) -> Any:
+        out = nl.ndarray(x.shape, dtype=nl.float8_e4m3, buffer=nl.shared_hbm)
+        tile = nl.load(x)
+        nl.store(out, nl.copy(tile, dtype=nl.float8_e4m3))
+        return out
+
+    x = np.full((4, 4), np.finfo(np.float32).min, np.float32)
+    assert check_run(masked, (x,), {}).findings == ()
+    x[0, 0] = 1000.0
+    assert [f.rule for f in check_run(masked, (x,), {}).findings] == ["fp8-overflow"]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_rows_that_differ_are_no_duplicates(seed: int) -> None:
     @jit
