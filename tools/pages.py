@@ -14,7 +14,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SCRIPTS = ("accuracy", "collectives_accuracy", "goodput_page", "claims_page", "optimal_plans", "scaling", "kernel_check_page")
+SCRIPTS = (
+    "accuracy",
+    "collectives_accuracy",
+    "goodput_page",
+    "claims_page",
+    "optimal_plans",
+    "scaling",
+    "kernel_check_page",
+)
 
 NOT_COMPARED = {
     "tables.md": "tools/tables.py runs kernels for half a minute of CPU",

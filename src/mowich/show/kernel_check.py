@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mowich.show.page import Page, Result, Run, Table, words
+from mowich.show.page import Page, Run, Table, words
+from mowich.shown import Result
 
 
 def check_page(result: Result, run: Run) -> Page:
