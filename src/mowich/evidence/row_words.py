@@ -61,6 +61,15 @@ def precision_of(text: str, system: System) -> tuple[str, str]:
     return name, how
 
 
+def is_autocast(text: str) -> bool:
+    """Whether a precision is the automatic mixed one of a framework, which keeps its weights in fp32.
+
+    >>> is_autocast("Autocast:BF16/AMP"), is_autocast("Autocast:BF16+SR"), is_autocast("bf16")
+    (True, False, False)
+    """
+    return has_word(text, "amp", "mixed")
+
+
 TASK_WORDS = ("pretrain", "sft", "lora")
 """What trains: every weight from scratch or on, every weight on packed examples, or adapters."""
 

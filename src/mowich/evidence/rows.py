@@ -31,7 +31,7 @@ from mowich.evidence.row_rules import (
     stack_of_row,
     stated_flop_per_token,
 )
-from mowich.evidence.row_words import precision_of, recompute_of, switch_of, task_of, zero_of
+from mowich.evidence.row_words import is_autocast, precision_of, recompute_of, switch_of, task_of, zero_of
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve, under_power_cap
 from mowich.models.model import Model, Moe, as_trained
@@ -134,6 +134,7 @@ class _Reader(Cells):
                 is_balanced=balanced,
                 task="lora" if frozen else task or "pretrain",
                 element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0,
+                is_autocast=is_autocast(row.get("precision", "")),
                 document=recipe.get("document"),
             )
 
@@ -387,7 +388,7 @@ class _Reader(Cells):
         recompute = recompute_of(row.get("recompute", ""))
         if recompute is not None:
             return zero, recompute, recompute
-        recompute = {"jax-tpu": "full", "jax-gpu": "selective"}.get(stack, "none")
+        recompute = {"jax-tpu": "full", "jax-gpu": "selective", "jax-gpu-maxtext": "selective"}.get(stack, "none")
         how = "not stated: the default policy of MaxText" if recompute == "full" else "not stated"
         self.fill("recompute", recompute, how)
         return zero, recompute, "full" if stack.startswith("jax") else recompute

@@ -495,16 +495,16 @@ def all_to_all_s(
     n: Floats,
     stride: Floats,
     *,
-    top_k: Floats | float | None = None,
+    reach: Floats | float | None = None,
     row_B: Floats | float | None = None,
     rows: Floats | float | None = None,
 ) -> AllToAll:
     """Time of an all-to-all in which each device sends `send_B` bytes in all, evenly over the n members.
 
     A level carries the share that leaves the level below and stays inside this one; the levels inside a domain are
-    other links and work at the same time, so the slowest binds. With top_k, rows and row_B (MoE dispatch) a row goes
-    once to each remote domain of the network, not once per expert: N (1 - (1-1/N)^top_k) domains. On a torus the
-    bisection binds. Each of the two parts follows the law of the module, L = base + steps.
+    other links and work at the same time, so the slowest binds. With reach, rows and row_B (a dispatch that limits the
+    nodes of a row) a row goes once to each remote domain of the network that it reaches, not once per expert:
+    min(N, reach) (N - 1) / N of N domains. On a torus the bisection binds. Each of the two parts follows the law of the module, L = base + steps.
     """
     send_B, n, stride = np.broadcast_arrays(send_B, n, stride)
     f = system.fabric
@@ -515,9 +515,9 @@ def all_to_all_s(
         L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
     net = walk[-1]
     bytes_ = send_B * (net.m - net.below) / n
-    if top_k is not None and rows is not None and row_B is not None:
+    if reach is not None and rows is not None and row_B is not None:
         domains = np.maximum(1.0, net.r)
-        reached = (domains - 1.0) * (1.0 - (1.0 - 1.0 / np.maximum(domains, 1.0 + 1e-12)) ** top_k)
+        reached = np.minimum(domains, reach) * (domains - 1.0) / domains
         bytes_ = np.minimum(bytes_, rows * row_B * reached)
     x_out = bytes_ / (net.Bps * f.network_efficiency)
     crosses = net.r > 1

@@ -134,6 +134,8 @@ def _leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
         top_k=c.count("num_experts_per_tok"),
         ffn=width,
         shared_ffn=width * c.count("n_shared_experts", default=0, minimum=0),
+        groups=c.count("n_group", default=1),
+        top_groups=c.count("topk_group", default=1),
     )
 
 

@@ -40,7 +40,9 @@ class Moe:
     dense shared expert of width `shared_ffn` (0: none). `router_params` are weights of the router beyond its
     matrix and bias; `shared_gate` a sigmoid gate (h weights) on the shared expert.
     `latent` is the width that routed experts work in (0: h): two matrices that every token takes lead there and back,
-    with a norm on the way back if `latent_norm`; what is sent between devices is latent as well."""
+    with a norm on the way back if `latent_norm`; what is sent between devices is latent as well.
+    groups, top_groups: a token's experts are chosen from `top_groups` of `groups` equal groups of them (1, 1: from
+    all), so that it visits few nodes."""
 
     num_experts: int
     top_k: int
@@ -53,6 +55,8 @@ class Moe:
     router_params: int = 0
     latent: int = 0
     latent_norm: bool = False
+    groups: int = 1
+    top_groups: int = 1
 
     @property
     def matrices(self) -> int:

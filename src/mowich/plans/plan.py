@@ -422,7 +422,8 @@ class TrainJob:
     """One training job. tokens: to train on in all; seq: tokens per sequence; batch_seqs: sequences per step (a
     target);
     is_balanced: expert load forced equal, as in benchmarks; batch_tolerance: how far a legal batch may lie from the
-    target; element_B: bytes of an activation between matrix products (4: everything but the products in fp32).
+    target; element_B: bytes of an activation between matrix products (4: everything but the products in fp32);
+    is_autocast: fp32 weights are kept, and cast for each step (mixed precision of PyTorch's kind).
 
     task: pretrain and sft train every weight; lora trains adapters (`lora`: which) beside a frozen base, whose weight
     gradients are not computed. document: mean tokens of the documents packed into a sequence, where each attends to
@@ -436,6 +437,7 @@ class TrainJob:
     is_balanced: bool = False
     batch_tolerance: float = 0.05
     element_B: float = 2.0
+    is_autocast: bool = False
     task: Task = "pretrain"
     lora: Lora | None = None
     document: float | None = None

@@ -76,17 +76,23 @@ class Stack:
     cp_exposed: float
     ep_exposed_inside: float
     ep_exposed_outside: float
+    ep_exposed_limited: float
     ep_overlap: float
     recurrent_B: float
     moe_passes: float
     moe_passes_fused: float
     moe_routing_B: float
     moe_fixed: float
+    expert_launch: float
+    expert_launch_8bit: float
+    expert_launch_block: float
     router_skew: float
     moe_capacity: float = field(metadata=BRANCHES)
     jitter_per_doubling: float
     dp_window: float
     optimizer_B: float
+    autocast_B: float
+    fp32_speed: float
     grad_B: float
     gather_B: float
     gather_low_precision: float

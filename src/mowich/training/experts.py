@@ -13,7 +13,7 @@ from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.operators import list as list_
 from mowich.operators.law import busiest_load, gemm_s
-from mowich.operators.rates import IS_BLOCK, Rates
+from mowich.operators.rates import IS_BLOCK, IS_LOW, Rates
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.terms import note_gemm, paths_of
@@ -61,13 +61,24 @@ def experts_s(
     routed = routed_B(s.moe_routing_B, share.split_tokens, float(ffn.num_experts))
     activated = activated_B(job.element_B, s.memory_passes, float(outputs), rows, float(ffn.ffn), p.etp)
     moved = copied + routed + activated
-    routing = routing_s(moved, r.B, s.moe_fixed)
+    at = p.precision.astype(np.intp)
+    launch = np.where(IS_BLOCK[at], s.expert_launch_block, np.where(IS_LOW[at], s.expert_launch_8bit, s.expert_launch))
+    routing = routing_s(moved, r.B, s.moe_fixed, experts, launch)
     sent = load * t / p.tp * p.etp  # rows before they are copied to top_k experts
+    limited = ffn.groups > ffn.top_groups  # a row then goes once to each of few nodes, and is copied there
     one = collectives.all_to_all_s(
-        system, 2.0 * sent * ffn.top_k * w, p.ep, p.etp * stride, top_k=float(ffn.top_k), rows=sent, row_B=2.0 * w
+        system,
+        2.0 * sent * ffn.top_k * w,
+        p.ep,
+        p.etp * stride,
+        reach=float(ffn.top_groups) if limited else None,
+        rows=sent,
+        row_B=2.0 * w,
     )
     inside, outside = (np.where(p.ep > 1, seconds, 0.0) for seconds in (one.inside_s, one.outside_s))
-    exchange = both_ways_s(s.ep_exposed_inside, inside, s.ep_exposed_outside, outside)
+    exposed = "ep_exposed_limited" if limited else "ep_exposed_outside"
+    exposed_outside = s.ep_exposed_limited if limited else s.ep_exposed_outside
+    exchange = both_ways_s(s.ep_exposed_inside, inside, exposed_outside, outside)
     between = np.zeros_like(t)
     if np.any(p.etp > 1):
         between = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
@@ -110,8 +121,10 @@ def experts_s(
             bytes=moved,
             B=r.B,
             fixed=s.moe_fixed,
+            experts=experts,
+            launch=launch,
             note="forward, one layer; bytes: tokens copied to experts and back, routing, the activation function",
-            facts=paths_of(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"),
+            facts=paths_of(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed", "stack.expert_launch"),
         )
         notes.add(
             "ep.exchange",
@@ -120,12 +133,12 @@ def experts_s(
             both_ways_s,
             exposed_inside=s.ep_exposed_inside,
             inside_s=inside,
-            exposed_outside=s.ep_exposed_outside,
+            exposed_outside=exposed_outside,
             outside_s=outside,
             send_B=2.0 * sent * ffn.top_k * w,
             note="dispatch and combine, one layer, before overlap",
             ep=p.ep,
-            facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
+            facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", f"stack.{exposed}"),
         )
     return Experts(
         gemm=up + down, routing=routing, exchange=exchange, between=between, inputs=rows * (w + ffn.ffn / p.etp)
@@ -164,14 +177,15 @@ def activated_B(element_B: float, passes: float, outputs: float, rows: Floats, f
     return np.asarray(element_B * passes * outputs * rows * ffn / etp)
 
 
-def routing_s(bytes: Floats, B: Floats | float, fixed: float) -> Floats:
-    """Seconds of routing, permuting and the activation function of one layer's experts.
+def routing_s(bytes: Floats, B: Floats | float, fixed: float, experts: Floats, launch: Floats | float) -> Floats:
+    """Seconds of routing, permuting and the activation function of one layer's experts, and of launching the work of
+    each expert on a device. A layer reads back how many tokens each expert has, so that nothing is queued ahead of it.
 
-    T = bytes / B + fixed
+    T = bytes / B + fixed + experts * launch
 
-    Units: bytes B, B B/s, fixed s.
+    Units: bytes B, B B/s, fixed s, launch s.
     """
-    return np.asarray(bytes / B + fixed)
+    return np.asarray(bytes / B + fixed + experts * launch)
 
 
 def experts_gemm_s(up: Floats, down: Floats) -> Floats:
