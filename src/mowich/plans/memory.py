@@ -45,14 +45,18 @@ def head_layers(model: Model) -> float:
 
 def stage_split(model: Model, p: Plans) -> tuple[Floats, Floats]:
     """(layers of every stage but the last, layers of the last) of a balanced split: k and L - k (pp-1), of k =
-    ceil(L/pp) and k = ceil((L+H)/pp) the one whose slowest stage, max(k, last + H), is the faster; H: `head_layers`."""
+    ceil(L/pp) and k = ceil((L+H)/pp) the one whose slowest device, max(k, last + H), is the faster; H: `head_layers`.
+    A device of DualPipe works half of the time in the last stage and half in the first: max(k, (k + last + H)/2)."""
     L, H = float(model.num_layers), head_layers(model)
     few, more = np.ceil(L / p.pp), np.ceil((L + H) / p.pp)
 
     def last(k: Floats) -> Floats:
         return np.maximum(0.0, L - k * (p.pp - 1.0))
 
-    better = np.maximum(more, last(more) + H) < np.maximum(few, last(few) + H)
+    def slowest(k: Floats) -> Floats:
+        return np.maximum(k, np.where(copies(p) > 1, (k + last(k) + H) / 2.0, last(k) + H))
+
+    better = slowest(more) < slowest(few)
     k = np.where(better, more, few)
     return k, last(k)
 

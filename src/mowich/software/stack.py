@@ -78,6 +78,7 @@ class Stack:
     ep_exposed_outside: float
     ep_exposed_limited: float
     ep_overlap: float
+    ep_dispatch_B: float
     recurrent_B: float
     moe_passes: float
     moe_passes_fused: float

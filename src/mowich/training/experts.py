@@ -66,14 +66,15 @@ def experts_s(
     routing = routing_s(moved, r.B, s.moe_fixed, experts, launch)
     sent = load * t / p.tp * p.etp  # rows before they are copied to top_k experts
     limited = ffn.groups > ffn.top_groups  # a row then goes once to each of few nodes, and is copied there
+    each_B = (s.ep_dispatch_B + 2.0) / 2.0  # of an element: results come back in 16 bit
     one = collectives.all_to_all_s(
         system,
-        2.0 * sent * ffn.top_k * w,
+        each_B * sent * ffn.top_k * w,
         p.ep,
         p.etp * stride,
         reach=float(ffn.top_groups) if limited else None,
         rows=sent,
-        row_B=2.0 * w,
+        row_B=each_B * w,
     )
     inside, outside = (np.where(p.ep > 1, seconds, 0.0) for seconds in (one.inside_s, one.outside_s))
     exposed = "ep_exposed_limited" if limited else "ep_exposed_outside"
@@ -135,7 +136,7 @@ def experts_s(
             inside_s=inside,
             exposed_outside=exposed_outside,
             outside_s=outside,
-            send_B=2.0 * sent * ffn.top_k * w,
+            send_B=each_B * sent * ffn.top_k * w,
             note="dispatch and combine, one layer, before overlap",
             ep=p.ep,
             facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", f"stack.{exposed}"),

@@ -154,6 +154,9 @@ def stage_times(
         k, last = stage_split(model, p)
         room = (k - last) * total_of(sums[name] for name in groups) / L
         head_share = np.where(p.split > 0, np.clip(1.0 - room / head, 0.0, 1.0), head_share)
+    # beyond its part, the head delays a device of DualPipe half of the time: it is in the first stage otherwise
+    even = np.where(p.split > 0, 0.0, 1.0 / p.pp)
+    head_share = even + (head_share - even) / schedules.copies(p)
     per_micro["head"] = head * head_share
     if job.adapters is not None:  # forward, the gradients of inputs and of adapters
         products = next(name for name, parts in groups.items() if "gemm" in parts)
