@@ -162,15 +162,16 @@ def test_all_to_all_splits_by_where_a_byte_goes(facts: Facts) -> None:
     assert both.outside_s[0] == pytest.approx(1e9 * 24 / 32 / 10e9 + 30e-6)
 
 
-def test_expert_rows_cross_once_to_each_remote_domain(facts: Facts) -> None:
-    """top-8 over 4 domains: 3 (1 - (3/4)^8) = 2.7 remote domains see a row, not 8 x 3/4 = 6 copies of it."""
+def test_rows_of_limited_experts_cross_once_to_each_node_they_reach(facts: Facts) -> None:
+    """top-8 of 4 nodes among 4 or 8: 4 x 3/4 = 3, or 4 x 7/8 = 3.5 remote nodes see a row, not 8 x 3/4 or 8 x 7/8
+    copies of it; without a limit every copy crosses."""
     system = machine(facts, switch(8, 100), network(10))
     rows, row_B = 4096.0, 14336.0
-    both = collectives.all_to_all_s(system, at(8 * rows * row_B), at(32.0), ONE, top_k=8.0, rows=rows, row_B=row_B)
-    by_hand = rows * row_B * 3 * (1 - 0.75**8) / 10e9
-    assert both.outside_s[0] == pytest.approx(by_hand)
-    top1 = collectives.all_to_all_s(system, at(rows * row_B), at(32.0), ONE, top_k=1.0, rows=rows, row_B=row_B)
-    assert top1.outside_s[0] == pytest.approx(rows * row_B * 0.75 / 10e9)
+    for n, remote in ((32.0, 3.0), (64.0, 3.5)):
+        both = collectives.all_to_all_s(system, at(8 * rows * row_B), at(n), ONE, reach=4.0, rows=rows, row_B=row_B)
+        assert both.outside_s[0] == pytest.approx(rows * row_B * remote / 10e9)
+    plain = collectives.all_to_all_s(system, at(8 * rows * row_B), at(32.0), ONE)
+    assert plain.outside_s[0] == pytest.approx(8 * rows * row_B * 0.75 / 10e9)
 
 
 def test_same_position_links_load_the_level_inside_too(facts: Facts) -> None:
