@@ -71,14 +71,14 @@ TABLE: tuple[tuple[str, Field], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|wave_share|idle_power_share|unfused_attention|"
-        r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts)",
+        r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts|exposed_limited)",
         _share(zero=True),
     ),
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\.residuals\..*", Field(high=10.0)),  # spread of a logarithm
-    (r"training\..*\.(speed|framework_carry|low_precision_gain|fp4_gain)", Field(high=100.0)),
+    (r"training\..*\.(speed|fp32_speed|framework_carry|low_precision_gain|fp4_gain)", Field(high=100.0)),
     (
-        r".*\.(fp4_)?quantise_B|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
+        r".*\.(fp4_)?quantise_B|training\..*\.(autocast_B|expert_launch(_8bit|_block)?)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
         Field(above=False),
     ),
 )

@@ -97,12 +97,17 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         R("**", "1", "a figure of the run", "count: counted"),
     ),
     "mowich/kernel-check@1": (
-        R("functions", "1", "functions that were read", "kernels and what they reach in files at hand, counted"),
-        R("rules", "1", "rules of the check", "the table of docs/kernel-check.md, counted"),
-        R("found *", "1", "findings of the stage", "counted"),
-        R("run instructions", "1", "instructions of the kernel that ran", "counted on all cores"),
-        R("run orders", "1", "orders of the cores in which the kernel ran", "1, and two more where the cores meet"),
-        R("findings * line", "1", "line of the file", "where the mistake stands, from 1"),
+        R("functions", "1", "functions that were read", "count: kernels and what they reach in files at hand, counted"),
+        R("rules", "1", "rules of the check", "count: the table of docs/kernel-check.md, counted"),
+        R("found *", "1", "findings of the stage", "count: counted"),
+        R("run instructions", "1", "instructions of the kernel that ran", "count: counted on all cores"),
+        R(
+            "run orders",
+            "1",
+            "orders of the cores in which the kernel ran",
+            "count: 1, and two more where the cores meet",
+        ),
+        R("findings * line", "1", "line of the file", "lookup: where the mistake stands, from 1"),
     ),
     "mowich/kernel-diff@1": (
         *(
