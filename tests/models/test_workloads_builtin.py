@@ -57,6 +57,20 @@ TWINS = {
     "step-3.7-flash": "stepfun-ai--Step-3.7-Flash",
     "gemma4-26b": "google--gemma-4-26B-A4B",
     "gemma4-31b": "nvidia--Gemma-4-31B-IT-NVFP4",
+    "trinity-nano": "arcee-ai--Trinity-Nano-Preview",
+    "trinity-mini": "arcee-ai--Trinity-Mini",
+    "trinity-large": "arcee-ai--Trinity-Large-Preview",
+    "sarvam-30b": "sarvamai--sarvam-30b",
+    "solar-open-100b": "upstage--Solar-Open-100B",
+    "mimo-v2.5": "XiaomiMiMo--MiMo-V2.5",
+    "mimo-v2.5-pro": "XiaomiMiMo--MiMo-V2.5-Pro",
+    "qwen3.5-2b": "Qwen--Qwen3.5-2B",
+    "qwen3.5-4b": "Qwen--Qwen3.5-4B",
+    "qwen3.5-9b": "Qwen--Qwen3.5-9B",
+    "ministral-8b": "mistralai--Ministral-8B-Instruct-2410",
+    "ministral-3-14b": "mistralai--Ministral-3-14B-Instruct-2512",
+    "mistral-small-3.1-24b": "mistralai--Mistral-Small-3.1-24B-Instruct-2503",
+    "glm-5.3-flash": "zai-org--GLM-5.3-Flash",
 }
 
 
@@ -118,6 +132,10 @@ def test_unknown_name() -> None:
         ("maxtext-moe-10t", 10362),
         ("nanotron-469b", 469.36),
         ("nemotron4-340b", 341.0),
+        ("trinity-large", 398.6),
+        ("solar-open-100b", 102.65),
+        ("mimo-v2.5-pro", 1021.25),
+        ("ministral-8b", 8.0198),
     ],
 )
 def test_sizes_as_published(name: str, billions: float) -> None:

@@ -38,6 +38,7 @@ def test_every_architecture_has_a_golden_count() -> None:
         "qwen3_vl_text",
         "qwen3_vl_moe_text",
         "mimo",
+        "mimo_v2",
         "ministral",
         "decoder",
         "minimax_m3",
@@ -62,6 +63,8 @@ def test_windows_by_layer() -> None:
     assert windows("mistral-defaults") == [4096] * 6
     assert windows("llama4_text") == [64, 64, 64, None, 64, 64]
     assert windows("mimo_v2_flash") == [None, 32, 32, None, 32, 32]
+    assert windows("afmoe") == [32, 32, None] * 2
+    assert windows("ministral3") == [None] * 6
 
 
 def test_experts_by_layer() -> None:
@@ -87,7 +90,7 @@ def fails(config: dict[str, object]) -> str:
 
 def test_unknown_architecture_is_refused_with_the_list() -> None:
     line = fails({"model_type": "qwen9"})
-    assert line.startswith("config.json: unknown model_type 'qwen9'; allowed: bamba, bert, bloom")
+    assert line.startswith("config.json: unknown model_type 'qwen9'; allowed: afmoe, bamba, bert, bloom")
     assert "did you mean 'qwen" in line
     assert "\n" not in line
     assert "side by side" in fails({"model_type": "falcon_h1"})

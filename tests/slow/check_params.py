@@ -20,13 +20,19 @@ FIXTURES = ROOT / "tests" / "fixtures" / "configs"
 SHARED = ROOT.parent / "shared" / "models"
 
 
-SAME = {"kimi_k2": "deepseek_v3", "mimo": "qwen2", "deepseek_ref": "deepseek_v4", "minimax_m3": "minimax_m3_vl_text"}
+SAME = {
+    "kimi_k2": "deepseek_v3",
+    "mimo": "qwen2",
+    "deepseek_ref": "deepseek_v4",
+    "minimax_m3": "minimax_m3_vl_text",
+}
 """The same structure under another name: kimi_k2 names DeepSeek-V3's class in its config, mimo extends Qwen2's."""
 
 DERIVED = {
     "kimi_k3": (
         "derived from Kimi Linear, the config and public descriptions; published total 2.78 T, active 104 B (grade C)"
     ),
+    "mimo_v2": "derived from MiMo-V2-Flash; equal to the published tensors but for the biases of experts",
     "nemotron-nas": "derived from the published modeling code's rule for widths; published total 49.9 B (grade C)",
 }
 """Architectures that no released transformers builds -> how their count was found."""
@@ -34,8 +40,10 @@ DERIVED = {
 
 def transformers_count(data: dict[str, Any]) -> int:
     """Parameters of the text model that transformers builds for this config, on the meta device."""
-    if data.get("model_type") in ("qwen3_vl", "qwen3_vl_moe", "llama4", "gemma4"):
+    if data.get("model_type") in ("qwen3_vl", "qwen3_vl_moe", "llama4", "gemma4", "glm5_next"):
         return _without_vision(data)
+    if data.get("model_type") == "glm5_next_text":
+        return _without_vision({"model_type": "glm5_next", "text_config": data, "tie_word_embeddings": False})
     if data.get("model_type") in ("step3p5", "step3p7"):
         return _without_vision(_step(data))
     _, model = build(data)

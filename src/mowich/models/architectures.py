@@ -139,6 +139,12 @@ def _leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
     )
 
 
+def _biased_leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+    """As `_leading_dense`; the choice of experts has a learned bias for each."""
+    block = _leading_dense(c, layer, mlp)
+    return replace(block, router_bias=True) if isinstance(block, Moe) else block
+
+
 def _interleaved(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """Llama 4: every `interleave_moe_layer_step`-th layer has experts and one shared expert; the others a wider MLP."""
     step = c.count("interleave_moe_layer_step", default=1)
@@ -156,8 +162,9 @@ def _interleaved(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """How to read one `model_type`. Fields name config keys or fixed choices; `norms` counts norms per layer. `stack`:
-    a function of `stacks` that reads the layers instead."""
+    """How to read one `model_type`. Fields name config keys or fixed choices; `norms` counts norms per layer;
+    `out_gate`: a projection as wide as the heads gates the attention output; `windowed_heads`: windowed layers may have
+    heads of their own (`swa_*`). `stack`: a function of `stacks` that reads the layers instead."""
 
     stack: Callable[[Reader], stacks.Stack] | None = None
     windows: WindowRule = _full
@@ -171,7 +178,9 @@ class Architecture:
     gated: Flag = True
     qk_norm: Literal["none", "head", "full"] = "none"
     qk_norm_if: Flag = True
+    out_gate: bool = False
     sinks: Literal["none", "all", "windowed"] = "none"
+    windowed_heads: bool = False
     norms: int = 2
     norm_bias: Flag = False
     norm_free: bool = False
@@ -216,6 +225,20 @@ _QWEN3 = replace(
 )
 
 
+_MIMO_V2 = Architecture(
+    windows=_hybrid_pattern,
+    ffn=_leading_dense,
+    qkv_bias="attention_bias",
+    sinks="windowed",
+    windowed_heads=True,
+    defaults={"first_k_dense_replace": 1},
+)
+
+
+_LIKE_DEEPSEEK = {"num_experts": "n_routed_experts", "num_shared_experts": "n_shared_experts"}
+"""Other words for the keys that `_leading_dense` reads."""
+
+
 _QWEN3_MOE = replace(_QWEN3, ffn=_sparse_step, defaults={"num_key_value_heads": 4})
 
 
@@ -223,6 +246,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "llama": _LLAMA,
     "mistral": Architecture(windows=_all_sliding, window_default=4096, defaults={"num_key_value_heads": 8}),
     "ministral": Architecture(windows=_all_sliding, window_default=4096, defaults={"num_key_value_heads": 8}),
+    "ministral3": Architecture(windows=_all_sliding, defaults={"num_key_value_heads": 8, "head_dim": 128}),
     "mixtral": Architecture(windows=_all_sliding, ffn=_all_experts, defaults={"num_key_value_heads": 8}),
     "qwen2": replace(_QWEN, qkv_bias=True),
     "qwen2_moe": replace(_QWEN, qkv_bias=("qkv_bias", True), ffn=_sparse_step),
@@ -243,13 +267,31 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deepseek_v3": _DEEPSEEK,
     "kimi_k2": _DEEPSEEK,
     "mimo": replace(_QWEN, qkv_bias=("attention_bias", True)),
-    "mimo_v2_flash": Architecture(
-        windows=_hybrid_pattern,
-        ffn=_leading_dense,
-        qkv_bias="attention_bias",
-        sinks="windowed",
-        defaults={"first_k_dense_replace": 1},
+    "mimo_v2_flash": _MIMO_V2,
+    "mimo_v2": _MIMO_V2,
+    "afmoe": Architecture(
+        windows=_every(4),
+        window_default=1024,
+        ffn=_biased_leading_dense,
+        qk_norm="head",
+        out_gate=True,
+        norms=4,
+        rename={
+            **_LIKE_DEEPSEEK,
+            "num_dense_layers": "first_k_dense_replace",
+            "global_attn_every_n_layers": "sliding_window_pattern",
+        },
+        defaults={"head_dim": 128},
     ),
+    "sarvam_moe": Architecture(
+        ffn=_leading_dense,
+        qkv_bias="use_qkv_bias",
+        out_bias="use_bias",
+        qk_norm="head",
+        qk_norm_if="use_qk_norm",
+        rename=_LIKE_DEEPSEEK,
+    ),
+    "solar_open": Architecture(ffn=_leading_dense, qkv_bias="attention_bias", defaults={"head_dim": 128}),
     "minimax_m2": Architecture(ffn=_all_experts, qk_norm="full", defaults={"head_dim": 128}),
     "glm4": replace(
         _LLAMA,
@@ -412,6 +454,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         stack=stacks.kimi_linear,
         defaults={"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128},
     ),
+    "glm5_next_text": Architecture(
+        stack=stacks.glm_next, defaults={"kv_lora_rank": 512, "qk_nope_head_dim": 256, "v_head_dim": 256}
+    ),
     "nemotron-nas": Architecture(stack=stacks.nemotron_nas),
     "decoder": Architecture(
         qkv_bias="attention_bias",
@@ -437,6 +482,7 @@ WRAPPERS = {
     "qwen3_5_moe": "qwen3_5_moe_text",
     "minimax_m3_vl": "minimax_m3_vl_text",
     "kimi_k3": "kimi_linear",
+    "glm5_next": "glm5_next_text",
 }
 """Multimodal model_type -> its text model, read from `text_config`."""
 

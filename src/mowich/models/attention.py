@@ -49,7 +49,8 @@ class Indexer:
 
     query_in: width that its queries are projected from (MLA's low-rank query; 0: h). head_weights: a projection from h
     weighs the heads. norm_params: weights of its norms. shared: takes the choice of an earlier layer, so it has no
-    weights, scores and cache of its own.
+    weights, scores and cache of its own. pool: tokens whose keys are merged into one entry by a learned softmax (1:
+    none; `top_k` still counts tokens).
     """
 
     num_heads: int
@@ -59,12 +60,15 @@ class Indexer:
     head_weights: bool = True
     norm_params: int = 0
     shared: bool = False
+    pool: int = 1
 
     def matmul_params(self, hidden: int, compressor: Compressor | None) -> int:
-        """Weights of the projections of queries, keys (h x d, or a compressor's) and head weights."""
+        """Weights of the projections of queries, keys (h x d, or a compressor's; twice with the gate of a pool) and
+        head weights."""
         if self.shared:
             return 0
         keys = compressor.matmul_params(hidden, self.head_dim) if compressor else hidden * self.head_dim
+        keys += hidden * self.head_dim if self.pool > 1 else 0
         query = (self.query_in or hidden) * self.num_heads * self.head_dim
         return query + keys + (hidden * self.num_heads if self.head_weights else 0)
 
@@ -77,6 +81,7 @@ class Indexer:
             if compressor
             else 0
         )
+        extra += self.pool * self.head_dim if self.pool > 1 else 0  # a bias per position of the pool
         return self.matmul_params(hidden, compressor) + extra + self.norm_params
 
     def flop_per_entry(self) -> float:
@@ -237,7 +242,7 @@ class Attention:
         """Entries that the indexer scores for one token that sees `context` tokens."""
         if self.indexer is None or self.indexer.shared:
             return 0.0
-        return context / (self.compressor.ratio if self.compressor else 1)
+        return context / (self.compressor.ratio if self.compressor else self.indexer.pool)
 
     def core_flop_per_token(self, seq: float) -> float:
         """Forward FLOP of scores and weighted values: 2 * context * heads * (head_dim + v_head_dim), and the
@@ -272,7 +277,7 @@ class Attention:
         in)."""
         if self.indexer is None or self.indexer.shared:
             return 0.0
-        return self.indexer.head_dim / (self.compressor.ratio if self.compressor else 1)
+        return self.indexer.head_dim / (self.compressor.ratio if self.compressor else self.indexer.pool)
 
     @property
     def kv_elements_per_token(self) -> float:

@@ -148,8 +148,8 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
         attention = replace(base, window=window, chunked=chunked)
         if arch.sinks == "all" or (arch.sinks == "windowed" and window is not None):
             attention = replace(attention, sinks=True)
-        if c.architecture == "mimo_v2_flash" and window is not None:
-            attention = _mimo_windowed(c, attention)
+        if arch.windowed_heads and window is not None:
+            attention = _windowed_heads(c, attention)
         block = ffn(c, i, mlp)
         if c.architecture == "gemma4_text":
             attention, block = _gemma4(c, attention, mlp, i, num_layers)
@@ -301,12 +301,14 @@ def _gqa(c: Reader, arch: Architecture, hidden: int, heads: int) -> Attention:
                 given=f"{heads} and {kv_heads}",
             )
         )
+    v_head_dim = c.count("v_head_dim", default=head_dim)
     return Attention(
         kind="gqa",
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        v_head_dim=c.count("v_head_dim", default=head_dim),
+        v_head_dim=v_head_dim,
+        out_gate=heads * v_head_dim if arch.out_gate else 0,
         qkv_bias=c.flag(arch.qkv_bias),
         out_bias=c.flag(arch.out_bias),
         qk_norm=arch.qk_norm if c.flag(arch.qk_norm_if) else "none",
@@ -314,7 +316,7 @@ def _gqa(c: Reader, arch: Architecture, hidden: int, heads: int) -> Attention:
     )
 
 
-def _mimo_windowed(c: Reader, full: Attention) -> Attention:
+def _windowed_heads(c: Reader, full: Attention) -> Attention:
     """MiMo V2's windowed layers have head counts and widths of their own."""
     return replace(
         full,

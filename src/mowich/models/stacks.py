@@ -322,6 +322,13 @@ def deepseek_sparse(c: Reader) -> Stack:
     return Stack(blocks=blocks, mtp=(Block(mixer=replace(base, indexer=own), ffn=blocks[-1].ffn),))
 
 
+def _hyper_connections(streams: int, hidden: int) -> dict[str, int]:
+    """Weights of a layer's hyper-connections, before each of its two blocks: (2 + n) n weights of mixing from all n
+    streams, as many biases, three scales."""
+    mixing = (2 + streams) * streams
+    return {"vectors": 2 * (mixing + 3), "extra_matmul_params": 2 * mixing * streams * hidden}
+
+
 V4_TYPES = {"0": "sliding_attention", "4": "compressed_sparse_attention", "128": "heavily_compressed_attention"}
 """`compress_ratios` of DeepSeek-V4 -> kind of layer."""
 
@@ -370,17 +377,9 @@ def deepseek_v4(c: Reader) -> Stack:
         ffn=width,
         shared_ffn=width * c.count("n_shared_experts", default=1, minimum=0),
     )
-    # Hyper-connections, before each block: (2 + n) n weights of mixing from all streams, as many biases, three scales.
-    mixing = (2 + streams) * streams
+    mixing = _hyper_connections(streams, hidden)
     blocks = tuple(
-        Block(
-            mixer=choose(c, "compress_ratios", kind, mixers),
-            ffn=moe,
-            vectors=2 * (mixing + 3),
-            streams=streams,
-            extra_matmul_params=2 * mixing * streams * hidden,
-        )
-        for kind in types
+        Block(mixer=choose(c, "compress_ratios", kind, mixers), ffn=moe, streams=streams, **mixing) for kind in types
     )
     outside = streams * streams * hidden
     mtp = blocks[n:] or (replace(blocks[-1], mixer=plain),)
@@ -520,6 +519,49 @@ def kimi_linear(c: Reader) -> Stack:
         for i in range(n)
     )
     return Stack(blocks=blocks, other_params=2 * hidden if depth else 0)
+
+
+def glm_next(c: Reader) -> Stack:
+    """GLM-5.3: Kimi delta attention, with latent attention in each fourth layer to the `index_topk` tokens that an
+    indexer keeps by pools of `index_kpool` keys; experts after three layers; hyper-connections whose streams are
+    averaged at the end."""
+    n, hidden, streams = c.count("num_hidden_layers"), c.count("hidden_size"), c.count("hc_mult", default=4)
+    linear = c.get("linear_attn_config", default={})
+    head = c.whole(linear.get("head_dim", 128), "linear_attn_config.head_dim")
+    heads = c.whole(linear.get("num_heads", 64), "linear_attn_config.num_heads")
+    kda = Recurrent(
+        kind="kda",
+        num_heads=heads,
+        head_dim=head,
+        num_groups=heads,
+        state_dim=head,
+        conv=c.whole(linear.get("short_conv_kernel_size", 4), "linear_attn_config.short_conv_kernel_size"),
+        decay_rank=head,
+        gate_rank=head,
+    )
+    base, key = latent(c), c.count("index_head_dim", default=128)
+    indexer = Indexer(
+        num_heads=c.count("index_n_heads", default=32),
+        head_dim=key,
+        top_k=c.count("index_topk", default=2048),
+        query_in=base.q_lora or 0,
+        norm_params=2 * key,
+        pool=c.count("index_kpool", default=4),
+    )
+    sparse = replace(base, indexer=indexer)
+    mixers: dict[str, Mixer] = {
+        "linear_attention": kda,
+        "deepseek_sparse_attention": sparse,
+        "indexed_attention": sparse,
+        "full_attention": sparse,
+    }
+    types = per_layer(c, ["layer_types"], ["linear_attention" if (i + 1) % 4 else "full_attention" for i in range(n)])
+    mixing = _hyper_connections(streams, hidden)
+    blocks = tuple(
+        Block(mixer=choose(c, "layer_types", types[i], mixers), ffn=_deepseek_ffn(c, i), streams=streams, **mixing)
+        for i in range(n)
+    )
+    return Stack(blocks=blocks, mtp=(replace(blocks[-1], mixer=sparse),))
 
 
 def nemotron_nas(c: Reader) -> Stack:
