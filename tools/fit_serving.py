@@ -90,8 +90,16 @@ class Problem:
     def __init__(self, cases: Sequence[ServingCase]) -> None:
         self.cases = cases
         self.table: Cases = gather(cases, load())
-        prior = priors()
-        self.prior = [prior[name] for name in self.table.columns.names]
+        prior, facts = priors(), load()
+
+        def of(name: str) -> Prior:
+            """What `priors.csv` says; else the fact as it is (those of Trainium 2 and later: `fit_neuron.py`)."""
+            if name in prior:
+                return prior[name]
+            value = facts.number(name)
+            return Prior("", value, value, value, "given")
+
+        self.prior = [of(name) for name in self.table.columns.names]
         self.mu = np.log([max(p.value, NAIL) for p in self.prior])
         self.sd = np.array([p.sd for p in self.prior])
         self.free = np.nonzero([p.is_free for p in self.prior])[0]

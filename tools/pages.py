@@ -27,6 +27,7 @@ SCRIPTS = (
 NOT_COMPARED = {
     "tables.md": "tools/tables.py runs kernels for half a minute of CPU",
     "accuracy-serving.md": "tools/fit_serving.py fits for minutes, to rows that do not ship",
+    "accuracy-trainium.md": "tools/fit_neuron.py --write: a fit, which writes facts too",
     "kernel-timing.md": "tools/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
     "kernel-accuracy.md": "tools/kernel_accuracy.py needs checkouts of measured kernels: `make kernel-accuracy`",
     "conformance.md": "runs third-party kernels for hours: `make conformance`",

@@ -314,9 +314,22 @@ ALLOWED_KEYS = {
     },
     "serving_notes.yaml": {
         "engines": {"engine", "pattern"},
+        "stacks": {"engine", "pattern", "batch"},
         "campaigns": {"campaign", "pattern", "engine", "rounds", "mean_length"},
         "models": None,
-        "rules": {"source", "chip", "mode", "framework", "model", "date", "min_tp", "skip", "exclude", "reason"},
+        "rules": {
+            "source",
+            "chip",
+            "mode",
+            "framework",
+            "model",
+            "date",
+            "notes",
+            "min_tp",
+            "skip",
+            "exclude",
+            "reason",
+        },
         "speculation": {"model", "framework", "date"},
     },
 }

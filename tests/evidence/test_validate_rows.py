@@ -432,7 +432,10 @@ def test_per_device_batch(words: str, seqs: float | None) -> None:
         ({"chip": "GB200", "source_group": "Megatron-Bridge perf summary", "date": "2026-06"}, "megatron"),
         ({"chip": "H100", "source_group": "torchtitan"}, "pytorch-fsdp"),
         ({"chip": "A100-80GB", "source_group": "BLOOM / BigScience"}, "deepspeed-2022"),
-        ({"chip": "H100", "source_group": "dgxc-benchmarking", "source_title": "maxtext/README_70b.md"}, "jax-gpu-maxtext"),
+        (
+            {"chip": "H100", "source_group": "dgxc-benchmarking", "source_title": "maxtext/README_70b.md"},
+            "jax-gpu-maxtext",
+        ),
         ({"chip": "H100", "source_group": "NVIDIA JAX-Toolbox Pax"}, "jax-gpu"),
         ({"chip": "H100", "source_group": "mine", "fsdp_zero": "FSDP 8"}, "pytorch-fsdp"),
         ({"chip": "H100", "source_group": "NeMo AutoModel perf summary"}, "pytorch-fsdp"),

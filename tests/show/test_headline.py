@@ -292,6 +292,8 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
     assert [line[0] for line in view["tables"][0]["rows"]] == [
         "training, time of a step",
         "training, time of a step",
+        "serving on Trainium, time per token",
+        "serving on Trainium, time to first token",
         "serving, time per token",
         "serving, time to first token",
         "serving, tokens per second and chip",

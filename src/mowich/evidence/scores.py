@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -25,8 +25,14 @@ from mowich.shown import Rows, Shown
 SCHEMA = "mowich/validate@1"
 
 SHIPPED = "published/training.csv"
-"""How a result names the rows that ship: constants and widths of intervals were fitted to them, so their errors are in
-sample."""
+"""How a result names the training rows that ship: constants and widths of intervals were fitted to them, so their
+errors are in sample."""
+
+TRAINIUM = "published/trainium_serving.csv"
+"""The same of the rows of serving on Trainium."""
+
+FITTED_TO: Mapping[str, str] = {SHIPPED: "training", TRAINIUM: "serving on Trainium"}
+"""Rows that ship -> `LeftOut.work` of the errors that they have when they are left out of the fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +40,8 @@ class Result:
     """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error:
     max(ratio, 1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted,
     are per step.
-    grade: D on chips to whose family no constant was fitted, else C.
+    grade: D on chips to whose family no constant was fitted, else C. stack: who served, with which kernels, where the
+    row says it ("": not stated).
     hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of
     that time that they were timed for. fits_memory: whether the plan fits its device by our memory model; where it does
     not, offload or a policy that is not modelled ran, and the row is scored apart. Unsupported rows have a reason and
@@ -61,6 +68,7 @@ class Result:
     hand_tuned_coverage: float | None = None
     grade: str | None = None
     fits_memory: bool | None = None
+    stack: str = ""
 
     @classmethod
     def unsupported(cls, row: Row, *, metric: str, source: str, reason: str) -> Result:
@@ -81,6 +89,7 @@ class Result:
             source=source,
             kind="unsupported",
             fully_specified=False,
+            stack=row.get("stack") or "",
         )
 
     @property
@@ -120,7 +129,8 @@ class Result:
             "fits_memory",
         )
         model = None if self.case is None else self.case.model.name
-        return {**{key: getattr(self, key) for key in keys}, "model": model, "inferred": list(self.inferred)}
+        shown = {**{key: getattr(self, key) for key in keys}, "model": model, "inferred": list(self.inferred)}
+        return {**shown, "stack": self.stack} if self.stack else shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +160,8 @@ class Summaries(TypedDict):
     by_chip: dict[str, Summary]
     by_source: dict[str, Summary]
     by_metric: dict[str, Summary]
+    by_stack: NotRequired[dict[str, Summary]]
+    by_stack_and_chip: NotRequired[dict[str, Summary]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +174,9 @@ class Validation(Shown):
 
     def summary(self) -> Summaries:
         """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
-        sorted by name. Only answered rows are known to fit or not."""
-        return {
+        sorted by name; by_stack and by_stack_and_chip where rows state a stack. Only answered rows are known to fit or
+        not."""
+        found: Summaries = {
             "all": summarise(self.rows),
             "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
             "fits_memory": summarise([r for r in self.rows if r.fits_memory is True]),
@@ -172,6 +185,10 @@ class Validation(Shown):
             "by_source": self.by(lambda r: r.source),
             "by_metric": self.by(lambda r: r.metric),
         }
+        if any(r.stack for r in self.rows):
+            found["by_stack"] = self.by(lambda r: r.stack)
+            found["by_stack_and_chip"] = self.by(lambda r: f"{r.stack} on {r.chip}, {r.metric}")
+        return found
 
     def by(self, key: Callable[[Result], str]) -> dict[str, Summary]:
         """A summary for each value of `key`, sorted."""
@@ -231,10 +248,10 @@ def summarise(rows: Iterable[Result]) -> Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """Errors of rows that were left out of the fit. work: "training" or "serving"; what: the number predicted; unit:
-    what was left out whole, "groups" or "sources"; of: what the rows of a group have in common; median, p90: of
-    max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too
-    (None: not kept)."""
+    """Errors of rows that were left out of the fit. work: "training", "serving" or "serving on Trainium"; what: the
+    number predicted; unit: what was left out whole, "groups" or "sources"; of: what the rows of a group have in
+    common; median, p90: of max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were
+    fitted without the rows too (None: not kept)."""
 
     work: str
     what: str
@@ -253,7 +270,8 @@ class LeftOut:
 
 def left_out() -> tuple[LeftOut, ...]:
     """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off.
-    `make accuracy` writes those of training, `tools/fit_serving.py --page` those of serving."""
+    `make accuracy` writes those of training, `tools/fit_serving.py --page` those of serving, `tools/fit_neuron.py
+    --write` those of serving on Trainium."""
     return tuple(LeftOut(**entry) for entry in json.loads(left_out_file().read_text(encoding="utf-8")))
 
 

@@ -20,7 +20,7 @@ from mowich.evidence.row_checks import Form, RefusedError, Row, check_whole, has
 from mowich.facts import Facts
 from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System, logical_cores, resolve
 from mowich.models import load as load_model
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
@@ -54,6 +54,7 @@ SERVING = Form(
         "osl",
         "concurrency",
         "batch",
+        "lnc",
     ),
     counts_from_zero=(
         "dp",
@@ -88,9 +89,10 @@ MODE_PATTERNS = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingCase:
     """A row, read. users: requests in flight per rank group; chips: of the worker; mean_length: mean over nominal
-    length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per step
-    if stated; skip: metrics not to score; memory_share: above 1, sequences that decode by the row's own figures over
-    those that the cache holds by our memory model."""
+    length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per
+    step if stated; stack: the row's own word for who serves with which kernels; skip: metrics not to score;
+    memory_share: above 1, sequences that decode by the row's own figures over those that the cache holds by our
+    memory model."""
 
     id: str
     chip: str
@@ -113,6 +115,7 @@ class ServingCase:
     speculates: bool
     accept: float | None
     cached: float
+    stack: str
     measured: Mapping[str, float]
     inferred: tuple[str, ...]
     skip: Mapping[str, str]
@@ -120,8 +123,8 @@ class ServingCase:
     memory_share: float = 1.0
 
 
-Searched = Literal["source", "chip", "mode", "framework", "model", "date"]
-SEARCHED: tuple[Searched, ...] = ("source", "chip", "mode", "framework", "model", "date")
+Searched = Literal["source", "chip", "mode", "framework", "model", "date", "notes"]
+SEARCHED: tuple[Searched, ...] = ("source", "chip", "mode", "framework", "model", "date", "notes")
 """Columns that a rule searches."""
 
 
@@ -130,6 +133,14 @@ class EngineNote(TypedDict):
 
     engine: str
     pattern: str
+
+
+class StackNote(TypedDict):
+    """The engine of a word of the column `stack`; batch: "static" where a batch starts together and is not refilled."""
+
+    engine: str
+    pattern: str
+    batch: NotRequired[str]
 
 
 class CampaignNote(TypedDict):
@@ -151,6 +162,7 @@ class RuleNote(TypedDict, total=False):
     framework: str
     model: str
     date: str
+    notes: str
     min_tp: int
     exclude: str
     skip: list[str]
@@ -169,6 +181,7 @@ class Notes(TypedDict):
     """`serving_notes.yaml`. models: names that tables use -> names of ours."""
 
     engines: list[EngineNote]
+    stacks: list[StackNote]
     campaigns: list[CampaignNote]
     models: dict[str, str]
     rules: list[RuleNote]
@@ -201,6 +214,17 @@ def find_model(name: str) -> Model:
                     continue
                 raise error
             tried = shorter
+
+
+def stack_of(stack: str) -> StackNote | None:
+    """What `serving_notes.yaml` says of a word of the column `stack` (who serves, with which kernels); None where a row
+    states none. Raises RefusedError for a word that is not known."""
+    if not stack:
+        return None
+    for entry in notes()["stacks"]:
+        if re.fullmatch(entry["pattern"], stack, re.IGNORECASE):
+            return entry
+    raise refusal("stack", stack, [entry["pattern"] for entry in notes()["stacks"]])
 
 
 def engine_of(framework: str) -> str:
@@ -393,7 +417,8 @@ def read_case(
         raise RefusedError("the lengths are not stated")
     if not (row.get("tp") or "").strip():
         raise RefusedError("the plan is not stated")
-    engine = engine_of(row["framework"])
+    stack = stack_of((row.get("stack") or "").strip())
+    engine = stack["engine"] if stack else engine_of(row["framework"])
     try:
         model = find_model(row["model"])
     except UserError as error:
@@ -404,14 +429,14 @@ def read_case(
         if re.search(e["pattern"], row.get("source") or "") and e.get("engine", engine) == engine
     )
     try:
-        one = _system(row["chip"], 1, facts, systems)
+        one = _system(row, 1, facts, systems)
     except UserError as error:
         raise RefusedError(error.what) from error
     tp, dp, ep, how = ranks_of(row, one, folds=folds)
     chips_stated, pp = _number(row, "n_chips"), _degree(row, "pp")
     if how:
         inferred.append(how)
-    is_static = mode.startswith("static")
+    is_static = mode.startswith("static") or bool(stack and stack.get("batch") == "static")
     concurrency, batch = _number(row, "concurrency"), _number(row, "batch")
     if not concurrency and (not batch or mode.startswith("online")):
         raise RefusedError(
@@ -432,7 +457,7 @@ def read_case(
         )
     if chips > one.max_chips:
         raise RefusedError(f"needs {chips} chips; the fabric joins {one.max_chips}")
-    system = _system(row["chip"], chips, facts, systems)
+    system = _system(row, chips, facts, systems)
     weights, how = weights_of(row, model, system, facts)
     if how:
         inferred.append(how)
@@ -445,6 +470,8 @@ def read_case(
     if how:
         inferred.append(how)
     measured = {m: v for m in SERVING.metrics if (v := _number(row, m))}
+    if is_static and is_rate_of_decoding(row, users * dp):
+        skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}
     if concurrency and not is_static:
         check_concurrency(row, concurrency, output)
     return ServingCase(
@@ -476,6 +503,7 @@ def read_case(
         speculates=speculates,
         accept=accept,
         cached=0.0,
+        stack=(row.get("stack") or "").strip(),
         measured=measured,
         inferred=tuple(inferred),
         skip=skip,
@@ -512,13 +540,32 @@ def check_concurrency(row: Row, concurrency: float, output: float) -> None:
         )
 
 
-def _system(chip: str, chips: int, facts: Facts, known: dict[tuple[str, int], System] | None) -> System:
-    """A machine by the name of a chip; remembered in `known`. A chip that holds fewer devices than a unit is a part of
-    it."""
-    key = (chip, chips)
+DECODING = 0.05
+"""How far a rate times TPOT may lie from the users to be called a rate of decoding alone."""
+
+
+def is_rate_of_decoding(row: Row, users: float) -> bool:
+    """Whether the throughput of a batch that starts together is that of its decoding: its users / TPOT, the time to
+    first token left out."""
+    tpot, each, chips = (_number(row, key) for key in ("tpot_ms", "output_tok_s_per_chip", "n_chips"))
+    if not (tpot and each and chips):
+        return False
+    return abs(each * chips * tpot / 1e3 / users - 1.0) <= DECODING
+
+
+def _system(row: Row, chips: int, facts: Facts, known: dict[tuple[str, int], System] | None) -> System:
+    """The machine of a row, by the name of its chip and the cores of a device where the row states them (`lnc`);
+    remembered in `known`. A chip that holds fewer devices than a unit is a part of it."""
+    name, lnc = row["chip"], (row.get("lnc") or "").strip()
+    key = (f"{name} {lnc}", chips)
     if known is not None and key in known:
         return known[key]
-    system = resolve(facts, facts.resolve_system(chip), chips=chips)
+    system = resolve(facts, facts.resolve_system(name), chips=chips)
+    if lnc:
+        try:
+            system = logical_cores(facts, system, int(float(lnc)))
+        except UserError as error:
+            raise refusal("lnc", lnc, str(error.allowed or "none on this chip")) from error
     if known is not None:
         known[key] = system
     return system

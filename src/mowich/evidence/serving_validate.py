@@ -56,10 +56,12 @@ def predict(cases: Sequence[ServingCase], facts: Facts) -> list[list[Result]]:
     table = gather(cases, facts)
     steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
     classes = [class_of(c) for c in cases]
-    corrections = shipped()
     shift, width = {}, {}
     for metric in CORRECTED:
-        shift[metric], width[metric] = corrections.apply(metric, classes)
+        shift[metric], width[metric] = (np.zeros(len(classes)) for _ in range(2))
+        for corrections in {id(t): t for t in (shipped(c.engine) for c in classes)}.values():
+            at = [i for i, one in enumerate(classes) if shipped(one.engine) is corrections]
+            shift[metric][at], width[metric][at] = corrections.apply(metric, [classes[i] for i in at])
     tpot, ttft = steady.tpot_s * np.exp(shift["tpot"]), steady.ttft_s * np.exp(shift["ttft"])
     out = []
     for i, case in enumerate(cases):
@@ -122,4 +124,5 @@ def _result(
         fully_specified=case.fully_specified,
         parts=parts,
         fits_memory=None if reason else case.memory_share <= 1.0,
+        stack=case.stack,
     )

@@ -21,7 +21,7 @@ from mowich.evidence.residual import half_width
 from mowich.evidence.row_checks import Form, Row, blank, not_numbers
 from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.scores import SHIPPED, Result, Validation
+from mowich.evidence.scores import SHIPPED, TRAINIUM, Result, Validation
 from mowich.evidence.serving_rows import SERVING
 from mowich.facts import Facts
 from mowich.files import read_text
@@ -30,10 +30,21 @@ from mowich.training.sensitivity import moves
 from mowich.training.step import OneStep, predict_step
 from mowich.training.tuned import HandTuned, has_kernels, predict_hand_tuned
 
+TABLES = {"training": SHIPPED, "trainium-serving": TRAINIUM}
+"""Word for a table of measurements that ships -> its file, as results name it."""
 
-def published() -> Path:
-    """The measurements that ship."""
-    return Path(str(resources.files("mowich.facts") / "published" / "training.csv"))
+
+def published(shown: str = SHIPPED) -> Path:
+    """The file of measurements that ship under this name."""
+    return Path(str(resources.files("mowich.facts"))) / shown
+
+
+def shipped_as(path: str | Path | None) -> str | None:
+    """How results name the shipped table that `path` means: none for those of training, a word of `TABLES`, or the
+    name itself. None for any other file."""
+    if path is None:
+        return SHIPPED
+    return TABLES.get(str(path)) or (str(path) if str(path) in TABLES.values() else None)
 
 
 def read_csv(path: Path, facts: Facts) -> list[Row]:
@@ -153,12 +164,12 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
 
 
 def validate(path: str | Path | None, facts: Facts) -> Validation:
-    """Predict every row of `path` (None: the published training rows that ship). Raises UserError for a file that is
-    not a table of measurements of training or of serving; a single row that cannot be modelled is answered with status
-    "unsupported" and its reason."""
-    file = published() if path is None else Path(path)
+    """Predict every row of `path` (None: the published training rows that ship; a word of `TABLES`: that table). Raises
+    UserError for a file that is not a table of measurements of training or of serving; a single row that cannot be
+    modelled is answered with status "unsupported" and its reason."""
+    name = shipped_as(path)
+    shown, file = (name, published(name)) if name else (str(path), Path(str(path)))
     rows = read_csv(file, facts)
-    shown = str(file) if path is not None else SHIPPED
     if serving_validate.is_serving(list(rows[0])):
         return Validation(
             path=shown, facts_hash=facts.hash(), rows=Rows(serving_validate.validate_serving(rows, facts))

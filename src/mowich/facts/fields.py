@@ -63,6 +63,7 @@ TABLE: tuple[tuple[str, Field], ...] = (
     (MACHINE + r"\.axes", _count(16)),
     (r"systems\..*\.(chips|chips_per_unit|chips_per_server|max_chips)", _count(1e9)),
     (MACHINE + r"\.in_network_reduction", _share(zero=True)),
+    (r"serving\..*\.(moe_layer|expert_launch)", Field(unit="s", high=1.0, above=False)),
     # shares and ratios
     (r"(prices|sites)\..*\.pue(_\w+)?", Field(low=1.0, high=10.0, above=False)),
     (
@@ -71,7 +72,7 @@ TABLE: tuple[tuple[str, Field], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|wave_share|idle_power_share|unfused_attention|"
-        r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts|exposed_limited)",
+        r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts|packs_prompts|exposed_limited)",
         _share(zero=True),
     ),
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),

@@ -504,7 +504,8 @@ def all_to_all_s(
     A level carries the share that leaves the level below and stays inside this one; the levels inside a domain are
     other links and work at the same time, so the slowest binds. With reach, rows and row_B (a dispatch that limits the
     nodes of a row) a row goes once to each remote domain of the network that it reaches, not once per expert:
-    min(N, reach) (N - 1) / N of N domains. On a torus the bisection binds. Each of the two parts follows the law of the module, L = base + steps.
+    min(N, reach) (N - 1) / N of N domains. On a torus the bisection binds. Each of the two parts follows the law of the
+    module, L = base + steps.
     """
     send_B, n, stride = np.broadcast_arrays(send_B, n, stride)
     f = system.fabric

@@ -293,6 +293,37 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
     )
 
 
+def logical_cores(facts: Facts, system: S, physical: int) -> S:
+    """The system with devices of `physical` cores each, where the runtime of its chips can group them so (facts
+    `chips.<chip>.cores` and `cores_per_device`): Trainium's logical NeuronCores of one core or of two (LNC). Peak,
+    memory and links of a chip are split over as many devices. Raises UserError for a grouping that the chip does not
+    have."""
+    cores, grouped = (facts.get(f"chips.{system.chip}.{name}") for name in ("matrix_unit.count", "cores_per_device"))
+    if cores is None or cores.value is None or grouped is None:
+        raise UserError(f"devices of {system.chip} are not groups of cores", where="lnc", given=physical)
+    allowed = [word.strip() for word in str(grouped.value).split(",")]
+    if str(physical) not in allowed:
+        raise UserError("cores per device", where="lnc", given=physical, allowed=", ".join(allowed))
+    devices = round(float(cores.value)) // physical
+    share = system.devices_per_chip / devices
+    if share == 1.0:
+        return system
+    levels = tuple(
+        replace(level, devices=round(level.devices / share), bandwidth_Bps=level.bandwidth_Bps * share)
+        for level in system.levels
+    )
+    return replace(
+        system,
+        devices_per_chip=devices,
+        peak_flops={name: rate * share for name, rate in system.peak_flops.items()},
+        hbm_Bps=system.hbm_Bps * share,
+        hbm_usable_B=system.hbm_usable_B * share,
+        host_Bps=system.host_Bps * share,
+        host_B=system.host_B * share,
+        levels=levels,
+    )
+
+
 def under_power_cap(facts: Facts, system: S, watts: float) -> S:
     """The system with its boards capped at `watts`: 16-bit matrix work slows down to what that power sustains, ((C -
     P0) / (limit - P0))^(1/x) of its rate.

@@ -43,7 +43,7 @@ HTML = path("html", "Where to write it (else RESULT with .html).", metavar="FILE
 OPEN = flag("show", "Open it in the browser.", option="--open", edges=TYPED)
 ROWS = path(
     "file",
-    "Measured training runs; without it, the published ones that ship.",
+    "Measured runs; without it, the published training runs that ship; trainium-serving: those of serving on Trainium.",
     keyword="path",
     metavar="[FILE.csv]",
     is_argument=True,

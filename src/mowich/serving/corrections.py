@@ -126,13 +126,14 @@ UNCORRECTED = Along()
 class Table:
     """Values and standard deviations by (metric, level, class); spread: of a level, by (metric, level); noise: of a
     row, by metric; width: half-width of the 90% interval in units of the standard deviation, by metric, from held-out
-    groups; families: of chips that serving was measured on."""
+    groups; families: of chips that serving was measured on; engines: that it holds classes of."""
 
     values: Mapping[tuple[str, str, str], tuple[float, float]]
     spread: Mapping[tuple[str, str], float]
     noise: Mapping[str, float]
     width: Mapping[str, float]
     families: frozenset[str]
+    engines: frozenset[str]
 
     def along(self, metric: str, one: Class) -> Along:
         """The correction of a class at any load and length (those of `one` do not matter): what a search over batches
@@ -170,10 +171,16 @@ class Table:
 
 
 @cache
-def shipped() -> Table:
-    """The table that ships."""
-    text = (resources.files("mowich.facts") / "serving" / "corrections.csv").read_text(encoding="utf-8")
+def _file(name: str) -> Table:
+    text = (resources.files("mowich.facts") / "serving" / name).read_text(encoding="utf-8")
     return read(text.splitlines())
+
+
+def shipped(engine: str = "") -> Table:
+    """The table that ships for an engine. Stacks of Trainium have one of their own (`tools/fit_neuron.py`): their
+    constants were fitted without corrections, and what other engines' rows differ by is not theirs."""
+    own = _file("ranges_neuron.csv")
+    return own if engine in own.engines else _file("corrections.csv")
 
 
 def read(lines: Sequence[str]) -> Table:
@@ -193,5 +200,6 @@ def read(lines: Sequence[str]) -> Table:
         spread=spread,
         noise={m: single.get(("noise", m), 0.0) for m in METRICS},
         width={m: single.get(("width", m), 1.645) for m in METRICS},
-        families=frozenset(name.rsplit("|", 1)[-1] for _, level, name in values if level == "model_family"),
+        families=frozenset(name.rsplit("|", 1)[-1] for _, level, name in values if level in ("family", "model_family")),
+        engines=frozenset(name.split("|", 1)[0] for _, level, name in values if level in ("arch", "family")),
     )

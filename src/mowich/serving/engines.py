@@ -19,7 +19,7 @@ from mowich.machines.system import System
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import FOUR_BIT, quantises_attention
-from mowich.software.engine import AROUND, COMMON, ENGINE, FAMILY, Costs, Engine
+from mowich.software.engine import AROUND, COMMON, ENGINE, FAMILY, GENERATIONS, STACK, Costs, Engine
 
 
 def architecture(model: Model) -> str:
@@ -34,7 +34,7 @@ def architecture(model: Model) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
-    instead of its family's."""
+    instead of its family's. stated: facts that only some engines and families have (`stated`)."""
 
     model: Model
     arch: str
@@ -44,6 +44,7 @@ class Served:
     speculates: bool = False
     accept: float | None = None
     has_own: bool = False
+    stated: frozenset[str] = frozenset()
 
 
 def arithmetic(weights: str, system: System) -> str:
@@ -99,6 +100,11 @@ def paths(case: Served) -> dict[str, str]:
     out |= {name: f"{common}.{name}" for name in COMMON}
     out["layer"] = f"{engine}.layer_{case.arch}"
     out |= {field: f"{engine}.{name}" for field, name in AROUND.items()}
+    generation = f"serving.{GENERATIONS}.{case.system.family}"
+    out["fixed_times"] = generation if generation in case.stated else f"{common}.fixed_times"
+    for field, name in STACK.items():
+        own = f"{engine}.{name}"
+        out[field] = own if own in case.stated else f"{common}.{name}"
     out["visible_tokens"] = f"{engine}.visible_{case.arch}"
     out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
     out["mtp_cost"] = f"{common}.speculation_cost"
@@ -183,6 +189,17 @@ def columns(cases: Sequence[Served]) -> ConstantTable:
         speculates=np.array([c.speculates for c in cases]),
         accept=np.array([c.accept or np.nan for c in cases]),
     )
+
+
+def stated(facts: Facts, engine: str, system: System) -> frozenset[str]:
+    """Paths of `STACK` and `GENERATIONS` that the facts hold for this engine and this family of chips."""
+
+    def read(known: Facts) -> frozenset[str]:
+        paths_ = [f"serving.{engine}.{name}" for name in STACK.values()]
+        paths_.append(f"serving.{GENERATIONS}.{system.family}")
+        return frozenset(path for path in paths_ if known.get(path) is not None)
+
+    return facts.once(("stated", engine, system.family), read)
 
 
 def has_own(facts: Facts, system: System) -> bool:

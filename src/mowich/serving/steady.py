@@ -232,7 +232,7 @@ def prefill(
     """
     new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
     chunks = np.maximum(1.0, np.ceil(new / e.budget - 1e-9))
-    share = np.clip(per_step, 1.0, np.maximum(1.0, e.budget / new))
+    share = np.where(e.packs > 0.5, np.clip(per_step, 1.0, np.maximum(1.0, e.budget / new)), 1.0)
     tokens = np.where(chunks > 1, new / chunks, new * share)
     mean_context = load.prompt * load.cached + 0.5 * new
     done = np.where(chunks > 1, 1.0 / chunks, share)
@@ -295,16 +295,17 @@ def closed_loop(
     parts["prefill_interference"] = interference
     pre = own
     if np.any(static):  # a static batch prefills all its prompts at once
+        at_once = np.where(e.packs > 0.5, load.users, 1.0)  # else one by one
         whole = step(
             s,
             c,
             n=np.zeros(len(s)),
             context=context,
-            prompt=new * load.users / micro,
+            prompt=new * at_once / micro,
             prompt_context=0.5 * new + load.prompt * load.cached,
-            finishing=load.users,
+            finishing=at_once,
         )
-        pre = np.where(static, total(whole) + c.step, own)
+        pre = np.where(static, total(whole) * load.users / at_once + c.step, own)
     batched, batched_steps = prefill(s, c, e, load, n=np.zeros(len(s)), context=context, per_step=load.users)
     each = total(batched) * batched_steps
     per_request = load.output * tpot + pre

@@ -65,6 +65,18 @@ def layers_s(L: Floats, layer: Floats) -> Floats:
     return np.asarray(L * layer)
 
 
+def moe_layers_s(dense: Floats, moe_layers: Floats, moe_layer: Floats, experts: Floats, launch: Floats) -> Floats:
+    """The same with what layers with experts take beside: routing, and launches for each of their experts.
+
+    T = dense + moe_layers * (moe_layer + experts * launch)
+
+    dense: of all layers; launch: 0 in a step without a prompt.
+
+    Units: dense s, moe_layer s, launch s.
+    """
+    return np.asarray(dense + moe_layers * (moe_layer + experts * launch))
+
+
 def host_s(step: Floats, per_sequence: Floats, n: Floats, prefill_step: Floats) -> Floats:
     """Seconds of scheduler and sampler.
 
@@ -134,7 +146,8 @@ def _experts_s(s: Shapes, c: Costs, m: Floats, notes: Notes | None) -> Floats:
     A = np.maximum(active_experts(s.experts, s.top_k, np.maximum(M, 1e-9) ** c.expert_spread), 1e-9)
     rows = M * s.top_k
     slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
-    P, B = c.peak_expert * c.c_expert * c.expert_compute, c.hbm_Bps * c.w_expert
+    again = 1.0 + (c.expert_reads - 1.0) * (1.0 - A / np.maximum(s.experts, 1.0))  # reads of a visited expert
+    P, B = c.peak_expert * c.c_expert * c.expert_compute, c.hbm_Bps * c.w_expert / again
     each = visited_experts(rows, A, s.W_expert, s.b_expert, ranks, P, B, c.expert_half)
     kinds = experts_s(s.moe_layers, slow, each)
     out = np.where(m > 0, np.sum(kinds, axis=0), 0.0)
@@ -213,10 +226,22 @@ def step(
     prefill_attention = fused_attention(pairs + mp * s.f_token, 1.0, 0.0, c.a_prefill, c.peak_16)
     # communication
     moved = 2.0 * m * s.d
-    latency = latency_s(c.tp_latency, c.tp_doubling, s.tp)
+    with_layers = c.fixed_times * np.where(prompt > 0, c.prefill_layer, 1.0)
+    latency = latency_s(c.tp_latency, c.tp_doubling, s.tp) * with_layers
     link, dispatch = c.link_Bps * c.tp_link, c.exchange_Bps * c.ep_link
     tp = np.where(s.tp > 1, tp_s(s.L, moved, s.tp, latency, link), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
+    of_layers = {"L": s.L, "layer": c.layer * with_layers}
+    layers = layers_s(**of_layers)
+    of_moe = {
+        "dense": layers,
+        "moe_layers": moe_layers,
+        "moe_layer": c.moe_layer * with_layers,
+        "experts": np.max(s.experts, axis=0),
+        "launch": np.where(prompt > 0, c.expert_launch * c.fixed_times, 0.0),
+    }
+    has_moe = (of_moe["moe_layer"] > 0) | (of_moe["launch"] > 0)
+    layers = np.where(has_moe, moe_layers_s(**of_moe), layers)
     fan = np.minimum(np.max(s.top_k, axis=0), np.maximum(ranks, 1.0))
     ep = np.where(s.dp > 1, ep_s(moe_layers, moved, fan, c.ep_latency, dispatch), 0.0)
     cp_latency = c.tp_latency * np.log2(np.maximum(s.cp, 2.0))
@@ -230,7 +255,7 @@ def step(
         "experts": experts,
         "attention": attention,
         "prefill_attention": prefill_attention,
-        "layers": layers_s(s.L, c.layer),
+        "layers": layers,
         "host": host,
         "tp": tp,
         "ep": ep,
@@ -251,7 +276,7 @@ def step(
                     "P16": c.peak_16,
                 },
             ),
-            "layers": (layers_s, {"L": s.L, "layer": c.layer}),
+            "layers": (moe_layers_s, of_moe) if has_moe[0] and moe_layers[0] > 0 else (layers_s, of_layers),
             "host": (
                 host_s,
                 {"step": c.step, "per_sequence": c.per_sequence, "n": n, "prefill_step": with_prompt},

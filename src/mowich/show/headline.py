@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mowich.economics.money import quote
 from mowich.estimate import Estimate
-from mowich.evidence.scores import SHIPPED, left_out
+from mowich.evidence.scores import FITTED_TO, left_out
 from mowich.plans.plan import Plan, ServePlan
 from mowich.show.formats import UNKNOWN, interval, percent
 from mowich.shown import Result
@@ -215,12 +215,15 @@ def accuracy_headline(result: Result) -> Headline:
             f"; median error {percent(everything['median_abs_error'])}, 90% of them under"
             f" {percent(everything['p90_abs_error'])}"
         )
-    if result["file"] != SHIPPED:
+    work = FITTED_TO.get(result["file"])
+    if work is None:
         return Headline(sentences=(f"{answered}.",))
+    found = [e for e in left_out() if e.work == work]
+    several = len({e.what for e in found}) > 1
     groups = [
-        f"median error {tenths(e.median)}, 90% under {tenths(e.p90)} (without {e.without})"
-        for e in left_out()
-        if e.work == "training"
+        f"{f'{e.what}: ' if several else ''}median error {tenths(e.median)}, 90% under {tenths(e.p90)} (without"
+        f" {e.without})"
+        for e in found
     ]
     return Headline(sentences=(f"Left out of the fit: {'; '.join(groups)}.", f"In sample: {answered}."))
 

@@ -133,14 +133,18 @@ def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
             who += [] if row["system"] in who else [row["system"]]
     engines: dict[str, list[str]] = {}
     for entry in inputs["systems"]:
-        engines.setdefault(entry["engine"], []).append(entry["system"])
+        name = f"{entry['engine']} ({entry['about']})" if "about" in entry else entry["engine"]
+        engines.setdefault(name, []).append(entry["system"])
+    pages = ["docs/accuracy-serving.md"]
+    if any("about" in entry for entry in inputs["systems"]):
+        pages = ["docs/accuracy-trainium.md", *(pages if any("about" not in e for e in inputs["systems"]) else [])]
     prices = price_line(list({(r["system"], r.get("price")): r for r in rows}.values()))
     if not said:
         return [prices]
     return [
         prices,
         f"Times rest on constants: {'; '.join(grouped(said))}. Engine: {', '.join(grouped(engines))}. How far to trust"
-        " them: docs/accuracy-serving.md.",
+        f" them: {', '.join(pages)}.",
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from mowich.evidence.row_rules import is_time
-from mowich.evidence.scores import SHIPPED, left_out
+from mowich.evidence.scores import FITTED_TO, left_out
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent
@@ -40,7 +40,7 @@ MOST_REASONS = 8
 
 def validate_page(result: Result, run: Run) -> Page:
     """Errors over all rows, by chip and by source."""
-    shipped = result["file"] == SHIPPED
+    shipped = result["file"] in FITTED_TO
     fitted = ", in sample: constants and widths of ranges were fitted to these rows" if shipped else ""
     said = (
         f"file {result['file']}{fitted}; error = max(predicted/measured, measured/predicted) - 1; bias above 0:"
@@ -101,6 +101,11 @@ def _summaries(summary: Mapping[str, Result], shipped: bool) -> list[Table]:
         ("rows", first),
         ("by chip", summary.get("by_chip", {})),
         ("by source", summary.get("by_source", {})),
+        *(
+            (words, summary[key])
+            for words, key in (("by stack", "by_stack"), ("by stack, chip and metric", "by_stack_and_chip"))
+            if key in summary
+        ),
     )
     return [
         Table(

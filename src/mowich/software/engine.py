@@ -39,6 +39,17 @@ COMMON = (
     "tp_doubling",
 )
 """Constants that every engine shares (`serving.common.*`)."""
+STACK = {
+    "moe_layer": "moe_layer",
+    "expert_reads": "expert_reads",
+    "expert_launch": "expert_launch",
+    "prefill_layer": "prefill_layer",
+    "packs": "packs_prompts",
+}
+"""Constant -> fact of an engine that states it, else of `serving.common`: what only some engines have."""
+GENERATIONS = "generations"
+"""Facts that say of a chip's family what its generation multiplies fixed times by, else
+`serving.common.fixed_times`."""
 AROUND = {
     "budget": "prompt_budget",
     "mixes": "mixes_prompts",
@@ -56,24 +67,38 @@ def engine_names(facts: Facts) -> list[str]:
 
 
 def engine_for(facts: Facts, system: System, name: str | None) -> str:
-    """The engine to use: the named one, or that of the system's vendor. Raises UserError for one that is not known."""
-    engine = name or of_vendor(facts, system.vendor, "serving_engine")
+    """The engine to use: the named one, or that of the system's chip, or of its vendor. Raises UserError for one that
+    is not known."""
+    of_chip = facts.get(f"chips.{system.chip}.serving_engine")
+    engine = name or (str(of_chip.value) if of_chip is not None else of_vendor(facts, system.vendor, "serving_engine"))
     known = engine_names(facts)
     if engine not in known:
         raise unknown("engine", engine, known, field="engine")
     return engine
 
 
+def packs_prompts(facts: Facts, engine: str) -> bool:
+    """Whether several prompts share a step: the engine's own word, else what all engines do."""
+    own = f"serving.{engine}.packs_prompts"
+    return facts.number(own if facts.get(own) else "serving.common.packs_prompts") > 0.5
+
+
+def about_engine(facts: Facts, engine: str) -> dict[str, str]:
+    """What facts say in words of an engine, as "about"; empty where they say nothing."""
+    said = facts.get(f"serving.{engine}.about")
+    return {} if said is None else {"about": str(said.value)}
+
+
 @dataclass(frozen=True, slots=True)
 class Engine(Columns):
-    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; mixes: 1 when prompts
-    share a step with decodes; front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token
-    and its arrival at the user;
-    queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's share of the
-    memory and what it keeps;
-    mtp_cost: time of a verifying step over a plain one."""
+    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; packs: 1 when several
+    prompts share a step up to the budget, 0 when each runs alone; mixes: 1 when prompts share a step with decodes;
+    front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token and its arrival at the
+    user; queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's
+    share of the memory and what it keeps; mtp_cost: time of a verifying step over a plain one."""
 
     budget: Floats
+    packs: Floats
     mixes: Floats
     front_s: Floats
     front_token_s: Floats
@@ -90,8 +115,11 @@ class Costs(Columns):
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
     hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that
-    reading weights reaches; c_*: share of the matrix peak; a_decode, a_prefill: attention; the rest is explained in
-    docs/serving.md and in facts/serving.
+    reading weights reaches; c_*: share of the matrix peak; a_decode, a_prefill: attention. moe_layer: s that a layer
+    with experts takes beside `layer`; expert_reads: how often the weights of a visited expert are read while others are
+    left out; expert_launch: s for each expert of a layer in a step that carries a prompt; prefill_layer: what such a
+    step multiplies times of layers by; fixed_times: what a generation of chips multiplies fixed times by. The rest is
+    explained in docs/serving.md and in facts/serving.
     """
 
     hbm_Bps: Floats
@@ -123,6 +151,11 @@ class Costs(Columns):
     step: Floats
     per_sequence: Floats
     prefill_step: Floats
+    moe_layer: Floats
+    expert_reads: Floats
+    expert_launch: Floats
+    prefill_layer: Floats
+    fixed_times: Floats
 
     def within_published(self) -> Costs:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of

@@ -20,7 +20,7 @@ from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped
-from mowich.serving.engines import ConstantTable, Served, architecture, columns, has_own
+from mowich.serving.engines import ConstantTable, Served, architecture, columns, has_own, stated
 from mowich.software.engine import Costs, Engine
 
 BLOCK = 16
@@ -47,7 +47,13 @@ class Deployment:
     def coverage(self) -> dict[str, float]:
         """Which share of the times rests on what: constants fitted to served rows, operator tables of the chip, or
         neither."""
-        kind = "operator tables" if self.has_own else "fitted" if shipped().knows(self.system.family) else "analytic"
+        kind = (
+            "operator tables"
+            if self.has_own
+            else "fitted"
+            if shipped(self.engine).knows(self.system.family)
+            else "analytic"
+        )
         return {kind: 1.0}
 
     def around_of(self, i: int) -> Engine:
@@ -58,14 +64,14 @@ class Deployment:
     def is_corrected(self) -> bool:
         """Whether corrections are carried over: not to chips whose constants come from their own operator tables, nor
         to families no serving was measured on: what they hold of other chips' kernels would count twice."""
-        return not self.has_own and shipped().knows(self.system.family)
+        return not self.has_own and shipped(self.engine).knows(self.system.family)
 
     def along(self, metric: str) -> list[Along]:
         """ln factor of every plan, open along load and length."""
         if not self.is_corrected:
             return [UNCORRECTED] * len(self.plans)
         classes = [self.class_of(i, 1.0, 1024.0) for i in range(len(self.plans))]
-        known = {one: shipped().along(metric, one) for one in dict.fromkeys(classes)}
+        known = {one: shipped(self.engine).along(metric, one) for one in dict.fromkeys(classes)}
         return [known[one] for one in classes]
 
     def along_load(self, *, prompt: float) -> dict[str, tuple[Floats, Floats]]:
@@ -81,7 +87,7 @@ class Deployment:
     ) -> tuple[Floats, Floats]:
         """(ln factor, ln half-width) of each plan, or of plan `only`, at its load. No factor where corrections are not
         carried over (`is_corrected`)."""
-        table = shipped()
+        table = shipped(self.engine)
         shift, half = table.apply(
             metric, [self.class_of(i if only is None else only, float(u), prompt) for i, u in enumerate(users)]
         )
@@ -122,6 +128,7 @@ def deploy(
     The checks of legality are `check`'s; here plans are trusted.
     """
     own, arch = has_own(facts, system), architecture(model)
+    here = stated(facts, engine, system)
     table = columns(
         [
             Served(
@@ -133,6 +140,7 @@ def deploy(
                 speculates=accept is not None,
                 accept=accept,
                 has_own=own,
+                stated=here,
             )
             for p in plans
         ]

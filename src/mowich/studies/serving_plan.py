@@ -27,7 +27,7 @@ from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search, worker_plans
 from mowich.shown import Rows, Shown
-from mowich.software.engine import engine_for
+from mowich.software.engine import about_engine, engine_for
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.studies.serving import Deployment, deploy
 from mowich.units import show_gib
@@ -410,7 +410,14 @@ def _inputs(
         "fixed": {k: list(v) for k, v in fixed.items()},
         "price_term": term,
         "systems": [
-            {"system": n, "id": s.id, "chips": s.chips, "engine": e, "price_terms": money.quoted_terms(facts, s.id)}
+            {
+                "system": n,
+                "id": s.id,
+                "chips": s.chips,
+                "engine": e,
+                **about_engine(facts, e),
+                "price_terms": money.quoted_terms(facts, s.id),
+            }
             for n, s, e in systems
         ],
     }

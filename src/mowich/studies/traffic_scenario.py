@@ -22,7 +22,7 @@ from mowich.serving.engines import link_Bps
 from mowich.serving.traffic.fleet import Failure
 from mowich.serving.traffic.policies import POLICIES, PREEMPTIONS, ROUTES, Scheduler
 from mowich.serving.traffic.times import Seen, StepTimes
-from mowich.software.engine import engine_for, engine_names
+from mowich.software.engine import engine_for, engine_names, packs_prompts
 from mowich.studies.serving import BLOCK, Deployment, check, deploy
 from mowich.studies.serving_plan import native_weights
 
@@ -225,6 +225,7 @@ def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:
         block=int(node.count("block_size", BLOCK)),
         chunks=node.flag("chunked_prefill", True),
         mixes=node.flag("mix_prefill", facts.number(f"serving.{engine}.mixes_prompts") > 0.5),
+        packs=packs_prompts(facts, engine),
         policy=node.text("policy", "fcfs", allowed=POLICIES),
         preemption=node.text("preemption", "recompute", allowed=PREEMPTIONS),
         prefix_cache=node.flag("prefix_cache", False),

@@ -15,7 +15,8 @@ class Scheduler:
     """How a replica batches. groups: of attention data parallelism, that step together; stages: of a pipeline, each
     with a batch of its own under way. Of all of these
     together: budget: tokens per step; max_sequences: running at once; blocks: of the cache, `block` tokens each.
-    chunks: whether a prompt may be cut; mixes: whether prompts and decodes share a step; policy, preemption: see
+    chunks: whether a prompt may be cut; mixes: whether prompts and decodes share a step; packs: whether several prompts
+    of a batch share a step; policy, preemption: see
     POLICIES, PREEMPTIONS; prefix_cache: keep blocks of finished prompts; hash_block: tokens that one hash of a request
     names; host_blocks, host_Bps: cache in host memory and the way to it;
     verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding)."""
@@ -26,6 +27,7 @@ class Scheduler:
     block: int = 16
     chunks: bool = True
     mixes: bool = True
+    packs: bool = True
     policy: str = "fcfs"
     preemption: str = "recompute"
     prefix_cache: bool = False

@@ -87,6 +87,8 @@ class Replica(State):
         for one in self.prefilling:
             room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
         while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
+            if not s.packs and len(self.prefilling) >= s.batches:
+                break
             one = self._head()
             request = one.request
             if one.swapped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class StepTimes:
     group; experts[m]: experts where all groups together hold m tokens for each group (empty with one group);
     sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding sequence in
     layers without a window; windows: (tokens, seconds per token) of layers with one. A prompt in one batch:
-    prefill_step: of a step with prompt tokens;
+    prefill_step: what a step with prompt tokens takes beside;
     pair: seconds per (prompt token, attended token); window_pairs: the same for windowed layers; prompt_token: of
     recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time of a step that verifies
     several tokens over that of a plain one; tpot: the correction of steps."""
@@ -52,7 +52,8 @@ class StepTimes:
         m = np.arange(limit + 1, dtype=np.float64)
         every = np.zeros(len(m), dtype=np.intp)
         share = 1.0 / stages
-        ones = step(s.take(every), c.take(every), n=0.0, context=0.0, prompt=m * share)
+        plain = replace(c, prefill_layer=np.ones_like(c.prefill_layer), expert_launch=np.zeros_like(c.expert_launch))
+        ones = step(s.take(every), plain.take(every), n=0.0, context=0.0, prompt=m * share)
         apart = {"experts"} if scheduler.groups > 1 else set()
         body = total({k: x for k, x in ones.items() if k not in {"head", "host", "prefill_attention", *apart}})
         n = np.arange(most + 1, dtype=np.float64)
@@ -60,6 +61,8 @@ class StepTimes:
         decode = step(s.take(every), c.take(every), n=n * share, context=0.0, verify=v)
         sampled = decode["head"] + decode["host"] + decode["attention"]
         one = np.zeros(1)
+        longer = [step(s, costs, n=one, context=0.0, prompt=one + 1) for costs in (c, plain)]
+        fixed = sum(float(longer[0][part][0] - longer[1][part][0]) for part in ("layers", "tp"))
         base = float(step(s, c, n=one + 1, context=0.0, verify=v)["attention"][0])
         recurrence = float(step(s, c, n=one, context=0.0, prompt=one + 1, prompt_context=0.0)["prefill_attention"][0])
         open_layers, windows, pair, window_pairs = 0.0, [], 0.0, []
@@ -83,7 +86,7 @@ class StepTimes:
             sampled=sampled.tolist(),
             per_context=open_layers,
             windows=tuple(windows),
-            prefill_step=float(np.asarray(c.prefill_step).ravel()[0]),
+            prefill_step=float(np.asarray(c.prefill_step).ravel()[0]) + fixed,
             pair=pair,
             window_pairs=tuple(window_pairs),
             kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0])

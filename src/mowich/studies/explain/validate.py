@@ -17,7 +17,8 @@ def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
     """The rows of the file that a validation read, by id; empty where it is not there any more."""
     from mowich.evidence import validate as study
 
-    file = study.published() if result["file"] == "published/training.csv" else File(result["file"])
+    name = study.shipped_as(result["file"])
+    file = study.published(name) if name else File(result["file"])
     try:
         return {r["id"]: r for r in study.read_csv(file, facts)}
     except UserError:
