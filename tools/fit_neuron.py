@@ -327,7 +327,7 @@ def write(found: Sequence[Factor], theta: Floats, sd: Floats) -> None:
     with (FOLDER / "neuron_stacks.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             about = f"source: mowich-serving-fit, date: {DATE}, grade: C"
-            said = {key: f'{key}: {{text: "{row[key]}", {about}}}' for key in ("about", "releases", "dates")}
+            said = {key: f'{key}: {{text: "{row[key]}", {about}}}' for key in ("about", "version", "released")}
             leaves[row["engine"]] = {**said, **leaves[row["engine"]]}
     for name, lines in leaves.items():
         text = (
