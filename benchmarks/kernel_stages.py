@@ -24,8 +24,8 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.lower import balanced, lowered
 from mowich.neuroncore.clock.places import renewed, settled, unzeroed
-from mowich.neuroncore.clock.program import Options, prepare
-from mowich.neuroncore.clock.schedule import run
+from mowich.neuroncore.clock.program import ClockOptions, prepare
+from mowich.neuroncore.clock.schedule import run_programs
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.profile import Profile
 from mowich.nki import hollow
@@ -71,14 +71,14 @@ def stages(
     trace = result.cores[0].trace
     assert trace is not None
     done("trace")
-    numbers, options = costs(3), Options()
+    numbers, options = costs(3), ClockOptions()
     bank = limits(3).psum_bank_B
     trace = balanced(lowered(renewed(unzeroed(settled(trace))), bank), numbers)
     done("lower")
     program = prepare(trace, numbers, options)
     done("prepare")
     assert not program.overflow_B, "it would be prepared three times"
-    profile = Profile(run([program], numbers, options))
+    profile = Profile(run_programs([program], numbers, options))
     done("event loop")
     assert float(profile.time_s) > 0
     done("critical path")

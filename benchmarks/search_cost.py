@@ -27,8 +27,8 @@ MODELS = (("llama-3.1-405b", "trn3"), ("deepseek-v3", "trn3"))
 
 def measure(model_name: str, system_name: str) -> list[tuple[int, int, float]]:
     """(chips, plans, CPU seconds) of each size."""
-    known = facts.load()
-    model = as_trained(models.load(model_name))
+    known = facts.load_facts()
+    model = as_trained(models.load_model(model_name))
     out = []
     for chips in CHIPS:
         system = equip(known, system_name, chips=chips)

@@ -125,10 +125,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "traffic.yaml"
         path.write_text(TRAFFIC, encoding="utf-8")
-        from mowich.facts import load
+        from mowich.facts import load_facts
         from mowich.studies.traffic import traffic
 
-        result = traffic(path, load())
+        result = traffic(path, load_facts())
         print(
             f"traffic: {result.requests / result.seconds:.0f} requests per processor second ({result.events} events,"
             f" busy {result.utilisation:.0%})"

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.machines import collectives, flows
 from mowich.machines.topology import per_chip
 from mowich.software.stack import equip
 from mowich.training import faults
 
-FACTS = load()
+FACTS = load_facts()
 ONE_GIB = np.array([2.0**30])
 
 
@@ -39,7 +39,9 @@ def test_a_failed_link_among_144(benchmark, kind):
 def test_ninety_days_on_a_million_chips():
     job = faults.Job(chips=1_000_000, step_s=5.0, days=90.0, spare_share=0.02, unit_chips=4, replica_chips=1024)
     start = time.process_time()
-    faults.simulate(job, faults.read_rates(FACTS, "gpu"), faults.read_strategy(FACTS, "elastic"), samples=1000)
+    faults.simulate_runs(
+        job, faults.read_fault_rates(FACTS, "gpu"), faults.read_strategy(FACTS, "elastic"), samples=1000
+    )
     seconds = time.process_time() - start
     print(f"\n90 days x 1,000,000 chips x 1,000 samples: {seconds:.2f} s of one core")
     assert seconds < 10.0

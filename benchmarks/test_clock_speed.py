@@ -21,7 +21,7 @@ import pytest
 import mowich
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import Options, schedule
+from mowich.neuroncore.clock.schedule import ClockOptions, schedule
 from mowich.neuroncore.trace import Trace
 from mowich.nki import hollow
 
@@ -66,7 +66,7 @@ def seconds(trace: Trace, rounds: int = 2) -> float:
     best = float("inf")
     for _ in range(rounds):
         start = time.process_time()
-        schedule([trace], costs(3), Options())
+        schedule([trace], costs(3), ClockOptions())
         best = min(best, time.process_time() - start)
     return best
 

@@ -12,19 +12,19 @@ import numpy as np
 
 from mowich import facts
 from mowich.economics.money import RATE
-from mowich.estimate import Estimate, exact, unknown
-from mowich.fleets.answer import solve
+from mowich.estimate import Estimate, exact, unknown_estimate
+from mowich.fleets.answer import solve_fleet
 from mowich.fleets.problem import (
     CLOUD,
     GOALS,
     LENGTHS,
     Choice,
+    FleetProblem,
+    FleetSite,
+    FleetTask,
     Offer,
-    Problem,
     Rate,
-    Rates,
-    Site,
-    Task,
+    TaskRates,
     Workload,
 )
 from mowich.fleets.programme import formulate
@@ -39,17 +39,17 @@ SLACK = 2.5
 SYSTEMS = ("trn2", "trn3-gen2", "trn3-gen1", "ironwood", "gb300", "h200", "b200", "tpu-v6e")
 
 
-def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tuple[Problem, Rates]:
+def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tuple[FleetProblem, TaskRates]:
     """A problem of the stated size with the speeds of every task on every system."""
     rng = np.random.default_rng(seed)
-    known = facts.load()
+    known = facts.load_facts()
     quarter = LENGTHS["quarter"]
 
     def about(value: float, ratio: float, unit: str) -> Estimate:
         return Estimate(value=value, unit=unit, low=value / ratio, high=value * ratio, grade="C")
 
-    def site(name: str, cap_W: float) -> Site:
-        return Site(
+    def site(name: str, cap_W: float) -> FleetSite:
+        return FleetSite(
             name=name,
             cap_W=np.full(periods, cap_W),
             pue=exact(1.1, "1"),
@@ -109,7 +109,7 @@ def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tupl
         none = np.zeros(periods)
         if kind == "serve":
             tasks = (
-                Task(
+                FleetTask(
                     name=name,
                     workload=name,
                     kind=kind,
@@ -120,11 +120,11 @@ def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tupl
             )
         elif kind == "rl":
             tasks = tuple(
-                Task(name=f"{name}.{part}", workload=name, kind=part, tokens=tokens / 2, tokens_per_s=none, ask={})
+                FleetTask(name=f"{name}.{part}", workload=name, kind=part, tokens=tokens / 2, tokens_per_s=none, ask={})
                 for part in ("rollouts", "updates")
             )
         else:
-            tasks = (Task(name=name, workload=name, kind=kind, tokens=tokens, tokens_per_s=none, ask={}),)
+            tasks = (FleetTask(name=name, workload=name, kind=kind, tokens=tokens, tokens_per_s=none, ask={}),)
         works.append(
             Workload(
                 name=name,
@@ -145,9 +145,9 @@ def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tupl
                 speeds[task.name, system_name] = Rate(
                     task=task.name,
                     system=system_name,
-                    tokens_per_s_per_chip=about(speed, 1.5, "1/s") if runs else unknown("1/s", "does not fit"),
+                    tokens_per_s_per_chip=about(speed, 1.5, "1/s") if runs else unknown_estimate("1/s", "does not fit"),
                 )
-    problem = Problem(
+    problem = FleetProblem(
         name="large",
         labels=tuple(f"p{i}" for i in range(periods)),
         length_s=quarter,
@@ -185,7 +185,7 @@ def test_integer_programme(benchmark: Any) -> None:
 def test_two_hundred_draws(benchmark: Any) -> None:
     """Every draw: the optimum, the plan kept, and each of three stacks alone."""
     problem, rates = large_problem()
-    answer = solve(problem, rates, relaxed=True)
+    answer = solve_fleet(problem, rates, relaxed=True)
     found = benchmark.pedantic(lambda: robustness(problem, rates, answer, draws=200), rounds=1)
     benchmark.extra_info |= {"limit_s": 60.0}
     assert found.draws == 200

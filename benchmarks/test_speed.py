@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mowich import facts, models
-from mowich.evidence.validate import validate
+from mowich.evidence.validate import validate_rows
 from mowich.plans.plan import TrainJob
 from mowich.software.stack import equip
 from mowich.training.search import search
@@ -78,8 +78,8 @@ def test_compare_two_dense_process(benchmark: Any) -> None:
 
 def test_search_plans_per_second(benchmark: Any) -> None:
     """All legal plans of DeepSeek-V3 on 16,384 Trainium3 chips; `plans_per_s` is in the table of extra information."""
-    known = facts.load()
-    model, job = models.load("deepseek-v3"), TrainJob(tokens=15e12, seq=4096, batch_seqs=16384)
+    known = facts.load_facts()
+    model, job = models.load_model("deepseek-v3"), TrainJob(tokens=15e12, seq=4096, batch_seqs=16384)
     system = equip(known, "trn3", chips=16384)
     found = timed(benchmark, lambda: search(model, system, job), rounds=5, limit_s=0.5)
     rate = found.evaluated / benchmark.stats.stats.median
@@ -89,7 +89,7 @@ def test_search_plans_per_second(benchmark: Any) -> None:
 
 
 def test_validate_all_rows(benchmark: Any) -> None:
-    known = facts.load()
-    result = timed(benchmark, lambda: validate(None, known), rounds=3, limit_s=3.0)
+    known = facts.load_facts()
+    result = timed(benchmark, lambda: validate_rows(None, known), rounds=3, limit_s=3.0)
     rows = result.summary()["all"]
     benchmark.extra_info |= {"answered": rows.n, "refused": rows.unsupported}

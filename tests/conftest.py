@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 
 settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
 settings.load_profile("mowich")
@@ -23,7 +23,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def facts() -> Facts:
-    return load()
+    return load_facts()
 
 
 @pytest.fixture(scope="session")

@@ -8,16 +8,27 @@ import numpy as np
 
 from mowich import facts
 from mowich.economics.money import RATE
-from mowich.estimate import Estimate, exact, unknown
-from mowich.fleets.problem import CLOUD, GOALS, Choice, Offer, Problem, Rate, Rates, Site, Task, Workload
+from mowich.estimate import Estimate, exact, unknown_estimate
+from mowich.fleets.problem import (
+    CLOUD,
+    GOALS,
+    Choice,
+    FleetProblem,
+    FleetSite,
+    FleetTask,
+    Offer,
+    Rate,
+    TaskRates,
+    Workload,
+)
 from mowich.machines.system import resolve
 
 LENGTH_S = 1e6
 """Seconds in a period of these problems."""
 
 
-def site(name: str, periods: int, *, cap_W: float = np.inf, usd_per_J: float = 0.0) -> Site:
-    return Site(
+def site(name: str, periods: int, *, cap_W: float = np.inf, usd_per_J: float = 0.0) -> FleetSite:
+    return FleetSite(
         name=name,
         cap_W=np.full(periods, cap_W),
         pue=exact(1.0, "1"),
@@ -62,7 +73,7 @@ def choice(
     system: str, periods: int, *offers: Offer, stack: str = "", power_W: float = 1000.0, have: float = 0.0, at: str = ""
 ) -> Choice:
     """A system whose unit is one chip, so that units and chips are the same."""
-    found = resolve(facts.load(), system, chips=None)
+    found = resolve(facts.load_facts(), system, chips=None)
     there = {at: np.full(periods, have)} if have else {}
     return Choice(
         name=system,
@@ -79,19 +90,21 @@ def choice(
 
 def serve(name: str, rate: Sequence[float], **more: object) -> Workload:
     """tokens per second in each period."""
-    task = Task(name=name, workload=name, kind="serve", tokens=0.0, tokens_per_s=np.asarray(rate, dtype=float), ask={})
+    task = FleetTask(
+        name=name, workload=name, kind="serve", tokens=0.0, tokens_per_s=np.asarray(rate, dtype=float), ask={}
+    )
     return workload(name, "serve", (task,), 0, len(rate) - 1, **more)
 
 
 def train(name: str, tokens: float, periods: int, first: int, last: int, **more: object) -> Workload:
-    task = Task(name=name, workload=name, kind="train", tokens=tokens, tokens_per_s=np.zeros(periods), ask={})
+    task = FleetTask(name=name, workload=name, kind="train", tokens=tokens, tokens_per_s=np.zeros(periods), ask={})
     return workload(name, "train", (task,), first, last, **more)
 
 
 def reinforce(name: str, rollouts: float, updates: float, periods: int) -> Workload:
     zero = np.zeros(periods)
     tasks = tuple(
-        Task(name=f"{name}.{k}", workload=name, kind=k, tokens=n, tokens_per_s=zero, ask={})
+        FleetTask(name=f"{name}.{k}", workload=name, kind=k, tokens=n, tokens_per_s=zero, ask={})
         for k, n in (("rollouts", rollouts), ("updates", updates))
     )
     return workload(name, "rl", tasks, 0, periods - 1)
@@ -100,7 +113,7 @@ def reinforce(name: str, rollouts: float, updates: float, periods: int) -> Workl
 def workload(
     name: str,
     kind: str,
-    tasks: tuple[Task, ...],
+    tasks: tuple[FleetTask, ...],
     first: int,
     last: int,
     *,
@@ -127,11 +140,11 @@ def problem(
     choices: Sequence[Choice],
     periods: int,
     *,
-    sites: Sequence[Site] = (),
+    sites: Sequence[FleetSite] = (),
     budget: float = np.inf,
     stack_usd: float = 0.0,
-) -> Problem:
-    return Problem(
+) -> FleetProblem:
+    return FleetProblem(
         name="test",
         labels=tuple(f"p{i}" for i in range(periods)),
         length_s=LENGTH_S,
@@ -147,13 +160,13 @@ def problem(
     )
 
 
-def speeds(table: Mapping[tuple[str, str], float | None], spread: float = 1.0) -> Rates:
+def speeds(table: Mapping[tuple[str, str], float | None], spread: float = 1.0) -> TaskRates:
     """(task, system) -> tokens per second and chip; None where it does not run."""
     return {
         key: Rate(
             task=key[0],
             system=key[1],
-            tokens_per_s_per_chip=unknown("1/s", "does not fit")
+            tokens_per_s_per_chip=unknown_estimate("1/s", "does not fit")
             if v is None
             else Estimate(value=float(v), unit="1/s", low=v / spread, high=v * spread),
         )
@@ -163,7 +176,7 @@ def speeds(table: Mapping[tuple[str, str], float | None], spread: float = 1.0) -
 
 def random_problem(
     rng: np.random.Generator, *, tasks: int = 2, systems: int = 2, periods: int = 2, capped: bool = False
-) -> tuple[Problem, Rates]:
+) -> tuple[FleetProblem, TaskRates]:
     """A small problem with integer data: serving and training, buying and renting, one stack for each system."""
     names = ("trn2", "h100", "ironwood", "gb300", "h200", "b200", "trn3-gen2", "tpu-v6e")[:systems]
     home = site("home", periods, cap_W=float(rng.integers(3, 9)) * 1000 if capped else np.inf, usd_per_J=1e-9)

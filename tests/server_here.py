@@ -7,14 +7,14 @@ from typing import Any
 from mowich import facts
 from mowich.errors import UserError
 from mowich.web import verbs
-from mowich.web.workers import RefusedRequestError, Workers, said
+from mowich.web.workers import RefusedRequestError, Workers, error_data
 
 
 class Here(Workers):
     """Verbs in this process: what is asked is tested, not the processes."""
 
     def __init__(self) -> None:
-        self.facts = facts.load()
+        self.facts = facts.load_facts()
 
     def __len__(self) -> int:
         return 1
@@ -23,7 +23,7 @@ class Here(Workers):
         try:
             return verbs.VERBS[name](*arguments, self.facts)
         except UserError as error:
-            raise RefusedRequestError(422, said(error)) from error
+            raise RefusedRequestError(422, error_data(error)) from error
 
     def close(self) -> None:
         pass

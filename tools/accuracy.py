@@ -19,9 +19,9 @@ from fit_training import HELD_OUT, classes_of
 from numpy.typing import NDArray
 from pages import write
 
-from mowich.evidence.scores import Result, Summary, Validation, left_out_file, summarise, worst
-from mowich.evidence.validate import validate
-from mowich.facts import load
+from mowich.evidence.scores import RowResult, Summary, Validation, left_out_file, summarise, worst
+from mowich.evidence.validate import validate_rows
+from mowich.facts import load_facts
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 WORST = Path(__file__).with_name("worst_rows.yaml")
@@ -71,7 +71,7 @@ def left_out(result: Validation) -> list[str]:
     """The table of classes: in sample, groups left out, sources left out, coverage."""
     with HELD_OUT.open(newline="", encoding="utf-8") as file:
         held = {row["id"]: row for row in csv.DictReader(file)}
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[RowResult]] = {}
     for r in result.rows:
         if r.case is not None and r.id in held:
             for name in classes_of(r.case):
@@ -165,7 +165,7 @@ def line(name: str, s: Summary) -> str:
 HEAD = "| {} | rows | refused | median | mean | p90 | bias | in range |\n|--|--:|--:|--:|--:|--:|--:|--:|"
 
 
-def table(title: str, column: str, rows: Mapping[str, list[Result]]) -> list[str]:
+def table(title: str, column: str, rows: Mapping[str, list[RowResult]]) -> list[str]:
     """A section with one line per group, the largest first, small ones summed."""
     big = {k: v for k, v in rows.items() if summarise(v).n >= SMALL}
     others = [r for k, v in rows.items() if k not in big for r in v]
@@ -176,15 +176,15 @@ def table(title: str, column: str, rows: Mapping[str, list[Result]]) -> list[str
     return lines
 
 
-def group(result: Validation, key: Callable[[Result], str]) -> dict[str, list[Result]]:
+def group(result: Validation, key: Callable[[RowResult], str]) -> dict[str, list[RowResult]]:
     """Rows by key, refused ones included."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[RowResult]] = {}
     for row in result.rows:
         groups.setdefault(key(row), []).append(row)
     return groups
 
 
-def size(row: Result) -> str:
+def size(row: RowResult) -> str:
     """Chips of the run, in classes."""
     chips = row.case.system.chips if row.case else 0
     return next(
@@ -258,7 +258,7 @@ def page(result: Validation) -> str:
 
 def pages() -> dict[Path, str]:
     """The page, and the file of left-out errors that ships, with their texts."""
-    found = validate(None, load())
+    found = validate_rows(None, load_facts())
     return {PAGE: page(found), left_out_file(): kept("training", figures(found))}
 
 

@@ -39,8 +39,8 @@ from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.plan import OFFLOADS, ORDERS, Plan, Plans, TrainJob
 from mowich.software.stack import Platform, equip
-from mowich.training.search import memory, search, step_s_per_token
-from mowich.training.step import micro_batches
+from mowich.training.search import memory_of_plans, search, step_s_per_token
+from mowich.training.step import micro_batches_of
 
 CASES = (("turing-530B", "megatron-530b", 5128, 2520), ("megatron-1T", "megatron-1t", 4096, 4096))
 """(Calculon's name, ours, A100s, largest batch in sequences)."""
@@ -216,7 +216,7 @@ class Calculon:
 def runs(job: TrainJob, plans: Plans) -> np.ndarray:
     """Which plans have the micro-batches that their schedule needs at the batch asked for: interleaved ones run in
     whole rounds here, not in Calculon."""
-    g = micro_batches(job, plans)
+    g = micro_batches_of(job, plans)
     ok = np.abs(g * plans.micro_batch * plans.dp / job.batch_seqs - 1.0) <= job.batch_tolerance
     for _, legal in schedules.legal(plans.schedule, plans.pp, g):
         ok &= legal
@@ -232,7 +232,7 @@ def mowich_space(model: Model, system: Platform, num: int, most: int) -> dict[st
         rows = inner(model, tp, pp, dp, batch)
         plans = as_plans(rows, tp, pp, dp)
         job = TrainJob(tokens=1e12, seq=SEQ, batch_seqs=batch)
-        _, fits, _ = memory(model, system, job, plans)
+        _, fits, _ = memory_of_plans(model, system, job, plans)
         fits &= runs(job, plans)
         times = step_s_per_token(model, system, job, plans)
         count, fitting = count + len(plans), fitting + int(fits.sum())
@@ -253,8 +253,8 @@ def row_of(model: Model, at: tuple[int, int, int, int], i: int) -> tuple[dict[st
 
 def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample: int, top: int) -> dict[str, Any]:
     """One case: counts, rates, optima."""
-    known = facts.load()
-    model = models.load(ours)
+    known = facts.load_facts()
+    model = models.load_model(ours)
     system = replace(equip(known, "a100", chips=num, stack="megatron-2021"), host_Bps=HOST_BPS, host_B=HOST_B)
     mowich_space(model, system, num, 64)  # warm
     found = mowich_space(model, system, num, most)
@@ -322,7 +322,7 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
         plan = row_of(model, at, i)[1]
         columns = Plans.of([plan])
         job = TrainJob(tokens=1e12, seq=SEQ, batch_seqs=at[3])
-        _, fits, _ = memory(model, system, job, columns)
+        _, fits, _ = memory_of_plans(model, system, job, columns)
         fits &= runs(job, columns)
         ours_of_it = 1.0 / (float(step_s_per_token(model, system, job, columns)[0]) * SEQ)
         out |= {

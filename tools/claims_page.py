@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pages import write
 
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.show.claims import document
 from mowich.studies.claims import claims
 from mowich.studies.memory_claim import memory_table
@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "claims.md"
 
 def pages() -> dict[Path, str]:
     """The page and its text."""
-    facts = load()
+    facts = load_facts()
     return {PAGE: document(claims(facts), memory_table(facts))}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pages import write
 
-from mowich.facts import load
-from mowich.studies.collectives import LARGE_B, Compared, compare, measured, median
+from mowich.facts import load_facts
+from mowich.studies.collectives import LARGE_B, Compared, compare_measured, measured, median
 from mowich.units import show
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy-collectives.md"
@@ -38,8 +38,8 @@ def line(name: str, rows: list[Compared]) -> str:
 
 
 def page() -> str:
-    facts = load()
-    rows = compare(facts, measured())
+    facts = load_facts()
+    rows = compare_measured(facts, measured())
     head = (
         "| | rows of 1 MiB and more | median error | worst | rows below 1 MiB | median error | worst"
         " |\n|--|--|--|--|--|--|--|"

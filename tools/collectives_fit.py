@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
@@ -82,7 +82,7 @@ def points() -> list[tuple[str, str, str, int, float, float, float]]:
 
 
 def main() -> None:
-    facts = load()
+    facts = load_facts()
     groups: dict[tuple[str, str, str, int], list[tuple[float, float, float]]] = {}
     for system, network, kind, n, data, seconds, weight in points():
         groups.setdefault((system, network, kind, n), []).append((data, seconds, weight))

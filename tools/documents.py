@@ -33,7 +33,7 @@ from pathlib import Path
 import yaml
 
 from mowich import cli
-from mowich.facts import load
+from mowich.facts import load_facts
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tutorial.md")
@@ -233,7 +233,7 @@ def shows_output(path: Path) -> bool:
 def renew_facts(text: str) -> str:
     """A page with the value of every fact in its tables renewed: | `path` | value (range) | ... |. Raises UserError for
     an unknown path."""
-    facts = load()
+    facts = load_facts()
     return FACT_ROW.sub(lambda row: f"| `{row[1]}` | {facts.fact(row[1]).as_written} |", text)
 
 

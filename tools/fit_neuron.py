@@ -1,11 +1,11 @@
 """Fits the constants of the software stacks of Trainium 2 and 3: writes facts/serving/<stack>.yaml, the fixed times of
 the generations, and the ranges of their predictions.
 
-Rows: `facts/published/trainium_serving.csv`. A constant is a product of factors (`facts/serving/neuron_priors.csv`): one
-for all stacks, one for each stack that says how it differs, pulled to 1. So a stack with few rows stays near the others.
-Gauss-Newton on the log error of TPOT and TTFT with a robust loss. What the shares of peaks and bandwidths are is not
-fitted here: they are facts of the families of chips. Left out: each source in turn, and everything is fitted again
-without it; from these errors come the ranges.
+Rows: `facts/published/trainium_serving.csv`. A constant is a product of factors (`facts/serving/neuron_priors.csv`):
+one for all stacks, one for each stack that says how it differs, pulled to 1. So a stack with few rows stays near the
+others. Gauss-Newton on the log error of TPOT and TTFT with a robust loss. What the shares of peaks and bandwidths are
+is not fitted here: they are facts of the families of chips. Left out: each source in turn, and everything is fitted
+again without it; from these errors come the ranges.
 
     python tools/fit_neuron.py [--write]
 
@@ -27,18 +27,18 @@ from accuracy import kept
 from numpy.typing import NDArray
 
 from mowich.evidence.scores import FITTED_TO, TRAINIUM, left_out_file
-from mowich.evidence.serving_cases import Cases, gather
-from mowich.evidence.serving_checks import read_cases
-from mowich.evidence.serving_rows import ServingCase, notes
+from mowich.evidence.serving_cases import Cases, gather_cases
+from mowich.evidence.serving_checks import read_serving_cases
+from mowich.evidence.serving_rows import ServingCase, _notes
 from mowich.evidence.validate import published, read_csv
-from mowich.facts import Facts, load
-from mowich.facts.load import shipped
+from mowich.facts import Facts, load_facts
+from mowich.facts.load import shipped_folder
 from mowich.models.model import Moe
 from mowich.units import parse
 
 Floats = NDArray[np.float64]
 
-FOLDER = shipped() / "serving"
+FOLDER = shipped_folder() / "serving"
 METRICS = ("tpot", "ttft")
 SCALE = {"tpot": 0.15, "ttft": 0.35}
 """Log error of one row, at which its weight begins to fall."""
@@ -60,7 +60,7 @@ class Factor:
 
 def stacks() -> list[str]:
     """The engines that rows with a column `stack` are read as."""
-    return list(dict.fromkeys(str(entry["engine"]) for entry in notes()["stacks"]))
+    return list(dict.fromkeys(str(entry["engine"]) for entry in _notes()["stacks"]))
 
 
 def factors() -> list[Factor]:
@@ -91,7 +91,7 @@ class Problem:
         self.factors = factors()
         made = {path for factor in self.factors for path in factor.paths}
         known = facts.with_values({path: 1.0 for path in made if facts.get(path) is not None})
-        self.table: Cases = gather(cases, known)
+        self.table: Cases = gather_cases(cases, known)
         self.names = self.table.columns.names
         position = {name: i for i, name in enumerate(self.names)}
         self.base = np.array([0.0 if name in made else math.log(max(facts.number(name), 1e-12)) for name in self.names])
@@ -229,7 +229,8 @@ def page(
         ttft = errors((by["source"]["ttft"] - p.measured["ttft"])[at])
         own = [errors((inside[m] - p.measured[m])[at]) for m in METRICS]
         lines.append(
-            f"| {name} | {at.sum()} | {tpot['source']} | {held('tpot', at)} | {tpot['stack']} | {tpot['chip']} | {own[0]}"
+            f"| {name} | {at.sum()} | {tpot['source']} | {held('tpot', at)} | {tpot['stack']} | "
+            f"{tpot['chip']} | {own[0]}"
             f" | {ttft} | {held('ttft', at)} | {own[1]} |"
         )
     lines += ["", "## Ranges", ""]
@@ -387,7 +388,8 @@ def write_ranges(p: Problem, widths: Mapping[tuple[str, str], float], unknown: M
     """facts/serving/ranges_neuron.csv, in the form of corrections.csv: no correction, the ranges alone. widths: of a
     stack and an architecture that have rows; unknown: of all others."""
     lines = [
-        "# Ranges of serving times of the stacks of Trainium by class, ln; written by tools/fit_neuron.py. Do not edit.",
+        "# Ranges of serving times of the stacks of Trainium by class, ln; written by "
+        "tools/fit_neuron.py. Do not edit.",
         "metric,level,class,value,sd,cases",
     ]
     count = Counter((c.engine, c.arch) for c in p.cases)
@@ -417,9 +419,9 @@ def main() -> None:
         found = factors()
         write(found, np.array([math.log(max(f.value, 1e-12)) for f in found]), np.array([f.sd for f in found]))
         return
-    facts = load()
+    facts = load_facts()
     rows = read_csv(published(TRAINIUM), facts)
-    read = read_cases(rows, facts)
+    read = read_serving_cases(rows, facts)
     cases = [c for c in read if not isinstance(c, str)]
     for why, n in Counter(c for c in read if isinstance(c, str)).items():
         print("refused", n, why)

@@ -26,18 +26,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.evidence.serving_cases import Cases, class_of, gather
-from mowich.evidence.serving_checks import read_cases
+from mowich.evidence.serving_cases import Cases, class_of, gather_cases
+from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
-from mowich.evidence.serving_validate import predict
-from mowich.facts import load
-from mowich.facts.load import shipped
-from mowich.serving.corrections import LEVELS, METRICS, Table, key, read
+from mowich.evidence.serving_validate import predict_serving
+from mowich.facts import load_facts
+from mowich.facts.load import shipped_folder
+from mowich.serving.corrections import LEVELS, METRICS, CorrectionTable, key, read_corrections
 from mowich.units import parse
 
 Floats = NDArray[np.float64]
 
-FOLDER = shipped() / "serving"
+FOLDER = shipped_folder() / "serving"
 SCALE = {"tpot": 0.12, "ttft": 0.30}
 """Log error of one row, at which its weight begins to fall."""
 STEP = 1e-3
@@ -89,8 +89,8 @@ class Problem:
 
     def __init__(self, cases: Sequence[ServingCase]) -> None:
         self.cases = cases
-        self.table: Cases = gather(cases, load())
-        prior, facts = priors(), load()
+        self.table: Cases = gather_cases(cases, load_facts())
+        prior, facts = priors(), load_facts()
 
         def of(name: str) -> Prior:
             """What `priors.csv` says; else the fact as it is (those of Trainium 2 and later: `fit_neuron.py`)."""
@@ -215,7 +215,7 @@ def shipped_now(cases: Sequence[ServingCase]) -> dict[str, Floats]:
     """ln predictions with the constants and corrections that ship, as `mowich validate` has them; nan where a row does
     not state the metric."""
     out = {m: np.full(len(cases), math.nan) for m in METRICS}
-    for i, results in enumerate(predict(cases, load())):
+    for i, results in enumerate(predict_serving(cases, load_facts())):
         for found in results:
             metric = found.metric.removesuffix("_ms")
             if metric in out and found.predicted is not None:
@@ -259,7 +259,7 @@ def held_out(
         test = fold == k
         fit = solve(p, ~test, start=full, rounds=2, slopes=slopes)
         got = corrected(p, fit)
-        table: Table = read(table_of(p, fit, noise, one, ~test))
+        table: CorrectionTable = read_corrections(table_of(p, fit, noise, one, ~test))
         classes = [class_of(c) for c, t in zip(p.cases, test, strict=True) if t]
         for m in METRICS:
             out[m][test] = got[m][test]
@@ -300,7 +300,7 @@ def main() -> None:
     options = parser.parse_args()
     with options.file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    read_ = read_cases(rows, load())
+    read_ = read_serving_cases(rows, load_facts())
     cases = [c for c in read_ if not isinstance(c, str)]
     p = Problem(cases)
     everything = np.ones(len(cases), dtype=bool)

@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.evidence.residual import FEATURES, features
-from mowich.evidence.row_checks import Row
+from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.validate import published, read_csv
-from mowich.facts import Facts, load
-from mowich.facts.load import shipped
+from mowich.facts import Facts, load_facts
+from mowich.facts.load import shipped_folder
 from mowich.plans.plan import Plans
 from mowich.software.stack import Efficiency, Platform, Stack
 from mowich.training.step import step_time
@@ -206,7 +206,7 @@ def fit(
     return np.asarray(theta)
 
 
-def group_of(row: Row) -> str:
+def group_of(row: PublishedRow) -> str:
     """(chip, model, precision, task): what is left out together."""
     return "|".join((row["chip"], row["model_ref"] or row["model_name"], row["precision"], row.get("task", "")))
 
@@ -220,7 +220,7 @@ def folds_of(keys: Sequence[str], folds: int) -> NDArray[np.intp]:
     return np.array([where[key] for key in keys])
 
 
-def read(facts: Facts) -> tuple[list[Row], list[Case]]:
+def read(facts: Facts) -> tuple[list[PublishedRow], list[Case]]:
     """Rows that are answered, and their cases."""
     rows = read_csv(published(), facts)
     pairs = [(row, case) for row, case in zip(rows, read_cases(rows, facts), strict=True) if not isinstance(case, str)]
@@ -301,7 +301,7 @@ def put(path: str, value: float, facts: Facts) -> bool:
     """Write the SI value of a fact into its file, in the unit and place that it has there; whether that changed the
     file."""
     _, family, name = path.split(".")
-    file = shipped() / "training" / f"{family}.yaml"
+    file = shipped_folder() / "training" / f"{family}.yaml"
     text = file.read_text(encoding="utf-8")
     written = str(facts.leaf(path)["value"])
     number, _, unit = written.partition(" ")
@@ -393,7 +393,7 @@ def main() -> None:
     parser.add_argument("what", choices=("fit", "cross"))
     parser.add_argument("--folds", type=int, default=5)
     options = parser.parse_args()
-    facts = load()
+    facts = load_facts()
     rows, cases = read(facts)
     problem = Problem(cases, constants(facts), facts)
     if options.what == "fit":

@@ -25,11 +25,11 @@ from typing import Any
 
 from mowich import facts
 from mowich.facts import Facts
-from mowich.fleets.problem import Rates, read_rates, write_rates
+from mowich.fleets.problem import TaskRates, read_rates, write_rates
 from mowich.fleets.read import read_problem
-from mowich.show.render.html import render
+from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
-from mowich.studies.fleet import fleet, rates
+from mowich.studies.fleet import fleet, predicted_rates
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,12 +85,12 @@ def speeds_file(name: str) -> Path:
     return ROOT / "scenarios" / f"{name}.rates.json"
 
 
-def predicted(name: str, known: Facts) -> Rates:
+def predicted(name: str, known: Facts) -> TaskRates:
     """The speeds of a scenario as `mowich plan` gives them now."""
-    return rates(read_problem(scenario(name), known), known)
+    return predicted_rates(read_problem(scenario(name), known), known)
 
 
-def moved(kept: Rates, now: Rates) -> list[str]:
+def moved(kept: TaskRates, now: TaskRates) -> list[str]:
     """Speeds that are not what they were, in words: "assistant on trn3: 180.3, now 174.8"."""
     out = []
     for key in sorted({*kept, *now}):
@@ -146,7 +146,7 @@ def is_current(picture: Path, digest: str) -> bool:
 
 def main() -> None:
     """Renew scenarios/SCENARIO.rates.json and docs/images/fleet-SCENARIO-NAME.svg."""
-    known = facts.load()
+    known = facts.load_facts()
     for name in PICTURES:
         for line in renew_speeds(name, known):
             print(f"{name}: {line}", file=sys.stderr)
@@ -155,7 +155,7 @@ def main() -> None:
         result = answer(name, known)
         digests = drawn_from(result)
         stale = {place: file for place, file in pictures(name).items() if not is_current(file, digests[place])}
-        drawn = svgs(render(result)) if stale else []
+        drawn = svgs(render_html(result)) if stale else []
         for place, file in stale.items():
             file.parent.mkdir(exist_ok=True)
             file.write_text(f"{drawn[place]}<!-- {digests[place]} -->\n", encoding="utf-8")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pages import write
 
-from mowich.facts import load
-from mowich.show.goodput import share
+from mowich.facts import load_facts
+from mowich.show.goodput import share_words
 from mowich.studies.goodput import published_runs
 from mowich.training import faults
 from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE
@@ -92,8 +92,8 @@ makes progress. How much depends on seconds of detection that nobody has publish
 
 def pages() -> dict[Path, str]:
     """The page, its chart, and their texts."""
-    facts = load()
-    rates = faults.read_rates(facts, "gpu")
+    facts = load_facts()
+    rates = faults.read_fault_rates(facts, "gpu")
     ways = {name: faults.read_strategy(facts, name) for name in faults.STRATEGIES}
     runs = []
     for r in published_runs(facts):
@@ -106,9 +106,9 @@ def pages() -> dict[Path, str]:
             ratio = f"{(r.predicted.value or 0) / r.published:.2f}"
         else:
             cells = [
-                share(r.published),
-                share(r.predicted.value),
-                f"{share(r.predicted.low)} .. {share(r.predicted.high)}",
+                share_words(r.published),
+                share_words(r.predicted.value),
+                f"{share_words(r.predicted.low)} .. {share_words(r.predicted.high)}",
             ]
             ratio = f"{(1 - (r.predicted.value or 0)) / (1 - r.published):.2f}"
         runs.append(
@@ -130,13 +130,13 @@ def pages() -> dict[Path, str]:
             curves[name].append(g.value)
         values.append(
             f"| {chips:,} | {found['sync'].mtbf_s / 60:.3g} min | "
-            + " | ".join(share(g.value) for g in found.values())
+            + " | ".join(share_words(g.value) for g in found.values())
             + " |"
         )
         spread = []
         for name in ways:
             drawn = sorted(faults.sampled(facts, "gpu", name, job, samples=200))
-            spread.append(f"{share(float(drawn[10]))} .. {share(float(drawn[189]))}")
+            spread.append(f"{share_words(float(drawn[10]))} .. {share_words(float(drawn[189]))}")
         need = [faults.breakeven_recovery_s(job, rates, ways[n], 0.9) for n in ("async", "elastic")]
         ranges.append(
             f"| {chips:,} | "

@@ -1,6 +1,8 @@
-"""Measured kernels on the clock: latency, order of variants and busy times, in sample and with a family left out of the fit.
+"""Measured kernels on the clock: latency, order of variants and busy times, in sample and with a family left out of the
+fit.
 
-    python tools/kernel_accuracy.py POINTS.json [--megakernel DIR] [--nkilib DIR] [--kda DIR] [--accelopt DIR] [--only PATTERN] [--page FILE]
+    python tools/kernel_accuracy.py POINTS.json [--megakernel DIR] [--nkilib DIR] [--kda DIR] [--accelopt DIR] [--only
+    PATTERN] [--page FILE]
 
 Run by `make kernel-accuracy`. What is not named is left out and said. Without --page the page goes to stdout.
 """
@@ -17,10 +19,10 @@ from pathlib import Path
 
 from kernel_points import LEFT_OUT, Checkouts, Point, read, run, traces
 
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.latency import estimate, residual_of
-from mowich.neuroncore.clock.schedule import Options, Schedule, schedule
+from mowich.neuroncore.clock.latency import latency_estimate, residual_of
+from mowich.neuroncore.clock.schedule import ClockOptions, Schedule, schedule
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.trace import Trace
@@ -32,9 +34,9 @@ UNITS = ("tensor", "vector", "scalar", "gpsimd", "dma")
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A number of the clock that was fitted. fact: its name; grid: values that the search tries, in units of the fact; scale: of its unit in
-    SI; prior: what stands for it where nothing is fitted; trn3: its value there in shares of trn2's; beside: of a number that is a limit,
-    the fact that it decides about: costs are made of that one."""
+    """A number of the clock that was fitted. fact: its name; grid: values that the search tries, in units of the fact;
+    scale: of its unit in SI; prior: what stands for it where nothing is fitted; trn3: its value there in shares of
+    trn2's; beside: of a number that is a limit, the fact that it decides about: costs are made of that one."""
 
     fact: str
     grid: tuple[float, ...]
@@ -62,7 +64,8 @@ Values = tuple[float, ...]
 
 @dataclass(slots=True)
 class Timed:
-    """A point with its traces. times_us: of the constants tried, those that the kernel depends on; depends: on which it does."""
+    """A point with its traces. times_us: of the constants tried, those that the kernel depends on; depends: on which it
+    does."""
 
     point: Point
     traces: list[Trace]
@@ -77,13 +80,13 @@ class Timed:
     def schedule(self, values: Values | None = None) -> Schedule:
         """The kernel on the clock. values: of the constants; None: the facts that ship."""
         generation = generation_of(self.point.chip)
-        facts = load()
+        facts = load_facts()
         if values is not None:
             facts = facts.with_values({
                 f"neuroncore.timing-v{generation}.{c.fact}": v * c.scale * (c.trn3 if generation == 4 else 1.0)
                 for c, v in zip(self.constants, values, strict=True)
             })  # fmt: skip
-        options = Options(dge=not self.point.static, older=self.point.older)
+        options = ClockOptions(dge=not self.point.static, older=self.point.older)
         return schedule(self.traces, Costs(generation, facts), options)
 
     def us(self, values: Values) -> float:
@@ -149,8 +152,8 @@ def loss(points: Iterable[tuple[Point, float]]) -> float:
 
 
 def search(constants: Sequence[Constant], value_of: Callable[[Values], float]) -> Values:
-    """Coordinate by coordinate from the priors, the best value of each grid, until nothing gets better. What no point depends on keeps its
-    prior."""
+    """Coordinate by coordinate from the priors, the best value of each grid, until nothing gets better. What no point
+    depends on keeps its prior."""
     best: Values = tuple(c.prior for c in constants)
     least = value_of(best)
     while True:
@@ -171,7 +174,8 @@ def fitted(timed: Sequence[Timed], left_out: str = "") -> Values:
     return search(kept[0].constants, lambda values: loss((t.point, t.us(values)) for t in kept))
 
 
-# the page -----------------------------------------------------------------------------------------------------------------------
+# the page
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def summary(rows: Sequence[tuple[str, Sequence[tuple[Point, float]], Sequence[Scored]]]) -> list[str]:
@@ -185,7 +189,8 @@ def summary(rows: Sequence[tuple[str, Sequence[tuple[Point, float]], Sequence[Sc
         right, count = pairs(points)
         inside = f"{sum(s.is_inside for s in scored)} of {len(scored)}" if scored else "-"
         out.append(
-            f"| {name} | {len(points)} | {statistics.median(errors):.1%} | {max(errors):.1%} | {f'{right} of {count}' if count else '-'} | {inside} |"
+            f"| {name} | {len(points)} | {statistics.median(errors):.1%} | {max(errors):.1%} | "
+            f"{f'{right} of {count}' if count else '-'} | {inside} |"
         )
     return out
 
@@ -237,7 +242,8 @@ def left_out(timed: Sequence[Timed]) -> tuple[list[str], list[tuple[Point, float
     errors = [error(x, p.us) for p, x in blind]
     right, count = pairs(blind)
     out.append(
-        f"| **each family by the others** | {' | '.join('' for _ in head)} | {len(blind)} | {statistics.median(errors):.1%} | {max(errors):.1%} | {right} of {count} |"
+        f"| **each family by the others** | {' | '.join('' for _ in head)} | {len(blind)} | "
+        f"{statistics.median(errors):.1%} | {max(errors):.1%} | {right} of {count} |"
     )
     return out, blind
 
@@ -251,8 +257,8 @@ def _row(name: str, constants: Sequence[Constant], values: Values, mine: Sequenc
 
 
 def covered(scored: Sequence[Scored], blind: Sequence[tuple[Point, float]]) -> list[str]:
-    """How many measured times lie in the printed range, in sample and around what the other families predict, by the class that the range
-    belongs to."""
+    """How many measured times lie in the printed range, in sample and around what the other families predict, by the
+    class that the range belongs to."""
     width = {s.point.id: s for s in scored}
     classes: dict[str, list[tuple[bool, bool]]] = {}
     for p, x in blind:
@@ -271,7 +277,7 @@ def page(timed: Sequence[Timed], failed: Mapping[str, str], missing: int) -> str
     scored = []
     for t in timed:
         made = t.schedule()
-        e = estimate(made)
+        e = latency_estimate(made)
         assert e.value is not None
         assert e.low is not None
         assert e.high is not None

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.evidence.rows import Case
-from mowich.evidence.scores import Result
-from mowich.evidence.validate import validate
-from mowich.facts import Facts, load
+from mowich.evidence.scores import RowResult
+from mowich.evidence.validate import validate_rows
+from mowich.facts import Facts, load_facts
 from mowich.operators.kernels import Kernels
 from mowich.plans.plan import Plans
 from mowich.software.stack import Platform
@@ -36,16 +36,16 @@ OWN = ("training.neuron.", "training.neuroncore-")
 SPEED = "training.neuron.speed"
 
 
-def runs(facts: Facts) -> list[list[Result]]:
+def runs(facts: Facts) -> list[list[RowResult]]:
     """Answered Trainium rows, those that repeat a run (in another release) together."""
-    groups: dict[object, list[Result]] = {}
-    for r in validate(None, facts).rows:
+    groups: dict[object, list[RowResult]] = {}
+    for r in validate_rows(None, facts).rows:
         if r.case is not None and r.framework_factor is not None:
             groups.setdefault((r.chip, r.case.model.name, r.case.job, r.case.plan, r.case.system.chips), []).append(r)
     return sorted(groups.values(), key=lambda g: (g[0].chip, g[0].case.model.name if g[0].case else "", -len(g)))
 
 
-def both_values(found: Sequence[Sequence[Result]]) -> list[str]:
+def both_values(found: Sequence[Sequence[RowResult]]) -> list[str]:
     """Each run: seconds a step measured (median of its rows), as shipped, hand-tuned; what the software costs; how much
     was timed."""
     lines = [
@@ -67,7 +67,7 @@ def both_values(found: Sequence[Sequence[Result]]) -> list[str]:
     return lines
 
 
-def factor(found: Sequence[Sequence[Result]]) -> list[str]:
+def factor(found: Sequence[Sequence[RowResult]]) -> list[str]:
     """The factor of Trainium 1 over its runs, each counted once, and what it says of Trainium 2."""
     at = {
         chip: [float(np.median([x.framework_factor or 1.0 for x in g])) for g in found if g[0].chip == chip]
@@ -165,7 +165,7 @@ def pair(logs: Floats) -> str:
 
 
 def main() -> None:
-    facts = load()
+    facts = load_facts()
     found = runs(facts)
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in (("both", both_values(found)), ("factor", factor(found)), ("ways", held_out(facts))):

@@ -14,7 +14,7 @@ from mowich import facts, models
 from mowich.machines.system import resolve
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob
-from mowich.studies.compare import Ask, solve
+from mowich.studies.compare import SystemAsk, solve_system
 from mowich.studies.trade import Why, why
 from mowich.units import show_gib
 
@@ -32,19 +32,19 @@ or does not fit, and the part of the step that grows most. Written by `python to
 
 def section(name: str) -> str:
     """One system."""
-    known = facts.load()
+    known = facts.load_facts()
     system = resolve(known, name, chips=CHIPS)
-    ask = Ask(
+    ask = SystemAsk(
         name=name,
         system_id=system.id,
         chips=CHIPS,
         stack=None,
-        model=as_trained(models.load("deepseek-v3")),
+        model=as_trained(models.load_model("deepseek-v3")),
         facts=known,
         job=TrainJob(tokens=15e12, seq=4096, batch_seqs=16384),
         term="default",
     )
-    row, reasons = solve(ask, fixed={})[0], why(ask)
+    row, reasons = solve_system(ask, fixed={})[0], why(ask)
     total = row.step_s.value or 1.0
     shares = sorted(((v / total, k) for k, v in row.step_s.breakdown.items()), reverse=True)[:7]
     lines = [

@@ -19,9 +19,9 @@ import numpy as np
 from pages import write
 
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.scores import Result
-from mowich.evidence.validate import predict, published, read_csv, validate
-from mowich.facts import load
+from mowich.evidence.scores import RowResult
+from mowich.evidence.validate import predict, published, read_csv, validate_rows
+from mowich.facts import load_facts
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PANELS = (
@@ -62,7 +62,7 @@ class Point:
     high: float
 
 
-def point(r: Result) -> Point:
+def point(r: RowResult) -> Point:
     assert r.case is not None
     assert r.ratio is not None
     rate = r.case.job.tokens_per_step / (r.case.measured_step_s * r.case.system.chips)
@@ -79,7 +79,7 @@ def slope(chips: Sequence[float], rate: Sequence[float]) -> float:
 
 def curves() -> dict[str, list[Point]]:
     """Scaling group -> points, by chips."""
-    result = validate(None, load())
+    result = validate_rows(None, load_facts())
     with published().open(newline="", encoding="utf-8") as file:
         group = {row["id"]: row["scaling_group"] for row in csv.DictReader(file)}
     out: dict[str, list[Point]] = {}
@@ -211,7 +211,7 @@ def page(found: dict[str, list[Point]]) -> str:
 
 def llama() -> list[str]:
     """The sizes of Llama 3 405B, TFLOP/s per GPU; the row of the shipped table with the plan of each."""
-    facts = load()
+    facts = load_facts()
     base = next(row for row in read_csv(published(), facts) if row["id"] == LLAMA_ROW)
     lines = [
         "| GPUs | tokens a sequence | plan | TFLOP/s measured | predicted | 90% interval |",

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.evidence.serving_cases import Cases, gather
-from mowich.evidence.serving_checks import read_cases
+from mowich.evidence.serving_cases import Cases, gather_cases
+from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.models import ops
 from mowich.operators.tables import operator_s
 from mowich.serving.steady import Steady
@@ -80,11 +80,13 @@ def main() -> None:
     parser.add_argument("csv", type=Path)
     with parser.parse_args().csv.open(encoding="utf-8") as file:
         rows = [{k: v.strip() for k, v in row.items()} for row in csv.DictReader(file)]
-    facts = load()
+    facts = load_facts()
     cases = [
-        c for c in read_cases(rows, facts) if not isinstance(c, str) and c.chip in CHIPS and c.plan.weights == "bf16"
+        c
+        for c in read_serving_cases(rows, facts)
+        if not isinstance(c, str) and c.chip in CHIPS and c.plan.weights == "bf16"
     ]
-    table: Cases = gather(cases, facts)
+    table: Cases = gather_cases(cases, facts)
     steady: Steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
     columns = []
     for i, case in enumerate(cases):

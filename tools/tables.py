@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.operators.tables import OPERATORS, operator_s
-from mowich.studies.kernel_tables import Sweep, Timer, generations, scopes, sweeps
+from mowich.studies.kernel_tables import TableSweep, Timer, generations, scopes, sweeps
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tables.md"
@@ -58,7 +58,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 def rate(chip: str, dtype: str, cores: int) -> float:
     """FLOP/s of the arrays of so many cores: their size, clock and rows in one pass."""
-    facts, g = load(), generations()[chip]
+    facts, g = load_facts(), generations()[chip]
     size = facts.number(f"neuroncore.v{g}.sbuf.partitions") * facts.number(
         f"neuroncore.v{g}.tensor_engine.stationary_columns"
     )
@@ -110,15 +110,17 @@ def others() -> list[str]:
         ("add", (2048, 4096)),
         ("adamw", (8388608,)),
     ]
-    from mowich.operators.tables import read
+    from mowich.operators.tables import read_table
 
     lines = []
     for op, shape in chosen:
         cells = []
         for chip in CHIPS:
-            row = next(r for r in read(op) if (r.chip, r.dtype, r.scope, r.shape) == (chip, "bf16", "chip", shape))
+            row = next(
+                r for r in read_table(op) if (r.chip, r.dtype, r.scope, r.shape) == (chip, "bf16", "chip", shape)
+            )
             cores = device_cores(chip)
-            hbm = load().number(f"chips.{chip}.memory.hbm_bandwidth") * cores / row.cores
+            hbm = load_facts().number(f"chips.{chip}.memory.hbm_bandwidth") * cores / row.cores
             share = flop(op, shape) / rate(chip, "bf16", cores) / row.seconds
             cells.append(
                 f"{row.seconds * 1e6:.1f} us,"
@@ -162,7 +164,7 @@ def errors() -> list[str]:
     for op, shapes in OFF_GRID.items():
         found, outside = [], 0
         for chip in ("trainium2", "trainium3"):
-            s: Sweep = next(s for s in sweeps([op]) if s.dtype == "bf16")
+            s: TableSweep = next(s for s in sweeps([op]) if s.dtype == "bf16")
             for shape in shapes:
                 row = next(r for r in timer.rows(s, chip, shape) if r.scope == "pair")
                 guess = seconds(chip, op, "bf16", shape, "pair")

@@ -1,6 +1,6 @@
 """The verbs as Python functions: keyword arguments, strings with units at the edge, immutable results.
 
-`facts` may be given (`mowich.facts.load(...)`, `.with_values(...)`); otherwise the shipped facts are used.
+`facts` may be given (`mowich.facts.load_facts(...)`, `.with_values(...)`); otherwise the shipped facts are used.
 
 >>> import mowich
 >>> best = mowich.plan("llama-3.1-8b", "h100:64", train={"tokens": "1T", "seq": 4096, "batch": "256seqs"}).rows[0]
@@ -27,13 +27,13 @@ from mowich.models import Model
 from mowich.plans.plan import parse_fixed
 from mowich.requests import jobs, kernels, machines, results, scenarios
 from mowich.requests.fields import Edge
-from mowich.requests.schema import Schema, Source
+from mowich.requests.schema import QuestionSource, Schema
 from mowich.shown import Told
 from mowich.studies import answers
 from mowich.studies import fleet as _fleet
 from mowich.studies import sweep as _sweep
 from mowich.studies import trade as _trade
-from mowich.studies.compare import Ask, Comparison, PlanList, Row
+from mowich.studies.compare import Comparison, PlanList, Row, SystemAsk
 from mowich.studies.explain import Explanation
 from mowich.studies.fleet import Fleet
 from mowich.studies.sweep import Sweep
@@ -64,7 +64,7 @@ speculative step, "engine": "vllm"."""
 
 def load(model: str) -> Model:
     """A built-in name, a Hugging Face `config.json` or a directory holding one -> Model."""
-    return models.load(model)
+    return models.load_model(model)
 
 
 def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
@@ -79,7 +79,7 @@ Q = TypeVar("Q")
 @contextmanager
 def _asked(schema: Schema[Q], facts: Facts | None, **given: object) -> Iterator[Q]:
     """The request that keywords ask for; what the block refuses is told in the names of the keywords."""
-    source = Source(edge=Edge.KEYWORD, facts=facts or _facts.load())
+    source = QuestionSource(edge=Edge.KEYWORD, facts=facts or _facts.load_facts())
     with schema.told(Edge.KEYWORD):
         yield schema.read(given, source)
 
@@ -228,7 +228,7 @@ def pareto(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> tuple
         return _trade.pareto(_ask(result), fixed=parse_fixed(fixed or {}))
 
 
-def _ask(result: PlanList) -> Ask:
+def _ask(result: PlanList) -> SystemAsk:
     if result.ask is None:
         raise UserError("these plans do not say what was asked", fix="give what mowich.plan returned")
     return result.ask
@@ -276,11 +276,11 @@ def sweep(
     with _asked(scenarios.SWEEP, facts, scenario=scenario, **given) as asked:
         known, more, pool = asked.facts, asked.vary, asked.executor
         if asked.folder is None:
-            grid = _sweep.read(asked.scenario, known, vary=more, stack=asked.stack)
+            grid = _sweep.read_sweep(asked.scenario, known, vary=more, stack=asked.stack)
             return _sweep.sweep(grid, known, term=asked.term, stack=asked.stack, executor=pool, tasks=asked.tasks)
         from mowich.studies.sweep_store import sweep_to
 
-        grid = _sweep.read(asked.scenario, known, vary=more, most=_sweep.MAX_STORED, stack=asked.stack)
+        grid = _sweep.read_sweep(asked.scenario, known, vary=more, most=_sweep.MAX_STORED, stack=asked.stack)
         return sweep_to(
             asked.folder, grid, known, term=asked.term, stack=asked.stack, executor=pool, workers=asked.tasks
         )
@@ -320,7 +320,7 @@ def explain(
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
     """Predicted against measured for a table of training steps (None: the published rows that ship)."""
     with _asked(results.VALIDATE, facts, path=path) as asked:
-        return _validate.validate(asked.path, asked.facts)
+        return _validate.validate_rows(asked.path, asked.facts)
 
 
 def fleet(

@@ -109,7 +109,7 @@ class UserErrors(UserError):
         return "\n".join(error.line() for error in self.errors)
 
 
-class Problems:
+class ProblemList:
     """Collects `UserError`s so that one run reports every mistake."""
 
     def __init__(self) -> None:

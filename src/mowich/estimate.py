@@ -125,7 +125,7 @@ class Estimate:
     def scaled(self, factor: float, unit: str) -> Estimate:
         """The same estimate times a known constant, in another unit."""
         if self.value is None:
-            return unknown(unit, self.reason or "unknown")
+            return unknown_estimate(unit, self.reason or "unknown")
         return Estimate(
             value=self.value * factor,
             unit=unit,
@@ -139,7 +139,7 @@ class Estimate:
     def inverse(self, numerator: float, unit: str) -> Estimate:
         """numerator / self: throughput from time. The interval swaps ends; no breakdown survives."""
         if self.value is None:
-            return unknown(unit, self.reason or "unknown")
+            return unknown_estimate(unit, self.reason or "unknown")
         return Estimate(
             value=numerator / self.value,
             unit=unit,
@@ -176,7 +176,7 @@ class Estimate:
         return cls(**{k: data[k] for k in cls.__slots__ if k in data})  # type: ignore[arg-type]
 
 
-def unknown(unit: str, reason: str) -> Estimate:
+def unknown_estimate(unit: str, reason: str) -> Estimate:
     """An estimate that cannot be made, and why."""
     return Estimate(value=None, unit=unit, grade="D", reason=reason)
 
@@ -223,12 +223,12 @@ def from_spreads(
     )
 
 
-def product(parts: Iterable[tuple[Estimate, float]], unit: str) -> Estimate:
+def product_of(parts: Iterable[tuple[Estimate, float]], unit: str) -> Estimate:
     """Product of independent estimates, each raised to a power (+1 or -1): cost = price x time."""
     value, downs, ups, grades = 1.0, [], [], []
     for part, power in parts:
         if part.value is None:
-            return unknown(unit, part.reason or "unknown")
+            return unknown_estimate(unit, part.reason or "unknown")
         value *= part.value**power
         down, up = log_spread(part.value, part.low or part.value, part.high or part.value)
         if power < 0:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Kind = Literal["facts", "scenario", "config", "table", "result", "rates"]
+FileKind = Literal["facts", "scenario", "config", "table", "result", "rates"]
 
-LIMIT_B: Mapping[Kind, int] = {
+LIMIT_B: Mapping[FileKind, int] = {
     "facts": 8_000_000,
     "scenario": 4_000_000,
     "config": 32_000_000,
@@ -127,7 +127,7 @@ def open_lines(path: str | Path) -> Iterator[IO[str]]:
             raise _unreadable(error, str(path)) from None
 
 
-def read_bytes(path: str | Path, kind: Kind, fix: str | None = None) -> bytes:
+def read_bytes(path: str | Path, kind: FileKind, fix: str | None = None) -> bytes:
     """The bytes of a regular file within the limit of its kind. fix: what to do where there is no file."""
     with open_bytes(path, fix) as file:
         try:
@@ -140,17 +140,17 @@ def read_bytes(path: str | Path, kind: Kind, fix: str | None = None) -> bytes:
     return data
 
 
-def _too_large(kind: Kind, where: str, size: int) -> UserError:
+def _too_large(kind: FileKind, where: str, size: int) -> UserError:
     given = f"{size / 1e6:.4g} MB" if size else None
     return UserError("the file is too large", where=where, given=given, allowed=f"up to {LIMIT_B[kind] / 1e6:g} MB")
 
 
-def read_text(path: str | Path, kind: Kind, fix: str | None = None) -> str:
+def read_text(path: str | Path, kind: FileKind, fix: str | None = None) -> str:
     """The text of a file: UTF-8, a byte order mark left out."""
     return decode(read_bytes(path, kind, fix), str(path))
 
 
-def read_stream(stream: IO[str], kind: Kind, where: str) -> str:
+def read_stream(stream: IO[str], kind: FileKind, where: str) -> str:
     """What stdin gives, within the limit of its kind."""
     try:
         text = stream.read(LIMIT_B[kind] + 1)
@@ -190,7 +190,7 @@ class _Found(Exception):
         self.what, self.given, self.allowed = what, given, allowed
 
 
-def read_json(path: str | Path, kind: Kind, *, infinite: bool = False, fix: str | None = None) -> dict[str, object]:
+def read_json(path: str | Path, kind: FileKind, *, infinite: bool = False, fix: str | None = None) -> dict[str, object]:
     """The object of a JSON file. infinite: whether NaN and Infinity are values, as in configs that Python wrote."""
     return parse_json(read_text(path, kind, fix), str(path), infinite=infinite)
 
@@ -422,7 +422,7 @@ def shipped_yaml(path: Path) -> Any:
     return kept_beside(path, parse)
 
 
-def read_yaml(path: str | Path, kind: Kind) -> Document:
+def read_yaml(path: str | Path, kind: FileKind) -> Document:
     """A YAML file that a user gives."""
     return parse_yaml(read_text(path, kind), str(path))
 

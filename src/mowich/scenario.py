@@ -1,8 +1,8 @@
 """Reading a scenario file: YAML whose every key is asked for, with file:line in every error.
 
-`read(path)` gives a `Node`. Whoever reads it asks for keys by name and kind; `done()` reports keys that nobody asked
-for, with the closest name. Problems are collected, not raised, so that a file with five mistakes says five; `stop()` on
-the root raises them in file order.
+`read_scenario(path)` gives a `Node`. Whoever reads it asks for keys by name and kind; `done()` reports keys that nobody
+asked for, with the closest name. Problems are collected, not raised, so that a file with five mistakes says five;
+`stop()` on the root raises them in file order.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def _as_float(value: object) -> float:
     return float(value)
 
 
-def read(path: str | Path) -> Node:
+def read_scenario(path: str | Path) -> Node:
     """A scenario file -> its root node. Raises UserError where the file cannot be read or is not YAML."""
     return parse_text(read_text(path, "scenario"), str(path))
 

@@ -57,7 +57,7 @@ class Rows(tuple[T, ...]):
     __slots__ = ()
 
     def __call__(self) -> list[dict[str, object]]:
-        return [plain(_as_dict(row)) for row in self]
+        return [plain_row(_as_dict(row)) for row in self]
 
 
 def _as_dict(row: object) -> Mapping[str, object]:
@@ -103,7 +103,7 @@ def spots(row: Mapping[str, object], join: str, left_out: tuple[str, ...] = NO_C
             yield Spot(key, value)
 
 
-def plain(row: Mapping[str, object]) -> dict[str, object]:
+def plain_row(row: Mapping[str, object]) -> dict[str, object]:
     """One row as plain numbers, SI, None where unknown."""
     return {spot.column: spot.value for spot in spots(row, "_", LEFT_OUT)}
 

@@ -233,10 +233,10 @@ def show(value: float | None, unit: str, digits: int = 3) -> str:
     return f"{sig(value, digits)} {unit}".removesuffix(" 1")
 
 
-def write(value: float, unit: str) -> str:
+def write_value(value: float, unit: str) -> str:
     """SI value -> text of six digits with a readable unit, for what was given and what is allowed.
 
-    >>> write(4.9e12, "B/s"), write(-2.1 / 3600, "USD/chip/s"), write(0.999, "1"), write(0, "B")
+    >>> write_value(4.9e12, "B/s"), write_value(-2.1 / 3600, "USD/chip/s"), write_value(0.999, "1"), write_value(0, "B")
     ('4.9 TB/s', '$-2.1/chip/h', '0.999', '0 B')
     """
     if unit == "USD/chip/s":

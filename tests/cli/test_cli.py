@@ -216,7 +216,7 @@ def test_our_bug_is_exit_70_without_traceback(
     def broken(*_: object) -> None:
         raise RuntimeError("boom\nboom")
 
-    monkeypatch.setattr(models, "load", broken)
+    monkeypatch.setattr(models, "load_model", broken)
     code, _, err = run(capsys, "model", "gpt2")
     assert code == 70
     assert err.count("\n") == 1
@@ -229,7 +229,7 @@ def test_interrupt_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "load", stop)
+    monkeypatch.setattr(models, "load_model", stop)
     assert run(capsys, "model", "gpt2")[0] == 130
 
 

@@ -9,7 +9,7 @@ import pytest
 from fake_facts import FakeFacts, fact
 from mowich.economics import energy, money
 from mowich.errors import UserError
-from mowich.estimate import Estimate, Notes, exact, unknown
+from mowich.estimate import Estimate, Notes, exact, unknown_estimate
 from mowich.facts import Fact
 
 
@@ -122,7 +122,7 @@ def test_idle_chips_draw_a_share() -> None:
 
 
 def test_unknown_power_stays_unknown() -> None:
-    nothing = unknown("W", "no published power")
+    nothing = unknown_estimate("W", "no published power")
     assert (
         energy.joule_per_token(nothing, used=1, idle=0, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE).value is None
     )

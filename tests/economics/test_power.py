@@ -16,7 +16,7 @@ MACHINES = ("trn1", "trn2", "trn3-gen2", "ironwood", "tpu-v4", "h100", "b200", "
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_power_sums_over_components(facts: Facts, name: str) -> None:
-    found = power.by_part(facts, name, energy.site(facts))
+    found = power.by_part(facts, name, energy.read_site(facts))
     parts = [float(e) for e in found.parts.values()]
     assert sum(parts) == pytest.approx(float(found.total))
     assert all(p >= 0 for p in parts)
@@ -30,7 +30,7 @@ def test_power_sums_over_components(facts: Facts, name: str) -> None:
 
 def test_a_gb300_by_hand(facts: Facts) -> None:
     """1400 W of chip, 100 GB/s of network at 40 W for 50 GB/s, 2403 W in all: 923 W of server."""
-    parts = power.by_part(facts, "gb300", energy.site(facts)).parts
+    parts = power.by_part(facts, "gb300", energy.read_site(facts)).parts
     assert float(parts["chip"]) == 1400.0
     assert float(parts["network"]) == pytest.approx(80.0)
     assert float(parts["server"]) == pytest.approx(923.0)
@@ -38,7 +38,7 @@ def test_a_gb300_by_hand(facts: Facts) -> None:
 
 
 def test_a_larger_cap_never_feeds_fewer_chips(facts: Facts) -> None:
-    found = power.by_part(facts, "trn3-gen2", energy.site(facts))
+    found = power.by_part(facts, "trn3-gen2", energy.read_site(facts))
     counts = [float(power.chips_under(cap, found)) for cap in (1e6, 2e6, 1e8, 1e9)]
     assert counts == sorted(counts)
     assert float(power.chips_under(1e8, found, spares=0.1)) >= counts[2]
@@ -48,7 +48,7 @@ def test_an_unknown_power_says_why(facts: Facts) -> None:
     missing = facts.with_values({})
     rubin = [s for s in ("vera-rubin-nvl72",) if facts.get(f"systems.{s}.chips_per_unit")]
     for name in rubin:
-        assert power.by_part(missing, name, energy.site(facts)).total.reason
+        assert power.by_part(missing, name, energy.read_site(facts)).total.reason
 
 
 def test_tokens_per_megawatt(facts: Facts) -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from mowich.errors import UserError
 from mowich.evidence import measured
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.machines.system import resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.plans.plan import ServePlan
 from mowich.studies.serving import deploy
 
-FACTS = load()
+FACTS = load_facts()
 
 
 def made(name: str, peak: float, hbm: float) -> dict[str, np.ndarray]:
@@ -96,8 +96,8 @@ def test_medians_are_recovered(tables: Path) -> None:
 
 def test_overlay_is_used_and_said(tables: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine"
-    measured.overlay(resolve(FACTS, "h200:1"), "vllm", FACTS, out)
-    with_tables = load((out,))
+    measured.write_overlay(resolve(FACTS, "h200:1"), "vllm", FACTS, out)
+    with_tables = load_facts((out,))
     model, plan = load_model("llama-3.1-8b"), ServePlan()
     d = deploy(model, resolve(with_tables, "h200:1"), "vllm", [plan], with_tables)
     assert d.coverage == {"operator tables": 1.0}

@@ -12,19 +12,19 @@ import pytest
 
 from mowich import facts as facts_module
 from mowich.errors import EXIT_BAD_INPUT, UserError
-from mowich.evidence.scores import Result, Validation, summarise
-from mowich.evidence.validate import predict, published, read_csv, validate
+from mowich.evidence.scores import RowResult, Validation, summarise
+from mowich.evidence.validate import predict, published, read_csv, validate_rows
 from mowich.facts import Facts
 
 
 @pytest.fixture(scope="module")
 def facts() -> Facts:
-    return facts_module.load()
+    return facts_module.load_facts()
 
 
 @pytest.fixture(scope="module")
 def shipped(facts: Facts) -> Validation:
-    return validate(None, facts)
+    return validate_rows(None, facts)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -47,7 +47,7 @@ def three() -> list[dict[str, str]]:
 
 def message(path: Path, facts: Facts) -> str:
     with pytest.raises(UserError) as caught:
-        validate(path, facts)
+        validate_rows(path, facts)
     assert caught.value.code == EXIT_BAD_INPUT
     return caught.value.line()
 
@@ -100,7 +100,7 @@ def test_unknown_chip_alone_is_an_error_and_among_others_a_refusal(
     tmp_path: Path, facts: Facts, three: list[dict[str, str]]
 ) -> None:
     three[0]["chip"] = "H1000"
-    mixed = validate(write(tmp_path / "mixed.csv", three), facts)
+    mixed = validate_rows(write(tmp_path / "mixed.csv", three), facts)
     assert mixed.rows[0].status == "unsupported"
     assert "H1000" in (mixed.rows[0].reason or "")
     for row in three:
@@ -109,11 +109,11 @@ def test_unknown_chip_alone_is_an_error_and_among_others_a_refusal(
 
 
 def test_cells_that_people_write(tmp_path: Path, facts: Facts, three: list[dict[str, str]]) -> None:
-    plain = validate(write(tmp_path / "plain.csv", three), facts)
+    plain = validate_rows(write(tmp_path / "plain.csv", three), facts)
     for row in three:
         row.update({key: "n/a" for key in ("grad_accum", "ETP") if not row[key]})
         row["vocab"] = f"{int(row['vocab']):,}" if row["vocab"] else "-"
-    assert validate(write(tmp_path / "written.csv", three), facts).rows == plain.rows
+    assert validate_rows(write(tmp_path / "written.csv", three), facts).rows == plain.rows
 
 
 def test_a_chip_without_fitted_constants_is_answered_with_a_wider_interval(
@@ -121,7 +121,7 @@ def test_a_chip_without_fitted_constants_is_answered_with_a_wider_interval(
 ) -> None:
     def width(chip: str, domain: str) -> float:
         rows = [row | {"chip": chip, "precision": "bf16", "chips_per_scaleup_domain": domain} for row in three]
-        row = validate(write(tmp_path / "chip.csv", rows), facts).rows[0]
+        row = validate_rows(write(tmp_path / "chip.csv", rows), facts).rows[0]
         assert row.low
         assert row.high
         assert row.grade == ("C" if chip == "H100" else "D")
@@ -217,7 +217,7 @@ def test_nothing_is_fitted_to_the_file(tmp_path: Path, facts: Facts, shipped: Va
         for column in ("step_time_s", "tokens_per_s_per_chip"):
             if row[column]:
                 row[column] = repr(2 * float(row[column]))
-    doubled = validate(write(tmp_path / "d.csv", rows), facts)
+    doubled = validate_rows(write(tmp_path / "d.csv", rows), facts)
     for before, after in zip(shipped.rows[:60], doubled.rows, strict=True):
         if before.metric in ("step_time_s", "tokens_per_s_per_chip"):
             assert (
@@ -230,7 +230,7 @@ def test_nothing_is_fitted_to_the_file(tmp_path: Path, facts: Facts, shipped: Va
 def test_summary_of_known_rows(shipped: Validation) -> None:
     base = next(r for r in shipped.rows if r.status == "ok")
 
-    def row(ratio: float) -> Result:
+    def row(ratio: float) -> RowResult:
         return dataclasses.replace(
             base,
             ratio=ratio,
@@ -262,11 +262,11 @@ def test_intervals_widen_with_what_is_not_stated(facts: Facts, shipped: Validati
 
 
 def test_same_input_same_answer(facts: Facts, shipped: Validation) -> None:
-    assert validate(None, facts).to_dict() == shipped.to_dict()
+    assert validate_rows(None, facts).to_dict() == shipped.to_dict()
 
 
 def test_extra_columns_and_order_do_not_matter(tmp_path: Path, facts: Facts, shipped: Validation) -> None:
     rows = [{"comment": "x", **dict(reversed(row.items()))} for row in rows_of(published())[:20]]
-    again = validate(write(tmp_path / "e.csv", rows), facts)
+    again = validate_rows(write(tmp_path / "e.csv", rows), facts)
     assert [r.predicted for r in again.rows] == [r.predicted for r in shipped.rows[:20]]
     assert len(read_csv(published(), facts)) == len(shipped.rows)

@@ -1,5 +1,5 @@
-"""What `validate` refuses by name: cells that it cannot read, degrees and loads that contradict each other, plans that
-no device holds."""
+"""What `validate_rows` refuses by name: cells that it cannot read, degrees and loads that contradict each other, plans
+that no device holds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mowich.evidence import validate as study
 from mowich.evidence.rows import Case
 from mowich.evidence.rows import read_cases as read_training
 from mowich.evidence.scores import Validation
-from mowich.evidence.serving_checks import read_cases as read_serving
-from mowich.evidence.serving_rows import ServingCase, unfold
-from mowich.evidence.validate import published, read_csv, validate
+from mowich.evidence.serving_checks import read_serving_cases as read_serving
+from mowich.evidence.serving_rows import ServingCase, unfold_plan
+from mowich.evidence.validate import published, read_csv, validate_rows
 from mowich.facts import Facts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def facts() -> Facts:
-    return facts_module.load()
+    return facts_module.load_facts()
 
 
 # a published row with one cell spoiled
@@ -118,7 +118,7 @@ def test_a_refused_row_is_unsupported_and_does_not_count(
         writer = csv.DictWriter(out, list(row))
         writer.writeheader()
         writer.writerows([row, {**row, "id": "spoiled", "precision": "foo"}])
-    got = validate(file, facts)
+    got = validate_rows(file, facts)
     assert [r.status for r in got.rows] == ["ok", "unsupported"]
     assert got.rows[1].reason == next(r for r in read_training([{**row, "precision": "foo"}], facts))
     assert got.summary()["all"].n == 1
@@ -297,7 +297,7 @@ def test_the_summary_scores_rows_without_room_apart(facts: Facts, shipped: Valid
 
 @pytest.fixture(scope="module")
 def shipped(facts: Facts) -> Validation:
-    return validate(None, facts)
+    return validate_rows(None, facts)
 
 
 # no rule names a row
@@ -508,8 +508,8 @@ def test_more_decoding_users_than_fit_are_marked(facts: Facts) -> None:
 def test_a_plan_that_an_engine_can_run_is_not_unfolded(
     printed: tuple[int, int, int, int], real: tuple[int, int, int]
 ) -> None:
-    assert unfold(*printed)[:3] == real
-    assert unfold(*printed, domain=72)[:3] == printed[:3]
+    assert unfold_plan(*printed)[:3] == real
+    assert unfold_plan(*printed, domain=72)[:3] == printed[:3]
 
 
 def test_the_reading_of_a_folded_plan_is_the_one_that_fits(facts: Facts) -> None:

@@ -38,7 +38,7 @@ LLAMA_70B = LLAMA_8B | {
 
 @pytest.fixture(scope="module")
 def facts() -> Facts:
-    return facts_module.load()
+    return facts_module.load_facts()
 
 
 def read(facts: Facts, base: dict[str, str], **cells: object) -> Case:

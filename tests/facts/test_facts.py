@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.facts import Facts, Watched, load
+from mowich.facts import Facts, Watched, load_facts
 from mowich.facts.schema import parse_leaf
 from mowich.units import UNITS, parse, parse_count, show
 
 
 @pytest.fixture
 def facts() -> Facts:
-    return load()
+    return load_facts()
 
 
 def test_load_reads_only_the_files_asked_for(facts: Facts) -> None:
@@ -117,13 +117,13 @@ def test_an_override_fills_an_unknown_fact(facts: Facts) -> None:
 
 
 def test_hash_is_stable_and_moves_with_every_value(facts: Facts, tmp_path: Path) -> None:
-    assert facts.hash() == load().hash()
+    assert facts.hash() == load_facts().hash()
     assert len(facts.hash()) == 12
     changed = facts.with_values({"chips.trainium3.power.all_in": 900.0})
     assert changed.hash() != facts.hash()
     (tmp_path / "chips").mkdir()
     (tmp_path / "chips" / "trainium3.yaml").write_text('power:\n  all_in: {value: "900 W", grade: user}\n')
-    assert load([tmp_path]).hash() != facts.hash()
+    assert load_facts([tmp_path]).hash() != facts.hash()
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def made_of(path: str, calls: list[str]) -> Callable[[Facts], float]:
 
 def test_a_view_makes_again_only_what_reads_a_fact_that_it_changes() -> None:
     path, inside, other = "chips.h100_sxm.memory.hbm_bandwidth", "chips.h100_sxm.memory.hbm_usable", "prices.user.h100"
-    base, calls = load(), list[str]()
+    base, calls = load_facts(), list[str]()
     now = base.once("outer", made_of(path, calls))
     assert calls == ["outer", "inner"]
     again = base.with_values({"chips.trainium3.memory.hbm_bandwidth": 1e12}).with_values({other: 1e-3})
@@ -279,7 +279,7 @@ def test_a_view_makes_again_only_what_reads_a_fact_that_it_changes() -> None:
 
 
 def test_a_reference_and_a_fact_that_was_missing_count_as_read() -> None:
-    base = load()
+    base = load_facts()
     refers = next(
         p
         for kind in ("training", "serving")
@@ -301,7 +301,7 @@ def test_a_reference_and_a_fact_that_was_missing_count_as_read() -> None:
 
 
 def test_who_watches_sees_what_was_read_before() -> None:
-    base, calls = load(), list[str]()
+    base, calls = load_facts(), list[str]()
     path = "chips.h100_sxm.memory.hbm_bandwidth"
     base.once("outer", made_of(path, calls))
     watched = Watched(base)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError, UserErrors
-from mowich.facts import Facts, entries, load
+from mowich.facts import Facts, entries, load_facts
 from mowich.facts.check import audit, check_files, field_name
-from mowich.facts.load import KINDS, shipped
+from mowich.facts.load import FACT_KINDS, shipped_folder
 from mowich.facts.schema import Fact
 from mowich.units import Quantity, parse
 
@@ -20,10 +20,10 @@ from mowich.units import Quantity, parse
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A directory with the shipped facts, to be broken."""
-    for kind in KINDS:
-        shutil.copytree(shipped() / kind, tmp_path / kind)
+    for kind in FACT_KINDS:
+        shutil.copytree(shipped_folder() / kind, tmp_path / kind)
     for name in ("sources.yaml", "aliases.yaml"):
-        shutil.copy(shipped() / name, tmp_path / name)
+        shutil.copy(shipped_folder() / name, tmp_path / name)
     return tmp_path
 
 
@@ -38,7 +38,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_shipped_facts_pass() -> None:
-    assert [e.line() for e in check_files(shipped(), load())] == []
+    assert [e.line() for e in check_files(shipped_folder(), load_facts())] == []
 
 
 @pytest.mark.parametrize(
@@ -185,21 +185,21 @@ def overlay(root: Path, **files: str) -> Path:
 
 def complaint(root: Path) -> str:
     with pytest.raises(UserError) as error:
-        load([root])
+        load_facts([root])
     return error.value.line()
 
 
 def test_an_overlay_replaces_a_leaf_and_keeps_the_rest(tmp_path: Path) -> None:
-    facts = load([overlay(tmp_path, chips__h100_sxm='memory:\n  hbm_usable: {value: "78 GiB", grade: user}\n')])
+    facts = load_facts([overlay(tmp_path, chips__h100_sxm='memory:\n  hbm_usable: {value: "78 GiB", grade: user}\n')])
     assert facts.number("chips.h100_sxm.memory.hbm_usable") == 78 * 2**30
     assert facts.number("chips.h100_sxm.memory.hbm_bandwidth") == 3.35e12
 
 
 def test_an_overlay_adds_a_chip_a_system_and_a_name(tmp_path: Path) -> None:
-    chip = (shipped() / "chips" / "h100_sxm.yaml").read_text().replace("h100_sxm", "mine")
-    system = (shipped() / "systems" / "h100.yaml").read_text().replace("h100_sxm", "mine")
+    chip = (shipped_folder() / "chips" / "h100_sxm.yaml").read_text().replace("h100_sxm", "mine")
+    system = (shipped_folder() / "systems" / "h100.yaml").read_text().replace("h100_sxm", "mine")
     names = 'my-rack: {display: "My rack", chip: mine, aliases: [mr]}\ntrn3-gen2: {aliases: [our-trn3]}\n'
-    facts = load([overlay(tmp_path, chips__mine=chip, **{"systems__my-rack": system}, aliases=names)])
+    facts = load_facts([overlay(tmp_path, chips__mine=chip, **{"systems__my-rack": system}, aliases=names)])
     assert facts.resolve_system("mr") == "my-rack"
     assert facts.resolve_system("our-trn3") == facts.resolve_system("trn3") == "trn3-gen2"
     assert facts.number("systems.my-rack.levels.domain.bandwidth") == 4.5e11
@@ -241,7 +241,7 @@ def test_overlay_errors(tmp_path: Path, files: dict[str, str], problem: str) -> 
 
 
 def test_names_of_a_system_are_a_list(tmp_path: Path) -> None:
-    facts = Facts((shipped(), overlay(tmp_path, aliases="trn3-gen2:\n  in_data: 3\n")), {}, {}, {})
+    facts = Facts((shipped_folder(), overlay(tmp_path, aliases="trn3-gen2:\n  in_data: 3\n")), {}, {}, {})
     with pytest.raises(UserError, match=r"aliases\.yaml:2: in_data is a list of names, got 3"):
         facts.resolve_system("trn3")
 
@@ -249,7 +249,7 @@ def test_names_of_a_system_are_a_list(tmp_path: Path) -> None:
 def test_all_problems_of_an_overlay_at_once(tmp_path: Path) -> None:
     root = overlay(tmp_path, chips__h100_sxm="memory:\n  hbm_usable: {value: 80}\n  hbm_bandwidth: {value: 3}\n")
     with pytest.raises(UserErrors) as error:
-        load([root])
+        load_facts([root])
     assert len(error.value.errors) == 2
 
 

@@ -9,7 +9,7 @@ import pytest
 import mowich
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
-from mowich.facts import load
+from mowich.facts import load_facts
 
 TEXT = """\
 # a chip of our own
@@ -70,14 +70,16 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_new_chip_is_one_file_and_no_code(file: Path) -> None:
-    facts = load([file])
+    facts = load_facts([file])
     assert facts.number("prices.user.acme") == pytest.approx(2.1 / 3600)
     row = mowich.plan(
         "llama-3.1-8b", "acme:64", train={"tokens": "1T", "seq": 4096, "batch": "512seqs"}, top=1, facts=facts
     ).rows[0]
     assert row.plan is not None
     assert row.usd_per_mtok.value
-    assert facts.number("chips.trainium3.memory.hbm_bandwidth") == load().number("chips.trainium3.memory.hbm_bandwidth")
+    assert facts.number("chips.trainium3.memory.hbm_bandwidth") == load_facts().number(
+        "chips.trainium3.memory.hbm_bandwidth"
+    )
 
 
 def test_a_file_is_the_directory_that_it_stands_for(file: Path, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_a_file_is_the_directory_that_it_stands_for(file: Path, tmp_path: Path) 
         for name, data in names.items():
             (folder / kind).mkdir(parents=True, exist_ok=True)
             (folder / kind / f"{name}.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
-    one, many = load([file]), load([folder])
+    one, many = load_facts([file]), load_facts([folder])
     for kind, name in (("chips", "acme1"), ("systems", "acme"), ("prices", "user")):
         assert one.paths(f"{kind}.{name}") == many.paths(f"{kind}.{name}") != ()
         for path in one.paths(f"{kind}.{name}"):
@@ -112,7 +114,7 @@ def test_mistakes_are_said_with_the_lines_of_the_file(
     line = TEXT[: TEXT.index(old)].count("\n") + 1 + extra
     file.write_text(TEXT.replace(old, new))
     with pytest.raises((UserError, UserErrors)) as error:
-        load([file])
+        load_facts([file])
     assert f"{file}:{line}" in error.value.line(), error.value.line()
     assert said in error.value.line()
     assert run(["facts", "check", "--facts", str(file), "--quiet"]) in (2, 5)
@@ -149,7 +151,7 @@ def test_a_directory_that_changes_is_read_again(tmp_path: Path) -> None:
     made = []
     for pue in ("1.21", "1.333"):
         file.write_text(f"pue: {{value: {pue}, grade: user}}\n")
-        known = load([tmp_path])
+        known = load_facts([tmp_path])
         made.append((known.number("sites.default.pue"), known.hash()))
     assert [pue for pue, _ in made] == [1.21, 1.333]
     assert made[0][1] != made[1][1]
@@ -159,4 +161,4 @@ def test_a_name_is_not_a_path(tmp_path: Path) -> None:
     file = tmp_path / "chip.yaml"
     file.write_text("prices:\n  ../../escaped:\n    a: {value: 1, grade: user}\n")
     with pytest.raises(UserError, match="not a name"):
-        load([file])
+        load_facts([file])

@@ -14,13 +14,13 @@ import yaml
 import mowich
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
-from mowich.facts import Facts, Watched, fields, load
-from mowich.facts.load import KINDS
+from mowich.facts import Facts, Watched, fields, load_facts
+from mowich.facts.load import FACT_KINDS
 from mowich.facts.schema import check_fact
 from mowich.requests.settings import read_value
 from mowich.units import UNITS, parse
 
-FACTS = load()
+FACTS = load_facts()
 TRN3 = "chips.trainium3"
 BOX = "systems.trn3-gen2"
 SCALES = {q.unit: (name, q.value) for name, q in UNITS.items() if q.value == 1.0 or q.unit in ("USD/chip/s", "USD/J")}
@@ -29,7 +29,7 @@ SCALES = {q.unit: (name, q.value) for name, q in UNITS.items() if q.value == 1.0
 
 def numbers() -> dict[str, str]:
     """Path -> SI unit of every fact that ships and is a number, or has a unit."""
-    paths = (p for kind in KINDS for name in FACTS.ids(kind) for p in FACTS.paths(f"{kind}.{name}"))
+    paths = (p for kind in FACT_KINDS for name in FACTS.ids(kind) for p in FACTS.paths(f"{kind}.{name}"))
     found = {p: FACTS.fact(p) for p in paths}
     return {p: f.unit for p, f in found.items() if f.unit != "text" and (f.unit or f.value is not None)}
 
@@ -40,7 +40,7 @@ def overlaid(folder: Path, path: str, written: str) -> Facts:
     (folder / kind).mkdir(parents=True, exist_ok=True)
     text = "".join(f"{'  ' * i}'{key}':\n" for i, key in enumerate(keys[:-1])) + "  " * (len(keys) - 1)
     (folder / kind / f"{name}.yaml").write_text(f"{text}'{keys[-1]}': {{value: {written}, grade: user}}\n")
-    return load([folder])
+    return load_facts([folder])
 
 
 def in_yaml(number: float) -> str:
@@ -103,8 +103,8 @@ BAD = [
 @pytest.mark.parametrize(("path", "written", "said"), BAD, ids=[f"{p}={w}" for p, w, _ in BAD])
 def test_every_way_in_refuses_with_the_same_words(tmp_path: Path, path: str, written: str, said: str) -> None:
     unit = fields.unit_of(path, FACTS.fact(path).unit)
-    value = float(written) if fields.is_number(unit) else parse(written).value
-    words = every_way(tmp_path, path, written, value, bare=fields.is_number(unit))
+    value = float(written) if fields.is_plain_number(unit) else parse(written).value
+    words = every_way(tmp_path, path, written, value, bare=fields.is_plain_number(unit))
     assert words[0] is not None
     assert said in words[0]
     assert words == [words[0]] * 3
@@ -173,7 +173,7 @@ def test_what_one_way_in_accepts_all_accept(tmp_path: Path) -> None:
             [-1.0, 0.0, 1e-9, 0.3, 1.0, 1.5, 7.0, 1e4, 1e30, *([middle] * 3 if isinstance(middle, float) else [])]
         )
         name, scale = SCALES.get(str(unit), ("", 1.0))
-        bare = fields.is_number(unit)
+        bare = fields.is_plain_number(unit)
         written = f"{value!r}" if bare else f"{value / scale!r} {name}"
         in_si = value if bare else parse(written).value
         words = set(every_way(tmp_path / str(case), path, written, in_si, bare=bare))
@@ -233,7 +233,7 @@ def test_a_price_is_never_taken_from_a_fact_of_another_unit(tmp_path: Path) -> N
     from mowich.economics.money import price
 
     with pytest.raises(UserError, match=r"prices\.mine\.offer: measures USD/s"):
-        price(load([tmp_path]), "h100")
+        price(load_facts([tmp_path]), "h100")
 
 
 def test_a_field_holds_what_the_fact_that_it_refers_to_may_be() -> None:

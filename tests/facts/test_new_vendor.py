@@ -11,7 +11,7 @@ from test_facts_file import TEXT
 import mowich
 from mowich.cli import run
 from mowich.errors import UserError
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.fleets.read import read_problem
 from mowich.machines.system import System, resolve
 from mowich.software.engine import engine_for, engine_names
@@ -73,7 +73,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def facts(file: Path) -> Facts:
-    return load([file])
+    return load_facts([file])
 
 
 def test_the_files_say_what_runs_on_its_machines(facts: Facts) -> None:
@@ -94,7 +94,7 @@ def test_the_files_say_what_runs_on_its_machines(facts: Facts) -> None:
 def test_what_its_files_do_not_say_is_as_of_others(tmp_path: Path) -> None:
     path = tmp_path / "acme.yaml"
     path.write_text(TEXT)
-    facts = load([path])
+    facts = load_facts([path])
     for what in ("training_stack", "serving_engine", "failure_class"):
         assert of_vendor(facts, "Acme", what) == facts.text(f"vendors.others.{what}")
     with pytest.raises(UserError, match=r"vendors\.acme\.colour is not known"):
@@ -103,7 +103,7 @@ def test_what_its_files_do_not_say_is_as_of_others(tmp_path: Path) -> None:
 
 def test_a_system_is_hardware_only() -> None:
     assert not {"stack", "efficiency", "recipes", "schedules"} & set(System.__dataclass_fields__)
-    assert not any(path.startswith(("training.", "serving.")) for path in resolve(load(), "h100").paths.values())
+    assert not any(path.startswith(("training.", "serving.")) for path in resolve(load_facts(), "h100").paths.values())
 
 
 def test_compare_takes_its_stack(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,7 @@ def test_terms_of_a_serving_step(facts: Facts, name: str, ends: bool) -> None:
                 )
             )
     s = shapes(model, ServePlans.of(plans))
-    c, *_ = engines.columns(cases).constants(known.number)
+    c, *_ = engines.constant_columns(cases).constants(known.number)
     ranges = ((1, 4096), (16, 1e5), (1, 32768), (16, 1e5))
     n, context, prompt, seen = (np.exp(rng.uniform(np.log(a), np.log(b), len(cases))) for a, b in ranges)
     x = serving_step.step(s, c, n=n, context=context, prompt=prompt, prompt_context=seen)

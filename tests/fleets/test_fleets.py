@@ -14,7 +14,7 @@ import pytest
 from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
 from mowich import cli, facts
 from mowich.errors import UserError
-from mowich.fleets.answer import _over, solve
+from mowich.fleets.answer import _over, solve_fleet
 from mowich.fleets.check import violations
 from mowich.fleets.flips import flips
 from mowich.fleets.problem import read_rates, write_rates
@@ -22,7 +22,7 @@ from mowich.fleets.programme import formulate
 from mowich.fleets.read import period_labels, read_problem
 from mowich.fleets.robustness import Robustness, robustness
 from mowich.fleets.solve import optimise
-from mowich.models import load
+from mowich.models import load_model
 from mowich.serving.search import ServeJob
 from mowich.show.fleet import dearer, dollars, mixing
 from mowich.show.render.terminal import Style, terminal
@@ -38,7 +38,7 @@ def test_serving_takes_the_cheaper_token() -> None:
         [choice("trn2", 2, offer("trn2", "rent", 3, 2)), choice("h100", 2, offer("h100", "rent", 7, 2))],
         2,
     )
-    a = solve(p, speeds({("chat", "trn2"): 10, ("chat", "h100"): 20}))
+    a = solve_fleet(p, speeds({("chat", "trn2"): 10, ("chat", "h100"): 20}))
     assert a.usd == pytest.approx(60)
     assert {(o.system, o.period, o.units) for o in a.orders} == {("trn2", "p0", 10), ("trn2", "p1", 10)}
     assert {v.stack: v.usd for v in a.vendors} == {"trn2": pytest.approx(60), "h100": pytest.approx(70)}
@@ -47,8 +47,8 @@ def test_serving_takes_the_cheaper_token() -> None:
 def test_whole_units_cost_more_than_fractions() -> None:
     p = problem([serve("chat", [25])], [choice("trn2", 1, offer("trn2", "rent", 3, 1))], 1)
     table = speeds({("chat", "trn2"): 10})
-    assert solve(p, table, relaxed=True).usd == pytest.approx(7.5)
-    assert solve(p, table).usd == pytest.approx(9)
+    assert solve_fleet(p, table, relaxed=True).usd == pytest.approx(7.5)
+    assert solve_fleet(p, table).usd == pytest.approx(9)
 
 
 def test_buying_pays_when_held_long_enough() -> None:
@@ -56,14 +56,14 @@ def test_buying_pays_when_held_long_enough() -> None:
     late, renting wins."""
     offers = (offer("trn2", "buy", 12, 4, term=8, where="home"), offer("trn2", "rent", 2, 4))
     home = site("home", 4)
-    long = solve(
+    long = solve_fleet(
         problem([serve("chat", [10, 10, 10, 10])], [choice("trn2", 4, *offers)], 4, sites=[home]),
         speeds({("chat", "trn2"): 10}),
     )
     assert long.usd == pytest.approx(6)
     assert [(o.kind, o.units, o.usd) for o in long.orders] == [("buy", 1, pytest.approx(12))]
     dear = (offer("trn2", "buy", 80, 4, term=8, where="home"), offer("trn2", "rent", 2, 4))
-    short = solve(
+    short = solve_fleet(
         problem([serve("chat", [0, 0, 0, 10])], [choice("trn2", 4, *dear)], 4, sites=[home]),
         speeds({("chat", "trn2"): 10}),
     )
@@ -77,7 +77,7 @@ def test_a_delay_means_ordering_early() -> None:
         3,
         sites=[site("home", 3)],
     )
-    a = solve(p, speeds({("chat", "trn2"): 10}))
+    a = solve_fleet(p, speeds({("chat", "trn2"): 10}))
     assert [(o.period, o.units) for o in a.orders] == [("p0", 1)]
 
 
@@ -86,7 +86,7 @@ def test_training_fills_its_window_and_no_other() -> None:
     p = problem(
         [train("run", 600 * 5 * LENGTH_S, 4, 1, 2)], [choice("trn2", 4, offer("trn2", "rent", 1, 4, supply=400))], 4
     )
-    a = solve(p, speeds({("run", "trn2"): 5}))
+    a = solve_fleet(p, speeds({("run", "trn2"): 5}))
     assert a.usd == pytest.approx(600)
     assert {x.period for x in a.assign} <= {"p1", "p2"}
     assert sum(x.share for x in a.assign) == pytest.approx(1)
@@ -100,8 +100,10 @@ def test_one_system_is_kept_to() -> None:
         choice("h100", 1, offer("h100", "rent", 2, 1, supply=100)),
     ]
     table = speeds({("run", "trn2"): 1, ("run", "h100"): 1})
-    assert solve(problem([train("run", 100 * LENGTH_S, 1, 0, 0)], choices, 1), table).usd == pytest.approx(60 + 80)
-    assert solve(
+    assert solve_fleet(problem([train("run", 100 * LENGTH_S, 1, 0, 0)], choices, 1), table).usd == pytest.approx(
+        60 + 80
+    )
+    assert solve_fleet(
         problem([train("run", 100 * LENGTH_S, 1, 0, 0, one_system=True)], choices, 1), table
     ).usd == pytest.approx(200)
 
@@ -113,9 +115,9 @@ def test_porting_and_stacks_are_paid_once() -> None:
         choice("h100", 1, offer("h100", "rent", 1.5, 1)),
     ]
     table = speeds({("chat", "trn2"): 1, ("chat", "h100"): 1})
-    free = solve(problem([serve("chat", [100])], choices, 1), table)
+    free = solve_fleet(problem([serve("chat", [100])], choices, 1), table)
     assert free.usd == pytest.approx(50 + 75)
-    ported = solve(problem([serve("chat", [100], porting={"trn2": 50.0, "h100": 0.0})], choices, 1), table)
+    ported = solve_fleet(problem([serve("chat", [100], porting={"trn2": 50.0, "h100": 0.0})], choices, 1), table)
     assert ported.usd == pytest.approx(150)
     assert ported.stacks == ("h100",)
 
@@ -128,7 +130,7 @@ def test_rollouts_and_updates_keep_step() -> None:
         [choice("trn2", 2, offer("trn2", "rent", 1, 2, supply=15))],
         2,
     )
-    a = solve(p, speeds({("rl.rollouts", "trn2"): 1, ("rl.updates", "trn2"): 1}))
+    a = solve_fleet(p, speeds({("rl.rollouts", "trn2"): 1, ("rl.updates", "trn2"): 1}))
     assert a.usd == pytest.approx(30)
     share = {(x.task, x.period): x.share for x in a.assign}
     for period in ("p0", "p1"):
@@ -144,7 +146,7 @@ def test_power_binds_and_its_price_is_what_a_megawatt_saves() -> None:
         1,
         sites=[site("home", 1, cap_W=5000)],
     )
-    a = solve(p, speeds({("chat", "trn2"): 1}))
+    a = solve_fleet(p, speeds({("chat", "trn2"): 1}))
     assert a.usd == pytest.approx(5 * 1 + 5 * 4)
     power = next(b for b in a.binding if b.constraint == "power at home in p0")
     assert power.unit == "MW"
@@ -156,7 +158,7 @@ def test_a_conflict_is_named_in_words() -> None:
     it."""
     choices = [choice("trn2", 1, offer("trn2", "buy", 1, 1, where="home"), offer("trn2", "rent", 1, 1, supply=3))]
     p = problem([serve("chat", [10])], choices, 1, sites=[site("home", 1, cap_W=4000)], budget=1000)
-    a = solve(p, speeds({("chat", "trn2"): 1}))
+    a = solve_fleet(p, speeds({("chat", "trn2"): 1}))
     assert a.status == "infeasible"
     assert set(a.conflict) == {"demand of chat in p0", "power at home in p0", "supply of trn2 to rent in p0"}
 
@@ -164,14 +166,14 @@ def test_a_conflict_is_named_in_words() -> None:
 def test_a_conflict_of_whole_units_is_found() -> None:
     """Half a unit fits the budget, a whole one does not."""
     p = problem([serve("chat", [5])], [choice("trn2", 1, offer("trn2", "rent", 10, 1))], 1, budget=6)
-    a = solve(p, speeds({("chat", "trn2"): 10}))
+    a = solve_fleet(p, speeds({("chat", "trn2"): 10}))
     assert set(a.conflict) == {"demand of chat in p0", "the budget"}
 
 
 def test_a_workload_that_runs_nowhere() -> None:
     p = problem([serve("chat", [10])], [choice("trn2", 1, offer("trn2", "rent", 1, 1))], 1)
     with pytest.raises(UserError, match=r"'chat' runs on no system allowed to it \(trn2: does not fit\)") as caught:
-        solve(p, speeds({("chat", "trn2"): None}))
+        solve_fleet(p, speeds({("chat", "trn2"): None}))
     assert caught.value.code == 3
 
 
@@ -226,7 +228,7 @@ def test_draws_say_how_sure_and_are_the_same_for_a_seed() -> None:
     ]
     p = problem([serve("chat", [100])], choices, 1)
     table = speeds({("chat", "trn2"): 10, ("chat", "h100"): 20}, spread=1.3)
-    a = solve(p, table)
+    a = solve_fleet(p, table)
     one, two = (robustness(p, table, a, draws=60, seed=3) for _ in range(2))
     assert one == two
     assert 0.3 < one.wins["trn2"] < 0.9
@@ -291,7 +293,7 @@ def scenario(tmp_path: Path, text: str = SCENARIO) -> Path:
 
 
 def test_a_scenario_becomes_a_problem(tmp_path: Path) -> None:
-    p = read_problem(scenario(tmp_path), facts.load())
+    p = read_problem(scenario(tmp_path), facts.load_facts())
     h100 = next(c for c in p.choices if c.name == "h100")
     assert p.labels == ("2027-Q1", "2027-Q2", "2027-Q3", "2027-Q4")
     buy, rent = h100.offers
@@ -311,7 +313,7 @@ def test_mistakes_of_a_scenario_are_told_at_once(tmp_path: Path) -> None:
         .replace("seq: 4096, ", "")
     )
     with pytest.raises(UserError) as caught:
-        read_problem(scenario(tmp_path, text), facts.load())
+        read_problem(scenario(tmp_path, text), facts.load_facts())
     said = caught.value.line()
     for word in (
         "periods.count",
@@ -330,7 +332,7 @@ def test_power_that_nobody_publishes_is_asked_for(tmp_path: Path) -> None:
         "  trn2: {rent: {price: default, for: 2 quarters, supply: 4}}", "  l40s: {buy: {price: $80k, site: home}}"
     )
     with pytest.raises(UserError, match=r"its power is not published; give power"):
-        read_problem(scenario(tmp_path, text), facts.load())
+        read_problem(scenario(tmp_path, text), facts.load_facts())
 
 
 def test_the_verb_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -368,7 +370,7 @@ def test_a_difference_of_money_has_one_sign_and_no_noise() -> None:
 
 def test_a_saving_within_the_gap_is_none() -> None:
     p = problem([serve("chat", [25])], [choice("trn2", 1, offer("trn2", "rent", 3, 1))], 1)
-    found = replace(solve(p, speeds({("chat", "trn2"): 10})), usd=100.0, gap=0.005)
+    found = replace(solve_fleet(p, speeds({("chat", "trn2"): 10})), usd=100.0, gap=0.005)
     near = mixing(found.usd, found.gap, 2, "neuron", 100.4)
     assert near == "Mixing saves nothing that can be told: neuron alone is within 0.5% of it."
     far = mixing(found.usd, found.gap, 2, "neuron", 101.0)
@@ -413,7 +415,7 @@ def test_the_scenarios_that_ship_have_plans(name: str, capsys: pytest.CaptureFix
 
 
 def test_serving_speeds_count_idle_chips_once() -> None:
-    known = facts.load()
+    known = facts.load_facts()
     text = SCENARIO.replace(
         "    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}\n    on_chips: 64\n",
         "    serve: {model: llama-3.1-70b, isl: 1000, osl: 200, tokens_per_s: 100k}\n    on_chips: 7\n",
@@ -421,7 +423,7 @@ def test_serving_speeds_count_idle_chips_once() -> None:
     p = read_problem("s.yaml", known, text=text)
     task, on_h100 = p.tasks[0], next(c for c in p.choices if c.name == "h100")
     job = ServeJob(prompt=1000, output=200)
-    row = serving_plan.plan(load("llama-3.1-70b"), "h100", job=job, facts=known, chips=7, top=1).rows[0]
+    row = serving_plan.plan_serving(load_model("llama-3.1-70b"), "h100", job=job, facts=known, chips=7, top=1).rows[0]
     assert row.chips_idle > 0
     assert rate(task, on_h100, known).tokens_per_s_per_chip.value == row.tokens_per_s_per_chip.value
 
@@ -438,7 +440,7 @@ def test_draws_without_any_plan_are_unknown_in_json() -> None:
         kept=(math.nan, math.nan),
         regret={"trn2": None},
     )
-    made = Fleet(problem=p, rates=table, answer=solve(p, table), robust=none)
+    made = Fleet(problem=p, rates=table, answer=solve_fleet(p, table), robust=none)
     said = json.loads(json.dumps(made.to_dict(), allow_nan=False))
     assert said["robust"]["kept_regret"] == [None, None]
     assert "nan" not in terminal(page_of({**said, "inputs": {"name": "small"}}), Style())
@@ -482,5 +484,5 @@ def test_serving_speeds_are_those_of_plan(tmp_path: Path, capsys: pytest.Capture
 
 def test_vectors_have_a_value_for_every_period(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 3 values for 4 periods"):
-        read_problem(scenario(tmp_path, SCENARIO.replace("supply: 4", "supply: [1, 2, 3]")), facts.load())
-    assert np.isinf(read_problem(scenario(tmp_path), facts.load()).budget_per_period).all()
+        read_problem(scenario(tmp_path, SCENARIO.replace("supply: 4", "supply: [1, 2, 3]")), facts.load_facts())
+    assert np.isinf(read_problem(scenario(tmp_path), facts.load_facts()).budget_per_period).all()

@@ -16,9 +16,8 @@ import yaml
 
 from mowich import cli
 from mowich.errors import UserError, UserErrors
-from mowich.facts import Facts
-from mowich.facts import load as load_facts
-from mowich.facts.load import shipped
+from mowich.facts import Facts, load_facts
+from mowich.facts.load import shipped_folder
 from mowich.files import (
     LIMIT_B,
     MAX_DEPTH,
@@ -31,7 +30,7 @@ from mowich.files import (
 )
 from mowich.fleets.problem import read_rates
 from mowich.fleets.read import read_problem
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.studies import sweep, traffic_scenario
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -414,9 +413,9 @@ def of_scenarios(name: str, read: Callable[[Path, Facts], object]) -> tuple[str,
 
 
 SPOILED: list[tuple[str, str, Callable[[Path, Facts], object]]] = [
-    of_scenarios("sweep.yaml", sweep.read),
+    of_scenarios("sweep.yaml", sweep.read_sweep),
     of_scenarios("startup.yaml", read_problem),
-    of_scenarios("chat-llama-70b.yaml", traffic_scenario.read),
+    of_scenarios("chat-llama-70b.yaml", traffic_scenario.read_traffic),
     of_scenarios("startup.rates.json", lambda file, _: read_rates(file)),
     ("acme.yaml", acme(), lambda file, _: load_facts((file,))),
     (
@@ -514,6 +513,6 @@ def test_a_folder_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
 
 def test_facts_that_ship_are_the_same_from_what_is_kept() -> None:
     """Every kind of value that the files hold, dates too, comes back as it was parsed."""
-    for path in sorted(shipped().rglob("*.yaml")):
+    for path in sorted(shipped_folder().rglob("*.yaml")):
         shipped_yaml(path)  # keeps it, or finds it kept
         assert shipped_yaml(path) == yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader), path

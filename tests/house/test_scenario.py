@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.scenario import Node, read
+from mowich.scenario import Node, read_scenario
 
 
 def scenario(tmp_path: Path, text: str) -> Node:
     file = tmp_path / "s.yaml"
     file.write_text(text)
-    return read(file)
+    return read_scenario(file)
 
 
 def test_values_by_kind(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_what_is_no_scenario(tmp_path: Path, text: str, says: str) -> None:
 
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        read("no-such-file.yaml")
+        read_scenario("no-such-file.yaml")
 
 
 def test_a_key_given_twice(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import Fabric, Level, System, resolve
 from mowich.machines.topology import per_chip
-from mowich.studies.collectives import LARGE_B, compare, measured, median
+from mowich.studies.collectives import LARGE_B, compare_measured, measured, median
 
 GB = 1e9
 ONE = np.array([1.0])
@@ -230,7 +230,7 @@ def test_a_large_message_follows_the_linear_law(facts: Facts) -> None:
 @pytest.mark.parametrize("name", ["trn2", "trn3", "trn3-gen1", "ironwood", "tpu-v5p", "h100", "b200", "gb300"])
 def test_more_bytes_never_take_less_time(facts: Facts, name: str) -> None:
     system = per_chip(resolve(facts, name, chips=4096))
-    for kind in collectives.KINDS:
+    for kind in collectives.COLLECTIVE_KINDS:
         data = np.logspace(0, 11, 60)
         times = collectives.choose(system, kind, data, np.full(60, 64.0), np.ones(60)).time_s
         assert (np.diff(times) > 0).all(), kind
@@ -246,14 +246,14 @@ def test_an_all_reduce_over_a_million_chips_is_evaluated_at_once(facts: Facts) -
 
 def test_published_times_are_met(facts: Facts) -> None:
     """The targets of docs/accuracy-collectives.md: median error at most 15% from 1 MiB on, at most 30% below."""
-    rows = compare(facts, measured())
+    rows = compare_measured(facts, measured())
     assert len(rows) == 189
     assert median([r for r in rows if r.row.data_B >= LARGE_B]) < 0.08
     assert median([r for r in rows if r.row.data_B < LARGE_B]) < 0.08
 
 
 @pytest.mark.parametrize("name", ["trn2", "trn3", "ironwood", "h100", "gb300"])
-@pytest.mark.parametrize("kind", collectives.KINDS)
+@pytest.mark.parametrize("kind", collectives.COLLECTIVE_KINDS)
 def test_a_faster_link_never_slows_a_collective(facts: Facts, name: str, kind: str) -> None:
     """Each level's bandwidth raised by a tenth to tenfold, one level at a time."""
     system = per_chip(resolve(facts, name, chips=1024))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.errors import UserError
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.machines import collectives, flows, links
 from mowich.machines.system import System, resolve
 from mowich.machines.topology import per_chip
@@ -119,7 +119,7 @@ def test_a_fault_that_does_not_exist_is_refused(facts: Facts, text: str) -> None
         links.parse_fault(graph, text)
 
 
-GRAPHS = {spec: per_chip(resolve(load(), spec)) for spec in ("trn3-gen2", "trn2", "ironwood:4x4x2", "h100:32")}
+GRAPHS = {spec: per_chip(resolve(load_facts(), spec)) for spec in ("trn3-gen2", "trn2", "ironwood:4x4x2", "h100:32")}
 
 
 @settings(max_examples=25, deadline=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mowich.models import Attention, Layer, Mlp, Model, Moe, load
+from mowich.models import Attention, Layer, Mlp, Model, Moe, load_model
 from mowich.models.view import model_view
 
 
@@ -88,28 +88,28 @@ def test_window_joins_full_attention_smoothly() -> None:
 )
 def test_training_flop_per_token_as_published(name: str, seq: int, tflop: float) -> None:
     """Model TFLOP per trained token as printed by the frameworks (Megatron-Bridge, MaxText; causal half)."""
-    assert 3 * load(name).flop_per_token(seq) / 1e12 == pytest.approx(tflop, rel=2e-4)
+    assert 3 * load_model(name).flop_per_token(seq) / 1e12 == pytest.approx(tflop, rel=2e-4)
 
 
 def test_mtp_flop_as_published() -> None:
-    assert 3 * load("deepseek-v3").flop_per_token(4096, mtp=True) / 1e12 == pytest.approx(0.2606, rel=5e-4)
+    assert 3 * load_model("deepseek-v3").flop_per_token(4096, mtp=True) / 1e12 == pytest.approx(0.2606, rel=5e-4)
 
 
 def test_flop_splits_into_matrices_and_attention() -> None:
-    m = load("gpt-oss-20b")
+    m = load_model("gpt-oss-20b")
     near, far = m.flop_per_token(1024), m.flop_per_token(8192)
     assert far - near == pytest.approx(m.attention_flop_per_token(8192) - m.attention_flop_per_token(1024))
 
 
 def test_kv_bytes() -> None:
-    assert load("llama-3.1-8b").kv_bytes_per_token() == 2 * 32 * 2 * 8 * 128
-    assert load("deepseek-v3").kv_bytes_per_token() == 2 * 61 * 576
-    windowed = load("gpt-oss-20b")
+    assert load_model("llama-3.1-8b").kv_bytes_per_token() == 2 * 32 * 2 * 8 * 128
+    assert load_model("deepseek-v3").kv_bytes_per_token() == 2 * 61 * 576
+    windowed = load_model("gpt-oss-20b")
     assert windowed.kv_bytes(8192) == pytest.approx(2 * 12 * 1024 * (8192 + 128))
 
 
 def test_dict_holds_the_contract() -> None:
-    data = load("deepseek-v3").to_dict()
+    data = load_model("deepseek-v3").to_dict()
     assert data["schema"] == "mowich/model@1"
     assert data["params"] == 671_026_404_352
     assert {"params_active", "params_embedding", "flop_per_token_forward", "kv_bytes_per_token", "layers"} <= set(data)
@@ -117,7 +117,7 @@ def test_dict_holds_the_contract() -> None:
 
 
 def test_view_adds_up() -> None:
-    m = load("kimi-k2")
+    m = load_model("kimi-k2")
     view = model_view(m, seq=8192)
     assert (
         view.params
@@ -125,4 +125,4 @@ def test_view_adds_up() -> None:
     )
     total = sum(r.count * r.flop_per_token_forward for r in view.layers) + view.head_flop_per_token_forward
     assert view.flop_per_token_forward == pytest.approx(total)
-    assert model_view(load("gpt2")).seq == 1024
+    assert model_view(load_model("gpt2")).seq == 1024

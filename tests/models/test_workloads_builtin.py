@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.models import load, names
-from mowich.models.builtin import aliases, find, refused
+from mowich.models import load_model, model_names
+from mowich.models.builtin import aliases, builtin_name, refused
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden" / "params.json").read_text())
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
@@ -74,9 +74,9 @@ TWINS = {
 }
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", model_names())
 def test_every_name_loads(name: str) -> None:
-    m = load(name)
+    m = load_model(name)
     assert m.params >= m.params_active > 0
     assert m.source
     assert len(m.pattern) == m.num_layers
@@ -84,7 +84,7 @@ def test_every_name_loads(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(n.removeprefix("built-in ") for n in GOLDEN if n.startswith("built-in ")))
 def test_counts_equal_transformers(name: str) -> None:
-    assert load(name).params == GOLDEN[f"built-in {name}"]
+    assert load_model(name).params == GOLDEN[f"built-in {name}"]
 
 
 @pytest.mark.parametrize(("name", "file"), TWINS.items())
@@ -92,28 +92,28 @@ def test_equal_to_the_published_config(name: str, file: str) -> None:
     path = SHARED / f"{file}_config.json"
     if not path.exists():
         pytest.skip("the published configs are not here")
-    ours, theirs = load(name), load(str(path))
+    ours, theirs = load_model(name), load_model(str(path))
     assert ours.layers == theirs.layers
     assert (ours.params, ours.pattern, ours.mtp_layers) == (theirs.params, theirs.pattern, theirs.mtp_layers)
 
 
 def test_spelling_does_not_matter() -> None:
     for name in ("llama3.1-405b", "Llama-3.1-405B", "meta-llama/Llama-3.1-405B", "llama_3.1_405b"):
-        assert load(name).name == "llama-3.1-405b"
+        assert load_model(name).name == "llama-3.1-405b"
 
 
 def test_aliases_point_at_models() -> None:
-    assert set(aliases().values()) <= set(names())
-    assert not {find(name) for name in refused()} - {None}
+    assert set(aliases().values()) <= set(model_names())
+    assert not {builtin_name(name) for name in refused()} - {None}
 
 
 def test_unknown_name() -> None:
     with pytest.raises(UserError, match=r"unknown model 'deepsek-v3'.*did you mean 'deepseek-v3'\?"):
-        load("deepsek-v3")
+        load_model("deepsek-v3")
     with pytest.raises(UserError, match="'marin-535b' is not supported: its latent experts"):
-        load("marin-535b")
+        load_model("marin-535b")
     with pytest.raises(UserError, match="unknown model ''"):
-        load("")
+        load_model("")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_unknown_name() -> None:
     ],
 )
 def test_sizes_as_published(name: str, billions: float) -> None:
-    assert load(name).params / 1e9 == pytest.approx(billions, rel=1e-3)
+    assert load_model(name).params / 1e9 == pytest.approx(billions, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -158,5 +158,5 @@ def test_sizes_as_published(name: str, billions: float) -> None:
 )
 def test_active_parameters_as_published(name: str, active: float) -> None:
     """Published active counts leave out the embedding table (a lookup) and are rounded."""
-    m = load(name)
+    m = load_model(name)
     assert (m.params_active - m.params_embedding) / 1e9 == pytest.approx(active, rel=0.04)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.models import load
+from mowich.models import load_model
 from mowich.models.columns import model_from_columns
 
 TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth"
@@ -22,14 +22,14 @@ def row(text: str, **more: str) -> dict[str, str]:
 
 def test_builtin_when_the_columns_agree() -> None:
     model, inferred = model_from_columns(row("llama3-8b|32|4096|32|8|128|14336||128256"))
-    assert model == load("llama3-8b")
+    assert model == load_model("llama3-8b")
     assert inferred == []
 
 
 def test_shortened_proxy_keeps_the_rest() -> None:
     model, _ = model_from_columns(row("llama3.1-405b|21|16384|128|8|128|53248||128256"))
     assert model.num_layers == 21
-    assert model.layers[0].attention == load("llama-3.1-405b").layers[0].attention
+    assert model.layers[0].attention == load_model("llama-3.1-405b").layers[0].attention
 
 
 def test_learned_positions_follow_the_sequence() -> None:
@@ -56,7 +56,7 @@ def test_latent_attention_from_words() -> None:
         mla="yes: q_lora 1536, kv_lora 512",
     )
     model, _ = model_from_columns(line)
-    assert model.params == load("deepseek-v3").params
+    assert model.params == load_model("deepseek-v3").params
     with pytest.raises(UserError, match="is not modelled"):
         model_from_columns({**line, "mla": "compressed attention"})
 

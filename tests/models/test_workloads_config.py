@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.models import Moe, load
+from mowich.models import Moe, load_model
 from mowich.models.architectures import ARCHITECTURES, WRAPPERS
 from mowich.models.config import known, model_from_config
 
@@ -22,14 +22,14 @@ LLAMA = json.loads((FIXTURES / "llama.json").read_text())
 
 @pytest.mark.parametrize("name", sorted(p.name for p in FIXTURES.glob("*.json")))
 def test_counts_equal_transformers(name: str) -> None:
-    assert load(str(FIXTURES / name)).params == GOLDEN[name]
+    assert load_model(str(FIXTURES / name)).params == GOLDEN[name]
 
 
 @pytest.mark.parametrize("name", sorted(n for n in GOLDEN if n.endswith("_config.json")))
 def test_published_counts_equal_transformers(name: str) -> None:
     if not (SHARED / name).exists():
         pytest.skip("the published configs are not here")
-    assert load(str(SHARED / name)).params == GOLDEN[name]
+    assert load_model(str(SHARED / name)).params == GOLDEN[name]
 
 
 def test_every_architecture_has_a_golden_count() -> None:
@@ -52,7 +52,7 @@ def test_every_architecture_has_a_golden_count() -> None:
 
 def test_windows_by_layer() -> None:
     def windows(name: str) -> list[int | None]:
-        m = load(str(FIXTURES / f"{name}.json"))
+        m = load_model(str(FIXTURES / f"{name}.json"))
         return [m.layers[i].attention.window for i in m.pattern]
 
     assert windows("gpt_oss") == [32, None] * 3
@@ -69,7 +69,7 @@ def test_windows_by_layer() -> None:
 
 def test_experts_by_layer() -> None:
     def experts(name: str) -> list[bool]:
-        m = load(str(FIXTURES / f"{name}.json"))
+        m = load_model(str(FIXTURES / f"{name}.json"))
         return [isinstance(m.layers[i].ffn, Moe) for i in m.pattern]
 
     assert experts("deepseek_v3") == [False, False, True, True, True, True]
@@ -163,20 +163,20 @@ def test_files(tmp_path: Path) -> None:
     folder.mkdir()
     file = folder / "config.json"
     file.write_text(json.dumps(LLAMA))
-    assert load(str(folder)).name == "my-model"
-    assert load(str(file)).params == GOLDEN["llama.json"]
+    assert load_model(str(folder)).name == "my-model"
+    assert load_model(str(file)).params == GOLDEN["llama.json"]
     file.write_text(json.dumps(LLAMA, indent=2)[:60])
     with pytest.raises(UserError, match=r"config\.json:4:\d+: not valid JSON: .*cut off"):
-        load(str(file))
+        load_model(str(file))
     file.write_text("[1]")
     with pytest.raises(UserError, match="not a JSON object"):
-        load(str(file))
+        load_model(str(file))
     with pytest.raises(UserError, match="no such file"):
-        load(str(tmp_path / "none.json"))
+        load_model(str(tmp_path / "none.json"))
     with pytest.raises(UserError, match="no such home directory"):
-        load("~nobody-has-this-name/config.json")
+        load_model("~nobody-has-this-name/config.json")
     with pytest.raises(UserError, match="unknown model"):
-        load("7" * 400)
+        load_model("7" * 400)
 
 
 def test_known_is_sorted_and_hides_our_own_form() -> None:
@@ -186,7 +186,7 @@ def test_known_is_sorted_and_hides_our_own_form() -> None:
 
 def kinds(name: str) -> list[str]:
     """Mixer of every layer in order, in a word."""
-    m = load(str(FIXTURES / f"{name}.json"))
+    m = load_model(str(FIXTURES / f"{name}.json"))
     words = []
     for layer in (m.layers[i] for i in m.pattern):
         a, r = layer.attention, layer.recurrent
@@ -217,7 +217,7 @@ def test_mixers_by_layer() -> None:
 
 def test_indexers_shared_between_layers() -> None:
     def shared(name: str) -> list[bool]:
-        m = load(str(FIXTURES / f"{name}.json"))
+        m = load_model(str(FIXTURES / f"{name}.json"))
         return [bool(i and i.shared) for i in (m.layers[k].attention.indexer for k in m.pattern)]
 
     assert shared("glm_moe_dsa") == [False, False, True, False, True, False]
@@ -225,10 +225,10 @@ def test_indexers_shared_between_layers() -> None:
 
 
 def test_prediction_blocks_are_what_the_config_says() -> None:
-    hybrid = load(str(FIXTURES / "nemotron_h-latent.json"))
+    hybrid = load_model(str(FIXTURES / "nemotron_h-latent.json"))
     assert [(x.has_mixer, x.has_ffn) for x in hybrid.mtp_block] == [(True, False), (False, True)]
-    assert load(str(FIXTURES / "qwen3_5_moe_text.json")).mtp_block[0].attention.num_heads == 4
-    assert load(str(FIXTURES / "deepseek_v4.json")).mtp_block[0].attention.compressor is None
+    assert load_model(str(FIXTURES / "qwen3_5_moe_text.json")).mtp_block[0].attention.num_heads == 4
+    assert load_model(str(FIXTURES / "deepseek_v4.json")).mtp_block[0].attention.compressor is None
 
 
 def test_lists_that_miss_layers_and_unknown_kinds() -> None:
@@ -275,5 +275,5 @@ def test_flop_equal_torch(name: str, counted: dict[str, float]) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    ours = module.executed(load(str(FIXTURES / f"{name}.json")), int(counted["tokens"]))
+    ours = module.executed(load_model(str(FIXTURES / f"{name}.json")), int(counted["tokens"]))
     assert ours == pytest.approx(counted["torch"], rel=1e-6)

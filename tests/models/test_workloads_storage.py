@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.models import load, names
+from mowich.models import load_model, model_names
 from mowich.models.config import model_from_config
 from mowich.models.storage import component_params
 
@@ -48,9 +48,9 @@ def stored(config: dict[str, object], name: str = "t", **quantization: object) -
     return dict(model_from_config(config, name=name, where="t").storage.bytes_per_weight)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", model_names())
 def test_components_sum_to_the_model(name: str) -> None:
-    model = load(name)
+    model = load_model(name)
     assert sum(component_params(model).values()) == model.params
 
 
@@ -139,7 +139,7 @@ def test_published_sizes(file: str, gigabytes: float) -> None:
     path = SHARED / f"{file}_config.json"
     if not path.exists():
         pytest.skip("the published configs are not here")
-    assert sum(load(str(path)).weight_bytes().values()) / 1e9 == pytest.approx(gigabytes, rel=0.01)
+    assert sum(load_model(str(path)).weight_bytes().values()) / 1e9 == pytest.approx(gigabytes, rel=0.01)
 
 
 def form(config: dict[str, object], **quantization: object) -> str:
@@ -152,7 +152,7 @@ def test_the_form_is_that_of_most_weights() -> None:
     assert form(MOE, **NVFP4, ignore=["lm_head", "re:.*self_attn.*"]) == "nvfp4"
     assert form(LLAMA, **NVFP4, ignore=["*"]) == "bf16"
     assert [
-        load(n).storage.form for n in ("gpt-oss-120b", "deepseek-v3", "deepseek-v4-pro", "kimi-k2.5", "kimi-k3")
+        load_model(n).storage.form for n in ("gpt-oss-120b", "deepseek-v3", "deepseek-v4-pro", "kimi-k2.5", "kimi-k3")
     ] == ["mxfp4", "fp8", "mxfp4", "int4", "mxfp4"]
 
 
@@ -160,4 +160,4 @@ def test_the_form_is_that_of_most_weights() -> None:
 def test_built_in_models_are_stored_as_published(name: str) -> None:
     """Attention of gpt-oss stays in 16 bits: 65.3 and 13.8 GB by its model card; MiMo V2 is 8 bit throughout."""
     gigabytes = {"gpt-oss-120b": 65.3, "gpt-oss-20b": 13.76, "mimo-v2-flash": 310}[name]
-    assert sum(load(name).weight_bytes().values()) / 1e9 == pytest.approx(gigabytes, rel=0.01)
+    assert sum(load_model(name).weight_bytes().values()) / 1e9 == pytest.approx(gigabytes, rel=0.01)

@@ -8,13 +8,13 @@ import pytest
 
 import mowich
 from mowich.errors import UserError
-from mowich.facts import load as load_facts
-from mowich.models import load
+from mowich.facts import load_facts
+from mowich.models import load_model
 from mowich.models.task import Lora, parse_task, train_flop_per_token
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import equip
-from mowich.training.step import micro_batches, step_time
+from mowich.training.step import micro_batches_of, step_time
 
 JOB = TrainJob(tokens=1e9, seq=4096, batch_seqs=32)
 LORA = replace(JOB, task="lora", lora=Lora(rank=16))
@@ -22,8 +22,8 @@ LORA = replace(JOB, task="lora", lora=Lora(rank=16))
 
 def numbers(job: TrainJob, plan: Plan, model: str = "llama3-8b") -> tuple[dict[str, float], dict[str, float], float]:
     """(memory by category, parts of the step, step) on eight H100."""
-    system, shape, columns = equip(load_facts(), "h100", chips=8), load(model), Plans.of([plan])
-    memory = memory_B(shape, system, job, columns, micro_batches(job, columns))
+    system, shape, columns = equip(load_facts(), "h100", chips=8), load_model(model), Plans.of([plan])
+    memory = memory_B(shape, system, job, columns, micro_batches_of(job, columns))
     step = step_time(shape, system, job, columns)
     return (
         {k: float(v[0]) for k, v in memory.items()},
@@ -36,9 +36,9 @@ def test_trainable_weights_are_counted_from_shapes() -> None:
     """Rank x (rows + columns) of each adapted matrix: Llama 2 70B with rank 16 on attention, as MLPerf trains it."""
     h, kv, ffn, layers = 8192, 2 * 1024, 28672, 80
     attention = (h + h + kv) + (h + h)
-    assert Lora(rank=16).params(load("llama2-70b")) == layers * 16 * attention
+    assert Lora(rank=16).params(load_model("llama2-70b")) == layers * 16 * attention
     everything = Lora.of(16, ["all"])
-    assert everything.params(load("llama2-70b")) == layers * 16 * (attention + (h + 2 * ffn) + (ffn + h))
+    assert everything.params(load_model("llama2-70b")) == layers * 16 * (attention + (h + 2 * ffn) + (ffn + h))
 
 
 def test_words_for_targets() -> None:
@@ -57,14 +57,14 @@ def test_words_for_targets() -> None:
 
 def test_recurrent_and_latent_layers_have_adapters() -> None:
     for name in ("nemotron-3-super", "deepseek-v4-flash", "qwen3.5-397b-a17b", "deepseek-v3"):
-        model = load(name)
+        model = load_model(name)
         assert 0 < Lora.of(16, ["all"]).params(model) < 0.01 * model.params
 
 
 def test_flop_of_a_frozen_base() -> None:
     """No gradient of frozen matrices: 4 per weight instead of 6; attention's own backward stays; adapters cost 6 a
     weight."""
-    model = load("llama2-70b")
+    model = load_model("llama2-70b")
     full = train_flop_per_token(model, 8192, "pretrain", None)
     frozen = train_flop_per_token(model, 8192, "lora", Lora(rank=16))
     saved = 2.0 * (model.flop_per_token(8192) - model.attention_flop_per_token(8192)) / 2.0

@@ -18,9 +18,9 @@ import mowich
 import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
-from mowich.facts.load import shipped
+from mowich.facts.load import shipped_folder
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.instructions.rates import COLLECTIVE, PS, Cost
+from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, PS, Cost
 from mowich.neuroncore.trace import Kind, Operand
 from mowich.nki import hollow
 
@@ -58,7 +58,7 @@ def seconds(row: dict[str, str]) -> float:
 
 def points() -> list[Point]:
     """Every row that says something of the chip."""
-    with (shipped() / "published" / "chip_collectives.csv").open(encoding="utf-8", newline="") as file:
+    with (shipped_folder() / "published" / "chip_collectives.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     first = {r["series"]: r for r in reversed(rows) if r["series"]}
     out = []
@@ -128,7 +128,7 @@ def test_the_parts_of_a_collective_sum_and_are_facts() -> None:
         kind, size, ranks, cores = drawn(seed)
         for n in (ranks, 40):
             made = cost(kind, size, n, cores)
-            assert made.queue == COLLECTIVE
+            assert made.queue == COLLECTIVE_QUEUE
             assert sum(made.parts.values()) == made.occupancy
             assert sum(made.latency_parts.values()) == made.latency
             for name in made.parts:

@@ -15,7 +15,7 @@ import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich import cli
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import Options
+from mowich.neuroncore.clock.schedule import ClockOptions
 from mowich.neuroncore.instructions.dma import ring_of
 from mowich.neuroncore.instructions.rates import SOFTWARE, STATIC_LOAD
 from mowich.nki import hollow
@@ -271,19 +271,19 @@ def test_disable_dge_makes_descriptors_before_the_launch() -> None:
     static = run(loads(16, dge_mode=3), X).schedule
     assert {k.queue for k in run(kernel, X).schedule.programs[0].costs}.isdisjoint({STATIC_LOAD})
     for made in (
-        run(kernel, X, options=Options(dge=False)),
+        run(kernel, X, options=ClockOptions(dge=False)),
         run(nki.jit(additional_compile_opt="--model-type=transformer --disable-dge")(kernel), X),
         run(nki.jit(additional_compile_opt=["--disable-dge"])(kernel), X),
     ):
         assert {k.queue for k in made.schedule.programs[0].costs} == {STATIC_LOAD}
         assert list(made.schedule.end) == list(static.end)
     # said at the run, it counts before what the kernel says
-    again = run(nki.jit(additional_compile_opt="--disable-dge")(kernel), X, options=Options(dge=True))
+    again = run(nki.jit(additional_compile_opt="--disable-dge")(kernel), X, options=ClockOptions(dge=True))
     assert list(again.schedule.end) == list(run(kernel, X).schedule.end)
 
 
 def test_a_run_time_index_needs_software_even_without_dge() -> None:
-    made = run(at_a_scalar, X, 0, options=Options(dge=False)).schedule
+    made = run(at_a_scalar, X, 0, options=ClockOptions(dge=False)).schedule
     assert SOFTWARE in {k.queue for k in made.programs[0].costs}
 
 

@@ -16,7 +16,7 @@ import mowich.nki.beta1.language as onl
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import Options
+from mowich.neuroncore.clock.schedule import ClockOptions
 from mowich.neuroncore.instructions.rates import QUEUES
 from mowich.neuroncore.targets import generation_of
 from mowich.nki import hollow
@@ -24,7 +24,7 @@ from mowich.nki import hollow
 TARGETS = ("trn1", "trn2", "trn3")
 
 
-def run(kernel: Any, *arrays: Any, target: str = "trn2", options: Options | None = None) -> Any:
+def run(kernel: Any, *arrays: Any, target: str = "trn2", options: ClockOptions | None = None) -> Any:
     return mowich.run_kernel(kernel, *arrays, target=target, values=False, options=options)
 
 
@@ -74,7 +74,7 @@ def test_a_short_fp32_product_waits_for_its_weights(dtype: str, columns: int, is
             nisa.nc_matmul(dst=p, stationary=a[:, 0:128], moving=a[:, 0:columns])
         return x
 
-    s = run(products, hollow((128, 512), dtype), options=Options(throttle=False)).schedule
+    s = run(products, hollow((128, 512), dtype), options=ClockOptions(throttle=False)).schedule
     p = s.programs[0]
     mine = [i for i, c in enumerate(p.cost) if p.costs[c].opcode == "nc_matmul"]
     cost, interval = p.costs[p.cost[mine[0]]], (s.data[mine[-1]] - s.data[mine[9]]) / 30

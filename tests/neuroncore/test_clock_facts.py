@@ -18,7 +18,7 @@ import mowich
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import Options
+from mowich.neuroncore.clock.schedule import ClockOptions
 from mowich.neuroncore.profile import Profile
 
 GENERATION = {"trn1": 2, "trn2": 3, "trn3": 4}
@@ -31,11 +31,11 @@ CLOCK = {
 }
 """GHz, architecture guides, tables of compute engines."""
 
-STEADY = Options(throttle=False)
+STEADY = ClockOptions(throttle=False)
 near = pytest.approx
 
 
-def timed(body: Callable[[], None], target: str, options: Options = STEADY) -> Profile:
+def timed(body: Callable[[], None], target: str, options: ClockOptions = STEADY) -> Profile:
     """Profile of a kernel without arguments."""
 
     def kernel(x: Any) -> Any:
@@ -180,14 +180,15 @@ def test_tiles_of_the_array_work_side_by_side() -> None:
         return inner
 
     serial, side = (
-        timed(body(t), "trn2", Options(throttle=False, rotate=False)).engines["tensor"].busy_s for t in (False, True)
+        timed(body(t), "trn2", ClockOptions(throttle=False, rotate=False)).engines["tensor"].busy_s
+        for t in (False, True)
     )
     assert serial / side == near(4, rel=0.1)
 
 
 def test_the_tensor_engine_starts_at_half_rate_for_3_us() -> None:
     """overview-summary-page.rst, understanding throttling (v3, v4)."""
-    slow, full = (timed(matmuls(512, nl.bfloat16, 60), "trn2", Options(throttle=t)).total_s for t in (True, False))
+    slow, full = (timed(matmuls(512, nl.bfloat16, 60), "trn2", ClockOptions(throttle=t)).total_s for t in (True, False))
     assert slow - full == near(1.5e-6, rel=0.05)
 
 
@@ -568,7 +569,7 @@ def test_the_throttle_comes_back_after_a_pause() -> None:
         for _ in range(60):
             nisa.nc_matmul(dst=psum(128, 512), stationary=s, moving=v)
 
-    slow, full = (timed(body, "trn2", Options(throttle=t, window=1)).total_s for t in (True, False))
+    slow, full = (timed(body, "trn2", ClockOptions(throttle=t, window=1)).total_s for t in (True, False))
     assert slow - full == near(1.5e-6, rel=0.05)
 
 

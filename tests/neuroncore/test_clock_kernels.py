@@ -15,7 +15,7 @@ import pytest
 
 import mowich
 import mowich.nki
-from mowich.neuroncore.clock.schedule import Options
+from mowich.neuroncore.clock.schedule import ClockOptions
 from mowich.nki import hollow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
@@ -76,7 +76,7 @@ def test_tiles_that_do_not_fit_are_an_error_or_spill() -> None:
     r = run(many, *shapes)
     assert r.profile.spill_B > 0
     assert any("timed with spills" in w for w in r.warnings)
-    assert float(r.time_s) > float(run(many, *shapes, options=Options(rotate=False)).time_s)
+    assert float(r.time_s) > float(run(many, *shapes, options=ClockOptions(rotate=False)).time_s)
 
 
 # published kernels

@@ -53,7 +53,7 @@ library.clock_sources.restype = ctypes.c_char_p
 print(library.clock_sources().decode())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == compiled.digest()
+    assert done.stdout.strip() == compiled.source_digest()
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_python_says_once_and_on_stderr_that_it_is_slow(
     no_library(monkeypatch, tmp_path / "none.so")
     for _ in range(1000):
         assert compiled.library(100) is None
-    quiet = compiled.QUIET.set(True)
+    quiet = compiled.IS_QUIET.set(True)
     assert compiled.library(compiled.WORTH_SAYING) is None
-    compiled.QUIET.reset(quiet)
+    compiled.IS_QUIET.reset(quiet)
     assert capsys.readouterr() == ("", "")
     for _ in range(3):
         assert compiled.library(compiled.WORTH_SAYING) is None

@@ -21,7 +21,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 def test_every_8_bit_pattern_reads_as_in_ml_dtypes(dtype):
     stored = np.arange(256, dtype=np.uint8).view(dtype.dtype)
     assert same(d.to_f32(stored, dtype), stored.astype(np.float32))
-    many = np.tile(stored, (3, d.BLOCK // 256))[:, :-5].T  # looked up in several pieces, not contiguous
+    many = np.tile(stored, (3, d.LOOKUP_BLOCK // 256))[:, :-5].T  # looked up in several pieces, not contiguous
     assert same(d.to_f32(many, dtype), many.astype(np.float32))
 
 

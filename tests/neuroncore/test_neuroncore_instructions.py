@@ -21,7 +21,7 @@ from mowich.neuroncore import ops
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.instructions import TABLE, instruction
 from mowich.neuroncore.instructions.issue import issue
-from mowich.neuroncore.instructions.rates import QUEUES, Rates, elementwise
+from mowich.neuroncore.instructions.rates import QUEUES, InstructionRates, elementwise
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
 
@@ -66,10 +66,10 @@ def test_a_face_takes_what_its_effect_takes_and_hands_it_over(name: str, monkeyp
         meant = effect[n].default
         assert got[n] == meant or meant is inspect.Parameter.empty or ops.alu(got[n]) is ops.alu(meant), n
     for n, p in parameters.items():
-        if n in nisa.WORDS:
-            for member in nisa.WORDS[n].kind:
+        if n in nisa.VOCABULARIES:
+            for member in nisa.VOCABULARIES[n].kind:
                 face(**needed, **{n: member})
-                assert got[n] == nisa.WORDS[n].word(member)
+                assert got[n] == nisa.VOCABULARIES[n].word(member)
         elif n in own and p.default is not inspect.Parameter.empty:
             value = object()
             face(**needed, **{n: value})
@@ -95,7 +95,7 @@ def misspelled(x: Any) -> None:
     nisa.tensor_tensor(x, x, x, opp=nl.add)
 
 
-def _square_work(_: Rates, __: Kind, n: int) -> float:
+def _square_work(_: InstructionRates, __: Kind, n: int) -> float:
     return 3 * n
 
 

@@ -17,16 +17,16 @@ import pytest
 import mowich
 from mowich import cli
 from mowich.estimate import Notes, Term
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.formula import printed
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.plans.plan import Plan, TrainJob
 from mowich.software.stack import equip
 from mowich.studies.explain import Explainer, tree
-from mowich.studies.explain.formula import evaluate, names
+from mowich.studies.explain.formula import evaluate, names_in
 from mowich.training.step import predict_step
 
-FACTS = load()
+FACTS = load_facts()
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
 SERVE = {"isl": 2000, "osl": 500, "ttft": 2.0, "tpot": 0.05}
@@ -59,7 +59,7 @@ def check(term: Term) -> None:
     if term.formula:
         shown = printed(term.formula).replace("^", "**").replace(" x ", " * ")
         given = numbers_of(term)
-        assert set(names(shown)) <= set(given), term.name
+        assert set(names_in(shown)) <= set(given), term.name
         assert set(term.units) <= set(term.inputs), (term.name, "a unit of no symbol")
         by_hand = evaluate(shown, given.__getitem__)
         assert by_hand == pytest.approx(term.value, rel=EXACT, abs=1e-18), (term.name, term.formula)
@@ -67,7 +67,7 @@ def check(term: Term) -> None:
         assert not any(c in term.words for c in "=^"), (term.name, "a formula in words")
 
 
-def told(result: Mapping[str, Any]) -> Iterator[tuple[tree.Path, Any]]:
+def told(result: Mapping[str, Any]) -> Iterator[tuple[tree.ResultPath, Any]]:
     explainer = Explainer(result, FACTS)
     for path in tree.numbers(result):
         yield path, explainer.at(path, sensitivity=False)

@@ -10,21 +10,20 @@ import numpy as np
 import pytest
 
 from mowich.estimate import Notes
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.formula import formula_of, printed
-from mowich.models import load as load_model
-from mowich.models import ops
+from mowich.models import load_model, ops
 from mowich.operators import law
 from mowich.operators import list as operators
 from mowich.operators.rates import rates
 from mowich.plans.plan import Plan, Plans, ServePlan, ServePlans, TrainJob
 from mowich.plans.shapes import shapes
 from mowich.software.stack import equip
-from mowich.studies.explain.formula import evaluate, names
-from mowich.training.layer import layer_times, share_of
+from mowich.studies.explain.formula import evaluate, names_in
+from mowich.training.layer import layer_times, rank_share
 from mowich.training.step import predict_step
 
-FACTS = load()
+FACTS = load_facts()
 STATED = [
     f
     for _, f in inspect.getmembers(law, inspect.isfunction)
@@ -45,7 +44,7 @@ def test_a_formula_is_what_its_function_computes(of: Callable[..., object]) -> N
     """In the names of the parameters, on many random numbers."""
     rng = random.Random(of.__name__)
     parameters = list(inspect.signature(of).parameters)
-    assert set(names(formula_of(of))) <= set(parameters)
+    assert set(names_in(formula_of(of))) <= set(parameters)
     for _ in range(50):
         given = {
             name: rng.choice((1.0, 3.0)) if name in ("p", "power") else 10 ** rng.uniform(-3, 3) for name in parameters
@@ -83,7 +82,7 @@ def test_training_and_serving_sum_the_same_products() -> None:
         model = load_model(name)
         for tp in (1, 2, 4):
             p = Plans.of([Plan(tp=tp)])
-            share = share_of(TrainJob(tokens=1e12, seq=4096, batch_seqs=512.0), p)
+            share = rank_share(TrainJob(tokens=1e12, seq=4096, batch_seqs=512.0), p)
             trained = sum(
                 float(layer.count * sum(g.n * g.k for g in operators.products(layer, model.hidden, share))[0])
                 for layer in model.layers
@@ -108,8 +107,8 @@ def test_a_layer_sums_its_operators() -> None:
     job, p = TrainJob(tokens=1e12, seq=8192, batch_seqs=512.0), Plans.of([Plan(tp=2, dp=4)])
     (layer,) = model.layers
     r = rates(system, p.precision)
-    one_by_one = sum(law.gemm_s(g.m, g.n, g.k, r) for g in operators.products(layer, model.hidden, share_of(job, p)))
+    one_by_one = sum(law.gemm_s(g.m, g.n, g.k, r) for g in operators.products(layer, model.hidden, rank_share(job, p)))
     assert layer_times(model, layer, system, job, p).gemm == pytest.approx(one_by_one)
-    assert [g.gemm for g in operators.products(layer, model.hidden, share_of(job, p))] == list(
+    assert [g.gemm for g in operators.products(layer, model.hidden, rank_share(job, p))] == list(
         ops.dense_gemms(layer, model.hidden)
     )

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mowich.errors import UserError
-from mowich.facts import load
-from mowich.operators.tables import OPERATORS, Row, Times, operator_s, read, schema, write
+from mowich.facts import load_facts
+from mowich.operators.tables import OPERATORS, TableRow, Times, operator_s, read_table, schema, write_table
 
 FORMATS = {"trainium1": ("bf16",), "trainium2": ("bf16", "fp8"), "trainium3": ("bf16", "fp8", "mxfp8")}
 LIMITS = {
@@ -61,7 +61,7 @@ def work(op: str, width: float, s: dict[str, np.ndarray]) -> tuple[np.ndarray, n
 def rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
     """(FLOP/s, bytes/s) as published: a chip of 2 cores and 2 devices, or of 8 cores and 4; data of one that works
     alone lie in its stack of HBM."""
-    facts = load()
+    facts = load_facts()
     peak = facts.number(f"chips.{chip}.peak_dense.{dtype}")
     hbm = facts.number(f"chips.{chip}.memory.hbm_bandwidth")
     cores, devices = (2, 2) if chip == "trainium1" else (8, 4)
@@ -106,9 +106,9 @@ def test_products_of_experts_are_never_above_the_peak(chip: str) -> None:
         assert (2.0 * e * m * n * k / t.seconds <= rates(chip, dtype, "chip")[0]).all()
 
 
-def fast(chip: str, dtype: str, kind: str, seconds: float) -> list[Row]:
+def fast(chip: str, dtype: str, kind: str, seconds: float) -> list[TableRow]:
     return [
-        Row(
+        TableRow(
             op="matmul",
             chip=chip,
             dtype=dtype,
@@ -140,10 +140,10 @@ def fast(chip: str, dtype: str, kind: str, seconds: float) -> list[Row]:
 @pytest.mark.parametrize("kind", ["measured", "simulated"])
 def test_a_table_that_is_faster_than_the_chip_is_held(tmp_path: Path, chip: str, dtype: str, kind: str) -> None:
     """Whatever a table says, also a measured one, and also of 4 bits: the dense peak, not the sparse one."""
-    write(tmp_path, "matmul", fast(chip, dtype, kind, 1e-12))
+    write_table(tmp_path, "matmul", fast(chip, dtype, kind, 1e-12))
     shape = {"m": np.array([16.0, 4096, 50000]), "n": 4096.0, "k": 8192.0}
     t = operator_s(chip, "matmul", dtype, shape, folder=tmp_path)
-    facts = load()
+    facts = load_facts()
     devices = facts.number(f"chips.{chip}.devices_per_chip")
     flop_s = 2.0 * shape["m"] * 4096 * 8192 / (facts.number(f"chips.{chip}.peak_dense.{dtype}") / devices)
     bytes_s = schema.FORMAT_B[dtype] * 4096 * 8192 / (facts.number(f"chips.{chip}.memory.hbm_bandwidth") / devices)
@@ -156,14 +156,14 @@ def test_a_table_that_is_faster_than_the_chip_is_held(tmp_path: Path, chip: str,
 
 
 def test_a_time_above_the_limit_stays_as_it_is(tmp_path: Path) -> None:
-    write(tmp_path, "matmul", fast("h100_sxm", "bf16", "measured", 1.0))
+    write_table(tmp_path, "matmul", fast("h100_sxm", "bf16", "measured", 1.0))
     t: Times = operator_s("h100_sxm", "matmul", "bf16", {"m": 16, "n": 512, "k": 512}, folder=tmp_path)
     assert (float(t.low), float(t.seconds), float(t.high)) == pytest.approx((0.5, 1.0, 2.0))
     assert not t.at_limit
 
 
 def test_a_table_of_a_chip_without_a_published_rate_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "matmul", fast("h100_sxm", "mxfp4", "measured", 1.0))
+    write_table(tmp_path, "matmul", fast("h100_sxm", "mxfp4", "measured", 1.0))
     with pytest.raises(UserError, match=r"chips\.h100_sxm\.peak_dense\.mxfp4"):
         operator_s("h100_sxm", "matmul", "mxfp4", {"m": 16, "n": 512, "k": 512}, folder=tmp_path)
 
@@ -172,7 +172,7 @@ def test_a_table_of_a_chip_without_a_published_rate_is_refused(tmp_path: Path) -
 def test_no_kernel_moves_less_than_the_least_bytes(op: str) -> None:
     """The formula beside each operator against what the simulated kernels moved: never more, and within a thousandth of
     it somewhere."""
-    rows = read(op)
+    rows = read_table(op)
     sizes = np.array([r.shape for r in rows], np.float64).T
     width = np.array([schema.FORMAT_B[r.dtype] for r in rows])
     share = np.array([r.hbm_B for r in rows]) / OPERATORS[op].least_B(width, *sizes)
@@ -182,7 +182,7 @@ def test_no_kernel_moves_less_than_the_least_bytes(op: str) -> None:
 @pytest.mark.parametrize("op", OPERATORS)
 def test_no_row_that_ships_is_below_the_limit(op: str) -> None:
     """What the clock itself says keeps the rule; only an extension, or the low end of an interval, may need it."""
-    rows = [r for r in read(op) if r.scope == "chip"]
+    rows = [r for r in read_table(op) if r.scope == "chip"]
     for chip, dtype in {(r.chip, r.dtype) for r in rows}:
         some = [r for r in rows if (r.chip, r.dtype) == (chip, dtype)]
         sizes = dict(zip(OPERATORS[op].dims, np.array([r.shape for r in some], np.float64).T, strict=True))

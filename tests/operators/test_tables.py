@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mowich.errors import UserError
-from mowich.operators.tables import OPERATORS, SCOPES, Row, lookup, operator_s, read, schema, write
+from mowich.operators.tables import OPERATORS, SCOPES, TableRow, lookup, operator_s, read_table, schema, write_table
 
 M, N, K = (1, 128, 2048), (512, 4096), (512, 8192)
 CHIP = "trainium2"
 """A chip that has facts: what it can do at most is asked of them."""
 
 
-def row(op: str, shape: tuple[int, ...], seconds: float, **other: object) -> Row:
+def row(op: str, shape: tuple[int, ...], seconds: float, **other: object) -> TableRow:
     made: dict[str, object] = {
         "op": op,
         "chip": CHIP,
@@ -39,10 +39,10 @@ def row(op: str, shape: tuple[int, ...], seconds: float, **other: object) -> Row
         "hash": "0123",
         "source": "test",
     }
-    return Row(**{**made, **other})  # type: ignore[arg-type]
+    return TableRow(**{**made, **other})  # type: ignore[arg-type]
 
 
-def rows(time: Callable[[float, float, float], float]) -> list[Row]:
+def rows(time: Callable[[float, float, float], float]) -> list[TableRow]:
     return [row("matmul", s, time(*s)) for s in itertools.product(M, N, K)]
 
 
@@ -50,7 +50,7 @@ def once(factory: pytest.TempPathFactory, name: str, time: Callable[[float, floa
     """A folder with a matmul table of these times, written the first time."""
     folder = factory.getbasetemp() / name
     if not folder.exists():
-        write(folder, "matmul", rows(time))
+        write_table(folder, "matmul", rows(time))
     return folder
 
 
@@ -61,20 +61,20 @@ def power(m: float, n: float, k: float) -> float:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("tables")
-    write(made, "matmul", rows(power))
+    write_table(made, "matmul", rows(power))
     return made
 
 
 def test_a_file_reads_back_and_writes_the_same_bytes(tmp_path: Path) -> None:
-    first = write(tmp_path / "a", "matmul", rows(power))
-    again = write(tmp_path / "b", "matmul", reversed(read("matmul", tmp_path / "a")))
+    first = write_table(tmp_path / "a", "matmul", rows(power))
+    again = write_table(tmp_path / "b", "matmul", reversed(read_table("matmul", tmp_path / "a")))
     assert first.read_bytes() == again.read_bytes()
-    assert {r.key() for r in read("matmul", tmp_path / "a")} == {r.key() for r in rows(power)}
+    assert {r.key() for r in read_table("matmul", tmp_path / "a")} == {r.key() for r in rows(power)}
     assert first.read_text().splitlines()[0].split(",")[:8] == ["op", "chip", "dtype", "scope", "cores", "m", "n", "k"]
 
 
 def test_shapes_of_the_table_are_answered_as_they_are(folder: Path) -> None:
-    found = read("matmul", folder)
+    found = read_table("matmul", folder)
     m, n, k = np.array([r.shape for r in found]).T
     t = operator_s(CHIP, "matmul", "bf16", {"m": m, "n": n, "k": k}, folder=folder)
     np.testing.assert_allclose(t.seconds, [r.seconds for r in found], rtol=1e-12)
@@ -107,7 +107,7 @@ def test_powers_are_exact_along_a_curved_dimension(
     folder = tmp_path_factory.getbasetemp() / "curved"
     if not folder.exists():
         shapes = itertools.product((1, 8), (128, 1024), (0, 4096))
-        write(folder, "attention_prefill", [row("attention_prefill", (*s, 128), time(*s)) for s in shapes])
+        write_table(folder, "attention_prefill", [row("attention_prefill", (*s, 128), time(*s)) for s in shapes])
     t = operator_s(
         CHIP,
         "attention_prefill",
@@ -156,7 +156,7 @@ def test_rows_and_experts_beyond_the_table_are_so_many_blocks_of_so_many_experts
     folder = tmp_path_factory.getbasetemp() / "blocks"
     if not folder.exists():
         shapes = itertools.product((1, 4), (1, 1024, 1152, 2048), (64, 128), (64, 128))
-        write(folder, "moe_gemm", [row("moe_gemm", s, time(*s[:2])) for s in shapes])
+        write_table(folder, "moe_gemm", [row("moe_gemm", s, time(*s[:2])) for s in shapes])
     t = operator_s(CHIP, "moe_gemm", "bf16", {"experts": experts, "m": m, "n": 64, "k": 64}, folder=folder)
     assert t.seconds == pytest.approx(time(experts, m), rel=1e-4)
     assert bool(t.scaled) == (experts > 4 or m > 2048)
@@ -171,7 +171,7 @@ def test_no_table_is_no_coverage(folder: Path) -> None:
 
 
 def test_a_hole_of_the_grid_has_no_time_and_its_edges_do(tmp_path: Path) -> None:
-    write(tmp_path, "matmul", [r for r in rows(power) if r.shape != (2048, 4096, 8192)])
+    write_table(tmp_path, "matmul", [r for r in rows(power) if r.shape != (2048, 4096, 8192)])
     t = operator_s(
         CHIP,
         "matmul",
@@ -204,21 +204,21 @@ def test_bad_questions_are_one_line(folder: Path) -> None:
 
 
 def test_a_broken_file_is_an_error_with_its_line(tmp_path: Path) -> None:
-    path = write(tmp_path, "matmul", rows(power))
+    path = write_table(tmp_path, "matmul", rows(power))
     text = path.read_text()
     path.write_text(text.replace("m,n,k", "m,k,n", 1))
-    assert "matmul.csv:1" in _refused(lambda: read("matmul", tmp_path))
+    assert "matmul.csv:1" in _refused(lambda: read_table("matmul", tmp_path))
     path.write_text(text.replace(",chip,8,1,512,512,", ",chip,8,one,512,512,", 1))
-    assert "matmul.csv:2" in _refused(lambda: read("matmul", tmp_path))
+    assert "matmul.csv:2" in _refused(lambda: read_table("matmul", tmp_path))
     path.write_text(text.replace(f"{CHIP},bf16,chip,8", f"{CHIP},bf16,rack,8", 1))
-    assert "unknown scope 'rack'" in _refused(lambda: read("matmul", tmp_path))
+    assert "unknown scope 'rack'" in _refused(lambda: read_table("matmul", tmp_path))
     path.write_text(text.replace(f"{CHIP},bf16,chip,8", f"{CHIP},bf61,chip,8", 1))
-    assert "did you mean 'bf16'" in _refused(lambda: read("matmul", tmp_path))
+    assert "did you mean 'bf16'" in _refused(lambda: read_table("matmul", tmp_path))
 
 
 @pytest.mark.parametrize("op", OPERATORS)
 def test_shipped_tables_read(op: str) -> None:
-    found = read(op)
+    found = read_table(op)
     assert len({r.key() for r in found}) == len(found)
     assert all(r.scope in SCOPES and len(r.shape) == len(OPERATORS[op].dims) for r in found)
     assert schema.dump(OPERATORS[op], found) == (
@@ -230,7 +230,7 @@ def test_shipped_tables_are_kept_as_they_read(tmp_path: Path) -> None:
     """A table that is kept beside its file, and the same file in a folder of a user's, which is read row by row."""
     for op in ("matmul", "rmsnorm"):
         (tmp_path / f"{op}.csv").write_bytes((schema.FOLDER / f"{op}.csv").read_bytes())
-        every = {(r.chip, r.dtype, r.scope) for r in read(op)}
+        every = {(r.chip, r.dtype, r.scope) for r in read_table(op)}
         assert len(every) > 1
         for chip, dtype, scope in every:
             kept, own = (lookup._grid(op, chip, dtype, scope, folder) for folder in (schema.FOLDER, tmp_path))

@@ -7,20 +7,20 @@ import pytest
 
 from mowich.errors import EXIT_BAD_INPUT, EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 from mowich.plans import schedules
 from mowich.plans.enumerate import every_dp, legal_plans, tp_degrees
-from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob, pack, parse_fixed
+from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob, pack_columns, parse_fixed
 from mowich.plans.search import divisors
 from mowich.software.stack import equip
-from mowich.training.step import micro_batches
+from mowich.training.step import micro_batches_of
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
 
 
 def refusal(facts: Facts, model: str, spec: str, job: TrainJob = JOB, **fixed: str) -> UserError:
     with pytest.raises(UserError) as error:
-        legal_plans(load(model), equip(facts, spec), job, parse_fixed(fixed))
+        legal_plans(load_model(model), equip(facts, spec), job, parse_fixed(fixed))
     return error.value
 
 
@@ -34,7 +34,7 @@ def refusal(facts: Facts, model: str, spec: str, job: TrainJob = JOB, **fixed: s
     ],
 )
 def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) -> None:
-    shapes, system = load(model), equip(facts, spec)
+    shapes, system = load_model(model), equip(facts, spec)
     job = TrainJob(tokens=1e12, seq=1024, batch_seqs=batch)
     p = legal_plans(shapes, system, job).plans
     assert len(p) > 0
@@ -45,7 +45,7 @@ def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) ->
     assert np.all((p.sp == 0) | (p.tp > 1))
     assert np.all((p.vpp == 1) | (p.pp > 1))
     assert np.all((p.zero < 3) | (p.pp == 1))
-    got = micro_batches(job, p) * p.micro_batch * p.dp
+    got = micro_batches_of(job, p) * p.micro_batch * p.dp
     assert np.all(np.abs(got / batch - 1) <= job.batch_tolerance + 1e-9)
     rows = {tuple(getattr(p, name)[i] for name in Plans.__slots__) for i in range(len(p))}
     assert len(rows) == len(p), "a plan is there twice"
@@ -62,7 +62,7 @@ def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) ->
 )
 def test_every_dp_is_listed_and_the_largest_first(facts: Facts, model: str, spec: str, batch: int) -> None:
     """Against all whole numbers up to the devices, tried one by one."""
-    shapes, system = load(model), equip(facts, spec)
+    shapes, system = load_model(model), equip(facts, spec)
     job = TrainJob(tokens=1e12, seq=1024, batch_seqs=batch)
     fixed = parse_fixed(
         {"precision": "bf16", "recompute": "none", "schedule": "all", "zero": "1", "sp": "off", "order": "tp-dp-pp"}
@@ -89,7 +89,7 @@ def test_a_fixed_dp_needs_no_more_devices_than_there_are(facts: Facts) -> None:
     """tp 8 and pp 3 leave room for two data-parallel ranks on 64 devices, not for three."""
     fixed = {"tp": "8", "pp": "3", "cp": "1", "micro_batch": "1"}
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=48)
-    p = legal_plans(load("llama-3.1-8b"), equip(facts, "h100:64"), job, parse_fixed(fixed)).plans
+    p = legal_plans(load_model("llama-3.1-8b"), equip(facts, "h100:64"), job, parse_fixed(fixed)).plans
     assert set(p.dp) == {2.0}
     assert "no data-parallel degree left" in refusal(facts, "llama-3.1-8b", "h100:64", job, **fixed, dp="3").line()
 
@@ -107,13 +107,13 @@ def test_a_pipeline_has_the_dp_that_leaves_it_enough_micro_batches(facts: Facts)
     """The chips and the batch allow dp 51 and more; with 5 stages only up to 53 leaves as many micro-batches."""
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
     fixed = parse_fixed({"tp": "4", "pp": "5", "cp": "2", "micro_batch": "1", "schedule": "interleaved"})
-    p = legal_plans(load("llama-3.1-70b"), equip(facts, "h100:4096"), job, fixed).plans
+    p = legal_plans(load_model("llama-3.1-70b"), equip(facts, "h100:4096"), job, fixed).plans
     assert set(p.dp) == {53.0}
 
 
 def test_zero_3_with_a_pipeline_is_asked_for_by_both(facts: Facts) -> None:
     def stages(**fixed: str) -> set[float]:
-        return set(legal_plans(load("llama-3.1-8b"), equip(facts, "h100:64"), JOB, parse_fixed(fixed)).plans.pp)
+        return set(legal_plans(load_model("llama-3.1-8b"), equip(facts, "h100:64"), JOB, parse_fixed(fixed)).plans.pp)
 
     assert stages(zero="3") == {1.0}
     assert stages(zero="3", pp="4") == {4.0}
@@ -123,7 +123,7 @@ def test_zero_3_with_a_pipeline_is_asked_for_by_both(facts: Facts) -> None:
 def test_context_parallelism_goes_up_to_the_devices_of_a_sequence(facts: Facts) -> None:
     def most(spec: str, batch: float, seq: int = 4096) -> float:
         job = TrainJob(tokens=1e12, seq=seq, batch_seqs=batch)
-        return float(legal_plans(load("llama-3.1-8b"), equip(facts, spec), job).plans.cp.max())
+        return float(legal_plans(load_model("llama-3.1-8b"), equip(facts, spec), job).plans.cp.max())
 
     assert [most("h100:256", batch) for batch in (512, 64, 16, 8)] == [4.0, 4.0, 16.0, 32.0]
     assert most("h100:256", 512, seq=16384) == 32.0
@@ -131,7 +131,7 @@ def test_context_parallelism_goes_up_to_the_devices_of_a_sequence(facts: Facts) 
 
 def test_fixed_choices_hold(facts: Facts) -> None:
     fixed = parse_fixed({"tp": "4,8", "pp": "2", "recompute": "full", "precision": "bf16", "dp": "4"})
-    p = legal_plans(load("llama-3.1-8b"), equip(facts, "h100:64"), JOB, fixed).plans
+    p = legal_plans(load_model("llama-3.1-8b"), equip(facts, "h100:64"), JOB, fixed).plans
     assert set(p.tp) == {4.0, 8.0}
     assert set(p.pp) == {2.0}
     assert set(p.dp) == {4.0}
@@ -190,27 +190,29 @@ def test_nothing_legal_says_which_rules_turned_plans_away(facts: Facts) -> None:
 
 
 def test_chips_that_no_plan_divides_are_left_idle_not_refused(facts: Facts) -> None:
-    p = legal_plans(load("llama-3.1-8b"), equip(facts, "h100:61"), JOB).plans
+    p = legal_plans(load_model("llama-3.1-8b"), equip(facts, "h100:61"), JOB).plans
     used = p.tp * p.pp * p.cp * p.dp
     assert used.max() <= 61
     assert used.max() >= 56
 
 
 def test_tp_degrees_divide_heads_and_stay_inside_a_unit(facts: Facts) -> None:
-    assert tp_degrees(load("llama-3.1-8b"), equip(facts, "h100:64")) == [1, 2, 4, 8]
-    assert tp_degrees(load("gpt2"), equip(facts, "trn3")) == [1, 2, 3, 4, 6, 12]
+    assert tp_degrees(load_model("llama-3.1-8b"), equip(facts, "h100:64")) == [1, 2, 4, 8]
+    assert tp_degrees(load_model("gpt2"), equip(facts, "trn3")) == [1, 2, 3, 4, 6, 12]
     assert divisors(1, 10) == [1]
 
 
 def test_tp_divides_the_feed_forward_too(facts: Facts) -> None:
     """llama2-13b: 40 heads, but a feed-forward of 13824, which 5 does not divide."""
-    assert tp_degrees(load("llama2-13b"), equip(facts, "trn3")) == [1, 2, 4, 8]
+    assert tp_degrees(load_model("llama2-13b"), equip(facts, "trn3")) == [1, 2, 4, 8]
     error = refusal(facts, "llama2-13b", "trn3", tp="5")
     assert "tp=5 does not divide the feed-forward width 13824" in error.line()
 
 
 def test_sequence_parallelism_needs_a_sequence_that_it_can_cut(facts: Facts) -> None:
-    p = legal_plans(load("llama-3.1-8b"), equip(facts, "h100:8"), TrainJob(tokens=1e12, seq=1001, batch_seqs=64)).plans
+    p = legal_plans(
+        load_model("llama-3.1-8b"), equip(facts, "h100:8"), TrainJob(tokens=1e12, seq=1001, batch_seqs=64)
+    ).plans
     assert p.tp.max() > 1
     assert p.sp.max() == 0
 
@@ -220,7 +222,7 @@ def test_a_key_of_many_wide_columns_stays_unique() -> None:
     rng = np.random.default_rng(0)
     columns = [rng.integers(0, 2**20, 500).astype(np.float64) for _ in range(10)]
     doubled = [np.concatenate([c, c[:100]]) for c in columns]
-    key = pack(doubled)
+    key = pack_columns(doubled)
     assert len(np.unique(key)) == 500
     assert np.array_equal(key[:100], key[500:])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 from mowich.models.model import Attention, Layer, Mlp, Model
 from mowich.plans.memory import dense_params_per_device, expert_params_per_device, in_flight, memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
@@ -15,7 +15,7 @@ from mowich.software.stack import equip
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.1-405b", "deepseek-v3", "qwen3-235b-a22b", "mixtral-8x7b"])
 def test_one_device_holds_every_parameter(name: str) -> None:
-    model = load(name)
+    model = load_model(name)
     one = Plans.of([Plan()])
     held = dense_params_per_device(model, one)[0] + expert_params_per_device(model, one)[0]
     assert held == pytest.approx(model.params, rel=2e-4)  # biases and q, k norms are not split out

@@ -13,7 +13,7 @@ from mowich.models.builtin import builtin
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import equip
-from mowich.training.step import micro_batches
+from mowich.training.step import micro_batches_of
 
 NOT_MET = {
     "M01134": "the layout of a 700B mixture's experts is not stated",
@@ -51,7 +51,7 @@ def test_every_published_plan_fits(facts: Facts) -> None:
         if isinstance(case, str):
             continue
         plan = Plans.of([tightest(case, row["recompute"])])
-        need = memory_B(case.model, case.system, case.job, plan, micro_batches(case.job, plan))
+        need = memory_B(case.model, case.system, case.job, plan, micro_batches_of(case.job, plan))
         checked += 1
         if sum(float(v[0]) for v in need.values()) > case.system.hbm_usable_B:
             over[case.id] = case
@@ -81,5 +81,5 @@ def test_what_cannot_fit_does_not(facts: Facts, model: str, system: str, chips: 
         tokens=1e9, seq=8192 if model != "gpt3-175b" else 2048, batch_seqs=max(64, plan.micro_batch * plan.dp)
     )
     columns = Plans.of([plan])
-    need = memory_B(builtin(model), on, job, columns, micro_batches(job, columns))
+    need = memory_B(builtin(model), on, job, columns, micro_batches_of(job, columns))
     assert sum(float(v[0]) for v in need.values()) > on.hbm_usable_B

@@ -12,15 +12,15 @@ import pytest
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.models import load
+from mowich.models import load_model
 from mowich.models.model import Model, as_trained
 from mowich.plans import schedules
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import host_memory_B, memory_B
 from mowich.plans.plan import ORDERS, SCHEDULES, Plan, Plans, TrainJob, parse_fixed
 from mowich.software.stack import equip
-from mowich.training.search import memory, search
-from mowich.training.step import micro_batches, predict_step
+from mowich.training.search import memory_of_plans, search
+from mowich.training.step import micro_batches_of, predict_step
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
 
@@ -43,7 +43,7 @@ def test_strides_are_those_of_the_layout(order: str) -> None:
 def needs(system: System, model: Model, plan: Plan) -> tuple[dict[str, float], float, float]:
     """(bytes by category, bytes in the host's memory, seconds) of a plan."""
     p = Plans.of([plan])
-    g = micro_batches(JOB, p)
+    g = micro_batches_of(JOB, p)
     held = {k: float(v[0]) for k, v in memory_B(model, system, JOB, p, g).items()}
     return held, float(host_memory_B(model, system, JOB, p, g)[0]), predict_step(model, system, JOB, plan).total_s
 
@@ -58,7 +58,7 @@ def needs(system: System, model: Model, plan: Plan) -> tuple[dict[str, float], f
     ],
 )
 def test_offload_frees_its_part_and_never_speeds_up(facts: Facts, what: str, categories: set[str]) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "a100:16")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "a100:16")
     base = Plan(tp=2, sp=True, pp=2, dp=4)
     plain, none, fast = needs(system, model, base)
     held, host, slow = needs(system, model, replace(base, offload=what))
@@ -74,20 +74,20 @@ def test_offload_frees_its_part_and_never_speeds_up(facts: Facts, what: str, cat
 
 def test_offload_needs_a_known_link(facts: Facts) -> None:
     with pytest.raises(UserError) as error:
-        legal_plans(load("llama-3.1-8b"), equip(facts, "trn3"), JOB, parse_fixed({"offload": "optimizer"}))
+        legal_plans(load_model("llama-3.1-8b"), equip(facts, "trn3"), JOB, parse_fixed({"offload": "optimizer"}))
     assert error.value.code == EXIT_BAD_INPUT
     assert "host's memory is not known" in error.value.line()
 
 
 def test_what_does_not_fit_in_the_host_does_not_fit(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "a100:16")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "a100:16")
     p = Plans.of([Plan(dp=16, offload="optimizer+weights")])
-    assert memory(model, system, JOB, p)[1][0]
-    assert not memory(model, replace(system, host_B=1e9), JOB, p)[1][0]
+    assert memory_of_plans(model, system, JOB, p)[1][0]
+    assert not memory_of_plans(model, replace(system, host_B=1e9), JOB, p)[1][0]
 
 
 def test_inputs_that_are_kept_cost_memory_and_save_a_gather(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "h100:16")
     again, _, _ = needs(system, model, Plan(tp=8, sp=True, dp=2))
     kept, _, _ = needs(system, model, Plan(tp=8, sp=True, dp=2, regather=False))
     assert kept["activations"] > again["activations"]
@@ -99,7 +99,7 @@ def test_inputs_that_are_kept_cost_memory_and_save_a_gather(facts: Facts) -> Non
 
 
 def test_switches_only_do_what_they_say(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "h100:16")
     base = Plan(tp=2, pp=2, dp=4)
 
     def parts(**changes: bool) -> dict[str, float]:
@@ -131,10 +131,10 @@ WIDE = {
 @pytest.mark.parametrize("extra", [{}, {"offload": "none,optimizer,activations", "split": "all", "regather": "on,off"}])
 def test_the_search_is_exact_over_all_modes(facts: Facts, extra: dict[str, str]) -> None:
     """Little host bandwidth and memory, so that recomputing can spare the link."""
-    model, system = load("llama-3.1-8b"), replace(equip(facts, "a100:16"), host_Bps=2e9, hbm_usable_B=24e9)
+    model, system = load_model("llama-3.1-8b"), replace(equip(facts, "a100:16"), host_Bps=2e9, hbm_usable_B=24e9)
     fixed = parse_fixed({**WIDE, **extra, **({"schedule": "1f1b,zb-h1", "order": "tp-dp-pp"} if extra else {})})
     plans = legal_plans(model, system, JOB, fixed).plans
-    _, fits = memory(model, system, JOB, plans)
+    _, fits = memory_of_plans(model, system, JOB, plans)
     times = [predict_step(model, system, JOB, plan) for i, plan in enumerate(plans) if fits[i]]
     best = min(step.total_s / step.tokens for step in times)
     found = search(model, system, JOB, fixed=fixed)
@@ -155,15 +155,15 @@ def test_what_no_mode_changes_is_computed_once_to_the_same_bytes(
     facts: Facts, name: str, spec: str, fixed: dict[str, str]
 ) -> None:
     """Memory of shapes with every mode beside each, and of the same plans written out one below the other."""
-    model, system = as_trained(load(name)), equip(facts, spec)
+    model, system = as_trained(load_model(name)), equip(facts, spec)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=2048)
     space = legal_plans(model, system, job, parse_fixed(fixed))
     plans, n, m = space.plans, len(space.shapes), space.num_modes
     assert m == len(np.unique(plans.precision)) * space.num_recompute
     assert len(space) == len(plans) == n * m > 30
     assert len(set(plans)) == len(plans)
-    beside = memory_B(model, system, job, space.shapes, micro_batches(job, space.shapes), modes=space.modes)
-    below = memory_B(model, system, job, plans, micro_batches(job, plans))
+    beside = memory_B(model, system, job, space.shapes, micro_batches_of(job, space.shapes), modes=space.modes)
+    below = memory_B(model, system, job, plans, micro_batches_of(job, plans))
     for category, column in beside.items():
         assert np.array_equal(np.broadcast_to(column, (n, m)).ravel(), below[category]), category
     rows = np.random.default_rng(5).integers(0, len(space), 20)
@@ -173,12 +173,12 @@ def test_what_no_mode_changes_is_computed_once_to_the_same_bytes(
 
 def test_every_legal_pipeline_can_be_played(facts: Facts) -> None:
     plans = legal_plans(
-        load("llama-3.1-8b"),
+        load_model("llama-3.1-8b"),
         equip(facts, "h100:64"),
         TrainJob(tokens=1e12, seq=4096, batch_seqs=128),
         parse_fixed({"schedule": "all", "cp": "1"}),
     ).plans
-    g = micro_batches(TrainJob(tokens=1e12, seq=4096, batch_seqs=128), plans)
+    g = micro_batches_of(TrainJob(tokens=1e12, seq=4096, batch_seqs=128), plans)
     shapes = {
         (SCHEDULES[int(s)], int(pp), int(v), int(n))
         for s, pp, v, n in zip(plans.schedule, plans.pp, plans.vpp, g, strict=True)

@@ -18,9 +18,9 @@ import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore import profile
 from mowich.neuroncore.clock import compiled, latency, lower, places, program, schedule
-from mowich.neuroncore.clock.buffers import POLICIES
+from mowich.neuroncore.clock.buffers import BUFFER_POLICIES
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.program import Options, Program
+from mowich.neuroncore.clock.program import ClockOptions, Program
 from mowich.neuroncore.clock.schedule import Schedule
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions import rates
@@ -222,7 +222,7 @@ def random_trace(r: random.Random, generation: int, length: int, meetings: Seque
     return t
 
 
-def same_programs(traces: Sequence[Trace], generation: int, options: Options, policy: Any) -> list[Program]:
+def same_programs(traces: Sequence[Trace], generation: int, options: ClockOptions, policy: Any) -> list[Program]:
     library, c = compiled.loaded()[0], costs(generation)
     out = []
     for t in traces:
@@ -235,7 +235,7 @@ def same_programs(traces: Sequence[Trace], generation: int, options: Options, po
     return out
 
 
-def same_schedule(programs: list[Program], generation: int, options: Options) -> Schedule:
+def same_schedule(programs: list[Program], generation: int, options: ClockOptions) -> Schedule:
     library, c = compiled.loaded()[0], costs(generation)
     wanted = schedule._run(programs, c, options)
     found = schedule._compiled(library, programs, c, options)
@@ -261,11 +261,11 @@ def test_random_traces_of_one_core(seed: int) -> None:
     r = random.Random(seed)
     generation = r.choice((2, 3, 3, 4))
     trace = random_trace(r, generation, r.choice((1, 20, 250, 600)))
-    options = Options(window=r.choice((None, 1, 2, 7)), rotate=r.random() < 0.9, throttle=r.random() < 0.7)
+    options = ClockOptions(window=r.choice((None, 1, 2, 7)), rotate=r.random() < 0.9, throttle=r.random() < 0.7)
     programs = same_programs([trace], generation, options, None)
     same_schedule(programs, generation, options)
     if options.rotate:
-        for policy in POLICIES:
+        for policy in BUFFER_POLICIES:
             same_schedule(same_programs([trace], generation, options, policy), generation, options)
 
 
@@ -275,8 +275,8 @@ def test_random_traces_of_cores_that_meet(seed: int) -> None:
     generation = r.choice((2, 3, 4))
     meetings = [(f"meeting {n}", r.choice(kinds(generation)[1])) for n in range(r.randrange(1, 6))]
     traces = [random_trace(r, generation, r.randrange(10, 120), meetings) for _ in range(r.choice((2, 2, 3, 12)))]
-    options = Options(window=r.choice((None, 1, 4)), throttle=r.random() < 0.7, active_cores=r.choice((None, 8)))
-    programs = same_programs(traces, generation, options, r.choice((None, *POLICIES)))
+    options = ClockOptions(window=r.choice((None, 1, 4)), throttle=r.random() < 0.7, active_cores=r.choice((None, 8)))
+    programs = same_programs(traces, generation, options, r.choice((None, *BUFFER_POLICIES)))
     same_schedule(programs, generation, options)
 
 
@@ -291,9 +291,9 @@ def test_the_random_traces_meet_every_rule() -> None:
         r = random.Random(seed)
         generation = r.choice((2, 3, 3, 4))
         trace = random_trace(r, generation, r.choice((1, 20, 250, 600)))
-        options = Options(window=r.choice((None, 1, 2, 7)), rotate=r.random() < 0.9, throttle=r.random() < 0.7)
-        p = program.prepare(trace, costs(generation), options, POLICIES[0])
-        s = schedule.run([p], costs(generation), options)
+        options = ClockOptions(window=r.choice((None, 1, 2, 7)), rotate=r.random() < 0.9, throttle=r.random() < 0.7)
+        p = program.prepare(trace, costs(generation), options, BUFFER_POLICIES[0])
+        s = schedule.run_programs([p], costs(generation), options)
         causes |= set(s.cause)
         queues |= {k.queue for k in p.costs}
         data_causes |= set(s.data_cause)
@@ -301,9 +301,9 @@ def test_the_random_traces_meet_every_rule() -> None:
         spilled += p.spill_B > 0
         tiled += any(k.groups for k in p.costs)
         loading += any(s.loading)
-    assert kinds_of_edges == {program.READ, program.DATA, program.BUFFER, program.WEIGHTS}
+    assert kinds_of_edges == {program.READ, program.DATA, program.BUFFER, program.WEIGHT_BUFFER}
     assert causes >= set(range(schedule.ISSUER + 1)) | {schedule.PORT}
-    assert queues >= rates.DMA | {rates.TENSOR, rates.VECTOR, rates.SCALAR, rates.GPSIMD}
+    assert queues >= rates.DMA_QUEUES | {rates.TENSOR, rates.VECTOR, rates.SCALAR, rates.GPSIMD}
     assert data_causes >= {schedule.DMA, schedule.MEMORY}
     assert min(spilled, tiled, loading) > 3
 

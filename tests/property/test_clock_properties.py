@@ -14,13 +14,13 @@ import mowich
 import mowich.nki
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.schedule import DATA, WEIGHTS, Options, Schedule, schedule
-from mowich.neuroncore.instructions.rates import DMA
+from mowich.neuroncore.clock.schedule import DATA, WEIGHT_BUFFER, ClockOptions, Schedule, schedule
+from mowich.neuroncore.instructions.rates import DMA_QUEUES
 from mowich.neuroncore.trace import Trace
 
-STRICT = Options(window=1, throttle=False)
+STRICT = ClockOptions(window=1, throttle=False)
 ENGINES = ("tensor_engine", "vector_engine", "scalar_engine", "gpsimd_engine")
 
 
@@ -79,16 +79,16 @@ def trace(ops: list[tuple[int, int, int, int]], edges: tuple[tuple[int, int], ..
     return made
 
 
-def run(made: Trace, options: Options = STRICT, **facts: float) -> Schedule:
+def run(made: Trace, options: ClockOptions = STRICT, **facts: float) -> Schedule:
     values = {f"neuroncore.timing-v3.{k.replace('__', '.')}": v for k, v in facts.items()}
-    return schedule([made], Costs(3, load().with_values(values)), options)
+    return schedule([made], Costs(3, load_facts().with_values(values)), options)
 
 
 @relaxed
 @given(ops=ALONE, engine=st.sampled_from(ENGINES), factor=st.sampled_from((1.1, 2.0, 7.0)))
 def test_a_faster_engine_never_slows_a_kernel_in_order(ops: Any, engine: str, factor: float) -> None:
     made = trace(ops)
-    clock = load().number(f"neuroncore.timing-v3.{engine}.clock")
+    clock = load_facts().number(f"neuroncore.timing-v3.{engine}.clock")
     assert run(made, **{f"{engine}__clock": clock * factor}).total <= run(made).total
 
 
@@ -100,7 +100,7 @@ def test_a_faster_engine_never_slows_a_kernel_in_order(ops: Any, engine: str, fa
 )
 def test_a_faster_dma_or_semaphore_never_slows_a_kernel_in_order(ops: Any, fact: str, factor: float) -> None:
     made = trace(ops)
-    value = load().number(f"neuroncore.timing-v3.{fact.replace('__', '.')}")
+    value = load_facts().number(f"neuroncore.timing-v3.{fact.replace('__', '.')}")
     better = value * factor if fact.endswith("rate") else value / factor
     assert run(made, **{fact: better}).total <= run(made).total
 
@@ -121,8 +121,8 @@ def test_an_added_dependency_never_speeds_a_kernel_up_in_order(ops: Any, data: A
 def test_with_look_ahead_anomalies_are_small(ops: Any, engine: str) -> None:
     """List scheduling can lose by a faster engine; here by less than a third."""
     made = trace(ops)
-    clock = load().number(f"neuroncore.timing-v3.{engine}.clock")
-    options = Options()
+    clock = load_facts().number(f"neuroncore.timing-v3.{engine}.clock")
+    options = ClockOptions()
     assert run(made, options, **{f"{engine}__clock": 2 * clock}).total <= 1.34 * run(made, options).total
 
 
@@ -132,7 +132,7 @@ def test_bounds_and_sums(ops: Any, window: int) -> None:
     from mowich.neuroncore.profile import Profile
 
     made = trace(ops)
-    s = run(made, Options(window=window))
+    s = run(made, ClockOptions(window=window))
     p = Profile(s)
     for use in p.engines.values():
         assert use.busy_s + use.wait_s + use.idle_s == pytest.approx(p.total_s, abs=1e-15)
@@ -140,7 +140,7 @@ def test_bounds_and_sums(ops: Any, window: int) -> None:
     # at least each engine's work, and the longest chain of dependencies
     work: dict[int, int] = {}
     for k in p.cost:
-        work[k.queue] = work.get(k.queue, 0) + (0 if k.queue in DMA else k.occupancy)
+        work[k.queue] = work.get(k.queue, 0) + (0 if k.queue in DMA_QUEUES else k.occupancy)
     assert s.total >= max(work.values())
     assert s.total >= max((sum(k.transfer[e] for k in p.cost if k.transfer) for e in range(16)), default=0)
     program = s.programs[0]
@@ -148,7 +148,7 @@ def test_bounds_and_sums(ops: Any, window: int) -> None:
     for i, k in enumerate(p.cost):
         start = 0
         for e in program.edges[program.first[i] : program.first[i + 1]]:
-            if e & 3 in (DATA, WEIGHTS):
+            if e & 3 in (DATA, WEIGHT_BUFFER):
                 start = max(start, done[e >> 2])
         time = k.issue + k.first_byte + max(k.transfer) if k.transfer else k.occupancy
         done.append(start + time)
@@ -162,13 +162,13 @@ def test_bounds_and_sums(ops: Any, window: int) -> None:
 @relaxed
 @given(ops=MIXED)
 def test_a_wait_is_respected_and_engines_do_one_thing_at_a_time(ops: Any) -> None:
-    s = run(trace(ops), Options())
+    s = run(trace(ops), ClockOptions())
     program = s.programs[0]
     busy: dict[int, list[tuple[int, int]]] = {}
     for i in range(len(s.begin)):
         k = s.cost_of(i)
         assert s.begin[i] <= s.data[i] <= s.end[i]
-        if k.queue not in DMA:
+        if k.queue not in DMA_QUEUES:
             busy.setdefault(k.queue, []).append((s.data[i], s.end[i]))
         for e in program.edges[program.first[i] : program.first[i + 1]]:
             assert s.data[i] >= s.end[e >> 2]

@@ -26,7 +26,7 @@ from mowich.requests.fields import Edge, Field
 from mowich.requests.schema import Schema
 from mowich.web import asks, verbs
 
-FACTS = facts.load()
+FACTS = facts.load_facts()
 QUESTIONS = 50
 """Questions a verb."""
 ACCEPTED = (0, 3, 4)

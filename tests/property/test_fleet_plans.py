@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_problems import random_problem
-from mowich.fleets.answer import solve
-from mowich.fleets.problem import Problem, Rates
+from mowich.fleets.answer import solve_fleet
+from mowich.fleets.problem import FleetProblem, TaskRates
 from mowich.fleets.programme import Programme, formulate
 from mowich.fleets.solve import Infeasible, Session, conflict, optimise
 
@@ -72,9 +72,9 @@ problems = st.integers(0, 10_000).map(
 
 @settings(max_examples=40, deadline=None)
 @given(problems)
-def test_a_plan_passes_the_check_or_the_conflict_is_irreducible(case: tuple[Problem, Rates]) -> None:
+def test_a_plan_passes_the_check_or_the_conflict_is_irreducible(case: tuple[FleetProblem, TaskRates]) -> None:
     problem, rates = case
-    answer = solve(problem, rates)  # raises where the independent check finds a broken rule
+    answer = solve_fleet(problem, rates)  # raises where the independent check finds a broken rule
     if answer.is_feasible:
         assert answer.bound_usd <= answer.usd * (1 + 1e-6)
         assert answer.gap <= 0.005 + 1e-9
@@ -97,7 +97,7 @@ def test_a_plan_passes_the_check_or_the_conflict_is_irreducible(case: tuple[Prob
 
 @settings(max_examples=25, deadline=None)
 @given(problems, st.sampled_from(["power", "supply", "budget"]))
-def test_more_never_costs_more(case: tuple[Problem, Rates], what: str) -> None:
+def test_more_never_costs_more(case: tuple[FleetProblem, TaskRates], what: str) -> None:
     problem, rates = case
     try:
         before = optimise(formulate(problem, rates), integer=False).goals["cost"]

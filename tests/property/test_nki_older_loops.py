@@ -209,7 +209,7 @@ def arguments() -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("case", sorted(REGULAR))
 def test_regular_loops_are_repeated(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "WORTH", 10)
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 10)
     counted: list[int] = []
     runs: list[bool] = []
     fill, run = repeat.Repeat.fill, runtime._run
@@ -232,14 +232,14 @@ def test_regular_loops_are_repeated(case: str, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("case", sorted(FULL))
 def test_other_loops_are_traced_in_full(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "WORTH", 10)
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 10)
     result = compared(arguments, kernel(tmp_path, FULL[case]), target="trn2")
     assert isinstance(result, str) or not has_repeated(result)
 
 
 @pytest.mark.parametrize("case", sorted(ERRORS))
 def test_errors_are_the_same(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "WORTH", 10)
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 10)
     assert isinstance(compared(arguments, kernel(tmp_path, ERRORS[case]), target="trn2"), str)
 
 
@@ -341,7 +341,7 @@ class Maker:
 
 
 def test_random_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "WORTH", 8)
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 8)
     repeated = errors = 0
     for n in range(KERNELS):
         body = Maker(random.Random(f"{SEED}/{n}")).body()

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
-from mowich.neuroncore.search import COLUMNS, NARROW, largest8, occurrences
+from mowich.neuroncore.search import FOLD_COLUMNS, NARROW, largest8, occurrences
 from mowich.nki import run_kernel
 from nki_kernels import FEW, INTEGERS, cast, dtypes, loaded, random, same, sbuf, seeds, stored
 
-WIDTHS = [8, 9, 16, NARROW, NARROW + 1, 128, 300, 2 * COLUMNS, 2 * COLUMNS + 1, 700, 3 * COLUMNS, 1500]
+WIDTHS = [8, 9, 16, NARROW, NARROW + 1, 128, 300, 2 * FOLD_COLUMNS, 2 * FOLD_COLUMNS + 1, 700, 3 * FOLD_COLUMNS, 1500]
 KINDS = ["any", "levels", "special", "constant", "column", "mixed"]
 VALUES = ["largest", "picked", "repeated", "absent", "special"]
 SPECIAL = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0], np.float32)
@@ -41,8 +41,10 @@ def drawn(kind: str, seed: int, shape: tuple[int, int], dtype: Any) -> Any:
     if kind == "constant":
         return cast(np.broadcast_to(rng.choice(SPECIAL, (shape[0], 1)), shape), dtype)
     if kind == "column":
-        levels[:, rng.integers(0, 8) :: COLUMNS] = cast(rng.integers(4, 100, shape), dtype)[:, ::COLUMNS][:, :1]
-        levels[:, :: COLUMNS // 4] += cast(rng.integers(0, 9, shape), dtype)[:, :: COLUMNS // 4]
+        levels[:, rng.integers(0, 8) :: FOLD_COLUMNS] = cast(rng.integers(4, 100, shape), dtype)[:, ::FOLD_COLUMNS][
+            :, :1
+        ]
+        levels[:, :: FOLD_COLUMNS // 4] += cast(rng.integers(0, 9, shape), dtype)[:, :: FOLD_COLUMNS // 4]
         return levels
     ties = rng.random((shape[0], 1)) < 0.2  # rows of one number between others
     return np.where(ties, levels[:, :1], random(seed, shape, dtype))
@@ -145,8 +147,8 @@ def test_searches_element_by_element(p: int, n: int, dtype: Any, kind: str, want
 def test_the_largest_where_one_column_holds_them(n: int) -> None:
     """No bound of maxima of columns is of use then: the 8th of them is far below."""
     x = np.random.default_rng(n).standard_normal((64, n)).astype(np.float32)
-    x[:, 5::COLUMNS] += 100
-    x[:32, 6::COLUMNS] = np.nan
+    x[:, 5::FOLD_COLUMNS] += 100
+    x[:32, 6::FOLD_COLUMNS] = np.nan
     same(np.ascontiguousarray(largest8(x)), largest(x))
 
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.errors import UserError
-from mowich.facts import load
-from mowich.facts.load import shipped
+from mowich.facts import load_facts
+from mowich.facts.load import shipped_folder
 from mowich.machines.system import resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.plans.plan import TrainJob
 from mowich.studies.compare import compare
 
@@ -27,7 +27,7 @@ def lay(root: Path, *, hbm_TBps: float | None = None, price: float | None = None
     """A directory with a copy of the H100 and its server under new names, some numbers changed."""
     for kind, old, new in (("chips", "h100_sxm", "mine"), ("systems", "h100", "mybox")):
         (root / kind).mkdir(parents=True)
-        text = (shipped() / kind / f"{old}.yaml").read_text(encoding="utf-8").replace("h100_sxm", "mine")
+        text = (shipped_folder() / kind / f"{old}.yaml").read_text(encoding="utf-8").replace("h100_sxm", "mine")
         (root / kind / f"{new}.yaml").write_text(text.replace('id: "h100"', 'id: "mybox"'), encoding="utf-8")
     if hbm_TBps is not None:
         (root / "over" / "chips").mkdir(parents=True)
@@ -43,7 +43,7 @@ def lay(root: Path, *, hbm_TBps: float | None = None, price: float | None = None
 
 
 def test_a_copy_of_a_chip_answers_like_the_chip(tmp_path: Path) -> None:
-    facts = load((lay(tmp_path / "f"),))
+    facts = load_facts((lay(tmp_path / "f"),))
     mine, h100 = compare(MODEL, ["mybox", "h100"], train=JOB, chips=16, facts=facts).rows
     assert mine.system_id == "mybox"
     assert mine.step_s.value == h100.step_s.value
@@ -58,7 +58,7 @@ def test_the_overlays_numbers_are_the_ones_used(hbm: float, price: float) -> Non
     try:
         lay(root, hbm_TBps=hbm, price=price)
         shutil.move(root / "over", root.with_name(root.name + "-over"))
-        facts = load((root, root.with_name(root.name + "-over")))
+        facts = load_facts((root, root.with_name(root.name + "-over")))
         assert resolve(facts, "mybox").hbm_Bps == pytest.approx(hbm * 1e12)
         mine, h100 = compare(MODEL, ["mybox", "h100"], train=JOB, chips=16, facts=facts).rows
         assert mine.step_s.value is not None
@@ -93,7 +93,7 @@ def test_a_wrong_overlay_is_refused_with_file_and_line(tmp_path: Path, text: str
     (tmp_path / "chips").mkdir()
     (tmp_path / "chips" / "trainium3.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as error:
-        load((tmp_path,))
+        load_facts((tmp_path,))
     assert said in error.value.line()
     assert f"{tmp_path / 'chips' / 'trainium3.yaml'}:" in error.value.line()
 
@@ -102,4 +102,4 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "chips").mkdir()
     (tmp_path / "chips" / "trainium3.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="cannot be read as UTF-8"):
-        load((tmp_path,))
+        load_facts((tmp_path,))

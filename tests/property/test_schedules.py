@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from mowich.plans import schedules
 from mowich.plans.plan import SCHEDULES, Plan, Plans
-from mowich.training.pipeline import Timeline, Times, play
+from mowich.training.pipeline import StageTimes, Timeline, play
 
 CASES = [(name, 3 if name == "interleaved" else 1) for name in SCHEDULES]
 
 
-def stages(name: str, pp: int, vpp: int, f: float, b: float, w: float) -> list[Times]:
+def stages(name: str, pp: int, vpp: int, f: float, b: float, w: float) -> list[StageTimes]:
     """Equal stages whose chunks on one device add up to f, b, w."""
     chunks = schedules.num_chunks(name, vpp)
-    return [Times(f=f / chunks, b=b / chunks, w=w / chunks)] * (pp * chunks)
+    return [StageTimes(f=f / chunks, b=b / chunks, w=w / chunks)] * (pp * chunks)
 
 
 def closed(name: str, pp: int, vpp: int, g: int, f: float, b: float, w: float, hop: float = 0.0) -> float:
@@ -64,7 +64,7 @@ def test_uneven_stages_lie_inside_the_stated_bound(name: str, vpp: int, half: in
     """Between the work of the busiest device and the closed form with every stage as slow as the slowest."""
     pp, g = 2 * half, 4 * half
     scale = 1.0 + uneven * np.random.default_rng(seed).random(pp * schedules.num_chunks(name, vpp))
-    some = [Times(f=x, b=1.5 * x, w=0.8 * x) for x in scale]
+    some = [StageTimes(f=x, b=1.5 * x, w=0.8 * x) for x in scale]
     line = play(name, pp, vpp, g, some)
     chunks = schedules.num_chunks(name, vpp)
     top = float(scale.max()) * chunks
@@ -79,7 +79,7 @@ def test_1f1b_of_uneven_stages_takes_at_most_each_once_and_the_slowest_every_tim
 ) -> None:
     """A tighter bound than the closed form's: g T_max + the sum of the others."""
     scale = 1.0 + np.random.default_rng(seed).random(pp)
-    line = play("1f1b", pp, 1, rounds * pp, [Times(f=x, b=x, w=x) for x in scale])
+    line = play("1f1b", pp, 1, rounds * pp, [StageTimes(f=x, b=x, w=x) for x in scale])
     assert line.makespan_s <= 3 * (rounds * pp * scale.max() + scale.sum() - scale.max()) * (1 + 1e-9)
 
 
@@ -117,7 +117,7 @@ def shape(line: Timeline) -> str:
 
 
 def test_lists_are_those_of_the_papers() -> None:
-    one = [Times(f=1, b=1, w=1)] * 2
+    one = [StageTimes(f=1, b=1, w=1)] * 2
     assert shape(play("gpipe", 2, 1, 2, one)) == "F0 F1 BW0 BW1"
     assert shape(play("1f1b", 2, 1, 3, one)) == "F0 F1 BW0 F2 BW1 BW2"
     assert shape(play("zb-h1", 2, 1, 3, one)) == "F0 F1 B0 W0 F2 B1 W1 B2 W2"

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 import pytest
 
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.machines.system import System, resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.serving.search import ServeJob
-from mowich.studies.serving_plan import compare
+from mowich.studies.serving_plan import compare_serving
 
-FACTS = load()
+FACTS = load_facts()
 MODELS = (
     "llama-3.1-8b",
     "llama-3.1-70b",
@@ -53,7 +53,7 @@ Question = tuple[str, str, str | None, ServeJob]
 def speed(question: Question, facts: Facts = FACTS, **fixed: tuple[int | str, ...]) -> float:
     """Output tokens per second of all chips at the best plan; 0 where none meets the limits."""
     model, on, engine, job = question
-    row = compare(load_model(model), [on], job=job, facts=facts, engine=engine, fixed=fixed).rows[0]
+    row = compare_serving(load_model(model), [on], job=job, facts=facts, engine=engine, fixed=fixed).rows[0]
     return float(row.tokens_per_s_per_chip) * row.chips_requested if row.feasible else 0.0
 
 

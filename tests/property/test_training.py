@@ -10,19 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.machines import collectives
 from mowich.machines.system import System
-from mowich.models import Model
-from mowich.models import load as load_model
+from mowich.models import Model, load_model
 from mowich.models.model import as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import equip
-from mowich.training.step import PARTS, micro_batches, predict_step, step_time
+from mowich.training.step import STEP_PARTS, micro_batches_of, predict_step, step_time
 
-FACTS = load()
+FACTS = load_facts()
 CASES = [
     ("llama-3.1-8b", "h100", 64, 256),
     ("qwen3-30b-a3b", "trn3", 288, 512),
@@ -54,7 +53,7 @@ def pick(i: int, at: int) -> tuple[Model, System, TrainJob, Plan]:
 def test_parts_sum_to_the_step_and_are_not_negative(i: int, at: int) -> None:
     model, system, job, plan = pick(i, at)
     step = predict_step(model, system, job, plan)
-    assert set(step.breakdown) == set(PARTS)
+    assert set(step.breakdown) == set(STEP_PARTS)
     assert all(v >= 0 for v in step.breakdown.values()), step.breakdown
     assert sum(step.breakdown.values()) == pytest.approx(step.total_s, rel=1e-9)
 
@@ -110,12 +109,12 @@ def test_columns_equal_one_plan_at_a_time(i: int, at: int) -> None:
     index = np.arange(at % max(1, len(plans) - 40), min(len(plans), at % max(1, len(plans) - 40) + 40))
     some = plans.take(index)
     step = step_time(model, system, job, some)
-    memory = memory_B(model, system, job, some, micro_batches(job, some))
+    memory = memory_B(model, system, job, some, micro_batches_of(job, some))
     for j in range(0, len(some), 7):
         one = Plans.of([some.plan(j)])
         alone = step_time(model, system, job, one)
         assert alone.total_s[0] == pytest.approx(step.total_s[j], rel=1e-12)
-        alone_memory = memory_B(model, system, job, one, micro_batches(job, one))
+        alone_memory = memory_B(model, system, job, one, micro_batches_of(job, one))
         for name in CATEGORIES:
             assert alone_memory[name][0] == pytest.approx(memory[name][j], rel=1e-12)
 
@@ -132,7 +131,7 @@ def test_generated_plans_are_legal(i: int) -> None:
     assert np.all(np.mod(p.tp * p.cp * p.dp, p.ep * p.etp) == 0)
     assert np.all(p.pp <= model.num_layers)
     assert np.all((p.sp == 0) | (p.tp > 1))
-    tokens = micro_batches(job, p) * p.micro_batch * p.dp * job.seq
+    tokens = micro_batches_of(job, p) * p.micro_batch * p.dp * job.seq
     assert np.all(np.abs(tokens / job.tokens_per_step - 1) <= job.batch_tolerance + 1e-9)
     assert np.all((p.vpp == 1) == (p.schedule == 0))
 
@@ -189,7 +188,9 @@ def test_memory_shrinks_with_recompute_and_sharding(i: int, at: int) -> None:
 
     def total(p: Plan) -> dict[str, float]:
         columns = Plans.of([p])
-        return {k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches(job, columns)).items()}
+        return {
+            k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches_of(job, columns)).items()
+        }
 
     none, selective = total(replace(plan, recompute="none")), total(replace(plan, recompute="selective"))
     assert selective["activations"] <= none["activations"]

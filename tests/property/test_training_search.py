@@ -14,9 +14,9 @@ from functools import cache
 import pytest
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.machines.system import System
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.enumerate import MICRO_BATCHES, tp_degrees
 from mowich.plans.plan import RECOMPUTE, TrainJob, parse_fixed
@@ -55,7 +55,7 @@ SAME = 1.0 + 1e-9
 
 @cache
 def facts() -> Facts:
-    return load()
+    return load_facts()
 
 
 @cache

@@ -15,12 +15,12 @@ from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.cli.output import emit
 from mowich.errors import UserError
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.machines.system import resolve
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked, form_of
 from mowich.requests.fields import Edge, count, share
 from mowich.requests.machines import RING
-from mowich.requests.schema import Reader, Schema, Source
+from mowich.requests.schema import QuestionReader, QuestionSource, Schema
 from mowich.requests.settings import FACTS, SET, given_of, read_settings
 from mowich.show.page import Column, Page, Result, Run, Table
 from mowich.show.render import html
@@ -44,7 +44,7 @@ class Headroom(Asked):
     tokens: float | None
 
 
-def _headroom(reader: Reader) -> Headroom:
+def _headroom(reader: QuestionReader) -> Headroom:
     form, settings = form_of(reader), read_settings(reader)
     reader.stop()
     return Headroom(
@@ -97,7 +97,7 @@ def typed(asked: Headroom) -> None:
 
 
 def called(**keywords: object) -> dict[str, Any]:
-    asked = HEADROOM.read(keywords, Source(edge=Edge.KEYWORD, facts=load()))
+    asked = HEADROOM.read(keywords, QuestionSource(edge=Edge.KEYWORD, facts=load_facts()))
     return headroom(asked.facts, asked)
 
 
@@ -105,7 +105,7 @@ Body = asks.body(HEADROOM, "Headroom", "Memory that a job may take.")
 
 
 def sent(data: Any) -> dict[str, Any]:
-    asked = HEADROOM.read(Body.model_validate(data).values(), Source(edge=Edge.KEY, facts=load()))
+    asked = HEADROOM.read(Body.model_validate(data).values(), QuestionSource(edge=Edge.KEY, facts=load_facts()))
     return headroom(asked.facts, asked)
 
 
@@ -138,7 +138,7 @@ def test_all_edges_give_one_answer_and_one_page(capsys: pytest.CaptureFixture[st
     assert python == web
     assert answer["rows"] == python["rows"]
     assert {k: answer["inputs"][k] for k in python["inputs"]} == python["inputs"]
-    assert "are free." in html.render(python)
+    assert "are free." in html.render_html(python)
     assert HEADROOM.command({"on": "trn3:4", "kept": 0.5}) == "mowich headroom --on trn3:4 --kept 0.5"
 
 

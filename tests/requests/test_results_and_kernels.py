@@ -11,10 +11,10 @@ import pytest
 import mowich
 from mowich import cli
 from mowich.errors import UserError
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.requests import kernels, results
 from mowich.requests.fields import Edge
-from mowich.requests.schema import Source
+from mowich.requests.schema import QuestionSource
 
 
 def refused(call: Any, **given: Any) -> list[str]:
@@ -55,7 +55,7 @@ def test_both_edges_of_a_launch_have_the_same_bounds(edge: Edge, tmp_path: Path)
     """Target and cores are one rule for `kernel run` and `run_kernel`."""
     file = tmp_path / "k.py"
     file.write_text("")
-    source = Source(edge=edge, facts=load())
+    source = QuestionSource(edge=edge, facts=load_facts())
     values = {"file": file} if edge is Edge.OPTION else {"kernel": print}
     schema: Any = kernels.RUN if edge is Edge.OPTION else kernels.LAUNCH
     for wrong in ({"lnc": 0}, {"lnc": 3}, {"lnc": 1.5}, {"target": "h100"}):
@@ -74,5 +74,5 @@ def test_explain_gives_python_and_the_command_line_the_same_number(
     told = json.loads(capsys.readouterr().out)
     made = mowich.explain(json.loads(kept.read_text()), "trn3.total_W").to_dict()
     assert {k: v for k, v in told.items() if k != "version"} == json.loads(json.dumps(made))
-    asked = results.EXPLAIN.read({"result": kept, "metric": "trn3.total_W"}, Source(edge=Edge.OPTION))
+    asked = results.EXPLAIN.read({"result": kept, "metric": "trn3.total_W"}, QuestionSource(edge=Edge.OPTION))
     assert (asked.metric, asked.where, asked.data["schema"]) == ("trn3.total_W", str(kept), "mowich/power@1")

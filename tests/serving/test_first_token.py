@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mowich.facts import load
-from mowich.facts import load as load_facts
+from mowich.facts import load_facts
 from mowich.machines.system import resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.plans.plan import ServePlan
 from mowich.serving.steady import Load, closed_loop
 from mowich.software.engine import engine_names
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import traffic
 
-FACTS = load()
+FACTS = load_facts()
 
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dense": ("qwen3-32b", "h100:2", {"tp": 2}),

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from mowich.errors import UserError
-from mowich.evidence.serving_checks import read_cases
+from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
-from mowich.evidence.validate import TABLES, published, read_csv, validate
-from mowich.facts import load as load_facts
+from mowich.evidence.validate import TABLES, published, read_csv, validate_rows
+from mowich.facts import load_facts
 from mowich.machines.system import logical_cores, resolve
-from mowich.models import load
+from mowich.models import load_model
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.corrections import shipped
+from mowich.serving.corrections import shipped_corrections
 from mowich.serving.step import step
-from mowich.software.engine import Costs, engine_for, engine_names
+from mowich.software.engine import EngineCosts, engine_for, engine_names
 from mowich.studies.serving import deploy
 
 FACTS = load_facts()
@@ -45,13 +45,13 @@ STACKS = ("nxdi-megakernel", "nxdi-nki", "nxdi-port", "nxdi-xla", "vllm-neuron")
 
 
 def read(**cells: str) -> ServingCase | str:
-    return read_cases([{**ROW, **cells}], FACTS)[0]
+    return read_serving_cases([{**ROW, **cells}], FACTS)[0]
 
 
-def costs(engine: str, on: str = "trn2:1", model: str = "qwen3-30b-a3b") -> tuple[Shapes, Costs]:
+def costs(engine: str, on: str = "trn2:1", model: str = "qwen3-30b-a3b") -> tuple[Shapes, EngineCosts]:
     plan = ServePlan(tp=4, weights="bf16", kv="bf16")
-    d = deploy(load(model), resolve(FACTS, on), engine, [plan], FACTS)
-    return shapes(load(model), ServePlans.of([plan])), d.costs
+    d = deploy(load_model(model), resolve(FACTS, on), engine, [plan], FACTS)
+    return shapes(load_model(model), ServePlans.of([plan])), d.costs
 
 
 def test_a_stack_and_its_cores_are_read_from_the_row() -> None:
@@ -135,8 +135,8 @@ def test_the_default_is_what_a_customer_gets_and_hand_tuned_is_faster() -> None:
 
 
 def test_ranges_are_wider_where_no_row_is() -> None:
-    table = shipped("vllm-neuron")
-    assert table is not shipped("vllm")
+    table = shipped_corrections("vllm-neuron")
+    assert table is not shipped_corrections("vllm")
     assert table.knows("neuroncore-v4")
     measured = table.values["tpot", "arch", "vllm-neuron|moe"][1]
     assert table.spread["tpot", "arch"] > measured > 0.2
@@ -144,7 +144,7 @@ def test_ranges_are_wider_where_no_row_is() -> None:
 
 
 def test_published_rows_of_trainium_are_scored_by_stack() -> None:
-    found = validate("trainium-serving", FACTS)
+    found = validate_rows("trainium-serving", FACTS)
     assert found.path == TABLES["trainium-serving"]
     assert len({r.id for r in found.rows}) == len(read_csv(published(TABLES["trainium-serving"]), FACTS))
     summary = found.summary()

@@ -9,11 +9,11 @@ import pytest
 import mowich
 from mowich import cli
 from mowich.errors import UserError
-from mowich.facts import load
-from mowich.models import load as load_model
+from mowich.facts import load_facts
+from mowich.models import load_model
 from mowich.studies.serving_fit import fit_serving
 
-FACTS = load()
+FACTS = load_facts()
 LLAMA = load_model("llama-3.1-70b")
 
 

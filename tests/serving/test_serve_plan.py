@@ -8,23 +8,23 @@ import pytest
 
 from mowich import cli
 from mowich.errors import UserError
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.machines.system import resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.requests.jobs import parse_serving
 from mowich.serving.engines import link_Bps
 from mowich.serving.search import ServeJob, ladder, worker_plans
 from mowich.studies.serving_claims import gpt_oss_served
-from mowich.studies.serving_plan import ServeRow, compare, plan
+from mowich.studies.serving_plan import ServeRow, compare_serving, plan_serving
 
-FACTS = load()
+FACTS = load_facts()
 JOB = ServeJob(prompt=4000, output=1000, ttft_s=2.0, tpot_s=0.03)
 
 
 def best(
     model: str = "llama-3.1-70b", on: str = "h200:32", job: ServeJob = JOB, **fixed: tuple[int | str, ...]
 ) -> ServeRow:
-    return plan(load_model(model), on, job=job, facts=FACTS, fixed=fixed).rows[0]
+    return plan_serving(load_model(model), on, job=job, facts=FACTS, fixed=fixed).rows[0]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def best(
     ],
 )
 def test_best_plan_keeps_the_limits_and_the_machine(model: str, on: str) -> None:
-    result = plan(load_model(model), on, job=JOB, facts=FACTS)
+    result = plan_serving(load_model(model), on, job=JOB, facts=FACTS)
     system = resolve(FACTS, on)
     assert result.rows[0].feasible
     for row in (*result.rows, *result.front):
@@ -59,7 +59,7 @@ def test_best_plan_keeps_the_limits_and_the_machine(model: str, on: str) -> None
 
 
 def test_front_trades_user_speed_for_chip_speed() -> None:
-    front = plan(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS).front
+    front = plan_serving(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS).front
     user = [r.tokens_per_s_per_user.value or 0.0 for r in front]
     chip = [r.tokens_per_s_per_chip.value or 0.0 for r in front]
     assert user == sorted(user, reverse=True)
@@ -94,9 +94,9 @@ def test_fixed_fields_restrict_the_search() -> None:
 
 def test_modes_are_kept() -> None:
     for mode in ("aggregated", "disaggregated"):
-        result = plan(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS, fixed={"mode": (mode,)})
+        result = plan_serving(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS, fixed={"mode": (mode,)})
         assert {r.mode for r in (*result.rows, *result.front)} == {mode}
-    alone = plan(
+    alone = plan_serving(
         load_model("llama-3.1-70b"),
         "h200:1",
         job=JOB,
@@ -107,7 +107,7 @@ def test_modes_are_kept() -> None:
 
 
 def test_two_modes_are_both_searched() -> None:
-    both = plan(
+    both = plan_serving(
         load_model("llama-3.1-70b"),
         "h200:32",
         job=JOB,
@@ -115,7 +115,7 @@ def test_two_modes_are_both_searched() -> None:
         fixed={"mode": ("aggregated", "disaggregated")},
         top=50,
     )
-    free = plan(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS, top=50)
+    free = plan_serving(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS, top=50)
     assert [r.mode for r in both.rows] == [r.mode for r in free.rows]
 
 
@@ -266,7 +266,7 @@ def test_json_contracts(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_compare_puts_systems_side_by_side() -> None:
-    result = compare(
+    result = compare_serving(
         load_model("gpt-oss-120b"),
         ["h200:8", "b200:8"],
         job=ServeJob(prompt=1000, output=1000, tpot_s=0.02),
@@ -291,7 +291,7 @@ def test_short_answers_cannot_outrun_the_chip(output: int) -> None:
     """Prompts of 2,000 tokens cost 2 x 8e9 FLOP a token: the FLOP of the answered requests stay under the peak, and
     users under Little's law."""
     model = load_model("llama-3.1-8b")
-    row = plan(
+    row = plan_serving(
         model,
         "h100:8",
         job=ServeJob(prompt=2000, output=output),

@@ -1,4 +1,5 @@
-"""Serving: operator times, the closed loop, reading of published rows, corrections and `validate` on serving tables."""
+"""Serving: operator times, the closed loop, reading of published rows, corrections and `validate_rows` on serving
+tables."""
 
 from __future__ import annotations
 
@@ -14,22 +15,22 @@ from hypothesis import strategies as st
 
 from mowich import cli
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.serving_rows import unfold
-from mowich.evidence.validate import validate
-from mowich.facts import load
-from mowich.models import load as load_model
+from mowich.evidence.serving_rows import unfold_plan
+from mowich.evidence.validate import validate_rows
+from mowich.facts import load_facts
+from mowich.models import load_model
 from mowich.operators.law import active_experts
 from mowich.plans.memory import kv_B_per_sequence
 from mowich.plans.plan import ServePlan, ServePlans
 from mowich.plans.shapes import shapes
-from mowich.serving.corrections import Class, read, shipped
-from mowich.serving.engines import Served, architecture, columns
+from mowich.serving.corrections import Class, read_corrections, shipped_corrections
+from mowich.serving.engines import Served, architecture, constant_columns
 from mowich.serving.steady import Load, closed_loop, max_sequences
 from mowich.serving.step import step, total
 from mowich.software.stack import equip
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"
-FACTS = load()
+FACTS = load_facts()
 
 
 def case(model: str = "llama-3.1-70b", on: str = "h200:8", engine: str = "vllm", **plan: object):
@@ -37,7 +38,7 @@ def case(model: str = "llama-3.1-70b", on: str = "h200:8", engine: str = "vllm",
     loaded, system = load_model(model), equip(FACTS, on)
     one = ServePlan(**{"tp": 8, "weights": "fp8", "kv": "fp8", **plan})  # type: ignore[arg-type]
     served = Served(model=loaded, arch=architecture(loaded), system=system, engine=engine, plan=one)
-    costs, around, _, _ = columns([served]).constants(FACTS.number)
+    costs, around, _, _ = constant_columns([served]).constants(FACTS.number)
     return shapes(loaded, ServePlans.of([one])), costs, around, system
 
 
@@ -127,7 +128,7 @@ def test_cache_limits_what_runs() -> None:
     ],
 )
 def test_folded_plans(given_: tuple[int, int, int, int], real: tuple[int, int, int]) -> None:
-    tp, dp, ep, how = unfold(*given_)
+    tp, dp, ep, how = unfold_plan(*given_)
     assert (tp, dp, ep) == real
     assert bool(how) == (given_[:3] != real)
 
@@ -140,7 +141,7 @@ def test_corrections_of_unknown_classes_are_zero_and_wider() -> None:
         "tpot,arch,*,0,0.2,",
         'tpot,arch,"vllm|dense",0.1,0.03,40',
     ]
-    table = read(lines)
+    table = read_corrections(lines)
     one = Class(
         engine="vllm",
         arch="dense",
@@ -156,7 +157,7 @@ def test_corrections_of_unknown_classes_are_zero_and_wider() -> None:
     shift, half = table.apply("tpot", [one, replace(one, arch="mla")])
     assert shift.tolist() == [0.1, 0.0]
     assert half[1] > half[0] > 0
-    assert shipped().values
+    assert shipped_corrections().values
 
 
 ROWS = {
@@ -187,7 +188,7 @@ def table(tmp_path: Path, **changes: list[str]) -> Path:
 
 
 def test_validate_gives_one_result_per_metric(tmp_path: Path) -> None:
-    got = validate(table(tmp_path), FACTS)
+    got = validate_rows(table(tmp_path), FACTS)
     assert [(r.id, r.metric, r.status) for r in got.rows] == [
         ("a1", "tpot_ms", "ok"),
         ("a1", "ttft_ms", "ok"),
@@ -205,14 +206,14 @@ def test_validate_gives_one_result_per_metric(tmp_path: Path) -> None:
 
 def test_validate_says_every_mistake_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(UserErrors) as caught:
-        validate(table(tmp_path, id=["a1", "a1", ""], tpot_ms=["9", "x", "-1"]), FACTS)
+        validate_rows(table(tmp_path, id=["a1", "a1", ""], tpot_ms=["9", "x", "-1"]), FACTS)
     text = caught.value.line()
     assert "rows.csv:3, column tpot_ms: not a number" in text
     assert "rows.csv:4, column tpot_ms: out of range" in text
     assert "repeated" in text
     assert "must not be blank" in text
     with pytest.raises(UserError, match="missing columns: mode"):
-        validate(_without(table(tmp_path), "mode"), FACTS)
+        validate_rows(_without(table(tmp_path), "mode"), FACTS)
 
 
 def _without(path: Path, column: str) -> Path:
@@ -231,7 +232,7 @@ def test_validate_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.skipif(not SHARED.is_file(), reason="the shared measurements are not beside the project")
 def test_published_rows_stay_as_accurate_as_they_were() -> None:
-    metrics = validate(SHARED, FACTS).summary()["by_metric"]
+    metrics = validate_rows(SHARED, FACTS).summary()["by_metric"]
     assert metrics["tpot_ms"].median_abs_error < 0.06
     assert metrics["tpot_ms"].p90_abs_error < 0.22  # 0.20 before hybrid and sparse models were answered, to be fitted
     assert metrics["ttft_ms"].median_abs_error < 0.18

@@ -15,22 +15,22 @@ from hypothesis import strategies as st
 
 from mowich import cli
 from mowich.errors import UserError, UserErrors
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.machines.system import resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.plans.plan import ServePlan
 from mowich.serving.arrivals import draw, lengths, read_trace
 from mowich.serving.steady import Load, closed_loop
 from mowich.serving.traffic.cache import PrefixCache
-from mowich.serving.traffic.fleet import Failure, Fleet
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import Replica
-from mowich.serving.traffic.requests import Request
+from mowich.serving.traffic.requests import UserRequest
+from mowich.serving.traffic.routing import Failure, ReplicaFleet
 from mowich.serving.traffic.times import StepTimes
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import EXACT, Figures, traffic
 
-FACTS = load()
+FACTS = load_facts()
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
 
 
@@ -48,9 +48,11 @@ def flat(step_s: float = 0.01, per_context: float = 0.0, prompt_token_s: float =
     )
 
 
-def run(requests: list[Request], times: StepTimes, scheduler: Scheduler, replicas: int = 1, **fleet: object) -> Fleet:
+def run(
+    requests: list[UserRequest], times: StepTimes, scheduler: Scheduler, replicas: int = 1, **fleet: object
+) -> ReplicaFleet:
     pool = [Replica(i, times, scheduler) for i in range(replicas)]
-    out = Fleet(replicas=pool, **fleet)  # type: ignore[arg-type]
+    out = ReplicaFleet(replicas=pool, **fleet)  # type: ignore[arg-type]
     list(out.run(requests))
     return out
 
@@ -124,14 +126,14 @@ def test_requests_tokens_and_blocks_are_conserved(
         accepted=accepted,
     )
     times = flat(0.01, 1e-6, 1e-5)
-    done: list[Request] = []
+    done: list[UserRequest] = []
     pool = [Replica(i, times, scheduler, on_done=done.append) for i in range(2)]
     decoders = [Replica(i, times, scheduler, on_done=done.append) for i in range(2)] if apart else []
     failures = (Failure(at_s=1.0, replica=1, down_s=0.5),) if fails else ()
     list(
-        Fleet(replicas=pool, decoders=decoders, route=route, failures=failures, transfer_s=lambda n: n * 1e-5).run(
-            requests
-        )
+        ReplicaFleet(
+            replicas=pool, decoders=decoders, route=route, failures=failures, transfer_s=lambda n: n * 1e-5
+        ).run(requests)
     )
     assert sorted(int(r.id) for r in done) == list(range(60))
     for r in requests:
@@ -153,8 +155,8 @@ def test_leaps_are_exact(n: int, outputs: list[int], gap: float) -> None:
     """Advancing an unchanged batch in one move gives the times of stepping one token at a time."""
     scheduler, times = Scheduler(budget=64, max_sequences=8), flat(0.01, 3e-5, 1e-4)
 
-    def requests() -> list[Request]:
-        return [Request(str(i), i * gap, 10 * n, o) for i, o in enumerate(outputs)]
+    def requests() -> list[UserRequest]:
+        return [UserRequest(str(i), i * gap, 10 * n, o) for i, o in enumerate(outputs)]
 
     leapt, stepped = requests(), requests()
     run(leapt, times, scheduler)
@@ -171,7 +173,7 @@ def test_leaps_are_exact(n: int, outputs: list[int], gap: float) -> None:
 
 
 def test_full_cache_preempts_and_still_finishes() -> None:
-    requests = [Request(str(i), 0.0, 100, 100) for i in range(8)]
+    requests = [UserRequest(str(i), 0.0, 100, 100) for i in range(8)]
     scheduler = Scheduler(budget=1000, max_sequences=8, blocks=60, block=16)
     run(requests, flat(), scheduler)
     assert sum(r.preemptions for r in requests) > 0
@@ -179,7 +181,7 @@ def test_full_cache_preempts_and_still_finishes() -> None:
 
 
 def test_priority_goes_first() -> None:
-    requests = [Request(str(i), 0.001 * i, 10, 50, priority=1 if i < 8 else 0) for i in range(10)]
+    requests = [UserRequest(str(i), 0.001 * i, 10, 50, priority=1 if i < 8 else 0) for i in range(10)]
     run(requests, flat(), Scheduler(max_sequences=1, policy="priority"))
     order = sorted(requests, key=lambda r: r.scheduled_s)
     assert [r.id for r in order[1:3]] == ["8", "9"]
@@ -188,7 +190,7 @@ def test_priority_goes_first() -> None:
 def test_prefix_cache_hits_depend_on_its_size() -> None:
     def served(blocks: int) -> float:
         names = [tuple(range(100 * (i % 6), 100 * (i % 6) + 4)) for i in range(60)]
-        requests = [Request(str(i), 2.0 * i, 4 * 32 + 20, 5, hashes=h) for i, h in enumerate(names)]
+        requests = [UserRequest(str(i), 2.0 * i, 4 * 32 + 20, 5, hashes=h) for i, h in enumerate(names)]
         run(requests, flat(), Scheduler(blocks=blocks, prefix_cache=True, hash_block=32))
         return sum(r.cached for r in requests) / sum(r.prompt for r in requests)
 

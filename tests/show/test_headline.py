@@ -21,9 +21,9 @@ from mowich import cli
 from mowich.economics import money
 from mowich.evidence.scores import left_out
 from mowich.facts import Facts
-from mowich.show.render.html import render
+from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
-from mowich.web.server import Options, create_app
+from mowich.web.server import ServerOptions, create_app
 from server_here import Here
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ SERVE_WORDS = ["--serve", "--isl", "2k", "--osl", "500", "--ttft", "2s", "--tpot
 
 @pytest.fixture(scope="module")
 def client() -> Any:
-    with TestClient(create_app(Options(warm=False), Here())) as client:
+    with TestClient(create_app(ServerOptions(warm=False), Here())) as client:
         yield client
 
 
@@ -78,7 +78,7 @@ def _surfaces(verb: str, on: list[str], work: str, client: TestClient, chips: in
         result = mowich.plan("llama-3.1-8b", on[0], chips=chips, term=term, **job)
     plain = " ".join(
         html.unescape(
-            re.sub(r"<[^>]*>", " ", render(json.loads(json.dumps(result.to_dict()))).split("</header>")[0])
+            re.sub(r"<[^>]*>", " ", render_html(json.loads(json.dumps(result.to_dict()))).split("</header>")[0])
         ).split()
     )
     book = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", result._repr_html_())).split())
@@ -261,7 +261,7 @@ def test_flip_points_and_explanations_name_no_winner_on_cost_that_is_not_ranked(
     result = json.loads(
         json.dumps(mowich.compare("llama-3.1-8b", ["h200", "gb300", "ironwood"], train=TRAIN, chips=64).to_dict())
     )
-    text = " ".join(re.sub(r"<[^>]*>", " ", render(result, facts=facts)).split())
+    text = " ".join(re.sub(r"<[^>]*>", " ", render_html(result, facts=facts)).split())
     assert not re.search("cheapest", text.split("Make it again")[0], re.IGNORECASE)
     assert "gb300 costs a token what ironwood (on demand) does" in text
     told = mowich.compare("llama-3.1-8b", ["h200", "gb300", "ironwood"], train=TRAIN, chips=64).explain(

@@ -17,11 +17,11 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 from mowich.show.charts import tornado
-from mowich.show.charts import turning as turning_picture
+from mowich.show.charts import turning_bars as turning_picture
 from mowich.show.command import command_of
-from mowich.show.render.html import render
+from mowich.show.render.html import render_html
 from mowich.show.verbs import PAGES
 from mowich.studies.explain import Explainer
 from mowich.studies.flip_points import turning
@@ -65,7 +65,7 @@ def compared() -> dict[str, object]:
 
 
 def test_a_comparison_is_one_offline_file(compared: dict[str, object]) -> None:
-    page = read(render(compared))
+    page = read(render_html(compared))
     assert page.links == ["#answer"]  # nothing is fetched
     text = " ".join(page.text)
     assert "Fastest: " in text
@@ -76,7 +76,7 @@ def test_a_comparison_is_one_offline_file(compared: dict[str, object]) -> None:
 
 
 def test_numbers_of_the_page_are_those_of_the_result(compared: dict[str, object]) -> None:
-    page = read(render(compared))
+    page = read(render_html(compared))
     bars = json.loads(page.options)[0]
     total = sum(series["data"][0] for series in bars["series"])
     assert total == pytest.approx(compared["rows"][0]["step_s"]["value"])  # type: ignore[index]
@@ -86,7 +86,7 @@ def test_words_of_a_result_cannot_become_code(compared: dict[str, object]) -> No
     hostile = json.loads(json.dumps(compared))
     hostile["inputs"]["model"] = hostile["warnings"] = ["</script><script>alert(1)</script>"]
     hostile["rows"][0]["system"] = "</script><img src=x onerror=alert(1)>"
-    page = render(hostile)
+    page = render_html(hostile)
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert page.count("</script>") == 3
@@ -94,10 +94,10 @@ def test_words_of_a_result_cannot_become_code(compared: dict[str, object]) -> No
 
 def test_other_results(tmp_path: Path) -> None:
     plans = mowich.plan("llama-3.1-8b", "trn3:64", train=TRAIN, top=3).to_dict()
-    assert "Best on AWS Trn3 UltraServer" in " ".join(read(render(plans)).text)
-    assert "median error" in render(mowich.validate().to_dict())
+    assert "Best on AWS Trn3 UltraServer" in " ".join(read(render_html(plans)).text)
+    assert "median error" in render_html(mowich.validate().to_dict())
     with pytest.raises(UserError, match="no report for this kind of result"):
-        render({"schema": "mowich/facts@1"})
+        render_html({"schema": "mowich/facts@1"})
     assert all(re.fullmatch(r"mowich/[a-z-]+@1", schema) for schema in PAGES)
 
 
@@ -116,7 +116,7 @@ ROOT = Path(__file__).resolve().parents[2]
 )
 def test_pages_of_kernels_and_traffic(args: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*args, "--json", "--quiet"]) == 0
-    page = read(render(json.loads(capsys.readouterr().out)))
+    page = read(render_html(json.loads(capsys.readouterr().out)))
     assert says in " ".join(page.text)
     assert len(json.loads(page.options)) >= 2
 
@@ -136,7 +136,7 @@ def test_the_verb(tmp_path: Path, compared: dict[str, object], capsys: pytest.Ca
 def test_serving_results_have_their_own_page() -> None:
     serve = {"isl": "2k", "osl": "500", "ttft": "2s", "tpot": "50ms"}
     made = mowich.plan("llama-3.1-8b", "h100:8", serve=serve, top=2).to_dict()
-    page = read(render(made))
+    page = read(render_html(made))
     text = " ".join(page.text)
     assert "Best on NVIDIA H100" in text
     assert "Front, fastest user to cheapest token" in text
@@ -144,11 +144,11 @@ def test_serving_results_have_their_own_page() -> None:
     front = next(o for o in options if o["xAxis"].get("name") == "tokens/s per user")
     assert len(front["series"][0]["data"]) == len(made["front"])  # type: ignore[arg-type]
     both = mowich.compare("llama-3.1-8b", ["h100:8", "trn2:4", "h100:1"], serve={**serve, "tpot": "8ms"}).to_dict()
-    text = " ".join(read(render(json.loads(json.dumps(both)))).text)
+    text = " ".join(read(render_html(json.loads(json.dumps(both)))).text)
     assert "TPOT limit" in text
     assert "trn2:4" in text
     nothing = mowich.plan("llama-3.1-405b", "h100:1", serve=serve).to_dict()
-    assert "1 chip: does not fit: " in " ".join(read(render(nothing)).text)
+    assert "1 chip: does not fit: " in " ".join(read(render_html(nothing)).text)
 
 
 KINDS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -172,7 +172,7 @@ def test_every_kind_of_result_has_a_page_with_its_sources(
     args, says = KINDS[kind]
     assert cli.run([*args, "--json", "--quiet"]) == 0
     result = json.loads(capsys.readouterr().out)
-    document = render(result, facts=facts)
+    document = render_html(result, facts=facts)
     page = read(document)
     assert says in " ".join(page.text)
     assert json.loads(page.options)
@@ -197,7 +197,7 @@ def test_a_comparison_says_what_would_change_it_how_it_scales_and_where_its_like
 ) -> None:
     result = json.loads(json.dumps(compared))
     begin = time.process_time()
-    document = render(result, facts=facts)
+    document = render_html(result, facts=facts)
     assert time.process_time() - begin < 3.0
     page = read(document)
     text = " ".join(page.text)
@@ -229,7 +229,7 @@ def test_a_row_scales_with_the_software_that_it_states(facts: Facts) -> None:
     made = mowich.compare("llama-3.1-8b", ["h100:64"], train=TRAIN, stack="jax-gpu").to_dict()
     result = json.loads(json.dumps(made))
     row = result["rows"][0]
-    own = next(s for s in scaling(load("llama-3.1-8b"), row, result["inputs"], facts, sizes=[64]))
+    own = next(s for s in scaling(load_model("llama-3.1-8b"), row, result["inputs"], facts, sizes=[64]))
     assert own.step_s == pytest.approx(row["step_s"]["value"])
 
 
@@ -237,7 +237,7 @@ def test_other_sizes_of_a_row_are_near_what_a_search_of_each_finds(facts: Facts)
     """Its best plan has 10 stages of 80 layers; those of fewer chips have 8, 4 and 2."""
     train = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
     result = json.loads(json.dumps(mowich.compare("llama-3.1-70b", ["h100:4096"], train=train).to_dict()))
-    for size in scaling(load("llama-3.1-70b"), result["rows"][0], result["inputs"], facts, sizes=[64, 256, 1024]):
+    for size in scaling(load_model("llama-3.1-70b"), result["rows"][0], result["inputs"], facts, sizes=[64, 256, 1024]):
         whole = mowich.plan("llama-3.1-70b", f"h100:{size.chips}", train=train, top=1).rows[0]
         assert size.step_s <= 1.05 * (whole.step_s.value or 0.0)
 
@@ -249,7 +249,7 @@ def test_a_line_of_the_scaling_chart_goes_on_where_the_batch_has_to_grow(
     """No plan spreads this batch over a million chips: the batch grows."""
     train = {"tokens": "15T", "seq": 4096, "batch": f"{batch}seqs"}
     result = json.loads(json.dumps(mowich.compare(model, ["trn2"], train=train, chips=chips).to_dict()))
-    sizes = scaling(load(model), result["rows"][0], result["inputs"], facts)
+    sizes = scaling(load_model(model), result["rows"][0], result["inputs"], facts)
     assert [s.chips for s in sizes][-3:] == [65536, 262_144, 1_000_000]
     assert sizes[-1].batch_scale > 1
     times = [s.step_s / s.batch_scale for s in sizes]
@@ -260,9 +260,9 @@ def test_a_line_ends_at_the_most_chips_that_the_fabric_joins_and_says_so(facts: 
     result = json.loads(json.dumps(mowich.compare("llama-3.1-8b", ["gb300:64", "trn3:64"], train=TRAIN).to_dict()))
     most = round(facts.number("systems.gb300.max_chips"))
     assert most < 1_000_000
-    sizes = scaling(load("llama-3.1-8b"), result["rows"][0], result["inputs"], facts)
+    sizes = scaling(load_model("llama-3.1-8b"), result["rows"][0], result["inputs"], facts)
     assert sizes[-1].chips == most
-    assert f"(systems.*.max_chips): gb300:64 {most:,}." in " ".join(read(render(result, facts=facts)).text)
+    assert f"(systems.*.max_chips): gb300:64 {most:,}." in " ".join(read(render_html(result, facts=facts)).text)
 
 
 def test_both_ends_of_a_tornado_are_drawn_from_zero() -> None:
@@ -331,7 +331,7 @@ def test_a_flip_point_is_where_two_systems_cost_the_same(facts: Facts) -> None:
     assert found.winner == "b200:64"
     assert turn.flips_to == "h100:64"
     assert turn.flip == pytest.approx(even, rel=1e-3)
-    document = render(again, facts=near)
+    document = render_html(again, facts=near)
     assert "h100:64 wins from" in document
 
 
@@ -360,7 +360,7 @@ def test_the_kernel_page_shows_time_roof_and_memory(capsys: pytest.CaptureFixtur
         assert all(a < b for a, b in spans)
         assert all(b <= c for (_, b), (c, _) in pairwise(spans))
         assert spans[-1][1] <= result["time_s"]["value"] * (1 + 1e-9)
-    page = read(render(result, facts=facts))
+    page = read(render_html(result, facts=facts))
     text = " ".join(page.text)
     for title in (
         "Who is at work when",

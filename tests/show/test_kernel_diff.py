@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mowich import cli
-from mowich.neuroncore.changes import Line, Version, compared, matched
+from mowich.neuroncore.changes import ChangedLine, Version, changes_between, matched
 from mowich.neuroncore.source import statement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,7 +161,7 @@ def test_bad_input_is_one_line(
 OPCODES = ["DMA_COPY", "ACTIVATION", "TENSOR_TENSOR", "MATMUL"]
 
 
-def version(r: random.Random, file: str = "k.py") -> list[Line]:
+def version(r: random.Random, file: str = "k.py") -> list[ChangedLine]:
     """Lines of which some say the same."""
     lines = []
     for i in range(r.randint(0, 12)):
@@ -169,7 +169,7 @@ def version(r: random.Random, file: str = "k.py") -> list[Line]:
         text = f"nisa.{opcode.lower()}(dst=t{r.randint(0, 3)}, src=u{r.randint(0, 2)})"
         busy = float(r.randint(0, 1000))
         lines.append(
-            Line(
+            ChangedLine(
                 file,
                 i + 1,
                 text,
@@ -204,7 +204,7 @@ def test_the_sums_of_both_versions_are_kept() -> None:
     for seed in range(300):
         r = random.Random(seed)
         a, b = Version(lines=version(r)), Version(lines=version(r))
-        rows = compared(a, b)["lines"]
+        rows = changes_between(a, b)["lines"]
         for side, of in (("a", a), ("b", b)):
             assert sum(x[side] or 0 for x in rows) == sum(x.busy for x in of.lines)
             assert sum(x[f"{side}_count"] for x in rows) == sum(sum(x.opcodes.values()) for x in of.lines)
@@ -213,9 +213,9 @@ def test_the_sums_of_both_versions_are_kept() -> None:
 def test_a_version_beside_itself_has_no_change() -> None:
     for seed in range(100):
         a = version(random.Random(seed))
-        shifted = [Line("other.py", x.line + 40, x.text, x.busy, x.opcodes, x.path) for x in a]
+        shifted = [ChangedLine("other.py", x.line + 40, x.text, x.busy, x.opcodes, x.path) for x in a]
         assert [(how, i, j) for how, i, j in matched(a, shifted)] == [("same", i, i) for i in range(len(a))]
-        for x in compared(Version(lines=a), Version(lines=shifted))["lines"]:
+        for x in changes_between(Version(lines=a), Version(lines=shifted))["lines"]:
             assert (x["a"], x["a_path"]) == (x["b"], x["b_path"])
 
 

@@ -12,7 +12,7 @@ import pytest
 from mowich import cli
 from mowich.facts import Facts
 from mowich.show.render.csv import csv_of
-from mowich.show.render.html import render
+from mowich.show.render.html import render_html
 from mowich.show.render.notebook import html, text
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import PAGES, page_of
@@ -56,7 +56,7 @@ def test_the_answer_has_one_page_that_every_renderer_draws(
     assert said(capsys, *ASKED[schema], "--csv") == csv_of(page)
     rows = list(csv.DictReader(io.StringIO(csv_of(page))))
     assert len(rows) == len(page.records) > 0
-    document, frame = render(data, facts=facts), html(Kept(data))
+    document, frame = render_html(data, facts=facts), html(Kept(data))
     for table in page.tables:
         assert table.title in document
     assert page.tables[0].title in frame

@@ -131,7 +131,7 @@ def test_tables_have_neuron_explorers_names_and_join(tmp_path: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     one, two = result(512), result(1024)
     for name, r in (("a", one), ("b", two)):
-        explorer.write(r.profile, tmp_path / name)
+        explorer.write_parquet(r.profile, tmp_path / name)
     row = duckdb.sql(
         f"select total_time, dma_active_time_percent, hbm_read_bytes from '{tmp_path}/a/Summary.parquet'"
     ).fetchall()[0]
@@ -147,7 +147,7 @@ def test_tables_have_neuron_explorers_names_and_join(tmp_path: Path) -> None:
         f"select sum(transfer_bytes), count(distinct engine_idx) from '{tmp_path}/a/DmaPacket.parquet'"
     ).fetchall()[0]
     assert packets == (2 * 512 * 1024 * 4, 16)
-    found = explorer.compare(tmp_path / "a", tmp_path / "b")
+    found = explorer.compare_profiles(tmp_path / "a", tmp_path / "b")
     by_name = {r["what"]: r for r in found["summary"]}
     assert by_name["hbm_read_bytes"]["ratio"] == 2
     assert any(r["what"].startswith("softmax.py:") for r in found["lines"])
@@ -157,7 +157,7 @@ def test_tables_have_neuron_explorers_names_and_join(tmp_path: Path) -> None:
 def test_a_missing_table_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("duckdb")
     with pytest.raises(UserError, match="Summary"):
-        explorer.compare(tmp_path, tmp_path)
+        explorer.compare_profiles(tmp_path, tmp_path)
 
 
 def test_control_flow_on_data_is_refused_without_values() -> None:
@@ -188,7 +188,7 @@ def test_a_run_without_the_clock_has_no_time() -> None:
 
 
 def test_cores_that_share_hbm_slow_each_other() -> None:
-    from mowich.neuroncore.clock.schedule import Options
+    from mowich.neuroncore.clock.schedule import ClockOptions
 
     def stream(x: Any) -> Any:
         for i in range(16):
@@ -199,7 +199,11 @@ def test_cores_that_share_hbm_slow_each_other() -> None:
     alone, all_ = (
         float(
             mowich.run_kernel(
-                stream, hollow((2048, 8192), "float32"), target="trn2", values=False, options=Options(active_cores=n)
+                stream,
+                hollow((2048, 8192), "float32"),
+                target="trn2",
+                values=False,
+                options=ClockOptions(active_cores=n),
             ).time_s
         )  # type: ignore[union-attr]
         for n in (1, 8)

@@ -73,7 +73,7 @@ def of_page(page: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("kernel", "shape", "lnc"), [(several, (1024, 512), 1), (paired, (128, 64), 2)])
 def test_what_is_drawn_is_what_the_clock_says(kernel: Any, shape: tuple[int, int], lnc: int) -> None:
     p = profile_of(kernel, shape, lnc=lnc)
-    s, d = p.schedule, of_page(lanes.render(p, "trn2"))
+    s, d = p.schedule, of_page(lanes.render_lanes(p, "trn2"))
     n = len(p)
     assert (d["begin"], d["end"], d["id"]) == (list(s.begin), list(s.end), list(range(n)))
     assert d["window"] == ""
@@ -104,7 +104,7 @@ def test_what_is_drawn_is_what_the_clock_says(kernel: Any, shape: tuple[int, int
 @pytest.mark.parametrize(("kernel", "dmas"), [(several, 16), (on_rings, 24)])
 def test_dmas_on_their_engines_are_those_of_the_clock(kernel: Any, dmas: int) -> None:
     p = profile_of(kernel)
-    s, d = p.schedule, of_page(lanes.render(p, "trn2"))
+    s, d = p.schedule, of_page(lanes.render_lanes(p, "trn2"))
     assert len(d["dma"]) == dmas
     busy: list[list[tuple[int, int]]] = [[] for _ in range(16)]
     for i, begins, times in d["dma"]:
@@ -123,7 +123,7 @@ def test_dmas_on_their_engines_are_those_of_the_clock(kernel: Any, dmas: int) ->
 
 def test_times_of_lines_sum() -> None:
     p = profile_of()
-    (source,) = of_page(lanes.render(p))["sources"]
+    (source,) = of_page(lanes.render_lanes(p))["sources"]
     assert source["name"] == "test_lanes.py"
     assert sum(t[2] for t in source["time"]) <= p.schedule.total
     assert sum(t[2] for t in source["time"]) == pytest.approx(p.schedule.total, rel=0.2)
@@ -133,20 +133,20 @@ def test_times_of_lines_sum() -> None:
 
 def test_a_long_kernel_has_a_named_window() -> None:
     p = profile_of(shape=(128 * 40, 64))
-    page = lanes.render(p, "trn2", most=50)
+    page = lanes.render_lanes(p, "trn2", most=50)
     d = of_page(page)
     assert len(d["begin"]) == 50
     assert f"the 50 of {len(p)} instructions that begin from 0 s to" in d["window"]
     assert d["window"] in page.replace("&gt;", ">")
     half = p.total_s / 2
-    later = of_page(lanes.render(p, "trn2", from_s=half, most=50))
+    later = of_page(lanes.render_lanes(p, "trn2", from_s=half, most=50))
     assert min(later["begin"]) >= half * 1e12 - 1
     assert len(later["begin"]) <= 50
     assert -1 in later["edges"]
     assert -2 in later["by"]
     for e in later["edges"]:
         assert e == -1 or 0 <= e >> 2 < len(later["begin"])
-    none = of_page(lanes.render(p, "trn2", from_s=1.0))
+    none = of_page(lanes.render_lanes(p, "trn2", from_s=1.0))
     assert none["begin"] == []
     assert "no instruction begins at 1.00 s or later" in none["window"]
 
@@ -154,7 +154,7 @@ def test_a_long_kernel_has_a_named_window() -> None:
 def test_20000_instructions_are_drawn_whole_and_more_are_not() -> None:
     few, many = profile_of(shape=(128 * 4900, 8)), profile_of(shape=(128 * 5100, 8))
     assert len(few) <= lanes.MOST < len(many)
-    whole, cut = lanes.render(few), lanes.render(many)
+    whole, cut = lanes.render_lanes(few), lanes.render_lanes(many)
     assert of_page(whole)["window"] == ""
     assert len(of_page(cut)["begin"]) == lanes.MOST
     assert len(whole) < 6e6
@@ -251,14 +251,14 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_same_profile_same_bytes() -> None:
-    assert lanes.render(profile_of(), "trn2") == lanes.render(profile_of(), "trn2")
+    assert lanes.render_lanes(profile_of(), "trn2") == lanes.render_lanes(profile_of(), "trn2")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_draws_it_and_says_why_an_instruction_waited(hostile: tuple[str, Path], tmp_path: Path) -> None:
     p = profile_of()
     file = tmp_path / "several.html"
-    file.write_text(lanes.render(p, "trn2"), encoding="utf-8")
+    file.write_text(lanes.render_lanes(p, "trn2"), encoding="utf-8")
     add = next(i for i, k in enumerate(p.cost) if k.opcode == "tensor_tensor")
     shown = _in_browser(file, f"#i{add}")
     assert 'data-drawn="' in shown

@@ -22,7 +22,7 @@ from mowich.show.page import Column, Page, Run, Table
 from mowich.show.render import notebook
 from mowich.show.render import terminal as t
 from mowich.show.render.csv import csv_of
-from mowich.show.render.html import render
+from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ def test_what_is_stored_gives_the_page_of_what_was_just_answered(answer: tuple[s
 def test_html_has_every_remark_that_a_terminal_prints(answer: tuple[str, dict[str, Any]]) -> None:
     stored = answer[1]
     page = page_of(stored)
-    shown = words(html.unescape(re.sub("<[^>]*>", " ", render(stored))))
+    shown = words(html.unescape(re.sub("<[^>]*>", " ", render_html(stored))))
     remarks = page.said("note", "warning", "basis")
     assert remarks or stored["schema"] in ("mowich/claims@1", "mowich/sweep@1")
     for text in [*remarks, *page.sentences, *(table.title for table in page.tables)]:
@@ -117,7 +117,9 @@ def test_csv_has_a_line_for_each_row_of_the_answer(answer: tuple[str, dict[str, 
 
 def test_uneven_terms_stand_in_the_html_as_on_the_terminal() -> None:
     page = page_of(comparison(*ROWS).to_dict())
-    shown = words(html.unescape(re.sub("<[^>]*>", " ", render(json.loads(json.dumps(comparison(*ROWS).to_dict()))))))
+    shown = words(
+        html.unescape(re.sub("<[^>]*>", " ", render_html(json.loads(json.dumps(comparison(*ROWS).to_dict())))))
+    )
     for text in ("(capacity block)", "trn3-gen2 has no published price: equal to trn2", "Prices: trn2, ironwood"):
         assert text in shown
         assert text in words(t.terminal(page, t.Style()))

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from mowich.estimate import Estimate, Term, exact, unknown
-from mowich.facts import Fact
-from mowich.facts import load as load_facts
-from mowich.models import load
+from mowich.estimate import Estimate, Term, exact, unknown_estimate
+from mowich.facts import Fact, load_facts
+from mowich.models import load_model
 from mowich.plans.plan import Plan
 from mowich.show import formats
 from mowich.show.explain import moves_said, tree_words
@@ -23,7 +22,7 @@ from mowich.show.page import Run
 from mowich.show.render import terminal as t
 from mowich.show.render.csv import flatten, to_csv
 from mowich.show.verbs import page_of
-from mowich.shown import plain
+from mowich.shown import plain_row
 from mowich.studies.breakeven import with_breakeven
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.explain import Move
@@ -66,7 +65,9 @@ def row(name: str, *, step: float = 4.0, cost: float | None = 0.3, by: float = 1
         "mfu": ranged(0.38, "1"),
         "memory_B": {"weights": 50 * 2**30, "activations": 60.5 * 2**30},
         "memory_capacity_B": 144 * 2**30,
-        "usd_per_mtok": unknown("USD/Mtok", "no published price") if cost is None else ranged(cost, "USD/Mtok", by),
+        "usd_per_mtok": unknown_estimate("USD/Mtok", "no published price")
+        if cost is None
+        else ranged(cost, "USD/Mtok", by),
         "J_per_token": ranged(0.51, "J/token"),
         "breakeven_usd_per_chip_h": ranged(1.95, "USD/chip/h"),
         "breakeven_W_per_chip": ranged(1100.0, "W"),
@@ -80,7 +81,7 @@ def row(name: str, *, step: float = 4.0, cost: float | None = 0.3, by: float = 1
 
 def infeasible(name: str) -> Row:
     nothing = {
-        k: unknown(u, "no plan fits")
+        k: unknown_estimate(u, "no plan fits")
         for k, u in (
             ("step_s", "s"),
             ("tokens_per_s_per_chip", "1/s"),
@@ -135,7 +136,7 @@ def head(*rows: Row) -> Headline:
 
 
 def text(*rows: Row, style: t.Style | None = None) -> str:
-    return t.terminal(page_of(comparison(*rows).to_dict(), Run(model=load("deepseek-v3"))), style or t.Style())
+    return t.terminal(page_of(comparison(*rows).to_dict(), Run(model=load_model("deepseek-v3"))), style or t.Style())
 
 
 @pytest.mark.parametrize("style", [t.Style(), t.Style(unicode=False), t.Style(width=80)])
@@ -237,7 +238,7 @@ def test_json_is_the_contract_and_refuses_nan() -> None:
 def test_rows_and_csv_have_the_same_columns() -> None:
     """One rule spreads a row over columns; names of CSV are joined with dots."""
     for told in comparison(*ROWS).to_dict()["rows"]:  # type: ignore[attr-defined]
-        row, written = plain(told), flatten(told)
+        row, written = plain_row(told), flatten(told)
         assert [name.replace(".", "_") for name in written] == list(row)
         for value, cell in zip(row.values(), written.values(), strict=True):
             assert cell in (value, "?" if value is None else value, str(value).lower())
@@ -297,4 +298,4 @@ def test_formats() -> None:
     assert formats.interval(Estimate(value=None, unit="s", reason="x")) == "?"
     assert formats.spread(Estimate(value=2.0, unit="s", low=1.0, high=4.0)) == "2.00 (1.0-4.0)"
     assert formats.spread(Estimate(value=2.0, unit="s", low=1.8, high=2.3)) == "2.00 ±15%"
-    assert formats.number(float("inf")) == "?"
+    assert formats.number_text(float("inf")) == "?"

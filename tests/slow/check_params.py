@@ -107,11 +107,11 @@ def _step(data: dict[str, Any]) -> dict[str, Any]:
 
 def builtin_rows() -> list[tuple[str, str, int | None, int | str]]:
     """Built-in models that are stated in the words of a Hugging Face config, compared the same way."""
-    from mowich.models import load, names
+    from mowich.models import load_model, model_names
     from mowich.models.builtin import config_of
 
     rows: list[tuple[str, str, int | None, int | str]] = []
-    for name in names():
+    for name in model_names():
         config = {k: v for k, v in config_of(name).items() if k not in ("source", "quantization_config")}
         if config["model_type"] == "decoder":
             continue
@@ -123,7 +123,7 @@ def builtin_rows() -> list[tuple[str, str, int | None, int | str]]:
             theirs: int | str = transformers_count(config)
         except ValueError as error:
             theirs = str(error)
-        rows.append((f"built-in {name}", config["model_type"], load(name).params, theirs))
+        rows.append((f"built-in {name}", config["model_type"], load_model(name).params, theirs))
     return rows
 
 

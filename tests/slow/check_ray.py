@@ -21,8 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from mowich.facts import load
-from mowich.studies.sweep import MAX_STORED, read
+from mowich.facts import load_facts
+from mowich.studies.sweep import MAX_STORED, read_sweep
 from mowich.studies.sweep_store import MANIFEST, sweep_to
 
 SCENARIO = Path(__file__).with_name("sweep_small.yaml")
@@ -58,8 +58,8 @@ def main() -> int:
             f"ray://127.0.0.1:{CLIENT_PORT}",
             "--json",
         ]
-        facts = load()
-        points = len(read(given.scenario, facts, most=MAX_STORED))
+        facts = load_facts()
+        points = len(read_sweep(given.scenario, facts, most=MAX_STORED))
         start = time.monotonic()
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         try:
@@ -96,7 +96,7 @@ def main() -> int:
         if local is None:
             start = time.monotonic()
             local = Path(temporary) / "local"
-            assert sweep_to(local, read(given.scenario, facts, most=MAX_STORED), facts).complete
+            assert sweep_to(local, read_sweep(given.scenario, facts, most=MAX_STORED), facts).complete
             print(f"one process here: {points / (time.monotonic() - start):.0f} points/s")
         names = sorted(p.name for p in local.iterdir())
         assert names == sorted(p.name for p in folder.iterdir())

@@ -94,12 +94,12 @@ def main() -> int:
 
 def same(folder: Path, scenario: Path, draw: random.Random) -> None:
     """Some parts computed again, here and in one process."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
     from mowich.studies import sweep_store as study
-    from mowich.studies.sweep import MAX_STORED, read
+    from mowich.studies.sweep import MAX_STORED, read_sweep
 
-    facts = load()
-    grid = read(scenario, facts, most=MAX_STORED)
+    facts = load_facts()
+    grid = read_sweep(scenario, facts, most=MAX_STORED)
     names = sorted(p.name for p in folder.glob("part-*.parquet"))
     chosen = sorted(draw.sample(names, min(AGAIN, len(names))))
     with tempfile.TemporaryDirectory() as other:

@@ -7,7 +7,7 @@ import pytest
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.models import load
+from mowich.models import load_model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.requests.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare, equal_chips
@@ -26,7 +26,9 @@ def on(
     fixed: dict[str, str] | None = None,
     **more: str,
 ) -> Comparison:
-    return compare(load(model), systems, train=train, chips=chips, facts=facts, fixed=parse_fixed(fixed or {}), **more)
+    return compare(
+        load_model(model), systems, train=train, chips=chips, facts=facts, fixed=parse_fixed(fixed or {}), **more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +172,14 @@ def test_an_unknown_footing_is_refused(facts: Facts) -> None:
 def test_what_the_host_cannot_hold_does_not_fit(facts: Facts) -> None:
     fixed = parse_fixed({"offload": "optimizer"})
     small = facts.with_values({resolve(facts, "a100:16").paths["host_B"]: 1e9})
-    assert fit(load("llama-3.1-8b"), "a100:16", train=JOB, facts=facts, fixed=fixed).fits
-    found = fit(load("llama-3.1-8b"), "a100:16", train=JOB, facts=small, fixed=fixed)
+    assert fit(load_model("llama-3.1-8b"), "a100:16", train=JOB, facts=facts, fixed=fixed).fits
+    found = fit(load_model("llama-3.1-8b"), "a100:16", train=JOB, facts=small, fixed=fixed)
     assert found.fits is False
     assert "memory of the host" in (found.reason or "")
 
 
 def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> None:
-    found = plan(load("llama-3.1-8b"), "trn3:64", train=JOB, chips=None, facts=facts, top=3)
+    found = plan(load_model("llama-3.1-8b"), "trn3:64", train=JOB, chips=None, facts=facts, top=3)
     assert [r.breakeven_usd_per_chip_h.value for r in found.rows] == [None] * 3
     times = [r.step_s.value / r.global_batch_seqs for r in found.rows]  # type: ignore[operator]
     assert times == sorted(times)
@@ -186,7 +188,11 @@ def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> Non
 
 def test_an_infeasible_plan_still_says_how_many_were_tried(facts: Facts) -> None:
     found = plan(
-        load("deepseek-v3"), "trn3:1", train=TrainJob(tokens=1e12, seq=4096, batch_seqs=64), chips=None, facts=facts
+        load_model("deepseek-v3"),
+        "trn3:1",
+        train=TrainJob(tokens=1e12, seq=4096, batch_seqs=64),
+        chips=None,
+        facts=facts,
     )
     assert found.feasible == 0 < found.evaluated
 

@@ -15,17 +15,17 @@ import mowich
 from mowich.errors import UserError
 from mowich.estimate import Term
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 from mowich.plans.plan import TrainJob
 from mowich.show.explain import explain_text
 from mowich.show.render.terminal import Style
 from mowich.studies.compare import compare
 from mowich.studies.explain import Explainer, Explanation, explain, metrics
-from mowich.studies.explain.formula import evaluate, names
+from mowich.studies.explain.formula import evaluate, names_in
 from mowich.studies.explain.training import TERMS_OF_PART
-from mowich.studies.sweep import read, sweep
+from mowich.studies.sweep import read_sweep, sweep
 
-MODEL = load("deepseek-v3")
+MODEL = load_model("deepseek-v3")
 METRICS = (
     "step_s",
     "memory_B",
@@ -194,7 +194,7 @@ def test_what_moves_it_most_is_the_spread_of_the_row(result: dict[str, Any], fac
 def test_a_price_that_changes_the_winner_is_said_so(facts: Facts) -> None:
     """Two machines at nearly the same cost: the range of one price alone decides, and `explain` says who wins then."""
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
-    small = load("llama-3.1-8b")
+    small = load_model("llama-3.1-8b")
     made = json.loads(json.dumps(compare(small, ["h100:64", "b200:64"], train=job, chips=None, facts=facts).to_dict()))
     cost = [r["usd_per_mtok"]["value"] for r in made["rows"]]
     path = explain(made, "b200:64.usd_per_mtok", facts, model=small, sensitivity=False).terms[0].facts[0]
@@ -252,7 +252,7 @@ def test_a_point_of_a_sweep_is_explained_with_what_it_sets(tmp_path: Path, facts
         "mowich: 1\nmodels: llama-3.1-8b\non: trn3\nchips: 64\nseq: 4096\nbatch: 1024seqs\ntokens: 1T\nvary:\n "
         f" {path}: 2 TB/s,4 TB/s\n"
     )
-    made = json.loads(json.dumps(sweep(read(file, facts), facts).to_dict()))
+    made = json.loads(json.dumps(sweep(read_sweep(file, facts), facts).to_dict()))
     for place, bandwidth in (("1", 2e12), ("2", 4e12)):
         told = explain(made, f"{place}.step_s", facts)
         assert not told.warnings  # made again it is what the result says
@@ -272,16 +272,16 @@ def test_the_json_of_an_explanation_is_whole(result: dict[str, Any], facts: Fact
 def test_formulas_are_arithmetic_and_nothing_else() -> None:
     lookup = {"a": 2.0, "b": 3.0}.__getitem__
     assert evaluate("max(a, b) ** 2 - -a", lookup) == 11.0
-    assert names("a.c / (b + ceil(d))") == ("a.c", "b", "d")
+    assert names_in("a.c / (b + ceil(d))") == ("a.c", "b", "d")
     for hostile in ("__import__('os')", "a if b else a", "open(a)", "[a]", "a.b()", "lambda: a"):
         with pytest.raises((SyntaxError, TypeError, KeyError)):
             evaluate(hostile, lookup)
 
 
 def test_every_part_of_a_step_has_terms() -> None:
-    from mowich.training.step import PARTS
+    from mowich.training.step import STEP_PARTS
 
-    assert set(TERMS_OF_PART) == set(PARTS)
+    assert set(TERMS_OF_PART) == set(STEP_PARTS)
 
 
 def test_where_a_fact_stands_at_an_end_no_split_of_workers_may_serve(facts: Facts) -> None:

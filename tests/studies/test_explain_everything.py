@@ -153,7 +153,7 @@ def result_of(results: dict[str, Any], verb: str, capsys: pytest.CaptureFixture[
     return dict(results[verb])
 
 
-def every_number(node: Any, path: tree.Path = ()) -> Iterator[tree.Path]:
+def every_number(node: Any, path: tree.ResultPath = ()) -> Iterator[tree.ResultPath]:
     """Paths of every number of the JSON, nothing skipped."""
     if tree.is_number(node):
         yield path
@@ -177,7 +177,7 @@ def test_every_number_has_a_formula(
         asked += 1
     assert asked > 5
     for path in tree.numbers(result):
-        assert tree.find(result, tree.name_of(result, path)) == path
+        assert tree.find_path(result, tree.name_of(result, path)) == path
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -8,19 +8,19 @@ import pytest
 
 from mowich import cli
 from mowich.errors import EXIT_CHECK_FAILED, UserError
-from mowich.operators.tables import OPERATORS, Row, operator_s, read, write
+from mowich.operators.tables import OPERATORS, TableRow, operator_s, read_table, write_table
 from mowich.studies import kernel_tables as study
-from mowich.studies.kernel_tables import Sweep, Timer
+from mowich.studies.kernel_tables import TableSweep, Timer
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 CHIPS = ("trainium1", "trainium2", "trainium3")
 
 
-def small(op: str, dtype: str, kernel: str, **sizes: tuple[int, ...]) -> Sweep:
-    return Sweep(op=op, dtype=dtype, kernel=kernel, chips=CHIPS, sizes=sizes)
+def small(op: str, dtype: str, kernel: str, **sizes: tuple[int, ...]) -> TableSweep:
+    return TableSweep(op=op, dtype=dtype, kernel=kernel, chips=CHIPS, sizes=sizes)
 
 
-def timed(sweep: Sweep, chip: str) -> dict[tuple[str, tuple[int, ...]], Row]:
+def timed(sweep: TableSweep, chip: str) -> dict[tuple[str, tuple[int, ...]], TableRow]:
     timer = Timer(KERNELS)
     return {(r.scope, r.shape): r for shape in sweep.shapes() for r in timer.rows(sweep, chip, shape)}
 
@@ -62,11 +62,11 @@ def test_times_of_a_matmul(chip: str) -> None:
 def test_a_large_matmul_reaches_the_rate_of_the_array(chip: str) -> None:
     """At least 85% of the array's rate, the target for Trainium 2; what is missing is start-up and the last tiles
     (docs/tables.md)."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
 
     m, n, k = 2048, 2048, 2048
     row = timed(small("matmul", "bf16", "matmul.py:matmul", m=(m,), n=(n,), k=(k,)), chip)["core", (m, n, k)]
-    assert 2 * m * n * k / row.seconds >= 0.85 * load().number(f"chips.{chip}.peak_per_core.bf16")
+    assert 2 * m * n * k / row.seconds >= 0.85 * load_facts().number(f"chips.{chip}.peak_per_core.bf16")
     assert row.tensor_busy >= 0.85
 
 
@@ -87,16 +87,18 @@ def test_what_was_written_checks_and_what_was_changed_does_not(
     assert (tmp_path / "add.csv").read_bytes() == first
     assert cli.run([*flags, "--check", "--sample", "2"]) == 0
     assert "rows timed again: the same" in capsys.readouterr().out
-    rows = list(read("add", tmp_path))
-    write(
-        tmp_path, "add", [Row(**{**{f: getattr(r, f) for f in r.__slots__}, "seconds": r.seconds * 1.01}) for r in rows]
+    rows = list(read_table("add", tmp_path))
+    write_table(
+        tmp_path,
+        "add",
+        [TableRow(**{**{f: getattr(r, f) for f in r.__slots__}, "seconds": r.seconds * 1.01}) for r in rows],
     )
     assert cli.run([*flags, "--check"]) == EXIT_CHECK_FAILED
     assert "seconds is" in capsys.readouterr().err
-    write(tmp_path, "add", [Row(**{**{f: getattr(r, f) for f in r.__slots__}, "hash": "0"}) for r in rows])
+    write_table(tmp_path, "add", [TableRow(**{**{f: getattr(r, f) for f in r.__slots__}, "hash": "0"}) for r in rows])
     assert cli.run([*flags, "--check"]) == EXIT_CHECK_FAILED
     assert "another kernel or other costs" in capsys.readouterr().err
-    write(tmp_path, "add", [r for r in rows if r.chip != "trainium2"])
+    write_table(tmp_path, "add", [r for r in rows if r.chip != "trainium2"])
     assert cli.run([*flags, "--check"]) == EXIT_CHECK_FAILED
     assert "add bf16 trainium2: no rows in add.csv" in capsys.readouterr().err
 
@@ -117,7 +119,7 @@ def test_the_tables_that_ship_have_every_shape_once() -> None:
     """Whole grids, or less what does not fit. That their times are today's is for `mowich kernel tables --check`, which
     CI runs."""
     for sweep in study.sweeps():
-        rows = [r for r in read(sweep.op) if r.dtype == sweep.dtype]
+        rows = [r for r in read_table(sweep.op) if r.dtype == sweep.dtype]
         for chip in sweep.chips:
             names = [s.name for s in study.scopes(chip)]
             have = {(r.scope, r.shape) for r in rows if r.chip == chip}
@@ -159,11 +161,11 @@ def test_large_shapes_of_the_tables_are_near_the_rate_that_binds_them() -> None:
     for chip in CHIPS:
         matmul = next(
             r
-            for r in read("matmul")
+            for r in read_table("matmul")
             if (r.chip, r.dtype, r.scope, r.shape) == (chip, "bf16", "chip", (2048, 4096, 4096))
         )
         assert matmul.tensor_busy >= 0.9
         add = next(
-            r for r in read("add") if (r.chip, r.dtype, r.scope, r.shape) == (chip, "bf16", "chip", (2048, 4096))
+            r for r in read_table("add") if (r.chip, r.dtype, r.scope, r.shape) == (chip, "bf16", "chip", (2048, 4096))
         )
         assert add.dma_busy >= 0.9

@@ -14,9 +14,9 @@ import pytest
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 from mowich.software.stack import equip
-from mowich.studies.sweep import read, sweep
+from mowich.studies.sweep import read_sweep, sweep
 from mowich.training.search import search
 
 TEXT = """\
@@ -58,7 +58,7 @@ def without_seconds(rows: list[dict[str, Any]]) -> str:
 
 
 def test_rows_do_not_depend_on_the_executor(scenario: Path, facts: Facts) -> None:
-    grid = read(scenario, facts)
+    grid = read_sweep(scenario, facts)
     assert len(grid.points) == 8
     alone = sweep(grid, facts)
     assert [p for p, _ in alone.rows] == list(grid.points)
@@ -70,9 +70,9 @@ def test_rows_do_not_depend_on_the_executor(scenario: Path, facts: Facts) -> Non
 
 
 def test_a_row_is_what_the_search_finds(scenario: Path, facts: Facts) -> None:
-    grid = read(scenario, facts)
+    grid = read_sweep(scenario, facts)
     point, row = sweep(grid, facts).rows[0]
-    best = search(load(point.model), equip(facts, "h100:8"), point.job, fixed=grid.fixed).best[0]
+    best = search(load_model(point.model), equip(facts, "h100:8"), point.job, fixed=grid.fixed).best[0]
     assert row.plan == best.plan
     assert row.step_s.value == pytest.approx(best.step_s)
 
@@ -81,7 +81,7 @@ def test_changed_facts_reach_other_processes(scenario: Path, facts: Facts) -> No
     slower = facts.with_values(
         {"chips.h100_sxm.memory.hbm_bandwidth": facts.number("chips.h100_sxm.memory.hbm_bandwidth") / 4}
     )
-    grid = read(scenario, slower)
+    grid = read_sweep(scenario, slower)
     with ProcessPoolExecutor(1) as pool:
         there = sweep(grid, slower, executor=pool).rows[0][1]
     assert there.step_s.value == sweep(grid, slower).rows[0][1].step_s.value
@@ -93,7 +93,7 @@ def test_a_point_that_cannot_be_is_a_row_with_a_reason(tmp_path: Path, facts: Fa
     file.write_text(
         "mowich: 1\nmodels: llama-3.1-70b\non: h100\nchips: [1, 64, 900k]\nseq: 4096\nbatch: 1M\ntokens: 1T\n"
     )
-    rows = sweep(read(file, facts), facts).rows
+    rows = sweep(read_sweep(file, facts), facts).rows
     assert [row.feasible for _, row in rows] == [False, True, False]
     assert "does not fit" in (rows[0][1].reason or "")
     assert "out of range" in (rows[2][1].reason or "")
@@ -120,7 +120,7 @@ def test_mistakes_are_said_with_their_line(tmp_path: Path, facts: Facts, old: st
     file = tmp_path / "s.yaml"
     file.write_text(TEXT.replace(old, new))
     with pytest.raises((UserError, UserErrors)) as error:
-        read(file, facts)
+        read_sweep(file, facts)
     lines = error.value.line()
     assert all(word in lines for word in said), lines
 

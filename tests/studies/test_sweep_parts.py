@@ -19,8 +19,8 @@ import pytest
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
-from mowich.studies.sweep import read, sweep, values_of
-from mowich.studies.sweep_store import MANIFEST, columns, solve_part, sweep_to
+from mowich.studies.sweep import read_sweep, sweep, values_of
+from mowich.studies.sweep_store import MANIFEST, solve_part, store_columns, sweep_to
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -49,7 +49,7 @@ def scenario(tmp_path: Path) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, facts: Facts) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "s.yaml").write_text(TEXT)
-    found = sweep_to(folder / "results", read(folder / "s.yaml", facts), facts)
+    found = sweep_to(folder / "results", read_sweep(folder / "s.yaml", facts), facts)
     assert found.complete
     assert (found.points, found.done) == (POINTS, POINTS)
     return folder / "results"
@@ -57,9 +57,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, facts: Facts) -> Path:
 
 @pytest.fixture(scope="module")
 def facts() -> Facts:
-    from mowich.facts import load
+    from mowich.facts import load_facts
 
-    return load()
+    return load_facts()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -122,7 +122,7 @@ class Backwards(Executor):
 
 
 def test_bytes_do_not_depend_on_the_executor(undisturbed: Path, scenario: Path, facts: Facts, tmp_path: Path) -> None:
-    grid = read(scenario, facts)
+    grid = read_sweep(scenario, facts)
     with ThreadPoolExecutor(3) as threads:
         for name, executor in (("threads", threads), ("backwards", Backwards())):
             assert sweep_to(tmp_path / name, grid, facts, executor=executor, workers=1).complete
@@ -130,7 +130,7 @@ def test_bytes_do_not_depend_on_the_executor(undisturbed: Path, scenario: Path, 
 
 
 def test_rows_are_those_of_a_sweep_in_memory(undisturbed: Path, facts: Facts) -> None:
-    grid = read(undisturbed.parent / "s.yaml", facts)
+    grid = read_sweep(undisturbed.parent / "s.yaml", facts)
     rows = [row for _, row in sweep(grid, facts).rows]
     found = table(
         undisturbed,
@@ -165,7 +165,7 @@ def test_a_folder_with_other_inputs_is_refused_in_one_line(
 
 
 def test_strange_folders_are_refused(scenario: Path, facts: Facts, tmp_path: Path) -> None:
-    grid = read(scenario, facts)
+    grid = read_sweep(scenario, facts)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
         sweep_to(tmp_path / "file", grid, facts)
@@ -180,7 +180,7 @@ def test_strange_folders_are_refused(scenario: Path, facts: Facts, tmp_path: Pat
 
 
 def test_two_sweeps_do_not_write_to_one_folder(scenario: Path, facts: Facts, tmp_path: Path) -> None:
-    grid = read(scenario, facts, vary={"chips": "8", "batch": "64seqs"})
+    grid = read_sweep(scenario, facts, vary={"chips": "8", "batch": "64seqs"})
 
     def again(*_: int) -> None:
         with pytest.raises(UserError, match="another sweep is writing"):
@@ -190,7 +190,7 @@ def test_two_sweeps_do_not_write_to_one_folder(scenario: Path, facts: Facts, tmp
 
 
 def test_an_interrupt_keeps_what_is_done(scenario: Path, facts: Facts, tmp_path: Path) -> None:
-    grid = read(scenario, facts, vary={"chips": "8", "batch": "64seqs"})
+    grid = read_sweep(scenario, facts, vary={"chips": "8", "batch": "64seqs"})
 
     def stop(done: int, computed: int) -> None:
         if computed == 2:
@@ -210,8 +210,8 @@ def test_a_worker_with_other_facts_or_another_version_refuses(
     import mowich
     from mowich.studies import sweep_store
 
-    grid = read(scenario, facts)
-    work = sweep_store.Work(
+    grid = read_sweep(scenario, facts)
+    work = sweep_store.SweepWork(
         key="a",
         grid=grid,
         facts=facts.pack(),
@@ -224,7 +224,7 @@ def test_a_worker_with_other_facts_or_another_version_refuses(
         solve_part(work, 0, 1)
     with pytest.raises(UserError, match="another version"):
         solve_part(
-            sweep_store.Work(
+            sweep_store.SweepWork(
                 key="b", grid=grid, facts=facts.pack(), facts_hash=facts.hash(), term="default", stack=None, version="0"
             ),
             0,
@@ -234,12 +234,12 @@ def test_a_worker_with_other_facts_or_another_version_refuses(
 
 def test_facts_of_the_users_own_travel_with_the_work(facts: Facts, tmp_path: Path) -> None:
     """A machine without the directory opens the same facts."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
 
     own = tmp_path / "own"
     (own / "prices").mkdir(parents=True)
     (own / "prices" / "user.yaml").write_text('trn3-gen2: {value: "$1.40/chip/h", grade: user}\n')
-    known = load([own]).with_values({"sites.default.pue": 1.3})
+    known = load_facts([own]).with_values({"sites.default.pue": 1.3})
     packed, before = known.pack(), known.hash()
     (own / "prices" / "user.yaml").unlink()
     there = packed.open()
@@ -306,7 +306,7 @@ def test_what_is_no_range_is_said(text: str) -> None:
 )
 def test_mistakes_in_axes_are_said(scenario: Path, facts: Facts, vary: dict[str, str], said: str) -> None:
     with pytest.raises((UserError, UserErrors)) as error:
-        read(scenario, facts, vary=vary)
+        read_sweep(scenario, facts, vary=vary)
     assert said in error.value.line()
 
 
@@ -318,8 +318,8 @@ def test_a_varied_fact_reaches_the_model_and_stands_in_a_column(scenario: Path, 
         "plan.tp": "2",
         "chips.h100_sxm.memory.hbm_bandwidth": "1 TB/s..3 TB/s:2",
     }
-    grid = read(scenario, facts, vary=vary)
-    assert "set_chips_h100_sxm_memory_hbm_bandwidth" in columns(grid)
+    grid = read_sweep(scenario, facts, vary=vary)
+    assert "set_chips_h100_sxm_memory_hbm_bandwidth" in store_columns(grid)
     rows = sweep_to(tmp_path / "r", grid, facts).rows()
     assert [r["set_chips_h100_sxm_memory_hbm_bandwidth"] for r in rows] == [1e12, 3e12]
     assert rows[0]["step_s"] > rows[1]["step_s"]
@@ -329,8 +329,8 @@ def test_a_varied_fact_reaches_the_model_and_stands_in_a_column(scenario: Path, 
 def test_an_id_names_the_question_and_not_its_place(scenario: Path, facts: Facts, tmp_path: Path) -> None:
     """Two sweeps that share points share their ids: they can be joined."""
     vary = {"chips": "8", "on": "h100", "batch": "64seqs"}
-    small = sweep_to(tmp_path / "a", read(scenario, facts, vary=vary), facts).rows()
-    large = sweep_to(tmp_path / "b", read(scenario, facts, vary={**vary, "batch": "32seqs,64seqs"}), facts).rows()
+    small = sweep_to(tmp_path / "a", read_sweep(scenario, facts, vary=vary), facts).rows()
+    large = sweep_to(tmp_path / "b", read_sweep(scenario, facts, vary={**vary, "batch": "32seqs,64seqs"}), facts).rows()
     assert [r["id"] for r in large][2:] == [r["id"] for r in small]
 
 

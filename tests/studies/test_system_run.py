@@ -135,7 +135,7 @@ def test_a_layer_on_144_ranks_is_the_layer_on_one_device(gen2: System, tp: int) 
     collectives."""
     w = ranks.weights(hidden=32, heads=8, head=8, experts=RANKS, ffn=16, top_k=4, dtype=np.float64)
     x = np.random.default_rng(3).standard_normal((RANKS // tp, 16, 32))
-    found = ranks.spread(w, x, gen2, ranks=RANKS, tp=tp)
+    found = ranks.spread_layer(w, x, gen2, ranks=RANKS, tp=tp)
     assert np.abs(found.output - ranks.single(w, x)).max() < 1e-12
     assert sum(found.by_level_s.values()) == pytest.approx(sum(s.time_s for s in found.sent))
     assert found.by_level_s["ultraserver"] > 0
@@ -144,7 +144,7 @@ def test_a_layer_on_144_ranks_is_the_layer_on_one_device(gen2: System, tp: int) 
 def test_a_layer_that_does_not_divide_is_refused(gen2: System) -> None:
     w = ranks.weights(hidden=16, heads=6, head=4, experts=RANKS, ffn=8, top_k=2)
     with pytest.raises(UserError, match="heads do not divide"):
-        ranks.spread(w, np.ones((36, 16, 16), np.float32), gen2, ranks=RANKS, tp=4)
+        ranks.spread_layer(w, np.ones((36, 16, 16), np.float32), gen2, ranks=RANKS, tp=4)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_steps_add_in_their_own_order(algorithm: str, n: int) -> None:
     """All ranks get the same bits; for the ring they are NumPy's sum begun at the chunk's next rank."""
     plan = steps.all_reduce(n, algorithm, domain=4)
     xs = [np.random.default_rng(r).standard_normal(2 * n).astype(np.float32) for r in range(n)]
-    out = steps.run(plan, xs)
+    out = steps.play_steps(plan, xs)
     assert all(o.tobytes() == out[0].tobytes() for o in out)
     np.testing.assert_allclose(out[0], np.sum(xs, axis=0, dtype=np.float64), rtol=1e-4, atol=1e-4)
     if algorithm == "ring":

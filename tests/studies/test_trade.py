@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from mowich.cli import run
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.software.stack import equip
-from mowich.training.neighbours import front, neighbours, ties
+from mowich.training.neighbours import front, neighbours_of, ties
 from mowich.training.search import search, survey
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
@@ -35,11 +35,11 @@ def test_the_front_is_what_nothing_beats(rows: list[tuple[int, int, int]], both:
 
 
 def test_a_neighbour_is_the_best_plan_with_that_value(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "h100:16")
     found = survey(model, system, JOB, fixed=FIXED)
     best = search(model, system, JOB, fixed=FIXED).best[0]
     assert found.plans.plan(found.best or 0) == best.plan
-    shown = neighbours(model, system, JOB, found)
+    shown = neighbours_of(model, system, JOB, found)
     assert {n.field for n in shown} >= {"pp", "recompute", "precision", "zero"}
     for n in shown:
         if n.field in ("order", "zero"):  # fixing these also allows plans that the search leaves out as without effect
@@ -50,15 +50,15 @@ def test_a_neighbour_is_the_best_plan_with_that_value(facts: Facts) -> None:
 
 
 def test_a_neighbour_that_does_not_fit_says_by_how_much(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), replace(equip(facts, "h100:16"), hbm_usable_B=15 * 2.0**30)
+    model, system = load_model("llama-3.1-8b"), replace(equip(facts, "h100:16"), hbm_usable_B=15 * 2.0**30)
     found = survey(model, system, JOB, fixed=FIXED)
-    out = [n for n in neighbours(model, system, JOB, found) if n.slower is None]
+    out = [n for n in neighbours_of(model, system, JOB, found) if n.slower is None]
     assert out
     assert all(n.memory_B - system.hbm_usable_B == pytest.approx(n.short_B) and n.short_B > 0 for n in out)
 
 
 def test_ties_are_counted_with_what_they_differ_in(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "h100:16")
     found = survey(model, system, JOB, fixed=FIXED)
     tied = ties(found)
     limit = found.seconds_per_token[found.fits].min() * 1.001

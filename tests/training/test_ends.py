@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 from mowich.models.model import as_trained
 from mowich.plans.plan import Plan, TrainJob
 from mowich.software.stack import equip
@@ -31,7 +31,7 @@ EXPERTS = Plan(tp=4, sp=True, pp=2, dp=8, ep=8, zero=1, micro_batch=1, precision
 )
 @pytest.mark.parametrize("system", ["trn3", "trn4", "ironwood", "gb300", "h100"])
 def test_one_evaluation_is_as_many_as_there_are_ends(facts: Facts, system: str, model: str, plan: Plan) -> None:
-    trained = as_trained(load(model))
+    trained = as_trained(load_model(model))
     base = equip(facts, system, chips=64)
     if not base.host_Bps:
         plan = replace(plan, offload="none")

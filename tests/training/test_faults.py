@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich import cli
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.studies.goodput import goodput, published_runs
 from mowich.training import faults
-from mowich.training.faults import STRATEGIES, Job, Rates, Strategy
+from mowich.training.faults import STRATEGIES, FaultRates, Job, Strategy
 
 JOB = Job(chips=16384, step_s=5.0, days=54.0, spare_share=0.02, unit_chips=8, replica_chips=1024)
-FACTS = load()
-RATES = faults.read_rates(FACTS, "gpu")
+FACTS = load_facts()
+RATES = faults.read_fault_rates(FACTS, "gpu")
 WAYS = {name: faults.read_strategy(FACTS, name) for name in STRATEGIES}
 
 
@@ -29,7 +29,7 @@ def test_formula_and_monte_carlo_agree(name: str, chips: int) -> None:
     """Where failures are many the mean of the runs is the formula's, within four standard errors and half a percent of
     losses by counting bins."""
     job = replace(JOB, chips=chips)
-    runs = faults.simulate(job, RATES, WAYS[name], samples=200)
+    runs = faults.simulate_runs(job, RATES, WAYS[name], samples=200)
     g = faults.closed_form(job, RATES, WAYS[name])
     assert runs.mean() == pytest.approx(g.value, abs=4 * runs.std() / 200**0.5 + 0.005)
 
@@ -45,7 +45,7 @@ def test_parts_and_value_sum_to_one(name: str) -> None:
 def test_by_hand() -> None:
     """One failure in 1e4 s, 100 s to recover, checkpoints of 1 s each 100 s: 100 / (1e4 e^0.01 (e^0.0101 - 1)) =
     0.97539."""
-    rates = Rates(
+    rates = FaultRates(
         failures={"accelerator": 1e-6, "host": 0.0, "network": 0.0, "software": 0.0},
         silent=0.0,
         slow=0.0,
@@ -136,13 +136,13 @@ def test_a_million_chips_for_90_days_a_thousand_times() -> None:
     """The target is 10 s on one core."""
     job = replace(JOB, chips=1_000_000, days=90.0)
     start = time.process_time()
-    runs = faults.simulate(job, RATES, WAYS["elastic"], samples=1000)
+    runs = faults.simulate_runs(job, RATES, WAYS["elastic"], samples=1000)
     assert time.process_time() - start < 10.0
     assert len(runs) == 1000
 
 
 def test_same_seed_same_runs() -> None:
-    one, two = (faults.simulate(JOB, RATES, WAYS["memory"], samples=50, seed=3) for _ in range(2))
+    one, two = (faults.simulate_runs(JOB, RATES, WAYS["memory"], samples=50, seed=3) for _ in range(2))
     assert np.array_equal(one, two)
 
 

@@ -17,15 +17,15 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.estimate import Notes, exact
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.software.vendors import failure_class
 from mowich.studies.explain import Explainer
 from mowich.studies.goodput import goodput as study
 from mowich.training import faults, longrun
-from mowich.training.faults import STRATEGIES, Job, Rates
-from mowich.training.longrun import CHOSEN, kept, survival
+from mowich.training.faults import STRATEGIES, FaultRates, Job
+from mowich.training.longrun import SURVIVAL_CHOSEN, kept, survival
 
-FACTS = load()
+FACTS = load_facts()
 SYSTEMS = ("trn1", "trn2", "trn3-gen2", "trn4", "tpu-v5p", "ironwood", "h100", "gb300", "gh200")
 SIZES = (64, 200, 799, 1024, 4096, 16_384, 100_000, 1_000_000)
 JOBS = [(s, n, 10.0 ** (i % 5 - 2)) for i, (s, n) in enumerate((s, n) for s in SYSTEMS for n in SIZES)]
@@ -69,7 +69,7 @@ def test_plans_and_the_goodput_verb_say_the_same(system: str, chips: int, step_s
     kind = failure_class(FACTS, system)
     job = longrun.job_of(FACTS, system, chips=chips, step_s=step_s)
     by = {
-        n: faults.closed_form(job, faults.read_rates(FACTS, kind), faults.read_strategy(FACTS, n)).value
+        n: faults.closed_form(job, faults.read_fault_rates(FACTS, kind), faults.read_strategy(FACTS, n)).value
         for n in STRATEGIES
     }
     found = survival(FACTS, system, chips=chips, step_s=exact(step_s, "s"))
@@ -77,7 +77,7 @@ def test_plans_and_the_goodput_verb_say_the_same(system: str, chips: int, step_s
     assert float(found.goodput) == pytest.approx(by[found.strategy], rel=1e-9)
     assert kept(FACTS, system, chips=chips, step_s=step_s) == (found.strategy, found.goodput.value)
     for name in STRATEGIES:
-        alone = survival(FACTS.with_values({CHOSEN: name}), system, chips=chips, step_s=exact(step_s, "s"))
+        alone = survival(FACTS.with_values({SURVIVAL_CHOSEN: name}), system, chips=chips, step_s=exact(step_s, "s"))
         assert alone.strategy == name
         if by[name] >= longrun.LEAST_SHARE:
             assert float(alone.goodput) == pytest.approx(by[name], rel=1e-9)
@@ -112,11 +112,11 @@ def test_a_million_chips_have_an_answer(model: str) -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def rates_of(rng: random.Random) -> Rates:
+def rates_of(rng: random.Random) -> FaultRates:
     """Rates of a site up to ten times better or worse than the facts."""
-    base = faults.read_rates(FACTS, rng.choice(("gpu", "tpu", "trainium")))
+    base = faults.read_fault_rates(FACTS, rng.choice(("gpu", "tpu", "trainium")))
     by = [10.0 ** rng.uniform(-1, 1) for _ in range(5)]
-    return Rates(
+    return FaultRates(
         failures={k: v * by[0] for k, v in base.failures.items()},
         silent=base.silent * by[1],
         slow=base.slow * by[2],
@@ -168,7 +168,7 @@ def test_no_size_just_misses_a_spare_server(name: str) -> None:
     """A chip more changes goodput by little: spares are not lost to rounding."""
     way = faults.read_strategy(FACTS, name)
     for system, chips in (("trn2", 799), ("trn2", 1599), ("h100", 399), ("h100", 799), ("trn3-gen2", 199)):
-        rates = faults.read_rates(FACTS, failure_class(FACTS, system))
+        rates = faults.read_fault_rates(FACTS, failure_class(FACTS, system))
         one, two = (
             faults.losses(longrun.job_of(FACTS, system, chips=n, step_s=1.0), rates, way).share
             for n in (chips, chips + 2)
@@ -187,12 +187,12 @@ def test_a_shorter_recovery_never_loses_and_one_way_alone_never_wins() -> None:
 
         free = value({})
         name = rng.choice(STRATEGIES)
-        assert value({CHOSEN: name}) <= free
+        assert value({SURVIVAL_CHOSEN: name}) <= free
         field = rng.choice(("detect", "restart", "stall"))
         path = f"reliability.strategies.{name}.{field}"
         factor = rng.uniform(0.05, 1.0)
         assert value({path: FACTS.number(path) * factor}) >= free - 1e-12
-        one = {CHOSEN: name}
+        one = {SURVIVAL_CHOSEN: name}
         assert value({**one, path: FACTS.number(path) * factor}) >= value(dict(one)) - 1e-12
 
 
@@ -225,12 +225,14 @@ def test_published_runs_lie_in_the_interval() -> None:
     """HLAT on 4096 Trainium: 98.8% uptime; Llama 3 on 16384 GPUs, restarted from checkpoints: over 90%."""
     small = survival(FACTS, "trn1", chips=4096, step_s=exact(5.0, "s")).goodput
     assert small.low < 0.988 < small.high  # type: ignore[operator]
-    restarted = survival(FACTS.with_values({CHOSEN: "async"}), "h100", chips=16_384, step_s=exact(5.0, "s")).goodput
+    restarted = survival(
+        FACTS.with_values({SURVIVAL_CHOSEN: "async"}), "h100", chips=16_384, step_s=exact(5.0, "s")
+    ).goodput
     assert restarted.low < 0.9 < restarted.high  # type: ignore[operator]
 
 
 def test_says_when_the_formula_is_not_valid() -> None:
-    alone = FACTS.with_values({CHOSEN: "async"})
+    alone = FACTS.with_values({SURVIVAL_CHOSEN: "async"})
     e = survival(alone, "trn3-gen2", chips=1_000_000, step_s=exact(5.0, "s")).goodput
     assert "beyond the formula's validity" in (e.reason or "")
     assert e.grade == "D"
@@ -274,7 +276,7 @@ def test_a_way_can_be_asked_for_and_is_named(capsys: pytest.CaptureFixture[str])
     assert [r["survival"] for r in result["rows"]] == ["async", "async"]
     best = json.loads(asked(capsys, "compare", *JOB, "--json")[1])
     assert all(b["goodput"]["value"] > r["goodput"]["value"] for b, r in zip(best["rows"], result["rows"], strict=True))
-    facts = FACTS.with_values({CHOSEN: "async"})
+    facts = FACTS.with_values({SURVIVAL_CHOSEN: "async"})
     explainer = Explainer(result, facts)
     for i, row in enumerate(result["rows"]):
         for metric in ("goodput", "days"):
@@ -319,7 +321,7 @@ def test_the_job_of_a_plan_is_that_of_the_verbs_defaults() -> None:
 
 def test_a_word_is_no_number_and_a_number_no_word() -> None:
     with pytest.raises(UserError, match="takes words"):
-        FACTS.with_values({CHOSEN: 1.0})
+        FACTS.with_values({SURVIVAL_CHOSEN: 1.0})
     with pytest.raises(UserError, match="takes words"):
         FACTS.with_values({"reliability.strategies.sync.stall": "long"})
 
@@ -328,7 +330,9 @@ def test_a_word_is_no_number_and_a_number_no_word() -> None:
 @pytest.mark.parametrize("chips", [256, 100_000, 1_000_000])
 def test_terms_give_the_number_by_hand(name: str, chips: int) -> None:
     notes = Notes()
-    found = survival(FACTS.with_values({CHOSEN: name}), "trn3-gen2", chips=chips, step_s=exact(1.0, "s"), notes=notes)
+    found = survival(
+        FACTS.with_values({SURVIVAL_CHOSEN: name}), "trn3-gen2", chips=chips, step_s=exact(1.0, "s"), notes=notes
+    )
     t = {
         k: {**{n: x for n, x in v.inputs.items() if not isinstance(x, str)}, "": v.value}
         for k, v in notes.terms.items()
@@ -352,5 +356,5 @@ def test_terms_give_the_number_by_hand(name: str, chips: int) -> None:
 def test_a_job_smaller_than_a_server_loses_no_more_than_itself() -> None:
     job = longrun.job_of(FACTS, "trn2", chips=4, step_s=1.0)
     assert job.unit_chips == 4
-    rates = replace(faults.read_rates(FACTS, "trainium"), repair_s=1e9)
+    rates = replace(faults.read_fault_rates(FACTS, "trainium"), repair_s=1e9)
     assert faults.losses(replace(job, spare_share=0.0), rates, faults.read_strategy(FACTS, "elastic")).missing <= 1.0

@@ -10,7 +10,7 @@ import pytest
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.models import load
+from mowich.models import load_model
 from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import every_dp, legal_plans
 from mowich.plans.memory import memory_B
@@ -18,7 +18,7 @@ from mowich.plans.plan import Plan, Plans, TrainJob, parse_fixed
 from mowich.software.stack import equip
 from mowich.training.floor import floor_of, least, least_of_any, with_traffic
 from mowich.training.search import Bounds, Whole, search, step_s_per_token
-from mowich.training.step import micro_batches, predict_step
+from mowich.training.step import micro_batches_of, predict_step
 
 CASES = [
     ("llama-3.1-8b", "h100:16", 64, {"cp": "1", "micro_batch": "1,2"}),
@@ -35,7 +35,7 @@ def brute_force(model: Model, system: System, job: TrainJob, fixed: dict[str, st
     dp, of = every_dp(job, largest, np.ones(len(largest)))
     for plan in replace(largest.take(of), dp=dp):
         one = Plans.of([plan])
-        need = float(sum(v[0] for v in memory_B(model, system, job, one, micro_batches(job, one)).values()))
+        need = float(sum(v[0] for v in memory_B(model, system, job, one, micro_batches_of(job, one)).values()))
         if need <= system.hbm_usable_B:
             step = predict_step(model, system, job, plan)
             rest, this = replace(plan, dp=1), (step.total_s / step.tokens, need, str(plan))
@@ -45,7 +45,7 @@ def brute_force(model: Model, system: System, job: TrainJob, fixed: dict[str, st
 
 @pytest.mark.parametrize(("name", "spec", "batch", "fixed"), CASES)
 def test_search_equals_brute_force(facts: Facts, name: str, spec: str, batch: int, fixed: dict[str, str]) -> None:
-    model, system = as_trained(load(name)), equip(facts, spec)
+    model, system = as_trained(load_model(name)), equip(facts, spec)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
     every = brute_force(model, system, job, fixed)
     found = search(model, system, job, fixed=parse_fixed(fixed), top=3)
@@ -61,7 +61,7 @@ def test_few_sequences_for_many_chips_are_searched_as_one_by_one(facts: Facts) -
     """Where the best dp is far below the largest: the bounds must not leave it out. On a torus smaller degrees run on
     smaller slices."""
     for name, spec in (("llama-3.1-8b", "h100:256"), ("llama-3.1-8b", "tpu-v5p:200")):
-        model, system = as_trained(load(name)), equip(facts, spec)
+        model, system = as_trained(load_model(name)), equip(facts, spec)
         job = TrainJob(tokens=1e12, seq=2048, batch_seqs=30)
         fixed = {
             "precision": "bf16",
@@ -94,7 +94,7 @@ def test_no_dp_takes_less_than_the_bounds_say(
 ) -> None:
     """Of plans drawn from all, with every dp: the bound of the plan, that of the dp, and both with the traffic between
     the ranks that are left."""
-    model, system = as_trained(load(name)), equip(facts, spec)
+    model, system = as_trained(load_model(name)), equip(facts, spec)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
     plans = legal_plans(model, system, job, parse_fixed({"precision": "bf16", **fixed})).plans
     plans = plans.take(np.sort(np.random.default_rng(1).choice(len(plans), 400, replace=False)))
@@ -123,7 +123,7 @@ def test_bounds_that_are_not_made_would_be_no_lower(
 ) -> None:
     """Plans that the layers alone put out of the question: the least bounds and those below a limit are the ones that
     all bounds, each plan evaluated by itself, give."""
-    model, system = as_trained(load(name)), equip(facts, spec)
+    model, system = as_trained(load_model(name)), equip(facts, spec)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
     space = legal_plans(model, system, job, parse_fixed(fixed))
     n = len(space)
@@ -147,20 +147,20 @@ def test_bounds_that_are_not_made_would_be_no_lower(
 
 
 def test_more_than_the_best_are_plans_that_differ_in_more_than_dp(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "h100:64")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "h100:64")
     best = search(model, system, TrainJob(tokens=1e12, seq=4096, batch_seqs=512), top=20).best
     assert len({replace(c.plan, dp=1) for c in best}) == len(best) == 20
 
 
 def test_the_same_search_gives_the_same_answer(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "trn3:64")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "trn3:64")
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
     one, two = (replace(search(model, system, job, top=5), seconds=0.0) for _ in range(2))
     assert one == two
 
 
 def test_when_nothing_fits_the_smallest_plan_is_kept(facts: Facts) -> None:
-    model, system = as_trained(load("deepseek-v3")), equip(facts, "trn3:1")
+    model, system = as_trained(load_model("deepseek-v3")), equip(facts, "trn3:1")
     found = search(model, system, TrainJob(tokens=1e12, seq=4096, batch_seqs=64))
     assert found.best == ()
     assert found.feasible == 0 < found.evaluated
@@ -169,7 +169,7 @@ def test_when_nothing_fits_the_smallest_plan_is_kept(facts: Facts) -> None:
 
 
 def test_more_memory_never_slows(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "h100:16")
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
     times = [
         search(model, replace(system, hbm_usable_B=system.hbm_usable_B * x), job).best[0].seconds_per_token
@@ -181,7 +181,7 @@ def test_more_memory_never_slows(facts: Facts) -> None:
 def test_no_legal_plan_is_an_error_with_exit_code_3(facts: Facts) -> None:
     with pytest.raises(UserError) as error:
         search(
-            load("llama-3.1-8b"),
+            load_model("llama-3.1-8b"),
             equip(facts, "h100:8"),
             TrainJob(tokens=1e12, seq=4096, batch_seqs=64),
             fixed=parse_fixed({"cp": "3"}),

@@ -12,7 +12,7 @@ import pytest
 
 from mowich.facts import Facts
 from mowich.machines import collectives
-from mowich.models import load
+from mowich.models import load_model
 from mowich.models.model import Moe
 from mowich.operators.law import busiest_load, gemm_s, waves
 from mowich.operators.rates import rates
@@ -96,7 +96,7 @@ def test_a_collective(facts: Facts) -> None:
 
 def test_a_step_of_serving(facts: Facts) -> None:
     """Bytes and the sum of parts; the parts' efficiencies are facts that have their own tests."""
-    model = load("llama-3.1-70b")
+    model = load_model("llama-3.1-70b")
     hbm = facts.number("chips.h200_sxm.memory.hbm_bandwidth")
     weights, bandwidth, share, time = numbers("serving.md", "tm = #e9 / (#e12 x #) = # ms")
     assert bandwidth * 1e12 == pytest.approx(hbm, rel=1e-2)

@@ -11,7 +11,7 @@ import pytest
 
 from mowich.cli import run
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
 from mowich.show import timeline as drawing
@@ -25,7 +25,7 @@ CHUNKS = {"interleaved": 2, "zb-v": 2, "dualpipe-v": 2}
 
 def played(facts: Facts, schedule: str = "1f1b", pp: int = 4) -> PlanTimeline:
     plan = Plan(pp=pp, vpp=CHUNKS.get(schedule, 1), dp=4, micro_batch=2, schedule=schedule)
-    return timeline(load("llama-3.1-8b"), equip(facts, "h100:16"), JOB, plan)
+    return timeline(load_model("llama-3.1-8b"), equip(facts, "h100:16"), JOB, plan)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -48,7 +48,7 @@ def test_a_trace_holds_every_operation_once_and_none_overlap(facts: Facts, sched
 def test_even_stages_without_a_head_take_what_the_step_says(facts: Facts) -> None:
     """One device has no uneven stages: the timeline is the step."""
     plan = Plan(dp=16, micro_batch=2)
-    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
+    model, system = load_model("llama-3.1-8b"), equip(facts, "h100:16")
     found = timeline(model, system, JOB, plan)
     assert found.line.makespan_s == pytest.approx(found.closed_s, rel=1e-9)
 
@@ -59,7 +59,7 @@ def test_layers_are_dealt_evenly() -> None:
 
 
 def test_the_drawing_is_as_wide_as_asked_and_shows_who_waits(facts: Facts) -> None:
-    lines = drawing.draw(played(facts), Style(width=80))
+    lines = drawing.draw_timeline(played(facts), Style(width=80))
     assert all(len(line) <= 80 for line in lines[:-1])
     assert lines[3].split()[1].startswith("..")  # the last stage waits for the first forward
 
@@ -74,7 +74,9 @@ def test_an_svg_has_one_box_per_operation(facts: Facts) -> None:
 def test_too_many_operations_are_refused(facts: Facts) -> None:
     plan = Plan(pp=32, vpp=1, micro_batch=1)
     with pytest.raises(ValueError, match="more than a timeline holds"):
-        timeline(load("llama-3.1-8b"), equip(facts, "h100:32"), TrainJob(tokens=1e12, seq=4096, batch_seqs=10000), plan)
+        timeline(
+            load_model("llama-3.1-8b"), equip(facts, "h100:32"), TrainJob(tokens=1e12, seq=4096, batch_seqs=10000), plan
+        )
 
 
 ARGS = (
@@ -127,7 +129,7 @@ def test_a_timeline_that_cannot_be_is_one_line(
 def test_a_balanced_split_makes_room_for_the_head(facts: Facts, model: str, pp: int) -> None:
     """Fewer layers on the last stage: never slower than an even deal played out. The closed form bounds it from above,
     by 6% at most unless the head weighs a third of the model, as in gpt2."""
-    job, system, shapes = TrainJob(tokens=1e12, seq=4096, batch_seqs=64), equip(facts, "h100:32"), load(model)
+    job, system, shapes = TrainJob(tokens=1e12, seq=4096, batch_seqs=64), equip(facts, "h100:32"), load_model(model)
     even, balanced = (timeline(shapes, system, job, Plan(pp=pp, dp=2, split=split)) for split in ("even", "balanced"))
     assert balanced.line.makespan_s <= even.line.makespan_s * (1 + 1e-9)
     assert balanced.line.makespan_s <= balanced.closed_s * (1 + 1e-6)
@@ -136,7 +138,7 @@ def test_a_balanced_split_makes_room_for_the_head(facts: Facts, model: str, pp: 
 
 def test_a_balanced_split_keeps_every_layer(facts: Facts) -> None:
     for name in ("llama-3.1-8b", "llama-3.1-405b", "deepseek-v3", "gpt2"):
-        shapes = load(name)
+        shapes = load_model(name)
         for pp in (2, 4, 8):
             most, last = stage_split(shapes, Plans.of([Plan(pp=pp, split="balanced")]))
             assert 0 <= last[0] <= most[0]

@@ -10,11 +10,11 @@ import pytest
 
 from mowich.estimate import Notes
 from mowich.evidence.scores import Validation
-from mowich.evidence.validate import validate
+from mowich.evidence.validate import validate_rows
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import System
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe
 from mowich.models.task import Lora
 from mowich.operators.law import busiest_load
@@ -24,7 +24,7 @@ from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate
 from mowich.training.layer import Once, layer_times
 from mowich.training.slices import slice_chips
-from mowich.training.step import PARTS, predict_step, step_time
+from mowich.training.step import STEP_PARTS, predict_step, step_time
 
 H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
 
@@ -114,7 +114,7 @@ def test_a_dense_layer_by_hand(h100: System) -> None:
     }
     base = sum(by_hand.values())
     by_hand["software"] = base * (1 / s.speed - 1)
-    for part in PARTS:
+    for part in STEP_PARTS:
         assert got.breakdown[part] == pytest.approx(by_hand.get(part, 0.0), rel=1e-3, abs=1e-12), part
     assert got.total_s == pytest.approx(sum(by_hand.values()), rel=1e-3)
 
@@ -204,7 +204,7 @@ def test_tensor_parallel_traffic_by_hand(facts: Facts) -> None:
 
 @pytest.fixture(scope="module")
 def published(facts: Facts) -> Validation:
-    return validate(None, facts)
+    return validate_rows(None, facts)
 
 
 @pytest.mark.parametrize(

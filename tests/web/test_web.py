@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from mowich import cli
 from mowich.errors import UserError
 from mowich.web import asks
-from mowich.web.scenario import read_scenario
-from mowich.web.server import MAX_BODY_B, Cache, Options, create_app
+from mowich.web.scenario import scenario_ask
+from mowich.web.server import MAX_BODY_B, AnswerCache, ServerOptions, create_app
 from mowich.web.workers import RefusedRequestError, Workers
 from server_here import Here
 
@@ -35,7 +35,7 @@ SERVE = {
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Options(warm=False), Here()), raise_server_exceptions=True) as client:
+    with TestClient(create_app(ServerOptions(warm=False), Here()), raise_server_exceptions=True) as client:
         yield client
 
 
@@ -181,7 +181,7 @@ def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
         "set": ["prices.term=3y"],
         "train": {"tokens": "1T", "seq": "4096", "batch": "256seqs"},
     }
-    assert read_scenario(text).chips == "64"
+    assert scenario_ask(text).chips == "64"
     for bad, line in (
         ("sytems: [trn3]", "sytems"),
         ("chips: many", "chips"),
@@ -324,7 +324,7 @@ def test_kernels_run_only_where_that_was_asked_for(client: TestClient) -> None:
     words = CliRunner().invoke(cli.app, ["web", "--kernels", "--host", "0.0.0.0"])
     assert isinstance(words.exception, UserError)
     assert "loopback" in str(words.exception)
-    with TestClient(create_app(Options(warm=False, kernels=True), Here())) as own:
+    with TestClient(create_app(ServerOptions(warm=False, kernels=True), Here())) as own:
         example = own.get("/api/kernel/example").json()
         assert example["result"]["schema"] == "mowich/kernel@1"
         assert any(e["ph"] == "X" for e in example["trace"]["traceEvents"])
@@ -334,7 +334,7 @@ def test_kernels_run_only_where_that_was_asked_for(client: TestClient) -> None:
 
 
 def test_pages_of_other_sites_start_no_work() -> None:
-    with TestClient(create_app(Options(kernels=True, warm=False), Here())) as client:
+    with TestClient(create_app(ServerOptions(kernels=True, warm=False), Here())) as client:
         body = json.dumps({"source": "x", "kernel": "k"})
         for foreign in ({"origin": "https://example.org"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
             answer = client.post("/api/kernel/profile", content=body, headers=foreign)
@@ -350,7 +350,7 @@ def test_pages_of_other_sites_start_no_work() -> None:
 
 
 def test_on_loopback_other_names_are_refused() -> None:
-    with TestClient(create_app(Options(warm=False, hosts=("localhost", "[::1]")), Here())) as own:
+    with TestClient(create_app(ServerOptions(warm=False, hosts=("localhost", "[::1]")), Here())) as own:
         assert own.get("/api/about", headers={"host": "localhost:8000"}).status_code == 200
         assert own.get("/api/about", headers={"host": "[::1]:8000"}).status_code == 200
         assert own.get("/api/about", headers={"host": "evil.example"}).status_code == 421
@@ -381,7 +381,7 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
 
 def test_the_cache_is_bounded_and_joins_what_is_under_way() -> None:
     async def scene() -> None:
-        cache, made = Cache(10), []
+        cache, made = AnswerCache(10), []
 
         async def make(key: str) -> bytes:
             made.append(key)
@@ -429,11 +429,11 @@ def test_a_worker_that_overruns_is_replaced() -> None:
     async def scene() -> None:
         workers = Workers(1, timeout_s=60, warm=False)
         try:
-            ask = asks.Plan.model_validate({**COMPARE, "on": "h100", "top": 1})
+            ask = asks.PlanBody.model_validate({**COMPARE, "on": "h100", "top": 1})
             first = await workers.call("plan", ask)
             workers.timeout_s = 1e-4
             with pytest.raises(RefusedRequestError, match="took longer"):
-                await workers.call("plan", asks.Plan.model_validate({**COMPARE, "on": "h100", "top": 2}))
+                await workers.call("plan", asks.PlanBody.model_validate({**COMPARE, "on": "h100", "top": 2}))
             workers.timeout_s = 60
             assert json.loads(await workers.call("plan", ask))["result"] == json.loads(first)["result"]
             workers.max_waiting = 0

@@ -18,7 +18,7 @@ from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, U
 from mowich.requests.jobs import EXAMPLE
 from mowich.version import VERSION
 
-START = """\
+_START = """\
 Trainium 3 in software, beside the machines it competes with. To begin, paste:
 
   mowich compare llama-3.1-405b --train --tokens 1T --seq 8192 --batch 512seqs --on trn3,ironwood,gb300 --chips 4096
@@ -101,7 +101,7 @@ def run(args: Sequence[str]) -> int:
     words = [w for w in args if w != "--debug"]
     debug = len(words) < len(args)
     if not words and "_MOWICH_COMPLETE" not in os.environ:
-        sys.stdout.write(START)
+        sys.stdout.write(_START)
         return EXIT_OK
     usage: Any = typer.BadParameter.__mro__[1]  # UsageError and its base, wherever typer keeps click
     base: Any = usage.__mro__[1]

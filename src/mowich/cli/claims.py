@@ -9,7 +9,7 @@ from mowich.requests import results
 
 
 @verb(app, results.CLAIMS)
-def claims(asked: results.Claims) -> None:
+def claims(asked: results.ClaimsRequest) -> None:
     """The claims with their verdicts, then what memory per chip costs."""
     from mowich.studies import claims as study
     from mowich.studies import memory_claim

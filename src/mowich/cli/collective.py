@@ -9,7 +9,7 @@ from mowich.requests import machines
 
 
 @verb(app, machines.COLLECTIVE)
-def collective(asked: machines.Collective) -> None:
+def collective(asked: machines.CollectiveRequest) -> None:
     """A row for each size."""
     from mowich.studies.answers import collective_timed
 

@@ -12,7 +12,7 @@ from mowich.requests import results
 
 
 @verb(app, results.EXPLAIN)
-def explain(asked: results.Explain) -> None:
+def explain(asked: results.ExplainRequest) -> None:
     """One number, or the names of those that say most, or of all."""
     from mowich.show.explain import explain_page, metrics_page
     from mowich.show.json import to_json

@@ -11,7 +11,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.options import CONTEXT, Group, verb
 from mowich.cli.output import complain, emit
-from mowich.errors import EXIT_CHECK_FAILED, Problems
+from mowich.errors import EXIT_CHECK_FAILED, ProblemList
 from mowich.requests import known
 from mowich.requests.common import Request
 
@@ -32,41 +32,41 @@ app.add_typer(facts_app, name="facts")
 def fact_rows(facts: Facts, paths: Sequence[str]) -> list[dict[str, object]]:
     from dataclasses import asdict
 
-    from mowich.show.facts import leaves
+    from mowich.show.facts import facts_below
 
-    return [asdict(fact) for path in paths for fact in leaves(facts, path)]
+    return [asdict(fact) for path in paths for fact in facts_below(facts, path)]
 
 
-@verb(facts_app, known.LIST, "list")
-def facts_list(asked: known.FactsAsked) -> None:
+@verb(facts_app, known.FACTS_LIST, "list")
+def facts_list(asked: known.FactsRequest) -> None:
     """What is known, by kind."""
-    from mowich.facts.load import KINDS
-    from mowich.models import names
+    from mowich.facts.load import FACT_KINDS
+    from mowich.models import model_names
     from mowich.show.facts import list_page
 
     form, facts = asked.form, asked.facts
     kind = asked.names[0] if asked.names else None
-    chosen = [k for k in KINDS if kind in (None, k)]
+    chosen = [k for k in FACT_KINDS if kind in (None, k)]
     entries = [
         {"kind": k, "id": i, **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"}}
         for k in chosen
         for i in facts.ids(k)
     ]
     if kind in (None, "models"):
-        entries += [{"kind": "models", "id": n} for n in names()]
+        entries += [{"kind": "models", "id": n} for n in model_names()]
 
     result = {"schema": "mowich/facts@1", "facts_hash": facts.hash(), "entries": entries}
-    of_models = names() if kind in (None, "models") else []
+    of_models = model_names() if kind in (None, "models") else []
     emit(result, form, page=lambda: list_page(facts, chosen, of_models, entries))
 
 
-@verb(facts_app, known.SHOW, "show")
-def facts_show(asked: known.FactsAsked) -> None:
+@verb(facts_app, known.FACTS_SHOW, "show")
+def facts_show(asked: known.FactsRequest) -> None:
     """Every number of some things."""
     from mowich.show.facts import locate, show_page
 
     form, facts, names = asked.form, asked.facts, asked.names
-    problems = Problems()
+    problems = ProblemList()
     paths: list[str] = []
     for name in names:
         with problems.watch():
@@ -77,14 +77,14 @@ def facts_show(asked: known.FactsAsked) -> None:
     emit(result, form, page=lambda: show_page(facts, names, rows))
 
 
-@verb(facts_app, known.DIFF, "diff")
-def facts_diff(asked: known.FactsAsked) -> None:
+@verb(facts_app, known.FACTS_DIFF, "diff")
+def facts_diff(asked: known.FactsRequest) -> None:
     """Two things side by side."""
-    from mowich.show.facts import diff_page, diff_paths
+    from mowich.show.facts import diff_paths, facts_diff_page
 
     form, facts = asked.form, asked.facts
     one, two = asked.names
-    problems = Problems()
+    problems = ProblemList()
     rows = []
     with problems.watch():
         rows = [
@@ -100,24 +100,24 @@ def facts_diff(asked: known.FactsAsked) -> None:
         ]
     problems.stop()
     result = {"schema": "mowich/facts-diff@1", "facts_hash": facts.hash(), "a": one, "b": two, "rows": rows}
-    emit(result, form, page=lambda: diff_page(facts, one, two, rows))
+    emit(result, form, page=lambda: facts_diff_page(facts, one, two, rows))
 
 
-@verb(facts_app, known.CHECK, "check")
-def facts_check(asked: known.Check) -> None:
+@verb(facts_app, known.FACTS_CHECK, "check")
+def facts_check(asked: known.CheckRequest) -> None:
     """Check the facts that ship, and the user's."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
     from mowich.facts.check import check_files
-    from mowich.facts.load import shipped
+    from mowich.facts.load import shipped_folder
     from mowich.facts.overlay import overlay
 
-    problems, facts, ours = Problems(), asked.dirs, load()
-    errors = check_files(shipped(), ours)
+    problems, facts, ours = ProblemList(), asked.dirs, load_facts()
+    errors = check_files(shipped_folder(), ours)
     for folder in facts:
         errors += overlay(folder, ours)[1]
     if not errors and facts:
         with problems.watch():
-            load(facts).sources  # noqa: B018  reading them is the check
+            load_facts(facts).sources  # noqa: B018  reading them is the check
         errors += problems.found
     for error in errors:
         complain(error.line())
@@ -127,7 +127,7 @@ def facts_check(asked: known.Check) -> None:
         print("facts check: ok")
 
 
-@verb(facts_app, known.SCHEMA, "schema")
+@verb(facts_app, known.FACTS_SCHEMA, "schema")
 def facts_schema(_: Request) -> None:
     """JSON Schema of the files in --facts DIR, for editors."""
     import json

@@ -15,7 +15,7 @@ from mowich.requests import scenarios
 
 
 @verb(app, scenarios.FLEET)
-def fleet(asked: scenarios.Fleet) -> None:
+def fleet(asked: scenarios.FleetRequest) -> None:
     """The mix of machines of a scenario."""
     from mowich.fleets.problem import write_rates
     from mowich.fleets.read import read_problem

@@ -9,7 +9,7 @@ from mowich.requests import machines
 
 
 @verb(app, machines.GOODPUT)
-def goodput(asked: machines.Goodput) -> None:
+def goodput(asked: machines.GoodputRequest) -> None:
     """A row for each strategy."""
     from mowich.studies.answers import goodput_found
 

@@ -48,7 +48,7 @@ def _group() -> None:
 
 
 @verb(kernel_app, kernels.RUN, "run")
-def kernel_run(asked: kernels.Run) -> None:
+def kernel_run(asked: kernels.RunRequest) -> None:
     """Run a script or a kernel."""
     from mowich.show.json import finite
     from mowich.show.kernel import run_page
@@ -75,10 +75,10 @@ def _as_scripts_expect(
     """The process as a script finds it on a machine with NKI: modules, sys.argv, sys.path, environment. All is put
     back."""
     import mowich.nki
-    from mowich.neuroncore.clock.compiled import QUIET
+    from mowich.neuroncore.clock.compiled import IS_QUIET
     from mowich.nki.runtime import launches
 
-    QUIET.set(quiet)
+    IS_QUIET.set(quiet)
     environment = {"NKI_SIMULATOR": "1"}
     if target:
         environment["NEURON_PLATFORM_TARGET_OVERRIDE"] = target

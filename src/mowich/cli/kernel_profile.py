@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 @verb(kernel_app, kernels.PROFILE, "profile")
-def kernel_profile(asked: kernels.Profile) -> None:
+def kernel_profile(asked: kernels.ProfileRequest) -> None:
     """Time a kernel, and say what binds."""
-    from mowich.neuroncore.clock.schedule import Options
+    from mowich.neuroncore.clock.schedule import ClockOptions
     from mowich.show.json import finite
     from mowich.show.kernel import kernel_page
     from mowich.show.page import Run
 
     file, kernel, words, quiet = str(asked.file), asked.kernel, asked.arguments, asked.form.quiet
-    options = Options(
+    options = ClockOptions(
         window=asked.window,
         active_cores=asked.active_cores,
         throttle=asked.throttle,
@@ -67,9 +67,9 @@ def _write(profile: Profile, trace: Path | None, parquet: Path | None) -> None:
 
     try:
         if trace is not None:
-            perfetto.write(profile, trace)
+            perfetto.write_perfetto(profile, trace)
         if parquet is not None:
-            explorer.write(profile, parquet)
+            explorer.write_parquet(profile, parquet)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(error.filename)) from None
 
@@ -79,13 +79,13 @@ def _write_page(profile: Profile, target: str, file: Path, from_s: float) -> Non
     from mowich.show import lanes
 
     try:
-        file.write_text(lanes.render(profile, target, from_s), encoding="utf-8")
+        file.write_text(lanes.render_lanes(profile, target, from_s), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(file)) from None
 
 
-@verb(kernel_app, kernels.DIFF, "diff")
-def kernel_diff(asked: kernels.Diff) -> None:
+@verb(kernel_app, kernels.KERNEL_DIFF, "diff")
+def kernel_diff(asked: kernels.DiffRequest) -> None:
     """Two versions of a kernel, or two folders of tables."""
     from mowich.show.json import finite
     from mowich.studies.kernels import folders_compared, profiles_compared
@@ -100,7 +100,7 @@ def kernel_diff(asked: kernels.Diff) -> None:
     emit(finite(found.to_dict()), asked.form)
 
 
-def _profiled(asked: kernels.Diff, file: Path, kernel: str) -> Profile:
+def _profiled(asked: kernels.DiffRequest, file: Path, kernel: str) -> Profile:
     """The profile of one kernel of a file."""
     with _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form.quiet):
         result = _run_kernel(str(file), kernel, asked.arguments, False, 0, values=False)

@@ -12,17 +12,17 @@ from mowich.requests import kernels
 
 
 @verb(kernel_app, kernels.TABLES, "tables")
-def kernel_tables(asked: kernels.Tables) -> None:
+def kernel_tables(asked: kernels.TablesRequest) -> None:
     """Make the tables, or check them."""
-    from mowich.neuroncore.clock.compiled import QUIET
+    from mowich.neuroncore.clock.compiled import IS_QUIET
     from mowich.operators.tables import schema
     from mowich.studies import kernel_tables as study
 
     ops, chips, quiet, folder = asked.ops, asked.chips, asked.form.quiet, asked.folder or schema.FOLDER
-    QUIET.set(quiet)
+    IS_QUIET.set(quiet)
     if asked.check:
         with progress(quiet) as line:
-            found = study.check(asked.kernels, folder, ops, chips, asked.sample, line)
+            found = study.check_tables(asked.kernels, folder, ops, chips, asked.sample, line)
         for text in found.wrong:
             print(text, file=sys.stderr)
         if found.wrong:

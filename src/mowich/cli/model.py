@@ -9,7 +9,7 @@ from mowich.requests import known
 
 
 @verb(app, known.MODEL_VIEW, "model")
-def model_(asked: known.ModelView) -> None:
+def model_(asked: known.ModelRequest) -> None:
     """A row for each kind of layer."""
     from mowich.models.view import DEFAULT_SEQ, model_view
 

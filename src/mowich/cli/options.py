@@ -19,7 +19,7 @@ import typer.core
 
 from mowich.requests.common import Request
 from mowich.requests.fields import Edge, Field
-from mowich.requests.schema import Schema, Source
+from mowich.requests.schema import QuestionSource, Schema
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 Q = TypeVar("Q", bound=Request)
@@ -27,26 +27,26 @@ Q = TypeVar("Q", bound=Request)
 
 def complete_model(incomplete: str) -> list[str]:
     """Built-in model names that start with what is typed."""
-    from mowich.models import names
+    from mowich.models import model_names
 
-    return [n for n in names() if n.startswith(incomplete.casefold())]
+    return [n for n in model_names() if n.startswith(incomplete.casefold())]
 
 
 def complete_systems(incomplete: str) -> list[str]:
     """System names, also behind a comma."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
 
     done, _, word = incomplete.rpartition(",")
-    return [f"{done},{n}" if done else n for n in load().ids("systems") if n.startswith(word.casefold())]
+    return [f"{done},{n}" if done else n for n in load_facts().ids("systems") if n.startswith(word.casefold())]
 
 
 COMPLETE = {"model": complete_model, "systems": complete_systems}
-TYPES: dict[str, object] = {"flag": bool, "file": Path | None, "files": list[Path] | None, "texts": list[str] | None}
+_TYPES: dict[str, object] = {"flag": bool, "file": Path | None, "files": list[Path] | None, "texts": list[str] | None}
 """Kind of a field -> the type that the parser takes; others are text."""
 
 
 def _type(field: Field[object]) -> object:
-    found = TYPES.get(field.kind, str | None)
+    found = _TYPES.get(field.kind, str | None)
     if not field.needs or field.kind == "flag":
         return found
     return {"file": Path, "texts": list[str]}.get(field.kind, str)
@@ -105,7 +105,7 @@ class _Verb(Generic[Q]):
         self.__name__, self.__doc__ = answer.__name__, schema.help
 
     def __call__(self, **given: object) -> None:
-        request = self._schema.read(given, Source(edge=Edge.OPTION))
+        request = self._schema.read(given, QuestionSource(edge=Edge.OPTION))
         if not request.form.quiet:
             for text in request.notes:
                 print(f"note: {text}", file=sys.stderr)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @verb(app, jobs.COMPARE)
-def compare(asked: jobs.Compare) -> None:
+def compare(asked: jobs.CompareRequest) -> None:
     """The best plan of each system for one job."""
     if asked.train is None:
-        from mowich.cli.serving import serve as serving
+        from mowich.cli.serving import answer_serving as serving
 
         serving(asked)
         return
@@ -43,10 +43,10 @@ def compare(asked: jobs.Compare) -> None:
 
 
 @verb(app, jobs.PLAN)
-def plan(asked: jobs.Plan) -> None:
+def plan(asked: jobs.PlanRequest) -> None:
     """The best plans of one system for one job."""
     if asked.train is None:
-        from mowich.cli.serving import serve as serving
+        from mowich.cli.serving import answer_serving as serving
 
         serving(asked)
         return
@@ -63,7 +63,11 @@ def plan(asked: jobs.Plan) -> None:
     def drawn(how: Style) -> str:
         from mowich.show import timeline as drawing
 
-        return "" if played is None else "\n".join(["", drawing.summary(played), *drawing.draw(played, how)]) + "\n"
+        return (
+            ""
+            if played is None
+            else "\n".join(["", drawing.summary(played), *drawing.draw_timeline(played, how)]) + "\n"
+        )
 
     emit(
         {**result.to_dict(), **extras.to_dict()},
@@ -106,7 +110,7 @@ def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
 
 
 @verb(app, jobs.FIT)
-def fit(asked: jobs.Fit) -> None:
+def fit(asked: jobs.FitRequest) -> None:
     """Whether a job fits."""
     from mowich.studies.answers import fitted
 

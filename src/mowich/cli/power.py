@@ -9,7 +9,7 @@ from mowich.requests import machines
 
 
 @verb(app, machines.POWER)
-def power(asked: machines.Power) -> None:
+def power(asked: machines.PowerRequest) -> None:
     """A row for each machine."""
     from mowich.studies.answers import power_found
 

@@ -12,14 +12,14 @@ from mowich.requests import results
 
 
 @verb(app, results.REPORT)
-def report(asked: results.Report) -> None:
+def report(asked: results.ReportRequest) -> None:
     """Write the file."""
-    from mowich.show.render.html import render
+    from mowich.show.render.html import render_html
 
     result, where = asked.result, str(asked.result)
     data = results.read_result(result)
     try:
-        page = render(data, facts=results.facts_of_result(data))
+        page = render_html(data, facts=results.facts_of_result(data))
     except UserError as error:
         error.where = error.where or where
         raise

@@ -11,7 +11,7 @@ from mowich.requests import jobs, scenarios
 
 
 @verb(app, scenarios.TRAFFIC)
-def traffic(asked: scenarios.Traffic) -> None:
+def traffic(asked: scenarios.TrafficRequest) -> None:
     """The traffic of a scenario."""
     from mowich.studies.traffic import traffic as study
 
@@ -23,7 +23,7 @@ def traffic(asked: scenarios.Traffic) -> None:
     emit(result.to_dict(), form, inputs=asked.given, seconds=result.seconds)
 
 
-def serve(asked: jobs.Plan | jobs.Compare) -> None:
+def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
     """`plan --serve` and `compare --serve`."""
     from mowich.studies import answers
     from mowich.studies.serving_plan import exit_code
@@ -31,7 +31,9 @@ def serve(asked: jobs.Plan | jobs.Compare) -> None:
     form = asked.form
     with progress(form.quiet) as line:
         line(f"searching {', '.join(asked.systems)}")
-        result = answers.served_planned(asked) if isinstance(asked, jobs.Plan) else answers.served_compared(asked)
+        result = (
+            answers.served_planned(asked) if isinstance(asked, jobs.PlanRequest) else answers.served_compared(asked)
+        )
 
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds)
     code = exit_code(result)

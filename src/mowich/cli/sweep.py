@@ -29,13 +29,13 @@ TASKS_PER_WORKER = 4
 
 
 @verb(app, scenarios.SWEEP)
-def sweep(asked: scenarios.Sweep) -> None:
+def sweep(asked: scenarios.SweepRequest) -> None:
     """The best plan at every point of a grid."""
     from mowich.studies import sweep as study
 
     form, folder = asked.form, asked.folder
     most = study.MAX_STORED if folder is not None else study.MAX_POINTS
-    grid = study.read(asked.scenario, asked.facts, vary=asked.vary, most=most, stack=asked.stack)
+    grid = study.read_sweep(asked.scenario, asked.facts, vary=asked.vary, most=most, stack=asked.stack)
     pool, workers = _pool(asked.executor, asked.jobs, grid)
     with pool or nullcontext(), progress(form.quiet) as line:
         told = _Meter(line, len(grid))

@@ -9,9 +9,9 @@ from mowich.requests import results
 
 
 @verb(app, results.VALIDATE)
-def validate(asked: results.Validate) -> None:
+def validate(asked: results.ValidateRequest) -> None:
     """Errors by chip and by source."""
-    from mowich.evidence.validate import validate as study
+    from mowich.evidence.validate import validate_rows as study
 
     form = asked.form
     with progress(form.quiet) as line:

@@ -12,7 +12,7 @@ from mowich.requests import known
 
 
 @verb(app, known.WEB)
-def web(asked: known.Web) -> None:
+def web(asked: known.WebRequest) -> None:
     """Serve until interrupted."""
     try:
         import fastapi  # noqa: F401

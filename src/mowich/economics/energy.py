@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mowich.estimate import Estimate, Notes, from_spreads, log_spread, product, unknown, worst_grade
+from mowich.estimate import Estimate, Notes, from_spreads, log_spread, product_of, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 
 PER_TOKEN = "J/token"
@@ -29,7 +29,7 @@ class Site:
 def of_fact(fact: Fact, unit: str) -> Estimate:
     """A numeric fact as an estimate; unknown with its reason when the fact has no value."""
     if fact.value is None:
-        return unknown(unit, fact.reason or f"{fact.path} is not published")
+        return unknown_estimate(unit, fact.reason or f"{fact.path} is not published")
     value = float(fact.value)
     return Estimate(
         value=value,
@@ -40,7 +40,7 @@ def of_fact(fact: Fact, unit: str) -> Estimate:
     )
 
 
-def power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> Estimate:
+def chip_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> Estimate:
     """Watts per chip of a system, all-in, before PUE: fact `chips.<chip>.power.all_in`."""
     fact = facts.fact(f"chips.{facts.meta('systems', system_id)['chip']}.power.all_in")
     estimate = of_fact(fact, "W")
@@ -55,7 +55,7 @@ def power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> Estima
     return estimate
 
 
-def site(facts: Facts, name: str = "default") -> Site:
+def read_site(facts: Facts, name: str = "default") -> Site:
     """The facts of a site: `sites.<name>.*`."""
     return Site(
         name=name,
@@ -73,7 +73,7 @@ def powered_chips(used: float, idle: float, idle_share: Estimate) -> Estimate:
     93.0
     """
     if idle_share.value is None:
-        return unknown("chips", idle_share.reason or "idle power unknown")
+        return unknown_estimate("chips", idle_share.reason or "idle power unknown")
     low, high = idle_share.low or idle_share.value, idle_share.high or idle_share.value
     return Estimate(
         value=used + idle_share.value * idle,
@@ -112,9 +112,9 @@ def joule_per_token(
     0.24
     """
     chips = powered_chips(used, idle, site.idle_share)
-    energy = product([(site.pue, 1.0), (power_W, 1.0), (chips, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_TOKEN).scaled(
-        1 / tokens, PER_TOKEN
-    )
+    energy = product_of(
+        [(site.pue, 1.0), (power_W, 1.0), (chips, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_TOKEN
+    ).scaled(1 / tokens, PER_TOKEN)
     if notes is not None and energy.value is not None:
         notes.add(
             "J_per_token",
@@ -162,7 +162,7 @@ def breakeven_W_per_chip(
     1000.0
     """
     if best.value is None or site.pue.value is None:
-        return unknown("W", best.reason or site.pue.reason or "no row with a known power")
+        return unknown_estimate("W", best.reason or site.pue.reason or "no row with a known power")
     down, up = log_spread(best.value, best.low or best.value, best.high or best.value)
     pue_down, pue_up = log_spread(site.pue.value, site.pue.low or site.pue.value, site.pue.high or site.pue.value)
     without = from_spreads(
@@ -173,7 +173,7 @@ def breakeven_W_per_chip(
         grade=worst_grade((best.grade,)),
     )
     powered = powered_chips(chips - idle, idle, site.idle_share)
-    watts = product([(without, 1.0), (tokens_per_s, 1.0), (goodput, 1.0), (powered, -1.0)], "W")
+    watts = product_of([(without, 1.0), (tokens_per_s, 1.0), (goodput, 1.0), (powered, -1.0)], "W")
     if notes is not None and watts.value is not None:
         notes.add(
             "breakeven_W_per_chip",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError
 from mowich.errors import unknown as unknown_word
-from mowich.estimate import Estimate, Notes, product, unknown
+from mowich.estimate import Estimate, Notes, product_of, unknown_estimate
 from mowich.facts import Fact, Facts
 from mowich.units import show
 
@@ -135,7 +135,7 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
                 )
             return _price(facts, fact, _term_of(facts, system_id, path) if term == "default" else term, notes)
     wanted = "no published price" if term == "default" else f"no published {term} price"
-    return Price(rate=unknown(RATE, wanted), label=wanted, fact_path="", term="")
+    return Price(rate=unknown_estimate(RATE, wanted), label=wanted, fact_path="", term="")
 
 
 def _term_of(facts: Facts, system_id: str, path: str) -> str:
@@ -191,7 +191,7 @@ def usd_per_mtok(
     >>> round(c.value, 9), c.unit
     (1.25, 'USD/Mtok')
     """
-    cost = product([(rate, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_MTOK)
+    cost = product_of([(rate, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_MTOK)
     cost = cost.scaled(chips / tokens * 1e6, PER_MTOK)
     if notes is not None and cost.value is not None:
         notes.add(
@@ -227,7 +227,7 @@ def breakeven_usd_per_chip_h(
     >>> round(r.value, 9)
     3.6
     """
-    rate = product([(best, 1.0), (tokens_per_s, 1.0), (goodput, 1.0)], "USD/chip/h").scaled(
+    rate = product_of([(best, 1.0), (tokens_per_s, 1.0), (goodput, 1.0)], "USD/chip/h").scaled(
         3600 / 1e6 / chips, "USD/chip/h"
     )
     if notes is not None and rate.value is not None:

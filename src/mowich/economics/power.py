@@ -12,10 +12,10 @@ import math
 from dataclasses import dataclass
 
 from mowich.economics.energy import Site, of_fact
-from mowich.estimate import Estimate, product, unknown, worst_grade
+from mowich.estimate import Estimate, product_of, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 
-PARTS = ("chip", "server", "network", "cooling")
+POWER_PARTS = ("chip", "server", "network", "cooling")
 """Parts of the power of a busy chip at the meter, in print order."""
 
 
@@ -42,8 +42,8 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
     it = of_fact(facts.fact(f"{root}.power.all_in"), "W")
     if it.value is None or site.pue.value is None:
         reason = it.reason or site.pue.reason or "unknown"
-        none = unknown("W", reason)
-        return Power(parts=dict.fromkeys(PARTS, none), it=none, total=none, idle=none)
+        none = unknown_estimate("W", reason)
+        return Power(parts=dict.fromkeys(POWER_PARTS, none), it=none, total=none, idle=none)
     tdp = tdp_of(facts, chip_id)
     low, high = it.low or it.value, it.high or it.value
     port = of_fact(facts.fact("sites.parts.network_port"), "W")
@@ -52,7 +52,7 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
     ports = bandwidth / port_bandwidth
     network = network_W(bandwidth, port_bandwidth, float(port), it.value)
     if tdp is None or tdp.value is None:
-        chip = unknown("W", "neither published nor estimated")
+        chip = unknown_estimate("W", "neither published nor estimated")
         chip_W = chip_low = chip_high = 0.0
     else:
         stated = of_fact(tdp, "W")
@@ -74,7 +74,7 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
         high=max(server, high - chip_low - (net.low or 0.0)),
         grade=worst_grade((it.grade, chip.grade, net.grade)),
     )
-    total = product([(it, 1.0), (site.pue, 1.0)], "W")
+    total = product_of([(it, 1.0), (site.pue, 1.0)], "W")
     pue_low, pue_high = site.pue.low or site.pue.value, site.pue.high or site.pue.value
     cooling = Estimate(
         value=cooling_W(site.pue.value, it.value),
@@ -83,7 +83,7 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
         high=cooling_W(pue_high, high),
         grade=worst_grade((it.grade, site.pue.grade)),
     )
-    idle = product([(total, 1.0), (site.idle_share, 1.0)], "W")
+    idle = product_of([(total, 1.0), (site.idle_share, 1.0)], "W")
     return Power(
         parts={"chip": chip, "server": rest, "network": net, "cooling": cooling}, it=it, total=total, idle=idle
     )
@@ -146,7 +146,7 @@ def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
     (1000.0, 1600.0)
     """
     if power.total.value is None or power.idle.value is None:
-        return unknown("chips", power.total.reason or power.idle.reason or "power unknown")
+        return unknown_estimate("chips", power.total.reason or power.idle.reason or "power unknown")
 
     def count(busy: float, idle: float) -> float:
         return fed_chips(cap_W, busy, idle, spares)
@@ -173,4 +173,4 @@ def tokens_per_MW(tokens_per_s_per_chip: Estimate, power: Power) -> Estimate:
     >>> tokens_per_MW(exact(500.0, "1/s"), p).value
     400000.0
     """
-    return product([(tokens_per_s_per_chip, 1.0), (power.total, -1.0)], "1/s/MW").scaled(1e6, "1/s/MW")
+    return product_of([(tokens_per_s_per_chip, 1.0), (power.total, -1.0)], "1/s/MW").scaled(1e6, "1/s/MW")

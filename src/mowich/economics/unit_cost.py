@@ -7,7 +7,7 @@ a floor, and no forecast of a price.
 from __future__ import annotations
 
 from mowich.economics.energy import of_fact
-from mowich.estimate import Estimate, from_spreads, log_spread, product, worst_grade
+from mowich.estimate import Estimate, from_spreads, log_spread, product_of, worst_grade
 from mowich.facts import Facts
 
 
@@ -18,8 +18,8 @@ def unit_cost(facts: Facts, *, hbm_B: float, silicon_m2: float | None = None) ->
     hbm_B: capacity; silicon_m2: logic area (None: the fact's range of one to two reticles). The parts are taken as
     independent.
 
-    >>> from mowich.facts import load
-    >>> cost = unit_cost(load(), hbm_B=192e9, silicon_m2=1600e-6)
+    >>> from mowich.facts import load_facts
+    >>> cost = unit_cost(load_facts(), hbm_B=192e9, silicon_m2=1600e-6)
     >>> 5000 < cost.value < 7500 and cost.low < 5700 and cost.high > 7300  # B200: $5,700 to $7,300 published
     True
     """
@@ -32,7 +32,7 @@ def unit_cost(facts: Facts, *, hbm_B: float, silicon_m2: float | None = None) ->
         if silicon_m2 is None
         else Estimate(value=silicon_m2, unit="m2", low=silicon_m2, high=silicon_m2, grade="user")
     )
-    logic = product([(area, 1.0), (fact("logic", "USD/m2"), 1.0)], "USD")
+    logic = product_of([(area, 1.0), (fact("logic", "USD/m2"), 1.0)], "USD")
     hbm = fact("hbm", "USD/B").scaled(hbm_B, "USD")
     packaging, other, losses = fact("packaging", "USD"), fact("other", "USD"), fact("losses", "1")
     factor = 1 + float(losses)

@@ -27,7 +27,7 @@ import numpy as np
 
 from mowich.arrays import Array, Floats
 from mowich.errors import UserError
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.machines.system import System, resolve
 from mowich.operators.tables.schema import FORMAT_B, OPERATORS
 
@@ -37,9 +37,9 @@ ROOT = "MOWICH_OPERATOR_TABLES"
 FRAMEWORKS = {"vllm": "vllm", "trtllm": "trtllm", "sglang": "sglang"}
 FORMATS = {"16": ("bfloat16", "bf16"), "8": ("fp8", "fp8"), "4": ("nvfp4", "nvfp4")}
 """Suffix of a constant -> (format's name in the tables, precision of the peak)."""
-FEW, MANY, WIDE = 32, 2048, 4096
+_FEW, MANY, _WIDE = 32, 2048, 4096
 """Tokens of a skinny and of a large matrix product, and its least width."""
-CACHE_B, PROMPT = 64e6, 4096
+_CACHE_B, PROMPT = 64e6, 4096
 BAD = {("vllm", "0.24.0", "fp8_block")}
 """(framework, version, format) of tables that measure the host's launches instead of kernels."""
 
@@ -87,7 +87,7 @@ def table(folder: Path, name: str, framework: str) -> tuple[dict[str, Array], st
     return {k: np.array(v) for k, v in data.items()}, f"{framework} {files[-1].parent.name}, {name}, sha256 {digest}"
 
 
-def median(field: str, shares: Sequence[float] | Floats, source: str) -> Reached | None:
+def _median(field: str, shares: Sequence[float] | Floats, source: str) -> Reached | None:
     """The median share with the middle 90% as its range, capped at 1."""
     if len(shares) < 5:
         return None
@@ -111,17 +111,17 @@ def reached(system: System, engine: str) -> list[Reached]:
     version = source.split(",")[0].split(" ")[1]
     work = OPERATORS["matmul"].flop
     m, n, k, seconds = t["m"], t["n"], t["k"], t["latency"] * 1e-3
-    wide = (n >= WIDE) & (k >= WIDE) & (n <= 8 * WIDE) & (k <= 8 * WIDE)
+    wide = (n >= _WIDE) & (k >= _WIDE) & (n <= 8 * _WIDE) & (k <= 8 * _WIDE)
     for suffix, (name, precision) in FORMATS.items():
         peak = system.peak_flops.get(precision)
         if peak is None or (framework, version, name) in BAD:
             continue
         here = wide & (t["gemm_dtype"] == name)
-        few, many = here & (m <= FEW), here & (m >= MANY)
+        few, many = here & (m <= _FEW), here & (m >= MANY)
         out.append(
-            median(f"weights_{suffix}", n[few] * k[few] * FORMAT_B[precision] / seconds[few] / system.hbm_Bps, source)
+            _median(f"weights_{suffix}", n[few] * k[few] * FORMAT_B[precision] / seconds[few] / system.hbm_Bps, source)
         )
-        out.append(median(f"compute_{suffix}", work(m[many], n[many], k[many]) / seconds[many] / peak, source))
+        out.append(_median(f"compute_{suffix}", work(m[many], n[many], k[many]) / seconds[many] / peak, source))
     t, source = table(folder, "generation_attention_perf", framework)
     plain = (
         (t["kv_cache_dtype"] == "bfloat16")
@@ -129,8 +129,8 @@ def reached(system: System, engine: str) -> list[Reached]:
         & (t.get("window_size", np.zeros(len(t["isl"]))) == 0)
     )
     moved = 2.0 * 2.0 * t["batch_size"] * (t["isl"] + t["step"]) * t["num_key_value_heads"] * t["head_dim"]
-    big = plain & (moved > CACHE_B) & (t["isl"] + t["step"] >= 512)
-    out.append(median("decode_attention", moved[big] / (t["latency"][big] * 1e-3) / system.hbm_Bps, source))
+    big = plain & (moved > _CACHE_B) & (t["isl"] + t["step"] >= 512)
+    out.append(_median("decode_attention", moved[big] / (t["latency"][big] * 1e-3) / system.hbm_Bps, source))
     t, source = table(folder, "context_attention_perf", framework)
     plain = (
         (t["attn_dtype"] == "bfloat16")
@@ -141,12 +141,12 @@ def reached(system: System, engine: str) -> list[Reached]:
     long = plain & (t["isl"] >= PROMPT)
     flop = 2.0 * t["batch_size"] * t["isl"].astype(float) ** 2 * t["num_heads"] * t["head_dim"]
     out.append(
-        median("prefill_attention", flop[long] / (t["latency"][long] * 1e-3) / system.peak_flops["bf16"], source)
+        _median("prefill_attention", flop[long] / (t["latency"][long] * 1e-3) / system.peak_flops["bf16"], source)
     )
     return [r for r in out if r is not None]
 
 
-def overlay(system: System, engine: str, facts: Facts, folder: Path) -> Path:
+def write_overlay(system: System, engine: str, facts: Facts, folder: Path) -> Path:
     """Write `serving/<chip>.yaml` into a directory for --facts: measured constants, and those of the family where the
     tables are silent."""
     found = {r.field: r for r in reached(system, engine)}
@@ -167,7 +167,7 @@ def overlay(system: System, engine: str, facts: Facts, folder: Path) -> Path:
     return file
 
 
-def main() -> int:
+def _main() -> int:
     """Command line of the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system")
@@ -175,8 +175,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     try:
-        facts = load()
-        file = overlay(resolve(facts, options.system, chips=1), options.engine, facts, options.out)
+        facts = load_facts()
+        file = write_overlay(resolve(facts, options.system, chips=1), options.engine, facts, options.out)
     except UserError as error:
         print(f"error: {error.line()}", file=sys.stderr)
         return error.code
@@ -185,4 +185,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_main())

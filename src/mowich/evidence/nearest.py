@@ -16,7 +16,7 @@ from functools import cache
 
 from mowich.errors import UserError
 from mowich.evidence.rows import read_cases
-from mowich.evidence.scores import Result
+from mowich.evidence.scores import RowResult
 from mowich.evidence.validate import predict, published
 from mowich.facts import Facts
 from mowich.models.model import Model, Moe
@@ -35,7 +35,7 @@ class Near:
     chips: int
     params: float
     distance: float
-    result: Result
+    result: RowResult
 
 
 @cache

@@ -4,7 +4,7 @@ Errors on rows left out of the fit grow with some parts of a step (experts, netw
 (tuned, framework, Neuron), and with what had to be assumed. Each such feature x_j has a fact w_j of
 `training.residuals`; they combine as independent errors, W = sqrt(sum (w_j x_j)^2). `tools/fit_training.py cross` fits
 the facts to errors of groups of rows and of whole sources left out. Ranges of facts that no measurement has tested come
-on top (`studies.compare.spread`).
+on top (`studies.compare._spread`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mowich.facts import Facts
 from mowich.models.model import Model, Moe
 from mowich.software.stack import Platform
 
-SHARES: Mapping[str, tuple[str, ...]] = {
+_SHARES: Mapping[str, tuple[str, ...]] = {
     "experts": ("moe", "ep"),
     "attention": ("attention",),
     "network": ("tp", "cp", "dp", "pp_transfer", "pp_bubble"),
@@ -28,14 +28,14 @@ OPEN_PLAN = frozenset({"tp", "pp", "ep", "cp", "batch", "micro_batch", "vpp"})
 MEASURED_CHIPS = 16384
 """The largest job that is measured and fully specified."""
 
-SOFTWARE = ("framework", "jax_gpu", "tpu", "neuron")
+_SOFTWARE = ("framework", "jax_gpu", "tpu", "neuron")
 """Features that the stack, or the vendor of the machine, says that a step has (`Platform.residuals`)."""
 
 FEATURES = (
     "floor",
-    *SHARES,
+    *_SHARES,
     "moe_model",
-    *SOFTWARE,
+    *_SOFTWARE,
     "encoder",
     "unstated_recompute",
     "unstated_plan",
@@ -50,11 +50,11 @@ def features(
     them."""
     total = sum(parts.values())
     filled = {item.split("=")[0] for item in inferred}
-    out = {name: sum(parts.get(k, 0.0) for k in keys) / total for name, keys in SHARES.items()}
+    out = {name: sum(parts.get(k, 0.0) for k in keys) / total for name, keys in _SHARES.items()}
     return out | {
         "floor": 1.0,
         "moe_model": float(any(isinstance(layer.ffn, Moe) for layer in model.layers)),
-        **{name: float(name in system.residuals) for name in SOFTWARE},
+        **{name: float(name in system.residuals) for name in _SOFTWARE},
         "encoder": float(not all(layer.attention.causal for layer in model.layers)),
         "unstated_recompute": float("recompute" in filled),
         "unstated_plan": float(bool(filled & OPEN_PLAN)),

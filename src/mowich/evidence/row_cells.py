@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mowich.evidence.row_checks import RefusedError, Row, check_whole, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, check_whole, refusal
 from mowich.evidence.row_rules import (
     RECIPE_NUMBERS,
     TOPOLOGY,
@@ -19,7 +19,7 @@ from mowich.evidence.row_words import switch_of
 class Cells:
     """One row while it is read. inferred: "field=value (how)" for every field that the row does not state."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: PublishedRow) -> None:
         self.row = dict(row)
         self.inferred: list[str] = []
         self.is_topology_read = False

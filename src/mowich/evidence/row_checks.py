@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError, did_you_mean
 
-Row = Mapping[str, str]
+PublishedRow = Mapping[str, str]
 """The cells of one row, by column; "" where nothing is stated."""
 
-LARGEST = 10**9
+_LARGEST = 10**9
 """The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
 
 
@@ -63,8 +63,8 @@ def has_word(text: str, *words: str) -> bool:
     return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
 
 
-def check_whole(row: Row, form: Form) -> None:
-    """Raises RefusedError for the first cell of a count that is stated and no whole number up to `LARGEST`."""
+def check_whole(row: PublishedRow, form: Form) -> None:
+    """Raises RefusedError for the first cell of a count that is stated and no whole number up to `_LARGEST`."""
     for column in (*form.counts, *form.counts_from_zero):
         least = 0 if column in form.counts_from_zero else 1
         text = (row.get(column) or "").strip()
@@ -74,16 +74,16 @@ def check_whole(row: Row, form: Form) -> None:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not least <= value <= LARGEST or value % 1:
-            raise refusal(column, text, f"a whole number from {least} to {LARGEST:.0e}".replace("+0", ""))
+        if not least <= value <= _LARGEST or value % 1:
+            raise refusal(column, text, f"a whole number from {least} to {_LARGEST:.0e}".replace("+0", ""))
 
 
-def blank(row: Row, columns: Sequence[str], where: str) -> list[UserError]:
+def blank(row: PublishedRow, columns: Sequence[str], where: str) -> list[UserError]:
     """Cells that must not be."""
     return [UserError("must not be blank", where=f"{where}, column {c}") for c in columns if not row[c]]
 
 
-def not_numbers(row: Row, columns: Sequence[str], where: str, *, whole: Sequence[str] = ()) -> list[UserError]:
+def not_numbers(row: PublishedRow, columns: Sequence[str], where: str, *, whole: Sequence[str] = ()) -> list[UserError]:
     """Cells that hold something and no number from 0; of `whole`, no whole number from 1."""
     errors = []
     for column in columns:

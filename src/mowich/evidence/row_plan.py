@@ -9,13 +9,13 @@ from mowich.models.model import Model, Moe
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.step import micro_batches
+from mowich.training.step import micro_batches_of
 
 
 def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
     """Bytes that the plan needs on its fullest device over those that a program may use there."""
     columns = Plans.of([plan])
-    need = memory_B(model, system, job, columns, micro_batches(job, columns))
+    need = memory_B(model, system, job, columns, micro_batches_of(job, columns))
     return sum(float(v[0]) for v in need.values()) / system.hbm_usable_B
 
 

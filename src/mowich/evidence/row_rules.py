@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal, NotRequired, Required, TypedDict
 
-from mowich.evidence.row_checks import Form, Row
-from mowich.facts.load import shipped
+from mowich.evidence.row_checks import Form, PublishedRow
+from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.models.model import Model
 
@@ -145,10 +145,10 @@ class Notes(TypedDict):
 
 
 @cache
-def notes() -> Notes:
+def _notes() -> Notes:
     """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a
     row."""
-    loaded: Notes = shipped_yaml(shipped() / "published" / "row_notes.yaml")
+    loaded: Notes = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
     return loaded
 
 
@@ -161,14 +161,14 @@ def stack_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Patte
             re.compile(e["pattern"], re.IGNORECASE),
             re.compile(e["and"], re.IGNORECASE) if "and" in e else None,
         )
-        for e in notes()["stacks"]
+        for e in _notes()["stacks"]
     )
 
 
 @cache
 def batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str], ...]:
     return tuple(
-        (re.compile(e["match"]), re.compile(e["notes"]), float(e["batch"]), e["source"]) for e in notes()["batches"]
+        (re.compile(e["match"]), re.compile(e["notes"]), float(e["batch"]), e["source"]) for e in _notes()["batches"]
     )
 
 
@@ -183,20 +183,20 @@ def content_rules(
             e.get("set", {}),
             str(e.get("source") or e["reason"]),
         )
-        for e in notes()[part]
+        for e in _notes()[part]
     )
 
 
-def fits_all(row: Row, patterns: Mapping[str, re.Pattern[str]]) -> bool:
+def fits_all(row: PublishedRow, patterns: Mapping[str, re.Pattern[str]]) -> bool:
     return all(pattern.search(row.get(column, "")) for column, pattern in patterns.items())
 
 
 @cache
 def model_rules() -> tuple[tuple[re.Pattern[str], Mapping[str, object], str], ...]:
-    return tuple((re.compile(e["match"], re.IGNORECASE), e["set"], e["source"]) for e in notes()["models"])
+    return tuple((re.compile(e["match"], re.IGNORECASE), e["set"], e["source"]) for e in _notes()["models"])
 
 
-def stack_of_row(row: Row) -> tuple[str, bool]:
+def stack_of_row(row: PublishedRow) -> tuple[str, bool]:
     """(software stack, whether the row's own words decide it): a `stack` column, else the first pattern of
     `row_notes.yaml` that fits, else "megatron"."""
     if row.get("stack"):
@@ -217,7 +217,7 @@ def per_device_batch(text: str, seq: int) -> float | None:
     return value / seq if match[3] else value
 
 
-def stated_flop_per_token(row: Row, model: Model, seq: int) -> float:
+def stated_flop_per_token(row: PublishedRow, model: Model, seq: int) -> float:
     """FLOP per token that the source counts, forward and backward, by the words of `flop_convention`.
 
     halved: 3 x forward with causal attention halved. hardware: 4 x forward of the layers (one recompute) plus 3 x head,

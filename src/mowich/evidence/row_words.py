@@ -12,11 +12,11 @@ from typing import Literal
 from mowich.evidence.row_checks import has_word, refusal
 from mowich.machines.system import System
 
-NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvfp4": ("mxfp4",), "mxfp4": ("nvfp4",)}
+_NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvfp4": ("mxfp4",), "mxfp4": ("nvfp4",)}
 """Recipes of the same width, nearest first."""
 
 
-PRECISION_WORDS = ("bf16", "fp16", "16-bit", "fp32", "amp", "fp8", "fp8-mx", "mxfp8", "nvfp4", "mxfp4", "fp4", "int8")
+_PRECISION_WORDS = ("bf16", "fp16", "16-bit", "fp32", "amp", "fp8", "fp8-mx", "mxfp8", "nvfp4", "mxfp4", "fp4", "int8")
 """Words for the recipe of matrix products; what stands beside them ("fp8 (delayed)", "Autocast:BF16+SR") is free
 text."""
 
@@ -53,9 +53,9 @@ def precision_of(text: str, system: System) -> tuple[str, str]:
         if word.strip() in ("fp32", "float32"):
             how = "the compiler casts matrix products to 16 bit"
     else:
-        raise refusal("precision", text, PRECISION_WORDS)
+        raise refusal("precision", text, _PRECISION_WORDS)
     if name not in system.peak_flops:
-        near = next((other for other in NEAREST[name] if other in system.peak_flops), "bf16")
+        near = next((other for other in _NEAREST[name] if other in system.peak_flops), "bf16")
         how = f"no {name} rate is published for the chip" + (", it multiplies in 16 bit" if near == "bf16" else "")
         name = near
     return name, how
@@ -74,10 +74,10 @@ TASK_WORDS = ("pretrain", "sft", "lora")
 """What trains: every weight from scratch or on, every weight on packed examples, or adapters."""
 
 
-Task = Literal["pretrain", "sft", "lora"]
+_Task = Literal["pretrain", "sft", "lora"]
 
 
-def task_of(text: str) -> Task | None:
+def task_of(text: str) -> _Task | None:
     """pretrain, sft or lora as the row's words mean; None when they say nothing. Raises RefusedError for other
     words."""
     if not text:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
 from mowich.evidence.row_cells import Cells
-from mowich.evidence.row_checks import RefusedError, Row, has_word, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, has_word, refusal
 from mowich.evidence.row_plan import CoarseFit, memory_share
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
@@ -48,7 +48,7 @@ ONE_STAGE_MEMORY = 1.5
 then filled in."""
 
 
-LONG = 16384
+_LONG = 16384
 """Tokens of a sequence from which context parallelism, and not a pipeline, spreads it over devices that no batch
 feeds."""
 
@@ -82,7 +82,7 @@ class _Reader(Cells):
 
     def __init__(
         self,
-        row: Row,
+        row: PublishedRow,
         facts: Facts,
         systems: dict[tuple[object, ...], Platform],
         models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError],
@@ -452,7 +452,7 @@ class _Reader(Cells):
             self.fill("ep", ep, f"not stated: {how}")
         ep = ep or 1
         shared = n // (tp * (pp or 1) * max(1, round(batch))) if batch and not sharded else 1
-        if cp is None and shared > 1 and fits.seq >= LONG and n % (tp * (pp or 1) * shared) == 0:
+        if cp is None and shared > 1 and fits.seq >= _LONG and n % (tp * (pp or 1) * shared) == 0:
             cp = shared
             self.fill("cp", cp, "fewer sequences than data ranks")
         if pp is None:
@@ -559,17 +559,17 @@ class _Reader(Cells):
         return metric, value, tokens * stated_flop_per_token(row, model, job.seq) / (flop_s * system.chips)
 
 
-def _has_mtp(row: Row, stack: str) -> bool:
+def _has_mtp(row: PublishedRow, stack: str) -> bool:
     """Megatron trains the prediction blocks of a model that has them; other stacks, and rows labelled "w/o MTP", do
     not."""
     return stack in ("megatron", "megatron-2025") and "w/o mtp" not in row.get("notes", "").casefold()
 
 
-def _kind(row: Row, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:
+def _kind(row: PublishedRow, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:
     return "lora" if frozen else f"{'moe' if is_moe else 'dense'} {stack}"
 
 
-def read_cases(rows: list[Row], facts: Facts) -> list[Case | str]:
+def read_cases(rows: list[PublishedRow], facts: Facts) -> list[Case | str]:
     """A `Case` for each row, or the reason why there is none, in order."""
     systems: dict[tuple[object, ...], Platform] = {}
     models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError] = {}

@@ -17,12 +17,12 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from mowich.evidence.row_checks import Row
+from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.row_rules import is_time
 from mowich.evidence.rows import Case
 from mowich.shown import Rows, Shown
 
-SCHEMA = "mowich/validate@1"
+_SCHEMA = "mowich/validate@1"
 
 SHIPPED = "published/training.csv"
 """How a result names the training rows that ship: constants and widths of intervals were fitted to them, so their
@@ -36,7 +36,7 @@ FITTED_TO: Mapping[str, str] = {SHIPPED: "training", TRAINIUM: "serving on Train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class RowResult:
     """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error:
     max(ratio, 1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted,
     are per step.
@@ -71,7 +71,7 @@ class Result:
     stack: str = ""
 
     @classmethod
-    def unsupported(cls, row: Row, *, metric: str, source: str, reason: str) -> Result:
+    def unsupported(cls, row: PublishedRow, *, metric: str, source: str, reason: str) -> RowResult:
         """A row that is refused, without figures. source: the row's group of sources."""
         return cls(
             id=row["id"],
@@ -170,7 +170,7 @@ class Validation(Shown):
 
     path: str
     facts_hash: str
-    rows: Rows[Result]
+    rows: Rows[RowResult]
 
     def summary(self) -> Summaries:
         """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
@@ -190,9 +190,9 @@ class Validation(Shown):
             found["by_stack_and_chip"] = self.by(lambda r: f"{r.stack} on {r.chip}, {r.metric}")
         return found
 
-    def by(self, key: Callable[[Result], str]) -> dict[str, Summary]:
+    def by(self, key: Callable[[RowResult], str]) -> dict[str, Summary]:
         """A summary for each value of `key`, sorted."""
-        groups: dict[str, list[Result]] = {}
+        groups: dict[str, list[RowResult]] = {}
         for row in self.rows:
             groups.setdefault(key(row), []).append(row)
         return {name: summarise(groups[name]) for name in sorted(groups)}
@@ -206,7 +206,7 @@ class Validation(Shown):
             elif isinstance(part, Mapping):
                 shown[name] = {k: v.to_dict() for k, v in part.items()}
         return {
-            "schema": SCHEMA,
+            "schema": _SCHEMA,
             "file": self.path,
             "facts_hash": self.facts_hash,
             "rows": [r.to_dict() for r in self.rows],
@@ -214,7 +214,7 @@ class Validation(Shown):
         }
 
 
-def summarise(rows: Iterable[Result]) -> Summary:
+def summarise(rows: Iterable[RowResult]) -> Summary:
     """Error statistics of the answered rows, counts of all.
 
     Medians and percentiles are of abs_error (linear interpolation); bias averages ln(ratio), so that being 2x fast and
@@ -280,6 +280,6 @@ def left_out_file() -> Path:
     return Path(str(resources.files("mowich.facts") / "published" / "left_out.json"))
 
 
-def worst(validation: Validation, count: int) -> Sequence[Result]:
+def worst(validation: Validation, count: int) -> Sequence[RowResult]:
     """The rows with the largest errors, largest first."""
     return sorted((r for r in validation.rows if r.abs_error is not None), key=lambda r: -(r.abs_error or 0.0))[:count]

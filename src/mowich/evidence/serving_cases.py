@@ -13,9 +13,9 @@ from mowich.facts import Facts
 from mowich.plans.plan import ServePlans
 from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.corrections import Class
-from mowich.serving.engines import ConstantTable, Served, columns, has_own, stated
+from mowich.serving.engines import ConstantTable, Served, constant_columns, has_own, stated
 from mowich.serving.steady import Load, Steady, closed_loop, max_sequences
-from mowich.software.engine import Costs, Engine
+from mowich.software.engine import Engine, EngineCosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Cases:
         beside, alone = (max_sequences(self.shapes, load, e, self.capacity_B) for e in (engine, bare))
         return beside, alone
 
-    def _around(self, constants: Floats) -> tuple[Costs, Engine, Load]:
+    def _around(self, constants: Floats) -> tuple[EngineCosts, Engine, Load]:
         costs, engine, verified, accepted = self.columns.assemble(constants)
         load = Load(
             users=self.users,
@@ -60,7 +60,7 @@ class Cases:
         return costs, engine, load
 
 
-def served(case: ServingCase, facts: Facts) -> Served:
+def _served(case: ServingCase, facts: Facts) -> Served:
     """The part of a case that its constants depend on."""
     return Served(
         model=case.model,
@@ -75,7 +75,7 @@ def served(case: ServingCase, facts: Facts) -> Served:
     )
 
 
-def gather(cases: Sequence[ServingCase], facts: Facts) -> Cases:
+def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
     """ConstantTable of cases, in their order; cases of one model are shaped together."""
     groups: dict[int, list[int]] = {}
     for i, case in enumerate(cases):
@@ -88,7 +88,7 @@ def gather(cases: Sequence[ServingCase], facts: Facts) -> Cases:
 
     return Cases(
         shapes=Shapes.joined(parts).take(order),
-        columns=columns([served(c, facts) for c in cases]),
+        columns=constant_columns([_served(c, facts) for c in cases]),
         users=column(lambda c: c.users),
         prompt=column(lambda c: c.prompt * c.mean_length),
         output=column(lambda c: c.output * c.mean_length),

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mowich.evidence.row_checks import RefusedError, Row
-from mowich.evidence.serving_cases import gather
+from mowich.evidence.row_checks import PublishedRow, RefusedError
+from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_rows import ServingCase, read_case
 from mowich.facts import Facts
 from mowich.machines.system import System
@@ -37,12 +37,12 @@ for those that wait for something else, found here at 1.9 to 30, and runs with a
 names, at 0.3 to 10."""
 
 
-def read_cases(rows: Iterable[Row], facts: Facts) -> list[ServingCase | str]:
+def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[ServingCase | str]:
     """Every row as a case, or the reason why it is not one, in order."""
     rows = list(rows)
     systems: dict[tuple[str, int], System] = {}
 
-    def read(row: Row, *, folds: bool = True) -> ServingCase | str:
+    def read(row: PublishedRow, *, folds: bool = True) -> ServingCase | str:
         try:
             return read_case(row, facts, systems, folds=folds)
         except RefusedError as error:
@@ -74,7 +74,7 @@ def _rooms(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[int, 
     index = [i for i, case in enumerate(cases) if isinstance(case, ServingCase)]
     if not index:
         return []
-    table = gather([case for case in cases if isinstance(case, ServingCase)], facts)
+    table = gather_cases([case for case in cases if isinstance(case, ServingCase)], facts)
     beside, alone = table.room(np.array([facts.number(path) for path in table.columns.names]))
     return [(i, Room(float(b), float(a))) for i, b, a in zip(index, beside, alone, strict=True)]
 

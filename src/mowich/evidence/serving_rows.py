@@ -16,12 +16,12 @@ from functools import cache
 from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import Form, RefusedError, Row, check_whole, has_word, refusal
+from mowich.evidence.row_checks import Form, PublishedRow, RefusedError, check_whole, has_word, refusal
 from mowich.facts import Facts
-from mowich.facts.load import shipped
+from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.machines.system import System, logical_cores, resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.serving.engines import architecture
@@ -189,9 +189,9 @@ class Notes(TypedDict):
 
 
 @cache
-def notes() -> Notes:
+def _notes() -> Notes:
     """`serving_notes.yaml`."""
-    loaded: Notes = shipped_yaml(shipped() / "published" / "serving_notes.yaml")
+    loaded: Notes = shipped_yaml(shipped_folder() / "published" / "serving_notes.yaml")
     return loaded
 
 
@@ -208,7 +208,7 @@ def find_model(name: str) -> Model:
         except UserError as error:
             shorter = _SUFFIX.sub("", tried)
             if shorter == tried:
-                other = notes().get("models", {}).get(name.rsplit("/", 1)[-1].casefold())
+                other = _notes().get("models", {}).get(name.rsplit("/", 1)[-1].casefold())
                 if other and other != tried:
                     tried = other
                     continue
@@ -221,21 +221,21 @@ def stack_of(stack: str) -> StackNote | None:
     states none. Raises RefusedError for a word that is not known."""
     if not stack:
         return None
-    for entry in notes()["stacks"]:
+    for entry in _notes()["stacks"]:
         if re.fullmatch(entry["pattern"], stack, re.IGNORECASE):
             return entry
-    raise refusal("stack", stack, [entry["pattern"] for entry in notes()["stacks"]])
+    raise refusal("stack", stack, [entry["pattern"] for entry in _notes()["stacks"]])
 
 
 def engine_of(framework: str) -> str:
     """The engine whose constants a framework's name asks for. Raises RefusedError for one that is not known."""
-    for entry in notes()["engines"]:
+    for entry in _notes()["engines"]:
         if re.search(entry["pattern"], framework, re.IGNORECASE):
             return str(entry["engine"])
-    raise refusal("framework", framework, sorted({str(entry["engine"]) for entry in notes()["engines"]}))
+    raise refusal("framework", framework, sorted({str(entry["engine"]) for entry in _notes()["engines"]}))
 
 
-def _number(row: Row, key: str) -> float | None:
+def _number(row: PublishedRow, key: str) -> float | None:
     text = (row.get(key) or "").strip()
     try:
         return float(text) if text else None
@@ -243,11 +243,11 @@ def _number(row: Row, key: str) -> float | None:
         return None
 
 
-def _degree(row: Row, key: str) -> int:
+def _degree(row: PublishedRow, key: str) -> int:
     return max(1, int(_number(row, key) or 1))
 
 
-def unfold(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int, int, int, str]:
+def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int, int, int, str]:
     """(tp, dp, ep, what was repaired): undoes plans whose tp or dp was already multiplied by ep or dp. domain: devices
     of a scale-up domain.
 
@@ -265,7 +265,7 @@ def unfold(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int
     return tp, dp, ep, ""
 
 
-PRECISION_WORDS = ("bf16", "fp16", "fp8", "mxfp8", "fp4", "nvfp4", "mxfp4", "int8", "int4")
+_PRECISION_WORDS = ("bf16", "fp16", "fp8", "mxfp8", "fp4", "nvfp4", "mxfp4", "int8", "int4")
 """Words for the format of the weights; what stands beside them is free text."""
 PRECISION_PATTERNS = (
     "bf16",
@@ -302,11 +302,11 @@ def speculates_by(text: str) -> bool:
     raise refusal("spec_decode", text, SPECULATION_WORDS)
 
 
-def weights_of(row: Row, model: Model, system: System, facts: Facts) -> tuple[str, str]:
+def weights_of(row: PublishedRow, model: Model, system: System, facts: Facts) -> tuple[str, str]:
     """(format of the weights, how it was read, "" when stated)."""
     word = (row.get("precision") or "").casefold()
     if word and not has_word(word, *PRECISION_PATTERNS):
-        raise refusal("precision", row["precision"], PRECISION_WORDS)
+        raise refusal("precision", row["precision"], _PRECISION_WORDS)
     note = (row.get("notes") or "").casefold()
     tail = word.partition("weights ")[2] or word
     tail = re.sub(r"\(.*?\)", "", tail).strip() or tail  # "BF16 (dequantised from FP8)" holds 16-bit weights
@@ -331,7 +331,7 @@ def weights_of(row: Row, model: Model, system: System, facts: Facts) -> tuple[st
     return "bf16", ""
 
 
-def kv_of(row: Row, weights: str, campaign: str, engine: str, model: Model, system: System) -> tuple[str, str]:
+def kv_of(row: PublishedRow, weights: str, campaign: str, engine: str, model: Model, system: System) -> tuple[str, str]:
     """(format of the cache, how it was read)."""
     word = (row.get("kv_precision") or "").casefold()
     if has_word(word, "(?:mx)?fp8(?:_?e[45]m[23])?", "int8"):
@@ -347,11 +347,11 @@ def kv_of(row: Row, weights: str, campaign: str, engine: str, model: Model, syst
     return "bf16", "kv=bf16 (not stated)"
 
 
-def skipped_metrics(row: Row) -> dict[str, str]:
+def skipped_metrics(row: PublishedRow) -> dict[str, str]:
     """Metrics of a row that are not compared -> the reason, by the rules of `serving_notes.yaml`. Raises RefusedError
     for a row that they exclude."""
     skip: dict[str, str] = {}
-    for entry in notes()["rules"]:
+    for entry in _notes()["rules"]:
         hit = all(re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in SEARCHED)
         if hit and _degree(row, "tp") >= entry.get("min_tp", 0):
             if "exclude" in entry:
@@ -374,14 +374,14 @@ def check_mode(mode: str) -> None:
         raise RefusedError(f"the load ({mode}) is not stated as lengths and concurrency")
 
 
-def speculation_of(row: Row, campaign: str) -> tuple[bool, float | None, str]:
+def speculation_of(row: PublishedRow, campaign: str) -> tuple[bool, float | None, str]:
     """(whether several tokens are predicted at once, how many of them are accepted where stated, how it was filled
     in)."""
     spec = (row.get("spec_decode") or "").strip()
     stated = re.search(r"accept\w* (?:length )?([\d.]+)", spec)
     accept = float(stated[1]) if stated else None
     if not spec and campaign == "ix":
-        for entry in notes()["speculation"]:
+        for entry in _notes()["speculation"]:
             if (
                 re.search(entry["model"], row["model"], re.IGNORECASE)
                 and re.search(entry["framework"], row["framework"])
@@ -391,22 +391,22 @@ def speculation_of(row: Row, campaign: str) -> tuple[bool, float | None, str]:
     return speculates_by(spec), accept, ""
 
 
-def ranks_of(row: Row, one: System, *, folds: bool) -> tuple[int, int, int, str]:
+def ranks_of(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int, int, str]:
     """(tp, dp, ep, how they were unfolded) of a row. A plan whose own count of chips agrees is taken as printed."""
     tp, dp, ep = _degree(row, "tp"), _degree(row, "dp"), _degree(row, "ep")
     devices = tp * dp * _degree(row, "pp")
     is_stated = "n_chips" not in (row.get("derived_fields") or "")
     if not folds or (is_stated and _number(row, "n_chips") == -(-devices // one.devices_per_chip)):
         return tp, dp, ep, ""
-    return unfold(tp, dp, ep, _degree(row, "moe_tp"), one.domain_devices)
+    return unfold_plan(tp, dp, ep, _degree(row, "moe_tp"), one.domain_devices)
 
 
 def read_case(
-    row: Row, facts: Facts, systems: dict[tuple[str, int], System] | None = None, *, folds: bool = True
+    row: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System] | None = None, *, folds: bool = True
 ) -> ServingCase:
-    """One row by itself; `serving_checks.read_cases` also asks whether it fits and agrees with itself. folds: whether a
-    plan that reads as folded is unfolded. Raises RefusedError with the reason."""
-    table = notes()
+    """One row by itself; `serving_checks.read_serving_cases` also asks whether it fits and agrees with itself. folds:
+    whether a plan that reads as folded is unfolded. Raises RefusedError with the reason."""
+    table = _notes()
     row_id, mode = row["id"], row.get("mode") or ""
     check_whole(row, SERVING)
     inferred: list[str] = [] if mode else ["mode=online (not stated)"]
@@ -511,7 +511,7 @@ def read_case(
     )
 
 
-def check_replicas(row: Row, concurrency: float, batch: float, data_ranks: Iterable[int]) -> None:
+def check_replicas(row: PublishedRow, concurrency: float, batch: float, data_ranks: Iterable[int]) -> None:
     """Raises RefusedError where the concurrency is more than the batch of a rank times the ranks of attention data
     parallelism: the rest belongs to replicas that the row does not count, or waits for a cap on the batch. data_ranks:
     dp as printed and as unfolded; a batch may be rounded."""
@@ -522,7 +522,7 @@ def check_replicas(row: Row, concurrency: float, batch: float, data_ranks: Itera
         )
 
 
-def check_concurrency(row: Row, concurrency: float, output: float) -> None:
+def check_concurrency(row: PublishedRow, concurrency: float, output: float) -> None:
     """Raises RefusedError where Little's law does not hold: concurrency = requests/s x (TTFT + (output - 1) x TPOT),
     within `CONCURRENCY_FACTOR`, of a row that prints a throughput and both latencies."""
     ttft, tpot, rate = (_number(row, key) for key in ("ttft_ms", "tpot_ms", "output_tok_s"))
@@ -544,7 +544,7 @@ DECODING = 0.05
 """How far a rate times TPOT may lie from the users to be called a rate of decoding alone."""
 
 
-def is_rate_of_decoding(row: Row, users: float) -> bool:
+def is_rate_of_decoding(row: PublishedRow, users: float) -> bool:
     """Whether the throughput of a batch that starts together is that of its decoding: its users / TPOT, the time to
     first token left out."""
     tpot, each, chips = (_number(row, key) for key in ("tpot_ms", "output_tok_s_per_chip", "n_chips"))
@@ -553,7 +553,7 @@ def is_rate_of_decoding(row: Row, users: float) -> bool:
     return abs(each * chips * tpot / 1e3 / users - 1.0) <= DECODING
 
 
-def _system(row: Row, chips: int, facts: Facts, known: dict[tuple[str, int], System] | None) -> System:
+def _system(row: PublishedRow, chips: int, facts: Facts, known: dict[tuple[str, int], System] | None) -> System:
     """The machine of a row, by the name of its chip and the cores of a device where the row states them (`lnc`);
     remembered in `known`. A chip that holds fewer devices than a unit is a part of it."""
     name, lnc = row["chip"], (row.get("lnc") or "").strip()

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import Row, blank, not_numbers
-from mowich.evidence.scores import Result
-from mowich.evidence.serving_cases import class_of, gather
-from mowich.evidence.serving_checks import read_cases
+from mowich.evidence.row_checks import PublishedRow, blank, not_numbers
+from mowich.evidence.scores import RowResult
+from mowich.evidence.serving_cases import class_of, gather_cases
+from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import SERVING, ServingCase
 from mowich.facts import Facts
 from mowich.serving.corrections import METRICS as CORRECTED
-from mowich.serving.corrections import shipped
+from mowich.serving.corrections import shipped_corrections
 from mowich.serving.steady import Steady
 
 
@@ -29,38 +29,38 @@ def is_serving(columns: Sequence[str]) -> bool:
     return any(metric in columns for metric in SERVING.metrics)
 
 
-def check(row: Row, where: str) -> list[UserError]:
+def check_serving_row(row: PublishedRow, where: str) -> list[UserError]:
     """What is wrong with a row: blank cells, cells that are no number."""
     return blank(row, ("id", "chip"), where) + not_numbers(row, SERVING.numbers, where)
 
 
-def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:
+def validate_serving(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResult]:
     """Results of every row in order: one for each metric that it states (one, without figures, for a row that is
     refused)."""
-    read = read_cases(rows, facts)
+    read = read_serving_cases(rows, facts)
     cases = [c for c in read if not isinstance(c, str)]
-    predicted = iter(predict(cases, facts) if cases else ())
-    out: list[Result] = []
+    predicted = iter(predict_serving(cases, facts) if cases else ())
+    out: list[RowResult] = []
     for row, case in zip(rows, read, strict=True):
         if isinstance(case, str):
             stated = [metric for metric in SERVING.metrics if row.get(metric)] or ["none"]
             source = row.get("source", "")
-            out += [Result.unsupported(row, metric=metric, source=source, reason=case) for metric in stated]
+            out += [RowResult.unsupported(row, metric=metric, source=source, reason=case) for metric in stated]
         else:
             out += next(predicted)
     return out
 
 
-def predict(cases: Sequence[ServingCase], facts: Facts) -> list[list[Result]]:
+def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[RowResult]]:
     """Results of cases, by case."""
-    table = gather(cases, facts)
+    table = gather_cases(cases, facts)
     steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
     classes = [class_of(c) for c in cases]
     shift, width = {}, {}
     for metric in CORRECTED:
         shift[metric], width[metric] = (np.zeros(len(classes)) for _ in range(2))
-        for corrections in {id(t): t for t in (shipped(c.engine) for c in classes)}.values():
-            at = [i for i, one in enumerate(classes) if shipped(one.engine) is corrections]
+        for corrections in {id(t): t for t in (shipped_corrections(c.engine) for c in classes)}.values():
+            at = [i for i, one in enumerate(classes) if shipped_corrections(one.engine) is corrections]
             shift[metric][at], width[metric][at] = corrections.apply(metric, [classes[i] for i in at])
     tpot, ttft = steady.tpot_s * np.exp(shift["tpot"]), steady.ttft_s * np.exp(shift["ttft"])
     out = []
@@ -102,11 +102,11 @@ def _result(
     half: float = 0.0,
     parts: Mapping[str, float] | None = None,
     reason: str | None = None,
-) -> Result:
+) -> RowResult:
     ratio = None
     if measured and predicted:
         ratio = predicted / measured if metric.endswith("_ms") else measured / predicted
-    return Result(
+    return RowResult(
         id=case.id,
         status="unsupported" if reason else "ok",
         reason=reason,

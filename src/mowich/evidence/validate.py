@@ -1,8 +1,8 @@
 """Predicted against measured: every row of a table of published training steps, and how far off we are.
 
-`validate` reads a CSV (the shipped one by default), turns each row into a case (`rows`), predicts it with the plan that
-the row states, and summarises the errors by chip and source. It refuses rows that it cannot model, with a reason, and
-never fits anything to the file.
+`validate_rows` reads a CSV (the shipped one by default), turns each row into a case (`rows`), predicts it with the plan
+that the row states, and summarises the errors by chip and source. It refuses rows that it cannot model, with a reason,
+and never fits anything to the file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import serving_validate
 from mowich.evidence.residual import half_width
-from mowich.evidence.row_checks import Form, Row, blank, not_numbers
+from mowich.evidence.row_checks import Form, PublishedRow, blank, not_numbers
 from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.scores import SHIPPED, TRAINIUM, Result, Validation
+from mowich.evidence.scores import SHIPPED, TRAINIUM, RowResult, Validation
 from mowich.evidence.serving_rows import SERVING
 from mowich.facts import Facts
 from mowich.files import read_text
@@ -47,7 +47,7 @@ def shipped_as(path: str | Path | None) -> str | None:
     return TABLES.get(str(path)) or (str(path) if str(path) in TABLES.values() else None)
 
 
-def read_csv(path: Path, facts: Facts) -> list[Row]:
+def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
     """Rows of a table of training measurements, or of serving ones (told apart by their columns), checked at the edge.
 
     Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
@@ -69,7 +69,7 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
                 columns,
                 reader,
                 SERVING,
-                serving_validate.check,
+                serving_validate.check_serving_row,
             )
         rows = _checked(name, "training", columns, reader, TRAINING, _check)
     except csv.Error as error:
@@ -104,8 +104,8 @@ def _checked(
     columns: Sequence[str],
     reader: csv.DictReader[str],
     form: Form,
-    check: Callable[[Row, str], list[UserError]],
-) -> list[Row]:
+    check: Callable[[PublishedRow, str], list[UserError]],
+) -> list[PublishedRow]:
     """Rows of a table behind its header; its numbers are read by `plain_number`. Raises UserError or UserErrors, each
     with file:line: missing columns, a ragged row, what `check` finds, a repeated id, no rows."""
     missing = [c for c in form.required if c not in columns]
@@ -117,7 +117,7 @@ def _checked(
         )
     numbers = form.numbers
     errors: list[UserError] = []
-    rows: list[Row] = []
+    rows: list[PublishedRow] = []
     seen: dict[str, int] = {}
     for cells in reader:
         where = f"{name}:{reader.line_num}"
@@ -144,7 +144,7 @@ def _checked(
     return rows
 
 
-def _check(row: Row, where: str) -> list[UserError]:
+def _check(row: PublishedRow, where: str) -> list[UserError]:
     errors = blank(row, ("id", "chip", "primary_metric"), where)
     metric = row["primary_metric"].split(" ")[0]
     if metric and metric not in TRAINING.metrics:
@@ -163,7 +163,7 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
     return None
 
 
-def validate(path: str | Path | None, facts: Facts) -> Validation:
+def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
     """Predict every row of `path` (None: the published training rows that ship; a word of `TABLES`: that table). Raises
     UserError for a file that is not a table of measurements of training or of serving; a single row that cannot be
     modelled is answered with status "unsupported" and its reason."""
@@ -184,7 +184,7 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
         case = reason if reason is not None else next(cases)
         if isinstance(case, str):
             metric, source = row["primary_metric"].split(" ")[0], row.get("source_group", "")
-            results.append(Result.unsupported(row, metric=metric, source=source, reason=case))
+            results.append(RowResult.unsupported(row, metric=metric, source=source, reason=case))
             continue
         run = run_of(case)
         if run not in steps:
@@ -199,7 +199,7 @@ def run_of(case: Case) -> object:
     return (id(case.system), id(case.model), case.job, case.plan)
 
 
-def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
+def with_hand_tuned(rows: Iterable[RowResult]) -> tuple[RowResult, ...]:
     """The rows, those of Trainium with what hand-tuned kernels would take; a run that several rows repeat is evaluated
     once."""
     known: dict[object, HandTuned] = {}
@@ -216,7 +216,7 @@ def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
     return tuple(out)
 
 
-def predict(case: Case, facts: Facts, step: OneStep | None = None) -> Result:
+def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
     """One case: the predicted step (`step` where it is known), scaled from the legal batch to the row's per token, in
     the row's own metric."""
     step = step or predict_step(case.model, case.system, case.job, case.plan)
@@ -229,7 +229,7 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> Result:
     if not is_time(case.metric):
         down, up = up, down
     predicted = case.measured * ratio if is_time(case.metric) else case.measured / ratio
-    return Result(
+    return RowResult(
         id=case.id,
         status="ok",
         reason=None,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries
-from mowich.facts.load import KINDS, Facts, SystemNames, known_unit, read_file
+from mowich.facts.load import FACT_KINDS, Facts, SystemNames, known_unit, read_file
 from mowich.facts.schema import Fact, check_fact, leaves
 from mowich.facts.unread import file_problems
 from mowich.files import line_of
@@ -43,7 +43,7 @@ RELEASED = re.compile(r"\d{4}(-\d{2}){0,2}( to \d{4}(-\d{2}){0,2})?")
 """A date of `released`, or the first and the last."""
 LEVEL_FIELDS = ("kind", "bandwidth", "latency")
 LEVEL_KINDS = ("switch", "ring", "torus2d", "torus3d", "mesh", "links", "network")
-OWN = "mowich-"
+_OWN = "mowich-"
 """Sources that are our own arithmetic: the formula or reason says what a locator would."""
 
 FITTED = ("training.", "serving.")
@@ -72,7 +72,7 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
     """Every problem of the facts in `root`, which `facts` reads, in order of file and line."""
     problems: list[UserError] = []
     cited: set[str] = set()
-    for kind in KINDS:
+    for kind in FACT_KINDS:
         for name in facts.ids(kind):
             file = root / kind / f"{name}.yaml"
             for path in facts.paths(f"{kind}.{name}"):
@@ -81,7 +81,7 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
                 for what in _leaf_problems(path, leaf, facts):
                     keys = path.split(".")[2:]
                     problems.append(UserError(what, where=f"{file}:{line_of(file, keys)} {'.'.join(keys)}"))
-    for path, what in entries.problems(facts) if not problems else ():
+    for path, what in entries.claim_problems(facts) if not problems else ():
         keys = path.split(".")[2:]
         file = root / "claims" / f"{path.split('.')[1]}.yaml"
         problems.append(UserError(what, where=f"{file}:{line_of(file, keys)} {'.'.join(keys)}"))
@@ -154,7 +154,7 @@ def _unknown_systems(root: Path, base: Facts) -> Iterator[UserError]:
 
 def _wrong_references(root: Path, base: Facts, whole: Facts) -> Iterator[UserError]:
     """References to facts of another unit, or outside the bounds of their field."""
-    for kind in KINDS:
+    for kind in FACT_KINDS:
         for path in sorted((root / kind).glob("*.yaml")):
             for leaf, node in leaves(_read(path), f"{kind}.{path.stem}"):
                 try:
@@ -207,7 +207,7 @@ def _leaf_problems(path: str, leaf: Mapping[str, object], facts: Facts) -> Itera
         return
     source = leaf.get("source")
     for key in ("source", "locator", "date", "grade"):
-        if not leaf.get(key) and not (key == "locator" and str(source).startswith(OWN)):
+        if not leaf.get(key) and not (key == "locator" and str(source).startswith(_OWN)):
             yield f"has no {key}"
     if source and source not in facts.sources:
         yield f"cites '{source}', which sources.yaml does not list"

@@ -9,9 +9,9 @@ system states the same quantity there is one number:
   out;
 - `explained: {text: ...}` beside them: why the two differ, or why a fact of a similar name is another quantity.
 
-`problems` finds entries that break this. It knows a fact of the same quantity by its words (each word of the claim's
-name stands in the fact's path, or each of the fact's name in the claim's) and by its size (one unit and at most `NEAR`
-apart, or equal counts).
+`claim_problems` finds entries that break this. It knows a fact of the same quantity by its words (each word of the
+claim's name stands in the fact's path, or each of the fact's name in the claim's) and by its size (one unit and at most
+`NEAR` apart, or equal counts).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mowich.facts.load import Facts
 from mowich.facts.schema import Fact
 from mowich.units import UNITS
 
-PUBLISHED = ("published", "output_per_chip", "tokens_per_chip")
+_PUBLISHED = ("published", "output_per_chip", "tokens_per_chip")
 """Names that the claimed value of a group has; the first that is there."""
 
 COMPARED = ("chips.", "systems.")
@@ -42,7 +42,7 @@ LEAST_COUNT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class _Entry:
     """One claim. key: its name in `file`; path: of its group or leaf; published: path of the claimed value."""
 
     file: str
@@ -56,7 +56,7 @@ class Entry:
         return f"{self.file}.{self.key}"
 
 
-def entries(facts: Facts) -> Iterator[Entry]:
+def entries(facts: Facts) -> Iterator[_Entry]:
     """Every claim, in the order of the files. `context` says how a file's rows were measured: no claim."""
     for file in facts.ids("claims"):
         root = f"claims.{file}"
@@ -64,9 +64,9 @@ def entries(facts: Facts) -> Iterator[Entry]:
             root = f"{root}.claims"
         for key in facts.children(root):
             path = f"{root}.{key}"
-            published = next((p for p in (*(f"{path}.{name}" for name in PUBLISHED), path) if facts.leaf(p)), None)
+            published = next((p for p in (*(f"{path}.{name}" for name in _PUBLISHED), path) if facts.leaf(p)), None)
             if published is not None and key != "context":
-                yield Entry(file=file, key=key, path=path, published=published)
+                yield _Entry(file=file, key=key, path=path, published=published)
 
 
 def machines(facts: Facts, file: str) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def machines(facts: Facts, file: str) -> tuple[str, ...]:
     return tuple(map(str, about)) if isinstance(about, list) else ()
 
 
-def problems(facts: Facts) -> Iterator[tuple[str, str]]:
+def claim_problems(facts: Facts) -> Iterator[tuple[str, str]]:
     """(path, what is wrong) of each claim that states again, contradicts or does not know what the fact of a chip or a
     system states."""
     for file in facts.ids("claims"):
@@ -102,7 +102,7 @@ def problems(facts: Facts) -> Iterator[tuple[str, str]]:
             continue
         if explained:
             continue
-        for fact in same(entry, published, facts):
+        for fact in _same(entry, published, facts):
             if published.value is None:
                 yield entry.published, _unknown(fact)
             else:
@@ -120,7 +120,7 @@ def _unknown(fact: Fact) -> str:
     return f"is unknown, but {fact.path} states {fact.shown}: write {{ref: {fact.path}}}"
 
 
-def same(entry: Entry, published: Fact, facts: Facts) -> Iterator[Fact]:
+def _same(entry: _Entry, published: Fact, facts: Facts) -> Iterator[Fact]:
     """Known facts of the machines that a claim is about which state its quantity, by their words or by their size."""
     named = _words(entry.key)
     for about in machines(facts, entry.file):
@@ -155,7 +155,7 @@ def _same_size(published: Fact, fact: Fact) -> bool:
 _FIGURE = re.compile(r"(\d[\d,]*\.?\d*) *([A-Za-z%/]*)")
 
 
-def figure(fact: Fact) -> tuple[float, float] | None:
+def figure_of(fact: Fact) -> tuple[float, float] | None:
     """(SI value, half a unit of its last digit) of a number, or of the first number in a text; None where there is
     none."""
     written = _FIGURE.search(fact.shown)
@@ -171,7 +171,7 @@ def figure(fact: Fact) -> tuple[float, float] | None:
 def agree(published: Fact, fact: Fact) -> bool:
     """Whether a fact, rounded as the claim is rounded, is the claimed number. Texts without a number agree when they
     are the same."""
-    mine, theirs = figure(published), figure(fact)
+    mine, theirs = figure_of(published), figure_of(fact)
     if mine is None or theirs is None:
         return published.value == fact.value
     return abs(mine[0] - theirs[0]) <= mine[1] * (1 + 1e-9)

@@ -1,8 +1,8 @@
 """What each field of the facts may hold: its unit, its least and greatest value, whether it is a whole number.
 
 One table for every way in: the files that ship, `--facts`, `--set`, the axes of a sweep and `Facts.with_values`.
-`check` refuses a number, with the same words wherever it came from; the caller says the place. The ranges are wide:
-they hold what a machine could be, and keep out slips of unit and of sign.
+`check_value` refuses a number, with the same words wherever it came from; the caller says the place. The ranges are
+wide: they hold what a machine could be, and keep out slips of unit and of sign.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from mowich.errors import UserError
-from mowich.units import Quantity, parse, write
+from mowich.units import Quantity, parse, write_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class FactField:
     """unit: SI unit, "" for a number without one, None: as the fact that ships has it. low..high: SI; with `above`, low
     itself is refused."""
 
@@ -29,46 +29,46 @@ class Field:
     whole: bool = False
 
 
-def _share(*, zero: bool) -> Field:
-    return Field(high=1.0, above=not zero)
+def _share(*, zero: bool) -> FactField:
+    return FactField(high=1.0, above=not zero)
 
 
-def _count(high: float) -> Field:
-    return Field(unit="", low=1.0, high=high, above=False, whole=True)
+def _count(high: float) -> FactField:
+    return FactField(unit="", low=1.0, high=high, above=False, whole=True)
 
 
-PRICE = Field(unit="USD/chip/s", high=1e6 / 3600)
-BYTES = Field(unit="B", low=1e6, high=1e18, above=False)
-RATE = Field(unit="B/s", low=1e6, high=1e18, above=False)
-LATENCY = Field(unit="s", high=1.0, above=False)
-FLOPS = Field(unit="FLOP/s", low=1e9, high=1e23, above=False)
-MACHINE = r"(chips|systems)\..*"
+PRICE = FactField(unit="USD/chip/s", high=1e6 / 3600)
+_BYTES = FactField(unit="B", low=1e6, high=1e18, above=False)
+_RATE = FactField(unit="B/s", low=1e6, high=1e18, above=False)
+LATENCY = FactField(unit="s", high=1.0, above=False)
+FLOPS = FactField(unit="FLOP/s", low=1e9, high=1e23, above=False)
+_MACHINE = r"(chips|systems)\..*"
 
-TABLE: tuple[tuple[str, Field], ...] = (
+_TABLE: tuple[tuple[str, FactField], ...] = (
     # an observation is kept as it was made: it may be 0, or count in per cent
-    (r"claims\..*|networks\.measured\..*", Field(above=False)),
-    (r"reliability\..*\.(hardware_share|gpu_share)", Field(high=100.0, above=False)),
+    (r"claims\..*|networks\.measured\..*", FactField(above=False)),
+    (r"reliability\..*\.(hardware_share|gpu_share)", FactField(high=100.0, above=False)),
     # prices
     (r"prices\.user\.[^.]+|prices\..*\.(per_accelerator|rent_3y|own_hyperscaler|own_neocloud)", PRICE),
     # memory, links, peaks, power
-    (MACHINE + r"\.(hbm_capacity|hbm_usable)|neuroncore\..*\.hbm_capacity", BYTES),
-    (MACHINE + r"\.(bandwidth|hbm_bandwidth|bandwidth_per_direction)|neuroncore\..*\.hbm_bandwidth", RATE),
-    (MACHINE + r"\.latency", LATENCY),
+    (_MACHINE + r"\.(hbm_capacity|hbm_usable)|neuroncore\..*\.hbm_capacity", _BYTES),
+    (_MACHINE + r"\.(bandwidth|hbm_bandwidth|bandwidth_per_direction)|neuroncore\..*\.hbm_bandwidth", _RATE),
+    (_MACHINE + r"\.latency", LATENCY),
     (r"networks\.collectives\..*\.step", LATENCY),  # what a level's latency refers to
-    (MACHINE + r"\.(tdp|all_in)", Field(unit="W", low=10.0, high=1e6, above=False)),
-    (MACHINE + r"\.(bf16|fp8|mxfp8|nvfp4|mxfp4)", FLOPS),
-    (MACHINE + r"\.clock", Field(unit="Hz", low=1e6, high=1e12, above=False)),
+    (_MACHINE + r"\.(tdp|all_in)", FactField(unit="W", low=10.0, high=1e6, above=False)),
+    (_MACHINE + r"\.(bf16|fp8|mxfp8|nvfp4|mxfp4)", FLOPS),
+    (_MACHINE + r"\.clock", FactField(unit="Hz", low=1e6, high=1e12, above=False)),
     # counts
-    (MACHINE + r"\.devices_per_chip", _count(1e3)),
-    (MACHINE + r"\.axes", _count(16)),
+    (_MACHINE + r"\.devices_per_chip", _count(1e3)),
+    (_MACHINE + r"\.axes", _count(16)),
     (r"systems\..*\.(chips|chips_per_unit|chips_per_server|max_chips)", _count(1e9)),
-    (MACHINE + r"\.in_network_reduction", _share(zero=True)),
-    (r"serving\..*\.(moe_layer|expert_launch)", Field(unit="s", high=1.0, above=False)),
+    (_MACHINE + r"\.in_network_reduction", _share(zero=True)),
+    (r"serving\..*\.(moe_layer|expert_launch)", FactField(unit="s", high=1.0, above=False)),
     # shares and ratios
-    (r"(prices|sites)\..*\.pue(_\w+)?", Field(low=1.0, high=10.0, above=False)),
+    (r"(prices|sites)\..*\.pue(_\w+)?", FactField(low=1.0, high=10.0, above=False)),
     (
         r"serving\.common\.(queue_share|burst_share)|networks\.collectives\..*\.switch_reduce_efficiency",
-        Field(high=10.0),
+        FactField(high=10.0),
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|wave_share|idle_power_share|unfused_attention|"
@@ -76,11 +76,11 @@ TABLE: tuple[tuple[str, Field], ...] = (
         _share(zero=True),
     ),
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
-    (r"training\.residuals\..*", Field(high=10.0)),  # spread of a logarithm
-    (r"training\..*\.(speed|fp32_speed|framework_carry|low_precision_gain|fp4_gain)", Field(high=100.0)),
+    (r"training\.residuals\..*", FactField(high=10.0)),  # spread of a logarithm
+    (r"training\..*\.(speed|fp32_speed|framework_carry|low_precision_gain|fp4_gain)", FactField(high=100.0)),
     (
         r".*\.(fp4_)?quantise_B|training\..*\.(autocast_B|expert_launch(_8bit|_block)?)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
-        Field(above=False),
+        FactField(above=False),
     ),
 )
 """A pattern of paths -> what it may hold; the first that matches the whole path counts."""
@@ -112,7 +112,7 @@ HIGHEST: Mapping[str, float] = {
 }
 """SI unit -> the greatest value of a field of which the table says none."""
 
-EXAMPLES: Mapping[str, str] = {
+_EXAMPLES: Mapping[str, str] = {
     "B/s": "4.9 TB/s",
     "FLOP/s": "2500 TFLOP/s",
     "W": "900 W",
@@ -128,9 +128,9 @@ NOMINAL = 2**30 / 1e9
 
 
 @cache
-def field_of(path: str) -> Field:
+def field_of(path: str) -> FactField:
     """What the table says of a path; any number above 0 where it says nothing."""
-    return next((field for pattern, field in TABLE if re.fullmatch(pattern, path)), Field())
+    return next((field for pattern, field in _TABLE if re.fullmatch(pattern, path)), FactField())
 
 
 def unit_of(path: str, unit: str | None = None) -> str | None:
@@ -140,7 +140,7 @@ def unit_of(path: str, unit: str | None = None) -> str | None:
     return unit if known is None else known
 
 
-def is_number(unit: str | None) -> bool:
+def is_plain_number(unit: str | None) -> bool:
     """Whether a unit is none: a count, a share or a ratio."""
     return unit in ("", "1")
 
@@ -149,22 +149,22 @@ def check_unit(path: str, unit: str, shown: str, known: str | None = None) -> No
     """Raise UserError where a number has no unit, or another one than its field (`known`: that of the fact that is
     there). shown: as it is written."""
     wanted = unit_of(path, known)
-    if wanted is None or unit == wanted or (is_number(unit) and is_number(wanted)):
+    if wanted is None or unit == wanted or (is_plain_number(unit) and is_plain_number(wanted)):
         return
-    if is_number(unit):
+    if is_plain_number(unit):
         raise no_unit(shown, wanted)
-    example = EXAMPLES.get(wanted)
+    example = _EXAMPLES.get(wanted)
     raise UserError(
         f"measures {unit}",
         given=shown,
-        allowed="a number without a unit" if is_number(wanted) else wanted,
+        allowed="a number without a unit" if is_plain_number(wanted) else wanted,
         fix=f'write it as in "{example}"' if example else None,
     )
 
 
 def no_unit(shown: str, wanted: str) -> UserError:
     """The error for a bare number where a field needs a unit."""
-    example = EXAMPLES.get(wanted)
+    example = _EXAMPLES.get(wanted)
     number = shown.split()[0]
     fix = (
         f'write "{number} GiB" or "{number} GB"; they differ by 7%'
@@ -176,16 +176,16 @@ def no_unit(shown: str, wanted: str) -> UserError:
     return UserError(f"{number} has no unit", fix=fix)
 
 
-def quantity(path: str, text: str, known: str | None = None) -> Quantity:
+def read_fact_quantity(path: str, text: str, known: str | None = None) -> Quantity:
     """A quantity as it is written in a file or after `--set`. Raises UserError, without a place, for what is none;
-    `check_unit` and `check` come after."""
+    `check_unit` and `check_value` come after."""
     wanted = unit_of(path, known)
-    if wanted and not is_number(wanted) and re.fullmatch(r"\s*[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*", text):
+    if wanted and not is_plain_number(wanted) and re.fullmatch(r"\s*[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*", text):
         raise no_unit(text.strip(), wanted)
     return parse(text)
 
 
-def check(path: str, value: float, unit: str) -> None:
+def check_value(path: str, value: float, unit: str) -> None:
     """Raise UserError, without a place, where a field cannot hold a value (SI, of `unit`)."""
     if not math.isfinite(value):
         raise UserError("not a finite number", given=f"{value}")
@@ -193,24 +193,26 @@ def check(path: str, value: float, unit: str) -> None:
     high = field.high if field.high < math.inf else HIGHEST.get(unit, 1e21)
     if field.low <= value <= high and not (field.above and value == field.low):
         if field.whole and value != round(value):
-            raise UserError("must be a whole number", given=write(value, unit))
+            raise UserError("must be a whole number", given=write_value(value, unit))
         return
-    allowed = f"{'above ' if field.above else ''}{write(field.low, unit)} to {write(high, unit)}"
+    allowed = f"{'above ' if field.above else ''}{write_value(field.low, unit)} to {write_value(high, unit)}"
     if field.whole and value < field.low:
         what = f"must be at least {field.low:g}"
     elif value <= 0:
         what = "must be above 0" if field.above or field.low else "must be at least 0"
     else:
         what = "out of range"
-    raise UserError(what, given=write(value, unit), allowed=allowed)
+    raise UserError(what, given=write_value(value, unit), allowed=allowed)
 
 
 def check_memory(capacity: float, usable: float) -> None:
     """Raise UserError where more memory is usable than there is. Bytes; of ranges, the high end of the capacity and the
     low end of what is usable."""
-    if capacity < BYTES.low:
-        return  # no capacity at all, which `check` refuses
+    if capacity < _BYTES.low:
+        return  # no capacity at all, which `check_value` refuses
     if usable > capacity * NOMINAL * (1 + 1e-9):
         raise UserError(
-            f"hbm_usable is more than hbm_capacity, {write(capacity, 'B')}", given=write(usable, "B"), fix="give both"
+            f"hbm_usable is more than hbm_capacity, {write_value(capacity, 'B')}",
+            given=write_value(usable, "B"),
+            fix="give both",
         )

@@ -27,7 +27,7 @@ from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves
 from mowich.files import line_of, parse_yaml, read_text, read_yaml, shipped_yaml
 from mowich.units import show
 
-KINDS = (
+FACT_KINDS = (
     "chips",
     "systems",
     "prices",
@@ -45,12 +45,12 @@ KINDS = (
 MAX_REFERENCES = 8
 """Longest chain of references that is followed."""
 
-TABLES = ("aliases.yaml", "sources.yaml")
+FACT_TABLES = ("aliases.yaml", "sources.yaml")
 """Files beside the directories."""
 
 
 @cache
-def shipped() -> Path:
+def shipped_folder() -> Path:
     """The directory of the facts that ship with Mowich."""
     return Path(str(resources.files("mowich.facts")))
 
@@ -59,7 +59,7 @@ def shipped() -> Path:
 def read_file(path: Path) -> Mapping[str, object]:
     """A YAML file as nested mappings; one line per error, with file:line. What ships is not checked: tests do that, and
     it costs time."""
-    data = shipped_yaml(path) if path.is_relative_to(shipped()) else read_yaml(path, "facts").data
+    data = shipped_yaml(path) if path.is_relative_to(shipped_folder()) else read_yaml(path, "facts").data
     if not isinstance(data, dict):
         raise UserError("a fact file is a mapping", where=f"{path}:1")
     return data
@@ -67,7 +67,7 @@ def read_file(path: Path) -> Mapping[str, object]:
 
 @cache
 def read_table(path: Path) -> Mapping[str, Mapping[str, object]]:
-    """One of `TABLES`: a mapping under each name. Raises UserError for anything else."""
+    """One of `FACT_TABLES`: a mapping under each name. Raises UserError for anything else."""
     found: dict[str, Mapping[str, object]] = {}
     for name, entry in read_file(path).items():
         if not isinstance(entry, Mapping):
@@ -204,7 +204,7 @@ class Facts:
 
     def _node(self, path: str) -> object:
         parts = path.split(".")
-        if parts[0] not in KINDS or len(parts) < 2:
+        if parts[0] not in FACT_KINDS or len(parts) < 2:
             return None
         try:
             node: object = self._file(parts[0], parts[1])
@@ -255,8 +255,8 @@ class Facts:
 
     def _missing(self, path: str) -> UserError:
         parts = path.split(".")
-        if parts[0] not in KINDS:
-            return unknown("kind of fact", parts[0], KINDS, where=path)
+        if parts[0] not in FACT_KINDS:
+            return unknown("kind of fact", parts[0], FACT_KINDS, where=path)
         if len(parts) < 2 or parts[1] not in self.ids(parts[0]):
             return unknown(
                 parts[0].removesuffix("s"), parts[1] if len(parts) > 1 else "", self.ids(parts[0]), where=path
@@ -371,7 +371,7 @@ class Facts:
                 if isinstance(new, float):
                     with placed(path):
                         for at in dict.fromkeys((path, old.path)):
-                            fields.check(at, new, old.unit)
+                            fields.check_value(at, new, old.unit)
                 overrides[old.path] = replace(
                     old,
                     value=new,
@@ -433,7 +433,7 @@ class PackedFacts:
     def open(self) -> Facts:
         """The facts; directories that this machine does not have with the same contents are written to a temporary
         place."""
-        roots = [shipped()]
+        roots = [shipped_folder()]
         for folder, held in self.overlays:
             root = Path(folder)
             if not all((root / name).is_file() and (root / name).read_bytes() == data for name, data in held):
@@ -488,7 +488,7 @@ def _content(roots: tuple[Path, ...]) -> hashlib._Hash:
     """A digest of every fact file of these directories, read once: like the files themselves (`read_file`)."""
     digest = hashlib.sha256()
     for root in roots:
-        for path in sorted(root.rglob("*.yaml")) if root == shipped() else fact_files(root):
+        for path in sorted(root.rglob("*.yaml")) if root == shipped_folder() else fact_files(root):
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(path.read_bytes())
     return digest
@@ -496,8 +496,8 @@ def _content(roots: tuple[Path, ...]) -> hashlib._Hash:
 
 def fact_files(root: Path) -> list[Path]:
     """The files of a directory laid over the facts, sorted: those that are read."""
-    tables = [root / name for name in TABLES if (root / name).is_file()]
-    return sorted([*tables, *(path for kind in KINDS for path in (root / kind).glob("*.yaml"))])
+    tables = [root / name for name in FACT_TABLES if (root / name).is_file()]
+    return sorted([*tables, *(path for kind in FACT_KINDS for path in (root / kind).glob("*.yaml"))])
 
 
 _stamps: dict[Path, tuple[tuple[Path, int, int], ...]] = {}
@@ -555,8 +555,8 @@ def unfold(file: Path) -> Path:
     root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     for kind in data:
-        if kind not in KINDS:
-            raise unknown("kind of facts", str(kind), KINDS, where=f"{file}:{line_of(file, [kind])}")
+        if kind not in FACT_KINDS:
+            raise unknown("kind of facts", str(kind), FACT_KINDS, where=f"{file}:{line_of(file, [kind])}")
     whole = parse_yaml("\n".join(text), str(file)).node
     assert isinstance(whole, yaml.MappingNode)
     for key, group in whole.value:

@@ -1,7 +1,7 @@
 """Facts as a user has them: those that ship, with the user's own directories or files laid over them.
 
-Stands above `load`, which reads the files, and `check`, which judges them: an overlay is checked whole before a fact of
-it is read.
+Stands above `load_facts`, which reads the files, and `check`, which judges them: an overlay is checked whole before a
+fact of it is read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors
-from mowich.facts.load import Facts, forget_changed, shipped, unfold
+from mowich.facts.load import Facts, forget_changed, shipped_folder, unfold
 from mowich.files import exists
 
 
@@ -36,7 +36,7 @@ def _in_file(error: UserError, root: Path, file: Path) -> UserError:
     return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
 
 
-def load(overlays: Sequence[Path | str] = ()) -> Facts:
+def load_facts(overlays: Sequence[Path | str] = ()) -> Facts:
     """The shipped facts, with the user's own directories laid over them in order.
 
     An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml), or is one file of it:
@@ -44,10 +44,10 @@ def load(overlays: Sequence[Path | str] = ()) -> Facts:
     prices: {user: ...}}. It is checked whole before anything is read:
     raises UserErrors that name file, line and field for an unknown key, a missing unit, or a field that does not exist.
     """
-    base = Facts((shipped(),), {}, {}, {})
+    base = Facts((shipped_folder(),), {}, {}, {})
     if not overlays:
         return base
-    roots = [shipped()]
+    roots = [shipped_folder()]
     problems: list[UserError] = []
     for path in overlays:
         forget_changed(Path(path))

@@ -35,7 +35,7 @@ LEAF_KEYS = (
     "formula",
     "note",
 )
-MOST = 10**300
+_MOST = 10**300
 """A longer whole number of a file is not read: it is no float."""
 IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance", "core", "note", "comment", "about")
 """Plain keys at the top of a file that say what it is about."""
@@ -149,13 +149,13 @@ def _number(raw: object, where: str, known: str | None) -> tuple[float, str]:
     if isinstance(raw, bool):
         raise UserError("not a number", where=where, given=raw)
     if isinstance(raw, int | float):
-        if (isinstance(raw, int) and abs(raw) > MOST) or not math.isfinite(raw):
+        if (isinstance(raw, int) and abs(raw) > _MOST) or not math.isfinite(raw):
             raise UserError("not a finite number", where=where, given=str(raw)[:40])
         return float(raw), ""
     if not isinstance(raw, str):
         raise UserError("not a quantity", where=where, given=raw, allowed='a number and a unit, "4.9 TB/s"')
     with placed(where):
-        return fields.quantity(where, raw, known)
+        return fields.read_fact_quantity(where, raw, known)
 
 
 def _check_date(path: str, date: object) -> None:
@@ -181,4 +181,4 @@ def check_fact(path: str, fact: Fact, known: str | None = None) -> None:
     if ends or (fact.value is None and fact.unit):
         fields.check_unit(path, fact.unit, fact.shown if fact.path == path and ends else fact.unit, known)
     for end in ends:
-        fields.check(path, end, fact.unit)
+        fields.check_value(path, end, fact.unit)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.facts import fields
-from mowich.facts.load import KINDS, TABLES, Facts, known_unit, read_file, read_table
+from mowich.facts.load import FACT_KINDS, FACT_TABLES, Facts, known_unit, read_file, read_table
 from mowich.facts.schema import IDENTITY_KEYS, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import line_of
 
@@ -20,13 +20,13 @@ def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = 
     if not root.is_dir():
         return [UserError("no such directory", field="facts", given=str(root))]
     problems += _strange_names(root, is_overlay)
-    for name in TABLES if is_overlay else ():
+    for name in FACT_TABLES if is_overlay else ():
         try:
             if (root / name).is_symlink() or (root / name).exists():
                 read_table(root / name)
         except UserError as error:
             problems += error.errors if isinstance(error, UserErrors) else [error]
-    for kind in KINDS:
+    for kind in FACT_KINDS:
         for path in sorted((root / kind).glob("*.yaml")):
             try:
                 data = read_file(path)
@@ -41,23 +41,23 @@ def _strange_names(root: Path, is_overlay: bool) -> list[UserError]:
     """Names in a directory of facts that nothing would read: another ending, a file where a directory is due, another
     kind. Names that begin with "." or "_" are the user's own, and so are notes (.md, .txt)."""
     problems = []
-    kinds = (*KINDS, *(() if is_overlay else ("models", "published")))
+    kinds = (*FACT_KINDS, *(() if is_overlay else ("models", "published")))
     for entry in _listed(root):
         where = str(entry)
-        if entry.name in TABLES or (_is_note(entry) and not entry.is_dir()):
+        if entry.name in FACT_TABLES or (_is_note(entry) and not entry.is_dir()):
             continue
         if entry.name in kinds:
             if not entry.is_dir():
                 problems.append(UserError("is a file", where=where, allowed=f"a directory: {entry.name}/NAME.yaml"))
         elif entry.is_dir():
-            problems.append(unknown("kind of facts", entry.name, KINDS, where=where))
+            problems.append(unknown("kind of facts", entry.name, FACT_KINDS, where=where))
         elif is_overlay:
             allowed = "aliases.yaml, sources.yaml, or a directory of a kind"
-            near = did_you_mean(entry.stem, [Path(name).stem for name in TABLES])
+            near = did_you_mean(entry.stem, [Path(name).stem for name in FACT_TABLES])
             if near is None and entry.suffix == ".yaml":
                 near = f"a file of several kinds is given by itself: --facts {entry}"
             problems.append(UserError("not a file of facts", where=where, allowed=allowed, fix=near))
-    for kind in KINDS if is_overlay else ():
+    for kind in FACT_KINDS if is_overlay else ():
         for entry in _listed(root / kind) if (root / kind).is_dir() else ():
             if entry.suffix != ".yaml" and not (_is_note(entry) and not entry.is_dir()):
                 problems.append(_other_ending(entry))

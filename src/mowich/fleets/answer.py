@@ -1,9 +1,9 @@
 """From a solved programme to an answer: orders, assignment, what binds and what one more of it is worth, one vendor
 alone, and how robust it is.
 
-Each study is a function of a `Problem` and its `Rates`. Shadow prices are those of the linear relaxation, where they
-are defined. Draws take every price and speed from its own 90% range, log-normal on either side; the error of a speed is
-common to all tasks of a system, because it mostly comes from what is not known of the chip.
+Each study is a function of a `FleetProblem` and its `TaskRates`. Shadow prices are those of the linear relaxation,
+where they are defined. Draws take every price and speed from its own 90% range, log-normal on either side; the error of
+a speed is common to all tasks of a system, because it mostly comes from what is not known of the chip.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.fleets.check import violations
-from mowich.fleets.problem import Problem, Rates, Vector
+from mowich.fleets.problem import FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import Programme, Says, formulate, standing
 from mowich.fleets.solve import Infeasible, Solution, conflict, only, optimise
 
@@ -24,7 +24,7 @@ SMALL = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class ChipOrder:
     """Units ordered in one period. chips: in all; usd: what they cost within the horizon, before discounting."""
 
     system: str
@@ -70,7 +70,7 @@ class Vendor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
+class PeriodUse:
     """Chips of a system in one period: there, at work, and the MWh that they draw (None: power unknown)."""
 
     system: str
@@ -92,9 +92,9 @@ class Answer:
     seconds: float
     energy_J: float
     stacks: tuple[str, ...]
-    orders: tuple[Order, ...] = ()
+    orders: tuple[ChipOrder, ...] = ()
     assign: tuple[Assignment, ...] = ()
-    uses: tuple[Use, ...] = ()
+    uses: tuple[PeriodUse, ...] = ()
     binding: tuple[Binding, ...] = ()
     vendors: tuple[Vendor, ...] = ()
     conflict: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Answer:
 
 
 def taken(
-    programme: Programme, problem: Problem, x: Vector
+    programme: Programme, problem: FleetProblem, x: Vector
 ) -> tuple[dict[tuple[str, str, str, int], float], dict[tuple[str, str, int], float], dict[tuple[str, str], float]]:
     """(orders, work, keeps) of a solution, as `check.violations` takes them."""
     layout = programme.layout
@@ -124,7 +124,9 @@ def taken(
     return orders, work, keeps
 
 
-def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: Solution, *, whole: bool) -> Answer:
+def answer_of(
+    problem: FleetProblem, rates: TaskRates, programme: Programme, solution: Solution, *, whole: bool
+) -> Answer:
     """An answer from a solution, checked again without the programme. Raises RuntimeError (our bug) where it is no
     plan."""
     orders, work, keeps = taken(programme, problem, solution.x)
@@ -147,7 +149,7 @@ def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: So
                 )
                 each = float(offer.price) * (1 if offer.kind == "buy" else chips * problem.length_s * periods)
                 lines.append(
-                    Order(
+                    ChipOrder(
                         system=offer.system,
                         kind=offer.kind,
                         site=offer.site,
@@ -185,7 +187,7 @@ def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: So
     )
 
 
-def uses(problem: Problem, programme: Programme, x: Vector) -> tuple[Use, ...]:
+def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[PeriodUse, ...]:
     """Chips there and at work, and energy, by system and period."""
     layout, out = programme.layout, []
     for choice in problem.choices:
@@ -211,7 +213,7 @@ def uses(problem: Problem, programme: Programme, x: Vector) -> tuple[Use, ...]:
                     )
             if there > SMALL:
                 out.append(
-                    Use(
+                    PeriodUse(
                         system=choice.name,
                         period=problem.labels[t],
                         there=there * choice.unit_chips,
@@ -222,7 +224,7 @@ def uses(problem: Problem, programme: Programme, x: Vector) -> tuple[Use, ...]:
     return tuple(out)
 
 
-WORDS: Mapping[str, str] = {
+_WORDS: Mapping[str, str] = {
     "power": "power at {subject}",
     "supply to buy": "supply of {subject} to buy",
     "supply to rent": "supply of {subject} to rent",
@@ -235,9 +237,9 @@ WORDS: Mapping[str, str] = {
 }
 
 
-def words(says: Says, labels: Sequence[str]) -> str:
+def _words(says: Says, labels: Sequence[str]) -> str:
     """A row in plain words: "power at iowa in 2027-Q3"."""
-    text = WORDS.get(says.kind, says.kind + " of {subject}").format(subject=says.subject)
+    text = _WORDS.get(says.kind, says.kind + " of {subject}").format(subject=says.subject)
     return text + (
         f" in {labels[says.period]}"
         if says.period >= 0 and says.kind != "work"
@@ -247,7 +249,7 @@ def words(says: Says, labels: Sequence[str]) -> str:
     )
 
 
-def together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
+def _together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
     """Rows in words, those of one subject as one: "supply of trn3 to rent in 2028-Q1 to 2028-Q4"."""
     groups: dict[tuple[str, str], list[Says]] = {}
     for row in rows:
@@ -255,7 +257,7 @@ def together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
     out = []
     for same in groups.values():
         first, last = same[0].period, same[-1].period
-        text = words(same[0], labels)
+        text = _words(same[0], labels)
         if len(same) > 1:
             text += (
                 f" to {labels[last]}"
@@ -266,7 +268,7 @@ def together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def bindings(problem: Problem, programme: Programme, duals: Vector) -> tuple[Binding, ...]:
+def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tuple[Binding, ...]:
     """The constraints with a shadow price, dearest first; what only ties variables together is left out."""
     out = []
     for says, dual in zip(programme.says, duals, strict=True):
@@ -274,7 +276,7 @@ def bindings(problem: Problem, programme: Programme, duals: Vector) -> tuple[Bin
             continue
         out.append(
             Binding(
-                constraint=words(says, problem.labels),
+                constraint=_words(says, problem.labels),
                 shadow_price=abs(float(dual)) * programme.money_usd / says.scale,
                 unit=says.unit,
             )
@@ -282,9 +284,9 @@ def bindings(problem: Problem, programme: Programme, duals: Vector) -> tuple[Bin
     return tuple(sorted(out, key=lambda b: (-b.shadow_price, b.constraint)))
 
 
-def solve(
-    problem: Problem,
-    rates: Rates,
+def solve_fleet(
+    problem: FleetProblem,
+    rates: TaskRates,
     *,
     relaxed: bool = False,
     gap: float = 0.005,
@@ -314,7 +316,7 @@ def solve(
             seconds=0.0,
             energy_J=math.nan,
             stacks=(),
-            conflict=together(rows, problem.labels),
+            conflict=_together(rows, problem.labels),
             warnings=problem.warnings,
         )
     alone: dict[str, Solution | str] = {}
@@ -362,7 +364,7 @@ def _over(cost: float, best: float) -> float:
     return cost / best - 1 if best > 0 else math.inf if cost > SMALL else 0.0
 
 
-def _why_not(problem: Problem, programme: Programme, stack: str) -> str:
+def _why_not(problem: FleetProblem, programme: Programme, stack: str) -> str:
     """Why one stack alone cannot do it: a workload that runs on none of its systems, else the constraints that
     conflict."""
     for task in problem.tasks:
@@ -370,4 +372,4 @@ def _why_not(problem: Problem, programme: Programme, stack: str) -> str:
         if not any((task.name, s) in programme.layout.work for s in mine):
             return f"{task.name} runs on none of {', '.join(mine)}"
     rows = conflict(replace(programme, high=only(programme, problem, [stack])))
-    return " and ".join(together(rows, problem.labels))
+    return " and ".join(_together(rows, problem.labels))

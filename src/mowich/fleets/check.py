@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.fleets.problem import CLOUD, Problem, Rates
+from mowich.fleets.problem import CLOUD, FleetProblem, TaskRates
 
 SLACK = 1e-5
 """Relative error that a solver's tolerance may leave."""
 
 
 def violations(
-    problem: Problem,
-    rates: Rates,
+    problem: FleetProblem,
+    rates: TaskRates,
     *,
     orders: Mapping[tuple[str, str, str, int], float],
     work: Mapping[tuple[str, str, int], float],

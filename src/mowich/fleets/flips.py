@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.fleets.answer import SMALL
-from mowich.fleets.problem import Choice, Problem, Rates, Vector
+from mowich.fleets.problem import Choice, FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import Programme, formulate
 from mowich.fleets.solve import Infeasible, Session
 
 
-def ties(found: Sequence[Flip]) -> dict[str, str]:
+def tied_leaders(found: Sequence[Flip]) -> dict[str, str]:
     """Task -> the other system, where the leader changes at the first step of something that belongs to neither: today
     they tie."""
     near = 1.03
@@ -35,11 +35,13 @@ class Flip:
     after: str
 
 
-RANGE = 4.0
+_RANGE = 4.0
 """Flip points are looked for from a quarter to four times today's value."""
 
 
-def scaled(problem: Problem, rates: Rates, system: str, what: str, factor: float) -> tuple[Problem, Rates]:
+def scaled(
+    problem: FleetProblem, rates: TaskRates, system: str, what: str, factor: float
+) -> tuple[FleetProblem, TaskRates]:
     """The problem with one system's price, or speed on every task, times a factor."""
     if what == "price":
         choices = tuple(
@@ -62,7 +64,7 @@ def scaled(problem: Problem, rates: Rates, system: str, what: str, factor: float
     return problem, moved
 
 
-def leaders(programme: Programme, problem: Problem, rates: Rates, x: Vector) -> dict[str, str]:
+def leaders(programme: Programme, problem: FleetProblem, rates: TaskRates, x: Vector) -> dict[str, str]:
     """Task -> the system that does most of it."""
     out = {}
     chips = {c.name: c.unit_chips for c in problem.choices}
@@ -77,8 +79,8 @@ def leaders(programme: Programme, problem: Problem, rates: Rates, x: Vector) -> 
 
 
 def flips(
-    problem: Problem,
-    rates: Rates,
+    problem: FleetProblem,
+    rates: TaskRates,
     *,
     steps: int = 16,
     only_system: str = "",
@@ -123,7 +125,7 @@ def flips(
 
 
 def _leaders_at(
-    session: Session, problem: Problem, rates: Rates, system: str, what: str, factor: float
+    session: Session, problem: FleetProblem, rates: TaskRates, system: str, what: str, factor: float
 ) -> dict[str, str] | None:
     """Who leads each task when one thing is moved; None where there is no plan."""
     now, speeds = scaled(problem, rates, system, what, factor)
@@ -137,8 +139,8 @@ def _leaders_at(
 
 def _turns(
     session: Session,
-    problem: Problem,
-    rates: Rates,
+    problem: FleetProblem,
+    rates: TaskRates,
     system: str,
     what: str,
     sign: int,
@@ -150,7 +152,9 @@ def _turns(
 
     def who(quarter: int) -> dict[str, str] | None:
         if quarter not in known:
-            known[quarter] = _leaders_at(session, problem, rates, system, what, RANGE ** (sign * quarter / (4 * steps)))
+            known[quarter] = _leaders_at(
+                session, problem, rates, system, what, _RANGE ** (sign * quarter / (4 * steps))
+            )
         return known[quarter]
 
     out: list[tuple[str, float, str]] = []
@@ -165,11 +169,11 @@ def _turns(
                 q for q in range(4 * step - 3, 4 * step) if (seen := who(q)) is not None and seen[task] != today[task]
             ]
             at = nearer[0] if nearer else 4 * step
-            out.append((task, RANGE ** (sign * at / (4 * steps)), (who(at) or found)[task]))
+            out.append((task, _RANGE ** (sign * at / (4 * steps)), (who(at) or found)[task]))
     return out
 
 
-def _value(choice: Choice, rates: Rates, task: str, what: str, factor: float) -> tuple[float, str]:
+def _value(choice: Choice, rates: TaskRates, task: str, what: str, factor: float) -> tuple[float, str]:
     if what == "price":
         offer = min(choice.offers, key=lambda o: (o.kind != "rent", float(o.price)))
         return (

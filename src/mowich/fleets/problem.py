@@ -1,10 +1,10 @@
 """The fleet question as data: periods, workloads, systems on offer, sites and money. No optimisation here and no speed
 typed in.
 
-`read_problem` turns a scenario file into a `Problem`; how fast each task runs on each system arrives apart, as `Rates`
-(a file that `studies.fleet` writes from `plan`, for training, and `plan --serve`, for serving). Periods are counted
-from 0; a vector over periods has shape [T]. Chips are counted in chips, purchases and rentals in units (an UltraServer,
-a rack, a pod slice), money in USD, energy in J.
+`read_problem` turns a scenario file into a `FleetProblem`; how fast each task runs on each system arrives apart, as
+`TaskRates` (a file that `studies.fleet` writes from `plan`, for training, and `plan --serve`, for serving). Periods are
+counted from 0; a vector over periods has shape [T]. Chips are counted in chips, purchases and rentals in units (an
+UltraServer, a rack, a pod slice), money in USD, energy in J.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ LENGTHS = {"month": 365.25 * 86400 / 12, "quarter": 365.25 * 86400 / 4, "year": 
 PER_YEAR = {"month": 12, "quarter": 4, "year": 1}
 LETTER = {"month": "M", "quarter": "Q"}
 
-KINDS = ("train", "serve", "batch", "rl")
+TASK_KINDS = ("train", "serve", "batch", "rl")
 
 GOALS = ("cost", "energy", "stacks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class FleetTask:
     """One thing that runs on chips. tokens: over the whole window (0 where a rate is asked for); tokens_per_s: [T], at
     the peak of the day (0 outside the window); ask: what `plan` is asked to find its speed."""
 
@@ -57,7 +57,7 @@ class Workload:
 
     name: str
     kind: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[FleetTask, ...]
     first: int
     last: int
     one_system: bool
@@ -100,7 +100,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class FleetSite:
     """cap_W: [T] at the meter (inf: none). electricity: USD per J for what is owned there."""
 
     name: str
@@ -112,7 +112,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class FleetProblem:
     """Everything but speeds. labels: of the periods. length_s: of one period. budget: USD in all, and [T] per period
     (inf: none).
     stack_usd: USD per period for every stack kept."""
@@ -123,7 +123,7 @@ class Problem:
     periods_per_year: int
     workloads: tuple[Workload, ...]
     choices: tuple[Choice, ...]
-    sites: tuple[Site, ...]
+    sites: tuple[FleetSite, ...]
     budget_usd: float
     budget_per_period: Vector
     stack_usd: float
@@ -137,7 +137,7 @@ class Problem:
         return len(self.labels)
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[FleetTask, ...]:
         return tuple(task for workload in self.workloads for task in workload.tasks)
 
     @property
@@ -172,13 +172,13 @@ class Rate:
     source: str = ""
 
 
-Rates = Mapping[tuple[str, str], Rate]
+TaskRates = Mapping[tuple[str, str], Rate]
 """(task, system) -> Rate"""
 
 RATES_SCHEMA = "mowich/rates@1"
 
 
-def write_rates(path: str | Path, rates: Rates, *, facts_hash: str) -> None:
+def write_rates(path: str | Path, rates: TaskRates, *, facts_hash: str) -> None:
     """Speeds as a file that a scenario names. Raises UserError where it cannot be written."""
     rows = [
         {

@@ -1,8 +1,9 @@
 """The linear programme of a fleet question: variables, rows and goals as arrays. No solver here.
 
-`formulate` writes a `Problem` and its `Rates`: what is ordered, which units work on which task, which stacks are kept.
-Work is measured as a share of what is asked, chips in units of purchase, money in what a typical order costs, so that
-the numbers are of like size. Every row knows in words what it says: shadow prices and conflicts speak with those words.
+`formulate` writes a `FleetProblem` and its `TaskRates`: what is ordered, which units work on which task, which stacks
+are kept. Work is measured as a share of what is asked, chips in units of purchase, money in what a typical order costs,
+so that the numbers are of like size. Every row knows in words what it says: shadow prices and conflicts speak with
+those words.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.fleets.problem import CLOUD, Choice, Offer, Problem, Rates, Site, Task, Vector, Workload
+from mowich.fleets.problem import CLOUD, Choice, FleetProblem, FleetSite, FleetTask, Offer, TaskRates, Vector, Workload
 
 HEADROOM = 1.01
 """Work on a stack may be this share of what is asked: a hair over one, so that the shadow price of a demand is the
 demand's alone."""
 
 
-Ints = NDArray[np.int64]
+_Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +43,12 @@ class Says:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class ProgrammePool:
     """Units of one system at one site. owned: electricity is ours to pay (at a site of ours); offers: which orders fill
     it."""
 
     choice: Choice
-    site: Site
+    site: FleetSite
     owned: bool
     there: Vector
     offers: tuple[int, ...]
@@ -58,13 +59,13 @@ class Layout:
     """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else
     -1)."""
 
-    work: Mapping[tuple[str, str], Ints]
-    busy: Ints
-    orders: Ints
+    work: Mapping[tuple[str, str], _Ints]
+    busy: _Ints
+    orders: _Ints
     keeps: Mapping[tuple[str, str], int]
     picks: Mapping[tuple[str, str], int]
     stacks: Mapping[str, int]
-    pools: tuple[Pool, ...]
+    pools: tuple[ProgrammePool, ...]
     offers: tuple[Offer, ...]
 
 
@@ -84,8 +85,8 @@ class Programme:
     row_low: Vector
     row_high: Vector
     says: tuple[Says, ...]
-    starts: Ints
-    index: Ints
+    starts: _Ints
+    index: _Ints
     value: Vector
 
 
@@ -97,9 +98,9 @@ class _Builder:
         self.high: list[float] = []
         self.integer: list[bool] = []
         self.rows: list[tuple[float, float, Says]] = []
-        self.at: list[tuple[Ints, Ints, Vector]] = []
+        self.at: list[tuple[_Ints, _Ints, Vector]] = []
 
-    def columns(self, number: int, *, high: float = np.inf, integer: bool = False) -> Ints:
+    def columns(self, number: int, *, high: float = np.inf, integer: bool = False) -> _Ints:
         first = len(self.low)
         self.low += [0.0] * number
         self.high += [high] * number
@@ -116,7 +117,7 @@ class _Builder:
         )
         self.at.append((r.ravel(), c.ravel(), v.ravel()))
 
-    def matrix(self) -> tuple[Ints, Ints, Vector]:
+    def matrix(self) -> tuple[_Ints, _Ints, Vector]:
         """(starts, row index, value) by columns; entries at the same place are added."""
         rows, columns, values = (np.concatenate([part[i] for part in self.at]) for i in range(3))
         key = columns * len(self.rows) + rows
@@ -130,7 +131,7 @@ class _Builder:
         )
 
 
-def active(offer: Offer, ordered: int, num_periods: int) -> slice:
+def _active(offer: Offer, ordered: int, num_periods: int) -> slice:
     """The periods in which what was ordered in a period is there."""
     first = ordered + offer.delay
     last = num_periods if offer.kind == "buy" else min(num_periods, first + offer.term)
@@ -139,11 +140,11 @@ def active(offer: Offer, ordered: int, num_periods: int) -> slice:
 
 def standing(offer: Offer, period: int, num_periods: int) -> list[int]:
     """The periods in which an order must be placed for its units to be there in a period."""
-    when = [active(offer, q, num_periods) for q in range(num_periods)]
+    when = [_active(offer, q, num_periods) for q in range(num_periods)]
     return [q for q, there in enumerate(when) if there.start <= period < there.stop]
 
 
-def order_cost(problem: Problem, offer: Offer, unit_chips: int, ordered: int) -> tuple[float, Vector]:
+def order_cost(problem: FleetProblem, offer: Offer, unit_chips: int, ordered: int) -> tuple[float, Vector]:
     """(net present USD of one unit, [T] cash of each period).
 
     Bought: the price when ordered, less what is not yet written off at the end (straight line over its life). Rented:
@@ -151,7 +152,7 @@ def order_cost(problem: Problem, offer: Offer, unit_chips: int, ordered: int) ->
     """
     discounts, cash = problem.discounts(), np.zeros(problem.num_periods)
     price = float(offer.price)
-    when = active(offer, ordered, problem.num_periods)
+    when = _active(offer, ordered, problem.num_periods)
     if offer.kind == "buy":
         cash[ordered] = price
         used = when.stop - when.start
@@ -161,7 +162,7 @@ def order_cost(problem: Problem, offer: Offer, unit_chips: int, ordered: int) ->
     return float(cash @ discounts), cash
 
 
-def formulate(problem: Problem, rates: Rates) -> Programme:
+def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
     """The programme of a problem.
 
     Raises UserError (exit 3) where a workload runs on none of the systems allowed to it, with the reason for each.
@@ -173,7 +174,7 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
     by_name = {c.name: c for c in problem.choices}
 
     # variables
-    work: dict[tuple[str, str], Ints] = {}
+    work: dict[tuple[str, str], _Ints] = {}
     stuck: list[UserError] = []
     for workload in problem.workloads:
         for task in workload.tasks:
@@ -289,7 +290,7 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
             for o in pool.offers:
                 for t in periods:
                     target[orders[o, t]] += (
-                        joule * per_J * idle * float(weight[active(offers[o], t, problem.num_periods)].sum())
+                        joule * per_J * idle * float(weight[_active(offers[o], t, problem.num_periods)].sum())
                     )
         offset["energy"] += joule / 3.6e12 * idle * float(pool.there.sum())
         offset["cost"] += joule * pay * idle * float(pool.there @ discounts)
@@ -353,7 +354,7 @@ def _several(errors: Sequence[UserError]) -> UserError:
     return UserErrors(errors)
 
 
-def _pools(problem: Problem, offers: Sequence[Offer], sites: Mapping[str, Site]) -> tuple[Pool, ...]:
+def _pools(problem: FleetProblem, offers: Sequence[Offer], sites: Mapping[str, FleetSite]) -> tuple[ProgrammePool, ...]:
     """Every (system, site, owned or rented) that can hold units."""
     out = []
     for choice in problem.choices:
@@ -370,16 +371,18 @@ def _pools(problem: Problem, offers: Sequence[Offer], sites: Mapping[str, Site])
                 if not owned and site.name == CLOUD:
                     there = there + choice.committed
                 if mine or there.any():
-                    out.append(Pool(choice=choice, site=sites[site.name], owned=owned, there=there, offers=mine))
+                    out.append(
+                        ProgrammePool(choice=choice, site=sites[site.name], owned=owned, there=there, offers=mine)
+                    )
     return tuple(out)
 
 
 def _demand(
     build: _Builder,
-    problem: Problem,
+    problem: FleetProblem,
     workload: Workload,
-    work: Mapping[tuple[str, str], Ints],
-    rates: Rates,
+    work: Mapping[tuple[str, str], _Ints],
+    rates: TaskRates,
     by_name: Mapping[str, Choice],
     keeps: Mapping[tuple[str, str], int],
     picks: Mapping[tuple[str, str], int],
@@ -441,7 +444,7 @@ def _demand(
                     build.add(row, columns[t], float(by_name[s].unit_chips))
 
 
-def share_per_unit(problem: Problem, task: Task, choice: Choice, rates: Rates) -> Vector:
+def share_per_unit(problem: FleetProblem, task: FleetTask, choice: Choice, rates: TaskRates) -> Vector:
     """[T] share of what a task asks that one unit does in each period: of all its tokens, or of the rate asked for
     then."""
     rate = float(rates[task.name, choice.name].tokens_per_s_per_chip) * choice.unit_chips
@@ -454,9 +457,9 @@ def share_per_unit(problem: Problem, task: Task, choice: Choice, rates: Rates) -
 def _links(
     build: _Builder,
     workload: Workload,
-    task: Task,
+    task: FleetTask,
     period: int,
-    mine: Sequence[tuple[str, Ints]],
+    mine: Sequence[tuple[str, _Ints]],
     shares: Mapping[str, Vector],
     by_name: Mapping[str, Choice],
     keeps: Mapping[tuple[str, str], int],
@@ -466,7 +469,7 @@ def _links(
     shares of one, so `HEADROOM` is as tight as a bound can be."""
     window = slice(workload.first, workload.last + 1)
 
-    def put(row: int, s: str, columns: Ints) -> None:
+    def put(row: int, s: str, columns: _Ints) -> None:
         if period >= 0:
             build.add(row, columns[period], shares[s][period])
         else:
@@ -487,10 +490,10 @@ def _links(
 
 def _power(
     build: _Builder,
-    problem: Problem,
-    site: Site,
+    problem: FleetProblem,
+    site: FleetSite,
     t: int,
-    pools: Sequence[Pool],
+    pools: Sequence[ProgrammePool],
     offers: Sequence[Offer],
     busy: NDArray[np.int64],
     orders: NDArray[np.int64],
@@ -506,6 +509,6 @@ def _power(
             build.add(row, orders[o, ordered], _mw(pool) * site.idle_share)
 
 
-def _mw(pool: Pool) -> float:
+def _mw(pool: ProgrammePool) -> float:
     """MW at the meter of one busy unit."""
     return float(pool.choice.power_W) * pool.choice.unit_chips * float(pool.site.pue) / 1e6

@@ -1,4 +1,4 @@
-"""Reading a scenario file into a `Problem`, every mistake with its file and line."""
+"""Reading a scenario file into a `FleetProblem`, every mistake with its file and line."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from pathlib import Path
 
 import numpy as np
 
-from mowich.economics.energy import power as chip_power
-from mowich.economics.energy import site as site_facts
+from mowich.economics.energy import chip_power
+from mowich.economics.energy import read_site as site_facts
 from mowich.economics.money import RATE, TERMS
 from mowich.economics.money import price as published_price
 from mowich.errors import UserError, unknown
-from mowich.estimate import Estimate, exact
-from mowich.estimate import unknown as unknown_estimate
+from mowich.estimate import Estimate, exact, unknown_estimate
 from mowich.facts import Facts
 from mowich.fleets.problem import (
     CLOUD,
     GOALS,
-    KINDS,
     LENGTHS,
     LETTER,
     PER_YEAR,
+    TASK_KINDS,
     Choice,
+    FleetProblem,
+    FleetSite,
+    FleetTask,
     Offer,
-    Problem,
-    Site,
-    Task,
     Vector,
     Workload,
 )
 from mowich.machines.system import System, resolve
-from mowich.scenario import Node, parse_text, read
+from mowich.scenario import Node, parse_text, read_scenario
 from mowich.software.vendors import ported_stack
 from mowich.units import parse
 
@@ -188,7 +187,7 @@ class _Reader:
             self.labels = tuple(str(i) for i in range(count))
         node.done()
 
-    def read_tasks(self, kind: str, name: str, node: Node, chips: int, active: Vector) -> list[Task]:
+    def read_tasks(self, kind: str, name: str, node: Node, chips: int, active: Vector) -> list[FleetTask]:
         """What a workload puts on chips: one task, or of reinforcement learning its rollouts and its updates. active:
         [T] 1 inside the window."""
 
@@ -205,9 +204,9 @@ class _Reader:
                 "chips": chips,
             }
 
-        def task(part: str, tokens: str, ask: Mapping[str, object]) -> Task:
+        def task(part: str, tokens: str, ask: Mapping[str, object]) -> FleetTask:
             full = name if part == kind else f"{name}.{part}"
-            return Task(
+            return FleetTask(
                 name=full, workload=name, kind=part, tokens=node.count(tokens, 1.0), tokens_per_s=0.0 * active, ask=ask
             )
 
@@ -222,12 +221,12 @@ class _Reader:
             limits = {k: v for k in ("ttft", "tpot") if (v := node.raw(k)) is not None}
             peak = node.number("peak", 1.0, low=1.0, high=100.0)
             rate = self.series(node, "tokens_per_s", 0.0) * peak * active
-            return [Task(name=name, workload=name, kind=kind, tokens=0.0, tokens_per_s=rate, ask=serve() | limits)]
+            return [FleetTask(name=name, workload=name, kind=kind, tokens=0.0, tokens_per_s=rate, ask=serve() | limits)]
         node.need("model", "rollout_tokens", "update_tokens", "isl", "osl", "seq", "batch")
         return [task("rollouts", "rollout_tokens", serve()), task("updates", "update_tokens", train("update_tokens"))]
 
     def read_workload(self, name: str, node: Node, choices: Sequence[str], stacks: Sequence[str]) -> Workload:
-        kinds = [k for k in KINDS if k in node]
+        kinds = [k for k in TASK_KINDS if k in node]
         if len(kinds) != 1:
             node.problem(None, "a workload has one of train, serve, batch and rl", given=kinds or node.keys())
         kind = kinds[0] if kinds else "train"
@@ -347,14 +346,14 @@ class _Reader:
             offers=tuple(offers),
         )
 
-    def read_site(self, name: str, node: Node, systems: Sequence[str]) -> Site:
+    def read_site(self, name: str, node: Node, systems: Sequence[str]) -> FleetSite:
         default = site_facts(self.facts)
         cap = self.series(node, "power", np.inf, unit="W")
         pue = node.number("pue", 0.0, low=1.0, high=3.0) if "pue" in node else None
         electricity = self.estimate(node, "electricity", "USD/J")
         allowed = node.names("systems", systems)
         node.done()
-        return Site(
+        return FleetSite(
             name=name,
             cap_W=cap,
             pue=default.pue if pue is None else exact(pue, "1", "user"),
@@ -363,7 +362,7 @@ class _Reader:
             systems=allowed,
         )
 
-    def read(self) -> Problem:
+    def read(self) -> FleetProblem:
         root = self.root
         root.need("name", "periods", "workloads", "systems")
         self.read_periods()
@@ -377,7 +376,7 @@ class _Reader:
         default = site_facts(self.facts)
         nothing = np.full(self.num_periods, np.inf)
         sites.append(
-            Site(
+            FleetSite(
                 name=CLOUD,
                 cap_W=nothing,
                 pue=default.pue,
@@ -398,7 +397,7 @@ class _Reader:
         money.done()
         stack_usd = root.quantity("stack_cost", "USD", 0.0) or 0.0
         goals = root.names("goals", GOALS) or GOALS
-        out = Problem(
+        out = FleetProblem(
             name=root.text("name"),
             labels=self.labels,
             length_s=LENGTHS[self.length],
@@ -420,7 +419,7 @@ class _Reader:
         root.stop()
         return out
 
-    def check(self, problem: Problem) -> None:
+    def check(self, problem: FleetProblem) -> None:
         """What needs a number that nobody publishes: power at a capped or metered site."""
         systems = self.root.node("systems")
         for choice in problem.choices:
@@ -439,7 +438,7 @@ class _Reader:
                     )
 
 
-def read_problem(path: str | Path, facts: Facts, *, text: str | None = None) -> Problem:
+def read_problem(path: str | Path, facts: Facts, *, text: str | None = None) -> FleetProblem:
     """A scenario file -> Problem. Raises UserError (all mistakes at once, with file:line). text: the scenario itself,
     where there is no file; `path` names it."""
-    return _Reader(read(path) if text is None else parse_text(text, str(path)), facts).read()
+    return _Reader(read_scenario(path) if text is None else parse_text(text, str(path)), facts).read()

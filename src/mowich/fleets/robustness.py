@@ -10,12 +10,12 @@ import numpy as np
 
 from mowich.estimate import Estimate
 from mowich.fleets.answer import Z90, Answer, _over
-from mowich.fleets.problem import Problem, Rates, Vector
+from mowich.fleets.problem import FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import Programme, formulate
 from mowich.fleets.solve import Infeasible, Session, Solution, only
 
 
-def drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estimate:
+def _drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estimate:
     """One draw of an estimate from its 90% range: log-normal with its own width on either side of the value."""
     value = float(estimate)
     end = estimate.high if normal > 0 else estimate.low
@@ -24,16 +24,16 @@ def drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estima
     return replace(estimate, value=value * math.exp(normal * abs(math.log(end / value)) / Z90))
 
 
-def perturbed(problem: Problem, rates: Rates, rng: np.random.Generator) -> tuple[Problem, Rates]:
+def perturbed(problem: FleetProblem, rates: TaskRates, rng: np.random.Generator) -> tuple[FleetProblem, TaskRates]:
     """The same problem with every price and speed drawn once: one draw for each system's speed, one for each price."""
     speed = {c.name: float(rng.standard_normal()) for c in problem.choices}
     choices = []
     for choice in problem.choices:
-        offers = tuple(replace(o, price=drawn(rng, o.price, float(rng.standard_normal()))) for o in choice.offers)
+        offers = tuple(replace(o, price=_drawn(rng, o.price, float(rng.standard_normal()))) for o in choice.offers)
         choices.append(replace(choice, offers=offers))
     moved = {
         key: (
-            replace(r, tokens_per_s_per_chip=drawn(rng, r.tokens_per_s_per_chip, speed[r.system]))
+            replace(r, tokens_per_s_per_chip=_drawn(rng, r.tokens_per_s_per_chip, speed[r.system]))
             if r.tokens_per_s_per_chip.value is not None and r.system in speed
             else r
         )
@@ -60,7 +60,7 @@ class Robustness:
     complete: bool = True
 
 
-def _shares(programme: Programme, problem: Problem, x: Vector) -> dict[str, float]:
+def _shares(programme: Programme, problem: FleetProblem, x: Vector) -> dict[str, float]:
     chips = {c.name: c.unit_chips for c in problem.choices}
     total = {c.name: 0.0 for c in problem.choices}
     for (_, s), columns in programme.layout.work.items():
@@ -70,8 +70,8 @@ def _shares(programme: Programme, problem: Problem, x: Vector) -> dict[str, floa
 
 
 def robustness(
-    problem: Problem,
-    rates: Rates,
+    problem: FleetProblem,
+    rates: TaskRates,
     answer: Answer,
     *,
     draws: int = 200,

@@ -12,10 +12,10 @@ import highspy
 import numpy as np
 
 from mowich.errors import UserError
-from mowich.fleets.problem import Problem, Vector
+from mowich.fleets.problem import FleetProblem, Vector
 from mowich.fleets.programme import Programme, Says
 
-TIE = 1e-6
+GOAL_TIE = 1e-6
 """A later goal may worsen an earlier one by this share, no more."""
 
 
@@ -117,7 +117,7 @@ class Session:
         )
 
 
-def only(programme: Programme, problem: Problem, stacks: Sequence[str]) -> Vector:
+def only(programme: Programme, problem: FleetProblem, stacks: Sequence[str]) -> Vector:
     """Upper bounds of the columns when work may run on these stacks alone."""
     high = programme.high.copy()
     stack = {c.name: c.stack for c in problem.choices}
@@ -136,7 +136,7 @@ def optimise(
     time_limit_s: float = 60.0,
     high: Vector | None = None,
 ) -> Solution:
-    """The best plan by the first goal, and among the plans that keep it (within `TIE`) the best by the next goals.
+    """The best plan by the first goal, and among the plans that keep it (within `GOAL_TIE`) the best by the next goals.
 
     gap: relative, of the integer programme of the first goal. Later goals improve the plan found: `stacks` leaves out
     every stack that can go; any other keeps the whole numbers and moves the rest. Raises Infeasible.
@@ -148,7 +148,7 @@ def optimise(
     low = programme.low
     for place, goal in enumerate(goals[1:], start=1):
         kept = [
-            (programme.goals[g], best.goals[g] - programme.offset[g] + TIE * max(1.0, abs(best.goals[g])))
+            (programme.goals[g], best.goals[g] - programme.offset[g] + GOAL_TIE * max(1.0, abs(best.goals[g])))
             for g in goals[:place]
         ]
         if goal == "stacks" and integer:

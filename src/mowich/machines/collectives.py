@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.machines.system import Level, System
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "permute")
+COLLECTIVE_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "permute")
 """What `mowich collective` knows. An all-gather and a reduce-scatter of the same full size take the same time."""
 
 
@@ -115,7 +115,7 @@ class Algorithm:
     parts: tuple[Floats, ...] = ()
 
 
-FEW = 512
+_FEW = 512
 """Groups whose algorithms are kept: the distinct ones of a search are fewer."""
 
 
@@ -149,7 +149,7 @@ def algorithms(system: System, n: Floats, stride: Floats, kind: str) -> tuple[Al
     """The algorithms of the system's library for all-reduce, all-gather (= reduce-scatter) or broadcast over groups (n,
     stride)."""
     groups = _Groups(system, n, stride, kind == "all-reduce")
-    return _kept(groups) if n.size <= FEW else _laid_out(groups)
+    return _kept(groups) if n.size <= _FEW else _laid_out(groups)
 
 
 def _laid_out(groups: _Groups) -> tuple[Algorithm, ...]:
@@ -281,9 +281,9 @@ def law_s(system: System, latency_s: Floats, bulk_s: Floats | float, x_s: Floats
     """Seconds of an algorithm: `pipelined_s` with L = latency + bulk S / (S + S_large) and x = b S; inf where it does
     not apply.
 
-    >>> from mowich.facts import load
+    >>> from mowich.facts import load_facts
     >>> from mowich.machines.system import resolve
-    >>> h100 = resolve(load(), "h100")
+    >>> h100 = resolve(load_facts(), "h100")
     >>> S = np.array([2.0**29])
     >>> round(float(all_reduce_s(h100, S, np.array([8.0]), np.ones(1))[0]) * 1e6)  # measured: 2111 us
     2034
@@ -308,7 +308,7 @@ def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: float, r: fl
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenAlgorithms:
     """The algorithm that each message takes: seconds, name, the level that binds (or "latency"), per column."""
 
     time_s: Floats
@@ -316,7 +316,7 @@ class Chosen:
     binds: list[str]
 
 
-def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats) -> Chosen:
+def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats) -> ChosenAlgorithms:
     """Time, algorithm and binding level of a collective. `kind`: one of KINDS; bytes as in `mowich collective`: the
     full buffer (for an all-to-all, what each member sends)."""
     data_B, n, stride = np.broadcast_arrays(data_B, n, stride)
@@ -326,13 +326,13 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
         total = both.inside_s + both.outside_s
         share = both.outside_s > both.inside_s
         x = all_to_all_binds(system, n, stride)
-        return Chosen(
+        return ChosenAlgorithms(
             total, ["pairwise"] * len(n), [names[-1] if s else names[i] for s, i in zip(share, x, strict=True)]
         )
     if kind == "permute":
         total = transfer_s(system, data_B, stride)
         at = [next(x.name for x in system.levels if s < x.devices or x.is_network) for s in stride]
-        return Chosen(total, ["copy"] * len(n), at)
+        return ChosenAlgorithms(total, ["copy"] * len(n), at)
     ways = algorithms(system, n, stride, kind)
     with np.errstate(invalid="ignore"):
         times = np.stack([law_s(system, a.latency_s, a.bulk_s, a.per_B * data_B, data_B) for a in ways])
@@ -346,7 +346,7 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
         used.append(
             way.name + (" + tree" if way.name == "nvls" and bound_by_network(way, system, i, n, stride) else "")
         )
-    return Chosen(np.min(times, axis=0), used, binds)
+    return ChosenAlgorithms(np.min(times, axis=0), used, binds)
 
 
 def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) -> dict[str, float]:

@@ -67,13 +67,13 @@ def lay(routes: Routes, pairs: Iterable[tuple[int, int, float]]) -> Flows:
     return Flows(bytes_=bytes_, weight=bytes_ / most, flow=at, link=on)
 
 
-def rates(capacity_Bps: Floats, flows: Flows, active: NDArray[np.bool_]) -> Floats:
+def _rates(capacity_Bps: Floats, flows: Flows, active: NDArray[np.bool_]) -> Floats:
     """Weighted max-min fair bytes per second of the active flows: progressive filling, all flows of a bottleneck frozen
     at once.
 
     >>> flow, link = np.array([0, 0, 1, 2]), np.array([0, 1, 0, 1])  # one flow over both links
     >>> f = Flows(bytes_=np.ones(3), weight=np.ones(3), flow=flow, link=link)
-    >>> rates(np.array([10.0, 4.0]), f, np.ones(3, bool)).tolist()
+    >>> _rates(np.array([10.0, 4.0]), f, np.ones(3, bool)).tolist()
     [2.0, 8.0, 2.0]
     """
     left = capacity_Bps.copy()
@@ -121,7 +121,7 @@ def finish_s(capacity_Bps: Floats, flows: Flows, background: Flows | None = None
     for _ in range(EVENTS):
         if not active[:n].any():
             return time
-        speed = rates(capacity_Bps, flows, active)
+        speed = _rates(capacity_Bps, flows, active)
         with np.errstate(divide="ignore", invalid="ignore"):
             due = np.where(active[:n], left[:n] / speed[:n], np.inf)
         ends = due <= due.min() * (1.0 + TOLERANCE)

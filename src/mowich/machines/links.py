@@ -21,7 +21,7 @@ MAX_CHIPS = 4096
 """The largest part of a machine that is laid out link by link."""
 
 
-Path = tuple[int, ...]
+LinkPath = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,13 +259,13 @@ class Routes:
     def __init__(self, graph: Graph, capacity_Bps: Floats, whole: Routes | None = None) -> None:
         self._graph = graph
         self._alive = capacity_Bps > 0.0
-        self._known: dict[tuple[int, int], list[tuple[float, Path]]] = {}
+        self._known: dict[tuple[int, int], list[tuple[float, LinkPath]]] = {}
         self._all_alive = bool(self._alive.all())
         self._dead = frozenset(int(e) for e in np.nonzero(~self._alive)[0])
         self._base = whole
         self._out: dict[int, list[int]] = {}
 
-    def __call__(self, u: int, v: int) -> list[tuple[float, Path]]:
+    def __call__(self, u: int, v: int) -> list[tuple[float, LinkPath]]:
         """[(share of the bytes, directed links)] from chip u to chip v; shares sum to 1. Raises UserError where no path
         is left."""
         found = self._known.get((u, v))
@@ -276,7 +276,7 @@ class Routes:
             self._known[u, v] = found
         return found
 
-    def _whole(self, u: int, v: int) -> list[tuple[float, Path]]:
+    def _whole(self, u: int, v: int) -> list[tuple[float, LinkPath]]:
         if u == v:
             return [(1.0, ())]
         g = self._graph
@@ -293,7 +293,7 @@ class Routes:
         last = [(s * t, p + q) for s, p in self._direct(at, u, far) for t, q in self._whole(far, v)]
         return [(s / 2.0, p) for s, p in first + last]
 
-    def _direct(self, at: int, u: int, v: int) -> list[tuple[float, Path]]:
+    def _direct(self, at: int, u: int, v: int) -> list[tuple[float, LinkPath]]:
         g = self._graph
         level, below, size = g.levels[at], (g.sizes[at - 1] if at else 1), g.sizes[at]
         if not level.axes:
@@ -326,7 +326,7 @@ class Routes:
             ways = grown
         return [(share, tuple(g.of[x, y] for x, y in pairwise(w))) for share, w in ways]
 
-    def _around(self, u: int, v: int) -> Path:
+    def _around(self, u: int, v: int) -> LinkPath:
         g = self._graph
         if not self._out:
             for e in range(len(g.tail)):

@@ -1,9 +1,9 @@
 """A transformer layer spread over the chips of a machine: tensor-parallel attention, expert-parallel feed-forward, run
 rank by rank in NumPy.
 
-`single` is the layer on one device; `spread` runs the same layer on tp x (ranks / tp) ranks, each holding its heads and
-its experts, with collectives between them, and says what each collective moved and how long it takes on the machine's
-fabric, by level. The two agree to the rounding of sums in another order.
+`single` is the layer on one device; `spread_layer` runs the same layer on tp x (ranks / tp) ranks, each holding its
+heads and its experts, with collectives between them, and says what each collective moved and how long it takes on the
+machine's fabric, by level. The two agree to the rounding of sums in another order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mowich.machines.system import System
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
+class LayerWeights:
     """One layer. q, k, v: [heads, hidden, head]; o: [heads, head, hidden]; router: [hidden, experts]; up: [experts,
     hidden, ffn]; down: [experts, ffn, hidden]."""
 
@@ -45,14 +45,14 @@ def weights(
     top_k: int,
     seed: int = 0,
     dtype: DTypeLike = np.float32,
-) -> Weights:
+) -> LayerWeights:
     """Random weights of a small layer, scaled so that activations stay of order one."""
     rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> Array:
         return np.asarray(rng.standard_normal(shape) / np.sqrt(shape[-2]), dtype=dtype)
 
-    return Weights(
+    return LayerWeights(
         q=draw(heads, hidden, head),
         k=draw(heads, hidden, head),
         v=draw(heads, hidden, head),
@@ -64,7 +64,7 @@ def weights(
     )
 
 
-def _attention(w: Weights, x: Array, heads: Sequence[int]) -> Array:
+def _attention(w: LayerWeights, x: Array, heads: Sequence[int]) -> Array:
     """The part of some heads of causal attention for one sequence x [tokens, hidden], summed over them."""
     tokens = len(x)
     mask = np.triu(np.full((tokens, tokens), -np.inf, dtype=x.dtype), 1)
@@ -76,7 +76,7 @@ def _attention(w: Weights, x: Array, heads: Sequence[int]) -> Array:
     return out
 
 
-def _route(w: Weights, x: Array) -> tuple[Array, Array]:
+def _route(w: LayerWeights, x: Array) -> tuple[Array, Array]:
     """(experts [tokens, top_k], gates [tokens, top_k]) of each token."""
     logits = x @ w.router
     chosen = np.argsort(-logits, axis=1, kind="stable")[:, : w.top_k]
@@ -84,11 +84,11 @@ def _route(w: Weights, x: Array) -> tuple[Array, Array]:
     return chosen, gates / gates.sum(axis=1, keepdims=True)
 
 
-def _expert(w: Weights, e: int, x: Array) -> Array:
+def _expert(w: LayerWeights, e: int, x: Array) -> Array:
     return np.asarray(np.maximum(x @ w.up[e], 0.0) @ w.down[e], dtype=x.dtype)
 
 
-def single(w: Weights, x: Array) -> Array:
+def single(w: LayerWeights, x: Array) -> Array:
     """The layer on one device. x: [sequences, tokens, hidden]."""
     out = np.empty_like(x)
     for i, s in enumerate(x):
@@ -138,7 +138,7 @@ class Spread:
         return out
 
 
-def spread(w: Weights, x: Array, system: System, *, ranks: int, tp: int, algorithm: str = "ring") -> Spread:
+def spread_layer(w: LayerWeights, x: Array, system: System, *, ranks: int, tp: int, algorithm: str = "ring") -> Spread:
     """The layer on `ranks` chips of a machine whose ranks are chips (`topology.per_chip`), in groups of tp neighbours.
 
     Group g computes sequence g: each rank its heads, a reduce-scatter leaves it tokens/tp of the sum; experts lie
@@ -161,7 +161,7 @@ def spread(w: Weights, x: Array, system: System, *, ranks: int, tp: int, algorit
     plan = steps.all_reduce(tp, algorithm) if tp > 1 else []
     for g in range(groups):
         parts = [_attention(w, x[g], range(r * len(w.q) // tp, (r + 1) * len(w.q) // tp)) for r in range(tp)]
-        summed = steps.run(plan, parts) if plan else parts
+        summed = steps.play_steps(plan, parts) if plan else parts
         shares += [x[g, r * per : (r + 1) * per] + summed[r][r * per : (r + 1) * per] for r in range(tp)]
     inbox: list[list[tuple[int, Array, int, Array, Array]]] = [
         [] for _ in range(ranks)

@@ -1,9 +1,9 @@
 """Collectives as lists of steps, which ranks execute on arrays and the fabric times: the same algorithm is both run and
 timed.
 
-A step moves one chunk from one rank to another in a round, and either replaces what is there or is added to it. `run`
-plays the rounds on NumPy arrays, so that the order in which values are added is the algorithm's own; `time_s` sends the
-same moves over the links of a machine as max-min fair flows, round by round.
+A step moves one chunk from one rank to another in a round, and either replaces what is there or is added to it.
+`play_steps` plays the rounds on NumPy arrays, so that the order in which values are added is the algorithm's own;
+`time_s` sends the same moves over the links of a machine as max-min fair flows, round by round.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from mowich.errors import UserError, unknown
 from mowich.machines import flows, links
 from mowich.machines.system import System
 
-ALGORITHMS = ("ring", "halving-doubling", "mesh", "level by level")
+_ALGORITHMS = ("ring", "halving-doubling", "mesh", "level by level")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ChunkStep:
     """In round `round` rank `src` sends chunk `chunk` (of n) to rank `dst`, which replaces its own or, with `adds`,
     adds it: own + received."""
 
@@ -33,7 +33,7 @@ class Step:
     adds: bool
 
 
-def all_reduce(n: int, algorithm: str, *, domain: int | None = None) -> list[Step]:
+def all_reduce(n: int, algorithm: str, *, domain: int | None = None) -> list[ChunkStep]:
     """The steps of an all-reduce among n ranks on a buffer of n chunks.
 
     ring: n-1 rounds of reduce-scatter and n-1 of all-gather; halving-doubling: 2 log2 n rounds, n a power of two; mesh:
@@ -41,27 +41,29 @@ def all_reduce(n: int, algorithm: str, *, domain: int | None = None) -> list[Ste
     same place in it, and back (n a multiple of domain).
     """
     if algorithm == "ring":
-        down = [Step(r, i, (i + 1) % n, (i - r) % n, True) for r in range(n - 1) for i in range(n)]
-        up = [Step(n - 1 + r, i, (i + 1) % n, (i + 1 - r) % n, False) for r in range(n - 1) for i in range(n)]
+        down = [ChunkStep(r, i, (i + 1) % n, (i - r) % n, True) for r in range(n - 1) for i in range(n)]
+        up = [ChunkStep(n - 1 + r, i, (i + 1) % n, (i + 1 - r) % n, False) for r in range(n - 1) for i in range(n)]
         return down + up
     if algorithm == "mesh":
-        down = [Step(0, i, c, c, True) for c in range(n) for i in range(n) if i != c]
-        return down + [Step(1, c, i, c, False) for c in range(n) for i in range(n) if i != c]
+        down = [ChunkStep(0, i, c, c, True) for c in range(n) for i in range(n) if i != c]
+        return down + [ChunkStep(1, c, i, c, False) for c in range(n) for i in range(n) if i != c]
     if algorithm == "halving-doubling":
         if n & (n - 1):
             raise UserError("halving and doubling needs a power of two", given=n)
-        out: list[Step] = []
+        out: list[ChunkStep] = []
         rounds = n.bit_length() - 1
         for r in range(rounds):  # halving: keep the half of the chunks that has one's own bit
             bit = n >> (r + 1)
             for i in range(n):
                 out += [
-                    Step(r, i, i ^ bit, c, True) for c in range(n) if (c ^ i) & bit and (c ^ i) & ~(2 * bit - 1) == 0
+                    ChunkStep(r, i, i ^ bit, c, True)
+                    for c in range(n)
+                    if (c ^ i) & bit and (c ^ i) & ~(2 * bit - 1) == 0
                 ]
         for r in range(rounds):  # doubling: hand what is finished to the partner
             bit = 1 << r
             for i in range(n):
-                out += [Step(rounds + r, i, i ^ bit, c, False) for c in range(n) if (c ^ i) & ~(bit - 1) == 0]
+                out += [ChunkStep(rounds + r, i, i ^ bit, c, False) for c in range(n) if (c ^ i) & ~(bit - 1) == 0]
         return out
     if algorithm == "level by level":
         m = domain or n
@@ -69,30 +71,36 @@ def all_reduce(n: int, algorithm: str, *, domain: int | None = None) -> list[Ste
             raise UserError("a group fills whole domains", given=n, allowed=f"a multiple of {m}")
         k = n // m  # domains; chunk c belongs to place c % m inside and to domain c // m outside
         down = [
-            Step(0, d * m + i, d * m + c % m, c, True)
+            ChunkStep(0, d * m + i, d * m + c % m, c, True)
             for d in range(k)
             for c in range(n)
             for i in range(m)
             if i != c % m
         ]
         across = [
-            Step(1, d * m + c % m, (c // m) * m + c % m, c, True) for c in range(n) for d in range(k) if d != c // m
+            ChunkStep(1, d * m + c % m, (c // m) * m + c % m, c, True)
+            for c in range(n)
+            for d in range(k)
+            if d != c // m
         ]
         back = [
-            Step(2, (c // m) * m + c % m, d * m + c % m, c, False) for c in range(n) for d in range(k) if d != c // m
+            ChunkStep(2, (c // m) * m + c % m, d * m + c % m, c, False)
+            for c in range(n)
+            for d in range(k)
+            if d != c // m
         ]
         up = [
-            Step(3, d * m + c % m, d * m + i, c, False)
+            ChunkStep(3, d * m + c % m, d * m + i, c, False)
             for d in range(k)
             for c in range(n)
             for i in range(m)
             if i != c % m
         ]
         return down + across + back + up
-    raise unknown("algorithm", algorithm, ALGORITHMS)
+    raise unknown("algorithm", algorithm, _ALGORITHMS)
 
 
-def run(steps: Sequence[Step], inputs: Sequence[Array], *, widen: type | None = None) -> list[Array]:
+def play_steps(steps: Sequence[ChunkStep], inputs: Sequence[Array], *, widen: type | None = None) -> list[Array]:
     """Play the steps on one array per rank [all of one shape] and give each rank's result.
 
     Values of a round are those before it; several that are added in one round come in the order of the list. widen: the
@@ -111,7 +119,7 @@ def run(steps: Sequence[Step], inputs: Sequence[Array], *, widen: type | None = 
     return [np.concatenate(c).astype(dtype).reshape(inputs[0].shape) for c in chunks]
 
 
-def time_s(steps: Sequence[Step], system: System, data_B: float) -> float:
+def time_s(steps: Sequence[ChunkStep], system: System, data_B: float) -> float:
     """Seconds of the steps on ranks that are the system's chips 0 to n-1, on links at the library's reached share: each
     round's flows, plus a step's latency of the outermost level that the round crosses, plus the base of a call. No
     pipelining between rounds."""

@@ -159,7 +159,7 @@ def _chips(spec: str, kind: str | None, size: str | None, per_unit: int, chips: 
     return int(parse_count(size, where=f"system '{spec}'"))
 
 
-def fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str], float]) -> Fabric:
+def _fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str], float]) -> Fabric:
     """What the library of a chip family reaches on this system; `read(name, path)` notes where each number comes
     from."""
     own, common = f"networks.collectives.{family}", "networks.collectives.common"
@@ -285,7 +285,7 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
         hbm_Bps=read("hbm_Bps", f"{chip_root}.memory.hbm_bandwidth") / per_chip,
         hbm_usable_B=read("hbm_usable_B", f"{chip_root}.memory.hbm_usable") / per_chip,
         levels=tuple(levels),
-        fabric=fabric(facts, system_id, family, read),
+        fabric=_fabric(facts, system_id, family, read),
         host_Bps=host("bandwidth"),
         host_B=host("memory"),
         is_estimated=estimated,

@@ -74,7 +74,7 @@ def on_network(facts: Facts, system: System, name: str, *, oversubscription: flo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class LevelRow:
     """One level as a reader sees it, in chips. joins: chips in one domain; of: domains in the machine; Bps: per chip,
     one way; hops: links between the two chips that are furthest apart inside the domain, this level's own; cut_Bps: one
     way through the middle of the domain; latency_s per step."""
@@ -117,7 +117,7 @@ def _cut(level: Level, joins: int, r: float) -> float:
     return joins / 2.0 * level.bandwidth_Bps
 
 
-def describe(system: System) -> list[Row]:
+def describe(system: System) -> list[LevelRow]:
     """The levels of a machine outside the chip, innermost first, in chips, for the number of chips that the system
     has."""
     chips = per_chip(system)
@@ -140,7 +140,7 @@ def describe(system: System) -> list[Row]:
                 f" {'closed to rings' if side > level.wrap_from - 1e-6 else 'open lines'}"
             )
         rows.append(
-            Row(
+            LevelRow(
                 name=level.name,
                 kind=level.kind,
                 joins=joins,

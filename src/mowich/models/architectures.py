@@ -8,36 +8,36 @@ from typing import Literal
 
 from mowich.models import stacks
 from mowich.models.model import Mlp, Moe
-from mowich.models.reader import Flag, Reader
+from mowich.models.reader import ConfigReader, Flag
 
 Window = tuple[int | None, bool]
 
 
-WindowRule = Callable[[Reader, int, int], list[Window]]
+WindowRule = Callable[[ConfigReader, int, int], list[Window]]
 
 
-FfnRule = Callable[[Reader, int, Mlp], "Mlp | Moe"]
+FfnRule = Callable[[ConfigReader, int, Mlp], "Mlp | Moe"]
 
 
-def _full(c: Reader, num_layers: int, default: int) -> list[Window]:
+def _full(c: ConfigReader, num_layers: int, default: int) -> list[Window]:
     """Every layer attends to everything."""
     return [(None, False)] * num_layers
 
 
-def _all_sliding(c: Reader, num_layers: int, default: int) -> list[Window]:
+def _all_sliding(c: ConfigReader, num_layers: int, default: int) -> list[Window]:
     """One window for all layers; a null or absent `sliding_window` is none (absent means `default` if that is set)."""
     given = c.data.get("sliding_window", default or None)
     return [(c.count("sliding_window", default=default or None) if given else None, False)] * num_layers
 
 
-def _stated(c: Reader, num_layers: int, default: int) -> list[Window]:
+def _stated(c: ConfigReader, num_layers: int, default: int) -> list[Window]:
     """Our plain form: `sliding_window` on all layers, or on all but each `sliding_window_pattern`-th."""
     if c.get("sliding_window_pattern"):
         return _every(1)(c, num_layers, 0)
     return _all_sliding(c, num_layers, 0)
 
 
-def _late_sliding(c: Reader, num_layers: int, default: int) -> list[Window]:
+def _late_sliding(c: ConfigReader, num_layers: int, default: int) -> list[Window]:
     """Qwen: `use_sliding_window` switches windows on from layer `max_window_layers`."""
     if not c.flag("use_sliding_window"):
         return _full(c, num_layers, 0)
@@ -49,7 +49,7 @@ def _late_sliding(c: Reader, num_layers: int, default: int) -> list[Window]:
 def _every(period: int) -> WindowRule:
     """Windowed layers with a full one at the end of each `period` (config key sliding_window_pattern)."""
 
-    def rule(c: Reader, num_layers: int, default: int) -> list[Window]:
+    def rule(c: ConfigReader, num_layers: int, default: int) -> list[Window]:
         window = c.count("sliding_window", default=default or None)
         step = c.count("sliding_window_pattern", "_sliding_window_pattern", default=period)
         return [(None if (i + 1) % step == 0 else window, False) for i in range(num_layers)]
@@ -57,7 +57,7 @@ def _every(period: int) -> WindowRule:
     return rule
 
 
-def _chunks(c: Reader, num_layers: int, default: int) -> list[Window]:
+def _chunks(c: ConfigReader, num_layers: int, default: int) -> list[Window]:
     """Llama 4: layers with rope attend inside chunks of `attention_chunk_size`; each fourth one to everything."""
     chunk = c.count("attention_chunk_size", default=8192)
     step = c.count("no_rope_layer_interval", default=4)
@@ -65,7 +65,7 @@ def _chunks(c: Reader, num_layers: int, default: int) -> list[Window]:
     return [(chunk, True) if on else (None, False) for on in rope[:num_layers]]
 
 
-def _hybrid_pattern(c: Reader, num_layers: int, default: int) -> list[Window]:
+def _hybrid_pattern(c: ConfigReader, num_layers: int, default: int) -> list[Window]:
     """MiMo V2: `hybrid_layer_pattern` marks windowed layers with 1."""
     window = c.count("sliding_window_size", "sliding_window", default=128)
     default_pattern = [int(i > 0 and (i + 1) % 6 != 0) for i in range(num_layers)]
@@ -73,12 +73,12 @@ def _hybrid_pattern(c: Reader, num_layers: int, default: int) -> list[Window]:
     return [(window if on else None, False) for on in pattern[:num_layers]]
 
 
-def _dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+def _dense(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """No experts."""
     return mlp
 
 
-def _all_experts(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+def _all_experts(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """Experts in every layer, as wide as `intermediate_size` (or `moe_intermediate_size` if given)."""
     return Moe(
         num_experts=c.count("num_local_experts", "num_experts"),
@@ -89,13 +89,13 @@ def _all_experts(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
     )
 
 
-def _gpt_oss_experts(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+def _gpt_oss_experts(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """Experts and router with biases."""
     experts = _all_experts(c, layer, mlp)
     return replace(experts, bias=True, router_bias=True)  # type: ignore[arg-type]
 
 
-def _sparse_step(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+def _sparse_step(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """Qwen: experts in each `decoder_sparse_step`-th layer except `mlp_only_layers`; a gated shared expert if
     stated."""
     experts = c.count("num_experts", "num_local_experts", minimum=0)
@@ -112,7 +112,7 @@ def _sparse_step(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
     )
 
 
-def _leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+def _leading_dense(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """DeepSeek: experts from layer `first_k_dense_replace` on; `n_shared_experts` always-on experts.
     `mlp_layer_types`, or `moe_layer_freq` as a list, may say so layer by layer."""
     freq = c.get("moe_layer_freq", default=1)
@@ -139,13 +139,13 @@ def _leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
     )
 
 
-def _biased_leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+def _biased_leading_dense(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """As `_leading_dense`; the choice of experts has a learned bias for each."""
     block = _leading_dense(c, layer, mlp)
     return replace(block, router_bias=True) if isinstance(block, Moe) else block
 
 
-def _interleaved(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+def _interleaved(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """Llama 4: every `interleave_moe_layer_step`-th layer has experts and one shared expert; the others a wider MLP."""
     step = c.count("interleave_moe_layer_step", default=1)
     chosen = c.get("moe_layers")
@@ -166,7 +166,7 @@ class Architecture:
     `out_gate`: a projection as wide as the heads gates the attention output; `windowed_heads`: windowed layers may have
     heads of their own (`swa_*`). `stack`: a function of `stacks` that reads the layers instead."""
 
-    stack: Callable[[Reader], stacks.Stack] | None = None
+    stack: Callable[[ConfigReader], stacks.LayerStack] | None = None
     windows: WindowRule = _full
     ffn: FfnRule = _dense
     attention: Literal["gqa", "mla"] = "gqa"

@@ -1,4 +1,4 @@
-"""Built-in models by name, and `load`, the one way in.
+"""Built-in models by name, and `load_model`, the one way in.
 
 `facts/models/*.yaml` hold the shapes in the words of a Hugging Face config, with where they come from; entries under
 `aliases` are other names for them. Names compare without case, and dots, underscores and hyphens are alike.
@@ -18,11 +18,11 @@ from mowich.files import exists, shipped_yaml
 from mowich.models.config import model_from_config, read_config
 from mowich.models.model import Model
 
-EXAMPLES = ("deepseek-v3", "llama-3.1-405b", "qwen3-235b-a22b", "kimi-k2", "gpt-oss-120b", "gpt3-175b")
-"""A few names for the error that shows what a name looks like; `names()` has them all."""
+_EXAMPLES = ("deepseek-v3", "llama-3.1-405b", "qwen3-235b-a22b", "kimi-k2", "gpt-oss-120b", "gpt3-175b")
+"""A few names for the error that shows what a name looks like; `model_names()` has them all."""
 
 
-def load(name_or_path: str) -> Model:
+def load_model(name_or_path: str) -> Model:
     """A Model from a built-in name, a `config.json`, or a directory that holds one.
 
     A path is what exists on disk, ends in .json, or starts with "." or "/"; anything else is a name
@@ -33,7 +33,7 @@ def load(name_or_path: str) -> Model:
     except RuntimeError:
         raise UserError("no such home directory", given=name_or_path) from None
     looks_like_path = name_or_path.endswith(".json") or name_or_path[:1] in {".", "/", "~"}
-    entry = None if looks_like_path else find(name_or_path)
+    entry = None if looks_like_path else builtin_name(name_or_path)
     if entry is not None:
         return builtin(entry)
     if looks_like_path or (name_or_path and exists(path)):
@@ -41,8 +41,8 @@ def load(name_or_path: str) -> Model:
     reason = refused().get(_key(name_or_path))
     if reason:
         raise UserError(f"model '{name_or_path}' is not supported: {reason}")
-    close = did_you_mean(name_or_path.rsplit("/", 1)[-1], [*names(), *aliases()])
-    allowed = f"a config.json, a directory with one, or a built-in name such as {', '.join(EXAMPLES)}"
+    close = did_you_mean(name_or_path.rsplit("/", 1)[-1], [*model_names(), *aliases()])
+    allowed = f"a config.json, a directory with one, or a built-in name such as {', '.join(_EXAMPLES)}"
     raise UserError(f"unknown model '{name_or_path}'", allowed=allowed, fix=close)
 
 
@@ -60,7 +60,7 @@ def config_of(name: str) -> Mapping[str, object]:
     return _entries(file)[name] if file else _tables()[0][name]
 
 
-def find(name: str) -> str | None:
+def builtin_name(name: str) -> str | None:
     """The built-in name that `name` means, or None."""
     if _file_of(name):
         return name
@@ -71,7 +71,7 @@ def find(name: str) -> str | None:
     return None
 
 
-def names() -> list[str]:
+def model_names() -> list[str]:
     """Built-in names, sorted, without aliases."""
     return sorted(_tables()[0])
 

@@ -59,7 +59,7 @@ def model_from_columns(row: Mapping[str, str]) -> tuple[Model, list[str]]:
     bare = re.sub(r"\s*\([^)]*\)$", "", label)  # "Nemotron V3 Super 120B (26.02)": a release, not the model
     plain = _CHECKPOINT.sub("", bare)
     for name in (reference, label, shape[1] if shape else "", bare, plain, _VISION.sub("-", plain)):
-        known = builtin.find(name) if name else None
+        known = builtin.builtin_name(name) if name else None
         if known:
             return _from_builtin(known, row, stated=name == reference)
     if _HYBRID.search(label) and not _text(row, "n_heads"):

@@ -27,7 +27,7 @@ from mowich.models.architectures import (
     _sparse_step,
 )
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe
-from mowich.models.reader import MAX_SIZE, Reader
+from mowich.models.reader import MAX_SIZE, ConfigReader
 from mowich.models.storage import read_storage
 
 MAX_LAYERS = 10_000
@@ -75,7 +75,7 @@ def model_from_config(data: Mapping[str, object], *, name: str, where: str, sour
     }
     filled = dict(arch.defaults)
     filled.update({k: v for k, v in renamed.items() if v is not None or k not in filled})
-    reader = Reader(filled, where, inner)
+    reader = ConfigReader(filled, where, inner)
     try:
         model = _build(reader, arch, name, source)
         _possible(reader, model)
@@ -86,7 +86,7 @@ def model_from_config(data: Mapping[str, object], *, name: str, where: str, sour
         raise UserError(f"a value has the wrong type: {shorten(str(error))}", where=where) from error
 
 
-def _possible(c: Reader, model: Model) -> None:
+def _possible(c: ConfigReader, model: Model) -> None:
     """Refuse shapes that no model has: a token that visits more experts than there are, a size below zero in a key of
     one layer."""
     for layer in (*model.layers, *model.mtp):
@@ -116,7 +116,7 @@ TOP_K = ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "t
 """Keys for how many experts a token visits."""
 
 
-def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
+def _build(c: ConfigReader, arch: Architecture, name: str, source: str) -> Model:
     if arch.stack is not None:
         return _from_stack(c, arch, arch.stack, name, source)
     hidden, vocab = c.count("hidden_size"), c.count("vocab_size")
@@ -212,14 +212,16 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
     return model
 
 
-def _from_stack(c: Reader, arch: Architecture, read: Callable[[Reader], stacks.Stack], name: str, source: str) -> Model:
+def _from_stack(
+    c: ConfigReader, arch: Architecture, read: Callable[[ConfigReader], stacks.LayerStack], name: str, source: str
+) -> Model:
     """A model whose layers a function of `stacks` reads; root-mean-square norms and no biases outside the layers."""
     hidden, vocab = c.count("hidden_size"), c.count("vocab_size")
     c.count("num_hidden_layers", default=1, maximum=MAX_LAYERS)
     c.check()
     stack = read(c)
     c.check()
-    kinds: dict[stacks.Block, int] = {}
+    kinds: dict[stacks.LayerBlock, int] = {}
     pattern = tuple(kinds.setdefault(block, len(kinds)) for block in stack.blocks)
     tied = c.flag(("tie_word_embeddings", arch.tied))
     mtp = c.count("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", default=0, minimum=0)
@@ -247,14 +249,14 @@ def _from_stack(c: Reader, arch: Architecture, read: Callable[[Reader], stacks.S
     return model
 
 
-def _precision(c: Reader) -> str:
+def _precision(c: ConfigReader) -> str:
     """The word of the config for how its weights are stored."""
     quantization = c.get("quantization_config")
     quant = quantization if isinstance(quantization, Mapping) else {}
     return str(quant.get("quant_method") or c.get("dtype", "torch_dtype", default=""))
 
 
-def _windows(c: Reader, arch: Architecture, num_layers: int) -> list[Window]:
+def _windows(c: ConfigReader, arch: Architecture, num_layers: int) -> list[Window]:
     """Windows by layer: `layer_types` where the config lists it, else the architecture's rule."""
     types = c.get("layer_types")
     if types and arch.windows is not _full:
@@ -280,7 +282,7 @@ def _windows(c: Reader, arch: Architecture, num_layers: int) -> list[Window]:
     return arch.windows(c, num_layers, arch.window_default)
 
 
-def _gqa(c: Reader, arch: Architecture, hidden: int, heads: int) -> Attention:
+def _gqa(c: ConfigReader, arch: Architecture, hidden: int, heads: int) -> Attention:
     """Attention with `num_key_value_heads` (as many as heads when omitted) of `head_dim` (h / heads when omitted)."""
     kv_heads = c.count("num_key_value_heads", default=heads)
     head_dim = c.count("head_dim", default=hidden // heads)
@@ -316,7 +318,7 @@ def _gqa(c: Reader, arch: Architecture, hidden: int, heads: int) -> Attention:
     )
 
 
-def _windowed_heads(c: Reader, full: Attention) -> Attention:
+def _windowed_heads(c: ConfigReader, full: Attention) -> Attention:
     """MiMo V2's windowed layers have head counts and widths of their own."""
     return replace(
         full,
@@ -327,7 +329,7 @@ def _windowed_heads(c: Reader, full: Attention) -> Attention:
     )
 
 
-def _gemma4(c: Reader, base: Attention, mlp: Mlp, layer: int, num_layers: int) -> tuple[Attention, Mlp | Moe]:
+def _gemma4(c: ConfigReader, base: Attention, mlp: Mlp, layer: int, num_layers: int) -> tuple[Attention, Mlp | Moe]:
     """Gemma 4: full layers have heads of `global_head_dim` and may use the key as value; the last
     `num_kv_shared_layers` read earlier keys and values (and may have MLPs of double width); with
     `enable_moe_block` a dense MLP runs beside the experts, whose router has a scale per input and per expert."""
@@ -361,7 +363,7 @@ def _gemma4(c: Reader, base: Attention, mlp: Mlp, layer: int, num_layers: int) -
     )
 
 
-def _falcon(c: Reader) -> int:
+def _falcon(c: ConfigReader) -> int:
     """Fill in Falcon's kv heads and return its norms per layer (parallel blocks share one norm)."""
     data = dict(c.data)
     grouped = c.flag("new_decoder_architecture")
@@ -373,7 +375,7 @@ def _falcon(c: Reader) -> int:
     return 2 if (grouped and c.count("num_ln_in_parallel_attn", default=2) == 2) or not parallel else 1
 
 
-def _decoder_ffn(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+def _decoder_ffn(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     """Our plain form: with `num_experts`, experts from layer `first_k_dense_replace` on, in each
     `interleave_moe_layer_step`-th layer, and a shared expert of `shared_ffn`."""
     if not c.get("num_experts"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
 from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.recurrent import Recurrent
-from mowich.models.storage import Storage, component_params
+from mowich.models.storage import WeightStorage, component_params
 
 __all__ = [
     "NO_ATTENTION",
@@ -140,7 +140,7 @@ class Model:
     heads: int = 1
     max_seq: int = 0
     config_precision: str = ""
-    storage: Storage = field(default_factory=Storage)
+    storage: WeightStorage = field(default_factory=WeightStorage)
     source: str = ""
     pattern: tuple[int, ...] = field(default=())
     """Index into `layers` of every layer in order; empty when the order is not known."""
@@ -214,7 +214,7 @@ class Model:
         return sum(layer.count * layer.state_bytes(bytes_per_state, bytes_per_element) for layer in self.layers)
 
     def weight_bytes(self) -> dict[str, float]:
-        """Bytes of the checkpoint by component (`storage.COMPONENTS`), scales included; prediction blocks left out."""
+        """Bytes of the checkpoint by component (`storage._COMPONENTS`), scales included; prediction blocks left out."""
         return {name: params * self.storage.of(name) for name, params in component_params(self).items()}
 
     def to_dict(self) -> dict[str, object]:

@@ -14,7 +14,7 @@ Flag = bool | str | tuple[str, bool]
 """True, False, or the config key that says so (with its default, False when not given)."""
 
 
-class Reader:
+class ConfigReader:
     """A config with its name for errors. Collects what is wrong instead of stopping at the first."""
 
     def __init__(self, data: Mapping[str, object], where: str, architecture: str) -> None:

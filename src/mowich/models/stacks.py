@@ -1,7 +1,7 @@
 """Architectures that are read layer by layer: hybrids of recurrences and attention, sparse and compressed attention,
 searched blocks.
 
-Each function takes a config and returns a `Stack`: the blocks of every layer in order, those of a
+Each function takes a config and returns a `LayerStack`: the blocks of every layer in order, those of a
 multi-token-prediction block, and what lies outside the layers. Plainer architectures are rows of the table in `config`.
 Shapes follow transformers 5.24 where it knows the architecture; docs/parameters.md lists the counts that were compared,
 and says what the others were read from.
@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 from mowich.errors import UserError
 from mowich.models.model import NO_ATTENTION, NO_FFN, Attention, Compressor, Indexer, Layer, Mixer, Mlp, Moe, Recurrent
-from mowich.models.reader import Flag, Reader
+from mowich.models.reader import ConfigReader, Flag
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class LayerBlock:
     """One layer as a config states it. norms: norms of h weights; vectors: other small weights."""
 
     mixer: Mixer
@@ -47,17 +47,17 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
+class LayerStack:
     """Every layer in order; the layers of one multi-token-prediction block (empty: the last layer's kind); weights
     outside the layers beside embedding, head and last norm (`other_matmul_params`: the matrices among them)."""
 
-    blocks: tuple[Block, ...]
-    mtp: tuple[Block, ...] = ()
+    blocks: tuple[LayerBlock, ...]
+    mtp: tuple[LayerBlock, ...] = ()
     other_params: int = 0
     other_matmul_params: int = 0
 
 
-def per_layer(c: Reader, keys: Sequence[str], default: list[Any]) -> list[Any]:
+def per_layer(c: ConfigReader, keys: Sequence[str], default: list[Any]) -> list[Any]:
     """A list with one entry per layer under the first of `keys` that is present; longer lists go on for prediction
     blocks."""
     given = c.get(*keys, default=default)
@@ -74,7 +74,7 @@ def per_layer(c: Reader, keys: Sequence[str], default: list[Any]) -> list[Any]:
     return list(given)
 
 
-def choose(c: Reader, key: str, value: object, table: Mapping[str, T]) -> T:
+def _choose(c: ConfigReader, key: str, value: object, table: Mapping[str, T]) -> T:
     """The entry of `table` that `value` names; a clear error otherwise."""
     if str(value) in table:
         return table[str(value)]
@@ -82,7 +82,7 @@ def choose(c: Reader, key: str, value: object, table: Mapping[str, T]) -> T:
     return next(iter(table.values()))
 
 
-def grouped(c: Reader, head_dim: int = 0) -> Attention:
+def _grouped(c: ConfigReader, head_dim: int = 0) -> Attention:
     """Grouped attention with `num_key_value_heads` heads of `head_dim`."""
     heads = c.count("num_attention_heads")
     size = c.count("head_dim", default=head_dim or c.count("hidden_size") // heads)
@@ -98,7 +98,7 @@ def grouped(c: Reader, head_dim: int = 0) -> Attention:
 
 
 def latent(
-    c: Reader, *, qkv_bias: Flag = "attention_bias", out_bias: Flag = "attention_bias", least_rope: int = 0
+    c: ConfigReader, *, qkv_bias: Flag = "attention_bias", out_bias: Flag = "attention_bias", least_rope: int = 0
 ) -> Attention:
     """Multi-head latent attention; a null `q_lora_rank` is a full-rank query. least_rope: rotated numbers of a head
     that there are at least."""
@@ -117,11 +117,11 @@ def latent(
     )
 
 
-def qwen_next(c: Reader) -> Stack:
+def qwen_next(c: ConfigReader) -> LayerStack:
     """Qwen3-Next and Qwen3.5: gated delta nets, and attention with an output gate in each `full_attention_interval`-th
     layer; dense or with experts and a gated shared expert."""
     n = c.count("num_hidden_layers")
-    base = grouped(c, 256)
+    base = _grouped(c, 256)
     full = replace(base, qk_norm="head", out_gate=base.out_width)
     linear = Recurrent(
         kind="gdn",
@@ -136,11 +136,11 @@ def qwen_next(c: Reader) -> Stack:
         c, ["layer_types"], ["linear_attention" if (i + 1) % period else "full_attention" for i in range(n)]
     )
     mixers: dict[str, Mixer] = {"linear_attention": linear, "full_attention": full}
-    blocks = tuple(Block(mixer=choose(c, "layer_types", types[i], mixers), ffn=_qwen_ffn(c, i)) for i in range(n))
-    return Stack(blocks=blocks, mtp=(Block(mixer=full, ffn=_qwen_ffn(c, n - 1)),))
+    blocks = tuple(LayerBlock(mixer=_choose(c, "layer_types", types[i], mixers), ffn=_qwen_ffn(c, i)) for i in range(n))
+    return LayerStack(blocks=blocks, mtp=(LayerBlock(mixer=full, ffn=_qwen_ffn(c, n - 1)),))
 
 
-def _qwen_ffn(c: Reader, layer: int) -> Mlp | Moe:
+def _qwen_ffn(c: ConfigReader, layer: int) -> Mlp | Moe:
     experts = c.count("num_experts", default=0, minimum=0)
     dense = layer in c.get("mlp_only_layers", default=[]) or (layer + 1) % c.count("decoder_sparse_step", default=1)
     if not experts or dense:
@@ -166,7 +166,7 @@ NEMOTRON_BLOCKS = {
 """Letters of `hybrid_override_pattern`, and newer words, for the kinds of single block."""
 
 
-def nemotron_h(c: Reader) -> Stack:
+def nemotron_h(c: ConfigReader) -> LayerStack:
     """Nemotron-H and Nemotron 3: single blocks of Mamba-2, attention, MLP or experts, one norm each; experts may work
     in a latent width."""
     pattern = c.get("layers_block_type", "layer_types", "hybrid_override_pattern")
@@ -174,7 +174,7 @@ def nemotron_h(c: Reader) -> Stack:
         c.errors.append(UserError("missing key 'layers_block_type'", where=c.where, fix="or 'hybrid_override_pattern'"))
         c.check()
     bias = c.flag("mlp_bias")
-    base = grouped(c, 128)
+    base = _grouped(c, 128)
     size = c.count("attention_head_dim", "head_dim", default=128)
     mamba = Recurrent(
         kind="mamba2",
@@ -199,29 +199,31 @@ def nemotron_h(c: Reader) -> Stack:
             latent=c.count("moe_latent_size", default=0, minimum=0),
         )
 
-    def block(kind: str) -> Block:
+    def block(kind: str) -> LayerBlock:
         word = NEMOTRON_BLOCKS.get(kind, kind)
         if word == "mamba":
-            return Block(mixer=mamba, ffn=NO_FFN, norms=1)
+            return LayerBlock(mixer=mamba, ffn=NO_FFN, norms=1)
         if word == "attention":
             attention = replace(base, head_dim=size, v_head_dim=size, qkv_bias=False, out_bias=False)
-            return Block(mixer=attention, ffn=NO_FFN, norms=1)
+            return LayerBlock(mixer=attention, ffn=NO_FFN, norms=1)
         if word == "mlp":
-            return Block(mixer=NO_ATTENTION, ffn=Mlp(ffn=c.count("intermediate_size"), gated=False, bias=bias), norms=1)
+            return LayerBlock(
+                mixer=NO_ATTENTION, ffn=Mlp(ffn=c.count("intermediate_size"), gated=False, bias=bias), norms=1
+            )
         if word == "moe":
-            return Block(mixer=NO_ATTENTION, ffn=experts(), norms=1)
+            return LayerBlock(mixer=NO_ATTENTION, ffn=experts(), norms=1)
         c.errors.append(
             UserError("unknown kind of block", where=c.where, given=kind, allowed="mamba, attention, mlp, moe")
         )
-        return Block(mixer=NO_ATTENTION, ffn=NO_FFN)
+        return LayerBlock(mixer=NO_ATTENTION, ffn=NO_FFN)
 
     kinds = {kind: block(kind) for kind in dict.fromkeys(pattern)}
     heads = c.get("mtp_layers_block_type", "mtp_hybrid_override_pattern", default=["attention", "moe"])
     mtp = tuple(block(kind) for kind in heads) if c.get("num_nextn_predict_layers") else ()
-    return Stack(blocks=tuple(kinds[kind] for kind in pattern), mtp=mtp)
+    return LayerStack(blocks=tuple(kinds[kind] for kind in pattern), mtp=mtp)
 
 
-def mamba2(c: Reader) -> Stack:
+def mamba2(c: ConfigReader) -> LayerStack:
     """Mamba-2 alone: one block and one norm a layer."""
     mixer = Recurrent(
         kind="mamba2",
@@ -234,10 +236,10 @@ def mamba2(c: Reader) -> Stack:
         proj_bias=c.flag("use_bias"),
         chunk=c.count("chunk_size", default=256),
     )
-    return Stack(blocks=(Block(mixer=mixer, ffn=NO_FFN, norms=1),) * c.count("num_hidden_layers"))
+    return LayerStack(blocks=(LayerBlock(mixer=mixer, ffn=NO_FFN, norms=1),) * c.count("num_hidden_layers"))
 
 
-def bamba(c: Reader) -> Stack:
+def bamba(c: ConfigReader) -> LayerStack:
     """Bamba: Mamba-2, attention in `attn_layer_indices`, a gated MLP in every layer."""
     n, hidden = c.count("num_hidden_layers"), c.count("hidden_size")
     heads = c.count("mamba_n_heads", default=128)
@@ -253,16 +255,16 @@ def bamba(c: Reader) -> Stack:
         proj_bias=c.flag("mamba_proj_bias"),
         chunk=c.count("mamba_chunk_size", default=256),
     )
-    attention, mlp = grouped(c), Mlp(ffn=c.count("intermediate_size"), bias=c.flag("mlp_bias"))
+    attention, mlp = _grouped(c), Mlp(ffn=c.count("intermediate_size"), bias=c.flag("mlp_bias"))
     chosen = set(c.get("attn_layer_indices", default=[]))
-    return Stack(blocks=tuple(Block(mixer=attention if i in chosen else mamba, ffn=mlp) for i in range(n)))
+    return LayerStack(blocks=tuple(LayerBlock(mixer=attention if i in chosen else mamba, ffn=mlp) for i in range(n)))
 
 
-def minimax(c: Reader) -> Stack:
+def minimax(c: ConfigReader) -> LayerStack:
     """MiniMax-Text-01: lightning attention and, where `layer_types` (or `attn_type_list`) says so, full attention;
     experts."""
     n = c.count("num_hidden_layers")
-    full = grouped(c)
+    full = _grouped(c)
     linear = Recurrent(
         kind="lightning",
         num_heads=full.num_heads,
@@ -279,10 +281,12 @@ def minimax(c: Reader) -> Stack:
     types = per_layer(
         c, ["layer_types", "attn_type_list"], ["linear_attention" if i % 2 else "full_attention" for i in range(n)]
     )
-    return Stack(blocks=tuple(Block(mixer=choose(c, "layer_types", types[i], mixers), ffn=moe) for i in range(n)))
+    return LayerStack(
+        blocks=tuple(LayerBlock(mixer=_choose(c, "layer_types", types[i], mixers), ffn=moe) for i in range(n))
+    )
 
 
-def _deepseek_ffn(c: Reader, layer: int) -> Mlp | Moe:
+def _deepseek_ffn(c: ConfigReader, layer: int) -> Mlp | Moe:
     """Experts from layer `first_k_dense_replace` on, or where `mlp_layer_types` says so."""
     types = c.get("mlp_layer_types")
     first = c.count("first_k_dense_replace", default=3, minimum=0)
@@ -298,7 +302,7 @@ def _deepseek_ffn(c: Reader, layer: int) -> Mlp | Moe:
     )
 
 
-def deepseek_sparse(c: Reader) -> Stack:
+def deepseek_sparse(c: ConfigReader) -> LayerStack:
     """DeepSeek-V3.2 and GLM-5: latent attention to the `index_topk` tokens that an indexer keeps. In GLM-5.2 most
     layers take the choice of an earlier layer (`indexer_types`, or `index_topk_freq`)."""
     n = c.count("num_hidden_layers")
@@ -316,10 +320,12 @@ def deepseek_sparse(c: Reader) -> Stack:
     types = per_layer(c, ["indexer_types", "index_topk_pattern"], rule)
     indexers = {"full": own, "F": own, "shared": replace(own, shared=True), "S": replace(own, shared=True)}
     blocks = tuple(
-        Block(mixer=replace(base, indexer=choose(c, "indexer_types", types[i], indexers)), ffn=_deepseek_ffn(c, i))
+        LayerBlock(
+            mixer=replace(base, indexer=_choose(c, "indexer_types", types[i], indexers)), ffn=_deepseek_ffn(c, i)
+        )
         for i in range(n)
     )
-    return Stack(blocks=blocks, mtp=(Block(mixer=replace(base, indexer=own), ffn=blocks[-1].ffn),))
+    return LayerStack(blocks=blocks, mtp=(LayerBlock(mixer=replace(base, indexer=own), ffn=blocks[-1].ffn),))
 
 
 def _hyper_connections(streams: int, hidden: int) -> dict[str, int]:
@@ -333,7 +339,7 @@ V4_TYPES = {"0": "sliding_attention", "4": "compressed_sparse_attention", "128":
 """`compress_ratios` of DeepSeek-V4 -> kind of layer."""
 
 
-def deepseek_v4(c: Reader) -> Stack:
+def deepseek_v4(c: ConfigReader) -> LayerStack:
     """DeepSeek-V4: one shared key-value head whose past beyond a window is compressed, all of it read (ratio 128) or
     what an indexer keeps (ratio 4); low-rank queries, grouped low-rank outputs; experts in every layer;
     hyper-connections."""
@@ -379,19 +385,20 @@ def deepseek_v4(c: Reader) -> Stack:
     )
     mixing = _hyper_connections(streams, hidden)
     blocks = tuple(
-        Block(mixer=choose(c, "compress_ratios", kind, mixers), ffn=moe, streams=streams, **mixing) for kind in types
+        LayerBlock(mixer=_choose(c, "compress_ratios", kind, mixers), ffn=moe, streams=streams, **mixing)
+        for kind in types
     )
     outside = streams * streams * hidden
     mtp = blocks[n:] or (replace(blocks[-1], mixer=plain),)
-    return Stack(blocks=blocks[:n], mtp=mtp[:1], other_params=outside + streams + 1, other_matmul_params=outside)
+    return LayerStack(blocks=blocks[:n], mtp=mtp[:1], other_params=outside + streams + 1, other_matmul_params=outside)
 
 
-def minimax_m3(c: Reader) -> Stack:
+def minimax_m3(c: ConfigReader) -> LayerStack:
     """MiniMax-M3: grouped attention to the best blocks of keys by an indexer; leading layers dense and fully
     attending."""
     n = c.count("num_hidden_layers")
     sparse = c.get("sparse_attention_config", default={})
-    full = replace(grouped(c, 128), qk_norm="head", qkv_bias=False, out_bias=False)
+    full = replace(_grouped(c, 128), qk_norm="head", qkv_bias=False, out_bias=False)
     head = c.count("index_head_dim", default=sparse.get("sparse_index_dim", 128))
     size = c.count("index_block_size", default=sparse.get("sparse_block_size", 128))
     indexer = Indexer(
@@ -422,17 +429,17 @@ def minimax_m3(c: Reader) -> Stack:
     mlp = Mlp(ffn=c.count("dense_intermediate_size", default=12288))
     ffns: dict[str, Mlp | Moe] = {"sparse": moe, "1": moe, "dense": mlp, "0": mlp}
     blocks = tuple(
-        Block(mixer=choose(c, "layer_types", types[i], mixers), ffn=choose(c, "moe_layer_freq", expert[i], ffns))
+        LayerBlock(mixer=_choose(c, "layer_types", types[i], mixers), ffn=_choose(c, "moe_layer_freq", expert[i], ffns))
         for i in range(n)
     )
-    return Stack(blocks=blocks)
+    return LayerStack(blocks=blocks)
 
 
-def step3(c: Reader) -> Stack:
+def step3(c: ConfigReader) -> LayerStack:
     """Step 3.5 and 3.7: windowed layers between full ones, a gate per head on the attention output, experts from the
     fourth layer on with one shared expert."""
     n, extra = c.count("num_hidden_layers"), c.count("num_nextn_predict_layers", default=0, minimum=0)
-    base = replace(grouped(c, 128), qk_norm="head")
+    base = replace(_grouped(c, 128), qk_norm="head")
     other = c.get("attention_other_setting", default={})
     heads = c.count("num_sliding_attention_heads", default=other.get("num_attention_heads", base.num_heads))
     full = replace(base, out_gate=base.num_heads)
@@ -454,15 +461,15 @@ def step3(c: Reader) -> Stack:
     first = c.count("first_k_dense_replace", default=3, minimum=0)
     given = c.get("mlp_layer_types")
 
-    def block(i: int) -> Block:
+    def block(i: int) -> LayerBlock:
         sparse = given[i] == "sparse" if given and i < len(given) else i in chosen if chosen else first <= i < n
         kind = types[i] if i < len(types) else types[-1]
-        return Block(mixer=choose(c, "layer_types", kind, mixers), ffn=moe if sparse else mlp)
+        return LayerBlock(mixer=_choose(c, "layer_types", kind, mixers), ffn=moe if sparse else mlp)
 
-    return Stack(blocks=tuple(block(i) for i in range(n)), mtp=(block(n),) if extra else ())
+    return LayerStack(blocks=tuple(block(i) for i in range(n)), mtp=(block(n),) if extra else ())
 
 
-def kimi_linear(c: Reader) -> Stack:
+def kimi_linear(c: ConfigReader) -> LayerStack:
     """Kimi Linear and Kimi K3: Kimi delta attention with latent attention in the listed layers, experts after the first
     layer.
 
@@ -510,18 +517,18 @@ def kimi_linear(c: Reader) -> Stack:
     # sum each.
     sources = sum(i // depth + 2 for i in range(n)) / n if depth else 0.0
     blocks = tuple(
-        Block(
-            mixer=choose(c, "layer_types", types[i], mixers),
+        LayerBlock(
+            mixer=_choose(c, "layer_types", types[i], mixers),
             vectors=4 * hidden if depth else 0,
             side_flop=2 * sources * 4.0 * hidden,
             ffn=mlp if (given[i] == "dense" if given else i < first) else moe,
         )
         for i in range(n)
     )
-    return Stack(blocks=blocks, other_params=2 * hidden if depth else 0)
+    return LayerStack(blocks=blocks, other_params=2 * hidden if depth else 0)
 
 
-def glm_next(c: Reader) -> Stack:
+def glm_next(c: ConfigReader) -> LayerStack:
     """GLM-5.3: Kimi delta attention, with latent attention in each fourth layer to the `index_topk` tokens that an
     indexer keeps by pools of `index_kpool` keys; experts after three layers; hyper-connections whose streams are
     averaged at the end."""
@@ -558,21 +565,23 @@ def glm_next(c: Reader) -> Stack:
     types = per_layer(c, ["layer_types"], ["linear_attention" if (i + 1) % 4 else "full_attention" for i in range(n)])
     mixing = _hyper_connections(streams, hidden)
     blocks = tuple(
-        Block(mixer=choose(c, "layer_types", types[i], mixers), ffn=_deepseek_ffn(c, i), streams=streams, **mixing)
+        LayerBlock(
+            mixer=_choose(c, "layer_types", types[i], mixers), ffn=_deepseek_ffn(c, i), streams=streams, **mixing
+        )
         for i in range(n)
     )
-    return Stack(blocks=blocks, mtp=(replace(blocks[-1], mixer=sparse),))
+    return LayerStack(blocks=blocks, mtp=(replace(blocks[-1], mixer=sparse),))
 
 
-def nemotron_nas(c: Reader) -> Stack:
+def nemotron_nas(c: ConfigReader) -> LayerStack:
     """Nemotron Super and Ultra of 2025: Llama blocks searched one by one (`block_configs`): attention may be missing or
     a matrix, feed-forward blocks have widths of their own."""
     n, hidden = c.count("num_hidden_layers"), c.count("hidden_size")
     configs = per_layer(c, ["block_configs"], [{}] * n)
     heads = c.count("num_attention_heads")
-    base = replace(grouped(c), num_kv_heads=heads)
+    base = replace(_grouped(c), num_kv_heads=heads)
 
-    def block(config: Any) -> Block:
+    def block(config: Any) -> LayerBlock:
         a, f = config.get("attention") or {}, config.get("ffn") or {}
         mixer, ffn, norms, extra = NO_ATTENTION, NO_FFN, 0, 0
         if a.get("replace_with_linear"):
@@ -587,6 +596,6 @@ def nemotron_nas(c: Reader) -> Stack:
         elif not f.get("no_op"):
             wide = int(2 * float(f["ffn_mult"]) * hidden / 3)
             norms, ffn = norms + 1, Mlp(ffn=-(-wide // 256) * 256)
-        return Block(mixer=mixer, ffn=ffn, norms=norms, extra_matmul_params=extra)
+        return LayerBlock(mixer=mixer, ffn=ffn, norms=norms, extra_matmul_params=extra)
 
-    return Stack(blocks=tuple(block(config) for config in configs[:n]))
+    return LayerStack(blocks=tuple(block(config) for config in configs[:n]))

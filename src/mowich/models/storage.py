@@ -21,12 +21,12 @@ from mowich.models.ffn import Mlp, Moe
 if TYPE_CHECKING:
     from mowich.models.model import Layer, Model
 
-COMPONENTS = ("mixer", "indexer", "mlp", "experts", "shared", "router", "embedding", "head", "other")
+_COMPONENTS = ("mixer", "indexer", "mlp", "experts", "shared", "router", "embedding", "head", "other")
 """mixer: attention or recurrence; shared: shared experts; router: routers, their gates, latent projections; other:
 norms and small vectors."""
 
 BITS_16 = 2.0
-FORMAT_B = {
+_FORMAT_B = {
     "bf16": BITS_16,
     "fp8": 1.0,
     "fp8_block": 1.0 + 4.0 / 128**2,
@@ -38,7 +38,7 @@ FORMAT_B = {
 """Format -> bytes per weight with its scales (a definition): one fp32 per 128 x 128, one byte per 32 (mx) or 16 (nv),
 16 bits per 32 (int4)."""
 
-ALGORITHMS = {
+_ALGORITHMS = {
     "FP8": "fp8",
     "NVFP4": "nvfp4",
     "W4A16_NVFP4": "nvfp4",
@@ -87,7 +87,7 @@ TAILS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
+class WeightStorage:
     """Bytes per weight by component, 16 bits where not said. assumed: what was assumed where the config does not say.
     form: the format of most weights of experts and MLPs."""
 
@@ -102,7 +102,7 @@ class Storage:
 
 def component_params(model: Model) -> dict[str, int]:
     """Weights by component; they sum to `model.params`."""
-    out = dict.fromkeys(COMPONENTS, 0)
+    out = dict.fromkeys(_COMPONENTS, 0)
     for layer in model.layers:
         for name, params in layer_params(layer).items():
             out[name] += layer.count * params
@@ -131,7 +131,7 @@ def layer_params(layer: Layer) -> dict[str, int]:
     }
 
 
-def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> Storage:
+def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> WeightStorage:
     """The storage of a checkpoint from its parsed config (the outer one of a multimodal model), or by its name's
     ending."""
     inner = data.get("text_config")
@@ -155,7 +155,7 @@ def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> St
     rules = _rules(p for p in excluded if not p.startswith("mtp"))  # prediction blocks number their layers anew
     tails = GEMMA_TAILS if model.architecture == "gemma4_text" else TAILS
     chosen = (
-        {_tail(k): ALGORITHMS.get(str(v.get("quant_algo")), "bf16") for k, v in listed.items()}
+        {_tail(k): _ALGORITHMS.get(str(v.get("quant_algo")), "bf16") for k, v in listed.items()}
         if isinstance(listed, Mapping)
         else {}
     )
@@ -177,16 +177,16 @@ def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> St
             if component == "experts" and expert and not found_in(chosen, names):
                 form = expert
             total, weight = sums.get(component, (0.0, 0.0))
-            sums[component] = (total + params * FORMAT_B[form], weight + params)
+            sums[component] = (total + params * _FORMAT_B[form], weight + params)
             if component in ("experts", "mlp"):
                 form = form.removesuffix("_block")
                 in_form[form] = in_form.get(form, 0) + params
     means = {c: total / weight for c, (total, weight) in sums.items()}
     means["indexer"] = means.get("mixer", BITS_16)
     head = "bf16" if not mixed else next((f for k, f in chosen.items() if k == "lm_head"), "bf16")
-    means["head"] = FORMAT_B[head]
+    means["head"] = _FORMAT_B[head]
     most = max(in_form, key=lambda form: in_form[form], default="bf16")
-    return Storage(tuple((c, means.get(c, BITS_16)) for c in COMPONENTS), form=most)
+    return WeightStorage(tuple((c, means.get(c, BITS_16)) for c in _COMPONENTS), form=most)
 
 
 def found_in(chosen: Mapping[str, str], names: Iterable[str]) -> bool:
@@ -197,8 +197,8 @@ def found_in(chosen: Mapping[str, str], names: Iterable[str]) -> bool:
 def _base(config: Mapping[str, object]) -> str:
     """The format of what is quantised."""
     method, algorithm = str(config.get("quant_method", "")), str(config.get("quant_algo", ""))
-    if algorithm in ALGORITHMS:
-        return ALGORITHMS[algorithm]
+    if algorithm in _ALGORITHMS:
+        return _ALGORITHMS[algorithm]
     if method == "fp8":
         return "fp8_block" if config.get("weight_block_size") else "fp8"
     if method == "mxfp4":
@@ -257,17 +257,17 @@ def _rules(patterns: Iterable[str]) -> list[Callable[[str], bool]]:
     return [*out, named]
 
 
-def _by_name(model: Model, name: str) -> Storage:
+def _by_name(model: Model, name: str) -> WeightStorage:
     """16 bits, or what a name that ends in -FP8 or -NVFP4 usually means: the head in 16 bits, in 4-bit mixtures of
     experts the mixers as well."""
     ending = next((e for e in ("nvfp4", "fp8") if re.search(rf"[-_]{e}(?:[-_]|$)", name.casefold())), None)
-    means = dict.fromkeys(COMPONENTS, BITS_16)
+    means = dict.fromkeys(_COMPONENTS, BITS_16)
     if ending is None:
-        return Storage(tuple(means.items()))
+        return WeightStorage(tuple(means.items()))
     keeps_mixers = ending == "nvfp4" and any(isinstance(layer.ffn, Moe) for layer in model.layers)
     for component in ("mlp", "experts", "shared", *(() if keeps_mixers else ("mixer", "indexer"))):
-        means[component] = FORMAT_B[ending]
+        means[component] = _FORMAT_B[ending]
     kept = "head and mixers" if keeps_mixers else "head"
-    return Storage(
+    return WeightStorage(
         tuple(means.items()), assumed=f"{ending} by the name alone: {kept} taken to stay in 16 bits", form=ending
     )

@@ -18,7 +18,7 @@ from mowich.models.model import Layer, Model
 Task = Literal["pretrain", "sft", "lora"]
 TASKS: tuple[Task, ...] = ("pretrain", "sft", "lora")
 
-GROUPS = {
+_GROUPS = {
     "qkv": ("qkv", "q", "q_down", "q_up", "kv", "kv_down", "kv_up", "mixer_in"),
     "attn_out": ("attn_out", "out_down", "out_up", "mixer_out"),
     "mlp_up": ("mlp_up", "shared_up"),
@@ -26,10 +26,10 @@ GROUPS = {
 }
 """A target -> the matrices of `ops` that it means. Routed experts are not adapted."""
 
-WORDS = {
+_WORDS = {
     "attention": ("qkv", "attn_out"),
     "mlp": ("mlp_up", "mlp_down"),
-    "all": tuple(GROUPS),
+    "all": tuple(_GROUPS),
     "q_proj": ("qkv",),
     "k_proj": ("qkv",),
     "v_proj": ("qkv",),
@@ -41,7 +41,7 @@ WORDS = {
     "linear_proj": ("attn_out",),
     "linear_fc1": ("mlp_up",),
     "linear_fc2": ("mlp_down",),
-    **{name: (name,) for name in GROUPS},
+    **{name: (name,) for name in _GROUPS},
 }
 """Words for targets, those of PEFT and NeMo included. Keys, queries and values share one fused matrix and one
 adapter."""
@@ -61,18 +61,18 @@ class Lora:
             raise UserError("the rank of adapters must be at least 1", where=where, given=rank)
         names: dict[str, None] = {}
         for word in words:
-            if word not in WORDS:
-                raise unknown("target of adapters", word, WORDS, where=where)
-            names.update(dict.fromkeys(WORDS[word]))
+            if word not in _WORDS:
+                raise unknown("target of adapters", word, _WORDS, where=where)
+            names.update(dict.fromkeys(_WORDS[word]))
         return cls(rank=rank, targets=tuple(names))
 
     def adapts(self, group: str) -> bool:
-        """Whether a group of `GROUPS` has adapters."""
+        """Whether a group of `_GROUPS` has adapters."""
         return group in self.targets
 
     def gemms(self, layer: Layer, hidden: int) -> tuple[ops.Gemm, ...]:
         """The matrices of the layer that have an adapter."""
-        wanted = {name for target in self.targets for name in GROUPS[target]}
+        wanted = {name for target in self.targets for name in _GROUPS[target]}
         return tuple(gemm for gemm in ops.dense_gemms(layer, hidden) if gemm.name in wanted)
 
     def layer_params(self, layer: Layer, hidden: int) -> int:
@@ -82,8 +82,8 @@ class Lora:
     def params(self, model: Model) -> int:
         """Trainable weights of the model.
 
-        >>> from mowich.models import load
-        >>> Lora(rank=16).params(load("llama2-70b"))
+        >>> from mowich.models import load_model
+        >>> Lora(rank=16).params(load_model("llama2-70b"))
         44564480
         """
         return sum(layer.count * self.layer_params(layer, model.hidden) for layer in model.layers)

@@ -12,7 +12,7 @@ from mowich.models.recurrent import Recurrent
 if TYPE_CHECKING:  # a model shows itself through this module
     from mowich.models.model import Layer, Model
 
-SCHEMA = "mowich/model@1"
+_SCHEMA = "mowich/model@1"
 
 DEFAULT_SEQ = 4096
 """Tokens at which FLOP per token are given when the caller states no length."""
@@ -78,7 +78,7 @@ class ModelView:
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/model@1` JSON."""
-        return {"schema": SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+        return {"schema": _SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
 
 
 RECURRENT_NAMES = {

@@ -26,12 +26,12 @@ ALIKE = 0.4
 instruction; with all instructions the same, half of it."""
 RENAMED = 0.7
 """The same for lines that share no instruction."""
-GAP = 10_000
+_GAP = 10_000
 """Pairs of lines between two matches up to which their texts are compared; beyond, opcodes decide."""
 
 
 @dataclass(slots=True)
-class Line:
+class ChangedLine:
     """A statement and what it costs, ns. busy: of its instructions, of a DMA its trigger; path: of the critical path by
     cause; opcodes: (engine, opcode) -> how many."""
 
@@ -53,14 +53,14 @@ class Version:
     """One profile. lines: in the order of the source, files in the order in which they first ran; engines,
     causes, opcodes: ns by name; has_path: whether the critical path is known."""
 
-    lines: list[Line]
+    lines: list[ChangedLine]
     engines: dict[str, float] = field(default_factory=dict)
     causes: dict[str, float] = field(default_factory=dict)
     opcodes: dict[str, float] = field(default_factory=dict)
     has_path: bool = True
 
 
-class Row(TypedDict):
+class FigureRow(TypedDict):
     """One figure of both versions; ratio: b / a."""
 
     what: str
@@ -69,7 +69,7 @@ class Row(TypedDict):
     ratio: float | None
 
 
-class LineRow(Row):
+class LineRow(FigureRow):
     """A line of both. what: where it stands, in b if it is there; text: its statement; a, b: ns of its instructions;
     a_path, b_path: ns of the critical path; a_count, b_count: instructions; engines: that run them; cause: what most of
     the change on the critical path is."""
@@ -86,21 +86,23 @@ class LineRow(Row):
     cause: str
 
 
-def row(what: str, a: float | None, b: float | None) -> Row:
+def figure_row(what: str, a: float | None, b: float | None) -> FigureRow:
     """A figure of both versions."""
-    return Row(what=what, a=a, b=b, ratio=b / a if a and b is not None else None)
+    return FigureRow(what=what, a=a, b=b, ratio=b / a if a and b is not None else None)
 
 
-def lines_of(entries: Sequence[tuple[str, int, str, str, str, float]]) -> tuple[list[Line], list[Line]]:
+def changed_lines(
+    entries: Sequence[tuple[str, int, str, str, str, float]],
+) -> tuple[list[ChangedLine], list[ChangedLine]]:
     """Lines in the order of the source, and the line of each entry: (file, line, text, engine, opcode, ns) of an
     instruction, in order of time. An entry without a file belongs to what the compiler added."""
-    found: dict[tuple[str, int], Line] = {}
+    found: dict[tuple[str, int], ChangedLine] = {}
     files: dict[str, int] = {}
-    of: list[Line] = []
+    of: list[ChangedLine] = []
     for file, number, text, engine, opcode, ns in entries:
         made = found.get((file, number))
         if made is None:
-            made = found[file, number] = Line(file, number, text)
+            made = found[file, number] = ChangedLine(file, number, text)
             files.setdefault(file, len(files))
         made.busy += ns
         made.opcodes[engine, opcode] += 1
@@ -119,7 +121,7 @@ def version_of(profile: Profile) -> Version:
         held = k.issue if k.transfer else s.end[i] - s.begin[i]
         engine = "dma" if k.transfer else QUEUES[k.queue]
         entries.append((file, at.line if file else 0, text, engine, k.opcode.upper(), held / 1000))
-    lines, of = lines_of(entries)
+    lines, of = changed_lines(entries)
     for step in profile.path:
         if step.instruction >= 0:
             mine = of[step.instruction].path
@@ -143,7 +145,7 @@ def version_of(profile: Profile) -> Version:
 # ----------------------------------------------------------------------------------------------------
 
 
-def matched(a: Sequence[Line], b: Sequence[Line]) -> list[tuple[How, int, int]]:
+def matched(a: Sequence[ChangedLine], b: Sequence[ChangedLine]) -> list[tuple[How, int, int]]:
     """(how, place in a, place in b) of every line of both, in the order of b; -1 where a side has none."""
     keys = [[x.text or x.place for x in side] for side in (a, b)]
     pairs: dict[int, tuple[How, int]] = {}
@@ -177,11 +179,11 @@ def matched(a: Sequence[Line], b: Sequence[Line]) -> list[tuple[How, int, int]]:
     return out + [("removed", i, -1) for i in gone]
 
 
-def _edited(a: Sequence[Line], b: Sequence[Line]) -> list[tuple[int, int]]:
+def _edited(a: Sequence[ChangedLine], b: Sequence[ChangedLine]) -> list[tuple[int, int]]:
     """Pairs of lines in order that are most alike in all: the alignment with the largest sum of likenesses."""
     if not a or not b:
         return []
-    by_text = len(a) * len(b) <= GAP
+    by_text = len(a) * len(b) <= _GAP
     like = [[_likeness(x, y, by_text) for y in b] for x in a]
     best = [[0.0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i in range(len(a) - 1, -1, -1):
@@ -199,7 +201,7 @@ def _edited(a: Sequence[Line], b: Sequence[Line]) -> list[tuple[int, int]]:
     return out
 
 
-def _likeness(x: Line, y: Line, by_text: bool) -> float:
+def _likeness(x: ChangedLine, y: ChangedLine, by_text: bool) -> float:
     """How alike two lines are, 0 where they cannot be one."""
     one, two = ({o for _, o in side.opcodes} for side in (x, y))
     if not by_text or not x.text or not y.text:
@@ -213,7 +215,7 @@ def _likeness(x: Line, y: Line, by_text: bool) -> float:
 # ----------------------------------------------------------------------------------------------------
 
 
-def compared(a: Version, b: Version) -> dict[str, list[Row]]:
+def changes_between(a: Version, b: Version) -> dict[str, list[FigureRow]]:
     """ "engines", "causes", "opcodes" and "lines" of two versions; times in ns, the largest change first."""
     has_path = a.has_path and b.has_path
     made: list[LineRow] = []
@@ -225,7 +227,7 @@ def compared(a: Version, b: Version) -> dict[str, list[Row]]:
         path = abs((r["b_path"] or 0.0) - (r["a_path"] or 0.0)) if has_path else 0.0
         return -path, -abs((r["b"] or 0.0) - (r["a"] or 0.0))
 
-    rows: list[Row] = [*sorted(made, key=weight)]
+    rows: list[FigureRow] = [*sorted(made, key=weight)]
     return {
         "engines": _figures(a.engines, b.engines),
         "causes": _figures(a.causes, b.causes) if has_path else [],
@@ -234,18 +236,18 @@ def compared(a: Version, b: Version) -> dict[str, list[Row]]:
     }
 
 
-def _figures(a: Mapping[str, float], b: Mapping[str, float]) -> list[Row]:
-    rows = [row(name, a.get(name), b.get(name)) for name in dict.fromkeys((*a, *b))]
+def _figures(a: Mapping[str, float], b: Mapping[str, float]) -> list[FigureRow]:
+    rows = [figure_row(name, a.get(name), b.get(name)) for name in dict.fromkeys((*a, *b))]
     return sorted(rows, key=lambda r: -abs((r["b"] or 0.0) - (r["a"] or 0.0)))
 
 
-def _line(how: How, x: Line | None, y: Line | None, a_path: bool, b_path: bool) -> LineRow:
+def _line(how: How, x: ChangedLine | None, y: ChangedLine | None, a_path: bool, b_path: bool) -> LineRow:
     shown = y if y is not None else x
     assert shown is not None
     path = [x.path if x is not None else {}, y.path if y is not None else {}]
     change = {c: path[1].get(c, 0.0) - path[0].get(c, 0.0) for c in (*path[0], *path[1])}
     cause = max(change, key=lambda c: abs(change[c]), default="")
-    both = row(shown.place, x.busy if x is not None else None, y.busy if y is not None else None)
+    both = figure_row(shown.place, x.busy if x is not None else None, y.busy if y is not None else None)
     engines = sorted({e for side in (x, y) if side is not None for e, _ in side.opcodes})
     return LineRow(
         what=both["what"],
@@ -265,4 +267,15 @@ def _line(how: How, x: Line | None, y: Line | None, a_path: bool, b_path: bool) 
     )
 
 
-__all__ = ["How", "Line", "LineRow", "Row", "Version", "compared", "lines_of", "matched", "row", "version_of"]
+__all__ = [
+    "ChangedLine",
+    "FigureRow",
+    "How",
+    "LineRow",
+    "Version",
+    "changed_lines",
+    "changes_between",
+    "figure_row",
+    "matched",
+    "version_of",
+]

@@ -18,7 +18,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.trace import Meeting
 
-NAMED = 4
+_NAMED = 4
 """Programs that are at the same place and that a report of a deadlock names; the others it counts."""
 
 
@@ -153,8 +153,8 @@ class Group:
 
     def _names(self, who: Sequence[int]) -> str:
         """Programs by name; of many the first few, and how many more."""
-        named = ", ".join(self.name(i) for i in who[:NAMED])
-        return named if len(who) <= NAMED else f"{named} and {len(who) - NAMED} more"
+        named = ", ".join(self.name(i) for i in who[:_NAMED])
+        return named if len(who) <= _NAMED else f"{named} and {len(who) - _NAMED} more"
 
     def step(self, me: int, sibling: int) -> None:
         """Give the turn to the other core of a pair, if it can go on: so the stores of both to shared HBM alternate as

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from mowich.neuroncore.communicator import Group
     from mowich.neuroncore.memory import Record, Storage
-    from mowich.neuroncore.placement import Plan
-    from mowich.neuroncore.views import Access, Tile
+    from mowich.neuroncore.placement import TensorLayout
+    from mowich.neuroncore.views import Tile, ViewAccess
 
 _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
@@ -103,9 +103,9 @@ class Limits:
 @cache
 def limits(generation: int) -> Limits:
     """Limits of NeuronCore generation 2, 3 or 4."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
 
-    facts = load()
+    facts = load_facts()
     found = {
         f.name: facts.get(f"neuroncore.{f.metadata['file']}{generation}.{f.metadata['fact']}")
         for f in fields(Limits)
@@ -203,7 +203,7 @@ class Core:
         self.trace: Trace | None = Trace() if record else None
         # what `issue` found out: about each access, number of a form, kind of an instruction on forms that passed its
         # checks
-        self.accesses: dict[object, Access] = {}
+        self.accesses: dict[object, ViewAccess] = {}
         self.forms: dict[object, int] = {}
         self.known: dict[object, int] = {}
         # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written
@@ -215,7 +215,7 @@ class Core:
             tuple[Any, tuple[int, ...]]
         ] = []  # (tensor of the older interface, block of it that was made)
         self.irregular = 0  # accesses of the older interface that a mask cuts, or whose addresses follow no pattern
-        self.plans: dict[object, Plan] = {}  # what `placement.allocate` found out about a shape
+        self.plans: dict[object, TensorLayout] = {}  # what `placement.allocate` found out about a shape
         self.clock = 0
         self.serial: dict[object, int] = {}
         self.shared: dict[object, Any] = {} if shared is None else shared

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import ENGINES, PS, unit_of
+from mowich.neuroncore.instructions.rates import ENGINES, PS, unit_of_queue
 
 if TYPE_CHECKING:
     from mowich.neuroncore.profile import Profile
@@ -41,7 +41,7 @@ def spans(profile: Profile, core: int) -> dict[str, list[list[float]]]:
     order = sorted(range(s.offset[core], last), key=lambda i: (s.begin[i], i))
     for i in order:
         queue = cost[i].queue
-        name = unit_of(queue)
+        name = unit_of_queue(queue)
         start, end = s.begin[i] / PS, s.end[i] / PS
         mine = found[name]
         if mine and start - mine[-1][1] <= gap:

@@ -62,7 +62,7 @@ class DType:
         if isinstance(other, DType):
             return False
         if isinstance(other, str):
-            return other == self.name or ALIASES.get(other) is self
+            return other == self.name or _ALIASES.get(other) is self
         if other is None:
             return False
         try:
@@ -139,7 +139,7 @@ HOST_ONLY: dict[DType, DType] = {float64: float32, int64: int32, uint64: uint32}
 bits."""
 
 BY_NAME: dict[str, DType] = {d.name: d for d in (*PUBLIC, float4_e2m1fn, int64, uint64, float64)}
-ALIASES: dict[str, DType] = {
+_ALIASES: dict[str, DType] = {
     "bool": bool_,
     "fp32": float32,
     "float": float32,
@@ -180,8 +180,8 @@ def _find(given: Any) -> DType:
         name = str(given).removeprefix("torch.")
     if name:
         name = name.rsplit(".", 1)[-1]
-        if name in BY_NAME or name in ALIASES:
-            return BY_NAME.get(name) or ALIASES[name]
+        if name in BY_NAME or name in _ALIASES:
+            return BY_NAME.get(name) or _ALIASES[name]
     try:
         dtype = np.dtype(given)
     except TypeError:
@@ -202,9 +202,9 @@ def _find(given: Any) -> DType:
 _WORD = {8: np.uint8, 16: np.uint16}
 
 
-FEW = 1024
+_FEW = 1024
 """Elements up to which a cast takes less than a look-up."""
-BLOCK = 1 << 16
+LOOKUP_BLOCK = 1 << 16
 """Elements that are looked up at a time: their 64-bit indices stay in a cache."""
 
 
@@ -234,11 +234,11 @@ def to_f32(array: Array, dtype: DType) -> NDArray[np.float32]:
     table = _TABLES.get(dtype)
     if table is not None:
         words = array.view(_WORD[dtype.bits])
-        if words.size <= BLOCK:
+        if words.size <= LOOKUP_BLOCK:
             return table.take(words)
         out, flat = np.empty(words.size, np.float32), words.reshape(-1)
-        for at in range(0, words.size, BLOCK):
-            table.take(flat[at : at + BLOCK], out=out[at : at + BLOCK], mode="clip")
+        for at in range(0, words.size, LOOKUP_BLOCK):
+            table.take(flat[at : at + LOOKUP_BLOCK], out=out[at : at + LOOKUP_BLOCK], mode="clip")
         return out.reshape(words.shape)
     if dtype.part is not None:
         raise UserError(
@@ -286,7 +286,7 @@ def cast(x: Array, dtype: DType) -> Array:
     if dtype.is_float:
         if x.dtype.kind in "iub":
             x = x.astype(np.float32)
-        return _narrow(x, dtype) if to.itemsize == 1 and x.size > FEW and x.dtype == F32 else x.astype(to)
+        return _narrow(x, dtype) if to.itemsize == 1 and x.size > _FEW and x.dtype == F32 else x.astype(to)
     if dtype.kind == "bool":
         return np.asarray(x != 0)
     if dtype.is_int:
@@ -312,11 +312,11 @@ def _narrow(x: NDArray[np.float32], dtype: DType) -> Array:
     """
     words, bits = _narrow_words(dtype), np.ascontiguousarray(x).view(np.uint32).reshape(-1)
     out = np.empty(x.size, dtype.dtype)
-    for at in range(0, x.size, BLOCK):
-        part = bits[at : at + BLOCK]
+    for at in range(0, x.size, LOOKUP_BLOCK):
+        part = bits[at : at + LOOKUP_BLOCK]
         upper = (part >> np.uint32(16)).astype(np.uint16)
         upper |= part.astype(np.uint16) != 0
-        words.take(upper, out=out[at : at + BLOCK], mode="clip")
+        words.take(upper, out=out[at : at + LOOKUP_BLOCK], mode="clip")
     return out.reshape(x.shape)
 
 

@@ -15,18 +15,26 @@ from typing import Any
 import numpy as np
 
 from mowich.errors import UserError
-from mowich.neuroncore.changes import Row, Version, compared, lines_of, row
+from mowich.neuroncore.changes import FigureRow, Version, changed_lines, changes_between, figure_row
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import COLLECTIVE, DMA, QUEUES, SCALAR_LOAD, SCALAR_STORE, SOFTWARE, Cost
+from mowich.neuroncore.instructions.rates import (
+    COLLECTIVE_QUEUE,
+    DMA_QUEUES,
+    QUEUES,
+    SCALAR_LOAD,
+    SCALAR_STORE,
+    SOFTWARE,
+    Cost,
+)
 from mowich.neuroncore.profile import Profile, union
 from mowich.neuroncore.source import statement
 
 SCHEMA_VERSION = "7.4.0"
-Table = dict[str, Any]
+_Table = dict[str, Any]
 """Columns of equal length by field name."""
 
 
-def duckdb() -> Any:
+def _duckdb() -> Any:
     """The DuckDB module, or one line that says how to get it."""
     try:
         import duckdb as module
@@ -35,19 +43,19 @@ def duckdb() -> Any:
     return module
 
 
-_TRIGGERS = {SOFTWARE: "gpsimd", SCALAR_LOAD: "scalar", SCALAR_STORE: "scalar", COLLECTIVE: "cc"}
+_TRIGGERS = {SOFTWARE: "gpsimd", SCALAR_LOAD: "scalar", SCALAR_STORE: "scalar", COLLECTIVE_QUEUE: "cc"}
 
 
 def _engine_name(queue: int) -> str:
     """The engine of an instruction: of a DMA, the one that triggers it."""
-    return _TRIGGERS.get(queue) or ("sync" if queue in DMA else QUEUES[queue])
+    return _TRIGGERS.get(queue) or ("sync" if queue in DMA_QUEUES else QUEUES[queue])
 
 
 def _stores(k: Cost) -> bool:
     return k.hbm_write_B > 0 and not k.hbm_read_B
 
 
-def tables(profile: Profile) -> dict[str, Table]:
+def tables(profile: Profile) -> dict[str, _Table]:
     """Every table by name. Times are integer nanoseconds from the first trigger."""
     return {
         "Summary": _summary(profile),
@@ -70,13 +78,13 @@ def _ns(ps: int) -> int:
     return round(ps / 1000)
 
 
-def _columns(rows: list[dict[str, Any]]) -> Table:
+def _columns(rows: list[dict[str, Any]]) -> _Table:
     if not rows:
         return {}
     return {name: [r[name] for r in rows] for name in rows[0]}
 
 
-def _instructions(p: Profile) -> Table:
+def _instructions(p: Profile) -> _Table:
     s = p.schedule
     counter: dict[tuple[int, int], int] = {}
     rows = []
@@ -84,7 +92,7 @@ def _instructions(p: Profile) -> Table:
         file, line = p.site(i)
         key = (s.core[i], k.queue)
         counter[key] = counter.get(key, 0) + 1
-        is_dma = k.queue in DMA
+        is_dma = k.queue in DMA_QUEUES
         # a DMA's instruction is its trigger; the transfer is a row of DmaPacketAggregated
         end = s.begin[i] + k.issue if is_dma else s.end[i]
         rows.append(
@@ -119,7 +127,7 @@ def _queue_type(k: Cost) -> str:
     return "output" if _stores(k) else "input"
 
 
-def _transfers(p: Profile) -> Table:
+def _transfers(p: Profile) -> _Table:
     s = p.schedule
     rows = []
     for i, k in enumerate(p.cost):
@@ -157,7 +165,7 @@ def _transfers(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _packets(p: Profile) -> Table:
+def _packets(p: Profile) -> _Table:
     """One row per DMA and DMA engine: what of the transfer falls to the engine."""
     s = p.schedule
     rows: list[dict[str, object]] = []
@@ -188,7 +196,7 @@ def _packets(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _summary(p: Profile) -> Table:
+def _summary(p: Profile) -> _Table:
     read, written = p.hbm_B
     out: dict[str, Any] = {
         "total_time": p.total_s,
@@ -216,7 +224,7 @@ def _summary(p: Profile) -> Table:
     return {k: [v] for k, v in out.items()}
 
 
-def _metadata(p: Profile) -> Table:
+def _metadata(p: Profile) -> _Table:
     n = p.costs.number
     out = {
         "profile_schema_version": SCHEMA_VERSION,
@@ -237,7 +245,7 @@ def _metadata(p: Profile) -> Table:
     return {k: [v] for k, v in out.items()}
 
 
-def _opcodes(p: Profile) -> Table:
+def _opcodes(p: Profile) -> _Table:
     s = p.schedule
     found: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for i, k in enumerate(p.cost):
@@ -258,7 +266,7 @@ def _opcodes(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _sbuf(p: Profile) -> Table:
+def _sbuf(p: Profile) -> _Table:
     room = limits(p.schedule.generation).sbuf_B
     rows = [
         {"timestamp": _ns(t), "avg_util_percent": 100 * level / room, "pcore_idx": c}
@@ -268,7 +276,7 @@ def _sbuf(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _psum(p: Profile) -> Table:
+def _psum(p: Profile) -> _Table:
     room = limits(p.schedule.generation).psum_B
     rows = [
         {"timestamp": _ns(t), "avg_util_percent": 100 * level / room, "pcore_idx": c}
@@ -278,12 +286,12 @@ def _psum(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _active(p: Profile) -> Table:
+def _active(p: Profile) -> _Table:
     s = p.schedule
     rows: list[dict[str, object]] = []
     spans: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for i, k in enumerate(p.cost):
-        if k.queue not in DMA:
+        if k.queue not in DMA_QUEUES:
             spans.setdefault((s.core[i], _engine_name(k.queue)), []).append((s.begin[i], s.end[i]))
     for (core, engine), found in sorted(spans.items()):
         merged: list[list[int]] = []
@@ -299,7 +307,7 @@ def _active(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _flow(p: Profile) -> Table:
+def _flow(p: Profile) -> _Table:
     """What decided the begin of each instruction."""
     s = p.schedule
     rows = [
@@ -316,7 +324,7 @@ def _flow(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _source(p: Profile) -> Table:
+def _source(p: Profile) -> _Table:
     """The statement at each place of the source that an instruction comes from."""
     rows = []
     for file, line in dict.fromkeys(p.site(i) for i in range(len(p))):
@@ -326,7 +334,7 @@ def _source(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _path(p: Profile) -> Table:
+def _path(p: Profile) -> _Table:
     """The critical path from its begin, each part with the fact that it is made of."""
     rows = []
     for step in reversed(p.path):
@@ -344,7 +352,7 @@ def _path(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _uses(p: Profile) -> Table:
+def _uses(p: Profile) -> _Table:
     """How engines spent their time, mean over the cores."""
     rows = [
         {
@@ -360,9 +368,9 @@ def _uses(p: Profile) -> Table:
     return _columns(rows)
 
 
-def write(profile: Profile, folder: Path) -> list[Path]:
+def write_parquet(profile: Profile, folder: Path) -> list[Path]:
     """Write every table as FOLDER/Table.parquet."""
-    db = duckdb()
+    db = _duckdb()
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     connection = db.connect()
@@ -390,15 +398,15 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def compare(a: Path, b: Path) -> dict[str, list[Row]]:
+def compare_profiles(a: Path, b: Path) -> dict[str, list[FigureRow]]:
     """Two profiles (folders of Parquet tables), simulated or measured: "summary" by field, "engines" and "causes" (of
     the critical path) where both are simulated, "opcodes" by engine and opcode (time in ns), "lines" matched by content
     (`changes.LineRow`). Rows: what, a, b, ratio b / a."""
-    connection = duckdb().connect()
+    connection = _duckdb().connect()
     try:
-        found: dict[str, list[Row]] = {"summary": _summaries(connection, a, b)}
+        found: dict[str, list[FigureRow]] = {"summary": _summaries(connection, a, b)}
         sides = [_version(connection, folder) for folder in (a, b)]
-        changed = compared(*sides)
+        changed = changes_between(*sides)
         found |= {"engines": changed["engines"], "causes": changed["causes"]}
         found["opcodes"] = _joined(
             connection, a, b, "OpcodeSummary", "lower(engine) || ' ' || upper(opcode)", "sum(instruction_time_ns)"
@@ -440,7 +448,7 @@ def _version(connection: Any, folder: Path) -> Version:
             known = (at.line, at.text)
         places[number] = len(entries)
         entries.append((file, known[0], known[1], engine, opcode, float(ns or 0)))
-    lines, of = lines_of(entries)
+    lines, of = changed_lines(entries)
     engines: dict[str, float] = {}
     causes: dict[str, float] = {}
     if uses.is_file():
@@ -455,7 +463,7 @@ def _version(connection: Any, folder: Path) -> Version:
     return Version(lines=lines, engines=engines, causes=causes, has_path=path.is_file())
 
 
-def _summaries(connection: Any, a: Path, b: Path) -> list[Row]:
+def _summaries(connection: Any, a: Path, b: Path) -> list[FigureRow]:
     sides = []
     for folder in (a, b):
         path = folder / "Summary.parquet"
@@ -465,10 +473,14 @@ def _summaries(connection: Any, a: Path, b: Path) -> list[Row]:
         names = [d[0] for d in found.description]
         sides.append(dict(zip(names, found.fetchall()[0], strict=False)))
     both = [(n, v, sides[1][n]) for n, v in sides[0].items() if n in sides[1]]
-    return [row(n, float(v), float(w)) for n, v, w in both if isinstance(v, int | float) and isinstance(w, int | float)]
+    return [
+        figure_row(n, float(v), float(w))
+        for n, v, w in both
+        if isinstance(v, int | float) and isinstance(w, int | float)
+    ]
 
 
-def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str) -> list[Row]:
+def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str) -> list[FigureRow]:
     paths = [folder / f"{table}.parquet" for folder in (a, b)]
     if not all(p.is_file() for p in paths):
         return []
@@ -478,5 +490,7 @@ def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str)
         " greatest(coalesce(x.v, 0), coalesce(y.v, 0)) desc, 1"
     )
     return [
-        row(w, None if v is None else float(v), None if u is None else float(u)) for w, v, u in found.fetchall() if w
+        figure_row(w, None if v is None else float(v), None if u is None else float(u))
+        for w, v, u in found.fetchall()
+        if w
     ]

@@ -33,17 +33,17 @@ def is_wide(dtype: DType) -> bool:
 
 
 @cache
-def exact(generation: int, instruction: str, engine: str) -> frozenset[str]:
+def exact_operators(generation: int, instruction: str, engine: str) -> frozenset[str]:
     """Operators of an instruction on an engine ("" where none is named) that are exact on 32-bit integers.
 
-    >>> sorted(exact(4, "tensor_tensor", ""))
+    >>> sorted(exact_operators(4, "tensor_tensor", ""))
     ['add', 'multiply', 'subtract']
-    >>> exact(4, "tensor_scalar", "")
+    >>> exact_operators(4, "tensor_scalar", "")
     frozenset()
     """
-    from mowich.facts import load
+    from mowich.facts import load_facts
 
-    fact = load().get(f"neuroncore.integers-v{generation}.{instruction}.{engine or 'unnamed'}")
+    fact = load_facts().get(f"neuroncore.integers-v{generation}.{instruction}.{engine or 'unnamed'}")
     words = str(fact.value) if fact is not None else ""
     return frozenset(w.strip() for w in words.split(",")) - {"", "none"}
 
@@ -51,17 +51,19 @@ def exact(generation: int, instruction: str, engine: str) -> frozenset[str]:
 def keeps(core: Core, instruction: str, engine: str, operator: str, tiles: tuple[Tile, ...]) -> bool:
     """True where an operator on these tiles is exact: all are 32-bit integers, and none lies in PSUM, which GpSimd does
     not reach."""
-    return all(is_wide(t.dtype) and t.storage.space != "P" for t in tiles) and operator in exact(
+    return all(is_wide(t.dtype) and t.storage.space != "P" for t in tiles) and operator in exact_operators(
         core.generation, instruction, engine
     )
 
 
-def copies(core: Core, instruction: str, engine: str, source: DType, target: DType) -> bool:
+def keeps_bits(core: Core, instruction: str, engine: str, source: DType, target: DType) -> bool:
     """True where a copy keeps the bits: the formats are equal, and the engine has no float32 on its way."""
-    return source is target and (not is_wide(source) or SAME_FORMAT in exact(core.generation, instruction, engine))
+    return source is target and (
+        not is_wide(source) or SAME_FORMAT in exact_operators(core.generation, instruction, engine)
+    )
 
 
-def note(core: Core, what: str, true: Array, got: Array, tile: Tile | None = None) -> None:
+def note_rounding(core: Core, what: str, true: Array, got: Array, tile: Tile | None = None) -> None:
     """Warn where float32 rounded whole numbers of a tile; strict runs ask. true: what they are (int64); got: what
     float32 made of them."""
     bad = true.reshape(-1) != got.reshape(-1).astype(np.float64)

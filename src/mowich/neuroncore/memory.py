@@ -70,7 +70,7 @@ def device_dtype(given: object, what: str) -> DType:
     return d
 
 
-def rows(space: str, shape: tuple[int, ...], dtype: DType) -> tuple[int, int]:
+def _rows(space: str, shape: tuple[int, ...], dtype: DType) -> tuple[int, int]:
     """(partitions of an allocation, bytes in each); HBM counts as one partition."""
     count = math.prod(shape)
     return (1, count * dtype.itemsize) if space == "H" else (shape[0], count // max(shape[0], 1) * dtype.itemsize)
@@ -156,7 +156,7 @@ class Storage:
         self.written = 0
         self.noted_by: Trace | None = None
         self.owner: object = data
-        self.parts, self.row_B = rows(self.space, shape, dtype)
+        self.parts, self.row_B = _rows(self.space, shape, dtype)
         self.pitch_B, self.base_B = self.row_B, 0
         core.serial["storage"] = count_before = core.serial.get("storage", 0) + 1
         self.number = count_before * core.programs + core.program

@@ -113,7 +113,7 @@ def _table() -> dict[str, Alu]:
 
 
 ALU = _table()
-ALIASES = {
+_ALIASES = {
     "max": "maximum",
     "min": "minimum",
     "mult": "multiply",
@@ -152,7 +152,7 @@ def alu(op: object) -> Alu:
     except (KeyError, TypeError):
         pass
     name = op_name(op)
-    row = ALU.get(name) or ALU.get(ALIASES.get(name, ""))
+    row = ALU.get(name) or ALU.get(_ALIASES.get(name, ""))
     if row is None:
         raise unknown("operator", name, ALU)
     with contextlib.suppress(TypeError):
@@ -291,7 +291,7 @@ def _functions() -> dict[str, Function]:
     return {f.name: f for f in rows}
 
 
-FUNCTIONS = _functions()
+_FUNCTIONS = _functions()
 _ACT_ALIASES = {
     "gelu_tanh_approx": "gelu_apprx_tanh",
     "swish": "silu",
@@ -304,14 +304,14 @@ _ACT_ALIASES = {
 def function(op: object) -> Function:
     """A function of the Scalar Engine by token, NumPy function or name."""
     name = op_name(op)
-    found = FUNCTIONS.get(name) or FUNCTIONS.get(_ACT_ALIASES.get(name, ""))
+    found = _FUNCTIONS.get(name) or _FUNCTIONS.get(_ACT_ALIASES.get(name, ""))
     if found is None:
         if name in ALU:
             raise UserError(
                 f"the Scalar Engine has no function '{name}'",
                 fix="it is an operator of tensor_scalar and tensor_tensor",
             )
-        raise unknown("activation function", name, FUNCTIONS)
+        raise unknown("activation function", name, _FUNCTIONS)
     return found
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mowich.neuroncore.clock.schedule import CAUSES
-from mowich.neuroncore.instructions.rates import DMA, QUEUES
+from mowich.neuroncore.instructions.rates import DMA_QUEUES, QUEUES
 from mowich.neuroncore.profile import Profile
 
-US = 1_000_000
+_US = 1_000_000
 _PATH = len(QUEUES)
 
 
@@ -28,21 +28,21 @@ def events(profile: Profile) -> list[dict[str, object]]:
             {"ph": "M", "pid": core, "name": "process_name", "args": {"name": f"NeuronCore-v{s.generation} {core}"}}
         )
         for queue, name in enumerate((*QUEUES, "critical path")):
-            label = f"DMA {name}" if queue in DMA else name
+            label = f"DMA {name}" if queue in DMA_QUEUES else name
             out.append({"ph": "M", "pid": core, "tid": queue, "name": "thread_name", "args": {"name": label}})
             out.append(
                 {"ph": "M", "pid": core, "tid": queue, "name": "thread_sort_index", "args": {"sort_index": queue}}
             )
         for space, label in (("S", "SBUF bytes per partition"), ("P", "PSUM bytes per partition")):
             for t, level in profile.occupancy(space, core):
-                out.append({"ph": "C", "pid": core, "name": label, "ts": t / US, "args": {"bytes": level}})
+                out.append({"ph": "C", "pid": core, "name": label, "ts": t / _US, "args": {"bytes": level}})
     for i, k in enumerate(profile.cost):
         file, line = profile.site(i)
         args: dict[str, object] = {"id": i, "waited for": CAUSES[s.cause[i]]}
         if file:
             args["source"] = f"{file}:{line}"
         if k.transfer:
-            args |= {"bytes": k.sbuf_B, "descriptor bytes": k.descriptor_B, "first byte us": s.data[i] / US}
+            args |= {"bytes": k.sbuf_B, "descriptor bytes": k.descriptor_B, "first byte us": s.data[i] / _US}
         if k.flop:
             args["flop"] = k.flop
         start = s.begin[i]
@@ -52,8 +52,8 @@ def events(profile: Profile) -> list[dict[str, object]]:
                 "pid": s.core[i],
                 "tid": k.queue,
                 "name": k.opcode,
-                "ts": start / US,
-                "dur": (s.end[i] - start) / US,
+                "ts": start / _US,
+                "dur": (s.end[i] - start) / _US,
                 "args": args,
             }
         )
@@ -67,15 +67,15 @@ def events(profile: Profile) -> list[dict[str, object]]:
                     "pid": s.core[step.instruction],
                     "tid": _PATH,
                     "name": k.opcode,
-                    "ts": step.start / US,
-                    "dur": (step.end - step.start) / US,
+                    "ts": step.start / _US,
+                    "dur": (step.end - step.start) / _US,
                     "args": {"id": step.instruction, "made of": worst},
                 }
             )
     return out
 
 
-def write(profile: Profile, path: Path) -> None:
+def write_perfetto(profile: Profile, path: Path) -> None:
     """Write the trace as JSON."""
     document = {
         "traceEvents": events(profile),

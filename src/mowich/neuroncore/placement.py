@@ -19,7 +19,7 @@ from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.trace import Trace
 from mowich.neuroncore.views import Tile, row_major
 
-Plan = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
+TensorLayout = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
 """(shape, format, strides, address) of a new tensor."""
 
 
@@ -42,7 +42,7 @@ def allocate(
     return Tile(_stored(core, region, dims, d, name, address), d, dims, strides)
 
 
-def _planned(core: Core, shape: Any, dtype: object, region: MemoryRegion, address: object) -> Plan:
+def _planned(core: Core, shape: Any, dtype: object, region: MemoryRegion, address: object) -> TensorLayout:
     """Shape, format, strides and address of a new tensor. Raises where its memory cannot hold it."""
     dims = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
     d = device_dtype(dtype, "a tile")
@@ -156,7 +156,7 @@ def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, n
     return Tile(found, d, dims, row_major(dims))
 
 
-def wrap(core: Core, array: Array, region: MemoryRegion, name: str = "") -> Tile:
+def wrap_array(core: Core, array: Array, region: MemoryRegion, name: str = "") -> Tile:
     """A host array as an HBM tensor that shares its bytes. Raises for formats of 64 bits."""
     d = as_dtype(array.dtype)
     if d in HOST_ONLY:
@@ -327,7 +327,7 @@ def _allocated(record: Record) -> str:
     return f"{record.site[0]}:{record.site[1]}"
 
 
-SHOWN = 5
+_SHOWN = 5
 """Allocations that an error about capacity lists at most."""
 
 
@@ -379,8 +379,8 @@ def _by_line(live: list[Record]) -> str:
             else f"{n} like {what} from {_short(r)} ({r.row_B:,} B each)"
         )
         made.append(text)
-    more = len(made) - SHOWN
-    return "; ".join(made[:SHOWN] + ([f"{more} more lines"] if more > 0 else []))
+    more = len(made) - _SHOWN
+    return "; ".join(made[:_SHOWN] + ([f"{more} more lines"] if more > 0 else []))
 
 
 def _short(record: Record) -> str:

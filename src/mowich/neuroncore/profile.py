@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from mowich.estimate import Estimate
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.clock.latency import Path, columns, critical_path, estimate, first_met
+from mowich.neuroncore.clock.latency import CriticalPath, compiled_columns, critical_path, first_met, latency_estimate
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of
+from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of_queue
 from mowich.shown import Shown
 
 DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))
@@ -31,7 +31,7 @@ rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
+class EngineUse:
     """Seconds of an engine. busy: at work (GpSimd: also at the descriptors of software DMAs); wait: it had work that
     was not ready; idle: it had none; waits: for whom."""
 
@@ -121,14 +121,14 @@ class Profile(Shown):
         return self.schedule.total / PS
 
     @cached_property
-    def path(self) -> Path:
+    def path(self) -> CriticalPath:
         """Steps of the critical path, last first."""
         return critical_path(self.schedule)
 
     @cached_property
     def time_s(self) -> Estimate:
         """The latency with its interval."""
-        return estimate(self.schedule, self.path)
+        return latency_estimate(self.schedule, self.path)
 
     def site(self, i: int) -> tuple[str, int]:
         """(file, line) of the kernel that an instruction comes from; of the tile, for spills and reloads."""
@@ -145,10 +145,10 @@ class Profile(Shown):
     # engines
     # -----------------------------------------------------------------------------------------------------------
     @cached_property
-    def engines(self) -> dict[str, Use]:
+    def engines(self) -> dict[str, EngineUse]:
         """Use of each engine, mean over the cores. busy + wait + idle is the latency."""
         made = [self._uses(c) for c in range(self.cores)]
-        out: dict[str, Use] = {}
+        out: dict[str, EngineUse] = {}
         n = max(1, len(made))
         for name in ENGINES:
             parts = [m[name] for m in made]
@@ -156,7 +156,7 @@ class Profile(Shown):
             for part in parts:
                 for who, seconds in part.waits.items():
                     waits[who] = waits.get(who, 0.0) + seconds / n
-            out[name] = Use(
+            out[name] = EngineUse(
                 busy_s=sum(u.busy_s for u in parts) / n,
                 wait_s=sum(u.wait_s for u in parts) / n,
                 idle_s=sum(u.idle_s for u in parts) / n,
@@ -165,10 +165,10 @@ class Profile(Shown):
             )
         return out
 
-    def _uses(self, core: int) -> dict[str, Use]:
+    def _uses(self, core: int) -> dict[str, EngineUse]:
         total = self.schedule.total
         return {
-            name: Use(
+            name: EngineUse(
                 busy_s=m.busy / PS,
                 wait_s=m.wait / PS,
                 idle_s=(total - m.busy - m.wait) / PS,
@@ -190,7 +190,7 @@ class Profile(Shown):
         mine: dict[str, list[int]] = {name: [] for name in ENGINES}
         last = s.offset[core + 1] if core + 1 < self.cores else len(s.begin)
         for i in range(s.offset[core], last):
-            mine[unit_of(self.cost[i].queue)].append(i)
+            mine[unit_of_queue(self.cost[i].queue)].append(i)
         writes = self.costs.ps("dma.software_active")
         out = {}
         for name, instructions in mine.items():
@@ -226,7 +226,7 @@ class Profile(Shown):
         s, writes = self.schedule, self.costs.ps("dma.software_active")
         spans: dict[tuple[int, str], list[tuple[int, int]]] = {}
         for i, k in enumerate(self.cost):
-            name, start, end = unit_of(k.queue), s.begin[i], s.end[i]
+            name, start, end = unit_of_queue(k.queue), s.begin[i], s.end[i]
             if name == "dma":
                 start = s.data[i]
                 if k.queue == SOFTWARE:
@@ -248,10 +248,10 @@ class Profile(Shown):
         if by < 0 or cause == START:
             return "start"
         if cause == BUFFER:
-            return f"buffer of {unit_of(self.cost[by].queue)}"
+            return f"buffer of {unit_of_queue(self.cost[by].queue)}"
         if cause == ENGINE:
             return "itself"
-        return unit_of(self.cost[by].queue)
+        return unit_of_queue(self.cost[by].queue)
 
     # work
     # --------------------------------------------------------------------------------------------------------------
@@ -379,16 +379,16 @@ class Profile(Shown):
         path = self.path
         if not len(path):
             return []
-        instruction, cause, begins = (compiled.column(x) for x in (path.instruction, path.cause, path.first))
+        instruction, cause, begins = (compiled.as_column(x) for x in (path.instruction, path.cause, path.first))
         places, place = self._places(instruction)
-        time_of = compiled.column(path.end) - compiled.column(path.start)
+        time_of = compiled.as_column(path.end) - compiled.as_column(path.start)
         seconds, buffers = (np.zeros(len(places) + 1, np.int64) for _ in range(2))  # the last is of no place
         np.add.at(seconds, place, time_of)
         np.add.at(buffers, place[cause == BUFFER], time_of[cause == BUFFER])
         # the facts of a place in the order in which the path meets them
-        mine = np.repeat(place, begins[1:] - begins[:-1]) * len(path.names) + compiled.column(path.fact)
+        mine = np.repeat(place, begins[1:] - begins[:-1]) * len(path.names) + compiled.as_column(path.fact)
         sums = np.zeros((len(places) + 1) * len(path.names), np.int64)
-        np.add.at(sums, mine, compiled.column(path.length))
+        np.add.at(sums, mine, compiled.as_column(path.length))
         parts: list[dict[str, int]] = [{} for _ in range(len(places) + 1)]
         for pair in first_met(mine, len(sums)):
             at, fact = divmod(pair, len(path.names))
@@ -495,7 +495,7 @@ def _compiled_totals(library: CDLL, s: Schedule) -> list[dict[str, _Total]] | No
     """Of each core: what each engine did, by the compiled code; None where it cannot."""
     units, cores = list(ENGINES), len(s.programs)
     blamed = ["start", "itself", *units, *(f"buffer of {name}" for name in units)]
-    mine = columns(s, units=units)
+    mine = compiled_columns(s, units=units)
     rows = np.zeros((cores, len(units), 3 + 2 * len(blamed)), np.int64)
     special = np.array(
         [units.index("tensor"), units.index("gpsimd"), SOFTWARE, s.costs.ps("dma.software_active")], np.int64
@@ -579,4 +579,4 @@ def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer:
     return f"{share} {name}", "see `mowich kernel profile --path`"
 
 
-__all__ = ["CAUSES", "Descriptors", "Line", "Profile", "Use", "union"]
+__all__ = ["CAUSES", "Descriptors", "EngineUse", "Line", "Profile", "union"]

@@ -18,7 +18,7 @@ from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import Pattern, Trace
 
-Columns = NDArray[np.int64]
+_Columns = NDArray[np.int64]
 
 AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
@@ -84,10 +84,10 @@ def mark(core: Core, trace: Trace) -> Mark:
     )
 
 
-Made = tuple[Blocks, tuple[int, ...]]
+_Made = tuple[Blocks, tuple[int, ...]]
 
 
-class Block:
+class IterationBlock:
     """What one iteration added. made: from this number on the core made its storages in it."""
 
     __slots__ = ("clock", "edges", "form", "in_order", "kind", "made", "number", "pattern", "site", "storage")
@@ -118,7 +118,7 @@ class Block:
         return own
 
 
-def _part(column: array[int], begin: int, end: int, dtype: type) -> Columns:
+def _part(column: array[int], begin: int, end: int, dtype: type) -> _Columns:
     """A part of a column, copied: a column that NumPy looks at cannot grow."""
     return np.array(column[begin:end], dtype) if end > begin else np.zeros(0, dtype)
 
@@ -126,7 +126,7 @@ def _part(column: array[int], begin: int, end: int, dtype: type) -> Columns:
 class Repeat:
     """Two iterations that are alike, as the second one and what is added from one iteration to the next."""
 
-    def __init__(self, core: Core, trace: Trace, first: Block, second: Block) -> None:
+    def __init__(self, core: Core, trace: Trace, first: IterationBlock, second: IterationBlock) -> None:
         self.core, self.trace, self.base = core, trace, second
         self.d_clock = second.clock - first.clock
         self.d_storage = second.storage - first.storage
@@ -144,7 +144,7 @@ class Repeat:
             if before is not after and before[2] is not None and after[2] is not None:
                 self.moving.append((pair, after, after[2] - before[2]))
 
-    def expected(self, times: Columns) -> tuple[Columns, Columns, Columns]:
+    def expected(self, times: _Columns) -> tuple[_Columns, _Columns, _Columns]:
         """(numbers, storages, edges) of the iterations that follow the second one after `times` of them, one row for
         each."""
         b, t = self.base, times[:, None]
@@ -176,7 +176,7 @@ class Repeat:
         self._note_storages(count)
         self._make_blocks(count)
 
-    def finds_blocks(self, first: Sequence[Made], second: Sequence[Made]) -> bool:
+    def finds_blocks(self, first: Sequence[_Made], second: Sequence[_Made]) -> bool:
         """Note the blocks that the two iterations made: those of a tensor from before them move on by the same steps.
         False: they made others."""
         if len(first) != len(second):
@@ -205,12 +205,12 @@ class Repeat:
                 x.again(at, like, x.number(like) + step * t)
                 self.core.blocks.append((x, at))  # a loop around this one counts them as made
 
-    def makes(self, made: Sequence[Made], times: int) -> bool:
+    def makes(self, made: Sequence[_Made], times: int) -> bool:
         """Whether an iteration that ran made the blocks of the one that comes `times` after the second one."""
         mine = {id(x) for x, _, _ in self.blocks}
         return [(x, at) for x, at in made if id(x) in mine] == [(x, at) for x, at, _ in self.later_blocks(times)]
 
-    def _patterns(self, times: Columns) -> Columns:
+    def _patterns(self, times: _Columns) -> _Columns:
         """Number of the pattern of each pair, one row for each iteration; new ones in the order in which they come
         up."""
         table = np.repeat(self.patterns[None], len(times), axis=0)
@@ -237,14 +237,14 @@ class Repeat:
             self.trace.storages.reserve(begin + count * self.d_made * step)
             np.frombuffer(form, np.int32)[begin : begin + count * self.d_made * step : step] = np.tile(b.form, count)
 
-    def others(self, count: int) -> Columns:
+    def others(self, count: int) -> _Columns:
         """Numbers of the storages from before the loop that `count` more iterations touch, each another one."""
         moves = np.flatnonzero((self.d_storage != 0) & ~self.base.own(self.core.programs))
         if not len(moves):
             return np.zeros(0, np.int64)
         return np.unique(self.base.storage[moves] + self.d_storage[moves] * np.arange(1, count + 1)[:, None])
 
-    def agrees(self, later: Block, times: int) -> bool:
+    def agrees(self, later: IterationBlock, times: int) -> bool:
         """Whether an iteration that ran is the one that comes `times` after the second one."""
         b = self.base
         if b.counts() != later.counts() or later.clock != b.clock + self.d_clock * times:
@@ -272,7 +272,7 @@ class Repeat:
         return True
 
 
-def alike(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | None:
+def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | None:
     """What repeats, where the iterations between the first and the second mark and between the second and the third are
     alike."""
     a, b, c = marks
@@ -285,7 +285,7 @@ def alike(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | 
         or b.storages - a.storages != c.storages - b.storages
     ):
         return None
-    first, second = Block(core, trace, a, b), Block(core, trace, b, c)
+    first, second = IterationBlock(core, trace, a, b), IterationBlock(core, trace, b, c)
     n = second.clock - first.clock
     own = first.own(core.programs)
     if (
@@ -307,7 +307,7 @@ def alike(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | 
     return found if found.finds_blocks(core.blocks[a.blocks : b.blocks], core.blocks[b.blocks : c.blocks]) else None
 
 
-def note(trace: Trace, numbers: Columns, known: Mapping[int, Storage]) -> bool:
+def note_storages(trace: Trace, numbers: _Columns, known: Mapping[int, Storage]) -> bool:
     """Note storages in a trace that it may not know yet. False, and nothing noted: one is not among the known."""
     form = trace.storages.form
     new = [n for n in numbers.tolist() if n not in trace.storages]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+_Array = NDArray[Any]
 
-COLUMNS = 256
+FOLD_COLUMNS = 256
 """Columns into which `largest8` folds a long row: the fastest power of two, or within a tenth of it, from 512 to 16,384
 elements."""
 NARROW = 64
@@ -34,11 +34,11 @@ def largest8(x: NDArray[np.float32]) -> NDArray[np.float32]:
     [[9.0, 6.0, 5.0, 5.0, 4.0, 3.0, 2.0, 1.0]]
     """
     p, n = x.shape
-    is_long = n > 2 * COLUMNS
+    is_long = n > 2 * FOLD_COLUMNS
     highest = x
     if is_long:
-        folds = n // COLUMNS
-        highest = x[:, : folds * COLUMNS].reshape(p, folds, COLUMNS).max(axis=1)
+        folds = n // FOLD_COLUMNS
+        highest = x[:, : folds * FOLD_COLUMNS].reshape(p, folds, FOLD_COLUMNS).max(axis=1)
     if np.isnan(highest).any():
         return largest8(np.where(np.isnan(x), np.float32(-np.inf), x))
     few = np.partition(highest, highest.shape[1] - 8, axis=1)[:, -8:]
@@ -56,7 +56,7 @@ def largest8(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return top
 
 
-def occurrences(data: Array, values: Array, backwards: bool = False) -> NDArray[np.int64]:
+def occurrences(data: _Array, values: _Array, backwards: bool = False) -> NDArray[np.int64]:
     """[P, N], [P, 8] -> [P, 8]: the column of its row of data in which each value stands, -1 where it does not.
 
     Equal values take successive occurrences: the first value the first of them, or the last value where `backwards`.
@@ -87,7 +87,7 @@ def occurrences(data: Array, values: Array, backwards: bool = False) -> NDArray[
     return found
 
 
-def _places(mask: Array) -> tuple[Array, Array, Array, int]:
+def _places(mask: _Array) -> tuple[_Array, _Array, _Array, int]:
     """Of each True of a mask [P, N]: its row, its column, how many stand before it in the row; and the most of one
     row."""
     p, n = mask.shape
@@ -97,7 +97,7 @@ def _places(mask: Array) -> tuple[Array, Array, Array, int]:
     return row, at - row * n, np.arange(at.size) - (np.cumsum(count) - count)[row], int(count.max())
 
 
-def _among(data: Array, values: Array, turn: Array) -> NDArray[np.int64]:
+def _among(data: _Array, values: _Array, turn: _Array) -> NDArray[np.int64]:
     """`occurrences` in short rows: each value with each element. turn [P, 8]: how many equal values take their
     occurrences before."""
     hit = data[:, None, :] == values[:, :, None]
@@ -110,7 +110,7 @@ def _among(data: Array, values: Array, turn: Array) -> NDArray[np.int64]:
     return first
 
 
-def _throughout(data: Array, values: Array, turn: Array, backwards: bool) -> NDArray[np.int64]:
+def _throughout(data: _Array, values: _Array, turn: _Array, backwards: bool) -> NDArray[np.int64]:
     """`occurrences` in long rows: all elements with one value after the other."""
     rows = np.arange(len(data))
     found = np.full(values.shape, -1, np.int64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-MOST = 400
+_MOST = 400
 """Characters of a statement that are kept."""
 
 
@@ -48,7 +48,7 @@ def _statements(lines: tuple[str, ...]) -> dict[int, Statement]:
         body = getattr(node, "body", None)
         last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
         text = ast.unparse(node)
-        made = Statement(node.lineno, (text.splitlines()[0] if body else " ".join(text.split()))[:MOST])
+        made = Statement(node.lineno, (text.splitlines()[0] if body else " ".join(text.split()))[:_MOST])
         for line in range(node.lineno, max(last, node.lineno) + 1):
             out.setdefault(line, made)
     return out
@@ -60,4 +60,4 @@ def statement(file: str, line: int) -> Statement:
     found = _statements(lines).get(line)
     if found is not None:
         return found
-    return Statement(line, " ".join(lines[line - 1].split())[:MOST] if 0 < line <= len(lines) else "")
+    return Statement(line, " ".join(lines[line - 1].split())[:_MOST] if 0 < line <= len(lines) else "")

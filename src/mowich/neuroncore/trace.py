@@ -163,7 +163,7 @@ class Access(NamedTuple):
     dtype: str
 
 
-class Record(NamedTuple):
+class InstructionRecord(NamedTuple):
     """One instruction, as a row for people and tests."""
 
     number: int
@@ -279,11 +279,11 @@ class Trace:
         s.noted_by = self
 
     @property
-    def records(self) -> Sequence[Record]:
-        """The rows as `Record`s, made on demand."""
+    def records(self) -> Sequence[InstructionRecord]:
+        """The rows as `InstructionRecord`s, made on demand."""
         return list(self._rows())
 
-    def _rows(self) -> Iterator[Record]:
+    def _rows(self) -> Iterator[InstructionRecord]:
         at = 0
         for i, k in enumerate(self.kind):
             kind = self.kinds[k]
@@ -295,7 +295,7 @@ class Trace:
                 at += 2
             n = len(kind.reads)
             file, line = self.sites[self.site[i]]
-            yield Record(
+            yield InstructionRecord(
                 self.number[i],
                 kind.name,
                 kind.engine,

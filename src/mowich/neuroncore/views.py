@@ -43,7 +43,7 @@ class Dynamic:
         self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
 
 
-class Access(NamedTuple):
+class ViewAccess(NamedTuple):
     """What `issue` found out about a view. pattern, form: numbers in the trace and in the core; fits: it lies within
     its allocation."""
 
@@ -79,7 +79,7 @@ class Tile:
         self.is_truth = False
         self.size = math.prod(shape)
         self._array: Array | None = None
-        self.access: Access | None = None
+        self.access: ViewAccess | None = None
 
     # description
     # -------------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class Tile:
         f = to_f32(a, self.dtype)
         core = self.storage.core
         if core.looks and integers.is_wide(self.dtype):
-            integers.note(core, "an operand", a.astype(np.int64), f, self)
+            integers.note_rounding(core, "an operand", a.astype(np.int64), f, self)
         return f
 
     def write(self, values: ArrayLike) -> None:
@@ -1001,7 +1001,7 @@ def _columns(tile: Tile, dyn: Dynamic) -> tuple[NDArray[np.int64], NDArray[np.bo
     return tile.offset + row + columns, np.ones(parts, np.bool_)
 
 
-def flat(tile: Tile) -> Array:
+def flat_elements(tile: Tile) -> Array:
     """All elements of the allocation in one row, as the tile's dtype (allocations with bytes of their own only)."""
     s = tile.storage
     if s.pitch_B != s.row_B:
@@ -1026,7 +1026,7 @@ def _gather(tile: Tile) -> Array:
     if tile.storage.pitch_B != tile.storage.row_B:
         whole = Tile(tile.storage, tile.dtype, (tile.storage.parts, tile.row_elements), (tile.row_elements, 1)).array()
         return whole[where // tile.row_elements, where % tile.row_elements]
-    return flat(tile)[where]
+    return flat_elements(tile)[where]
 
 
 _OVERRUN = "access pattern runs past the end of the partition"
@@ -1089,7 +1089,7 @@ def _scatter(tile: Tile, values: ArrayLike) -> None:
         whole = Tile(s, tile.dtype, (s.parts, tile.row_elements), (tile.row_elements, 1)).array()
         whole[where // tile.row_elements, where % tile.row_elements] = values
         return
-    flat(tile)[where] = values
+    flat_elements(tile)[where] = values
 
 
 def out_of_bounds(tile: Tile) -> Exception:

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from types import FunctionType
 
-from mowich.neuroncore.instructions.table import Row
+from mowich.neuroncore.instructions.table import InstructionRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ def own(effect: Callable[..., None]) -> dict[str, inspect.Parameter]:
 def arguments(
     effect: Callable[..., None], listed: str, words: Mapping[str, Vocabulary], operators: Mapping[str, object]
 ) -> list[Argument]:
-    """The arguments that a face lists (see `Row`). operators: name -> what the interface has for it, where defaults are
-    operators."""
+    """The arguments that a face lists (see `InstructionRow`). operators: name -> what the interface has for it, where
+    defaults are operators."""
     parameters = own(effect)
     entries = listed.split()
     named = {entry.partition("=")[0] for entry in entries}
@@ -134,7 +134,7 @@ def given(effect: Callable[..., None], words: Mapping[str, Vocabulary], uses: di
 
 
 def face(
-    row: Row,
+    row: InstructionRow,
     module: str,
     words: Mapping[str, Vocabulary],
     operators: Mapping[str, object],

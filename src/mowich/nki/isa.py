@@ -268,7 +268,7 @@ def register_store(dst: Tile, src: int | Register) -> None:
 # all other instructions
 # ------------------------------------------------------------------------------------------------------
 
-WORDS = {
+VOCABULARIES = {
     "engine": faces.Vocabulary(kind=engine, word=_engine, absent=""),
     "reduce_cmd": faces.Vocabulary(kind=reduce_cmd, word=_cmd),
     "oob_mode": faces.Vocabulary(kind=oob_mode, word=_oob),
@@ -282,7 +282,7 @@ _unknown = words.missing(__name__)
 
 def _made(name: str) -> FunctionType:
     """The function of a row of the table, which the module has from now on."""
-    function = faces.face(TABLE[name], __name__, WORDS, vars(language), _done, "NkiInstruction")
+    function = faces.face(TABLE[name], __name__, VOCABULARIES, vars(language), _done, "NkiInstruction")
     globals()[name] = function
     return function
 

@@ -307,7 +307,7 @@ def shared_constant(constant: object, dtype: object = None) -> Tile:
         data = data.astype(as_dtype(dtype).dtype)
     elif data.dtype in (np.dtype(np.float64), np.dtype(np.int64)):
         data = data.astype(np.float32 if data.dtype.kind == "f" else np.int32)
-    return placement.wrap(core, np.ascontiguousarray(data), shared_hbm, "constant")
+    return placement.wrap_array(core, np.ascontiguousarray(data), shared_hbm, "constant")
 
 
 def shared_identity_matrix(n: int, dtype: object = uint8, dst: Tile | None = None) -> Tile:
@@ -455,7 +455,7 @@ def device_print(print_prefix: str, tensor: object = None) -> None:
 # ----------------------------------------------------------------------------------------------------
 
 
-class Op:
+class NkiOp:
     """An operator: a token for `op=`, and a function of tiles."""
 
     def __init__(self, name: str, call: Callable[..., object], doc: str) -> None:
@@ -574,11 +574,11 @@ def _copy(name: str, x: Tile, dtype: object = None) -> Tile:
 
 
 def _op2(name: str, doc: str) -> Callable[..., Tile]:
-    return Op(name, _binary, doc)
+    return NkiOp(name, _binary, doc)
 
 
 def _op1(name: str, doc: str) -> Callable[..., Tile]:
-    return Op(name, _unary, doc)
+    return NkiOp(name, _unary, doc)
 
 
 add = _op2("add", "x + y")
@@ -641,7 +641,7 @@ floor = _op1("floor", "largest integer not above x")
 trunc = _op1("trunc", "x without its fraction")
 negative = _op1("negative", "-x")
 sign = _op1("sign", "-1, 0 or 1")
-copy = Op("copy", _copy, "a copy in SBUF")
+copy = NkiOp("copy", _copy, "a copy in SBUF")
 
 
 def _axes(x: Tile, axis: Axes) -> list[int]:

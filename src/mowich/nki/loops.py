@@ -4,7 +4,7 @@ The first two iterations run, and the last. Where the first two add the same but
 (`neuroncore.repeat`), and the kernel's source shows that so do all that follow (`nki.affine`), the others are written
 without running; the last one runs and is compared. Where the first iteration is another, the second and the third are
 looked at. A run that meets anything else after that, an error of the kernel above all, starts again and traces each
-iteration (`runtime.run`): so an error is found in the iteration that makes it, and said as ever.
+iteration (`runtime.run_function`): so an error is found in the iteration that makes it, and said as ever.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from mowich.nki.affine import Loop, known_loop, loop_at
 
 VARIABLE = "MOWICH_TRACE_LOOPS"
 """Environment variable: "full" traces each iteration of each loop."""
-LEAST = 4
+_LEAST = 4
 """Fewest iterations of a loop that is looked at."""
-WORTH = 48
+LEAST_WRITTEN = 48
 """Fewest instructions that are written without running: below, running them is as fast."""
 PATIENCE = 3
 """Times that a loop may turn out irregular, or short, before it is left alone for the rest of the run."""
@@ -40,7 +40,7 @@ def are_repeated() -> bool:
 
 
 @dataclass(slots=True)
-class Site:
+class LoopSite:
     """A loop of the kernel's source in one run. found: what its source tells, once it was read; misses: times that
     nothing came of it."""
 
@@ -52,13 +52,13 @@ def over(values: range, depth: int = 1) -> Iterable[int]:
     """What a loop of a kernel goes through: the range, or the same numbers from a loop that is repeated. depth: calls
     between the kernel and this one."""
     core = machine.running()
-    if core is None or core.loops is None or len(values) < LEAST or core.trace is None:
+    if core is None or core.loops is None or len(values) < _LEAST or core.trace is None:
         return values
     frame = sys._getframe(depth + 1)
     key = (frame.f_code, frame.f_lasti)
     site = core.loops.get(key)
     if site is None:
-        site = core.loops[key] = Site()
+        site = core.loops[key] = LoopSite()
         if key[1] not in _loop_calls(key[0]):
             site.misses = PATIENCE
     if site.misses >= PATIENCE:
@@ -78,16 +78,16 @@ def _loop_calls(code: CodeType) -> frozenset[int]:
     )
 
 
-def _repeated(values: range, core: Core, trace: Trace, site: Site, call: int) -> Iterator[int]:
+def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int) -> Iterator[int]:
     """The numbers of a range, without those of the iterations that need not run."""
     marks = [repeat.mark(core, trace)]
     for ran, i in enumerate(values[:3], 1):
         yield i
         marks.append(repeat.mark(core, trace))
         most = len(values) - ran - 1
-        if ran == 1 or (marks[-1].instructions - marks[-2].instructions) * most < WORTH:
+        if ran == 1 or (marks[-1].instructions - marks[-2].instructions) * most < LEAST_WRITTEN:
             continue
-        found = repeat.alike(core, trace, (marks[-3], marks[-2], marks[-1]))
+        found = repeat.repeat_of(core, trace, (marks[-3], marks[-2], marks[-1]))
         if found is None:
             continue
         left = _regular(site, sys._getframe(1), call, values, ran, found)
@@ -105,7 +105,7 @@ def _repeated(values: range, core: Core, trace: Trace, site: Site, call: int) ->
         after = repeat.mark(core, trace)
         if (
             before.other != after.other
-            or not found.agrees(repeat.Block(core, trace, before, after), left + 1)
+            or not found.agrees(repeat.IterationBlock(core, trace, before, after), left + 1)
             or not found.makes(core.blocks[before.blocks : after.blocks], left + 1)
         ):
             raise repeat.Unlike
@@ -122,7 +122,7 @@ def _note_repeated(core: Core) -> None:
         core.group.has_repeated = True
 
 
-def _regular(site: Site, frame: FrameType, call: int, values: range, ran: int, found: repeat.Repeat) -> int:
+def _regular(site: LoopSite, frame: FrameType, call: int, values: range, ran: int, found: repeat.Repeat) -> int:
     """Iterations after those that ran which may be written without running, 0 for none. The one behind them runs and is
     compared; where a mask cuts the last iteration of the loop, that one comes after it."""
     for end in (len(values), len(values) - 1):
@@ -136,7 +136,7 @@ def _regular(site: Site, frame: FrameType, call: int, values: range, ran: int, f
     return 0
 
 
-def _is_regular(site: Site, frame: FrameType, call: int, values: range, found: repeat.Repeat, left: int) -> bool:
+def _is_regular(site: LoopSite, frame: FrameType, call: int, values: range, found: repeat.Repeat, left: int) -> bool:
     """Whether the source of a loop shows that the iterations for `values` are all alike, of which the first two ran and
     the last will."""
     storages: dict[int, Storage] = {}
@@ -152,4 +152,4 @@ def _is_regular(site: Site, frame: FrameType, call: int, values: range, found: r
     others = found.others(left)
     if len(others) and site.found.has_fresh_blocks:
         return False
-    return repeat.note(found.trace, others, storages)
+    return repeat.note_storages(found.trace, others, storages)

@@ -24,7 +24,7 @@ from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore import placement, views
-from mowich.neuroncore.clock.schedule import Options, Schedule
+from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import Array, as_dtype
@@ -61,7 +61,7 @@ class Result:
     cores: list[Core] = field(repr=False)
     warnings: list[str] = field(default_factory=list)
     timed: bool = False
-    options: Options = field(default_factory=Options, repr=False)
+    options: ClockOptions = field(default_factory=ClockOptions, repr=False)
     static_dma: bool = False
     older: bool = False
     peers: Peers | None = field(default=None, repr=False)
@@ -152,7 +152,7 @@ class _Arguments:
                 if array.flags.writeable:
                     self.back.append((array, data))
             self.keep.append(array)
-            self.by_id[key] = placement.wrap(self.cores[0], data, self.region, name).storage
+            self.by_id[key] = placement.wrap_array(self.cores[0], data, self.region, name).storage
             if isinstance(array, Hollow):
                 if self.cores[0].values:
                     raise UserError(f"argument '{name}' has no values", fix="run with values=False, or pass an array")
@@ -333,7 +333,7 @@ class Launches:
 launches = Launches()
 
 
-def run(
+def run_function(
     func: Callable[..., Any],
     args: Sequence[object],
     kwargs: Mapping[str, object],
@@ -469,7 +469,7 @@ def _bind(
 
 
 def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> object:
-    with words.explained():
+    with words.explained_call():
         return func(*args, **kwargs)
 
 
@@ -594,10 +594,10 @@ class Kernel:
         return self.launch(args, kwargs).value
 
     def launch(self, args: Sequence[object], kwargs: Mapping[str, object], **how: Any) -> Result:
-        """Run on the host's arrays, with the details of `run`."""
+        """Run on the host's arrays, with the details of `run_function`."""
         how.setdefault("generation", self.generation())
         grid = self.grid if self.grid is not None else launches.lnc if launches.lnc != 1 else None
-        result = run(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
+        result = run_function(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
         result.static_dma, result.older = self.static_dma, self.older
         return result
 
@@ -659,7 +659,7 @@ def run_kernel(
     strict: bool = True,
     timed: bool = True,
     spill: bool | None = None,
-    options: Options | None = None,
+    options: ClockOptions | None = None,
     repeat_loops: bool | None = None,
     **kwargs: object,
 ) -> Result | list[Result]:
@@ -671,7 +671,7 @@ def run_kernel(
     runs without arithmetic;
     spill: live tiles that do not fit SBUF are stored and reloaded as a compiler would, with a warning that counts the
     bytes, instead of an error (None: where values=False); options: how the clock schedules
-    (`neuroncore.clock.schedule.Options`); repeat_loops=False traces each iteration of each loop also where
+    (`neuroncore.clock.schedule.ClockOptions`); repeat_loops=False traces each iteration of each loop also where
     values=False, where a regular loop is otherwise traced a few times and repeated (None: unless the environment has
     MOWICH_TRACE_LOOPS=full). The trace is the same.
     """
@@ -685,10 +685,10 @@ def run_kernel(
         ]
         results = run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict)
         for r in results:
-            r.timed, r.options, r.static_dma, r.older = timed, options or Options(), k.static_dma, k.older
+            r.timed, r.options, r.static_dma, r.older = timed, options or ClockOptions(), k.static_dma, k.older
         return results
     grid = k.grid if k.grid is not None else (lnc if lnc > 1 else None)
-    result = run(
+    result = run_function(
         k.func,
         arrays,
         kwargs,
@@ -702,7 +702,12 @@ def run_kernel(
         returned=k.returned,
         repeat_loops=repeat_loops,
     )
-    result.timed, result.options, result.static_dma, result.older = timed, options or Options(), k.static_dma, k.older
+    result.timed, result.options, result.static_dma, result.older = (
+        timed,
+        options or ClockOptions(),
+        k.static_dma,
+        k.older,
+    )
     return result
 
 

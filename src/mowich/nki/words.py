@@ -2,8 +2,8 @@
 not take.
 
 Both stay what Python raises for them, an AttributeError and a TypeError, so that `hasattr` and `getattr` with a default
-work. A module says `__getattr__ = words.missing(__name__)`. Arguments cost nothing until a call fails: then `explained`
-looks at the call in the source.
+work. A module says `__getattr__ = words.missing(__name__)`. Arguments cost nothing until a call fails: then
+`explained_call` looks at the call in the source.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHOWN = {
     "mowich.nki.beta1.language": "neuronxcc.nki.language",
 }
 """Our modules -> how kernels import them."""
-NEAREST = 3
+_NEAREST = 3
 """Names that an error lists as the nearest."""
 CUTOFF = 0.5
 """Likeness (of `difflib`, 0 to 1) from which on a name is listed among the nearest."""
@@ -66,7 +66,7 @@ def missing(module: str) -> Callable[[str], NoReturn]:
 def unknown_name(module: str, name: str) -> UnknownName:
     """The error for a name that a module does not have: nearest names, or the module that has it."""
     known = public(sys.modules[module])
-    near = difflib.get_close_matches(name.casefold(), known, n=NEAREST, cutoff=CUTOFF)
+    near = difflib.get_close_matches(name.casefold(), known, n=_NEAREST, cutoff=CUTOFF)
     elsewhere = [SHOWN[m] for m in SHOWN if m != module and m in sys.modules and name in public(sys.modules[m])]
     elsewhere.sort(key=lambda m: m.partition(".")[0] != SHOWN[module].partition(".")[0])  # of the same interface first
     fix = f"{elsewhere[0]} has it" if elsewhere else did_you_mean(name, near)
@@ -127,7 +127,7 @@ class _Call:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained_call() -> Iterator[None]:
     """Turn a TypeError of a kernel that comes from the arguments of a call of ours, or from arithmetic on tiles, into
     one line; say where in the kernel other errors are."""
     try:
@@ -312,4 +312,4 @@ def _arithmetic(message: str) -> WrongArguments | None:
     )
 
 
-__all__ = ["UnknownName", "WrongArguments", "explained", "missing", "not_imported", "public", "unknown_name"]
+__all__ = ["UnknownName", "WrongArguments", "explained_call", "missing", "not_imported", "public", "unknown_name"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.models.model import Moe
-from mowich.operators.rates import BF16, Rates
+from mowich.operators.rates import BF16, DeviceRates
 
 Number = Floats | float
 
@@ -113,7 +113,7 @@ def product(
     return soft_max(np.asarray(flop * Q / P), np.asarray(bytes_ / B), p)
 
 
-def unevenness(m: Floats, n: Floats, k: Floats, groups: Number, r: Rates) -> Number:
+def unevenness(m: Floats, n: Floats, k: Floats, groups: Number, r: DeviceRates) -> Number:
     """Q of `product`: 1 + w_q (mean of `waves` over the three products of a training step - 1), for compute units that
     idle in the last wave, times 1 + misaligned where a row of a matrix is no multiple of `ALIGNED` elements. 1 where
     one systolic array has no waves."""
@@ -130,7 +130,7 @@ def gemm_s(
     m: Floats,
     n: Floats,
     k: Floats,
-    r: Rates,
+    r: DeviceRates,
     *,
     groups: Number = 1.0,
     P: Number | None = None,

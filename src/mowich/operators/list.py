@@ -21,15 +21,15 @@ from mowich.arrays import Floats
 from mowich.models import ops
 from mowich.models.model import Attention, Layer, Moe
 
-Kind = Literal["product", "attention", "scan", "stream", "experts", "routing", "exchange"]
-Format = Literal["recipe", "16 bit"]
+OperatorKind = Literal["product", "attention", "scan", "stream", "experts", "routing", "exchange"]
+OperandFormat = Literal["recipe", "16 bit"]
 
-BACKWARD: dict[Kind, float] = {"product": 2.0, "experts": 2.0, "stream": 2.0, "routing": 2.0, "exchange": 1.0}
+BACKWARD: dict[OperatorKind, float] = {"product": 2.0, "experts": 2.0, "stream": 2.0, "routing": 2.0, "exchange": 1.0}
 """How often the backward pass does the work of the forward pass: a product twice, for the gradients of its input and of
 its weight, and so what moves with it. Attention, quantisation and launches have constants of their software instead."""
 
 
-def backward_times(kind: Kind, *, is_frozen: bool = False) -> float:
+def backward_times(kind: OperatorKind, *, is_frozen: bool = False) -> float:
     """How often backward does the forward's work of a kind. is_frozen: no weight gradients are asked for."""
     return 1.0 if is_frozen and kind in ("product", "experts") else BACKWARD[kind]
 
@@ -59,8 +59,8 @@ class Product:
     m: Floats
     n: Floats
     k: Floats
-    format: Format
-    kind: Kind = "product"
+    format: OperandFormat
+    kind: OperatorKind = "product"
 
     @property
     def inputs(self) -> Floats:
@@ -73,7 +73,7 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Core:
+class AttentionCore:
     """An attention core, or the scan of a recurrence, forward. flop: of a fused kernel, causal halves left out;
     square_flop: of the full square; scores: elements of the full square, which an unfused kernel writes and reads;
     moved: elements that a scan's kernels move; attended: tokens of its sequences."""
@@ -85,7 +85,7 @@ class Core:
     attended: float
     is_causal: bool
     has_sinks: bool
-    kind: Kind
+    kind: OperatorKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Stream:
     rows: Floats
     columns: float
     norms: float
-    kind: Kind = "stream"
+    kind: OperatorKind = "stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ class Exchange:
     group: Literal["tp", "cp"]
     bytes_: Floats
     count: float
-    kind: Kind = "exchange"
+    kind: OperatorKind = "exchange"
 
 
 def products(layer: Layer, hidden: int, share: Share) -> tuple[Product, ...]:
@@ -121,12 +121,12 @@ def products(layer: Layer, hidden: int, share: Share) -> tuple[Product, ...]:
     return tuple(out)
 
 
-def core(layer: Layer, share: Share) -> Core:
+def core(layer: Layer, share: Share) -> AttentionCore:
     """The attention core of a layer, or its recurrence."""
     a, r, t = layer.attention, layer.recurrent, share.tokens
     zero = 0.0 * t
     per_token = a.core_flop_per_token(share.attended) if r is None else r.chunked_flop_per_token()
-    return Core(
+    return AttentionCore(
         flop=per_token * t / share.tp,
         square_flop=4.0 * t * share.seq * ops.attention_width(a) / share.tp,
         scores=t * share.seq * a.num_heads / share.tp,
@@ -176,11 +176,11 @@ class Experts:
     number: float
     top_k: float
     params: float
-    kind: Kind = "experts"
+    kind: OperatorKind = "experts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cache:
+class CacheReads:
     """What an attention core reads of its cache. elements: per token and rank; window: tokens that a step reads at the
     most; held: tokens that stay in memory at the most; decode_flop, prefill_flop: per pair of a query token and a
     context token."""
@@ -190,7 +190,7 @@ class Cache:
     held: Floats
     decode_flop: Floats
     prefill_flop: Floats
-    kind: Kind = "attention"
+    kind: OperatorKind = "attention"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ class Serving:
     a layer."""
 
     weights: Floats
-    caches: tuple[Cache, ...]
+    caches: tuple[CacheReads, ...]
     state_B: Floats
     scan_flop: Floats
     experts: Experts | None
@@ -226,7 +226,7 @@ def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
     )
 
 
-def caches(a: Attention, tp: Floats, cache_B: Floats) -> tuple[Cache, ...]:
+def caches(a: Attention, tp: Floats, cache_B: Floats) -> tuple[CacheReads, ...]:
     """What one layer reads of its cache: the cache itself, compressed entries, keys of an indexer; nothing where a
     layer has no attention."""
     if not a.num_heads:
@@ -241,8 +241,10 @@ def caches(a: Attention, tp: Floats, cache_B: Floats) -> tuple[Cache, ...]:
     read = kept / 2.0 if a.chunked else kept
     entry = a.entry_elements / cut
 
-    def cache(elements: Floats, window: float, held: float, decode: Floats, prefill: Floats) -> Cache:
-        return Cache(elements=elements, window=one * window, held=one * held, decode_flop=decode, prefill_flop=prefill)
+    def cache(elements: Floats, window: float, held: float, decode: Floats, prefill: Floats) -> CacheReads:
+        return CacheReads(
+            elements=elements, window=one * window, held=one * held, decode_flop=decode, prefill_flop=prefill
+        )
 
     if a.compressor:
         ratio = float(a.compressor.ratio)

@@ -30,7 +30,7 @@ IS_BLOCK = np.array([name in ("mxfp8", "mxfp4", "nvfp4") for name in PRECISIONS]
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class DeviceRates:
     """What one device does per second under each plan's recipe. P, P16: FLOP/s after efficiency, before shape; m_half:
     tokens; B: bytes/s; width_B: bytes per GEMM operand; quantise_B: bytes moved per GEMM input element; units, tile,
     wave_share: see `waves`;
@@ -56,7 +56,7 @@ class Rates:
         return "" if self.kernels is None else self.kernels.source(seconds)
 
 
-def rates(system: Platform, precision: Floats, kernels: Kernels | None = None) -> Rates:
+def rates(system: Platform, precision: Floats, kernels: Kernels | None = None) -> DeviceRates:
     """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here. No recipe
     runs above the published peak of its format, whatever efficiency and gain make together (both at the high ends of
     their ranges would)."""
@@ -65,7 +65,7 @@ def rates(system: Platform, precision: Floats, kernels: Kernels | None = None) -
     peaks = np.broadcast_arrays(*(np.atleast_1d(system.peak_flops.get(name, 0.0)) for name in PRECISIONS))
     peak = np.concatenate(peaks, axis=-1)[..., index]
     gain = np.where(four, e.fp4_gain, np.where(low, e.low_precision_gain, system.power_share))
-    return Rates(
+    return DeviceRates(
         P=peak * np.minimum(e.gemm_efficiency * gain, 1.0),
         P16=system.peak_flops["bf16"] * system.power_share,
         m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0),

@@ -28,7 +28,7 @@ from mowich.software.stack import Platform
 
 MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 CP_DEGREES = (1, 2, 4, 8, 16, 32)
-FEW_CP, LONG = 4, 16384
+FEW_CP, _LONG = 4, 16384
 """Context-parallel degrees of sequences shorter than LONG go up to FEW_CP, or to the devices that there are for each
 sequence."""
 MAX_PP = 64
@@ -213,7 +213,7 @@ def legal_plans(
     moe = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)), None)
     kv = min((layer.attention.num_kv_heads for layer in model.layers if layer.attention.num_kv_heads), default=1)
     L = model.num_layers
-    most_cp = CP_DEGREES[-1] if job.seq >= LONG else max(FEW_CP, system.devices / job.batch_seqs)
+    most_cp = CP_DEGREES[-1] if job.seq >= _LONG else max(FEW_CP, system.devices / job.batch_seqs)
     ep_default = divisors(moe.num_experts, 1024) if moe else [1]
     recipes = [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops]
     columns = {

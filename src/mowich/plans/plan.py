@@ -27,10 +27,10 @@ RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
 """What backward computes again: nothing; norms, activation functions and MLA up-projections; whole layers; mixtures of
 experts, dispatch included."""
 EXPERTS_AGAIN = RECOMPUTE.index("experts")
-Schedule = Literal["1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v"]
-SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
-Order = Literal["tp-dp-pp", "tp-pp-dp", "dp-tp-pp", "dp-pp-tp", "pp-tp-dp", "pp-dp-tp"]
-ORDERS: tuple[Order, ...] = get_args(Order)
+PipelineSchedule = Literal["1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v"]
+SCHEDULES: tuple[PipelineSchedule, ...] = get_args(PipelineSchedule)
+RankOrder = Literal["tp-dp-pp", "tp-pp-dp", "dp-tp-pp", "dp-pp-tp", "pp-tp-dp", "pp-dp-tp"]
+ORDERS: tuple[RankOrder, ...] = get_args(RankOrder)
 """Order of ranks from the inside out, and so which dimension lands on which level of the fabric; context ranks go with
 tensor ranks."""
 Split = Literal["even", "balanced"]
@@ -42,8 +42,8 @@ OFFLOADS = tuple(
     "+".join(name for bit, name in enumerate(OFFLOAD_BITS) if code >> bit & 1) or "none" for code in range(8)
 )
 """What lives in the host's memory: the code counts in bits of OFFLOAD_BITS. Gradients go with the weights."""
-Weights = Literal["bf16", "fp8", "mxfp8", "int8", "nvfp4", "mxfp4", "int4"]
-WEIGHTS: tuple[Weights, ...] = get_args(Weights)
+WeightFormat = Literal["bf16", "fp8", "mxfp8", "int8", "nvfp4", "mxfp4", "int4"]
+WEIGHTS: tuple[WeightFormat, ...] = get_args(WeightFormat)
 """Formats that weights can be served in; "int4" is weight-only (group-scaled), as in AWQ and Kimi K2.5."""
 
 WEIGHT_B = FORMAT_B
@@ -105,8 +105,8 @@ class Plan:
     micro_batch: int = 1
     recompute: Recompute = "none"
     precision: Precision = "bf16"
-    schedule: Schedule = "1f1b"
-    order: Order = "tp-dp-pp"
+    schedule: PipelineSchedule = "1f1b"
+    order: RankOrder = "tp-dp-pp"
     split: Split = "even"
     offload: str = "none"
     tp_overlap: bool = True
@@ -157,17 +157,17 @@ class Plan:
         return " ".join(parts)
 
 
-Column = NDArray[np.float64]
+PlanColumn = NDArray[np.float64]
 
 
 KEY_BITS = 62
 """Bits of a packed key before it is renumbered: one below the sign of an int64, one to spare."""
 
 
-def pack(columns: Iterable[Column]) -> NDArray[np.int64]:
+def pack_columns(columns: Iterable[PlanColumn]) -> NDArray[np.int64]:
     """One integer per row that differs exactly where the rows of these columns of whole numbers differ.
 
-    >>> pack([np.array([1.0, 2.0]), np.array([3.0, 3.0])]).tolist()
+    >>> pack_columns([np.array([1.0, 2.0]), np.array([3.0, 3.0])]).tolist()
     [7, 11]
     """
     key: NDArray[np.int64] | None = None
@@ -190,7 +190,7 @@ FEW = 1024
 """Rows from which on counting is quicker than sorting."""
 
 
-def numbered(columns: Sequence[Column]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def numbered(columns: Sequence[PlanColumn]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of whole numbers that differ: (the first row of each kind, in the order of the columns; the kind of each
     row).
 
@@ -200,7 +200,7 @@ def numbered(columns: Sequence[Column]) -> tuple[NDArray[np.intp], NDArray[np.in
     """
     n = len(columns[0])
     if n < FEW:
-        _, first, inverse = np.unique(pack(columns), return_index=True, return_inverse=True)
+        _, first, inverse = np.unique(pack_columns(columns), return_index=True, return_inverse=True)
         return first, inverse
     kind, kinds = np.zeros(n, dtype=np.intp), 1
     for column in columns:
@@ -233,32 +233,32 @@ TABLE = 4
 class Plans(Columns):
     """Columns of plans: every field float64 of shape [n]; words are indices into WORDS, switches 0 or 1."""
 
-    tp: Column
-    sp: Column
-    pp: Column
-    vpp: Column
-    dp: Column
-    cp: Column
-    ep: Column
-    etp: Column
-    zero: Column
-    micro_batch: Column
-    recompute: Column
-    precision: Column
-    schedule: Column
-    order: Column
-    split: Column
-    offload: Column
-    tp_overlap: Column
-    dp_overlap: Column
-    pp_scatter: Column
-    regather: Column
+    tp: PlanColumn
+    sp: PlanColumn
+    pp: PlanColumn
+    vpp: PlanColumn
+    dp: PlanColumn
+    cp: PlanColumn
+    ep: PlanColumn
+    etp: PlanColumn
+    zero: PlanColumn
+    micro_batch: PlanColumn
+    recompute: PlanColumn
+    precision: PlanColumn
+    schedule: PlanColumn
+    order: PlanColumn
+    split: PlanColumn
+    offload: PlanColumn
+    tp_overlap: PlanColumn
+    dp_overlap: PlanColumn
+    pp_scatter: PlanColumn
+    regather: PlanColumn
 
     def __len__(self) -> int:
         return len(self.tp)
 
     @property
-    def devices(self) -> Column:
+    def devices(self) -> PlanColumn:
         """Devices that each plan runs on."""
         return self.tp * self.pp * self.cp * self.dp
 
@@ -266,7 +266,7 @@ class Plans(Columns):
         """Rows low .. high - 1, as views."""
         return Plans(*(getattr(self, f.name)[low:high] for f in fields(self)))
 
-    def stride(self, group: str) -> Column:
+    def stride(self, group: str) -> PlanColumn:
         """Devices from one rank of a group ("tp", "cp", "dp", "pp") to the next, by the order of ranks."""
         if group == "cp":
             return self.tp * self.stride("tp")
@@ -280,7 +280,7 @@ class Plans(Columns):
             out = np.where(self.order == code, inside, out)
         return out
 
-    def unique(self, *names: str, also: Iterable[Column] = ()) -> tuple[Plans, NDArray[np.intp]]:
+    def unique(self, *names: str, also: Iterable[PlanColumn] = ()) -> tuple[Plans, NDArray[np.intp]]:
         """Rows that differ in `names` (or in the columns `also`), and for each row the index of its representative: a
         formula of those fields alone is evaluated once per distinct combination, then expanded with the index."""
         if len(self) == 1:
@@ -324,7 +324,7 @@ class ServePlan:
     dp: int = 1
     cp: int = 1
     ep: int = 1
-    weights: Weights = "bf16"
+    weights: WeightFormat = "bf16"
     kv: KvFormat = "bf16"
 
     @property
@@ -376,13 +376,13 @@ class ServePlan:
 class ServePlans(Columns):
     """Columns of worker plans, float64 of shape [n]; weights and kv are indices into WEIGHTS and KV."""
 
-    tp: Column
-    pp: Column
-    dp: Column
-    cp: Column
-    ep: Column
-    weights: Column
-    kv: Column
+    tp: PlanColumn
+    pp: PlanColumn
+    dp: PlanColumn
+    cp: PlanColumn
+    ep: PlanColumn
+    weights: PlanColumn
+    kv: PlanColumn
 
     def __len__(self) -> int:
         return len(self.tp)
@@ -412,7 +412,7 @@ class ServePlans(Columns):
         )
 
     @property
-    def devices(self) -> Column:
+    def devices(self) -> PlanColumn:
         """Devices of one worker."""
         return self.tp * self.pp * self.dp * self.cp
 

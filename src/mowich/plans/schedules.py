@@ -27,7 +27,7 @@ GPIPE, ONE_F_ONE_B, INTERLEAVED, ZB_H1, ZB_V, DUALPIPE, DUALPIPE_V = (
     SCHEDULES.index(name) for name in ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")
 )
 
-PLAIN = max(GPIPE, ONE_F_ONE_B, INTERLEAVED)
+_PLAIN = max(GPIPE, ONE_F_ONE_B, INTERLEAVED)
 """Codes up to this one run backward whole and share one bubble formula."""
 
 
@@ -45,7 +45,7 @@ class Op:
     joint: bool = False
 
 
-Order = list[list[Op]]
+DeviceOrder = list[list[Op]]
 
 
 def num_chunks(schedule: str, vpp: int) -> int:
@@ -69,13 +69,13 @@ def device_of(schedule: str, pp: int, stage: int, direction: int = 0) -> int:
     return pp - 1 - stage if direction else stage % pp
 
 
-def order(schedule: str, pp: int, vpp: int, g: int) -> Order:
+def order(schedule: str, pp: int, vpp: int, g: int) -> DeviceOrder:
     """What each of pp devices runs, in order, for g micro-batches a step. Raises ValueError where the schedule does not
     exist (see `needs`)."""
     lacking = needs(schedule, pp, vpp, g)
     if lacking:
         raise ValueError(f"{schedule} needs {lacking}")
-    make: dict[str, Callable[[], Order]] = {
+    make: dict[str, Callable[[], DeviceOrder]] = {
         "gpipe": lambda: [[Op("F", m, r) for m in range(g)] + [Op("BW", m, r) for m in range(g)] for r in range(pp)],
         "1f1b": lambda: [_one_f_one_b(pp, g, r) for r in range(pp)],
         "interleaved": lambda: [_interleaved(pp, vpp, g, r) for r in range(pp)],
@@ -355,7 +355,7 @@ def bubble_s(schedule: Floats, pp: Floats, vpp: Floats, f: Floats, b: Floats, w:
     [21.0, 10.5, 21.0, 7.0, 3.5, 6.0, 7.0]
     """
     out = filled_bubble_s(pp, vpp, f, b, w)
-    if np.any(schedule > PLAIN):
+    if np.any(schedule > _PLAIN):
         for code, law in BUBBLE_OF.items():
             out = np.where((schedule == code) & (pp > 1), law(pp, f, b, w), out)
     return np.asarray(out)
@@ -371,7 +371,7 @@ def num_hops(schedule: Floats, pp: Floats, vpp: Floats, g: Floats) -> Floats:
     """
     per_round = np.ceil(g * (pp - 1.0) / pp)
     hops = np.where(schedule == ONE_F_ONE_B, 2.0 * per_round + 2.0 * (pp - 2.0), 2.0 * (pp * vpp - 1.0))
-    if np.any(schedule > PLAIN):
+    if np.any(schedule > _PLAIN):
         forms = {
             ZB_H1: 4.0 * (pp - 1.0),
             ZB_V: 5.0 * pp - 7.0,
@@ -393,7 +393,7 @@ def in_flight(p: Plans, g: Floats) -> Floats:
     chunked = np.minimum(g, (p.pp * (p.vpp + 1.0) - 1.0) / p.vpp)
     held = np.where(p.vpp > 1, chunked, np.minimum(g, p.pp))
     held = np.where(p.schedule == GPIPE, g, held)
-    if np.any(p.schedule > PLAIN):
+    if np.any(p.schedule > _PLAIN):
         for code, count in ((ZB_H1, p.pp), (ZB_V, p.pp), (DUALPIPE, p.pp + 1.0), (DUALPIPE_V, p.pp + 0.5)):
             held = np.where((p.schedule == code) & (p.pp > 1), np.minimum(g, count), held)
     return np.asarray(held)

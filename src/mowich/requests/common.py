@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.requests.fields import TYPED, Field, flag, path, whole, word
-from mowich.requests.schema import Reader
+from mowich.requests.schema import QuestionReader
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -59,7 +59,7 @@ class Form:
 FORM = (JSON, CSV, PLAIN, QUIET, OUT)
 
 
-def form_of(reader: Reader) -> Form:
+def form_of(reader: QuestionReader) -> Form:
     """The form that the command line asks for; JSON and CSV at once are a problem."""
     form = Form(
         as_json=reader.flag(JSON),
@@ -89,9 +89,9 @@ class Asked(Request):
     given: Mapping[str, object]
 
 
-def model_of(reader: Reader) -> Model | None:
+def asked_model(reader: QuestionReader) -> Model | None:
     """The model that is named, or that Python gave."""
-    from mowich.models import load
+    from mowich.models import load_model
     from mowich.models.model import Model
 
     value = reader.given(MODEL)
@@ -102,5 +102,5 @@ def model_of(reader: Reader) -> Model | None:
             return reader.source.load(value)
         if not isinstance(value, str | Path):
             raise UserError("not a model", given=value, allowed="a built-in name, config.json, a directory with one")
-        return load(str(value))
+        return load_model(str(value))
     return None

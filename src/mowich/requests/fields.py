@@ -19,7 +19,7 @@ from mowich.units import parse, parse_count
 
 T_co = TypeVar("T_co", covariant=True)
 
-Kind = Literal[
+FieldKind = Literal[
     "flag", "count", "number", "quantity", "share", "word", "names", "texts", "file", "files", "mapping", "object"
 ]
 """flag: yes or no; count: a whole number, "4k"; number; quantity: with a unit; share: 0.6 or "60%"; word; names: words
@@ -39,7 +39,7 @@ TYPED = frozenset({Edge.OPTION})
 """What only the command line has: files, and the form of the answer."""
 CALLED = frozenset({Edge.KEYWORD})
 """What only Python has."""
-SENT = frozenset({Edge.KEY})
+_SENT = frozenset({Edge.KEY})
 """What only HTTP has."""
 
 
@@ -52,7 +52,7 @@ class Field(Generic[T_co]):
 
     name: str
     parse: Callable[[object], T_co]
-    kind: Kind
+    kind: FieldKind
     help: str = ""
     metavar: str = ""
     option: str = ""

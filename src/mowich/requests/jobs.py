@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import CSV, JSON, KEPT_SEED, MODEL, OUT, PLAIN, QUIET, STACK, Asked, form_of, model_of
+from mowich.requests.common import CSV, JSON, KEPT_SEED, MODEL, OUT, PLAIN, QUIET, STACK, Asked, asked_model, form_of
 from mowich.requests.fields import (
     CALLED,
     TYPED,
@@ -26,7 +26,7 @@ from mowich.requests.fields import (
     whole,
     word,
 )
-from mowich.requests.schema import Reader, Schema
+from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, facts_of, given_of, read_settings, read_term
 from mowich.units import parse_batch
 
@@ -45,14 +45,14 @@ DEGREES = ("tp", "pp", "dp", "cp", "ep")
 """Degrees of a serving plan that may be chosen."""
 EQUAL = ("chips", "units", "usd", "power")
 """Footings of a comparison: what is the same for all systems."""
-FEW = frozenset({Edge.KEYWORD, Edge.KEY})
+_FEW = frozenset({Edge.KEYWORD, Edge.KEY})
 """What the command line has not."""
-OPEN = frozenset({Edge.OPTION, Edge.KEY})
+_OPEN = frozenset({Edge.OPTION, Edge.KEY})
 """What Python has as functions of their own."""
 
-TRAIN = flag("train", "The work is training.")
-SERVE = flag("serve", "The work is serving.")
-FIT_SERVE = replace(SERVE, edges=TYPED)
+_TRAIN = flag("train", "The work is training.")
+_SERVE = flag("serve", "The work is serving.")
+FIT_SERVE = replace(_SERVE, edges=TYPED)
 ISL = count("isl", "Serving: prompt tokens, 8k.", high=LONGEST_SERVED, metavar="N", group="serve", example="8k")
 OSL = count("osl", "Serving: output tokens, 1k.", high=LONGEST_SERVED, metavar="N", group="serve", example="1k")
 TTFT = quantity("ttft", "s", "Serving: most seconds to the first token.", metavar="TIME", group="serve", example="2s")
@@ -68,9 +68,9 @@ ACCEPT = number(
     group="serve",
     example="2.3",
 )
-ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", group="serve", example="vllm")
+_ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", group="serve", example="vllm")
 FIT_ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm")
-KV = count(
+_KV = count(
     "kv",
     "Serving: tokens of a request, prompt and answer: 128k.",
     high=LONGEST_SERVED,
@@ -79,7 +79,7 @@ KV = count(
     implies="serve",
 )
 TOKENS = count("tokens", "Tokens to train on: 15T.", metavar="N", group="train", example="15T")
-FIT_TOKENS = count("tokens", "Tokens to train on: 15T.", group="train", edges=FEW, example="15T")
+FIT_TOKENS = count("tokens", "Tokens to train on: 15T.", group="train", edges=_FEW, example="15T")
 SEQ = count(
     "seq", "Tokens per sequence: 4096, 4Ki (4k is 4000).", high=LONGEST, metavar="N", group="train", example="4096"
 )
@@ -102,7 +102,7 @@ TASK = word(
 DOCUMENT = count(
     "document", "Mean tokens of documents packed into a sequence.", metavar="N", group="train", example="1200"
 )
-FILL = number(
+_FILL = number(
     "fill",
     "Share of a sequence that is no padding, 0.01 to 1.",
     low=0.01,
@@ -122,7 +122,7 @@ ON = names(
     completes="systems",
 )
 SYSTEMS = replace(ON, keyword="systems")
-ONE = replace(ON, kind="word", example="trn3:64")
+_ONE = replace(ON, kind="word", example="trn3:64")
 """One system, where several are refused."""
 CHIPS = whole("chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64")
 EQUALS = word(
@@ -135,8 +135,8 @@ EQUALS = word(
     example="usd",
 )
 TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5")
-NEIGHBOURS = flag("neighbours", "Why it wins: the best with each choice one step away.", edges=OPEN)
-PARETO = flag("pareto", "Plans that nothing beats in time, memory, cost and energy, on ever fewer chips.", edges=OPEN)
+NEIGHBOURS = flag("neighbours", "Why it wins: the best with each choice one step away.", edges=_OPEN)
+PARETO = flag("pareto", "Plans that nothing beats in time, memory, cost and energy, on ever fewer chips.", edges=_OPEN)
 TIMELINE = path(
     "timeline",
     "Play the pipeline of a plan: .json for ui.perfetto.dev, or .svg; also drawn below.",
@@ -158,16 +158,16 @@ FIXED: Field[dict[str, str]] = Field(
 )
 TERM = word("term", "Price term.", edges=CALLED, default="default")
 
-SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, ENGINE)
-TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, FILL)
-JOBS = {
+SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, _ENGINE)
+TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL)
+_JOBS = {
     "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
     "serve": '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}',
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work(Asked):
+class JobRequest(Asked):
     """A job on systems. model_given: the model in the words of the question; train, serve: the job (neither where only
     a cache is asked for); fixed: choices of the plan."""
 
@@ -190,14 +190,14 @@ class Work(Asked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compare(Work):
+class CompareRequest(JobRequest):
     """One job on several systems. equal: what is the same for all."""
 
     equal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(Work):
+class PlanRequest(JobRequest):
     """The best plans of one system."""
 
     top: int
@@ -208,7 +208,7 @@ class Plan(Work):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit(Work):
+class FitRequest(JobRequest):
     """Does it fit. kv: tokens of a request's cache, for serving; None for training."""
 
     kv: float | None
@@ -218,7 +218,7 @@ class Fit(Work):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def read_train(reader: Reader, *, needs_tokens: bool = True) -> TrainJob | None:
+def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob | None:
     """The training job, or None when something is wrong or missing."""
     from mowich.models.task import parse_task
     from mowich.plans.plan import TrainJob
@@ -226,8 +226,8 @@ def read_train(reader: Reader, *, needs_tokens: bool = True) -> TrainJob | None:
     found = len(reader.problems.found)
     for need in (SEQ, BATCH, *((TOKENS,) if needs_tokens else ())):
         if reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(TRAIN)}")
-    tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, FILL))
+            reader.missing(need, f" with {reader.said(_TRAIN)}")
+    tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, _FILL))
     batch = None
     words = reader.given(BATCH)
     if words is not None:
@@ -260,7 +260,7 @@ def read_train(reader: Reader, *, needs_tokens: bool = True) -> TrainJob | None:
     )
 
 
-def _note_words(reader: Reader, seq: float) -> None:
+def _note_words(reader: QuestionReader, seq: float) -> None:
     """Say what "4k" and a batch without a unit mean, as both are easily meant otherwise."""
     words, batch = reader.given(SEQ), reader.given(BATCH)
     if isinstance(words, str) and words.strip()[-1:] in ("k", "K"):
@@ -275,13 +275,13 @@ def _note_words(reader: Reader, seq: float) -> None:
         )
 
 
-def read_serve(reader: Reader) -> ServeJob | None:
+def read_serve(reader: QuestionReader) -> ServeJob | None:
     """The serving job, or None when something is wrong or missing."""
     from mowich.serving.search import ServeJob
 
     for need in (ISL, OSL):
         if reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(SERVE)}")
+            reader.missing(need, f" with {reader.said(_SERVE)}")
     isl, osl, ttft, tpot, cached, accept = (reader.get(f) for f in SERVED[:6])
     if isl is None or osl is None:
         return None
@@ -289,7 +289,7 @@ def read_serve(reader: Reader) -> ServeJob | None:
     return ServeJob(prompt=isl, output=osl, cached=cached or 0.0, accept=accept, **limits)
 
 
-def _engine(reader: Reader, field: Field[str], facts: Facts) -> str | None:
+def _engine(reader: QuestionReader, field: Field[str], facts: Facts) -> str | None:
     """Serving software that the facts know."""
     from mowich.software.engine import engine_names
 
@@ -301,7 +301,7 @@ def _engine(reader: Reader, field: Field[str], facts: Facts) -> str | None:
 
 
 def read_systems(
-    reader: Reader, field: Field[tuple[str, ...]], chips: int | None, facts: Facts, *, equal: str = "chips"
+    reader: QuestionReader, field: Field[tuple[str, ...]], chips: int | None, facts: Facts, *, equal: str = "chips"
 ) -> tuple[str, ...]:
     """Names of systems, each checked: known, named once, and its number of chips in range."""
     from mowich.software.stack import equip
@@ -311,7 +311,7 @@ def read_systems(
         return ()
     if not words:
         reader.add("names no system", field, fix=f"for example {field.example}")
-    if field is ONE and len(words) > 1:
+    if field is _ONE and len(words) > 1:
         reader.add("takes one system", field, given=reader.given(field), fix="mowich compare takes several")
     for name in dict.fromkeys(w for w in words if words.count(w) > 1):
         reader.add(f"'{name}' is named twice", field)
@@ -325,25 +325,25 @@ def read_systems(
     return words
 
 
-def _serves(reader: Reader, other: Field[object]) -> bool:
+def _serves(reader: QuestionReader, other: Field[object]) -> bool:
     """Whether the job is one of serving, which `other` says; a question has one job."""
-    trains = reader.flag(TRAIN)
+    trains = reader.flag(_TRAIN)
     serves = reader.given(other) not in (None, False)
     if trains == serves:
         reader.add(
-            f"give either {reader.said(TRAIN)} or {reader.said(other)}", TRAIN, given="both" if trains else "neither"
+            f"give either {reader.said(_TRAIN)} or {reader.said(other)}", _TRAIN, given="both" if trains else "neither"
         )
     return serves and not trains
 
 
-def _only(reader: Reader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
+def _only(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
     """Note every field of the other job that was given."""
     for field in others:
         if reader.given(field) is not None and reader.get(field) != field.default:
             reader.add(f"is an option of {job}", field, fix=f"leave it out, or use {reader.said(use)}")
 
 
-def _choices(reader: Reader, plan: Mapping[str, str], *, serving: bool) -> Mapping[str, Sequence[int | str]]:
+def _choices(reader: QuestionReader, plan: Mapping[str, str], *, serving: bool) -> Mapping[str, Sequence[int | str]]:
     """Choices that restrict the search."""
     from mowich.plans.plan import parse_fixed
 
@@ -380,8 +380,10 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
     return out
 
 
-def _work(reader: Reader, on: Field[tuple[str, ...]], *, serving: bool, fits: bool = False) -> dict[str, object]:
-    """What compare, plan and fit share, by the names of `Work`; stops when something is wrong."""
+def _work(
+    reader: QuestionReader, on: Field[tuple[str, ...]], *, serving: bool, fits: bool = False
+) -> dict[str, object]:
+    """What compare, plan and fit share, by the names of `JobRequest`; stops when something is wrong."""
     form = form_of(reader)
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
@@ -392,7 +394,7 @@ def _work(reader: Reader, on: Field[tuple[str, ...]], *, serving: bool, fits: bo
             EQUALS,
             fix=f"{reader.said(CHIPS)} counts the first system's chips (units with {reader.said(EQUALS)} units)",
         )
-    model = model_of(reader)
+    model = asked_model(reader)
     train = None if serving else read_train(reader, needs_tokens=not fits)
     serve = read_serve(reader) if serving and not fits else None
     systems = read_systems(reader, on, chips, settings.facts, equal="chips" if serving else equal)
@@ -401,7 +403,7 @@ def _work(reader: Reader, on: Field[tuple[str, ...]], *, serving: bool, fits: bo
     if reader.edge is Edge.KEYWORD:
         with reader.watch(TERM):
             term = read_term(reader.get(TERM) or "default")
-    engine = _engine(reader, FIT_ENGINE if fits else ENGINE, settings.facts) if serving else None
+    engine = _engine(reader, FIT_ENGINE if fits else _ENGINE, settings.facts) if serving else None
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
@@ -426,7 +428,7 @@ def _words_of(model: object) -> str:
     return model if isinstance(model, str) else str(getattr(model, "name", "config.json"))
 
 
-def _note_limits(reader: Reader, model: Model, systems: Sequence[str], chips: int | None) -> None:
+def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], chips: int | None) -> None:
     """Say so when a sequence is longer than the model was made for, and when the number of chips is not what a system
     gets."""
     limit = model.learned_positions or model.max_seq
@@ -442,49 +444,49 @@ def _note_limits(reader: Reader, model: Model, systems: Sequence[str], chips: in
             reader.note(
                 f"{reader.said(OSL)} 1: an answer ends with its first token; TPOT is the time that one more would take"
             )
-    elif reader.given(KV) is not None:
-        context(reader.get(KV), reader.said(KV))
+    elif reader.given(_KV) is not None:
+        context(reader.get(_KV), reader.said(_KV))
     else:
         context(reader.get(SEQ), reader.said(SEQ))
     if chips is not None and any(":" in s or "*" in s for s in systems):
         reader.note(f"a size in a system's name wins over {reader.said(CHIPS)}")
 
 
-def _compare(reader: Reader) -> Compare:
-    serving = _serves(reader, SERVE)
+def _compare(reader: QuestionReader) -> CompareRequest:
+    serving = _serves(reader, _SERVE)
     if serving:
-        _only(reader, (*TRAINED, STACK), "training", TRAIN)
+        _only(reader, (*TRAINED, STACK), "training", _TRAIN)
         if (reader.get(EQUALS) or "chips") != "chips":
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
-        _only(reader, SERVED, "serving", SERVE)
-    return reader.fill(Compare, **_work(reader, SYSTEMS, serving=serving))
+        _only(reader, SERVED, "serving", _SERVE)
+    return reader.fill(CompareRequest, **_work(reader, SYSTEMS, serving=serving))
 
 
-def _plan(reader: Reader) -> Plan:
-    serving = _serves(reader, SERVE)
+def _plan(reader: QuestionReader) -> PlanRequest:
+    serving = _serves(reader, _SERVE)
     if serving:
-        _only(reader, (*TRAINED, STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", TRAIN)
+        _only(reader, (*TRAINED, STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", _TRAIN)
     else:
-        _only(reader, SERVED, "serving", SERVE)
+        _only(reader, SERVED, "serving", _SERVE)
     file, top, pick = reader.get(TIMELINE), reader.get(TOP), reader.get(PICK)
     if file is not None and file.suffix not in (".json", ".svg"):
         reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
-    return reader.fill(Plan, **_work(reader, ONE, serving=serving))
+    return reader.fill(PlanRequest, **_work(reader, _ONE, serving=serving))
 
 
-def _fit(reader: Reader) -> Fit:
-    serving = _serves(reader, FIT_SERVE if reader.edge is Edge.OPTION else KV)
+def _fit(reader: QuestionReader) -> FitRequest:
+    serving = _serves(reader, FIT_SERVE if reader.edge is Edge.OPTION else _KV)
     if serving:
-        _only(reader, (*TRAINED, STACK), "training", TRAIN)
-        if reader.given(KV) is None:
-            reader.missing(KV, f" with {reader.said(FIT_SERVE)}")
+        _only(reader, (*TRAINED, STACK), "training", _TRAIN)
+        if reader.given(_KV) is None:
+            reader.missing(_KV, f" with {reader.said(FIT_SERVE)}")
     else:
-        _only(reader, (KV, FIT_ENGINE), "serving", FIT_SERVE if reader.edge is Edge.OPTION else KV)
-    work = _work(reader, ONE, serving=serving, fits=True)
-    return reader.fill(Fit, kv=reader.get(KV) if serving else None, **work)
+        _only(reader, (_KV, FIT_ENGINE), "serving", FIT_SERVE if reader.edge is Edge.OPTION else _KV)
+    work = _work(reader, _ONE, serving=serving, fits=True)
+    return reader.fill(FitRequest, kv=reader.get(_KV) if serving else None, **work)
 
 
 # ---- the schemas
@@ -498,31 +500,31 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, SYSTEMS, TRAIN, SERVE, *SERVED, *TRAINED, CHIPS, EQUALS, STACK, SET, FACTS),
+        *(MODEL, SYSTEMS, _TRAIN, _SERVE, *SERVED, *TRAINED, CHIPS, EQUALS, STACK, SET, FACTS),
         *(FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_compare,
     help="The same job (training, or serving) on several systems, each at its best plan: the main job.",
     short="One training job on several systems: the main job.",
     example=EXAMPLE,
-    groups=JOBS,
+    groups=_JOBS,
 )
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, ONE, TRAIN, SERVE, *SERVED, *TRAINED, CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, STACK),
+        *(MODEL, _ONE, _TRAIN, _SERVE, *SERVED, *TRAINED, CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, STACK),
         *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_plan,
     help="The best plans of one system, and what they trade.",
     short="The best plans of one system, and what they trade.",
     example="mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5",
-    groups=JOBS,
+    groups=_JOBS,
 )
 FIT = Schema(
     name="fit",
     fields=(
-        *(MODEL, ONE, TRAIN, FIT_SERVE, KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, STACK, SET, FACTS),
+        *(MODEL, _ONE, _TRAIN, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, STACK, SET, FACTS),
         *(FIXED, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,
@@ -535,22 +537,22 @@ FIT = Schema(
         "mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3   or   mowich fit"
         " llama-3.1-405b --serve --kv 128k --on trn3"
     ),
-    groups={"train": JOBS["train"]},
+    groups={"train": _JOBS["train"]},
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine(Asked):
+class MachineRequest(Asked):
     """One system, of some chips (None: as in its name)."""
 
     name: str
     chips: int | None
 
 
-def _machine(reader: Reader) -> Machine:
+def _machine(reader: QuestionReader) -> MachineRequest:
     facts = facts_of(reader)
     reader.stop()
-    return reader.fill(Machine, form=form_of(reader), facts=facts, given={})
+    return reader.fill(MachineRequest, form=form_of(reader), facts=facts, given={})
 
 
 NAME = word("name", "A system.", needs=True, edges=CALLED, example="trn3:64")

@@ -11,13 +11,13 @@ from mowich.errors import UserError
 from mowich.neuroncore.targets import TARGET_HELP, generation_of
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
 from mowich.requests.fields import CALLED, TYPED, Field, flag, names, path, quantity, texts, whole, word
-from mowich.requests.schema import Reader, Schema
+from mowich.requests.schema import QuestionReader, Schema
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
 
-FILE = path("file", "A script, or a file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=TYPED)
-ARGUMENTS = texts(
+_FILE = path("file", "A script, or a file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=TYPED)
+_ARGUMENTS = texts(
     "arguments",
     "Of the script (after --), or with -k: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
     metavar="[ARGS]...",
@@ -25,7 +25,7 @@ ARGUMENTS = texts(
     edges=TYPED,
 )
 KERNEL = word("kernel", "Run this kernel of the file.", short="-k", metavar="NAME", edges=TYPED)
-TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
+_TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
 LNC = whole("lnc", "Cores of a launch that names no grid: 1 or 2.", high=2, allowed="1 or 2", metavar="N", edges=TYPED)
 STRICT = flag("strict", "With -k: a read of uninitialised bytes is an error.", edges=TYPED)
 RANDOM = replace(SEED, help="Of the random arrays of -k.", edges=TYPED)
@@ -35,7 +35,7 @@ RUN_CSV = replace(CSV, help="With -k: a table on stdout.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel(Request):
+class KernelRequest(Request):
     """A kernel of a file, or a script. kernel: None: the file is run as a script; lnc: cores of the logical core."""
 
     file: Path
@@ -46,7 +46,7 @@ class Kernel(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run(Kernel):
+class RunRequest(KernelRequest):
     """A kernel to run. strict: a read of uninitialised bytes is an error; seed: of random arrays; saved: the file of
     the arrays that it returned."""
 
@@ -56,7 +56,7 @@ class Run(Kernel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check(Kernel):
+class Check(KernelRequest):
     """A file with kernels to check. version: of NKI, None: the newest that parses; seed: of random arrays."""
 
     version: tuple[int, int] | None
@@ -64,7 +64,7 @@ class Check(Kernel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile(Kernel):
+class ProfileRequest(KernelRequest):
     """A kernel to time. values: compute too; active_cores: that share HBM; window: instructions an engine looks ahead;
     throttle: the Tensor Engine starts at half rate; disable_dge: descriptors are made before the launch; trace, html,
     parquet: files to write; html_from_s: where the page begins; path: print the critical path."""
@@ -82,7 +82,7 @@ class Profile(Kernel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diff(Request):
+class DiffRequest(Request):
     """Two versions of a kernel, or two folders of profiles (kernel: None). kernel: one name, or that of A and that of
     B with a comma; arguments: of both."""
 
@@ -95,7 +95,7 @@ class Diff(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tables(Request):
+class TablesRequest(Request):
     """Tables of operator times to make or to check. ops, chips: empty: all; folder: None: the ones that ship; sample:
     shapes of each table that are checked."""
 
@@ -107,23 +107,23 @@ class Tables(Request):
     sample: int
 
 
-def _kernel(reader: Reader) -> None:
+def _kernel(reader: QuestionReader) -> None:
     """Note what is wrong with the file and the target."""
-    file = reader.get(FILE)
+    file = reader.get(_FILE)
     if file is not None and not file.is_file():
         reader.problems.add("no such file", where=str(file))
     _target(reader)
 
 
-def _target(reader: Reader) -> None:
+def _target(reader: QuestionReader) -> None:
     """Note a target that is not known."""
-    target = reader.get(TARGET)
+    target = reader.get(_TARGET)
     if target is not None:
-        with reader.watch(TARGET):
+        with reader.watch(_TARGET):
             generation_of(target)
 
 
-def _run(reader: Reader) -> Run:
+def _run(reader: QuestionReader) -> RunRequest:
     _kernel(reader)
     form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
     if reader.given(KERNEL) is None:
@@ -131,21 +131,21 @@ def _run(reader: Reader) -> Run:
             if reader.given(field) not in (None, False):
                 reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
     reader.stop()
-    return reader.fill(Run, form=form, saved=reader.get(SAVED))
+    return reader.fill(RunRequest, form=form, saved=reader.get(SAVED))
 
 
 RUN = Schema(
     name="kernel run",
-    fields=(FILE, ARGUMENTS, KERNEL, TARGET, LNC, STRICT, RANDOM, SAVED, RUN_JSON, RUN_CSV, PLAIN, QUIET),
+    fields=(_FILE, _ARGUMENTS, KERNEL, _TARGET, LNC, STRICT, RANDOM, SAVED, RUN_JSON, RUN_CSV, PLAIN, QUIET),
     make=_run,
     help="Run a script or a kernel, unmodified, and check every instruction.",
     example='mowich kernel run kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
 )
 
-CHECKED_FILE = replace(FILE, help="A file with kernels; what they import from beside it is checked too.")
+CHECKED_FILE = replace(_FILE, help="A file with kernels; what they import from beside it is checked too.")
 ONE_CHECKED = replace(KERNEL, help="Only this kernel of the file.")
 RUN_ON = replace(
-    ARGUMENTS,
+    _ARGUMENTS,
     help="With -k: run it on these too: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
 )
 
@@ -179,7 +179,7 @@ NKI_VERSION: Field[tuple[int, int]] = Field(
 )
 
 
-def _check(reader: Reader) -> Check:
+def _check(reader: QuestionReader) -> Check:
     _kernel(reader)
     if reader.given(ONE_CHECKED) is None and reader.given(RUN_ON):
         reader.problems.found.append(UserError("arguments go with -k, which names the kernel that takes them"))
@@ -190,7 +190,7 @@ def _check(reader: Reader) -> Check:
 CHECK = Schema(
     name="kernel check",
     fields=(
-        *(CHECKED_FILE, RUN_ON, ONE_CHECKED, TARGET, LNC, NKI_VERSION, RANDOM),
+        *(CHECKED_FILE, RUN_ON, ONE_CHECKED, _TARGET, LNC, NKI_VERSION, RANDOM),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel-check@1)."), QUIET),
     ),
     make=_check,
@@ -198,9 +198,9 @@ CHECK = Schema(
     example='mowich kernel check kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
 )
 
-TIMED = replace(FILE, help="A file with kernels, or a script that launches one.")
+TIMED = replace(_FILE, help="A file with kernels, or a script that launches one.")
 GIVEN = replace(
-    ARGUMENTS,
+    _ARGUMENTS,
     help=(
         "With -k: NAME=float32[128,512], NAME=FILE.npy, NAME=literal; default: what inputs() of the file gives."
         " Of the script after --."
@@ -225,7 +225,7 @@ DISABLE_DGE = flag(
     edges=TYPED,
 )
 TRACE = path("trace", "Write a trace for Perfetto.", metavar="FILE.json", edges=TYPED)
-HTML = path("html", "Write one page: the source beside a timeline, offline.", metavar="FILE.html", edges=TYPED)
+_HTML = path("html", "Write one page: the source beside a timeline, offline.", metavar="FILE.html", edges=TYPED)
 HTML_FROM = quantity(
     "html_from",
     "s",
@@ -240,13 +240,13 @@ PARQUET = path("parquet", "Write the tables of Neuron Explorer.", metavar="DIR",
 CRITICAL = flag("path", "Print the critical path by cost.", edges=TYPED)
 
 
-def _profile(reader: Reader) -> Profile:
+def _profile(reader: QuestionReader) -> ProfileRequest:
     _kernel(reader)
-    if reader.given(HTML_FROM) is not None and reader.given(HTML) is None:
-        reader.problems.found.append(UserError(f"{reader.said(HTML_FROM)} goes with {reader.said(HTML)}"))
+    if reader.given(HTML_FROM) is not None and reader.given(_HTML) is None:
+        reader.problems.found.append(UserError(f"{reader.said(HTML_FROM)} goes with {reader.said(_HTML)}"))
     form = form_of(reader)
     reader.stop()
-    return reader.fill(Profile, form=form)
+    return reader.fill(ProfileRequest, form=form)
 
 
 PROFILE = Schema(
@@ -256,7 +256,7 @@ PROFILE = Schema(
             TIMED,
             GIVEN,
             ONE_KERNEL,
-            TARGET,
+            _TARGET,
             LNC,
             VALUES,
             ACTIVE_CORES,
@@ -264,7 +264,7 @@ PROFILE = Schema(
             THROTTLE,
             DISABLE_DGE,
             TRACE,
-            HTML,
+            _HTML,
             HTML_FROM,
             PARQUET,
             CRITICAL,
@@ -285,18 +285,18 @@ A = path(
     edges=TYPED,
 )
 B = path("b", "The other one, of the same kind.", metavar="B", is_argument=True, needs=True, edges=TYPED)
-BOTH = replace(ARGUMENTS, help="Of both kernels, as for profile; default: what inputs() of a file gives.")
-NAMED = replace(KERNEL, help="The kernel of the files, or that of A and that of B.", metavar="NAME[,NAME]")
-OF_KERNELS = replace(TARGET, help=f"Of kernels: {TARGET_HELP}")
+BOTH = replace(_ARGUMENTS, help="Of both kernels, as for profile; default: what inputs() of a file gives.")
+_NAMED = replace(KERNEL, help="The kernel of the files, or that of A and that of B.", metavar="NAME[,NAME]")
+OF_KERNELS = replace(_TARGET, help=f"Of kernels: {TARGET_HELP}")
 
 
-def _diff(reader: Reader) -> Diff:
+def _diff(reader: QuestionReader) -> DiffRequest:
     sides = [folder for folder in (reader.get(A), reader.get(B)) if folder is not None]
     if sides and all(side.suffix == ".py" for side in sides):
         for side in sides:
             if not side.is_file():
                 reader.problems.add("no such file", where=str(side))
-        if reader.given(NAMED) is None:
+        if reader.given(_NAMED) is None:
             reader.problems.add("two files need the name of their kernel", fix="-k NAME, or -k NAME_OF_A,NAME_OF_B")
         _target(reader)
     else:
@@ -307,18 +307,18 @@ def _diff(reader: Reader) -> Diff:
                     where=str(side),
                     fix="`mowich kernel profile ... --parquet DIR` writes one; or compare two FILE.py with -k NAME",
                 )
-        for field in (NAMED, OF_KERNELS, LNC, BOTH):
+        for field in (_NAMED, OF_KERNELS, LNC, BOTH):
             if reader.given(field):
                 reader.add("goes with two FILE.py", field)
     form = form_of(reader)
     reader.stop()
-    return reader.fill(Diff, form=form)
+    return reader.fill(DiffRequest, form=form)
 
 
-DIFF = Schema(
+KERNEL_DIFF = Schema(
     name="kernel diff",
     fields=(
-        *(A, B, BOTH, NAMED, OF_KERNELS, LNC),
+        *(A, B, BOTH, _NAMED, OF_KERNELS, LNC),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel-diff@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_diff,
@@ -339,7 +339,7 @@ FUNCTION: Field[object] = Field(
     needs=True,
     edges=CALLED,
 )
-CALLED_TARGET = replace(TARGET, edges=CALLED)
+CALLED_TARGET = replace(_TARGET, edges=CALLED)
 CORES = replace(LNC, help="Cores of the logical core: 1 or 2.", default=1, edges=CALLED)
 WITH_VALUES = replace(VALUES, help="Compute; else a kernel is only timed and checked.", default=True, edges=CALLED)
 RANKS = whole("ranks", "Ranks that run the same arguments.", default=1, high=1e6, edges=CALLED)
@@ -370,7 +370,7 @@ class Launch(Request):
     facts: Facts
 
 
-def _launch(reader: Reader) -> Launch:
+def _launch(reader: QuestionReader) -> Launch:
     _target(reader)
     if not callable(reader.given(FUNCTION)) and reader.given(FUNCTION) is not None:
         reader.add("not a kernel", FUNCTION, given=reader.given(FUNCTION), allowed="a function")
@@ -398,13 +398,13 @@ LAUNCH = Schema(
 )
 
 OPS = names("op", "Only these operators, commas between.", metavar="OPS", keyword="ops", default=(), edges=TYPED)
-CHIPS = names(
+_CHIPS = names(
     "chip", "Only these: trainium1, trainium2, trainium3.", metavar="CHIPS", keyword="chips", default=(), edges=TYPED
 )
-SOURCES = path(
+_SOURCES = path(
     "kernels", "Where the kernels are.", metavar="DIR", default=Path("kernels"), shown="kernels", edges=TYPED
 )
-FOLDER = replace(OUT, help="Where tables go, or are with --check; else the ones that ship.", metavar="DIR")
+_FOLDER = replace(OUT, help="Where tables go, or are with --check; else the ones that ship.", metavar="DIR")
 CHECKED = flag("check", "Time a few shapes of each table again and compare; write nothing.", edges=TYPED)
 SAMPLE = whole(
     "sample",
@@ -417,14 +417,14 @@ SAMPLE = whole(
 )
 
 
-def _tables(reader: Reader) -> Tables:
+def _tables(reader: QuestionReader) -> TablesRequest:
     reader.stop()
-    return reader.fill(Tables, form=form_of(reader), folder=reader.get(FOLDER))
+    return reader.fill(TablesRequest, form=form_of(reader), folder=reader.get(_FOLDER))
 
 
 TABLES = Schema(
     name="kernel tables",
-    fields=(OPS, CHIPS, SOURCES, FOLDER, CHECKED, SAMPLE, QUIET),
+    fields=(OPS, _CHIPS, _SOURCES, _FOLDER, CHECKED, SAMPLE, QUIET),
     make=_tables,
     help="Time our kernels over many shapes and write tables of operator times; takes some minutes.",
     example=("mowich kernel tables --op matmul --chip trainium2 --out tables   or   mowich kernel tables --check"),

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Request, form_of, model_of
+from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Request, asked_model, form_of
 from mowich.requests.fields import TYPED, flag, number, texts, whole, word
 from mowich.requests.jobs import SEQ
-from mowich.requests.schema import Reader, Schema
+from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, dirs_of, facts_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ LENGTH = replace(SEQ, group="", edges=TYPED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelView(Request):
+class ModelRequest(Request):
     """A model by layer. seq: tokens, None: as usual; kv_bytes: of an element of the cache."""
 
     model: Model
@@ -43,10 +43,10 @@ class ModelView(Request):
     kv_bytes: float
 
 
-def _model(reader: Reader) -> ModelView:
-    form, loaded, seq = form_of(reader), model_of(reader), reader.get(LENGTH)
+def _model(reader: QuestionReader) -> ModelRequest:
+    form, loaded, seq = form_of(reader), asked_model(reader), reader.get(LENGTH)
     reader.stop()
-    return reader.fill(ModelView, form=form, model=loaded, seq=None if seq is None else int(seq))
+    return reader.fill(ModelRequest, form=form, model=loaded, seq=None if seq is None else int(seq))
 
 
 MODEL_VIEW = Schema(
@@ -62,10 +62,10 @@ MODEL_VIEW = Schema(
 # ---- facts
 # ----------------------------------------------------------------------------------------------------------------------
 
-KIND = word(
+_KIND = word(
     "kind", "chips, systems, prices, models, ...; without it, all.", metavar="[KIND]", is_argument=True, edges=TYPED
 )
-NAMES = texts(
+_NAMES = texts(
     "names",
     "A chip, a system, an id, or the path of a fact or group.",
     metavar="NAME...",
@@ -74,12 +74,12 @@ NAMES = texts(
     completes="systems",
     edges=TYPED,
 )
-ONE = word("one", metavar="A", is_argument=True, needs=True, completes="systems", edges=TYPED)
+_ONE = word("one", metavar="A", is_argument=True, needs=True, completes="systems", edges=TYPED)
 TWO = word("two", metavar="B", is_argument=True, needs=True, completes="systems", edges=TYPED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FactsAsked(Request):
+class FactsRequest(Request):
     """Facts to show. names: of chips, systems, paths, or a kind; dirs: the user's own."""
 
     facts: Facts
@@ -87,74 +87,74 @@ class FactsAsked(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check(Request):
+class CheckRequest(Request):
     """The user's own facts, to be checked."""
 
     dirs: tuple[Path, ...]
 
 
-def _list(reader: Reader) -> FactsAsked:
+def _list(reader: QuestionReader) -> FactsRequest:
     from mowich.errors import unknown
-    from mowich.facts.load import KINDS
+    from mowich.facts.load import FACT_KINDS
 
-    form, kind = form_of(reader), reader.get(KIND)
-    if kind is not None and kind not in (*KINDS, "models"):
-        reader.problems.found.append(unknown("kind", kind, (*KINDS, "models")))
+    form, kind = form_of(reader), reader.get(_KIND)
+    if kind is not None and kind not in (*FACT_KINDS, "models"):
+        reader.problems.found.append(unknown("kind", kind, (*FACT_KINDS, "models")))
     reader.stop()
-    return FactsAsked(form=form, facts=facts_of(reader), names=() if kind is None else (kind,))
+    return FactsRequest(form=form, facts=facts_of(reader), names=() if kind is None else (kind,))
 
 
-def _show(reader: Reader) -> FactsAsked:
+def _show(reader: QuestionReader) -> FactsRequest:
     form = form_of(reader)
     facts = facts_of(reader)
-    return FactsAsked(form=form, facts=facts, names=reader.sure(NAMES))
+    return FactsRequest(form=form, facts=facts, names=reader.sure(_NAMES))
 
 
-def _diff(reader: Reader) -> FactsAsked:
+def _diff(reader: QuestionReader) -> FactsRequest:
     form = form_of(reader)
     facts = facts_of(reader)
-    return FactsAsked(form=form, facts=facts, names=(reader.sure(ONE), reader.sure(TWO)))
+    return FactsRequest(form=form, facts=facts, names=(reader.sure(_ONE), reader.sure(TWO)))
 
 
-def _check(reader: Reader) -> Check:
+def _check(reader: QuestionReader) -> CheckRequest:
     dirs = dirs_of(reader)
     reader.stop()
-    return Check(form=form_of(reader), dirs=dirs)
+    return CheckRequest(form=form_of(reader), dirs=dirs)
 
 
-def _schema(reader: Reader) -> Request:
+def _schema(reader: QuestionReader) -> Request:
     return Request(form=form_of(reader))
 
 
-LIST = Schema(
+FACTS_LIST = Schema(
     name="facts list",
-    fields=(KIND, FACTS, JSON, CSV, PLAIN),
+    fields=(_KIND, FACTS, JSON, CSV, PLAIN),
     make=_list,
     help="What is known: chips, systems, prices, models and the rest.",
     example="mowich facts list chips",
 )
-SHOW = Schema(
+FACTS_SHOW = Schema(
     name="facts show",
-    fields=(NAMES, FACTS, JSON, CSV, PLAIN),
+    fields=(_NAMES, FACTS, JSON, CSV, PLAIN),
     make=_show,
     help="Every number of one thing: value, range, grade, source, locator, date.",
     example="mowich facts show trn3   or   mowich facts show chips.trainium3.memory",
 )
-DIFF = Schema(
+FACTS_DIFF = Schema(
     name="facts diff",
-    fields=(ONE, TWO, FACTS, JSON, CSV, PLAIN),
+    fields=(_ONE, TWO, FACTS, JSON, CSV, PLAIN),
     make=_diff,
     help="Two chips or systems side by side.",
     example="mowich facts diff trn3 gb300",
 )
-CHECK = Schema(
+FACTS_CHECK = Schema(
     name="facts check",
     fields=(FACTS, QUIET),
     make=_check,
     help="Schema, units, sources and ranges of every fact; exit 5 when one is wrong.",
     example="mowich facts check --facts ./my-facts",
 )
-SCHEMA = Schema(
+FACTS_SCHEMA = Schema(
     name="facts schema",
     fields=(),
     make=_schema,
@@ -175,7 +175,7 @@ HOST = word(
     shown="127.0.0.1",
     edges=TYPED,
 )
-PORT = whole(
+_PORT = whole(
     "port",
     "Port; 0 takes a free one.",
     low=0,
@@ -187,7 +187,7 @@ PORT = whole(
     edges=TYPED,
 )
 BROWSE = flag("browse", "Open the page in a browser.", option="--open", edges=TYPED)
-KERNELS = flag("kernels", "Let the page run NKI kernels: code. On loopback only.", edges=TYPED)
+_KERNELS = flag("kernels", "Let the page run NKI kernels: code. On loopback only.", edges=TYPED)
 WORKERS = whole(
     "workers", "Processes that compute (else one per core).", high=256, tells_bounds=True, metavar="N", edges=TYPED
 )
@@ -206,7 +206,7 @@ TIMEOUT = number(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Web(Request):
+class WebRequest(Request):
     """How to serve. workers: processes, None: one a core; timeout_s: of one request; dirs: of facts."""
 
     host: str
@@ -218,22 +218,22 @@ class Web(Request):
     dirs: tuple[Path, ...]
 
 
-def _web(reader: Reader) -> Web:
-    if reader.flag(KERNELS) and (reader.get(HOST) or "") not in LOOPBACK:
+def _web(reader: QuestionReader) -> WebRequest:
+    if reader.flag(_KERNELS) and (reader.get(HOST) or "") not in LOOPBACK:
         reader.add(
             "runs code that is sent to it: on loopback only",
-            KERNELS,
+            _KERNELS,
             given=f"{reader.said(HOST)} {reader.get(HOST)}",
             allowed=", ".join(LOOPBACK),
         )
     facts_of(reader)
     reader.stop()
-    return reader.fill(Web, form=form_of(reader), dirs=reader.sure(FACTS))
+    return reader.fill(WebRequest, form=form_of(reader), dirs=reader.sure(FACTS))
 
 
 WEB = Schema(
     name="web",
-    fields=(HOST, PORT, BROWSE, KERNELS, WORKERS, TIMEOUT, FACTS, QUIET),
+    fields=(HOST, _PORT, BROWSE, _KERNELS, WORKERS, TIMEOUT, FACTS, QUIET),
     make=_web,
     help="Serve the page and the HTTP interface (its OpenAPI is at /openapi.json) until interrupted.",
     short="A page in the browser, live, and an HTTP interface.",

@@ -9,16 +9,16 @@ from mowich.errors import UserError, unknown
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Asked
 from mowich.requests.fields import Field, names, number, quantity, read_size, share, texts, whole, word
 from mowich.requests.jobs import ON
-from mowich.requests.schema import Reader, Schema
+from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, asked_of
 
-MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
+_MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
 
 
 # ---- collective
 # ----------------------------------------------------------------------------------------------------------------------
 
-SIZES = tuple(2**k for k in range(10, 35, 3))
+_SIZES = tuple(2**k for k in range(10, 35, 3))
 """Sizes where none are given: 1 KiB to 16 GiB."""
 
 
@@ -30,7 +30,7 @@ def read_sizes(value: object) -> tuple[int, ...]:
     return tuple(read_size(word) for word in words)
 
 
-KIND = word(
+_KIND = word(
     "kind",
     "all-reduce, all-gather, reduce-scatter, all-to-all, broadcast or permute.",
     metavar="KIND",
@@ -38,8 +38,8 @@ KIND = word(
     needs=True,
     example="all-reduce",
 )
-RING = replace(MACHINE, help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips.")
-BYTES: Field[tuple[int, ...]] = Field(
+RING = replace(_MACHINE, help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips.")
+_BYTES: Field[tuple[int, ...]] = Field(
     name="sizes",
     parse=read_sizes,
     kind="names",
@@ -48,7 +48,7 @@ BYTES: Field[tuple[int, ...]] = Field(
     metavar="SIZES",
     unit="B",
     low=1,
-    default=SIZES,
+    default=_SIZES,
     example="1GiB",
 )
 GROUP = whole("group", "Chips that take part, neighbours (default: all).", metavar="N", example="144")
@@ -76,7 +76,7 @@ BESIDE = texts(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collective(Asked):
+class CollectiveRequest(Asked):
     """A collective among whole chips. sizes: bytes; group: chips that take part, None: all."""
 
     kind: str
@@ -89,18 +89,18 @@ class Collective(Asked):
     beside: tuple[str, ...]
 
 
-def _collective(reader: Reader) -> Collective:
+def _collective(reader: QuestionReader) -> CollectiveRequest:
     asked = asked_of(reader)
-    if reader.get(BYTES) == ():
-        reader.add("names no size", BYTES, fix=f"for example {reader.example(BYTES)}")
+    if reader.get(_BYTES) == ():
+        reader.add("names no size", _BYTES, fix=f"for example {reader.example(_BYTES)}")
     reader.stop()
-    return reader.fill(Collective, **asked)
+    return reader.fill(CollectiveRequest, **asked)
 
 
 COLLECTIVE = Schema(
     name="collective",
     fields=(
-        *(KIND, RING, BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, SET, FACTS),
+        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, SET, FACTS),
         *(JSON, CSV, PLAIN, QUIET, OUT),
     ),
     make=_collective,
@@ -116,9 +116,9 @@ COLLECTIVE = Schema(
 # ---- goodput
 # ----------------------------------------------------------------------------------------------------------------------
 
-RUN = replace(MACHINE, help="trn3:1000000 (chips), h100:16384, ironwood*4.", example="trn3:100000")
+_RUN = replace(_MACHINE, help="trn3:1000000 (chips), h100:16384, ironwood*4.", example="trn3:100000")
 DAYS = number("days", "Length of the run.", low=0.0, above=True, metavar="N", default=90.0, shown="90.0", example="90")
-STEP = quantity(
+_STEP = quantity(
     "step",
     "s",
     "Time of a training step: '5 s'.",
@@ -159,7 +159,7 @@ SAMPLES = whole(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Goodput(Asked):
+class GoodputRequest(Asked):
     """A long run. days; step_s, checkpoint_s: seconds; spare_share: of the chips of the job; replica: chips."""
 
     on: str
@@ -173,7 +173,7 @@ class Goodput(Asked):
     seed: int
 
 
-def _goodput(reader: Reader) -> Goodput:
+def _goodput(reader: QuestionReader) -> GoodputRequest:
     from mowich.training.faults import STRATEGIES
 
     asked = asked_of(reader)
@@ -185,13 +185,13 @@ def _goodput(reader: Reader) -> Goodput:
             if name not in STRATEGIES:
                 raise unknown("strategy", name, STRATEGIES)
     reader.stop()
-    return reader.fill(Goodput, strategies=tuple(strategies), **asked)
+    return reader.fill(GoodputRequest, strategies=tuple(strategies), **asked)
 
 
 GOODPUT = Schema(
     name="goodput",
     fields=(
-        *(RUN, DAYS, STEP, STRATEGY, SPARES, REPLICA, CHECKPOINT, SAMPLES, SEED, SET, FACTS),
+        *(_RUN, DAYS, _STEP, STRATEGY, SPARES, REPLICA, CHECKPOINT, SAMPLES, SEED, SET, FACTS),
         *(JSON, CSV, PLAIN, QUIET, OUT),
     ),
     make=_goodput,
@@ -223,7 +223,7 @@ SPEED = number(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Power(Asked):
+class PowerRequest(Asked):
     """Machines under a cap. cap_W: at the meter; spares: idle share of the chips; tokens_per_s: of one chip."""
 
     systems: tuple[str, ...]
@@ -232,12 +232,12 @@ class Power(Asked):
     tokens_per_s: float | None
 
 
-def _power(reader: Reader) -> Power:
+def _power(reader: QuestionReader) -> PowerRequest:
     asked = asked_of(reader)
     if reader.get(POWERED) == ():
         reader.add("names no system", POWERED, fix=f"for example {POWERED.example}")
     reader.stop()
-    return reader.fill(Power, **asked)
+    return reader.fill(PowerRequest, **asked)
 
 
 POWER = Schema(

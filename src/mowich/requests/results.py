@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Asked, Request, form_of, model_of
+from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Asked, Request, asked_model, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, path, word
-from mowich.requests.schema import Reader, Schema, Source
+from mowich.requests.schema import QuestionReader, QuestionSource, Schema
 from mowich.requests.settings import FACTS, SET, asked_of, read_settings
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ METRIC = word(
     edges=frozenset({Edge.OPTION, Edge.KEYWORD}),
     example="trn3.step_s",
 )
-ALL = flag("all", "Without METRIC: the names of all numbers, not of the fifteen that say most.", edges=TYPED)
-HTML = path("html", "Where to write it (else RESULT with .html).", metavar="FILE", edges=TYPED)
-OPEN = flag("show", "Open it in the browser.", option="--open", edges=TYPED)
+_ALL = flag("all", "Without METRIC: the names of all numbers, not of the fifteen that say most.", edges=TYPED)
+_HTML = path("html", "Where to write it (else RESULT with .html).", metavar="FILE", edges=TYPED)
+_OPEN = flag("show", "Open it in the browser.", option="--open", edges=TYPED)
 ROWS = path(
     "file",
     "Measured runs; without it, the published training runs that ship; trainium-serving: those of serving on Trainium.",
@@ -57,7 +57,7 @@ WORD = word(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explain(Request):
+class ExplainRequest(Request):
     """One number of a result. data: its JSON object; where: its file, "" for one that Python gave; facts: that it was
     made with; model: as loaded, None: by the name in the result; metric: None for names; all: of all numbers, not of
     those that say most."""
@@ -71,7 +71,7 @@ class Explain(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report(Request):
+class ReportRequest(Request):
     """A saved result as HTML. html: the file to write, None: beside the result."""
 
     result: Path
@@ -80,14 +80,14 @@ class Report(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Validate(Asked):
+class ValidateRequest(Asked):
     """Predicted against measured. path: of rows, None: those that ship."""
 
     path: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claims(Asked):
+class ClaimsRequest(Asked):
     """Public claims. word: of their ids, None: all."""
 
     word: str | None
@@ -116,7 +116,7 @@ def _is_result(data: Mapping[str, object]) -> bool:
     return str(data.get("schema", "")).startswith("mowich/")
 
 
-def _given_result(reader: Reader) -> Mapping[str, object]:
+def _given_result(reader: QuestionReader) -> Mapping[str, object]:
     """The JSON object of what Python gave; an empty one where it is none, which is noted."""
     value = reader.given(GIVEN)
     if value is None:
@@ -137,55 +137,57 @@ def facts_of_result(data: Mapping[str, object]) -> Facts:
         "facts": [Path(str(folder)) for folder in given.get("facts_dirs") or ()],
         "set": [str(item) for item in given.get("set") or ()],
     }
-    return AGAIN.read(values, Source(edge=Edge.OPTION))
+    return AGAIN.read(values, QuestionSource(edge=Edge.OPTION))
 
 
-def _again(reader: Reader) -> Facts:
+def _again(reader: QuestionReader) -> Facts:
     settings = read_settings(reader)
     reader.stop()
     return settings.facts
 
 
-def _explain(reader: Reader) -> Explain:
+def _explain(reader: QuestionReader) -> ExplainRequest:
     form = form_of(reader)
     if reader.edge is Edge.OPTION:
         reader.stop()
         file = reader.sure(EXPLAINED)
         data = read_result(file)
-        return reader.fill(Explain, form=form, data=data, where=str(file), facts=facts_of_result(data), model=None)
+        return reader.fill(
+            ExplainRequest, form=form, data=data, where=str(file), facts=facts_of_result(data), model=None
+        )
     data = _given_result(reader)
     if reader.given(METRIC) is None:
         reader.missing(METRIC)
-    model = model_of(reader) if reader.given(MADE_OF) is not None else None
+    model = asked_model(reader) if reader.given(MADE_OF) is not None else None
     reader.stop()
     facts = reader.source.facts
     assert facts is not None
-    return reader.fill(Explain, form=form, data=data, where="", facts=facts, model=model, all=False)
+    return reader.fill(ExplainRequest, form=form, data=data, where="", facts=facts, model=model, all=False)
 
 
-def _report(reader: Reader) -> Report:
+def _report(reader: QuestionReader) -> ReportRequest:
     form = form_of(reader)
     reader.stop()
-    return reader.fill(Report, form=form)
+    return reader.fill(ReportRequest, form=form)
 
 
-def _validate(reader: Reader) -> Validate:
+def _validate(reader: QuestionReader) -> ValidateRequest:
     asked = asked_of(reader, "validate takes each row's own plan and no price")
     reader.stop()
-    return reader.fill(Validate, **asked)
+    return reader.fill(ValidateRequest, **asked)
 
 
-def _claims(reader: Reader) -> Claims:
+def _claims(reader: QuestionReader) -> ClaimsRequest:
     asked = asked_of(reader)
     reader.stop()
-    return reader.fill(Claims, **asked)
+    return reader.fill(ClaimsRequest, **asked)
 
 
 AGAIN = Schema(name="", fields=(SET, FACTS), make=_again, help="")
 """What a result says of its facts."""
 EXPLAIN = Schema(
     name="explain",
-    fields=(EXPLAINED, GIVEN, METRIC, MADE_OF, ALL, JSON, PLAIN, QUIET),
+    fields=(EXPLAINED, GIVEN, METRIC, MADE_OF, _ALL, JSON, PLAIN, QUIET),
     make=_explain,
     help=(
         "Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what"
@@ -196,7 +198,7 @@ EXPLAIN = Schema(
 )
 REPORT = Schema(
     name="report",
-    fields=(REPORTED, HTML, OPEN, QUIET),
+    fields=(REPORTED, _HTML, _OPEN, QUIET),
     make=_report,
     help=(
         "One self-contained file: headline, table, charts, sources, inputs. It needs no network, prints, and can be"

@@ -11,16 +11,16 @@ from typing import Any
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, STACK, Asked, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, number, path, read_mapping, texts, whole, word
 from mowich.requests.jobs import TERM
-from mowich.requests.schema import Reader, Schema
+from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, asked_of, given_of, read_settings, read_term
 
-OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
+_OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
 """What HTTP has not: a file of the server's."""
 
-FILE = path("scenario", metavar="SCENARIO", is_argument=True, needs=True, edges=OPEN)
-SWEPT = replace(FILE, help="YAML with models, on, chips, seq, batch, tokens, plan, vary.")
-PLAYED = replace(FILE, metavar="SCENARIO.yaml", help="Model, machine, engine, traffic and SLO (docs/serving.md).")
-FLEET_FILE = replace(FILE, help="YAML: periods, workloads, systems, sites, money (docs/fleet.md).")
+_FILE = path("scenario", metavar="SCENARIO", is_argument=True, needs=True, edges=_OPEN)
+SWEPT = replace(_FILE, help="YAML with models, on, chips, seq, batch, tokens, plan, vary.")
+PLAYED = replace(_FILE, metavar="SCENARIO.yaml", help="Model, machine, engine, traffic and SLO (docs/serving.md).")
+FLEET_FILE = replace(_FILE, help="YAML: periods, workloads, systems, sites, money (docs/fleet.md).")
 
 
 # ---- sweep
@@ -28,23 +28,23 @@ FLEET_FILE = replace(FILE, help="YAML: periods, workloads, systems, sites, money
 
 _ABOUT_VARY = "An axis: chips=64..4096:x2, plan.tp=1,2,4, or a fact: prices.trn3='$1/chip/h..$3/chip/h:5'. Repeatable."
 VARY = texts("vary", _ABOUT_VARY, metavar="PATH=VALUES", edges=TYPED)
-AXES: Field[dict[str, str]] = Field(name="vary", parse=read_mapping, kind="mapping", help=_ABOUT_VARY, edges=CALLED)
-JOBS = whole("jobs", "Processes (else one per core; 1: none).", high=1024, tells_bounds=True, metavar="N", edges=TYPED)
+_AXES: Field[dict[str, str]] = Field(name="vary", parse=read_mapping, kind="mapping", help=_ABOUT_VARY, edges=CALLED)
+_JOBS = whole("jobs", "Processes (else one per core; 1: none).", high=1024, tells_bounds=True, metavar="N", edges=TYPED)
 EXECUTOR = word("executor", "ray (this machine's cluster) or ray://HOST:PORT.", metavar="WHERE", edges=TYPED)
 POOL: Field[object] = Field(
     name="executor", parse=lambda value: value, kind="object", help="Any of concurrent.futures.", edges=CALLED
 )
-TASKS = whole("tasks", "Pieces of work for the executor.", default=1, edges=CALLED)
+_TASKS = whole("tasks", "Pieces of work for the executor.", default=1, edges=CALLED)
 SWEEP_OUT = path(
     "out",
     "Write Parquet files to a directory and go on there after a kill; FILE.json: one JSON file.",
     metavar="DIR",
-    edges=OPEN,
+    edges=_OPEN,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep(Asked):
+class SweepRequest(Asked):
     """A grid. vary: further axes; folder: for Parquet, None: rows are kept; executor: a place to run ("ray://...") or
     an executor; jobs: processes, None: one a core."""
 
@@ -58,10 +58,10 @@ class Sweep(Asked):
     tasks: int
 
 
-def _axes(reader: Reader) -> dict[str, str]:
+def _axes(reader: QuestionReader) -> dict[str, str]:
     """Further axes, each once."""
     if reader.edge is Edge.KEYWORD:
-        return reader.get(AXES) or {}
+        return reader.get(_AXES) or {}
     out: dict[str, str] = {}
     for item in reader.get(VARY) or ():
         key, equals, values = (part.strip() for part in item.partition("="))
@@ -74,9 +74,9 @@ def _axes(reader: Reader) -> dict[str, str]:
     return out
 
 
-def _sweep(reader: Reader) -> Sweep:
+def _sweep(reader: QuestionReader) -> SweepRequest:
     form = form_of(reader)
-    out, executor, jobs = reader.get(SWEEP_OUT), reader.given(EXECUTOR), reader.get(JOBS)
+    out, executor, jobs = reader.get(SWEEP_OUT), reader.given(EXECUTOR), reader.get(_JOBS)
     typed = reader.edge is Edge.OPTION
     folder = out if out is not None and not (typed and out.suffix == ".json") else None
     if folder is not None and form.as_csv:
@@ -86,7 +86,7 @@ def _sweep(reader: Reader) -> Sweep:
         if place != "ray" and not place.startswith("ray://"):
             reader.add("not a place to run", EXECUTOR, given=place, allowed="ray, ray://HOST:PORT")
         if jobs is not None:
-            reader.add("is for processes of this machine", JOBS, fix="leave it out with --executor")
+            reader.add("is for processes of this machine", _JOBS, fix="leave it out with --executor")
     settings = read_settings(reader)
     if settings.plan:
         reader.add(
@@ -100,7 +100,7 @@ def _sweep(reader: Reader) -> Sweep:
             term = read_term(reader.get(TERM) or "default")
     reader.stop()
     return reader.fill(
-        Sweep,
+        SweepRequest,
         form=replace(form, out=None if folder is not None else form.out),
         facts=settings.facts,
         given=given_of(reader),
@@ -114,7 +114,7 @@ def _sweep(reader: Reader) -> Sweep:
 SWEEP = Schema(
     name="sweep",
     fields=(
-        *(SWEPT, VARY, AXES, JOBS, EXECUTOR, POOL, TASKS, STACK, SET, FACTS, TERM),
+        *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, STACK, SET, FACTS, TERM),
         *(JSON, CSV, PLAIN, QUIET, SWEEP_OUT),
     ),
     make=_sweep,
@@ -130,12 +130,12 @@ SWEEP = Schema(
 # ---- traffic
 # ----------------------------------------------------------------------------------------------------------------------
 
-REQUESTS_OUT = path("requests_out", "One line per request.", metavar="FILE.csv", edges=OPEN)
-TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", metavar="FILE.json", edges=OPEN)
+REQUESTS_OUT = path("requests_out", "One line per request.", metavar="FILE.csv", edges=_OPEN)
+TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", metavar="FILE.json", edges=_OPEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic(Asked):
+class TrafficRequest(Asked):
     """A traffic to play out. requests_out, trace_out: files to write."""
 
     scenario: Path
@@ -143,10 +143,10 @@ class Traffic(Asked):
     trace_out: Path | None
 
 
-def _traffic(reader: Reader) -> Traffic:
+def _traffic(reader: QuestionReader) -> TrafficRequest:
     asked = asked_of(reader, "the plan of a traffic is in its scenario")
     reader.stop()
-    return reader.fill(Traffic, **asked)
+    return reader.fill(TrafficRequest, **asked)
 
 
 TRAFFIC = Schema(
@@ -163,7 +163,7 @@ TRAFFIC = Schema(
 # ----------------------------------------------------------------------------------------------------------------------
 
 YAML: Field[str] = word("yaml", "A fleet scenario (docs/fleet.md).", needs=True, edges=frozenset({Edge.KEY}))
-RATES = path("rates", "Speeds from this file instead of predicting them.", metavar="FILE", edges=OPEN)
+RATES = path("rates", "Speeds from this file instead of predicting them.", metavar="FILE", edges=_OPEN)
 RATES_OUT = path("rates_out", "Save the speeds that were used.", metavar="FILE", edges=TYPED)
 DRAWS = whole(
     "draws",
@@ -175,7 +175,7 @@ DRAWS = whole(
     default=0,
     shown="0",
 )
-FLIPS = flag("flips", "Find the prices and speeds at which work changes hands.", edges=OPEN)
+_FLIPS = flag("flips", "Find the prices and speeds at which work changes hands.", edges=_OPEN)
 WHAT_IF = word(
     "what_if",
     "What this system of the scenario changes, and which of its properties matter (or chip=FILE.yaml).",
@@ -183,7 +183,7 @@ WHAT_IF = word(
     edges=TYPED,
 )
 RELAXED = flag("relaxed", "Fractions of units allowed: at once, and a bound.", option="--lp")
-GAP = number(
+_GAP = number(
     "gap",
     "Stop this close to the best possible.",
     low=0.0,
@@ -208,7 +208,7 @@ TIME_LIMIT = number(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet(Asked):
+class FleetRequest(Asked):
     """What to buy, rent and assign. scenario: a file, None where `yaml` is its text; gap: a share; time_limit_s: of one
     integer programme."""
 
@@ -225,16 +225,16 @@ class Fleet(Asked):
     seed: int
 
 
-def _fleet(reader: Reader) -> Fleet:
+def _fleet(reader: QuestionReader) -> FleetRequest:
     asked = asked_of(reader, "a scenario gives its own prices and its speeds are of the best plan")
     reader.stop()
-    return reader.fill(Fleet, **asked)
+    return reader.fill(FleetRequest, **asked)
 
 
 FLEET = Schema(
     name="fleet",
     fields=(
-        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, FLIPS, WHAT_IF, RELAXED, GAP, TIME_LIMIT, SET, FACTS),
+        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, RELAXED, _GAP, TIME_LIMIT, SET, FACTS),
         *(JSON, PLAIN, QUIET, OUT, SEED),
     ),
     make=_fleet,

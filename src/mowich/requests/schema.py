@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 
-from mowich.errors import Details, Problems, UserError, UserErrors, unknown
+from mowich.errors import Details, ProblemList, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
-from mowich.units import parse, parse_count, show_count, write
+from mowich.units import parse, parse_count, show_count, write_value
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -27,7 +27,7 @@ Values = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class QuestionSource:
     """Where a question comes from. facts: those that it is asked of (None: the shipped ones with the question's own
     directories); load: how a model's name is read (None: names and files); change: facts and the settings laid over
     them -> facts."""
@@ -38,13 +38,13 @@ class Source:
     change: Callable[[Facts, Mapping[str, float | str]], Facts] | None = None
 
 
-class Reader:
+class QuestionReader:
     """The values of one question while it is read. What is wrong is noted, once, when a field is first read; `stop`
     raises all of it."""
 
-    def __init__(self, schema: Schema[object], values: Values, source: Source) -> None:
+    def __init__(self, schema: Schema[object], values: Values, source: QuestionSource) -> None:
         self.schema, self.source, self.edge = schema, source, source.edge
-        self.problems = Problems()
+        self.problems = ProblemList()
         self.notes: list[str] = []
         self._read: dict[str, object] = {}
         self._values = _flat(schema, values, self)
@@ -133,7 +133,7 @@ class Schema(Generic[Q_co]):
 
     name: str
     fields: tuple[Field[object], ...]
-    make: Callable[[Reader], Q_co]
+    make: Callable[[QuestionReader], Q_co]
     help: str
     short: str = ""
     example: str = ""
@@ -143,9 +143,9 @@ class Schema(Generic[Q_co]):
         """The fields that an edge has."""
         return tuple(f for f in self.fields if edge in f.edges)
 
-    def read(self, values: Values, source: Source) -> Q_co:
+    def read(self, values: Values, source: QuestionSource) -> Q_co:
         """The request that `values` ask for. Raises UserErrors with every problem."""
-        reader = Reader(self, values, source)
+        reader = QuestionReader(self, values, source)
         reader.read_all()
         with self.told(source.edge):
             return self.make(reader)
@@ -210,7 +210,7 @@ def _typed(field: Field[object], value: object) -> str:
         return ",".join(_typed(field, part) for part in value)
     if isinstance(value, int | float):
         if field.kind == "quantity" and field.unit:
-            words = write(value, field.unit)
+            words = write_value(value, field.unit)
             return words if parse(words, field.unit).value == value else f"{_digits(value)} {field.unit}"
         if field.kind == "count" and abs(value) >= EXACT:
             words = show_count(value)
@@ -229,7 +229,7 @@ EXACT = 1e9
 """A count from which on a letter stands for its zeros: 15T."""
 
 
-def _flat(schema: Schema[object], values: Values, reader: Reader) -> dict[str, object]:
+def _flat(schema: Schema[object], values: Values, reader: QuestionReader) -> dict[str, object]:
     """The values by the names of the fields: jobs that are mappings unfolded, unknown keys reported."""
     fields = schema.at(reader.edge)
     if reader.edge is Edge.OPTION:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.requests.common import form_of
 from mowich.requests.fields import TYPED, Edge, paths, texts
-from mowich.requests.schema import Reader
+from mowich.requests.schema import QuestionReader
 from mowich.units import parse_count
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def texts_of() -> Mapping[str, tuple[str, ...]]:
     """Facts that are words and can be set, with the words that they can be."""
     from mowich.training import longrun
 
-    return {longrun.CHOSEN: longrun.CHOICES}
+    return {longrun.SURVIVAL_CHOSEN: longrun.CHOICES}
 
 
 SET = texts(
@@ -66,7 +66,7 @@ class Settings:
     term: str = "default"
 
 
-def dirs_of(reader: Reader) -> tuple[Path, ...]:
+def dirs_of(reader: QuestionReader) -> tuple[Path, ...]:
     """The user's directories of facts; one that is not there is a problem."""
     from mowich.files import exists
 
@@ -77,10 +77,10 @@ def dirs_of(reader: Reader) -> tuple[Path, ...]:
     return dirs
 
 
-def facts_of(reader: Reader) -> Facts:
+def facts_of(reader: QuestionReader) -> Facts:
     """The facts of a question: those of its source, else those that ship with the user's directories over them. Stops
     at once when one is missing: nothing else can be checked."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
 
     if reader.source.facts is not None:
         return reader.source.facts
@@ -88,10 +88,10 @@ def facts_of(reader: Reader) -> Facts:
     dirs = dirs_of(reader)
     if len(reader.problems.found) > before:
         reader.stop()
-    return load(dirs)
+    return load_facts(dirs)
 
 
-def read_settings(reader: Reader) -> Settings:
+def read_settings(reader: QuestionReader) -> Settings:
     """The facts of a question with its settings: applied to the facts, or kept for the search (plan.*) or the prices
     (prices.term)."""
     out = Settings(facts=facts_of(reader))
@@ -132,7 +132,7 @@ def read_term(value: str, *, where: str | None = None) -> str:
     return value
 
 
-def only_facts(reader: Reader, why: str) -> Settings:
+def only_facts(reader: QuestionReader, why: str) -> Settings:
     """Settings of a verb that takes no plan and no price term; `why` says so."""
     out = read_settings(reader)
     if out.plan or out.term != "default":
@@ -140,14 +140,14 @@ def only_facts(reader: Reader, why: str) -> Settings:
     return out
 
 
-def asked_of(reader: Reader, only: str = "") -> dict[str, object]:
+def asked_of(reader: QuestionReader, only: str = "") -> dict[str, object]:
     """What every question of the facts has: form, facts, and what changed them. only: why it takes no plan and no price
     term."""
     form, settings = form_of(reader), only_facts(reader, only) if only else read_settings(reader)
     return {"form": form, "facts": settings.facts, "given": given_of(reader)}
 
 
-def given_of(reader: Reader) -> dict[str, object]:
+def given_of(reader: QuestionReader) -> dict[str, object]:
     """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
     return {"set": list(reader.get(SET) or ()), "facts_dirs": [str(d) for d in reader.get(FACTS) or ()]}
 
@@ -170,7 +170,7 @@ def fact_path(facts: Facts, key: str, *, where: str) -> str:
     if root == "site":
         key = f"sites.default.{name}"
     if key == "survival":
-        key = longrun.CHOSEN
+        key = longrun.SURVIVAL_CHOSEN
     if facts.get(key) is None:
         raise UserError(
             f"unknown setting '{key}'",
@@ -196,13 +196,13 @@ def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, 
         raise UserError("this fact is a text and cannot be set", where=where)
     unit = fields.unit_of(path, fact.unit) or ""
     with placed(where):
-        if fields.is_number(unit) and _COUNT.fullmatch(value):
+        if fields.is_plain_number(unit) and _COUNT.fullmatch(value):
             number, given = parse_count(value, minimum=-math.inf, whole=False), unit
         else:
-            number, given = fields.quantity(path, value, unit)
+            number, given = fields.read_fact_quantity(path, value, unit)
         for at in dict.fromkeys((path, fact.path)):
             fields.check_unit(at, given, value, unit)
-            fields.check(at, number, given)
+            fields.check_value(at, number, given)
     return path, number
 
 

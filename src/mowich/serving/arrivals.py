@@ -23,12 +23,12 @@ import numpy as np
 
 from mowich.errors import UserError
 from mowich.files import open_lines
-from mowich.serving.traffic.requests import Request
+from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse_count
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TraceForm:
     """A form of trace: the columns for time, prompt and output, seconds per unit of time, the column of block hashes,
     whether lines may be out of order because they are a log by request (read whole and sorted)."""
 
@@ -42,10 +42,10 @@ class Form:
 
 
 FORMS = (
-    Form("azure", ("TIMESTAMP",), "ContextTokens", "GeneratedTokens", (1.0,)),
-    Form("processed", ("arrived_at",), "num_prefill_tokens", "num_decode_tokens", (1.0,)),
-    Form("mooncake", ("timestamp",), "input_length", "output_length", (1e-3,), hashes="hash_ids"),
-    Form(
+    TraceForm("azure", ("TIMESTAMP",), "ContextTokens", "GeneratedTokens", (1.0,)),
+    TraceForm("processed", ("arrived_at",), "num_prefill_tokens", "num_decode_tokens", (1.0,)),
+    TraceForm("mooncake", ("timestamp",), "input_length", "output_length", (1e-3,), hashes="hash_ids"),
+    TraceForm(
         "vllm-log",
         ("queued_ts", "arrival_time", "arrival_time_ns"),
         "input_toks",
@@ -66,7 +66,7 @@ MAX_HEADER = 1_000_000
 
 def read_trace(
     path: Path, *, limit: int | None = None, speed: float = 1.0, from_first: bool = True
-) -> Iterator[Request]:
+) -> Iterator[UserRequest]:
     """Requests of a trace in order of arrival, times from 0 at the first one, `speed` times as fast as recorded.
 
     Raises UserError with file:line: a missing or empty file, unknown columns, a cell that is not a number, a length
@@ -98,9 +98,9 @@ def read_trace(
 
 
 def _sorted_log(
-    rows: Iterator[tuple[int, Mapping[str, object]]], form: Form, path: Path, limit: int | None, speed: float
-) -> Iterator[Request]:
-    out: list[Request] = []
+    rows: Iterator[tuple[int, Mapping[str, object]]], form: TraceForm, path: Path, limit: int | None, speed: float
+) -> Iterator[UserRequest]:
+    out: list[UserRequest] = []
     for line, row in rows:
         out.append(_request(row, form, path, line, len(out)))
         if len(out) > LOG_LIMIT:
@@ -116,7 +116,7 @@ def _sorted_log(
         yield request
 
 
-def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, object]]], Form]:
+def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, object]]], TraceForm]:
     """(lines as mappings with their numbers, form)."""
     first = file.readline(MAX_HEADER)
     if len(first) == MAX_HEADER:
@@ -160,7 +160,7 @@ def _json(text: str, path: Path, line: int) -> Mapping[str, object]:
     return row
 
 
-def _form(columns: list[str], path: Path) -> Form:
+def _form(columns: list[str], path: Path) -> TraceForm:
     for form in FORMS:
         if form.prompt in columns and form.output in columns and any(name in columns for name in form.time):
             return form
@@ -175,7 +175,7 @@ def _form(columns: list[str], path: Path) -> Form:
     raise UserError("not a trace that is known", where=f"{path}:1", given=", ".join(columns[:8]), allowed=known)
 
 
-def _request(row: Mapping[str, object], form: Form, path: Path, line: int, count: int) -> Request:
+def _request(row: Mapping[str, object], form: TraceForm, path: Path, line: int, count: int) -> UserRequest:
     where = f"{path}:{line}"
     at = next((i for i, name in enumerate(form.time) if row.get(name) not in (None, "")), None)
     if at is None:
@@ -195,7 +195,7 @@ def _request(row: Mapping[str, object], form: Form, path: Path, line: int, count
     if not isinstance(hashes, list | tuple):
         raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
     blocks: tuple[int, ...] = tuple(hashes)
-    return Request(str(row.get("request_id", count)), arrival, lengths[0], lengths[1], blocks)
+    return UserRequest(str(row.get("request_id", count)), arrival, lengths[0], lengths[1], blocks)
 
 
 def _time(value: object, where: str, name: str) -> float:
@@ -266,7 +266,7 @@ def draw(
     shared_prefix: int = 0,
     priorities: int = 1,
     block: int = 512,
-) -> Iterator[Request]:
+) -> Iterator[UserRequest]:
     """`requests` requests at `rate` per second. fixed: even gaps; poisson: exponential gaps; gamma: gaps of coefficient
     of variation `cv`.
 
@@ -288,5 +288,5 @@ def draw(
         ranks = rng.integers(0, priorities, n) if priorities > 1 else np.zeros(n, dtype=int)
         for gap, i, o, rank in zip(gaps.tolist(), ins.tolist(), outs.tolist(), ranks.tolist(), strict=True):
             now += gap
-            yield Request(str(made), now, int(i), max(1, int(o)), prefix if i > shared_prefix else (), int(rank))
+            yield UserRequest(str(made), now, int(i), max(1, int(o)), prefix if i > shared_prefix else (), int(rank))
             made += 1

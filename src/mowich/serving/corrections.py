@@ -123,7 +123,7 @@ UNCORRECTED = Along()
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CorrectionTable:
     """Values and standard deviations by (metric, level, class); spread: of a level, by (metric, level); noise: of a
     row, by metric; width: half-width of the 90% interval in units of the standard deviation, by metric, from held-out
     groups; families: of chips that serving was measured on; engines: that it holds classes of."""
@@ -171,19 +171,19 @@ class Table:
 
 
 @cache
-def _file(name: str) -> Table:
+def _file(name: str) -> CorrectionTable:
     text = (resources.files("mowich.facts") / "serving" / name).read_text(encoding="utf-8")
-    return read(text.splitlines())
+    return read_corrections(text.splitlines())
 
 
-def shipped(engine: str = "") -> Table:
+def shipped_corrections(engine: str = "") -> CorrectionTable:
     """The table that ships for an engine. Stacks of Trainium have one of their own (`tools/fit_neuron.py`): their
     constants were fitted without corrections, and what other engines' rows differ by is not theirs."""
     own = _file("ranges_neuron.csv")
     return own if engine in own.engines else _file("corrections.csv")
 
 
-def read(lines: Sequence[str]) -> Table:
+def read_corrections(lines: Sequence[str]) -> CorrectionTable:
     """A table from the lines of its CSV: metric, level, class, value, sd, cases; class "*" holds the level's spread;
     levels "noise" and "width" hold those of the metric."""
     values, spread, single = {}, {}, {}
@@ -195,7 +195,7 @@ def read(lines: Sequence[str]) -> Table:
             spread[metric, level] = float(row["sd"])
         else:
             values[metric, level, name] = (float(row["value"]), float(row["sd"]))
-    return Table(
+    return CorrectionTable(
         values=values,
         spread=spread,
         noise={m: single.get(("noise", m), 0.0) for m in METRICS},

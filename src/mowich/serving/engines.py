@@ -1,8 +1,8 @@
 """Which fact each constant of a served case comes from, and the constants as columns.
 
 A case is (machine, engine, architecture, formats). Efficiencies belong to the chip's family, fixed times to the engine,
-the rest to `facts/serving/common`. The fit of the constants uses the same table of paths (`columns`), with its own
-values in place of the facts'.
+the rest to `facts/serving/common`. The fit of the constants uses the same table of paths (`constant_columns`), with its
+own values in place of the facts'.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mowich.machines.system import System
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import FOUR_BIT, quantises_attention
-from mowich.software.engine import AROUND, COMMON, ENGINE, FAMILY, GENERATIONS, STACK, Costs, Engine
+from mowich.software.engine import AROUND, COMMON, ENGINE_FACTS, FAMILY, GENERATIONS, STACK, Engine, EngineCosts
 
 
 def architecture(model: Model) -> str:
@@ -85,8 +85,8 @@ def link_Bps(system: System, devices: int, *, reduces: bool = True) -> float:
     return (1.0 - 1.0 / devices) / per_B if per_B else system.levels[0].bandwidth_Bps
 
 
-def paths(case: Served) -> dict[str, str]:
-    """Constant -> path of its fact: fields of `Costs` and of `Engine`."""
+def engine_paths(case: Served) -> dict[str, str]:
+    """Constant -> path of its fact: fields of `EngineCosts` and of `Engine`."""
     whose = case.system.chip if case.has_own else case.system.family
     family, engine, common = (f"serving.{x}" for x in (whose, case.engine, "common"))
     weights = case.plan.weights
@@ -96,7 +96,7 @@ def paths(case: Served) -> dict[str, str]:
         how = arithmetic(fmt, case.system)
         out[f"w_{role}"] = f"{family}.weights_{how.replace('w4', '4').replace('w8', '8')}"
         out[f"c_{role}"] = f"{family}.compute_{how.replace('w8', '16')}"
-    out |= {field: f"{engine}.{name}" for field, name in ENGINE.items()}
+    out |= {field: f"{engine}.{name}" for field, name in ENGINE_FACTS.items()}
     out |= {name: f"{common}.{name}" for name in COMMON}
     out["layer"] = f"{engine}.layer_{case.arch}"
     out |= {field: f"{engine}.{name}" for field, name in AROUND.items()}
@@ -137,16 +137,16 @@ class ConstantTable:
             accept=self.accept[rows],
         )
 
-    def constants(self, value: Callable[[str], float]) -> tuple[Costs, Engine, Floats, Floats]:
+    def constants(self, value: Callable[[str], float]) -> tuple[EngineCosts, Engine, Floats, Floats]:
         """(costs, engine, verified tokens, accepted tokens) with `value(path)` for every constant."""
         return self.assemble(np.array([value(name) for name in self.names]))
 
-    def assemble(self, values: Floats) -> tuple[Costs, Engine, Floats, Floats]:
+    def assemble(self, values: Floats) -> tuple[EngineCosts, Engine, Floats, Floats]:
         """The same from values in the order of `names`: one row for all cases, or a row for each [n, names]."""
         each = (np.arange(len(values)),) if values.ndim > 1 else ()
         at = {field: values[(*each, index)] for field, index in self.index.items()}
         chip = self.chip
-        fitted = Costs(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(Costs)})
+        fitted = EngineCosts(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(EngineCosts)})
         costs = fitted.within_published()
         plain = ~self.speculates
         at["mtp_cost"] = np.where(plain, 1.0, at["mtp_cost"])
@@ -156,7 +156,7 @@ class ConstantTable:
         return costs, engine, verified, accepted
 
 
-def columns(cases: Sequence[Served]) -> ConstantTable:
+def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     """The table of paths of many cases."""
     names: dict[str, int] = {}
     kinds: dict[tuple[object, ...], int] = {}  # cases whose constants have the same paths
@@ -166,7 +166,7 @@ def columns(cases: Sequence[Served]) -> ConstantTable:
         key = (id(case.model), id(case.system), case.arch, case.engine, case.plan.weights, case.has_own)
         if key not in kinds:
             kinds[key] = len(rows)
-            rows.append(paths(case))
+            rows.append(engine_paths(case))
         kind[i] = kinds[key]
     index = {
         field: np.array([names.setdefault(row[field], len(names)) for row in rows], dtype=np.intp)[kind]

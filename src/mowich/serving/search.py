@@ -26,7 +26,7 @@ from mowich.plans.search import powers, rising, spread_out
 from mowich.plans.shapes import Shapes
 from mowich.serving.steady import Front, Load, closed_loop, max_sequences, prefill
 from mowich.serving.step import step, total
-from mowich.software.engine import Costs, Engine
+from mowich.software.engine import Engine, EngineCosts
 
 FRONT = 24
 """Most points of a Pareto front that are answered in full."""
@@ -52,7 +52,7 @@ class Worker:
 
     plans: tuple[ServePlan, ...]
     shapes: Shapes
-    costs: Costs
+    costs: EngineCosts
     around: Engine
     verified: Floats
     accepted: Floats
@@ -158,7 +158,7 @@ class _Columns:
 
     rows: NDArray[np.intp]
     shapes: Shapes
-    costs: Costs
+    costs: EngineCosts
     around: Engine
     verified: Floats
     accepted: Floats
@@ -244,11 +244,11 @@ def _promising(
     return np.asarray(at[np.unique(rows[at], return_index=True)[1]])
 
 
-def _repeat(w: Worker, rows: NDArray[np.intp]) -> tuple[Shapes, Costs, Engine, Floats, Floats]:
+def _repeat(w: Worker, rows: NDArray[np.intp]) -> tuple[Shapes, EngineCosts, Engine, Floats, Floats]:
     return w.shapes.take(rows), w.costs.take(rows), w.around.take(rows), w.verified[rows], w.accepted[rows]
 
 
-def search(
+def search_serving(
     system: System,
     w: Worker,
     job: ServeJob,

@@ -20,7 +20,7 @@ from mowich.formula import Law
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.shapes import Shapes
 from mowich.serving.step import step, total
-from mowich.software.engine import Costs, Engine
+from mowich.software.engine import Engine, EngineCosts
 
 V = TypeVar("V", float, Floats)
 
@@ -223,7 +223,7 @@ class Steady:
 
 
 def prefill(
-    s: Shapes, c: Costs, e: Engine, load: Load, *, n: Floats, context: Floats, per_step: Floats | float = 1.0
+    s: Shapes, c: EngineCosts, e: Engine, load: Load, *, n: Floats, context: Floats, per_step: Floats | float = 1.0
 ) -> tuple[dict[str, Floats], Floats]:
     """(parts of one step that carries prompt tokens beside n decodes, steps per prompt).
 
@@ -244,7 +244,7 @@ def prefill(
 
 def closed_loop(
     s: Shapes,
-    c: Costs,
+    c: EngineCosts,
     e: Engine,
     load: Load,
     capacity_B: Floats | float,

@@ -1,9 +1,9 @@
 """Time of one engine step (decode tokens, prompt tokens, or both) on one rank, in closed form, for columns of cases.
 
-`plans.shapes.Shapes` is the work: what a model asks of one rank under a plan, without hardware. `Costs` is the machine
-and the engine: peak rates of the chip and the fitted efficiencies and latencies of `facts/serving`. `step` puts them
-together into named times that sum, by the functions of `operators.law`. Everything is an array over cases [n] (kinds
-of layers: [k, n]), so one deployment, a search and the fit of the constants evaluate the same code.
+`plans.shapes.Shapes` is the work: what a model asks of one rank under a plan, without hardware. `EngineCosts` is the
+machine and the engine: peak rates of the chip and the fitted efficiencies and latencies of `facts/serving`. `step` puts
+them together into named times that sum, by the functions of `operators.law`. Everything is an array over cases [n]
+(kinds of layers: [k, n]), so one deployment, a search and the fit of the constants evaluate the same code.
 Symbols: m tokens, W weights, P FLOP/s, B bytes/s, S context tokens, L layers, d hidden width.
 """
 
@@ -26,14 +26,26 @@ from mowich.operators.law import (
     visited_experts,
 )
 from mowich.plans.shapes import Shapes
-from mowich.software.engine import Costs
+from mowich.software.engine import EngineCosts
 
-PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers", "host", "tp", "ep", "cp", "pp")
+SERVING_PARTS = (
+    "linear",
+    "head",
+    "experts",
+    "attention",
+    "prefill_attention",
+    "layers",
+    "host",
+    "tp",
+    "ep",
+    "cp",
+    "pp",
+)
 """Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host:
 scheduler and sampler."""
 
 
-def experts_s(moe_layers: Floats, slow: Floats, each: Floats) -> Floats:
+def step_experts_s(moe_layers: Floats, slow: Floats, each: Floats) -> Floats:
     """Seconds of the experts of layers of one kind.
 
     T = moe_layers * slow * each
@@ -55,7 +67,7 @@ def attention_s(cache: Floats, state: Floats) -> Floats:
     return np.asarray(cache + state)
 
 
-def layers_s(L: Floats, layer: Floats) -> Floats:
+def _layers_s(L: Floats, layer: Floats) -> Floats:
     """Seconds of a step that do not depend on its tokens: launches, norms, routing.
 
     T = L * layer
@@ -139,7 +151,7 @@ def pp_s(pp: Floats, bytes_: Floats, latency: Floats, B: Floats) -> Floats:
     return np.asarray((pp - 1.0) * hop(bytes_, latency, B))
 
 
-def _experts_s(s: Shapes, c: Costs, m: Floats, notes: Notes | None) -> Floats:
+def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Floats:
     """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp
     groups."""
     ranks, M = s.tp * s.dp, m * s.dp
@@ -149,7 +161,7 @@ def _experts_s(s: Shapes, c: Costs, m: Floats, notes: Notes | None) -> Floats:
     again = 1.0 + (c.expert_reads - 1.0) * (1.0 - A / np.maximum(s.experts, 1.0))  # reads of a visited expert
     P, B = c.peak_expert * c.c_expert * c.expert_compute, c.hbm_Bps * c.w_expert / again
     each = visited_experts(rows, A, s.W_expert, s.b_expert, ranks, P, B, c.expert_half)
-    kinds = experts_s(s.moe_layers, slow, each)
+    kinds = step_experts_s(s.moe_layers, slow, each)
     out = np.where(m > 0, np.sum(kinds, axis=0), 0.0)
     if notes is not None and out[0] > 0:
         given = {"rows": rows, "active": A, "params": s.W_expert, "width_B": s.b_expert, "ranks": ranks, "P": P, "B": B}
@@ -161,7 +173,7 @@ def _experts_s(s: Shapes, c: Costs, m: Floats, notes: Notes | None) -> Floats:
             notes.add(name, each[i], "s", visited_experts, given=of, note="one layer")
         if len(there) == 1:
             (i,) = there
-            notes.add("experts", out, "s", experts_s, moe_layers=s.moe_layers[i], slow=slow, each=each[i])
+            notes.add("experts", out, "s", step_experts_s, moe_layers=s.moe_layers[i], slow=slow, each=each[i])
         else:
             notes.add("experts", out, "s", words="sum over kinds of layers, by the layers of each")
     return out
@@ -169,7 +181,7 @@ def _experts_s(s: Shapes, c: Costs, m: Floats, notes: Notes | None) -> Floats:
 
 def step(
     s: Shapes,
-    c: Costs,
+    c: EngineCosts,
     *,
     n: Floats | float,
     context: Floats | float,
@@ -232,7 +244,7 @@ def step(
     tp = np.where(s.tp > 1, tp_s(s.L, moved, s.tp, latency, link), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
     of_layers = {"L": s.L, "layer": c.layer * with_layers}
-    layers = layers_s(**of_layers)
+    layers = _layers_s(**of_layers)
     of_moe = {
         "dense": layers,
         "moe_layers": moe_layers,
@@ -276,7 +288,7 @@ def step(
                     "P16": c.peak_16,
                 },
             ),
-            "layers": (moe_layers_s, of_moe) if has_moe[0] and moe_layers[0] > 0 else (layers_s, of_layers),
+            "layers": (moe_layers_s, of_moe) if has_moe[0] and moe_layers[0] > 0 else (_layers_s, of_layers),
             "host": (
                 host_s,
                 {"step": c.step, "per_sequence": c.per_sequence, "n": n, "prefill_step": with_prompt},

@@ -153,7 +153,7 @@ def stacked_bars(
     )
 
 
-SMALL = 0.015
+_SMALL = 0.015
 """A part that is less than this of every bar is drawn with the others; the table has it."""
 
 
@@ -164,7 +164,7 @@ def _with_other(parts: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     small = [
         k
         for k, v in full.items()
-        if len(full) > len(COLOURS) - 2 and all(abs(x) < SMALL * abs(t) for x, t in zip(v, totals, strict=True))
+        if len(full) > len(COLOURS) - 2 and all(abs(x) < _SMALL * abs(t) for x, t in zip(v, totals, strict=True))
     ]
     if len(small) < 2:
         return full
@@ -224,15 +224,15 @@ def points(
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380)
 
 
-WIDE = 30.0
+_WIDE = 30.0
 
 
 def ranges(
     title: str, note: str, bars: Sequence[tuple[str, float, float, float]], *, unit: str, log: bool = False
 ) -> Chart:
-    """Intervals: (name, low, value, high) each; log: logarithmic where they span more than a factor of `WIDE`."""
+    """Intervals: (name, low, value, high) each; log: logarithmic where they span more than a factor of `_WIDE`."""
     ends = [x for _, low, _, high in bars for x in (low, high)]
-    log = log and min(ends, default=1.0) > 0 and max(ends, default=1.0) / min(ends, default=1.0) > WIDE
+    log = log and min(ends, default=1.0) > 0 and max(ends, default=1.0) / min(ends, default=1.0) > _WIDE
     option = _base(
         grid={"left": 8, "right": 32, "top": 8, "bottom": 48, "containLabel": True},
         xAxis={"type": "log" if log else "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
@@ -300,7 +300,7 @@ def tornado(title: str, note: str, bars: Sequence[tuple[str, float, float]], *, 
     )
 
 
-def turning(title: str, note: str, bars: Sequence[tuple[str, str, float, float, str]], *, unit: str) -> Chart:
+def turning_bars(title: str, note: str, bars: Sequence[tuple[str, str, float, float, str]], *, unit: str) -> Chart:
     """A tornado of a comparison: (fact, row that it moves most, change at the low end, at the high end, flip in words),
     largest first. Bars at which another row wins are outlined, and say so behind their name."""
     names = [f"{fact} ({row})" + (f" - {flip}" if flip else "") for fact, row, _, _, flip in bars]
@@ -339,7 +339,7 @@ def turning(title: str, note: str, bars: Sequence[tuple[str, str, float, float, 
     )
 
 
-def scaling(
+def scaling_chart(
     title: str,
     note: str,
     lines: Mapping[str, Sequence[tuple[float, float, str]]],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mowich.show.charts import COLOURS, DECALS, Chart, _base, _gap, _text
 
 
-def timeline(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
+def timeline_chart(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
     """Who is at work when: (start, end) spans, one lane each."""
     series = []
     for i, (name, spans) in enumerate(lanes.items()):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import UNKNOWN, number, percent
-from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Part, Run, Table, Text, Words, words
+from mowich.show.formats import UNKNOWN, number_text, percent
+from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Part, Run, Table, TextCell, Words, word_columns
 from mowich.shown import Result
 from mowich.units import show
 
@@ -71,12 +71,12 @@ def _by_group(found: Sequence[Result]) -> list[Words]:
 def _claims(found: Sequence[Result]) -> Table:
     def derived(c: Result) -> Cell:
         if c["derived"] is None:
-            return Text(UNKNOWN, "nothing is derived")
-        return Text(value_text(c["derived"], c.get("unit", "")), c["formula"], f"{c['id']}.derived")
+            return TextCell(UNKNOWN, "nothing is derived")
+        return TextCell(value_text(c["derived"], c.get("unit", "")), c["formula"], f"{c['id']}.derived")
 
     return Table(
         title="Claims",
-        columns=words(["claim", "published", "derived", "verdict", "formula", "why", "source"]),
+        columns=word_columns(["claim", "published", "derived", "verdict", "formula", "why", "source"]),
         rows=[
             [
                 c["claim"],
@@ -128,12 +128,14 @@ LESS_NEEDED = ("left on 8 chips", "below 10% from", "chips that hold it")
 def _memory_row(r: Result) -> list[Cell]:
     """One row of the memory table, in more digits where there is room."""
     fuller = {
-        "memory": number(r["memory_B"] / GIB),
-        "tokens/s/chip": number(r["tokens_per_s"]),
+        "memory": number_text(r["memory_B"] / GIB),
+        "tokens/s/chip": number_text(r["tokens_per_s"]),
         "reads of weights": percent(r["loss"]),
-        "equal price at": number(r["price_ratio"]),
+        "equal price at": number_text(r["price_ratio"]),
     }
-    return [Text(fuller.get(name, said), short=said) for name, said in zip(MEMORY_HEAD, memory_cells(r), strict=True)]
+    return [
+        TextCell(fuller.get(name, said), short=said) for name, said in zip(MEMORY_HEAD, memory_cells(r), strict=True)
+    ]
 
 
 def _memory(rows: Sequence[Result], *, wide: bool) -> list[Part]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mowich.machines.topology import Row as Level
+from mowich.machines.topology import LevelRow as Level
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import number
-from mowich.show.page import Cell, Column, Page, Run, Table, Text, Words, figure, paragraphs
+from mowich.show.formats import number_text
+from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
 from mowich.units import show, sig
 
-US = 1e6
+_US = 1e6
 """Microseconds of a second."""
 
 
-def size_words(B: float) -> str:
+def _size_words(B: float) -> str:
     """Bytes in binary units: "1.00 GiB", "1.50 MiB", "512 B"."""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if scale <= B:
@@ -72,7 +72,7 @@ def _sentence(result: Result) -> str:
     binds = str(largest["binds"])
     bound = binds if binds == "latency" else f"the {binds.replace('_', '-')} links"
     return (
-        f"{inputs['kind']} of {size_words(largest['bytes'])} among {largest['ranks']:,} chips of"
+        f"{inputs['kind']} of {_size_words(largest['bytes'])} among {largest['ranks']:,} chips of"
         f" {result.get('display') or inputs['on']}{network}: {span(largest['time_s'])},"
         f" {show(largest['busbw_Bps'], 'B/s')} of bus bandwidth, bound by {bound}."
     )
@@ -128,12 +128,12 @@ def _sizes(rows: Sequence[Result]) -> Table:
         t = r["time_s"]
         name = f"{place}.busbw_Bps"
         return [
-            size_words(r["bytes"]),
+            _size_words(r["bytes"]),
             f"{r['ranks']:,}",
             figure(t, f"{place}.time_s", short=show(t["value"], "s")),
             f"{show(t['low'], 's')} .. {show(t['high'], 's')}",
             str(t["grade"]),
-            Text(number(r["busbw_Bps"] / 1e9), "", name, short=show(r["busbw_Bps"], "B/s")),
+            TextCell(number_text(r["busbw_Bps"] / 1e9), "", name, short=show(r["busbw_Bps"], "B/s")),
             str(r["algorithm"]),
             str(r["binds"]),
         ]
@@ -143,7 +143,7 @@ def _sizes(rows: Sequence[Result]) -> Table:
         columns=[
             Column(name="size"),
             Column(name="chips", wide=True),
-            Column(name="time", unit="us", short="time", scale=US),
+            Column(name="time", unit="us", short="time", scale=_US),
             Column(name="90% interval", keep=2),
             Column(name="grade"),
             Column(name="bus bandwidth", unit="GB/s", short="bus bandwidth"),
@@ -156,7 +156,7 @@ def _sizes(rows: Sequence[Result]) -> Table:
 
 
 def _pictures(rows: Sequence[Result]) -> list[Chart]:
-    names = [size_words(r["bytes"]) for r in rows]
+    names = [_size_words(r["bytes"]) for r in rows]
     parts = list(dict.fromkeys(k for r in rows for k in r["time_s"]["breakdown"]))
     share = {k: [100 * r["time_s"]["breakdown"].get(k, 0.0) / r["time_s"]["value"] for r in rows] for k in parts}
     out = _against_size(rows) if len(rows) > 1 else []
@@ -165,7 +165,7 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
             "Time with its 90% range",
             "",
             [
-                (n, US * r["time_s"]["low"], US * r["time_s"]["value"], US * r["time_s"]["high"])
+                (n, _US * r["time_s"]["low"], _US * r["time_s"]["value"], _US * r["time_s"]["high"])
                 for n, r in zip(names, rows, strict=True)
             ],
             unit="us",
@@ -187,7 +187,7 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
 
 def _against_size(rows: Sequence[Result]) -> list[Chart]:
     ends = {
-        word: [(r["bytes"] / 2**20, US * float(r["time_s"][key]), size_words(r["bytes"])) for r in rows]
+        word: [(r["bytes"] / 2**20, _US * float(r["time_s"][key]), _size_words(r["bytes"])) for r in rows]
         for word, key in (("time", "value"), ("90% low", "low"), ("90% high", "high"))
     }
     return [

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from mowich.estimate import Estimate
 from mowich.show.formats import interval, percent
-from mowich.show.headline import Headline, beside, chips_differ, headline, label, terms_cell
+from mowich.show.headline import Headline, chips_differ, headline, row_label, terms_cell, words_beside
 from mowich.show.page import (
     NOTE_MARKED,
     NOTHING,
@@ -18,7 +18,7 @@ from mowich.show.page import (
     Run,
     Table,
     Words,
-    estimate,
+    estimate_of,
     paragraphs,
 )
 from mowich.show.page import notes as remarks
@@ -40,7 +40,7 @@ from mowich.show.rows import (
     tuned_lines,
     why_not,
 )
-from mowich.show.training import pictures
+from mowich.show.training import training_pictures
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 
@@ -63,11 +63,11 @@ def compare_page(result: Result, run: Run) -> Page:
             *paragraphs(rests, "basis", indent=0, gap=True),
             Words(text=next_step(rows, str(inputs["model"]), run.saved), kind="next", indent=0),
         ),
-        charts=pictures([(str(r["system"]), r) for r in rows if runs(r)], found, is_plan=False),
+        charts=training_pictures([(str(r["system"]), r) for r in rows if runs(r)], found, is_plan=False),
         records=rows,
         inputs=inputs,
         marks=found.marks(len(rows)),
-        beside=beside(rows),
+        beside=words_beside(rows),
     )
 
 
@@ -106,7 +106,7 @@ def answers(rows: Sequence[Result], found: Headline) -> Table:
     return Table(
         title="Answers",
         columns=columns(sized),
-        rows=[line(row, found, place) for place, row in enumerate(rows)],
+        rows=[_line(row, found, place) for place, row in enumerate(rows)],
         note=NOTE_MARKED,
         legend=[*legend, known],
         gap=False,
@@ -119,7 +119,7 @@ def answers(rows: Sequence[Result], found: Headline) -> Table:
     )
 
 
-def line(row: Result, found: Headline, place: int) -> list[Cell]:
+def _line(row: Result, found: Headline, place: int) -> list[Cell]:
     """One row of the main table; of a row without a plan the reason stands where its step would."""
     name, nothing = str(row["system"]), None if runs(row) else NOTHING
 
@@ -127,7 +127,7 @@ def line(row: Result, found: Headline, place: int) -> list[Cell]:
         return ranked(found, row, metric, place, name, short)
 
     return [
-        label(row),
+        row_label(row),
         fits_cell(row),
         chips_text(row),
         plan_of(row),
@@ -141,7 +141,7 @@ def line(row: Result, found: Headline, place: int) -> list[Cell]:
         of("days"),
         of("goodput"),
         of("breakeven_usd_per_chip_h"),
-        estimate(row["step_s"]).grade if runs(row) else NOTHING,
+        estimate_of(row["step_s"]).grade if runs(row) else NOTHING,
         binds_text(row),
         str(row.get("survival") or NOTHING),
     ]
@@ -153,8 +153,8 @@ def detail(row: Result) -> tuple[str, list[More], list[More]]:
     shares, way = time_shares(row, top=3), f" ({row['survival']})" if row.get("survival") else ""
     second = [More("", f"time: {shares}")] if shares else []
     second += [
-        More("", f"goodput {percent(estimate(row['goodput']).value)}{way}"),
-        More("", f"{interval(estimate(row['J_per_token']))} J/token"),
+        More("", f"goodput {percent(estimate_of(row['goodput']).value)}{way}"),
+        More("", f"{interval(estimate_of(row['J_per_token']))} J/token"),
         More("binds", f"binds: {row['binds']}"),
     ]
     return str(row["system"]), first, second
@@ -178,7 +178,7 @@ def breakeven_lines(rows: Sequence[Result]) -> list[str]:
     """For each row without a price: what price, and what power, would equal the best known row."""
     out, first = [], ""
     for row in rows:
-        if not runs(row) or estimate(row.get("usd_per_mtok")).value is not None:
+        if not runs(row) or estimate_of(row.get("usd_per_mtok")).value is not None:
             continue
         out.append(_breakeven(row, [r for r in rows if r is not row]))
         first = first or str(row["system_id"])
@@ -188,9 +188,9 @@ def breakeven_lines(rows: Sequence[Result]) -> list[str]:
 
 
 def _breakeven(row: Result, others: Sequence[Result]) -> str:
-    price, watts = (estimate(row.get(k)) for k in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"))
-    dear = lowest_of(others, lambda r: estimate(r.get("usd_per_mtok")))
-    cool = lowest_of(others, lambda r: estimate(r.get("J_per_token")))
+    price, watts = (estimate_of(row.get(k)) for k in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"))
+    dear = lowest_of(others, lambda r: estimate_of(r.get("usd_per_mtok")))
+    cool = lowest_of(others, lambda r: estimate_of(r.get("J_per_token")))
     said = f"{row['system']} has {row['price']}"
     if dear is not None and price.value is not None:
         terms = terms_cell(str(dear["price"]))

@@ -17,10 +17,10 @@ from mowich.facts import Fact, Facts
 from mowich.machines.system import machine_id, parse_spec
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.explain import share
-from mowich.show.formats import number, percent
+from mowich.show.explain import change_words
+from mowich.show.formats import number_text, percent
 from mowich.show.headline import terms_cell
-from mowich.show.page import Page, Table, words
+from mowich.show.page import Page, Table, word_columns
 from mowich.shown import Result
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.flip_points import Turning, turning
@@ -61,11 +61,11 @@ METRIC_NAMES = {
 }
 
 
-MOVED = {"tpot_s": "time per output token", "time_s": "time", "goodput": "goodput", "total_W": "power of a chip"}
+_MOVED = {"tpot_s": "time per output token", "time_s": "time", "goodput": "goodput", "total_W": "power of a chip"}
 """What `moves_charts` draws, in words."""
 
 
-def deepen(page: Page, explainer: Explainer) -> Page:
+def deepen_page(page: Page, explainer: Explainer) -> Page:
     """The page with its facts, and with what only a result that is made again can say."""
     result = explainer.result
     page = replace(page, facts=tuple(facts_behind(explainer)))
@@ -95,7 +95,7 @@ def deepen(page: Page, explainer: Explainer) -> Page:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _places(explainer: Explainer) -> Iterable[tree.Path]:
+def _places(explainer: Explainer) -> Iterable[tree.ResultPath]:
     """Numbers of the result whose facts are listed: of each kind, in the first rows."""
     for path in tree.numbers(explainer.result):
         if len(path) > 1 and isinstance(path[1], int) and path[1] >= MAX_ROWS:
@@ -179,7 +179,7 @@ def turning_chart(found: Turning) -> Chart:
         flip = "" if t.flip is None else f"{t.flips_to} wins from {show(t.flip, t.fact.unit or '1')}"
         bars.append((t.fact.path, row, 100 * low, 100 * high, flip))
     name = METRIC_NAMES.get(found.metric, found.metric)
-    return charts.turning(
+    return charts.turning_bars(
         "What would change the answer",
         f"Change of the {name} of the row that a fact moves most, at the ends of its range, plans fixed."
         f" {found.winner} is best now; outlined bars change that.",
@@ -218,12 +218,12 @@ def flips_table(explainer: Explainer, found: Turning | None) -> Table | None:
             if found_cost.best is None
             else f"{r['system']} {'stays cheapest up to' if i == found_cost.best else 'is cheapest below'} this"
         )
-        lines.append([f"price of {r['system']}", str(now), f"${number(even)}/chip/h", what])
+        lines.append([f"price of {r['system']}", str(now), f"${number_text(even)}/chip/h", what])
     if not lines:
         return None
     return Table(
         title="Flip points",
-        columns=words(["what", "now", "flips at", "then"]),
+        columns=word_columns(["what", "now", "flips at", "then"]),
         rows=lines,
         note="Within the range of each fact, one at a time; prices at which a row costs what the best other row does.",
     )
@@ -239,7 +239,7 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
         "mowich/power@1": ("rows", "total_W"),
     }
     where = first.get(str(explainer.result["schema"]))
-    paths: list[tree.Path] = [("time_s",)] if explainer.result["schema"] == "mowich/kernel@1" else []
+    paths: list[tree.ResultPath] = [("time_s",)] if explainer.result["schema"] == "mowich/kernel@1" else []
     if where is not None:
         rows = explainer.result[where[0]]
         best = max(range(len(rows)), key=lambda i: rows[i][where[1]]["value"] or 0.0) if where[1] == "goodput" else 0
@@ -254,7 +254,7 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
     for path in paths:
         told = explainer.at(path)
         row: Result = explainer.result[str(path[0])][path[1]] if len(path) > 1 else {}
-        name = MOVED.get(str(path[-1]), str(path[-1]))
+        name = _MOVED.get(str(path[-1]), str(path[-1]))
         of = {
             "plans": f" of plan {int(path[1]) + 1}" if len(path) > 1 else "",
             "rows": f", {row.get('strategy') or row.get('system') or told.title.partition(': ')[0]}",
@@ -329,8 +329,8 @@ def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[
     steps = {n: [(float(s.chips), s.step_s / s.batch_scale, s.binds) for s in sizes] for n, sizes in lines.items()}
     kept = {n: [(float(s.chips), s.goodput, s.binds) for s in sizes if s.goodput] for n, sizes in lines.items()}
     pictures = [
-        charts.scaling("Scaling: time of a step", note, steps, x="chips", y="s per batch asked for"),
-        charts.scaling(
+        charts.scaling_chart("Scaling: time of a step", note, steps, x="chips", y="s per batch asked for"),
+        charts.scaling_chart(
             "Scaling: goodput",
             "Share of the time that trains after failures, with the closed form of docs/goodput.md.",
             {n: d for n, d in kept.items() if d},
@@ -379,7 +379,7 @@ def nearest_table(explainer: Explainer) -> Table | None:
                     n.model,
                     show_count(n.params),
                     f"{n.chips:,}",
-                    f"{share(r.ratio - 1)} ({percent(r.abs_error)})",
+                    f"{change_words(r.ratio - 1)} ({percent(r.abs_error)})",
                     inside,
                     f"{r.source}, {r.id}",
                 ]
@@ -388,7 +388,7 @@ def nearest_table(explainer: Explainer) -> Table | None:
         return None
     return Table(
         title="Accuracy of the nearest measured points",
-        columns=words(
+        columns=word_columns(
             [
                 "row",
                 "measured chip",

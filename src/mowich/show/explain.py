@@ -28,7 +28,7 @@ COUNTED = ("chips", "devices", "sequences", "requests", "tokens", "workers")
 """Units that are shown whole."""
 
 
-def quantity(value: float | str | None, unit: str) -> str:
+def _quantity(value: float | str | None, unit: str) -> str:
     """A fact's or a term's value with its unit; bytes also as GiB when large."""
     if isinstance(value, str):
         return value
@@ -90,7 +90,7 @@ def tree_words(terms: Sequence[Term]) -> list[Words]:
             return
         drawn.add(term.name)
         indent = 2 + 3 * depth
-        out.append(Words(text=f"{term.name}  {quantity(term.value, term.unit)}", kind="caption", indent=indent))
+        out.append(Words(text=f"{term.name}  {_quantity(term.value, term.unit)}", kind="caption", indent=indent))
         more = [f"= {printed(term.formula)}"] if term.formula else []
         more += [f"how: {term.words}"] if term.words else []
         more += [inputs_line(term.inputs, term.units)] if term.inputs else []
@@ -105,10 +105,10 @@ def tree_words(terms: Sequence[Term]) -> list[Words]:
     return out
 
 
-def share(change: float) -> str:
+def change_words(change: float) -> str:
     """A relative change: "+12%", "+0.3%", "+0.004%".
 
-    >>> share(0.123), share(0.0031), share(-0.5)
+    >>> change_words(0.123), change_words(0.0031), change_words(-0.5)
     ('+12%', '+0.31%', '-50%')
     """
     size = abs(100.0 * change)
@@ -123,11 +123,12 @@ def moves_said(moves: Sequence[Move], top: int = 6) -> list[str]:
     for m in ranged[:top]:
         flips = f"; best then: {m.flips}" if m.flips else ""
         said.append(
-            f"{m.fact.path}, {m.fact.shown_range}: {share(m.at_low)} at its low end, {share(m.at_high)} at its high"
+            f"{m.fact.path}, {m.fact.shown_range}: {change_words(m.at_low)} at its low end, "
+            f"{change_words(m.at_high)} at its high"
             f" end{flips}"
         )
     nudged = [m for m in moves if m.is_nudge][: max(0, top - len(ranged))]
-    return said + [f"{m.fact.path}: {share(m.at_high)} for {m.high / m.low - 1:+.0%}" for m in nudged]
+    return said + [f"{m.fact.path}: {change_words(m.at_high)} for {m.high / m.low - 1:+.0%}" for m in nudged]
 
 
 def parts_said(parts: Mapping[str, float], unit: str) -> list[str]:
@@ -135,7 +136,7 @@ def parts_said(parts: Mapping[str, float], unit: str) -> list[str]:
     total = sum(parts.values())
     rows = sorted(((k, v) for k, v in parts.items() if abs(v) > 1e-6 * abs(total)), key=lambda kv: -abs(kv[1]))
     wide = max((len(k) for k, _ in rows), default=0)
-    return [f"{k.ljust(wide)}  {quantity(v, unit):>22}  {v / total:6.1%}" if total else k for k, v in rows]
+    return [f"{k.ljust(wide)}  {_quantity(v, unit):>22}  {v / total:6.1%}" if total else k for k, v in rows]
 
 
 AS_IT_IS = ("1/s", "USD/chip/s")
@@ -163,7 +164,7 @@ def inputs_line(inputs: Mapping[str, float | str], units: Mapping[str, str]) -> 
 def explain_page(e: Explanation) -> Page:
     """One number of a result."""
     value = e.estimate
-    head = f"{e.title} = {quantity(value.value, value.unit)}"
+    head = f"{e.title} = {_quantity(value.value, value.unit)}"
     if value.value is None:
         head += f" ({value.reason})"
     elif value.low is not None and value.high is not None and value.high > value.low:
@@ -213,7 +214,7 @@ def metrics_page(explainer: Explainer, *, whole: bool = False) -> Page:
         rule = explainer.rule(path)
         unit = e.unit if e is not None else rule.unit if rule else "1"
         value = e.value if e is not None else node
-        said = UNKNOWN if value is None else quantity(float(value), unit)
+        said = UNKNOWN if value is None else _quantity(float(value), unit)
         rows.append([name_of(result, path), said, rule.says if rule else NOTHING])
     said = f"{len(rows)} numbers; mowich explain RESULT NAME explains one"
     if len(shown) < len(known):

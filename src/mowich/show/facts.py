@@ -8,7 +8,7 @@ from dataclasses import replace
 from mowich.errors import UserError, did_you_mean
 from mowich.estimate import GRADES
 from mowich.facts import Fact, Facts
-from mowich.facts.load import KINDS
+from mowich.facts.load import FACT_KINDS
 from mowich.facts.schema import IDENTITY_KEYS, LEAF_KEYS
 from mowich.show.explain import fact_words
 from mowich.show.formats import UNKNOWN
@@ -19,25 +19,25 @@ CELL, FIELD = 22, 48
 """Widths of a value and of a field name in a table of two things side by side."""
 
 
-def leaves(facts: Facts, prefix: str) -> Iterator[Fact]:
+def facts_below(facts: Facts, prefix: str) -> Iterator[Fact]:
     """Every fact at or below a path, in file order."""
     fact = facts.get(prefix)
     if fact is not None:
         yield fact
         return
     for key in facts.children(prefix):
-        yield from leaves(facts, f"{prefix}.{key}")
+        yield from facts_below(facts, f"{prefix}.{key}")
 
 
 def locate(facts: Facts, name: str) -> list[str]:
     """The paths that a name means: a path of facts, "kind.id", a chip, a system (with its chip), or a file of any
     kind."""
     kind = name.split(".")[0]
-    if kind in KINDS and "." in name:
+    if kind in FACT_KINDS and "." in name:
         if facts.get(name) is None and not facts.children(name):
             facts.fact(name)  # raises, with the closest path
         return [name]
-    for kind in KINDS:
+    for kind in FACT_KINDS:
         if name in facts.ids(kind):
             return [f"{kind}.{name}"] + (
                 [f"chips.{facts.meta('systems', name)['chip']}"]
@@ -47,7 +47,7 @@ def locate(facts: Facts, name: str) -> list[str]:
     try:
         system = facts.resolve_system(name)
     except UserError as error:
-        known = [i for k in KINDS for i in facts.ids(k)]
+        known = [i for k in FACT_KINDS for i in facts.ids(k)]
         raise UserError(
             f"unknown name '{name}'",
             allowed=(
@@ -80,7 +80,7 @@ def list_page(facts: Facts, kinds: Sequence[str], names: Sequence[str], entries:
 def _entry(facts: Facts, kind: str, name: str, *, counted: bool) -> list[Cell]:
     meta = facts.meta(kind, name)
     what = str(meta.get("display") or meta.get("name") or meta.get("title") or "-")
-    return [name, what, *([str(sum(1 for _ in leaves(facts, f"{kind}.{name}")))] if counted else [])]
+    return [name, what, *([str(sum(1 for _ in facts_below(facts, f"{kind}.{name}")))] if counted else [])]
 
 
 def show_page(facts: Facts, names: Sequence[str], records: Sequence[Result]) -> Page:
@@ -88,13 +88,13 @@ def show_page(facts: Facts, names: Sequence[str], records: Sequence[Result]) -> 
     parts: list[Part] = []
     for path in (p for name in names for p in locate(facts, name)):
         kind, _, name = path.partition(".")
-        machine = [] if "." in name else fabric(facts, path)
+        machine = [] if "." in name else _fabric(facts, path)
         said: list[Part] = []
         if "." not in name:
             meta = facts.meta(kind, name)
             title = str(meta.get("display") or meta.get("name") or name)
             said.append(Words(text=f"{title} ({path})", kind="heading", indent=0))
-        found = [w for fact in leaves(facts, path) for w in fact_words(fact)]
+        found = [w for fact in facts_below(facts, path) for w in fact_words(fact)]
         if machine and found:
             found[0] = replace(found[0], gap=True)
         said += [*machine, *found]
@@ -102,7 +102,7 @@ def show_page(facts: Facts, names: Sequence[str], records: Sequence[Result]) -> 
     return Page(title=", ".join(names), sentences=(), parts=parts, records=records)
 
 
-def fabric(facts: Facts, path: str) -> list[Part]:
+def _fabric(facts: Facts, path: str) -> list[Part]:
     """A system level by level, with hops and cuts, of one scale-up unit; nothing for what is not a machine that can be
     simulated."""
     kind, name = path.split(".")
@@ -145,7 +145,7 @@ def diff_paths(facts: Facts, one: str, two: str) -> list[tuple[str, Fact | None,
     for kind in ("chips", *[k for k in a if k != "chips"]):
         if kind not in a or kind not in b:
             continue
-        left, right = ({f.path[len(root) + 1 :]: f for f in leaves(facts, root)} for root in (a[kind], b[kind]))
+        left, right = ({f.path[len(root) + 1 :]: f for f in facts_below(facts, root)} for root in (a[kind], b[kind]))
         out += [(field, left.get(field), right.get(field)) for field in dict.fromkeys([*left, *right])]
     if not out:
         raise UserError(
@@ -154,7 +154,7 @@ def diff_paths(facts: Facts, one: str, two: str) -> list[tuple[str, Fact | None,
     return out
 
 
-def diff_page(facts: Facts, one: str, two: str, records: Sequence[Result]) -> Page:
+def facts_diff_page(facts: Facts, one: str, two: str, records: Sequence[Result]) -> Page:
     """Two chips or systems side by side; "*" marks fields that differ. records: for CSV."""
     rows: list[list[Cell]] = [
         [("*" if short(x) != short(y) else " ") + " " + cut(field, FIELD - 2), short(x), short(y)]

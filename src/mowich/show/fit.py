@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import gib, number, percent
+from mowich.show.formats import gib, number_text, percent
 from mowich.show.page import (
     GIB,
     NOTHING,
@@ -20,7 +20,7 @@ from mowich.show.page import (
     counted,
     paragraphs,
     plan_words,
-    words,
+    word_columns,
 )
 from mowich.show.rows import job_line, size_words
 from mowich.shown import Result
@@ -103,12 +103,14 @@ def _memory(result: Result) -> list[Part]:
     used = sum(memory.values())
     free = gib(usable - used) if used <= usable else "none"
     said = " | ".join(f"{k} {gib(v)}" for k, v in memory.items() if v)
-    rows: list[list[Cell]] = [[k, number(v / GIB), percent(v / usable)] for k, v in [*memory.items(), ("sum", used)]]
+    rows: list[list[Cell]] = [
+        [k, number_text(v / GIB), percent(v / usable)] for k, v in [*memory.items(), ("sum", used)]
+    ]
     return [
         Words(text=f"{said} | free {free}  of {gib(usable)} GiB usable per device", kind="caption"),
         Table(
             title="Memory of a device",
-            columns=words(["what", "GiB", "of the usable"], left=["what"]),
+            columns=word_columns(["what", "GiB", "of the usable"], left=["what"]),
             rows=rows,
             wide=True,
         ),

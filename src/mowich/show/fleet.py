@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.fleets.flips import Flip, ties
-from mowich.fleets.solve import TIE
+from mowich.fleets.flips import Flip, tied_leaders
+from mowich.fleets.solve import GOAL_TIE
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
-from mowich.show.formats import UNKNOWN, interval, number, percent
+from mowich.show.formats import UNKNOWN, interval, number_text, percent
 from mowich.show.page import (
     NOTHING,
     Cell,
@@ -22,15 +22,15 @@ from mowich.show.page import (
     Part,
     Run,
     Table,
-    Text,
+    TextCell,
     Words,
-    estimate,
+    estimate_of,
     paragraphs,
     plan_words,
-    words,
+    word_columns,
 )
 from mowich.shown import Result
-from mowich.studies.ranking import names
+from mowich.studies.ranking import names_listed
 from mowich.units import show, sig
 
 TOP_BINDING = 8
@@ -60,12 +60,12 @@ def dearer(after: float, before: float) -> str:
     >>> dearer(7.0e9, 1.18e9), dearer(1.0, 1.0 + 2e-16)
     ('costs $5.82B more', 'costs the same')
     """
-    if abs(after - before) <= TIE * max(abs(after), abs(before)):
+    if abs(after - before) <= GOAL_TIE * max(abs(after), abs(before)):
         return "costs the same"
     return f"costs {dollars(abs(after - before))} {'more' if after > before else 'less'}"
 
 
-def count(value: float) -> str:
+def _count(value: float) -> str:
     """Units or chips: whole where they are whole, with thousands apart."""
     return f"{round(value):,}" if abs(value - round(value)) < 1e-3 or value >= 1000 else sig(value, 3)
 
@@ -73,7 +73,7 @@ def count(value: float) -> str:
 def counted_units(units: float, chips: float, most: float) -> str:
     """Units ordered, of `chips` in all: "5"; "up to 7" where never more than `most` chips stand, as what is rented for
     a period is ordered again for the next."""
-    return count(units) if chips <= most * (1 + 1e-9) else f"up to {count(units * most / chips)}"
+    return _count(units) if chips <= most * (1 + 1e-9) else f"up to {_count(units * most / chips)}"
 
 
 # the page
@@ -122,7 +122,7 @@ def fleet_page(result: Result, run: Run) -> Page:
 def _no_plan(conflict: Sequence[str]) -> str:
     if not conflict:
         return "No plan was found, and no set of constraints explains it: whole units or one-system rules may."
-    return f"No plan: {names(list(conflict))} cannot hold together. Without any one of them there is a plan."
+    return f"No plan: {names_listed(list(conflict))} cannot hold together. Without any one of them there is a plan."
 
 
 def _sentence(result: Result) -> str:
@@ -139,7 +139,7 @@ def _sentence(result: Result) -> str:
     above = "" if gap <= 1e-9 else f"; at most {percent(gap)} above the best possible"
     found = "" if status == "optimal" else f" ({status}: the best found)"
     return (
-        f"{what}. {dollars(result['objective'])} over {len(result['periods'])} periods, {names(stacks) or 'no'}"
+        f"{what}. {dollars(result['objective'])} over {len(result['periods'])} periods, {names_listed(stacks) or 'no'}"
         f" stack{'s' if len(stacks) != 1 else ''}{above}{found}."
     )
 
@@ -154,7 +154,7 @@ def _ordered(orders: Sequence[Result], kind: str, word: str, standing: Mapping[s
     said = [f"{counted_units(n, c, most[s])} {s}" for s, (n, c) in total.items()]
     if not said:
         return ""
-    return f"{word} {names(said)}{' at a time' if any(o.startswith('up to') for o in said) else ''}"
+    return f"{word} {names_listed(said)}{' at a time' if any(o.startswith('up to') for o in said) else ''}"
 
 
 def _prices(priced: Sequence[tuple[str, Result]]) -> list[str]:
@@ -187,21 +187,21 @@ def _orders(result: Result) -> list[Part]:
     rows: dict[str, dict[str, str]] = {}
     orders = [(kind, o) for kind in ("buy", "rent") for o in result[kind]]
     for kind, o in orders:
-        rows.setdefault(f"{kind} {o['system']}", {})[o["period"]] = count(o["units"])
+        rows.setdefault(f"{kind} {o['system']}", {})[o["period"]] = _count(o["units"])
     for u in result["use"]:
         there, idle = u["chips"], u["chips"] - u["busy"]
         busy = f" ({percent(idle / there)} idle)" if idle > 0.005 * there else ""
-        rows.setdefault(f"chips {u['system']}", {})[u["period"]] = count(there) + busy
+        rows.setdefault(f"chips {u['system']}", {})[u["period"]] = _count(there) + busy
     total = sum(u["MWh"] or 0.0 for u in result["use"])
     unknown = sorted({u["system"] for u in result["use"] if u["MWh"] is None})
-    without = f", without {names(unknown)} (power unknown)" if unknown else ""
+    without = f", without {names_listed(unknown)} (power unknown)" if unknown else ""
     caption = "Orders in units, and chips that stand"
     return [
         *_captioned(caption, _grid("Orders by period", rows, result["periods"], f"{caption}.")),
         Words(text=f"Energy at the meter: {show(total * 3.6e9, 'J')}{without}.", kind="note"),
         Table(
             title="Orders",
-            columns=words(["what", "system", "site", "period", "units", "chips", "cost, $", "price"]),
+            columns=word_columns(["what", "system", "site", "period", "units", "chips", "cost, $", "price"]),
             rows=[
                 [
                     kind,
@@ -230,7 +230,7 @@ def _alone(result: Result) -> list[Part]:
         usd, over = v["objective"], v["over"]
         return [
             v["stack"],
-            Text(UNKNOWN if usd is None else f"{usd:,.0f}", short=UNKNOWN if usd is None else dollars(usd)),
+            TextCell(UNKNOWN if usd is None else f"{usd:,.0f}", short=UNKNOWN if usd is None else dollars(usd)),
             UNKNOWN if over is None else f"{over + 0.0:+.1%}".replace("-0.0%", "+0.0%"),
             v["reason"] or NOTHING,
         ]
@@ -264,8 +264,8 @@ def mixing(usd: float, gap: float, stacks: int, stack: str, alone_usd: float) ->
     """What several stacks save over the cheapest one alone; nothing where it is within what the plan may be above the
     best possible."""
     saved = alone_usd - usd
-    if saved <= max(gap, TIE) * usd:
-        return f"Mixing saves nothing that can be told: {stack} alone is within {percent(max(gap, TIE))} of it."
+    if saved <= max(gap, GOAL_TIE) * usd:
+        return f"Mixing saves nothing that can be told: {stack} alone is within {percent(max(gap, GOAL_TIE))} of it."
     return (
         f"Mixing saves {dollars(saved)} ({percent(alone_usd / usd - 1)}) over {stack} alone, and keeps {stacks} stacks."
     )
@@ -318,7 +318,7 @@ def _robust(r: Result, *, whole: bool) -> list[Part]:
 
 def _flips(found: Sequence[Result]) -> list[Part]:
     flips = [Flip(**{k: f[k] for k in Flip.__slots__}) for f in found]
-    tied = ties(flips)
+    tied = tied_leaders(flips)
     table = Table(
         title="Flip points, nearest first",
         columns=[
@@ -341,7 +341,7 @@ def _flips(found: Sequence[Result]) -> list[Part]:
         most=TOP_FLIPS,
     )
     said = "; ".join(
-        f"{task} ({names(sorted({f.before for f in flips if f.task == task} | {other}))})"
+        f"{task} ({names_listed(sorted({f.before for f in flips if f.task == task} | {other}))})"
         for task, other in tied.items()
     )
     return [
@@ -352,13 +352,13 @@ def _flips(found: Sequence[Result]) -> list[Part]:
 
 def _flip_value(f: Flip) -> str:
     if f.unit == "USD/chip/h":
-        return f"${number(f.value)}/chip/h"
-    return f"{dollars(f.value)}/unit" if f.unit == "USD/unit" else f"{number(f.value)} {f.unit}"
+        return f"${number_text(f.value)}/chip/h"
+    return f"{dollars(f.value)}/unit" if f.unit == "USD/unit" else f"{number_text(f.value)} {f.unit}"
 
 
 def _speeds(rates: Sequence[Result]) -> list[Part]:
     def line(r: Result) -> list[Cell]:
-        e = estimate(r["tokens_per_s_per_chip"])
+        e = estimate_of(r["tokens_per_s_per_chip"])
         grade = e.grade if e.value is not None else NOTHING
         plan = plan_words(r["plan"]) if "dp" in r["plan"] else NOTHING
         return [r["task"], r["system"], Figure(e), grade, plan, e.reason or NOTHING]
@@ -434,7 +434,7 @@ def _what_if(found: Result) -> list[Part]:
         note="From a quarter to four times the scenario's.",
         gap=False,
     )
-    cost = estimate(found["unit_cost"])
+    cost = estimate_of(found["unit_cost"])
     return [
         *_captioned("Share of chip-hours", shares),
         *_captioned("Which property matters (share of chip-hours at 90% and 110% of it)", knobs),

@@ -10,15 +10,15 @@ from mowich.units import sig
 UNKNOWN = "?"
 
 
-def number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
+def number_text(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
     """Three significant digits, or "?"."""
     return UNKNOWN if value is None or not math.isfinite(value) else sig(value * scale, digits)
 
 
-def in_flight(value: float | None) -> str:
+def in_flight_words(value: float | None) -> str:
     """A mean number of users in flight: whole from 1,000, four digits below, "?" where there is none.
 
-    >>> in_flight(85.0), in_flight(85.256), in_flight(4096.4), in_flight(None)
+    >>> in_flight_words(85.0), in_flight_words(85.256), in_flight_words(4096.4), in_flight_words(None)
     ('85', '85.26', '4096', '?')
     """
     return UNKNOWN if not value else f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
@@ -39,10 +39,10 @@ def interval(e: Estimate, scale: float = 1.0) -> str:
     """ "3.10 (2.60-3.70)": value with its 90% interval; "?" when unknown; no range where there is none."""
     if e.value is None:
         return UNKNOWN
-    text = number(e.value, scale)
+    text = number_text(e.value, scale)
     if e.low is None or e.high is None or e.high <= e.low * (1 + 1e-9):
         return text
-    return f"{text} ({number(e.low, scale, 2)}-{number(e.high, scale, 2)})"
+    return f"{text} ({number_text(e.low, scale, 2)}-{number_text(e.high, scale, 2)})"
 
 
 def spread(e: Estimate, scale: float = 1.0) -> str:
@@ -50,11 +50,11 @@ def spread(e: Estimate, scale: float = 1.0) -> str:
     if e.value is None:
         return UNKNOWN
     if e.low is None or e.high is None or e.high <= e.low:
-        return number(e.value, scale)
+        return number_text(e.value, scale)
     half = max(e.high / e.value, e.value / e.low) - 1
     if half > 0.5:
         return interval(e, scale)
-    return f"{number(e.value, scale)} ±{half * 100:.0f}%"
+    return f"{number_text(e.value, scale)} ±{half * 100:.0f}%"
 
 
 def gib(value: float) -> str:

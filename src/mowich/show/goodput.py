@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import number, percent
-from mowich.show.page import Cell, Column, Page, Run, Table, Text, Words, counted, estimate, figure, paragraphs
+from mowich.show.formats import number_text, percent
+from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, counted, estimate_of, figure, paragraphs
 from mowich.shown import Result
-from mowich.studies.ranking import names
+from mowich.studies.ranking import names_listed
 from mowich.units import show
 
 LOST = {
@@ -23,7 +23,7 @@ LOST = {
 """What time is lost to, in words."""
 
 
-def share(value: float | None) -> str:
+def share_words(value: float | None) -> str:
     """0.123 -> "12.3%"; tiny values as they are small."""
     if value is None:
         return "?"
@@ -70,12 +70,18 @@ def _sentence(result: Result) -> str:
     g = taken["goodput"]
     best = "best: " if g["value"] >= max(r["goodput"]["value"] for r in rows) else ""
     close = [
-        r["strategy"] for r in rows if r is not taken and estimate(r["goodput"]).overlaps(estimate(taken["goodput"]))
+        r["strategy"]
+        for r in rows
+        if r is not taken and estimate_of(r["goodput"]).overlaps(estimate_of(taken["goodput"]))
     ]
-    tie = f"; the range{'s' if len(close) > 1 else ''} of {names(close)} overlap{'' if len(close) > 1 else 's'} with it"
+    tie = (
+        f"; the range{'s' if len(close) > 1 else ''} of {names_listed(close)} "
+        f"overlap{'' if len(close) > 1 else 's'} with it"
+    )
     return (
         f"{inputs['chips']:,} chips of {result.get('display') or inputs['on']} for {inputs['days']:g} days:"
-        f" {best}{taken['strategy']}, {share(g['value'])} ({share(g['low'])} .. {share(g['high'])}) of the time"
+        f" {best}{taken['strategy']}, {share_words(g['value'])} ({share_words(g['low'])} .. "
+        f"{share_words(g['high'])}) of the time"
         f" trains{tie if close else ''}; a failure every {show(rows[0]['mtbf_s'], 's')}, {rows[0]['failures']:,.0f} in"
         " all."
     )
@@ -86,18 +92,20 @@ def _strategies(rows: Sequence[Result], target: float) -> Table:
         g, mc, need = r["goodput"], r["monte_carlo"], r["breakeven_recovery_s"]
         return [
             str(r["strategy"]),
-            figure(g, f"{r['strategy']}.goodput", short=share(g["value"])),
-            f"{share(g['low'])} .. {share(g['high'])}",
-            Text(
-                number(100 * mc["mean"]), f"spread {share(mc['sd'])}", short=f"{share(mc['mean'])} ± {share(mc['sd'])}"
+            figure(g, f"{r['strategy']}.goodput", short=share_words(g["value"])),
+            f"{share_words(g['low'])} .. {share_words(g['high'])}",
+            TextCell(
+                number_text(100 * mc["mean"]),
+                f"spread {share_words(mc['sd'])}",
+                short=f"{share_words(mc['mean'])} ± {share_words(mc['sd'])}",
             ),
-            Text(number(r["mtbf_s"] / 3600), "", f"{r['strategy']}.mtbf_s"),
-            number(r["failures"]),
-            Text(number(r["checkpoint_s"]), short=f"each {show(r['checkpoint_s'], 's')}"),
-            Text(number(r["recovery_s"]), short=show(r["recovery_s"], "s")),
-            Text("not reachable", "not even an instant recovery reaches it")
+            TextCell(number_text(r["mtbf_s"] / 3600), "", f"{r['strategy']}.mtbf_s"),
+            number_text(r["failures"]),
+            TextCell(number_text(r["checkpoint_s"]), short=f"each {show(r['checkpoint_s'], 's')}"),
+            TextCell(number_text(r["recovery_s"]), short=show(r["recovery_s"], "s")),
+            TextCell("not reachable", "not even an instant recovery reaches it")
             if need is None
-            else Text(number(need), short=f"<= {show(need, 's')}"),
+            else TextCell(number_text(need), short=f"<= {show(need, 's')}"),
         ]
 
     return Table(
@@ -126,7 +134,7 @@ def _lost(rows: Sequence[Result]) -> Table:
             Column(name="time lost to", right=False),
             *(Column(name=n) for n in LOST.values()),
         ],
-        rows=[[str(r["strategy"]), *(share(r["lost"].get(p, 0.0)) for p in LOST)] for r in rows],
+        rows=[[str(r["strategy"]), *(share_words(r["lost"].get(p, 0.0)) for p in LOST)] for r in rows],
     )
 
 

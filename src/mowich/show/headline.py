@@ -18,8 +18,8 @@ from mowich.shown import Result
 from mowich.studies.ranking import (
     COSTS,
     Ranking,
-    estimate,
-    names,
+    names_listed,
+    ranked_estimate,
     ranking,
     rankings,
     rows_of,
@@ -74,7 +74,7 @@ def label_of(system: str, estimated: bool) -> str:
     return f"{system} (est.)" if estimated else system
 
 
-def label(row: Result) -> str:
+def row_label(row: Result) -> str:
     """`label_of` a row."""
     return label_of(str(row["system"]), bool(row.get("estimated")))
 
@@ -119,11 +119,11 @@ def _cost(result: Result, found: Ranking, serving: bool) -> str:
     """Who is cheapest, or why nobody is."""
     rows = rows_of(result)
     if found.best is None:
-        if not any(estimate(row, "usd_per_mtok").value is not None for row in rows):
+        if not any(ranked_estimate(row, "usd_per_mtok").value is not None for row in rows):
             return ""  # said with the rows that have no price
         return f"Cost is not ranked: {found.why_not}{'; ' + found.fix if found.fix else ''}."
     best = rows[found.best]
-    return f"Cheapest: {label(best)}, {_dollars(best, serving)}{_ties(rows, found)}."
+    return f"Cheapest: {row_label(best)}, {_dollars(best, serving)}{_ties(rows, found)}."
 
 
 def _speed(result: Result, made: Mapping[str, Ranking], serving: bool) -> str:
@@ -133,51 +133,51 @@ def _speed(result: Result, made: Mapping[str, Ranking], serving: bool) -> str:
     found = None if serving else made.get("days")
     if found is not None and found.best is not None:
         best = rows[found.best]
-        return f"Fastest: {label(best)}, {interval(estimate(best, 'days'))} days{_ties(rows, found)}."
+        return f"Fastest: {row_label(best)}, {interval(ranked_estimate(best, 'days'))} days{_ties(rows, found)}."
     found = made.get("tokens_per_s_per_chip")
     if found is None or found.best is None:
         return ""
     best = rows[found.best]
-    return f"Most per chip: {label(best)}, {_rate(best)}{_ties(rows, found)}."
+    return f"Most per chip: {row_label(best)}, {_rate(best)}{_ties(rows, found)}."
 
 
 def _ties(rows: Sequence[Result], found: Ranking) -> str:
-    close = [label(rows[i]) for i in found.close]
+    close = [row_label(rows[i]) for i in found.close]
     if not close:
         return ""
     many = len(close) > 1
-    return f"; {names(close)} overlap{'' if many else 's'} with it and {'are' if many else 'is'} not ranked"
+    return f"; {names_listed(close)} overlap{'' if many else 's'} with it and {'are' if many else 'is'} not ranked"
 
 
 def _dollars(row: Result, serving: bool) -> str:
     return (
-        f"${interval(estimate(row, 'usd_per_mtok'))} per million {'output ' if serving else ''}tokens"
+        f"${interval(ranked_estimate(row, 'usd_per_mtok'))} per million {'output ' if serving else ''}tokens"
         f" ({terms_of(row) or 'its terms not stated'})"
     )
 
 
 def _rate(row: Result) -> str:
-    return f"{interval(estimate(row, 'tokens_per_s_per_chip'))} tokens/s per chip"
+    return f"{interval(ranked_estimate(row, 'tokens_per_s_per_chip'))} tokens/s per chip"
 
 
 def _alone(row: Result, serving: bool) -> str:
     """The answer of the only row that runs: its numbers, and no rank."""
-    parts = [_rate(row)] if serving else [f"{interval(estimate(row, 'days'))} days"]
-    if estimate(row, "usd_per_mtok").value is not None:
+    parts = [_rate(row)] if serving else [f"{interval(ranked_estimate(row, 'days'))} days"]
+    if ranked_estimate(row, "usd_per_mtok").value is not None:
         parts.append(_dollars(row, serving))
-    return f"{label(row)}: {', '.join(parts)}."
+    return f"{row_label(row)}: {', '.join(parts)}."
 
 
 def _left_over(rows: Sequence[Result]) -> list[str]:
     """Rows that have no price, do not fit, miss a limit, or may not fit."""
 
     def of(keep: Callable[[Result], bool]) -> str:
-        return names([label(row) for row in rows if keep(row)])
+        return names_listed([row_label(row) for row in rows if keep(row)])
 
     said = (
         (
             "No price known",
-            lambda r: runs(r) and r.get("feasible") is not False and estimate(r, "usd_per_mtok").value is None,
+            lambda r: runs(r) and r.get("feasible") is not False and ranked_estimate(r, "usd_per_mtok").value is None,
         ),
         ("Misses the limits", lambda r: r.get("feasible") is False and bool(r.get("decode"))),
         ("Cannot run it", lambda r: r.get("feasible") is False and not r.get("decode")),
@@ -197,9 +197,11 @@ def sweep_headline(result: Result) -> Headline:
         best = rows[found.best]
         ties = f"; {len(found.close):,} points overlap with it and are not ranked" if found.close else ""
         said.append(
-            f"Cheapest: {label(best)} with {int(best['chips_requested']):,} chips, {_dollars(best, False)}{ties}."
+            f"Cheapest: {row_label(best)} with {int(best['chips_requested']):,} chips, {_dollars(best, False)}{ties}."
         )
-    elif len(jobs) == 1 and found.why_not and any(estimate(row, "usd_per_mtok").value is not None for row in rows):
+    elif (
+        len(jobs) == 1 and found.why_not and any(ranked_estimate(row, "usd_per_mtok").value is not None for row in rows)
+    ):
         said.append(f"Cost is not ranked: {found.why_not}.")
     return Headline(sentences=tuple(said))
 
@@ -253,21 +255,22 @@ def _plan_sentence(row: Result, serving: bool) -> str:
     where = f"{row['display']}, {int(row['chips_requested']):,} chip{'s' * (row['chips_requested'] != 1)}"
     if not runs(row) or (serving and not row.get("feasible")):
         return f"{where}: {row.get('reason') or 'no plan is legal'}."
-    cost = estimate(row, "usd_per_mtok")
+    cost = ranked_estimate(row, "usd_per_mtok")
     price = "" if cost.value is None else f", {_dollars(row, serving)}"
     if serving:
         return (
-            f"Best on {where}: {layout(row)}: {_rate(row)}, TTFT {seconds(estimate(row, 'ttft_s'))}, TPOT"
-            f" {seconds(estimate(row, 'tpot_s'))}{price}."
+            f"Best on {where}: {layout(row)}: {_rate(row)}, TTFT "
+            f"{estimate_seconds(ranked_estimate(row, 'ttft_s'))}, TPOT"
+            f" {estimate_seconds(ranked_estimate(row, 'tpot_s'))}{price}."
         )
     return (
-        f"Best on {where}: {Plan.from_dict(row['plan'])}: {interval(estimate(row, 'step_s'))} s per step, MFU"
-        f" {percent(estimate(row, 'mfu').value)}, {interval(estimate(row, 'days'))} days{price}; binds:"
+        f"Best on {where}: {Plan.from_dict(row['plan'])}: {interval(ranked_estimate(row, 'step_s'))} s per step, MFU"
+        f" {percent(ranked_estimate(row, 'mfu').value)}, {interval(ranked_estimate(row, 'days'))} days{price}; binds:"
         f" {row.get('binds', '')}."
     )
 
 
-def seconds(e: Estimate) -> str:
+def estimate_seconds(e: Estimate) -> str:
     """ "1.73 s", "106 ms"; "?" when unknown."""
     if e.value is None:
         return UNKNOWN
@@ -299,7 +302,7 @@ def chips_differ(rows: Sequence[Result]) -> bool:
     return len(asked) > 1 or not same_chips(used)
 
 
-def beside(rows: Sequence[Result]) -> dict[str, list[str]]:
+def words_beside(rows: Sequence[Result]) -> dict[str, list[str]]:
     """Words that a table shows beside the numbers of each row: the terms of its price, and chips where they differ."""
     out = {"price_terms": [terms_cell(str(row.get("price") or ""), short=True) for row in rows]}
     if chips_differ(rows):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mowich.estimate import Estimate
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
-from mowich.show.formats import UNKNOWN, number, percent
+from mowich.show.formats import UNKNOWN, number_text, percent
 from mowich.show.page import (
     NOTHING,
     Cell,
@@ -18,14 +18,14 @@ from mowich.show.page import (
     Part,
     Run,
     Table,
-    estimate,
+    estimate_of,
     paragraphs,
 )
 from mowich.shown import Result
 from mowich.units import show
 
 
-def whole(curve: list[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+def _whole(curve: list[tuple[float, float]], end: float) -> list[tuple[float, float]]:
     """A curve of levels from the start of the kernel to its end."""
     first = [] if curve and curve[0][0] <= 0 else [(0.0, 0.0)]
     return [*first, *curve, (end, curve[-1][1] if curve else 0.0)]
@@ -38,7 +38,7 @@ def engines_of(result: Result) -> Mapping[str, Result]:
 
 def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
     """How long a kernel takes, what binds and which lines cost. path: a terminal shows the critical path too."""
-    engines, roof, time = engines_of(result), result["roofline"], estimate(result["time_s"])
+    engines, roof, time = engines_of(result), result["roofline"], estimate_of(result["time_s"])
     busiest = max(engines, key=lambda name: engines[name]["busy_s"], default=NOTHING)
     name, cores = result.get("kernel") or "Kernel", result.get("cores", 1)
     where = f"{result['target']}, {cores} cores" if cores > 1 else str(result["target"])
@@ -55,7 +55,7 @@ def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
             ("instructions", f"{result['instructions']:,}"),
             ("MFU", percent(result["mfu"])),
             ("MBU", percent(result["mbu"])),
-            ("FLOP per byte", f"{number(roof['flop_per_B'])}, ridge {number(roof['ridge_flop_per_B'])}"),
+            ("FLOP per byte", f"{number_text(roof['flop_per_B'])}, ridge {number_text(roof['ridge_flop_per_B'])}"),
             ("SBUF peak per partition", f"{result['sbuf_peak_B']:,} B"),
             ("PSUM banks", str(result["psum_peak_banks"])),
             ("grade", time.grade),
@@ -211,7 +211,7 @@ def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> li
     if curves:
         lanes = {name: [(a * us, b * us) for a, b in spans] for name, spans in curves["engines"].items()}
         pictures.append(
-            charts_time.timeline(
+            charts_time.timeline_chart(
                 "Who is at work when",
                 f"Core {curves['core']}; gaps too short to see are closed. --trace writes every instruction for"
                 " ui.perfetto.dev.",
@@ -219,7 +219,7 @@ def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> li
                 unit="us",
             )
         )
-    seconds = float(estimate(result["time_s"]))
+    seconds = float(estimate_of(result["time_s"]))
     if result["flop"] and result["mfu"]:
         achieved = result["flop"] / seconds
         peak = achieved / result["mfu"]
@@ -257,7 +257,7 @@ def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> li
             )
         )
     if curves:
-        sbuf = whole([(t * us, v / 1024) for t, v in curves["sbuf_B"]], seconds * us)
+        sbuf = _whole([(t * us, v / 1024) for t, v in curves["sbuf_B"]], seconds * us)
         pictures.append(
             charts_time.levels(
                 "SBUF in use",
@@ -268,7 +268,7 @@ def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> li
                 limit=curves["sbuf_capacity_B"] / 1024,
             )
         )
-        banks = whole([(t * us, v) for t, v in curves["psum_banks"]], seconds * us)
+        banks = _whole([(t * us, v) for t, v in curves["psum_banks"]], seconds * us)
         pictures.append(
             charts_time.levels(
                 "PSUM in use", "Banks of one partition.", banks, x="us", y="banks", limit=curves["psum_capacity_banks"]

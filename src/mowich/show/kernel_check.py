@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mowich.show.page import Page, Run, Table, words
+from mowich.show.page import Page, Run, Table, word_columns
 from mowich.shown import Result
 
 
@@ -19,7 +19,7 @@ def check_page(result: Result, run: Run) -> Page:
             ("NKI", result["nki"] or "what every compiler that parses refuses, up to 0.6"),
             ("kernels", ", ".join(result["kernels"]) or "none under nki.jit"),
         ],
-        parts=(Table(title="Findings", columns=words(["line", "what", "instead", "rule"]), rows=rows),),
+        parts=(Table(title="Findings", columns=word_columns(["line", "what", "instead", "rule"]), rows=rows),),
         records=found,
         inputs=result.get("inputs", {}),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mowich.show import charts
-from mowich.show.formats import UNKNOWN, number
+from mowich.show.formats import UNKNOWN, number_text
 from mowich.show.page import NOTHING, Column, Details, More, Page, Run, Table, paragraphs
 from mowich.shown import Result
 from mowich.units import show
@@ -16,17 +16,17 @@ def _measure(table: str, what: str, value: float | None) -> str:
     if value is None:
         return UNKNOWN
     if table != "summary":
-        return f"{number(value, 1e-3)} us"
+        return f"{number_text(value, 1e-3)} us"
     if what.endswith("_time"):
         return show(value, "s")
     if what.endswith("_percent"):
-        return f"{number(value)}%"
+        return f"{number_text(value)}%"
     if what.endswith("_bytes"):
         return show(value, "B")
-    return f"{value:,.0f}" if value == round(value) else number(value)
+    return f"{value:,.0f}" if value == round(value) else number_text(value)
 
 
-TITLES = {
+_TITLES = {
     "summary": "Figures",
     "engines": "Engines",
     "causes": "Critical path by cause",
@@ -40,7 +40,7 @@ MOST = {"summary": 40}
 
 def _section(name: str, rows: Sequence[Result]) -> Table:
     """Figures of one kind."""
-    title = TITLES[name]
+    title = _TITLES[name]
     return Table(
         title=title,
         columns=[Column(name=title.lower(), right=False), *(Column(name=side) for side in ("A", "B", "B/A"))],
@@ -69,7 +69,7 @@ def _lines(rows: Sequence[Result]) -> Table:
     causes = [r["cause"] if has_path and change else "" for r, change in zip(rows, changes, strict=True)]
 
     def us(value: float | None) -> str:
-        return NOTHING if value is None else f"{number(value, 1e-3)} us"
+        return NOTHING if value is None else f"{number_text(value, 1e-3)} us"
 
     return Table(
         title=f"Lines by change, time {of}",
@@ -89,7 +89,7 @@ def _lines(rows: Sequence[Result]) -> Table:
                 name,
                 us(r[a]),
                 us(r[b]),
-                f"{'+' if change > 0 else ''}{number(change, 1e-3)} us",
+                f"{'+' if change > 0 else ''}{number_text(change, 1e-3)} us",
                 r["engines"] or NOTHING,
                 count,
                 cause or NOTHING,
@@ -125,9 +125,9 @@ MOST_LINES = 20
 """Lines that a terminal shows."""
 
 
-def diff_page(result: Result, run: Run) -> Page:
+def kernel_diff_page(result: Result, run: Run) -> Page:
     """Two versions of a kernel, figure by figure."""
-    sections = {name: [r for r in result[name] if r["a"] or r["b"]] for name in (*TITLES, "lines") if result.get(name)}
+    sections = {name: [r for r in result[name] if r["a"] or r["b"]] for name in (*_TITLES, "lines") if result.get(name)}
     tables = [_lines(rows) if name == "lines" else _section(name, rows) for name, rows in sections.items() if rows]
     time = next((r for r in result["summary"] if r["what"] == "total_time"), None)
     moved = [r for r in result["opcodes"] if r["ratio"] and r["a"]][:20]
@@ -144,7 +144,7 @@ def diff_page(result: Result, run: Run) -> Page:
         if moved
         else []
     )
-    word = "" if time is None or not time["ratio"] else f"B takes {number(time['ratio'])} times the time of A."
+    word = "" if time is None or not time["ratio"] else f"B takes {number_text(time['ratio'])} times the time of A."
     return Page(
         title="Two profiles compared",
         sentences=(word or "Two profiles, figure by figure.",),

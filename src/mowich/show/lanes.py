@@ -23,7 +23,7 @@ MOST = 20_000
 """Instructions that a page draws at most."""
 LONG_FILE = 3_000
 """Lines of a source file up to which the page holds all of them."""
-AROUND = 30
+_AROUND = 30
 """Lines of a longer file that are kept around each that issues an instruction."""
 EDGES = ("done reading", "result", "buffer", "weights")
 """Kinds of edges between instructions (`clock.program`), by number."""
@@ -31,7 +31,7 @@ EDGES = ("done reading", "result", "buffer", "weights")
 Json = dict[str, object]
 
 
-def render(profile: Profile, target: str = "", from_s: float = 0.0, most: int = MOST) -> str:
+def render_lanes(profile: Profile, target: str = "", from_s: float = 0.0, most: int = MOST) -> str:
     """The page. from_s: begin of the window, seconds, where the kernel has more than `most` instructions."""
     data = page_data(profile, from_s, most)
     name = profile.kernel or "kernel"
@@ -275,7 +275,7 @@ def _sources(p: Profile, chosen: Sequence[int]) -> tuple[list[list[int]], dict[i
         hot = sorted({n for f, n in (*busy, *path) if f == file})
         kept = list(range(1, len(lines) + 1))
         if len(lines) > LONG_FILE or not lines:
-            near = {m for n in hot for m in range(n - AROUND, n + AROUND + 1) if 1 <= m <= len(lines)}
+            near = {m for n in hot for m in range(n - _AROUND, n + _AROUND + 1) if 1 <= m <= len(lines)}
             kept = sorted(near or hot)
         sources.append(
             {
@@ -288,4 +288,4 @@ def _sources(p: Profile, chosen: Sequence[int]) -> tuple[list[list[int]], dict[i
     return [[files[f], n] for f, n in places], place_of, sources
 
 
-__all__ = ["MOST", "page_data", "render"]
+__all__ = ["MOST", "page_data", "render_lanes"]

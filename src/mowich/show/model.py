@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Run, Table, Text, Words, paragraphs, words
+from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, paragraphs, word_columns
 from mowich.shown import Result
 from mowich.units import show, show_count, show_gib
 
@@ -113,10 +113,10 @@ def _figure(key: str, value: float) -> str:
 
 
 def _figures(result: Result) -> Table:
-    rows: list[list[Cell]] = [[k, Text(_figure(k, float(result[k])), f"{result[k]:,}", k)] for k in FIGURES]
+    rows: list[list[Cell]] = [[k, TextCell(_figure(k, float(result[k])), f"{result[k]:,}", k)] for k in FIGURES]
     return Table(
         title="Figures",
-        columns=words(["what", "value"], left=["what"]),
+        columns=word_columns(["what", "value"], left=["what"]),
         rows=rows,
         note="Hover for the exact number.",
         wide=True,

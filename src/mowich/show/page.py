@@ -15,7 +15,7 @@ from mowich.estimate import Estimate
 from mowich.facts import Fact
 from mowich.plans.plan import Plan, ServePlan
 from mowich.show.charts import Chart
-from mowich.show.formats import UNKNOWN, interval, number, percent, seconds, spread
+from mowich.show.formats import UNKNOWN, interval, number_text, percent, seconds, spread
 from mowich.shown import Result
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ Format = Literal["text", "number", "interval", "spread", "percent", "seconds"]
 """How the estimates of a column stand in a narrow table: the value alone, with its 90% range, with the half of its
 range in per cent, as a percentage, with the unit of time that suits it. A wide table shows every range."""
 
-MARKS = {"best": "\N{LEFTWARDS ARROW}", "close": "~", "": ""}
+_MARKS = {"best": "\N{LEFTWARDS ARROW}", "close": "~", "": ""}
 """Behind a number: the best of its column, or a range that overlaps with the best."""
 
 NOTE = "Hover or focus a number for its grade and range. ? is unknown, with the reason."
-NOTE_MARKED = f"{NOTE} {MARKS['best']} best, ~ range overlaps with the best: not ranked."
+NOTE_MARKED = f"{NOTE} {_MARKS['best']} best, ~ range overlaps with the best: not ranked."
 """Said above a table of plans, and of rows that are compared."""
 
 
-class Text(NamedTuple):
+class TextCell(NamedTuple):
     """A cell of words. hover: what is said of it where there is a pointer; metric: the name under which `explain` tells
     where it comes from; short: in a narrow table, where it is not the same."""
 
@@ -51,7 +51,7 @@ class Text(NamedTuple):
 
 class Figure(NamedTuple):
     """A cell of a number. mark: "best", "close" or "" in a column that is ranked, None in another; metric: as of
-    `Text`; short: what a narrow table shows in its place."""
+    `TextCell`; short: what a narrow table shows in its place."""
 
     estimate: Estimate
     metric: str = ""
@@ -59,7 +59,7 @@ class Figure(NamedTuple):
     short: str | None = None
 
 
-Cell = str | Text | Figure
+Cell = str | TextCell | Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +89,13 @@ class Column:
             e = cell.estimate
             if e.value is None:
                 return UNKNOWN, e.reason or "unknown", cell.metric
-            behind = MARKS[cell.mark or ""]
+            behind = _MARKS[cell.mark or ""]
             return (
                 interval(e, self.scale) + (f" {behind}" if behind else ""),
-                f"grade {e.grade}; 90% range {number(e.low, self.scale)} to {number(e.high, self.scale)}",
+                f"grade {e.grade}; 90% range {number_text(e.low, self.scale)} to {number_text(e.high, self.scale)}",
                 cell.metric,
             )
-        if isinstance(cell, Text):
+        if isinstance(cell, TextCell):
             return (cell.text, cell.hover, cell.metric) if cell.hover or cell.metric else cell.text
         return cell
 
@@ -105,8 +105,8 @@ class Column:
             if cell.short is not None:
                 return cell.short
             mark = cell.mark if self.marked else None
-            return self._said(cell.estimate) + ("" if mark is None else f" {MARKS[mark] or ' '}")
-        if isinstance(cell, Text):
+            return self._said(cell.estimate) + ("" if mark is None else f" {_MARKS[mark] or ' '}")
+        if isinstance(cell, TextCell):
             return cell.text if cell.short is None else cell.short
         return cell
 
@@ -119,7 +119,7 @@ class Column:
             return percent(e.value)
         if self.format == "seconds":
             return seconds(e.value)
-        return number(e.value, self.scale)
+        return number_text(e.value, self.scale)
 
 
 class More(NamedTuple):
@@ -178,7 +178,7 @@ class Table:
         return [[c.full(x) for c, x in zip(self.columns, row, strict=True)] for row in self.rows]
 
 
-Kind = Literal["job", "heading", "caption", "note", "warning", "basis", "next"]
+NoteKind = Literal["job", "heading", "caption", "note", "warning", "basis", "next"]
 """What words are: the work that was asked, the heading of what follows, what a page with more room shows in another way
 (the caption of a table, its content in words), a remark on a number or a row, a warning, what the answer rests on, how
 to go on."""
@@ -190,7 +190,7 @@ class Words:
     above."""
 
     text: str
-    kind: Kind
+    kind: NoteKind
     indent: int = 2
     hang: int = 2
     gap: bool = False
@@ -226,7 +226,7 @@ class Page:
     def tables(self) -> list[Table]:
         return [p for p in self.parts if isinstance(p, Table)]
 
-    def said(self, *kinds: Kind) -> list[str]:
+    def said(self, *kinds: NoteKind) -> list[str]:
         """The paragraphs of some kinds."""
         return [p.text for p in self.parts if isinstance(p, Words) and p.kind in kinds]
 
@@ -245,23 +245,23 @@ class Run:
     saved: str = ""
 
 
-def estimate(data: Result | None) -> Estimate:
+def estimate_of(data: Result | None) -> Estimate:
     """A number of a row; unknown where the row has none."""
     return Estimate.from_dict(data or {"value": None, "unit": "", "reason": "not in this result"})
 
 
 def figure(data: Result | None, metric: str = "", mark: str | None = None, short: str | None = None) -> Figure:
     """A cell of an estimate's JSON."""
-    return Figure(estimate(data), metric, mark, short)
+    return Figure(estimate_of(data), metric, mark, short)
 
 
-def words(head: Sequence[str], *, left: Sequence[str] = ()) -> list[Column]:
+def word_columns(head: Sequence[str], *, left: Sequence[str] = ()) -> list[Column]:
     """Columns of words. left: those of no numbers."""
     return [Column(name=name, right=name not in left) for name in head]
 
 
 def paragraphs(
-    texts: Sequence[str], kind: Kind, *, heading: str = "", indent: int = 2, gap: bool = False
+    texts: Sequence[str], kind: NoteKind, *, heading: str = "", indent: int = 2, gap: bool = False
 ) -> list[Words]:
     """A paragraph each, below a heading; with an empty line above the first where there is `gap`."""
     said = [Words(text=heading, kind="heading", indent=0)] if heading and texts else []

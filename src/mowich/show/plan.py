@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mowich.show.formats import gib, number, percent
-from mowich.show.headline import beside, headline
+from mowich.show.formats import gib, number_text, percent
+from mowich.show.headline import headline, words_beside
 from mowich.show.page import (
     NOTE,
     NOTHING,
@@ -16,9 +16,9 @@ from mowich.show.page import (
     Part,
     Run,
     Table,
-    Text,
+    TextCell,
     Words,
-    estimate,
+    estimate_of,
     figure,
     paragraphs,
     plan_words,
@@ -37,12 +37,12 @@ from mowich.show.rows import (
     training_strip,
     used_B,
 )
-from mowich.show.training import front_pictures, pictures
+from mowich.show.training import front_pictures, training_pictures
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 from mowich.units import show_gib, sig
 
-COLUMNS = [
+_COLUMNS = [
     Column(name="#"),
     Column(name="fits", right=False, wide=True),
     Column(name="plan", right=False),
@@ -71,7 +71,7 @@ def plan_page(result: Result, run: Run) -> Page:
     parts = (
         _parts(result, rows, run) if runs(rows[0]) else [Words(text=_evaluated(result, run), kind="basis", indent=0)]
     )
-    charts = pictures([(str(i), r) for i, r in enumerate(rows, 1) if runs(r)], found, is_plan=True)
+    charts = training_pictures([(str(i), r) for i, r in enumerate(rows, 1) if runs(r)], found, is_plan=True)
     return Page(
         title=f"{inputs.get('model')}: plans",
         sentences=found.sentences,
@@ -81,7 +81,7 @@ def plan_page(result: Result, run: Run) -> Page:
         records=rows,
         inputs=inputs,
         marks=found.marks(len(rows)),
-        beside=beside(rows),
+        beside=words_beside(rows),
     )
 
 
@@ -91,7 +91,7 @@ def _parts(result: Result, rows: Sequence[Result], run: Run) -> list[Part]:
         Words(text=job_line(result["inputs"], run), kind="job", gap=True),
         Table(
             title="Answers",
-            columns=COLUMNS,
+            columns=_COLUMNS,
             rows=[_line(row, i, first) for i, row in enumerate(rows, 1)],
             note=NOTE,
             gap=False,
@@ -134,7 +134,7 @@ def _line(row: Result, place: int, first: Result) -> list[Cell]:
         of("goodput"),
         of("breakeven_usd_per_chip_h"),
         str(row["global_batch_seqs"]),
-        estimate(row["step_s"]).grade if runs(row) else NOTHING,
+        estimate_of(row["step_s"]).grade if runs(row) else NOTHING,
         binds_text(row),
         str(row.get("survival") or NOTHING),
         trade(row, first) if place > 1 else NOTHING,
@@ -143,7 +143,7 @@ def _line(row: Result, place: int, first: Result) -> list[Cell]:
 
 def trade(row: Result, first: Result) -> str:
     """ "+1.4%/token, -12.3 GiB": what a plan costs and gives against the best one."""
-    mine, best = estimate(row["step_s"]).value, estimate(first["step_s"]).value
+    mine, best = estimate_of(row["step_s"]).value, estimate_of(first["step_s"]).value
     if mine is None or best is None:
         return NOTHING
     per_token = (mine / row["global_batch_seqs"]) / (best / first["global_batch_seqs"]) - 1
@@ -173,7 +173,7 @@ def _why(why: Result, first: Result) -> list[Part]:
     rows: list[list[Cell]] = [
         [
             f"{n['field']} {n['value']}",
-            Text(f"does not fit, +{show_gib(n['short_B'])}", short=f"no fit, +{show_gib(n['short_B'])}")
+            TextCell(f"does not fit, +{show_gib(n['short_B'])}", short=f"no fit, +{show_gib(n['short_B'])}")
             if n["slower"] is None
             else f"{n['slower']:+.1%}",
             gib(n["memory_B"]),
@@ -214,13 +214,13 @@ def _front(front: Sequence[Result]) -> list[Part]:
     unknown = [
         name
         for name, key in (("cost", "usd_per_mtok"), ("energy", "J_per_token"))
-        if any(estimate(r[key]).value is None for r in front)
+        if any(estimate_of(r[key]).value is None for r in front)
     ]
     rows: list[list[Cell]] = [
         [
             str(r["chips_used"] + r["chips_idle"]),
             figure(r["days"]),
-            number(used_B(r) / 2**30),
+            number_text(used_B(r) / 2**30),
             figure(r["usd_per_mtok"]),
             figure(r["J_per_token"]),
             plan_of(r),

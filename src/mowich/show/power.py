@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, interval, percent
-from mowich.show.page import Cell, Column, Page, Run, Table, Words, estimate, figure, paragraphs
+from mowich.show.page import Cell, Column, Page, Run, Table, Words, estimate_of, figure, paragraphs
 from mowich.shown import Result
 from mowich.units import show, sig
 
@@ -18,7 +18,9 @@ def power_page(result: Result, run: Run) -> Page:
     """Power of a busy chip by part, of the machine, and what a cap feeds."""
     rows, inputs = result["rows"], result["inputs"]
     known = [r for r in rows if r["total_W"]["value"] is not None]
-    said = "; ".join(f"{r['system']} {interval(estimate(r['total_W']))} W a chip" for r in known) or "No power is known"
+    said = (
+        "; ".join(f"{r['system']} {interval(estimate_of(r['total_W']))} W a chip" for r in known) or "No power is known"
+    )
     return Page(
         title="Power of machines",
         sentences=(f"Provisioned power per busy chip: {said}, at the meter.",),

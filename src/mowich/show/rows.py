@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.models.builtin import builtin, find
+from mowich.models.builtin import builtin, builtin_name
 from mowich.models.model import Model
 from mowich.show.formats import UNKNOWN, gib, spread
 from mowich.show.headline import Headline, chips_cell, terms_cell
-from mowich.show.page import Figure, Run, Text, estimate, figure, plan_words
+from mowich.show.page import Figure, Run, TextCell, estimate_of, figure, plan_words
 from mowich.shown import Result
 from mowich.studies.ranking import runs
 from mowich.units import show_count
@@ -59,29 +59,29 @@ def memory_cell(row: Result) -> str:
     return f"{gib(used_B(row))}/{gib(float(row['memory_capacity_B']))}{fits}"
 
 
-def fits_cell(row: Result) -> Text:
+def fits_cell(row: Result) -> TextCell:
     """Whether a row fits, meets its limits; why not is behind it."""
-    return Text({True: "yes", False: "no", None: "depends"}[row.get("feasible")], str(row.get("reason") or ""))
+    return TextCell({True: "yes", False: "no", None: "depends"}[row.get("feasible")], str(row.get("reason") or ""))
 
 
-def chips_text(row: Result) -> Text:
+def chips_text(row: Result) -> TextCell:
     """Chips in use, and paid for where these are more."""
     words = chips_cell(int(row.get("chips_used") or 0), int(row.get("chips_requested") or 0))
-    return Text(words, "used / paid for" if "/" in words else "")
+    return TextCell(words, "used / paid for" if "/" in words else "")
 
 
-def terms_text(row: Result) -> Text:
+def terms_text(row: Result) -> TextCell:
     """The terms of a row's price; the price is behind them."""
     price = str(row.get("price") or "")
-    return Text(terms_cell(price, short=True), price)
+    return TextCell(terms_cell(price, short=True), price)
 
 
-def binds_text(row: Result) -> Text:
+def binds_text(row: Result) -> TextCell:
     """What binds a row, in few words where room is short."""
     words = str(row.get("binds") or "")
     if runs(row):
-        return Text(words, short=SHORT_BINDS.get(words, words))
-    return Text(words, short=why_not(row))
+        return TextCell(words, short=SHORT_BINDS.get(words, words))
+    return TextCell(words, short=why_not(row))
 
 
 def why_not(row: Result) -> str:
@@ -104,7 +104,7 @@ def model_of(inputs: Result, run: Run) -> Model | None:
     """The model of an answer: the one that it was made with, else the one that ships under its name."""
     if run.model is not None:
         return run.model
-    found = find(str(inputs.get("model_given") or inputs.get("model") or ""))
+    found = builtin_name(str(inputs.get("model_given") or inputs.get("model") or ""))
     model = None if found is None else builtin(found)
     is_same = model is not None and inputs.get("model_params", model.params) == model.params
     return model if is_same else None
@@ -204,7 +204,7 @@ def coverage_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
     """Which kinds of cost the times are made of, and which training software they assume."""
     said: dict[str, list[str]] = {}
     for row in rows:
-        coverage = estimate(row["step_s"]).coverage
+        coverage = estimate_of(row["step_s"]).coverage
         if runs(row) and coverage:
             said.setdefault(kinds(coverage), []).append(row["system"])
     if not said:
@@ -221,7 +221,7 @@ def coverage_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
 def tuned_lines(rows: Sequence[Result]) -> list[str]:
     """Step times of Trainium rows with hand-tuned kernels, beside those with the software as shipped."""
     found = [
-        (str(r["system"]), estimate(r["step_s"]), estimate(r["hand_tuned_step_s"]))
+        (str(r["system"]), estimate_of(r["step_s"]), estimate_of(r["hand_tuned_step_s"]))
         for r in rows
         if runs(r) and r.get("hand_tuned_step_s")
     ]
@@ -238,7 +238,7 @@ def tuned_lines(rows: Sequence[Result]) -> list[str]:
 
 def time_shares(row: Result, top: int) -> str:
     """ "matmul 52%, EP 20%, bubble 9%": the largest parts of a step."""
-    step = estimate(row["step_s"])
+    step = estimate_of(row["step_s"])
     total = step.value or 0.0
     if not step.breakdown or not total:
         return ""

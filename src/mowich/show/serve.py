@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.compare import breakeven_lines, marks_said
-from mowich.show.formats import in_flight, interval, number, percent, seconds
-from mowich.show.headline import Headline, beside, chips_differ, headline, layout
-from mowich.show.headline import seconds as ranged_seconds
+from mowich.show.formats import in_flight_words, interval, number_text, percent, seconds
+from mowich.show.headline import Headline, chips_differ, headline, layout, words_beside
+from mowich.show.headline import estimate_seconds as ranged_seconds
 from mowich.show.page import (
     GIB,
     NOTE,
@@ -26,7 +26,7 @@ from mowich.show.page import (
     Run,
     Table,
     Words,
-    estimate,
+    estimate_of,
     paragraphs,
 )
 from mowich.show.page import notes as remarks
@@ -58,7 +58,7 @@ def serve_page(result: Result, run: Run) -> Page:
     reasons = [] if is_plan else [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
     reasons += [] if is_plan else breakeven_lines(rows)
     parts: list[Part] = [
-        Words(text=job_line(inputs, run), kind="job", gap=True),
+        Words(text=_job_line(inputs, run), kind="job", gap=True),
         _answers(named, found, is_plan=is_plan),
         *remarks(reasons, result.get("warnings", ())),
     ]
@@ -75,7 +75,7 @@ def serve_page(result: Result, run: Run) -> Page:
         records=rows,
         inputs=inputs,
         marks=found.marks(len(rows)),
-        beside=beside(rows),
+        beside=words_beside(rows),
     )
 
 
@@ -83,7 +83,7 @@ def serve_page(result: Result, run: Run) -> Page:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def job_line(inputs: Result, run: Run) -> str:
+def _job_line(inputs: Result, run: Run) -> str:
     """The model, the requests and their limits in one line."""
     limits = [
         f"{name} {seconds(inputs[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if inputs.get(key)
@@ -99,7 +99,7 @@ def _strip(result: Result) -> list[tuple[str, str]]:
     inputs = result["inputs"]
 
     def limit(key: str) -> str:
-        return "none" if inputs.get(key) is None else f"{number(inputs[key], 1e3)} ms"
+        return "none" if inputs.get(key) is None else f"{number_text(inputs[key], 1e3)} ms"
 
     return [
         ("model", str(inputs.get("model"))),
@@ -116,10 +116,10 @@ def _strip(result: Result) -> list[tuple[str, str]]:
 
 def _best(row: Result) -> list[Part]:
     """The ranges of the best plan."""
-    tpot = estimate(row["tpot_s"])
+    tpot = estimate_of(row["tpot_s"])
     text = (
-        f"ranges (90%) of the first: TTFT {ranged_seconds(estimate(row['ttft_s']))}, TPOT {ranged_seconds(tpot)},"
-        f" {interval(estimate(row['tokens_per_s_per_chip']))} tokens/s per chip, grade {tpot.grade}"
+        f"ranges (90%) of the first: TTFT {ranged_seconds(estimate_of(row['ttft_s']))}, TPOT {ranged_seconds(tpot)},"
+        f" {interval(estimate_of(row['tokens_per_s_per_chip']))} tokens/s per chip, grade {tpot.grade}"
     )
     return [Words(text=text, kind="note", gap=True)]
 
@@ -128,8 +128,8 @@ def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
     """Prices, and which constants and engines the times rest on."""
     said: dict[str, list[str]] = {}
     for row in rows:
-        if runs(row) and estimate(row["tpot_s"]).coverage:
-            who = said.setdefault(kinds(estimate(row["tpot_s"]).coverage), [])
+        if runs(row) and estimate_of(row["tpot_s"]).coverage:
+            who = said.setdefault(kinds(estimate_of(row["tpot_s"]).coverage), [])
             who += [] if row["system"] in who else [row["system"]]
     engines: dict[str, list[str]] = {}
     for entry in inputs["systems"]:
@@ -193,7 +193,7 @@ def _columns(*, is_plan: bool, sized: bool) -> list[Column]:
 
 
 def _line(name: str, row: Result, found: Headline, place: int, at: str = "") -> list[Cell]:
-    tpot = estimate(row["tpot_s"])
+    tpot = estimate_of(row["tpot_s"])
 
     def of(metric: str) -> Cell:
         return ranked(found, row, metric, place, f"{at}{name}")
@@ -203,7 +203,7 @@ def _line(name: str, row: Result, found: Headline, place: int, at: str = "") -> 
         fits_cell(row),
         chips_text(row),
         layout(row),
-        in_flight(row["batch"]),
+        in_flight_words(row["batch"]),
         of("ttft_s"),
         of("tpot_s"),
         of("tokens_per_s_per_chip"),
@@ -243,13 +243,13 @@ def _detail(row: Result) -> tuple[str, list[More], list[More]]:
     first = [
         More("", layout(row)),
         More("", chips_line(row)),
-        More("", f"batch {in_flight(row['batch'])}"),
+        More("", f"batch {in_flight_words(row['batch'])}"),
         More("", f"binds: {row['binds']}"),
     ]
     second = [
-        More("", f"TTFT {ranged_seconds(estimate(row['ttft_s']))}"),
-        More("", f"TPOT {ranged_seconds(estimate(row['tpot_s']))}"),
-        More("J/token", f"{interval(estimate(row['J_per_token']))} J/token"),
+        More("", f"TTFT {ranged_seconds(estimate_of(row['ttft_s']))}"),
+        More("", f"TPOT {ranged_seconds(estimate_of(row['tpot_s']))}"),
+        More("J/token", f"{interval(estimate_of(row['J_per_token']))} J/token"),
     ]
     return str(row["system"]), first, second
 
@@ -290,7 +290,7 @@ def _pictures(rows: Sequence[tuple[str, Result]], found: Headline, front: Sequen
         ("ttft_s", "Time to the first token with its 90% range"),
     ):
         bars = [
-            (n, 1e3 * e.low, 1e3 * float(e), 1e3 * e.high) for n, r in rows if (e := estimate(r[key])).low and e.high
+            (n, 1e3 * e.low, 1e3 * float(e), 1e3 * e.high) for n, r in rows if (e := estimate_of(r[key])).low and e.high
         ]
         if bars:
             note = (found.why_not(key) if len(bars) > 1 else "") or "Rows whose ranges overlap are not ranked."
@@ -302,7 +302,7 @@ def _fronts(rows: Sequence[tuple[str, Result]], front: Sequence[Result]) -> list
     lines: dict[str, list[tuple[float, float, str]]]
     if front:
         speeds = [
-            (estimate(r["tokens_per_s_per_user"]), estimate(r["tokens_per_s_per_chip"]), layout(r)) for r in front
+            (estimate_of(r["tokens_per_s_per_user"]), estimate_of(r["tokens_per_s_per_chip"]), layout(r)) for r in front
         ]
         lines = {"front": [(float(user), float(chip), plan) for user, chip, plan in speeds]}
     else:

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import number
+from mowich.show.formats import number_text
 from mowich.show.headline import sweep_headline
-from mowich.show.page import Cell, Column, Page, Run, Table, Text, estimate, figure
+from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, estimate_of, figure
 from mowich.show.rows import plan_of, terms_text
 from mowich.shown import Result
 from mowich.studies.ranking import runs
 from mowich.units import show_count
 
-MOST_ROWS = 1000
+_MOST_ROWS = 1000
 """Rows of a page."""
 
 MOST_LINES = 24
 """Lines of a picture."""
 
-AXES = ("model", "seq", "batch", "tokens")
+_AXES = ("model", "seq", "batch", "tokens")
 """What may vary beside the system, its chips and what is set."""
 
 
@@ -42,20 +42,20 @@ def sweep_page(result: Result, run: Run) -> Page:
     )
 
 
-def _axis(row: Result, name: str) -> str | Text:
+def _axis(row: Result, name: str) -> str | TextCell:
     if name == "batch":
-        return Text(f"{row['batch_seqs']:g}", short=number(row["batch_seqs"]))
+        return TextCell(f"{row['batch_seqs']:g}", short=number_text(row["batch_seqs"]))
     return show_count(row["tokens"]) if name == "tokens" else str(row[name])
 
 
 def _points(rows: Sequence[Result]) -> Table:
     """The axes, those that vary first on a terminal, then each point's answer."""
-    several = {a for a in AXES if len({_axis(r, a) for r in rows}) > 1}
+    several = {a for a in _AXES if len({_axis(r, a) for r in rows}) > 1}
     settings = list(rows[0].get("set") or {}) if rows else []
     short = {k: k if k.startswith("plan.") else ".".join(k.split(".")[-2:]) for k in settings}
-    more = "" if len(rows) <= MOST_ROWS else f" The table shows the first {MOST_ROWS:,} of {len(rows):,}."
+    more = "" if len(rows) <= _MOST_ROWS else f" The table shows the first {_MOST_ROWS:,} of {len(rows):,}."
     columns = [
-        *(Column(name=a, right=a != "model", wide=a not in several) for a in AXES),
+        *(Column(name=a, right=a != "model", wide=a not in several) for a in _AXES),
         *(Column(name=k, short=name) for k, name in short.items()),
         Column(name="system", right=False),
         Column(name="chips"),
@@ -70,24 +70,24 @@ def _points(rows: Sequence[Result]) -> Table:
     return Table(
         title="Points",
         columns=columns,
-        rows=[_line(r, i, settings) for i, r in enumerate(rows[:MOST_ROWS], start=1)],
+        rows=[_line(r, i, settings) for i, r in enumerate(rows[:_MOST_ROWS], start=1)],
         note=f"Hover or focus a number for its grade and range.{more}",
     )
 
 
 def _line(row: Result, place: int, settings: Sequence[str]) -> list[Cell]:
     given = row.get("set") or {}
-    own = [number(given[k]) if isinstance(given[k], float) else str(given[k]) for k in settings]
+    own = [number_text(given[k]) if isinstance(given[k], float) else str(given[k]) for k in settings]
     reason = str(row.get("reason") or "")
     return [
-        *(_axis(row, a) for a in AXES),
+        *(_axis(row, a) for a in _AXES),
         *own,
         str(row["system"]),
         str(row["chips_requested"]),
         *(figure(row[m], f"{place}.{m}") for m in ("step_s", "mfu", "days", "usd_per_mtok")),
         terms_text(row),
         str(row["binds"]),
-        Text(plan_of(row), reason, short=plan_of(row) if row.get("plan") else reason),
+        TextCell(plan_of(row), reason, short=plan_of(row) if row.get("plan") else reason),
     ]
 
 
@@ -101,8 +101,8 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
     def grouped(x: str, y: str) -> dict[str, list[tuple[float, float, str]]]:
         out: dict[str, list[tuple[float, float, str]]] = {}
         for r in found:
-            a = float(r[x]) if x == "chips_requested" else estimate(r[x]).value
-            b = estimate(r[y]).value
+            a = float(r[x]) if x == "chips_requested" else estimate_of(r[x]).value
+            b = estimate_of(r[y]).value
             if a is not None and b is not None:
                 out.setdefault(group(r), []).append((a, b, f"{r['chips_requested']} chips, {plan_of(r)}"))
         return {k: sorted(v) for k, v in list(out.items())[:MOST_LINES]}

@@ -11,8 +11,8 @@ from mowich.training.pipeline import Span
 from mowich.training.timeline import PlanTimeline
 from mowich.units import sig
 
-NAMES = {"F": "forward", "B": "backward input", "W": "backward weights", "BW": "backward"}
-FILL = {"F": "#4e79a7", "B": "#59a14f", "W": "#edc948", "BW": "#76b7b2", "tail": "#b07aa1"}
+_NAMES = {"F": "forward", "B": "backward input", "W": "backward weights", "BW": "backward"}
+_FILL = {"F": "#4e79a7", "B": "#59a14f", "W": "#edc948", "BW": "#76b7b2", "tail": "#b07aa1"}
 
 MAX_DRAWN = 40_000
 """Operations that an SVG draws at most."""
@@ -39,7 +39,7 @@ def to_trace(found: PlanTimeline) -> str:
                 "pid": 1,
                 "tid": span.device,
                 "name": label(span),
-                "cat": NAMES[span.op.kind],
+                "cat": _NAMES[span.op.kind],
                 "ts": span.start_s * 1e6,
                 "dur": (span.end_s - span.start_s) * 1e6,
                 "args": {"micro_batch": span.op.micro, "stage": span.op.stage, "direction": span.op.direction},
@@ -74,7 +74,7 @@ def summary(found: PlanTimeline) -> str:
     )
 
 
-def draw(found: PlanTimeline, style: Style) -> list[str]:
+def draw_timeline(found: PlanTimeline, style: Style) -> list[str]:
     """One row of characters per device: what runs most of each slice of time. F forward, B backward, W weights, "."
     idle; lower case: a later chunk or the second direction. Very deep pipelines show their first and last devices."""
     line = found.line
@@ -133,9 +133,9 @@ def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, hei
         y = top + row * span.device
         later = span.op.direction or span.op.stage >= line.num_devices
         faint = ' fill-opacity="0.6"' if later else ""
-        name = f"{NAMES[span.op.kind]}, micro-batch {span.op.micro}, stage {span.op.stage}"
+        name = f"{_NAMES[span.op.kind]}, micro-batch {span.op.micro}, stage {span.op.stage}"
         yield (
-            f'<rect x="{x:.2f}" y="{y}" width="{max(w, 0.1):.2f}" height="{row - 4}" fill="{FILL[span.op.kind]}"'
+            f'<rect x="{x:.2f}" y="{y}" width="{max(w, 0.1):.2f}" height="{row - 4}" fill="{_FILL[span.op.kind]}"'
             f'{faint} stroke="white" stroke-width="0.3"><title>{name}</title></rect>'
         )
         if w > 14:
@@ -144,18 +144,18 @@ def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, hei
     for part, seconds in found.tail_s.items():
         yield (
             f'<rect x="{left + start * scale:.2f}" y="{top}" width="{seconds * scale:.2f}"'
-            f' height="{row * line.num_devices - 4}" fill="{FILL["tail"]}"'
+            f' height="{row * line.num_devices - 4}" fill="{_FILL["tail"]}"'
             f' fill-opacity="0.5"><title>{part}</title></rect>'
         )
         start += seconds
     x, y = left, height - 16
-    for kind, name in NAMES.items():
+    for kind, name in _NAMES.items():
         yield (
-            f'<rect x="{x}" y="{y}" width="10" height="10" fill="{FILL[kind]}"/><text x="{x + 14}"'
+            f'<rect x="{x}" y="{y}" width="10" height="10" fill="{_FILL[kind]}"/><text x="{x + 14}"'
             f' y="{y + 9}">{name}</text>'
         )
         x += 120
     yield (
-        f'<rect x="{x}" y="{y}" width="10" height="10" fill="{FILL["tail"]}"/><text x="{x + 14}"'
+        f'<rect x="{x}" y="{y}" width="10" height="10" fill="{_FILL["tail"]}"/><text x="{x + 14}"'
         f' y="{y + 9}">{", ".join(found.tail_s)}</text></svg>'
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mowich.show import charts
-from mowich.show.formats import UNKNOWN, number, percent, seconds
-from mowich.show.page import Cell, Column, Page, Run, Table, Text, Words, paragraphs
+from mowich.show.formats import UNKNOWN, number_text, percent, seconds
+from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, paragraphs
 from mowich.show.rows import kinds
 from mowich.shown import Result
 from mowich.units import sig
 
-TIMES = {
+_TIMES = {
     "time to first token": "ttft_s",
     "time per output token": "tpot_s",
     "whole request": "e2e_s",
@@ -17,7 +17,7 @@ TIMES = {
 }
 """What users see, in words."""
 
-MARKS = ("mean", "p50", "p90", "p99")
+_MARKS = ("mean", "p50", "p90", "p99")
 
 
 def traffic_page(result: Result, run: Run) -> Page:
@@ -34,9 +34,9 @@ def traffic_page(result: Result, run: Run) -> Page:
         assumptions=[
             ("requests", f"{result['completed']:,} of {result['requests']:,}"),
             ("utilisation", percent(result.get("utilisation"))),
-            ("tokens/s/chip", number(result.get("tokens_per_s_per_chip"))),
-            ("$/Mtok", number(result.get("usd_per_mtok"))),
-            ("J/token", number(result.get("J_per_token"))),
+            ("tokens/s/chip", number_text(result.get("tokens_per_s_per_chip"))),
+            ("$/Mtok", number_text(result.get("usd_per_mtok"))),
+            ("J/token", number_text(result.get("J_per_token"))),
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=(
@@ -49,11 +49,11 @@ def traffic_page(result: Result, run: Run) -> Page:
             charts.stacked_bars(
                 f"{name[0].upper()}{name[1:]}: percentiles",
                 "",
-                list(MARKS),
-                {name: [result[key][m] * 1e3 for m in MARKS]},
+                list(_MARKS),
+                {name: [result[key][m] * 1e3 for m in _MARKS]},
                 unit="ms",
             )
-            for name, key in TIMES.items()
+            for name, key in _TIMES.items()
             if result[key]["mean"] is not None  # nothing was answered
         ],
         inputs=inputs,
@@ -71,12 +71,12 @@ def _sentence(result: Result) -> str:
 
 def _seen(result: Result) -> Table:
     rows: list[list[Cell]] = [
-        [name, *(Text(number(result[key][m], 1e3), short=seconds(result[key][m])) for m in MARKS)]
-        for name, key in TIMES.items()
+        [name, *(TextCell(number_text(result[key][m], 1e3), short=seconds(result[key][m])) for m in _MARKS)]
+        for name, key in _TIMES.items()
     ]
     return Table(
         title="What users see, ms",
-        columns=[Column(name="seen by users", right=False), *(Column(name=n) for n in MARKS)],
+        columns=[Column(name="seen by users", right=False), *(Column(name=n) for n in _MARKS)],
         rows=rows,
         elsewhere="--json",
     )
@@ -92,7 +92,7 @@ def _remarks(result: Result, run: Run) -> list[str]:
         f" busy {percent(result['utilisation'])} of the time",
         f"{percent(result['cached_frac'])} of prompt tokens from the prefix cache; {result['preemptions']} preemptions;"
         f" {result['failures']} requests lost and sent again",
-        f"energy {number(result['J_per_token'])} J per output token, price {price} per million of them",
+        f"energy {number_text(result['J_per_token'])} J per output token, price {price} per million of them",
         f"step times rest on {rests} constants",
         f"{result['events']} events ({result['steps']} engine steps){took}",
     ]

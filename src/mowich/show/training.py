@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.headline import Headline
-from mowich.show.page import GIB, estimate
+from mowich.show.page import GIB, estimate_of
 from mowich.show.rows import plan_of, used_B
 from mowich.shown import Result
 
-Named = Sequence[tuple[str, Result]]
+_Named = Sequence[tuple[str, Result]]
 """Rows that run, with the names that pictures give them."""
 
 
-def pictures(rows: Named, found: Headline, *, is_plan: bool) -> list[Chart]:
+def training_pictures(rows: _Named, found: Headline, *, is_plan: bool) -> list[Chart]:
     """Pictures of rows: systems compared, or plans of one system."""
     if not rows:
         return []
     out = [_time(rows), _memory(rows), _ranges(rows, found)]
-    priced = [(n, r) for n, r in rows if estimate(r["usd_per_mtok"]).value is not None]
+    priced = [(n, r) for n, r in rows if estimate_of(r["usd_per_mtok"]).value is not None]
     if priced:
         out.append(_cost(priced, found, len(rows)))
     return out + _moves(rows, is_plan)
 
 
-def _time(rows: Named) -> Chart:
+def _time(rows: _Named) -> Chart:
     names = dict.fromkeys(k for _, r in rows for k in r["step_s"]["breakdown"])
     parts = {k: [r["step_s"]["breakdown"].get(k, 0.0) for _, r in rows] for k in names}
     largest = dict(sorted(parts.items(), key=lambda kv: -sum(kv[1])))
@@ -36,7 +36,7 @@ def _time(rows: Named) -> Chart:
     )
 
 
-def _memory(rows: Named) -> Chart:
+def _memory(rows: _Named) -> Chart:
     kinds = list(dict.fromkeys(k for _, r in rows for k in r["memory_B"]))
     return charts.stacked_bars(
         "Memory of a device against what a program may use",
@@ -49,17 +49,17 @@ def _memory(rows: Named) -> Chart:
     )
 
 
-def _ranges(rows: Named, found: Headline) -> Chart:
+def _ranges(rows: _Named, found: Headline) -> Chart:
     return charts.ranges(
         "Step time with its 90% range",
         (found.why_not("step_s") if len(rows) > 1 else "") or "Rows whose ranges overlap are not ranked.",
-        [(n, e.low, float(e), e.high) for n, r in rows if (e := estimate(r["step_s"])).low and e.high],
+        [(n, e.low, float(e), e.high) for n, r in rows if (e := estimate_of(r["step_s"])).low and e.high],
         unit="s",
         log=True,
     )
 
 
-def _cost(priced: Named, found: Headline, running: int) -> Chart:
+def _cost(priced: _Named, found: Headline, running: int) -> Chart:
     better = [found.why_not(m) for m in ("usd_per_mtok", "days")] if running > 1 else []
     note = " ".join([w for w in better if w] or ["Down and left is better."])
     if len(priced) < running:
@@ -67,13 +67,13 @@ def _cost(priced: Named, found: Headline, running: int) -> Chart:
     return charts.points(
         "Cost against time",
         note,
-        {n: [(float(estimate(r["days"])), float(estimate(r["usd_per_mtok"])), plan_of(r))] for n, r in priced},
+        {n: [(float(estimate_of(r["days"])), float(estimate_of(r["usd_per_mtok"])), plan_of(r))] for n, r in priced},
         x="days",
         y="$ per million tokens",
     )
 
 
-def _moves(rows: Named, is_plan: bool) -> list[Chart]:
+def _moves(rows: _Named, is_plan: bool) -> list[Chart]:
     return [
         charts.tornado(
             f"What moves the step of {'plan ' if is_plan else ''}{name} most",
@@ -88,8 +88,8 @@ def _moves(rows: Named, is_plan: bool) -> list[Chart]:
 
 def front_pictures(front: Sequence[Result]) -> list[Chart]:
     """The Pareto front of one system: time against memory, and against cost."""
-    timed = [r for r in front if estimate(r["days"]).value is not None]
-    priced = [r for r in timed if estimate(r["usd_per_mtok"]).value is not None]
+    timed = [r for r in front if estimate_of(r["days"]).value is not None]
+    priced = [r for r in timed if estimate_of(r["usd_per_mtok"]).value is not None]
 
     def chips(row: Result) -> str:
         return f"{row['chips_used'] + row['chips_idle']} chips, {plan_of(row)}"
@@ -98,7 +98,7 @@ def front_pictures(front: Sequence[Result]) -> list[Chart]:
         charts.points(
             "Pareto front: time against memory",
             "Plans that no other beats in time, memory, cost and energy at once, on ever fewer chips.",
-            {"front": [(float(estimate(r["days"])), used_B(r) / GIB, chips(r)) for r in timed]},
+            {"front": [(float(estimate_of(r["days"])), used_B(r) / GIB, chips(r)) for r in timed]},
             x="days",
             y="GiB of a device",
             log_x=True,
@@ -111,7 +111,8 @@ def front_pictures(front: Sequence[Result]) -> list[Chart]:
                 "The same plans.",
                 {
                     "front": [
-                        (float(estimate(r["days"])), float(estimate(r["usd_per_mtok"])), plan_of(r)) for r in priced
+                        (float(estimate_of(r["days"])), float(estimate_of(r["usd_per_mtok"])), plan_of(r))
+                        for r in priced
                     ]
                 },
                 x="days",

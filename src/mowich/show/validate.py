@@ -12,11 +12,11 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import accuracy_headline, tenths
-from mowich.show.page import Cell, Column, Page, Part, Run, Table, Text, Words, paragraphs
+from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, paragraphs
 from mowich.shown import Result
 from mowich.units import sig
 
-METRICS = {
+_METRICS = {
     "tokens_per_s_per_chip": "tokens/s per chip",
     "tokens_per_s_total": "tokens/s of all chips",
     "tflops_per_chip": "TFLOP/s per chip",
@@ -135,7 +135,7 @@ def _errors(name: str, s: Result) -> list[Cell]:
         percent(s["median_abs_error"]),
         percent(s["mean_abs_error"]),
         percent(s["p90_abs_error"]),
-        Text(percent(s["bias"]), short=UNKNOWN if s["bias"] is None else f"{s['bias']:+.0%}"),
+        TextCell(percent(s["bias"]), short=UNKNOWN if s["bias"] is None else f"{s['bias']:+.0%}"),
         percent(s["interval_coverage"]),
     ]
 
@@ -194,10 +194,10 @@ def _pictures(rows: Sequence[Result], shipped: bool) -> list[Chart]:
             by_metric.setdefault(str(r["metric"]), []).append(dot)
     return [
         charts.points(
-            f"Predicted against measured{', in sample' if shipped else ''}: {METRICS.get(metric, metric)}",
+            f"Predicted against measured{', in sample' if shipped else ''}: {_METRICS.get(metric, metric)}",
             "On the diagonal a prediction is perfect.",
             {"published runs": dots},
-            x=f"measured, {METRICS.get(metric, metric)}",
+            x=f"measured, {_METRICS.get(metric, metric)}",
             y="predicted",
             log_x=True,
             log_y=True,

@@ -12,7 +12,7 @@ from mowich.show.fit import fit_page
 from mowich.show.goodput import goodput_page
 from mowich.show.kernel import kernel_page, run_page
 from mowich.show.kernel_check import check_page
-from mowich.show.kernel_diff import diff_page
+from mowich.show.kernel_diff import kernel_diff_page
 from mowich.show.model import model_page
 from mowich.show.page import Page, Run
 from mowich.show.plan import plan_page
@@ -55,7 +55,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/kernel@1": kernel_page,
     "mowich/kernel-run@1": run_page,
     "mowich/kernel-check@1": check_page,
-    "mowich/kernel-diff@1": diff_page,
+    "mowich/kernel-diff@1": kernel_diff_page,
 }
 
 

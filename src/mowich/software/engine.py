@@ -25,7 +25,12 @@ FAMILY = {
     "tp_link": "tp_link",
 }
 """Constant -> fact of the chip's family (`serving.<family>.*`)."""
-ENGINE = {"tp_latency": "tp_latency", "step": "step", "per_sequence": "per_sequence", "prefill_step": "prefill_step"}
+ENGINE_FACTS = {
+    "tp_latency": "tp_latency",
+    "step": "step",
+    "per_sequence": "per_sequence",
+    "prefill_step": "prefill_step",
+}
 """Constant of a step -> fact of the engine (`serving.<engine>.*`)."""
 COMMON = (
     "mla_compute",
@@ -111,7 +116,7 @@ class Engine(Columns):
 
 
 @dataclass(frozen=True, slots=True)
-class Costs(Columns):
+class EngineCosts(Columns):
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
     hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that
@@ -157,14 +162,14 @@ class Costs(Columns):
     prefill_layer: Floats
     fixed_times: Floats
 
-    def within_published(self) -> Costs:
+    def within_published(self) -> EngineCosts:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
-        fitted shares pass 1, and a user's own may. `engines` makes every `Costs` so."""
-        capped = {name: np.minimum(getattr(self, name), 1.0) for name in SHARES}
+        fitted shares pass 1, and a user's own may. `engines` makes every `EngineCosts` so."""
+        capped = {name: np.minimum(getattr(self, name), 1.0) for name in _SHARES}
         return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
 
 
-SHARES = (
+_SHARES = (
     "w_linear",
     "w_expert",
     "w_16",
@@ -176,4 +181,4 @@ SHARES = (
     "mla_compute",
     "expert_compute",
 )
-"""Fields of `Costs` that are shares of a published rate."""
+"""Fields of `EngineCosts` that are shares of a published rate."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
-from mowich.software.vendors import of_vendor, said_of_vendor, words
+from mowich.software.vendors import of_vendor, said_of_vendor, split_words
 
 BRANCHES = {"branches": True}
 """Of a field that decides which formula is taken: systems that differ in it are not evaluated as columns of one
@@ -152,7 +152,7 @@ def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platfo
 def _residuals(facts: Facts, vendor: str, stack: Stack) -> tuple[str, ...]:
     """Features that a stack says of its steps. A vendor whose machines have errors of a kind of their own says so too,
     and that stands in the place of "framework". Raises UserError for a feature that has no fact."""
-    of_vendor = words(said_of_vendor(facts, vendor, "residuals") or "")
+    of_vendor = split_words(said_of_vendor(facts, vendor, "residuals") or "")
     named = (*of_vendor, *(name for name in stack.residuals if not (of_vendor and name == "framework")))
     for name in named:
         if name != "none" and facts.get(f"training.residuals.{name}") is None:
@@ -177,7 +177,7 @@ def _efficiency(facts: Facts, family: str) -> tuple[Efficiency, dict[str, str], 
     """(numbers of a chip family, the paths of their facts by field, recipes)."""
     paths = {f"efficiency.{f.name}": f"training.{family}.{f.name}" for f in fields(Efficiency)}
     numbers = {name.partition(".")[2]: facts.number(path) for name, path in paths.items()}
-    return Efficiency(**numbers), paths, words(facts.text(f"training.{family}.recipes"))
+    return Efficiency(**numbers), paths, split_words(facts.text(f"training.{family}.recipes"))
 
 
 def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], tuple[str, ...]]:
@@ -191,7 +191,7 @@ def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], tuple[str, .
     numbers = {f.partition(".")[2]: facts.number(of) for f, of in paths.items()}
     stack = Stack(
         name=name,
-        residuals=words(facts.text(path("residuals"))),
+        residuals=split_words(facts.text(path("residuals"))),
         **numbers,
     )
-    return stack, paths, words(facts.text(f"training.{name}.schedules"))
+    return stack, paths, split_words(facts.text(f"training.{name}.schedules"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from mowich.errors import UserError
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 
 OTHERS = "others"
 
@@ -65,11 +65,11 @@ def kernel_target(facts: Facts, chip: str) -> str | None:
 @cache
 def default_stacks() -> frozenset[str]:
     """Training stacks that some vendor's machines have unless another is named, by the facts that ship."""
-    facts = load()
+    facts = load_facts()
     found = (facts.get(f"vendors.{name}.training_stack") for name in facts.ids("vendors"))
     return frozenset(str(fact.value) for fact in found if fact is not None)
 
 
-def words(text: str) -> tuple[str, ...]:
+def split_words(text: str) -> tuple[str, ...]:
     """ "1f1b, interleaved" -> ("1f1b", "interleaved")."""
     return tuple(word.strip() for word in text.split(",") if word.strip())

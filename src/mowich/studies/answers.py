@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mowich.studies.system_run import SystemRun
 
 
-def compared(asked: jobs.Compare, progress: Callable[[str], None] | None = None) -> Comparison:
+def compared(asked: jobs.CompareRequest, progress: Callable[[str], None] | None = None) -> Comparison:
     """The best plan of each system for a training job. progress: is told which system is searched."""
     from mowich.studies.compare import compare
 
@@ -41,7 +41,7 @@ def compared(asked: jobs.Compare, progress: Callable[[str], None] | None = None)
     )
 
 
-def planned(asked: jobs.Plan) -> PlanList:
+def planned(asked: jobs.PlanRequest) -> PlanList:
     """The best plans of one system for a training job."""
     from mowich.studies.plan import plan
 
@@ -59,12 +59,12 @@ def planned(asked: jobs.Plan) -> PlanList:
     )
 
 
-def served_compared(asked: jobs.Work, systems: Sequence[str] | None = None) -> ServeResult:
+def served_compared(asked: jobs.JobRequest, systems: Sequence[str] | None = None) -> ServeResult:
     """The best deployment of each system for a serving job. systems: these only, None: all of the question."""
-    from mowich.studies.serving_plan import compare
+    from mowich.studies.serving_plan import compare_serving
 
     assert asked.serve is not None
-    return compare(
+    return compare_serving(
         asked.model,
         asked.systems if systems is None else systems,
         job=asked.serve,
@@ -76,12 +76,12 @@ def served_compared(asked: jobs.Work, systems: Sequence[str] | None = None) -> S
     )
 
 
-def served_planned(asked: jobs.Plan) -> ServeResult:
+def served_planned(asked: jobs.PlanRequest) -> ServeResult:
     """The best deployments of one system for a serving job."""
-    from mowich.studies.serving_plan import plan
+    from mowich.studies.serving_plan import plan_serving
 
     assert asked.serve is not None
-    return plan(
+    return plan_serving(
         asked.model,
         asked.systems[0],
         job=asked.serve,
@@ -94,7 +94,7 @@ def served_planned(asked: jobs.Plan) -> ServeResult:
     )
 
 
-def fitted(asked: jobs.Fit) -> Fit | ServeFit:
+def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     """Whether a training job, or a served model with the cache of one request, fits on a system."""
     if asked.train is not None:
         from mowich.studies.fit import fit
@@ -122,7 +122,7 @@ def fitted(asked: jobs.Fit) -> Fit | ServeFit:
     )
 
 
-def collective_timed(asked: machines.Collective) -> CollectiveStudy:
+def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
     """The time of a collective for each size."""
     from mowich.studies.collectives import collective
 
@@ -139,7 +139,7 @@ def collective_timed(asked: machines.Collective) -> CollectiveStudy:
     )
 
 
-def goodput_found(asked: machines.Goodput) -> GoodputStudy:
+def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
     """The goodput of a long run by way of surviving failures."""
     from mowich.studies.goodput import goodput
 
@@ -157,14 +157,14 @@ def goodput_found(asked: machines.Goodput) -> GoodputStudy:
     )
 
 
-def power_found(asked: machines.Power) -> list[PowerRow]:
+def power_found(asked: machines.PowerRequest) -> list[PowerRow]:
     """The power of machines by part."""
     from mowich.studies.power import study
 
     return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
 
 
-def explained(asked: results.Explain) -> Explanation:
+def explained(asked: results.ExplainRequest) -> Explanation:
     """One number of a result. Raises UserError where no number is named."""
     from mowich.studies.explain import explain
 
@@ -172,7 +172,7 @@ def explained(asked: results.Explain) -> Explanation:
     return explain(asked.data, asked.metric, asked.facts, model=asked.model)
 
 
-def claims_checked(asked: results.Claims) -> list[Claim]:
+def claims_checked(asked: results.ClaimsRequest) -> list[Claim]:
     """The claims whose id holds a word, or all. Raises UserError where none does."""
     from mowich.studies.claims import claims
 
@@ -194,7 +194,9 @@ def launched(
         from mowich.studies import system_run
 
         given = asked.inputs if asked.inputs is not None else [_copied(arrays, named) for _ in range(asked.ranks)]
-        return system_run.run(asked.facts, asked.kernel, given, system=asked.system, lnc=asked.lnc, values=asked.values)
+        return system_run.run_system(
+            asked.facts, asked.kernel, given, system=asked.system, lnc=asked.lnc, values=asked.values
+        )
     from mowich.nki import run_kernel
 
     return run_kernel(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     pass
 
 
-BINDS: Mapping[str, tuple[str, ...]] = {
+_BINDS: Mapping[str, tuple[str, ...]] = {
     "compute": ("gemm", "attention", "head", "recompute"),
     "hbm bandwidth": ("memory_bound", "quantise", "moe", "optimizer"),
     "expert all-to-all": ("ep",),
@@ -33,7 +33,7 @@ def binds(candidate: Candidate, found: Search) -> str:
     parts."""
     if found.unconstrained_s_per_token < candidate.seconds_per_token / 1.08:
         return "hbm capacity"
-    shares = {name: sum(candidate.parts[part] for part in parts) for name, parts in BINDS.items()}
+    shares = {name: sum(candidate.parts[part] for part in parts) for name, parts in _BINDS.items()}
     return max(shares, key=lambda name: shares[name])
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, unknown
+from mowich.estimate import Estimate, unknown_estimate
 from mowich.facts import Facts
 
 
@@ -29,8 +29,8 @@ class Rival(Protocol):
     def J_per_token(self) -> Estimate: ...
 
 
-NO_PRICE = unknown("USD/chip/h", "no other row with a known price")
-NO_POWER = unknown("W", "no other row with a known power")
+NO_PRICE = unknown_estimate("USD/chip/h", "no other row with a known price")
+NO_POWER = unknown_estimate("W", "no other row with a known power")
 """What a row has before it is set against others, and where there are none."""
 
 R = TypeVar("R", bound=Rival)
@@ -44,7 +44,7 @@ def with_breakeven(
 
     speed: tokens per second of all its chips; kept: the share of the time in which they are made.
     """
-    site = energy.site(facts)
+    site = energy.read_site(facts)
     out = []
     for row in rows:
         others = [r for r in rows if r is not row and r.chips_used and r.feasible is not False]

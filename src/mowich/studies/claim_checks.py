@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mowich.facts import Fact
-from mowich.facts.entries import figure
-from mowich.models import load
+from mowich.facts.entries import figure_of
+from mowich.models import load_model
 from mowich.models.model import Model, Moe
 
 
@@ -162,7 +162,7 @@ def ratio(a: str, b: str, formula: str, **more: object) -> Check:
     return Check(formula=formula, inputs={"a": a, "b": b}, of=quotient, **more)  # type: ignore[arg-type]
 
 
-def scaled(chip: str, quantity: str, formula: str) -> Check:
+def _scaled(chip: str, quantity: str, formula: str) -> Check:
     """UltraServer over UltraServer: (144 x Trn3) / (64 x Trn2)."""
     mine, theirs = {
         "compute": ("peak_dense.mxfp8", "peak_dense.fp8"),
@@ -176,7 +176,7 @@ def scaled(chip: str, quantity: str, formula: str) -> Check:
     )
 
 
-NO_PRICE = "the prices, and the workload, batch and latency that were compared"
+_NO_PRICE = "the prices, and the workload, batch and latency that were compared"
 
 
 NO_RUN = "the workload, its lengths, batch and latency, and the measured runs"
@@ -189,7 +189,7 @@ def checks() -> dict[str, Check]:
     pod = "systems.ironwood.chips_per_unit"
     gpt = gpt_oss()
     return {
-        "trainium3-reinvent-2025.Trn3_UltraServer_compute": scaled(
+        "trainium3-reinvent-2025.Trn3_UltraServer_compute": _scaled(
             "trainium2", "compute", "144 x MXFP8 of Trn3 / (64 x FP8 of Trn2)"
         ),
         "trainium3-reinvent-2025.Energy_efficiency_vs_Trn2": Check(
@@ -228,10 +228,10 @@ def checks() -> dict[str, Check]:
                 " neither"
             ),
         ),
-        "trainium3-reinvent-2025.Memory_bandwidth_vs_Trn2": scaled(
+        "trainium3-reinvent-2025.Memory_bandwidth_vs_Trn2": _scaled(
             "trainium2", "bandwidth", "144 x HBM bandwidth of Trn3 / (64 x of Trn2)"
         ),
-        "trainium3-reinvent-2025.Memory_bandwidth_vs_Trainium2": scaled(
+        "trainium3-reinvent-2025.Memory_bandwidth_vs_Trainium2": _scaled(
             "trainium2", "bandwidth", "144 x HBM bandwidth of Trn3 / (64 x of Trn2)"
         ),
         "trainium3-reinvent-2025.Memory_per_UltraServer": Check(
@@ -285,13 +285,13 @@ def checks() -> dict[str, Check]:
             ),
         ),
         "trainium3-reinvent-2025.NeuronSwitch": Check(missing="any latency of the switch"),
-        "trainium3-reinvent-2025.Cost_reduction": Check(missing=NO_PRICE),
-        "trainium3-reinvent-2025.Operating_cost": Check(missing=NO_PRICE),
+        "trainium3-reinvent-2025.Cost_reduction": Check(missing=_NO_PRICE),
+        "trainium3-reinvent-2025.Operating_cost": Check(missing=_NO_PRICE),
         "trainium3-reinvent-2025.Time_to_train": Check(
             missing="the model, the tokens and the machine before: months to weeks is any factor of two or more"
         ),
-        "trainium-later.Trainium2_price": Check(missing=NO_PRICE),
-        "trainium-later.Trainium_price": Check(missing=NO_PRICE),
+        "trainium-later.Trainium2_price": Check(missing=_NO_PRICE),
+        "trainium-later.Trainium_price": Check(missing=_NO_PRICE),
         "trainium-later": Check(
             missing=(
                 "accuracy is a property of the arithmetic and the run, not of facts; `mowich.nki` computes MXFP4 bit by"
@@ -373,7 +373,7 @@ def checks() -> dict[str, Check]:
         "tpu8.8i_pod": Check(
             missing="the FP8 rate of TPU 8i and what the prior pod is", unknown=("chips.tpu_8i.peak_dense.fp8",)
         ),
-        "tpu8": Check(missing=NO_PRICE),
+        "tpu8": Check(missing=_NO_PRICE),
         "gb300.Dense_FP4": ratio(
             "chips.gb300.peak_dense.fp4", "chips.gb200.peak_dense.fp4", "dense FP4 of GB300 / of GB200"
         ),
@@ -456,7 +456,7 @@ def gpt_oss() -> dict[str, Check]:
     1 - e), e the experts' share. The ratio lies between bandwidth alone (keys and values only) and w x bandwidth
     (weights only).
     """
-    e = expert_share(load("gpt-oss-120b"))
+    e = expert_share(load_model("gpt-oss-120b"))
     w = 1.0 / (e * MXFP4_B / BF16_B + 1.0 - e)
     paths = {"b3": "chips.trainium3.memory.hbm_bandwidth", "b2": "chips.trainium2.memory.hbm_bandwidth"}
     top = f"up to {w:.2f} (weights alone, MXFP4 experts against BF16)"
@@ -530,7 +530,7 @@ def fp8_gain() -> Check:
     )
 
 
-def number(fact: Fact) -> float | None:
+def number_of(fact: Fact) -> float | None:
     """The value of a fact of a claim where it is a number."""
     return float(fact.value) if isinstance(fact.value, int | float) else None
 
@@ -540,7 +540,7 @@ def claimed(check: Check, fact: Fact) -> float | None:
     it."""
     if check.published is not None:
         return check.published
-    value = number(fact)
-    if value is None and check.of is not None and (found := figure(fact)) is not None:
+    value = number_of(fact)
+    if value is None and check.of is not None and (found := figure_of(fact)) is not None:
         value = found[0]
     return value if value is None or not check.is_gain else 1.0 + value

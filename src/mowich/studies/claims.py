@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from mowich.facts import Fact, Facts
 from mowich.facts.entries import entries
 from mowich.studies import serving_claims
-from mowich.studies.claim_checks import Check, checks, claimed, number
+from mowich.studies.claim_checks import Check, checks, claimed, number_of
 
-TOLERANCE = 0.055
+_TOLERANCE = 0.055
 """A derived value this close to the published one agrees: published figures are rounded to one or two digits."""
 
 HOLDS, ONLY_IF, NOT, UNCHECKED = "holds", "holds only if", "does not follow", "cannot be checked"
@@ -75,7 +75,7 @@ def derive(facts: Facts, check: Check) -> tuple[float | None, float | None, floa
     values: dict[str, float] = {}
     for symbol, path in check.inputs.items():
         fact = facts.fact(path)
-        value = number(fact)
+        value = number_of(fact)
         if value is None:
             return None, None, None, shown, f"{path} is not published"
         values[symbol] = value
@@ -111,8 +111,8 @@ def verdict(
     numbers = {"value": value, "low": low, "high": high, "need": value / published, **(more or {})}
     if check.missing:
         return UNCHECKED, f"not published: {check.missing.format(**numbers)}"
-    near = value >= published * (1 - TOLERANCE) if at_least else abs(value / published - 1) <= TOLERANCE
-    inside = low * (1 - TOLERANCE) <= published <= high * (1 + TOLERANCE) or (at_least and high >= published)
+    near = value >= published * (1 - _TOLERANCE) if at_least else abs(value / published - 1) <= _TOLERANCE
+    inside = low * (1 - _TOLERANCE) <= published <= high * (1 + _TOLERANCE) or (at_least and high >= published)
     condition = check.condition.format(**numbers)
     if near and not condition:
         return HOLDS, ""
@@ -228,7 +228,7 @@ def claims(facts: Facts) -> list[Claim]:
             if fact.value is None:
                 reason = f"{fact.reason}; {reason}"
         if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
-            reason += served(serving_claims.gpt_oss_served(facts), is_response="response" in key)
+            reason += _served(serving_claims.gpt_oss_served(facts), is_response="response" in key)
         unit = "x" if check.is_gain or fact.unit in ("1", "text") else fact.unit
         out.append(
             Claim(
@@ -251,7 +251,7 @@ def claims(facts: Facts) -> list[Claim]:
     return out
 
 
-def served(claim: serving_claims.ServeClaim, *, is_response: bool) -> str:
+def _served(claim: serving_claims.ServeClaim, *, is_response: bool) -> str:
     """What the serving model adds to the bound of bandwidth: the same claim with engines, links and batches."""
     if is_response:
         said = (

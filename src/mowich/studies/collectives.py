@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.facts import Facts
-from mowich.facts.load import shipped
+from mowich.facts.load import shipped_folder
 from mowich.machines import collectives, flows, links
 from mowich.machines.system import System, parse_spec, resolve
-from mowich.machines.topology import Row, describe, on_network, per_chip
+from mowich.machines.topology import LevelRow, describe, on_network, per_chip
 from mowich.shown import Rows, Shown
 
 FloatArray = NDArray[np.float64]
@@ -69,7 +69,7 @@ class Compared:
 
 def measured() -> list[Measured]:
     """The published rows that ship."""
-    with (shipped() / "published" / "collectives.csv").open(encoding="utf-8", newline="") as file:
+    with (shipped_folder() / "published" / "collectives.csv").open(encoding="utf-8", newline="") as file:
         return [
             Measured(
                 id=r["id"],
@@ -87,7 +87,7 @@ def measured() -> list[Measured]:
         ]
 
 
-def compare(facts: Facts, rows: Sequence[Measured]) -> list[Compared]:
+def compare_measured(facts: Facts, rows: Sequence[Measured]) -> list[Compared]:
     """Predict every row with the closed forms of its machine."""
     out = []
     for row in rows:
@@ -140,7 +140,7 @@ class CollectiveStudy(Shown):
     slowdown: float
     faults: tuple[str, ...]
     beside: tuple[str, ...]
-    levels: tuple[Row, ...]
+    levels: tuple[LevelRow, ...]
     warnings: tuple[str, ...]
     group: int
     oversubscription: float
@@ -221,8 +221,8 @@ def collective(
     those chips. Raises UserError for an unknown kind, a group larger than the system, a fault that does not exist, and
     faults on a machine too large to lay out.
     """
-    if kind not in collectives.KINDS:
-        raise unknown("collective", kind, collectives.KINDS)
+    if kind not in collectives.COLLECTIVE_KINDS:
+        raise unknown("collective", kind, collectives.COLLECTIVE_KINDS)
     bare = parse_spec(on)[2] is None
     default = resolve(facts, on)
     wanted = default.chips if group is None else group
@@ -348,8 +348,8 @@ def _part(system: System, group: int) -> System:
 def _beside(text: str, chips: int) -> tuple[str, list[int]]:
     kind, _, span = text.partition(":")
     first, _, last = span.partition("-")
-    if kind not in collectives.KINDS:
-        raise unknown("collective", kind, collectives.KINDS, field="beside")
+    if kind not in collectives.COLLECTIVE_KINDS:
+        raise unknown("collective", kind, collectives.COLLECTIVE_KINDS, field="beside")
     try:
         a, b = int(first), int(last)
     except ValueError:

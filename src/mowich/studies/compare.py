@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.errors import unknown as unknown_word
-from mowich.estimate import Estimate, from_spreads, log_spread, product, unknown
+from mowich.estimate import Estimate, from_spreads, log_spread, product_of, unknown_estimate
 from mowich.evidence.residual import half_width
 from mowich.facts import Facts
 from mowich.machines.system import resolve
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mowich.shown import Text
 from mowich.studies.binding import binds, does_not_fit
 
-KERNELS = "simulated kernels"
+_KERNELS = "simulated kernels"
 """Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
 
 
@@ -182,7 +182,7 @@ def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> P
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class SystemAsk:
     """One system's question. name: as the user wrote it; chips: requested and paid for."""
 
     name: str
@@ -211,7 +211,7 @@ class Ask:
         return (fact.low or known) / system.devices_per_chip, (fact.high or known) / system.devices_per_chip
 
 
-def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
+def _spread(ask: SystemAsk, plan: Plan) -> tuple[tuple[str, float, float], ...]:
     """How ln(seconds per token) of a fixed plan moves when each fact with a range goes to its low and high end; largest
     first.
 
@@ -221,9 +221,9 @@ def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
     )
 
 
-def step_estimate(ask: Ask, candidate: Candidate) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
+def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
     """The step time of a candidate with its 90% interval, and the facts that make the interval."""
-    found = spread(ask, candidate.plan)
+    found = _spread(ask, candidate.plan)
     width = half_width(candidate.parts, ask.model, ask.system, ask.facts)
     downs = [width] + [max(0.0, -min(lo, hi)) for _, lo, hi in found]
     ups = [width] + [max(0.0, max(lo, hi)) for _, lo, hi in found]
@@ -234,7 +234,7 @@ def step_estimate(ask: Ask, candidate: Candidate) -> tuple[Estimate, tuple[tuple
     return estimate, found
 
 
-def hand_tuned_estimate(ask: Ask, plan: Plan, spread: Sequence[tuple[str, float, float]]) -> Estimate:
+def hand_tuned_estimate(ask: SystemAsk, plan: Plan, spread: Sequence[tuple[str, float, float]]) -> Estimate:
     """The step of a plan with hand-tuned kernels, with the share of it that they were timed for.
 
     Its interval: the kernels' own, all at one end together; the residual of training steps; and the facts that move the
@@ -249,7 +249,7 @@ def hand_tuned_estimate(ask: Ask, plan: Plan, spread: Sequence[tuple[str, float,
     kept = [(path, rest * lo, rest * hi) if path.startswith("training.") else (path, lo, hi) for path, lo, hi in kept]
     downs = [down, width, *(max(0.0, -min(lo, hi)) for _, lo, hi in kept)]
     ups = [up, width, *(max(0.0, max(lo, hi)) for _, lo, hi in kept)]
-    coverage = {KERNELS: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
+    coverage = {_KERNELS: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
     return from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
 
 
@@ -259,11 +259,11 @@ def model_flop_per_step(model: Model, job: TrainJob, tokens: float) -> float:
     return train_flop_per_token(model, job.attended, job.task, job.lora) * tokens
 
 
-def without_plan(ask: Ask, reason: str) -> Row:
+def without_plan(ask: SystemAsk, reason: str) -> Row:
     """The row of a system on which nothing is legal or fits: every estimate unknown, with the reason."""
 
     def none(unit: str) -> Estimate:
-        return unknown(unit, "no plan fits")
+        return unknown_estimate(unit, "no plan fits")
 
     system = ask.system
     return Row(
@@ -291,7 +291,13 @@ def without_plan(ask: Ask, reason: str) -> Row:
 
 
 def with_plan(
-    ask: Ask, found: Search, candidate: Candidate, feasible: bool | None, reason: str | None, *, brief: bool = False
+    ask: SystemAsk,
+    found: Search,
+    candidate: Candidate,
+    feasible: bool | None,
+    reason: str | None,
+    *,
+    brief: bool = False,
 ) -> Row:
     """The row of a system from one of the plans that its search kept; brief: without the step with hand-tuned
     kernels."""
@@ -308,15 +314,15 @@ def with_plan(
     price = money.price(facts, system.id, term=ask.term)
     usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=tokens, goodput=goodput)
     joule = energy.joule_per_token(
-        energy.power(facts, system.id),
+        energy.chip_power(facts, system.id),
         used=used,
         idle=idle,
         step_s=step,
         tokens=tokens,
         goodput=goodput,
-        site=energy.site(facts),
+        site=energy.read_site(facts),
     )
-    days = product([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / tokens / 86400.0, "d")
+    days = product_of([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / tokens / 86400.0, "d")
     return Row(
         system=ask.name,
         system_id=system.id,
@@ -350,7 +356,9 @@ def with_plan(
     )
 
 
-def solve(ask: Ask, *, fixed: Mapping[str, Sequence[int | str]], top: int = 1, brief: bool = False) -> tuple[Row, ...]:
+def solve_system(
+    ask: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]], top: int = 1, brief: bool = False
+) -> tuple[Row, ...]:
     """Best rows for one system, best first; one infeasible row when nothing fits.
 
     Where the usable memory is a range, a plan must fit at its low end; if none does but one fits at the high end,
@@ -399,7 +407,7 @@ def equal_chips(
         if equal == "units":
             out[name] = chips * system.chips_per_unit
             continue
-        known = money.price(facts, system.id, term=term).rate if equal == "usd" else energy.power(facts, system.id)
+        known = money.price(facts, system.id, term=term).rate if equal == "usd" else energy.chip_power(facts, system.id)
         if known.value is None:
             out[name] = chips
             notes.append(f"{name}: {equal} per chip is unknown, so it keeps {chips} chips and shows its break-even")
@@ -414,14 +422,14 @@ def equal_chips(
 class Questions:
     """One comparison before it is solved: what is asked of each system, and what the answer says about the inputs."""
 
-    asks: tuple[Ask, ...]
+    asks: tuple[SystemAsk, ...]
     facts: Facts
     fixed: Mapping[str, Sequence[int | str]]
     inputs: Mapping[str, object]
     notes: tuple[str, ...]
 
 
-def questions(
+def system_asks(
     model: Model,
     systems: Sequence[str],
     *,
@@ -440,7 +448,7 @@ def questions(
             "needs chips", field="equal", given=equal, fix="they count the first system's chips (units with units)"
         )
     counts, notes = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
-    asks: list[Ask] = []
+    asks: list[SystemAsk] = []
     resolved: list[dict[str, object]] = []
     for name in systems:
         system = equip(facts, name, chips=counts.get(name), stack=stack)
@@ -454,7 +462,7 @@ def questions(
             }
         )
         asks.append(
-            Ask(
+            SystemAsk(
                 name=name,
                 system_id=system.id,
                 chips=system.chips,
@@ -533,7 +541,7 @@ def compare(
     UserError for bad input; a system on which nothing fits is a row with a reason. An interrupt after the first system
     keeps the rows that are done (`complete` False).
     """
-    asked = questions(
+    asked = system_asks(
         model, systems, train=train, chips=chips, facts=facts, equal=equal, fixed=fixed, term=term, stack=stack
     )
     rows: list[Row] = []
@@ -541,7 +549,7 @@ def compare(
         if progress:
             progress(f"searching {ask.system.display}, {ask.chips} chips")
         try:
-            rows.append(solve(ask, fixed=asked.fixed)[0])
+            rows.append(solve_system(ask, fixed=asked.fixed)[0])
         except KeyboardInterrupt:
             if not rows:
                 raise
@@ -560,7 +568,7 @@ class PlanList(Shown):
     feasible: int
     seconds: float
     rows: Rows[Row]
-    ask: Ask | None = None
+    ask: SystemAsk | None = None
 
     def __getitem__(self, place: int) -> Row:
         """A plan, 0 the best; it knows what was asked, so that it can be explained."""

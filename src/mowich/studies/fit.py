@@ -19,7 +19,7 @@ from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import Plan, TrainJob
 from mowich.software.stack import Platform, equip
-from mowich.training.step import micro_batches
+from mowich.training.step import micro_batches_of
 from mowich.units import show_gib
 
 MAX_TRIED = 65536
@@ -78,7 +78,7 @@ def least_memory(
     """The legal plan with the least memory per device whose offloads the host holds. Raises UserError (exit 3) when
     there is none."""
     plans = legal_plans(model, system, job, fixed).plans
-    g = micro_batches(job, plans)
+    g = micro_batches_of(job, plans)
     parts = memory_B(model, system, job, plans, g)
     held = (plans.offload == 0) | (host_memory_B(model, system, job, plans, g) <= system.host_B)
     if not np.any(held):

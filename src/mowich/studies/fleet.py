@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mowich.errors import placed
-from mowich.estimate import product, unknown
+from mowich.estimate import product_of, unknown_estimate
 from mowich.facts import Facts
-from mowich.fleets.answer import Answer, Order, solve
+from mowich.fleets.answer import Answer, ChipOrder, solve_fleet
 from mowich.fleets.flips import Flip, flips
-from mowich.fleets.problem import Choice, Problem, Rate, Rates, Task, read_rates
+from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate, TaskRates, read_rates
 from mowich.fleets.read import read_problem
 from mowich.fleets.robustness import Robustness, robustness
 from mowich.machines.system import resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.requests import jobs
@@ -31,21 +31,21 @@ from mowich.requests.jobs import parse_serving
 from mowich.serving.search import ServeJob
 from mowich.shown import Shown
 from mowich.studies import serving_plan
-from mowich.studies.compare import Ask
-from mowich.studies.compare import solve as best_plans
+from mowich.studies.compare import SystemAsk
+from mowich.studies.compare import solve_system as best_plans
 from mowich.units import parse_batch
 
 PER_CHIP = "1/s"
 
-Progress = Callable[[str], None]
+ProgressCall = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet(Shown):
     """What was asked, the speeds it rests on, the answer, and (where asked for) how robust it is and where it flips."""
 
-    problem: Problem
-    rates: Rates
+    problem: FleetProblem
+    rates: TaskRates
     answer: Answer
     robust: Robustness | None = None
     flips: tuple[Flip, ...] = ()
@@ -159,7 +159,7 @@ class Fleet(Shown):
         return out
 
 
-def _order(o: Order) -> dict[str, object]:
+def _order(o: ChipOrder) -> dict[str, object]:
     return {
         "system": o.system,
         "site": o.site,
@@ -175,7 +175,9 @@ def _order(o: Order) -> dict[str, object]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def rates(problem: Problem, facts: Facts, *, progress: Progress | None = None) -> dict[tuple[str, str], Rate]:
+def predicted_rates(
+    problem: FleetProblem, facts: Facts, *, progress: ProgressCall | None = None
+) -> dict[tuple[str, str], Rate]:
     """The speed of every task on every system allowed to it, from the best plan; unknown with the reason where it does
     not run."""
     out: dict[tuple[str, str], Rate] = {}
@@ -188,34 +190,36 @@ def rates(problem: Problem, facts: Facts, *, progress: Progress | None = None) -
     return out
 
 
-def rate(task: Task, choice: Choice, facts: Facts) -> Rate:
+def rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     """The speed of one task on one system."""
     return _train_rate(task, choice, facts) if task.ask["do"] == "train" else _serve_rate(task, choice, facts)
 
 
-def _asked(task: Task, key: str, field: Field[float]) -> float:
+def _asked(task: FleetTask, key: str, field: Field[float]) -> float:
     """A number of a task, as a question of its own would hold it. Raises UserError."""
     with placed(f"{task.name}.{key}"):
         return field.parse(task.ask[key])
 
 
-def _chips(task: Task, choice: Choice) -> int:
+def _chips(task: FleetTask, choice: Choice) -> int:
     """Chips that a task is put on: those that it names, else one unit."""
     given = task.ask.get("chips")
     return int(given) if isinstance(given, int | float) and given else choice.unit_chips
 
 
-def _precisions(task: Task) -> str:
+def _precisions(task: FleetTask) -> str:
     """The precisions that a task allows, with commas; "" for all."""
     allowed = task.ask.get("precision")
     return ",".join(map(str, allowed)) if isinstance(allowed, list | tuple) else ""
 
 
-def _failed(task: Task, choice: Choice, reason: str, chips: int) -> Rate:
-    return Rate(task=task.name, system=choice.name, tokens_per_s_per_chip=unknown(PER_CHIP, reason), chips=chips)
+def _failed(task: FleetTask, choice: Choice, reason: str, chips: int) -> Rate:
+    return Rate(
+        task=task.name, system=choice.name, tokens_per_s_per_chip=unknown_estimate(PER_CHIP, reason), chips=chips
+    )
 
 
-def _train_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
+def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
     model = as_trained(load_model(str(ask["model"])))
     seq = int(_asked(task, "seq", jobs.SEQ))
@@ -225,7 +229,7 @@ def _train_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     fixed = parse_fixed({"precision": words} if (words := _precisions(task)) else {})
     system = resolve(facts, choice.system.id, chips=chips)
     row = best_plans(
-        Ask(
+        SystemAsk(
             name=choice.name,
             system_id=system.id,
             chips=chips,
@@ -240,7 +244,7 @@ def _train_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     if row.plan is None or row.feasible is False:
         return _failed(task, choice, row.reason or "no plan fits", chips)
     paid = row.chips_used + row.chips_idle
-    speed = product([(row.tokens_per_s_per_chip, 1.0), (row.goodput, 1.0)], PER_CHIP).scaled(
+    speed = product_of([(row.tokens_per_s_per_chip, 1.0), (row.goodput, 1.0)], PER_CHIP).scaled(
         row.chips_used / paid, PER_CHIP
     )
     return Rate(
@@ -253,7 +257,7 @@ def _train_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     )
 
 
-def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
+def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
 
     def limit(key: str) -> float:
@@ -267,7 +271,7 @@ def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     )
     chips = _chips(task, choice)
     fixed = parse_serving({"weights": words} if (words := _precisions(task)) else {})
-    row = serving_plan.plan(
+    row = serving_plan.plan_serving(
         load_model(str(ask["model"])), choice.system.id, job=job, facts=facts, chips=chips, top=1, fixed=fixed
     ).rows[0]
     if row.feasible is not True or row.decode is None:
@@ -289,8 +293,8 @@ def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
 
 
 def known_rates(
-    problem: Problem, facts: Facts, scenario: Path, given: Path | None, *, progress: Progress | None = None
-) -> tuple[Rates, list[str]]:
+    problem: FleetProblem, facts: Facts, scenario: Path, given: Path | None, *, progress: ProgressCall | None = None
+) -> tuple[TaskRates, list[str]]:
     """The speeds of a problem: from the file given, from the file that the scenario names, else predicted now. A file
     made from other facts is used and said; tasks or systems that a file lacks are predicted."""
     warnings = []
@@ -327,9 +331,9 @@ def fleet(
     draws: int = 0,
     with_flips: bool = False,
     seed: int = 0,
-    problem: Problem | None = None,
-    speeds: Rates | None = None,
-    progress: Progress | None = None,
+    problem: FleetProblem | None = None,
+    speeds: TaskRates | None = None,
+    progress: ProgressCall | None = None,
 ) -> Fleet:
     """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points; speeds:
     those of `problem`, where they are known.
@@ -341,7 +345,7 @@ def fleet(
     warnings: list[str] = []
     if speeds is None:
         speeds, warnings = known_rates(asked, facts, path, rates_file, progress=progress)
-    found = solve(asked, speeds, relaxed=relaxed, gap=gap, time_limit_s=time_limit_s, progress=progress)
+    found = solve_fleet(asked, speeds, relaxed=relaxed, gap=gap, time_limit_s=time_limit_s, progress=progress)
     robust = (
         robustness(asked, speeds, found, draws=draws, seed=seed, progress=progress)
         if draws and found.is_feasible

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from mowich.economics.energy import power as chip_power
+from mowich.economics.energy import chip_power
 from mowich.economics.money import RATE
 from mowich.economics.unit_cost import unit_cost
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, exact, unknown
+from mowich.estimate import Estimate, exact, unknown_estimate
 from mowich.facts import Facts
-from mowich.fleets.answer import Answer, solve
+from mowich.fleets.answer import Answer, solve_fleet
 from mowich.fleets.flips import flips, scaled
-from mowich.fleets.problem import CLOUD, Choice, Offer, Problem, Rates, Workload
+from mowich.fleets.problem import CLOUD, Choice, FleetProblem, Offer, TaskRates, Workload
 from mowich.machines.system import resolve
-from mowich.scenario import read as read_scenario
+from mowich.scenario import read_scenario
 from mowich.software.vendors import ported_stack
-from mowich.studies.fleet import Fleet, Progress, rate
+from mowich.studies.fleet import Fleet, ProgressCall, rate
 
 KNOBS: Mapping[str, Sequence[str]] = {
     "memory": ("memory.hbm_capacity", "memory.hbm_usable"),
@@ -33,7 +33,7 @@ KNOBS: Mapping[str, Sequence[str]] = {
 """What a chip designer can turn, and the facts of a chip that it moves."""
 
 
-STEP = 0.1
+_STEP = 0.1
 """Each knob is turned by this share, up and down."""
 
 
@@ -49,7 +49,7 @@ class Design:
     silicon_m2: float | None
 
 
-def read_design(path: Path, facts: Facts, problem: Problem) -> Design:
+def read_design(path: Path, facts: Facts, problem: FleetProblem) -> Design:
     """A file such as `like: trn4`, `memory: 288 GiB`, `bandwidth: 18 TB/s`, `compute: {mxfp8: 7.5 PFLOP/s}`, `links:`,
     `power:`, `price:`, `supply:`, `silicon:` -> Design. Raises UserError (all mistakes at once)."""
     root = read_scenario(path)
@@ -115,7 +115,7 @@ def read_design(path: Path, facts: Facts, problem: Problem) -> Design:
     )
 
 
-def with_design(problem: Problem, design: Design, facts: Facts) -> Problem:
+def with_design(problem: FleetProblem, design: Design, facts: Facts) -> FleetProblem:
     """The problem with a design on the table, in place of a system of the same name. facts: with the design's
     values."""
     system = resolve(facts, design.system, chips=None)
@@ -145,7 +145,7 @@ class Knob:
     @property
     def elasticity(self) -> float:
         """Change of the share, in points, per per cent of the property."""
-        return (self.share_high - self.share_low) / (2 * STEP)
+        return (self.share_high - self.share_low) / (2 * _STEP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ class WhatIf:
         }
 
 
-def shares_of(problem: Problem, answer: Answer) -> dict[str, float]:
+def shares_of(problem: FleetProblem, answer: Answer) -> dict[str, float]:
     """System -> share of all chip-periods at work."""
     total = {c.name: 0.0 for c in problem.choices}
     for a in answer.assign:
@@ -193,7 +193,7 @@ def shares_of(problem: Problem, answer: Answer) -> dict[str, float]:
 
 
 def what_if(
-    result: Fleet, system: str, facts: Facts, *, silicon_m2: float | None = None, progress: Progress | None = None
+    result: Fleet, system: str, facts: Facts, *, silicon_m2: float | None = None, progress: ProgressCall | None = None
 ) -> WhatIf:
     """How demand shifts when a system of the scenario is there or not, which of its properties matter, and what price
     would win. Relaxed throughout.
@@ -207,14 +207,14 @@ def what_if(
             f"'{system}' is not a system of the scenario", field="what_if", allowed=[c.name for c in problem.choices]
         )
 
-    def share(of: Problem, speeds: Rates) -> float:
+    def share(of: FleetProblem, speeds: TaskRates) -> float:
         try:
-            again = solve(of, speeds, relaxed=True)
+            again = solve_fleet(of, speeds, relaxed=True)
         except UserError:
             return 0.0
         return shares_of(of, again).get(system, 0.0) if again.is_feasible else 0.0
 
-    with_it = solve(problem, result.rates, relaxed=True, progress=progress)
+    with_it = solve_fleet(problem, result.rates, relaxed=True, progress=progress)
     if not with_it.is_feasible:
         raise UserError("the scenario has no plan even with it", field="what_if", code=EXIT_INFEASIBLE)
     others = replace(
@@ -223,7 +223,7 @@ def what_if(
         workloads=tuple(_without(w, system) for w in problem.workloads),
     )
     try:
-        without: Answer | None = solve(others, result.rates, relaxed=True, progress=progress)
+        without: Answer | None = solve_fleet(others, result.rates, relaxed=True, progress=progress)
     except UserError:
         without = None
     if without is not None and not without.is_feasible:
@@ -232,7 +232,7 @@ def what_if(
     knobs = []
     for name, fields in KNOBS.items():
         ends = []
-        for factor in (1 - STEP, 1 + STEP):
+        for factor in (1 - _STEP, 1 + _STEP):
             if progress:
                 progress(f"{system} with {factor:.0%} of its {name}")
             if name == "power":
@@ -257,7 +257,7 @@ def what_if(
             knobs.append(Knob(name=name, share_low=ends[0], share_high=ends[1]))
     ends = [
         share(scaled(problem, result.rates, system, "price", factor)[0], result.rates)
-        for factor in (1 - STEP, 1 + STEP)
+        for factor in (1 - _STEP, 1 + _STEP)
     ]
     knobs.append(Knob(name="price", share_low=ends[0], share_high=ends[1]))
     wins: dict[str, float | None] = {
@@ -270,7 +270,7 @@ def what_if(
     cost = (
         unit_cost(facts, hbm_B=float(hbm.value), silicon_m2=silicon_m2)
         if isinstance(hbm.value, float)
-        else unknown("USD", "memory unknown")
+        else unknown_estimate("USD", "memory unknown")
     )
     return WhatIf(
         system=system,
@@ -291,7 +291,7 @@ def _without(workload: Workload, system: str) -> Workload:
     return replace(workload, systems=left) if left else workload
 
 
-def most_of(problem: Problem, answer: Answer) -> dict[str, str]:
+def most_of(problem: FleetProblem, answer: Answer) -> dict[str, str]:
     """Task -> the system with the largest share of it over all periods."""
     done: dict[tuple[str, str], float] = {}
     for a in answer.assign:

@@ -20,7 +20,7 @@ from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import labels
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
 
-FACTS = 8
+_FACTS = 8
 """Facts that are looked at: those that move one of the rows most."""
 
 STEPS = 14
@@ -84,7 +84,7 @@ def turning(explainer: Explainer, metric: str) -> Turning | None:
 
     now = values(explainer.facts)
     turns = []
-    for fact in candidates(explainer, sources, metric, now)[:FACTS]:
+    for fact in candidates(explainer, sources, metric, now)[:_FACTS]:
         assert fact.low is not None
         assert fact.high is not None
         try:

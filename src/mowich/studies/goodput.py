@@ -106,10 +106,10 @@ def job_of_inputs(facts: Facts, system_id: str, inputs: Result) -> Job:
     )
 
 
-def estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed: int) -> Estimate:
+def goodput_estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed: int) -> Estimate:
     """Goodput with its 90% interval: the value is the formula at the facts' values, the ends are percentiles over their
     ranges and a run's luck."""
-    value = faults.closed_form(job, faults.read_rates(facts, kind), faults.read_strategy(facts, name)).value
+    value = faults.closed_form(job, faults.read_fault_rates(facts, kind), faults.read_strategy(facts, name)).value
     drawn = faults.sampled(facts, kind, name, job, samples=samples, seed=seed)
     low, high = (float(x) for x in np.quantile(drawn, (0.05, 0.95)))
     return Estimate(
@@ -154,7 +154,7 @@ def goodput(
     }
     job = job_of_inputs(facts, system.id, stated)
     kind = failure_class(facts, system.id)
-    rates = faults.read_rates(facts, kind)
+    rates = faults.read_fault_rates(facts, kind)
     rows = []
     for name in strategies:
         way = faults.read_strategy(facts, name)
@@ -168,12 +168,12 @@ def goodput(
                 allowed=f"at most {MOST_FAILURES:.0g}",
                 fix="a shorter run has the same goodput",
             )
-        runs = faults.simulate(job, rates, way, samples=samples, seed=seed)
+        runs = faults.simulate_runs(job, rates, way, samples=samples, seed=seed)
         rows.append(
             StrategyRow(
                 strategy=name,
                 display=way.display,
-                goodput=estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
+                goodput=goodput_estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
                 formula=formula,
                 monte_carlo=(float(runs.mean()), float(runs.std())),
                 recovery_s=way.recovery_s,
@@ -316,7 +316,7 @@ def published_runs(facts: Facts, *, samples: int = 400) -> list[Published]:
                 days=days,
                 strategy=way,
                 published=published,
-                predicted=estimate(facts, kind, way, job, samples=samples, seed=0),
+                predicted=goodput_estimate(facts, kind, way, job, samples=samples, seed=0),
                 what="goodput",
                 note=note,
             )

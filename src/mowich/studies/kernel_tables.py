@@ -2,7 +2,7 @@
 
 A kernel is traced once for one core and once for the two of a logical core, and each trace is scheduled with the share
 of HBM that its scope leaves. A time is derived, so its grade is C at best. Nothing depends on the machine that runs it:
-`check` times a few shapes of each table again and expects the same text.
+`check_tables` times a few shapes of each table again and expects the same text.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ import numpy as np
 
 from mowich.errors import UserError, did_you_mean
 from mowich.estimate import worst_grade
-from mowich.facts.load import shipped
+from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
-from mowich.operators.tables import OPERATORS, Row, read, schema, write
+from mowich.operators.tables import OPERATORS, TableRow, read_table, schema, write_table
 from mowich.software.vendors import kernel_target
 
 if TYPE_CHECKING:
     from mowich.neuroncore.clock.schedule import Schedule
 
 SOURCE = "mowich kernel tables"
-SWEEP = Path(__file__).with_name("kernel_sweep.yaml")
+_SWEEP = Path(__file__).with_name("kernel_sweep.yaml")
 
-Progress = Callable[[str], None]
+_Progress = Callable[[str], None]
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+class TableSweep:
     """One table to be: an operator in a format, its kernel (file:name), the chips that can run it, sizes along each
     dimension."""
 
@@ -54,15 +54,15 @@ class Sweep:
 @cache
 def generations() -> Mapping[str, int]:
     """Chip -> generation of its NeuronCores, of the chips that a simulated one runs kernels for."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
     from mowich.neuroncore.targets import generation_of
 
-    facts = load()
+    facts = load_facts()
     targets = {chip: kernel_target(facts, chip) for chip in facts.ids("chips")}
     return {chip: generation_of(target) for chip, target in targets.items() if target is not None}
 
 
-def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[Sweep]:
+def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[TableSweep]:
     """The tables of `kernel_sweep.yaml`, of the operators and chips asked for. Raises UserError for names that are
     none."""
     for kind, given, known in (("operator", ops, list(OPERATORS)), ("chip", chips, list(generations()))):
@@ -70,11 +70,11 @@ def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[Sweep]:
             if name not in known:
                 raise UserError(f"unknown {kind} '{name}'", allowed=known, fix=did_you_mean(name, known))
     found = []
-    for item in shipped_yaml(SWEEP):
+    for item in shipped_yaml(_SWEEP):
         some = tuple(c for c in item["chips"] if not chips or c in chips)
         if some and (not ops or item["op"] in ops):
             sizes = {d: tuple(v) for d, v in item["sizes"].items()}
-            found.append(Sweep(op=item["op"], dtype=item["dtype"], kernel=item["kernel"], chips=some, sizes=sizes))
+            found.append(TableSweep(op=item["op"], dtype=item["dtype"], kernel=item["kernel"], chips=some, sizes=sizes))
     return found
 
 
@@ -152,7 +152,7 @@ ARGUMENTS: Mapping[str, Callable[..., dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class CoreScope:
     """name; cores: that run one shape together; active: cores of the chip that use HBM meanwhile."""
 
     name: str
@@ -160,14 +160,14 @@ class Scope:
     active: int
 
 
-def scopes(chip: str) -> list[Scope]:
+def scopes(chip: str) -> list[CoreScope]:
     """Who may run an operator on a chip: a core, a logical core of two, or every device of the chip at once."""
-    from mowich.facts import load
+    from mowich.facts import load_facts
 
-    cores = int(load().number(f"neuroncore.timing-v{generations()[chip]}.memory.cores"))
+    cores = int(load_facts().number(f"neuroncore.timing-v{generations()[chip]}.memory.cores"))
     if generations()[chip] == 2:
-        return [Scope("core", 1, 1), Scope("chip", 1, cores)]
-    return [Scope("core", 1, 1), Scope("pair", 2, 2), Scope("chip", 2, cores)]
+        return [CoreScope("core", 1, 1), CoreScope("chip", 1, cores)]
+    return [CoreScope("core", 1, 1), CoreScope("pair", 2, 2), CoreScope("chip", 2, cores)]
 
 
 class Timer:
@@ -196,13 +196,13 @@ class Timer:
     def hash(self, kernel: str, chip: str) -> str:
         """Of the kernel's file and of the facts that its costs come from: 12 hexadecimal digits, line ends aside."""
         g = generations()[chip]
-        facts = [shipped() / "neuroncore" / f"{name}.yaml" for name in (f"v{g}", f"timing-v{g}")]
+        facts = [shipped_folder() / "neuroncore" / f"{name}.yaml" for name in (f"v{g}", f"timing-v{g}")]
         made = hashlib.sha256()
         for path in (self.folder / kernel.partition(":")[0], *facts):
             made.update(path.read_bytes().replace(b"\r\n", b"\n"))
         return made.hexdigest()[:12]
 
-    def rows(self, sweep: Sweep, chip: str, shape: Shape) -> list[Row]:
+    def rows(self, sweep: TableSweep, chip: str, shape: Shape) -> list[TableRow]:
         """The shape in every scope of the chip; none where it does not fit the memories."""
         from mowich.neuroncore.core import NkiValidationError
 
@@ -213,10 +213,10 @@ class Timer:
                 return []
             raise
 
-    def _rows(self, sweep: Sweep, chip: str, shape: Shape) -> Iterator[Row]:
+    def _rows(self, sweep: TableSweep, chip: str, shape: Shape) -> Iterator[TableRow]:
         from mowich.neuroncore.clock.costs import costs
-        from mowich.neuroncore.clock.latency import estimate
-        from mowich.neuroncore.clock.schedule import Options, hbm_Bps, schedule
+        from mowich.neuroncore.clock.latency import latency_estimate
+        from mowich.neuroncore.clock.schedule import ClockOptions, hbm_Bps, schedule
         from mowich.nki import run_kernel
 
         kernel, digest = self.kernel(sweep.kernel), self.hash(sweep.kernel, chip)
@@ -228,14 +228,14 @@ class Timer:
             traces = [c.trace for c in result.cores if c.trace is not None]
             for _, same in itertools.groupby(some, key=lambda s: hbm_Bps(costs(generation), s.cores, s.active)):
                 alike = list(same)
-                s = schedule(traces, costs(generation), Options(active_cores=alike[0].active))
-                time = estimate(s)
+                s = schedule(traces, costs(generation), ClockOptions(active_cores=alike[0].active))
+                time = latency_estimate(s)
                 assert time.value is not None
                 assert time.low is not None
                 assert time.high is not None
                 hbm_B, dma, tensor = _use(s)
                 for scope in alike:
-                    yield Row(
+                    yield TableRow(
                         op=sweep.op,
                         chip=chip,
                         dtype=sweep.dtype,
@@ -285,7 +285,7 @@ def _use(s: Schedule) -> tuple[float, float, float]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class TablesMade:
     """What a run did. files: written, with their number of rows; missing: tables and shapes that do not fit a chip."""
 
     files: Mapping[Path, int]
@@ -297,14 +297,14 @@ def make(
     out: Path = schema.FOLDER,
     ops: Sequence[str] = (),
     chips: Sequence[str] = (),
-    progress: Progress = lambda _: None,
-) -> Made:
+    progress: _Progress = lambda _: None,
+) -> TablesMade:
     """Time every shape and write the tables, operator by operator; rows of chips that are not asked for stay."""
     timer, files, missing = Timer(kernels), {}, []
     chosen = sweeps(ops, chips)
     for op in dict.fromkeys(s.op for s in chosen):
         some = [s for s in chosen if s.op == op]
-        rows = [r for r in read(op, out) if chips and r.chip not in chips]
+        rows = [r for r in read_table(op, out) if chips and r.chip not in chips]
         for sweep in some:
             shapes = sweep.shapes()
             for chip in sweep.chips:
@@ -314,8 +314,8 @@ def make(
                     rows += found
                     if not found:
                         missing.append(f"{op} {sweep.dtype} {'x'.join(map(str, shape))} on {chip}")
-        files[write(out, op, rows)] = len(rows)
-    return Made(files=files, missing=tuple(missing))
+        files[write_table(out, op, rows)] = len(rows)
+    return TablesMade(files=files, missing=tuple(missing))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,19 +326,19 @@ class Checked:
     wrong: tuple[str, ...]
 
 
-def check(
+def check_tables(
     kernels: Path,
     folder: Path = schema.FOLDER,
     ops: Sequence[str] = (),
     chips: Sequence[str] = (),
     sample: int = 1,
-    progress: Progress = lambda _: None,
+    progress: _Progress = lambda _: None,
 ) -> Checked:
     """Time `sample` small shapes of each table and chip again and compare them with the file, to the digit; look at
     every row's hash."""
     timer, wrong, count = Timer(kernels), [], 0
     for sweep in sweeps(ops, chips):
-        have = {r.key(): r for r in read(sweep.op, folder) if r.dtype == sweep.dtype}
+        have = {r.key(): r for r in read_table(sweep.op, folder) if r.dtype == sweep.dtype}
         for chip in sweep.chips:
             progress(f"{sweep.op} {sweep.dtype} {chip}")
             name, digest = f"{sweep.op} {sweep.dtype} {chip}", timer.hash(sweep.kernel, chip)
@@ -364,10 +364,12 @@ def _some(shapes: Sequence[Shape], sample: int) -> Iterable[Shape]:
     return [ordered[len(ordered) * (i + 1) // (2 * (sample + 1))] for i in range(sample)]
 
 
-def _differences(now: Row, before: Row | None) -> list[str]:
+def _differences(now: TableRow, before: TableRow | None) -> list[str]:
     op = OPERATORS[now.op]
     what = f"{now.op} {now.dtype} {now.chip} {now.scope} {'x'.join(map(str, now.shape))}"
     if before is None:
         return [f"{what}: not in the table"]
     lines = [schema.dump(op, [r]).splitlines()[1].split(",") for r in (now, before)]
-    return [f"{what}: {name} is {b}, now {a}" for name, a, b in zip(schema.columns(op), *lines, strict=True) if a != b]
+    return [
+        f"{what}: {name} is {b}, now {a}" for name, a, b in zip(schema.table_header(op), *lines, strict=True) if a != b
+    ]

@@ -12,7 +12,7 @@ import numpy as np
 from mowich.shown import Shown
 
 if TYPE_CHECKING:
-    from mowich.neuroncore.changes import Row
+    from mowich.neuroncore.changes import FigureRow
     from mowich.neuroncore.profile import Profile
     from mowich.nki import Result
 
@@ -82,11 +82,11 @@ def _output(place: int, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelDiff(Shown):
     """Two versions of a kernel. a, b: files or folders; sections: "summary", "engines", "causes", "opcodes", "lines" ->
-    rows (`neuroncore.changes.Row`)."""
+    rows (`neuroncore.changes.FigureRow`)."""
 
     a: str
     b: str
-    sections: Mapping[str, Sequence[Row]]
+    sections: Mapping[str, Sequence[FigureRow]]
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract `mowich/kernel-diff@1`."""
@@ -97,24 +97,24 @@ def folders_compared(a: Path, b: Path) -> KernelDiff:
     """Two folders of Neuron Explorer's tables, simulated or measured."""
     from mowich.neuroncore import explorer
 
-    return KernelDiff(a=str(a), b=str(b), sections=explorer.compare(a, b))
+    return KernelDiff(a=str(a), b=str(b), sections=explorer.compare_profiles(a, b))
 
 
 def profiles_compared(a: str, b: str, profiles: tuple[Profile, Profile]) -> KernelDiff:
     """Two profiles: what their folders of tables would give, without DuckDB."""
-    from mowich.neuroncore.changes import compared, row, version_of
+    from mowich.neuroncore.changes import changes_between, figure_row, version_of
 
     one, two = profiles
     summary = [
-        row("total_time", one.total_s, two.total_s),
-        row("instructions", float(len(one)), float(len(two))),
+        figure_row("total_time", one.total_s, two.total_s),
+        figure_row("instructions", float(len(one)), float(len(two))),
         *(
-            row(name, float(x), float(y))
+            figure_row(name, float(x), float(y))
             for name, x, y in zip(("hbm_read_bytes", "hbm_write_bytes"), one.hbm_B, two.hbm_B, strict=True)
         ),
-        row("model_flops", float(one.flop), float(two.flop)),
-        row("spill_bytes", float(one.spill_B), float(two.spill_B)),
-        row("sbuf_peak_bytes", float(one.sbuf_peak_B), float(two.sbuf_peak_B)),
-        row("psum_peak_banks", float(one.psum_peak_banks), float(two.psum_peak_banks)),
+        figure_row("model_flops", float(one.flop), float(two.flop)),
+        figure_row("spill_bytes", float(one.spill_B), float(two.spill_B)),
+        figure_row("sbuf_peak_bytes", float(one.sbuf_peak_B), float(two.sbuf_peak_B)),
+        figure_row("psum_peak_banks", float(one.psum_peak_banks), float(two.psum_peak_banks)),
     ]
-    return KernelDiff(a=a, b=b, sections={"summary": summary, **compared(version_of(one), version_of(two))})
+    return KernelDiff(a=a, b=b, sections={"summary": summary, **changes_between(version_of(one), version_of(two))})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mowich.facts import Facts
-from mowich.models import load
+from mowich.models import load_model
 
 MEMORY_MODELS = ("gpt-oss-120b", "llama-3.1-405b", "deepseek-v3", "kimi-k2")
 
@@ -16,7 +16,7 @@ MEMORY_CONTEXTS = (8_192, 131_072, 1_048_576)
 MEMORY_SYSTEMS = ("trn3-gen2", "ironwood", "gb300")
 
 
-WEIGHT_B = 1.0
+CLAIM_WEIGHT_B = 1.0
 """Bytes per weight and per cached element: 8 bits on all three machines, so that memory is compared and not format."""
 
 
@@ -62,10 +62,10 @@ def memory_table(facts: Facts) -> list[MemoryRow]:
     """Per model and context: what 144, 192 and 288 GB cost, and from which scale and price on they do not."""
     out = []
     for name in MEMORY_MODELS:
-        model = load(name)
-        weights = model.params * WEIGHT_B
+        model = load_model(name)
+        weights = model.params * CLAIM_WEIGHT_B
         for context in MEMORY_CONTEXTS:
-            kv = model.kv_bytes(context, WEIGHT_B)
+            kv = model.kv_bytes(context, CLAIM_WEIGHT_B)
             best: float | None = None
             for system in MEMORY_SYSTEMS:
                 chip = facts.meta("systems", system)["chip"]

@@ -14,7 +14,7 @@ from mowich.software.stack import equip
 
 if TYPE_CHECKING:
     pass
-from mowich.studies.compare import Ask, PlanList, solve
+from mowich.studies.compare import PlanList, SystemAsk, solve_system
 
 
 def plan(
@@ -34,10 +34,10 @@ def plan(
     name_given, model = model.name, as_trained(model)
 
     system = equip(facts, spec, chips=chips, stack=stack)
-    ask = Ask(
+    ask = SystemAsk(
         name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
     )
-    rows = solve(ask, fixed=fixed or {}, top=top)  # plans of one system: no break-even against each other
+    rows = solve_system(ask, fixed=fixed or {}, top=top)  # plans of one system: no break-even against each other
     counts = rows[0].search_counts
     inputs = {
         "model": name_given,

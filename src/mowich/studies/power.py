@@ -34,7 +34,7 @@ class PowerRow:
             "chips": self.chips,
             "parts_W": {k: v.to_dict() for k, v in p.parts.items()},
             "it_W": _summed(p.it, p, ("chip", "server", "network")),
-            "total_W": _summed(p.total, p, power.PARTS),
+            "total_W": _summed(p.total, p, power.POWER_PARTS),
             "idle_W": p.idle.to_dict(),
             "machine_W": self.machine_W.to_dict(),
             "chips_under_cap": self.chips_under_cap.to_dict() if self.chips_under_cap else None,
@@ -63,7 +63,7 @@ def study(
         raise UserError("a power cap is above 0", field="cap", given=cap_W)
     if tokens_per_s is not None and not 0 < tokens_per_s < math.inf:
         raise UserError("tokens per second are above 0", field="tokens_per_s", given=tokens_per_s)
-    site = energy.site(facts)
+    site = energy.read_site(facts)
     rows = []
     for spec in systems:
         machine = resolve(facts, spec)

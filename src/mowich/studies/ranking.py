@@ -80,7 +80,7 @@ class Ranking:
         return "best" if place == self.best else "close" if place in self.close else ""
 
 
-def names(words: Sequence[str]) -> str:
+def names_listed(words: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"; "" for none."""
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
@@ -91,7 +91,7 @@ def rows_of(result: Result) -> Sequence[Result]:
     return found
 
 
-def estimate(row: Result, metric: str) -> Estimate:
+def ranked_estimate(row: Result, metric: str) -> Estimate:
     """A number of a row; unknown where the row has none."""
     return Estimate.from_dict(
         row.get(metric) or {"value": None, "unit": "", "grade": "D", "reason": "not in this result"}
@@ -100,7 +100,7 @@ def estimate(row: Result, metric: str) -> Estimate:
 
 def runs(row: Result) -> bool:
     """Whether the row has a plan, and so times."""
-    return any(estimate(row, metric).value is not None for metric in ("step_s", "tpot_s"))
+    return any(ranked_estimate(row, metric).value is not None for metric in ("step_s", "tpot_s"))
 
 
 def same_chips(rows: Sequence[Result]) -> bool:
@@ -117,13 +117,13 @@ def terms_of(row: Result) -> Quote | None:
 def ranking(result: Result, metric: str) -> Ranking:
     """The rows of a comparison by one measure. Only rows that are known to fit take part."""
     rows = rows_of(result)
-    known = [i for i, row in enumerate(rows) if row.get("feasible") and estimate(row, metric).value is not None]
+    known = [i for i, row in enumerate(rows) if row.get("feasible") and ranked_estimate(row, metric).value is not None]
     if not known:
         return Ranking(metric=metric, why_not="no row that fits has a known value")
     why, fix = _obstacle(result, metric, known)
     if why:
         return Ranking(metric=metric, why_not=why, fix=fix)
-    value = {i: estimate(rows[i], metric) for i in known}
+    value = {i: ranked_estimate(rows[i], metric) for i in known}
     sign = 1.0 if LESS_IS_BETTER[metric] else -1.0
     best = min(known, key=lambda i: sign * (value[i].value or 0.0))
     return Ranking(
@@ -174,7 +174,8 @@ def _cost_obstacle(result: Result, rows: Sequence[Result]) -> tuple[str, str]:
         many = len(guessed) > 1
         return (
             (
-                f"the price{'s' * many} of {names(guessed)} {'are estimates' if many else 'is an estimate'} that nobody"
+                f"the price{'s' * many} of {names_listed(guessed)} "
+                f"{'are estimates' if many else 'is an estimate'} that nobody"
                 " quotes"
             ),
             _advice(result),
@@ -202,7 +203,7 @@ def _advice(result: Result) -> str:
     if not term:
         return ""
     if len(who[term]) > 1:
-        return f"set one with --set prices.term={term}, which {names(who[term])} have"
+        return f"set one with --set prices.term={term}, which {names_listed(who[term])} have"
 
     def is_quoted(row: Result) -> bool:
         found = quotes[str(row["system"])]

@@ -29,7 +29,7 @@ SIZES = (64, 256, 1024, 4096, 16384, 65536, 262_144, 1_000_000)
 FULL = 0.9
 """A plan that uses fewer of the chips than this has too small a batch for them."""
 
-MOST = 1024.0
+_MOST = 1024.0
 """Most that the batch grows by."""
 
 
@@ -107,7 +107,7 @@ def scaling(
     grown = 1.0
     for chips in (s for s in tried if own <= s <= whole.max_chips):
         size, more = at(chips, grown), grown
-        while (size is None or size.used < FULL * chips) and more < MOST:  # the batch no longer reaches all chips
+        while (size is None or size.used < FULL * chips) and more < _MOST:  # the batch no longer reaches all chips
             more *= 2.0
             size = at(chips, more) or size
         if size is not None:

@@ -19,9 +19,9 @@ from mowich.models.model import Model, Moe
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
-from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped
-from mowich.serving.engines import ConstantTable, Served, architecture, columns, has_own, stated
-from mowich.software.engine import Costs, Engine
+from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped_corrections
+from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated
+from mowich.software.engine import Engine, EngineCosts
 
 BLOCK = 16
 """Tokens of a cache block unless a scenario says otherwise."""
@@ -36,7 +36,7 @@ class Deployment:
     engine: str
     plans: tuple[ServePlan, ...]
     shapes: Shapes
-    costs: Costs
+    costs: EngineCosts
     around: Engine
     verified: Floats
     accepted: Floats
@@ -51,7 +51,7 @@ class Deployment:
             "operator tables"
             if self.has_own
             else "fitted"
-            if shipped(self.engine).knows(self.system.family)
+            if shipped_corrections(self.engine).knows(self.system.family)
             else "analytic"
         )
         return {kind: 1.0}
@@ -64,14 +64,14 @@ class Deployment:
     def is_corrected(self) -> bool:
         """Whether corrections are carried over: not to chips whose constants come from their own operator tables, nor
         to families no serving was measured on: what they hold of other chips' kernels would count twice."""
-        return not self.has_own and shipped(self.engine).knows(self.system.family)
+        return not self.has_own and shipped_corrections(self.engine).knows(self.system.family)
 
     def along(self, metric: str) -> list[Along]:
         """ln factor of every plan, open along load and length."""
         if not self.is_corrected:
             return [UNCORRECTED] * len(self.plans)
         classes = [self.class_of(i, 1.0, 1024.0) for i in range(len(self.plans))]
-        known = {one: shipped(self.engine).along(metric, one) for one in dict.fromkeys(classes)}
+        known = {one: shipped_corrections(self.engine).along(metric, one) for one in dict.fromkeys(classes)}
         return [known[one] for one in classes]
 
     def along_load(self, *, prompt: float) -> dict[str, tuple[Floats, Floats]]:
@@ -87,7 +87,7 @@ class Deployment:
     ) -> tuple[Floats, Floats]:
         """(ln factor, ln half-width) of each plan, or of plan `only`, at its load. No factor where corrections are not
         carried over (`is_corrected`)."""
-        table = shipped(self.engine)
+        table = shipped_corrections(self.engine)
         shift, half = table.apply(
             metric, [self.class_of(i if only is None else only, float(u), prompt) for i, u in enumerate(users)]
         )
@@ -125,11 +125,11 @@ def deploy(
 ) -> Deployment:
     """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation).
 
-    The checks of legality are `check`'s; here plans are trusted.
+    The checks of legality are `check_layout`'s; here plans are trusted.
     """
     own, arch = has_own(facts, system), architecture(model)
     here = stated(facts, engine, system)
-    table = columns(
+    table = constant_columns(
         [
             Served(
                 model=model,
@@ -166,7 +166,7 @@ def head_counts(model: Model) -> tuple[int, ...]:
     return tuple(sorted({layer.attention.num_heads for layer in model.layers if layer.attention.num_heads}))
 
 
-def check(model: Model, system: System, plan: ServePlan, where: str) -> None:
+def check_layout(model: Model, system: System, plan: ServePlan, where: str) -> None:
     """Raise UserError for a plan that cannot be laid out on this machine."""
     heads = head_counts(model)
     if any(h % plan.tp for h in heads):

@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mowich.facts import Facts
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.serving.search import ServeJob
-from mowich.studies.serving_plan import ServeResult, plan
+from mowich.studies.serving_plan import ServeResult, plan_serving
 
-MODEL, OLD, NEW = "gpt-oss-120b", "trn2", "trn3"
-PUBLISHED = "claims.trainium3-reinvent-2025.claims"
-THROUGHPUT = f"{PUBLISHED}.GPT-OSS_throughput_per_chip_vs_Trn2_UltraServer.published"
-RESPONSE = f"{PUBLISHED}.GPT-OSS_response_time_vs_Trn2_UltraServer.published"
+_MODEL, OLD, NEW = "gpt-oss-120b", "trn2", "trn3"
+_PUBLISHED = "claims.trainium3-reinvent-2025.claims"
+THROUGHPUT = f"{_PUBLISHED}.GPT-OSS_throughput_per_chip_vs_Trn2_UltraServer.published"
+RESPONSE = f"{_PUBLISHED}.GPT-OSS_response_time_vs_Trn2_UltraServer.published"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +54,9 @@ def gpt_oss_served(facts: Facts, *, prompt: float = 1000, output: float = 1000, 
 
     A verdict of "consistent" means within a factor of 1.5 of the claim; anything else says how far off.
     """
-    model, job = load_model(MODEL), ServeJob(prompt=prompt, output=output, ttft_s=5.0, tpot_s=tpot_s)
+    model, job = load_model(_MODEL), ServeJob(prompt=prompt, output=output, ttft_s=5.0, tpot_s=tpot_s)
     runs = {
-        (on, w): plan(model, on, job=job, facts=facts, engine=ENGINE, fixed={"weights": (w,)})
+        (on, w): plan_serving(model, on, job=job, facts=facts, engine=ENGINE, fixed={"weights": (w,)})
         for on in (OLD, NEW)
         for w in ("bf16", "mxfp4")
     }

@@ -15,17 +15,16 @@ import numpy as np
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_LIMIT_BROKEN
-from mowich.estimate import Estimate, exact, from_spreads, worst_grade
-from mowich.estimate import unknown as unknown_estimate
+from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate, worst_grade
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.memory import serving_memory_B
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, Weights, one_of
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of
 from mowich.requests.jobs import DEGREES
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
-from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search, worker_plans
+from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving, worker_plans
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
@@ -36,7 +35,7 @@ LONG_PROMPT = 32_768
 """Prompt from which context parallelism is searched too."""
 
 
-ESTIMATES = (
+_ESTIMATES = (
     "ttft_s",
     "tpot_s",
     "tokens_per_s_per_chip",
@@ -106,7 +105,7 @@ class ServeRow:
         out["prefill"] = self.prefill.to_dict() if self.prefill else None
         out["decode"] = self.decode.to_dict() if self.decode else None
         out["replicas"] = dict(self.replicas)
-        for k in ESTIMATES:
+        for k in _ESTIMATES:
             out[k] = getattr(self, k).to_dict()
         out["memory_B"] = dict(self.memory_B)
         out["price"] = self.price_label
@@ -116,9 +115,9 @@ class ServeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeResult(Shown):
-    """Plans of one system (`plan`) or the best of each (`compare`). points: distinct (worker plan, batch) that were
-    evaluated; evaluated: these and pairs of prefill and decode workers; seconds: processor time taken, for the eye: it
-    is no part of `to_dict`."""
+    """Plans of one system (`plan_serving`) or the best of each (`compare_serving`). points: distinct (worker plan,
+    batch) that were evaluated; evaluated: these and pairs of prefill and decode workers; seconds: processor time taken,
+    for the eye: it is no part of `to_dict`."""
 
     kind: str
     inputs: Mapping[str, object]
@@ -152,7 +151,7 @@ class ServeResult(Shown):
         return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
 
 
-def native_weights(model: Model, system: System) -> Weights:
+def native_weights(model: Model, system: System) -> WeightFormat:
     """The format that the checkpoint's config says; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4
     rows at a time, not 2), the weights scaled again offline."""
     name = model.storage.form
@@ -177,7 +176,7 @@ def worker(d: Deployment, job: ServeJob) -> Worker:
     )
 
 
-def solve(
+def solve_serving(
     model: Model,
     name: str,
     system: System,
@@ -211,7 +210,7 @@ def solve(
         )
     d = deploy(model, system, engine, plans, facts, accept=job.accept)
     w = worker(d, job)
-    got = search(system, w, job, top=top, apart=apart, together=together)
+    got = search_serving(system, w, job, top=top, apart=apart, together=together)
     if got.best:
         front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front if with_front]
         rows = [
@@ -267,7 +266,7 @@ def _without(name: str, system: System, engine: str, reason: str, facts: Facts, 
     )
 
 
-BINDS: Mapping[str, tuple[str, ...]] = {
+_BINDS: Mapping[str, tuple[str, ...]] = {
     "weights and matrices": ("linear", "head", "experts"),
     "reading the cache": ("attention",),
     "fixed time of layers": ("layers",),
@@ -342,11 +341,11 @@ def _row(
     prefill_devices = d.plans[f.prefill].devices * f.prefill_workers if f.prefill >= 0 else 0
     used = math.ceil((plan.devices * f.workers + prefill_devices) / system.devices_per_chip)
     token_s = from_spreads(1.0 / f.tokens_per_s, "s", [half["tpot"], *downs], [half["tpot"], *ups], grade=grade)
-    price, site = money.price(facts, system.id, term=term), energy.site(facts)
+    price, site = money.price(facts, system.id, term=term), energy.read_site(facts)
     certain = exact(1.0, "1")
     usd = money.usd_per_mtok(price.rate, chips=system.chips, step_s=token_s, tokens=1.0, goodput=certain)
     joule = energy.joule_per_token(
-        energy.power(facts, system.id),
+        energy.chip_power(facts, system.id),
         used=used,
         idle=system.chips - used,
         step_s=token_s,
@@ -356,7 +355,7 @@ def _row(
     )
     one = d.shapes.take(np.array([f.decode]))
     memory = {k: float(v[0]) for k, v in serving_memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
-    shares = {word: sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in BINDS.items()}
+    shares = {word: sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in _BINDS.items()}
     return ServeRow(
         system=name,
         system_id=system.id,
@@ -423,7 +422,7 @@ def _inputs(
     }
 
 
-def plan(
+def plan_serving(
     model: Model,
     spec: str,
     *,
@@ -439,7 +438,9 @@ def plan(
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
     name = engine_for(facts, system, engine)
-    rows, front, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term)
+    rows, front, got = solve_serving(
+        model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term
+    )
     return ServeResult(
         kind="plan",
         inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts),
@@ -453,7 +454,7 @@ def plan(
     )
 
 
-def compare(
+def compare_serving(
     model: Model,
     specs: Sequence[str],
     *,
@@ -471,7 +472,7 @@ def compare(
         system = resolve(facts, spec, chips=chips)
         name = engine_for(facts, system, engine)
         systems.append((spec, system, name))
-        found, _, got = solve(
+        found, _, got = solve_serving(
             model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=1, term=term, with_front=False
         )
         rows.append(found[0])
@@ -498,7 +499,7 @@ def rivals(rows: Sequence[ServeRow], facts: Facts) -> tuple[ServeRow, ...]:
     )
 
 
-def joined(results: Sequence[ServeResult], facts: Facts) -> ServeResult:
+def joined_results(results: Sequence[ServeResult], facts: Facts) -> ServeResult:
     """Comparisons of one job on one system each, as one comparison of all: the same as asking at once."""
     first, *rest = results
     systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]

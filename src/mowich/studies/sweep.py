@@ -42,7 +42,7 @@ from mowich.requests import jobs as asked
 from mowich.requests.settings import fact_path, read_value
 from mowich.shown import Rows, Shown
 from mowich.software.stack import equip
-from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
+from mowich.studies.compare import Row, SystemAsk, resolved, solve_system, without_plan
 from mowich.units import parse_batch, show_count
 
 MAX_POINTS = 100_000
@@ -51,10 +51,10 @@ MAX_POINTS = 100_000
 MAX_STORED = 10_000_000
 """Points of a sweep that is written to a directory: above it a scenario is more likely a mistake than a wish."""
 
-AXES = ("models", "on", "chips", "seq", "batch", "tokens")
+_AXES = ("models", "on", "chips", "seq", "batch", "tokens")
 """Axes that every sweep has; `vary` may name them too, then it replaces the scenario's values."""
 
-Choice = tuple[int | str, ...]
+_Choice = tuple[int | str, ...]
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -69,7 +69,7 @@ class Point:
     system: str
     chips: int | None
     job: TrainJob
-    plan: tuple[tuple[str, Choice], ...] = ()
+    plan: tuple[tuple[str, _Choice], ...] = ()
     facts: tuple[tuple[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, object]:
@@ -100,7 +100,7 @@ class Grid:
     systems: tuple[str, ...]
     chips: tuple[int | None, ...]
     jobs: tuple[TrainJob, ...]
-    plans: Mapping[str, tuple[Choice, ...]]
+    plans: Mapping[str, tuple[_Choice, ...]]
     facts: Mapping[str, tuple[float, ...]]
     fixed: Mapping[str, Sequence[int | str]]
     inputs: Mapping[str, object]
@@ -240,7 +240,7 @@ class _Axis:
         return list(dict.fromkeys(x for x in (self.read(reader, w) for w in self.words) if x is not None))
 
 
-def read(
+def read_sweep(
     path: str | Path,
     facts: Facts,
     *,
@@ -250,9 +250,9 @@ def read(
 ) -> Grid:
     """A scenario file, and axes given beside it (name -> "1,2,4" or a range) -> its grid. Raises UserError with every
     mistake and its line."""
-    root = scenario.read(path)
+    root = scenario.read_scenario(path)
     more = dict(vary or {})
-    root.need(*(key for key in AXES if key not in more and key != "chips"))
+    root.need(*(key for key in _AXES if key not in more and key != "chips"))
     inside = root.node("vary") if "vary" in root else None
 
     def axis(key: str) -> _Axis:
@@ -260,8 +260,8 @@ def read(
             return _Axis(root, inside, key, more.get(key))
         return _Axis(root, root, key, more.get(key))
 
-    named, systems, counts, lengths, batches, amounts = map(axis, AXES)
-    loaded = {str(w): m for w in named.words if (m := named.read(lambda w: models.load(str(w)), w)) is not None}
+    named, systems, counts, lengths, batches, amounts = map(axis, _AXES)
+    loaded = {str(w): m for w in named.words if (m := named.read(lambda w: models.load_model(str(w)), w)) is not None}
     names = systems.all(lambda w: (equip(facts, str(w), stack=stack), str(w))[1])
     chips = counts.all(asked.CHIPS.parse)
     tokens = amounts.all(asked.TOKENS.parse)
@@ -284,10 +284,10 @@ def read(
             fixed |= parse_fixed({key: text})
         except UserError as error:
             choices.problem(key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
-    plans: dict[str, tuple[Choice, ...]] = {}
+    plans: dict[str, tuple[_Choice, ...]] = {}
     values: dict[str, tuple[float, ...]] = {}
     for key in dict.fromkeys((*(inside.keys() if inside is not None else ()), *more)):
-        if key in AXES:
+        if key in _AXES:
             continue
         one = axis(key)
         if key.startswith("plan."):
@@ -296,7 +296,7 @@ def read(
             if field in fixed:
                 one.problem(UserError(f"plan.{field} is both varied and fixed", fix="leave one of them out"))
         elif "." not in key:
-            one.problem(unknown("axis", key, AXES))
+            one.problem(unknown("axis", key, _AXES))
         else:
             path_of = one.read(lambda w: fact_path(facts, w, where=""), key)
             if path_of is not None:
@@ -334,7 +334,7 @@ def read(
     return grid
 
 
-def _choice(field: str, word: object) -> Choice:
+def _choice(field: str, word: object) -> _Choice:
     return parse_fixed({field: str(word)})[field]
 
 
@@ -360,7 +360,7 @@ def solve_point(point: Point, grid: Grid, facts: Facts, term: str, stack: str | 
     fixed = {**grid.fixed, **dict(point.plan)}
     try:
         system = resolved(facts, point.system, point.chips, stack)
-        ask = Ask(
+        ask = SystemAsk(
             name=point.system,
             system_id=system.id,
             chips=system.chips,
@@ -370,10 +370,10 @@ def solve_point(point: Point, grid: Grid, facts: Facts, term: str, stack: str | 
             job=point.job,
             term=term,
         )
-        return solve(ask, fixed=fixed)[0]
+        return solve_system(ask, fixed=fixed)[0]
     except UserError as error:  # more chips than the fabric joins, a choice that this model cannot have
         unit = equip(facts, point.system, stack=stack)
-        ask = Ask(
+        ask = SystemAsk(
             name=point.system,
             system_id=unit.id,
             chips=unit.chips,

@@ -34,11 +34,11 @@ from mowich.plans.plan import SWITCHES, WORDS, Plan
 from mowich.shown import Result, Shown
 from mowich.studies.compare import Row
 from mowich.studies.sweep import Grid, Point, digest, solve_point
-from mowich.training.step import PARTS
+from mowich.training.step import STEP_PARTS
 from mowich.version import VERSION
 
 MANIFEST = "_manifest.json"  # readers of directories of Parquet skip names that begin with an underscore
-SCHEMA = "mowich/sweep-parts@1"
+_SCHEMA = "mowich/sweep-parts@1"
 MAX_PART = 250
 """Points of a part at most: what a kill can cost each worker."""
 MIN_PARTS = 32
@@ -46,7 +46,7 @@ MIN_PARTS = 32
 WAITING = 3
 """Parts handed to an executor per worker: enough that none waits, few enough that results are written as they come."""
 
-ESTIMATES = (
+_ESTIMATES = (
     "step_s",
     "hand_tuned_step_s",
     "tokens_per_s_per_chip",
@@ -56,7 +56,7 @@ ESTIMATES = (
     "goodput",
     "days",
 )
-PLAIN: Mapping[str, type] = {
+_PLAIN: Mapping[str, type] = {
     "system_id": str,
     "chips_requested": int,
     "chips_used": int,
@@ -77,7 +77,7 @@ PLAN_TYPES = {f.name: str if f.name in WORDS else bool if f.name in SWITCHES els
 
 # columns
 # ----------------------------------------------------------------------------------------------------------------------
-def columns(grid: Grid) -> dict[str, type]:
+def store_columns(grid: Grid) -> dict[str, type]:
     """Name and type of every column: the point, the answer with 90% ranges and grades, its plan, the parts of the step
     and the memory per device."""
     out: dict[str, type] = {
@@ -91,11 +91,11 @@ def columns(grid: Grid) -> dict[str, type]:
     }
     out |= {_name("set", key): str for key in (f"plan.{k}" for k in grid.plans)}
     out |= {_name("set", key): float for key in grid.facts}
-    out |= PLAIN
-    for name in ESTIMATES:
+    out |= _PLAIN
+    for name in _ESTIMATES:
         out |= {name: float, f"{name}_low": float, f"{name}_high": float, f"{name}_grade": str}
     out |= {f"plan_{k}": t for k, t in PLAN_TYPES.items()}
-    out |= {f"step_s_{part}": float for part in PARTS}
+    out |= {f"step_s_{part}": float for part in STEP_PARTS}
     return out | {f"memory_B_{name}": float for name in CATEGORIES}
 
 
@@ -115,21 +115,21 @@ def record(point: Point, row: Row, key: str) -> dict[str, object]:
         "tokens": point.job.tokens,
     }
     out |= {_name("set", k): v if k in dict(point.facts) else str(v) for k, v in point.settings().items()}
-    out |= {name: getattr(row, name) for name in PLAIN}
-    for name in ESTIMATES:
+    out |= {name: getattr(row, name) for name in _PLAIN}
+    for name in _ESTIMATES:
         e = getattr(row, name)
         if e is not None and e.value is not None:
             out |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high, f"{name}_grade": e.grade}
     if row.plan is not None:
         out |= {f"plan_{k}": v for k, v in row.plan.to_dict().items()}
-        out |= {f"step_s_{part}": row.step_s.breakdown[part] for part in PARTS}
+        out |= {f"step_s_{part}": row.step_s.breakdown[part] for part in STEP_PARTS}
     return out | {f"memory_B_{name}": value for name, value in row.memory_B.items()}
 
 
 # work
 # ----------------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class SweepWork:
     """What a worker needs, on this machine or another. Two are equal when they have the same key, so that a process
     opens one once."""
 
@@ -143,7 +143,7 @@ class Work:
 
 
 @lru_cache(maxsize=4)
-def _open(work: Work) -> Facts:
+def _open(work: SweepWork) -> Facts:
     """The facts of a work, in this process. Raises UserError where this installation would give other numbers."""
     if work.version != VERSION:
         raise UserError("a worker has another version of mowich", given=VERSION, allowed=work.version)
@@ -158,7 +158,7 @@ def _model_digest(model: Model) -> str:
     return hashlib.sha256(repr(model).encode()).hexdigest()[:12]
 
 
-def point_id(point: Point, work: Work) -> str:
+def point_id(point: Point, work: SweepWork) -> str:
     """16 hex digits of the point's resolved inputs: the model itself and not its name, the system, the job, choices,
     and every value set by the user. Facts as shipped and the version are not in it, so that two sweeps can be
     joined."""
@@ -178,7 +178,7 @@ def point_id(point: Point, work: Work) -> str:
     )
 
 
-def solve_part(work: Work, low: int, high: int) -> list[dict[str, object]]:
+def solve_part(work: SweepWork, low: int, high: int) -> list[dict[str, object]]:
     """Rows of the points low .. high - 1: one task of an executor."""
     facts = _open(work)
     points = [work.grid.point(i) for i in range(low, high)]
@@ -187,7 +187,7 @@ def solve_part(work: Work, low: int, high: int) -> list[dict[str, object]]:
 
 # directory
 # ----------------------------------------------------------------------------------------------------------------------
-def duckdb() -> ModuleType:
+def _duckdb() -> ModuleType:
     """The DuckDB module, or one line that says how to get it."""
     try:
         import duckdb as module
@@ -222,7 +222,7 @@ class Parts(Shown):
 
     def rows(self) -> list[dict[str, object]]:
         """Every row, in the order of the grid."""
-        connection = duckdb().connect()
+        connection = _duckdb().connect()
         try:
             found = connection.execute(
                 f"select * from '{_quoted(self.folder / 'part-*.parquet')}'"
@@ -257,8 +257,8 @@ def sweep_to(
     (None: here); progress: told (points on disk, points computed by this run). A KeyboardInterrupt ends it with what is
     on disk. Raises UserError where the folder holds another sweep or is in use.
     """
-    db = duckdb()
-    size, names = part_size(len(grid)), columns(grid)
+    db = _duckdb()
+    size, names = part_size(len(grid)), store_columns(grid)
     inputs = {
         **{k: v for k, v in grid.inputs.items() if k != "scenario"},  # what was asked, not the file that asked it
         "price_term": term,
@@ -266,7 +266,7 @@ def sweep_to(
         "models_hash": {k: _model_digest(m) for k, m in grid.models.items()},
     }
     manifest = {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "version": VERSION,
         "facts_hash": facts.hash(),
         "inputs": json.loads(json.dumps(inputs)),
@@ -274,7 +274,7 @@ def sweep_to(
         "points_per_part": size,
         "columns": list(names),
     }
-    work = Work(
+    work = SweepWork(
         key=digest(manifest),
         grid=grid,
         facts=facts.pack(),
@@ -298,7 +298,7 @@ def sweep_to(
 
 
 def _solved(
-    missing: Mapping[int, tuple[int, int]], work: Work, executor: Executor | None, ahead: int
+    missing: Mapping[int, tuple[int, int]], work: SweepWork, executor: Executor | None, ahead: int
 ) -> Iterator[tuple[int, list[dict[str, object]]]]:
     """(part, its rows) as they are ready."""
     if executor is None:

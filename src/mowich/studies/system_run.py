@@ -37,7 +37,7 @@ KIND_OF = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class RankCollective:
     """One collective of rank 0. group: members; data_B: full buffer (all-to-all: what a rank sends); by_level_s:
     seconds by level; file, line: where it stands."""
 
@@ -56,7 +56,7 @@ class SystemRun:
 
     system: str
     results: tuple[Result, ...]
-    exchanges: tuple[Exchange, ...]
+    exchanges: tuple[RankCollective, ...]
 
     @property
     def outputs(self) -> list[list[object]]:
@@ -78,7 +78,7 @@ class SystemRun:
         return sum(self.by_level_s.values())
 
 
-def run(
+def run_system(
     facts: Facts,
     kernel: Callable[..., object],
     inputs: Sequence[object],
@@ -119,10 +119,10 @@ def run(
         strict=strict,
         record=True,
     )
-    return SystemRun(system=system, results=tuple(results), exchanges=tuple(exchanges(results[0], chips)))
+    return SystemRun(system=system, results=tuple(results), exchanges=tuple(_exchanges(results[0], chips)))
 
 
-def exchanges(result: Result, system: System) -> list[Exchange]:
+def _exchanges(result: Result, system: System) -> list[RankCollective]:
     """The collectives in the trace of a rank, timed on the fabric of a machine of whole chips."""
     core = result.cores[0]
     if core.trace is None:
@@ -144,7 +144,9 @@ def exchanges(result: Result, system: System) -> list[Exchange]:
         n = len(members)
         stride = members[1] - members[0] if n > 1 and len({b - a for a, b in pairwise(members)}) == 1 else 1
         times = collectives.by_level(system, kind, data, n, max(1, abs(stride))) if n > 1 else {}
-        out.append(Exchange(kind=kind, group=n, data_B=data, by_level_s=times, file=record.file, line=record.line))
+        out.append(
+            RankCollective(kind=kind, group=n, data_B=data, by_level_s=times, file=record.file, line=record.line)
+        )
     return out
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.plans.plan import Plan
 from mowich.software.stack import Platform
-from mowich.studies.compare import Ask, PlanList, Row, with_plan
+from mowich.studies.compare import PlanList, Row, SystemAsk, with_plan
 from mowich.training import search as searching
-from mowich.training.neighbours import TIE, Neighbour, Ties, front, neighbours, ties
+from mowich.training.neighbours import PLAN_TIE, Neighbour, Ties, front, neighbours_of, ties
 from mowich.units import show_gib
 
 PER_CHIPS = 3
@@ -103,24 +103,24 @@ def trades(
     return found
 
 
-def lower_end(ask: Ask) -> Platform:
+def lower_end(ask: SystemAsk) -> Platform:
     """The system with what a program may surely use of its memory."""
     return replace(ask.system, hbm_usable_B=ask.usable_B[0])
 
 
-def why(ask: Ask, *, fixed: Mapping[str, Sequence[int | str]] | None = None) -> Why:
+def why(ask: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]] | None = None) -> Why:
     """Neighbours and ties of the best plan."""
     system = lower_end(ask)
-    found = searching.survey(ask.model, system, ask.job, fixed=fixed, within=TIE)
+    found = searching.survey(ask.model, system, ask.job, fixed=fixed, within=PLAN_TIE)
     best = found.best
     return Why(
         plan=None if best is None else found.plans.plan(best),
-        neighbours=neighbours(ask.model, system, ask.job, found),
+        neighbours=neighbours_of(ask.model, system, ask.job, found),
         ties=ties(found),
     )
 
 
-def pareto(most: Ask, *, fixed: Mapping[str, Sequence[int | str]] | None = None) -> tuple[Row, ...]:
+def pareto(most: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]] | None = None) -> tuple[Row, ...]:
     """Rows of the front, fastest first: seconds per token of the whole job, memory per device, USD/Mtok and J/token;
     `most.chips` and halves of it."""
     rows: list[Row] = []

@@ -19,13 +19,13 @@ from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.serving.arrivals import draw, read_trace
-from mowich.serving.traffic.fleet import Fleet
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
-from mowich.serving.traffic.requests import Request
-from mowich.shown import Shown, plain
-from mowich.studies.traffic_scenario import Pool, Scenario, read
+from mowich.serving.traffic.requests import UserRequest
+from mowich.serving.traffic.routing import ReplicaFleet
+from mowich.shown import Shown, plain_row
+from mowich.studies.traffic_scenario import Pool, TrafficScenario, read_traffic
 
-SCHEMA = "mowich/traffic@1"
+_SCHEMA = "mowich/traffic@1"
 EXACT = 200_000
 BIN = math.log(1.0025)
 FLOOR = 1e-7
@@ -117,11 +117,11 @@ class TrafficResult(Shown):
 
     def rows(self) -> list[dict[str, object]]:
         """The result as one row of plain numbers."""
-        return [plain({k: v for k, v in self.to_dict().items() if k not in ("inputs", "warnings")})]
+        return [plain_row({k: v for k, v in self.to_dict().items() if k not in ("inputs", "warnings")})]
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/traffic@1` contract."""
-        out: dict[str, object] = {"schema": SCHEMA}
+        out: dict[str, object] = {"schema": _SCHEMA}
         for name in self.__slots__:
             if name == "seconds":  # the same question gives the same bytes
                 continue
@@ -132,7 +132,7 @@ class TrafficResult(Shown):
         return out
 
 
-def requests_of(scenario: Scenario) -> Iterator[Request]:
+def requests_of(scenario: TrafficScenario) -> Iterator[UserRequest]:
     """The requests of a scenario, in order of arrival."""
     r = scenario.requests
     if r["trace"]:
@@ -168,8 +168,8 @@ class _Tally:
     last_s: float = 0.0
 
 
-def simulate(
-    scenario: Scenario, facts: Facts, *, requests_out: Path | None = None, trace_out: Path | None = None
+def simulate_traffic(
+    scenario: TrafficScenario, facts: Facts, *, requests_out: Path | None = None, trace_out: Path | None = None
 ) -> TrafficResult:
     """Run a scenario. requests_out: one CSV line per finished request; trace_out: a timeline (Chrome trace events).
     Raises UserError for a bad trace or a request that the cache cannot hold."""
@@ -180,7 +180,7 @@ def simulate(
         file = requests_out.open("w", encoding="utf-8", newline="")
         file.write(",".join(REQUEST_COLUMNS) + "\n")
 
-    def done(r: Request) -> None:
+    def done(r: UserRequest) -> None:
         ttft, e2e = r.first_token_s - r.arrival_s, r.last_token_s - r.arrival_s
         tpot = (r.last_token_s - r.first_token_s) / (r.output - 1) if r.output > 1 else 0.0
         tally.ttft.add(ttft)
@@ -224,7 +224,7 @@ def simulate(
     rate = scenario.transfer_Bps * min(
         p.plan.devices // p.plan.dp for p in (scenario.serve, scenario.decode or scenario.serve)
     )
-    fleet = Fleet(
+    fleet = ReplicaFleet(
         replicas=serve,
         decoders=decode,
         route=scenario.route,
@@ -296,12 +296,12 @@ def _coverage(pools: Sequence[tuple[Pool | None, Sequence[Replica]]]) -> dict[st
 
 
 def _costs(
-    scenario: Scenario, facts: Facts, chips: int, span: float, busy: float, tokens: int
+    scenario: TrafficScenario, facts: Facts, chips: int, span: float, busy: float, tokens: int
 ) -> tuple[float | None, float | None]:
     """(J, USD per million) of output tokens: busy and idle chips over the whole span, all of it paid for."""
     from mowich.economics import money
 
-    site, watts = energy.site(facts), energy.power(facts, scenario.system.id)
+    site, watts = energy.read_site(facts), energy.chip_power(facts, scenario.system.id)
     rate = money.price(facts, scenario.system.id).rate
     joule = usd = None
     if watts.value is not None and site.pue.value is not None and site.idle_share.value is not None:
@@ -347,4 +347,4 @@ def traffic(
     path: str | Path, facts: Facts, *, requests_out: Path | None = None, trace_out: Path | None = None
 ) -> TrafficResult:
     """Read and run a scenario file."""
-    return simulate(read(path, facts), facts, requests_out=requests_out, trace_out=trace_out)
+    return simulate_traffic(read_traffic(path, facts), facts, requests_out=requests_out, trace_out=trace_out)

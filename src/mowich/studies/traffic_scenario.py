@@ -11,19 +11,18 @@ from typing import Required, TypedDict
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
-from mowich.models import load as load_model
+from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, W
 from mowich.requests import jobs
-from mowich.scenario import Node
-from mowich.scenario import read as read_scenario
+from mowich.scenario import Node, read_scenario
 from mowich.serving.arrivals import ARRIVALS, Draw, lengths
 from mowich.serving.engines import link_Bps
-from mowich.serving.traffic.fleet import Failure
-from mowich.serving.traffic.policies import POLICIES, PREEMPTIONS, ROUTES, Scheduler
+from mowich.serving.traffic.policies import PREEMPTIONS, ROUTES, SCHEDULER_POLICIES, Scheduler
+from mowich.serving.traffic.routing import Failure
 from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.software.engine import engine_for, engine_names, packs_prompts
-from mowich.studies.serving import BLOCK, Deployment, check, deploy
+from mowich.studies.serving import BLOCK, Deployment, check_layout, deploy
 from mowich.studies.serving_plan import native_weights
 
 NOMINAL_TOKENS = 2048.0
@@ -63,7 +62,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
+class TrafficScenario:
     """A scenario file, resolved. has_front: times are the user's, not the engine's own; inputs: what was asked and
     filled in, to run it again."""
 
@@ -85,7 +84,7 @@ class Scenario:
         return sum(p.plan.devices * p.replicas for p in (self.serve, self.decode) if p)
 
 
-def read(path: str | Path, facts: Facts) -> Scenario:
+def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     """A scenario. Raises UserErrors, each with file:line."""
     root = read_scenario(path)
     root.need("model", "on", "traffic")
@@ -136,9 +135,9 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     sched.done()
     root.done()
     root.stop()
-    check(model, system, plan, f"{path} plan")
+    check_layout(model, system, plan, f"{path} plan")
     if decode_plan is not None:
-        check(model, system, decode_plan, f"{path} disaggregated.decode_plan")
+        check_layout(model, system, decode_plan, f"{path} disaggregated.decode_plan")
     if share is not None:
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
     serve = _pool(model, system, engine, plan, 1, scheduler, facts, blocks, accept, f"{path}")
@@ -183,7 +182,7 @@ def read(path: str | Path, facts: Facts) -> Scenario:
         "traffic": {k: v for k, v in requests.items() if not callable(v)},
         "front_s": list(front),
     }
-    return Scenario(
+    return TrafficScenario(
         name=name,
         system=system,
         serve=serve,
@@ -226,7 +225,7 @@ def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:
         chunks=node.flag("chunked_prefill", True),
         mixes=node.flag("mix_prefill", facts.number(f"serving.{engine}.mixes_prompts") > 0.5),
         packs=packs_prompts(facts, engine),
-        policy=node.text("policy", "fcfs", allowed=POLICIES),
+        policy=node.text("policy", "fcfs", allowed=SCHEDULER_POLICIES),
         preemption=node.text("preemption", "recompute", allowed=PREEMPTIONS),
         prefix_cache=node.flag("prefix_cache", False),
         hash_block=int(node.count("hash_block", chosen.hash_block)),

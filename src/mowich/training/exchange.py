@@ -12,7 +12,7 @@ from mowich.estimate import Notes
 from mowich.machines import collectives
 from mowich.models.model import Model
 from mowich.operators.law import beside
-from mowich.operators.rates import Rates, rates
+from mowich.operators.rates import DeviceRates, rates
 from mowich.plans import schedules
 from mowich.plans.memory import (
     adapter_params_per_device,
@@ -78,7 +78,7 @@ def least_dp_s(model: Model, system: Platform, job: TrainJob, p: Plans, forward:
 def dp_s(
     system: Platform,
     p: Plans,
-    r: Rates,
+    r: DeviceRates,
     dense: Floats,
     expert: Floats,
     g: Floats,

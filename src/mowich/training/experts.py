@@ -13,14 +13,14 @@ from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.operators import list as list_
 from mowich.operators.law import busiest_load, gemm_s
-from mowich.operators.rates import IS_BLOCK, IS_LOW, Rates
+from mowich.operators.rates import IS_BLOCK, IS_LOW, DeviceRates
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.terms import note_gemm, paths_of
 
 
 @dataclass(frozen=True, slots=True)
-class Experts:
+class ExpertTimes:
     """Forward seconds of one layer's mixture of experts on its busiest device. exchange: dispatch and combine as far as
     nothing can hide them; between: the reduction between ranks that share an expert; inputs: elements of GEMM
     inputs."""
@@ -38,10 +38,10 @@ def experts_s(
     system: Platform,
     job: TrainJob,
     p: Plans,
-    r: Rates,
+    r: DeviceRates,
     share: list_.Share,
     notes: Notes | None,
-) -> Experts:
+) -> ExpertTimes:
     """Times of the experts of one layer, one micro-batch."""
     s = system.stack
     t, stride = share.tokens, p.stride("tp")
@@ -141,7 +141,7 @@ def experts_s(
             ep=p.ep,
             facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", f"stack.{exposed}"),
         )
-    return Experts(
+    return ExpertTimes(
         gemm=up + down, routing=routing, exchange=exchange, between=between, inputs=rows * (w + ffn.ffn / p.etp)
     )
 

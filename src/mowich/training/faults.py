@@ -28,13 +28,13 @@ COMPONENTS = ("accelerator", "host", "network", "software")
 MOST_EXPONENT = 700.0
 """Exponents are cut here, where e^x still is a float: the share of useful time is 0 long before."""
 
-PARTS = ("checkpoints", "repeated_work", "recovery", "missing_hardware", "silent_corruption", "slow_chips")
+GOODPUT_PARTS = ("checkpoints", "repeated_work", "recovery", "missing_hardware", "silent_corruption", "slow_chips")
 """Where the time goes that does not train."""
 
-BLOCK = 4_000_000
+_BLOCK = 4_000_000
 """Gaps between failures, and bins of hardware out of service, drawn at a time: bounds the memory of the Monte Carlo."""
 
-EXACT = 500.0
+_EXACT = 500.0
 """Mean number of units out of service up to which the Poisson distribution is summed term by term."""
 
 PER_REPAIR = 8
@@ -63,7 +63,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
+class FaultRates:
     """Per chip and second: failures by component, silent corruption, chips that turn slow. repair_s: until hardware is
     back; replaced: share of failures that take hardware away. total: failures of all components; hardware: of all but
     software."""
@@ -210,15 +210,15 @@ def rate_paths(kind: str) -> dict[str, str]:
     return {name: f"{root}.{name}" for name in names} | ({} if kind == "gpu" else {"factor": f"{root}.{kind}_factor"})
 
 
-def read_rates(facts: Facts, kind: str, ends: Mapping[str, float] | None = None) -> Rates:
+def read_fault_rates(facts: Facts, kind: str, ends: Mapping[str, float] | None = None) -> FaultRates:
     """Rates of a kind of machine; `ends` replaces facts by name (an end of a range, a sample)."""
     return rates_of({name: facts.number(path) for name, path in rate_paths(kind).items()} | dict(ends or {}))
 
 
-def rates_of(x: Mapping[str, float]) -> Rates:
+def rates_of(x: Mapping[str, float]) -> FaultRates:
     """Rates from numbers by the names of `rate_paths`: hardware's times the factor of the kind of machine."""
     factor = x.get("factor", 1.0)
-    return Rates(
+    return FaultRates(
         failures={c: x[c] * (factor if c != "software" else 1.0) for c in COMPONENTS},
         silent=x["silent_corruption"] * factor,
         slow=x["slow_chip"] * factor,
@@ -285,7 +285,7 @@ def shortage(mean_out: float, spares: float) -> tuple[float, float]:
     m = mean_out
     if m <= 0.0:
         return 0.0, 0.0
-    if m <= EXACT:
+    if m <= _EXACT:
         whole = math.floor(spares)
         p = math.exp(-m)
         below, kept = 0.0, 0.0  # P(X <= s), E[(s - X) up to s]
@@ -338,7 +338,7 @@ class Losses:
         return share_of(self.useful, self.missing, self.silent, self.slow)
 
 
-def closed_form(job: Job, rates: Rates, strategy: Strategy) -> Goodput:
+def closed_form(job: Job, rates: FaultRates, strategy: Strategy) -> Goodput:
     """Goodput as a formula (`losses`), with the time lost by part: what is left after each is lost to the next."""
     x = losses(job, rates, strategy)
     keep = x.useful
@@ -354,21 +354,21 @@ def closed_form(job: Job, rates: Rates, strategy: Strategy) -> Goodput:
     parts["repeated_work"] = max(0.0, gone - parts["recovery"] - parts["checkpoints"])
     return Goodput(
         value=x.share,
-        parts={p: parts[p] for p in PARTS},
+        parts={p: parts[p] for p in GOODPUT_PARTS},
         mtbf_s=x.mtbf_s,
         interval_s=x.interval_s,
         failures=job.days * 86400.0 / x.mtbf_s,
     )
 
 
-def check_period_s(job: Job, rates: Rates, strategy: Strategy) -> float:
+def check_period_s(job: Job, rates: FaultRates, strategy: Strategy) -> float:
     """Time between checks for silent corruption: sqrt(2 c M_s), M_s the mean time between corruptions, at most the
     strategy's period, at least a check's time."""
     best = math.sqrt(2.0 * strategy.check_s / max(rates.silent * job.chips, 1e-300))
     return max(strategy.check_s, min(strategy.check_period_s, best), 1e-9)
 
 
-def losses(job: Job, rates: Rates, strategy: Strategy) -> Losses:
+def losses(job: Job, rates: FaultRates, strategy: Strategy) -> Losses:
     """What a job loses, in closed form.
 
     u = tau / (M e^(R/M) (e^((tau+C)/M) - 1)) (Daly 2006, exact for Poisson failures that strike during recovery too), M
@@ -398,7 +398,7 @@ def losses(job: Job, rates: Rates, strategy: Strategy) -> Losses:
     )
 
 
-def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: int = 0) -> Floats:
+def simulate_runs(job: Job, rates: FaultRates, strategy: Strategy, *, samples: int, seed: int = 0) -> Floats:
     """Goodput of `samples` runs [samples], failure by failure.
 
     Gaps between failures are exponential; a gap g shorter than the recovery R trains nothing, else floor((g - R) / (tau
@@ -413,7 +413,7 @@ def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: 
     expected = T / M
     draws = math.ceil(expected + 6.0 * math.sqrt(expected) + 16.0)
     useful = np.empty(samples)
-    rows = max(1, BLOCK // draws)
+    rows = max(1, _BLOCK // draws)
     for start in range(0, samples, rows):
         k = min(rows, samples - start)
         gaps = rng.standard_exponential((k, draws))
@@ -430,7 +430,7 @@ def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: 
     hardware = rates.hardware * job.chips * rates.replaced
     bins = max(PER_REPAIR, math.ceil(T / rates.repair_s * PER_REPAIR))
     missing = np.empty(samples)
-    rows = max(1, BLOCK // bins)
+    rows = max(1, _BLOCK // bins)
     for start in range(0, samples, rows):
         k = min(rows, samples - start)
         broken = rng.poisson(hardware * rates.repair_s / PER_REPAIR, (k, bins + PER_REPAIR))
@@ -482,7 +482,7 @@ def sampled(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed:
     return out
 
 
-def breakeven_recovery_s(job: Job, rates: Rates, strategy: Strategy, target: float) -> float | None:
+def breakeven_recovery_s(job: Job, rates: FaultRates, strategy: Strategy, target: float) -> float | None:
     """The longest detection and restart with which goodput still reaches `target`; None where even none at all does
     not."""
 

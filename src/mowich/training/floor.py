@@ -26,7 +26,7 @@ from mowich.training.stage import LAYER_PARTS, Through, stage_times, through
 MOVING = ("tp", "cp", "ep", "recompute")
 """Parts of a stage with transfers in them."""
 
-GROUPS = {"still": tuple(name for name in LAYER_PARTS if name not in MOVING), "moving": MOVING}
+_GROUPS = {"still": tuple(name for name in LAYER_PARTS if name not in MOVING), "moving": MOVING}
 
 
 ROUNDING = 1e-9
@@ -49,8 +49,8 @@ class Floor(Columns):
 def floor_of(model: Model, system: Platform, job: TrainJob, p: Plans, known: Through | None = None) -> Floor:
     """The floor of plans. known: what they take through layers and head, by GROUPS, each on its slice of the system."""
     fixed = system.stack.step_fixed
-    known = known or through(model, system, job, p, GROUPS, np.arange(len(p)))
-    x = stage_times(model, system, job, p, groups=GROUPS, known=known)
+    known = known or through(model, system, job, p, _GROUPS, np.arange(len(p)))
+    x = stage_times(model, system, job, p, groups=_GROUPS, known=known)
     still = x.parts["still"] + x.parts["head"]
     between = p.order > 1  # data-parallel ranks lie between tensor-parallel ones
     return Floor(

@@ -26,7 +26,7 @@ from mowich.operators.law import (
     scan,
     unfused_attention,
 )
-from mowich.operators.rates import Rates, rates
+from mowich.operators.rates import DeviceRates, rates
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
@@ -82,7 +82,7 @@ def layer_times(
     h = float(model.hidden)
     s, e = system.stack, system.efficiency
     r = once("rates", lambda: rates(system, p.precision, kernels))
-    share = once("share", lambda: share_of(job, p))
+    share = once("share", lambda: rank_share(job, p))
     t, stride = share.tokens, p.stride("tp")
 
     def seconds_of(g: list_.Product) -> Floats:
@@ -239,7 +239,7 @@ def layer_times(
     )
 
 
-def share_of(job: TrainJob, p: Plans) -> list_.Share:
+def rank_share(job: TrainJob, p: Plans) -> list_.Share:
     """What of a micro-batch one rank has under each plan."""
     t = p.micro_batch * job.seq / p.cp
     return list_.Share(
@@ -255,7 +255,7 @@ def share_of(job: TrainJob, p: Plans) -> list_.Share:
 
 
 def _core_s(
-    layer: Layer, system: Platform, share: list_.Share, p: Plans, r: Rates, notes: Notes | None
+    layer: Layer, system: Platform, share: list_.Share, p: Plans, r: DeviceRates, notes: Notes | None
 ) -> tuple[Floats, Floats]:
     """(forward, backward) of a layer's attention core, or of its recurrence."""
     s, a, t = system.stack, layer.attention, share.tokens
@@ -290,7 +290,9 @@ def _core_s(
     return attention, backward
 
 
-def _core_law(core: list_.Core, system: Platform, r: Rates) -> tuple[Callable[..., Floats], dict[str, Floats | float]]:
+def _core_law(
+    core: list_.AttentionCore, system: Platform, r: DeviceRates
+) -> tuple[Callable[..., Floats], dict[str, Floats | float]]:
     """(law of an attention core or scan, its arguments)."""
     s, e = system.stack, system.efficiency
     if is_unfused(system, core):

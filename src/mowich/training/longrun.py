@@ -13,16 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mowich.errors import unknown as unknown_word
-from mowich.estimate import Estimate, Notes, unknown, worst_grade
+from mowich.estimate import Estimate, Notes, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 from mowich.software.vendors import failure_class
 from mowich.training import faults
-from mowich.training.faults import STRATEGIES, Job, Rates, Strategy
+from mowich.training.faults import STRATEGIES, FaultRates, Job, Strategy
 from mowich.units import show
 
 BEST = "best"
 CHOICES = (BEST, *STRATEGIES)
-CHOSEN = "reliability.strategies.chosen"
+SURVIVAL_CHOSEN = "reliability.strategies.chosen"
 """The fact that says which way of surviving plans take; `--set survival=memory` sets it."""
 
 SPARE_SHARE = 0.02
@@ -53,9 +53,9 @@ class Survival:
 class _Ends:
     """Rates and ways at the facts' values, and at each end of each range: (low end, high end)."""
 
-    rates: Rates
+    rates: FaultRates
     ways: Mapping[str, Strategy]
-    moves: tuple[tuple[tuple[Rates, Mapping[str, Strategy]], ...], ...]
+    moves: tuple[tuple[tuple[FaultRates, Mapping[str, Strategy]], ...], ...]
 
 
 def job_of(
@@ -87,13 +87,13 @@ def job_of(
 def choices(facts: Facts) -> tuple[str, ...]:
     """The ways of surviving among which plans take the best: all, or the one that is asked for. Raises UserError for a
     way that does not exist."""
-    name = facts.text(CHOSEN)
+    name = facts.text(SURVIVAL_CHOSEN)
     if name not in CHOICES:
-        raise unknown_word("way to survive failures", name, CHOICES, where=CHOSEN)
+        raise unknown_word("way to survive failures", name, CHOICES, where=SURVIVAL_CHOSEN)
     return STRATEGIES if name == BEST else (name,)
 
 
-def best(job: Job, rates: Rates, ways: Mapping[str, Strategy]) -> tuple[str, dict[str, float]]:
+def best(job: Job, rates: FaultRates, ways: Mapping[str, Strategy]) -> tuple[str, dict[str, float]]:
     """(the way of surviving that keeps most of the time, goodput of every way)."""
     shares = {name: faults.losses(job, rates, way).share for name, way in ways.items()}
     return max(shares, key=lambda name: shares[name]), shares
@@ -104,7 +104,7 @@ def kept(facts: Facts, system_id: str, *, chips: int, step_s: float) -> tuple[st
     between failures."""
     ways = {name: faults.read_strategy(facts, name) for name in choices(facts)}
     job = job_of(facts, system_id, chips=chips, step_s=step_s)
-    name, shares = best(job, faults.read_rates(facts, failure_class(facts, system_id)), ways)
+    name, shares = best(job, faults.read_fault_rates(facts, failure_class(facts, system_id)), ways)
     return name, shares[name] if shares[name] >= LEAST_SHARE else 0.0
 
 
@@ -118,13 +118,13 @@ def _ends(facts: Facts, kind: str) -> _Ends:
     for key, fact in read.items():
         groups.setdefault("components" if key[1] in faults.COMPONENTS else fact.path, []).append(key)
 
-    def at(moved: Mapping[tuple[str, str], float]) -> tuple[Rates, Mapping[str, Strategy]]:
+    def at(moved: Mapping[tuple[str, str], float]) -> tuple[FaultRates, Mapping[str, Strategy]]:
         owners = {owner for owner, _ in moved}
         of = {owner: {k: v for (o, k), v in moved.items() if o == owner} for owner in owners}
         found = {n: faults.read_strategy(facts, n, of[n]) if n in owners else ways[n] for n in names}
-        return (faults.read_rates(facts, kind, of["rates"]) if "rates" in owners else rates), found
+        return (faults.read_fault_rates(facts, kind, of["rates"]) if "rates" in owners else rates), found
 
-    rates = faults.read_rates(facts, kind)
+    rates = faults.read_fault_rates(facts, kind)
     ways = {name: faults.read_strategy(facts, name) for name in names}
     moves = []
     for keys in groups.values():
@@ -156,7 +156,7 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
     way, value, mtbf = found.ways[name], shares[name], faults.mtbf_s(found.rates.total, chips)
     if value < LEAST_SHARE:
         why = f"a step of {show(step, 's')} is too long to finish between failures, {show(mtbf, 's')} apart on average"
-        return Survival(strategy=name, goodput=unknown("1", why))
+        return Survival(strategy=name, goodput=unknown_estimate("1", why))
     middle, downs, ups = _logit(value), [0.0], [0.0]
     for ends in found.moves:
         to = [
@@ -187,7 +187,7 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
             "1",
             faults.share_of,
             given={k: notes.terms[k].value for k in ("useful", "missing", "silent", "slow")},
-            facts=(CHOSEN,),
+            facts=(SURVIVAL_CHOSEN,),
             note=f"{name}: {way.display}" + (f"; the best way to survive, before {others}" if others else ""),
         )
     paths = {**faults.rate_paths(kind), **faults.strategy_paths(name)}
@@ -199,7 +199,7 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
 
 def terms(notes: Notes, facts: Facts, kind: str, job: Job, name: str) -> None:
     """Record what the goodput of a way of surviving is made of, with the facts of each step."""
-    rates, way = faults.read_rates(facts, kind), faults.read_strategy(facts, name)
+    rates, way = faults.read_fault_rates(facts, kind), faults.read_strategy(facts, name)
     x = faults.losses(job, rates, way)
     where, own = faults.rate_paths(kind), faults.strategy_paths(name)
     notes.add(

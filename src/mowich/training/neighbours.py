@@ -40,7 +40,7 @@ FIELDS = (
 )
 """Choices whose neighbours are shown; dp follows from the others."""
 
-TIE = 1e-3
+PLAN_TIE = 1e-3
 """Plans within this share of the best are ties: less than the model can tell apart."""
 
 
@@ -64,7 +64,7 @@ class Neighbour:
     def cause(self) -> str:
         """What makes it slower, in words: idle chips where they explain a good part of it, else the part that grows
         most, else nothing."""
-        if self.slower is None or self.slower <= TIE:
+        if self.slower is None or self.slower <= PLAN_TIE:
             return ""
         if self.unused > self.slower / 4.0:
             return f"leaves {self.unused:.0%} of the chips idle"
@@ -87,23 +87,23 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ties:
-    """Plans that fit and lie within `TIE` of the best: how many, and which values each choice takes among them."""
+    """Plans that fit and lie within `PLAN_TIE` of the best: how many, and which values each choice takes among them."""
 
     count: int
     differ_in: Mapping[str, tuple[str, ...]]
 
     def to_dict(self) -> dict[str, object]:
-        return {"within": TIE, "count": self.count, "differ_in": {k: list(v) for k, v in self.differ_in.items()}}
+        return {"within": PLAN_TIE, "count": self.count, "differ_in": {k: list(v) for k, v in self.differ_in.items()}}
 
 
-def word(field: str, code: float) -> str:
+def _word(field: str, code: float) -> str:
     """A value of a column as it is written."""
     if field in WORDS:
         return WORDS[field][int(code)]
     return ("on" if code else "off") if field in SWITCHES else str(int(code))
 
 
-def neighbours(model: Model, system: Platform, job: TrainJob, found: Survey) -> tuple[Neighbour, ...]:
+def neighbours_of(model: Model, system: Platform, job: TrainJob, found: Survey) -> tuple[Neighbour, ...]:
     """The neighbours of the best plan, by choice; empty when nothing fits."""
     best = found.best
     if best is None:
@@ -143,7 +143,7 @@ def neighbours(model: Model, system: Platform, job: TrainJob, found: Survey) -> 
             out.append(
                 Neighbour(
                     field=field,
-                    value=word(field, value),
+                    value=_word(field, value),
                     plan=other.plan,
                     slower=slower,
                     short_B=short,
@@ -157,14 +157,14 @@ def neighbours(model: Model, system: Platform, job: TrainJob, found: Survey) -> 
 
 
 def ties(found: Survey) -> Ties:
-    """What lies within `TIE` of the best."""
+    """What lies within `PLAN_TIE` of the best."""
     best = found.best
     if best is None:
         return Ties(count=0, differ_in={})
-    rows = np.flatnonzero(found.fits & (found.seconds_per_token <= found.seconds_per_token[best] * (1.0 + TIE)))
+    rows = np.flatnonzero(found.fits & (found.seconds_per_token <= found.seconds_per_token[best] * (1.0 + PLAN_TIE)))
     same: Plans = found.plans.take(rows)
     values = {field: np.unique(getattr(same, field)) for field in (*FIELDS[:6], "dp", *FIELDS[6:])}
-    return Ties(count=len(rows), differ_in={k: tuple(word(k, x) for x in v) for k, v in values.items() if len(v) > 1})
+    return Ties(count=len(rows), differ_in={k: tuple(_word(k, x) for x in v) for k, v in values.items() if len(v) > 1})
 
 
 def front(*costs: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -17,7 +17,7 @@ from mowich.plans.schedules import Op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
+class StageTimes:
     """Seconds of one stage (one chunk of a device) and one micro-batch: forward, backward to the input, backward to the
     weights."""
 
@@ -68,7 +68,7 @@ class Timeline:
         return max(self.busy_s(d) for d in range(self.num_devices))
 
 
-def play(schedule: str, pp: int, vpp: int, g: int, stages: Sequence[Times], hop_s: float = 0.0) -> Timeline:
+def play(schedule: str, pp: int, vpp: int, g: int, stages: Sequence[StageTimes], hop_s: float = 0.0) -> Timeline:
     """Play `schedules.order` with the times of each of the pp x chunks stages, in the order that data takes.
 
     Raises ValueError where the schedule does not exist, or the number of stages is not devices x chunks.

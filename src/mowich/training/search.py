@@ -22,15 +22,15 @@ from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob, numbered
 from mowich.plans.search import fastest, first_of
 from mowich.software.stack import Platform
-from mowich.training.floor import GROUPS, Floor, floor_of, least, least_of_any, of_layers, smallest_dp, with_traffic
+from mowich.training.floor import _GROUPS, Floor, floor_of, least, least_of_any, of_layers, smallest_dp, with_traffic
 from mowich.training.slices import slice_chips, slices
 from mowich.training.stage import SHARED, Through, beside_shared, through, total_of
-from mowich.training.step import PARTS, micro_batches, step_time
+from mowich.training.step import STEP_PARTS, micro_batches_of, step_time
 
 CHUNK = 32768
 """Rows per evaluation: a working set that stays in cache; results do not depend on it."""
 
-LARGEST, FIRST, MOST = 1024, 64, 512
+_LARGEST, _FIRST, _MOST = 1024, 64, 512
 """Plans that are timed at a time, best bound first: those tried with their largest dp alone, for a first limit; then
 with every dp, few while the limit still falls. Results do not depend on it."""
 
@@ -94,7 +94,7 @@ class Whole:
         if space.modes:  # recomputing comes last, of what else takes its time: evaluated once for all ways of it
             again = space.modes["recompute"][: space.num_recompute]
             first = (first[:, None] * m + np.arange(0, m, len(again))).ravel()
-        return through(self.model, self.system, self.job, space.take(first), GROUPS, kind * m, again)
+        return through(self.model, self.system, self.job, space.take(first), _GROUPS, kind * m, again)
 
     @cached_property
     def rough(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -102,7 +102,7 @@ class Whole:
         product is no higher than `least_of_any`."""
         shapes = self.space.shapes
         whole = len(slices(self.system)) == 1 and not np.any(shapes.order > 1)
-        layers_s = total_of(self.through.sums[name] for name in (GROUPS if whole else ("still",)))
+        layers_s = total_of(self.through.sums[name] for name in (_GROUPS if whole else ("still",)))
         return layers_s, of_layers(self.model, self.system, self.job, shapes)
 
 
@@ -205,11 +205,11 @@ def candidate(model: Model, system: Platform, job: TrainJob, plan: Plan) -> Cand
     """One plan evaluated alone."""
     columns = Plans.of([plan])
     step = step_time(model, system, job, columns)
-    found = memory_B(model, system, job, columns, micro_batches(job, columns))
+    found = memory_B(model, system, job, columns, micro_batches_of(job, columns))
     return Candidate(
         plan=plan,
         step_s=float(step.total_s[0]),
-        parts={k: float(step.parts[k][0]) for k in PARTS},
+        parts={k: float(step.parts[k][0]) for k in STEP_PARTS},
         memory_B={k: float(found[k][0]) for k in CATEGORIES},
         tokens=float(step.tokens[0]),
     )
@@ -244,7 +244,7 @@ def search(
         for plan, dp in zip(space.take(leaders.rows), leaders.dp[leaders.rows], strict=True)
     )
     smallest = space.take(np.array([np.argmin(whole.need_B)]))  # fewer ranks need no less memory each
-    least_B = memory_B(model, system, job, smallest, micro_batches(job, smallest))
+    least_B = memory_B(model, system, job, smallest, micro_batches_of(job, smallest))
     return Search(
         evaluated=evaluated,
         feasible=feasible,
@@ -262,12 +262,12 @@ def _of_space(model: Model, system: Platform, job: TrainJob, space: Space) -> Wh
         table = np.empty((len(space.shapes), space.num_modes))
         for lo in range(0, len(table), CHUNK):
             part = space.shapes.rows(lo, lo + CHUNK)
-            found = memory_B(model, system, job, part, micro_batches(job, part), modes=space.modes)
+            found = memory_B(model, system, job, part, micro_batches_of(job, part), modes=space.modes)
             table[lo : lo + CHUNK] = reduce(np.add, found.values())
         need = table.ravel()
         fits = need <= system.hbm_usable_B
     else:
-        need, fits = memory(model, system, job, space.shapes)
+        need, fits = memory_of_plans(model, system, job, space.shapes)
     return Whole(model=model, system=system, job=job, space=space, need_B=need, fits=fits)
 
 
@@ -313,9 +313,9 @@ def _contenders(
     model, system, job, space = whole.model, whole.system, whole.job, whole.space
     rows = np.flatnonzero(wanted)
     bounds = Bounds(whole, rows)
-    order = bounds.first(LARGEST if space.is_dp_free else len(rows))  # sorted anew after the first ones
+    order = bounds.first(_LARGEST if space.is_dp_free else len(rows))  # sorted anew after the first ones
     bound, floor = bounds.bound, Floor.joined([])
-    is_first, at, size = True, 0, LARGEST
+    is_first, at, size = True, 0, _LARGEST
     while at < len(order):
         limit = leaders.limit * (1.0 + within)
         part = order[at : at + size]
@@ -327,13 +327,13 @@ def _contenders(
         if known:
             more, at = start, at + size
         else:
-            at, size = at + size, min(2 * size, MOST)
+            at, size = at + size, min(2 * size, _MOST)
             own = floor.take(part)
             dp, of = every_dp(job, start, smallest_dp(system, job, start, own, limit))
             may = least(system, job, start, own, dp, of) < limit
             more, row = replace(start.take(of[may]), dp=dp[may]), row[of[may]]
         while len(row):
-            need, fits = (whole.need_B[row], whole.fits[row]) if known else memory(model, system, job, more)
+            need, fits = (whole.need_B[row], whole.fits[row]) if known else memory_of_plans(model, system, job, more)
             per_token = np.full(len(row), np.inf)
             fitting = np.flatnonzero(fits)
             per_token[fitting] = step_s_per_token(model, system, job, more.take(fitting))
@@ -354,7 +354,7 @@ def _contenders(
             )
             bound = least_of_any(system, job, start, floor)
             order = np.argsort(bound, kind="stable")
-            at, size = 0, FIRST
+            at, size = 0, _FIRST
         is_first = False
 
 
@@ -423,7 +423,7 @@ def survey(
     return Survey(plans=Plans.joined([part.plans for part in parts]), whole=whole, **columns)
 
 
-def memory(
+def memory_of_plans(
     model: Model, system: Platform, job: TrainJob, plans: Plans
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(bytes per device, whether that and what lives in the host's memory fit) of every plan, in chunks."""
@@ -431,7 +431,7 @@ def memory(
     for lo in range(0, len(plans), CHUNK):
         rows = slice(lo, lo + CHUNK)
         part = plans.rows(lo, lo + CHUNK)
-        g = micro_batches(job, part)
+        g = micro_batches_of(job, part)
         found = memory_B(model, system, job, part, g)
         need[rows] = reduce(np.add, found.values())
         fits[rows] = need[rows] <= system.hbm_usable_B

@@ -16,7 +16,7 @@ from mowich.models.task import Lora
 from mowich.operators.kernels import Kernels
 from mowich.operators.law import gemm_s, passes, waited
 from mowich.operators.list import backward_times
-from mowich.operators.rates import Rates, rates
+from mowich.operators.rates import DeviceRates, rates
 from mowich.plans import schedules
 from mowich.plans.memory import layers_per_stage, stage_split
 from mowich.plans.plan import EXPERTS_AGAIN, Plans, TrainJob
@@ -185,7 +185,9 @@ def _grouped(sums: Mapping[str, Floats], groups: Mapping[str, tuple[str, ...]]) 
     return out | {name: sums[name] for name in ("forward", "weights")}
 
 
-def head_times(model: Model, system: Platform, job: TrainJob, p: Plans, r: Rates) -> tuple[Floats, Floats, Floats]:
+def head_times(
+    model: Model, system: Platform, job: TrainJob, p: Plans, r: DeviceRates
+) -> tuple[Floats, Floats, Floats]:
     """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one
     micro-batch: a 16-bit GEMM each, and passes over the logits."""
     s, t = system.stack, p.micro_batch * job.seq / p.cp
@@ -199,7 +201,7 @@ def head_times(model: Model, system: Platform, job: TrainJob, p: Plans, r: Rates
     return model.heads * (gemm + logits), model.heads * (gemm + logits), model.heads * weights
 
 
-def adapters_s(model: Model, job: TrainJob, p: Plans, r: Rates) -> Floats:
+def adapters_s(model: Model, job: TrainJob, p: Plans, r: DeviceRates) -> Floats:
     """Forward seconds of the adapters of all layers, one micro-batch, on one of tp ranks: narrow products that move
     bytes.
 

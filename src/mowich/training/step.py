@@ -32,7 +32,7 @@ from mowich.training.slices import by_slice, slices
 from mowich.training.stage import LAYER_PARTS, stage_times, total_of
 from mowich.training.terms import paths_of
 
-PARTS = (
+STEP_PARTS = (
     "gemm",
     "attention",
     "memory_bound",
@@ -67,7 +67,7 @@ class StepTime:
     num_micro_batches: Floats
 
 
-def micro_batches(job: TrainJob, p: Plans) -> Floats:
+def micro_batches_of(job: TrainJob, p: Plans) -> Floats:
     """g, micro-batches per rank and step (`schedules.micro_batches`)."""
     return schedules.micro_batches(job, p.schedule, p.pp, p.micro_batch * p.dp)
 
@@ -87,7 +87,7 @@ def step_time(
     found = by_slice(system, p, on)
     return StepTime(
         total_s=found["total"],
-        parts={name: found[name] for name in PARTS},
+        parts={name: found[name] for name in STEP_PARTS},
         tokens=found["tokens"],
         num_micro_batches=found["g"],
     )
@@ -105,13 +105,13 @@ def _step_time(
     s = system.stack
     t = p.micro_batch * job.seq / p.cp
     h = float(model.hidden)
-    g = micro_batches(job, p)
+    g = micro_batches_of(job, p)
     r = rates(system, p.precision, kernels)
     x = stage_times(model, system, job, p, notes, kernels)
     per_micro, stage, forward, weights, back = x.parts, x.total_s, x.forward_s, x.weights_s, x.back_s
-    parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
+    parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in STEP_PARTS}
     parts |= {
-        name: layers_s(g, x.sums[name], p.pp, x.imbalance)
+        name: _layers_s(g, x.sums[name], p.pp, x.imbalance)
         for name in LAYER_PARTS
         if name != "gemm" or job.adapters is None
     }
@@ -138,7 +138,7 @@ def _step_time(
     if kernels is not None:
         parts["optimizer"] = kernels.optimizer(trained, parts["optimizer"])
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, n_devices))
-    base = total_of(parts[k] for k in PARTS)
+    base = total_of(parts[k] for k in STEP_PARTS)
     parts["jitter"] = jitter_s(base, s.jitter_per_doubling, n_devices)
     speed = s.speed * system.efficiency.framework_carry * (s.fp32_speed if job.element_B > 2.0 else 1.0)
     parts["software"] = software_s(base, parts["jitter"], speed)
@@ -149,7 +149,7 @@ def _step_time(
                 f"{name}.step",
                 parts[name],
                 "s",
-                layers_s if name != "gemm" or job.adapters is None else None,
+                _layers_s if name != "gemm" or job.adapters is None else None,
                 words="" if name != "gemm" or job.adapters is None else "products of layers, and of adapters",
                 note="all_layers: forward and backward of one micro-batch; fullest_over_mean: stages",
                 micro_batches=g,
@@ -260,7 +260,7 @@ def _step_time(
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
 
 
-def layers_s(micro_batches: Floats, all_layers: Floats, pp: Floats, fullest_over_mean: Floats) -> Floats:
+def _layers_s(micro_batches: Floats, all_layers: Floats, pp: Floats, fullest_over_mean: Floats) -> Floats:
     """Seconds of a step that a part of the layers takes on the fullest stage.
 
     T = micro_batches * (all_layers / pp * fullest_over_mean)

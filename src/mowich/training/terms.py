@@ -11,17 +11,17 @@ from mowich.operators.law import (
     product,
     unevenness,
 )
-from mowich.operators.rates import Rates
+from mowich.operators.rates import DeviceRates
 from mowich.software.stack import Platform
 
 
-def is_unfused(system: Platform, core: list_.Core) -> bool:
+def is_unfused(system: Platform, core: list_.AttentionCore) -> bool:
     """Whether the software writes the scores of an attention core."""
     s = system.stack
     return bool(s.unfused_attention or (s.unfused_encoder and not core.is_causal))
 
 
-def note_product(notes: Notes, name: str, seconds: Floats, g: list_.Product, r: Rates, system: Platform) -> None:
+def note_product(notes: Notes, name: str, seconds: Floats, g: list_.Product, r: DeviceRates, system: Platform) -> None:
     """Record the term of one product, forward, in one layer."""
     is_wide = g.format == "16 bit"
     note_gemm(
@@ -36,7 +36,7 @@ def note_product(notes: Notes, name: str, seconds: Floats, g: list_.Product, r: 
     )
 
 
-def by_tables(r: Rates, law: Law) -> tuple[Law | None, str]:
+def by_tables(r: DeviceRates, law: Law) -> tuple[Law | None, str]:
     """(the law that gave a time, nothing in words); (None, words) where tables of kernels gave it."""
     return (law, "") if r.kernels is None else (None, "by the tables of kernels, where they hold it")
 
@@ -46,7 +46,7 @@ def note_gemm(
     name: str,
     seconds: Floats,
     sides: tuple[Floats, Floats, Floats],
-    r: Rates,
+    r: DeviceRates,
     system: Platform,
     *,
     groups: Floats | float = 1.0,
@@ -79,7 +79,7 @@ def note_gemm(
     )
 
 
-def core_paths(layer: Layer, core: list_.Core, system: Platform) -> tuple[str, ...]:
+def core_paths(layer: Layer, core: list_.AttentionCore, system: Platform) -> tuple[str, ...]:
     """The names of the facts that the time of a layer's attention core rests on, as `layer_times` computes it."""
     if is_unfused(system, core):
         return ("efficiency.gemm_efficiency", "stack.unfused_attention_B", "hbm_Bps")

@@ -18,7 +18,7 @@ from mowich.plans import schedules
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.pipeline import Timeline, Times, play
+from mowich.training.pipeline import StageTimes, Timeline, play
 from mowich.training.stage import head_times, layer_sums
 from mowich.training.step import step_time
 
@@ -79,7 +79,7 @@ def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanT
         f, b, w = n * forward, n * (layer - forward - weights), n * weights
         if i == plan.pp * chunks - 1:
             f, b, w = f + head[0], b + head[1], w + head[2]
-        stages.append(Times(f=f, b=b, w=w))
+        stages.append(StageTimes(f=f, b=b, w=w))
     hop_B = 2.0 * plan.micro_batch * job.seq / plan.cp * model.hidden / (plan.tp if plan.sp or plan.pp_scatter else 1)
     hop = float(collectives.transfer_s(system, np.array([hop_B]), p.stride("pp"))[0]) * slower
     line = play(plan.schedule, plan.pp, plan.vpp, g, stages, hop)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 
-from mowich.errors import Problems
+from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.requests import jobs, machines, scenarios
 from mowich.requests.fields import Edge
@@ -67,7 +67,7 @@ def _quantity(value: object) -> float | str:
     return float(value)
 
 
-Quantity = Annotated[
+_Quantity = Annotated[
     Annotated[float, Field(strict=True)]
     | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+ _-]+$")],
     BeforeValidator(_quantity, json_schema_input_type=str | float),
@@ -201,7 +201,7 @@ def _json_type(field: Asked[object]) -> TypeForm:
     if field.kind in ("texts", "names"):
         return GenericAlias(tuple, (_list(field)[0], ...))
     if field.kind == "quantity" and field.unit:
-        return Quantity
+        return _Quantity
     if field.kind == "word":
         return SystemName if field.completes == "systems" else Word
     return bool if field.kind == "flag" else Amount
@@ -241,7 +241,7 @@ def body(
         if field.group or field.name in leave:
             continue
         if field.name in schema.groups:
-            fields[field.name] = (GROUPS[schema.name, field.name] | None, Field(default=None))
+            fields[field.name] = (_GROUPS[schema.name, field.name] | None, Field(default=None))
         else:
             fields[field.name] = _model_field(field, (defaults or {}).get(field.name))
     fields.update(own)
@@ -250,20 +250,20 @@ def body(
     return made
 
 
-Train = _group("train", jobs.COMPARE, "Train")
-Serve = _group("serve", jobs.COMPARE, "Serve")
-GROUPS = {
-    **{(verb, "train"): Train for verb in ("compare", "plan", "fit")},
-    **{(verb, "serve"): Serve for verb in ("compare", "plan")},
+TrainBody = _group("train", jobs.COMPARE, "Train")
+ServeBody = _group("serve", jobs.COMPARE, "Serve")
+_GROUPS = {
+    **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit")},
+    **{(verb, "serve"): ServeBody for verb in ("compare", "plan")},
 }
-Near = dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]]
+NearChoices = dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]]
 
-Compare = body(
+CompareBody = body(
     jobs.COMPARE,
     "Compare",
     "One job on several systems.",
     near=(
-        Near | None,
+        NearChoices | None,
         Field(
             default=None,
             max_length=MAX_SYSTEMS,
@@ -271,16 +271,16 @@ Compare = body(
         ),
     ),
 )
-ServePlans = body(
+ServePlansBody = body(
     jobs.COMPARE, "ServePlans", "The same serving job on several systems.", leave=("train", "equal", "stack")
 )
-Plan = body(jobs.PLAN, "Plan", "The best plans of one system.")
-Fit = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
-Fleet = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (docs/fleet.md).")
-Collective = body(
+PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
+FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
+FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (docs/fleet.md).")
+CollectiveBody = body(
     machines.COLLECTIVE, "Collective", "Time of a collective against size.", defaults={"sizes": ("1MiB", "1GiB")}
 )
-Goodput = body(
+GoodputBody = body(
     machines.GOODPUT,
     "Goodput",
     "Which way of surviving failures keeps how much of a long run.",
@@ -300,8 +300,8 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = Compare | Plan | Fleet
-Explain = create_model(
+Explainable: TypeForm = CompareBody | PlanBody | FleetBody
+ExplainBody = create_model(
     "Explain",
     __base__=Ask,
     __module__=__name__,
@@ -343,7 +343,7 @@ JOB = (Limit("seq", "seq", 1, 1e7), Limit("tokens", "tokens", 1, 1e18), Limit("b
 
 def check_work(schema: Schema[object], request: object) -> None:
     """Refuse what is more work than a server does. Raises UserErrors."""
-    problems = Problems()
+    problems = ProblemList()
     train = getattr(request, "train", None)
     for of, limits in ((request, WORK.get(schema.name, ())), (train, JOB if train is not None else ())):
         for limit in limits:

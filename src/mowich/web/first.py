@@ -8,7 +8,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.web import asks, verbs
 
-FIRST = asks.Compare.model_validate(
+FIRST = asks.CompareBody.model_validate(
     {
         "model": "deepseek-v3",
         "on": ("trn2", "trn3", "trn4", "ironwood", "gb300"),
@@ -24,6 +24,6 @@ def warm_up(facts: Facts) -> None:
     train, serve = {"tokens": "1T", "seq": "4096", "batch": "256seqs"}, {"isl": "8k", "osl": "1k"}
     for on in FIRST.systems:
         for job in ({"chips": "64", "train": train}, {"chips": "16", "serve": serve}):
-            ask = asks.Compare.model_validate({"model": "llama-3.1-8b", "on": (on,), **job})
+            ask = asks.CompareBody.model_validate({"model": "llama-3.1-8b", "on": (on,), **job})
             with contextlib.suppress(UserError):
                 verbs.together(ask, [verbs.row(ask, 0, facts)], facts)

@@ -39,7 +39,7 @@ DRAIN_B = 16 * 2**20
 """Most of a body that is read only to be refused."""
 
 
-class Guard:
+class RequestGuard:
     """Wraps an application. max_body_B: larger bodies are answered 413; hosts: names that a request may ask for (empty:
     any)."""
 

@@ -73,13 +73,13 @@ def _options(ask: asks.KernelProfile) -> list[str]:
     ]
 
 
-EXAMPLE = {"kernel": "matmul_gelu", "arguments": ("lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]")}
+_EXAMPLE = {"kernel": "matmul_gelu", "arguments": ("lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]")}
 
 
 async def example(source: str, timeout_s: float) -> bytes:
     """The kernel that ships, profiled when it is first asked for."""
-    answer = json.loads(await profile(asks.KernelProfile.model_validate({"source": source, **EXAMPLE}), timeout_s))
-    return json.dumps({**answer, "source": source, **EXAMPLE}, allow_nan=False).encode()
+    answer = json.loads(await profile(asks.KernelProfile.model_validate({"source": source, **_EXAMPLE}), timeout_s))
+    return json.dumps({**answer, "source": source, **_EXAMPLE}, allow_nan=False).encode()
 
 
 def _refused(*lines: str) -> RefusedRequestError:

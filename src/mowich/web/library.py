@@ -7,15 +7,15 @@ from dataclasses import asdict
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Fact, Facts
-from mowich.models import names as model_names
-from mowich.web.reading import model_of, reply
+from mowich.models import model_names
+from mowich.web.reading import given_model, reply
 
 
 def models(_: Facts) -> bytes:
     """Built-in models with their sizes."""
     rows = []
     for name in model_names():
-        model = model_of(name)
+        model = given_model(name)
         rows.append(
             {
                 "name": name,
@@ -32,7 +32,7 @@ def model(given: str | Mapping[str, object], _: Facts) -> bytes:
     """Parameters, FLOP and bytes per token."""
     from mowich.models.view import DEFAULT_SEQ, model_view
 
-    return reply(model_view(model_of(given), seq=DEFAULT_SEQ).to_dict())
+    return reply(model_view(given_model(given), seq=DEFAULT_SEQ).to_dict())
 
 
 def systems(facts: Facts) -> bytes:
@@ -62,11 +62,11 @@ def systems(facts: Facts) -> bytes:
 
 def facts_list(facts: Facts) -> bytes:
     """What is known, by kind."""
-    from mowich.facts.load import KINDS
+    from mowich.facts.load import FACT_KINDS
 
     entries = [
         {"kind": k, "id": i, **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"}}
-        for k in KINDS
+        for k in FACT_KINDS
         for i in facts.ids(k)
     ]
     entries += [{"kind": "models", "id": n} for n in model_names()]
@@ -75,16 +75,16 @@ def facts_list(facts: Facts) -> bytes:
 
 def facts_show(names: Sequence[str], facts: Facts) -> bytes:
     """Every number of some things."""
-    from mowich.show.facts import leaves, locate
+    from mowich.show.facts import facts_below, locate
 
     paths = [p for name in names for p in locate(facts, name)]
-    rows = [asdict(fact) for path in paths for fact in leaves(facts, path)]
+    rows = [asdict(fact) for path in paths for fact in facts_below(facts, path)]
     return reply({"schema": "mowich/facts@1", "facts_hash": facts.hash(), "facts": rows})
 
 
 def facts_side(names: Sequence[str], facts: Facts) -> bytes:
     """Chips of systems (or chips) side by side: every field with the fact that each has."""
-    from mowich.show.facts import leaves, locate
+    from mowich.show.facts import facts_below, locate
 
     columns: list[dict[str, object]] = []
     found: list[dict[str, Fact]] = []
@@ -97,7 +97,7 @@ def facts_side(names: Sequence[str], facts: Facts) -> bytes:
                     f"{kind}.{f.path[len(paths[kind]) + 1 :]}"
                     if f.path.startswith(paths[kind])
                     else f"{kind}.{f.path}": f
-                    for f in leaves(facts, paths[kind])
+                    for f in facts_below(facts, paths[kind])
                 }
         if not fields:
             raise unknown("chip or system", name, [*facts.ids("chips"), *facts.ids("systems")])
@@ -122,4 +122,4 @@ def fact_dict(facts: Facts, path: str) -> dict[str, object]:
     return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
 
 
-ALL = (models, model, systems, facts_list, facts_show, facts_side)
+LISTINGS = (models, model, systems, facts_list, facts_show, facts_side)

@@ -14,22 +14,21 @@ from functools import lru_cache
 from pathlib import Path
 
 from mowich.errors import UserError, did_you_mean
-from mowich.facts import Facts
-from mowich.facts import load as load_facts
+from mowich.facts import Facts, load_facts
 from mowich.files import check_yaml
-from mowich.models import names as model_names
-from mowich.models.builtin import aliases, builtin, find
+from mowich.models import model_names
+from mowich.models.builtin import aliases, builtin, builtin_name
 from mowich.models.model import Model
 from mowich.requests import jobs
 from mowich.requests.fields import Edge
-from mowich.requests.schema import Source
+from mowich.requests.schema import QuestionSource
 from mowich.show.json import to_json
 from mowich.shown import Result
 from mowich.web import asks
 
 
 @lru_cache(maxsize=4)
-def facts_of(dirs: tuple[str, ...]) -> Facts:
+def server_facts(dirs: tuple[str, ...]) -> Facts:
     """The facts of this server, parsed once in each worker."""
     return load_facts(tuple(Path(d) for d in dirs))
 
@@ -45,13 +44,13 @@ def _pasted(text: str) -> Model:
     )
 
 
-def model_of(given: object) -> Model:
+def given_model(given: object) -> Model:
     """A built-in name or a pasted config; never a path."""
     if isinstance(given, Mapping):
         return _pasted(asks.canonical(given))
     if not isinstance(given, str):
         raise UserError("not a model", field="model", given=given, allowed="a built-in name, or a pasted config.json")
-    name = find(given)
+    name = builtin_name(given)
     if name is None:
         close = did_you_mean(given.rsplit("/", 1)[-1], [*model_names(), *aliases()])
         raise UserError(
@@ -64,12 +63,14 @@ _read: OrderedDict[str, object] = OrderedDict()
 """Requests that this worker has read lately: a comparison is read once for each of its systems."""
 
 
-def read(ask: asks.Ask, facts: Facts) -> object:
+def read_ask(ask: asks.Ask, facts: Facts) -> object:
     """The request of a verb that a body asks for. Raises UserErrors with every mistake at once."""
     key = f"{type(ask).__name__}:{facts.hash()}:{asks.canonical(ask)}"
     if key not in _read:
         schema = ask.schema_of
-        request = schema.read(ask.values(), Source(edge=Edge.KEY, facts=facts, load=model_of, change=_changed))
+        request = schema.read(
+            ask.values(), QuestionSource(edge=Edge.KEY, facts=facts, load=given_model, change=_changed)
+        )
         asks.check_work(schema, request)
         _read[key] = request
         if len(_read) > 64:
@@ -77,10 +78,10 @@ def read(ask: asks.Ask, facts: Facts) -> object:
     return _read[key]
 
 
-def work(ask: asks.Ask, facts: Facts) -> jobs.Work:
+def work(ask: asks.Ask, facts: Facts) -> jobs.JobRequest:
     """The job on systems that a body asks for."""
-    found = read(ask, facts)
-    assert isinstance(found, jobs.Work)
+    found = read_ask(ask, facts)
+    assert isinstance(found, jobs.JobRequest)
     return found
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from types import ModuleType
 
 from mowich.errors import UserError
-from mowich.web.server import Options, create_app
+from mowich.web.server import ServerOptions, create_app
 
-NAMES = ("localhost", "127.0.0.1", "[::1]")
+_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def serve(
@@ -43,7 +43,9 @@ def serve(
     )
     shown = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
     app = create_app(
-        Options(dirs=dirs, workers=workers, timeout_s=timeout_s, kernels=kernels, hosts=(*NAMES, host) if local else ())
+        ServerOptions(
+            dirs=dirs, workers=workers, timeout_s=timeout_s, kernels=kernels, hosts=(*_NAMES, host) if local else ()
+        )
     )
     config = uvicorn.Config(
         app,

@@ -24,8 +24,8 @@ from mowich.scenario import Node, parse_text
 from mowich.web import asks
 from mowich.web.asks import Mistake
 
-TRAIN = tuple(asks.Train.model_fields)
-SERVE = tuple(asks.Serve.model_fields)
+_TRAIN = tuple(asks.TrainBody.model_fields)
+_SERVE = tuple(asks.ServeBody.model_fields)
 
 
 def _fields(node: Node, names: tuple[str, ...]) -> dict[str, object]:
@@ -34,7 +34,7 @@ def _fields(node: Node, names: tuple[str, ...]) -> dict[str, object]:
     return out
 
 
-def read_scenario(text: str, where: str = "scenario") -> asks.Ask:
+def scenario_ask(text: str, where: str = "scenario") -> asks.Ask:
     """The comparison that a scenario asks for. Raises UserErrors with the lines of all mistakes."""
     root = parse_text(text, where)
     root.need("workload", "systems")
@@ -43,9 +43,9 @@ def read_scenario(text: str, where: str = "scenario") -> asks.Ask:
     work.need("model")
     data: dict[str, object] = {"model": work.raw("model")}
     if "train" in work:
-        data["train"] = _fields(work.node("train"), TRAIN)
+        data["train"] = _fields(work.node("train"), _TRAIN)
     if "serve" in work:
-        data["serve"] = _fields(work.node("serve"), SERVE)
+        data["serve"] = _fields(work.node("serve"), _SERVE)
     work.done(("train", "serve"))
     systems = root.raw("systems")
     data["on"] = systems if isinstance(systems, list) else [systems]
@@ -58,14 +58,14 @@ def read_scenario(text: str, where: str = "scenario") -> asks.Ask:
     root.done(("chips", "equal", "stack", "set", "name"))
     root.stop()
     try:
-        return asks.Compare.model_validate(data)
+        return asks.CompareBody.model_validate(data)
     except ValidationError as error:
         raise UserErrors(
-            [UserError(line["what"], where=f"{where} {line['where']}") for line in problems(error.errors())]
+            [UserError(line["what"], where=f"{where} {line['where']}") for line in body_problems(error.errors())]
         ) from None
 
 
-def problems(errors: Sequence[ErrorDetails]) -> list[Mistake]:
+def body_problems(errors: Sequence[ErrorDetails]) -> list[Mistake]:
     """pydantic's errors as ours: where, what, one line each."""
     out: list[Mistake] = []
     for e in errors:

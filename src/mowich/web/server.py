@@ -32,19 +32,19 @@ from mowich.shown import Result
 from mowich.version import VERSION
 from mowich.web import asks
 from mowich.web.first import FIRST
-from mowich.web.guard import Guard
-from mowich.web.scenario import problems
+from mowich.web.guard import RequestGuard
+from mowich.web.scenario import body_problems
 from mowich.web.workers import AbandonedError, BugError, RefusedRequestError, Workers
 
 T = TypeVar("T")
 
 MAX_BODY_B = 256 * 1024
-CACHE_B = 96 * 2**20
+_CACHE_B = 96 * 2**20
 OWN_S = 300.0
 """Most seconds for questions of the server's own, which no client can make larger."""
-JSON = "application/json"
+_JSON = "application/json"
 
-TYPES = {
+_TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -55,7 +55,7 @@ TYPES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ServerOptions:
     """How a server was started. hosts: names that it answers to (empty: any); kernels: NKI kernels that are sent may
     run here."""
 
@@ -81,7 +81,7 @@ class Problems(BaseModel):
     errors: list[Problem]
 
 
-class Cache:
+class AnswerCache:
     """Least recently used answers, at most `most_B` bytes; what is under way is waited for, not computed twice."""
 
     def __init__(self, most_B: int) -> None:
@@ -127,7 +127,7 @@ class Answers:
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
-        self.cache = Cache(CACHE_B)
+        self.cache = AnswerCache(_CACHE_B)
 
     async def verb(self, name: str, *arguments: object, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
         limit_s = None if arguments else OWN_S
@@ -196,7 +196,7 @@ def _static() -> dict[str, tuple[bytes, bytes, str, str]]:
         for file in sorted((resources.files(package) / "static").iterdir(), key=lambda f: f.name):
             if names is not None and file.name not in names:
                 continue
-            kind = TYPES.get(file.name.rsplit(".", 1)[-1])
+            kind = _TYPES.get(file.name.rsplit(".", 1)[-1])
             if kind is not None:
                 data = file.read_bytes()
                 out[file.name] = (data, gzip.compress(data, 6), kind, hashlib.sha256(data).hexdigest()[:16])
@@ -218,7 +218,7 @@ FOUR: Responses = {
 }
 
 
-def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
+def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAPI:
     """The ASGI application. workers: made here unless given; ended when the application shuts down."""
     pool = workers or Workers(options.workers, dirs=options.dirs, timeout_s=options.timeout_s, warm=options.warm)
     answers = Answers(pool)
@@ -247,26 +247,26 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         lifespan=life,
         responses=FOUR,
         redirect_slashes=False,
-        middleware=[Middleware(Guard, max_body_B=MAX_BODY_B, hosts=options.hosts)],
+        middleware=[Middleware(RequestGuard, max_body_B=MAX_BODY_B, hosts=options.hosts)],
     )
 
     def lines(status: int, errors: Sequence[asks.Mistake]) -> Response:
         return Response(
-            json.dumps({"errors": errors}, ensure_ascii=False, default=str), status_code=status, media_type=JSON
+            json.dumps({"errors": errors}, ensure_ascii=False, default=str), status_code=status, media_type=_JSON
         )
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> Response:
         if any(e["type"] == "json_invalid" for e in error.errors()):
             return lines(400, [{"where": None, "what": "not JSON", "line": "the body is not JSON"}])
-        return lines(422, problems(error.errors()))
+        return lines(422, body_problems(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
         return Response(
             json.dumps({"errors": [{"where": None, "what": str(error.detail), "line": str(error.detail)}]}),
             status_code=error.status_code,
-            media_type=JSON,
+            media_type=_JSON,
             headers=error.headers,
         )
 
@@ -293,10 +293,10 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         start = time.perf_counter()
         body = await made
         return Response(
-            body, media_type=JSON, headers={"server-timing": f"total;dur={1e3 * (time.perf_counter() - start):.1f}"}
+            body, media_type=_JSON, headers={"server-timing": f"total;dur={1e3 * (time.perf_counter() - start):.1f}"}
         )
 
-    ok: Responses = {200: {"content": {JSON: {"schema": {"type": "object", "required": ["result"]}}}}}
+    ok: Responses = {200: {"content": {_JSON: {"schema": {"type": "object", "required": ["result"]}}}}}
 
     def post(
         path: str,
@@ -327,20 +327,29 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         return await send(request, answers.compare(ask, wanted))
 
     post(
-        *("compare", asks.Compare, "jobs"),
+        *("compare", asks.CompareBody, "jobs"),
         "The same job on several systems, each at its best plan: `mowich compare`.",
         compared,
     )
     post(
-        "serve", asks.ServePlans, "jobs", "The same serving job on several systems: `mowich compare --serve`.", compared
+        "serve",
+        asks.ServePlansBody,
+        "jobs",
+        "The same serving job on several systems: `mowich compare --serve`.",
+        compared,
     )
     for verb, body, tag, said in (
-        ("plan", asks.Plan, "jobs", "The best plans of one system: `mowich plan`."),
-        ("fit", asks.Fit, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
-        ("fleet", asks.Fleet, "fleets", "What to buy, rent and assign in each period of a scenario: `mowich fleet`."),
-        ("collective", asks.Collective, "machines", "Time of a collective against size: `mowich collective`."),
+        ("plan", asks.PlanBody, "jobs", "The best plans of one system: `mowich plan`."),
+        ("fit", asks.FitBody, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
         (
-            *("goodput", asks.Goodput, "machines"),
+            "fleet",
+            asks.FleetBody,
+            "fleets",
+            "What to buy, rent and assign in each period of a scenario: `mowich fleet`.",
+        ),
+        ("collective", asks.CollectiveBody, "machines", "Time of a collective against size: `mowich collective`."),
+        (
+            *("goodput", asks.GoodputBody, "machines"),
             "Which way of surviving failures keeps how much of a long run: `mowich goodput`.",
         ),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
@@ -371,19 +380,19 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         return await send(request, made())
 
     post(
-        *("explain", asks.Explain, "results"),
+        *("explain", asks.ExplainBody, "results"),
         "Formula, numbers, facts and sources of one number: `mowich explain`.",
         explained,
     )
     post(
-        *("report", Annotated[asks.Compare | asks.Plan | asks.Fleet, Body()], "results"),
+        *("report", Annotated[asks.CompareBody | asks.PlanBody | asks.FleetBody, Body()], "results"),
         "A result as one HTML file that needs no network: `mowich report --html`.",
         reported,
         response_class=Response,
         responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
     )
     post(
-        *("deepen", Annotated[asks.Compare | asks.Plan, Body()], "results"),
+        *("deepen", Annotated[asks.CompareBody | asks.PlanBody, Body()], "results"),
         "What the report adds to a result: what would change the answer, scaling, the nearest measured points.",
         deepened,
     )
@@ -462,7 +471,7 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
                     }
                 }
             ),
-            media_type=JSON,
+            media_type=_JSON,
         )
 
     def asset(request: Request, name: str) -> Response:
@@ -491,6 +500,6 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
     @app.get("/first.json", include_in_schema=False)
     async def first(request: Request) -> Response:
         """The finished comparison of the empty page, made when the server starts."""
-        return Response(await answers.compare(FIRST), media_type=JSON)
+        return Response(await answers.compare(FIRST), media_type=_JSON)
 
     return app

@@ -19,10 +19,10 @@ from mowich.requests import jobs, machines, scenarios
 from mowich.requests.fields import Edge
 from mowich.shown import Result
 from mowich.web import asks, library
-from mowich.web.reading import model_of, read, reply, safe_yaml, work
+from mowich.web.reading import given_model, read_ask, reply, safe_yaml, work
 
 if TYPE_CHECKING:
-    from mowich.fleets.problem import Problem, Rate
+    from mowich.fleets.problem import FleetProblem, Rate
     from mowich.show.page import Page
     from mowich.studies.compare import Questions, Row
     from mowich.studies.explain import Explainer
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def questions(got: jobs.Work) -> Questions:
+def questions(got: jobs.JobRequest) -> Questions:
     from mowich.studies import compare as study
 
     assert got.train is not None
-    return study.questions(
+    return study.system_asks(
         got.model,
         got.systems,
         train=got.train,
         chips=got.chips,
         facts=got.facts,
-        equal=got.equal if isinstance(got, jobs.Compare) else "chips",
+        equal=got.equal if isinstance(got, jobs.CompareRequest) else "chips",
         fixed=got.fixed,
         term=got.term,
         stack=got.stack,
@@ -64,10 +64,10 @@ def row(ask: asks.Ask, place: int, facts: Facts) -> Row | ServeResult:
     near = ask.nearby.get(got.systems[place])
     if near:
         among = around(near, got.fixed, got.model)
-        found = study.solve(one, fixed=among, brief=True)[0]
+        found = study.solve_system(one, fixed=among, brief=True)[0]
         if found.plan is not None:
             return found
-    return study.solve(one, fixed=got.fixed)[0]
+    return study.solve_system(one, fixed=got.fixed)[0]
 
 
 def around(
@@ -103,7 +103,9 @@ def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], facts: Facts) -> 
 
     got = work(ask, facts)
     if got.serve is not None:
-        result = serving_plan.joined([r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts).to_dict()
+        result = serving_plan.joined_results(
+            [r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts
+        ).to_dict()
     else:
         answer = study.answer(questions(got), [r for r in rows if isinstance(r, study.Row)])
         if ask.nearby:
@@ -152,7 +154,7 @@ def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
 def deepen(result: Result, ask: asks.Ask, facts: Facts) -> bytes:
     """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest
     measured points."""
-    from mowich.show.deepen import deepen as report
+    from mowich.show.deepen import deepen_page as report
     from mowich.show.verbs import page_of
 
     page = page_of(result)
@@ -179,8 +181,8 @@ def plan(ask: asks.Ask, facts: Facts) -> bytes:
     """The best plans of one system."""
     from mowich.studies import answers, trade
 
-    got = read(ask, facts)
-    assert isinstance(got, jobs.Plan)
+    got = read_ask(ask, facts)
+    assert isinstance(got, jobs.PlanRequest)
     if got.serve is not None:
         result = answers.served_planned(got).to_dict()
     else:
@@ -195,8 +197,8 @@ def fit(ask: asks.Ask, facts: Facts) -> bytes:
     from mowich.show.verbs import page_of
     from mowich.studies import answers
 
-    got = read(ask, facts)
-    assert isinstance(got, jobs.Fit)
+    got = read_ask(ask, facts)
+    assert isinstance(got, jobs.FitRequest)
     found = answers.fitted(got)
     return reply(
         found.to_dict(),
@@ -211,7 +213,7 @@ def fit(ask: asks.Ask, facts: Facts) -> bytes:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-SENT = "scenario (as sent)"
+_SENT = "scenario (as sent)"
 """Name of a scenario that is no file."""
 
 
@@ -220,20 +222,20 @@ def fleet(ask: asks.Ask, facts: Facts) -> bytes:
     from mowich.fleets.read import read_problem
     from mowich.studies.fleet import fleet as study
 
-    got = read(ask, facts)
-    assert isinstance(got, scenarios.Fleet)
+    got = read_ask(ask, facts)
+    assert isinstance(got, scenarios.FleetRequest)
     assert got.yaml is not None
     safe_yaml(got.yaml)
-    problem = read_problem(SENT, facts, text=got.yaml)
+    problem = read_problem(_SENT, facts, text=got.yaml)
     if problem.rates_file:
         raise UserError(
             "files are not read here", where="rates", given=problem.rates_file, fix="leave it out: speeds are predicted"
         )
     for task in problem.tasks:
-        model_of(str(task.ask["model"]))
-    with_rates = known_rates(problem, facts)
+        given_model(str(task.ask["model"]))
+    with_rates = _known_rates(problem, facts)
     found = study(
-        SENT,
+        _SENT,
         facts,
         relaxed=got.relaxed,
         gap=got.gap,
@@ -256,7 +258,7 @@ _rates: dict[str, Rate] = {}
 """Speeds that this worker has predicted, by task and system: a slider that moves a price asks for them again."""
 
 
-def known_rates(problem: Problem, facts: Facts) -> dict[tuple[str, str], Rate]:
+def _known_rates(problem: FleetProblem, facts: Facts) -> dict[tuple[str, str], Rate]:
     from mowich.studies.fleet import rate
 
     out = {}
@@ -284,8 +286,8 @@ def collective(ask: asks.Ask, facts: Facts) -> bytes:
     """Time of a collective for each size."""
     from mowich.studies.answers import collective_timed
 
-    got = read(ask, facts)
-    assert isinstance(got, machines.Collective)
+    got = read_ask(ask, facts)
+    assert isinstance(got, machines.CollectiveRequest)
     found = collective_timed(got)
     return reply(found.to_dict(), inputs=got.given)
 
@@ -294,15 +296,15 @@ def goodput(ask: asks.Ask, facts: Facts) -> bytes:
     """Goodput of a long run by way of surviving failures."""
     from mowich.studies.answers import goodput_found
 
-    got = read(ask, facts)
-    assert isinstance(got, machines.Goodput)
+    got = read_ask(ask, facts)
+    assert isinstance(got, machines.GoodputRequest)
     found = goodput_found(got)
     return reply(found.to_dict(), inputs=got.given)
 
 
 def validate(facts: Facts) -> bytes:
     """Predicted against measured, for the published rows that ship."""
-    from mowich.evidence.validate import validate as study
+    from mowich.evidence.validate import validate_rows as study
 
     result = study(None, facts).to_dict()
     return reply(result, inputs={"set": [], "facts_dirs": []}, view=view(result))
@@ -310,9 +312,9 @@ def validate(facts: Facts) -> bytes:
 
 def report(result: Result, command: str, ask: asks.Ask, facts: Facts) -> bytes:
     """A result as one HTML file; of a fleet without what would need its scenario again."""
-    from mowich.show.render.html import render
+    from mowich.show.render.html import render_html
 
-    return render(
+    return render_html(
         result, command=command, explainer=None if ask.schema_ is scenarios.FLEET else explainer(result, ask, facts)
     ).encode()
 
@@ -337,10 +339,10 @@ def explain(result: Result, metric: str, ask: asks.Ask, facts: Facts) -> bytes:
 
 def scenario(ask: asks.Scenario, facts: Facts) -> bytes:
     """A comparison's YAML as the request that it means, with its command."""
-    from mowich.web.scenario import read_scenario
+    from mowich.web.scenario import scenario_ask
 
     safe_yaml(ask.yaml)
-    compare = read_scenario(ask.yaml)
+    compare = scenario_ask(ask.yaml)
     got = work(compare, facts)
     return reply(
         {
@@ -378,6 +380,6 @@ VERBS: Mapping[str, Callable[..., object]] = {
         deepen,
         explain,
         scenario,
-        *library.ALL,
+        *library.LISTINGS,
     )
 }

@@ -40,7 +40,7 @@ class AbandonedError(Exception):
     """Nobody waits for the answer any more."""
 
 
-def said(error: UserError) -> list[Mistake]:
+def error_data(error: UserError) -> list[Mistake]:
     """A UserError as data, one entry for each mistake."""
     errors = error.errors if isinstance(error, UserErrors) else (error,)
     return [{"where": e.where, "what": e.what, "line": e.line()} for e in errors]
@@ -57,12 +57,12 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (memory_B, memory_B))
     from mowich.web import verbs
-    from mowich.web.reading import facts_of
+    from mowich.web.reading import server_facts
 
     if warm:
         from mowich.web.first import warm_up
 
-        warm_up(facts_of(dirs))
+        warm_up(server_facts(dirs))
     gc.collect()
     gc.freeze()  # what is loaded stays: without this, looking through it for garbage takes a third of a request
     pipe.send_bytes(b"ready")
@@ -73,9 +73,9 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
             return
         out: tuple[Literal["ok", "refused", "bug"], object]
         try:
-            out = "ok", verbs.VERBS[name](*arguments, facts_of(dirs))
+            out = "ok", verbs.VERBS[name](*arguments, server_facts(dirs))
         except UserError as error:
-            out = "refused", said(error)
+            out = "refused", error_data(error)
         except (ArithmeticError, MemoryError, RecursionError) as error:
             line = f"these numbers cannot be computed with ({type(error).__name__})"
             out = "refused", [{"where": None, "what": line, "line": line}]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from mowich.neuroncore.trace import Allocation
 
 
-def columns(a: Allocation) -> int:
+def columns_taken(a: Allocation) -> int:
     """Bytes of a partition that an allocation takes, where tiles of few partitions share columns by quadrants of 32."""
     return max(1, a.row_B * -(-a.parts // 32) // 4)
 
@@ -57,7 +57,7 @@ class Policy:
     slack: float
 
 
-POLICIES = (Policy("farthest next use", True, True, 0.0), Policy("least recently used", False, True, 0.1))
+BUFFER_POLICIES = (Policy("farthest next use", True, True, 0.0), Policy("least recently used", False, True, 0.1))
 WORTH = 0.02
 """Share of the latency that a policy has to save for the additional bytes that it moves."""
 

@@ -30,14 +30,14 @@ LIBRARY = HERE / "_clock.so"
 WORTH_SAYING = 50_000
 """Instructions from which on a user may wait noticeably longer for the Python code."""
 DONE, NO_MEMORY, UNSUPPORTED, STUCK = range(4)
-QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+IS_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether stderr is for errors only (--quiet)."""
 ANYWHERE = -(1 << 63)
 """An offset that is not known."""
-Column = NDArray[np.int64]
+ClockColumn = NDArray[np.int64]
 
 
-def digest(sources: Path = SOURCES) -> str:
+def source_digest(sources: Path = SOURCES) -> str:
     """Of the C sources: a library says which ones it was compiled from."""
     made = hashlib.sha256()
     for path in sorted(sources.iterdir()):
@@ -57,7 +57,7 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
         compiled_from = library.clock_sources().decode()
     except (OSError, AttributeError) as error:
         return None, f"{LIBRARY.name}: {error}"
-    if SOURCES.exists() and compiled_from != digest():
+    if SOURCES.exists() and compiled_from != source_digest():
         return None, f"{LIBRARY.name} was compiled from other sources: install again"
     library.clock_free.argtypes = [ctypes.c_void_p]
     library.clock_free.restype = None
@@ -78,7 +78,7 @@ def library(instructions: int = 0) -> ctypes.CDLL | None:
     if found is None:
         if asked:
             raise UserError(f"MOWICH_CLOCK=compiled, but there is no compiled clock: {reason}")
-        if instructions >= WORTH_SAYING and not QUIET.get():
+        if instructions >= WORTH_SAYING and not IS_QUIET.get():
             say(reason)
     return found
 
@@ -96,12 +96,12 @@ def done(status: int) -> bool:
     return status == DONE
 
 
-def rows(made: Sequence[Sequence[int]], width: int) -> Column:
+def rows(made: Sequence[Sequence[int]], width: int) -> ClockColumn:
     """Rows of integers, one after the other."""
     return np.array(made, np.int64).reshape(len(made), width)
 
 
-def column(numbers: array[int]) -> Column:
+def as_column(numbers: array[int]) -> ClockColumn:
     """The numbers of an array of 64 bits each, without a copy."""
     return np.frombuffer(numbers, np.int64) if len(numbers) else np.zeros(0, np.int64)
 

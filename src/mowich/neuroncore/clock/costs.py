@@ -8,11 +8,11 @@ from functools import cache
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.neuroncore.instructions import TABLE
-from mowich.neuroncore.instructions.rates import Cost, Rates
+from mowich.neuroncore.instructions.rates import Cost, InstructionRates
 from mowich.neuroncore.trace import Kind, Operand
 
 
-class Costs(Rates):
+class Costs(InstructionRates):
     """The numbers of one generation, and the costs that follow from them."""
 
     def __init__(self, generation: int, facts: Facts | None = None) -> None:

@@ -23,7 +23,7 @@ class Box(NamedTuple):
     ranges: tuple[tuple[int, int, int], ...] | None
 
 
-FEW = 12
+_FEW = 12
 """Entries of an allocation that are compared one by one; beyond, a grid over its coordinates finds the ones to
 compare."""
 
@@ -108,7 +108,7 @@ def covers(a: Box, b: Box) -> bool:
     return True
 
 
-Entry = tuple[int, Box]
+_Entry = tuple[int, Box]
 """An instruction and what it touches."""
 
 
@@ -118,8 +118,8 @@ class _Cell:
     __slots__ = ("readers", "writers")
 
     def __init__(self) -> None:
-        self.writers: list[Entry] = []
-        self.readers: list[Entry] = []
+        self.writers: list[_Entry] = []
+        self.readers: list[_Entry] = []
 
     def overwrite(self, b: Box, out: list[int]) -> None:
         """Edges to the entries that meet b; those that b covers entirely are gone."""
@@ -127,9 +127,9 @@ class _Cell:
         self.readers[:] = _overwrite(self.readers, b, out, 0)
 
 
-Cells = dict[Any, _Cell]
-_NONE: list[Entry] = []
-_NO_CELLS: Cells = {}
+_Cells = dict[Any, _Cell]
+_NONE: list[_Entry] = []
+_NO_CELLS: _Cells = {}
 
 
 class _Store:
@@ -138,11 +138,11 @@ class _Store:
 
     __slots__ = ("cells", "grid", "readers", "writers")
 
-    def __init__(self, writers: list[Entry]) -> None:
+    def __init__(self, writers: list[_Entry]) -> None:
         self.writers = writers
-        self.readers: list[Entry] = _NONE
+        self.readers: list[_Entry] = _NONE
         self.grid: tuple[int, ...] | None = None
-        self.cells: Cells = _NO_CELLS
+        self.cells: _Cells = _NO_CELLS
 
 
 def _cells(grid: Sequence[int], b: Box) -> list[tuple[int, ...]] | None:
@@ -193,7 +193,7 @@ class Dependencies:
                 if s.readers is _NONE:
                     s.readers = []
                 s.readers.append((i, b))
-                if len(s.readers) > FEW:
+                if len(s.readers) > _FEW:
                     self._spread(s, b)
             return
         cells = _cells(s.grid, b)
@@ -215,7 +215,7 @@ class Dependencies:
             if s.readers:
                 s.readers = _overwrite(s.readers, b, out, 0)
             s.writers.append((i, b))
-            if len(s.writers) > FEW:
+            if len(s.writers) > _FEW:
                 self._spread(s, b)
             return
         cells = _cells(s.grid, b)
@@ -242,18 +242,18 @@ class Dependencies:
                 self._put(s, _cells(s.grid, entry[1]), entry, is_write)
         s.writers, s.readers = [], _NONE
 
-    def _put(self, s: _Store, cells: list[tuple[int, ...]] | None, entry: Entry, is_write: bool) -> None:
+    def _put(self, s: _Store, cells: list[tuple[int, ...]] | None, entry: _Entry, is_write: bool) -> None:
         for key in cells if cells is not None else (None,):
             cell = s.cells.get(key)
             if cell is None:
                 cell = s.cells[key] = _Cell()
             (cell.writers if is_write else cell.readers).append(entry)
 
-    def _writers(self, s: _Store, cells: list[tuple[int, ...]] | None) -> list[Entry]:
+    def _writers(self, s: _Store, cells: list[tuple[int, ...]] | None) -> list[_Entry]:
         """Writers that may meet what touches these cells (None: any)."""
         if cells is None:
             return [e for cell in s.cells.values() for e in cell.writers]
-        found: list[Entry] = []
+        found: list[_Entry] = []
         for key in (*cells, None):
             cell = s.cells.get(key)
             if cell is not None:
@@ -261,9 +261,9 @@ class Dependencies:
         return found
 
 
-def _overwrite(entries: list[Entry], b: Box, out: list[int], needed: int) -> list[Entry]:
+def _overwrite(entries: list[_Entry], b: Box, out: list[int], needed: int) -> list[_Entry]:
     """Edges to the entries that meet b; those that b covers entirely are gone."""
-    kept: list[Entry] = []
+    kept: list[_Entry] = []
     for entry in entries:
         j, other = entry
         if other is b:

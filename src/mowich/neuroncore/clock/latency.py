@@ -22,17 +22,16 @@ from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.lower import uses_of
 from mowich.neuroncore.clock.program import Program
-from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHTS, Schedule
+from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHT_BUFFER, Schedule
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import DMA as DMA_QUEUES
-from mowich.neuroncore.instructions.rates import PS, SOFTWARE, unit_of
+from mowich.neuroncore.instructions.rates import DMA_QUEUES, PS, SOFTWARE, unit_of_queue
 
 MATTERS = 0.05
 """Share of a latency from which on a grade counts for the grade of the whole."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PathStep:
     """A part of the critical path: instruction, from and to (ps), and the share of each fact (ps)."""
 
     instruction: int
@@ -43,7 +42,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Path(Sequence[Step]):
+class CriticalPath(Sequence[PathStep]):
     """Steps of a critical path, last first, in columns: it may have one for each instruction. first: where the parts
     of a step begin among all: fact (a number: see `names`) and length (ps)."""
 
@@ -60,17 +59,17 @@ class Path(Sequence[Step]):
         return len(self.instruction)
 
     @overload
-    def __getitem__(self, at: int) -> Step: ...
+    def __getitem__(self, at: int) -> PathStep: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Step]: ...
-    def __getitem__(self, at: int | slice) -> Step | list[Step]:
+    def __getitem__(self, at: slice) -> list[PathStep]: ...
+    def __getitem__(self, at: int | slice) -> PathStep | list[PathStep]:
         if isinstance(at, slice):
             return [self[k] for k in range(*at.indices(len(self)))]
         if not -len(self) <= at < len(self):
             raise IndexError(at)
         k = at % len(self)
         parts = range(self.first[k], self.first[k + 1])
-        return Step(
+        return PathStep(
             self.instruction[k],
             self.start[k],
             self.end[k],
@@ -78,7 +77,7 @@ class Path(Sequence[Step]):
             tuple((self.names[self.fact[p]], self.length[p]) for p in parts),
         )
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[PathStep]:
         return (self[k] for k in range(len(self)))
 
     def add(self, instruction: int, start: int, end: int, cause: int, parts: dict[str, int]) -> None:
@@ -94,12 +93,12 @@ class Path(Sequence[Step]):
 
     def total(self) -> dict[str, int]:
         """Time of each fact, ps, in the order in which the path meets them."""
-        fact, sums = compiled.column(self.fact), np.zeros(len(self.names), np.int64)
-        np.add.at(sums, fact, compiled.column(self.length))
+        fact, sums = compiled.as_column(self.fact), np.zeros(len(self.names), np.int64)
+        np.add.at(sums, fact, compiled.as_column(self.length))
         return {self.names[n]: int(sums[n]) for n in first_met(fact, len(self.names))}
 
 
-def first_met(numbers: compiled.Column, most: int) -> list[int]:
+def first_met(numbers: compiled.ClockColumn, most: int) -> list[int]:
     """The numbers below `most` that a column holds, in the order in which it holds them first."""
     first = np.full(most, len(numbers))
     first[numbers[::-1]] = np.arange(len(numbers))[::-1]
@@ -107,7 +106,7 @@ def first_met(numbers: compiled.Column, most: int) -> list[int]:
 
 
 WAIT, DMA_WAIT, LOAD_LATENCY, THROTTLE_RATE, TRIGGER, SEMAPHORE = range(6)
-NAMED = (
+_NAMED = (
     "wait",
     "dma.wait",
     "tensor_engine.load_latency",
@@ -133,15 +132,15 @@ def _segments(s: Schedule, i: int) -> list[tuple[str, int, int]]:
     if k.queue in DMA_QUEUES:
         for name, length in k.lead_parts.items():
             add(name, length)
-        add(NAMED[DMA_WAIT], s.data[i] - at)
+        add(_NAMED[DMA_WAIT], s.data[i] - at)
         for name, length in k.parts.items():
             add(name, min(length, s.end[i] - at))
-        add(NAMED[DMA_WAIT], s.end[i] - at)
+        add(_NAMED[DMA_WAIT], s.end[i] - at)
     else:
-        add(NAMED[LOAD_LATENCY], s.data[i] - at)
+        add(_NAMED[LOAD_LATENCY], s.data[i] - at)
         for name, length in k.parts.items():
             add(name, length)
-        add(NAMED[THROTTLE_RATE], s.end[i] - s.data[i] - k.occupancy)
+        add(_NAMED[THROTTLE_RATE], s.end[i] - s.data[i] - k.occupancy)
     for name, length in k.latency_parts.items():
         add(name, length)
     return out
@@ -149,22 +148,22 @@ def _segments(s: Schedule, i: int) -> list[tuple[str, int, int]]:
 
 def _names(s: Schedule) -> list[str]:
     """The facts of all costs, each once."""
-    found = dict.fromkeys(NAMED)
+    found = dict.fromkeys(_NAMED)
     for p in s.programs:
         for k in p.costs:
             found.update(dict.fromkeys(name for parts in (k.lead_parts, k.parts, k.latency_parts) for name in parts))
     return list(found)
 
 
-def critical_path(s: Schedule) -> Path:
+def critical_path(s: Schedule) -> CriticalPath:
     """Steps of the critical path, last first."""
     library = compiled.library(len(s.begin))
     made = None if library is None else _compiled(library, s)
     return _critical_path(s) if made is None else made
 
 
-def _critical_path(s: Schedule) -> Path:
-    path = Path(_names(s))
+def _critical_path(s: Schedule) -> CriticalPath:
+    path = CriticalPath(_names(s))
     n = len(s.begin)
     if not n:
         return path
@@ -197,12 +196,12 @@ def _critical_path(s: Schedule) -> Path:
             if now > 0:
                 path.add(-1, 0, now, START, {"wait": now})
             break
-        if cause in (READ, DATA, BUFFER, WEIGHTS):
+        if cause in (READ, DATA, BUFFER, WEIGHT_BUFFER):
             own, other = s.cost_of(i).queue, s.cost_of(by).queue
             step = 0 if own == other or other in DMA_QUEUES else trigger if own in DMA_QUEUES else semaphore
             step = min(step, now)
             if step:
-                path.add(i, now - step, now, cause, {NAMED[TRIGGER if own in DMA_QUEUES else SEMAPHORE]: step})
+                path.add(i, now - step, now, cause, {_NAMED[TRIGGER if own in DMA_QUEUES else SEMAPHORE]: step})
                 now -= step
         elif cause == ISSUER:
             # the issuer of software descriptors is GpSimd, which runs instructions too
@@ -213,14 +212,14 @@ def _critical_path(s: Schedule) -> Path:
 
 
 @dataclass(slots=True)
-class Columns:
+class CompiledColumns:
     """A schedule as the compiled code reads it. given: the struct; kept: what it points at."""
 
     given: compiled.ScheduleColumns
     kept: list[object]
 
 
-def columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str] = ()) -> Columns:
+def compiled_columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str] = ()) -> CompiledColumns:
     """A schedule for the compiled code: with the unit of each queue (a place in `units`), or the parts of each cost
     (places in `names`)."""
     number = {name: place for place, name in enumerate(names)}
@@ -230,7 +229,7 @@ def columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str] = ()) -
     for p in s.programs:
         base.append(len(told))
         for k in p.costs:
-            unit = units.index(unit_of(k.queue)) if units else 0
+            unit = units.index(unit_of_queue(k.queue)) if units else 0
             made = (k.queue, unit, k.queue in DMA_QUEUES, k.occupancy, k.latency, k.issue, k.first_byte)
             three = [list(d.items()) for d in (k.lead_parts, k.parts, k.latency_parts)] if names else [[], [], []]
             told.append((*made, len(parts), *map(len, three)))
@@ -238,7 +237,7 @@ def columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str] = ()) -
     at = compiled.address
     cost = np.array([at(p.cost) or 0 for p in s.programs], np.int64)
     kept = [np.array(s.offset, np.int64), np.array(base, np.int64), compiled.rows(told, 11), compiled.rows(parts, 2)]
-    return Columns(
+    return CompiledColumns(
         compiled.ScheduleColumns(
             instructions=len(s.begin),
             cores=len(s.programs),
@@ -265,15 +264,15 @@ def columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str] = ()) -
     )
 
 
-def _compiled(library: CDLL, s: Schedule) -> Path | None:
+def _compiled(library: CDLL, s: Schedule) -> CriticalPath | None:
     """The critical path by the compiled code; None where it cannot."""
     names = _names(s)
-    mine = columns(s, names=names)
+    mine = compiled_columns(s, names=names)
     out = compiled.PathMade()
     if not compiled.done(library.clock_path(compiled.by_reference(mine.given), compiled.by_reference(out))):
         return None
     steps, pieces = out.steps, out.parts
-    return Path(
+    return CriticalPath(
         names,
         instruction=out.take("instruction", "q", steps),
         start=out.take("start", "q", steps),
@@ -285,7 +284,7 @@ def _compiled(library: CDLL, s: Schedule) -> Path | None:
     )
 
 
-def breakdown(path: Path) -> dict[str, float]:
+def breakdown(path: CriticalPath) -> dict[str, float]:
     """Seconds of the critical path by fact."""
     return {k: v / PS for k, v in sorted(path.total().items(), key=lambda x: -x[1])}
 
@@ -315,7 +314,7 @@ def residual_of(s: Schedule) -> str:
     return "residual_software" if software else "residual"
 
 
-def estimate(s: Schedule, path: Path | None = None) -> Estimate:
+def latency_estimate(s: Schedule, path: CriticalPath | None = None) -> Estimate:
     """The latency with its interval: the ranges of the facts on the critical path and the clock's own residual, taken
     as independent."""
     parts = breakdown(critical_path(s) if path is None else path)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.clock.compiled import Column
+from mowich.neuroncore.clock.compiled import ClockColumn
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.instructions.rates import SCALAR, TENSOR, VECTOR, Cost
 from mowich.neuroncore.trace import Kind, Operand, Trace
@@ -38,15 +38,15 @@ class Uses:
     end of the last; whose: the instruction of each operand; number, pattern: of each operand; written: whether it
     is; writes, reads: how many operands of each storage are; reader: the last instruction that reads each storage."""
 
-    kind: Column
-    start: Column
-    whose: Column
-    number: Column
-    pattern: Column
+    kind: ClockColumn
+    start: ClockColumn
+    whose: ClockColumn
+    number: ClockColumn
+    pattern: ClockColumn
     written: NDArray[np.bool_]
-    writes: Column
-    reads: Column
-    reader: Column
+    writes: ClockColumn
+    reads: ClockColumn
+    reader: ClockColumn
 
 
 def uses_of(trace: Trace) -> Uses:
@@ -90,7 +90,7 @@ def lowered(trace: Trace, bank_B: int, only_invariant: bool = False) -> Trace:
     return _rewritten(trace, uses, root, gone, direct)
 
 
-def _merged(trace: Trace, only_invariant: bool) -> tuple[Column, NDArray[np.bool_]]:
+def _merged(trace: Trace, only_invariant: bool) -> tuple[ClockColumn, NDArray[np.bool_]]:
     """(Of each storage, the storage that holds the same values; of each instruction, whether it is left out)."""
     merges = [k.name in MERGED and all(o.space != "H" for o in (*k.reads, *k.writes)) for k in trace.kinds]
     root, gone = np.arange(len(trace.storages.form)), np.zeros(len(trace), np.bool_)
@@ -103,7 +103,7 @@ def _merged(trace: Trace, only_invariant: bool) -> tuple[Column, NDArray[np.bool
 
 
 def _find_merged(
-    trace: Trace, merges: Sequence[bool], only_invariant: bool, root: Column, gone: NDArray[np.bool_]
+    trace: Trace, merges: Sequence[bool], only_invariant: bool, root: ClockColumn, gone: NDArray[np.bool_]
 ) -> None:
     """What `_merged` gives, into columns that start as the storages themselves and as none."""
     version: dict[int, int] = {}
@@ -143,11 +143,11 @@ def _compiled_merged(
     trace: Trace,
     merges: Sequence[bool],
     only_invariant: bool,
-    root: Column,
+    root: ClockColumn,
     gone: NDArray[np.bool_],
 ) -> bool:
     """`_find_merged` by the compiled code; False where it cannot."""
-    given, _kept = asked_of(trace, merges, [a.address is None for a in trace.storages.forms])
+    given, _kept = trace_given(trace, merges, [a.address is None for a in trace.storages.forms])
     found, left_out = root.copy(), np.zeros(len(gone), np.uint8)
     status = library.clock_merged(
         compiled.by_reference(given), int(only_invariant), compiled.pointer(found), compiled.pointer(left_out)
@@ -158,7 +158,7 @@ def _compiled_merged(
     return True
 
 
-def asked_of(
+def trace_given(
     trace: Trace, kinds: Sequence[bool], forms: Sequence[bool]
 ) -> tuple[compiled.TraceGiven, list[NDArray[np.generic]]]:
     """(A trace for the compiled code, what that points at): a question about these kinds of instructions and these
@@ -206,7 +206,7 @@ def _forwarded(trace: Trace, uses: Uses, bank_B: int) -> dict[int, tuple[int, in
 
 
 def _rewritten(
-    trace: Trace, uses: Uses, root: Column, gone: NDArray[np.bool_], direct: dict[int, tuple[int, int, int]]
+    trace: Trace, uses: Uses, root: ClockColumn, gone: NDArray[np.bool_], direct: dict[int, tuple[int, int, int]]
 ) -> Trace:
     out = Trace()
     out.kinds, out.sites, out.patterns, out.storages = list(trace.kinds), trace.sites, trace.patterns, trace.storages

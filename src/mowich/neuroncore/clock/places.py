@@ -14,13 +14,13 @@ from ctypes import CDLL
 import numpy as np
 
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.clock.compiled import Column
+from mowich.neuroncore.clock.compiled import ClockColumn
 from mowich.neuroncore.clock.depend import Box, box, covers, meet
-from mowich.neuroncore.clock.lower import Uses, asked_of, uses_of
+from mowich.neuroncore.clock.lower import Uses, trace_given, uses_of
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.trace import Kind, Operand, Pattern, Trace
 
-NARROW = ("bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2", "tfloat32")
+_NARROW = ("bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2", "tfloat32")
 """Formats that an engine, which computes in float32, writes as well as float32 itself."""
 
 
@@ -120,7 +120,7 @@ def _may_write(trace: Trace, first: Kind, n: int, pattern: int, at: int, copy: i
     if result.shape[0] != target.shape[0] or _keeps(first):
         return False
     if result.dtype != target.dtype and (
-        result.dtype != "float32" or target.dtype not in NARROW or first.engine in ("dma", "tensor")
+        result.dtype != "float32" or target.dtype not in _NARROW or first.engine in ("dma", "tensor")
     ):
         return False
     allowed = TABLE[first.name].spaces.get("dst", "SP")
@@ -138,7 +138,7 @@ def _writing(trace: Trace, kind: Kind, n: int, target: Operand, storage: int, pa
     return kind._replace(writes=(*kind.writes[:n], target, *kind.writes[n + 1 :]))
 
 
-def _without(trace: Trace, out: Trace, kind: Column, touched: Sequence[int], uses: Uses, gone: set[int]) -> Trace:
+def _without(trace: Trace, out: Trace, kind: ClockColumn, touched: Sequence[int], uses: Uses, gone: set[int]) -> Trace:
     """The instructions of a trace, with other kinds and storages, but for those that are gone."""
     kept = np.ones(len(kind), np.bool_)
     kept[list(gone)] = False
@@ -191,7 +191,7 @@ def refills(before: Trace, after: Trace) -> bool:
     return bool(is_dma[uses.kind[uses.whose[is_new]]].any())
 
 
-def _begun(trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]) -> tuple[array[int], Column]:
+def _begun(trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]) -> tuple[array[int], ClockColumn]:
     """(What is touched, where tiles that begin anew have numbers of their own, from the last known number on; the
     storage after which each of them comes). overwrites: of each kind, whether it may overwrite a tile; own: of each
     form of storages, whether it may begin anew."""
@@ -224,9 +224,9 @@ def _begun(trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]) -> tup
 
 def _compiled_begun(
     library: CDLL, trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]
-) -> tuple[array[int], Column] | None:
+) -> tuple[array[int], ClockColumn] | None:
     """`_begun` by the compiled code; None where it cannot."""
-    given, _kept = asked_of(trace, overwrites, own)
+    given, _kept = trace_given(trace, overwrites, own)
     whole = np.array([p[2] == 0 and _is_whole(p) for p in trace.patterns], np.uint8)
     touched, out = trace.touched[:], compiled.Renewed()
     pointers = (compiled.pointer(whole), compiled.pointer(touched), compiled.by_reference(out))

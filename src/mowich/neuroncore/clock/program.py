@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.clock.buffers import Policy, Residency, Rotation, columns
+from mowich.neuroncore.clock.buffers import Policy, Residency, Rotation, columns_taken
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.depend import Box, Dependencies
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, QUEUES, SCALAR, TENSOR, Cost
+from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, LOAD, QUEUES, SCALAR, TENSOR, Cost
 from mowich.neuroncore.trace import Allocation, Meeting, Storages, Trace
 
-READ, DATA, BUFFER, WEIGHTS = range(4)
+READ, DATA, BUFFER, WEIGHT_BUFFER = range(4)
 """Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the
 stationary tile."""
 NOBODY = [-1] * len(QUEUES)
@@ -35,7 +35,7 @@ PIECES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ClockOptions:
     """How to schedule. window: instructions that an engine or queue may look ahead (None: the fact; 1: in order, with
     one queue for all DMA); rotate: tiles without an address share the memory's bytes (False: each has bytes of its
     own); throttle: the Tensor Engine starts at half rate where its generation does; optimise: leave out what the
@@ -101,7 +101,7 @@ class Program:
 class _Maker:
     """Turns a trace into a program, one instruction after the other."""
 
-    def __init__(self, trace: Trace, costs: Costs, options: Options, policy: Policy | None) -> None:
+    def __init__(self, trace: Trace, costs: Costs, options: ClockOptions, policy: Policy | None) -> None:
         self.trace, self.costs, self.options, self.policy = trace, costs, options, policy
         self.p = Program(trace)
         made = [(costs.of(k), k) for k in trace.kinds]
@@ -171,7 +171,7 @@ class _Maker:
                 rotation=self.rotation["S"],
                 policy=policy,
                 uses=self.uses,
-                sizes={a.number: columns(a) for a in auto},
+                sizes={a.number: columns_taken(a) for a in auto},
                 loaded=set(self.loaded),
                 emit_store=self._spill,
                 emit_load=self._fill,
@@ -195,7 +195,7 @@ class _Maker:
             key = (a.row_B, a.parts)
             size = self.sizes.get(key)
             if size is None:
-                size = self.sizes[key] = columns(a)
+                size = self.sizes[key] = columns_taken(a)
             return size
         bank = self.room.psum_bank_B
         return max(1, min(bank, a.row_B - bank * (unit % PIECES)) * -(-a.parts // 32) // 4)
@@ -290,7 +290,7 @@ class _Maker:
         def add(i: int) -> None:
             k = kind[i]
             cost, q, nr, nt = rows[k]
-            if q == COLLECTIVE and i in meetings:
+            if q == COLLECTIVE_QUEUE and i in meetings:
                 cost = self.costs.of(trace.kinds[k], len(meetings[i].members))
                 k = -1 - len(meetings[i].members) * len(trace.kinds) - k
             at = start[i]
@@ -329,7 +329,7 @@ class _Maker:
                 else:
                     read(me, store, box, out)
                     if j == at and q == TENSOR and nr > 1 and out:
-                        edges += [4 * (e >> 1) + WEIGHTS for e in out]
+                        edges += [4 * (e >> 1) + WEIGHT_BUFFER for e in out]
                         out = []
             for e in out:
                 if e >> 1 != me:
@@ -447,7 +447,7 @@ def _explicit(trace: Trace) -> dict[int, list[int]]:
     return out
 
 
-def prepare(trace: Trace, costs: Costs, options: Options, policy: Policy | None = None) -> Program:
+def prepare(trace: Trace, costs: Costs, options: ClockOptions, policy: Policy | None = None) -> Program:
     """A trace with its costs, its dependencies, the loads of activation tables and, with a policy, spills and
     reloads."""
     library = compiled.library(len(trace))
@@ -494,13 +494,13 @@ def _arena_box(deps: Dependencies, found: dict[tuple[int, int], Box], a: Allocat
 
 # the same, compiled ------------------------------------------------------------------------------------------
 
-SPACES = ("S", "P", "H")
+_SPACES = ("S", "P", "H")
 MEETS, KEEPS_ORDER, COMES_AFTER = 1, 2, 4
 TABLE_LOAD, SPILL, RELOAD = -1, -2, -3
 """What a cost stands for that belongs to no kind of instruction."""
 
 
-def _kind_rows(trace: Trace, made: Sequence[Cost]) -> compiled.Column:
+def _kind_rows(trace: Trace, made: Sequence[Cost]) -> compiled.ClockColumn:
     """Of each kind: queue, operands read, all operands, number of its activation table, and whether it reads HBM, is a
     memset."""
     tables: dict[str, int] = {"": 0}
@@ -533,21 +533,21 @@ def _storage_forms(storages: Storages) -> tuple[np.ndarray[Any, np.dtype[np.int3
     return np.array([*places, -1], np.int32)[np.array(storages.form, np.int32)], forms
 
 
-def _storage_rows(forms: Sequence[Allocation]) -> tuple[compiled.Column, compiled.Column]:
+def _storage_rows(forms: Sequence[Allocation]) -> tuple[compiled.ClockColumn, compiled.ClockColumn]:
     """Of each form: space, partitions, bytes in each, whether it is placed by hand, at which partition and byte, and
     where its shape stands among the shapes, which come second."""
     out: list[tuple[int, ...]] = []
     shapes: list[int] = []
     for a in forms:
         part, byte = a.address or (0, 0)
-        out.append((SPACES.index(a.space), a.parts, a.row_B, a.address is not None, part, byte, len(shapes)))
+        out.append((_SPACES.index(a.space), a.parts, a.row_B, a.address is not None, part, byte, len(shapes)))
         shapes += [len(a.shape), *a.shape, a.itemsize]
     return compiled.rows(out, 7), np.array(shapes, np.int64)
 
 
 def _pattern_columns(
     trace: Trace,
-) -> tuple[np.ndarray[Any, np.dtype[np.int32]], compiled.Column, compiled.Column, compiled.Column]:
+) -> tuple[np.ndarray[Any, np.dtype[np.int32]], compiled.ClockColumn, compiled.ClockColumn, compiled.ClockColumn]:
     """(Form and offset of each pattern, the forms one after the other, where each begins): many patterns differ in
     their offset only."""
     known: dict[Any, int] = {}
@@ -563,7 +563,7 @@ def _pattern_columns(
     return np.array(of, np.int32), np.array(offsets, np.int64), np.array(data, np.int64), np.array(begins, np.int64)
 
 
-def _special(trace: Trace) -> tuple[np.ndarray[Any, np.dtype[np.uint8]] | None, compiled.Column]:
+def _special(trace: Trace) -> tuple[np.ndarray[Any, np.dtype[np.uint8]] | None, compiled.ClockColumn]:
     """(What is special about each instruction, None where nothing is; pairs of a later and an earlier one, for
     `depends_on`)."""
     if not (trace.edges or trace.meetings or trace.in_order):
@@ -575,7 +575,9 @@ def _special(trace: Trace) -> tuple[np.ndarray[Any, np.dtype[np.uint8]] | None, 
     return special, compiled.rows([(i, before) for i in sorted(explicit) for before in explicit[i]], 2)
 
 
-def _compiled(library: CDLL, trace: Trace, costs: Costs, options: Options, policy: Policy | None) -> Program | None:
+def _compiled(
+    library: CDLL, trace: Trace, costs: Costs, options: ClockOptions, policy: Policy | None
+) -> Program | None:
     """The program by the compiled code; None where it cannot."""
     made = [costs.of(k) for k in trace.kinds]
     kind_rows = _kind_rows(trace, made)
@@ -584,7 +586,7 @@ def _compiled(library: CDLL, trace: Trace, costs: Costs, options: Options, polic
     meetings: list[tuple[int, int]] = []
     for i in sorted(trace.meetings):
         k = trace.kind[i]
-        if made[k].queue == COLLECTIVE:
+        if made[k].queue == COLLECTIVE_QUEUE:
             ranks = len(trace.meetings[i].members)
             meetings.append((i, known.setdefault((k, ranks), len(trace.kinds) + len(known))))
     made += [costs.of(trace.kinds[k], ranks) for k, ranks in known]

@@ -23,17 +23,25 @@ from typing import Any
 import numpy as np
 
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.clock.buffers import POLICIES, WORTH
+from mowich.neuroncore.clock.buffers import BUFFER_POLICIES, WORTH
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
 from mowich.neuroncore.clock.places import refills, renewed, settled, unzeroed
-from mowich.neuroncore.clock.program import BUFFER, DATA, READ, WEIGHTS, Options, Program, no_collection, prepare
+from mowich.neuroncore.clock.program import (
+    BUFFER,
+    DATA,
+    READ,
+    WEIGHT_BUFFER,
+    ClockOptions,
+    Program,
+    no_collection,
+    prepare,
+)
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import COLLECTIVE, GPSIMD, PS, QUEUES, RINGS, TENSOR, Cost
-from mowich.neuroncore.instructions.rates import DMA as DMA_QUEUES
+from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, DMA_QUEUES, GPSIMD, PS, QUEUES, RINGS, TENSOR, Cost
 from mowich.neuroncore.trace import Trace
 
-NEEDED = (DATA, WEIGHTS)
+NEEDED = (DATA, WEIGHT_BUFFER)
 START, ENGINE, ISSUER, DMA, MEMORY, PORT = range(4, 10)
 """What else can decide the time of an instruction: nothing before it; its engine; the DMA issuer; the DMA engines; HBM;
 a port."""
@@ -54,7 +62,7 @@ class Schedule:
     generation: int
     costs: Costs
     programs: list[Program]
-    options: Options
+    options: ClockOptions
     begin: array[int]
     data: array[int]
     end: array[int]
@@ -77,9 +85,9 @@ class Schedule:
         return p.costs[p.cost[i - self.offset[c]]]
 
 
-def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = None) -> Schedule:
+def schedule(traces: Sequence[Trace], costs: Costs, options: ClockOptions | None = None) -> Schedule:
     """Schedule the traces of the cores of one launch together: they share HBM and meet at barriers."""
-    options = options or Options()
+    options = options or ClockOptions()
     refilled = False
     if options.dge is False:
         traces = [without_dge(t) for t in traces]
@@ -96,15 +104,15 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
     return made
 
 
-def _fitted(traces: Sequence[Trace], costs: Costs, options: Options) -> Schedule:
+def _fitted(traces: Sequence[Trace], costs: Costs, options: ClockOptions) -> Schedule:
     """Traces as they run, spills included where their tiles do not fit."""
     programs = [prepare(t, costs, options) for t in traces]
     if not options.rotate or not any(p.overflow_B for p in programs):
-        return run(programs, costs, options)
+        return run_programs(programs, costs, options)
     tried = []
-    for policy in POLICIES:
+    for policy in BUFFER_POLICIES:
         programs = [prepare(t, costs, options, policy) for t in traces]
-        tried.append(run(programs, costs, options))
+        tried.append(run_programs(programs, costs, options))
         tried[-1].policy = policy.name
     fewest = min(tried, key=lambda s: sum(p.spill_B for p in s.programs))
     fastest = min(tried, key=lambda s: s.total)
@@ -121,7 +129,7 @@ def hbm_Bps(costs: Costs, cores: int, active: int | None = None) -> float:
     )
 
 
-def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
+def run_programs(programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule:
     """The event loop."""
     library = compiled.library(sum(len(p.cost) for p in programs))
     made = None if library is None else _compiled(library, programs, costs, options)
@@ -224,8 +232,8 @@ def _steps(costs: Costs) -> list[list[int]]:
     step = [[0] * len(QUEUES) for _ in QUEUES]
     for a in range(len(QUEUES)):
         for b in range(len(QUEUES)):
-            if a != b and a not in DMA_QUEUES and a != COLLECTIVE:
-                step[a][b] = trigger if b in DMA_QUEUES or b == COLLECTIVE else semaphore
+            if a != b and a not in DMA_QUEUES and a != COLLECTIVE_QUEUE:
+                step[a][b] = trigger if b in DMA_QUEUES or b == COLLECTIVE_QUEUE else semaphore
     return step
 
 
@@ -243,7 +251,7 @@ class _Rules:
     ramp: int
 
 
-def _rules(cores: int, costs: Costs, options: Options) -> _Rules:
+def _rules(cores: int, costs: Costs, options: ClockOptions) -> _Rules:
     chip_cores = int(costs.number("memory.cores"))
     slow = options.throttle and costs.generation >= 3
     return _Rules(
@@ -445,7 +453,7 @@ def _run_matmul(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost)
         held = max(weights, held) if weights + k.weights > at else held
         alone = min(k.weights, start - max(weights, line.free))
     if start > at:
-        s.cause[i], s.by[i] = WEIGHTS, m.ready_by[i] if weights else before
+        s.cause[i], s.by[i] = WEIGHT_BUFFER, m.ready_by[i] if weights else before
     if k.ports:
         start = _after_ports(s, start, i, core, k)
     if start == at:
@@ -499,7 +507,7 @@ def _begin_cause(m: _Machine, s: Schedule, at: int, i: int, line: _Line) -> None
         s.cause[i], s.by[i] = (ENGINE, line.holder) if line.holder >= 0 and line.free == at else (START, -1)
 
 
-def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
+def _run(programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule:
     s, kinds, which = _blank(programs, costs, options), _kinds(programs), _which(programs)
     m = _machine(s, kinds, which)
     step = _steps(costs)
@@ -555,7 +563,7 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
             other = lines[j]
             if kind in NEEDED:
                 t = (finish if own == TENSOR and other.queue == TENSOR else after_data) + delays[other.queue]
-                if kind == WEIGHTS and t > m.weights_ready.get(j, 0):
+                if kind == WEIGHT_BUFFER and t > m.weights_ready.get(j, 0):
                     m.weights_ready[j] = t
             else:
                 t = after_read + delays[other.queue]
@@ -588,7 +596,7 @@ def _which(programs: Sequence[Program]) -> list[int]:
     return which
 
 
-def _blank(programs: list[Program], costs: Costs, options: Options) -> Schedule:
+def _blank(programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule:
     """A schedule whose times are 0."""
     counts = [len(p.cost) for p in programs]
     n = sum(counts)
@@ -622,7 +630,7 @@ PORTS = 4
 """Most ports that an instruction holds."""
 
 
-def _cost_rows(kinds: Sequence[Cost], window: int) -> compiled.Column | None:
+def _cost_rows(kinds: Sequence[Cost], window: int) -> compiled.ClockColumn | None:
     """Of each cost: queue, the queue that takes it, whether it is a DMA, its times, bytes of HBM, the groups of the
     array as bits, its ports (-1 beyond the last). None where there are more ports than the compiled code knows."""
     taken = {store: load for load, store in RINGS.values()} if window == 1 else {}
@@ -650,7 +658,7 @@ def _cost_rows(kinds: Sequence[Cost], window: int) -> compiled.Column | None:
     return compiled.rows(out, 11 + PORTS) if len(ports) <= PORTS else None
 
 
-def _compiled(library: CDLL, programs: list[Program], costs: Costs, options: Options) -> Schedule | None:
+def _compiled(library: CDLL, programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule | None:
     """The event loop by the compiled code; None where it cannot."""
     kinds = _kinds(programs)
     rules = _rules(len(programs), costs, options)
@@ -730,12 +738,12 @@ __all__ = [
     "ISSUER",
     "READ",
     "START",
-    "WEIGHTS",
-    "Options",
+    "WEIGHT_BUFFER",
+    "ClockOptions",
     "Program",
     "Schedule",
     "hbm_Bps",
     "prepare",
-    "run",
+    "run_programs",
     "schedule",
 ]

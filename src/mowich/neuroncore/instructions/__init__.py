@@ -7,11 +7,11 @@ that.
 """
 
 from mowich.neuroncore.instructions import dma, exchange, generator, gpsimd, scalar, selection, sync, tensor, vector
-from mowich.neuroncore.instructions.table import TABLE, Row, instruction
+from mowich.neuroncore.instructions.table import TABLE, InstructionRow, instruction
 
 __all__ = [
     "TABLE",
-    "Row",
+    "InstructionRow",
     "dma",
     "exchange",
     "generator",

@@ -20,12 +20,12 @@ from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import DType, cast, to_f32
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import Array, like, two_operands
-from mowich.neuroncore.instructions.rates import PS, RINGS, Cost, Rates
+from mowich.neuroncore.instructions.rates import PS, RINGS, Cost, InstructionRates
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.instructions.vector import memset, tensor_copy
 from mowich.neuroncore.memory import ALL
 from mowich.neuroncore.trace import Kind, Operand
-from mowich.neuroncore.views import Tile, addresses, flat, out_of_bounds
+from mowich.neuroncore.views import Tile, addresses, flat_elements, out_of_bounds
 
 SPACES = {"dst": "SH", "src": "SH"}
 
@@ -94,7 +94,7 @@ def _step_B(op: Operand, run: int) -> int:
     return 0
 
 
-def _in_memory(r: Rates, kind: Kind, run: int) -> dict[str, int]:
+def _in_memory(r: InstructionRates, kind: Kind, run: int) -> dict[str, int]:
     """What a static descriptor waits for in HBM, ps by fact, where it takes a part of each row of a tensor.
 
     Two effects, of parts of `dma.static_row_bytes` and more. Where a row has an even number of such parts that is no
@@ -117,7 +117,7 @@ def _in_memory(r: Rates, kind: Kind, run: int) -> dict[str, int]:
     return found
 
 
-def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, beside: dict[str, int]) -> _Share:
+def _transfer(r: InstructionRates, kind: Kind, total: int, run: int, rate: float, beside: dict[str, int]) -> _Share:
     """A partition belongs to one engine, 8 partitions to each; rows that follow each other in HBM make one descriptor
     per engine. beside: the time that a descriptor costs beside its bytes, ps by fact; however short, it takes
     `dma.descriptor_least`."""
@@ -149,7 +149,7 @@ def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, beside: d
     return _Share(tuple(load), count, bytes_ps[longest], parts)
 
 
-def ring_of(r: Rates, kind: Kind) -> str:
+def ring_of(r: InstructionRates, kind: Kind) -> str:
     """The ring (`rates.RINGS`) that a DMA is triggered on.
 
     GpSimd writes the descriptors for `swdge`, for a vector of indices, and where the compiler chooses and an address is
@@ -170,7 +170,7 @@ def ring_of(r: Rates, kind: Kind) -> str:
     return "scalar" if kind.flag("queue") == "scalar" else "sync"
 
 
-def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = False) -> Cost:
+def _bytes_cost(r: InstructionRates, kind: Kind, factor: float = 1.0, extra_reads: bool = False) -> Cost:
     out = kind.writes[0]
     sources = [o for o in kind.reads if math.prod(o.shape) == math.prod(out.shape)] or list(kind.reads[:1]) or [out]
     source = sources[0]
@@ -218,18 +218,18 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     )
 
 
-def copy_cost(r: Rates, kind: Kind) -> Cost:
+def copy_cost(r: InstructionRates, kind: Kind) -> Cost:
     """Bytes as they are."""
     return _bytes_cost(r, kind)
 
 
-def transpose_cost(r: Rates, kind: Kind) -> Cost:
+def _transpose_cost(r: InstructionRates, kind: Kind) -> Cost:
     """Bytes at the lower rate of transposes, which depends on where the source lies."""
     on_chip = kind.reads[0].space != "H"
     return _bytes_cost(r, kind, r.number("dma.transpose_sbuf" if on_chip else "dma.transpose_hbm"))
 
 
-def compute_cost(r: Rates, kind: Kind) -> Cost:
+def compute_cost(r: InstructionRates, kind: Kind) -> Cost:
     """Bytes of all sources at the lower rate of sums."""
     return _bytes_cost(r, kind, r.number("dma.compute"), extra_reads=True)
 
@@ -260,7 +260,7 @@ def _float32(a: Array, source: DType) -> Array:
     f = to_f32(a, source)
     core = machine.running()
     if core is not None and core.looks and integers.is_wide(source):
-        integers.note(core, "a DMA", a.astype(np.int64), f)
+        integers.note_rounding(core, "a DMA", a.astype(np.int64), f)
     return f
 
 
@@ -345,11 +345,11 @@ def gather(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None]:
     s = src.storage
     s.record.last = s.core.clock
     if good.all():
-        return flat(src)[where], None
+        return flat_elements(src)[where], None
     if oob != "skip":
         raise out_of_bounds(src)
     safe = np.where(good.reshape((-1,) + (1,) * (where.ndim - 1)), where, 0)
-    return flat(src)[safe], good
+    return flat_elements(src)[safe], good
 
 
 def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None = None) -> None:
@@ -367,7 +367,7 @@ def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None =
     values = like(values, where.shape)
     if not good.all():
         where, values = where[good], values[good]
-    flat(dst)[where] = values
+    flat_elements(dst)[where] = values
     if s.core.observed is not None:
         _look_for_duplicates(s.core, dst, where, values)
 
@@ -375,7 +375,7 @@ def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None =
 def _look_for_duplicates(core: Core, dst: Tile, where: NDArray[np.int64], values: Array) -> None:
     """Observe rows that another row of the same DMA wrote over with other values: which one stays is not said."""
     rows = len(where)
-    there = np.ascontiguousarray(flat(dst)[where]).view(np.uint8).reshape(rows, -1)
+    there = np.ascontiguousarray(flat_elements(dst)[where]).view(np.uint8).reshape(rows, -1)
     wrote = np.ascontiguousarray(values.astype(dst.dtype.dtype, copy=False)).view(np.uint8).reshape(rows, -1)
     lost = int((there != wrote).any(axis=1).sum())
     if lost:
@@ -391,7 +391,7 @@ def _look_for_duplicates(core: Core, dst: Tile, where: NDArray[np.int64], values
 _AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 
 
-@instruction("dma_transpose", engines=("dma",), cost=transpose_cost, spaces=SPACES, face="")
+@instruction("dma_transpose", engines=("dma",), cost=_transpose_cost, spaces=SPACES, face="")
 def transpose(
     dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str = "error", flags: dict[str, object] | None = None
 ) -> None:
@@ -460,7 +460,7 @@ def compute(
     _put(dst, cast(np.asarray(total), dst.dtype), oob_mode, kept)
 
 
-def assign(dst: Tile, value: object) -> None:
+def assign_tile(dst: Tile, value: object) -> None:
     """dst[...] = value in a kernel of the older front end: a DMA to or from HBM, a copy on chip, a memset for
     numbers."""
     if isinstance(value, Tile):
@@ -477,4 +477,4 @@ def assign(dst: Tile, value: object) -> None:
         memset(dst, value)
 
 
-Tile.assign = assign
+Tile.assign = assign_tile

@@ -20,7 +20,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions.dma import SPACES, copy_cost
 from mowich.neuroncore.instructions.issue import Named, issue
-from mowich.neuroncore.instructions.rates import COLLECTIVE, PS, Cost, Rates, elementwise
+from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, PS, Cost, InstructionRates, elementwise
 from mowich.neuroncore.instructions.sync import pair
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
@@ -30,7 +30,7 @@ from mowich.neuroncore.views import Tile
 # -------------------------------------------------------------------------------------------------------------------
 
 
-def _pair_work(r: Rates, kind: Kind, _: int) -> float:
+def _pair_work(r: InstructionRates, kind: Kind, _: int) -> float:
     moved = math.prod(kind.reads[0].shape) * kind.reads[0].itemsize
     fixed = r.number("gpsimd_engine.fixed")
     return fixed + moved / r.number("gpsimd_engine.dma_bandwidth") * r.number("gpsimd_engine.clock")
@@ -39,14 +39,14 @@ def _pair_work(r: Rates, kind: Kind, _: int) -> float:
 _pair_cost = elementwise(_pair_work)
 
 
-def sendrecv_cost(r: Rates, kind: Kind) -> Cost:
+def sendrecv_cost(r: InstructionRates, kind: Kind) -> Cost:
     """Bytes between the cores of a pair, by the DMA engines or by GpSimd's own, and the signal to the other core."""
     made = copy_cost(r, kind) if kind.engine == "dma" else _pair_cost(r, kind)
     signal = r.ps("links.pair")
     return replace(made, latency=made.latency + signal, latency_parts={**made.latency_parts, "links.pair": signal})
 
 
-def collective_cost(r: Rates, kind: Kind) -> Cost:
+def collective_cost(r: InstructionRates, kind: Kind) -> Cost:
     """An exchange between the ranks of a group, once all have come to it."""
     ranks, cores = int(kind.flag("ranks", 1)), int(kind.flag("cores", 1))
     sent_B = sum(math.prod(o.shape) * o.itemsize for o in kind.reads)
@@ -57,7 +57,7 @@ def collective_cost(r: Rates, kind: Kind) -> Cost:
         parts = max(parts, beyond, key=lambda p: sum(p.values()))
     done = r.ps("dma.completion")
     return Cost(
-        queue=COLLECTIVE,
+        queue=COLLECTIVE_QUEUE,
         occupancy=sum(parts.values()),
         latency=done,
         parts=parts,
@@ -66,7 +66,7 @@ def collective_cost(r: Rates, kind: Kind) -> Cost:
     )
 
 
-def _inside_chip(r: Rates, name: str, sent_B: int, ranks: int, cores: int) -> dict[str, int]:
+def _inside_chip(r: InstructionRates, name: str, sent_B: int, ranks: int, cores: int) -> dict[str, int]:
     """Time by fact, ps, of ranks of `cores` cores on one chip, each of which gives `sent_B` bytes."""
     passes = 2 if name == "all_reduce" and ranks > 1 else 1
     if name.startswith("collective_permute"):
@@ -80,7 +80,7 @@ def _inside_chip(r: Rates, name: str, sent_B: int, ranks: int, cores: int) -> di
     return parts | {fact: round(moved / cores / r.number(fact) * PS) for fact, moved in bytes_.items()}
 
 
-def _between_chips(r: Rates, name: str, sent_B: int, ranks: int) -> dict[str, int]:
+def _between_chips(r: InstructionRates, name: str, sent_B: int, ranks: int) -> dict[str, int]:
     """Ring, mesh or a single step, whichever is fastest, over the links of a chip's neighbours (alpha-beta forms of the
     Neuron docs)."""
     hop = r.number("links.hop")

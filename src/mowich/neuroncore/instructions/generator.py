@@ -8,13 +8,13 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Limits, fail
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import Scalar, as_rows, column, like, one_each, same_partitions, tiles_of
-from mowich.neuroncore.instructions.rates import Rates, elementwise, one_pass
+from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, one_pass
 from mowich.neuroncore.instructions.table import INTEGERS, instruction
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
 
 
-def _random_work(r: Rates, kind: Kind, n: int) -> float:
+def _random_work(r: InstructionRates, kind: Kind, n: int) -> float:
     return n / (r.number("vector_engine.rng_elements") if r.generation >= 4 and kind.engine == "vector" else 1)
 
 

@@ -15,7 +15,7 @@ from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import as_rows, gives, like, reduce_last, same_partitions
-from mowich.neuroncore.instructions.rates import Rates, elementwise, free_size
+from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, free_size
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
@@ -24,31 +24,31 @@ from mowich.neuroncore.views import Tile
 # -------------------------------------------------------------------------------------------------------------
 
 
-def _pattern_work(r: Rates, _: Kind, n: int) -> float:
+def _pattern_work(r: InstructionRates, _: Kind, n: int) -> float:
     return r.number("gpsimd_engine.fixed") + n
 
 
 pattern_cost = elementwise(_pattern_work, strided=False)
 
 
-def _program_work(r: Rates, _: Kind, n: int) -> float:
+def _program_work(r: InstructionRates, _: Kind, n: int) -> float:
     return r.number("gpsimd_engine.fixed") + r.number("gpsimd_engine.other_per_element") * n
 
 
 program_cost = elementwise(_program_work)
 
 
-def _partition_reduce_work(r: Rates, kind: Kind, _: int) -> float:
+def _partition_reduce_work(r: InstructionRates, kind: Kind, _: int) -> float:
     p = kind.reads[0].shape[0]
     return r.number("gpsimd_engine.fixed") + free_size(kind.writes[0]) * max(1.0, math.log2(p))
 
 
-def _topk_work(r: Rates, kind: Kind, n: int) -> float:
+def _topk_work(r: InstructionRates, kind: Kind, n: int) -> float:
     snake = int(kind.flag("elements", n))  # n of the formula: elements over the 16 partitions of a group
     return r.number("gpsimd_engine.topk_per_element") * snake + free_size(kind.writes[0])
 
 
-def _local_gather_work(r: Rates, kind: Kind, _: int) -> float:
+def _local_gather_work(r: InstructionRates, kind: Kind, _: int) -> float:
     e = int(kind.flag("elements", 1))
     t = r.number("gpsimd_engine.gather_step")
     rate = (r.number("gpsimd_engine.gather_base") + t * e) / (t * e) / min(4 / kind.writes[0].itemsize, e)

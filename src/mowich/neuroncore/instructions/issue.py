@@ -7,9 +7,9 @@ from typing import Any
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, Limits, fail
-from mowich.neuroncore.instructions.table import TABLE, Row
+from mowich.neuroncore.instructions.table import TABLE, InstructionRow
 from mowich.neuroncore.memory import ALL, SPACE_NAME
-from mowich.neuroncore.views import Access, Tile, merged
+from mowich.neuroncore.views import Tile, ViewAccess, merged
 
 Named = tuple[str, Any]
 Rules = Callable[[str, Sequence[Named], Sequence[Named], Mapping[str, object]], None]
@@ -119,7 +119,7 @@ def _indices(*operands: Sequence[Named]) -> list[Named]:
     return [("index", d.index) for d in dynamic if type(d.index) is Tile]
 
 
-def _access(core: Core, tile: Tile) -> Access:
+def _access(core: Core, tile: Tile) -> ViewAccess:
     """What an access comes to. The core keeps it for all views that are alike, and a tile of the core for itself."""
     s = tile.storage
     dynamic = "" if tile.dynamic is None else tile.dynamic.kind
@@ -130,13 +130,13 @@ def _access(core: Core, tile: Tile) -> Access:
         start = tile.start_partition if tile.on_chip else 0
         form = core.forms.setdefault((layout, start, *rest), len(core.forms))
         pattern = core.trace.pattern_of(tile) if core.trace is not None else 0
-        found = core.accesses[key] = Access(pattern, form, dynamic != "" or tile.fits())
+        found = core.accesses[key] = ViewAccess(pattern, form, dynamic != "" or tile.fits())
     if s.core is core:
         tile.access = found
     return found
 
 
-def _check(core: Core, row: Row, engine: str, writes: Sequence[Named], reads: Sequence[Named]) -> bool:
+def _check(core: Core, row: InstructionRow, engine: str, writes: Sequence[Named], reads: Sequence[Named]) -> bool:
     """Raise where an instruction breaks its row. True: operands of the same forms would pass as well."""
     name, generation = row.name, core.limits.generation
     if row.since > generation:
@@ -219,7 +219,7 @@ def _sink_loads(core: Core, is_dma: bool, writes: Sequence[Named], reads: Sequen
             record.only_loaded = True
 
 
-def _wrong_memory(row: Row, operand: str, tile: Tile, allowed: str) -> Exception:
+def _wrong_memory(row: InstructionRow, operand: str, tile: Tile, allowed: str) -> Exception:
     names = " or ".join(SPACE_NAME[s] for s in allowed)
     remedy = {
         "H": "load it to SBUF with dma_copy first",

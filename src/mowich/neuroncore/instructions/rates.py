@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.neuroncore.ops import ACT_RESIDENT
 from mowich.neuroncore.trace import Kind, Operand
 
@@ -45,7 +45,7 @@ made before the launch, and those that GpSimd writes (loads and stores in one qu
     SYNC,
     LOAD,
     STORE,
-    COLLECTIVE,
+    COLLECTIVE_QUEUE,
     SCALAR_LOAD,
     SCALAR_STORE,
     STATIC_LOAD,
@@ -59,7 +59,7 @@ RINGS = {
     "software": (SOFTWARE, SOFTWARE),
 }
 """Queues of the loads and of the stores of a ring. The queues of a ring share its issuer."""
-DMA = frozenset(queue for ring in RINGS.values() for queue in ring)
+DMA_QUEUES = frozenset(queue for ring in RINGS.values() for queue in ring)
 """Queues of DMA triggers."""
 PS = 1_000_000_000_000
 SHORT = ("bfloat16", "float16")
@@ -103,12 +103,12 @@ class Cost:
     dtype: str = ""
 
 
-class Rates:
+class InstructionRates:
     """The numbers of one generation."""
 
     def __init__(self, generation: int, facts: Facts | None = None) -> None:
         self.generation = generation
-        self.facts = facts or load()
+        self.facts = facts or load_facts()
         self.prefix = f"neuroncore.timing-v{generation}"
         self._numbers: dict[str, float] = {}
 
@@ -137,9 +137,9 @@ ENGINES = ("tensor", "vector", "scalar", "gpsimd", "sync", "dma", "collective")
 """What a profile shows, in its order."""
 
 
-def unit_of(queue: int) -> str:
+def unit_of_queue(queue: int) -> str:
     """The unit that a queue feeds: an engine, "dma" or "collective"."""
-    return "dma" if queue in DMA else QUEUES[queue]
+    return "dma" if queue in DMA_QUEUES else QUEUES[queue]
 
 
 def free_size(op: Operand) -> int:
@@ -167,7 +167,7 @@ def wide_stride(op: Operand) -> bool:
 # ------------------------------------------------------------------------------------------------
 
 
-class Work(NamedTuple):
+class EngineWork(NamedTuple):
     """What an instruction asks of the Vector, Scalar or GpSimd Engine. cycles: of work; least: cycles that it takes at
     least, where not the engine's own; is_fast: a performance mode that takes the port of GpSimd; fact: the number that
     the cycles rest on most, where it is not the engine's clock."""
@@ -179,17 +179,17 @@ class Work(NamedTuple):
 
 
 def elementwise(
-    work: Callable[[Rates, Kind, int], Work | float], *, table: bool = False, strided: bool = True
-) -> Callable[[Rates, Kind], Cost]:
+    work: Callable[[InstructionRates, Kind, int], EngineWork | float], *, table: bool = False, strided: bool = True
+) -> Callable[[InstructionRates, Kind], Cost]:
     """The cost of an instruction of the Vector, Scalar or GpSimd Engine from its work: a function of the rates, the
     kind and the elements in each partition of the largest operand. table: it needs the activation table of its
     function; strided: operands with wide strides double the work."""
 
-    def cost(r: Rates, kind: Kind) -> Cost:
+    def cost(r: InstructionRates, kind: Kind) -> Cost:
         engine = kind.engine
         tiles = [*kind.reads, *kind.writes]
         found = work(r, kind, max((free_size(t) for t in tiles), default=1))
-        cycles, least, is_fast, fact = found if isinstance(found, Work) else Work(found)
+        cycles, least, is_fast, fact = found if isinstance(found, EngineWork) else EngineWork(found)
         if strided and any(wide_stride(t) for t in (*kind.reads[:2], *kind.writes[:1])):
             cycles *= 2
         if least is None:
@@ -215,13 +215,13 @@ def elementwise(
     return cost
 
 
-def scalar_cycles(r: Rates, kind: Kind, n: int) -> float:
+def scalar_cycles(r: InstructionRates, kind: Kind, n: int) -> float:
     """Cycles in which the Scalar Engine passes n elements of a partition: more where it reads fp8."""
     reads_fp8 = bool(kind.reads) and kind.reads[0].dtype in FP8
     return n * r.number("scalar_engine.fp8_per_element") if reads_fp8 else n
 
 
-def _one_pass(_: Rates, __: Kind, n: int) -> float:
+def _one_pass(_: InstructionRates, __: Kind, n: int) -> float:
     return n
 
 
@@ -229,7 +229,7 @@ one_pass = elementwise(_one_pass)
 """The cost of an instruction that takes a cycle for each element of a partition."""
 
 
-def _ports(r: Rates, engine: str, tiles: list[Operand], fast: bool) -> tuple[str, ...]:
+def _ports(r: InstructionRates, engine: str, tiles: list[Operand], fast: bool) -> tuple[str, ...]:
     """Ports that an instruction holds against another engine: v2, Vector and GpSimd share SBUF's, Vector and Scalar
     PSUM's; later, a Vector instruction in performance mode takes the port that GpSimd needs."""
     spaces = {t.space for t in tiles}
@@ -247,10 +247,10 @@ def _ports(r: Rates, engine: str, tiles: list[Operand], fast: bool) -> tuple[str
 # ----------------------------------------------------------------------------------------------------
 
 
-def sequencer(fact: str) -> Callable[[Rates, Kind], Cost]:
+def sequencer(fact: str) -> Callable[[InstructionRates, Kind], Cost]:
     """The cost of an instruction whose time is one fact."""
 
-    def cost(r: Rates, kind: Kind) -> Cost:
+    def cost(r: InstructionRates, kind: Kind) -> Cost:
         time = r.ps(fact)
         queue = queue_of(kind.engine) if kind.engine in QUEUES else SYNC
         return Cost(queue=queue, occupancy=time, parts={fact: time}, opcode=kind.name)

@@ -17,13 +17,13 @@ from mowich.neuroncore.instructions.operands import (
     same_partitions,
     tiles_of,
 )
-from mowich.neuroncore.instructions.rates import Rates, elementwise, scalar_cycles
+from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, scalar_cycles
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
 
 
-def _activation_work(r: Rates, kind: Kind, n: int) -> float:
+def _activation_work(r: InstructionRates, kind: Kind, n: int) -> float:
     reduces = kind.name == "activation_reduce" or kind.flag("reduce", False)
     cycles = scalar_cycles(r, kind, n)
     return max(r.number("scalar_engine.least"), cycles) + (r.number("scalar_engine.accumulate_extra") if reduces else 0)

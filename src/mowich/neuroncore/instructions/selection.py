@@ -25,14 +25,14 @@ from mowich.neuroncore.instructions.operands import (
     tiles_of,
     wrapped,
 )
-from mowich.neuroncore.instructions.rates import Rates, elementwise, one_pass
+from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, one_pass
 from mowich.neuroncore.instructions.table import BOOL, FLOATS, UNSIGNED, instruction
 from mowich.neuroncore.search import largest8, occurrences
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile, same
 
 
-def _predicated_work(r: Rates, kind: Kind, n: int) -> float:
+def _predicated_work(r: InstructionRates, kind: Kind, n: int) -> float:
     both = all(t.space == "S" for t in (*kind.reads, *kind.writes))
     return (r.number("vector_engine.two_inputs_per_element") if both else 1) * n
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mowich.neuroncore.instructions.rates import FP8, SHORT, Cost, Rates
+from mowich.neuroncore.instructions.rates import FP8, SHORT, Cost, InstructionRates
 from mowich.neuroncore.trace import Kind
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -26,7 +26,7 @@ PACKED = ("float8_e4m3fn_x4", "float8_e5m2_x4", "float4_e2m1fn_x4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class InstructionRow:
     """One instruction. engines: that can run it, first one by default; since: first generation; engine_since: first
     generation in which an engine runs it, where later; spaces: operand -> letters of the memories it may lie in (S
     SBUF, P PSUM, H HBM), "SP" where not listed;
@@ -46,12 +46,12 @@ class Row:
     spaces: dict[str, str]
     dtypes: dict[str, tuple[str, ...]]
     effect: Callable[..., None]
-    cost: Callable[[Rates, Kind], Cost]
+    cost: Callable[[InstructionRates, Kind], Cost]
     keeps: bool
     face: str
 
 
-TABLE: dict[str, Row] = {}
+TABLE: dict[str, InstructionRow] = {}
 """Every instruction by its name in `nki.isa`."""
 
 
@@ -59,7 +59,7 @@ def instruction(
     name: str = "",
     *,
     engines: tuple[str, ...],
-    cost: Callable[[Rates, Kind], Cost],
+    cost: Callable[[InstructionRates, Kind], Cost],
     since: int = 2,
     engine_since: dict[str, int] | None = None,
     spaces: dict[str, str] | None = None,
@@ -68,13 +68,13 @@ def instruction(
     face: str = "* name",
 ) -> Callable[[F], F]:
     """Enter the decorated effect in the table, under its own name unless `name` is given. Arguments: the fields of
-    `Row`."""
+    `InstructionRow`."""
 
     def entered(effect: F) -> F:
         key = name or effect.__name__
         if key in TABLE:
             raise ValueError(f"instruction {key} is in the table already")
-        TABLE[key] = Row(
+        TABLE[key] = InstructionRow(
             name=key,
             engines=engines,
             since=since,

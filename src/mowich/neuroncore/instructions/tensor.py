@@ -25,7 +25,7 @@ from mowich.neuroncore.dtypes import (
 from mowich.neuroncore.instructions.issue import Named, issue
 from mowich.neuroncore.instructions.microscaling import dequantise, scale_blocks
 from mowich.neuroncore.instructions.operands import Array, as_rows, like
-from mowich.neuroncore.instructions.rates import TENSOR, Cost, Rates, free_size, one_pass
+from mowich.neuroncore.instructions.rates import TENSOR, Cost, InstructionRates, free_size, one_pass
 from mowich.neuroncore.instructions.table import PACKED, SCALES, instruction
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
@@ -39,7 +39,15 @@ PAIR_COLUMNS = 128
 
 
 def _array_cost(
-    r: Rates, kind: Kind, *, columns: int, weights: int, passes: float, instructions: float, flop: int, dtype: str
+    r: InstructionRates,
+    kind: Kind,
+    *,
+    columns: int,
+    weights: int,
+    passes: float,
+    instructions: float,
+    flop: int,
+    dtype: str,
 ) -> Cost:
     """`columns` of the moving tile through the array, whose stationary tile has `weights` columns, in `passes`
     passes."""
@@ -81,11 +89,11 @@ def _groups(kind: Kind) -> tuple[int, ...]:
     return tuple(4 * i + j for i in range(r0, r0 + r) for j in range(c0, c0 + c)) if r * c < 16 else ()
 
 
-def _fp32_instructions(r: Rates, passes: float) -> float:
+def _fp32_instructions(r: InstructionRates, passes: float) -> float:
     return r.number("tensor_engine.instructions_fp32") if passes > 1 else 1
 
 
-def matmul_cost(r: Rates, kind: Kind) -> Cost:
+def matmul_cost(r: InstructionRates, kind: Kind) -> Cost:
     """Columns of the moving tile, in several passes for float32."""
     stationary, moving, out = kind.reads[0], kind.reads[1], kind.writes[0]
     weights, columns = out.shape[0], free_size(out)
@@ -111,7 +119,7 @@ def matmul_cost(r: Rates, kind: Kind) -> Cost:
     )
 
 
-def matmul_mx_cost(r: Rates, kind: Kind) -> Cost:
+def matmul_mx_cost(r: InstructionRates, kind: Kind) -> Cost:
     """Columns of the moving tile; each packed element holds four."""
     stationary, moving, out = kind.reads[0], kind.reads[1], kind.writes[0]
     weights, columns = out.shape[0], free_size(out)
@@ -127,7 +135,7 @@ def matmul_mx_cost(r: Rates, kind: Kind) -> Cost:
     )
 
 
-def transpose_cost(r: Rates, kind: Kind) -> Cost:
+def _transpose_cost(r: InstructionRates, kind: Kind) -> Cost:
     """A product with an identity on the Tensor Engine, a pass over the elements on the Vector Engine."""
     if kind.engine != "tensor":
         return one_pass(r, kind)
@@ -317,7 +325,7 @@ def nc_matmul_mx(
     _accumulate_into(dst, a.T @ b, accumulate)
 
 
-@instruction(engines=("tensor", "vector"), cost=transpose_cost, face="* name dtype")
+@instruction(engines=("tensor", "vector"), cost=_transpose_cost, face="* name dtype")
 def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
     """dst [F, P] = data [P, F] transposed, bits untouched. Tensor Engine: SBUF to PSUM, up to 128 x 128; Vector Engine:
     up to 32 x 32."""

@@ -42,8 +42,8 @@ from mowich.neuroncore.instructions.operands import (
 from mowich.neuroncore.instructions.rates import (
     FP8,
     SHORT,
-    Rates,
-    Work,
+    EngineWork,
+    InstructionRates,
     contiguous,
     elementwise,
     one_pass,
@@ -61,7 +61,7 @@ from mowich.neuroncore.views import Tile
 TWO_INPUTS = "vector_engine.two_inputs_per_element"
 
 
-def _two_inputs(r: Rates, kind: Kind, n: int) -> float:
+def _two_inputs(r: InstructionRates, kind: Kind, n: int) -> float:
     """tensor_tensor and its like: N with an operand in PSUM; with both in SBUF what the generation takes, N in
     performance mode (v3, v4) and for 16-bit operands (v2)."""
     a, b, out = kind.reads[0], kind.reads[1], kind.writes[0]
@@ -82,14 +82,14 @@ def _two_inputs(r: Rates, kind: Kind, n: int) -> float:
     return n if quick else r.number(TWO_INPUTS) * n
 
 
-def _two_inputs_work(r: Rates, kind: Kind, n: int) -> Work:
+def _two_inputs_work(r: InstructionRates, kind: Kind, n: int) -> EngineWork:
     cycles = _two_inputs(r, kind, n)
     is_fast = kind.name == "tensor_tensor" and cycles <= n and r.generation >= 3 and kind.reads[0].itemsize == 2
     both = kind.engine == "vector" and all(t.space == "S" for t in kind.reads[:2])
-    return Work(cycles, is_fast=is_fast, fact=TWO_INPUTS if both else "")
+    return EngineWork(cycles, is_fast=is_fast, fact=TWO_INPUTS if both else "")
 
 
-def _copy_like(r: Rates, kind: Kind, n: int) -> float:
+def _copy_like(r: InstructionRates, kind: Kind, n: int) -> float:
     """tensor_copy and tensor_scalar: performance modes of the Vector Engine (v3, v4; copies of fp8 on v4 as measured)
     and of the Scalar Engine (v4)."""
     tiles = [kind.reads[0], kind.writes[0]] if kind.reads else [kind.writes[0]]
@@ -113,50 +113,50 @@ def _copy_like(r: Rates, kind: Kind, n: int) -> float:
     return n
 
 
-def _copy_work(r: Rates, kind: Kind, n: int) -> Work:
+def _copy_work(r: InstructionRates, kind: Kind, n: int) -> EngineWork:
     if any(t.dynamic == "scalar" for t in (*kind.reads, *kind.writes)):
-        return Work(n, least=r.number("vector_engine.dynamic_least"))
+        return EngineWork(n, least=r.number("vector_engine.dynamic_least"))
     cycles = _copy_like(r, kind, n)
     if kind.engine == "gpsimd" and kind.flag("op") in ("rsqrt", "sqrt"):
         cycles *= r.number("gpsimd_engine.rsqrt_per_element")
-    return Work(cycles, is_fast=cycles < n)
+    return EngineWork(cycles, is_fast=cycles < n)
 
 
-copy_cost = elementwise(_copy_work)
+_copy_cost = elementwise(_copy_work)
 
 
-def _memset_work(r: Rates, kind: Kind, n: int) -> float:
+def _memset_work(r: InstructionRates, kind: Kind, n: int) -> float:
     """N; on v2 half of it for zeros of 16 bits. Later there is no performance mode for it, as profiles show."""
     quick = r.generation < 3 and kind.flag("zero", False) and kind.writes[0].dtype in SHORT
     return n / 2 if quick else n
 
 
-def _scalar_reduce_work(r: Rates, kind: Kind, n: int) -> float:
+def _scalar_reduce_work(r: InstructionRates, kind: Kind, n: int) -> float:
     return max(r.number("vector_engine.least"), n) + r.number("vector_engine.reduce_extra")
 
 
-def _scan_work(r: Rates, _: Kind, n: int) -> float:
+def _scan_work(r: InstructionRates, _: Kind, n: int) -> float:
     return r.number("vector_engine.scan_per_element") * n
 
 
-def _reduce_work(_: Rates, kind: Kind, n: int) -> float:
+def _reduce_work(_: InstructionRates, kind: Kind, n: int) -> float:
     quick = kind.reads[0].dtype in SHORT and kind.writes[0].dtype in SHORT and kind.flag("op") in ("add", "maximum")
     return n / 2 if quick else n
 
 
-def _reciprocal_work(r: Rates, _: Kind, n: int) -> float:
+def _reciprocal_work(r: InstructionRates, _: Kind, n: int) -> float:
     return r.number("vector_engine.reciprocal_per_element") * n
 
 
-def _bn_aggr_work(r: Rates, _: Kind, n: int) -> float:
+def _bn_aggr_work(r: InstructionRates, _: Kind, n: int) -> float:
     return r.number("vector_engine.bn_aggr_per_element") * n
 
 
-def _quantize_work(r: Rates, _: Kind, n: int) -> float:
+def _quantize_work(r: InstructionRates, _: Kind, n: int) -> float:
     return n / r.number("vector_engine.quantize_elements")
 
 
-def _exponential_work(r: Rates, _: Kind, n: int) -> float:
+def _exponential_work(r: InstructionRates, _: Kind, n: int) -> float:
     return n / r.number("vector_engine.exponential_elements")
 
 
@@ -173,14 +173,14 @@ _ASSIGNED = {"free": True, "assigned": True}
 once."""
 
 
-@instruction(engines=("vector", "scalar", "gpsimd"), cost=copy_cost, face="* name dtype")
+@instruction(engines=("vector", "scalar", "gpsimd"), cost=_copy_cost, face="* name dtype")
 def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = False) -> None:
     """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise. is_assigned: it
     stands for an assignment."""
     flags = _ASSIGNED if is_assigned else None if engine else _FREE
     if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), flags, alike):
         return
-    if integers.copies(dst.storage.core, "tensor_copy", engine, src.dtype, dst.dtype) or (
+    if integers.keeps_bits(dst.storage.core, "tensor_copy", engine, src.dtype, dst.dtype) or (
         src.dtype.pack == 4 and src.itemsize == dst.itemsize
     ):
         a = src.read()
@@ -233,7 +233,7 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str =
         b = b.reshape(shape)
     r = row.apply(a, b)
     if core.looks and row.name in WHOLE and integers.is_wide(dst.dtype) and data1.dtype.is_int and data2.dtype.is_int:
-        integers.note(core, "tensor_tensor", row.apply(as_int64(data1, shape), as_int64(data2, shape)), r, dst)
+        integers.note_rounding(core, "tensor_tensor", row.apply(as_int64(data1, shape), as_int64(data2, shape)), r, dst)
     dst.write(r)
 
 
@@ -253,7 +253,7 @@ def _two_rules(name: str, writes: Sequence[Named], reads: Sequence[Named], flags
 
 @instruction(
     engines=("vector", "scalar", "gpsimd"),
-    cost=copy_cost,
+    cost=_copy_cost,
     engine_since={"scalar": 3},
     face="dst data op0 operand0=None * name dtype",
 )
@@ -301,7 +301,7 @@ def tensor_scalar(
     if core.looks and integers.is_wide(dst.dtype) and data.dtype.is_int:
         whole = _whole(data, (row0, operand0, reverse0), *([(row1, operand1, reverse1)] if row1 is not None else []))
         if whole is not None:
-            integers.note(core, "tensor_scalar", whole, np.asarray(r), dst)
+            integers.note_rounding(core, "tensor_scalar", whole, np.asarray(r), dst)
     dst.write(r)
 
 
@@ -579,7 +579,7 @@ def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = F
     r = reduce_last(row, a.reshape(flat))
     core = dst.storage.core
     if core.looks and row.name in ("add", "maximum", "minimum") and data.dtype.is_int and integers.is_wide(dst.dtype):
-        integers.note(
+        integers.note_rounding(
             core, "tensor_reduce", reduce_last(row, as_int64(data, data.shape).reshape(flat)), np.asarray(r), dst
         )
     if negate:

@@ -5,9 +5,9 @@ A loop is regular where its syntax tree shows that the control flow of an iterat
 no iteration leaves anything to the next but what it did on the device, and that the index reaches nothing but offsets
 of views, to which it contributes by sums and by products with what is constant. Values are classed: the same in each
 iteration (`Constant`), an integer that is affine in the index (`Index`), a tile (`View`), a list made in the iteration
-(`Made`). What the tree alone does not tell is looked up in the running kernel when the loop is entered (`Guard`): which
-function a name stands for, whether `tiles[k]` goes through a list of tiles that are alike, whether `k == last` holds
-for none of the iterations that are left out. Anything else refuses the loop.
+(`Made`). What the tree alone does not tell is looked up in the running kernel when the loop is entered (`LoopGuard`):
+which function a name stands for, whether `tiles[k]` goes through a list of tiles that are alike, whether `k == last`
+holds for none of the iterations that are left out. Anything else refuses the loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import CodeType, FrameType, MethodType
 from mowich.neuroncore.memory import Storage
 from mowich.nki.affine.analysis import Analysis, Scope
 from mowich.nki.affine.classes import INDEX, Refused
-from mowich.nki.affine.guards import Guard
+from mowich.nki.affine.guards import LoopGuard
 from mowich.nki.affine.source import stored, tree_of
 
 
@@ -29,7 +29,7 @@ class Loop:
     """A regular loop. index: name of its target; guards: what has to hold when it is entered."""
 
     index: str
-    guards: tuple[Guard, ...]
+    guards: tuple[LoopGuard, ...]
 
     @property
     def has_fresh_blocks(self) -> bool:

@@ -36,36 +36,36 @@ from mowich.nki.affine.classes import (
     joined,
     said,
 )
-from mowich.nki.affine.guards import Guard, all_tiles
+from mowich.nki.affine.guards import LoopGuard, all_tiles
 from mowich.nki.affine.source import CLOSED, compiled, parts_of, stored, text_of, tree_of
 
 
-def words(text: str) -> frozenset[str]:
+def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-TILE_VIEWS = words(
+TILE_VIEWS = _words(
     "reshape permute broadcast broadcast_to expand_dim expand_dims squeeze_dim reshape_dim flatten_dims rearrange view"
     " reinterpret_cast"
 )
-NEW_TILES = words("ndarray zeros ones full zeros_like empty_like")
-OF_TILES = words(
+NEW_TILES = _words("ndarray zeros ones full zeros_like empty_like")
+OF_TILES = _words(
     "load store broadcast_to expand_dims load_transpose2d transpose matmul sum prod max min all mean var softmax"
     " rms_norm where static_cast"
 )
-ASKED = words("program_id num_programs program_ndim is_hbm is_sbuf is_psum is_on_chip par_dim")
+ASKED = _words("program_id num_programs program_ndim is_hbm is_sbuf is_psum is_on_chip par_dim")
 LANGUAGE = "mowich.nki.language"
 OLDER_LANGUAGE, OLDER_ISA, OLDER_TENSOR = (f"mowich.nki.beta1.{part}" for part in ("language", "isa", "tensor"))
-OLDER_NEW = words("load store load_transpose2d transpose matmul sum prod max min all any mean var softmax where")
+OLDER_NEW = _words("load store load_transpose2d transpose matmul sum prod max min all any mean var softmax where")
 """Functions of the older language whose result is a new tensor."""
-LOOPS = words("affine_range sequential_range static_range")
-NOT_ISSUED = words(
+LOOPS = _words("affine_range sequential_range static_range")
+NOT_ISSUED = _words(
     "register_alloc register_move register_load register_store core_barrier sendrecv rng set_rng_seed rand_set_state"
     " rand_get_state get_nc_version get_nc_sub_version"
 )
-NUMBERS = words("offset operand0 operand1")
+NUMBERS = _words("offset operand0 operand1")
 """Arguments of instructions that take a number which neither time nor trace depends on."""
-PURE = words(
+PURE = _words(
     "min max abs int float bool len sum divmod round isinstance list tuple slice range enumerate zip reversed str type"
     " all any"
 )
@@ -94,7 +94,7 @@ class Analysis:
     """One loop. guards: what has to hold when it is entered."""
 
     index: str
-    guards: dict[tuple[str, str, int], Guard] = field(default_factory=dict)
+    guards: dict[tuple[str, str, int], LoopGuard] = field(default_factory=dict)
     depth: int = 0
     loops: int = 0  # nested loops around what is read now
     is_older: bool = False  # the kernel is written for the older interface, whose instructions return tensors
@@ -894,7 +894,7 @@ class Analysis:
         key = (kind, text, 0 if scope.is_frame else id(scope.names))
         if key not in self.guards:
             names = None if scope.is_frame else scope.names
-            self.guards[key] = Guard(kind, text, compiled(e), expected, names)
+            self.guards[key] = LoopGuard(kind, text, compiled(e), expected, names)
 
 
 def _module(f: object) -> str:

@@ -15,7 +15,7 @@ from mowich.neuroncore.views import Tile
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class LoopGuard:
     """Something to look up in the running kernel when the loop is entered. text: an expression over names that the loop
     does not assign;
     kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles"

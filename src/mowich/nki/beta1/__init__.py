@@ -15,7 +15,7 @@ from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import typing, words
 from mowich.nki.beta1 import compiler, isa, language
-from mowich.nki.beta1.tensor import unwrap, wrap
+from mowich.nki.beta1.tensor import unwrap, wrap_tiles
 from mowich.nki.runtime import Kernel, Result
 
 tensor = typing.tensor
@@ -42,7 +42,7 @@ class Beta1Kernel(Kernel):
 def _kernel(func: Callable[..., object], options: dict[str, Any]) -> Kernel:
     @functools.wraps(func)
     def call(*args: Any, **kwargs: object) -> Any:
-        return func(*wrap(list(args)), **wrap(kwargs))
+        return func(*wrap_tiles(list(args)), **wrap_tiles(kwargs))
 
     return Beta1Kernel(call, platform_target=options.get("platform_target"), options=options, results=_results)
 

@@ -3,7 +3,7 @@
 Nearly all of them are affine: a start, and a step along each axis. These are kept as such (`Affine`), and inequalities
 of them as
 `Condition`: shapes, bounds and strides follow without a look at their elements. Whatever else is computed of them is an
-array (`Index`).
+array (`IndexArray`).
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from numpy.typing import ArrayLike, DTypeLike
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.dtypes import Array
 
-ALL = slice(None)
+_ALL = slice(None)
 Key: TypeAlias = "int | slice | Array | tuple[int | slice | Array | None, ...] | None"
 """What chooses elements of an index expression."""
 
 
-class Index(np.ndarray):
+class IndexArray(np.ndarray):
     """An index expression, or a predicate, as an array. `a and b` of predicates is not an error."""
 
     def __bool__(self) -> bool:
         return bool(self.reshape(-1)[0]) if self.size == 1 else True
 
 
-def index(values: ArrayLike) -> Index:
+def index(values: ArrayLike) -> IndexArray:
     """An array as index expression."""
-    return np.asarray(values).view(Index)
+    return np.asarray(values).view(IndexArray)
 
 
 def _shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -54,7 +54,7 @@ class Symbol:
     __array_priority__ = 100.0  # so that an operation of an array or a number of NumPy with one of these is done here
     shape: tuple[int, ...]
 
-    def array(self) -> Index:
+    def array(self) -> IndexArray:
         """The elements; repeated ones take no memory."""
         raise NotImplementedError
 
@@ -84,11 +84,11 @@ class Symbol:
     def __repr__(self) -> str:
         return repr(self.array())
 
-    def __getitem__(self, key: Key) -> Index | Affine:
+    def __getitem__(self, key: Key) -> IndexArray | Affine:
         return index(self.array()[key])
 
 
-def plain(x: object) -> object:
+def plain_array(x: object) -> object:
     """An index expression or a predicate as an array; other values as they are."""
     return x.array() if isinstance(x, Symbol) else x
 
@@ -98,7 +98,7 @@ def _by_array(name: str) -> Callable[[Symbol, object], Any]:
     apply = getattr(operator, name)
 
     def call(self: Symbol, other: object) -> object:
-        return apply(self.array(), plain(other))
+        return apply(self.array(), plain_array(other))
 
     return call
 
@@ -108,7 +108,7 @@ def _by_array_reversed(name: str) -> Callable[[Symbol, object], object]:
     apply = getattr(operator, name)
 
     def call(self: Symbol, other: object) -> object:
-        return apply(plain(other), self.array())
+        return apply(plain_array(other), self.array())
 
     return call
 
@@ -126,13 +126,13 @@ class Condition(Symbol):
         """True where it holds for all elements."""
         return all(Affine(self.shape, start, steps).low >= 0 for start, steps in self.bounds)
 
-    def array(self) -> Index:
+    def array(self) -> IndexArray:
         """Whether it holds, for each element."""
         out = np.ones((1,) * len(self.shape), np.bool_)
         for start, steps in self.bounds:
             thin = tuple(n if s else 1 for n, s in zip(self.shape, steps, strict=True))
             out = out & (Affine(thin, start, steps).array().view(np.ndarray) >= 0)
-        return np.broadcast_to(out, self.shape).view(Index)
+        return np.broadcast_to(out, self.shape).view(IndexArray)
 
     def __and__(self, other: object) -> object:
         if not isinstance(other, Condition):
@@ -145,7 +145,7 @@ class Condition(Symbol):
     __mul__, __rmul__ = _by_array("mul"), _by_array_reversed("mul")
     __add__, __radd__ = _by_array("add"), _by_array_reversed("add")
 
-    def __invert__(self) -> Index:
+    def __invert__(self) -> IndexArray:
         return ~self.array()
 
 
@@ -180,21 +180,21 @@ class Affine(Symbol):
         """Format of the elements."""
         return np.dtype(np.int64)
 
-    def array(self) -> Index:
+    def array(self) -> IndexArray:
         """The elements; repeated ones take no memory."""
         at = np.asarray(self.start, np.int64)
         rank = len(self.shape)
         for axis, (n, s) in enumerate(zip(self.shape, self.steps, strict=True)):
             if s:
                 at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (rank - 1 - axis))
-        return np.broadcast_to(at, self.shape).view(Index)
+        return np.broadcast_to(at, self.shape).view(IndexArray)
 
-    def __getitem__(self, key: Key) -> Index | Affine:
+    def __getitem__(self, key: Key) -> IndexArray | Affine:
         keys = key if isinstance(key, tuple) else (key,)
         if len(self.shape) == 1 and len(keys) == 2:
-            if keys[1] is None and keys[0] == ALL:
+            if keys[1] is None and keys[0] == _ALL:
                 return _stood(self.shape[0], self.start, self.steps[0], True)
-            if keys[0] is None and keys[1] == ALL:
+            if keys[0] is None and keys[1] == _ALL:
                 return _stood(self.shape[0], self.start, self.steps[0], False)
         shape: list[int] = []
         steps: list[int] = []
@@ -319,7 +319,7 @@ def affine(x: object) -> Affine | None:
 
 def is_condition(key: object) -> bool:
     """True for a predicate of indices, also of numbers."""
-    return isinstance(key, Condition | bool | np.bool_) or (isinstance(key, Index) and key.dtype == np.bool_)
+    return isinstance(key, Condition | bool | np.bool_) or (isinstance(key, IndexArray) and key.dtype == np.bool_)
 
 
 def irregular() -> None:
@@ -338,7 +338,7 @@ def partial(mask: object) -> object:
     return mask
 
 
-def view(
+def index_view(
     keys: Sequence[object], shape: Sequence[int], strides: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
     """(shape, strides, offset) of a tensor at affine indices, one for each dimension; None where they are not affine,
@@ -399,13 +399,13 @@ def view(
 __all__ = [
     "Affine",
     "Condition",
-    "Index",
+    "IndexArray",
     "Symbol",
     "affine",
+    "index_view",
     "irregular",
     "is_condition",
     "line",
     "partial",
-    "plain",
-    "view",
+    "plain_array",
 ]

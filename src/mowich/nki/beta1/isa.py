@@ -21,7 +21,7 @@ from mowich.nki import faces, words
 from mowich.nki import isa as now
 from mowich.nki.beta1 import language
 from mowich.nki.beta1.index import partial
-from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, moved, new, operand, wrap
+from mowich.nki.beta1.tensor import PendingProduct, Tensor, assign, corner_box, flush, moved, new, operand, wrap_tiles
 from mowich.nki.language import Axes
 
 __path__: list[str] = []
@@ -133,7 +133,7 @@ def nc_matmul(
     a, b = operand(stationary, mask, is_aligned=False), operand(moving, mask, is_aligned=False)
     halves = 2 if mode == "double_row" else 1
     shape = (a.size // a.shape[0] // halves, b.size // b.shape[0] // halves)
-    return Product(
+    return PendingProduct(
         shape,
         {
             "stationary": a,
@@ -203,7 +203,7 @@ def affine_select(
 def bn_stats(data: Tensor, *, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """Counts, means and variances of even and odd elements."""
     flush()
-    data = box(data, mask)
+    data = corner_box(data, mask)
     out = _out((data.shape[0], 6), dtype or data.dtype)
     vector.bn_stats(operand(out), operand(data))
     return out
@@ -212,7 +212,7 @@ def bn_stats(data: Tensor, *, mask: object = None, dtype: object = None, **_: ob
 def max8(*, src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """The 8 largest of each partition."""
     flush()
-    src = box(src, mask)
+    src = corner_box(src, mask)
     out = _out((src.shape[0], 8), dtype or src.dtype)
     selection.max8(operand(out), operand(src))
     return out
@@ -239,9 +239,9 @@ def nc_match_replace8(
     """data with the first occurrence of each of 8 values replaced."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask)
-    part, rows = box(data, mask), box(data, mask).shape[0]
+    part, rows = corner_box(data, mask), corner_box(data, mask).shape[0]
     at = None if dst_idx is None else operand(dst_idx[:rows])
-    selection.nc_match_replace8(operand(box(out, mask)), operand(part), operand(vals[:rows]), imm, at)
+    selection.nc_match_replace8(operand(corner_box(out, mask)), operand(part), operand(vals[:rows]), imm, at)
     return out
 
 
@@ -392,14 +392,14 @@ def _twin(name: str, listed: str, out: str) -> FunctionType:
     uses: dict[str, object] = {"_effect": effect, "_flush": flush, "_out": _out, "_operand": operand}
     positions, _, by_name = listed.partition("*")
     before, after = (
-        faces.signed([_of_tensors(a) for a in faces.arguments(effect, part, now.WORDS, {})], uses)
+        faces.signed([_of_tensors(a) for a in faces.arguments(effect, part, now.VOCABULARIES, {})], uses)
         for part in (positions, by_name)
     )
     parameters = [*before, *(["*"] if after else []), *after, "**_: object"]
     notes = faces.own(effect)
     taken = {entry.partition("=")[0] for entry in listed.split()}
     call, in_order = [], True
-    for n, text in faces.given(effect, now.WORDS, uses).items():
+    for n, text in faces.given(effect, now.VOCABULARIES, uses).items():
         if n not in taken and not (n == "dst" and out):
             in_order = False  # the effect's default serves
             continue
@@ -419,4 +419,4 @@ _MADE = {name: _twin(name, listed, out) for name, (listed, out) in _TWINS.items(
 globals().update(_MADE)
 
 
-__all__ = ["assign", "machine", "wrap"]
+__all__ = ["assign", "machine", "wrap_tiles"]

@@ -26,10 +26,10 @@ from mowich.nki.beta1.compiler import Placement
 from mowich.nki.beta1.index import Affine, irregular, line, partial
 from mowich.nki.beta1.tensor import (
     OPERATORS,
-    Blocks,
-    Product,
+    PendingProduct,
     Reduction,
     Tensor,
+    TileBlocks,
     applied,
     flush,
     moved,
@@ -37,7 +37,7 @@ from mowich.nki.beta1.tensor import (
     operand,
     part,
     taken,
-    wrap,
+    wrap_tiles,
 )
 from mowich.nki.language import Axes
 
@@ -89,7 +89,7 @@ def arange(*bounds: SupportsInt) -> Affine:
     return line(bounds)
 
 
-class Grid(tuple[Affine, ...]):
+class IndexGrid(tuple[Affine, ...]):
     """`nl.mgrid[0:p, 0:n]`: one index expression per dimension, also as .p, .x, .y, .z, .w."""
 
     __slots__ = ()
@@ -101,11 +101,11 @@ class Grid(tuple[Affine, ...]):
 
 
 class _Mgrid:
-    def __getitem__(self, key: slice | tuple[slice, ...]) -> Grid:
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> IndexGrid:
         keys = key if isinstance(key, tuple) else (key,)
         lines = [builtins.range(int(k.start or 0), int(k.stop), int(k.step or 1)) for k in keys]
         shape = tuple(len(numbers) for numbers in lines)
-        return Grid(
+        return IndexGrid(
             Affine(shape, numbers.start, tuple(numbers.step if d == axis else 0 for d in builtins.range(len(lines))))
             for axis, numbers in enumerate(lines)
         )
@@ -146,7 +146,7 @@ def ndarray(shape: Shape, dtype: object, buffer: object = None, name: str = "", 
 def full(shape: Shape, fill_value: object, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A tensor of one value."""
     out = ndarray(shape, dtype, buffer, name)
-    if isinstance(out, Blocks):
+    if isinstance(out, TileBlocks):
         out.fill = fill_value
         return out
     if out.tile.on_chip:  # the whole allocation, whichever dimension the partitions are of the tensor
@@ -179,7 +179,7 @@ def empty_like(a: Tensor, dtype: object = None, buffer: object = None, name: str
 
 def rand(shape: Sequence[SupportsInt], dtype: object = "float32", **_: object) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    return wrap(now.rand(tuple(int(n) for n in shape), dtype))
+    return wrap_tiles(now.rand(tuple(int(n) for n in shape), dtype))
 
 
 def random_seed(seed: SupportsInt | Tensor, **_: object) -> None:
@@ -189,7 +189,7 @@ def random_seed(seed: SupportsInt | Tensor, **_: object) -> None:
 
 def shared_constant(constant: object, dtype: object = None, **_: object) -> Tensor:
     """An HBM tensor with the data of an array."""
-    return wrap(now.shared_constant(constant, dtype))
+    return wrap_tiles(now.shared_constant(constant, dtype))
 
 
 def shared_identity_matrix(n: int, dtype: object = "uint8", **_: object) -> Tensor:
@@ -242,7 +242,9 @@ def store(dst: Tensor, value: object = None, mask: object = None, **_: object) -
 def load_transpose2d(src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """HBM [A, B] -> SBUF [B, A]."""
     flush()
-    return wrap(now.load_transpose2d(src.tile if src.address is None else operand(src, mask, is_aligned=False), dtype))
+    return wrap_tiles(
+        now.load_transpose2d(src.tile if src.address is None else operand(src, mask, is_aligned=False), dtype)
+    )
 
 
 def atomic_rmw(dst: Tensor, value: Tensor, op: object, mask: object = None, **_: object) -> None:
@@ -271,13 +273,13 @@ def broadcast_to(
     src: Tensor, shape: Sequence[SupportsInt], dtype: object = None, mask: object = None, **_: object
 ) -> Tensor:
     """A tensor repeated along its dimensions of size 1."""
-    return wrap(now.broadcast_to(operand(src, mask), tuple(int(n) for n in shape), dtype))
+    return wrap_tiles(now.broadcast_to(operand(src, mask), tuple(int(n) for n in shape), dtype))
 
 
 def transpose(x: Tensor, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """x transposed, in PSUM."""
     flush()
-    return wrap(now.transpose(operand(x, mask, is_aligned=False), dtype))
+    return wrap_tiles(now.transpose(operand(x, mask, is_aligned=False), dtype))
 
 
 def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, mask: object = None, **_: object) -> Tensor:
@@ -287,12 +289,12 @@ def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, mask: objec
     left, right = operand(x, mask, is_aligned=False), operand(y, mask, is_aligned=False)
     if not transpose_x:
         left = applied("copy", Tensor(now.transpose(left))).tile
-    return Product((left.shape[1], right.shape[1]), {"stationary": left, "moving": right})
+    return PendingProduct((left.shape[1], right.shape[1]), {"stationary": left, "moving": right})
 
 
 def gather_flattened(data: Tensor, indices: Tensor, mask: object = None, **_: object) -> Tensor:
     """Elements of each partition at flattened indices."""
-    return wrap(now.gather_flattened(operand(data, mask), operand(indices, mask)))
+    return wrap_tiles(now.gather_flattened(operand(data, mask), operand(indices, mask)))
 
 
 def loop_reduce(
@@ -335,7 +337,7 @@ def where(condition: object, x: object, y: object, dtype: object = None, mask: o
     flush()
     chosen = taken(condition, mask)
     assert isinstance(chosen, Tile)
-    return wrap(now.where(chosen, operand(x, mask), operand(y, mask), dtype))
+    return wrap_tiles(now.where(chosen, operand(x, mask), operand(y, mask), dtype))
 
 
 def reduce(
@@ -421,7 +423,7 @@ def _listed(axis: Axes) -> Iterable[SupportsInt]:
     return axis if isinstance(axis, Iterable) else (axis,)
 
 
-class _Reducer(now.Op):
+class _Reducer(now.NkiOp):
     """`nl.max` and its like: an operator, and a reduction."""
 
     def __init__(self, name: str, operator: str) -> None:
@@ -446,17 +448,17 @@ def mean(x: Tensor, axis: Axes, dtype: object = None, keepdims: builtins.bool = 
 
 def var(x: Tensor, axis: Axes, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """Variance over free axes."""
-    return wrap(now.var(operand(x, mask), axis, dtype))
+    return wrap_tiles(now.var(operand(x, mask), axis, dtype))
 
 
 def softmax(x: Tensor, axis: Axes = -1, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """exp(x - max) / sum."""
-    return wrap(now.softmax(operand(x, mask), axis, dtype))
+    return wrap_tiles(now.softmax(operand(x, mask), axis, dtype))
 
 
 def dropout(x: Tensor, rate: object, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """x with elements set to 0 at the given rate."""
-    out: Tensor = wrap(now.dropout(operand(x, mask), operand(rate, mask), dtype))
+    out: Tensor = wrap_tiles(now.dropout(operand(x, mask), operand(rate, mask), dtype))
     if x.valid is not None and x.valid.shape == out.shape:
         out.valid = x.valid
     return out
@@ -473,4 +475,4 @@ def affine_range(*bounds: int, **_: object) -> Iterator[int]:
 
 sequential_range = static_range = affine_range
 no_reorder = now.no_reorder
-__all__ = ["Product", "Tile"]
+__all__ = ["PendingProduct", "Tile"]

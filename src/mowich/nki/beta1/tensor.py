@@ -24,14 +24,14 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, same
 from mowich.nki import language as now
-from mowich.nki.beta1.index import Affine, Symbol, affine, irregular, is_condition, partial, plain, view
+from mowich.nki.beta1.index import Affine, Symbol, affine, index_view, irregular, is_condition, partial, plain_array
 from mowich.nki.language import par_dim
 
-Operand: TypeAlias = "Tensor | Symbol | Array | float"
+_Operand: TypeAlias = "Tensor | Symbol | Array | float"
 """What stands beside a tensor in arithmetic."""
 Sizes: TypeAlias = SupportsInt | tuple[SupportsInt, ...] | list[SupportsInt]
 """A size, or the sizes of several dimensions."""
-Mask: TypeAlias = "Array | np.bool_ | bool | None"
+_Mask: TypeAlias = "Array | np.bool_ | bool | None"
 """Which elements are read: None or True for all."""
 
 
@@ -109,7 +109,7 @@ class Tensor:
             at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (t.ndim - 1 - axis))
         return np.broadcast_to(at, t.shape)
 
-    def read(self, mask: Mask = None) -> Array:
+    def read(self, mask: _Mask = None) -> Array:
         """Elements as stored. With a mask nothing is checked; without, all must be in bounds and written."""
         s = self.tile.storage
         if mask is None and self.valid is not None and self.address is not None:
@@ -132,7 +132,7 @@ class Tensor:
                 s.core.uninitialised(s, 1.0 - float(flags.mean()))
         return whole[r, c]
 
-    def f32(self, mask: Mask = None) -> Array:
+    def f32(self, mask: _Mask = None) -> Array:
         """Elements as float32."""
         return to_f32(self.read(mask), self.dtype)
 
@@ -188,14 +188,14 @@ class Tensor:
         if type(key) is tuple and self.address is None and Affine in map(type, key):
             t = self.tile
             if len(key) == len(t.shape):
-                found = view(key, t.shape, t.strides)
+                found = index_view(key, t.shape, t.strides)
                 if found is not None:
                     return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
         if is_condition(key):
             keep = np.broadcast_to(np.asarray(key), self.shape)
             self.check(keep)
             irregular()
-            return Chosen(
+            return ChosenElements(
                 self.tile, self.address, keep if self.valid is None or self.address is not None else keep & self.valid
             )
         given = key if isinstance(key, tuple) else (key,)
@@ -266,7 +266,7 @@ class Tensor:
     def _arrays(self, keys: Sequence[object]) -> Tensor:
         """NumPy's indexing by arrays that broadcast together; slices keep their place."""
         t = self.tile
-        found = view(keys, t.shape, t.strides)
+        found = index_view(keys, t.shape, t.strides)
         if found is not None:
             return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
         irregular()
@@ -344,7 +344,7 @@ class Tensor:
             and t.ndim == len(wanted)
             and t.shape[0] == 1 < wanted[0]
         ):
-            return wrap(now.broadcast_to(operand(self), wanted))
+            return wrap_tiles(now.broadcast_to(operand(self), wanted))
         if self.address is not None:
             valid = None if self.valid is None else np.broadcast_to(self.valid, wanted)
             return Tensor(t, np.broadcast_to(self.address, wanted), valid, self.index, self.outside)
@@ -370,74 +370,74 @@ class Tensor:
 
     # operators
     # -----------------------------------------------------------------------------------------------------------
-    def _do(self, name: str, a: Operand, b: Operand) -> Tensor:
+    def _do(self, name: str, a: _Operand, b: _Operand) -> Tensor:
         return applied(name, a, b)
 
-    def __add__(self, other: Operand) -> Tensor:
+    def __add__(self, other: _Operand) -> Tensor:
         return self._do("add", self, other)
 
-    def __radd__(self, other: Operand) -> Tensor:
+    def __radd__(self, other: _Operand) -> Tensor:
         return self._do("add", other, self)
 
-    def __sub__(self, other: Operand) -> Tensor:
+    def __sub__(self, other: _Operand) -> Tensor:
         return self._do("subtract", self, other)
 
-    def __rsub__(self, other: Operand) -> Tensor:
+    def __rsub__(self, other: _Operand) -> Tensor:
         return self._do("subtract", other, self)
 
-    def __mul__(self, other: Operand) -> Tensor:
+    def __mul__(self, other: _Operand) -> Tensor:
         return self._do("multiply", self, other)
 
-    def __rmul__(self, other: Operand) -> Tensor:
+    def __rmul__(self, other: _Operand) -> Tensor:
         return self._do("multiply", other, self)
 
-    def __truediv__(self, other: Operand) -> Tensor:
+    def __truediv__(self, other: _Operand) -> Tensor:
         return self._do("divide", self, other)
 
-    def __rtruediv__(self, other: Operand) -> Tensor:
+    def __rtruediv__(self, other: _Operand) -> Tensor:
         return self._do("divide", other, self)
 
-    def __pow__(self, other: Operand) -> Tensor:
+    def __pow__(self, other: _Operand) -> Tensor:
         return self._do("power", self, other)
 
     def __neg__(self) -> Tensor:
         return self._do("multiply", self, -1.0)
 
-    def __lt__(self, other: Operand) -> Tensor:
+    def __lt__(self, other: _Operand) -> Tensor:
         return self._do("less", self, other)
 
-    def __le__(self, other: Operand) -> Tensor:
+    def __le__(self, other: _Operand) -> Tensor:
         return self._do("less_equal", self, other)
 
-    def __gt__(self, other: Operand) -> Tensor:
+    def __gt__(self, other: _Operand) -> Tensor:
         return self._do("greater", self, other)
 
-    def __ge__(self, other: Operand) -> Tensor:
+    def __ge__(self, other: _Operand) -> Tensor:
         return self._do("greater_equal", self, other)
 
-    def __and__(self, other: Operand) -> Tensor:
+    def __and__(self, other: _Operand) -> Tensor:
         return self._do("bitwise_and", self, other)
 
-    def __or__(self, other: Operand) -> Tensor:
+    def __or__(self, other: _Operand) -> Tensor:
         return self._do("bitwise_or", self, other)
 
-    def __iadd__(self, other: Operand) -> Tensor:
-        if isinstance(other, Product) and other.fits(self):
+    def __iadd__(self, other: _Operand) -> Tensor:
+        if isinstance(other, PendingProduct) and other.fits(self):
             other.into(operand(self), None)
             return self
         assign(self, self._do("add", self, other))
         return self
 
-    def __isub__(self, other: Operand) -> Tensor:
+    def __isub__(self, other: _Operand) -> Tensor:
         assign(self, self._do("subtract", self, other))
         return self
 
-    def __imul__(self, other: Operand) -> Tensor:
+    def __imul__(self, other: _Operand) -> Tensor:
         assign(self, self._do("multiply", self, other))
         return self
 
 
-class Chosen(Tensor):
+class ChosenElements(Tensor):
     """`tensor[condition]`: the elements where a predicate of indices holds. As an operand the others count as 0, also
     those out of bounds."""
 
@@ -466,7 +466,7 @@ class Factors(TypedDict, total=False):
     perf_mode: str
 
 
-class Product(Tensor):
+class PendingProduct(Tensor):
     """A matmul whose destination is not known yet: `psum += nc_matmul(...)` accumulates in the engine."""
 
     __slots__ = ("_shape", "arguments", "done")
@@ -505,7 +505,7 @@ class Product(Tensor):
         tensor.nc_matmul(dst, accumulate=accumulate, **self.arguments)
 
 
-class Blocks(Tensor):
+class TileBlocks(Tensor):
     """A tensor with dimensions before the partitions. Each block is a tile of its own, allocated when it is first
     named, which lives as long as it is used: how many there are at once is the compiler's choice. Where anything but
     one block is named, they lie side by side instead, in SBUF, from then on. `part` names some of the leading
@@ -520,7 +520,7 @@ class Blocks(Tensor):
         self._counts, self._block, self._region, self._name = counts, shape, region, name
         self._type = as_dtype(dtype)
         self.fill: object = None
-        self.part: tuple[Blocks, tuple[int, ...]] | None = None
+        self.part: tuple[TileBlocks, tuple[int, ...]] | None = None
         self.whole: Tensor | None = None
         self.address = self.valid = self.index = None
         self.outside = ""
@@ -571,7 +571,7 @@ class Blocks(Tensor):
             raise fail("out-of-bounds access", given=at, allowed=f"blocks {self._counts}")
         at = tuple(i % c for i, c in zip(at, self._counts, strict=False))
         if len(at) < n:
-            some = Blocks(self._counts[len(at) :], self._block, self._type, self._region, self._name)
+            some = TileBlocks(self._counts[len(at) :], self._block, self._type, self._region, self._name)
             some.part = (self, at)
             return some
         block = self._at(at)
@@ -682,7 +682,7 @@ def _chosen(a: Array, keys: Sequence[object]) -> Array:
 def under(mask: object, shape: tuple[int, ...], is_aligned: bool = True) -> Array:
     """The elements of an operand that an instruction under a mask reads: an operand with one element along an axis
     serves all of that axis. None where the mask has other dimensions: it does not say which."""
-    m = np.asarray(plain(mask))
+    m = np.asarray(plain_array(mask))
     if m.all():
         return np.ones(shape, np.bool_)
     if not is_aligned:
@@ -743,7 +743,7 @@ def new(
     room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
     row = math.prod(order[1:]) * as_dtype(dtype).itemsize
     if row > room or (mem.SPACE[region] == "S" and math.prod(plain[:at]) > 1):
-        return Blocks(plain[:at], plain[at:], dtype, region, name)
+        return TileBlocks(plain[:at], plain[at:], dtype, region, name)
     t = placement.allocate(core, order, dtype, region, name, address)
     strides = (*t.strides[1 : at + 1], t.strides[0], *t.strides[at + 1 :])
     return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
@@ -764,7 +764,7 @@ def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> objec
         if isinstance(x, Symbol | np.ndarray):
             return as_tensor(x).tile
         return x
-    if isinstance(x, Chosen):
+    if isinstance(x, ChosenElements):
         x = x.plain()
     t = x.tile
     if x.address is None and t.space != "H":
@@ -878,7 +878,13 @@ def as_tensor(x: ArrayLike | Symbol) -> Tensor:
 def assign(dst: Tensor, value: object, mask: object = None) -> None:
     """dst = value: what an instruction returned goes to its place."""
     mask = partial(mask)
-    if isinstance(value, Product) and not value.done and dst.address is None and dst.tile.space == "P" and mask is None:
+    if (
+        isinstance(value, PendingProduct)
+        and not value.done
+        and dst.address is None
+        and dst.tile.space == "P"
+        and mask is None
+    ):
         value.into(operand(dst), False)
         return
     flush()
@@ -937,7 +943,7 @@ def _filled(dst: Tensor, mask: object, value: object) -> bool:
     return issue("memset", "", (("dst", to),), (), {"zero": value == 0})
 
 
-def box(x: Tensor, mask: object) -> Tensor:
+def corner_box(x: Tensor, mask: object) -> Tensor:
     """The corner of a two-dimensional tensor that a rectangular mask leaves in."""
     if mask is None:
         return x
@@ -951,21 +957,21 @@ def box(x: Tensor, mask: object) -> Tensor:
 
 
 @overload
-def wrap(x: Tile) -> Tensor: ...
+def wrap_tiles(x: Tile) -> Tensor: ...
 @overload
-def wrap(x: list[object]) -> list[object]: ...
+def wrap_tiles(x: list[object]) -> list[object]: ...
 @overload
-def wrap(x: dict[str, object]) -> dict[str, object]: ...
+def wrap_tiles(x: dict[str, object]) -> dict[str, object]: ...
 @overload
-def wrap(x: object) -> object: ...
-def wrap(x: object) -> object:
+def wrap_tiles(x: object) -> object: ...
+def wrap_tiles(x: object) -> object:
     """Tiles anywhere in lists, tuples and dicts -> tensors."""
     if isinstance(x, Tile):
         return Tensor(x)
     if isinstance(x, list | tuple):
-        return type(x)(wrap(v) for v in x)
+        return type(x)(wrap_tiles(v) for v in x)
     if isinstance(x, dict):
-        return {k: wrap(v) for k, v in x.items()}
+        return {k: wrap_tiles(v) for k, v in x.items()}
     return x
 
 
@@ -995,7 +1001,7 @@ _OP_WORDS = ("x", "y", "dtype")
 """Keywords that reach an operator: functions of the older interface take any others, and leave them out."""
 
 
-def _lifted(op: now.Op) -> Callable[..., object]:
+def _lifted(op: now.NkiOp) -> Callable[..., object]:
     """A function of tiles as a function of tensors; the result keeps the mask that it was made under."""
 
     def call(name: str, *args: object, mask: object = None, **kwargs: object) -> object:
@@ -1003,7 +1009,7 @@ def _lifted(op: now.Op) -> Callable[..., object]:
         mask = partial(mask)
         tensors = [a for a in args if isinstance(a, Tensor)]
         if not tensors:
-            return ops.alu(name).apply(*[plain(a) for a in args])
+            return ops.alu(name).apply(*[plain_array(a) for a in args])
         made = op(
             *[taken(a, mask) for a in args],
             **{k: v if k == "dtype" else operand(v, mask) for k, v in kwargs.items() if k in _OP_WORDS},
@@ -1021,7 +1027,9 @@ def _lifted(op: now.Op) -> Callable[..., object]:
 
 
 OPERATORS = {
-    name: now.Op(op.op_name, _lifted(op), op.__doc__ or "") for name, op in vars(now).items() if isinstance(op, now.Op)
+    name: now.NkiOp(op.op_name, _lifted(op), op.__doc__ or "")
+    for name, op in vars(now).items()
+    if isinstance(op, now.NkiOp)
 }
 """The operators of `nki.language` as functions of tensors, by name."""
 

@@ -7,6 +7,6 @@ and interpolation. docs/tables.md.
 """
 
 from mowich.operators.tables.lookup import Times, largest, operator_s
-from mowich.operators.tables.schema import OPERATORS, SCOPES, Operator, Row, read, write
+from mowich.operators.tables.schema import OPERATORS, SCOPES, Operator, TableRow, read_table, write_table
 
-__all__ = ["OPERATORS", "SCOPES", "Operator", "Row", "Times", "largest", "operator_s", "read", "write"]
+__all__ = ["OPERATORS", "SCOPES", "Operator", "TableRow", "Times", "largest", "operator_s", "read_table", "write_table"]

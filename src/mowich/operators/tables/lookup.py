@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from mowich.arrays import Floats, distinct
 from mowich.errors import UserError, unknown
 from mowich.estimate import worst_grade
-from mowich.facts import load
+from mowich.facts import load_facts
 from mowich.files import kept_beside
 from mowich.operators.tables import schema
 
@@ -150,7 +150,7 @@ def least_s(chip: str, op: str, dtype: str, points: Floats, scope: str) -> Float
 def _rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
     """(FLOP/s, bytes/s) as published, of what a scope runs on. A core or a pair that works alone has the stack of HBM
     that its data lie in, at least; in scope "chip" every device has an equal share of both."""
-    facts, at = load(), f"chips.{chip}"
+    facts, at = load_facts(), f"chips.{chip}"
     peak, Bps = facts.number(f"{at}.peak_dense.{dtype}"), facts.number(f"{at}.memory.hbm_bandwidth")
     if scope == "chip":
         devices = facts.number(f"{at}.devices_per_chip")
@@ -198,7 +198,7 @@ def _grid(op: str, chip: str, dtype: str, scope: str, folder: Path) -> _Grid | N
     if folder == schema.FOLDER:
         held = _shipped(op).get((chip, dtype, scope))
         return None if held is None else _grid_of(held)
-    rows = schema.read(op, folder, chip=chip, dtype=dtype, scope=scope)
+    rows = schema.read_table(op, folder, chip=chip, dtype=dtype, scope=scope)
     return _grid_of(_held(rows)) if rows else None
 
 
@@ -214,7 +214,7 @@ class _Held(NamedTuple):
     hash: str
 
 
-def _held(rows: Sequence[schema.Row]) -> _Held:
+def _held(rows: Sequence[schema.TableRow]) -> _Held:
     return _Held(
         num_rows=len(rows),
         sizes=array("d", itertools.chain.from_iterable(r.shape for r in rows)),
@@ -233,8 +233,8 @@ def _shipped(op: str) -> Mapping[tuple[str, str, str], _Held]:
     path = schema.FOLDER / f"{schema.operator(op).name}.csv"
 
     def read(_: bytes) -> dict[tuple[str, str, str], tuple[Any, ...]]:
-        tables: dict[tuple[str, str, str], list[schema.Row]] = {}
-        for row in schema.read(op):
+        tables: dict[tuple[str, str, str], list[schema.TableRow]] = {}
+        for row in schema.read_table(op):
             tables.setdefault((row.chip, row.dtype, row.scope), []).append(row)
         return {key: tuple(_held(rows)) for key, rows in tables.items()}
 

@@ -36,7 +36,7 @@ FORMAT_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.03125, "int8": 1.0, "nvfp4": 0.5
 """Bytes per element with its scales: 8 bits per 32 (mx), 8 bits per 16 (nvfp4), 16 bits per 64 or less (int4):
 definitions."""
 
-Work = Callable[..., Floats]
+SizeWork = Callable[..., Floats]
 """Of the sizes, by name and as arrays, in the order of an operator's dimensions; bytes take `w`, bytes per element of
 the dtype, before them."""
 
@@ -55,8 +55,8 @@ class Operator:
     name: str
     does: str
     dims: Mapping[str, str]
-    flop: Work
-    least_B: Work
+    flop: SizeWork
+    least_B: SizeWork
     repeats: tuple[str, ...] = ()
     blocks: Mapping[str, float] = field(default_factory=dict)
     copies: str = ""
@@ -188,7 +188,7 @@ def operator(name: str) -> Operator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TableRow:
     """One timed shape. chip: id in facts/chips; cores: physical cores at work; seconds with its 90% interval; grade: of
     the weakest cost that matters; hbm_B: bytes that one device moves to and from HBM; dma_busy, tensor_busy: share of
     the time that the DMA and Tensor engines of a core are busy; kind: "simulated" or "measured"; kernel: file:name;
@@ -219,26 +219,26 @@ class Row:
 
 _NUMBERS = ("seconds", "low_s", "high_s", "hbm_B", "dma_busy", "tensor_busy")
 _BEFORE = ("op", "chip", "dtype", "scope", "cores")
-_AFTER = tuple(f.name for f in fields(Row) if f.name not in (*_BEFORE, "shape"))
+_AFTER = tuple(f.name for f in fields(TableRow) if f.name not in (*_BEFORE, "shape"))
 
 
-def columns(op: Operator) -> tuple[str, ...]:
+def table_header(op: Operator) -> tuple[str, ...]:
     """Header of an operator's file."""
     return (*_BEFORE, *op.dims, *_AFTER)
 
 
-def dump(op: Operator, rows: Iterable[Row]) -> str:
+def dump(op: Operator, rows: Iterable[TableRow]) -> str:
     """The text of an operator's file: rows sorted by chip, dtype, scope and shape."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns(op))
-    for r in sorted(rows, key=Row.key):
+    writer.writerow(table_header(op))
+    for r in sorted(rows, key=TableRow.key):
         after = (f"{getattr(r, name):.6g}" if name in _NUMBERS else getattr(r, name) for name in _AFTER)
         writer.writerow((r.op, r.chip, r.dtype, r.scope, r.cores, *r.shape, *after))
     return out.getvalue()
 
 
-def write(folder: Path, op: str, rows: Iterable[Row]) -> Path:
+def write_table(folder: Path, op: str, rows: Iterable[TableRow]) -> Path:
     """Write `folder/<op>.csv`; gives its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{op}.csv"
@@ -246,12 +246,12 @@ def write(folder: Path, op: str, rows: Iterable[Row]) -> Path:
     return path
 
 
-def read(op: str, folder: Path = FOLDER, **only: str) -> tuple[Row, ...]:
+def read_table(op: str, folder: Path = FOLDER, **only: str) -> tuple[TableRow, ...]:
     """Rows of an operator's file, of them those whose columns have the words in `only` (chip, dtype, scope); none where
     there is no file. Raises UserError, with file and line, for a file that is not such a table."""
     path = folder / f"{op}.csv"
     known = operator(op)
-    wanted = columns(known)
+    wanted = table_header(known)
     if not path.is_file():
         return ()
     stat = path.stat()
@@ -279,14 +279,14 @@ def _lines(path: Path, changed_ns: int, size: int) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def _row(op: Operator, text: Mapping[str, str], where: str) -> Row:
+def _row(op: Operator, text: Mapping[str, str], where: str) -> TableRow:
     try:
         shape = tuple(int(text[d]) for d in op.dims)
         numbers = {name: float(text[name]) for name in _NUMBERS}
         words = {
             name: text[name] for name in ("op", "chip", "dtype", "scope", "grade", "kind", "kernel", "hash", "source")
         }
-        row = Row(cores=int(text["cores"]), shape=shape, **numbers, **words)  # type: ignore[arg-type]
+        row = TableRow(cores=int(text["cores"]), shape=shape, **numbers, **words)  # type: ignore[arg-type]
     except (KeyError, ValueError) as error:
         raise UserError(f"a row that does not read: {error}", where=where) from None
     if row.scope not in SCOPES:

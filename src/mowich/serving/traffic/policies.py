@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-POLICIES = ("fcfs", "priority")
+SCHEDULER_POLICIES = ("fcfs", "priority")
 PREEMPTIONS = ("recompute", "swap")
 ROUTES = ("round-robin", "least-loaded", "prefix")
 

@@ -7,7 +7,7 @@ import math
 from collections import deque
 
 from mowich.serving.traffic.cache import PrefixCache
-from mowich.serving.traffic.requests import Request, Slot
+from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.state import State
 from mowich.serving.traffic.times import _between
 
@@ -15,7 +15,7 @@ from mowich.serving.traffic.times import _between
 class CacheTooSmallError(Exception):
     """A request that the cache cannot hold even alone."""
 
-    def __init__(self, request: Request, tokens: int) -> None:
+    def __init__(self, request: UserRequest, tokens: int) -> None:
         super().__init__(
             f"request {request.id} needs {request.prompt} + {request.output} tokens of cache; a replica holds {tokens}"
         )
@@ -28,7 +28,7 @@ class Replica(State):
 
     __slots__ = ()
 
-    def submit(self, request: Request, at: float, sequence: Slot | None = None) -> None:
+    def submit(self, request: UserRequest, at: float, sequence: Slot | None = None) -> None:
         """Run to `at`, then queue a request (or a sequence whose prompt is done, from another pool)."""
         if self.t < at:
             self.advance(at)
@@ -415,7 +415,7 @@ class Replica(State):
         self._again(one)
         return True
 
-    def fail(self, at: float, down_s: float) -> list[Request]:
+    def fail(self, at: float, down_s: float) -> list[UserRequest]:
         """Lose everything at `at`, be down for `down_s`; what was inside, to be sent again from the start."""
         lost = [one.request for one in self.slots.values()] + [one.request for one in self.prefilling]
         lost += (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-class Request:
+class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
     goes first;
     hashes: names of the prompt's blocks, for prefix caching; late_s: from the engine's time of a token to the user's
@@ -62,7 +62,7 @@ class Slot:
         "swapped",
     )
 
-    def __init__(self, request: Request, order: int) -> None:
+    def __init__(self, request: UserRequest, order: int) -> None:
         self.request, self.order = request, order
         self.need, self.left = request.prompt, request.output
         self.done = self.blocks = self.hit = 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mowich.serving.traffic.cache import PrefixCache
 from mowich.serving.traffic.policies import Scheduler
-from mowich.serving.traffic.requests import Request, Slot
+from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.times import Seen, StepTimes
 
 
@@ -58,7 +58,7 @@ class State:
         scheduler: Scheduler,
         *,
         handoff: Callable[[float, Slot], float] | None = None,
-        on_done: Callable[[Request], None] | None = None,
+        on_done: Callable[[UserRequest], None] | None = None,
         trace: bool = False,
         name: str = "replica",
         seen: Seen | None = None,

@@ -14,7 +14,7 @@ from mowich.serving.corrections import UNCORRECTED, Along
 from mowich.serving.steady import Front
 from mowich.serving.step import step, total
 from mowich.serving.traffic.policies import Scheduler
-from mowich.software.engine import Costs, Engine
+from mowich.software.engine import Engine, EngineCosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class StepTimes:
     tpot: Along = UNCORRECTED
 
     @classmethod
-    def of(cls, s: Shapes, c: Costs, e: Engine, scheduler: Scheduler, tpot: Along | None = None) -> StepTimes:
+    def of(cls, s: Shapes, c: EngineCosts, e: Engine, scheduler: Scheduler, tpot: Along | None = None) -> StepTimes:
         """Tables of one case (`s`, `c`, `e` of length 1): of the batch of the fullest rank group. Pipeline stages share
         a group's sequences evenly."""
         v, stages = scheduler.verified, scheduler.stages

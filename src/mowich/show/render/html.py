@@ -1,8 +1,8 @@
 """One answer as one HTML file: offline, printable, readable without pictures, mailable.
 
 It draws the same page as a terminal, with the columns and tables that a terminal has no room for, pictures, the facts
-behind it all, and the inputs that make it again. ECharts is inside the file; nothing is fetched. `deepen` adds what
-needs the facts.
+behind it all, and the inputs that make it again. ECharts is inside the file; nothing is fetched. `deepen_page` adds
+what needs the facts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mowich.errors import UserError
 from mowich.facts import Fact, Facts
 from mowich.show.charts import Chart
 from mowich.show.command import command_of
-from mowich.show.deepen import deepen, explainer_of
+from mowich.show.deepen import deepen_page, explainer_of
 from mowich.show.page import Page, Run, Table
 from mowich.show.verbs import page_of
 from mowich.shown import Result
@@ -33,7 +33,7 @@ def static(name: str) -> str:
     return resources.files("mowich.show").joinpath("static", name).read_text(encoding="utf-8")
 
 
-RANGE = re.compile(r"(\S+) (\([^()]*\))")
+_RANGE = re.compile(r"(\S+) (\([^()]*\))")
 
 
 def _td(cell: str | tuple[str, str, str]) -> str:
@@ -41,7 +41,7 @@ def _td(cell: str | tuple[str, str, str]) -> str:
         return f"<td>{escape(cell)}</td>"
     text, hover, name = cell
     metric = f' data-metric="{escape(name)}"' if name else ""
-    found = RANGE.fullmatch(text)  # where room is short the range goes below its value, whole
+    found = _RANGE.fullmatch(text)  # where room is short the range goes below its value, whole
     shown = f'{escape(found[1])} <span class="range">{escape(found[2])}</span>' if found else escape(text)
     said = f'<span class="sr">; {escape(hover)}</span>' if hover else ""
     title = f' title="{escape(hover)}"' if hover else ""
@@ -172,9 +172,11 @@ def _run(explainer: Explainer | None) -> Run:
         return Run()
 
 
-def render(result: Result, *, command: str = "", facts: Facts | None = None, explainer: Explainer | None = None) -> str:
-    """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds
-    (None: the page of the JSON alone);
+def render_html(
+    result: Result, *, command: str = "", facts: Facts | None = None, explainer: Explainer | None = None
+) -> str:
+    """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen_page`
+    adds (None: the page of the JSON alone);
     explainer: in their place, where the model is not to be loaded by its name. Raises UserError for a kind
     without a page."""
     if explainer is None and facts is not None:
@@ -184,7 +186,7 @@ def render(result: Result, *, command: str = "", facts: Facts | None = None, exp
     if explainer is not None:
         warnings += explainer.warnings()
         try:
-            page = deepen(page, explainer)
+            page = deepen_page(page, explainer)
         except UserError as error:  # the model or the scenario is not here
             warnings.append(f"without facts and sensitivities: {error.line()}")
     command = command or command_of(result)

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from html import escape
 
 from mowich.errors import UserError, did_you_mean
-from mowich.facts import Facts, load
+from mowich.facts import Facts, load_facts
 from mowich.show.charts import Chart
 from mowich.show.explain import explain_text
-from mowich.show.formats import number
+from mowich.show.formats import number_text
 from mowich.show.page import Page
 from mowich.show.render.html import script_json, static
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import PAGES, page_of
-from mowich.shown import Rows, Shown, plain
+from mowich.shown import Rows, Shown, plain_row
 from mowich.studies.explain import explain
 
-MOST_ROWS = 20
+_MOST_ROWS = 20
 """Rows of a table in a notebook; `rows()` has them all."""
 
 STYLE = (
@@ -83,11 +83,11 @@ def html(result: Shown) -> str:
     made = page(result)
     if made is not None and made.tables:
         first = made.tables[0]
-        table = _table(first.title, first.head, first.cells()[:MOST_ROWS], len(first.rows))
+        table = _table(first.title, first.head, first.cells()[:_MOST_ROWS], len(first.rows))
         said = "".join(f"<p>{escape(text)}</p>" for text in made.said("warning", "note", "basis"))
         return f'{STYLE}<div class="mowich"><p><b>{escape(made.headline)}</b></p>{table}{said}</div>'
     found = getattr(result, "rows", None)
-    rows = found()[:MOST_ROWS] if callable(found) else [plain(result.to_dict())]
+    rows = found()[:_MOST_ROWS] if callable(found) else [plain_row(result.to_dict())]
     head = list(dict.fromkeys(k for row in rows for k, v in row.items() if v not in (None, "")))
     body = [[_cell(row.get(k)) for k in head] for row in rows]
     total = len(found) if isinstance(found, Rows) else len(rows)
@@ -101,7 +101,7 @@ def text(result: Shown) -> str:
 
 
 def _cell(value: object) -> str:
-    return number(value) if isinstance(value, float) else "?" if value is None else str(value)
+    return number_text(value) if isinstance(value, float) else "?" if value is None else str(value)
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], total: int | None = None) -> str:
@@ -151,7 +151,7 @@ def plot(result: Shown, which: int | str) -> Picture:
 def explained(result: Shown, metric: str, facts: object) -> str:
     """`mowich explain` of a number of a result. facts: None: the shipped ones."""
     if facts is not None and not isinstance(facts, Facts):
-        raise UserError("not facts", field="facts", given=facts, allowed="what mowich.facts.load() gives")
+        raise UserError("not facts", field="facts", given=facts, allowed="what mowich.facts.load_facts() gives")
     return explain_text(
-        explain(result.to_dict(), metric, facts or load()), Style(colour=False, unicode=True, width=120)
+        explain(result.to_dict(), metric, facts or load_facts()), Style(colour=False, unicode=True, width=120)
     )

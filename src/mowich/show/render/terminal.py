@@ -22,7 +22,7 @@ from mowich.show.page import Column, Details, Page, Table, Words
 WIDTH = 100
 """Characters of a line that is piped."""
 
-NARROW, BROAD = 80, 200
+_NARROW, BROAD = 80, 200
 """Fewest and most characters of a line on a terminal."""
 
 ASCII = str.maketrans({"←": "<", "±": "+-", "…": "~", "–": "-", "×": "x"})
@@ -62,7 +62,7 @@ def style_for_stdout(*, plain: bool = False) -> Style:
     console = Console(file=sys.stdout, legacy_windows=False)
     is_tty = sys.stdout.isatty()
     colour = is_tty and not plain and not console.no_color and not console.is_dumb_terminal
-    width = max(NARROW, min(BROAD, console.width)) if is_tty and not plain else WIDTH
+    width = max(_NARROW, min(BROAD, console.width)) if is_tty and not plain else WIDTH
     return Style(width=width, unicode=not plain and encoding.startswith("utf"), colour=colour, fold=is_tty)
 
 
@@ -91,7 +91,7 @@ def wrap(text: str, style: Style, *, indent: int = 2, hang: int = HANG) -> list[
     ) or [""]
 
 
-def table(
+def text_table(
     columns: Sequence[Heading], rows: Sequence[Sequence[str]], style: Style, *, indent: int = 2, gap: int = 2
 ) -> tuple[list[str], list[str]]:
     """Lines of a table, at most `style.width` wide, and the names of the columns that did not fit.
@@ -175,7 +175,7 @@ def _table(found: Table, style: Style) -> list[str]:
     columns: list[Column] = [found.columns[i] for i in shown]
     rows = found.brief_rows()
     body = [[c.brief(row[i]) for i, c in zip(shown, columns, strict=True)] for row in rows]
-    drawn, dropped = table(columns, body, style, indent=found.indent)
+    drawn, dropped = text_table(columns, body, style, indent=found.indent)
     lines = [*([""] if found.gap else []), *drawn]
     left = len(found.rows) - len(rows)
     lines += [f"  and {left} more (--json)"] if left and not found.thinned else []

@@ -13,17 +13,17 @@ from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.tree import Path, flat
+from mowich.studies.explain.tree import ResultPath, flat_numbers
 
 
-def collective_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
+def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     """One size of a collective."""
     from mowich.studies import collectives as study
 
     inputs = result["inputs"]
     over = float(inputs.get("oversubscription") or 1.0)
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         found = study.collective(
             known,
             inputs["kind"],
@@ -35,7 +35,7 @@ def collective_row(result: Result, at: Path, row: Result, facts: Facts) -> Sourc
             fail=inputs["faults"],
             beside=inputs["beside"],
         )
-        return flat(found.to_dict()["rows"][0])  # type: ignore[index]
+        return flat_numbers(found.to_dict()["rows"][0])  # type: ignore[index]
 
     system = resolve(facts, inputs["on"])
     if inputs["group"] > system.chips:
@@ -47,7 +47,7 @@ def collective_row(result: Result, at: Path, row: Result, facts: Facts) -> Sourc
     )
     n, B = float(row["ranks"]), float(row["bytes"])
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         if name[0] not in ("time_s", "busbw_Bps"):
             return
         size, stride = np.array([n]), np.ones(1)

@@ -34,10 +34,10 @@ from mowich.studies.explain import (
     validate,
 )
 from mowich.studies.explain.explanation import NUDGE, Explanation, Move
-from mowich.studies.explain.formula import UnknownNameError, evaluate, names
-from mowich.studies.explain.rules import UNITS, Rule, rules_of
+from mowich.studies.explain.formula import UnknownNameError, evaluate, names_in
+from mowich.studies.explain.rules import METRIC_UNITS, Rule, rules_of
 from mowich.studies.explain.source import Source, rule_of_row
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
 from mowich.version import VERSION
 
@@ -45,9 +45,9 @@ LEAST = 1e-6
 """Relative changes below this are none."""
 
 SHOWN_MOVES = 12
-"""Most facts of a sensitivity; the winner is looked at for the first `FLIPS` of them."""
+"""Most facts of a sensitivity; the winner is looked at for the first `_FLIPS` of them."""
 
-FLIPS = 6
+_FLIPS = 6
 
 SLOW_MOVES = 8
 """Facts that are moved where each means a simulation or a programme."""
@@ -74,7 +74,7 @@ class Explainer:
         self.result = result
         self.facts = facts
         self._model = model
-        self._sources: dict[Path, Source | None] = {}
+        self._sources: dict[ResultPath, Source | None] = {}
         self._hash = ""
         self._set: dict[tuple[tuple[str, float], ...], Facts] = {}
         self._cells: Mapping[str, Mapping[str, str]] | None = None
@@ -90,11 +90,11 @@ class Explainer:
     # --------------------------------------------------------------------------------------------------------
     def explain(self, metric: str, *, sensitivity: bool = True) -> Explanation:
         """The number of a name. Raises UserError for an unknown name, and for a row without a plan."""
-        path = self._number(tree.find(self.result, metric))
+        path = self._number(tree.find_path(self.result, metric))
         self._has_plan(path)
         return self.at(path, sensitivity=sensitivity)
 
-    def _has_plan(self, path: Path) -> None:
+    def _has_plan(self, path: ResultPath) -> None:
         """Raise UserError for what is unknown because its row has no plan, with the row's reason."""
         node = tree.at(self.result, path)
         row = tree.at(self.result, path[:2]) if len(path) > 2 else None
@@ -103,7 +103,7 @@ class Explainer:
             if no_plan and "feasible" in row:
                 raise UserError(f"{tree.name_of(self.result, path[:2])} has no plan to explain: {row['reason']}")
 
-    def _number(self, path: Path) -> Path:
+    def _number(self, path: ResultPath) -> ResultPath:
         """A number for a path that may lead to an object that holds several."""
         node = tree.at(self.result, path)
         if tree.is_number(node) or tree.is_estimate(node) or node is None:
@@ -120,18 +120,18 @@ class Explainer:
         inside = [n for p in tree.numbers(self.result) if (n := tree.name_of(self.result, p)).startswith(f"{name}.")]
         raise UserError(f"'{name}' is not a number", allowed=inside[:20] or "mowich explain RESULT lists what there is")
 
-    def rule(self, path: Path) -> Rule | None:
+    def rule(self, path: ResultPath) -> Rule | None:
         """The line of the table that says what a number is."""
         for rule in self.rules:
             if rule.matches(path) and rule.holds(self._parent(path)):
                 return rule
         return None
 
-    def _parent(self, path: Path) -> Result:
+    def _parent(self, path: ResultPath) -> Result:
         found = tree.at(self.result, path[:-1])
         return found if isinstance(found, Mapping) else {}
 
-    def at(self, path: Path, *, sensitivity: bool = True, winners: bool = True) -> Explanation:
+    def at(self, path: ResultPath, *, sensitivity: bool = True, winners: bool = True) -> Explanation:
         """The number at a path of the result. winners: say who is best when a fact has moved."""
         warnings = self.warnings()
         inside = self._inside_of_estimate(path, sensitivity)
@@ -209,11 +209,11 @@ class Explainer:
             warnings=tuple(warnings),
         )
 
-    def _short(self, path: Path, source: Source | None) -> str:
+    def _short(self, path: ResultPath, source: Source | None) -> str:
         words = [str(p) for p in path[len(source.at) if source else 0 :] if p != "breakdown"]
         return ".".join(words)
 
-    def _inside_of_estimate(self, path: Path, sensitivity: bool) -> Explanation | None:
+    def _inside_of_estimate(self, path: ResultPath, sensitivity: bool) -> Explanation | None:
         """low, high, value and coverage of an estimate, told by the estimate."""
         for i, word in ((1, "value"), (1, "low"), (1, "high"), (2, "coverage")):
             if len(path) > i and path[-i] == word and tree.is_estimate(tree.at(self.result, path[:-i])):
@@ -254,13 +254,13 @@ class Explainer:
     # formula
     # -----------------------------------------------------------------------------------------------------------
     def _put_in(
-        self, rule: Rule, path: Path, source: Source | None, notes: Notes
+        self, rule: Rule, path: ResultPath, source: Source | None, notes: Notes
     ) -> tuple[dict[str, float | str], dict[str, str], list[str]]:
         """(numbers put into the formula, their units, paths of facts behind the symbols)."""
         inputs: dict[str, float | str] = {}
         units: dict[str, str] = {}
         behind: list[str] = []
-        for symbol in names(rule.formula) if rule.formula else ():
+        for symbol in names_in(rule.formula) if rule.formula else ():
             try:
                 value = self.lookup(symbol, path, source, notes)
             except UnknownNameError:
@@ -270,7 +270,7 @@ class Explainer:
             behind += source.behind.get(symbol, ()) if source is not None else ()
         return inputs, units, behind
 
-    def _unit(self, symbol: str, path: Path, source: Source | None, notes: Notes) -> str:
+    def _unit(self, symbol: str, path: ResultPath, source: Source | None, notes: Notes) -> str:
         """The unit of a name in a formula, looked for where `lookup` finds its value."""
         first, *rest = symbol.split(".")
         here = tree.at(self.result, path)
@@ -283,15 +283,15 @@ class Explainer:
             if isinstance(scope, Mapping) and not isinstance(scope.get(first), str | None):
                 return self._unit_at((*path[:i], first, *rest))
         if source is not None and first in source.symbols:
-            return UNITS.get(first, "")
+            return METRIC_UNITS.get(first, "")
         for term in reversed(notes.terms.values()):
             if term.name.replace(" ", "_") == first:
                 return term.unit
             if first in term.inputs:
-                return term.units.get(first, UNITS.get(first, ""))
-        return UNITS.get(first, "")
+                return term.units.get(first, METRIC_UNITS.get(first, ""))
+        return METRIC_UNITS.get(first, "")
 
-    def _unit_at(self, path: Path) -> str:
+    def _unit_at(self, path: ResultPath) -> str:
         """The unit of the number at a path; of a list or an object, that of what it holds."""
         rule = next((r for r in self.rules if r.matches(path) or r.matches((*path, "*"))), None)
         try:
@@ -300,7 +300,7 @@ class Explainer:
             node = None
         return str(node["unit"]) if tree.is_estimate(node) else rule.unit if rule is not None else ""
 
-    def evaluate(self, path: Path) -> float | None:
+    def evaluate(self, path: ResultPath) -> float | None:
         """The number by its own formula, from the names of the result; None where the formula is in words or something
         in it is unknown."""
         rule, source, notes = self.rule(path), self.source(path), Notes()
@@ -313,7 +313,7 @@ class Explainer:
         except UnknownNameError:
             return None
 
-    def lookup(self, symbol: str, path: Path, source: Source | None, notes: Notes) -> object:
+    def lookup(self, symbol: str, path: ResultPath, source: Source | None, notes: Notes) -> object:
         """The value of a name in a formula: beside the number, further out, what the model recorded, the inputs."""
         first, *rest = symbol.split(".")
         node = self._first(first, path, source, notes)
@@ -326,7 +326,7 @@ class Explainer:
                 raise TypeError(f"{symbol}: {type(node).__name__} has no part '{word}'")
         return _number(node)
 
-    def _first(self, name: str, path: Path, source: Source | None, notes: Notes) -> object:
+    def _first(self, name: str, path: ResultPath, source: Source | None, notes: Notes) -> object:
         here = tree.at(self.result, path)
         if name == "parts" and tree.is_estimate(here):
             return here["breakdown"]
@@ -350,7 +350,7 @@ class Explainer:
 
     # facts
     # -------------------------------------------------------------------------------------------------------------
-    def _facts(self, rule: Rule, notes: Notes, behind: Sequence[str], path: Path) -> dict[str, Fact]:
+    def _facts(self, rule: Rule, notes: Notes, behind: Sequence[str], path: ResultPath) -> dict[str, Fact]:
         """Facts that the terms, the symbols and the rule name."""
         paths = [p for t in notes.terms.values() for p in t.facts] + list(behind)
         names_of, known = self._names(path), self.facts_of(path)
@@ -365,7 +365,7 @@ class Explainer:
                 found.setdefault(fact.path, fact)
         return found
 
-    def _names(self, path: Path) -> dict[str, str]:
+    def _names(self, path: ResultPath) -> dict[str, str]:
         """{system} and {chip} of the row that a path is in."""
         from mowich.machines.system import machine_id, parse_spec
 
@@ -377,7 +377,14 @@ class Explainer:
         return {}
 
     def _moves(
-        self, source: Source, path: Path, value: float, found: Mapping[str, Fact], warnings: list[str], *, winners: bool
+        self,
+        source: Source,
+        path: ResultPath,
+        value: float,
+        found: Mapping[str, Fact],
+        warnings: list[str],
+        *,
+        winners: bool,
     ) -> tuple[Move, ...]:
         """The facts that move the number, largest first, with who wins at their ends."""
         key = path[len(source.at) :]
@@ -420,7 +427,8 @@ class Explainer:
         ranged = sizes(moved(f, f.low, f.high) for f in wide if f.low is not None and f.high is not None)
         if (ranged and found) or source.is_slow:
             return tuple(
-                replace(m, flips=self._winner_at(m, path)) if i < FLIPS and winners else m for i, m in enumerate(ranged)
+                replace(m, flips=self._winner_at(m, path)) if i < _FLIPS and winners else m
+                for i, m in enumerate(ranged)
             )
         others_ = sizes(
             moved(f, float(f.value or 0.0), float(f.value or 0.0) * NUDGE)
@@ -429,7 +437,7 @@ class Explainer:
         )
         return (*ranged, *others_[: SHOWN_MOVES - len(ranged)])
 
-    def _winner_at(self, move: Move, path: Path) -> str | None:
+    def _winner_at(self, move: Move, path: ResultPath) -> str | None:
         """Who is best of the rows when the fact stands at its ends, where that is another than now."""
         metric = str(path[-1])
         if (
@@ -461,7 +469,7 @@ class Explainer:
         for end, at in (("low", move.low), ("high", move.high)):
             other = best(self.facts.with_values({move.fact.path: at}))
             if other is not None and other != now:
-                words.append(f"{tree.label(rows, other)} at its {end} end")
+                words.append(f"{tree.item_label(rows, other)} at its {end} end")
         return ", ".join(words) or None
 
     # sources
@@ -480,10 +488,10 @@ class Explainer:
     def model(self, name: str | None = None) -> Model:
         """The model of the result, or of one row of a sweep. Raises UserError where it is another than the result's."""
         if name is not None:
-            return models.load(name)
+            return models.load_model(name)
         if self._model is None:
             inputs = self.result["inputs"]
-            self._model = models.load(str(inputs.get("model_given") or inputs.get("model")))
+            self._model = models.load_model(str(inputs.get("model_given") or inputs.get("model")))
         wanted = self.result["inputs"].get("model_params")
         if wanted is not None and wanted != self._model.params:
             raise UserError(
@@ -494,7 +502,7 @@ class Explainer:
             )
         return self._model
 
-    def facts_of(self, path: Path) -> Facts:
+    def facts_of(self, path: ResultPath) -> Facts:
         """The facts that the number at a path was made with: those of the result, and what its point of a sweep
         sets."""
         row = tree.at(self.result, path[:2]) if path[0] == "rows" and len(path) > 1 else None
@@ -506,7 +514,7 @@ class Explainer:
             self._set[values] = self.facts.with_values(dict(values))
         return self._set[values]
 
-    def source(self, path: Path) -> Source | None:
+    def source(self, path: ResultPath) -> Source | None:
         """What makes the number at a path again; None where nothing does (a count, a row without a plan)."""
         place = self._place(path)
         if place is None:
@@ -515,14 +523,14 @@ class Explainer:
             self._sources[place] = self._make(place)
         return self._sources[place]
 
-    def _needs_source(self, path: Path) -> bool:
+    def _needs_source(self, path: ResultPath) -> bool:
         return self._place(path) is not None and self.result["schema"] in (
             "mowich/traffic@1",
             "mowich/fleet@1",
             "mowich/validate@1",
         )
 
-    def _place(self, path: Path) -> Path | None:
+    def _place(self, path: ResultPath) -> ResultPath | None:
         """The part of the result that one source stands for."""
         schema = str(self.result["schema"])
         if schema in ("mowich/traffic@1", "mowich/fleet@1", "mowich/kernel@1"):
@@ -533,7 +541,7 @@ class Explainer:
             return path[:2]
         return None
 
-    def _make(self, place: Path) -> Source | None:
+    def _make(self, place: ResultPath) -> Source | None:
         result, schema = self.result, str(self.result["schema"])
         row, facts = tree.at(result, place), self.facts_of(place) if place else self.facts
         if schema in ("mowich/compare@1", "mowich/plan@1", "mowich/sweep@1"):
@@ -550,9 +558,9 @@ class Explainer:
         if schema == "mowich/claims@1":
             return (claims.claim if place[0] == "claims" else claims.memory_row)(result, place, row, facts)
         if schema == "mowich/traffic@1":
-            return traffic.traffic(result, facts)
+            return traffic.traffic_source(result, facts)
         if schema == "mowich/fleet@1":
-            return fleet.fleet(result, facts)
+            return fleet.fleet_source(result, facts)
         if schema == "mowich/kernel@1":
             return kernel.kernel(result, facts)
         if schema == "mowich/validate@1":
@@ -579,7 +587,7 @@ def _is_count(fact: Fact) -> bool:
     return fact.unit == "" and float(fact.value or 0.0) == round(float(fact.value or 0.0))
 
 
-def _sum_of(made: Mapping[Path, float], key: Path) -> float | None:
+def _sum_of(made: Mapping[ResultPath, float], key: ResultPath) -> float | None:
     """The sum of what lies below a path."""
     below = [v for k, v in made.items() if k[: len(key)] == key and len(k) == len(key) + 1]
     return sum(below) if below else None

@@ -10,7 +10,7 @@ from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.training import memory
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 
 
 def train_fit(result: Result, model: Model, facts: Facts) -> Source:
@@ -19,14 +19,14 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
     stack = result["inputs"]["systems"][0]["stack"]
     chips = int(result["chips"])
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         system = equip(known, result["system_id"], chips=chips, stack=stack)
         usable = known.fact(system.paths["hbm_usable_B"])
-        out: dict[Path, float] = {("memory_B", k): v for k, v in memory(model, system, job, plan).items()}
+        out: dict[ResultPath, float] = {("memory_B", k): v for k, v in memory(model, system, job, plan).items()}
         out[("memory_capacity_B",)] = (usable.low or known.number(usable.path)) / system.devices_per_chip
         return out
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         whole = Notes()
         memory(model, equip(facts, result["system_id"], chips=chips, stack=stack), job, plan, whole)
         if name[0] == "memory_B":

@@ -8,14 +8,14 @@ from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.tree import Path, flat
+from mowich.studies.explain.tree import ResultPath, flat_numbers
 
 
-def fleet(result: Result, facts: Facts) -> Source | None:
+def fleet_source(result: Result, facts: Facts) -> Source | None:
     """The programme solved again, relaxed, with the speeds that the result states; None where its scenario is not
     there."""
     from mowich.economics import money
-    from mowich.fleets.answer import solve
+    from mowich.fleets.answer import solve_fleet
     from mowich.fleets.problem import Rate
     from mowich.fleets.read import read_problem
     from mowich.studies.fleet import Fleet
@@ -35,14 +35,14 @@ def fleet(result: Result, facts: Facts) -> Source | None:
         for r in result["rates"]
     }
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         problem = read_problem(file, known)
-        answer = solve(problem, speeds, relaxed=True)
-        return flat(Fleet(problem=problem, rates=speeds, answer=answer).to_dict())
+        answer = solve_fleet(problem, speeds, relaxed=True)
+        return flat_numbers(Fleet(problem=problem, rates=speeds, answer=answer).to_dict())
 
     now = read_problem(file, facts)
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         for choice in now.choices:
             chip = f"chips.{choice.system.chip}.power.all_in"
             if choice.power_W.value is not None and facts.get(chip):

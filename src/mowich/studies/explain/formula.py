@@ -2,7 +2,7 @@
 
 `tokens / (chips_used * step_s)` reads `chips_used` and `step_s` beside the number that is explained, `tokens` further
 out or in the inputs. Attribute access walks into objects and over lists (`layers.params` of a list is an array), so
-`sum(layers.count * layers.params)` is a formula too. Nothing but arithmetic and the functions of `FUNCTIONS` is
+`sum(layers.count * layers.params)` is a formula too. Nothing but arithmetic and the functions of `_FUNCTIONS` is
 allowed: a formula is text in a table, never code.
 """
 
@@ -22,7 +22,7 @@ from mowich.operators.law import beside, both, fan_out, hop, ring, soft_max
 
 Lookup = Callable[[str], object]
 
-OPERATORS: Mapping[type[ast.AST], Callable[..., object]] = {
+_OPERATORS: Mapping[type[ast.AST], Callable[..., object]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -32,13 +32,13 @@ OPERATORS: Mapping[type[ast.AST], Callable[..., object]] = {
 }
 
 
-def total(x: Mapping[str, float] | Sequence[float] | Floats) -> float:
+def _total(x: Mapping[str, float] | Sequence[float] | Floats) -> float:
     """Sum of a list, an array, or of the values of an object."""
     return float(np.sum(list(x.values()) if isinstance(x, Mapping) else x))
 
 
-FUNCTIONS: Mapping[str, Callable[..., float | Floats]] = {
-    "sum": total,
+_FUNCTIONS: Mapping[str, Callable[..., float | Floats]] = {
+    "sum": _total,
     "max": max,
     "min": min,
     "sqrt": math.sqrt,
@@ -72,10 +72,10 @@ def parsed(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 
-def names(text: str) -> tuple[str, ...]:
+def names_in(text: str) -> tuple[str, ...]:
     """The names that a formula reads, dotted, in order.
 
-    >>> names("sum(layers.params) + head")
+    >>> names_in("sum(layers.params) + head")
     ('layers.params', 'head')
     """
     out: dict[str, None] = {}
@@ -115,12 +115,12 @@ def evaluate(text: str, lookup: Lookup) -> float:
             return node.value
         if isinstance(node, ast.Name | ast.Attribute):
             return lookup(_dotted(node))
-        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-            return OPERATORS[type(node.op)](value(node.left), value(node.right))
-        if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
-            return OPERATORS[type(node.op)](value(node.operand))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
-            return FUNCTIONS[node.func.id](*(value(a) for a in node.args))
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](value(node.left), value(node.right))
+        if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](value(node.operand))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
+            return _FUNCTIONS[node.func.id](*(value(a) for a in node.args))
         raise SyntaxError(f"not arithmetic: {ast.unparse(node)}")
 
     found = value(parsed(text))

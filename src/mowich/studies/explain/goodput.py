@@ -8,11 +8,11 @@ from mowich.machines.system import resolve
 from mowich.shown import Result
 from mowich.software.vendors import failure_class
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 from mowich.training import faults, longrun
 
 
-def goodput_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
+def goodput_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     """One way of surviving failures."""
     from mowich.studies.goodput import TARGET, job_of_inputs
 
@@ -20,11 +20,11 @@ def goodput_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
     system = resolve(facts, inputs["on"])
     kind = failure_class(facts, system.id)
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         job = job_of_inputs(known, system.id, inputs)
-        rates, way = faults.read_rates(known, kind), faults.read_strategy(known, row["strategy"])
+        rates, way = faults.read_fault_rates(known, kind), faults.read_strategy(known, row["strategy"])
         g = faults.closed_form(job, rates, way)
-        out: dict[Path, float] = {
+        out: dict[ResultPath, float] = {
             ("goodput",): g.value,
             ("mtbf_s",): g.mtbf_s,
             ("checkpoint_s",): g.interval_s,
@@ -36,9 +36,9 @@ def goodput_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
         best = faults.breakeven_recovery_s(job, rates, way, TARGET)
         return out if best is None else {**out, ("breakeven_recovery_s",): best}
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         job = job_of_inputs(facts, system.id, inputs)
-        rates, way = faults.read_rates(facts, kind), faults.read_strategy(facts, row["strategy"])
+        rates, way = faults.read_fault_rates(facts, kind), faults.read_strategy(facts, row["strategy"])
         longrun.terms(notes, facts, kind, job, row["strategy"])
         if name[0] == "lost":
             g = faults.closed_form(job, rates, way)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mowich.shown import Result
-from mowich.studies.explain.tree import Path, at, is_estimate, numbers
+from mowich.studies.explain.tree import ResultPath, at, is_estimate, numbers
 
-MOST = 15
+_MOST = 15
 
-FIRST = (
+_FIRST = (
     "step_s",
     "ttft_s",
     "tpot_s",
@@ -46,20 +46,21 @@ FIRST = (
 """Keys of numbers, those first that a reader asks for first."""
 
 
-def headline_metrics(result: Result) -> list[Path]:
+def headline_metrics(result: Result) -> list[ResultPath]:
     """The paths of at most fifteen numbers, in the order of the result.
 
-    Kinds of numbers come in by `FIRST`: of each kind that of every row, as far as there is room, so that rows stay
-    comparable. Parts of a number are left out, and a number that is unknown. What `FIRST` does not know fills the rest.
+    Kinds of numbers come in by `_FIRST`: of each kind that of every row, as far as there is room, so that rows stay
+    comparable. Parts of a number are left out, and a number that is unknown. What `_FIRST` does not know fills the
+    rest.
     """
     known = [p for p in numbers(result) if "breakdown" not in p and not _is_unknown(at(result, p))]
-    kinds: dict[str, list[Path]] = {}
+    kinds: dict[str, list[ResultPath]] = {}
     for path in known:
         kinds.setdefault(str(path[-1]), []).append(path)
-    order = [k for k in FIRST if k in kinds] + [k for k in kinds if k not in FIRST]
-    chosen: list[Path] = []
+    order = [k for k in _FIRST if k in kinds] + [k for k in kinds if k not in _FIRST]
+    chosen: list[ResultPath] = []
     for kind in order:
-        chosen += kinds[kind][: MOST - len(chosen)]
+        chosen += kinds[kind][: _MOST - len(chosen)]
     picked = set(chosen)
     return [p for p in known if p in picked]
 

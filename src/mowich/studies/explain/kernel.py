@@ -8,7 +8,7 @@ from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 
 
 def kernel(result: Result, facts: Facts) -> Source:
@@ -21,8 +21,8 @@ def kernel(result: Result, facts: Facts) -> Source:
     known_parts = [k for k in parts if facts.get(f"{root}.{k}") is not None]
     now = {k: facts.number(f"{root}.{k}") for k in known_parts}
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
-        out: dict[Path, float] = {}
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        out: dict[ResultPath, float] = {}
         total = 0.0
         for name, seconds in parts.items():
             factor = known.number(f"{root}.{name}") / now[name] if now.get(name) else 1.0
@@ -33,7 +33,7 @@ def kernel(result: Result, facts: Facts) -> Source:
         ratio = total / result["time_s"]["value"] if result["time_s"]["value"] else 1.0
         return {**out, **{(k,): result[k] / ratio for k in ("mfu", "hfu", "mbu")}}
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         chosen = (
             [str(name[2])]
             if name[0] == "time_s" and len(name) > 2

@@ -7,16 +7,16 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.tree import Path, flat
+from mowich.studies.explain.tree import ResultPath, flat_numbers
 
 
-def power_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
+def power_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     """Power of one machine."""
     from mowich.studies.power import study
 
     inputs = result["inputs"]
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         found = study(
             known,
             [row["system"]],
@@ -24,7 +24,7 @@ def power_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
             spares=inputs["spares"],
             tokens_per_s=inputs["tokens_per_s_per_chip"],
         )[0]
-        return flat(found.to_dict())
+        return flat_numbers(found.to_dict())
 
     chip = resolve(facts, row["system"]).chip
     symbols = {"pue": facts.number("sites.default.pue"), "idle_share": facts.number("sites.default.idle_power_share")}

@@ -24,13 +24,13 @@ from mowich.plans.memory import (
 )
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
-from mowich.serving.search import Found, ServeJob, Worker, paired_tokens_per_s, search
+from mowich.serving.search import Found, ServeJob, Worker, paired_tokens_per_s, search_serving
 from mowich.serving.steady import Load, closed_loop, note_decode
 from mowich.serving.step import step
 from mowich.shown import Result
-from mowich.software.engine import Costs
+from mowich.software.engine import EngineCosts
 from mowich.studies.explain.source import Numbers, Source, best_of
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import worker
 
@@ -78,7 +78,7 @@ SOUGHT = "of the pair of workers that the search chose, by the formulas of docs/
 """Of parts where prefill and decode have workers of their own."""
 
 
-BREAKEVEN = ("breakeven_usd_per_chip_h", "breakeven_W_per_chip")
+_BREAKEVEN = ("breakeven_usd_per_chip_h", "breakeven_W_per_chip")
 """Numbers of a row that are told against the best other one."""
 
 
@@ -117,7 +117,7 @@ def constant_paths(d: Deployment, i: int) -> dict[str, tuple[str, ...]]:
     return {field: (d.table.names[int(index[i])],) for field, index in d.table.index.items()} | chip_paths(d)
 
 
-def _scalar(holder: Shapes | Costs, name: str, i: int) -> float:
+def _scalar(holder: Shapes | EngineCosts, name: str, i: int) -> float:
     values = np.asarray(getattr(holder, name))
     return float(np.max(values[..., i] if values.ndim else values))
 
@@ -134,7 +134,7 @@ def part_terms(d: Deployment, i: int, parts: Mapping[str, float], made: Notes, n
             notes.add(name, seconds, "s", words=WORDS_OF_PART.get(name, SOUGHT) if seconds else "none", facts=facts)
 
 
-def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts) -> Source:
+def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
     """The source of a serving row with a plan."""
     inputs, job = result["inputs"], _job(result["inputs"])
     term = str(inputs.get("price_term", "default"))
@@ -162,7 +162,7 @@ def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts)
             idle=int(row["chips_idle"]),
             tokens_per_s=all_chips,
             goodput=always,
-            site=energy.site(known),
+            site=energy.read_site(known),
             notes=notes,
         )
 
@@ -172,7 +172,7 @@ def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts)
 
     def pair_found(d: Deployment, w: Worker) -> Found:
         """The point of the row's prefill and decode workers."""
-        got = search(d.system, w, job, top=64, together=False, pair=(len(plans) - 1, 0))
+        got = search_serving(d.system, w, job, top=64, together=False, pair=(len(plans) - 1, 0))
         points: list[Found] = [*got.best, *got.front, *([got.closest] if got.closest else [])]
         if not points:
             raise UserError("these prefill and decode workers keep no limit, or hold no request, with such facts")
@@ -226,10 +226,10 @@ def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts)
         parts = step(shapes, costs, n=n, context=context, verify=w.verified[first], notes=here)
         note_decode(made, parts, here, d.around_of(0), w.accepted[first])
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         d = deployment(known)
         ttft, tpot, ttft_parts, tpot_parts, speed = found(d)
-        out: dict[Path, float] = {
+        out: dict[ResultPath, float] = {
             ("ttft_s",): ttft,
             ("tpot_s",): tpot,
             ("tokens_per_s_per_chip",): speed / chips,
@@ -242,15 +242,15 @@ def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts)
         out |= {("memory_B", k): float(v[0]) for k, v in memory.items()}
         rate, watts, site = (
             money.price(known, d.system.id, term=term).rate.value,
-            energy.power(known, d.system.id).value,
-            energy.site(known),
+            energy.chip_power(known, d.system.id).value,
+            energy.read_site(known),
         )
         if rate is not None:
             out[("usd_per_mtok",)] = chips * rate / speed * 1e6
         if watts is not None and site.pue.value and site.idle_share.value is not None:
             busy = row["chips_used"] + site.idle_share.value * row["chips_idle"]
             out[("J_per_token",)] = site.pue.value * watts * busy / speed
-        for name in BREAKEVEN:
+        for name in _BREAKEVEN:
             even = breakeven(name, speed, known)
             if even is not None and even[1].value is not None:
                 out[(name,)] = even[1].value
@@ -258,7 +258,7 @@ def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts)
 
     now = deployment(facts)
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         d = now
         first = str(name[0])
         if first in ("ttft_s", "tpot_s", "tokens_per_s_per_chip", "tokens_per_s_per_user"):
@@ -289,16 +289,16 @@ def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts)
         elif first == "usd_per_mtok":
             money.price(facts, d.system.id, term=term, notes=notes)
         elif first == "J_per_token":
-            energy.power(facts, d.system.id, notes=notes)
-        elif first in BREAKEVEN:
+            energy.chip_power(facts, d.system.id, notes=notes)
+        elif first in _BREAKEVEN:
             even = breakeven(first, chips * float(row["tokens_per_s_per_chip"]["value"]), facts, notes)
             if even is not None:
-                metric = "usd_per_mtok" if first == BREAKEVEN[0] else "J_per_token"
+                metric = "usd_per_mtok" if first == _BREAKEVEN[0] else "J_per_token"
                 best = best_of(others, metric)
                 assert best is not None
                 notes.add(f"best.{metric}", best[1].value, best[1].unit, note=f"of {even[0]}, the best other row")
 
-    site, d = energy.site(facts), now
+    site, d = energy.read_site(facts), now
     symbols = {
         "isl": job.prompt,
         "osl": job.output,
@@ -314,7 +314,7 @@ def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts)
     return Source(at=at, numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=str(row["display"]))
 
 
-def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
+def memory_terms(d: Deployment, notes: Notes, name: ResultPath) -> None:
     """Record what a device of the first plan holds."""
     e, s = d.around_of(0), d.shapes.take(np.zeros(1, dtype=np.intp))
     held = serving_memory_B(s, e, d.system.hbm_usable_B)
@@ -358,7 +358,7 @@ def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
         )
 
 
-def serve_fit(result: Result, at: Path, held: Result, model: Model, facts: Facts) -> Source:
+def serve_fit(result: Result, at: ResultPath, held: Result, model: Model, facts: Facts) -> Source:
     """The source of one way of holding a served model: the result itself, or one of smallest_by_weights."""
     inputs = result["inputs"]
     plan, chips, tokens = ServePlan.from_dict(held["plan"]), int(held["chips"]), float(inputs["kv_tokens"])
@@ -366,7 +366,7 @@ def serve_fit(result: Result, at: Path, held: Result, model: Model, facts: Facts
     def deployment(known: Facts) -> Deployment:
         return deploy(model, resolve(known, result["system_id"], chips=chips), result["engine"], [plan], known)
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         d = deployment(known)
         fact = known.fact(d.system.paths["hbm_usable_B"])
         capacity = (fact.low or known.number(fact.path)) / d.system.devices_per_chip
@@ -374,7 +374,7 @@ def serve_fit(result: Result, at: Path, held: Result, model: Model, facts: Facts
         each = float(kv_B_per_sequence(d.shapes, np.array([tokens]))[0])
         room = math.floor(max(float(memory["kv"][0]), 0.0) / each)
         requests = room * plan.dp * held["workers"]
-        out: dict[Path, float] = {
+        out: dict[ResultPath, float] = {
             ("memory_B", "weights"): float(memory["weights"][0]),
             ("memory_B", "reserve"): float(memory["reserve"][0]),
             ("memory_B", "kv"): max(room, 1) * each,
@@ -385,7 +385,7 @@ def serve_fit(result: Result, at: Path, held: Result, model: Model, facts: Facts
 
     d = deployment(facts)
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         each = float(kv_B_per_sequence(d.shapes, np.array([tokens]))[0])
         if name[0] in ("memory_B", "requests"):
             memory_terms(d, notes, name if name[0] == "memory_B" and name[-1] != "kv" else ())

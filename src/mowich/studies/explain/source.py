@@ -14,13 +14,13 @@ from typing import Any
 from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
 from mowich.studies.explain.rules.rule import Rule
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 
-Numbers = Mapping[Path, float]
+Numbers = Mapping[ResultPath, float]
 """Path below the source's own -> value."""
 
 
-def _no_terms(name: Path, notes: Notes) -> None:
+def _no_terms(name: ResultPath, notes: Notes) -> None:
     return None
 
 
@@ -31,17 +31,17 @@ class Source:
     may read; behind: the facts of each symbol; formulas: path -> the formula of a number that has one of its own in
     each row; is_slow: made again once for each end of a range and no more often."""
 
-    at: Path
-    numbers: Callable[[Facts, Path], Numbers]
-    terms: Callable[[Path, Notes], None] = _no_terms
+    at: ResultPath
+    numbers: Callable[[Facts, ResultPath], Numbers]
+    terms: Callable[[ResultPath, Notes], None] = _no_terms
     symbols: Mapping[str, float] = field(default_factory=dict)
     behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    formulas: Mapping[Path, str] = field(default_factory=dict)
+    formulas: Mapping[ResultPath, str] = field(default_factory=dict)
     title: str = ""
     is_slow: bool = False
 
 
-def rule_of_row(rule: Rule, path: Path, source: Source | None) -> Rule:
+def rule_of_row(rule: Rule, path: ResultPath, source: Source | None) -> Rule:
     """The rule of a number with the formula of its row, where each row has its own."""
     own = source.formulas.get(path[len(source.at) :]) if source is not None else None
     return rule if own is None else replace(rule, formula=own, words="", kind="")

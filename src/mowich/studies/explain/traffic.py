@@ -10,13 +10,13 @@ from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.tree import Path, flat
+from mowich.studies.explain.tree import ResultPath, flat_numbers
 
 EXAMPLE_USERS = 16.0
 """Sequences of the step that stands for all steps of a simulation."""
 
 
-def traffic(result: Result, facts: Facts) -> Source | None:
+def traffic_source(result: Result, facts: Facts) -> Source | None:
     """The simulation once more; None where its scenario is not there."""
     from mowich.studies import traffic as study
     from mowich.studies import traffic_scenario
@@ -24,12 +24,12 @@ def traffic(result: Result, facts: Facts) -> Source | None:
     file = File(result["inputs"]["scenario"])
     if not file.is_file():
         return None
-    scenario = traffic_scenario.read(file, facts)
+    scenario = traffic_scenario.read_traffic(file, facts)
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
-        return flat(study.traffic(file, known).to_dict())
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        return flat_numbers(study.traffic(file, known).to_dict())
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         from mowich.economics import energy, money
         from mowich.serving.step import step
         from mowich.studies.explain.serving import part_terms
@@ -54,7 +54,7 @@ def traffic(result: Result, facts: Facts) -> Source | None:
         if name[0] == "usd_per_mtok":
             money.price(facts, scenario.system.id, notes=notes)
         elif name[0] == "J_per_token":
-            energy.power(facts, scenario.system.id, notes=notes)
+            energy.chip_power(facts, scenario.system.id, notes=notes)
 
     site = facts.number("sites.default.pue"), facts.number("sites.default.idle_power_share")
     symbols = {"pue": site[0], "idle_share": site[1]}

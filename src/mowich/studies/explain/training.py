@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, Notes, exact, unknown
+from mowich.estimate import Estimate, Notes, exact, unknown_estimate
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
@@ -18,9 +18,9 @@ from mowich.shown import Result
 from mowich.software.stack import Platform, equip
 from mowich.studies.compare import stack_of
 from mowich.studies.explain.source import Numbers, Source, best_of
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 from mowich.training import longrun
-from mowich.training.step import micro_batches, predict_step
+from mowich.training.step import micro_batches_of, predict_step
 from mowich.training.tuned import predict_hand_tuned
 
 TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
@@ -47,7 +47,7 @@ TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
 """Which recorded terms make each part of the step."""
 
 
-BREAKEVEN: Mapping[str, str] = {"breakeven_usd_per_chip_h": "usd_per_mtok", "breakeven_W_per_chip": "J_per_token"}
+_BREAKEVEN: Mapping[str, str] = {"breakeven_usd_per_chip_h": "usd_per_mtok", "breakeven_W_per_chip": "J_per_token"}
 """Number that is told against the best other row -> the measure by which that is the best."""
 
 
@@ -55,7 +55,7 @@ def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Not
     """Bytes of one device by category."""
     columns = Plans.of([plan])
     return {
-        k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches(job, columns), notes).items()
+        k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches_of(job, columns), notes).items()
     }
 
 
@@ -84,12 +84,12 @@ class _Row:
     ) -> tuple[str, Estimate, Estimate] | None:
         """(the best other row, its measure, the price or power at which this row equals it); None where no row is
         known."""
-        other = best_of(self.others, BREAKEVEN[name])
+        other = best_of(self.others, _BREAKEVEN[name])
         if other is None:
             return None
         who, best = other
         chips = self.used + self.idle
-        if BREAKEVEN[name] == "usd_per_mtok":
+        if _BREAKEVEN[name] == "usd_per_mtok":
             even = money.breakeven_usd_per_chip_h(best, chips=chips, tokens_per_s=speed, goodput=goodput, notes=notes)
         else:
             even = energy.breakeven_W_per_chip(
@@ -98,12 +98,12 @@ class _Row:
                 idle=self.idle,
                 tokens_per_s=speed,
                 goodput=goodput,
-                site=energy.site(known),
+                site=energy.read_site(known),
                 notes=notes,
             )
         return who, best, even
 
-    def numbers(self, known: Facts, wanted: Path) -> Numbers:
+    def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
         machine, first = self.platform(known), wanted[0]
         if first == "memory_B":
@@ -120,15 +120,15 @@ class _Row:
         n = step.tokens * job.fill
         t = exact(step.total_s, "s")
         share = longrun.kept(known, machine.id, chips=used, step_s=step.total_s)[1]
-        goodput = exact(share, "1") if share else unknown("1", "a step does not finish between failures")
+        goodput = exact(share, "1") if share else unknown_estimate("1", "a step does not finish between failures")
         rate = money.price(known, machine.id, term=self.term).rate
         usd = money.usd_per_mtok(rate, chips=used + idle, step_s=t, tokens=n, goodput=goodput)
-        site, watts = energy.site(known), energy.power(known, machine.id)
+        site, watts = energy.read_site(known), energy.chip_power(known, machine.id)
         joule = energy.joule_per_token(watts, used=used, idle=idle, step_s=t, tokens=n, goodput=goodput, site=site)
         peak = machine.peak_flops[plan.precision] * machine.devices_per_chip
         work = train_flop_per_token(self.model, job.attended, job.task, job.lora) * n
         usable = known.fact(machine.paths["hbm_usable_B"])
-        out: dict[Path, float] = {
+        out: dict[ResultPath, float] = {
             ("step_s",): step.total_s,
             ("tokens_per_s_per_chip",): n / used / step.total_s,
             ("mfu",): work / (used * peak * step.total_s),
@@ -139,11 +139,11 @@ class _Row:
         if goodput.value:
             out[("days",)] = job.tokens / n * step.total_s / goodput.value / 86400.0
             speed = exact(n / step.total_s, "1/s")
-            evens = {name: self.breakeven(name, speed, goodput, known) for name in BREAKEVEN}
+            evens = {name: self.breakeven(name, speed, goodput, known) for name in _BREAKEVEN}
             found |= {name: even[2] for name, even in evens.items() if even is not None}
         return out | {(name,): e.value for name, e in found.items() if e.value is not None}
 
-    def terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+    def terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         """Record what one metric is made of; of a part, only its own terms."""
         first = str(name[0])
         record = {
@@ -153,7 +153,7 @@ class _Row:
             "usd_per_mtok": self._cost_terms,
             "J_per_token": self._energy_terms,
             "goodput": self._goodput_terms,
-            **dict.fromkeys(BREAKEVEN, self._breakeven_terms),
+            **dict.fromkeys(_BREAKEVEN, self._breakeven_terms),
         }.get(first)
         if record is not None:
             record(facts, name, notes)
@@ -168,48 +168,48 @@ class _Row:
         """As the row says it."""
         return Estimate.from_dict(self.row["goodput"])
 
-    def _step_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+    def _step_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         whole = Notes()
         predict = predict_hand_tuned if name[0] == "hand_tuned_step_s" else predict_step
         predict(self.model, self.platform(facts), self.job, self.plan, whole)
         wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
         notes.terms |= {k: t for k, t in whole.terms.items() if any(k.startswith(w) for w in wanted)}
 
-    def _memory_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+    def _memory_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         whole = Notes()
         memory(self.model, self.platform(facts), self.job, self.plan, whole)
         notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 
-    def _cost_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+    def _cost_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         rate = money.price(facts, self.platform(facts).id, term=self.term, notes=notes).rate
         paid = self.used + self.idle
         money.usd_per_mtok(rate, chips=paid, step_s=self.step_s, tokens=self.tokens, goodput=self.goodput, notes=notes)
 
-    def _energy_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+    def _energy_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         energy.joule_per_token(
-            energy.power(facts, self.platform(facts).id, notes=notes),
+            energy.chip_power(facts, self.platform(facts).id, notes=notes),
             used=self.used,
             idle=self.idle,
             step_s=self.step_s,
             tokens=self.tokens,
             goodput=self.goodput,
-            site=energy.site(facts),
+            site=energy.read_site(facts),
             notes=notes,
         )
 
-    def _goodput_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+    def _goodput_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         longrun.survival(facts, self.platform(facts).id, chips=self.used, step_s=self.step_s, notes=notes)
 
-    def _breakeven_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+    def _breakeven_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         speed = exact(self.tokens / float(self.step_s), "1/s")
         even = self.breakeven(str(name[0]), speed, self.goodput, facts, notes)
         if even is not None:
             who, best, _ = even
-            metric = BREAKEVEN[str(name[0])]
+            metric = _BREAKEVEN[str(name[0])]
             notes.add(f"best.{metric}", best.value, best.unit, note=f"of {who}, the best other row")
 
 
-def train_row(result: Result, at: Path, row: Result, model: Model, facts: Facts) -> Source:
+def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
     """The source of a row with a plan. model: as loaded, `facts`: those of the result."""
     inputs = result["inputs"]
     model = as_trained(model)

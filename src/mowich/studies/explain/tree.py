@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from mowich.errors import UserError, did_you_mean
 from mowich.shown import Result
 
-Path = tuple[str | int, ...]
+ResultPath = tuple[str | int, ...]
 
 MAIN = ("rows", "plans", "claims")
 """Lists whose name may be left out, in order of preference."""
@@ -33,7 +33,7 @@ def is_number(node: object) -> TypeGuard[float]:
     return isinstance(node, int | float) and not isinstance(node, bool)
 
 
-def at(result: Result, path: Path) -> Any:
+def at(result: Result, path: ResultPath) -> Any:
     """The node at a path."""
     node: Any = result
     for step in path:
@@ -49,7 +49,7 @@ def labels(items: Sequence[object]) -> list[str]:
     return [_called(item, i, lambda key, word: count[key, word]) for i, item in enumerate(items)]
 
 
-def label(items: Sequence[object], i: int) -> str:
+def item_label(items: Sequence[object], i: int) -> str:
     """What item i of a list is called; sooner than all `labels` where only one is asked for."""
     return _called(items[i], i, lambda key, word: sum(isinstance(o, Mapping) and o.get(key) == word for o in items))
 
@@ -63,14 +63,14 @@ def _called(item: object, i: int, count: Callable[[str, str], int]) -> str:
     return str(i + 1)
 
 
-def name_of(result: Result, path: Path) -> str:
+def name_of(result: Result, path: ResultPath) -> str:
     """The name of the number at a path."""
     words: list[str] = []
     node: Any = result
     for i, step in enumerate(path):
         left_out = i == 0 and step == main_list(result) and len(path) > 1
         if isinstance(step, int):
-            words.append(label(node, step))
+            words.append(item_label(node, step))
         elif not left_out and not (step == "breakdown" and is_estimate(node)):
             words.append(step)
         node = node[step]
@@ -81,10 +81,10 @@ def main_list(result: Result) -> str | None:
     return next((k for k in MAIN if isinstance(result.get(k), list)), None)
 
 
-def numbers(result: Result, *, inputs: bool = False) -> Iterator[Path]:
+def numbers(result: Result, *, inputs: bool = False) -> Iterator[ResultPath]:
     """Paths of every number of a result in order; an estimate counts once, and so does each of its parts."""
 
-    def walk(node: object, path: Path) -> Iterator[Path]:
+    def walk(node: object, path: ResultPath) -> Iterator[ResultPath]:
         if is_estimate(node):
             yield path
             for part in node.get("breakdown") or {}:
@@ -102,13 +102,13 @@ def numbers(result: Result, *, inputs: bool = False) -> Iterator[Path]:
     yield from walk(result, ())
 
 
-def find(result: Result, name: str) -> Path:
+def find_path(result: Result, name: str) -> ResultPath:
     """The path that a name stands for: of a number, an estimate, or an object that holds numbers. Raises UserError with
     the closest name."""
     starts = [()] if (main := main_list(result)) is None else [(main,), ()]
-    best: tuple[int, Path, str] = (-1, (), name)
+    best: tuple[int, ResultPath, str] = (-1, (), name)
     for start in starts:
-        path: Path = start
+        path: ResultPath = start
         node, rest = at(result, start), name
         while rest:
             step = _step(node, rest)
@@ -124,9 +124,9 @@ def find(result: Result, name: str) -> Path:
     raise _unknown(result, name, best[1], best[2])
 
 
-def _children(node: object) -> dict[str, Path]:
+def _children(node: object) -> dict[str, ResultPath]:
     """Names one step below a node -> the path there."""
-    out: dict[str, Path] = {}
+    out: dict[str, ResultPath] = {}
     if is_estimate(node):
         out |= {k: ("breakdown", k) for k in node.get("breakdown") or {}}
         out |= {k: (k,) for k in ("value", "low", "high", "breakdown") if k in node}
@@ -144,7 +144,7 @@ def _children(node: object) -> dict[str, Path]:
     return out
 
 
-def _step(node: object, rest: str) -> tuple[int, Path] | None:
+def _step(node: object, rest: str) -> tuple[int, ResultPath] | None:
     """(characters used, path) of the longest child name that `rest` begins with."""
     known = _children(node)
     for word in sorted(known, key=len, reverse=True):
@@ -153,7 +153,7 @@ def _step(node: object, rest: str) -> tuple[int, Path] | None:
     return None
 
 
-def _unknown(result: Result, name: str, path: Path, rest: str) -> UserError:
+def _unknown(result: Result, name: str, path: ResultPath, rest: str) -> UserError:
     """What is wrong with a name, with what there is at the place where it went wrong."""
     node = at(result, path)
     known = [k for k, p in _children(node).items() if _holds_numbers(at(node, p))]
@@ -179,9 +179,9 @@ def _holds_numbers(node: object) -> bool:
     return any(_holds_numbers(c) for c in children)
 
 
-def flat(data: Result, below: Path = ()) -> dict[Path, float]:
+def flat_numbers(data: Result, below: ResultPath = ()) -> dict[ResultPath, float]:
     """Path -> value of every number of an object."""
-    out: dict[Path, float] = {}
+    out: dict[ResultPath, float] = {}
     for path in numbers(data):
         node = at(data, path)
         value = node["value"] if is_estimate(node) else node

@@ -10,7 +10,7 @@ from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 
 
 def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
@@ -25,7 +25,7 @@ def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
         return {}
 
 
-def validated(at: Path, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
+def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
     """One measured row, predicted again. cells: as the file has it."""
     from mowich.evidence import serving_validate
     from mowich.evidence import validate as study
@@ -35,7 +35,7 @@ def validated(at: Path, row: Result, cells: Mapping[str, str], facts: Facts) -> 
     serving = serving_validate.is_serving(list(cells))
     rows: list[Mapping[str, str]] = [cells]
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         if serving:
             made = next(r for r in serving_validate.validate_serving(rows, known) if r.metric == row["metric"])
         else:
@@ -46,7 +46,7 @@ def validated(at: Path, row: Result, cells: Mapping[str, str], facts: Facts) -> 
         keys = ("measured", "predicted", "low", "high", "ratio", "abs_error")
         return {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(name: ResultPath, notes: Notes) -> None:
         if serving or name[0] == "measured":
             return
         case = read_cases(rows, facts)[0]

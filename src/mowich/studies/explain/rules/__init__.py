@@ -6,14 +6,22 @@ from collections.abc import Mapping
 
 from mowich.shown import Result
 from mowich.studies.explain.rules import evidence, fleet, kernels, machines, models, serving, training
-from mowich.studies.explain.rules.rule import KINDS, UNITS, Rule
+from mowich.studies.explain.rules.rule import KINDS, METRIC_UNITS, Rule
 
-__all__ = ["KINDS", "RULES", "UNITS", "Rule", "rules_of"]
+__all__ = ["KINDS", "METRIC_UNITS", "RULES", "Rule", "rules_of"]
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     schema: rules
-    for kind in (training, serving, machines, evidence, models, fleet, kernels)
-    for schema, rules in kind.RULES.items()
+    for kind in (
+        training.TRAINING_RULES,
+        serving.SERVING_RULES,
+        machines.MACHINE_RULES,
+        evidence.EVIDENCE_RULES,
+        models.MODEL_RULES,
+        fleet.FLEET_RULES,
+        kernels.KERNEL_RULES,
+    )
+    for schema, rules in kind.items()
 }
 """Schema -> rules, the first that matches wins; "serve" stands for serving results of compare and plan."""
 

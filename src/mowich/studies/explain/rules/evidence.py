@@ -31,7 +31,7 @@ SUMMARY = [
     ),
 ]
 
-RULES: Mapping[str, tuple[Rule, ...]] = {
+EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/claims@1": (
         R("verdicts *", "claims", "claims with this verdict", "count: counted"),
         R("claims * published_value", "1", "what was claimed", "lookup: as published"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.studies.explain.rules.rule import CHOSEN, R, Rule
+from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule
 
-RULES: Mapping[str, tuple[Rule, ...]] = {
+FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/fleet@1": (
         R(
             "objective",
@@ -89,7 +89,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "search: the best plan of mowich plan (its goodput and idle chips counted); mowich explain of that plan has"
             " its terms",
         ),
-        R("rates * plan *", "1", "a choice of that plan", CHOSEN),
+        R("rates * plan *", "1", "a choice of that plan", CHOSEN_BY_SEARCH),
         R("robust draws", "draws", "draws of prices and speeds that were solved", "count: counted"),
         R("robust asked", "draws", "draws that were asked for", "lookup: as asked: --draws"),
         R("robust infeasible", "draws", "draws without any plan", "count: counted"),

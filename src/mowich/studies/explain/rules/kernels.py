@@ -29,7 +29,7 @@ E_LINES = [
     ),
 ]
 
-RULES: Mapping[str, tuple[Rule, ...]] = {
+KERNEL_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/kernel@1": (
         R("time_s", "s", "latency of the kernel", "= sum(parts)"),
         R("time_s breakdown *", "s", "part of the critical path, by the fact that sets it", "terms: the term below"),

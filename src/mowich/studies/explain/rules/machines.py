@@ -34,7 +34,7 @@ LEVEL = [
 
 SHARE_OF_FAILED = "terms: what is lost of the time, in turn"
 
-RULES: Mapping[str, tuple[Rule, ...]] = {
+MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/collective@1": (
         *under("levels *", LEVEL),
         R(

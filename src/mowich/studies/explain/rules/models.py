@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mowich.studies.explain.rules.rule import R, Rule
 
-RULES: Mapping[str, tuple[Rule, ...]] = {
+MODEL_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/model@1": (
         R("seq", "tokens", "length that FLOP and bytes are given for", "lookup: as asked: --seq, else 4096"),
         *(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from mowich.formula import Law, formula_of
-from mowich.studies.explain.tree import Path
+from mowich.studies.explain.tree import ResultPath
 
 KINDS: Mapping[str, str] = {
     "lookup": "read from the question, a file or the facts",
@@ -44,7 +44,7 @@ class Rule:
     facts: tuple[str, ...] = ()
     when: tuple[str, object] | None = None
 
-    def matches(self, path: Path) -> bool:
+    def matches(self, path: ResultPath) -> bool:
         """Whether the rule is of the number at `path`."""
         for i, step in enumerate(self.path):
             if step == "**":
@@ -93,10 +93,10 @@ def under(prefix: str, rules: Iterable[Rule]) -> list[Rule]:
     return [replace(r, path=(*prefix.split(" "), *r.path)) for r in rules]
 
 
-CHOSEN = "search: of all legal plans that fit, the one that this row is about"
+CHOSEN_BY_SEARCH = "search: of all legal plans that fit, the one that this row is about"
 MOVED = "search: the model evaluated once more with this one fact at the end of its range, everything else fixed"
 
-UNITS: Mapping[str, str] = {
+METRIC_UNITS: Mapping[str, str] = {
     "tokens_per_step": "tokens",
     "tokens": "tokens",
     "tokens_per_s": "1/s",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.economics import energy, money
-from mowich.studies.explain.rules.rule import CHOSEN, R, Rule, of, under
-from mowich.studies.explain.rules.training import CHIPS, SEARCHED
+from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule, of, under
+from mowich.studies.explain.rules.training import CHIP_RULES, SEARCHED
 
 SERVE_ROW = [
-    *CHIPS,
+    *CHIP_RULES,
     R(
         "chips_used",
         "chips",
@@ -33,8 +33,8 @@ SERVE_ROW = [
         "search: of a ladder of batches and the gaps beside its best, the one with the most tokens per second and chip"
         " within the limits (docs/serving.md)",
     ),
-    R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN),
-    R("decode *", "1", "a choice of the plan of decode workers", CHOSEN),
+    R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN_BY_SEARCH),
+    R("decode *", "1", "a choice of the plan of decode workers", CHOSEN_BY_SEARCH),
     R(
         "replicas *",
         "workers",
@@ -105,7 +105,7 @@ SERVE_ROW = [
     ),
 ]
 
-TIMES = [
+_TIMES = [
     R("mean", "s", "mean over the completed requests", "simulation: sum / requests"),
     R(
         "*",
@@ -115,15 +115,15 @@ TIMES = [
     ),
 ]
 
-RULES: Mapping[str, tuple[Rule, ...]] = {
+SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
     "serve": (*under("rows *", SERVE_ROW), *under("plans *", SERVE_ROW), *under("front *", SERVE_ROW), *SEARCHED),
     "mowich/traffic@1": (
         R("requests", "requests", "requests that arrived", "simulation: counted"),
         R("completed", "requests", "requests that were answered to the end", "simulation: counted"),
-        *under("ttft_s", TIMES),
-        *under("tpot_s", TIMES),
-        *under("e2e_s", TIMES),
-        *under("queue_s", TIMES),
+        *under("ttft_s", _TIMES),
+        *under("tpot_s", _TIMES),
+        *under("e2e_s", _TIMES),
+        *under("queue_s", _TIMES),
         R(
             "goodput_frac",
             "1",

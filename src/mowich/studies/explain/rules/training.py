@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.economics import energy, money
-from mowich.studies.explain.rules.rule import CHOSEN, MOVED, R, Rule, of, under
+from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, MOVED, R, Rule, of, under
 from mowich.training import faults
 
-CHIPS = [
+CHIP_RULES = [
     R(
         "chips_requested",
         "chips",
@@ -31,7 +31,7 @@ CHIPS = [
 ]
 
 TRAIN_ROW = [
-    *CHIPS,
+    *CHIP_RULES,
     R("seq", "tokens", "tokens of a sequence", "lookup: as the scenario says"),
     R("batch_seqs", "sequences", "sequences of a global batch, as asked", "lookup: as the scenario says, in sequences"),
     R("tokens", "tokens", "tokens of the run", "lookup: as the scenario says"),
@@ -47,7 +47,7 @@ TRAIN_ROW = [
         "sequences of one step: the legal batch nearest to the one asked for",
         "search: micro-batch x data-parallel ranks x micro-batches of a step, within 5% of the batch asked for",
     ),
-    R("plan *", "1", "a choice of the plan", CHOSEN),
+    R("plan *", "1", "a choice of the plan", CHOSEN_BY_SEARCH),
     R("step_s", "s", "time of one training step", "= sum(parts)"),
     R("step_s breakdown *", "s", "a part of the step", "terms: the terms below, over all layers and micro-batches"),
     R(
@@ -162,7 +162,7 @@ WHY = [
     ),
 ]
 
-FIT = [
+_FIT = [
     R(
         "largest_tried",
         "chips",
@@ -175,7 +175,7 @@ FIT = [
         "chips that were asked for",
         "lookup: as asked: the size in the system's name, --chips, or one scale-up unit",
     ),
-    *CHIPS[2:],
+    *CHIP_RULES[2:],
     R(
         "plan *",
         "1",
@@ -206,12 +206,12 @@ FIT = [
     ),
 ]
 
-RULES: Mapping[str, tuple[Rule, ...]] = {
+TRAINING_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/compare@1": (*under("rows *", TRAIN_ROW),),
     "mowich/plan@1": (
         *under("plans *", TRAIN_ROW),
         *under("pareto *", TRAIN_ROW),
-        R("why plan *", "1", "a choice of the plan that the neighbours are of", CHOSEN),
+        R("why plan *", "1", "a choice of the plan that the neighbours are of", CHOSEN_BY_SEARCH),
         *under("why neighbours *", WHY),
         *SEARCHED,
         R(
@@ -223,5 +223,5 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         R("why ties count", "plans", "plans that tie with the best", "count: counted"),
     ),
     "mowich/sweep@1": (*under("rows *", TRAIN_ROW), R("points", "points", "points of the grid", "count: counted")),
-    "mowich/fit@1": (*under("smallest_by_weights *", FIT), *FIT),
+    "mowich/fit@1": (*under("smallest_by_weights *", _FIT), *_FIT),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mowich.serving.steady import Front
 from mowich.serving.traffic.replica import Replica
-from mowich.serving.traffic.requests import Request, Slot
+from mowich.serving.traffic.requests import Slot, UserRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Fleet:
+class ReplicaFleet:
     """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty);
     transfer_s: seconds to move the cache of so many tokens between pools; front: the engine's time before a request is
     scheduled (None: none)."""
@@ -47,7 +47,7 @@ class Fleet:
         heapq.heappush(self._moving, (at + travel, self._moved, one))
         return travel
 
-    def _choose(self, pool: list[Replica], at: float, request: Request, turn: int) -> Replica:
+    def _choose(self, pool: list[Replica], at: float, request: UserRequest, turn: int) -> Replica:
         if len(pool) == 1:
             return pool[0]
         if self.route == "round-robin":
@@ -71,7 +71,7 @@ class Fleet:
             one.request.decoder = target.index
             target.submit(one.request, when, one)
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Request]:
+    def run(self, requests: Iterable[UserRequest]) -> Iterator[UserRequest]:
         """Serve requests in order of arrival; yields each once it has been given to a replica (its times are filled in
         later). `events` and times live in the replicas. Failures strike in time order."""
         pending = sorted(self.failures, key=lambda f: f.at_s)
