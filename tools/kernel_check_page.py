@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pages import write
 
-from mowich.nki.check import RULES, STAGES, Rule
+from mowich.nki.check import NKI_RULES, STAGES, KernelRule
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "kernel-check.md"
 
@@ -75,14 +75,14 @@ AFTER = """
 
 def table(stage: str) -> str:
     """The rules of a stage."""
-    rows = [_row(rule) for rule in RULES.values() if rule.stage == stage]
+    rows = [_row(rule) for rule in NKI_RULES.values() if rule.stage == stage]
     title, words = HEADS[stage]
     return "\n".join(
         [f"## {title}", "", words, "", "| rule | refused | instead | NKI | source |", "|--|--|--|--|--|", *rows, ""]
     )
 
 
-def _row(rule: Rule) -> str:
+def _row(rule: KernelRule) -> str:
     star = " \\*" if rule.only_named else ""
     cells = (f"`{rule.id}`", rule.what, rule.fix, f"{rule.versions}{star}", rule.source)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
-    from mowich.studies.kernel_check import Checked
+    from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.power import PowerRow
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.sweep_store import Parts
@@ -314,7 +314,7 @@ def explain(
     metric: "trn3.step_s.ep", "1.mfu", "ttft_s.p99"; give the model and the facts that made it where they are not the
     shipped ones."""
     with _asked(results.EXPLAIN, facts, result=result, metric=metric, model=model) as asked:
-        return answers.explained(asked)
+        return answers.metric_explained(asked)
 
 
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
@@ -454,7 +454,7 @@ def check_kernel(
     lnc: int | None = None,
     nki: str | None = None,
     **kwargs: object,
-) -> Checked:
+) -> KernelsChecked:
     """What the NKI compiler would refuse, without a compiler: `.findings` with file, line, what and remedy.
 
     kernel: a file, whose kernels are checked by their text; or a function under `nki.jit`, which runs on `arrays` and
@@ -468,5 +468,5 @@ def check_kernel(
     if isinstance(kernel, str | Path):
         if arrays or kwargs:
             raise UserError("arguments go with a kernel, not with a file", fix="check_kernel(module.kernel, array)")
-        return kernel_check.study(Path(kernel), version=version)
+        return kernel_check.check_kernels(Path(kernel), version=version)
     return kernel_check.study_of(kernel, arrays, kwargs, target=target, lnc=lnc, version=version)

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 that broadcast to that shape."""
 
 Array = NDArray[Any]
-"""Numbers of the type that came in: what only moves or adds them gives the same type back."""
+"""Elements of any format: what only moves or adds them gives the type back that came in."""
 
 Places = NDArray[np.intp] | NDArray[np.bool_]
 """Positions of rows, or a mask of them."""

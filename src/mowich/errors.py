@@ -38,7 +38,7 @@ def shorten(text: str, most: int = MAX_GIVEN) -> str:
     return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
 
 
-class Details(TypedDict, total=False):
+class ErrorDetails(TypedDict, total=False):
     """What a `UserError` says beside what is wrong and where, as keywords that others hand on to it."""
 
     given: object
@@ -47,7 +47,7 @@ class Details(TypedDict, total=False):
     code: int
 
 
-class PlacedDetails(Details, total=False):
+class PlacedDetails(ErrorDetails, total=False):
     """The same with the place."""
 
     where: str | None

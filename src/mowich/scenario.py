@@ -14,7 +14,7 @@ from typing import SupportsFloat, TypeVar, Unpack
 
 import yaml
 
-from mowich.errors import Details, UserError, UserErrors, did_you_mean, unknown
+from mowich.errors import ErrorDetails, UserError, UserErrors, did_you_mean, unknown
 from mowich.files import parse_yaml, read_text
 from mowich.units import parse, parse_count
 
@@ -59,7 +59,7 @@ class Node:
     def name(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
 
-    def problem(self, key: str | None, what: str, **details: Unpack[Details]) -> None:
+    def problem(self, key: str | None, what: str, **details: Unpack[ErrorDetails]) -> None:
         """Report something about a key, or about the mapping."""
         place = self.name(key) if key else self.path
         self._report(self.line(key), UserError(what, where=place or None, **details))

@@ -69,7 +69,7 @@ def test_kernels_timed_above_the_published_rates_give_no_share_above_one(
         return made(name, 3 * system.peak_flops["bf16"], 3 * system.hbm_Bps), f"{framework} 1.0, {name}"
 
     monkeypatch.setattr(measured, "table", faster)
-    for r in measured.reached(system, "vllm"):
+    for r in measured.rates_reached(system, "vllm"):
         assert (r.value, r.high) == (1.0, 1.0)
 
 
@@ -79,14 +79,14 @@ def test_measured_tables_give_no_share_above_the_published_rates(name: str) -> N
     does."""
     pytest.importorskip("aiconfigurator_core")
     pytest.importorskip("pyarrow")
-    found = measured.reached(resolve(FACTS, f"{name}:1"), "vllm")
+    found = measured.rates_reached(resolve(FACTS, f"{name}:1"), "vllm")
     assert found
     for r in found:
         assert 0 < r.low <= r.value <= r.high <= 1.0, r.field
 
 
 def test_medians_are_recovered(tables: Path) -> None:
-    got = {r.field: r.value for r in measured.reached(resolve(FACTS, "h200:1"), "vllm")}
+    got = {r.field: r.value for r in measured.rates_reached(resolve(FACTS, "h200:1"), "vllm")}
     assert got["weights_16"] == pytest.approx(0.8)
     assert got["compute_16"] == pytest.approx(0.6)
     assert got["decode_attention"] == pytest.approx(0.7)
@@ -107,9 +107,9 @@ def test_overlay_is_used_and_said(tables: Path, tmp_path: Path) -> None:
 
 def test_missing_tables_say_what_to_do(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no operator tables of trainium3"):
-        measured.reached(resolve(FACTS, "trn3:1"), "vllm")
+        measured.rates_reached(resolve(FACTS, "trn3:1"), "vllm")
     with pytest.raises(UserError, match="no operator tables"):
-        measured.reached(resolve(FACTS, "h200:1"), "neuron")
+        measured.rates_reached(resolve(FACTS, "h200:1"), "neuron")
     monkeypatch.setenv(measured.ROOT, "/nowhere")
     with pytest.raises(UserError, match="no such directory"):
         measured.root()

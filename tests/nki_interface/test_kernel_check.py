@@ -11,7 +11,7 @@ import pytest
 
 from mowich import cli
 from mowich.errors import UserError
-from mowich.nki.check import RULES, check_file, check_text
+from mowich.nki.check import NKI_RULES, check_file, check_text
 
 MISTAKES = Path(__file__).resolve().parents[1] / "fixtures" / "mistakes"
 NAMED = {"integer-enumeration", "jit-option"}
@@ -39,7 +39,7 @@ def test_what_is_found_is_what_is_marked(name: str) -> None:
 
 
 def test_each_rule_over_text_has_a_mistake_that_breaks_it() -> None:
-    text = {id for id, rule in RULES.items() if rule.stage in ("syntax", "words") or id in _LAUNCHES}
+    text = {id for id, rule in NKI_RULES.items() if rule.stage in ("syntax", "words") or id in _LAUNCHES}
     broken = {rule for name in ("python.txt", "words.txt") for _, rule in marked(MISTAKES / name)}
     assert text - broken == NAMED | {"dynamic-range"}
 

@@ -17,7 +17,7 @@ import mowich.nki.language as nl
 from mowich import cli
 from mowich.errors import UserError
 from mowich.nki import Kernel, jit
-from mowich.nki.check import RULES, check_run
+from mowich.nki.check import NKI_RULES, check_run
 
 FILE = MISTAKES / "runs.txt"
 WIDE, PAGES = "x=float32[128,4]", "x=int32[128,4]"
@@ -57,7 +57,7 @@ def test_what_a_run_shows_is_found_on_its_line(name: str, capsys: pytest.Capture
 
 def test_each_rule_of_a_run_has_a_kernel_that_breaks_it() -> None:
     broken = {rule for _, rules in RUNS.values() for rule in rules}
-    assert {rule.id for rule in RULES.values() if rule.stage == "run"} <= broken
+    assert {rule.id for rule in NKI_RULES.values() if rule.stage == "run"} <= broken
 
 
 def test_the_text_of_these_kernels_is_right(capsys: pytest.CaptureFixture[str]) -> None:

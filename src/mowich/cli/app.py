@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 
-from mowich.cli.options import CONTEXT, Group, listed
+from mowich.cli.options import CONTEXT, CommandGroup, listed
 from mowich.cli.output import complain
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean
 from mowich.requests.jobs import EXAMPLE
@@ -34,7 +34,7 @@ GC_OBJECTS = 100_000
 
 app = typer.Typer(
     name="mowich",
-    cls=Group,
+    cls=CommandGroup,
     help=HELP,
     epilog=f"Example: {EXAMPLE}",
     no_args_is_help=True,
@@ -54,13 +54,13 @@ def _root(
         raise typer.Exit
 
 
-class Usage(Protocol):
+class _Usage(Protocol):
     """A usage error of the parser, wherever typer keeps its class."""
 
     def format_message(self) -> str: ...
 
 
-def usage_line(error: Usage) -> str:
+def usage_line(error: _Usage) -> str:
     """A usage error of the parser as one line, with the closest flag or verb."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "mowich"

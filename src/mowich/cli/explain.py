@@ -17,7 +17,7 @@ def explain(asked: results.ExplainRequest) -> None:
     from mowich.show.explain import explain_page, metrics_page
     from mowich.show.json import to_json
     from mowich.show.render.terminal import terminal
-    from mowich.studies.answers import explained
+    from mowich.studies.answers import metric_explained
     from mowich.studies.explain import Explainer, metrics
 
     form, metric, where, data = asked.form, asked.metric, asked.where, asked.data
@@ -32,7 +32,7 @@ def explain(asked: results.ExplainRequest) -> None:
             return
         with progress(form.quiet) as line:
             line("explaining")
-            found = explained(asked)
+            found = metric_explained(asked)
     except UserError as error:
         error.where = error.where or where
         raise

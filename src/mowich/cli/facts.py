@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.options import CONTEXT, Group, verb
+from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import complain, emit
 from mowich.errors import EXIT_CHECK_FAILED, ProblemList
 from mowich.requests import known
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mowich.facts import Facts
 
 facts_app = typer.Typer(
-    cls=Group,
+    cls=CommandGroup,
     help="Chips, systems, prices, models: numbers with sources.",
     epilog="Example: mowich facts diff trn3 gb300",
     no_args_is_help=True,

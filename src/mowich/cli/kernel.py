@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.options import CONTEXT, Group, verb
+from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import emit
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, unknown
 from mowich.requests import kernels
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 kernel_app = typer.Typer(
-    cls=Group,
+    cls=CommandGroup,
     help="NKI kernels on a simulated NeuronCore.",
     epilog="Example: mowich kernel run kernels/matmul.py",
     no_args_is_help=True,

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 
 @verb(kernel_app, kernels.CHECK, "check")
-def kernel_check(asked: kernels.Check) -> None:
+def kernel_check(asked: kernels.KernelCheckRequest) -> None:
     """Say what the NKI compiler would refuse."""
-    from mowich.studies.kernel_check import study
+    from mowich.studies.kernel_check import check_kernels
 
     runs = asked.kernel is not None and asked.arguments
-    found = study(asked.file, kernel=asked.kernel, version=asked.version, run=partial(_run, asked) if runs else None)
+    found = check_kernels(
+        asked.file, kernel=asked.kernel, version=asked.version, run=partial(_run, asked) if runs else None
+    )
     if asked.form.as_json:
         print(json.dumps(found.to_dict(), indent=1))
     else:
@@ -33,7 +35,7 @@ def kernel_check(asked: kernels.Check) -> None:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-def _run(asked: kernels.Check) -> Ran:
+def _run(asked: kernels.KernelCheckRequest) -> Ran:
     """The kernel of a file on the arguments that were described."""
     from mowich.nki import Kernel
     from mowich.nki.check import check_run

@@ -11,7 +11,7 @@ from mowich.errors import EXIT_CHECK_FAILED, UserError
 from mowich.requests import kernels
 
 
-@verb(kernel_app, kernels.TABLES, "tables")
+@verb(kernel_app, kernels.KERNEL_TABLES, "tables")
 def kernel_tables(asked: kernels.TablesRequest) -> None:
     """Make the tables, or check them."""
     from mowich.neuroncore.clock.compiled import IS_QUIET

@@ -166,7 +166,7 @@ class Command(typer.core.TyperCommand):
         return _as_typed(super().get_params(ctx))
 
 
-class Group(typer.core.TyperGroup):
+class CommandGroup(typer.core.TyperGroup):
     """Verbs under one word, with options whose values stay the text that was typed."""
 
     def get_params(self, ctx: Any) -> list[Any]:

@@ -35,7 +35,7 @@ ROOT = "MOWICH_OPERATOR_TABLES"
 """Environment variable: a folder `systems` of aiconfigurator-core, where it is not installed."""
 
 FRAMEWORKS = {"vllm": "vllm", "trtllm": "trtllm", "sglang": "sglang"}
-FORMATS = {"16": ("bfloat16", "bf16"), "8": ("fp8", "fp8"), "4": ("nvfp4", "nvfp4")}
+_FORMATS = {"16": ("bfloat16", "bf16"), "8": ("fp8", "fp8"), "4": ("nvfp4", "nvfp4")}
 """Suffix of a constant -> (format's name in the tables, precision of the peak)."""
 _FEW, MANY, _WIDE = 32, 2048, 4096
 """Tokens of a skinny and of a large matrix product, and its least width."""
@@ -95,7 +95,7 @@ def _median(field: str, shares: Sequence[float] | Floats, source: str) -> Reache
     return Reached(field=field, value=value, low=low, high=max(high, value), points=len(shares), source=source)
 
 
-def reached(system: System, engine: str) -> list[Reached]:
+def rates_reached(system: System, engine: str) -> list[Reached]:
     """What measured kernels of a chip reach, for each constant that the tables can tell. Raises UserError where there
     is no table."""
     framework = FRAMEWORKS.get(engine)
@@ -112,7 +112,7 @@ def reached(system: System, engine: str) -> list[Reached]:
     work = OPERATORS["matmul"].flop
     m, n, k, seconds = t["m"], t["n"], t["k"], t["latency"] * 1e-3
     wide = (n >= _WIDE) & (k >= _WIDE) & (n <= 8 * _WIDE) & (k <= 8 * _WIDE)
-    for suffix, (name, precision) in FORMATS.items():
+    for suffix, (name, precision) in _FORMATS.items():
         peak = system.peak_flops.get(precision)
         if peak is None or (framework, version, name) in BAD:
             continue
@@ -149,7 +149,7 @@ def reached(system: System, engine: str) -> list[Reached]:
 def write_overlay(system: System, engine: str, facts: Facts, folder: Path) -> Path:
     """Write `serving/<chip>.yaml` into a directory for --facts: measured constants, and those of the family where the
     tables are silent."""
-    found = {r.field: r for r in reached(system, engine)}
+    found = {r.field: r for r in rates_reached(system, engine)}
     lines = [f"id: {system.chip}"]
     for path in facts.paths(f"serving.{system.family}"):
         field = path.rsplit(".", 1)[-1]

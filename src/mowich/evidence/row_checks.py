@@ -22,7 +22,7 @@ _LARGEST = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class TableForm:
     """The columns of a kind of table. required: without them a file is not such a table; metrics: what is measured;
     counts: whole numbers from 1; counts_from_zero: whole numbers that may be 0; amounts: further numbers."""
 
@@ -63,7 +63,7 @@ def has_word(text: str, *words: str) -> bool:
     return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
 
 
-def check_whole(row: PublishedRow, form: Form) -> None:
+def check_whole(row: PublishedRow, form: TableForm) -> None:
     """Raises RefusedError for the first cell of a count that is stated and no whole number up to `_LARGEST`."""
     for column in (*form.counts, *form.counts_from_zero):
         least = 0 if column in form.counts_from_zero else 1

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal, NotRequired, Required, TypedDict
 
-from mowich.evidence.row_checks import Form, PublishedRow
+from mowich.evidence.row_checks import PublishedRow, TableForm
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.models.model import Model
 
-TRAINING = Form(
+TRAINING = TableForm(
     required=(
         "id",
         "chip",
@@ -103,7 +103,7 @@ def is_time(metric: str) -> bool:
     return metric.endswith("step_time_s")
 
 
-StackNote = TypedDict("StackNote", {"stack": str, "columns": list[str], "pattern": str, "and": NotRequired[str]})
+_StackNote = TypedDict("_StackNote", {"stack": str, "columns": list[str], "pattern": str, "and": NotRequired[str]})
 """The stack of a row in whose `columns` the pattern is found, and `and` too where it is given."""
 
 
@@ -133,10 +133,10 @@ class ContentNote(TypedDict, total=False):
     reason: str
 
 
-class Notes(TypedDict):
+class _Notes(TypedDict):
     """`row_notes.yaml`."""
 
-    stacks: list[StackNote]
+    stacks: list[_StackNote]
     models: list[ModelNote]
     recipes: list[ContentNote]
     batches: list[BatchNote]
@@ -145,10 +145,10 @@ class Notes(TypedDict):
 
 
 @cache
-def _notes() -> Notes:
+def _notes() -> _Notes:
     """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a
     row."""
-    loaded: Notes = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
+    loaded: _Notes = shipped_yaml(shipped_folder() / "published" / "row_notes.yaml")
     return loaded
 
 

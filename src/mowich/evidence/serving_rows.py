@@ -16,7 +16,7 @@ from functools import cache
 from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import Form, PublishedRow, RefusedError, check_whole, has_word, refusal
+from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
@@ -27,7 +27,7 @@ from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.serving.engines import architecture
 from mowich.software.vendors import of_vendor
 
-SERVING = Form(
+SERVING = TableForm(
     required=(
         "id",
         "chip",
@@ -124,7 +124,7 @@ class ServingCase:
 
 
 Searched = Literal["source", "chip", "mode", "framework", "model", "date", "notes"]
-SEARCHED: tuple[Searched, ...] = ("source", "chip", "mode", "framework", "model", "date", "notes")
+_SEARCHED: tuple[Searched, ...] = ("source", "chip", "mode", "framework", "model", "date", "notes")
 """Columns that a rule searches."""
 
 
@@ -177,7 +177,7 @@ class SpeculationNote(TypedDict):
     date: NotRequired[str]
 
 
-class Notes(TypedDict):
+class _Notes(TypedDict):
     """`serving_notes.yaml`. models: names that tables use -> names of ours."""
 
     engines: list[EngineNote]
@@ -189,9 +189,9 @@ class Notes(TypedDict):
 
 
 @cache
-def _notes() -> Notes:
+def _notes() -> _Notes:
     """`serving_notes.yaml`."""
-    loaded: Notes = shipped_yaml(shipped_folder() / "published" / "serving_notes.yaml")
+    loaded: _Notes = shipped_yaml(shipped_folder() / "published" / "serving_notes.yaml")
     return loaded
 
 
@@ -216,7 +216,7 @@ def find_model(name: str) -> Model:
             tried = shorter
 
 
-def stack_of(stack: str) -> StackNote | None:
+def _stack_of(stack: str) -> StackNote | None:
     """What `serving_notes.yaml` says of a word of the column `stack` (who serves, with which kernels); None where a row
     states none. Raises RefusedError for a word that is not known."""
     if not stack:
@@ -352,7 +352,7 @@ def skipped_metrics(row: PublishedRow) -> dict[str, str]:
     for a row that they exclude."""
     skip: dict[str, str] = {}
     for entry in _notes()["rules"]:
-        hit = all(re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in SEARCHED)
+        hit = all(re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in _SEARCHED)
         if hit and _degree(row, "tp") >= entry.get("min_tp", 0):
             if "exclude" in entry:
                 raise RefusedError(f"excluded: {entry['exclude']}")
@@ -417,7 +417,7 @@ def read_case(
         raise RefusedError("the lengths are not stated")
     if not (row.get("tp") or "").strip():
         raise RefusedError("the plan is not stated")
-    stack = stack_of((row.get("stack") or "").strip())
+    stack = _stack_of((row.get("stack") or "").strip())
     engine = stack["engine"] if stack else engine_of(row["framework"])
     try:
         model = find_model(row["model"])

@@ -18,7 +18,7 @@ from pathlib import Path
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import serving_validate
 from mowich.evidence.residual import half_width
-from mowich.evidence.row_checks import Form, PublishedRow, blank, not_numbers
+from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.scores import SHIPPED, TRAINIUM, RowResult, Validation
@@ -103,7 +103,7 @@ def _checked(
     kind: str,
     columns: Sequence[str],
     reader: csv.DictReader[str],
-    form: Form,
+    form: TableForm,
     check: Callable[[PublishedRow, str], list[UserError]],
 ) -> list[PublishedRow]:
     """Rows of a table behind its header; its numbers are read by `plain_number`. Raises UserError or UserErrors, each

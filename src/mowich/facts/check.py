@@ -34,7 +34,7 @@ CHIP_FIELDS = (
 
 SYSTEM_FIELDS = ("chips_per_unit", "chips_per_server", "max_chips")
 ALIAS_KEYS = ("display", "chip", "aliases", "in_data")
-SOFTWARE: Mapping[str, str] = {"training": "speed", "serving": "step"}
+_SOFTWARE: Mapping[str, str] = {"training": "speed", "serving": "step"}
 """Kind of facts -> the field that a file of software has, and a file of a family of chips has not."""
 SOFTWARE_FIELDS = ("version", "released")
 """What each training stack and serving engine says of itself: which releases its constants are of, and when those were
@@ -88,7 +88,7 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
     for system in facts.aliases() if not problems else ():
         file = root / "systems" / f"{system}.yaml"
         problems += [UserError(what, where=str(file)) for what in _system_problems(system, facts)]
-    for kind, field in SOFTWARE.items() if not problems else ():
+    for kind, field in _SOFTWARE.items() if not problems else ():
         for name in facts.ids(kind):
             if facts.get(f"{kind}.{name}.{field}") is not None:
                 file = root / kind / f"{name}.yaml"

@@ -69,7 +69,7 @@ def entries(facts: Facts) -> Iterator[_Entry]:
                 yield _Entry(file=file, key=key, path=path, published=published)
 
 
-def machines(facts: Facts, file: str) -> tuple[str, ...]:
+def _machines(facts: Facts, file: str) -> tuple[str, ...]:
     """Paths of the chips and systems that a file of claims is about."""
     about = facts.meta("claims", file).get("about")
     return tuple(map(str, about)) if isinstance(about, list) else ()
@@ -79,7 +79,7 @@ def claim_problems(facts: Facts) -> Iterator[tuple[str, str]]:
     """(path, what is wrong) of each claim that states again, contradicts or does not know what the fact of a chip or a
     system states."""
     for file in facts.ids("claims"):
-        for about in machines(facts, file) or ("",):
+        for about in _machines(facts, file) or ("",):
             if not facts.paths(about):
                 yield (
                     f"claims.{file}.about",
@@ -123,7 +123,7 @@ def _unknown(fact: Fact) -> str:
 def _same(entry: _Entry, published: Fact, facts: Facts) -> Iterator[Fact]:
     """Known facts of the machines that a claim is about which state its quantity, by their words or by their size."""
     named = _words(entry.key)
-    for about in machines(facts, entry.file):
+    for about in _machines(facts, entry.file):
         for path in facts.paths(about):
             fact = facts.fact(path)
             if fact.value is not None and (_same_words(named, path, published, fact) or _same_size(published, fact)):

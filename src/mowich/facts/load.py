@@ -66,7 +66,7 @@ def read_file(path: Path) -> Mapping[str, object]:
 
 
 @cache
-def read_table(path: Path) -> Mapping[str, Mapping[str, object]]:
+def read_fact_table(path: Path) -> Mapping[str, Mapping[str, object]]:
     """One of `FACT_TABLES`: a mapping under each name. Raises UserError for anything else."""
     found: dict[str, Mapping[str, object]] = {}
     for name, entry in read_file(path).items():
@@ -199,7 +199,7 @@ class Facts:
         for root in self._roots:
             path = root / "sources.yaml"
             if path.is_file():
-                merged |= read_table(path)
+                merged |= read_fact_table(path)
         return merged
 
     def _node(self, path: str) -> object:
@@ -312,7 +312,7 @@ class Facts:
         merged: dict[str, SystemNames] = {}
         for root in self._roots:
             path = root / "aliases.yaml"
-            for system, entry in read_table(path).items() if path.is_file() else ():
+            for system, entry in read_fact_table(path).items() if path.is_file() else ():
                 old = merged.get(system, SystemNames())
                 merged[system] = SystemNames(
                     display=old.display if "display" not in entry else str(entry["display"]),
@@ -510,7 +510,7 @@ def forget_changed(path: Path) -> None:
     stamp = tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in own if file.is_file())
     if _stamps.setdefault(path, stamp) != stamp:
         read_file.cache_clear()
-        read_table.cache_clear()
+        read_fact_table.cache_clear()
         _content.cache_clear()
         _stamps[path] = stamp
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.facts import fields
-from mowich.facts.load import FACT_KINDS, FACT_TABLES, Facts, known_unit, read_file, read_table
+from mowich.facts.load import FACT_KINDS, FACT_TABLES, Facts, known_unit, read_fact_table, read_file
 from mowich.facts.schema import IDENTITY_KEYS, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import line_of
 
@@ -23,7 +23,7 @@ def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = 
     for name in FACT_TABLES if is_overlay else ():
         try:
             if (root / name).is_symlink() or (root / name).exists():
-                read_table(root / name)
+                read_fact_table(root / name)
         except UserError as error:
             problems += error.errors if isinstance(error, UserErrors) else [error]
     for kind in FACT_KINDS:

@@ -109,7 +109,7 @@ class Answer:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def taken(
+def _taken(
     programme: Programme, problem: FleetProblem, x: Vector
 ) -> tuple[dict[tuple[str, str, str, int], float], dict[tuple[str, str, int], float], dict[tuple[str, str], float]]:
     """(orders, work, keeps) of a solution, as `check.violations` takes them."""
@@ -129,7 +129,7 @@ def answer_of(
 ) -> Answer:
     """An answer from a solution, checked again without the programme. Raises RuntimeError (our bug) where it is no
     plan."""
-    orders, work, keeps = taken(programme, problem, solution.x)
+    orders, work, keeps = _taken(programme, problem, solution.x)
     if whole:
         orders = {k: float(round(v)) if abs(v - round(v)) < 1e-4 else v for k, v in orders.items()}
     wrong = violations(problem, rates, orders=orders, work=work, keeps=keeps, whole=whole)

@@ -16,13 +16,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Array
 from mowich.errors import UserError, unknown
 
 F32 = np.dtype(np.float32)
-
-
-Array = NDArray[Any]
-"""An array of elements of any format: only the run knows it."""
 
 
 class DType:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mowich.neuroncore.dtypes import Array, DType
+from mowich.arrays import Array
+from mowich.neuroncore.dtypes import DType
 
 if TYPE_CHECKING:
     from mowich.neuroncore.core import Core

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, fail
-from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, Array, DType, as_dtype
+from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
 from mowich.neuroncore.trace import Allocation, Trace
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from mowich.arrays import Array as Array
 from mowich.errors import UserError, unknown
-from mowich.neuroncore.dtypes import Array as Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)

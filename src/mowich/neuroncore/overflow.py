@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mowich.neuroncore.dtypes import Array, DType, float8_e4m3, float8_e4m3fn, float8_e5m2
+from mowich.arrays import Array
+from mowich.neuroncore.dtypes import DType, float8_e4m3, float8_e4m3fn, float8_e5m2
 
 if TYPE_CHECKING:
     from mowich.neuroncore.core import Core

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Array
 from mowich.neuroncore.core import Core, NkiValidationError, fail
-from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, Array, DType, as_dtype
+from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Record, Storage, device_dtype
 from mowich.neuroncore.repeat import Unlike

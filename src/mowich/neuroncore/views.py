@@ -14,9 +14,10 @@ from typing import Any, ClassVar, NamedTuple, SupportsInt, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from mowich.arrays import Array
 from mowich.neuroncore import integers, overflow
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import F32, Array, DType, as_dtype, cast, to_f32
+from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, Storage, device_dtype
 from mowich.neuroncore.registers import Register
 

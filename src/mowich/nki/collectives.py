@@ -7,10 +7,11 @@ from typing import Any, SupportsInt
 
 import numpy as np
 
+from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import Array, cast, to_f32
+from mowich.neuroncore.dtypes import cast, to_f32
 from mowich.neuroncore.instructions import exchange
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile

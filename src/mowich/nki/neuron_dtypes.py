@@ -8,8 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mowich.arrays import Array
 from mowich.neuroncore import dtypes as formats
-from mowich.neuroncore.dtypes import Array
 
 bfloat16 = formats.bfloat16.dtype
 float8_e4m3 = formats.float8_e4m3.dtype

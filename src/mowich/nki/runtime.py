@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mowich.arrays import Array
 from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
@@ -27,7 +28,7 @@ from mowich.neuroncore import placement, views
 from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Core
-from mowich.neuroncore.dtypes import Array, as_dtype
+from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.repeat import Unlike

@@ -387,11 +387,11 @@ def dp_rules(job: TrainJob, rows: Mapping[str, np.ndarray]) -> Iterator[tuple[st
     seqs = rows["micro_batch"] * dp
     g = micro_batches(job, rows["schedule"], pp, seqs)
     off = np.abs(g * seqs / job.batch_seqs - 1.0)
-    yield f"a batch within {job.batch_tolerance:.0%} of the target", off <= job.batch_tolerance + ROUNDING
+    yield f"a batch within {job.batch_tolerance:.0%} of the target", off <= job.batch_tolerance + _ROUNDING
     yield from schedules.legal(rows["schedule"], pp, g)
 
 
-ROUNDING = 1e-12
+_ROUNDING = 1e-12
 """Share of a batch that is rounding of floats."""
 
 
@@ -446,7 +446,7 @@ def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray
     legal one; where too small a batch or too few micro-batches, to the largest with the next legal number of
     micro-batches.
     """
-    high = 1.0 + job.batch_tolerance + ROUNDING
+    high = 1.0 + job.batch_tolerance + _ROUNDING
     schedule, pp, size = shape["schedule"], shape["pp"], shape["micro_batch"]
     fewest, rounds = schedules.fewest(schedule, pp), schedules.rounds(schedule, pp)
     target = job.batch_seqs / size
@@ -455,7 +455,7 @@ def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray
     nearest = np.where(schedule == schedules.INTERLEAVED, 0.0, fewest - rounds + 0.5)
     with np.errstate(divide="ignore"):
         most = np.minimum(most, target * np.minimum(high / fewest, np.where(nearest > 0, 1.0 / nearest, np.inf)))
-    most = np.floor(most * (1.0 + ROUNDING))
+    most = np.floor(most * (1.0 + _ROUNDING))
     dp = np.floor(most / step) * step
     out = most
     left = np.flatnonzero(dp >= 1)
@@ -468,7 +468,7 @@ def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray
         over = g * dp[left] > target[left] * high
         g = np.where(over, g, np.maximum(g + rounds[left], fewest[left]))
         lower = np.minimum(dp[left] - step[left], target[left] * high / g)
-        dp[left] = np.floor(lower / step[left] * (1.0 + ROUNDING)) * step[left]
+        dp[left] = np.floor(lower / step[left] * (1.0 + _ROUNDING)) * step[left]
         left = left[dp[left] >= 1]
     return out
 

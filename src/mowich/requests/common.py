@@ -42,7 +42,7 @@ MODEL: Field[object] = Field(
     example="deepseek-v3",
     completes="model",
 )
-STACK = word("stack", "Training software, for its measured overheads.", metavar="NAME", example="megatron")
+TRAINING_STACK = word("stack", "Training software, for its measured overheads.", metavar="NAME", example="megatron")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

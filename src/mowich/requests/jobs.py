@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import CSV, JSON, KEPT_SEED, MODEL, OUT, PLAIN, QUIET, STACK, Asked, asked_model, form_of
+from mowich.requests.common import (
+    CSV,
+    JSON,
+    KEPT_SEED,
+    MODEL,
+    OUT,
+    PLAIN,
+    QUIET,
+    TRAINING_STACK,
+    Asked,
+    asked_model,
+    form_of,
+)
 from mowich.requests.fields import (
     CALLED,
     TYPED,
@@ -318,7 +330,7 @@ def read_systems(
     taken: dict[tuple[str, int], str] = {}
     for name in dict.fromkeys(words):
         with reader.watch(field):
-            system = equip(facts, name, chips=chips if equal == "chips" else None, stack=reader.get(STACK))
+            system = equip(facts, name, chips=chips if equal == "chips" else None, stack=reader.get(TRAINING_STACK))
             other = taken.setdefault((system.id, system.chips), name)
             if other != name:
                 raise UserError(f"'{other}' and '{name}' are the same {system.chips} chips of {system.id}")
@@ -455,7 +467,7 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
 def _compare(reader: QuestionReader) -> CompareRequest:
     serving = _serves(reader, _SERVE)
     if serving:
-        _only(reader, (*TRAINED, STACK), "training", _TRAIN)
+        _only(reader, (*TRAINED, TRAINING_STACK), "training", _TRAIN)
         if (reader.get(EQUALS) or "chips") != "chips":
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
@@ -466,7 +478,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 def _plan(reader: QuestionReader) -> PlanRequest:
     serving = _serves(reader, _SERVE)
     if serving:
-        _only(reader, (*TRAINED, STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", _TRAIN)
+        _only(reader, (*TRAINED, TRAINING_STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", _TRAIN)
     else:
         _only(reader, SERVED, "serving", _SERVE)
     file, top, pick = reader.get(TIMELINE), reader.get(TOP), reader.get(PICK)
@@ -480,7 +492,7 @@ def _plan(reader: QuestionReader) -> PlanRequest:
 def _fit(reader: QuestionReader) -> FitRequest:
     serving = _serves(reader, FIT_SERVE if reader.edge is Edge.OPTION else _KV)
     if serving:
-        _only(reader, (*TRAINED, STACK), "training", _TRAIN)
+        _only(reader, (*TRAINED, TRAINING_STACK), "training", _TRAIN)
         if reader.given(_KV) is None:
             reader.missing(_KV, f" with {reader.said(FIT_SERVE)}")
     else:
@@ -500,7 +512,7 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, SYSTEMS, _TRAIN, _SERVE, *SERVED, *TRAINED, CHIPS, EQUALS, STACK, SET, FACTS),
+        *(MODEL, SYSTEMS, _TRAIN, _SERVE, *SERVED, *TRAINED, CHIPS, EQUALS, TRAINING_STACK, SET, FACTS),
         *(FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_compare,
@@ -512,7 +524,8 @@ COMPARE = Schema(
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, _ONE, _TRAIN, _SERVE, *SERVED, *TRAINED, CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, STACK),
+        *(MODEL, _ONE, _TRAIN, _SERVE, *SERVED, *TRAINED),
+        *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, TRAINING_STACK),
         *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_plan,
@@ -524,7 +537,7 @@ PLAN = Schema(
 FIT = Schema(
     name="fit",
     fields=(
-        *(MODEL, _ONE, _TRAIN, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, STACK, SET, FACTS),
+        *(MODEL, _ONE, _TRAIN, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK, SET, FACTS),
         *(FIXED, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,

@@ -56,7 +56,7 @@ class RunRequest(KernelRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check(KernelRequest):
+class KernelCheckRequest(KernelRequest):
     """A file with kernels to check. version: of NKI, None: the newest that parses; seed: of random arrays."""
 
     version: tuple[int, int] | None
@@ -179,12 +179,12 @@ NKI_VERSION: Field[tuple[int, int]] = Field(
 )
 
 
-def _check(reader: QuestionReader) -> Check:
+def _check(reader: QuestionReader) -> KernelCheckRequest:
     _kernel(reader)
     if reader.given(ONE_CHECKED) is None and reader.given(RUN_ON):
         reader.problems.found.append(UserError("arguments go with -k, which names the kernel that takes them"))
     reader.stop()
-    return reader.fill(Check, form=form_of(reader))
+    return reader.fill(KernelCheckRequest, form=form_of(reader))
 
 
 CHECK = Schema(
@@ -198,8 +198,8 @@ CHECK = Schema(
     example='mowich kernel check kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
 )
 
-TIMED = replace(_FILE, help="A file with kernels, or a script that launches one.")
-GIVEN = replace(
+_TIMED = replace(_FILE, help="A file with kernels, or a script that launches one.")
+_GIVEN = replace(
     _ARGUMENTS,
     help=(
         "With -k: NAME=float32[128,512], NAME=FILE.npy, NAME=literal; default: what inputs() of the file gives."
@@ -253,8 +253,8 @@ PROFILE = Schema(
     name="kernel profile",
     fields=(
         *(
-            TIMED,
-            GIVEN,
+            _TIMED,
+            _GIVEN,
             ONE_KERNEL,
             _TARGET,
             LNC,
@@ -422,7 +422,7 @@ def _tables(reader: QuestionReader) -> TablesRequest:
     return reader.fill(TablesRequest, form=form_of(reader), folder=reader.get(_FOLDER))
 
 
-TABLES = Schema(
+KERNEL_TABLES = Schema(
     name="kernel tables",
     fields=(OPS, _CHIPS, _SOURCES, _FOLDER, CHECKED, SAMPLE, QUIET),
     make=_tables,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, STACK, Asked, form_of
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, Asked, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, number, path, read_mapping, texts, whole, word
 from mowich.requests.jobs import TERM
 from mowich.requests.schema import QuestionReader, Schema
@@ -114,7 +114,7 @@ def _sweep(reader: QuestionReader) -> SweepRequest:
 SWEEP = Schema(
     name="sweep",
     fields=(
-        *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, STACK, SET, FACTS, TERM),
+        *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, TRAINING_STACK, SET, FACTS, TERM),
         *(JSON, CSV, PLAIN, QUIET, SWEEP_OUT),
     ),
     make=_sweep,

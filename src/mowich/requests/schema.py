@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 
-from mowich.errors import Details, ProblemList, UserError, UserErrors, unknown
+from mowich.errors import ErrorDetails, ProblemList, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
 from mowich.units import parse, parse_count, show_count, write_value
 
@@ -100,7 +100,7 @@ class QuestionReader:
         """A field as this edge spells it."""
         return field.spelled(self.edge)
 
-    def add(self, what: str, field: Field[object], **details: Unpack[Details]) -> None:
+    def add(self, what: str, field: Field[object], **details: Unpack[ErrorDetails]) -> None:
         """Note a problem of a field."""
         self.problems.add(what, where=self.said(field), **details)
 
@@ -212,7 +212,7 @@ def _typed(field: Field[object], value: object) -> str:
         if field.kind == "quantity" and field.unit:
             words = write_value(value, field.unit)
             return words if parse(words, field.unit).value == value else f"{_digits(value)} {field.unit}"
-        if field.kind == "count" and abs(value) >= EXACT:
+        if field.kind == "count" and abs(value) >= _EXACT:
             words = show_count(value)
             return words if parse_count(words, minimum=0) == value else _digits(value)
         return _digits(value)
@@ -225,7 +225,7 @@ def _digits(value: float) -> str:
     return text if float(text) == value else repr(float(value))
 
 
-EXACT = 1e9
+_EXACT = 1e9
 """A count from which on a letter stands for its zeros: 15T."""
 
 

@@ -15,7 +15,7 @@ def command_of(result: Result) -> str:
     """ "mowich compare deepseek-v3 --train ... --on trn3,gb300"; "" where the inputs do not say (a kernel's
     arguments)."""
     verb = str(result["schema"]).removeprefix("mowich/").partition("@")[0]
-    asked = VERBS.get(verb)
+    asked = _VERBS.get(verb)
     if asked is None:
         return ""
     schema, values_of = asked
@@ -119,7 +119,7 @@ def _claims(inputs: Result, result: Result) -> Values:
     return {"word": inputs.get("word")}
 
 
-VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] = {
+_VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] = {
     "compare": (jobs.COMPARE, _work),
     "plan": (jobs.PLAN, _work),
     "fit": (jobs.FIT, _work),

@@ -32,7 +32,7 @@ from mowich.show.rows import (
     memory_cell,
     plan_of,
     price_line,
-    ranked,
+    ranked_figure,
     survival_lines,
     terms_text,
     time_shares,
@@ -124,7 +124,7 @@ def _line(row: Result, found: Headline, place: int) -> list[Cell]:
     name, nothing = str(row["system"]), None if runs(row) else NOTHING
 
     def of(metric: str, short: str | None = nothing) -> Cell:
-        return ranked(found, row, metric, place, name, short)
+        return ranked_figure(found, row, metric, place, name, short)
 
     return [
         row_label(row),

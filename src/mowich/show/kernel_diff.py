@@ -34,7 +34,7 @@ _TITLES = {
 }
 """Sections of a comparison -> titles of their tables; lines have a table of their own."""
 
-MOST = {"summary": 40}
+_MOST = {"summary": 40}
 """Rows of a section that a terminal shows, 20 of others."""
 
 
@@ -53,7 +53,7 @@ def _section(name: str, rows: Sequence[Result]) -> Table:
             ]
             for r in rows
         ],
-        most=MOST.get(name, 20),
+        most=_MOST.get(name, 20),
         elsewhere="--json or --csv",
     )
 
@@ -99,7 +99,7 @@ def _lines(rows: Sequence[Result]) -> Table:
         ],
         note="Matched by what they say and do; the largest change on the critical path first.",
         legend=[f"Lines by change, time {of}; matched by what they say and do."],
-        most=MOST_LINES,
+        most=_MOST_LINES,
         details=Details(
             title="What the lines say",
             when="text",
@@ -114,14 +114,14 @@ def _lines(rows: Sequence[Result]) -> Table:
                     ],
                 )
                 for r, name, count, cause in zip(rows, names, counts, causes, strict=True)
-            ][:MOST_LINES],
+            ][:_MOST_LINES],
             instead_of=("engines", "instructions", "cause"),
         ),
         elsewhere="--json or --csv",
     )
 
 
-MOST_LINES = 20
+_MOST_LINES = 20
 """Lines that a terminal shows."""
 
 

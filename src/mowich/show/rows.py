@@ -90,7 +90,7 @@ def why_not(row: Result) -> str:
     return "does not fit" if words == "hbm capacity" else SHORT_BINDS.get(words, words or "no plan")
 
 
-def ranked(found: Headline, row: Result, metric: str, place: int, name: str, short: str | None = None) -> Figure:
+def ranked_figure(found: Headline, row: Result, metric: str, place: int, name: str, short: str | None = None) -> Figure:
     """A number of a row with the mark that it has among its rivals."""
     known = metric in found.rankings and found.rankings[metric].best is not None
     return figure(row.get(metric), f"{name}.{metric}", found.mark(metric, place) if known else None, short)

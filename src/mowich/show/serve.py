@@ -37,7 +37,7 @@ from mowich.show.rows import (
     grouped,
     kinds,
     price_line,
-    ranked,
+    ranked_figure,
     size_words,
     terms_text,
 )
@@ -196,7 +196,7 @@ def _line(name: str, row: Result, found: Headline, place: int, at: str = "") -> 
     tpot = estimate_of(row["tpot_s"])
 
     def of(metric: str) -> Cell:
-        return ranked(found, row, metric, place, f"{at}{name}")
+        return ranked_figure(found, row, metric, place, f"{at}{name}")
 
     return [
         name,

@@ -17,7 +17,7 @@ from mowich.units import show_count
 _MOST_ROWS = 1000
 """Rows of a page."""
 
-MOST_LINES = 24
+_MOST_LINES = 24
 """Lines of a picture."""
 
 _AXES = ("model", "seq", "batch", "tokens")
@@ -105,7 +105,7 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
             b = estimate_of(r[y]).value
             if a is not None and b is not None:
                 out.setdefault(group(r), []).append((a, b, f"{r['chips_requested']} chips, {plan_of(r)}"))
-        return {k: sorted(v) for k, v in list(out.items())[:MOST_LINES]}
+        return {k: sorted(v) for k, v in list(out.items())[:_MOST_LINES]}
 
     pictures = []
     for title, note, x, y, names in (

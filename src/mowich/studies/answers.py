@@ -164,7 +164,7 @@ def power_found(asked: machines.PowerRequest) -> list[PowerRow]:
     return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
 
 
-def explained(asked: results.ExplainRequest) -> Explanation:
+def metric_explained(asked: results.ExplainRequest) -> Explanation:
     """One number of a result. Raises UserError where no number is named."""
     from mowich.studies.explain import explain
 

@@ -12,17 +12,17 @@ from pathlib import Path
 from mowich.errors import UserError
 from mowich.neuroncore.targets import generation_of
 from mowich.nki import Kernel
-from mowich.nki.check import RULES, STAGES, Finding, Ran, Version, check_file, check_run
+from mowich.nki.check import NKI_RULES, STAGES, Finding, NkiVersion, Ran, check_file, check_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class KernelsChecked:
     """findings: in the order of files and lines; kernels: names of those that are launched; functions: how many were
     read; older: kernels of the older interface, which is traced as Python: only a run tells of them; ran: the kernel
     that ran on arguments, None where the text alone was checked."""
 
     file: str
-    version: Version | None
+    version: NkiVersion | None
     findings: tuple[Finding, ...]
     kernels: tuple[str, ...]
     older: tuple[str, ...]
@@ -38,7 +38,7 @@ class Checked:
             "kernels": list(self.kernels),
             "older_kernels": list(self.older),
             "functions": self.functions,
-            "rules": len(RULES),
+            "rules": len(NKI_RULES),
             "found": self.by_stage(),
             "run": None
             if self.ran is None
@@ -48,7 +48,7 @@ class Checked:
 
     def by_stage(self) -> dict[str, int]:
         """Findings of each stage."""
-        count = Counter(RULES[f.rule].stage for f in self.findings)
+        count = Counter(NKI_RULES[f.rule].stage for f in self.findings)
         return {stage: count[stage] for stage in STAGES}
 
     def lines(self) -> list[str]:
@@ -63,9 +63,9 @@ class Checked:
         return [f"{self.file}: nothing found ({read}{older}{ran}{orders})"]
 
 
-def study(
-    file: Path, *, kernel: str | None = None, version: Version | None = None, run: Callable[[], Ran] | None = None
-) -> Checked:
+def check_kernels(
+    file: Path, *, kernel: str | None = None, version: NkiVersion | None = None, run: Callable[[], Ran] | None = None
+) -> KernelsChecked:
     """Check the kernels of a file. kernel: only this one; version: of NKI, None: the newest that parses; run: runs it
     on arguments. Raises UserError for a file that is not Python, or without kernels."""
     looked = check_file(file, kernel=kernel, version=version)
@@ -74,7 +74,7 @@ def study(
             "no kernel: no function under nki.jit, and none that issues instructions of nki.isa", where=str(file)
         )
     ran = run() if run is not None else None
-    return Checked(
+    return KernelsChecked(
         file=str(file),
         version=version,
         findings=tuple(_each_once([*looked.findings, *(ran.findings if ran is not None else ())])),
@@ -92,15 +92,15 @@ def study_of(
     *,
     target: str | None = None,
     lnc: int | None = None,
-    version: Version | None = None,
-) -> Checked:
+    version: NkiVersion | None = None,
+) -> KernelsChecked:
     """Check a function under `nki.jit`, and run it where arguments are given. lnc: cores of the logical core."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     generation = generation_of(target) if target else k.generation()
     if lnc is not None and lnc > 1 and k.grid is None:
         k = k[lnc]
     run = partial(check_run, k, args, kwargs, generation=generation) if args or kwargs else None
-    return study(Path(k.func.__code__.co_filename), kernel=k.func.__name__, version=version, run=run)
+    return check_kernels(Path(k.func.__code__.co_filename), kernel=k.func.__name__, version=version, run=run)
 
 
 def _each_once(found: list[Finding]) -> list[Finding]:
@@ -109,7 +109,7 @@ def _each_once(found: list[Finding]) -> list[Finding]:
     many: set[Finding] = set()
     for f in found:
         key = (f.file, f.line, f.rule)
-        if RULES[f.rule].stage in ("launch", "run"):
+        if NKI_RULES[f.rule].stage in ("launch", "run"):
             first.setdefault(key, f)
         else:
             many.add(f)

@@ -32,7 +32,7 @@ SOURCE = "mowich kernel tables"
 _SWEEP = Path(__file__).with_name("kernel_sweep.yaml")
 
 _Progress = Callable[[str], None]
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class TableSweep:
     chips: tuple[str, ...]
     sizes: Mapping[str, tuple[int, ...]]
 
-    def shapes(self) -> list[Shape]:
+    def shapes(self) -> list[_Shape]:
         """Every combination of sizes."""
         return list(itertools.product(*(self.sizes[d] for d in OPERATORS[self.op].dims)))
 
@@ -202,7 +202,7 @@ class Timer:
             made.update(path.read_bytes().replace(b"\r\n", b"\n"))
         return made.hexdigest()[:12]
 
-    def rows(self, sweep: TableSweep, chip: str, shape: Shape) -> list[TableRow]:
+    def rows(self, sweep: TableSweep, chip: str, shape: _Shape) -> list[TableRow]:
         """The shape in every scope of the chip; none where it does not fit the memories."""
         from mowich.neuroncore.core import NkiValidationError
 
@@ -213,7 +213,7 @@ class Timer:
                 return []
             raise
 
-    def _rows(self, sweep: TableSweep, chip: str, shape: Shape) -> Iterator[TableRow]:
+    def _rows(self, sweep: TableSweep, chip: str, shape: _Shape) -> Iterator[TableRow]:
         from mowich.neuroncore.clock.costs import costs
         from mowich.neuroncore.clock.latency import latency_estimate
         from mowich.neuroncore.clock.schedule import ClockOptions, hbm_Bps, schedule
@@ -319,7 +319,7 @@ def make(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class RowsChecked:
     """What a check found. rows: timed again; wrong: one line for each difference."""
 
     rows: int
@@ -333,7 +333,7 @@ def check_tables(
     chips: Sequence[str] = (),
     sample: int = 1,
     progress: _Progress = lambda _: None,
-) -> Checked:
+) -> RowsChecked:
     """Time `sample` small shapes of each table and chip again and compare them with the file, to the digit; look at
     every row's hash."""
     timer, wrong, count = Timer(kernels), [], 0
@@ -355,10 +355,10 @@ def check_tables(
                 for row in timer.rows(sweep, chip, shape):
                     count += 1
                     wrong += _differences(row, have.get(row.key()))
-    return Checked(rows=count, wrong=tuple(wrong))
+    return RowsChecked(rows=count, wrong=tuple(wrong))
 
 
-def _some(shapes: Sequence[Shape], sample: int) -> Iterable[Shape]:
+def _some(shapes: Sequence[_Shape], sample: int) -> Iterable[_Shape]:
     """Shapes spread over the cheaper half, by the product of their sizes."""
     ordered = sorted(shapes, key=lambda s: (float(np.prod([max(x, 1) for x in s])), s))
     return [ordered[len(ordered) * (i + 1) // (2 * (sample + 1))] for i in range(sample)]

@@ -16,7 +16,7 @@ from mowich.models import load_model
 from mowich.serving.search import ServeJob
 from mowich.studies.serving_plan import ServeResult, plan_serving
 
-_MODEL, OLD, NEW = "gpt-oss-120b", "trn2", "trn3"
+_MODEL, _OLD, _NEW = "gpt-oss-120b", "trn2", "trn3"
 _PUBLISHED = "claims.trainium3-reinvent-2025.claims"
 THROUGHPUT = f"{_PUBLISHED}.GPT-OSS_throughput_per_chip_vs_Trn2_UltraServer.published"
 RESPONSE = f"{_PUBLISHED}.GPT-OSS_response_time_vs_Trn2_UltraServer.published"
@@ -44,7 +44,7 @@ def _at_rate(result: ServeResult, rate: float) -> float:
     return min((r.tpot_s.value or 0.0) for r in result.front if (r.tokens_per_s_per_chip.value or 0.0) >= rate)
 
 
-ENGINE = "nxdi-megakernel"
+_ENGINE = "nxdi-megakernel"
 """The vendor's own plan for this model decodes in one kernel for all layers: the claim is about hand-tuned software."""
 
 
@@ -56,14 +56,14 @@ def gpt_oss_served(facts: Facts, *, prompt: float = 1000, output: float = 1000, 
     """
     model, job = load_model(_MODEL), ServeJob(prompt=prompt, output=output, ttft_s=5.0, tpot_s=tpot_s)
     runs = {
-        (on, w): plan_serving(model, on, job=job, facts=facts, engine=ENGINE, fixed={"weights": (w,)})
-        for on in (OLD, NEW)
+        (on, w): plan_serving(model, on, job=job, facts=facts, engine=_ENGINE, fixed={"weights": (w,)})
+        for on in (_OLD, _NEW)
         for w in ("bf16", "mxfp4")
     }
     best = {k: float(r.rows[0].tokens_per_s_per_chip) for k, r in runs.items()}
-    old, new = runs[OLD, "bf16"], runs[NEW, "mxfp4"]
-    rate = best[OLD, "bf16"]
-    throughput = best[NEW, "mxfp4"] / rate
+    old, new = runs[_OLD, "bf16"], runs[_NEW, "mxfp4"]
+    rate = best[_OLD, "bf16"]
+    throughput = best[_NEW, "mxfp4"] / rate
     response = _at_rate(old, rate) / _at_rate(new, rate)
     alone = min(float(r.tpot_s) for r in old.front) / min(float(r.tpot_s) for r in new.front)
     claimed = (facts.number(THROUGHPUT), facts.number(RESPONSE))
@@ -79,7 +79,7 @@ def gpt_oss_served(facts: Facts, *, prompt: float = 1000, output: float = 1000, 
     return ServeClaim(
         throughput_claimed=claimed[0],
         throughput=throughput,
-        throughput_same_format=best[NEW, "bf16"] / best[OLD, "bf16"],
+        throughput_same_format=best[_NEW, "bf16"] / best[_OLD, "bf16"],
         response_claimed=claimed[1],
         response=response,
         response_alone=alone,

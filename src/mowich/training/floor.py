@@ -29,7 +29,7 @@ MOVING = ("tp", "cp", "ep", "recompute")
 _GROUPS = {"still": tuple(name for name in LAYER_PARTS if name not in MOVING), "moving": MOVING}
 
 
-ROUNDING = 1e-9
+_ROUNDING = 1e-9
 """Share by which a bound of another formula is kept below one."""
 
 
@@ -68,7 +68,7 @@ def of_layers(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floats
     `least_of_any` that looks at no layer."""
     scale = np.minimum(_scale(system, np.ones(1)), _scale(system, p.devices))
     cut = layers_per_stage(model, p) / model.num_layers
-    return np.asarray(cut * scale / (p.micro_batch * p.dp * job.seq) * (1.0 - ROUNDING))
+    return np.asarray(cut * scale / (p.micro_batch * p.dp * job.seq) * (1.0 - _ROUNDING))
 
 
 def with_traffic(model: Model, system: Platform, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:

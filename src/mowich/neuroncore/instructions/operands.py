@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mowich.arrays import Array as Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import Core, fail
-from mowich.neuroncore.dtypes import Array as Array
 from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.instructions.issue import Named
 from mowich.neuroncore.ops import Alu

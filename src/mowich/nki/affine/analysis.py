@@ -29,7 +29,7 @@ from mowich.nki.affine.classes import (
     Several,
     Value,
     View,
-    alike,
+    alike_values,
     either,
     join,
     join_all,
@@ -54,11 +54,11 @@ OF_TILES = _words(
     " rms_norm where static_cast"
 )
 ASKED = _words("program_id num_programs program_ndim is_hbm is_sbuf is_psum is_on_chip par_dim")
-LANGUAGE = "mowich.nki.language"
+_LANGUAGE = "mowich.nki.language"
 OLDER_LANGUAGE, OLDER_ISA, OLDER_TENSOR = (f"mowich.nki.beta1.{part}" for part in ("language", "isa", "tensor"))
 OLDER_NEW = _words("load store load_transpose2d transpose matmul sum prod max min all any mean var softmax where")
 """Functions of the older language whose result is a new tensor."""
-LOOPS = _words("affine_range sequential_range static_range")
+_LOOPS = _words("affine_range sequential_range static_range")
 NOT_ISSUED = _words(
     "register_alloc register_move register_load register_store core_barrier sendrecv rng set_rng_seed rand_set_state"
     " rand_get_state get_nc_version get_nc_sub_version"
@@ -166,7 +166,7 @@ class Analysis:
             self.assign(s.target, item, scope)
             self.body(s.body, scope)
             scope.known = either(before, scope.known)
-            if all(alike(v, before.get(n)) for n, v in scope.known.items()):
+            if all(alike_values(v, before.get(n)) for n, v in scope.known.items()):
                 break
         else:
             raise Refused("values change their kind in a loop")
@@ -176,7 +176,7 @@ class Analysis:
         """The class of what a loop goes through."""
         if isinstance(e, ast.Call):
             f = self.function(e.func, scope) if not self.is_method(e, scope) else None
-            if f is range or (_module(f) in (LANGUAGE, OLDER_LANGUAGE) and _named(f) in LOOPS):
+            if f is range or (_module(f) in (_LANGUAGE, OLDER_LANGUAGE) and _named(f) in _LOOPS):
                 for a in (*e.args, *(k.value for k in e.keywords)):
                     self.constant(a, scope)
                 return SAME
@@ -559,7 +559,7 @@ class Analysis:
     def is_language(self, e: ast.expr, scope: Scope, names: Sequence[str]) -> bool:
         """Whether an expression is one of these functions of `nki.language`."""
         f = self.function(e, scope)
-        return _module(f) in (LANGUAGE, OLDER_LANGUAGE) and _named(f) in names
+        return _module(f) in (_LANGUAGE, OLDER_LANGUAGE) and _named(f) in names
 
     def is_method(self, e: ast.Call, scope: Scope) -> bool:
         """Whether a call is one of a method of something that is not constant."""
@@ -593,9 +593,9 @@ class Analysis:
                 raise Refused(f"{f.__name__} is not repeated")
             self.operands(e, scope)
             return Handle()
-        if _module(f) == LANGUAGE and not (self.is_older and _is_op(f)):
+        if _module(f) == _LANGUAGE and not (self.is_older and _is_op(f)):
             return self.of_language(e, f, scope)
-        if _module(f) in (LANGUAGE, OLDER_LANGUAGE, OLDER_ISA):
+        if _module(f) in (_LANGUAGE, OLDER_LANGUAGE, OLDER_ISA):
             return self.of_older(e, f, scope)
         if isinstance(f, ModuleType) or f is None:
             raise Refused("a call of an object")
@@ -898,7 +898,7 @@ class Analysis:
 
 
 def _module(f: object) -> str:
-    return str(getattr(f, "__module__", "") or "") if not _is_op(f) else LANGUAGE
+    return str(getattr(f, "__module__", "") or "") if not _is_op(f) else _LANGUAGE
 
 
 def _is_older_tensor(x: Any) -> bool:
@@ -912,7 +912,7 @@ def _is_builtin(f: Any) -> bool:
 
 
 def _is_op(f: object) -> bool:
-    return type(f).__name__ == "Op" and type(f).__module__ == LANGUAGE
+    return type(f).__name__ == "Op" and type(f).__module__ == _LANGUAGE
 
 
 def _named(f: object) -> str:

@@ -111,13 +111,13 @@ def join(a: Value | None, b: Value | None) -> Value | None:
     raise Refused(f"a value is {said(a)} here and {said(b)} there")
 
 
-def alike(a: Value | None, b: Value | None) -> bool:
+def alike_values(a: Value | None, b: Value | None) -> bool:
     """Whether two values are of one class, lists with what they hold."""
     if isinstance(a, Made) and isinstance(b, Made):
         x, y = a.root(), b.root()
-        return x is y or alike(x.item, y.item)
+        return x is y or alike_values(x.item, y.item)
     if isinstance(a, Several) and isinstance(b, Several) and len(a.items) == len(b.items):
-        return all(alike(x, y) for x, y in zip(a.items, b.items, strict=True))
+        return all(alike_values(x, y) for x, y in zip(a.items, b.items, strict=True))
     return a == b
 
 

@@ -16,8 +16,8 @@ from typing import Any, SupportsInt, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from mowich.arrays import Array
 from mowich.neuroncore import core as machine
-from mowich.neuroncore.dtypes import Array
 
 _ALL = slice(None)
 Key: TypeAlias = "int | slice | Array | tuple[int | slice | Array | None, ...] | None"

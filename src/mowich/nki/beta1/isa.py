@@ -10,10 +10,10 @@ from typing import SupportsFloat, SupportsInt
 
 import numpy as np
 
+from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import NkiValidationError, fail
-from mowich.neuroncore.dtypes import Array
 from mowich.neuroncore.instructions import TABLE, dma, gpsimd, selection, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion

@@ -30,13 +30,13 @@ from mowich.nki.beta1.tensor import (
     Reduction,
     Tensor,
     TileBlocks,
-    applied,
+    call_operator,
     flush,
     moved,
     new,
     operand,
     part,
-    taken,
+    values_taken,
     wrap_tiles,
 )
 from mowich.nki.language import Axes
@@ -227,7 +227,7 @@ def store(dst: Tensor, value: object = None, mask: object = None, **_: object) -
     value.check_under(mask)
     if value.tile.space == "P":
         valid = value.valid
-        value = applied("copy", value)
+        value = call_operator("copy", value)
         value.valid = valid
     if mask is None and dst.address is None and value.address is None and value.valid is None:
         dma.copy(dst.tile, value.tile)
@@ -285,10 +285,10 @@ def transpose(x: Tensor, dtype: object = None, mask: object = None, **_: object)
 def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, mask: object = None, **_: object) -> Tensor:
     """x @ y, or x.T @ y with transpose_x, in PSUM: `psum += nl.matmul(...)` accumulates in the engine."""
     flush()
-    x, y = (applied("copy", t) if t.tile.space == "P" else t for t in (x, y))
+    x, y = (call_operator("copy", t) if t.tile.space == "P" else t for t in (x, y))
     left, right = operand(x, mask, is_aligned=False), operand(y, mask, is_aligned=False)
     if not transpose_x:
-        left = applied("copy", Tensor(now.transpose(left))).tile
+        left = call_operator("copy", Tensor(now.transpose(left))).tile
     return PendingProduct((left.shape[1], right.shape[1]), {"stationary": left, "moving": right})
 
 
@@ -306,7 +306,7 @@ def loop_reduce(
 ) -> Tensor:
     """x, to be added up over the iterations of the loops named: it starts where they all are at 0."""
     same = x.address is None and x.valid is None and (dtype is None or dtypes.as_dtype(dtype) is x.dtype)
-    out = Reduction(x.tile if same else applied("copy", x, dtype=dtype or x.dtype).tile)
+    out = Reduction(x.tile if same else call_operator("copy", x, dtype=dtype or x.dtype).tile)
     out.op = ops.alu(op).name
     named = loop_indices if isinstance(loop_indices, Iterable) else () if loop_indices is None else (loop_indices,)
     out.first = bool(named) and not np.any([int(i) for i in named])
@@ -321,7 +321,7 @@ def device_print(prefix: str, x: object = None, **_: object) -> None:
 def static_cast(value: object, dtype: DTypeLike) -> object:
     """A tensor, or a host array, in another format."""
     if isinstance(value, Tensor):
-        return applied("copy", value, dtype=dtype)
+        return call_operator("copy", value, dtype=dtype)
     return np.asarray(value).astype(getattr(dtype, "dtype", dtype)) if isinstance(value, np.ndarray) else value
 
 
@@ -335,7 +335,7 @@ globals().update(OPERATORS)
 def where(condition: object, x: object, y: object, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """x where the condition holds, else y."""
     flush()
-    chosen = taken(condition, mask)
+    chosen = values_taken(condition, mask)
     assert isinstance(chosen, Tile)
     return wrap_tiles(now.where(chosen, operand(x, mask), operand(y, mask), dtype))
 
@@ -443,7 +443,7 @@ any = _Reducer("any", "logical_or")
 def mean(x: Tensor, axis: Axes, dtype: object = None, keepdims: builtins.bool = False, **_: object) -> Tensor:
     """Mean over free axes."""
     n = np.prod([x.shape[int(a)] for a in _listed(axis)])
-    return applied("multiply", reduce("add", x, axis, "float32", keepdims), float(1 / n), dtype=dtype or x.dtype)
+    return call_operator("multiply", reduce("add", x, axis, "float32", keepdims), float(1 / n), dtype=dtype or x.dtype)
 
 
 def var(x: Tensor, axis: Axes, dtype: object = None, mask: object = None, **_: object) -> Tensor:

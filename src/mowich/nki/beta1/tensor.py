@@ -13,11 +13,11 @@ from typing import SupportsInt, TypeAlias, TypedDict, TypeGuard, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from mowich.arrays import Array as Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore import ops, placement, views
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import Array as Array
 from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
 from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
@@ -180,7 +180,7 @@ class Tensor:
     def check_under(self, mask: object, is_aligned: bool = True) -> None:
         """`check` of what an instruction under a mask reads; is_aligned: its dimensions are those of this tensor."""
         if self.outside:
-            self.check(None if mask is None else under(mask, self.shape, is_aligned))
+            self.check(None if mask is None else _under(mask, self.shape, is_aligned))
 
     # views
     # -------------------------------------------------------------------------------------------------------------
@@ -366,12 +366,12 @@ class Tensor:
 
     def astype(self, dtype: object) -> Tensor:
         """A copy in another format."""
-        return applied("copy", self, dtype=dtype)
+        return call_operator("copy", self, dtype=dtype)
 
     # operators
     # -----------------------------------------------------------------------------------------------------------
     def _do(self, name: str, a: _Operand, b: _Operand) -> Tensor:
-        return applied(name, a, b)
+        return call_operator(name, a, b)
 
     def __add__(self, other: _Operand) -> Tensor:
         return self._do("add", self, other)
@@ -679,7 +679,7 @@ def _chosen(a: Array, keys: Sequence[object]) -> Array:
     return np.asarray(a[plain_keys])
 
 
-def under(mask: object, shape: tuple[int, ...], is_aligned: bool = True) -> Array:
+def _under(mask: object, shape: tuple[int, ...], is_aligned: bool = True) -> Array:
     """The elements of an operand that an instruction under a mask reads: an operand with one element along an axis
     serves all of that axis. None where the mask has other dimensions: it does not say which."""
     m = np.asarray(plain_array(mask))
@@ -862,7 +862,7 @@ def moved(
     return issue("dma_copy", "", (("dst", to),), (("src", of),), flags)
 
 
-INDEX = "index expression"
+INDEX_EXPRESSION = "index expression"
 """Name of a tile that an index expression was made into."""
 
 
@@ -870,7 +870,7 @@ def as_tensor(x: ArrayLike | Symbol) -> Tensor:
     """An index expression as numbers in SBUF."""
     a = np.asarray(x)
     out = new(a.shape, "int32" if a.dtype.kind in "iu" else "uint8" if a.dtype.kind == "b" else "float32")
-    out.tile.storage.name = INDEX
+    out.tile.storage.name = INDEX_EXPRESSION
     out.write(a)
     return out
 
@@ -908,13 +908,13 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
                 dst.write(a, keep)
             return
         if isinstance(value, Reduction) and not value.first and _is_written(dst.tile):
-            value = applied(value.op, dst, value, dtype=dst.dtype)
+            value = call_operator(value.op, dst, value, dtype=dst.dtype)
         if dst.address is None and dst.tile.space != "H" and value.tile.space != "H":
             if value.size != dst.size:
                 value = value.broadcast_to(dst.shape)
             vector.tensor_copy(operand(dst), operand(value), is_assigned=True)
         elif dst.address is None and value.address is None:
-            source = value if value.tile.space != "P" else applied("copy", value)
+            source = value if value.tile.space != "P" else call_operator("copy", value)
             dma.copy(dst.tile, source.tile)
         else:
             if moved(dst, value, None):
@@ -990,7 +990,7 @@ def unwrap(x: object) -> object:
 # ------------------------------------------------------------------------------------------------------------------
 
 
-def taken(x: object, mask: object = None) -> object:
+def values_taken(x: object, mask: object = None) -> object:
     """What stands in an operator as an instruction takes it: index expressions and arrays as numbers in SBUF."""
     if isinstance(x, Symbol | np.ndarray) and np.ndim(x):
         return operand(as_tensor(x), mask)
@@ -1011,7 +1011,7 @@ def _lifted(op: now.NkiOp) -> Callable[..., object]:
         if not tensors:
             return ops.alu(name).apply(*[plain_array(a) for a in args])
         made = op(
-            *[taken(a, mask) for a in args],
+            *[values_taken(a, mask) for a in args],
             **{k: v if k == "dtype" else operand(v, mask) for k, v in kwargs.items() if k in _OP_WORDS},
         )
         assert isinstance(made, Tile)
@@ -1034,7 +1034,7 @@ OPERATORS = {
 """The operators of `nki.language` as functions of tensors, by name."""
 
 
-def applied(name: str, *args: object, dtype: object = None) -> Tensor:
+def call_operator(name: str, *args: object, dtype: object = None) -> Tensor:
     """An operator of tensors."""
     out = OPERATORS[name](*args, dtype=dtype)
     assert isinstance(out, Tensor)

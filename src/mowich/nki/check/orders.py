@@ -17,9 +17,9 @@ from mowich.neuroncore.communicator import Order
 from mowich.neuroncore.trace import Access, Trace
 from mowich.nki.runtime import Kernel, Result
 
-ORDERS = (Order(0, False), Order(1, False))
+_ORDERS = (Order(0, False), Order(1, False))
 """Each core runs on until it waits for the other: the first one first, then the second one."""
-MOST = 5
+_MOST = 5
 """Pairs of lines that are told for one kernel."""
 
 Raced = tuple[str, str]
@@ -37,13 +37,13 @@ def races(
     if not met:
         return [], 1
     made = []
-    for order in ORDERS:
+    for order in _ORDERS:
         given, named = copy.deepcopy(list(args)), copy.deepcopy(dict(kwargs))
         again = kernel.launch(given, named, order=order, **how)
         made.append(_bytes([again.value, given, named]))
     if made[0] == made[1]:
-        return [], 1 + len(ORDERS)
-    return met[:MOST], 1 + len(ORDERS)
+        return [], 1 + len(_ORDERS)
+    return met[:_MOST], 1 + len(_ORDERS)
 
 
 def _bytes(x: object) -> object:

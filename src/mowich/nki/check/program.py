@@ -20,7 +20,7 @@ MOVES = ("load", "store")
 LOOPS = ("fori_loop", "while_loop")
 """Loops of `nki.language` that take their body as a function."""
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(eq=False)
@@ -32,7 +32,7 @@ class Module:
     path: Path
     tree: ast.Module
     aliases: dict[str, set[str]] = field(default_factory=dict)
-    functions: dict[str, Function] = field(default_factory=dict)
+    functions: dict[str, FunctionNode] = field(default_factory=dict)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
 
     def dotted(self, e: ast.expr) -> set[str]:
@@ -58,13 +58,13 @@ class Code:
     reports have it ("C.method")."""
 
     module: Module
-    node: Function
+    node: FunctionNode
     name: str
     kernel: bool
     older: bool
 
 
-def parse(text: str, file: str) -> Module:
+def parse_module(text: str, file: str) -> Module:
     """A file's text as a module. Raises UserError for a file that is not Python."""
     try:
         tree = ast.parse(text, file)
@@ -82,7 +82,7 @@ def parse(text: str, file: str) -> Module:
             for a in node.names:
                 joined = f"{base}{a.name}" if base.endswith(".") else f"{base}.{a.name}"
                 module.aliases.setdefault(a.asname or a.name, set()).add(joined)
-        elif isinstance(node, Function):
+        elif isinstance(node, FunctionNode):
             module.functions[node.name] = node
         elif isinstance(node, ast.ClassDef):
             module.classes[node.name] = node
@@ -104,7 +104,7 @@ def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 def _read(path: Path) -> Module | None:
     """A file that a kernel imports; None where it cannot be read: what it holds is then not looked at."""
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return parse_module(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError, UserError):
         return None
 
@@ -134,7 +134,7 @@ def _imported(module: Module, dotted: str) -> tuple[Module, str] | None:
     return None
 
 
-def resolve(module: Module, e: ast.expr, depth: int = 8) -> tuple[Module, Function | ast.ClassDef] | None:
+def _resolve(module: Module, e: ast.expr, depth: int = 8) -> tuple[Module, FunctionNode | ast.ClassDef] | None:
     """The function or class of a file at hand that a name or attribute stands for."""
     if isinstance(e, ast.Name):
         here = _named(module, e.id, depth)
@@ -150,12 +150,12 @@ def resolve(module: Module, e: ast.expr, depth: int = 8) -> tuple[Module, Functi
     return None
 
 
-def _named(module: Module, name: str, depth: int) -> tuple[Module, Function | ast.ClassDef] | None:
+def _named(module: Module, name: str, depth: int) -> tuple[Module, FunctionNode | ast.ClassDef] | None:
     found = module.functions.get(name) or module.classes.get(name)
     if found is not None:
         return module, found
     if name in module.aliases and depth:
-        return resolve(module, ast.Name(name, ast.Load()), depth - 1) if name not in module.functions else None
+        return _resolve(module, ast.Name(name, ast.Load()), depth - 1) if name not in module.functions else None
     return None
 
 
@@ -171,7 +171,7 @@ def interface(module: Module, e: ast.expr) -> str | None:
     return None
 
 
-def _issues(module: Module, node: Function) -> str | None:
+def _issues(module: Module, node: FunctionNode) -> str | None:
     """The interface of a function that issues instructions itself, None for one that does not."""
     for call in ast.walk(node):
         if isinstance(call, ast.Call):
@@ -181,7 +181,7 @@ def _issues(module: Module, node: Function) -> str | None:
     return None
 
 
-def entries(module: Module, kernel: str | None = None) -> list[Code]:
+def kernel_entries(module: Module, kernel: str | None = None) -> list[Code]:
     """Where a compiler would begin: functions under `nki.jit`, those given to it, and functions that issue instructions
     themselves. kernel: only that function. Raises UserError where there is no such function."""
     found: dict[str, Code] = {}
@@ -208,7 +208,7 @@ def entries(module: Module, kernel: str | None = None) -> list[Code]:
     return [found.get(kernel) or Code(module, node, kernel, True, _issues(module, node) == OLD or old)]
 
 
-def reached(start: list[Code]) -> list[Code]:
+def reached_code(start: list[Code]) -> list[Code]:
     """These functions and all that they call or name, in files at hand; each once."""
     out: list[Code] = []
     seen: set[ast.AST] = set()
@@ -218,11 +218,11 @@ def reached(start: list[Code]) -> list[Code]:
         code = todo.pop()
         out.append(code)
         for e in _names(code.node):
-            found = resolve(code.module, e)
+            found = _resolve(code.module, e)
             if found is None:
                 continue
             module, node = found
-            nodes = [node] if isinstance(node, Function) else _methods(node)
+            nodes = [node] if isinstance(node, FunctionNode) else _methods(node)
             for n in nodes:
                 if n not in seen:
                     seen.add(n)
@@ -231,11 +231,11 @@ def reached(start: list[Code]) -> list[Code]:
     return sorted(out, key=lambda c: (c.module.file, c.node.lineno))
 
 
-def _methods(node: ast.ClassDef) -> list[Function]:
-    return [m for m in node.body if isinstance(m, Function)]
+def _methods(node: ast.ClassDef) -> list[FunctionNode]:
+    return [m for m in node.body if isinstance(m, FunctionNode)]
 
 
-def _names(node: Function) -> Iterator[ast.expr]:
+def _names(node: FunctionNode) -> Iterator[ast.expr]:
     """Names and attributes that the body of a function reads; annotations and decorators are not followed."""
     todo: list[ast.AST] = [*node.body, *node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]
     while todo:
@@ -256,7 +256,7 @@ def classes_of(codes: list[Code]) -> list[tuple[Module, ast.ClassDef]]:
         if code.older:
             continue
         for e in _names(code.node):
-            found = resolve(code.module, e)
+            found = _resolve(code.module, e)
             if found is not None and isinstance(found[1], ast.ClassDef):
                 seen.setdefault(found[1], found[0])
     return [(m, c) for c, m in seen.items()]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-Version = tuple[int, int]
+from mowich.nki.check.program import Code
+
+NkiVersion = tuple[int, int]
 """A version of NKI: (0, 6) is 0.6."""
 
-PARSER: Version = (0, 6)
+PARSER: NkiVersion = (0, 6)
 """The newest version whose default front end parses the kernel's source; later ones trace it."""
 
 KLR = "leanprover/KLR"
@@ -23,7 +26,7 @@ STAGES = ("syntax", "words", "launch", "run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class KernelRule:
     """id: how findings name it; stage: one of `STAGES`; what: what is refused, in general;
     fix: what to write instead; source: who says so; since, until: versions of NKI that have it (until None: the newest
     too); only_named: looked for where the user names a version, since public kernels of earlier ones break it; example:
@@ -34,12 +37,12 @@ class Rule:
     what: str
     fix: str
     source: str
-    since: Version = (0, 2)
-    until: Version | None = None
+    since: NkiVersion = (0, 2)
+    until: NkiVersion | None = None
     only_named: bool = False
     example: str = ""
 
-    def holds(self, version: Version | None) -> bool:
+    def holds(self, version: NkiVersion | None) -> bool:
         """Whether a version of NKI has this rule. None: the newest that parses, and no rule for it alone."""
         if version is None:
             return not self.only_named and self.holds(PARSER)
@@ -71,24 +74,27 @@ class Finding:
         return {"file": self.file, "line": self.line, "rule": self.rule, "what": self.what, "fix": self.fix}
 
 
-Found = tuple[int, str]
+FoundAt = tuple[int, str]
 """(line, what stands there) of a mistake in a file."""
 
-RULES: dict[str, Rule] = {}
+Look = Callable[[Code, list[ast.AST]], Iterator[FoundAt]]
+"""Looks for a mistake: (one compiled function, the nodes of its tree that are compiled) -> where it stands."""
+
+NKI_RULES: dict[str, KernelRule] = {}
 """All rules, by id, in the order in which they are declared."""
 
 
-def declare(rule: Rule) -> Rule:
+def declare(rule: KernelRule) -> KernelRule:
     """Enter a rule in the table."""
-    assert rule.id not in RULES, rule.id
-    RULES[rule.id] = rule
+    assert rule.id not in NKI_RULES, rule.id
+    NKI_RULES[rule.id] = rule
     return rule
 
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def known_as(table: list[tuple[Rule, F]], rule: Rule) -> Callable[[F], F]:
+def known_as(table: list[tuple[KernelRule, F]], rule: KernelRule) -> Callable[[F], F]:
     """A decorator that enters a rule and the function that looks for it."""
     declare(rule)
 

@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mowich.neuroncore.core import NkiValidationError, Observed, is_ours
-from mowich.nki.beta1.tensor import INDEX
+from mowich.nki.beta1.tensor import INDEX_EXPRESSION
 from mowich.nki.check.orders import races
-from mowich.nki.check.rule import Finding, Rule, declare
-from mowich.nki.check.words import WORDS
+from mowich.nki.check.rule import Finding, KernelRule, declare
+from mowich.nki.check.words import WORD_RULES
 from mowich.nki.runtime import Kernel, Result
 
-LAUNCHES = {rule.id: rule for rule, _ in WORDS if rule.stage == "launch"}
+LAUNCHES = {rule.id: rule for rule, _ in WORD_RULES if rule.stage == "launch"}
 """Rules that the text may break as well."""
 MACHINE = "facts neuroncore.v*, nki.isa reference"
 
 
-def _rule(id: str, what: str, fix: str, source: str, example: str) -> Rule:
-    return declare(Rule(id=id, stage="run", what=what, fix=fix, source=source, example=example))
+def _rule(id: str, what: str, fix: str, source: str, example: str) -> KernelRule:
+    return declare(KernelRule(id=id, stage="run", what=what, fix=fix, source=source, example=example))
 
 
 LIMIT = _rule(
@@ -67,7 +67,7 @@ RACE = _rule(
     "LNC overview: cores of a logical core share HBM",
     "both cores store to out[0:128, :]",
 )
-INTEGERS = _rule(
+_INTEGERS = _rule(
     "integer-rounded",
     "whole numbers that float32 rounds: the Vector and Scalar Engines and the DMA compute in it",
     "tensor_tensor on int32 tiles in SBUF without an engine, or smaller numbers (page and row apart)",
@@ -83,7 +83,7 @@ OVERFLOW = _rule(
 )
 
 OBSERVED = {
-    "rounded": INTEGERS,
+    "rounded": _INTEGERS,
     "fp8 overflow": OVERFLOW,
     "duplicate rows": DUPLICATES,
     "dma overlap": OVERLAP,
@@ -126,14 +126,15 @@ def check_run(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, objec
     return Ran(tuple(sorted(set(found))), ran, orders, result is not None)
 
 
-def _at(where: str, rule: Rule, what: str, fix: str | None = None) -> Finding:
+def _at(where: str, rule: KernelRule, what: str, fix: str | None = None) -> Finding:
     file, _, line = where.rpartition(":")
     return Finding(file or where, int(line) if line.isdecimal() else 0, rule.id, what, fix or rule.fix)
 
 
 def _observed(kind: str, at: str, o: Observed, older: bool) -> Finding | None:
     rule = LAUNCHES["returned-tile"] if kind.startswith("returned tile") else OBSERVED.get(kind)
-    if rule is None or (rule is BROADCAST and older and INDEX not in o.text):  # nl.add of tiles takes it there
+    takes_it = rule is BROADCAST and older and INDEX_EXPRESSION not in o.text  # nl.add of tiles takes it there
+    if rule is None or takes_it:
         return None
     what = o.text.partition(": its buffer")[0] if kind.startswith("returned tile") else o.text
     if o.count:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mowich.errors import UserError
-from mowich.nki.check.program import Code, classes_of, entries, parse, reached
-from mowich.nki.check.rule import Finding, Rule, Version
+from mowich.nki.check.program import Code, classes_of, kernel_entries, parse_module, reached_code
+from mowich.nki.check.rule import Finding, KernelRule, NkiVersion
 from mowich.nki.check.syntax import CLASS_BASE, SYNTAX, class_base, compiled_nodes
-from mowich.nki.check.words import WORDS
+from mowich.nki.check.words import WORD_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +27,20 @@ class Looked:
         return tuple(c for c in self.entries if c.kernel)
 
 
-def found(file: str, line: int, rule: Rule, what: str) -> Finding:
+def found(file: str, line: int, rule: KernelRule, what: str) -> Finding:
     """A finding of a rule, with the rule's remedy."""
     return Finding(file, line, rule.id, what, rule.fix)
 
 
-def check_text(text: str, file: str, *, kernel: str | None = None, version: Version | None = None) -> Looked:
+def check_text(text: str, file: str, *, kernel: str | None = None, version: NkiVersion | None = None) -> Looked:
     """What the compiler would refuse in the kernels of a file, and in the functions that they reach in files at hand.
     kernel: only this one; version: of NKI, None: the newest that parses. Raises UserError for a file that is not Python
     or has no such kernel."""
-    start = entries(parse(text, file), kernel)
+    start = kernel_entries(parse_module(text, file), kernel)
     return Looked(*_looked(start, version), tuple(start))
 
 
-def check_file(path: Path, *, kernel: str | None = None, version: Version | None = None) -> Looked:
+def check_file(path: Path, *, kernel: str | None = None, version: NkiVersion | None = None) -> Looked:
     """`check_text` of a file."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,11 +49,11 @@ def check_file(path: Path, *, kernel: str | None = None, version: Version | None
     return check_text(text, str(path), kernel=kernel, version=version)
 
 
-def _looked(start: list[Code], version: Version | None) -> tuple[tuple[Finding, ...], int]:
+def _looked(start: list[Code], version: NkiVersion | None) -> tuple[tuple[Finding, ...], int]:
     """(findings in the order of the files, functions that were looked at)."""
     # functions of the older interface are traced as Python: it is their run that tells
-    codes = reached([c for c in start if not c.older])
-    rules = [(rule, look) for rule, look in (*SYNTAX, *WORDS) if rule.holds(version)]
+    codes = reached_code([c for c in start if not c.older])
+    rules = [(rule, look) for rule, look in (*SYNTAX, *WORD_RULES) if rule.holds(version)]
     out: set[Finding] = set()
     for code in codes:
         nodes = compiled_nodes(code)

@@ -10,17 +10,31 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 
-from mowich.nki.check.program import LOOPS, NEW, Code, Function, Module
-from mowich.nki.check.rule import GUIDE, KLR, MIGRATION, PARSER, Found, Rule, Version, declare, known_as
+from mowich.nki.check.program import LOOPS, NEW, Code, FunctionNode, Module
+from mowich.nki.check.rule import (
+    GUIDE,
+    KLR,
+    MIGRATION,
+    PARSER,
+    FoundAt,
+    KernelRule,
+    Look,
+    NkiVersion,
+    declare,
+    known_as,
+)
 
-Look = Callable[[Code, list[ast.AST]], Iterator[Found]]
-SYNTAX: list[tuple[Rule, Look]] = []
+SYNTAX: list[tuple[KernelRule, Look]] = []
 GATHER, SIMPLIFY = f"{KLR} interop/klr/gather.c", f"{KLR} KLR/NKI/Simplify.lean"
 ANNOTATIONS = f"{KLR} KLR/NKI/Annotations.lean"
 
 
-def _rule(id: str, what: str, fix: str, source: str, example: str, since: Version = (0, 2)) -> Callable[[Look], Look]:
-    made = Rule(id=id, stage="syntax", what=what, fix=fix, source=source, example=example, since=since, until=PARSER)
+def _rule(
+    id: str, what: str, fix: str, source: str, example: str, since: NkiVersion = (0, 2)
+) -> Callable[[Look], Look]:
+    made = KernelRule(
+        id=id, stage="syntax", what=what, fix=fix, source=source, example=example, since=since, until=PARSER
+    )
     return known_as(SYNTAX, made)
 
 
@@ -28,7 +42,7 @@ def _kinds(nodes: list[ast.AST], *kinds: type[ast.AST]) -> Iterator[ast.AST]:
     return (n for n in nodes if isinstance(n, kinds))
 
 
-def _lines(nodes: list[ast.AST], what: str, *kinds: type[ast.AST]) -> Iterator[Found]:
+def _lines(nodes: list[ast.AST], what: str, *kinds: type[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, *kinds):
         yield getattr(n, "lineno", 0), what
 
@@ -43,9 +57,9 @@ def compiled_nodes(code: Code) -> list[ast.AST]:
     while todo:
         n = todo.pop()
         out.append(n)
-        if isinstance(n, Function | ast.ClassDef | ast.Lambda) and n not in bodies:
+        if isinstance(n, FunctionNode | ast.ClassDef | ast.Lambda) and n not in bodies:
             continue
-        if isinstance(n, Function):
+        if isinstance(n, FunctionNode):
             todo += n.body
         elif isinstance(n, ast.AnnAssign):
             todo += [x for x in (n.target, n.value) if x is not None]
@@ -56,7 +70,7 @@ def compiled_nodes(code: Code) -> list[ast.AST]:
 
 def loop_bodies(code: Code) -> set[ast.AST]:
     """The inner functions of a kernel that it gives to `nl.fori_loop` or `nl.while_loop`, which NKI 0.6 asks for."""
-    inner = {n.name: n for n in ast.walk(code.node) if isinstance(n, Function) and n is not code.node}
+    inner = {n.name: n for n in ast.walk(code.node) if isinstance(n, FunctionNode) and n is not code.node}
     given: set[ast.AST] = set()
     for call in ast.walk(code.node):
         if isinstance(call, ast.Call) and code.module.of(call.func, f"{NEW}.language") in LOOPS:
@@ -77,7 +91,7 @@ def loop_bodies(code: Code) -> set[ast.AST]:
     GATHER,
     "def kernel(x):\n    def helper(y): ...",
 )
-def _inner_function(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _inner_function(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     bodies = loop_bodies(code)
     for n in _kinds(nodes, ast.FunctionDef):
         if n not in bodies:
@@ -86,12 +100,12 @@ def _inner_function(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
 
 
 @_rule("inner-class", "a class defined inside a kernel", "move it to the top level of the file", GATHER, "class C: ...")
-def _inner_class(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _inner_class(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "a class is defined inside a kernel", ast.ClassDef)
 
 
 @_rule("lambda", "a lambda", "write a function at the top level of the file", GATHER, "f = lambda x: x + 1")
-def _lambda(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _lambda(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "a lambda", ast.Lambda)
 
 
@@ -102,49 +116,49 @@ def _lambda(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     GATHER,
     "tiles = [nl.load(x[i]) for i in range(4)]",
 )
-def _comprehension(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _comprehension(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp):
         kind = "a generator expression" if isinstance(n, ast.GeneratorExp) else "a comprehension"
         yield getattr(n, "lineno", 0), kind
 
 
 @_rule("generator", "yield: a kernel that is a generator", "return a list", GATHER, "yield tile")
-def _generator(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _generator(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "yield", ast.Yield, ast.YieldFrom)
 
 
 @_rule("try", "try and except", "if and else; assert for what must hold", GATHER, "try: ...\nexcept ValueError: ...")
-def _try(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _try(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "a try statement", ast.Try, ast.TryStar)
 
 
 @_rule("raise", "raise", "assert condition, message", GATHER, "raise ValueError(n)")
-def _raise(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _raise(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "a raise statement", ast.Raise)
 
 
 @_rule("import", "an import inside a kernel", "move it to the top of the file", GATHER, "import math")
-def _import(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _import(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "an import inside a kernel", ast.Import, ast.ImportFrom)
 
 
 @_rule("global", "global and nonlocal", "pass a dict or an NKIObject between functions", GATHER, "global count")
-def _global(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _global(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "a global or nonlocal statement", ast.Global, ast.Nonlocal)
 
 
 @_rule("del", "del", "let the name go; tiles live until their last use", GATHER, "del tile")
-def _del(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _del(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "a del statement", ast.Delete)
 
 
 @_rule("match", "match", "if and elif, or a dict", GATHER, "match kind: ...")
-def _match(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _match(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "a match statement", ast.Match)
 
 
 @_rule("async", "async and await", "a function without async", GATHER, "async def kernel(x): ...")
-def _async(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _async(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     if isinstance(code.node, ast.AsyncFunctionDef):
         yield code.node.lineno, f"'{code.name}' is async"
     yield from _lines(nodes, "async", ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
@@ -157,7 +171,7 @@ def _async(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     SIMPLIFY,
     "with open(name) as f: ...",
 )
-def _with(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _with(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.With):
         assert isinstance(n, ast.With)
         item = n.items[0]
@@ -176,7 +190,7 @@ def _with(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     SIMPLIFY,
     "for i in range(4): ...\nelse: ...",
 )
-def _loop_else(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _loop_else(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.For, ast.While):
         assert isinstance(n, ast.For | ast.While)
         if n.orelse:
@@ -190,7 +204,7 @@ def _loop_else(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     SIMPLIFY,
     "for key, tile in tiles.items(): ...",
 )
-def _loop_target(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _loop_target(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.For):
         assert isinstance(n, ast.For)
         if not isinstance(n.target, ast.Name):
@@ -204,19 +218,19 @@ def _loop_target(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
 @_rule(
     "walrus", "an assignment in an expression", "assign in a statement of its own", GATHER, "if (n := len(x)) > 1: ..."
 )
-def _walrus(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _walrus(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "an assignment in an expression (:=)", ast.NamedExpr)
 
 
 @_rule("set", "a set", "a list or a tuple", GATHER, "axes = {0, 1}")
-def _set(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _set(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     return _lines(nodes, "a set", ast.Set)
 
 
 @_rule(
     "matmul-operator", "the operator @", "nisa.nc_matmul(dst=..., stationary=..., moving=...)", SIMPLIFY, "c = a @ b"
 )
-def _matmul(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _matmul(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.BinOp, ast.AugAssign):
         assert isinstance(n, ast.BinOp | ast.AugAssign)
         if isinstance(n.op, ast.MatMult):
@@ -230,7 +244,7 @@ def _matmul(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     SIMPLIFY,
     "helper(*tiles)",
 )
-def _unpacked(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _unpacked(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     yield from _lines(nodes, "a list is unpacked with *", ast.Starred)
     for n in _kinds(nodes, ast.Call):
         assert isinstance(n, ast.Call)
@@ -250,7 +264,7 @@ def _unpacked(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     GATHER,
     'print(f"{scale:.3f}")',
 )
-def _format(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _format(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.FormattedValue):
         assert isinstance(n, ast.FormattedValue)
         if n.format_spec is not None:
@@ -258,7 +272,7 @@ def _format(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
 
 
 @_rule("dict-key", "a dict whose keys are not texts", "keys that are texts: {'0': tile}", GUIDE, "tiles = {0: tile}")
-def _dict_key(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _dict_key(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.Dict):
         assert isinstance(n, ast.Dict)
         for key in n.keys:
@@ -274,7 +288,7 @@ def _dict_key(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     GUIDE,
     "mask = 0xFFFFFFFF",
 )
-def _large_integer(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _large_integer(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.Constant):
         assert isinstance(n, ast.Constant)
         if isinstance(n.value, int) and n.value > 2**31:
@@ -288,7 +302,7 @@ def _large_integer(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     f"{KLR} KLR/Trace/NKI.lean",
     "order = list(range(4))",
 )
-def _range_value(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _range_value(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     heads = {id(n.iter) for n in nodes if isinstance(n, ast.For | ast.comprehension)}
     for n in _kinds(nodes, ast.Call):
         assert isinstance(n, ast.Call)
@@ -312,7 +326,7 @@ UNKNOWN_BUILTINS = (
     f"{KLR} KLR/Trace/Python.lean",
     "for i, tile in enumerate(tiles): ...",
 )
-def _builtin(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _builtin(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     module = code.module
     for n in _kinds(nodes, ast.Call):
         assert isinstance(n, ast.Call)
@@ -332,7 +346,7 @@ def _defined(module: Module, name: str) -> bool:
     "if flag is True: ...",
     since=(0, 3),
 )
-def _identity(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _identity(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in _kinds(nodes, ast.Compare):
         assert isinstance(n, ast.Compare)
         for op, other in zip(n.ops, n.comparators, strict=True):
@@ -347,7 +361,7 @@ def _identity(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
 @_rule(
     "varargs", "*args in a signature", "name the arguments, or pass one tuple", SIMPLIFY, "def kernel(*tensors): ..."
 )
-def _varargs(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _varargs(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     if code.node.args.vararg is not None:
         yield code.node.lineno, f"'{code.name}' takes *{code.node.args.vararg.arg}"
 
@@ -360,7 +374,7 @@ def _varargs(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     "def kernel(x, *, scale=1.0): ...",
     since=(0, 3),
 )
-def _keyword_only(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _keyword_only(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     args = code.node.args
     if code.kernel and args.kwonlyargs and args.vararg is None:
         yield code.node.lineno, f"'{code.name}' takes {args.kwonlyargs[0].arg} by keyword only"
@@ -374,7 +388,7 @@ def _keyword_only(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     "def kernel(x, stride=[1, 1]): ...",
     since=(0, 3),
 )
-def _list_argument(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _list_argument(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     args = code.node.args
     if code.kernel:
         for default in (*args.defaults, *args.kw_defaults):
@@ -392,7 +406,7 @@ DECORATORS = ("staticmethod", "dataclass", "jit")
     SIMPLIFY,
     "@functools.cache\ndef helper(n): ...",
 )
-def _decorator(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _decorator(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for d in code.node.decorator_list:
         name = ast.unparse(d.func if isinstance(d, ast.Call) else d)
         if not code.kernel and name.rpartition(".")[2] not in DECORATORS:
@@ -401,7 +415,7 @@ def _decorator(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
 
 BASES = ("NKIObject", "Enum", "NamedTuple")
 CLASS_BASE = declare(
-    Rule(
+    KernelRule(
         id="class-base",
         stage="syntax",
         what="a class of a kernel that does not inherit from NKIObject or Enum, or that has a metaclass",
@@ -413,7 +427,7 @@ CLASS_BASE = declare(
 )
 
 
-def class_base(node: ast.ClassDef) -> Iterator[Found]:
+def class_base(node: ast.ClassDef) -> Iterator[FoundAt]:
     """What is wrong with the bases of a class that a kernel makes."""
     bases = [ast.unparse(b).rpartition(".")[2] for b in node.bases]
     if node.keywords:

@@ -12,12 +12,11 @@ from types import ModuleType
 from mowich.errors import did_you_mean
 from mowich.neuroncore.instructions import TABLE
 from mowich.nki import collectives, isa, language
-from mowich.nki.check.program import LOOPS, NEW, OLD, Code, Function
-from mowich.nki.check.rule import KLR, MIGRATION, PARSER, Found, Rule, Version, known_as
+from mowich.nki.check.program import LOOPS, NEW, OLD, Code, FunctionNode
+from mowich.nki.check.rule import KLR, MIGRATION, PARSER, FoundAt, KernelRule, Look, NkiVersion, known_as
 from mowich.nki.words import public
 
-Look = Callable[[Code, list[ast.AST]], Iterator[Found]]
-WORDS: list[tuple[Rule, Look]] = []
+WORD_RULES: list[tuple[KernelRule, Look]] = []
 
 ISA, LANGUAGE, COLLECTIVES = f"{NEW}.isa", f"{NEW}.language", f"{NEW}.collectives"
 MODULES: dict[str, ModuleType] = {ISA: isa, LANGUAGE: language, COLLECTIVES: collectives}
@@ -34,11 +33,11 @@ def _rule(
     example: str,
     *,
     stage: str = "words",
-    since: Version = (0, 2),
-    until: Version | None = None,
+    since: NkiVersion = (0, 2),
+    until: NkiVersion | None = None,
     only_named: bool = False,
 ) -> Callable[[Look], Look]:
-    made = Rule(
+    made = KernelRule(
         id=id,
         stage=stage,
         what=what,
@@ -49,7 +48,7 @@ def _rule(
         until=until,
         only_named=only_named,
     )
-    return known_as(WORDS, made)
+    return known_as(WORD_RULES, made)
 
 
 def _calls(code: Code, nodes: Sequence[ast.AST], *modules: str) -> Iterator[tuple[ast.Call, str]]:
@@ -87,7 +86,7 @@ ALLOWED_OLD = tuple(f"{OLD}.{name}" for name in ("_pre_prod_kernels", "_private_
     "import neuronxcc.nki.language as nl",
     since=(0, 4),
 )
-def _older_interface(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _older_interface(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     said: set[int] = set()
     for n in nodes:
         if isinstance(n, ast.Attribute) and n.lineno not in said:
@@ -97,7 +96,7 @@ def _older_interface(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
                 yield n.lineno, f"{ast.unparse(n)} is {min(names)}"
 
 
-GONE: dict[str, dict[str, tuple[Version, str]]] = {
+GONE: dict[str, dict[str, tuple[NkiVersion, str]]] = {
     LANGUAGE: {
         "arange": ((0, 2), "slices (t[0:128, 0:512]) or .ap(pattern)"),
         "mgrid": ((0, 2), "slices (t[0:128, 0:512]) or .ap(pattern)"),
@@ -117,7 +116,7 @@ GONE: dict[str, dict[str, tuple[Version, str]]] = {
     REFERENCE,
     "nisa.tensor_multiply(dst=t, data1=a, data2=b)",
 )
-def _unknown_name(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _unknown_name(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for n in nodes:
         if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load):
             module = next((m for m in MODULES if code.module.dotted(n.value) == {m}), None)
@@ -137,7 +136,7 @@ def _unknown_name(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     REFERENCE,
     "nisa.dma_copy(dts=t, src=x)",
 )
-def _unknown_argument(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _unknown_argument(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for call, name in _calls(code, nodes, ISA):
         function = getattr(isa, name, None)
         if name not in TABLE or function is None:
@@ -156,7 +155,7 @@ def _unknown_argument(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     MIGRATION,
     "nisa.tensor_copy(d, s, mask=m)",
 )
-def _mask(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _mask(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for call, name in _calls(code, nodes, ISA, LANGUAGE):
         if _keyword(call, "mask") is not None:
             yield call.lineno, f"{name} is given a mask"
@@ -169,7 +168,7 @@ def _mask(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     MIGRATION,
     "result = nisa.reciprocal(x)",
 )
-def _no_destination(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _no_destination(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     statements = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
     for call, name in _calls(code, nodes, ISA):
         function = getattr(isa, name, None)
@@ -192,7 +191,7 @@ def _no_destination(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     "nl.ndarray((128, 512), dtype=nl.float32, buffer='sbuf')",
     since=(0, 3),
 )
-def _string_buffer(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _string_buffer(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for call, name in _calls(code, nodes, LANGUAGE):
         value = _keyword(call, "buffer")
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
@@ -211,7 +210,7 @@ ENUMERATIONS = ("dge_mode", "oob_mode", "engine", "reduce_cmd", "dma_engine")
     since=(0, 3),
     only_named=True,
 )
-def _integer_enumeration(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _integer_enumeration(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for call, name in _calls(code, nodes, ISA):
         for k in call.keywords:
             if k.arg in ENUMERATIONS and isinstance(k.value, ast.Constant) and type(k.value.value) is int:
@@ -225,7 +224,7 @@ def _integer_enumeration(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     REFERENCE,
     "nl.ndarray((128, 512), dtype=np.float64, buffer=nl.sbuf)",
 )
-def _wide_format(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _wide_format(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for call, name in _calls(code, nodes, ISA, LANGUAGE):
         value = _keyword(call, "dtype") or (_argument(call, 1, "dtype") if name in ALLOCATE else None)
         word = value.attr if isinstance(value, ast.Attribute) else getattr(value, "value", None)
@@ -242,7 +241,7 @@ def _wide_format(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     since=(0, 3),
     only_named=True,
 )
-def _jit_option(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _jit_option(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for d in code.node.decorator_list:
         if isinstance(d, ast.Call) and f"{NEW}.jit" in code.module.dotted(d.func):
             for k in d.keywords:
@@ -270,7 +269,7 @@ def _dynamic_loops(code: Code, nodes: Sequence[ast.AST]) -> Iterator[ast.For]:
     f"{KLR} KLR/Trace/NKI.lean",
     "for i in nl.dynamic_range(n):\n    break",
 )
-def _dynamic_exit(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _dynamic_exit(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for loop in _dynamic_loops(code, nodes):
         inner = {
             id(x)
@@ -291,7 +290,7 @@ def _dynamic_exit(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     "NKI dynamic loops",
     "with nl.no_reorder():\n    for i in nl.dynamic_range(n): ...",
 )
-def _dynamic_in_no_reorder(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _dynamic_in_no_reorder(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for block in nodes:
         if not isinstance(block, ast.With):
             continue
@@ -313,7 +312,7 @@ def _dynamic_in_no_reorder(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     "NKI dynamic loops",
     "for i in nl.dynamic_range(10, 0, -1): ...",
 )
-def _dynamic_step(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _dynamic_step(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for call, name in _calls(code, nodes, LANGUAGE):
         if name == "dynamic_range":
             step = _argument(call, 2, "step")
@@ -337,8 +336,8 @@ def _dynamic_step(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     "def body(i): return i",
     since=(0, 6),
 )
-def _loop_body(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
-    inner = {n.name: n for n in nodes if isinstance(n, Function)} | code.module.functions
+def _loop_body(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
+    inner = {n.name: n for n in nodes if isinstance(n, FunctionNode)} | code.module.functions
     for call, name in _calls(code, nodes, LANGUAGE):
         if name not in LOOPS:
             continue
@@ -361,7 +360,7 @@ def _loop_body(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
     "for i in nl.dynamic_range(n): ...",
     since=(0, 7),
 )
-def _dynamic_range(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _dynamic_range(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for call, name in _calls(code, nodes, LANGUAGE):
         if name == "dynamic_range":
             yield call.lineno, "nl.dynamic_range"
@@ -418,7 +417,7 @@ def _root(e: ast.expr) -> str | None:
     "nl.ndarray((256, 512), dtype=nl.float32, buffer=nl.sbuf)",
     stage="launch",
 )
-def _partitions(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _partitions(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     for call, name in _calls(code, nodes, LANGUAGE):
         shape = _argument(call, 0, "shape") if name in ALLOCATE else None
         if isinstance(shape, ast.Tuple | ast.List) and shape.elts and _space(code, call) in ("sbuf", "psum"):
@@ -447,7 +446,7 @@ def _may_be_called(code: Code) -> bool:
     "tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)\nreturn tile",
     stage="launch",
 )
-def _returned_tile(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _returned_tile(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     if not code.kernel or _may_be_called(code):
         return
     made = _made(code, nodes)
@@ -479,7 +478,7 @@ COLLECT = (
     "ncc.all_reduce(srcs=[x], dsts=[y], replica_group=group, op=nl.add)",
     stage="launch",
 )
-def _collective_on_argument(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _collective_on_argument(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     if not code.kernel:
         return
     args = code.node.args
@@ -504,7 +503,7 @@ def _collective_on_argument(code: Code, nodes: list[ast.AST]) -> Iterator[Found]
     "tile[0:128, 0] = 1.0",
     until=PARSER,
 )
-def _tile_assignment(code: Code, nodes: list[ast.AST]) -> Iterator[Found]:
+def _tile_assignment(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     made = _made(code, nodes)
     for n in nodes:
         if not isinstance(n, ast.Assign | ast.AugAssign):
