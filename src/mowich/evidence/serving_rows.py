@@ -401,6 +401,20 @@ def ranks_of(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int, 
     return unfold_plan(tp, dp, ep, _degree(row, "moe_tp"), one.domain_devices)
 
 
+def _chips_of(tp: int, dp: int, pp: int, stated: float | None, one: System) -> int:
+    """Chips that a plan needs. stated: those of the row, None where it does not say; one: the machine with one chip.
+    Raises RefusedError where they are not as many as stated, or more than the fabric joins."""
+    chips = -(-tp * dp * pp // one.devices_per_chip)
+    if stated and chips != stated:
+        more = ": replicas, whose share of the concurrency is not stated" if chips < stated else ""
+        raise RefusedError(
+            f"n_chips: tp {tp} x dp {dp} x pp {pp} needs {chips} chips and the row states {stated:g}{more}"
+        )
+    if chips > one.max_chips:
+        raise RefusedError(f"needs {chips} chips; the fabric joins {one.max_chips}")
+    return chips
+
+
 def read_case(
     row: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System] | None = None, *, folds: bool = True
 ) -> ServingCase:
@@ -433,7 +447,7 @@ def read_case(
     except UserError as error:
         raise RefusedError(error.what) from error
     tp, dp, ep, how = ranks_of(row, one, folds=folds)
-    chips_stated, pp = _number(row, "n_chips"), _degree(row, "pp")
+    pp = _degree(row, "pp")
     if how:
         inferred.append(how)
     is_static = mode.startswith("static") or bool(stack and stack.get("batch") == "static")
@@ -448,15 +462,7 @@ def read_case(
     users = (
         max(1.0, concurrency / dp) if concurrency else float(batch or 0.0)
     )  # fewer users than ranks: some ranks rest
-    devices = tp * dp * pp
-    chips = -(-devices // one.devices_per_chip)
-    if chips_stated and not how and chips != chips_stated:
-        more = ": replicas, whose share of the concurrency is not stated" if chips < chips_stated else ""
-        raise RefusedError(
-            f"n_chips: tp {tp} x dp {dp} x pp {pp} needs {chips} chips and the row states {chips_stated:g}{more}"
-        )
-    if chips > one.max_chips:
-        raise RefusedError(f"needs {chips} chips; the fabric joins {one.max_chips}")
+    chips = _chips_of(tp, dp, pp, None if how else _number(row, "n_chips"), one)
     system = _system(row, chips, facts, systems)
     weights, how = weights_of(row, model, system, facts)
     if how:

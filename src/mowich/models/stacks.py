@@ -587,10 +587,8 @@ def nemotron_nas(c: ConfigReader) -> LayerStack:
         if a.get("replace_with_linear"):
             norms, extra = norms + 1, extra + hidden * hidden
         elif not a.get("no_op"):
-            norms, mixer = (
-                norms + 1,
-                replace(base, num_kv_heads=heads // c.whole(a["n_heads_in_group"], "n_heads_in_group")),
-            )
+            norms += 1
+            mixer = replace(base, num_kv_heads=heads // c.whole(a["n_heads_in_group"], "n_heads_in_group"))
         if f.get("replace_with_linear"):
             norms, extra = norms + 1, extra + hidden * hidden
         elif not f.get("no_op"):

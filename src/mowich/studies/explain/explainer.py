@@ -19,22 +19,10 @@ from mowich.estimate import GRADES, Estimate, Notes, worst_grade
 from mowich.facts import Fact, Facts, Watched
 from mowich.models.model import Model
 from mowich.shown import Result
-from mowich.studies.explain import (
-    claims,
-    collective,
-    fit,
-    fleet,
-    goodput,
-    kernel,
-    power,
-    serving,
-    traffic,
-    training,
-    tree,
-    validate,
-)
+from mowich.studies.explain import tree, validate
 from mowich.studies.explain.explanation import NUDGE, Explanation, Move
 from mowich.studies.explain.formula import UnknownNameError, evaluate, names_in
+from mowich.studies.explain.makers import make_source, place_of
 from mowich.studies.explain.rules import METRIC_UNITS, Rule, rules_of
 from mowich.studies.explain.source import Source, rule_of_row
 from mowich.studies.explain.tree import ResultPath
@@ -516,64 +504,29 @@ class Explainer:
 
     def source(self, path: ResultPath) -> Source | None:
         """What makes the number at a path again; None where nothing does (a count, a row without a plan)."""
-        place = self._place(path)
+        place = place_of(self.result, path)
         if place is None:
             return None
         if place not in self._sources:
-            self._sources[place] = self._make(place)
+            self._sources[place] = self._source_at(place)
         return self._sources[place]
 
     def _needs_source(self, path: ResultPath) -> bool:
-        return self._place(path) is not None and self.result["schema"] in (
+        return place_of(self.result, path) is not None and self.result["schema"] in (
             "mowich/traffic@1",
             "mowich/fleet@1",
             "mowich/validate@1",
         )
 
-    def _place(self, path: ResultPath) -> ResultPath | None:
-        """The part of the result that one source stands for."""
-        schema = str(self.result["schema"])
-        if schema in ("mowich/traffic@1", "mowich/fleet@1", "mowich/kernel@1"):
-            return ()
-        if schema == "mowich/fit@1":
-            return path[:2] if path[0] == "smallest_by_weights" else ()
-        if path[0] in ("rows", "plans", "pareto", "front", "claims", "memory") and len(path) > 1:
-            return path[:2]
-        return None
+    def _source_at(self, place: ResultPath) -> Source | None:
+        facts = self.facts_of(place) if place else self.facts
+        return make_source(self.result, place, facts, self.model, self._measured)
 
-    def _make(self, place: ResultPath) -> Source | None:
-        result, schema = self.result, str(self.result["schema"])
-        row, facts = tree.at(result, place), self.facts_of(place) if place else self.facts
-        if schema in ("mowich/compare@1", "mowich/plan@1", "mowich/sweep@1"):
-            if result["inputs"].get("task") == "serve":
-                return serving.serve_row(result, place, row, self.model(), facts) if row.get("decode") else None
-            if not row.get("plan"):
-                return None
-            model = self.model(str(row["model"]) if schema == "mowich/sweep@1" else None)
-            return training.train_row(result, place, row, model, facts)
-        if schema == "mowich/fit@1":
-            if result["inputs"].get("task") == "serve":
-                return serving.serve_fit(result, place, row, self.model(), facts) if row and row.get("plan") else None
-            return fit.train_fit(result, self.model(), facts) if result["plan"] else None
-        if schema == "mowich/claims@1":
-            return (claims.claim if place[0] == "claims" else claims.memory_row)(result, place, row, facts)
-        if schema == "mowich/traffic@1":
-            return traffic.traffic_source(result, facts)
-        if schema == "mowich/fleet@1":
-            return fleet.fleet_source(result, facts)
-        if schema == "mowich/kernel@1":
-            return kernel.kernel(result, facts)
-        if schema == "mowich/validate@1":
-            if self._cells is None:
-                self._cells = validate.measured_rows(result, facts)
-            cells = self._cells.get(row["id"])
-            return None if cells is None else validate.validated(place, row, cells, facts)
-        made = {
-            "mowich/collective@1": collective.collective_row,
-            "mowich/goodput@1": goodput.goodput_row,
-            "mowich/power@1": power.power_row,
-        }
-        return made[schema](result, place, row, facts)
+    def _measured(self) -> Mapping[str, Mapping[str, str]]:
+        """The measured rows of a result of validate, by id."""
+        if self._cells is None:
+            self._cells = validate.measured_rows(self.result, self.facts)
+        return self._cells
 
 
 def is_fitted(fact: Fact) -> bool:

@@ -1,0 +1,78 @@
+"""Which source makes a number of a result again: by the schema of the result and the place of the number in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mowich.facts import Facts
+from mowich.models.model import Model
+from mowich.shown import Result
+from mowich.studies.explain import (
+    claims,
+    collective,
+    fit,
+    fleet,
+    goodput,
+    kernel,
+    power,
+    serving,
+    traffic,
+    training,
+    tree,
+    validate,
+)
+from mowich.studies.explain.source import Source
+from mowich.studies.explain.tree import ResultPath
+
+
+def place_of(result: Result, path: ResultPath) -> ResultPath | None:
+    """The part of a result that one source stands for, of the number at a path; None: nothing makes it again."""
+    schema = str(result["schema"])
+    if schema in ("mowich/traffic@1", "mowich/fleet@1", "mowich/kernel@1"):
+        return ()
+    if schema == "mowich/fit@1":
+        return path[:2] if path[0] == "smallest_by_weights" else ()
+    if path[0] in ("rows", "plans", "pareto", "front", "claims", "memory") and len(path) > 1:
+        return path[:2]
+    return None
+
+
+def make_source(
+    result: Result,
+    place: ResultPath,
+    facts: Facts,
+    model: Callable[[str | None], Model],
+    measured: Callable[[], Mapping[str, Mapping[str, str]]],
+) -> Source | None:
+    """What makes the numbers at a place again; None for a row without a plan. facts: those of the place; model: the
+    model of the result (None) or of a name; measured: cells of the measured rows of validate, by id."""
+    row, schema = tree.at(result, place), str(result["schema"])
+    if schema in ("mowich/compare@1", "mowich/plan@1", "mowich/sweep@1"):
+        if result["inputs"].get("task") == "serve":
+            return serving.serve_row(result, place, row, model(None), facts) if row.get("decode") else None
+        if not row.get("plan"):
+            return None
+        named = str(row["model"]) if schema == "mowich/sweep@1" else None
+        return training.train_row(result, place, row, model(named), facts)
+    if schema == "mowich/fit@1":
+        if result["inputs"].get("task") == "serve":
+            return serving.serve_fit(result, place, row, model(None), facts) if row and row.get("plan") else None
+        return fit.train_fit(result, model(None), facts) if result["plan"] else None
+    if schema == "mowich/claims@1":
+        return (claims.claim if place[0] == "claims" else claims.memory_row)(result, place, row, facts)
+    if schema == "mowich/validate@1":
+        cells = measured().get(row["id"])
+        return None if cells is None else validate.validated(place, row, cells, facts)
+    whole = {
+        "mowich/traffic@1": traffic.traffic_source,
+        "mowich/fleet@1": fleet.fleet_source,
+        "mowich/kernel@1": kernel.kernel,
+    }
+    if schema in whole:
+        return whole[schema](result, facts)
+    made = {
+        "mowich/collective@1": collective.collective_row,
+        "mowich/goodput@1": goodput.goodput_row,
+        "mowich/power@1": power.power_row,
+    }
+    return made[schema](result, place, row, facts)
