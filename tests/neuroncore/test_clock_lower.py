@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 import mowich
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
+from mowich.facts import Facts
+from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.schedule import schedule
 from mowich.neuroncore.instructions.rates import SCALAR, VECTOR
 from mowich.nki import hollow
 
@@ -66,9 +70,8 @@ def test_many_dmas_do_not_keep_copies_on_the_vector_engine() -> None:
     assert copies(kernel, "trn2") == copies(vector_binds, "trn2")
 
 
-@pytest.mark.parametrize(("columns", "target", "stay"), [(255, "trn2", 16), (256, "trn2", 11), (255, "trn1", 11)])
-def test_short_copies_stay_on_the_vector_engine_of_trn2(columns: int, target: str, stay: int) -> None:
-    """The Scalar Engine would hold a dependent back longer. No profile of trn1 tells; there they are shared."""
+def copies_of(columns: int) -> Callable[[Any], None]:
+    """A kernel of sixteen copies of some columns, beside one sum."""
 
     def kernel(x: Any) -> None:
         a, b = tile(), tile(columns=columns)
@@ -76,7 +79,26 @@ def test_short_copies_stay_on_the_vector_engine_of_trn2(columns: int, target: st
         for _ in range(16):
             nisa.tensor_copy(dst=tile(columns=columns), src=b)
 
-    assert (copies(kernel, target)[VECTOR] == 16) == (stay == 16)
+    return kernel
+
+
+@pytest.mark.parametrize("target", ["trn1", "trn2"])
+@pytest.mark.parametrize("columns", [1, 128, 512])
+def test_copies_of_any_length_are_shared(columns: int, target: str) -> None:
+    assert 0 < copies(copies_of(columns), target)[VECTOR] < 16
+
+
+@pytest.mark.parametrize(("columns", "is_shared"), [(255, False), (256, True)])
+def test_copies_are_shared_from_a_length_on(columns: int, is_shared: bool, facts: Facts) -> None:
+    """`model.shares_from`: shorter ones stay on the Vector Engine."""
+    traced = mowich.run_kernel(copies_of(columns), X, target="trn2", values=False, strict=False)
+    assert not isinstance(traced, list)
+    found = Costs(3, facts.with_values({"neuroncore.timing-v3.model.shares_from": 256.0}))
+    [core] = traced.cores
+    assert core.trace is not None
+    made = schedule([core.trace], found)
+    queues = {c.queue for i in range(len(made.begin)) if (c := made.cost_of(i)).opcode == "tensor_copy"}
+    assert (SCALAR in queues) == is_shared
 
 
 def test_copies_stay_where_the_tensor_engine_binds_and_on_trn3() -> None:

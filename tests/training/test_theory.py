@@ -12,6 +12,7 @@ import pytest
 
 from mowich.facts import Facts
 from mowich.machines import collectives
+from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import Moe
 from mowich.operators.law import busiest_load, gemm_s, waves
@@ -26,10 +27,10 @@ ONE = np.ones(1)
 def numbers(page: str, pattern: str) -> list[float]:
     """The numbers that a page prints at a place; `#` in the pattern stands for a number, blanks for any white space."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    wanted = r"\s+".join(re.escape(word).replace(r"\#", r"(\d[\d.]*)") for word in pattern.split())
+    wanted = r"\s+".join(re.escape(word).replace(r"\#", r"(\d+(?:,\d{3})*(?:\.\d*)?)") for word in pattern.split())
     found = re.search(wanted, text)
     assert found, f"{page} has no {pattern!r}"
-    return [float(x.rstrip(".")) for x in found.groups()]
+    return [float(x.rstrip(".").replace(",", "")) for x in found.groups()]
 
 
 def test_a_matrix_product(facts: Facts) -> None:
@@ -64,12 +65,28 @@ def test_the_busiest_of_the_experts_ranks() -> None:
     assert printed == pytest.approx(load_, abs=5e-3)
 
 
-def test_copies_of_a_token_over_the_network() -> None:
-    h, top_k, domains = numbers("theory-training.md", "h = #, top_k = #, N = # domains")
-    copies, row, total = numbers("theory-training.md", "domains: # copies x # B = # kB")
-    assert copies == pytest.approx((domains - 1) * (1 - (1 - 1 / domains) ** top_k), rel=2e-2)
+def test_copies_of_a_token_over_the_network(facts: Facts) -> None:
+    """Formula and page, and the bytes that the model sends over the network, by their time beside that of a link."""
+    h, limit, domains = numbers("theory-training.md", "h = #, M = #, N = # domains")
+    copies, row, total = numbers("theory-training.md", "domains: # copies x # B = # kB;")
+    top_k, domains_, unlimited = numbers(
+        "theory-training.md", "without the limit top_k = # copies over # domains are #"
+    )
+    assert domains == domains_
+    assert copies == pytest.approx(min(domains, limit) * (domains - 1) / domains)
+    assert unlimited == pytest.approx(top_k * (domains - 1) / domains)
     assert row == 2 * h
     assert total == pytest.approx(copies * row / 1e3, rel=5e-3)
+    speed, time = numbers("theory-training.md", "at # GB/s # us per token and transfer")
+    assert time == pytest.approx(total * 1e3 / (speed * 1e9) * 1e6, rel=2e-2)
+
+    system = resolve(facts, "h100", chips=1024)
+    devices, rows = np.array([domains * system.domain_devices]), np.array([1e6])
+    limited, plain = (
+        collectives.all_to_all_s(system, rows * top_k * row, devices, ONE, reach=reach, rows=rows, row_B=row)
+        for reach in (limit, None)
+    )
+    assert limited.outside_s[0] / plain.outside_s[0] == pytest.approx(copies / unlimited, rel=1e-2)
 
 
 def test_a_collective(facts: Facts) -> None:
