@@ -263,7 +263,7 @@ def test_7_30_a_kernel_runs_and_is_timed_without_an_instance(desk: Path) -> None
         "time with range and grade"
     )
     assert "tensor" in said.out
-    assert re.search(r"^ +costliest lines +time +share +cause\b", said.out, re.MULTILINE)
+    assert re.search(r"^ +costliest lines +time +share\b", said.out, re.MULTILINE)
     assert (desk / "m.pftrace").stat().st_size > 100
 
 
