@@ -2,8 +2,8 @@
 docs/accuracy-serving.md.
 
 Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on
-the log error of TPOT and TTFT with a robust loss finds the constants and the corrections by class together, each pulled
-to its prior. Held out: whole (chip, model, framework version) groups are left out, in turn, and everything is fitted
+the log error of TPOT and TTFT with a robust loss finds the constants first, each pulled to its prior; corrections by
+class are then what classes share of the misses, so that no correction explains what a constant should. Held out: whole (chip, model, framework version) groups are left out, in turn, and everything is fitted
 again without them. The constants that ship are fitted to all rows.
 
     python tools/fit_serving.py FILE.csv [--folds 30] [--write] [--page]
@@ -42,6 +42,27 @@ SCALE = {"tpot": 0.12, "ttft": 0.30}
 """Log error of one row, at which its weight begins to fall."""
 STEP = 1e-3
 NAIL = 1e-9
+SHRINK = 0.2
+"""Standard deviation of a constant in the fit, over that of its prior: the best of 0.2, 0.33, 0.5 and 1 on models,
+releases and chip families left out. Ranges that ship have the prior's whole width."""
+CAP = 0.98
+"""Share of a published rate that no constant passes."""
+CAPPED = ("decode_attention", "prefill_attention", "tp_link", "ep_link", "mla_compute", "expert_compute")
+"""Facts, beside `weights_*` and `compute_*`, that are shares of a published rate."""
+RESIDUE = 0.6
+"""Log error of one row beside corrections, over `SCALE`."""
+IMPLIED = ("weights", "plan", "engine_model", "engine_model_plan", "engine_model_chip", "release_weights")
+"""Levels that the estimate of spreads leaves out: they take from others and help no row that is left out."""
+FIRST = {"tpot": 0.06, "ttft": 0.15}
+LEAST = 0.012
+"""Spread of a level below which it is no level."""
+KINDS = {
+    "model": lambda one: one.model,
+    "release": lambda one: one.version or one.engine,
+    "engine": lambda one: one.engine,
+    "chip family": lambda one: one.family,
+}
+"""What is left out whole, beside groups of rows."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +99,13 @@ def priors() -> dict[str, Prior]:
     return out
 
 
+def first_spreads() -> dict[tuple[str, str], float]:
+    """Where the estimate of the spreads of levels begins; levels that others imply are left out."""
+    return {(m, level): 0.0 if level in IMPLIED else FIRST[m] for m in METRICS for level in LEVELS}
+
+
 def spreads() -> dict[tuple[str, str], float]:
-    """Spread of every level of corrections, chosen on held-out rows once (`level_spreads.csv`)."""
+    """Spread of every level of corrections, as `--spreads` estimated it (`level_spreads.csv`)."""
     with (FOLDER / "level_spreads.csv").open(encoding="utf-8", newline="") as file:
         return {(r["metric"], r["level"]): float(r["sd"]) for r in csv.DictReader(file)}
 
@@ -87,7 +113,7 @@ def spreads() -> dict[tuple[str, str], float]:
 class Problem:
     """Rows as columns, their measured logs, classes and weights."""
 
-    def __init__(self, cases: Sequence[ServingCase]) -> None:
+    def __init__(self, cases: Sequence[ServingCase], spread: Mapping[tuple[str, str], float]) -> None:
         self.cases = cases
         self.table: Cases = gather_cases(cases, load_facts())
         prior, facts = priors(), load_facts()
@@ -103,6 +129,9 @@ class Problem:
         self.mu = np.log([max(p.value, NAIL) for p in self.prior])
         self.sd = np.array([p.sd for p in self.prior])
         self.free = np.nonzero([p.is_free for p in self.prior])[0]
+        field = [name.rsplit(".", 1)[1] for name in self.table.columns.names]
+        capped = [name.startswith(("weights_", "compute_")) or name in CAPPED for name in field]
+        self.cap = np.where(capped, math.log(CAP), math.inf)
         self.measured = {
             m: np.log(
                 np.array([math.nan if f"{m}_ms" in c.skip else c.measured.get(f"{m}_ms", math.nan) for c in cases])
@@ -110,7 +139,6 @@ class Problem:
             )
             for m in METRICS
         }
-        spread = spreads()
         classes = [class_of(c) for c in cases]
         self.keys: dict[tuple[str, str], int] = {}
         entries = []
@@ -158,50 +186,105 @@ class Fit:
     effect_sd: Mapping[str, Floats]
 
 
+def _weights(p: Problem, metric: str, miss: Floats, rows: NDArray[np.bool_]) -> Floats:
+    """Weight of every row of a metric under the robust loss, over the square of `SCALE`."""
+    error = miss / SCALE[metric]
+    return np.asarray(p.weight[rows] / np.sqrt(1.0 + (error / 1.5) ** 2) / SCALE[metric] ** 2)
+
+
+def constants(
+    p: Problem,
+    train: NDArray[np.bool_],
+    start: Floats | None = None,
+    rounds: int = 6,
+    slopes: tuple[dict[str, Floats], dict[str, Floats]] | None = None,
+) -> tuple[Floats, Floats]:
+    """(ln of the constants, their standard deviations by the data and the whole width of their priors). Each round is
+    one linear solve of robust least squares with the priors as rows; shares of a published rate stay at `CAP`."""
+    theta = p.mu.copy() if start is None else start.copy()
+    free, cap = p.free, p.cap[p.free]
+    rows = {m: train & ~np.isnan(p.measured[m]) for m in METRICS}
+    pull = (SHRINK * p.sd[free]) ** -2
+    for turn in range(rounds):
+        base, jacobian = slopes if slopes is not None and turn == 0 else p.slopes(theta)
+        data, v = np.zeros((len(free), len(free))), np.zeros(len(free))
+        for m in METRICS:
+            miss = (p.measured[m] - base[m])[rows[m]]
+            weight = _weights(p, m, miss, rows[m])
+            A = jacobian[m][np.ix_(rows[m], free)]
+            data += A.T @ (A * weight[:, None])
+            v += A.T @ (weight * miss)
+        v += (p.mu - theta)[free] * pull
+        held = np.zeros(len(free), dtype=bool)
+        while True:  # active set: a share that would pass its cap stays there
+            at = np.flatnonzero(~held)
+            step = np.where(held, cap - theta[free], 0.0)
+            rest = v[at] - data[np.ix_(at, np.flatnonzero(held))] @ step[held]
+            step[at] = np.linalg.solve(data[np.ix_(at, at)] + np.diag(pull[at]), rest)
+            over = ~held & (theta[free] + step > cap + 1e-9)
+            if not over.any():
+                break
+            held |= over
+        theta[free] += np.clip(step, -0.7, 0.7)
+    sd = p.sd.copy()
+    sd[free] = np.sqrt(np.diag(np.linalg.inv(data + np.diag(p.sd[free] ** -2))))
+    return theta, sd
+
+
+def corrections(
+    p: Problem, train: NDArray[np.bool_], miss: Mapping[str, Floats], rounds: int = 4
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """(corrections, their standard deviations) by metric: what classes share of the misses of the constants, ln
+    (measured / predicted) [rows], each pulled to zero by the spread of its level."""
+    out: dict[str, Floats] = {}
+    sd: dict[str, Floats] = {}
+    for m in METRICS:
+        rows = train & ~np.isnan(miss[m])
+        live = np.nonzero((np.abs(p.Z[rows]) > 0).any(axis=0) & (p.level_sd[m] > 0))[0]
+        A, y = p.Z[np.ix_(rows, live)], miss[m][rows]
+        x = np.zeros(len(live))
+        for _ in range(rounds):
+            weight = _weights(p, m, (y - A @ x) / RESIDUE, rows) / RESIDUE**2
+            H = A.T @ (A * weight[:, None]) + np.diag(p.level_sd[m][live] ** -2)
+            x = np.linalg.solve(H, A.T @ (weight * y))
+        out[m], sd[m] = np.zeros(len(p.keys)), p.level_sd[m].copy()
+        out[m][live], sd[m][live] = x, np.sqrt(np.diag(np.linalg.inv(H)))
+    return out, sd
+
+
+def estimated_spreads(p: Problem, miss: Mapping[str, Floats], rounds: int = 12) -> dict[tuple[str, str], float]:
+    """The spread of every level that makes the misses most likely: variance components by expectation maximisation.
+    A level below `LEAST` is dropped."""
+    levels = np.array([level for level, _ in p.keys])
+    everything = np.ones(len(p.cases), dtype=bool)
+    kept = {m: p.level_sd[m].copy() for m in METRICS}
+    for _ in range(rounds):
+        values, sd = corrections(p, everything, miss)
+        for m in METRICS:
+            for level in set(levels.tolist()):
+                at = (levels == level) & (p.level_sd[m] > 0)
+                if at.any():
+                    spread = math.sqrt(float(np.mean(values[m][at] ** 2 + sd[m][at] ** 2)))
+                    p.level_sd[m][at] = spread if spread >= LEAST else 0.0
+    found = {(m, level): 0.0 for m in METRICS for level in LEVELS}
+    for m in METRICS:
+        for level in set(levels.tolist()):
+            found[m, level] = float(p.level_sd[m][levels == level].max())
+        p.level_sd[m] = kept[m]
+    return found
+
+
 def solve(
     p: Problem,
     train: NDArray[np.bool_],
     start: Fit | None = None,
-    rounds: int = 5,
+    rounds: int = 6,
     slopes: tuple[dict[str, Floats], dict[str, Floats]] | None = None,
 ) -> Fit:
-    """Constants and corrections together. Each round is one linear solve of robust least squares with the priors as
-    rows."""
-    theta = p.mu.copy() if start is None else start.theta.copy()
-    effects = {m: np.zeros(len(p.keys)) if start is None else start.effects[m].copy() for m in METRICS}
-    live = {m: np.nonzero((np.abs(p.Z[train]) > 0).any(axis=0) & (p.level_sd[m] > 0))[0] for m in METRICS}
-    rows = {m: train & ~np.isnan(p.measured[m]) for m in METRICS}
-    F = len(p.free)
-    size = F + sum(len(v) for v in live.values())
-    offset = {"tpot": F, "ttft": F + len(live["tpot"])}
-    effect_sd = {m: p.level_sd[m].copy() for m in METRICS}
-    theta_sd = p.sd.copy()
-    for turn in range(rounds):
-        base, jacobian = slopes if slopes is not None and turn == 0 else p.slopes(theta)
-        H, v = np.zeros((size, size)), np.zeros(size)
-        for m in METRICS:
-            ok, at = rows[m], np.r_[0:F, offset[m] : offset[m] + len(live[m])]
-            miss = (p.measured[m] - base[m])[ok]
-            error = (miss - p.Z[ok] @ effects[m]) / SCALE[m]
-            weight = p.weight[ok] / np.sqrt(1.0 + (error / 1.5) ** 2) / SCALE[m] ** 2
-            A = np.hstack([jacobian[m][np.ix_(ok, p.free)], p.Z[np.ix_(ok, live[m])]])
-            H[np.ix_(at, at)] += A.T @ (A * weight[:, None])
-            v[at] += A.T @ (weight * miss)
-        d = np.arange(F)
-        H[d, d] += p.sd[p.free] ** -2
-        v[d] += (p.mu - theta)[p.free] * p.sd[p.free] ** -2
-        for m in METRICS:
-            d = np.arange(offset[m], offset[m] + len(live[m]))
-            H[d, d] += p.level_sd[m][live[m]] ** -2
-        x = np.linalg.solve(H, v)
-        theta[p.free] += np.clip(x[:F], -0.7, 0.7)
-        for m in METRICS:
-            effects[m][:] = 0.0
-            effects[m][live[m]] = x[offset[m] : offset[m] + len(live[m])]
-    deviation = np.sqrt(np.diag(np.linalg.inv(H)))
-    theta_sd[p.free] = deviation[:F]
-    for m in METRICS:
-        effect_sd[m][live[m]] = deviation[offset[m] : offset[m] + len(live[m])]
+    """The constants first, with nothing to correct them, then corrections of what they leave."""
+    theta, theta_sd = constants(p, train, None if start is None else start.theta, rounds, slopes)
+    base = p.predict(theta)
+    effects, effect_sd = corrections(p, train, {m: p.measured[m] - base[m] for m in METRICS})
     return Fit(theta, effects, theta_sd, effect_sd)
 
 
@@ -240,6 +323,22 @@ def table_of(
     return lines
 
 
+def left_out(p: Problem, full: Fit, names: Sequence[str]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """(ln predictions by constants alone, with corrections) of every row from a fit without the rows that share its
+    name: one step from the full fit for the constants, corrections anew."""
+    slopes = p.slopes(full.theta)
+    of = np.array(names)
+    off = {m: np.full(len(p.cases), math.nan) for m in METRICS}
+    on = {m: np.full(len(p.cases), math.nan) for m in METRICS}
+    for name in sorted(set(names)):
+        test = of == name
+        fit = solve(p, ~test, start=full, rounds=1, slopes=slopes)
+        base, all_ = p.predict(fit.theta), corrected(p, fit)
+        for m in METRICS:
+            off[m][test], on[m][test] = base[m][test], all_[m][test]
+    return off, on
+
+
 def held_out(
     p: Problem, full: Fit, folds: int, noise: Mapping[str, float]
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -257,7 +356,7 @@ def held_out(
     one = dict.fromkeys(METRICS, 1.0)
     for k in range(folds):
         test = fold == k
-        fit = solve(p, ~test, start=full, rounds=2, slopes=slopes)
+        fit = solve(p, ~test, start=full, rounds=1, slopes=slopes)
         got = corrected(p, fit)
         table: CorrectionTable = read_corrections(table_of(p, fit, noise, one, ~test))
         classes = [class_of(c) for c, t in zip(p.cases, test, strict=True) if t]
@@ -265,6 +364,15 @@ def held_out(
             out[m][test] = got[m][test]
             sd[m][test] = table.apply(m, classes)[1]
     return out, sd
+
+
+def write_spreads(p: Problem) -> None:
+    """level_spreads.csv: the estimated spread of every level."""
+    theta, _ = constants(p, np.ones(len(p.cases), dtype=bool))
+    base = p.predict(theta)
+    found = estimated_spreads(p, {m: p.measured[m] - base[m] for m in METRICS})
+    lines = ["metric,level,sd", *(f"{m},{level},{sd:.4g}" for (m, level), sd in found.items())]
+    (FOLDER / "level_spreads.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def widths(p: Problem, got: Mapping[str, Floats], sd: Mapping[str, Floats], share: float = 0.9) -> dict[str, float]:
@@ -292,6 +400,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--folds", type=int, default=30)
+    parser.add_argument("--spreads", action="store_true", help="estimate level_spreads.csv first, and write it")
     parser.add_argument("--write", action="store_true", help="write facts/serving")
     parser.add_argument("--held-out", type=Path, help="write held-out predictions to this JSON")
     parser.add_argument(
@@ -302,8 +411,10 @@ def main() -> None:
         rows = list(csv.DictReader(file))
     read_ = read_serving_cases(rows, load_facts())
     cases = [c for c in read_ if not isinstance(c, str)]
-    p = Problem(cases)
     everything = np.ones(len(cases), dtype=bool)
+    if options.spreads:
+        write_spreads(Problem(cases, first_spreads()))
+    p = Problem(cases, spreads())
     full = solve(p, everything)
     inside = corrected(p, full)
     noise = {m: float(np.nanmedian(np.abs(inside[m] - p.measured[m])) / 0.6745) for m in METRICS}
@@ -317,6 +428,20 @@ def main() -> None:
             throughput(p, p.measured["tpot"], p.measured["ttft"]) - throughput(p, got["tpot"], got["ttft"])
         )
         print(f"{name:10s} tok/s n={n} median {median:.1%} p90 {high:.1%}")
+    whole: dict[str, dict[str, tuple[Floats, Floats]]] = {}
+    classes = [class_of(c) for c in cases]
+    for kind, name in KINDS.items():
+        off, on = left_out(p, full, [name(one) for one in classes])
+        whole[kind] = {m: (off[m] - p.measured[m], on[m] - p.measured[m]) for m in METRICS}
+        rate = [
+            throughput(p, p.measured["tpot"], p.measured["ttft"]) - throughput(p, g["tpot"], g["ttft"])
+            for g in (off, on)
+        ]
+        whole[kind]["tok/s"] = (rate[0], rate[1])
+        for m, both in whole[kind].items():
+            for word, r in zip(("constants alone", "with corrections"), both, strict=True):
+                n, median, high, bias = errors(r)
+                print(f"{kind} out, {word}: {m} n={n} median {median:.1%} p90 {high:.1%} bias {bias:+.1%}")
     print("width in standard deviations", width, "noise", noise)
     if options.held_out:
         options.held_out.write_text(
@@ -354,6 +479,7 @@ def main() -> None:
             inside=ratio["in"],
             outside=ratio["out"],
             covered=covered,
+            whole=whole,
             refused=Counter(c for c in read_ if isinstance(c, str)),
         )
         (Path(__file__).resolve().parents[1] / "docs" / "accuracy-serving.md").write_text(text, encoding="utf-8")
@@ -436,7 +562,7 @@ def write(
 
         if not prior.is_free:
             leaf = (
-                f"{{value: {show(prior.value)}, source: mowich-serving-fit, date: 2026-11-25, grade: C, note:"
+                f"{{value: {show(prior.value)}, source: mowich-serving-fit, date: 2026-11-27, grade: C, note:"
                 f' "{prior.why}"}}'
             )
         else:
@@ -456,7 +582,7 @@ def write(
             )
             leaf = (
                 f"{{value: {show(math.exp(middle))}, low: {show(low)}, high: {show(high)}, source: mowich-serving-fit,"
-                f" date: 2026-11-25, {why}}}"
+                f" date: 2026-11-27, {why}}}"
             )
         files.setdefault(name, []).append(f"{field}: {leaf}")
     for name, lines in software(p.cases).items():

@@ -72,6 +72,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         accept=case.accept,
         has_own=has_own(facts, case.system),
         stated=stated(facts, case.engine, case.system),
+        campaign=case.campaign,
     )
 
 

@@ -63,7 +63,9 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (_MACHINE + r"\.axes", _count(16)),
     (r"systems\..*\.(chips|chips_per_unit|chips_per_server|max_chips)", _count(1e9)),
     (_MACHINE + r"\.in_network_reduction", _share(zero=True)),
-    (r"serving\..*\.(moe_layer|expert_launch)", FactField(unit="s", high=1.0, above=False)),
+    (r"serving\..*\.(moe_layer|expert_launch|kernel)", FactField(unit="s", high=1.0, above=False)),
+    (r"serving\..*\.(activation_passes|expert_columns)", FactField(high=1e4, above=False)),
+    (r"serving\.(lockstep\..*|.*\.lockstep)", _share(zero=True)),
     # shares and ratios
     (r"(prices|sites)\..*\.pue(_\w+)?", FactField(low=1.0, high=10.0, above=False)),
     (

@@ -280,18 +280,27 @@ def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
 
 
 def visited_experts(
-    rows: Floats, active: Floats, params: Floats, width_B: Floats, ranks: Floats, P: Floats, B: Floats, half: Number
+    rows: Floats,
+    active: Floats,
+    params: Floats,
+    width_B: Floats,
+    ranks: Floats,
+    P: Floats,
+    B: Floats,
+    half: Number,
+    narrow: Number,
 ) -> Floats:
-    """Seconds of the experts of one layer in an engine step; `half` tokens an expert are half of the rate.
+    """Seconds of the experts of one layer in an engine step; `half` tokens an expert are half of the rate, and reading
+    experts of few columns takes `narrow` longer.
 
     T = both(2 * rows * params / ranks / (P * (rows / active) / (rows / active + half)),
-    active * params * width_B / ranks / B)
+    active * params * width_B / ranks / B * (1 + narrow))
 
     Units: width_B B, P FLOP/s, B B/s.
     """
     per = np.maximum(rows / active, 1e-9)
     compute = 2.0 * rows * params / ranks / (P * per / (per + half))
-    return both(compute, active * params * width_B / ranks / B)
+    return both(compute, active * params * width_B / ranks / B * (1.0 + narrow))
 
 
 # exchanges as an engine sees them: one flat link

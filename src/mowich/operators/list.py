@@ -171,11 +171,12 @@ def exchanges(layer: Layer, hidden: float, share: Share) -> tuple[Exchange, Exch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """A mixture of experts: number, chosen per token, parameters of one."""
+    """A mixture of experts: number, chosen per token, parameters of one, columns of its widest matrix."""
 
     number: float
     top_k: float
     params: float
+    ffn: float
     kind: OperatorKind = "experts"
 
 
@@ -205,6 +206,7 @@ class Serving:
     scan_flop: Floats
     experts: Experts | None
     blocks: float
+    kernels: float
 
 
 def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
@@ -219,11 +221,36 @@ def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
         caches=caches(layer.attention, tp, cache_B),
         state_B=zero if r is None else (4.0 * r.state_elements + 2.0 * r.conv_elements) / tp,
         scan_flop=zero if r is None else r.chunked_flop_per_token() / tp,
-        experts=Experts(number=f.num_experts, top_k=f.top_k, params=f.expert_params(hidden))
+        experts=Experts(number=f.num_experts, top_k=f.top_k, params=f.expert_params(hidden), ffn=float(f.ffn))
         if isinstance(f, Moe)
         else None,
         blocks=float(layer.blocks),
+        kernels=kernels(layer),
     )
+
+
+_KERNELS = {"layer": 10.0, "experts": 6.0, "shared": 3.0, "mla": 6.0, "qk_norm": 2.0, "indexer": 12.0, "recurrent": 7.0}
+"""Kernels that an engine launches for a layer of two blocks, and what each feature adds: counted in the model code of
+public engines, alike in all of them."""
+
+
+def kernels(layer: Layer) -> float:
+    """Kernels that an engine launches for a layer in a step.
+
+    >>> from mowich.models import builtin
+    >>> [kernels(builtin.builtin(name).layers[-1]) for name in ("llama-3.1-70b", "qwen3-30b-a3b")]
+    [10.0, 18.0]
+    """
+    a, f = layer.attention, layer.ffn
+    count = _KERNELS["layer"] * layer.blocks / 2.0
+    if isinstance(f, Moe):
+        count += _KERNELS["experts"] + (_KERNELS["shared"] if f.shared_ffn else 0.0)
+    if layer.recurrent is not None:
+        return count + _KERNELS["recurrent"]
+    if not a.num_heads:
+        return count
+    count += _KERNELS["mla"] if a.kind == "mla" else 0.0
+    return count + (_KERNELS["qk_norm"] if a.qk_norm != "none" else 0.0) + (_KERNELS["indexer"] if a.indexer else 0.0)
 
 
 def caches(a: Attention, tp: Floats, cache_B: Floats) -> tuple[CacheReads, ...]:

@@ -25,7 +25,7 @@ class Shapes(Columns):
     W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank;
     window: tokens of it that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query
     token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
-    prompt token, over all layers.
+    prompt token, over all layers; kernels: that a step launches; expert_width: columns of one expert on one rank.
     """
 
     d: Floats
@@ -42,10 +42,12 @@ class Shapes(Columns):
     b_kv: Floats
     state_B: Floats
     f_token: Floats
+    kernels: Floats
     moe_layers: Floats
     experts: Floats
     top_k: Floats
     W_expert: Floats
+    expert_width: Floats
     att_layers: Floats
     kv: Floats
     window: Floats
@@ -75,24 +77,27 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     att: list[list[Floats]] = []
     one = np.ones(n)
     b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
-    flop_token, blocks = np.zeros(n), 0.0
+    flop_token, blocks, launched = np.zeros(n), 0.0, 0.0
     for layer in model.layers:
         work, count = list_.serving(layer, h, tp, b_kv), float(layer.count)
         W_linear = W_linear + count * work.weights
         state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
         blocks += count * work.blocks
+        launched += count * work.kernels
         att += [[one * count, c.elements, c.window, c.held, c.decode_flop, c.prefill_flop] for c in work.caches]
         if work.experts is not None:
             f = work.experts
-            moe.append([one * count, one * f.number, one * f.top_k, one * f.params])
+            width = f.ffn * plans.ep / (tp * dp)  # a rank's part of each of its experts
+            moe.append([one * count, one * f.number, one * f.top_k, one * f.params, one * width])
     K = max(1, len(moe))
-    moe_rows = np.zeros((4, K, n))
+    moe_rows = np.zeros((5, K, n))
     for i, row in enumerate(moe):
         moe_rows[:, i] = row
     att_rows = np.array(att or [[one * 0.0] * 6]).transpose(1, 0, 2)
     return Shapes(
         d=one * h,
         L=one * blocks / 2.0,
+        kernels=one * launched,
         tp=tp,
         dp=dp,
         cp=plans.cp,
@@ -109,6 +114,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         experts=moe_rows[1],
         top_k=moe_rows[2],
         W_expert=moe_rows[3],
+        expert_width=moe_rows[4],
         att_layers=att_rows[0],
         kv=att_rows[1],
         window=att_rows[2],

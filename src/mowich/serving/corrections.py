@@ -81,6 +81,7 @@ LEVELS: Mapping[str, tuple[tuple[str, ...], Callable[[Class], float]]] = {
     "engine_model_chip": (("engine", "model", "chip"), _one),
     "engine_model_plan": (("engine", "model", "plan"), _one),
     "version": (("engine", "version"), _one),
+    "version_arch": (("version", "arch"), _one),
     "release": (("version", "model", "chip"), _one),
     "release_weights": (("version", "model", "chip", "weights"), _one),
     "arch*load": (("engine", "arch"), _load),

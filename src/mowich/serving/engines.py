@@ -21,6 +21,10 @@ from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import FOUR_BIT, quantises_attention
 from mowich.software.engine import AROUND, COMMON, ENGINE_FACTS, FAMILY, GENERATIONS, STACK, Engine, EngineCosts
 
+_CAMPAIGNS = ("ix", "gap")
+"""Campaigns of measurement whose users ask together (`serving.lockstep.<campaign>_<engine>`). An engine may
+state a share for all rows that measured it (`serving.<engine>.lockstep`); a question of one's own has none."""
+
 
 def architecture(model: Model) -> str:
     """The class that fixed times per layer are kept by: hybrid (recurrent layers), mla, moe, dense."""
@@ -43,6 +47,7 @@ class Served:
     plan: ServePlan
     speculates: bool = False
     accept: float | None = None
+    campaign: str = ""
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
@@ -106,6 +111,11 @@ def engine_paths(case: Served) -> dict[str, str]:
         own = f"{engine}.{name}"
         out[field] = own if own in case.stated else f"{common}.{name}"
     out["visible_tokens"] = f"{engine}.visible_{case.arch}"
+    out["lockstep"] = "serving.lockstep.none"
+    if case.campaign in _CAMPAIGNS:
+        out["lockstep"] = f"serving.lockstep.{case.campaign}_{case.engine}"
+    elif case.campaign and f"{engine}.lockstep" in case.stated:
+        out["lockstep"] = f"{engine}.lockstep"
     out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
     out["mtp_cost"] = f"{common}.speculation_cost"
     out["mtp_accepted"], out["mtp_verified"] = f"{common}.speculation_accepted", f"{common}.speculation_verified"
@@ -163,7 +173,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     rows: list[dict[str, str]] = []
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
-        key = (id(case.model), id(case.system), case.arch, case.engine, case.plan.weights, case.has_own)
+        key = (id(case.model), id(case.system), case.arch, case.engine, case.plan.weights, case.has_own, case.campaign)
         if key not in kinds:
             kinds[key] = len(rows)
             rows.append(engine_paths(case))
@@ -195,7 +205,7 @@ def stated(facts: Facts, engine: str, system: System) -> frozenset[str]:
     """Paths of `STACK` and `GENERATIONS` that the facts hold for this engine and this family of chips."""
 
     def read(known: Facts) -> frozenset[str]:
-        paths_ = [f"serving.{engine}.{name}" for name in STACK.values()]
+        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), "lockstep")]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
         return frozenset(path for path in paths_ if known.get(path) is not None)
 

@@ -88,17 +88,17 @@ def note_decode(notes: Notes, parts: dict[str, Floats], of_step: Notes, e: Engin
             notes.add(name, per_token_s(seconds, e.mtp_cost, accepted), "s", per_token_s, given=given)
 
 
-def interference_s(seen: Floats, output: Floats, extra: Floats) -> Floats:
+def interference_s(seen: Floats, output: Floats, extra: Floats, lockstep: Floats) -> Floats:
     """Seconds that prompts of others add to each output token.
 
-    T = max(seen - 1, 0) / output * extra
+    T = max(seen - 1, 0) / output * extra * (1 - lockstep / 2)
 
     seen: users that decode, this one included; output: tokens of an answer; extra: what a prompt adds to the steps that
-    it rides on.
+    it rides on; lockstep: share of the users that ask together: their prompts do not interrupt each other's answers.
 
     Units: output tokens, extra s.
     """
-    return np.asarray(np.maximum(seen - 1.0, 0.0) / output * extra)
+    return np.asarray(np.maximum(seen - 1.0, 0.0) / output * extra * (1.0 - lockstep / 2.0))
 
 
 def prompt_s(step: Floats, steps: Floats) -> Floats:
@@ -143,6 +143,18 @@ def burst_s(burst_share: Floats | float, users: Floats, each: Floats, rounds: Fl
     Units: each s.
     """
     return np.asarray(burst_share * np.maximum(users - 1.0, 0.0) * each / (2.0 * rounds))
+
+
+def lockstep_s(lockstep: Floats | float, users: Floats, each: Floats) -> Floats:
+    """Seconds that a prompt waits for those that were sent at the same moment: half of them are before it.
+
+    T = lockstep * max(users - 1, 0) / 2 * each
+
+    lockstep: share of the users that ask together; each: of one prompt, packed with others.
+
+    Units: each s.
+    """
+    return np.asarray(lockstep * np.maximum(users - 1.0, 0.0) / 2.0 * each)
 
 
 def wait_for_cache_s(users: Floats, capacity: Floats, held: Floats, per_request: Floats) -> Floats:
@@ -284,7 +296,7 @@ def closed_loop(
         extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
         extra = np.maximum(extra, 0.0) * steps_each
         others = seen  # that a user meets, itself included, as this round counts them
-        interference = np.where(static, 0.0, interference_s(seen, load.output, extra))
+        interference = np.where(static, 0.0, interference_s(seen, load.output, extra, e.lockstep))
         tpot = t_step + interference
         own = total(one) * one_steps
         stay = load.output * tpot
@@ -313,6 +325,7 @@ def closed_loop(
     one_prompt = np.maximum(each, extra)
     queue = np.where(static, 0.0, queue_s(e.queue_share, busy, one_prompt))
     burst = np.where(static, 0.0, burst_s(e.burst_share, load.users, each, load.rounds))
+    together = np.where(static, 0.0, lockstep_s(e.lockstep, N, each))
     wait_kv = np.where(static, 0.0, wait_for_cache_s(load.users, cap, N, per_request))
     rule = Front.of(e)
     front = rule.parts(prompt=load.prompt, prefill_s=pre, decode_s=t_dec, step_s=t_step)
@@ -321,6 +334,7 @@ def closed_loop(
         "step_wait": np.where(static, 0.0, step_wait_s(rule.step_share, t_dec, N)),
         "queue": queue,
         "start_burst": burst,
+        "lockstep": together,
         "kv_wait": wait_kv,
         "front_end": np.where(static, 0.0, front["front_end"]),
         "visibility": np.where(static, 0.0, front["visibility"]),
@@ -337,7 +351,7 @@ def closed_loop(
             "prefill_interference": (
                 interference,
                 interference_s,
-                {"seen": others, "output": load.output, "extra": extra},
+                {"seen": others, "output": load.output, "extra": extra, "lockstep": others * 0.0 + e.lockstep},
             ),
             "prefill": (pre, prompt_s, {"step": total(one), "steps": one_steps}),
             "queue.load": (queue, queue_s, {"queue_share": e.queue_share, "busy": busy, "each": one_prompt}),
@@ -351,6 +365,7 @@ def closed_loop(
                 burst_s,
                 {"burst_share": e.burst_share, "users": load.users, "each": each, "rounds": load.rounds},
             ),
+            "lockstep": (together, lockstep_s, {"lockstep": e.lockstep, "users": N, "each": each}),
             "kv_wait": (
                 wait_kv,
                 wait_for_cache_s,

@@ -34,6 +34,7 @@ SERVING_PARTS = (
     "experts",
     "attention",
     "prefill_attention",
+    "activations",
     "layers",
     "host",
     "tp",
@@ -41,8 +42,8 @@ SERVING_PARTS = (
     "cp",
     "pp",
 )
-"""Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host:
-scheduler and sampler."""
+"""Names of the parts of a step, in print order. activations: passes over the tokens' own numbers; layers: fixed time of
+a layer (launches, norms, routing); host: scheduler and sampler."""
 
 
 def step_experts_s(moe_layers: Floats, slow: Floats, each: Floats) -> Floats:
@@ -67,14 +68,24 @@ def attention_s(cache: Floats, state: Floats) -> Floats:
     return np.asarray(cache + state)
 
 
-def _layers_s(L: Floats, layer: Floats) -> Floats:
-    """Seconds of a step that do not depend on its tokens: launches, norms, routing.
+def _layers_s(kernels: Floats, kernel: Floats, L: Floats, layer: Floats) -> Floats:
+    """Seconds of a step that do not depend on its tokens: launches of its kernels, and what else a layer takes.
 
-    T = L * layer
+    T = kernels * kernel + L * layer
 
-    Units: layer s.
+    Units: kernel s, layer s.
     """
-    return np.asarray(L * layer)
+    return np.asarray(kernels * kernel + L * layer)
+
+
+def activations_s(L: Floats, m: Floats, d: Floats, passes: Floats, B: Floats) -> Floats:
+    """Seconds of passes over the tokens of a step, 16 bits a number: norms, residuals, rotary embedding, casts.
+
+    T = 2 * L * m * d * passes / B
+
+    Units: B B/s.
+    """
+    return np.asarray(2.0 * L * m * d * passes / B)
 
 
 def moe_layers_s(dense: Floats, moe_layers: Floats, moe_layer: Floats, experts: Floats, launch: Floats) -> Floats:
@@ -160,12 +171,13 @@ def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Flo
     slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
     again = 1.0 + (c.expert_reads - 1.0) * (1.0 - A / np.maximum(s.experts, 1.0))  # reads of a visited expert
     P, B = c.peak_expert * c.c_expert * c.expert_compute, c.hbm_Bps * c.w_expert / again
-    each = visited_experts(rows, A, s.W_expert, s.b_expert, ranks, P, B, c.expert_half)
+    narrow = c.expert_columns / np.maximum(s.expert_width, 1.0)
+    each = visited_experts(rows, A, s.W_expert, s.b_expert, ranks, P, B, c.expert_half, narrow)
     kinds = step_experts_s(s.moe_layers, slow, each)
     out = np.where(m > 0, np.sum(kinds, axis=0), 0.0)
     if notes is not None and out[0] > 0:
         given = {"rows": rows, "active": A, "params": s.W_expert, "width_B": s.b_expert, "ranks": ranks, "P": P, "B": B}
-        given |= {"half": c.expert_half}
+        given |= {"half": c.expert_half, "narrow": narrow}
         there = [i for i in range(len(kinds)) if s.moe_layers[i, 0] > 0]
         for i in there:
             of = {k: v[i] if np.ndim(v) == 2 else v for k, v in given.items()}
@@ -243,7 +255,7 @@ def step(
     link, dispatch = c.link_Bps * c.tp_link, c.exchange_Bps * c.ep_link
     tp = np.where(s.tp > 1, tp_s(s.L, moved, s.tp, latency, link), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
-    of_layers = {"L": s.L, "layer": c.layer * with_layers}
+    of_layers = {"kernels": s.kernels, "kernel": zero + c.kernel, "L": s.L, "layer": c.layer * with_layers}
     layers = _layers_s(**of_layers)
     of_moe = {
         "dense": layers,
@@ -267,6 +279,7 @@ def step(
         "experts": experts,
         "attention": attention,
         "prefill_attention": prefill_attention,
+        "activations": activations_s(s.L, m, s.d, c.activation_passes, B * c.w_16),
         "layers": layers,
         "host": host,
         "tp": tp,
@@ -287,6 +300,10 @@ def step(
                     "e_a": c.a_prefill,
                     "P16": c.peak_16,
                 },
+            ),
+            "activations": (
+                activations_s,
+                {"L": s.L, "m": m, "d": s.d, "passes": zero + c.activation_passes, "B": B * c.w_16},
             ),
             "layers": (moe_layers_s, of_moe) if has_moe[0] and moe_layers[0] > 0 else (_layers_s, of_layers),
             "host": (

@@ -50,6 +50,9 @@ STACK = {
     "expert_launch": "expert_launch",
     "prefill_layer": "prefill_layer",
     "packs": "packs_prompts",
+    "kernel": "kernel",
+    "activation_passes": "activation_passes",
+    "expert_columns": "expert_columns",
 }
 """Constant -> fact of an engine that states it, else of `serving.common`: what only some engines have."""
 GENERATIONS = "generations"
@@ -99,8 +102,9 @@ class Engine(Columns):
     """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; packs: 1 when several
     prompts share a step up to the budget, 0 when each runs alone; mixes: 1 when prompts share a step with decodes;
     front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token and its arrival at the
-    user; queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's
-    share of the memory and what it keeps; mtp_cost: time of a verifying step over a plain one."""
+    user; queue_share: wait behind other prompts, in units of load x prefill; lockstep: share of the users that ask at
+    the same time, as benchmarks of equal lengths do (0: arrivals are random); memory_share, reserve_B: engine's share
+    of the memory and what it keeps; mtp_cost: time of a verifying step over a plain one."""
 
     budget: Floats
     packs: Floats
@@ -110,6 +114,7 @@ class Engine(Columns):
     visible_tokens: Floats
     queue_share: Floats
     burst_share: Floats
+    lockstep: Floats
     memory_share: Floats
     reserve_B: Floats
     mtp_cost: Floats
@@ -153,6 +158,9 @@ class EngineCosts(Columns):
     tp_doubling: Floats
     tp_link: Floats
     layer: Floats
+    kernel: Floats
+    activation_passes: Floats
+    expert_columns: Floats
     step: Floats
     per_sequence: Floats
     prefill_step: Floats
