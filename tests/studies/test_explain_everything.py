@@ -101,7 +101,7 @@ HARDWARE = {
     "goodput": ("sync.goodput", "sync.mtbf_s", "elastic.lost.missing_hardware"),
     "power": ("trn3.total_W", "gb300.parts_W.network", "trn3.chips_under_cap"),
     "traffic": ("ttft_s.p99", "usd_per_mtok"),
-    "validate": ("1.predicted",),
+    "validate": ("1.predicted", "M01202.hand_tuned", "M01202.hand_tuned_coverage"),
     "kernel-profile": ("time_s", "mfu"),
     "sweep": ("1.tokens_per_s_per_chip",),
     "fleet": ("objective",),
@@ -121,7 +121,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with validate.published().open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows[:4])
+        on_trainium = next(row for row in rows if row[0] == "M01202")  # has kernels of ours: what hand-tuned ones take
+        csv.writer(file).writerows([*rows[:4], on_trainium])
     for name in ("a", "b"):
         assert (
             cli.run(

@@ -31,6 +31,7 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
     from mowich.evidence import validate as study
     from mowich.evidence.rows import read_cases
     from mowich.training.step import predict_step
+    from mowich.training.tuned import predict_hand_tuned
 
     serving = serving_validate.is_serving(list(cells))
     rows: list[Mapping[str, str]] = [cells]
@@ -43,7 +44,9 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
             if isinstance(case, str):
                 return {}
             made = study.predict(case, known)
-        keys = ("measured", "predicted", "low", "high", "ratio", "abs_error")
+            if str(wanted[0]).startswith("hand_tuned"):
+                (made,) = study.with_hand_tuned([made])
+        keys = ("measured", "predicted", "low", "high", "ratio", "abs_error", "hand_tuned", "hand_tuned_coverage")
         return {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
 
     def terms(name: ResultPath, notes: Notes) -> None:
@@ -51,6 +54,7 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
             return
         case = read_cases(rows, facts)[0]
         if not isinstance(case, str):
-            predict_step(case.model, case.system, case.job, case.plan, notes)
+            make = predict_hand_tuned if str(name[0]).startswith("hand_tuned") else predict_step
+            make(case.model, case.system, case.job, case.plan, notes)
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")

@@ -119,6 +119,18 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "high end of the 90% interval of the prediction",
             "table: predicted x exp(half-width of the residual for this kind of row)",
         ),
+        R(
+            "rows * hand_tuned",
+            "1",
+            "what the step would give with our timed kernels, in the metric's unit, scaled as the measured one is",
+            "table: the step that the terms make, kernels at the times of tables, turned into the metric of the row",
+        ),
+        R(
+            "rows * hand_tuned_coverage",
+            "1",
+            "share of that step that kernels of ours were timed for",
+            "table: how much longer the step gets, over how much longer its timed kernels are made",
+        ),
         R("rows * ratio", "1", SLOWER, "= predicted / measured", when=("metric", TIMED)),
         R("rows * ratio", "1", SLOWER, "= measured / predicted"),
         R("rows * abs_error", "1", "error, alike for fast and slow", "= max(ratio, 1 / ratio) - 1"),
