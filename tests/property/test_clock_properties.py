@@ -89,7 +89,8 @@ def run(made: Trace, options: ClockOptions = STRICT, **facts: float) -> Schedule
 def test_a_faster_engine_never_slows_a_kernel_in_order(ops: Any, engine: str, factor: float) -> None:
     made = trace(ops)
     clock = load_facts().number(f"neuroncore.timing-v3.{engine}.clock")
-    assert run(made, **{f"{engine}__clock": clock * factor}).total <= run(made).total
+    ticks = len(made)  # whole picoseconds: a difference of two rounded times may be one longer for each instruction
+    assert run(made, **{f"{engine}__clock": clock * factor}).total <= run(made).total + ticks
 
 
 @relaxed

@@ -179,7 +179,7 @@ def called(schema: Schema[Any], given: Mapping[str, Any]) -> Any:
 
 def sent(schema: Schema[Any], given: Mapping[str, Any]) -> Any:
     """The server's answer, or None where it refuses; the text of a refusal where it is one of work."""
-    body: type[asks.Ask] = getattr(asks, schema.name.title())
+    body: type[asks.Ask] = getattr(asks, f"{schema.name.title()}Body")
     try:
         ask = body.model_validate(given)
         if schema is jobs.COMPARE:

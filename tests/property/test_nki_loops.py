@@ -8,9 +8,11 @@ loop may not be repeated for. `LOOPS_SEED`, `LOOPS_KERNELS`: another seed, more 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import linecache
 import os
 import random
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +26,10 @@ import pytest
 import mowich.nki as nki
 from mowich.neuroncore import repeat
 from mowich.neuroncore.core import Core, NkiValidationError
-from mowich.nki import loops
+from mowich.nki import language, loops
+from mowich.nki.affine import analysis
+from mowich.nki.beta1 import language as older_language
+from mowich.nki.beta1 import tensor
 from mowich.nki.runtime import Result, hollow, run_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -837,3 +842,12 @@ def test_random_kernels(tmp_path: Path) -> None:
         repeated += isinstance(found, Result) and has_repeated(found)
     assert repeated > KERNELS // 4, f"only {repeated} of {KERNELS} kernels have loops that are repeated"
     assert failed < KERNELS // 4, f"{failed} of {KERNELS} kernels fail"
+
+
+def test_classes_that_are_told_by_name_have_that_name() -> None:
+    """The analysis loads neither interface: it tells their objects by the names of their classes."""
+    text = inspect.getsource(analysis)
+    names = set(re.findall(r'type\(\w+\).__name__ == "(\w+)"', text))
+    known = {name for module in (language, older_language, tensor) for name in vars(module)}
+    assert len(names) >= 3
+    assert names <= known

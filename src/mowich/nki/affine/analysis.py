@@ -527,7 +527,7 @@ class Analysis:
             found = self.look_up(e, scope) if not self.is_older or isinstance(e, ast.Name | ast.Attribute) else None
             if type(found) is Tile or (self.is_older and _is_older_tensor(found)):
                 self.guard("type", e, scope, type(found))
-                return View(True, True, False, type(found).__name__ == "Blocks")
+                return View(True, True, False, type(found).__name__ == "TileBlocks")
             return None
         deep = 0
         while isinstance(e, ast.Subscript) and not isinstance(e.slice, ast.Slice | ast.Tuple):
@@ -645,7 +645,7 @@ class Analysis:
         )
         if name in NEW_TILES:
             return View(fixed, True)
-        if name in OF_TILES or type(f).__name__ == "Op":
+        if name in OF_TILES or _is_op(f):
             return View(fixed, False)
         raise Refused(f"nl.{name} is not repeated")
 
@@ -912,7 +912,7 @@ def _is_builtin(f: Any) -> bool:
 
 
 def _is_op(f: object) -> bool:
-    return type(f).__name__ == "Op" and type(f).__module__ == _LANGUAGE
+    return type(f).__name__ == "NkiOp" and type(f).__module__ == _LANGUAGE
 
 
 def _named(f: object) -> str:
