@@ -55,7 +55,7 @@ def test_known_values(facts: Facts, path: str, written: str) -> None:
     ("system", "levels"),
     [
         ("trn3-gen2", {"chip": 1, "server": 4, "rack": 72, "ultraserver": 144}),
-        ("trn3-gen1", {"chip": 1, "server": 16, "ultraserver": 64}),
+        ("trn3-gen1", {"chip": 1, "pair": 2, "rack": 32, "ultraserver": 64}),
         ("trn2", {"chip": 1, "server": 16, "ultraserver": 64}),
         ("ironwood", {"chip": 1, "pod": 9216}),
         ("gb300", {"domain": 72}),
@@ -72,13 +72,38 @@ def test_the_rack_to_rack_links_of_trn3_are_not_one_hop(facts: Facts) -> None:
     assert facts.number("systems.trn3-gen2.levels.ultraserver.via_inner") == 1
 
 
-@pytest.mark.parametrize("key", ["intra_server", "inter_server_in_rack", "inter_rack"])
-def test_ambiguous_links_are_one_fact_with_a_range_and_a_note(facts: Facts, key: str) -> None:
+LANE = 8e9
+"""Bytes a second that a lane of PCIe Gen6 carries one way."""
+
+
+def test_lanes_of_neuronlink_give_what_aws_publishes(facts: Facts) -> None:
+    """160 lanes of a chip, 128 active ones inside the rack, 16 to the other rack."""
+    at = "chips.trainium3.scale_up"
+    lanes = facts.number(f"{at}.lanes_total")
+    assert 2 * lanes * LANE == facts.number(f"{at}.bandwidth_both_directions_as_published")
+    in_rack = [facts.fact(f"{at}.{key}_per_direction") for key in ("intra_server", "inter_server_in_rack")]
+    assert sum(fact.high for fact in in_rack) == pytest.approx(128 * LANE, rel=1e-9)
+    assert facts.number(f"{at}.bandwidth_ultraserver_table") / 2**30 * 1e9 == 2 * 128 * LANE
+    assert facts.number(f"{at}.inter_rack_per_direction") == 16 * LANE == facts.number(f"{at}.inter_rack")
+
+
+@pytest.mark.parametrize("key", ["intra_server", "inter_server_in_rack"])
+def test_links_with_two_counts_of_lanes_are_one_fact_with_a_range(facts: Facts, key: str) -> None:
+    """From AWS's level table, read as one direction, to the analyst's 64 lanes."""
     fact = facts.fact(f"chips.trainium3.scale_up.{key}_per_direction")
     assert fact.grade == "D"
-    assert fact.high == pytest.approx(2 * fact.low)
-    assert fact.high == facts.number(f"chips.trainium3.scale_up.{key}")
-    assert "bidirectional" in str(fact.note)
+    assert (fact.low, fact.high) == (facts.number(f"chips.trainium3.scale_up.{key}"), 64 * LANE)
+    assert fact.value == pytest.approx((fact.low * fact.high) ** 0.5, rel=1e-2)
+
+
+def test_the_levels_of_trainium3_add_up_to_the_sum(facts: Facts) -> None:
+    at = "chips.trainium3.scale_up"
+    levels = [f"{at}.{key}_per_direction" for key in ("intra_server", "inter_server_in_rack", "inter_rack")]
+    whole = facts.fact(f"{at}.bandwidth_sum_of_levels_per_direction")
+    found = [facts.fact(path) for path in levels]
+    assert sum(fact.low or fact.value for fact in found) == pytest.approx(whole.low)
+    assert sum(fact.high or fact.value for fact in found) == pytest.approx(whole.high)
+    assert sum(fact.value for fact in found) == pytest.approx(whole.value, rel=0.01)
 
 
 def test_a_reference_gives_the_fact_it_points_to(facts: Facts) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,3 +279,27 @@ def test_whole_clusters_resolve(facts: Facts) -> None:
         system = per_chip(resolve(larger, f"{name}:1000000"))
         time = collectives.choose(system, "all-reduce", at(2.0**30), at(1e6), ONE).time_s[0]
         assert 1e-3 < time < 10.0
+
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "trainium_collectives.csv"
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="the shared measurements are not beside the project")
+def test_large_all_reduces_on_trainium2_go_level_by_level(facts: Facts) -> None:
+    """Over the 64 logical cores of a server each further byte takes what levels in turn take, and far more than chunks
+    that keep the links of all levels busy at once: (n - 1) / n twice over the sum of what they carry."""
+    with SHARED.open(encoding="utf-8", newline="") as file:
+        taken = {
+            float(row["bytes"]): float(row["measured_us"]) * 1e-6
+            for row in csv.DictReader(file)
+            if row["id"].startswith("cb_ar_ws64_")
+        }
+    sizes = np.array(sorted(taken)[-2:])
+    measured_Bps = (sizes[1] - sizes[0]) / (taken[sizes[1]] - taken[sizes[0]])
+    system, n = resolve(facts, "trn2-server"), np.array([64.0])
+    law = collectives.all_reduce_s(system, sizes, np.repeat(n, 2), np.ones(2))
+    in_turn_Bps = (sizes[1] - sizes[0]) / (law[1] - law[0])
+    links = sum(level.bandwidth_Bps for level in system.levels if not level.is_network)
+    at_once_Bps = links * system.fabric.ring_efficiency * 64 / 63 / 2
+    assert measured_Bps == pytest.approx(in_turn_Bps, rel=0.2)
+    assert at_once_Bps > 2.0 * measured_Bps

@@ -68,7 +68,7 @@ def test_one_of_four_links_of_a_sled_fails(facts: Facts) -> None:
     hurt = flows.asymmetric(system, "all-reduce", ONE_GIB, range(144), faults={3: 0.0})
     assert whole.slowdown == 1.0
     assert whole.time_s[0] == collectives.choose(system, "all-reduce", ONE_GIB, np.array([144.0]), np.ones(1)).time_s[0]
-    sled, rack, racks = 2 * 3 / 4 / 181e9, 2 * 17 / 18 / 4 / 226.3e9, 2 / 2 / 72 / 90.5e9
+    sled, rack, racks = 2 * 3 / 4 / 362e9, 2 * 17 / 18 / 4 / 405e9, 2 / 2 / 72 / 128e9
     assert hurt.slowdown == pytest.approx((sled * 4 / 3 + rack + racks) / (sled + rack + racks), rel=1e-3)
     assert "chip 0" in hurt.binds[0]
 
