@@ -18,13 +18,14 @@ from mowich.models import load_model
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe
 from mowich.models.task import Lora
 from mowich.operators.law import busiest_load
+from mowich.operators.tables import operator_s
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate
 from mowich.training.layer import Once, layer_times
 from mowich.training.slices import slice_chips
-from mowich.training.step import STEP_PARTS, predict_step, step_time
+from mowich.training.step import STEP_PARTS, WIRES, predict_step, step_time
 
 H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
 
@@ -124,6 +125,24 @@ def test_the_step_is_micro_batches_times_the_stage(h100: System) -> None:
     two, four, six = (predict_step(one_layer(), h100, job(g), Plan(zero=0)).total_s for g in (2, 4, 6))
     assert six - four == pytest.approx(four - two, rel=1e-9)
     assert two > (four - two)
+
+
+@pytest.mark.parametrize("name", ["trn2", "trn3", "tpu-v5p"])
+def test_software_lengthens_kernels_and_no_transfer(facts: Facts, name: str) -> None:
+    """(1 / speed - 1) of all parts but transfers and jitter: a slower network adds what it takes, and no software."""
+    system, work = equip(facts, name, chips=256), TrainJob(tokens=1e9, seq=SEQ, batch_seqs=1024)
+    model, plan = load_model("llama-3.1-70b"), Plan(tp=4, pp=2, dp=system.devices // 8, zero=1, micro_batch=1, sp=True)
+    slow_links = tuple(replace(level, bandwidth_Bps=level.bandwidth_Bps / 8.0) for level in system.levels)
+    usual, slow = (predict_step(model, machine, work, plan) for machine in (system, replace(system, levels=slow_links)))
+    wires = sum(slow.breakdown[k] - usual.breakdown[k] for k in ("tp", "dp", "pp_transfer"))
+    assert wires > 0.1 * usual.total_s
+    slower = 1.0 / (system.stack.speed * system.efficiency.framework_carry) - 1.0
+    for step in (usual, slow):
+        kernels = sum(v for k, v in step.breakdown.items() if k not in (*WIRES, "software"))
+        assert step.breakdown["software"] == pytest.approx(slower * kernels)
+    stretched = slow.breakdown["pp_bubble"] - usual.breakdown["pp_bubble"]  # it waits for transfers inside a stage
+    added = slow.breakdown["software"] - usual.breakdown["software"]
+    assert added == pytest.approx(slower * stretched, abs=1e-9 * usual.total_s)
 
 
 def test_the_bubble_is_pp_minus_1_over_vpp_stages(facts: Facts) -> None:
@@ -351,3 +370,20 @@ def test_kinds_of_layers_share_only_what_is_equal(facts: Facts, name: str) -> No
         shared, alone = (layer_times(model, layer, system, job, plans, once=x) for x in (once, None))
         for part in fields(alone):
             assert np.array_equal(getattr(shared, part.name), getattr(alone, part.name)), part.name
+
+
+@pytest.mark.parametrize("chip", ["trainium2", "trainium3"])
+def test_attention_on_trainium_is_as_the_tables_of_kernels_have_it(facts: Facts, chip: str) -> None:
+    """The constant, with what short prompts cost, is the mean of the forward kernel's share of peak over prompts of
+    2,048 to 8,192 tokens and heads of 128."""
+    family = facts.meta("chips", chip)["family"]
+    half = facts.number("training.common.attention_s_half")
+    queries = np.array([2048.0, 4096.0, 8192.0])
+    taken = operator_s(
+        chip, "attention_prefill", "bf16", {"heads": 8, "queries": queries, "prefix": 0, "head_dim": 128}
+    )
+    peak = facts.number(f"chips.{chip}.peak_dense.bf16") / facts.number(f"chips.{chip}.devices_per_chip")
+    shares = 2.0 * 8 * queries**2 * 128 / taken.seconds / peak * (1.0 + half / queries)
+    stated = facts.fact(f"training.{family}.attention_efficiency")
+    assert stated.value == pytest.approx(float(np.exp(np.log(shares).mean())), rel=0.03)
+    assert stated.low < shares.min() < shares.max() < stated.high

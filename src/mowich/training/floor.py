@@ -21,12 +21,16 @@ from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.exchange import least_dp_s
 from mowich.training.slices import slice_chips, slices
-from mowich.training.stage import LAYER_PARTS, Through, stage_times, through
+from mowich.training.stage import LAYER_PARTS, Through, stage_times, through, total_of
 
-MOVING = ("tp", "cp", "ep", "recompute")
-"""Parts of a stage with transfers in them."""
+MOVING = ("tp", "cp", "ep")
+"""Parts of a stage that are transfers; "recompute" has transfers in it, and counts as kernels all the same."""
 
-_GROUPS = {"still": tuple(name for name in LAYER_PARTS if name not in MOVING), "moving": MOVING}
+_GROUPS = {
+    "still": tuple(name for name in LAYER_PARTS if name not in (*MOVING, "recompute")),
+    "recompute": ("recompute",),
+    "moving": MOVING,
+}
 
 
 _ROUNDING = 1e-9
@@ -36,12 +40,14 @@ _ROUNDING = 1e-9
 @dataclass(frozen=True, slots=True)
 class Floor(Columns):
     """Seconds of plans that every smaller dp takes at least, before jitter and software [n each]. stage: of a
-    micro-batch, its forward pass among it; once: of the step. still_stage, still_once: the same without transfers, for
-    a dp that changes where they run."""
+    micro-batch, its forward pass among it; once: of the step; kernel_stage, kernel_once: of these, what the software
+    lengthens. still_stage, still_once: kernels without transfers, for a dp that changes where those run."""
 
     stage: Floats
     forward: Floats
     once: Floats
+    kernel_stage: Floats
+    kernel_once: Floats
     still_stage: Floats
     still_once: Floats
 
@@ -51,24 +57,35 @@ def floor_of(model: Model, system: Platform, job: TrainJob, p: Plans, known: Thr
     fixed = system.stack.step_fixed
     known = known or through(model, system, job, p, _GROUPS, np.arange(len(p)))
     x = stage_times(model, system, job, p, groups=_GROUPS, known=known)
-    still = x.parts["still"] + x.parts["head"]
+    still = x.parts["still"] + x.parts["head"]  # no recomputing: what it repeats of transfers moves with them
     between = p.order > 1  # data-parallel ranks lie between tensor-parallel ones
+    once = np.where(between, 0.0, x.bubble_s) + fixed
     return Floor(
         stage=np.where(between, still, x.total_s),
         forward=x.forward_s,
-        once=np.where(between, 0.0, x.bubble_s) + fixed,
+        once=once,
+        kernel_stage=np.where(between, still, still + x.parts["recompute"]),
+        kernel_once=once,
         still_stage=still,
         still_once=np.full(len(p), fixed),
     )
 
 
-def of_layers(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floats:
+def of_layers(model: Model, job: TrainJob, p: Plans) -> Floats:
     """Seconds per token that these plans take at least, with any legal dp up to theirs, for each second that a
-    micro-batch takes through all layers (through what is still in them, on a system of several slices). A bound below
-    `least_of_any` that looks at no layer."""
-    scale = np.minimum(_scale(system, np.ones(1)), _scale(system, p.devices))
+    micro-batch takes through all layers (`least_layers_s`). A bound below `least_of_any` that looks at no layer."""
     cut = layers_per_stage(model, p) / model.num_layers
-    return np.asarray(cut * scale / (p.micro_batch * p.dp * job.seq) * (1.0 - _ROUNDING))
+    return np.asarray(cut / (p.micro_batch * p.dp * job.seq) * (1.0 - _ROUNDING))
+
+
+def least_layers_s(system: Platform, known: Through, *, all_parts: bool) -> Floats:
+    """Seconds that a micro-batch takes at least through all layers, software included, by row of `known`. all_parts:
+    of every part; else, where another dp may change transfers, of what is still in them."""
+    if not all_parts:
+        return known.sums["still"] * (1.0 + _slower(system))
+    return total_of(known.sums[name] for name in _GROUPS) + _slower(system) * (
+        known.sums["still"] + known.sums["recompute"]
+    )
 
 
 def with_traffic(model: Model, system: Platform, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:
@@ -80,10 +97,14 @@ def with_traffic(model: Model, system: Platform, job: TrainJob, p: Plans, floor:
     return replace(floor, stage=floor.stage + per_micro, once=floor.once + (least - per_micro))
 
 
-def _scale(system: Platform, devices: Floats) -> Floats:
-    """Jitter and software: a step over its time without them. It grows less than the devices do."""
-    jitter = 1.0 + system.stack.jitter_per_doubling * np.log2(np.maximum(1.0, devices / 8.0))
-    return np.asarray(jitter / (system.stack.speed * system.efficiency.framework_carry))
+def _jitter(system: Platform, devices: Floats) -> Floats:
+    """A step over its time without jitter. It grows less than the devices do."""
+    return np.asarray(1.0 + system.stack.jitter_per_doubling * np.log2(np.maximum(1.0, devices / 8.0)))
+
+
+def _slower(system: Platform) -> float:
+    """Seconds that the software adds to each second of kernels."""
+    return 1.0 / (system.stack.speed * system.efficiency.framework_carry) - 1.0
 
 
 def least_of_any(system: Platform, job: TrainJob, p: Plans, floor: Floor) -> Floats:
@@ -93,17 +114,19 @@ def least_of_any(system: Platform, job: TrainJob, p: Plans, floor: Floor) -> Flo
     """
     most = job.batch_seqs * (1.0 + job.batch_tolerance) * job.seq
     ranks = p.tp * p.pp * p.cp
-    lone = _scale(system, np.ones(1))
+    slower = _slower(system)
 
-    def at(dp: Floats, stage: Floats, once: Floats) -> Floats:
-        return np.asarray(stage * _scale(system, ranks * dp) / (p.micro_batch * dp * job.seq) + once * lone / most)
+    def at(dp: Floats, stage: Floats, once: Floats, kernel_stage: Floats, kernel_once: Floats) -> Floats:
+        per_micro = stage * _jitter(system, ranks * dp) + slower * kernel_stage
+        return np.asarray(per_micro / (p.micro_batch * dp * job.seq) + (once + slower * kernel_once) / most)
 
-    out = at(p.dp, floor.stage, floor.once)
+    out = at(p.dp, floor.stage, floor.once, floor.kernel_stage, floor.kernel_once)
     sizes = np.array(slices(system))
     if len(sizes) > 1:  # a smaller slice has other rings
         below = np.append(sizes, 0)[np.searchsorted(-sizes, -slice_chips(system, p.devices)) + 1]
         dp = np.floor(below * system.devices_per_chip / ranks)
-        smaller = at(np.maximum(dp, 1.0), floor.still_stage, floor.still_once)
+        still = (floor.still_stage, floor.still_once)
+        smaller = at(np.maximum(dp, 1.0), *still, *still)
         out = np.where(dp >= 1, np.minimum(out, smaller), out)
     return out
 
@@ -112,14 +135,18 @@ def least(system: Platform, job: TrainJob, p: Plans, floor: Floor, dp: Floats, o
     """Seconds per token that plans take at least which differ from p, at the indices `of`, in a smaller dp."""
     size, ranks = p.micro_batch[of], (p.tp * p.pp * p.cp)[of]
     g = schedules.micro_batches(job, p.schedule[of], p.pp[of], size * dp)
-    stage, once = floor.stage[of], floor.once[of]
+    whole = g * floor.stage[of] + floor.once[of]
+    kernels = g * floor.kernel_stage[of] + floor.kernel_once[of]
     if len(slices(system)) > 1:
         moved = slice_chips(system, ranks * dp) != slice_chips(system, p.devices)[of]
-        stage, once = np.where(moved, floor.still_stage[of], stage), np.where(moved, floor.still_once[of], once)
-    return np.asarray((g * stage + once) * _scale(system, ranks * dp) / (g * size * dp * job.seq))
+        still = g * floor.still_stage[of] + floor.still_once[of]
+        whole, kernels = np.where(moved, still, whole), np.where(moved, still, kernels)
+    seconds = whole * _jitter(system, ranks * dp) + _slower(system) * kernels
+    return np.asarray(seconds / (g * size * dp * job.seq))
 
 
 def smallest_dp(system: Platform, job: TrainJob, p: Plans, floor: Floor, limit: float) -> Floats:
     """The dp below which a plan takes `limit` seconds per token or more, whatever else: from its work alone."""
-    work = floor.stage if len(slices(system)) == 1 else floor.still_stage
-    return np.asarray(work * _scale(system, np.ones(1)) / (p.micro_batch * job.seq * limit))
+    one = len(slices(system)) == 1
+    work, kernels = (floor.stage, floor.kernel_stage) if one else (floor.still_stage, floor.still_stage)
+    return np.asarray((work + _slower(system) * kernels) / (p.micro_batch * job.seq * limit))

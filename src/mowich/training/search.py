@@ -22,9 +22,19 @@ from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob, numbered
 from mowich.plans.search import fastest, first_of
 from mowich.software.stack import Platform
-from mowich.training.floor import _GROUPS, Floor, floor_of, least, least_of_any, of_layers, smallest_dp, with_traffic
+from mowich.training.floor import (
+    _GROUPS,
+    Floor,
+    floor_of,
+    least,
+    least_layers_s,
+    least_of_any,
+    of_layers,
+    smallest_dp,
+    with_traffic,
+)
 from mowich.training.slices import slice_chips, slices
-from mowich.training.stage import SHARED, Through, beside_shared, through, total_of
+from mowich.training.stage import SHARED, Through, beside_shared, through
 from mowich.training.step import STEP_PARTS, micro_batches_of, step_time
 
 CHUNK = 32768
@@ -102,8 +112,8 @@ class Whole:
         product is no higher than `least_of_any`."""
         shapes = self.space.shapes
         whole = len(slices(self.system)) == 1 and not np.any(shapes.order > 1)
-        layers_s = total_of(self.through.sums[name] for name in (_GROUPS if whole else ("still",)))
-        return layers_s, of_layers(self.model, self.system, self.job, shapes)
+        layers_s = least_layers_s(self.system, self.through, all_parts=whole)
+        return layers_s, of_layers(self.model, self.job, shapes)
 
 
 class Bounds:

@@ -55,6 +55,12 @@ STEP_PARTS = (
 )
 """Names of the parts of a step, in print order. software: what the stack costs beyond the tuned reference."""
 
+WIRES = ("tp", "cp", "ep", "pp_transfer", "dp", "offload", "jitter")
+"""Parts that no software of the devices makes longer: transfers, and the wait for the slowest rank."""
+
+KERNELS = tuple(name for name in STEP_PARTS if name not in (*WIRES, "software"))
+"""Parts that the software lengthens: what devices compute, and the pipeline's idle time, which is as long as that."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
@@ -99,8 +105,8 @@ def _step_time(
     """`step_time` on a slice.
 
     step = g x T_stage + bubble + pipeline transfers + exposed dp + optimizer + offload + fixed, then x (1 + j
-    log2(n/8)) / software speed; bubble and transfers by schedule (`plans.schedules`), for 1F1B (pp-1) T_stage. Every
-    stage is taken to be as slow as the fullest. No failure.
+    log2(n/8)), + (1 / software speed - 1) of its KERNELS; bubble and transfers by schedule (`plans.schedules`), for
+    1F1B (pp-1) T_stage. Every stage is taken to be as slow as the fullest. No failure.
     """
     s = system.stack
     t = p.micro_batch * job.seq / p.cp
@@ -141,7 +147,8 @@ def _step_time(
     base = total_of(parts[k] for k in STEP_PARTS)
     parts["jitter"] = jitter_s(base, s.jitter_per_doubling, n_devices)
     speed = s.speed * system.efficiency.framework_carry * (s.fp32_speed if job.element_B > 2.0 else 1.0)
-    parts["software"] = software_s(base, parts["jitter"], speed)
+    kernel_s = total_of(parts[k] for k in KERNELS)
+    parts["software"] = software_s(kernel_s, speed)
     total = whole_s(base, parts["jitter"], parts["software"])
     if notes is not None:
         for name in LAYER_PARTS:
@@ -240,10 +247,10 @@ def _step_time(
             parts["software"],
             "s",
             software_s,
-            base=base,
-            jitter=parts["jitter"],
+            kernels=kernel_s,
             speed=speed,
             stack=s.name,
+            note="kernels: all parts but transfers and jitter",
             facts=paths_of(system, "stack.speed", "efficiency.framework_carry"),
         )
         notes.add(
@@ -303,14 +310,14 @@ def jitter_s(base: Floats, j: float, devices: Floats) -> Floats:
     return np.asarray(base * j * np.log2(np.maximum(1.0, devices / 8.0)))
 
 
-def software_s(base: Floats, jitter: Floats, speed: float) -> Floats:
-    """Seconds that the software adds, at `speed` of the one that the constants are of.
+def software_s(kernels: Floats, speed: Floats | float) -> Floats:
+    """Seconds that the software adds to the `kernels` of a step, at `speed` of the one that the constants are of.
 
-    T = (base + jitter) * (1 / speed - 1)
+    T = kernels * (1 / speed - 1)
 
-    Units: base s, jitter s.
+    Units: kernels s.
     """
-    return np.asarray((base + jitter) * (1.0 / speed - 1.0))
+    return np.asarray(kernels * (1.0 / speed - 1.0))
 
 
 def whole_s(base: Floats, jitter: Floats, software: Floats) -> Floats:
