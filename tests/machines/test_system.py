@@ -8,7 +8,7 @@ import pytest
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines import collectives
-from mowich.machines.system import PRECISIONS, machine_id, parse_spec, resolve
+from mowich.machines.system import PRECISIONS, logical_cores, machine_id, parse_spec, resolve, with_lnc
 from mowich.software.stack import equip
 
 MACHINES = (
@@ -140,3 +140,30 @@ def test_trn3_gen2_is_two_racks_and_not_one_hop(facts: Facts) -> None:
     assert seconds(144) > 1.2 * seconds(72)
     gen1 = resolve(facts, "trn3-gen1")
     assert gen1.levels[-2].devices // gen1.devices_per_chip == 64
+
+
+@pytest.mark.parametrize("name", ["trn2", "trn2-server", "trn3-gen1", "trn3-gen2"])
+@pytest.mark.parametrize("physical", [1, 2])
+def test_a_chip_is_the_same_however_its_cores_are_grouped(facts: Facts, name: str, physical: int) -> None:
+    """One machine by facts and by regrouping; a chip's peak, memory and links are those of its devices together."""
+    usual = resolve(facts, name)
+    asked = resolve(facts.with_values(with_lnc(facts, physical)), name)
+    regrouped = logical_cores(facts, usual, physical)
+    assert (usual.lnc, asked.lnc, regrouped.lnc) == (2, physical, physical)
+    assert asked.devices_per_chip == regrouped.devices_per_chip == 8 // physical
+    for system in (asked, regrouped):
+        per_chip, per_usual = system.devices_per_chip, usual.devices_per_chip
+        assert system.hbm_usable_B * per_chip == pytest.approx(usual.hbm_usable_B * per_usual)
+        assert system.hbm_Bps * per_chip == pytest.approx(usual.hbm_Bps * per_usual)
+        for precision, rate in usual.peak_flops.items():
+            assert system.peak_flops[precision] * per_chip == pytest.approx(rate * per_usual)
+        for level, before in zip(system.levels, usual.levels, strict=True):
+            assert level.bandwidth_Bps * per_chip == pytest.approx(before.bandwidth_Bps * per_usual)
+            assert level.devices * per_usual == before.devices * per_chip or level.is_network
+
+
+def test_only_trainium_has_logical_cores_and_of_one_or_two(facts: Facts) -> None:
+    assert [resolve(facts, name).lnc for name in ("h100", "ironwood", "gb300")] == [0, 0, 0]
+    assert set(with_lnc(facts, 1)) == {f"chips.trainium{n}.devices_per_chip" for n in (2, 3)}
+    with pytest.raises(UserError, match="allowed: 1, 2"):
+        with_lnc(facts, 4)

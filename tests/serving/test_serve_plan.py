@@ -15,7 +15,7 @@ from mowich.requests.jobs import parse_serving
 from mowich.serving.engines import link_Bps
 from mowich.serving.search import ServeJob, ladder, worker_plans
 from mowich.studies.serving_claims import gpt_oss_served
-from mowich.studies.serving_plan import ServeRow, compare_serving, plan_serving
+from mowich.studies.serving_plan import ServeRow, compare_serving, native_weights, plan_serving
 
 FACTS = load_facts()
 JOB = ServeJob(prompt=4000, output=1000, ttft_s=2.0, tpot_s=0.03)
@@ -327,3 +327,48 @@ def test_a_row_at_its_break_even_costs_and_draws_what_the_best_other_row_does(
         assert cli.run([*ask, "--set", f"{path}.trn3-gen2={said}"]) == 0
         again = json.loads(capsys.readouterr().out)["rows"][0]
         assert again[metric]["value"] == pytest.approx(best, rel=1e-6)
+
+
+def test_cores_of_a_device_are_a_choice_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """LNC 1: twice the devices of a chip, half of the memory each; the plan says it, and only where there are logical
+    cores."""
+    ask = "plan gpt-oss-120b --serve --isl 8k --osl 1k --on {} --set plan.tp=8 --set plan.mode=aggregated --json"
+    found = {}
+    for on, lnc in (("trn3-gen1:16", 1), ("trn3-gen1:16", 2), ("trn3-gen1:16", None), ("h100:16", None)):
+        more = ["--set", f"plan.lnc={lnc}"] if lnc else []
+        assert cli.run([*ask.format(on).split(), *more]) == 0
+        found[on, lnc] = json.loads(capsys.readouterr().out)["plans"][0]
+    one, two, usual = (found["trn3-gen1:16", lnc] for lnc in (1, 2, None))
+    assert [row["decode"]["lnc"] for row in (one, two, usual)] == [1, 2, 2]
+    assert [row["devices_per_chip"] for row in (one, two)] == [8, 4]
+    assert one["memory_capacity_B"] == pytest.approx(two["memory_capacity_B"] / 2)
+    assert usual == two
+    assert "lnc" not in found["h100:16", None]["decode"]
+
+
+@pytest.mark.parametrize(
+    ("on", "lnc", "words"),
+    [
+        ("h100:16", "1", "no system here has logical cores"),
+        ("trn3:16", "3", "allowed: 1, 2"),
+        ("trn3:16", "1,2", "one whole number"),
+    ],
+)
+def test_a_wrong_number_of_cores_is_said(on: str, lnc: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = f"plan llama-3.1-8b --serve --isl 2k --osl 500 --on {on} --set plan.lnc={lnc}"
+    assert cli.run(ask.split()) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("model", "on", "weights"),
+    [
+        ("gpt-oss-120b", "trn2", "bf16"),
+        ("gpt-oss-120b", "trn3", "mxfp4"),
+        ("gpt-oss-120b", "h100", "mxfp4"),
+        ("deepseek-v3", "trn2", "fp8"),
+        ("deepseek-v3", "trn3", "mxfp8"),
+    ],
+)
+def test_a_chip_serves_the_formats_that_its_software_has(model: str, on: str, weights: str) -> None:
+    assert native_weights(load_model(model), resolve(FACTS, on), FACTS) == weights

@@ -29,9 +29,11 @@ from mowich.serving.traffic.routing import Failure, ReplicaFleet
 from mowich.serving.traffic.times import StepTimes
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import EXACT, Figures, traffic
+from mowich.studies.traffic_scenario import read_traffic
 
 FACTS = load_facts()
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 
 
 def flat(step_s: float = 0.01, per_context: float = 0.0, prompt_token_s: float = 0.0, limit: int = 70000) -> StepTimes:
@@ -430,3 +432,17 @@ def test_measured_logs_are_reproduced(tmp_path: Path, log: str, on: str, sched: 
     error = np.expm1(np.abs(np.log(np.array(e2e)[:, 0] / np.array(e2e)[:, 1])))
     assert np.median(error) <= limits[2]
     assert np.quantile(error, 0.9) <= limits[3]
+
+
+def test_the_plan_that_aws_published_for_trainium3_can_be_stated() -> None:
+    """Six prefill replicas with devices of two cores, and a decode server with devices of one, on one machine: each
+    side has the chips that its cores need."""
+    scenario = read_traffic(SCENARIOS / "gpt-oss-120b-trn3.yaml", FACTS)
+    assert scenario.decode is not None
+    assert (scenario.serve.replicas, scenario.decode.replicas) == (6, 1)
+    assert scenario.serve.deployment.system.devices_per_chip == 4
+    assert scenario.decode.deployment.system.devices_per_chip == 8
+    assert (scenario.decode.plan.devices, scenario.decode.plan.ep) == (128, 128)
+    assert scenario.chips == 6 * 8 / 4 + 128 / 8
+    assert (scenario.inputs["plan"]["lnc"], scenario.inputs["decode_plan"]["lnc"]) == (2, 1)
+    assert (scenario.inputs["engine"], scenario.inputs["decode_engine"]) == ("vllm-neuron", "nxdi-megakernel")

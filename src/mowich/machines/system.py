@@ -77,7 +77,8 @@ class Fabric:
 class System:
     """Chips joined by links, as published: no software in it. peak_flops: precision -> FLOP/s per device, dense.
     host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share:
-    of the rate of 16-bit matrix work, what a power cap below the board's own limit leaves (`under_power_cap`)."""
+    of the rate of 16-bit matrix work, what a power cap below the board's own limit leaves (`under_power_cap`). lnc:
+    physical cores of a device, on chips whose runtime groups them into logical ones; 0 elsewhere."""
 
     id: str
     display: str
@@ -96,6 +97,7 @@ class System:
     is_estimated: bool
     host_Bps: float = 0.0
     host_B: float = 0.0
+    lnc: int = 0
     power_share: float = 1.0
     paths: Mapping[str, str] = field(default_factory=dict, metadata={"branches": True})
 
@@ -227,6 +229,7 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
     per_unit = round(read("chips_per_unit", f"{root}.chips_per_unit"))
     max_chips = round(read("max_chips", f"{root}.max_chips"))
     per_chip = round(read("devices_per_chip", f"{chip_root}.devices_per_chip"))
+    groups = core_groups(facts, chip)
     peak: dict[str, float] = {}
     for precision in PRECISIONS:
         fact = facts.get(f"{chip_root}.peak_dense.{precision}")
@@ -288,23 +291,53 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
         fabric=_fabric(facts, system_id, family, read),
         host_Bps=host("bandwidth"),
         host_B=host("memory"),
+        lnc=groups.cores // per_chip if groups else 0,
         is_estimated=estimated,
         paths=paths,
     )
 
 
-def logical_cores(facts: Facts, system: S, physical: int) -> S:
-    """The system with devices of `physical` cores each, where the runtime of its chips can group them so (facts
-    `chips.<chip>.cores` and `cores_per_device`): Trainium's logical NeuronCores of one core or of two (LNC). Peak,
-    memory and links of a chip are split over as many devices. Raises UserError for a grouping that the chip does not
-    have."""
-    cores, grouped = (facts.get(f"chips.{system.chip}.{name}") for name in ("matrix_unit.count", "cores_per_device"))
+@dataclass(frozen=True, slots=True)
+class CoreGroups:
+    """cores: physical cores of a chip; sizes: how many of them a device can have."""
+
+    cores: int
+    sizes: tuple[int, ...]
+
+    def devices(self, physical: int) -> int:
+        """Devices of a chip with `physical` cores each. Raises UserError for a grouping that the chip does not have."""
+        if physical not in self.sizes:
+            raise UserError("cores per device", where="lnc", given=physical, allowed=", ".join(map(str, self.sizes)))
+        return self.cores // physical
+
+
+def core_groups(facts: Facts, chip: str) -> CoreGroups | None:
+    """How the runtime of a chip can group its cores into devices: Trainium's logical NeuronCores of one core or of two
+    (LNC; facts `chips.<chip>.matrix_unit.count` and `cores_per_device`). None where devices are not groups of cores."""
+    cores, grouped = (facts.get(f"chips.{chip}.{name}") for name in ("matrix_unit.count", "cores_per_device"))
     if cores is None or cores.value is None or grouped is None:
+        return None
+    return CoreGroups(round(float(cores.value)), tuple(int(word) for word in str(grouped.value).split(",")))
+
+
+def with_lnc(facts: Facts, physical: int) -> dict[str, float]:
+    """The facts that make every device of every chip with logical cores one of `physical` cores: path -> value. Peak,
+    memory and links of a chip are split over as many devices. Raises UserError where no chip is grouped so."""
+    found = {chip: groups for chip in facts.ids("chips") if (groups := core_groups(facts, chip))}
+    able = {chip: groups for chip, groups in found.items() if physical in groups.sizes}
+    if not able:
+        sizes = sorted({size for groups in found.values() for size in groups.sizes})
+        raise UserError("cores per device", where="plan.lnc", given=physical, allowed=", ".join(map(str, sizes)))
+    return {f"chips.{chip}.devices_per_chip": float(groups.devices(physical)) for chip, groups in able.items()}
+
+
+def logical_cores(facts: Facts, system: S, physical: int) -> S:
+    """The system with devices of `physical` cores each, where the runtime of its chips can group them so
+    (`core_groups`). Raises UserError for a grouping that the chip does not have."""
+    groups = core_groups(facts, system.chip)
+    if groups is None:
         raise UserError(f"devices of {system.chip} are not groups of cores", where="lnc", given=physical)
-    allowed = [word.strip() for word in str(grouped.value).split(",")]
-    if str(physical) not in allowed:
-        raise UserError("cores per device", where="lnc", given=physical, allowed=", ".join(allowed))
-    devices = round(float(cores.value)) // physical
+    devices = groups.devices(physical)
     share = system.devices_per_chip / devices
     if share == 1.0:
         return system
@@ -315,6 +348,7 @@ def logical_cores(facts: Facts, system: S, physical: int) -> S:
     return replace(
         system,
         devices_per_chip=devices,
+        lnc=physical,
         peak_flops={name: rate * share for name, rate in system.peak_flops.items()},
         hbm_Bps=system.hbm_Bps * share,
         hbm_usable_B=system.hbm_usable_B * share,

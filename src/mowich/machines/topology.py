@@ -33,6 +33,7 @@ def per_chip(system: System) -> System:
         system,
         levels=levels,
         devices_per_chip=1,
+        lnc=system.lnc * per,
         hbm_Bps=system.hbm_Bps * per,
         hbm_usable_B=system.hbm_usable_B * per,
         peak_flops={name: flops * per for name, flops in system.peak_flops.items()},

@@ -372,6 +372,11 @@ class ServePlan:
         return " ".join([*(parts or ["tp1"]), f"{self.weights}/{self.kv}"])
 
 
+def stated(plan: Plan | ServePlan, lnc: int) -> dict[str, int | bool | str]:
+    """The JSON of a plan on a machine: `to_dict`, and the cores of a device where they are grouped (lnc above 0)."""
+    return plan.to_dict() | ({"lnc": lnc} if lnc else {})
+
+
 @dataclass(frozen=True, slots=True)
 class ServePlans(Columns):
     """Columns of worker plans, float64 of shape [n]; weights and kv are indices into WEIGHTS and KV."""

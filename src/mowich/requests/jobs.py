@@ -39,7 +39,7 @@ from mowich.requests.fields import (
     word,
 )
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, facts_of, given_of, read_settings, read_term
+from mowich.requests.settings import FACTS, SET, facts_of, given_of, lnc_facts, read_lnc, read_settings, read_term
 from mowich.units import parse_batch
 
 if TYPE_CHECKING:
@@ -360,9 +360,20 @@ def _choices(reader: QuestionReader, plan: Mapping[str, str], *, serving: bool) 
     from mowich.plans.plan import parse_fixed
 
     given: Mapping[str, str] = (reader.get(FIXED) or {}) if reader.edge is Edge.KEYWORD else plan
+    given = {key: value for key, value in given.items() if key != "lnc"}  # another machine, not a choice of the search
     with reader.watch():
         return parse_serving(given) if serving else parse_fixed(given)
     return {}
+
+
+def _has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> None:
+    """A problem where no machine of a question has logical cores."""
+    from mowich.machines.system import resolve
+
+    if systems and not any(resolve(facts, name).lnc for name in systems):
+        reader.add(
+            "no system here has logical cores", SET, given="plan.lnc", allowed="systems of Trainium2 and Trainium3"
+        )
 
 
 def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
@@ -406,10 +417,16 @@ def _work(
             EQUALS,
             fix=f"{reader.said(CHIPS)} counts the first system's chips (units with {reader.said(EQUALS)} units)",
         )
+    if reader.edge is Edge.KEYWORD and "lnc" in (reader.get(FIXED) or {}):
+        with reader.watch():
+            settings.lnc = read_lnc((reader.get(FIXED) or {})["lnc"], where="fixed.lnc")
+            settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
     model = asked_model(reader)
     train = None if serving else read_train(reader, needs_tokens=not fits)
     serve = read_serve(reader) if serving and not fits else None
     systems = read_systems(reader, on, chips, settings.facts, equal="chips" if serving else equal)
+    if settings.lnc is not None:
+        _has_cores(reader, systems, settings.facts)
     fixed = _choices(reader, settings.plan, serving=serving)
     term = settings.term
     if reader.edge is Edge.KEYWORD:

@@ -28,6 +28,7 @@ KEYS = (
     "plan.ep",
     "plan.precision",
     "plan.recompute",
+    "plan.lnc",
     "prices.term",
     "prices.trn3",
     "power.trn3",
@@ -59,11 +60,13 @@ FACTS = paths("facts", "Your own chips, systems and prices: a directory or one f
 
 @dataclass(slots=True)
 class Settings:
-    """What the settings of a question say, and the facts they lead to."""
+    """What the settings of a question say, and the facts they lead to. lnc: cores of a device, where it was asked
+    for."""
 
     facts: Facts
     plan: dict[str, str] = field(default_factory=dict)
     term: str = "default"
+    lnc: int | None = None
 
 
 def dirs_of(reader: QuestionReader) -> tuple[Path, ...]:
@@ -110,7 +113,10 @@ def read_settings(reader: QuestionReader) -> Settings:
             if key in seen:
                 raise UserError(f"{key} is set twice", fix="several choices of a plan are written plan.tp=4,8")
             seen.add(key)
-            if key.startswith("plan."):
+            if key == "plan.lnc":
+                out.lnc = read_lnc(value, where=where)
+                changes |= lnc_facts(out.facts, out.lnc)
+            elif key.startswith("plan."):
                 out.plan[key.removeprefix("plan.")] = value
             elif key == "prices.term":
                 out.term = read_term(value, where=where)
@@ -121,6 +127,22 @@ def read_settings(reader: QuestionReader) -> Settings:
         change = reader.source.change
         out.facts = change(out.facts, changes) if change else out.facts.with_values(changes)
     return out
+
+
+def read_lnc(value: object, *, where: str) -> int:
+    """Cores of a device. Raises UserError for what is not one whole number: another grouping is another machine, so a
+    search has one."""
+    words = str(value).strip()
+    if not words.isdigit():
+        raise UserError("cores per device", where=where, given=words, allowed="one whole number, as in plan.lnc=1")
+    return int(words)
+
+
+def lnc_facts(facts: Facts, physical: int) -> dict[str, float]:
+    """The facts that `plan.lnc` stands for: path -> value."""
+    from mowich.machines.system import with_lnc
+
+    return with_lnc(facts, physical)
 
 
 def read_term(value: str, *, where: str | None = None) -> str:

@@ -22,7 +22,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
-from mowich.plans.plan import Plan, TrainJob
+from mowich.plans.plan import Plan, TrainJob, stated
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Result, Rows, Shown
 from mowich.software.stack import Platform, equip
@@ -59,6 +59,7 @@ class Row(Shown):
     chips_used: int = 0
     chips_idle: int = 0
     devices_per_chip: int = 1
+    lnc: int = 0
     global_batch_seqs: int = 0
     feasible: bool | None = False
     reason: str | None = None
@@ -139,7 +140,7 @@ class Row(Shown):
                 "reason",
             )
         }
-        out["plan"] = self.plan.to_dict() if self.plan else None
+        out["plan"] = stated(self.plan, self.lnc) if self.plan else None
         for name in estimates:
             out[name] = getattr(self, name).to_dict()
         out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
@@ -274,6 +275,7 @@ def without_plan(ask: SystemAsk, reason: str) -> Row:
         feasible=False,
         reason=reason,
         devices_per_chip=system.devices_per_chip,
+        lnc=system.lnc,
         memory_capacity_B=ask.usable_B[0],
         binds="no legal plan",
         price_label=money.price(ask.facts, system.id, term=ask.term).label,
@@ -331,6 +333,7 @@ def with_plan(
         chips_used=used,
         chips_idle=idle,
         devices_per_chip=system.devices_per_chip,
+        lnc=system.lnc,
         global_batch_seqs=round(candidate.tokens / job.seq),
         feasible=feasible,
         reason=reason,

@@ -175,7 +175,7 @@ def fit_serving(
     low, high = (
         (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)
     )
-    native = native_weights(model, system)
+    native = native_weights(model, system, facts)
     formats = [str(w) for w in fixed["weights"]] if "weights" in fixed else [native, *_narrower(native, system)]
 
     def try_on(count: int, weights: Sequence[str], capacity: float) -> Held | None:

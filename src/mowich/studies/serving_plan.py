@@ -20,7 +20,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.memory import serving_memory_B
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated
 from mowich.requests.jobs import DEGREES
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
@@ -81,6 +81,7 @@ class ServeRow:
     binds: str = ""
     price_label: str = ""
     front: tuple[tuple[float, float], ...] = ()
+    lnc: int = 0
     search_counts: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
@@ -102,8 +103,8 @@ class ServeRow:
             "binds",
         )
         out: dict[str, object] = {k: getattr(self, k) for k in names}
-        out["prefill"] = self.prefill.to_dict() if self.prefill else None
-        out["decode"] = self.decode.to_dict() if self.decode else None
+        out["prefill"] = stated(self.prefill, self.lnc) if self.prefill else None
+        out["decode"] = stated(self.decode, self.lnc) if self.decode else None
         out["replicas"] = dict(self.replicas)
         for k in _ESTIMATES:
             out[k] = getattr(self, k).to_dict()
@@ -151,10 +152,14 @@ class ServeResult(Shown):
         return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
 
 
-def native_weights(model: Model, system: System) -> WeightFormat:
+def native_weights(model: Model, system: System, facts: Facts) -> WeightFormat:
     """The format that the checkpoint's config says; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4
-    rows at a time, not 2), the weights scaled again offline."""
+    rows at a time, not 2), the weights scaled again offline. bf16 where the chip's software serves some formats only
+    and this is none of them (`chips.<chip>.weight_formats`: no MXFP4 on Trainium2)."""
     name = model.storage.form
+    served = facts.get(f"chips.{system.chip}.weight_formats")
+    if served is not None and name not in str(served.value).split(", "):
+        return "bf16"
     faster = system.peak_flops.get("mxfp8", 0.0) > system.peak_flops.get("fp8", 0.0)
     return "mxfp8" if name == "fp8" and faster else one_of(name, WEIGHTS, "format of weights")
 
@@ -191,7 +196,7 @@ def solve_serving(
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
     """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only
     `with_front`), and the search."""
-    weights = [str(w) for w in fixed.get("weights", (native_weights(model, system),))]
+    weights = [str(w) for w in fixed.get("weights", (native_weights(model, system, facts),))]
     kv = [
         str(k)
         for k in fixed.get(
@@ -252,6 +257,7 @@ def _without(name: str, system: System, engine: str, reason: str, facts: Facts, 
         chips_used=0,
         chips_idle=0,
         devices_per_chip=system.devices_per_chip,
+        lnc=system.lnc,
         feasible=False,
         reason=reason,
         ttft_s=none("s"),
@@ -365,6 +371,7 @@ def _row(
         chips_used=used,
         chips_idle=system.chips - used,
         devices_per_chip=system.devices_per_chip,
+        lnc=system.lnc,
         feasible=feasible,
         reason=reason,
         mode="aggregated" if f.prefill < 0 else "disaggregated",

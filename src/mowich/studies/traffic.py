@@ -253,7 +253,7 @@ def simulate_traffic(
         write_timeline(trace_out, everyone)
     span = max(tally.last_s - (first or 0.0), 1e-12)
     busy = sum(r.busy_s for r in everyone) / (len(everyone) * span)
-    chips = math.ceil(scenario.devices / scenario.system.devices_per_chip)
+    chips = scenario.chips
     joule, usd = _costs(scenario, facts, chips, span, busy, tally.tokens)
     return TrafficResult(
         inputs=scenario.inputs,

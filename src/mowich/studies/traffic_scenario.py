@@ -10,10 +10,10 @@ from typing import Required, TypedDict
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System, logical_cores, resolve
 from mowich.models import load_model
 from mowich.models.model import Model
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, W
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated
 from mowich.requests import jobs
 from mowich.scenario import Node, read_scenario
 from mowich.serving.arrivals import ARRIVALS, Draw, lengths
@@ -77,11 +77,7 @@ class TrafficScenario:
     has_front: bool
     transfer_Bps: float
     inputs: Mapping[str, object]
-
-    @property
-    def devices(self) -> int:
-        """Devices that the pools use."""
-        return sum(p.plan.devices * p.replicas for p in (self.serve, self.decode) if p)
+    chips: int
 
 
 def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
@@ -120,12 +116,15 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     model = load_model(model_name)
     system = resolve(facts, on)
     engine = engine_for(facts, system, engine_name)
-    plan = _plan(plan_node, ServePlan(weights=native_weights(model, system)))
-    decode_plan, decode_replicas, prefill_replicas = None, 0, 0
+    plan = _plan(plan_node, ServePlan(weights=native_weights(model, system, facts)))
+    on_prefill = on_decode = _cores(plan_node, facts, system)
+    decode_plan, decode_replicas, prefill_replicas, decode_engine = None, 0, 0, engine
     if dis.keys():
-        decode_plan = _plan(dis.node("decode_plan"), plan)
+        decode_node = dis.node("decode_plan")
+        decode_plan, on_decode = _plan(decode_node, plan), _cores(decode_node, facts, on_prefill)
         dis.need("prefill", "decode")
         prefill_replicas, decode_replicas = int(dis.count("prefill", 1)), int(dis.count("decode", 1))
+        decode_engine = dis.text("decode_engine", engine, allowed=engine_names(facts))
     transfer = dis.quantity("transfer", "B/s")
     dis.done()
     plan_node.done()
@@ -135,24 +134,28 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
     sched.done()
     root.done()
     root.stop()
-    check_layout(model, system, plan, f"{path} plan")
+    check_layout(model, on_prefill, plan, f"{path} plan")
     if decode_plan is not None:
-        check_layout(model, system, decode_plan, f"{path} disaggregated.decode_plan")
+        check_layout(model, on_decode, decode_plan, f"{path} disaggregated.decode_plan")
     if share is not None:
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
-    serve = _pool(model, system, engine, plan, 1, scheduler, facts, blocks, accept, f"{path}")
-    used = decode_plan.devices * decode_replicas if decode_plan else 0
-    replicas = prefill_replicas if decode_plan else replicas_asked or max(1, system.devices // plan.devices)
-    if replicas * plan.devices + used > system.devices:
+    serve = _pool(model, on_prefill, engine, plan, 1, scheduler, facts, blocks, accept, f"{path}")
+    replicas = prefill_replicas if decode_plan else replicas_asked or max(1, on_prefill.devices // plan.devices)
+    used = replicas * plan.devices / on_prefill.devices_per_chip
+    if decode_plan is not None:
+        used += decode_plan.devices * decode_replicas / on_decode.devices_per_chip
+    if used > system.chips:
         raise UserError(
             "more devices than the system has",
             where=str(path),
-            given=replicas * plan.devices + used,
-            allowed=f"{system.devices} ({system.chips} chips)",
+            given=f"{used:g} chips",
+            allowed=f"{system.chips} chips of {on_prefill.devices_per_chip} devices",
         )
     serve = replace(serve, replicas=replicas)
     decode = (
-        _pool(model, system, engine, decode_plan, decode_replicas, scheduler, facts, blocks, accept, f"{path}")
+        _pool(
+            model, on_decode, decode_engine, decode_plan, decode_replicas, scheduler, facts, blocks, accept, f"{path}"
+        )
         if decode_plan
         else None
     )
@@ -172,19 +175,20 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         "system": system.id,
         "chips": system.chips,
         "engine": engine,
-        "plan": plan.to_dict(),
+        "plan": stated(plan, on_prefill.lnc),
         "replicas": replicas,
         "scheduler": {f: v for f in serve.scheduler.__slots__ if (v := getattr(serve.scheduler, f)) != math.inf},
         "route": route,
         "slo_s": slo,
-        "decode_plan": decode_plan.to_dict() if decode_plan else None,
+        "decode_plan": stated(decode_plan, on_decode.lnc) if decode_plan else None,
+        "decode_engine": decode_engine if decode_plan else None,
         "decode_replicas": decode_replicas,
         "traffic": {k: v for k, v in requests.items() if not callable(v)},
         "front_s": list(front),
     }
     return TrafficScenario(
         name=name,
-        system=system,
+        system=on_prefill,
         serve=serve,
         decode=decode,
         requests=requests,
@@ -192,8 +196,9 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         route=route,
         failures=tuple(failures),
         has_front=with_front,
-        transfer_Bps=transfer or link_Bps(system, 2 * plan.devices),
+        transfer_Bps=transfer or min(link_Bps(side, 2 * plan.devices) for side in (on_prefill, on_decode)),
         inputs=inputs,
+        chips=math.ceil(used),
     )
 
 
@@ -210,6 +215,11 @@ def _plan(node: Node, start: ServePlan) -> ServePlan:
         weights=_named(node, "weights", WEIGHTS, start.weights),
         kv=_named(node, "kv", KV, start.kv),
     )
+
+
+def _cores(node: Node, facts: Facts, start: System) -> System:
+    """The machine of a plan: with devices of as many cores as it says (`lnc`)."""
+    return logical_cores(facts, start, int(node.count("lnc", 1))) if "lnc" in node else start
 
 
 def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:

@@ -14,6 +14,7 @@ import numpy as np
 from mowich.estimate import Notes
 from mowich.models.model import Model
 from mowich.operators.kernels import Kernels
+from mowich.operators.tables import devices_per_chip
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.step import OneStep, step_time
@@ -23,8 +24,9 @@ MARK = 1e-4
 
 
 def has_kernels(system: Platform) -> bool:
-    """Whether a hand-tuned step is shown beside the one as shipped: kernels are timed for its chips."""
-    return bool(system.kernel_language)
+    """Whether a hand-tuned step is shown beside the one as shipped: kernels are timed for its chips, on devices of as
+    many cores."""
+    return bool(system.kernel_language) and system.devices_per_chip == devices_per_chip(system.chip)
 
 
 def hand_tuned(system: Platform) -> Platform:

@@ -6,7 +6,18 @@ shapes of a table and answers nothing outside. This package knows neither kernel
 and interpolation. docs/tables.md.
 """
 
-from mowich.operators.tables.lookup import Times, largest, operator_s
+from mowich.operators.tables.lookup import Times, devices_per_chip, largest, operator_s
 from mowich.operators.tables.schema import OPERATORS, SCOPES, Operator, TableRow, read_table, write_table
 
-__all__ = ["OPERATORS", "SCOPES", "Operator", "TableRow", "Times", "largest", "operator_s", "read_table", "write_table"]
+__all__ = [
+    "OPERATORS",
+    "SCOPES",
+    "Operator",
+    "TableRow",
+    "Times",
+    "devices_per_chip",
+    "largest",
+    "operator_s",
+    "read_table",
+    "write_table",
+]

@@ -147,13 +147,19 @@ def least_s(chip: str, op: str, dtype: str, points: Floats, scope: str) -> Float
 
 
 @cache
+def devices_per_chip(chip: str) -> int:
+    """Devices of a chip that the tables of scope "chip" were made for: logical cores as they ship."""
+    return round(load_facts().number(f"chips.{chip}.devices_per_chip"))
+
+
+@cache
 def _rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
     """(FLOP/s, bytes/s) as published, of what a scope runs on. A core or a pair that works alone has the stack of HBM
     that its data lie in, at least; in scope "chip" every device has an equal share of both."""
     facts, at = load_facts(), f"chips.{chip}"
     peak, Bps = facts.number(f"{at}.peak_dense.{dtype}"), facts.number(f"{at}.memory.hbm_bandwidth")
     if scope == "chip":
-        devices = facts.number(f"{at}.devices_per_chip")
+        devices = devices_per_chip(chip)
         return peak / devices, Bps / devices
     share = {"core": 1.0, "pair": 2.0}[scope] / facts.number(f"{at}.matrix_unit.count")
     return peak * share, Bps * max(share, 1.0 / facts.number(f"{at}.memory.hbm_stacks"))
