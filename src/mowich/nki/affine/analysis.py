@@ -527,7 +527,7 @@ class Analysis:
             found = self.look_up(e, scope) if not self.is_older or isinstance(e, ast.Name | ast.Attribute) else None
             if type(found) is Tile or (self.is_older and _is_older_tensor(found)):
                 self.guard("type", e, scope, type(found))
-                return View(True, True, False, type(found).__name__ == "TileBlocks")
+                return View(True, True, False, _is_older_tensor(found) and hasattr(found, "is_free"))
             return None
         deep = 0
         while isinstance(e, ast.Subscript) and not isinstance(e.slice, ast.Slice | ast.Tuple):
@@ -724,7 +724,7 @@ class Analysis:
             if name in NOT_ISSUED or name.startswith("_") or not isinstance(f, FunctionType):
                 raise Refused(f"{name} is not repeated")
             return View(fixed, True, True)
-        if _is_op(f) or type(f).__name__ == "_Reducer" or name in OLDER_NEW:
+        if hasattr(f, "op_name") or name in OLDER_NEW:
             return View(fixed, True, True)
         if name in ("arange", "sizeinbytes", "static_assert"):
             return SAME
@@ -912,7 +912,8 @@ def _is_builtin(f: Any) -> bool:
 
 
 def _is_op(f: object) -> bool:
-    return type(f).__name__ == "NkiOp" and type(f).__module__ == _LANGUAGE
+    """Whether something is an operator of the language, as `nl.add`."""
+    return type(f).__module__ == _LANGUAGE and hasattr(f, "op_name")
 
 
 def _named(f: object) -> str:
