@@ -26,7 +26,8 @@ import pytest
 import mowich.nki as nki
 from mowich.neuroncore import repeat
 from mowich.neuroncore.core import Core, NkiValidationError
-from mowich.nki import language, loops
+from mowich.neuroncore.trace import Trace
+from mowich.nki import language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language
 from mowich.nki.beta1 import tensor
@@ -659,6 +660,75 @@ def test_runs_with_values_run_every_iteration(tmp_path: Path) -> None:
     result = run_kernel(module.k, x)
     assert not has_repeated(result)  # type: ignore[arg-type]
     np.testing.assert_array_equal(result.outputs[0], 2 * x)  # type: ignore[union-attr]
+
+
+NESTED = (
+    START
+    + "    for m in nl.affine_range(1, 7):\n        for n in nl.affine_range(20):\n            i = m * 6 + n\n"
+    + (LOAD + STORE).replace("        ", "            ")
+    + FEW
+)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[bool]]:
+    """Instructions that run from here on, and runs that start; loops are repeated that save ten instructions."""
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 10)
+    ran_at, runs = [], []
+    add, run = Trace.add, runtime._run
+
+    def added(self: Trace, number: int, *given: Any) -> None:
+        ran_at.append(number)
+        add(self, number, *given)
+
+    def started(*given: Any) -> Any:
+        runs.append(True)
+        return run(*given)
+
+    monkeypatch.setattr(Trace, "add", added)
+    monkeypatch.setattr(runtime, "_run", started)
+    return ran_at, runs
+
+
+def test_a_loop_that_is_entered_again_runs_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outer loop runs three times, the inner one three times and then twice at each entry."""
+    ran_at, runs = counted(monkeypatch)
+    k = written(tmp_path, NESTED).k
+    assert has_repeated(compared(sixtyfour, k))
+    ran_at.clear()
+    runs.clear()
+    assert isinstance(ran(k, sixtyfour(), True), Result)
+    assert len(ran_at) == (3 + 2 + 2) * 2
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("at", ["m * n * 16", "(7 - m) * n * 16"])
+def test_a_loop_whose_step_depends_on_the_one_around_it(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that was recorded is another one at the next entry: the run starts again, and records it each time."""
+    ran_at, runs = counted(monkeypatch)
+    k = written(tmp_path, NESTED.replace("m * 6 + n", at).replace("i * 64 : (i + 1) * 64", "i : i + 64")).k
+    assert has_repeated(compared(sixtyfour, k))
+    assert len(runs) == 3  # in full, with what was recorded, and recorded each time
+    ran_at.clear()
+    runs.clear()
+    assert has_repeated(ran(k, sixtyfour(), True))
+    assert len(ran_at) == 3 * 3 * 2  # it is known by now
+    assert len(runs) == 1
+
+
+def test_a_list_that_is_another_at_the_next_entry(tmp_path: Path) -> None:
+    """Tiles of a list whose numbers grow by one, and by two where it is entered again."""
+    text = (
+        START
+        + "    ts = []\n    for i in range(40):\n"
+        + LOAD
+        + "        ts.append(t)\n    for us in (ts[:20], ts[::2]):\n        for i in nl.affine_range(20):\n"
+        + "            t = us[i]\n"
+        + (ODD + STORE).replace("        ", "            ")
+        + FEW
+    )
+    assert has_repeated(compared(sixtyfour, written(tmp_path, text).k))
 
 
 # kernels made at random

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
-from mowich.neuroncore.trace import Pattern, Trace
+from mowich.neuroncore.trace import Trace
 
 _Columns = NDArray[np.int64]
 
@@ -88,93 +88,131 @@ _Made = tuple[Blocks, tuple[int, ...]]
 
 
 class IterationBlock:
-    """What one iteration added. made: from this number on the core made its storages in it."""
+    """What one iteration added. touched: (storage, pattern) of each operand, in turn; made: from this number on the
+    core made its storages in it."""
 
-    __slots__ = ("clock", "edges", "form", "in_order", "kind", "made", "number", "pattern", "site", "storage")
+    __slots__ = ("clock", "edges", "form", "in_order", "kind", "made", "number", "site", "touched")
 
     def __init__(self, core: Core, trace: Trace, begin: Mark, end: Mark) -> None:
         i, j = begin.instructions, end.instructions
-        self.kind = _part(trace.kind, i, j, np.int32)
-        self.site = _part(trace.site, i, j, np.int32)
-        self.number = _part(trace.number, i, j, np.int64)
-        pairs = _part(trace.touched, begin.touches, end.touches, np.int64)
-        self.storage, self.pattern = pairs[::2], pairs[1::2]
-        self.edges = np.array(trace.edges[begin.edges : end.edges], np.int64).reshape(-1, 2)
-        self.in_order = _part(trace.in_order, begin.in_order, end.in_order, np.int64)
+        self.kind, self.site = trace.kind[i:j], trace.site[i:j]
+        self.number = _part(trace.number, i, j)
+        self.touched = _part(trace.touched, begin.touches, end.touches)
+        self.edges = trace.edges[begin.edges : end.edges]
+        self.in_order = trace.in_order[begin.in_order : end.in_order]
         self.clock = begin.clock
         step = core.programs
         self.made = (begin.storages + 1) * step + core.program
         after = (end.storages + 1) * step + core.program
         trace.storages.reserve(after)
-        self.form = _part(trace.storages.form, self.made, after, np.int32)[::step].copy()
+        self.form = trace.storages.form[self.made : after : step]
 
-    def counts(self) -> tuple[int, ...]:
-        """How much of each there is."""
-        return (len(self.kind), len(self.storage), len(self.edges), len(self.in_order), len(self.form))
+    @property
+    def storage(self) -> _Columns:
+        """Number of the storage of each operand."""
+        return self.touched[::2]
+
+    @property
+    def pattern(self) -> _Columns:
+        """Number of the pattern of each operand."""
+        return self.touched[1::2]
+
+    def is_like(self, other: IterationBlock) -> bool:
+        """Whether the other one has as much of everything, the same kinds of instructions from the same lines, and
+        storages of the same forms."""
+        return (
+            self.kind == other.kind
+            and self.site == other.site
+            and self.form == other.form
+            and len(self.touched) == len(other.touched)
+            and len(self.edges) == len(other.edges)
+            and len(self.in_order) == len(other.in_order)
+        )
 
     def own(self, programs: int) -> NDArray[np.bool_]:
         """Of each operand, whether its storage was made in this iteration by this core."""
-        own: NDArray[np.bool_] = (self.storage >= self.made) & ((self.storage - self.made) % programs == 0)
-        return own
+        own: NDArray[np.bool_] = self.storage >= self.made
+        return own if programs == 1 else own & ((self.storage - self.made) % programs == 0)
 
 
-def _part(column: array[int], begin: int, end: int, dtype: type) -> _Columns:
+def _part(column: array[int], begin: int, end: int) -> _Columns:
     """A part of a column, copied: a column that NumPy looks at cannot grow."""
-    return np.array(column[begin:end], dtype) if end > begin else np.zeros(0, dtype)
+    return np.array(column[begin:end], np.int64)
+
+
+class Growth(NamedTuple):
+    """What is added from one iteration to the next. clock: instructions; made: storages that an iteration makes;
+    touched: storage and pattern of each operand (0 for the pattern); edges: instructions that `depends_on` joins;
+    places: entries of `touched` whose pattern moves; which: of each of them, its place in `offsets`; offsets:
+    what the offset of a pattern grows by, elements."""
+
+    clock: int
+    made: int
+    touched: _Columns
+    edges: list[tuple[int, int]]
+    places: _Columns
+    which: _Columns
+    offsets: list[int]
 
 
 class Repeat:
-    """Two iterations that are alike, as the second one and what is added from one iteration to the next."""
+    """An iteration, and what is added from one iteration to the next."""
 
-    def __init__(self, core: Core, trace: Trace, first: IterationBlock, second: IterationBlock) -> None:
-        self.core, self.trace, self.base = core, trace, second
-        self.d_clock = second.clock - first.clock
-        self.d_storage = second.storage - first.storage
-        self.d_edges = second.edges - first.edges
-        self.d_made = len(second.form)
+    def __init__(self, core: Core, trace: Trace, base: IterationBlock, growth: Growth) -> None:
+        self.core, self.trace, self.base, self.growth = core, trace, base, growth
         self.blocks: list[tuple[Blocks, tuple[int, ...], tuple[int, ...]]] = []
-        both = first.pattern * len(trace.patterns) + second.pattern
-        pairs, at, self.which = np.unique(both, return_index=True, return_inverse=True)
-        old, self.patterns = np.divmod(pairs, max(len(trace.patterns), 1))
-        self.moving: list[
-            tuple[int, Pattern, int]
-        ] = []  # (pair, its pattern in the second iteration, what its offset grows by)
-        for pair in np.argsort(at).tolist():
-            before, after = trace.patterns[int(old[pair])], trace.patterns[int(self.patterns[pair])]
-            if before is not after and before[2] is not None and after[2] is not None:
-                self.moving.append((pair, after, after[2] - before[2]))
+        numbers = dict(zip(growth.which.tolist(), base.touched[growth.places].tolist(), strict=True))
+        self.moving = [(trace.patterns[numbers[i]], step) for i, step in enumerate(growth.offsets)]
 
-    def expected(self, times: _Columns) -> tuple[_Columns, _Columns, _Columns]:
-        """(numbers, storages, edges) of the iterations that follow the second one after `times` of them, one row for
-        each."""
-        b, t = self.base, times[:, None]
-        edges = b.edges.reshape(-1) + self.d_edges.reshape(-1) * t
-        return b.number + self.d_clock * t, b.storage + self.d_storage * t, edges
+    def from_here(self, begin: Mark, end: Mark) -> Repeat | None:
+        """The same growth from another iteration, where that one is like the one it was found with."""
+        found = IterationBlock(self.core, self.trace, begin, end)
+        places, which = self.growth.places, self.growth.which
+        if self.blocks or not self.base.is_like(found) or found.in_order:
+            return None
+        if len(places):
+            patterns = found.touched[places]
+            first = dict(zip(which[::-1].tolist(), patterns[::-1].tolist(), strict=True))
+            if any(self.trace.patterns[n][2] is None for n in first.values()):
+                return None
+            if any(first[i] != n for i, n in zip(which.tolist(), patterns.tolist(), strict=True)):
+                return None
+        return Repeat(self.core, self.trace, found, self.growth)
+
+    def touched(self, times: _Columns) -> _Columns:
+        """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
+        touched = self.base.touched + self.growth.touched * times[:, None]
+        if self.moving:
+            touched[:, self.growth.places] = self._patterns(times)[:, self.growth.which]
+        return touched
 
     def fill(self, count: int) -> None:
-        """Write `count` more iterations after the second one. The trace must end with that one."""
-        trace, core, b = self.trace, self.core, self.base
+        """Write `count` more iterations after the base. The trace must end with that one."""
+        trace, core, b, growth = self.trace, self.core, self.base, self.growth
         n = len(b.kind)
         chunk = max(1, AT_ONCE // max(n, 1))
         for start in range(1, count + 1, chunk):
             times = np.arange(start, min(start + chunk, count + 1))
             k = len(times)
-            numbers, storages, edges = self.expected(times)
-            trace.kind.frombytes(np.tile(b.kind, k).tobytes())
-            trace.site.frombytes(np.tile(b.site, k).tobytes())
-            trace.number.frombytes(numbers.tobytes())
-            touched = np.empty((k, len(b.storage), 2), np.int64)
-            touched[:, :, 0] = storages
-            touched[:, :, 1] = self._patterns(times)[:, self.which]
-            trace.touched.frombytes(touched.tobytes())
-            if edges.size:
-                trace.edges.extend((before, after) for before, after in edges.reshape(-1, 2).tolist())
-            if len(b.in_order):
-                trace.in_order.frombytes((b.in_order + n * times[:, None]).tobytes())
-        core.clock += self.d_clock * count
-        core.serial["storage"] = core.serial.get("storage", 0) + self.d_made * count
+            trace.kind.extend(b.kind * k)
+            trace.site.extend(b.site * k)
+            trace.number.frombytes((b.number + growth.clock * times[:, None]).tobytes())
+            trace.touched.frombytes(self.touched(times).tobytes())
+            if b.edges:
+                trace.edges.extend(edge for t in times.tolist() for edge in self.edges(t))
+            if b.in_order:
+                trace.in_order.frombytes((np.array(b.in_order) + n * times[:, None]).tobytes())
+        core.clock += growth.clock * count
+        core.serial["storage"] = core.serial.get("storage", 0) + growth.made * count
         self._note_storages(count)
         self._make_blocks(count)
+
+    def edges(self, times: int) -> list[tuple[int, int]]:
+        """What `depends_on` joins in the iteration that comes `times` after the base."""
+        return [
+            (before + x * times, after + y * times)
+            for (before, after), (x, y) in zip(self.base.edges, self.growth.edges, strict=True)
+        ]
 
     def finds_blocks(self, first: Sequence[_Made], second: Sequence[_Made]) -> bool:
         """Note the blocks that the two iterations made: those of a tensor from before them move on by the same steps.
@@ -189,7 +227,7 @@ class Repeat:
         return True
 
     def later_blocks(self, times: int) -> list[tuple[Blocks, tuple[int, ...], tuple[int, ...]]]:
-        """(tensor, block, block of the second iteration) that the iteration `times` after the second one makes."""
+        """(tensor, block, block of the base) that the iteration `times` after the base makes."""
         return [(x, tuple(i + d * times for i, d in zip(at, step, strict=True)), at) for x, at, step in self.blocks]
 
     def has_room(self, count: int) -> bool:
@@ -199,77 +237,58 @@ class Repeat:
         return len({(id(x), at) for x, at in found}) == len(found) and all(x.is_free(at) for x, at in found)
 
     def _make_blocks(self, count: int) -> None:
-        step = self.d_made * self.core.programs
+        step = self.growth.made * self.core.programs
         for t in range(1, count + 1):
             for x, at, like in self.later_blocks(t):
                 x.again(at, like, x.number(like) + step * t)
                 self.core.blocks.append((x, at))  # a loop around this one counts them as made
 
     def makes(self, made: Sequence[_Made], times: int) -> bool:
-        """Whether an iteration that ran made the blocks of the one that comes `times` after the second one."""
+        """Whether an iteration that ran made the blocks of the one that comes `times` after the base."""
         mine = {id(x) for x, _, _ in self.blocks}
         return [(x, at) for x, at in made if id(x) in mine] == [(x, at) for x, at, _ in self.later_blocks(times)]
 
     def _patterns(self, times: _Columns) -> _Columns:
-        """Number of the pattern of each pair, one row for each iteration; new ones in the order in which they come
+        """Number of each pattern that moves, one row for each iteration; new ones in the order in which they come
         up."""
-        table = np.repeat(self.patterns[None], len(times), axis=0)
-        if not self.moving:
-            return table
         known, listed = self.trace._pattern_of, self.trace.patterns
         made: list[int] = []
         for t in times.tolist():
-            for _, (shape, item, offset, dims, strides, size), step in self.moving:
+            for (shape, item, offset, dims, strides, size), step in self.moving:
                 pattern = (shape, item, (offset or 0) + step * t, dims, strides, size)
                 place = known.get(pattern)
                 if place is None:
                     place = known[pattern] = len(listed)
                     listed.append(pattern)
                 made.append(place)
-        table[:, [pair for pair, _, _ in self.moving]] = np.array(made, np.int64).reshape(len(times), -1)
-        return table
+        return np.array(made, np.int64).reshape(len(times), -1)
 
     def _note_storages(self, count: int) -> None:
-        """The trace touches the storages that the iterations make as it touched the second one's."""
-        b, step, form = self.base, self.core.programs, self.trace.storages.form
-        if self.d_made:
-            begin = b.made + self.d_made * step
-            self.trace.storages.reserve(begin + count * self.d_made * step)
-            np.frombuffer(form, np.int32)[begin : begin + count * self.d_made * step : step] = np.tile(b.form, count)
+        """The trace touches the storages that the iterations make as it touched those of the base."""
+        b, step, made = self.base, self.core.programs, self.growth.made
+        if made:
+            begin, storages = b.made + made * step, self.trace.storages
+            storages.reserve(begin + count * made * step)
+            storages.form[begin : begin + count * made * step : step] = b.form * count
 
     def others(self, count: int) -> _Columns:
         """Numbers of the storages from before the loop that `count` more iterations touch, each another one."""
-        moves = np.flatnonzero((self.d_storage != 0) & ~self.base.own(self.core.programs))
+        steps = self.growth.touched[::2]
+        moves = np.flatnonzero((steps != 0) & ~self.base.own(self.core.programs))
         if not len(moves):
             return np.zeros(0, np.int64)
-        return np.unique(self.base.storage[moves] + self.d_storage[moves] * np.arange(1, count + 1)[:, None])
+        return np.unique(self.base.storage[moves] + steps[moves] * np.arange(1, count + 1)[:, None])
 
     def agrees(self, later: IterationBlock, times: int) -> bool:
-        """Whether an iteration that ran is the one that comes `times` after the second one."""
-        b = self.base
-        if b.counts() != later.counts() or later.clock != b.clock + self.d_clock * times:
-            return False
-        number, storage, edges = self.expected(np.array([times]))
-        if not (
-            np.array_equal(b.kind, later.kind)
-            and np.array_equal(b.site, later.site)
-            and np.array_equal(b.form, later.form)
-            and np.array_equal(number[0], later.number)
-            and np.array_equal(storage[0], later.storage)
-            and np.array_equal(edges[0], later.edges.reshape(-1))
-        ):
-            return False
-        offsets = {pair: (after, step) for pair, after, step in self.moving}
-        patterns = self.trace.patterns
-        for pair, found in set(zip(self.which.tolist(), later.pattern.tolist(), strict=True)):
-            if pair not in offsets:
-                if found != int(self.patterns[pair]):
-                    return False
-                continue
-            (shape, item, offset, dims, strides, size), step = offsets[pair]
-            if patterns[found] != (shape, item, (offset or 0) + step * times, dims, strides, size):
-                return False
-        return True
+        """Whether an iteration that ran is the one that comes `times` after the base."""
+        b, clock = self.base, self.growth.clock * times
+        return (
+            b.is_like(later)
+            and later.clock == b.clock + clock
+            and np.array_equal(b.number + clock, later.number)
+            and np.array_equal(self.touched(np.array([times]))[0], later.touched)
+            and self.edges(times) == later.edges
+        )
 
 
 def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | None:
@@ -286,24 +305,34 @@ def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repea
     ):
         return None
     first, second = IterationBlock(core, trace, a, b), IterationBlock(core, trace, b, c)
-    n = second.clock - first.clock
-    own = first.own(core.programs)
+    n, length = second.clock - first.clock, len(first.kind)
     if (
-        first.counts() != second.counts()
-        or not np.array_equal(first.kind, second.kind)
-        or not np.array_equal(first.site, second.site)
-        or not np.array_equal(first.form, second.form)
+        not first.is_like(second)
         or not np.array_equal(first.number + n, second.number)
-        or not np.array_equal(first.in_order + len(first.kind), second.in_order)
-        or not np.array_equal(own, second.own(core.programs))
-        or not (second.storage - first.storage == second.made - first.made)[own].all()
+        or any(y - x != length for x, y in zip(first.in_order, second.in_order, strict=True))
     ):
         return None
-    for before, after in {*zip(first.pattern.tolist(), second.pattern.tolist(), strict=True)}:
-        x, y = trace.patterns[before], trace.patterns[after]
-        if x is not y and (x[:2] != y[:2] or x[3:] != y[3:] or x[2] is None or y[2] is None):
-            return None
-    found = Repeat(core, trace, first, second)
+    touched = second.touched - first.touched
+    own = first.own(core.programs)
+    if not np.array_equal(own, second.own(core.programs)) or not (touched[::2] == second.made - first.made)[own].all():
+        return None
+    places = np.flatnonzero(touched[1::2]) * 2 + 1
+    pairs: dict[tuple[int, int], int] = {}
+    offsets: list[int] = []
+    which: list[int] = []
+    for pair in zip(first.touched[places].tolist(), second.touched[places].tolist(), strict=True):
+        place = pairs.get(pair)
+        if place is None:
+            x, y = trace.patterns[pair[0]], trace.patterns[pair[1]]
+            if x[:2] != y[:2] or x[3:] != y[3:] or x[2] is None or y[2] is None:
+                return None
+            place = pairs[pair] = len(offsets)
+            offsets.append(y[2] - x[2])
+        which.append(place)
+    touched[1::2] = 0
+    edges = [(s - x, t - y) for (x, y), (s, t) in zip(first.edges, second.edges, strict=True)]
+    growth = Growth(n, len(second.form), touched, edges, places, np.array(which, np.int64), offsets)
+    found = Repeat(core, trace, second, growth)
     return found if found.finds_blocks(core.blocks[a.blocks : b.blocks], core.blocks[b.blocks : c.blocks]) else None
 
 

@@ -1,10 +1,14 @@
-"""Loops of a run without values: a regular one is traced three times, and NumPy writes what the other iterations add.
+"""Loops of a run without values: of a regular one three iterations are traced, and NumPy writes what the others add.
 
 The first two iterations run, and the last. Where the first two add the same but for numbers that grow by constants
 (`neuroncore.repeat`), and the kernel's source shows that so do all that follow (`nki.affine`), the others are written
 without running; the last one runs and is compared. Where the first iteration is another, the second and the third are
 looked at. A run that meets anything else after that, an error of the kernel above all, starts again and traces each
 iteration (`runtime.run_function`): so an error is found in the iteration that makes it, and said as ever.
+
+A loop that is entered again, as one within another is, is traced twice: what grows from one iteration to the next is
+known from the first time, and the last iteration shows whether it is so again. Where it is not (the step of a loop
+within may depend on the loop around it), the run starts again, and that loop is traced three times at each entry.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ VARIABLE = "MOWICH_TRACE_LOOPS"
 """Environment variable: "full" traces each iteration of each loop."""
 _LEAST = 4
 """Fewest iterations of a loop that is looked at."""
-LEAST_WRITTEN = 48
+LEAST_WRITTEN = 16
 """Fewest instructions that are written without running: below, running them is as fast."""
 PATIENCE = 3
 """Times that a loop may turn out irregular, or short, before it is left alone for the rest of the run."""
@@ -42,10 +46,20 @@ def are_repeated() -> bool:
 @dataclass(slots=True)
 class LoopSite:
     """A loop of the kernel's source in one run. found: what its source tells, once it was read; misses: times that
-    nothing came of it."""
+    nothing came of it; recorded: what it repeated when it was entered before, with that step of its range."""
 
     found: Loop | str | None = None
     misses: int = 0
+    recorded: repeat.Repeat | None = None
+    step: int = 0
+
+
+_CHANGING: set[tuple[CodeType, int]] = set()
+"""Loops that grew otherwise when they were entered again: what was recorded does not serve for them."""
+
+
+class ChangedGrowth(repeat.Unlike):
+    """A loop that is entered again grows otherwise than before: the run starts again, and records it each time."""
 
 
 def over(values: range, depth: int = 1) -> Iterable[int]:
@@ -81,13 +95,18 @@ def _loop_calls(code: CodeType) -> frozenset[int]:
 def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int) -> Iterator[int]:
     """The numbers of a range, without those of the iterations that need not run."""
     marks = [repeat.mark(core, trace)]
+    place = (sys._getframe(1).f_code, call)
     for ran, i in enumerate(values[:3], 1):
         yield i
         marks.append(repeat.mark(core, trace))
         most = len(values) - ran - 1
-        if ran == 1 or (marks[-1].instructions - marks[-2].instructions) * most < LEAST_WRITTEN:
+        if (marks[-1].instructions - marks[-2].instructions) * most < LEAST_WRITTEN:
             continue
-        found = repeat.repeat_of(core, trace, (marks[-3], marks[-2], marks[-1]))
+        found = (
+            _recorded(site, values, (marks[-2], marks[-1]))
+            if ran == 1
+            else repeat.repeat_of(core, trace, (marks[-3], marks[-2], marks[-1]))
+        )
         if found is None:
             continue
         left = _regular(site, sys._getframe(1), call, values, ran, found)
@@ -96,6 +115,8 @@ def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int
             raise repeat.Unlike
         if not left:
             continue
+        if ran == 2 and not found.blocks and place not in _CHANGING:
+            site.recorded, site.step = found, values.step
         _note_repeated(core)
         found.fill(left)
         before = repeat.mark(core, trace)
@@ -108,11 +129,24 @@ def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int
             or not found.agrees(repeat.IterationBlock(core, trace, before, after), left + 1)
             or not found.makes(core.blocks[before.blocks : after.blocks], left + 1)
         ):
-            raise repeat.Unlike
+            if ran > 1:
+                raise repeat.Unlike
+            _CHANGING.add(place)
+            raise ChangedGrowth
         yield from values[ran + left + 1 :]
         return
     site.misses += 1
     yield from values[3:]
+
+
+def _recorded(site: LoopSite, values: range, marks: tuple[repeat.Mark, repeat.Mark]) -> repeat.Repeat | None:
+    """What the loop repeats from its first iteration on, where it is as it was when it was entered before."""
+    before, after = marks
+    if site.recorded is None or site.step != values.step:
+        return None
+    if before.other != after.other or before.blocks != after.blocks:
+        return None
+    return site.recorded.from_here(before, after)
 
 
 def _note_repeated(core: Core) -> None:
@@ -129,7 +163,7 @@ def _regular(site: LoopSite, frame: FrameType, call: int, values: range, ran: in
         left = end - ran - 1
         if left < 1 or isinstance(site.found, str):
             break
-        if _is_regular(site, frame, call, values[ran - 2 : end], found, left):
+        if _is_regular(site, frame, call, values[max(ran - 2, 0) : end], found, left):
             return left
         if not isinstance(site.found, Loop) or not site.found.has_masks:
             break

@@ -372,6 +372,8 @@ def run_function(
             c.observed = observed
         try:
             return _run(func, args, kwargs, cores, results, check, returned, order)
+        except loops.ChangedGrowth:  # that loop is noted, and is recorded anew each time
+            continue
         except (Exception, Unlike):
             # what goes wrong is told by a run that traces each iteration
             if not any(c.has_repeated for c in cores):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,10 +51,7 @@ class LoopGuard:
                 locals_[index] = values[-1]
                 mask = eval(self.code, globals_, locals_)
                 return bool(mask.holds() if hasattr(mask, "holds") else np.all(mask))
-            found = []
-            for i in values:
-                locals_[index] = i
-                found.append(eval(self.code, globals_, locals_))
+            found = eval(_over(self.text, index), {**globals_, **locals_, _VALUES: values})
         except Exception:  # the kernel will meet it as well
             return False
         if self.kind == "blocks":
@@ -76,6 +74,15 @@ class LoopGuard:
         return all(_in_affine_places(row, storages) for row in rows)
 
 
+_VALUES = "__values"
+
+
+@functools.lru_cache(4096)
+def _over(text: str, index: str) -> CodeType:
+    """An expression for each value of the index: at once, for one look-up each takes as long as an instruction."""
+    return compile(f"[{text} for {index} in {_VALUES}]", "<guard>", "eval")
+
+
 def _are_lists(found: Sequence[Any]) -> bool:
     """Whether these are lists as long as each other, with something in them."""
     return all(type(x) in (list, tuple) and len(x) == len(found[0]) > 0 for x in found)
@@ -94,9 +101,9 @@ def _in_affine_places(tiles: Sequence[Any], storages: dict[int, Storage]) -> boo
     if any(type(t) is not Tile or t.dynamic is not None for t in tiles):
         return False
     first, second = tiles[0], tiles[1]
-    step, move = second.storage.number - first.storage.number, second.offset - first.offset
-    number, offset = first.storage.number, first.offset
-    shape, strides, dtype, s = first.shape, first.strides, first.dtype, first.storage
+    s, offset, move = first.storage, first.offset, second.offset - first.offset
+    number, step = s.number, second.storage.number - s.number
+    shape, strides, dtype, layout, core = first.shape, first.strides, first.dtype, s.layout, s.core
     for t in tiles:
         mine = t.storage
         if (
@@ -105,11 +112,11 @@ def _in_affine_places(tiles: Sequence[Any], storages: dict[int, Storage]) -> boo
             or t.shape != shape
             or t.strides != strides
             or t.dtype is not dtype
-            or mine.layout != s.layout
+            or mine.layout != layout
             or mine.dtype is not s.dtype
-            or mine.core is not s.core
+            or mine.core is not core
         ):
             return False
+        storages[number] = mine
         number, offset = number + step, offset + move
-        storages[mine.number] = mine
     return True
