@@ -255,6 +255,38 @@ REPEATED = {
         + STORE
         + FEW
     ),
+    "appended": (
+        START
+        + "    ts = []\n"
+        + LOOP
+        + LOAD
+        + STORE
+        + "        ts.append(t)\n    for i in range(0, len(ts), 7):\n        t = ts[i]\n"
+        + STORE
+        + FEW
+    ),
+    "appended twice and used": (
+        START
+        + "    ts, us = [], []\n"
+        + LOOP
+        + LOAD
+        + "        u = nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf)\n"
+        "        nisa.tensor_copy(dst=u, src=t[:, 32:])\n"
+        "        ts.append(t)\n        us.append(u[:, 8:24])\n"
+        "    for t, u in zip(ts[::5], us[3:]):\n        nisa.tensor_copy(dst=t[:, 16:32], src=u)\n"
+        "        nisa.dma_copy(dst=out[:, 0:64], src=t)\n    for u in us:\n"
+        "        nisa.tensor_tensor(dst=u, data1=u, data2=us[len(us) // 2], op=nl.add)\n" + FEW
+    ),
+    "lists in a list": (
+        START
+        + "    rows = []\n    for m in nl.affine_range(5):\n        row = []\n        for n in nl.affine_range(12):\n"
+        "            i = m * 12 + n\n"
+        + LOAD.replace("        ", "            ")
+        + "            row.append(t)\n        rows.append(row)\n    for m in nl.affine_range(5):\n"
+        "        for n in nl.affine_range(12):\n            t = rows[m][n]\n            i = m * 12 + n\n"
+        + (ODD + STORE).replace("        ", "            ")
+        + FEW
+    ),
     "lists from before": (
         START
         + "    ts = []\n"
@@ -346,8 +378,7 @@ IN_FULL = {
     ),
     "shuffled": (
         START
-        + "    ts = []\n"
-        + LOOP
+        + "    ts = []\n    for i in range(64):\n"
         + LOAD
         + "        ts.append(t)\n    ts[30], ts[31] = ts[31], ts[30]\n"
         + LOOP
@@ -376,14 +407,42 @@ IN_FULL = {
         + STORE
         + FEW
     ),
-    "appended": (
+    "a list with two names": (
+        START
+        + "    ts = us = []\n"
+        + LOOP
+        + LOAD
+        + "        n = 32 if len(us) > 30 else 64\n        nisa.tensor_copy(dst=t[:, :n], src=t[:, :n])\n"
+        "        ts.append(t)\n" + FEW
+    ),
+    "a list that is in another": (
+        START
+        + "    ts = []\n    both = {0: ts}\n"
+        + LOOP
+        + LOAD
+        + "        n = 32 if len(both[0]) > 30 else 64\n        nisa.tensor_copy(dst=t[:, :n], src=t[:, :n])\n"
+        "        ts.append(t)\n" + FEW
+    ),
+    "a list of views that move": (
+        START + "    ts = []\n" + LOOP + LOAD + STORE + "        ts.append(t[:, i : i + 1])\n    for t in ts[::9]:\n"
+        "        nisa.tensor_copy(dst=t, src=t)\n" + FEW
+    ),
+    "a list of tiles from before": (
+        START
+        + "    ts = []\n    s = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n    nisa.memset(dst=s, value=0.0)\n"
+        + LOOP
+        + LOAD
+        + STORE
+        + "        ts.append(s)\n    for t in ts[::9]:\n        nisa.tensor_copy(dst=t, src=t)\n"
+        + FEW
+    ),
+    "a list that gets some": (
         START
         + "    ts = []\n"
         + LOOP
         + LOAD
         + STORE
-        + "        ts.append(t)\n    for i in range(0, len(ts), 7):\n        t = ts[i]\n"
-        + STORE
+        + "        if i % 3 == 0:\n            ts.append(t)\n    for t in ts:\n        nisa.tensor_copy(dst=t, src=t)\n"
         + FEW
     ),
     "item": (

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import Trace
+from mowich.neuroncore.views import Tile
 
 _Columns = NDArray[np.int64]
 
@@ -247,6 +248,31 @@ class Repeat:
         """Whether an iteration that ran made the blocks of the one that comes `times` after the base."""
         mine = {id(x) for x, _, _ in self.blocks}
         return [(x, at) for x, at in made if id(x) in mine] == [(x, at) for x, at, _ in self.later_blocks(times)]
+
+    def has_made(self, tile: object) -> bool:
+        """Whether something is a tile whose storage the base made."""
+        if type(tile) is not Tile or tile.dynamic is not None or tile.storage.core is not self.core:
+            return False
+        place, rest = divmod(tile.storage.number - self.base.made, self.core.programs)
+        return rest == 0 and 0 <= place < self.growth.made
+
+    def tiles(self, like: Tile, count: int) -> list[Tile]:
+        """The tiles of `count` more iterations that are as one whose storage the base made."""
+        s, step = like.storage, self.growth.made * self.core.programs
+        return [
+            Tile(s.again(s.number + step * t), like.dtype, like.shape, like.strides, like.offset)
+            for t in range(1, count + 1)
+        ]
+
+    def follows(self, tile: object, before: Tile) -> bool:
+        """Whether something is the tile that an iteration makes after that of the iteration before."""
+        return (
+            type(tile) is Tile
+            and tile.storage.number == before.storage.number + self.growth.made * self.core.programs
+            and tile.storage.layout == before.storage.layout
+            and (tile.dtype, tile.shape, tile.strides, tile.offset, tile.dynamic)
+            == (before.dtype, before.shape, before.strides, before.offset, None)
+        )
 
     def _patterns(self, times: _Columns) -> _Columns:
         """Number of each pattern that moves, one row for each iteration; new ones in the order in which they come

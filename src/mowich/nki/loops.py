@@ -26,6 +26,7 @@ from mowich.neuroncore import repeat
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import Trace
+from mowich.neuroncore.views import Tile
 from mowich.nki.affine import Loop, known_loop, loop_at
 
 VARIABLE = "MOWICH_TRACE_LOOPS"
@@ -109,7 +110,8 @@ def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int
         )
         if found is None:
             continue
-        left = _regular(site, sys._getframe(1), call, values, ran, found)
+        frame = sys._getframe(1)
+        left = _regular(site, frame, call, values, ran, found)
         if repeat.mark(core, trace) != marks[-1]:  # what was looked up has done something
             _note_repeated(core)
             raise repeat.Unlike
@@ -119,6 +121,10 @@ def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int
             site.recorded, site.step = found, values.step
         _note_repeated(core)
         found.fill(left)
+        lists = _lists(site, frame)
+        for tiles in lists:
+            tiles += found.tiles(tiles[-1], left)
+        items = [(tiles, tiles[-1], len(tiles)) for tiles in lists]
         before = repeat.mark(core, trace)
         core.unfinished += 1  # an error leaves it so, whoever catches it
         yield values[ran + left]
@@ -128,6 +134,7 @@ def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int
             before.other != after.other
             or not found.agrees(repeat.IterationBlock(core, trace, before, after), left + 1)
             or not found.makes(core.blocks[before.blocks : after.blocks], left + 1)
+            or not all(len(tiles) == n + 1 and found.follows(tiles[-1], item) for tiles, item, n in items)
         ):
             if ran > 1:
                 raise repeat.Unlike
@@ -147,6 +154,11 @@ def _recorded(site: LoopSite, values: range, marks: tuple[repeat.Mark, repeat.Ma
     if before.other != after.other or before.blocks != after.blocks:
         return None
     return site.recorded.from_here(before, after)
+
+
+def _lists(site: LoopSite, frame: FrameType) -> list[list[Tile]]:
+    """Lists from before the loop that get a tile in each iteration."""
+    return [frame.f_locals[name] for name in site.found.lists] if isinstance(site.found, Loop) else []
 
 
 def _note_repeated(core: Core) -> None:
@@ -185,5 +197,7 @@ def _is_regular(site: LoopSite, frame: FrameType, call: int, values: range, foun
         return False
     others = found.others(left)
     if len(others) and site.found.has_fresh_blocks:
+        return False
+    if not all(tiles and found.has_made(tiles[-1]) for tiles in _lists(site, frame)):
         return False
     return repeat.note_storages(found.trace, others, storages)

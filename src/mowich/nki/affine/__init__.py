@@ -7,18 +7,20 @@ of views, to which it contributes by sums and by products with what is constant.
 iteration (`Constant`), an integer that is affine in the index (`Index`), a tile (`View`), a list made in the iteration
 (`Made`). What the tree alone does not tell is looked up in the running kernel when the loop is entered (`LoopGuard`):
 which function a name stands for, whether `tiles[k]` goes through a list of tiles that are alike, whether `k == last`
-holds for none of the iterations that are left out. Anything else refuses the loop.
+holds for none of the iterations that are left out. A list that nothing else knows may get a tile in each iteration.
+Anything else refuses the loop.
 """
 
 from __future__ import annotations
 
 import ast
 import itertools
+import sys
 from dataclasses import dataclass
 from types import CodeType, FrameType, MethodType
 
 from mowich.neuroncore.memory import Storage
-from mowich.nki.affine.analysis import Analysis, Scope
+from mowich.nki.affine.analysis import Analysis, Scope, appends_of
 from mowich.nki.affine.classes import INDEX, Refused
 from mowich.nki.affine.guards import LoopGuard
 from mowich.nki.affine.source import stored, tree_of
@@ -26,10 +28,12 @@ from mowich.nki.affine.source import stored, tree_of
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A regular loop. index: name of its target; guards: what has to hold when it is entered."""
+    """A regular loop. index: name of its target; guards: what has to hold when it is entered; lists: names of the lists
+    from before it to which each iteration appends a tile."""
 
     index: str
     guards: tuple[LoopGuard, ...]
+    lists: tuple[str, ...] = ()
 
     @property
     def has_fresh_blocks(self) -> bool:
@@ -44,6 +48,8 @@ class Loop:
     def holds(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> bool:
         """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were
         looked at."""
+        if not all(_is_its_own(frame, n) for n in self.lists):
+            return False
         names = dict(frame.f_locals)
         return all(g.holds(frame, names, self.index, values, storages) for g in self.guards)
 
@@ -90,11 +96,31 @@ def loop_at(frame: FrameType, call: int) -> Loop | str:
 def _judged(node: ast.For, frame: FrameType) -> Loop | str:
     if not isinstance(node.target, ast.Name) or node.orelse:
         return "the loop has several targets or an else"
-    analysis = Analysis(node.target.id)
+    before = frame.f_locals
+    appends = {s: name for s, name in appends_of(node).items() if type(before.get(name)) is list}
+    analysis = Analysis(node.target.id, appends)
     scope = Scope({**frame.f_globals, **frame.f_locals}, stored(node), {node.target.id: INDEX}, True)
     try:
         analysis.is_older = isinstance(node.iter, ast.Call) and analysis.is_older_function(node.iter.func, scope)
         analysis.body(node.body, scope)
     except Refused as why:
         return str(why)
-    return Loop(node.target.id, tuple(analysis.guards.values()))
+    return Loop(node.target.id, tuple(analysis.guards.values()), tuple(appends.values()))
+
+
+_OWN = 3
+"""Most references to a list that only a function's name stands for, while it is counted: that of the name, that of
+`f_locals`, and the argument."""
+
+
+def _is_its_own(frame: FrameType, name: str) -> bool:
+    """Whether a name of a running function stands for a list that nothing else knows: what an iteration does cannot
+    depend on how long it is."""
+    code = frame.f_code
+    names = frame.f_locals
+    return (
+        name in code.co_varnames
+        and name not in code.co_cellvars
+        and type(names.get(name)) is list
+        and sys.getrefcount(names[name]) <= _OWN
+    )

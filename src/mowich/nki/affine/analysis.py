@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
@@ -91,9 +92,11 @@ class Scope:
 
 @dataclass(slots=True)
 class Analysis:
-    """One loop. guards: what has to hold when it is entered."""
+    """One loop. guards: what has to hold when it is entered; appends: statements that append to a list from before the
+    loop, once in each iteration, with the names of the lists."""
 
     index: str
+    appends: dict[ast.stmt, str] = field(default_factory=dict)
     guards: dict[tuple[str, str, int], LoopGuard] = field(default_factory=dict)
     depth: int = 0
     loops: int = 0  # nested loops around what is read now
@@ -108,7 +111,9 @@ class Analysis:
 
     def statement(self, s: ast.stmt, scope: Scope) -> None:
         """Read a statement. Raises Refused for one that may leave something to the next iteration."""
-        if isinstance(s, ast.Expr):
+        if s in self.appends:
+            self.append(s, scope)
+        elif isinstance(s, ast.Expr):
             if not isinstance(s.value, ast.Constant):
                 self.value(s.value, scope)
         elif isinstance(s, ast.Assign):
@@ -154,6 +159,15 @@ class Analysis:
                 raise Refused("the loop is left early")
         elif not isinstance(s, ast.Pass | ast.Raise):
             raise Refused(f"{type(s).__name__} is not followed")
+
+    def append(self, s: ast.stmt, scope: Scope) -> None:
+        """A list from before the loop gets a tile in each iteration: those of the iterations that do not run can be
+        made, where they differ in the storage alone."""
+        assert isinstance(s, ast.Expr)
+        assert isinstance(s.value, ast.Call)
+        found = self.value(s.value.args[0], scope)
+        if self.is_older or not isinstance(found, View) or not found.fixed or not found.still:
+            raise Refused(f"{self.appends[s]} gets a value that is {said(found)}")
 
     def loop(self, s: ast.For, scope: Scope) -> None:
         """A loop within: over a range, or over what a list holds. It is read until nothing new is found."""
@@ -895,6 +909,23 @@ class Analysis:
         if key not in self.guards:
             names = None if scope.is_frame else scope.names
             self.guards[key] = LoopGuard(kind, text, compiled(e), expected, names)
+
+
+def appends_of(node: ast.For) -> dict[ast.stmt, str]:
+    """Statements of a loop, in no other one and under no condition, that append to a list of which the loop says
+    nothing else, with its name."""
+    named = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+    return {s: name for s in node.body if (name := _appended(s)) is not None and named[name] == 1}
+
+
+def _appended(s: ast.stmt) -> str | None:
+    """The name of the list to which a statement appends something, None where it does something else."""
+    if not isinstance(s, ast.Expr) or not isinstance(s.value, ast.Call):
+        return None
+    f = s.value.func
+    if not isinstance(f, ast.Attribute) or f.attr != "append" or not isinstance(f.value, ast.Name):
+        return None
+    return f.value.id if len(s.value.args) == 1 and not s.value.keywords else None
 
 
 def _module(f: object) -> str:
