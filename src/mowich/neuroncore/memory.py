@@ -8,6 +8,7 @@ afterwards. `views` holds the tiles through which instructions see them.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -184,9 +185,8 @@ class Storage:
     def again(self, number: int) -> Storage:
         """An allocation of a run without values that is this one but for its number."""
         made = Storage.__new__(Storage)
-        for name in Storage.__slots__:
-            if name != "record":
-                setattr(made, name, getattr(self, name))
+        for put, value in zip(_PUT_ALL, _ALL_BUT_RECORD(self), strict=True):
+            put(made, value)
         made.number = number
         return made
 
@@ -344,3 +344,8 @@ class Storage:
         if not self.filled:
             self.fill()
         self.core.uninitialised(self, share, returned)
+
+
+_FIELDS = [name for name in Storage.__slots__ if name != "record"]
+_ALL_BUT_RECORD = operator.attrgetter(*_FIELDS)
+_PUT_ALL = [vars(Storage)[name].__set__ for name in _FIELDS]

@@ -234,10 +234,14 @@ class Repeat:
     def has_room(self, count: int) -> bool:
         """Whether `count` iterations more, and the one behind them, make blocks that are there and that nothing else
         has made."""
+        if not self.blocks:
+            return True
         found = [(x, at) for t in range(1, count + 2) for x, at, _ in self.later_blocks(t)]
         return len({(id(x), at) for x, at in found}) == len(found) and all(x.is_free(at) for x, at in found)
 
     def _make_blocks(self, count: int) -> None:
+        if not self.blocks:
+            return
         step = self.growth.made * self.core.programs
         for t in range(1, count + 1):
             for x, at, like in self.later_blocks(t):
@@ -282,9 +286,8 @@ class Repeat:
         for t in times.tolist():
             for (shape, item, offset, dims, strides, size), step in self.moving:
                 pattern = (shape, item, (offset or 0) + step * t, dims, strides, size)
-                place = known.get(pattern)
-                if place is None:
-                    place = known[pattern] = len(listed)
+                place = known.setdefault(pattern, len(listed))
+                if place == len(listed):
                     listed.append(pattern)
                 made.append(place)
         return np.array(made, np.int64).reshape(len(times), -1)
@@ -365,7 +368,8 @@ def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repea
 def note_storages(trace: Trace, numbers: _Columns, known: Mapping[int, Storage]) -> bool:
     """Note storages in a trace that it may not know yet. False, and nothing noted: one is not among the known."""
     form = trace.storages.form
-    new = [n for n in numbers.tolist() if n not in trace.storages]
+    size = len(form)
+    new = [n for n in numbers.tolist() if n >= size or form[n] < 0]
     if any(n not in known for n in new):
         return False
     for n in new:

@@ -6,6 +6,8 @@ here. Those that stand here do more than hand over: DMAs by flags, and registers
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
@@ -187,8 +189,16 @@ def get_nc_sub_version() -> int:
 
 
 def _dma_flags(dge: object, priority: SupportsInt | None, eng: object) -> dict[str, object]:
-    name = _member(dge_mode, _DGE, dge)
+    """Flags of a DMA. Raises where the generation does not have what is asked for."""
     generation = machine.active().generation
+    if priority is None or isinstance(priority, int):
+        with contextlib.suppress(TypeError):  # what cannot be a key is judged below
+            return _known_dma_flags(dge, priority, eng, generation)
+    return _judged_dma_flags(dge, priority, eng, generation)
+
+
+def _judged_dma_flags(dge: object, priority: SupportsInt | None, eng: object, generation: int) -> dict[str, object]:
+    name = _member(dge_mode, _DGE, dge)
     if name == "hwdge" and generation < 3:
         raise fail("hardware descriptor generation needs NeuronCore-v3", fix="use dge_mode.swdge or dge_mode.none")
     if priority is not None:
@@ -200,6 +210,10 @@ def _dma_flags(dge: object, priority: SupportsInt | None, eng: object) -> dict[s
     if name == "hwdge" and trigger not in ("", "scalar", "sync"):
         raise fail("hwdge: the engine that triggers a DMA", given=trigger, allowed="scalar, sync")
     return {"dge": name, "priority": priority, "queue": trigger}
+
+
+_known_dma_flags = functools.lru_cache(256, typed=True)(_judged_dma_flags)
+"""The same, judged once: nothing changes the dict."""
 
 
 def dma_copy(
