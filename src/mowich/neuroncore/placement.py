@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -263,6 +263,9 @@ def _traced_lives(core: Core, trace: Trace) -> Lives:
     return Lives(is_psum == 1, parts, row_B, first[rows], last[rows], record)
 
 
+_Touched = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]
+
+
 class Touches:
     """The operands of a trace, a part of it at a time."""
 
@@ -279,10 +282,18 @@ class Touches:
             for k, n in zip(kinds, trace.plain_reads, strict=True)
         ]
         self.is_load = np.array([*loads, False])
+        self._kept: list[_Touched] = []  # of a trace that is looked at in one part
 
-    def backwards(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
+    def backwards(self) -> Iterable[_Touched]:
         """(storages, clocks, whether it is written, whether by a DMA that reads nothing but HBM) of each operand from
         the last instruction back. Run-time indices are left out."""
+        if len(self.trace) > self.AT_ONCE:
+            return self._parts()
+        if not self._kept:
+            self._kept = list(self._parts())
+        return self._kept
+
+    def _parts(self) -> Iterator[_Touched]:
         t = self.trace
         end = len(t.touched)
         for stop in range(len(t.kind), 0, -self.AT_ONCE):

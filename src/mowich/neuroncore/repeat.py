@@ -301,12 +301,12 @@ class Repeat:
             storages.form[begin : begin + count * made * step : step] = b.form * count
 
     def others(self, count: int) -> _Columns:
-        """Numbers of the storages from before the loop that `count` more iterations touch, each another one."""
+        """Numbers of the storages from before the loop that `count` more iterations touch, each iteration others."""
         steps = self.growth.touched[::2]
         moves = np.flatnonzero((steps != 0) & ~self.base.own(self.core.programs))
         if not len(moves):
             return np.zeros(0, np.int64)
-        return np.unique(self.base.storage[moves] + steps[moves] * np.arange(1, count + 1)[:, None])
+        return (self.base.storage[moves] + steps[moves] * np.arange(1, count + 1)[:, None]).reshape(-1)
 
     def agrees(self, later: IterationBlock, times: int) -> bool:
         """Whether an iteration that ran is the one that comes `times` after the base."""
@@ -367,9 +367,12 @@ def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repea
 
 def note_storages(trace: Trace, numbers: _Columns, known: Mapping[int, Storage]) -> bool:
     """Note storages in a trace that it may not know yet. False, and nothing noted: one is not among the known."""
+    if not len(numbers):
+        return True
     form = trace.storages.form
-    size = len(form)
-    new = [n for n in numbers.tolist() if n >= size or form[n] < 0]
+    inside = (numbers >= 0) & (numbers < len(form))
+    noted = inside & (np.frombuffer(form, np.int32)[np.where(inside, numbers, 0)] >= 0)
+    new = np.unique(numbers[~noted]).tolist()
     if any(n not in known for n in new):
         return False
     for n in new:
