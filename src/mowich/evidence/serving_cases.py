@@ -13,7 +13,7 @@ from mowich.facts import Facts
 from mowich.plans.plan import ServePlans
 from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.corrections import Class
-from mowich.serving.engines import ConstantTable, Served, constant_columns, has_own, stated
+from mowich.serving.engines import ConstantTable, Served, constant_columns, has_own, stated_facts
 from mowich.serving.steady import Load, Steady, closed_loop, max_sequences
 from mowich.software.engine import Engine, EngineCosts
 
@@ -71,7 +71,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         speculates=case.speculates,
         accept=case.accept,
         has_own=has_own(facts, case.system),
-        stated=stated(facts, case.engine, case.system),
+        stated=stated_facts(facts, case.engine, case.system),
         campaign=case.campaign,
     )
 

@@ -372,7 +372,7 @@ class ServePlan:
         return " ".join([*(parts or ["tp1"]), f"{self.weights}/{self.kv}"])
 
 
-def stated(plan: Plan | ServePlan, lnc: int) -> dict[str, int | bool | str]:
+def stated_plan(plan: Plan | ServePlan, lnc: int) -> dict[str, int | bool | str]:
     """The JSON of a plan on a machine: `to_dict`, and the cores of a device where they are grouped (lnc above 0)."""
     return plan.to_dict() | ({"lnc": lnc} if lnc else {})
 

@@ -201,7 +201,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     )
 
 
-def stated(facts: Facts, engine: str, system: System) -> frozenset[str]:
+def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
     """Paths of `STACK` and `GENERATIONS` that the facts hold for this engine and this family of chips."""
 
     def read(known: Facts) -> frozenset[str]:

@@ -22,7 +22,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
-from mowich.plans.plan import Plan, TrainJob, stated
+from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Result, Rows, Shown
 from mowich.software.stack import Platform, equip
@@ -140,7 +140,7 @@ class Row(Shown):
                 "reason",
             )
         }
-        out["plan"] = stated(self.plan, self.lnc) if self.plan else None
+        out["plan"] = stated_plan(self.plan, self.lnc) if self.plan else None
         for name in estimates:
             out[name] = getattr(self, name).to_dict()
         out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None

@@ -20,7 +20,7 @@ from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped_corrections
-from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated
+from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
 from mowich.software.engine import Engine, EngineCosts
 
 BLOCK = 16
@@ -128,7 +128,7 @@ def deploy(
     The checks of legality are `check_layout`'s; here plans are trusted.
     """
     own, arch = has_own(facts, system), architecture(model)
-    here = stated(facts, engine, system)
+    here = stated_facts(facts, engine, system)
     table = constant_columns(
         [
             Served(

@@ -20,7 +20,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.memory import serving_memory_B
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated_plan
 from mowich.requests.jobs import DEGREES
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
@@ -103,8 +103,8 @@ class ServeRow:
             "binds",
         )
         out: dict[str, object] = {k: getattr(self, k) for k in names}
-        out["prefill"] = stated(self.prefill, self.lnc) if self.prefill else None
-        out["decode"] = stated(self.decode, self.lnc) if self.decode else None
+        out["prefill"] = stated_plan(self.prefill, self.lnc) if self.prefill else None
+        out["decode"] = stated_plan(self.decode, self.lnc) if self.decode else None
         out["replicas"] = dict(self.replicas)
         for k in _ESTIMATES:
             out[k] = getattr(self, k).to_dict()

@@ -13,7 +13,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, logical_cores, resolve
 from mowich.models import load_model
 from mowich.models.model import Model
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated_plan
 from mowich.requests import jobs
 from mowich.scenario import Node, read_scenario
 from mowich.serving.arrivals import ARRIVALS, Draw, lengths
@@ -175,12 +175,12 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         "system": system.id,
         "chips": system.chips,
         "engine": engine,
-        "plan": stated(plan, on_prefill.lnc),
+        "plan": stated_plan(plan, on_prefill.lnc),
         "replicas": replicas,
         "scheduler": {f: v for f in serve.scheduler.__slots__ if (v := getattr(serve.scheduler, f)) != math.inf},
         "route": route,
         "slo_s": slo,
-        "decode_plan": stated(decode_plan, on_decode.lnc) if decode_plan else None,
+        "decode_plan": stated_plan(decode_plan, on_decode.lnc) if decode_plan else None,
         "decode_engine": decode_engine if decode_plan else None,
         "decode_replicas": decode_replicas,
         "traffic": {k: v for k, v in requests.items() if not callable(v)},

@@ -222,7 +222,9 @@ def _model_field(field: Asked[object], default: object = None) -> tuple[TypeForm
 def _group(name: str, schema: Schema[object], title: str) -> type[Ask]:
     """A job as a mapping in a body."""
     fields: Fields = {f.name: _model_field(f) for f in schema.at(Edge.KEY) if f.group == name}
-    return create_model(title, __base__=Ask, __module__=__name__, **fields)
+    made = create_model(title, __base__=Ask, __module__=__name__, **fields)
+    made.__qualname__ = f"{title}Body"  # its name here, by which a worker finds it again
+    return made
 
 
 def body(
@@ -247,6 +249,7 @@ def body(
     fields.update(own)
     made = create_model(title, __base__=Ask, __module__=__name__, __doc__=about, **fields)
     made.schema_, made.own = schema, tuple(own)
+    made.__qualname__ = f"{title}Body"  # its name here, by which a worker finds it again
     return made
 
 
@@ -309,6 +312,7 @@ ExplainBody = create_model(
     ask=(Explainable, Field(description="The request whose result is explained.")),
     metric=(MetricPath, Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"])),
 )
+ExplainBody.__qualname__ = "ExplainBody"
 
 
 @dataclass(frozen=True, slots=True)
