@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import totals
 import yaml
 from fit_training import HELD_OUT, classes_of
 from numpy.typing import NDArray
@@ -222,6 +223,7 @@ def page(result: Validation) -> str:
     lines += table("By precision", "recipe", group(result, lambda r: r.case.plan.precision if r.case else "refused"))
     lines += table("By size", "chips", group(result, size))
     lines += table("By source", "source", group(result, lambda r: r.source))
+    lines += totals.section(load_facts())
     lines += ["", "## Refused rows", ""]
     reasons: dict[str, list[str]] = {}
     for row in result.rows:
