@@ -20,6 +20,7 @@ SCRIPTS = (
     "goodput_page",
     "claims_page",
     "optimal_plans",
+    "trainium_gain",
     "scaling",
     "kernel_check_page",
 )
