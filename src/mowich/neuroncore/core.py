@@ -131,6 +131,16 @@ class Observed:
     of: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alike:
+    """Ranks that run the same program on the same shapes: one of them, without values, stands for all. ranks: how many;
+    lasts_ps: (kind of a collective, bytes that a rank gives) -> picoseconds on the fabric of a machine, None: as inside
+    a chip."""
+
+    ranks: int
+    lasts_ps: Callable[[str, int], int | None]
+
+
 class Core:
     """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by
     collectives."""
@@ -138,6 +148,7 @@ class Core:
     __slots__ = (
         "accesses",
         "act_acc",
+        "alike",
         "arenas",
         "blocks",
         "clock",
@@ -198,6 +209,8 @@ class Core:
         self.grid_index: tuple[int, ...] = (program,) if programs > 1 else ()
         self.values = values
         self.strict = strict
+        # the ranks that this one stands for, None: itself alone
+        self.alike: Alike | None = None
         # what a check of kernels looks for while this one runs, None: nobody looks
         self.observed: dict[tuple[str, str], Observed] | None = None
         self.trace: Trace | None = Trace() if record else None

@@ -48,6 +48,8 @@ def _group(replica_group: object, rank: int) -> list[int]:
 def _meet(kind: str, members: list[int], signature: object, payload: object) -> list[Any]:
     """Contributions of the members in group order. The programs of a pair act as one: the second adds nothing."""
     core = machine.active()
+    if core.alike is not None and not core.values and max(members) < core.alike.ranks:
+        return [payload] * len(members)
     if core.ranks == 1 or core.rank_group is None:
         if members != [core.rank]:
             raise fail(

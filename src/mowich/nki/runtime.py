@@ -27,7 +27,7 @@ from mowich.neuroncore import memory as mem
 from mowich.neuroncore import placement, views
 from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
-from mowich.neuroncore.core import Core
+from mowich.neuroncore.core import Alike, Core
 from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
@@ -350,11 +350,12 @@ def run_function(
     repeat_loops: bool | None = None,
     observed: dict[tuple[str, str], machine.Observed] | None = None,
     order: Order = IN_TURN,
+    alike: Alike | None = None,
 ) -> Result:
     """Run a kernel function once on one logical core. returned: memories of the tensors that it may return;
     observed: where to put what a check of kernels looks for; order: of the programs; repeat_loops: whether a run
     without values may write iterations of regular loops without running them (None: as the environment says,
-    `loops.VARIABLE`)."""
+    `loops.VARIABLE`); alike: ranks that this one stands for, without values."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
@@ -370,6 +371,7 @@ def run_function(
             c.grid_index = _index(i, sizes)
             c.loops = {} if may_repeat else None
             c.observed = observed
+            c.alike = alike
         try:
             return _run(func, args, kwargs, cores, results, check, returned, order)
         except loops.ChangedGrowth:  # that loop is noted, and is recorded anew each time

@@ -52,7 +52,10 @@ def collective_cost(r: InstructionRates, kind: Kind) -> Cost:
     sent_B = sum(math.prod(o.shape) * o.itemsize for o in kind.reads)
     name = str(kind.flag("kind", ""))
     parts = _inside_chip(r, name, sent_B, ranks, cores)
-    if ranks * cores > r.number("memory.cores"):
+    lasts = int(kind.flag("lasts", 0))
+    if lasts:
+        parts = {"links.hop": lasts}  # steps over the links of a machine, as its own facts have them
+    elif ranks * cores > r.number("memory.cores"):
         beyond = _between_chips(r, name, sent_B, ranks)
         parts = max(parts, beyond, key=lambda p: sum(p.values()))
     done = r.ps("dma.completion")
@@ -157,5 +160,13 @@ def sendrecv(
 def collective(kind: str, dsts: Sequence[Named], srcs: Sequence[Named]) -> None:
     """Check and record an exchange of this kind between ranks; `nki.collectives` computes its result over all of
     them."""
-    cores = machine.active().programs
-    issue("collective", "", dsts, srcs, {"kind": kind, "cores": cores} if cores > 1 else {"kind": kind})
+    core = machine.active()
+    flags: dict[str, str | int] = {"kind": kind}
+    if core.programs > 1:
+        flags["cores"] = core.programs
+    if core.alike is not None:
+        flags["ranks"] = core.alike.ranks
+        lasts = core.alike.lasts_ps(kind, sum(s.size * s.itemsize for _, s in srcs if s is not None))
+        if lasts is not None:
+            flags["lasts"] = lasts
+    issue("collective", "", dsts, srcs, flags)
