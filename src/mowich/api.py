@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.kernel_check import KernelsChecked
+    from mowich.studies.layer.study import LayerStudy
     from mowich.studies.power import PowerRow
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.sweep_store import Parts
@@ -470,3 +471,26 @@ def check_kernel(
             raise UserError("arguments go with a kernel, not with a file", fix="check_kernel(module.kernel, array)")
         return kernel_check.check_kernels(Path(kernel), version=version)
     return kernel_check.study_of(kernel, arrays, kwargs, target=target, lnc=lnc, version=version)
+
+
+def run_layer(
+    model: Model | str | Path,
+    on: str,
+    *,
+    tp: int | None = None,
+    lnc: int = 2,
+    batch: int = 1,
+    context: int = 2048,
+    prefill: bool = False,
+    library: str | Path | None = None,
+    facts: Facts | None = None,
+) -> LayerStudy:
+    """Decoder layers and a whole decode or prefill step of a model, made of kernels on simulated NeuronCores: `.step_s`
+    (an Estimate in seconds), `.kinds` with the time of each part and engine, `.after` with head and sampling.
+
+    tp: ranks that share each layer (None: all cores of the chips); lnc: cores of a rank; context: tokens in the cache,
+    or with prefill in the prompt; library: a checkout of aws-neuron/nki-library (None: our kernels).
+    """
+    given = {"tp": tp, "lnc": lnc, "batch": batch, "context": context, "prefill": prefill, "library": library}
+    with _asked(kernels.LAYER, facts, model=model, on=on, **given) as asked:
+        return answers.layer_timed(asked)

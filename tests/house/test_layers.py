@@ -24,9 +24,10 @@ from mowich.version import VERSION
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 
-DYNAMIC = {"mowich.nki.install"}
+DYNAMIC = {"mowich.nki.install", "mowich.studies.layer.library"}
 """Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the
-layer rule for its names is tested below."""
+layer rule for its names is tested below. `studies.layer.library` imports modules of the checkout of nki-library that a
+user names, and none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def test_no_circle_of_files() -> None:
     assert [sorted(group) for group in circles(edges_of(all_imports()))] == []
 
 
-def test_only_the_install_of_nki_imports_by_a_name_that_it_computes() -> None:
+def test_only_the_install_of_nki_and_of_a_library_import_by_a_name_that_they_compute() -> None:
     assert {found.source for found in all_imports() if found.target == "?"} <= DYNAMIC
     install = importlib.import_module("mowich.nki.install")  # `mowich.nki.install` is the function
     named = {*install.NAMES.values(), *install.BETA1.values()}

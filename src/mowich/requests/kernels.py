@@ -1,4 +1,4 @@
-"""kernel run, check, profile, diff and tables: NKI kernels on a simulated NeuronCore."""
+"""kernel run, check, profile, layer, diff and tables: NKI kernels on a simulated NeuronCore."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.neuroncore.targets import TARGET_HELP, generation_of
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
-from mowich.requests.fields import CALLED, TYPED, Field, flag, names, path, quantity, texts, whole, word
+from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, SEED, Asked, Request, asked_model, form_of
+from mowich.requests.fields import CALLED, TYPED, Field, count, flag, names, path, quantity, texts, whole, word
 from mowich.requests.schema import QuestionReader, Schema
+from mowich.requests.settings import FACTS, SET, asked_of
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
+    from mowich.models.model import Model
 
 _FILE = path("file", "A script, or a file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=TYPED)
 _ARGUMENTS = texts(
@@ -428,4 +430,81 @@ KERNEL_TABLES = Schema(
     make=_tables,
     help="Time our kernels over many shapes and write tables of operator times; takes some minutes.",
     example=("mowich kernel tables --op matmul --chip trainium2 --out tables   or   mowich kernel tables --check"),
+)
+
+
+# ---- kernel layer
+# ----------------------------------------------------------------------------------------------------------------------
+
+LAYER_ON = word(
+    "on",
+    "Chips that the group of ranks takes: trn3:1, trn2:16.",
+    metavar="SYSTEM",
+    needs=True,
+    completes="systems",
+    example="trn3:1",
+)
+TENSOR_RANKS = whole(
+    "tp", "Ranks that share each layer (default: all cores of the chips).", high=1e5, metavar="N", example="4"
+)
+RANK_CORES = replace(
+    LNC, help="Cores of a rank: 1 or 2.", default=2, shown="2", edges=LAYER_ON.edges, keyword="", option=""
+)
+SEQUENCES = whole("batch", "Sequences.", high=1e5, metavar="N", default=1, shown="1", example="8")
+CONTEXT_TOKENS = count(
+    "context",
+    "Tokens of each sequence: in its cache, or with --prefill of its prompt.",
+    high=2**24,
+    metavar="N",
+    default=2048.0,
+    shown="2048",
+    example="8k",
+)
+PREFILL = flag("prefill", "A prompt of --context tokens instead of one new token of each sequence.")
+DECODE = flag("decode", "One new token of each sequence: what is done without --prefill.", edges=TYPED)
+CHECKOUT = path(
+    "library",
+    "A checkout of aws-neuron/nki-library, whose kernels are taken where it has one (default: ours alone).",
+    metavar="DIR",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRequest(Asked):
+    """A step of a model on a group of ranks. tp: None: all cores; lnc: cores of a rank; context: tokens; library: a
+    checkout of nki-library, None: our kernels."""
+
+    model: Model
+    on: str
+    tp: int | None
+    lnc: int
+    batch: int
+    context: float
+    prefill: bool
+    library: Path | None
+
+
+def _layer(reader: QuestionReader) -> LayerRequest:
+    asked = asked_of(reader)
+    model = asked_model(reader)
+    if reader.flag(PREFILL) and reader.given(DECODE):
+        reader.problems.add("choose one of --prefill and --decode")
+    reader.stop()
+    assert model is not None
+    return reader.fill(LayerRequest, model=model, **asked)
+
+
+LAYER = Schema(
+    name="kernel layer",
+    fields=(
+        *(MODEL, LAYER_ON, TENSOR_RANKS, RANK_CORES, SEQUENCES, CONTEXT_TOKENS, PREFILL, DECODE, CHECKOUT, SET, FACTS),
+        *(replace(JSON, help="One JSON object on stdout (mowich/kernel-layer@1)."), CSV, PLAIN, QUIET, OUT),
+    ),
+    make=_layer,
+    help=(
+        "Time decoder layers and a whole decode or prefill step of a model, made of kernels on simulated NeuronCores:"
+        " each part, each engine, what binds."
+    ),
+    short="Time decoder layers and a whole step, made of kernels: parts, engines, what binds.",
+    example="mowich kernel layer qwen3-30b-a3b --on trn3:1 --tp 4 --lnc 2 --context 2k",
 )

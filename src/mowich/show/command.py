@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mowich.requests import jobs, known, machines, results, scenarios
+from mowich.requests import jobs, kernels, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
 from mowich.shown import Result
 from mowich.software.vendors import default_stacks
@@ -115,6 +115,14 @@ def _validate(inputs: Result, result: Result) -> Values:
     return {"file": None if result.get("file") == "published/training.csv" else result["file"]}
 
 
+def _layer(inputs: Result, result: Result) -> Values:
+    return {
+        **{name: inputs.get(name) for name in ("model", "on", "tp", "lnc", "batch", "context")},
+        "prefill": inputs["phase"] == "prefill",
+        "library": inputs["library"] or None,
+    }
+
+
 def _claims(inputs: Result, result: Result) -> Values:
     return {"word": inputs.get("word")}
 
@@ -132,5 +140,6 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "model": (known.MODEL_VIEW, _model),
     "validate": (results.VALIDATE, _validate),
     "claims": (results.CLAIMS, _claims),
+    "kernel-layer": (kernels.LAYER, _layer),
 }
 """Verb -> its schema, and the values of its question from a result's inputs."""

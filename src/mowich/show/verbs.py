@@ -13,6 +13,7 @@ from mowich.show.goodput import goodput_page
 from mowich.show.kernel import kernel_page, run_page
 from mowich.show.kernel_check import check_page
 from mowich.show.kernel_diff import kernel_diff_page
+from mowich.show.kernel_layer import layer_page
 from mowich.show.model import model_page
 from mowich.show.page import Page, Run
 from mowich.show.plan import plan_page
@@ -56,6 +57,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/kernel-run@1": run_page,
     "mowich/kernel-check@1": check_page,
     "mowich/kernel-diff@1": kernel_diff_page,
+    "mowich/kernel-layer@1": layer_page,
 }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
     from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.layer.study import LayerStudy
     from mowich.studies.power import PowerRow
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
@@ -218,3 +219,20 @@ def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[objec
             "with system, arguments go by position", given=sorted(named), fix="inputs=[...] takes a dict for each rank"
         )
     return [a.copy() if hasattr(a, "copy") else a for a in arrays]
+
+
+def layer_timed(asked: kernels.LayerRequest) -> LayerStudy:
+    """Decoder layers and a step of a model, made of kernels."""
+    from mowich.studies.layer.study import time_layers
+
+    return time_layers(
+        asked.facts,
+        asked.model,
+        asked.on,
+        tp=asked.tp,
+        lnc=asked.lnc,
+        batch=asked.batch,
+        context=round(asked.context),
+        prefill=asked.prefill,
+        library=asked.library,
+    )

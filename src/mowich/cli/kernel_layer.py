@@ -1,0 +1,19 @@
+"""`mowich kernel layer`: decoder layers and a whole step of a model, made of kernels on simulated NeuronCores."""
+
+from __future__ import annotations
+
+from mowich.cli.kernel import kernel_app
+from mowich.cli.options import verb
+from mowich.cli.output import emit
+from mowich.requests import kernels
+
+
+@verb(kernel_app, kernels.LAYER, "layer")
+def kernel_layer(asked: kernels.LayerRequest) -> None:
+    """A step of a model, part by part."""
+    from mowich.neuroncore.clock.compiled import IS_QUIET
+    from mowich.studies.answers import layer_timed
+
+    IS_QUIET.set(asked.form.quiet)
+    found = layer_timed(asked)
+    emit(found.to_dict(), asked.form, inputs=asked.given, model=asked.model)
