@@ -122,7 +122,7 @@ WRONG = {
     "nc_matmul_mx": lambda x: nisa.nc_matmul_mx(ps(4, 4), f8(32, 4), f8(64, 4), scales(32, 4), scales(32, 4)),
     "nc_matmul_mx: scales": lambda x: nisa.nc_matmul_mx(ps(4, 4), f8(32, 4), f8(32, 4), scales(32, 4), scales(32, 3)),
     "nc_transpose": lambda x: nisa.nc_transpose(ps(4, 4), sb(4, 5)),
-    "nc_transpose: too large": lambda x: nisa.nc_transpose(sb(64, 64), sb(64, 64), engine=nisa.engine.vector),
+    "nc_transpose: too large": lambda x: nisa.nc_transpose(ps(4, 256), sb(256, 4), engine=nisa.engine.tensor),
     "dma_copy": lambda x: nisa.dma_copy(dst=sb(4, 4), src=x[0:4, 0:5]),
     "dma_transpose": lambda x: nisa.dma_transpose(dst=sb(4, 5), src=x[0:4, 0:4]),
     "dma_compute": lambda x: nisa.dma_compute(sb(4, 4), [x[0:4, 0:4], x[0:4, 0:5]], add),

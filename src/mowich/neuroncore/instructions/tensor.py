@@ -352,7 +352,8 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
         most = limits.stationary_columns
     else:
         most = limits.transpose_rows
-    if p > most or f > most:
+    # a measured kernel of the older interface gives the Vector Engine 128 x 128: its time is told, its values are not
+    if (p > most or f > most) and (issued or engine == "tensor"):
         raise fail(
             f"nc_transpose on the {engine} engine takes at most {most} x {most}",
             tile=data,
