@@ -8,6 +8,7 @@ Gauss-Newton steps: one evaluation of a case with columns of constants, one pert
     python tools/fit_training.py fit      fit all rows, write the constants into facts/training
     python tools/fit_training.py cross    leave out groups, then sources; write the widths of intervals, and every row's
     error to held_out.csv
+    python tools/fit_training.py widths   the widths alone, from the errors in held_out.csv
 
 A group is (chip, model, precision, task). Takes about 8 s a fit on one idle core.
 """
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.evidence.residual import FEATURES, features
+from mowich.evidence.residual import FEATURES, KINDS, features, kind_of
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.validate import published, read_csv
@@ -367,30 +368,97 @@ def fit_widths(x: Floats, e: Floats, weight: Floats) -> Floats:
     return np.asarray(w * ratio[order][min(at, len(ratio) - 1)])
 
 
+ENDS = 0.96
+"""Share of the errors at or below the end of an interval; the other end likewise. A little wide, as quantiles of few
+rows come out narrow for rows that are left out."""
+SHRINK = 6.0
+"""Groups at which a kind's own quantile counts as much as that of the wider kind."""
+
+
+def leans(ratio: Floats, kinds: NDArray[np.str_], groups: NDArray[np.str_]) -> dict[str, tuple[float, float]]:
+    """(faster, slower) of every kind, multiples of W: quantiles of ln(predicted/measured) / W and of its negative. Those
+    of a kind with n groups are n / (n + SHRINK) its own, else its wider kind's."""
+    found: dict[str, tuple[float, float]] = {}
+
+    def of(kind: str) -> tuple[float, float]:
+        if kind not in found:
+            within = np.ones(len(kinds), bool) if kind == "all" else np.isin(kinds, leaves(kind))
+            wider = (1.0, 1.0) if kind == "all" else of(KINDS[kind])
+            n = len(set(groups[within].tolist()))
+            own = n / (n + SHRINK) if kind != "all" else 1.0
+            found[kind] = wider
+            if n:
+                mine = [
+                    max(0.1, float(np.quantile(sign * ratio[within], ENDS, method="weibull"))) for sign in (1.0, -1.0)
+                ]
+                faster, slower = (own * m + (1.0 - own) * w for m, w in zip(mine, wider, strict=True))
+                found[kind] = (faster, slower)
+        return found[kind]
+
+    return {kind: of(kind) for kind in KINDS}
+
+
+def leaves(kind: str) -> list[str]:
+    """The kinds below a kind, or itself."""
+    below = [name for name, wider in KINDS.items() if wider == kind]
+    return [leaf for name in below for leaf in leaves(name)] or [kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """w: w_j of `FEATURES`; leans: kind -> (faster, slower); inside: for each kind of error, whether each row lies inside
+    an interval that was fitted without its group or source."""
+
+    w: Floats
+    leans: dict[str, tuple[float, float]]
+    inside: dict[str, Floats]
+
+
 def widths(
-    x: Floats, errors: dict[str, Floats], groups: Sequence[str], sources: Sequence[str], folds: int = 5
-) -> tuple[Floats, dict[str, Floats]]:
-    """(w_j from all rows, for each kind of error whether each row lies inside a width fitted without its group or
-    source). Rows of a group share a weight of rows^1/2."""
+    x: Floats,
+    errors: dict[str, Floats],
+    groups: Sequence[str],
+    sources: Sequence[str],
+    kinds: Sequence[str],
+    folds: int = 5,
+) -> Widths:
+    """The widths from all rows, and how rows fare that a fit of widths has not seen. In the fit of w rows of a group
+    share a weight of rows^1/2."""
     sizes = Counter(groups)
     weight = np.array([sizes[g] ** -0.5 for g in groups])
-    pooled = (np.vstack([x] * len(errors)), np.concatenate(list(errors.values())), np.tile(weight, len(errors)))
+    stacked, all_e = np.vstack([x] * len(errors)), np.concatenate(list(errors.values()))
+    all_weight = np.tile(weight, len(errors))
+    kind, group = np.tile(np.array(kinds), len(errors)), np.tile(np.array(groups), len(errors))
+
+    def fitted(keep: NDArray[np.bool_]) -> tuple[Floats, dict[str, tuple[float, float]]]:
+        w = fit_widths(stacked[keep], all_e[keep], all_weight[keep])
+        ratio = all_e[keep] / np.sqrt((stacked[keep] * w) ** 2 @ np.ones(x.shape[1]))
+        return w, leans(ratio, kind[keep], group[keep])
+
     inside = {}
-    for kind, e in errors.items():
-        where = folds_of(list(groups if kind == "group" else sources), folds)
+    for left, e in errors.items():
+        where = folds_of(list(groups if left == "group" else sources), folds)
         held = np.zeros(len(e))
         for fold in range(folds):
-            keep = np.tile(where != fold, len(errors))
-            w = fit_widths(pooled[0][keep], pooled[1][keep], pooled[2][keep])
+            w, lean = fitted(np.tile(where != fold, len(errors)))
             at = where == fold
-            held[at] = np.abs(e[at]) <= np.sqrt((x[at] * w) ** 2 @ np.ones(x.shape[1]))
-        inside[kind] = held
-    return fit_widths(*pooled), inside
+            width = np.sqrt((x[at] * w) ** 2 @ np.ones(x.shape[1]))
+            ends = np.array([lean[k] for k in np.array(kinds)[at]])
+            held[at] = (e[at] <= ends[:, 0] * width) & (-e[at] <= ends[:, 1] * width)
+        inside[left] = held
+    return Widths(*fitted(np.ones(len(all_e), bool)), inside)
+
+
+def held_out_errors(cases: Sequence[Case]) -> dict[str, Floats]:
+    """The errors that `cross` wrote. Raises KeyError for a row that it has not seen."""
+    with HELD_OUT.open(newline="", encoding="utf-8") as file:
+        held = {row["id"]: row for row in csv.DictReader(file)}
+    return {kind: np.array([float(held[case.id][f"error_{kind}"]) for case in cases]) for kind in ("group", "source")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("fit", "cross"))
+    parser.add_argument("what", choices=("fit", "cross", "widths"))
     parser.add_argument("--folds", type=int, default=5)
     options = parser.parse_args()
     facts = load_facts()
@@ -403,14 +471,20 @@ def main() -> None:
         print(summary(cases, r))
         return
     keys = {"group": [group_of(row) for row in rows], "source": [row["source_group"] for row in rows]}
-    errors = {}
-    for kind, names in keys.items():
+    errors = held_out_errors(cases) if options.what == "widths" else {}
+    for kind, names in keys.items() if not errors else ():
         errors[kind] = cross(problem, names, options.folds, say=True)
         print(f"{kind}s left out\n{summary(cases, errors[kind])}", flush=True)
     x = case_features(problem, problem.known.start)
-    w, inside = widths(x, errors, keys["group"], keys["source"])
-    for name, value in zip(FEATURES, w, strict=True):
+    kinds = [kind_of(case.model, case.system, case.inferred) for case in cases]
+    found = widths(x, errors, keys["group"], keys["source"], kinds)
+    for name, value in zip(FEATURES, found.w, strict=True):
         put(f"training.residuals.{name}", value, facts)
+    for kind, ends in found.leans.items():
+        for end, value in zip(("faster", "slower"), ends, strict=True):
+            if kind not in KINDS.values():
+                put(f"training.residuals.{kind}_{end}", value, facts)
+    inside = found.inside
     for kind, held in inside.items():
         print(f"{kind}s left out: {held.mean():.1%} of rows inside widths that were fitted without them")
     with HELD_OUT.open("w", newline="", encoding="utf-8") as file:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
 import math
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from mowich.evidence.residual import FEATURES, features, half_width
+from mowich.evidence.residual import FEATURES, KINDS, features, half_width, interval, kind_of
 from mowich.facts import Facts
 from mowich.models.builtin import builtin
 from mowich.operators.law import beside
 from mowich.software.stack import equip
 
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 PARTS = {"gemm": 6.0, "attention": 1.0, "moe": 1.0, "ep": 1.0, "tp": 0.5, "host": 0.5}
+
+
+@pytest.fixture
+def fit_training(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(sys, "path", [str(TOOLS), *sys.path])
+    return importlib.import_module("fit_training")
 
 
 def test_shares_of_a_step(facts: Facts) -> None:
@@ -49,3 +61,39 @@ def test_beside() -> None:
     assert beside(T, 1.0, 100.0, 0.0) == pytest.approx(0.0)
     assert beside(T, 1.0, 4.0, 0.0) == pytest.approx(6.0)  # the window is over
     assert beside(T, 0.5, 100.0, 0.2) == pytest.approx(6.0)  # 5 hidden, of which 1 is taken from compute
+
+
+def test_ends_lean_by_kind_of_run(facts: Facts) -> None:
+    """Each end is its multiple of W; every kind has both, and a row of B200 with experts is slower more often than
+    faster."""
+    model, b200 = builtin("deepseek-v3"), equip(facts, "b200", chips=64)
+    faster, slower = interval(PARTS, model, b200, facts)
+    width = half_width(PARTS, model, b200, facts)
+    assert kind_of(model, b200) == "gpu_moe_air"
+    assert faster == pytest.approx(width * facts.number("training.residuals.gpu_moe_air_faster"))
+    assert slower == pytest.approx(width * facts.number("training.residuals.gpu_moe_air_slower"))
+    assert slower > 2.0 * faster
+    dense = builtin("llama3-70b")
+    assert kind_of(dense, equip(facts, "h100", chips=64)) == "gpu_dense_stated"
+    assert (
+        kind_of(dense, equip(facts, "h100", chips=64, stack="jax-gpu"), ["tp=8 (smallest)"]) == "gpu_dense_open_other"
+    )
+    assert kind_of(dense, equip(facts, "trn3", chips=64)) == kind_of(model, equip(facts, "trn3", chips=64))
+    assert kind_of(model, equip(facts, "ironwood", chips=64)) == "tpu_moe"
+    for kind in set(KINDS) - set(KINDS.values()):
+        assert all(facts.number(f"training.residuals.{kind}_{end}") > 0.1 for end in ("faster", "slower"))
+
+
+def test_intervals_hold_in_every_class_of_rows(fit_training: ModuleType, facts: Facts) -> None:
+    """Of rows whose group no fit saw, 85 to 95% in each class of 20 rows or more."""
+    rows, cases = fit_training.read(facts)
+    with fit_training.HELD_OUT.open(newline="", encoding="utf-8") as file:
+        held = {row["id"]: int(row["inside_group"]) for row in csv.DictReader(file)}
+    inside: dict[str, list[int]] = {}
+    for case in cases:
+        for name in fit_training.classes_of(case):
+            inside.setdefault(name, []).append(held[case.id])
+    shares = {name: np.mean(found) for name, found in inside.items() if len(found) >= 20}
+    assert len(rows) == len(cases)
+    assert len(shares) >= 8
+    assert {name: share for name, share in shares.items() if not 0.845 < share < 0.955} == {}

@@ -3,8 +3,9 @@
 Errors on rows left out of the fit grow with some parts of a step (experts, network, host, attention), with the software
 (tuned, framework, Neuron), and with what had to be assumed. Each such feature x_j has a fact w_j of
 `training.residuals`; they combine as independent errors, W = sqrt(sum (w_j x_j)^2). `tools/fit_training.py cross` fits
-the facts to errors of groups of rows and of whole sources left out. Ranges of facts that no measurement has tested come
-on top (`studies.compare._spread`).
+the facts to errors of groups of rows and of whole sources left out. Errors lean: of most kinds of runs the truth is
+slower than the step more often than faster. So each kind (`kind_of`) has two multiples of W, one for each end. Ranges
+of facts that no measurement has tested come on top (`studies.compare._spread`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,48 @@ def features(
         "unstated_plan": float(bool(filled & OPEN_PLAN)),
         "beyond_measured_size": math.log2(max(1.0, system.chips / MEASURED_CHIPS)),
     }
+
+
+KINDS: Mapping[str, str] = {
+    "gpu_dense_stated": "gpu_dense",
+    "gpu_dense_stated_other": "gpu_dense",
+    "gpu_dense_open": "gpu_dense",
+    "gpu_dense_open_other": "gpu_dense",
+    "gpu_dense": "all",
+    "gpu_moe_air": "gpu_moe",
+    "gpu_moe_rest": "gpu_moe",
+    "gpu_moe": "all",
+    "tpu_dense": "all",
+    "tpu_moe": "all",
+    "neuron_decoder": "all",
+    "neuron_encoder": "all",
+}
+"""Kind of a run -> the wider kind that its quantiles are drawn to where few groups were measured."""
+
+
+def kind_of(model: Model, system: Platform, inferred: Iterable[str] = ()) -> str:
+    """The kind of a run, a leaf of `KINDS`: vendor, experts or none, whether the plan is stated in full, and of GPUs
+    whether the software is another than the tuned NVIDIA stack (dense), or the chip is an 8-GPU server's Blackwell
+    (experts: their published plans change most from release to release)."""
+    experts = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    if "neuron" in system.residuals:
+        return "neuron_decoder" if all(layer.attention.causal for layer in model.layers) else "neuron_encoder"
+    if "tpu" in system.residuals:
+        return "tpu_moe" if experts else "tpu_dense"
+    if experts:
+        return "gpu_moe_air" if system.chip in ("b200_sxm", "b300_sxm") else "gpu_moe_rest"
+    is_open = bool({item.split("=")[0] for item in inferred} & OPEN_PLAN)
+    return f"gpu_dense_{'open' if is_open else 'stated'}{'_other' if 'framework' in system.residuals else ''}"
+
+
+def interval(
+    parts: Mapping[str, float], model: Model, system: Platform, facts: Facts, inferred: Iterable[str] = ()
+) -> tuple[float, float]:
+    """How far the truth may lie below and above a predicted step, 90%, in ln time."""
+    filled = list(inferred)
+    width, kind = half_width(parts, model, system, facts, filled), kind_of(model, system, filled)
+    faster, slower = (facts.number(f"training.residuals.{kind}_{end}") for end in ("faster", "slower"))
+    return faster * width, slower * width
 
 
 def half_width(
