@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.evidence.residual import FEATURES, KINDS, features, kind_of
+from mowich.evidence.residual import FEATURES, RUN_KINDS, features, kind_of
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.validate import published, read_csv
@@ -383,7 +383,7 @@ def leans(ratio: Floats, kinds: NDArray[np.str_], groups: NDArray[np.str_]) -> d
     def of(kind: str) -> tuple[float, float]:
         if kind not in found:
             within = np.ones(len(kinds), bool) if kind == "all" else np.isin(kinds, leaves(kind))
-            wider = (1.0, 1.0) if kind == "all" else of(KINDS[kind])
+            wider = (1.0, 1.0) if kind == "all" else of(RUN_KINDS[kind])
             n = len(set(groups[within].tolist()))
             own = n / (n + SHRINK) if kind != "all" else 1.0
             found[kind] = wider
@@ -395,12 +395,12 @@ def leans(ratio: Floats, kinds: NDArray[np.str_], groups: NDArray[np.str_]) -> d
                 found[kind] = (faster, slower)
         return found[kind]
 
-    return {kind: of(kind) for kind in KINDS}
+    return {kind: of(kind) for kind in RUN_KINDS}
 
 
 def leaves(kind: str) -> list[str]:
     """The kinds below a kind, or itself."""
-    below = [name for name, wider in KINDS.items() if wider == kind]
+    below = [name for name, wider in RUN_KINDS.items() if wider == kind]
     return [leaf for name in below for leaf in leaves(name)] or [kind]
 
 
@@ -482,7 +482,7 @@ def main() -> None:
         put(f"training.residuals.{name}", value, facts)
     for kind, ends in found.leans.items():
         for end, value in zip(("faster", "slower"), ends, strict=True):
-            if kind not in KINDS.values():
+            if kind not in RUN_KINDS.values():
                 put(f"training.residuals.{kind}_{end}", value, facts)
     inside = found.inside
     for kind, held in inside.items():

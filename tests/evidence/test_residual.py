@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mowich.evidence.residual import FEATURES, KINDS, features, half_width, interval, kind_of
+from mowich.evidence.residual import FEATURES, RUN_KINDS, features, half_width, kind_of, step_interval
 from mowich.facts import Facts
 from mowich.models.builtin import builtin
 from mowich.operators.law import beside
@@ -67,7 +67,7 @@ def test_ends_lean_by_kind_of_run(facts: Facts) -> None:
     """Each end is its multiple of W; every kind has both, and a row of B200 with experts is slower more often than
     faster."""
     model, b200 = builtin("deepseek-v3"), equip(facts, "b200", chips=64)
-    faster, slower = interval(PARTS, model, b200, facts)
+    faster, slower = step_interval(PARTS, model, b200, facts)
     width = half_width(PARTS, model, b200, facts)
     assert kind_of(model, b200) == "gpu_moe_air"
     assert faster == pytest.approx(width * facts.number("training.residuals.gpu_moe_air_faster"))
@@ -80,7 +80,7 @@ def test_ends_lean_by_kind_of_run(facts: Facts) -> None:
     )
     assert kind_of(dense, equip(facts, "trn3", chips=64)) == kind_of(model, equip(facts, "trn3", chips=64))
     assert kind_of(model, equip(facts, "ironwood", chips=64)) == "tpu_moe"
-    for kind in set(KINDS) - set(KINDS.values()):
+    for kind in set(RUN_KINDS) - set(RUN_KINDS.values()):
         assert all(facts.number(f"training.residuals.{kind}_{end}") > 0.1 for end in ("faster", "slower"))
 
 

@@ -63,7 +63,7 @@ def features(
     }
 
 
-KINDS: Mapping[str, str] = {
+RUN_KINDS: Mapping[str, str] = {
     "gpu_dense_stated": "gpu_dense",
     "gpu_dense_stated_other": "gpu_dense",
     "gpu_dense_open": "gpu_dense",
@@ -81,8 +81,8 @@ KINDS: Mapping[str, str] = {
 
 
 def kind_of(model: Model, system: Platform, inferred: Iterable[str] = ()) -> str:
-    """The kind of a run, a leaf of `KINDS`: vendor, experts or none, whether the plan is stated in full, and of GPUs
-    whether the software is another than the tuned NVIDIA stack (dense), or the chip is an 8-GPU server's Blackwell
+    """The kind of a run, a leaf of `RUN_KINDS`: vendor, experts or none, whether the plan is stated in full, and of
+    GPUs whether the software is another than the tuned NVIDIA stack (dense), or the chip is an 8-GPU server's Blackwell
     (experts: their published plans change most from release to release)."""
     experts = any(isinstance(layer.ffn, Moe) for layer in model.layers)
     if "neuron" in system.residuals:
@@ -95,7 +95,7 @@ def kind_of(model: Model, system: Platform, inferred: Iterable[str] = ()) -> str
     return f"gpu_dense_{'open' if is_open else 'stated'}{'_other' if 'framework' in system.residuals else ''}"
 
 
-def interval(
+def step_interval(
     parts: Mapping[str, float], model: Model, system: Platform, facts: Facts, inferred: Iterable[str] = ()
 ) -> tuple[float, float]:
     """How far the truth may lie below and above a predicted step, 90%, in ln time."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import serving_validate
-from mowich.evidence.residual import interval
+from mowich.evidence.residual import step_interval
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
@@ -222,7 +222,7 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
     step = step or predict_step(case.model, case.system, case.job, case.plan)
     seconds = step.total_s * case.job.tokens_per_step / step.tokens
     ratio = seconds / case.measured_step_s
-    faster, slower = interval(step.breakdown, case.model, case.system, facts, case.inferred)
+    faster, slower = step_interval(step.breakdown, case.model, case.system, facts, case.inferred)
     found = untested(case, facts)
     down = math.hypot(faster, *(max(0.0, -min(move)) for move in found))
     up = math.hypot(slower, *(max(0.0, max(move)) for move in found))

@@ -17,7 +17,7 @@ from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, from_spreads, log_spread, product_of, unknown_estimate
-from mowich.evidence.residual import interval
+from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
@@ -225,7 +225,7 @@ def _spread(ask: SystemAsk, plan: Plan) -> tuple[tuple[str, float, float], ...]:
 def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
     """The step time of a candidate with its 90% interval, and the facts that make the interval."""
     found = _spread(ask, candidate.plan)
-    faster, slower = interval(candidate.parts, ask.model, ask.system, ask.facts)
+    faster, slower = step_interval(candidate.parts, ask.model, ask.system, ask.facts)
     downs = [faster] + [max(0.0, -min(lo, hi)) for _, lo, hi in found]
     ups = [slower] + [max(0.0, max(lo, hi)) for _, lo, hi in found]
     grade = "D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in found) else "C"
@@ -245,7 +245,7 @@ def hand_tuned_estimate(ask: SystemAsk, plan: Plan, spread: Sequence[tuple[str, 
     found = predict_hand_tuned(ask.model, ask.system, ask.job, plan)
     step, rest = found.step, 1.0 - found.coverage
     down, up = log_spread(step.total_s, found.low_s, found.high_s)
-    faster, slower = interval(step.breakdown, ask.model, ask.system, ask.facts)
+    faster, slower = step_interval(step.breakdown, ask.model, ask.system, ask.facts)
     kept = [(path, lo, hi) for path, lo, hi in spread if not path.endswith(".framework_carry")]
     kept = [(path, rest * lo, rest * hi) if path.startswith("training.") else (path, lo, hi) for path, lo, hi in kept]
     downs = [down, faster, *(max(0.0, -min(lo, hi)) for _, lo, hi in kept)]
