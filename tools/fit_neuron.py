@@ -422,7 +422,7 @@ def main() -> None:
     facts = load_facts()
     rows = read_csv(published(TRAINIUM), facts)
     read = read_serving_cases(rows, facts)
-    cases = [c for c in read if not isinstance(c, str)]
+    cases = [c for c in read if not isinstance(c, str) and not c.decode_only]
     for why, n in Counter(c for c in read if isinstance(c, str)).items():
         print("refused", n, why)
     p = Problem(cases, facts)

@@ -4,7 +4,8 @@ docs/accuracy-serving.md.
 Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on
 the log error of TPOT and TTFT with a robust loss finds the constants first, each pulled to its prior; corrections by
 class are then what classes share of the misses, so that no correction explains what a constant should. Held out: whole (chip, model, framework version) groups are left out, in turn, and everything is fitted
-again without them. The constants that ship are fitted to all rows.
+again without them. The constants that ship are fitted to all rows but those of disaggregated decode workers, which are
+scored by what ships.
 
     python tools/fit_serving.py FILE.csv [--folds 30] [--write] [--page]
 
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from serving_page import RANKS, Pools, figures, page
 
 from mowich.evidence.serving_cases import Cases, class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
@@ -306,6 +308,16 @@ def shipped_now(cases: Sequence[ServingCase]) -> dict[str, Floats]:
     return out
 
 
+def pool_ratios(pools: Sequence[ServingCase]) -> Pools:
+    """How the time per token of decode workers is predicted by what ships."""
+    facts, table = load_facts(), gather_cases(pools, load_facts())
+    steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
+    measured = np.log([c.measured["tpot_ms"] / 1e3 for c in pools])
+    found = [next(r for r in results if r.metric == "tpot_ms") for results in predict_serving(pools, facts)]
+    inside = [r.low <= r.measured <= r.high for r in found if r.low and r.high and r.measured]
+    return Pools(np.log(steady.tpot_s) - measured, shipped_now(pools)["tpot"] - measured, np.array(inside, dtype=float))
+
+
 def table_of(
     p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
 ) -> list[str]:
@@ -410,7 +422,8 @@ def main() -> None:
     with options.file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     read_ = read_serving_cases(rows, load_facts())
-    cases = [c for c in read_ if not isinstance(c, str)]
+    served = [c for c in read_ if not isinstance(c, str)]
+    cases, pools = ([c for c in served if c.decode_only == apart] for apart in (False, True))
     everything = np.ones(len(cases), dtype=bool)
     if options.spreads:
         write_spreads(Problem(cases, first_spreads()))
@@ -443,6 +456,13 @@ def main() -> None:
                 n, median, high, bias = errors(r)
                 print(f"{kind} out, {word}: {m} n={n} median {median:.1%} p90 {high:.1%} bias {bias:+.1%}")
     print("width in standard deviations", width, "noise", noise)
+    of_pools = pool_ratios(pools) if pools else None
+    if of_pools:
+        for name, at in RANKS.items():
+            here = [at(c) for c in pools]
+            for word, r in (("constants alone", of_pools.alone), ("with corrections", of_pools.corrected)):
+                n, median, high, bias = errors(r[here])
+                print(f"decode workers, {name}, {word}: tpot n={n} median {median:.1%} p90 {high:.1%} bias {bias:+.1%}")
     if options.held_out:
         options.held_out.write_text(
             json.dumps(
@@ -457,7 +477,6 @@ def main() -> None:
         )
     if options.page:
         from accuracy import kept
-        from serving_page import figures, page
 
         from mowich.evidence.scores import left_out_file
 
@@ -481,6 +500,8 @@ def main() -> None:
             covered=covered,
             whole=whole,
             refused=Counter(c for c in read_ if isinstance(c, str)),
+            pools=pools,
+            of_pools=of_pools,
         )
         (Path(__file__).resolve().parents[1] / "docs" / "accuracy-serving.md").write_text(text, encoding="utf-8")
         left_out_file().write_text(kept("serving", figures(ratio["out"], covered)), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,49 @@ def figures(outside: Mapping[str, Floats], covered: Mapping[str, Floats]) -> lis
     return out
 
 
+@dataclass(frozen=True)
+class Pools:
+    """ln(predicted / measured) of the time per token of decode workers, by constants alone and with corrections, and 1
+    where the measurement lies in the range."""
+
+    alone: Floats
+    corrected: Floats
+    inside: Floats
+
+
+RANKS: Mapping[str, Callable[[ServingCase], bool]] = {
+    "all": lambda c: True,
+    "up to 8 ranks": lambda c: c.plan.tp * c.plan.dp <= 8,
+    "more than 8 ranks": lambda c: c.plan.tp * c.plan.dp > 8,
+}
+"""Decode workers by their size."""
+
+POOLS = """## Disaggregated rows
+
+Rows whose prefill and decode workers are stated, scored by what ships: **nothing was fitted to them**. Users of a decode worker are concurrency / decode workers; its TPOT is a decode
+step with no prompt in it. The row's own TTFT says, by Little's law, which share of the users is with the prefill workers. TTFT is not scored: queue and transfer are not stated.
+Refused rows among them, with the reasons, are in the list below.
+
+| decode workers | rows | TPOT, constants alone | bias | with corrections | bias | in range |
+|--|--:|--:|--:|--:|--:|--:|"""
+
+
+def pool_lines(pools: Sequence[ServingCase], of: Pools) -> list[str]:
+    """The section on disaggregated rows."""
+    lines = POOLS.split("\n")
+    kinds = dict(RANKS)
+    for chip in sorted({c.chip for c in pools}):
+        kinds[chip] = lambda c, chip=chip: c.chip == chip  # type: ignore[misc]
+    for version in sorted({c.version for c in pools}):
+        kinds[version] = lambda c, version=version: c.version == version  # type: ignore[misc]
+    for name, at in kinds.items():
+        here = np.array([at(c) for c in pools])
+        if here.any():
+            both = " | ".join(word for r in (of.alone, of.corrected) for word in cells(r[here]))
+            lines.append(f"| {name} | {here.sum()} | {both} | {100 * of.inside[here].mean():.0f}% |")
+    return [*lines, ""]
+
+
 def page(
     *,
     file: str,
@@ -83,9 +127,12 @@ def page(
     outside: Mapping[str, Floats],
     covered: Mapping[str, Floats],
     whole: Mapping[str, Mapping[str, tuple[Floats, Floats]]],
+    pools: Sequence[ServingCase] = (),
+    of_pools: Pools | None = None,
 ) -> str:
     """inside, outside: ln(predicted / measured) by metric; covered: 1 where the held-out measurement lies in its
-    interval; whole: of what is left out whole, by metric, constants alone and with corrections."""
+    interval; whole: of what is left out whole, by metric, constants alone and with corrections; pools, of_pools:
+    disaggregated decode workers and how they are predicted."""
     lines = [HEAD.format(file=file, folds=folds, groups=groups)]
     lines += [
         "## Left out whole",
@@ -146,6 +193,8 @@ def page(
             f"{low:02d}-{high}" for low, high in ((1, 4), (5, 16), (17, 64), (65, 128), (129, 10**6)) if c.users <= high
         ).replace("-1000000", " and more"),
     )
+    if of_pools:
+        lines += pool_lines(pools, of_pools)
     lines += ["## Refused rows", "", *(f"- {n} x {why}" for why, n in refused.most_common()), ""]
     lines += [
         "## Largest held-out errors",

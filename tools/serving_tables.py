@@ -84,7 +84,7 @@ def main() -> None:
     cases = [
         c
         for c in read_serving_cases(rows, facts)
-        if not isinstance(c, str) and c.chip in CHIPS and c.plan.weights == "bf16"
+        if not isinstance(c, str) and not c.decode_only and c.chip in CHIPS and c.plan.weights == "bf16"
     ]
     table: Cases = gather_cases(cases, facts)
     steady: Steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))

@@ -493,7 +493,7 @@ def test_what_no_device_holds_is_refused(facts: Facts) -> None:
 
 
 def test_more_decoding_users_than_fit_are_marked(facts: Facts) -> None:
-    cells = {"chip": "h100", "tp": 2, "n_chips": 2, "isl": 8192, "osl": 1024, "ttft_ms": 900, "tpot_ms": 40}
+    cells = {"chip": "h100", "tp": 2, "n_chips": 2, "isl": 8192, "osl": 1024, "ttft_ms": 900, "tpot_ms": 400}
     few, many = served(facts, **cells, concurrency=4), served(facts, **cells, concurrency=512)
     assert isinstance(few, ServingCase)
     assert isinstance(many, ServingCase)
@@ -517,7 +517,14 @@ def test_the_reading_of_a_folded_plan_is_the_one_that_fits(facts: Facts) -> None
     got = served(facts, **cells)
     assert isinstance(got, ServingCase)
     assert (got.plan.tp, got.plan.ep, got.chips) == (4, 2, 4)
-    ranks = {"chip": "h200", "model": "llama-3.1-405b", "n_chips": "", "precision": "bf16", "concurrency": 4}
+    ranks = {
+        "chip": "h200",
+        "model": "llama-3.1-405b",
+        "n_chips": "",
+        "precision": "bf16",
+        "concurrency": 4,
+        "tpot_ms": 30,
+    }
     folded = served(facts, **ranks, tp=16, dp=1, ep=4, moe_tp=4)  # 810 GB: not on the four chips of the unfolded plan
     assert isinstance(folded, ServingCase)
     assert folded.plan.tp == 16

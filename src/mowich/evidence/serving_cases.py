@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.evidence.serving_rows import ServingCase
@@ -14,13 +15,15 @@ from mowich.plans.plan import ServePlans
 from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.corrections import Class
 from mowich.serving.engines import ConstantTable, Served, constant_columns, has_own, stated_facts
-from mowich.serving.steady import Load, Steady, closed_loop, max_sequences
+from mowich.serving.steady import Load, Steady, closed_loop, decode_pool, decode_step, max_sequences
+from mowich.serving.step import total
 from mowich.software.engine import Engine, EngineCosts
 
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """ConstantTable of cases: work, table of constants, load, memory of a device."""
+    """ConstantTable of cases: work, table of constants, load, memory of a device; decode_only, elsewhere_s as in
+    `ServingCase`."""
 
     shapes: Shapes
     columns: ConstantTable
@@ -31,11 +34,24 @@ class Cases:
     is_static: Floats
     cached: Floats
     capacity_B: Floats
+    decode_only: NDArray[np.bool_]
+    elsewhere_s: Floats
 
     def steady(self, constants: Floats) -> Steady:
-        """The closed loop of every case with `constants` in the order of `columns.names`."""
+        """The closed loop of every case, or the decode worker where other workers compute the prompts, with `constants`
+        in the order of `columns.names`."""
         costs, engine, load = self._around(constants)
-        return closed_loop(self.shapes, costs, engine, load, self.capacity_B)
+        loop = closed_loop(self.shapes, costs, engine, load, self.capacity_B)
+        if not self.decode_only.any():
+            return loop
+        pool = decode_pool(self.shapes, costs, engine, load, self.elsewhere_s, self.capacity_B)
+        return loop.where(self.decode_only, pool)
+
+    def least_step_s(self, constants: Floats, decoding: Floats) -> Floats:
+        """Seconds per token that `decoding` sequences of a rank group take at the published rates of the chip: weights
+        and caches read once, no fixed time [n]."""
+        costs, _, load = self._around(constants)
+        return np.asarray(total(decode_step(self.shapes, costs.at_published(), load, decoding)) / load.accepted)
 
     def room(self, constants: Floats) -> tuple[Floats, Floats]:
         """Sequences that the cache of a rank group of every case holds: beside what the engine keeps for itself, and
@@ -97,6 +113,8 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
         is_static=column(lambda c: c.is_static),
         cached=column(lambda c: c.cached),
         capacity_B=column(lambda c: c.system.hbm_usable_B),
+        decode_only=np.array([c.decode_only for c in cases], dtype=np.bool_),
+        elsewhere_s=column(lambda c: c.elsewhere_s),
     )
 
 

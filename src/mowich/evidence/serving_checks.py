@@ -35,6 +35,9 @@ SLOW_PROMPTS = 3.0
 of the 16-bit peak and beside one decode step. Published rows that wait for LONG_WAIT_S or more reach 0.7 of that, but
 for those that wait for something else, found here at 1.9 to 30, and runs with a cold start that `serving_notes.yaml`
 names, at 0.3 to 10."""
+FASTEST = 0.8
+"""The least time of a step, weights and caches read once at the published rates, over the row's own TPOT: above it the
+row contradicts itself. Published closed loops reach 0.74 at most."""
 
 
 def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[ServingCase | str]:
@@ -57,7 +60,41 @@ def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[Servi
         case = out[i]
         if isinstance(case, ServingCase):
             out[i] = _checked(case, room)
+    for i, why in _too_fast(out, facts):
+        out[i] = why
     return out
+
+
+def _too_fast(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[int, str]]:
+    """(index, reason) of every case whose own rates contradict its users: those that decode by Little's law cannot be
+    served in the TPOT that the row states. Not asked where several tokens a step may be accepted."""
+    shares = {
+        i: share
+        for i, case in enumerate(cases)
+        if isinstance(case, ServingCase) and not case.speculates and (share := decoding_share(case)) is not None
+    }
+    if not shares:
+        return []
+    asked = [case for i in shares if isinstance(case := cases[i], ServingCase)]
+    table = gather_cases(asked, facts)
+    decoding = np.maximum(table.users * np.array(list(shares.values())), np.minimum(table.users, 1.0))
+    least_s = table.least_step_s(np.array([facts.number(path) for path in table.columns.names]), decoding)
+    return [
+        (i, _why_too_fast(case, n, least))
+        for i, case, n, least in zip(shares, asked, decoding.tolist(), least_s.tolist(), strict=True)
+        if 1e3 * least > FASTEST * case.measured["tpot_ms"]
+    ]
+
+
+def _why_too_fast(case: ServingCase, decoding: float, least_s: float) -> str:
+    """decoding: sequences of a rank group; least_s: seconds of their step at the published rates."""
+    tpot_ms = case.measured["tpot_ms"]
+    return (
+        f"tpot_ms: '{tpot_ms:.4g}' contradicts the concurrency: by Little's law {decoding * case.plan.dp:.3g} users"
+        f" decode on a worker, and reading weights ({case.plan.weights}) and their caches ({case.plan.kv}) once at the"
+        f" published rates of the chip takes {1e3 * least_s:.3g} ms, {1e3 * least_s / tpot_ms:.2f} of it; no published"
+        f" run is above {FASTEST:g}: fewer users or a narrower cache than stated"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +150,8 @@ def _checked(case: ServingCase, room: Room) -> ServingCase | str:
     )
     busy_s, explained_s = (case.users * (slow * one_s + tpot_s) for slow in (BUSY_PROMPTS, SLOW_PROMPTS))
     decoding = case.users * share
-    waits = case.users > 1.0 and ttft_s > LONG_WAIT_S  # a lone user waits for nobody
+    # a lone user waits for nobody, and a decode worker knows nothing of waits for prompts
+    waits = case.users > 1.0 and ttft_s > LONG_WAIT_S and not case.decode_only
     if waits and ttft_s > busy_s and decoding < DECODING_SHARE * min(case.users, room.beside):
         return (
             f"ttft_ms: '{case.measured['ttft_ms']:g}' beside a TPOT of {case.measured['tpot_ms']:g} ms means that"

@@ -17,6 +17,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
+from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
@@ -55,6 +56,8 @@ SERVING = TableForm(
         "concurrency",
         "batch",
         "lnc",
+        "prefill_workers",
+        "decode_workers",
     ),
     counts_from_zero=(
         "dp",
@@ -91,8 +94,9 @@ class ServingCase:
     """A row, read. users: requests in flight per rank group; chips: of the worker; mean_length: mean over nominal
     length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per
     step if stated; stack: the row's own word for who serves with which kernels; skip: metrics not to score;
-    memory_share: above 1, sequences that decode by the row's own figures over those that the cache holds by our
-    memory model."""
+    decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
+    with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences that decode by the row's
+    own figures over those that the cache holds by our memory model."""
 
     id: str
     chip: str
@@ -120,6 +124,8 @@ class ServingCase:
     inferred: tuple[str, ...]
     skip: Mapping[str, str]
     fully_specified: bool
+    decode_only: bool = False
+    elsewhere_s: float = 0.0
     memory_share: float = 1.0
 
 
@@ -364,10 +370,6 @@ def check_mode(mode: str) -> None:
     """Raises RefusedError for a load that lengths and concurrency do not describe, or that is none of the known."""
     if mode and not has_word(mode, *MODE_PATTERNS):
         raise refusal("mode", mode, MODES)
-    if "disagg" in mode:
-        raise RefusedError(
-            "disaggregated, and the row does not state the workers of each pool, their batch and transfer path"
-        )
     if mode.startswith("MLPerf"):
         raise RefusedError("the row states no plan and no concurrency")
     if any(word in mode for word in ("agentic", "trace", "embedding", "prefix caching", "workload", "offline")):
@@ -426,6 +428,11 @@ def read_case(
     inferred: list[str] = [] if mode else ["mode=online (not stated)"]
     check_mode(mode)
     skip = skipped_metrics(row)
+    whole, decode_only = row, "disagg" in mode
+    if decode_only:
+        row, how = decode_worker(row)
+        inferred.append(how)
+        skip |= dict.fromkeys(("ttft_ms", "output_tok_s_per_chip"), NOT_TIMED)
     prompt, output = _number(row, "isl"), _number(row, "osl")
     if not prompt or not output:
         raise RefusedError("the lengths are not stated")
@@ -479,7 +486,7 @@ def read_case(
     if is_static and is_rate_of_decoding(row, users * dp):
         skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}
     if concurrency and not is_static:
-        check_concurrency(row, concurrency, output)
+        check_concurrency(whole, _number(whole, "concurrency") or concurrency, output)
     return ServingCase(
         id=row_id,
         chip=row["chip"],
@@ -513,6 +520,8 @@ def read_case(
         measured=measured,
         inferred=tuple(inferred),
         skip=skip,
+        decode_only=decode_only,
+        elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if decode_only else 0.0,
         fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
     )
 

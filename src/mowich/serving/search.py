@@ -24,8 +24,8 @@ from mowich.models.model import Model, Moe
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.plans.search import powers, rising, spread_out
 from mowich.plans.shapes import Shapes
-from mowich.serving.steady import Front, Load, closed_loop, max_sequences, prefill
-from mowich.serving.step import step, total
+from mowich.serving.steady import Front, Load, closed_loop, decode_step, max_sequences, prefill
+from mowich.serving.step import total
 from mowich.software.engine import Engine, EngineCosts
 
 FRONT = 24
@@ -197,10 +197,7 @@ class _Columns:
 
     def alone(self, users: Floats) -> Floats:
         """TPOT of workers that only decode."""
-        job, s = self.job, self.shapes
-        d = step(
-            s, self.costs, n=users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=self.verified
-        )
+        d = decode_step(self.shapes, self.costs, self.load(users), users)
         return np.asarray(total(d) * self.around.mtp_cost / self.accepted * self.factor(self.worker.tpot, users))
 
 
@@ -534,7 +531,7 @@ def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequen
         is_static=one * 0,
     )
     got = closed_loop(s, c, e, load, w.capacity_B)
-    alone = step(s, c, n=load.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
+    alone = decode_step(s, c, load, load.users)
     cost = one * e.mtp_cost / accepted
 
     def row(parts: Mapping[str, Floats], j: int) -> dict[str, float]:

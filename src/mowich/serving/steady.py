@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Columns, Floats
 from mowich.estimate import Notes
@@ -233,6 +234,29 @@ class Steady:
     capacity: Floats
     tokens_per_s: Floats
 
+    def where(self, at: NDArray[np.bool_], other: Steady) -> Steady:
+        """The cases of `other` at `at`, of this elsewhere; a part that a case has not is 0."""
+
+        def parts(own: dict[str, Floats], its: dict[str, Floats]) -> dict[str, Floats]:
+            return {name: np.where(at, its.get(name, 0.0), own.get(name, 0.0)) for name in own | its}
+
+        return Steady(
+            ttft_s=np.where(at, other.ttft_s, self.ttft_s),
+            tpot_s=np.where(at, other.tpot_s, self.tpot_s),
+            ttft_parts=parts(self.ttft_parts, other.ttft_parts),
+            tpot_parts=parts(self.tpot_parts, other.tpot_parts),
+            running=np.where(at, other.running, self.running),
+            capacity=np.where(at, other.capacity, self.capacity),
+            tokens_per_s=np.where(at, other.tokens_per_s, self.tokens_per_s),
+        )
+
+
+def decode_step(s: Shapes, c: EngineCosts, load: Load, users: Floats, notes: Notes | None = None) -> dict[str, Floats]:
+    """Seconds of one step without a prompt by part. users: sequences that decode, of a rank group; their caches are
+    half way through the answer."""
+    n, context = users / np.maximum(1.0, s.pp), load.prompt + 0.5 * load.output
+    return step(s, c, n=n, context=context, verify=load.verify, notes=notes)
+
 
 def prefill(
     s: Shapes, c: EngineCosts, e: Engine, load: Load, *, n: Floats, context: Floats, per_step: Floats | float = 1.0
@@ -282,7 +306,7 @@ def closed_loop(
     n = seen = N
     for _ in range(rounds_of_fixpoint):
         here = None if notes is None else Notes()  # of the last round
-        dec = step(s, c, n=seen / micro, context=context, verify=load.verify, notes=here)
+        dec = decode_step(s, c, load, seen, here)
         t_dec = total(dec)
         t_step = t_dec * e.mtp_cost / load.accepted
         due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
@@ -394,4 +418,38 @@ def closed_loop(
     tokens = load.users * s.dp * load.output / (ttft + decoding)
     return Steady(
         ttft_s=ttft, tpot_s=tpot, ttft_parts=ttft_parts, tpot_parts=parts, running=n, capacity=cap, tokens_per_s=tokens
+    )
+
+
+SHARE_HALVINGS = 30
+"""Of the range in which the share of users that decode lies: to 1e-9 of them."""
+
+
+def decode_pool(
+    s: Shapes, c: EngineCosts, e: Engine, load: Load, elsewhere_s: Floats, capacity_B: Floats | float
+) -> Steady:
+    """A worker of a disaggregated deployment that only decodes: `users` users per rank group belong to it, and each of
+    their requests is with the prefill workers for `elsewhere_s` seconds first.
+
+    TPOT = t_dec / a, with the users that decode by Little's law: a user that decodes meets the others for the share
+    output TPOT / (elsewhere + output TPOT) of their time. No prompt interrupts an answer.
+    """
+    cap = max_sequences(s, load, e, capacity_B)
+    N = np.minimum(load.users, np.maximum(cap, 1.0))
+    low, share, high = 0.0 * N, 0.0 * N + 1.0, 0.0 * N + 1.0
+    for _ in range(SHARE_HALVINGS):
+        dec = decode_step(s, c, load, 1.0 + (N - 1.0) * share)
+        tpot = total(dec) * e.mtp_cost / load.accepted
+        found = load.output * tpot / (elsewhere_s + load.output * tpot)
+        low, high = np.where(found < share, low, share), np.where(found < share, share, high)
+        share = 0.5 * (low + high)
+    request_s = elsewhere_s + np.maximum(load.output - 1.0, 0.0) * tpot
+    return Steady(
+        ttft_s=elsewhere_s,
+        tpot_s=tpot,
+        ttft_parts={"elsewhere": elsewhere_s},
+        tpot_parts={name: per_token_s(value, e.mtp_cost, load.accepted) for name, value in dec.items()},
+        running=N * share,
+        capacity=cap,
+        tokens_per_s=N * s.dp * load.output / request_s,
     )

@@ -176,7 +176,29 @@ class EngineCosts(Columns):
         capped = {name: np.minimum(getattr(self, name), 1.0) for name in _SHARES}
         return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
 
+    def at_published(self) -> EngineCosts:
+        """The same at the published rates of the chip, with no fixed time: what no engine is faster than."""
+        one, none = np.ones_like(self.hbm_Bps), np.zeros_like(self.hbm_Bps)
+        best = dict.fromkeys((*_SHARES, "tp_link", "ep_link", "ep_imbalance", "expert_reads"), one)
+        return replace(self, **best, **dict.fromkeys(_ADDED, none))
 
+
+_ADDED = (
+    "layer",
+    "kernel",
+    "moe_layer",
+    "step",
+    "per_sequence",
+    "prefill_step",
+    "tp_latency",
+    "ep_latency",
+    "expert_launch",
+    "m_half",
+    "expert_half",
+    "expert_columns",
+    "activation_passes",
+)
+"""Fields of `EngineCosts` that add time to what the published rates give."""
 _SHARES = (
     "w_linear",
     "w_expert",
