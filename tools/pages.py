@@ -31,6 +31,7 @@ NOT_COMPARED = {
     "accuracy-trainium.md": "tools/fit_neuron.py --write: a fit, which writes facts too",
     "kernel-timing.md": "tools/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
     "kernel-accuracy.md": "tools/kernel_accuracy.py needs checkouts of measured kernels: `make kernel-accuracy`",
+    "kernel-layer.md": "tools/kernel_layer.py needs a checkout of nki-library",
     "conformance.md": "runs third-party kernels for hours: `make conformance`",
     "parameters.md": "counts with torch and transformers: `make test-slow`",
     "flops.md": "counts with torch and transformers: `make test-slow`",

@@ -80,6 +80,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "trn2",
     ),
     "kernel-check": ("kernel", "check", str(ROOT / "kernels" / "softmax.py")),
+    "kernel-layer": ("kernel", "layer", "llama-3.2-1b", "--on", "trn3:1", "--tp", "2", "--context", "256"),
     "kernel-diff": ("kernel", "diff", "{tmp}/a", "{tmp}/b"),
 }
 

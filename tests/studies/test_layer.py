@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -302,3 +303,26 @@ def test_with_nki_library_layers_are_one_launch() -> None:
         assert kind.one.engines["collective"] > 10e-6  # two all-reduces
         assert float(kind.all_s) == pytest.approx(kind.count * float(kind.layer_s), rel=0.1)
         assert found.notes == ()
+
+
+RATIOS = ROOT.parent / "shared" / "truth" / "trainium_other.csv"
+
+
+@pytest.mark.skipif(not RATIOS.is_file(), reason="no table of published ratios")
+@pytest.mark.parametrize("prefill", [False, True])
+def test_trainium3_gains_over_trainium2_what_whole_models_do(prefill: bool) -> None:
+    """Published forward passes of whole models on one chip of each: 1.1 to 1.4. Layers made of our kernels lie within
+    a quarter of that."""
+    with RATIOS.open(encoding="utf-8", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r["model"]]
+    times: dict[tuple[str, str], dict[str, float]] = {}
+    for r in rows:
+        times.setdefault((r["model"], r["shape"]), {})[r["chip"]] = float(r["value"])
+    known = [t["trn2"] / t["trn3"] for t in times.values() if {"trn2", "trn3"} <= set(t)]
+    assert len(known) >= 4
+    for name in ("qwen3-30b-a3b", "llama-3.1-8b"):
+        two, three = (
+            float(time_layers(load_facts(), load_model(name), on, context=1024, prefill=prefill).step_s)
+            for on in ("trn2:1", "trn3:1")
+        )
+        assert 0.8 * min(known) < two / three < 1.25 * max(known)

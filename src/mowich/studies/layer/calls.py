@@ -129,7 +129,7 @@ def prompt_attention(kit: Kit, s: RankLayer) -> list[Call]:
             q=_tensor(B * s.heads, S, d),
             k=_tensor(B * s.kv_heads, d, S),
             v=_tensor(B * s.kv_heads, S, d),
-            scale=1.0 / math.sqrt(d),
+            scale=1.0,
             sink=_tensor(B * s.heads, 1) if s.has_sinks else None,
             sliding_window=s.cached if s.cached < S else None,
         ),
@@ -345,6 +345,11 @@ def mixer_builders(kit: Kit, s: RankLayer) -> tuple[Builder, ...]:
     if kit.has_library():
         theirs = (prompt_attention,) if s.job.prefill else (attention_block,) if s.kv_heads == 1 else ()
     return (*theirs, our_attention)
+
+
+def kit_lacks_block(kit: Kit, s: RankLayer) -> bool:
+    """Whether a library was named and its attention block does not take this rank's heads."""
+    return kit.has_library() and not s.job.prefill and s.kv_heads > 1
 
 
 def ffn_builders(kit: Kit, s: RankLayer) -> tuple[Builder, ...]:

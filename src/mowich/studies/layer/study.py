@@ -31,6 +31,7 @@ from mowich.studies.layer.calls import (
     Call,
     ffn_builders,
     head_calls,
+    kit_lacks_block,
     mixer_builders,
     residual,
     shared_expert,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from mowich.neuroncore.profile import Profile
 
 Half = Literal["mixer", "ffn"]
+_MOST_WORDS = 160
+"""Characters of a kernel's own message that a note repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,7 +323,11 @@ def _kind(facts: Facts, on: str, model: Model, layer: Layer, ranks: _Ranks, note
         parts += [part for _, part in made]
         parts += [exchange, add] if ranks.job.tp > 1 else [add]
     one, whole = None, None
-    if s.job.prefill is False and _is_fusible(calls, layer):
+    if kit_lacks_block(ranks.kit, s) and not odd_mixer(layer):
+        notes.append(
+            f"attention_block_tkg of nki-library takes one key-value head, a rank has {s.kv_heads}: ours are taken"
+        )
+    if not s.job.prefill and _is_fusible(calls, layer):
         one, whole = _as_one(ranks, s, calls, layer.count, notes)
     total = summed([p.time_s for p in parts])
     return LayerKind(
@@ -347,15 +354,23 @@ def _first_that_runs(
 
     for builder in builders:
         calls = builder(ranks.kit, s)
+        if s.shared_ffn and s.experts and builder in ffn_builders(ranks.kit, s):
+            calls = [*calls, *shared_expert(ranks.kit, s)]
+        made: list[tuple[Call, LayerPart]] = []
         try:
-            made = [(call, ranks.timed(call)) for call in calls]
-            if s.shared_ffn and s.experts and calls and "expert" in calls[-1].part:
-                made += [(call, ranks.timed(call)) for call in shared_expert(ranks.kit, s)]
+            for call in calls:
+                made.append((call, ranks.timed(call)))
             return made
         except (AssertionError, NkiValidationError, NotImplementedError) as error:
-            text = " ".join(str(error).split())
-            notes.append(f"{calls[-1].kernel} refuses this shape: {text[:160]}")
+            refused = calls[len(made)].kernel
+            notes.append(f"{refused} refuses this shape, another kernel is taken: {_shortened(error)}")
     return []
+
+
+def _shortened(error: BaseException) -> str:
+    """The words of an error on one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..."
 
 
 def _exchange(ranks: _Ranks, name: str, kernel: object, tokens: int, width: int) -> LayerPart:
@@ -383,7 +398,7 @@ def _as_one(
         one = ranks.timed(make(ranks, s, calls, 1))
         whole = one.time_s if count == 1 else ranks.run(make(ranks, s, calls, count)).time_s
     except (AssertionError, UserError) as error:
-        notes.append(f"layers as one launch do not run: {' '.join(str(error).split())[:160]}")
+        notes.append(f"the layers do not run as one launch: {_shortened(error)}")
         return None, None
     return one, whole
 

@@ -1,4 +1,4 @@
-"""Rules of kernels: profile, run, check and difference."""
+"""Rules of kernels: profile, run, check, difference, and layers made of them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ E_LINES = [
         "waiting of the engine, by whom it waited for",
         "simulation: gaps before instructions, by what released them",
     ),
+]
+
+P_LINES = [
+    R("time_s", "s", "latency of the part as a launch of its own", "simulation: of one rank, all ranks alike"),
+    R("time_s breakdown *", "s", "part of the critical path, by the fact that sets it", "simulation: of the launch"),
+    R("engines_s *", "s", "time in which the engine worked, mean over cores", "simulation: as of any kernel"),
+    R("hbm_B", "B", "bytes that one rank reads and writes in HBM", "count: over its DMA instructions"),
 ]
 
 KERNEL_RULES: Mapping[str, tuple[Rule, ...]] = {
@@ -108,6 +115,24 @@ KERNEL_RULES: Mapping[str, tuple[Rule, ...]] = {
             "count: 1, and two more where the cores meet",
         ),
         R("findings * line", "1", "line of the file", "lookup: where the mistake stands, from 1"),
+    ),
+    "mowich/kernel-layer@1": (
+        R("step_s", "s", "time of the step on the device", "simulation: the layers of each kind, then what follows"),
+        R("law_share", "1", "share of the step by the planner's law", "inside: parts without a kernel over the step"),
+        R("kinds * count", "layers", "layers of this shape", "lookup: of the model"),
+        R("kinds * layer_s", "s", "one layer", "simulation: as one launch, where there is none the sum of its parts"),
+        R(
+            "kinds * layer_s breakdown *",
+            "s",
+            "part of the critical path, by the fact that sets it",
+            "simulation: of it",
+        ),
+        R("kinds * all_s breakdown *", "s", "part of the critical path, by the fact that sets it", "simulation: of it"),
+        R("kinds * parts_s", "s", "the parts one after the other", "simulation: their sum"),
+        R("kinds * all_s", "s", "all layers of this shape", "simulation: as one launch, else so many times one layer"),
+        *under("kinds * parts *", P_LINES),
+        *under("kinds * one_launch", P_LINES),
+        *under("after *", P_LINES),
     ),
     "mowich/kernel-diff@1": (
         *(
