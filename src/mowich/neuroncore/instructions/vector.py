@@ -560,7 +560,7 @@ def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = F
         )
     innermost = list(range(ndim - len(axes), ndim))
     if axes != innermost and dst.size == math.prod(data.shape[: innermost[0]]) and innermost[0] > 0:
-        axes = innermost  # kernels that run on Trainium 2 name axis 1 of [P, 1, N]: the number of axes decides, not which
+        axes = innermost  # kernels that run on Trainium 2 name axis 1 of [P, 1, N]: how many axes decides, not which
     if axes != innermost:
         raise fail(
             "tensor_reduce reduces the last free dimensions only",
