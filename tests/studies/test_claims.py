@@ -116,3 +116,21 @@ def test_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert "HOLDS ONLY IF" in capsys.readouterr().out
     assert cli.run(["claims", "nothing-like-it"]) == 2
     assert "no claim" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("claim", "new", "old", "gain"),
+    [
+        ("Energy_efficiency_vs_previous", ("trainium3", "mxfp8"), ("trainium2", "fp8"), 1.4),
+        ("Perf_per_watt", ("tpu_v7_ironwood", "fp8"), ("tpu_v6e", "fp8"), 2.0),
+    ],
+)
+def test_a_gain_per_watt_says_the_power_that_it_needs(
+    facts: Facts, found: list[study.Claim], claim: str, new: tuple[str, str], old: tuple[str, str], gain: float
+) -> None:
+    """The ratio of the peaks over the gain, whatever powers are assumed, and the assumed ones beside it."""
+    reason = next(c.reason for c in found if claim in c.id)
+    peaks = [facts.number(f"chips.{chip}.peak_dense.{dtype}") for chip, dtype in (new, old)]
+    powers = [facts.number(f"chips.{chip}.power.all_in") for chip, _ in (new, old)]
+    assert f"draws {peaks[0] / peaks[1] / gain:.2f} times the power" in reason
+    assert f"our estimates are {powers[0] / powers[1]:.2f} times" in reason

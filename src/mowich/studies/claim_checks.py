@@ -140,8 +140,7 @@ class Check:
     ("40 %" is 1.4 times); condition: what makes the derived number the claimed one, if only under a condition; spread:
     ends of the formula itself, where it holds a number that is not a fact; missing: what would have to be published, if
     nothing is derived; unknown: facts that this says are not known. condition and missing may hold {value}, {low},
-    {high}, {need} (derived over published), and where there is `more` the inputs and what it makes of them and of the
-    published number."""
+    {high}, and where there is `more` the inputs and what it makes of them and of the published number."""
 
     formula: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -224,9 +223,10 @@ def checks() -> dict[str, Check]:
             of=chips_per_watt,
             is_gain=True,
             condition=(
-                "a Trainium 3 draws {need:.2f} times the power of a Trainium 2 (peak MXFP8 against FP8); AWS publishes"
-                " neither"
+                "a Trainium 3 draws {watts:.2f} times the power of a Trainium 2 (peak MXFP8 against FP8); AWS publishes"
+                " neither, and our estimates are {assumed:.2f} times"
             ),
+            more=lambda x, claimed: {"watts": x["q3"] / x["q2"] / claimed, "assumed": x["p3"] / x["p2"]},
         ),
         "trainium3-reinvent-2025.Memory_bandwidth_vs_Trn2": _scaled(
             "trainium2", "bandwidth", "144 x HBM bandwidth of Trn3 / (64 x of Trn2)"
@@ -337,7 +337,11 @@ def checks() -> dict[str, Check]:
                 "q": f"{v6e}.power.all_in",
             },
             of=per_watt_quotient,
-            condition="an Ironwood draws {need:.2f} times the power of a Trillium chip; Google publishes neither",
+            condition=(
+                "an Ironwood draws {watts:.2f} times the power of a Trillium chip; Google publishes neither, and our"
+                " estimates are {assumed:.2f} times"
+            ),
+            more=lambda x, claimed: {"watts": x["a"] / x["b"] / claimed, "assumed": x["p"] / x["q"]},
         ),
         "ironwood.HBM_capacity": ratio(
             f"{iron}.memory.hbm_capacity", f"{v6e}.memory.hbm_capacity", "HBM of Ironwood / of Trillium"

@@ -108,7 +108,7 @@ def verdict(
         return UNCHECKED, ""
     if published is None:
         return UNCHECKED, "the claim states no number"
-    numbers = {"value": value, "low": low, "high": high, "need": value / published, **(more or {})}
+    numbers = {"value": value, "low": low, "high": high, **(more or {})}
     if check.missing:
         return UNCHECKED, f"not published: {check.missing.format(**numbers)}"
     near = value >= published * (1 - _TOLERANCE) if at_least else abs(value / published - 1) <= _TOLERANCE
