@@ -93,7 +93,7 @@ RANKS: Mapping[str, Callable[[ServingCase], bool]] = {
 POOLS = """## Disaggregated rows
 
 Rows whose prefill and decode workers are stated, scored by what ships: **nothing was fitted to them**. Users of a decode worker are concurrency / decode workers; its TPOT is a decode
-step with no prompt in it. The row's own TTFT says, by Little's law, which share of the users is with the prefill workers. TTFT is not scored: queue and transfer are not stated.
+step with no prompt in it. The row's own TTFT is an input: by Little's law it says which share of the users is with the prefill workers. TTFT is not scored: queue and transfer are not stated.
 Refused rows among them, with the reasons, are in the list below.
 
 | decode workers | rows | TPOT, constants alone | bias | with corrections | bias | in range |
