@@ -12,7 +12,7 @@ import numpy as np
 
 @nki.jit
 def rotate(x, cos, sin, weight=None, eps=1e-6):
-    """x [R, d], cos and sin [R, d / 2] float32 -> [R, d] in the dtype of x. weight [R, d] float32: each row is first divided by its root
+    """x [R, d], cos and sin [R, d / 2] -> [R, d] in the dtype of x. weight [R, d]: each row is first divided by its root
     mean square and multiplied by it."""
     R, d = x.shape
     P, half = nl.tile_size.pmax, d // 2

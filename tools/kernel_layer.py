@@ -59,7 +59,8 @@ From Python: `mowich.run_layer("qwen3-30b-a3b", "trn3:1", context=640).step_s`. 
 - **nki-library.** `--library DIR` names a checkout of [aws-neuron/nki-library](https://github.com/aws-neuron/nki-library), whose kernels are taken as they
   stand: {entry_points}. Where one refuses a shape, ours is taken and a note says so. A checkout whose kernels take other arguments is refused in one line.
 - **One launch.** Where nki-library's blocks do both halves of a layer (decoding, one key-value head on a rank), all layers of a kind are also one launch with
-  all-reduces over all ranks in it: `transformer_tkg` for layers of Llama's form, else its blocks one after the other. The step takes that time.
+  all-reduces over all ranks in it: `transformer_tkg` for layers of Llama's form, else its blocks one after the other. The step takes that time. Of launches above
+  200,000 instructions some layers are traced, the others take what the last of these take, and a note says so.
 - **Collectives** inside a chip cost what the [clock](kernel-timing.md) says, beyond it what the [fabric](collectives.md) takes for all ranks.
 - **No kernel.** Latent and sparse attention, recurrences and feed-forward networks without a gate have none here: that half of a layer is named, taken from the
   planner's law of serving, and its share of the step is told. A model none of whose layers has a kernel is refused.

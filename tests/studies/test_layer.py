@@ -292,9 +292,9 @@ def test_the_page_names_parts_and_the_law(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.skipif(not LIBRARY.is_dir(), reason="MOWICH_NKI_LIBRARY names no checkout of nki-library")
 def test_with_nki_library_layers_are_one_launch() -> None:
     """Qwen3-30B-A3B on a chip, and Llama-3.1-70B over 16: AWS's kernels, all layers of a kind as one launch."""
-    for model, on, kernel in (
-        ("qwen3-30b-a3b", "trn3:1", "attention_block_tkg + moe_block_tkg"),
-        ("llama-3.1-70b", "trn2:16", "transformer_tkg"),
+    for model, on, kernel, most_s in (
+        ("qwen3-30b-a3b", "trn3:1", "attention_block_tkg + moe_block_tkg", 20),
+        ("llama-3.1-70b", "trn2:16", "transformer_tkg", 60),
     ):
         found = time_layers(load_facts(), load_model(model), on, context=640, library=LIBRARY)
         (kind,) = found.kinds
@@ -303,6 +303,18 @@ def test_with_nki_library_layers_are_one_launch() -> None:
         assert kind.one.engines["collective"] > 10e-6  # two all-reduces
         assert float(kind.all_s) == pytest.approx(kind.count * float(kind.layer_s), rel=0.1)
         assert found.notes == ()
+        assert found.cpu_s < most_s
+
+
+@pytest.mark.skipif(not LIBRARY.is_dir(), reason="MOWICH_NKI_LIBRARY names no checkout of nki-library")
+def test_layers_that_are_not_traced_take_what_the_last_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(load_model("llama-3.1-8b"), pattern=())
+    model = replace(model, layers=(replace(model.layers[0], count=12),))
+    whole = time_layers(load_facts(), model, "trn3:1", tp=8, lnc=1, library=LIBRARY)
+    monkeypatch.setattr("mowich.studies.layer.study._MOST_INSTRUCTIONS", 1)
+    short = time_layers(load_facts(), model, "trn3:1", tp=8, lnc=1, library=LIBRARY)
+    assert short.notes == ("4 of 12 layers were run as one launch; each other one takes what the last of these take",)
+    assert float(short.step_s) == pytest.approx(float(whole.step_s), rel=0.05)
 
 
 RATIOS = ROOT.parent / "shared" / "truth" / "trainium_other.csv"

@@ -147,8 +147,8 @@ def prompt_attention(kit: Kit, s: RankLayer) -> list[Call]:
 
 def _positions(kit: Kit, s: RankLayer) -> Call:
     rows, d = s.rows, s.head_dim
-    turn = {"cos": _tensor(rows, d // 2, dtype="float32"), "sin": _tensor(rows, d // 2, dtype="float32")}
-    weight = _tensor(rows, d, dtype="float32") if s.has_qk_norm else None
+    turn = {"cos": _tensor(rows, d // 2), "sin": _tensor(rows, d // 2)}
+    weight = _tensor(rows, d) if s.has_qk_norm else None
     return _ours(kit, "positions", "rotate", "rotate", x=_tensor(rows, d), weight=weight, **turn)
 
 

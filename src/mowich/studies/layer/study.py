@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from mowich.neuroncore.profile import Profile
 
 Half = Literal["mixer", "ffn"]
+_MOST_INSTRUCTIONS, _FEWEST = 200_000, 4
+"""Instructions of one launch of many layers that are traced, and layers that are in any case."""
 _MOST_WORDS = 160
 """Characters of a kernel's own message that a note repeats."""
 
@@ -395,12 +397,26 @@ def _as_one(
     """(One layer as one launch, all layers as one launch); nothing where the kernels do not run together."""
     make = _megakernel if _is_plain(s) else _blocks
     try:
-        one = ranks.timed(make(ranks, s, calls, 1))
-        whole = one.time_s if count == 1 else ranks.run(make(ranks, s, calls, count)).time_s
+        first = ranks.run(make(ranks, s, calls, 1))
+        one = part_of(make(ranks, s, calls, 1), first)
+        together = max(_FEWEST, min(count, _MOST_INSTRUCTIONS // max(1, len(first))))
+        if count <= together:
+            return one, one.time_s if count == 1 else ranks.run(make(ranks, s, calls, count)).time_s
+        many, fewer = (ranks.run(make(ranks, s, calls, n)).time_s for n in (together, together // 2))
     except (AssertionError, UserError) as error:
         notes.append(f"the layers do not run as one launch: {_shortened(error)}")
         return None, None
-    return one, whole
+    notes.append(
+        f"{together} of {count} layers were run as one launch; each other one takes what the last of these take"
+    )
+    return one, _longer(many, fewer, (count - together) / (together - together // 2))
+
+
+def _longer(many: Estimate, fewer: Estimate, times: float) -> Estimate:
+    """A launch of more layers: `many`, and so many times what it takes longer than `fewer`."""
+    ends = [[getattr(e, end) or 0.0 for end in ("value", "low", "high")] for e in (many, fewer)]
+    value, low, high = (a + times * (a - b) for a, b in zip(*ends, strict=True))
+    return Estimate(value=value, low=low, high=high, unit="s", grade=many.grade)
 
 
 def _is_plain(s: RankLayer) -> bool:
