@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import load_facts
+from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.neuroncore.clock.schedule import ClockOptions
@@ -26,6 +28,7 @@ from mowich.nki import hollow
 from mowich.nki import isa as nisa
 from mowich.nki import language as nl
 from mowich.nki.runtime import run_function, run_ranks
+from mowich.show.command import command_of
 from mowich.studies.layer.calls import our_experts
 from mowich.studies.layer.library import Kit, package_of
 from mowich.studies.layer.shape import LayerJob, rank_layer
@@ -186,6 +189,46 @@ def test_beyond_a_chip_the_fabric_counts(model_of: Any) -> None:
     assert times[32] > 1.2 * times[4]
 
 
+def test_a_fact_of_the_clock_may_be_moved(model_of: Any) -> None:
+    """`--set` reaches the clock that layers are timed with."""
+    model, facts = model_of(SMALL), load_facts()
+    slow = facts.with_values({"neuroncore.timing-v4.links.hop": 10e-6})
+    base, moved = (time_layers(f, model, "trn3:1", tp=2, context=256).kinds[0].parts for f in (facts, slow))
+    change = {p.name for p, q in zip(base, moved, strict=True) if float(p.time_s) != float(q.time_s)}
+    assert change == {"all-reduce"}
+
+
+def test_a_part_takes_at_least_what_its_bytes_take(model_of: Any) -> None:
+    """Of many shapes: no part is faster than the HBM of its chip, no engine works longer than the part lasts."""
+    rng, facts = np.random.default_rng(3), load_facts()
+    for _ in range(8):
+        tp, lnc = int(rng.choice([1, 2, 4])), int(rng.choice([1, 2]))
+        config = {
+            **(EXPERTS if rng.integers(2) else SMALL),
+            "hidden_size": 256 * int(rng.integers(1, 5)),
+            "num_attention_heads": 4 * int(rng.integers(1, 4)),
+            "num_key_value_heads": 4,
+            "intermediate_size": 512 * int(rng.integers(1, 4)),
+        }
+        on = str(rng.choice(["trn2:1", "trn3:1"]))
+        found = time_layers(
+            facts,
+            model_of(config),
+            on,
+            tp=tp,
+            lnc=lnc,
+            batch=int(rng.integers(1, 6)),
+            context=int(rng.integers(1, 1500)),
+            prefill=bool(rng.integers(2)),
+        )
+        system = resolve(facts, on)
+        chip_Bps = system.hbm_Bps * system.devices_per_chip
+        for part in (*found.kinds[0].parts, *found.after):
+            assert float(part.time_s) >= part.hbm_B / chip_Bps, part.name
+            assert max(part.engines.values(), default=0.0) <= float(part.time_s) * 1.001, part.name
+            assert float(part.time_s) > 0 or (tp == 1 and part.kernel == "")
+
+
 def test_sums_keep_their_order() -> None:
     found = time_layers(load_facts(), load_model("llama-3.2-1b"), "trn3:1", context=256)
     total = summed([p.time_s for p in found.after])
@@ -287,6 +330,14 @@ def test_the_page_names_parts_and_the_law(capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     assert "law: a feed-forward network without a gate" in out
     assert "by the planner's law" in out
+
+
+def test_a_result_says_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(SMALL))
+    words = ["kernel", "layer", str(file), "--on", "trn3:1", "--tp", "2", "--context", "256", "--prefill"]
+    assert cli.run([*words, "--json"]) == 0
+    assert command_of(json.loads(capsys.readouterr().out)) == shlex.join(["mowich", *words])
 
 
 @pytest.mark.skipif(not LIBRARY.is_dir(), reason="MOWICH_NKI_LIBRARY names no checkout of nki-library")

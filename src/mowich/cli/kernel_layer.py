@@ -16,4 +16,4 @@ def kernel_layer(asked: kernels.LayerRequest) -> None:
 
     IS_QUIET.set(asked.form.quiet)
     found = layer_timed(asked)
-    emit(found.to_dict(), asked.form, inputs=asked.given, model=asked.model)
+    emit(found.to_dict(), asked.form, inputs={"model_given": asked.model_given, **asked.given}, model=asked.model)

@@ -104,3 +104,8 @@ def asked_model(reader: QuestionReader) -> Model | None:
             raise UserError("not a model", given=value, allowed="a built-in name, config.json, a directory with one")
         return load_model(str(value))
     return None
+
+
+def words_of_model(model: object) -> str:
+    """A model in the words of a question; a pasted config is in the file config.json."""
+    return model if isinstance(model, str) else str(getattr(model, "name", "config.json"))

@@ -21,6 +21,7 @@ from mowich.requests.common import (
     Asked,
     asked_model,
     form_of,
+    words_of_model,
 )
 from mowich.requests.fields import (
     CALLED,
@@ -442,7 +443,7 @@ def _work(
         "given": given_of(reader),
         "notes": tuple(reader.notes),
         "model": model,
-        "model_given": _words_of(reader.given(MODEL)),
+        "model_given": words_of_model(reader.given(MODEL)),
         "systems": systems,
         "train": train,
         "serve": serve,
@@ -450,11 +451,6 @@ def _work(
         "fixed": fixed,
         "term": term,
     }
-
-
-def _words_of(model: object) -> str:
-    """A model in the words of a question; a pasted config is in the file config.json."""
-    return model if isinstance(model, str) else str(getattr(model, "name", "config.json"))
 
 
 def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], chips: int | None) -> None:

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.neuroncore.targets import TARGET_HELP, generation_of
-from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, SEED, Asked, Request, asked_model, form_of
+from mowich.requests.common import (
+    CSV,
+    JSON,
+    MODEL,
+    OUT,
+    PLAIN,
+    QUIET,
+    SEED,
+    Asked,
+    Request,
+    asked_model,
+    form_of,
+    words_of_model,
+)
 from mowich.requests.fields import CALLED, TYPED, Field, count, flag, names, path, quantity, texts, whole, word
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, asked_of
@@ -471,10 +484,11 @@ CHECKOUT = path(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRequest(Asked):
-    """A step of a model on a group of ranks. tp: None: all cores; lnc: cores of a rank; context: tokens; library: a
-    checkout of nki-library, None: our kernels."""
+    """A step of a model on a group of ranks. model_given: the model in the words of the question; tp: None: all cores;
+    lnc: cores of a rank; context: tokens; library: a checkout of nki-library, None: our kernels."""
 
     model: Model
+    model_given: str
     on: str
     tp: int | None
     lnc: int
@@ -491,7 +505,7 @@ def _layer(reader: QuestionReader) -> LayerRequest:
         reader.problems.add("choose one of --prefill and --decode")
     reader.stop()
     assert model is not None
-    return reader.fill(LayerRequest, model=model, **asked)
+    return reader.fill(LayerRequest, model=model, model_given=words_of_model(reader.given(MODEL)), **asked)
 
 
 LAYER = Schema(

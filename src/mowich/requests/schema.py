@@ -167,7 +167,7 @@ class Schema(Generic[Q_co]):
         for key, value in values.items():
             flat |= {key: True, **value} if key in self.groups and isinstance(value, Mapping) else {key: value}
         flat |= {f.implies: True for f in self.fields if f.implies and flat.get(f.name) is not None}
-        words = ["mowich", self.name]
+        words = ["mowich", *self.name.split()]
         for field in self.at(Edge.OPTION):
             value = flat.get(field.name)
             if value is None or value is False or value == field.default or (not value and value != 0):

@@ -117,7 +117,8 @@ def _validate(inputs: Result, result: Result) -> Values:
 
 def _layer(inputs: Result, result: Result) -> Values:
     return {
-        **{name: inputs.get(name) for name in ("model", "on", "tp", "lnc", "batch", "context")},
+        "model": str(inputs.get("model_given") or inputs["model"]),
+        **{name: inputs.get(name) for name in ("on", "tp", "lnc", "batch", "context")},
         "prefill": inputs["phase"] == "prefill",
         "library": inputs["library"] or None,
     }

@@ -161,18 +161,20 @@ def summed(parts: Sequence[Estimate]) -> Estimate:
 
 
 class _Ranks:
-    """The group of ranks on its machine: runs kernels as one rank that stands for all. kit: the kernels."""
+    """The group of ranks on its machine: runs kernels as one rank that stands for all. facts: of the clock; kit: the
+    kernels."""
 
-    def __init__(self, system: System, target: str, job: LayerJob, kit: Kit) -> None:
-        from mowich.neuroncore.clock.costs import costs
+    def __init__(self, facts: Facts, system: System, target: str, job: LayerJob, kit: Kit) -> None:
+        from mowich.neuroncore.clock.costs import Costs
         from mowich.neuroncore.clock.schedule import ClockOptions
         from mowich.neuroncore.core import Alike
         from mowich.neuroncore.targets import generation_of
 
         self.system, self.target, self.job, self.kit = system, target, job, kit
         self.generation = generation_of(target)
-        self.chip_cores = round(costs(self.generation).number("memory.cores"))
-        self._options = ClockOptions(active_cores=min(self.chip_cores, job.tp * job.lnc))
+        self._costs = Costs(self.generation, facts)
+        self.chip_cores = round(self._costs.number("memory.cores"))
+        self._options = ClockOptions(active_cores=min(self.chip_cores, job.tp * job.lnc), dge=True)
         self._alike = Alike(ranks=job.tp, lasts_ps=self._lasts_ps)
 
     def _lasts_ps(self, kind: str, sent_B: int) -> int | None:
@@ -186,6 +188,9 @@ class _Ranks:
 
     def run(self, call: Call) -> Profile:
         """A launch of one kernel."""
+        from mowich.neuroncore.clock.schedule import schedule
+        from mowich.neuroncore.profile import Profile
+
         made = run_function(
             call.function,
             (),
@@ -196,8 +201,8 @@ class _Ranks:
             check=False,
             alike=self._alike,
         )
-        made.timed, made.options = True, self._options
-        return made.profile
+        traces = [core.trace for core in made.cores if core.trace is not None]
+        return Profile(schedule(traces, self._costs, self._options), call.kernel)
 
     def timed(self, call: Call) -> LayerPart:
         """A part of a layer, as a launch."""
@@ -246,7 +251,7 @@ def time_layers(
     if lnc == 2 and target == "trn1":
         raise UserError("the cores of a Trainium1 are not joined in pairs", given="--lnc 2", allowed="--lnc 1")
     kit = Kit(library)
-    ranks = _Ranks(system, target, LayerJob(tp=1, lnc=lnc, batch=batch, context=context, prefill=prefill), kit)
+    ranks = _Ranks(facts, system, target, LayerJob(tp=1, lnc=lnc, batch=batch, context=context, prefill=prefill), kit)
     cores = ranks.chip_cores * system.chips
     job = replace(ranks.job, tp=tp if tp is not None else cores // lnc)
     if job.tp * lnc > cores:
@@ -263,7 +268,7 @@ def time_layers(
             f"no layer of {model.name} has kernels: {odd_mixer(first)}, {odd_ffn(first)}",
             fix="grouped-query attention and gated feed-forward networks have; `mowich plan --serve` takes any model",
         )
-    ranks = _Ranks(system, target, job, kit)
+    ranks = _Ranks(facts, system, target, job, kit)
     notes: list[str] = []
     with kit.opened():
         kinds = tuple(_kind(facts, on, model, layer, ranks, notes) for layer in model.layers)
