@@ -389,3 +389,16 @@ def test_trainium3_gains_over_trainium2_what_whole_models_do(prefill: bool) -> N
             for on in ("trn2:1", "trn3:1")
         )
         assert 0.8 * min(known) < two / three < 1.25 * max(known)
+
+
+def test_trainium1_counts_its_cores_one_by_one(model_of: Any) -> None:
+    """A core of Trainium1 is a device of the planner's, and its law is that of one."""
+    model = model_of({**SMALL, "num_hidden_layers": 8, "hidden_size": 4096, "intermediate_size": 16384})
+    found = time_layers(load_facts(), model, "trn1:1", tp=2, lnc=1, context=256)
+    assert float(found.step_s) > 0
+    odd = replace(model, layers=(replace(model.layers[0], ffn=replace(model.layers[0].ffn, gated=False)),))
+    by_law = time_layers(load_facts(), odd, "trn1:1", tp=2, lnc=1, context=256)
+    (part,) = [p for p in by_law.kinds[0].parts if p.source == "law"]
+    weights_B = 2.0 * 2 * 4096 * 16384 / 2
+    assert float(part.time_s) > weights_B / resolve(load_facts(), "trn1:1").hbm_Bps
+    assert float(part.time_s) < 2.5 * weights_B / resolve(load_facts(), "trn1:1").hbm_Bps

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mowich.estimate import Estimate
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System
 from mowich.models.attention import NO_ATTENTION
 from mowich.models.ffn import NO_FFN
 from mowich.models.model import Layer, Model
@@ -27,11 +27,9 @@ _SPREAD = 2.0
 
 
 def half_by_law_s(
-    facts: Facts, on: str, model: Model, layer: Layer, half: Literal["mixer", "ffn"], job: LayerJob
+    facts: Facts, system: System, model: Model, layer: Layer, half: Literal["mixer", "ffn"], job: LayerJob
 ) -> Estimate:
-    """Seconds of one half of a layer on one rank by the law of serving. Where ranks have one core, a chip has twice the
-    devices."""
-    system = _divided(facts, on, job)
+    """Seconds of one half of a layer on one rank by the law of serving. system: with a rank as its device."""
     one = replace(layer, count=1, **({"ffn": NO_FFN} if half == "mixer" else {"mixer": NO_ATTENTION}))
     alone = replace(model, layers=(one,), pattern=())
     made = deploy(alone, system, engine_for(facts, system, None), [ServePlan(tp=job.tp)], facts)
@@ -46,17 +44,3 @@ def half_by_law_s(
     )
     value = float(sum(parts[name][0] for name in _PARTS[half]))
     return Estimate(value=value, low=value / _SPREAD, high=value * _SPREAD, unit="s", grade="D")
-
-
-def _divided(facts: Facts, on: str, job: LayerJob) -> System:
-    system = resolve(facts, on)
-    per_core = 2 // job.lnc  # the facts count logical cores of two
-    if per_core == 1:
-        return system
-    return replace(
-        system,
-        devices_per_chip=system.devices_per_chip * per_core,
-        peak_flops={k: v / per_core for k, v in system.peak_flops.items()},
-        hbm_Bps=system.hbm_Bps / per_core,
-        hbm_usable_B=system.hbm_usable_B / per_core,
-    )

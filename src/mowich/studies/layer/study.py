@@ -174,16 +174,17 @@ class _Ranks:
         self.generation = generation_of(target)
         self._costs = Costs(self.generation, facts)
         self.chip_cores = round(self._costs.number("memory.cores"))
+        self.device_cores = max(1, self.chip_cores // system.devices_per_chip)
         self._options = ClockOptions(active_cores=min(self.chip_cores, job.tp * job.lnc), dge=True)
         self._alike = Alike(ranks=job.tp, lasts_ps=self._lasts_ps)
 
     def _lasts_ps(self, kind: str, sent_B: int) -> int | None:
-        """A collective on the fabric; None inside a chip. The fabric counts logical cores of two."""
+        """A collective on the fabric; None inside a chip. The fabric counts devices of `device_cores` cores."""
         job = self.job
         if job.tp * job.lnc <= self.chip_cores:
             return None
         whole = float(sent_B * (job.tp if kind == "all_gather" else 1))
-        n = max(2, job.tp * job.lnc // 2)
+        n = max(2, job.tp * job.lnc // self.device_cores)
         return round(PS * sum(collectives.by_level(self.system, KIND_OF[kind], whole, n).values()))
 
     def run(self, call: Call) -> Profile:
@@ -203,6 +204,18 @@ class _Ranks:
         )
         traces = [core.trace for core in made.cores if core.trace is not None]
         return Profile(schedule(traces, self._costs, self._options), call.kernel)
+
+    def as_devices(self) -> System:
+        """The machine with each rank as a device of the planner's."""
+        share = self.job.lnc / self.device_cores
+        s = self.system
+        return replace(
+            s,
+            devices_per_chip=round(s.devices_per_chip / share),
+            peak_flops={k: v * share for k, v in s.peak_flops.items()},
+            hbm_Bps=s.hbm_Bps * share,
+            hbm_usable_B=s.hbm_usable_B * share,
+        )
 
     def timed(self, call: Call) -> LayerPart:
         """A part of a layer, as a launch."""
@@ -261,7 +274,7 @@ def time_layers(
             allowed=f"at most {cores // lnc} ranks on {system.chips} chips of {ranks.chip_cores} cores",
         )
     check_split(model, job.tp)
-    _check_fits(model, system, job)
+    _check_fits(model, system, job, ranks.device_cores)
     if all(odd_mixer(layer) and odd_ffn(layer) for layer in model.layers):
         first = model.layers[0]
         raise UserError(
@@ -271,7 +284,7 @@ def time_layers(
     ranks = _Ranks(facts, system, target, job, kit)
     notes: list[str] = []
     with kit.opened():
-        kinds = tuple(_kind(facts, on, model, layer, ranks, notes) for layer in model.layers)
+        kinds = tuple(_kind(facts, model, layer, ranks, notes) for layer in model.layers)
         after = _after(model, ranks)
     by_law = sum(
         kind.count * float(p.time_s) for kind in kinds for p in kind.parts if p.source == "law" and kind.one is None
@@ -292,9 +305,9 @@ def time_layers(
     )
 
 
-def _check_fits(model: Model, system: System, job: LayerJob) -> None:
-    """Weights and caches in bf16 against the memory of the chips that the ranks take."""
-    per_rank = system.hbm_usable_B * job.lnc / 2.0  # the facts count logical cores of two
+def _check_fits(model: Model, system: System, job: LayerJob, device_cores: int) -> None:
+    """Weights and caches in bf16 against the memory of the cores that the ranks take."""
+    per_rank = system.hbm_usable_B * job.lnc / device_cores
     cache = sum(layer.count * 2.0 * layer.attention.entry_elements for layer in model.layers)
     needs = (2.0 * model.params + cache * job.batch * job.context) / job.tp
     if needs > per_rank:
@@ -306,7 +319,7 @@ def _check_fits(model: Model, system: System, job: LayerJob) -> None:
         )
 
 
-def _kind(facts: Facts, on: str, model: Model, layer: Layer, ranks: _Ranks, notes: list[str]) -> LayerKind:
+def _kind(facts: Facts, model: Model, layer: Layer, ranks: _Ranks, notes: list[str]) -> LayerKind:
     """Layers of one shape: each part, then all of them as one launch where kernels do all."""
     s, parts = rank_layer(layer, ranks.job), []
     calls: list[Call] = []
@@ -323,7 +336,7 @@ def _kind(facts: Facts, on: str, model: Model, layer: Layer, ranks: _Ranks, note
             made = _first_that_runs(ranks, s, builders, notes)
         if not made:
             why = odd or "no kernel takes this shape"
-            value = half_by_law_s(facts, on, model, layer, cast("Half", half), ranks.job)
+            value = half_by_law_s(facts, ranks.as_devices(), model, layer, cast("Half", half), ranks.job)
             name = "attention" if half == "mixer" else "feed-forward"
             parts.append(LayerPart(name=name, kernel="", source="law", time_s=value, why=why))
         calls += [call for call, _ in made]
