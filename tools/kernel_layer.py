@@ -85,7 +85,7 @@ AFTER = """
 - A layer as one launch may take longer than its parts: `transformer_tkg` calls `mlp` without its column tiling, which takes half as long again, and passes the
   residual stream through HBM.
 - `attention_block_tkg` takes one key-value head. With several on a rank our kernels are taken, a launch each.
-- Prefill is a sum of launches: no weights are loaded ahead of a part.
+- Prefill is a sum of launches: no weights are loaded ahead of a part. A step takes up to 16,384 tokens of prompts.
 - Which experts tokens choose decides how many are read: spread evenly here, as the planner's law has it.
 - The grade is that of the clock's weakest constant on the path, and the interval comes from the ranges of its facts.
 """

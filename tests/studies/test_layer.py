@@ -246,6 +246,7 @@ def test_sums_keep_their_order() -> None:
         (["llama-3.1-405b", "--on", "trn3:1"], "in bf16 does not fit 4 ranks"),
         (["qwen3-30b-a3b", "--on", "trn3:1", "--library", "{tmp}"], "no nki-library here"),
         (["qwen3-30b-a3b", "--on", "trn3:1", "--prefill", "--decode"], "choose one of --prefill and --decode"),
+        (["llama-3.2-1b", "--on", "trn3:1", "--context", "128k", "--prefill"], "at most 16,384 of all prompts"),
         (["qwen3-30b-a3b", "--on", "trn1:1", "--tp", "1"], "not joined in pairs"),
         (["gpt3-175b", "--on", "trn3:16", "--lnc", "3"], "--lnc"),
     ],

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 Half = Literal["mixer", "ffn"]
 _MOST_INSTRUCTIONS, _FEWEST = 200_000, 4
 """Instructions of one launch of many layers that are traced, and layers that are in any case."""
+_MOST_PROMPT = 16_384
+"""Tokens of a prefill step: attention alone is some 10^5 instructions then."""
 _MOST_WORDS = 160
 """Characters of a kernel's own message that a note repeats."""
 
@@ -272,6 +274,13 @@ def time_layers(
             f"{job.tp} ranks of {lnc} cores do not fit on {on}",
             given=f"{job.tp * lnc} cores",
             allowed=f"at most {cores // lnc} ranks on {system.chips} chips of {ranks.chip_cores} cores",
+        )
+    if prefill and job.tokens > _MOST_PROMPT:
+        raise UserError(
+            "a prefill step of so many tokens takes too long to trace",
+            given=f"{job.tokens:,} tokens",
+            allowed=f"at most {_MOST_PROMPT:,} of all prompts together",
+            fix="a smaller --context or --batch",
         )
     check_split(model, job.tp)
     _check_fits(model, system, job, ranks.device_cores)
