@@ -34,7 +34,7 @@ from mowich.neuroncore.registers import Register
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile
-from mowich.nki import loops, words
+from mowich.nki import frameworks, loops, words
 from mowich.nki.language import NKIObject, default_generation
 
 if TYPE_CHECKING:
@@ -165,13 +165,10 @@ class _Arguments:
         """Arrays anywhere in lists, dicts and configuration objects -> tensors; the rest as it is."""
         if isinstance(x, np.ndarray):
             return self.tile(x, name)
-        kind = type(x).__module__.partition(".")[0]
-        if kind == "torch" and type(x).__name__ in ("Tensor", "Parameter"):
-            self.framework = "torch"
-            return self.tile(_from_torch(x), name)
-        if kind in ("jax", "jaxlib") and hasattr(x, "__array__") and hasattr(x, "shape"):
-            self.framework = "jax"
-            return self.tile(np.array(x), name)
+        kind = frameworks.framework(x)
+        if kind is not None:
+            self.framework = kind
+            return self.tile(frameworks.from_torch(x) if kind == "torch" else np.array(x), name)
         if isinstance(x, list):
             return [self.convert(v, name) for v in x]
         if isinstance(x, tuple):
@@ -200,40 +197,6 @@ class _Arguments:
         """Write copies back to the arrays that they stand for."""
         for array, data in self.back:
             array[...] = data.reshape(array.shape)
-
-
-def _from_torch(x: Any) -> Array:
-    """A torch tensor's memory as an array, shared where possible."""
-    import torch
-
-    t = x.detach()
-    if t.device.type != "cpu":
-        t = t.cpu()
-    odd = {torch.bfloat16: "bfloat16"}
-    for name in ("float8_e4m3fn", "float8_e5m2"):
-        if hasattr(torch, name):
-            odd[getattr(torch, name)] = name
-    if t.dtype in odd:
-        d = as_dtype(odd[t.dtype]).dtype
-        return t.contiguous().view(torch.int16 if d.itemsize == 2 else torch.uint8).numpy().view(d)  # type: ignore[no-any-return]
-    return t.numpy()  # type: ignore[no-any-return]
-
-
-def _to_framework(a: Array, framework: str) -> object:
-    if framework == "torch":
-        import torch
-
-        name = as_dtype(a.dtype).name
-        if name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
-            raw = np.ascontiguousarray(a).view(np.int16 if a.itemsize == 2 else np.uint8)
-            return torch.from_numpy(raw).view(getattr(torch, name))
-        if a.dtype.kind in "fiub":
-            return torch.from_numpy(np.ascontiguousarray(a))
-    if framework == "jax":
-        import jax.numpy as jnp
-
-        return jnp.asarray(a)
-    return a
 
 
 RETURNED = (MemoryRegion.shared_hbm,)
@@ -278,7 +241,7 @@ def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence
             # an error here must not leave a core running: the next launch would be taken for a call from a kernel
             finally:
                 machine.set_current(before)
-        return _to_framework(tile.array().copy(), framework)
+        return frameworks.to_framework(tile.array().copy(), framework)
     if isinstance(x, Register):
         return x.value
     if isinstance(x, tuple):
@@ -594,9 +557,16 @@ class Kernel:
         return default_generation()
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
+        outside = frameworks.outside_graph(self._call)
+        return self._call(args, kwargs) if outside is None else outside(args, kwargs)
+
+    def _call(self, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
         if machine.running() is not None:
             return self.func(*args, **kwargs)
-        return self.launch(args, kwargs).value
+        return frameworks.called(self._value, args, kwargs)
+
+    def _value(self, args: Sequence[object], kwargs: Mapping[str, object], *, values: bool) -> object:
+        return self.launch(args, kwargs, values=values).value
 
     def launch(self, args: Sequence[object], kwargs: Mapping[str, object], **how: Any) -> Result:
         """Run on the host's arrays, with the details of `run_function`."""

@@ -34,6 +34,19 @@ SHOWN = {
     "mowich.nki.beta1.language": "neuronxcc.nki.language",
 }
 """Our modules -> how kernels import them."""
+_GRIDS = "slice the tensor: a view allocates and moves nothing"
+_HALVES = "the collective without _prepare and _trigger does both halves"
+_SCALARS = "a register does: register_load, register_store, nl.fori_loop"
+LATER = {
+    "mowich.nki.language": dict.fromkeys(
+        ("tiles", "blocks", "alloc_tiles", "alloc_blocks", "NkiGrid", "NkiTileGrid", "NkiBlockGrid"), _GRIDS
+    ),
+    "mowich.nki.isa": dict.fromkeys(("NkiScalar", "scalar_load", "scalar_store"), _SCALARS),
+    "mowich.nki.collectives": dict.fromkeys(
+        (f"all_{kind}_v_{half}" for kind in ("gather", "to_all") for half in ("prepare", "trigger")), _HALVES
+    ),
+}
+"""Names of NKI 0.7.0 (Neuron 2.33, October 2026) that are not here, and what does the same."""
 _NEAREST = 3
 """Names that an error lists as the nearest."""
 CUTOFF = 0.5
@@ -65,6 +78,12 @@ def missing(module: str) -> Callable[[str], NoReturn]:
 
 def unknown_name(module: str, name: str) -> UnknownName:
     """The error for a name that a module does not have: nearest names, or the module that has it."""
+    if name in LATER.get(module, ()):
+        return UnknownName(
+            f"{SHOWN[module]}.{name} is of NKI 0.7.0 (Neuron 2.33), which Mowich does not have yet",
+            where=machine.where(),
+            fix=LATER[module][name],
+        )
     known = public(sys.modules[module])
     near = difflib.get_close_matches(name.casefold(), known, n=_NEAREST, cutoff=CUTOFF)
     elsewhere = [SHOWN[m] for m in SHOWN if m != module and m in sys.modules and name in public(sys.modules[m])]
