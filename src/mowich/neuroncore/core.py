@@ -176,6 +176,7 @@ class Core:
         "records",
         "ring",
         "rng",
+        "rounding",
         "scratch",
         "serial",
         "shared",
@@ -238,6 +239,7 @@ class Core:
         self.act_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)
         self.dve_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)
         self.rng = np.random.default_rng(0)
+        self.rounding: np.random.Generator | None = None  # of stochastic rounding; None: to nearest, ties to even
         self.xorwow: dict[str, NDArray[np.uint32]] = {}
         self.warnings: list[str] = []
         self.warned: set[object] = set()

@@ -293,6 +293,18 @@ def cast(x: Array, dtype: DType) -> Array:
     raise UserError(f"an engine cannot write {dtype}", allowed="quantize_mx writes packed formats")
 
 
+def rounded_stochastically(x: Array, dtype: DType, random: np.random.Generator) -> Array:
+    """float32 -> elements of a narrower floating-point format: one of the two neighbours of each number, the nearer
+    with the greater chance, so that the mean is the number. What the format has, infinities and NaN stay."""
+    nearest = cast(x, dtype)
+    back = to_f32(nearest, dtype)
+    off = x - back
+    other = np.nextafter(nearest, np.where(off > 0, np.inf, -np.inf).astype(dtype.dtype))
+    step = np.abs(to_f32(other, dtype) - back)
+    chance = np.where(np.isfinite(step) & (step > 0), np.abs(off) / np.where(step > 0, step, 1), 0)
+    return np.where(random.random(x.shape, dtype=np.float32) < chance, other, nearest)
+
+
 @functools.cache
 def _narrow_words(dtype: DType) -> Array:
     """An 8-bit format's element for the upper 16 bits of each float32."""

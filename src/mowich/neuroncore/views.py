@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from mowich.arrays import Array
 from mowich.neuroncore import integers, overflow
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, to_f32
+from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, rounded_stochastically, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, Storage, device_dtype
 from mowich.neuroncore.registers import Register
 
@@ -273,7 +273,9 @@ class Tile:
         if type(values) is np.ndarray:
             if values.shape != self.shape and values.size == self.size:
                 values = values.reshape(self.shape)
-            d = self.dtype
+            d, random = self.dtype, s.core.rounding
+            if random is not None and d.is_float and d.itemsize < 4 and values.dtype == F32:
+                values = rounded_stochastically(values, d, random)
             if values.dtype is not d.dtype and not (d.is_float and d.itemsize > 1 and values.dtype.kind == "f"):
                 made = cast(values, d)
                 if s.core.observed is not None:

@@ -12,6 +12,7 @@ import copy as shallow
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -297,6 +298,17 @@ class Launches:
 launches = Launches()
 
 
+def _stochastic_rounding(rank: int, program: int) -> np.random.Generator | None:
+    """The generator of a core's rounding, where the environment asks for stochastic rounding as the Neuron runtime has
+    it; None for rounding to nearest, ties to even."""
+    if os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_EN", "0") != "1":
+        return None
+    seed = os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "0")
+    if not seed.isdecimal():
+        raise UserError("NEURON_RT_STOCHASTIC_ROUNDING_SEED", given=seed, allowed="a whole number from 0 on")
+    return np.random.default_rng([int(seed), rank, program])
+
+
 def run_function(
     func: Callable[..., Any],
     args: Sequence[object],
@@ -335,6 +347,7 @@ def run_function(
             c.loops = {} if may_repeat else None
             c.observed = observed
             c.alike = alike
+            c.rounding = _stochastic_rounding(0, i)
         try:
             return _run(func, args, kwargs, cores, results, check, returned, order)
         except loops.ChangedGrowth:  # that loop is noted, and is recorded anew each time
@@ -480,6 +493,7 @@ def run_ranks(
         for c in cores:
             c.group = c.rank_group = group
             c.scratch["base"] = rank * lnc
+            c.rounding = _stochastic_rounding(rank, c.program)
             every.append((c, bound()))
         launches.append((cores, arguments))
     found = group.run(every)
