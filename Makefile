@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
-.PHONY: demo test test-slow test-web site lint golden golden-diff bench docs accuracy kernel-accuracy check-public conformance lock clean
+.PHONY: demo test test-slow test-web site lint golden golden-diff bench docs accuracy kernel-accuracy check-public conformance third-party lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -97,6 +97,11 @@ conformance: $(VENV)-conformance/.installed
 	NKI_LIBRARY="$(abspath $(NKI_LIBRARY))" NKI_SAMPLES="$(abspath $(NKI_SAMPLES))" NEURON_SDK="$(abspath $(NEURON_SDK))" \
 	  $(VENV)-conformance/bin/python tests/conformance/run.py --suite $(SUITE) --set $(SET) --platform $(PLATFORM) --jobs $(JOBS) \
 	  --show failed $(if $(REPORT),--report $(REPORT))
+
+# kernels of other people's public repositories, into the last section of docs/conformance.md: on a folder of checkouts, or on clones
+#   make third-party [CHECKOUTS=DIR]
+third-party: $(VENV)-conformance/.installed
+	$(VENV)-conformance/bin/python tests/conformance/third_party.py $(if $(CHECKOUTS),--checkouts "$(abspath $(CHECKOUTS))") --report docs/conformance.md
 
 $(VENV)-conformance/.installed: requirements.lock tests/conformance/requirements.txt
 	$(PYTHON) -m venv $(VENV)-conformance

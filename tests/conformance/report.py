@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
+import third_party
 import yaml
 
 HERE = Path(__file__).resolve().parent
@@ -289,4 +290,5 @@ def write(rows: list[Row]) -> str:
                 out.append(f"| {len(group)} | {plain(group[0]['why'])[:200]} | {whose} | `{example}` |")
             if notes:
                 out += ["", *(f"{n}. {plain(why.split(': ', 1)[1])}" for why, n in notes.items())]
+    out += third_party.section(third_party.recorded())
     return "\n".join(out) + "\n"

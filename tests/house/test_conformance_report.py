@@ -4,6 +4,7 @@ drawn at once are those drawn one by one."""
 
 import importlib.util
 import itertools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "conformance"
+sys.path.append(str(FOLDER))  # its files import each other
 
 
 def module(name: str) -> ModuleType:
