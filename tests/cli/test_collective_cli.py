@@ -78,7 +78,7 @@ def test_facts_show_tells_a_machine_level_by_level(capsys: pytest.CaptureFixture
     assert code == 0
     head = out.splitlines()[:6]
     assert [line.split()[0] for line in head[1:5]] == ["level", "server", "rack", "ultraserver"]
-    assert "6.52 TB/s" in head[4]
+    assert "9.22 TB/s" in head[4]
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,9 @@ def test_every_part_of_a_step_has_terms() -> None:
 def test_where_a_fact_stands_at_an_end_no_split_of_workers_may_serve(facts: Facts) -> None:
     """Prefill and decode apart, close to the limits: an end of a range leaves no room, and the number is explained all
     the same."""
-    result = mowich.compare("deepseek-v3", ["trn2"], chips=64, serve={"isl": 8000, "osl": 1000}).to_dict()
+    serve = {"isl": 8000, "osl": 1000}
+    fixed = {"mode": "disaggregated"}
+    result = mowich.compare("deepseek-v3", ["trn2"], chips=64, serve=serve, fixed=fixed).to_dict()
     assert result["rows"][0]["mode"] == "disaggregated"
     found = Explainer(result, facts, None).explain("trn2.usd_per_mtok")
     assert found.moves

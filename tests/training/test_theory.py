@@ -119,17 +119,18 @@ def test_a_step_of_serving(facts: Facts) -> None:
     assert bandwidth * 1e12 == pytest.approx(hbm, rel=1e-2)
     assert weights * 1e9 == pytest.approx(model.params / 8, rel=4e-2)  # the embedding is read row by row
     assert time == pytest.approx(weights * 1e9 / (bandwidth * 1e12 * share) * 1e3, rel=5e-3)
-    layers, per_token, context, n, cache = numbers("serving.md", "Cache: # layers x # B x # x # = # GB per rank")
+    layers, per_token, context, n, cache = numbers("serving.md", "Cache in 16 bit: # layers x # B x # x # = # GB per rank")
     assert layers == model.num_layers
     assert cache == pytest.approx(layers * per_token * context * n / 1e9, rel=5e-3)
     parts = [
         *numbers("serving.md", "so linear # ms."),
-        *numbers("serving.md", "x 0.71) = # ms"),
-        *numbers("serving.md", "each: # ms."),
-        *numbers("serving.md", "x 25 us = # ms."),
+        *numbers("serving.md", "x 0.68) = # ms"),
+        *numbers("serving.md", "GB/s: # ms."),
     ]
-    host, head, total = numbers("serving.md", "Host # ms, head # ms. Sum # ms")
-    assert total == pytest.approx(sum(parts) + host + head, abs=0.06)
+    launched, launch, layers, each, fixed = numbers("serving.md", "Layers: # kernels x # us + # x # us = # ms.")
+    assert fixed == pytest.approx((launched * launch + layers * each) / 1e3, rel=2e-2)
+    host, activations, head, total = numbers("serving.md", "Host # ms, activations # ms, head # ms. Sum # ms")
+    assert total == pytest.approx(sum(parts) + fixed + host + activations + head, abs=0.06)
 
 
 def test_goodput() -> None:
