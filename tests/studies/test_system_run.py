@@ -167,8 +167,8 @@ def test_steps_add_in_their_own_order(algorithm: str, n: int) -> None:
 
 
 def test_steps_are_timed_as_the_closed_form_says(gen2: System) -> None:
-    """1 GiB among 144 chips: steps inside servers and between them, against a closed form that knows racks as well: they
-    differ by an eighth."""
+    """1 GiB among 144 chips: steps inside servers and between them, against a closed form that knows racks as
+    well: they differ by an eighth."""
     plan = steps.all_reduce(144, "level by level", domain=4)
     closed = float(collectives.choose(gen2, "all-reduce", np.array([2.0**30]), np.array([144.0]), np.ones(1)).time_s[0])
     assert steps.time_s(plan, gen2, 2.0**30) == pytest.approx(closed, rel=0.13)

@@ -119,7 +119,9 @@ def test_a_step_of_serving(facts: Facts) -> None:
     assert bandwidth * 1e12 == pytest.approx(hbm, rel=1e-2)
     assert weights * 1e9 == pytest.approx(model.params / 8, rel=4e-2)  # the embedding is read row by row
     assert time == pytest.approx(weights * 1e9 / (bandwidth * 1e12 * share) * 1e3, rel=5e-3)
-    layers, per_token, context, n, cache = numbers("serving.md", "Cache in 16 bit: # layers x # B x # x # = # GB per rank")
+    layers, per_token, context, n, cache = numbers(
+        "serving.md", "Cache in 16 bit: # layers x # B x # x # = # GB per rank"
+    )
     assert layers == model.num_layers
     assert cache == pytest.approx(layers * per_token * context * n / 1e9, rel=5e-3)
     parts = [
