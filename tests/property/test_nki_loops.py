@@ -31,7 +31,8 @@ from mowich.neuroncore.trace import Trace
 from mowich.nki import language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language
-from mowich.nki.runtime import Result, hollow, run_kernel
+from mowich.nki.hollows import hollow
+from mowich.nki.runtime import Result, run_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("LOOPS_SEED", "20261127"))

@@ -17,7 +17,7 @@ from test_nki_loops import compared, has_repeated, load
 import mowich.nki as nki
 from mowich.neuroncore import repeat
 from mowich.nki import loops, runtime
-from mowich.nki.runtime import hollow
+from mowich.nki.hollows import hollow
 
 SEED = int(os.environ.get("LOOPS_SEED", "20261128"))
 KERNELS = int(os.environ.get("LOOPS_KERNELS", "60"))

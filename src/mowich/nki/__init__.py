@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from mowich.neuroncore.core import NkiValidationError, where
 from mowich.nki import collectives, compiler, isa, language, typing, words
+from mowich.nki.hollows import hollow
 from mowich.nki.install import install, installed
 from mowich.nki.language import NKIObject
 from mowich.nki.runtime import (
     Kernel,
     Result,
     cpu_simulate,
-    hollow,
     jit,
     last_latency_us,
     run_kernel,

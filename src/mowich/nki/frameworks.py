@@ -16,6 +16,7 @@ import numpy as np
 from mowich.arrays import Array
 from mowich.errors import UserError
 from mowich.neuroncore.dtypes import as_dtype
+from mowich.nki.hollows import hollow
 
 _OWN_IN_TORCH = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 """Formats that torch has and NumPy lacks: they pass as bits."""
@@ -150,7 +151,6 @@ def _is_shape_of_torch(x: object) -> bool:
 
 def _without_values(launch: KernelLaunch, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
     """What a kernel returns for arrays of these shapes and formats."""
-    from mowich.nki.runtime import hollow
 
     def stand_in(x: object) -> object:
         if framework(x) is None or not isinstance(x, _Shaped):

@@ -29,13 +29,13 @@ from mowich.neuroncore import placement, views
 from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Alike, Core
-from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile
 from mowich.nki import frameworks, loops, words
+from mowich.nki.hollows import Hollow
 from mowich.nki.language import NKIObject, default_generation
 
 if TYPE_CHECKING:
@@ -116,19 +116,6 @@ class Result:
     def instructions(self) -> int:
         """Instructions that ran on all cores."""
         return sum(c.clock for c in self.cores)
-
-
-class Hollow(np.ndarray):
-    """An array with a shape and a format and no values: an argument of a run without values. Make it with `hollow`."""
-
-
-def hollow(shape: Sequence[int], dtype: object) -> Array:
-    """An argument for `run_kernel(..., values=False)`: it takes no memory, and control flow that reads it is refused.
-
-    >>> hollow((8192, 8192), "bfloat16").nbytes
-    134217728
-    """
-    return np.empty(tuple(shape), as_dtype(dtype).dtype).view(Hollow)
 
 
 class _Arguments:
