@@ -240,6 +240,22 @@ def test_the_older_front_end_benchmarks_kernels() -> None:
     assert 2 < bench.benchmark_result.nc_latency.get_latency_percentile(50) < 30
 
 
+def test_json_is_all_that_stands_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "talks.py"
+    file.write_text(
+        "import numpy as np\nimport nki\nimport nki.isa as nisa\nimport nki.language as nl\n"
+        "@nki.jit\ndef same(x):\n    print('traced')\n"
+        "    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
+        "    nisa.dma_copy(dst=out, src=x)\n    return out\n"
+        "print(same(np.ones((4, 4), np.float32)).sum())\n",
+        encoding="utf-8",
+    )
+    assert cli.run(["kernel", "profile", str(file), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["schema"].startswith("mowich/kernel")
+    assert told.err.split() == ["traced", "16.0"]
+
+
 def test_a_kernel_that_a_thread_of_a_script_launches_has_the_target_and_is_profiled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,8 @@ and line by line.
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,9 @@ def kernel_profile(asked: kernels.ProfileRequest) -> None:
         throttle=asked.throttle,
         dge=False if asked.disable_dge else None,
     )
-    with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, quiet):
+    # one answer on stdout: what the file prints goes beside it
+    said = redirect_stdout(sys.stderr) if asked.form.as_json or asked.form.as_csv else nullcontext()
+    with said, _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, quiet):
         if kernel is None:
             result = _last_of_script(file, quiet)
         else:
