@@ -54,7 +54,7 @@ LOOSE = 1e-5
 """For sums over a kernel's outputs, on a machine whose arithmetic has other bits."""
 LEFT_OUT = frozenset({"version", "facts_hash", "hash", "costs_hash", "seconds"})
 """Keys of JSON that hold no answer: versions, hashes, how long it took."""
-CLOCK = re.compile(r"(\b(?:evaluated|the limits,|engine steps\))) in [0-9.e+-]+ s\b")
+CLOCK = re.compile(r"(\b(?:evaluated|the limits,|engine steps\))) in [0-9.e+-]+(?: s\b|$)", re.MULTILINE)
 HASH = re.compile(r"\b[0-9a-f]{12}\b")
 HEADLINES = (
     "step_s",
