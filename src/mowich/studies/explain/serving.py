@@ -46,10 +46,13 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
         "ep_imbalance",
         "hbm_Bps",
         "w_expert",
+        "expert_columns",
+        "expert_reads",
     ),
     "attention": ("hbm_Bps", "a_decode", "peak_16", "mla_compute"),
     "prefill_attention": ("peak_16", "a_prefill"),
-    "layers": ("layer",),
+    "activations": ("activation_passes", "hbm_Bps", "w_16"),
+    "layers": ("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "fixed_times"),
     "host": ("step", "per_sequence", "prefill_step"),
     "tp": ("tp_latency", "tp_doubling", "link_Bps", "tp_link"),
     "ep": ("ep_latency", "exchange_Bps", "ep_link"),
@@ -57,6 +60,7 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "pp": ("tp_latency", "link_Bps", "tp_link"),
     "queue": ("queue_share",),
     "start_burst": ("burst_share",),
+    "lockstep": ("lockstep",),
     "front_end": ("front_s", "front_token_s"),
     "visibility": ("visible_tokens",),
     "prefill": ("budget", "prefill_step", "peak_linear", "c_linear"),
@@ -112,6 +116,13 @@ def chip_paths(d: Deployment) -> dict[str, tuple[str, ...]]:
     }
 
 
+_NEUTRAL = tuple(
+    f"serving.common.{name}"
+    for name in ("kernel", "moe_layer", "expert_reads", "expert_launch", "prefill_layer", "fixed_times")
+)
+"""What an engine has that does not state these: nothing, or once. Facts that explain no time."""
+
+
 def constant_paths(d: Deployment, i: int) -> dict[str, tuple[str, ...]]:
     """Constant of plan i -> the facts behind it."""
     return {field: (d.table.names[int(index[i])],) for field, index in d.table.index.items()} | chip_paths(d)
@@ -126,7 +137,9 @@ def part_terms(d: Deployment, i: int, parts: Mapping[str, float], made: Notes, n
     """Record every part that takes time, of plan i, with the terms that `made` holds of it and the facts behind it."""
     paths = constant_paths(d, i)
     for name, seconds in parts.items():
-        facts = tuple(dict.fromkeys(p for c in CONSTANTS_OF_PART.get(name, ()) for p in paths.get(c, ())))
+        facts = tuple(
+            dict.fromkeys(p for c in CONSTANTS_OF_PART.get(name, ()) for p in paths.get(c, ()) if p not in _NEUTRAL)
+        )
         own = {k: t for k, t in made.terms.items() if k == name or k.startswith(f"{name}.")}
         if name in own and abs(own[name].value - seconds) <= 1e-9 * abs(seconds):
             notes.terms |= {k: replace(t, facts=facts) for k, t in own.items()}
