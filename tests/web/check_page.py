@@ -189,7 +189,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     check(True, "a mistake in the YAML is said with its line")
     page.fill("#text-chips", "many")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#wrong-chips:has-text('--chips')")
+    page.wait_for_selector("#wrong-chips:has-text('many')")
     check(page.locator("table.answers tbody tr").count() == 2, "a wrong field is marked, and the last answer stays")
     page.fill("#text-chips", "512")
     page.keyboard.press("Enter")
