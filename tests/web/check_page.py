@@ -235,7 +235,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
         page.keyboard.press("Escape")
     text = page.input_value("#fleet-yaml")
     page.click("#fleet-whole")
-    page.wait_for_selector("#fleet-state:has-text('Whole units, ')")
+    page.wait_for_selector("#fleet-state:has-text('Whole units.')")
     ours = float(page.get_attribute("#fleet-answer", "data-objective") or "nan")
     theirs = by_command("mowich fleet scenario.yaml --gap 0.005", scenario_yaml=text)["objective"]
     check(abs(ours / theirs - 1) <= 0.005, f"fleet: ${ours:,.0f}, the command says ${theirs:,.0f}")
@@ -313,6 +313,7 @@ def pictures_have_text(page: Page, where: str) -> None:
         if named:
             summary.focus()
             page.keyboard.press("Enter")
+            page.wait_for_timeout(100)  # the table is made when its place opens
         if not named or not figure.locator("details[open] table tbody tr").count():
             silent.append(figure.locator("h2").first.inner_text())
     check(
