@@ -335,24 +335,25 @@ def table_of(
     return lines
 
 
-def left_out(p: Problem, full: Fit, names: Sequence[str]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def left_out(
+    p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str, Floats]], names: Sequence[str]
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """(ln predictions by constants alone, with corrections) of every row from a fit without the rows that share its
-    name: one step from the full fit for the constants, corrections anew."""
-    slopes = p.slopes(full.theta)
+    name: one step from the full fit, at which slopes are, for the constants; corrections anew."""
     of = np.array(names)
     off = {m: np.full(len(p.cases), math.nan) for m in METRICS}
     on = {m: np.full(len(p.cases), math.nan) for m in METRICS}
     for name in sorted(set(names)):
         test = of == name
         fit = solve(p, ~test, start=full, rounds=1, slopes=slopes)
-        base, all_ = p.predict(fit.theta), corrected(p, fit)
+        base = p.predict(fit.theta)
         for m in METRICS:
-            off[m][test], on[m][test] = base[m][test], all_[m][test]
+            off[m][test], on[m][test] = base[m][test], (base[m] + p.Z @ fit.effects[m])[test]
     return off, on
 
 
 def held_out(
-    p: Problem, full: Fit, folds: int, noise: Mapping[str, float]
+    p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str, Floats]], folds: int, noise: Mapping[str, float]
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """(ln predictions, ln standard deviations) of every row from a fit without its group; groups are dealt over the
     folds by size."""
@@ -362,7 +363,6 @@ def held_out(
         fold_of[g] = min(range(folds), key=lambda k: load_of[k])
         load_of[fold_of[g]] += n
     fold = np.array([fold_of[g] for g in p.group.tolist()])
-    slopes = p.slopes(full.theta)
     out = {m: np.full(len(p.cases), math.nan) for m in METRICS}
     sd = {m: np.full(len(p.cases), math.nan) for m in METRICS}
     one = dict.fromkeys(METRICS, 1.0)
@@ -431,7 +431,8 @@ def main() -> None:
     full = solve(p, everything)
     inside = corrected(p, full)
     noise = {m: float(np.nanmedian(np.abs(inside[m] - p.measured[m])) / 0.6745) for m in METRICS}
-    out, sd = held_out(p, full, options.folds, noise)
+    slopes = p.slopes(full.theta)
+    out, sd = held_out(p, full, slopes, options.folds, noise)
     width = widths(p, out, sd)
     for name, got in (("in sample", inside), ("held out", out)):
         for m in METRICS:
@@ -444,7 +445,7 @@ def main() -> None:
     whole: dict[str, dict[str, tuple[Floats, Floats]]] = {}
     classes = [class_of(c) for c in cases]
     for kind, name in KINDS.items():
-        off, on = left_out(p, full, [name(one) for one in classes])
+        off, on = left_out(p, full, slopes, [name(one) for one in classes])
         whole[kind] = {m: (off[m] - p.measured[m], on[m] - p.measured[m]) for m in METRICS}
         rate = [
             throughput(p, p.measured["tpot"], p.measured["ttft"]) - throughput(p, g["tpot"], g["ttft"])

@@ -388,7 +388,7 @@ class _Reader(Cells):
         recompute = recompute_of(row.get("recompute", ""))
         if recompute is not None:
             return zero, recompute, recompute
-        recompute = {"jax-tpu": "full", "jax-gpu": "selective", "jax-gpu-maxtext": "selective"}.get(stack, "none")
+        recompute = "full" if stack == "jax-tpu" else "selective" if stack.startswith("jax-gpu") else "none"
         how = "not stated: the default policy of MaxText" if recompute == "full" else "not stated"
         self.fill("recompute", recompute, how)
         return zero, recompute, "full" if stack.startswith("jax") else recompute
