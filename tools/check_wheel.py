@@ -1,4 +1,4 @@
-"""Whether a wheel holds the package with the kernels of kernels/, all of it and nothing else.
+"""Whether a wheel holds the package with the files of kernels/ and scenarios/, all of it and nothing else.
 
     python tools/check_wheel.py dist/mowich-*.whl
 
@@ -28,7 +28,7 @@ def problems(wheel: Path) -> list[str]:
         for p in (source / "mowich").rglob("*")
         if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith("_clock.so")
     }
-    wanted |= {f"mowich/kernels/{p.name}": p for p in (ROOT / "kernels").glob("*.py")}
+    wanted |= {f"mowich/{n}/{p.name}": p for n in ("kernels", "scenarios") for p in (ROOT / n).glob("*.*")}
     with zipfile.ZipFile(wheel) as file:
         held = set(file.namelist()) - {COMPILED}
         out = [f"not in the wheel: {name}" for name in sorted(set(wanted) - held)]

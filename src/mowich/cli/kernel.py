@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 kernel_app = typer.Typer(
     cls=CommandGroup,
     help="NKI kernels on a simulated NeuronCore.",
-    epilog="Example: mowich kernel run kernels/matmul.py",
+    epilog="Example: mowich kernel run @matmul",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings=CONTEXT,

@@ -14,15 +14,17 @@ from mowich.requests import kernels
 @verb(kernel_app, kernels.KERNEL_TABLES, "tables")
 def kernel_tables(asked: kernels.TablesRequest) -> None:
     """Make the tables, or check them."""
+    from mowich.examples import folder_of
     from mowich.neuroncore.clock.compiled import IS_QUIET
     from mowich.operators.tables import schema
     from mowich.studies import kernel_tables as study
 
     ops, chips, quiet, folder = asked.ops, asked.chips, asked.form.quiet, asked.folder or schema.FOLDER
+    sources = asked.kernels or folder_of("kernels")
     IS_QUIET.set(quiet)
     if asked.check:
         with progress(quiet) as line:
-            found = study.check_tables(asked.kernels, folder, ops, chips, asked.sample, line)
+            found = study.check_tables(sources, folder, ops, chips, asked.sample, line)
         for text in found.wrong:
             print(text, file=sys.stderr)
         if found.wrong:
@@ -35,7 +37,7 @@ def kernel_tables(asked: kernels.TablesRequest) -> None:
         print(f"{found.rows} rows timed again: the same")
         return
     with progress(quiet) as line:
-        made = study.make(asked.kernels, folder, ops, chips, line)
+        made = study.make(sources, folder, ops, chips, line)
     for path, rows in made.files.items():
         print(f"{path}: {rows} rows")
     if made.missing and not quiet:

@@ -208,6 +208,20 @@ def read_path(value: object) -> Path:
     return Path(value)
 
 
+def read_kernels_file(value: object) -> Path:
+    """A file with kernels: the user's, or @NAME: one that ships."""
+    from mowich.examples import file_or_example
+
+    return file_or_example(str(read_path(value)), "kernels")
+
+
+def read_scenario_file(value: object) -> Path:
+    """A scenario: the user's file, or the name of one that ships."""
+    from mowich.examples import file_or_example
+
+    return file_or_example(str(read_path(value)), "scenarios")
+
+
 def read_paths(value: object) -> tuple[Path, ...]:
     return tuple(read_path(path) for path in value) if isinstance(value, Sequence) else (read_path(value),)
 

@@ -23,7 +23,20 @@ from mowich.requests.common import (
     form_of,
     words_of_model,
 )
-from mowich.requests.fields import CALLED, TYPED, Field, count, flag, names, path, quantity, texts, whole, word
+from mowich.requests.fields import (
+    CALLED,
+    TYPED,
+    Field,
+    count,
+    flag,
+    names,
+    path,
+    quantity,
+    read_kernels_file,
+    texts,
+    whole,
+    word,
+)
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, asked_of
 
@@ -31,7 +44,11 @@ if TYPE_CHECKING:
     from mowich.facts import Facts
     from mowich.models.model import Model
 
-_FILE = path("file", "A script, or a file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=TYPED)
+_FILE = replace(
+    path("file", "A script, or a file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=TYPED),
+    parse=read_kernels_file,
+)
+"""A file, or @NAME: one that ships (`mowich example`)."""
 _ARGUMENTS = texts(
     "arguments",
     "Of the script (after --), or with -k: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
@@ -111,12 +128,12 @@ class DiffRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablesRequest(Request):
-    """Tables of operator times to make or to check. ops, chips: empty: all; folder: None: the ones that ship; sample:
+    """Tables of operator times to make or to check. ops, chips: empty: all; kernels, folder: None: the ones that ship; sample:
     shapes of each table that are checked."""
 
     ops: tuple[str, ...]
     chips: tuple[str, ...]
-    kernels: Path
+    kernels: Path | None
     folder: Path | None
     check: bool
     sample: int
@@ -154,7 +171,7 @@ RUN = Schema(
     fields=(_FILE, _ARGUMENTS, KERNEL, _TARGET, LNC, STRICT, RANDOM, SAVED, RUN_JSON, RUN_CSV, PLAIN, QUIET),
     make=_run,
     help="Run a script or a kernel, unmodified, and check every instruction.",
-    example='mowich kernel run kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
+    example='mowich kernel run @softmax -k softmax "x=float32[256,1000]" --target trn2',
 )
 
 CHECKED_FILE = replace(_FILE, help="A file with kernels; what they import from beside it is checked too.")
@@ -210,7 +227,7 @@ CHECK = Schema(
     ),
     make=_check,
     help="Say what the NKI compiler would refuse, without a compiler: file and line, what, and how to mend it.",
-    example='mowich kernel check kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
+    example='mowich kernel check @softmax -k softmax "x=float32[256,1000]" --target trn2',
 )
 
 _TIMED = replace(_FILE, help="A file with kernels, or a script that launches one.")
@@ -288,18 +305,16 @@ PROFILE = Schema(
     ),
     make=_profile,
     help="Time a kernel, and say what binds.",
-    example='mowich kernel profile kernels/softmax.py -k softmax "x=float32[4096,2048]" --target trn2',
+    example='mowich kernel profile @softmax -k softmax "x=float32[4096,2048]" --target trn2',
 )
 
-A = path(
-    "a",
-    "FILE.py of a kernel, or a folder with Neuron Explorer's Parquet tables.",
+A = replace(
+    _FILE,
+    name="a",
+    help="FILE.py of a kernel, or a folder with Neuron Explorer's Parquet tables.",
     metavar="A",
-    is_argument=True,
-    needs=True,
-    edges=TYPED,
 )
-B = path("b", "The other one, of the same kind.", metavar="B", is_argument=True, needs=True, edges=TYPED)
+B = replace(A, name="b", help="The other one, of the same kind.", metavar="B")
 BOTH = replace(_ARGUMENTS, help="Of both kernels, as for profile; default: what inputs() of a file gives.")
 _NAMED = replace(KERNEL, help="The kernel of the files, or that of A and that of B.", metavar="NAME[,NAME]")
 OF_KERNELS = replace(_TARGET, help=f"Of kernels: {TARGET_HELP}")
@@ -416,9 +431,7 @@ OPS = names("op", "Only these operators, commas between.", metavar="OPS", keywor
 _CHIPS = names(
     "chip", "Only these: trainium1, trainium2, trainium3.", metavar="CHIPS", keyword="chips", default=(), edges=TYPED
 )
-_SOURCES = path(
-    "kernels", "Where the kernels are.", metavar="DIR", default=Path("kernels"), shown="kernels", edges=TYPED
-)
+_SOURCES = path("kernels", "Where the kernels are.", metavar="DIR", shown="the ones that ship", edges=TYPED)
 _FOLDER = replace(OUT, help="Where tables go, or are with --check; else the ones that ship.", metavar="DIR")
 CHECKED = flag("check", "Time a few shapes of each table again and compare; write nothing.", edges=TYPED)
 SAMPLE = whole(

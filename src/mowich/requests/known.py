@@ -1,4 +1,4 @@
-"""model, facts and web: what is known, and the server that answers."""
+"""model, facts, example and web: what is known, what ships, and the server that answers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Request, asked_model, form_of
-from mowich.requests.fields import TYPED, flag, number, texts, whole, word
+from mowich.requests.fields import TYPED, flag, number, path, texts, whole, word
 from mowich.requests.jobs import SEQ
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, dirs_of, facts_of
 
 if TYPE_CHECKING:
+    from mowich.examples import Shipped
     from mowich.facts import Facts
     from mowich.models.model import Model
 
@@ -160,6 +161,42 @@ FACTS_SCHEMA = Schema(
     make=_schema,
     help="JSON Schema of the files in --facts DIR, for editors.",
     example="mowich facts schema > facts.schema.json",
+)
+
+
+# ---- example
+# ----------------------------------------------------------------------------------------------------------------------
+
+EXAMPLE_NAME = word("name", "A scenario or a kernel; without it, all.", metavar="[NAME]", is_argument=True, edges=TYPED)
+COPY = path("copy", "Copy the file, or without NAME all of them, into this folder.", metavar="DIR", edges=TYPED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleRequest(Request):
+    """What ships. example: one of them, None: all; copy: a folder to copy into."""
+
+    example: Shipped | None
+    copy: Path | None
+
+
+def _example(reader: QuestionReader) -> ExampleRequest:
+    from mowich.examples import find
+
+    form, name, example = form_of(reader), reader.get(EXAMPLE_NAME), None
+    if name is not None:
+        with reader.watch(EXAMPLE_NAME):
+            example = find(name)
+    reader.stop()
+    return ExampleRequest(form=form, example=example, copy=reader.get(COPY))
+
+
+EXAMPLES = Schema(
+    name="example",
+    fields=(EXAMPLE_NAME, COPY, JSON, CSV, PLAIN, QUIET),
+    make=_example,
+    help="The scenarios and kernels that ship: list them, print one, copy them to a folder of your own.",
+    short="Scenarios and kernels that ship: list, print, copy.",
+    example="mowich example rainier --copy ./mine",
 )
 
 

@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, Asked, form_of
-from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, number, path, read_mapping, texts, whole, word
+from mowich.requests.fields import (
+    CALLED,
+    TYPED,
+    Edge,
+    Field,
+    flag,
+    number,
+    path,
+    read_mapping,
+    read_scenario_file,
+    texts,
+    whole,
+    word,
+)
 from mowich.requests.jobs import TERM
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, asked_of, given_of, read_settings, read_term
@@ -17,7 +30,10 @@ from mowich.requests.settings import FACTS, SET, asked_of, given_of, read_settin
 _OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
 """What HTTP has not: a file of the server's."""
 
-_FILE = path("scenario", metavar="SCENARIO", is_argument=True, needs=True, edges=_OPEN)
+_FILE = replace(
+    path("scenario", metavar="SCENARIO", is_argument=True, needs=True, edges=_OPEN), parse=read_scenario_file
+)
+"""A file, or the name of a scenario that ships (`mowich example`)."""
 SWEPT = replace(_FILE, help="YAML with models, on, chips, seq, batch, tokens, plan, vary.")
 PLAYED = replace(_FILE, metavar="SCENARIO.yaml", help="Model, machine, engine, traffic and SLO (docs/serving.md).")
 FLEET_FILE = replace(_FILE, help="YAML: periods, workloads, systems, sites, money (docs/fleet.md).")
@@ -123,7 +139,7 @@ SWEEP = Schema(
         " facts."
     ),
     short="Best plans over models, systems, chips and lengths.",
-    example="mowich sweep scenarios/sweep.yaml --vary chips=1024..16384:x2 --out results/",
+    example="mowich sweep sweep --vary chips=1024..16384:x2 --out results/",
 )
 
 
@@ -155,7 +171,7 @@ TRAFFIC = Schema(
     make=_traffic,
     help="Simulate a serving traffic event by event: what users see at p50, p90 and p99, and what it costs.",
     short="Serving traffic: queues, tails, goodput, cost.",
-    example="mowich traffic scenarios/chat-llama-70b.yaml --requests-out requests.csv",
+    example="mowich traffic chat-llama-70b --requests-out requests.csv",
 )
 
 
@@ -243,5 +259,5 @@ FLEET = Schema(
         " that is."
     ),
     short="What to buy, rent and assign, per period.",
-    example="mowich fleet scenarios/startup.yaml   or   mowich fleet scenarios/rainier.yaml --draws 200 --flips",
+    example="mowich fleet startup   or   mowich fleet rainier --draws 200 --flips",
 )

@@ -8,6 +8,7 @@ from mowich.errors import UserError
 from mowich.show.claims import claims_page
 from mowich.show.collective import collective_page
 from mowich.show.compare import compare_page
+from mowich.show.example import example_page
 from mowich.show.fit import fit_page
 from mowich.show.goodput import goodput_page
 from mowich.show.kernel import kernel_page, run_page
@@ -46,6 +47,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/sweep@1": sweep_page,
     "mowich/fit@1": fit_page,
     "mowich/model@1": model_page,
+    "mowich/example@1": example_page,
     "mowich/fleet@1": _fleet,
     "mowich/traffic@1": traffic_page,
     "mowich/collective@1": collective_page,

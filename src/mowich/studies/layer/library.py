@@ -22,6 +22,7 @@ from pathlib import Path
 
 import mowich.nki
 from mowich.errors import UserError
+from mowich.examples import names_of
 from mowich.nki import Kernel
 
 PACKAGE = "nkilib"
@@ -194,19 +195,10 @@ class Kit:
         return found.func if isinstance(found, Kernel) else found
 
 
-def our_folder() -> Path:
-    """The kernels that ship: in the package, or beside it in a checkout."""
-    package = Path(mowich.__file__).parent
-    for folder in (package / "kernels", package.parents[1] / "kernels"):
-        if (folder / "matmul.py").is_file():
-            return folder
-    raise UserError("the kernels that ship with mowich are not here", where=str(package), fix="install it again")
-
-
 @cache
 def _our_names(file: str) -> Mapping[str, object]:
     with mowich.nki.installed(replace=True):
-        return runpy.run_path(str(our_folder() / f"{file}.py"))
+        return runpy.run_path(str(names_of("kernels")[file]))
 
 
 def _commit_of(folder: Path) -> str:
@@ -232,4 +224,4 @@ def _packed(git: Path, ref: str) -> str:
     return ""
 
 
-__all__ = ["KNOWN", "Kit", "our_folder", "package_of"]
+__all__ = ["KNOWN", "Kit", "package_of"]

@@ -1,0 +1,130 @@
+"""The kernels and scenarios that ship: by name (`softmax`, `rainier`), from any folder.
+
+In a wheel they lie in the package, in a checkout beside `src`. A name stands for its file where no file of that name is
+here: a scenario as it is (`mowich fleet rainier`), a kernel file after an @ (`mowich kernel run @softmax`), because
+without it the word could be a script.
+"""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from mowich.errors import UserError, unknown
+
+ShippedKind = Literal["kernels", "scenarios"]
+SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml"}
+_KEY_OF_VERB = {"fleet": "periods", "traffic": "traffic", "sweep": "models"}
+"""The key of a scenario that only this verb's scenarios have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """One file that ships. what: its first sentence; command: runs it."""
+
+    name: str
+    kind: ShippedKind
+    path: Path
+    what: str
+    command: str
+
+
+def folder_of(kind: ShippedKind) -> Path:
+    """The folder of the kernels or scenarios that ship. Raises UserError where the installation lacks it."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / kind, package.parents[1] / kind):
+        if next(folder.glob(f"*{SUFFIX[kind]}"), None) is not None:
+            return folder
+    raise UserError(f"the {kind} that ship with mowich are not here", where=str(package), fix="install it again")
+
+
+@cache
+def names_of(kind: ShippedKind) -> Mapping[str, Path]:
+    """Name -> file of one kind, in order of the name.
+
+    >>> "softmax" in names_of("kernels"), "rainier" in names_of("scenarios")
+    (True, True)
+    """
+    return {path.stem: path for path in sorted(folder_of(kind).glob(f"*{SUFFIX[kind]}"))}
+
+
+def shipped(kind: ShippedKind, name: str) -> Shipped:
+    """One example with what it is."""
+    path = names_of(kind)[name]
+    text = path.read_text(encoding="utf-8")
+    if kind == "kernels":
+        what = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+        return Shipped(name, kind, path, _first_sentence(what), f"mowich kernel run @{name}")
+    lines = text.splitlines()
+    title = next((line[5:].strip() for line in lines if line.startswith("name:")), "")
+    what = _first_sentence(lines[0][2:]) if lines[0].startswith("# ") else title
+    keys = {line.partition(":")[0] for line in lines}
+    verb = next(verb for verb, key in _KEY_OF_VERB.items() if key in keys)
+    return Shipped(name, kind, path, what, f"mowich {verb} {name}")
+
+
+def _first_sentence(text: str) -> str:
+    return text.partition(". ")[0].rstrip(".")
+
+
+def all_shipped() -> list[Shipped]:
+    """Every example, scenarios first."""
+    kinds: tuple[ShippedKind, ...] = ("scenarios", "kernels")
+    return [shipped(kind, name) for kind in kinds for name in names_of(kind)]
+
+
+def find(word: str) -> Shipped:
+    """The example of a name, with or without its @ and its suffix. Raises UserError for an unknown name.
+
+    >>> find("@softmax").kind
+    'kernels'
+    """
+    name = Path(word.removeprefix("@")).stem
+    kinds: tuple[ShippedKind, ...] = ("scenarios", "kernels")
+    for kind in kinds:
+        if name in names_of(kind):
+            return shipped(kind, name)
+    raise unknown("example", word, [n for kind in kinds for n in names_of(kind)])
+
+
+def file_or_example(word: str, kind: ShippedKind) -> Path:
+    """The file that a user means: one of his own, or after an @, or by a scenario's bare name, one that ships. Raises
+    UserError for an @ with no name of ours, and for a missing file whose name is that of an example."""
+    known = names_of(kind)
+    if word.startswith("@"):
+        if word[1:] not in known:
+            raise unknown("example", word, [f"@{name}" for name in known])
+        return known[word[1:]]
+    path = Path(word)
+    if path.exists() or path.is_symlink():
+        return path
+    if kind == "scenarios" and word in known:
+        return known[word]
+    if path.stem in known and path.suffix in ("", SUFFIX[kind]):
+        raise UserError("no such file", given=word, fix=f"@{path.stem} is the file of that name that ships with mowich")
+    return path
+
+
+def copied(example: Shipped, folder: Path) -> list[Path]:
+    """Copies of an example, and of the files beside it that carry its name, in a folder. Raises UserError where a file
+    with other contents is there, or where the folder cannot be written."""
+    sources = [example.path, *sorted(example.path.parent.glob(f"{example.name}.*.json"))]
+    out = []
+    for source in sources:
+        target = folder / source.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if target.exists() and target.read_bytes() != source.read_bytes():
+                raise UserError(
+                    "a file of this name is there, and it is another", where=str(target), fix="move it away"
+                )
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise UserError(f"cannot be written ({error.strerror})", where=str(target)) from error
+        out.append(target)
+    return out
