@@ -3,13 +3,18 @@ what the axes mean."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,8 +24,9 @@ import pytest
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
+from mowich.studies import sweep_store
 from mowich.studies.sweep import read_sweep, sweep, values_of
-from mowich.studies.sweep_store import MANIFEST, solve_part, store_columns, sweep_to
+from mowich.studies.sweep_store import MANIFEST, part_size, solve_part, store_columns, sweep_to, verify_parts
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -177,6 +183,175 @@ def test_strange_folders_are_refused(scenario: Path, facts: Facts, tmp_path: Pat
     (other / MANIFEST).write_text("[]")
     with pytest.raises(UserError, match="not the manifest"):
         sweep_to(other, grid, facts)
+
+
+FAULTS = {
+    "flipped bit": lambda b: b[:300] + bytes([b[300] ^ 1]) + b[301:],
+    "cut short": lambda b: b[:100],
+    "empty": lambda b: b"",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_part_is_set_aside_and_made_again(
+    undisturbed: Path, scenario: Path, facts: Facts, tmp_path: Path, fault: str
+) -> None:
+    folder = tmp_path / "results"
+    shutil.copytree(undisturbed, folder)
+    part = folder / "part-000002.parquet"
+    damaged = FAULTS[fault](part.read_bytes())
+    part.write_bytes(damaged)
+    grid = read_sweep(scenario, facts)
+    said = verify_parts(folder, grid, facts)
+    assert (said.damaged, len(said.sound), said.missing) == ((part.name,), len(list(folder.glob("part-*"))) - 1, ())
+    assert part.read_bytes() == damaged  # to look at is not to touch
+    found = sweep_to(folder, grid, facts)
+    assert (found.complete, found.set_aside) == (True, (part.name,))
+    assert (folder / "_damaged" / part.name).read_bytes() == damaged
+    shutil.rmtree(folder / "_damaged")
+    assert contents(folder) == contents(undisturbed)
+    assert verify_parts(folder, grid, facts).damaged == ()
+
+
+def test_a_part_from_elsewhere_is_not_taken(undisturbed: Path, scenario: Path, facts: Facts, tmp_path: Path) -> None:
+    """The rows of one part under the name of another: a whole file, and the wrong one."""
+    folder = tmp_path / "results"
+    shutil.copytree(undisturbed, folder)
+    shutil.copyfile(folder / "part-000001.parquet", folder / "part-000002.parquet")
+    assert sweep_to(folder, read_sweep(scenario, facts), facts).set_aside == ("part-000002.parquet",)
+
+
+def test_lines_of_checksums_are_those_of_sha256sum(undisturbed: Path) -> None:
+    lines = (undisturbed / "_checksums.sha256").read_text().splitlines()
+    names = [line.split("  ")[1] for line in lines]
+    assert names == sorted(p.name for p in undisturbed.glob("part-*.parquet"))
+    assert all(
+        hashlib.sha256((undisturbed / n).read_bytes()).hexdigest() == x[:64] for x, n in zip(lines, names, strict=False)
+    )
+
+
+def test_a_line_that_a_kill_cut_short_costs_its_part_alone(
+    undisturbed: Path, scenario: Path, facts: Facts, tmp_path: Path
+) -> None:
+    folder = tmp_path / "results"
+    shutil.copytree(undisturbed, folder)
+    sums = folder / "_checksums.sha256"
+    sums.write_bytes(sums.read_bytes()[:-40])
+    last = max(p.name for p in folder.glob("part-*.parquet"))
+    found = sweep_to(folder, read_sweep(scenario, facts), facts)
+    assert found.set_aside == (last,)
+    assert sums.read_bytes() == (undisturbed / "_checksums.sha256").read_bytes()
+
+
+def _fails(after: int, error: BaseException) -> Callable[..., None]:
+    """A function that does nothing `after` times and then raises."""
+    calls = itertools.count(1)
+
+    def call(*_: object, **__: object) -> None:
+        if next(calls) > after:
+            raise error
+
+    return call
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 9])
+@pytest.mark.parametrize("place", ["os.fsync", "os.replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_full_or_broken_disk_is_one_line_and_loses_nothing(
+    undisturbed: Path,
+    scenario: Path,
+    facts: Facts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    after: int,
+    number: int,
+) -> None:
+    folder, grid = tmp_path / "results", read_sweep(scenario, facts)
+    real = os.replace
+    fails = _fails(after, OSError(number, os.strerror(number)))
+
+    def broken(*given: Any, **more: Any) -> None:
+        fails()
+        if place == "os.replace":
+            real(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, broken)
+        with pytest.raises(UserError, match=os.strerror(number)) as told:
+            sweep_to(folder, grid, facts)
+    assert str(folder) in told.value.where
+    assert len(str(told.value).splitlines()) == 1
+    kept = {p.name: p.stat().st_mtime_ns for p in folder.glob("part-*.parquet")}
+    assert verify_parts(folder, grid, facts).damaged == () if kept else True
+    assert sweep_to(folder, grid, facts).complete
+    assert {n: (folder / n).stat().st_mtime_ns for n in kept} == kept
+    assert contents(folder) == contents(undisturbed)
+
+
+def test_a_disk_that_fills_while_duckdb_writes(
+    scenario: Path, facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB's own error, with its words: the device that is always full."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is full")
+    real = sweep_store._quoted
+    monkeypatch.setattr(sweep_store, "_quoted", lambda path: "/dev/full" if path.suffix == ".tmp" else real(path))
+    with pytest.raises(UserError, match="cannot be written") as told:
+        sweep_to(tmp_path / "results", read_sweep(scenario, facts), facts)
+    assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_one_line(scenario: Path, facts: Facts, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(UserError, match="cannot be written"):
+        sweep_to(folder, read_sweep(scenario, facts), facts)
+
+
+def test_ctrl_c_while_duckdb_writes_ends_as_ctrl_c(
+    undisturbed: Path, scenario: Path, facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB answers an interrupt with an error of its own."""
+    folder, grid = tmp_path / "results", read_sweep(scenario, facts)
+    real, calls = duckdb.connect, itertools.count()
+
+    class Interrupted:
+        """A connection that is interrupted."""
+
+        def execute(self, query: str) -> None:
+            raise RuntimeError("Query interrupted")
+
+        def close(self) -> None: ...
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb, "connect", lambda **more: Interrupted() if next(calls) == 2 else real(**more))
+        found = sweep_to(folder, grid, facts)
+    assert not found.complete
+    assert found.done == 2 * part_size(POINTS)
+    assert sweep_to(folder, grid, facts).complete
+    assert contents(folder) == contents(undisturbed)
+
+
+def test_verify_says_what_is_damaged(
+    undisturbed: Path, scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results"
+    shutil.copytree(undisturbed, folder)
+    words = ["sweep", str(scenario), "--out", str(folder), "--verify"]
+    assert run(words) == 0
+    assert "0 damaged, 0 not there yet" in capsys.readouterr().out
+    (folder / "part-000003.parquet").unlink()
+    part = folder / "part-000002.parquet"
+    part.write_bytes(part.read_bytes()[:-1])
+    assert run(words) == 5
+    said = capsys.readouterr()
+    assert "1 damaged, 1 not there yet" in said.out
+    assert "damaged: part-000002.parquet" in said.out
+    assert "sets them aside and makes them again" in said.err
+    assert run(["sweep", str(scenario), "--verify"]) == 2
+    assert "needs the directory of a sweep" in capsys.readouterr().err
 
 
 def test_two_sweeps_do_not_write_to_one_folder(scenario: Path, facts: Facts, tmp_path: Path) -> None:

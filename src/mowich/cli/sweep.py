@@ -15,11 +15,12 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.cli.output import Progress, emit, progress
-from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED
+from mowich.errors import EXIT_CHECK_FAILED, EXIT_INFEASIBLE, EXIT_INTERRUPTED, UserError
 from mowich.requests import scenarios
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from pathlib import Path
 
     from mowich.studies.sweep import Grid
     from mowich.studies.sweep_store import Parts
@@ -36,6 +37,9 @@ def sweep(asked: scenarios.SweepRequest) -> None:
     form, folder = asked.form, asked.folder
     most = study.MAX_STORED if folder is not None else study.MAX_POINTS
     grid = study.read_sweep(asked.scenario, asked.facts, vary=asked.vary, most=most, stack=asked.stack)
+    if asked.verify and folder is not None:
+        _verify(asked, grid, folder)
+        return
     pool, workers = _pool(asked.executor, asked.jobs, grid)
     with pool or nullcontext(), progress(form.quiet) as line:
         told = _Meter(line, len(grid))
@@ -64,6 +68,9 @@ def sweep(asked: scenarios.SweepRequest) -> None:
             )
 
     given = asked.given
+    if folder is not None and written.set_aside and not form.quiet:
+        names = ", ".join(written.set_aside)
+        print(f"note: damaged parts were set aside in {folder / '_damaged'} and made again: {names}", file=sys.stderr)
     if folder is not None:
         emit(written.to_dict(), replace(form, out=None), inputs=given, text=lambda: _stored(written))
         feasible = written.done - written.infeasible
@@ -77,6 +84,25 @@ def sweep(asked: scenarios.SweepRequest) -> None:
         raise typer.Exit(EXIT_INTERRUPTED)
     if not feasible:
         raise typer.Exit(EXIT_INFEASIBLE)
+
+
+def _verify(asked: scenarios.SweepRequest, grid: Grid, folder: Path) -> None:
+    """Say which parts are sound; exit 5 where one is damaged."""
+    from mowich.studies.sweep_store import verify_parts
+
+    found = verify_parts(folder, grid, asked.facts, term=asked.term, stack=asked.stack)
+    lines = [
+        f"{len(found.sound):,} parts are sound, {len(found.damaged):,} damaged, {len(found.missing):,} not there yet.",
+        *(f"  damaged: {name}" for name in found.damaged),
+    ]
+    emit(found.to_dict(), replace(asked.form, out=None), text=lambda: "\n".join(lines) + "\n")
+    if found.damaged:
+        raise UserError(
+            f"{len(found.damaged)} damaged parts",
+            where=str(folder),
+            fix="the same command without --verify sets them aside and makes them again",
+            code=EXIT_CHECK_FAILED,
+        )
 
 
 def _pool(executor: str | None, jobs: int | None, grid: Grid) -> tuple[Executor | None, int]:

@@ -128,8 +128,8 @@ class DiffRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablesRequest(Request):
-    """Tables of operator times to make or to check. ops, chips: empty: all; kernels, folder: None: the ones that ship; sample:
-    shapes of each table that are checked."""
+    """Tables of operator times to make or to check. ops, chips: empty: all; kernels, folder: None: the ones that ship;
+    sample: shapes of each table that are checked."""
 
     ops: tuple[str, ...]
     chips: tuple[str, ...]

@@ -57,12 +57,13 @@ SWEEP_OUT = path(
     metavar="DIR",
     edges=_OPEN,
 )
+VERIFY = flag("verify", "With --out DIR: read what is there against its checksums; compute nothing.", edges=TYPED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRequest(Asked):
-    """A grid. vary: further axes; folder: for Parquet, None: rows are kept; executor: a place to run ("ray://...") or
-    an executor; jobs: processes, None: one a core."""
+    """A grid. verify: compare the folder's parts with their checksums instead; vary: further axes; folder: for Parquet,
+    None: rows are kept; executor: a place to run ("ray://...") or an executor; jobs: processes, None: one a core."""
 
     scenario: Path
     vary: Mapping[str, str]
@@ -72,6 +73,7 @@ class SweepRequest(Asked):
     executor: Any
     jobs: int | None
     tasks: int
+    verify: bool
 
 
 def _axes(reader: QuestionReader) -> dict[str, str]:
@@ -97,6 +99,8 @@ def _sweep(reader: QuestionReader) -> SweepRequest:
     folder = out if out is not None and not (typed and out.suffix == ".json") else None
     if folder is not None and form.as_csv:
         reader.add("rows go to the directory", CSV, fix="leave out --csv or --out")
+    if reader.given(VERIFY) and folder is None:
+        reader.add("needs the directory of a sweep", VERIFY, fix="--out DIR")
     if typed and executor is not None:
         place = reader.get(EXECUTOR) or ""
         if place != "ray" and not place.startswith("ray://"):
@@ -131,7 +135,7 @@ SWEEP = Schema(
     name="sweep",
     fields=(
         *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, TRAINING_STACK, SET, FACTS, TERM),
-        *(JSON, CSV, PLAIN, QUIET, SWEEP_OUT),
+        *(JSON, CSV, PLAIN, QUIET, SWEEP_OUT, VERIFY),
     ),
     make=_sweep,
     help=(

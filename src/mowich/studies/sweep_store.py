@@ -2,20 +2,18 @@
 where it was.
 
 The grid is cut into parts of consecutive points, by its size alone; a part is computed as one task, written under
-another name and renamed when it is safe on the disk. What is there is done: a second run computes the parts that are
-missing. `_manifest.json` keeps the inputs, the facts' hash and the version; a run with others is refused. Rows stand in
-the order of the grid, and the bytes do not depend on who computed them, in which order, or on kills. Names of columns:
-those of `--csv` with `_` for `.`; numbers are SI as there, unknown is null.
+another name and renamed when it is safe on the disk. What is there, with the checksum that was noted for it, is done: a
+second run sets damaged parts aside and computes what is missing. `_manifest.json` keeps the inputs, the facts' hash and
+the version; a run with others is refused. Rows stand in the order of the grid, and the bytes do not depend on who
+computed them, in which order, or on kills. Names of columns: those of `--csv` with `_` for `.`; numbers are SI as
+there, unknown is null.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field, fields
@@ -34,6 +32,18 @@ from mowich.plans.plan import SWITCHES, WORDS, Plan
 from mowich.shown import Result, Shown
 from mowich.studies.compare import Row
 from mowich.studies.sweep import Grid, Point, digest, solve_point
+from mowich.studies.sweep_files import (
+    checksum_of,
+    is_sound,
+    locked,
+    note_checksum,
+    order_checksums,
+    read_checksums,
+    replace_file,
+    set_aside,
+    settle,
+    written,
+)
 from mowich.training.step import STEP_PARTS
 from mowich.version import VERSION
 
@@ -199,13 +209,15 @@ def _duckdb() -> ModuleType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts(Shown):
-    """A sweep in a directory. points: in the grid; done: on disk; complete: False when interrupted."""
+    """A sweep in a directory. points: in the grid; done: on disk; complete: False when interrupted; set_aside: damaged
+    parts that were moved away and made again."""
 
     folder: Path
     manifest: Result
     points: int
     done: int
     infeasible: int
+    set_aside: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -218,6 +230,7 @@ class Parts(Shown):
             "done": self.done,
             "infeasible": self.infeasible,
             "complete": self.complete,
+            "set_aside": list(self.set_aside),
         }
 
     def rows(self) -> list[dict[str, object]]:
@@ -255,25 +268,11 @@ def sweep_to(
 ) -> Parts:
     """Compute the parts that are missing in `folder`. executor: any of `concurrent.futures` with that many workers
     (None: here); progress: told (points on disk, points computed by this run). A KeyboardInterrupt ends it with what is
-    on disk. Raises UserError where the folder holds another sweep or is in use.
+    on disk. Raises UserError where the folder holds another sweep, is in use, or cannot be written to.
     """
     db = _duckdb()
-    size, names = part_size(len(grid)), store_columns(grid)
-    inputs = {
-        **{k: v for k, v in grid.inputs.items() if k != "scenario"},  # what was asked, not the file that asked it
-        "price_term": term,
-        "stack": stack,
-        "models_hash": {k: _model_digest(m) for k, m in grid.models.items()},
-    }
-    manifest = {
-        "schema": _SCHEMA,
-        "version": VERSION,
-        "facts_hash": facts.hash(),
-        "inputs": json.loads(json.dumps(inputs)),
-        "points": len(grid),
-        "points_per_part": size,
-        "columns": list(names),
-    }
+    manifest = _manifest_of(grid, facts, term, stack)
+    names = store_columns(grid)
     work = SweepWork(
         key=digest(manifest),
         grid=grid,
@@ -283,9 +282,12 @@ def sweep_to(
         stack=stack,
         version=VERSION,
     )
-    with _claimed(folder, manifest):
-        parts = {i: (i * size, min(len(grid), (i + 1) * size)) for i in range(-(-len(grid) // size))}
-        missing = {i: ends for i, ends in parts.items() if not _part(folder, i).is_file()}
+    with locked(folder):
+        with written(folder):
+            _claim(folder, manifest)
+            damaged = _damaged(folder, manifest)
+            aside = tuple(set_aside(_part(folder, i)).name for i in damaged)
+        missing = {i: ends for i, ends in _ends(manifest).items() if not _part(folder, i).is_file()}
         on_disk = len(grid) - sum(high - low for low, high in missing.values())
         computed = 0
         with contextlib.suppress(KeyboardInterrupt):
@@ -294,7 +296,80 @@ def sweep_to(
                 computed += len(rows)
                 if progress:
                     progress(on_disk + computed, computed)
-        return _count(db, folder, manifest)
+        with written(folder):
+            order_checksums(folder, [path.name for path in folder.glob("part-*.parquet")])
+        return _count(db, folder, manifest, aside)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified(Shown):
+    """The parts of a directory against their checksums. sound, damaged, missing: names of parts, in order."""
+
+    folder: Path
+    sound: tuple[str, ...]
+    damaged: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Keys: schema, folder, sound (a count), damaged, missing (names)."""
+        return {
+            "schema": "mowich/sweep-verify@1",
+            "folder": str(self.folder),
+            "sound": len(self.sound),
+            "damaged": list(self.damaged),
+            "missing": list(self.missing),
+        }
+
+
+def verify_parts(
+    folder: Path, grid: Grid, facts: Facts, *, term: str = "default", stack: str | None = None
+) -> Verified:
+    """Read every part of a sweep and compare it with its checksum; nothing is written. Raises UserError where the
+    folder holds no sweep, or another one."""
+    manifest = _manifest_of(grid, facts, term, stack)
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"has no {MANIFEST}: no sweep was written there", field=f"out {folder}")
+    _refuse_other(folder, folder / MANIFEST, manifest)
+    damaged = set(_damaged(folder, manifest))
+    there = [i for i in _ends(manifest) if _part(folder, i).is_file()]
+    return Verified(
+        folder=folder,
+        sound=tuple(_part(folder, i).name for i in there if i not in damaged),
+        damaged=tuple(_part(folder, i).name for i in sorted(damaged)),
+        missing=tuple(_part(folder, i).name for i in _ends(manifest) if not _part(folder, i).is_file()),
+    )
+
+
+def _manifest_of(grid: Grid, facts: Facts, term: str, stack: str | None) -> dict[str, object]:
+    """What a directory says that it holds."""
+    inputs = {
+        **{k: v for k, v in grid.inputs.items() if k != "scenario"},  # what was asked, not the file that asked it
+        "price_term": term,
+        "stack": stack,
+        "models_hash": {k: _model_digest(m) for k, m in grid.models.items()},
+    }
+    return {
+        "schema": _SCHEMA,
+        "version": VERSION,
+        "facts_hash": facts.hash(),
+        "inputs": json.loads(json.dumps(inputs)),
+        "points": len(grid),
+        "points_per_part": part_size(len(grid)),
+        "columns": list(store_columns(grid)),
+    }
+
+
+def _ends(manifest: Result) -> dict[int, tuple[int, int]]:
+    """Part -> its first point and the one after its last."""
+    points, size = int(manifest["points"]), int(manifest["points_per_part"])
+    return {i: (i * size, min(points, (i + 1) * size)) for i in range(-(-points // size))}
+
+
+def _damaged(folder: Path, manifest: Result) -> list[int]:
+    """Parts on disk whose bytes are not those that were written."""
+    known = read_checksums(folder)
+    there = [i for i in _ends(manifest) if _part(folder, i).is_file()]
+    return [i for i in there if not is_sound(folder, _part(folder, i).name, known)]
 
 
 def _solved(
@@ -330,31 +405,17 @@ def _part(folder: Path, i: int) -> Path:
     return folder / f"part-{i:06d}.parquet"
 
 
-@contextlib.contextmanager
-def _claimed(folder: Path, manifest: Mapping[str, object]) -> Iterator[None]:
-    """The folder, with its manifest, for this process alone; what a killed run left half-written is removed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise UserError(f"cannot be made ({error.strerror})", field=f"out {folder}") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError("another sweep is writing there", field=f"out {folder}") from None
-        path = folder / MANIFEST
-        if path.is_file():
-            _refuse_other(folder, path, manifest)
-        elif any(folder.glob("part-*.parquet")):
-            raise UserError(f"has part files and no {MANIFEST}", field=f"out {folder}", fix="choose another directory")
-        else:
-            _replace(path, json.dumps(manifest, indent=1).encode() + b"\n")
-        for stale in folder.glob(".*.tmp"):
-            stale.unlink()
-        yield
-    finally:
-        os.close(handle)
+def _claim(folder: Path, manifest: Mapping[str, object]) -> None:
+    """Note in a folder what it is for; what a killed run left half-written is removed."""
+    path = folder / MANIFEST
+    if path.is_file():
+        _refuse_other(folder, path, manifest)
+    elif any(folder.glob("part-*.parquet")):
+        raise UserError(f"has part files and no {MANIFEST}", field=f"out {folder}", fix="choose another directory")
+    else:
+        replace_file(path, json.dumps(manifest, indent=1).encode() + b"\n")
+    for stale in folder.glob(".*.tmp"):
+        stale.unlink()
 
 
 def _refuse_other(folder: Path, path: Path, manifest: Result) -> None:
@@ -380,30 +441,8 @@ def _short(value: object, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    _settle(Path(name), path)
-
-
-def _settle(temporary: Path, path: Path) -> None:
-    """Rename a finished file: first its bytes are on the disk, then its name is."""
-    temporary.chmod(0o644)
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-
-
 def _write(db: ModuleType, path: Path, rows: Sequence[Mapping[str, object]], names: Mapping[str, type]) -> None:
-    """One part, in the order of its rows."""
+    """One part, in the order of its rows. Ctrl-C while DuckDB works ends as Ctrl-C does."""
     temporary = path.parent / f".{path.name}.tmp"
     part = {name: _column(rows, name, kind) for name, kind in names.items()}  # noqa: F841 - DuckDB reads it by its name
     casts = ", ".join(
@@ -414,9 +453,23 @@ def _write(db: ModuleType, path: Path, rows: Sequence[Mapping[str, object]], nam
         connection.execute(
             f"copy (select {casts} from part) to '{_quoted(temporary)}' (format parquet, compression zstd)"
         )
+    except db.IOException as error:
+        with written(path.parent):
+            raise OSError(_reason(str(error))) from error
+    except (db.InterruptException, RuntimeError) as error:
+        if "nterrupt" not in str(error):
+            raise
+        raise KeyboardInterrupt from None
     finally:
         connection.close()
-    _settle(temporary, path)
+    with written(path.parent):
+        note_checksum(path.parent, path.name, checksum_of(temporary))
+        settle(temporary, path)
+
+
+def _reason(text: str) -> str:
+    """The last part of DuckDB's words: "No space left on device"."""
+    return " ".join(text.split()).rpartition(": ")[2].strip('"')
 
 
 def _column(rows: Sequence[Mapping[str, object]], name: str, kind: type) -> NDArray[np.generic]:
@@ -433,7 +486,7 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def _count(db: ModuleType, folder: Path, manifest: Result) -> Parts:
+def _count(db: ModuleType, folder: Path, manifest: Result, aside: tuple[str, ...]) -> Parts:
     """What is on disk, counted in the files themselves."""
     done = infeasible = 0
     if any(folder.glob("part-*.parquet")):
@@ -452,4 +505,5 @@ def _count(db: ModuleType, folder: Path, manifest: Result) -> Parts:
                 where=str(folder),
                 fix="axes that name the same thing in two ways?",
             )
-    return Parts(folder=folder, manifest=manifest, points=int(manifest["points"]), done=done, infeasible=infeasible)
+    points = int(manifest["points"])
+    return Parts(folder=folder, manifest=manifest, points=points, done=done, infeasible=infeasible, set_aside=aside)
