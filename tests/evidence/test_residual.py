@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mowich.evidence.residual import FEATURES, RUN_KINDS, features, half_width, kind_of, step_interval
+from mowich.evidence.residual import FEATURES, MEASURED_CHIPS, RUN_KINDS, features, half_width, kind_of, step_interval
 from mowich.facts import Facts
 from mowich.models.builtin import builtin
 from mowich.operators.law import beside
@@ -44,6 +44,15 @@ def test_width_is_the_root_of_the_squares(facts: Facts) -> None:
     by_hand = math.sqrt(sum((facts.number(f"training.residuals.{name}") * value) ** 2 for name, value in x.items()))
     assert half_width(PARTS, model, system, facts) == pytest.approx(by_hand)
     assert 0.05 < by_hand < 1.0
+
+
+def test_each_doubling_beyond_the_measured_sizes_adds_to_the_width(facts: Facts) -> None:
+    model, w = builtin("deepseek-v3"), facts.number("training.residuals.beyond_measured_size")
+    widths = [
+        half_width(PARTS, model, equip(facts, "trn2", chips=MEASURED_CHIPS * times), facts) for times in (1, 2, 16)
+    ]
+    assert widths[1] - widths[0] == pytest.approx(w)
+    assert widths[2] - widths[0] == pytest.approx(4 * w)
 
 
 def test_less_known_is_wider(facts: Facts) -> None:

@@ -257,12 +257,12 @@ def test_a_line_of_the_scaling_chart_goes_on_where_the_batch_has_to_grow(
 
 
 def test_a_line_ends_at_the_most_chips_that_the_fabric_joins_and_says_so(facts: Facts) -> None:
-    result = json.loads(json.dumps(mowich.compare("llama-3.1-8b", ["gb300:64", "trn3:64"], train=TRAIN).to_dict()))
-    most = round(facts.number("systems.gb300.max_chips"))
+    result = json.loads(json.dumps(mowich.compare("llama-3.1-8b", ["h100:64", "trn3:64"], train=TRAIN).to_dict()))
+    most = round(facts.number("systems.h100.max_chips"))
     assert most < 1_000_000
     sizes = scaling(load_model("llama-3.1-8b"), result["rows"][0], result["inputs"], facts)
     assert sizes[-1].chips == most
-    assert f"(systems.*.max_chips): gb300:64 {most:,}." in " ".join(read(render_html(result, facts=facts)).text)
+    assert f"(systems.*.max_chips): h100:64 {most:,}." in " ".join(read(render_html(result, facts=facts)).text)
 
 
 def test_both_ends_of_a_tornado_are_drawn_from_zero() -> None:

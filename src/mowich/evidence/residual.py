@@ -2,7 +2,8 @@
 
 Errors on rows left out of the fit grow with some parts of a step (experts, network, host, attention), with the software
 (tuned, framework, Neuron), and with what had to be assumed. Each such feature x_j has a fact w_j of
-`training.residuals`; they combine as independent errors, W = sqrt(sum (w_j x_j)^2). `tools/fit_training.py cross` fits
+`training.residuals`; they combine as independent errors, W = sqrt(sum (w_j x_j)^2), to which every doubling beyond the
+measured sizes adds (`BEYOND`). `tools/fit_training.py cross` fits
 the facts to errors of groups of rows and of whole sources left out. Errors lean: of most kinds of runs the truth is
 slower than the step more often than faster. So each kind (`kind_of`) has two multiples of W, one for each end. Ranges
 of facts that no measurement has tested come on top (`studies.compare._spread`).
@@ -41,7 +42,11 @@ FEATURES = (
     "unstated_recompute",
     "unstated_plan",
 )
-"""Fitted features. `beyond_measured_size`, in doublings, has a fact that is an estimate: nothing measured tests it."""
+"""Fitted features."""
+
+BEYOND = "beyond_measured_size"
+"""Doublings above `MEASURED_CHIPS`. Its fact is an estimate, for nothing measured tests it, and it is no independent
+error: a law that drifts at the largest sizes that are measured drifts further beyond them. So it is added to W."""
 
 
 def features(
@@ -59,7 +64,7 @@ def features(
         "encoder": float(not all(layer.attention.causal for layer in model.layers)),
         "unstated_recompute": float("recompute" in filled),
         "unstated_plan": float(bool(filled & OPEN_PLAN)),
-        "beyond_measured_size": math.log2(max(1.0, system.chips / MEASURED_CHIPS)),
+        BEYOND: math.log2(max(1.0, system.chips / MEASURED_CHIPS)),
     }
 
 
@@ -108,8 +113,8 @@ def step_interval(
 def half_width(
     parts: Mapping[str, float], model: Model, system: Platform, facts: Facts, inferred: Iterable[str] = ()
 ) -> float:
-    """W = sqrt(sum (w_j x_j)^2), in ln time."""
+    """W = sqrt(sum (w_j x_j)^2) + w x of the doublings beyond the measured sizes, in ln time."""
     x = features(parts, model, system, inferred)
-    return math.sqrt(
-        sum((facts.number(f"training.residuals.{name}") * value) ** 2 for name, value in x.items() if value)
-    )
+    weighed = {name: facts.number(f"training.residuals.{name}") * value for name, value in x.items() if value}
+    beyond = weighed.pop(BEYOND, 0.0)
+    return math.sqrt(sum(value**2 for value in weighed.values())) + beyond

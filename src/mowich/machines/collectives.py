@@ -66,7 +66,7 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
     out: list[Hop] = []
     below = np.ones_like(n)
     for level in system.levels:
-        m = n if level.is_network else np.maximum(below, members(float(level.devices), n, stride))
+        m = n if level is system.levels[-1] else np.maximum(below, members(float(level.devices), n, stride))
         r = m / below
         Bps = level.bandwidth_Bps * np.ones_like(n)
         steps = r - 1.0
@@ -182,11 +182,14 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
     k members in a domain, N = n / k domains. Ring: 2 (n-1) steps (n-1 for a gather), each over the link or the network;
     tree: 2 (k-1) steps inside and 2 log2 N over the network. Bytes inside: (2 (n-1) + c) / n of S; over the network: S
     (N = 2) or 2 S (a node of a binary tree sends up and down) for an all-reduce, (N-1)/N S for a gather, over min(k,
-    channels) NICs of a domain. Phases overlap, so the slower binds.
+    channels) NICs of a domain. Phases overlap, so the slower binds. Where F fabrics are joined, all groups of a fabric
+    share the network between them: (F-1) / n of S each pass, and F of the steps (log2 F of a tree's) are that
+    network's.
     """
     f = system.fabric
-    inner, net = walk[:-1], walk[-1]
-    k, N = net.below, net.r
+    at = system.fabric_level
+    inner, net, beyond = walk[:at], walk[at], walk[at + 1 :]
+    k, N = net.below, n / net.below
     passes = 2.0 if two else 1.0
     inside = []
     for h in inner:
@@ -195,21 +198,24 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
         inside.append(np.where(h.r > 1, share / (h.Bps * f.ring_efficiency), 0.0))
     sent = np.where(N > 2, 2.0, 1.0) if two else (N - 1.0) / N
     outside = np.where(N > 1, sent / (net.Bps * f.network_efficiency * np.minimum(k, f.network_channels)), 0.0)
-    per_B = np.maximum(_sum(inside, n), outside)
-    binds = _worst([*inside, outside])
+    joined = [passes * (h.r - 1.0) / h.r / h.below / (h.Bps * f.network_efficiency) for h in beyond]
+    outer = reduce(np.maximum, joined, outside)
+    per_B = np.maximum(_sum(inside, n), outer)
+    parts = (*inside, outside, *joined)
+    binds = _worst(parts)
     step = inner[0].step_s if inner else 0.0
     steps = _sum([passes * h.ring_steps * (n / h.m) * h.step_s for h in inner], n)
-    ring_net = np.where(N > 1, passes * N * net.step_s, 0.0)
+    far_ring = _sum([np.where(h.r > 1, passes * h.r * h.step_s, 0.0) for h in beyond], n)
+    far_tree = _sum([passes * np.log2(np.maximum(h.r, 1.0)) * h.step_s for h in beyond], n)
+    ring_net = np.where(N > 1, passes * N * net.step_s, 0.0) + far_ring
     one = n > 1
     base = np.where(one, f.base_s, 0.0)
-    out = [
-        Algorithm("ring", base + steps + ring_net, f.large_network_latency * ring_net, per_B, binds, (*inside, outside))
-    ]
+    out = [Algorithm("ring", base + steps + ring_net, f.large_network_latency * ring_net, per_B, binds, parts)]
     if not two:
         return out
     tree_ok = (N > 1) & (k <= f.tree_domain)
     chain = passes * np.maximum(k - 1.0, 0.0) * step
-    tree_net = passes * np.log2(np.maximum(N, 1.0)) * net.step_s
+    tree_net = passes * np.log2(np.maximum(N, 1.0)) * net.step_s + far_tree
     never = np.full_like(n, np.inf)
     out.append(
         Algorithm(
@@ -218,7 +224,7 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
             f.large_network_latency * tree_net,
             per_B,
             binds,
-            (*inside, outside),
+            parts,
         )
     )
     switch = next((h for h in inner if h.level.reduces), None)
@@ -231,10 +237,9 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
         latency = f.switch_reduce_latency * (base + passes * (deep - 1.0) * switch.step_s) + over_net
         reduced = passes * (n - 1.0) / n / (switch.Bps * f.switch_reduce_efficiency)
         rest = [b for h, b in zip(inner, inside, strict=True) if h is not switch]
-        total = np.maximum(reduced + _sum(rest, n), outside)
-        parts = [reduced if h is switch else b for h, b in zip(inner, inside, strict=True)]
+        total = np.maximum(reduced + _sum(rest, n), outer)
         name = "nvls"
-        every = (*parts, outside)
+        every = (*(reduced if h is switch else b for h, b in zip(inner, inside, strict=True)), outside, *joined)
         out.append(
             Algorithm(
                 name, np.where(ok, latency, never), f.large_network_latency * over_net, total, _worst(every), every
@@ -325,13 +330,12 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
         both = all_to_all_s(system, data_B, n, stride)
         total = both.inside_s + both.outside_s
         share = both.outside_s > both.inside_s
-        x = all_to_all_binds(system, n, stride)
-        return ChosenAlgorithms(
-            total, ["pairwise"] * len(n), [names[-1] if s else names[i] for s, i in zip(share, x, strict=True)]
-        )
+        inner, outer = all_to_all_binds(system, n, stride)
+        binding = np.where(share, outer, inner)
+        return ChosenAlgorithms(total, ["pairwise"] * len(n), [names[i] for i in binding])
     if kind == "permute":
         total = transfer_s(system, data_B, stride)
-        at = [next(x.name for x in system.levels if s < x.devices or x.is_network) for s in stride]
+        at = [next(x.name for x in system.levels if s < x.devices or x is system.levels[-1]) for s in stride]
         return ChosenAlgorithms(total, ["copy"] * len(n), at)
     ways = algorithms(system, n, stride, kind)
     with np.errstate(invalid="ignore"):
@@ -381,7 +385,8 @@ def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) 
 
 def bound_by_network(way: Algorithm, system: System, i: int, n: Floats, stride: Floats) -> bool:
     """Whether group i leaves its scale-up domain."""
-    return bool(hops(system, n[i : i + 1], stride[i : i + 1])[-1].r[0] > 1)
+    inside = hops(system, n[i : i + 1], stride[i : i + 1])[system.fabric_level].below
+    return bool(n[i] > inside[0])
 
 
 def _distinct(n: Floats, stride: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -429,7 +434,7 @@ def linear(system: System, n: Floats, stride: Floats, *, all_reduce: bool = Fals
 def least_linear(system: System, n: Floats, stride: Floats) -> tuple[Floats, Floats]:
     """(seconds per byte, latency) that `linear` is not below for a reduce-scatter over n or more devices: what must
     cross the network, from domains that hold as many members as they can."""
-    f, net = system.fabric, system.levels[-1]
+    f, net = system.fabric, system.levels[system.fabric_level]
     inner = max((level.devices for level in system.levels if not level.is_network), default=1)
     k = np.maximum(1.0, np.floor(inner / stride))
     N = np.maximum(1.0, n / k)
@@ -460,11 +465,12 @@ class AllToAll:
     outside_s: Floats
 
 
-def all_to_all_binds(system: System, n: Floats, stride: Floats) -> NDArray[np.intp]:
-    """Index of the level inside the domain that takes longest in an all-to-all."""
-    walk = hops(system, n, stride)
-    parts = [_all_to_all_x(system, walk, i, n) for i in range(len(walk) - 1)]
-    return _worst(parts) if parts else np.full(len(n), len(system.levels) - 1, dtype=np.intp)
+def all_to_all_binds(system: System, n: Floats, stride: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of the level inside the domain, and of the network, that take longest in an all-to-all."""
+    walk, at = hops(system, n, stride), system.fabric_level
+    inside = [_all_to_all_x(system, walk, i, n) for i in range(at)]
+    outside = [(n - walk[at].below) / walk[at].Bps, *((h.m - h.below) / h.Bps for h in walk[at + 1 :])]
+    return _worst(inside) if inside else np.full(len(n), at, dtype=np.intp), at + _worst(outside)
 
 
 def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
@@ -504,25 +510,31 @@ def all_to_all_s(
     A level carries the share that leaves the level below and stays inside this one; the levels inside a domain are
     other links and work at the same time, so the slowest binds. With reach, rows and row_B (a dispatch that limits the
     nodes of a row) a row goes once to each remote domain of the network that it reaches, not once per expert:
-    min(N, reach) (N - 1) / N of N domains. On a torus the bisection binds. Each of the two parts follows the law of the
-    module, L = base + steps.
+    min(N, reach) (N - 1) / N of N domains. On a torus the bisection binds. What goes to other fabrics leaves by the
+    same NICs and shares what joins the fabrics, at the same time. Each of the two parts follows the law of the module,
+    L = base + steps.
     """
     send_B, n, stride = np.broadcast_arrays(send_B, n, stride)
     f = system.fabric
     walk = hops(system, n, stride)
     x_in, L_in = np.zeros(n.shape), np.zeros(n.shape)
-    for i, hop in enumerate(walk[:-1]):
+    at = system.fabric_level
+    for i, hop in enumerate(walk[:at]):
         x_in = np.maximum(x_in, send_B * _all_to_all_x(system, walk, i, n))
         L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
-    net = walk[-1]
-    bytes_ = send_B * (net.m - net.below) / n
+    net, beyond = walk[at], walk[at + 1 :]
+    bytes_ = send_B * (n - net.below) / n  # what crosses fabrics leaves by the same NICs
     if reach is not None and rows is not None and row_B is not None:
-        domains = np.maximum(1.0, net.r)
+        domains = np.maximum(1.0, n / net.below)
         reached = np.minimum(domains, reach) * (domains - 1.0) / domains
         bytes_ = np.minimum(bytes_, rows * row_B * reached)
     x_out = bytes_ / (net.Bps * f.network_efficiency)
-    crosses = net.r > 1
+    for hop in beyond:  # at the same time, over links that all of a fabric share
+        x_out = np.maximum(x_out, send_B * (hop.m - hop.below) / n / (hop.Bps * f.network_efficiency))
+    crosses = n > net.below
     L_out = np.where(crosses, f.all_to_all_steps * net.step_s, 0.0)
+    for hop in beyond:
+        L_out = L_out + np.where(hop.r > 1, f.all_to_all_steps * hop.step_s, 0.0)
     base = np.where(n > 1, f.base_s, 0.0)
     inside = np.where(net.below > 1, law_s(system, L_in + base, 0.0, x_in, send_B), 0.0)
     alone = np.where(net.below > 1, 0.0, base)
@@ -537,7 +549,7 @@ def transfer_s(system: System, data_B: Floats, stride: Floats) -> Floats:
     done = np.zeros(total.shape, dtype=bool)
     for level in system.levels:
         efficiency = f.network_efficiency if level.is_network else f.ring_efficiency
-        here = ~done & ((stride < level.devices) | level.is_network)
+        here = ~done & ((stride < level.devices) | (level is system.levels[-1]))
         share = 1.0 / level.axes if level.axes > 1 else 1.0
         L = np.zeros(total.shape) + (f.base_s + level.latency_s)
         bulk = f.large_network_latency * level.latency_s if level.is_network else 0.0

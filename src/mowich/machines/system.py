@@ -29,7 +29,8 @@ class Level:
     """One level of the fabric, innermost first.
 
     devices: size of the domain that it joins. bandwidth_Bps: per device, one way, before efficiency. latency_s: per
-    step of a collective, from one device's memory to the next one's. is_network: scale-out. reduces: the switch adds in
+    step of a collective, from one device's memory to the next one's. is_network: scale-out. joins_fabrics: the
+    data-centre network between fabrics (`joined_level`); the level inside it is the fabric. reduces: the switch adds in
     the network. via_inner: its traffic also crosses the next inner level (links that join same positions only). axes:
     of a torus (0: none); wrap_from: the shortest axis that closes to a ring (a shorter one is a line); links: physical
     links of a chip (of a torus: one to each neighbour, whatever it says).
@@ -41,6 +42,7 @@ class Level:
     bandwidth_Bps: float
     latency_s: float
     is_network: bool = False
+    joins_fabrics: bool = False
     reduces: bool = False
     via_inner: bool = False
     axes: int = 0
@@ -104,6 +106,11 @@ class System:
     @property
     def devices(self) -> int:
         return self.chips * self.devices_per_chip
+
+    @property
+    def fabric_level(self) -> int:
+        """Index of the scale-out level, the first that is a network, in `levels`."""
+        return next(i for i, level in enumerate(self.levels) if level.is_network)
 
     @property
     def domain_devices(self) -> int:
@@ -242,7 +249,7 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
         kind_text = facts.text(f"{at}.kind")
         size_chips = facts.get(f"{at}.chips")
         level_chips = (
-            max_chips if key == "scale_out" else round(facts.number(f"{at}.chips")) if size_chips else per_unit
+            round(facts.number(f"{at}.chips")) if size_chips else max_chips if key == "scale_out" else per_unit
         )
         paths[f"{key}.bandwidth"] = f"{at}.bandwidth"
         paths[f"{key}.latency"] = f"{at}.latency"
@@ -270,6 +277,9 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
             )
         )
 
+    if facts.get(f"{root}.levels.scale_out.chips"):
+        levels.append(joined_level(levels[-1], max_chips * per_chip, read))
+
     def host(what: str) -> float:
         path = f"{chip_root}.host.{what}"
         return read("host_Bps" if what == "bandwidth" else "host_B", path) / per_chip if facts.get(path) else 0.0
@@ -294,6 +304,22 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
         lnc=groups.cores // per_chip if groups else 0,
         is_estimated=estimated,
         paths=paths,
+    )
+
+
+def joined_level(fabric: Level, devices: int, read: Callable[[str, str], float]) -> Level:
+    """The data-centre network that joins fabrics of `fabric.devices` devices, up to `devices` in all: a share of what a
+    device drives inside its fabric, and a longer step (facts `networks.collectives.joined`, the same for every vendor:
+    none publishes its own)."""
+    joined = "networks.collectives.joined"
+    return Level(
+        name="joined",
+        kind="network",
+        devices=devices,
+        bandwidth_Bps=fabric.bandwidth_Bps * read("joined.bandwidth", f"{joined}.bandwidth_share"),
+        latency_s=read("joined.latency", f"{joined}.step"),
+        is_network=True,
+        joins_fabrics=True,
     )
 
 

@@ -47,31 +47,46 @@ def networks(facts: Facts) -> tuple[str, ...]:
 
 def on_network(facts: Facts, system: System, name: str, *, oversubscription: float = 1.0) -> System:
     """The system with its scale-out level on another network: latency per step, reached share, and bandwidth where the
-    network states one.
+    network states one. What joins fabrics beyond it keeps its share of that bandwidth.
 
     name: one of `networks`, or "" for the system's own. oversubscription: bandwidth below a leaf switch over that above
     it; a rail-optimised fat tree has 1.
     """
     if not 1.0 <= oversubscription < math.inf:
         raise UserError("oversubscription is at least 1", field="oversubscription", given=oversubscription)
-    if not name:
-        levels = [
-            replace(x, bandwidth_Bps=x.bandwidth_Bps / oversubscription) if x.is_network else x for x in system.levels
-        ]
-        return replace(system, levels=tuple(levels))
     known = networks(facts)
-    if name not in known:
+    if name and name not in known:
         raise unknown("network", name, known, field="network")
     at = f"networks.collectives.scale_out.{name}"
-    own = facts.get(f"{at}.bandwidth")
+    own = system.levels[system.fabric_level]
+    stated = bool(name and facts.get(f"{at}.bandwidth"))
+    Bps = facts.number(f"{at}.bandwidth") / system.devices_per_chip if stated else own.bandwidth_Bps
+    step_s = facts.number(f"{at}.step") if name else own.latency_s
     levels = []
     for level in system.levels:
-        if level.is_network:
-            Bps = facts.number(f"{at}.bandwidth") / system.devices_per_chip if own else level.bandwidth_Bps
-            level = replace(level, latency_s=facts.number(f"{at}.step"), bandwidth_Bps=Bps / oversubscription)
+        if level.joins_fabrics:
+            share = level.bandwidth_Bps / own.bandwidth_Bps
+            level = replace(level, bandwidth_Bps=min(share * Bps, Bps / oversubscription))
+        elif level.is_network:
+            level = replace(level, latency_s=step_s, bandwidth_Bps=Bps / oversubscription)
         levels.append(level)
-    fabric = replace(system.fabric, network_efficiency=facts.number(f"{at}.efficiency"))
+    fabric = replace(system.fabric, network_efficiency=facts.number(f"{at}.efficiency")) if name else system.fabric
     return replace(system, levels=tuple(levels), fabric=fabric)
+
+
+def joined_note(facts: Facts, name: str, system: System) -> list[str]:
+    """One sentence where the chips of a system are more than its vendor's fabric joins: how many fabrics, and what a
+    chip has of the network between them. name: as the reader wrote it."""
+    fabric = system.levels[system.fabric_level]
+    if not system.levels[-1].joins_fabrics or system.devices <= fabric.devices:
+        return []
+    each = fabric.devices // system.devices_per_chip
+    share = facts.fact(system.paths["joined.bandwidth"])
+    low, value, high = (f"{100 * float(x or 0.0):.3g}%" for x in (share.low, share.value, share.high))
+    return [
+        f"{name}: {system.chips:,} chips are {-(-system.chips // each)} fabrics of {each:,}, joined by a data-centre"
+        f" network of which a chip has {value} ({low} to {high}) of its own link: an estimate, {share.path}"
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +109,8 @@ class LevelRow:
 def _hops(level: Level, r: float) -> int:
     """Links between the two furthest members of a level, each member counted as one node: a switch is two links, a
     torus half way round each axis."""
-    if level.is_network:
-        return 6  # leaf, spine and core of a three-tier fat tree, up and down
+    if level.is_network:  # leaf, spine and core of a three-tier fat tree, up and down; then what joins two of them
+        return 8 if level.joins_fabrics else 6
     if level.axes:
         side = float(r ** (1.0 / level.axes))
         return round(level.axes * (side // 2 if side > level.wrap_from - 1e-6 else side - 1))
@@ -125,13 +140,15 @@ def describe(system: System) -> list[LevelRow]:
     rows = []
     below = 1
     for level in chips.levels:
-        joins = min(level.devices, chips.chips) if not level.is_network else chips.chips
+        joins = chips.chips if level is chips.levels[-1] else min(level.devices, chips.chips)
         if joins <= below:
             continue
         r = joins / below
         notes = []
         if level.via_inner:
             notes.append("joins the same position of each domain below: other pairs cross the level inside too")
+        if level.joins_fabrics:
+            notes.append("joins fabrics: an estimate, no vendor publishes what a chip has of it")
         if level.reduces:
             notes.append("the switch adds")
         if level.axes:

@@ -80,7 +80,7 @@ def link_Bps(system: System, devices: int, *, reduces: bool = True) -> float:
     """
     inside, per_B = 1.0, 0.0
     for level in system.levels:
-        held = float(devices) if level.is_network else max(inside, min(float(devices), float(level.devices)))
+        held = float(devices) if level is system.levels[-1] else max(inside, min(float(devices), float(level.devices)))
         if held > inside:
             share = (1.0 - inside / held) / inside if reduces else (held - inside) / devices
             per_B += share / level.bandwidth_Bps

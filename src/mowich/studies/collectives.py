@@ -184,10 +184,14 @@ def bus_factor(kind: str, n: int) -> float:
     return {"all-reduce": 2.0 * (n - 1) / n, "broadcast": 1.0, "permute": 1.0}.get(kind, (n - 1) / n)
 
 
-def _ends(facts: Facts, spec: str, system: System) -> list[tuple[str, list[str]]]:
-    """Groups of facts with a range that move a collective's time: (name, paths), each group moved together."""
-    links = [p for k, p in system.paths.items() if k.endswith(".bandwidth")]
-    steps = [p for k, p in system.paths.items() if k.endswith(".latency")] + [system.paths["fabric.base"]]
+def _ends(system: System, chips: int) -> list[tuple[str, list[str]]]:
+    """Groups of facts with a range that move the time of a collective over `chips` chips: (name, paths), each group
+    moved together. What joins fabrics is among them where the group leaves its fabric."""
+    inside = chips * system.devices_per_chip <= system.levels[system.fabric_level].devices
+    unused = {level.name for level in system.levels if level.joins_fabrics and inside}
+    own = {k: p for k, p in system.paths.items() if k.split(".")[0] not in unused}
+    links = [p for k, p in own.items() if k.endswith(".bandwidth")]
+    steps = [p for k, p in own.items() if k.endswith(".latency")] + [own["fabric.base"]]
     return [("bandwidth", links), ("latency", steps)]
 
 
@@ -278,7 +282,7 @@ def collective(
         [np.full(len(data), residual)],
         ["C" if system.fabric.library != "neuron" else "D"],
     )
-    for name, paths in _ends(facts, on, resolve(facts, on, chips=spec_chips)):
+    for name, paths in _ends(resolve(facts, on, chips=spec_chips), wanted):
         slow, fast = (times(machine(_moved(facts, paths, worse, name == "bandwidth")))[0] for worse in (True, False))
         ups.append(np.maximum(0.0, np.log(slow / value)))
         downs.append(np.maximum(0.0, np.log(value / fast)))

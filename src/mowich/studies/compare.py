@@ -20,6 +20,7 @@ from mowich.estimate import Estimate, from_spreads, log_spread, product_of, unkn
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.machines.topology import joined_note
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob, stated_plan
@@ -455,6 +456,7 @@ def system_asks(
     resolved: list[dict[str, object]] = []
     for name in systems:
         system = equip(facts, name, chips=counts.get(name), stack=stack)
+        notes += joined_note(facts, name, system)
         resolved.append(
             {
                 "system": name,
