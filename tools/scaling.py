@@ -2,26 +2,33 @@
 
 A curve is a `scaling_group` of the shipped training rows with three sizes or more. Throughput per chip against chips,
 the measured points, our prediction with its 90% interval; the slope is the change of ln(tokens/s per chip) per doubling
-of the chips, by least squares. Nothing is fitted here.
+of the chips, by least squares. Nothing is fitted here. Below the curves: what an answer costs in processor time and
+memory, for 64 to a million chips, from the file that `--measure` writes (each question in a process of its own).
 
     python tools/scaling.py
+    python tools/scaling.py --measure
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pages import write
 
+from mowich.errors import EXIT_INFEASIBLE
 from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.scores import RowResult
 from mowich.evidence.validate import predict, published, read_csv, validate_rows
 from mowich.facts import load_facts
+from mowich.facts.load import Facts
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PANELS = (
@@ -48,6 +55,18 @@ LLAMA_ROW = "M01507"
 LLAMA_405B = ((8192, 64, 1, 2048, 8192, 430), (16384, 128, 1, 2048, 8192, 400), (16384, 8, 16, 128, 131072, 380))
 """Llama 3 405B as it was trained, Table 4 of The Llama 3 Herd of Models: GPUs, DP, CP, sequences, length, TFLOP/s per
 GPU. DP of the last is what its devices leave (the table prints 4)."""
+COSTS = Path(__file__).with_name("scaling_costs.csv")
+COST_SIZES = (64, 1024, 16_384, 131_072, 1_000_000)
+TRAIN = "--train --tokens 30T --seq 4096 --batch 64M"
+QUESTIONS = {
+    "nothing": "--version",
+    "compare, training": f"compare kimi-k2 {TRAIN} --on trn2,trn3,ironwood,gb300 --chips {{chips}}",
+    "compare, serving": "compare kimi-k2 --serve --isl 8k --osl 1k --on trn2,trn3,ironwood,gb300 --chips {chips}",
+    "plan, training": f"plan kimi-k2 --on trn3 --chips {{chips}} {TRAIN}",
+    "goodput": "goodput --on trn3:{chips}",
+    "collective": "collective all-reduce --on gb300:{chips} --bytes 1GiB",
+}
+"""Question -> its command, for a number of chips. The first is what any answer costs: starting Python."""
 COLOURS = ("#1b6ca8", "#c05621", "#2f855a")
 
 
@@ -205,6 +224,8 @@ def page(found: dict[str, list[Point]]) -> str:
             "cluster falls off a cliff that no plan explains; MLPerf's GPT-3 on 512 H100s is a fifth faster than its"
             " own larger sizes would have it."
         ),
+        "",
+        *costs(load_facts()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -235,6 +256,83 @@ def llama() -> list[str]:
     return lines
 
 
+def measured_costs() -> None:
+    """Write `COSTS`: processor seconds and peak memory of each question at each size, the lesser of two runs."""
+    rows = []
+    for name, command in QUESTIONS.items():
+        for chips in COST_SIZES if "{chips}" in command else COST_SIZES[:1]:
+            runs = [cost_of(command.format(chips=chips).split()) for _ in range(2)]
+            rows.append([name, chips, f"{min(r[0] for r in runs):.2f}", f"{min(r[1] for r in runs):.0f}"])
+    with COSTS.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["question", "chips", "cpu_s", "peak_MB"], *rows])
+
+
+def cost_of(command: Sequence[str]) -> tuple[float, float]:
+    """(processor seconds, peak memory in MB) of one command, in a process of its own."""
+    child = subprocess.Popen([sys.executable, "-m", "mowich", *command], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode not in (0, EXIT_INFEASIBLE):
+        raise SystemExit(f"mowich {' '.join(command)}: exit {child.returncode}")
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def growth(values: Mapping[int, float]) -> float:
+    """Power of the chips that a cost grows with, from the third size to the last."""
+    first, last = sorted(values)[2], max(values)
+    return math.log(values[last] / values[first]) / math.log(last / first)
+
+
+def costs(facts: Facts) -> list[str]:
+    """What an answer costs, question by question, and how it grows with the chips."""
+    with COSTS.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    table: dict[str, dict[int, tuple[float, float]]] = {}
+    for row in rows:
+        table.setdefault(row["question"], {})[int(row["chips"])] = (float(row["cpu_s"]), float(row["peak_MB"]))
+    start_s, start_MB = table.pop("nothing")[COST_SIZES[0]]
+    limits = ", ".join(
+        f"{name} {facts.number(f'systems.{name}.levels.scale_out.chips'):,.0f}" for name in ("gb300", "ironwood")
+    )
+    return [
+        "## What an answer costs",
+        "",
+        "Processor seconds / peak MB of a command on one core, the lesser of two runs (`python tools/scaling.py --measure`;"
+        " kept in `tools/scaling_costs.csv`). The machine",
+        f"is as it was that day, so compare a row with itself. Starting Python alone: {start_s:.2f} s, {start_MB:.0f} MB.",
+        "",
+        "| question | " + " | ".join(f"{n:,} chips" for n in COST_SIZES) + " | time grows as |",
+        "|--|" + "--:|" * (len(COST_SIZES) + 1),
+        *(
+            f"| {name} | "
+            + " | ".join(f"{by[n][0]:.2f} s / {by[n][1]:.0f} MB" for n in COST_SIZES)
+            + f" | chips^{growth({n: s for n, (s, _) in by.items()}):.2f} |"
+            for name, by in table.items()
+        ),
+        "",
+        "The last column is from 16,384 to 1,000,000 chips. No cost is in proportion to the chips: a step is a closed"
+        " form, a collective is levels and not links. A search grows with the legal degrees",
+        "of parallelism, that is with the divisors of the chips; `goodput` plays failures one by one, and there are as"
+        " many more. The questions: `QUESTIONS` in `tools/scaling.py`.",
+        "",
+        "## What a run costs at a million chips",
+        "",
+        "`mowich compare`, `plan`, `goodput` and `collective` answer for up to 1,000,000 chips of trn2, trn3, ironwood"
+        " and gb300 without options. Each names the way of surviving failures that it takes",
+        f"(the best: [goodput.md](goodput.md)). Where a vendor's fabric ends ({limits} chips) fabrics are joined by a"
+        " data-centre network ([collectives.md](collectives.md)), an estimate of grade D.",
+        "Beyond 16,384 chips no step is published, so every doubling adds to the width of a step"
+        " ([theory-training.md](theory-training.md#the-interval)): ranges of days, cost and energy are wider there, and"
+        " high over low stays below",
+        "ten (`tests/studies/test_million.py`). More chips than `systems.<id>.max_chips` get one line.",
+        "",
+        "```console",
+        "$ mowich compare kimi-k2 --train --tokens 30T --seq 4096 --batch 64M --on trn2,trn3,ironwood,gb300"
+        " --chips 1000000",
+        "```",
+    ]
+
+
 def pages() -> dict[Path, str]:
     """The page, its chart, and their texts."""
     found = curves()
@@ -242,4 +340,6 @@ def pages() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
+    if "--measure" in sys.argv[1:]:
+        measured_costs()
     write(pages())
