@@ -25,7 +25,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models import Model
 from mowich.plans.plan import parse_fixed
-from mowich.requests import jobs, kernels, machines, results, scenarios
+from mowich.requests import gaps, jobs, kernels, machines, results, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.schema import QuestionSource, Schema
 from mowich.shown import Told
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mowich.nki import Result
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
+    from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
@@ -197,6 +198,30 @@ def plan(
     given = {"train": train, "serve": serve, "chips": chips, "top": top, "fixed": fixed, "term": term, "stack": stack}
     with _asked(jobs.PLAN, facts, model=model, on=_name(on), **given) as asked:
         return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
+
+
+def gap(
+    first: str | System,
+    second: str | System,
+    *,
+    model: str | Model,
+    train: Train | None = None,
+    serve: Serve | None = None,
+    chips: int | None = None,
+    metric: str = "tokens_per_s_per_chip",
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> Gap:
+    """Why `second` beats `first` at a job: `.rows`, factors that multiply to `.ratio`; metric: also "usd_per_mtok", and
+    "usd_total" of a training run."""
+    given = {"train": train, "serve": serve, "chips": chips, "metric": metric, "fixed": fixed, "term": term}
+    with _asked(
+        gaps.GAP, facts, first=_name(first), second=_name(second), model=model, stack=stack, seed=seed, **given
+    ) as asked:
+        return answers.gap_explained(asked)
 
 
 def traffic(

@@ -16,7 +16,7 @@ import pytest
 import mowich
 from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
-from mowich.requests import jobs, kernels, known, machines, results, scenarios
+from mowich.requests import gaps, jobs, kernels, known, machines, results, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.schema import Schema
 
@@ -189,6 +189,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "explain": results.EXPLAIN,
     "fit": jobs.FIT,
     "fleet": scenarios.FLEET,
+    "gap": gaps.GAP,
     "goodput": machines.GOODPUT,
     "plan": jobs.PLAN,
     "power": machines.POWER,

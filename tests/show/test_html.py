@@ -155,6 +155,13 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
     "collective": (("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB,1GiB"), "bound by"),
     "goodput": (("goodput", "--on", "trn3:16384", "--days", "10", "--samples", "50"), "of the time trains"),
     "power": (("power", "--on", "trn3,gb300", "--cap", "100MW"), "W a chip"),
+    "gap": (
+        (
+            *("gap", "h100", "b200", "--model", "llama-3.2-1b", "--chips", "8", "--serve", "--isl", "2k", "--osl"),
+            *("200", "--set", "plan.pp=1", "--set", "plan.mode=aggregated"),
+        ),
+        "as many tokens per second",
+    ),
     "claims": (("claims", "trainium4"), "cannot be checked"),
     "fit": (
         ("fit", "llama-3.1-8b", "--train", "--seq", "4096", "--batch", "256seqs", "--on", "trn3:8"),

@@ -39,6 +39,7 @@ ASKS = {
     "collective": "collective all-reduce --on trn3 --bytes 1MiB,1GiB --fail link:3",
     "goodput": "goodput --on trn3:16384 --days 10 --samples 50",
     "power": "power --on trn3,gb300 --cap 100MW --tokens-per-s 1000",
+    "gap": f"gap trn2 h100 --model llama-3.2-1b {JOB} --chips 8 --set plan.pp=1",
     "fleet": "fleet scenarios/startup.yaml --lp --draws 2",
     "claims": "claims trainium3",
     "validate": "validate",

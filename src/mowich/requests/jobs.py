@@ -63,9 +63,9 @@ _FEW = frozenset({Edge.KEYWORD, Edge.KEY})
 _OPEN = frozenset({Edge.OPTION, Edge.KEY})
 """What Python has as functions of their own."""
 
-_TRAIN = flag("train", "The work is training.")
-_SERVE = flag("serve", "The work is serving.")
-FIT_SERVE = replace(_SERVE, edges=TYPED)
+TRAINS = flag("train", "The work is training.")
+SERVES = flag("serve", "The work is serving.")
+FIT_SERVE = replace(SERVES, edges=TYPED)
 ISL = count("isl", "Serving: prompt tokens, 8k.", high=LONGEST_SERVED, metavar="N", group="serve", example="8k")
 OSL = count("osl", "Serving: output tokens, 1k.", high=LONGEST_SERVED, metavar="N", group="serve", example="1k")
 TTFT = quantity("ttft", "s", "Serving: most seconds to the first token.", metavar="TIME", group="serve", example="2s")
@@ -81,7 +81,9 @@ ACCEPT = number(
     group="serve",
     example="2.3",
 )
-_ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", group="serve", example="vllm")
+SERVING_ENGINE = word(
+    "engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", group="serve", example="vllm"
+)
 FIT_ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm")
 _KV = count(
     "kv",
@@ -171,9 +173,9 @@ FIXED: Field[dict[str, str]] = Field(
 )
 TERM = word("term", "Price term.", edges=CALLED, default="default")
 
-SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, _ENGINE)
+SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)
 TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL)
-_JOBS = {
+JOBS = {
     "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
     "serve": '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}',
 }
@@ -239,7 +241,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     found = len(reader.problems.found)
     for need in (SEQ, BATCH, *((TOKENS,) if needs_tokens else ())):
         if reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(_TRAIN)}")
+            reader.missing(need, f" with {reader.said(TRAINS)}")
     tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, _FILL))
     batch = None
     words = reader.given(BATCH)
@@ -294,7 +296,7 @@ def read_serve(reader: QuestionReader) -> ServeJob | None:
 
     for need in (ISL, OSL):
         if reader.given(need) is None:
-            reader.missing(need, f" with {reader.said(_SERVE)}")
+            reader.missing(need, f" with {reader.said(SERVES)}")
     isl, osl, ttft, tpot, cached, accept = (reader.get(f) for f in SERVED[:6])
     if isl is None or osl is None:
         return None
@@ -314,13 +316,15 @@ def _engine(reader: QuestionReader, field: Field[str], facts: Facts) -> str | No
 
 
 def read_systems(
-    reader: QuestionReader, field: Field[tuple[str, ...]], chips: int | None, facts: Facts, *, equal: str = "chips"
+    reader: QuestionReader, on: Sequence[Field[object]], chips: int | None, facts: Facts, *, equal: str = "chips"
 ) -> tuple[str, ...]:
-    """Names of systems, each checked: known, named once, and its number of chips in range."""
+    """Names of systems, each checked: known, named once, and its number of chips in range. on: one field for all of
+    them, or one for each."""
     from mowich.software.stack import equip
 
-    words = reader.get(field)
-    if words is None:
+    field, named = on[0], [reader.get(one) for one in on]
+    words = named[0] if len(on) == 1 else tuple(named)
+    if not isinstance(words, tuple) or None in words:
         return ()
     if not words:
         reader.add("names no system", field, fix=f"for example {field.example}")
@@ -329,8 +333,9 @@ def read_systems(
     for name in dict.fromkeys(w for w in words if words.count(w) > 1):
         reader.add(f"'{name}' is named twice", field)
     taken: dict[tuple[str, int], str] = {}
+    places = dict(zip(words, on, strict=True)) if len(on) > 1 else {}
     for name in dict.fromkeys(words):
-        with reader.watch(field):
+        with reader.watch(places.get(name, field)):
             system = equip(facts, name, chips=chips if equal == "chips" else None, stack=reader.get(TRAINING_STACK))
             other = taken.setdefault((system.id, system.chips), name)
             if other != name:
@@ -338,18 +343,18 @@ def read_systems(
     return words
 
 
-def _serves(reader: QuestionReader, other: Field[object]) -> bool:
+def serves_job(reader: QuestionReader, other: Field[object]) -> bool:
     """Whether the job is one of serving, which `other` says; a question has one job."""
-    trains = reader.flag(_TRAIN)
+    trains = reader.flag(TRAINS)
     serves = reader.given(other) not in (None, False)
     if trains == serves:
         reader.add(
-            f"give either {reader.said(_TRAIN)} or {reader.said(other)}", _TRAIN, given="both" if trains else "neither"
+            f"give either {reader.said(TRAINS)} or {reader.said(other)}", TRAINS, given="both" if trains else "neither"
         )
     return serves and not trains
 
 
-def _only(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
+def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
     """Note every field of the other job that was given."""
     for field in others:
         if reader.given(field) is not None and reader.get(field) != field.default:
@@ -404,10 +409,9 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
     return out
 
 
-def _work(
-    reader: QuestionReader, on: Field[tuple[str, ...]], *, serving: bool, fits: bool = False
-) -> dict[str, object]:
-    """What compare, plan and fit share, by the names of `JobRequest`; stops when something is wrong."""
+def read_work(reader: QuestionReader, *on: Field[object], serving: bool, fits: bool = False) -> dict[str, object]:
+    """What questions of a job on systems share, by the names of `JobRequest`; stops when something is wrong. on: the
+    field that names the systems, or one for each."""
     form = form_of(reader)
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
@@ -433,7 +437,7 @@ def _work(
     if reader.edge is Edge.KEYWORD:
         with reader.watch(TERM):
             term = read_term(reader.get(TERM) or "default")
-    engine = _engine(reader, FIT_ENGINE if fits else _ENGINE, settings.facts) if serving else None
+    engine = _engine(reader, FIT_ENGINE if fits else SERVING_ENGINE, settings.facts) if serving else None
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
@@ -478,39 +482,39 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
 
 
 def _compare(reader: QuestionReader) -> CompareRequest:
-    serving = _serves(reader, _SERVE)
+    serving = serves_job(reader, SERVES)
     if serving:
-        _only(reader, (*TRAINED, TRAINING_STACK), "training", _TRAIN)
+        only_of(reader, (*TRAINED, TRAINING_STACK), "training", TRAINS)
         if (reader.get(EQUALS) or "chips") != "chips":
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
-        _only(reader, SERVED, "serving", _SERVE)
-    return reader.fill(CompareRequest, **_work(reader, SYSTEMS, serving=serving))
+        only_of(reader, SERVED, "serving", SERVES)
+    return reader.fill(CompareRequest, **read_work(reader, SYSTEMS, serving=serving))
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:
-    serving = _serves(reader, _SERVE)
+    serving = serves_job(reader, SERVES)
     if serving:
-        _only(reader, (*TRAINED, TRAINING_STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", _TRAIN)
+        only_of(reader, (*TRAINED, TRAINING_STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", TRAINS)
     else:
-        _only(reader, SERVED, "serving", _SERVE)
+        only_of(reader, SERVED, "serving", SERVES)
     file, top, pick = reader.get(TIMELINE), reader.get(TOP), reader.get(PICK)
     if file is not None and file.suffix not in (".json", ".svg"):
         reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
-    return reader.fill(PlanRequest, **_work(reader, _ONE, serving=serving))
+    return reader.fill(PlanRequest, **read_work(reader, _ONE, serving=serving))
 
 
 def _fit(reader: QuestionReader) -> FitRequest:
-    serving = _serves(reader, FIT_SERVE if reader.edge is Edge.OPTION else _KV)
+    serving = serves_job(reader, FIT_SERVE if reader.edge is Edge.OPTION else _KV)
     if serving:
-        _only(reader, (*TRAINED, TRAINING_STACK), "training", _TRAIN)
+        only_of(reader, (*TRAINED, TRAINING_STACK), "training", TRAINS)
         if reader.given(_KV) is None:
             reader.missing(_KV, f" with {reader.said(FIT_SERVE)}")
     else:
-        _only(reader, (_KV, FIT_ENGINE), "serving", FIT_SERVE if reader.edge is Edge.OPTION else _KV)
-    work = _work(reader, _ONE, serving=serving, fits=True)
+        only_of(reader, (_KV, FIT_ENGINE), "serving", FIT_SERVE if reader.edge is Edge.OPTION else _KV)
+    work = read_work(reader, _ONE, serving=serving, fits=True)
     return reader.fill(FitRequest, kv=reader.get(_KV) if serving else None, **work)
 
 
@@ -525,19 +529,19 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, SYSTEMS, _TRAIN, _SERVE, *SERVED, *TRAINED, CHIPS, EQUALS, TRAINING_STACK, SET, FACTS),
+        *(MODEL, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, TRAINING_STACK, SET, FACTS),
         *(FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_compare,
     help="The same job (training, or serving) on several systems, each at its best plan: the main job.",
     short="One training job on several systems: the main job.",
     example=EXAMPLE,
-    groups=_JOBS,
+    groups=JOBS,
 )
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, _ONE, _TRAIN, _SERVE, *SERVED, *TRAINED),
+        *(MODEL, _ONE, TRAINS, SERVES, *SERVED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, TRAINING_STACK),
         *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
@@ -545,12 +549,12 @@ PLAN = Schema(
     help="The best plans of one system, and what they trade.",
     short="The best plans of one system, and what they trade.",
     example="mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5",
-    groups=_JOBS,
+    groups=JOBS,
 )
 FIT = Schema(
     name="fit",
     fields=(
-        *(MODEL, _ONE, _TRAIN, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK, SET, FACTS),
+        *(MODEL, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK, SET, FACTS),
         *(FIXED, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,
@@ -563,7 +567,7 @@ FIT = Schema(
         "mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3   or   mowich fit"
         " llama-3.1-405b --serve --kv 128k --on trn3"
     ),
-    groups={"train": _JOBS["train"]},
+    groups={"train": JOBS["train"]},
 )
 
 

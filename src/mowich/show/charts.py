@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, pairwise
 
 COLOURS = (
     "#0072B2",
@@ -297,6 +297,55 @@ def tornado(title: str, note: str, bars: Sequence[tuple[str, float, float]], *, 
         head=["", f"at its low end, {unit}", f"at its high end, {unit}"],
         rows=[[n, _text(a), _text(b)] for n, a, b in bars],
         height=110 + 30 * len(bars),
+    )
+
+
+def waterfall(
+    title: str, note: str, start: tuple[str, float], factors: Sequence[tuple[str, float]], end: str, *, unit: str
+) -> Chart:
+    """Steps from one value to another: (name, factor) each multiplies what stands before it; the first and the last bar
+    stand on zero."""
+    values = [start[1]]
+    for _, factor in factors:
+        values.append(values[-1] * factor)
+    spans = [(0.0, start[1]), *pairwise(values), (0.0, values[-1])]
+    names = [start[0], *(f"{name} x{_text(factor)}" for name, factor in factors), end]
+    colours = [COLOURS[0], *(COLOURS[2 if b >= a else 1] for a, b in spans[1:-1]), COLOURS[0]]
+    option = _base(
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True},
+        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
+        yAxis={"type": "category", "data": names, "inverse": True},
+        series=[
+            {
+                "name": "",
+                "type": "bar",
+                "stack": "all",
+                "silent": True,
+                "itemStyle": {"color": "transparent"},
+                "data": [min(span) for span in spans],
+            },
+            {
+                "name": unit,
+                "type": "bar",
+                "stack": "all",
+                "data": [
+                    {"value": abs(b - a), "itemStyle": {"color": colour}}
+                    for (a, b), colour in zip(spans, colours, strict=True)
+                ],
+            },
+        ],
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", "factor", f"then, {unit}"],
+        rows=[
+            [start[0], "", _text(start[1])],
+            *([name, _text(factor), _text(v)] for (name, factor), v in zip(factors, values[1:], strict=True)),
+            [end, "", _text(values[-1])],
+        ],
+        height=90 + 30 * len(names),
     )
 
 

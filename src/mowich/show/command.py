@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mowich.requests import jobs, kernels, known, machines, results, scenarios
+from mowich.requests import gaps, jobs, kernels, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
 from mowich.shown import Result
 from mowich.software.vendors import default_stacks
@@ -65,6 +65,18 @@ def _trained(inputs: Result, result: Result) -> dict[str, object]:
         "neighbours": "why" in result,
         "pareto": "pareto" in result,
         "top": len(result.get("plans", ())) or None,
+    }
+
+
+def _gap(inputs: Result, result: Result) -> Values:
+    first, second = (s["system"] for s in inputs["systems"])
+    return {
+        **_work(inputs, result),
+        "first": first,
+        "second": second,
+        "chips": inputs.get("chips"),
+        "metric": inputs["metric"],
+        "seed": inputs["seed"] or None,
     }
 
 
@@ -132,6 +144,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "compare": (jobs.COMPARE, _work),
     "plan": (jobs.PLAN, _work),
     "fit": (jobs.FIT, _work),
+    "gap": (gaps.GAP, _gap),
     "sweep": (scenarios.SWEEP, _scenario),
     "traffic": (scenarios.TRAFFIC, _scenario),
     "fleet": (scenarios.FLEET, _fleet),

@@ -46,6 +46,7 @@ SOURCED = (
     "derived",
     "objective",
     "requests",
+    "factor",
 )
 """Numbers whose facts a page lists: what the others are made of."""
 

@@ -58,7 +58,7 @@ def serve_page(result: Result, run: Run) -> Page:
     reasons = [] if is_plan else [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
     reasons += [] if is_plan else breakeven_lines(rows)
     parts: list[Part] = [
-        Words(text=_job_line(inputs, run), kind="job", gap=True),
+        Words(text=requests_line(inputs, run), kind="job", gap=True),
         _answers(named, found, is_plan=is_plan),
         *remarks(reasons, result.get("warnings", ())),
     ]
@@ -83,7 +83,7 @@ def serve_page(result: Result, run: Run) -> Page:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _job_line(inputs: Result, run: Run) -> str:
+def requests_line(inputs: Result, run: Run) -> str:
     """The model, the requests and their limits in one line."""
     limits = [
         f"{name} {seconds(inputs[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if inputs.get(key)

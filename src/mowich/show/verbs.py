@@ -10,6 +10,7 @@ from mowich.show.collective import collective_page
 from mowich.show.compare import compare_page
 from mowich.show.example import example_page
 from mowich.show.fit import fit_page
+from mowich.show.gap import gap_page
 from mowich.show.goodput import goodput_page
 from mowich.show.kernel import kernel_page, run_page
 from mowich.show.kernel_check import check_page
@@ -46,6 +47,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/plan@1": _task(plan_page),
     "mowich/sweep@1": sweep_page,
     "mowich/fit@1": fit_page,
+    "mowich/gap@1": gap_page,
     "mowich/model@1": model_page,
     "mowich/example@1": example_page,
     "mowich/fleet@1": _fleet,

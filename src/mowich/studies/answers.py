@@ -9,12 +9,13 @@ from mowich.errors import UserError
 
 if TYPE_CHECKING:
     from mowich.nki import Result
-    from mowich.requests import jobs, kernels, machines, results
+    from mowich.requests import gaps, jobs, kernels, machines, results
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.compare import Comparison, PlanList
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
+    from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.power import PowerRow
@@ -120,6 +121,28 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
         chips=asked.chips,
         engine=asked.engine,
         fixed=asked.fixed,
+    )
+
+
+def gap_explained(asked: gaps.GapRequest) -> Gap:
+    """Why the second of two machines beats the first."""
+    from mowich.studies.gap import gap
+
+    first, second = asked.systems
+    return gap(
+        asked.model,
+        first,
+        second,
+        train=asked.train,
+        serve=asked.serve,
+        chips=asked.chips,
+        metric=asked.metric,
+        facts=asked.facts,
+        fixed=asked.fixed,
+        term=asked.term,
+        stack=asked.stack,
+        engine=asked.engine,
+        seed=asked.seed,
     )
 
 

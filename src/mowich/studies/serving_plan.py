@@ -393,7 +393,7 @@ def _row(
     )
 
 
-def _inputs(
+def serving_inputs(
     model: Model,
     job: ServeJob,
     fixed: Mapping[str, Sequence[int | str]],
@@ -450,7 +450,7 @@ def plan_serving(
     )
     return ServeResult(
         kind="plan",
-        inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts),
+        inputs=serving_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts),
         facts_hash=facts.hash(),
         evaluated=got.evaluated,
         points=got.points,
@@ -486,7 +486,7 @@ def compare_serving(
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
     return ServeResult(
         kind="compare",
-        inputs=_inputs(model, job, fixed or {}, term, systems, facts),
+        inputs=serving_inputs(model, job, fixed or {}, term, systems, facts),
         facts_hash=facts.hash(),
         evaluated=evaluated,
         points=points,

@@ -8,6 +8,8 @@ from mowich.studies.explain.tree import ResultPath, at, is_estimate, numbers
 _MOST = 15
 
 _FIRST = (
+    "ratio",
+    "factor",
     "step_s",
     "ttft_s",
     "tpot_s",
@@ -27,7 +29,6 @@ _FIRST = (
     "machine_W",
     "derived",
     "published_value",
-    "ratio",
     "predicted",
     "measured",
     "median_abs_error",

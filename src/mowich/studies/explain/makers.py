@@ -12,6 +12,7 @@ from mowich.studies.explain import (
     collective,
     fit,
     fleet,
+    gap,
     goodput,
     kernel,
     power,
@@ -74,5 +75,6 @@ def make_source(
         "mowich/collective@1": collective.collective_row,
         "mowich/goodput@1": goodput.goodput_row,
         "mowich/power@1": power.power_row,
+        "mowich/gap@1": gap.gap_factor,
     }
     return made[schema](result, place, row, facts)

@@ -19,7 +19,20 @@ ResultPath = tuple[str | int, ...]
 MAIN = ("rows", "plans", "claims")
 """Lists whose name may be left out, in order of preference."""
 
-IDENTITY = ("system", "id", "strategy", "system_id", "name", "task", "what", "constraint", "stack", "model", "file")
+IDENTITY = (
+    "system",
+    "id",
+    "strategy",
+    "system_id",
+    "name",
+    "task",
+    "what",
+    "constraint",
+    "stack",
+    "model",
+    "property",
+    "file",
+)
 """Keys that an item of a list is called by, where they tell it apart."""
 
 SKIPPED = ("inputs", "schema", "version", "facts_hash", "over_time")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.shown import Result
-from mowich.studies.explain.rules import evidence, fleet, kernels, machines, models, serving, training
+from mowich.studies.explain.rules import evidence, fleet, gaps, kernels, machines, models, serving, training
 from mowich.studies.explain.rules.rule import KINDS, METRIC_UNITS, Rule
 
 __all__ = ["KINDS", "METRIC_UNITS", "RULES", "Rule", "rules_of"]
@@ -20,6 +20,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         models.MODEL_RULES,
         fleet.FLEET_RULES,
         kernels.KERNEL_RULES,
+        gaps.GAP_RULES,
     )
     for schema, rules in kind.items()
 }
@@ -32,6 +33,6 @@ def rules_of(result: Result) -> tuple[Rule, ...]:
     is_serving = (
         isinstance(result.get("inputs"), Mapping)
         and result["inputs"].get("task") == "serve"
-        and schema != "mowich/fit@1"
+        and schema not in ("mowich/fit@1", *gaps.GAP_RULES)
     )
     return RULES.get("serve" if is_serving else schema, ())

@@ -1,0 +1,209 @@
+"""The page of a gap: what the ratio of two machines is made of, as a waterfall."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import interval, percent
+from mowich.show.page import NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, estimate_of, figure
+from mowich.show.rows import job_line
+from mowich.show.serve import requests_line
+from mowich.shown import Result
+from mowich.software.hybrid import REST
+from mowich.units import sig
+
+PROPERTY_WORDS = {
+    "compute": "compute",
+    "bandwidth": "memory bandwidth",
+    "capacity": "memory capacity",
+    "scale-up": "scale-up links",
+    "scale-out": "scale-out network",
+    "software": "software",
+    REST: "the rest",
+    "price": "price",
+}
+"""Properties for a reader."""
+
+_MEASURES = {
+    "tokens_per_s_per_chip": ("makes", "as many tokens per second and chip as", "tokens/s/chip"),
+    "usd_per_mtok": ("makes", "as many tokens for a dollar as", "Mtok/USD"),
+    "usd_total": ("makes", "as much of the run for a dollar as", "1/USD"),
+}
+
+_BAR = 30
+"""Characters of the widest bar of the waterfall in text."""
+
+
+def gap_page(result: Result, run: Run) -> Page:
+    """Factors of the ratio of two machines, largest effect first in the sentence, in their own order in the table."""
+    rows, (first, second) = result["rows"], result["systems"]
+    return Page(
+        title=f"Why {second['system']} and {first['system']} differ: {result['inputs']['model']}",
+        sentences=_sentences(result),
+        assumptions=[
+            ("model", str(result["inputs"]["model"])),
+            *((s["system"], f"{s['chips']:,} chips, {s['software']}, {s['plan']}") for s in (first, second)),
+            *((f"price, {s['system']}", str(s["price_label"])) for s in (first, second)),
+            ("facts", str(result.get("facts_hash", ""))),
+        ],
+        parts=(
+            Words(
+                text=(requests_line if result["inputs"].get("task") == "serve" else job_line)(result["inputs"], run),
+                kind="job",
+                gap=True,
+            ),
+            _factors(result),
+            *_basis(result),
+        ),
+        charts=_pictures(result),
+        records=rows,
+        inputs=result["inputs"],
+    )
+
+
+def _sentences(result: Result) -> tuple[str, ...]:
+    first, second = result["systems"]
+    ratio, (makes, of_what, _) = estimate_of(result["ratio"]), _MEASURES[result["metric"]]
+    by_size = sorted(result["rows"], key=lambda r: -abs(math.log(r["factor"]["value"])))
+    told = [r for r in by_size if abs(math.log(r["factor"]["value"])) >= _TOLD]
+    flat = [_word(r) for r in by_size if r not in told]
+    product = " x ".join(f"{_word(r)} {sig(r['factor']['value'])}" for r in told) or "nothing"
+    out = [
+        f"{second['system']} {makes} {interval(ratio)} times {of_what} {first['system']}: {product}"
+        + (f" ({', '.join(flat)}: 1.0)" if flat else "")
+        + "."
+    ]
+    if result["metric"] == "tokens_per_s_per_chip":
+        parity = estimate_of(result["price_parity"])
+        low, high = (percent(end) for end in (parity.low, parity.high))
+        out.append(
+            f"Without failures a token costs the same on both where a chip-hour of {first['system']} costs"
+            f" {percent(parity.value)} ({low} to {high}) of one of {second['system']}."
+        )
+    return tuple(out)
+
+
+_TOLD = math.log(1.03)
+"""Factors closer to 1 than this are named together."""
+
+
+def _word(row: Result) -> str:
+    return PROPERTY_WORDS[row["property"]]
+
+
+def _factors(result: Result) -> Table:
+    first, second = result["systems"]
+    bars = waterfall_text([r["factor"]["value"] for r in result["rows"]])
+
+    def line(row: Result, bar: str) -> list[Cell]:
+        return [
+            _word(row),
+            str(row["first"]),
+            str(row["second"]),
+            figure(row["factor"], f"{row['property']}.factor"),
+            f"{sig(row['orders_low'])}..{sig(row['orders_high'])}",
+            NOTHING if row["alone"] is None else sig(row["alone"]),
+            str(row["alone_plan"] or NOTHING),
+            bar,
+        ]
+
+    product = TextCell(sig(result["product"]), metric="product")
+    return Table(
+        title="Factors",
+        columns=[
+            Column(name="property", right=False),
+            Column(name=first["system"], right=False, keep=2),
+            Column(name=second["system"], right=False, keep=2),
+            Column(name="factor", format="interval"),
+            Column(name="over orders", keep=4),
+            Column(name="exchanged first", wide=True),
+            Column(name="plan then", wide=True, right=False),
+            Column(name="waterfall", right=False, keep=3),
+        ],
+        rows=[
+            *(line(row, bar) for row, bar in zip(result["rows"], bars, strict=False)),
+            ["product", "", "", product, "", "", "", bars[-1]],
+        ],
+        note="factor: above 1 it speaks for the second system. Its range is 90%: the facts of that property and the"
+        " model's errors on both systems, and the order of exchange.",
+    )
+
+
+def waterfall_text(factors: Sequence[float]) -> list[str]:
+    """A bar for each factor from where the one before ended, on a logarithmic scale, and one for their product: "+"
+    gains, "-" loses.
+
+    >>> for bar in waterfall_text([4.0, 0.5, 2.0]):
+    ...     print(f"|{bar:30}|")
+    |++++++++++++++++++++++++++++++|
+    |               ---------------|
+    |               +++++++++++++++|
+    |==============================|
+    """
+    ends = [0.0]
+    for factor in factors:
+        ends.append(ends[-1] + math.log(factor))
+    low, high = min(ends), max(ends)
+    scale = _BAR / (high - low) if high > low else 0.0
+
+    def bar(start: float, end: float, mark: str) -> str:
+        left, right = (round((x - low) * scale) for x in (min(start, end), max(start, end)))
+        return " " * left + mark * (right - left)
+
+    return [
+        *(bar(a, b, "+" if b >= a else "-") for a, b in pairwise(ends)),
+        bar(0.0, ends[-1], "="),
+    ]
+
+
+def _basis(result: Result) -> list[Words]:
+    how = (
+        f"the mean over all {result['orders']:,} orders (Shapley)"
+        if result["is_exact"]
+        else f"the mean over {result['orders']:,} orders that were drawn, each with its reverse (seed"
+        f" {result['inputs']['seed']})"
+    )
+    place = "first" if result["rest_first"] else "last"
+    return [
+        Words(
+            text=f"Each factor: the property exchanged in the model and the job planned again, {how}, on"
+            f" {result['machines']:,} machines. The rest (devices of a chip, links between them, host, number of"
+            f" chips) is exchanged {place}. Software: what kernels and collectives reach of published rates, stack or"
+            " engine, and the errors on measured runs. Docs: docs/gap.md",
+            kind="basis",
+            gap=True,
+        )
+    ]
+
+
+def _pictures(result: Result) -> list[Chart]:
+    first, second = result["systems"]
+    rows = [(_word(r), r["factor"]["value"]) for r in result["rows"]]
+    metric = result["metric"]
+    _, _, unit = _MEASURES[metric]
+    speeds = [
+        s["tokens_per_s_per_chip" if metric == "tokens_per_s_per_chip" else "usd_per_mtok"]["value"]
+        for s in (first, second)
+    ]
+    start = speeds[0] if metric == "tokens_per_s_per_chip" else 1.0 / speeds[0]
+    return [
+        charts.waterfall(
+            f"From {first['system']} to {second['system']}",
+            "Each step multiplies what stands before it by its factor.",
+            (str(first["system"]), start),
+            rows,
+            str(second["system"]),
+            unit=unit,
+        ),
+        charts.ranges(
+            "Factors with their ranges",
+            "90%: the facts of the property and the model's errors on both systems, and the order of exchange.",
+            [(_word(r), r["factor"]["low"], r["factor"]["value"], r["factor"]["high"]) for r in result["rows"]],
+            unit="factor",
+            log=True,
+        ),
+    ]

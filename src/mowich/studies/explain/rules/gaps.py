@@ -1,0 +1,61 @@
+"""Rules of what two machines, or two sizes of a property, differ by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.studies.explain.rules.rule import R, Rule
+
+_ORDER = (
+    "search: the job planned again with the property exchanged after each set of the other named ones that the orders"
+    " come through"
+)
+
+GAP_RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/gap@1": (
+        R("systems * chips", "chips", "chips of the machine", "lookup: as named, --chips, or one unit"),
+        R(
+            "systems * tokens_per_s_per_chip",
+            "1/s",
+            "tokens per second and chip of its best plan",
+            "search: the best plan of the machine, as `compare` finds it",
+        ),
+        R(
+            "systems * usd_per_mtok",
+            "USD/Mtok",
+            "cost of a million tokens; of usd_total that of the whole run",
+            "search: the best plan of the machine at its price, as `compare` finds it",
+        ),
+        R("systems * price", "USD/chip/s", "price of a chip", "lookup: as the facts state it for the terms asked for"),
+        R(
+            "ratio",
+            "1",
+            "how many times the first machine's answer the second one's is; of a cost, tokens for a dollar",
+            "inside: what the second machine makes / what the first one makes",
+        ),
+        R("product", "1", "all factors together", "inside: product of the factors; it is the ratio"),
+        R(
+            "rows * factor",
+            "1",
+            "what a property is worth: above 1 it speaks for the second machine",
+            "search: exp of the mean, over the orders of exchange, of what it adds to ln of what is made; price:"
+            " first / second; the rest: what is left when all named ones are exchanged",
+        ),
+        R("rows * orders_low", "1", "the least that it is worth over the orders", _ORDER),
+        R("rows * orders_high", "1", "the most that it is worth over the orders", _ORDER),
+        R("rows * alone", "1", "what it is worth where it is exchanged first", _ORDER),
+        R(
+            "machines",
+            "1",
+            "machines that were planned on",
+            "search: the two, and those between them that were asked for",
+        ),
+        R("orders", "1", "orders that were averaged", "search: all along which plans fit, or those that were drawn"),
+        R(
+            "price_parity",
+            "1",
+            "price of a chip-hour of the first machine over that of the second at which a token costs the same",
+            "inside: what a chip of the first makes / what a chip of the second makes",
+        ),
+    ),
+}

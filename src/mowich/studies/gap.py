@@ -1,0 +1,526 @@
+"""`mowich gap`: why one machine beats another at a job, as factors that multiply to the whole ratio.
+
+Each property of the first machine is exchanged for the second one's (`software.hybrid`), and the job is planned again.
+The named properties are exchanged in every order, or in some (`studies.attribution`); what then is left, the rest, is
+exchanged last. So the product of the factors is the ratio of the two answers that `compare` gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mowich.economics import money
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.estimate import Estimate, from_spreads, log_spread, product_of, worst_grade
+from mowich.facts import Facts
+from mowich.models.model import Model
+from mowich.plans.plan import TrainJob
+from mowich.requests.gaps import OF_GAP
+from mowich.serving.search import ServeJob
+from mowich.shown import Rows, Shown
+from mowich.software.engine import engine_for
+from mowich.software.hybrid import PROPERTIES, REST, Hybrids, is_inside_chip, property_of
+from mowich.software.stack import Platform, equip
+from mowich.studies.attribution import Attribution, CauseShare, over_all_orders, over_some_orders
+from mowich.studies.compare import Row, SystemAsk, solve_system, system_asks
+from mowich.studies.serving_plan import ServeRow, serving_inputs, solve_serving
+from mowich.training import longrun
+from mowich.training.search import search
+from mowich.units import show, show_gib
+
+_SPEED, _COST, _TOTAL = OF_GAP
+
+_PRICE = "price"
+
+MOST_TRAINED, MOST_SERVED = 25e6, 1.6e6
+"""Plans of training, and points of serving, that all searches together may look at: about 5 s of a processor. Where
+every set of properties would take more, some orders are drawn."""
+
+Planner = Callable[[Platform, str], tuple[float, str] | None]
+"""A machine and an engine -> (what it makes, its plan in words); None where nothing fits or keeps the limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapSystem:
+    """One of the two machines with its best plan. price: USD per chip and second, unknown where there is none."""
+
+    system: str
+    system_id: str
+    display: str
+    chips: int
+    software: str
+    plan: str
+    tokens_per_s_per_chip: Estimate
+    usd_per_mtok: Estimate
+    price: Estimate
+    price_label: str
+
+    def to_dict(self) -> dict[str, object]:
+        """A system of the contract."""
+        names = ("system", "system_id", "display", "chips", "software", "plan", "price_label")
+        estimates = ("tokens_per_s_per_chip", "usd_per_mtok", "price")
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self, name).to_dict() for name in estimates},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor:
+    """What one property is worth. factor: above 1 where it speaks for the second machine; its range: the facts of that
+    property and the errors of the model on both machines, 90%, and the orders of exchange.
+    orders_low, orders_high: the least and the most over orders alone; alone, alone_plan: where it is exchanged first;
+    first, second: what the two machines have."""
+
+    property: str
+    factor: Estimate
+    orders_low: float
+    orders_high: float
+    alone: float | None
+    alone_plan: str
+    first: str
+    second: str
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of the contract."""
+        names = ("property", "orders_low", "orders_high", "alone", "alone_plan", "first", "second")
+        return {**{name: getattr(self, name) for name in names}, "factor": self.factor.to_dict()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap(Shown):
+    """Why the second of two machines is better, or worse. ratio: of the second one's answer to the first one's; of a
+    cost the other way round, so that more is better; machines: how many were planned on; orders: orders that were
+    averaged, is_exact: all of them; rest_first: whether the rest had to be exchanged first, because its other place
+    has no plan; price_parity: price of a chip-hour of the first machine over that of the second at which a token costs
+    the same; work: plans, or points of serving, that one search looks at."""
+
+    inputs: Mapping[str, object]
+    facts_hash: str
+    metric: str
+    systems: tuple[GapSystem, GapSystem]
+    ratio: Estimate
+    rows: Rows[Factor]
+    machines: int
+    orders: int
+    is_exact: bool
+    rest_first: bool
+    price_parity: Estimate
+    work: float = 0.0
+
+    @property
+    def product(self) -> float:
+        """Of all factors."""
+        return math.prod(float(row.factor) for row in self.rows)
+
+    def factor(self, name: str) -> Estimate:
+        """The factor of a property."""
+        return next(row.factor for row in self.rows if row.property == name)
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/gap@1` contract."""
+        return {
+            "schema": "mowich/gap@1",
+            "inputs": dict(self.inputs),
+            "facts_hash": self.facts_hash,
+            "metric": self.metric,
+            "systems": [s.to_dict() for s in self.systems],
+            "ratio": self.ratio.to_dict(),
+            "product": self.product,
+            "rows": [row.to_dict() for row in self.rows],
+            "machines": self.machines,
+            "orders": self.orders,
+            "is_exact": self.is_exact,
+            "rest_first": self.rest_first,
+            "price_parity": self.price_parity.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """One of the two answers. made: what is attributed, more is better: tokens/s and chip, of a cost per chip that is
+    paid for and with failures; widths: how far it may lie below and above, in ln, by property; work: plans that its
+    search looked at."""
+
+    shown: GapSystem
+    platform: Platform
+    engine: str
+    made: Estimate
+    widths: Mapping[str, tuple[float, float]]
+    work: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """sides: the two answers; plan: what plans a machine between them; most: the work that is allowed."""
+
+    inputs: dict[str, object]
+    sides: tuple[_Side, _Side]
+    planner: Planner
+    most: float
+
+
+def gap(
+    model: Model,
+    first: str,
+    second: str,
+    *,
+    train: TrainJob | None = None,
+    serve: ServeJob | None = None,
+    chips: int | None = None,
+    metric: str = _SPEED,
+    facts: Facts,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    engine: str | None = None,
+    seed: int = 0,
+) -> Gap:
+    """Factors of `second` over `first` at one job. chips: of each machine (None: as in its name, or one unit). Raises
+    UserError for a machine without a plan, and for a cost without a price."""
+    if train is not None:
+        asked = _trained(model, (first, second), train, chips, facts, fixed or {}, term, stack, metric)
+    else:
+        assert serve is not None
+        if metric == _TOTAL:
+            raise UserError("serving has no end", field="metric", given=metric, allowed=(_SPEED, _COST))
+        asked = _served(model, (first, second), serve, chips, facts, fixed or {}, term, engine, metric)
+    a, b = asked.sides
+    prices = (a.shown.price, b.shown.price)
+    if metric != _SPEED:
+        for side in (a.shown, b.shown):
+            if side.price.value is None:
+                raise UserError(
+                    f"{side.system} has no price: {side.price.reason}",
+                    field="metric",
+                    given=metric,
+                    fix=f"for example --set prices.{side.system_id}='$1.40/chip/h'",
+                )
+    hybrids = Hybrids(a.platform, b.platform)
+    causes = [n for n in hybrids.differing() if n != "software"]
+    if a.engine != b.engine or "software" in hybrids.differing():
+        causes.append("software")
+    found = _Exchanges(hybrids, (a, b), asked.planner)
+    rest_first = found.log_made(frozenset(causes)) is None
+    held = frozenset({REST}) if rest_first else frozenset()
+
+    def worth(taken: frozenset[str]) -> float | None:
+        return found.log_made(taken | held)
+
+    per_plan = 0.5 * (a.work + b.work)
+    if 2.0 ** len(causes) * per_plan <= asked.most:
+        shared = over_all_orders(causes, worth)
+    else:
+        shared = over_some_orders(causes, worth, most_sets=int(asked.most / per_plan), seed=seed)
+    rows = _rows(found, shared, held, causes)
+    ratio = product_of([(b.made, 1.0), (a.made, -1.0)], "1")
+    if metric != _SPEED:
+        rows.append(_price_factor(prices))
+        ratio = product_of([(ratio, 1.0), (prices[0], 1.0), (prices[1], -1.0)], "1")
+    return Gap(
+        inputs={**asked.inputs, "metric": metric, "seed": seed},
+        facts_hash=facts.hash(),
+        metric=metric,
+        systems=(a.shown, b.shown),
+        ratio=ratio,
+        rows=Rows(rows),
+        machines=found.machines,
+        orders=shared.orders,
+        is_exact=shared.is_exact,
+        rest_first=rest_first,
+        price_parity=product_of([(a.made, 1.0), (b.made, -1.0)], "1"),
+        work=per_plan,
+    )
+
+
+class _Exchanges:
+    """What machines between the two make; the two themselves as they were answered."""
+
+    def __init__(self, hybrids: Hybrids, sides: tuple[_Side, _Side], planner: Planner) -> None:
+        self.hybrids, self.sides, self._planner = hybrids, sides, planner
+        self._known: dict[frozenset[str], tuple[float, str] | None] = {}
+        for side, taken in zip(sides, (frozenset[str](), frozenset((*PROPERTIES, REST))), strict=True):
+            self._known[taken] = (float(side.made), side.shown.plan)
+
+    @property
+    def machines(self) -> int:
+        """Machines that were planned on, the two themselves among them."""
+        return len(self._known)
+
+    def at(self, taken: frozenset[str]) -> tuple[float, str] | None:
+        """(what is made, plan) with these properties exchanged; those in which the two do not differ go with the
+        rest."""
+        if REST in taken:
+            taken |= frozenset(PROPERTIES) - self._differing
+        if taken not in self._known:
+            engine = self.sides["software" in taken].engine
+            self._known[taken] = self._planner(self.hybrids.with_taken(taken), engine)
+        return self._known[taken]
+
+    @property
+    def _differing(self) -> frozenset[str]:
+        return frozenset(self.hybrids.differing()) | (
+            frozenset({"software"}) if self.sides[0].engine != self.sides[1].engine else frozenset()
+        )
+
+    def log_made(self, taken: frozenset[str]) -> float | None:
+        """The logarithm of what is made; None where nothing is."""
+        found = self.at(taken)
+        return None if found is None else math.log(found[0])
+
+
+def _rows(found: _Exchanges, shared: Attribution, held: frozenset[str], causes: Sequence[str]) -> list[Factor]:
+    """The factors of all named properties and the rest. held: the rest, where it was exchanged first."""
+    a, b = found.sides
+    none, whole = frozenset[str](), frozenset((*causes, REST))
+    start, end = (none, held) if held else (frozenset(causes), whole)
+    before, after = found.log_made(start), found.log_made(end)
+    assert before is not None
+    assert after is not None
+    rest = after - before
+    shares = {**shared.shares, REST: CauseShare(value=rest, low=rest, high=rest)}
+    same = CauseShare(value=0.0, low=0.0, high=0.0)
+    rows = []
+    for name in (*PROPERTIES, REST):
+        share = shares.get(name, same)
+        downs = [a.widths.get(name, _SURE)[1], b.widths.get(name, _SURE)[0], share.value - share.low]
+        ups = [a.widths.get(name, _SURE)[0], b.widths.get(name, _SURE)[1], share.high - share.value]
+        alone = found.at(frozenset({name})) if name in causes else None
+        rows.append(
+            Factor(
+                property=name,
+                factor=from_spreads(
+                    math.exp(share.value),
+                    "1",
+                    downs,
+                    ups,
+                    grade=worst_grade((a.made.grade, b.made.grade)) if name in shares else "A",
+                ),
+                orders_low=math.exp(share.low),
+                orders_high=math.exp(share.high),
+                alone=alone[0] / float(a.made) if alone else None,
+                alone_plan=alone[1] if alone else "",
+                first=property_words(a.platform, a.shown.software, name),
+                second=property_words(b.platform, b.shown.software, name),
+            )
+        )
+    return rows
+
+
+_SURE = (0.0, 0.0)
+
+
+def _price_factor(prices: tuple[Estimate, Estimate]) -> Factor:
+    factor = product_of([(prices[0], 1.0), (prices[1], -1.0)], "1")
+    first, second = (show(float(p), "USD/chip/s") for p in prices)
+    value = float(factor)
+    return Factor(
+        property=_PRICE,
+        factor=factor,
+        orders_low=value,
+        orders_high=value,
+        alone=value,
+        alone_plan="",
+        first=first,
+        second=second,
+    )
+
+
+def property_words(platform: Platform, software: str, name: str) -> str:
+    """What a machine has of a property, per chip."""
+    devices = platform.devices_per_chip
+    if name == "compute":
+        peak = platform.peak_flops
+        eight = max((k for k in ("fp8", "mxfp8", "int8") if k in peak), key=lambda k: peak[k], default="bf16")
+        both = dict.fromkeys(("bf16", eight))
+        return ", ".join(f"{show(peak[k] * devices, 'FLOP/s')} {k}" for k in both)
+    if name == "bandwidth":
+        return show(platform.hbm_Bps * devices, "B/s")
+    if name == "capacity":
+        return show_gib(platform.hbm_usable_B * devices)
+    if name == "software":
+        return software
+    if name == REST:
+        return f"{platform.chips:,} chips of {devices} device{'s' if devices > 1 else ''}"
+    levels = [x for x in platform.levels if x.is_network == (name == "scale-out") and not is_inside_chip(platform, x)]
+    links = " + ".join(show(x.bandwidth_Bps * devices, "B/s") for x in levels)
+    return f"{links}, {platform.chips_per_unit:,} chips" if name == "scale-up" else links
+
+
+# ---- training
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _trained(
+    model: Model,
+    names: tuple[str, str],
+    job: TrainJob,
+    chips: int | None,
+    facts: Facts,
+    fixed: Mapping[str, Sequence[int | str]],
+    term: str,
+    stack: str | None,
+    metric: str,
+) -> _Question:
+    asked = system_asks(model, names, train=job, chips=chips, facts=facts, fixed=fixed, term=term, stack=stack)
+    a, b = (_trained_side(ask, fixed, metric) for ask in asked.asks)
+    model, paid = asked.asks[0].model, metric != _SPEED
+
+    def planner(platform: Platform, engine: str) -> tuple[float, str] | None:
+        try:
+            found = search(model, platform, job, fixed=fixed)
+        except UserError as error:
+            if error.code != EXIT_INFEASIBLE:
+                raise
+            return None
+        if not found.best:
+            return None
+        best = found.best[0]
+        used = math.ceil(best.plan.devices / platform.devices_per_chip)
+        made = best.tokens * job.fill / best.step_s / (platform.chips if paid else used)
+        if paid:
+            made *= longrun.kept(facts, platform.id, chips=used, step_s=best.step_s)[1]
+        return (made, str(best.plan)) if made > 0 else None
+
+    return _Question(inputs=dict(asked.inputs), sides=(a, b), planner=planner, most=MOST_TRAINED)
+
+
+def _trained_side(ask: SystemAsk, fixed: Mapping[str, Sequence[int | str]], metric: str) -> _Side:
+    row = solve_system(ask, fixed=fixed, brief=True)[0]
+    _has_plan(ask.name, row)
+    platform = replace(ask.system, hbm_usable_B=ask.usable_B[0])
+    widths: dict[str, list[tuple[float, float]]] = {}
+    owner = {ask.facts.fact(path).path: property_of(field) for field, path in reversed([*ask.system.paths.items()])}
+    for path, at_low, at_high in row.spread:  # changes of ln time: what is made moves the other way
+        ends = (max(0.0, at_low, at_high), max(0.0, -at_low, -at_high))
+        widths.setdefault(owner.get(path, REST), []).append(ends)
+    price = money.price(ask.facts, row.system_id, term=ask.term)
+    made = row.tokens_per_s_per_chip
+    if metric != _SPEED:
+        made = product_of([(made, 1.0), (row.goodput, 1.0)], "1/s").scaled(row.chips_used / ask.chips, "1/s")
+        widths.setdefault(REST, []).append(_half_widths(row.goodput))
+    assert row.plan is not None
+    usd = row.usd_per_mtok
+    return _Side(
+        shown=GapSystem(
+            system=row.system,
+            system_id=row.system_id,
+            display=row.display,
+            chips=ask.chips,
+            software=platform.stack.name,
+            plan=str(row.plan),
+            tokens_per_s_per_chip=row.tokens_per_s_per_chip,
+            usd_per_mtok=usd.scaled(ask.job.tokens / 1e6, "USD") if metric == _TOTAL else usd,
+            price=price.rate,
+            price_label=price.label,
+        ),
+        platform=platform,
+        engine="",
+        made=made,
+        widths=_with_remainder(made, widths),
+        work=row.search_counts["evaluated"],
+    )
+
+
+def _half_widths(e: Estimate) -> tuple[float, float]:
+    """How far an estimate may lie below and above, in ln."""
+    value = float(e)
+    return log_spread(value, e.low or value, e.high or value)
+
+
+def _with_remainder(
+    made: Estimate, widths: Mapping[str, Sequence[tuple[float, float]]]
+) -> dict[str, tuple[float, float]]:
+    """Half-widths by property: those of its facts in quadrature. What the facts do not make of the answer's own range
+    is the error of the model on measured runs, and goes with the software."""
+    out = {name: _quadrature(parts) for name, parts in widths.items()}
+    whole, known = _half_widths(made), _quadrature(list(out.values()))
+    left = tuple(math.sqrt(max(0.0, w * w - k * k)) for w, k in zip(whole, known, strict=True))
+    out["software"] = _quadrature([out.get("software", _SURE), (left[0], left[1])])
+    return out
+
+
+def _quadrature(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    down, up = (math.sqrt(sum(part[i] ** 2 for part in parts)) for i in (0, 1))
+    return down, up
+
+
+def _has_plan(name: str, row: Row | ServeRow) -> None:
+    """Raise UserError for a machine that surely has no plan, with the reason."""
+    if row.feasible is not True:
+        raise UserError(
+            f"{name} has no plan to compare: {row.reason}",
+            fix="ask for more chips, or looser limits",
+            code=EXIT_INFEASIBLE,
+        )
+
+
+# ---- serving
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _served(
+    model: Model,
+    names: tuple[str, str],
+    job: ServeJob,
+    chips: int | None,
+    facts: Facts,
+    fixed: Mapping[str, Sequence[int | str]],
+    term: str,
+    engine: str | None,
+    metric: str,
+) -> _Question:
+    platforms = [equip(facts, name, chips=chips) for name in names]
+    engines = [engine_for(facts, platform, engine) for platform in platforms]
+
+    def solved(platform: Platform, name: str, software: str) -> tuple[ServeRow, int]:
+        rows, _, got = solve_serving(
+            model, name, platform, job, facts, engine=software, fixed=fixed, top=1, term=term, with_front=False
+        )
+        return rows[0], got.points
+
+    def side(name: str, platform: Platform, software: str) -> _Side:
+        row, points = solved(platform, name, software)
+        _has_plan(name, row)
+        price = money.price(facts, row.system_id, term=term)
+        return _Side(
+            shown=GapSystem(
+                system=name,
+                system_id=row.system_id,
+                display=row.display,
+                chips=platform.chips,
+                software=software,
+                plan=_plan_words(row),
+                tokens_per_s_per_chip=row.tokens_per_s_per_chip,
+                usd_per_mtok=row.usd_per_mtok,
+                price=price.rate,
+                price_label=price.label,
+            ),
+            platform=platform,
+            engine=software,
+            made=row.tokens_per_s_per_chip,
+            widths=_with_remainder(row.tokens_per_s_per_chip, {}),
+            work=points,
+        )
+
+    def planner(platform: Platform, software: str) -> tuple[float, str] | None:
+        row, _ = solved(platform, platform.id, software)
+        return (float(row.tokens_per_s_per_chip), _plan_words(row)) if row.feasible else None
+
+    a, b = (side(*given) for given in zip(names, platforms, engines, strict=True))
+    systems = list(zip(names, platforms, engines, strict=True))
+    return _Question(
+        inputs={**serving_inputs(model, job, fixed, term, systems, facts), "chips": chips},
+        sides=(a, b),
+        planner=planner,
+        most=MOST_SERVED,
+    )
+
+
+def _plan_words(row: ServeRow) -> str:
+    """ "tp8 fp8/fp8", "prefill tp2, decode tp8": workers of both kinds where they differ."""
+    if row.mode == "aggregated":
+        return str(row.decode)
+    return f"prefill {row.prefill}, decode {row.decode}"
