@@ -38,6 +38,7 @@ def _count(high: float) -> FactField:
 
 
 PRICE = FactField(unit="USD/chip/s", high=1e6 / 3600)
+_LIFE = FactField(unit="s", low=31557600.0, high=50 * 31557600.0, above=False)
 _BYTES = FactField(unit="B", low=1e6, high=1e18, above=False)
 _RATE = FactField(unit="B/s", low=1e6, high=1e18, above=False)
 LATENCY = FactField(unit="s", high=1.0, above=False)
@@ -50,6 +51,9 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r"reliability\..*\.(hardware_share|gpu_share)", FactField(high=100.0, above=False)),
     # prices
     (r"prices\.user\.[^.]+|prices\..*\.(per_accelerator|rent_3y|own_hyperscaler|own_neocloud)", PRICE),
+    (r"prices\.ownership\..*\.(residual\w*|cost_of_capital|builds|spares)", _share(zero=True)),
+    (r"prices\.ownership\.(asked\.|rules\.\w+\.|capital\.|facility\.)(life|building_life).*", _LIFE),
+    (r"prices\.ownership\.asked\.chips|prices\.machines\.bill\..*\.machine_chips", _count(1e9)),
     # memory, links, peaks, power
     (_MACHINE + r"\.(hbm_capacity|hbm_usable)|neuroncore\..*\.hbm_capacity", _BYTES),
     (_MACHINE + r"\.(bandwidth|hbm_bandwidth|bandwidth_per_direction)|neuroncore\..*\.hbm_bandwidth", _RATE),

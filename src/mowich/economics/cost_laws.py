@@ -1,0 +1,182 @@
+"""Formulas of the cost of a chip-hour, each a function of floats: silicon, package, machine, and what an hour takes of
+them."""
+
+from __future__ import annotations
+
+import math
+
+
+def dies_of_wafer(wafer_m2: float, edge_m: float, die_m2: float) -> float:
+    """Whole dies of a round wafer: its area over that of a die, less what its edge cuts.
+
+    T = wafer_m2 / die_m2 - edge_m / sqrt(2 * die_m2)
+
+    Units: wafer_m2 m2, edge_m m, die_m2 m2.
+
+    >>> round(dies_of_wafer(math.pi * 0.15**2, math.pi * 0.3, 814e-6), 1)
+    63.5
+    """
+    return wafer_m2 / die_m2 - edge_m / math.sqrt(2 * die_m2)
+
+
+def sold_share(die_m2: float, defects: float, salvage: float) -> float:
+    """Share of the dies that are sold: those without a defect (Poisson), and of the others those that are sold with
+    units switched off.
+
+    T = exp(-defects * die_m2) + salvage * (1 - exp(-defects * die_m2))
+
+    Units: die_m2 m2, defects 1/m2.
+
+    >>> round(sold_share(814e-6, 800.0, 0.5), 3)
+    0.761
+    """
+    return math.exp(-defects * die_m2) + salvage * (1 - math.exp(-defects * die_m2))
+
+
+def silicon_usd(wafer: float, dies: float, dies_per_wafer: float, sold: float) -> float:
+    """USD of the logic dies of a package.
+
+    T = wafer * dies / (dies_per_wafer * sold)
+
+    Units: wafer USD.
+    """
+    return wafer * dies / (dies_per_wafer * sold)
+
+
+def packaging_usd(interposer: float, test: float, losses: float, silicon: float, hbm: float) -> float:
+    """USD of interposer, substrate and test, and of the good parts that are lost with packages that fail.
+
+    T = interposer + test + losses * (silicon + hbm + interposer)
+
+    Units: interposer USD, test USD, silicon USD, hbm USD.
+    """
+    return interposer + test + losses * (silicon + hbm + interposer)
+
+
+def partner_usd(made: float, margin: float) -> float:
+    """USD that a maker takes above the cost of making a chip.
+
+    T = made * margin / (1 - margin)
+
+    Units: made USD.
+    """
+    return made * margin / (1 - margin)
+
+
+def left_usd(price: float, chips: float, known: float) -> float:
+    """USD per chip of a machine that are in none of its known parts.
+
+    T = price / chips - known
+
+    Units: price USD, chips 1, known USD.
+    """
+    return price / chips - known
+
+
+def worn_per_s(capital: float, residual: float, life_s: float) -> float:
+    """USD per second of what is bought, spread evenly over its life.
+
+    T = capital * (1 - residual) / life_s
+
+    Units: capital USD, life_s s.
+    """
+    return capital * (1 - residual) / life_s
+
+
+def left_of(rate: float, years: float) -> float:
+    """What a unit of money that is due in some years is worth today, at a cost of capital a year.
+
+    T = (1 + rate) ** (-years)
+
+    >>> round(left_of(0.1, 5.0), 4)
+    0.6209
+    """
+    return float((1 + rate) ** (-years))
+
+
+def capital_cost_per_s(
+    capital: float, residual: float, life_s: float, kept: float, rate: float, year_s: float
+) -> float:
+    """USD per second that the capital costs which is still bound: what equal yearly payments (an annuity) are above an
+    even spread. kept: `left_of` over the life.
+
+    T = capital * ((1 - residual * kept) * rate / (1 - kept) / year_s - (1 - residual) / life_s)
+
+    Units: capital USD, life_s s, year_s s.
+
+    >>> year = 31557600.0
+    >>> extra = capital_cost_per_s(1000.0, 0.0, 5 * year, left_of(0.1, 5.0), 0.1, year)
+    >>> round((extra + 1000.0 / (5 * year)) * year, 2)
+    263.8
+    """
+    return capital * ((1 - residual * kept) * rate / (1 - kept) / year_s - (1 - residual) / life_s)
+
+
+def memory_usd(size: float, price: float) -> float:
+    """USD of memory.
+
+    T = size * price
+
+    Units: size B, price USD/B.
+    """
+    return size * price
+
+
+def built_usd(board: float, host: float, nic: float, rack: float) -> float:
+    """USD per chip of a machine that its owner builds, without chips, memory and scale-up network.
+
+    T = board + host + nic + rack
+
+    Units: board USD, host USD, nic USD, rack USD.
+    """
+    return board + host + nic + rack
+
+
+def dearer_usd(machine: float, whole: float, premium: float) -> float:
+    """USD of a machine with what a smaller buyer pays more for all of it.
+
+    T = machine + (premium - 1) * whole
+
+    Units: machine USD, whole USD.
+    """
+    return machine + (premium - 1) * whole
+
+
+def share_usd(whole: float, share: float) -> float:
+    """USD that are a share of others.
+
+    T = whole * share
+
+    Units: whole USD.
+    """
+    return whole * share
+
+
+def per_watt(watts: float, usd_per_W_s: float) -> float:
+    """USD per second of what is paid for by the watt.
+
+    T = watts * usd_per_W_s
+
+    Units: watts W, usd_per_W_s USD/W/s.
+    """
+    return watts * usd_per_W_s
+
+
+def energy_per_s(watts: float, drawn: float, electricity: float) -> float:
+    """USD per second of the electricity of a chip, before the building. drawn: mean over provisioned power.
+
+    T = watts * drawn * electricity
+
+    Units: watts W, electricity USD/J.
+    """
+    return watts * drawn * electricity
+
+
+def cooling_per_s(energy: float, pue: float) -> float:
+    """USD per second of the electricity of cooling and losses.
+
+    T = energy * (pue - 1)
+
+    Units: energy USD/chip/s.
+    """
+    return energy * (pue - 1)

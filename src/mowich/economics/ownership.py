@@ -1,0 +1,409 @@
+"""What a chip-hour costs whoever owns the machine: a build-up from wafers, memory, machines, networks, sites, power,
+people and capital. Never from a published cost per hour.
+
+Every part is a formula on facts (`prices.parts`, `prices.memory`, `prices.machines`, `prices.ownership`, `sites`). The
+bill of a system (`prices.machines.bill.<system>`) says which numbers its machine is made of. A machine that is bought
+whole has the price of a server or rack: what is neither chip, memory nor scale-up network in it is `machine`. A machine
+that its owner has built has boards, host, network cards and racks in its place, and a chip price that is the cost of
+making it over one less the margin of the design partner.
+
+Memory prices moved two to three times within 2026, so each cost is of a quarter, in which the machine is bought. A rule
+says how analysts spread capital: compare with one of them under his own rule only. All costs are per installed chip and
+hour of the calendar.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mowich.economics.cost_laws import (
+    built_usd,
+    capital_cost_per_s,
+    cooling_per_s,
+    dearer_usd,
+    dies_of_wafer,
+    energy_per_s,
+    left_of,
+    left_usd,
+    memory_usd,
+    packaging_usd,
+    partner_usd,
+    per_watt,
+    share_usd,
+    silicon_usd,
+    sold_share,
+    worn_per_s,
+)
+from mowich.errors import unknown as unknown_word
+from mowich.estimate import Estimate, Notes, from_spreads, unknown_estimate, worst_grade
+from mowich.facts import Fact, Facts
+from mowich.units import UNITS
+
+COST_RULES = ("owner", "semianalysis", "epoch")
+"""How capital is spread: what an owner pays over the economic life with the cost of his capital; SemiAnalysis (four
+years, nothing left, leased site); Epoch AI (five years, own building of 14)."""
+
+BUYERS = ("hyperscaler", "neocloud")
+"""Who buys: at the price of large buyers, or above it with dearer capital and a dearer site."""
+
+BOUGHT = ("silicon", "hbm", "packaging", "chip_maker", "host_memory", "machine", "scale_up", "network", "storage")
+"""Parts of the capital of a chip, in print order: USD that is paid once. chip_maker: what the maker of the chip takes;
+machine: boards, host, rack, and what its maker takes."""
+
+RUNNING = ("spares", "capital_cost", "site", "energy", "cooling", "operation")
+"""Parts of a chip-hour beside the capital that it uses up. capital_cost: of the money that is bound; site: building or
+lease; cooling: power beyond that of the machine, by PUE."""
+
+OWNED = (*BOUGHT, *RUNNING)
+"""Parts of the cost of a chip-hour; they sum to it."""
+
+PER_CHIP_S = "USD/chip/s"
+_ASKED = "prices.ownership.asked"
+YEAR_S = UNITS["year"].value
+_MATTERS = 0.01
+"""A fact that moves a number by less than this share does not decide its grade."""
+_NEAR_CHIPS = 8192
+"""Chips that a network of two layers joins; a larger one has another layer (`prices.machines.scale_out`)."""
+
+Read = Callable[[str], float]
+"""Path of a fact -> its number, in SI."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """quarter: in which the machine is bought ("2026Q2"); rule, buyer: of `COST_RULES` and `BUYERS`; life_s: of the
+    machine, None: as the rule says; chips: that share one network."""
+
+    quarter: str
+    rule: str
+    buyer: str
+    life_s: float | None
+    chips: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """Cost of one chip of a system. parts: `OWNED` -> USD per chip and second; total: their sum; capital: `BOUGHT` ->
+    USD per chip, paid once; capital_total: their sum; moves: (fact, change of ln total at its low end, at its high
+    end), the largest first; facts: paths that it rests on."""
+
+    terms: Terms
+    parts: Mapping[str, Estimate]
+    total: Estimate
+    capital: Mapping[str, Estimate]
+    capital_total: Estimate
+    moves: tuple[tuple[str, float, float], ...] = ()
+    facts: tuple[str, ...] = ()
+
+    @property
+    def operating(self) -> float:
+        """USD per chip and second of site, energy, cooling and operation: what an analyst calls the operating part."""
+        return sum(float(self.parts[name]) for name in ("site", "energy", "cooling", "operation"))
+
+
+def quarters(facts: Facts) -> tuple[str, ...]:
+    """Quarters that have memory prices, the earliest first."""
+    return tuple(facts.children("prices.memory.hbm3e"))
+
+
+def read_terms(facts: Facts) -> Terms:
+    """The terms that the facts ask for: `prices.ownership.asked`. Raises UserError for a word that is not known."""
+    quarter, rule, buyer = (str(facts.fact(f"{_ASKED}.{name}").value) for name in ("quarter", "rule", "buyer"))
+    for what, word, known in (
+        ("quarter", quarter, quarters(facts)),
+        ("rule", rule, COST_RULES),
+        ("buyer", buyer, BUYERS),
+    ):
+        if word not in known:
+            raise unknown_word(what, word, known, field=what)
+    life = facts.fact(f"{_ASKED}.life").value
+    return Terms(
+        quarter=quarter,
+        rule=rule,
+        buyer=buyer,
+        life_s=None if life is None else float(life),
+        chips=facts.number(f"{_ASKED}.chips"),
+    )
+
+
+# ---- the build-up
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """Reads the numbers of a system's bill; notes: where formulas are written down."""
+
+    facts: Facts
+    system: str
+    chip: str
+    terms: Terms
+    read: Read
+    notes: Notes | None = None
+
+    def path(self, name: str) -> str:
+        return f"prices.machines.bill.{self.system}.{name}"
+
+    def has(self, name: str) -> bool:
+        fact = self.facts.get(self.path(name))
+        return fact is not None and fact.value is not None
+
+    def of(self, name: str) -> float:
+        return self.read(self.path(name))
+
+    def word(self, name: str) -> str:
+        return str(self.facts.fact(self.path(name)).value)
+
+    def put(self, name: str, unit: str, law: Callable[..., float], **given: str | float) -> float:
+        """The number that `law` makes of its symbols, each a number or the path of a fact; written down under a name
+        where notes are kept."""
+        values = {key: self.read(x) if isinstance(x, str) else x for key, x in given.items()}
+        value = law(**values)
+        if self.notes is not None:
+            paths = [self.facts.fact(x).path for x in given.values() if isinstance(x, str)]
+            self.notes.add(name, value, unit, law, facts=paths, given=values)
+        return value
+
+    # -- once
+
+    def made(self, quarter: str, when: str = "") -> dict[str, float]:
+        """USD of making the package at the memory prices of a quarter: silicon, hbm, packaging. when: behind the names
+        of what is written down."""
+        parts, dies = "prices.parts", self.of("dies")
+        area = self.of("logic_area") / dies
+        across = self.read(f"{parts}.wafer_diameter")
+        wafer, edge = math.pi * across**2 / 4, math.pi * across
+        whole = self.put(f"dies_of_wafer{when}", "1", dies_of_wafer, wafer_m2=wafer, edge_m=edge, die_m2=area)
+        sold = self.put(
+            f"sold_share{when}",
+            "1",
+            sold_share,
+            die_m2=area,
+            defects=self.path("defects"),
+            salvage=f"{parts}.silicon.salvage_of_cores",
+        )
+        silicon = self.put(
+            f"silicon bought{when}",
+            "USD",
+            silicon_usd,
+            wafer=self.path("wafer"),
+            dies=self.path("dies"),
+            dies_per_wafer=whole,
+            sold=sold,
+        )
+        hbm = self.memory("hbm", quarter, when)
+        packaging = self.put(
+            f"packaging bought{when}",
+            "USD",
+            packaging_usd,
+            interposer=self.path("packaging"),
+            test=f"{parts}.test_and_substrate",
+            losses=f"{parts}.losses",
+            silicon=silicon,
+            hbm=hbm,
+        )
+        return {"silicon": silicon, "hbm": hbm, "packaging": packaging}
+
+    def memory(self, name: str, quarter: str, when: str = "") -> float:
+        """USD of the memory of a chip, or of its share of a host, in a quarter."""
+        price = f"prices.memory.{self.word(f'{name}_kind')}.{quarter}"
+        return self.put(f"{name} bought{when}", "USD", memory_usd, size=self.path(name), price=price)
+
+    def capital(self) -> dict[str, float]:
+        """USD per chip that are paid once, by part of `BOUGHT`. What the maker of the chip takes, and the rest of a
+        bought machine, are those of the quarter of the quotation: dearer memory is passed on at its cost."""
+        now, then = self.terms.quarter, self.word("quoted")
+        out, when = self.made(now), f" in {then}"
+        if self.has("chip_price"):
+            before = sum(self.made(then, when).values())
+            price = self.path("chip_price")
+            out["chip_maker"] = self.put("chip_maker bought", "USD", left_usd, price=price, chips=1.0, known=before)
+        else:
+            made = sum(out.values())
+            margin = self.path("maker_margin")
+            out["chip_maker"] = self.put("chip_maker bought", "USD", partner_usd, made=made, margin=margin)
+        out["host_memory"] = self.memory("host_memory", now)
+        out["scale_up"] = self.of("scale_up") if self.has("scale_up") else 0.0
+        if self.has("machine"):
+            known = self.of("chip_price") + self.memory("host_memory", then, when) + out["scale_up"]
+            price, chips = self.path("machine"), self.path("machine_chips")
+            out["machine"] = self.put("machine bought", "USD", left_usd, price=price, chips=chips, known=known)
+        else:
+            own = {name: self.path(name) if self.has(name) else 0.0 for name in ("board", "host", "nic", "rack")}
+            out["machine"] = self.put("machine bought", "USD", built_usd, **own)
+        if self.terms.buyer == "neocloud":
+            out["machine"] = self.put(
+                "machine of a neocloud",
+                "USD",
+                dearer_usd,
+                machine=out["machine"],
+                whole=sum(out.values()),
+                premium="prices.ownership.neocloud_premium",
+            )
+        out["network"] = self.of("network_8k" if self.terms.chips <= _NEAR_CHIPS else "network_100k")
+        share = "prices.machines.storage.share_of_capital"
+        out["storage"] = self.put("storage bought", "USD", share_usd, whole=sum(out.values()), share=share)
+        return out
+
+    # -- each second
+
+    def rule(self, name: str) -> str:
+        return f"prices.ownership.rules.{self.terms.rule}.{name}"
+
+    def capital_cost(self, name: str, rate: float, capital: float, spread: Mapping[str, str | float]) -> float:
+        """USD per chip and second of the money that is bound; 0 where the rule does not count it."""
+        if not rate:
+            return 0.0
+        life = spread["life_s"]
+        years = (self.read(life) if isinstance(life, str) else life) / YEAR_S
+        kept = self.put(f"{name}, left", "1", left_of, rate=rate, years=years)
+        return self.put(
+            name, PER_CHIP_S, capital_cost_per_s, capital=capital, kept=kept, rate=rate, year_s=YEAR_S, **spread
+        )
+
+    def hourly(self) -> dict[str, float]:
+        """USD per chip and second by part of `OWNED`."""
+        own, bought = "prices.ownership", self.capital()
+        life: str | float = self.terms.life_s or self.rule("life")
+        spread: dict[str, str | float] = {"residual": self.rule("residual"), "life_s": life}
+        out = {name: self.put(name, PER_CHIP_S, worn_per_s, capital=usd, **spread) for name, usd in bought.items()}
+        machine = sum(usd for name, usd in bought.items() if name not in ("network", "storage"))
+        share = self.read(self.rule("spares")) and self.read(f"{own}.operation.spares")
+        spares = self.put("spares bought", "USD", share_usd, whole=machine, share=share)
+        out["spares"] = self.put("spares", PER_CHIP_S, worn_per_s, capital=spares, **spread)
+        rate = self.read(self.rule("cost_of_capital")) and self.read(f"{own}.capital.cost.{self.terms.buyer}_wacc")
+        capital = sum(bought.values()) + spares
+        out["capital_cost"] = self.capital_cost("capital_cost", rate, capital, spread)
+        watts = f"chips.{self.chip}.power.all_in"
+        if self.read(self.rule("builds")) and self.terms.buyer == "hyperscaler":
+            building = self.read(watts) * self.read(f"{own}.facility.capital")
+            given: dict[str, str | float] = {"residual": 0.0, "life_s": self.rule("building_life")}
+            out["site"] = self.put("site", PER_CHIP_S, worn_per_s, capital=building, **given)
+            out["capital_cost"] += self.capital_cost("capital_cost of the building", rate, building, given)
+        else:
+            lease = {"hyperscaler": "hyperscale", "neocloud": "asking_250_500kw_h2_2025"}[self.terms.buyer]
+            rent = f"{own}.facility.colocation.{lease}"
+            out["site"] = self.put("site", PER_CHIP_S, per_watt, watts=watts, usd_per_W_s=rent)
+        out["energy"] = self.put(
+            "energy",
+            PER_CHIP_S,
+            energy_per_s,
+            watts=watts,
+            drawn=f"{own}.energy.average_draw_over_provisioned",
+            electricity="sites.default.electricity",
+        )
+        out["cooling"] = self.put("cooling", PER_CHIP_S, cooling_per_s, energy=out["energy"], pue="sites.default.pue")
+        people = f"{own}.operation.other_than_energy_per_kw"
+        out["operation"] = self.put("operation", PER_CHIP_S, per_watt, watts=watts, usd_per_W_s=people)
+        return {name: out[name] for name in OWNED}
+
+
+def own_terms(facts: Facts, system_id: str, notes: Notes) -> None:
+    """Write down every formula of the cost of a system, where it is known."""
+    chip = str(facts.meta("systems", system_id)["chip"])
+    if not _missing(facts, system_id, chip):
+        _Bill(
+            facts, system_id, chip, read_terms(facts), lambda path: float(facts.fact(path).value or 0.0), notes
+        ).hourly()
+
+
+def owned(facts: Facts, system_id: str) -> Ownership:
+    """The cost of a chip of a system under the terms that the facts ask for, with the 90% range: each fact that has a
+    range is moved to its ends alone, and the moves are added in quadrature. Unknown with its reason where a number that
+    it needs is not known."""
+    return facts.once(("ownership", system_id), lambda known: _owned(known, system_id))
+
+
+def _owned(facts: Facts, system_id: str) -> Ownership:
+    terms = read_terms(facts)
+    chip = str(facts.meta("systems", system_id)["chip"])
+    missing = _missing(facts, system_id, chip)
+    if missing:
+        none, nothing = unknown_estimate(PER_CHIP_S, missing), unknown_estimate("USD", missing)
+        return Ownership(
+            terms=terms,
+            parts=dict.fromkeys(OWNED, none),
+            total=none,
+            capital=dict.fromkeys(BOUGHT, nothing),
+            capital_total=nothing,
+        )
+    used: dict[str, Fact] = {}
+
+    def read(path: str) -> float:
+        fact = facts.fact(path)
+        used[fact.path] = fact
+        return float(fact.value or 0.0)
+
+    def found(reader: Read) -> dict[str, dict[str, float]]:
+        bill = _Bill(facts, system_id, chip, terms, reader)
+        return {PER_CHIP_S: bill.hourly(), "USD": bill.capital()}
+
+    now = found(read)
+    ends = {
+        fact: [found(_moved(facts, fact.path, end)) for end in (fact.low, fact.high)]
+        for fact in used.values()
+        if fact.low is not None and fact.high is not None and fact.low < fact.high
+    }
+
+    def one(unit: str, name: str) -> Estimate:
+        """A part, which may be 0: its interval in quadrature of differences."""
+        value = now[unit][name]
+        moves = {fact: [at[unit][name] - value for at in both] for fact, both in ends.items()}
+        return Estimate(
+            value=value,
+            unit=unit,
+            low=value - math.sqrt(sum(min(0.0, *m) ** 2 for m in moves.values())),
+            high=value + math.sqrt(sum(max(0.0, *m) ** 2 for m in moves.values())),
+            grade=worst_grade(f.grade for f, m in moves.items() if max(map(abs, m)) > _MATTERS * abs(value)),
+        )
+
+    def whole(unit: str) -> tuple[Estimate, dict[Fact, list[float]]]:
+        """The sum, and how each fact moves its logarithm."""
+        value = sum(now[unit].values())
+        moves = {fact: [math.log(sum(at[unit].values()) / value) for at in both] for fact, both in ends.items()}
+        estimate = from_spreads(
+            value,
+            unit,
+            [-min(0.0, *m) for m in moves.values()],
+            [max(0.0, *m) for m in moves.values()],
+            grade=worst_grade(f.grade for f, m in moves.items() if max(map(abs, m)) > _MATTERS),
+            breakdown=now[unit],
+        )
+        return estimate, moves
+
+    total, moves = whole(PER_CHIP_S)
+    return Ownership(
+        terms=terms,
+        parts={name: one(PER_CHIP_S, name) for name in OWNED},
+        total=total,
+        capital={name: one("USD", name) for name in BOUGHT},
+        capital_total=whole("USD")[0],
+        moves=tuple(
+            (fact.path, low, high) for fact, (low, high) in sorted(moves.items(), key=lambda m: -max(map(abs, m[1])))
+        ),
+        facts=tuple(used),
+    )
+
+
+def _moved(facts: Facts, path: str, end: float | None) -> Read:
+    """Numbers of the facts with one of them at an end of its range."""
+
+    def read(at: str) -> float:
+        fact = facts.fact(at)
+        return end if fact.path == path and end is not None else float(fact.value or 0.0)
+
+    return read
+
+
+def _missing(facts: Facts, system_id: str, chip: str) -> str:
+    """Why the cost of a system cannot be built up; "" where it can."""
+    bill = f"prices.machines.bill.{system_id}"
+    if not facts.paths(bill):
+        return "no bill of its parts"
+    for path in (f"{bill}.machine", f"chips.{chip}.power.all_in"):
+        fact = facts.get(path)
+        if fact is not None and fact.value is None:
+            return fact.reason or f"{path} is not known"
+    return ""
