@@ -114,6 +114,7 @@ def compare(
     chips: int | None = None,
     equal: str = "chips",
     fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
@@ -128,6 +129,7 @@ def compare(
     chips: int | None = None,
     equal: str = "chips",
     fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
@@ -141,13 +143,22 @@ def compare(
     chips: int | None = None,
     equal: str = "chips",
     fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
 ) -> Comparison | ServeResult:
     """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"};
     stack: training software, "jax-gpu"."""
-    given = {"train": train, "serve": serve, "chips": chips, "equal": equal, "fixed": fixed, "term": term}
+    given = {
+        "train": train,
+        "serve": serve,
+        "chips": chips,
+        "equal": equal,
+        "fixed": fixed,
+        "price": price,
+        "term": term,
+    }
     with _asked(jobs.COMPARE, facts, model=model, systems=_several(systems), stack=stack, **given) as asked:
         return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)
 
@@ -162,6 +173,7 @@ def plan(
     chips: int | None = None,
     top: int = 5,
     fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
@@ -176,6 +188,7 @@ def plan(
     chips: int | None = None,
     top: int = 5,
     fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
@@ -189,13 +202,23 @@ def plan(
     chips: int | None = None,
     top: int = 5,
     fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
 ) -> PlanList | ServeResult:
     """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front
     too."""
-    given = {"train": train, "serve": serve, "chips": chips, "top": top, "fixed": fixed, "term": term, "stack": stack}
+    given = {
+        "train": train,
+        "serve": serve,
+        "chips": chips,
+        "top": top,
+        "fixed": fixed,
+        "price": price,
+        "term": term,
+        "stack": stack,
+    }
     with _asked(jobs.PLAN, facts, model=model, on=_name(on), **given) as asked:
         return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
 
@@ -266,6 +289,7 @@ def sweep(
     *,
     out: None = None,
     vary: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
@@ -278,6 +302,7 @@ def sweep(
     *,
     out: str | Path,
     vary: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
@@ -289,6 +314,7 @@ def sweep(
     *,
     out: str | Path | None = None,
     vary: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
@@ -298,7 +324,15 @@ def sweep(
     """The best plan at every point of a scenario's grid. vary: further axes, {"chips": "64..4096:x2"}; out: a directory
     for Parquet, where a killed sweep goes on;
     executor: any of `concurrent.futures`, with about `tasks` pieces of work for it (out: that many workers)."""
-    given = {"out": out, "vary": vary, "term": term, "stack": stack, "executor": executor, "tasks": tasks}
+    given = {
+        "out": out,
+        "vary": vary,
+        "price": price,
+        "term": term,
+        "stack": stack,
+        "executor": executor,
+        "tasks": tasks,
+    }
     with _asked(scenarios.SWEEP, facts, scenario=scenario, **given) as asked:
         known, more, pool = asked.facts, asked.vary, asked.executor
         if asked.folder is None:

@@ -148,13 +148,18 @@ def test_text_fits_100_columns_and_csv_has_a_row_per_system(capsys: pytest.Captu
 
 def test_the_users_price_and_power_change_the_row(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["compare", "llama-3.1-8b", *JOB, "--on", "trn3,gb300", "--chips", "144", "--json"]
-    before = json.loads(run(capsys, *args)[1])["rows"][0]
+    data = json.loads(run(capsys, *args)[1])
+    before = data["rows"][0]
+    assert data["inputs"]["price_term"] == "tco"
+    assert "trn3-gen2, gb300" in data["inputs"]["price_note"]
     after = json.loads(run(capsys, *args, "--set", "prices.trn3=$1.40/chip/h", "--set", "power.trn3=900 W")[1])["rows"][
         0
     ]
-    assert before["usd_per_mtok"]["value"] is None
+    assert before["price"].split(", ")[1] == "tco"
     assert before["breakeven_usd_per_chip_h"]["value"] > 0
+    assert after["price"].endswith("yours")
     assert after["usd_per_mtok"]["value"] > 0
+    assert after["usd_per_mtok"]["value"] != before["usd_per_mtok"]["value"]
     assert after["J_per_token"]["value"] != before["J_per_token"]["value"]
 
 
@@ -164,7 +169,30 @@ def test_pue_and_price_term(capsys: pytest.CaptureFixture[str]) -> None:
         run(capsys, "compare", *SMALL, "--json", "--set", "site.pue=1.52", "--set", "prices.term=spot")[1]
     )["rows"][0]
     assert more["J_per_token"]["value"] == pytest.approx(base["J_per_token"]["value"] * 1.52 / 1.14)
-    assert more["usd_per_mtok"]["value"] is None
+    assert more["price"].split(", ")[1] == "tco"  # one of the two has no spot price, so neither is at it
+
+
+def test_one_kind_of_price_for_all_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every row of an answer has the kind that was asked for, or all have the cost of ownership, as it says."""
+    job = ["llama-3.1-8b", *JOB, "--on", "h200,ironwood,trn2", "--chips", "64"]
+    for kind, found in (("tco", "tco"), ("on-demand", "tco"), ("capacity-block", "tco")):
+        code, out, _ = run(capsys, "compare", *job, "--price", kind, "--json")
+        data = json.loads(out)
+        assert code == 0
+        assert {row["price"].split(", ")[1] for row in data["rows"]} == {found}
+        assert data["inputs"]["price_term"] == found
+        assert ("price_note" in data["inputs"]) == (kind != found)
+    said = " ".join(run(capsys, "compare", *job, "--price", "on-demand")[1].split())
+    assert "no on-demand price of trn2 is published, so all rows are at cost of ownership" in said
+    for wrong, words in (
+        (["--price", "tcoo"], "unknown price term 'tcoo'"),
+        (["--price", "tco", "--set", "prices.term=spot"], "give one of the two"),
+        (["--set", "prices.ownership.asked.quarter=2026Q9"], "unknown choice '2026Q9'"),
+        (["--set", "prices.trn2=$-1/chip/h"], "must be above 0"),
+    ):
+        code, _, err = run(capsys, "compare", *job, *wrong)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert words in err
 
 
 def test_nothing_feasible_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +278,7 @@ def test_help_is_one_screen_each_with_an_example(capsys: pytest.CaptureFixture[s
         code, out, _ = run(capsys, *verb, "--help")
         assert code == 0
         assert "Example: mowich" in out
-        assert len(out.splitlines()) <= 54  # plan has the options of training and of serving
+        assert len(out.splitlines()) <= 56  # plan has the options of training and of serving
 
 
 def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -7,18 +7,32 @@ the best known row. Rental prices include power, so electricity is never added t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from mowich.economics.ownership import COST_RULE_WORDS, owned
 from mowich.errors import UserError
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, Notes, product_of, unknown_estimate
 from mowich.facts import Fact, Facts
+from mowich.machines.system import machine_id, parse_spec
 from mowich.units import show
 
-TERMS = ("default", "on-demand", "spot", "capacity-block", "1y", "3y", "market")
-"""Terms of `--set prices.term=`. 1y and 3y are commitments; market is a range of quotes of several sellers."""
+PRICE_KINDS = ("tco", "list", "on-demand", "1y", "3y", "capacity-block", "spot", "market")
+"""Kinds of price (`--price`). tco: what the chip-hour costs its owner (`economics.ownership`); list: what a seller
+asks of everybody, on demand, else for a block of capacity; 1y and 3y are commitments; market is a range of quotes of
+several sellers."""
+
+TERMS = ("default", *PRICE_KINDS)
+"""Kinds, and the default: one kind for all rows of an answer, as `kind_for` finds it."""
+
+LIKE = ("capacity-block", "on-demand", "market", "1y", "3y")
+"""Kinds that stand for all rows where none is asked for, the preferred first; never spot, which a job of weeks cannot
+rely on."""
 
 TERM_WORDS = {
+    "tco": "cost of ownership",
+    "list": "list",
     "on-demand": "on demand",
     "spot": "spot",
     "capacity-block": "capacity block",
@@ -35,6 +49,7 @@ OWN = "yours"
 
 SHORT_WORDS = {
     **TERM_WORDS,
+    "tco": "TCO",
     "on-demand": "on-demand",
     "capacity-block": "cap. block",
     "1y": "1y",
@@ -98,31 +113,68 @@ def quote(label: str) -> Quote | None:
 def quoted_terms(facts: Facts, system_id: str) -> dict[str, str]:
     """Term -> grade of every term at which a system has a price of its own; empty where the user has set one, which
     wins over all."""
-    found = {term: price(facts, system_id, term=term) for term in TERMS if term != "default"}
+    found = {kind: price(facts, system_id, term=kind) for kind in PRICE_KINDS if kind not in ("tco", "list")}
     return {term: p.rate.grade for term, p in found.items() if p.rate.value is not None and p.term != OWN}
+
+
+def kind_for(facts: Facts, systems: Sequence[str], asked: str = "default") -> tuple[str, str]:
+    """(the kind of price for all rows of an answer, what to say of it: "" where every row has what was asked).
+
+    systems: ids. asked: a kind; "default": the first of `LIKE` at which somebody quotes a price of every system. Where
+    one of them has no such price, the cost of ownership is taken for all, so that rows are never compared on unequal
+    terms. A price of the user's own stands on every term.
+    """
+    ids = list(dict.fromkeys(systems))
+    if asked == "tco" or not ids:
+        return asked, ""
+    own = [i for i in ids if _own_price(facts, i) is not None]
+    others = [i for i in ids if i not in own]
+    if asked != "default":
+        lacking = [i for i in others if price(facts, i, term=asked).rate.value is None]
+        if not lacking:
+            return asked, ""
+        return "tco", f"no {asked} price of {', '.join(lacking)} is published, so all rows are at {TERM_WORDS['tco']}"
+    terms = [quoted_terms(facts, i) for i in others]
+    for kind in LIKE:
+        if all(grades.get(kind, "D") != "D" for grades in terms):
+            return kind, ""
+    who = others[0] if len(others) == 1 else "all of " + ", ".join(others)
+    return "tco", f"no one kind of price is quoted for {who}, so all rows are at {TERM_WORDS['tco']}"
+
+
+def kind_of_specs(facts: Facts, specs: Sequence[str], asked: str = "default") -> tuple[str, dict[str, object]]:
+    """The kind of price for systems as they are named ("trn3:64"), and what the inputs of an answer say of it."""
+    kind, note = kind_for(facts, [machine_id(facts, parse_spec(spec)[0]) for spec in specs], asked)
+    return kind, {"price_term": kind, **({"price_note": note} if note else {})}
+
+
+def _own_price(facts: Facts, system_id: str) -> Fact | None:
+    """The user's own price of a system, where it is set."""
+    own = facts.get(f"prices.user.{system_id}")
+    return own if own is not None and own.value is not None else None
 
 
 def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes | None = None) -> Price:
     """The price of one chip of a system.
 
     The user's own (`prices.user.<system>`, from --set prices.<system>=) wins over any term. Otherwise
-    `prices.choices.<system>.<term>` names the facts that quote that term, the preferred first. `default` is the order,
-    written per system with its reason, in which the terms are tried: capacity block (a dated list price for many chips
-    at once), on demand, market quotes, three-year rental; never spot, which a job of weeks cannot rely on. Unknown when
+    `prices.choices.<system>.<term>` names the facts that quote that term, the preferred first; the cost of ownership
+    is built up from its parts. `default` is the order, written per system with its reason, in which the terms are
+    tried: capacity block (a dated list price for many chips at once), on demand, market quotes, three-year rental;
+    never spot, which a job of weeks cannot rely on (rows of one answer: `kind_for`). Unknown when
     no fact of the term has a value.
 
     Raises UserError for an unknown term, and for a fact that is no price of a chip and time.
     """
     if term not in TERMS:
         raise unknown_word("price term", term, TERMS, field="prices.term")
-    own = facts.get(f"prices.user.{system_id}")
-    if own is not None and own.value is not None:
+    own = _own_price(facts, system_id)
+    if own is not None:
         return _price(facts, own, OWN, notes)
-    choice = facts.get(f"prices.choices.{system_id}.{term.replace('-', '_')}")
-    paths = (
-        [] if choice is None or choice.value is None else [p.strip() for p in str(choice.value).split(",") if p.strip()]
-    )
-    for path in paths:
+    if term == "tco":
+        return _cost(facts, system_id, notes)
+    chosen = ("on-demand", "capacity-block") if term == "list" else (term,)
+    for path in [path for one in chosen for path in _choices(facts, system_id, one)]:
         fact = facts.get(path)
         if fact is not None and isinstance(fact.value, float):
             if fact.unit != RATE:
@@ -133,22 +185,39 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
                     allowed=RATE,
                     fix='a price says of what: "$2.10/chip/h"',
                 )
-            return _price(facts, fact, _term_of(facts, system_id, path) if term == "default" else term, notes)
+            is_open = term in ("default", "list")
+            return _price(facts, fact, _term_of(facts, system_id, path) if is_open else term, notes)
     wanted = "no published price" if term == "default" else f"no published {term} price"
     return Price(rate=unknown_estimate(RATE, wanted), label=wanted, fact_path="", term="")
 
 
+def _choices(facts: Facts, system_id: str, term: str) -> list[str]:
+    """Paths of the facts that quote a term of a system, the preferred first."""
+    choice = facts.get(f"prices.choices.{system_id}.{term.replace('-', '_')}")
+    words = "" if choice is None or choice.value is None else str(choice.value)
+    return [path.strip() for path in words.split(",") if path.strip()]
+
+
 def _term_of(facts: Facts, system_id: str, path: str) -> str:
     """The named term that a default price belongs to."""
-    for name in TERMS[1:]:
-        choice = facts.get(f"prices.choices.{system_id}.{name.replace('-', '_')}")
-        if (
-            choice is not None
-            and choice.value is not None
-            and path in [p.strip() for p in str(choice.value).split(",")]
-        ):
+    for name in PRICE_KINDS:
+        if path in _choices(facts, system_id, name):
             return name
     return "other"
+
+
+def _cost(facts: Facts, system_id: str, notes: Notes | None) -> Price:
+    """What a chip-hour costs its owner, as a price."""
+    cost = owned(facts, system_id)
+    if cost.total.value is None:
+        why = f"no cost of ownership: {cost.total.reason}"
+        return Price(rate=unknown_estimate(RATE, why), label=why, fact_path="")
+    asked = cost.terms
+    scope = f"{asked.quarter}, {asked.buyer}, {COST_RULE_WORDS[asked.rule]}"
+    label = ", ".join((show(cost.total.value, RATE), "tco", scope))
+    if notes is not None:
+        notes.add("price", cost.total.value, RATE, facts=cost.facts, note=label, words="sum of the parts of the cost")
+    return Price(rate=replace(cost.total, breakdown={}), label=label, fact_path="", term="tco")
 
 
 def _price(facts: Facts, fact: Fact, term: str, notes: Notes | None) -> Price:

@@ -45,6 +45,13 @@ COST_RULES = ("owner", "semianalysis", "epoch")
 """How capital is spread: what an owner pays over the economic life with the cost of his capital; SemiAnalysis (four
 years, nothing left, leased site); Epoch AI (five years, own building of 14)."""
 
+COST_RULE_WORDS = {
+    "owner": "owner's rule",
+    "semianalysis": "SemiAnalysis' rule",
+    "epoch": "Epoch AI's rule",
+}
+"""Rules for a reader."""
+
 BUYERS = ("hyperscaler", "neocloud")
 """Who buys: at the price of large buyers, or above it with dearer capital and a dearer site."""
 
@@ -302,7 +309,7 @@ class _Bill:
 
 def own_terms(facts: Facts, system_id: str, notes: Notes) -> None:
     """Write down every formula of the cost of a system, where it is known."""
-    chip = str(facts.meta("systems", system_id)["chip"])
+    chip = str(facts.meta("systems", system_id).get("chip", ""))
     if not _missing(facts, system_id, chip):
         _Bill(
             facts, system_id, chip, read_terms(facts), lambda path: float(facts.fact(path).value or 0.0), notes
@@ -318,7 +325,7 @@ def owned(facts: Facts, system_id: str) -> Ownership:
 
 def _owned(facts: Facts, system_id: str) -> Ownership:
     terms = read_terms(facts)
-    chip = str(facts.meta("systems", system_id)["chip"])
+    chip = str(facts.meta("systems", system_id).get("chip", ""))
     missing = _missing(facts, system_id, chip)
     if missing:
         none, nothing = unknown_estimate(PER_CHIP_S, missing), unknown_estimate("USD", missing)

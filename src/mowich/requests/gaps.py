@@ -12,7 +12,6 @@ from mowich.requests.jobs import (
     JOBS,
     SERVED,
     SERVES,
-    TERM,
     TRAINED,
     TRAINS,
     JobRequest,
@@ -21,7 +20,7 @@ from mowich.requests.jobs import (
     serves_job,
 )
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET
+from mowich.requests.settings import FACTS, PRICE_KIND, SET, TERM
 
 OF_GAP = ("tokens_per_s_per_chip", "usd_per_mtok", "usd_total")
 """What two machines may be compared by: tokens/s and chip, dollars per million tokens, dollars of the whole run."""
@@ -61,7 +60,7 @@ GAP = Schema(
     name="gap",
     fields=(
         *(_FIRST, _SECOND, JOB_MODEL, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, _METRIC, TRAINING_STACK, SEED),
-        *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT),
+        *(PRICE_KIND, SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT),
     ),
     make=_gap,
     help=(

@@ -40,7 +40,18 @@ from mowich.requests.fields import (
     word,
 )
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, facts_of, given_of, lnc_facts, read_lnc, read_settings, read_term
+from mowich.requests.settings import (
+    FACTS,
+    PRICE_KIND,
+    SET,
+    TERM,
+    asked_kind,
+    facts_of,
+    given_of,
+    lnc_facts,
+    read_lnc,
+    read_settings,
+)
 from mowich.units import parse_batch
 
 if TYPE_CHECKING:
@@ -171,7 +182,6 @@ PICK = whole(
 FIXED: Field[dict[str, str]] = Field(
     name="fixed", parse=read_mapping, kind="mapping", help="Choices of a plan: {'tp': '4,8'}.", edges=CALLED
 )
-TERM = word("term", "Price term.", edges=CALLED, default="default")
 
 SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)
 TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, _FILL)
@@ -433,10 +443,7 @@ def read_work(reader: QuestionReader, *on: Field[object], serving: bool, fits: b
     if settings.lnc is not None:
         _has_cores(reader, systems, settings.facts)
     fixed = _choices(reader, settings.plan, serving=serving)
-    term = settings.term
-    if reader.edge is Edge.KEYWORD:
-        with reader.watch(TERM):
-            term = read_term(reader.get(TERM) or "default")
+    term = asked_kind(reader, settings)
     engine = _engine(reader, FIT_ENGINE if fits else SERVING_ENGINE, settings.facts) if serving else None
     reader.stop()
     assert model is not None
@@ -529,7 +536,7 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, TRAINING_STACK, SET, FACTS),
+        *(MODEL, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, PRICE_KIND, TRAINING_STACK, SET, FACTS),
         *(FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_compare,
@@ -542,7 +549,7 @@ PLAN = Schema(
     name="plan",
     fields=(
         *(MODEL, _ONE, TRAINS, SERVES, *SERVED, *TRAINED),
-        *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, TRAINING_STACK),
+        *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, PRICE_KIND, TRAINING_STACK),
         *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_plan,

@@ -23,9 +23,8 @@ from mowich.requests.fields import (
     whole,
     word,
 )
-from mowich.requests.jobs import TERM
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, asked_of, given_of, read_settings, read_term
+from mowich.requests.settings import FACTS, PRICE_KIND, SET, TERM, asked_kind, asked_of, given_of, read_settings
 
 _OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
 """What HTTP has not: a file of the server's."""
@@ -114,10 +113,7 @@ def _sweep(reader: QuestionReader) -> SweepRequest:
             SET,
             fix="write plan: {tp: 8} there, or --vary plan.tp=8",
         )
-    axes, term = _axes(reader), settings.term
-    if not typed:
-        with reader.watch(TERM):
-            term = read_term(reader.get(TERM) or "default")
+    axes, term = _axes(reader), asked_kind(reader, settings)
     reader.stop()
     return reader.fill(
         SweepRequest,
@@ -134,7 +130,7 @@ def _sweep(reader: QuestionReader) -> SweepRequest:
 SWEEP = Schema(
     name="sweep",
     fields=(
-        *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, TRAINING_STACK, SET, FACTS, TERM),
+        *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, PRICE_KIND, TRAINING_STACK, SET, FACTS, TERM),
         *(JSON, CSV, PLAIN, QUIET, SWEEP_OUT, VERIFY),
     ),
     make=_sweep,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.requests.common import form_of
-from mowich.requests.fields import TYPED, Edge, paths, texts
+from mowich.requests.fields import CALLED, TYPED, Edge, paths, texts, word
 from mowich.requests.schema import QuestionReader
 from mowich.units import parse_count
 
@@ -40,11 +40,18 @@ KEYS = (
 """Names to suggest."""
 
 
-def texts_of() -> Mapping[str, tuple[str, ...]]:
+def texts_of(facts: Facts) -> Mapping[str, tuple[str, ...]]:
     """Facts that are words and can be set, with the words that they can be."""
+    from mowich.economics.ownership import BUYERS, COST_RULES, quarters
     from mowich.training import longrun
 
-    return {longrun.SURVIVAL_CHOSEN: longrun.CHOICES}
+    asked = "prices.ownership.asked"
+    return {
+        longrun.SURVIVAL_CHOSEN: longrun.CHOICES,
+        f"{asked}.quarter": quarters(facts),
+        f"{asked}.rule": COST_RULES,
+        f"{asked}.buyer": BUYERS,
+    }
 
 
 SET = texts(
@@ -56,6 +63,14 @@ SET = texts(
     example="prices.term=3y",
 )
 FACTS = paths("facts", "Your own chips, systems and prices: a directory or one file.", metavar="DIR", edges=TYPED)
+
+PRICE_KIND = word(
+    "price",
+    "Of all rows: tco, list, on-demand, 1y, 3y, capacity-block, spot.",
+    metavar="KIND",
+    example="tco",
+)
+TERM = word("term", "The same as price.", edges=CALLED, default="default")
 
 
 @dataclass(slots=True)
@@ -154,6 +169,22 @@ def read_term(value: str, *, where: str | None = None) -> str:
     return value
 
 
+def asked_kind(reader: QuestionReader, settings: Settings) -> str:
+    """The kind of price that a question asks for, by its field or by a setting; "default" where it asks for none."""
+    term = settings.term
+    if reader.edge is Edge.KEYWORD:
+        with reader.watch(TERM):
+            term = read_term(reader.get(TERM) or "default")
+    kind = reader.get(PRICE_KIND)
+    if kind is None:
+        return term
+    with reader.watch(PRICE_KIND):
+        read_term(kind)
+    if term not in ("default", kind):
+        reader.add(f"is {kind}, and the price term is {term}", PRICE_KIND, fix="give one of the two")
+    return kind
+
+
 def only_facts(reader: QuestionReader, why: str) -> Settings:
     """Settings of a verb that takes no plan and no price term; `why` says so."""
     out = read_settings(reader)
@@ -209,7 +240,7 @@ def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, 
     from mowich.facts import fields
 
     path = fact_path(facts, key, where=where)
-    fact, words = facts.fact(path), texts_of().get(path)
+    fact, words = facts.fact(path), texts_of(facts).get(path)
     if words is not None:
         if value not in words:
             raise unknown("choice", value, words, where=where)

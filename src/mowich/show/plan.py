@@ -102,7 +102,11 @@ def _parts(result: Result, rows: Sequence[Result], run: Run) -> list[Part]:
         ),
         Words(text=f"Time of the first: {time_shares(first, top=8)}", kind="note", indent=0, gap=True),
         *paragraphs([first["reason"]] if first.get("reason") else [], "note", indent=0),
-        *paragraphs([_used(first, result, run), price_line(rows[:1]), *survival_lines(rows[:1])], "basis", indent=0),
+        *paragraphs(
+            [_used(first, result, run), price_line(rows[:1], result["inputs"]), *survival_lines(rows[:1])],
+            "basis",
+            indent=0,
+        ),
         Words(
             text="Next: fix a choice with --set plan.tp=8 (or plan.tp=4,8)  |  add --out r.json, then mowich explain"
             " r.json 1.step_s",

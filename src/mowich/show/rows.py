@@ -173,12 +173,13 @@ def grouped(said: Mapping[str, Sequence[str]]) -> list[str]:
     return [words if len(said) == 1 else f"{words} ({', '.join(who)})" for words, who in said.items()]
 
 
-def price_line(rows: Sequence[Result]) -> str:
-    """Which price stands behind each row."""
+def price_line(rows: Sequence[Result], inputs: Result) -> str:
+    """Which price stands behind each row, and why it is of that kind where another was asked for."""
     shown: dict[str, list[str]] = {}
     for row in rows:
         shown.setdefault(str(row.get("price") or UNKNOWN), []).append(str(row["system"]))
-    return "Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + "."
+    why = f" Why: {inputs['price_note']}; --price asks for another kind." if inputs.get("price_note") else ""
+    return "Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + "." + why
 
 
 def survival_lines(rows: Sequence[Result]) -> list[str]:

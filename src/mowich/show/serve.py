@@ -138,7 +138,7 @@ def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
     pages = ["docs/accuracy-serving.md"]
     if any("about" in entry for entry in inputs["systems"]):
         pages = ["docs/accuracy-trainium.md", *(pages if any("about" not in e for e in inputs["systems"]) else [])]
-    prices = price_line(list({(r["system"], r.get("price")): r for r in rows}.values()))
+    prices = price_line(list({(r["system"], r.get("price")): r for r in rows}.values()), inputs)
     if not said:
         return [prices]
     return [

@@ -451,6 +451,7 @@ def system_asks(
         raise UserError(
             "needs chips", field="equal", given=equal, fix="they count the first system's chips (units with units)"
         )
+    term, priced = money.kind_of_specs(facts, systems, term)
     counts, notes = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
     asks: list[SystemAsk] = []
     resolved: list[dict[str, object]] = []
@@ -485,7 +486,7 @@ def system_asks(
         "chips": chips,
         "equal": equal,
         "fixed": {k: list(v) for k, v in (fixed or {}).items()},
-        "price_term": term,
+        **priced,
     }
     return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes))
 

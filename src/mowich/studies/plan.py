@@ -34,6 +34,7 @@ def plan(
     name_given, model = model.name, as_trained(model)
 
     system = equip(facts, spec, chips=chips, stack=stack)
+    term, priced = money.kind_of_specs(facts, [spec], term)
     ask = SystemAsk(
         name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
     )
@@ -52,7 +53,7 @@ def plan(
             }
         ],
         "fixed": {k: list(v) for k, v in (fixed or {}).items()},
-        "price_term": term,
+        **priced,
     }
     return PlanList(
         inputs=inputs,

@@ -203,7 +203,7 @@ def _advice(result: Result) -> str:
     if not term:
         return ""
     if len(who[term]) > 1:
-        return f"set one with --set prices.term={term}, which {names_listed(who[term])} have"
+        return f"ask for one with --price {term}, which {names_listed(who[term])} have, or for --price tco"
 
     def is_quoted(row: Result) -> bool:
         found = quotes[str(row["system"])]
@@ -211,4 +211,4 @@ def _advice(result: Result) -> str:
 
     lacking = sorted((row for row, _ in running if str(row["system"]) not in who[term]), key=is_quoted)
     mine = " ".join(f"--set prices.{row['system_id']}='$N/chip/h'" for row in lacking[: 2 - len(who[term])])
-    return f"no term has quoted prices of two of them, so add your own: --set prices.term={term} {mine}"
+    return f"no term has quoted prices of two of them, so ask for --price tco, or add your own: --price {term} {mine}"

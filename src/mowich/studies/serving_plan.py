@@ -397,7 +397,7 @@ def serving_inputs(
     model: Model,
     job: ServeJob,
     fixed: Mapping[str, Sequence[int | str]],
-    term: str,
+    priced: Mapping[str, object],
     systems: Sequence[tuple[str, System, str]],
     facts: Facts,
 ) -> dict[str, object]:
@@ -414,7 +414,7 @@ def serving_inputs(
         "cached": job.cached,
         "accept": job.accept,
         "fixed": {k: list(v) for k, v in fixed.items()},
-        "price_term": term,
+        **priced,
         "systems": [
             {
                 "system": n,
@@ -445,12 +445,13 @@ def plan_serving(
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
     name = engine_for(facts, system, engine)
+    term, priced = money.kind_of_specs(facts, [spec], term)
     rows, front, got = solve_serving(
         model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term
     )
     return ServeResult(
         kind="plan",
-        inputs=serving_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts),
+        inputs=serving_inputs(model, job, fixed or {}, priced, [(spec, system, name)], facts),
         facts_hash=facts.hash(),
         evaluated=got.evaluated,
         points=got.points,
@@ -471,9 +472,12 @@ def compare_serving(
     engine: str | None = None,
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
+    beside: Sequence[str] | None = None,
 ) -> ServeResult:
-    """The cheapest plan of each system that meets the limits, in the order given."""
+    """The cheapest plan of each system that meets the limits, in the order given. beside: systems that share the kind
+    of price, where these are some of a comparison's (None: these)."""
     begin = time.process_time()
+    term, priced = money.kind_of_specs(facts, specs if beside is None else beside, term)
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for spec in specs:
         system = resolve(facts, spec, chips=chips)
@@ -486,7 +490,7 @@ def compare_serving(
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
     return ServeResult(
         kind="compare",
-        inputs=serving_inputs(model, job, fixed or {}, term, systems, facts),
+        inputs=serving_inputs(model, job, fixed or {}, priced, systems, facts),
         facts_hash=facts.hash(),
         evaluated=evaluated,
         points=points,

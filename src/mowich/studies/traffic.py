@@ -302,7 +302,7 @@ def _costs(
     from mowich.economics import money
 
     site, watts = energy.read_site(facts), energy.chip_power(facts, scenario.system.id)
-    rate = money.price(facts, scenario.system.id).rate
+    rate = money.price(facts, scenario.system.id, term=money.kind_for(facts, [scenario.system.id])[0]).rate
     joule = usd = None
     if watts.value is not None and site.pue.value is not None and site.idle_share.value is not None:
         joule = (

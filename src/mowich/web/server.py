@@ -136,11 +136,16 @@ class Answers:
             lambda: _bytes(self.workers.call(name, *arguments, wanted=wanted, limit_s=limit_s)),
         )
 
-    async def row(self, ask: asks.Ask, place: int, wanted: Callable[[], Awaitable[bool]] | None) -> object:
-        """One system's row: of a comparison on equal chips it does not depend on the other systems."""
+    async def row(self, ask: asks.Ask, place: int, kind: str, wanted: Callable[[], Awaitable[bool]] | None) -> object:
+        """One system's row: of a comparison on equal chips it does not depend on the other systems, but for the kind of
+        price that all rows have."""
         own = ask.given("equal") in (None, "chips")
         system, near = ask.systems[place], ask.nearby
-        alone: dict[str, object] = {"on": (system,)}
+        settings = ask.given("set")
+        kept = (
+            tuple(s for s in settings if not str(s).startswith("prices.term")) if isinstance(settings, tuple) else None
+        )
+        alone: dict[str, object] = {"on": (system,), "price": kind, "set": kept}
         if near:
             alone["near"] = {system: near[system]} if system in near else None
         one = ask.model_copy(update=alone) if own else ask
@@ -154,7 +159,8 @@ class Answers:
 
     async def compare(self, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
         async def make() -> bytes:
-            rows = await _all(*(self.row(ask, i, wanted) for i in range(len(ask.systems))))
+            kind = await self.workers.call("kind", ask, wanted=wanted)
+            rows = await _all(*(self.row(ask, i, str(kind), wanted) for i in range(len(ask.systems))))
             return await _bytes(self.workers.call("together", ask, rows, wanted=wanted))
 
         return await self.cache.get(_key("compare", ask), make)

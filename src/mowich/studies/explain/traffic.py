@@ -52,7 +52,7 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
             " every batch",
         )
         if name[0] == "usd_per_mtok":
-            money.price(facts, scenario.system.id, notes=notes)
+            money.price(facts, scenario.system.id, term=money.kind_for(facts, [scenario.system.id])[0], notes=notes)
         elif name[0] == "J_per_token":
             energy.chip_power(facts, scenario.system.id, notes=notes)
 

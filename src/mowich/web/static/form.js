@@ -9,7 +9,7 @@ const SLIDERS = {
   serve: [["serve_chips", "Chips of each system", "chips"], ["isl", "Prompt, tokens", "tokens"], ["osl", "Answer, tokens", "tokens"], ["ttft", "Longest time to first token", "2s; empty: none"],
     ["tpot", "Longest time per token", "50ms; empty: none"], ["cached", "Prompts cached", "share"]],
 };
-const TERMS = ["default", "on-demand", "spot", "capacity-block", "1y", "3y", "market"];
+const TERMS = ["default", "tco", "list", "on-demand", "spot", "capacity-block", "1y", "3y", "market"];
 const SAID = { chips: "--chips", serve_chips: "--chips", tokens: "--tokens", seq: "--seq", batch: "--batch", isl: "--isl", osl: "--osl", ttft: "--ttft", tpot: "--tpot", cached: "--cached", model: "MODEL" };
 
 function slider(key, label, hint) {
@@ -168,7 +168,7 @@ function draw() {
     systemsField(systems),
     SLIDERS[state.task].map((s) => slider(...s)),
     state.task === "train" ? select("equal", "Equal", [["chips", "chips of each"], ["units", "units of each"], ["usd", "dollars an hour"], ["power", "power"]]) : null,
-    select("term", "Price term", TERMS.map((t) => [t, t === "default" ? "default of each vendor" : t.replace("-", " ")])),
+    select("term", "Price term", TERMS.map((t) => [t, t === "default" ? "one kind for all" : t.replace("-", " ")])),
     h("div", { class: "field" }, h("label", { for: "set" }, "Settings (path=value)"), set, h("p", { class: "wrong", id: "wrong-set" })),
     h("details", { class: "yaml", open: true }, h("summary", {}, "Scenario (YAML)"), yaml, apply, h("p", { class: "wrong", id: "wrong-yaml" })),
     h("button", { type: "button", class: "small quiet", onclick: () => { change({ ...structuredClone(EMPTY), tab: state.tab, task: state.task }, true); announce(["all"]); } }, "Start over"),
