@@ -38,6 +38,7 @@ __all__ = [
     "system",
     "traffic",
     "validate",
+    "value",
 ]
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         system,
         traffic,
         validate,
+        value,
     )
 
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mowich.studies.sweep_store import Parts
     from mowich.studies.system_run import SystemRun
     from mowich.studies.traffic import TrafficResult
+    from mowich.studies.value import ValueStudy
 
 Train = Mapping[str, object]
 """{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}; also "task": "sft", "lora:16:attention",
@@ -245,6 +246,30 @@ def gap(
         gaps.GAP, facts, first=_name(first), second=_name(second), model=model, stack=stack, seed=seed, **given
     ) as asked:
         return answers.gap_explained(asked)
+
+
+def value(
+    on: str | System,
+    *,
+    of: str,
+    models: str | Model | Sequence[str | Model],
+    train: Train | None = None,
+    serve: Serve | None = None,
+    chips: int | None = None,
+    low: float | str | None = None,
+    high: float | str | None = None,
+    points: int = 7,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> ValueStudy:
+    """What more of a property is worth ("memory", "bandwidth", "scale-up", "scale-out", "compute", "software"), for
+    each model and each job that is given; low, high: ends of the range, "96 GiB" or SI."""
+    given = {"train": train, "serve": serve, "chips": chips, "fixed": fixed, "term": term, "stack": stack}
+    ends = {"low": low, "high": high, "points": points}
+    with _asked(gaps.VALUE, facts, on=_name(on), of=of, models=models, **ends, **given) as asked:
+        return answers.value_found(asked)
 
 
 def traffic(

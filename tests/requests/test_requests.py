@@ -198,6 +198,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "system": jobs.SYSTEM,
     "traffic": scenarios.TRAFFIC,
     "validate": results.VALIDATE,
+    "value": gaps.VALUE,
 }
 
 

@@ -162,6 +162,13 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
         ),
         "as many tokens per second",
     ),
+    "value": (
+        (
+            *("value", "h100:8", "--of", "memory", "--model", "llama-3.2-1b", "--train", "--tokens", "1T", "--seq"),
+            *("4096", "--batch", "64seqs", "--points", "2", "--set", "plan.pp=1"),
+        ),
+        "times the tokens",
+    ),
     "claims": (("claims", "trainium4"), "cannot be checked"),
     "fit": (
         ("fit", "llama-3.1-8b", "--train", "--seq", "4096", "--batch", "256seqs", "--on", "trn3:8"),

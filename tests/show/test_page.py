@@ -40,6 +40,8 @@ ASKS = {
     "goodput": "goodput --on trn3:16384 --days 10 --samples 50",
     "power": "power --on trn3,gb300 --cap 100MW --tokens-per-s 1000",
     "gap": f"gap trn2 h100 --model llama-3.2-1b {JOB} --chips 8 --set plan.pp=1",
+    "value": f"value h100:8 --of memory --model llama-3.1-8b {JOB} --points 3 --set plan.pp=1",
+    "value-software": "value trn3:4 --of software --model llama-3.2-1b --serve --isl 2k --osl 200",
     "fleet": "fleet scenarios/startup.yaml --lp --draws 2",
     "claims": "claims trainium3",
     "validate": "validate",

@@ -78,6 +78,20 @@ VERBS: dict[str, tuple[str, ...]] = {
         "--set",
         "plan.pp=1",
     ),
+    "value": (
+        "value",
+        "h100:8",
+        "--of",
+        "memory",
+        "--model",
+        "llama-3.1-8b",
+        *TRAIN,
+        "--tokens",
+        "1T",
+        "--points",
+        "3",
+    ),
+    "value-serve": ("value", "trn3:8", "--of", "software", "--model", "llama-3.2-1b", *SERVE),
     "gap-serve": (
         "gap",
         "gb300",
@@ -134,6 +148,7 @@ HARDWARE = {
     "fleet": ("objective",),
     "claims": ("1.derived",),
     "gap": ("software.factor", "bandwidth.factor", "scale-up.factor"),
+    "value": ("2.tokens_per_s_per_chip", "1.worth", "life", "memory_price"),
     "gap-serve": ("software.factor", "compute.factor", "price.factor"),
     "plan-apart": ("1.ttft_s",),
 }

@@ -12,6 +12,7 @@ from mowich.cli import (  # noqa: F401  the order of --help
     plan,
     serving,
     gap,
+    value,
     sweep,
     fleet,
     model,

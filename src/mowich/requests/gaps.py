@@ -1,11 +1,14 @@
-"""gap: why one machine beats another at a job."""
+"""gap and value: why one machine beats another at a job, and what more of a property is worth."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from mowich.errors import UserError
 from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK
-from mowich.requests.fields import word
+from mowich.requests.fields import Field, read_names, whole, word
 from mowich.requests.jobs import (
     CHIPS,
     FIXED,
@@ -21,6 +24,10 @@ from mowich.requests.jobs import (
 )
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, PRICE_KIND, SET, TERM
+from mowich.units import parse
+
+if TYPE_CHECKING:
+    from mowich.models.model import Model
 
 OF_GAP = ("tokens_per_s_per_chip", "usd_per_mtok", "usd_total")
 """What two machines may be compared by: tokens/s and chip, dollars per million tokens, dollars of the whole run."""
@@ -69,5 +76,141 @@ GAP = Schema(
     ),
     short="Why one machine beats another, as factors that multiply.",
     example="mowich gap trn3 gb300 --model deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs --chips 16384",
+    groups=JOBS,
+)
+
+
+# ---- value
+# ----------------------------------------------------------------------------------------------------------------------
+
+VALUE_UNITS = {
+    "memory": "B",
+    "bandwidth": "B/s",
+    "scale-up": "B/s",
+    "scale-out": "B/s",
+    "compute": "FLOP/s",
+    "software": "1",
+}
+"""What can be valued, with its unit in SI."""
+
+_VALUED = word("on", metavar="SYSTEM", is_argument=True, needs=True, completes="systems", example="trn3:1024")
+_PROPERTY = word(
+    "of",
+    "memory, bandwidth, scale-up, scale-out, compute or software.",
+    words=tuple(VALUE_UNITS),
+    what="property",
+    metavar="WHAT",
+    needs=True,
+    example="memory",
+)
+
+
+def _read_models(value: object) -> tuple[object, ...]:
+    """Names with commas, a list, or one model."""
+    if isinstance(value, str):
+        return read_names(value)
+    return tuple(value) if isinstance(value, Sequence) else (value,)
+
+
+_MODELS: Field[tuple[object, ...]] = Field(
+    name="models",
+    parse=_read_models,
+    kind="names",
+    help="Built-in names or config.json files; commas between.",
+    option="--model",
+    metavar="MODELS",
+    needs=True,
+    completes="model",
+    example="deepseek-v3,llama-3.1-405b",
+)
+
+
+def _end(name: str, help: str, example: str) -> Field[object]:
+    """An end of the range: its unit is that of the property."""
+    return Field(name=name, parse=lambda v: v, kind="object", help=help, metavar="AMOUNT", example=example)
+
+
+_FROM = replace(_end("low", "Begin of the range: '96 GiB', '2 TB/s'.", "96 GiB"), option="--from")
+_TO = replace(_end("high", "End of the range.", "384 GiB"), option="--to")
+_POINTS = whole("points", "Amounts in the range.", low=2, high=64, metavar="N", default=7, shown="7", example="13")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueRequest(JobRequest):
+    """A property of one machine. models: each is asked for every job that is given; low, high: ends of the range in
+    SI, None: the usual ones; points: how many amounts."""
+
+    of: str
+    models: tuple[Model, ...]
+    low: float | None
+    high: float | None
+    points: int
+
+
+def _value(reader: QuestionReader) -> ValueRequest:
+    from mowich.models import load_model
+    from mowich.models.model import Model
+
+    works = [task for task, asked in ((False, TRAINS), (True, SERVES)) if reader.given(asked) not in (None, False)]
+    if not works:
+        reader.add(f"give {reader.said(TRAINS)}, {reader.said(SERVES)} or both", TRAINS, given="neither")
+    if works == [True]:
+        only_of(reader, (*TRAINED, TRAINING_STACK), "training", TRAINS)
+    elif works == [False]:
+        only_of(reader, SERVED, "serving", SERVES)
+    of = reader.get(_PROPERTY) or "memory"
+    ends = {"low": _read_end(reader, _FROM, of), "high": _read_end(reader, _TO, of)}
+    models: list[Model] = []
+    for name in reader.get(_MODELS) or ():
+        with reader.watch(_MODELS):
+            if not isinstance(name, Model | str):
+                raise UserError("not a model", given=name, allowed="a built-in name or config.json")
+            models.append(name if isinstance(name, Model) else load_model(name))
+    if reader.get(_MODELS) == ():
+        reader.add("names no model", _MODELS, fix=f"for example {reader.example(_MODELS)}")
+    reader.stop()
+    found = [read_work(reader, _VALUED, serving=serving, model=models[0]) for serving in works]
+    work = {key: next((w[key] for w in found if w[key] is not None), None) for key in found[0]}
+    work["fixed"] = {key: choice for w in found for key, choice in w["fixed"].items()}  # type: ignore[attr-defined]
+    words = reader.given(_MODELS)
+    work["model_given"] = words if isinstance(words, str) else ",".join(m.name for m in models)
+    return reader.fill(ValueRequest, **work, models=tuple(models), **ends)
+
+
+def _read_end(reader: QuestionReader, field: Field[object], of: str) -> float | None:
+    """An end of the range in SI."""
+    given = reader.given(field)
+    if given is None:
+        return None
+    if of == "software":
+        reader.add("software has releases and no amount", field, given=given, fix="leave it out")
+        return None
+    with reader.watch(field):
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            amount = float(given)
+        else:
+            amount = parse(given, VALUE_UNITS[of]).value
+        if not 0.0 < amount < float("inf"):
+            raise UserError("must be above 0", given=given)
+        return amount
+    return None
+
+
+VALUE = Schema(
+    name="value",
+    fields=(
+        *(_VALUED, _PROPERTY, _MODELS, TRAINS, SERVES, *SERVED, *TRAINED, _FROM, _TO, _POINTS, CHIPS, TRAINING_STACK),
+        *(PRICE_KIND, SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT),
+    ),
+    make=_value,
+    help=(
+        "What more of one property of a machine is worth over a range: tokens per second, days and dollars for a GiB, a"
+        " TB/s or a release, with the plan that uses it, and the price of memory beside it."
+    ),
+    short="What more memory, bandwidth, links, compute or software is worth.",
+    example=(
+        "mowich value trn3 --of memory --model deepseek-v3,llama-3.1-405b --train --tokens 15T --seq 4096 --batch"
+        " 16384seqs --chips 16384"
+    ),
     groups=JOBS,
 )

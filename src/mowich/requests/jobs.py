@@ -333,7 +333,7 @@ def read_systems(
     from mowich.software.stack import equip
 
     field, named = on[0], [reader.get(one) for one in on]
-    words = named[0] if len(on) == 1 else tuple(named)
+    words = named[0] if len(on) == 1 and not isinstance(named[0], str) else tuple(named)
     if not isinstance(words, tuple) or None in words:
         return ()
     if not words:
@@ -419,9 +419,11 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
     return out
 
 
-def read_work(reader: QuestionReader, *on: Field[object], serving: bool, fits: bool = False) -> dict[str, object]:
+def read_work(
+    reader: QuestionReader, *on: Field[object], serving: bool, fits: bool = False, model: Model | None = None
+) -> dict[str, object]:
     """What questions of a job on systems share, by the names of `JobRequest`; stops when something is wrong. on: the
-    field that names the systems, or one for each."""
+    field that names the systems, or one for each; model: where it was read already."""
     form = form_of(reader)
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
@@ -436,7 +438,7 @@ def read_work(reader: QuestionReader, *on: Field[object], serving: bool, fits: b
         with reader.watch():
             settings.lnc = read_lnc((reader.get(FIXED) or {})["lnc"], where="fixed.lnc")
             settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
-    model = asked_model(reader)
+    model = model or asked_model(reader)
     train = None if serving else read_train(reader, needs_tokens=not fits)
     serve = read_serve(reader) if serving and not fits else None
     systems = read_systems(reader, on, chips, settings.facts, equal="chips" if serving else equal)

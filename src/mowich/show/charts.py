@@ -349,6 +349,36 @@ def waterfall(
     )
 
 
+def amount_chart(title: str, note: str, lines: Mapping[str, Sequence[tuple[float, float, str]]], *, unit: str) -> Chart:
+    """What is gained with more of something: a line for each name, of (amount, gain, plan)."""
+    series: list[dict[str, object]] = [
+        {
+            "name": name,
+            "type": "line",
+            "symbol": SYMBOLS[i % len(SYMBOLS)],
+            "symbolSize": 9,
+            "color": COLOURS[i % len(COLOURS)],
+            "data": [[x, y] for x, y, _ in points],
+        }
+        for i, (name, points) in enumerate(lines.items())
+    ]
+    option = _base(
+        legend={"bottom": 0, "type": "scroll"},
+        grid={"left": 8, "right": 24, "top": 16, "bottom": 64, "containLabel": True},
+        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
+        yAxis={"type": "value", "name": "of today's tokens", "scale": True},
+        series=series,
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", unit, "of today's tokens", "plan"],
+        rows=[[name, _text(x), _text(y), plan] for name, points in lines.items() for x, y, plan in points],
+        height=340,
+    )
+
+
 def turning_bars(title: str, note: str, bars: Sequence[tuple[str, str, float, float, str]], *, unit: str) -> Chart:
     """A tornado of a comparison: (fact, row that it moves most, change at the low end, at the high end, flip in words),
     largest first. Bars at which another row wins are outlined, and say so behind their name."""

@@ -9,6 +9,7 @@ from mowich.requests import gaps, jobs, kernels, known, machines, results, scena
 from mowich.requests.schema import Schema, Values
 from mowich.shown import Result
 from mowich.software.vendors import default_stacks
+from mowich.units import write_value
 
 
 def command_of(result: Result) -> str:
@@ -80,6 +81,20 @@ def _gap(inputs: Result, result: Result) -> Values:
     }
 
 
+def _value(inputs: Result, result: Result) -> Values:
+    jobs: dict[str, object] = {}
+    for task, told in (("train", _trained), ("serve", _served)):
+        if inputs[task] is not None:
+            own = {**inputs[task], "systems": [{"stack": inputs["stack"], "engine": inputs["engine"]}]}
+            jobs |= told(own, {"schema": result["schema"]})
+    return {
+        **jobs,
+        **{name: inputs.get(name) for name in ("on", "of", "chips", "points", "stack", "engine")},
+        **{end: None if inputs[end] is None else write_value(inputs[end], result["unit"]) for end in ("low", "high")},
+        "models": inputs.get("models_given") or inputs["models"],
+    }
+
+
 def _collective(inputs: Result, result: Result) -> Values:
     return {
         **{name: inputs.get(name) for name in ("kind", "on", "group", "network", "oversubscription", "beside")},
@@ -145,6 +160,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "plan": (jobs.PLAN, _work),
     "fit": (jobs.FIT, _work),
     "gap": (gaps.GAP, _gap),
+    "value": (gaps.VALUE, _value),
     "sweep": (scenarios.SWEEP, _scenario),
     "traffic": (scenarios.TRAFFIC, _scenario),
     "fleet": (scenarios.FLEET, _fleet),

@@ -24,6 +24,7 @@ from mowich.show.serve import serve_page
 from mowich.show.sweep import sweep_page
 from mowich.show.traffic import traffic_page
 from mowich.show.validate import validate_page
+from mowich.show.value import value_page
 from mowich.shown import Result
 
 __all__ = ["PAGES", "page_of"]
@@ -48,6 +49,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/sweep@1": sweep_page,
     "mowich/fit@1": fit_page,
     "mowich/gap@1": gap_page,
+    "mowich/value@1": value_page,
     "mowich/model@1": model_page,
     "mowich/example@1": example_page,
     "mowich/fleet@1": _fleet,

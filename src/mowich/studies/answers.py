@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.system_run import SystemRun
+    from mowich.studies.value import ValueStudy
 
 
 def compared(asked: jobs.CompareRequest, progress: Callable[[str], None] | None = None) -> Comparison:
@@ -144,6 +145,28 @@ def gap_explained(asked: gaps.GapRequest) -> Gap:
         stack=asked.stack,
         engine=asked.engine,
         seed=asked.seed,
+    )
+
+
+def value_found(asked: gaps.ValueRequest) -> ValueStudy:
+    """What more of a property of a machine is worth."""
+    from mowich.studies.value import value
+
+    return value(
+        asked.models,
+        asked.systems[0],
+        of=asked.of,
+        train=asked.train,
+        serve=asked.serve,
+        chips=asked.chips,
+        low=asked.low,
+        high=asked.high,
+        points=asked.points,
+        facts=asked.facts,
+        fixed=asked.fixed,
+        term=asked.term,
+        stack=asked.stack,
+        engine=asked.engine,
     )
 
 

@@ -493,7 +493,7 @@ def _served(
                 display=row.display,
                 chips=platform.chips,
                 software=software,
-                plan=_plan_words(row),
+                plan=workers_words(row),
                 tokens_per_s_per_chip=row.tokens_per_s_per_chip,
                 usd_per_mtok=row.usd_per_mtok,
                 price=price.rate,
@@ -508,7 +508,7 @@ def _served(
 
     def planner(platform: Platform, software: str) -> tuple[float, str] | None:
         row, _ = solved(platform, platform.id, software)
-        return (float(row.tokens_per_s_per_chip), _plan_words(row)) if row.feasible else None
+        return (float(row.tokens_per_s_per_chip), workers_words(row)) if row.feasible else None
 
     a, b = (side(*given) for given in zip(names, platforms, engines, strict=True))
     systems = list(zip(names, platforms, engines, strict=True))
@@ -520,7 +520,7 @@ def _served(
     )
 
 
-def _plan_words(row: ServeRow) -> str:
+def workers_words(row: ServeRow) -> str:
     """ "tp8 fp8/fp8", "prefill tp2, decode tp8": workers of both kinds where they differ."""
     if row.mode == "aggregated":
         return str(row.decode)

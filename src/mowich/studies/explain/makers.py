@@ -21,6 +21,7 @@ from mowich.studies.explain import (
     training,
     tree,
     validate,
+    value,
 )
 from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import ResultPath
@@ -76,5 +77,6 @@ def make_source(
         "mowich/goodput@1": goodput.goodput_row,
         "mowich/power@1": power.power_row,
         "mowich/gap@1": gap.gap_factor,
+        "mowich/value@1": value.value_point,
     }
     return made[schema](result, place, row, facts)

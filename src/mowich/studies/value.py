@@ -1,0 +1,395 @@
+"""`mowich value`: what more of one property of a machine is worth: memory, bandwidth, links, compute, or software.
+
+Each point of a range is the machine with that property set and nothing else, exactly as `--set` does, and the job
+planned again. What a unit more is worth in dollars is what it adds to the tokens of a chip-hour, at the price of that
+chip-hour, over the life of the machine; beside it stands what the memory costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mowich.economics import money
+from mowich.economics.energy import of_fact
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.estimate import Estimate, product_of, unknown_estimate
+from mowich.facts import Facts
+from mowich.models.model import Model
+from mowich.plans.plan import TrainJob
+from mowich.requests.gaps import VALUE_UNITS
+from mowich.serving.search import ServeJob
+from mowich.shown import Rows, Shown
+from mowich.software.engine import engine_for, engine_names
+from mowich.software.hybrid import is_inside_chip
+from mowich.software.stack import Platform, equip, stack_names
+from mowich.studies.compare import solve_system, system_asks
+from mowich.studies.gap import workers_words
+from mowich.studies.serving_plan import serving_inputs, solve_serving
+from mowich.units import show
+
+MEMORY, SOFTWARE = "memory", "software"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueOf:
+    """How a property is shown. scale: SI in one `shown` unit; low, high: ends of the range where none are asked for, in
+    SI (0: half and twice of today's)."""
+
+    shown: str
+    scale: float
+    low: float = 0.0
+    high: float = 0.0
+
+
+VALUED: Mapping[str, ValueOf] = {
+    MEMORY: ValueOf(shown="GiB", scale=2.0**30, low=96 * 2.0**30, high=384 * 2.0**30),
+    "bandwidth": ValueOf(shown="TB/s", scale=1e12),
+    "scale-up": ValueOf(shown="GB/s", scale=1e9),
+    "scale-out": ValueOf(shown="GB/s", scale=1e9),
+    "compute": ValueOf(shown="PFLOP/s", scale=1e15),
+    SOFTWARE: ValueOf(shown="release", scale=1.0),
+}
+"""What can be valued. compute: the fastest rate, the others in proportion; scale-up: all levels together, each in
+proportion; software: the stacks or engines, slowest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValuePoint:
+    """One amount of the property for one job. amount: SI, of software its place; set: the facts that make it; software:
+    the stack or engine; is_today: as the machine is.
+    gain: tokens over those of today; more: tokens per second and chip that each unit (SI) between today's amount and
+    this one adds, of software since the point before; days_less: days that it saves; worth: USD that
+    it is worth over the life of the machine, per chip; pays_from: USD per chip-hour from which the memory pays."""
+
+    model: str
+    task: str
+    amount: float
+    set: Mapping[str, float]
+    software: str
+    is_today: bool
+    feasible: bool
+    reason: str
+    plan: str
+    tokens_per_s_per_chip: Estimate
+    days: Estimate
+    usd_per_mtok: Estimate
+    gain: float | None = None
+    more: float | None = None
+    days_less: float | None = None
+    worth: Estimate
+    pays_from: Estimate
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of the contract."""
+        names = ("model", "task", "amount", "software", "is_today", "feasible", "reason", "plan", "gain", "more")
+        estimates = ("tokens_per_s_per_chip", "days", "usd_per_mtok", "worth", "pays_from")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "days_less": self.days_less,
+            "set": dict(self.set),
+            **{name: getattr(self, name).to_dict() for name in estimates},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueStudy(Shown):
+    """What a property of a machine is worth. today: amount, SI; memory_price: USD per byte of
+    the HBM, memory_label: of which kind and quarter; price: USD per chip and second; life_s: seconds."""
+
+    inputs: Mapping[str, object]
+    facts_hash: str
+    system_id: str
+    display: str
+    of: str
+    today: float
+    price: Estimate
+    price_label: str
+    memory_price: Estimate
+    memory_label: str
+    life: Estimate
+    rows: Rows[ValuePoint]
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/value@1` contract."""
+        names = ("facts_hash", "system_id", "display", "of", "today", "price_label", "memory_label")
+        estimates = ("price", "memory_price", "life")
+        return {
+            "schema": "mowich/value@1",
+            "inputs": dict(self.inputs),
+            **{name: getattr(self, name) for name in names},
+            "unit": VALUE_UNITS[self.of],
+            "shown_unit": VALUED[self.of].shown,
+            **{name: getattr(self, name).to_dict() for name in estimates},
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
+def paths_of_property(facts: Facts, platform: Platform, of: str) -> dict[str, float]:
+    """The facts that are the amount of a property, with their values per chip. Raises UserError where the machine has
+    none of it."""
+    chip, system = f"chips.{platform.chip}", f"systems.{platform.id}"
+    if of == MEMORY:
+        found = [f"{chip}.memory.hbm_usable"]
+    elif of == "bandwidth":
+        found = [f"{chip}.memory.hbm_bandwidth"]
+    elif of == "compute":
+        found = [platform.paths[f"peak_flops.{name}"] for name in platform.peak_flops]
+    else:
+        wanted = [x for x in platform.levels if x.is_network == (of == "scale-out") and not is_inside_chip(platform, x)]
+        found = [f"{system}.levels.{level.name}.bandwidth" for level in wanted]
+    out = {fact.path: facts.number(fact.path) for fact in map(facts.fact, found)}  # several may refer to one fact
+    if not out:
+        raise UserError(f"{platform.display} has no {of} links", field="of", given=of)
+    return out
+
+
+def amount_of(values: Mapping[str, float], of: str) -> float:
+    """The amount that facts with these values are: of links their sum, of compute the fastest."""
+    return sum(values.values()) if of in ("scale-up", "scale-out") else max(values.values())
+
+
+def value(
+    models: Sequence[Model],
+    on: str,
+    *,
+    of: str,
+    train: TrainJob | None = None,
+    serve: ServeJob | None = None,
+    chips: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    points: int = 7,
+    facts: Facts,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    engine: str | None = None,
+) -> ValueStudy:
+    """What more of a property is worth, for each model and each of the two jobs that is given. low, high: ends of the
+    range in SI; points: how many amounts. Raises UserError where nothing fits at any amount."""
+    platform = equip(facts, on, chips=chips, stack=stack)
+    term, _ = money.kind_of_specs(facts, [on], term)
+    price = money.price(facts, platform.id, term=term)
+    memory_price, label = _memory_price(facts, platform.id)
+    life = of_fact(facts.fact("prices.unit-cost.life"), "s")
+    tasks = [task for task, job in (("train", train), ("serve", serve)) if job is not None]
+    today, steps = 0.0, []
+    if of != SOFTWARE:
+        known = paths_of_property(facts, platform, of)
+        today = amount_of(known, of)
+        steps = _amounts(of, today, low, high, points)
+    rows: list[ValuePoint] = []
+    for model in models:
+        for task in tasks:
+            solve = _solver(model, on, train if task == "train" else None, serve, chips, fixed or {}, term)
+            if of == SOFTWARE:
+                named = engine if task == "serve" else stack
+                found = _software(solve, facts, platform, task, named)
+            else:
+                found = [
+                    solve(_set(facts, known, x / today) if x != today else {}, facts, stack, engine, x, x == today)
+                    for x in steps
+                ]
+            rows += _with_worth(found, of, price.rate, memory_price, life)
+    if not any(row.feasible for row in rows):
+        raise UserError(f"nothing fits at any amount: {rows[0].reason}", field="of", given=of, code=EXIT_INFEASIBLE)
+    inputs = _inputs(models, on, platform, train, serve, chips, facts, fixed or {}, term, stack, engine)
+    return ValueStudy(
+        inputs={**inputs, "of": of, "low": low, "high": high, "points": points},
+        facts_hash=facts.hash(),
+        system_id=platform.id,
+        display=platform.display,
+        of=of,
+        today=today,
+        price=price.rate,
+        price_label=price.label,
+        memory_price=memory_price,
+        memory_label=label,
+        life=life,
+        rows=Rows(rows),
+    )
+
+
+def _set(facts: Facts, known: Mapping[str, float], share: float) -> dict[str, float]:
+    """The settings that make `share` of every fact of a property."""
+    return {path: number * share for path, number in known.items()}
+
+
+def _amounts(name: str, today: float, low: float | None, high: float | None, points: int) -> list[float]:
+    """Even steps from end to end, and today's amount. Raises UserError for a range that is none."""
+    of, unit = VALUED[name], VALUE_UNITS[name]
+    first = low if low is not None else of.low or 0.5 * today
+    last = high if high is not None else of.high or 2.0 * today
+    if not 0.0 < first < last:
+        raise UserError(
+            "the range ends before it begins",
+            field="low",
+            given=f"{show(first, unit)} to {show(last, unit)}",
+            allowed="an end above its beginning, both above 0",
+        )
+    steps = [first + (last - first) * i / (points - 1) for i in range(points)] if points > 1 else [first]
+    return sorted({today, *(x for x in steps if abs(x / today - 1.0) > _SAME)})
+
+
+_SAME = 1e-6
+"""An amount this close to today's is today's."""
+
+Solver = Callable[[Mapping[str, float], Facts, str | None, str | None, float, bool], ValuePoint]
+"""Settings, facts, stack, engine, amount and whether it is today's -> the point, without what it is worth."""
+
+
+def _solver(
+    model: Model,
+    on: str,
+    train: TrainJob | None,
+    serve: ServeJob | None,
+    chips: int | None,
+    fixed: Mapping[str, Sequence[int | str]],
+    term: str,
+) -> Solver:
+    """What plans one job on the machine under other facts: training where it is given."""
+    none = unknown_estimate("USD", "what the others are set against")
+
+    def solve(
+        settings: Mapping[str, float],
+        facts: Facts,
+        stack: str | None,
+        engine: str | None,
+        amount: float,
+        is_today: bool,
+    ) -> ValuePoint:
+        under = facts.with_values(settings) if settings else facts
+        if train is not None:
+            asked = system_asks(model, [on], train=train, chips=chips, facts=under, fixed=fixed, term=term, stack=stack)
+            row = solve_system(asked.asks[0], fixed=fixed, brief=True)[0]
+            speed, days, usd, plan = row.tokens_per_s_per_chip, row.days, row.usd_per_mtok, str(row.plan or "")
+            feasible, reason = row.feasible is True, row.reason or ""
+            software = asked.asks[0].system.stack.name
+        else:
+            assert serve is not None
+            platform = equip(under, on, chips=chips)
+            software = engine_for(under, platform, engine)
+            served = solve_serving(
+                model, on, platform, serve, under, engine=software, fixed=fixed, top=1, term=term, with_front=False
+            )[0][0]
+            speed, usd, plan = served.tokens_per_s_per_chip, served.usd_per_mtok, workers_words(served)
+            days = unknown_estimate("d", "serving has no end")
+            feasible, reason = served.feasible is True, served.reason or ""
+        if not feasible:
+            speed, days, usd = (unknown_estimate(e.unit, reason) for e in (speed, days, usd))
+        return ValuePoint(
+            model=model.name,
+            task="serve" if train is None else "train",
+            amount=amount,
+            set=settings,
+            software=software,
+            is_today=is_today,
+            feasible=feasible,
+            reason="" if feasible else reason,
+            plan=plan if feasible else "",
+            tokens_per_s_per_chip=speed,
+            days=days,
+            usd_per_mtok=usd,
+            worth=none,
+            pays_from=none,
+        )
+
+    return solve
+
+
+def _software(solve: Solver, facts: Facts, platform: Platform, task: str, named: str | None) -> list[ValuePoint]:
+    """The job under each stack or engine that the facts describe, slowest first: each step is a release."""
+    serves = task == "serve"
+    today = (engine_for(facts, platform, named)) if serves else platform.stack.name
+    found = []
+    for name in engine_names(facts) if serves else stack_names(facts):
+        stack, engine = (None, name) if serves else (name, None)
+        found.append(solve({}, facts, stack, engine, 0.0, name == today))
+    ordered = sorted(found, key=lambda p: p.tokens_per_s_per_chip.value or 0.0)
+    return [replace(point, amount=float(i)) for i, point in enumerate(ordered, 1)]
+
+
+def _with_worth(
+    points: Sequence[ValuePoint], of: str, rate: Estimate, memory_price: Estimate, life: Estimate
+) -> list[ValuePoint]:
+    """The points with what a unit more adds: between today's amount and the point's, of software since the point
+    before. Where nothing fits with today's amount, the least that fits stands in its place."""
+    today = next((p for p in points if p.is_today and p.feasible), None)
+    base = today or next((p for p in points if p.feasible), None)
+    out: list[ValuePoint] = []
+    before: ValuePoint | None = None
+    for point in points:
+        if point.feasible:
+            if today is not None:
+                gain = float(point.tokens_per_s_per_chip) / float(today.tokens_per_s_per_chip)
+                point = replace(point, gain=gain)
+            other = before if of == SOFTWARE else base
+            if other is not None and other.amount != point.amount:
+                point = _against(other, point, of, rate, memory_price, life)
+            before = point
+        out.append(point)
+    return out
+
+
+def _against(
+    before: ValuePoint, point: ValuePoint, of: str, rate: Estimate, memory_price: Estimate, life: Estimate
+) -> ValuePoint:
+    """A point with what each unit between the other one and it adds."""
+    units = point.amount - before.amount
+    old, new = float(before.tokens_per_s_per_chip), float(point.tokens_per_s_per_chip)
+    days = None
+    if before.days.value is not None and point.days.value is not None:
+        days = (before.days.value - point.days.value) / units
+    gain = (new / old - 1.0) / units  # share of a chip-hour's tokens that a unit adds
+    worth = product_of([(rate, 1.0), (life, 1.0)], "USD").scaled(gain, "USD")
+    if of != MEMORY:
+        pays = unknown_estimate("USD/chip/h", "only the price of memory is known by its amount")
+    elif gain * abs(units) <= _LEAST:
+        pays = unknown_estimate("USD/chip/h", "more memory adds nothing here")
+    else:
+        pays = product_of([(memory_price, 1.0), (life, -1.0)], "USD/chip/h").scaled(3600.0 / gain, "USD/chip/h")
+    return replace(point, more=(new - old) / units, days_less=days, worth=_ordered(worth), pays_from=pays)
+
+
+_LEAST = 1e-9
+"""A gain of tokens below this is none."""
+
+
+def _ordered(e: Estimate) -> Estimate:
+    """An estimate that was scaled by a negative number, with its ends in order."""
+    if e.low is None or e.high is None or e.low <= e.high:
+        return e
+    return replace(e, low=e.high, high=e.low)
+
+
+def _memory_price(facts: Facts, system_id: str) -> tuple[Estimate, str]:
+    """(USD per byte of HBM, of what and when)."""
+    fact = facts.fact("prices.unit-cost.hbm")
+    return of_fact(fact, "USD/B"), f"HBM, {fact.date}"
+
+
+def _inputs(
+    models: Sequence[Model],
+    on: str,
+    platform: Platform,
+    train: TrainJob | None,
+    serve: ServeJob | None,
+    chips: int | None,
+    facts: Facts,
+    fixed: Mapping[str, Sequence[int | str]],
+    term: str,
+    stack: str | None,
+    engine: str | None,
+) -> dict[str, object]:
+    """What was asked, so that it can be asked again."""
+    out: dict[str, object] = {"models": [m.name for m in models], "on": on, "chips": chips}
+    out |= {"system_chips": platform.chips, "stack": stack, "engine": engine, "price_term": term}
+    out["train"] = None if train is None else train.inputs()
+    served = None
+    if serve is not None:
+        served = serving_inputs(models[0], serve, fixed, {"price_term": term}, [], facts)
+        served = {k: v for k, v in served.items() if k in ("isl", "osl", "ttft_s", "tpot_s", "cached", "accept")}
+    out["serve"] = served
+    out["fixed"] = {k: list(v) for k, v in fixed.items()}
+    return out
