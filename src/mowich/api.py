@@ -26,6 +26,7 @@ from mowich.machines.system import System, resolve
 from mowich.models import Model
 from mowich.plans.plan import parse_fixed
 from mowich.requests import gaps, jobs, kernels, machines, results, scenarios
+from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
 from mowich.requests.schema import QuestionSource, Schema
 from mowich.shown import Told
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.power import PowerRow
+    from mowich.studies.prices import PriceStudy
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.sweep_store import Parts
     from mowich.studies.system_run import SystemRun
@@ -501,6 +503,29 @@ def power(
     given = {"cap_W": cap_W, "spares": spares, "tokens_per_s": tokens_per_s}
     with _asked(machines.POWER, facts, systems=systems, **given) as asked:
         return answers.power_found(asked)
+
+
+def prices(
+    systems: Sequence[str] | None = None,
+    *,
+    price: str | None = None,
+    quarter: str | None = None,
+    rule: str | None = None,
+    buyer: str | None = None,
+    life_s: float | str | None = None,
+    chips: float | None = None,
+    margin: float | str | None = None,
+    facts: Facts | None = None,
+) -> PriceStudy:
+    """What a chip-hour costs its owner, part by part, the price of a kind for all rows, and what sellers keep: `.rows`.
+
+    systems: None: all whose cost is known; price: "tco" (default), "list", "on-demand", ...; quarter: of purchase,
+    "2026Q1"; rule: "owner", "semianalysis" or "epoch"; buyer: "hyperscaler" or "neocloud"; life_s: of the machine;
+    chips: that share one network; margin: of a seller, a share of his price.
+    """
+    given = {"price": price, "quarter": quarter, "rule": rule, "buyer": buyer, "life_s": life_s, "chips": chips}
+    with _asked(price_questions.PRICES, facts, systems=systems, margin=margin, **given) as asked:
+        return answers.prices_found(asked)
 
 
 def run_kernel(

@@ -45,13 +45,14 @@ GOOD: Mapping[str, tuple[dict[str, Any], ...]] = {
     "collective": ({"kind": "all-reduce", "on": "trn3-gen2", "sizes": ("1MiB",)},),
     "goodput": ({"on": "h100:1024", "samples": "10", "days": "5"},),
     "power": ({"on": ("h100",)},),
+    "prices": ({"on": ("h100", "trn3"), "quarter": "2026Q1"},),
 }
 """Questions that every edge answers, at once."""
 
 COUNTS = ("1", "2", "64", "4k", "1Ki", "0", "-1", "1.5", "1e3", "1e400", "1e12", "nan", "inf", "x", "4 k", "1T tokens")
 NUMBERS = ("0", "0.5", "1", "1.0", "1.5", "2.3", "16", "17", "-1", "nan", "inf", "1e400", "x", "50%", "2 s")
 SHARES = ("0", "0.6", "60%", "100%", "1", "150%", "-0.1", "x", "nan", "0.6 x", "6 s")
-WORDS = ("sft", "lora:8", "lora:0", "usd", "units", "megatron", "vllm", "vlm", "efa", "sync", "none", "chips")
+WORDS = ("tco", "spot", "2026Q1", "semianalysis", "neocloud", "sft", "lora:8", "lora:0", "usd", "units", "megatron", "vllm", "vlm", "efa", "sync", "none", "chips")
 SYSTEMS = ("h100", "h100:2", "trn3:1", "trn3-gen2", "h1000", "trn3:0", "h100:1e9", "ironwood:2x2x1", "efa")
 SETTINGS = (
     "plan.tp=2",

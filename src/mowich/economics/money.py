@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mowich.economics.ownership import COST_RULE_WORDS, owned
+from mowich.economics.ownership import COST_RULE_WORDS, Terms, owned
 from mowich.errors import UserError
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, Notes, product_of, unknown_estimate
@@ -154,15 +154,17 @@ def _own_price(facts: Facts, system_id: str) -> Fact | None:
     return own if own is not None and own.value is not None else None
 
 
-def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes | None = None) -> Price:
+def price(
+    facts: Facts, system_id: str, *, term: str = "default", notes: Notes | None = None, asked: Terms | None = None
+) -> Price:
     """The price of one chip of a system.
 
     The user's own (`prices.user.<system>`, from --set prices.<system>=) wins over any term. Otherwise
     `prices.choices.<system>.<term>` names the facts that quote that term, the preferred first; the cost of ownership
-    is built up from its parts. `default` is the order, written per system with its reason, in which the terms are
-    tried: capacity block (a dated list price for many chips at once), on demand, market quotes, three-year rental;
-    never spot, which a job of weeks cannot rely on (rows of one answer: `kind_for`). Unknown when
-    no fact of the term has a value.
+    is built up from its parts (asked: on which terms, None: those of the facts). `default` is the order, written per
+    system with its reason, in which the terms are tried: capacity block (a dated list price for many chips at once),
+    on demand, market quotes, three-year rental; never spot, which a job of weeks cannot rely on (rows of one answer:
+    `kind_for`). Unknown when no fact of the term has a value.
 
     Raises UserError for an unknown term, and for a fact that is no price of a chip and time.
     """
@@ -172,7 +174,7 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
     if own is not None:
         return _price(facts, own, OWN, notes)
     if term == "tco":
-        return _cost(facts, system_id, notes)
+        return _cost(facts, system_id, notes, asked)
     chosen = ("on-demand", "capacity-block") if term == "list" else (term,)
     for path in [path for one in chosen for path in _choices(facts, system_id, one)]:
         fact = facts.get(path)
@@ -206,14 +208,14 @@ def _term_of(facts: Facts, system_id: str, path: str) -> str:
     return "other"
 
 
-def _cost(facts: Facts, system_id: str, notes: Notes | None) -> Price:
+def _cost(facts: Facts, system_id: str, notes: Notes | None, asked: Terms | None) -> Price:
     """What a chip-hour costs its owner, as a price."""
-    cost = owned(facts, system_id)
+    cost = owned(facts, system_id, asked)
     if cost.total.value is None:
         why = f"no cost of ownership: {cost.total.reason}"
         return Price(rate=unknown_estimate(RATE, why), label=why, fact_path="")
-    asked = cost.terms
-    scope = f"{asked.quarter}, {asked.buyer}, {COST_RULE_WORDS[asked.rule]}"
+    terms = cost.terms
+    scope = f"{terms.quarter}, {terms.buyer}, {COST_RULE_WORDS[terms.rule]}"
     label = ", ".join((show(cost.total.value, RATE), "tco", scope))
     if notes is not None:
         notes.add("price", cost.total.value, RATE, facts=cost.facts, note=label, words="sum of the parts of the cost")

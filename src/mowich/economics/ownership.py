@@ -175,6 +175,11 @@ class _Bill:
 
     # -- once
 
+    @property
+    def network(self) -> str:
+        """The entry of the bill that has the scale-out network of that many chips."""
+        return "network_8k" if self.terms.chips <= _NEAR_CHIPS else "network_100k"
+
     def made(self, quarter: str, when: str = "") -> dict[str, float]:
         """USD of making the package at the memory prices of a quarter: silicon, hbm, packaging. when: behind the names
         of what is written down."""
@@ -249,7 +254,7 @@ class _Bill:
                 whole=sum(out.values()),
                 premium="prices.ownership.neocloud_premium",
             )
-        out["network"] = self.of("network_8k" if self.terms.chips <= _NEAR_CHIPS else "network_100k")
+        out["network"] = self.of(self.network)
         share = "prices.machines.storage.share_of_capital"
         out["storage"] = self.put("storage bought", "USD", share_usd, whole=sum(out.values()), share=share)
         return out
@@ -275,7 +280,13 @@ class _Bill:
         own, bought = "prices.ownership", self.capital()
         life: str | float = self.terms.life_s or self.rule("life")
         spread: dict[str, str | float] = {"residual": self.rule("residual"), "life_s": life}
-        out = {name: self.put(name, PER_CHIP_S, worn_per_s, capital=usd, **spread) for name, usd in bought.items()}
+        quoted = {"network": self.path(self.network), "scale_up": self.path("scale_up")}
+        out = {
+            name: self.put(
+                name, PER_CHIP_S, worn_per_s, capital=quoted[name] if usd and name in quoted else usd, **spread
+            )
+            for name, usd in bought.items()
+        }
         machine = sum(usd for name, usd in bought.items() if name not in ("network", "storage"))
         share = self.read(self.rule("spares")) and self.read(f"{own}.operation.spares")
         spares = self.put("spares bought", "USD", share_usd, whole=machine, share=share)
@@ -307,24 +318,24 @@ class _Bill:
         return {name: out[name] for name in OWNED}
 
 
-def own_terms(facts: Facts, system_id: str, notes: Notes) -> None:
+def own_terms(facts: Facts, system_id: str, notes: Notes, terms: Terms | None = None) -> None:
     """Write down every formula of the cost of a system, where it is known."""
     chip = str(facts.meta("systems", system_id).get("chip", ""))
     if not _missing(facts, system_id, chip):
         _Bill(
-            facts, system_id, chip, read_terms(facts), lambda path: float(facts.fact(path).value or 0.0), notes
+            facts, system_id, chip, terms or read_terms(facts), lambda path: float(facts.fact(path).value or 0.0), notes
         ).hourly()
 
 
-def owned(facts: Facts, system_id: str) -> Ownership:
-    """The cost of a chip of a system under the terms that the facts ask for, with the 90% range: each fact that has a
-    range is moved to its ends alone, and the moves are added in quadrature. Unknown with its reason where a number that
-    it needs is not known."""
-    return facts.once(("ownership", system_id), lambda known: _owned(known, system_id))
+def owned(facts: Facts, system_id: str, terms: Terms | None = None) -> Ownership:
+    """The cost of a chip of a system, with the 90% range: each fact that has a range is moved to its ends alone, and
+    the moves are added in quadrature. terms: None: those that the facts ask for. Unknown with its reason where a number
+    that it needs is not known."""
+    return facts.once(("ownership", system_id, terms), lambda known: _owned(known, system_id, terms))
 
 
-def _owned(facts: Facts, system_id: str) -> Ownership:
-    terms = read_terms(facts)
+def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
+    terms = asked or read_terms(facts)
     chip = str(facts.meta("systems", system_id).get("chip", ""))
     missing = _missing(facts, system_id, chip)
     if missing:

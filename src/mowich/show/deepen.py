@@ -238,6 +238,7 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
         "mowich/collective@1": ("rows", "time_s"),
         "mowich/goodput@1": ("rows", "goodput"),
         "mowich/power@1": ("rows", "total_W"),
+        "mowich/prices@1": ("rows", "tco_total"),
     }
     where = first.get(str(explainer.result["schema"]))
     paths: list[tree.ResultPath] = [("time_s",)] if explainer.result["schema"] == "mowich/kernel@1" else []

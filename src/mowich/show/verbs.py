@@ -20,6 +20,7 @@ from mowich.show.model import model_page
 from mowich.show.page import Page, Run
 from mowich.show.plan import plan_page
 from mowich.show.power import power_page
+from mowich.show.prices import prices_page
 from mowich.show.serve import serve_page
 from mowich.show.sweep import sweep_page
 from mowich.show.traffic import traffic_page
@@ -57,6 +58,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/collective@1": collective_page,
     "mowich/goodput@1": goodput_page,
     "mowich/power@1": power_page,
+    "mowich/prices@1": prices_page,
     "mowich/claims@1": claims_page,
     "mowich/validate@1": validate_page,
     "mowich/kernel@1": kernel_page,

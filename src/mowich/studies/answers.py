@@ -9,7 +9,7 @@ from mowich.errors import UserError
 
 if TYPE_CHECKING:
     from mowich.nki import Result
-    from mowich.requests import gaps, jobs, kernels, machines, results
+    from mowich.requests import gaps, jobs, kernels, machines, prices, results
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.compare import Comparison, PlanList
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.power import PowerRow
+    from mowich.studies.prices import PriceStudy
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.system_run import SystemRun
@@ -210,6 +211,23 @@ def power_found(asked: machines.PowerRequest) -> list[PowerRow]:
     from mowich.studies.power import study
 
     return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
+
+
+def prices_found(asked: prices.PricesRequest) -> PriceStudy:
+    """Costs and prices of systems."""
+    from mowich.studies.prices import prices
+
+    return prices(
+        asked.facts,
+        asked.systems,
+        kind=asked.price,
+        quarter=asked.quarter,
+        rule=asked.rule,
+        buyer=asked.buyer,
+        life_s=asked.life_s,
+        chips=asked.chips,
+        margin=asked.margin,
+    )
 
 
 def metric_explained(asked: results.ExplainRequest) -> Explanation:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
-from mowich.requests import jobs, machines, scenarios
+from mowich.requests import jobs, machines, prices, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.schema import Schema
@@ -289,6 +289,7 @@ GoodputBody = body(
     "Which way of surviving failures keeps how much of a long run.",
     defaults={"samples": "200"},
 )
+PricesBody = body(prices.PRICES, "Prices", "What a chip-hour costs its owner, what a seller asks, what he keeps.")
 
 
 class ModelAsk(Ask):

@@ -358,6 +358,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
             *("goodput", asks.GoodputBody, "machines"),
             "Which way of surviving failures keeps how much of a long run: `mowich goodput`.",
         ),
+        ("prices", asks.PricesBody, "machines", "What a chip-hour costs and is sold for: `mowich prices`."),
         ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
     ):
         post(verb, body, tag, said, answered(verb))

@@ -312,6 +312,16 @@ def goodput(ask: asks.Ask, facts: Facts) -> bytes:
     return reply(found.to_dict(), inputs=got.given)
 
 
+def prices(ask: asks.Ask, facts: Facts) -> bytes:
+    """Costs and prices of a chip-hour."""
+    from mowich.requests.prices import PricesRequest
+    from mowich.studies.answers import prices_found
+
+    got = read_ask(ask, facts)
+    assert isinstance(got, PricesRequest)
+    return reply(prices_found(got).to_dict(), inputs=got.given)
+
+
 def validate(facts: Facts) -> bytes:
     """Predicted against measured, for the published rows that ship."""
     from mowich.evidence.validate import validate_rows as study
@@ -386,6 +396,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
         fleet,
         collective,
         goodput,
+        prices,
         validate,
         report,
         deepen,

@@ -46,6 +46,7 @@ DEFAULT = (
     "time_s",
     "goodput",
     "total_W",
+    "tco_total",
     "derived",
     "predicted",
     "memory_B",

@@ -16,6 +16,7 @@ from mowich.studies.explain import (
     goodput,
     kernel,
     power,
+    prices,
     serving,
     traffic,
     training,
@@ -78,5 +79,6 @@ def make_source(
         "mowich/power@1": power.power_row,
         "mowich/gap@1": gap.gap_factor,
         "mowich/value@1": value.value_point,
+        "mowich/prices@1": prices.price_source,
     }
     return made[schema](result, place, row, facts)
