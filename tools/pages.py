@@ -19,6 +19,7 @@ SCRIPTS = (
     "collectives_accuracy",
     "goodput_page",
     "claims_page",
+    "prices_page",
     "optimal_plans",
     "trainium_gain",
     "scaling",

@@ -22,6 +22,7 @@ import mowich
 from mowich import cli, facts
 from mowich.errors import UserError
 from mowich.requests import jobs, machines
+from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge, Field
 from mowich.requests.schema import Schema
 from mowich.web import asks, verbs
@@ -52,7 +53,25 @@ GOOD: Mapping[str, tuple[dict[str, Any], ...]] = {
 COUNTS = ("1", "2", "64", "4k", "1Ki", "0", "-1", "1.5", "1e3", "1e400", "1e12", "nan", "inf", "x", "4 k", "1T tokens")
 NUMBERS = ("0", "0.5", "1", "1.0", "1.5", "2.3", "16", "17", "-1", "nan", "inf", "1e400", "x", "50%", "2 s")
 SHARES = ("0", "0.6", "60%", "100%", "1", "150%", "-0.1", "x", "nan", "0.6 x", "6 s")
-WORDS = ("tco", "spot", "2026Q1", "semianalysis", "neocloud", "sft", "lora:8", "lora:0", "usd", "units", "megatron", "vllm", "vlm", "efa", "sync", "none", "chips")
+WORDS = (
+    "tco",
+    "spot",
+    "2026Q1",
+    "semianalysis",
+    "neocloud",
+    "sft",
+    "lora:8",
+    "lora:0",
+    "usd",
+    "units",
+    "megatron",
+    "vllm",
+    "vlm",
+    "efa",
+    "sync",
+    "none",
+    "chips",
+)
 SYSTEMS = ("h100", "h100:2", "trn3:1", "trn3-gen2", "h1000", "trn3:0", "h100:1e9", "ironwood:2x2x1", "efa")
 SETTINGS = (
     "plan.tp=2",
@@ -206,7 +225,15 @@ def same(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
     return bool(shared) and all(a[k] == b[k] for k in shared - {"model_given", "set", "seed"})
 
 
-SCHEMAS = (jobs.COMPARE, jobs.PLAN, jobs.FIT, machines.COLLECTIVE, machines.GOODPUT, machines.POWER)
+SCHEMAS = (
+    jobs.COMPARE,
+    jobs.PLAN,
+    jobs.FIT,
+    machines.COLLECTIVE,
+    machines.GOODPUT,
+    machines.POWER,
+    price_questions.PRICES,
+)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda s: s.name)

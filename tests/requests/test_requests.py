@@ -17,6 +17,7 @@ import mowich
 from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.requests import gaps, jobs, kernels, known, machines, results, scenarios
+from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
 from mowich.requests.schema import Schema
 
@@ -193,6 +194,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "goodput": machines.GOODPUT,
     "plan": jobs.PLAN,
     "power": machines.POWER,
+    "prices": price_questions.PRICES,
     "run_kernel": kernels.LAUNCH,
     "sweep": scenarios.SWEEP,
     "system": jobs.SYSTEM,

@@ -1,0 +1,114 @@
+"""Published costs of ownership against the build-up: rows of facts/published/tco.csv. None of them is an input.
+
+A row is compared under the rule, for the buyer and in the quarter that it is of. Its `figure` says what it states: the
+`total` of a chip-hour, its `capital` or `operating` part, the `ratio` to another system (`change`: that less one), or
+`per_MW_year` and `energy_per_MW_year` of a site.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mowich.economics.ownership import BOUGHT, Ownership, Terms, owned
+from mowich.facts import Facts
+from mowich.facts.load import shipped_folder
+from mowich.units import UNITS
+
+_YEAR_S = UNITS["year"].value
+_HOUR_S = UNITS["hour"].value
+WITHIN = 0.15
+"""Error up to which a figure counts as met."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedCost:
+    """A row against the build-up, in the row's unit. low, high: 90% range of ours; what: in words; explained: why it
+    is missed."""
+
+    id: str
+    system: str
+    what: str
+    published: float
+    ours: float
+    low: float
+    high: float
+    unit: str
+    terms: Terms
+    source: str
+    explained: str
+
+    @property
+    def error(self) -> float:
+        """Ours over published, less one; of a change against another system, of what is left of that."""
+        if self.unit == "%":
+            return (1 + self.ours / 100) / (1 + self.published / 100) - 1
+        return self.ours / self.published - 1
+
+    @property
+    def is_met(self) -> bool:
+        """Whether ours lies within `WITHIN` of the published figure."""
+        return abs(self.error) <= WITHIN
+
+
+def published_rows() -> list[Mapping[str, str]]:
+    """Rows as they ship, also those that are not compared."""
+    path = shipped_folder() / "published" / "tco.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def compared_costs(facts: Facts) -> list[PublishedCost]:
+    """Every row that states a cost, against ours."""
+    return [_compared(facts, row) for row in published_rows() if row["figure"]]
+
+
+def _compared(facts: Facts, row: Mapping[str, str]) -> PublishedCost:
+    terms = Terms(
+        quarter=row["quarter"],
+        rule=row["rule"],
+        buyer=row["buyer"],
+        life_s=float(row["life_years"]) * _YEAR_S if row["life_years"] else None,
+        chips=facts.number("prices.ownership.asked.chips"),
+    )
+    cost = owned(facts, row["system_id"], terms)
+    base = owned(facts, row["base"], terms) if row["base"] else None
+    ours = _figure(facts, row, cost, base)
+    spread = (
+        (1.0, 1.0)
+        if cost.total.value is None
+        else ((cost.total.low or 0.0) / cost.total.value, (cost.total.high or 0.0) / cost.total.value)
+    )
+    ends = [_figure(facts, row, replace(cost, total=cost.total.scaled(s, cost.total.unit)), base, s) for s in spread]
+    return PublishedCost(
+        id=row["id"],
+        system=row["system"],
+        what=row["what"],
+        published=float(row["value"]),
+        ours=ours,
+        low=ends[0],
+        high=ends[1],
+        unit=row["unit"],
+        terms=terms,
+        source=row["source"],
+        explained=row["explained"],
+    )
+
+
+def _figure(facts: Facts, row: Mapping[str, str], cost: Ownership, base: Ownership | None, by: float = 1.0) -> float:
+    """What the row states, of ours. by: a factor on its parts, for the ends of the range."""
+    hour = float(cost.total) * _HOUR_S
+    chip = facts.meta("systems", row["system_id"])["chip"]
+    per_MW_year = _YEAR_S / facts.number(f"chips.{chip}.power.all_in")  # M USD of a MW and year, of USD of a chip and s
+    parts = {name: float(part) * by for name, part in cost.parts.items()}
+    figures = {
+        "total": hour,
+        "capital": sum(parts[name] for name in BOUGHT) * _HOUR_S,
+        "operating": cost.operating * by * _HOUR_S,
+        "ratio": float(cost.total) / float(base.total) if base else 0.0,
+        "change": (float(cost.total) / float(base.total) - 1) * 100 if base else 0.0,
+        "per_MW_year": float(cost.total) * per_MW_year,
+        "energy_per_MW_year": (parts["energy"] + parts["cooling"]) * per_MW_year,
+    }
+    return figures[row["figure"]]
