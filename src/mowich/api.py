@@ -236,6 +236,7 @@ def gap(
     chips: int | None = None,
     metric: str = "tokens_per_s_per_chip",
     fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     seed: int = 0,
@@ -243,9 +244,18 @@ def gap(
 ) -> Gap:
     """Why `second` beats `first` at a job: `.rows`, factors that multiply to `.ratio`; metric: also "usd_per_mtok", and
     "usd_total" of a training run."""
-    given = {"train": train, "serve": serve, "chips": chips, "metric": metric, "fixed": fixed, "term": term}
+    given = {"train": train, "serve": serve, "chips": chips, "metric": metric, "fixed": fixed}
     with _asked(
-        gaps.GAP, facts, first=_name(first), second=_name(second), model=model, stack=stack, seed=seed, **given
+        gaps.GAP,
+        facts,
+        first=_name(first),
+        second=_name(second),
+        model=model,
+        stack=stack,
+        seed=seed,
+        price=price,
+        term=term,
+        **given,
     ) as asked:
         return answers.gap_explained(asked)
 
