@@ -28,6 +28,12 @@ COLLECTIVE_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", 
 """What `mowich collective` knows. An all-gather and a reduce-scatter of the same full size take the same time."""
 
 
+def bus_factor(kind: str, n: int) -> float:
+    """Bus bandwidth = bytes / time x this: 2 (n-1)/n for an all-reduce, 1 for a broadcast or a copy, else (n-1)/n
+    (nccl-tests' definition)."""
+    return {"all-reduce": 2.0 * (n - 1) / n, "broadcast": 1.0, "permute": 1.0}.get(kind, (n - 1) / n)
+
+
 def members(level_devices: float, n: Floats, stride: Floats) -> Floats:
     """How many of a group's n members fall in one domain of `level_devices` devices.
 

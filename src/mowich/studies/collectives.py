@@ -178,12 +178,6 @@ class CollectiveStudy(Shown):
         }
 
 
-def bus_factor(kind: str, n: int) -> float:
-    """Bus bandwidth = bytes / time x this: 2 (n-1)/n for an all-reduce, 1 for a broadcast or a copy, else (n-1)/n
-    (nccl-tests' definition)."""
-    return {"all-reduce": 2.0 * (n - 1) / n, "broadcast": 1.0, "permute": 1.0}.get(kind, (n - 1) / n)
-
-
 def _ends(system: System, chips: int) -> list[tuple[str, list[str]]]:
     """Groups of facts with a range that move the time of a collective over `chips` chips: (name, paths), each group
     moved together. What joins fabrics is among them where the group leaves its fabric."""
@@ -305,7 +299,7 @@ def collective(
                 bytes=b,
                 ranks=n,
                 time_s=estimate,
-                busbw_Bps=bus_factor(kind, n) * b / T,
+                busbw_Bps=collectives.bus_factor(kind, n) * b / T,
                 algorithm=(algorithm or names)[i],
                 binds=(binds or bound)[i],
             )

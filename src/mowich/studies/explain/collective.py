@@ -113,6 +113,6 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
         at=at,
         numbers=numbers,
         terms=terms,
-        symbols={"bus_factor": study.bus_factor(inputs["kind"], int(n))},
+        symbols={"bus_factor": collectives.bus_factor(inputs["kind"], int(n))},
         title=f"{inputs['kind']} on {inputs['on']}",
     )
