@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, blank, not_numbers
 from mowich.evidence.scores import RowResult
@@ -51,10 +52,9 @@ def validate_serving(rows: Sequence[PublishedRow], facts: Facts) -> list[RowResu
     return out
 
 
-def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[RowResult]]:
-    """Results of cases, by case."""
-    table = gather_cases(cases, facts)
-    steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
+def shifts_of(cases: Sequence[ServingCase]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """By metric, ln of the factor that corrections put on the prediction of each case, and ln half-width of its 90%
+    interval [cases]."""
     classes = [class_of(c) for c in cases]
     shift, width = {}, {}
     for metric in CORRECTED:
@@ -62,6 +62,14 @@ def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[Row
         for corrections in {id(t): t for t in (shipped_corrections(c.engine) for c in classes)}.values():
             at = [i for i, one in enumerate(classes) if shipped_corrections(one.engine) is corrections]
             shift[metric][at], width[metric][at] = corrections.apply(metric, [classes[i] for i in at])
+    return shift, width
+
+
+def predict_serving(cases: Sequence[ServingCase], facts: Facts) -> list[list[RowResult]]:
+    """Results of cases, by case."""
+    table = gather_cases(cases, facts)
+    steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
+    shift, width = shifts_of(cases)
     tpot, ttft = steady.tpot_s * np.exp(shift["tpot"]), steady.ttft_s * np.exp(shift["ttft"])
     out = []
     for i, case in enumerate(cases):

@@ -63,15 +63,8 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
                 "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(TRAINING.required)}"
             )
         if serving_validate.is_serving(columns):
-            return _checked(
-                name,
-                "serving",
-                columns,
-                reader,
-                SERVING,
-                serving_validate.check_serving_row,
-            )
-        rows = _checked(name, "training", columns, reader, TRAINING, _check)
+            return _rows(checked_rows(name, "serving", columns, reader, SERVING, serving_validate.check_serving_row))
+        rows = _rows(checked_rows(name, "training", columns, reader, TRAINING, check_training_row))
     except csv.Error as error:
         raise UserError(f"not a CSV table: {error}", where=f"{name}:{reader.line_num}") from error
     if not any(_chip_reason(row["chip"], facts) is None for row in rows):
@@ -98,16 +91,20 @@ def plain_number(text: str) -> str:
     return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
 
 
-def _checked(
+def _rows(found: Sequence[tuple[int, PublishedRow]]) -> list[PublishedRow]:
+    return [row for _, row in found]
+
+
+def checked_rows(
     name: str,
     kind: str,
     columns: Sequence[str],
     reader: csv.DictReader[str],
     form: TableForm,
     check: Callable[[PublishedRow, str], list[UserError]],
-) -> list[PublishedRow]:
-    """Rows of a table behind its header; its numbers are read by `plain_number`. Raises UserError or UserErrors, each
-    with file:line: missing columns, a ragged row, what `check` finds, a repeated id, no rows."""
+) -> list[tuple[int, PublishedRow]]:
+    """(line, row) of a table behind its header; its numbers are read by `plain_number`. Raises UserError or
+    UserErrors, each with file:line: missing columns, a ragged row, what `check` finds, a repeated id, no rows."""
     missing = [c for c in form.required if c not in columns]
     if missing:
         raise UserError(
@@ -117,7 +114,7 @@ def _checked(
         )
     numbers = form.numbers
     errors: list[UserError] = []
-    rows: list[PublishedRow] = []
+    rows: list[tuple[int, PublishedRow]] = []
     seen: dict[str, int] = {}
     for cells in reader:
         where = f"{name}:{reader.line_num}"
@@ -136,7 +133,7 @@ def _checked(
         if row["id"] in seen:
             errors.append(UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=where))
         seen.setdefault(row["id"], reader.line_num)
-        rows.append(row)
+        rows.append((reader.line_num, row))
     if errors:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)
     if not rows:
@@ -144,7 +141,8 @@ def _checked(
     return rows
 
 
-def _check(row: PublishedRow, where: str) -> list[UserError]:
+def check_training_row(row: PublishedRow, where: str) -> list[UserError]:
+    """What is wrong with a row: blank cells, an unknown metric, cells that are no number."""
     errors = blank(row, ("id", "chip", "primary_metric"), where)
     metric = row["primary_metric"].split(" ")[0]
     if metric and metric not in TRAINING.metrics:
