@@ -1,0 +1,286 @@
+"""What programs that load a server write as JSON: `vllm bench serve`, SGLang's bench_serving, InferenceX, llmperf.
+
+Formats: vllm/benchmarks/serve.py, sglang/bench_serving.py, InferenceX's utils/process_result.py, llmperf's
+token_benchmark_ray.py. A file holds one object, a list of objects, or an object on each line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+
+from mowich.errors import UserError
+from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord, cell, not_of_format
+from mowich.files import parse_json
+
+BenchResult = Mapping[str, object]
+
+_NEAR = 0.03
+"""How far two figures of one file that must be the same may lie apart: they are rounded."""
+
+_TOGETHER = 1.5
+"""How far the sum of the parts of a request may lie from the whole: means over requests of several lengths differ."""
+
+_ENGINES = ("vllm", "sglang", "trt", "tensorrt", "neuron", "jetstream", "maxtext")
+"""Words that name an engine; others (openai, openai-chat) name an interface that every engine has."""
+
+
+def _objects(file: str, text: str) -> list[tuple[str, BenchResult]]:
+    """(place, object) of a file. Raises UserError, with its line, for what is no JSON."""
+    body = text.strip()
+    if body.startswith("["):
+        rows = parse_json(f'{{"rows": {text}}}', file)["rows"]
+        listed = rows if isinstance(rows, list) else []
+        return [(f"{file}, entry {i}", row) for i, row in enumerate(listed, 1) if isinstance(row, dict)]
+    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if len(lines) > 1 and all(line.lstrip().startswith("{") for _, line in lines):
+        return [(f"{file}:{n}", parse_json("\n" * (n - 1) + line, file)) for n, line in lines]
+    return [(file, parse_json(text, file))]
+
+
+def _number(data: BenchResult, where: str, *names: str) -> float | None:
+    """The first of some figures that is stated. Raises UserError for one that is no number."""
+    for name in names:
+        value = data.get(name)
+        if value is None or value == "":
+            continue
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                raise UserError(f"{name} is not a number", where=where, given=value) from None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{name} is not a number", where=where, given=value)
+        return float(value)
+    return None
+
+
+def _text(data: BenchResult, *names: str) -> str:
+    return next((str(data[name]) for name in names if data.get(name) not in (None, "")), "")
+
+
+def _unlike(one: float | None, other: float | None) -> bool:
+    """Whether two figures are stated and are not the same."""
+    return one is not None and other is not None and abs(one - other) > _NEAR * max(abs(one), abs(other))
+
+
+def _engine(word: str) -> str:
+    return word if any(name in word.casefold() for name in _ENGINES) else ""
+
+
+def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | RefusedRecord:
+    """A run of vllm bench serve or of SGLang's bench_serving: both write the same figures by the same names."""
+
+    def of(*names: str) -> float | None:
+        return _number(data, where, *names)
+
+    done, prompts, outputs = of("completed"), of("total_input_tokens"), of("total_output_tokens")
+    seconds, rate, out_rate = of("duration"), of("request_throughput"), of("output_throughput")
+    if not done or not prompts or not outputs:
+        return RefusedRecord(where=where, reason="no request was completed")
+    for what, printed, made in (
+        ("request_throughput", rate, done / seconds if seconds else None),
+        ("output_throughput", out_rate, outputs / seconds if seconds else None),
+    ):
+        if _unlike(printed, made):
+            return RefusedRecord(
+                where=where,
+                reason=f"{what} {printed:g} is not what was completed over the duration, {made:.4g}: wrong units",
+            )
+    osl = outputs / done
+    ttft, tpot, whole = of("mean_ttft_ms"), of("mean_tpot_ms"), of("mean_e2el_ms", "mean_e2e_latency_ms")
+    wrong = _latencies(ttft, tpot, whole, osl)
+    if wrong:
+        return RefusedRecord(where=where, reason=wrong)
+    limit, asked = of("max_concurrency"), of("concurrency")
+    users = limit or asked
+    if not users:
+        open_load = data.get("request_rate") in (None, "inf", math.inf)
+        if open_load or not rate or not (whole or (ttft and tpot)):
+            return RefusedRecord(
+                where=where, reason="max_concurrency is not stated, and all requests came at once: how many waited?"
+            )
+        users = max(1.0, rate * (whole or (ttft or 0.0) + (osl - 1.0) * (tpot or 0.0)) / 1e3)  # Little's law
+    cells = {
+        "model": _text(data, "model_id", "model"),
+        "framework": engine or _engine(_text(data, "backend", "endpoint_type")),
+        "mode": "online",
+        "isl": cell(max(1, round(prompts / done))),
+        "osl": cell(max(1, round(osl))),
+        "concurrency": cell(max(1, round(users))),
+        "ttft_ms": cell(ttft),
+        "tpot_ms": cell(tpot),
+        "output_tok_s": cell(out_rate),
+        "date": _text(data, "date"),
+    }
+    accepted = of("accept_length")
+    if accepted and accepted > 1.0:
+        cells["spec_decode"] = f"accept length {accepted:g}"
+    return MeasuredRecord(where=where, kind="serving", cells=cells)
+
+
+def _latencies(ttft: float | None, tpot: float | None, whole: float | None, osl: float) -> str:
+    """Why the latencies of a run (ms) contradict each other; "" where they do not."""
+    for what, value in (("time to first token", ttft), ("time per output token", tpot)):
+        if value is not None and value < 0.0:
+            return f"the {what} is {value:g} ms"
+    if ttft and tpot and whole and osl > 1:
+        made = ttft + (osl - 1.0) * tpot
+        if not 1.0 / _TOGETHER <= made / whole <= _TOGETHER:
+            return (
+                f"time to first token {ttft:g} ms + {osl - 1.0:.4g} x time per token {tpot:g} ms is {made:.4g} ms, and"
+                f" the whole request took {whole:g} ms: wrong units"
+            )
+    return ""
+
+
+def _looks(*keys: str) -> Callable[[str], bool]:
+    """Whether a text is JSON that names some keys."""
+    return lambda text: text.lstrip()[:1] in ("{", "[") and all(f'"{key}"' in text for key in keys)
+
+
+def _read_all(
+    file: str,
+    text: str,
+    name: str,
+    keys: tuple[str, ...],
+    one: Callable[[BenchResult, str], MeasuredRecord | RefusedRecord],
+) -> Reading:
+    records: list[MeasuredRecord] = []
+    refused: list[RefusedRecord] = []
+    for where, data in _objects(file, text):
+        missing = [key for key in keys if key not in data]
+        if missing:
+            raise UserError(f"not a result of {name}: no {missing[0]}", where=where, allowed=", ".join(keys))
+        found = one(data, where)
+        if isinstance(found, MeasuredRecord):
+            records.append(found)
+        else:
+            refused.append(found)
+    if not records and not refused:
+        raise not_of_format(name, file, f"objects with {', '.join(keys)}")
+    return Reading(file=file, format=name, records=tuple(records), refused=tuple(refused))
+
+
+_VLLM = ("completed", "total_input_tokens", "total_output_tokens", "mean_ttft_ms", "mean_tpot_ms")
+_SGLANG = (*_VLLM, "mean_e2e_latency_ms")
+
+
+def read_vllm(file: str, text: str) -> Reading:
+    """Runs that `vllm bench serve --save-result` wrote."""
+    return _read_all(file, text, "vllm bench", _VLLM, lambda data, where: _online(data, where, ""))
+
+
+def read_sglang(file: str, text: str) -> Reading:
+    """Runs that `sglang.bench_serving --output-file` wrote."""
+    return _read_all(
+        file,
+        text,
+        "sglang bench_serving",
+        _SGLANG,
+        lambda data, where: _online(data, where, _engine(_text(data, "backend")) or "sglang"),
+    )
+
+
+_INFERENCEX = ("hw", "conc", "isl", "osl", "framework")
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds
+
+
+def _inferencex(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
+    """One aggregated result: latencies in seconds, throughput per GPU."""
+
+    def of(*names: str) -> float | None:
+        return _number(data, where, *names)
+
+    if str(data.get("disagg", "false")).casefold() == "true":
+        return RefusedRecord(where=where, reason="disaggregated: workers of prefill and decode are not one plan")
+    ttft, tpot, whole = of("mean_ttft", "median_ttft"), of("mean_tpot", "median_tpot"), of("mean_e2el", "median_e2el")
+    speed, each = of("mean_intvty", "median_intvty"), of("output_tput_per_gpu")
+    if speed and tpot and not 1.0 / _TOGETHER <= speed * tpot <= _TOGETHER:
+        return RefusedRecord(
+            where=where, reason=f"time per token {tpot:g} s x {speed:g} tokens/s per user is not 1: wrong units"
+        )
+    osl = of("osl") or 0.0
+    wrong = _latencies(_ms(ttft), _ms(tpot), _ms(whole), osl)
+    if wrong:
+        return RefusedRecord(where=where, reason=wrong)
+    tp, ep = of("tp") or 0.0, of("ep", "ep_size")
+    attention_dp = str(data.get("dp_attention", "false")).casefold() in ("true", "1")
+    cells = {
+        "source": "InferenceX",
+        "chip": re.split(r"[-_]", _text(data, "hw"))[0],
+        "model": _text(data, "model"),
+        "framework": _text(data, "framework"),
+        "precision": _text(data, "precision"),
+        "mode": "online",
+        "tp": cell(1.0 if attention_dp else tp),
+        "dp": cell(tp) if attention_dp else "",
+        "ep": cell(ep),
+        "isl": cell(of("isl")),
+        "osl": cell(osl),
+        "concurrency": cell(of("conc")),
+        "ttft_ms": cell(_ms(ttft)),
+        "tpot_ms": cell(_ms(tpot)),
+        "output_tok_s_per_chip": cell(each),
+        "spec_decode": _text(data, "spec_decoding"),
+        "date": _text(data, "date"),
+    }
+    return MeasuredRecord(where=where, kind="serving", cells=cells)
+
+
+def read_inferencex(file: str, text: str) -> Reading:
+    """Aggregated results of InferenceX (InferenceMAX), one object or a list."""
+    return _read_all(file, text, "InferenceX", _INFERENCEX, _inferencex)
+
+
+_LLMPERF = ("num_concurrent_requests", "mean_output_tokens", "results_ttft_s_mean")
+
+
+def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
+    """A summary of llmperf. Its inter-token latency counts the first token too, so the time per output token is made of
+    the whole request."""
+
+    def of(*names: str) -> float | None:
+        return _number(data, where, *names)
+
+    outputs = of("results_number_output_tokens_mean", "mean_output_tokens") or 0.0
+    prompts = of("results_number_input_tokens_mean", "mean_input_tokens")
+    ttft, each = of("results_ttft_s_mean"), of("results_inter_token_latency_s_mean")
+    whole = of("results_end_to_end_latency_s_mean") or (each * outputs if each else None)
+    if not ttft or not whole or outputs <= 1:
+        return RefusedRecord(where=where, reason="no latency of a whole request, or one token of output only")
+    if each and not 1.0 / _TOGETHER <= each * outputs / whole <= _TOGETHER:
+        return RefusedRecord(
+            where=where,
+            reason=f"{each:g} s a token x {outputs:g} tokens is not the {whole:g} s of a request: wrong units",
+        )
+    if whole <= ttft:
+        return RefusedRecord(where=where, reason=f"a request took {whole:g} s, its first token {ttft:g} s")
+    cells = {
+        "model": _text(data, "model"),
+        "mode": "online",
+        "isl": cell(None if prompts is None else round(prompts)),
+        "osl": cell(round(outputs)),
+        "concurrency": cell(of("num_concurrent_requests")),
+        "ttft_ms": cell(1e3 * ttft),
+        "tpot_ms": cell(1e3 * (whole - ttft) / (outputs - 1.0)),
+        "output_tok_s": cell(of("results_mean_output_throughput_token_per_s")),
+    }
+    return MeasuredRecord(where=where, kind="serving", cells=cells)
+
+
+def read_llmperf(file: str, text: str) -> Reading:
+    """A summary of llmperf's token benchmark."""
+    return _read_all(file, text, "llmperf", _LLMPERF, _llmperf)
+
+
+VLLM = FileFormat(name="vllm", says="JSON of vllm bench serve", looks=_looks(*_VLLM), read=read_vllm)
+SGLANG = FileFormat(name="sglang", says="JSON of sglang.bench_serving", looks=_looks(*_SGLANG), read=read_sglang)
+INFERENCEX = FileFormat(
+    name="inferencex", says="results of InferenceX", looks=_looks(*_INFERENCEX), read=read_inferencex
+)
+LLMPERF = FileFormat(name="llmperf", says="a summary of llmperf", looks=_looks(*_LLMPERF), read=read_llmperf)

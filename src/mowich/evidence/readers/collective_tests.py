@@ -1,0 +1,119 @@
+"""Output of `nccl-tests` (all_reduce_perf and its neighbours) and of AWS's `nccom-test`.
+
+Both print a line for each size: bytes, count, type, time in microseconds, algorithm and bus bandwidth in GB/s (10^9).
+Formats: nccl-tests' src/common.cu and doc/PERFORMANCE.md; the NCCOM-TEST user guide of the Neuron documentation.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mowich.evidence.readers.record import (
+    FileFormat,
+    MeasuredRecord,
+    Reading,
+    RefusedRecord,
+    cell,
+    log_figure,
+    log_lines,
+    not_of_format,
+)
+
+_TESTS = {
+    "all_reduce_perf": "all-reduce",
+    "all_gather_perf": "all-gather",
+    "reduce_scatter_perf": "reduce-scatter",
+    "alltoall_perf": "all-to-all",
+    "broadcast_perf": "broadcast",
+    "sendrecv_perf": "permute",
+}
+"""Program of nccl-tests -> what it measures."""
+_COMMANDS = {
+    "allr": "all-reduce",
+    "all_reduce": "all-reduce",
+    "allg": "all-gather",
+    "all_gather": "all-gather",
+    "redsct": "reduce-scatter",
+    "reduce_scatter": "reduce-scatter",
+    "alltoall": "all-to-all",
+    "permute": "permute",
+}
+"""Word of nccom-test's command line -> what it measures."""
+
+_PREFIX = re.compile(r"^\s*(?:\d+:\s+|\[[\d,]+\]<std\w+>:\s*)?")
+"""What launchers of several processes put before a line."""
+
+
+def _looks_nccl(text: str) -> bool:
+    return bool(re.search(r"^[^\n]*#\s+size\s+count\s+type\b.*\balgbw\b", text, re.MULTILINE))
+
+
+def _looks_nccom(text: str) -> bool:
+    return bool(re.search(r"size\(B\)\s+count\(elems\)\s+type\s+time\S*\(us\)", text))
+
+
+def _table(file: str, text: str, header: re.Pattern[str], common: dict[str, str], name: str) -> Reading:
+    """The lines below a header whose columns bear names. Time and bandwidths are the first of their name: those out of
+    place."""
+    columns: list[str] = []
+    records: list[MeasuredRecord] = []
+    refused: list[RefusedRecord] = []
+    for number, line in log_lines(text):
+        bare = _PREFIX.sub("", line).strip()
+        if header.match(bare):
+            columns = [_plain(word) for word in bare.lstrip("#").split()]
+            continue
+        words = bare.split()
+        if not columns or not re.match(r"\d+\s+\d+\s", bare):
+            continue
+        where = f"{file}:{number}"
+        if len(words) < len(columns):
+            refused.append(RefusedRecord(where=where, reason=f"{len(words)} columns below a header of {len(columns)}"))
+            continue
+        at = dict(zip(reversed(columns), reversed(words[: len(columns)]), strict=True))  # of two alike the first stays
+        size, time_us = log_figure(at["size"], where, "the size"), log_figure(at["time"], where, "the time")
+        if size <= 0 or time_us <= 0:
+            refused.append(
+                RefusedRecord(where=where, reason=f"size {at['size']} and time {at['time']}: nothing to time")
+            )
+            continue
+        wrong = at.get("#wrong", "0")
+        cells = {
+            **common,
+            "bytes": cell(size),
+            "time_us": cell(time_us),
+            "algbw_GBps": at.get("algbw", ""),
+            "busbw_GBps": at.get("busbw", ""),
+            "wrong": "0" if wrong == "N/A" else wrong,
+        }
+        records.append(MeasuredRecord(where=where, kind="collective", cells=cells))
+    if not columns or not (records or refused):
+        raise not_of_format(name, file, "a header with size, time, algbw and busbw, and lines of numbers below it")
+    return Reading(file=file, format=name, records=tuple(records), refused=tuple(refused))
+
+
+def _plain(word: str) -> str:
+    """ "time:avg(us)" -> "time"."""
+    return word if word.startswith("#") else re.match(r"[a-z]*", word)[0]  # type: ignore[index]
+
+
+def read_nccl(file: str, text: str) -> Reading:
+    """Every size of a run. Ranks are counted in the list of devices; the collective is that of the program that is
+    named."""
+    ranks = {m[1] for _, line in log_lines(text) if (m := re.search(r"#\s+Rank\s+(\d+)\s", line))}
+    program = next((kind for word, kind in _TESTS.items() if re.search(rf"\b{word}\b", text)), "")
+    common = {"kind": program, "group": str(len(ranks)) if ranks else ""}
+    return _table(file, text, re.compile(r"#\s+size\s+count\s+type\b"), common, "nccl-tests")
+
+
+def read_nccom(file: str, text: str) -> Reading:
+    """Every size of a run. Ranks and collective are those of the command, where the log shows it."""
+    command = next((line for _, line in log_lines(text) if re.search(r"\bnccom-test\s", line)), "")
+    ranks = re.search(r"(?:-r|--nworkers)[ =](\d+)", command)
+    kind = next((k for word, k in _COMMANDS.items() if re.search(rf"\s{word}(?:\s|$)", command)), "")
+    common = {"kind": kind, "group": ranks[1] if ranks else ""}
+    return _table(file, text, re.compile(r"size\(B\)\s+count\(elems\)"), common, "nccom-test")
+
+
+NCCL = FileFormat(name="nccl-tests", says="output of all_reduce_perf and the like", looks=_looks_nccl, read=read_nccl)
+NCCOM = FileFormat(name="nccom-test", says="output of nccom-test", looks=_looks_nccom, read=read_nccom)

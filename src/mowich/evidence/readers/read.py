@@ -1,0 +1,83 @@
+"""Which reader a file needs, and what it gives with the setup filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mowich.errors import UserError, UserErrors, unknown
+from mowich.evidence.readers import bench, collective_tests, tables, training_logs
+from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord
+from mowich.evidence.readers.setup import Setup, setup_beside, with_setup
+from mowich.files import read_text
+
+FILE_FORMATS: tuple[FileFormat, ...] = (
+    bench.INFERENCEX,
+    bench.LLMPERF,
+    bench.SGLANG,
+    bench.VLLM,
+    tables.OUR_TABLES,
+    collective_tests.NCCL,
+    collective_tests.NCCOM,
+    training_logs.MEGATRON,
+    training_logs.MAXTEXT,
+    training_logs.TORCHTITAN,
+)
+"""In the order in which a file is tried: what a format writes, another's reader must not take for its own."""
+
+FORMAT_NAMES = tuple(f.name for f in FILE_FORMATS)
+
+
+def read_measurements(path: Path, setup: Setup, name: str | None = None) -> Reading:
+    """The measurements of a file. name: of its format, None: by its content. Raises UserError or UserErrors, each one
+    line with file and line, for a file that is malformed, of no known format, or that leaves open what must be
+    known."""
+    file = str(path)
+    text = read_text(path, "table")
+    if not text.strip():
+        raise UserError("the file is empty", where=file)
+    if name is not None and name not in FORMAT_NAMES:
+        raise unknown("format", name, FORMAT_NAMES)
+    known = next((f for f in FILE_FORMATS if (f.name == name if name else f.looks(text))), None)
+    if known is None:
+        raise UserError(
+            "not a file of measurements that is known",
+            where=file,
+            allowed="; ".join(f"{f.name} ({f.says})" for f in FILE_FORMATS),
+            fix="--format NAME names it",
+        )
+    reading = known.read(file, text)
+    setup = setup_beside(path).over(setup)
+    records: list[MeasuredRecord] = []
+    refused = list(reading.refused)
+    problems: list[UserError] = []
+    for record in reading.records:
+        try:
+            found = with_setup(record, setup)
+        except UserError as error:
+            problems.append(error)
+            break  # the same is missing in every line of a file
+        if isinstance(found, RefusedRecord):
+            refused.append(found)
+        else:
+            records.append(found)
+    if problems:
+        raise problems[0]
+    return replace(reading, records=tuple(records), refused=tuple(refused))
+
+
+def read_files(paths: Sequence[Path], setup: Setup, name: str | None = None) -> list[Reading]:
+    """Every file; all that is wrong with them is told at once."""
+    out: list[Reading] = []
+    problems: list[UserError] = []
+    for path in paths:
+        try:
+            out.append(read_measurements(path, setup, name))
+        except UserErrors as errors:
+            problems += errors.errors
+        except UserError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0] if len(problems) == 1 else UserErrors(problems)
+    return out

@@ -1,0 +1,89 @@
+"""One measurement as a file states it, and what a whole file gave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mowich.errors import UserError
+from mowich.evidence.row_checks import TableForm
+
+RecordKind = Literal["training", "serving", "collective"]
+
+COLLECTIVE_TABLE = TableForm(
+    required=("system", "kind", "bytes", "time_us"),
+    metrics=("time_us",),
+    counts=("bytes", "group"),
+    counts_from_zero=(),
+    amounts=("algbw_GBps", "busbw_GBps", "wrong"),
+)
+"""The columns of measured collectives. bytes: the full buffer (of an all-to-all, what each rank sends); group: ranks,
+one for each device; algbw_GBps, busbw_GBps: as printed beside the time; wrong: results that were not right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRecord:
+    """One measurement. where: file, and the line where the file has lines; cells: by column of the tables of its kind,
+    "" or missing where the file does not state it."""
+
+    where: str
+    kind: RecordKind
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRecord:
+    """A measurement that contradicts itself, or cannot be modelled."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a file gave. format: its name; refused: what the reader itself could not accept."""
+
+    file: str
+    format: str
+    records: tuple[MeasuredRecord, ...]
+    refused: tuple[RefusedRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFormat:
+    """A format. name: as `--format` has it; says: what writes it; looks: whether a text is of this format; read: its
+    measurements, from the name of the file and its text. Raises UserError, with file and line, for a text that is
+    not."""
+
+    name: str
+    says: str
+    looks: Callable[[str], bool]
+    read: Callable[[str, str], Reading]
+
+
+def log_lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number, text) of every line, colours of a terminal left out."""
+    for number, line in enumerate(text.splitlines(), 1):
+        yield number, re.sub(r"\x1b\[[0-9;]*m", "", line)
+
+
+def log_figure(text: str, where: str, what: str) -> float:
+    """A number of a log, commas between thousands left out. Raises UserError."""
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        raise UserError(f"{what} is not a number", where=where, given=text) from None
+
+
+def cell(value: float | int | str | None) -> str:
+    """A value as a cell of a table; "" for none."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:.10g}"
+
+
+def not_of_format(name: str, file: str, wanted: str) -> UserError:
+    """The error for a file that holds nothing of the format that it is read as."""
+    return UserError(f"holds no measurement of {name}", where=file, allowed=wanted)

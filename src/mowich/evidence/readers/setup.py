@@ -1,0 +1,195 @@
+"""What a log does not state: system, model, software, plan. Given as options, or in a small file beside the log.
+
+`runs.log` may have a `runs.log.setup.yaml` beside it, with the keys `on`, `model`, `software`, and those of a plan. It
+is more specific than the options, and counts before them. Where the measurement itself states another value, the
+measurement is refused: one of the two is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mowich.errors import UserError, unknown
+from mowich.evidence.readers.record import MeasuredRecord, RecordKind, RefusedRecord
+from mowich.evidence.row_rules import TRAINING
+from mowich.evidence.serving_rows import SERVING
+from mowich.files import exists, line_of, read_yaml
+from mowich.machines.system import parse_spec
+
+ENDING = ".setup.yaml"
+
+TRAINED_COLUMNS: Mapping[str, str] = {
+    "tp": "TP",
+    "pp": "PP",
+    "dp": "DP",
+    "cp": "CP",
+    "ep": "EP",
+    "etp": "ETP",
+    "vpp": "VPP",
+    "sp": "SP",
+    "zero": "fsdp_zero",
+    "micro_batch": "micro_batch",
+    "grad_accum": "grad_accum",
+    "batch": "global_batch_seqs",
+    "seq": "seq_len",
+    "precision": "precision",
+    "recompute": "recompute",
+    "task": "task",
+}
+SERVED_COLUMNS: Mapping[str, str] = {
+    "tp": "tp",
+    "pp": "pp",
+    "dp": "dp",
+    "ep": "ep",
+    "precision": "precision",
+    "kv": "kv_precision",
+    "isl": "isl",
+    "osl": "osl",
+    "concurrency": "concurrency",
+    "lnc": "lnc",
+    "speculation": "spec_decode",
+}
+JOINED_COLUMNS: Mapping[str, str] = {"kind": "kind", "ranks": "group", "network": "network"}
+PLAN_COLUMNS: Mapping[RecordKind, Mapping[str, str]] = {
+    "training": TRAINED_COLUMNS,
+    "serving": SERVED_COLUMNS,
+    "collective": JOINED_COLUMNS,
+}
+"""Kind of measurement -> word of a plan -> column of our tables."""
+
+PLAN_WORDS = tuple(dict.fromkeys(word for columns in PLAN_COLUMNS.values() for word in columns))
+
+_NUMBERS = frozenset((*TRAINING.numbers, *SERVING.numbers, "group"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """on: a system, "trn3:64"; software: stack or engine; plan: word -> value; said: how the user gave each of them,
+    for errors."""
+
+    on: str = ""
+    model: str = ""
+    software: str = ""
+    plan: Mapping[str, str] = field(default_factory=dict)
+    said: str = "the options say"
+
+    def over(self, other: Setup) -> Setup:
+        """This setup, with what it leaves open as `other` has it."""
+        return replace(
+            self,
+            on=self.on or other.on,
+            model=self.model or other.model,
+            software=self.software or other.software,
+            plan={**other.plan, **self.plan},
+        )
+
+
+def check_words(plan: Mapping[str, str]) -> None:
+    """Raise UserError, of the option, for a word that no plan has."""
+    for key in plan:
+        if key not in PLAN_WORDS:
+            raise unknown("word of a plan", key, PLAN_WORDS, field="ran")
+
+
+def setup_beside(file: Path) -> Setup:
+    """The setup of the file beside a log; an empty one where there is none. Raises UserError, with its line, for keys
+    that are none."""
+    path = file.with_name(file.name + ENDING)
+    if not exists(path):
+        return Setup()
+    data = read_yaml(path, "config").data
+    if not isinstance(data, dict):
+        raise UserError(
+            "a setup is a mapping", where=f"{path}:1", allowed=f"on, model, software, {', '.join(PLAN_WORDS)}"
+        )
+    known = ("on", "model", "software", *PLAN_WORDS)
+    for key, value in data.items():
+        where = f"{path}:{line_of(path, [str(key)])}"
+        if key not in known:
+            raise unknown("key of a setup", str(key), known, where=where)
+        if isinstance(value, dict | list) or value is None:
+            raise UserError(f"{key} is one word or one number", where=where, given=value)
+    words = {str(key): str(value) for key, value in data.items()}
+    return Setup(
+        on=words.pop("on", ""),
+        model=words.pop("model", ""),
+        software=words.pop("software", ""),
+        plan=words,
+        said=f"{path.name} says",
+    )
+
+
+def with_setup(record: MeasuredRecord, setup: Setup) -> MeasuredRecord | RefusedRecord:
+    """A measurement with what its file leaves open filled in, or refused where file and setup contradict each other.
+    Raises UserError, in one line, where neither says what is needed."""
+    cells = dict(record.cells)
+    given: dict[str, str] = {
+        PLAN_COLUMNS[record.kind][k]: v for k, v in setup.plan.items() if k in PLAN_COLUMNS[record.kind]
+    }
+    if setup.on:
+        given |= _system_cells(setup.on, record.kind)
+    if setup.model and record.kind != "collective":
+        given |= {"model": setup.model} if record.kind == "serving" else {"model_name": setup.model}
+        if record.kind == "training":
+            cells["model_ref"] = setup.model
+    if setup.software and record.kind != "collective":
+        given["framework" if record.kind == "serving" else "stack"] = setup.software
+    for column, value in given.items():
+        stated = cells.get(column, "")
+        if column in ("chip", "system", "model", "model_name", "framework", "stack"):
+            cells[column] = value  # a name of the user's own: logs call machines and models by other names
+        elif not stated:
+            cells[column] = value
+        elif not _same(column, stated, value):
+            return RefusedRecord(
+                where=record.where, reason=f"{column}: the file states {stated}, and {setup.said} {value}: one is wrong"
+            )
+    missing = [words for column, words in _NEEDED[record.kind].items() if not cells.get(column)]
+    if missing:
+        raise UserError(f"does not state {', nor '.join(missing)}", where=record.where, fix=_HOW)
+    return replace(record, cells=cells)
+
+
+_NEEDED: Mapping[RecordKind, Mapping[str, str]] = {
+    "training": {"chip": "the system (--on)", "model_name": "the model (--model)"},
+    "serving": {
+        "chip": "the system (--on)",
+        "model": "the model (--model)",
+        "framework": "the engine (--software)",
+        "tp": "the plan (--plan tp=8)",
+        "isl": "the prompt length (--plan isl=1024)",
+        "osl": "the output length (--plan osl=128)",
+    },
+    "collective": {
+        "system": "the system (--on)",
+        "kind": "the collective (--plan kind=all-reduce)",
+        "group": "the ranks (--plan ranks=32)",
+    },
+}
+"""Kind of measurement -> column -> what it is, and the option that gives it."""
+
+_HOW = f"give them as options, or as on, model, software, tp, ... in FILE{ENDING} beside the file"
+
+
+def _system_cells(on: str, kind: RecordKind) -> dict[str, str]:
+    """The columns that "trn3:64" fills."""
+    if kind == "collective":
+        return {"system": on}
+    name, _, size = parse_spec(on)
+    out = {"chip": name}
+    if size is not None:
+        if not size.isdigit() or ":" not in on:
+            raise UserError("a number of chips", field="on", given=on, allowed="NAME:CHIPS, as in trn3:64")
+        out["n_chips"] = size
+    return out
+
+
+def _same(column: str, stated: str, given: str) -> bool:
+    if column in _NUMBERS:
+        try:
+            return float(stated) == float(given)
+        except ValueError:
+            return False
+    return stated.casefold() == given.casefold()

@@ -1,0 +1,222 @@
+"""Logs of training: torchtitan, Megatron-LM, MaxText.
+
+A log has a line for each step, or for some of them; the measurement is the median over the steps after the first ones,
+which compile and warm up. Formats: torchtitan/components/metrics.py, megatron/training/training.py, MaxText's
+metric_logger.py. What a log says of its plan (Megatron's list of arguments, MaxText's parameters) is read; the rest is
+asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from mowich.evidence.readers.record import (
+    FileFormat,
+    MeasuredRecord,
+    Reading,
+    RefusedRecord,
+    cell,
+    log_figure,
+    log_lines,
+    not_of_format,
+)
+
+WARM_UP = 3
+"""The first of so many parts of the logged steps is left out, and one step at least where there are several."""
+
+_TITAN = re.compile(
+    r"\bstep:\s*(?P<step>\d+)\b.*?\btps:\s*(?P<tps>\d+(?:,\d{3})*(?:\.\d+)?)(?:\s+tflops:\s*(?P<tflops>\d+(?:,\d{3})*(?:\.\d+)?))?"
+    r"(?:.*?\bmfu:\s*(?P<mfu>[\d.]+)%)?"
+)
+_MEGATRON = re.compile(
+    r"iteration\s+(?P<step>\d+)/\s*\d+\s*\|.*?elapsed time per iteration \(ms\):\s*(?P<ms>[\d.eE+-]+)"
+)
+_MAXTEXT = re.compile(
+    r"completed step:\s*(?P<step>\d+),\s*seconds:\s*(?P<s>[\d.eE+-]+)"
+    r"(?:,\s*TFLOP/s/device:\s*(?P<tflops>\d+(?:,\d{3})*(?:\.\d+)?))?(?:,\s*Tokens/s/device:\s*(?P<tps>\d+(?:,\d{3})*(?:\.\d+)?))?"
+)
+_ARGUMENT = re.compile(r"^\s*(?:\[[^\]]*\]:?\s*|\d+:\s*)?(?P<name>[a-z][a-z_0-9]+)\s\.{3,}\s(?P<value>\S.*?)\s*$")
+"""A line of Megatron's list of arguments: "  seq_length ........ 4096"."""
+_PARAMETER = re.compile(r"Config param (?P<name>\w+):\s*(?P<value>\S.*?)\s*$")
+"""A line of MaxText's list of parameters."""
+
+_NEAR = 0.05
+"""How far two figures of a log that must be the same may lie apart."""
+
+
+def _settled(found: Sequence[tuple[int, re.Match[str]]]) -> Sequence[tuple[int, re.Match[str]]]:
+    """The lines after the warm-up."""
+    skipped = max(1, len(found) // WARM_UP) if len(found) > 1 else 0
+    return found[skipped:]
+
+
+def _steps(file: str, text: str, pattern: re.Pattern[str], name: str, wanted: str) -> list[tuple[int, re.Match[str]]]:
+    found = [(number, m) for number, line in log_lines(text) if (m := pattern.search(line))]
+    if not found:
+        raise not_of_format(name, file, wanted)
+    return found
+
+
+def _middle(found: Sequence[tuple[int, re.Match[str]]], group: str, file: str) -> float | None:
+    values = [log_figure(m[group], f"{file}:{n}", group) for n, m in found if m[group]]
+    return median(values) if values else None
+
+
+def _words(text: str, pattern: re.Pattern[str]) -> dict[str, str]:
+    """The settings that a log lists, the last of a name."""
+    return {m["name"]: m["value"] for _, line in log_lines(text) if (m := pattern.search(line))}
+
+
+def _blank() -> dict[str, str]:
+    return {"chip": "", "model_name": "", "seq_len": "", "precision": "", "global_batch_seqs": "", "TP": "", "PP": ""}
+
+
+def _one(file: str, name: str, line: int, cells: Mapping[str, str], refused: str = "") -> Reading:
+    where = f"{file}:{line}"
+    if refused:
+        return Reading(file=file, format=name, records=(), refused=(RefusedRecord(where=where, reason=refused),))
+    return Reading(file=file, format=name, records=(MeasuredRecord(where=where, kind="training", cells=cells),))
+
+
+def read_torchtitan(file: str, text: str) -> Reading:
+    """One run: its tokens per second and device."""
+    found = _settled(_steps(file, text, _TITAN, "torchtitan", "lines with step: ... tps: ... as torchtitan logs them"))
+    tps, tflops, mfu = (_middle(found, group, file) for group in ("tps", "tflops", "mfu"))
+    line = found[-1][0]
+    if mfu is not None and mfu > 100.0:
+        return _one(
+            file, "torchtitan", line, {}, f"an MFU of {mfu:g}% is above 100%: another chip's peak, or wrong units"
+        )
+    if not tps:
+        return _one(file, "torchtitan", line, {}, "no token was trained")
+    cells = {
+        **_blank(),
+        "stack": "pytorch-fsdp",
+        "tokens_per_s_per_chip": cell(tps),
+        "tflops_per_chip": cell(tflops),
+        "primary_metric": "tokens_per_s_per_chip",
+        "flop_convention": "torchtitan: 6 N + attention without causal halving",
+    }
+    return _one(file, "torchtitan", line, cells)
+
+
+_MEGATRON_ARGUMENTS: Mapping[str, str] = {
+    "tensor_model_parallel_size": "TP",
+    "pipeline_model_parallel_size": "PP",
+    "context_parallel_size": "CP",
+    "expert_model_parallel_size": "EP",
+    "expert_tensor_parallel_size": "ETP",
+    "micro_batch_size": "micro_batch",
+    "global_batch_size": "global_batch_seqs",
+    "seq_length": "seq_len",
+    "world_size": "n_chips",
+}
+"""Argument of Megatron-LM -> column."""
+
+
+def read_megatron(file: str, text: str) -> Reading:
+    """One run: its seconds per iteration, with the plan that its list of arguments states."""
+    wanted = "lines with 'elapsed time per iteration (ms)' as Megatron-LM logs them"
+    found = _settled(_steps(file, text, _MEGATRON, "Megatron-LM", wanted))
+    ms, line = _middle(found, "ms", file), found[-1][0]
+    if not ms:
+        return _one(file, "megatron", line, {}, "an iteration took no time")
+    said = _words(text, _ARGUMENT)
+    cells = {**_blank(), "stack": "megatron", "primary_metric": "step_time_s", "step_time_s": cell(ms / 1e3)}
+    cells |= {column: said[name] for name, column in _MEGATRON_ARGUMENTS.items() if said.get(name, "None") != "None"}
+    if said.get("fp8", "None") not in ("None", "False"):
+        cells["precision"] = "fp8"
+    elif said.get("bf16") == "True":
+        cells["precision"] = "bf16"
+    if said.get("sequence_parallel") in ("True", "False"):
+        cells["SP"] = "yes" if said["sequence_parallel"] == "True" else "no"
+    recompute = said.get("recompute_granularity")
+    if recompute:
+        cells["recompute"] = "none" if recompute == "None" else recompute
+    virtual = said.get("virtual_pipeline_model_parallel_size")
+    if virtual and virtual != "None":
+        cells["VPP"] = virtual
+    last = next(text_ for n, text_ in log_lines(text) if n == line)
+    batch = re.search(r"global batch size:\s*(\d+)", last)
+    if batch:
+        stated = cells["global_batch_seqs"]
+        if stated and stated != batch[1]:
+            return _one(
+                file,
+                "megatron",
+                line,
+                {},
+                f"global batch size {batch[1]}, and the arguments say {stated}: still ramping up",
+            )
+        cells["global_batch_seqs"] = batch[1]
+    tflops = re.search(r"throughput per GPU \(TFLOP/s/GPU\):\s*([\d.]+)", last)
+    if tflops:
+        cells["tflops_per_chip"] = tflops[1]
+        cells["flop_convention"] = "Megatron-LM: 3 x forward, causal attention not halved"
+    return _one(file, "megatron", line, cells)
+
+
+def read_maxtext(file: str, text: str) -> Reading:
+    """One run: its seconds per step, or its tokens per second and device, with the plan that its parameters state."""
+    found = _settled(_steps(file, text, _MAXTEXT, "MaxText", "lines with 'completed step: N, seconds: ...'"))
+    seconds, tps = _middle(found, "s", file), _middle(found, "tps", file)
+    line, said = found[-1][0], _words(text, _PARAMETER)
+    if not seconds:
+        return _one(file, "maxtext", line, {}, "a step took no time")
+    seq, each = said.get("max_target_length", ""), said.get("per_device_batch_size", "")
+    if tps and seq and each:
+        made = float(seq) * float(each)
+        if abs(tps * seconds / made - 1.0) > _NEAR:
+            return _one(
+                file,
+                "maxtext",
+                line,
+                {},
+                f"{seconds:g} s x {tps:g} tokens/s/device is {tps * seconds:.4g} tokens, and a step has {made:g} a"
+                " device: wrong units",
+            )
+    if not tps and not (seq and each):
+        return _one(file, "maxtext", line, {}, "a time per step says nothing without Tokens/s/device or the batch")
+    tensor = _product(said, "tensor_parallelism")
+    cells = {
+        **_blank(),
+        "stack": "",
+        "seq_len": seq,
+        "device_tokens_per_s": cell(tps or float(seq) * float(each) / seconds),
+        "device_batch": each,
+        "primary_metric": "tokens_per_s_per_chip",
+        "TP": cell(tensor) if tensor else "",
+        "fsdp_zero": "3",
+    }
+    devices = re.search(r"Num_devices:\s*(\d+)", text)
+    if devices:
+        cells["devices"] = devices[1]
+    return _one(file, "maxtext", line, cells)
+
+
+def _product(said: Mapping[str, str], what: str) -> float | None:
+    """Inside a slice times between slices, of a kind of parallelism; None where it is not stated, or -1: the rest."""
+    found = [said.get(f"{where}_{what}", "") for where in ("ici", "dcn")]
+    values = [float(x) for x in found if re.fullmatch(r"\d+", x)]
+    return (
+        None if not values or len(values) < len([x for x in found if x]) else float(values[0] * (values[1:] or [1])[0])
+    )
+
+
+TORCHTITAN = FileFormat(
+    name="torchtitan",
+    says="a log of torchtitan",
+    looks=lambda text: any(_TITAN.search(line) for _, line in log_lines(text)),
+    read=read_torchtitan,
+)
+MEGATRON = FileFormat(
+    name="megatron",
+    says="a log of Megatron-LM",
+    looks=lambda text: bool(_MEGATRON.search(text)),
+    read=read_megatron,
+)
+MAXTEXT = FileFormat(
+    name="maxtext", says="a log of MaxText", looks=lambda text: bool(_MAXTEXT.search(text)), read=read_maxtext
+)
