@@ -1,0 +1,148 @@
+"""Collectives: what a line of a benchmark may not contradict, and how constants of links and libraries move it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.errors import UserError, unknown
+from mowich.evidence.fitting.moved import uncertain, with_numbers
+from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
+from mowich.facts import Facts
+from mowich.machines.collectives import COLLECTIVE_KINDS, bus_factor, choose
+from mowich.machines.system import System, parse_spec, resolve
+from mowich.machines.topology import on_network
+
+ROUNDED_GBps = 0.006
+"""Bandwidths are printed with two decimals, GB/s."""
+_AGREE = 0.03
+"""How far bytes over time may lie from the bandwidth printed beside it."""
+ABOVE_LINK = 2.5
+"""Times the published link that a bus bandwidth may read: a switch that adds in the network doubles what ranks see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveCase:
+    """A measured time among neighbouring devices. data_B: the full buffer (of an all-to-all, what each sends)."""
+
+    system: System
+    network: str
+    kind: str
+    ranks: int
+    data_B: float
+    time_s: float
+
+
+def read_collective(
+    cells: Mapping[str, str], facts: Facts, systems: dict[tuple[str, int, str], System]
+) -> CollectiveCase | str:
+    """One line as a case, or why it is refused. systems: remembered. Raises UserError for a system, a network or a
+    collective that is not known."""
+    kind, network, spec = cells["kind"].replace("_", "-"), cells.get("network", ""), cells["system"]
+    if kind not in COLLECTIVE_KINDS:
+        raise unknown("collective", kind, COLLECTIVE_KINDS)
+    ranks, data_B, time_s = round(float(cells["group"])), float(cells["bytes"]), float(cells["time_us"]) * 1e-6
+    if ranks < 2:
+        return f"{ranks} rank: nothing is exchanged"
+    if float(cells.get("wrong") or 0) > 0:
+        return f"{cells['wrong']} results are wrong"
+    key = (spec, ranks, network)
+    if key not in systems:
+        systems[key] = _system(spec, ranks, network, facts)
+    system = systems[key]
+    said = _contradiction(cells, kind, ranks, data_B, time_s, system)
+    return said or CollectiveCase(system=system, network=network, kind=kind, ranks=ranks, data_B=data_B, time_s=time_s)
+
+
+def _system(spec: str, ranks: int, network: str, facts: Facts) -> System:
+    name, _, size = parse_spec(spec)
+    one = resolve(facts, name, chips=1)
+    chips = -(-ranks // one.devices_per_chip)
+    system = resolve(facts, spec) if size is not None else resolve(facts, name, chips=chips)
+    if system.devices < ranks:
+        raise UserError(f"{ranks} ranks need {chips} chips", field="on", given=spec, allowed=f"{name}:{chips} or more")
+    return on_network(facts, system, network) if network else system
+
+
+def _contradiction(
+    cells: Mapping[str, str], kind: str, ranks: int, data_B: float, time_s: float, system: System
+) -> str:
+    """Why a line contradicts itself, or the links."""
+
+    def unlike(printed: float, made: float) -> bool:
+        return abs(printed - made) > _AGREE * made + ROUNDED_GBps
+
+    rate = data_B / time_s / 1e9
+    algorithm, bus = cells.get("algbw_GBps"), cells.get("busbw_GBps")
+    if algorithm and unlike(float(algorithm), rate):
+        return f"algbw {algorithm} GB/s is not {data_B:g} B / {time_s * 1e6:g} us = {rate:.4g} GB/s: wrong units"
+    made = rate * bus_factor(kind, ranks)
+    if bus and unlike(float(bus), made):
+        return (
+            f"busbw {bus} GB/s is not that of {kind} among {ranks} ranks, {made:.4g} GB/s: another collective, or other"
+            " ranks"
+        )
+    link = max(level.bandwidth_Bps for level in system.levels) / 1e9
+    if made > ABOVE_LINK * link:
+        return (
+            f"busbw {made:.4g} GB/s is {made / link:.1f} times the fastest link of {system.id}: wrong units or system"
+        )
+    return ""
+
+
+class CollectivePredictor:
+    """Measured collectives, those of one machine, kind and group as columns."""
+
+    def __init__(self, cases: Sequence[tuple[str, CollectiveCase]], facts: Facts) -> None:
+        """cases: (place, case)."""
+        self.points = [_point(where, case) for where, case in cases]
+        self.time = np.log([case.time_s for _, case in cases])
+        groups: dict[tuple[int, str, int], list[int]] = {}
+        for i, (_, case) in enumerate(cases):
+            groups.setdefault((id(case.system), case.kind, case.ranks), []).append(i)
+        self.groups = [
+            (cases[rows[0]][1], np.array(rows), np.array([cases[i][1].data_B for i in rows]))
+            for rows in groups.values()
+        ]
+        self.reads = [uncertain(case.system, facts) for case, _, _ in self.groups]
+        self.paths = tuple(dict.fromkeys(path for reads in self.reads for path in reads.values()))
+
+    def _errors_of(self, g: int, values: ConstantValues) -> Floats:
+        case, rows, data_B = self.groups[g]
+        system = with_numbers(case.system, {n: values[p] for n, p in self.reads[g].items()})
+        time_s = choose(system, case.kind, data_B, np.full(len(rows), float(case.ranks)), np.ones(len(rows))).time_s
+        return np.asarray(np.log(time_s) - self.time[rows])
+
+    def errors(self, values: ConstantValues) -> Floats:
+        out = np.zeros(len(self.points))
+        for g, (_, rows, _) in enumerate(self.groups):
+            out[rows] = self._errors_of(g, values)
+        return out
+
+    def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
+        r, J = self.errors(values), np.zeros((len(self.points), len(self.paths)))
+        for g, (_, rows, _) in enumerate(self.groups):
+            for path in set(self.reads[g].values()):
+                moved = {**values, path: values[path] * math.exp(DELTA)}
+                J[rows, self.paths.index(path)] = (self._errors_of(g, moved) - r[rows]) / DELTA
+        return r, J
+
+
+def _point(where: str, case: CollectiveCase) -> MeasuredPoint:
+    machine = f"{case.kind} of {case.ranks} ranks on {case.system.id}" + (
+        f" over {case.network}" if case.network else ""
+    )
+    return MeasuredPoint(
+        where=where,
+        kind="collective",
+        what=f"{machine}, {case.data_B:g} B",
+        metric="time_us",
+        measured=case.time_s * 1e6,
+        is_rate=False,
+        machine=machine,
+        setting=f"{machine}, {case.data_B:g} B",
+    )

@@ -1,0 +1,177 @@
+"""The fitted constants as an overlay of facts: the file that `--facts` takes.
+
+A fact keeps its grade: constants of grade C count with the residual of their fit, and those of grade D by their own
+ranges, so a range that gets narrower makes an answer's range narrower, and never wider.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mowich.errors import UserError
+from mowich.evidence.fitting.solve import RANGE_END, Calibrated
+from mowich.facts import Facts, load_facts
+from mowich.facts.fields import is_plain_number
+from mowich.units import write_value
+
+WRITTEN = 2e-5
+"""How far a written value may lie from the fitted one: six digits are written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedFact:
+    """A constant before and after, SI. verdict: "identified", or "moved" where the data moves it and hardly narrows its
+    range; others: constants that the data cannot tell from it well; stopped: held at the end of today's range; widened:
+    the new range passes today's."""
+
+    path: str
+    unit: str
+    grade: str
+    today: float
+    today_low: float
+    today_high: float
+    value: float
+    low: float
+    high: float
+    verdict: str
+    others: tuple[str, ...]
+    stopped: bool
+    widened: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """A constant of the JSON."""
+        return {
+            "path": self.path,
+            "unit": self.unit,
+            "grade": self.grade,
+            "today": self.today,
+            "today_low": self.today_low,
+            "today_high": self.today_high,
+            "fitted": self.value,
+            "low": self.low,
+            "high": self.high,
+            "narrowed": self.narrowed,
+            "verdict": self.verdict,
+            "others": list(self.others),
+            "stopped": self.stopped,
+            "widened": self.widened,
+        }
+
+    @property
+    def narrowed(self) -> float:
+        """Width of the new range over that of today's, of logarithms."""
+        return math.log(self.high / self.low) / math.log(self.today_high / self.today_low)
+
+
+def fitted_facts(found: Calibrated, facts: Facts) -> list[FittedFact]:
+    """The constants that are kept, those that the data narrows most first."""
+    out = []
+    solution = found.solution
+    for j, path in enumerate(found.prior.paths):
+        fact = facts.fact(path)
+        assert fact.low is not None
+        assert fact.high is not None
+        half = RANGE_END * float(solution.sd[j])
+        value = math.exp(float(solution.theta[j]))
+        low, high = value * math.exp(-half), value * math.exp(half)
+        widened = value > fact.high * (1 + 1e-9) or value < fact.low * (1 - 1e-9)
+        if not widened:
+            value = min(max(value, fact.low), fact.high)
+            low, high = max(low, fact.low), min(high, fact.high)
+        others = found.together.get(path, ())
+        out.append(
+            FittedFact(
+                path=path,
+                unit=fact.unit,
+                grade=fact.grade or "user",
+                today=facts.number(path),
+                today_low=fact.low,
+                today_high=fact.high,
+                value=value,
+                low=low,
+                high=high,
+                verdict="identified" if path in found.identified else "moved",
+                others=others,
+                stopped=bool(solution.stopped[j]),
+                widened=widened,
+            )
+        )
+    return sorted(out, key=lambda one: (one.narrowed, one.path))
+
+
+def overlay_text(fitted: Sequence[FittedFact], name: str, files: Sequence[str], points: int, facts: Facts) -> str:
+    """The YAML of an overlay. name: of the file itself, which `explain` tells as the source."""
+    tree: dict[str, dict[str, dict[str, object]]] = {}
+    said = ", ".join(Path(file).name for file in files)
+    measured = f"mowich calibrate {said}: {points} measured points"
+    for one in fitted:
+        kind, file, *keys = one.path.split(".")
+        leaf: dict[str, object] = {
+            "value": _written(one.value, one.unit),
+            "low": _written(one.low, one.unit),
+            "high": _written(one.high, one.unit),
+            "source": f"calibration {name}",
+            "locator": measured,
+            "grade": one.grade,
+        }
+        before = facts.fact(one.path).as_written
+        why = f"fit to {points} points; today's value is {before}"
+        leaf["reason" if one.grade == "D" else "formula"] = why
+        node: dict[str, object] = tree.setdefault(kind, {}).setdefault(file, {})
+        for key in keys[:-1]:
+            below = node.setdefault(key, {})
+            assert isinstance(below, dict)
+            node = below
+        node[keys[-1]] = leaf
+    lines = [
+        f"# Written by mowich calibrate from {said}. Use: --facts {name}",
+        "# ConstantValues fitted to what was measured; each range is today's, as far as the measurements narrow it.",
+    ]
+    for kind, names in sorted(tree.items()):
+        lines.append(f"{kind}:")
+        for file, node in sorted(names.items()):
+            lines.append(f"  {file}:")
+            lines += _lines(node, 4)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(node: dict[str, object], indent: int) -> list[str]:
+    out = []
+    for key, child in sorted(node.items()):
+        assert isinstance(child, dict)
+        if "value" in child:
+            leaf = ", ".join(f"{name}: {_yaml(value)}" for name, value in child.items())
+            out.append(f"{' ' * indent}{key}: {{{leaf}}}")
+        else:
+            out.append(f"{' ' * indent}{key}:")
+            out += _lines(child, indent + 2)
+    return out
+
+
+def _yaml(value: object) -> str:
+    """A value of a flow mapping: JSON is YAML."""
+    return value if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
+
+
+class _Number(str):
+    """A number without a unit, written as it is."""
+
+
+def _written(value: float, unit: str) -> str:
+    return _Number(f"{value:.6g}") if is_plain_number(unit) else write_value(value, unit)
+
+
+def write_fitted(path: Path, text: str, fitted: Sequence[FittedFact], facts: Facts) -> None:
+    """Write the overlay and read it again, as `--facts` will. Raises UserError where it cannot be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", field="overlay", given=str(path)) from error
+    known = load_facts([path])
+    for one in fitted:
+        if abs(known.number(one.path) / one.value - 1.0) > WRITTEN:
+            raise AssertionError(f"{one.path} was written as {known.number(one.path)}, not {one.value}")

@@ -1,0 +1,50 @@
+"""A measured figure as the fit sees it, and what predicts figures of one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mowich.arrays import Floats
+
+ConstantValues = Mapping[str, float]
+"""Path of a constant -> its value, SI."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPoint:
+    """One figure. where: file and line; what: the run, in words; metric: its name, in whose unit `measured` is;
+    is_rate: whether more of it is faster; machine: what ran on what, whose points share an error that no constant
+    explains; setting: points of one setting are one measurement, made several times, and are left out together."""
+
+    where: str
+    kind: str
+    what: str
+    metric: str
+    measured: float
+    is_rate: bool
+    machine: str
+    setting: str
+
+
+class Predictor(Protocol):
+    """What predicts the points of one kind. paths: constants that may move them.
+
+    Errors are ln(predicted time / measured time), [points]; slopes are their derivatives by ln of each constant,
+    [points, paths].
+    """
+
+    @property
+    def points(self) -> Sequence[MeasuredPoint]: ...
+
+    @property
+    def paths(self) -> tuple[str, ...]: ...
+
+    def errors(self, values: ConstantValues) -> Floats: ...
+
+    def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]: ...
+
+
+DELTA = 1e-3
+"""Step of a numerical slope, in ln of the constant."""

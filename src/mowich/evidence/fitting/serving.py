@@ -1,0 +1,121 @@
+"""Serving: how the constants of an engine and of a family of chips move the latencies that were measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.evidence.fitting.moved import SHARED_FACT, has_range
+from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
+from mowich.evidence.row_checks import PublishedRow
+from mowich.evidence.serving_cases import gather_cases
+from mowich.evidence.serving_rows import SERVING, ServingCase
+from mowich.evidence.serving_validate import shifts_of
+from mowich.facts import Facts
+
+TIMES = ("tpot_ms", "ttft_ms")
+_RATE = "output_tok_s_per_chip"
+"""Used where a run states no latency: with them it says nothing more."""
+
+_GIVEN = (
+    "lockstep",
+    "queue_share",
+    "burst_share",
+    "prompt_budget",
+    "memory_share",
+    "reserve",
+    "visible_",
+    "speculation_",
+)
+"""Constants of the load and of the memory, which a run's own settings decide."""
+
+
+def row_of_serving(cells: Mapping[str, str], where: str) -> PublishedRow:
+    """A record as a row of our serving table. A throughput of all becomes one of a chip where chips are counted."""
+    columns = (*SERVING.required, *SERVING.numbers, "source", "date", "notes", "stack", "kv_precision", "spec_decode")
+    row = {**dict.fromkeys(columns, ""), **cells, "id": cells.get("id") or where}
+    if row["output_tok_s"] and row["n_chips"] and not row[_RATE]:
+        row[_RATE] = f"{float(row['output_tok_s']) / float(row['n_chips']):.10g}"
+    return row
+
+
+class ServingPredictor:
+    """Cases of serving as columns."""
+
+    def __init__(self, cases: Sequence[tuple[str, ServingCase]], facts: Facts) -> None:
+        """cases: (place, case)."""
+        self.cases = [case for _, case in cases]
+        self.table = gather_cases(self.cases, facts)
+        self.names = self.table.columns.names
+        self.known = np.array([facts.number(path) for path in self.names])
+        shift, _ = shifts_of(self.cases)
+        self.shift = {metric: shift[metric.removesuffix("_ms")] for metric in TIMES}
+        self.points = []
+        rows: list[tuple[int, str]] = []
+        for i, (where, case) in enumerate(cases):
+            stated = [m for m in TIMES if m in case.measured and m not in case.skip]
+            if not stated and _RATE in case.measured and _RATE not in case.skip:
+                stated = [_RATE]
+            for metric in stated:
+                rows.append((i, metric))
+                self.points.append(_point(where, case, metric))
+        self.rows = rows
+        self.measured = np.log([self.cases[i].measured[m] for i, m in rows])
+        self.paths = tuple(
+            path
+            for path in self.names
+            if SHARED_FACT not in path
+            and not path.rsplit(".", 1)[1].startswith(_GIVEN)
+            and ".lockstep" not in path
+            and has_range(facts.fact(path))
+        )
+
+    def _constants(self, values: ConstantValues) -> Floats:
+        return np.array([values.get(name, own) for name, own in zip(self.names, self.known, strict=True)])
+
+    def errors(self, values: ConstantValues) -> Floats:
+        return self._errors(self._constants(values))
+
+    def _errors(self, constants: Floats) -> Floats:
+        steady = self.table.steady(constants)
+        tpot = steady.tpot_s * np.exp(self.shift["tpot_ms"])
+        ttft = steady.ttft_s * np.exp(self.shift["ttft_ms"])
+        out = np.zeros(len(self.rows))
+        for k, (i, metric) in enumerate(self.rows):
+            if metric == _RATE:
+                case = self.cases[i]
+                tokens = float(self.table.output[i])
+                request_s = float(ttft[i]) + (tokens - 1.0) * float(tpot[i])
+                out[k] = self.measured[k] - math.log(case.users * case.plan.dp * tokens / request_s / case.chips)
+            else:
+                time_s = tpot[i] if metric == "tpot_ms" else ttft[i]
+                out[k] = math.log(1e3 * float(time_s)) - self.measured[k]
+        return out
+
+    def slopes(self, values: ConstantValues) -> tuple[Floats, Floats]:
+        at = self._constants(values)
+        r = self._errors(at)
+        J = np.zeros((len(r), len(self.paths)))
+        for j, path in enumerate(self.paths):
+            moved = at.copy()
+            moved[self.names.index(path)] *= math.exp(DELTA)
+            J[:, j] = (self._errors(moved) - r) / DELTA
+        return r, J
+
+
+def _point(where: str, case: ServingCase, metric: str) -> MeasuredPoint:
+    machine = f"{case.model.name}, {case.system.id}, {case.engine}, {metric}"
+    load = f"{case.prompt:g}/{case.output:g} tokens, {case.users * case.plan.dp:g} users"
+    return MeasuredPoint(
+        where=where,
+        kind="serving",
+        what=f"{case.model.name} on {case.system.id}:{case.chips}, {case.plan}, {load}",
+        metric=metric,
+        measured=case.measured[metric],
+        is_rate=metric == _RATE,
+        machine=machine,
+        setting=f"{case.model.name}, {case.system.id}, {case.engine}, {case.plan}, {load}",
+    )

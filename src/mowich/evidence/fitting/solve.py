@@ -1,0 +1,295 @@
+"""The constants that fit measurements best, and how sure they are.
+
+Each constant has a prior: log-normal around today's value, its range the middle 90%, its ends hard bounds. Two things
+are shared and learned from the data (a hierarchical fit): how far constants move at all (`scale`: where measurements
+agree with today's values, all stay nearer to them), and the scatter of each kind of figure. Points of one machine share
+an error that no constant explains (`SHARED_SD`), so that a hundred points of one run do not count as a hundred runs.
+
+    minimise sum w (r + u)^2 / sigma^2 + sum (d / (scale sd))^2 + sum (u / SHARED_SD)^2
+
+r: ln(predicted/measured) at the constants; d: ln of a constant over today's; u: of a machine. Gauss-Newton, robust
+weights w, an active set for the bounds. Ranges are those of the posterior with the whole prior (scale 1): what the data
+says, not what the shrinkage does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.evidence.fitting.moved import has_range
+from mowich.evidence.fitting.points import MeasuredPoint, Predictor
+from mowich.facts import Facts
+
+RANGE_END = 1.645
+"""Standard deviations from the middle of a 90% range to its end."""
+SHARED_SD = 0.03
+"""Spread, ln, of the error that the points of one machine share beside constants."""
+SCATTER: Mapping[str, float] = {"tpot_ms": 0.12, "ttft_ms": 0.30, "time_us": 0.12}
+"""Spread, ln, of the figures of a metric before the data says more; others: `SCATTER_ELSE`. Those that the constants
+that ship were fitted with."""
+SCATTER_ELSE = 0.08
+LEAST_SCATTER = 0.01
+PRIOR_POINTS = 4.0
+"""Points that the spreads above count as."""
+PRIOR_CONSTANTS = 2.0
+"""Constants that a scale of 1 counts as."""
+LEAST_SCALE = 0.1
+_ROUNDS = 8
+_LONGEST = 0.5
+"""Longest step of a constant in a round, ln."""
+IDENTIFIED = 0.75
+"""A constant is identified where the data leaves less than this share of the spread of its prior."""
+_MOVED = 0.25
+"""A constant that is not identified by itself, and moves by this share of its spread or more, moves together with
+others that the data cannot tell from it."""
+_TOGETHER = 0.6
+"""Correlation, either sign, from which two constants are said to be told apart badly."""
+INSENSITIVE = 1e-4
+"""A constant is not asked about where its whole range moves no point by more than this, ln."""
+
+
+@dataclass(frozen=True, slots=True)
+class Priors:
+    """paths of constants; middle, sd, low, high: of their logs [n]."""
+
+    paths: tuple[str, ...]
+    middle: Floats
+    sd: Floats
+    low: Floats
+    high: Floats
+
+    @classmethod
+    def of(cls, paths: Sequence[str], facts: Facts, *, widen: bool) -> Priors:
+        """From the facts and their ranges; with `widen` a value may pass the ends."""
+        found = [facts.fact(path) for path in paths]
+        assert all(has_range(fact) for fact in found)
+        middle = np.array([math.log(float(f.value or 0.0)) for f in found])
+        low, high = (np.array([math.log(getattr(f, end)) for f in found]) for end in ("low", "high"))
+        sd = (high - low) / (2.0 * RANGE_END)
+        if widen:
+            low, high = np.full(len(paths), -math.inf), np.full(len(paths), math.inf)
+        return cls(tuple(paths), middle, sd, low, high)
+
+    def take(self, at: NDArray[np.intp]) -> Priors:
+        return Priors(tuple(self.paths[i] for i in at), self.middle[at], self.sd[at], self.low[at], self.high[at])
+
+
+class JointProblem:
+    """Points of several predictors and the constants of all of them."""
+
+    def __init__(self, parts: Sequence[Predictor], paths: Sequence[str], facts: Facts) -> None:
+        """paths: constants that may move; all others stay as the facts have them."""
+        self.parts = parts
+        self.points: list[MeasuredPoint] = [point for part in parts for point in part.points]
+        self.paths = tuple(paths)
+        self.fixed = {path: facts.number(path) for part in parts for path in part.paths}
+        names = sorted({point.machine for point in self.points})
+        self.machine = np.array([names.index(point.machine) for point in self.points])
+        self.machines = len(names)
+        self.scatter = np.array([SCATTER.get(point.metric, SCATTER_ELSE) for point in self.points])
+        metrics = sorted({point.metric for point in self.points})
+        self.metric = np.array([metrics.index(point.metric) for point in self.points])
+
+    def values(self, theta: Floats) -> dict[str, float]:
+        return {**self.fixed, **{p: math.exp(t) for p, t in zip(self.paths, theta, strict=True)}}
+
+    def errors(self, theta: Floats) -> Floats:
+        """ln(predicted/measured) of every point."""
+        values = self.values(theta)
+        return np.concatenate([part.errors(values) for part in self.parts])
+
+    def slopes(self, theta: Floats) -> tuple[Floats, Floats]:
+        """The same with derivatives by every constant of `paths` [points, paths]."""
+        values = self.values(theta)
+        r, rows = [], []
+        for part in self.parts:
+            errors, mine = part.slopes(values)
+            J = np.zeros((len(errors), len(self.paths)))
+            for j, path in enumerate(part.paths):
+                if path in self.paths:
+                    J[:, self.paths.index(path)] = mine[:, j]
+            r.append(errors)
+            rows.append(J)
+        return np.concatenate(r), np.vstack(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedConstants:
+    """theta: ln of the constants; sd: of their posterior with the whole prior; correlation [n, n]; scale: how far
+    constants move, over their priors; stopped: constants held at an end of their range."""
+
+    theta: Floats
+    sd: Floats
+    correlation: Floats
+    scale: float
+    stopped: NDArray[np.bool_]
+
+
+def bounded_step(H: Floats, g: Floats, theta: Floats, low: Floats, high: Floats) -> Floats:
+    """The step that solves H step = -g with theta + step within low..high: constants pushed against their bounds stay
+    there, and the others are solved for again."""
+    held = np.zeros(len(theta), dtype=bool)
+    step = np.zeros(len(theta))
+    for _ in range(len(theta) + 1):
+        at, fixed = np.flatnonzero(~held), np.flatnonzero(held)
+        rest = -g[at] - H[np.ix_(at, fixed)] @ step[fixed]
+        step[at] = np.linalg.solve(H[np.ix_(at, at)], rest)
+        to = theta + step
+        over = ~held & ((to < low) | (to > high))
+        if not over.any():
+            break
+        step[over] = np.clip(to[over], low[over], high[over]) - theta[over]
+        held |= over
+    return step
+
+
+def solve(
+    problem: JointProblem,
+    prior: Priors,
+    rows: NDArray[np.bool_],
+    start: Floats | None = None,
+    rounds: int = _ROUNDS,
+    slopes: tuple[Floats, Floats] | None = None,
+) -> FittedConstants:
+    """The constants from the points of `rows`. slopes: those at `start`, where they are known."""
+    n, m = len(prior.paths), problem.machines
+    theta = prior.middle.copy() if start is None else start.copy()
+    Z = np.zeros((int(rows.sum()), m))
+    Z[np.arange(len(Z)), problem.machine[rows]] = 1.0
+    metric, first = problem.metric[rows], problem.scatter[rows]
+    sigma, scale = first.copy(), 1.0
+    low = np.concatenate([prior.low, np.full(m, -math.inf)])
+    high = np.concatenate([prior.high, np.full(m, math.inf)])
+    data = np.zeros((n + m, n + m))
+    for turn in range(rounds):
+        r, J = (x[rows] for x in (slopes if slopes is not None and turn == 0 else problem.slopes(theta)))
+        A = np.hstack([J, Z])
+        weight = 1.0 / np.sqrt(1.0 + (r / sigma / 1.5) ** 2) / sigma**2
+        pull = np.concatenate([(scale * prior.sd) ** -2.0, np.full(m, SHARED_SD**-2.0)])
+        data = A.T @ (A * weight[:, None])
+        g = A.T @ (weight * r) + pull * np.concatenate([theta - prior.middle, np.zeros(m)])
+        step = bounded_step(data + np.diag(pull), g, np.concatenate([theta, np.zeros(m)]), low, high)
+        step[:n] = np.clip(step[:n], -_LONGEST, _LONGEST)
+        theta = theta + step[:n]
+        left = r + A @ step
+        for k in np.unique(metric):
+            of = metric == k
+            total = PRIOR_POINTS * first[of][0] ** 2 + float((weight[of] * sigma[of] ** 2 * left[of] ** 2).sum())
+            sigma[of] = max(LEAST_SCATTER, math.sqrt(total / (PRIOR_POINTS + of.sum())))
+        shrunk = np.diag(np.linalg.inv(data + np.diag(pull)))[:n] / prior.sd**2
+        moved = ((theta - prior.middle) / prior.sd) ** 2 + shrunk
+        scale = float(np.sqrt((PRIOR_CONSTANTS + moved.sum()) / (PRIOR_CONSTANTS + n)))
+        scale = min(1.0, max(LEAST_SCALE, scale))
+        if np.max(np.abs(step[:n]), initial=0.0) < 1e-4:
+            break
+    whole = np.concatenate([prior.sd**-2.0, np.full(m, SHARED_SD**-2.0)])
+    covariance = np.linalg.inv(data + np.diag(whole))[:n, :n]
+    sd = np.sqrt(np.diag(covariance))
+    stopped = (theta <= prior.low + 1e-9) | (theta >= prior.high - 1e-9)
+    return FittedConstants(theta, sd, covariance / np.outer(sd, sd), scale, stopped)
+
+
+def folds_of(settings: Sequence[str], most: int) -> NDArray[np.intp]:
+    """Fold of each point: points of one setting together, settings dealt out in the order of their first point."""
+    order = list(dict.fromkeys(settings))
+    count = min(most, len(order))
+    return np.array([order.index(setting) % count for setting in settings])
+
+
+FOLDS = 10
+_FOLD_ROUNDS = 1
+"""Rounds of a fit that starts at the whole fit's constants, with points left out: one is enough, as they are near."""
+
+
+def _left_out(problem: JointProblem, prior: Priors, full: FittedConstants) -> Floats:
+    """ln(predicted/measured) of every point by constants that were fitted without its setting; nan where there is one
+    setting only."""
+    where = folds_of([point.setting for point in problem.points], FOLDS)
+    out = np.full(len(where), math.nan)
+    if where.max(initial=0) == 0:
+        return out
+    slopes = problem.slopes(full.theta)
+    for fold in range(int(where.max()) + 1):
+        held = where == fold
+        found = solve(problem, prior, ~held, start=full.theta, rounds=_FOLD_ROUNDS, slopes=slopes)
+        out[held] = problem.errors(found.theta)[held]
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """problem: with the constants that are kept; before, after, held: ln(predicted/measured) by today's constants, by
+    the fitted ones, and without the point's own setting; asked: constants that move a point; identified: of those kept,
+    by itself; together: path -> others that the data cannot tell from it."""
+
+    problem: JointProblem
+    prior: Priors
+    solution: FittedConstants
+    before: Floats
+    after: Floats
+    held: Floats
+    asked: tuple[str, ...]
+    identified: tuple[str, ...]
+    together: Mapping[str, tuple[str, ...]]
+
+
+def calibrate_points(parts: Sequence[Predictor], facts: Facts, *, widen: bool = False) -> Calibrated:
+    """The constants that the points identify; all others stay at today's values."""
+    paths = tuple(dict.fromkeys(path for part in parts for path in part.paths))
+    whole = JointProblem(parts, paths, facts)
+    prior = Priors.of(paths, facts, widen=widen)
+    everything = np.ones(len(whole.points), dtype=bool)
+    before, J = whole.slopes(prior.middle)
+    felt = np.abs(J).max(axis=0, initial=0.0) * 2.0 * RANGE_END * prior.sd > INSENSITIVE
+    asked = np.flatnonzero(felt)
+    first = JointProblem(parts, [paths[i] for i in asked], facts)
+    known = prior.take(asked)
+    found = solve(first, known, everything) if len(asked) else _nothing()
+    told = found.sd < IDENTIFIED * known.sd
+    moved = np.abs(found.theta - known.middle) > _MOVED * known.sd
+    kept = np.flatnonzero(told | moved)
+    problem = JointProblem(parts, [known.paths[i] for i in kept], facts)
+    final = known.take(kept)
+    if not len(kept):
+        return Calibrated(
+            problem, final, _nothing(), before, before, np.full(len(before), math.nan), known.paths, (), {}
+        )
+    solution = solve(problem, final, everything)
+    alone = tuple(
+        final.paths[j] for j in range(len(kept)) if solution.sd[j] < IDENTIFIED * final.sd[j] and told[kept[j]]
+    )
+    together = {
+        path: tuple(
+            known.paths[k]
+            for k in asked_order(found.correlation, int(kept[j]))
+            if abs(found.correlation[kept[j], k]) > _TOGETHER
+        )
+        for j, path in enumerate(final.paths)
+    }
+    return Calibrated(
+        problem,
+        final,
+        solution,
+        before,
+        problem.errors(solution.theta),
+        _left_out(problem, final, solution),
+        known.paths,
+        alone,
+        together,
+    )
+
+
+def asked_order(correlation: Floats, j: int) -> list[int]:
+    """The other constants, the most correlated first."""
+    order = sorted(range(len(correlation)), key=lambda k: -abs(float(correlation[j, k])))
+    return [k for k in order if k != j]
+
+
+def _nothing() -> FittedConstants:
+    return FittedConstants(np.zeros(0), np.zeros(0), np.zeros((0, 0)), 1.0, np.zeros(0, dtype=bool))
