@@ -18,6 +18,7 @@ __version__ = VERSION
 
 __all__ = [
     "__version__",
+    "calibrate",
     "check_kernel",
     "claims",
     "collective",
@@ -44,6 +45,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from mowich.api import (
+        calibrate,
         check_kernel,
         claims,
         collective,

@@ -25,6 +25,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models import Model
 from mowich.plans.plan import parse_fixed
+from mowich.requests import calibrate as measurements
 from mowich.requests import gaps, jobs, kernels, machines, results, scenarios
 from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
@@ -42,6 +43,7 @@ from mowich.studies.trade import Why
 
 if TYPE_CHECKING:
     from mowich.nki import Result
+    from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.gap import Gap
@@ -418,6 +420,25 @@ def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> V
     """Predicted against measured for a table of training steps (None: the published rows that ship)."""
     with _asked(results.VALIDATE, facts, path=path) as asked:
         return _validate.validate_rows(asked.path, asked.facts)
+
+
+def calibrate(
+    files: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    on: str | None = None,
+    model: str | None = None,
+    software: str | None = None,
+    plan: str | Mapping[str, str] | None = None,
+    format: str | None = None,
+    widen: bool = False,
+    facts: Facts | None = None,
+) -> Calibration:
+    """The constants that your own measurements identify, with narrower ranges; out: the overlay of facts to write, for
+    `load_facts`. on, model, software, plan: what the files do not state ("trn3:64", {"tp": "8"})."""
+    given = {"on": on, "model": model, "software": software, "plan": plan, "format": format, "widen": widen}
+    with _asked(measurements.CALIBRATE, facts, files=files, out=out, **given) as asked:
+        return answers.calibrated(asked)
 
 
 def fleet(

@@ -108,6 +108,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "claims-measured": ("claims", "measured-ironwood"),
     "model": ("model", "deepseek-v3"),
     "validate": ("validate", "{tmp}/rows.csv"),
+    "calibrate": ("calibrate", "{tmp}/rows.csv"),
     "kernel-profile": ("kernel", "profile", str(ROOT / "kernels" / "matmul.py"), "-k", "matmul", "--target", "trn2"),
     "kernel-run": (
         "kernel",

@@ -19,6 +19,7 @@ from mowich.cli import (  # noqa: F401  the order of --help
     explain,
     report,
     validate,
+    calibrate,
     facts,
     kernel,
 )

@@ -49,7 +49,7 @@ def _type(field: Field[object]) -> object:
     found = _TYPES.get(field.kind, str | None)
     if not field.needs or field.kind == "flag":
         return found
-    return {"file": Path, "texts": list[str]}.get(field.kind, str)
+    return {"file": Path, "files": list[Path], "texts": list[str]}.get(field.kind, str)
 
 
 def _bounds(field: Field[object]) -> str:

@@ -175,7 +175,10 @@ class Schema(Generic[Q_co]):
             if field.kind == "flag":
                 words.append(field.flag)
             elif field.is_argument:
-                words.append(value if isinstance(value, str) else "config.json")
+                if field.kind == "files" and isinstance(value, Sequence) and not isinstance(value, str):
+                    words += [str(file) for file in value]
+                else:
+                    words.append(value if isinstance(value, str) else "config.json")
             elif field.kind in ("texts", "files") and isinstance(value, Sequence):
                 words += [word for text in value for word in (field.flag, str(text))]
             else:

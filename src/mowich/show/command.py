@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mowich.requests import gaps, jobs, kernels, known, machines, results, scenarios
+from mowich.requests import calibrate, gaps, jobs, kernels, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
 from mowich.shown import Result
 from mowich.software.vendors import default_stacks
@@ -142,6 +142,15 @@ def _validate(inputs: Result, result: Result) -> Values:
     return {"file": None if result.get("file") == "published/training.csv" else result["file"]}
 
 
+def _calibrate(inputs: Result, result: Result) -> Values:
+    plan = ",".join(f"{key}={value}" for key, value in inputs["plan"].items())
+    return {
+        **{name: inputs.get(name) for name in ("files", "on", "model", "software")},
+        "overlay": inputs.get("out"),
+        "ran": plan or None,
+    }
+
+
 def _layer(inputs: Result, result: Result) -> Values:
     return {
         "model": str(inputs.get("model_given") or inputs["model"]),
@@ -170,6 +179,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "model": (known.MODEL_VIEW, _model),
     "validate": (results.VALIDATE, _validate),
     "claims": (results.CLAIMS, _claims),
+    "calibrate": (calibrate.CALIBRATE, _calibrate),
     "kernel-layer": (kernels.LAYER, _layer),
 }
 """Verb -> its schema, and the values of its question from a result's inputs."""

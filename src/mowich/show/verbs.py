@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mowich.errors import UserError
+from mowich.show.calibrate import calibrate_page
 from mowich.show.claims import claims_page
 from mowich.show.collective import collective_page
 from mowich.show.compare import compare_page
@@ -61,6 +62,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/prices@1": prices_page,
     "mowich/claims@1": claims_page,
     "mowich/validate@1": validate_page,
+    "mowich/calibrate@1": calibrate_page,
     "mowich/kernel@1": kernel_page,
     "mowich/kernel-run@1": run_page,
     "mowich/kernel-check@1": check_page,

@@ -9,7 +9,8 @@ from mowich.errors import UserError
 
 if TYPE_CHECKING:
     from mowich.nki import Result
-    from mowich.requests import gaps, jobs, kernels, machines, prices, results
+    from mowich.requests import calibrate, gaps, jobs, kernels, machines, prices, results
+    from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.compare import Comparison, PlanList
@@ -203,6 +204,23 @@ def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
         checkpoint_s=asked.checkpoint_s,
         samples=asked.samples,
         seed=asked.seed,
+    )
+
+
+def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = lambda text: None) -> Calibration:
+    """What measurements say of the constants; writes the overlay that was asked for. tell: is told what goes on."""
+    from mowich.evidence.readers.setup import Setup
+    from mowich.studies.calibrate import calibrate as study
+
+    given = Setup(on=asked.on or "", model=asked.model or "", software=asked.software or "", plan=asked.plan or {})
+    return study(
+        asked.files,
+        asked.facts,
+        setup=given,
+        out=asked.out,
+        name=asked.format,
+        widen=asked.widen,
+        tell=tell,
     )
 
 

@@ -33,6 +33,8 @@ def place_of(result: Result, path: ResultPath) -> ResultPath | None:
     schema = str(result["schema"])
     if schema in ("mowich/traffic@1", "mowich/fleet@1", "mowich/kernel@1"):
         return ()
+    if schema == "mowich/calibrate@1":
+        return None  # its files may be elsewhere, and a fit is no single formula
     if schema == "mowich/fit@1":
         return path[:2] if path[0] == "smallest_by_weights" else ()
     if path[0] in ("rows", "plans", "pareto", "front", "claims", "memory") and len(path) > 1:

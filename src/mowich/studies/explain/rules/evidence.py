@@ -31,6 +31,20 @@ SUMMARY = [
     ),
 ]
 
+CALIBRATED = [
+    R("n", "points", "measured figures that have this prediction", "count: counted"),
+    R("median", "1", "median of the error", "table: median of max(predicted/measured, measured/predicted) - 1"),
+    R("p90", "1", "90% of the errors are below", "table: 90th percentile, linear between ranks"),
+    R(
+        "bias",
+        "1",
+        "whether predictions are slow (above 0) or fast",
+        "table: exp(mean of ln predicted/measured time) - 1",
+    ),
+]
+
+_ERROR = "error of the prediction, alike for fast and slow"
+
 EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/claims@1": (
         R("verdicts *", "claims", "claims with this verdict", "count: counted"),
@@ -139,5 +153,60 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
         *under("summary fits_memory", SUMMARY),
         *under("summary does_not_fit_memory", SUMMARY),
         *under("summary * *", SUMMARY),
+    ),
+    "mowich/calibrate@1": (
+        R("files * points", "points", "measured figures of this file that were used", "count: counted"),
+        R("files * refused", "measurements", "measurements of this file that were refused", "count: counted"),
+        R("constants * today", "1", "today's value of the fact", "lookup: read from the facts"),
+        R("constants * today_low", "1", "low end of today's range", "lookup: read from the facts"),
+        R("constants * today_high", "1", "high end of today's range", "lookup: read from the facts"),
+        R(
+            "constants * fitted",
+            "1",
+            "value of the fact that fits the measurements best",
+            "search: least squares with robust weights, each constant pulled to today's value by its range",
+        ),
+        R(
+            "constants * low",
+            "1",
+            "low end of the new 90% range, within today's",
+            "table: fitted / exp(1.645 standard deviations of the posterior), not below today's range",
+        ),
+        R(
+            "constants * high",
+            "1",
+            "high end of the new 90% range, within today's",
+            "table: fitted x exp(1.645 standard deviations of the posterior), not above today's range",
+        ),
+        R(
+            "constants * narrowed",
+            "1",
+            "width of the new range over that of today's, of logarithms",
+            "= ln(high / low) / ln(today_high / today_low)",
+        ),
+        R(
+            "scale",
+            "1",
+            "how far constants move at all, over what their ranges allow",
+            "search: learned from how far the constants together move",
+        ),
+        R("rows * measured", "1", "what was measured, in the metric's unit", "lookup: read from the file"),
+        R(
+            "rows * before",
+            "1",
+            "predicted by today's constants, in the metric's unit",
+            "table: the model at the facts",
+        ),
+        R("rows * after", "1", "predicted by the fitted constants", "table: the model at the fitted constants"),
+        R(
+            "rows * left_out",
+            "1",
+            "predicted by constants fitted without the setting of this point",
+            "table: the model at constants fitted to the other settings",
+        ),
+        R("rows * error_before", "1", _ERROR, "= max(before / measured, measured / before) - 1"),
+        R("rows * error_after", "1", _ERROR, "= max(after / measured, measured / after) - 1"),
+        R("rows * error_left_out", "1", _ERROR, "= max(left_out / measured, measured / left_out) - 1"),
+        *under("summary *", CALIBRATED),
     ),
 }

@@ -1,0 +1,342 @@
+"""`mowich calibrate`: from files of measurements to an overlay of facts.
+
+Reads each file (`evidence.readers`), refuses what contradicts itself, fits the constants that the rest identifies
+(`evidence.fitting`), and says how far predictions were off before, after, and with each point left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.errors import UserError, UserErrors
+from mowich.evidence.fitting import collectives, serving, training
+from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
+from mowich.evidence.fitting.points import MeasuredPoint, Predictor
+from mowich.evidence.fitting.solve import Calibrated, calibrate_points
+from mowich.evidence.readers.read import read_files
+from mowich.evidence.readers.record import MeasuredRecord, Reading, RefusedRecord
+from mowich.evidence.readers.setup import Setup, check_words
+from mowich.evidence.row_checks import PublishedRow
+from mowich.evidence.rows import Case, read_cases
+from mowich.evidence.serving_checks import read_serving_cases
+from mowich.evidence.serving_rows import ServingCase
+from mowich.facts import Facts
+from mowich.machines.system import System
+from mowich.shown import Rows, Shown
+
+UNEXPLAINED = 0.3
+"""Median error after a fit from which constants are not what is wrong: nine of ten published runs are predicted
+better."""
+
+_Teller = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibratedPoint:
+    """One figure, in the unit of its metric. before, after: as predicted by today's constants and by the fitted ones;
+    left_out: by constants fitted without its setting, None where there is no other setting."""
+
+    point: MeasuredPoint
+    before: float
+    after: float
+    left_out: float | None
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of the JSON."""
+        p = self.point
+        return {
+            "where": p.where,
+            "kind": p.kind,
+            "what": p.what,
+            "metric": p.metric,
+            "measured": p.measured,
+            "before": self.before,
+            "after": self.after,
+            "left_out": self.left_out,
+            "error_before": _off(self.before, p.measured),
+            "error_after": _off(self.after, p.measured),
+            "error_left_out": None if self.left_out is None else _off(self.left_out, p.measured),
+        }
+
+
+def _off(predicted: float, measured: float) -> float:
+    """max(predicted/measured, measured/predicted) - 1."""
+    return max(predicted / measured, measured / predicted) - 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorSummary:
+    """Of max(predicted/measured, measured/predicted) - 1 over points; bias: geometric mean of predicted time over
+    measured time, less 1. None without points."""
+
+    n: int
+    median: float | None
+    p90: float | None
+    bias: float | None
+
+    @classmethod
+    def of(cls, logs: Floats) -> ErrorSummary:
+        """From ln(predicted/measured); points without one are left out."""
+        known = logs[~np.isnan(logs)]
+        if not len(known):
+            return cls(n=0, median=None, p90=None, bias=None)
+        off = np.expm1(np.abs(known))
+        return cls(
+            n=len(known),
+            median=float(np.median(off)),
+            p90=float(np.quantile(off, 0.9)),
+            bias=math.expm1(float(known.mean())),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration(Shown):
+    """What measurements say of the constants. files: (name, format, points, refused); asked: constants that move a
+    point; written: the overlay, "" where none was; scale: how far constants moved, over what their ranges allow."""
+
+    files: tuple[tuple[str, str, int, int], ...]
+    rows: Rows[CalibratedPoint]
+    refused: tuple[RefusedRecord, ...]
+    constants: tuple[FittedFact, ...]
+    asked: tuple[str, ...]
+    before: ErrorSummary
+    after: ErrorSummary
+    left_out: ErrorSummary
+    scale: float
+    overlay: str
+    written: str
+    warnings: tuple[str, ...]
+    setup: Setup
+    facts_hash: str
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract mowich/calibrate@1."""
+        kept = {one.path for one in self.constants}
+        return {
+            "schema": "mowich/calibrate@1",
+            "inputs": {
+                "files": [name for name, _, _, _ in self.files],
+                "on": self.setup.on or None,
+                "model": self.setup.model or None,
+                "software": self.setup.software or None,
+                "plan": dict(self.setup.plan),
+                "out": self.written or None,
+            },
+            "facts_hash": self.facts_hash,
+            "files": [
+                {"file": name, "format": form, "points": points, "refused": refused}
+                for name, form, points, refused in self.files
+            ],
+            "constants": [one.to_dict() for one in self.constants],
+            "not_identified": [path for path in self.asked if path not in kept],
+            "summary": {
+                "before": self.before.to_dict(),
+                "after": self.after.to_dict(),
+                "left_out": self.left_out.to_dict(),
+            },
+            "scale": self.scale,
+            "rows": [row.to_dict() for row in self.rows],
+            "refused": [{"where": one.where, "reason": one.reason} for one in self.refused],
+            "overlay": self.overlay,
+            "warnings": list(self.warnings),
+        }
+
+
+def calibrate(
+    files: Sequence[Path],
+    facts: Facts,
+    *,
+    setup: Setup | None = None,
+    out: Path | None = None,
+    name: str | None = None,
+    widen: bool = False,
+    tell: _Teller = lambda text: None,
+) -> Calibration:
+    """Fit the constants that the files identify. setup: what logs do not state; out: the overlay to write; name: of the
+    format of all files; widen: constants may pass today's ranges. Raises UserError or UserErrors, each one line with
+    file and line, for files that cannot be read and for measurements of which none is usable."""
+    setup = setup or Setup()
+    check_words(setup.plan)
+    tell("reading")
+    readings = read_files(files, setup, name)
+    parts, refused = predictors(readings, facts, tell)
+    if not parts:
+        raise UserErrors([UserError(one.reason, where=one.where) for one in refused])
+    tell("fitting")
+    found = calibrate_points(parts, facts, widen=widen)
+    fitted = fitted_facts(found, facts)
+    points = found.problem.points
+    shown_name = out.name if out else "my.yaml"
+    names = [reading.file for reading in readings]
+    text = overlay_text(fitted, shown_name, names, len(points), facts) if fitted else ""
+    if out is not None and fitted:
+        write_fitted(out, text, fitted, facts)
+    return Calibration(
+        files=tuple(_counted(reading, points, refused) for reading in readings),
+        rows=Rows(_shown(found)),
+        refused=tuple(refused),
+        constants=tuple(fitted),
+        asked=found.asked,
+        before=ErrorSummary.of(found.before),
+        after=ErrorSummary.of(found.after),
+        left_out=ErrorSummary.of(found.held),
+        scale=found.solution.scale,
+        overlay=text,
+        written=str(out) if out is not None and fitted else "",
+        warnings=tuple(_warnings(found, fitted)),
+        setup=setup,
+        facts_hash=facts.hash(),
+    )
+
+
+def _counted(
+    reading: Reading, points: Sequence[MeasuredPoint], refused: Sequence[RefusedRecord]
+) -> tuple[str, str, int, int]:
+    def mine(where: str) -> bool:
+        return where == reading.file or where.startswith((f"{reading.file}:", f"{reading.file}, "))
+
+    used, left = (sum(mine(one.where) for one in some) for some in (points, refused))
+    return reading.file, reading.format, used, left
+
+
+def _shown(found: Calibrated) -> list[CalibratedPoint]:
+    out = []
+    for i, point in enumerate(found.problem.points):
+
+        def predicted(log: float, point: MeasuredPoint = point) -> float:
+            return point.measured * math.exp(-log if point.is_rate else log)
+
+        held = float(found.held[i])
+        out.append(
+            CalibratedPoint(
+                point=point,
+                before=predicted(float(found.before[i])),
+                after=predicted(float(found.after[i])),
+                left_out=None if math.isnan(held) else predicted(held),
+            )
+        )
+    return out
+
+
+def _warnings(found: Calibrated, fitted: Sequence[FittedFact]) -> list[str]:
+    out = [
+        f"{one.path} is at the end of today's range: the measurements ask for more. Check their units and plan; --widen"
+        " lets it pass"
+        for one in fitted
+        if one.stopped
+    ]
+    out += [
+        f"{one.path} is outside today's range {one.today_low:.4g} .. {one.today_high:.4g} (--widen)"
+        for one in fitted
+        if one.widened
+    ]
+    before, after, held = (ErrorSummary.of(logs) for logs in (found.before, found.after, found.held))
+    if after.median is not None and after.median > UNEXPLAINED:
+        out.append(
+            f"half of the points stay off by more than {UNEXPLAINED:.0%}: no constant within its range explains them."
+            " Check system, model, plan, load and units"
+        )
+    if fitted and held.n == 0:
+        out.append("all points are of one setting: nothing could be left out, so nothing says how a new one would fare")
+    elif fitted and held.median is not None and before.median is not None and held.median > before.median:
+        out.append(
+            "left-out points are predicted no better than with today's constants: more measurements, or of more"
+            " settings, are needed"
+        )
+    return out
+
+
+def predictors(readings: Sequence[Reading], facts: Facts, tell: _Teller) -> tuple[list[Predictor], list[RefusedRecord]]:
+    """What predicts the measurements of some files, and those that are refused, in order of file and line."""
+    refused = [one for reading in readings for one in reading.refused]
+    parts: list[Predictor] = []
+    by_kind: dict[str, list[MeasuredRecord]] = {}
+    for reading in readings:
+        for record in reading.records:
+            by_kind.setdefault(record.kind, []).append(record)
+    for kind, read in _READERS.items():
+        records = by_kind.get(kind, [])
+        if records:
+            tell(f"predicting {len(records)} measurements of {kind}")
+            part, left = read(records, facts)
+            refused += left
+            parts += [part] if part is not None and len(part.points) else []
+    order = {reading.file: i for i, reading in enumerate(readings)}
+    refused.sort(key=lambda one: order.get(one.where.split(":")[0], 0))
+    return parts, refused
+
+
+_Found = tuple[Predictor | None, list[RefusedRecord]]
+
+
+def _training(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
+    rows = [training.row_of_training(_named(record, facts), record.where, facts) for record in records]
+    good: list[tuple[str, Case]] = []
+    refused = []
+    for record, row, case in zip(records, rows, read_cases(rows, facts), strict=True):
+        reason = case if isinstance(case, str) else training.contradiction(case, row)
+        if reason or isinstance(case, str):
+            refused.append(RefusedRecord(where=record.where, reason=reason))
+        else:
+            good.append((record.where, case))
+    return (training.TrainingPredictor(good, facts) if good else None), refused
+
+
+def _serving(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
+    rows: list[PublishedRow] = [serving.row_of_serving(_named(record, facts), record.where) for record in records]
+    good: list[tuple[str, ServingCase]] = []
+    refused = []
+    for record, case in zip(records, read_serving_cases(rows, facts), strict=True):
+        if isinstance(case, str):
+            refused.append(RefusedRecord(where=record.where, reason=case))
+        elif all(metric in case.skip for metric in case.measured):
+            why = next(iter(case.skip.values()), "no metric that is predicted")
+            refused.append(RefusedRecord(where=record.where, reason=why))
+        else:
+            good.append((record.where, case))
+    return (serving.ServingPredictor(good, facts) if good else None), refused
+
+
+def _collectives(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
+    good: list[tuple[str, collectives.CollectiveCase]] = []
+    refused: list[RefusedRecord] = []
+    systems: dict[tuple[str, int, str], System] = {}
+    for record in records:
+        try:
+            case = collectives.read_collective(record.cells, facts, systems)
+        except UserError as error:
+            raise error if error.where or error.field else _placed(error, record.where) from error
+        if isinstance(case, str):
+            refused.append(RefusedRecord(where=record.where, reason=case))
+        else:
+            good.append((record.where, case))
+    return (collectives.CollectivePredictor(good, facts) if good else None), refused
+
+
+def _placed(error: UserError, where: str) -> UserError:
+    return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
+
+
+def _named(record: MeasuredRecord, facts: Facts) -> Mapping[str, str]:
+    """The cells of a record, after its chip is known to be one. Raises UserError with the place."""
+    try:
+        facts.resolve_system(record.cells["chip"])
+    except UserError as error:
+        raise _placed(error, record.where) from error
+    return record.cells
+
+
+_READERS: Mapping[str, Callable[[Sequence[MeasuredRecord], Facts], _Found]] = {
+    "training": _training,
+    "serving": _serving,
+    "collective": _collectives,
+}

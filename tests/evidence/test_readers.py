@@ -1,0 +1,328 @@
+"""Readers of measurements: what each format gives, and one line for what is malformed, contradictory or missing."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from measurements import nccl_log, nccom_log, sglang_json, vllm_json
+
+from mowich import cli
+from mowich.errors import UserError
+from mowich.evidence.readers.read import FILE_FORMATS, FORMAT_NAMES, read_measurements
+from mowich.evidence.readers.record import Reading
+from mowich.evidence.readers.setup import Setup
+from mowich.facts import Facts
+from mowich.studies.calibrate import calibrate
+
+SIZES = (2.0**20, 2.0**24, 2.0**28)
+TIMES = (4e-5, 1.2e-4, 1.3e-3)
+
+TITAN = "\n".join(
+    f"[rank0]:[titan] 2026-01-01 00:00:{s:02d} - root - INFO - step: {s}  loss: {9 - s / 10:.3f}  grad_norm:  1.2"
+    f"  memory: 40.10GiB(50.6%)  tps: {100 if s == 1 else 7400 + s:,}  tflops: 430.12  mfu: 43.49%"
+    for s in range(1, 10)
+)
+MEGATRON = "\n".join(
+    [
+        "------------------------ arguments ------------------------",
+        *(
+            f"  {name} {'.' * 20} {value}"
+            for name, value in {
+                "bf16": "True",
+                "context_parallel_size": 1,
+                "fp8": "None",
+                "global_batch_size": 256,
+                "micro_batch_size": 1,
+                "pipeline_model_parallel_size": 1,
+                "recompute_granularity": "None",
+                "seq_length": 8192,
+                "sequence_parallel": "True",
+                "tensor_model_parallel_size": 2,
+                "world_size": 64,
+            }.items()
+        ),
+        *(
+            f" [2026-01-01 00:00:{i:02d}] iteration {i:8d}/ 500 | consumed samples: {256 * i:12d} | elapsed time per"
+            f" iteration (ms): {30000.0 if i == 10 else 4500.0 + i:.1f} | throughput per GPU (TFLOP/s/GPU): 390.0 |"
+            " learning rate: 1E-4 | global batch size:   256 | lm loss: 9.1 |"
+            for i in range(10, 60, 10)
+        ),
+    ]
+)
+MAXTEXT = "\n".join(
+    [
+        "Config param max_target_length: 8192",
+        "Config param per_device_batch_size: 2.0",
+        "Config param ici_tensor_parallelism: 1",
+        "Config param dcn_tensor_parallelism: 1",
+        "Num_devices: 64, shape (1, 1, 64, 1)",
+        *(
+            f"completed step: {i}, seconds: {60.0 if i == 0 else 4.4:.3f}, TFLOP/s/device: 190.0,"
+            f" Tokens/s/device: {273.0 if i == 0 else 3723.6:.3f}, total_weights: 1048576, loss: 9.0"
+            for i in range(6)
+        ),
+    ]
+)
+INFERENCEX = {
+    "hw": "h200-nb",
+    "conc": 32,
+    "model": "llama-3.1-70b",
+    "framework": "vllm",
+    "precision": "fp8",
+    "tp": 4,
+    "ep": 1,
+    "dp_attention": "false",
+    "isl": 1024,
+    "osl": 1024,
+    "tput_per_gpu": 800.0,
+    "output_tput_per_gpu": 400.0,
+    "mean_ttft": 0.35,
+    "mean_tpot": 0.0182,
+    "mean_intvty": 55.0,
+    "mean_e2el": 18.9,
+}
+LLMPERF = {
+    "model": "llama-3.1-8b",
+    "mean_input_tokens": 550,
+    "mean_output_tokens": 150,
+    "num_concurrent_requests": 4,
+    "results_ttft_s_mean": 0.05,
+    "results_inter_token_latency_s_mean": 0.0096,
+    "results_end_to_end_latency_s_mean": 1.44,
+    "results_number_input_tokens_mean": 550.0,
+    "results_number_output_tokens_mean": 150.0,
+    "results_mean_output_throughput_token_per_s": 410.0,
+}
+
+GOOD: dict[str, tuple[str, Setup, int]] = {
+    "vllm": (
+        json.dumps(vllm_json(1024, 256, 16, 90.0, 12.0)),
+        Setup(on="h200:8", model="llama-3.1-70b", plan={"tp": "8"}),
+        1,
+    ),
+    "sglang": (
+        "\n".join(json.dumps(sglang_json(1024, 256, n, 90.0, 12.0)) for n in (8, 16)),
+        Setup(on="h200:8", model="llama-3.1-70b", plan={"tp": "8"}),
+        2,
+    ),
+    "inferencex": (
+        json.dumps(
+            [
+                INFERENCEX,
+                INFERENCEX
+                | {"conc": 64, "mean_tpot": 0.03, "mean_intvty": 33.0, "mean_e2el": 31.0, "output_tput_per_gpu": 520.0},
+            ]
+        ),
+        Setup(),
+        2,
+    ),
+    "llmperf": (json.dumps(LLMPERF), Setup(on="h200:1", software="vllm", plan={"tp": "1"}), 1),
+    "nccl-tests": (nccl_log(TIMES, 8, sizes=SIZES), Setup(on="h100"), 3),
+    "nccom-test": (nccom_log(TIMES, 16, sizes=SIZES), Setup(on="trn3:4"), 3),
+    "torchtitan": (
+        TITAN,
+        Setup(on="h100:64", model="llama-3.1-8b", plan={"seq": "8192", "batch": "128", "precision": "bf16"}),
+        1,
+    ),
+    "megatron": (MEGATRON, Setup(on="h100", model="llama-3.1-8b"), 1),
+    "maxtext": (MAXTEXT, Setup(on="tpu-v5p", model="llama-3.1-8b", plan={"precision": "bf16"}), 1),
+    "csv": ("system,kind,group,bytes,time_us\nh100,all-reduce,8,1073741824,4200\n", Setup(), 1),
+}
+"""Name of a format -> a small file of it, what it does not say, and its measurements."""
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    file = folder / f"{name}.log"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_every_format_has_a_file_here() -> None:
+    assert set(GOOD) == set(FORMAT_NAMES)
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_file_is_known_by_its_content_and_predicted(name: str, facts: Facts, tmp_path: Path) -> None:
+    text, setup, count = GOOD[name]
+    file = written(tmp_path, name, text)
+    assert sum(f.looks(text) for f in FILE_FORMATS[: FORMAT_NAMES.index(name) + 1]) == 1, "no format before takes it"
+    reading = read_measurements(file, setup)
+    assert len(reading.records) == count
+    assert reading.refused == ()
+    found = calibrate([file], facts, setup=setup)
+    assert [one.reason for one in found.refused] == []
+    assert len({row.point.where for row in found.rows}) == count
+    assert all(row.point.where.startswith(str(file)) for row in found.rows)
+
+
+def one_line(error: UserError, file: Path) -> str:
+    said = error.line()
+    assert "\n" not in said
+    assert said.startswith(str(file))
+    return said
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_file_of_another_kind_gives_one_line(name: str, tmp_path: Path) -> None:
+    for other in ("nothing here\n", "{}", "[1, 2", '{"a": 1,,}', "a,b\n1\n", "\x00\x01"):
+        file = written(tmp_path, "other", other)
+        with pytest.raises(UserError) as raised:
+            read_measurements(file, Setup(), name)
+        one_line(raised.value, file)
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_file_cut_or_spoilt_anywhere_gives_lines_or_measurements(name: str, facts: Facts, tmp_path: Path) -> None:
+    """Whatever is cut out or overwritten: measurements, refusals with a place, or one line for each problem."""
+    rng = random.Random(11)
+    text, setup, _ = GOOD[name]
+    for _ in range(25):
+        at, length = rng.randrange(len(text)), rng.choice((1, 3, 20, 200))
+        filled = rng.choice(("", "x", "-", "999999999", "\n", '"'))
+        file = written(tmp_path, "spoilt", text[:at] + filled + text[at + length :])
+        assert all(str(file) in line for line in refusals(tmp_path, facts, "", setup, file=file, name=name))
+
+
+def refusals(
+    folder: Path, facts: Facts, text: str, setup: Setup, *, file: Path | None = None, name: str | None = None
+) -> list[str]:
+    """What is said of a file, line by line: its refused measurements, or the error. file: in the place of `text`."""
+    file = file or written(folder, "bad", text)
+    try:
+        found = calibrate([file], facts, setup=setup, name=name)
+    except UserError as error:
+        return error.line().splitlines()
+    return [f"{one.where}: {one.reason}" for one in found.refused]
+
+
+def test_what_contradicts_itself_is_refused_by_file_and_line(facts: Facts, tmp_path: Path) -> None:
+    serve = GOOD["vllm"][1]
+    whole = vllm_json(1024, 256, 16, 90.0, 12.0)
+    for changed, words in (
+        (whole | {"mean_tpot_ms": 0.012, "mean_ttft_ms": 0.09}, "Little's law"),  # seconds in a field of ms
+        (whole | {"max_concurrency": 64}, "Little's law"),
+        (whole | {"output_throughput": 1.0}, "wrong units"),
+        (whole | {"request_throughput": 5000.0}, "wrong units"),
+        (whole | {"mean_e2el_ms": 3.15}, "wrong units"),
+        (whole | {"mean_tpot_ms": -1.0}, "-1 ms"),
+        (whole | {"completed": 0}, "no request was completed"),
+        (whole | {"max_concurrency": None}, "how many waited"),
+    ):
+        (said,) = refusals(tmp_path, facts, json.dumps(changed), serve)
+        assert words in said, said
+        assert said.startswith(str(tmp_path / "bad.log"))
+    (said,) = refusals(tmp_path, facts, json.dumps(INFERENCEX | {"mean_tpot": 18.2}), Setup())
+    assert "is not 1: wrong units" in said
+    (said,) = refusals(tmp_path, facts, json.dumps(INFERENCEX | {"disagg": True}), Setup())
+    assert "disaggregated" in said
+    (said,) = refusals(
+        tmp_path, facts, json.dumps(LLMPERF | {"results_inter_token_latency_s_mean": 9.6}), GOOD["llmperf"][1]
+    )
+    assert "is not the 1.44 s of a request" in said
+
+    log = nccl_log(TIMES, 8, sizes=SIZES)
+    lines = log.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("  1048576"))
+    lines[at] = lines[at].replace("40.000", "0.040", 1)
+    (said,) = refusals(tmp_path, facts, "\n".join(lines), Setup(on="h100"))
+    assert said.startswith(f"{tmp_path / 'bad.log'}:{at + 1}: algbw")
+    assert len(refusals(tmp_path, facts, log, Setup(on="h100:8", plan={"ranks": "4"}))) == 3
+    (*_, said) = refusals(tmp_path, facts, log.replace("all_reduce_perf", "all_gather_perf"), Setup(on="h100"))
+    assert "another collective, or other ranks" in said
+
+
+def test_a_training_log_beyond_the_peak_is_refused(facts: Facts, tmp_path: Path) -> None:
+    titan, megatron = GOOD["torchtitan"][1], GOOD["megatron"][1]
+    (said,) = refusals(tmp_path, facts, TITAN.replace("mfu: 43.49%", "mfu: 143.49%"), titan)
+    assert "above 100%" in said
+    (said,) = refusals(tmp_path, facts, MEGATRON.replace("(ms): 45", "(ms): 4"), megatron)
+    assert "would be an MFU of" in said
+    (said,) = refusals(tmp_path, facts, TITAN.replace("tflops: 430.12", "tflops: 43.0"), titan)
+    assert "FLOP a token" in said
+    (said,) = refusals(tmp_path, facts, MAXTEXT.replace("seconds: 4.400", "seconds: 44.00"), GOOD["maxtext"][1])
+    assert "wrong units" in said
+    (said,) = refusals(
+        tmp_path, facts, MEGATRON.replace("global batch size:   256", "global batch size:   128"), megatron
+    )
+    assert "ramping up" in said
+    table = "id,chip,n_chips,model_name,model_ref,n_layers,hidden,seq_len,precision,global_batch_seqs,TP,PP,"
+    table += "primary_metric,step_time_s,tokens_per_s_total\n"
+    table += "a,h100,64,llama-3.1-8b,llama-3.1-8b,,,8192,bf16,256,2,1,step_time_s,4.5,46603\n"
+    (said,) = refusals(tmp_path, facts, table, Setup())
+    assert said.startswith(f"{tmp_path / 'bad.log'}:2: step_time_s")
+    assert "wrong units or batch" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vllm", "the system (--on), nor the plan (--plan tp=8)"),
+        ("llmperf", "the engine (--software)"),
+        ("nccl-tests", "the system (--on)"),
+        ("torchtitan", "the model (--model)"),
+        ("megatron", "the system (--on), nor the model (--model)"),
+    ],
+)
+def test_what_a_log_does_not_state_is_asked_for_in_one_line(name: str, words: str, tmp_path: Path) -> None:
+    file = written(tmp_path, "a", GOOD[name][0])
+    with pytest.raises(UserError) as raised:
+        read_measurements(file, Setup())
+    assert words in one_line(raised.value, file)
+    assert ".setup.yaml" in raised.value.line()
+
+
+def test_a_setup_beside_the_file_counts_before_the_options(tmp_path: Path) -> None:
+    text = GOOD["vllm"][0]
+    file = written(tmp_path, "a", text)
+    beside = tmp_path / "a.log.setup.yaml"
+    beside.write_text("on: h200:8\nmodel: llama-3.1-70b\ntp: 8\n", encoding="utf-8")
+    (record,) = read_measurements(file, Setup(on="h100:4", plan={"precision": "bf16"})).records
+    assert (record.cells["chip"], record.cells["n_chips"], record.cells["tp"]) == ("h200", "8", "8")
+    assert record.cells["precision"] == "bf16"
+    beside.write_text("on: h200:8\nmodle: llama-3.1-70b\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.log\.setup\.yaml:2: unknown key of a setup 'modle'.*did you mean 'model'"):
+        read_measurements(file, Setup())
+
+
+def test_a_setup_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, "a", MEGATRON)
+    found: Reading = read_measurements(file, Setup(on="h100", model="llama-3.1-8b", plan={"tp": "4"}))
+    assert not found.records
+    assert found.refused[0].reason == "TP: the file states 2, and the options say 4: one is wrong"
+
+
+def test_warm_up_steps_are_left_out(tmp_path: Path) -> None:
+    titan = read_measurements(written(tmp_path, "t", TITAN), GOOD["torchtitan"][1]).records[0]
+    assert titan.cells["tokens_per_s_per_chip"] == "7406.5"
+    megatron = read_measurements(written(tmp_path, "m", MEGATRON), GOOD["megatron"][1]).records[0]
+    assert megatron.cells["step_time_s"] == "4.535"
+    assert {c: megatron.cells[c] for c in ("TP", "PP", "n_chips", "precision", "recompute", "SP")} == {
+        "TP": "2",
+        "PP": "1",
+        "n_chips": "64",
+        "precision": "bf16",
+        "recompute": "none",
+        "SP": "yes",
+    }
+
+
+def test_the_time_per_token_of_llmperf_leaves_the_first_token_out(tmp_path: Path) -> None:
+    (record,) = read_measurements(written(tmp_path, "l", GOOD["llmperf"][0]), GOOD["llmperf"][1]).records
+    assert float(record.cells["tpot_ms"]) == pytest.approx(1e3 * (1.44 - 0.05) / 149)
+
+
+def test_all_that_is_wrong_with_several_files_is_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [written(tmp_path, name, text) for name, text in (("a", ""), ("b", "words\n"), ("c", GOOD["vllm"][0]))]
+    assert cli.run(["calibrate", *map(str, files), str(tmp_path / "none.json")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4
+    assert all(line.startswith("error: ") for line in said)
+    assert cli.run(["calibrate", str(files[2]), "--format", "vlm"]) == 2
+    assert "did you mean 'vllm'" in capsys.readouterr().err
+    assert cli.run(["calibrate", str(files[2]), "--plan", "tp8"]) == 2
+    assert "--plan: not a choice of a plan" in capsys.readouterr().err
