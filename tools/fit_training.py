@@ -22,12 +22,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.evidence.fitting.moved import with_numbers
+from mowich.evidence.fitting.training import log_error
 from mowich.evidence.residual import FEATURES, RUN_KINDS, features, kind_of
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.rows import Case, read_cases
@@ -35,7 +37,7 @@ from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts, load_facts
 from mowich.facts.load import shipped_folder
 from mowich.plans.plan import Plans
-from mowich.software.stack import Efficiency, Platform, Stack
+from mowich.software.stack import Efficiency, Stack
 from mowich.training.step import step_time
 
 Floats = NDArray[np.float64]
@@ -123,25 +125,12 @@ class Problem:
                 if gradient:
                     values[name] = np.full(len(reads) + 1, math.exp(theta[i]))
                     values[name][j + 1] *= math.exp(DELTA)
-            logs = log_error(case, with_constants(case.system, values), self.columns[row])
+            logs = log_error(case, with_numbers(case.system, values), self.columns[row])
             r[k] = logs[0]
             if gradient and len(logs) > 1:
                 for j, (_, i) in enumerate(reads):
                     J[k, i] += (logs[j + 1] - logs[0]) / DELTA
         return r, J
-
-
-def with_constants(system: Platform, values: dict[str, Floats | float]) -> Platform:
-    """The system with constants replaced: {"efficiency.gemm_efficiency": 0.7, ...}; columns are allowed."""
-    efficiency = {k.split(".", 1)[1]: v for k, v in values.items() if k.startswith("efficiency.")}
-    stack = {k.split(".", 1)[1]: v for k, v in values.items() if k.startswith("stack.")}
-    return replace(system, efficiency=replace(system.efficiency, **efficiency), stack=replace(system.stack, **stack))  # type: ignore[arg-type]
-
-
-def log_error(case: Case, system: Platform, plans: Plans) -> Floats:
-    """ln(predicted/measured step time) for each column of constants."""
-    step = step_time(case.model, system, case.job, plans)
-    return np.atleast_1d(np.log(step.total_s * case.job.tokens_per_step / step.tokens / case.measured_step_s))
 
 
 def weights_of(cases: Sequence[Case]) -> Floats:
@@ -328,7 +317,7 @@ def case_features(problem: Problem, theta: Floats) -> Floats:
     """x_j of every case [rows, features], of the step that the constants predict."""
     out = []
     for case, plans, reads in zip(problem.cases, problem.columns, problem.reads, strict=True):
-        system = with_constants(case.system, {name: math.exp(theta[i]) for name, i in reads})
+        system = with_numbers(case.system, {name: math.exp(theta[i]) for name, i in reads})
         parts = {k: float(v[0]) for k, v in step_time(case.model, system, case.job, plans).parts.items()}
         x = features(parts, case.model, system, case.inferred)
         out.append([x[name] for name in FEATURES])

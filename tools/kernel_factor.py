@@ -21,6 +21,7 @@ import fit_training as ft
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.evidence.fitting.moved import with_numbers
 from mowich.evidence.rows import Case
 from mowich.evidence.scores import RowResult
 from mowich.evidence.validate import validate_rows
@@ -97,7 +98,7 @@ def neutral(cases: Sequence[Case], known: ft.Constants, facts: Facts) -> list[Ca
         at = ((name, facts.fact(path).path) for name, path in c.system.paths.items())
         made.setdefault(
             id(c.system),
-            ft.with_constants(c.system, {n: float(middle[p]) for n, p in at if p in middle}),
+            with_numbers(c.system, {n: float(middle[p]) for n, p in at if p in middle}),
         )
     return [replace(c, system=made[id(c.system)]) for c in cases]
 
