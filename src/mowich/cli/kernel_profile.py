@@ -47,12 +47,15 @@ def kernel_profile(asked: kernels.ProfileRequest) -> None:
         else:
             result = _run_kernel(file, kernel, words, False, 0, values=asked.values)
     result.timed, result.options = True, options
+    if any(asked.given.values()):
+        result.facts = asked.facts
     _write(result.profile, asked.trace, asked.parquet)
     shown = asked.target or f"trn{result.cores[0].generation - 1}"
     if asked.html is not None:
         _write_page(result.profile, shown, asked.html, asked.html_from_s)
     answer = finite(result.profile.to_dict(shown))
-    emit(answer, asked.form, page=lambda: kernel_page(answer, Run(), path=asked.path))
+    inputs = asked.given if any(asked.given.values()) else None
+    emit(answer, asked.form, inputs=inputs, page=lambda: kernel_page(answer, Run(), path=asked.path))
 
 
 def _last_of_script(file: str, quiet: bool) -> Result:

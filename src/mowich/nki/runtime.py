@@ -39,6 +39,7 @@ from mowich.nki.hollows import Hollow
 from mowich.nki.language import NKIObject, default_generation
 
 if TYPE_CHECKING:
+    from mowich.facts import Facts
     from mowich.neuroncore.profile import Profile
 
 
@@ -55,7 +56,8 @@ class Result:
     """What a run gives. kernel: name of its function; outputs: arrays that it returned; cores: state of each program,
     with its trace; warnings: lines;
     timed: whether the clock may replay the trace, with `options`; static_dma: compiled with --disable-dge; older:
-    written in the older interface; peers: the cores of all ranks of the run."""
+    written in the older interface; peers: the cores of all ranks of the run; facts: of the clock, None: those that
+    ship."""
 
     kernel: str
     outputs: list[Any]
@@ -67,6 +69,7 @@ class Result:
     static_dma: bool = False
     older: bool = False
     peers: Peers | None = field(default=None, repr=False)
+    facts: Facts | None = field(default=None, repr=False)
     _schedule: Schedule | None = field(default=None, repr=False)
     _profile: Profile | None = field(default=None, repr=False)
 
@@ -74,7 +77,7 @@ class Result:
     def schedule(self) -> Schedule:
         """When each instruction ran; made when first asked for. Raises UserError for a run without times."""
         if self._schedule is None:
-            from mowich.neuroncore.clock.costs import costs
+            from mowich.neuroncore.clock.costs import Costs, costs
             from mowich.neuroncore.clock.schedule import schedule
 
             cores = self.peers.cores if self.peers is not None else self.cores
@@ -87,7 +90,9 @@ class Result:
                 options = replace(self.options, older=self.older)
                 if options.dge is None:
                     options = replace(options, dge=not self.static_dma)
-                self._schedule = schedule(traces, costs(self.cores[0].generation), options)
+                generation = self.cores[0].generation
+                known = costs(generation) if self.facts is None else Costs(generation, self.facts)
+                self._schedule = schedule(traces, known, options)
             if self.peers is not None:
                 self.peers.schedule = self._schedule
         return self._schedule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,6 +111,8 @@ class ProfileRequest(KernelRequest):
     html_from_s: float
     parquet: Path | None
     path: bool
+    facts: Facts
+    given: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,9 +278,9 @@ def _profile(reader: QuestionReader) -> ProfileRequest:
     _kernel(reader)
     if reader.given(HTML_FROM) is not None and reader.given(_HTML) is None:
         reader.problems.found.append(UserError(f"{reader.said(HTML_FROM)} goes with {reader.said(_HTML)}"))
-    form = form_of(reader)
+    asked = asked_of(reader, "a kernel takes no plan and no price")
     reader.stop()
-    return reader.fill(ProfileRequest, form=form)
+    return reader.fill(ProfileRequest, **asked)
 
 
 PROFILE = Schema(
@@ -300,6 +302,8 @@ PROFILE = Schema(
             HTML_FROM,
             PARQUET,
             CRITICAL,
+            SET,
+            FACTS,
         ),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel@1)."), CSV, PLAIN, QUIET, OUT),
     ),
