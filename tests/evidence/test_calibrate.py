@@ -296,3 +296,72 @@ def test_no_measurement_that_is_usable_is_an_error(facts: Facts, tmp_path: Path)
     log.write_text(nccl_log([1e-9] * len(SIZES), 8), encoding="utf-8")
     with pytest.raises(UserError, match="times the fastest link"):
         calibrate([log], facts, setup=setup_of("h100"))
+
+
+KERNELS = Path(__file__).resolve().parents[2] / "kernels"
+PROFILED = {
+    "softmax": ("softmax", "x=float32[128,64]"),
+    "rmsnorm": ("rmsnorm", "x=bfloat16[128,512]", "weight=bfloat16[1,512]"),
+    "add": ("add", "x=float32[128,512]", "y=float32[128,512]"),
+}
+
+
+def profiled(folder: Path, name: str, *more: str) -> Path:
+    """The tables of a kernel's profile."""
+    kernel, *arguments = PROFILED[name]
+    words = ["kernel", "profile", str(KERNELS / f"{name}.py"), "-k", kernel, *arguments, "--target", "trn3", "-q"]
+    assert cli.run([*words, "--parquet", str(folder), *more]) == 0
+    return folder
+
+
+def test_a_changed_clock_is_recovered_from_neuron_explorer_tables(
+    facts: Facts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kernels of a core whose transfers are slower to start, beside their simulated profiles; and the overlay moves the
+    clock."""
+    pytest.importorskip("duckdb")
+    path = "neuroncore.timing-v4.dma.issue"
+    truth = moved(facts, path, 0.95)
+    folders = []
+    for name in PROFILED:
+        simulated = profiled(tmp_path / f"sim-{name}", name)
+        folders.append(profiled(tmp_path / name, name, "--set", f"{path}={truth * 1e9:.4f} ns"))
+        beside = folders[-1].with_name(f"{name}.setup.yaml")
+        beside.write_text(f"on: trn3\nsimulated: {simulated}\n", encoding="utf-8")
+    out = tmp_path / "my.yaml"
+    found = calibrate(folders, facts, out=out)
+    narrower(found)
+    known = {one.path: one for one in found.constants}
+    assert path in known, known
+    assert known[path].low <= truth <= known[path].high
+    assert known[path].value > known[path].today
+    assert found.after.median is not None
+    assert found.before.median is not None
+    assert found.after.median < found.before.median
+    capsys.readouterr()
+    words = ["kernel", "profile", str(KERNELS / "softmax.py"), "-k", *PROFILED["softmax"], "--target", "trn3", "--json"]
+    times = []
+    for more in ((), ("--facts", str(out))):
+        assert cli.run([*words, *more]) == 0
+        times.append(json.loads(capsys.readouterr().out)["time_s"]["value"])
+    assert times[1] > times[0]
+
+
+def test_a_folder_that_is_no_profile_gives_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    folder = tmp_path / "prof"
+    folder.mkdir()
+    with pytest.raises(UserError, match=r"no Summary\.parquet"):
+        calibrate([folder], load_facts())
+    (folder / "Summary.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(UserError, match=r"Summary\.parquet: not a Parquet table") as raised:
+        calibrate([folder], load_facts())
+    assert "\n" not in raised.value.line()
+    made = profiled(tmp_path / "made", "softmax")
+    with pytest.raises(UserError, match=r"the simulated profile of the same kernel \(--plan"):
+        calibrate([made], load_facts(), setup=setup_of("trn3"))
+    longer = tmp_path / "longer"
+    words = ["kernel", "profile", str(KERNELS / "softmax.py"), "-k", "softmax", "x=float32[4096,2048]", "-q"]
+    assert cli.run([*words, "--target", "trn3", "--parquet", str(longer)]) == 0
+    with pytest.raises(UserError, match="another kernel, or other shapes"):
+        calibrate([made], load_facts(), setup=setup_of("trn3", simulated=str(longer)))

@@ -464,20 +464,54 @@ def _version(connection: Any, folder: Path) -> Version:
 
 
 def _summaries(connection: Any, a: Path, b: Path) -> list[FigureRow]:
-    sides = []
-    for folder in (a, b):
-        path = folder / "Summary.parquet"
-        if not path.is_file():
-            raise UserError("no Summary.parquet: not a folder of Neuron Explorer tables", where=str(folder))
-        found = connection.execute(f"select * from '{_quoted(path)}'")
-        names = [d[0] for d in found.description]
-        sides.append(dict(zip(names, found.fetchall()[0], strict=False)))
+    sides = [_first_row(connection, folder, "Summary") for folder in (a, b)]
     both = [(n, v, sides[1][n]) for n, v in sides[0].items() if n in sides[1]]
     return [
         figure_row(n, float(v), float(w))
         for n, v, w in both
         if isinstance(v, int | float) and isinstance(w, int | float)
     ]
+
+
+def _first_row(connection: Any, folder: Path, table: str) -> dict[str, object]:
+    """The first row of a table of a folder. Raises UserError where the table is not there, is none, or is empty."""
+    path = folder / f"{table}.parquet"
+    if not path.is_file():
+        raise UserError(f"no {table}.parquet: not a folder of Neuron Explorer tables", where=str(folder))
+    try:
+        found = connection.execute(f"select * from '{_quoted(path)}' limit 1")
+        rows = found.fetchall()
+    except Exception as error:  # DuckDB has a class of its own for each way in which a file can be broken
+        raise UserError("not a Parquet table", where=str(path)) from error
+    if not rows:
+        raise UserError("the table is empty", where=str(path))
+    return dict(zip((d[0] for d in found.description), rows[0], strict=False))
+
+
+def total_time_s(folder: Path) -> float:
+    """Seconds of a profile, measured or simulated. Raises UserError for a folder that is none."""
+    connection = _duckdb().connect()
+    try:
+        total = _first_row(connection, folder, "Summary").get("total_time")
+    finally:
+        connection.close()
+    if isinstance(total, bool) or not isinstance(total, int | float) or not total > 0:
+        raise UserError("no total_time above 0", where=str(folder / "Summary.parquet"), given=total)
+    return float(total)
+
+
+def path_parts_s(folder: Path) -> dict[str, float]:
+    """Seconds of the critical path of a simulated profile by the fact that makes them. Raises UserError for a folder
+    without one: a profile that was measured has none."""
+    connection = _duckdb().connect()
+    try:
+        _first_row(connection, folder, "CriticalPath")
+        found = connection.execute(
+            f"select cause, sum(duration_ns) from '{_quoted(folder / 'CriticalPath.parquet')}' group by 1 order by 1"
+        ).fetchall()
+    finally:
+        connection.close()
+    return {str(cause): float(ns) * 1e-9 for cause, ns in found}
 
 
 def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str) -> list[FigureRow]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.fitting import collectives, serving, training
+from mowich.evidence.fitting import collectives, kernels, serving, training
 from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
 from mowich.evidence.fitting.solve import Calibrated, calibrate_points
@@ -322,6 +322,18 @@ def _collectives(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
     return (collectives.CollectivePredictor(good, facts) if good else None), refused
 
 
+def _kernels(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
+    good: list[tuple[str, kernels.KernelCase]] = []
+    refused: list[RefusedRecord] = []
+    for record in records:
+        case = kernels.read_kernel(record.cells, record.where)
+        if isinstance(case, str):
+            refused.append(RefusedRecord(where=record.where, reason=case))
+        else:
+            good.append((record.where, case))
+    return (kernels.KernelPredictor(good, facts) if good else None), refused
+
+
 def _placed(error: UserError, where: str) -> UserError:
     return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
 
@@ -339,4 +351,5 @@ _READERS: Mapping[str, Callable[[Sequence[MeasuredRecord], Facts], _Found]] = {
     "training": _training,
     "serving": _serving,
     "collective": _collectives,
+    "kernel": _kernels,
 }

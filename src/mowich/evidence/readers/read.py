@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence.readers import bench, collective_tests, tables, training_logs
+from mowich.evidence.readers.explorer import NEURON_EXPLORER, read_profile
 from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord
 from mowich.evidence.readers.setup import Setup, setup_beside, with_setup
 from mowich.files import read_text
@@ -33,21 +34,27 @@ def read_measurements(path: Path, setup: Setup, name: str | None = None) -> Read
     """The measurements of a file. name: of its format, None: by its content. Raises UserError or UserErrors, each one
     line with file and line, for a file that is malformed, of no known format, or that leaves open what must be
     known."""
+    if name is not None and name not in (*FORMAT_NAMES, NEURON_EXPLORER):
+        raise unknown("format", name, (*FORMAT_NAMES, NEURON_EXPLORER))
+    if path.is_dir() or name == NEURON_EXPLORER:
+        return _filled(read_profile(path), path, setup)
     file = str(path)
     text = read_text(path, "table")
     if not text.strip():
         raise UserError("the file is empty", where=file)
-    if name is not None and name not in FORMAT_NAMES:
-        raise unknown("format", name, FORMAT_NAMES)
     known = next((f for f in FILE_FORMATS if (f.name == name if name else f.looks(text))), None)
     if known is None:
         raise UserError(
             "not a file of measurements that is known",
             where=file,
-            allowed="; ".join(f"{f.name} ({f.says})" for f in FILE_FORMATS),
+            allowed="; ".join([*(f"{f.name} ({f.says})" for f in FILE_FORMATS), "a folder of Neuron Explorer tables"]),
             fix="--format NAME names it",
         )
-    reading = known.read(file, text)
+    return _filled(known.read(file, text), path, setup)
+
+
+def _filled(reading: Reading, path: Path, setup: Setup) -> Reading:
+    """A reading with what its file leaves open, from the setup beside it and the options."""
     setup = setup_beside(path).over(setup)
     records: list[MeasuredRecord] = []
     refused = list(reading.refused)

@@ -10,7 +10,7 @@ from typing import Literal
 from mowich.errors import UserError
 from mowich.evidence.row_checks import TableForm
 
-RecordKind = Literal["training", "serving", "collective"]
+RecordKind = Literal["training", "serving", "collective", "kernel"]
 
 COLLECTIVE_TABLE = TableForm(
     required=("system", "kind", "bytes", "time_us"),

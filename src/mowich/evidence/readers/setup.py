@@ -52,10 +52,12 @@ SERVED_COLUMNS: Mapping[str, str] = {
     "speculation": "spec_decode",
 }
 JOINED_COLUMNS: Mapping[str, str] = {"kind": "kind", "ranks": "group", "network": "network"}
+KERNEL_COLUMNS: Mapping[str, str] = {"simulated": "simulated"}
 PLAN_COLUMNS: Mapping[RecordKind, Mapping[str, str]] = {
     "training": TRAINED_COLUMNS,
     "serving": SERVED_COLUMNS,
     "collective": JOINED_COLUMNS,
+    "kernel": KERNEL_COLUMNS,
 }
 """Kind of measurement -> word of a plan -> column of our tables."""
 
@@ -130,11 +132,11 @@ def with_setup(record: MeasuredRecord, setup: Setup) -> MeasuredRecord | Refused
     }
     if setup.on:
         given |= _system_cells(setup.on, record.kind)
-    if setup.model and record.kind != "collective":
+    if setup.model and record.kind in ("serving", "training"):
         given |= {"model": setup.model} if record.kind == "serving" else {"model_name": setup.model}
         if record.kind == "training":
             cells["model_ref"] = setup.model
-    if setup.software and record.kind != "collective":
+    if setup.software and record.kind in ("serving", "training"):
         given["framework" if record.kind == "serving" else "stack"] = setup.software
     for column, value in given.items():
         stated = cells.get(column, "")
@@ -167,6 +169,10 @@ _NEEDED: Mapping[RecordKind, Mapping[str, str]] = {
         "kind": "the collective (--plan kind=all-reduce)",
         "group": "the ranks (--plan ranks=32)",
     },
+    "kernel": {
+        "system": "the target (--on trn3)",
+        "simulated": "the simulated profile of the same kernel (--plan simulated=DIR)",
+    },
 }
 """Kind of measurement -> column -> what it is, and the option that gives it."""
 
@@ -175,7 +181,7 @@ _HOW = f"give them as options, or as on, model, software, tp, ... in FILE{ENDING
 
 def _system_cells(on: str, kind: RecordKind) -> dict[str, str]:
     """The columns that "trn3:64" fills."""
-    if kind == "collective":
+    if kind in ("collective", "kernel"):
         return {"system": on}
     name, _, size = parse_spec(on)
     out = {"chip": name}

@@ -14,6 +14,7 @@ from mowich.studies.explain.tree import ResultPath
 def kernel(result: Result, facts: Facts) -> Source:
     """A profile: its critical path is a sum over facts of the core, so a fact that moves takes its part along (to first
     order: the path may change)."""
+    from mowich.neuroncore.profile import part_at
     from mowich.neuroncore.targets import generation_of
 
     root = f"neuroncore.timing-v{generation_of(result['target'].split()[0])}"
@@ -26,8 +27,7 @@ def kernel(result: Result, facts: Facts) -> Source:
         total = 0.0
         for name, seconds in parts.items():
             factor = known.number(f"{root}.{name}") / now[name] if now.get(name) else 1.0
-            is_rate = name.endswith(("clock", "rate", "bandwidth"))
-            out[("time_s", "breakdown", name)] = seconds / factor if is_rate else seconds * factor
+            out[("time_s", "breakdown", name)] = part_at(name, seconds, factor)
             total += out[("time_s", "breakdown", name)]
         out[("time_s",)] = total
         ratio = total / result["time_s"]["value"] if result["time_s"]["value"] else 1.0
