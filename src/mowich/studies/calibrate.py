@@ -171,8 +171,7 @@ def calibrate(
     parts, refused = predictors(readings, facts, tell)
     if not parts:
         raise UserErrors([UserError(one.reason, where=one.where) for one in refused])
-    tell("fitting")
-    found = calibrate_points(parts, facts, widen=widen)
+    found = calibrate_points(parts, facts, widen=widen, tell=tell)
     fitted = fitted_facts(found, facts)
     points = found.problem.points
     shown_name = out.name if out else "my.yaml"

@@ -129,7 +129,7 @@ def overlay_text(fitted: Sequence[FittedFact], name: str, files: Sequence[str], 
         node[keys[-1]] = leaf
     lines = [
         f"# Written by mowich calibrate from {said}. Use: --facts {name}",
-        "# ConstantValues fitted to what was measured; each range is today's, as far as the measurements narrow it.",
+        "# Values fitted to what was measured; each range is today's, as far as the measurements narrow it.",
     ]
     for kind, names in sorted(tree.items()):
         lines.append(f"{kind}:")

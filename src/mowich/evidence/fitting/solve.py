@@ -15,8 +15,8 @@ says, not what the shrinkage does.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,17 +239,25 @@ class Calibrated:
     together: Mapping[str, tuple[str, ...]]
 
 
-def calibrate_points(parts: Sequence[Predictor], facts: Facts, *, widen: bool = False) -> Calibrated:
-    """The constants that the points identify; all others stay at today's values."""
+def calibrate_points(
+    parts: Sequence[Predictor],
+    facts: Facts,
+    *,
+    widen: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Calibrated:
+    """The constants that the points identify; all others stay at today's values. tell: is told what goes on."""
     paths = tuple(dict.fromkeys(path for part in parts for path in part.paths))
     whole = JointProblem(parts, paths, facts)
     prior = Priors.of(paths, facts, widen=widen)
     everything = np.ones(len(whole.points), dtype=bool)
+    tell(f"how {len(whole.points)} points depend on {len(paths)} constants")
     before, J = whole.slopes(prior.middle)
     felt = np.abs(J).max(axis=0, initial=0.0) * 2.0 * RANGE_END * prior.sd > INSENSITIVE
     asked = np.flatnonzero(felt)
     first = JointProblem(parts, [paths[i] for i in asked], facts)
     known = prior.take(asked)
+    tell(f"fitting {len(asked)} constants to {len(whole.points)} points")
     found = solve(first, known, everything) if len(asked) else _nothing()
     told = found.sd < IDENTIFIED * known.sd
     moved = np.abs(found.theta - known.middle) > _MOVED * known.sd
@@ -260,18 +268,19 @@ def calibrate_points(parts: Sequence[Predictor], facts: Facts, *, widen: bool = 
         return Calibrated(
             problem, final, _nothing(), before, before, np.full(len(before), math.nan), known.paths, (), {}
         )
-    solution = solve(problem, final, everything)
-    alone = tuple(
-        final.paths[j] for j in range(len(kept)) if solution.sd[j] < IDENTIFIED * final.sd[j] and told[kept[j]]
-    )
+    tell(f"fitting the {len(kept)} that the points identify or move")
+    # the constants that stay as they are remain uncertain: ranges are those of the fit of all
+    solution = replace(solve(problem, final, everything, start=found.theta[kept]), sd=found.sd[kept])
+    alone = tuple(known.paths[k] for k in kept if told[k])
     together = {
         path: tuple(
             known.paths[k]
-            for k in asked_order(found.correlation, int(kept[j]))
+            for k in _by_correlation(found.correlation, int(kept[j]))
             if abs(found.correlation[kept[j], k]) > _TOGETHER
         )
         for j, path in enumerate(final.paths)
     }
+    tell("predicting points that are left out")
     return Calibrated(
         problem,
         final,
@@ -285,7 +294,7 @@ def calibrate_points(parts: Sequence[Predictor], facts: Facts, *, widen: bool = 
     )
 
 
-def asked_order(correlation: Floats, j: int) -> list[int]:
+def _by_correlation(correlation: Floats, j: int) -> list[int]:
     """The other constants, the most correlated first."""
     order = sorted(range(len(correlation)), key=lambda k: -abs(float(correlation[j, k])))
     return [k for k in order if k != j]
