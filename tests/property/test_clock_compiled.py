@@ -16,7 +16,7 @@ import mowich
 import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
-from mowich.neuroncore import profile
+from mowich.neuroncore import placement, profile
 from mowich.neuroncore.clock import compiled, latency, lower, places, program, schedule
 from mowich.neuroncore.clock.buffers import BUFFER_POLICIES
 from mowich.neuroncore.clock.costs import costs
@@ -383,3 +383,34 @@ def test_what_the_compiler_leaves_out_and_moves(monkeypatch: pytest.MonkeyPatch)
             begun += len(renewed.storages) > len(trace.storages)
         assert made[0] == made[1]
     assert min(merged, moved, begun) > 50
+
+
+def test_when_storages_live() -> None:
+    """Reads of run-time indices do not count, nor does what lies before the first write."""
+    delayed = skipped = loaded = 0
+    for seed in range(120):
+        r = random.Random(seed)
+        trace = random_trace(r, r.choice((2, 3, 4)), r.choice((1, 30, 300)))
+        trace.plain_reads = [len(k.reads) - (r.random() < 0.2 and len(k.reads) > 1) for k in trace.kinds]
+        size = len(trace.storages.form) + r.choice((0, 7))
+        found = placement.Touches(trace)
+        assert found.library is not None
+        wanted = placement.Touches(trace)
+        wanted.library, wanted.AT_ONCE = None, r.choice((7, 1 << 16))
+        ends, others = wanted.ends(size), found.ends(size)
+        assert all(np.array_equal(x, y) for x, y in zip(ends, others, strict=True))
+        first, _, is_loaded = ends
+        first[first >= 0] -= r.choice((0, 0, 3))
+        later, same = wanted.later(first, is_loaded), found.later(first, is_loaded)
+        assert all(np.array_equal(x, y) for x, y in zip(later, same, strict=True))
+        delayed += bool((is_loaded & (later[0] >= 0) & (later[0] <= later[1])).any())
+        loaded += bool(is_loaded.any())
+        skipped += any(p < len(k.reads) for p, k in zip(trace.plain_reads, trace.kinds, strict=True))
+    assert min(delayed, loaded, skipped) > 30
+
+
+def test_a_storage_that_is_not_there_is_left_to_python() -> None:
+    trace = random_trace(random.Random(3), 3, 30)
+    trace.plain_reads = [len(k.reads) for k in trace.kinds]
+    with pytest.raises(IndexError):
+        placement.Touches(trace).ends(max(trace.touched[::2]))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Array
+from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core, NkiValidationError, fail
 from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
 from mowich.neuroncore.instructions.table import TABLE
@@ -209,26 +210,15 @@ def _traced_lives(core: Core, trace: Trace) -> Lives:
     form = np.full(size, -1, np.int32)
     form[: len(trace.storages.form)] = trace.storages.form
     shapes: list[tuple[str, int, int]] = []
-    first, last, reads = (np.full(size, -1, np.int64) for _ in range(3))
-    is_loaded = np.zeros(size, np.bool_)
     touches = Touches(trace)
-    for number, clock, is_write, is_load in touches.backwards():
-        first[number[is_write]] = clock[is_write]
-        is_loaded[number[is_write]] = is_load[is_write]
-        new = last[number[::-1]] < 0
-        last[number[::-1][new]] = clock[::-1][new]
+    first, last, is_loaded = touches.ends(size)
     for r in noted.values():
         if r.first >= 0 and (first[r.number] < 0 or r.first < first[r.number]):
             first[r.number], is_loaded[r.number] = r.first, False
         last[r.number] = max(last[r.number], r.last)
     is_loaded &= np.array([f.address is None for f in forms] + [True])[form]
     if is_loaded.any():
-        others = np.full(size, np.iinfo(np.int64).max)
-        for number, clock, is_write, is_load in touches.backwards():
-            later = is_loaded[number] & (clock > first[number]) & ~(is_write & is_load)
-            number, clock, is_write = number[later], clock[later], is_write[later]
-            others[number[is_write]] = clock[is_write]
-            reads[number[~is_write]] = clock[~is_write]
+        reads, others = touches.later(first, is_loaded)
         delayed = is_loaded & (reads >= 0) & (reads <= others)
         first[delayed] = reads[delayed]
         del others, reads
@@ -273,6 +263,7 @@ class Touches:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.library = compiled.library(len(trace))
         kinds = trace.kinds
         self.reads = np.array([len(k.reads) for k in kinds] + [0])
         self.plain = np.array([*trace.plain_reads, 0])
@@ -283,6 +274,52 @@ class Touches:
         ]
         self.is_load = np.array([*loads, False])
         self._kept: list[_Touched] = []  # of a trace that is looked at in one part
+
+    def ends(self, storages: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Of each storage below a number: the clock of its first write, -1 where nothing writes it; that of its last
+        use; whether the first write is a load."""
+        first, last = np.full(storages, -1, np.int64), np.full(storages, -1, np.int64)
+        is_loaded = np.zeros(storages, np.bool_)
+        if self._is_compiled("clock_lives", first, last, is_loaded):
+            return first, last, is_loaded
+        for number, clock, is_write, is_load in self.backwards():
+            first[number[is_write]] = clock[is_write]
+            is_loaded[number[is_write]] = is_load[is_write]
+            new = last[number[::-1]] < 0
+            last[number[::-1][new]] = clock[::-1][new]
+        return first, last, is_loaded
+
+    def later(
+        self, first: NDArray[np.int64], is_loaded: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of each storage that is loaded first: the clock of the first read after that, -1 where there is none; that of
+        the first write that is no load."""
+        reads, others = np.full(len(first), -1, np.int64), np.full(len(first), np.iinfo(np.int64).max)
+        if self._is_compiled("clock_later", first, is_loaded, reads, others):
+            return reads, others
+        for number, clock, is_write, is_load in self.backwards():
+            later = is_loaded[number] & (clock > first[number]) & ~(is_write & is_load)
+            number, clock, is_write = number[later], clock[later], is_write[later]
+            others[number[is_write]] = clock[is_write]
+            reads[number[~is_write]] = clock[~is_write]
+        return reads, others
+
+    def _is_compiled(self, name: str, *columns: NDArray[np.generic]) -> bool:
+        """Whether the compiled code filled the columns; else none is changed."""
+        if self.library is None:
+            return False
+        t, at = self.trace, compiled.address
+        kinds = np.stack([self.reads, self.plain, self.operands, self.is_load.astype(np.int64)], 1)
+        given = compiled.LivesGiven(
+            instructions=len(t),
+            storages=len(columns[0]),
+            kind=at(t.kind),
+            number=at(t.number),
+            touched=at(t.touched),
+            kind_rows=at(kinds),
+        )
+        call = getattr(self.library, name)
+        return compiled.done(call(compiled.by_reference(given), *(compiled.pointer(c) for c in columns)))
 
     def backwards(self) -> Iterable[_Touched]:
         """(storages, clocks, whether it is written, whether by a DMA that reads nothing but HBM) of each operand from

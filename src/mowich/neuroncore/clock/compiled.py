@@ -179,6 +179,12 @@ class TraceGiven(Struct):
     _fields_ = _fields("instructions storages sites", "kind site touched kind_rows storage_form is_free")
 
 
+class LivesGiven(Struct):
+    """`Trace` of lives.c."""
+
+    _fields_ = _fields("instructions storages", "kind number touched kind_rows")
+
+
 class Renewed(Struct):
     """`Renewed` of lower.c."""
 
