@@ -8,7 +8,6 @@ afterwards. `views` holds the tiles through which instructions see them.
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -185,9 +184,28 @@ class Storage:
     def again(self, number: int) -> Storage:
         """An allocation of a run without values that is this one but for its number."""
         made = Storage.__new__(Storage)
-        for put, value in zip(_PUT_ALL, _ALL_BUT_RECORD(self), strict=True):
-            put(made, value)
         made.number = number
+        made._bytes = self._bytes
+        made.address = self.address
+        made.base_B = self.base_B
+        made.bitmap = self.bitmap
+        made.core = self.core
+        made.dtype = self.dtype
+        made.filled = self.filled
+        made.granule = self.granule
+        made.layout = self.layout
+        made.name = self.name
+        made.noted_by = self.noted_by
+        made.owner = self.owner
+        made.parts = self.parts
+        made.pitch_B = self.pitch_B
+        made.region = self.region
+        made.row_B = self.row_B
+        made.shape = self.shape
+        made.site = self.site
+        made.space = self.space
+        made.state = self.state
+        made.written = self.written
         return made
 
     def __getattr__(self, name: str) -> Any:
@@ -344,8 +362,3 @@ class Storage:
         if not self.filled:
             self.fill()
         self.core.uninitialised(self, share, returned)
-
-
-_FIELDS = [name for name in Storage.__slots__ if name != "record"]
-_ALL_BUT_RECORD = operator.attrgetter(*_FIELDS)
-_PUT_ALL = [vars(Storage)[name].__set__ for name in _FIELDS]

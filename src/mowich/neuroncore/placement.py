@@ -264,15 +264,21 @@ class Touches:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.library = compiled.library(len(trace))
-        kinds = trace.kinds
-        self.reads = np.array([len(k.reads) for k in kinds] + [0])
-        self.plain = np.array([*trace.plain_reads, 0])
-        self.operands = np.array([len(k.reads) + len(k.writes) for k in kinds] + [0])
         loads = [
             TABLE[k.name].engines[0] == "dma" and all(o.space == "H" for o in k.reads[:n])
-            for k, n in zip(kinds, trace.plain_reads, strict=True)
+            for k, n in zip(trace.kinds, trace.plain_reads, strict=True)
         ]
-        self.is_load = np.array([*loads, False])
+        # of each kind: operands that it reads, those of them that are no run-time indices, operands, whether it loads
+        self.kinds = compiled.rows(
+            [
+                *(
+                    (len(k.reads), n, len(k.reads) + len(k.writes), loaded)
+                    for k, n, loaded in zip(trace.kinds, trace.plain_reads, loads, strict=True)
+                ),
+                (0, 0, 0, 0),
+            ],
+            4,
+        )
         self._kept: list[_Touched] = []  # of a trace that is looked at in one part
 
     def ends(self, storages: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -309,14 +315,13 @@ class Touches:
         if self.library is None:
             return False
         t, at = self.trace, compiled.address
-        kinds = np.stack([self.reads, self.plain, self.operands, self.is_load.astype(np.int64)], 1)
         given = compiled.LivesGiven(
             instructions=len(t),
             storages=len(columns[0]),
             kind=at(t.kind),
             number=at(t.number),
             touched=at(t.touched),
-            kind_rows=at(kinds),
+            kind_rows=at(self.kinds),
         )
         call = getattr(self.library, name)
         return compiled.done(call(compiled.by_reference(given), *(compiled.pointer(c) for c in columns)))
@@ -336,29 +341,27 @@ class Touches:
         for stop in range(len(t.kind), 0, -self.AT_ONCE):
             start = max(0, stop - self.AT_ONCE)
             kind = np.array(t.kind[start:stop])
-            count = self.operands[kind]
+            reads, plain, count, is_load = self.kinds[kind].T
             begin = end - 2 * int(count.sum())
             number, end = np.array(t.touched[begin:end])[::2], begin
             whose = np.repeat(np.arange(len(kind)), count)
             place = np.arange(len(whose)) - np.repeat(np.cumsum(count) - count, count)
-            is_write = place >= self.reads[kind][whose]
-            at = np.flatnonzero(is_write | (place < self.plain[kind][whose]))[::-1]
+            is_write = place >= reads[whose]
+            at = np.flatnonzero(is_write | (place < plain[whose]))[::-1]
             whose = whose[at]
-            yield number[at], np.array(t.number[start:stop])[whose], is_write[at], self.is_load[kind][whose]
+            yield number[at], np.array(t.number[start:stop])[whose], is_write[at], is_load[whose] == 1
 
 
-def place(core: Core, space: str, found: Lives | None = None) -> tuple[int, list[Record]]:
-    """Most bytes of one partition that are live at once, and the records live then (largest first). found: `lives`,
-    where made before.
+def most_live(core: Core, space: str, found: Lives) -> tuple[int, NDArray[np.int64]]:
+    """Most bytes of one partition that are live at once, and the rows of what is live then.
 
     Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order.
     Tiles of few partitions share columns by quadrants.
     """
     quadrant = core.limits.quadrant
-    found = found or lives(core)
     rows = found.rows(space)
     if not len(rows):
-        return 0, []
+        return 0, rows
     size = (found.row_B[rows] * -(-found.parts[rows] // quadrant)).astype(np.int64)
     # what changes with each instruction, then how much is live from there on
     level = np.zeros(int(found.last[rows].max()) + 2, np.int64)
@@ -367,8 +370,7 @@ def place(core: Core, space: str, found: Lives | None = None) -> tuple[int, list
     np.cumsum(level, out=level)
     moment = int(np.argmax(level))
     live = rows[(found.first[rows] <= moment) & (found.last[rows] >= moment)]
-    at = [found.record(i) for i in live.tolist()]
-    return -(-int(level[moment]) * quadrant // core.limits.partitions), sorted(at, key=lambda r: -r.row_B * r.parts)
+    return -(-int(level[moment]) * quadrant // core.limits.partitions), live
 
 
 def _allocated(record: Record) -> str:
@@ -388,9 +390,10 @@ def check_capacity(core: Core) -> None:
         if not _holds_free_tiles(core, space):
             continue
         found = found or lives(core)
-        peak, live = place(core, space, found)
+        peak, rows = most_live(core, space, found)
         if peak <= room:
             continue
+        live = sorted(map(found.record, rows.tolist()), key=lambda r: -r.row_B * r.parts)
         fix = (
             "use smaller tiles, or let tiles die sooner: a tile lives from its first write (or first read, where loaded"
             " from HBM) to its last use"

@@ -144,13 +144,14 @@ def _part(column: array[int], begin: int, end: int) -> _Columns:
 class Growth(NamedTuple):
     """What is added from one iteration to the next. clock: instructions; made: storages that an iteration makes;
     touched: storage and pattern of each operand (0 for the pattern); edges: instructions that `depends_on` joins;
-    places: entries of `touched` whose pattern moves; which: of each of them, its place in `offsets`; offsets:
-    what the offset of a pattern grows by, elements."""
+    elsewhere: whether storages from before the loop move; places: entries of `touched` whose pattern moves; which: of
+    each of them, its place in `offsets`; offsets: what the offset of a pattern grows by, elements."""
 
     clock: int
     made: int
     touched: _Columns
     edges: list[tuple[int, int]]
+    elsewhere: bool
     places: _Columns
     which: _Columns
     offsets: list[int]
@@ -163,13 +164,13 @@ class Repeat:
         self.core, self.trace, self.base, self.growth = core, trace, base, growth
         self.blocks: list[tuple[Blocks, tuple[int, ...], tuple[int, ...]]] = []
         numbers = dict(zip(growth.which.tolist(), base.touched[growth.places].tolist(), strict=True))
-        self.moving = [(trace.patterns[numbers[i]], step) for i, step in enumerate(growth.offsets)]
+        self.moving = [(numbers[i], step) for i, step in enumerate(growth.offsets)]
 
     def from_here(self, begin: Mark, end: Mark) -> Repeat | None:
         """The same growth from another iteration, where that one is like the one it was found with."""
         found = IterationBlock(self.core, self.trace, begin, end)
         places, which = self.growth.places, self.growth.which
-        if self.blocks or not self.base.is_like(found) or found.in_order:
+        if self.blocks or found.in_order or not self.base.is_like(found):
             return None
         if len(places):
             patterns = found.touched[places]
@@ -210,6 +211,8 @@ class Repeat:
 
     def edges(self, times: int) -> list[tuple[int, int]]:
         """What `depends_on` joins in the iteration that comes `times` after the base."""
+        if not self.base.edges:
+            return []
         return [
             (before + x * times, after + y * times)
             for (before, after), (x, y) in zip(self.base.edges, self.growth.edges, strict=True)
@@ -281,15 +284,7 @@ class Repeat:
     def _patterns(self, times: _Columns) -> _Columns:
         """Number of each pattern that moves, one row for each iteration; new ones in the order in which they come
         up."""
-        known, listed = self.trace._pattern_of, self.trace.patterns
-        made: list[int] = []
-        for t in times.tolist():
-            for (shape, item, offset, dims, strides, size), step in self.moving:
-                pattern = (shape, item, (offset or 0) + step * t, dims, strides, size)
-                place = known.setdefault(pattern, len(listed))
-                if place == len(listed):
-                    listed.append(pattern)
-                made.append(place)
+        made = self.trace.later_patterns(self.moving, times.tolist())
         return np.array(made, np.int64).reshape(len(times), -1)
 
     def _note_storages(self, count: int) -> None:
@@ -302,6 +297,8 @@ class Repeat:
 
     def others(self, count: int) -> _Columns:
         """Numbers of the storages from before the loop that `count` more iterations touch, each iteration others."""
+        if not self.growth.elsewhere:
+            return np.zeros(0, np.int64)
         steps = self.growth.touched[::2]
         moves = np.flatnonzero((steps != 0) & ~self.base.own(self.core.programs))
         if not len(moves):
@@ -310,14 +307,15 @@ class Repeat:
 
     def agrees(self, later: IterationBlock, times: int) -> bool:
         """Whether an iteration that ran is the one that comes `times` after the base."""
-        b, clock = self.base, self.growth.clock * times
-        return (
-            b.is_like(later)
-            and later.clock == b.clock + clock
-            and np.array_equal(b.number + clock, later.number)
-            and np.array_equal(self.touched(np.array([times]))[0], later.touched)
-            and self.edges(times) == later.edges
-        )
+        b, growth = self.base, self.growth
+        clock = growth.clock * times
+        if not b.is_like(later) or later.clock != b.clock + clock or self.edges(times) != later.edges:
+            return False
+        touched = b.touched + growth.touched * times
+        if self.moving:
+            touched[growth.places] = np.array(self.trace.later_patterns(self.moving, (times,)))[growth.which]
+        # bytes are compared faster than columns
+        return (b.number + clock).tobytes() == later.number.tobytes() and touched.tobytes() == later.touched.tobytes()
 
 
 def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | None:
@@ -359,8 +357,9 @@ def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repea
             offsets.append(y[2] - x[2])
         which.append(place)
     touched[1::2] = 0
+    elsewhere = bool(((touched[::2] != 0) & ~own).any())
     edges = [(s - x, t - y) for (x, y), (s, t) in zip(first.edges, second.edges, strict=True)]
-    growth = Growth(n, len(second.form), touched, edges, places, np.array(which, np.int64), offsets)
+    growth = Growth(n, len(second.form), touched, edges, elsewhere, places, np.array(which, np.int64), offsets)
     found = Repeat(core, trace, second, growth)
     return found if found.finds_blocks(core.blocks[a.blocks : b.blocks], core.blocks[b.blocks : c.blocks]) else None
 

@@ -199,10 +199,12 @@ class Trace:
     """
 
     __slots__ = (
+        "_family_of",
         "_kind_of",
         "_pattern_of",
         "_site_of",
         "edges",
+        "families",
         "in_order",
         "kind",
         "kinds",
@@ -233,7 +235,10 @@ class Trace:
         self.in_order = array("q")
         self._kind_of: dict[Kind, int] = {}
         self._site_of: dict[tuple[str, int], int] = {}
-        self._pattern_of: dict[Pattern, int] = {}
+        # patterns that differ in the offset only are of one family; family of each pattern
+        self.families: list[int] = []
+        self._family_of: dict[tuple[object, ...], int] = {}
+        self._pattern_of: dict[tuple[int, int | None], int] = {}
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -270,8 +275,32 @@ class Trace:
         """Number of the pattern of a view."""
         s = tile.storage
         offset = tile.offset if tile.dynamic is None else None
-        made = (s.shape, s.dtype.itemsize, offset, tile.shape, tile.strides, tile.dtype.itemsize)
-        return _number(self._pattern_of, self.patterns, made)
+        alike = (s.shape, s.dtype.itemsize, tile.shape, tile.strides, tile.dtype.itemsize)
+        family = self._family_of.setdefault(alike, len(self._family_of))
+        place = self._pattern_of.get((family, offset))
+        if place is None:
+            place = self.new_pattern(family, (*alike[:2], offset, *alike[2:]))
+        return place
+
+    def new_pattern(self, family: int, made: Pattern) -> int:
+        """Number of a pattern that is new."""
+        place = self._pattern_of[family, made[2]] = len(self.patterns)
+        self.patterns.append(made)
+        self.families.append(family)
+        return place
+
+    def later_patterns(self, moving: Sequence[tuple[int, int]], times: Sequence[int]) -> list[int]:
+        """Numbers of the patterns that others, each (number, step), come to after so many steps: of all of them for the
+        first of `times`, then for the next. New ones are put where they come up."""
+        known, new = self._pattern_of, self.new_pattern
+        firsts = [(self.families[n], self.patterns[n], step) for n, step in moving]
+        made: list[int] = []
+        for t in times:
+            for family, (shape, item, offset, dims, strides, size), step in firsts:
+                at = (offset or 0) + step * t
+                place = known.get((family, at))
+                made.append(new(family, (shape, item, at, dims, strides, size)) if place is None else place)
+        return made
 
     def touch(self, s: Storage) -> None:
         """Note a storage that an instruction touches for the first time."""

@@ -551,9 +551,14 @@ def _pattern_columns(
     """(Form and offset of each pattern, the forms one after the other, where each begins): many patterns differ in
     their offset only."""
     known: dict[Any, int] = {}
+    seen: dict[tuple[int, ...], int] = {}  # by the identity of the tuples, which patterns share: their hashes take long
     of, offsets = array("i"), array("q")
     for shape, itemsize, offset, counts, strides, size in trace.patterns:
-        of.append(known.setdefault((shape, itemsize, size, counts, strides), len(known)))
+        same = (id(shape), itemsize, size, id(counts), id(strides))
+        form = seen.get(same)
+        if form is None:
+            form = seen[same] = known.setdefault((shape, itemsize, size, counts, strides), len(known))
+        of.append(form)
         offsets.append(compiled.ANYWHERE if offset is None else offset)
     data: list[int] = []
     begins: list[int] = []
