@@ -36,7 +36,7 @@ from mowich.nki.runtime import Result, run_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("LOOPS_SEED", "20261127"))
-KERNELS = int(os.environ.get("LOOPS_KERNELS", "80"))
+KERNELS = int(os.environ.get("LOOPS_KERNELS", "60"))
 HEADER = """
 import nki
 import nki.isa as nisa
@@ -749,15 +749,15 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[bool]]:
     return ran_at, runs
 
 
-def test_a_loop_that_is_entered_again_runs_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The outer loop runs three times, the inner one three times and then twice at each entry."""
+def test_a_loop_within_runs_once_and_then_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outer loop runs three times; the inner one three times, once, and twice."""
     ran_at, runs = counted(monkeypatch)
     k = written(tmp_path, NESTED).k
     assert has_repeated(compared(sixtyfour, k))
     ran_at.clear()
     runs.clear()
     assert isinstance(ran(k, sixtyfour(), True), Result)
-    assert len(ran_at) == (3 + 2 + 2) * 2
+    assert len(ran_at) == (3 + 1 + 2) * 2
     assert len(runs) == 1
 
 
@@ -775,6 +775,105 @@ def test_a_loop_whose_step_depends_on_the_one_around_it(
     assert has_repeated(ran(k, sixtyfour(), True))
     assert len(ran_at) == 3 * 3 * 2  # it is known by now
     assert len(runs) == 1
+
+
+DEEP = (
+    START
+    + """
+    s = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.memset(dst=s, value=0.0)
+    for o in nl.affine_range(4):
+        for m in nl.affine_range(4):
+            FIRST
+            for n in nl.affine_range(4):
+                t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)
+                for k in nl.affine_range(4):
+                    at = AT
+                    nisa.dma_copy(dst=t[:, k * 16 : k * 16 + 16], src=x[:, at : at + 16])
+                    nisa.tensor_tensor(dst=s, data1=s, data2=t, op=nl.add)
+                AFTER_K
+                nisa.dma_copy(dst=out[:, 64 * n : 64 * n + 64], src=t)
+            AFTER_N
+    return out
+"""
+)
+
+
+def deep(first: str = "pass", at: str = "((o * 4 + m) * 4 + n) * 64 + k * 16", n: str = "pass", k: str = "pass") -> str:
+    """Four loops in each other. first: what comes before the third; at: a column; n, k: what follows those loops."""
+    given = {"FIRST": first, "AT": at, "AFTER_N": n, "AFTER_K": k}
+    return re.sub("|".join(given), lambda found: given[found[0]], DEEP)
+
+
+def early_ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Loops, by the line of the kernel, that end after their first iteration from here on."""
+    lines: list[int] = []
+    is_written = loops._is_written
+
+    def watched(*given: Any) -> bool:
+        found = is_written(*given)
+        if found:
+            lines.append(given[1].f_lineno)
+        return found
+
+    monkeypatch.setattr(loops, "_is_written", watched)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "ended"),
+    [
+        ({}, "mnk"),
+        ({"at": "k * 16 + 64 * n + 256 * (m + 4 * o)"}, "mnk"),
+        ({"at": "4032 - k * 16 - 64 * n - 256 * m - 1024 * (o // 8)"}, "mnk"),
+        ({"at": "divmod(k, 8)[1] * 16 + 64 * n"}, "mn"),
+        ({"k": "nisa.memset(dst=t[:, k : k + 1], value=1.0)"}, ""),
+        ({"k": "nisa.memset(dst=s[:, at : at + 1] if at < 8 else s, value=1.0)"}, ""),
+        ({"n": "nisa.tensor_copy(dst=s, src=t)"}, "k"),
+        ({"n": "nisa.tensor_copy(dst=s[:, n : n + 1], src=s[:, 0:1])"}, "k"),
+        ({"first": "ts = [n for n in range(4)]", "n": "nisa.memset(dst=s[:, 0 : ts[n]], value=0.0)"}, "k"),
+        ({"first": "if m == 0:\n                nisa.memset(dst=s, value=2.0)"}, "nk"),
+        ({"first": "if o == 0 and m == 0:\n                nisa.memset(dst=s, value=2.0)"}, "k"),
+        ({"at": "o * m * 16 + n * 64"}, "mnk"),
+        ({"at": "o * k * 16 + m * n * 16"}, "mnk"),
+        ({"at": "o * m * n * k"}, "mnk"),
+        ({"at": "(3 - o) * (3 - m) * n * 16 + k"}, "mnk"),
+        ({"at": "o * o * 64 + n * n * 16 + k"}, "k"),
+        ({"at": "min(m * 64, 128) + k * 16"}, "nk"),
+    ],
+)
+def test_loops_within_loops(
+    changes: dict[str, str], ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ended: those of the loops m, n and k that may end after their first iteration."""
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 2)
+    lines = early_ends(monkeypatch)
+    found = compared(sixtyfour, written(tmp_path, deep(**changes)).k, schedule=False)
+    assert has_repeated(found)
+    text = (HEADER + deep(**changes)).splitlines()
+    assert "".join(sorted({text[line - 1].split()[1] for line in lines}, key="mnk".index)) == ended
+
+
+def test_a_loop_that_is_not_repeated_after_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its second and third iteration a loop within was written from its first one, and no last one shows that this
+    is so: the run starts again, and these iterations run in full."""
+    runs = counted(monkeypatch)[1]
+    lines = early_ends(monkeypatch)
+    text = START + "    ts, s = [], nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n" + NESTED[len(START) :]
+    k = written(tmp_path, text.replace(FEW, "        ts.append(s.reshape((P, 64)))\n" + FEW)).k
+    assert has_repeated(compared(sixtyfour, k))
+    assert len(runs) == 3  # each iteration, the loops repeated, and once more
+    assert len(lines) == 2
+    assert (k.func.__code__ if hasattr(k, "func") else k.__code__) in {code for code, _ in loops._IN_FULL}
+
+
+@pytest.mark.parametrize("room", [4096, 4095])
+def test_an_error_in_the_last_iterations_alone(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 2)
+    lines = early_ends(monkeypatch)
+    found = compared(lambda: (hollow((128, room), "float32"),), written(tmp_path, deep()).k, schedule=False)
+    assert lines
+    assert isinstance(found, str) is (room == 4095)
 
 
 def test_a_list_that_is_another_at_the_next_entry(tmp_path: Path) -> None:
@@ -823,7 +922,16 @@ class Writer:
         if indices and odd < 0.06:
             name, count = self.rng.choice(indices)
             terms.append(
-                self.rng.choice([f"{name} % 3", f"min({name}, {count // 2})", f"{name} // 2", f"TABLE[{name}]"])
+                self.rng.choice(
+                    [
+                        f"{name} % 3",
+                        f"min({name}, {count // 2})",
+                        f"{name} // 2",
+                        f"TABLE[{name}]",
+                        f"divmod({name}, 3)[0]",
+                        f"divmod({name}, 64)[1]",
+                    ]
+                )
             )
         return " + ".join(terms) or str(self.rng.randrange(0, max(left, 1)))
 
@@ -925,6 +1033,7 @@ class Writer:
         bounds = self.rng.choice([f"{count}", f"0, {count}", f"0, {count}, 1"])
         self.put(depth, f"for {i} in {kind}({bounds}):")
         appended = self.name("made") if self.rng.random() < 0.15 else ""
+        left = self.name("left") if self.rng.random() < 0.2 else ""
         if appended:
             self.lines.insert(len(self.lines) - 1, "    " * depth + f"{appended} = []")
         inside = list(tiles)
@@ -935,6 +1044,36 @@ class Writer:
             self.put(depth + 1, f"nisa.memset(dst={t}, value=0.0)")
             self.put(depth + 1, f"{appended}.append({t})")
             lists.append((appended, count))
+        if left:  # what the last iteration leaves is read after the loop
+            at = self.offset([*indices, (i, count)], 2000)
+            self.put(depth + 1, f"{left} = nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf)")
+            self.put(depth + 1, f"nisa.dma_copy(dst={left}[:, 0:16], src=x[:, {at} : {at} + 16])")
+            self.put(
+                depth,
+                self.rng.choice(
+                    [
+                        f"nisa.tensor_copy(dst={left}, src={left})",
+                        f"nisa.dma_copy(dst=out[:, {i} * 8 : {i} * 8 + 16], src={left}[:, 0:16])",
+                        f"{left} = None",
+                    ]
+                ),
+            )
+
+    def deep(self, depth: int, indices: list[tuple[str, int]], tiles: list[str]) -> None:
+        """Loops in each other with little else, so that each of them is repeated."""
+        i, count = self.name("i"), self.rng.randint(4, 6)
+        inside = [*indices, (i, count)]
+        self.put(depth, f"for {i} in nl.affine_range({count}):")
+        t = self.name("t")
+        at = self.offset(inside, 2000)
+        self.put(depth + 1, f"{t} = nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf)")
+        self.put(depth + 1, f"nisa.dma_copy(dst={t}[:, 0:16], src=x[:, {at} : {at} + 16])")
+        if len(inside) < 4:
+            self.deep(depth + 1, inside, [*tiles, t])
+        for _ in range(self.rng.randint(0, 2)):
+            self.statement(depth + 1, [*inside, *[("9", 10)] * 9], [*tiles, t], [])
+        if self.rng.random() < 0.2:
+            self.put(depth, f"nisa.tensor_copy(dst={tiles[0]}, src={self.rng.choice([t, tiles[0]])})")
 
     def kernel(self) -> str:
         self.put(1, "out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)")
@@ -944,6 +1083,8 @@ class Writer:
         self.statement(1, [], tiles, lists)
         for _ in range(self.rng.randint(1, 3)):
             self.loop(1, [], tiles, lists)
+        if self.rng.random() < 0.5:
+            self.deep(1, [], tiles)
         self.put(1, "for _ in range(len(kept) % 5 + n % 3):")
         self.put(2, f"nisa.memset(dst={tiles[0]}, value=3.0)")
         self.put(1, "return out")
@@ -958,7 +1099,9 @@ class Writer:
         return helper + "@nki.jit\ndef k(x):\n" + "\n".join(self.lines) + "\n"
 
 
-def test_random_kernels(tmp_path: Path) -> None:
+def test_random_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
+    ends = early_ends(monkeypatch)
     repeated = failed = 0
     for number in range(KERNELS):
         rng = random.Random(SEED + number)
@@ -970,6 +1113,7 @@ def test_random_kernels(tmp_path: Path) -> None:
             raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
         failed += isinstance(found, str)
         repeated += isinstance(found, Result) and has_repeated(found)
+    assert len(ends) > KERNELS
     assert repeated > KERNELS // 4, f"only {repeated} of {KERNELS} kernels have loops that are repeated"
     assert failed < KERNELS // 4, f"{failed} of {KERNELS} kernels fail"
 

@@ -222,7 +222,7 @@ class Core:
         self.known: dict[object, int] = {}
         # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written
         # without running; loops of that kind whose last iteration did not end
-        self.loops: dict[object, Any] | None = None
+        self.loops: object = None
         self.has_repeated = False
         self.unfinished = 0
         self.blocks: list[

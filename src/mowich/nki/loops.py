@@ -9,6 +9,12 @@ iteration (`runtime.run_function`): so an error is found in the iteration that m
 A loop that is entered again, as one within another is, is traced twice: what grows from one iteration to the next is
 known from the first time, and the last iteration shows whether it is so again. Where it is not (the step of a loop
 within may depend on the loop around it), the run starts again, and that loop is traced three times at each entry.
+
+In the second iteration of a loop around it, it is traced once, where the source shows before that the loop around is
+regular from its first iteration on, and no name that the loop within assigns is read after it. What an instruction
+touches is affine in the outer index for each turn of the loop within. In the first and in the last outer iteration it
+is seen to be affine in the inner index too, with one and the same step: then that is so in between. Where the outer
+loop is not repeated after all, the run starts again and that iteration runs in full.
 """
 
 from __future__ import annotations
@@ -17,8 +23,8 @@ import dis
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import CodeType, FrameType
 
 from mowich.neuroncore import core as machine
@@ -47,16 +53,33 @@ def are_repeated() -> bool:
 @dataclass(slots=True)
 class LoopSite:
     """A loop of the kernel's source in one run. found: what its source tells, once it was read; misses: times that
-    nothing came of it; recorded: what it repeated when it was entered before, with that step of its range."""
+    nothing came of it; recorded: what it repeated when it was entered before, with those values of its index, as the
+    `number`th loop of the run; is_alike: it was repeated at each entry, as it was recorded."""
 
     found: Loop | str | None = None
     misses: int = 0
     recorded: repeat.Repeat | None = None
-    step: int = 0
+    values: range = range(0)
+    number: int = 0
+    is_alike: bool = True
+
+
+@dataclass(slots=True)
+class LoopsOfRun:
+    """The loops of one core. sites: by code and place of the call; recorded: how many loops were recorded; since: what
+    was recorded after so many may be written from its first iteration alone."""
+
+    sites: dict[tuple[CodeType, int], LoopSite] = field(default_factory=dict)
+    recorded: int = 0
+    since: int = sys.maxsize
 
 
 _CHANGING: set[tuple[CodeType, int]] = set()
 """Loops that grew otherwise when they were entered again: what was recorded does not serve for them."""
+
+
+_IN_FULL: set[tuple[CodeType, int]] = set()
+"""Loops that were not repeated though their source shows that they are regular: their second iteration runs in full."""
 
 
 class ChangedGrowth(repeat.Unlike):
@@ -67,18 +90,19 @@ def over(values: range, depth: int = 1) -> Iterable[int]:
     """What a loop of a kernel goes through: the range, or the same numbers from a loop that is repeated. depth: calls
     between the kernel and this one."""
     core = machine.running()
-    if core is None or core.loops is None or len(values) < _LEAST or core.trace is None:
+    run = core.loops if core is not None else None
+    if core is None or not isinstance(run, LoopsOfRun) or len(values) < _LEAST or core.trace is None:
         return values
     frame = sys._getframe(depth + 1)
     key = (frame.f_code, frame.f_lasti)
-    site = core.loops.get(key)
+    site = run.sites.get(key)
     if site is None:
-        site = core.loops[key] = LoopSite()
+        site = run.sites[key] = LoopSite()
         if key[1] not in _loop_calls(key[0]):
             site.misses = PATIENCE
     if site.misses >= PATIENCE:
         return values
-    return _repeated(values, core, core.trace, site, frame.f_lasti)
+    return _repeated(values, core, core.trace, run, site, frame.f_lasti)
 
 
 @functools.lru_cache(1024)
@@ -93,32 +117,45 @@ def _loop_calls(code: CodeType) -> frozenset[int]:
     )
 
 
-def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int) -> Iterator[int]:
+def _repeated(values: range, core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, call: int) -> Iterator[int]:
     """The numbers of a range, without those of the iterations that need not run."""
     marks = [repeat.mark(core, trace)]
     place = (sys._getframe(1).f_code, call)
+    entered, outside, is_sure = run.recorded, run.since, False
     for ran, i in enumerate(values[:3], 1):
-        yield i
+        if is_sure:
+            run.since = min(outside, entered)
+        try:
+            yield i
+        finally:
+            run.since = outside
         marks.append(repeat.mark(core, trace))
         most = len(values) - ran - 1
         if (marks[-1].instructions - marks[-2].instructions) * most < LEAST_WRITTEN:
             continue
+        if ran == 1 and outside < site.number and _is_written(site, sys._getframe(1), values, marks[-2:], core):
+            return
         found = (
-            _recorded(site, values, (marks[-2], marks[-1]))
+            _recorded(site, values, marks[-2:])
             if ran == 1
             else repeat.repeat_of(core, trace, (marks[-3], marks[-2], marks[-1]))
         )
-        if found is None:
-            continue
         frame = sys._getframe(1)
+        if found is None:
+            if ran == 1 and run.recorded > entered and place not in _IN_FULL:
+                is_sure = _is_sure(site, frame, call, values)
+                core.unfinished += is_sure  # an error leaves it so, whoever catches it
+                _check_nothing_done(core, trace, marks[-1])
+            continue
         left = _regular(site, frame, call, values, ran, found)
-        if repeat.mark(core, trace) != marks[-1]:  # what was looked up has done something
-            _note_repeated(core)
-            raise repeat.Unlike
+        _check_nothing_done(core, trace, marks[-1])
         if not left:
             continue
+        if ran > 1:
+            site.is_alike = site.recorded is None and ran == 2
         if ran == 2 and not found.blocks and place not in _CHANGING:
-            site.recorded, site.step = found, values.step
+            run.recorded += 1
+            site.recorded, site.values, site.number = found, values, run.recorded
         _note_repeated(core)
         found.fill(left)
         lists = _lists(site, frame)
@@ -126,9 +163,9 @@ def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int
             tiles += found.tiles(tiles[-1], left)
         items = [(tiles, tiles[-1], len(tiles)) for tiles in lists]
         before = repeat.mark(core, trace)
-        core.unfinished += 1  # an error leaves it so, whoever catches it
+        core.unfinished += 1
         yield values[ran + left]
-        core.unfinished -= 1
+        core.unfinished -= 1 + is_sure
         after = repeat.mark(core, trace)
         if (
             before.other != after.other
@@ -136,20 +173,59 @@ def _repeated(values: range, core: Core, trace: Trace, site: LoopSite, call: int
             or not found.makes(core.blocks[before.blocks : after.blocks], left + 1)
             or not all(len(tiles) == n + 1 and found.follows(tiles[-1], item) for tiles, item, n in items)
         ):
-            if ran > 1:
+            if ran > 1 and not is_sure:
                 raise repeat.Unlike
-            _CHANGING.add(place)
+            (_CHANGING if ran == 1 else _IN_FULL).add(place)
             raise ChangedGrowth
         yield from values[ran + left + 1 :]
         return
+    if is_sure:  # what its second iteration wrote is not shown to be so
+        _IN_FULL.add(place)
+        _note_repeated(core)
+        raise ChangedGrowth
     site.misses += 1
+    site.is_alike = False
     yield from values[3:]
 
 
-def _recorded(site: LoopSite, values: range, marks: tuple[repeat.Mark, repeat.Mark]) -> repeat.Repeat | None:
+def _check_nothing_done(core: Core, trace: Trace, before: repeat.Mark) -> None:
+    """Raise where what was looked up has done something."""
+    if repeat.mark(core, trace) != before:
+        _note_repeated(core)
+        raise repeat.Unlike
+
+
+def _is_sure(site: LoopSite, frame: FrameType, call: int, values: range) -> bool:
+    """Whether the source of a loop shows after its first iteration that all are alike. Then those of its second that
+    are in loops within follow from the first and the last: what is affine in the index of this loop, and in that of the
+    loop within at both ends, grows in between as it does there."""
+    return _source(site, frame, call, values, {})
+
+
+def _is_written(site: LoopSite, frame: FrameType, values: range, marks: Sequence[repeat.Mark], core: Core) -> bool:
+    """Write all that follows the first iteration of a loop that is entered in the second iteration of one around it,
+    and was recorded in the first. False, and nothing written: it has to run."""
+    if not isinstance(site.found, Loop) or not site.found.may_end or not site.is_alike or site.values != values:
+        return False
+    found, left = _recorded(site, values, marks), len(values) - 1
+    if found is None:
+        return False
+    lists = _lists(site, frame)
+    if not repeat.note_storages(found.trace, found.others(left), {}) or not all(
+        tiles and found.has_made(tiles[-1]) for tiles in lists
+    ):
+        return False
+    _note_repeated(core)
+    found.fill(left)
+    for tiles in lists:
+        tiles += found.tiles(tiles[-1], left)
+    return True
+
+
+def _recorded(site: LoopSite, values: range, marks: Sequence[repeat.Mark]) -> repeat.Repeat | None:
     """What the loop repeats from its first iteration on, where it is as it was when it was entered before."""
     before, after = marks
-    if site.recorded is None or site.step != values.step:
+    if site.recorded is None or site.values.step != values.step:
         return None
     if before.other != after.other or before.blocks != after.blocks:
         return None
@@ -182,10 +258,9 @@ def _regular(site: LoopSite, frame: FrameType, call: int, values: range, ran: in
     return 0
 
 
-def _is_regular(site: LoopSite, frame: FrameType, call: int, values: range, found: repeat.Repeat, left: int) -> bool:
-    """Whether the source of a loop shows that the iterations for `values` are all alike, of which the first two ran and
-    the last will."""
-    storages: dict[int, Storage] = {}
+def _source(site: LoopSite, frame: FrameType, call: int, values: range, storages: dict[int, Storage]) -> bool:
+    """Whether the source of a loop shows that the iterations for `values` are all alike. storages: gets those of the
+    tiles that were looked at."""
     if site.found is None:
         site.found = known_loop(frame.f_code, call)
         if site.found is None or (isinstance(site.found, Loop) and not site.found.holds(frame, values, storages)):
@@ -193,8 +268,15 @@ def _is_regular(site: LoopSite, frame: FrameType, call: int, values: range, foun
     if isinstance(site.found, str):
         site.misses = PATIENCE
         return False
-    if not found.has_room(left) or not site.found.holds(frame, values, storages):
+    return site.found.holds(frame, values, storages)
+
+
+def _is_regular(site: LoopSite, frame: FrameType, call: int, values: range, found: repeat.Repeat, left: int) -> bool:
+    """Whether the iterations for `values` are all alike, of which the first two ran and the last will."""
+    storages: dict[int, Storage] = {}
+    if not found.has_room(left) or not _source(site, frame, call, values, storages):
         return False
+    assert isinstance(site.found, Loop)
     others = found.others(left)
     if len(others) and site.found.has_fresh_blocks:
         return False

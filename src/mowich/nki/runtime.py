@@ -336,7 +336,7 @@ def run_function(
             c.scratch["base"] = 0
             c.grid = sizes
             c.grid_index = _index(i, sizes)
-            c.loops = {} if may_repeat else None
+            c.loops = loops.LoopsOfRun() if may_repeat else None
             c.observed = observed
             c.alike = alike
             c.rounding = _stochastic_rounding(0, i)

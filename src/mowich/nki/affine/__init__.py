@@ -17,23 +17,27 @@ import ast
 import itertools
 import sys
 from dataclasses import dataclass
+from inspect import CO_GENERATOR
 from types import CodeType, FrameType, MethodType
 
 from mowich.neuroncore.memory import Storage
 from mowich.nki.affine.analysis import Analysis, Scope, appends_of
 from mowich.nki.affine.classes import INDEX, Refused
-from mowich.nki.affine.guards import LoopGuard
-from mowich.nki.affine.source import stored, tree_of
+from mowich.nki.affine.guards import LoopGuard, Objects
+from mowich.nki.affine.source import is_read_after, stored, tree_of
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A regular loop. index: name of its target; guards: what has to hold when it is entered; lists: names of the lists
-    from before it to which each iteration appends a tile."""
+    """A regular loop. index: name of its target; objects, guards: what has to hold when it is entered; lists: names of
+    the lists from before it to which each iteration appends a tile; may_end: nothing reads after the loop what it
+    assigned, so that it may end without its last iteration."""
 
     index: str
+    objects: Objects
     guards: tuple[LoopGuard, ...]
-    lists: tuple[str, ...] = ()
+    lists: tuple[str, ...]
+    may_end: bool
 
     @property
     def has_fresh_blocks(self) -> bool:
@@ -51,7 +55,9 @@ class Loop:
         if not all(_is_its_own(frame, n) for n in self.lists):
             return False
         names = dict(frame.f_locals)
-        return all(g.holds(frame, names, self.index, values, storages) for g in self.guards)
+        return self.objects.hold(frame, names) and all(
+            g.holds(frame, names, self.index, values, storages) for g in self.guards
+        )
 
 
 _KNOWN: dict[tuple[CodeType, int], Loop] = {}
@@ -82,9 +88,10 @@ def loop_at(frame: FrameType, call: int) -> Loop | str:
         if isinstance(node, ast.For) and isinstance(node.iter, ast.Call):
             e = node.iter
             if (e.lineno, e.end_lineno, e.col_offset, e.end_col_offset) == positions:
-                found = _judged(node, frame)
+                found = _judged(node, frame, tree)
                 if isinstance(found, Loop) and not any(
-                    isinstance(g.expected, MethodType) or g.expected is MethodType for g in found.guards
+                    isinstance(x, MethodType) or x is MethodType
+                    for x in (*found.objects.expected, *(g.expected for g in found.guards))
                 ):
                     _KNOWN[code, call] = found
                 if isinstance(found, str):
@@ -93,7 +100,7 @@ def loop_at(frame: FrameType, call: int) -> Loop | str:
     return "the range is not that of a for loop"
 
 
-def _judged(node: ast.For, frame: FrameType) -> Loop | str:
+def _judged(node: ast.For, frame: FrameType, function: ast.AST) -> Loop | str:
     if not isinstance(node.target, ast.Name) or node.orelse:
         return "the loop has several targets or an else"
     before = frame.f_locals
@@ -105,7 +112,14 @@ def _judged(node: ast.For, frame: FrameType) -> Loop | str:
         analysis.body(node.body, scope)
     except Refused as why:
         return str(why)
-    return Loop(node.target.id, tuple(analysis.guards.values()), tuple(appends.values()))
+    may_end = (
+        not (analysis.is_older or frame.f_code.co_flags & CO_GENERATOR)
+        and stored(node).isdisjoint(frame.f_code.co_cellvars)
+        and not is_read_after(function, node)
+    )
+    guards = tuple(analysis.guards.values())
+    objects, others = Objects.of(guards)
+    return Loop(node.target.id, objects, others, tuple(appends.values()), may_end)
 
 
 _OWN = 3

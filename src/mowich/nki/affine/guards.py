@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
@@ -72,6 +73,34 @@ class LoopGuard:
             return False
         rows = zip(*found, strict=True) if self.expected else [tuple(found)]
         return all(_in_affine_places(row, storages) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What names of the kernel's own frame have to stand for, looked up together: there are many such guards, and each
+    one alone takes ten times as long."""
+
+    code: CodeType | None = None
+    expected: tuple[object, ...] = ()
+
+    @staticmethod
+    def of(guards: Sequence[LoopGuard]) -> tuple[Objects, tuple[LoopGuard, ...]]:
+        """(Those of these guards that ask for an object, the others)."""
+        mine = [g for g in guards if g.kind == "is" and g.names is None]
+        others = tuple(g for g in guards if g.kind != "is" or g.names is not None)
+        if not mine:
+            return Objects(), others
+        code = compile("".join(["(", *(f"({g.text}), " for g in mine), ")"]), "<guard>", "eval", dont_inherit=True)
+        return Objects(code, tuple(g.expected for g in mine)), others
+
+    def hold(self, frame: FrameType, locals_: dict[str, object]) -> bool:
+        """Whether it is so now."""
+        if self.code is None:
+            return True
+        try:
+            return all(map(operator.is_, eval(self.code, frame.f_globals, locals_), self.expected))
+        except Exception:  # the kernel will meet it as well
+            return False
 
 
 _VALUES = "__values"

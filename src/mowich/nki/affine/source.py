@@ -102,3 +102,102 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for c in code.co_consts:
         if isinstance(c, CodeType):
             yield from _codes(c)
+
+
+# which names are read after a loop
+# -------------------------------------------------------------------------------------------------------
+
+_READS, _KILLS, _NEITHER = range(3)
+_SEES_NAMES = frozenset(("locals", "vars", "eval", "exec", "dir"))
+"""Functions of Python that may read any name."""
+
+
+def is_read_after(function: ast.AST, loop: ast.For) -> bool:
+    """Whether a function may read, once a loop of its own has ended, a name as the loop left it. What is not followed
+    counts as a reader."""
+    if _loaded(function) & _SEES_NAMES or any(isinstance(n, ast.Global | ast.Nonlocal) for n in ast.walk(function)):
+        return True
+    path = _path_to(function, loop)
+    return path is None or any(_is_live(path, name) for name in stored(loop))
+
+
+def _path_to(node: ast.AST, loop: ast.stmt) -> list[tuple[ast.AST, list[ast.stmt], int]] | None:
+    """(statement, block of it, place in the block) on the way from a function down to a loop."""
+    for field in ("body", "orelse"):
+        block = getattr(node, field, [])
+        if not isinstance(block, list):
+            continue
+        for i, s in enumerate(block):
+            if s is loop:
+                return [(node, block, i)]
+            below = _path_to(s, loop) if isinstance(s, ast.For | ast.If | ast.With | ast.While) else None
+            if below is not None:
+                return [(node, block, i), *below]
+    return None
+
+
+def _is_live(path: list[tuple[ast.AST, list[ast.stmt], int]], name: str) -> bool:
+    """Whether a name may be read after the last statement of a path, before it is assigned again."""
+    for around, block, i in reversed(path):
+        found = _first_of(block[i + 1 :], name)
+        if found == _READS:
+            return True
+        if isinstance(around, ast.For | ast.While) and _named_in(around, name):
+            if any(isinstance(n, ast.Break | ast.Continue) for n in ast.walk(around)):
+                found = _NEITHER
+            # the next turn; what the block kills on the way there, the way out of the loop may miss
+            is_target = isinstance(around, ast.For) and name in stored(around.target)
+            if isinstance(around, ast.While) and _loads(around.test, name):
+                return True
+            if found != _KILLS and not is_target and _first_of(block, name) == _READS:
+                return True
+        if found == _KILLS:
+            return False
+    return False
+
+
+def _first_of(block: list[ast.stmt], name: str) -> int:
+    """What statements, one after the other, do first to a name: read it, assign it in any case, or neither."""
+    for s in block:
+        found = _first(s, name)
+        if found != _NEITHER:
+            return found
+    return _NEITHER
+
+
+def _first(s: ast.stmt, name: str) -> int:
+    if not _named_in(s, name):
+        return _NEITHER
+    if isinstance(s, ast.Assign | ast.AnnAssign):
+        targets = s.targets if isinstance(s, ast.Assign) else [s.target]
+        if (s.value is not None and _loads(s.value, name)) or any(_loads(t, name) for t in targets):
+            return _READS
+        return _KILLS if s.value is not None and any(name in stored(t) for t in targets) else _NEITHER
+    if isinstance(s, ast.Expr | ast.Assert | ast.Return | ast.Raise):
+        return _READS if _loads(s, name) else _NEITHER
+    if isinstance(s, ast.If):
+        if _loads(s.test, name):
+            return _READS
+        both = {_first_of(s.body, name), _first_of(s.orelse, name)}
+        return _READS if _READS in both else _KILLS if both == {_KILLS} else _NEITHER
+    if isinstance(s, ast.For) and not s.orelse:  # it may have no turn
+        if _loads(s.iter, name) or _loads(s.target, name):
+            return _READS
+        if name in stored(s.target):
+            return _NEITHER
+        return _READS if _first_of(s.body, name) == _READS else _NEITHER
+    return _READS
+
+
+@functools.lru_cache(65536)
+def _loaded(tree: ast.AST) -> frozenset[str]:
+    """Names that are read in a part of a tree."""
+    return frozenset(n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+
+
+def _named_in(node: ast.AST, name: str) -> bool:
+    return name in _loaded(node) or name in stored(node)
+
+
+def _loads(node: ast.AST, name: str) -> bool:
+    return name in _loaded(node)
