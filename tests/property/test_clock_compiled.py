@@ -22,7 +22,7 @@ from mowich.neuroncore.clock.buffers import BUFFER_POLICIES
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.program import ClockOptions, Program
 from mowich.neuroncore.clock.schedule import Schedule
-from mowich.neuroncore.core import limits
+from mowich.neuroncore.core import Core, limits
 from mowich.neuroncore.instructions import rates
 from mowich.neuroncore.trace import Allocation, Kind, Meeting, Pattern, Trace
 
@@ -385,9 +385,9 @@ def test_what_the_compiler_leaves_out_and_moves(monkeypatch: pytest.MonkeyPatch)
     assert min(merged, moved, begun) > 50
 
 
-def test_when_storages_live() -> None:
+def test_when_storages_live(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads of run-time indices do not count, nor does what lies before the first write."""
-    delayed = skipped = loaded = 0
+    delayed = skipped = loaded = full = 0
     for seed in range(120):
         r = random.Random(seed)
         trace = random_trace(r, r.choice((2, 3, 4)), r.choice((1, 30, 300)))
@@ -405,8 +405,19 @@ def test_when_storages_live() -> None:
         assert all(np.array_equal(x, y) for x, y in zip(later, same, strict=True))
         delayed += bool((is_loaded & (later[0] >= 0) & (later[0] <= later[1])).any())
         loaded += bool(is_loaded.any())
+        core = Core(3, program=0, programs=1, values=False, strict=False, record=True, shared={})
+        core.trace = trace
+        peaks = found.peaks(core.limits.quadrant)
+        assert peaks is not None
+        monkeypatch.setenv("MOWICH_CLOCK", "python")
+        lives = placement.lives(core)
+        monkeypatch.delenv("MOWICH_CLOCK")
+        for space in "SP":
+            peak = placement._of_partition(peaks[space], core)
+            assert peak == placement.most_live(core, space, lives)[0]
+            full += peak > 0
         skipped += any(p < len(k.reads) for p, k in zip(trace.plain_reads, trace.kinds, strict=True))
-    assert min(delayed, loaded, skipped) > 30
+    assert min(delayed, loaded, skipped, full) > 30
 
 
 def test_a_storage_that_is_not_there_is_left_to_python() -> None:

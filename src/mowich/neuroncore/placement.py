@@ -310,8 +310,22 @@ class Touches:
             reads[number[~is_write]] = clock[~is_write]
         return reads, others
 
+    def peaks(self, quadrant: int) -> dict[str, int] | None:
+        """Of SBUF and PSUM, the most bytes of a quadrant's partition that are live at once, by the compiled code; None
+        where that cannot tell."""
+        t, peak = self.trace, np.zeros(2, np.int64)
+        spaces = {"S": 0, "P": 1}
+        forms = compiled.rows(
+            [(spaces.get(f.space, -1), f.row_B * -(-f.parts // quadrant), f.address is None) for f in t.storages.forms],
+            3,
+        )
+        form = np.frombuffer(t.storages.form, np.int32) if t.storages.form else np.zeros(0, np.int32)
+        found = self._is_compiled("clock_peaks", form, forms, peak)
+        return {space: int(peak[n]) for space, n in spaces.items()} if found else None
+
     def _is_compiled(self, name: str, *columns: NDArray[np.generic]) -> bool:
-        """Whether the compiled code filled the columns; else none is changed."""
+        """Whether the compiled code filled the columns, of which the first has an entry for each storage; else none is
+        changed."""
         if self.library is None:
             return False
         t, at = self.trace, compiled.address
@@ -370,7 +384,12 @@ def most_live(core: Core, space: str, found: Lives) -> tuple[int, NDArray[np.int
     np.cumsum(level, out=level)
     moment = int(np.argmax(level))
     live = rows[(found.first[rows] <= moment) & (found.last[rows] >= moment)]
-    return -(-int(level[moment]) * quadrant // core.limits.partitions), live
+    return _of_partition(int(level[moment]), core), live
+
+
+def _of_partition(size_B: int, core: Core) -> int:
+    """Bytes of one partition where tiles take so many of a partition of any quadrant."""
+    return -(-size_B * core.limits.quadrant // core.limits.partitions)
 
 
 def _allocated(record: Record) -> str:
@@ -386,8 +405,13 @@ def check_capacity(core: Core) -> None:
     """Raise where the tiles live at one moment cannot fit SBUF or PSUM; names the lines that allocate most of them."""
     limits = core.limits
     found: Lives | None = None
+    peaks = None
+    if core.trace is not None and not core.values and not core.records:
+        peaks = Touches(core.trace).peaks(limits.quadrant)
     for space, room in (("S", limits.sbuf_B), ("P", limits.psum_B)):
         if not _holds_free_tiles(core, space):
+            continue
+        if peaks is not None and _of_partition(peaks[space], core) <= room:
             continue
         found = found or lives(core)
         peak, rows = most_live(core, space, found)

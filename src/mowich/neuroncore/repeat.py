@@ -181,11 +181,11 @@ class Repeat:
                 return None
         return Repeat(self.core, self.trace, found, self.growth)
 
-    def touched(self, times: _Columns) -> _Columns:
+    def touched(self, times: range) -> _Columns:
         """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
-        touched = self.base.touched + self.growth.touched * times[:, None]
+        touched: _Columns = self.base.touched + self.growth.touched * np.array(times)[:, None]
         if self.moving:
-            touched[:, self.growth.places] = self._patterns(times)[:, self.growth.which]
+            touched[:, self.growth.places] = self.trace.later_patterns(self.moving, times)[:, self.growth.which]
         return touched
 
     def fill(self, count: int) -> None:
@@ -194,16 +194,16 @@ class Repeat:
         n = len(b.kind)
         chunk = max(1, AT_ONCE // max(n, 1))
         for start in range(1, count + 1, chunk):
-            times = np.arange(start, min(start + chunk, count + 1))
-            k = len(times)
+            times = range(start, min(start + chunk, count + 1))
+            k, turns = len(times), np.array(times)[:, None]
             trace.kind.extend(b.kind * k)
             trace.site.extend(b.site * k)
-            trace.number.frombytes((b.number + growth.clock * times[:, None]).tobytes())
+            trace.number.frombytes((b.number + growth.clock * turns).tobytes())
             trace.touched.frombytes(self.touched(times).tobytes())
             if b.edges:
-                trace.edges.extend(edge for t in times.tolist() for edge in self.edges(t))
+                trace.edges.extend(edge for t in times for edge in self.edges(t))
             if b.in_order:
-                trace.in_order.frombytes((np.array(b.in_order) + n * times[:, None]).tobytes())
+                trace.in_order.frombytes((np.array(b.in_order) + n * turns).tobytes())
         core.clock += growth.clock * count
         core.serial["storage"] = core.serial.get("storage", 0) + growth.made * count
         self._note_storages(count)
@@ -281,12 +281,6 @@ class Repeat:
             == (before.dtype, before.shape, before.strides, before.offset, None)
         )
 
-    def _patterns(self, times: _Columns) -> _Columns:
-        """Number of each pattern that moves, one row for each iteration; new ones in the order in which they come
-        up."""
-        made = self.trace.later_patterns(self.moving, times.tolist())
-        return np.array(made, np.int64).reshape(len(times), -1)
-
     def _note_storages(self, count: int) -> None:
         """The trace touches the storages that the iterations make as it touched those of the base."""
         b, step, made = self.base, self.core.programs, self.growth.made
@@ -313,7 +307,7 @@ class Repeat:
             return False
         touched = b.touched + growth.touched * times
         if self.moving:
-            touched[growth.places] = np.array(self.trace.later_patterns(self.moving, (times,)))[growth.which]
+            touched[growth.places] = self.trace.later_patterns(self.moving, range(times, times + 1))[0][growth.which]
         # bytes are compared faster than columns
         return (b.number + clock).tobytes() == later.number.tobytes() and touched.tobytes() == later.touched.tobytes()
 

@@ -202,6 +202,7 @@ class Trace:
         "_family_of",
         "_kind_of",
         "_pattern_of",
+        "_series",
         "_site_of",
         "edges",
         "families",
@@ -239,6 +240,8 @@ class Trace:
         self.families: list[int] = []
         self._family_of: dict[tuple[object, ...], int] = {}
         self._pattern_of: dict[tuple[int, int | None], int] = {}
+        # (pattern, step) -> the patterns that follow it: loops come to the same ones when they are entered again
+        self._series: dict[tuple[int, int], array[int]] = {}
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -289,18 +292,22 @@ class Trace:
         self.families.append(family)
         return place
 
-    def later_patterns(self, moving: Sequence[tuple[int, int]], times: Sequence[int]) -> list[int]:
-        """Numbers of the patterns that others, each (number, step), come to after so many steps: of all of them for the
-        first of `times`, then for the next. New ones are put where they come up."""
-        known, new = self._pattern_of, self.new_pattern
-        firsts = [(self.families[n], self.patterns[n], step) for n, step in moving]
-        made: list[int] = []
-        for t in times:
-            for family, (shape, item, offset, dims, strides, size), step in firsts:
-                at = (offset or 0) + step * t
-                place = known.get((family, at))
-                made.append(new(family, (shape, item, at, dims, strides, size)) if place is None else place)
-        return made
+    def later_patterns(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
+        """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for
+        each of `times`. New ones are put where they come up, row after row."""
+        series = [self._series.setdefault(m, array("q")) for m in moving]
+        for t in range(min(map(len, series)) + 1, times.stop):
+            for (number, step), found in zip(moving, series, strict=True):
+                if len(found) < t:
+                    found.append(self._later(number, step * t))
+        return np.array([found[times.start - 1 : times.stop - 1] for found in series], np.int64).T
+
+    def _later(self, number: int, more: int) -> int:
+        """Number of the pattern that lies so many elements after another."""
+        shape, item, offset, dims, strides, size = self.patterns[number]
+        family, at = self.families[number], (offset or 0) + more
+        place = self._pattern_of.get((family, at))
+        return self.new_pattern(family, (shape, item, at, dims, strides, size)) if place is None else place
 
     def touch(self, s: Storage) -> None:
         """Note a storage that an instruction touches for the first time."""
