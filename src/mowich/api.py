@@ -291,15 +291,22 @@ def traffic(
     *,
     requests_out: str | Path | None = None,
     trace_out: str | Path | None = None,
+    draws: int | None = None,
     facts: Facts | None = None,
 ) -> TrafficResult:
-    """Simulate the serving traffic of a scenario file; requests_out: one CSV line per request, trace_out: a timeline
-    for ui.perfetto.dev."""
+    """Simulate the serving traffic of a scenario: a file, or its text in braces; requests_out: one CSV line per
+    request, trace_out: a timeline for ui.perfetto.dev, draws: other draws for the ranges (0: no ranges)."""
     from mowich.studies import traffic as study
 
-    given = {"requests_out": requests_out, "trace_out": trace_out}
+    given = {"requests_out": requests_out, "trace_out": trace_out, "draws": draws}
     with _asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
-        return study.traffic(asked.scenario, asked.facts, requests_out=asked.requests_out, trace_out=asked.trace_out)
+        return study.traffic(
+            asked.scenario,
+            asked.facts,
+            requests_out=asked.requests_out,
+            trace_out=asked.trace_out,
+            draws=asked.draws,
+        )
 
 
 def neighbours(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> Why:

@@ -208,8 +208,16 @@ def _as_float(value: object) -> float:
     return float(value)
 
 
+def is_inline(path: str | Path) -> bool:
+    """Whether this is the text of a scenario, in braces, and not the name of a file."""
+    return str(path).lstrip().startswith("{")
+
+
 def read_scenario(path: str | Path) -> Node:
-    """A scenario file -> its root node. Raises UserError where the file cannot be read or is not YAML."""
+    """A scenario file, or its text in braces, -> its root node. Raises UserError where the file cannot be read or is
+    not YAML."""
+    if is_inline(path):
+        return parse_text(str(path), "the scenario")
     return parse_text(read_text(path, "scenario"), str(path))
 
 

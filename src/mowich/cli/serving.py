@@ -18,7 +18,13 @@ def traffic(asked: scenarios.TrafficRequest) -> None:
     form = asked.form
     with progress(form.quiet) as line:
         line("simulating")
-        result = study(asked.scenario, asked.facts, requests_out=asked.requests_out, trace_out=asked.trace_out)
+        result = study(
+            asked.scenario,
+            asked.facts,
+            requests_out=asked.requests_out,
+            trace_out=asked.trace_out,
+            draws=asked.draws,
+        )
 
     emit(result.to_dict(), form, inputs=asked.given, seconds=result.seconds)
 

@@ -34,7 +34,11 @@ _FILE = replace(
 )
 """A file, or the name of a scenario that ships (`mowich example`)."""
 SWEPT = replace(_FILE, help="YAML with models, on, chips, seq, batch, tokens, plan, vary.")
-PLAYED = replace(_FILE, metavar="SCENARIO.yaml", help="Model, machine, engine, traffic and SLO (docs/serving.md).")
+PLAYED = replace(
+    _FILE,
+    metavar="SCENARIO.yaml",
+    help="Model, machine, engine, traffic and SLO (docs/serving.md); or the text of one in braces.",
+)
 FLEET_FILE = replace(_FILE, help="YAML: periods, workloads, systems, sites, money (docs/fleet.md).")
 
 
@@ -147,16 +151,26 @@ SWEEP = Schema(
 # ----------------------------------------------------------------------------------------------------------------------
 
 REQUESTS_OUT = path("requests_out", "One line per request.", metavar="FILE.csv", edges=_OPEN)
+REPLAYS = whole(
+    "draws",
+    "Other draws of the traffic for the ranges of its times; 0: no ranges. (Else 4, up to 20,000 requests.)",
+    low=0,
+    high=100,
+    metavar="N",
+    example="4",
+)
 TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", metavar="FILE.json", edges=_OPEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficRequest(Asked):
-    """A traffic to play out. requests_out, trace_out: files to write."""
+    """A traffic to play out. requests_out, trace_out: files to write; draws: for the ranges (None: as its length
+    allows)."""
 
     scenario: Path
     requests_out: Path | None
     trace_out: Path | None
+    draws: int | None
 
 
 def _traffic(reader: QuestionReader) -> TrafficRequest:
@@ -167,7 +181,7 @@ def _traffic(reader: QuestionReader) -> TrafficRequest:
 
 TRAFFIC = Schema(
     name="traffic",
-    fields=(PLAYED, REQUESTS_OUT, TRACE_OUT, SET, FACTS, JSON, PLAIN, QUIET, OUT),
+    fields=(PLAYED, REQUESTS_OUT, TRACE_OUT, REPLAYS, SET, FACTS, JSON, PLAIN, QUIET, OUT),
     make=_traffic,
     help="Simulate a serving traffic event by event: what users see at p50, p90 and p99, and what it costs.",
     short="Serving traffic: queues, tails, goodput, cost.",

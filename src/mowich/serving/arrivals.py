@@ -23,6 +23,7 @@ import numpy as np
 
 from mowich.errors import UserError
 from mowich.files import open_lines
+from mowich.serving.rate_curve import RateCurve
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse_count
 
@@ -256,7 +257,7 @@ ARRIVALS = ("poisson", "fixed", "gamma")
 
 def draw(
     *,
-    rate: float,
+    rate: float | RateCurve,
     requests: int,
     prompt: Draw,
     output: Draw,
@@ -266,13 +267,16 @@ def draw(
     shared_prefix: int = 0,
     priorities: int = 1,
     block: int = 512,
+    until_s: float = math.inf,
 ) -> Iterator[UserRequest]:
-    """`requests` requests at `rate` per second. fixed: even gaps; poisson: exponential gaps; gamma: gaps of coefficient
-    of variation `cv`.
+    """`requests` requests at `rate` per second, none later than until_s. fixed: even gaps; poisson: exponential
+    gaps; gamma: gaps of coefficient of variation `cv`.
 
     shared_prefix: tokens at the start of every prompt that are the same for all; priorities: classes drawn evenly.
     """
     rng = np.random.default_rng(seed)
+    curve = rate if isinstance(rate, RateCurve) else None
+    rate = 1.0 if isinstance(rate, RateCurve) else rate  # along a curve, gaps are in requests expected
     now, made, chunk = 0.0, 0, 4096
     prefix = tuple(range(shared_prefix // block))
     while made < requests:
@@ -288,5 +292,8 @@ def draw(
         ranks = rng.integers(0, priorities, n) if priorities > 1 else np.zeros(n, dtype=int)
         for gap, i, o, rank in zip(gaps.tolist(), ins.tolist(), outs.tolist(), ranks.tolist(), strict=True):
             now += gap
-            yield UserRequest(str(made), now, int(i), max(1, int(o)), prefix if i > shared_prefix else (), int(rank))
+            at = now if curve is None else curve.time_of(now)
+            if at > until_s or at == math.inf:
+                return
+            yield UserRequest(str(made), at, int(i), max(1, int(o)), prefix if i > shared_prefix else (), int(rank))
             made += 1

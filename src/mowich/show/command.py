@@ -134,6 +134,10 @@ def _scenario(inputs: Result, result: Result) -> Values:
     return {"scenario": str(inputs["scenario"])}
 
 
+def _traffic(inputs: Result, result: Result) -> Values:
+    return {"scenario": str(inputs["scenario"]), "draws": inputs.get("draws")}
+
+
 def _model(inputs: Result, result: Result) -> Values:
     return {"model": str(result["name"]), "seq": result["seq"], "kv_bytes": result["bytes_per_element"]}
 
@@ -171,7 +175,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "gap": (gaps.GAP, _gap),
     "value": (gaps.VALUE, _value),
     "sweep": (scenarios.SWEEP, _scenario),
-    "traffic": (scenarios.TRAFFIC, _scenario),
+    "traffic": (scenarios.TRAFFIC, _traffic),
     "fleet": (scenarios.FLEET, _fleet),
     "collective": (machines.COLLECTIVE, _collective),
     "goodput": (machines.GOODPUT, _goodput),

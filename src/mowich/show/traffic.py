@@ -27,7 +27,10 @@ def traffic_page(result: Result, run: Run) -> Page:
         f"{inputs['model']} on {result['chips']} chips of {inputs['system']}, engine {inputs['engine']},"
         f" {inputs['replicas']} replicas"
     )
-    where += f" for prefill and {inputs['decode_replicas']} for decode" if inputs["decode_plan"] else ""
+    where += _apart(inputs)
+    scale = inputs.get("autoscale")
+    if scale:
+        where += f", from {scale['least']} to {scale['most']} as the load asks for"
     return Page(
         title=str(inputs.get("name", "Traffic")),
         sentences=(_sentence(result),),
@@ -60,6 +63,15 @@ def traffic_page(result: Result, run: Run) -> Page:
     )
 
 
+def _apart(inputs: Result) -> str:
+    """The pool that decodes, where it is another."""
+    if not inputs["decode_plan"]:
+        return ""
+    there = inputs.get("decode_system")
+    where = f" on {there}, engine {inputs['decode_engine']}" if there != inputs["system"] else ""
+    return f" for prefill and {inputs['decode_replicas']} for decode{where}"
+
+
 def _sentence(result: Result) -> str:
     good = "" if result["goodput_frac"] is None else f", {percent(result['goodput_frac'])} within the SLO"
     ttft, tpot = result["ttft_s"], result["tpot_s"]
@@ -70,24 +82,43 @@ def _sentence(result: Result) -> str:
 
 
 def _seen(result: Result) -> Table:
+    ranges: Result = result.get("ranges") or {}
     rows: list[list[Cell]] = [
-        [name, *(TextCell(number_text(result[key][m], 1e3), short=seconds(result[key][m])) for m in _MARKS)]
+        [
+            name,
+            *(TextCell(number_text(result[key][m], 1e3), short=seconds(result[key][m])) for m in _MARKS),
+            *([_range(ranges.get(key, {}).get("p99"))] if ranges else []),
+        ]
         for name, key in _TIMES.items()
     ]
-    return Table(
-        title="What users see, ms",
-        columns=[Column(name="seen by users", right=False), *(Column(name=n) for n in _MARKS)],
-        rows=rows,
-        elsewhere="--json",
-    )
+    columns = [Column(name="seen by users", right=False), *(Column(name=n) for n in _MARKS)]
+    if ranges:
+        columns.append(Column(name="p99 range"))
+    return Table(title="What users see, ms", columns=columns, rows=rows, elsewhere="--json")
+
+
+def _range(ends: list[float] | None) -> TextCell:
+    """The 90% interval of a time."""
+    if ends is None:
+        return TextCell(UNKNOWN)
+    low, high = ends
+    return TextCell(f"{number_text(low, 1e3)}-{number_text(high, 1e3)}", short=f"{seconds(low)}-{seconds(high)}")
 
 
 def _remarks(result: Result, run: Run) -> list[str]:
     price = UNKNOWN if result["usd_per_mtok"] is None else f"${sig(result['usd_per_mtok'])}"
     coverage = result["coverage"]
     rests = next(iter(coverage)) if len(coverage) == 1 else kinds(coverage)
+    window = "" if result["counted"] == result["completed"] else f"{result['counted']:,} requests stand in the times; "
+    chips = f"{sig(result['chips_mean'])} of {result['chips']} chips paid for on average"
+    if result["scale_ups"]:
+        chips += f", {result['scale_ups']} replicas ordered"
     took = "" if run.seconds is None else f" in {sig(run.seconds)} s of processor time"
     return [
+        f"{window}{sig(result['in_flight'])} requests inside on average, {sig(result['requests_per_s'])} answered per"
+        " second",
+        *([chips] if result["inputs"].get("autoscale") else []),
+        *_transfer(result["inputs"].get("transfer")),
         f"{sig(result['tokens_per_s_per_chip'])} output tokens/s per chip over {sig(result['makespan_s'])} s; replicas"
         f" busy {percent(result['utilisation'])} of the time",
         f"{percent(result['cached_frac'])} of prompt tokens from the prefix cache; {result['preemptions']} preemptions;"
@@ -95,4 +126,15 @@ def _remarks(result: Result, run: Run) -> list[str]:
         f"energy {number_text(result['J_per_token'])} J per output token, price {price} per million of them",
         f"step times rest on {rests} constants",
         f"{result['events']} events ({result['steps']} engine steps){took}",
+    ]
+
+
+def _transfer(way: Result | None) -> list[str]:
+    """The way of a cache from prefill to decode."""
+    if not way:
+        return []
+    converted = ", converted to the other pool's format" if way["convert_s_per_token"] else ""
+    return [
+        f"caches go from prefill to decode by {way['by']}: {sig(way['bytes_per_token'] / 1e3)} kB per token at"
+        f" {sig(way['bandwidth_Bps'] / 1e9)} GB/s{converted}"
     ]

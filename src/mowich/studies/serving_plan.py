@@ -181,6 +181,27 @@ def worker(d: Deployment, job: ServeJob) -> Worker:
     )
 
 
+def searched_plans(
+    model: Model, system: System, prompt: float, facts: Facts, fixed: Mapping[str, Sequence[int | str]]
+) -> list[ServePlan]:
+    """The plans of a worker that a search goes through, within the choices that were made."""
+    weights = [str(w) for w in fixed.get("weights", (native_weights(model, system, facts),))]
+    kv = [
+        str(k)
+        for k in fixed.get(
+            "kv", KV if arithmetic("fp8", system) == "8" or system.peak_flops.get("mxfp8") else ("bf16",)
+        )
+    ]
+    degrees = {k: [int(v) for v in fixed[k]] for k in DEGREES if k in fixed}
+    return worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=prompt >= LONG_PROMPT)
+
+
+def searched_modes(fixed: Mapping[str, Sequence[int | str]]) -> tuple[bool, bool]:
+    """Whether workers that do both, and pools of prefill and of decode, are searched."""
+    modes = set(fixed.get("mode", ("any",)))
+    return bool(modes & {"any", "aggregated"}), bool(modes & {"any", "disaggregated"})
+
+
 def solve_serving(
     model: Model,
     name: str,
@@ -196,17 +217,8 @@ def solve_serving(
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
     """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only
     `with_front`), and the search."""
-    weights = [str(w) for w in fixed.get("weights", (native_weights(model, system, facts),))]
-    kv = [
-        str(k)
-        for k in fixed.get(
-            "kv", KV if arithmetic("fp8", system) == "8" or system.peak_flops.get("mxfp8") else ("bf16",)
-        )
-    ]
-    degrees = {k: [int(v) for v in fixed[k]] for k in DEGREES if k in fixed}
-    plans = worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=job.prompt >= LONG_PROMPT)
-    modes = set(fixed.get("mode", ("any",)))
-    together, apart = (bool(modes & {"any", m}) for m in ("aggregated", "disaggregated"))
+    plans = searched_plans(model, system, job.prompt, facts, fixed)
+    together, apart = searched_modes(fixed)
     if not plans:
         return (
             [_without(name, system, engine, "no worker plan is legal here (heads, experts, devices)", facts, term)],
@@ -282,23 +294,24 @@ _BINDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _spread(d: Deployment, f: Found, job: ServeJob, facts: Facts) -> tuple[list[float], list[float]]:
-    """(downs, ups) in ln TPOT of every grade-D fact with a range that the decode plan's step depends on."""
+def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Facts) -> tuple[list[float], list[float]]:
+    """(downs, ups) in ln TPOT of every grade-D fact with a range that a decode step of plan i depends on. users: per
+    rank group; context: mean tokens of their caches."""
     from mowich.serving.step import step, total
 
-    names = d.table.take(np.array([f.decode])).names
+    names = d.table.take(np.array([i])).names
     values = np.array([facts.number(path) for path in names])
     cases = [values]  # then each end of each range, all else as it is
-    for i, fact in enumerate(map(facts.fact, names)):
+    for k, fact in enumerate(map(facts.fact, names)):
         if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
         for end in (fact.low, fact.high):
             cases.append(values.copy())
-            cases[-1][i] = end
-    rows = np.full(len(cases), f.decode)
+            cases[-1][k] = end
+    rows = np.full(len(cases), i)
     s, table = d.shapes.take(rows), d.table.take(rows)
     costs, _, verified, _ = table.assemble(np.array(cases))
-    t = total(step(s, costs, n=f.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=verified))
+    t = total(step(s, costs, n=users / np.maximum(1.0, s.pp), context=context, verify=verified))
     moves = np.log(t[1:] / t[0]).reshape(-1, 2)
     moves = moves[np.abs(moves).max(axis=1, initial=0.0) > 1e-3]
     downs, ups = (np.maximum(0.0, side.max(axis=1, initial=0.0)).tolist() for side in (-moves, moves))
@@ -324,7 +337,7 @@ def _row(
         m: float(d.corrections(m, users=np.array([f.users]), prompt=job.prompt, only=f.decode)[1][0])
         for m in ("tpot", "ttft")
     }
-    downs, ups = ([], []) if light else _spread(d, f, job, facts)
+    downs, ups = ([], []) if light else fact_spreads(d, f.decode, f.users, job.prompt + 0.5 * job.output, facts)
     grade = "D" if max([0.0, *downs, *ups]) > 0.1 else worst_grade(("C",))
     tpot = from_spreads(
         f.tpot_s,

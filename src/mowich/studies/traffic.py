@@ -1,16 +1,18 @@
 """`mowich traffic`: a scenario file read, its traffic simulated, and what its users would have seen.
 
 The keys of a scenario are documented in docs/serving.md. Figures are kept in bounded memory: exact percentiles up to
-`EXACT` requests, then a histogram of 0.25% bins, so that a trace of any length streams through.
+`EXACT` requests, then a histogram of 0.25% bins, so that a trace of any length streams through. Ranges come from the
+same traffic played again: with all steps at the ends of their interval, and with other draws.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import IO
 
 import numpy as np
@@ -18,12 +20,15 @@ import numpy as np
 from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
-from mowich.serving.arrivals import draw, read_trace
+from mowich.serving.traffic.autoscale import ScaledPool
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.shown import Shown, plain_row
-from mowich.studies.traffic_scenario import Pool, TrafficScenario, read_traffic
+from mowich.studies.serving_plan import fact_spreads
+from mowich.studies.traffic_load import requests_of
+from mowich.studies.traffic_pools import Pool
+from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
 _SCHEMA = "mowich/traffic@1"
 EXACT = 200_000
@@ -88,26 +93,38 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficResult(Shown):
-    """What the users saw and what the machines did. seconds: processor time taken, for the eye: it is no part of
-    `to_dict`."""
+    """What the users saw and what the machines did. counted: requests that stand in the times and the goodput; ranges:
+    of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
+    makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
+    seconds: processor time taken, for the eye: it is no part of `to_dict`."""
 
     inputs: Mapping[str, object]
     facts_hash: str
     requests: int
     completed: int
+    counted: int
     ttft_s: Mapping[str, float | None]
     tpot_s: Mapping[str, float | None]
     e2e_s: Mapping[str, float | None]
     queue_s: Mapping[str, float | None]
     goodput_frac: float | None
+    ranges: Mapping[str, Mapping[str, Sequence[float]]]
+    requests_per_s: float
+    in_flight: float
     tokens_per_s_per_chip: float
     utilisation: float
     J_per_token: float | None
     usd_per_mtok: float | None
     cached_frac: float
+    prompt_mean: float
     preemptions: int
     failures: int
     chips: int
+    chips_mean: float
+    chips_of: Mapping[str, int]
+    is_mixed: bool
+    usd_per_h: float | None
+    scale_ups: int
     makespan_s: float
     events: int
     steps: int
@@ -132,25 +149,6 @@ class TrafficResult(Shown):
         return out
 
 
-def requests_of(scenario: TrafficScenario) -> Iterator[UserRequest]:
-    """The requests of a scenario, in order of arrival."""
-    r = scenario.requests
-    if r["trace"]:
-        return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
-    return draw(
-        rate=r["rate"],
-        requests=r["requests"],
-        prompt=r["prompt_lengths"],
-        output=r["output_lengths"],
-        arrivals=r["arrivals"],
-        cv=r["cv"],
-        seed=r["seed"],
-        shared_prefix=r["shared_prefix"],
-        priorities=r["priorities"],
-        block=scenario.serve.scheduler.hash_block,
-    )
-
-
 @dataclass(slots=True)
 class _Tally:
     """What is kept of finished requests."""
@@ -160,6 +158,8 @@ class _Tally:
     e2e: Figures = field(default_factory=Figures)
     queue: Figures = field(default_factory=Figures)
     good: int = 0
+    answered: int = 0
+    inside_s: float = 0.0
     tokens: int = 0
     prompt: int = 0
     cached: int = 0
@@ -171,70 +171,18 @@ class _Tally:
 def simulate_traffic(
     scenario: TrafficScenario, facts: Facts, *, requests_out: Path | None = None, trace_out: Path | None = None
 ) -> TrafficResult:
-    """Run a scenario. requests_out: one CSV line per finished request; trace_out: a timeline (Chrome trace events).
-    Raises UserError for a bad trace or a request that the cache cannot hold."""
+    """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
+    (Chrome trace events). Raises UserError for a bad trace or a request that the cache cannot hold."""
     tally = _Tally()
-    slo = scenario.slo
     file: IO[str] | None = None
     if requests_out is not None:
         file = requests_out.open("w", encoding="utf-8", newline="")
         file.write(",".join(REQUEST_COLUMNS) + "\n")
-
-    def done(r: UserRequest) -> None:
-        ttft, e2e = r.first_token_s - r.arrival_s, r.last_token_s - r.arrival_s
-        tpot = (r.last_token_s - r.first_token_s) / (r.output - 1) if r.output > 1 else 0.0
-        tally.ttft.add(ttft)
-        tally.e2e.add(e2e)
-        tally.queue.add(r.scheduled_s - r.arrival_s)
-        if r.output > 1:
-            tally.tpot.add(tpot)
-        tally.good += (
-            ttft <= slo.get("ttft", math.inf) and tpot <= slo.get("tpot", math.inf) and e2e <= slo.get("e2e", math.inf)
-        )
-        tally.tokens += r.output
-        tally.prompt += r.prompt
-        tally.cached += r.cached
-        tally.preemptions += r.preemptions
-        tally.failures += r.failures
-        tally.last_s = max(tally.last_s, r.last_token_s)
-        if file is not None:
-            file.write(
-                f"{r.id},{r.arrival_s:.6f},{r.scheduled_s:.6f},{r.first_token_s:.6f},{r.last_token_s:.6f},"
-                f"{r.prompt},{r.output},{r.replica},{r.cached},{r.preemptions}\n"
-            )
-
-    def pool(p: Pool, word: str) -> list[Replica]:
-        return [
-            Replica(
-                i,
-                p.times,
-                p.scheduler,
-                on_done=done,
-                trace=trace_out is not None,
-                name=f"{word} {i}",
-                seen=p.seen if scenario.has_front else None,
-            )
-            for i in range(p.replicas)
-        ]
-
-    serve = pool(scenario.serve, "prefill" if scenario.decode else "replica")
-    decode = pool(scenario.decode, "decode") if scenario.decode else []
-    kv_B = scenario.serve.times.kv_B
-    # a request's cache is in one rank group, and every device of it sends its part
-    rate = scenario.transfer_Bps * min(
-        p.plan.devices // p.plan.dp for p in (scenario.serve, scenario.decode or scenario.serve)
-    )
-    fleet = ReplicaFleet(
-        replicas=serve,
-        decoders=decode,
-        route=scenario.route,
-        front=scenario.serve.seen.front if scenario.has_front else None,
-        failures=scenario.failures,
-        transfer_s=lambda tokens: tokens * kv_B / rate,
-    )
+    done = _teller(tally, scenario, file)
+    fleet, starts = _fleet(scenario, done, is_traced=trace_out is not None)
     begin, count, first = time.process_time(), 0, None
     try:
-        for request in fleet.run(requests_of(scenario)):
+        for request in fleet.run(starts):
             first = request.arrival_s if first is None else first
             count += 1
     except CacheTooSmallError as error:
@@ -248,37 +196,126 @@ def simulate_traffic(
         if file is not None:
             file.close()
     seconds = time.process_time() - begin
-    everyone = [*serve, *decode]
+    everyone = [*fleet.replicas, *fleet.decoders]
     if trace_out is not None:
         write_timeline(trace_out, everyone)
-    span = max(tally.last_s - (first or 0.0), 1e-12)
-    busy = sum(r.busy_s for r in everyone) / (len(everyone) * span)
+    start = first or 0.0
+    span = max(tally.last_s - start, 1e-12)
+    # a pool that does not scale is there from the first arrival to the last token
+    paid_s = span * len(everyone) if fleet.scaled is None else fleet.scaled.paid_until(tally.last_s)
+    pools = list(zip(scenario.pools, (fleet.replicas, fleet.decoders), strict=False))
+    busy = _busy(pools, paid_s / len(everyone))
     chips = scenario.chips
-    joule, usd = _costs(scenario, facts, chips, span, busy, tally.tokens)
+    used = float(chips) if fleet.scaled is None else chips * paid_s / (len(everyone) * span)
+    joule, usd_per_s = _costs(scenario, facts, used / chips, pools, span)
     return TrafficResult(
         inputs=scenario.inputs,
         facts_hash=facts.hash(),
         requests=count,
-        completed=tally.e2e.count,
+        completed=tally.answered,
+        counted=tally.e2e.count,
         ttft_s=tally.ttft.to_dict(),
         tpot_s=tally.tpot.to_dict(),
         e2e_s=tally.e2e.to_dict(),
         queue_s=tally.queue.to_dict(),
-        goodput_frac=tally.good / count if slo and count else None,
-        tokens_per_s_per_chip=tally.tokens / span / chips,
+        goodput_frac=tally.good / tally.e2e.count if scenario.slo and tally.e2e.count else None,
+        ranges={},
+        requests_per_s=tally.answered / span,
+        in_flight=tally.inside_s / span,
+        tokens_per_s_per_chip=tally.tokens / span / used,
         utilisation=busy,
-        J_per_token=joule,
-        usd_per_mtok=usd,
+        J_per_token=None if joule is None else joule / max(1, tally.tokens),
+        usd_per_mtok=None if usd_per_s is None else usd_per_s * span / max(1, tally.tokens) * 1e6,
         cached_frac=tally.cached / max(1, tally.prompt),
+        prompt_mean=tally.prompt / max(1, tally.answered),
         preemptions=tally.preemptions,
         failures=tally.failures,
         chips=chips,
+        chips_mean=used,
+        chips_of=scenario.chips_of,
+        is_mixed=len(scenario.chips_of) > 1,
+        usd_per_h=None if usd_per_s is None else usd_per_s * HOUR_S,
+        scale_ups=0 if fleet.scaled is None else fleet.scaled.orders,
         makespan_s=span,
         events=sum(r.events for r in everyone),
         steps=sum(r.steps for r in everyone),
         seconds=seconds,
-        coverage=_coverage([(scenario.serve, serve), (scenario.decode, decode)]),
+        coverage=_coverage([(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)]),
     )
+
+
+HOUR_S = 3600.0
+
+
+def _teller(tally: _Tally, scenario: TrafficScenario, file: IO[str] | None) -> Callable[[UserRequest], None]:
+    """What is done with a finished request."""
+    slo = scenario.slo
+    begin, end = scenario.requests.get("counted", (0.0, math.inf))
+
+    def done(r: UserRequest) -> None:
+        ttft, e2e = r.first_token_s - r.arrival_s, r.last_token_s - r.arrival_s
+        tpot = (r.last_token_s - r.first_token_s) / (r.output - 1) if r.output > 1 else 0.0
+        if begin <= r.arrival_s < end:
+            tally.ttft.add(ttft)
+            tally.e2e.add(e2e)
+            tally.queue.add(r.scheduled_s - r.arrival_s)
+            if r.output > 1:
+                tally.tpot.add(tpot)
+            tally.good += (
+                ttft <= slo.get("ttft", math.inf)
+                and tpot <= slo.get("tpot", math.inf)
+                and e2e <= slo.get("e2e", math.inf)
+            )
+        tally.answered += 1
+        tally.inside_s += e2e
+        tally.tokens += r.output
+        tally.prompt += r.prompt
+        tally.cached += r.cached
+        tally.preemptions += r.preemptions
+        tally.failures += r.failures
+        tally.last_s = max(tally.last_s, r.last_token_s)
+        if file is not None:
+            file.write(
+                f"{r.id},{r.arrival_s:.6f},{r.scheduled_s:.6f},{r.first_token_s:.6f},{r.last_token_s:.6f},"
+                f"{r.prompt},{r.output},{r.replica},{r.cached},{r.preemptions}\n"
+            )
+
+    return done
+
+
+def _fleet(
+    scenario: TrafficScenario, done: Callable[[UserRequest], None], *, is_traced: bool
+) -> tuple[ReplicaFleet, Iterator[UserRequest]]:
+    """(the replicas, ready; the requests that come to them)."""
+
+    def pool(p: Pool, word: str) -> list[Replica]:
+        return [
+            Replica(
+                i,
+                p.times,
+                p.scheduler,
+                on_done=done,
+                trace=is_traced,
+                name=f"{word} {i}",
+                seen=p.seen if scenario.has_front else None,
+            )
+            for i in range(p.replicas)
+        ]
+
+    s = scenario.serve.scheduler
+    starts, follow = requests_of(scenario.requests, s.hash_block, s.blocks // s.groups * s.block)
+    serve = pool(scenario.serve, "prefill" if scenario.decode else "replica")
+    rule = scenario.autoscale
+    return ReplicaFleet(
+        replicas=serve,
+        decoders=pool(scenario.decode, "decode") if scenario.decode else [],
+        route=scenario.route,
+        front=scenario.serve.seen.front if scenario.has_front else None,
+        failures=scenario.failures,
+        transfer_s=(lambda tokens: 0.0) if scenario.transfer is None else scenario.transfer.seconds,
+        follow=follow,
+        scaled=None if rule is None else ScaledPool(rule=rule, replicas=serve),
+    ), starts
 
 
 def _coverage(pools: Sequence[tuple[Pool | None, Sequence[Replica]]]) -> dict[str, float]:
@@ -295,21 +332,33 @@ def _coverage(pools: Sequence[tuple[Pool | None, Sequence[Replica]]]) -> dict[st
     return out
 
 
+def _busy(pools: Sequence[tuple[Pool, Sequence[Replica]]], there_s: float) -> float:
+    """Share of the time of the chips of pools in which they worked; there_s: for which each was there."""
+    chips = sum(pool.chips for pool, _ in pools)
+    return sum(
+        pool.chips / chips * sum(r.busy_s for r in replicas) / (len(replicas) * there_s) for pool, replicas in pools
+    )
+
+
 def _costs(
-    scenario: TrafficScenario, facts: Facts, chips: int, span: float, busy: float, tokens: int
+    scenario: TrafficScenario, facts: Facts, paid: float, pools: Sequence[tuple[Pool, Sequence[Replica]]], span: float
 ) -> tuple[float | None, float | None]:
-    """(J, USD per million) of output tokens: busy and idle chips over the whole span, all of it paid for."""
+    """(J of all output tokens, USD per second): busy and idle chips over the whole span, all of it paid for. paid:
+    share of the span in which chips were there. None where a system has no power or no price."""
     from mowich.economics import money
 
-    site, watts = energy.read_site(facts), energy.chip_power(facts, scenario.system.id)
-    rate = money.price(facts, scenario.system.id, term=money.kind_for(facts, [scenario.system.id])[0]).rate
-    joule = usd = None
-    if watts.value is not None and site.pue.value is not None and site.idle_share.value is not None:
-        joule = (
-            site.pue.value * watts.value * chips * span * (busy + site.idle_share.value * (1.0 - busy)) / max(1, tokens)
-        )
-    if rate.value is not None:
-        usd = rate.value * chips * span / max(1, tokens) * 1e6
+    site, (term, _) = energy.read_site(facts), money.kind_for(facts, list(scenario.chips_of))
+    joule: float | None = 0.0
+    usd: float | None = 0.0
+    for system, chips in scenario.chips_of.items():
+        busy = _busy([(pool, replicas) for pool, replicas in pools if pool.system.id == system], span * paid)
+        watts, rate = energy.chip_power(facts, system), money.price(facts, system, term=term).rate
+        if joule is None or watts.value is None or site.pue.value is None or site.idle_share.value is None:
+            joule = None
+        else:
+            held = busy + site.idle_share.value * (1.0 - busy)
+            joule += site.pue.value * watts.value * chips * paid * span * held
+        usd = None if usd is None or rate.value is None else usd + rate.value * chips * paid
     return joule, usd
 
 
@@ -343,8 +392,103 @@ def write_timeline(path: Path, replicas: list[Replica]) -> None:
         file.write(",\n".join(lines) + "\n]}\n")
 
 
+RANGED = 20_000
+"""Requests up to which a traffic is played again for its ranges without being asked."""
+
+REDRAWS = 4
+"""Other draws that a range rests on."""
+
+TIMES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
+"""Times of a result that have marks: mean and percentiles."""
+
+
+def with_ranges(result: TrafficResult, scenario: TrafficScenario, facts: Facts, draws: int) -> TrafficResult:
+    """The result with the 90% interval of every time: the same traffic with all steps at both ends of their interval
+    (`step_widths`), and `draws` other draws of it (none of a trace); both in quadrature, in logarithms."""
+    low, high = (simulate_traffic(_shifted(scenario, result, facts, end), facts) for end in (-1, 1))
+    seed = scenario.requests.get("seed")
+    others = []
+    if seed is not None:
+        for i in range(draws):
+            requests = scenario.requests.copy()
+            requests["seed"] = seed + i + 1
+            others.append(simulate_traffic(replace(scenario, requests=requests), facts))
+    return replace(
+        result,
+        ranges=ranges_of(result, low, high, others),
+        seconds=result.seconds + sum(r.seconds for r in (low, high, *others)),
+    )
+
+
+def ranges_of(
+    result: TrafficResult, low: TrafficResult, high: TrafficResult, others: Sequence[TrafficResult]
+) -> dict[str, dict[str, Sequence[float]]]:
+    """(low, high) of each time and mark. low, high: with fast and with slow steps; others: of other draws."""
+    out: dict[str, dict[str, Sequence[float]]] = {}
+    for name in TIMES:
+        middle: Mapping[str, float | None] = getattr(result, name)
+        out[name] = {}
+        for mark, value in middle.items():
+            if value is None or value <= 0.0:
+                continue
+            ends = [getattr(r, name)[mark] for r in (low, high)]
+            drawn = [v for r in (result, *others) if (v := getattr(r, name)[mark])]
+            noise = NINETY * float(np.std(np.log(drawn), ddof=1)) if len(drawn) > 1 else 0.0
+            down, up = (abs(math.log(end / value)) if end else 0.0 for end in ends)
+            out[name][mark] = [
+                value * math.exp(-math.hypot(down, noise)),
+                value * math.exp(math.hypot(up, noise)),
+            ]
+    return out
+
+
+NINETY = NormalDist().inv_cdf(0.95)
+"""Half of a 90% interval, in standard deviations."""
+
+
+def _shifted(scenario: TrafficScenario, result: TrafficResult, facts: Facts, end: int) -> TrafficScenario:
+    """The scenario with the steps of every pool at the fast (-1) or slow (1) end of their interval."""
+
+    def moved(pool: Pool) -> Pool:
+        widths = step_widths(pool, result, facts)
+        step, first = (ends[end > 0] * end for ends in widths)
+        seen = replace(pool.seen, ttft=replace(pool.seen.ttft, constant=pool.seen.ttft.constant + first))
+        return replace(pool, times=pool.times.scaled(step), seen=seen)
+
+    return replace(
+        scenario, serve=moved(scenario.serve), decode=None if scenario.decode is None else moved(scenario.decode)
+    )
+
+
+def step_widths(pool: Pool, result: TrafficResult, facts: Facts) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of the steps and of the first token of a pool: ln half-widths (down, up) of their 90% interval, as of a plan's
+    row: of the corrections at the mean load, and of facts of grade D."""
+    d = pool.deployment
+    users = np.array([max(1.0, result.in_flight / (pool.replicas * pool.plan.dp))])
+    prompt = max(1.0, result.prompt_mean)
+    half = {m: float(d.corrections(m, users=users, prompt=prompt)[1][0]) for m in ("tpot", "ttft")}
+    downs, ups = fact_spreads(d, 0, float(users[0]), prompt, facts)
+    step, first = ((math.hypot(half[m], *downs), math.hypot(half[m], *ups)) for m in ("tpot", "ttft"))
+    return step, first
+
+
 def traffic(
-    path: str | Path, facts: Facts, *, requests_out: Path | None = None, trace_out: Path | None = None
+    path: str | Path,
+    facts: Facts,
+    *,
+    requests_out: Path | None = None,
+    trace_out: Path | None = None,
+    draws: int | None = None,
 ) -> TrafficResult:
-    """Read and run a scenario file."""
-    return simulate_traffic(read_traffic(path, facts), facts, requests_out=requests_out, trace_out=trace_out)
+    """Read and run a scenario. draws: other draws for the ranges (0: no ranges; None: `REDRAWS` where it has at most
+    `RANGED` requests)."""
+    scenario = read_traffic(path, facts)
+    if draws is not None:
+        scenario = replace(scenario, inputs={**scenario.inputs, "draws": draws})
+    result = simulate_traffic(scenario, facts, requests_out=requests_out, trace_out=trace_out)
+    if draws is None:
+        draws = REDRAWS if result.requests <= RANGED else 0
+        if not draws:
+            said = f"times have no ranges: more than {RANGED:,} requests; --draws {REDRAWS} plays them again"
+            return replace(result, warnings=(*result.warnings, said))
+    return with_ranges(result, scenario, facts, draws) if draws else result

@@ -6,98 +6,164 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Required, TypedDict
 
-from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, logical_cores, resolve
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, W, stated_plan
 from mowich.requests import jobs
-from mowich.scenario import Node, read_scenario
-from mowich.serving.arrivals import ARRIVALS, Draw, lengths
-from mowich.serving.engines import link_Bps
+from mowich.scenario import Node, is_inline, read_scenario
+from mowich.serving.traffic.autoscale import Autoscale
 from mowich.serving.traffic.policies import PREEMPTIONS, ROUTES, SCHEDULER_POLICIES, Scheduler
 from mowich.serving.traffic.routing import Failure
-from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.software.engine import engine_for, engine_names, packs_prompts
-from mowich.studies.serving import BLOCK, Deployment, check_layout, deploy
+from mowich.studies.serving import BLOCK, check_layout
 from mowich.studies.serving_plan import native_weights
-
-NOMINAL_TOKENS = 2048.0
-"""Tokens of a request, for the room that a deployment leaves for caches."""
-
-
-class Traffic(TypedDict, total=False):
-    """Where requests come from, as it was asked: a trace (its path, the first `limit` of it, how many times as fast),
-    or None and what requests are drawn from. rate: requests per second; prompt, output: their lengths in words."""
-
-    trace: Required[str | None]
-    limit: int | None
-    speed: float
-    rate: float
-    requests: int
-    arrivals: str
-    cv: float
-    seed: int
-    shared_prefix: int
-    priorities: int
-    prompt_lengths: Draw
-    output_lengths: Draw
-    prompt: str
-    output: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """Workers of one plan."""
-
-    plan: ServePlan
-    replicas: int
-    deployment: Deployment
-    scheduler: Scheduler
-    times: StepTimes
-    seen: Seen
+from mowich.studies.traffic_load import UNSEEN, Traffic, read_load
+from mowich.studies.traffic_pools import (
+    Draft,
+    Pool,
+    Speculation,
+    Transfer,
+    chips_by_system,
+    make_pool,
+    make_transfer,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficScenario:
     """A scenario file, resolved. has_front: times are the user's, not the engine's own; inputs: what was asked and
-    filled in, to run it again."""
+    filled in, to run it again; chips_of: of each system."""
 
     name: str
     system: System
     serve: Pool
     decode: Pool | None
+    transfer: Transfer | None
     requests: Traffic
     slo: Mapping[str, float]
     route: str
     failures: tuple[Failure, ...]
+    autoscale: Autoscale | None
     has_front: bool
-    transfer_Bps: float
     inputs: Mapping[str, object]
-    chips: int
+    chips_of: Mapping[str, int]
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        return (self.serve,) if self.decode is None else (self.serve, self.decode)
+
+    @property
+    def chips(self) -> int:
+        """Chips of all pools; with autoscaling, at its most."""
+        return sum(self.chips_of.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the file says before machines and models are looked up. apart: the pools of prefill and decode (no keys:
+    one pool); with_front: whether times are the user's."""
+
+    root: Node
+    name: str
+    model: str
+    on: str
+    engine: str | None
+    plan: Node
+    scheduler: Node
+    apart: Node
+    speculation: Node
+    slo: Mapping[str, float]
+    replicas: int | None
+    route: str
+    requests: Traffic
+    failures: tuple[Failure, ...]
+    autoscale: Autoscale | None
+    with_front: bool
 
 
 def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
-    """A scenario. Raises UserErrors, each with file:line."""
+    """A scenario: a file, or its text where that begins with a brace. Raises UserErrors, each with file:line."""
     root = read_scenario(path)
+    asked = _asked(root, path, facts)
+    where = "the scenario" if is_inline(path) else str(path)
+    model = load_model(asked.model)
+    system = resolve(facts, asked.on)
+    engine = engine_for(facts, system, asked.engine)
+    plan = _plan(asked.plan, ServePlan(weights=native_weights(model, system, facts)))
+    machine = _cores(asked.plan, facts, system)
+    decode = _decoders(asked.apart, facts, system, machine, engine, plan, model)
+    prefill_replicas = int(asked.apart.count("prefill", 1)) if decode is not None else 0
+    stated_Bps = asked.apart.quantity("transfer", "B/s", minimum=1.0)
+    asked.apart.done()
+    speculation = _speculation(asked.speculation)
+    asked.speculation.done()
+    asked.plan.done()
+    scheduler = _scheduler(asked.scheduler, facts, engine)
+    blocks = int(asked.scheduler.count("kv_blocks", 0)) if "kv_blocks" in asked.scheduler else None
+    share = (
+        asked.scheduler.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in asked.scheduler else None
+    )
+    asked.scheduler.done()
+    root.done()
+    root.stop()
+    check_layout(model, machine, plan, f"{where} plan")
+    if decode is not None:
+        check_layout(model, decode.system, decode.plan, f"{where} disaggregated.decode_plan")
+    if share is not None:
+        facts = facts.with_values({f"serving.{engine}.memory_share": share})
+    most = asked.autoscale.most if asked.autoscale else asked.replicas or max(1, machine.devices // plan.devices)
+
+    def pool(system: System, engine: str, plan: ServePlan, replicas: int) -> Pool:
+        return make_pool(
+            model,
+            system,
+            engine,
+            plan,
+            replicas,
+            scheduler,
+            facts,
+            blocks=blocks,
+            speculation=speculation,
+            where=where,
+        )
+
+    serve = pool(machine, engine, plan, prefill_replicas or most)
+    behind = None if decode is None else pool(decode.system, decode.engine, decode.plan, decode.replicas)
+    pools = [serve] if behind is None else [serve, behind]
+    _check_chips(
+        pools, {system.id: system} if decode is None else {system.id: system, decode.whole.id: decode.whole}, where
+    )
+    _check_failures(asked.failures, (behind or serve).replicas, where)
+    transfer = make_transfer(facts, model, serve, behind, stated_Bps) if behind is not None else None
+    return TrafficScenario(
+        name=asked.name,
+        system=machine,
+        serve=serve,
+        decode=behind,
+        transfer=transfer,
+        requests=asked.requests,
+        slo=asked.slo,
+        route=asked.route,
+        failures=asked.failures,
+        autoscale=asked.autoscale,
+        has_front=asked.with_front,
+        inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation),
+        chips_of=chips_by_system(pools),
+    )
+
+
+def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
+    """The file, but for what its plans say. Raises UserErrors."""
     root.need("model", "on", "traffic")
-    name = root.text("name", Path(path).stem)
-    model_name, on = root.text("model"), root.text("on")
-    engine_name = root.text("engine", "", allowed=engine_names(facts)) or None
-    plan_node, sched, traffic = root.node("plan"), root.node("scheduler"), root.node("traffic")
-    slo_node, dis, fail = root.node("slo"), root.node("disaggregated"), root.node("failures")
-    spec = root.node("speculation")
-    accept = spec.parsed("accepted", jobs.ACCEPT.parse)
-    spec.done()
+    inline = is_inline(path)
     limits = {"ttft": jobs.TTFT, "tpot": jobs.TPOT, "e2e": jobs.TTFT}
+    slo_node, fail = root.node("slo"), root.node("failures")
     slo = {k: v for k, field in limits.items() if (v := slo_node.parsed(k, field.parse)) is not None}
     slo_node.done()
-    replicas_asked = int(root.count("replicas", 0.0)) if "replicas" in root else None
-    route = root.text("route", "round-robin", allowed=ROUTES)
-    requests = _traffic(traffic, Path(path).parent)
     failures = []
     for _, one in fail.nodes():
         one.need("at", "replica", "down")
@@ -110,96 +176,180 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         )
         one.done()
     fail.done()
-    with_front = root.flag("front_end", True)
+    apart = root.node("disaggregated")
+    asked = _Asked(
+        root=root,
+        name=root.text("name", "traffic" if inline else Path(path).stem),
+        model=root.text("model"),
+        on=root.text("on"),
+        engine=root.text("engine", "", allowed=engine_names(facts)) or None,
+        plan=root.node("plan"),
+        scheduler=root.node("scheduler"),
+        apart=apart,
+        speculation=root.node("speculation"),
+        slo=slo,
+        replicas=int(root.count("replicas", 0.0)) if "replicas" in root else None,
+        route=root.text("route", "round-robin", allowed=ROUTES),
+        requests=read_load(root.node("traffic"), Path() if inline else Path(path).parent),
+        failures=tuple(failures),
+        autoscale=_autoscale(root, apart),
+        with_front=root.flag("front_end", True),
+    )
     root.raw("mowich")
     root.stop()
-    model = load_model(model_name)
-    system = resolve(facts, on)
-    engine = engine_for(facts, system, engine_name)
-    plan = _plan(plan_node, ServePlan(weights=native_weights(model, system, facts)))
-    on_prefill = on_decode = _cores(plan_node, facts, system)
-    decode_plan, decode_replicas, prefill_replicas, decode_engine = None, 0, 0, engine
-    if dis.keys():
-        decode_node = dis.node("decode_plan")
-        decode_plan, on_decode = _plan(decode_node, plan), _cores(decode_node, facts, on_prefill)
-        dis.need("prefill", "decode")
-        prefill_replicas, decode_replicas = int(dis.count("prefill", 1)), int(dis.count("decode", 1))
-        decode_engine = dis.text("decode_engine", engine, allowed=engine_names(facts))
-    transfer = dis.quantity("transfer", "B/s")
-    dis.done()
-    plan_node.done()
-    scheduler = _scheduler(sched, facts, engine)
-    blocks = int(sched.count("kv_blocks", 0)) if "kv_blocks" in sched else None
-    share = sched.number("memory_share", 0.0, low=0.05, high=1.0) if "memory_share" in sched else None
-    sched.done()
-    root.done()
-    root.stop()
-    check_layout(model, on_prefill, plan, f"{path} plan")
-    if decode_plan is not None:
-        check_layout(model, on_decode, decode_plan, f"{path} disaggregated.decode_plan")
-    if share is not None:
-        facts = facts.with_values({f"serving.{engine}.memory_share": share})
-    serve = _pool(model, on_prefill, engine, plan, 1, scheduler, facts, blocks, accept, f"{path}")
-    replicas = prefill_replicas if decode_plan else replicas_asked or max(1, on_prefill.devices // plan.devices)
-    used = replicas * plan.devices / on_prefill.devices_per_chip
-    if decode_plan is not None:
-        used += decode_plan.devices * decode_replicas / on_decode.devices_per_chip
-    if used > system.chips:
-        raise UserError(
-            "more devices than the system has",
-            where=str(path),
-            given=f"{used:g} chips",
-            allowed=f"{system.chips} chips of {on_prefill.devices_per_chip} devices",
-        )
-    serve = replace(serve, replicas=replicas)
-    decode = (
-        _pool(
-            model, on_decode, decode_engine, decode_plan, decode_replicas, scheduler, facts, blocks, accept, f"{path}"
-        )
-        if decode_plan
-        else None
+    return asked
+
+
+def _autoscale(root: Node, apart: Node) -> Autoscale | None:
+    """The rule that replicas come and go by. It has no defaults: each of its numbers decides the answer."""
+    if "autoscale" not in root:
+        return None
+    node = root.node("autoscale")
+    node.need("least", "most", "inside", "every", "start", "hold")
+    least, most = int(node.count("least", 1)), int(node.count("most", 1))
+    if "most" in node and most < least:
+        node.problem("most", "is below least", given=most, allowed=f"at least {least}")
+    if apart.keys():
+        node.problem(None, "replicas of prefill and decode apart do not come and go", fix="leave out disaggregated")
+    if "replicas" in root:
+        node.problem(None, "decides how many replicas there are", fix="leave out replicas")
+    out = Autoscale(
+        least=least,
+        most=max(least, most),
+        inside=node.count("inside", 1.0, minimum=0.1, whole=False),
+        every_s=node.quantity("every", "s", 1.0, minimum=0.1) or 1.0,
+        start_s=node.quantity("start", "s", 0.0) or 0.0,
+        hold_s=node.quantity("hold", "s", 0.0) or 0.0,
     )
-    for failure in failures:
-        if failure.replica >= (decode_replicas or replicas):
+    node.done()
+    return out
+
+
+def _speculation(node: Node) -> Speculation:
+    """Speculative decoding: tokens kept per step, or a draft model."""
+    if "draft" not in node:
+        for key in ("tokens", "acceptance"):
+            if key in node:
+                node.problem(key, "is of a draft model", given=node.raw(key), fix="draft: llama-3.1-8b")
+        return Speculation(accept=node.parsed("accepted", jobs.ACCEPT.parse))
+    node.need("tokens", "acceptance")
+    if "accepted" in node:
+        node.problem("accepted", "follows from tokens and acceptance of the draft model", fix="leave it out")
+    tokens = int(node.count("tokens", 1))
+    acceptance = node.number("acceptance", 0.0, low=0.0, high=0.99)
+    if tokens > MOST_DRAFTED:
+        node.problem("tokens", "too many for one step", given=tokens, allowed=f"1 to {MOST_DRAFTED}")
+    draft = node.parsed("draft", lambda name: load_model(str(name)))
+    return Speculation(draft=None if draft is None else Draft(model=draft, tokens=tokens, acceptance=acceptance))
+
+
+MOST_DRAFTED = 15
+"""Tokens that a draft model proposes at most: with the one of the large model, 16 a step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decoders:
+    """The pool that decodes, as asked for. whole: its system, before devices are grouped."""
+
+    plan: ServePlan
+    system: System
+    whole: System
+    engine: str
+    replicas: int
+
+
+def _decoders(
+    node: Node, facts: Facts, system: System, machine: System, engine: str, plan: ServePlan, model: Model
+) -> _Decoders | None:
+    """The pool that decodes apart, on the same system or, with decode_on, on another; None where there is none."""
+    if not node.keys():
+        return None
+    node.need("prefill", "decode")
+    inner = node.node("decode_plan")
+    whole, here, start, default = system, machine, plan, engine
+    if "decode_on" in node:
+        other = node.parsed("decode_on", lambda name: resolve(facts, str(name)))
+        if other is not None:
+            whole = here = other
+            default = engine_for(facts, other, None)
+            start = ServePlan(weights=native_weights(model, other, facts), kv=plan.kv)
+            node.need("decode_plan")
+    out = _Decoders(
+        plan=_plan(inner, start),
+        system=_cores(inner, facts, here),
+        whole=whole,
+        engine=node.text("decode_engine", default, allowed=engine_names(facts)),
+        replicas=int(node.count("decode", 1)),
+    )
+    inner.done()
+    return out
+
+
+def _check_chips(pools: Sequence[Pool], systems: Mapping[str, System], where: str) -> None:
+    """Raise UserError where workers need more devices than their system has."""
+    for name, system in systems.items():
+        here = [p for p in pools if p.system.id == name]
+        used = sum(p.chips for p in here)
+        if here and used > system.chips:
             raise UserError(
-                "no such replica",
-                where=f"{path} failures",
-                given=failure.replica,
-                allowed=f"0 to {(decode_replicas or replicas) - 1}",
+                "more devices than the system has",
+                where=where,
+                given=f"{used:g} chips of {name}",
+                allowed=f"{system.chips} chips of {here[0].system.devices_per_chip} devices",
             )
-    front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if with_front else (0.0, 0.0)
-    inputs = {
-        "scenario": str(path),
-        "name": name,
+
+
+def _check_failures(failures: Sequence[Failure], replicas: int, where: str) -> None:
+    """Raise UserError for a failure of a replica that is not there."""
+    for failure in failures:
+        if failure.replica >= replicas:
+            raise UserError(
+                "no such replica", where=f"{where} failures", given=failure.replica, allowed=f"0 to {replicas - 1}"
+            )
+
+
+def _inputs(
+    path: str,
+    asked: _Asked,
+    model: Model,
+    system: System,
+    serve: Pool,
+    decode: Pool | None,
+    transfer: Transfer | None,
+    speculation: Speculation,
+) -> dict[str, object]:
+    """What was asked and filled in."""
+    front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if asked.with_front else (0.0, 0.0)
+    requests = {
+        k: None if v == math.inf else [None if x == math.inf else x for x in v] if isinstance(v, list) else v
+        for k, v in asked.requests.items()
+        if k not in UNSEEN
+    }
+    rule, draft = asked.autoscale, speculation.draft
+    return {
+        "scenario": path,
+        "name": asked.name,
         "model": model.name,
         "system": system.id,
         "chips": system.chips,
-        "engine": engine,
-        "plan": stated_plan(plan, on_prefill.lnc),
-        "replicas": replicas,
+        "engine": serve.deployment.engine,
+        "plan": stated_plan(serve.plan, serve.system.lnc),
+        "replicas": serve.replicas,
         "scheduler": {f: v for f in serve.scheduler.__slots__ if (v := getattr(serve.scheduler, f)) != math.inf},
-        "route": route,
-        "slo_s": slo,
-        "decode_plan": stated_plan(decode_plan, on_decode.lnc) if decode_plan else None,
-        "decode_engine": decode_engine if decode_plan else None,
-        "decode_replicas": decode_replicas,
-        "traffic": {k: v for k, v in requests.items() if not callable(v)},
+        "route": asked.route,
+        "slo_s": asked.slo,
+        "decode_plan": stated_plan(decode.plan, decode.system.lnc) if decode else None,
+        "decode_engine": decode.deployment.engine if decode else None,
+        "decode_replicas": decode.replicas if decode else 0,
+        "decode_system": decode.system.id if decode else None,
+        "transfer": transfer.to_dict() if transfer else None,
+        "draft": (
+            {"model": draft.model.name, "tokens": draft.tokens, "acceptance": draft.acceptance} if draft else None
+        ),
+        "autoscale": {f: getattr(rule, f) for f in rule.__slots__} if rule else None,
+        "traffic": requests,
         "front_s": list(front),
     }
-    return TrafficScenario(
-        name=name,
-        system=on_prefill,
-        serve=serve,
-        decode=decode,
-        requests=requests,
-        slo=slo,
-        route=route,
-        failures=tuple(failures),
-        has_front=with_front,
-        transfer_Bps=transfer or min(link_Bps(side, 2 * plan.devices) for side in (on_prefill, on_decode)),
-        inputs=inputs,
-        chips=math.ceil(used),
-    )
 
 
 def _named(node: Node, key: str, allowed: Sequence[W], default: W) -> W:
@@ -241,89 +391,4 @@ def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:
         hash_block=int(node.count("hash_block", chosen.hash_block)),
         host_blocks=int(node.count("host_blocks", 0, minimum=0)),
         host_Bps=node.quantity("host_bandwidth", "B/s", chosen.host_Bps) or chosen.host_Bps,
-    )
-
-
-def _traffic(node: Node, folder: Path) -> Traffic:
-    """Where the requests come from, checked."""
-    out: Traffic = {"trace": None}
-    trace = node.text("trace")
-    if trace:
-        out["trace"] = str(folder / trace)
-        out["limit"] = int(node.count("requests")) if "requests" in node else None
-        out["speed"] = node.count("speed", 1.0, minimum=1e-6, whole=False)
-    else:
-        node.need("rate", "requests", "prompt", "output")
-        out["rate"] = (
-            node.quantity("rate", "1/s") or 0.0
-            if isinstance(node.raw("rate"), str)
-            else node.count("rate", 1.0, minimum=1e-9, whole=False)
-        )
-        out["requests"] = int(node.count("requests", 1))
-        out["arrivals"] = node.text("arrivals", "poisson", allowed=ARRIVALS)
-        out["cv"] = node.count("cv", 1.0, minimum=0.01, whole=False)
-        out["seed"] = int(node.count("seed", 0, minimum=0))
-        out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))
-        out["priorities"] = int(node.count("priorities", 1))
-        prompt, output = _lengths(node, "prompt"), _lengths(node, "output")
-        if prompt is not None:
-            out["prompt_lengths"], out["prompt"] = prompt, str(node.raw("prompt"))
-        if output is not None:
-            out["output_lengths"], out["output"] = output, str(node.raw("output"))
-    node.done()
-    return out
-
-
-def _lengths(node: Node, key: str) -> Draw | None:
-    """The lengths under a key; None where there are none, or they are wrong."""
-    try:
-        return lengths(node.raw(key), f"traffic.{key}") if key in node else None
-    except UserError as error:
-        node.problem(key, error.what, given=error.given, allowed=error.allowed)
-        return None
-
-
-def _pool(
-    model: Model,
-    system: System,
-    engine: str,
-    plan: ServePlan,
-    replicas: int,
-    scheduler: Scheduler,
-    facts: Facts,
-    blocks: int | None,
-    accept: float | None,
-    where: str,
-) -> Pool:
-    deployment = deploy(model, system, engine, [plan], facts, accept=accept)
-    room = blocks if blocks is not None else deployment.blocks(0, NOMINAL_TOKENS, scheduler.block)
-    if room < 1:
-        raise UserError(
-            f"{model.name} does not fit: weights leave no room for a cache",
-            where=where,
-            given=str(plan),
-            fix="more devices per worker or smaller weights",
-            code=EXIT_INFEASIBLE,
-        )
-    # a rank group of attention data parallelism has its own sequences, blocks and tokens of a step: the worker is dp
-    # groups that step together; each stage of a pipeline has a batch of its own under way
-    whole = replace(
-        scheduler,
-        blocks=room * plan.dp,
-        max_sequences=scheduler.max_sequences * plan.dp,
-        budget=scheduler.budget * plan.dp * plan.pp,
-        groups=plan.dp,
-        stages=plan.pp,
-    )
-    if accept is not None:
-        whole = replace(whole, verified=float(deployment.verified[0]), accepted=float(deployment.accepted[0]))
-    tpot, ttft = (deployment.along(metric)[0] for metric in ("tpot", "ttft"))
-    times = StepTimes.of(deployment.shapes, deployment.costs, deployment.around, whole, tpot)
-    return Pool(
-        plan=plan,
-        replicas=replicas,
-        deployment=deployment,
-        scheduler=whole,
-        times=times,
-        seen=Seen.of(deployment.around, ttft),
     )

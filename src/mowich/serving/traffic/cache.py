@@ -52,6 +52,13 @@ class PrefixCache:
                 del self.used[name]
                 self.idle[name] = None
 
+    def keep(self, hashes: Sequence[int]) -> None:
+        """Leave these hashes idle, the last to be evicted: blocks that an answer has filled."""
+        for name in reversed(hashes):
+            if name not in self.used:
+                self.idle[name] = None
+                self.idle.move_to_end(name)
+
     def shrink(self, room: int) -> None:
         """Evict idle hashes, oldest first, until they fit in `room` blocks; they go to host memory while it lasts."""
         while self.idle and len(self.idle) * self.each > room:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 SCHEDULER_POLICIES = ("fcfs", "priority")
 PREEMPTIONS = ("recompute", "swap")
-ROUTES = ("round-robin", "least-loaded", "prefix")
+ROUTES = ("round-robin", "least-loaded", "prefix", "kv")
+"""prefix: where the longest start of the prompt is cached, unless that replica is much fuller; kv: where fewest tokens
+stand before it, its own uncached ones among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ class Replica(State):
         one = Slot(request, self._order) if sequence is None else sequence
         if sequence is not None:
             one.order = self._order
+        self.queued_tokens += one.need
         if isinstance(self.waiting, deque):
             self.waiting.append(one)
         else:
@@ -45,6 +46,7 @@ class Replica(State):
 
     def _again(self, one: Slot) -> None:
         """Put a preempted sequence at the head of the queue."""
+        self.queued_tokens += one.need
         if isinstance(self.waiting, deque):
             self.waiting.appendleft(one)
         else:
@@ -54,7 +56,9 @@ class Replica(State):
         return self.waiting[0] if isinstance(self.waiting, deque) else self.waiting[0][2]
 
     def _pop(self) -> Slot:
-        return self.waiting.popleft() if isinstance(self.waiting, deque) else heapq.heappop(self.waiting)[2]
+        one = self.waiting.popleft() if isinstance(self.waiting, deque) else heapq.heappop(self.waiting)[2]
+        self.queued_tokens -= one.need
+        return one
 
     def advance(self, until: float) -> None:
         """Run every step that starts before `until`."""
@@ -299,6 +303,8 @@ class Replica(State):
         request = one.request
         request.last_token_s = self.t + request.late_s
         self._unshare(one)
+        if request.later and self.s.prefix_cache and request.decoder < 0:
+            self.cache.keep(request.later)
         self.served += 1
         if self.on_done is not None:
             self.on_done(request)
@@ -336,6 +342,21 @@ class Replica(State):
     def _leap(self, until: float) -> None:
         """Advance a batch that does not change: to the next completion, cache limit or window edge, or to the first
         step that ends at `until`."""
+        k, whole = self._next_steps(until)
+        if k == 0:
+            self._make_room()
+            return
+        if self.spans is not None:
+            self.spans.append((self.t, whole, len(self.slots), 0, k))
+        self.t += whole
+        self.busy_s += whole
+        self.steps += k
+        self.events += 1
+        self._tick(k)
+
+    def _next_steps(self, until: float) -> tuple[int, float]:
+        """(decode steps of the present batch that a leap takes, their seconds); no steps where the cache has no room
+        for one."""
         decoding, slots = self.decoding, self.slots
         while slots.get(decoding[0][1]) is not decoding[0][2] or decoding[0][2].finish != decoding[0][0]:
             heapq.heappop(decoding)
@@ -344,19 +365,17 @@ class Replica(State):
         if self._bound(self.D + k) > self._cap:
             k = self._until_full(k)
             if k == 0:
-                self._make_room()
-                return
+                return 0, 0.0
         a = self.s.accepted
         factor = self._factor() * self.times.verify
         first = self._plain_s(n) * factor
         factor *= self._fullest(n) / n
         grow = self.times.per_context * n * a * factor
-        for i, (width, each) in enumerate(self.times.windows):
+        for width, each in self.times.windows:
             inside = [w for one in slots.values() if (w := width - one.origin - a * self.D) > 0]
             if inside:
                 grow += each * len(inside) * a * factor
                 k = min(k, max(1, int(min(inside) / a)))
-            del i
         gap = until - self.t
         whole = k * first + 0.5 * grow * k * (k - 1)
         if whole > gap:
@@ -368,13 +387,32 @@ class Replica(State):
             else:
                 k = min(k, max(1, math.ceil(gap / first - 1e-9)))
             whole = k * first + 0.5 * grow * k * (k - 1)
-        if self.spans is not None:
-            self.spans.append((self.t, whole, n, 0, k))
-        self.t += whole
-        self.busy_s += whole
-        self.steps += k
-        self.events += 1
-        self._tick(k)
+        return k, whole
+
+    def due_s(self, *, is_stuck: bool) -> float:
+        """When its next event is over, were nothing to arrive; of a step with prompts: when it begins; inf where it has
+        nothing to do. is_stuck: what waits cannot enter the present batch."""
+        if not (self.prefilling or self.waiting or self.slots):
+            return math.inf
+        if self.t < self.up_s:
+            return self.up_s
+        if self.prefilling or not self.slots or (self.waiting and not is_stuck):
+            return self.t
+        return self.t + self._next_steps(math.inf)[1]
+
+    def play(self, *, is_stuck: bool) -> bool:
+        """Play the event that `due_s` told of; whether what waits could not enter."""
+        if self.t < self.up_s:
+            self.t = self.up_s
+        elif self.prefilling or (self.waiting and not is_stuck and self._admit()):
+            self._mixed()
+        elif self.slots and self.waiting and not is_stuck:
+            return True
+        elif self.slots:
+            self._leap(math.inf)
+        elif self.waiting:
+            raise CacheTooSmallError(self._head().request, self.s.blocks * self.s.block)
+        return False
 
     def _make_room(self) -> None:
         """Preempt decoding sequences, last come first (or lowest priority first), until one more step fits."""
@@ -427,6 +465,7 @@ class Replica(State):
         self.decoding.clear()
         self.prefilling.clear()
         self.waiting.clear()
+        self.queued_tokens = 0
         self.cache = PrefixCache(self.cache.each, self.cache.host_limit)
         self.blocks_private, self.S, self._sizes = 0, 0.0, 0.0
         self.window_sums = [0.0] * len(self.window_sums)

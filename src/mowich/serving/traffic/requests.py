@@ -8,12 +8,14 @@ import math
 class UserRequest:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
     goes first;
-    hashes: names of the prompt's blocks, for prefix caching; late_s: from the engine's time of a token to the user's
+    hashes: names of the prompt's blocks, for prefix caching; later: of the blocks that the answer fills; conversation,
+    turn: which one it is of a user's, from 0; late_s: from the engine's time of a token to the user's
     (below 0 where the correction says that prompts are faster than the steps)."""
 
     __slots__ = (
         "arrival_s",
         "cached",
+        "conversation",
         "decoder",
         "failures",
         "first_token_s",
@@ -21,12 +23,14 @@ class UserRequest:
         "id",
         "last_token_s",
         "late_s",
+        "later",
         "output",
         "preemptions",
         "priority",
         "prompt",
         "replica",
         "scheduled_s",
+        "turn",
     )
 
     def __init__(
@@ -38,6 +42,8 @@ class UserRequest:
         self.replica = self.decoder = -1
         self.cached = self.preemptions = self.failures = 0
         self.late_s = 0.0
+        self.later: tuple[int, ...] = ()
+        self.conversation = self.turn = 0
 
 
 class Slot:

@@ -1,12 +1,14 @@
-"""Replicas together: routing, prefill and decode apart, failures."""
+"""Replicas together: routing, prefill and decode apart, failures, and users who wait for an answer."""
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mowich.serving.steady import Front
+from mowich.serving.traffic.autoscale import ScaledPool
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot, UserRequest
 
@@ -24,7 +26,8 @@ class Failure:
 class ReplicaFleet:
     """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty);
     transfer_s: seconds to move the cache of so many tokens between pools; front: the engine's time before a request is
-    scheduled (None: none)."""
+    scheduled (None: none); follow: what the user of an answered request asks next (None: requests do not depend on
+    answers); scaled: the rule that replicas come and go by (None: all are there)."""
 
     replicas: list[Replica]
     decoders: list[Replica] = field(default_factory=list)
@@ -32,10 +35,16 @@ class ReplicaFleet:
     transfer_s: Callable[[int], float] = lambda tokens: 0.0
     front: Front[float] | None = None
     failures: tuple[Failure, ...] = ()
+    follow: Callable[[UserRequest], UserRequest | None] | None = None
+    scaled: ScaledPool | None = None
     _next: int = 0
     _next_decoder: int = 0
     _moving: list[tuple[float, int, Slot]] = field(default_factory=list)
     _moved: int = 0
+    _coming: list[tuple[float, int, UserRequest]] = field(default_factory=list)
+    _followed: int = 0
+    _looks: int = 0
+    _now: float = 0.0
 
     def __post_init__(self) -> None:
         for replica in self.replicas if self.decoders else ():
@@ -55,6 +64,8 @@ class ReplicaFleet:
         for replica in pool:
             replica.advance(at)
         up = [r for r in pool if r.up_s <= at] or pool
+        if self.route == "kv":
+            return min(up, key=lambda r: r.tokens_ahead(request))
         if self.route == "prefix" and request.hashes:
             best = max(up, key=lambda r: (r.cache.match(request.hashes)[0], -r.load))
             if best.cache.match(request.hashes)[0] > 0 and best.load <= 2 * min(r.load for r in up) + 4:
@@ -71,23 +82,32 @@ class ReplicaFleet:
             one.request.decoder = target.index
             target.submit(one.request, when, one)
 
+    def _submit(self, at: float, request: UserRequest) -> Replica:
+        """Give a request to a replica: to which."""
+        pool = self.replicas if self.scaled is None else self.scaled.open(at)
+        target = pool[0] if len(pool) == 1 else self._choose(pool, at, request, self._next)
+        self._next += 1
+        target.submit(request, at)
+        return target
+
     def run(self, requests: Iterable[UserRequest]) -> Iterator[UserRequest]:
         """Serve requests in order of arrival; yields each once it has been given to a replica (its times are filled in
         later). `events` and times live in the replicas. Failures strike in time order."""
+        if self.follow is not None:
+            yield from self._converse(requests, self.follow)
+            return
         pending = sorted(self.failures, key=lambda f: f.at_s)
-        front = self.front
-        single = len(self.replicas) == 1
         for request in requests:
-            at = request.arrival_s + (front.before(float(request.prompt)) if front else 0.0)
+            at = self._ready_s(request)
+            while self._look_s() <= at:
+                self._look()
             while pending and pending[0].at_s <= at:
                 self._strike(pending.pop(0))
             if self.decoders:
                 for replica in self.replicas:
                     replica.advance(at)
                 self._deliver(at)
-            target = self.replicas[0] if single else self._choose(self.replicas, at, request, self._next)
-            self._next += 1
-            target.submit(request, at)
+            self._submit(at, request)
             yield request
         for failure in pending:
             self._strike(failure)
@@ -98,6 +118,89 @@ class ReplicaFleet:
         for replica in self.decoders:
             replica.drain()
 
+    def _converse(
+        self, requests: Iterable[UserRequest], follow: Callable[[UserRequest], UserRequest | None]
+    ) -> Iterator[UserRequest]:
+        """The same where what a user asks next depends on when the last answer ended: of all replicas the event that
+        is over first is played first, so that no answer comes after what it brings about."""
+        everyone = [*self.replicas, *self.decoders]
+        for replica in everyone:
+            replica.on_done = self._answered(replica.on_done, follow)
+        pending = sorted(self.failures, key=lambda f: f.at_s)
+        starts = iter(requests)
+        start = next(starts, None)
+        stuck = [False] * len(everyone)
+        due = [math.inf] * len(everyone)
+        while True:
+            at = min(
+                math.inf if start is None else self._ready_s(start),
+                self._coming[0][0] if self._coming else math.inf,
+                self._moving[0][0] if self._moving else math.inf,
+                pending[0].at_s if pending else math.inf,
+            )
+            soonest = min(due)
+            if at < math.inf or soonest < math.inf:
+                at = min(at, self._look_s())
+            if soonest < at:
+                i = due.index(soonest)
+                self._now = soonest
+                stuck[i] = everyone[i].play(is_stuck=stuck[i])
+                due[i] = everyone[i].due_s(is_stuck=stuck[i])
+                continue
+            if at == math.inf:
+                return
+            self._now = at
+            request: UserRequest | None = None
+            if self._look_s() <= at:
+                self._look()
+            elif pending and pending[0].at_s <= at:
+                self._strike(pending.pop(0))
+            elif self._moving and self._moving[0][0] <= at:
+                self._deliver(at)
+            elif start is not None and self._ready_s(start) <= at:
+                request, start = start, next(starts, None)
+            else:
+                request = heapq.heappop(self._coming)[2]
+            target = None if request is None else self._submit(at, request)
+            for i, replica in enumerate(everyone):  # those that this has moved on
+                if target is None or replica is target or replica.t >= due[i]:
+                    stuck[i] = False
+                    due[i] = replica.due_s(is_stuck=False)
+            if request is not None:
+                yield request
+
+    def _ready_s(self, request: UserRequest) -> float:
+        """When a request can be scheduled: after its time in front of the engine."""
+        return request.arrival_s + (self.front.before(float(request.prompt)) if self.front else 0.0)
+
+    def _answered(
+        self, tell: Callable[[UserRequest], None] | None, follow: Callable[[UserRequest], UserRequest | None]
+    ) -> Callable[[UserRequest], None]:
+        """What is done with an answered request: it is told of, and its user asks again."""
+
+        def done(request: UserRequest) -> None:
+            if tell is not None:
+                tell(request)
+            more = follow(request)
+            if more is not None:
+                self._followed += 1
+                heapq.heappush(self._coming, (max(self._now, self._ready_s(more)), self._followed, more))
+
+        return done
+
+    def _look_s(self) -> float:
+        """When the rule of autoscaling looks next; inf where there is none."""
+        return math.inf if self.scaled is None else (self._looks + 1) * self.scaled.rule.every_s
+
+    def _look(self) -> None:
+        """Let the rule of autoscaling look."""
+        assert self.scaled is not None
+        self._looks += 1
+        at = self._looks * self.scaled.rule.every_s
+        for replica in self.replicas:
+            replica.advance(at)
+        self.scaled.look(at)
+
     def _strike(self, failure: Failure) -> None:
         pool = self.decoders or self.replicas
         for replica in self.replicas:
@@ -106,6 +209,4 @@ class ReplicaFleet:
         victim = pool[failure.replica]
         victim.advance(failure.at_s)
         for request in victim.fail(failure.at_s, failure.down_s):
-            target = self._choose(self.replicas, failure.at_s, request, self._next)
-            self._next += 1
-            target.submit(request, failure.at_s)
+            self._submit(failure.at_s, request)

@@ -38,6 +38,7 @@ class State:
         "on_done",
         "prefilling",
         "prompt_tokens",
+        "queued_tokens",
         "s",
         "seen",
         "served",
@@ -78,6 +79,7 @@ class State:
         self.window_sums = [0.0] * len(times.windows)
         self.busy_s = 0.0
         self.steps = self.events = self.prompt_tokens = self.served = 0
+        self.queued_tokens = 0
         self._order = 0
         self._is_one_group = scheduler.groups == 1
         self._batches = scheduler.batches
@@ -95,6 +97,13 @@ class State:
     def load(self) -> int:
         """Requests inside."""
         return len(self.waiting) + len(self.prefilling) + len(self.slots)
+
+    def tokens_ahead(self, request: UserRequest) -> float:
+        """Tokens that stand before and of a request here: prompts to come, contexts that decode, and what of its own
+        prompt is not in the cache."""
+        under_way = sum(one.need - one.done for one in self.prefilling)
+        here = self.cache.match(request.hashes)[0] * self.s.hash_block if self.s.prefix_cache else 0
+        return self.queued_tokens + under_way + self.S + max(1, request.prompt - here)
 
     def _used(self, D: int) -> int:
         """Blocks in use when the decode counter is D, exactly."""

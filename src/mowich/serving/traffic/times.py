@@ -97,6 +97,36 @@ class StepTimes:
             tpot=tpot or UNCORRECTED,
         )
 
+    def with_draft(self, draft: StepTimes, tokens: int) -> StepTimes:
+        """The same with a draft model on the same devices that makes `tokens` tokens one after the other before each
+        step, and reads every prompt too. Verifying is in the step itself, so nothing stands for it beside."""
+        last = len(draft.tokens) - 1
+        each = (draft.tokens[last] - draft.tokens[1]) / max(1, last - 1)
+        windows, pairs = [
+            (*own, *((width, many * seconds) for width, seconds in other))
+            for own, other, many in (
+                (self.windows, draft.windows, tokens),
+                (self.window_pairs, draft.window_pairs, 1),
+            )
+        ]
+        n = min(len(self.sampled), len(draft.sampled))
+        return replace(
+            self,
+            sampled=[self.sampled[i] + tokens * (draft.tokens[min(i, last)] + draft.sampled[i]) for i in range(n)],
+            per_context=self.per_context + tokens * draft.per_context,
+            windows=windows,
+            window_pairs=pairs,
+            prefill_step=self.prefill_step + draft.prefill_step + draft.tokens[1],
+            prompt_token=self.prompt_token + draft.prompt_token + each,
+            pair=self.pair + draft.pair,
+            kv_B=self.kv_B + draft.kv_B,
+            verify=1.0,
+        )
+
+    def scaled(self, log: float) -> StepTimes:
+        """All step times times e^log."""
+        return replace(self, tpot=replace(self.tpot, constant=self.tpot.constant + log))
+
     def of_tokens(self, fullest: float, mean: float) -> float:
         """Time of a batch that holds so many tokens in its fullest rank group and in the mean of all."""
         seconds = _between(self.tokens, fullest)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path as File
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mowich.estimate import Notes
 from mowich.facts import Facts
+from mowich.scenario import is_inline
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
+
+if TYPE_CHECKING:
+    from mowich.studies.traffic_scenario import TrafficScenario
 
 EXAMPLE_USERS = 16.0
 """Sequences of the step that stands for all steps of a simulation."""
@@ -21,20 +27,39 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
     from mowich.studies import traffic as study
     from mowich.studies import traffic_scenario
 
-    file = File(result["inputs"]["scenario"])
-    if not file.is_file():
+    given = str(result["inputs"]["scenario"])
+    file = File(given)
+    if not is_inline(given) and not file.is_file():
         return None
     scenario = traffic_scenario.read_traffic(file, facts)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        return flat_numbers(study.traffic(file, known).to_dict())
+        draws = result["inputs"].get("draws") if wanted[0] == "ranges" else 0  # ranges take many runs
+        return flat_numbers(study.traffic(file, known, draws=draws).to_dict())
+
+    site = facts.number("sites.default.pue"), facts.number("sites.default.idle_power_share")
+    symbols = {"pue": site[0], "idle_share": site[1]}
+    behind = {"pue": ("sites.default.pue",), "idle_share": ("sites.default.idle_power_share",)}
+    return Source(
+        at=(),
+        numbers=numbers,
+        terms=_terms(scenario, facts),
+        symbols=symbols,
+        behind=behind,
+        title=str(result["inputs"]["name"]),
+        is_slow=True,
+    )
+
+
+def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Notes], None]:
+    """The step that stands for all steps of a simulation, and the price or the power of the chips."""
 
     def terms(name: ResultPath, notes: Notes) -> None:
         from mowich.economics import energy, money
         from mowich.serving.step import step
         from mowich.studies.explain.serving import part_terms
 
-        if name[0] in ("requests", "chips", "coverage"):
+        if name[0] in ("requests", "chips", "chips_of", "chips_used", "replicas", "prefill", "decode", "coverage"):
             return
         d = scenario.serve.deployment
         one = np.zeros(1, dtype=np.intp)
@@ -51,20 +76,11 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
             words=f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for"
             " every batch",
         )
-        if name[0] == "usd_per_mtok":
-            money.price(facts, scenario.system.id, term=money.kind_for(facts, [scenario.system.id])[0], notes=notes)
-        elif name[0] == "J_per_token":
-            energy.chip_power(facts, scenario.system.id, notes=notes)
+        term, _ = money.kind_for(facts, list(scenario.chips_of))
+        for system in scenario.chips_of:
+            if name[0] in ("usd_per_mtok", "usd_per_h"):
+                money.price(facts, system, term=term, notes=notes)
+            elif name[0] == "J_per_token":
+                energy.chip_power(facts, system, notes=notes)
 
-    site = facts.number("sites.default.pue"), facts.number("sites.default.idle_power_share")
-    symbols = {"pue": site[0], "idle_share": site[1]}
-    behind = {"pue": ("sites.default.pue",), "idle_share": ("sites.default.idle_power_share",)}
-    return Source(
-        at=(),
-        numbers=numbers,
-        terms=terms,
-        symbols=symbols,
-        behind=behind,
-        title=str(result["inputs"]["name"]),
-        is_slow=True,
-    )
+    return terms

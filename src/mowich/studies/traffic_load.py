@@ -1,0 +1,246 @@
+"""The load of a traffic scenario: the requests of a trace, requests drawn at a rate, or users who wait for answers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Required, TypedDict
+
+from mowich.errors import UserError
+from mowich.scenario import Node
+from mowich.serving.arrivals import ARRIVALS, Draw, draw, lengths, read_trace
+from mowich.serving.conversations import Conversations, Pauses, pauses
+from mowich.serving.rate_curve import RateCurve
+from mowich.serving.traffic.requests import UserRequest
+from mowich.units import parse
+
+Follow = Callable[[UserRequest], UserRequest | None]
+"""What the user of an answered request asks next."""
+
+UNSEEN = ("prompt_lengths", "output_lengths", "turn_counts", "pauses", "curve")
+"""Keys of a load that hold what its words were read into, not the words."""
+
+
+class Traffic(TypedDict, total=False):
+    """Where requests come from, as it was asked: a trace (its path, the first `limit` of it, how many times as fast),
+    or None and what requests are drawn from. rate: requests per second, or along time, in words; users: that ask
+    without end; prompt, output, turns, think: in words; duration: nobody comes later, s; counted: arrivals between
+    these times stand in the figures, s."""
+
+    trace: Required[str | None]
+    limit: int | None
+    speed: float
+    rate: float | dict[str, str]
+    curve: RateCurve | None
+    period: float
+    users: int
+    ramp_up: float
+    requests: int
+    duration: float
+    arrivals: str
+    cv: float
+    seed: int
+    shared_prefix: int
+    priorities: int
+    prompt_lengths: Draw
+    output_lengths: Draw
+    turn_counts: Draw | None
+    pauses: Pauses | None
+    prompt: str
+    output: str
+    turns: str
+    think: str
+    counted: list[float]
+
+
+def read_load(node: Node, folder: Path) -> Traffic:
+    """Where the requests come from, checked."""
+    trace = node.text("trace")
+    out: Traffic = {"trace": str(folder / trace)} if trace else {"trace": None}
+    if trace:
+        out["limit"] = int(node.count("requests")) if "requests" in node else None
+        out["speed"] = node.count("speed", 1.0, minimum=1e-6, whole=False)
+    else:
+        _drawn(node, out)
+    if "counted" in node:
+        window = node.node("counted")
+        begin, end = window.quantity("from", "s", 0.0) or 0.0, window.quantity("to", "s")
+        if end is not None and end <= begin:
+            window.problem("to", "must be after from", given=window.raw("to"))
+        out["counted"] = [begin, math.inf if end is None else end]
+        window.done()
+    node.done()
+    return out
+
+
+def _drawn(node: Node, out: Traffic) -> None:
+    """A load that is drawn: at a rate, or of users."""
+    both = node.raw("rate") is not None and node.raw("users") is not None
+    if both or ("rate" not in node and "users" not in node):
+        node.problem(
+            "users" if both else None,
+            "give either a rate or users",
+            given="both" if both else "neither",
+            allowed="rate: 12 (requests/s), users: 64",
+        )
+    node.need("prompt", "output", *(() if "duration" in node and "rate" in node else ("requests",)))
+    if "users" in node:
+        out["users"] = int(node.count("users", 1))
+        out["ramp_up"] = node.quantity("ramp_up", "s", 0.0) or 0.0
+    if "rate" in node and not both:
+        _rate(node, out)
+    if "duration" in node:
+        out["duration"] = node.quantity("duration", "s", minimum=1e-9) or math.inf
+    if "requests" in node:
+        out["requests"] = int(node.count("requests", 1))
+    _arrivals(node, out)
+    out["seed"] = int(node.count("seed", 0, minimum=0))
+    out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))
+    out["priorities"] = int(node.count("priorities", 1))
+    prompt, output = _lengths(node, "prompt"), _lengths(node, "output")
+    if prompt is not None:
+        out["prompt_lengths"], out["prompt"] = prompt, str(node.raw("prompt"))
+    if output is not None:
+        out["output_lengths"], out["output"] = output, str(node.raw("output"))
+    _turns(node, out)
+    _bounded(node, out)
+
+
+def _arrivals(node: Node, out: Traffic) -> None:
+    """The gaps between arrivals; those of conversations are exponential."""
+    talks = "users" in node or "turns" in node
+    for key in ("arrivals", "cv", "priorities") if talks else ():
+        if key in node:
+            node.problem(key, "is not for conversations (users, turns)", given=node.raw(key), fix="leave it out")
+    if not talks:
+        out["arrivals"] = node.text("arrivals", "poisson", allowed=ARRIVALS)
+        out["cv"] = node.count("cv", 1.0, minimum=0.01, whole=False)
+
+
+def _turns(node: Node, out: Traffic) -> None:
+    """Turns of a conversation and the time between them."""
+    talks = "users" in node or "turns" in node
+    if not talks:
+        if "think" in node:
+            node.problem("think", "needs users or turns", given=node.raw("think"), fix="turns: 4")
+        return
+    out["turns"], out["think"] = str(node.raw("turns", 1)), str(node.raw("think", "0 s"))
+    out["turn_counts"] = _lengths(node, "turns") if "turns" in node else lengths(1, "")
+    try:
+        out["pauses"] = pauses(out["think"], "")
+    except UserError as error:
+        node.problem("think", error.what, given=error.given, allowed='"10 s", "exponential(10 s)"')
+
+
+def _rate(node: Node, out: Traffic) -> None:
+    """A rate: one number, or a mapping of times to rates, which may repeat."""
+    raw = node.raw("rate")
+    if not isinstance(raw, dict):
+        out["rate"] = (
+            node.quantity("rate", "1/s") or 0.0
+            if isinstance(raw, str)
+            else node.count("rate", 1.0, minimum=1e-9, whole=False)
+        )
+        if "period" in node:
+            node.problem("period", "needs a rate along time", given=node.raw("period"), fix="rate: {0 h: 2, 12 h: 20}")
+        return
+    points = node.node("rate")
+    times, rates, words = [], [], {}
+    for key in points:
+        try:
+            times.append(parse(key, "s", where=points.name(key)).value)
+        except UserError as error:
+            points.problem(key, error.what, given=key, allowed='times with their unit, such as "10 min"')
+        word = points.raw(key)
+        rate = (
+            points.quantity(key, "1/s") if isinstance(word, str) else points.count(key, 0.0, minimum=0.0, whole=False)
+        )
+        rates.append(rate or 0.0)
+        words[key] = str(word)
+    period = node.quantity("period", "s", minimum=1e-9) or math.inf
+    rises = all(a < b for a, b in itertools.pairwise(times))
+    if len(times) != len(rates):
+        return  # a time is wrong, and is told of
+    if not times or times[0] != 0.0 or not rises:
+        node.problem("rate", "times begin at 0 s and rise", given=", ".join(words))
+    elif times[-1] > period:
+        node.problem("period", "is before the last time of the rate", given=node.raw("period"))
+    elif not any(rates):
+        node.problem("rate", "is 0 at all times", given=", ".join(words.values()))
+    else:
+        out["rate"], out["period"] = words, period
+        out["curve"] = RateCurve(tuple(times), tuple(rates), period)
+
+
+def _bounded(node: Node, out: Traffic) -> None:
+    """Fill in how many requests there are at most, and complain where there cannot be as many as were asked for."""
+    curve = out.get("curve")
+    until = out.get("duration", math.inf)
+    if curve is not None:
+        most = curve.expected(until)
+        if "requests" in out and out["requests"] > most:
+            node.problem("requests", "more than the rate brings", given=out["requests"], allowed=f"at most {most:.0f}")
+        elif math.isinf(most) and "requests" not in out:
+            node.problem(None, "traffic.requests is missing")
+    else:
+        rate = out.get("rate", 0.0)
+        most = rate * until if isinstance(rate, float) and rate else math.inf
+    if "requests" not in out and math.isfinite(most):  # a Poisson count lies within this of its mean
+        out["requests"] = max(1, math.ceil(most + SIGMAS * math.sqrt(most)))
+
+
+SIGMAS = 6.0
+"""How far above its mean the number of arrivals is allowed to be, in standard deviations: never reached in practice."""
+
+
+def _lengths(node: Node, key: str) -> Draw | None:
+    """The lengths under a key; None where there are none, or they are wrong."""
+    try:
+        return lengths(node.raw(key), f"traffic.{key}") if key in node else None
+    except UserError as error:
+        node.problem(key, error.what, given=error.given, allowed=error.allowed)
+        return None
+
+
+def requests_of(r: Traffic, block: int, longest: int) -> tuple[Iterator[UserRequest], Follow | None]:
+    """(requests in order of arrival, what follows an answer; None where nothing does). block: tokens that a hash names;
+    longest: tokens of a request that the cache still holds."""
+    if r["trace"]:
+        return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"]), None
+    if "turn_counts" in r and r["turn_counts"] is not None:
+        think = r["pauses"]
+        assert think is not None
+        rate = r.get("curve") or r.get("rate")
+        talks = Conversations(
+            requests=r["requests"],
+            prompt=r["prompt_lengths"],
+            output=r["output_lengths"],
+            turns=r["turn_counts"],
+            think=think,
+            users=r.get("users", 0),
+            rate=None if isinstance(rate, dict) else rate,
+            ramp_up_s=r.get("ramp_up", 0.0),
+            until_s=r.get("duration", math.inf),
+            seed=r["seed"],
+            shared_prefix=r["shared_prefix"],
+            block=block,
+            longest=longest,
+        )
+        return talks.starts(), talks.after
+    rate = r.get("curve") or r["rate"]
+    assert not isinstance(rate, dict)
+    return draw(
+        rate=rate,
+        requests=r["requests"],
+        prompt=r["prompt_lengths"],
+        output=r["output_lengths"],
+        arrivals=r["arrivals"],
+        cv=r["cv"],
+        seed=r["seed"],
+        shared_prefix=r["shared_prefix"],
+        priorities=r["priorities"],
+        block=block,
+        until_s=r.get("duration", math.inf),
+    ), None

@@ -1,0 +1,233 @@
+"""The pools of a traffic scenario: workers of one plan on one machine, and the way of a cache from one to the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.facts import Facts
+from mowich.machines.system import System
+from mowich.models.model import Model
+from mowich.plans.memory import kv_B_per_sequence, weights_B
+from mowich.plans.plan import ServePlan, ServePlans
+from mowich.plans.shapes import shapes
+from mowich.serving.engines import link_Bps
+from mowich.serving.traffic.policies import Scheduler
+from mowich.serving.traffic.times import Seen, StepTimes
+from mowich.studies.serving import Deployment, deploy
+
+NOMINAL_TOKENS = 2048.0
+"""Tokens of a request, for the room that a deployment leaves for caches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A small model that proposes `tokens` tokens a step, each accepted with probability `acceptance` after those
+    before it."""
+
+    model: Model
+    tokens: int
+    acceptance: float
+
+    @property
+    def accepted(self) -> float:
+        return accepted_tokens(self.acceptance, self.tokens)
+
+
+def accepted_tokens(acceptance: float, tokens: int) -> float:
+    """Tokens kept of a step that verifies `tokens` proposed ones: those up to the first that is refused, and the one
+    that the large model says in its place.
+
+    accepted = (1 - acceptance^(tokens + 1)) / (1 - acceptance)
+
+    Units: acceptance 1, tokens 1. acceptance is below 1.
+    """
+    return (1.0 - acceptance ** (tokens + 1)) / (1.0 - acceptance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speculation:
+    """Speculative decoding: tokens kept per step, stated, or of a draft model; neither: none."""
+
+    accept: float | None = None
+    draft: Draft | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Workers of one plan."""
+
+    plan: ServePlan
+    replicas: int
+    deployment: Deployment
+    scheduler: Scheduler
+    times: StepTimes
+    seen: Seen
+
+    @property
+    def system(self) -> System:
+        return self.deployment.system
+
+    @property
+    def chips(self) -> float:
+        """Chips of its workers; a part of one where workers share a chip."""
+        return self.replicas * self.plan.devices / self.system.devices_per_chip
+
+
+def make_pool(
+    model: Model,
+    system: System,
+    engine: str,
+    plan: ServePlan,
+    replicas: int,
+    scheduler: Scheduler,
+    facts: Facts,
+    *,
+    blocks: int | None,
+    speculation: Speculation,
+    where: str,
+) -> Pool:
+    """Workers of a plan, with their times. blocks: of a rank group's cache (None: what the memory holds). Raises
+    UserError where the weights leave no room."""
+    draft = speculation.draft
+    accept = speculation.accept if draft is None else draft.accepted
+    deployment = deploy(model, system, engine, [plan], facts, accept=accept)
+    small = None
+    if draft is not None:
+        small = deploy(draft.model, system, engine, [replace(plan, ep=1)], facts)
+    room = blocks if blocks is not None else _blocks(deployment, small, scheduler.block)
+    if room < 1:
+        raise UserError(
+            f"{model.name} does not fit: weights leave no room for a cache",
+            where=where,
+            given=str(plan),
+            fix="more devices per worker or smaller weights",
+            code=EXIT_INFEASIBLE,
+        )
+    # a rank group of attention data parallelism has its own sequences, blocks and tokens of a step: the worker is dp
+    # groups that step together; each stage of a pipeline has a batch of its own under way
+    whole = replace(
+        scheduler,
+        blocks=room * plan.dp,
+        max_sequences=scheduler.max_sequences * plan.dp,
+        budget=scheduler.budget * plan.dp * plan.pp,
+        groups=plan.dp,
+        stages=plan.pp,
+    )
+    if draft is not None:
+        whole = replace(whole, verified=draft.tokens + 1.0, accepted=draft.accepted)
+    elif accept is not None:
+        whole = replace(whole, verified=float(deployment.verified[0]), accepted=float(deployment.accepted[0]))
+    tpot, ttft = (deployment.along(metric)[0] for metric in ("tpot", "ttft"))
+    times = StepTimes.of(deployment.shapes, deployment.costs, deployment.around, whole, tpot)
+    if draft is not None and small is not None:
+        plain = replace(whole, verified=1.0, accepted=1.0)
+        times = times.with_draft(StepTimes.of(small.shapes, small.costs, small.around, plain), draft.tokens)
+    return Pool(
+        plan=plan,
+        replicas=replicas,
+        deployment=deployment,
+        scheduler=whole,
+        times=times,
+        seen=Seen.of(deployment.around, ttft),
+    )
+
+
+def _blocks(d: Deployment, draft: Deployment | None, block: int) -> int:
+    """Blocks of cache of one rank group; a draft model's weights and its cache of the same tokens are beside."""
+    room = d.blocks(0, NOMINAL_TOKENS, block)
+    if draft is None:
+        return room
+    tokens = np.array([NOMINAL_TOKENS])
+    own, small = (float(kv_B_per_sequence(one.shapes, tokens)[0]) / NOMINAL_TOKENS for one in (d, draft))
+    free = room * block * own - float(weights_B(draft.shapes)[0])
+    return max(0, int(free / (own + small) / block))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """The way of a cache from prefill to decode. Bps: of one request's cache; sent_B: bytes of a token as it is sent;
+    convert_s: seconds to write a token in the other pool's format (0 where they are the same); latency_s: before the
+    first byte; words: of its kind."""
+
+    Bps: float
+    sent_B: float
+    convert_s: float
+    latency_s: float
+    words: str
+
+    def seconds(self, tokens: int) -> float:
+        """Of the cache of so many tokens."""
+        return cache_transfer_s(tokens, self.sent_B, self.Bps, self.convert_s, self.latency_s)
+
+    def to_dict(self) -> dict[str, float | str]:
+        return {
+            "bytes_per_token": self.sent_B,
+            "bandwidth_Bps": self.Bps,
+            "convert_s_per_token": self.convert_s,
+            "latency_s": self.latency_s,
+            "by": self.words,
+        }
+
+
+def cache_transfer_s(tokens: float, sent_B: float, Bps: float, convert_s: float, latency_s: float) -> float:
+    """Seconds from the end of a prompt until its cache is where it decodes.
+
+    T = latency_s + tokens * (sent_B / Bps + convert_s)
+
+    Units: tokens 1, sent_B B/token, Bps B/s, convert_s s/token, latency_s s. The whole cache goes when the prompt is
+    done: layers are not sent while later ones are computed.
+    """
+    return latency_s + tokens * (sent_B / Bps + convert_s)
+
+
+def make_transfer(facts: Facts, model: Model, serve: Pool, decode: Pool, stated_Bps: float | None) -> Transfer:
+    """Between two pools. A request's cache is in one rank group. Its devices send each part of it once, and every
+    device that decodes receives what it holds, copies of heads among it: the slower side sets the time. On one system
+    caches take its links; between two systems the network between machines, at the share of it that a transfer of
+    caches reaches. The narrower of the two formats is sent; whoever has the wider one converts."""
+    pools = (serve, decode)
+    groups = [p.plan.devices // p.plan.dp for p in pools]
+    whole = [_kv_B(model, ServePlan(kv=p.plan.kv)) for p in pools]
+    sent = min(whole)
+    latency = 0.0
+    if stated_Bps is not None:
+        each, words = [stated_Bps, stated_Bps], "as stated"
+    elif serve.system.id == decode.system.id:
+        each, words = [min(link_Bps(p.system, 2 * serve.plan.devices) for p in pools)] * 2, "links of the system"
+    else:
+        each, words = [network_Bps(facts, p.system) for p in pools], "network between machines"
+        latency = max(p.system.levels[-1].latency_s for p in pools)
+    held = decode.times.kv_B / groups[1] * sent / whole[1]  # on each device that decodes, as it is sent
+    per_token_s = max(sent / (each[0] * groups[0]), held / each[1])
+    convert = 0.0
+    if whole[0] != whole[1]:  # read in one format and written in the other, by the devices that hold the wider one
+        wide = int(whole[1] > whole[0])
+        convert = sum(whole) / (pools[wide].system.hbm_Bps * groups[wide])
+    return Transfer(Bps=sent / per_token_s, sent_B=sent, convert_s=convert, latency_s=latency, words=words)
+
+
+def _kv_B(model: Model, plan: ServePlan) -> float:
+    """Bytes of cache of one token, each part of it once."""
+    one = shapes(model, ServePlans.of([plan]))
+    return float(kv_B_per_sequence(one, np.ones(1))[0] - one.state_B[0])
+
+
+def network_Bps(facts: Facts, system: System) -> float:
+    """Bytes per second that a device sends to another machine: of its network, the share that a transfer of caches
+    reached where one was measured on its family, else the share that collectives reach."""
+    own = facts.get(f"networks.kv_transfer.{system.family}.reached_share")
+    share = system.fabric.network_efficiency if own is None else facts.number(own.path)
+    return system.levels[-1].bandwidth_Bps * share
+
+
+def chips_by_system(pools: Sequence[Pool]) -> Mapping[str, int]:
+    """Chips that the workers of each system use, whole ones."""
+    used: dict[str, float] = {}
+    for pool in pools:
+        used[pool.system.id] = used.get(pool.system.id, 0.0) + pool.chips
+    return {name: math.ceil(chips) for name, chips in used.items()}

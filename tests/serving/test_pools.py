@@ -1,0 +1,189 @@
+"""Prefill here, decode there: two systems, the way of a cache between them, and draft models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mowich.errors import UserError, UserErrors
+from mowich.facts import load_facts
+from mowich.machines.system import resolve
+from mowich.models import load_model
+from mowich.plans.plan import ServePlan
+from mowich.serving.traffic.policies import Scheduler
+from mowich.studies.traffic import simulate_traffic, traffic
+from mowich.studies.traffic_pools import (
+    Pool,
+    Speculation,
+    accepted_tokens,
+    make_pool,
+    make_transfer,
+    network_Bps,
+)
+from mowich.studies.traffic_scenario import read_traffic
+
+FACTS = load_facts()
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+MODEL = load_model("llama-3.1-70b")
+
+
+def pool(on: str, engine: str, **plan: object) -> Pool:
+    return make_pool(
+        MODEL,
+        resolve(FACTS, on),
+        engine,
+        ServePlan(weights="fp8", **plan),  # type: ignore[arg-type]
+        1,
+        Scheduler(),
+        FACTS,
+        blocks=None,
+        speculation=Speculation(),
+        where="",
+    )
+
+
+def test_a_cache_between_systems_goes_by_the_measured_network() -> None:
+    """Sixteen devices of Trainium2 are four chips, each of which sends 19.3 GB/s over EFA; 160 KiB a token in 8 bit."""
+    trn2, h200 = pool("trn2:16", "vllm-neuron", tp=16, kv="fp8"), pool("h200:8", "vllm", tp=4, kv="fp8")
+    way = make_transfer(FACTS, MODEL, trn2, h200, None)
+    per_chip = network_Bps(FACTS, trn2.system) * trn2.system.devices_per_chip
+    assert per_chip == pytest.approx(19.3e9, rel=1e-6)
+    assert way.sent_B == 80 * 2 * 8 * 128
+    assert way.Bps == pytest.approx(4 * 19.3e9, rel=1e-6)
+    assert way.convert_s == 0.0
+    assert way.seconds(8000) == pytest.approx(way.latency_s + 8000 * 163_840 / (4 * 19.3e9))
+    assert way.words == "network between machines"
+
+
+def test_the_narrower_format_is_sent_and_the_wider_one_converted() -> None:
+    wide, narrow = pool("h200:8", "vllm", tp=4, kv="bf16"), pool("trn3:16", "vllm-neuron", tp=16, kv="fp8")
+    same = make_transfer(FACTS, MODEL, narrow, pool("h200:8", "vllm", tp=4, kv="fp8"), None)
+    for front, behind in ((wide, narrow), (narrow, wide)):
+        way = make_transfer(FACTS, MODEL, front, behind, None)
+        assert way.sent_B == same.sent_B == 163_840
+        assert way.convert_s == pytest.approx(3 * 163_840 / (4 * wide.system.hbm_Bps))
+        assert way.to_dict()["convert_s_per_token"] == way.convert_s
+
+
+def test_a_receiver_that_holds_copies_takes_longer() -> None:
+    """Eight heads on sixteen devices: each holds a head that another holds too, and receives all of it."""
+    front = pool("h200:8", "vllm", tp=8, kv="fp8")
+    few, many = pool("trn3:16", "vllm-neuron", tp=8, kv="fp8"), pool("trn3:16", "vllm-neuron", tp=16, kv="fp8")
+    slow = make_transfer(FACTS, MODEL, front, few, None)
+    assert make_transfer(FACTS, MODEL, front, many, None).Bps == pytest.approx(slow.Bps)
+    assert slow.Bps == pytest.approx(8 * network_Bps(FACTS, few.system))
+
+
+def test_on_one_system_caches_take_its_links() -> None:
+    """Equal workers: the part of a device over its link, as ever."""
+    one = pool("h200:8", "vllm", tp=4, kv="fp8")
+    way = make_transfer(FACTS, MODEL, one, one, None)
+    assert way.words == "links of the system"
+    assert way.Bps == pytest.approx(4 * one.system.levels[0].bandwidth_Bps)
+    assert make_transfer(FACTS, MODEL, one, one, 50e9).Bps == pytest.approx(4 * 50e9)
+
+
+def test_the_mixed_pool_that_ships() -> None:
+    """Prompts on Trainium 3, answers on GB300: served within limits, each side with its chips, price and power."""
+    result = traffic(SCENARIOS / "prefill-trn3-decode-gb300.yaml", FACTS, draws=1)
+    assert result.completed == result.requests == 1000
+    assert result.is_mixed
+    assert result.chips_of == {"trn3-gen2": 16, "gb300": 4}
+    assert result.chips == 20
+    assert result.inputs["decode_system"] == "gb300"
+    assert result.goodput_frac is not None
+    assert result.goodput_frac > 0.98
+    assert result.J_per_token is not None
+    assert result.ranges["ttft_s"]["p99"][0] < (result.ttft_s["p99"] or 0.0) < result.ranges["ttft_s"]["p99"][1]
+    assert result.coverage == {"fitted": pytest.approx(1.0)}
+
+
+def test_a_mixed_pool_costs_what_its_chips_cost() -> None:
+    prices = FACTS.with_values({"prices.user.trn3-gen2": 2.0 / 3600, "prices.user.gb300": 5.0 / 3600})
+    result = traffic(SCENARIOS / "prefill-trn3-decode-gb300.yaml", prices, draws=0)
+    assert result.usd_per_h == pytest.approx(16 * 2.0 + 4 * 5.0)
+    tokens_per_h = result.tokens_per_s_per_chip * 20 * 3600
+    assert result.usd_per_mtok == pytest.approx((result.usd_per_h or 0.0) / tokens_per_h * 1e6)
+
+
+def test_the_plan_of_aws_runs() -> None:
+    """Six prefill workers and one decode server keep 128 users busy, eight on each of its sixteen ranks."""
+    result = traffic(SCENARIOS / "gpt-oss-120b-trn3.yaml", FACTS, draws=0)
+    assert result.completed == result.requests == 1280
+    assert 100 < result.in_flight <= 128
+    assert result.chips == 28
+    assert (result.tpot_s["p99"] or 1.0) < 1.02 * (result.tpot_s["p50"] or 0.0)
+
+
+def test_a_slower_network_delays_the_first_token_alone(tmp_path: Path) -> None:
+    text = (SCENARIOS / "prefill-trn3-decode-gb300.yaml").read_text(encoding="utf-8")
+    seen = []
+    for speed in ("1 GB/s", "20 GB/s"):
+        path = tmp_path / "s.yaml"
+        words = text.replace("prefill: 4,", f"prefill: 4, transfer: {speed},")
+        path.write_text(words.replace("requests: 1000", "requests: 200"))
+        seen.append(simulate_traffic(read_traffic(path, FACTS), FACTS))
+    assert (seen[0].ttft_s["p50"] or 0.0) > (seen[1].ttft_s["p50"] or 0.0) + 0.01
+    assert seen[0].tpot_s["p50"] == pytest.approx(seen[1].tpot_s["p50"], rel=0.02)
+
+
+# draft models
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_kept_of_a_draft() -> None:
+    assert accepted_tokens(0.0, 4) == 1.0
+    assert accepted_tokens(0.5, 1) == 1.5
+    assert accepted_tokens(0.7, 4) == pytest.approx(sum(0.7**k for k in range(5)))
+
+
+DRAFTED = (
+    "{mowich: 1, model: llama-3.1-70b, on: 'h200:4', plan: {tp: 4, weights: fp8, kv: fp8}, traffic: {rate: 0.5,"
+    " requests: 60, prompt: 1000, output: 300}%s}"
+)
+
+
+def tpot(words: str) -> float:
+    result = simulate_traffic(read_traffic(DRAFTED % words, FACTS), FACTS)
+    assert result.completed == 60
+    return result.tpot_s["p50"] or 0.0
+
+
+def test_a_draft_model_pays_where_it_is_right_and_small() -> None:
+    draft = ", speculation: {draft: llama-3.2-1b, tokens: %d, acceptance: %g}"
+    plain, good, bad = tpot(""), tpot(draft % (3, 0.8)), tpot(draft % (3, 0.05))
+    assert good < 0.8 * plain
+    assert bad > 1.1 * plain  # three small steps and nothing kept
+    big = tpot(", speculation: {draft: llama-3.1-8b, tokens: 3, acceptance: 0.8}")
+    assert good < big
+
+
+def test_a_draft_model_takes_room_from_the_cache() -> None:
+    plain = read_traffic(DRAFTED % "", FACTS)
+    drafted = read_traffic(DRAFTED % ", speculation: {draft: llama-3.1-8b, tokens: 3, acceptance: 0.7}", FACTS)
+    assert drafted.serve.scheduler.blocks < 0.95 * plain.serve.scheduler.blocks
+    assert drafted.serve.scheduler.verified == 4.0
+    assert drafted.serve.scheduler.accepted == pytest.approx(accepted_tokens(0.7, 3))
+    assert drafted.inputs["draft"] == {"model": "llama-3.1-8b", "tokens": 3, "acceptance": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("gb300:4", "gb3000:4", "disaggregated.decode_on"),
+        ("gb300:4", "gb300:2", "more devices than the system has"),
+        ("decode_plan: {tp: 2, weights: fp8, kv: bf16}", "decode_plan: {tp: 3}", "tp=3 does not divide"),
+        (", decode_plan: {tp: 2, weights: fp8, kv: bf16}", "", "disaggregated.decode_plan is missing"),
+        ("decode: 2,", "decode: 2, transfer: 0 B/s,", "disaggregated.transfer: must be at least 1"),
+    ],
+)
+def test_bad_pools_are_one_line(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    text = (SCENARIOS / "prefill-trn3-decode-gb300.yaml").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "s.yaml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises((UserError, UserErrors)) as caught:
+        read_traffic(path, FACTS)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
