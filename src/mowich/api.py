@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.power import PowerRow
     from mowich.studies.prices import PriceStudy
+    from mowich.studies.rates import RateResult
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.sweep_store import Parts
     from mowich.studies.system_run import SystemRun
@@ -197,7 +198,7 @@ def plan(
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
-) -> ServeResult: ...
+) -> ServeResult | RateResult: ...
 def plan(
     model: str | Model,
     on: str | System,
@@ -211,9 +212,10 @@ def plan(
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
-) -> PlanList | ServeResult:
+) -> PlanList | ServeResult | RateResult:
     """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front
-    too."""
+    too. With a load (serve: rate or users, p99_ttft, p99_tpot), the smallest and the cheapest deployment on one system
+    or several."""
     given = {
         "train": train,
         "serve": serve,
@@ -225,6 +227,8 @@ def plan(
         "stack": stack,
     }
     with _asked(jobs.PLAN, facts, model=model, on=_name(on), **given) as asked:
+        if asked.load is not None:
+            return answers.rated_planned(asked)
         return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
 
 

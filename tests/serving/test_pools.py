@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import mowich
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
 from mowich.serving.traffic.policies import Scheduler
+from mowich.studies.rates import RateResult
 from mowich.studies.traffic import simulate_traffic, traffic
 from mowich.studies.traffic_pools import (
     Pool,
@@ -126,6 +128,24 @@ def test_a_slower_network_delays_the_first_token_alone(tmp_path: Path) -> None:
         seen.append(simulate_traffic(read_traffic(path, FACTS), FACTS))
     assert (seen[0].ttft_s["p50"] or 0.0) > (seen[1].ttft_s["p50"] or 0.0) + 0.01
     assert seen[0].tpot_s["p50"] == pytest.approx(seen[1].tpot_s["p50"], rel=0.02)
+
+
+def test_splits_over_two_systems_are_searched() -> None:
+    """The cheap system has chips for the prompts alone: the cheapest deployment decodes on the other."""
+    found = mowich.plan(
+        "llama-3.1-70b",
+        "trn3:24,gb300:16",
+        serve={"isl": "8k", "osl": 400, "rate": "6rps", "p99_ttft": "4s", "p99_tpot": "25ms"},
+        facts=FACTS.with_values({"prices.user.trn3-gen2": 0.1 / 3600, "prices.user.gb300": 20.0 / 3600}),
+        fixed={"mode": "disaggregated", "weights": "fp8"},
+    )
+    assert isinstance(found, RateResult)
+    cheap = next(row for row in found.rows if row.is_cheapest)
+    assert set(cheap.chips_of) == {"trn3-gen2", "gb300"}
+    assert cheap.decode_system == "gb300:16"
+    again = mowich.traffic(cheap.scenario, draws=0)
+    assert again.ttft_s["p99"] == cheap.p99_ttft_s.value
+    assert again.inputs["decode_system"] == "gb300"
 
 
 # draft models

@@ -45,6 +45,11 @@ def compare(asked: jobs.CompareRequest) -> None:
 @verb(app, jobs.PLAN)
 def plan(asked: jobs.PlanRequest) -> None:
     """The best plans of one system for one job."""
+    if asked.load is not None:
+        from mowich.cli.serving import answer_rates
+
+        answer_rates(asked)
+        return
     if asked.train is None:
         from mowich.cli.serving import answer_serving as serving
 

@@ -29,6 +29,22 @@ def traffic(asked: scenarios.TrafficRequest) -> None:
     emit(result.to_dict(), form, inputs=asked.given, seconds=result.seconds)
 
 
+def answer_rates(asked: jobs.PlanRequest) -> None:
+    """`plan --serve` with a load."""
+    from mowich.studies import answers
+    from mowich.studies.rates import rates_exit_code
+
+    form = asked.form
+    with progress(form.quiet) as line:
+        line(f"simulating deployments on {', '.join(asked.systems)}")
+        result = answers.rated_planned(asked)
+
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds)
+    code = rates_exit_code(result)
+    if code:
+        raise typer.Exit(code)
+
+
 def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
     """`plan --serve` and `compare --serve`."""
     from mowich.studies import answers

@@ -39,6 +39,7 @@ from mowich.requests.fields import (
     whole,
     word,
 )
+from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     FACTS,
@@ -223,13 +224,15 @@ class CompareRequest(JobRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest(JobRequest):
-    """The best plans of one system."""
+    """The best plans of one system. load: to find the smallest and the cheapest deployment for, by simulation, on one
+    system or several (None: no load, the best plans by their means)."""
 
     top: int
     neighbours: bool
     pareto: bool
     timeline: Path | None
     pick: int
+    load: ServeLoad | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,10 +329,16 @@ def _engine(reader: QuestionReader, field: Field[str], facts: Facts) -> str | No
 
 
 def read_systems(
-    reader: QuestionReader, on: Sequence[Field[object]], chips: int | None, facts: Facts, *, equal: str = "chips"
+    reader: QuestionReader,
+    on: Sequence[Field[object]],
+    chips: int | None,
+    facts: Facts,
+    *,
+    equal: str = "chips",
+    several: bool = False,
 ) -> tuple[str, ...]:
     """Names of systems, each checked: known, named once, and its number of chips in range. on: one field for all of
-    them, or one for each."""
+    them, or one for each; several: more than one may be named, whatever the field says."""
     from mowich.software.stack import equip
 
     field, named = on[0], [reader.get(one) for one in on]
@@ -338,7 +347,7 @@ def read_systems(
         return ()
     if not words:
         reader.add("names no system", field, fix=f"for example {field.example}")
-    if field is _ONE and len(words) > 1:
+    if field is _ONE and len(words) > 1 and not several:
         reader.add("takes one system", field, given=reader.given(field), fix="mowich compare takes several")
     for name in dict.fromkeys(w for w in words if words.count(w) > 1):
         reader.add(f"'{name}' is named twice", field)
@@ -420,7 +429,12 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
 
 
 def read_work(
-    reader: QuestionReader, *on: Field[object], serving: bool, fits: bool = False, model: Model | None = None
+    reader: QuestionReader,
+    *on: Field[object],
+    serving: bool,
+    fits: bool = False,
+    several: bool = False,
+    model: Model | None = None,
 ) -> dict[str, object]:
     """What questions of a job on systems share, by the names of `JobRequest`; stops when something is wrong. on: the
     field that names the systems, or one for each; model: where it was read already."""
@@ -441,7 +455,7 @@ def read_work(
     model = model or asked_model(reader)
     train = None if serving else read_train(reader, needs_tokens=not fits)
     serve = read_serve(reader) if serving and not fits else None
-    systems = read_systems(reader, on, chips, settings.facts, equal="chips" if serving else equal)
+    systems = read_systems(reader, on, chips, settings.facts, equal="chips" if serving else equal, several=several)
     if settings.lnc is not None:
         _has_cores(reader, systems, settings.facts)
     fixed = _choices(reader, settings.plan, serving=serving)
@@ -506,13 +520,15 @@ def _plan(reader: QuestionReader) -> PlanRequest:
     if serving:
         only_of(reader, (*TRAINED, TRAINING_STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", TRAINS)
     else:
-        only_of(reader, SERVED, "serving", SERVES)
+        only_of(reader, (*SERVED, *LOADED), "serving", SERVES)
+    load = read_serve_load(reader, (TTFT, TPOT), CACHED) if serving else None
     file, top, pick = reader.get(TIMELINE), reader.get(TOP), reader.get(PICK)
     if file is not None and file.suffix not in (".json", ".svg"):
         reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
-    return reader.fill(PlanRequest, **read_work(reader, _ONE, serving=serving))
+    work = read_work(reader, _ONE, serving=serving, several=load is not None)
+    return reader.fill(PlanRequest, load=load, **work)
 
 
 def _fit(reader: QuestionReader) -> FitRequest:
@@ -550,7 +566,7 @@ COMPARE = Schema(
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, _ONE, TRAINS, SERVES, *SERVED, *TRAINED),
+        *(MODEL, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, PRICE_KIND, TRAINING_STACK),
         *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),

@@ -25,6 +25,7 @@ from mowich.requests.fields import (
 )
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, PRICE_KIND, SET, TERM, asked_kind, asked_of, given_of, read_settings
+from mowich.scenario import is_inline
 
 _OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
 """What HTTP has not: a file of the server's."""
@@ -34,8 +35,16 @@ _FILE = replace(
 )
 """A file, or the name of a scenario that ships (`mowich example`)."""
 SWEPT = replace(_FILE, help="YAML with models, on, chips, seq, batch, tokens, plan, vary.")
+
+
+def read_played(value: object) -> Path:
+    """A scenario of traffic: a file, the name of one that ships, or its text in braces."""
+    return Path(str(value)) if is_inline(str(value)) else read_scenario_file(value)
+
+
 PLAYED = replace(
     _FILE,
+    parse=read_played,
     metavar="SCENARIO.yaml",
     help="Model, machine, engine, traffic and SLO (docs/serving.md); or the text of one in braces.",
 )

@@ -52,6 +52,16 @@ def _served(inputs: Result, result: Result) -> dict[str, object]:
     }
 
 
+def _rates(inputs: Result, result: Result) -> Values:
+    """A job of serving under a load, on one system or several."""
+    load = {"rate": "rate", "users": "users", "think": "think_s", "p99_ttft": "p99_ttft_s", "p99_tpot": "p99_tpot_s"}
+    return {
+        **_work(inputs, result),
+        **{name: inputs.get(key) or None for name, key in load.items()},
+        "seed": inputs.get("seed"),
+    }
+
+
 def _trained(inputs: Result, result: Result) -> dict[str, object]:
     task = str(inputs.get("train_task", "pretrain"))
     if inputs.get("lora_rank"):
@@ -171,6 +181,7 @@ def _claims(inputs: Result, result: Result) -> Values:
 _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] = {
     "compare": (jobs.COMPARE, _work),
     "plan": (jobs.PLAN, _work),
+    "rates": (jobs.PLAN, _rates),
     "fit": (jobs.FIT, _work),
     "gap": (gaps.GAP, _gap),
     "value": (gaps.VALUE, _value),

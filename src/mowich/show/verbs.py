@@ -22,6 +22,7 @@ from mowich.show.page import Page, Run
 from mowich.show.plan import plan_page
 from mowich.show.power import power_page
 from mowich.show.prices import prices_page
+from mowich.show.rates import rates_page
 from mowich.show.serve import serve_page
 from mowich.show.sweep import sweep_page
 from mowich.show.traffic import traffic_page
@@ -55,6 +56,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/model@1": model_page,
     "mowich/example@1": example_page,
     "mowich/fleet@1": _fleet,
+    "mowich/rates@1": rates_page,
     "mowich/traffic@1": traffic_page,
     "mowich/collective@1": collective_page,
     "mowich/goodput@1": goodput_page,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.power import PowerRow
     from mowich.studies.prices import PriceStudy
+    from mowich.studies.rates import RateResult
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.system_run import SystemRun
@@ -97,6 +98,31 @@ def served_planned(asked: jobs.PlanRequest) -> ServeResult:
         top=asked.top,
         fixed=asked.fixed,
         term=asked.term,
+    )
+
+
+def rated_planned(asked: jobs.PlanRequest) -> RateResult:
+    """The smallest and the cheapest deployment for a load."""
+    from mowich.studies.rates import plan_rates
+
+    assert asked.serve is not None
+    assert asked.load is not None
+    settings = asked.given.get("set")
+    kept = [str(s) for s in settings if not str(s).startswith("plan.")] if isinstance(settings, list) else []
+    return plan_rates(
+        asked.model,
+        asked.model_given,
+        asked.systems,
+        job=asked.serve,
+        load=asked.load,
+        facts=asked.facts,
+        chips=asked.chips,
+        engine=asked.engine,
+        fixed=asked.fixed,
+        term=asked.term,
+        seed=asked.seed,
+        top=asked.top,
+        given={"set": kept, "facts": asked.given.get("facts_dirs")},
     )
 
 

@@ -255,9 +255,11 @@ def body(
 
 TrainBody = _group("train", jobs.COMPARE, "Train")
 ServeBody = _group("serve", jobs.COMPARE, "Serve")
+ServePlanBody = _group("serve", jobs.PLAN, "ServePlan")
 _GROUPS = {
     **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit")},
-    **{(verb, "serve"): ServeBody for verb in ("compare", "plan")},
+    ("compare", "serve"): ServeBody,
+    ("plan", "serve"): ServePlanBody,
 }
 NearChoices = dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]]
 

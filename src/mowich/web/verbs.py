@@ -193,7 +193,9 @@ def plan(ask: asks.Ask, facts: Facts) -> bytes:
 
     got = read_ask(ask, facts)
     assert isinstance(got, jobs.PlanRequest)
-    if got.serve is not None:
+    if got.load is not None:
+        result = answers.rated_planned(got).to_dict()
+    elif got.serve is not None:
         result = answers.served_planned(got).to_dict()
     else:
         plans = answers.planned(got)

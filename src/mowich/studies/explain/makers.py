@@ -68,6 +68,8 @@ def make_source(
     if schema == "mowich/validate@1":
         cells = measured().get(row["id"])
         return None if cells is None else validate.validated(place, row, cells, facts)
+    if schema == "mowich/rates@1":
+        return traffic.rate_row(place, row, facts)
     whole = {
         "mowich/traffic@1": traffic.traffic_source,
         "mowich/fleet@1": fleet.fleet_source,

@@ -51,6 +51,40 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
     )
 
 
+_SEEN = {"ttft_s": ("ttft_s", "mean"), "tpot_s": ("tpot_s", "mean"), "p99_ttft_s": ("ttft_s", "p99")} | {
+    "p99_tpot_s": ("tpot_s", "p99")
+}
+"""Number of a deployment -> the time and mark of a traffic that it is."""
+
+_SAME = (
+    "requests_per_s",
+    "in_flight",
+    "utilisation",
+    "tokens_per_s_per_chip",
+    "usd_per_h",
+    "usd_per_mtok",
+    "J_per_token",
+)
+"""Numbers of a deployment that are those of its traffic."""
+
+
+def rate_row(at: ResultPath, row: Result, facts: Facts) -> Source:
+    """A deployment for a load: its scenario played once more."""
+    from mowich.studies import traffic as study
+    from mowich.studies import traffic_scenario
+
+    scenario = traffic_scenario.read_traffic(row["scenario"], facts)
+
+    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
+        found = study.traffic(row["scenario"], known, draws=0).to_dict()
+        out = flat_numbers(found)
+        seen: dict[ResultPath, float] = {(name,): out[path] for name, path in _SEEN.items() if path in out}
+        return seen | {(name,): out[name,] for name in _SAME if (name,) in out}
+
+    title = f"{row['system']}, {row['mode']}"
+    return Source(at=at, numbers=numbers, terms=_terms(scenario, facts), title=title, is_slow=True)
+
+
 def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Notes], None]:
     """The step that stands for all steps of a simulation, and the price or the power of the chips."""
 

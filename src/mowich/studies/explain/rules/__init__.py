@@ -33,6 +33,6 @@ def rules_of(result: Result) -> tuple[Rule, ...]:
     is_serving = (
         isinstance(result.get("inputs"), Mapping)
         and result["inputs"].get("task") == "serve"
-        and schema not in ("mowich/fit@1", *gaps.GAP_RULES)
+        and schema not in ("mowich/fit@1", "mowich/rates@1", *gaps.GAP_RULES)
     )
     return RULES.get("serve" if is_serving else schema, ())

@@ -115,8 +115,65 @@ _TIMES = [
     ),
 ]
 
+_RATE_ROW = [
+    R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN_BY_SEARCH),
+    R("decode *", "1", "a choice of the plan of decode workers", CHOSEN_BY_SEARCH),
+    R(
+        "replicas *",
+        "workers",
+        "workers of one kind",
+        "search: the fewest that kept the limits when played",
+    ),
+    R("chips_used", "chips", "chips that workers run on", "= sum(chips_of)"),
+    R("chips_of *", "chips", "chips that the workers on a system use", "count: devices of its workers, in whole chips"),
+    *(
+        R(name, "s", f"{what}, over the requests that are counted", "simulation: as `mowich traffic` gives it")
+        for name, what in (
+            ("ttft_s", "mean time to the first token"),
+            ("tpot_s", "mean time per output token"),
+            ("p99_ttft_s", "99th percentile of the time to the first token"),
+            ("p99_tpot_s", "99th percentile of the time per output token"),
+        )
+    ),
+    R("requests_per_s", "1/s", "requests answered per second", "simulation: completed requests / makespan"),
+    R("in_flight", "requests", "requests inside, on average", "simulation: time of all requests / makespan"),
+    R("utilisation", "1", "share of the time in which workers had work", "simulation: busy time / time, by chips"),
+    R(
+        "tokens_per_s_per_chip",
+        "1/s",
+        "output tokens per second and chip over the whole run",
+        "simulation: output tokens of completed requests / (makespan x chips)",
+    ),
+    R("tokens_per_s_per_user", "1/s", "speed that one user sees", "= 1 / tpot_s"),
+    R("usd_per_h", "USD/h", "price of its chips", "simulation: sum over systems of chips x price per chip-hour"),
+    R(
+        "usd_per_mtok",
+        "USD/Mtok",
+        "cost of a million output tokens at this load",
+        "= usd_per_h / 3600 / (tokens_per_s_per_chip * chips_used) * 1e6",
+    ),
+    R(
+        "J_per_token",
+        "J/token",
+        "energy at the meter of an output token",
+        "simulation: sum over systems of pue x power x chips x (busy + idle share x idle) / output tokens",
+    ),
+]
+
 SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
     "serve": (*under("rows *", SERVE_ROW), *under("plans *", SERVE_ROW), *under("front *", SERVE_ROW), *SEARCHED),
+    "mowich/rates@1": (
+        *under("plans *", _RATE_ROW),
+        R("evaluated", "plans", "worker plans that bounds were worked out for", "search: counted"),
+        R(
+            "candidates",
+            "plans",
+            "plans, and pairs of them, that by their bounds could do",
+            "search: counted",
+        ),
+        R("simulated", "deployments", "deployments that were played out", "search: counted"),
+        R("simulated_requests", "requests", "requests of all that was played out", "search: counted"),
+    ),
     "mowich/traffic@1": (
         R("requests", "requests", "requests that arrived", "simulation: counted"),
         R("completed", "requests", "requests that were answered to the end", "simulation: counted"),

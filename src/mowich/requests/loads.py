@@ -1,0 +1,94 @@
+"""The load of a serving plan: requests per second, or users, and limits on percentiles."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mowich.errors import UserError
+from mowich.requests.fields import Field, quantity, whole
+from mowich.requests.schema import QuestionReader
+
+
+def read_rate(value: object) -> float:
+    """Requests per second: 20rps, 20/s, 90/min, or a number. Raises UserError."""
+    match = _RATE.fullmatch(str(value).strip())
+    rate = float(match[1]) / _PER[match[2] or ""] if match else 0.0
+    if not 0.0 < rate <= MOST_PER_S:
+        raise UserError("not a rate of requests", given=value, allowed=f"20rps, 20/s, 90/min, up to {MOST_PER_S:.0g}/s")
+    return rate
+
+
+_RATE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(rps|req/s|requests/s|1?/s|1?/min|rpm|)")
+_PER = {
+    **dict.fromkeys(("", "rps", "req/s", "requests/s", "/s", "1/s"), 1.0),
+    **dict.fromkeys(("/min", "1/min", "rpm"), 60.0),
+}
+MOST_PER_S = 1e5
+"""Most requests per second."""
+
+
+LOAD_RATE: Field[float] = Field(
+    name="rate",
+    parse=read_rate,
+    kind="quantity",
+    help="Serving: requests per second, 20rps: the smallest and the cheapest deployment, by simulation.",
+    metavar="LOAD_RATE",
+    group="serve",
+    example="20rps",
+)
+USERS = whole("users", "Serving: users who ask without end, not a rate.", high=1e6, metavar="N", group="serve")
+THINK = quantity(
+    "think", "s", "Serving, with users: time between an answer and the next question.", metavar="TIME", group="serve"
+)
+P99_TTFT = quantity(
+    "p99_ttft", "s", "Serving a load: 99 of 100 see their first token within.", metavar="TIME", group="serve"
+)
+P99_TPOT = quantity(
+    "p99_tpot", "s", "Serving a load: 99 of 100 wait at most this per token.", metavar="TIME", group="serve"
+)
+
+LOADED = (LOAD_RATE, USERS, THINK, P99_TTFT, P99_TPOT)
+"""What a plan of serving takes beside: a load, and limits on percentiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeLoad:
+    """What a deployment has to serve: rate requests per second, or users who ask without end and think between (None:
+    the other). p99_ttft_s, p99_tpot_s: limits on 99th percentiles (inf: none)."""
+
+    rate: float | None
+    users: int | None
+    think_s: float
+    p99_ttft_s: float
+    p99_tpot_s: float
+
+
+def read_serve_load(reader: QuestionReader, means: Sequence[Field[float]], cached: Field[float]) -> ServeLoad | None:
+    """The load of a serving plan; None where none is asked for. means: the fields of limits on means; cached: that of
+    cached prompts, which a load does not take."""
+    rate, users = reader.given(LOAD_RATE), reader.given(USERS)
+    if rate is None and users is None:
+        for field in (THINK, P99_TTFT, P99_TPOT):
+            if reader.given(field) is not None:
+                reader.add(f"needs {reader.said(LOAD_RATE)} or {reader.said(USERS)}", field, given=reader.given(field))
+        return None
+    if rate is not None and users is not None:
+        reader.add("give either a rate or users", USERS, given="both")
+    if users is None and reader.given(THINK) is not None:
+        reader.add(f"needs {reader.said(USERS)}: a rate does not wait", THINK, given=reader.given(THINK))
+    if reader.given(cached) is not None:
+        reader.add("is not for a load", cached, given=reader.given(cached), fix="mowich traffic has a prefix cache")
+    if all(reader.given(f) is None for f in (P99_TTFT, P99_TPOT, *means)):
+        reader.add(
+            f"needs a limit: {reader.said(P99_TTFT)}, {reader.said(P99_TPOT)}", USERS if rate is None else LOAD_RATE
+        )
+    return ServeLoad(
+        rate=reader.get(LOAD_RATE),
+        users=reader.get(USERS),
+        think_s=reader.get(THINK) or 0.0,
+        p99_ttft_s=reader.get(P99_TTFT) or math.inf,
+        p99_tpot_s=reader.get(P99_TPOT) or math.inf,
+    )

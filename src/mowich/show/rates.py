@@ -1,0 +1,174 @@
+"""The page of a serving plan for a load: the smallest and the cheapest deployment, and commands that repeat them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import UNKNOWN, percent, seconds
+from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, estimate_of, figure, paragraphs
+from mowich.show.rows import kinds, size_words
+from mowich.shown import Result
+from mowich.units import sig
+
+_DEGREES = ("tp", "pp", "dp", "cp", "ep")
+
+
+def rates_page(result: Result, run: Run) -> Page:
+    """Deployments for a load, and what they cost."""
+    rows, inputs = result["plans"], result["inputs"]
+    return Page(
+        title=f"{inputs['model']}: deployments for {_load(inputs)}",
+        sentences=_sentences(rows, inputs),
+        assumptions=[
+            ("model", str(inputs["model"])),
+            ("load", _load(inputs)),
+            ("prompt, tokens", f"{inputs['isl']:g}"),
+            ("output, tokens", f"{inputs['osl']:g}"),
+            ("limits", _limits(inputs)),
+            ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
+            ("price term", str(inputs["price_term"])),
+            ("facts", str(result.get("facts_hash", ""))),
+        ],
+        parts=_parts(result, run),
+        charts=_pictures(rows),
+        records=rows,
+        inputs=inputs,
+    )
+
+
+def _load(inputs: Result) -> str:
+    if inputs["users"] is None:
+        return f"{sig(inputs['rate'])} requests/s"
+    think = f", {seconds(inputs['think_s'])} of thought between" if inputs["think_s"] else ""
+    return f"{inputs['users']} users{think}"
+
+
+def _limits(inputs: Result) -> str:
+    named = {
+        "TTFT p99": "p99_ttft_s",
+        "TPOT p99": "p99_tpot_s",
+        "TTFT mean": "ttft_s",
+        "TPOT mean": "tpot_s",
+    }
+    return ", ".join(f"{name} {seconds(inputs[key])}" for name, key in named.items() if inputs[key]) or "none"
+
+
+def _sentences(rows: Sequence[Result], inputs: Result) -> list[str]:
+    small = next((r for r in rows if r["is_smallest"] and r["feasible"]), None)
+    cheap = next((r for r in rows if r["is_cheapest"] and r["feasible"]), None)
+    if small is None:
+        return [f"No deployment that was played keeps the limits ({_limits(inputs)}) for {_load(inputs)}."]
+    if cheap is small:
+        return [f"The smallest and the cheapest that serves {_load(inputs)}: {_words(small)}."]
+    out = [f"The smallest that serves {_load(inputs)}: {_words(small)}."]
+    return out if cheap is None else [*out, f"The cheapest: {_words(cheap)}."]
+
+
+def _words(row: Result) -> str:
+    """A deployment in words."""
+    where = " and ".join(f"{n} {'chip' if n == 1 else 'chips'} of {name}" for name, n in row["chips_of"].items())
+    price = "" if row["usd_per_h"] is None else f", ${sig(row['usd_per_h'])}/h"
+    return (
+        f"{where}{price}, workers {_workers(row)}; TTFT p99 {seconds(row['p99_ttft_s']['value'])}, TPOT p99"
+        f" {seconds(row['p99_tpot_s']['value'])}"
+    )
+
+
+def _workers(row: Result) -> str:
+    n = row["replicas"]
+    if row["mode"] == "aggregated":
+        return f"{n['decode']} x {_plan(row['decode'])}"
+    return f"{n['prefill']} x {_plan(row['prefill'])} to {n['decode']} x {_plan(row['decode'])}"
+
+
+def _plan(plan: Result) -> str:
+    degrees = [f"{name}{plan[name]}" for name in _DEGREES if plan[name] != 1] or ["tp1"]
+    return " ".join([*degrees, f"{plan['precision']}/{plan['kv']}"])
+
+
+def _parts(result: Result, run: Run) -> list[Part]:
+    rows, inputs = result["plans"], result["inputs"]
+    job = f"{inputs['model']}{size_words(inputs, run)}: prompts of {inputs['isl']:g} tokens"
+    job += f" and answers of {inputs['osl']:g}"
+    parts: list[Part] = [Words(text=f"{job}; {_load(inputs)}; limits: {_limits(inputs)}", kind="job", gap=True)]
+    if rows:
+        parts.append(_table(rows))
+        parts += paragraphs([f"{i}: {r['reason']}" for i, r in enumerate(rows, 1) if r["reason"]], "note")
+    parts += paragraphs(result["warnings"], "warning")
+    took = "" if run.seconds is None else f" in {sig(run.seconds)} s of processor time"
+    rests = sorted({kinds(estimate_of(r["ttft_s"]).coverage) for r in rows if r["ttft_s"]["value"] is not None})
+    prices = sorted({str(r["price"]) for r in rows})
+    parts += paragraphs(
+        [
+            f"{result['evaluated']} worker plans gave {result['candidates']} candidates; {result['simulated']}"
+            f" deployments were played out, {result['simulated_requests']:,} requests{took}.",
+            *([f"Prices: {'; '.join(prices)}."] if prices else []),
+            *(
+                [f"Step times rest on {'; '.join(rests)} constants. How far to trust them: docs/accuracy-serving.md."]
+                if rests
+                else []
+            ),
+        ],
+        "basis",
+        indent=0,
+        gap=True,
+    )
+    marked = [r for r in rows if r["is_smallest"] or r["is_cheapest"]] or rows[:1]
+    parts += [Words(text=f"Next: {r['command']}", kind="next", indent=0) for r in marked]
+    return parts
+
+
+def _table(rows: Sequence[Result]) -> Table:
+    def line(i: int, r: Result) -> list[Cell]:
+        name = str(i)
+        marks = [word for word, key in (("smallest", "is_smallest"), ("cheapest", "is_cheapest")) if r[key]]
+        return [
+            name,
+            " + ".join(r["chips_of"]),
+            _workers(r),
+            TextCell(str(r["chips_used"]), metric=f"{name}.chips_used"),
+            TextCell(UNKNOWN if r["usd_per_h"] is None else f"{sig(r['usd_per_h'])}", metric=f"{name}.usd_per_h"),
+            figure(r["p99_ttft_s"], f"{name}.p99_ttft_s"),
+            figure(r["p99_tpot_s"], f"{name}.p99_tpot_s"),
+            figure(r["ttft_s"], f"{name}.ttft_s"),
+            figure(r["tpot_s"], f"{name}.tpot_s"),
+            percent(r["utilisation"]),
+            figure(r["usd_per_mtok"], f"{name}.usd_per_mtok"),
+            ", ".join(marks) or ("" if r["feasible"] else "breaks a limit"),
+        ]
+
+    return Table(
+        title="Deployments",
+        columns=[
+            Column(name="#", right=False),
+            Column(name="on", right=False, keep=60),
+            Column(name="workers", right=False),
+            Column(name="chips"),
+            Column(name="$/h", keep=80),
+            Column(name="TTFT p99", unit="ms", format="interval", scale=1e3),
+            Column(name="TPOT p99", unit="ms", format="interval", scale=1e3),
+            Column(name="TTFT", unit="ms", format="interval", scale=1e3, wide=True),
+            Column(name="TPOT", unit="ms", format="interval", scale=1e3, wide=True),
+            Column(name="busy", keep=20),
+            Column(name="$/Mtok", format="number", keep=30),
+            Column(name="", right=False, keep=90),
+        ],
+        rows=[line(i, r) for i, r in enumerate(rows, 1)],
+        elsewhere="--json",
+    )
+
+
+def _pictures(rows: Sequence[Result]) -> list[Chart]:
+    known = [(str(i), r) for i, r in enumerate(rows, 1) if r["p99_ttft_s"]["value"] is not None]
+    if not known:
+        return []
+    names = [name for name, _ in known]
+    return [
+        charts.stacked_bars(
+            f"{title} at the 99th percentile", "", names, {title: [r[key]["value"] * 1e3 for _, r in known]}, unit="ms"
+        )
+        for title, key in (("TTFT", "p99_ttft_s"), ("TPOT", "p99_tpot_s"))
+        if all(r[key]["value"] is not None for _, r in known)
+    ]

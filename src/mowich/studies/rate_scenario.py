@@ -1,0 +1,125 @@
+"""A deployment under a load as the text of a scenario, in braces: what `mowich traffic` reads from its command line."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+from mowich.machines.system import System
+from mowich.plans.plan import ServePlan
+from mowich.requests.jobs import DEGREES
+from mowich.requests.loads import ServeLoad
+from mowich.serving.search import ServeJob
+
+WARM_UP = 1.5
+"""Times of a request that pass before requests are counted: the first ones meet empty workers."""
+
+SHORTEST_S = 1.0
+"""Least seconds of warming up and of counting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerGroup:
+    """WorkerGroup of one plan. on: the system as it was named."""
+
+    on: str
+    system: System
+    engine: str
+    plan: ServePlan
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Of a traffic in a steady state: requests that arrive from begin_s to end_s are counted, and nobody comes after
+    last_s. ramp_s: over which users come; request_s: what a request was expected to take."""
+
+    begin_s: float
+    end_s: float
+    last_s: float
+    ramp_s: float
+    request_s: float
+
+    @classmethod
+    def of(cls, rate: float, request_s: float, load: ServeLoad, counted: int) -> Timing:
+        """rate: requests per second; request_s: time of one; counted: requests that are wanted in the figures."""
+        cycle = request_s + load.think_s
+        begin = max(SHORTEST_S, WARM_UP * cycle)
+        end = begin + max(SHORTEST_S, counted / rate)
+        begin, end, last, ramp = (_tidy(x) for x in (begin, end, end + request_s, cycle))
+        return cls(begin_s=begin, end_s=end, last_s=last, ramp_s=ramp, request_s=request_s)
+
+
+def _tidy(seconds: float) -> float:
+    """Three digits, rounded up, so that a command can be read."""
+    scale = 10.0 ** (math.floor(math.log10(seconds)) - 2)
+    return round(math.ceil(seconds / scale) * scale, 9)
+
+
+def scenario_text(
+    model: str,
+    *,
+    front: WorkerGroup,
+    behind: WorkerGroup | None,
+    job: ServeJob,
+    load: ServeLoad,
+    timing: Timing,
+    seed: int,
+) -> str:
+    """The scenario, in one line, as JSON, which is YAML too and holds no quote that a shell would trip over."""
+    traffic: dict[str, object] = {}
+    if load.rate is not None:
+        traffic |= {"rate": int(load.rate) if load.rate == int(load.rate) else load.rate}
+    else:
+        traffic |= {"users": load.users, "think": _seconds(load.think_s), "ramp_up": _seconds(timing.ramp_s)}
+        asked = (load.users or 0) * (1.0 + timing.last_s / (load.think_s + QUICKEST * timing.request_s))
+        traffic |= {"requests": min(MOST_ASKED, math.ceil(asked))}  # more than come before the end
+    traffic |= {"prompt": int(job.prompt), "output": int(job.output), "seed": seed}
+    traffic |= {"duration": _seconds(timing.last_s)}
+    traffic |= {"counted": {"from": _seconds(timing.begin_s), "to": _seconds(timing.end_s)}}
+    out: dict[str, object] = {
+        "mowich": 1,
+        "model": model,
+        "on": front.on,
+        "engine": front.engine,
+        "plan": _plan(front),
+        "route": "least-loaded",
+    }
+    if behind is None:
+        out["replicas"] = front.workers
+    else:
+        apart: dict[str, object] = {
+            "prefill": front.workers,
+            "decode": behind.workers,
+            "decode_plan": _plan(behind, front),
+        }
+        apart["decode_engine"] = behind.engine
+        if behind.on != front.on:
+            apart["decode_on"] = behind.on
+        out["disaggregated"] = apart
+    if job.accept is not None:
+        out["speculation"] = {"accepted": job.accept}
+    slo = {"ttft": min(job.ttft_s, load.p99_ttft_s), "tpot": min(job.tpot_s, load.p99_tpot_s)}
+    out |= {"traffic": traffic, "slo": {k: _seconds(v) for k, v in slo.items() if math.isfinite(v)}}
+    return json.dumps(out)
+
+
+MOST_ASKED = 100_000
+"""Requests of a load of users at most."""
+
+QUICKEST = 0.1
+"""Least time of a request, as a share of what was expected of it."""
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.12g} s"
+
+
+def _plan(c: WorkerGroup, before: WorkerGroup | None = None) -> dict[str, object]:
+    """The choices of a plan that are not 1, or not what those of the plan before it are."""
+    out: dict[str, object] = {
+        k: v for k in DEGREES if (v := getattr(c.plan, k)) != 1 or (before is not None and getattr(before.plan, k) != 1)
+    }
+    out |= {"weights": c.plan.weights, "kv": c.plan.kv}
+    return out | ({"lnc": c.system.lnc} if c.system.lnc else {})
