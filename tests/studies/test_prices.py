@@ -115,3 +115,18 @@ def test_an_unknown_cost_says_why_on_the_page() -> None:
     )
     assert "l40s: no price of a server with L40S" in " ".join(shown.split())
     assert "cost of capital" in shown
+
+
+def test_http_gives_what_the_command_line_does() -> None:
+    fastapi = pytest.importorskip("fastapi.testclient")
+    from mowich.web.server import ServerOptions, create_app
+    from server_here import Here
+
+    with fastapi.TestClient(create_app(ServerOptions(warm=False), Here())) as client:
+        asked = {"on": ["trn3", "gb300"], "rule": "semianalysis", "quarter": "2026Q1"}
+        reply = client.post("/api/prices", json=asked)
+        assert reply.status_code == 200, reply.text
+        ours = mowich.prices(["trn3", "gb300"], rule="semianalysis", quarter="2026Q1").to_dict()
+        assert reply.json()["result"]["rows"] == json.loads(json.dumps(ours["rows"]))
+        for wrong in ({"price": "x"}, {"quarter": "2020Q1"}, {"margin": -1}):
+            assert client.post("/api/prices", json={**asked, **wrong}).status_code in (400, 422)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from mowich.estimate import Estimate
 from mowich.show.formats import interval, percent
-from mowich.show.headline import Headline, chips_differ, headline, row_label, terms_cell, words_beside
+from mowich.show.headline import Headline, chips_differ, headline, row_label, words_beside
 from mowich.show.page import (
     NOTE_MARKED,
     NOTHING,
@@ -22,6 +21,7 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.show.page import notes as remarks
+from mowich.show.price_lines import breakeven_lines, price_line_charts
 from mowich.show.rows import (
     binds_text,
     chips_line,
@@ -49,7 +49,7 @@ def compare_page(result: Result, run: Run) -> Page:
     """Systems compared by one training job, each at its best plan."""
     rows, inputs, found = rows_of(result), result["inputs"], headline(result)
     notes = [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
-    notes += breakeven_lines(rows)
+    notes += breakeven_lines(rows, inputs)
     notes += [f"{r['system']}: {r['goodput']['reason']}" for r in rows if runs(r) and r["goodput"].get("reason")]
     rests = [price_line(rows, inputs), *survival_lines(rows), *coverage_lines(rows, inputs), *tuned_lines(rows)]
     return Page(
@@ -63,7 +63,10 @@ def compare_page(result: Result, run: Run) -> Page:
             *paragraphs(rests, "basis", indent=0, gap=True),
             Words(text=next_step(rows, str(inputs["model"]), run.saved), kind="next", indent=0),
         ),
-        charts=training_pictures([(str(r["system"]), r) for r in rows if runs(r)], found, is_plan=False),
+        charts=[
+            *training_pictures([(str(r["system"]), r) for r in rows if runs(r)], found, is_plan=False),
+            *price_line_charts(rows, inputs),
+        ],
         records=rows,
         inputs=inputs,
         marks=found.marks(len(rows)),
@@ -165,41 +168,6 @@ def marks_said(found: Headline, metrics: Sequence[str]) -> list[str]:
     shown = any(m in found.rankings and found.rankings[m].best is not None for m in metrics)
     marks = ["← best", "~ range overlaps with the best: not ranked"] if shown else []
     return [*marks, "? unknown", "90% ranges"]
-
-
-def lowest_of(rows: Sequence[Result], pick: Callable[[Result], Estimate]) -> Result | None:
-    """The row with the lowest known value, of those that may fit and keep their limits: what a break-even was made
-    against (`studies.breakeven`). It says nothing of who is best (`studies.ranking`)."""
-    known = [r for r in rows if r.get("feasible") is not False and pick(r).value is not None]
-    return min(known, key=lambda r: float(pick(r))) if known else None
-
-
-def breakeven_lines(rows: Sequence[Result]) -> list[str]:
-    """For each row without a price: what price, and what power, would equal the best known row."""
-    out, first = [], ""
-    for row in rows:
-        if not runs(row) or estimate_of(row.get("usd_per_mtok")).value is not None:
-            continue
-        out.append(_breakeven(row, [r for r in rows if r is not row]))
-        first = first or str(row["system_id"])
-    if first:
-        out.append(f"Your own: --set prices.{first}='$1.40/chip/h' --set power.{first}='900 W'")
-    return out
-
-
-def _breakeven(row: Result, others: Sequence[Result]) -> str:
-    price, watts = (estimate_of(row.get(k)) for k in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"))
-    dear = lowest_of(others, lambda r: estimate_of(r.get("usd_per_mtok")))
-    cool = lowest_of(others, lambda r: estimate_of(r.get("J_per_token")))
-    said = f"{row['system']} has {row['price']}"
-    if dear is not None and price.value is not None:
-        terms = terms_cell(str(dear["price"]))
-        said += f": equal to {dear['system']} ({terms}) at ${interval(price)} per chip-hour"
-    else:
-        said += ", and no other row that fits has one to equal"
-    if cool is not None and watts.value is not None:
-        said += f"; to {cool['system']} in energy at {interval(watts)} W per chip"
-    return said
 
 
 def next_step(rows: Sequence[Result], model: str, saved: str) -> str:

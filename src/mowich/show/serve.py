@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.compare import breakeven_lines, marks_said
+from mowich.show.compare import marks_said
 from mowich.show.formats import in_flight_words, interval, number_text, percent, seconds
 from mowich.show.headline import Headline, chips_differ, headline, layout, words_beside
 from mowich.show.headline import estimate_seconds as ranged_seconds
@@ -30,6 +30,7 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.show.page import notes as remarks
+from mowich.show.price_lines import breakeven_lines, price_line_charts
 from mowich.show.rows import (
     chips_line,
     chips_text,
@@ -56,7 +57,7 @@ def serve_page(result: Result, run: Run) -> Page:
     named = [(str(i) if is_plan else str(r["system"]), r) for i, r in enumerate(rows, 1)]
     front: Sequence[Result] = result.get("front") or ()
     reasons = [] if is_plan else [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
-    reasons += [] if is_plan else breakeven_lines(rows)
+    reasons += [] if is_plan else breakeven_lines(rows, inputs)
     parts: list[Part] = [
         Words(text=requests_line(inputs, run), kind="job", gap=True),
         _answers(named, found, is_plan=is_plan),
@@ -71,7 +72,10 @@ def serve_page(result: Result, run: Run) -> Page:
         sentences=found.sentences,
         assumptions=_strip(result),
         parts=parts,
-        charts=_pictures([(n, r) for n, r in named if runs(r)], found, front),
+        charts=[
+            *_pictures([(n, r) for n, r in named if runs(r)], found, front),
+            *([] if is_plan else price_line_charts(rows, inputs)),
+        ],
         records=rows,
         inputs=inputs,
         marks=found.marks(len(rows)),

@@ -63,7 +63,7 @@ def _cost(priced: _Named, found: Headline, running: int) -> Chart:
     better = [found.why_not(m) for m in ("usd_per_mtok", "days")] if running > 1 else []
     note = " ".join([w for w in better if w] or ["Down and left is better."])
     if len(priced) < running:
-        note += " Rows without a known price are not here."
+        note += " Rows without a known price are lines in another picture."
     return charts.points(
         "Cost against time",
         note,

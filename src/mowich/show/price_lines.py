@@ -1,0 +1,112 @@
+"""Rows that nobody quotes a price of: at which price of a chip-hour each costs what the best other row does, as a
+sentence and as a line with its band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from mowich.economics.money import OWN, quote
+from mowich.estimate import Estimate
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import interval
+from mowich.show.headline import terms_cell
+from mowich.show.page import estimate_of
+from mowich.shown import Result
+from mowich.studies.ranking import runs
+
+
+def unquoted(rows: Sequence[Result], inputs: Result) -> list[Result]:
+    """Rows with a plan whose system has no price that somebody quotes (grade D is nobody's), nor one of the user's."""
+    terms: dict[str, Mapping[str, str]] = {
+        str(s["system"]): s.get("price_terms") or {} for s in inputs.get("systems", ()) if isinstance(s, Mapping)
+    }
+    out = []
+    for row in rows:
+        found = quote(str(row.get("price") or ""))
+        if not runs(row) or (found is not None and found.term == OWN):
+            continue
+        quoted = set(terms.get(str(row["system"]), {}).values()) - {"D"}
+        if found is None or (found.term == "tco" and not quoted):
+            out.append(row)
+    return out
+
+
+def lowest_of(rows: Sequence[Result], pick: Callable[[Result], Estimate]) -> Result | None:
+    """The row with the lowest known value, of those that may fit and keep their limits: what a break-even was made
+    against (`studies.breakeven`). It says nothing of who is best (`studies.ranking`)."""
+    known = [r for r in rows if r.get("feasible") is not False and pick(r).value is not None]
+    return min(known, key=lambda r: float(pick(r))) if known else None
+
+
+def _cost(row: Result) -> Estimate:
+    return estimate_of(row.get("usd_per_mtok"))
+
+
+def breakeven_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
+    """For each row without a quoted price: what price, and what power, would equal the best known row."""
+    found = unquoted(rows, inputs)
+    out = [_breakeven(row, [r for r in rows if r is not row]) for row in found]
+    if found:
+        first = found[0]["system_id"]
+        out.append(f"Your own: --set prices.{first}='$1.40/chip/h' --set power.{first}='900 W'")
+    return out
+
+
+def _breakeven(row: Result, others: Sequence[Result]) -> str:
+    price, watts = (estimate_of(row.get(k)) for k in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"))
+    dear = lowest_of(others, _cost)
+    cool = lowest_of(others, lambda r: estimate_of(r.get("J_per_token")))
+    label = str(row["price"])
+    said = f"{row['system']} has {label}"
+    if quote(label) is not None:
+        said = f"{row['system']} has no quoted price (its cost of ownership: {label.split(',')[0]})"
+    if dear is not None and price.value is not None:
+        terms = terms_cell(str(dear["price"]))
+        said += f": equal to {dear['system']} ({terms}) at ${interval(price)} per chip-hour"
+    else:
+        said += ", and no other row that fits has one to equal"
+    if cool is not None and watts.value is not None:
+        said += f"; to {cool['system']} in energy at {interval(watts)} W per chip"
+    return said
+
+
+def price_line_charts(rows: Sequence[Result], inputs: Result) -> list[Chart]:
+    """Cost of a token against the price of a chip-hour: rows without a quoted price as lines with their bands, the
+    others at what they cost. Nothing where every row has a price."""
+    lines: dict[str, list[tuple[float, float, str]]] = {}
+    drawn = [r for r in unquoted(rows, inputs) if _line(r, rows) is not None]
+    most = max((_line(r, rows)[0].high or 0.0 for r in drawn), default=0.0)  # type: ignore[index]
+    for row in drawn:
+        even, cost = _line(row, rows)  # type: ignore[misc]
+        name = str(row["system"])
+        ends = (even.value or 0.0, even.high or even.value or 0.0, even.low or even.value or 0.0)
+        for price, words in zip(ends, ("", ", 90% low", ", 90% high"), strict=True):
+            if price > 0:
+                label = f"break-even ${price:.3g} per chip-hour{words}"
+                lines[f"{name}{words}"] = [(0.0, 0.0, "free"), (price, cost, label), (most, cost * most / price, "")]
+    if not lines:
+        return []
+    for row in rows:
+        if row not in drawn and _cost(row).value is not None:
+            terms = terms_cell(str(row["price"]))
+            level = float(_cost(row))
+            lines[str(row["system"])] = [(0.0, level, terms), (most, level, terms)]
+    return [
+        charts.points(
+            "Cost against the price of a chip-hour, where nobody quotes a price",
+            "A row without a quoted price is a line with its 90% band; where it crosses the best other row is its"
+            " break-even.",
+            lines,
+            x="$ per chip-hour",
+            y="$ per million tokens",
+            line=True,
+        )
+    ]
+
+
+def _line(row: Result, rows: Sequence[Result]) -> tuple[Estimate, float] | None:
+    """(break-even price, the cost there); None where no other row has a cost."""
+    best = lowest_of([r for r in rows if r is not row], _cost)
+    even = estimate_of(row.get("breakeven_usd_per_chip_h"))
+    return None if best is None or even.value is None else (even, float(_cost(best)))
