@@ -278,6 +278,7 @@ def value(
     high: float | str | None = None,
     points: int = 7,
     fixed: Mapping[str, str] | None = None,
+    price: str | None = None,
     term: str = "default",
     stack: str | None = None,
     facts: Facts | None = None,
@@ -285,7 +286,7 @@ def value(
     """What more of a property is worth ("memory", "bandwidth", "scale-up", "scale-out", "compute", "software"), for
     each model and each job that is given; low, high: ends of the range, "96 GiB" or SI."""
     given = {"train": train, "serve": serve, "chips": chips, "fixed": fixed, "term": term, "stack": stack}
-    ends = {"low": low, "high": high, "points": points}
+    ends = {"low": low, "high": high, "points": points, "price": price}
     with _asked(gaps.VALUE, facts, on=_name(on), of=of, models=models, **ends, **given) as asked:
         return answers.value_found(asked)
 

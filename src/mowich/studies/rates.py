@@ -135,6 +135,7 @@ def plan_rates(
     """The smallest and the cheapest deployment on systems, each with as many chips as it has at most, and the best of
     other kinds up to `top` rows. given: options of facts, which the command that repeats a row has too."""
     begin = time.process_time()
+    term, _ = money.kind_of_specs(facts, specs, term)
     s = RateSearch(
         model=model, model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {}
     )
