@@ -24,7 +24,7 @@ from mowich.neuroncore.clock.program import ClockOptions, Program
 from mowich.neuroncore.clock.schedule import Schedule
 from mowich.neuroncore.core import Core, limits
 from mowich.neuroncore.instructions import rates
-from mowich.neuroncore.trace import Allocation, Kind, Meeting, Pattern, Trace
+from mowich.neuroncore.trace import Allocation, Kind, Meeting, Pattern, Patterns, Trace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import compiled_clock
@@ -214,7 +214,7 @@ def random_trace(r: random.Random, generation: int, length: int, meetings: Seque
         t.site.append(r.randrange(3))
         t.number.append(i + 1)
     t.sites = [("kernel.py", 3), ("kernel.py", 8), ("other.py", 1)]
-    t.patterns = list(patterns)
+    t.patterns = Patterns(patterns)
     t.edges = [
         (a + 1, b + 1)
         for a, b in (sorted(r.sample(range(length), 2)) for _ in range(r.choice((0, 0, 3)) if length > 1 else 0))
@@ -321,7 +321,7 @@ def repetitive_trace(r: random.Random, length: int) -> Trace:
     t = Trace()
     t.kinds = [*sums, *(k._replace(flags=(*k.flags, ("free", True))) for k in copies), row]
     t.kinds.append(row._replace(flags=(*row.flags, ("broadcast", True))))
-    t.patterns = [((128, 512), 4, 0, (128, 512), (512, 1), 4), ((128, 512), 4, 256, (128, 256), (512, 1), 4)]
+    t.patterns = Patterns([((128, 512), 4, 0, (128, 512), (512, 1), 4), ((128, 512), 4, 256, (128, 256), (512, 1), 4)])
     t.sites = [("kernel.py", 1), ("kernel.py", 2)]
 
     def new(space: str) -> int:

@@ -185,7 +185,7 @@ class Repeat:
         """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
         touched: _Columns = self.base.touched + self.growth.touched * np.array(times)[:, None]
         if self.moving:
-            touched[:, self.growth.places] = self.trace.later_patterns(self.moving, times)[:, self.growth.which]
+            touched[:, self.growth.places] = self.trace.patterns.later(self.moving, times)[:, self.growth.which]
         return touched
 
     def fill(self, count: int) -> None:
@@ -307,7 +307,7 @@ class Repeat:
             return False
         touched = b.touched + growth.touched * times
         if self.moving:
-            touched[growth.places] = self.trace.later_patterns(self.moving, range(times, times + 1))[0][growth.which]
+            touched[growth.places] = self.trace.patterns.later(self.moving, range(times, times + 1))[0][growth.which]
         # bytes are compared faster than columns
         return (b.number + clock).tobytes() == later.number.tobytes() and touched.tobytes() == later.touched.tobytes()
 

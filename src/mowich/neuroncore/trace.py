@@ -8,8 +8,9 @@ in memory.
 
 from __future__ import annotations
 
+import itertools
 from array import array
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -180,6 +181,78 @@ Pattern = tuple[tuple[int, ...], int, int | None, tuple[int, ...], tuple[int, ..
 """(shape and itemsize of the storage, offset (None: anywhere in it), shape, strides, itemsize)"""
 
 
+_ANYWHERE = (1 << 40) - 1
+"""In the key of a pattern: its offset is not known."""
+
+
+class Patterns(Sequence[Pattern]):
+    """The patterns of a trace, in columns: loops come to thousands. Those that differ in the offset only are of one
+    family. known: key of a pattern, its family and its offset in one number -> its number; keys: the same by number;
+    families: what the patterns of each have in common, without an offset."""
+
+    __slots__ = ("_family_of", "_series", "families", "keys", "known")
+
+    def __init__(self, made: Iterable[Pattern] = ()) -> None:
+        self.known: dict[int, int] = {}
+        self.keys = array("q")
+        self.families: list[Pattern] = []
+        self._family_of: dict[Pattern, int] = {}
+        # (number, step) -> the patterns that follow it: loops come to the same ones when they are entered again
+        self._series: dict[tuple[int, int], array[int]] = {}
+        for pattern in made:
+            self.number(pattern)
+
+    def number(self, made: Pattern) -> int:
+        """Number of a pattern, which is put at the end when it is new."""
+        offset = made[2]
+        family = _number(self._family_of, self.families, (*made[:2], None, *made[3:]))
+        key = (family << 40) + (_ANYWHERE if offset is None else offset)
+        place = self.known.setdefault(key, len(self.known))
+        if place == len(self.keys):
+            self.keys.append(key)
+        return place
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        key = self.keys[number]
+        shape, itemsize, _, dims, strides, size = self.families[key >> 40]
+        offset = key & _ANYWHERE
+        return (shape, itemsize, None if offset == _ANYWHERE else offset, dims, strides, size)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Patterns) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def columns(self, anywhere: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """(Family, offset) of each pattern; anywhere: for one whose offset is not known."""
+        keys = np.array(self.keys, np.int64)
+        offsets = keys & _ANYWHERE
+        return (keys >> 40).astype(np.int32), np.where(offsets == _ANYWHERE, anywhere, offsets)
+
+    def later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
+        """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for
+        each of `times`. New ones are put where they come up, row after row."""
+        series = [self._series.setdefault(m, array("q")) for m in moving]
+        begin = min(map(len, series)) + 1
+        if begin < times.stop:
+            first = np.array([self.keys[number] for number, _ in moving], np.int64)
+            step = np.array([step for _, step in moving], np.int64)
+            wanted = (first + step * np.arange(begin, times.stop)[:, None]).reshape(-1).tolist()
+            known = self.known
+            places = [known.setdefault(key, len(known)) for key in wanted]
+            new = len(known) - len(self.keys)
+            if new:
+                self.keys.extend(reversed(tuple(itertools.islice(reversed(known), new))))
+            for n, found in enumerate(series):
+                found.extend(places[n + (len(found) + 1 - begin) * len(series) :: len(series)])
+        return np.array([found[times.start - 1 : times.stop - 1] for found in series], np.int64).T
+
+
 def _number(known: dict[T, int], listed: list[T], made: T) -> int:
     """The place of `made` in `listed`, where it is put when it is new; known: value -> place."""
     place = known.get(made)
@@ -199,13 +272,9 @@ class Trace:
     """
 
     __slots__ = (
-        "_family_of",
         "_kind_of",
-        "_pattern_of",
-        "_series",
         "_site_of",
         "edges",
-        "families",
         "in_order",
         "kind",
         "kinds",
@@ -228,7 +297,7 @@ class Trace:
         self.kinds: list[Kind] = []
         self.plain_reads: list[int] = []
         self.sites: list[tuple[str, int]] = []
-        self.patterns: list[Pattern] = []
+        self.patterns = Patterns()
         self.storages = Storages()
         self.edges: list[tuple[int, int]] = []
         self.meetings: dict[int, Meeting] = {}
@@ -236,12 +305,6 @@ class Trace:
         self.in_order = array("q")
         self._kind_of: dict[Kind, int] = {}
         self._site_of: dict[tuple[str, int], int] = {}
-        # patterns that differ in the offset only are of one family; family of each pattern
-        self.families: list[int] = []
-        self._family_of: dict[tuple[object, ...], int] = {}
-        self._pattern_of: dict[tuple[int, int | None], int] = {}
-        # (pattern, step) -> the patterns that follow it: loops come to the same ones when they are entered again
-        self._series: dict[tuple[int, int], array[int]] = {}
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -278,36 +341,7 @@ class Trace:
         """Number of the pattern of a view."""
         s = tile.storage
         offset = tile.offset if tile.dynamic is None else None
-        alike = (s.shape, s.dtype.itemsize, tile.shape, tile.strides, tile.dtype.itemsize)
-        family = self._family_of.setdefault(alike, len(self._family_of))
-        place = self._pattern_of.get((family, offset))
-        if place is None:
-            place = self.new_pattern(family, (*alike[:2], offset, *alike[2:]))
-        return place
-
-    def new_pattern(self, family: int, made: Pattern) -> int:
-        """Number of a pattern that is new."""
-        place = self._pattern_of[family, made[2]] = len(self.patterns)
-        self.patterns.append(made)
-        self.families.append(family)
-        return place
-
-    def later_patterns(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
-        """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for
-        each of `times`. New ones are put where they come up, row after row."""
-        series = [self._series.setdefault(m, array("q")) for m in moving]
-        for t in range(min(map(len, series)) + 1, times.stop):
-            for (number, step), found in zip(moving, series, strict=True):
-                if len(found) < t:
-                    found.append(self._later(number, step * t))
-        return np.array([found[times.start - 1 : times.stop - 1] for found in series], np.int64).T
-
-    def _later(self, number: int, more: int) -> int:
-        """Number of the pattern that lies so many elements after another."""
-        shape, item, offset, dims, strides, size = self.patterns[number]
-        family, at = self.families[number], (offset or 0) + more
-        place = self._pattern_of.get((family, at))
-        return self.new_pattern(family, (shape, item, at, dims, strides, size)) if place is None else place
+        return self.patterns.number((s.shape, s.dtype.itemsize, offset, tile.shape, tile.strides, tile.dtype.itemsize))
 
     def touch(self, s: Storage) -> None:
         """Note a storage that an instruction touches for the first time."""

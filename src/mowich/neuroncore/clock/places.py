@@ -227,7 +227,9 @@ def _compiled_begun(
 ) -> tuple[array[int], ClockColumn] | None:
     """`_begun` by the compiled code; None where it cannot."""
     given, _kept = trace_given(trace, overwrites, own)
-    whole = np.array([p[2] == 0 and _is_whole(p) for p in trace.patterns], np.uint8)
+    whole = np.zeros(len(trace.patterns), np.uint8)
+    for n in np.flatnonzero(trace.patterns.columns(-1)[1] == 0).tolist():
+        whole[n] = _is_whole(trace.patterns[n])
     touched, out = trace.touched[:], compiled.Renewed()
     pointers = (compiled.pointer(whole), compiled.pointer(touched), compiled.by_reference(out))
     if not compiled.done(library.clock_renewed(compiled.by_reference(given), *pointers)):

@@ -550,22 +550,13 @@ def _pattern_columns(
 ) -> tuple[np.ndarray[Any, np.dtype[np.int32]], compiled.ClockColumn, compiled.ClockColumn, compiled.ClockColumn]:
     """(Form and offset of each pattern, the forms one after the other, where each begins): many patterns differ in
     their offset only."""
-    known: dict[Any, int] = {}
-    seen: dict[tuple[int, ...], int] = {}  # by the identity of the tuples, which patterns share: their hashes take long
-    of, offsets = array("i"), array("q")
-    for shape, itemsize, offset, counts, strides, size in trace.patterns:
-        same = (id(shape), itemsize, size, id(counts), id(strides))
-        form = seen.get(same)
-        if form is None:
-            form = seen[same] = known.setdefault((shape, itemsize, size, counts, strides), len(known))
-        of.append(form)
-        offsets.append(compiled.ANYWHERE if offset is None else offset)
+    of, offsets = trace.patterns.columns(compiled.ANYWHERE)
     data: list[int] = []
     begins: list[int] = []
-    for shape, itemsize, size, counts, strides in known:
+    for shape, itemsize, _, counts, strides, size in trace.patterns.families:
         begins.append(len(data))
         data += [len(shape), itemsize, size, len(counts), *shape, *counts, *strides]
-    return np.array(of, np.int32), np.array(offsets, np.int64), np.array(data, np.int64), np.array(begins, np.int64)
+    return of, offsets, np.array(data, np.int64), np.array(begins, np.int64)
 
 
 def _special(trace: Trace) -> tuple[np.ndarray[Any, np.dtype[np.uint8]] | None, compiled.ClockColumn]:
