@@ -250,7 +250,8 @@ class Patterns(Sequence[Pattern]):
                 self.keys.extend(reversed(tuple(itertools.islice(reversed(known), new))))
             for n, found in enumerate(series):
                 found.extend(places[n + (len(found) + 1 - begin) * len(series) :: len(series)])
-        return np.array([found[times.start - 1 : times.stop - 1] for found in series], np.int64).T
+        rows = b"".join([found[times.start - 1 : times.stop - 1] for found in series])
+        return np.frombuffer(rows, np.int64).reshape(len(series), -1).T
 
 
 def _number(known: dict[T, int], listed: list[T], made: T) -> int:
