@@ -2,8 +2,10 @@
 
     python benchmarks/kernel_stages.py              two matmuls of our own
     python benchmarks/kernel_stages.py NKI_SAMPLES  the tutorial's matmuls too: a checkout of aws-neuron/nki-samples
+    python benchmarks/kernel_stages.py --large NKI_SAMPLES   the same, 8192 x 8192 x 8192: 80,000 instructions and more
     python benchmarks/kernel_stages.py --million    one of 10^6 instructions, with the memory that it takes
 
+Mowich is loaded before the first kernel is timed.
 Machines differ: so each figure is also given beside 20 million turns of an empty loop of Python in the same process.
 MOWICH_CLOCK=python times the Python code of the clock in place of the compiled one.
 """
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import mowich
+import mowich.api
 import mowich.nki
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
@@ -137,7 +140,10 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f"most memory {peak / 1024:,.0f} MB, {before / 1024:,.0f} MB before; {sum(seconds.values()):.2f} s")
         return
-    for name, kernel, shapes in kernels(words[0] if words else ""):
+    is_large = "--large" in words
+    samples = next((word for word in words if not word.startswith("--")), "")
+    for name, kernel, shapes in kernels(samples):
+        shapes = ((8192, 8192), (8192, 8192)) if is_large else shapes
         made = [stages(kernel, *shapes) for _ in range(ROUNDS)]
         best = {stage: min(seconds[stage] for _, seconds in made) for stage in STAGES}
         shown(name, made[0][0], best, loop_s)
