@@ -919,6 +919,10 @@ class Writer:
                 left -= step * (count - 1)
                 terms.append(self.rng.choice([f"{name} * {step}", f"{step} * {name}", f"({name} + 0) * {step}"]))
         odd = self.rng.random()
+        if len(indices) > 1 and odd > 0.9:  # the step of one loop depends on the other
+            (one, n), (other, m) = self.rng.sample(indices, 2)
+            if n * m < left:
+                terms.append(self.rng.choice([f"{one} * {other}", f"({n - 1} - {one}) * {other}"]))
         if indices and odd < 0.06:
             name, count = self.rng.choice(indices)
             terms.append(
