@@ -56,7 +56,7 @@ def test_more_is_never_worse_and_today_is_among_the_amounts(facts: Facts) -> Non
 def test_worth_is_the_tokens_that_a_unit_adds_at_the_price_of_a_chip(facts: Facts) -> None:
     life = 4.0 * 365.25 * 86400
     known = facts.with_values(
-        {"prices.user.h100": 3.0 / 3600, "prices.unit-cost.life": life, "prices.unit-cost.hbm": 15e-9}
+        {"prices.user.h100": 3.0 / 3600, "prices.ownership.asked.life": life, "prices.memory.hbm3.2026Q4": 15e-9}
     )
     found = mowich.value(
         *("h100:16",), of="memory", models=["llama-3.1-70b"], train=TRAIN, low="64 GiB", high="256 GiB", facts=known

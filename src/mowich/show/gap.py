@@ -9,8 +9,8 @@ from itertools import pairwise
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import interval, percent
-from mowich.show.page import NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, estimate_of, figure
-from mowich.show.rows import job_line
+from mowich.show.page import NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, estimate_of, figure, paragraphs
+from mowich.show.rows import job_line, price_line
 from mowich.show.serve import requests_line
 from mowich.shown import Result
 from mowich.software.hybrid import REST
@@ -57,6 +57,7 @@ def gap_page(result: Result, run: Run) -> Page:
                 gap=True,
             ),
             _factors(result),
+            *paragraphs(_prices(result), "note", gap=True),
             *_basis(result),
         ),
         charts=_pictures(result),
@@ -158,6 +159,13 @@ def waterfall_text(factors: Sequence[float]) -> list[str]:
         *(bar(a, b, "+" if b >= a else "-") for a, b in pairwise(ends)),
         bar(0.0, ends[-1], "="),
     ]
+
+
+def _prices(result: Result) -> list[str]:
+    """Which prices a cost stands on."""
+    if result["metric"] == "tokens_per_s_per_chip":
+        return []
+    return [price_line([{**s, "price": s["price_label"]} for s in result["systems"]], result["inputs"])]
 
 
 def _basis(result: Result) -> list[Words]:

@@ -50,7 +50,7 @@ def value_page(result: Result, run: Run) -> Page:
                 for name, rows in jobs
                 for part in (Words(text=name, kind="heading", indent=2, gap=True), _table(result, name, rows))
             ),
-            *paragraphs(_reasons(result, jobs), "note", gap=True),
+            *paragraphs(_remarks(result, jobs), "note", gap=True),
             *_basis(result),
         ),
         charts=_pictures(result, jobs),
@@ -150,14 +150,15 @@ def _table(result: Result, name: str, rows: Sequence[Result]) -> Table:
     )
 
 
-def _reasons(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> list[str]:
-    """Why a job has no plan with an amount, once for each reason."""
+def _remarks(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> list[str]:
+    """Why a job has no plan with an amount, once for each reason; why prices are of another kind than asked."""
     out: dict[tuple[str, str], str] = {}
     for name, rows in jobs:
         for r in rows:
             if not r["feasible"]:
                 out.setdefault((name, r["reason"]), f"{name}, {_called(result, r)}: {r['reason']}")
-    return list(out.values())
+    note = result["inputs"].get("price_note")
+    return [*out.values(), *([str(note)] if note else [])]
 
 
 def _basis(result: Result) -> list[Words]:
@@ -165,7 +166,7 @@ def _basis(result: Result) -> list[Words]:
     said = (
         "Each line is the machine with this property set and nothing else, as --set does, and planned again. A"
         " unit's numbers: of each between today's amount and the line's, of software since the line above. worth:"
-        f" tokens that a unit adds, at the price of a chip-hour, over {sig(float(life) / _YEAR)} years of life"
+        f" tokens that a unit adds, at {_price(result)}, over {sig(float(life) / _YEAR)} years of life"
     )
     if result["of"] == MEMORY:
         said += (
@@ -173,6 +174,13 @@ def _basis(result: Result) -> list[Words]:
             f" ({result['memory_label']}); what its seller adds is not in it"
         )
     return [Words(text=f"{said}. Docs: docs/gap.md", kind="basis", gap=True)]
+
+
+def _price(result: Result) -> str:
+    """ "the price of a chip-hour, $0.92/chip/h, tco"."""
+    known = result["price"]["value"] is not None
+    label = ", ".join(str(result["price_label"]).split(", ")[:2]) if known else str(result["price_label"])
+    return f"the price of a chip-hour ({label})"
 
 
 def _pictures(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> list[Chart]:

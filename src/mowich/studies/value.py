@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from mowich.economics import money
 from mowich.economics.energy import of_fact
+from mowich.economics.ownership import read_terms
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, product_of, unknown_estimate
 from mowich.facts import Facts
@@ -169,10 +170,10 @@ def value(
     """What more of a property is worth, for each model and each of the two jobs that is given. low, high: ends of the
     range in SI; points: how many amounts. Raises UserError where nothing fits at any amount."""
     platform = equip(facts, on, chips=chips, stack=stack)
-    term, _ = money.kind_of_specs(facts, [on], term)
+    term, priced = money.kind_of_specs(facts, [on], term)
     price = money.price(facts, platform.id, term=term)
     memory_price, label = _memory_price(facts, platform.id)
-    life = of_fact(facts.fact("prices.unit-cost.life"), "s")
+    life = of_fact(facts.fact(worth_facts(facts, platform.id)[1]), "s")
     tasks = [task for task, job in (("train", train), ("serve", serve)) if job is not None]
     today, steps = 0.0, []
     if of != SOFTWARE:
@@ -194,7 +195,7 @@ def value(
             rows += _with_worth(found, of, price.rate, memory_price, life)
     if not any(row.feasible for row in rows):
         raise UserError(f"nothing fits at any amount: {rows[0].reason}", field="of", given=of, code=EXIT_INFEASIBLE)
-    inputs = _inputs(models, on, platform, train, serve, chips, facts, fixed or {}, term, stack, engine)
+    inputs = _inputs(models, on, platform, train, serve, chips, facts, fixed or {}, stack, engine) | priced
     return ValueStudy(
         inputs={**inputs, "of": of, "low": low, "high": high, "points": points},
         facts_hash=facts.hash(),
@@ -363,10 +364,25 @@ def _ordered(e: Estimate) -> Estimate:
     return replace(e, low=e.high, high=e.low)
 
 
+def worth_facts(facts: Facts, system_id: str) -> tuple[str | None, str]:
+    """(path of the price of the machine's kind of HBM in the quarter that is asked for, path of its life); None where
+    no bill of the machine is known."""
+    terms = read_terms(facts)
+    life = "prices.ownership.asked.life"
+    if terms.life_s is None:
+        life = f"prices.ownership.rules.{terms.rule}.life"
+    kind = facts.get(f"prices.machines.bill.{system_id}.hbm_kind")
+    known = kind is not None and kind.value is not None
+    return (f"prices.memory.{kind.value}.{terms.quarter}" if known and kind is not None else None), life
+
+
 def _memory_price(facts: Facts, system_id: str) -> tuple[Estimate, str]:
-    """(USD per byte of HBM, of what and when)."""
-    fact = facts.fact("prices.unit-cost.hbm")
-    return of_fact(fact, "USD/B"), f"HBM, {fact.date}"
+    """(USD per byte of HBM, its kind and quarter)."""
+    path = worth_facts(facts, system_id)[0]
+    if path is None:
+        return unknown_estimate("USD/B", f"no bill of {system_id} says which memory it has"), ""
+    _, _, kind, quarter = path.split(".")
+    return of_fact(facts.fact(path), "USD/B"), f"{kind.upper().replace('E', 'e')}, {quarter}"
 
 
 def _inputs(
@@ -378,17 +394,16 @@ def _inputs(
     chips: int | None,
     facts: Facts,
     fixed: Mapping[str, Sequence[int | str]],
-    term: str,
     stack: str | None,
     engine: str | None,
 ) -> dict[str, object]:
     """What was asked, so that it can be asked again."""
     out: dict[str, object] = {"models": [m.name for m in models], "on": on, "chips": chips}
-    out |= {"system_chips": platform.chips, "stack": stack, "engine": engine, "price_term": term}
+    out |= {"system_chips": platform.chips, "stack": stack, "engine": engine}
     out["train"] = None if train is None else train.inputs()
     served = None
     if serve is not None:
-        served = serving_inputs(models[0], serve, fixed, {"price_term": term}, [], facts)
+        served = serving_inputs(models[0], serve, fixed, {}, [], facts)
         served = {k: v for k, v in served.items() if k in ("isl", "osl", "ttft_s", "tpot_s", "cached", "accept")}
     out["serve"] = served
     out["fixed"] = {k: list(v) for k, v in fixed.items()}

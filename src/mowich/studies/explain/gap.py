@@ -24,8 +24,9 @@ def gap_factor(result: Result, at: ResultPath, row: Result, facts: Facts) -> Sou
     def terms(name: ResultPath, notes: Notes) -> None:
         for system in result["systems"]:
             if row["property"] == "price":
-                price = money.price(facts, system["system_id"], term=result["inputs"]["price_term"])
-                notes.add(f"price of {system['system']}", price.rate.value, "USD/chip/s", facts=(price.fact_path,))
+                own = Notes()
+                money.price(facts, system["system_id"], term=result["inputs"]["price_term"], notes=own)
+                notes.take(own, f" of {system['system']}")
                 continue
             for field, path in _paths(result, system, str(row["property"]), facts).items():
                 fact = facts.get(path)

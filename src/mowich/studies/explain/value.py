@@ -8,6 +8,7 @@ from mowich.machines.system import resolve
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath
+from mowich.studies.value import worth_facts
 
 _OF_MEMORY = ("pays_from",)
 _OF_LIFE = ("worth", "pays_from")
@@ -22,8 +23,9 @@ def value_point(result: Result, at: ResultPath, row: Result, facts: Facts) -> So
 
     def terms(name: ResultPath, notes: Notes) -> None:
         paths = list(row["set"]) or [f"chips.{system.chip}.memory.hbm_usable"]
-        paths += ["prices.unit-cost.life"] if name[0] in _OF_LIFE else []
-        paths += ["prices.unit-cost.hbm"] if name[0] in _OF_MEMORY else []
+        memory, life = worth_facts(facts, system.id)
+        paths += [life] if name[0] in _OF_LIFE else []
+        paths += [memory] if name[0] in _OF_MEMORY and memory is not None else []
         for path in paths:
             fact = facts.fact(path)
             notes.add(path, fact.value, fact.unit, facts=(path,))

@@ -66,14 +66,16 @@ GAP_RULES: Mapping[str, tuple[Rule, ...]] = {
             "USD/B",
             "price of a byte of HBM to whoever makes the package",
             "lookup: as the facts state it",
-            "prices.unit-cost.hbm",
+            "prices.machines.bill.{system}.hbm_kind",
+            "prices.memory.*",
         ),
         R(
             "life",
             "s",
             "how long a machine earns what it cost",
             "lookup: as the facts state it",
-            "prices.unit-cost.life",
+            "prices.ownership.asked.rule",
+            "prices.ownership.rules.*",
         ),
         R(
             "rows * amount",
