@@ -69,6 +69,7 @@ def said_by_cli(command: str) -> dict[str, Any]:
         ("plan", {**SERVE, "on": "h100:4", "serve": {"isl": 2048, "osl": 128, "rate": "12rps", "p99_tpot": "60ms"}}),
         ("fit", {"model": "llama-3.1-8b", "on": "h100:8", "train": {"seq": 4096, "batch": "64seqs"}}),
         ("fit", {"model": "llama-3.1-8b", "on": "trn3", "kv": "64k"}),
+        ("gap", {**{k: v for k, v in SERVE.items() if k != "on"}, "first": "h100", "second": "h200"}),
     ],
 )
 def test_an_answer_is_what_its_command_prints(client: TestClient, path: str, ask: dict[str, Any]) -> None:
@@ -364,6 +365,7 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
         "plan",
         "serve",
         "fit",
+        "gap",
         "fleet",
         "collective",
         "goodput",

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
-from mowich.requests import jobs, machines, prices, scenarios
+from mowich.requests import gaps, jobs, machines, prices, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.schema import Schema
@@ -257,8 +257,9 @@ TrainBody = _group("train", jobs.COMPARE, "Train")
 ServeBody = _group("serve", jobs.COMPARE, "Serve")
 ServePlanBody = _group("serve", jobs.PLAN, "ServePlan")
 _GROUPS = {
-    **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit")},
+    **{(verb, "train"): TrainBody for verb in ("compare", "plan", "fit", "gap")},
     ("compare", "serve"): ServeBody,
+    ("gap", "serve"): ServeBody,
     ("plan", "serve"): ServePlanBody,
 }
 NearChoices = dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]]
@@ -281,6 +282,7 @@ ServePlansBody = body(
 )
 PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
 FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
+GapBody = body(gaps.GAP, "Gap", "Why one machine beats another.")
 FleetBody = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (docs/fleet.md).")
 CollectiveBody = body(
     machines.COLLECTIVE, "Collective", "Time of a collective against size.", defaults={"sizes": ("1MiB", "1GiB")}

@@ -347,6 +347,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
     for verb, body, tag, said in (
         ("plan", asks.PlanBody, "jobs", "The best plans of one system: `mowich plan`."),
         ("fit", asks.FitBody, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
+        ("gap", asks.GapBody, "jobs", "Why one machine beats another, as factors: `mowich gap`."),
         (
             "fleet",
             asks.FleetBody,

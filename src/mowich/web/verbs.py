@@ -221,6 +221,17 @@ def fit(ask: asks.Ask, facts: Facts) -> bytes:
     )
 
 
+def gap(ask: asks.Ask, facts: Facts) -> bytes:
+    """Why one machine beats another, as factors."""
+    from mowich.requests.gaps import GapRequest
+    from mowich.studies.answers import gap_explained
+
+    got = read_ask(ask, facts)
+    assert isinstance(got, GapRequest)
+    result = gap_explained(got).to_dict()
+    return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
+
+
 # ---- the other verbs
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -395,6 +406,7 @@ VERBS: Mapping[str, Callable[..., object]] = {
         together,
         plan,
         fit,
+        gap,
         fleet,
         collective,
         goodput,
