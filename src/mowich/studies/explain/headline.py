@@ -8,7 +8,6 @@ from mowich.studies.explain.tree import ResultPath, at, is_estimate, numbers
 _MOST = 15
 
 _FIRST = (
-    "ratio",
     "factor",
     "step_s",
     "ttft_s",
@@ -29,6 +28,7 @@ _FIRST = (
     "machine_W",
     "derived",
     "published_value",
+    "ratio",
     "predicted",
     "measured",
     "median_abs_error",
