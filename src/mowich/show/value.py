@@ -23,7 +23,7 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.shown import Result
-from mowich.studies.value import MEMORY, SOFTWARE, VALUED
+from mowich.studies.value import OF_MEMORY, OF_SOFTWARE, VALUED
 from mowich.units import sig
 
 _GB, _YEAR = 1e9, 31_557_600.0
@@ -40,7 +40,7 @@ def value_page(result: Result, run: Run) -> Page:
         sentences=[_sentence(result, name, rows) for name, rows in jobs],
         assumptions=[
             ("system", f"{result['display']}, {result['inputs']['system_chips']:,} chips"),
-            ("today", NOTHING if result["of"] == SOFTWARE else _amount(result, result["today"])),
+            ("today", NOTHING if result["of"] == OF_SOFTWARE else _amount(result, result["today"])),
             ("price of a chip", str(result["price_label"])),
             ("facts", str(result.get("facts_hash", ""))),
         ],
@@ -73,7 +73,7 @@ def _amount(result: Result, amount: float) -> str:
 
 
 def _called(result: Result, row: Result) -> str:
-    return str(row["software"]) if result["of"] == SOFTWARE else _amount(result, row["amount"])
+    return str(row["software"]) if result["of"] == OF_SOFTWARE else _amount(result, row["amount"])
 
 
 def _sentence(result: Result, name: str, rows: Sequence[Result]) -> str:
@@ -84,7 +84,7 @@ def _sentence(result: Result, name: str, rows: Sequence[Result]) -> str:
     first, last = known[0], known[-1]
     ratio = last["tokens_per_s_per_chip"]["value"] / first["tokens_per_s_per_chip"]["value"]
     said = f"{name}: {_called(result, last)} gives {sig(ratio)} times the tokens of {_called(result, first)}"
-    if result["of"] == SOFTWARE:
+    if result["of"] == OF_SOFTWARE:
         said = f"{name}: {_called(result, last)} makes {sig(ratio)} times the tokens of {_called(result, first)}"
     if last["gain"] is not None and not last["is_today"]:
         said += f", {sig(last['gain'])} times those of today"
@@ -94,7 +94,7 @@ def _sentence(result: Result, name: str, rows: Sequence[Result]) -> str:
 def _worth_words(result: Result, known: Sequence[Result]) -> str:
     """Whether more memory than today pays: at the amount where it pays soonest."""
     beyond = [r for r in known if r["amount"] > result["today"]]
-    if result["of"] != MEMORY or not beyond:
+    if result["of"] != OF_MEMORY or not beyond:
         return ""
     paying = [r for r in beyond if r["pays_from"]["value"] is not None]
     if not paying:
@@ -109,7 +109,7 @@ def _worth_words(result: Result, known: Sequence[Result]) -> str:
 
 
 def _table(result: Result, name: str, rows: Sequence[Result]) -> Table:
-    of, is_software, prefix = VALUED[result["of"]], result["of"] == SOFTWARE, result["rows"].index(rows[0])
+    of, is_software, prefix = VALUED[result["of"]], result["of"] == OF_SOFTWARE, result["rows"].index(rows[0])
     trains, per = rows[0]["task"] == "train", "" if is_software else f"/{of.shown}"
 
     def line(place: int, r: Result) -> list[Cell]:
@@ -127,7 +127,7 @@ def _table(result: Result, name: str, rows: Sequence[Result]) -> Table:
             *(days if trains else []),
             figure(r["usd_per_mtok"], f"{at}.usd_per_mtok"),
             figure(r["worth"], f"{at}.worth") if r["more"] is not None else NOTHING,
-            *([figure(r["pays_from"], f"{at}.pays_from")] if result["of"] == MEMORY else []),
+            *([figure(r["pays_from"], f"{at}.pays_from")] if result["of"] == OF_MEMORY else []),
             str(r["plan"] or UNKNOWN),
         ]
 
@@ -141,7 +141,7 @@ def _table(result: Result, name: str, rows: Sequence[Result]) -> Table:
             *([Column(name="days", format="number"), Column(name=f"days{per}", keep=5)] if trains else []),
             Column(name="$/Mtok", format="number", keep=2),
             Column(name=f"worth, ${per}", format="number", scale=of.scale, keep=3),
-            *([Column(name="pays from, $/h", format="number", keep=4)] if result["of"] == MEMORY else []),
+            *([Column(name="pays from, $/h", format="number", keep=4)] if result["of"] == OF_MEMORY else []),
             Column(name="plan", right=False),
         ],
         rows=[line(i, r) for i, r in enumerate(rows)],
@@ -168,7 +168,7 @@ def _basis(result: Result) -> list[Words]:
         " unit's numbers: of each between today's amount and the line's, of software since the line above. worth:"
         f" tokens that a unit adds, at {_price(result)}, over {sig(float(life) / _YEAR)} years of life"
     )
-    if result["of"] == MEMORY:
+    if result["of"] == OF_MEMORY:
         said += (
             f". pays from: the chip-hour price at which that is what the memory costs, ${interval(cost, _GB)} a GB"
             f" ({result['memory_label']}); what its seller adds is not in it"
@@ -185,7 +185,7 @@ def _price(result: Result) -> str:
 
 def _pictures(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> list[Chart]:
     of = VALUED[result["of"]]
-    if result["of"] == SOFTWARE:
+    if result["of"] == OF_SOFTWARE:
         return [
             charts.ranges(
                 name,

@@ -29,7 +29,7 @@ from mowich.studies.gap import workers_words
 from mowich.studies.serving_plan import serving_inputs, solve_serving
 from mowich.units import show
 
-MEMORY, SOFTWARE = "memory", "software"
+OF_MEMORY, OF_SOFTWARE = "memory", "software"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,12 @@ class ValueOf:
 
 
 VALUED: Mapping[str, ValueOf] = {
-    MEMORY: ValueOf(shown="GiB", scale=2.0**30, low=96 * 2.0**30, high=384 * 2.0**30),
+    OF_MEMORY: ValueOf(shown="GiB", scale=2.0**30, low=96 * 2.0**30, high=384 * 2.0**30),
     "bandwidth": ValueOf(shown="TB/s", scale=1e12),
     "scale-up": ValueOf(shown="GB/s", scale=1e9),
     "scale-out": ValueOf(shown="GB/s", scale=1e9),
     "compute": ValueOf(shown="PFLOP/s", scale=1e15),
-    SOFTWARE: ValueOf(shown="release", scale=1.0),
+    OF_SOFTWARE: ValueOf(shown="release", scale=1.0),
 }
 """What can be valued. compute: the fastest rate, the others in proportion; scale-up: all levels together, each in
 proportion; software: the stacks or engines, slowest first."""
@@ -130,7 +130,7 @@ def paths_of_property(facts: Facts, platform: Platform, of: str) -> dict[str, fl
     """The facts that are the amount of a property, with their values per chip. Raises UserError where the machine has
     none of it."""
     chip, system = f"chips.{platform.chip}", f"systems.{platform.id}"
-    if of == MEMORY:
+    if of == OF_MEMORY:
         found = [f"{chip}.memory.hbm_usable"]
     elif of == "bandwidth":
         found = [f"{chip}.memory.hbm_bandwidth"]
@@ -176,7 +176,7 @@ def value(
     life = of_fact(facts.fact(worth_facts(facts, platform.id)[1]), "s")
     tasks = [task for task, job in (("train", train), ("serve", serve)) if job is not None]
     today, steps = 0.0, []
-    if of != SOFTWARE:
+    if of != OF_SOFTWARE:
         known = paths_of_property(facts, platform, of)
         today = amount_of(known, of)
         steps = _amounts(of, today, low, high, points)
@@ -184,7 +184,7 @@ def value(
     for model in models:
         for task in tasks:
             solve = _solver(model, on, train if task == "train" else None, serve, chips, fixed or {}, term)
-            if of == SOFTWARE:
+            if of == OF_SOFTWARE:
                 named = engine if task == "serve" else stack
                 found = _software(solve, facts, platform, task, named)
             else:
@@ -325,7 +325,7 @@ def _with_worth(
             if today is not None:
                 gain = float(point.tokens_per_s_per_chip) / float(today.tokens_per_s_per_chip)
                 point = replace(point, gain=gain)
-            other = before if of == SOFTWARE else base
+            other = before if of == OF_SOFTWARE else base
             if other is not None and other.amount != point.amount:
                 point = _against(other, point, of, rate, memory_price, life)
             before = point
@@ -344,7 +344,7 @@ def _against(
         days = (before.days.value - point.days.value) / units
     gain = (new / old - 1.0) / units  # share of a chip-hour's tokens that a unit adds
     worth = product_of([(rate, 1.0), (life, 1.0)], "USD").scaled(gain, "USD")
-    if of != MEMORY:
+    if of != OF_MEMORY:
         pays = unknown_estimate("USD/chip/h", "only the price of memory is known by its amount")
     elif gain * abs(units) <= _LEAST:
         pays = unknown_estimate("USD/chip/h", "more memory adds nothing here")
