@@ -218,7 +218,14 @@ def _cost(facts: Facts, system_id: str, notes: Notes | None, asked: Terms | None
     scope = f"{terms.quarter}, {terms.buyer}, {COST_RULE_WORDS[terms.rule]}"
     label = ", ".join((show(cost.total.value, RATE), "tco", scope))
     if notes is not None:
-        notes.add("price", cost.total.value, RATE, facts=cost.facts, note=label, words="sum of the parts of the cost")
+        notes.add(
+            "price",
+            cost.total.value,
+            RATE,
+            facts=cost.facts,
+            note=label,
+            words="sum of the parts that mowich prices shows",
+        )
     return Price(rate=replace(cost.total, breakdown={}), label=label, fact_path="", term="tco")
 
 
