@@ -65,6 +65,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     ),
     "goodput": ("goodput", "--on", "trn3:16384", "--days", "10", "--samples", "50"),
     "power": ("power", "--on", "trn3,gb300", "--cap", "100MW", "--tokens-per-s", "1000"),
+    "prices": ("prices", "--on", "trn3,gb300", "--rule", "semianalysis", "--quarter", "2026Q1"),
     "gap": (
         "gap",
         "trn3",
@@ -144,6 +145,7 @@ HARDWARE = {
     "collective-nccl": ("1.time_s",),
     "goodput": ("sync.goodput", "sync.mtbf_s", "elastic.lost.missing_hardware"),
     "power": ("trn3.total_W", "gb300.parts_W.network", "trn3.chips_under_cap"),
+    "prices": ("trn3.tco.silicon", "gb300.tco_total", "gb300.capital.machine"),
     "traffic": ("ttft_s.p99", "usd_per_mtok"),
     "validate": ("1.predicted", "M01202.hand_tuned", "M01202.hand_tuned_coverage"),
     "kernel-profile": ("time_s", "mfu"),
@@ -264,7 +266,7 @@ NO_FORMULA = {"lookup", "search", "simulation", "table"}
     "verb",
     [
         *("compare", "plan", "fit", "sweep", "compare-serve", "plan-serve", "plan-apart", "fit-serve"),
-        *("goodput", "power", "claims", "claims-measured", "fleet", "traffic", "validate"),
+        *("goodput", "power", "prices", "claims", "claims-measured", "fleet", "traffic", "validate"),
     ],
 )
 def test_a_headline_number_is_arithmetic_or_of_a_kind_without_a_formula(

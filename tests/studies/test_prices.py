@@ -103,7 +103,7 @@ def test_every_number_is_explained_and_made_again(facts: Facts) -> None:
         assert found.says
         assert not found.warnings
     part = explainer.explain("h100.tco.silicon")
-    assert [t.name for t in part.terms][-1] == "silicon"
+    assert [t.name for t in part.terms][-2:] == ["silicon", "silicon of an hour"]
     assert any(f.path.startswith("prices.parts.silicon.wafer") for f in part.facts)
     whole = explainer.explain("h100.tco_total")
     assert whole.moves

@@ -180,3 +180,23 @@ def cooling_per_s(energy: float, pue: float) -> float:
     Units: energy USD/chip/s.
     """
     return energy * (pue - 1)
+
+
+def stated_usd(price: float) -> float:
+    """USD of what is bought at a stated price.
+
+    T = price
+
+    Units: price USD.
+    """
+    return price
+
+
+def per_hour(per_s: float) -> float:
+    """USD per hour of USD per second.
+
+    T = per_s * 3600
+
+    Units: per_s USD/chip/s.
+    """
+    return per_s * 3600

@@ -34,6 +34,7 @@ from mowich.economics.cost_laws import (
     share_usd,
     silicon_usd,
     sold_share,
+    stated_usd,
     worn_per_s,
 )
 from mowich.errors import unknown as unknown_word
@@ -175,6 +176,10 @@ class _Bill:
 
     # -- once
 
+    def stated(self, name: str, entry: str) -> float:
+        """USD per chip that the bill states."""
+        return self.put(f"{name} bought", "USD", stated_usd, price=self.path(entry))
+
     @property
     def network(self) -> str:
         """The entry of the bill that has the scale-out network of that many chips."""
@@ -237,7 +242,7 @@ class _Bill:
             margin = self.path("maker_margin")
             out["chip_maker"] = self.put("chip_maker bought", "USD", partner_usd, made=made, margin=margin)
         out["host_memory"] = self.memory("host_memory", now)
-        out["scale_up"] = self.of("scale_up") if self.has("scale_up") else 0.0
+        out["scale_up"] = self.stated("scale_up", "scale_up") if self.has("scale_up") else 0.0
         if self.has("machine"):
             known = self.of("chip_price") + self.memory("host_memory", then, when) + out["scale_up"]
             price, chips = self.path("machine"), self.path("machine_chips")
@@ -254,7 +259,7 @@ class _Bill:
                 whole=sum(out.values()),
                 premium="prices.ownership.neocloud_premium",
             )
-        out["network"] = self.of(self.network)
+        out["network"] = self.stated("network", self.network)
         share = "prices.machines.storage.share_of_capital"
         out["storage"] = self.put("storage bought", "USD", share_usd, whole=sum(out.values()), share=share)
         return out
@@ -280,13 +285,7 @@ class _Bill:
         own, bought = "prices.ownership", self.capital()
         life: str | float = self.terms.life_s or self.rule("life")
         spread: dict[str, str | float] = {"residual": self.rule("residual"), "life_s": life}
-        quoted = {"network": self.path(self.network), "scale_up": self.path("scale_up")}
-        out = {
-            name: self.put(
-                name, PER_CHIP_S, worn_per_s, capital=quoted[name] if usd and name in quoted else usd, **spread
-            )
-            for name, usd in bought.items()
-        }
+        out = {name: self.put(name, PER_CHIP_S, worn_per_s, capital=usd, **spread) for name, usd in bought.items()}
         machine = sum(usd for name, usd in bought.items() if name not in ("network", "storage"))
         share = self.read(self.rule("spares")) and self.read(f"{own}.operation.spares")
         spares = self.put("spares bought", "USD", share_usd, whole=machine, share=share)

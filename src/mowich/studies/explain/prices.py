@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mowich.economics.ownership import Terms, own_terms, owned
+from mowich.economics.cost_laws import per_hour
+from mowich.economics.ownership import PER_CHIP_S, Terms, own_terms, owned
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.shown import Result
@@ -34,6 +35,9 @@ def price_source(result: Result, at: ResultPath, row: Result, facts: Facts) -> S
         for term in every.terms.values():
             if not part or term.name in own or term.name.startswith(tuple(f"{one} " for one in own)):
                 notes.terms[term.name] = term
+        if name[0] == "tco" and part in every.terms:
+            per_s = sum(t.value for t in every.terms.values() if t.unit == PER_CHIP_S and t.name.startswith(part))
+            notes.add(f"{part} of an hour", per_hour(per_s), "USD/chip/h", per_hour, per_s=per_s)
 
     known = owned(facts, row["system_id"], terms_of)
     shares = {"availability": f"{_OPERATION}.availability", "sold_share": f"{_OPERATION}.sold_share_hyperscaler"}
@@ -41,7 +45,7 @@ def price_source(result: Result, at: ResultPath, row: Result, facts: Facts) -> S
         at=at,
         numbers=numbers,
         terms=terms,
-        symbols={name: facts.number(path) for name, path in shares.items()},
+        symbols={**{name: facts.number(path) for name, path in shares.items()}, "margin": float(inputs["margin"])},
         behind={**{name: (path,) for name, path in shares.items()}, "tco_total": known.facts},
         title=row["system"],
     )
