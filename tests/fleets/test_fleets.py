@@ -13,6 +13,7 @@ import pytest
 
 from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
 from mowich import cli, facts
+from mowich.economics.ownership import owned
 from mowich.errors import UserError
 from mowich.fleets.answer import _over, solve_fleet
 from mowich.fleets.check import violations
@@ -290,6 +291,14 @@ def scenario(tmp_path: Path, text: str = SCENARIO) -> Path:
     file = tmp_path / "s.yaml"
     file.write_text(text)
     return file
+
+
+def test_an_offer_may_be_at_cost_of_ownership(tmp_path: Path) -> None:
+    known = facts.load_facts()
+    p = read_problem(scenario(tmp_path, SCENARIO.replace("price: default", "price: tco")), known)
+    [rent] = next(c for c in p.choices if c.name == "trn2").offers
+    assert float(rent.price) == pytest.approx(float(owned(known, "trn2").total))
+    assert rent.price_label.split(", ")[1] == "tco"
 
 
 def test_a_scenario_becomes_a_problem(tmp_path: Path) -> None:
