@@ -15,7 +15,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.fitting import collectives, kernels, serving, training
+from mowich.evidence.fitting import collectives, kernel_times, serving, training
 from mowich.evidence.fitting.overlay import FittedFact, fitted_facts, overlay_text, write_fitted
 from mowich.evidence.fitting.points import MeasuredPoint, Predictor
 from mowich.evidence.fitting.solve import Calibrated, calibrate_points
@@ -322,15 +322,15 @@ def _collectives(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
 
 
 def _kernels(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    good: list[tuple[str, kernels.KernelCase]] = []
+    good: list[tuple[str, kernel_times.KernelCase]] = []
     refused: list[RefusedRecord] = []
     for record in records:
-        case = kernels.read_kernel(record.cells, record.where)
+        case = kernel_times.read_kernel(record.cells, record.where)
         if isinstance(case, str):
             refused.append(RefusedRecord(where=record.where, reason=case))
         else:
             good.append((record.where, case))
-    return (kernels.KernelPredictor(good, facts) if good else None), refused
+    return (kernel_times.KernelPredictor(good, facts) if good else None), refused
 
 
 def _placed(error: UserError, where: str) -> UserError:
