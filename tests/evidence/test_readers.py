@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from measurements import nccl_log, nccom_log, sglang_json, vllm_json
 
+import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.evidence.readers.read import FILE_FORMATS, FORMAT_NAMES, read_measurements
@@ -326,3 +327,17 @@ def test_all_that_is_wrong_with_several_files_is_told_at_once(
     assert "did you mean 'vllm'" in capsys.readouterr().err
     assert cli.run(["calibrate", str(files[2]), "--plan", "tp8"]) == 2
     assert "--plan: not a choice of a plan" in capsys.readouterr().err
+
+
+def test_ranks_are_devices_and_a_group_is_whole_chips(facts: Facts, tmp_path: Path) -> None:
+    """Four chips of Trainium 3 are four ranks of a group, and sixteen logical cores."""
+    rows = {}
+    for column, count in (("group", 4), ("ranks", 4), ("ranks", 16)):
+        table = f"system,kind,{column},bytes,time_us\ntrn3:4,all-reduce,{count},1073741824,9000\n"
+        table += f"trn3:4,send-recv,{count},1024,9\n"
+        found = calibrate([written(tmp_path, f"{column}{count}", table)], facts)
+        rows[column, count] = found.rows[0].before
+        assert [one.reason.split(";")[0] for one in found.refused] == ["unknown collective 'send-recv'"]
+    own = mowich.collective("all-reduce", "trn3:4", sizes=[1073741824], group=4).rows[0].time_s
+    assert rows["group", 4] == pytest.approx(float(own) * 1e6)
+    assert len(set(rows.values())) == 3

@@ -308,7 +308,7 @@ def _serving(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
 def _collectives(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
     good: list[tuple[str, collectives.CollectiveCase]] = []
     refused: list[RefusedRecord] = []
-    systems: dict[tuple[str, int, str], System] = {}
+    systems: dict[tuple[str, int, str, bool], System] = {}
     for record in records:
         try:
             case = collectives.read_collective(record.cells, facts, systems)

@@ -15,7 +15,7 @@ from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.facts import Facts
 from mowich.machines.collectives import COLLECTIVE_KINDS, bus_factor, choose
 from mowich.machines.system import System, parse_spec, resolve
-from mowich.machines.topology import on_network
+from mowich.machines.topology import on_network, per_chip
 
 ROUNDED_GBps = 0.006
 """Bandwidths are printed with two decimals, GB/s."""
@@ -27,7 +27,8 @@ ABOVE_LINK = 2.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveCase:
-    """A measured time among neighbouring devices. data_B: the full buffer (of an all-to-all, what each sends)."""
+    """A measured time among neighbouring devices. system: where whole chips take part, one whose devices are chips;
+    data_B: the full buffer (of an all-to-all, what each sends)."""
 
     system: System
     network: str
@@ -38,34 +39,37 @@ class CollectiveCase:
 
 
 def read_collective(
-    cells: Mapping[str, str], facts: Facts, systems: dict[tuple[str, int, str], System]
+    cells: Mapping[str, str], facts: Facts, systems: dict[tuple[str, int, str, bool], System]
 ) -> CollectiveCase | str:
     """One line as a case, or why it is refused. systems: remembered. Raises UserError for a system, a network or a
     collective that is not known."""
     kind, network, spec = cells["kind"].replace("_", "-"), cells.get("network", ""), cells["system"]
     if kind not in COLLECTIVE_KINDS:
-        raise unknown("collective", kind, COLLECTIVE_KINDS)
-    ranks, data_B, time_s = round(float(cells["group"])), float(cells["bytes"]), float(cells["time_us"]) * 1e-6
+        return unknown("collective", kind, COLLECTIVE_KINDS).line()
+    whole = not cells.get("ranks")
+    ranks, data_B = round(float(cells["group" if whole else "ranks"])), float(cells["bytes"])
+    time_s = float(cells["time_us"]) * 1e-6
     if ranks < 2:
         return f"{ranks} rank: nothing is exchanged"
     if float(cells.get("wrong") or 0) > 0:
         return f"{cells['wrong']} results are wrong"
-    key = (spec, ranks, network)
+    key = (spec, ranks, network, whole)
     if key not in systems:
-        systems[key] = _system(spec, ranks, network, facts)
+        systems[key] = _system(spec, ranks, network, facts, whole=whole)
     system = systems[key]
     said = _contradiction(cells, kind, ranks, data_B, time_s, system)
     return said or CollectiveCase(system=system, network=network, kind=kind, ranks=ranks, data_B=data_B, time_s=time_s)
 
 
-def _system(spec: str, ranks: int, network: str, facts: Facts) -> System:
+def _system(spec: str, ranks: int, network: str, facts: Facts, *, whole: bool) -> System:
     name, _, size = parse_spec(spec)
     one = resolve(facts, name, chips=1)
-    chips = -(-ranks // one.devices_per_chip)
+    chips = ranks if whole else -(-ranks // one.devices_per_chip)
     system = resolve(facts, spec) if size is not None else resolve(facts, name, chips=chips)
-    if system.devices < ranks:
+    if (system.chips if whole else system.devices) < ranks:
         raise UserError(f"{ranks} ranks need {chips} chips", field="on", given=spec, allowed=f"{name}:{chips} or more")
-    return on_network(facts, system, network) if network else system
+    system = on_network(facts, system, network) if network else system
+    return per_chip(system) if whole else system
 
 
 def _contradiction(

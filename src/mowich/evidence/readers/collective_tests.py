@@ -102,7 +102,7 @@ def read_nccl(file: str, text: str) -> Reading:
     named."""
     ranks = {m[1] for _, line in log_lines(text) if (m := re.search(r"#\s+Rank\s+(\d+)\s", line))}
     program = next((kind for word, kind in _TESTS.items() if re.search(rf"\b{word}\b", text)), "")
-    common = {"kind": program, "group": str(len(ranks)) if ranks else ""}
+    common = {"kind": program, "ranks": str(len(ranks)) if ranks else ""}
     return _table(file, text, re.compile(r"#\s+size\s+count\s+type\b"), common, "nccl-tests")
 
 
@@ -111,7 +111,7 @@ def read_nccom(file: str, text: str) -> Reading:
     command = next((line for _, line in log_lines(text) if re.search(r"\bnccom-test\s", line)), "")
     ranks = re.search(r"(?:-r|--nworkers)[ =](\d+)", command)
     kind = next((k for word, k in _COMMANDS.items() if re.search(rf"\s{word}(?:\s|$)", command)), "")
-    common = {"kind": kind, "group": ranks[1] if ranks else ""}
+    common = {"kind": kind, "ranks": ranks[1] if ranks else ""}
     return _table(file, text, re.compile(r"size\(B\)\s+count\(elems\)"), common, "nccom-test")
 
 

@@ -51,7 +51,7 @@ SERVED_COLUMNS: Mapping[str, str] = {
     "lnc": "lnc",
     "speculation": "spec_decode",
 }
-JOINED_COLUMNS: Mapping[str, str] = {"kind": "kind", "ranks": "group", "network": "network"}
+JOINED_COLUMNS: Mapping[str, str] = {"kind": "kind", "ranks": "ranks", "network": "network"}
 KERNEL_COLUMNS: Mapping[str, str] = {"simulated": "simulated"}
 PLAN_COLUMNS: Mapping[RecordKind, Mapping[str, str]] = {
     "training": TRAINED_COLUMNS,
@@ -63,7 +63,7 @@ PLAN_COLUMNS: Mapping[RecordKind, Mapping[str, str]] = {
 
 PLAN_WORDS = tuple(dict.fromkeys(word for columns in PLAN_COLUMNS.values() for word in columns))
 
-_NUMBERS = frozenset((*TRAINING.numbers, *SERVING.numbers, "group"))
+_NUMBERS = frozenset((*TRAINING.numbers, *SERVING.numbers, "ranks"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,8 @@ def with_setup(record: MeasuredRecord, setup: Setup) -> MeasuredRecord | Refused
             return RefusedRecord(
                 where=record.where, reason=f"{column}: the file states {stated}, and {setup.said} {value}: one is wrong"
             )
-    missing = [words for column, words in _NEEDED[record.kind].items() if not cells.get(column)]
+    needed = {c: words for c, words in _NEEDED[record.kind].items() if not (c == "ranks" and cells.get("group"))}
+    missing = [words for column, words in needed.items() if not cells.get(column)]
     if missing:
         raise UserError(f"does not state {', nor '.join(missing)}", where=record.where, fix=_HOW)
     return replace(record, cells=cells)
@@ -167,7 +168,7 @@ _NEEDED: Mapping[RecordKind, Mapping[str, str]] = {
     "collective": {
         "system": "the system (--on)",
         "kind": "the collective (--plan kind=all-reduce)",
-        "group": "the ranks (--plan ranks=32)",
+        "ranks": "the ranks (--plan ranks=32)",
     },
     "kernel": {
         "system": "the target (--on trn3)",

@@ -12,7 +12,7 @@ from mowich.evidence.row_rules import TRAINING
 from mowich.evidence.serving_rows import SERVING
 from mowich.evidence.validate import check_training_row, checked_rows
 
-_RENAMED = {"ranks": "group", "chip": "system"}
+_RENAMED = {"chip": "system"}
 """Columns of collectives that other tables of ours call by another name."""
 
 
