@@ -86,7 +86,7 @@ def training_csv(runs: Sequence[Mapping[str, str]], facts: Facts) -> str:
 
 def served(cells: Mapping[str, str], facts: Facts) -> tuple[float, float]:
     """(TTFT, TPOT) in ms of a run on a machine with these facts."""
-    row = row_of_serving({**cells, "tpot_ms": "100", "ttft_ms": "100"}, "x")
+    row = row_of_serving({**cells, "tpot_ms": "100", "ttft_ms": "100"}, "x", facts)
     (case,) = read_serving_cases([row], facts)
     assert isinstance(case, ServingCase), case
     predictor = ServingPredictor([("x", case)], facts)

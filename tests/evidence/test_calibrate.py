@@ -173,6 +173,18 @@ def test_a_changed_engine_is_recovered_from_its_benchmarks(facts: Facts, tmp_pat
     assert found.left_out.median < found.before.median
 
 
+@pytest.mark.parametrize(("said", "engine"), [("", "vllm-neuron"), ("nxdi-nki", "nxdi-nki")])
+def test_vllm_on_trainium_is_the_engine_of_its_chip(facts: Facts, tmp_path: Path, said: str, engine: str) -> None:
+    """A log of vLLM says "vllm" on every chip; on Trainium that is another engine, unless the user names one."""
+    objects = [vllm_json(1024, 128, users, 150.0, 9.0) for users in (1, 2)]
+    file = tmp_path / "bench.jsonl"
+    file.write_text(json_lines(objects), encoding="utf-8")
+    found = calibrate([file], facts, setup=setup_of("trn3:1", "qwen3-30b-a3b", said, tp="4", precision="bf16"))
+    assert not found.refused
+    assert f"serving.{engine}.moe_layer" in found.asked
+    assert not any(path.startswith("serving.vllm.") for path in found.asked)
+
+
 def test_half_of_the_rows_of_one_chip_brings_the_error_of_the_other_half_down(tmp_path: Path) -> None:
     """Figures in docs/calibrate.md."""
     own, other = tool.halves_of("GB200", tmp_path)

@@ -228,9 +228,14 @@ def _stack_of(stack: str) -> StackNote | None:
     if not stack:
         return None
     for entry in _notes()["stacks"]:
-        if re.fullmatch(entry["pattern"], stack, re.IGNORECASE):
+        if re.fullmatch(entry["pattern"], stack, re.IGNORECASE) or stack == entry["engine"]:
             return entry
     raise refusal("stack", stack, [entry["pattern"] for entry in _notes()["stacks"]])
+
+
+def is_stack(engine: str) -> bool:
+    """Whether an engine is one that rows name in their column `stack`."""
+    return any(entry["engine"] == engine for entry in _notes()["stacks"])
 
 
 def engine_of(framework: str) -> str:

@@ -291,7 +291,9 @@ def _training(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
 
 
 def _serving(records: Sequence[MeasuredRecord], facts: Facts) -> _Found:
-    rows: list[PublishedRow] = [serving.row_of_serving(_named(record, facts), record.where) for record in records]
+    rows: list[PublishedRow] = [
+        serving.row_of_serving(_named(record, facts), record.where, facts) for record in records
+    ]
     good: list[tuple[str, ServingCase]] = []
     refused = []
     for record, case in zip(records, read_serving_cases(rows, facts), strict=True):

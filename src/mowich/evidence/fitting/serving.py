@@ -12,9 +12,11 @@ from mowich.evidence.fitting.moved import SHARED_FACT, has_range
 from mowich.evidence.fitting.points import DELTA, ConstantValues, MeasuredPoint
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.serving_cases import gather_cases
-from mowich.evidence.serving_rows import SERVING, ServingCase
+from mowich.evidence.serving_rows import SERVING, ServingCase, is_stack
 from mowich.evidence.serving_validate import shifts_of
 from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.software.engine import engine_for
 
 TIMES = ("tpot_ms", "ttft_ms")
 _RATE = "output_tok_s_per_chip"
@@ -33,12 +35,22 @@ _GIVEN = (
 """Constants of the load and of the memory, which a run's own settings decide."""
 
 
-def row_of_serving(cells: Mapping[str, str], where: str) -> PublishedRow:
-    """A record as a row of our serving table. A throughput of all becomes one of a chip where chips are counted."""
+MANY_CHIPS = "vllm"
+"""The engine that runs on chips of many vendors under one name: what its plug-ins are elsewhere is an engine of its
+own."""
+
+
+def row_of_serving(cells: Mapping[str, str], where: str, facts: Facts) -> PublishedRow:
+    """A record as a row of our serving table. A throughput of all becomes one of a chip where chips are counted; an
+    engine is the one of its chip. Raises UserError for a system that is not known."""
     columns = (*SERVING.required, *SERVING.numbers, "source", "date", "notes", "stack", "kv_precision", "spec_decode")
     row = {**dict.fromkeys(columns, ""), **cells, "id": cells.get("id") or where}
     if row["output_tok_s"] and row["n_chips"] and not row[_RATE]:
         row[_RATE] = f"{float(row['output_tok_s']) / float(row['n_chips']):.10g}"
+    if row["framework"] == MANY_CHIPS:
+        row["framework"] = engine_for(facts, resolve(facts, facts.resolve_system(row["chip"]), chips=1), None)
+    if is_stack(row["framework"]) and not row["stack"]:
+        row["stack"] = row["framework"]
     return row
 
 
