@@ -316,6 +316,12 @@ def test_numbers_of_a_system_are_replaced_by_their_names(facts: Facts) -> None:
         assert same == system
         name = rng.choice(sorted(names))
         assert with_numbers(system, {name: 1.01 * facts.number(names[name])}) != system
+    system = equip(facts, "ironwood:64")
+    assert any(level.joins_fabrics for level in system.levels)
+    path = system.paths["scale_out.bandwidth"]
+    slower = equip(facts.with_values({path: 0.9 * facts.number(path)}), "ironwood:64").levels
+    levels = with_numbers(system, {"scale_out.bandwidth": 0.9 * facts.number(path)}).levels
+    assert [x.bandwidth_Bps for x in levels] == pytest.approx([x.bandwidth_Bps for x in slower])
     with pytest.raises(KeyError):
         with_numbers(equip(facts, "h100"), {"domain.width": 1.0})
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mowich.arrays import Floats
 from mowich.facts import Fact, Facts
-from mowich.machines.system import System
+from mowich.machines.system import Level, System
 from mowich.software.stack import Efficiency, Platform, Stack
 
 S = TypeVar("S", bound=System)
@@ -56,10 +56,13 @@ def with_numbers(system: S, values: MovedNumbers) -> S:
     own = parts.pop("", {})
     if "hbm_Bps" in own:
         changes["hbm_Bps"] = own.pop("hbm_Bps") / system.devices_per_chip
-    levels = []
+    levels: list[Level] = []
     for level in system.levels:
         given = parts.pop(level.name, {})
         fresh: dict[str, Floats | float] = {}
+        if level.joins_fabrics and levels and levels[-1] is not (inside := system.levels[len(levels) - 1]):
+            # what joins fabrics has a share of what a device drives inside its own
+            fresh["bandwidth_Bps"] = level.bandwidth_Bps * levels[-1].bandwidth_Bps / inside.bandwidth_Bps
         if "bandwidth" in given:
             fresh["bandwidth_Bps"] = given.pop("bandwidth") / system.devices_per_chip
         if "latency" in given:
@@ -78,7 +81,7 @@ def with_numbers(system: S, values: MovedNumbers) -> S:
 def uncertain(system: System, facts: Facts) -> dict[str, str]:
     """Name -> path of the numbers of a system that have a range and that only this machine, its family or its software
     reads."""
-    levels = tuple(f"{level.name}." for level in system.levels)
+    levels = tuple(f"{level.name}." for level in system.levels if not level.joins_fabrics)  # that one all share
     out = {}
     for name, path in system.paths.items():
         if name in DECIDING or name in _OF_MEMORY or SHARED_FACT in path:

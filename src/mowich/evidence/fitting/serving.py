@@ -18,7 +18,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.software.engine import engine_for
 
-TIMES = ("tpot_ms", "ttft_ms")
+_LATENCIES = ("tpot_ms", "ttft_ms")
 _RATE = "output_tok_s_per_chip"
 """Used where a run states no latency: with them it says nothing more."""
 
@@ -64,11 +64,11 @@ class ServingPredictor:
         self.names = self.table.columns.names
         self.known = np.array([facts.number(path) for path in self.names])
         shift, _ = shifts_of(self.cases)
-        self.shift = {metric: shift[metric.removesuffix("_ms")] for metric in TIMES}
+        self.shift = {metric: shift[metric.removesuffix("_ms")] for metric in _LATENCIES}
         self.points = []
         rows: list[tuple[int, str]] = []
         for i, (where, case) in enumerate(cases):
-            stated = [m for m in TIMES if m in case.measured and m not in case.skip]
+            stated = [m for m in _LATENCIES if m in case.measured and m not in case.skip]
             if not stated and _RATE in case.measured and _RATE not in case.skip:
                 stated = [_RATE]
             for metric in stated:

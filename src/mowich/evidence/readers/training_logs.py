@@ -23,7 +23,7 @@ from mowich.evidence.readers.record import (
     not_of_format,
 )
 
-WARM_UP = 3
+_WARM_UP = 3
 """The first of so many parts of the logged steps is left out, and one step at least where there are several."""
 
 _TITAN = re.compile(
@@ -48,7 +48,7 @@ _NEAR = 0.05
 
 def _settled(found: Sequence[tuple[int, re.Match[str]]]) -> Sequence[tuple[int, re.Match[str]]]:
     """The lines after the warm-up."""
-    skipped = max(1, len(found) // WARM_UP) if len(found) > 1 else 0
+    skipped = max(1, len(found) // _WARM_UP) if len(found) > 1 else 0
     return found[skipped:]
 
 
