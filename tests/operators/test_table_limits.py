@@ -65,6 +65,8 @@ def rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
     peak = facts.number(f"chips.{chip}.peak_dense.{dtype}")
     hbm = facts.number(f"chips.{chip}.memory.hbm_bandwidth")
     cores, devices = (2, 2) if chip == "trainium1" else (8, 4)
+    if scope == "chip_lnc1":
+        return peak / cores, hbm / cores
     return peak / {"core": cores, "pair": cores / 2, "chip": devices}[scope], hbm / devices
 
 
@@ -113,6 +115,7 @@ def fast(chip: str, dtype: str, kind: str, seconds: float) -> list[TableRow]:
             chip=chip,
             dtype=dtype,
             scope="chip",
+            lnc=1,
             cores=1,
             shape=(m, n, k),
             seconds=seconds,

@@ -25,6 +25,7 @@ def row(op: str, shape: tuple[int, ...], seconds: float, **other: object) -> Tab
         "chip": CHIP,
         "dtype": "bf16",
         "scope": "chip",
+        "lnc": 2,
         "cores": 8,
         "shape": shape,
         "seconds": seconds,
@@ -70,7 +71,7 @@ def test_a_file_reads_back_and_writes_the_same_bytes(tmp_path: Path) -> None:
     again = write_table(tmp_path / "b", "matmul", reversed(read_table("matmul", tmp_path / "a")))
     assert first.read_bytes() == again.read_bytes()
     assert {r.key() for r in read_table("matmul", tmp_path / "a")} == {r.key() for r in rows(power)}
-    assert first.read_text().splitlines()[0].split(",")[:8] == ["op", "chip", "dtype", "scope", "cores", "m", "n", "k"]
+    assert first.read_text().splitlines()[0].startswith("op,chip,dtype,scope,lnc,cores,m,n,k,")
 
 
 def test_shapes_of_the_table_are_answered_as_they_are(folder: Path) -> None:
@@ -192,7 +193,7 @@ def test_bad_questions_are_one_line(folder: Path) -> None:
     good = {"m": 1, "n": 512, "k": 512}
     asked: Iterable[tuple[Callable[[], object], str]] = (
         (lambda: operator_s(CHIP, "matmull", "bf16", good), "did you mean 'matmul'"),
-        (lambda: operator_s(CHIP, "matmul", "bf16", good, scope="cores"), "allowed: chip, core, pair"),
+        (lambda: operator_s(CHIP, "matmul", "bf16", good, scope="cores"), "allowed: chip, chip_lnc1, core, pair"),
         (lambda: operator_s(CHIP, "matmul", "bf16", {"m": 1, "n": 2}), "add k"),
         (lambda: operator_s(CHIP, "matmul", "bf16", {**good, "q": 2}), "unknown dimension of matmul 'q'"),
         (lambda: operator_s(CHIP, "matmul", "bf16", {**good, "m": 0}), "m is not positive"),
@@ -208,11 +209,11 @@ def test_a_broken_file_is_an_error_with_its_line(tmp_path: Path) -> None:
     text = path.read_text()
     path.write_text(text.replace("m,n,k", "m,k,n", 1))
     assert "matmul.csv:1" in _refused(lambda: read_table("matmul", tmp_path))
-    path.write_text(text.replace(",chip,8,1,512,512,", ",chip,8,one,512,512,", 1))
+    path.write_text(text.replace(",chip,2,8,1,512,512,", ",chip,2,8,one,512,512,", 1))
     assert "matmul.csv:2" in _refused(lambda: read_table("matmul", tmp_path))
-    path.write_text(text.replace(f"{CHIP},bf16,chip,8", f"{CHIP},bf16,rack,8", 1))
+    path.write_text(text.replace(f"{CHIP},bf16,chip,2", f"{CHIP},bf16,rack,2", 1))
     assert "unknown scope 'rack'" in _refused(lambda: read_table("matmul", tmp_path))
-    path.write_text(text.replace(f"{CHIP},bf16,chip,8", f"{CHIP},bf61,chip,8", 1))
+    path.write_text(text.replace(f"{CHIP},bf16,chip,2", f"{CHIP},bf61,chip,2", 1))
     assert "did you mean 'bf16'" in _refused(lambda: read_table("matmul", tmp_path))
 
 

@@ -42,7 +42,7 @@ def test_times_of_a_matmul(chip: str) -> None:
     interval."""
     rows = timed(small("matmul", "bf16", "matmul.py:matmul", m=(1, 128), n=(512, 1024), k=(256, 1024)), chip)
     scopes = [s.name for s in study.scopes(chip)]
-    assert scopes == (["core", "chip"] if chip == "trainium1" else ["core", "pair", "chip"])
+    assert scopes == (["core", "chip"] if chip == "trainium1" else ["core", "chip_lnc1", "pair", "chip"])
     for (scope, (m, n, k)), row in rows.items():
         assert row.low_s < row.seconds < row.high_s
         assert row.grade in "CD"
@@ -54,6 +54,11 @@ def test_times_of_a_matmul(chip: str) -> None:
     for shape in {s for _, s in rows}:
         one, every = rows["core", shape].seconds, rows["chip", shape].seconds
         assert every >= rows[scopes[-2], shape].seconds
+        if "chip_lnc1" in scopes:
+            alone, of_core = rows["chip_lnc1", shape], rows["core", shape]
+            assert alone.seconds >= of_core.seconds
+            assert (alone.lnc, alone.cores, of_core.lnc, of_core.cores) == (1, 8, 1, 1)
+            assert (rows["pair", shape].lnc, rows["chip", shape].lnc) == (2, 2)
         if shape[1] == 1024 and shape[2] == 1024 and "pair" in scopes:
             assert rows["pair", shape].seconds < one
 

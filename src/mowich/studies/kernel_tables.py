@@ -153,21 +153,28 @@ ARGUMENTS: Mapping[str, Callable[..., dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class CoreScope:
-    """name; cores: that run one shape together; active: cores of the chip that use HBM meanwhile."""
+    """name; cores: that run one shape together; active: cores of the chip that use HBM meanwhile; working: cores that a
+    row counts as at work."""
 
     name: str
     cores: int
     active: int
 
+    @property
+    def working(self) -> int:
+        return self.active if self.name.startswith("chip") else self.cores
+
 
 def scopes(chip: str) -> list[CoreScope]:
-    """Who may run an operator on a chip: a core, a logical core of two, or every device of the chip at once."""
+    """Who may run an operator on a chip: a core, a logical core of two, or every device of the chip at once, devices of
+    two cores as they ship and of one."""
     from mowich.facts import load_facts
 
     cores = int(load_facts().number(f"neuroncore.timing-v{generations()[chip]}.memory.cores"))
     if generations()[chip] == 2:
         return [CoreScope("core", 1, 1), CoreScope("chip", 1, cores)]
-    return [CoreScope("core", 1, 1), CoreScope("pair", 2, 2), CoreScope("chip", 2, cores)]
+    alone = [CoreScope("core", 1, 1), CoreScope("chip_lnc1", 1, cores)]
+    return [*alone, CoreScope("pair", 2, 2), CoreScope("chip", 2, cores)]
 
 
 class Timer:
@@ -240,7 +247,8 @@ class Timer:
                         chip=chip,
                         dtype=sweep.dtype,
                         scope=scope.name,
-                        cores=scope.active if scope.name == "chip" else scope.cores,
+                        lnc=scope.cores,
+                        cores=scope.working,
                         shape=shape,
                         seconds=time.value,
                         low_s=time.low,

@@ -6,7 +6,7 @@ shapes of a table and answers nothing outside. This package knows neither kernel
 and interpolation. docs/tables.md.
 """
 
-from mowich.operators.tables.lookup import Times, devices_per_chip, largest, operator_s
+from mowich.operators.tables.lookup import Times, devices_in, devices_per_chip, largest, operator_s, table_keys
 from mowich.operators.tables.schema import OPERATORS, SCOPES, Operator, TableRow, read_table, write_table
 
 __all__ = [
@@ -15,9 +15,11 @@ __all__ = [
     "Operator",
     "TableRow",
     "Times",
+    "devices_in",
     "devices_per_chip",
     "largest",
     "operator_s",
     "read_table",
+    "table_keys",
     "write_table",
 ]

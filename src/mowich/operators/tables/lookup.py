@@ -73,8 +73,9 @@ def operator_s(
     """Seconds that one device of a chip takes for an operator, for arrays of shapes.
 
     chip: id in facts/chips ("trainium2"); op: name in OPERATORS; dtype: "bf16", "fp8", "mxfp8"; shape: dimension ->
-    number or array, all that the operator has, broadcast together, the sizes on one device; scope: "core", "pair", or
-    "chip" (default: all devices of the chip work at once and share HBM, as in training and serving). A chip, dtype or
+    number or array, all that the operator has, broadcast together, the sizes on one device; scope: "core", "pair",
+    "chip" (default: all devices of the chip work at once and share HBM, as in training and serving) or "chip_lnc1" (the
+    same with a device of each core). A chip, dtype or
     scope without a table gives nan everywhere and `share()` 0. Raises UserError for an unknown operator or scope and
     for dimensions that are missing, unknown or not positive.
 
@@ -138,12 +139,30 @@ def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", fo
     return float(grid.axes[list(schema.operator(op).dims).index(dim)][-1]) if grid else 0.0
 
 
+@cache
+def shortest_s(chip: str, op: str, dtype: str, scope: str) -> float:
+    """The least time in a table: a launch that has next to nothing to do. 0 without a table."""
+    grid = _grid(op, chip, dtype, scope, schema.FOLDER)
+    return float(np.nanmin(grid.flat_s[0])) if grid else 0.0
+
+
 def least_s(chip: str, op: str, dtype: str, points: Floats, scope: str) -> Floats:
     """Seconds [...] below which no device of a chip can run an operator at `points` [dims, ...]: its FLOP at the
     published dense peak of the format, or its least bytes at the device's share of HBM bandwidth, whichever takes
     longer. Raises UserError where the chip's facts lack either."""
     operator, (peak, Bps) = schema.operator(op), _rates(chip, dtype, scope)
     return np.maximum(operator.flop(*points) / peak, operator.least_B(schema.FORMAT_B[dtype], *points) / Bps)
+
+
+def table_keys(op: str) -> list[tuple[str, str]]:
+    """(chip, scope) of every table of an operator that ships, in order."""
+    return sorted({(chip, scope) for chip, _, scope in _shipped(op)})
+
+
+@cache
+def devices_in(chip: str, scope: str) -> int:
+    """Devices of a chip in a scope of all of them."""
+    return devices_per_chip(chip) if scope == "chip" else round(load_facts().number(f"chips.{chip}.matrix_unit.count"))
 
 
 @cache
@@ -155,11 +174,12 @@ def devices_per_chip(chip: str) -> int:
 @cache
 def _rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
     """(FLOP/s, bytes/s) as published, of what a scope runs on. A core or a pair that works alone has the stack of HBM
-    that its data lie in, at least; in scope "chip" every device has an equal share of both."""
+    that its data lie in, at least; in scopes of a chip every device has an equal share of
+    both."""
     facts, at = load_facts(), f"chips.{chip}"
     peak, Bps = facts.number(f"{at}.peak_dense.{dtype}"), facts.number(f"{at}.memory.hbm_bandwidth")
-    if scope == "chip":
-        devices = devices_per_chip(chip)
+    if scope.startswith("chip"):
+        devices = devices_in(chip, scope)
         return peak / devices, Bps / devices
     share = {"core": 1.0, "pair": 2.0}[scope] / facts.number(f"{at}.matrix_unit.count")
     return peak * share, Bps * max(share, 1.0 / facts.number(f"{at}.memory.hbm_stacks"))

@@ -28,6 +28,10 @@ SCOPES = {
         "every device of the chip runs this shape at the same time, and they share HBM: one core on Trainium 1, a pair"
         " later"
     ),
+    "chip_lnc1": (
+        "every core of the chip runs this shape for itself at the same time (LNC 1), and they share HBM: Trainium 2 and"
+        " later"
+    ),
 }
 """Who runs the operator. The shape of a row is that of one device: a core, or a pair."""
 
@@ -189,7 +193,8 @@ def operator(name: str) -> Operator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
-    """One timed shape. chip: id in facts/chips; cores: physical cores at work; seconds with its 90% interval; grade: of
+    """One timed shape. chip: id in facts/chips; lnc: physical cores of the device that ran it; cores: physical cores at
+    work; seconds with its 90% interval; grade: of
     the weakest cost that matters; hbm_B: bytes that one device moves to and from HBM; dma_busy, tensor_busy: share of
     the time that the DMA and Tensor engines of a core are busy; kind: "simulated" or "measured"; kernel: file:name;
     hash: of the kernel and the costs."""
@@ -198,6 +203,7 @@ class TableRow:
     chip: str
     dtype: str
     scope: str
+    lnc: int
     cores: int
     shape: tuple[int, ...]
     seconds: float
@@ -218,7 +224,7 @@ class TableRow:
 
 
 _NUMBERS = ("seconds", "low_s", "high_s", "hbm_B", "dma_busy", "tensor_busy")
-_BEFORE = ("op", "chip", "dtype", "scope", "cores")
+_BEFORE = ("op", "chip", "dtype", "scope", "lnc", "cores")
 _AFTER = tuple(f.name for f in fields(TableRow) if f.name not in (*_BEFORE, "shape"))
 
 
@@ -234,7 +240,7 @@ def dump(op: Operator, rows: Iterable[TableRow]) -> str:
     writer.writerow(table_header(op))
     for r in sorted(rows, key=TableRow.key):
         after = (f"{getattr(r, name):.6g}" if name in _NUMBERS else getattr(r, name) for name in _AFTER)
-        writer.writerow((r.op, r.chip, r.dtype, r.scope, r.cores, *r.shape, *after))
+        writer.writerow((*(getattr(r, name) for name in _BEFORE), *r.shape, *after))
     return out.getvalue()
 
 
@@ -286,7 +292,8 @@ def _row(op: Operator, text: Mapping[str, str], where: str) -> TableRow:
         words = {
             name: text[name] for name in ("op", "chip", "dtype", "scope", "grade", "kind", "kernel", "hash", "source")
         }
-        row = TableRow(cores=int(text["cores"]), shape=shape, **numbers, **words)  # type: ignore[arg-type]
+        counts = {name: int(text[name]) for name in ("lnc", "cores")}
+        row = TableRow(shape=shape, **counts, **numbers, **words)  # type: ignore[arg-type]
     except (KeyError, ValueError) as error:
         raise UserError(f"a row that does not read: {error}", where=where) from None
     if row.scope not in SCOPES:
