@@ -9,7 +9,7 @@ again without it; from these errors come the ranges.
 
     python tools/fit_neuron.py [--write]
 
-About twenty seconds on one core.
+Some minutes on one core.
 """
 
 from __future__ import annotations
@@ -275,7 +275,9 @@ stack than by another, so each row says its stack, and each stack is an engine: 
 and 3), `nxdi-port` (ports that users contribute, static batches), `nxdi-xla` (NxD Inference without kernels of its own), `nxdi-nki` (with NKI kernels), `nxdi-megakernel` (one kernel
 for all layers, written by hand: what is possible). **Error** is max(predicted/measured, measured/predicted) - 1, median / 90th percentile, and in brackets the bias.
 
-A step takes the time of its weights, caches and products, as on every chip, and what a stack adds:
+A step takes the time of its products and of its attention as our kernels take them ([tables.md](tables.md)), over the share of their speed that software reaches: `weights`, `compute`,
+`decode_attention`, `prefill_attention`. Beyond the tables (latent attention, windows shorter than a prompt, four bits), for experts and for the products of models that have some the closed form
+stands, at the share of the published rates that kernels reach at their largest shapes. And what a stack adds:
 
 - `layer`, `moe_layer`: launches, norms and routing of a layer, and of a layer with experts beside it. `fixed_times` multiplies them on Trainium 3.
 - `expert_reads`: how often the weights of a visited expert move. XLA gathers the chosen experts, writes and reads them again (about 3); it does not compute all experts. Where all
@@ -288,6 +290,10 @@ TAIL = """## What is not known
 - The compiled bucket of a prompt and of a batch: few rows state them. A prompt is timed at its length; where its bucket is far longer, TTFT is too short.
 - Logical cores of one or two (LNC): only one model and one stack were measured at one.
 - Rows that were published elsewhere and are not in the table may be further off than rows left out here: ports differ from one another more than these do.
+- Products of mixtures by tables were tried: left out by source, their mean log error of TPOT rises from 0.300 to 0.310 on Trainium 2 and falls from 0.201 to 0.192 on Trainium 3, that of TTFT rises
+  there from 0.261 to 0.282. So they keep the closed form; their attention is by tables.
+- Experts by tables were tried: with the times of `grouped_matmul` rows of mixtures on Trainium 2 whose source was left out were off by up to 83% at the 90th percentile instead of 66%. On narrow experts
+  (256 columns a rank) that kernel reaches half of the bandwidth and on wide ones (1,792) nine tenths; published stacks do not show that difference. So experts keep the closed form.
 - MXFP4, more than 64 ranks, attention data parallelism, speculation: no row.
 """
 

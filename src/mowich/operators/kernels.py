@@ -1,37 +1,109 @@
-"""Operators of a training step at the times of our own kernels, from the timing tables of a chip
+"""Operators of a training step and of an engine step at the times of our own kernels, from the timing tables of a chip
 (`mowich.operators.tables`).
 
-`operators.law` asks here when it is given a `Kernels`; where a table does not reach, the fitted formula's time that it
-brings along stands. Which operator takes which table, and what has none: docs/tables.md. No time of a table is below
-what the hardware allows (`mowich.operators.tables.lookup`). Tables are those of devices that all work at once and share
-HBM.
+`operators.law` asks here when it is given a `Kernels`, and `serving.tabled` for the cases of an engine; where a table
+does not reach, the fitted formula's time that they bring along stands. Which operator takes which table, and what has
+none: docs/tables.md. No time of a table is below what the hardware allows (`mowich.operators.tables.lookup`). Tables
+are those of devices that all work at once and share HBM.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from mowich.arrays import Floats, distinct
 from mowich.machines.system import PRECISIONS
 from mowich.models.model import Layer
-from mowich.operators.tables import largest, operator_s
+from mowich.operators.tables import OPERATORS, devices_in, largest, operator_s, table_keys
+from mowich.operators.tables.lookup import least_s, shortest_s
 
+SIMULATED = "simulated kernels"
+"""Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
 ROW = 4096.0
 """Columns of the view on which elementwise work runs: a kernel sees a flat buffer as it likes."""
+
+
+@cache
+def _machines() -> tuple[tuple[str, str], ...]:
+    """Every (chip, scope of all its devices) that ships tables."""
+    return tuple(key for key in table_keys("matmul") if key[1].startswith("chip"))
+
+
+def table_code(chip: str, devices: int) -> int:
+    """Number of the tables of a chip that is cut into so many devices, 0 without: what a column of cases can hold."""
+    for code, (known, scope) in enumerate(_machines(), 1):
+        if known == chip and devices_in(chip, scope) == devices:
+            return code
+    return 0
+
+
+@cache
+def kernels_of(code: int) -> Kernels:
+    """The tables of a `table_code`, for the steps of an engine: one program of many kernels."""
+    chip, scope = _machines()[code - 1]
+    return Kernels(chip, scope=scope, in_a_row=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReach:
+    """Share of a published rate that kernels reach at the largest shapes of their tables: products of many rows
+    (compute) and of one (memory) of the matrix peak and of HBM, attention of a prompt of the peak, of a cache of HBM.
+    What no table holds is as far below the published rates as they are."""
+
+    compute: float
+    memory: float
+    prompt: float
+    cache: float
+
+
+@cache
+def reach_of(code: int) -> KernelReach:
+    """Of a `table_code`."""
+    kernels = kernels_of(code)
+
+    def share(op: str, seconds: Floats, **sizes: float) -> float:
+        points = np.array([[sizes[d]] for d in OPERATORS[op].dims])
+        return float(least_s(kernels.chip, op, "bf16", points, kernels.scope)[0] / np.ravel(seconds)[0])
+
+    def product(m: float) -> float:
+        n, k = (largest(kernels.chip, "matmul", "bf16", d, scope=kernels.scope) for d in "nk")
+        return share("matmul", kernels.product_s(np.array([m]), np.array([n]), np.array([k]), "bf16"), m=m, n=n, k=k)
+
+    most = {
+        d: largest(kernels.chip, "attention_prefill", "bf16", d, scope=kernels.scope) for d in ("queries", "prefix")
+    }
+    rows = largest(kernels.chip, "matmul", "bf16", "m", scope=kernels.scope)
+    prompt = kernels.prompt_s(np.ones(1), most["queries"], most["prefix"], 128.0)
+    cache_s = kernels.cache_s(np.array([16.0]), np.array([8.0]), np.array([8192.0]), np.array([128.0]))
+    return KernelReach(
+        compute=product(rows),
+        memory=product(1.0),
+        prompt=share("attention_prefill", prompt, heads=1.0, head_dim=128.0, **most),
+        cache=share("attention_decode", cache_s, sequences=16.0, group=8.0, context=8192.0, head_dim=128.0),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kernels:
     """The tables of one chip. Each number may be a column: down, up: how far times move towards the low and the high
     end of their 90% intervals, 0 to 1; mark: relative change of the times that a kernel of ours was timed for, and of
-    nothing that is derived from them."""
+    nothing that is derived from them. scope: of `tables.SCOPES`; in_a_row: kernels follow one another in one program,
+    so that the start and the end of a launch is not in each of their times."""
 
     chip: str
     down: Floats | float = 0.0
     up: Floats | float = 0.0
     mark: Floats | float = 0.0
+    scope: str = "chip"
+    in_a_row: bool = False
+
+    @property
+    def lnc(self) -> int:
+        """Physical cores of a device."""
+        return round(devices_in(self.chip, "chip_lnc1") / devices_in(self.chip, self.scope))
 
     def source(self, seconds: Floats) -> str:
         """What a recorded term says of where its time is from. seconds: the term's, a column for each of `mark`, the
@@ -52,8 +124,12 @@ class Kernels:
 
     def _time(self, op: str, dtype: str, **shape: Floats | float) -> Floats:
         """Seconds, nan where the table does not reach."""
-        t = operator_s(self.chip, op, dtype, shape)
-        return np.asarray(t.seconds * (t.low / t.seconds) ** self.down * (t.high / t.seconds) ** self.up)
+        t = operator_s(self.chip, op, dtype, shape, scope=self.scope)
+        if not self.in_a_row:
+            return np.asarray(t.seconds * (t.low / t.seconds) ** self.down * (t.high / t.seconds) ** self.up)
+        points = np.stack(np.broadcast_arrays(*(np.asarray(shape[d], np.float64) for d in OPERATORS[op].dims)))
+        launch = shortest_s(self.chip, op, dtype, self.scope)
+        return np.maximum(t.seconds - launch, least_s(self.chip, op, dtype, points, self.scope))
 
     def _or(self, tabled: Floats, fitted: Floats, timed: float = 1.0) -> Floats:
         """`tabled` where there is a time, of which the share `timed` is of kernels that ran; else `fitted`."""
@@ -63,25 +139,45 @@ class Kernels:
         self, m: Floats, n: Floats, k: Floats, groups: Floats | float, precision: Floats | float, fitted: Floats
     ) -> Floats:
         """Mean time of the three products of a training step, out[m,n] = in[m,k] w[k,n] and the gradients of its input
-        [m,n] x [n,k] and of its weight [k,m] x [m,n]; of `groups` experts in one call where that is a column. A
-        contraction beyond the table's largest is done in equal parts, each written out.
+        [m,n] x [n,k] and of its weight [k,m] x [m,n]; of `groups` experts in one call where that is a column.
 
         Every product that no table has takes `fitted`, the forward time of the formula.
         """
         m, n, k, experts, index = np.broadcast_arrays(m, n, k, groups, precision)
         rows, columns, deep = np.array([[m, m, k], [n, k, n], [k, n, m]])  # [product, case] each
-        grouped = {"experts": experts} if isinstance(groups, np.ndarray) else {}
-        op = "moe_gemm" if grouped else "matmul"
         seconds = fitted
         for code in distinct(index):
-            dtype = PRECISIONS[int(code)]
-            parts = np.ceil(deep / (largest(self.chip, op, dtype, "k") or np.inf))
-            t = np.maximum(parts, 1.0) * self._time(
-                op, dtype, m=rows, n=columns, k=deep / np.maximum(parts, 1.0), **grouped
-            )
+            some = experts if isinstance(groups, np.ndarray) else None
+            t = self.product_s(rows, columns, deep, PRECISIONS[int(code)], some)
             mean = (self._or(t[0], fitted) + self._or(t[1], fitted) + self._or(t[2], fitted)) / 3.0
             seconds = np.where(index == code, mean, seconds)
         return seconds
+
+    def product_s(self, m: Floats, n: Floats, k: Floats, dtype: str, experts: Floats | None = None) -> Floats:
+        """Seconds of out[m, n] = in[m, k] x weight[k, n], of each of `experts` where they are given; nan where the
+        table does not reach. A contraction beyond the table's largest is done in equal parts, each written out."""
+        op, grouped = ("matmul", {}) if experts is None else ("moe_gemm", {"experts": experts})
+        parts = np.maximum(np.ceil(k / (largest(self.chip, op, dtype, "k", scope=self.scope) or np.inf)), 1.0)
+        return np.asarray(parts * self._time(op, dtype, m=m, n=n, k=k / parts, **grouped))
+
+    def prompt_s(
+        self, heads: Floats, tokens: Floats | float, prefix: Floats | float, head_dim: Floats | float
+    ) -> Floats:
+        """Seconds of causal attention of `tokens` on themselves and on `prefix` tokens before them, `heads` query heads
+        x sequences; nan where the table does not reach. Beyond the longest prompt of the table the prompt runs in equal
+        chunks, each on the ones before."""
+        longest = largest(self.chip, "attention_prefill", "bf16", "queries", scope=self.scope)
+        chunks = np.ceil(np.asarray(tokens) / longest) if longest else np.ones(1)
+        queries = tokens / chunks
+        before = prefix + queries * (chunks - 1.0) / 2.0  # the mean over the chunks: time is linear in it
+        shape = {"heads": heads, "queries": queries, "prefix": before, "head_dim": head_dim}
+        return np.asarray(chunks * self._time("attention_prefill", "bf16", **shape))
+
+    def cache_s(self, sequences: Floats, group: Floats, context: Floats, head_dim: Floats) -> Floats:
+        """Seconds of one token of each of `sequences` x key-value heads on its cache, `group` queries a head; nan where
+        the table does not reach."""
+        shape = {"sequences": sequences, "group": group, "context": context, "head_dim": head_dim}
+        return self._time("attention_decode", "bf16", **shape)
 
     def attention(
         self,
@@ -95,7 +191,7 @@ class Kernels:
         """(forward, backward) of causal attention of `tokens` on themselves, `heads` query heads x sequences, of which
         a rank does `share`.
 
-        Beyond the longest prompt of the table the prompt runs in equal chunks, each on the ones before. Other kinds
+        Other kinds
         than grouped-query (latent, windowed, sparse, with sinks, both ways), heads wider than the table's, and layers
         without attention have none. Nor has the backward pass: it is the forward's time x `again`, and is not counted
         as timed.
@@ -110,17 +206,9 @@ class Kernels:
             or a.compressor
             or a.head_dim != a.v_head_dim
         )
-        longest = largest(self.chip, "attention_prefill", "bf16", "queries")
-        if special or layer.recurrent is not None or (a.window and a.window < tokens) or not longest:
+        if special or layer.recurrent is not None or (a.window and a.window < tokens):
             return fitted
-        chunks = np.ceil(tokens / longest)
-        queries = tokens / chunks
-        prefix = queries * (chunks - 1.0) / 2.0  # the mean over the chunks: time is linear in it
-        t = (
-            share
-            * chunks
-            * self._time("attention_prefill", "bf16", heads=heads, queries=queries, prefix=prefix, head_dim=a.head_dim)
-        )
+        t = share * self.prompt_s(heads, tokens, 0.0, a.head_dim)
         return self._or(t, fitted[0]), self._or(again * t, fitted[1], 0.0)
 
     def passes(self, rows: Floats, columns: float, norms: float, elements: Floats, fitted: Floats) -> Floats:

@@ -184,22 +184,27 @@ class Experts:
 class CacheReads:
     """What an attention core reads of its cache. elements: per token and rank; window: tokens that a step reads at the
     most; held: tokens that stay in memory at the most; decode_flop, prefill_flop: per pair of a query token and a
-    context token."""
+    context token; heads, cached: of queries and of keys on a rank; dim: their width, 0 where it is not plain
+    grouped-query attention, which kernels are timed for."""
 
     elements: Floats
     window: Floats
     held: Floats
     decode_flop: Floats
     prefill_flop: Floats
+    heads: Floats
+    cached: Floats
+    dim: float
     kind: OperatorKind = "attention"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """A layer under an engine, on one rank. weights: of products, read once a step; caches; state_B: bytes that a
-    recurrence keeps of a sequence; scan_flop: of a prompt token; experts: None without; blocks: launches, in halves of
-    a layer."""
+    """A layer under an engine, on one rank. products: of every token; weights: of those, read once a step; caches;
+    state_B: bytes that a recurrence keeps of a sequence; scan_flop: of a prompt token; experts: None without; blocks:
+    launches, in halves of a layer."""
 
+    products: tuple[ops.Gemm, ...]
     weights: Floats
     caches: tuple[CacheReads, ...]
     state_B: Floats
@@ -213,10 +218,12 @@ def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
     """The operators of a layer for prefill and decode. cache_B: bytes of an element of the cache."""
     zero = 0.0 * tp
     weights, r, f = zero, layer.recurrent, layer.ffn
-    for gemm in ops.dense_gemms(layer, hidden):
+    products = ops.dense_gemms(layer, hidden)
+    for gemm in products:
         n, k = gemm.local(tp)
         weights = weights + n * k
     return Serving(
+        products=products,
         weights=weights,
         caches=caches(layer.attention, tp, cache_B),
         state_B=zero if r is None else (4.0 * r.state_elements + 2.0 * r.conv_elements) / tp,
@@ -267,10 +274,23 @@ def caches(a: Attention, tp: Floats, cache_B: Floats) -> tuple[CacheReads, ...]:
     kept = float(a.window or math.inf)
     read = kept / 2.0 if a.chunked else kept
     entry = a.entry_elements / cut
+    is_plain = (
+        a.kind == "gqa"
+        and a.causal
+        and a.head_dim == a.v_head_dim
+        and not (a.indexer or a.compressor or a.chunked or a.shares_kv or a.cached_once)
+    )
 
     def cache(elements: Floats, window: float, held: float, decode: Floats, prefill: Floats) -> CacheReads:
         return CacheReads(
-            elements=elements, window=one * window, held=one * held, decode_flop=decode, prefill_flop=prefill
+            elements=elements,
+            window=one * window,
+            held=one * held,
+            decode_flop=decode,
+            prefill_flop=prefill,
+            heads=heads,
+            cached=np.maximum(1.0, a.num_kv_heads / tp),
+            dim=float(a.head_dim) if is_plain else 0.0,
         )
 
     if a.compressor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mowich.arrays import Columns, Floats
+from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.operators import list as list_
 from mowich.plans.plan import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
@@ -26,6 +27,9 @@ class Shapes(Columns):
     window: tokens of it that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query
     token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
     prompt token, over all layers; kernels: that a step launches; expert_width: columns of one expert on one rank.
+    As kernels see the same work: product_count, product_n, product_k: layers that have a product of W_linear, with its
+    sides on one rank [p, n]; att_heads, att_cached: heads of queries and of keys on one rank, att_dim: their width, 0
+    where a cache is not read by plain grouped-query attention.
     """
 
     d: Floats
@@ -54,6 +58,12 @@ class Shapes(Columns):
     held: Floats
     f_dec: Floats
     f_pre: Floats
+    product_count: Floats
+    product_n: Floats
+    product_k: Floats
+    att_heads: Floats
+    att_cached: Floats
+    att_dim: Floats
 
     def __len__(self) -> int:
         return len(self.d)
@@ -73,6 +83,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     names = [WEIGHTS[int(w)] for w in plans.weights]
     linear_names = [attention or (w if quantises_attention(model, w) else "bf16") for w in names]
     W_linear, state = np.zeros(n), np.zeros(n)
+    counts: dict[ops.Gemm, float] = {}
     moe: list[list[Floats]] = []
     att: list[list[Floats]] = []
     one = np.ones(n)
@@ -84,7 +95,12 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
         blocks += count * work.blocks
         launched += count * work.kernels
-        att += [[one * count, c.elements, c.window, c.held, c.decode_flop, c.prefill_flop] for c in work.caches]
+        for gemm in work.products:
+            counts[gemm] = counts.get(gemm, 0.0) + count
+        att += [
+            [one * count, c.elements, c.window, c.held, c.decode_flop, c.prefill_flop, c.heads, c.cached, one * c.dim]
+            for c in work.caches
+        ]
         if work.experts is not None:
             f = work.experts
             width = f.ffn * plans.ep / (tp * dp)  # a rank's part of each of its experts
@@ -93,7 +109,8 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     moe_rows = np.zeros((5, K, n))
     for i, row in enumerate(moe):
         moe_rows[:, i] = row
-    att_rows = np.array(att or [[one * 0.0] * 6]).transpose(1, 0, 2)
+    att_rows = np.array(att or [[one * 0.0] * 9]).transpose(1, 0, 2)
+    sides = np.array([gemm.local(tp) for gemm in counts] or [(0.0 * one, 0.0 * one)])
     return Shapes(
         d=one * h,
         L=one * blocks / 2.0,
@@ -121,4 +138,10 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         held=att_rows[3],
         f_dec=att_rows[4],
         f_pre=att_rows[5],
+        product_count=np.array([one * count for count in counts.values()] or [0.0 * one]),
+        product_n=sides[:, 0],
+        product_k=sides[:, 1],
+        att_heads=att_rows[6],
+        att_cached=att_rows[7],
+        att_dim=att_rows[8],
     )

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.facts import Facts
-from mowich.machines.system import System
+from mowich.machines.system import PRECISIONS, System
 from mowich.models.model import Model, Moe
+from mowich.operators.kernels import table_code
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import FOUR_BIT, quantises_attention
 from mowich.software.engine import AROUND, COMMON, ENGINE_FACTS, FAMILY, GENERATIONS, STACK, Engine, EngineCosts
@@ -166,6 +167,16 @@ class ConstantTable:
         return costs, engine, verified, accepted
 
 
+def _tables(case: Served) -> float:
+    """Number of the operator tables of a case whose engine's constants are those over tables; 0 without."""
+    has_any = f"serving.{case.engine}.kernel_tables" in case.stated
+    return float(table_code(case.system.chip, case.system.devices_per_chip)) if has_any else 0.0
+
+
+def _format(weights: str) -> float:
+    return float(PRECISIONS.index(weights)) if weights in PRECISIONS else -1.0
+
+
 def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     """The table of paths of many cases."""
     names: dict[str, int] = {}
@@ -191,6 +202,10 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         ],
         "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
         "peak_16": [c.system.peak_flops["bf16"] for c in cases],
+        "tables": [_tables(c) for c in cases],
+        "linear_format": [
+            _format(c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16") for c in cases
+        ],
     }
     return ConstantTable(
         names=tuple(names),

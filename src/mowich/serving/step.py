@@ -26,6 +26,7 @@ from mowich.operators.law import (
     visited_experts,
 )
 from mowich.plans.shapes import Shapes
+from mowich.serving.tabled import TabledStep, by_kernels_s, note_tabled, tabled_step
 from mowich.software.engine import EngineCosts
 
 SERVING_PARTS = (
@@ -162,7 +163,7 @@ def pp_s(pp: Floats, bytes_: Floats, latency: Floats, B: Floats) -> Floats:
     return np.asarray((pp - 1.0) * hop(bytes_, latency, B))
 
 
-def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Floats:
+def _experts_s(s: Shapes, c: EngineCosts, m: Floats, t: TabledStep, notes: Notes | None) -> Floats:
     """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp
     groups."""
     ranks, M = s.tp * s.dp, m * s.dp
@@ -170,7 +171,8 @@ def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Flo
     rows = M * s.top_k
     slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
     again = 1.0 + (c.expert_reads - 1.0) * (1.0 - A / np.maximum(s.experts, 1.0))  # reads of a visited expert
-    P, B = c.peak_expert * c.c_expert * c.expert_compute, c.hbm_Bps * c.w_expert / again
+    P = c.peak_expert * c.c_expert * c.expert_compute * t.compute
+    B = c.hbm_Bps * c.w_expert * t.memory / again
     narrow = c.expert_columns / np.maximum(s.expert_width, 1.0)
     each = visited_experts(rows, A, s.W_expert, s.b_expert, ranks, P, B, c.expert_half, narrow)
     kinds = step_experts_s(s.moe_layers, slow, each)
@@ -202,9 +204,10 @@ def step(
     prompt_context: Floats | float = 0.0,
     finishing: Floats | float = 0.0,
     notes: Notes | None = None,
+    timed: dict[str, Floats] | None = None,
 ) -> dict[str, Floats]:
     """Seconds of one engine step by part, on one rank of a worker (all columns [n]); `notes` (one case only) records
-    every part.
+    every part; `timed` gets the seconds of each that operator tables hold.
 
     n: sequences decoding on this rank, each verifying `verify` tokens against `context` tokens of cache. prompt: new
     prompt tokens in the step, that attend to `prompt_context` tokens on average (their own prefix included); finishing:
@@ -216,38 +219,57 @@ def step(
     v = zero + verify
     mp = prompt / s.cp
     m = n * v + mp
+    m_head = n * v + finishing
+    t = tabled_step(
+        s,
+        c,
+        m=m,
+        m_head=m_head,
+        n=n,
+        verify=v,
+        context=context,
+        prompt=mp,
+        prompts=zero + finishing,
+        prompt_context=zero + prompt_context,
+    )
     B = c.hbm_Bps
     of_linear = {
-        "W": s.W_linear,
-        "bytes_": s.W_linear * s.b_linear,
+        "W": s.W_linear * t.linear.rest,
+        "bytes_": s.W_linear * s.b_linear * t.linear.rest,
         "m": m,
-        "P": c.peak_linear * c.c_linear,
-        "B": B * c.w_linear,
+        "P": c.peak_linear * c.c_linear * t.compute,
+        "B": B * c.w_linear * t.memory,
         "m_half": zero + c.m_half,
     }
-    linear = roof(**of_linear)
-    m_head = n * v + finishing
+    linear = by_kernels_s(t.linear.seconds, roof(**of_linear))
     of_head = {
-        "W": s.W_head,
-        "bytes_": 2.0 * s.W_head,
+        "W": s.W_head * t.head.rest,
+        "bytes_": 2.0 * s.W_head * t.head.rest,
         "m": m_head,
-        "P": c.peak_16 * c.c_16,
-        "B": B * c.w_16,
+        "P": c.peak_16 * c.c_16 * t.compute,
+        "B": B * c.w_16 * t.memory,
         "m_half": zero + c.m_half,
     }
-    head = roof(**of_head)
+    head = by_kernels_s(t.head.seconds, roof(**of_head))
     ranks = s.tp * s.dp
-    experts = _experts_s(s, c, m, notes) if np.any(s.moe_layers) else zero
+    experts = _experts_s(s, c, m, t, notes) if np.any(s.moe_layers) else zero
     # attention
     seen = np.minimum(context, s.window)
     kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * n * s.b_kv / s.cp
     flop = np.sum(s.att_layers * s.f_dec * seen, axis=0) * n * v / s.cp
-    of_cache = {"bytes_": kv_B, "F": flop, "B": B * c.a_decode, "P": c.peak_16 * c.mla_compute}
-    cache = cached_attention(**of_cache)
-    state = passes(n * s.state_B, 2.0, B * c.a_decode)
+    of_cache = {
+        "bytes_": kv_B * t.caches.rest,
+        "F": flop * t.caches.rest,
+        "B": B * c.a_decode * t.cache,
+        "P": c.peak_16 * c.mla_compute,
+    }
+    cache = by_kernels_s(t.caches.seconds, cached_attention(**of_cache))
+    state = passes(n * s.state_B, 2.0, B * c.a_decode * t.cache)
     attention = attention_s(cache, state)
     pairs = np.sum(s.att_layers * s.f_pre * np.minimum(prompt_context, s.window), axis=0) * mp
-    prefill_attention = fused_attention(pairs + mp * s.f_token, 1.0, 0.0, c.a_prefill, c.peak_16)
+    F = pairs * t.prompts.rest + mp * s.f_token
+    of_prompt = {"F": F, "s": zero + 1.0, "s_half": zero, "e_a": c.a_prefill * t.prompt, "P16": c.peak_16}
+    prefill_attention = by_kernels_s(t.prompts.seconds, fused_attention(F, 1.0, 0.0, c.a_prefill * t.prompt, c.peak_16))
     # communication
     moved = 2.0 * m * s.d
     with_layers = c.fixed_times * np.where(prompt > 0, c.prefill_layer, 1.0)
@@ -287,20 +309,13 @@ def step(
         "cp": cp,
         "pp": pp,
     }
+    if timed is not None:
+        timed |= t.seconds_of()
     if notes is not None:
         told: dict[str, tuple[Law, dict[str, Floats]]] = {
             "linear": (roof, of_linear),
             "head": (roof, of_head),
-            "prefill_attention": (
-                fused_attention,
-                {
-                    "F": pairs + mp * s.f_token,
-                    "s": zero + 1.0,
-                    "s_half": zero,
-                    "e_a": c.a_prefill,
-                    "P16": c.peak_16,
-                },
-            ),
+            "prefill_attention": (fused_attention, of_prompt),
             "activations": (
                 activations_s,
                 {"L": s.L, "m": m, "d": s.d, "passes": zero + c.activation_passes, "B": B * c.w_16},
@@ -325,7 +340,7 @@ def step(
             told["attention"] = (cached_attention, of_cache)
         for name, (law, given) in told.items():
             seconds = cache if name == "attention.cache" else parts[name]
-            if seconds[0] > 0:
+            if seconds[0] > 0 and (law is attention_s or not note_tabled(notes, name, t, c, seconds)):
                 notes.add(name, seconds, "s", law, given=given)
     return parts
 

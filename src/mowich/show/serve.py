@@ -147,9 +147,29 @@ def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
         return [prices]
     return [
         prices,
+        *_by_kernels(rows),
         f"Times rest on constants: {'; '.join(grouped(said))}. Engine: {', '.join(grouped(engines))}. How far to trust"
         f" them: {', '.join(pages)}.",
     ]
+
+
+_KERNEL_WORK = ("linear", "head", "experts", "attention", "prefill_attention")
+"""Parts of a token that are products and attention."""
+
+
+def _by_kernels(rows: Sequence[Result]) -> list[str]:
+    """Of the products and the attention of a token, the share of the time that operator tables of kernels hold."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        tpot = estimate_of(row["tpot_s"])
+        held = tpot.coverage.get("simulated kernels", 0.0)
+        work = sum(tpot.breakdown.get(name, 0.0) for name in _KERNEL_WORK)
+        if runs(row) and held > 0 and tpot.value and work > 0:
+            who = said.setdefault(f"{min(1.0, held * tpot.value / work):.0%}", [])
+            who += [] if row["system"] in who else [row["system"]]
+    if not said:
+        return []
+    return [f"Products and attention of a token, by operator tables of simulated kernels: {'; '.join(grouped(said))}."]
 
 
 def _evaluated(result: Result, run: Run) -> str:

@@ -53,6 +53,7 @@ STACK = {
     "kernel": "kernel",
     "activation_passes": "activation_passes",
     "expert_columns": "expert_columns",
+    "kernel_tables": "kernel_tables",
 }
 """Constant -> fact of an engine that states it, else of `serving.common`: what only some engines have."""
 GENERATIONS = "generations"
@@ -169,6 +170,9 @@ class EngineCosts(Columns):
     expert_launch: Floats
     prefill_layer: Floats
     fixed_times: Floats
+    kernel_tables: Floats
+    tables: Floats
+    linear_format: Floats
 
     def within_published(self) -> EngineCosts:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
@@ -197,6 +201,7 @@ _ADDED = (
     "expert_half",
     "expert_columns",
     "activation_passes",
+    "kernel_tables",
 )
 """Fields of `EngineCosts` that add time to what the published rates give."""
 _SHARES = (

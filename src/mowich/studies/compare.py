@@ -23,6 +23,7 @@ from mowich.machines.system import resolve
 from mowich.machines.topology import joined_note
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
+from mowich.operators.kernels import SIMULATED
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Result, Rows, Shown
@@ -37,9 +38,6 @@ from mowich.units import show_gib
 if TYPE_CHECKING:
     from mowich.shown import Text
 from mowich.studies.binding import binds, does_not_fit
-
-_KERNELS = "simulated kernels"
-"""Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +249,7 @@ def hand_tuned_estimate(ask: SystemAsk, plan: Plan, spread: Sequence[tuple[str, 
     kept = [(path, rest * lo, rest * hi) if path.startswith("training.") else (path, lo, hi) for path, lo, hi in kept]
     downs = [down, faster, *(max(0.0, -min(lo, hi)) for _, lo, hi in kept)]
     ups = [up, slower, *(max(0.0, max(lo, hi)) for _, lo, hi in kept)]
-    coverage = {_KERNELS: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
+    coverage = {SIMULATED: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
     return from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.economics import energy, money
 from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate, worst_grade
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
+from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated_plan
 from mowich.requests.jobs import DEGREES
@@ -318,6 +320,48 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
     return downs, ups
 
 
+def _coverage(d: Deployment, f: Found, job: ServeJob) -> tuple[dict[str, float], dict[str, float]]:
+    """What the time per token and the time to first token rest on: the share of each that operator tables of kernels
+    hold, the rest as the constants of the engine (`Deployment.coverage`). Prompts between decodes count as the rest."""
+    from mowich.serving.step import step, total
+
+    def held(
+        of: int, n: float = 0.0, context: float = 0.0, verify: float = 1.0, prompt: float = 0.0, mean: float = 0.0
+    ) -> dict[str, float]:
+        """Of each part of a step of one plan, the share that tables hold; "" for all of it."""
+        at = np.array([of])
+        s, costs, timed = d.shapes.take(at), d.costs.take(at), dict[str, Floats]()
+        parts = step(
+            s,
+            costs,
+            n=n,
+            context=context,
+            verify=verify,
+            prompt=prompt,
+            prompt_context=mean,
+            finishing=float(prompt > 0),
+            timed=timed,
+        )
+        whole = {name: float(timed[name][0]) / float(parts[name][0]) for name in timed if parts[name][0] > 0}
+        return {**whole, "": sum(float(t[0]) for t in timed.values()) / float(total(parts)[0])}
+
+    verified = float(np.broadcast_to(d.verified, len(d.plans))[f.decode])
+    pp = float(np.maximum(1.0, d.shapes.pp[f.decode]))
+    token = held(f.decode, n=f.users / pp, context=job.prompt + 0.5 * job.output, verify=verified)
+    of_token = sum(f.tpot_parts.get(name, 0.0) * share for name, share in token.items()) / f.tpot_s
+    i, new = f.prefill if f.prefill >= 0 else f.decode, max(job.prompt * (1.0 - job.cached), 1.0)
+    budget = float(np.broadcast_to(d.around.budget, len(d.plans))[i])
+    mean = job.prompt * job.cached + 0.5 * new
+    first = held(i, prompt=min(new, budget), mean=mean)
+    of_first = f.ttft_parts.get("prefill", 0.0) * first[""] / f.ttft_s
+
+    def kinds(share: float) -> dict[str, float]:
+        rest = {kind: part * (1.0 - share) for kind, part in d.coverage.items()}
+        return {SIMULATED: share, **rest} if share > 0 else rest
+
+    return kinds(of_token), kinds(of_first)
+
+
 def _row(
     d: Deployment,
     f: Found,
@@ -339,13 +383,14 @@ def _row(
     }
     downs, ups = ([], []) if light else fact_spreads(d, f.decode, f.users, job.prompt + 0.5 * job.output, facts)
     grade = "D" if max([0.0, *downs, *ups]) > 0.1 else worst_grade(("C",))
+    of_token, of_first = _coverage(d, f, job)
     tpot = from_spreads(
         f.tpot_s,
         "s",
         [half["tpot"], *downs],
         [half["tpot"], *ups],
         grade=grade,
-        coverage=d.coverage,
+        coverage=of_token,
         breakdown=f.tpot_parts,
     )
     ttft = from_spreads(
@@ -354,7 +399,7 @@ def _row(
         [half["ttft"], *downs],
         [half["ttft"], *ups],
         grade=grade,
-        coverage=d.coverage,
+        coverage=of_first,
         breakdown=f.ttft_parts,
     )
     prefill_devices = d.plans[f.prefill].devices * f.prefill_workers if f.prefill >= 0 else 0

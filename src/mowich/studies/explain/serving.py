@@ -35,8 +35,8 @@ from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import worker
 
 CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
-    "linear": ("peak_linear", "c_linear", "m_half", "hbm_Bps", "w_linear"),
-    "head": ("peak_16", "c_16", "m_half", "hbm_Bps", "w_16"),
+    "linear": ("peak_linear", "c_linear", "m_half", "hbm_Bps", "w_linear", "kernel_tables"),
+    "head": ("peak_16", "c_16", "m_half", "hbm_Bps", "w_16", "kernel_tables"),
     "experts": (
         "peak_expert",
         "c_expert",
@@ -48,9 +48,10 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
         "w_expert",
         "expert_columns",
         "expert_reads",
+        "kernel_tables",
     ),
-    "attention": ("hbm_Bps", "a_decode", "peak_16", "mla_compute"),
-    "prefill_attention": ("peak_16", "a_prefill"),
+    "attention": ("hbm_Bps", "a_decode", "peak_16", "mla_compute", "kernel_tables"),
+    "prefill_attention": ("peak_16", "a_prefill", "kernel_tables"),
     "activations": ("activation_passes", "hbm_Bps", "w_16"),
     "layers": ("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "fixed_times"),
     "host": ("step", "per_sequence", "prefill_step"),
@@ -118,7 +119,15 @@ def chip_paths(d: Deployment) -> dict[str, tuple[str, ...]]:
 
 _NEUTRAL = tuple(
     f"serving.common.{name}"
-    for name in ("kernel", "moe_layer", "expert_reads", "expert_launch", "prefill_layer", "fixed_times")
+    for name in (
+        "kernel",
+        "kernel_tables",
+        "moe_layer",
+        "expert_reads",
+        "expert_launch",
+        "prefill_layer",
+        "fixed_times",
+    )
 )
 """What an engine has that does not state these: nothing, or once. Facts that explain no time."""
 

@@ -1,0 +1,230 @@
+"""What operator tables say of an engine step: its products and its attention at the times of kernels.
+
+The kernels are hand-tuned (`operators.kernels`), on devices of as many cores as the machine's, all at work. An engine
+reaches a share of their speed, which its constants hold; launches are in the time of its layers. What no table holds
+(few columns, latent attention, windows shorter than a prompt, formats of four bits) the closed form gives, at the share
+of the published rates that kernels reach at their largest shapes. So are experts and the products of models that have
+some: published rows that were left out of the fit are no nearer with tables for them (docs/accuracy-trainium.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mowich.arrays import Floats, distinct
+from mowich.estimate import Notes
+from mowich.machines.system import PRECISIONS
+from mowich.operators.kernels import Kernels, kernels_of, reach_of
+from mowich.operators.law import both
+from mowich.operators.tables.lookup import Bools
+from mowich.plans.shapes import Shapes
+from mowich.software.engine import EngineCosts
+
+TILE = 128.0
+"""Tokens of a cache or of a prompt that kernels take at once: fewer take as long."""
+_BF16 = np.full(1, float(PRECISIONS.index("bf16")))
+
+
+@dataclass(frozen=True, slots=True)
+class Tabled:
+    """A part of a step as far as tables hold it. kernels: seconds of its kernels; seconds: as the engine runs them;
+    rest: share of the part's weights, cache or FLOP that the closed form is left with, 0 to 1; compute, memory: seconds
+    of a product at the published rates [n]."""
+
+    kernels: Floats
+    seconds: Floats
+    rest: Floats
+    compute: Floats | float = 0.0
+    memory: Floats | float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TabledStep:
+    """The parts of a step. compute, memory, prompt, cache: share of a published rate that kernels reach
+    (`KernelReach`), 1 where a case reads no tables."""
+
+    linear: Tabled
+    head: Tabled
+    caches: Tabled
+    prompts: Tabled
+    compute: Floats
+    memory: Floats
+    prompt: Floats
+    cache: Floats
+
+    def seconds_of(self) -> dict[str, Floats]:
+        """Seconds by part of the step."""
+        return {
+            "linear": self.linear.seconds,
+            "head": self.head.seconds,
+            "attention": self.caches.seconds,
+            "prefill_attention": self.prompts.seconds,
+        }
+
+
+_NO_PART = Tabled(np.zeros(1), np.zeros(1), np.ones(1))
+_NO_TABLES = TabledStep(_NO_PART, _NO_PART, _NO_PART, _NO_PART, *[np.ones(1)] * 4)
+
+
+def by_kernels_s(kernels: Floats, rest: Floats) -> Floats:
+    """Seconds of a part of a step of which tables hold some.
+
+    T = kernels + rest
+
+    kernels: by the tables; rest: by the closed form.
+
+    Units: kernels s, rest s.
+    """
+    return np.asarray(kernels + rest)
+
+
+def products_s(kernels: Floats, compute: Floats, memory: Floats, c: Floats, w: Floats) -> Floats:
+    """Seconds that an engine takes for products that kernels take `kernels` for.
+
+    T = kernels * both(compute / c, memory / w) / both(compute, memory)
+
+    compute, memory: of the same work at the published rates, which say what binds it; c, w: share of a kernel's speed
+    that the engine reaches where they do.
+
+    Units: kernels s, compute s, memory s.
+    """
+    return np.asarray(kernels * both(compute / c, memory / w) / np.maximum(both(compute, memory), 1e-30))
+
+
+def attended_s(kernels: Floats, share: Floats) -> Floats:
+    """Seconds that an engine takes for attention that kernels take `kernels` for.
+
+    T = kernels / share
+
+    Units: kernels s.
+    """
+    return np.asarray(kernels / share)
+
+
+def tabled_step(
+    s: Shapes,
+    c: EngineCosts,
+    *,
+    m: Floats,
+    m_head: Floats,
+    n: Floats,
+    verify: Floats,
+    context: Floats,
+    prompt: Floats,
+    prompts: Floats,
+    prompt_context: Floats,
+) -> TabledStep:
+    """The parts of a step of m tokens, m_head of them sampled: n sequences verify `verify` tokens each on `context`
+    tokens of cache, and `prompts` prompts have `prompt` tokens together on a rank, which attend to `prompt_context` on
+    average. Nothing, and nothing is read, where no case has tables."""
+    tables = np.asarray(c.kernel_tables * c.tables)
+    if not np.any(tables > 0):
+        return _NO_TABLES
+    plain = tables * (np.sum(s.moe_layers, axis=0) == 0)
+    of_linear = _dense(plain, c.linear_format, m, s.product_count, s.product_n, s.product_k)
+    of_head = _dense(plain, _BF16, m_head, np.ones((1, 1)), (s.W_head / s.d)[None], s.d[None])
+    reach = {name: np.ones(tables.shape) for name in ("compute", "memory", "prompt", "cache")}
+    for code in distinct(tables[tables > 0]):
+        for name in reach:
+            reach[name] = np.where(tables == code, getattr(reach_of(int(code)), name), reach[name])
+
+    def product(of: Tabled, W: Floats, bytes_: Floats, m: Floats, peak: Floats, c_: Floats, w: Floats) -> Tabled:
+        compute, memory = 2.0 * m * W * (1.0 - of.rest) / peak, bytes_ * (1.0 - of.rest) / c.hbm_Bps
+        return Tabled(of.kernels, products_s(of.kernels, compute, memory, c_, w), of.rest, compute, memory)
+
+    return TabledStep(
+        linear=product(of_linear, s.W_linear, s.W_linear * s.b_linear, m, c.peak_linear, c.c_linear, c.w_linear),
+        head=product(of_head, s.W_head, 2.0 * s.W_head, m_head, c.peak_16, c.c_16, c.w_16),
+        caches=_caches(tables, s, c, n, verify, np.minimum(context, s.window)),
+        prompts=_prompts(tables, s, c, prompt, prompts, prompt_context),
+        **reach,
+    )
+
+
+def _dense(tables: Floats, formats: Floats, m: Floats, count: Floats, n: Floats, k: Floats) -> Tabled:
+    """Products [m, n] x [n, k], `count` of each [p, cases]."""
+
+    def of(kernels: Kernels, dtype: str, *sizes: Floats) -> Floats:
+        m, n, k = (np.maximum(x, 1.0) for x in sizes)
+        return kernels.product_s(m, n, k, dtype)
+
+    t = _by_table(tables * (m > 0), formats, of, m, n, k)
+    known = np.isfinite(t) & (count > 0) & (m > 0)
+    return _part(np.where(known, count * t, 0.0).sum(axis=0), count * n * k, known)
+
+
+def _caches(tables: Floats, s: Shapes, c: EngineCosts, n: Floats, verify: Floats, seen: Floats) -> Tabled:
+    """Decoding tokens on `seen` tokens of their caches [layer kinds, cases]."""
+    sequences, group = n * s.att_cached / s.cp, verify * s.att_heads / np.maximum(s.att_cached, 1.0)
+
+    def of(kernels: Kernels, _: str, *sizes: Floats) -> Floats:
+        sequences, group, seen, dim = (np.maximum(x, 1.0) for x in sizes)
+        return kernels.cache_s(sequences, group, np.maximum(seen, TILE), dim)
+
+    t = np.minimum(sequences, 1.0) * _by_table(tables * (n > 0), _BF16, of, sequences, group, seen, s.att_dim)
+    known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & (s.b_kv == 2.0) & (n > 0)
+    part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), s.att_layers * s.kv * seen, known)
+    return Tabled(part.kernels, attended_s(part.kernels, c.a_decode), part.rest)
+
+
+def _prompts(tables: Floats, s: Shapes, c: EngineCosts, tokens: Floats, prompts: Floats, mean: Floats) -> Tabled:
+    count = np.maximum(prompts, 1.0)
+    each = np.maximum(tokens / count, TILE)
+    before = np.maximum(mean - each / 2.0, 0.0)
+
+    def of(kernels: Kernels, _: str, *sizes: Floats) -> Floats:
+        heads, each, before, dim = sizes
+        return kernels.prompt_s(np.maximum(heads, 1.0), each, before, np.maximum(dim, 1.0))
+
+    t = _by_table(tables * (tokens > 0), _BF16, of, count * s.att_heads, each, before, s.att_dim)
+    is_whole = s.window >= mean + each / 2.0
+    known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & is_whole & (tokens > 0)
+    weight = s.att_layers * s.f_pre * np.minimum(mean, s.window)
+    part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), weight, known)
+    return Tabled(part.kernels, attended_s(part.kernels, c.a_prefill), part.rest)
+
+
+def _part(kernels: Floats, work: Floats, known: Bools) -> Tabled:
+    """work [k, cases]: how much of each there is, in one unit."""
+    whole = work.sum(axis=0)
+    held = np.where(known, work, 0.0).sum(axis=0)
+    rest = np.where(held > 0, 1.0 - held / np.maximum(whole, 1e-300), 1.0)
+    return Tabled(kernels, kernels, np.where(held >= whole, np.where(held > 0, 0.0, 1.0), rest))
+
+
+def _by_table(tables: Floats, formats: Floats, of: Callable[..., Floats], *sizes: Floats) -> Floats:
+    """`of` for the tables and the format of each case, with the sizes of those [k, cases]; nan where it has none."""
+    whole = np.broadcast_arrays(*sizes, tables, formats)
+    codes, words = (np.broadcast_to(x, whole[0].shape[-1:]) for x in (tables, formats))
+    out = np.full(whole[0].shape, np.nan)
+    for code in distinct(codes[codes > 0]):
+        for number in distinct(words[words >= 0]):
+            at = np.flatnonzero((codes == code) & (words == number))
+            if len(at):
+                some = (x[..., at] for x in whole[: len(sizes)])
+                out[..., at] = of(kernels_of(int(code)), PRECISIONS[int(number)], *some)
+    return out
+
+
+def note_tabled(notes: Notes, name: str, t: TabledStep, c: EngineCosts, seconds: Floats) -> bool:
+    """Record the term of a part of one case, where tables hold any of it: its kernels, what the engine takes for them,
+    and the rest by the closed form."""
+    part, shares = {
+        "linear": (t.linear, {"c": c.c_linear, "w": c.w_linear}),
+        "head": (t.head, {"c": c.c_16, "w": c.w_16}),
+        "attention": (t.caches, {"share": c.a_decode}),
+        "attention.cache": (t.caches, {"share": c.a_decode}),
+        "prefill_attention": (t.prompts, {"share": c.a_prefill}),
+    }.get(name, (_NO_PART, {}))
+    if part.seconds[0] <= 0:
+        return False
+    kernels = kernels_of(int(np.max(c.tables)))
+    notes.add(name, seconds, "s", by_kernels_s, kernels=part.seconds, rest=seconds - part.seconds)
+    said = f"{1.0 - float(part.rest[0]):.0%} of the work, by operator tables of {kernels.chip}, LNC {kernels.lnc}"
+    law = attended_s if "share" in shares else products_s
+    given = {"kernels": part.kernels, **({} if "share" in shares else {"compute": part.compute, "memory": part.memory})}
+    notes.add(f"{name}.kernels", part.seconds, "s", law, given={**given, **shares}, note=said)
+    return True
