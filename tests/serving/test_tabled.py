@@ -79,7 +79,8 @@ def test_logical_cores_choose_the_table() -> None:
     ("model", "on", "engine", "plan", "left"),
     [
         ("llama-3.1-8b", "trn2:1", "vllm-neuron", ServePlan(tp=4, kv="fp8"), {"attention"}),
-        ("deepseek-v3", "trn3:16", "vllm-neuron", ServePlan(tp=64), {"attention", "prefill_attention"}),
+        ("deepseek-v3", "trn3:16", "vllm-neuron", ServePlan(tp=64), set(WORK)),
+        ("qwen3-30b-a3b", "trn3:1", "nxdi-nki", ServePlan(tp=4), {"linear", "head"}),
         ("llama-3.1-8b", "trn4:1", "vllm-neuron", ServePlan(tp=4), set(WORK)),
         ("llama-3.1-8b", "trn1:16", "neuron", ServePlan(tp=32), set(WORK)),
         ("llama-3.1-8b", "h100:8", "vllm", ServePlan(tp=8), set(WORK)),
@@ -88,8 +89,8 @@ def test_logical_cores_choose_the_table() -> None:
 def test_what_no_table_holds_is_by_the_closed_form(
     model: str, on: str, engine: str, plan: ServePlan, left: set[str]
 ) -> None:
-    """Caches in 8 bits, latent attention, chips without tables, engines whose constants are shares of published
-    rates."""
+    """Caches in 8 bits, latent attention, products of models with experts, chips without tables, engines whose
+    constants are shares of published rates."""
     d = deployed(model, on, engine, plan)
     for work in (DECODE, PROMPT):
         parts, timed = taken(d, **work)
