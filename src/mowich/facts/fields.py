@@ -78,7 +78,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|wave_share|idle_power_share|unfused_attention|"
-        r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts|packs_prompts|exposed_limited)",
+        r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts|packs_prompts|kernel_tables|exposed_limited)",
         _share(zero=True),
     ),
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
