@@ -529,7 +529,8 @@ def goodput(
 
 
 def claims(word: str | None = None, *, facts: Facts | None = None) -> list[Claim]:
-    """Each public claim, derived again, with a verdict; word: only those whose id holds it."""
+    """Each public claim, derived again, with a verdict; word: only those with these words in title, id, figures or
+    verdict ("4x", "energy trainium")."""
     with _asked(results.CLAIMS, facts, word=word) as asked:
         return answers.claims_checked(asked)
 

@@ -140,7 +140,7 @@ def test_fabrics_long_runs_power_and_claims() -> None:
         "memory",
         "elastic",
     }
-    assert len(mowich.claims()) > 80
+    assert len(mowich.claims()) > 70
     assert mowich.power(["trn3-gen2"], cap_W=1e8)[0].chips_under_cap is not None
 
 

@@ -80,9 +80,10 @@ def test_problems_name_file_and_line(copy: Path) -> None:
 
 # ---- claims and the facts of the machines that they are about
 
-MEMORY = (
-    '  Memory_capacity_vs_Trainium3:\n    published: {ref: "chips.trainium4.relative_to_trainium3.memory_capacity"}'
+NAMED = (
+    '  Memory_capacity_vs_Trainium3:\n    title: "Memory of a chip, Trainium 4 over Trainium 3"\n    topic: memory\n'
 )
+MEMORY = f'{NAMED}    published: {{ref: "chips.trainium4.relative_to_trainium3.memory_capacity"}}'
 TEXT = 'source: nand, locator: "a page", date: "2025-12", grade: B'
 
 
@@ -92,13 +93,13 @@ TEXT = 'source: nand, locator: "a page", date: "2025-12", grade: B'
         (
             "trainium4",
             MEMORY,
-            '  Memory_capacity_vs_Trainium3:\n    published: {value: null, unit: "x", reason: "not found"}',
+            f'{NAMED}    published: {{value: null, unit: "x", reason: "not found"}}',
             "is unknown, but chips.trainium4.relative_to_trainium3.memory_capacity states 2 x",
         ),
         (
             "trainium4",
             MEMORY,
-            f'  Memory_capacity_vs_Trainium3:\n    published: {{value: "2 x", {TEXT}}}',
+            f'{NAMED}    published: {{value: "2 x", {TEXT}}}',
             "write {ref: chips.trainium4.relative_to_trainium3.memory_capacity}",
         ),
         (
@@ -110,9 +111,9 @@ TEXT = 'source: nand, locator: "a page", date: "2025-12", grade: B'
         ("ironwood", '{ref: "systems.ironwood.v7_fp8"}', f'{{value: "42 EFLOP/s", {TEXT}}}', "states 42.5 EFLOP/s"),
         (
             "trainium3-reinvent-2025",
-            '{ref: "systems.trn3-gen2.chips_per_unit"}',
-            f"{{value: 144, {TEXT}}}",
-            "states 144",
+            '{ref: "systems.trn3-gen2.max_chips"}',
+            f"{{value: 1000000, {TEXT}}}",
+            "states 1000000",
         ),
         ("gb300", '"1.1 EFLOP/s"', '"1.2 EFLOP/s"', "is 1.2 EFLOP/s, but systems.gb300.fp4_dense states 1080 PFLOP/s"),
         (
@@ -128,6 +129,8 @@ TEXT = 'source: nand, locator: "a page", date: "2025-12", grade: B'
             "    beside: ",
             "is 20.7 TB, but systems.trn3-gen2.device_memory states 20736 GiB, and no `explained` says why",
         ),
+        ("trainium4", NAMED, "  Memory_capacity_vs_Trainium3:\n    topic: memory\n", "has no title"),
+        ("trainium4", "    topic: memory\n", "    topic: money\n", "its topic is 'money', not one of price, memory"),
         ("trainium4", "about: [chips.trainium4, systems.trn4]\n", "", "about: names no chip or system"),
         ("trainium4", "systems.trn4]", "systems.trn5]", "that has facts: 'systems.trn5'"),
     ],

@@ -37,9 +37,9 @@ def test_claims_take_a_word_on_both_edges(capsys: pytest.CaptureFixture[str]) ->
     assert cli.run(["claims", "trainium3", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["claims"]
     assert [c["id"] for c in shown] == [c.id for c in named]
-    assert refused(mowich.claims, word="zzz")[0].startswith("word: no claim has that word in its id, got 'zzz'")
+    assert refused(mowich.claims, word="zzz")[0].startswith("word: no claim has all of these words, got 'zzz'")
     assert cli.run(["claims", "zzz"]) == 2
-    assert capsys.readouterr().err.startswith("error: WORD: no claim has that word in its id, got 'zzz'")
+    assert capsys.readouterr().err.startswith("error: WORD: no claim has all of these words, got 'zzz'")
 
 
 def test_python_is_told_all_that_is_wrong_with_a_launch() -> None:

@@ -169,7 +169,7 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
         ),
         "times the tokens",
     ),
-    "claims": (("claims", "trainium4"), "cannot be checked"),
+    "claims": (("claims", "4x"), "What cannot be checked"),
     "fit": (
         ("fit", "llama-3.1-8b", "--train", "--seq", "4096", "--batch", "256seqs", "--on", "trn3:8"),
         "Fits on 8 chips",

@@ -107,7 +107,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "usd_per_mtok",
     ),
     "claims": ("claims", "trainium3"),
-    "claims-measured": ("claims", "measured-ironwood"),
+    "claims-measured": ("claims", "measured"),
     "model": ("model", "deepseek-v3"),
     "validate": ("validate", "{tmp}/rows.csv"),
     "calibrate": ("calibrate", "{tmp}/rows.csv"),
@@ -258,7 +258,7 @@ def test_words_without_a_kind_are_refused(how: str) -> None:
         R("x", "1", "a number", how)
 
 
-NO_FORMULA = {"lookup", "search", "simulation", "table"}
+NO_FORMULA = {"count", "lookup", "search", "simulation", "table"}
 """Kinds of numbers that have no formula; a headline number of any other kind is arithmetic."""
 
 

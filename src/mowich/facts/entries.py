@@ -1,8 +1,9 @@
 """The entries of facts/claims, and which facts of chips and systems speak of the same quantity.
 
-A file of claims names in `about` the chips and systems that it speaks of. An entry is a leaf, or a group whose
-`published` (for a measured row `output_per_chip` or `tokens_per_chip`) is what was claimed. Where a file of a chip or a
-system states the same quantity there is one number:
+A file of claims names in `about` the chips and systems that it speaks of. An entry is a group whose `published` (for a
+measured row `output_per_chip`) is what was claimed, with its unit; `title` is what a reader calls it, `topic` what it
+speaks of (`TOPICS`). A measured row that has its step time is no claim: its other columns follow from it by arithmetic.
+Where a file of a chip or a system states the same quantity there is one number:
 
 - `published: {ref: PATH}`: the claim is that fact;
 - `states: {ref: PATH}` beside a `published` of its own: another text, rounded in another way, which the fact must bear
@@ -25,8 +26,12 @@ from mowich.facts.load import Facts
 from mowich.facts.schema import Fact
 from mowich.units import UNITS
 
-_PUBLISHED = ("published", "output_per_chip", "tokens_per_chip")
+_PUBLISHED = ("published", "output_per_chip")
 """Names that the claimed value of a group has; the first that is there."""
+
+TOPICS = ("price", "memory", "scale", "energy", "serving", "training", "compute", "quality")
+"""What claims speak of, in the order of their weight for the question whether scale and price offset a smaller
+memory."""
 
 COMPARED = ("chips.", "systems.")
 """Kinds of facts that a claim may not contradict."""
@@ -43,12 +48,15 @@ LEAST_COUNT = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """One claim. key: its name in `file`; path: of its group or leaf; published: path of the claimed value."""
+    """One claim. key: its name in `file`; path: of its group; published: path of the claimed value; title, topic: "" if
+    it has none."""
 
     file: str
     key: str
     path: str
     published: str
+    title: str = ""
+    topic: str = ""
 
     @property
     def id(self) -> str:
@@ -57,16 +65,24 @@ class _Entry:
 
 
 def entries(facts: Facts) -> Iterator[_Entry]:
-    """Every claim, in the order of the files. `context` says how a file's rows were measured: no claim."""
+    """Every claim, in the order of the files."""
     for file in facts.ids("claims"):
         root = f"claims.{file}"
         if "claims" in facts.children(root):
             root = f"{root}.claims"
         for key in facts.children(root):
             path = f"{root}.{key}"
-            published = next((p for p in (*(f"{path}.{name}" for name in _PUBLISHED), path) if facts.leaf(p)), None)
-            if published is not None and key != "context":
-                yield _Entry(file=file, key=key, path=path, published=published)
+            published = next((p for p in (f"{path}.{name}" for name in _PUBLISHED) if facts.leaf(p)), None)
+            if published is not None:
+                said = facts.words(path)
+                yield _Entry(
+                    file=file,
+                    key=key,
+                    path=path,
+                    published=published,
+                    title=said.get("title", ""),
+                    topic=said.get("topic", ""),
+                )
 
 
 def _machines(facts: Facts, file: str) -> tuple[str, ...]:
@@ -86,6 +102,10 @@ def claim_problems(facts: Facts) -> Iterator[tuple[str, str]]:
                     "names no chip or system" + (f" that has facts: '{about}'" if about else ""),
                 )
     for entry in entries(facts):
+        if not entry.title:
+            yield entry.path, "has no title"
+        if entry.topic not in TOPICS:
+            yield entry.path, f"its topic is '{entry.topic}', not one of {', '.join(TOPICS)}"
         published = facts.fact(entry.published)
         if published.path.startswith(COMPARED):
             continue

@@ -305,6 +305,11 @@ class Facts:
         """Identity keys of a file: id, name, vendor, chip, family, display."""
         return {k: v for k, v in self._file(kind, name).items() if k in IDENTITY_KEYS}
 
+    def words(self, path: str) -> Mapping[str, str]:
+        """Plain texts of a group that are no facts: the title and the topic of a claim."""
+        node = self._node(path)
+        return {k: v for k, v in node.items() if isinstance(v, str)} if isinstance(node, Mapping) else {}
+
     # names
     # -------------------------------------------------------------------------------------------------------------
     def aliases(self) -> Mapping[str, SystemNames]:

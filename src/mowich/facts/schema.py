@@ -40,6 +40,9 @@ _MOST = 10**300
 IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance", "core", "note", "comment", "about")
 """Plain keys at the top of a file that say what it is about."""
 
+CLAIM_WORDS = ("title", "topic")
+"""Plain keys of a public claim: what a reader calls it, and what it speaks of."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:

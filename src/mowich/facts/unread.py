@@ -8,7 +8,7 @@ from pathlib import Path
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.facts import fields
 from mowich.facts.load import FACT_KINDS, FACT_TABLES, Facts, known_unit, read_fact_table, read_file
-from mowich.facts.schema import IDENTITY_KEYS, check_fact, is_leaf, leaves, parse_leaf
+from mowich.facts.schema import CLAIM_WORDS, IDENTITY_KEYS, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import line_of
 
 
@@ -122,7 +122,8 @@ def _check_file(
                 )
             )
     for group, value in _plain_values(data, []):
-        if len(group) > 1:
+        named = kind == "claims" and len(group) > 2 and group[-1] in CLAIM_WORDS and isinstance(value, str)
+        if len(group) > 1 and not named:
             where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
             wanted = fields.unit_of(".".join([root, *group]))
             if wanted and isinstance(value, int | float):

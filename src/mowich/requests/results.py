@@ -50,7 +50,7 @@ ROWS = path(
 )
 WORD = word(
     "word",
-    "Only claims whose id holds this: trainium3, ironwood, gb300.",
+    'Only claims with these words in title, id, figures or verdict: "4x", "energy trainium", "cannot be checked".',
     metavar="[WORD]",
     is_argument=True,
 )
@@ -88,7 +88,7 @@ class ValidateRequest(Asked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsRequest(Asked):
-    """Public claims. word: of their ids, None: all."""
+    """Public claims. word: words to search for, None: all."""
 
     word: str | None
 
@@ -220,8 +220,9 @@ CLAIMS = Schema(
     fields=(WORD, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
     make=_claims,
     help=(
-        "Each public claim: formula, inputs, result and verdict; then what memory per chip costs by model and context."
+        "Each public claim: verdict, both sides in one unit, per chip and per unit, formula; what cannot be checked and"
+        " what is missing; then what memory per chip costs."
     ),
     short="Each public claim, derived again, with a verdict.",
-    example="mowich claims trainium3 --json",
+    example="mowich claims 4x   or   mowich claims trainium3 --json",
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mowich.estimate import Estimate
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.formats import UNKNOWN, number_text, percent
+from mowich.show.formats import UNKNOWN, interval, number_text, percent
 from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Part, Run, Table, TextCell, Words, word_columns
 from mowich.shown import Result
 from mowich.units import show
@@ -19,30 +20,30 @@ if TYPE_CHECKING:
 VERDICTS = {"holds": "hold", "holds only if": "hold only under a condition", "does not follow": "do not follow"}
 """Verdicts of several claims."""
 
+UNCHECKED = "cannot be checked"
+MISSING_HEAD = "What cannot be checked, and the measurement that would settle it"
+
 
 def value_text(value: float | None, unit: str = "") -> str:
     """A derived number in four digits with its unit: "1.08 EFLOP/s", "4.36 x"."""
     if value is None:
         return NOTHING
-    return f"{value:.4g} {unit}".rstrip() if unit in ("", "x", "tokens/s") else show(value, unit, 4)
-
-
-def memory_dict(row: MemoryRow) -> dict[str, object]:
-    """A row of the memory table, as in the JSON of `mowich claims`."""
-    return {name: getattr(row, name) for name in row.__slots__}
+    return f"{value:.4g} {unit}".rstrip() if unit in ("", "x") else show(value, unit, 4)
 
 
 def claims_page(result: Result, run: Run) -> Page:
-    """Public claims against what facts give; then what memory per chip costs."""
+    """Public claims against what facts give; what cannot be checked; what memory per chip costs."""
     found, count = result["claims"], result["verdicts"]
+    checked = [c for c in found if c["verdict"] != UNCHECKED]
     said = ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in count.items())
     return Page(
         title="Public claims, derived again",
         sentences=(f"Of {sum(count.values())} claims {said}.",),
         assumptions=[("facts", str(result.get("facts_hash", "")))],
         parts=(
-            *_by_group(found),
-            _claims(found),
+            *_checked(checked),
+            *_missing([c for c in found if c["verdict"] == UNCHECKED]),
+            _claims(checked),
             *_memory(result.get("memory") or (), wide=bool(result.get("inputs", {}).get("word"))),
             Words(text="Next: mowich claims --json  |  docs/claims.md", kind="next", indent=0, gap=True),
         ),
@@ -52,52 +53,94 @@ def claims_page(result: Result, run: Run) -> Page:
     )
 
 
-def _by_group(found: Sequence[Result]) -> list[Words]:
-    """Claims by group, with what was published, derived and judged, and why, where a table has no room."""
-    out = []
-    for group in dict.fromkeys(c["group"] for c in found):
-        for i, c in enumerate(c for c in found if c["group"] == group):
-            derived = f"; derived {value_text(c['derived'], c['unit'])}" if c["derived"] is not None else ""
-            text = f"{c['verdict'].upper()}: {c['claim']}: published {c['published']}{derived}"
-            out += [] if i else [Words(text=group, kind="heading", indent=0, gap=True)]
-            out.append(Words(text=text, kind="caption"))
-            if c["formula"] and c["derived"] is not None:
-                out.append(Words(text=f"= {c['formula']}", kind="caption", indent=6))
-            if c["reason"]:
-                out.append(Words(text=c["reason"], kind="caption", indent=6))
-    return out
+def _checked(found: Sequence[Result]) -> Iterator[Words]:
+    """Title, verdict, condition and formula of each claim, where a table has no room."""
+    for c in found:
+        yield Words(text=c["claim"], kind="heading", indent=0, gap=True)
+        yield Words(text=c["plain"], kind="caption")
+        if c["reason"]:
+            yield Words(
+                text=f"{'Condition' if c['verdict'] == 'holds only if' else 'Why'}: {c['reason']}.", kind="caption"
+            )
+        yield Words(text=f"Formula: {c['formula']}. Claimed by: {c['source']}.", kind="caption")
+
+
+def _missing(found: Sequence[Result]) -> Iterator[Part]:
+    """The claims that cannot be checked: by what is missing where there is little room, as one table elsewhere."""
+    if not found:
+        return
+    yield Words(text=f"{MISSING_HEAD}:", kind="heading", indent=0, gap=True)
+    for missing in dict.fromkeys(c["missing"] for c in found):
+        named = "; ".join(f"{c['claim']} ({c['published']})" for c in found if c["missing"] == missing)
+        yield Words(text=f"{missing}. Of: {named}.", kind="caption")
+    yield Table(
+        title=MISSING_HEAD,
+        columns=word_columns(["claim", "claimed", "measurement that is missing", "source"]),
+        rows=[[c["claim"], c["published"], c["missing"], c["source"]] for c in found],
+        wide=True,
+    )
+
+
+_READINGS = (("per_unit", "a unit"), ("per_chip", "a chip"))
+
+
+def _reading(c: Result, per: str, side: str, name: str = "") -> Cell:
+    """A claim as claimed or as derived, for a unit or a chip."""
+    own = c[per]
+    if own is None:
+        return NOTHING
+    text = value_text(own[side], c["unit"])
+    return TextCell(text, c["formula"], f"{c['id']}.{per}.{side}") if name else text
 
 
 def _claims(found: Sequence[Result]) -> Table:
     def derived(c: Result) -> Cell:
         if c["derived"] is None:
             return TextCell(UNKNOWN, "nothing is derived")
-        return TextCell(value_text(c["derived"], c.get("unit", "")), c["formula"], f"{c['id']}.derived")
+        return TextCell(value_text(c["derived"], c["unit"]), c["formula"], f"{c['id']}.derived")
 
+    sides = [
+        (per, side, f"{words}, {heading}")
+        for per, words in _READINGS
+        for side, heading in (("published", "claimed"), ("derived", "from facts"))
+    ]
     return Table(
-        title="Claims",
-        columns=word_columns(["claim", "published", "derived", "verdict", "formula", "why", "source"]),
+        title="Claims that can be checked",
+        columns=word_columns(
+            [
+                "claim",
+                "verdict",
+                "claimed",
+                "from facts",
+                *(head for _, _, head in sides),
+                "formula",
+                "condition or reason",
+                "source",
+            ]
+        ),
         rows=[
             [
                 c["claim"],
-                c["published"],
-                derived(c),
                 c["verdict"],
+                value_text(c["published_value"], c["unit"]),
+                derived(c),
+                *(_reading(c, per, side, head) for per, side, head in sides),
                 c["formula"] or NOTHING,
                 c["reason"] or NOTHING,
                 c["source"],
             ]
             for c in found
         ],
+        note="A unit is an UltraServer, a rack or a pod. Both readings stand where the chips of a unit are known.",
         wide=True,
     )
 
 
 def _pictures(found: Sequence[Result]) -> list[Chart]:
     bars = [
-        (c["claim"][:60], *(c[k] / c["published_value"] for k in ("low", "derived", "high")))
+        (c["claim"], *(c[k] / c["published_value"] for k in ("low", "derived", "high")))
         for c in found
-        if c["derived"] and c["published_value"] and c["low"] and c["high"]
+        if c["verdict"] != UNCHECKED and c["derived"] and c["published_value"] and c["low"] and c["high"]
     ]
     note = "1 is what was claimed; the bar spans the ranges of the facts."
     return [charts.ranges("Derived over claimed", note, bars, unit="derived / claimed", log=True)] if bars else []
@@ -109,19 +152,19 @@ def _pictures(found: Sequence[Result]) -> list[Chart]:
 
 MEMORY_HEAD = (
     "model",
-    "context",
     "system",
     "memory",
     "chips that hold it",
-    "chips",
-    "tokens/s/chip",
+    "planned tokens/s/chip",
+    "equal price at",
+    "bound tokens/s/chip",
+    "bound ratio",
     "reads of weights",
     "left on 8 chips",
     "below 10% from",
-    "equal price at",
 )
 
-LESS_NEEDED = ("left on 8 chips", "below 10% from", "chips that hold it")
+LESS_NEEDED = ("reads of weights", "left on 8 chips", "below 10% from", "chips that hold it")
 """Columns that go first where there is no room for all."""
 
 
@@ -129,9 +172,9 @@ def _memory_row(r: Result) -> list[Cell]:
     """One row of the memory table, in more digits where there is room."""
     fuller = {
         "memory": number_text(r["memory_B"] / GIB),
-        "tokens/s/chip": number_text(r["tokens_per_s"]),
+        "bound tokens/s/chip": number_text(r["tokens_per_s"]),
         "reads of weights": percent(r["loss"]),
-        "equal price at": number_text(r["price_ratio"]),
+        "bound ratio": number_text(r["bound_ratio"]),
     }
     return [
         TextCell(fuller.get(name, said), short=said) for name, said in zip(MEMORY_HEAD, memory_cells(r), strict=True)
@@ -142,7 +185,9 @@ def _memory(rows: Sequence[Result], *, wide: bool) -> list[Part]:
     """wide: only where there is room, because another question was asked."""
     if not rows:
         return []
-    caption = "What memory per chip costs: decoding with 8-bit weights and cache, memory full"
+    from mowich.studies.memory_claim import COMMAND, CONTEXT
+
+    caption = f"What memory per chip costs, prompts of {CONTEXT:,} tokens. Planned as by: {COMMAND}"
     table = Table(
         title="What memory per chip costs",
         columns=[
@@ -156,28 +201,32 @@ def _memory(rows: Sequence[Result], *, wide: bool) -> list[Part]:
             for n in MEMORY_HEAD
         ],
         rows=[_memory_row(r) for r in rows],
-        note="Decoding with 8-bit weights and cache, memory full.",
+        note=f"Planned: {COMMAND}. Bound: decoding with 8-bit weights and cache, memory full, by bandwidth alone.",
         gap=False,
         wide=wide,
         elsewhere="--json",
     )
-    return [table] if wide else [Words(text=caption, kind="caption", indent=0, gap=True), table]
+    if wide:
+        return [table]
+    said = Words(text=follows(rows), kind="caption", indent=0, gap=True)
+    return [Words(text=caption, kind="caption", indent=0, gap=True), table, said]
 
 
 def memory_cells(r: Result) -> list[str]:
     """One row of the memory table."""
+    planned, price = (Estimate.from_dict(r[k]) for k in ("planned_tokens_per_s", "price_ratio"))
     return [
         r["model"],
-        f"{r['context']:,}",
         r["system"],
         show(r["memory_B"], "B"),
         f"{r['chips_min']:,}",
-        f"{r['chips']:,}",
-        "-" if r["tokens_per_s"] is None else f"{r['tokens_per_s']:,.4g}",
-        "-" if r["loss"] is None else f"{100 * r['loss']:.1f}%",
+        UNKNOWN if planned.value is None else interval(planned),
+        UNKNOWN if price.value is None else interval(price),
+        f"{r['tokens_per_s']:,.4g}",
+        f"{r['bound_ratio']:.2f}",
+        f"{100 * r['loss']:.1f}%",
         f"{100 * r['left_at_8']:.0f}%",
         f"{r['offset_chips']:,}",
-        "-" if r["price_ratio"] is None else f"{r['price_ratio']:.2f}",
     ]
 
 
@@ -185,78 +234,116 @@ def memory_cells(r: Result) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(x.replace("|", "/") for x in cells) + " |"
+
+
 def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
     """docs/claims.md."""
+    from mowich.studies.memory_claim import COMMAND
+
     verdicts = dict.fromkeys(c.verdict for c in found)
     count = ", ".join(f"{sum(c.verdict == v for c in found)} {v}" for v in sorted(verdicts))
+    rows: list[Result] = [r.to_dict() for r in memory]
     out = [
         "# Public claims, derived again",
         "",
         (
             "Generated by `make accuracy` from facts/claims and the facts of the machines; the same as `mowich claims`."
-            " Do not edit."
+            ' `mowich claims "4x"` searches titles, figures and verdicts. Do not edit.'
         ),
         "",
         (
             f"{len(found)} claims: {count}. *Holds*: the formula, with facts of grade A to C, gives the published"
             " number within 5.5%. *Holds only if*: true under the stated condition."
         ),
-        "*Does not follow*: the facts give another number. *Cannot be checked*: something is not published; said what.",
+        (
+            "*Does not follow*: the facts give another number. *Cannot be checked*: something is not published; said"
+            " what. Order: what can be checked, Trainium 3 first, then by weight for the question whether"
+        ),
+        "scale and price offset a smaller memory: price, memory, scale, energy, serving, training, compute.",
+        "",
+        "## What can be checked",
         "",
     ]
-    for group in dict.fromkeys(c.group for c in found):
-        out += [f"## {group}", "", "| claim | published | derived | formula | verdict | why |", "|--|--|--|--|--|--|"]
-        for c in (c for c in found if c.group == group):
-            span = (
-                f" ({value_text(c.low, c.unit)} .. {value_text(c.high, c.unit)})"
-                if c.low is not None and c.high is not None and c.low < c.high
-                else ""
-            )
-            cells = [
-                c.text,
-                c.published,
-                value_text(c.derived, c.unit) + span,
-                c.formula or "-",
-                f"**{c.verdict}**",
-                c.reason or "-",
+    for c in (c for c in found if c.verdict != UNCHECKED):
+        why = f" {'Condition' if c.verdict == 'holds only if' else 'Why'}: {c.reason}." if c.reason else ""
+        out += [
+            f"### {c.text}",
+            "",
+            f"{c.plain}{why}",
+            f"Published: {c.published} ({c.source}). Formula: {c.formula}.",
+            "",
+        ]
+        if c.per_chip is not None and c.per_unit is not None:
+            chips = " against ".join(f"{n:,}" for n in c.unit_chips)
+            out += [
+                _row(["", "claimed", "from facts"]),
+                "|--|--:|--:|",
+                *(
+                    _row([name, value_text(x.published, c.unit), value_text(x.derived, c.unit)])
+                    for name, x in ((f"a unit of {chips} chips", c.per_unit), ("a chip", c.per_chip))
+                ),
+                "",
             ]
-            out.append("| " + " | ".join(x.replace("|", "/") for x in cells) + " |")
-        out.append("")
     out += [
+        f"## {MISSING_HEAD}",
+        "",
+        _row(["claim", "claimed", "measurement that is missing"]),
+        "|--|--|--|",
+        *(_row([c.text, c.published, c.missing]) for c in found if c.verdict == UNCHECKED),
+        "",
         "## 144, 192 or 288 GB",
         "",
         (
-            "Decoding with memory full: a step reads all of it, so tokens per second and chip are (B / k) (1 - W / (n"
-            " m)): B bandwidth, k bytes of one sequence's cache, W weights, n chips of m"
+            "*Planned*: served tokens per second and chip of the best plan, as shipped, with its 90% range. It is the"
+            " answer of this command, by the same function:"
+        ),
+        "",
+        "```console",
+        *(f"$ {COMMAND.replace('MODEL', name)}" for name in dict.fromkeys(r.model for r in memory)),
+        "```",
+        "",
+        "*Equal price at*: price per chip over Trainium 3's at which a planned token costs the same.",
+        "",
+        (
+            "*Bound*: decoding with memory full, by bandwidth alone. A step reads all of the memory, so tokens per"
+            " second and chip are (B / k) (1 - W / (n m)): B bandwidth, k bytes of one sequence's cache, W weights,"
         ),
         (
-            "bytes. Memory per chip matters only through W / (n m), the share of the bandwidth that reads weights: a"
-            " larger domain buys back what the chip lacks. An upper bound: compute, collectives and batching limits are"
-            " left out. Chips: one UltraServer (144), as many Ironwood, one NVL72. *Below 10% from*: chips from which"
-            " weights cost less than a tenth of the bandwidth."
+            "n chips of m bytes. Memory per chip matters there only through W / (n m), the share of the bandwidth that"
+            " reads weights: a larger domain buys back what the chip lacks. Compute, links, software and limits of time"
+            " are"
         ),
-        "*Equal price at*: price per chip over Trainium 3's at which a token costs the same.",
+        (
+            "left out, so it is no answer to what a token costs. Chips: one UltraServer (144), as many Ironwood, one"
+            " NVL72. *Below 10% from*: chips from which weights cost less than a tenth of the bandwidth."
+        ),
         "",
         "| " + " | ".join(MEMORY_HEAD) + " |",
         "|" + "--|" * len(MEMORY_HEAD),
-        *("| " + " | ".join(memory_cells(memory_dict(r))) + " |" for r in memory),
+        *(_row(memory_cells(r)) for r in rows),
         "",
-        follows(memory),
+        follows(rows),
         "",
     ]
     return "\n".join(out)
 
 
-def follows(rows: Sequence[MemoryRow]) -> str:
+def follows(rows: Sequence[Result]) -> str:
     """What the memory table says, with its numbers."""
-    mine = [r for r in rows if r.system == rows[0].system]
-    big = max(mine, key=lambda r: (r.chips_min, r.loss or 0.0))
-    other = next(r for r in rows if r.model == big.model and r.context == big.context and r.system == rows[2].system)
+    first = rows[0]["system"]
+    mine = [r for r in rows if r["system"] == first]
+    last = [r for r in rows if r["system"] == rows[2]["system"]]
+    big = max(mine, key=lambda r: (r["chips_min"], r["loss"]))
+    other = next(r for r in last if r["model"] == big["model"])
+    prices = sorted(p.value for r in last if (p := Estimate.from_dict(r["price_ratio"])).value is not None)
+    bound = last[0]["bound_ratio"]
+    dearer = f"{prices[0]:.2g} to {prices[-1]:.2g}" if prices else UNKNOWN
     return (
-        f"What follows: 144 GB costs chips, and time on few chips. {big.model} at {big.context:,} tokens needs"
-        f" {big.chips_min} chips of 144 GB against {other.chips_min} of 288 GB, and on 8 chips"
-        f" {100 * big.left_at_8:.0f}% of the bandwidth is left for sequences against {100 * other.left_at_8:.0f}%. From"
-        f" {big.offset_chips} chips on weights take less than a tenth, and on an UltraServer of 144 at most"
-        f" {100 * max(r.loss or 0.0 for r in mine):.1f}%: there the difference is bandwidth, not capacity, and a token"
-        " costs the same where another chip's price is the ratio in the last column times Trainium 3's."
+        f"What follows: 144 GB costs chips, and time on few chips. {big['model']} needs {big['chips_min']} chips of"
+        f" 144 GB against {other['chips_min']} of 288 GB. From {big['offset_chips']} chips on weights take less than a"
+        " tenth of the bandwidth, and there capacity is no longer what differs. By bandwidth alone a"
+        f" {rows[2]['system']} chip would be worth {bound:.2g} of a {first} one; as planned, with compute, links and"
+        f" software, it is worth {dearer}: a token costs the same where its price per chip is that many times as high."
     )

@@ -283,14 +283,19 @@ def metric_explained(asked: results.ExplainRequest) -> Explanation:
 
 
 def claims_checked(asked: results.ClaimsRequest) -> list[Claim]:
-    """The claims whose id holds a word, or all. Raises UserError where none does."""
-    from mowich.studies.claims import claims
+    """The claims that a search finds, or all. Raises UserError where none is found."""
+    from mowich.facts.entries import TOPICS
+    from mowich.studies.claims import claims, matches
 
     word = asked.word
-    found = [c for c in claims(asked.facts) if word is None or word.casefold() in c.id.casefold()]
+    found = [c for c in claims(asked.facts) if word is None or matches(c, word)]
     if not found:
         raise UserError(
-            "no claim has that word in its id", field="word", given=word, allowed=list(asked.facts.ids("claims"))
+            "no claim has all of these words",
+            field="word",
+            given=word,
+            allowed=f"words of a title, a figure such as 4x, a topic ({', '.join(TOPICS)}) or a verdict",
+            fix=f"groups of claims: {', '.join(asked.facts.ids('claims'))}",
         )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mowich.facts import Fact
 from mowich.facts.entries import figure_of
@@ -68,14 +69,6 @@ def capacity_read_as_GB(n: float, q: float) -> float:
     return n * q / 2**30 * 1e9
 
 
-def in_servers(servers: float, per: float) -> float:
-    """Chips of servers.
-
-    T = servers * per
-    """
-    return servers * per
-
-
 def links_quotient(s: float, r: float, k: float, a: float, b: float) -> float:
     """Three levels of links of one chip over two of another.
 
@@ -130,14 +123,16 @@ def mean_gain(
 
 
 TRN2_CHIPS, TRN3_CHIPS = "systems.trn2.chips_per_unit", "systems.trn3-gen2.chips_per_unit"
+ULTRASERVERS = (TRN3_CHIPS, TRN2_CHIPS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """How a claim is derived. inputs: symbol -> path of a fact; given: symbol -> a number that is no fact; of: the
-    function that computes it, of these symbols; published: the claim
-    as a number where it is neither a number nor the first one in the claim's text; is_gain: the claim is a share on top
-    ("40 %" is 1.4 times); condition: what makes the derived number the claimed one, if only under a condition; spread:
+    function that computes it, of these symbols; is_gain: the claim is a share on top ("40 %" is 1.4 times); counts:
+    facts with the chips of a unit (UltraServer, rack, pod) of the new machine and, where it is set against an old one,
+    of that; per: whether the claim is of a "unit" or of a "chip", so that the other reading can stand beside it;
+    condition: what makes the derived number the claimed one, if only under a condition; spread:
     ends of the formula itself, where it holds a number that is not a fact; missing: what would have to be published, if
     nothing is derived; unknown: facts that this says are not known. condition and missing may hold {value}, {low},
     {high}, and where there is `more` the inputs and what it makes of them and of the published number."""
@@ -146,8 +141,9 @@ class Check:
     inputs: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, float] = field(default_factory=dict)
     of: Callable[..., float] | None = None
-    published: float | None = None
     is_gain: bool = False
+    counts: tuple[str, ...] = ()
+    per: Literal["chip", "unit"] = "chip"
     condition: str = ""
     missing: str = ""
     unknown: tuple[str, ...] = ()
@@ -172,12 +168,15 @@ def _scaled(chip: str, quantity: str, formula: str) -> Check:
         formula=formula,
         inputs={"n3": TRN3_CHIPS, "q3": f"chips.trainium3.{mine}", "n2": TRN2_CHIPS, "q2": f"chips.{chip}.{theirs}"},
         of=machines_quotient,
+        counts=ULTRASERVERS,
+        per="unit",
     )
 
 
 _NO_PRICE = "the prices, and the workload, batch and latency that were compared"
 
 
+_NOT_BUILT = "the figure of a chip that is built: what the facts hold is derived from this very claim"
 NO_RUN = "the workload, its lengths, batch and latency, and the measured runs"
 
 
@@ -238,17 +237,16 @@ def checks() -> dict[str, Check]:
             formula="144 x HBM of Trn3, a TB taken as 1000 GiB",
             inputs={"n": TRN3_CHIPS, "q": f"{t3}.memory.hbm_capacity"},
             of=capacity_read_as_GB,
+            counts=(TRN3_CHIPS,),
+            per="unit",
             condition="a TB is read as 1000 GiB; in TB of 10^12 bytes it is 7% more",
         ),
         "trainium3-reinvent-2025.Peak_FP8": Check(
             formula="144 x MXFP8 of Trn3",
             inputs={"n": TRN3_CHIPS, "q": f"{t3}.peak_dense.mxfp8"},
             of=of_all,
-        ),
-        "trainium3-reinvent-2025.Chips_per_UltraServer": Check(
-            formula="servers x chips: 36 x 4",
-            inputs={"servers": "systems.trn3-gen2.racks", "per": "systems.trn3-gen2.levels.rack.chips"},
-            of=in_servers,
+            counts=(TRN3_CHIPS,),
+            per="unit",
         ),
         "trainium3-reinvent-2025.GPT-OSS_throughput": gpt["throughput"],
         "trainium3-reinvent-2025.GPT-OSS_response": gpt["response"],
@@ -263,11 +261,14 @@ def checks() -> dict[str, Check]:
                 " trn3:1000000` and `mowich goodput --on trn3:1000000` say what it would take"
             )
         ),
-        "trainium3-reinvent-2025.Per-chip_memory": Check(
-            formula="HBM bandwidth of Trn3 / of Trn2 (capacity: 144 / 96 GiB = 1.5)",
-            inputs={"a": f"{t3}.memory.hbm_bandwidth", "b": f"{t2}.memory.hbm_bandwidth"},
-            of=quotient,
-            published=1.7,
+        "trainium3-reinvent-2025.Per-chip_memory_capacity": ratio(
+            f"{t3}.memory.hbm_capacity", f"{t2}.memory.hbm_capacity", "HBM of Trn3 / of Trn2", counts=ULTRASERVERS
+        ),
+        "trainium3-reinvent-2025.Per-chip_memory_bandwidth": ratio(
+            f"{t3}.memory.hbm_bandwidth",
+            f"{t2}.memory.hbm_bandwidth",
+            "HBM bandwidth of Trn3 / of Trn2",
+            counts=ULTRASERVERS,
         ),
         "trainium3-reinvent-2025.Inter-chip": Check(
             formula="sum of the levels of Trn3 / (in the server + between servers) of Trn2, per direction",
@@ -302,31 +303,33 @@ def checks() -> dict[str, Check]:
             f"{t4}.peak_dense.mxfp4",
             f"{t3}.peak_dense.mxfp4",
             "MXFP4 of Trn4 / of Trn3",
-            condition="the rate that AWS announced is built: the fact is derived from this very claim",
+            missing=_NOT_BUILT,
         ),
         "trainium4.FP8": ratio(
             f"{t4}.peak_dense.mxfp8",
             f"{t3}.peak_dense.mxfp8",
             "MXFP8 of Trn4 / of Trn3",
-            condition="the rate that AWS announced is built: the fact is derived from this very claim",
+            missing=_NOT_BUILT,
         ),
         "trainium4.Memory_bandwidth": ratio(
             f"{t4}.memory.hbm_bandwidth",
             f"{t3}.memory.hbm_bandwidth",
             "HBM bandwidth of Trn4 / of Trn3",
-            condition="the bandwidth that AWS announced is built",
+            missing=_NOT_BUILT,
         ),
         "trainium4.Memory_capacity": ratio(
             f"{t4}.memory.hbm_capacity",
             f"{t3}.memory.hbm_capacity",
             "HBM of Trn4 / of Trn3",
-            condition="the capacity of the preview is built: the fact is derived from this very claim",
+            missing=_NOT_BUILT,
         ),
         "trainium4": Check(missing="details of the chip"),
         "ironwood.Pod_compute": Check(
             formula="9,216 x FP8 of Ironwood",
             inputs={"n": pod, "q": f"{iron}.peak_dense.fp8"},
             of=of_all,
+            counts=(pod,),
+            per="unit",
         ),
         "ironwood.Perf_per_watt": Check(
             formula="(FP8 / P) of Ironwood / (8-bit / P) of Trillium",
@@ -347,7 +350,9 @@ def checks() -> dict[str, Check]:
             f"{iron}.memory.hbm_capacity", f"{v6e}.memory.hbm_capacity", "HBM of Ironwood / of Trillium"
         ),
         "ironwood.HBM_bandwidth": ratio(
-            f"{iron}.memory.hbm_bandwidth", f"{v6e}.memory.hbm_bandwidth", "HBM bandwidth of Ironwood / of Trillium"
+            f"{iron}.memory.hbm_bandwidth",
+            f"{v6e}.memory.hbm_bandwidth",
+            "HBM bandwidth of Ironwood / of Trillium",
         ),
         "ironwood.Peak_vs_v5p": ratio(
             f"{iron}.peak_dense.fp8", f"{v5p}.peak_dense.bf16", "FP8 of Ironwood / BF16 of v5p (v5p has no FP8)"
@@ -359,6 +364,8 @@ def checks() -> dict[str, Check]:
             formula="9,216 x 192 GB",
             inputs={"n": pod, "q": f"{iron}.memory.hbm_capacity"},
             of=capacity_read_as_GB,
+            counts=(pod,),
+            per="unit",
             condition="the pages' GB are GB: with the 192 GiB of the chip page it is 1.90 PB",
         ),
         "ironwood.FP8_over": fp8_gain(),
@@ -371,6 +378,8 @@ def checks() -> dict[str, Check]:
                 "p": f"{iron}.peak_dense.fp8",
             },
             of=pods_quotient,
+            counts=("chips.tpu_8t.scale_up.domain_size", pod),
+            per="unit",
             condition="FP4 is set against FP8: at equal precision the gain is not published",
             unknown=("chips.tpu_8t.peak_dense.fp8",),
         ),
@@ -385,6 +394,8 @@ def checks() -> dict[str, Check]:
             formula="72 x dense FP4",
             inputs={"n": "systems.gb300.chips_per_unit", "q": "chips.gb300.peak_dense.fp4"},
             of=of_all,
+            counts=("systems.gb300.chips_per_unit",),
+            per="unit",
         ),
         "gb300.Throughput_per_MW": Check(
             formula="tokens per chip that 5x per megawatt needs: 5 x P(GB300) / P(H100)",
@@ -478,6 +489,7 @@ def gpt_oss() -> dict[str, Check]:
             inputs=paths,
             given={"w": w},
             of=decoding_gain,
+            counts=ULTRASERVERS,
             spread=lambda x: (speed(x), speed(x) * w),
             condition=(
                 f"{formats}, at a batch where weights are part of the bytes: one format on both gives about"
@@ -542,8 +554,6 @@ def number_of(fact: Fact) -> float | None:
 def claimed(check: Check, fact: Fact) -> float | None:
     """The claim as a number: a share on top is 1 more; the first number of a text only where a formula is set against
     it."""
-    if check.published is not None:
-        return check.published
     value = number_of(fact)
     if value is None and check.of is not None and (found := figure_of(fact)) is not None:
         value = found[0]

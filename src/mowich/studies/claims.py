@@ -3,8 +3,10 @@ verdict.
 
 Verdicts: `holds` (derived from facts of grade A to C and within TOLERANCE), `holds only if` (true under a stated
 condition, or for a part of the range of an estimated fact), `does not follow` (the facts give another number), `cannot
-be checked` (something is not published: said what). A claim that we have no formula for is still listed, with what is
-missing. A test holds docs/claims.md to what the facts give.
+be checked` (something is not published: said which measurement). A claim that we have no formula for is still listed,
+with what is missing. Claims come in the order of their weight for the question whether Trainium 3's scale and price
+offset its smaller memory: those that can be checked first, of them those about Trainium 3, then by topic
+(`facts.entries.TOPICS`). A test holds docs/claims.md to what the facts give.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mowich.facts import Fact, Facts
-from mowich.facts.entries import entries
+from mowich.facts.entries import TOPICS, entries
 from mowich.studies import serving_claims
 from mowich.studies.claim_checks import Check, checks, claimed, number_of
+from mowich.units import show
 
 _TOLERANCE = 0.055
 """A derived value this close to the published one agrees: published figures are rounded to one or two digits."""
@@ -26,14 +29,29 @@ HOLDS, ONLY_IF, NOT, UNCHECKED = "holds", "holds only if", "does not follow", "c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A claim read for one chip, or for a unit of chips (UltraServer, rack, pod): published and derived in the unit of
+    the claim, derived with its range."""
+
+    published: float
+    derived: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A claim with its check. published: in words, with the unit of its source; published_value, derived: SI or a
-    ratio, None where there is none; low, high: of derived, over the ranges of its inputs; unit: of derived, "x" for a
-    ratio."""
+    """A claim with its check. text: what a reader calls it; topic: of `facts.entries.TOPICS`; plain: the verdict in one
+    sentence; published: in the words and the unit of its source; published_value, derived: SI or a ratio, both in
+    `unit` ("x" for a ratio), None where there is none; low, high: of derived, over the ranges of its inputs; per_chip,
+    per_unit: both readings where chips of a unit are known, with those chips (the new machine's, then the old one's);
+    missing: the measurement that would settle a claim that cannot be checked."""
 
     id: str
     group: str
     text: str
+    topic: str
+    plain: str
     published: str
     published_value: float | None
     formula: str
@@ -45,6 +63,10 @@ class Claim:
     verdict: str
     reason: str
     source: str
+    missing: str = ""
+    per_chip: Reading | None = None
+    per_unit: Reading | None = None
+    unit_chips: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """As in the JSON of `mowich claims`."""
@@ -52,6 +74,8 @@ class Claim:
             "id": self.id,
             "group": self.group,
             "claim": self.text,
+            "topic": self.topic,
+            "plain": self.plain,
             "published": self.published,
             "published_value": self.published_value,
             "formula": self.formula,
@@ -62,6 +86,10 @@ class Claim:
             "unit": self.unit,
             "verdict": self.verdict,
             "reason": self.reason,
+            "missing": self.missing,
+            "per_chip": None if self.per_chip is None else asdict(self.per_chip),
+            "per_unit": None if self.per_unit is None else asdict(self.per_unit),
+            "unit_chips": list(self.unit_chips),
             "source": self.source,
         }
 
@@ -146,66 +174,116 @@ def as_published(fact: Fact) -> str:
     return f"{shown} ({note})" if 0 < len(note) < LONGEST_NOTE else shown
 
 
-def title(key: str) -> str:
-    """The words of a claim from its key."""
-    return re.sub(r"\s+", " ", key.replace("_", " ")).strip()
+def for_another(value: float, scale: float) -> float:
+    """A figure of a chip for a unit of chips, or of a unit for a chip.
 
-
-def tokens_per_chip(batch: float, length: float, step: float, chips: float) -> float:
-    """Tokens per second and chip of a training step.
-
-    T = batch * length / (step * chips)
-
-    Units: length tokens, step s, chips chips.
+    T = value * scale
     """
-    return batch * length / (step * chips)
+    return value * scale
 
 
-def training_row(facts: Facts, root: str, key: str) -> Claim:
-    """A measured training row: its tokens per chip from batch, length and step, and its MFU from the published peak."""
-    match = re.fullmatch(r"(.+)_(\d+)_(\d+)_(\d+)_(bf16|fp8_full)", key)
-    step, tokens = facts.fact(f"{root}.{key}.step_time"), facts.fact(f"{root}.{key}.tokens_per_chip")
-    published = float(tokens.value or 0)
-    assert match is not None, key
-    chips, batch, seq = (int(match[i]) for i in (2, 3, 4))
-    value = tokens_per_chip(batch, seq, float(step.value or 1), chips)
-    agrees = abs(value / published - 1) <= 0.01
-    return Claim(
-        id=f"{root.split('.')[1]}.{key}",
-        group=root.split(".")[1],
-        text=f"{match[1]}, {chips} chips, {match[5]}: tokens per second and chip",
-        published=f"{published:g} tokens/s",
-        published_value=published,
-        formula="batch x length / (step x chips)",
-        inputs={
-            "step": f"{step.path} = {step.as_written}",
-            "batch": str(batch),
-            "length": str(seq),
-            "chips": str(chips),
-        },
-        derived=value,
-        low=value,
-        high=value,
-        unit="tokens/s",
-        verdict=HOLDS if agrees else NOT,
-        reason=(
-            "arithmetic of the row; our own prediction of it is in accuracy.md"
-            if agrees
-            else f"the row's step gives {value:.1f}"
-        ),
-        source=f"{tokens.title}, {tokens.locator}",
+def scales(check: Check, facts: Facts) -> tuple[float, float]:
+    """(claim to a reading per chip, claim to a reading per unit): the chips of a unit, of two units their ratio."""
+    chips = [facts.number(path) for path in check.counts]
+    ratio = chips[0] / chips[1] if len(chips) > 1 else chips[0]
+    return (1.0 / ratio, 1.0) if check.per == "unit" else (1.0, ratio)
+
+
+def readings(
+    check: Check,
+    facts: Facts,
+    published: float | None,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+) -> tuple[Reading | None, Reading | None, tuple[int, ...]]:
+    """(per chip, per unit, chips of the units) of a claim that has both, else (None, None, ()).
+
+    A unit of n chips against one of m is n / m times a chip against a chip; a figure of one unit is n times that of a
+    chip.
+    """
+    if not check.counts or published is None or value is None or low is None or high is None:
+        return None, None, ()
+    chip, unit = (
+        Reading(
+            published=for_another(published, scale),
+            derived=for_another(value, scale),
+            low=for_another(low, scale),
+            high=for_another(high, scale),
+        )
+        for scale in scales(check, facts)
+    )
+    return chip, unit, tuple(round(facts.number(path)) for path in check.counts)
+
+
+def value_text(value: float, unit: str) -> str:
+    """A claimed or derived number with its unit: "1.08 EFLOP/s", "4.36 x"."""
+    return f"{value:.3g} {unit}".rstrip() if unit in ("", "x") else show(value, unit, 3)
+
+
+def _range_text(value: float, low: float, high: float, unit: str) -> str:
+    span = f" ({value_text(low, unit)} to {value_text(high, unit)})" if high > low * (1 + 1e-3) else ""
+    return value_text(value, unit) + span
+
+
+def _plain(c: Claim) -> str:
+    """The verdict in a sentence or two, both sides in one unit, and the other reading beside it."""
+    if c.verdict == UNCHECKED or c.derived is None or c.published_value is None or c.low is None or c.high is None:
+        return f"Cannot be checked. Missing: {c.missing or c.reason}."
+    numbers = (
+        f"claimed {value_text(c.published_value, c.unit)}, the facts give"
+        f" {_range_text(c.derived, c.low, c.high, c.unit)}"
+    )
+    said = {HOLDS: "True", ONLY_IF: "True only under a condition", NOT: "Not by the facts"}[c.verdict]
+    out = f"{said}: {numbers}."
+    if c.per_chip is None or c.per_unit is None:
+        return out
+    if len(c.unit_chips) == 1:
+        return f"{out} That is {value_text(c.per_chip.derived, c.unit)} for each of {c.unit_chips[0]:,} chips."
+    n, m = c.unit_chips
+    is_unit = c.per_unit.published == c.published_value
+    other = c.per_chip if is_unit else c.per_unit
+    own, wanted = f"That is {n:,} chips against {m:,}; chip against chip", f"For {n:,} chips against {m:,}"
+    return (
+        f"{out} {own if is_unit else wanted} the claim is {value_text(other.published, c.unit)} and the facts give"
+        f" {value_text(other.derived, c.unit)}."
     )
 
 
+def weight(c: Claim) -> tuple[int, int, int]:
+    """The place of a claim, the least first: checked before unchecked, Trainium 3 before others, then by topic."""
+    is_ours = "Trainium 3" in c.text or "Trainium3" in c.id
+    return (c.verdict == UNCHECKED, not is_ours, TOPICS.index(c.topic) if c.topic in TOPICS else len(TOPICS))
+
+
+_TIMES = re.compile(r"(\d+(?:\.\d+)?)x")
+
+
+def matches(c: Claim, words: str) -> bool:
+    """Whether all words of a search stand in a claim's title, id, figures or verdict. "4x" finds what is published as
+    about 4 times (4 x, 4.4 x), to the digits of the search."""
+    text = " ".join((c.id.replace("_", " "), c.id, c.text, c.topic, c.published, c.verdict)).casefold()
+    for word in re.sub(r"(\d)\s+x\b", r"\1x", words.casefold()).split():
+        times = _TIMES.fullmatch(word)
+        if times is not None:
+            digits = len(times[1].partition(".")[2])
+            if (
+                c.unit != "x"
+                or c.published_value is None
+                or abs(c.published_value - float(times[1])) >= 0.5 * 10.0**-digits
+            ):
+                return False
+        elif word not in text:
+            return False
+    return True
+
+
 def claims(facts: Facts) -> list[Claim]:
-    """Every entry of facts/claims with its verdict, in the order of the files."""
+    """Every entry of facts/claims with its verdict, in the order of `weight`."""
     table = checks()
     out: list[Claim] = []
     for entry in entries(facts):
-        name, key, found = entry.file, entry.key, entry.id
-        if name == "measured-ironwood-training":
-            out.append(training_row(facts, entry.path.rpartition(".")[0], key))
-            continue
+        name, found = entry.file, entry.id
         fact = facts.fact(entry.published)
         check = next((c for start, c in table.items() if found.startswith(start)), None)
         if check is None:
@@ -221,34 +299,40 @@ def claims(facts: Facts) -> list[Claim]:
         if check.more and value is not None and published:
             values = {symbol: facts.number(path) for symbol, path in check.inputs.items()}
             more = {**values, **check.more(values, published)}
-        at_least = isinstance(fact.value, str) and fact.value.startswith(">")
+        at_least = (fact.note or "").startswith("more than")
         judged, reason = verdict(check, published, value, low, high, at_least=at_least, more=more)
         if judged == UNCHECKED and not reason:
             reason = f"not published: {missing or check.missing}"
             if fact.value is None:
                 reason = f"{fact.reason}; {reason}"
         if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
-            reason += _served(serving_claims.gpt_oss_served(facts), is_response="response" in key)
+            reason += _served(serving_claims.gpt_oss_served(facts), is_response="response" in entry.key)
         unit = "x" if check.is_gain or fact.unit in ("1", "text") else fact.unit
-        out.append(
-            Claim(
-                id=found,
-                group=name,
-                text=title(key),
-                published=as_published(fact),
-                published_value=published,
-                formula=check.formula,
-                inputs=shown,
-                derived=value,
-                low=low,
-                high=high,
-                unit=unit,
-                verdict=judged,
-                reason=reason,
-                source=f"{fact.title}, {fact.locator}",
-            )
+        per_chip, per_unit, unit_chips = readings(check, facts, published, value, low, high)
+        claim = Claim(
+            id=found,
+            group=name,
+            text=entry.title or entry.key,
+            topic=entry.topic,
+            plain="",
+            published=as_published(fact),
+            published_value=published,
+            formula=check.formula,
+            inputs=shown,
+            derived=value,
+            low=low,
+            high=high,
+            unit=unit,
+            verdict=judged,
+            reason=reason,
+            missing=reason.rpartition("not published: ")[2] if judged == UNCHECKED else "",
+            source=f"{fact.title}, {fact.locator}",
+            per_chip=per_chip,
+            per_unit=per_unit,
+            unit_chips=unit_chips,
         )
-    return out
+        out.append(replace(claim, plain=_plain(claim)))
+    return sorted(out, key=weight)
 
 
 def _served(claim: serving_claims.ServeClaim, *, is_response: bool) -> str:
@@ -267,7 +351,3 @@ def _served(claim: serving_claims.ServeClaim, *, is_response: bool) -> str:
         f"; the serving model, at a limit of {claim.tpot_s * 1e3:.0f} ms per token and with those two formats, gives"
         f" {said}"
     )
-
-
-# the question behind the claims
-# ----------------------------------------------------------------------------------------------------------------------

@@ -1,43 +1,78 @@
-"""What less memory per chip costs: decoding with memory full, by system and model."""
+"""What less memory per chip costs in serving, by system and model: an upper bound, and what the planner finds.
+
+The bound is decoding with memory full, from bandwidth alone. The planned figure is that of `mowich compare --serve`
+with `JOB` on `CHIPS` chips of each system, from the same function, so that the two verbs cannot differ.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from mowich.estimate import Estimate, exact, product_of
 from mowich.facts import Facts
 from mowich.models import load_model
+from mowich.serving.search import ServeJob
+from mowich.studies.serving_plan import compare_serving
 
 MEMORY_MODELS = ("gpt-oss-120b", "llama-3.1-405b", "deepseek-v3", "kimi-k2")
 
-
-MEMORY_CONTEXTS = (8_192, 131_072, 1_048_576)
-
-
 MEMORY_SYSTEMS = ("trn3-gen2", "ironwood", "gb300")
 
+CONTEXT = 8192
+"""Tokens of a prompt, and of a sequence in the bound."""
+
+JOB = ServeJob(prompt=float(CONTEXT), output=1024.0, ttft_s=10.0, tpot_s=0.05)
+CHIPS = 144
+COMMAND = (
+    f"mowich compare MODEL --serve --isl {CONTEXT} --osl 1024 --ttft 10s --tpot 50ms --chips {CHIPS} --on"
+    f" {','.join(MEMORY_SYSTEMS)}"
+)
+"""The question whose answer the planned figures are."""
 
 CLAIM_WEIGHT_B = 1.0
-"""Bytes per weight and per cached element: 8 bits on all three machines, so that memory is compared and not format."""
+"""Bytes per weight and per cached element of the bound: 8 bits on all machines, so that memory is compared and not
+format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBound:
+    """Decoding a model on a system, by bandwidth and memory alone. chips_min: chips that hold the weights and one
+    sequence; tokens_per_s: per chip, of `decode_bound` on `chips`; loss: share of the bandwidth that reads weights;
+    left_at_8: share of the bandwidth that is left for sequences on 8 chips; offset_chips: chips from which that loss is
+    below 10%; bound_ratio: tokens_per_s over the first system's."""
+
+    memory_B: float
+    chips_min: int
+    chips: int
+    tokens_per_s: float
+    loss: float
+    left_at_8: float
+    offset_chips: int
+    bound_ratio: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRow:
-    """Decoding with full memory. chips_min: chips that hold the weights and one sequence; tokens_per_s: per chip, on
-    `chips`; loss: share of the bandwidth that reads weights; left_at_8: share of the bandwidth that is left for
-    sequences on 8 chips; offset_chips: chips from which that loss is below 10%; price_ratio: price per chip over the
-    first system's at which a token costs the same."""
+    """A model on a system. planned_tokens_per_s: per chip, of the best plan within the limits of `JOB`; price_ratio:
+    planned over the first system's, the price per chip over the first system's at which a token costs the same."""
 
     model: str
     context: int
     system: str
-    memory_B: float
-    chips_min: int
-    chips: int
-    tokens_per_s: float | None
-    loss: float | None
-    left_at_8: float
-    offset_chips: int
-    price_ratio: float | None
+    bound: MemoryBound
+    planned_tokens_per_s: Estimate
+    price_ratio: Estimate
+
+    def to_dict(self) -> dict[str, object]:
+        """As in the JSON of `mowich claims`."""
+        return {
+            "model": self.model,
+            "context": self.context,
+            "system": self.system,
+            **asdict(self.bound),
+            "planned_tokens_per_s": self.planned_tokens_per_s.to_dict(),
+            "price_ratio": self.price_ratio.to_dict(),
+        }
 
 
 def decode_bound(bandwidth_Bps: float, kv_B: float, weights_B: float, memory_B: float, chips: float) -> float:
@@ -54,42 +89,51 @@ def decode_bound(bandwidth_Bps: float, kv_B: float, weights_B: float, memory_B: 
 
 
 def unit_chips(facts: Facts, system: str) -> int:
-    """Chips of a scale-up unit, at most 144."""
-    return 72 if system == "gb300" else min(144, round(facts.number(f"systems.{system}.chips_per_unit")))
+    """Chips of a scale-up unit, at most `CHIPS`."""
+    return min(CHIPS, round(facts.number(f"systems.{system}.chips_per_unit")))
+
+
+def memory_bounds(facts: Facts, name: str) -> dict[str, MemoryBound]:
+    """System -> the bound of a model on it."""
+    model = load_model(name)
+    weights, kv = model.params * CLAIM_WEIGHT_B, model.kv_bytes(CONTEXT, CLAIM_WEIGHT_B)
+    out: dict[str, MemoryBound] = {}
+    for system in MEMORY_SYSTEMS:
+        chip = facts.meta("systems", system)["chip"]
+        memory, bandwidth = (facts.number(f"chips.{chip}.memory.{x}") for x in ("hbm_usable", "hbm_bandwidth"))
+        least = max(1, -int(-(weights + kv) // memory))
+        chips = max(least, unit_chips(facts, system))
+        rate = decode_bound(bandwidth, kv, weights, memory, chips)
+        out[system] = MemoryBound(
+            memory_B=memory,
+            chips_min=least,
+            chips=chips,
+            tokens_per_s=rate,
+            loss=weights / (chips * memory),
+            left_at_8=max(0.0, 1.0 - weights / (8.0 * memory)),
+            offset_chips=max(1, -int(-10.0 * weights // memory)),
+            bound_ratio=rate / out[MEMORY_SYSTEMS[0]].tokens_per_s if out else 1.0,
+        )
+    return out
 
 
 def memory_table(facts: Facts) -> list[MemoryRow]:
-    """Per model and context: what 144, 192 and 288 GB cost, and from which scale and price on they do not."""
-    out = []
+    """Per model: what 144, 192 and 288 GB cost, and from which scale and price on they do not."""
+    out: list[MemoryRow] = []
     for name in MEMORY_MODELS:
-        model = load_model(name)
-        weights = model.params * CLAIM_WEIGHT_B
-        for context in MEMORY_CONTEXTS:
-            kv = model.kv_bytes(context, CLAIM_WEIGHT_B)
-            best: float | None = None
-            for system in MEMORY_SYSTEMS:
-                chip = facts.meta("systems", system)["chip"]
-                memory, bandwidth = (
-                    facts.number(f"chips.{chip}.memory.hbm_usable"),
-                    facts.number(f"chips.{chip}.memory.hbm_bandwidth"),
+        bounds = memory_bounds(facts, name)
+        planned = compare_serving(load_model(name), MEMORY_SYSTEMS, job=JOB, facts=facts, chips=CHIPS).rows
+        first = planned[0].tokens_per_s_per_chip
+        for row in planned:
+            mine = row.tokens_per_s_per_chip
+            out.append(
+                MemoryRow(
+                    model=name,
+                    context=CONTEXT,
+                    system=row.system,
+                    bound=bounds[row.system],
+                    planned_tokens_per_s=mine,
+                    price_ratio=exact(1.0, "1") if mine is first else product_of(((mine, 1.0), (first, -1.0)), "1"),
                 )
-                least = max(1, -int(-(weights + kv) // memory))
-                chips = max(least, unit_chips(facts, system))
-                rate = decode_bound(bandwidth, kv, weights, memory, chips)
-                best = rate if best is None else best
-                out.append(
-                    MemoryRow(
-                        model=name,
-                        context=context,
-                        system=system,
-                        memory_B=memory,
-                        chips_min=least,
-                        chips=chips,
-                        tokens_per_s=rate,
-                        loss=weights / (chips * memory),
-                        left_at_8=max(0.0, 1.0 - weights / (8.0 * memory)),
-                        offset_chips=max(1, -int(-10.0 * weights // memory)),
-                        price_ratio=rate / best if best else None,
-                    )
-                )
+            )
     return out

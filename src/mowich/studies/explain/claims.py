@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.facts.entries import entries
@@ -19,24 +21,31 @@ def claim(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     check = next((c for start, c in claim_checks.checks().items() if row["id"].startswith(start)), None)
     inputs = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
     plain = {k: float(v) for k, v in row["inputs"].items() if k not in inputs}
-    is_row = row["group"] == "measured-ironwood-training"
-    law = None if row["derived"] is None else study.tokens_per_chip if is_row else check.of if check else None
+    law = check.of if check and row["derived"] is not None else None
     symbols = {k: facts.number(p) for k, p in inputs.items()} | plain | dict(check.given if check else {})
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        if is_row:
-            made = study.training_row(known, f"claims.{row['group']}.claims", row["id"].split(".", 1)[1])
-            value, low, high = made.derived, made.low, made.high
-        elif check is None:
+        if check is None:
             return {}
-        else:
-            value, low, high, _, _ = study.derive(known, check)
+        value, low, high, _, _ = study.derive(known, check)
         return {(k,): v for k, v in (("derived", value), ("low", low), ("high", high)) if v is not None}
 
     def terms(name: ResultPath, notes: Notes) -> None:
         if name[0] == "published_value":
             paths = [e.published for e in entries(facts) if e.id == row["id"]]
             notes.add("published", row["published_value"], "1", facts=tuple(paths), note=row["published"])
+            return
+        if name[0] in ("per_chip", "per_unit") and check is not None:
+            scale = study.scales(check, facts)[name[0] == "per_unit"]
+            own = {"published": row["published_value"]}.get(str(name[1]), row.get(str(name[1])))
+            notes.add(
+                name[0].replace("_", " "),
+                row[name[0]][name[1]],
+                "1",
+                study.for_another,
+                given={"value": own, "scale": scale},
+                facts=check.counts,
+            )
             return
         if row["derived"] is None:  # not derived: the reason is told, and there is no term
             return
@@ -66,24 +75,24 @@ def memory_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Sou
     """A line of the table of what memory per chip costs."""
     from mowich.studies import memory_claim
 
-    same = ("model", "context", "system")
-
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        made = next(r for r in memory_claim.memory_table(known) if all(getattr(r, k) == row[k] for k in same))
-        return {(f,): float(v) for f in made.__slots__ if isinstance(v := getattr(made, f), int | float)}
+        """The bound alone: what moves a planned figure is explained from the answer of the comparison itself."""
+        return {
+            (k,): float(v) for k, v in asdict(memory_claim.memory_bounds(known, row["model"])[row["system"]]).items()
+        }
 
     chip = facts.meta("systems", row["system"])["chip"]
     from mowich.models import load_model
 
     model = load_model(row["model"])
+    first = next(r for r in result["memory"] if r["model"] == row["model"])
     symbols = {
         "weights": model.params * memory_claim.CLAIM_WEIGHT_B,
         "kv": model.kv_bytes(row["context"], memory_claim.CLAIM_WEIGHT_B),
         "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth"),
         "unit_chips": memory_claim.unit_chips(facts, row["system"]),
-        "first_tokens_per_s": next(
-            r["tokens_per_s"] for r in result["memory"] if all(r[k] == row[k] for k in ("model", "context"))
-        ),
+        "first_tokens_per_s": first["tokens_per_s"],
+        "first_planned_tokens_per_s": first["planned_tokens_per_s"]["value"],
     }
     behind = {"bandwidth": (f"chips.{chip}.memory.hbm_bandwidth",), "memory_B": (f"chips.{chip}.memory.hbm_usable",)}
     return Source(

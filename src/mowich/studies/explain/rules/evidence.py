@@ -62,6 +62,22 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "most that the ranges of its facts allow",
             "search: the formula at every corner of the ranges of its facts",
         ),
+        *(
+            R(
+                f"claims * {per} {side}",
+                "1",
+                f"{what} for {one}",
+                "terms: the claim over or times the chips of a unit",
+            )
+            for per, one in (("per_chip", "one chip"), ("per_unit", "a unit of chips"))
+            for side, what in (
+                ("published", "what was claimed"),
+                ("derived", "the claim derived again"),
+                ("low", "least that the ranges of its facts allow"),
+                ("high", "most that the ranges of its facts allow"),
+            )
+        ),
+        R("claims * unit_chips *", "chips", "chips of a unit, the new machine first", "lookup: as published"),
         R("memory * context", "tokens", "tokens of a sequence", "table: a line of the table"),
         R(
             "memory * memory_B",
@@ -101,11 +117,18 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "chips from which that loss is below 10%",
             "= max(1, ceil(10 * weights / memory_B))",
         ),
+        R("memory * bound_ratio", "1", "the bound over the first system's", "= tokens_per_s / first_tokens_per_s"),
+        R(
+            "memory * planned_tokens_per_s",
+            "1/s",
+            "served tokens per second and chip of the best plan",
+            "search: the plan that mowich compare --serve finds; explain its result for the parts",
+        ),
         R(
             "memory * price_ratio",
             "1",
-            "price per chip over the first system's at which a token costs the same",
-            "= tokens_per_s / first_tokens_per_s",
+            "price per chip over the first system's at which a planned token costs the same",
+            "= planned_tokens_per_s / first_planned_tokens_per_s",
         ),
     ),
     "mowich/validate@1": (
