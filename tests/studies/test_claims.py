@@ -73,7 +73,7 @@ def test_a_claim_has_both_sides_in_one_unit(facts: Facts, found: list[study.Clai
         assert c.derived is not None
         assert c.published_value == pytest.approx(fact.value + (c.published.endswith("%"))), c.id
         for side in (c.published_value, c.derived):
-            assert study.value_text(side, c.unit) in c.plain, c.id
+            assert study.side_text(side, c.unit) in c.plain, c.id
 
 
 def test_per_chip_and_per_unit_are_the_same_claim(found: list[study.Claim]) -> None:
@@ -143,7 +143,7 @@ def test_claims_and_compare_give_one_ratio(facts: Facts) -> None:
     rows = memory_claim.memory_table(facts)
     for name in ("gpt-oss-120b", "kimi-k2"):
         claimed = {r.system: r for r in rows if r.model == name}
-        words = memory_claim.COMMAND.replace("MODEL", name).split()
+        words = memory_claim.MEMORY_COMMAND.replace("MODEL", name).split()
         given = dict(zip(words[4::2], words[5::2], strict=True))
         compared = mowich.compare(
             name,

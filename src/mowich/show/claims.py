@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 VERDICTS = {"holds": "hold", "holds only if": "hold only under a condition", "does not follow": "do not follow"}
 """Verdicts of several claims."""
 
-UNCHECKED = "cannot be checked"
 MISSING_HEAD = "What cannot be checked, and the measurement that would settle it"
 
 
@@ -34,7 +33,7 @@ def value_text(value: float | None, unit: str = "") -> str:
 def claims_page(result: Result, run: Run) -> Page:
     """Public claims against what facts give; what cannot be checked; what memory per chip costs."""
     found, count = result["claims"], result["verdicts"]
-    checked = [c for c in found if c["verdict"] != UNCHECKED]
+    checked = [c for c in found if not c["missing"]]
     said = ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in count.items())
     return Page(
         title="Public claims, derived again",
@@ -42,7 +41,7 @@ def claims_page(result: Result, run: Run) -> Page:
         assumptions=[("facts", str(result.get("facts_hash", "")))],
         parts=(
             *_checked(checked),
-            *_missing([c for c in found if c["verdict"] == UNCHECKED]),
+            *_missing([c for c in found if c["missing"]]),
             _claims(checked),
             *_memory(result.get("memory") or (), wide=bool(result.get("inputs", {}).get("word"))),
             Words(text="Next: mowich claims --json  |  docs/claims.md", kind="next", indent=0, gap=True),
@@ -140,7 +139,7 @@ def _pictures(found: Sequence[Result]) -> list[Chart]:
     bars = [
         (c["claim"], *(c[k] / c["published_value"] for k in ("low", "derived", "high")))
         for c in found
-        if c["verdict"] != UNCHECKED and c["derived"] and c["published_value"] and c["low"] and c["high"]
+        if not c["missing"] and c["derived"] and c["published_value"] and c["low"] and c["high"]
     ]
     note = "1 is what was claimed; the bar spans the ranges of the facts."
     return [charts.ranges("Derived over claimed", note, bars, unit="derived / claimed", log=True)] if bars else []
@@ -185,9 +184,9 @@ def _memory(rows: Sequence[Result], *, wide: bool) -> list[Part]:
     """wide: only where there is room, because another question was asked."""
     if not rows:
         return []
-    from mowich.studies.memory_claim import COMMAND, CONTEXT
+    from mowich.studies.memory_claim import MEMORY_COMMAND, MEMORY_CONTEXT
 
-    caption = f"What memory per chip costs, prompts of {CONTEXT:,} tokens. Planned as by: {COMMAND}"
+    caption = f"What memory per chip costs, prompts of {MEMORY_CONTEXT:,} tokens. Planned as by: {MEMORY_COMMAND}"
     table = Table(
         title="What memory per chip costs",
         columns=[
@@ -201,7 +200,7 @@ def _memory(rows: Sequence[Result], *, wide: bool) -> list[Part]:
             for n in MEMORY_HEAD
         ],
         rows=[_memory_row(r) for r in rows],
-        note=f"Planned: {COMMAND}. Bound: decoding with 8-bit weights and cache, memory full, by bandwidth alone.",
+        note=f"Planned: {MEMORY_COMMAND}. Bound: decoding with 8-bit weights and cache, memory full, by bandwidth alone.",
         gap=False,
         wide=wide,
         elsewhere="--json",
@@ -240,7 +239,7 @@ def _row(cells: Sequence[str]) -> str:
 
 def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
     """docs/claims.md."""
-    from mowich.studies.memory_claim import COMMAND
+    from mowich.studies.memory_claim import MEMORY_COMMAND
 
     verdicts = dict.fromkeys(c.verdict for c in found)
     count = ", ".join(f"{sum(c.verdict == v for c in found)} {v}" for v in sorted(verdicts))
@@ -266,7 +265,7 @@ def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
         "## What can be checked",
         "",
     ]
-    for c in (c for c in found if c.verdict != UNCHECKED):
+    for c in (c for c in found if not c.missing):
         why = f" {'Condition' if c.verdict == 'holds only if' else 'Why'}: {c.reason}." if c.reason else ""
         out += [
             f"### {c.text}",
@@ -291,7 +290,7 @@ def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
         "",
         _row(["claim", "claimed", "measurement that is missing"]),
         "|--|--|--|",
-        *(_row([c.text, c.published, c.missing]) for c in found if c.verdict == UNCHECKED),
+        *(_row([c.text, c.published, c.missing]) for c in found if c.missing),
         "",
         "## 144, 192 or 288 GB",
         "",
@@ -301,7 +300,7 @@ def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
         ),
         "",
         "```console",
-        *(f"$ {COMMAND.replace('MODEL', name)}" for name in dict.fromkeys(r.model for r in memory)),
+        *(f"$ {MEMORY_COMMAND.replace('MODEL', name)}" for name in dict.fromkeys(r.model for r in memory)),
         "```",
         "",
         "*Equal price at*: price per chip over Trainium 3's at which a planned token costs the same.",

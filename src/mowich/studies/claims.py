@@ -216,14 +216,14 @@ def readings(
     return chip, unit, tuple(round(facts.number(path)) for path in check.counts)
 
 
-def value_text(value: float, unit: str) -> str:
+def side_text(value: float, unit: str) -> str:
     """A claimed or derived number with its unit: "1.08 EFLOP/s", "4.36 x"."""
     return f"{value:.3g} {unit}".rstrip() if unit in ("", "x") else show(value, unit, 3)
 
 
 def _range_text(value: float, low: float, high: float, unit: str) -> str:
-    span = f" ({value_text(low, unit)} to {value_text(high, unit)})" if high > low * (1 + 1e-3) else ""
-    return value_text(value, unit) + span
+    span = f" ({side_text(low, unit)} to {side_text(high, unit)})" if high > low * (1 + 1e-3) else ""
+    return side_text(value, unit) + span
 
 
 def _plain(c: Claim) -> str:
@@ -231,7 +231,7 @@ def _plain(c: Claim) -> str:
     if c.verdict == UNCHECKED or c.derived is None or c.published_value is None or c.low is None or c.high is None:
         return f"Cannot be checked. Missing: {c.missing or c.reason}."
     numbers = (
-        f"claimed {value_text(c.published_value, c.unit)}, the facts give"
+        f"claimed {side_text(c.published_value, c.unit)}, the facts give"
         f" {_range_text(c.derived, c.low, c.high, c.unit)}"
     )
     said = {HOLDS: "True", ONLY_IF: "True only under a condition", NOT: "Not by the facts"}[c.verdict]
@@ -239,14 +239,14 @@ def _plain(c: Claim) -> str:
     if c.per_chip is None or c.per_unit is None:
         return out
     if len(c.unit_chips) == 1:
-        return f"{out} That is {value_text(c.per_chip.derived, c.unit)} for each of {c.unit_chips[0]:,} chips."
+        return f"{out} That is {side_text(c.per_chip.derived, c.unit)} for each of {c.unit_chips[0]:,} chips."
     n, m = c.unit_chips
     is_unit = c.per_unit.published == c.published_value
     other = c.per_chip if is_unit else c.per_unit
     own, wanted = f"That is {n:,} chips against {m:,}; chip against chip", f"For {n:,} chips against {m:,}"
     return (
-        f"{out} {own if is_unit else wanted} the claim is {value_text(other.published, c.unit)} and the facts give"
-        f" {value_text(other.derived, c.unit)}."
+        f"{out} {own if is_unit else wanted} the claim is {side_text(other.published, c.unit)} and the facts give"
+        f" {side_text(other.derived, c.unit)}."
     )
 
 

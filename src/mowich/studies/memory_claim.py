@@ -1,7 +1,8 @@
 """What less memory per chip costs in serving, by system and model: an upper bound, and what the planner finds.
 
 The bound is decoding with memory full, from bandwidth alone. The planned figure is that of `mowich compare --serve`
-with `JOB` on `CHIPS` chips of each system, from the same function, so that the two verbs cannot differ.
+with `MEMORY_JOB` on `MEMORY_CHIPS` chips of each system, from the same function, so that the two verbs cannot
+differ.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ MEMORY_MODELS = ("gpt-oss-120b", "llama-3.1-405b", "deepseek-v3", "kimi-k2")
 
 MEMORY_SYSTEMS = ("trn3-gen2", "ironwood", "gb300")
 
-CONTEXT = 8192
+MEMORY_CONTEXT = 8192
 """Tokens of a prompt, and of a sequence in the bound."""
 
-JOB = ServeJob(prompt=float(CONTEXT), output=1024.0, ttft_s=10.0, tpot_s=0.05)
-CHIPS = 144
-COMMAND = (
-    f"mowich compare MODEL --serve --isl {CONTEXT} --osl 1024 --ttft 10s --tpot 50ms --chips {CHIPS} --on"
+MEMORY_JOB = ServeJob(prompt=float(MEMORY_CONTEXT), output=1024.0, ttft_s=10.0, tpot_s=0.05)
+MEMORY_CHIPS = 144
+MEMORY_COMMAND = (
+    f"mowich compare MODEL --serve --isl {MEMORY_CONTEXT} --osl 1024 --ttft 10s --tpot 50ms --chips {MEMORY_CHIPS} --on"
     f" {','.join(MEMORY_SYSTEMS)}"
 )
 """The question whose answer the planned figures are."""
@@ -53,8 +54,9 @@ class MemoryBound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRow:
-    """A model on a system. planned_tokens_per_s: per chip, of the best plan within the limits of `JOB`; price_ratio:
-    planned over the first system's, the price per chip over the first system's at which a token costs the same."""
+    """A model on a system. planned_tokens_per_s: per chip, of the best plan within the limits of `MEMORY_JOB`;
+    price_ratio: planned over the first system's, the price per chip over the first system's at which a token costs the
+    same."""
 
     model: str
     context: int
@@ -89,14 +91,14 @@ def decode_bound(bandwidth_Bps: float, kv_B: float, weights_B: float, memory_B: 
 
 
 def unit_chips(facts: Facts, system: str) -> int:
-    """Chips of a scale-up unit, at most `CHIPS`."""
-    return min(CHIPS, round(facts.number(f"systems.{system}.chips_per_unit")))
+    """Chips of a scale-up unit, at most `MEMORY_CHIPS`."""
+    return min(MEMORY_CHIPS, round(facts.number(f"systems.{system}.chips_per_unit")))
 
 
 def memory_bounds(facts: Facts, name: str) -> dict[str, MemoryBound]:
     """System -> the bound of a model on it."""
     model = load_model(name)
-    weights, kv = model.params * CLAIM_WEIGHT_B, model.kv_bytes(CONTEXT, CLAIM_WEIGHT_B)
+    weights, kv = model.params * CLAIM_WEIGHT_B, model.kv_bytes(MEMORY_CONTEXT, CLAIM_WEIGHT_B)
     out: dict[str, MemoryBound] = {}
     for system in MEMORY_SYSTEMS:
         chip = facts.meta("systems", system)["chip"]
@@ -122,14 +124,16 @@ def memory_table(facts: Facts) -> list[MemoryRow]:
     out: list[MemoryRow] = []
     for name in MEMORY_MODELS:
         bounds = memory_bounds(facts, name)
-        planned = compare_serving(load_model(name), MEMORY_SYSTEMS, job=JOB, facts=facts, chips=CHIPS).rows
+        planned = compare_serving(
+            load_model(name), MEMORY_SYSTEMS, job=MEMORY_JOB, facts=facts, chips=MEMORY_CHIPS
+        ).rows
         first = planned[0].tokens_per_s_per_chip
         for row in planned:
             mine = row.tokens_per_s_per_chip
             out.append(
                 MemoryRow(
                     model=name,
-                    context=CONTEXT,
+                    context=MEMORY_CONTEXT,
                     system=row.system,
                     bound=bounds[row.system],
                     planned_tokens_per_s=mine,
