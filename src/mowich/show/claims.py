@@ -200,7 +200,7 @@ def _memory(rows: Sequence[Result], *, wide: bool) -> list[Part]:
             for n in MEMORY_HEAD
         ],
         rows=[_memory_row(r) for r in rows],
-        note=f"Planned: {MEMORY_COMMAND}. Bound: decoding with 8-bit weights and cache, memory full, by bandwidth alone.",
+        note=f"Planned: {MEMORY_COMMAND}. Bound: decoding with 8-bit weights and cache, memory full, bandwidth alone.",
         gap=False,
         wide=wide,
         elsewhere="--json",
