@@ -29,7 +29,7 @@ HOLDS, ONLY_IF, NOT, UNCHECKED = "holds", "holds only if", "does not follow", "c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ClaimReading:
     """A claim read for one chip, or for a unit of chips (UltraServer, rack, pod): published and derived in the unit of
     the claim, derived with its range."""
 
@@ -64,8 +64,8 @@ class Claim:
     reason: str
     source: str
     missing: str = ""
-    per_chip: Reading | None = None
-    per_unit: Reading | None = None
+    per_chip: ClaimReading | None = None
+    per_unit: ClaimReading | None = None
     unit_chips: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
@@ -196,7 +196,7 @@ def readings(
     value: float | None,
     low: float | None,
     high: float | None,
-) -> tuple[Reading | None, Reading | None, tuple[int, ...]]:
+) -> tuple[ClaimReading | None, ClaimReading | None, tuple[int, ...]]:
     """(per chip, per unit, chips of the units) of a claim that has both, else (None, None, ()).
 
     A unit of n chips against one of m is n / m times a chip against a chip; a figure of one unit is n times that of a
@@ -205,7 +205,7 @@ def readings(
     if not check.counts or published is None or value is None or low is None or high is None:
         return None, None, ()
     chip, unit = (
-        Reading(
+        ClaimReading(
             published=for_another(published, scale),
             derived=for_another(value, scale),
             low=for_another(low, scale),
