@@ -112,6 +112,7 @@ OTHERS = (
     "{serve} --json --out {tmp}/serve.json",
     "report {tmp}/serve.json --html {tmp}/serve.html",
     "traffic {tmp}/traffic.yaml",
+    "plan llama-3.1-8b --serve --isl 1k --osl 100 --on h200:2 --rate 2rps --p99-ttft 1s --set plan.mode=disaggregated",
     "{kernel}",
     "kernel profile kernels/softmax.py -k softmax x=float32[256,1024]",
     "{fleet} --draws 2 --flips --lp",

@@ -13,7 +13,7 @@ from mowich.serving.traffic.replica import Replica
 class Autoscale:
     """The rule: as many replicas as hold `inside` requests each, looked at every `every_s`, from `least` to `most`. A
     new one serves `start_s` after it was ordered; one too many goes when it was too many for `hold_s`, and is paid for
-    until its last request is answered."""
+    until the first look after its last answer."""
 
     least: int
     most: int
