@@ -77,7 +77,7 @@ def load(model: str) -> Model:
 
 def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
     """ "trn3", "trn3:64", "trn3-gen2*4", "ironwood:4x4x8" -> System."""
-    with _asked(jobs.SYSTEM, facts, name=name, chips=chips) as asked:
+    with _asked(machines.SYSTEM, facts, name=name, chips=chips) as asked:
         return resolve(asked.facts, asked.name, chips=asked.chips)
 
 

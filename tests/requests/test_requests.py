@@ -197,7 +197,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "prices": price_questions.PRICES,
     "run_kernel": kernels.LAUNCH,
     "sweep": scenarios.SWEEP,
-    "system": jobs.SYSTEM,
+    "system": machines.SYSTEM,
     "traffic": scenarios.TRAFFIC,
     "validate": results.VALIDATE,
     "value": gaps.VALUE,

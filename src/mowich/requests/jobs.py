@@ -47,7 +47,6 @@ from mowich.requests.settings import (
     SET,
     TERM,
     asked_kind,
-    facts_of,
     given_of,
     lnc_facts,
     read_lnc,
@@ -594,21 +593,3 @@ FIT = Schema(
     ),
     groups={"train": JOBS["train"]},
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineRequest(Asked):
-    """One system, of some chips (None: as in its name)."""
-
-    name: str
-    chips: int | None
-
-
-def _machine(reader: QuestionReader) -> MachineRequest:
-    facts = facts_of(reader)
-    reader.stop()
-    return reader.fill(MachineRequest, form=form_of(reader), facts=facts, given={})
-
-
-NAME = word("name", "A system.", needs=True, edges=CALLED, example="trn3:64")
-SYSTEM = Schema(name="system", fields=(NAME, CHIPS), make=_machine, help="A system, as a value of Python.")

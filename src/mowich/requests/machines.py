@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Asked
-from mowich.requests.fields import Field, names, number, quantity, read_size, share, texts, whole, word
-from mowich.requests.jobs import ON
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Asked, form_of
+from mowich.requests.fields import CALLED, Field, names, number, quantity, read_size, share, texts, whole, word
+from mowich.requests.jobs import CHIPS, ON
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, asked_of
+from mowich.requests.settings import FACTS, SET, asked_of, facts_of
 
 _MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
 
@@ -248,3 +248,21 @@ POWER = Schema(
     short="Power by part, chips under a site's cap, tokens per megawatt.",
     example="mowich power --on trn3,gb300 --cap 100MW",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineRequest(Asked):
+    """One system, of some chips (None: as in its name)."""
+
+    name: str
+    chips: int | None
+
+
+def _machine(reader: QuestionReader) -> MachineRequest:
+    facts = facts_of(reader)
+    reader.stop()
+    return reader.fill(MachineRequest, form=form_of(reader), facts=facts, given={})
+
+
+NAME = word("name", "A system.", needs=True, edges=CALLED, example="trn3:64")
+SYSTEM = Schema(name="system", fields=(NAME, CHIPS), make=_machine, help="A system, as a value of Python.")

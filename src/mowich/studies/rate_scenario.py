@@ -12,7 +12,7 @@ from mowich.requests.jobs import DEGREES
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
 
-WARM_UP = 1.5
+UNCOUNTED = 1.5
 """Times of a request that pass before requests are counted: the first ones meet empty workers."""
 
 SHORTEST_S = 1.0
@@ -45,7 +45,7 @@ class Timing:
     def of(cls, rate: float, request_s: float, load: ServeLoad, counted: int) -> Timing:
         """rate: requests per second; request_s: time of one; counted: requests that are wanted in the figures."""
         cycle = request_s + load.think_s
-        begin = max(SHORTEST_S, WARM_UP * cycle)
+        begin = max(SHORTEST_S, UNCOUNTED * cycle)
         end = begin + max(SHORTEST_S, counted / rate)
         begin, end, last, ramp = (_tidy(x) for x in (begin, end, end + request_s, cycle))
         return cls(begin_s=begin, end_s=end, last_s=last, ramp_s=ramp, request_s=request_s)

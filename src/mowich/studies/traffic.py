@@ -398,7 +398,7 @@ RANGED = 20_000
 REDRAWS = 4
 """Other draws that a range rests on."""
 
-TIMES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
+RANGED_TIMES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
 """Times of a result that have marks: mean and percentiles."""
 
 
@@ -425,7 +425,7 @@ def ranges_of(
 ) -> dict[str, dict[str, Sequence[float]]]:
     """(low, high) of each time and mark. low, high: with fast and with slow steps; others: of other draws."""
     out: dict[str, dict[str, Sequence[float]]] = {}
-    for name in TIMES:
+    for name in RANGED_TIMES:
         middle: Mapping[str, float | None] = getattr(result, name)
         out[name] = {}
         for mark, value in middle.items():
