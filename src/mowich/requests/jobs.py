@@ -562,12 +562,13 @@ COMPARE = Schema(
     example=EXAMPLE,
     groups=JOBS,
 )
+_LOAD_SEED = replace(KEPT_SEED, help="Of the draws of a load (else kept only).")
 PLAN = Schema(
     name="plan",
     fields=(
         *(MODEL, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, PRICE_KIND, TRAINING_STACK),
-        *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
+        *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, _LOAD_SEED),
     ),
     make=_plan,
     help="The best plans of one system, and what they trade.",

@@ -34,15 +34,13 @@ LOAD_RATE: Field[float] = Field(
     name="rate",
     parse=read_rate,
     kind="quantity",
-    help="Serving: requests per second, 20rps: the smallest and the cheapest deployment, by simulation.",
-    metavar="LOAD_RATE",
+    help="Serving: a load, 20rps: the smallest and the cheapest.",
+    metavar="RATE",
     group="serve",
     example="20rps",
 )
 USERS = whole("users", "Serving: users who ask without end, not a rate.", high=1e6, metavar="N", group="serve")
-THINK = quantity(
-    "think", "s", "Serving, with users: time between an answer and the next question.", metavar="TIME", group="serve"
-)
+THINK = quantity("think", "s", "With users: time between an answer and what follows.", metavar="TIME", group="serve")
 P99_TTFT = quantity(
     "p99_ttft", "s", "Serving a load: 99 of 100 see their first token within.", metavar="TIME", group="serve"
 )

@@ -25,7 +25,6 @@ from mowich.requests.fields import (
 )
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, PRICE_KIND, SET, TERM, asked_kind, asked_of, given_of, read_settings
-from mowich.scenario import is_inline
 
 _OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
 """What HTTP has not: a file of the server's."""
@@ -39,6 +38,8 @@ SWEPT = replace(_FILE, help="YAML with models, on, chips, seq, batch, tokens, pl
 
 def read_played(value: object) -> Path:
     """A scenario of traffic: a file, the name of one that ships, or its text in braces."""
+    from mowich.scenario import is_inline  # not above: it brings YAML, which --help does not wait for
+
     return Path(str(value)) if is_inline(str(value)) else read_scenario_file(value)
 
 
