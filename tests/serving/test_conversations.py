@@ -307,7 +307,7 @@ traffic: {rate: 2, requests: 20, prompt: 500, output: 50}
     ("old", "new", "complaint"),
     [
         ("rate: 2", "rate: 2, users: 3", "traffic.users: give either a rate or users"),
-        ("rate: 2, ", "", "give either a rate or users"),
+        ("rate: 2, ", "", "traffic.rate is missing"),
         ("rate: 2", "users: none", "traffic.users: not a count"),
         ("rate: 2", "rate: {10 s: 2}", "traffic.rate: times begin at 0 s and rise"),
         ("rate: 2", "rate: {0 s: 2, 1 apple: 3}", "unknown unit 'apple'"),

@@ -78,13 +78,11 @@ def read_load(node: Node, folder: Path) -> Traffic:
 def _drawn(node: Node, out: Traffic) -> None:
     """A load that is drawn: at a rate, or of users."""
     both = node.raw("rate") is not None and node.raw("users") is not None
-    if both or ("rate" not in node and "users" not in node):
-        node.problem(
-            "users" if both else None,
-            "give either a rate or users",
-            given="both" if both else "neither",
-            allowed="rate: 12 (requests/s), users: 64",
-        )
+    if both:
+        allowed = "rate: 12 (requests/s), or users: 64"
+        node.problem("users", "give either a rate or users", given="both", allowed=allowed)
+    elif "users" not in node:
+        node.need("rate")
     node.need("prompt", "output", *(() if "duration" in node and "rate" in node else ("requests",)))
     if "users" in node:
         out["users"] = int(node.count("users", 1))
