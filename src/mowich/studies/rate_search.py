@@ -24,14 +24,14 @@ from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 BUDGET = 120_000
 """Requests that a search plays out at most, before the answers themselves, as `weighed`."""
 
-ANSWER_BUDGET = 40_000
+ANSWER_BUDGET = 90_000
 """The same for an answer with its ranges."""
 
 ROUTED = 40
 """Workers that it takes as long to choose from as to play out the request."""
 
-SCREENED, ANSWERED = 1500, 4000
-"""Requests that stand in the percentiles of a candidate, and of an answer."""
+SCREENED, LEAST_ANSWERED, ANSWERED = 2000, 4000, 12_000
+"""Requests that stand in the percentiles of a candidate, and of an answer: on many workers, on few."""
 
 SAFETY = 1.05
 """How much more than its bound a worker may serve: closed forms and simulation differ by less."""
@@ -125,6 +125,7 @@ class RateSearch:
     spent: int = 0
     is_cut: bool = False
     played: dict[tuple[int, tuple[int, int]], TrafficResult | None] = field(default_factory=dict)
+    answers: dict[str, tuple[TrafficScenario, TrafficResult]] = field(default_factory=dict)
     bases: dict[int, TrafficScenario] = field(default_factory=dict)
 
     def rate(self, request_s: float) -> float:
@@ -144,7 +145,7 @@ class RateSearch:
 
     def arrivals(self, c: RateCandidate) -> float:
         """Requests of an answer, about."""
-        return self.rate(c.request_s) * self.timing(c, ANSWERED).last_s
+        return self.rate(c.request_s) * self.timing(c, LEAST_ANSWERED).last_s
 
     def text(self, c: RateCandidate, workers: tuple[int, int], counted: int) -> str:
         """The scenario of a deployment."""
@@ -191,6 +192,18 @@ class RateSearch:
                 self.played[key] = None
         return self.played[key]
 
+    def answer(self, c: RateCandidate, workers: tuple[int, int]) -> tuple[TrafficScenario, TrafficResult]:
+        """A deployment as it is shown: its scenario, played for as long as an answer is."""
+        text = self.text(c, workers, answered(workers))
+        if text not in self.answers:
+            scenario = read_traffic(text, self.facts)
+            result = simulate_traffic(scenario, self.facts)
+            self.left -= weighed(result.requests, workers)
+            self.spent += weighed(result.requests, workers)
+            self.requests += result.requests
+            self.answers[text] = (scenario, result)
+        return self.answers[text]
+
     def draws(self, requests: int, workers: tuple[int, int]) -> int:
         """Other draws that the range of an answer rests on: fewer of a long traffic on many workers."""
         return max(1, min(REDRAWS, ANSWER_BUDGET // max(1, weighed(requests, workers)) - 3))
@@ -202,6 +215,11 @@ class RateSearch:
         job, load = self.job, self.load
         first = _above(result.ttft_s, load.p99_ttft_s, job.ttft_s)
         return first, _above(result.tpot_s, load.p99_tpot_s, job.tpot_s)
+
+
+def answered(workers: tuple[int, int]) -> int:
+    """Requests that stand in the percentiles of an answer."""
+    return max(LEAST_ANSWERED, ANSWERED * ROUTED // (ROUTED + sum(workers)))
 
 
 def weighed(requests: int, workers: tuple[int, int]) -> int:
@@ -272,8 +290,8 @@ def candidates_of(s: RateSearch, sides: Sequence[Side], together: bool, apart: b
         for behind in sides:
             answer = min((x for _, _, x in _fewest(s, behind, behind.decode, 0.0)), default=0.0)
             firsts = _fewest(s, front, front.prompts, answer)
-            for p, x, prompt_s in firsts[: KEPT // 2]:
-                for d, y, seconds in _fewest(s, behind, behind.decode, prompt_s - answer)[: KEPT // 2]:
+            for p, x, prompt_s in firsts[:KEPT]:
+                for d, y, seconds in _fewest(s, behind, behind.decode, prompt_s - answer)[:KEPT]:
                     one = RateCandidate(front=front, plan=p, behind=behind, decode=d, least=(x, y), request_s=seconds)
                     if one.fits(one.least):
                         out.append(one)
@@ -326,7 +344,15 @@ def _smallest(s: RateSearch, i: int, c: RateCandidate, goal: str, best: float) -
             low = middle
         else:
             workers = middle
-    return _fewer(s, i, c, workers)
+    workers = _fewer(s, i, c, workers)
+    while True:  # a longer run may say that it is not enough
+        late, slow = s.broken(s.answer(c, workers)[1])
+        if not late and not slow:
+            return workers
+        x, y = workers
+        workers = (more_workers(x) if late or c.behind is None else x, more_workers(y) if slow and y else y)
+        if c.cost(workers, goal) >= best or not c.fits(workers) or not s.may_play():
+            return None
 
 
 def _fewer(s: RateSearch, i: int, c: RateCandidate, workers: tuple[int, int]) -> tuple[int, int]:

@@ -28,17 +28,15 @@ from mowich.serving.search import ServeJob
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
 from mowich.studies.rate_search import (
-    ANSWERED,
     RateCandidate,
     RateSearch,
+    answered,
     candidates_of,
-    more_workers,
     searched,
     side_of,
 )
 from mowich.studies.serving_plan import searched_modes
-from mowich.studies.traffic import TrafficResult, simulate_traffic, with_ranges
-from mowich.studies.traffic_scenario import read_traffic
+from mowich.studies.traffic import TrafficResult, with_ranges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +189,6 @@ def _rows(
         marks = (winners.get("chips") == i, winners.get("usd") == i)
         workers = found[i]
         row = _row(s, candidates[i], workers, marks)
-        while not row.feasible and any(marks):  # the longer run says that it is not enough
-            more = (more_workers(workers[0]), more_workers(workers[1]) if workers[1] else 0)
-            if not candidates[i].fits(more):
-                break
-            workers = more
-            row = _row(s, candidates[i], workers, marks)
         rows.append(row)
     rows.sort(key=lambda r: (not r.feasible, math.inf if r.usd_per_h is None else r.usd_per_h, r.chips_used))
     return rows, warnings
@@ -215,9 +207,8 @@ def _closest(s: RateSearch, candidates: Sequence[RateCandidate]) -> tuple[int, t
 
 def _row(s: RateSearch, c: RateCandidate, workers: tuple[int, int], marks: tuple[bool, bool]) -> RateRow:
     """A deployment, played as the scenario that is shown, with ranges."""
-    text = s.text(c, workers, ANSWERED)
-    scenario = read_traffic(text, s.facts)
-    once = simulate_traffic(scenario, s.facts)
+    text = s.text(c, workers, answered(workers))
+    scenario, once = s.answer(c, workers)
     result = with_ranges(once, scenario, s.facts, s.draws(once.requests, workers))
     late, slow = s.broken(result)
     broken = [name for name, is_broken in (("TTFT", late), ("TPOT", slow)) if is_broken]
