@@ -21,6 +21,8 @@ from mowich.operators.tables import operator_s
 from mowich.operators.tables.lookup import least_s, shortest_s
 from mowich.plans.plan import ServePlan
 from mowich.serving.step import step
+from mowich.serving.traffic.policies import Scheduler
+from mowich.serving.traffic.times import StepTimes
 from mowich.studies.serving import Deployment, deploy
 
 FACTS = load_facts()
@@ -173,3 +175,15 @@ def test_an_answer_says_how_much_is_by_tables(tmp_path: Path) -> None:
         coverage = row[name]["coverage"]
         assert sum(coverage.values()) == pytest.approx(1.0)
         assert 0.3 < coverage["simulated kernels"] < 1.0
+
+
+@pytest.mark.parametrize("tp", [1, 4])
+def test_traffic_takes_as_long_as_a_usual_step(tp: int) -> None:
+    """A traffic has times per token: they are those of a usual batch, not of one token, for which a kernel takes as
+    long as for a tile."""
+    d = deployed("llama-3.1-8b", "trn3:1", "vllm-neuron", ServePlan(tp=tp))
+    times = StepTimes.of(d.shapes, d.costs, d.around, Scheduler(max_sequences=64, budget=4096))
+    prompt = taken(d, prompt=2048.0, prompt_context=1024.0)[0]
+    assert times.prompt_s(0, 2048) == pytest.approx(prompt["prefill_attention"], rel=1e-6)
+    decode = taken(d, n=16.0, context=2048.0)[0]
+    assert 16 * 2048 * times.per_context == pytest.approx(decode["attention"], rel=1e-6)

@@ -16,6 +16,9 @@ from mowich.serving.step import step, total
 from mowich.serving.traffic.policies import Scheduler
 from mowich.software.engine import Engine, EngineCosts
 
+USUAL_USERS, USUAL_TOKENS = 16.0, 2048.0
+"""Sequences of a batch, and tokens of a cache and of a prompt, at which kernels' times per token are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
@@ -59,23 +62,31 @@ class StepTimes:
         n = np.arange(most + 1, dtype=np.float64)
         every = np.zeros(len(n), dtype=np.intp)
         decode = step(s.take(every), c.take(every), n=n * share, context=0.0, verify=v)
-        sampled = decode["head"] + decode["host"] + decode["attention"]
+        closed = replace(c, kernel_tables=np.zeros_like(c.kernel_tables))
+        unattended = step(s.take(every), closed.take(every), n=n * share, context=0.0, verify=v)["attention"]
+        sampled = decode["head"] + decode["host"] + unattended
         one = np.zeros(1)
+        # the closed form is in proportion to tokens, so any point gives its slope; kernels take as long for few tokens
+        # as for a tile of them: there the slope is that of a usual batch
+        is_tabled = bool(np.any(np.asarray(c.kernel_tables * c.tables) > 0))
+        users = one + (max(1.0, min(most * share, USUAL_USERS)) if is_tabled else 1.0)
+        seen, asked = (one + x for x in ((USUAL_TOKENS, USUAL_TOKENS) if is_tabled else (1.0, 1.0)))
         longer = [step(s, costs, n=one, context=0.0, prompt=one + 1) for costs in (c, plain)]
         fixed = sum(float(longer[0][part][0] - longer[1][part][0]) for part in ("layers", "tp"))
-        base = float(step(s, c, n=one + 1, context=0.0, verify=v)["attention"][0])
-        recurrence = float(step(s, c, n=one, context=0.0, prompt=one + 1, prompt_context=0.0)["prefill_attention"][0])
+        base = float(step(s, closed, n=users, context=0.0, verify=v)["attention"][0])
+        recurrence = float(
+            step(s, closed, n=one, context=0.0, prompt=asked, prompt_context=0.0)["prefill_attention"][0]
+        )
         open_layers, windows, pair, window_pairs = 0.0, [], 0.0, []
         for k in range(s.window.shape[0]):
             alone = _only(s, k)
-            each = (float(step(alone, c, n=one + 1, context=one + 1.0, verify=v)["attention"][0]) - base) * share
-            per_pair = (
-                float(
-                    step(alone, c, n=one, context=0.0, prompt=one + 1, prompt_context=one + 1.0)["prefill_attention"][0]
-                )
-                - recurrence
-            )
             width = float(s.window[k, 0])
+            mean = asked / 2.0 if is_tabled else asked
+            attended = float(step(alone, c, n=users, context=seen, verify=v)["attention"][0]) - base
+            each = attended / float(users[0] * min(float(seen[0]), width)) * share
+            prefill = step(alone, c, n=one, context=0.0, prompt=asked, prompt_context=mean)
+            pairs = float(prefill["prefill_attention"][0]) - recurrence
+            per_pair = pairs / float(asked[0] * min(float(mean[0]), width))
             if math.isinf(width):
                 open_layers, pair = open_layers + each, pair + per_pair
             elif each > 0:
@@ -92,7 +103,7 @@ class StepTimes:
             kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0])
             * float(s.tp[0] * s.cp[0] * s.pp[0]),
             experts=tuple(ones["experts"].tolist()) if apart else (),
-            prompt_token=recurrence,
+            prompt_token=recurrence / float(asked[0]),
             verify=float(np.asarray(e.mtp_cost).ravel()[0]) if v > 1 else 1.0,
             tpot=tpot or UNCORRECTED,
         )
