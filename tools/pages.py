@@ -28,6 +28,7 @@ SCRIPTS = (
 
 NOT_COMPARED = {
     "tables.md": "tools/tables.py runs kernels for half a minute of CPU",
+    "brief.md": "tools/brief_page.py asks for 15 s of CPU; tests/studies/test_brief.py compares it with its own brief",
     "accuracy-serving.md": "tools/fit_serving.py fits for minutes, to rows that do not ship",
     "accuracy-trainium.md": "tools/fit_neuron.py --write: a fit, which writes facts too",
     "kernel-timing.md": "tools/kernel_timing.py needs checkouts of AWS's SDK and nki-library",

@@ -18,6 +18,7 @@ __version__ = VERSION
 
 __all__ = [
     "__version__",
+    "brief",
     "calibrate",
     "check_kernel",
     "claims",
@@ -45,6 +46,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from mowich.api import (
+        brief,
         calibrate,
         check_kernel,
         claims,

@@ -25,6 +25,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models import Model
 from mowich.plans.plan import parse_fixed
+from mowich.requests import brief as about
 from mowich.requests import calibrate as measurements
 from mowich.requests import gaps, jobs, kernels, machines, results, scenarios
 from mowich.requests import prices as price_questions
@@ -43,6 +44,7 @@ from mowich.studies.trade import Why
 
 if TYPE_CHECKING:
     from mowich.nki import Result
+    from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
@@ -230,6 +232,22 @@ def plan(
         if asked.load is not None:
             return answers.rated_planned(asked)
         return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
+
+
+def brief(
+    *,
+    against: Sequence[str] = about.RIVALS,
+    models: Sequence[str | Model] = about.ABOUT_MODELS,
+    facts: Facts | None = None,
+) -> Brief:
+    """Trainium 3 on one page: eight questions, `.rows`, each with a verdict and numbers; against: machines beside it;
+    models: the first is trained, all are served.
+
+    >>> mowich.brief().section("memory").verdict  # doctest: +SKIP
+    'Hardly. With twice the memory and nothing else ...'
+    """
+    with _asked(about.BRIEF, facts, against=against, models=models) as asked:
+        return answers.briefed(asked)
 
 
 def gap(

@@ -11,6 +11,7 @@ from mowich.cli.app import app, main, run
 from mowich.cli import (  # noqa: F401  the order of --help
     plan,
     serving,
+    brief,
     gap,
     value,
     sweep,

@@ -226,6 +226,13 @@ def read_paths(value: object) -> tuple[Path, ...]:
     return tuple(read_path(path) for path in value) if isinstance(value, Sequence) else (read_path(value),)
 
 
+def read_several(value: object) -> tuple[object, ...]:
+    """Names with commas, a list, or one thing alone: models and systems as Python has them too."""
+    if isinstance(value, str):
+        return read_names(value)
+    return tuple(value) if isinstance(value, Sequence) else (value,)
+
+
 def read_mapping(value: object) -> dict[str, str]:
     """Name -> text, for choices of a plan."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):

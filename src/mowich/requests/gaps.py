@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK
-from mowich.requests.fields import Field, read_names, whole, word
+from mowich.requests.fields import Field, read_several, whole, word
 from mowich.requests.jobs import (
     CHIPS,
     FIXED,
@@ -105,16 +104,9 @@ _PROPERTY = word(
 )
 
 
-def _read_models(value: object) -> tuple[object, ...]:
-    """Names with commas, a list, or one model."""
-    if isinstance(value, str):
-        return read_names(value)
-    return tuple(value) if isinstance(value, Sequence) else (value,)
-
-
 _MODELS: Field[tuple[object, ...]] = Field(
     name="models",
-    parse=_read_models,
+    parse=read_several,
     kind="names",
     help="Built-in names or config.json files; commas between.",
     option="--model",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mowich.requests import calibrate, gaps, jobs, kernels, known, machines, results, scenarios
+from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
 from mowich.shown import Result
 from mowich.software.vendors import default_stacks
@@ -77,6 +77,10 @@ def _trained(inputs: Result, result: Result) -> dict[str, object]:
         "pareto": "pareto" in result,
         "top": len(result.get("plans", ())) or None,
     }
+
+
+def _brief(inputs: Result, result: Result) -> Values:
+    return {"against": ",".join(inputs["against"]), "models": ",".join(inputs["models"])}
 
 
 def _gap(inputs: Result, result: Result) -> Values:
@@ -183,6 +187,7 @@ _VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] 
     "plan": (jobs.PLAN, _work),
     "rates": (jobs.PLAN, _rates),
     "fit": (jobs.FIT, _work),
+    "brief": (brief.BRIEF, _brief),
     "gap": (gaps.GAP, _gap),
     "value": (gaps.VALUE, _value),
     "sweep": (scenarios.SWEEP, _scenario),

@@ -200,11 +200,25 @@ Part = Table | Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """One question of a page for readers outside the field: verdict, picture, why, and below them the numbers with the
+    commands that make them. A terminal has its words among the parts of the page."""
+
+    question: str
+    verdict: str
+    why: Sequence[str]
+    chart: Chart
+    numbers: Table
+    commands: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """sentences: the answer, most important first; parts: tables and words in order of reading; charts: pictures of the
     tables. records: rows of the answer, for CSV. marks: of a comparison, by measure, "best", "close" or "" for each
     row; beside: words for each row, by what they say (`chips` where a table needs them, `price_terms`). assumptions:
-    (what, value) or (what, value, path of the fact); facts: all that the numbers rest on."""
+    (what, value) or (what, value, path of the fact); facts: all that the numbers rest on; stories: questions with a
+    picture each, which stand before all else where pictures can be drawn."""
 
     title: str
     sentences: Sequence[str]
@@ -216,6 +230,7 @@ class Page:
     facts: Sequence[Fact] = ()
     marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    stories: Sequence[Story] = ()
 
     @property
     def headline(self) -> str:

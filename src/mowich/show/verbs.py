@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mowich.errors import UserError
+from mowich.show.brief import brief_page
 from mowich.show.calibrate import calibrate_page
 from mowich.show.claims import claims_page
 from mowich.show.collective import collective_page
@@ -50,6 +51,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/compare@1": _task(compare_page),
     "mowich/plan@1": _task(plan_page),
     "mowich/sweep@1": sweep_page,
+    "mowich/brief@1": brief_page,
     "mowich/fit@1": fit_page,
     "mowich/gap@1": gap_page,
     "mowich/value@1": value_page,

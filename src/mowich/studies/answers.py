@@ -9,7 +9,8 @@ from mowich.errors import UserError
 
 if TYPE_CHECKING:
     from mowich.nki import Result
-    from mowich.requests import calibrate, gaps, jobs, kernels, machines, prices, results
+    from mowich.requests import brief, calibrate, gaps, jobs, kernels, machines, prices, results
+    from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
@@ -152,6 +153,13 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
         engine=asked.engine,
         fixed=asked.fixed,
     )
+
+
+def briefed(asked: brief.BriefRequest, tell: Callable[[str], None] | None = None) -> Brief:
+    """The eight questions about Trainium 3."""
+    from mowich.studies.brief.one_page import brief as one_page
+
+    return one_page(asked.facts, against=asked.against, models=asked.models, tell=tell)
 
 
 def gap_explained(asked: gaps.GapRequest) -> Gap:

@@ -76,6 +76,24 @@ def _chart(place: int, chart: Chart) -> str:
     )
 
 
+def _stories(page: Page) -> str:
+    """Questions in order, each with its picture; the pictures stand first among those of the page."""
+    out = []
+    for place, story in enumerate(page.stories):
+        why = "".join(f"<li>{escape(text)}</li>" for text in story.why)
+        commands = "".join(
+            f'<div class="copy"><pre>{escape(text)}</pre><button type="button">Copy</button></div>'
+            for text in story.commands
+        )
+        out.append(
+            f'<section class="story"><h2>{place + 1}. {escape(story.question)}</h2><p'
+            f' class="verdict">{escape(story.verdict)}</p>{_chart(place, story.chart)}<ul>{why}</ul><details><summary>'
+            f'The numbers, and what makes them<span class="sr">: {escape(story.question)}</span></summary>'
+            f"{_table(story.numbers)}{commands}</details></section>"
+        )
+    return "".join(out)
+
+
 def _notes(page: Page) -> str:
     """Remarks on rows and numbers, and what the answer rests on: the same that a terminal prints."""
     said = "".join(f"<li>{escape(text)}</li>" for text in page.said("note", "basis"))
@@ -192,9 +210,11 @@ def render_html(
     command = command or command_of(result)
     assumptions = "".join(_assumption(page, a) for a in page.assumptions)
     said = "".join(f'<p class="warning">{escape(w)}</p>' for w in warnings)
+    told = len(page.stories)
     body = (
-        "".join(_table(t) for t in page.tables[:1])
-        + "".join(_chart(i, c) for i, c in enumerate(page.charts))
+        _stories(page)
+        + "".join(_table(t) for t in page.tables[:1])
+        + "".join(_chart(i + told, c) for i, c in enumerate(page.charts))
         + "".join(_table(t) for t in page.tables[1:])
         + _notes(page)
         + _facts(page.facts)
@@ -207,8 +227,8 @@ def render_html(
         "warnings": said,
         "body": body,
         "inputs": _inputs(page, command),
-        "options": script_json([c.option for c in page.charts]),
+        "options": script_json([c.option for c in (*(s.chart for s in page.stories), *page.charts)]),
         "script": static("report.js"),
-        "echarts": static("echarts.min.js") + static("fitted.js") if page.charts else "",
+        "echarts": static("echarts.min.js") + static("fitted.js") if page.charts or page.stories else "",
     }
     return filled(static("report.html"), parts)

@@ -8,6 +8,7 @@ from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.shown import Result
 from mowich.studies.explain import (
+    brief,
     claims,
     collective,
     fit,
@@ -82,6 +83,7 @@ def make_source(
         "mowich/goodput@1": goodput.goodput_row,
         "mowich/power@1": power.power_row,
         "mowich/gap@1": gap.gap_factor,
+        "mowich/brief@1": brief.brief_section,
         "mowich/value@1": value.value_point,
         "mowich/prices@1": prices.price_source,
     }

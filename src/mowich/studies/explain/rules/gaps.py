@@ -58,6 +58,16 @@ GAP_RULES: Mapping[str, tuple[Rule, ...]] = {
             "inside: what a chip of the first makes / what a chip of the second makes",
         ),
     ),
+    "mowich/brief@1": (
+        R(
+            "rows * numbers * estimate",
+            "1",
+            "a number of the brief: what it is and the command that gives it stand below",
+            "search: a figure of the answer that the command gives",
+        ),
+        R("rows * numbers * symbols *", "1", "a figure that the number is made of", "search: of the same command"),
+        R("rows * picture **", "1", "a number as the picture draws it", "inside: the numbers of the question, drawn"),
+    ),
     "mowich/value@1": (
         R("today", "1", "amount of the property that the machine has", "lookup: as the facts state it"),
         R("price", "USD/chip/s", "price of a chip", "lookup: as the facts state it for the terms asked for"),

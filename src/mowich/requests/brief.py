@@ -1,0 +1,96 @@
+"""brief: the question of the project on one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mowich.errors import UserError
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked
+from mowich.requests.fields import Field, read_several
+from mowich.requests.schema import QuestionReader, Schema
+from mowich.requests.settings import FACTS, SET, asked_of, facts_of
+
+if TYPE_CHECKING:
+    from mowich.models.model import Model
+
+RIVALS = ("gb300", "ironwood")
+"""Machines that Trainium 3 is set beside where none is named."""
+
+ABOUT_MODELS = ("deepseek-v3", "gpt-oss-120b")
+"""Models where none is named: the first is trained, all are served."""
+
+
+AGAINST: Field[tuple[object, ...]] = Field(
+    name="against",
+    parse=read_several,
+    kind="names",
+    help="Machines to set beside Trainium 3, the first is explained by property; commas between.",
+    metavar="SYSTEMS",
+    default=RIVALS,
+    shown=",".join(RIVALS),
+    completes="systems",
+    example="gb300,ironwood",
+)
+_MODELS: Field[tuple[object, ...]] = Field(
+    name="models",
+    parse=read_several,
+    kind="names",
+    help="The first is trained, all are served; built-in names or config.json files, commas between.",
+    metavar="MODELS",
+    default=ABOUT_MODELS,
+    shown=",".join(ABOUT_MODELS),
+    completes="model",
+    example="llama-3.1-405b,gpt-oss-120b",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BriefRequest(Asked):
+    """The eight questions. against: machines beside Trainium 3; models: the first is trained, all are served."""
+
+    against: tuple[str, ...]
+    models: tuple[Model, ...]
+
+
+def _brief(reader: QuestionReader) -> BriefRequest:
+    from mowich.machines.system import resolve
+    from mowich.models import load_model
+    from mowich.models.model import Model
+
+    asked = asked_of(reader, "a brief takes facts to change, and no plan")
+    facts = facts_of(reader)
+    rivals: list[str] = []
+    for name in reader.get(AGAINST) or ():
+        with reader.watch(AGAINST):
+            if not isinstance(name, str):
+                raise UserError("not the name of a system", given=name)
+            resolve(facts, name)
+            if name in rivals:
+                raise UserError("is named twice", given=name)
+            rivals.append(name)
+    if reader.get(AGAINST) == ():
+        reader.add("names no machine", AGAINST, fix=f"for example {AGAINST.example}")
+    models: list[Model] = []
+    for given in reader.get(_MODELS) or ():
+        with reader.watch(_MODELS):
+            if not isinstance(given, Model | str):
+                raise UserError("not a model", given=given, allowed="a built-in name or config.json")
+            models.append(given if isinstance(given, Model) else load_model(given))
+    if reader.get(_MODELS) == ():
+        reader.add("names no model", _MODELS, fix=f"for example {_MODELS.example}")
+    reader.stop()
+    return reader.fill(BriefRequest, **asked, against=tuple(rivals), models=tuple(models))
+
+
+BRIEF = Schema(
+    name="brief",
+    fields=(AGAINST, _MODELS, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
+    make=_brief,
+    help=(
+        "Does scale and price make up for 144 GB? One page about Trainium 3 for readers outside the field: eight"
+        " questions, each with a verdict, numbers with ranges, why, and the command behind it."
+    ),
+    short="Trainium 3 on one page: does scale and price make up for 144 GB?",
+    example="mowich brief   or   mowich brief --against gb300 --models llama-3.1-405b --out brief.json",
+)

@@ -1,0 +1,96 @@
+"""The page of a brief: eight questions for readers outside the field."""
+
+from __future__ import annotations
+
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.page import Column, Page, Run, Story, Table, TextCell, Words, figure
+from mowich.shown import Result
+
+
+def brief_page(result: Result, run: Run) -> Page:
+    """Verdict first, then a picture, why, and the numbers with their commands."""
+    parts: list[Words] = []
+    for place, row in enumerate(result["rows"], start=1):
+        parts.append(Words(text=f"{place}. {row['question']}", kind="heading", indent=0, gap=True))
+        parts.append(Words(text=row["verdict"], kind="caption", hang=0))
+        parts += [Words(text=f"- {text}", kind="caption", indent=4) for text in row["why"]]
+        parts += [Words(text=command, kind="caption", indent=4) for command in row["commands"][:1]]
+    inputs = result["inputs"]
+    parts.append(
+        Words(
+            text="Every number has a 90% range and a name: mowich brief --out brief.json, then mowich explain"
+            " brief.json lists them. For the picture of each question: mowich report brief.json",
+            kind="next",
+            indent=0,
+            gap=True,
+        )
+    )
+    return Page(
+        title="Trainium 3: does scale and price make up for 144 GB?",
+        sentences=tuple(result["headline"]),
+        assumptions=[
+            ("beside", ", ".join(inputs["against"])),
+            ("trained", f"{inputs['models'][0]}, {inputs['train']['tokens'] * 1e-12:g}T tokens"),
+            ("served", ", ".join(inputs["models"])),
+            ("price", "what each machine costs its owner" if inputs["price_term"] == "tco" else inputs["price_term"]),
+            ("facts", str(result["facts_hash"])),
+        ],
+        parts=parts,
+        records=[
+            {"question": row["id"], "number": n["name"], "what": n["what"], "is": n["estimate"], "of": n["of"]}
+            for row in result["rows"]
+            for n in row["numbers"]
+        ],
+        inputs=inputs,
+        stories=[_story(row) for row in result["rows"]],
+    )
+
+
+def _story(row: Result) -> Story:
+    return Story(
+        question=row["question"],
+        verdict=row["verdict"],
+        why=row["why"],
+        chart=_picture(row["picture"]),
+        numbers=Table(
+            title="Numbers",
+            columns=[
+                Column(name="number", right=False),
+                Column(name="value", format="interval"),
+                Column(name="unit", right=False),
+                Column(name="from", right=False),
+            ],
+            rows=[
+                [
+                    TextCell(n["what"]),
+                    figure(n["estimate"], f"{row['id']}.numbers.{n['name']}"),
+                    n["estimate"]["unit"] if n["estimate"]["unit"] != "1" else "",
+                    n["of"],
+                ]
+                for n in row["numbers"]
+            ],
+        ),
+        commands=row["commands"],
+    )
+
+
+def _picture(data: Result) -> Chart:
+    """The chart of a picture's data."""
+    title, unit, labels, series = data["title"], data["unit"], data["labels"], data["series"]
+    if data["kind"] == "ranges":
+        values = next(iter(series.values()))
+        bars = list(zip(labels, data["low"], values, data["high"], strict=True))
+        return charts.ranges(title, "Each with its 90% range.", bars, unit=unit, log=True)
+    if data["kind"] == "lines":
+        groups = {
+            name: [(x, y, label) for x, y, label in zip(data["x"], values, labels, strict=True) if y is not None]
+            for name, values in series.items()
+        }
+        wide = max(data["x"]) / min(data["x"]) > _WIDE
+        return charts.points(title, "", groups, x=data["x_unit"], y=unit, log_x=wide, log_y=wide, line=True)
+    return charts.stacked_bars(title, "", labels, series, unit=unit)
+
+
+_WIDE = 30.0
+"""Lines over a larger span than this have logarithmic axes."""

@@ -1,0 +1,1 @@
+"""`mowich brief`: the question of the project on one page."""

@@ -1,0 +1,320 @@
+"""The last four questions of a brief: energy, the next generation, who does what in a fleet, and how sure it all is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mowich.economics.energy import of_fact
+from mowich.estimate import Estimate, exact, log_spread
+from mowich.evidence.scores import left_out
+from mowich.machines.system import resolve
+from mowich.studies.brief.known import AT, NEXT, SUBJECT, Known
+from mowich.studies.brief.verdicts import (
+    BriefNumber,
+    BriefPicture,
+    Section,
+    over,
+    plainly,
+    share_text,
+    words_for,
+)
+
+
+def energy_section(known: Known) -> Section:
+    """Joules of a token beside the rivals'."""
+    J = {s: known.trained(AT, s).J_per_token for s in known.systems}
+    best = min(known.rivals, key=lambda s: float(J[s]))
+    ratio = over(J[SUBJECT], J[best])
+    level = words_for("energy", float(ratio))
+    chip = resolve(known.facts, SUBJECT).chip
+    watts = of_fact(known.facts.fact(f"chips.{chip}.power.all_in"), "W")
+    served = {
+        (m.name, s): known.serving(m.name, s).J_per_token
+        for m in known.models
+        for s in known.systems
+        if known.serving(m.name, s).feasible
+    }
+    return Section(
+        id="energy",
+        question="And energy?",
+        level=level,
+        verdict=(
+            f"A token of training takes {plainly(float(ratio))} times the energy that it takes on {known.name(best)}:"
+            f" {level}. That is if a chip of Trainium 3 with its share of the machine draws about"
+            f" {plainly(float(watts))} watts; nobody has measured that."
+        ),
+        why=(
+            f"The range of the ratio is {plainly(_end(ratio, ratio.low))} to {plainly(_end(ratio, ratio.high))}.",
+            "Energy is power times time: a slower chip spends more on a token, even if it draws less.",
+            f"Estimates of the chip's power disagree: {plainly(_end(watts, watts.low))} to"
+            f" {plainly(_end(watts, watts.high))} watts.",
+            "Cooling and losses of the building are counted in.",
+        ),
+        numbers=(
+            BriefNumber(
+                name="ratio",
+                what=f"energy of a token of training over that of {known.name(best)}",
+                estimate=ratio,
+                formula="trn3 / rival",
+                symbols={"trn3": float(J[SUBJECT]), "rival": float(J[best])},
+                of=f"{known.to_train(AT, known.systems)}; J_per_token",
+            ),
+            *(
+                BriefNumber(
+                    name=f"training.{s}",
+                    what=f"energy of a token of training on {known.name(s)}",
+                    estimate=e,
+                    of=f"{known.to_train(AT, known.systems)}; {s}.J_per_token",
+                )
+                for s, e in J.items()
+            ),
+            *(
+                BriefNumber(
+                    name=f"serving.{model}.{s}",
+                    what=f"energy of an output token of {model} on {known.name(s)}",
+                    estimate=e,
+                    of=f"{known.to_serve(model, known.systems)}; {s}.J_per_token",
+                )
+                for (model, s), e in served.items()
+            ),
+        ),
+        commands=(known.to_train(AT, known.systems), f"mowich power {SUBJECT} {' '.join(known.rivals)}"),
+        picture=BriefPicture(
+            kind="ranges",
+            title=f"Energy of a token in training {known.models[0].name}",
+            unit="J",
+            labels=tuple(known.name(s) for s in J),
+            series={"J": tuple(map(float, J.values()))},
+            low=tuple(float(e.low or e) for e in J.values()),
+            high=tuple(float(e.high or e) for e in J.values()),
+        ),
+    )
+
+
+_ANNOUNCED = "chips.{}.relative_to_trainium3"
+_SAID = ("fp4", "fp8", "memory_bandwidth", "memory_capacity")
+
+
+def next_section(known: Known) -> Section:
+    """What the announced chip would change."""
+    first = known.rivals[0]
+    chip = resolve(known.facts, NEXT).chip
+    said = {name: known.facts.fact(f"{_ANNOUNCED.format(chip)}.{name}") for name in _SAID}
+    gain, beside = {}, {}
+    train = {s: known.trained(AT, s).tokens_per_s_per_chip for s in (SUBJECT, NEXT, first)}
+    gain["training"], beside["training"] = over(train[NEXT], train[SUBJECT]), over(train[NEXT], train[first])
+    symbols = {"training": {s: float(e) for s, e in train.items()}}
+    for m in known.models:
+        rows = {s: known.serving(m.name, s) for s in (SUBJECT, NEXT, first)}
+        if all(r.feasible for r in rows.values()):
+            served = {s: r.tokens_per_s_per_chip for s, r in rows.items()}
+            gain[m.name] = over(served[NEXT], served[SUBJECT])
+            beside[m.name] = over(served[NEXT], served[first])
+            symbols[m.name] = {s: float(e) for s, e in served.items()}
+    middle = math.exp(sum(math.log(float(e)) for e in beside.values()) / len(beside))
+    level = words_for("next", middle)
+    values = [float(e) for e in gain.values()]
+    doing = {k: "training" if k == "training" else f"serving {k}" for k in gain}
+    return Section(
+        id="next",
+        question="What would Trainium 4 change?",
+        level=level,
+        verdict=(
+            f"With the software of today it would make {plainly(min(values))} to {plainly(max(values))} times the"
+            f" tokens of Trainium 3, and be {level} beside {known.name(first)} of today, at"
+            f" {plainly(min(map(float, beside.values())))} to {plainly(max(map(float, beside.values())))} times its"
+            " tokens. By then the others have newer chips too."
+        ),
+        why=(
+            f"Announced beside Trainium 3: {said['fp4'].value} at 4 bit and {said['fp8'].value} at 8 bit,"
+            f" {said['memory_bandwidth'].value:g} times the memory speed, {said['memory_capacity'].value:g} times the"
+            " memory.",
+            "The rest of the chip is our estimate, so the ranges are wide.",
+            "Faster arithmetic helps only what waits for arithmetic: software and networks stay as they are here.",
+        ),
+        numbers=(
+            *(
+                BriefNumber(
+                    name=f"gain.{k}",
+                    what=f"tokens per second and chip over Trainium 3, {doing[k]}",
+                    estimate=e,
+                    formula="next / now",
+                    symbols={"next": symbols[k][NEXT], "now": symbols[k][SUBJECT]},
+                    of=_command(known, k, (SUBJECT, NEXT)),
+                )
+                for k, e in gain.items()
+            ),
+            *(
+                BriefNumber(
+                    name=f"beside.{k}",
+                    what=f"tokens per second and chip over {known.name(first)} of today, {doing[k]}",
+                    estimate=e,
+                    formula="next / rival",
+                    symbols={"next": symbols[k][NEXT], "rival": symbols[k][first]},
+                    of=_command(known, k, (first, NEXT)),
+                )
+                for k, e in beside.items()
+            ),
+        ),
+        commands=(f"mowich facts diff {SUBJECT} {NEXT}", known.to_train(AT, (SUBJECT, NEXT, first))),
+        picture=BriefPicture(
+            kind="bars",
+            title="Tokens per second and chip, Trainium 3 = 1",
+            unit="times",
+            labels=tuple(f"{words}: {known.name(s)}" for words in doing.values() for s in (SUBJECT, NEXT, first)),
+            series={"times": tuple(symbols[k][s] / symbols[k][SUBJECT] for k in doing for s in (SUBJECT, NEXT, first))},
+        ),
+    )
+
+
+def _command(known: Known, work: str, systems: Sequence[str]) -> str:
+    return (
+        f"{known.to_train(AT, systems) if work == 'training' else known.to_serve(work, systems)}; tokens_per_s_per_chip"
+    )
+
+
+def fleet_section(known: Known) -> Section:
+    """Who does what in a fleet like the ones that are reported."""
+    answer, problem = known.fleet.answer, known.fleet.problem
+    there: dict[str, float] = {}
+    idle: dict[str, float] = {}
+    for use in answer.uses:
+        there[use.system] = there.get(use.system, 0.0) + use.there
+        idle[use.system] = idle.get(use.system, 0.0) + max(0.0, use.there - use.busy)
+    free = {s: idle[s] / n for s, n in there.items() if n > 0.0}
+    own = {s: x for s, x in free.items() if s in ("trn2", "trn3")}
+    rest = sum(idle[s] for s in own) / sum(there[s] for s in own) if own else 1.0
+    level = words_for("fleet", rest)
+    work: dict[str, dict[str, float]] = {}
+    for part in answer.assign:
+        by = work.setdefault(part.task, {})
+        by[part.system] = by.get(part.system, 0.0) + part.share
+    tasks = {
+        task: max(by, key=lambda s, of=by: of[s])  # type: ignore[misc]
+        for task, by in work.items()
+    }
+    most = {s: [t for t, x in tasks.items() if x == s] for s in sorted(set(tasks.values()))}
+    return Section(
+        id="fleet",
+        question="What do Rainier and Anthropic's split tell?",
+        level=level,
+        verdict=(
+            "In a plan for a fleet like the reported one (a million Trainium 2, up to a million TPUs, GB300 to rent),"
+            f" {'; '.join(f'{known.name(s)} does most of {_listed(t)}' for s, t in most.items())}. Trainium has"
+            f" {level}: {share_text(rest)} of its chip-time stays free."
+        ),
+        why=(
+            "The counts follow public statements; what the fleet has to do is invented, so free time says how much more"
+            " it could carry, and not that the real one stands still.",
+            "Chips that are committed are paid whether they work or not: work goes where a token then costs least.",
+            "Trainium serves here with the software that a customer gets; a laboratory that writes its own gets more.",
+        ),
+        numbers=(
+            BriefNumber(
+                name="free",
+                what="share of the chip-time of Trainium that the plan leaves free",
+                estimate=exact(rest, "1", "D"),
+                of=f"mowich fleet rainier; use, over {len(problem.labels)} periods",
+            ),
+            *(
+                BriefNumber(
+                    name=f"free.{s}",
+                    what=f"share of the chip-time of {known.name(s)} that the plan leaves free",
+                    estimate=exact(x, "1", "D"),
+                    formula="idle / chips",
+                    symbols={"idle": idle[s], "chips": there[s]},
+                    of="mowich fleet rainier; use, summed over periods",
+                )
+                for s, x in free.items()
+            ),
+        ),
+        commands=("mowich fleet rainier --flips",),
+        picture=BriefPicture(
+            kind="bars",
+            title="Who does what: share of each kind of work, over all periods",
+            unit="%",
+            labels=tuple(work),
+            series={
+                known.name(s): tuple(100.0 * by.get(s, 0.0) / sum(by.values()) for by in work.values())
+                for s in sorted({s for by in work.values() for s in by})
+            },
+        ),
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+
+
+def sure_section(known: Known) -> Section:
+    """How far the numbers may be off, and what would settle most."""
+    row = known.trained(AT, SUBJECT)
+    speed = row.tokens_per_s_per_chip
+    errors = {(e.work, e.what, e.unit): e for e in left_out()}
+    training = errors["training", "time of a step", "groups"]
+    serving = errors["serving on Trainium", "time per token", "sources"]
+    down, up = log_spread(float(speed), speed.low or float(speed), speed.high or float(speed))
+    width = math.exp((down + up) / 2.0)
+    level = words_for("sure", width)
+    widths = {f"training, {known.name(s)}": known.trained(AT, s).tokens_per_s_per_chip for s in known.systems} | {
+        f"serving {m.name}, {known.name(s)}": known.serving(m.name, s).tokens_per_s_per_chip
+        for m in known.models
+        for s in known.systems
+        if known.serving(m.name, s).feasible
+    }
+    largest = max(row.spread, key=lambda m: abs(m[2] - m[1]))[0] if row.spread else "none"
+    return Section(
+        id="sure",
+        question="How sure is this?",
+        level=level,
+        verdict=(
+            f"The speed of Trainium 3 in training is known {level}: {plainly(width)} times either way. No training step"
+            " of it has been published (searched 27 November 2026); its serving is measured for a few models. One"
+            f" measured training step of a known model would settle most."
+        ),
+        why=(
+            f"On {training.rows:,} published training steps of other chips, left out of the fit, the middle error is"
+            f" {share_text(training.median)}, and nine in ten are below {share_text(training.p90)}.",
+            f"On {serving.rows} published measurements of serving on Trainium, left out by source, it is"
+            f" {share_text(serving.median)} and {share_text(serving.p90)}.",
+            f"Of single facts, {largest} moves the answer most (mowich facts show {largest})."
+            if largest
+            else "No single fact moves the answer much.",
+            "The price of Trainium 3 and its power are not published.",
+        ),
+        numbers=(
+            BriefNumber(
+                name="width",
+                what="how many times either way the speed of Trainium 3 in training may be off",
+                estimate=exact(width, "1", "D"),
+                formula="(high / low) ** 0.5",
+                symbols={"high": float(speed.high or speed), "low": float(speed.low or speed)},
+                of=f"{known.to_train(AT, (SUBJECT,))}; {SUBJECT}.tokens_per_s_per_chip",
+            ),
+            *(
+                BriefNumber(
+                    name=f"{name}.{part}",
+                    what=f"{words} of {e.work}, {e.what}, {e.without} left out of the fit",
+                    estimate=exact(value, "1", "B"),
+                    of="mowich validate; left_out",
+                )
+                for name, e in (("training", training), ("serving", serving))
+                for part, words, value in (("median", "middle error", e.median), ("p90", "90% of the errors", e.p90))
+            ),
+        ),
+        commands=("mowich validate", f"mowich explain r.json {SUBJECT}.step_s"),
+        picture=BriefPicture(
+            kind="ranges",
+            title="Tokens per second and chip, with 90% ranges",
+            unit="tokens/s/chip",
+            labels=tuple(widths),
+            series={"tokens/s/chip": tuple(map(float, widths.values()))},
+            low=tuple(_end(e, e.low) for e in widths.values()),
+            high=tuple(_end(e, e.high) for e in widths.values()),
+        ),
+    )
+
+
+def _end(e: Estimate, end: float | None) -> float:
+    return float(e) if end is None else end

@@ -1,0 +1,197 @@
+"""What a brief is made of: questions with a verdict, numbers with ranges, and the words that numbers choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from mowich.estimate import Estimate, product_of
+from mowich.shown import Rows, Shown
+
+Bound = tuple[float, str]
+
+WORDS: Mapping[str, tuple[Bound, ...]] = {
+    "claim": ((3.5, "no"), (math.inf, "per UltraServer yes")),
+    "memory": ((1.05, "hardly"), (1.2, "somewhat"), (math.inf, "clearly")),
+    "scale": ((0.9, "the gap grows"), (1.1, "the gap stays"), (math.inf, "the gap shrinks")),
+    "price": (
+        (0.8, "not even at what it costs to build"),
+        (1.25, "only about at what it costs to build"),
+        (math.inf, "yes, with room for a margin"),
+    ),
+    "energy": ((0.8, "less energy"), (1.25, "about as much energy"), (math.inf, "more energy")),
+    "next": ((0.8, "still behind"), (1.25, "about level"), (math.inf, "ahead")),
+    "fleet": ((0.05, "work for all"), (0.5, "work for most"), (math.inf, "work for few")),
+    "sure": ((1.5, "well"), (3.0, "roughly"), (math.inf, "only to an order of magnitude")),
+}
+"""Question -> (below this number, these words), lowest first: the one table that decides each verdict."""
+
+
+def words_for(question: str, number: float) -> str:
+    """The words that a number chooses.
+
+    >>> words_for("memory", 1.02), words_for("energy", 2.0)
+    ('hardly', 'more energy')
+    """
+    return next(words for bound, words in WORDS[question] if number < bound)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BriefNumber:
+    """One number. name: its word in `explain`; what: in plain words; formula: arithmetic over `symbols`, "" where it is
+    the figure of an answer; of: the command that gives it, or that gives the symbols, and their names there."""
+
+    name: str
+    what: str
+    estimate: Estimate
+    formula: str = ""
+    symbols: Mapping[str, float] = field(default_factory=dict)
+    of: str
+
+    def to_dict(self) -> dict[str, object]:
+        """A number of the contract."""
+        return {
+            "name": self.name,
+            "what": self.what,
+            "formula": self.formula,
+            "symbols": dict(self.symbols),
+            "of": self.of,
+            "estimate": replace(self.estimate, breakdown={}, coverage={}).to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BriefPicture:
+    """Data of one picture. kind: bars (stacked where there are several series), ranges or lines; series: name ->
+    values, one for each label; low, high: ends of the ranges of the first series; x: of lines, places of the labels in
+    `x_unit`."""
+
+    kind: Literal["bars", "ranges", "lines"]
+    title: str
+    unit: str
+    labels: tuple[str, ...]
+    series: Mapping[str, tuple[float | None, ...]]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    x: tuple[float, ...] = ()
+    x_unit: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """A picture of the contract."""
+        return {
+            "kind": self.kind,
+            "title": self.title,
+            "unit": self.unit,
+            "labels": list(self.labels),
+            "series": {k: list(v) for k, v in self.series.items()},
+            "low": list(self.low),
+            "high": list(self.high),
+            "x": list(self.x),
+            "x_unit": self.x_unit,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One question. level: the words of `WORDS` that were chosen; why: at most four sentences; commands: that make
+    it."""
+
+    id: str
+    question: str
+    verdict: str
+    level: str
+    why: tuple[str, ...]
+    numbers: tuple[BriefNumber, ...]
+    commands: tuple[str, ...]
+    picture: BriefPicture
+
+    def number(self, name: str) -> Estimate:
+        """The number of a name."""
+        return next(n.estimate for n in self.numbers if n.name == name)
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of the contract."""
+        return {
+            "id": self.id,
+            "question": self.question,
+            "verdict": self.verdict,
+            "level": self.level,
+            "why": list(self.why),
+            "numbers": [n.to_dict() for n in self.numbers],
+            "commands": list(self.commands),
+            "picture": self.picture.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief(Shown):
+    """The page. headline: the answer in a few sentences; rows: a question each."""
+
+    inputs: Mapping[str, object]
+    facts_hash: str
+    headline: tuple[str, ...]
+    rows: Rows[Section]
+
+    def section(self, name: str) -> Section:
+        """The section of an id."""
+        return next(row for row in self.rows if row.id == name)
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/brief@1` contract."""
+        return {
+            "schema": "mowich/brief@1",
+            "inputs": dict(self.inputs),
+            "facts_hash": self.facts_hash,
+            "headline": list(self.headline),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
+# ---- numbers in plain words
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def between(e: Estimate, digits: int = 2) -> str:
+    """A number with its range: "1.9 (between 1.4 and 2.6)", "unknown".
+
+    >>> from mowich.estimate import exact
+    >>> between(exact(1.94, "1"))
+    '1.9'
+    """
+    if e.value is None:
+        return "unknown"
+    text, low, high = (plainly(x, digits) for x in (e.value, e.low or e.value, e.high or e.value))
+    return text if low == high else f"{text} (between {low} and {high})"
+
+
+def plainly(x: float, digits: int = 2) -> str:
+    """Digits that mean something, and no power of ten.
+
+    >>> plainly(0.01234), plainly(1.94), plainly(1234.5)
+    ('0.012', '1.9', '1,200')
+    """
+    if x == 0.0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(x)))
+    return f"{round(x, places):,.{max(0, places)}f}"
+
+
+def share_text(x: float) -> str:
+    """A share as a reader says it.
+
+    >>> share_text(0.034), share_text(0.31)
+    ('3.4%', '31%')
+    """
+    return f"{plainly(100.0 * x)}%"
+
+
+def capital(text: str) -> str:
+    """With a capital at the start."""
+    return text[:1].upper() + text[1:]
+
+
+def over(a: Estimate, b: Estimate) -> Estimate:
+    """a / b of two independent estimates."""
+    return product_of([(a, 1.0), (b, -1.0)], "1")

@@ -1,0 +1,181 @@
+"""The brief: every verdict follows its numbers, and no number is another one elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import mowich
+from mowich.cli import run
+from mowich.errors import UserError
+from mowich.facts import Facts, load_facts
+from mowich.requests.brief import ABOUT_MODELS, RIVALS
+from mowich.show.render.html import render_html
+from mowich.shown import Result, Rows
+from mowich.studies.brief.known import AT, SUBJECT, Known
+from mowich.studies.brief.one_page import asked_once, page_of_known
+from mowich.studies.brief.verdicts import WORDS, Brief, words_for
+from mowich.studies.explain import explain, metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    return load_facts()
+
+
+@pytest.fixture(scope="module")
+def known(facts: Facts) -> Known:
+    return asked_once(facts, against=RIVALS, models=ABOUT_MODELS)
+
+
+@pytest.fixture(scope="module")
+def page(known: Known) -> Brief:
+    return page_of_known(known)
+
+
+@pytest.fixture(scope="module")
+def answer(page: Brief) -> Result:
+    return json.loads(json.dumps(page.to_dict()))  # type: ignore[no-any-return]
+
+
+def test_eight_questions_each_with_a_verdict_why_and_a_command(page: Brief) -> None:
+    assert [row.id for row in page.rows] == ["claim", "memory", "scale", "price", "energy", "next", "fleet", "sure"]
+    for row in page.rows:
+        assert row.question.endswith("?")
+        assert row.verdict.endswith(".")
+        assert 1 <= len(row.why) <= 4
+        assert all(command.startswith("mowich ") for command in row.commands)
+        assert row.level.split()[0].casefold() in row.verdict.casefold(), row.id
+
+
+def test_no_number_is_without_its_range_or_its_source(page: Brief) -> None:
+    for row in page.rows:
+        assert len({n.name for n in row.numbers}) == len(row.numbers)
+        for n in row.numbers:
+            assert n.of
+            assert n.what
+            e = n.estimate
+            assert e.value is None or (e.low or e.value) <= e.value <= (e.high or e.value), (row.id, n.name)
+
+
+def test_formulas_give_their_numbers(page: Brief) -> None:
+    for row in page.rows:
+        for n in row.numbers:
+            if n.formula and n.estimate.value is not None:
+                value = eval(n.formula, {"__builtins__": {}}, dict(n.symbols))
+                assert math.isclose(value, float(n.estimate), rel_tol=1e-9), (row.id, n.name)
+
+
+def test_every_number_is_explained(answer: Result, facts: Facts) -> None:
+    for name in metrics(answer):
+        told = explain(answer, name, facts, sensitivity=False)
+        assert told.says, name
+
+
+def test_one_ratio_through_brief_gap_and_compare(page: Brief, known: Known) -> None:
+    """The same two machines at the same job, asked in three ways."""
+    rows = {r.system: float(r.tokens_per_s_per_chip) for r in known.sizes[AT].rows}
+    wanted = rows[RIVALS[0]] / rows[SUBJECT]
+    assert math.isclose(float(known.gap.ratio), wanted, rel_tol=1e-9)
+    symbols = next(n.symbols for n in page.section("scale").numbers if n.name == f"at_{AT}")
+    chips = {r.system: r.chips_used for r in known.sizes[AT].rows}
+    shares = chips[RIVALS[0]] / chips[SUBJECT]
+    assert math.isclose(symbols["rival"] / symbols["trn3"], wanted * shares, rel_tol=1e-9)
+
+
+def test_one_claim_through_brief_and_claims(page: Brief, facts: Facts) -> None:
+    claims = [c for c in mowich.claims("4.4", facts=facts) if c.derived is not None]
+    assert any(
+        math.isclose(c.derived or 0.0, float(page.section("claim").number("unit")), rel_tol=1e-6) for c in claims
+    )
+
+
+def test_one_cost_through_brief_and_prices(page: Brief, facts: Facts) -> None:
+    row = mowich.prices([SUBJECT], facts=facts).to_dict()["rows"][0]  # type: ignore[index]
+    assert math.isclose(float(page.section("price").number(f"cost.{SUBJECT}")), row["tco_total"]["value"], rel_tol=1e-9)
+
+
+def test_more_gain_from_memory_flips_the_verdict(known: Known) -> None:
+    def with_gain(gain: float) -> str:
+        memory = {
+            work: replace(
+                study, rows=Rows(replace(r, gain=gain if r.amount > study.today else 1.0) for r in study.rows)
+            )
+            for work, study in known.memory.items()
+        }
+        return page_of_known(replace(known, memory=memory)).section("memory").verdict
+
+    assert with_gain(1.0).startswith("Hardly.")
+    assert with_gain(1.1).startswith("Somewhat.")
+    assert with_gain(1.5).startswith("Clearly.")
+    assert "50% faster" in with_gain(1.5)
+
+
+def test_a_cheaper_machine_flips_the_verdict_on_price(known: Known) -> None:
+    def sold_at(factor: float) -> str:
+        """Break-even prices moved by a factor."""
+
+        def moved(row: object) -> object:
+            return replace(row, breakeven_usd_per_chip_h=row.breakeven_usd_per_chip_h.scaled(factor, "USD/chip/h"))  # type: ignore[attr-defined, type-var]
+
+        sizes = {n: replace(c, rows=Rows(map(moved, c.rows))) for n, c in known.sizes.items()}
+        served = {m: replace(c, rows=Rows(map(moved, c.rows))) for m, c in known.served.items()}
+        return page_of_known(replace(known, sizes=sizes, served=served)).section("price").level  # type: ignore[arg-type]
+
+    assert sold_at(0.1) == WORDS["price"][0][1]
+    assert sold_at(100.0) == WORDS["price"][-1][1]
+
+
+@pytest.mark.parametrize("question", WORDS)
+def test_each_word_can_be_said(question: str) -> None:
+    bounds = [0.0, *(bound for bound, _ in WORDS[question])]
+    said = [words_for(question, low) for low in bounds[:-1]]
+    assert said == [words for _, words in WORDS[question]]
+
+
+def test_the_page_of_the_documents_is_current(answer: Result) -> None:
+    """`python tools/brief_page.py` writes it."""
+    spec = importlib.util.spec_from_file_location("brief_page", ROOT / "tools" / "brief_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tools"))
+        spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "brief.md").read_text(encoding="utf-8") == module.brief_text(answer)
+
+
+def test_html_has_a_picture_for_each_question(answer: Result) -> None:
+    html = render_html(answer)
+    assert html.count('class="story"') == 8
+    assert html.count('class="chart"') == 8
+    assert "does scale and price make up" in html
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--against", "trn3"], "Trainium 3 is what a brief is about"),
+        (["--against", "gb30"], "did you mean 'gb300'?"),
+        (["--against", "gb300,gb300"], "is named twice"),
+        (["--models", "deepseek-v33"], "did you mean"),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["brief", *words]) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_a_model_that_fits_nowhere_is_refused(facts: Facts, tmp_path: Path) -> None:
+    small = facts.with_values({"chips.trainium3.memory.hbm_usable": 2.0**20})
+    with pytest.raises(UserError, match="has no plan on 16,384 chips of Trainium 3"):
+        asked_once(small, against=RIVALS, models=["deepseek-v3"])
