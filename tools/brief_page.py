@@ -1,8 +1,9 @@
 """Writes docs/brief.md: Trainium 3 on one page, with every number, its range and the command that gives it. Run by
-`make docs`; tests/studies/test_brief.py compares the page with a brief that it makes anyway."""
+`make docs`; tests/studies/test_brief.py compares the page with a brief that it makes anyway. `--picture` draws docs/images/brief-gap.svg too, with Chromium."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from pages import write
@@ -12,6 +13,7 @@ from mowich.requests.brief import ABOUT_MODELS, RIVALS
 from mowich.show.brief import brief_page
 from mowich.show.formats import interval
 from mowich.show.page import Page, Run, estimate_of
+from mowich.show.render.html import render_html
 from mowich.shown import Result
 from mowich.studies.brief.one_page import brief
 
@@ -26,6 +28,8 @@ mowich brief
 mowich brief --against gb300 --models llama-3.1-405b --out brief.json
 mowich report brief.json
 ```
+
+![From Trainium 3 to GB300 in training: a factor for each property](images/brief-gap.svg)
 
 The report has a picture for each question. A verdict is chosen by rules from the numbers (`WORDS` in `studies/brief/verdicts.py`), never written by hand: when a fact changes, the sentence
 changes. Each number comes from the command beside it; `mowich explain brief.json NAME` shows its arithmetic.
@@ -48,10 +52,21 @@ def brief_text(result: Result) -> str:
     return HEAD + "\n".join(lines) + "\n"
 
 
+PICTURE = PAGE.parent / "images" / "brief-gap.svg"
+
+
+def picture(result: Result) -> str:
+    """The waterfall of the page, as README shows it. Needs Chromium."""
+    from fleet_pages import svgs
+
+    return svgs(render_html(result))[0] + "\n"
+
+
 def pages() -> dict[Path, str]:
     """The page of now."""
     return {PAGE: brief_text(brief(load_facts(), against=RIVALS, models=ABOUT_MODELS).to_dict())}
 
 
 if __name__ == "__main__":
-    write(pages())
+    found = brief(load_facts(), against=RIVALS, models=ABOUT_MODELS).to_dict()
+    write({PAGE: brief_text(found), **({PICTURE: picture(found)} if "--picture" in sys.argv else {})})

@@ -155,7 +155,7 @@ def test_the_page_of_the_documents_is_current(answer: Result) -> None:
 def test_html_has_a_picture_for_each_question(answer: Result) -> None:
     html = render_html(answer)
     assert html.count('class="story"') == 8
-    assert html.count('class="chart"') == 8
+    assert html.count('class="chart"') == 9
     assert "does scale and price make up" in html
 
 

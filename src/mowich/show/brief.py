@@ -16,7 +16,7 @@ def brief_page(result: Result, run: Run) -> Page:
         parts.append(Words(text=row["verdict"], kind="caption", hang=0))
         parts += [Words(text=f"- {text}", kind="caption", indent=4) for text in row["why"]]
         parts += [Words(text=command, kind="caption", indent=4) for command in row["commands"][:1]]
-    inputs = result["inputs"]
+    inputs, story = result["inputs"], result["story"]
     parts.append(
         Words(
             text="Every number has a 90% range and a name: mowich brief --out brief.json, then mowich explain"
@@ -37,6 +37,16 @@ def brief_page(result: Result, run: Run) -> Page:
             ("facts", str(result["facts_hash"])),
         ],
         parts=parts,
+        charts=[
+            charts.waterfall(
+                f"From {story['first']} to {story['second']}, training {inputs['models'][0]}",
+                "Tokens per second of one chip: each step multiplies what stands before it.",
+                (str(story["first"]), story["tokens_per_s_per_chip"]),
+                [(f["property"], f["factor"]) for f in story["factors"]],
+                str(story["second"]),
+                unit="tokens/s/chip",
+            )
+        ],
         records=[
             {"question": row["id"], "number": n["name"], "what": n["what"], "is": n["estimate"], "of": n["of"]}
             for row in result["rows"]

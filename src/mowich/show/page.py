@@ -218,7 +218,7 @@ class Page:
     tables. records: rows of the answer, for CSV. marks: of a comparison, by measure, "best", "close" or "" for each
     row; beside: words for each row, by what they say (`chips` where a table needs them, `price_terms`). assumptions:
     (what, value) or (what, value, path of the fact); facts: all that the numbers rest on; stories: questions with a
-    picture each, which stand before all else where pictures can be drawn."""
+    picture each, where pictures can be drawn."""
 
     title: str
     sentences: Sequence[str]

@@ -77,8 +77,8 @@ def _chart(place: int, chart: Chart) -> str:
 
 
 def _stories(page: Page) -> str:
-    """Questions in order, each with its picture; the pictures stand first among those of the page."""
-    out = []
+    """Questions in order, each with its picture; the pictures stand behind those of the page."""
+    out, before = [], len(page.charts)
     for place, story in enumerate(page.stories):
         why = "".join(f"<li>{escape(text)}</li>" for text in story.why)
         commands = "".join(
@@ -87,8 +87,8 @@ def _stories(page: Page) -> str:
         )
         out.append(
             f'<section class="story"><h2>{place + 1}. {escape(story.question)}</h2><p'
-            f' class="verdict">{escape(story.verdict)}</p>{_chart(place, story.chart)}<ul>{why}</ul><details><summary>'
-            f'The numbers, and what makes them<span class="sr">: {escape(story.question)}</span></summary>'
+            f' class="verdict">{escape(story.verdict)}</p>{_chart(before + place, story.chart)}<ul>{why}</ul>'
+            f'<details><summary>The numbers, and what makes them<span class="sr">: {escape(story.question)}</span></summary>'
             f"{_table(story.numbers)}{commands}</details></section>"
         )
     return "".join(out)
@@ -210,11 +210,10 @@ def render_html(
     command = command or command_of(result)
     assumptions = "".join(_assumption(page, a) for a in page.assumptions)
     said = "".join(f'<p class="warning">{escape(w)}</p>' for w in warnings)
-    told = len(page.stories)
     body = (
-        _stories(page)
-        + "".join(_table(t) for t in page.tables[:1])
-        + "".join(_chart(i + told, c) for i, c in enumerate(page.charts))
+        "".join(_table(t) for t in page.tables[:1])
+        + "".join(_chart(i, c) for i, c in enumerate(page.charts))
+        + _stories(page)
         + "".join(_table(t) for t in page.tables[1:])
         + _notes(page)
         + _facts(page.facts)
@@ -227,7 +226,7 @@ def render_html(
         "warnings": said,
         "body": body,
         "inputs": _inputs(page, command),
-        "options": script_json([c.option for c in (*(s.chart for s in page.stories), *page.charts)]),
+        "options": script_json([c.option for c in (*page.charts, *(s.chart for s in page.stories))]),
         "script": static("report.js"),
         "echarts": static("echarts.min.js") + static("fitted.js") if page.charts or page.stories else "",
     }

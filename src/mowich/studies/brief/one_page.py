@@ -14,7 +14,7 @@ from mowich.shown import Rows
 from mowich.studies.brief.known import AT, BEFORE, NEXT, SERVED_ON, SIZES, SUBJECT, TO_SERVE, TO_TRAIN, Known
 from mowich.studies.brief.now import claim_section, memory_section, price_section, scale_section
 from mowich.studies.brief.outlook import energy_section, fleet_section, next_section, sure_section
-from mowich.studies.brief.verdicts import Brief, Section, capital, plainly
+from mowich.studies.brief.verdicts import Brief, BriefGap, Section, capital, plainly
 from mowich.studies.compare import compare
 from mowich.studies.fleet import fleet
 from mowich.studies.gap import gap
@@ -123,6 +123,14 @@ def page_of_known(known: Known) -> Brief:
         },
         facts_hash=known.facts.hash(),
         headline=_headline(known, rows),
+        story=BriefGap(
+            first=known.name(SUBJECT),
+            second=known.name(known.rivals[0]),
+            start=float(known.gap.systems[0].tokens_per_s_per_chip),
+            factors={_PROPERTIES.get(r.property, r.property): float(r.factor) for r in known.gap.rows},
+            command=f"mowich gap {SUBJECT} {known.rivals[0]} --model {known.models[0].name} --train --tokens 15T"
+            f" --seq {TO_TRAIN.seq} --batch {TO_TRAIN.batch_seqs:.0f}seqs --chips {AT}",
+        ),
         rows=Rows(rows),
     )
 

@@ -92,6 +92,11 @@ def energy_section(known: Known) -> Section:
     )
 
 
+def _times(text: object) -> str:
+    """What was announced in words: ">=6 x processing performance" is "at least 6 times"."""
+    return str(text).replace(">=", "at least ").partition(" x")[0] + " times the arithmetic"
+
+
 _ANNOUNCED = "chips.{}.relative_to_trainium3"
 _SAID = ("fp4", "fp8", "memory_bandwidth", "memory_capacity")
 
@@ -127,7 +132,7 @@ def next_section(known: Known) -> Section:
             " tokens. By then the others have newer chips too."
         ),
         why=(
-            f"Announced beside Trainium 3: {said['fp4'].value} at 4 bit and {said['fp8'].value} at 8 bit,"
+            f"Announced beside Trainium 3: {_times(said['fp4'].value)} at 4 bit, {_times(said['fp8'].value)} at 8 bit,"
             f" {said['memory_bandwidth'].value:g} times the memory speed, {said['memory_capacity'].value:g} times the"
             " memory.",
             "The rest of the chip is our estimate, so the ranges are wide.",

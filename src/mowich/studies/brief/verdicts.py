@@ -126,12 +126,36 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BriefGap:
+    """first, second: names of two machines; start: tokens per second and chip of the first; factors: property in plain
+    words -> factor, their product leads to the second; command: gives it."""
+
+    first: str
+    second: str
+    start: float
+    factors: Mapping[str, float]
+    command: str
+
+    def to_dict(self) -> dict[str, object]:
+        """The story of the contract."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "tokens_per_s_per_chip": self.start,
+            "factors": [{"property": name, "factor": x} for name, x in self.factors.items()],
+            "command": self.command,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Brief(Shown):
-    """The page. headline: the answer in a few sentences; rows: a question each."""
+    """The page. headline: the answer in a few sentences; story: from Trainium 3 to the first rival in training, a
+    factor for each property, as `mowich gap` gives them; rows: a question each."""
 
     inputs: Mapping[str, object]
     facts_hash: str
     headline: tuple[str, ...]
+    story: BriefGap
     rows: Rows[Section]
 
     def section(self, name: str) -> Section:
@@ -145,6 +169,7 @@ class Brief(Shown):
             "inputs": dict(self.inputs),
             "facts_hash": self.facts_hash,
             "headline": list(self.headline),
+            "story": self.story.to_dict(),
             "rows": [row.to_dict() for row in self.rows],
         }
 
