@@ -88,8 +88,8 @@ def _stories(page: Page) -> str:
         out.append(
             f'<section class="story"><h2>{place + 1}. {escape(story.question)}</h2><p'
             f' class="verdict">{escape(story.verdict)}</p>{_chart(before + place, story.chart)}<ul>{why}</ul>'
-            f'<details><summary>The numbers, and what makes them<span class="sr">: {escape(story.question)}</span></summary>'
-            f"{_table(story.numbers)}{commands}</details></section>"
+            '<details><summary>The numbers, and what makes them<span class="sr">:'
+            f" {escape(story.question)}</span></summary>{_table(story.numbers)}{commands}</details></section>"
         )
     return "".join(out)
 
