@@ -280,9 +280,9 @@ class _Bill:
             name, PER_CHIP_S, capital_cost_per_s, capital=capital, kept=kept, rate=rate, year_s=YEAR_S, **spread
         )
 
-    def hourly(self) -> dict[str, float]:
-        """USD per chip and second by part of `OWNED`."""
-        own, bought = "prices.ownership", self.capital()
+    def hourly(self, bought: Mapping[str, float]) -> dict[str, float]:
+        """USD per chip and second by part of `OWNED`. bought: what `capital` gives."""
+        own = "prices.ownership"
         life: str | float = self.terms.life_s or self.rule("life")
         spread: dict[str, str | float] = {"residual": self.rule("residual"), "life_s": life}
         out = {name: self.put(name, PER_CHIP_S, worn_per_s, capital=usd, **spread) for name, usd in bought.items()}
@@ -321,9 +321,10 @@ def own_terms(facts: Facts, system_id: str, notes: Notes, terms: Terms | None = 
     """Write down every formula of the cost of a system, where it is known."""
     chip = str(facts.meta("systems", system_id).get("chip", ""))
     if not _missing(facts, system_id, chip):
-        _Bill(
+        bill = _Bill(
             facts, system_id, chip, terms or read_terms(facts), lambda path: float(facts.fact(path).value or 0.0), notes
-        ).hourly()
+        )
+        bill.hourly(bill.capital())
 
 
 def owned(facts: Facts, system_id: str, terms: Terms | None = None) -> Ownership:
@@ -347,19 +348,21 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
             capital_total=nothing,
         )
     used: dict[str, Fact] = {}
+    held: dict[str, Fact] = {}
 
     def read(path: str) -> float:
-        fact = facts.fact(path)
+        fact = held[path] = facts.fact(path)
         used[fact.path] = fact
         return float(fact.value or 0.0)
 
     def found(reader: Read) -> dict[str, dict[str, float]]:
         bill = _Bill(facts, system_id, chip, terms, reader)
-        return {PER_CHIP_S: bill.hourly(), "USD": bill.capital()}
+        bought = bill.capital()
+        return {PER_CHIP_S: bill.hourly(bought), "USD": bought}
 
     now = found(read)
     ends = {
-        fact: [found(_moved(facts, fact.path, end)) for end in (fact.low, fact.high)]
+        fact: [found(_moved(facts, held, fact, end)) for end in (fact.low, fact.high)]
         for fact in used.values()
         if fact.low is not None and fact.high is not None and fact.low < fact.high
     }
@@ -404,12 +407,16 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
     )
 
 
-def _moved(facts: Facts, path: str, end: float | None) -> Read:
-    """Numbers of the facts with one of them at an end of its range."""
+def _moved(facts: Facts, held: Mapping[str, Fact], moved: Fact, end: float) -> Read:
+    """Numbers of the facts with one of them at an end of its range. held: path -> fact, of those that were looked up
+    before: nearly all, and a look-up costs more than the arithmetic."""
+    numbers = {path: end if fact.path == moved.path else float(fact.value or 0.0) for path, fact in held.items()}
 
-    def read(at: str) -> float:
-        fact = facts.fact(at)
-        return end if fact.path == path and end is not None else float(fact.value or 0.0)
+    def read(path: str) -> float:
+        if path not in numbers:
+            fact = facts.fact(path)
+            numbers[path] = end if fact.path == moved.path else float(fact.value or 0.0)
+        return numbers[path]
 
     return read
 
