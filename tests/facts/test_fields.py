@@ -249,6 +249,12 @@ def test_a_field_holds_what_the_fact_that_it_refers_to_may_be() -> None:
             assert not other.whole or own.whole, path
 
 
+def test_every_unit_has_a_greatest_value() -> None:
+    """Without one a slip of unit in a field of that unit would pass."""
+    units = {quantity.unit for quantity in UNITS.values()} | {FACTS.fact(path).unit for path in numbers()}
+    assert units <= set(fields.HIGHEST)
+
+
 @pytest.mark.parametrize("on", ["h100:64", "trn3:64"])
 def test_the_ends_of_what_a_field_may_hold_are_answered_or_refused(on: str) -> None:
     """A number that every way in accepts never ends in a bug: the step is a finite time above 0, or the plan says why

@@ -101,6 +101,8 @@ HIGHEST: Mapping[str, float] = {
     "OP/s": 1e24,
     "W": 1e12,
     "J": 1e21,
+    "FLOP": 1e33,
+    "OP": 1e33,
     "Hz": 1e14,
     "1/s": 1e3,
     "USD": 1e15,
@@ -108,8 +110,12 @@ HIGHEST: Mapping[str, float] = {
     "USD/chip/s": PRICE.high,
     "USD/J": 1e-4,
     "USD/B": 1.0,
+    "USD/W": 1e6,
+    "USD/W/s": 1e-3,
     "USD/m2": 1e12,
+    "m": 1e7,
     "m2": 1e3,
+    "1/m2": 1e9,
     "tokens": 1e12,
     "cycles": 1e12,
     "passes": 1e6,
@@ -196,7 +202,7 @@ def check_value(path: str, value: float, unit: str) -> None:
     if not math.isfinite(value):
         raise UserError("not a finite number", given=f"{value}")
     field = field_of(path)
-    high = field.high if field.high < math.inf else HIGHEST.get(unit, 1e21)
+    high = field.high if field.high < math.inf else HIGHEST[unit]
     if field.low <= value <= high and not (field.above and value == field.low):
         if field.whole and value != round(value):
             raise UserError("must be a whole number", given=write_value(value, unit))
