@@ -11,7 +11,7 @@ from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
-from mowich.requests.jobs import parse_serving
+from mowich.plans.serving_choices import parse_serving
 from mowich.serving.engines import link_Bps
 from mowich.serving.search import ServeJob, ladder, worker_plans
 from mowich.studies.serving_claims import gpt_oss_served

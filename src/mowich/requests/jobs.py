@@ -65,8 +65,6 @@ LONGEST = 1e9
 LONGEST_SERVED = 1e8
 """Most tokens of a prompt, an answer, or a request's cache."""
 MOST_PLANS = 1000
-DEGREES = ("tp", "pp", "dp", "cp", "ep")
-"""Degrees of a serving plan that may be chosen."""
 EQUAL = ("chips", "units", "usd", "power")
 """Footings of a comparison: what is the same for all systems."""
 _FEW = frozenset({Edge.KEYWORD, Edge.KEY})
@@ -382,6 +380,7 @@ def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, u
 def _choices(reader: QuestionReader, plan: Mapping[str, str], *, serving: bool) -> Mapping[str, Sequence[int | str]]:
     """Choices that restrict the search."""
     from mowich.plans.plan import parse_fixed
+    from mowich.plans.serving_choices import parse_serving
 
     given: Mapping[str, str] = (reader.get(FIXED) or {}) if reader.edge is Edge.KEYWORD else plan
     given = {key: value for key, value in given.items() if key != "lnc"}  # another machine, not a choice of the search
@@ -398,33 +397,6 @@ def _has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> 
         reader.add(
             "no system here has logical cores", SET, given="plan.lnc", allowed="systems of Trainium2 and Trainium3"
         )
-
-
-def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
-    """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan. Raises UserError."""
-    from mowich.plans.plan import KV as CACHES
-    from mowich.plans.plan import WEIGHTS
-
-    words_of = {"weights": WEIGHTS, "kv": CACHES, "mode": ("aggregated", "disaggregated", "any")}
-    known = (*DEGREES, *words_of)
-    out: dict[str, tuple[int | str, ...]] = {}
-    for key, text in settings.items():
-        where = f"plan.{key}"
-        key = "weights" if key == "precision" else key
-        if key not in known:
-            raise unknown("field of a serving plan", key, known, field="plan")
-        words = [w.strip() for w in str(text).split(",")]
-        if key in DEGREES:
-            for w in words:
-                if not w.isdigit() or not 1 <= int(w) <= 4096:
-                    raise UserError("not a legal degree", field=where, given=w, allowed="whole numbers from 1 to 4096")
-            out[key] = tuple(int(w) for w in words)
-        else:
-            for w in words:
-                if w not in words_of[key]:
-                    raise unknown(key, w, words_of[key], field=where)
-            out[key] = tuple(words)
-    return out
 
 
 def read_work(

@@ -1,4 +1,4 @@
-"""collective, goodput and power: questions about machines."""
+"""collective, goodput and power, and a system as a value: questions about machines."""
 
 from __future__ import annotations
 

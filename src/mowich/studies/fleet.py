@@ -25,9 +25,9 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.plans.serving_choices import parse_serving
 from mowich.requests import jobs
 from mowich.requests.fields import Field
-from mowich.requests.jobs import parse_serving
 from mowich.serving.search import ServeJob
 from mowich.shown import Shown
 from mowich.studies import serving_plan

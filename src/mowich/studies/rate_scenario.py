@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mowich.machines.system import System
 from mowich.plans.plan import ServePlan
-from mowich.requests.jobs import DEGREES
+from mowich.plans.serving_choices import DEGREES
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
 

@@ -19,7 +19,7 @@ from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import WEIGHT_B, ServePlan
-from mowich.requests.jobs import DEGREES
+from mowich.plans.serving_choices import DEGREES
 from mowich.serving.search import worker_plans
 from mowich.software.engine import engine_for
 from mowich.studies.fit import MAX_TRIED, counts

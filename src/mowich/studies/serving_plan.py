@@ -23,7 +23,7 @@ from mowich.models.model import Model
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated_plan
-from mowich.requests.jobs import DEGREES
+from mowich.plans.serving_choices import DEGREES
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving, worker_plans
