@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 
 import mowich
-from mowich.cli import run
+from mowich.cli import app, run
+from mowich.cli.options import CommandGroup
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.requests.brief import ABOUT_MODELS, RIVALS
@@ -179,3 +182,19 @@ def test_a_model_that_fits_nowhere_is_refused(facts: Facts, tmp_path: Path) -> N
     small = facts.with_values({"chips.trainium3.memory.hbm_usable": 2.0**20})
     with pytest.raises(UserError, match="has no plan on 16,384 chips of Trainium 3"):
         asked_once(small, against=RIVALS, models=["deepseek-v3"])
+
+
+def test_commands_can_be_typed(page: Brief) -> None:
+    """Each command of the page, and the first part of what each number is from, is one that the parser takes."""
+    texts = [command for row in page.rows for command in row.commands]
+    texts += [n.of.partition(";")[0].partition(": ")[0] for row in page.rows for n in row.numbers]
+    for text in dict.fromkeys(t for t in texts if t.startswith("mowich ")):
+        words = shlex.split(text)[1:]
+        group = typer.main.get_command(app)
+        context = group.make_context("mowich", list(words))
+        names = [*getattr(context, "_protected_args", ()), *context.args]
+        while isinstance(group, CommandGroup):
+            name, group, names = group.resolve_command(context, names)
+            assert group is not None, text
+            context = group.make_context(name, names, parent=context)
+            names = [*getattr(context, "_protected_args", ()), *context.args]

@@ -491,7 +491,7 @@ def price_section(known: Known) -> Section:
                 if known.serving(m.name, s).feasible
             ),
         ),
-        commands=(f"mowich prices {SUBJECT}", known.to_train(AT, known.systems)),
+        commands=(f"mowich prices --on {SUBJECT}", known.to_train(AT, known.systems)),
         picture=BriefPicture(
             kind="ranges",
             title="Dollars for an hour of one chip",

@@ -79,7 +79,7 @@ def energy_section(known: Known) -> Section:
                 for (model, s), e in served.items()
             ),
         ),
-        commands=(known.to_train(AT, known.systems), f"mowich power {SUBJECT} {' '.join(known.rivals)}"),
+        commands=(known.to_train(AT, known.systems), f"mowich power --on {','.join(known.systems)}"),
         picture=BriefPicture(
             kind="ranges",
             title=f"Energy of a token in training {known.models[0].name}",
