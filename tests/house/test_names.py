@@ -21,7 +21,7 @@ from mowich.web.verbs import VERBS
 SRC = Path(__file__).resolve().parents[2] / "src" / "mowich"
 
 EDGES = {
-    "api.py": "Python",
+    "api/": "Python",
     "cli/": "command line",
     "web/verbs.py": "web",
     "web/library.py": "web",
@@ -115,10 +115,16 @@ def test_no_public_name_stands_in_two_modules() -> None:
         ({"a.py": "_FEW = 1", "b.py": "_FEW = 2"}, set()),
         ({"a.py": "from b import FEW", "b.py": "FEW = 2"}, set()),
         ({"a.py": "T = TypeVar('T')", "b.py": "T = TypeVar('T')"}, set()),
-        ({"api.py": "def plan(): ...", "cli/plan.py": "def plan(): ...", "studies/plan.py": "def plan(): ..."}, set()),
-        ({"api.py": "def plan(): ...", "studies/a.py": "def plan(): ...", "studies/b.py": "def plan(): ..."}, {"plan"}),
-        ({"api.py": "def plan(): ...", "plans/plan.py": "def plan(): ..."}, {"plan"}),
-        ({"api.py": "def best(): ...", "studies/plan.py": "def best(): ..."}, {"best"}),
+        (
+            {"api/verbs.py": "def plan(): ...", "cli/plan.py": "def plan(): ...", "studies/plan.py": "def plan(): ..."},
+            set(),
+        ),
+        (
+            {"api/verbs.py": "def plan(): ...", "studies/a.py": "def plan(): ...", "studies/b.py": "def plan(): ..."},
+            {"plan"},
+        ),
+        ({"api/verbs.py": "def plan(): ...", "plans/plan.py": "def plan(): ..."}, {"plan"}),
+        ({"api/verbs.py": "def best(): ...", "studies/plan.py": "def best(): ..."}, {"best"}),
         ({"nki/isa.py": "iota = 1", "neuroncore/instructions/gpsimd.py": "def iota(): ..."}, set()),
         ({"nki/isa.py": "iota = 1", "show/page.py": "iota = 1", "facts/load.py": "iota = 2"}, {"iota"}),
         ({"nki/isa.py": "helper = 1", "neuroncore/dtypes.py": "helper = 2"}, {"helper"}),

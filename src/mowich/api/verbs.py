@@ -1,23 +1,14 @@
-"""The verbs as Python functions: keyword arguments, strings with units at the edge, immutable results.
-
-`facts` may be given (`mowich.facts.load_facts(...)`, `.with_values(...)`); otherwise the shipped facts are used.
-
->>> import mowich
->>> best = mowich.plan("llama-3.1-8b", "h100:64", train={"tokens": "1T", "seq": 4096, "batch": "256seqs"}).rows[0]
->>> best.feasible, best.step_s.unit
-(True, 's')
-"""
+"""Jobs, machines, results and scenarios."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, overload
 
-from mowich import facts as _facts
 from mowich import models
+from mowich.api.keywords import Serve, Train, keywords_asked, name_called, names_called
 from mowich.errors import UserError
 from mowich.evidence import validate as _validate
 from mowich.evidence.scores import Validation
@@ -27,10 +18,9 @@ from mowich.models import Model
 from mowich.plans.plan import parse_fixed
 from mowich.requests import brief as about
 from mowich.requests import calibrate as measurements
-from mowich.requests import gaps, jobs, kernels, machines, results, scenarios
+from mowich.requests import gaps, jobs, machines, results, scenarios
 from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
-from mowich.requests.schema import QuestionSource, Schema
 from mowich.shown import Told
 from mowich.studies import answers
 from mowich.studies import fleet as _fleet
@@ -43,33 +33,19 @@ from mowich.studies.sweep import Sweep
 from mowich.studies.trade import Why
 
 if TYPE_CHECKING:
-    from mowich.nki import Result
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
-    from mowich.studies.kernel_check import KernelsChecked
-    from mowich.studies.layer.study import LayerStudy
     from mowich.studies.power import PowerRow
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult
     from mowich.studies.serving_plan import ServeResult
     from mowich.studies.sweep_store import Parts
-    from mowich.studies.system_run import SystemRun
     from mowich.studies.traffic import TrafficResult
     from mowich.studies.value import ValueStudy
-
-Train = Mapping[str, object]
-"""{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}; also "task": "sft", "lora:16:attention",
-"document": mean tokens of packed documents, "fill": share of a sequence that is no padding."""
-
-
-Serve = Mapping[str, object]
-"""{"isl": "8k", "osl": "1k"}: tokens of a prompt and of an answer; also "ttft": "2s" and "tpot": "30ms" (limits;
-numbers are seconds), "cached": share of prompts in the prefix cache, 0.6 or "60%", "accept": tokens kept per
-speculative step, "engine": "vllm"."""
 
 
 def load(model: str) -> Model:
@@ -79,33 +55,8 @@ def load(model: str) -> Model:
 
 def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
     """ "trn3", "trn3:64", "trn3-gen2*4", "ironwood:4x4x8" -> System."""
-    with _asked(machines.SYSTEM, facts, name=name, chips=chips) as asked:
+    with keywords_asked(machines.SYSTEM, facts, name=name, chips=chips) as asked:
         return resolve(asked.facts, asked.name, chips=asked.chips)
-
-
-Q = TypeVar("Q")
-
-
-@contextmanager
-def _asked(schema: Schema[Q], facts: Facts | None, **given: object) -> Iterator[Q]:
-    """The request that keywords ask for; what the block refuses is told in the names of the keywords."""
-    source = QuestionSource(edge=Edge.KEYWORD, facts=facts or _facts.load_facts())
-    with schema.told(Edge.KEYWORD):
-        yield schema.read(given, source)
-
-
-def _several(given: Sequence[str | System]) -> list[str]:
-    """What the verbs call the systems of a comparison."""
-    if isinstance(given, str | System):
-        raise UserError(
-            "compare takes a list of systems", where="systems", given=_name(given), fix=f"[{_name(given)!r}]"
-        )
-    return [_name(s) for s in given]
-
-
-def _name(system: str | System) -> str:
-    """What the verbs call a system."""
-    return f"{system.id}:{system.chips}" if isinstance(system, System) else system
 
 
 def _model(model: str | Model) -> Model:
@@ -167,7 +118,7 @@ def compare(
         "price": price,
         "term": term,
     }
-    with _asked(jobs.COMPARE, facts, model=model, systems=_several(systems), stack=stack, **given) as asked:
+    with keywords_asked(jobs.COMPARE, facts, model=model, systems=names_called(systems), stack=stack, **given) as asked:
         return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)
 
 
@@ -228,7 +179,7 @@ def plan(
         "term": term,
         "stack": stack,
     }
-    with _asked(jobs.PLAN, facts, model=model, on=_name(on), **given) as asked:
+    with keywords_asked(jobs.PLAN, facts, model=model, on=name_called(on), **given) as asked:
         if asked.load is not None:
             return answers.rated_planned(asked)
         return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
@@ -269,11 +220,11 @@ def gap(
     """Why `second` beats `first` at a job: `.rows`, factors that multiply to `.ratio`; metric: also "usd_per_mtok", and
     "usd_total" of a training run."""
     given = {"train": train, "serve": serve, "chips": chips, "metric": metric, "fixed": fixed}
-    with _asked(
+    with keywords_asked(
         gaps.GAP,
         facts,
-        first=_name(first),
-        second=_name(second),
+        first=name_called(first),
+        second=name_called(second),
         model=model,
         stack=stack,
         seed=seed,
@@ -305,7 +256,7 @@ def value(
     each model and each job that is given; low, high: ends of the range, "96 GiB" or SI."""
     given = {"train": train, "serve": serve, "chips": chips, "fixed": fixed, "term": term, "stack": stack}
     ends = {"low": low, "high": high, "points": points, "price": price}
-    with _asked(gaps.VALUE, facts, on=_name(on), of=of, models=models, **ends, **given) as asked:
+    with keywords_asked(gaps.VALUE, facts, on=name_called(on), of=of, models=models, **ends, **given) as asked:
         return answers.value_found(asked)
 
 
@@ -322,7 +273,7 @@ def traffic(
     from mowich.studies import traffic as study
 
     given = {"requests_out": requests_out, "trace_out": trace_out, "draws": draws}
-    with _asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
+    with keywords_asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
         return study.traffic(
             asked.scenario,
             asked.facts,
@@ -402,7 +353,7 @@ def sweep(
         "executor": executor,
         "tasks": tasks,
     }
-    with _asked(scenarios.SWEEP, facts, scenario=scenario, **given) as asked:
+    with keywords_asked(scenarios.SWEEP, facts, scenario=scenario, **given) as asked:
         known, more, pool = asked.facts, asked.vary, asked.executor
         if asked.folder is None:
             grid = _sweep.read_sweep(asked.scenario, known, vary=more, stack=asked.stack)
@@ -431,7 +382,7 @@ def fit(
     cache of one request; None where the range of the memory itself decides. stack: software of training, engine: of
     serving."""
     given = {"train": train, "kv": kv, "chips": chips, "engine": engine, "fixed": fixed, "stack": stack}
-    with _asked(jobs.FIT, facts, model=model, on=_name(on), **given) as asked:
+    with keywords_asked(jobs.FIT, facts, model=model, on=name_called(on), **given) as asked:
         return answers.fitted(asked).fits
 
 
@@ -442,13 +393,13 @@ def explain(
     returned, or its JSON object;
     metric: "trn3.step_s.ep", "1.mfu", "ttft_s.p99"; give the model and the facts that made it where they are not the
     shipped ones."""
-    with _asked(results.EXPLAIN, facts, result=result, metric=metric, model=model) as asked:
+    with keywords_asked(results.EXPLAIN, facts, result=result, metric=metric, model=model) as asked:
         return answers.metric_explained(asked)
 
 
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
     """Predicted against measured for a table of training steps (None: the published rows that ship)."""
-    with _asked(results.VALIDATE, facts, path=path) as asked:
+    with keywords_asked(results.VALIDATE, facts, path=path) as asked:
         return _validate.validate_rows(asked.path, asked.facts)
 
 
@@ -467,7 +418,7 @@ def calibrate(
     """The constants that your own measurements identify, with narrower ranges; out: the overlay of facts to write, for
     `load_facts`. on, model, software, plan: what the files do not state ("trn3:64", {"tp": "8"})."""
     given = {"on": on, "model": model, "software": software, "plan": plan, "format": format, "widen": widen}
-    with _asked(measurements.CALIBRATE, facts, files=files, out=out, **given) as asked:
+    with keywords_asked(measurements.CALIBRATE, facts, files=files, out=out, **given) as asked:
         return answers.calibrated(asked)
 
 
@@ -485,7 +436,7 @@ def fleet(
     """What to buy, rent and assign in each period of a scenario file; rates: speeds from a file instead of predicting
     them."""
     given = {"draws": draws, "flips": flips, "relaxed": relaxed, "gap": gap, "seed": seed}
-    with _asked(scenarios.FLEET, facts, scenario=scenario, rates=rates, **given) as asked:
+    with keywords_asked(scenarios.FLEET, facts, scenario=scenario, rates=rates, **given) as asked:
         assert asked.scenario is not None
         return _fleet.fleet(
             asked.scenario,
@@ -513,7 +464,7 @@ def collective(
 ) -> CollectiveStudy:
     """Time of a collective among whole chips for each size (bytes, or "1GiB"), with failed links and jobs beside it."""
     given = {"sizes": sizes, "group": group, "network": network, "oversubscription": oversubscription}
-    with _asked(machines.COLLECTIVE, facts, kind=kind, on=on, fail=fail, beside=beside, **given) as asked:
+    with keywords_asked(machines.COLLECTIVE, facts, kind=kind, on=on, fail=fail, beside=beside, **given) as asked:
         return answers.collective_timed(asked)
 
 
@@ -542,14 +493,14 @@ def goodput(
         "strategies": strategies,
         "seed": seed,
     }
-    with _asked(machines.GOODPUT, facts, on=on, **given) as asked:
+    with keywords_asked(machines.GOODPUT, facts, on=on, **given) as asked:
         return answers.goodput_found(asked)
 
 
 def claims(word: str | None = None, *, facts: Facts | None = None) -> list[Claim]:
     """Each public claim, derived again, with a verdict; word: only those with these words in title, id, figures or
     verdict ("4x", "energy trainium")."""
-    with _asked(results.CLAIMS, facts, word=word) as asked:
+    with keywords_asked(results.CLAIMS, facts, word=word) as asked:
         return answers.claims_checked(asked)
 
 
@@ -563,7 +514,7 @@ def power(
 ) -> list[PowerRow]:
     """Power of machines by part; chips under a cap of a site and tokens per megawatt where asked for."""
     given = {"cap_W": cap_W, "spares": spares, "tokens_per_s": tokens_per_s}
-    with _asked(machines.POWER, facts, systems=systems, **given) as asked:
+    with keywords_asked(machines.POWER, facts, systems=systems, **given) as asked:
         return answers.power_found(asked)
 
 
@@ -586,82 +537,5 @@ def prices(
     chips: that share one network; margin: of a seller, a share of his price.
     """
     given = {"price": price, "quarter": quarter, "rule": rule, "buyer": buyer, "life_s": life_s, "chips": chips}
-    with _asked(price_questions.PRICES, facts, systems=systems, margin=margin, **given) as asked:
+    with keywords_asked(price_questions.PRICES, facts, systems=systems, margin=margin, **given) as asked:
         return answers.prices_found(asked)
-
-
-def run_kernel(
-    kernel: Callable[..., object],
-    *arrays: object,
-    target: str | None = None,
-    lnc: int = 1,
-    values: bool = True,
-    ranks: int = 1,
-    timed: bool = True,
-    system: str | None = None,
-    inputs: Sequence[object] | None = None,
-    facts: Facts | None = None,
-    **kwargs: Any,
-) -> Result | list[Result] | SystemRun:
-    """Run an NKI kernel on a simulated NeuronCore; `.outputs` are what it returned, `.warnings` what it should not do,
-    `.time_s` how long it takes (an Estimate in seconds, made when asked for).
-
-    target: trn1, trn2 or trn3 (default: the kernel's own, else trn3); lnc: cores of the logical core, 1 or 2;
-    values=False times a kernel and checks its instructions without arithmetic; timed=False: no clock; ranks=N runs the
-    same arguments on N ranks and gives a list. For other arguments on each rank there is `mowich.nki.simulate_ranks`.
-
-    system="trn3-gen2", ranks=144: the kernel on 144 chips of that machine, one core of each; gives a `SystemRun` with
-    the results of all ranks and the time of every collective on the fabric, by level. inputs: arguments of each rank,
-    instead of the same `arrays` on all.
-    """
-    given = {"target": target, "lnc": lnc, "values": values, "ranks": ranks, "timed": timed, "system": system}
-    with _asked(kernels.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
-        return answers.launched(asked, arrays, kwargs)
-
-
-def check_kernel(
-    kernel: str | Path | Callable[..., object],
-    *arrays: object,
-    target: str | None = None,
-    lnc: int | None = None,
-    nki: str | None = None,
-    **kwargs: object,
-) -> KernelsChecked:
-    """What the NKI compiler would refuse, without a compiler: `.findings` with file, line, what and remedy.
-
-    kernel: a file, whose kernels are checked by their text; or a function under `nki.jit`, which runs on `arrays` and
-    `kwargs` too where there are any. target: trn1, trn2 or trn3; lnc: cores of the logical core; nki: version, "0.2" to
-    "0.7" (default: what every compiler that parses refuses).
-    """
-    from mowich.requests.kernels import read_version
-    from mowich.studies import kernel_check
-
-    version = None if nki is None else read_version(nki)
-    if isinstance(kernel, str | Path):
-        if arrays or kwargs:
-            raise UserError("arguments go with a kernel, not with a file", fix="check_kernel(module.kernel, array)")
-        return kernel_check.check_kernels(Path(kernel), version=version)
-    return kernel_check.study_of(kernel, arrays, kwargs, target=target, lnc=lnc, version=version)
-
-
-def run_layer(
-    model: Model | str | Path,
-    on: str,
-    *,
-    tp: int | None = None,
-    lnc: int = 2,
-    batch: int = 1,
-    context: int = 2048,
-    prefill: bool = False,
-    library: str | Path | None = None,
-    facts: Facts | None = None,
-) -> LayerStudy:
-    """Decoder layers and a whole decode or prefill step of a model, made of kernels on simulated NeuronCores: `.step_s`
-    (an Estimate in seconds), `.kinds` with the time of each part and engine, `.after` with head and sampling.
-
-    tp: ranks that share each layer (None: all cores of the chips); lnc: cores of a rank; context: tokens in the cache,
-    or with prefill in the prompt; library: a checkout of aws-neuron/nki-library (None: our kernels).
-    """
-    given = {"tp": tp, "lnc": lnc, "batch": batch, "context": context, "prefill": prefill, "library": library}
-    with _asked(kernels.LAYER, facts, model=model, on=on, **given) as asked:
-        return answers.layer_timed(asked)
