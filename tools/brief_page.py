@@ -31,7 +31,7 @@ mowich report brief.json
 
 ![From Trainium 3 to GB300 in training: a factor for each property](images/brief-gap.svg)
 
-The report has a picture for each question. A verdict is chosen by rules from the numbers (`WORDS` in `studies/brief/verdicts.py`), never written by hand: when a fact changes, the sentence
+The report has a picture for each question. A verdict is chosen by rules from the numbers (`LEVEL_WORDS` in `studies/brief/verdicts.py`), never written by hand: when a fact changes, the sentence
 changes. Each number comes from the command beside it; `mowich explain brief.json NAME` shows its arithmetic.
 
 """

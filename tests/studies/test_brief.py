@@ -22,7 +22,7 @@ from mowich.show.render.html import render_html
 from mowich.shown import Result, Rows
 from mowich.studies.brief.known import AT, SUBJECT, Known
 from mowich.studies.brief.one_page import asked_once, page_of_known
-from mowich.studies.brief.verdicts import WORDS, Brief, words_for
+from mowich.studies.brief.verdicts import LEVEL_WORDS, Brief, words_for
 from mowich.studies.explain import explain, metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,15 +132,15 @@ def test_a_cheaper_machine_flips_the_verdict_on_price(known: Known) -> None:
         served = {m: replace(c, rows=Rows(map(moved, c.rows))) for m, c in known.served.items()}
         return page_of_known(replace(known, sizes=sizes, served=served)).section("price").level  # type: ignore[arg-type]
 
-    assert sold_at(0.1) == WORDS["price"][0][1]
-    assert sold_at(100.0) == WORDS["price"][-1][1]
+    assert sold_at(0.1) == LEVEL_WORDS["price"][0][1]
+    assert sold_at(100.0) == LEVEL_WORDS["price"][-1][1]
 
 
-@pytest.mark.parametrize("question", WORDS)
+@pytest.mark.parametrize("question", LEVEL_WORDS)
 def test_each_word_can_be_said(question: str) -> None:
-    bounds = [0.0, *(bound for bound, _ in WORDS[question])]
+    bounds = [0.0, *(bound for bound, _ in LEVEL_WORDS[question])]
     said = [words_for(question, low) for low in bounds[:-1]]
-    assert said == [words for _, words in WORDS[question]]
+    assert said == [words for _, words in LEVEL_WORDS[question]]
 
 
 def test_the_page_of_the_documents_is_current(answer: Result) -> None:

@@ -197,7 +197,7 @@ def brief(
     >>> mowich.brief().section("memory").verdict  # doctest: +SKIP
     'Hardly. With twice the memory and nothing else ...'
     """
-    with _asked(about.BRIEF, facts, against=against, models=models) as asked:
+    with keywords_asked(about.BRIEF, facts, against=against, models=models) as asked:
         return answers.briefed(asked)
 
 

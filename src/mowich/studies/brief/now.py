@@ -14,23 +14,23 @@ from mowich.estimate import Estimate, exact
 from mowich.evidence.whole_models import measured_gains
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
-from mowich.studies.brief.known import AT, BEFORE, SERVED_ON, SIZES, SUBJECT, TO_SERVE, TO_TRAIN, Known
+from mowich.studies.brief.known import AT, BEFORE, BRIEF_SIZES, SERVED_ON, SUBJECT, TO_SERVE, TO_TRAIN, Known
 from mowich.studies.brief.verdicts import (
     BriefNumber,
     BriefPicture,
     Section,
     between,
     capital,
-    over,
     plainly,
     share_text,
+    times_of,
     words_for,
 )
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.value import ValuePoint, ValueStudy
 
-GIB = 2.0**30
-HOUR_S = 3600.0
+_GIB = 2.0**30
+_HOUR_S = 3600.0
 
 
 # ---- 1
@@ -55,7 +55,7 @@ def claim_section(known: Known) -> Section:
     gains = sorted(g.gain for g in measured_gains())
     middle = gains[len(gains) // 2]
     measured = Estimate(value=middle, unit="1", low=gains[0], high=gains[-1], grade="B")
-    train = over(known.trained(AT, SUBJECT).tokens_per_s_per_chip, known.trained(AT, BEFORE).tokens_per_s_per_chip)
+    train = times_of(known.trained(AT, SUBJECT).tokens_per_s_per_chip, known.trained(AT, BEFORE).tokens_per_s_per_chip)
     symbols = {
         "now": eight[now.id],
         "before": eight[before.id],
@@ -197,7 +197,7 @@ def memory_section(known: Known) -> Section:
     amounts = [p.amount for p in next(iter(rows.values()))]
     return Section(
         id="memory",
-        question=f"Is {today / GIB:.0f} GiB a handicap?",
+        question=f"Is {today / _GIB:.0f} GiB a handicap?",
         level=level,
         verdict=(
             f"{capital(level)}. With twice the memory and nothing else, a chip would train {_more(train)}, serve"
@@ -233,8 +233,8 @@ def memory_section(known: Known) -> Section:
             kind="lines",
             title="Speed of Trainium 3 with another amount of memory",
             unit="of today's speed",
-            labels=tuple(f"{x / GIB:.0f} GiB" for x in amounts),
-            x=tuple(x / GIB for x in amounts),
+            labels=tuple(f"{x / _GIB:.0f} GiB" for x in amounts),
+            x=tuple(x / _GIB for x in amounts),
             x_unit="GiB per chip",
             series={
                 f"{label[work]} {model}": tuple(_gain_at(points, x) for x in amounts)
@@ -287,13 +287,13 @@ def _more(*gains: float) -> str:
 
 def scale_section(known: Known) -> Section:
     first = known.rivals[0]
-    fit = [n for n in SIZES if all(known.trained(n, s).plan is not None for s in (SUBJECT, first))]
-    ratio = {n: over(_whole(known.trained(n, SUBJECT)), _whole(known.trained(n, first))) for n in fit}
+    fit = [n for n in BRIEF_SIZES if all(known.trained(n, s).plan is not None for s in (SUBJECT, first))]
+    ratio = {n: times_of(_whole(known.trained(n, SUBJECT)), _whole(known.trained(n, first))) for n in fit}
     small, large = fit[0], fit[-1]
     level = words_for("scale", float(ratio[large]) / float(ratio[small]))
     most = known.trained(large, SUBJECT)
     used = most.chips_used / (most.chips_used + most.chips_idle)
-    without = [n for n in SIZES if known.trained(n, SUBJECT).plan is None]
+    without = [n for n in BRIEF_SIZES if known.trained(n, SUBJECT).plan is None]
     return Section(
         id="scale",
         question="Does scale make up for it?",
@@ -351,7 +351,7 @@ def scale_section(known: Known) -> Section:
                     estimate=known.trained(n, s).days,
                     of=f"{known.to_train(n, known.systems)}; {s}.days",
                 )
-                for n in SIZES
+                for n in BRIEF_SIZES
                 for s in known.systems
                 if known.trained(n, s).plan is not None
             ),
@@ -361,12 +361,13 @@ def scale_section(known: Known) -> Section:
             kind="lines",
             title="Tokens per second of the whole machine, failures included",
             unit="million tokens/s",
-            labels=tuple(f"{n:,} chips" for n in SIZES),
-            x=tuple(map(float, SIZES)),
+            labels=tuple(f"{n:,} chips" for n in BRIEF_SIZES),
+            x=tuple(map(float, BRIEF_SIZES)),
             x_unit="chips",
             series={
                 known.name(s): tuple(
-                    _kept(known.trained(n, s)) * 1e-6 if known.trained(n, s).plan is not None else None for n in SIZES
+                    _kept(known.trained(n, s)) * 1e-6 if known.trained(n, s).plan is not None else None
+                    for n in BRIEF_SIZES
                 )
                 for s in known.systems
             },
@@ -415,7 +416,7 @@ def price_section(known: Known) -> Section:
         if known.serving(m.name, SUBJECT).feasible
     }
     cost = {s: _cost(known.facts, s) for s in known.systems}
-    room = {what: over(e, cost[SUBJECT]) for what, e in even.items() if e.value is not None}
+    room = {what: times_of(e, cost[SUBJECT]) for what, e in even.items() if e.value is not None}
     middle = math.exp(sum(math.log(float(e)) for e in room.values()) / len(room))
     level = words_for("price", middle)
     unsure = any(e.overlaps(cost[SUBJECT]) for e in even.values())
@@ -439,7 +440,7 @@ def price_section(known: Known) -> Section:
             f" {between(row.usd_per_mtok)}.",
             "Trainium 3 runs here with the software that a customer gets"
             + (
-                f"; kernels tuned by hand would make training {plainly(float(over(row.step_s, tuned)))} times as fast."
+                f"; kernels tuned by hand would train {plainly(float(times_of(row.step_s, tuned)))} times as fast."
                 if tuned is not None
                 else "."
             ),
@@ -509,7 +510,7 @@ def price_section(known: Known) -> Section:
 
 def _cost(facts: Facts, system: str) -> Estimate:
     """USD per chip and hour of owning a machine."""
-    return owned(facts, resolve(facts, system).id).total.scaled(HOUR_S, "USD/chip/h")
+    return owned(facts, resolve(facts, system).id).total.scaled(_HOUR_S, "USD/chip/h")
 
 
 def _cents(usd: float) -> str:

@@ -11,7 +11,7 @@ from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.shown import Rows
-from mowich.studies.brief.known import AT, BEFORE, NEXT, SERVED_ON, SIZES, SUBJECT, TO_SERVE, TO_TRAIN, Known
+from mowich.studies.brief.known import AT, BEFORE, BRIEF_SIZES, NEXT, SERVED_ON, SUBJECT, TO_SERVE, TO_TRAIN, Known
 from mowich.studies.brief.now import claim_section, memory_section, price_section, scale_section
 from mowich.studies.brief.outlook import energy_section, fleet_section, next_section, sure_section
 from mowich.studies.brief.verdicts import Brief, BriefGap, Section, capital, plainly
@@ -21,7 +21,7 @@ from mowich.studies.gap import gap
 from mowich.studies.serving_plan import compare_serving
 from mowich.studies.value import value
 
-FLEET = "rainier"
+_FLEET = "rainier"
 """The scenario of a fleet that a brief reads."""
 
 _QUESTIONS = (
@@ -58,7 +58,7 @@ def asked_once(
     chosen = tuple(load_model(m) if isinstance(m, str) else m for m in models)
     systems = (SUBJECT, *against)
     sizes = {}
-    for chips in SIZES:
+    for chips in BRIEF_SIZES:
         say(f"training on {chips:,} chips of each")
         asked = (*systems, *(x for x in (BEFORE, NEXT) if x not in systems)) if chips == AT else systems
         sizes[chips] = compare(chosen[0], asked, train=TO_TRAIN, chips=chips, facts=facts)
@@ -90,7 +90,7 @@ def asked_once(
             "serve": value(chosen, f"{SUBJECT}:{SERVED_ON}", of="memory", serve=TO_SERVE, points=4, facts=facts),
             "bulk": value(chosen, f"{SUBJECT}:{SERVED_ON}", of="memory", serve=loose, points=4, facts=facts),
         },
-        fleet=fleet(names_of("scenarios")[FLEET], facts),
+        fleet=fleet(names_of("scenarios")[_FLEET], facts),
     )
 
 
@@ -112,7 +112,7 @@ def page_of_known(known: Known) -> Brief:
             "against": list(known.rivals),
             "models": [m.name for m in known.models],
             "train": TO_TRAIN.inputs(),
-            "sizes": list(SIZES),
+            "sizes": list(BRIEF_SIZES),
             "serve": {
                 "isl": TO_SERVE.prompt,
                 "osl": TO_SERVE.output,

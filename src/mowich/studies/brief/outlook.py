@@ -14,9 +14,9 @@ from mowich.studies.brief.verdicts import (
     BriefNumber,
     BriefPicture,
     Section,
-    over,
     plainly,
     share_text,
+    times_of,
     words_for,
 )
 
@@ -25,7 +25,7 @@ def energy_section(known: Known) -> Section:
     """Joules of a token beside the rivals'."""
     J = {s: known.trained(AT, s).J_per_token for s in known.systems}
     best = min(known.rivals, key=lambda s: float(J[s]))
-    ratio = over(J[SUBJECT], J[best])
+    ratio = times_of(J[SUBJECT], J[best])
     level = words_for("energy", float(ratio))
     chip = resolve(known.facts, SUBJECT).chip
     watts = of_fact(known.facts.fact(f"chips.{chip}.power.all_in"), "W")
@@ -108,14 +108,17 @@ def next_section(known: Known) -> Section:
     said = {name: known.facts.fact(f"{_ANNOUNCED.format(chip)}.{name}") for name in _SAID}
     gain, beside = {}, {}
     train = {s: known.trained(AT, s).tokens_per_s_per_chip for s in (SUBJECT, NEXT, first)}
-    gain["training"], beside["training"] = over(train[NEXT], train[SUBJECT]), over(train[NEXT], train[first])
+    gain["training"], beside["training"] = (
+        times_of(train[NEXT], train[SUBJECT]),
+        times_of(train[NEXT], train[first]),
+    )
     symbols = {"training": {s: float(e) for s, e in train.items()}}
     for m in known.models:
         rows = {s: known.serving(m.name, s) for s in (SUBJECT, NEXT, first)}
         if all(r.feasible for r in rows.values()):
             served = {s: r.tokens_per_s_per_chip for s, r in rows.items()}
-            gain[m.name] = over(served[NEXT], served[SUBJECT])
-            beside[m.name] = over(served[NEXT], served[first])
+            gain[m.name] = times_of(served[NEXT], served[SUBJECT])
+            beside[m.name] = times_of(served[NEXT], served[first])
             symbols[m.name] = {s: float(e) for s, e in served.items()}
     middle = math.exp(sum(math.log(float(e)) for e in beside.values()) / len(beside))
     level = words_for("next", middle)

@@ -12,7 +12,7 @@ from mowich.shown import Rows, Shown
 
 Bound = tuple[float, str]
 
-WORDS: Mapping[str, tuple[Bound, ...]] = {
+LEVEL_WORDS: Mapping[str, tuple[Bound, ...]] = {
     "claim": ((3.5, "no"), (math.inf, "per UltraServer yes")),
     "memory": ((1.05, "hardly"), (1.2, "somewhat"), (math.inf, "clearly")),
     "scale": ((0.9, "the gap grows"), (1.1, "the gap stays"), (math.inf, "the gap shrinks")),
@@ -35,7 +35,7 @@ def words_for(question: str, number: float) -> str:
     >>> words_for("memory", 1.02), words_for("energy", 2.0)
     ('hardly', 'more energy')
     """
-    return next(words for bound, words in WORDS[question] if number < bound)
+    return next(words for bound, words in LEVEL_WORDS[question] if number < bound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class BriefPicture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One question. level: the words of `WORDS` that were chosen; why: at most four sentences; commands: that make
+    """One question. level: the words of `LEVEL_WORDS` that were chosen; why: at most four sentences; commands: that make
     it."""
 
     id: str
@@ -217,6 +217,6 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def over(a: Estimate, b: Estimate) -> Estimate:
+def times_of(a: Estimate, b: Estimate) -> Estimate:
     """a / b of two independent estimates."""
     return product_of([(a, 1.0), (b, -1.0)], "1")
