@@ -95,8 +95,8 @@ class BriefPicture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One question. level: the words of `LEVEL_WORDS` that were chosen; why: at most four sentences; commands: that make
-    it."""
+    """One question. level: the words of `LEVEL_WORDS` that its number chose; why: at most four sentences; commands:
+    that make it."""
 
     id: str
     question: str
