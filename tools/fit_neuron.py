@@ -1,5 +1,5 @@
 """Fits the constants of the software stacks of Trainium 2 and 3: writes facts/serving/<stack>.yaml, the fixed times of
-the generations, and the ranges of their predictions.
+the generations, the rates at which devices read operands (facts/devices), and the ranges of their predictions.
 
 Rows: `facts/published/trainium_serving.csv`. A constant is a product of factors (`facts/serving/neuron_priors.csv`):
 one for all stacks, one for each stack that says how it differs, pulled to 1. So a stack with few rows stays near the
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from accuracy import kept
+from fit_serving import put_line
 from numpy.typing import NDArray
 
 from mowich.evidence.scores import FITTED_TO, TRAINIUM, left_out_file
@@ -63,6 +64,11 @@ def stacks() -> list[str]:
     return list(dict.fromkeys(str(entry["engine"]) for entry in _notes()["stacks"]))
 
 
+def path_of(owner: str, field: str) -> str:
+    """The fact of a constant: the shares at which operands are read are of the device."""
+    return f"{'devices' if field.startswith('weights_') else 'serving'}.{owner}.{field}"
+
+
 def factors() -> list[Factor]:
     """The priors, SI; "each" engine: a factor for every stack."""
     out = []
@@ -78,7 +84,7 @@ def factors() -> list[Factor]:
             groups = [[one] for one in owners] if row["engines"] == "each" else [owners]
             for group in groups:
                 name = f"{row['name']}: {group[0]}" if row["engines"] == "each" else row["name"]
-                paths = tuple(f"serving.{owner}.{field}" for owner in group for field in row["fields"].split())
+                paths = tuple(path_of(owner, field) for owner in group for field in row["fields"].split())
                 out.append(Factor(name, unit, value, sd, paths, row["why"]))
     return out
 
@@ -310,7 +316,7 @@ def write(found: Sequence[Factor], theta: Floats, sd: Floats) -> None:
     for path in dict.fromkeys(path for factor in found for path in factor.paths):
         parts = [j for j, factor in enumerate(found) if path in factor.paths]
         first = found[parts[0]]
-        _, name, field = path.split(".")
+        kind, name, field = path.split(".")
         scale, unit = SHOWN[first.unit], first.unit
         middle = 0.0 if any(found[j].value == 0.0 for j in parts) else math.exp(sum(theta[j] for j in parts))
         width = 1.645 * math.hypot(*(sd[j] for j in parts))
@@ -321,8 +327,10 @@ def write(found: Sequence[Factor], theta: Floats, sd: Floats) -> None:
 
         head = f"{{value: {show(middle)}"
         learned = any(f.sd > 0 and sd[j] < LEARNED * f.sd for j, f in ((j, found[j]) for j in parts))
+        high = middle * math.exp(width)
+        high = min(high, 1.0) if kind == "devices" else high
         if width > 0:
-            head += f", low: {show(middle * math.exp(-width))}, high: {show(middle * math.exp(width))}"
+            head += f", low: {show(middle * math.exp(-width))}, high: {show(high)}"
             why = (
                 f'grade: C, formula: "fit of published rows of Trainium; {first.why}"'
                 if learned
@@ -330,7 +338,11 @@ def write(found: Sequence[Factor], theta: Floats, sd: Floats) -> None:
             )
         else:
             why = f'grade: C, note: "{first.why}"'
-        leaves.setdefault(name, {})[field] = f"{field}: {head}, source: mowich-serving-fit, date: {DATE}, {why}}}"
+        leaf = f"{head}, source: mowich-serving-fit, date: {DATE}, {why}}}"
+        if kind == "devices":
+            put_line(shipped_folder() / kind / f"{name}.yaml", field, leaf)
+        else:
+            leaves.setdefault(name, {})[field] = f"{field}: {leaf}"
     with (FOLDER / "neuron_stacks.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             about = f"source: mowich-serving-fit, date: {DATE}, grade: C"

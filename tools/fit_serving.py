@@ -1,4 +1,5 @@
-"""Fits the constants of serving: writes facts/serving/*.yaml and corrections.csv, and the held-out errors of
+"""Fits the constants of serving: writes facts/serving/*.yaml, corrections.csv and the rates
+at which devices read operands (facts/devices),, and the held-out errors of
 docs/accuracy-serving.md.
 
 Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on
@@ -49,8 +50,8 @@ SHRINK = 0.2
 releases and chip families left out. Ranges that ship have the prior's whole width."""
 CAP = 0.98
 """Share of a published rate that no constant passes."""
-CAPPED = ("decode_attention", "prefill_attention", "tp_link", "ep_link", "mla_compute", "expert_compute")
-"""Facts, beside `weights_*` and `compute_*`, that are shares of a published rate."""
+CAPPED = ("decode_attention", "products", "tp_wires", "ep_wires", "mla_compute", "expert_compute")
+"""Facts, beside `weights_*`, that are shares of a published rate, or of what an operator reaches of it alone."""
 RESIDUE = 0.6
 """Log error of one row beside corrections, over `SCALE`."""
 IMPLIED = ("weights", "plan", "engine_model", "engine_model_plan", "engine_model_chip", "release_weights")
@@ -132,7 +133,7 @@ class Problem:
         self.sd = np.array([p.sd for p in self.prior])
         self.free = np.nonzero([p.is_free for p in self.prior])[0]
         field = [name.rsplit(".", 1)[1] for name in self.table.columns.names]
-        capped = [name.startswith(("weights_", "compute_")) or name in CAPPED for name in field]
+        capped = [name.startswith("weights_") or name in CAPPED for name in field]
         self.cap = np.where(capped, math.log(CAP), math.inf)
         self.measured = {
             m: np.log(
@@ -556,6 +557,14 @@ def software(cases: Sequence[ServingCase]) -> dict[str, list[str]]:
     return out
 
 
+def put_line(file: Path, field: str, leaf: str) -> None:
+    """Write a fact into its line of a file that others write to as well."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    (at,) = [i for i, line in enumerate(lines) if line.startswith(f"{field}:")]
+    lines[at] = f"{field}: {leaf}"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def write(
     p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
 ) -> None:
@@ -574,7 +583,7 @@ def write(
     files: dict[str, list[str]] = {}
     scale = {"": 1.0, "1": 1.0, "us": 1e-6, "ms": 1e-3, "tokens": 1.0, "GB": 1e9}
     for path, prior in priors().items():
-        _, name, field = path.split(".")
+        kind, name, field = path.split(".")
         i = position.get(path)
         unit = prior.unit
 
@@ -593,6 +602,8 @@ def write(
                 (float(fit.theta[i]), float(fit.theta_sd[i])) if i is not None else (math.log(prior.value), prior.sd)
             )
             low, high = math.exp(middle - 1.645 * sd), math.exp(middle + 1.645 * sd)
+            if kind == "devices" and field.startswith("weights_"):
+                high = min(high, 1.0)
             why = (
                 'grade: C, formula: "fit of published serving rows; prior'
                 f' {show(prior.value).strip(chr(34))} ({prior.why})"'
@@ -606,7 +617,10 @@ def write(
                 f"{{value: {show(math.exp(middle))}, low: {show(low)}, high: {show(high)}, source: mowich-serving-fit,"
                 f" date: 2026-11-27, {why}}}"
             )
-        files.setdefault(name, []).append(f"{field}: {leaf}")
+        if kind == "devices":
+            put_line(shipped_folder() / kind / f"{name}.yaml", field, leaf)
+        else:
+            files.setdefault(name, []).append(f"{field}: {leaf}")
     for name, lines in software(p.cases).items():
         files[name] += lines
     for name, lines in files.items():

@@ -52,6 +52,8 @@ the best of 1, 4 and 16 on groups and on sources left out (90th percentile 23.2,
 tried; medians within 0.2 points)."""
 CROSS_ROUNDS = 5
 """Rounds of a fit with rows left out, from the middle of the ranges: the loss is then within 1% of where it ends."""
+SOURCE = "mowich-training-study"
+"""Of the constants that this tool writes: those of a device may be of the fit of serving."""
 DELTA = 1e-3
 """Step of the numerical gradient, in ln of the constant."""
 
@@ -71,12 +73,13 @@ def constants(facts: Facts) -> Constants:
     """Every constant of grade C with a range that systems read."""
     names = {f.name for f in (*fields(Efficiency), *fields(Stack))}
     rows = []
-    for family in facts.ids("training"):
-        for path in facts.paths(f"training.{family}"):
+    for kind, owner in ((k, one) for k in ("devices", "training") for one in facts.ids(k)):
+        for path in facts.paths(f"{kind}.{owner}"):
             fact = facts.fact(path)
             if (
                 path.rsplit(".", 1)[1] in names
                 and fact.path == path
+                and fact.source == SOURCE
                 and fact.grade == "C"
                 and fact.low
                 and fact.high
@@ -290,8 +293,8 @@ def summary(cases: Sequence[Case], r: Floats, key=None) -> str:
 def put(path: str, value: float, facts: Facts) -> bool:
     """Write the SI value of a fact into its file, in the unit and place that it has there; whether that changed the
     file."""
-    _, family, name = path.split(".")
-    file = shipped_folder() / "training" / f"{family}.yaml"
+    kind, family, name = path.split(".")
+    file = shipped_folder() / kind / f"{family}.yaml"
     text = file.read_text(encoding="utf-8")
     written = str(facts.leaf(path)["value"])
     number, _, unit = written.partition(" ")

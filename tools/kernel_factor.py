@@ -33,7 +33,7 @@ from mowich.training.step import step_time
 
 Floats = NDArray[np.float64]
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tables.md"
-OWN = ("training.neuron.", "training.neuroncore-")
+OWN = ("training.neuron.", "training.neuroncore-", "devices.neuroncore-")
 SPEED = "training.neuron.speed"
 
 

@@ -30,8 +30,8 @@ LINKS = tuple(
     f"chips.trainium3.scale_up.{name}_per_direction" for name in ("intra_server", "inter_server_in_rack", "inter_rack")
 )
 EFA = "chips.trainium3.scale_out.bandwidth_per_direction"
-ATTENTION = ("training.neuroncore-v3.attention_efficiency", "training.neuroncore-v4.attention_efficiency")
-GEMM = ("training.neuroncore-v3.gemm_efficiency", "training.neuroncore-v4.gemm_efficiency")
+ATTENTION = ("devices.neuroncore-v3.attention", "devices.neuroncore-v4.attention")
+GEMM = ("devices.neuroncore-v3.product_16", "devices.neuroncore-v4.product_16")
 APART = 0.93
 """Factor on the attention of each chip, one down and one up: half of an operator table's interval of 14%, as the other
 half, one clock behind both, is common."""

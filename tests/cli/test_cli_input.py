@@ -64,7 +64,7 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
         (compare("llama-3.1-8b", "trn3", "--set", "prices.trn3=$1e999/chip/h"), "too large a number"),
         (compare("llama-3.1-8b", "trn3", "--set", "prices.efa=$1/chip/h"), "not a machine"),
         (compare("llama-3.1-8b", "trn3", "--set", "site.pue=0.5"), "out of range"),
-        (compare("llama-3.1-8b", "trn3", "--set", "training.neuroncore-v4.gemm_efficiency=300%"), "out of range"),
+        (compare("llama-3.1-8b", "trn3", "--set", "devices.neuroncore-v4.product_16=300%"), "out of range"),
         (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=0.5"), "must be at least 1"),
         (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=2.5"), "must be a whole number"),
         (compare("llama-3.1-8b", "trn3", "--set", "foo.bar=3"), "unknown setting 'foo.bar'"),

@@ -128,7 +128,7 @@ RUNS = [
 
 def test_a_changed_trainium_is_recovered_from_training_steps(facts: Facts, tmp_path: Path) -> None:
     """Two constants that no published step of Trainium 3 fixes; the page of facts says so by their wide ranges."""
-    truth = {"training.neuroncore-v4.attention_efficiency": 0.33, "training.neuroncore-v4.gemm_efficiency": 0.75}
+    truth = {"devices.neuroncore-v4.attention": 0.33, "devices.neuroncore-v4.product_16": 0.75}
     runs = [{**run, "chip": "trn3", "precision": "bf16", "micro_batch": "1", "stack": "neuron"} for run in RUNS]
     table = tmp_path / "steps.csv"
     table.write_text(training_csv(runs, facts.with_values(truth)), encoding="utf-8")
@@ -288,7 +288,7 @@ def test_the_same_files_give_the_same_bytes_and_explain_names_the_overlay(
 
 def test_an_answer_is_no_wider_with_the_overlay(facts: Facts, tmp_path: Path) -> None:
     """Ranges of facts narrow, and none counts that did not count before."""
-    truth = {"training.neuroncore-v4.gemm_efficiency": 0.7}
+    truth = {"devices.neuroncore-v4.product_16": 0.7}
     runs = [{**run, "chip": "trn3", "precision": "bf16", "micro_batch": "1", "stack": "neuron"} for run in RUNS]
     table = tmp_path / "steps.csv"
     table.write_text(training_csv(runs, facts.with_values(truth)), encoding="utf-8")

@@ -88,9 +88,9 @@ def test_measured_tables_give_no_share_above_the_published_rates(name: str) -> N
 def test_medians_are_recovered(tables: Path) -> None:
     got = {r.field: r.value for r in measured.rates_reached(resolve(FACTS, "h200:1"), "vllm")}
     assert got["weights_16"] == pytest.approx(0.8)
-    assert got["compute_16"] == pytest.approx(0.6)
+    assert got["product_16"] == pytest.approx(0.6)
     assert got["decode_attention"] == pytest.approx(0.7)
-    assert got["prefill_attention"] == pytest.approx(0.5)
+    assert got["attention"] == pytest.approx(0.5)
     assert "weights_8" not in got
 
 
@@ -101,7 +101,7 @@ def test_overlay_is_used_and_said(tables: Path, tmp_path: Path) -> None:
     model, plan = load_model("llama-3.1-8b"), ServePlan()
     d = deploy(model, resolve(with_tables, "h200:1"), "vllm", [plan], with_tables)
     assert d.coverage == {"operator tables": 1.0}
-    assert float(np.ravel(d.costs.w_16)[0]) == pytest.approx(0.8)
+    assert float(np.ravel(d.costs.weights_16)[0]) == pytest.approx(0.8)
     assert deploy(model, resolve(FACTS, "h200:1"), "vllm", [plan], FACTS).coverage == {"fitted": 1.0}
 
 

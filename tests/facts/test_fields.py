@@ -94,7 +94,7 @@ BAD = [
     (f"{BOX}.levels.scale_out.latency", "-1 us", "must be at least 0"),
     ("sites.default.pue", "0.5", "out of range, got '0.5'; allowed: 1 to 10"),
     ("sites.default.pue", "-1", "must be above 0"),
-    ("training.neuroncore-v4.gemm_efficiency", "1.2", "out of range, got '1.2'; allowed: above 0 to 1"),
+    ("devices.neuroncore-v4.product_16", "1.2", "out of range, got '1.2'; allowed: above 0 to 1"),
     ("training.neuron.dp_overlap", "1.5", "out of range"),
     ("reliability.components.accelerator", "-1 1/s", "must be above 0"),
 ]

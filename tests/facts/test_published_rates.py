@@ -45,8 +45,8 @@ CASES = 300
 
 
 def at_high_ends(facts: Facts, kind: str) -> Facts:
-    """Every constant of `training` or `serving` that has a range at its high end."""
-    paths = [path for name in facts.ids(kind) for path in facts.paths(f"{kind}.{name}")]
+    """Every constant of devices, and of `training` or `serving`, that has a range at its high end."""
+    paths = [path for k in ("devices", kind) for name in facts.ids(k) for path in facts.paths(f"{k}.{name}")]
     found = [(path, facts.get(path)) for path in paths if "ref" not in facts.leaf(path)]
     return facts.with_values({path: float(f.high) for path, f in found if f is not None and f.high is not None})
 
@@ -108,11 +108,11 @@ def test_products_by_tables_or_by_formula_where_none_reaches(facts: Facts, name:
 
 
 def test_a_share_above_the_published_rate_is_refused(facts: Facts) -> None:
-    for name in ("gemm_efficiency", "attention_efficiency", "hbm_efficiency"):
+    for name in ("product_16", "attention", "memory"):
         with pytest.raises(
-            UserError, match=rf"training\.neuroncore-v3\.{name}: out of range, got '1.2'; allowed: above 0 to 1"
+            UserError, match=rf"devices\.neuroncore-v3\.{name}: out of range, got '1.2'; allowed: above 0 to 1"
         ):
-            facts.with_values({f"training.neuroncore-v3.{name}": 1.2})
+            facts.with_values({f"devices.neuroncore-v3.{name}": 1.2})
 
 
 @pytest.mark.parametrize("ends", [False, True])

@@ -116,7 +116,9 @@ def test_every_machine_resolves_with_rates_and_nested_levels(facts: Facts, name:
     assert [level.is_network for level in system.levels] == [False] * at + [True] * (len(sizes) - at)
     assert [level.joins_fabrics for level in system.levels[at:]] == [False, True][: len(sizes) - at]
     assert all(level.bandwidth_Bps > 0 and level.latency_s >= 0 for level in system.levels)
-    assert all(path.split(".")[0] in ("chips", "systems", "training", "networks") for path in system.paths.values())
+    assert all(
+        path.split(".")[0] in ("chips", "systems", "devices", "training", "networks") for path in system.paths.values()
+    )
 
 
 def test_rates_of_a_chip_are_shared_by_its_devices(facts: Facts) -> None:

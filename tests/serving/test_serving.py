@@ -61,7 +61,7 @@ def load_of(users: float, prompt: float = 1024, output: float = 512) -> Load:
 def test_faster_hardware_never_slows_a_step(n: float, context: float, prompt: float, gain: float) -> None:
     s, c, _, _ = case("deepseek-v3", tp=8, ep=8)
     slow = total(step(s, c, n=n, context=context, prompt=prompt, prompt_context=prompt / 2))
-    for field in ("hbm_Bps", "link_Bps", "exchange_Bps", "peak_linear", "peak_expert", "peak_16"):
+    for field in ("hbm_Bps", "link_Bps", "peak_linear", "peak_expert", "peak_16"):
         fast = total(
             step(
                 s,

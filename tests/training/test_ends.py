@@ -60,11 +60,11 @@ def test_one_evaluation_is_as_many_as_there_are_ends(facts: Facts, system: str, 
 def test_what_no_measurement_tested_is_moved_and_what_was_fitted_is_not(facts: Facts) -> None:
     found = ends(facts, "trn3-gen2", None)
     paths = {path for path, _ in found.moved} | {path for path, _, _ in found.alone}
-    assert "training.neuroncore-v4.gemm_efficiency" in paths
+    assert "devices.neuroncore-v4.product_16" in paths
     for path in paths:
         fact = facts.fact(path)
-        assert not (path.startswith("training.") and fact.grade == "C")
-    assert np.shape(found.stacked.efficiency.gemm_efficiency) == (1 + len(found.moved), 1)
+        assert not (path.startswith(("devices.", "training.")) and fact.grade == "C")
+    assert np.shape(found.stacked.efficiency.product_16) == (1 + len(found.moved), 1)
 
 
 def test_systems_that_differ_in_more_than_numbers_do_not_stack(facts: Facts) -> None:
@@ -72,5 +72,5 @@ def test_systems_that_differ_in_more_than_numbers_do_not_stack(facts: Facts) -> 
     assert stack([one, one]) == one
     with pytest.raises(Exception, match="library"):
         stack([one, replace(one, fabric=replace(one.fabric, library="neuron"))])
-    with pytest.raises(Exception, match="gemm_units"):
-        stack([one, replace(one, efficiency=replace(one.efficiency, gemm_units=1.0))])
+    with pytest.raises(Exception, match="unfused_attention"):
+        stack([one, replace(one, stack=replace(one.stack, unfused_attention=1.0))])

@@ -55,38 +55,26 @@ def h100(facts: Facts) -> System:
     return equip(facts, "h100", chips=1)
 
 
-def larger(a: float, b: float, power: float) -> float:
-    return (a**power + b**power) ** (1 / power)
-
-
-def last_wave(system: System, m: float, n: float) -> float:
-    """Tiles of 256 x 128, 128 x 256 or (at 0.92 of the rate) 128 x 128 dealt to the units of an H100: slots used over
-    slots needed."""
-    units = 132
-    assert system.efficiency.gemm_units == units
-    turns = {
-        (a, b): math.ceil(math.ceil(m / a) * math.ceil(n / b) / units) for a, b in ((256, 128), (128, 256), (128, 128))
-    }
-    return min(t * units * a * b / (0.92 if a == b else 1.0) for (a, b), t in turns.items()) / (m * n)
+def larger(a: float, b: float) -> float:
+    return (a**3 + b**3) ** (1 / 3)
 
 
 def gemm_s(system: System, m: float, n: float, k: float) -> float:
     """2 m n k over the rate that is reached at this shape, or its bytes over the memory's, whichever is larger,
     rounded."""
     e = system.efficiency
-    rate = system.peak_flops["bf16"] * e.gemm_efficiency
-    flop = 2 * m * n * k * (1 + e.gemm_m_half / m) * (1 + e.gemm_n_half / n) * (1 + e.gemm_n_half / k)
-    idle = sum(max(1.0, last_wave(system, *sides)) for sides in ((m, n), (m, k), (n, k))) / 3
-    flop *= 1 + e.wave_share * (idle - 1)
+    rate = system.peak_flops["bf16"] * e.product_16 * e.sustained
+    rows = m + m * e.rows_half / (m + e.rows_half)
+    flop = 2 * rows * (n + e.columns_half) * (k + e.columns_half)
     assert n % 64 == k % 64 == 0
-    bytes_ = 2 * (m * k + k * n) + 2 * m * n
-    return larger(flop / rate, bytes_ / (system.hbm_Bps * e.hbm_efficiency), system.stack.roofline_power)
+    bytes_ = 2 * (m * k + k * n + e.narrow_columns * max(n, k)) + 2 * m * n
+    return larger(flop / rate, bytes_ / (system.hbm_Bps * e.weights_16))
 
 
 def test_a_dense_layer_by_hand(h100: System) -> None:
     """Every part of the step of one dense layer on one H100 in bf16, two micro-batches of one sequence."""
     s, e = h100.stack, h100.efficiency
-    B = h100.hbm_Bps * e.hbm_efficiency
+    B = h100.hbm_Bps * e.memory
     got = predict_step(one_layer(), h100, job(2), Plan(zero=0))
     assert got.num_micro_batches == 2
     assert got.tokens == 2 * SEQ
@@ -97,17 +85,19 @@ def test_a_dense_layer_by_hand(h100: System) -> None:
         + gemm_s(h100, SEQ, 2 * FFN, H)
         + gemm_s(h100, SEQ, H, FFN)
     )
-    core = 4 * SEQ * (SEQ / 2) * H * (1 + e.attention_s_half / SEQ) / (e.attention_efficiency * h100.peak_flops["bf16"])
+    share = e.attention * e.attention_kernels
+    core = 4 * SEQ * (SEQ / 2) * H * (1 + e.attention_half / SEQ) / (share * h100.peak_flops["bf16"])
     norms = 2 * SEQ * (10 * H + 3 * (H + 2 * H) + 2 * FFN) * s.memory_passes / B
     head = 3 * gemm_s(h100, SEQ, VOCAB, H) + 2 * s.head_passes * SEQ * VOCAB / B
-    forward, backward = linear + core + norms, 2 * linear + s.backward_attention * core + 2 * norms
-    host = larger(forward, s.host_per_layer, s.roofline_power) - forward
-    host += larger(backward, s.backward_host * s.host_per_layer, s.roofline_power) - backward
+    summed = 2 * s.grad_memory_B * (4 * H * H + 3 * H * FFN) / B  # the sums of gradients, read and written
+    forward, backward = linear + core + norms, 2 * linear + s.backward_attention * core + 2 * norms + summed
+    host = larger(forward, s.host_per_layer) - forward
+    host += larger(backward, s.backward_host * s.host_per_layer) - backward
     params = 4 * H * H + 3 * H * FFN + 2 * H + 2 * VOCAB * H
     by_hand = {
         "gemm": 2 * 3 * linear,
         "attention": 2 * (1 + s.backward_attention) * core,
-        "memory_bound": 2 * 3 * norms,
+        "memory_bound": 2 * (3 * norms + summed),
         "head": 2 * head,
         "host": 2 * host,
         "optimizer": s.optimizer_B * params / B,
@@ -195,7 +185,10 @@ def test_full_recompute_adds_the_forward_pass(h100: System) -> None:
     none, full = (
         predict_step(one_layer(), h100, job(2), Plan(zero=0, recompute=r)).breakdown for r in ("none", "full")
     )
-    forward = none["gemm"] / 3 + none["attention"] / (1 + h100.stack.backward_attention) + none["memory_bound"] / 3
+    weights = 4 * H * H + 3 * H * FFN
+    summed = 2 * 2 * h100.stack.grad_memory_B * weights / (h100.hbm_Bps * h100.efficiency.memory)
+    passes = (none["memory_bound"] - summed) / 3
+    forward = none["gemm"] / 3 + none["attention"] / (1 + h100.stack.backward_attention) + passes
     assert none["recompute"] == 0
     assert full["recompute"] == pytest.approx(forward)
 
@@ -377,13 +370,13 @@ def test_attention_on_trainium_is_as_the_tables_of_kernels_have_it(facts: Facts,
     """The constant, with what short prompts cost, is the mean of the forward kernel's share of peak over prompts of
     2,048 to 8,192 tokens and heads of 128."""
     family = facts.meta("chips", chip)["family"]
-    half = facts.number("training.common.attention_s_half")
+    half = facts.number("devices.common.attention_half")
     queries = np.array([2048.0, 4096.0, 8192.0])
     taken = operator_s(
         chip, "attention_prefill", "bf16", {"heads": 8, "queries": queries, "prefix": 0, "head_dim": 128}
     )
     peak = facts.number(f"chips.{chip}.peak_dense.bf16") / facts.number(f"chips.{chip}.devices_per_chip")
     shares = 2.0 * 8 * queries**2 * 128 / taken.seconds / peak * (1.0 + half / queries)
-    stated = facts.fact(f"training.{family}.attention_efficiency")
+    stated = facts.fact(f"devices.{family}.attention")
     assert stated.value == pytest.approx(float(np.exp(np.log(shares).mean())), rel=0.03)
     assert stated.low < shares.min() < shares.max() < stated.high

@@ -18,7 +18,7 @@ import argparse
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,7 +121,7 @@ def rates_reached(system: System, engine: str) -> list[Reached]:
         out.append(
             _median(f"weights_{suffix}", n[few] * k[few] * FORMAT_B[precision] / seconds[few] / system.hbm_Bps, source)
         )
-        out.append(_median(f"compute_{suffix}", work(m[many], n[many], k[many]) / seconds[many] / peak, source))
+        out.append(_median(f"product_{suffix}", work(m[many], n[many], k[many]) / seconds[many] / peak, source))
     t, source = table(folder, "generation_attention_perf", framework)
     plain = (
         (t["kv_cache_dtype"] == "bfloat16")
@@ -140,18 +140,22 @@ def rates_reached(system: System, engine: str) -> list[Reached]:
     )
     long = plain & (t["isl"] >= PROMPT)
     flop = 2.0 * t["batch_size"] * t["isl"].astype(float) ** 2 * t["num_heads"] * t["head_dim"]
-    out.append(
-        _median("prefill_attention", flop[long] / (t["latency"][long] * 1e-3) / system.peak_flops["bf16"], source)
-    )
+    out.append(_median("attention", flop[long] / (t["latency"][long] * 1e-3) / system.peak_flops["bf16"], source))
     return [r for r in out if r is not None]
 
 
 def write_overlay(system: System, engine: str, facts: Facts, folder: Path) -> Path:
-    """Write `serving/<chip>.yaml` into a directory for --facts: measured constants, and those of the family where the
-    tables are silent."""
+    """Write `devices/<chip>.yaml` and `serving/<chip>.yaml` into a directory for --facts: measured constants, and those
+    of the family where the tables are silent. The file of the device."""
     found = {r.field: r for r in rates_reached(system, engine)}
+    _write_constants("serving", system, found, facts, folder)
+    return _write_constants("devices", system, found, facts, folder)
+
+
+def _write_constants(kind: str, system: System, found: Mapping[str, Reached], facts: Facts, folder: Path) -> Path:
+    """One of the two files."""
     lines = [f"id: {system.chip}"]
-    for path in facts.paths(f"serving.{system.family}"):
+    for path in facts.paths(f"{kind}.{system.family}"):
         field = path.rsplit(".", 1)[-1]
         if field in found:
             r = found[field]
@@ -159,9 +163,11 @@ def write_overlay(system: System, engine: str, facts: Facts, folder: Path) -> Pa
                 f'{field}: {{value: {r.value:.4g}, low: {r.low:.4g}, high: {r.high:.4g}, grade: B, note: "median of'
                 f' {r.points} measured kernels: {r.source}"}}'
             )
+        elif field == "attention_half" and "attention" in found:
+            lines.append(f'{field}: {{value: "0 tokens", grade: B, note: "in the share that measured prompts reach"}}')
         else:
             lines.append(f'{field}: {{ref: "{path}"}}')
-    file = folder / "serving" / f"{system.chip}.yaml"
+    file = folder / kind / f"{system.chip}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file

@@ -252,9 +252,9 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
 
 def untested(case: Case, facts: Facts) -> list[tuple[float, float]]:
     """What ln(step time) changes by, at both ends of each uncertain fact, for a chip to whose family no constant was
-    fitted (its `gemm_efficiency` is an estimate): on top of the error of the formulas. Empty for others, whose error on
+    fitted (its `product_16` is an estimate): on top of the error of the formulas. Empty for others, whose error on
     rows left out holds it already."""
-    if facts.fact(f"training.{case.system.family}.gemm_efficiency").grade != "D":
+    if facts.fact(f"devices.{case.system.family}.product_16").grade != "D":
         return []
     found = moves(
         case.model,

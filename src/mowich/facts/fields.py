@@ -67,8 +67,9 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (_MACHINE + r"\.axes", _count(16)),
     (r"systems\..*\.(chips|chips_per_unit|chips_per_server|max_chips)", _count(1e9)),
     (_MACHINE + r"\.in_network_reduction", _share(zero=True)),
+    (r"serving\..*\.(products|attention_kernels|expand|tp_graph|tp_wires|ep_wires)", FactField(high=100.0)),
     (r"serving\..*\.(moe_layer|expert_launch|kernel)", FactField(unit="s", high=1.0, above=False)),
-    (r"serving\..*\.(activation_passes|expert_columns)", FactField(high=1e4, above=False)),
+    (r"serving\..*\.activation_passes", FactField(high=1e4, above=False)),
     (r"serving\.(lockstep\..*|.*\.lockstep)", _share(zero=True)),
     # shares and ratios
     (r"(prices|sites)\..*\.pue(_\w+)?", FactField(low=1.0, high=10.0, above=False)),
@@ -77,15 +78,17 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
         FactField(high=10.0),
     ),
     (
-        r".*(_overlap|_exposed|exposed_inside|exposed_outside|wave_share|idle_power_share|unfused_attention|"
+        r".*(_overlap|_exposed|exposed_inside|exposed_outside|idle_power_share|unfused_attention|"
         r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts|packs_prompts|kernel_tables|exposed_limited)",
         _share(zero=True),
     ),
+    (r"devices\..*\.(product_\d+|weights_\d+|memory|attention)|training\..*\.sustained", _share(zero=False)),
+    (r"devices\..*\.(misaligned|narrow_columns|attention_half)", FactField(high=1e4, above=False)),
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\.residuals\..*", FactField(high=10.0)),  # spread of a logarithm
-    (r"training\..*\.(speed|fp32_speed|framework_carry|low_precision_gain|fp4_gain)", FactField(high=100.0)),
+    (r"training\..*\.(speed|fp32_speed|framework_carry|attention_kernels)", FactField(high=100.0)),
     (
-        r".*\.(fp4_)?quantise_B|training\..*\.(autocast_B|expert_launch(_8bit|_block)?)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
+        r".*\.quantise_(4_)?B|training\..*\.(autocast_B|expert_launch(_8bit|_block)?)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
         FactField(above=False),
     ),
 )

@@ -35,6 +35,7 @@ FACT_KINDS = (
     "reliability",
     "networks",
     "claims",
+    "devices",
     "training",
     "serving",
     "vendors",

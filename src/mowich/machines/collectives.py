@@ -305,7 +305,7 @@ def law_s(system: System, latency_s: Floats, bulk_s: Floats | float, x_s: Floats
         return np.asarray(np.where(np.isfinite(L), pipelined_s(L, x_s, 1.0, f.pipeline, f.pipeline_limit), np.inf))
 
 
-def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: float, r: float) -> Floats:
+def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: Floats | float, r: Floats | float) -> Floats:
     """Seconds of S bytes that go in pieces, one behind the other.
 
     T = L + min(g * sqrt(L * b * S), r * L) + b * S
@@ -521,45 +521,75 @@ def all_to_all_s(
     L = base + steps.
     """
     send_B, n, stride = np.broadcast_arrays(send_B, n, stride)
-    f = system.fabric
-    walk = hops(system, n, stride)
-    x_in, L_in = np.zeros(n.shape), np.zeros(n.shape)
-    at = system.fabric_level
-    for i, hop in enumerate(walk[:at]):
-        x_in = np.maximum(x_in, send_B * _all_to_all_x(system, walk, i, n))
-        L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
-    net, beyond = walk[at], walk[at + 1 :]
-    bytes_ = send_B * (n - net.below) / n  # what crosses fabrics leaves by the same NICs
+    (L_in, _, x_in), (L_out, bulk, x_out) = all_to_all_ways(system, n, stride)
+    net = hops(system, n, stride)[system.fabric_level]
+    inside = np.where(net.below > 1, law_s(system, L_in, 0.0, send_B * x_in, send_B), 0.0)
+    sent_s = send_B * x_out
     if reach is not None and rows is not None and row_B is not None:
+        near, far = _outside_x(system, n, stride)
         domains = np.maximum(1.0, n / net.below)
         reached = np.minimum(domains, reach) * (domains - 1.0) / domains
-        bytes_ = np.minimum(bytes_, rows * row_B * reached)
-    x_out = bytes_ / (net.Bps * f.network_efficiency)
-    for hop in beyond:  # at the same time, over links that all of a fabric share
-        x_out = np.maximum(x_out, send_B * (hop.m - hop.below) / n / (hop.Bps * f.network_efficiency))
-    crosses = n > net.below
-    L_out = np.where(crosses, f.all_to_all_steps * net.step_s, 0.0)
-    for hop in beyond:
-        L_out = L_out + np.where(hop.r > 1, f.all_to_all_steps * hop.step_s, 0.0)
-    base = np.where(n > 1, f.base_s, 0.0)
-    inside = np.where(net.below > 1, law_s(system, L_in + base, 0.0, x_in, send_B), 0.0)
-    alone = np.where(net.below > 1, 0.0, base)
-    outside = np.where(crosses, law_s(system, L_out + alone, f.large_network_latency * L_out, x_out, send_B), 0.0)
+        least = rows * row_B * reached / (net.Bps * system.fabric.network_efficiency)
+        sent_s = np.maximum(np.minimum(send_B * near, least), send_B * far)
+    outside = np.where(n > net.below, law_s(system, L_out, bulk, sent_s, send_B), 0.0)
     return AllToAll(inside, outside)
 
 
-def transfer_s(system: System, data_B: Floats, stride: Floats) -> Floats:
-    """Time to send `data_B` bytes to the device `stride` places on: the innermost level that holds both carries it."""
+Way = tuple[Floats, Floats, Floats]
+"""(latency, more of it for large messages, seconds per byte) of an algorithm."""
+
+
+def _outside_x(system: System, n: Floats, stride: Floats) -> tuple[Floats, Floats]:
+    """Seconds per byte that a device sends in an all-to-all: (by its network, what crosses fabrics among it, by links
+    between fabrics, that all of a fabric share)."""
+    walk, at, efficiency = hops(system, n, stride), system.fabric_level, system.fabric.network_efficiency
+    net = walk[at]
+    far = np.zeros(n.shape)
+    for hop in walk[at + 1 :]:
+        far = np.maximum(far, (hop.m - hop.below) / n / (hop.Bps * efficiency))
+    return (n - net.below) / n / (net.Bps * efficiency), far
+
+
+def all_to_all_ways(system: System, n: Floats, stride: Floats) -> tuple[Way, Way]:
+    """(inside the domain, over the network) of an all-to-all, per byte that a device sends; zeros where a group has no
+    such part."""
     f = system.fabric
-    total = np.zeros(np.broadcast(data_B, stride).shape)
-    done = np.zeros(total.shape, dtype=bool)
+    walk, at = hops(system, n, stride), system.fabric_level
+    x_in, L_in = np.zeros(n.shape), np.zeros(n.shape)
+    for i, hop in enumerate(walk[:at]):
+        x_in = np.maximum(x_in, _all_to_all_x(system, walk, i, n))
+        L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
+    net = walk[at]
+    is_inside, crosses = net.below > 1, n > net.below
+    base = np.where(n > 1, f.base_s, 0.0)
+    L_out = np.where(crosses, f.all_to_all_steps * net.step_s, 0.0)
+    for hop in walk[at + 1 :]:
+        L_out = L_out + np.where(hop.r > 1, f.all_to_all_steps * hop.step_s, 0.0)
+    x_out = np.where(crosses, np.maximum(*_outside_x(system, n, stride)), 0.0)
+    L_in, x_in = np.where(is_inside, L_in + base, 0.0), np.where(is_inside, x_in, 0.0)
+    bulk = f.large_network_latency * L_out
+    L_out = np.where(crosses, L_out + np.where(is_inside, 0.0, base), 0.0)
+    return (L_in, np.zeros(n.shape), x_in), (L_out, bulk, x_out)
+
+
+def transfer_way(system: System, stride: Floats) -> Way:
+    """Of a transfer to the device `stride` places on: the innermost level that holds both carries it."""
+    f = system.fabric
+    latency, more, per_B = (np.zeros(np.shape(stride)) for _ in range(3))
+    done = np.zeros(np.shape(stride), dtype=bool)
     for level in system.levels:
         efficiency = f.network_efficiency if level.is_network else f.ring_efficiency
         here = ~done & ((stride < level.devices) | (level is system.levels[-1]))
         share = 1.0 / level.axes if level.axes > 1 else 1.0
-        L = np.zeros(total.shape) + (f.base_s + level.latency_s)
         bulk = f.large_network_latency * level.latency_s if level.is_network else 0.0
-        seconds = law_s(system, L, bulk, data_B / (level.bandwidth_Bps * efficiency * share), np.asarray(data_B))
-        total = np.where(here, seconds, total)
+        latency = np.where(here, f.base_s + level.latency_s, latency)
+        more = np.where(here, bulk, more)
+        per_B = np.where(here, 1.0 / (level.bandwidth_Bps * efficiency * share), per_B)
         done = done | here
-    return total
+    return latency, more, per_B
+
+
+def transfer_s(system: System, data_B: Floats, stride: Floats) -> Floats:
+    """Time to send `data_B` bytes to the device `stride` places on."""
+    latency, bulk, per_B = transfer_way(system, np.asarray(stride))
+    return law_s(system, latency, bulk, data_B * per_B, np.asarray(data_B))

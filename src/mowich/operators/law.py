@@ -1,19 +1,22 @@
 """The law of time: what one operator takes, in closed form, for floats or for columns.
 
-One function each for a product, an attention core, a scan, a pass over memory, experts, an exchange and a launch, and
-for what two of them take side by side. Training and serving have constants of their own, which their steps hand in;
-where the two have another form, both stand here under names of their own. A docstring's paragraph "T = ..." is the
+One function each for a product, an attention core, a scan, a pass over memory, and for what two of them take side by
+side. Training and serving call the same functions with the same constants of the device (`machines.device`); what
+software makes of them is in factors that its steps hand in. A docstring's paragraph "T = ..." is the
 formula, with the names of the parameters as symbols: a test evaluates it, and `explain` prints it. Times are seconds,
 rates FLOP/s and bytes/s. Collectives of a fabric have their law in `machines.collectives`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mowich.arrays import Floats
+from mowich.arrays import Columns, Floats
 from mowich.models.model import Moe
 from mowich.operators.rates import BF16, DeviceRates
 
@@ -23,35 +26,23 @@ Number = Floats | float
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def soft_max(a: Floats, b: Floats, power: float) -> Floats:
-    """The larger of two overlapped times, rounded where they are close.
-
-    T = (a**power + b**power) ** (1 / power)
-
-    >>> float(soft_max(np.array([1.0]), np.array([0.0]), 4.0)[0])
-    1.0
-    """
-    peak = np.maximum(np.maximum(a, b), 1e-30)
-    return np.asarray(peak * ((a / peak) ** power + (b / peak) ** power) ** (1.0 / power))
-
-
 def both(a: Floats, b: Floats) -> Floats:
-    """`soft_max` with the exponent of serving, which is the pre-study's.
+    """The larger of two overlapped times, rounded where they are close; measured products ask for the exponent 3.
 
     T = (a**3 + b**3) ** (1 / 3)
     """
     return np.asarray(np.cbrt(a * a * a + b * b * b))
 
 
-def waited(compute: Floats, host: Floats, power: float) -> Floats:
-    """soft_max(compute, host) - compute, in seconds: what the device waits for its host. Without the rounding of that
+def waited(compute: Floats, host: Floats) -> Floats:
+    """both(compute, host) - compute, in seconds: what the device waits for its host. Without the rounding of that
     difference.
 
-    >>> f"{waited(np.array([2.0]), np.array([1e-4]), 4.0)[0]:.4g}"
-    '3.125e-18'
+    >>> f"{waited(np.array([2.0]), np.array([1e-4]))[0]:.4g}"
+    '8.333e-14'
     """
     ratio = host / np.maximum(compute, 1e-30)
-    return np.asarray(np.where(compute > 0, compute * np.expm1(np.log1p(ratio**power) / power), host))
+    return np.asarray(np.where(compute > 0, compute * np.expm1(np.log1p(ratio * ratio * ratio) / 3.0), host))
 
 
 def beside(T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float) -> Floats:
@@ -84,6 +75,35 @@ def beside_with_rest(
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def products_of_rows(
+    m: Number,
+    A: Number,
+    W: Number,
+    K: Number,
+    N: Number,
+    M: Number,
+    P: Number,
+    B: Number,
+    w: Number,
+    m_half: Number,
+    narrow: Number,
+) -> Floats:
+    """Seconds of products out[m, n] = in[m, k] x weight[k, n] over the same m rows, one behind the other.
+
+    T = both(2 * (m + m * m_half / (m + m_half)) * A / P, (w * (m * K + W + narrow * M) + 2 * m * N) / B)
+
+    Units: P FLOP/s, B B/s, w B.
+
+    A: sum of (n + n_half) (k + n_half) over the products (`Sides.area`), W of n k, K of k, N of n, M of the longer
+    side; P: FLOP/s of large products; B: bytes/s at which operands are read; w: bytes of an operand's element; m_half,
+    n_half: rows and columns at which half of P is reached: the start and end of every tile, of which few rows have
+    smaller ones; narrow: columns at which reading a narrow matrix takes twice as long. Nothing to do takes no time.
+    """
+    compute = 2.0 * (m + m * m_half / np.maximum(m + m_half, 1e-30)) * A / P
+    memory = (w * (m * K + W + narrow * M) + 2.0 * m * N) / B
+    return both(np.asarray(compute), np.asarray(np.where(m > 0, memory, 0.0)))
+
+
 def product(
     m: Floats,
     n: Floats,
@@ -94,101 +114,91 @@ def product(
     w: Number,
     m_half: Number,
     n_half: Number,
+    narrow: Number,
     Q: Number,
-    p: float,
 ) -> Floats:
-    """Seconds of `groups` products out[m, n] = in[m, k] x weight[k, n] in one call.
+    """Seconds of `groups` products out[m, n] = in[m, k] x weight[k, n] in one call: `products_of_rows` of one.
 
-    T = soft_max(2 * groups * m * n * k * (1 + m_half / m) * (1 + n_half / n) * (1 + n_half / k) * Q / P,
-    groups * (w * (m * k + k * n) + 2 * m * n) / B, p)
+    T = both(2 * groups * (m + m * m_half / (m + m_half)) * (n + n_half) * (k + n_half) * Q / P,
+    groups * (w * (m * k + k * n + narrow * max(n, k)) + 2 * m * n) / B)
 
     Units: P FLOP/s, B B/s, w B.
 
-    P: FLOP/s of large products; B: bytes/s of memory; w: bytes of an operand's element; m_half, n_half: rows and
-    columns at which half of P is reached: the start and end of every tile; Q: work over that of a full last wave and of
-    aligned rows (`unevenness`); p: exponent of the rounding. Breaks for products that do not fill one tile.
+    Q: work over that of rows which are read in whole lines (`unevenness`); the rest as in `products_of_rows`. Breaks
+    for products that do not fill one tile.
     """
-    flop = 2.0 * groups * m * n * k * (1.0 + m_half / m) * (1.0 + n_half / n) * (1.0 + n_half / k)
-    bytes_ = groups * (w * (m * k + k * n) + 2.0 * m * n)
-    return soft_max(np.asarray(flop * Q / P), np.asarray(bytes_ / B), p)
-
-
-def unevenness(m: Floats, n: Floats, k: Floats, groups: Number, r: DeviceRates) -> Number:
-    """Q of `product`: 1 + w_q (mean of `waves` over the three products of a training step - 1), for compute units that
-    idle in the last wave, times 1 + misaligned where a row of a matrix is no multiple of `ALIGNED` elements. 1 where
-    one systolic array has no waves."""
-    if r.units <= 1:
-        return 1.0
-    one, two, three = np.broadcast_arrays(m, n, k)
-    sides = np.array([[one, one, two], [two, three, three]])  # of the outputs of the three products
-    idle = waves(sides[0], sides[1], groups, r.units, r.tile).sum(axis=0) / 3.0
-    whole = (n % ALIGNED == 0) & (k % ALIGNED == 0)
-    return np.asarray((1.0 + r.wave_share * (idle - 1.0)) * np.where(whole, 1.0, 1.0 + r.misaligned))
-
-
-def gemm_s(
-    m: Floats,
-    n: Floats,
-    k: Floats,
-    r: DeviceRates,
-    *,
-    groups: Number = 1.0,
-    P: Number | None = None,
-    width_B: Number | None = None,
-) -> Floats:
-    """Forward time of a `product` by the rates of a recipe (P, width_B: of another precision), or by the kernel tables
-    that come with them."""
-    recipe = r.precision if P is None else BF16
-    P = r.P if P is None else P
-    w = r.width_B if width_B is None else width_B
-    Q = unevenness(m, n, k, groups, r)
-    fitted = product(m, n, k, groups, P, r.B, w, r.m_half, r.n_half, Q, r.power)
-    return fitted if r.kernels is None else r.kernels.products(m, n, k, groups, recipe, fitted)
+    area = groups * (n + n_half) * (k + n_half) * Q
+    return products_of_rows(
+        m, area, groups * k * n, groups * k, groups * n, groups * np.maximum(n, k), P, B, w, m_half, narrow
+    )
 
 
 ALIGNED = 64
 """Elements of 16 bits in a line of 128 bytes: a matrix whose rows are no multiple of it is read in parts."""
 
 
-def waves(m: Floats, n: Floats, groups: Floats | float, units: float, tile: float) -> Floats:
-    """Work of the busiest of `units` equal compute units over the mean one, for `groups` outputs [m, n] cut into tiles
-    of 2 tile x tile, or of tile x tile at 0.92 of the rate, whichever is better. 1 where units is 1: one systolic array
-    has no waves.
-
-    >>> float(waves(np.array([2048.0]), np.array([5376.0]), 1.0, 108.0, 128.0)[0].round(3))
-    1.223
-    """
-    one = units * tile * tile
-    best: Floats = np.full_like(m, np.inf)
-    for rows, columns, cost in ((2.0, 1.0, 2.0), (1.0, 2.0, 2.0), (1.0, 1.0, 1.0 / 0.92)):
-        count = groups * np.ceil(m / (rows * tile)) * np.ceil(n / (columns * tile))
-        best = np.minimum(best, np.ceil(count / units) * cost)
-    return np.asarray(np.maximum(1.0, best * one / (groups * m * n)))
+def is_aligned(n: Number, k: Number) -> NDArray[np.bool_]:
+    """Whether the rows of both operands are whole lines."""
+    return np.asarray((np.asarray(n) % ALIGNED == 0) & (np.asarray(k) % ALIGNED == 0))
 
 
-def roof(W: Floats, bytes_: Floats, m: Floats, P: Floats, B: Floats, m_half: Number) -> Floats:
-    """Seconds of m tokens through W weights in an engine step.
+def unevenness(n: Number, k: Number, misaligned: Number) -> Floats:
+    """Q of `product`: 1 + misaligned where a row of a matrix is no multiple of `ALIGNED` elements, else 1."""
+    return np.asarray(np.where(is_aligned(n, k), 1.0, 1.0 + misaligned))
 
-    T = both(2 * (m + m_half) * W / P, bytes_ / B)
 
-    Units: P FLOP/s, B B/s, bytes_ B, m tokens, m_half tokens.
+@dataclass(frozen=True, slots=True)
+class Sides(Columns):
+    """Sums over products that run over the same rows, [2, n]: of those whose rows are whole lines, and of the others.
+    count: of the products; inner, outer, longer: sums of k, of n and of the longer side; weights: of n k."""
 
-    m_half tokens stand for the part of a matrix tile that few tokens leave empty. Nothing to do takes no time.
+    count: Floats
+    inner: Floats
+    outer: Floats
+    longer: Floats
+    weights: Floats
 
-    >>> columns = [np.array([x]) for x in (1e9, 1e9, 1.0, 1e15, 1e12)]
-    >>> float(roof(*columns, 0.0)[0].round(6))
-    0.001
-    """
-    tc = np.where(m > 0, 2.0 * (m + m_half) * W / P, 0.0)
-    tm = np.where(m > 0, bytes_ / B, 0.0)
-    return both(tc, tm)
+    @classmethod
+    def of(cls, n: Floats, k: Floats, count: Number = 1.0) -> Sides:
+        """Of `count` equal products, columns [n]."""
+        whole = is_aligned(n, k)
+        at = np.stack([whole, ~whole]) * np.asarray(count)
+        return cls(count=at, inner=at * k, outer=at * n, longer=at * np.maximum(n, k), weights=at * (n * k))
+
+    def __add__(self, other: Sides) -> Sides:
+        return Sides(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Sides)))
+
+    def times(self, count: Number) -> Sides:
+        """The sums of so many times these products."""
+        return Sides(*(count * getattr(self, f.name) for f in fields(Sides)))
+
+    def area(self, n_half: Number, misaligned: Number) -> Floats:
+        """A of `products_of_rows`: sum of (n + n_half) (k + n_half) Q [n]."""
+        each = self.weights + n_half * (self.inner + self.outer) + n_half * n_half * self.count
+        return np.asarray(each[0] + (1.0 + misaligned) * each[1])
+
+    def total(self, name: Literal["inner", "outer", "longer", "weights"]) -> Floats:
+        """A sum over all products [n]."""
+        both_kinds: Floats = getattr(self, name)
+        return np.asarray(both_kinds[0] + both_kinds[1])
+
+
+def gemm_s(m: Floats, n: Floats, k: Floats, r: DeviceRates, *, groups: Number = 1.0, is_wide: bool = False) -> Floats:
+    """Forward time of a `product` by the rates of a recipe (is_wide: of 16 bits), or by the kernel tables that come
+    with them."""
+    rate = r.wide if is_wide else r.recipe
+    Q = unevenness(n, k, r.misaligned)
+    fitted = product(m, n, k, groups, rate.P, rate.B, rate.w, rate.m_half, r.n_half, r.narrow_columns, Q)
+    if r.kernels is None:
+        return fitted
+    return r.kernels.products(m, n, k, groups, BF16 if is_wide else r.precision, fitted)
 
 
 # attention and scans
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def fused_attention(F: Floats, s: float, s_half: Number, e_a: Number, P16: Number) -> Floats:
+def fused_attention(F: Floats, s: Number, s_half: Number, e_a: Number, P16: Number) -> Floats:
     """Seconds of a fused attention core of F FLOP over sequences of s tokens.
 
     T = F * (1 + s_half / s) / (e_a * P16)
@@ -208,14 +218,14 @@ def unfused_attention(F: Floats, scores: Floats, e_g: Number, P16: Number, b_u: 
     return np.asarray(F / (P16 * e_g) + b_u * scores / B)
 
 
-def scan(F: Floats, elements: Floats, e_a: Number, P16: Number, b_r: Number, B: Number, p: float) -> Floats:
+def scan(F: Floats, elements: Floats, e_a: Number, P16: Number, b_r: Number, B: Number) -> Floats:
     """Seconds of a chunked scan: its products against the bytes that its kernels move.
 
-    T = soft_max(F / (e_a * P16), b_r * elements / B, p)
+    T = both(F / (e_a * P16), b_r * elements / B)
 
     Units: F FLOP, P16 FLOP/s, b_r B, B B/s.
     """
-    return soft_max(np.asarray(F / (e_a * P16)), np.asarray(b_r * elements / B), p)
+    return both(np.asarray(F / (e_a * P16)), np.asarray(b_r * elements / B))
 
 
 def cached_attention(bytes_: Floats, F: Floats, B: Floats, P: Floats) -> Floats:
@@ -277,61 +287,3 @@ def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
     """
     share = np.where(experts > 0, top_k / np.maximum(experts, 1.0), 0.0)
     return np.asarray(experts * -np.expm1(tokens * np.log1p(-np.minimum(share, 1.0 - 1e-9))))
-
-
-def visited_experts(
-    rows: Floats,
-    active: Floats,
-    params: Floats,
-    width_B: Floats,
-    ranks: Floats,
-    P: Floats,
-    B: Floats,
-    half: Number,
-    narrow: Number,
-) -> Floats:
-    """Seconds of the experts of one layer in an engine step; `half` tokens an expert are half of the rate, and reading
-    experts of few columns takes `narrow` longer.
-
-    T = both(2 * rows * params / ranks / (P * (rows / active) / (rows / active + half)),
-    active * params * width_B / ranks / B * (1 + narrow))
-
-    Units: width_B B, P FLOP/s, B B/s.
-    """
-    per = np.maximum(rows / active, 1e-9)
-    compute = 2.0 * rows * params / ranks / (P * per / (per + half))
-    return both(compute, active * params * width_B / ranks / B * (1.0 + narrow))
-
-
-# exchanges as an engine sees them: one flat link
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def ring(bytes_: Floats, ranks: Floats, latency: Floats, B: Floats) -> Floats:
-    """Seconds of an all-reduce of bytes_ on a flat ring.
-
-    T = latency + 2 * (ranks - 1) / ranks * bytes_ / B
-
-    Units: bytes_ B, latency s, B B/s.
-    """
-    return np.asarray(latency + 2.0 * (ranks - 1.0) / ranks * bytes_ / B)
-
-
-def fan_out(bytes_: Floats, fan: Floats, latency: Floats, B: Floats) -> Floats:
-    """Seconds of a dispatch of bytes_ to `fan` experts each, or of their combination.
-
-    T = latency + 0.75 * bytes_ * fan / B
-
-    Units: bytes_ B, latency s, B B/s.
-    """
-    return np.asarray(latency + 0.75 * bytes_ * fan / B)
-
-
-def hop(bytes_: Floats, latency: Floats, B: Floats) -> Floats:
-    """Seconds of one transfer.
-
-    T = latency + bytes_ / B
-
-    Units: bytes_ B, latency s, B B/s.
-    """
-    return np.asarray(latency + bytes_ / B)

@@ -20,6 +20,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.models import ops
 from mowich.models.model import Attention, Layer, Moe
+from mowich.operators.law import Sides
 
 OperatorKind = Literal["product", "attention", "scan", "stream", "experts", "routing", "exchange"]
 OperandFormat = Literal["recipe", "16 bit"]
@@ -171,12 +172,14 @@ def exchanges(layer: Layer, hidden: float, share: Share) -> tuple[Exchange, Exch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """A mixture of experts: number, chosen per token, parameters of one, columns of its widest matrix."""
+    """A mixture of experts: number, chosen per token, parameters of one, columns between its matrices (ffn), width of
+    the tokens that it sees."""
 
     number: float
     top_k: float
     params: float
     ffn: float
+    width: float
     kind: OperatorKind = "experts"
 
 
@@ -200,12 +203,12 @@ class CacheReads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """A layer under an engine, on one rank. products: of every token; weights: of those, read once a step; caches;
-    state_B: bytes that a recurrence keeps of a sequence; scan_flop: of a prompt token; experts: None without; blocks:
-    launches, in halves of a layer."""
+    """A layer under an engine, on one rank. products: of every token; sides: of those, whose weights are read once a
+    step; caches; state_B: bytes that a recurrence keeps of a sequence; scan_flop: of a prompt token; experts: None
+    without; blocks: launches, in halves of a layer."""
 
     products: tuple[ops.Gemm, ...]
-    weights: Floats
+    sides: Sides
     caches: tuple[CacheReads, ...]
     state_B: Floats
     scan_flop: Floats
@@ -217,18 +220,24 @@ class Serving:
 def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
     """The operators of a layer for prefill and decode. cache_B: bytes of an element of the cache."""
     zero = 0.0 * tp
-    weights, r, f = zero, layer.recurrent, layer.ffn
+    sides, r, f = Sides.of(zero, zero, 0.0), layer.recurrent, layer.ffn
     products = ops.dense_gemms(layer, hidden)
     for gemm in products:
         n, k = gemm.local(tp)
-        weights = weights + n * k
+        sides = sides + Sides.of(zero + n, zero + k)
     return Serving(
         products=products,
-        weights=weights,
+        sides=sides,
         caches=caches(layer.attention, tp, cache_B),
         state_B=zero if r is None else (4.0 * r.state_elements + 2.0 * r.conv_elements) / tp,
         scan_flop=zero if r is None else r.chunked_flop_per_token() / tp,
-        experts=Experts(number=f.num_experts, top_k=f.top_k, params=f.expert_params(hidden), ffn=float(f.ffn))
+        experts=Experts(
+            number=f.num_experts,
+            top_k=f.top_k,
+            params=f.expert_params(hidden),
+            ffn=float(f.ffn),
+            width=float(f.width(hidden)),
+        )
         if isinstance(f, Moe)
         else None,
         blocks=float(layer.blocks),

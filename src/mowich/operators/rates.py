@@ -12,12 +12,11 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.machines.system import PRECISIONS
 from mowich.operators.kernels import Kernels
+from mowich.operators.tables.schema import FORMAT_B
 from mowich.software.stack import Platform
 
-WIDTH_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5, "int8": 1.0}
-"""Bytes per element of a GEMM operand, by recipe (a definition, not a measurement)."""
-
-WIDTHS = np.array([WIDTH_B[name] for name in PRECISIONS])
+WIDTHS = np.array([FORMAT_B[name] for name in PRECISIONS])
+"""Bytes of an operand's element with its scales, by recipe."""
 
 BF16 = float(PRECISIONS.index("bf16"))
 
@@ -30,24 +29,31 @@ IS_BLOCK = np.array([name in ("mxfp8", "mxfp4", "nvfp4") for name in PRECISIONS]
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceRates:
-    """What one device does per second under each plan's recipe. P, P16: FLOP/s after efficiency, before shape; m_half:
-    tokens; B: bytes/s; width_B: bytes per GEMM operand; quantise_B: bytes moved per GEMM input element; units, tile,
-    wave_share: see `waves`;
-    power: of the roofline's rounding; precision: index of the recipe; kernels: tables that operators are read from."""
+class ProductRates:
+    """What products of one format reach. P: FLOP/s of large ones; B: bytes/s at which operands are read; w: bytes of an
+    operand's element; m_half: tokens."""
 
     P: Floats
-    P16: float
+    B: Floats
+    w: Floats
     m_half: Floats
-    n_half: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRates:
+    """What one device does per second under each plan's recipe. recipe: products in its format; wide: in
+    16 bits; P16: FLOP/s of the 16-bit peak; B: bytes/s of passes over memory; quantise_B: bytes moved per GEMM input
+    element; n_half, narrow_columns, misaligned: of the shape of products; precision: index of the recipe; kernels:
+    tables that operators are read from."""
+
+    recipe: ProductRates
+    wide: ProductRates
+    P16: float
     B: float
-    width_B: Floats
     quantise_B: Floats
-    units: float
-    tile: float
-    wave_share: float
+    n_half: float
+    narrow_columns: float
     misaligned: float
-    power: float
     precision: Floats
     kernels: Kernels | None
 
@@ -57,27 +63,36 @@ class DeviceRates:
 
 
 def rates(system: Platform, precision: Floats, kernels: Kernels | None = None) -> DeviceRates:
-    """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here. No recipe
-    runs above the published peak of its format, whatever efficiency and gain make together (both at the high ends of
-    their ranges would)."""
+    """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here. Products in
+    a step keep `sustained` of what they reach alone, and none runs above the published peak of its format. Boards with
+    less power than others have less of the 16-bit peak."""
     e, index = system.efficiency, precision.astype(np.intp)
     low, four = IS_LOW[index], IS_FOUR[index]
     peaks = np.broadcast_arrays(*(np.atleast_1d(system.peak_flops.get(name, 0.0)) for name in PRECISIONS))
     peak = np.concatenate(peaks, axis=-1)[..., index]
-    gain = np.where(four, e.fp4_gain, np.where(low, e.low_precision_gain, system.power_share))
+    share = np.where(four, e.product_4, np.where(low, e.product_8, e.product_16 * system.power_share))
+    read = np.where(four, e.weights_4, np.where(low, e.weights_8, e.weights_16))
+    P16 = system.peak_flops["bf16"] * system.power_share
+    one = np.ones(np.shape(precision))
     return DeviceRates(
-        P=peak * np.minimum(e.gemm_efficiency * gain, 1.0),
-        P16=system.peak_flops["bf16"] * system.power_share,
-        m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0),
-        n_half=e.gemm_n_half,
-        B=system.hbm_Bps * e.hbm_efficiency,
-        width_B=WIDTHS[index],
-        quantise_B=np.where(four, e.fp4_quantise_B, np.where(low, e.quantise_B, 0.0)),
-        units=e.gemm_units,
-        tile=system.stack.gemm_tile,
-        wave_share=e.wave_share,
-        misaligned=system.stack.misaligned,
-        power=system.stack.roofline_power,
+        recipe=ProductRates(
+            P=peak * np.minimum(share * e.sustained, 1.0),
+            B=system.hbm_Bps * read,
+            w=WIDTHS[index],
+            m_half=e.rows_half * np.where(low, e.low_rows, 1.0),
+        ),
+        wide=ProductRates(
+            P=one * (P16 * e.product_16 * e.sustained),
+            B=one * (system.hbm_Bps * e.weights_16),
+            w=2.0 * one,
+            m_half=one * e.rows_half,
+        ),
+        P16=P16,
+        B=system.hbm_Bps * e.memory,
+        quantise_B=np.where(four, e.quantise_4_B, np.where(low, e.quantise_B, 0.0)),
+        n_half=e.columns_half,
+        narrow_columns=e.narrow_columns,
+        misaligned=e.misaligned,
         precision=precision,
         kernels=kernels,
     )

@@ -13,6 +13,7 @@ from mowich.arrays import Columns, Floats
 from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.operators import list as list_
+from mowich.operators.law import Sides, is_aligned
 from mowich.plans.plan import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
 
 FOUR_BIT = frozenset({"nvfp4", "mxfp4", "int4"})
@@ -26,7 +27,9 @@ class Shapes(Columns):
     W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank;
     window: tokens of it that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query
     token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
-    prompt token, over all layers; kernels: that a step launches; expert_width: columns of one expert on one rank.
+    prompt token, over all layers; kernels: that a step launches. linear_*: sums over the products of all layers, as
+    `Sides` [2, n]; expert_*: of the matrices of one expert on one rank: sums of their inner, outer and longer sides;
+    expert_ragged: 1 where their rows are no whole lines.
     As kernels see the same work: product_count, product_n, product_k: layers that have a product of W_linear, with its
     sides on one rank [p, n]; att_heads, att_cached: heads of queries and of keys on one rank, att_dim: their width, 0
     where a cache is not read by plain grouped-query attention.
@@ -40,6 +43,11 @@ class Shapes(Columns):
     pp: Floats
     ep: Floats
     W_linear: Floats
+    linear_count: Floats
+    linear_inner: Floats
+    linear_outer: Floats
+    linear_longer: Floats
+    linear_weights: Floats
     W_head: Floats
     b_linear: Floats
     b_expert: Floats
@@ -51,7 +59,10 @@ class Shapes(Columns):
     experts: Floats
     top_k: Floats
     W_expert: Floats
-    expert_width: Floats
+    expert_inner: Floats
+    expert_outer: Floats
+    expert_longer: Floats
+    expert_ragged: Floats
     att_layers: Floats
     kv: Floats
     window: Floats
@@ -64,6 +75,17 @@ class Shapes(Columns):
     att_heads: Floats
     att_cached: Floats
     att_dim: Floats
+
+    @property
+    def linear(self) -> Sides:
+        """The sides of the products of all layers."""
+        return Sides(
+            count=self.linear_count,
+            inner=self.linear_inner,
+            outer=self.linear_outer,
+            longer=self.linear_longer,
+            weights=self.linear_weights,
+        )
 
     def __len__(self) -> int:
         return len(self.d)
@@ -82,7 +104,8 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     tp, dp, h = plans.tp, plans.dp, model.hidden
     names = [WEIGHTS[int(w)] for w in plans.weights]
     linear_names = [attention or (w if quantises_attention(model, w) else "bf16") for w in names]
-    W_linear, state = np.zeros(n), np.zeros(n)
+    state = np.zeros(n)
+    linear = Sides.of(state, state, 0.0)
     counts: dict[ops.Gemm, float] = {}
     moe: list[list[Floats]] = []
     att: list[list[Floats]] = []
@@ -91,7 +114,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     flop_token, blocks, launched = np.zeros(n), 0.0, 0.0
     for layer in model.layers:
         work, count = list_.serving(layer, h, tp, b_kv), float(layer.count)
-        W_linear = W_linear + count * work.weights
+        linear = linear + work.sides.times(count)
         state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
         blocks += count * work.blocks
         launched += count * work.kernels
@@ -104,9 +127,13 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         if work.experts is not None:
             f = work.experts
             width = f.ffn * plans.ep / (tp * dp)  # a rank's part of each of its experts
-            moe.append([one * count, one * f.number, one * f.top_k, one * f.params, one * width])
+            up = (f.params / (f.ffn * f.width) - 1.0) * width  # columns of gate and up together
+            inner, outer, longer = f.width + width, up + f.width, np.maximum(up, f.width) + np.maximum(f.width, width)
+            ragged = np.where(is_aligned(up, f.width) & is_aligned(f.width, width), 0.0, 1.0)
+            of_one = [one * x for x in (f.params, inner, outer, longer, ragged)]
+            moe.append([one * count, one * f.number, one * f.top_k, *of_one])
     K = max(1, len(moe))
-    moe_rows = np.zeros((5, K, n))
+    moe_rows = np.zeros((8, K, n))
     for i, row in enumerate(moe):
         moe_rows[:, i] = row
     att_rows = np.array(att or [[one * 0.0] * 9]).transpose(1, 0, 2)
@@ -120,7 +147,12 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         cp=plans.cp,
         pp=plans.pp,
         ep=plans.ep,
-        W_linear=W_linear,
+        W_linear=linear.total("weights"),
+        linear_count=linear.count,
+        linear_inner=linear.inner,
+        linear_outer=linear.outer,
+        linear_longer=linear.longer,
+        linear_weights=linear.weights,
         W_head=model.vocab * h / tp,
         b_linear=np.array([WEIGHT_B[w] for w in linear_names]),
         b_expert=np.array([WEIGHT_B[w] for w in names]),
@@ -131,7 +163,10 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         experts=moe_rows[1],
         top_k=moe_rows[2],
         W_expert=moe_rows[3],
-        expert_width=moe_rows[4],
+        expert_inner=moe_rows[4],
+        expert_outer=moe_rows[5],
+        expert_longer=moe_rows[6],
+        expert_ragged=moe_rows[7],
         att_layers=att_rows[0],
         kv=att_rows[1],
         window=att_rows[2],

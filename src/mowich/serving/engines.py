@@ -15,12 +15,24 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.facts import Facts
+from mowich.machines.device import device_paths, has_own_device
 from mowich.machines.system import PRECISIONS, System
+from mowich.machines.wires import all_reduce_wire, all_to_all_wires, transfer_wire
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import table_code
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import FOUR_BIT, quantises_attention
-from mowich.software.engine import AROUND, COMMON, ENGINE_FACTS, FAMILY, GENERATIONS, STACK, Engine, EngineCosts
+from mowich.software.engine import (
+    AROUND,
+    COMMON,
+    DEVICE_CONSTANTS,
+    ENGINE_FACTS,
+    FAMILY,
+    GENERATIONS,
+    STACK,
+    Engine,
+    EngineCosts,
+)
 
 _CAMPAIGNS = ("ix", "gap")
 """Campaigns of measurement whose users ask together (`serving.lockstep.<campaign>_<engine>`). An engine may
@@ -66,10 +78,11 @@ def arithmetic(weights: str, system: System) -> str:
 
 
 def peak(weights: str, system: System) -> float:
-    """Matrix rate that a format runs at: its own where the chip has it, else the nearest wider one."""
+    """Matrix rate that a format runs at: its own where the chip has it, else the nearest wider one. Boards with less
+    power have less of the 16-bit rate."""
     how = arithmetic(weights, system)
     if how in ("16", "w4", "w8"):
-        return system.peak_flops["bf16"]
+        return system.peak_flops["bf16"] * system.power_share
     return system.peak_flops.get(weights) or system.peak_flops["fp8"]
 
 
@@ -94,14 +107,17 @@ def link_Bps(system: System, devices: int, *, reduces: bool = True) -> float:
 def engine_paths(case: Served) -> dict[str, str]:
     """Constant -> path of its fact: fields of `EngineCosts` and of `Engine`."""
     whose = case.system.chip if case.has_own else case.system.family
+    device = device_paths(whose)
     family, engine, common = (f"serving.{x}" for x in (whose, case.engine, "common"))
     weights = case.plan.weights
     linear = weights if quantises_attention(case.model, weights) else "bf16"
     out = {field: f"{family}.{name}" for field, name in FAMILY.items()}
     for role, fmt in (("linear", linear), ("expert", weights)):
         how = arithmetic(fmt, case.system)
-        out[f"w_{role}"] = f"{family}.weights_{how.replace('w4', '4').replace('w8', '8')}"
-        out[f"c_{role}"] = f"{family}.compute_{how.replace('w8', '16')}"
+        out[f"weights_{role}"] = device[f"weights_{how.removeprefix('w')}"]
+        out[f"product_{role}"] = device[f"product_{'16' if how.startswith('w') else how}"]
+        out[f"quantise_{role}"] = device["quantise_4_B" if how == "4" else "quantise_B"]
+    out |= {name: device[name] for name in DEVICE_CONSTANTS}
     out |= {field: f"{engine}.{name}" for field, name in ENGINE_FACTS.items()}
     out |= {name: f"{common}.{name}" for name in COMMON}
     out["layer"] = f"{engine}.layer_{case.arch}"
@@ -143,7 +159,7 @@ class ConstantTable:
         return ConstantTable(
             names=tuple(self.names[i] for i in used),
             index={k: position[v[rows]] for k, v in self.index.items()},
-            chip={k: v[rows] for k, v in self.chip.items()},
+            chip={k: v[..., rows] for k, v in self.chip.items()},
             speculates=self.speculates[rows],
             accept=self.accept[rows],
         )
@@ -193,27 +209,55 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         field: np.array([names.setdefault(row[field], len(names)) for row in rows], dtype=np.intp)[kind]
         for field in rows[0]
     }
+    linear = [c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16" for c in cases]
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
         "link_Bps": [link_Bps(c.system, c.plan.tp * c.plan.cp) for c in cases],
-        "exchange_Bps": [link_Bps(c.system, c.plan.tp * c.plan.dp, reduces=False) for c in cases],
-        "peak_linear": [
-            peak(c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16", c.system) for c in cases
-        ],
+        "peak_linear": [peak(fmt, c.system) for fmt, c in zip(linear, cases, strict=True)],
         "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
-        "peak_16": [c.system.peak_flops["bf16"] for c in cases],
+        "peak_16": [peak("bf16", c.system) for c in cases],
         "tables": [_tables(c) for c in cases],
-        "linear_format": [
-            _format(c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16") for c in cases
-        ],
+        "linear_format": [_format(fmt) for fmt in linear],
     }
+    for role, formats in (("linear", linear), ("expert", [c.plan.weights for c in cases])):
+        how = [arithmetic(fmt, c.system) for fmt, c in zip(formats, cases, strict=True)]
+        chip[f"is_low_{role}"] = [float(x in ("8", "4")) for x in how]
+        chip[f"expands_{role}"] = [float(x == "w4") for x in how]
     return ConstantTable(
         names=tuple(names),
         index=index,
-        chip={k: np.array(v) for k, v in chip.items()},
+        chip={k: np.array(v) for k, v in chip.items()} | wires_of(cases),
         speculates=np.array([c.speculates for c in cases]),
         accept=np.array([c.accept or np.nan for c in cases]),
     )
+
+
+def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
+    """The wires of every case, fields of `EngineCosts`: groups of one system are laid out together."""
+    plans = [c.plan for c in cases]
+    tp, dp, cp = (np.array([float(getattr(p, name)) for p in plans]) for name in ("tp", "dp", "cp"))
+    groups: dict[int, list[int]] = {}
+    for i, case in enumerate(cases):
+        groups.setdefault(id(case.system), []).append(i)
+    out: dict[str, Floats] = {}
+    for rows in groups.values():
+        system, at = cases[rows[0]].system, np.array(rows)
+        inside, outside = all_to_all_wires(system, tp[at] * dp[at], np.ones(len(at)))
+        made = {
+            "reduce": all_reduce_wire(system, tp[at], np.ones(len(at))),
+            "inside": inside,
+            "outside": outside,
+            "stage": transfer_wire(system, tp[at] * dp[at] * cp[at]),
+            "next": transfer_wire(system, tp[at]),
+        }
+        columns = {
+            f"{name}_{part}": getattr(w, part) for name, w in made.items() for part in ("latency", "bulk", "per_B")
+        }
+        columns |= {name: getattr(inside, name) for name in ("large_B", "pipeline", "pipeline_limit")}
+        for name, column in columns.items():
+            whole = out.setdefault(name, np.zeros((*column.shape[:-1], len(cases))))
+            whole[..., at] = column
+    return out
 
 
 def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
@@ -229,4 +273,4 @@ def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
 
 def has_own(facts: Facts, system: System) -> bool:
     """Whether the chip has constants of its own, from operator tables measured on it."""
-    return system.chip in facts.ids("serving")
+    return has_own_device(facts, system.chip)

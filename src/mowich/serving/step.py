@@ -14,19 +14,19 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.estimate import Notes
 from mowich.formula import Law
+from mowich.machines.collectives import pipelined_s
+from mowich.machines.wires import Wire
 from mowich.operators.law import (
     active_experts,
     cached_attention,
-    fan_out,
     fused_attention,
-    hop,
     passes,
-    ring,
-    roof,
-    visited_experts,
+    product,
+    products_of_rows,
+    unevenness,
 )
 from mowich.plans.shapes import Shapes
-from mowich.serving.tabled import TabledStep, by_kernels_s, note_tabled, tabled_step
+from mowich.serving.tabled import by_kernels_s, note_tabled, tabled_step
 from mowich.software.engine import EngineCosts
 
 SERVING_PARTS = (
@@ -69,6 +69,16 @@ def attention_s(cache: Floats, state: Floats) -> Floats:
     return np.asarray(cache + state)
 
 
+def prompt_attention_s(core: Floats, scan: Floats) -> Floats:
+    """Seconds of a prompt's tokens among themselves and against those before: attention, and scans of recurrences.
+
+    T = core + scan
+
+    Units: core s, scan s.
+    """
+    return np.asarray(core + scan)
+
+
 def _layers_s(kernels: Floats, kernel: Floats, L: Floats, layer: Floats) -> Floats:
     """Seconds of a step that do not depend on its tokens: launches of its kernels, and what else a layer takes.
 
@@ -79,14 +89,15 @@ def _layers_s(kernels: Floats, kernel: Floats, L: Floats, layer: Floats) -> Floa
     return np.asarray(kernels * kernel + L * layer)
 
 
-def activations_s(L: Floats, m: Floats, d: Floats, passes: Floats, B: Floats) -> Floats:
-    """Seconds of passes over the tokens of a step, 16 bits a number: norms, residuals, rotary embedding, casts.
+def activations_s(L: Floats, m: Floats, d: Floats, passes: Floats, casts_B: Floats, B: Floats) -> Floats:
+    """Seconds of passes over the tokens of a step: norms, residuals and rotary embedding at 16 bits a number, and what
+    brings the inputs of products into the format of the weights.
 
-    T = 2 * L * m * d * passes / B
+    T = (2 * L * m * d * passes + casts_B) / B
 
-    Units: B B/s.
+    Units: casts_B B, B B/s.
     """
-    return np.asarray(2.0 * L * m * d * passes / B)
+    return np.asarray((2.0 * L * m * d * passes + casts_B) / B)
 
 
 def moe_layers_s(dense: Floats, moe_layers: Floats, moe_layer: Floats, experts: Floats, launch: Floats) -> Floats:
@@ -113,57 +124,55 @@ def host_s(step: Floats, per_sequence: Floats, n: Floats, prefill_step: Floats) 
     return np.asarray(step + per_sequence * n + prefill_step)
 
 
-def latency_s(latency: Floats, doubling: Floats, tp: Floats) -> Floats:
-    """Latency of an all-reduce of tp ranks, from that of two.
-
-    T = latency * (1 + doubling * (log2(max(tp, 2)) - 1))
-
-    Units: latency s.
-    """
-    return np.asarray(latency * (1.0 + doubling * (np.log2(np.maximum(tp, 2.0)) - 1.0)))
-
-
-def tp_s(L: Floats, bytes_: Floats, ranks: Floats, latency: Floats, B: Floats) -> Floats:
+def tp_s(L: Floats, wire: Floats, wait: Floats) -> Floats:
     """Seconds of the two all-reduces of each layer.
 
-    T = 2 * L * ring(bytes_, ranks, latency, B)
+    T = 2 * L * (wire + wait)
 
-    Units: bytes_ B, latency s, B B/s.
+    wire: what one takes on the wires, with the engine's own kernels; wait: for the slowest rank.
+
+    Units: wire s, wait s.
     """
-    return np.asarray(2.0 * L * ring(bytes_, ranks, latency, B))
+    return np.asarray(2.0 * L * (wire + wait))
 
 
-def ep_s(moe_layers: Floats, bytes_: Floats, fan: Floats, latency: Floats, B: Floats) -> Floats:
+def ep_s(moe_layers: Floats, inside: Floats, outside: Floats, wait: Floats) -> Floats:
     """Seconds of dispatch and combine of each layer with experts.
 
-    T = 2 * moe_layers * fan_out(bytes_, fan, latency, B)
+    T = 2 * moe_layers * (inside + outside + wait)
 
-    Units: bytes_ B, latency s, B B/s.
+    inside, outside: what one takes on the wires of a domain and beyond it.
+
+    Units: inside s, outside s, wait s.
     """
-    return np.asarray(2.0 * moe_layers * fan_out(bytes_, fan, latency, B))
+    return np.asarray(2.0 * moe_layers * (inside + outside + wait))
 
 
-def cp_s(L: Floats, bytes_: Floats, latency: Floats, B: Floats) -> Floats:
+def cp_s(L: Floats, wire: Floats, wait: Floats) -> Floats:
     """Seconds of an exchange in each layer.
 
-    T = L * hop(bytes_, latency, B)
+    T = L * (wire + wait)
 
-    Units: bytes_ B, latency s, B B/s.
+    Units: wire s, wait s.
     """
-    return np.asarray(L * hop(bytes_, latency, B))
+    return np.asarray(L * (wire + wait))
 
 
-def pp_s(pp: Floats, bytes_: Floats, latency: Floats, B: Floats) -> Floats:
+def pp_s(pp: Floats, wire: Floats, wait: Floats) -> Floats:
     """Seconds of the transfers between pp stages.
 
-    T = (pp - 1) * hop(bytes_, latency, B)
+    T = (pp - 1) * (wire + wait)
 
-    Units: bytes_ B, latency s, B B/s.
+    Units: wire s, wait s.
     """
-    return np.asarray((pp - 1.0) * hop(bytes_, latency, B))
+    return np.asarray((pp - 1.0) * (wire + wait))
 
 
-def _experts_s(s: Shapes, c: EngineCosts, m: Floats, t: TabledStep, notes: Notes | None) -> Floats:
+_SENT = 0.75
+"""Bytes of a dispatch and a combine over those of two in 16 bit: rows go to experts in 8 bits."""
+
+
+def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Floats:
     """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp
     groups."""
     ranks, M = s.tp * s.dp, m * s.dp
@@ -171,20 +180,38 @@ def _experts_s(s: Shapes, c: EngineCosts, m: Floats, t: TabledStep, notes: Notes
     rows = M * s.top_k
     slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
     again = 1.0 + (c.expert_reads - 1.0) * (1.0 - A / np.maximum(s.experts, 1.0))  # reads of a visited expert
-    P = c.peak_expert * c.c_expert * c.expert_compute * t.compute
-    B = c.hbm_Bps * c.w_expert * t.memory / again
-    narrow = c.expert_columns / np.maximum(s.expert_width, 1.0)
-    each = visited_experts(rows, A, s.W_expert, s.b_expert, ranks, P, B, c.expert_half, narrow)
+    local = A / s.ep  # visited experts that a rank has a part of
+    h = c.columns_half
+    sides = s.W_expert * s.ep / ranks + h * (s.expert_inner + s.expert_outer) + 2.0 * h * h
+    given = {
+        "m": rows / A,
+        "A": local * sides * (1.0 + c.misaligned * s.expert_ragged),
+        "W": local * s.W_expert * s.ep / ranks,
+        "K": local * s.expert_inner,
+        "N": local * s.expert_outer,
+        "M": local * s.expert_longer,
+        "P": c.rate("expert") * c.expert_compute,
+        "B": c.hbm_Bps * c.weights_expert / again,
+        "w": s.b_expert,
+        "m_half": c.half("expert"),
+        "narrow": c.narrow_columns,
+    }
+    each = products_of_rows(**given)
     kinds = step_experts_s(s.moe_layers, slow, each)
     out = np.where(m > 0, np.sum(kinds, axis=0), 0.0)
     if notes is not None and out[0] > 0:
-        given = {"rows": rows, "active": A, "params": s.W_expert, "width_B": s.b_expert, "ranks": ranks, "P": P, "B": B}
-        given |= {"half": c.expert_half, "narrow": narrow}
         there = [i for i in range(len(kinds)) if s.moe_layers[i, 0] > 0]
         for i in there:
             of = {k: v[i] if np.ndim(v) == 2 else v for k, v in given.items()}
             name = "experts.each" if len(there) == 1 else f"experts.each, kind {i + 1}"
-            notes.add(name, each[i], "s", visited_experts, given=of, note="one layer")
+            notes.add(
+                name,
+                each[i],
+                "s",
+                products_of_rows,
+                given=of,
+                note="one layer, rows of a visited expert; sides: of all that the rank has a part of",
+            )
         if len(there) == 1:
             (i,) = there
             notes.add("experts", out, "s", step_experts_s, moe_layers=s.moe_layers[i], slow=slow, each=each[i])
@@ -233,26 +260,43 @@ def step(
         prompt_context=zero + prompt_context,
     )
     B = c.hbm_Bps
+    sides, rest = s.linear, t.linear.rest
     of_linear = {
-        "W": s.W_linear * t.linear.rest,
-        "bytes_": s.W_linear * s.b_linear * t.linear.rest,
         "m": m,
-        "P": c.peak_linear * c.c_linear * t.compute,
-        "B": B * c.w_linear * t.memory,
-        "m_half": zero + c.m_half,
+        "A": sides.area(c.columns_half, c.misaligned) * rest,
+        "W": s.W_linear * rest,
+        "K": sides.total("inner") * rest,
+        "N": sides.total("outer") * rest,
+        "M": sides.total("longer") * rest,
+        "P": c.rate("linear"),
+        "B": B * c.weights_linear,
+        "w": s.b_linear,
+        "m_half": zero + c.half("linear"),
+        "narrow": zero + c.narrow_columns,
     }
-    linear = by_kernels_s(t.linear.seconds, roof(**of_linear))
+    linear = by_kernels_s(t.linear.seconds, products_of_rows(**of_linear))
+    vocab = s.W_head / s.d
     of_head = {
-        "W": s.W_head * t.head.rest,
-        "bytes_": 2.0 * s.W_head * t.head.rest,
         "m": m_head,
-        "P": c.peak_16 * c.c_16 * t.compute,
-        "B": B * c.w_16 * t.memory,
-        "m_half": zero + c.m_half,
+        "n": vocab,
+        "k": s.d,
+        "groups": zero + t.head.rest,
+        "P": c.rate("16"),
+        "B": B * c.weights_16,
+        "w": zero + 2.0,
+        "m_half": zero + c.rows_half,
+        "n_half": zero + c.columns_half,
+        "narrow": zero + c.narrow_columns,
+        "Q": unevenness(vocab, s.d, c.misaligned),
     }
-    head = by_kernels_s(t.head.seconds, roof(**of_head))
+    head = by_kernels_s(t.head.seconds, product(**of_head))
+    casts = np.where(c.is_low_linear > 0, c.quantise_linear * m * sides.total("inner"), 0.0)
     ranks = s.tp * s.dp
-    experts = _experts_s(s, c, m, t, notes) if np.any(s.moe_layers) else zero
+    experts = zero
+    if np.any(s.moe_layers):
+        experts = _experts_s(s, c, m, notes)
+        inputs = m * s.dp / s.ep * np.sum(s.moe_layers * s.top_k * s.expert_inner, axis=0)
+        casts = casts + np.where(c.is_low_expert > 0, c.quantise_expert * inputs, 0.0)
     # attention
     seen = np.minimum(context, s.window)
     kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * n * s.b_kv / s.cp
@@ -260,22 +304,31 @@ def step(
     of_cache = {
         "bytes_": kv_B * t.caches.rest,
         "F": flop * t.caches.rest,
-        "B": B * c.a_decode * t.cache,
+        "B": B * c.a_decode,
         "P": c.peak_16 * c.mla_compute,
     }
     cache = by_kernels_s(t.caches.seconds, cached_attention(**of_cache))
-    state = passes(n * s.state_B, 2.0, B * c.a_decode * t.cache)
+    state = passes(n * s.state_B, 2.0, B * c.a_decode)
     attention = attention_s(cache, state)
     pairs = np.sum(s.att_layers * s.f_pre * np.minimum(prompt_context, s.window), axis=0) * mp
-    F = pairs * t.prompts.rest + mp * s.f_token
-    of_prompt = {"F": F, "s": zero + 1.0, "s_half": zero, "e_a": c.a_prefill * t.prompt, "P16": c.peak_16}
-    prefill_attention = by_kernels_s(t.prompts.seconds, fused_attention(F, 1.0, 0.0, c.a_prefill * t.prompt, c.peak_16))
+    of_prompt = {
+        "F": pairs * t.prompts.rest,
+        "s": np.maximum(2.0 * (zero + prompt_context), 1.0),
+        "s_half": zero + c.attention_half,
+        "e_a": zero + np.minimum(c.attention * c.attention_kernels, 1.0),
+        "P16": c.peak_16,
+    }
+    core = by_kernels_s(t.prompts.seconds, fused_attention(**of_prompt))
+    of_scan = of_prompt | {"F": mp * s.f_token, "s": zero + 1.0, "s_half": zero}
+    scanned = fused_attention(**of_scan)
+    prefill_attention = prompt_attention_s(core, scanned)
     # communication
     moved = 2.0 * m * s.d
     with_layers = c.fixed_times * np.where(prompt > 0, c.prefill_layer, 1.0)
-    latency = latency_s(c.tp_latency, c.tp_doubling, s.tp) * with_layers
-    link, dispatch = c.link_Bps * c.tp_link, c.exchange_Bps * c.ep_link
-    tp = np.where(s.tp > 1, tp_s(s.L, moved, s.tp, latency, link), 0.0)
+    wait = zero + c.tp_latency * with_layers
+    reduce, stage, next_ = (c.wire(name).by_software(c.tp_graph, c.tp_wires) for name in ("reduce", "stage", "next"))
+    of_tp = {"L": s.L, "wire": _wire_s(reduce, moved, s.tp), "wait": wait}
+    tp = np.where(s.tp > 1, tp_s(**of_tp), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
     of_layers = {"kernels": s.kernels, "kernel": zero + c.kernel, "L": s.L, "layer": c.layer * with_layers}
     layers = _layers_s(**of_layers)
@@ -289,19 +342,36 @@ def step(
     has_moe = (of_moe["moe_layer"] > 0) | (of_moe["launch"] > 0)
     layers = np.where(has_moe, moe_layers_s(**of_moe), layers)
     fan = np.minimum(np.max(s.top_k, axis=0), np.maximum(ranks, 1.0))
-    ep = np.where(s.dp > 1, ep_s(moe_layers, moved, fan, c.ep_latency, dispatch), 0.0)
-    cp_latency = c.tp_latency * np.log2(np.maximum(s.cp, 2.0))
-    cp = np.where(s.cp > 1, cp_s(s.L, moved, cp_latency, link), 0.0)
-    pp = np.where(s.pp > 1, pp_s(s.pp, moved / s.tp, c.tp_latency, link), 0.0)
+    sent = _SENT * moved * fan
+    inside, outside = (c.wire(name).by_software(c.tp_graph, c.ep_wires) for name in ("inside", "outside"))
+    of_ep = {
+        "moe_layers": moe_layers,
+        "inside": _wire_s(inside, sent, s.dp),
+        "outside": _wire_s(outside, sent, s.dp),
+        "wait": zero + c.ep_latency,
+    }
+    ep = np.where(s.dp > 1, ep_s(**of_ep), 0.0)
+    of_cp = {"L": s.L, "wire": _wire_s(next_, moved, s.cp), "wait": zero + c.tp_latency}
+    cp = np.where(s.cp > 1, cp_s(**of_cp), 0.0)
+    of_pp = {"pp": s.pp, "wire": _wire_s(stage, moved / s.tp, s.pp), "wait": zero + c.tp_latency}
+    pp = np.where(s.pp > 1, pp_s(**of_pp), 0.0)
     with_prompt = np.where(prompt > 0, c.prefill_step, 0.0)
     host = host_s(c.step, c.per_sequence, n, with_prompt)
+    of_activations = {
+        "L": s.L,
+        "m": m,
+        "d": s.d,
+        "passes": zero + c.activation_passes,
+        "casts_B": casts,
+        "B": B * c.memory,
+    }
     parts = {
         "linear": linear,
         "head": head,
         "experts": experts,
         "attention": attention,
         "prefill_attention": prefill_attention,
-        "activations": activations_s(s.L, m, s.d, c.activation_passes, B * c.w_16),
+        "activations": activations_s(**of_activations),
         "layers": layers,
         "host": host,
         "tp": tp,
@@ -313,36 +383,60 @@ def step(
         timed |= t.seconds_of()
     if notes is not None:
         told: dict[str, tuple[Law, dict[str, Floats]]] = {
-            "linear": (roof, of_linear),
-            "head": (roof, of_head),
-            "prefill_attention": (fused_attention, of_prompt),
-            "activations": (
-                activations_s,
-                {"L": s.L, "m": m, "d": s.d, "passes": zero + c.activation_passes, "B": B * c.w_16},
-            ),
+            "linear": (products_of_rows, of_linear),
+            "head": (product, of_head),
+            "activations": (activations_s, of_activations),
             "layers": (moe_layers_s, of_moe) if has_moe[0] and moe_layers[0] > 0 else (_layers_s, of_layers),
             "host": (
                 host_s,
                 {"step": c.step, "per_sequence": c.per_sequence, "n": n, "prefill_step": with_prompt},
             ),
-            "tp": (tp_s, {"L": s.L, "bytes_": moved, "ranks": s.tp, "latency": latency, "B": link}),
-            "ep": (
-                ep_s,
-                {"moe_layers": moe_layers, "bytes_": moved, "fan": fan, "latency": c.ep_latency, "B": dispatch},
-            ),
-            "cp": (cp_s, {"L": s.L, "bytes_": moved, "latency": cp_latency, "B": link}),
-            "pp": (pp_s, {"pp": s.pp, "bytes_": moved / s.tp, "latency": c.tp_latency, "B": link}),
+            "tp": (tp_s, of_tp),
+            "ep": (ep_s, of_ep),
+            "cp": (cp_s, of_cp),
+            "pp": (pp_s, of_pp),
         }
         if state[0] > 0:
             told["attention.cache"] = (cached_attention, of_cache)
             told["attention"] = (attention_s, {"cache": cache, "state": state})
         else:
             told["attention"] = (cached_attention, of_cache)
+        shown = parts | {"attention.cache": cache}
+        if scanned[0] > 0:
+            shown |= {"prefill_attention.core": core, "prefill_attention.scan": scanned}
+            told["prefill_attention.core"] = (fused_attention, of_prompt)
+            told["prefill_attention.scan"] = (fused_attention, of_scan)
+            told["prefill_attention"] = (prompt_attention_s, {"core": core, "scan": scanned})
+        else:
+            told["prefill_attention"] = (fused_attention, of_prompt)
         for name, (law, given) in told.items():
-            seconds = cache if name == "attention.cache" else parts[name]
-            if seconds[0] > 0 and (law is attention_s or not note_tabled(notes, name, t, c, seconds)):
+            seconds = shown[name]
+            summed = law in (attention_s, prompt_attention_s)
+            if seconds[0] > 0 and (summed or not note_tabled(notes, name, t, c, seconds)):
                 notes.add(name, seconds, "s", law, given=given)
+        over: tuple[tuple[str, str, Wire, Floats], ...] = (
+            ("tp", "wire", reduce, moved),
+            ("ep", "inside", inside, sent),
+            ("ep", "outside", outside, sent),
+            ("cp", "wire", next_, moved),
+            ("pp", "wire", stage, moved / s.tp),
+        )
+        for part, name, wire, data_B in over:
+            if parts[part][0] > 0 and wire.seconds(data_B)[0] > 0:
+                _note_wire(notes, f"{part}.{name}", wire, data_B)
     return parts
+
+
+def _wire_s(wire: Wire, data_B: Floats, ranks: Floats) -> Floats:
+    """Seconds of messages on a wire; zeros where no group has two ranks."""
+    return wire.seconds(data_B) if np.any(ranks > 1) else np.zeros_like(data_B)
+
+
+def _note_wire(notes: Notes, name: str, wire: Wire, data_B: Floats) -> None:
+    """Record what one message takes on the wires."""
+    L, per_B = wire.taken(data_B)
+    given = {"L": L, "b": per_B, "S": data_B, "g": wire.pipeline, "r": wire.pipeline_limit}
+    notes.add(name, wire.seconds(data_B), "s", pipelined_s, given=given, note="one message")
 
 
 def total(parts: dict[str, Floats]) -> Floats:

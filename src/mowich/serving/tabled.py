@@ -1,15 +1,15 @@
 """What operator tables say of an engine step: its products and its attention at the times of kernels.
 
 The kernels are hand-tuned (`operators.kernels`), on devices of as many cores as the machine's, all at work. An engine
-reaches a share of their speed, which its constants hold; launches are in the time of its layers. What no table holds
-(few columns, latent attention, windows shorter than a prompt, formats of four bits) the closed form gives, at the share
-of the published rates that kernels reach at their largest shapes. So are experts and the products of models that have
+reaches a share of their speed: what it reaches of the published rates, over what kernels reach at their largest shapes
+(`KernelReach`); launches are in the time of its layers. What no table holds (few columns, latent attention, windows
+shorter than a prompt, formats of four bits) the closed form gives. So are experts and the products of models that have
 some: published rows that were left out of the fit are no nearer with tables for them (docs/accuracy-trainium.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,17 +43,13 @@ class Tabled:
 
 @dataclass(frozen=True, slots=True)
 class TabledStep:
-    """The parts of a step. compute, memory, prompt, cache: share of a published rate that kernels reach
-    (`KernelReach`), 1 where a case reads no tables."""
+    """The parts of a step. shares: of the speed of kernels that the engine reaches, by what binds them."""
 
     linear: Tabled
     head: Tabled
     caches: Tabled
     prompts: Tabled
-    compute: Floats
-    memory: Floats
-    prompt: Floats
-    cache: Floats
+    shares: Mapping[str, Floats]
 
     def seconds_of(self) -> dict[str, Floats]:
         """Seconds by part of the step."""
@@ -66,7 +62,7 @@ class TabledStep:
 
 
 _NO_PART = Tabled(np.zeros(1), np.zeros(1), np.ones(1))
-_NO_TABLES = TabledStep(_NO_PART, _NO_PART, _NO_PART, _NO_PART, *[np.ones(1)] * 4)
+_NO_TABLES = TabledStep(_NO_PART, _NO_PART, _NO_PART, _NO_PART, {})
 
 
 def by_kernels_s(kernels: Floats, rest: Floats) -> Floats:
@@ -131,16 +127,28 @@ def tabled_step(
         for name in reach:
             reach[name] = np.where(tables == code, getattr(reach_of(int(code)), name), reach[name])
 
+    shares = {
+        "linear": c.rate("linear") / c.peak_linear / reach["compute"],
+        "head": c.rate("16") / c.peak_16 / reach["compute"],
+        "weights_linear": c.weights_linear / reach["memory"],
+        "weights_16": c.weights_16 / reach["memory"],
+        "prompt": c.attention * c.attention_kernels / reach["prompt"],
+        "cache": c.a_decode / reach["cache"],
+    }
+    shares = {name: np.minimum(share, 1.0) for name, share in shares.items()}
+
     def product(of: Tabled, W: Floats, bytes_: Floats, m: Floats, peak: Floats, c_: Floats, w: Floats) -> Tabled:
         compute, memory = 2.0 * m * W * (1.0 - of.rest) / peak, bytes_ * (1.0 - of.rest) / c.hbm_Bps
         return Tabled(of.kernels, products_s(of.kernels, compute, memory, c_, w), of.rest, compute, memory)
 
     return TabledStep(
-        linear=product(of_linear, s.W_linear, s.W_linear * s.b_linear, m, c.peak_linear, c.c_linear, c.w_linear),
-        head=product(of_head, s.W_head, 2.0 * s.W_head, m_head, c.peak_16, c.c_16, c.w_16),
-        caches=_caches(tables, s, c, n, verify, np.minimum(context, s.window)),
-        prompts=_prompts(tables, s, c, prompt, prompts, prompt_context),
-        **reach,
+        linear=product(
+            of_linear, s.W_linear, s.W_linear * s.b_linear, m, c.peak_linear, shares["linear"], shares["weights_linear"]
+        ),
+        head=product(of_head, s.W_head, 2.0 * s.W_head, m_head, c.peak_16, shares["head"], shares["weights_16"]),
+        caches=_caches(tables, s, shares["cache"], n, verify, np.minimum(context, s.window)),
+        prompts=_prompts(tables, s, shares["prompt"], prompt, prompts, prompt_context),
+        shares=shares,
     )
 
 
@@ -156,7 +164,7 @@ def _dense(tables: Floats, formats: Floats, m: Floats, count: Floats, n: Floats,
     return _part(np.where(known, count * t, 0.0).sum(axis=0), count * n * k, known)
 
 
-def _caches(tables: Floats, s: Shapes, c: EngineCosts, n: Floats, verify: Floats, seen: Floats) -> Tabled:
+def _caches(tables: Floats, s: Shapes, share: Floats, n: Floats, verify: Floats, seen: Floats) -> Tabled:
     """Decoding tokens on `seen` tokens of their caches [layer kinds, cases]."""
     sequences, group = n * s.att_cached / s.cp, verify * s.att_heads / np.maximum(s.att_cached, 1.0)
 
@@ -167,10 +175,10 @@ def _caches(tables: Floats, s: Shapes, c: EngineCosts, n: Floats, verify: Floats
     t = np.minimum(sequences, 1.0) * _by_table(tables * (n > 0), _BF16, of, sequences, group, seen, s.att_dim)
     known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & (s.b_kv == 2.0) & (n > 0)
     part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), s.att_layers * s.kv * seen, known)
-    return Tabled(part.kernels, attended_s(part.kernels, c.a_decode), part.rest)
+    return Tabled(part.kernels, attended_s(part.kernels, share), part.rest)
 
 
-def _prompts(tables: Floats, s: Shapes, c: EngineCosts, tokens: Floats, prompts: Floats, mean: Floats) -> Tabled:
+def _prompts(tables: Floats, s: Shapes, share: Floats, tokens: Floats, prompts: Floats, mean: Floats) -> Tabled:
     count = np.maximum(prompts, 1.0)
     each = np.maximum(tokens / count, TILE)
     before = np.maximum(mean - each / 2.0, 0.0)
@@ -184,7 +192,7 @@ def _prompts(tables: Floats, s: Shapes, c: EngineCosts, tokens: Floats, prompts:
     known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & is_whole & (tokens > 0)
     weight = s.att_layers * s.f_pre * np.minimum(mean, s.window)
     part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), weight, known)
-    return Tabled(part.kernels, attended_s(part.kernels, c.a_prefill), part.rest)
+    return Tabled(part.kernels, attended_s(part.kernels, share), part.rest)
 
 
 def _part(kernels: Floats, work: Floats, known: Bools) -> Tabled:
@@ -212,15 +220,17 @@ def _by_table(tables: Floats, formats: Floats, of: Callable[..., Floats], *sizes
 def note_tabled(notes: Notes, name: str, t: TabledStep, c: EngineCosts, seconds: Floats) -> bool:
     """Record the term of a part of one case, where tables hold any of it: its kernels, what the engine takes for them,
     and the rest by the closed form."""
-    part, shares = {
-        "linear": (t.linear, {"c": c.c_linear, "w": c.w_linear}),
-        "head": (t.head, {"c": c.c_16, "w": c.w_16}),
-        "attention": (t.caches, {"share": c.a_decode}),
-        "attention.cache": (t.caches, {"share": c.a_decode}),
-        "prefill_attention": (t.prompts, {"share": c.a_prefill}),
-    }.get(name, (_NO_PART, {}))
-    if part.seconds[0] <= 0:
+    found = {
+        "linear": (t.linear, {"c": "linear", "w": "weights_linear"}),
+        "head": (t.head, {"c": "head", "w": "weights_16"}),
+        "attention": (t.caches, {"share": "cache"}),
+        "attention.cache": (t.caches, {"share": "cache"}),
+        "prefill_attention": (t.prompts, {"share": "prompt"}),
+        "prefill_attention.core": (t.prompts, {"share": "prompt"}),
+    }.get(name)
+    if found is None or found[0].seconds[0] <= 0:
         return False
+    part, shares = found[0], {symbol: t.shares[word] for symbol, word in found[1].items()}
     kernels = kernels_of(int(np.max(c.tables)))
     notes.add(name, seconds, "s", by_kernels_s, kernels=part.seconds, rest=seconds - part.seconds)
     said = f"{1.0 - float(part.rest[0]):.0%} of the work, by operator tables of {kernels.chip}, LNC {kernels.lnc}"

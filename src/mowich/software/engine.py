@@ -8,6 +8,7 @@ constant of a case comes from also depends on its formats and its architecture: 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -15,16 +16,26 @@ from mowich.arrays import Columns, Floats
 from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
+from mowich.machines.wires import Wire
 from mowich.software.vendors import of_vendor
 
 FAMILY = {
-    "w_16": "weights_16",
-    "c_16": "compute_16",
     "a_decode": "decode_attention",
-    "a_prefill": "prefill_attention",
-    "tp_link": "tp_link",
 }
 """Constant -> fact of the chip's family (`serving.<family>.*`)."""
+DEVICE_CONSTANTS = (
+    "product_16",
+    "weights_16",
+    "rows_half",
+    "low_rows",
+    "columns_half",
+    "misaligned",
+    "narrow_columns",
+    "memory",
+    "attention",
+    "attention_half",
+)
+"""Constants of the device's operators that every case has (`devices.*`); others go by format (`serving.engines`)."""
 ENGINE_FACTS = {
     "tp_latency": "tp_latency",
     "step": "step",
@@ -34,14 +45,13 @@ ENGINE_FACTS = {
 """Constant of a step -> fact of the engine (`serving.<engine>.*`)."""
 COMMON = (
     "mla_compute",
-    "m_half",
     "expert_compute",
-    "expert_half",
+    "expand",
     "expert_spread",
     "ep_imbalance",
     "ep_latency",
-    "ep_link",
-    "tp_doubling",
+    "ep_wires",
+    "tp_wires",
 )
 """Constants that every engine shares (`serving.common.*`)."""
 STACK = {
@@ -52,8 +62,10 @@ STACK = {
     "packs": "packs_prompts",
     "kernel": "kernel",
     "activation_passes": "activation_passes",
-    "expert_columns": "expert_columns",
     "kernel_tables": "kernel_tables",
+    "tp_graph": "tp_graph",
+    "products": "products",
+    "attention_kernels": "attention_kernels",
 }
 """Constant -> fact of an engine that states it, else of `serving.common`: what only some engines have."""
 GENERATIONS = "generations"
@@ -125,8 +137,15 @@ class Engine(Columns):
 class EngineCosts(Columns):
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
-    hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that
-    reading weights reaches; c_*: share of the matrix peak; a_decode, a_prefill: attention. moe_layer: s that a layer
+    hbm_Bps, link_Bps, peak_*: per device, as published. reduce_*, inside_*, outside_*, stage_*, next_*: the wires of an
+    all-reduce of tensor parallel ranks, of an exchange between experts inside of a domain and beyond it, of transfers
+    to the next stage and to the next context rank (`machines.wires.Wire`); tp_graph: what launching a collective in a
+    captured graph, by kernels of the engine, leaves of its latency; tp_wires, ep_wires: share of the wires' rate that
+    the engine reaches; tp_latency, ep_latency: s that each waits beside. is_low_*: 1 where the format multiplies
+    in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit. product_*, weights_*, quantise_* and all from
+    rows_half to attention_half: of the device's operators alone (`machines.device`). Software: products,
+    attention_kernels: what the engine's kernels reach of them; expert_compute: of products of experts; expand: of those
+    that widen 4-bit weights; a_decode: share of the bandwidth at which caches are read. moe_layer: s that a layer
     with experts takes beside `layer`; expert_reads: how often the weights of a visited expert are read while others are
     left out; expert_launch: s for each expert of a layer in a step that carries a prompt; prefill_layer: what such a
     step multiplies times of layers by; fixed_times: what a generation of chips multiplies fixed times by. The rest is
@@ -135,33 +154,63 @@ class EngineCosts(Columns):
 
     hbm_Bps: Floats
     link_Bps: Floats
-    exchange_Bps: Floats
+    reduce_latency: Floats
+    reduce_bulk: Floats
+    reduce_per_B: Floats
+    inside_latency: Floats
+    inside_bulk: Floats
+    inside_per_B: Floats
+    outside_latency: Floats
+    outside_bulk: Floats
+    outside_per_B: Floats
+    stage_latency: Floats
+    stage_bulk: Floats
+    stage_per_B: Floats
+    next_latency: Floats
+    next_bulk: Floats
+    next_per_B: Floats
+    large_B: Floats
+    pipeline: Floats
+    pipeline_limit: Floats
     peak_linear: Floats
     peak_expert: Floats
     peak_16: Floats
-    w_linear: Floats
-    w_expert: Floats
-    w_16: Floats
-    c_linear: Floats
-    c_expert: Floats
-    c_16: Floats
+    is_low_linear: Floats
+    is_low_expert: Floats
+    expands_linear: Floats
+    expands_expert: Floats
+    product_linear: Floats
+    product_expert: Floats
+    product_16: Floats
+    weights_linear: Floats
+    weights_expert: Floats
+    weights_16: Floats
+    quantise_linear: Floats
+    quantise_expert: Floats
+    rows_half: Floats
+    low_rows: Floats
+    columns_half: Floats
+    misaligned: Floats
+    narrow_columns: Floats
+    memory: Floats
+    attention: Floats
+    attention_half: Floats
+    products: Floats
+    attention_kernels: Floats
+    expand: Floats
     a_decode: Floats
-    a_prefill: Floats
     mla_compute: Floats
-    m_half: Floats
     expert_compute: Floats
-    expert_half: Floats
     expert_spread: Floats
     ep_imbalance: Floats
     ep_latency: Floats
-    ep_link: Floats
+    ep_wires: Floats
     tp_latency: Floats
-    tp_doubling: Floats
-    tp_link: Floats
+    tp_graph: Floats
+    tp_wires: Floats
     layer: Floats
     kernel: Floats
     activation_passes: Floats
-    expert_columns: Floats
     step: Floats
     per_sequence: Floats
     prefill_step: Floats
@@ -174,6 +223,23 @@ class EngineCosts(Columns):
     tables: Floats
     linear_format: Floats
 
+    def rate(self, kind: Literal["linear", "expert", "16"]) -> Floats:
+        """FLOP/s of large products in the format of attention and shared weights, of experts, or in 16 bit."""
+        peak, product = getattr(self, f"peak_{kind}"), getattr(self, f"product_{kind}")
+        reached: Floats = peak * product * self.products
+        if kind == "16":
+            return reached
+        return np.asarray(reached * np.where(getattr(self, f"expands_{kind}") > 0, self.expand, 1.0))
+
+    def half(self, kind: Literal["linear", "expert"]) -> Floats:
+        """Rows at which half of that is reached."""
+        return np.asarray(self.rows_half * np.where(getattr(self, f"is_low_{kind}") > 0, self.low_rows, 1.0))
+
+    def wire(self, name: Literal["reduce", "inside", "outside", "stage", "next"]) -> Wire:
+        """The wires of a collective, before software."""
+        latency, bulk, per_B = (getattr(self, f"{name}_{part}") for part in ("latency", "bulk", "per_B"))
+        return Wire(latency, bulk, per_B, self.large_B, self.pipeline, self.pipeline_limit)
+
     def within_published(self) -> EngineCosts:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
         fitted shares pass 1, and a user's own may. `engines` makes every `EngineCosts` so."""
@@ -181,10 +247,16 @@ class EngineCosts(Columns):
         return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
 
     def at_published(self) -> EngineCosts:
-        """The same at the published rates of the chip, with no fixed time: what no engine is faster than."""
+        """The same at the published rates of the chip, with no fixed time and no transfers: what no engine
+        is faster than."""
         one, none = np.ones_like(self.hbm_Bps), np.zeros_like(self.hbm_Bps)
-        best = dict.fromkeys((*_SHARES, "tp_link", "ep_link", "ep_imbalance", "expert_reads"), one)
-        return replace(self, **best, **dict.fromkeys(_ADDED, none))
+        best = dict.fromkeys((*_SHARES, "ep_imbalance", "expert_reads"), one)
+        wires = {
+            f"{name}_{part}": np.zeros_like(getattr(self, f"{name}_{part}"))
+            for name in ("reduce", "inside", "outside", "stage", "next")
+            for part in ("latency", "bulk", "per_B")
+        }
+        return replace(self, **best, **dict.fromkeys(_ADDED, none), **wires)
 
 
 _ADDED = (
@@ -197,23 +269,34 @@ _ADDED = (
     "tp_latency",
     "ep_latency",
     "expert_launch",
-    "m_half",
-    "expert_half",
-    "expert_columns",
+    "rows_half",
+    "columns_half",
+    "misaligned",
+    "narrow_columns",
+    "attention_half",
+    "quantise_linear",
+    "quantise_expert",
     "activation_passes",
     "kernel_tables",
 )
 """Fields of `EngineCosts` that add time to what the published rates give."""
 _SHARES = (
-    "w_linear",
-    "w_expert",
-    "w_16",
-    "c_linear",
-    "c_expert",
-    "c_16",
+    "product_linear",
+    "product_expert",
+    "product_16",
+    "weights_linear",
+    "weights_expert",
+    "weights_16",
+    "memory",
+    "attention",
+    "products",
+    "attention_kernels",
+    "expand",
     "a_decode",
-    "a_prefill",
     "mla_compute",
     "expert_compute",
+    "tp_wires",
+    "ep_wires",
+    "tp_graph",
 )
 """Fields of `EngineCosts` that are shares of a published rate."""

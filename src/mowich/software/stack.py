@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 
 from mowich.errors import unknown
 from mowich.facts import Facts
+from mowich.machines.device import Device, device_paths, has_own_device
 from mowich.machines.system import System, resolve
 from mowich.software.vendors import of_vendor, said_of_vendor, split_words
 
@@ -20,24 +21,16 @@ BRANCHES = {"branches": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Efficiency:
-    """What a chip family reaches of its published rates; facts `training.<family>.*` define each field."""
+class Efficiency(Device):
+    """What the operators of a chip reach alone (`devices.*`), and what a training step keeps of it, facts
+    `training.<family>.*`. sustained: rate of products over many hours, under the limits of power, over that of one
+    measured alone; attention_kernels: rate of training's attention kernels over those of prefill; the facts define the
+    others."""
 
-    gemm_efficiency: float
-    gemm_m_half: float
-    gemm_n_half: float
-    gemm_units: float = field(metadata=BRANCHES)
-    wave_share: float
-    attention_efficiency: float
-    attention_s_half: float
-    hbm_efficiency: float
+    sustained: float
+    attention_kernels: float
     comm_contention: float
     framework_carry: float
-    low_precision_gain: float
-    low_precision_m_half: float
-    quantise_B: float
-    fp4_gain: float
-    fp4_quantise_B: float
     runtime_reserve: float
 
 
@@ -66,9 +59,6 @@ class Stack:
     backward_quantise: float
     selective_recompute: float
     full_recompute: float
-    gemm_tile: float
-    misaligned: float
-    roofline_power: float
     unfused_attention_B: float
     sink_attention_B: float
     head_exposed: float
@@ -132,7 +122,7 @@ def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platfo
     if not facts.once(("is a stack", name), lambda known: name in known.ids("training") and _is_stack(known, name)):
         raise unknown("software stack", name, stack_names(facts), field="stack")
     efficiency, of_family, recipes = facts.once(
-        ("efficiency", system.family), lambda known: _efficiency(known, system.family)
+        ("efficiency", system.chip, system.family), lambda known: _efficiency(known, system.chip, system.family)
     )
     software, of_stack, schedules = facts.once(("stack", name), lambda known: _stack(known, name))
     hardware = list(system.paths.items())
@@ -173,9 +163,10 @@ def _is_stack(facts: Facts, name: str) -> bool:
     return facts.get(f"training.{name}.speed") is not None
 
 
-def _efficiency(facts: Facts, family: str) -> tuple[Efficiency, dict[str, str], tuple[str, ...]]:
-    """(numbers of a chip family, the paths of their facts by field, recipes)."""
-    paths = {f"efficiency.{f.name}": f"training.{family}.{f.name}" for f in fields(Efficiency)}
+def _efficiency(facts: Facts, chip: str, family: str) -> tuple[Efficiency, dict[str, str], tuple[str, ...]]:
+    """(numbers of a chip, the paths of their facts by field, recipes)."""
+    device = device_paths(chip if has_own_device(facts, chip) else family)
+    paths = {f"efficiency.{f.name}": device.get(f.name, f"training.{family}.{f.name}") for f in fields(Efficiency)}
     numbers = {name.partition(".")[2]: facts.number(path) for name, path in paths.items()}
     return Efficiency(**numbers), paths, split_words(facts.text(f"training.{family}.recipes"))
 

@@ -246,7 +246,10 @@ def hand_tuned_estimate(ask: SystemAsk, plan: Plan, spread: Sequence[tuple[str, 
     down, up = log_spread(step.total_s, found.low_s, found.high_s)
     faster, slower = step_interval(step.breakdown, ask.model, ask.system, ask.facts)
     kept = [(path, lo, hi) for path, lo, hi in spread if not path.endswith(".framework_carry")]
-    kept = [(path, rest * lo, rest * hi) if path.startswith("training.") else (path, lo, hi) for path, lo, hi in kept]
+    kept = [
+        (path, rest * lo, rest * hi) if path.startswith(("devices.", "training.")) else (path, lo, hi)
+        for path, lo, hi in kept
+    ]
     downs = [down, faster, *(max(0.0, -min(lo, hi)) for _, lo, hi in kept)]
     ups = [up, slower, *(max(0.0, max(lo, hi)) for _, lo, hi in kept)]
     coverage = {SIMULATED: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}

@@ -98,7 +98,7 @@ def dp_s(
     collective over groups of a size and stride.
     """
     s = system.stack
-    gather_B = s.gather_B * np.where(r.width_B < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits
+    gather_B = s.gather_B * np.where(r.recipe.w < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits
     group, stride = p.dp * p.cp * schedules.copies(p), np.where(p.order == 0, p.tp, p.stride("dp"))
     e_group = np.maximum(1.0, p.tp * p.cp * p.dp * schedules.copies(p) / (p.ep * p.etp))
     e_stride = np.where(p.order == 0, p.ep * p.etp, stride)  # other orders leave expert groups whole (`mode_rules`)

@@ -112,7 +112,7 @@ def experts_s(
             h=w,
             load=load,
             note=r.by(up + down) or "on the busiest device, forward, one layer",
-            facts=paths_of(system, "peak", "efficiency.gemm_efficiency"),
+            facts=paths_of(system, "peak", "efficiency.product", "efficiency.sustained"),
         )
         notes.add(
             "moe.permute_route",

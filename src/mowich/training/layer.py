@@ -49,7 +49,8 @@ class Once(dict[object, object]):
 @dataclass(frozen=True, slots=True)
 class LayerTimes:
     """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
-    parts are already the exposed share. experts_again: what repeating the mixture of experts alone takes. late: [tp,
+    parts are already the exposed share. accumulate: of the backward pass, adding the gradients of weights to their sum.
+    experts_again: what repeating the mixture of experts alone takes. late: [tp,
     cp, ep] transfers that the software can issue early and that find no compute to run beside: waits for the host hide
     them."""
 
@@ -58,6 +59,7 @@ class LayerTimes:
     attention_backward: Floats
     memory_bound: Floats
     quantise: Floats
+    accumulate: Floats
     moe: Floats
     expert_gemm: Floats
     experts_again: Floats
@@ -87,11 +89,12 @@ def layer_times(
 
     def seconds_of(g: list_.Product) -> Floats:
         if g.format == "16 bit":
-            return gemm_s(g.m, g.n, g.k, r, P=r.P16 * e.gemm_efficiency, width_B=2.0)
+            return gemm_s(g.m, g.n, g.k, r, is_wide=True)
         return gemm_s(g.m, g.n, g.k, r)
 
     gemm, shared = np.zeros_like(t), np.zeros_like(t)
     inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
+    weights = np.zeros_like(t)  # of products, whose gradients are summed
     for g in once(
         ("products", layer.mixer, layer.ffn, layer.extra_matmul_params),
         lambda: list_.products(layer, model.hidden, share),
@@ -100,6 +103,7 @@ def layer_times(
         gemm = gemm + seconds
         shared = shared + (seconds if g.is_shared_expert else 0.0)
         inputs = inputs + g.inputs
+        weights = weights + g.n * g.k
         if notes is not None:
             note_product(notes, f"gemm.{g.gemm.name}", seconds, g, r, system)
     attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, notes))
@@ -113,6 +117,7 @@ def layer_times(
         ffn = layer.ffn
         x = once(("experts", ffn), lambda: experts_s(ffn, model, system, job, p, r, share, notes))
         moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
+        weights = weights + ffn.num_experts / p.ep * ffn.expert_params(model.hidden) / p.etp
         # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
         meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
         left, late_ep = beside_with_rest(x.exchange, s.ep_overlap, meanwhile, e.comm_contention)
@@ -144,6 +149,7 @@ def layer_times(
     quantise = quantise_s(r.quantise_B, inputs, r.B)
     if kernels is not None:
         quantise = kernels.quantise(inputs, p.precision, s.backward_quantise, quantise)
+    accumulate = np.zeros_like(t) if job.frozen_base else passes(weights, 2.0 * s.grad_memory_B, r.B)
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense
     # feed-forward
     over_tp, over_cp = list_.exchanges(layer, h, share)
@@ -181,7 +187,7 @@ def layer_times(
             h=np.where(p.sp > 0, h / p.tp, h),
             note=r.by(memory_bound)
             or "forward, one layer; bytes_: norms, residuals, attention's inputs and outputs, the activation function",
-            facts=paths_of(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"),
+            facts=paths_of(system, "hbm_Bps", "efficiency.memory", "stack.memory_passes"),
         )
         notes.add(
             "quantise",
@@ -194,6 +200,17 @@ def layer_times(
             B=r.B,
             note=r.by(quantise) or "forward, one layer; elements: of the products' inputs",
             facts=paths_of(system, "efficiency.quantise_B"),
+        )
+        notes.add(
+            "accumulate",
+            accumulate,
+            "s",
+            passes,
+            bytes_=weights,
+            times=2.0 * s.grad_memory_B,
+            B=r.B,
+            note="backward, one layer; bytes_: weights; times: the sum of a gradient is read and written",
+            facts=paths_of(system, "hbm_Bps", "efficiency.memory", "stack.grad_memory_B"),
         )
         notes.add(
             "tp.collective",
@@ -229,6 +246,7 @@ def layer_times(
         attention_backward=attention_backward,
         memory_bound=memory_bound,
         quantise=quantise,
+        accumulate=accumulate,
         moe=moe,
         expert_gemm=expert_gemm,
         experts_again=experts_again,
@@ -295,13 +313,18 @@ def _core_law(
 ) -> tuple[Callable[..., Floats], dict[str, Floats | float]]:
     """(law of an attention core or scan, its arguments)."""
     s, e = system.stack, system.efficiency
+    e_a = e.attention * e.attention_kernels
     if is_unfused(system, core):
-        given: dict[str, Floats | float] = {"F": core.square_flop, "scores": core.scores, "e_g": e.gemm_efficiency}
+        given: dict[str, Floats | float] = {
+            "F": core.square_flop,
+            "scores": core.scores,
+            "e_g": e.product_16 * e.sustained,
+        }
         return unfused_attention, given | {"b_u": s.unfused_attention_B, "P16": r.P16, "B": r.B}
     if core.kind == "scan":
-        given = {"F": core.flop, "elements": core.moved, "e_a": e.attention_efficiency, "P16": r.P16}
-        return scan, given | {"b_r": s.recurrent_B, "B": r.B, "p": s.roofline_power}
-    given = {"F": core.flop, "s": core.attended, "s_half": e.attention_s_half, "e_a": e.attention_efficiency}
+        given = {"F": core.flop, "elements": core.moved, "e_a": e_a, "P16": r.P16}
+        return scan, given | {"b_r": s.recurrent_B, "B": r.B}
+    given = {"F": core.flop, "s": core.attended, "s_half": e.attention_half, "e_a": e_a}
     return fused_attention, given | {"P16": r.P16}
 
 

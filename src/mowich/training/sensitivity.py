@@ -91,7 +91,7 @@ def ends(facts: Facts, system_id: str, stack_name: str | None) -> Ends:
     for path, fact in {
         f.path: f for f in map(facts.fact, base.paths.values())
     }.items():  # several paths may refer to one fact
-        fitted = path.startswith("training.") and fact.grade == "C"
+        fitted = path.startswith(("devices.", "training.")) and fact.grade == "C"
         if fitted or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
         for is_high, value in enumerate((fact.low, fact.high)):

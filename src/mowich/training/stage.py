@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
@@ -192,10 +192,7 @@ def head_times(
     micro-batch: a 16-bit GEMM each, and passes over the logits."""
     s, t = system.stack, p.micro_batch * job.seq / p.cp
     vocab = float(model.vocab) / p.tp
-    high = replace(r, m_half=np.zeros_like(t) + system.efficiency.gemm_m_half)
-    gemm = gemm_s(
-        t, vocab, np.full_like(t, float(model.hidden)), high, P=r.P16 * system.efficiency.gemm_efficiency, width_B=2.0
-    )
+    gemm = gemm_s(t, vocab, np.full_like(t, float(model.hidden)), r, is_wide=True)
     logits = passes(t * vocab, s.head_passes, r.B)
     weights = np.zeros_like(t) if job.frozen_base else gemm
     return model.heads * (gemm + logits), model.heads * (gemm + logits), model.heads * weights
@@ -260,16 +257,17 @@ def layer_sums(
             + stream * x.memory_bound
             + s.backward_quantise * x.quantise
             + routing * x.moe
+            + x.accumulate
         )
         host = np.zeros(len(p)) + s.host_per_layer * layer.blocks / 2.0
         n = float(layer.count)
         sums["gemm"] = sums["gemm"] + n * (1.0 + weight_grad) * lin
         sums["attention"] = sums["attention"] + n * (x.attention + x.attention_backward)
-        sums["memory_bound"] = sums["memory_bound"] + n * (1.0 + stream) * x.memory_bound
+        sums["memory_bound"] = sums["memory_bound"] + n * ((1.0 + stream) * x.memory_bound + x.accumulate)
         sums["quantise"] = sums["quantise"] + n * (1.0 + s.backward_quantise) * x.quantise
         sums["moe"] = sums["moe"] + n * (1.0 + routing) * x.moe
-        waits = waited(forward, host, s.roofline_power)
-        waits_back = waited(backward, s.backward_host * host, s.roofline_power)
+        waits = waited(forward, host)
+        waits_back = waited(backward, s.backward_host * host)
         sums["weights"] = sums["weights"] + n * lin
         sums["host"] = sums["host"] + n * (waits + waits_back)
         sums["forward"] = sums["forward"] + n * (forward + waits)

@@ -23,17 +23,7 @@ def is_unfused(system: Platform, core: list_.AttentionCore) -> bool:
 
 def note_product(notes: Notes, name: str, seconds: Floats, g: list_.Product, r: DeviceRates, system: Platform) -> None:
     """Record the term of one product, forward, in one layer."""
-    is_wide = g.format == "16 bit"
-    note_gemm(
-        notes,
-        name,
-        seconds,
-        (g.m, g.n, g.k),
-        r,
-        system,
-        P=r.P16 * system.efficiency.gemm_efficiency if is_wide else r.P,
-        w=2.0 if is_wide else r.width_B,
-    )
+    note_gemm(notes, name, seconds, (g.m, g.n, g.k), r, system, is_wide=g.format == "16 bit")
 
 
 def by_tables(r: DeviceRates, law: Law) -> tuple[Law | None, str]:
@@ -50,13 +40,13 @@ def note_gemm(
     system: Platform,
     *,
     groups: Floats | float = 1.0,
-    P: Floats | float | None = None,
-    w: Floats | float | None = None,
+    is_wide: bool = False,
 ) -> None:
     """Record the term of products of `sides` (m, n, k), with every symbol of their formula (`law.product`)."""
     m, n, k = sides
     law, words = by_tables(r, product)
     said = r.by(seconds)
+    rate = r.wide if is_wide else r.recipe
     notes.add(
         name,
         seconds,
@@ -67,25 +57,25 @@ def note_gemm(
         m=m,
         n=n,
         k=k,
-        P=r.P if P is None else P,
-        B=r.B,
-        w=r.width_B if w is None else w,
-        m_half=r.m_half,
+        P=rate.P,
+        B=rate.B,
+        w=rate.w,
+        m_half=rate.m_half,
         n_half=r.n_half,
-        Q=unevenness(m, n, k, groups, r),
-        p=r.power,
+        narrow=r.narrow_columns,
+        Q=unevenness(n, k, r.misaligned),
         note=f"forward, one layer; {said}" if said else "forward, one layer",
-        facts=paths_of(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"),
+        facts=paths_of(system, "peak", "efficiency.product", "efficiency.rows_half", "efficiency.sustained", "hbm_Bps"),
     )
 
 
 def core_paths(layer: Layer, core: list_.AttentionCore, system: Platform) -> tuple[str, ...]:
     """The names of the facts that the time of a layer's attention core rests on, as `layer_times` computes it."""
     if is_unfused(system, core):
-        return ("efficiency.gemm_efficiency", "stack.unfused_attention_B", "hbm_Bps")
+        return ("efficiency.product_16", "efficiency.sustained", "stack.unfused_attention_B", "hbm_Bps")
     if layer.recurrent is not None:
-        return ("efficiency.attention_efficiency", "stack.recurrent_B", "hbm_Bps")
-    own = ("efficiency.attention_efficiency", "efficiency.attention_s_half")
+        return ("efficiency.attention", "stack.recurrent_B", "hbm_Bps")
+    own = ("efficiency.attention",)
     return (*own, "stack.sink_attention_B", "hbm_Bps") if core.has_sinks else own
 
 

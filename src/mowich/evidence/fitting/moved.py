@@ -14,7 +14,7 @@ from mowich.software.stack import Efficiency, Platform, Stack
 S = TypeVar("S", bound=System)
 
 MovedNumbers = Mapping[str, Floats | float]
-"""Name of a number ("efficiency.gemm_efficiency", "domain.latency") -> its value, SI, or a column of values [k, 1]."""
+"""Name of a number ("efficiency.product_16", "domain.latency") -> its value, SI, or a column of values [k, 1]."""
 
 FABRIC = {"base": "base_s", "large_message": "large_B"}
 """Name of a number of the fabric -> its field, where that is another word."""
@@ -28,9 +28,7 @@ DECIDING = frozenset(
 )
 """Numbers that decide which formula is taken: no slope follows from them."""
 
-_OF_MEMORY = frozenset(
-    ("efficiency.runtime_reserve", "stack.optimizer_memory_B", "stack.grad_memory_B", "stack.logit_B")
-)
+_OF_MEMORY = frozenset(("efficiency.runtime_reserve", "stack.optimizer_memory_B", "stack.logit_B"))
 """Numbers of the memory that a plan needs, on which no time depends."""
 
 SHARED_FACT = ".common."
@@ -38,7 +36,7 @@ SHARED_FACT = ".common."
 
 
 def with_numbers(system: S, values: MovedNumbers) -> S:
-    """The system with numbers replaced: {"efficiency.gemm_efficiency": 0.7, "domain.latency": 1e-6}. A bandwidth is
+    """The system with numbers replaced: {"efficiency.product_16": 0.7, "domain.latency": 1e-6}. A bandwidth is
     that of the chip, as facts have it."""
     parts: dict[str, dict[str, Floats | float]] = {}
     for name, value in values.items():

@@ -27,10 +27,10 @@ class StepTimes:
     group; experts[m]: experts where all groups together hold m tokens for each group (empty with one group);
     sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding sequence in
     layers without a window; windows: (tokens, seconds per token) of layers with one. A prompt in one batch:
-    prefill_step: what a step with prompt tokens takes beside;
-    pair: seconds per (prompt token, attended token); window_pairs: the same for windowed layers; prompt_token: of
-    recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time of a step that verifies
-    several tokens over that of a plain one; tpot: the correction of steps."""
+    prefill_step: what a step with prompt tokens takes beside; pair: seconds per (prompt token, attended token) of long
+    prompts; window_pairs: the same for windowed layers; half: tokens at which a prompt's attention reaches half of
+    that; prompt_token: of recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time
+    of a step that verifies several tokens over that of a plain one; tpot: the correction of steps."""
 
     tokens: list[float]
     sampled: list[float]
@@ -41,6 +41,7 @@ class StepTimes:
     window_pairs: tuple[tuple[float, float], ...]
     kv_B: float
     experts: tuple[float, ...] = ()
+    half: float = 0.0
     prompt_token: float = 0.0
     verify: float = 1.0
     tpot: Along = UNCORRECTED
@@ -73,19 +74,23 @@ class StepTimes:
         seen, asked = (one + x for x in ((USUAL_TOKENS, USUAL_TOKENS) if is_tabled else (1.0, 1.0)))
         longer = [step(s, costs, n=one, context=0.0, prompt=one + 1) for costs in (c, plain)]
         fixed = sum(float(longer[0][part][0] - longer[1][part][0]) for part in ("layers", "tp"))
+        long = replace(c, attention_half=np.zeros_like(c.attention_half))
+        whole_s = long_s = 0.0  # of a usual prompt, and without what the closed form adds to short ones
         base = float(step(s, closed, n=users, context=0.0, verify=v)["attention"][0])
         recurrence = float(
             step(s, closed, n=one, context=0.0, prompt=asked, prompt_context=0.0)["prefill_attention"][0]
         )
         open_layers, windows, pair, window_pairs = 0.0, [], 0.0, []
+        mean = asked / 2.0 if is_tabled else asked
         for k in range(s.window.shape[0]):
             alone = _only(s, k)
             width = float(s.window[k, 0])
-            mean = asked / 2.0 if is_tabled else asked
             attended = float(step(alone, c, n=users, context=seen, verify=v)["attention"][0]) - base
             each = attended / float(users[0] * min(float(seen[0]), width)) * share
-            prefill = step(alone, c, n=one, context=0.0, prompt=asked, prompt_context=mean)
+            prefill = step(alone, long, n=one, context=0.0, prompt=asked, prompt_context=mean)
             pairs = float(prefill["prefill_attention"][0]) - recurrence
+            short = step(alone, c, n=one, context=0.0, prompt=asked, prompt_context=mean)
+            whole_s, long_s = whole_s + float(short["prefill_attention"][0]) - recurrence, long_s + pairs
             per_pair = pairs / float(asked[0] * min(float(mean[0]), width))
             if math.isinf(width):
                 open_layers, pair = open_layers + each, pair + per_pair
@@ -103,6 +108,7 @@ class StepTimes:
             kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0])
             * float(s.tp[0] * s.cp[0] * s.pp[0]),
             experts=tuple(ones["experts"].tolist()) if apart else (),
+            half=2.0 * float(mean[0]) * (whole_s / long_s - 1.0) if long_s > 0 else 0.0,
             prompt_token=recurrence / float(asked[0]),
             verify=float(np.asarray(e.mtp_cost).ravel()[0]) if v > 1 else 1.0,
             tpot=tpot or UNCORRECTED,
@@ -146,10 +152,11 @@ class StepTimes:
     def prompt_s(self, start: int, tokens: int) -> float:
         """Attention time of `tokens` prompt tokens after `start` earlier ones: pairs x seconds per pair, windows
         honoured on average."""
-        mean = start + 0.5 * tokens
-        seconds = tokens * (self.prompt_token + mean * self.pair)
+        mean = max(start + 0.5 * tokens, 0.5)
+        short = 1.0 + self.half / (2.0 * mean)  # a sequence is twice as long as what its tokens attend to
+        seconds = tokens * (self.prompt_token + mean * self.pair * short)
         for width, each in self.window_pairs:
-            seconds += tokens * min(mean, width) * each
+            seconds += tokens * min(mean, width) * each * short
         return seconds
 
 

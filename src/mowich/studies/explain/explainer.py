@@ -533,7 +533,7 @@ class Explainer:
 def is_fitted(fact: Fact) -> bool:
     """Whether a fact was fitted to measurements: its error is in the residual of the fit, and its ends are not what is
     unknown of it."""
-    return fact.path.startswith(("training.", "serving.")) and fact.grade == "C"
+    return fact.path.startswith(("devices.", "training.", "serving.")) and fact.grade == "C"
 
 
 def _is_count(fact: Fact) -> bool:

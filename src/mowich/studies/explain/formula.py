@@ -18,7 +18,7 @@ from typing import SupportsFloat
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.operators.law import beside, both, fan_out, hop, ring, soft_max
+from mowich.operators.law import beside, both
 
 Lookup = Callable[[str], object]
 
@@ -49,12 +49,8 @@ _FUNCTIONS: Mapping[str, Callable[..., float | Floats]] = {
     "floor": math.floor,
     "ceil": math.ceil,
     "round": round,
-    "ring": ring,
-    "fan_out": fan_out,
-    "hop": hop,
     "median": lambda x: float(np.median(x)),
     "count": len,
-    "soft_max": lambda a, b, power: float(soft_max(np.array([a]), np.array([b]), power)[0]),
     "beside": lambda T, share, window, contention: float(
         beside(np.array([T]), share, np.array([window]), contention)[0]
     ),

@@ -34,39 +34,42 @@ from mowich.studies.explain.tree import ResultPath
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import worker
 
+_SHAPED = ("rows_half", "low_rows", "columns_half", "misaligned", "narrow_columns")
+"""Constants of the shape of products."""
+
 CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
-    "linear": ("peak_linear", "c_linear", "m_half", "hbm_Bps", "w_linear", "kernel_tables"),
-    "head": ("peak_16", "c_16", "m_half", "hbm_Bps", "w_16", "kernel_tables"),
+    "linear": ("peak_linear", "product_linear", "products", *_SHAPED, "hbm_Bps", "weights_linear", "kernel_tables"),
+    "head": ("peak_16", "product_16", "products", *_SHAPED, "hbm_Bps", "weights_16", "kernel_tables"),
     "experts": (
         "peak_expert",
-        "c_expert",
+        "product_expert",
+        "products",
+        *_SHAPED,
         "expert_compute",
-        "expert_half",
         "expert_spread",
         "ep_imbalance",
         "hbm_Bps",
-        "w_expert",
-        "expert_columns",
+        "weights_expert",
         "expert_reads",
         "kernel_tables",
     ),
     "attention": ("hbm_Bps", "a_decode", "peak_16", "mla_compute", "kernel_tables"),
-    "prefill_attention": ("peak_16", "a_prefill", "kernel_tables"),
-    "activations": ("activation_passes", "hbm_Bps", "w_16"),
+    "prefill_attention": ("peak_16", "attention", "attention_half", "attention_kernels", "kernel_tables"),
+    "activations": ("activation_passes", "quantise_linear", "hbm_Bps", "memory"),
     "layers": ("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "fixed_times"),
     "host": ("step", "per_sequence", "prefill_step"),
-    "tp": ("tp_latency", "tp_doubling", "link_Bps", "tp_link"),
-    "ep": ("ep_latency", "exchange_Bps", "ep_link"),
-    "cp": ("tp_latency", "link_Bps", "tp_link"),
-    "pp": ("tp_latency", "link_Bps", "tp_link"),
+    "tp": ("tp_latency", "reduce_per_B", "tp_graph", "tp_wires"),
+    "ep": ("ep_latency", "inside_per_B", "tp_graph", "ep_wires"),
+    "cp": ("tp_latency", "next_per_B", "tp_graph", "tp_wires"),
+    "pp": ("tp_latency", "stage_per_B", "tp_graph", "tp_wires"),
     "queue": ("queue_share",),
     "start_burst": ("burst_share",),
     "lockstep": ("lockstep",),
     "front_end": ("front_s", "front_token_s"),
     "visibility": ("visible_tokens",),
-    "prefill": ("budget", "prefill_step", "peak_linear", "c_linear"),
+    "prefill": ("budget", "prefill_step", "peak_linear", "product_linear", "products"),
     "prefill_interference": ("budget", "mixes", "prefill_step"),
-    "prefill_queue_transfer": ("front_s", "front_token_s", "peak_linear", "c_linear"),
+    "prefill_queue_transfer": ("front_s", "front_token_s", "peak_linear", "product_linear", "products"),
 }
 """Part of an engine step, or of the time around it -> the constants that it reads."""
 
@@ -105,12 +108,13 @@ def chip_paths(d: Deployment) -> dict[str, tuple[str, ...]]:
     """Constant that the chip gives -> the facts behind it."""
     paths = d.system.paths
     links = tuple(p for k, p in paths.items() if k.endswith(".bandwidth"))
+    wires = tuple(p for k, p in paths.items() if k.endswith((".bandwidth", ".latency")) or k.startswith("fabric."))
     peaks = {k.split(".")[1]: (p,) for k, p in paths.items() if k.startswith("peak_flops.")}
     own = peaks.get(d.plans[0].weights) or peaks.get("fp8") or peaks["bf16"]
     return {
         "hbm_Bps": (paths["hbm_Bps"],),
         "link_Bps": links,
-        "exchange_Bps": links,
+        **{f"{wire}_per_B": wires for wire in ("reduce", "inside", "next", "stage")},
         "peak_16": peaks["bf16"],
         "peak_linear": own,
         "peak_expert": own,

@@ -1,0 +1,95 @@
+"""A collective of a group as a function of its bytes, for columns of groups on systems that may differ.
+
+`machines.collectives` lays out groups of one system and gives the time of a message. An engine's step asks for other
+messages of the same group at every number of tokens, so what does not depend on the bytes is kept: latency and seconds
+per byte of each algorithm. The law and its constants are those of `machines.collectives`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mowich.arrays import Columns, Floats
+from mowich.machines import collectives
+from mowich.machines.collectives import pipelined_s
+from mowich.machines.system import System
+
+_MOST = 3
+"""Algorithms of an all-reduce that a library has at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire(Columns):
+    """latency, bulk, per_B: of each algorithm [a, n], latency inf where a group does not have it: s, s more for large
+    messages, s/B; large_B: bytes at which half of `bulk` is there; pipeline, pipeline_limit: as in `pipelined_s`
+    [n]."""
+
+    latency: Floats
+    bulk: Floats
+    per_B: Floats
+    large_B: Floats
+    pipeline: Floats
+    pipeline_limit: Floats
+
+    def latency_s(self, data_B: Floats) -> Floats:
+        """L of every algorithm for messages of data_B [a, n]."""
+        return np.asarray(self.latency + self.bulk * (data_B / (data_B + self.large_B)))
+
+    def seconds(self, data_B: Floats) -> Floats:
+        """Seconds of messages of data_B, by the algorithm that takes least [n]."""
+        return np.asarray(np.min(self._each_s(data_B), axis=0))
+
+    def taken(self, data_B: Floats) -> tuple[Floats, Floats]:
+        """(L, seconds per byte) of that algorithm [n]."""
+        best = np.argmin(self._each_s(data_B), axis=0)[None]
+        L = np.take_along_axis(np.broadcast_to(self.latency_s(data_B), self.per_B.shape), best, axis=0)[0]
+        return L, np.take_along_axis(self.per_B, best, axis=0)[0]
+
+    def _each_s(self, data_B: Floats) -> Floats:
+        """Seconds by every algorithm [a, n]."""
+        L = self.latency_s(data_B)
+        with np.errstate(invalid="ignore"):
+            seconds = pipelined_s(L, self.per_B, data_B, self.pipeline, self.pipeline_limit)
+        return np.asarray(np.where(np.isfinite(L), seconds, np.inf))
+
+    def by_software(self, latency: Floats | float, rate: Floats | float) -> Wire:
+        """What software makes of it: latencies times `latency`, bytes at `rate` times the speed."""
+        return replace(self, latency=self.latency * latency, bulk=self.bulk * latency, per_B=self.per_B / rate)
+
+
+def _of(system: System, ways: list[tuple[Floats, Floats, Floats]], n: int, most: int = 1) -> Wire:
+    """The wire of algorithms, with room for `most`: columns of all systems have the same shape."""
+    columns = np.zeros((3, most, n))
+    columns[0] = np.inf
+    for i, way in enumerate(ways):
+        columns[:, i] = np.stack(np.broadcast_arrays(*way))
+    f, one = system.fabric, np.ones(n)
+    latency, bulk, per_B = columns
+    return Wire(
+        latency,
+        np.where(np.isfinite(latency), bulk, 0.0),
+        per_B,
+        one * f.large_B,
+        one * f.pipeline,
+        one * f.pipeline_limit,
+    )
+
+
+def all_reduce_wire(system: System, n: Floats, stride: Floats) -> Wire:
+    """All-reduces of groups of n devices at a stride: `collectives.all_reduce_s` as a function of the bytes."""
+    ways = collectives.algorithms(system, n, stride, "all-reduce")
+    return _of(system, [(a.latency_s, a.bulk_s, a.per_B) for a in ways], len(n), _MOST)
+
+
+def all_to_all_wires(system: System, n: Floats, stride: Floats) -> tuple[Wire, Wire]:
+    """(inside the domain, over the network) of all-to-alls: `collectives.all_to_all_s` as a function of the bytes that
+    a device sends. A part that a group does not have takes no time."""
+    inside, outside = collectives.all_to_all_ways(system, n, stride)
+    return _of(system, [inside], len(n)), _of(system, [outside], len(n))
+
+
+def transfer_wire(system: System, stride: Floats) -> Wire:
+    """Transfers to the device `stride` places on: `collectives.transfer_s` as a function of the bytes."""
+    return _of(system, [collectives.transfer_way(system, stride)], len(stride))
