@@ -28,7 +28,6 @@ from mowich.show.serve import serve_page
 from mowich.show.sweep import sweep_page
 from mowich.show.traffic import traffic_page
 from mowich.show.validate import validate_page
-from mowich.show.value import value_page
 from mowich.shown import Result
 
 __all__ = ["PAGES", "page_of"]
@@ -47,6 +46,12 @@ def _fleet(result: Result, run: Run) -> Page:
     return fleet_page(result, run)
 
 
+def _value(result: Result, run: Run) -> Page:
+    from mowich.show.value import value_page  # nor this: it brings the model of serving
+
+    return value_page(result, run)
+
+
 PAGES: Mapping[str, Maker] = {
     "mowich/compare@1": _task(compare_page),
     "mowich/plan@1": _task(plan_page),
@@ -54,7 +59,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/brief@1": brief_page,
     "mowich/fit@1": fit_page,
     "mowich/gap@1": gap_page,
-    "mowich/value@1": value_page,
+    "mowich/value@1": _value,
     "mowich/model@1": model_page,
     "mowich/example@1": example_page,
     "mowich/fleet@1": _fleet,
