@@ -13,12 +13,15 @@ import pytest
 
 from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
 from mowich import cli, facts
+from mowich.economics.money import RATE
 from mowich.economics.ownership import owned
 from mowich.errors import UserError
+from mowich.estimate import Estimate
 from mowich.fleets.answer import _over, solve_fleet
 from mowich.fleets.check import violations
 from mowich.fleets.flips import flips
-from mowich.fleets.problem import read_rates, write_rates
+from mowich.fleets.idle import idle_systems
+from mowich.fleets.problem import CLOUD, TaskRates, Workload, read_rates, write_rates
 from mowich.fleets.programme import formulate
 from mowich.fleets.read import period_labels, read_problem
 from mowich.fleets.robustness import Robustness, robustness
@@ -29,7 +32,7 @@ from mowich.show.fleet import dearer, dollars, mixing
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import page_of
 from mowich.studies import serving_plan
-from mowich.studies.fleet import Fleet, rate
+from mowich.studies.fleet import Fleet, known_rates, rate
 
 
 def test_serving_takes_the_cheaper_token() -> None:
@@ -237,6 +240,65 @@ def test_draws_say_how_sure_and_are_the_same_for_a_seed() -> None:
     assert one.kept[0] <= one.kept[1]
     assert one.regret["trn2"] is not None
     assert one.regret["trn2"][1] == pytest.approx(one.kept[1])  # the plan is trn2 alone
+
+
+def test_draws_give_a_range_of_the_cost_and_of_what_is_committed() -> None:
+    """Ten chips are committed at a price known within a factor of two: the total has that range, though nothing is
+    ordered."""
+    chosen = replace(
+        choice("trn2", 1),
+        committed=np.full(1, 10.0),
+        committed_price=Estimate(value=1 / LENGTH_S, unit=RATE, low=0.5 / LENGTH_S, high=2 / LENGTH_S, grade="user"),
+    )
+    p = problem([serve("chat", [100])], [chosen], 1)
+    table = speeds({("chat", "trn2"): 10})
+    a = solve_fleet(p, table)
+    low, middle, high = robustness(p, table, a, draws=200, seed=1).cost
+    assert a.usd == pytest.approx(10)
+    assert low == pytest.approx(5, rel=0.25)
+    assert middle == pytest.approx(10, rel=0.15)
+    assert high == pytest.approx(20, rel=0.25)
+
+
+def _idle(works: list[Workload], have: dict[str, float], table: TaskRates, *, watts: float = 1000.0) -> dict[str, str]:
+    """System -> why it stands idle, of chips that are there already; the first system uses `watts` a chip."""
+    periods = len(works[0].tasks[0].tokens_per_s)
+    chips = [
+        choice(n, periods, have=number, at=CLOUD, power_W=1000.0 if place else watts)
+        for place, (n, number) in enumerate(have.items())
+    ]
+    p = problem(works, chips, periods)
+    return {i.system: i.reason for i in idle_systems(p, table, solve_fleet(p, table))}
+
+
+def test_what_stands_idle_has_a_reason() -> None:
+    """Two systems of ten chips each: five do all that is asked, and the rest stand for another reason each time."""
+    chat = serve("chat", [50])
+    both = speeds({("chat", "trn2"): 10, ("chat", "h100"): 10})
+    assert _idle([chat], {"trn2": 10, "h100": 10}, both, watts=3000.0) == {"trn2": "stack", "h100": "done"}
+    other = speeds({("chat", "trn2"): None, ("chat", "h100"): 10})
+    assert _idle([chat], {"trn2": 10, "h100": 10}, other) == {"trn2": "cannot", "h100": "done"}
+    alone = serve("chat", [50], systems=("h100",))
+    assert _idle([alone], {"trn2": 10, "h100": 10}, both) == {"trn2": "nothing asked", "h100": "done"}
+    first = serve("chat", [50, 150])  # in the second period both are needed, so both stacks are kept
+    found = _idle([first], {"trn2": 10, "h100": 10}, both, watts=3000.0)
+    assert found["trn2"] == "dearer"
+
+
+def test_the_page_opens_with_what_stands_idle_and_why() -> None:
+    chat, code = serve("chat", [50, 150]), serve("code", [50, 50])
+    table = speeds(
+        {("chat", "trn2"): 10, ("chat", "h100"): 10, ("code", "trn2"): None, ("code", "h100"): 20},
+    )
+    p = problem(
+        [chat, code],
+        [choice("trn2", 2, have=10, at=CLOUD, power_W=4000.0), choice("h100", 2, have=10, at=CLOUD)],
+        2,
+    )
+    result = Fleet(problem=p, rates=table, answer=solve_fleet(p, table), inputs={"name": "test"}).to_dict()
+    said = page_of(result).sentences[0]
+    assert "Of trn2, 6.25 chips stand idle (62% of its time): h100, paid for as well, does its work" in said
+    assert "75% less energy a token; it does not run code: does not fit." in said
 
 
 def test_a_later_goal_breaks_a_tie() -> None:
@@ -450,6 +512,7 @@ def test_draws_without_any_plan_are_unknown_in_json() -> None:
         wins={"trn2": math.nan},
         kept=(math.nan, math.nan),
         regret={"trn2": None},
+        cost=(math.nan,) * 3,
     )
     made = Fleet(problem=p, rates=table, answer=solve_fleet(p, table), robust=none)
     said = json.loads(json.dumps(made.to_dict(), allow_nan=False))
@@ -491,6 +554,36 @@ def test_serving_speeds_are_those_of_plan(tmp_path: Path, capsys: pytest.Capture
     assert cli.run(plan) == 0
     best = json.loads(capsys.readouterr().out)["plans"][0]
     assert rate["value"] == pytest.approx(best["tokens_per_s_per_chip"]["value"] * best["chips_used"] / 8)
+
+
+def test_a_system_may_name_its_engine(tmp_path: Path) -> None:
+    """The speed is that of `mowich plan --engine`; a file of another engine's speeds is not used for it."""
+    served = SCENARIO.replace(
+        "train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}",
+        "serve: {model: llama-3.1-8b, isl: 1000, osl: 200, tokens_per_s: 100k, ttft: 2s, tpot: 50ms}",
+    ).replace("trn2: {rent", "trn2: {engine: nxdi-megakernel, rent")
+    known = facts.load_facts()
+    p = read_problem(scenario(tmp_path, served), known)
+    on_trn2 = next(c for c in p.choices if c.name == "trn2")
+    task = next(t for t in p.tasks if t.kind == "serve")
+    row = serving_plan.plan_serving(
+        load_model("llama-3.1-8b"),
+        "trn2",
+        job=ServeJob(prompt=1000, output=200, ttft_s=2.0, tpot_s=0.05),
+        facts=known,
+        chips=64,
+        engine="nxdi-megakernel",
+        top=1,
+    ).rows[0]
+    made = rate(task, on_trn2, known)
+    assert made.engine == "nxdi-megakernel"
+    assert made.tokens_per_s_per_chip.value == row.tokens_per_s_per_chip.value
+    file = tmp_path / "rates.json"
+    write_rates(file, {(task.name, "trn2"): replace(made, engine="vllm-neuron")}, facts_hash=known.hash())
+    only = replace(p, workloads=tuple(w for w in p.workloads if w.kind == "serve"), choices=(on_trn2,))
+    found, warnings = known_rates(only, known, file, file)
+    assert found[task.name, "trn2"].engine == "nxdi-megakernel"
+    assert "another engine" in " ".join(warnings)
 
 
 def test_vectors_have_a_value_for_every_period(tmp_path: Path) -> None:

@@ -426,7 +426,7 @@ def fleet(
     scenario: str | Path,
     *,
     rates: str | Path | None = None,
-    draws: int = 0,
+    draws: int = 30,
     flips: bool = False,
     relaxed: bool = False,
     gap: float = 0.005,

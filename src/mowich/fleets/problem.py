@@ -86,7 +86,7 @@ class Offer:
 class Choice:
     """A system on the table. have: site -> [T] units that are there already, sunk: nothing more is paid but power.
     committed: [T] units of rent that are paid whether used or not, at committed_price. power_W: per chip, before
-    PUE."""
+    PUE. engine: what serves on it ("": that of the vendor's machines)."""
 
     name: str
     system: System
@@ -97,6 +97,7 @@ class Choice:
     committed: Vector
     committed_price: Estimate
     offers: tuple[Offer, ...]
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,7 @@ class FleetProblem:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """How fast a task runs on a system: tokens per second and chip, all chips of the plan counted, failures included.
-    None where it does not run."""
+    None where it does not run. engine: the one that the scenario named for it ("": none)."""
 
     task: str
     system: str
@@ -170,6 +171,7 @@ class Rate:
     chips: int = 0
     plan: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
+    engine: str = ""
 
 
 TaskRates = Mapping[tuple[str, str], Rate]
@@ -188,6 +190,7 @@ def write_rates(path: str | Path, rates: TaskRates, *, facts_hash: str) -> None:
             "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(),
             "plan": dict(r.plan),
             "source": r.source,
+            **({"engine": r.engine} if r.engine else {}),
         }
         for r in rates.values()
     ]
@@ -220,6 +223,7 @@ def read_rates(path: str | Path) -> tuple[dict[tuple[str, str], Rate], str]:
                 chips=int(row.get("chips", 0)),
                 plan=row.get("plan") or {},
                 source=row.get("source", ""),
+                engine=str(row.get("engine", "")),
             )
         except KeyError as error:
             needs = "task, system, tokens_per_s_per_chip"

@@ -32,6 +32,7 @@ from mowich.fleets.problem import (
 )
 from mowich.machines.system import System, resolve
 from mowich.scenario import Node, parse_text, read_scenario
+from mowich.software.engine import engine_names
 from mowich.software.vendors import ported_stack
 from mowich.units import parse
 
@@ -333,6 +334,7 @@ class _Reader:
             if value is not None:
                 offers.append(self.read_offer(kind, name, node.node(kind), system, sites))
         stack = node.text("stack", ported_stack(self.facts, system.vendor))
+        engine = node.text("engine", "", allowed=engine_names(self.facts))
         node.done()
         return Choice(
             name=name,
@@ -344,6 +346,7 @@ class _Reader:
             committed=committed,
             committed_price=committed_price,
             offers=tuple(offers),
+            engine=engine,
         )
 
     def read_site(self, name: str, node: Node, systems: Sequence[str]) -> FleetSite:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,12 +25,14 @@ def _drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estim
 
 
 def perturbed(problem: FleetProblem, rates: TaskRates, rng: np.random.Generator) -> tuple[FleetProblem, TaskRates]:
-    """The same problem with every price and speed drawn once: one draw for each system's speed, one for each price."""
+    """The same problem with every price and speed drawn once: one draw for each system's speed, one for each price
+    (of what is committed too)."""
     speed = {c.name: float(rng.standard_normal()) for c in problem.choices}
     choices = []
     for choice in problem.choices:
         offers = tuple(replace(o, price=_drawn(rng, o.price, float(rng.standard_normal()))) for o in choice.offers)
-        choices.append(replace(choice, offers=offers))
+        committed = _drawn(rng, choice.committed_price, float(rng.standard_normal()))
+        choices.append(replace(choice, offers=offers, committed_price=committed))
     moved = {
         key: (
             replace(r, tokens_per_s_per_chip=_drawn(rng, r.tokens_per_s_per_chip, speed[r.system]))
@@ -48,7 +50,8 @@ class Robustness:
     in the optimum of each draw;
     wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of what keeping the plan's stacks
     costs over the optimum of the draw;
-    regret: stack alone -> the same; draws: done."""
+    regret: stack alone -> the same; cost: quantiles (5, 50, 95%) of the optimum of each draw, USD, over the draws that
+    have a plan; draws: done."""
 
     draws: int
     asked: int
@@ -57,6 +60,7 @@ class Robustness:
     wins: Mapping[str, float]
     kept: tuple[float, float]
     regret: Mapping[str, tuple[float, float] | None]
+    cost: tuple[float, float, float]
     complete: bool = True
 
 
@@ -89,6 +93,7 @@ def robustness(
     stack = {c.name: c.stack for c in problem.choices}
     chosen = {(a.task, stack[a.system]) for a in answer.assign}
     shares: list[dict[str, float]] = []
+    costs: list[float] = []
     kept: list[float] = []
     alone: dict[str, list[float]] = {k: [] for k in problem.stacks}
     infeasible = 0
@@ -108,6 +113,7 @@ def robustness(
                 done += 1
                 continue
             shares.append(_shares(drawn_programme, now, best.x))
+            costs.append(best.goals["cost"] * drawn_programme.money_usd)
             limits = drawn_programme.high.copy()
             for (n, s), columns in drawn_programme.layout.work.items():
                 if (n, stack[s]) not in chosen:
@@ -136,14 +142,20 @@ def robustness(
         asked=draws,
         infeasible=infeasible,
         complete=complete,
-        share={
-            s: tuple(float(q) for q in np.quantile(v, (0.05, 0.5, 0.95))) if v else (math.nan,) * 3  # type: ignore[misc]
-            for s, v in table.items()
-        },
+        share={s: _range(v) for s, v in table.items()},
+        cost=_range(costs),
         wins={s: winners.count(s) / len(winners) if winners else math.nan for s in names},
         kept=ends(kept) or (math.nan, math.nan),
         regret={k: ends(v) for k, v in alone.items()},
     )
+
+
+def _range(values: Sequence[float]) -> tuple[float, float, float]:
+    """(5%, median, 95%) of draws; not known where there are none."""
+    if not values:
+        return math.nan, math.nan, math.nan
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+    return float(low), float(middle), float(high)
 
 
 def _regret(session: Session, best: Solution) -> float:

@@ -207,13 +207,13 @@ RATES = path("rates", "Speeds from this file instead of predicting them.", metav
 RATES_OUT = path("rates_out", "Save the speeds that were used.", metavar="FILE", edges=TYPED)
 DRAWS = whole(
     "draws",
-    "Solve again for N draws of prices and speeds.",
+    "Solve again for N draws of prices and speeds, for the range of the cost (0: no range).",
     low=0,
     high=100_000,
     tells_bounds=True,
     metavar="N",
-    default=0,
-    shown="0",
+    default=30,
+    shown="30",
 )
 _FLIPS = flag("flips", "Find the prices and speeds at which work changes hands.", edges=_OPEN)
 WHAT_IF = word(

@@ -12,6 +12,7 @@ from mowich.fleets.flips import Flip, tied_leaders
 from mowich.fleets.solve import GOAL_TIE
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
+from mowich.show.fleet_idle import all_at_work, captioned, count_text, idle_parts, idle_sentences
 from mowich.show.formats import UNKNOWN, interval, number_text, percent
 from mowich.show.page import (
     NOTHING,
@@ -65,15 +66,10 @@ def dearer(after: float, before: float) -> str:
     return f"costs {dollars(abs(after - before))} {'more' if after > before else 'less'}"
 
 
-def _count(value: float) -> str:
-    """Units or chips: whole where they are whole, with thousands apart."""
-    return f"{round(value):,}" if abs(value - round(value)) < 1e-3 or value >= 1000 else sig(value, 3)
-
-
 def counted_units(units: float, chips: float, most: float) -> str:
     """Units ordered, of `chips` in all: "5"; "up to 7" where never more than `most` chips stand, as what is rented for
     a period is ordered again for the next."""
-    return _count(units) if chips <= most * (1 + 1e-9) else f"up to {_count(units * most / chips)}"
+    return count_text(units) if chips <= most * (1 + 1e-9) else f"up to {count_text(units * most / chips)}"
 
 
 # the page
@@ -95,7 +91,12 @@ def fleet_page(result: Result, run: Run) -> Page:
     priced = [(k, o) for k in ("buy", "rent") for o in result[k]]
     return Page(
         title=title,
-        sentences=(*(_what_if_sentences(what_if) if what_if else ()), _sentence(result)),
+        sentences=(
+            *(_what_if_sentences(what_if) if what_if else ()),
+            *idle_sentences(result),
+            _sentence(result),
+            *all_at_work(result),
+        ),
         assumptions=[
             ("cost", "net present, USD"),
             ("gap to the best possible", percent(result["gap"])),
@@ -104,6 +105,7 @@ def fleet_page(result: Result, run: Run) -> Page:
         ],
         parts=(
             *(_what_if(what_if) if what_if else ()),
+            *idle_parts(result["idle"]),
             *_orders(result),
             *_assignment(result),
             *_alone(result),
@@ -139,9 +141,25 @@ def _sentence(result: Result) -> str:
     above = "" if gap <= 1e-9 else f"; at most {percent(gap)} above the best possible"
     found = "" if status == "optimal" else f" ({status}: the best found)"
     return (
-        f"{what}. {dollars(result['objective'])} over {len(result['periods'])} periods, {names_listed(stacks) or 'no'}"
+        f"{what}. {_cost(result)} over {len(result['periods'])} periods, {names_listed(stacks) or 'no'}"
         f" stack{'s' if len(stacks) != 1 else ''}{above}{found}."
     )
+
+
+def _cost(result: Result) -> str:
+    """ "$79.4B (90% range $61.0B to $104B)", the range over the draws that have a plan, if any were made."""
+    said = dollars(result["objective"])
+    robust = result.get("robust")
+    if not robust or robust["objective"][0] is None:
+        return said
+    low, _, high = robust["objective"]
+    if robust["infeasible"]:
+        return f"{said} ({dollars(low)} to {dollars(high)} in the draws that have a plan: {_with_plan(robust)})"
+    return f"{said} (90% range {dollars(low)} to {dollars(high)})"
+
+
+def _with_plan(robust: Result) -> str:
+    return f"{robust['draws'] - robust['infeasible']} of {robust['draws']}"
 
 
 def _ordered(orders: Sequence[Result], kind: str, word: str, standing: Mapping[str, Mapping[str, float]]) -> str:
@@ -166,10 +184,6 @@ def _prices(priced: Sequence[tuple[str, Result]]) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _captioned(caption: str, table: Table) -> list[Part]:
-    return [Words(text=f"{caption}:", kind="caption", gap=True), table]
-
-
 def _grid(title: str, rows: Mapping[str, Mapping[str, str]], periods: Sequence[str], note: str) -> Table:
     """A table with a column for each period; where they have no room, the later ones go first."""
     later = [Column(name=label, keep=90 - i) for i, label in enumerate(periods)]
@@ -187,17 +201,17 @@ def _orders(result: Result) -> list[Part]:
     rows: dict[str, dict[str, str]] = {}
     orders = [(kind, o) for kind in ("buy", "rent") for o in result[kind]]
     for kind, o in orders:
-        rows.setdefault(f"{kind} {o['system']}", {})[o["period"]] = _count(o["units"])
+        rows.setdefault(f"{kind} {o['system']}", {})[o["period"]] = count_text(o["units"])
     for u in result["use"]:
         there, idle = u["chips"], u["chips"] - u["busy"]
         busy = f" ({percent(idle / there)} idle)" if idle > 0.005 * there else ""
-        rows.setdefault(f"chips {u['system']}", {})[u["period"]] = _count(there) + busy
+        rows.setdefault(f"chips {u['system']}", {})[u["period"]] = count_text(there) + busy
     total = sum(u["MWh"] or 0.0 for u in result["use"])
     unknown = sorted({u["system"] for u in result["use"] if u["MWh"] is None})
     without = f", without {names_listed(unknown)} (power unknown)" if unknown else ""
     caption = "Orders in units, and chips that stand"
     return [
-        *_captioned(caption, _grid("Orders by period", rows, result["periods"], f"{caption}.")),
+        *captioned(caption, _grid("Orders by period", rows, result["periods"], f"{caption}.")),
         Words(text=f"Energy at the meter: {show(total * 3.6e9, 'J')}{without}.", kind="note"),
         Table(
             title="Orders",
@@ -222,7 +236,7 @@ def _assignment(result: Result) -> list[Part]:
     for a in result["assign"]:
         rows.setdefault(f"{a['task']} on {a['system']}", {})[a["period"]] = percent(a["share"])
     caption = "Who does what (share of the demand of the period, or of all the work)"
-    return _captioned(caption, _grid("Who does what", rows, result["periods"], "Share of the demand or of the work."))
+    return captioned(caption, _grid("Who does what", rows, result["periods"], "Share of the demand or of the work."))
 
 
 def _alone(result: Result) -> list[Part]:
@@ -257,7 +271,7 @@ def _alone(result: Result) -> list[Part]:
         gap=False,
         elsewhere="--json",
     )
-    return [*_captioned("One stack alone", table), Words(text=said, kind="note")]
+    return [*captioned("One stack alone", table), Words(text=said, kind="note")]
 
 
 def mixing(usd: float, gap: float, stacks: int, stack: str, alone_usd: float) -> str:
@@ -287,7 +301,7 @@ def _binds(binding: Sequence[Result]) -> list[Part]:
         gap=False,
         most=TOP_BINDING,
     )
-    return _captioned(caption, table)
+    return captioned(caption, table)
 
 
 def _robust(r: Result, *, whole: bool) -> list[Part]:
@@ -345,7 +359,7 @@ def _flips(found: Sequence[Result]) -> list[Part]:
         for task, other in tied.items()
     )
     return [
-        *_captioned("Flip points, nearest first (everything else as it is)", table),
+        *captioned("Flip points, nearest first (everything else as it is)", table),
         *paragraphs([f"Tied today, so anything moves them: {said}."] if tied else [], "note"),
     ]
 
@@ -378,7 +392,7 @@ def _speeds(rates: Sequence[Result]) -> list[Part]:
         gap=False,
         elsewhere="--json",
     )
-    return _captioned("Speeds that the plan rests on (90% ranges, failures included)", table)
+    return captioned("Speeds that the plan rests on (90% ranges, failures included)", table)
 
 
 # a system on the table
@@ -436,10 +450,10 @@ def _what_if(found: Result) -> list[Part]:
     )
     cost = estimate_of(found["unit_cost"])
     return [
-        *_captioned("Share of chip-hours", shares),
-        *_captioned("Which property matters (share of chip-hours at 90% and 110% of it)", knobs),
+        *captioned("Share of chip-hours", shares),
+        *captioned("Which property matters (share of chip-hours at 90% and 110% of it)", knobs),
         *(
-            _captioned("Price at which it takes most of a task (from a quarter to four times the scenario's)", prices)
+            captioned("Price at which it takes most of a task (from a quarter to four times the scenario's)", prices)
             if found["win_price"]
             else []
         ),

@@ -18,6 +18,7 @@ from mowich.estimate import product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.fleets.answer import Answer, ChipOrder, solve_fleet
 from mowich.fleets.flips import Flip, flips
+from mowich.fleets.idle import IdleSystem, idle_systems
 from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate, TaskRates, read_rates
 from mowich.fleets.read import read_problem
 from mowich.fleets.robustness import Robustness, robustness
@@ -63,6 +64,11 @@ class Fleet(Shown):
         """What to rent, in each period."""
         return [_order(o) for o in self.answer.orders if o.kind == "rent"]
 
+    @property
+    def idle(self) -> tuple[IdleSystem, ...]:
+        """What stands idle and why, most first."""
+        return idle_systems(self.problem, self.rates, self.answer)
+
     def rows(self) -> list[dict[str, object]]:
         """Every order, bought or rented."""
         return [
@@ -106,6 +112,7 @@ class Fleet(Shown):
                 }
                 for u in a.uses
             ],
+            "idle": [_idle(i) for i in self.idle],
             "binding": [
                 {"constraint": b.constraint, "shadow_price": b.shadow_price, "unit": f"USD/{b.unit}"} for b in a.binding
             ],
@@ -126,6 +133,7 @@ class Fleet(Shown):
                     "chips": r.chips,
                     "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(),
                     "plan": dict(r.plan),
+                    **({"engine": r.engine} if r.engine else {}),
                 }
                 for r in self.rates.values()
             ],
@@ -137,6 +145,7 @@ class Fleet(Shown):
                 "draws": r.draws,
                 "asked": r.asked,
                 "infeasible": r.infeasible,
+                "objective": list(map(number, r.cost)),
                 "share": {k: list(map(number, v)) for k, v in r.share.items()},
                 "wins": {k: number(v) for k, v in r.wins.items()},
                 "kept_regret": list(map(number, r.kept)),
@@ -168,6 +177,22 @@ def _order(o: ChipOrder) -> dict[str, object]:
         "chips": o.chips,
         "usd": o.usd,
         "price": o.price,
+    }
+
+
+def _idle(i: IdleSystem) -> dict[str, object]:
+    return {
+        "system": i.system,
+        "chips": i.chips,
+        "share": i.share,
+        "first": i.first,
+        "last": i.last,
+        "reason": i.reason,
+        "reason_share": i.reason_share,
+        "tasks": list(i.tasks),
+        "others": list(i.others),
+        "energy": i.energy,
+        "cannot": dict(i.cannot),
     }
 
 
@@ -215,8 +240,17 @@ def _precisions(task: FleetTask) -> str:
 
 def _failed(task: FleetTask, choice: Choice, reason: str, chips: int) -> Rate:
     return Rate(
-        task=task.name, system=choice.name, tokens_per_s_per_chip=unknown_estimate(PER_CHIP, reason), chips=chips
+        task=task.name,
+        system=choice.name,
+        tokens_per_s_per_chip=unknown_estimate(PER_CHIP, reason),
+        chips=chips,
+        engine=_engine(task, choice),
     )
+
+
+def _engine(task: FleetTask, choice: Choice) -> str:
+    """The engine that a scenario names for what serves on a system; "" for what trains."""
+    return "" if task.ask["do"] == "train" else choice.engine
 
 
 def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
@@ -272,7 +306,14 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     chips = _chips(task, choice)
     fixed = parse_serving({"weights": words} if (words := _precisions(task)) else {})
     row = serving_plan.plan_serving(
-        load_model(str(ask["model"])), choice.system.id, job=job, facts=facts, chips=chips, top=1, fixed=fixed
+        load_model(str(ask["model"])),
+        choice.system.id,
+        job=job,
+        facts=facts,
+        chips=chips,
+        engine=choice.engine or None,
+        top=1,
+        fixed=fixed,
     ).rows[0]
     if row.feasible is not True or row.decode is None:
         return _failed(task, choice, row.reason or "no plan meets the limits", chips)
@@ -285,6 +326,7 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
         chips=chips,
         plan=plan,
         source="mowich plan --serve",
+        engine=_engine(task, choice),
     )
 
 
@@ -310,7 +352,12 @@ def known_rates(
     for key in found:
         if key not in names:
             warnings.append(f"{key[0]} on {key[1]} is not asked for: its speed is not used")
-    missing = [key for key in sorted(names) if key not in found]
+    asked = {(t.name, c.name): _engine(t, c) for t in problem.tasks for c in problem.choices}
+    other = sorted(key for key in names if key in found and found[key].engine != asked[key])
+    if other:
+        named = ", ".join(" on ".join(key) for key in other)
+        warnings.append(f"speeds of another engine than the scenario names are predicted anew: {named}")
+    missing = [key for key in sorted(names) if key not in found or key in other]
     for task, system in missing:
         choice = next(c for c in problem.choices if c.name == system)
         one = next(t for t in problem.tasks if t.name == task)

@@ -64,6 +64,25 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "inside: (busy + idle share x idle) x power x PUE x time",
         ),
         R(
+            "idle * chips",
+            "chips",
+            "idle chips of the system, mean of the periods in which it stands",
+            "inside: sum of use.idle / periods",
+        ),
+        R("idle * share", "1", "of its chip-periods that stand, idle", "inside: sum of use.idle / sum of use.chips"),
+        R(
+            "idle * reason_share",
+            "1",
+            "share of its idle chip-periods that have this reason",
+            "inside: sum of use.idle of the periods with the reason / sum of use.idle",
+        ),
+        R(
+            "idle * energy",
+            "1",
+            "energy of a token on the systems that do its work instead, over its own",
+            "inside: mean by chips of (power / speed of the other) / (power / speed of this one)",
+        ),
+        R(
             "binding * shadow_price",
             "USD",
             "what one more unit of the constraint saves (a demand: one per cent less)",
@@ -93,6 +112,12 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
         R("robust draws", "draws", "draws of prices and speeds that were solved", "count: counted"),
         R("robust asked", "draws", "draws that were asked for", "lookup: as asked: --draws"),
         R("robust infeasible", "draws", "draws without any plan", "count: counted"),
+        R(
+            "robust objective *",
+            "USD",
+            "cost of the best plan: 5%, median, 95% over the draws that have a plan",
+            "table: percentiles over the optimum of each draw",
+        ),
         R(
             "robust share * *",
             "1",

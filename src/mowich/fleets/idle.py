@@ -1,0 +1,146 @@
+"""What stands idle in an answer, and why: nobody asks for work then, it cannot do what is asked, others that are paid
+for do it with less energy, its software is not kept, or all the work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mowich.fleets.answer import Answer, PeriodUse
+from mowich.fleets.problem import Choice, FleetProblem, TaskRates
+
+LEAST_IDLE = 0.005
+"""A smaller share of what stands is what whole units and whole periods leave over, and has no reason of its own."""
+
+REASONS = ("nothing asked", "cannot", "stack", "dearer", "done")
+"""Why a system stands idle in a period, in the order in which they are tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleSystem:
+    """One system over all periods. chips: idle on average over the periods in which it stands; share: of its
+    chip-periods; reason: one of `REASONS`, that of most of its idle chips; reason_share: of its idle chip-periods that
+    have it; tasks: what the reason is about; others: who does these tasks instead; energy: their energy for a token
+    over its own, the mean by chips (None where power or the task is not known, or for another reason); cannot: tasks
+    that are asked for and that it has no speed for, each with the reason."""
+
+    system: str
+    chips: float
+    share: float
+    first: str
+    last: str
+    reason: str
+    reason_share: float
+    tasks: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    energy: float | None = None
+    cannot: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Why:
+    """The reason of one period. energy: (others' energy for a token over its own, their chips) of each task that they
+    do."""
+
+    reason: str
+    tasks: tuple[str, ...]
+    others: tuple[str, ...]
+    energy: tuple[tuple[float, float], ...] = ()
+
+
+def idle_systems(problem: FleetProblem, rates: TaskRates, answer: Answer) -> tuple[IdleSystem, ...]:
+    """Every system of which more than `LEAST_IDLE` stands idle, most idle chip-periods first."""
+    out = []
+    for choice in problem.choices:
+        mine = [u for u in answer.uses if u.system == choice.name]
+        idle = [u for u in mine if u.there - u.busy > LEAST_IDLE * u.there]
+        if not idle:
+            continue
+        whys = [(u, _why(problem, rates, answer, choice, u.period)) for u in idle]
+        weight = {r: sum(u.there - u.busy for u, w in whys if w.reason == r) for r in REASONS}
+        reason = max(REASONS, key=lambda r: weight[r])
+        all_idle = sum(u.there - u.busy for u in idle)
+        out.append(_together(choice, mine, all_idle, reason, weight[reason] / all_idle, whys, problem, rates))
+    return tuple(sorted(out, key=lambda i: (-i.chips, i.system)))
+
+
+def _together(
+    choice: Choice,
+    uses: Sequence[PeriodUse],
+    idle: float,
+    reason: str,
+    reason_share: float,
+    whys: Sequence[tuple[PeriodUse, _Why]],
+    problem: FleetProblem,
+    rates: TaskRates,
+) -> IdleSystem:
+    said = [w for _, w in whys if w.reason == reason]
+    energy = [pair for w in said for pair in w.energy]
+    chips = sum(n for _, n in energy)
+    periods = [u.period for u, _ in whys]
+    active = {t for u, _ in whys for t in _asked(problem, choice, u.period)}
+    return IdleSystem(
+        system=choice.name,
+        chips=idle / len(uses),
+        share=idle / sum(u.there for u in uses),
+        first=periods[0],
+        last=periods[-1],
+        reason=reason,
+        reason_share=reason_share,
+        tasks=tuple(dict.fromkeys(t for w in said for t in w.tasks)),
+        others=tuple(dict.fromkeys(s for w in said for s in w.others)),
+        energy=sum(ratio * n for ratio, n in energy) / chips if chips else None,
+        cannot={t: why for t in sorted(active) if (why := _no_speed(rates, t, choice.name))},
+    )
+
+
+def _asked(problem: FleetProblem, choice: Choice, period: str) -> tuple[str, ...]:
+    """The tasks that may run on a system and are asked for in a period."""
+    t = problem.labels.index(period)
+    return tuple(
+        task.name
+        for workload in problem.workloads
+        if choice in problem.allowed(workload) and workload.first <= t <= workload.last
+        for task in workload.tasks
+        if task.kind != "serve" or task.tokens_per_s[t] > 0
+    )
+
+
+def _no_speed(rates: TaskRates, task: str, system: str) -> str:
+    """Why a task has no speed on a system; "" where it has one."""
+    rate = rates.get((task, system))
+    if rate is None:
+        return "no speed is given"
+    speed = rate.tokens_per_s_per_chip
+    return "" if speed.value is not None else speed.reason or "it does not run"
+
+
+def _why(problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice, period: str) -> _Why:
+    asked = _asked(problem, choice, period)
+    can = tuple(t for t in asked if not _no_speed(rates, t, choice.name))
+    if not asked:
+        return _Why("nothing asked", (), ())
+    if not can:
+        return _Why("cannot", asked, ())
+    others = [a for a in answer.assign if a.task in can and a.system != choice.name and a.period == period]
+    names = tuple(dict.fromkeys(a.system for a in others))
+    tasks = tuple(dict.fromkeys(a.task for a in others))
+    if others and choice.stack not in answer.stacks:
+        return _Why("stack", tasks, names)
+    by_name = {c.name: c for c in problem.choices}
+    energy = [
+        (theirs / own, a.chips)
+        for a in others
+        if (own := _energy(choice, rates, a.task)) and (theirs := _energy(by_name[a.system], rates, a.task))
+    ]
+    if energy and all(ratio < 1 for ratio, _ in energy):
+        return _Why("dearer", tasks, names, tuple(energy))
+    return _Why("done", can, names)
+
+
+def _energy(choice: Choice, rates: TaskRates, task: str) -> float | None:
+    """J that one token of a task takes on a system, before PUE; None where power or speed is not known."""
+    rate = rates.get((task, choice.name))
+    if choice.power_W.value is None or rate is None or rate.tokens_per_s_per_chip.value is None:
+        return None
+    return choice.power_W.value / rate.tokens_per_s_per_chip.value
