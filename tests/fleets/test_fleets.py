@@ -21,7 +21,7 @@ from mowich.fleets.answer import _over, solve_fleet
 from mowich.fleets.check import violations
 from mowich.fleets.flips import flips
 from mowich.fleets.idle import idle_systems
-from mowich.fleets.problem import CLOUD, TaskRates, Workload, read_rates, write_rates
+from mowich.fleets.problem import CLOUD, FleetProblem, FleetTask, TaskRates, Workload, read_rates, write_rates
 from mowich.fleets.programme import formulate
 from mowich.fleets.read import period_labels, read_problem
 from mowich.fleets.robustness import Robustness, robustness
@@ -269,6 +269,65 @@ def _idle(works: list[Workload], have: dict[str, float], table: TaskRates, *, wa
     ]
     p = problem(works, chips, periods)
     return {i.system: i.reason for i in idle_systems(p, table, solve_fleet(p, table))}
+
+
+def _day(rate: float, day: tuple[float, ...], train_units: float, *, any_hour: bool) -> tuple[FleetProblem, TaskRates]:
+    """Serving with a day, and a run of `train_units` chip-periods beside it, on chips that are rented for 1 each."""
+    chat, run = serve("chat", [rate]), train("run", train_units * 10 * LENGTH_S, 1, 0, 0)
+    chat = replace(chat, tasks=(replace(chat.tasks[0], day=day),))
+    run = replace(run, tasks=(replace(run.tasks[0], any_hour=any_hour),))
+    p = problem([chat, run], [choice("trn2", 1, offer("trn2", "rent", 1, 1))], 1)
+    return p, speeds({("chat", "trn2"): 10, ("run", "trn2"): 10})
+
+
+def test_training_at_night_takes_the_chips_that_serve_by_day() -> None:
+    """Ten chips serve from 8 to 20 and rest at night: a run of five chips fills the night, and needs five more
+    otherwise."""
+    day = tuple(1.0 if 8 <= hour < 20 else 0.0 for hour in range(24))
+    p, table = _day(100, day, 5, any_hour=True)
+    a = solve_fleet(p, table)
+    assert a.usd == pytest.approx(10)
+    assert [(u.there, u.busy) for u in a.uses] == [(10, pytest.approx(10))]
+    assert {x.task: x.chips for x in a.assign} == {"chat": pytest.approx(5), "run": pytest.approx(5)}
+    assert not idle_systems(p, table, a)
+    p, table = _day(100, day, 5, any_hour=False)
+    a = solve_fleet(p, table)
+    assert a.usd == pytest.approx(15)
+    assert [i.reason for i in idle_systems(p, table, a)] == ["night"]
+
+
+def test_chips_of_a_day_are_those_of_its_fullest_hour() -> None:
+    """Random days: as many chips as the fullest hour needs, and no fewer than the work of all hours together."""
+    rng = np.random.default_rng(3)
+    for _ in range(30):
+        loads = rng.random(24)
+        day = tuple(float(x) for x in loads / loads.max())
+        units, run = float(rng.integers(1, 30)), float(rng.integers(1, 30))
+        fills = bool(rng.integers(0, 2))
+        p, table = _day(10 * units, day, run, any_hour=fills)
+        needed = max(units, units * float(np.mean(day)) + run) if fills else units + run
+        assert solve_fleet(p, table, relaxed=True).usd == pytest.approx(needed, rel=1e-5)
+
+
+def test_a_day_may_be_written_as_hours_or_as_a_list(tmp_path: Path) -> None:
+    served = "serve: {model: llama-3.1-8b, isl: 1000, osl: 200, tokens_per_s: 100k, DAY}"
+    text = SCENARIO.replace("train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}", served)
+    known = facts.load_facts()
+
+    def read(day: str) -> FleetTask:
+        return read_problem(scenario(tmp_path, text.replace("DAY", day)), known).tasks[0]
+
+    hours = read("day: {from: 8, to: 20, night: 50%}")
+    assert hours.day == tuple(1.0 if 8 <= hour < 20 else 0.5 for hour in range(24))
+    assert hours.tokens_per_s[0] == pytest.approx(100e3 / 0.75)
+    assert read(f"day: [{', '.join(['2'] * 12 + ['1'] * 12)}]").day_mean == pytest.approx(0.75)
+    for wrong, said in (
+        ("day: [1, 2]", "24 numbers"),
+        ("peak: 2, day: {from: 8, to: 20, night: 50%}", "give one of the two"),
+        ("day: {from: 20, to: 8, night: 50%}", "'from' comes before 'to'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read(wrong)
 
 
 def test_what_stands_idle_has_a_reason() -> None:

@@ -39,8 +39,8 @@ class ChipOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """chips at work on a task in one period, and the share of its work of that period (or of all its tokens) that they
-    do."""
+    """chips at work on a task in one period, mean of the day, and the share of its work of that period (or of all its
+    tokens) that they do."""
 
     task: str
     system: str
@@ -167,7 +167,8 @@ def answer_of(
                 at_work = units * choices[s].unit_chips
                 speed = at_work * float(rates[n, s].tokens_per_s_per_chip)
                 share = speed / task.tokens_per_s[t] if task.kind == "serve" else speed * problem.length_s / task.tokens
-                assign.append(Assignment(task=n, system=s, period=problem.labels[t], chips=at_work, share=float(share)))
+                mean = at_work * task.day_mean
+                assign.append(Assignment(task=n, system=s, period=problem.labels[t], chips=mean, share=float(share)))
     return Answer(
         status=solution.status,
         usd=solution.goals["cost"] * programme.money_usd,

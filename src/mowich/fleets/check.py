@@ -70,9 +70,12 @@ def violations(
                         cash[t] += units * choice.unit_chips * float(offer.price) * problem.length_s
 
     # work within what stands there
+    fullest: dict[tuple[str, int], float] = {}
     for choice in problem.choices:
         for t in periods:
-            used = sum(units for (_, s, q), units in work.items() if s == choice.name and q == t)
+            mine = {n: units for (n, s, q), units in work.items() if s == choice.name and q == t}
+            used = _fullest_hour(problem, mine)
+            fullest[choice.name, t] = used
             total = sum(units for (s, _, q), units in there.items() if s == choice.name and q == t)
             if above(used, total):
                 wrong.append(f"{choice.name} in {problem.labels[t]}: {used:g} units work, {total:g} are there")
@@ -128,7 +131,7 @@ def violations(
                 elsewhere = sum(
                     n for (s, place, q), n in there.items() if s == choice.name and q == t and place != site.name
                 )
-                used = sum(n for (_, s, q), n in work.items() if s == choice.name and q == t)
+                used = fullest[choice.name, t]
                 busy = max(0.0, min(units, used - elsewhere))  # the least that must be at work here
                 drawn += (
                     (busy + site.idle_share * (units - busy))
@@ -152,3 +155,17 @@ def violations(
     if above(sum(cash), problem.budget_usd):
         wrong.append(f"{sum(cash):g} USD for chips alone, budget {problem.budget_usd:g}")
     return wrong
+
+
+def _fullest_hour(problem: FleetProblem, units: Mapping[str, float]) -> float:
+    """Units of a system that work in the fullest hour of the day: what is bound to hours, hour by hour, and no less
+    than the mean of the day with what takes any hour. units: task -> units at the peak of its day."""
+    tasks = {task.name: task for task in problem.tasks}
+    mean = 0.0
+    hours = [0.0] * 24
+    for name, number in units.items():
+        day = tasks[name].day or (1.0,) * 24
+        mean += number * sum(day) / len(day)
+        if not tasks[name].any_hour:
+            hours = [sum_so_far + number * load for sum_so_far, load in zip(hours, day, strict=True)]
+    return max(mean, *hours)

@@ -1,5 +1,5 @@
-"""What stands idle in an answer, and why: nobody asks for work then, it cannot do what is asked, others that are paid
-for do it with less energy, its software is not kept, or all the work is done."""
+"""What stands idle in an answer, and why: nobody asks for work then, it cannot do what is asked, it waits for the peak
+of the day, others that are paid for do its work with less energy, its software is not kept, or all the work is done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mowich.fleets.problem import Choice, FleetProblem, TaskRates
 LEAST_IDLE = 0.005
 """A smaller share of what stands is what whole units and whole periods leave over, and has no reason of its own."""
 
-REASONS = ("nothing asked", "cannot", "stack", "dearer", "done")
+REASONS = ("nothing asked", "cannot", "night", "stack", "dearer", "done")
 """Why a system stands idle in a period, in the order in which they are tried."""
 
 
@@ -122,6 +122,11 @@ def _why(problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice
         return _Why("nothing asked", (), ())
     if not can:
         return _Why("cannot", asked, ())
+    t = problem.labels.index(period)
+    uses = next(u for u in answer.uses if u.system == choice.name and u.period == period)
+    if _fullest(problem, answer, choice.name, period) - uses.busy > 0.5 * (uses.there - uses.busy):
+        bound = tuple(task.name for task in problem.tasks if task.day and task.tokens_per_s[t] > 0 and task.name in can)
+        return _Why("night", bound, ())
     others = [a for a in answer.assign if a.task in can and a.system != choice.name and a.period == period]
     names = tuple(dict.fromkeys(a.system for a in others))
     tasks = tuple(dict.fromkeys(a.task for a in others))
@@ -136,6 +141,13 @@ def _why(problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice
     if energy and all(ratio < 1 for ratio, _ in energy):
         return _Why("dearer", tasks, names, tuple(energy))
     return _Why("done", can, names)
+
+
+def _fullest(problem: FleetProblem, answer: Answer, system: str, period: str) -> float:
+    """Chips that a system needs in the fullest hour of the day for the tasks that are bound to hours."""
+    tasks = {task.name: task for task in problem.tasks}
+    mine = [(tasks[a.task], a.chips) for a in answer.assign if a.system == system and a.period == period]
+    return max((sum(task.hour(h) * chips / task.day_mean for task, chips in mine) for h in problem.hours), default=0.0)
 
 
 def _energy(choice: Choice, rates: TaskRates, task: str) -> float | None:

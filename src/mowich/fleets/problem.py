@@ -31,6 +31,8 @@ LENGTHS = {"month": 365.25 * 86400 / 12, "quarter": 365.25 * 86400 / 4, "year": 
 PER_YEAR = {"month": 12, "quarter": 4, "year": 1}
 LETTER = {"month": "M", "quarter": "Q"}
 
+HOURS = 24
+
 TASK_KINDS = ("train", "serve", "batch", "rl")
 
 GOALS = ("cost", "energy", "stacks")
@@ -39,7 +41,8 @@ GOALS = ("cost", "energy", "stacks")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetTask:
     """One thing that runs on chips. tokens: over the whole window (0 where a rate is asked for); tokens_per_s: [T], at
-    the peak of the day (0 outside the window); ask: what `plan` is asked to find its speed."""
+    the peak of the day (0 outside the window); ask: what `plan` is asked to find its speed. day: load of each hour of
+    the day as a share of its peak (empty: flat); any_hour: it takes chips in whatever hours others leave them."""
 
     name: str
     workload: str
@@ -47,6 +50,17 @@ class FleetTask:
     tokens: float
     tokens_per_s: Vector
     ask: Mapping[str, object]
+    day: tuple[float, ...] = ()
+    any_hour: bool = False
+
+    @property
+    def day_mean(self) -> float:
+        """Mean load of the day over that of its peak."""
+        return sum(self.day) / len(self.day) if self.day else 1.0
+
+    def hour(self, hour: int) -> float:
+        """Chips that it needs in an hour of the day, for each that is counted as its own; 0 where any hour will do."""
+        return 0.0 if self.any_hour else self.day[hour] if self.day else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +154,20 @@ class FleetProblem:
     @property
     def tasks(self) -> tuple[FleetTask, ...]:
         return tuple(task for workload in self.workloads for task in workload.tasks)
+
+    @property
+    def hours(self) -> tuple[int, ...]:
+        """The hours of the day in which the tasks may need most chips together: those that no other hour is at least
+        as high as for every task; none where every task is flat."""
+        if not any(task.day for task in self.tasks):
+            return ()
+        loads = {h: tuple(task.hour(h) for task in self.tasks) for h in range(HOURS)}
+        first = {load: h for h, load in reversed(loads.items())}
+        return tuple(
+            h
+            for load, h in sorted(first.items(), key=lambda pair: pair[1])
+            if not any(o != load and all(a >= b for a, b in zip(o, load, strict=True)) for o in first)
+        )
 
     @property
     def stacks(self) -> tuple[str, ...]:

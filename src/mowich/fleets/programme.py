@@ -57,10 +57,12 @@ class ProgrammePool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else
-    -1)."""
+    -1), in units at the peak of its day. busy, peak: units of each pool at work, mean of the day and in its fullest
+    hour; the same columns where no task has a day."""
 
     work: Mapping[tuple[str, str], _Ints]
     busy: _Ints
+    peak: _Ints
     orders: _Ints
     keeps: Mapping[tuple[str, str], int]
     picks: Mapping[tuple[str, str], int]
@@ -172,6 +174,7 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
     offers = tuple(o for c in problem.choices for o in c.offers)
     sites = {s.name: s for s in problem.sites}
     by_name = {c.name: c for c in problem.choices}
+    by_task = {t.name: t for t in problem.tasks}
 
     # variables
     work: dict[tuple[str, str], _Ints] = {}
@@ -206,6 +209,8 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
     busy = np.array([build.columns(problem.num_periods) for _ in pools], dtype=np.int64).reshape(
         len(pools), problem.num_periods
     )
+    hours = problem.hours
+    peak = busy if not hours else np.array([build.columns(problem.num_periods) for _ in pools], dtype=np.int64)
     keeps = {
         (w.name, k): int(build.columns(1, high=1.0, integer=True)[0])
         for w in problem.workloads
@@ -226,12 +231,16 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
         _demand(build, problem, workload, work, rates, by_name, keeps, picks)
     for choice in problem.choices:
         mine = [i for i, p in enumerate(pools) if p.choice is choice]
-        tasks = [w for (_, s), w in work.items() if s == choice.name]
+        tasks = [(by_task[n], w) for (n, s), w in work.items() if s == choice.name]
         for t in periods:
-            row = build.row(-np.inf, 0.0, Says(kind="use", subject=choice.name, period=t, unit="unit"))
-            used = np.array([w[t] for w in tasks if w[t] >= 0], dtype=np.int64)
-            build.add(row, used, 1.0)
-            build.add(row, busy[mine, t], -1.0)
+            there = [(task, w[t]) for task, w in tasks if w[t] >= 0]
+            used = np.array([column for _, column in there], dtype=np.int64)
+            means = np.array([task.day_mean for task, _ in there])
+            needs = [(busy, means), *((peak, np.array([task.hour(h) for task, _ in there])) for h in hours)]
+            for columns, needed in needs:
+                row = build.row(-np.inf, 0.0, Says(kind="use", subject=choice.name, period=t, unit="unit"))
+                build.add(row, used, needed)
+                build.add(row, columns[mine, t], -1.0)
     for number, pool in enumerate(pools):
         for t in periods:
             row = build.row(
@@ -239,14 +248,17 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
                 float(pool.there[t]),
                 Says(kind="capacity", subject=f"{pool.choice.name} at {pool.site.name}", period=t, unit="unit"),
             )
-            build.add(row, busy[number, t], 1.0)
+            build.add(row, peak[number, t], 1.0)
             for o in pool.offers:
                 ordered = standing(offers[o], t, problem.num_periods)
                 build.add(row, orders[o, ordered], -1.0)
+            if hours:
+                row = build.row(-np.inf, 0.0, Says(kind="use", subject=pool.choice.name, period=t, unit="unit"))
+                build.add(row, [busy[number, t], peak[number, t]], [1.0, -1.0])
     for site in problem.sites:
         for t in periods:
             if np.isfinite(site.cap_W[t]):
-                _power(build, problem, site, t, pools, offers, busy, orders)
+                _power(build, problem, site, t, pools, offers, peak, orders)
     for o, offer in enumerate(offers):
         for t in periods:
             if np.isfinite(offer.supply[t]):
@@ -331,7 +343,15 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
     starts, index, value = build.matrix()
     return Programme(
         layout=Layout(
-            work=work, busy=busy, orders=orders, keeps=keeps, picks=picks, stacks=stacks, pools=pools, offers=offers
+            work=work,
+            busy=busy,
+            peak=peak,
+            orders=orders,
+            keeps=keeps,
+            picks=picks,
+            stacks=stacks,
+            pools=pools,
+            offers=offers,
         ),
         money_usd=money,
         goals={"cost": cost, "energy": energy, "stacks": kept},
@@ -495,15 +515,16 @@ def _power(
     t: int,
     pools: Sequence[ProgrammePool],
     offers: Sequence[Offer],
-    busy: NDArray[np.int64],
+    peak: NDArray[np.int64],
     orders: NDArray[np.int64],
 ) -> None:
-    """What stands at a site draws at most its cap at the meter: P pue (busy + idle share x (units - busy)), in MW."""
+    """What stands at a site draws at most its cap at the meter in the fullest hour of the day: P pue (peak + idle share
+    x (units - peak)), in MW."""
     mine = [(n, p) for n, p in enumerate(pools) if p.site is site]
     drawn = sum(_mw(p) * site.idle_share * p.there[t] for _, p in mine)
     row = build.row(-np.inf, site.cap_W[t] / 1e6 - drawn, Says(kind="power", subject=site.name, period=t, unit="MW"))
     for number, pool in mine:
-        build.add(row, busy[number, t], _mw(pool) * (1 - site.idle_share))
+        build.add(row, peak[number, t], _mw(pool) * (1 - site.idle_share))
         for o in pool.offers:
             ordered = standing(offers[o], t, problem.num_periods)
             build.add(row, orders[o, ordered], _mw(pool) * site.idle_share)

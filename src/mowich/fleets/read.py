@@ -18,6 +18,7 @@ from mowich.facts import Facts
 from mowich.fleets.problem import (
     CLOUD,
     GOALS,
+    HOURS,
     LENGTHS,
     LETTER,
     PER_YEAR,
@@ -169,6 +170,30 @@ class _Reader:
             return None
         return Estimate(value=middle, unit=unit, low=low, high=high, grade="user")
 
+    def day(self, node: Node) -> tuple[float, ...]:
+        """`day`: the load of each hour as a share of its peak, from a list of 24 numbers or from {from: 8, to: 20,
+        night: 30%}: full between two hours and less before and after. Empty where there is none."""
+        value = node.raw("day")
+        if value is None:
+            return ()
+        if isinstance(value, Mapping):
+            child = node.node("day")
+            child.need("from", "to", "night")
+            first, last = child.count("from", minimum=0), child.count("to", HOURS, minimum=0)
+            night = child.number("night", 1.0, low=0.0, high=1.0)
+            child.done()
+            if not 0 <= first < last <= HOURS:
+                node.problem("day", f"'from' comes before 'to', both hours up to {HOURS}", given=f"{first:g}, {last:g}")
+            return tuple(1.0 if first <= hour < last else night for hour in range(HOURS))
+        if not isinstance(value, list) or len(value) != HOURS:
+            node.problem("day", f"{HOURS} numbers, one for each hour", given=value)
+            return ()
+        loads = [node.count_of("day", load, minimum=0, whole=False) for load in value]
+        if max(loads) <= 0:
+            node.problem("day", "one hour at least has a load")
+            return ()
+        return tuple(load / max(loads) for load in loads)
+
     # parts
     # -------------------------------------------------------------------------------------------------------------
     def read_periods(self) -> None:
@@ -220,9 +245,15 @@ class _Reader:
         if kind == "serve":
             node.need("model", "isl", "osl", "tokens_per_s")
             limits = {k: v for k in ("ttft", "tpot") if (v := node.raw(k)) is not None}
+            day = self.day(node)
+            if day and "peak" in node:
+                node.problem("peak", "'day' says how high the peak is: give one of the two")
             peak = node.number("peak", 1.0, low=1.0, high=100.0)
-            rate = self.series(node, "tokens_per_s", 0.0) * peak * active
-            return [FleetTask(name=name, workload=name, kind=kind, tokens=0.0, tokens_per_s=rate, ask=serve() | limits)]
+            asked = FleetTask(
+                name=name, workload=name, kind=kind, tokens=0.0, tokens_per_s=active, ask=serve() | limits, day=day
+            )
+            rate = self.series(node, "tokens_per_s", 0.0) * (peak / asked.day_mean) * active
+            return [replace(asked, tokens_per_s=rate)]
         node.need("model", "rollout_tokens", "update_tokens", "isl", "osl", "seq", "batch")
         return [task("rollouts", "rollout_tokens", serve()), task("updates", "update_tokens", train("update_tokens"))]
 
@@ -239,6 +270,10 @@ class _Reader:
         what = node.node(kind)
         tasks = self.read_tasks(kind, name, what, int(node.count("on_chips", 0)), active)
         what.done()
+        if node.flag("any_hour"):
+            if kind == "serve":
+                node.problem("any_hour", "users of a serving workload do not wait for the night: give 'day' instead")
+            tasks = [replace(t, any_hour=True) for t in tasks]
         needs = node.names("needs", ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4"))
         if needs:
             tasks = [replace(t, ask={**t.ask, "precision": list(needs)}) for t in tasks]

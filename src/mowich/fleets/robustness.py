@@ -66,9 +66,10 @@ class Robustness:
 
 def _shares(programme: Programme, problem: FleetProblem, x: Vector) -> dict[str, float]:
     chips = {c.name: c.unit_chips for c in problem.choices}
+    mean = {t.name: t.day_mean for t in problem.tasks}
     total = {c.name: 0.0 for c in problem.choices}
-    for (_, s), columns in programme.layout.work.items():
-        total[s] += max(0.0, float(x[columns[columns >= 0]].sum())) * chips[s]
+    for (n, s), columns in programme.layout.work.items():
+        total[s] += max(0.0, float(x[columns[columns >= 0]].sum())) * chips[s] * mean[n]
     everything = sum(total.values())
     return {s: v / everything if everything else 0.0 for s, v in total.items()}
 

@@ -55,7 +55,7 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "chips that stand in the period",
             "inside: bought, rented, committed and already there",
         ),
-        R("use * busy", "chips", "of these at work", "inside: sum of the assignments"),
+        R("use * busy", "chips", "of these at work", "inside: sum of the assignments, mean of the day"),
         R("use * idle", "chips", "of these idle", "= max(0, chips - busy)"),
         R(
             "use * MWh",
