@@ -16,7 +16,7 @@ from mowich import cli, facts
 from mowich.economics.money import RATE
 from mowich.economics.ownership import owned
 from mowich.errors import UserError
-from mowich.estimate import Estimate
+from mowich.estimate import Estimate, exact
 from mowich.fleets.answer import _over, solve_fleet
 from mowich.fleets.check import violations
 from mowich.fleets.flips import flips
@@ -28,11 +28,12 @@ from mowich.fleets.robustness import Robustness, robustness
 from mowich.fleets.solve import optimise
 from mowich.models import load_model
 from mowich.serving.search import ServeJob
-from mowich.show.fleet import dearer, dollars, mixing
+from mowich.show.fleet import dearer, dollars, far_from_mattering, mixing
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import page_of
 from mowich.studies import serving_plan
 from mowich.studies.fleet import Fleet, known_rates, rate
+from mowich.studies.fleet_design import what_if
 
 
 def test_serving_takes_the_cheaper_token() -> None:
@@ -507,6 +508,29 @@ def test_a_saving_within_the_gap_is_none() -> None:
     assert far == "Mixing saves $1.00 (1.0%) over neuron alone, and keeps 2 stacks."
 
 
+def test_a_knob_says_how_far_it_is_from_mattering(tmp_path: Path) -> None:
+    """A lower price gives trn2 more of the work, and the answer says how much lower; memory moves no speed of a small
+    model, and never matters."""
+    known = facts.load_facts()
+    text = SCENARIO.replace("systems:", "stack_cost: $0\nsystems:")
+    p = read_problem(scenario(tmp_path, text), known)
+    task = p.tasks[0].name
+    table = {
+        (task, "trn2"): replace(rate(p.tasks[0], p.choices[0], known), tokens_per_s_per_chip=exact(5000.0, "1/s")),
+        (task, "h100"): replace(rate(p.tasks[0], p.choices[1], known), tokens_per_s_per_chip=exact(9000.0, "1/s")),
+    }
+    made = Fleet(problem=p, rates=table, answer=solve_fleet(p, table, relaxed=True))
+    found = {k.name: k for k in what_if(made, "trn2", known).knobs}
+    price, memory = found["price"], found["memory"]
+    assert memory.matters_at is None
+    assert price.matters_at is not None
+    assert price.matters_at < 1
+    assert price.share_there is not None
+    today = what_if(made, "trn2", known).share_after["trn2"]
+    assert abs(price.share_there - today) >= 0.01
+    assert far_from_mattering(price.matters_at).endswith("lower")
+
+
 def test_a_design_enters_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = scenario(tmp_path)
     design = tmp_path / "chip.yaml"
@@ -517,7 +541,7 @@ def test_a_design_enters_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.run(["fleet", str(file), "--what-if", f"chip={design}", "--lp", "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)["what_if"]
     assert found["system"] == "trn4"
-    assert {k["name"] for k in found["knobs"]} == {"memory", "bandwidth", "compute", "links", "power", "price"}
+    assert {k["name"] for k in found["knobs"]} == {"memory", "bandwidth", "compute", "links", "power", "price", "speed"}
     assert 2000 < found["unit_cost"]["low"] < found["unit_cost"]["high"] < 20000
     design.write_text("mowich: 1\nlike: trn4\nmemory: 192\ncompute: {fp7: 2 PFLOP/s}\n")
     assert cli.run(["fleet", str(file), "--what-if", f"chip={design}"]) == 2

@@ -303,7 +303,8 @@ def solve_fleet(
     programme = formulate(problem, rates)
     say("solving the relaxation")
     try:
-        linear = optimise(programme, integer=False, time_limit_s=time_limit_s)
+        goals = problem.goals if relaxed else ("cost",)
+        linear = optimise(programme, goals=goals, integer=False, time_limit_s=time_limit_s)
         say("solving for whole units")
         best = linear if relaxed else optimise(programme, goals=problem.goals, gap=gap, time_limit_s=time_limit_s)
     except Infeasible:

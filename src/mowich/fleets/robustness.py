@@ -64,7 +64,8 @@ class Robustness:
     complete: bool = True
 
 
-def _shares(programme: Programme, problem: FleetProblem, x: Vector) -> dict[str, float]:
+def shares_at(programme: Programme, problem: FleetProblem, x: Vector) -> dict[str, float]:
+    """System -> share of all chip-hours at work in a solution."""
     chips = {c.name: c.unit_chips for c in problem.choices}
     mean = {t.name: t.day_mean for t in problem.tasks}
     total = {c.name: 0.0 for c in problem.choices}
@@ -113,7 +114,7 @@ def robustness(
                 infeasible += 1
                 done += 1
                 continue
-            shares.append(_shares(drawn_programme, now, best.x))
+            shares.append(shares_at(drawn_programme, now, best.x))
             costs.append(best.goals["cost"] * drawn_programme.money_usd)
             limits = drawn_programme.high.copy()
             for (n, s), columns in drawn_programme.layout.work.items():

@@ -399,6 +399,19 @@ def _speeds(rates: Sequence[Result]) -> list[Part]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def far_from_mattering(at: float | None) -> str:
+    """How far a property is from mattering, in words, from the multiple of today's at which it does.
+
+    >>> far_from_mattering(0.6), far_from_mattering(1.5), far_from_mattering(3.0), far_from_mattering(None)
+    ('40% lower', '50% higher', '3 times', 'not from a quarter to four times')
+    """
+    if at is None:
+        return "not from a quarter to four times"
+    if at >= 2:
+        return f"{number_text(at)} times"
+    return f"{percent(1 - at)} lower" if at < 1 else f"{percent(at - 1)} higher"
+
+
 def _what_if_sentences(found: Result) -> list[str]:
     """What a system on the table does, and what it does to the cost."""
     share = found["share_after"].get(found["system"], 0.0)
@@ -408,7 +421,14 @@ def _what_if_sentences(found: Result) -> list[str]:
         if before is None
         else f", and the plan {dearer(found['objective_after'], before)}."
     )
-    return [f"With {found['system']} on the table it does {percent(share)} of all chip-hours{then}"]
+    near = next((k for k in found["knobs"] if k["matters_at"] is not None), None)
+    first = (
+        "None of its properties changes that, from a quarter to four times today's."
+        if near is None
+        else f"The nearest change that would matter is its {near['name']}:"
+        f" {far_from_mattering(near['matters_at'])} makes that {percent(near['share_there'])}."
+    )
+    return [f"With {found['system']} on the table it does {percent(share)} of all chip-hours{then}", first]
 
 
 def _what_if(found: Result) -> list[Part]:
@@ -429,13 +449,21 @@ def _what_if(found: Result) -> list[Part]:
             Column(name="property", right=False),
             Column(name="at 90%"),
             Column(name="at 110%"),
-            Column(name="points per %"),
+            Column(name="would matter at"),
+            Column(name="share there"),
         ],
         rows=[
-            [k["name"], percent(k["share_at_90"]), percent(k["share_at_110"]), f"{k['points_per_percent']:+.2f}"]
+            [
+                k["name"],
+                percent(k["share_at_90"]),
+                percent(k["share_at_110"]),
+                far_from_mattering(k["matters_at"]),
+                NOTHING if k["share_there"] is None else percent(k["share_there"]),
+            ]
             for k in found["knobs"]
         ],
-        note="Share of chip-hours at 90% and 110% of it.",
+        note="Share of chip-hours. It matters where it moves the share by one point. Beyond 10%, speeds go on as the"
+        " 10% moved them.",
         gap=False,
     )
     prices = Table(

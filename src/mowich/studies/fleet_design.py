@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from mowich.estimate import Estimate, exact, unknown_estimate
 from mowich.facts import Facts
 from mowich.fleets.answer import Answer, solve_fleet
 from mowich.fleets.flips import flips, scaled
-from mowich.fleets.problem import CLOUD, Choice, FleetProblem, Offer, TaskRates, Workload
+from mowich.fleets.problem import CLOUD, Choice, FleetProblem, Offer, Rate, TaskRates, Workload
+from mowich.fleets.programme import formulate
+from mowich.fleets.robustness import shares_at
+from mowich.fleets.solve import Infeasible, optimise
 from mowich.machines.system import resolve
 from mowich.scenario import read_scenario
 from mowich.software.vendors import ported_stack
-from mowich.studies.fleet import Fleet, ProgressCall, rate
+from mowich.studies.fleet import PER_CHIP, Fleet, ProgressCall, rate
 
 KNOBS: Mapping[str, Sequence[str]] = {
     "memory": ("memory.hbm_capacity", "memory.hbm_usable"),
@@ -35,6 +39,14 @@ KNOBS: Mapping[str, Sequence[str]] = {
 
 _STEP = 0.1
 """Each knob is turned by this share, up and down."""
+
+_MATTERS = 0.01
+"""A property matters where it moves the system's share of all chip-hours by this much."""
+
+_FAR = 4.0
+"""How far a property matters is looked for from a quarter to four times today's, in `_LOOKS` steps either way."""
+
+_LOOKS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +148,15 @@ def with_design(problem: FleetProblem, design: Design, facts: Facts) -> FleetPro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
-    """What one property does: share of all chip-hours at work, with the property 10% lower and 10% higher."""
+    """What one property does: share of all chip-hours at work, with the property 10% lower and 10% higher; matters_at:
+    the nearest multiple of it that moves the share by `_MATTERS` (None: none from a quarter to four times);
+    share_there: the share at it."""
 
     name: str
     share_low: float
     share_high: float
+    matters_at: float | None = None
+    share_there: float | None = None
 
     @property
     def elasticity(self) -> float:
@@ -177,6 +193,8 @@ class WhatIf:
                     "share_at_90": k.share_low,
                     "share_at_110": k.share_high,
                     "points_per_percent": k.elasticity,
+                    "matters_at": k.matters_at,
+                    "share_there": k.share_there,
                 }
                 for k in self.knobs
             ],
@@ -207,13 +225,6 @@ def what_if(
             f"'{system}' is not a system of the scenario", field="what_if", allowed=[c.name for c in problem.choices]
         )
 
-    def share(of: FleetProblem, speeds: TaskRates) -> float:
-        try:
-            again = solve_fleet(of, speeds, relaxed=True)
-        except UserError:
-            return 0.0
-        return shares_of(of, again).get(system, 0.0) if again.is_feasible else 0.0
-
     with_it = solve_fleet(problem, result.rates, relaxed=True, progress=progress)
     if not with_it.is_feasible:
         raise UserError("the scenario has no plan even with it", field="what_if", code=EXIT_INFEASIBLE)
@@ -229,37 +240,23 @@ def what_if(
     if without is not None and not without.is_feasible:
         without = None
     tasks = [t for w in problem.workloads if choice in problem.allowed(w) for t in w.tasks]
-    knobs = []
+    if progress:
+        progress(f"speeds of {system}")
+    now = {t.name: rate(t, choice, facts) for t in tasks}
+    knobs = [_knob("price", lambda f: _share(*scaled(problem, result.rates, system, "price", f), system))]
+    knobs.append(_knob("speed", lambda f: _share(*scaled(problem, result.rates, system, "speed", f), system)))
+    if choice.power_W.value is not None:
+        knobs.append(_knob("power", lambda f: _share(_with_power(problem, choice, f), result.rates, system)))
     for name, fields in KNOBS.items():
-        ends = []
-        for factor in (1 - _STEP, 1 + _STEP):
-            if progress:
-                progress(f"{system} with {factor:.0%} of its {name}")
-            if name == "power":
-                if choice.power_W.value is None:
-                    continue
-                watts = choice.power_W.scaled(factor, "W")
-                ends.append(
-                    share(
-                        replace(
-                            problem,
-                            choices=tuple(replace(c, power_W=watts) if c is choice else c for c in problem.choices),
-                        ),
-                        result.rates,
-                    )
-                )
-            else:
-                moved = _turned(facts, choice, fields, factor)
-                ends.append(
-                    share(problem, {**result.rates, **{(t.name, system): rate(t, choice, moved) for t in tasks}})
-                )
-        if ends:
-            knobs.append(Knob(name=name, share_low=ends[0], share_high=ends[1]))
-    ends = [
-        share(scaled(problem, result.rates, system, "price", factor)[0], result.rates)
-        for factor in (1 - _STEP, 1 + _STEP)
-    ]
-    knobs.append(Knob(name="price", share_low=ends[0], share_high=ends[1]))
+        if name == "power":
+            continue
+        if progress:
+            progress(f"{system} with 90% and 110% of its {name}")
+        ends = {
+            factor: {t.name: rate(t, choice, _turned(facts, choice, fields, factor)) for t in tasks}
+            for factor in (1 - _STEP, 1 + _STEP)
+        }
+        knobs.append(_knob(name, partial(_turned_share, problem, result.rates, system, now, ends)))
     wins: dict[str, float | None] = {
         f.task: f.value
         for f in reversed(flips(problem, result.rates, only_system=system, what=("price",), progress=progress))
@@ -278,10 +275,78 @@ def what_if(
         usd_after=with_it.usd,
         share_before={} if without is None else shares_of(others, without),
         share_after=shares_of(problem, with_it),
-        knobs=tuple(sorted(knobs, key=lambda k: (-abs(k.elasticity), k.name))),
+        knobs=tuple(sorted(knobs, key=lambda k: (_distance(k), -abs(k.elasticity), k.name))),
         win_price=wins,
         unit_cost=cost,
     )
+
+
+def _share(problem: FleetProblem, rates: TaskRates, system: str) -> float:
+    """A system's share of all chip-hours in the relaxed optimum; 0 where there is no plan."""
+    try:
+        programme = formulate(problem, rates)
+        found = optimise(programme, goals=problem.goals, integer=False)
+    except (Infeasible, UserError):
+        return 0.0
+    return shares_at(programme, problem, found.x)[system]
+
+
+def _knob(name: str, share: Callable[[float], float]) -> Knob:
+    """What a property does to a system's share of chip-hours, and how far it is from mattering. share: of a multiple of
+    today's."""
+    today = share(1.0)
+    low, high = share(1 - _STEP), share(1 + _STEP)
+    near = [(1 - _STEP, low), (1 + _STEP, high)]
+    ahead = [_FAR ** (step / _LOOKS) for step in range(1, _LOOKS + 1)]
+    for factor in [f for up in ahead for f in (1 / up, up)]:
+        moved = next(((f, s) for f, s in near if abs(s - today) >= _MATTERS), None)
+        if moved is not None:
+            return Knob(name=name, share_low=low, share_high=high, matters_at=moved[0], share_there=moved[1])
+        near = [(factor, share(factor))]
+    return Knob(name=name, share_low=low, share_high=high)
+
+
+def _distance(knob: Knob) -> float:
+    """How far a property is from mattering, as a ratio; infinite where it does not within `_FAR`."""
+    return math.inf if knob.matters_at is None else abs(math.log(knob.matters_at))
+
+
+def _with_power(problem: FleetProblem, choice: Choice, factor: float) -> FleetProblem:
+    """The problem with a system's power times a factor."""
+    watts = choice.power_W.scaled(factor, "W")
+    return replace(problem, choices=tuple(replace(c, power_W=watts) if c is choice else c for c in problem.choices))
+
+
+def _moved(
+    rates: TaskRates, system: str, now: Mapping[str, Rate], ends: Mapping[float, Mapping[str, Rate]], factor: float
+) -> TaskRates:
+    """The speeds of a fleet with a property of one system times a factor: as at the nearer end of what was predicted
+    (`ends`: 10% lower, 10% higher) over today's prediction (`now`), a power law beyond; a task that runs only with the
+    property at that end has that speed."""
+    if factor == 1:
+        return rates
+    turned = min(ends) if factor < 1 else max(ends)
+    out = dict(rates)
+    for task, there in ends[turned].items():
+        was, then, kept = now[task].tokens_per_s_per_chip, there.tokens_per_s_per_chip, rates.get((task, system))
+        if kept is None or was.value is None or then.value is None or kept.tokens_per_s_per_chip.value is None:
+            out[task, system] = there
+            continue
+        speed = (then.value / was.value) ** (math.log(factor) / math.log(turned))
+        out[task, system] = replace(kept, tokens_per_s_per_chip=kept.tokens_per_s_per_chip.scaled(speed, PER_CHIP))
+    return out
+
+
+def _turned_share(
+    problem: FleetProblem,
+    rates: TaskRates,
+    system: str,
+    now: Mapping[str, Rate],
+    ends: Mapping[float, Mapping[str, Rate]],
+    factor: float,
+) -> float:
+    """A system's share of all chip-hours with one of its properties times a factor, as `_moved` has its speeds."""
+    return _share(problem, _moved(rates, system, now, ends, factor), system)
 
 
 def _without(workload: Workload, system: str) -> Workload:

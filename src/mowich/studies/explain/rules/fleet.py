@@ -174,6 +174,13 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "prices.unit-cost.*",
         ),
         R(
+            "what_if knobs * matters_at",
+            "1",
+            "nearest multiple of the property that moves the system's share of chip-hours by one point",
+            "search: the programme solved again from a quarter to four times; beyond 10%, speeds as a power law through"
+            " the 10%",
+        ),
+        R(
             "what_if knobs * *",
             "1",
             "share of the chip-hours with the property at 90% or 110%, or points per per cent",
