@@ -8,6 +8,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import highspy
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ from mowich.fleets.problem import CLOUD, FleetProblem, FleetTask, TaskRates, Wor
 from mowich.fleets.programme import formulate
 from mowich.fleets.read import period_labels, read_problem
 from mowich.fleets.robustness import Robustness, robustness
-from mowich.fleets.solve import optimise
+from mowich.fleets.solve import Session, optimise
 from mowich.models import load_model
 from mowich.serving.search import ServeJob
 from mowich.show.fleet import dearer, dollars, far_from_mattering, mixing
@@ -331,6 +332,34 @@ def test_a_day_may_be_written_as_hours_or_as_a_list(tmp_path: Path) -> None:
             read(wrong)
 
 
+def test_a_workload_that_is_not_ported_leaves_chips_idle() -> None:
+    """trn2 keeps its stack for code; chat stays on h100 alone, because a port costs more than the energy it saves."""
+    chat, code = serve("chat", [50], porting={"trn2": 9.0}), serve("code", [50])
+    table = speeds(
+        {("chat", "trn2"): 10, ("chat", "h100"): 10, ("code", "trn2"): 10, ("code", "h100"): None},
+    )
+    p = problem([chat, code], [choice(n, 1, have=10, at=CLOUD) for n in ("trn2", "h100")], 1)
+    found = {i.system: (i.reason, i.others) for i in idle_systems(p, table, solve_fleet(p, table))}
+    assert found["trn2"] == ("stack", ("h100",))
+
+
+def test_nothing_of_rainier_stands_idle_for_long_without_a_reason() -> None:
+    """What stands idle for more than a tenth of its time takes more energy a token than who does its work, is not
+    ported, or waits for the peak of a day; all speeds of what serves on Trainium name the engine."""
+    known = facts.load_facts()
+    file = Path(__file__).parents[2] / "scenarios" / "rainier.yaml"
+    p = read_problem(file, known)
+    table, _ = read_rates(file.parent / p.rates_file)
+    a = solve_fleet(p, table, time_limit_s=30)
+    much = [i for i in idle_systems(p, table, a) if i.share > 0.1]
+    assert {i.reason for i in much} <= {"dearer", "stack", "night"}
+    assert all(i.energy is None or i.energy < 1 for i in much)
+    serving = {t.name for t in p.tasks if t.ask["do"] == "serve"}
+    engines = {c.name: c.engine for c in p.choices}
+    assert all(r.engine == engines[s] for (n, s), r in table.items() if n in serving)
+    assert {"trn2", "trn3", "trn4", "vera-rubin-nvl72"} <= set(engines)
+
+
 def test_what_stands_idle_has_a_reason() -> None:
     """Two systems of ten chips each: five do all that is asked, and the rest stand for another reason each time."""
     chat = serve("chat", [50])
@@ -359,6 +388,30 @@ def test_the_page_opens_with_what_stands_idle_and_why() -> None:
     said = page_of(result).sentences[0]
     assert "Of trn2, 6.25 chips stand idle (62% of its time): h100, paid for as well, does its work" in said
     assert "75% less energy a token; it does not run code: does not fit." in said
+
+
+class _Lost:
+    """A solver that loses its way the first time, as HiGHS may from the basis of another programme."""
+
+    def __init__(self, highs: object) -> None:
+        self.highs, self.lost = highs, True
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.highs, name)
+
+    def clearSolver(self) -> None:
+        self.lost = False
+        self.highs.clearSolver()  # type: ignore[attr-defined]
+
+    def getModelStatus(self) -> object:
+        return highspy.HighsModelStatus.kUnknown if self.lost else self.highs.getModelStatus()  # type: ignore[attr-defined]
+
+
+def test_a_solver_that_loses_its_way_begins_anew() -> None:
+    p = problem([serve("chat", [25])], [choice("trn2", 1, offer("trn2", "rent", 3, 1))], 1)
+    session = Session(formulate(p, speeds({("chat", "trn2"): 10})), integer=False)
+    session.highs = _Lost(session.highs)
+    assert session.run().goals["cost"] * session.programme.money_usd == pytest.approx(7.5)
 
 
 def test_a_later_goal_breaks_a_tie() -> None:

@@ -1,5 +1,6 @@
 """What stands idle in an answer, and why: nobody asks for work then, it cannot do what is asked, it waits for the peak
-of the day, others that are paid for do its work with less energy, its software is not kept, or all the work is done."""
+of the day, others that are paid for do its work with less energy, that work is not ported to its software, or all the
+work is done."""
 
 from __future__ import annotations
 
@@ -130,9 +131,11 @@ def _why(problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice
     others = [a for a in answer.assign if a.task in can and a.system != choice.name and a.period == period]
     names = tuple(dict.fromkeys(a.system for a in others))
     tasks = tuple(dict.fromkeys(a.task for a in others))
-    if others and choice.stack not in answer.stacks:
-        return _Why("stack", tasks, names)
     by_name = {c.name: c for c in problem.choices}
+    of_task = {task.name: task.workload for task in problem.tasks}
+    ported = {of_task[a.task] for a in answer.assign if by_name[a.system].stack == choice.stack}
+    if others and all(of_task[task] not in ported for task in tasks):
+        return _Why("stack", tasks, names)
     energy = [
         (theirs / own, a.chips)
         for a in others

@@ -90,8 +90,12 @@ class Session:
         """Solve. Raises Infeasible; KeyboardInterrupt goes through."""
         start = time.perf_counter()
         self.highs.run()
-        seconds = time.perf_counter() - start
         status = self.highs.getModelStatus()
+        if status == highspy.HighsModelStatus.kUnknown:  # from the last basis it can lose its way: begin anew
+            self.highs.clearSolver()
+            self.highs.run()
+            status = self.highs.getModelStatus()
+        seconds = time.perf_counter() - start
         words = self.highs.modelStatusToString(status)
         if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
             raise Infeasible

@@ -53,7 +53,7 @@ def idle_reason(i: Result) -> str:
         "nothing asked": "no work that may run on it is asked for then",
         "cannot": f"it runs nothing that is asked for then ({names_listed(list(i['tasks']))})",
         "night": f"the peak of the day needs it ({names_listed(list(i['tasks']))}), and no work fills its other hours",
-        "stack": f"{who} {do} its work, and keeping its software too would cost more than it saves",
+        "stack": f"{who} {do} its work, and porting that to its software too would cost more than it saves",
         "dearer": f"{who}, paid for as well, {do} its work with {less} less energy a token",
         "done": "less work is asked for than stands, and all that it can do is done",
     }[str(i["reason"])]
