@@ -369,8 +369,8 @@ class Replica(State):
         a = self.s.accepted
         factor = self._factor() * self.times.verify
         first = self._plain_s(n) * factor
+        grow = self._grow_s(n, k) * factor
         factor *= self._fullest(n) / n
-        grow = self.times.per_context * n * a * factor
         for width, each in self.times.windows:
             inside = [w for one in slots.values() if (w := width - one.origin - a * self.D) > 0]
             if inside:
@@ -388,6 +388,15 @@ class Replica(State):
                 k = min(k, max(1, math.ceil(gap / first - 1e-9)))
             whole = k * first + 0.5 * grow * k * (k - 1)
         return k, whole
+
+    def _grow_s(self, n: int, k: int) -> float:
+        """What a decode step takes more than the one before it, in layers without a window, on the mean of the next k
+        steps."""
+        times, fullest, a = self.times, self._fullest(n), self.s.accepted
+        if times.reading is None:
+            return times.per_context * fullest * a
+        now = self.S * fullest / n
+        return (times.reading_s(fullest, now + fullest * a * k) - times.reading_s(fullest, now)) / k
 
     def due_s(self, *, is_stuck: bool) -> float:
         """When its next event is over, were nothing to arrive; of a step with prompts: when it begins; inf where it has

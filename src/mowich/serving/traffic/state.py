@@ -156,10 +156,9 @@ class State:
     def _reading_s(self, n: int, more: float = 0.0) -> float:
         """Time of reading the cache in a decode step of the n sequences of the present batch, and `more` tokens: of the
         fullest rank group."""
-        seconds = self.times.per_context * (self.S + more)
-        if self.times.windows:
-            seconds += self._windows_s(more)
-        return seconds if self._is_one_group else seconds * self._fullest(n) / n
+        share = 1.0 if self._is_one_group else self._fullest(n) / n
+        seconds = self.times.reading_s(self._fullest(n), (self.S + more) * share)
+        return seconds + self._windows_s(more) * share if self.times.windows else seconds
 
     def _windows_s(self, more: float) -> float:
         """The part of it in layers with a window."""
@@ -172,7 +171,7 @@ class State:
         """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context),
         without correction and without the extra time of verifying."""
         verified, times = self.s.verified, self.times
-        if self._is_one_group and verified == 1.0:  # the common case, without a call
+        if self._is_one_group and verified == 1.0 and times.reading is None:  # the common case, without a call
             seconds = times.tokens[n] + times.sampled[n] + times.per_context * (self.S + more)
             return seconds if not times.windows else seconds + self._windows_s(more)
         fullest = self._fullest(n)

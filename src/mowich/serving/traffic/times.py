@@ -8,16 +8,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.plans.memory import kv_B_per_sequence
 from mowich.plans.shapes import Shapes
 from mowich.serving.corrections import UNCORRECTED, Along
 from mowich.serving.steady import Front
 from mowich.serving.step import step, total
 from mowich.serving.traffic.policies import Scheduler
+from mowich.serving.traffic.unevenness import Unevenness
 from mowich.software.engine import Engine, EngineCosts
 
 USUAL_USERS, USUAL_TOKENS = 16.0, 2048.0
 """Sequences of a batch, and tokens of a cache and of a prompt, at which kernels' times per token are read."""
+READ_TOKENS, ASKED_FROM, SPREAD = (7, 17), 7, (0, 11)
+"""Powers of two: tokens of a cache; least tokens of a prompt at once; attended tokens over half of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,9 @@ class StepTimes:
     prefill_step: what a step with prompt tokens takes beside; pair: seconds per (prompt token, attended token) of long
     prompts; window_pairs: the same for windowed layers; half: tokens at which a prompt's attention reaches half of
     that; prompt_token: of recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time
-    of a step that verifies several tokens over that of a plain one; tpot: the correction of steps."""
+    of a step that verifies several tokens over that of a plain one; tpot: the correction of steps. reading, asking:
+    where operator tables hold the attention of layers without a window: of decodes, by sequences and their mean
+    context; of prompts, by tokens and by twice the attended tokens over them (None: in proportion)."""
 
     tokens: list[float]
     sampled: list[float]
@@ -45,6 +51,8 @@ class StepTimes:
     prompt_token: float = 0.0
     verify: float = 1.0
     tpot: Along = UNCORRECTED
+    reading: Unevenness | None = None
+    asking: Unevenness | None = None
 
     @classmethod
     def of(cls, s: Shapes, c: EngineCosts, e: Engine, scheduler: Scheduler, tpot: Along | None = None) -> StepTimes:
@@ -97,7 +105,27 @@ class StepTimes:
             elif each > 0:
                 windows.append((width, each))
                 window_pairs.append((width, per_pair))
+        reading = asking = None
+        if is_tabled and open_layers > 0 and pair > 0:
+            whole = replace(s, att_layers=s.att_layers * np.isinf(s.window))
+
+            def reads_s(n: Floats, context: Floats) -> Floats:
+                every = np.zeros(len(n), dtype=np.intp)
+                took = step(whole.take(every), c.take(every), n=n * share, context=context, verify=v)
+                state = step(whole.take(every), closed.take(every), n=n * share, context=0.0, verify=v)
+                return (took["attention"] - state["attention"]) / (n * context)
+
+            def asks_s(tokens: Floats, spread: Floats) -> Floats:
+                every = np.zeros(len(tokens), dtype=np.intp)
+                mean = tokens * spread / 2.0
+                took = step(whole.take(every), c.take(every), n=0.0, context=0.0, prompt=tokens, prompt_context=mean)
+                return (took["prefill_attention"] / tokens - recurrence / float(asked[0])) / mean
+
+            reading = Unevenness.of(reads_s, open_layers, (0, max(1, math.ceil(math.log2(most)))), READ_TOKENS)
+            asking = Unevenness.of(asks_s, pair, (ASKED_FROM, max(ASKED_FROM + 1, math.ceil(math.log2(limit)))), SPREAD)
         return cls(
+            reading=reading,
+            asking=asking,
             tokens=body.tolist(),
             sampled=sampled.tolist(),
             per_context=open_layers,
@@ -149,12 +177,18 @@ class StepTimes:
         seconds = _between(self.tokens, fullest)
         return seconds + _between(self.experts, mean) if self.experts else seconds
 
+    def reading_s(self, n: int, context: float) -> float:
+        """Time of reading the caches of n sequences that hold `context` tokens together, in layers without a window."""
+        seconds = self.per_context * context
+        return seconds if self.reading is None or n < 1 else seconds * self.reading.at(n, context / n)
+
     def prompt_s(self, start: int, tokens: int) -> float:
         """Attention time of `tokens` prompt tokens after `start` earlier ones: pairs x seconds per pair, windows
         honoured on average."""
         mean = max(start + 0.5 * tokens, 0.5)
         short = 1.0 + self.half / (2.0 * mean)  # a sequence is twice as long as what its tokens attend to
-        seconds = tokens * (self.prompt_token + mean * self.pair * short)
+        pair = self.pair if self.asking is None else self.pair * self.asking.at(tokens, 2.0 * mean / max(tokens, 1))
+        seconds = tokens * (self.prompt_token + mean * pair * short)
         for width, each in self.window_pairs:
             seconds += tokens * min(mean, width) * each * short
         return seconds
