@@ -18,7 +18,7 @@ from mowich.economics.money import RATE
 from mowich.economics.ownership import owned
 from mowich.errors import UserError
 from mowich.estimate import Estimate, exact
-from mowich.fleets.answer import _over, solve_fleet
+from mowich.fleets.answer import Answer, _over, solve_fleet
 from mowich.fleets.check import violations
 from mowich.fleets.flips import flips
 from mowich.fleets.idle import idle_systems
@@ -330,6 +330,34 @@ def test_a_day_may_be_written_as_hours_or_as_a_list(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             read(wrong)
+
+
+def test_what_is_committed_may_be_let_to_others() -> None:
+    """Ten chips are committed at 2 a period and five do the work: at half the price five bring 5 back."""
+
+    def answered(resale: float) -> Answer:
+        chosen = replace(
+            choice("trn2", 1), committed=np.full(1, 10.0), committed_price=exact(2 / LENGTH_S, RATE), resale=resale
+        )
+        return solve_fleet(problem([serve("chat", [50])], [chosen], 1), speeds({("chat", "trn2"): 10}))
+
+    let = answered(0.5)
+    assert let.usd == pytest.approx(15)
+    assert [(r.units, r.usd) for r in let.sold] == [(5, pytest.approx(5))]
+    assert [(u.there, u.busy) for u in let.uses] == [(5, pytest.approx(5))]
+    kept = answered(0.0)
+    assert kept.usd == pytest.approx(20)
+    assert not kept.sold
+    assert kept.uses[0].there == 10
+
+
+def test_the_check_sees_what_is_let_but_not_committed() -> None:
+    chosen = replace(choice("trn2", 1), committed=np.full(1, 3.0), resale=0.5)
+    p = problem([serve("chat", [50])], [chosen], 1)
+    wrong = violations(
+        p, speeds({("chat", "trn2"): 10}), orders={}, work={("chat", "trn2", 0): 5.0}, keeps={}, sold={("trn2", 0): 4.0}
+    )
+    assert any("4 units let of 3 committed" in line for line in wrong)
 
 
 def test_a_workload_that_is_not_ported_leaves_chips_idle() -> None:

@@ -38,6 +38,17 @@ class ChipOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resale:
+    """Committed units let to others in one period. chips: in all; usd: what they bring, before discounting."""
+
+    system: str
+    period: str
+    units: float
+    chips: float
+    usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """chips at work on a task in one period, mean of the day, and the share of its work of that period (or of all its
     tokens) that they do."""
@@ -93,6 +104,7 @@ class Answer:
     energy_J: float
     stacks: tuple[str, ...]
     orders: tuple[ChipOrder, ...] = ()
+    sold: tuple[Resale, ...] = ()
     assign: tuple[Assignment, ...] = ()
     uses: tuple[PeriodUse, ...] = ()
     binding: tuple[Binding, ...] = ()
@@ -132,7 +144,10 @@ def answer_of(
     orders, work, keeps = _taken(programme, problem, solution.x)
     if whole:
         orders = {k: float(round(v)) if abs(v - round(v)) < 1e-4 else v for k, v in orders.items()}
-    wrong = violations(problem, rates, orders=orders, work=work, keeps=keeps, whole=whole)
+    let = {(s, t): float(solution.x[c]) for s, columns in programme.layout.sold.items() for t, c in enumerate(columns)}
+    if whole:
+        let = {k: float(round(v)) if abs(v - round(v)) < 1e-4 else v for k, v in let.items()}
+    wrong = violations(problem, rates, orders=orders, work=work, keeps=keeps, sold=let, whole=whole)
     if wrong:
         raise RuntimeError(f"the solver's plan breaks {len(wrong)} rules, the first: {wrong[0]}")
     choices = {c.name: c for c in problem.choices}
@@ -182,6 +197,17 @@ def answer_of(
             if solution.x[c] > 0.5 or any(keeps[w, j] > SMALL and j == k for w, j in keeps)
         ),
         orders=tuple(lines),
+        sold=tuple(
+            Resale(
+                system=s,
+                period=problem.labels[t],
+                units=units,
+                chips=units * choices[s].unit_chips,
+                usd=units * choices[s].resale_usd(problem.length_s),
+            )
+            for (s, t), units in let.items()
+            if units > SMALL
+        ),
         assign=tuple(assign),
         uses=uses(problem, programme, solution.x),
         warnings=problem.warnings,
@@ -201,6 +227,8 @@ def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[Period
                     units += sum(
                         float(x[layout.orders[o][q]]) for q in standing(layout.offers[o], t, problem.num_periods)
                     )
+                if pool.holds_committed and choice.name in layout.sold:
+                    units -= float(x[layout.sold[choice.name][t]])
                 at_work = float(x[layout.busy[number][t]])
                 there, busy = there + units, busy + at_work
                 if choice.power_W.value is not None:

@@ -22,12 +22,14 @@ def violations(
     orders: Mapping[tuple[str, str, str, int], float],
     work: Mapping[tuple[str, str, int], float],
     keeps: Mapping[tuple[str, str], float],
+    sold: Mapping[tuple[str, int], float] | None = None,
     whole: bool = True,
 ) -> list[str]:
     """Every rule that an answer breaks, in words; empty for a plan.
 
     orders: (system, kind, site, period) -> units ordered; work: (task, system, period) -> units at work; keeps:
-    (workload, stack) -> 1 where kept. whole: orders must be whole units.
+    (workload, stack) -> 1 where kept; sold: (system, period) -> committed units let to others. whole: orders must be
+    whole units.
     """
     wrong: list[str] = []
     periods = range(problem.num_periods)
@@ -50,7 +52,11 @@ def violations(
             for place, had in choice.have.items():
                 there[choice.name, place, t] = there.get((choice.name, place, t), 0.0) + float(had[t])
             committed = float(choice.committed[t])
-            there[choice.name, CLOUD, t] = there.get((choice.name, CLOUD, t), 0.0) + committed
+            let = (sold or {}).get((choice.name, t), 0.0)
+            if let < -SLACK or above(let, committed if choice.resale else 0.0):
+                wrong.append(f"{choice.name} in {problem.labels[t]}: {let:g} units let of {committed:g} committed")
+            there[choice.name, CLOUD, t] = there.get((choice.name, CLOUD, t), 0.0) + committed - let
+            cash[t] -= let * choice.unit_chips * float(choice.committed_price) * choice.resale * problem.length_s
             cash[t] += committed * choice.unit_chips * float(choice.committed_price) * problem.length_s
         for offer in choice.offers:
             for ordered in periods:

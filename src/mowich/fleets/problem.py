@@ -99,7 +99,8 @@ class Offer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """A system on the table. have: site -> [T] units that are there already, sunk: nothing more is paid but power.
-    committed: [T] units of rent that are paid whether used or not, at committed_price. power_W: per chip, before
+    committed: [T] units of rent that are paid whether used or not, at committed_price; resale: share of that
+    price that a period of a unit brings when it is let to others (0: it cannot be). power_W: per chip, before
     PUE. engine: what serves on it ("": that of the vendor's machines)."""
 
     name: str
@@ -112,6 +113,11 @@ class Choice:
     committed_price: Estimate
     offers: tuple[Offer, ...]
     engine: str = ""
+    resale: float = 0.0
+
+    def resale_usd(self, length_s: float) -> float:
+        """USD that one committed unit brings when it is let to others for a period."""
+        return self.resale * float(self.committed_price) * self.unit_chips * length_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,16 +53,23 @@ class ProgrammePool:
     there: Vector
     offers: tuple[int, ...]
 
+    @property
+    def holds_committed(self) -> bool:
+        """Whether what is committed stands here: rented, and in the cloud."""
+        return not self.owned and self.site.name == CLOUD
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else
     -1), in units at the peak of its day. busy, peak: units of each pool at work, mean of the day and in its fullest
-    hour; the same columns where no task has a day."""
+    hour; the same columns where no task has a day. sold[system]: [T] committed units let to others, where they
+    can be."""
 
     work: Mapping[tuple[str, str], _Ints]
     busy: _Ints
     peak: _Ints
+    sold: Mapping[str, _Ints]
     orders: _Ints
     keeps: Mapping[tuple[str, str], int]
     picks: Mapping[tuple[str, str], int]
@@ -211,6 +218,11 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
     )
     hours = problem.hours
     peak = busy if not hours else np.array([build.columns(problem.num_periods) for _ in pools], dtype=np.int64)
+    sold = {
+        c.name: np.array([build.columns(1, high=float(n), integer=True)[0] for n in c.committed], dtype=np.int64)
+        for c in problem.choices
+        if c.resale > 0 and c.committed.any()
+    }
     keeps = {
         (w.name, k): int(build.columns(1, high=1.0, integer=True)[0])
         for w in problem.workloads
@@ -249,6 +261,8 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
                 Says(kind="capacity", subject=f"{pool.choice.name} at {pool.site.name}", period=t, unit="unit"),
             )
             build.add(row, peak[number, t], 1.0)
+            if pool.holds_committed and pool.choice.name in sold:
+                build.add(row, sold[pool.choice.name][t], 1.0)
             for o in pool.offers:
                 ordered = standing(offers[o], t, problem.num_periods)
                 build.add(row, orders[o, ordered], -1.0)
@@ -290,6 +304,10 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
         paid = choice.committed * choice.unit_chips * float(choice.committed_price) * problem.length_s
         offset["cost"] += float(paid @ discounts)
         cash_offset += paid
+        if choice.name in sold:
+            brings = choice.resale_usd(problem.length_s)
+            cost[sold[choice.name]] -= brings * discounts
+            cash[periods, sold[choice.name]] -= brings
     for number, pool in enumerate(pools):
         power = pool.choice.power_W.value
         if power is None:
@@ -299,6 +317,8 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
         idle = pool.site.idle_share
         for target, per_J, weight in ((energy, 1 / 3.6e12, np.ones(problem.num_periods)), (cost, pay, discounts)):
             target[busy[number]] += joule * per_J * (1 - idle) * weight
+            if pool.holds_committed and pool.choice.name in sold:
+                target[sold[pool.choice.name]] -= joule * per_J * idle * weight
             for o in pool.offers:
                 for t in periods:
                     target[orders[o, t]] += (
@@ -346,6 +366,7 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
             work=work,
             busy=busy,
             peak=peak,
+            sold=sold,
             orders=orders,
             keeps=keeps,
             picks=picks,

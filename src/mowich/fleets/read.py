@@ -350,7 +350,7 @@ class _Reader:
                 error = unknown("site", site, [*sites, CLOUD])
                 have_node.problem(site, error.what, allowed=error.allowed, fix=error.fix)
         have_node.done([*sites, CLOUD])
-        committed, committed_price = np.zeros(self.num_periods), exact(0.0, RATE)
+        committed, committed_price, resale = np.zeros(self.num_periods), exact(0.0, RATE), 0.0
         if "committed" in node:
             child = node.node("committed")
             committed = self.series(child, "units", 0.0)
@@ -362,6 +362,7 @@ class _Reader:
             ) or committed_price
             if committed_price.value is None:
                 child.problem(None, f"{name}: {committed_price.reason}", fix="give a price")
+            resale = child.number("resale", 0.0, low=0.0, high=1.0)
             child.done()
         offers = []
         for kind in ("buy", "rent"):
@@ -382,6 +383,7 @@ class _Reader:
             committed_price=committed_price,
             offers=tuple(offers),
             engine=engine,
+            resale=resale,
         )
 
     def read_site(self, name: str, node: Node, systems: Sequence[str]) -> FleetSite:

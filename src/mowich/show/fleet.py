@@ -105,7 +105,7 @@ def fleet_page(result: Result, run: Run) -> Page:
         ],
         parts=(
             *(_what_if(what_if) if what_if else ()),
-            *idle_parts(result["idle"]),
+            *idle_parts(result.get("idle", ())),
             *_orders(result),
             *_assignment(result),
             *_alone(result),
@@ -136,6 +136,7 @@ def _sentence(result: Result) -> str:
     parts = [
         p for kind, word in (("buy", "Buy"), ("rent", "Rent")) if (p := _ordered(result[kind], kind, word, standing))
     ]
+    parts += _let(result.get("resell", ()))
     what = "; ".join(parts) or "Order nothing: what is there does the work"
     stacks, gap, status = list(result["stacks"]), result["gap"] or 0.0, result["status"]
     above = "" if gap <= 1e-9 else f"; at most {percent(gap)} above the best possible"
@@ -146,11 +147,20 @@ def _sentence(result: Result) -> str:
     )
 
 
+def _let(resell: Sequence[Result]) -> list[str]:
+    """ "Let up to 1,000 trn2 to others at a time"; nothing for none."""
+    most: dict[str, float] = {}
+    for r in resell:
+        most[r["system"]] = max(most.get(r["system"], 0.0), r["units"])
+    said = [f"up to {count_text(n)} {s}" for s, n in most.items()]
+    return [f"Let {names_listed(said)} to others at a time"] if said else []
+
+
 def _cost(result: Result) -> str:
     """ "$79.4B (90% range $61.0B to $104B)", the range over the draws that have a plan, if any were made."""
     said = dollars(result["objective"])
     robust = result.get("robust")
-    if not robust or robust["objective"][0] is None:
+    if not robust or robust.get("objective", [None])[0] is None:
         return said
     low, _, high = robust["objective"]
     if robust["infeasible"]:
@@ -202,6 +212,8 @@ def _orders(result: Result) -> list[Part]:
     orders = [(kind, o) for kind in ("buy", "rent") for o in result[kind]]
     for kind, o in orders:
         rows.setdefault(f"{kind} {o['system']}", {})[o["period"]] = count_text(o["units"])
+    for r in result.get("resell", ()):
+        rows.setdefault(f"let {r['system']}", {})[r["period"]] = count_text(r["units"])
     for u in result["use"]:
         there, idle = u["chips"], u["chips"] - u["busy"]
         busy = f" ({percent(idle / there)} idle)" if idle > 0.005 * there else ""

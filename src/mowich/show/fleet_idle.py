@@ -28,8 +28,9 @@ def captioned(caption: str, table: Table) -> list[Part]:
 
 def idle_sentences(result: Result) -> list[str]:
     """What stands idle and why, most first: the systems that are news."""
-    total = sum(i["chips"] for i in result["idle"])
-    much = [i for i in result["idle"] if i["share"] > MUCH_IDLE and i["chips"] > MUCH_OF_ALL * total]
+    found = result.get("idle", ())
+    total = sum(i["chips"] for i in found)
+    much = [i for i in found if i["share"] > MUCH_IDLE and i["chips"] > MUCH_OF_ALL * total]
     return [
         f"Of {i['system']}, {count_text(i['chips'])} chips stand idle ({percent(i['share'])} of its time):"
         f" {idle_reason(i)}."

@@ -97,6 +97,10 @@ class Fleet(Shown):
             "periods": list(self.problem.labels),
             "buy": self.buys,
             "rent": self.rents,
+            "resell": [
+                {"system": r.system, "period": r.period, "units": r.units, "chips": r.chips, "usd": r.usd}
+                for r in a.sold
+            ],
             "assign": [
                 {"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share}
                 for x in a.assign

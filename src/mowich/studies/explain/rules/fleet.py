@@ -38,6 +38,19 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             )
         ),
         R(
+            "resell * units",
+            "units",
+            "committed units let to others in the period",
+            "search: a variable of the programme",
+        ),
+        R("resell * chips", "chips", "chips of these units", "inside: units x chips of a unit"),
+        R(
+            "resell * usd",
+            "USD",
+            "what they bring, before discounting",
+            "inside: chips x committed price x resale x time of the period",
+        ),
+        R(
             "assign * chips",
             "chips",
             "chips at work on the task in the period, on average",
