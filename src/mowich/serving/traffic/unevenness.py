@@ -11,15 +11,18 @@ import numpy as np
 
 from mowich.arrays import Floats
 
+_LEAST = 1e-3
+"""Least factor: recurrent layers beside attention are taken off, which may leave nothing of a short prompt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unevenness:
-    """Time per unit of work over that of the usual batch, by two sizes: factors[i][j] at 2^(x0 + i) and 2^(y0 + j);
-    between them in proportion to the logarithms of the sizes, beyond them as at the end."""
+    """Time per unit of work over that of the usual batch, by two sizes: logs[i][j], its logarithm at 2^(x0 + i) and
+    2^(y0 + j); between them a power of each size, beyond them as at the end."""
 
     x0: int
     y0: int
-    factors: tuple[tuple[float, ...], ...]
+    logs: tuple[tuple[float, ...], ...]
 
     @classmethod
     def of(
@@ -29,15 +32,15 @@ class Unevenness:
         power of two of each size."""
         one, other = (np.exp2(np.arange(first, last + 1, dtype=np.float64)) for first, last in (x, y))
         grid = per_unit(np.repeat(one, len(other)), np.tile(other, len(one))).reshape(len(one), len(other)) / usual
-        return cls(x[0], y[0], tuple(tuple(row) for row in grid.tolist()))
+        return cls(x[0], y[0], tuple(tuple(row) for row in np.log(np.maximum(grid, _LEAST)).tolist()))
 
     def at(self, x: float, y: float) -> float:
         """The factor for two sizes."""
-        i, u = _place(x, self.x0, len(self.factors))
-        j, v = _place(y, self.y0, len(self.factors[0]))
-        low, high = self.factors[i], self.factors[i + 1]
+        i, u = _place(x, self.x0, len(self.logs))
+        j, v = _place(y, self.y0, len(self.logs[0]))
+        low, high = self.logs[i], self.logs[i + 1]
         below = low[j] + v * (low[j + 1] - low[j])
-        return below + u * (high[j] + v * (high[j + 1] - high[j]) - below)
+        return math.exp(below + u * (high[j] + v * (high[j + 1] - high[j]) - below))
 
 
 def _place(size: float, first: int, count: int) -> tuple[int, float]:
