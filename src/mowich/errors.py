@@ -38,6 +38,32 @@ def shorten(text: str, most: int = MAX_GIVEN) -> str:
     return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
 
 
+MAX_SAID = 1000
+"""Characters of an exception of somebody else's code that an error repeats."""
+
+
+def words_of(error: BaseException) -> str:
+    """What an exception says, on one line; "" where its own code cannot say it.
+
+    >>> words_of(ValueError("two\\n  lines"))
+    'two lines'
+    """
+    try:
+        return shorten(" ".join(str(error).split()), MAX_SAID)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return ""
+
+
+def _as_given(value: object) -> str:
+    """A value as Python writes it; its type where its own code cannot."""
+    try:
+        return shorten(repr(value))
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
 class ErrorDetails(TypedDict, total=False):
     """What a `UserError` says beside what is wrong and where, as keywords that others hand on to it."""
 
@@ -87,7 +113,7 @@ class UserError(Exception):
         where = self.where or self.field
         text = f"{where}: {self.what}" if where else self.what
         if self.given is not None:
-            text += f", got {shorten(repr(self.given))}"
+            text += f", got {_as_given(self.given)}"
         if self.allowed is not None:
             allowed = self.allowed if isinstance(self.allowed, str) else ", ".join(map(str, self.allowed))
             text += f"; allowed: {allowed}"

@@ -6,15 +6,15 @@ import copy
 import gc
 import os
 import sys
-from collections.abc import Sequence
-from contextvars import copy_context
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
 from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 
 from mowich.cli.options import CONTEXT, CommandGroup, listed
 from mowich.cli.output import complain
-from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean
+from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean, words_of
 from mowich.requests.jobs import EXAMPLE
 from mowich.version import VERSION
 
@@ -31,6 +31,9 @@ HELP = "Trainium 3 in software, beside the machines it competes with: what fits,
 
 GC_OBJECTS = 100_000
 """Objects made before Python looks for rings of them."""
+
+IS_DEBUG: ContextVar[bool] = ContextVar("mowich_debug", default=False)
+"""Whether errors of this command line are shown with their traceback."""
 
 app = typer.Typer(
     name="mowich",
@@ -103,12 +106,22 @@ def run(args: Sequence[str]) -> int:
     if not words and "_MOWICH_COMPLETE" not in os.environ:
         sys.stdout.write(_START)
         return EXIT_OK
+
+    def answer() -> object:
+        IS_DEBUG.set(debug)
+        command = typer.main.get_command(_only(words))
+        return command.main(words, prog_name="mowich", standalone_mode=False)
+
+    # in a context of its own: what an option sets (--quiet) ends with this command line
+    return outcome(lambda: copy_context().run(answer), debug)
+
+
+def outcome(answer: Callable[[], object], debug: bool) -> int:
+    """The exit code of what a command does: what it gives where that is a number. Errors become lines on stderr."""
     usage: Any = typer.BadParameter.__mro__[1]  # UsageError and its base, wherever typer keeps click
     base: Any = usage.__mro__[1]
     try:
-        command = typer.main.get_command(_only(words))
-        # in a context of its own: what an option sets (--quiet) ends with this command line
-        code = copy_context().run(command.main, words, prog_name="mowich", standalone_mode=False)
+        code = answer()
         sys.stdout.flush()
         if code == EXIT_INTERRUPTED:  # typer makes this of Ctrl-C, without a word
             print("interrupted", file=sys.stderr)
@@ -132,11 +145,16 @@ def run(args: Sequence[str]) -> int:
             raise
         complain(usage_line(error))
         return EXIT_BAD_INPUT
+    except MemoryError as error:
+        if debug:
+            raise
+        complain(f"this machine has no memory for the answer: {words_of(error) or 'MemoryError'}; ask for less")
+        return EXIT_BAD_INPUT
     except Exception as error:
         if debug:
             raise
-        words_of = " ".join(str(error).split())
-        complain(f"this is a bug in mowich {VERSION}: {type(error).__name__}: {words_of}; --debug shows the traceback")
+        said = f"{type(error).__name__}: {words_of(error)}"
+        complain(f"this is a bug in mowich {VERSION}: {said}; --debug shows the traceback")
         return EXIT_BUG
 
 

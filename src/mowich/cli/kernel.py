@@ -13,22 +13,26 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 from mowich.cli.app import app
+from mowich.cli.guest import in_limits, physical_B
 from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import emit
-from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, unknown
+from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, placed, unknown, words_of
+from mowich.files import MAX_DIGITS
 from mowich.requests import kernels
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from mowich.neuroncore.dtypes import DType
     from mowich.nki import Kernel, Result
+    from mowich.requests.common import Form
 
 
 kernel_app = typer.Typer(
@@ -48,37 +52,44 @@ def _group() -> None:
 
 
 @verb(kernel_app, kernels.RUN, "run")
-def kernel_run(asked: kernels.RunRequest) -> None:
+def kernel_run(asked: kernels.RunRequest) -> int:
     """Run a script or a kernel."""
+    return in_limits(
+        lambda: _run(asked), timeout_s=asked.timeout_s, memory_GiB=asked.memory_GiB, quiet=asked.form.quiet
+    )
+
+
+def _run(asked: kernels.RunRequest) -> None:
     from mowich.show.json import finite
     from mowich.show.kernel import run_page
     from mowich.show.page import Run
     from mowich.studies.kernels import ran
 
     file, kernel, words = str(asked.file), asked.kernel, asked.arguments
-    with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, asked.form.quiet):
+    with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, asked.form):
         if kernel is None:
             _run_script(file, asked.form.quiet)
-        else:
-            result = _run_kernel(file, kernel, words, asked.strict, asked.seed)
-            if asked.saved is not None:
-                _save(result, asked.saved)
-            answer = ran(kernel, result).to_dict()
-            # warnings were told on stderr as they came
-            emit(finite(answer), asked.form, page=lambda: run_page({**answer, "warnings": ()}, Run()))
+            return
+        result = _run_kernel(file, kernel, words, asked.strict, asked.seed)
+    if asked.saved is not None:
+        _save(result, asked.saved)
+    answer = ran(kernel, result).to_dict()
+    # warnings were told on stderr as they came
+    emit(finite(answer), asked.form, page=lambda: run_page({**answer, "warnings": ()}, Run()))
 
 
 @contextmanager
 def _as_scripts_expect(
-    file: str, arguments: Sequence[str], target: str | None, lnc: int | None, quiet: bool
+    file: str, arguments: Sequence[str], target: str | None, lnc: int | None, form: Form
 ) -> Iterator[None]:
     """The process as a script finds it on a machine with NKI: modules, sys.argv, sys.path, environment. All is put
-    back."""
+    back. Where the answer on stdout is for programs, what the script prints goes to stderr."""
     import mowich.nki
     from mowich.neuroncore.clock.compiled import IS_QUIET
     from mowich.nki.runtime import launches
 
-    IS_QUIET.set(quiet)
+    IS_QUIET.set(form.quiet)
+    said = redirect_stdout(sys.stderr) if form.as_json or form.as_csv else nullcontext()
     environment = {"NKI_SIMULATOR": "1"}
     if target:
         environment["NEURON_PLATFORM_TARGET_OVERRIDE"] = target
@@ -91,8 +102,8 @@ def _as_scripts_expect(
     os.environ.update(environment)
     launches.target, launches.lnc = target, lnc
     try:
-        with warnings.catch_warnings(), mowich.nki.installed(replace=True):
-            warnings.showwarning = _warning_quiet if quiet else _warning
+        with said, warnings.catch_warnings(), mowich.nki.installed(replace=True):
+            warnings.showwarning = _warning_quiet if form.quiet else _warning
             yield
     finally:
         launches.target = launches.lnc = None
@@ -149,7 +160,7 @@ def _execute(file: str, name: str) -> dict[str, object]:
     module = types.ModuleType(name)
     module.__file__ = file
     sys.modules[name] = module
-    with _one_line(file):
+    with _one_line(file, is_script=name == "__main__"):
         exec(code, module.__dict__)
     return module.__dict__
 
@@ -158,20 +169,22 @@ _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # 
 
 
 @contextmanager
-def _one_line(file: str) -> Iterator[None]:
+def _one_line(file: str, is_script: bool = False) -> Iterator[None]:
     """Exceptions of the user's code as a `UserError` with its file and line. A failed assertion has the exit code of a
-    check."""
+    check. is_script: `sys.exit` ends it with an exit code of its own; it is an error where an answer was asked for."""
     try:
         yield
     except (UserError, KeyboardInterrupt):
         raise
-    except SystemExit as stop:
-        _exit(stop)
-    except Exception as error:
+    except BaseException as error:
+        if is_script and isinstance(error, SystemExit):
+            _exit(error)
+            return
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
         theirs = [f for f in frames if not f.filename.startswith(_OURS)]
         named = [f for f in theirs if f.filename == file] if isinstance(error, AssertionError) else []
-        last = (named or theirs or frames)[-1]
+        own = [f for f in theirs if not _is_library(f.filename)]
+        last = (named or own or theirs or frames)[-1]
         where = f"{last.filename}:{last.lineno}"
         if isinstance(error, ImportError):
             from mowich.nki.words import not_imported
@@ -179,9 +192,10 @@ def _one_line(file: str) -> Iterator[None]:
             known = not_imported(error, where)
             if known is not None:
                 raise known from error
-        text = " ".join(str(error).split()) or (last.line or "")
-        inside = _inside_ours(frames)
-        if inside:
+        text = words_of(error) or (last.line or "")
+        # what a guest has used up, it may have used up in our code
+        is_used_up = isinstance(error, MemoryError) or (isinstance(error, RecursionError) and len(theirs) > _MANY)
+        if _inside_ours(frames) and not is_used_up:
             raise UserError(
                 f"this is a bug in mowich: {type(error).__name__}: {text}",
                 where=where,
@@ -189,7 +203,12 @@ def _one_line(file: str) -> Iterator[None]:
                 code=EXIT_BUG,
             ) from error
         code = EXIT_CHECK_FAILED if isinstance(error, AssertionError) else EXIT_BAD_INPUT
-        raise UserError(f"{type(error).__name__}: {text}", where=where, code=code) from error
+        fix = "a kernel returns its tensors, and ends nothing" if isinstance(error, SystemExit) else None
+        raise UserError(f"{type(error).__name__}: {text}", where=where, fix=fix, code=code) from error
+
+
+_MANY = 50
+"""Frames of a file of kernels that show that it is the one which calls itself without end."""
 
 
 def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
@@ -200,17 +219,25 @@ def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
             return not name.endswith(
                 (os.path.join("cli", "kernel.py"), os.path.join("cli", "kernel_profile.py"), "runtime.py")
             )
-        if f"{os.sep}site-packages{os.sep}" not in name and not name.startswith(sys.base_prefix):
+        if not _is_library(name):
             return False
     return False
 
 
+def _is_library(name: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    return f"{os.sep}site-packages{os.sep}" in name or name.startswith(sys.base_prefix)
+
+
 def _exit(stop: SystemExit) -> None:
-    """The script's own exit code; a text is its message."""
-    if isinstance(stop.code, str):
-        raise UserError(stop.code, code=1) from None
-    if stop.code not in (None, 0):
-        raise typer.Exit(int(stop.code))
+    """The script's own exit code; anything but a number is its message, as Python has it."""
+    if stop.code is None:
+        return
+    if not isinstance(stop.code, int):
+        raise UserError(words_of(stop) or type(stop.code).__name__, code=1) from None
+    code = int(stop.code) & 0xFF  # what is left of it when a process ends
+    if code:
+        raise typer.Exit(code)
 
 
 # ---- one kernel
@@ -244,7 +271,25 @@ def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, se
     else:
         given = _arguments(run, name, arguments, seed, values)
     with _one_line(file):
-        return run.launch((), given, strict=strict, record=True, values=values, check=values)
+        result = run.launch((), given, strict=strict, record=True, values=values, check=values)
+    _check_outputs(result, run)
+    return result
+
+
+def _check_outputs(result: Result, kernel: Kernel) -> None:
+    """Refuse what a kernel returned beside tensors."""
+    import numpy as np
+
+    for value in result.outputs:
+        kind = getattr(value, "dtype", None)
+        if kind is None or (isinstance(kind, np.dtype) and kind.kind in "OUSMmc"):
+            code = getattr(kernel.func, "__code__", None)
+            raise UserError(
+                "the kernel returns what is no tensor",
+                where=None if code is None else f"{code.co_filename}:{code.co_firstlineno}",
+                given=value,
+                allowed="tensors in HBM, also in tuples, lists and dicts; or nothing",
+            )
 
 
 def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, values: bool = True) -> dict[str, object]:
@@ -265,7 +310,7 @@ def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, value
                 raise UserError("an argument of a kernel is NAME=VALUE", given=word)
             if key not in parameters and not anything:
                 raise unknown(f"argument of {name}", key, parameters)
-            given[key] = _value(text, key, rng, values)
+            given[key] = _value(text, key, rng, kernel.generation(), values)
         except UserError as error:
             problems.append(error)
     missing = [
@@ -281,34 +326,36 @@ def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, value
     return given
 
 
-def _value(text: str, key: str, rng: np.random.Generator, values: bool = True) -> object:
-    """`float32[128,512]` (normal numbers; integers 0..15; nothing without values), `FILE.npy`, or a Python literal."""
+def _value(text: str, key: str, rng: np.random.Generator, generation: int, values: bool = True) -> object:
+    """`float32[128,512]` (normal numbers; integers 0..15; nothing without values), `FILE.npy`, or a Python literal.
+    generation: of the NeuronCore whose HBM the arrays have to fit."""
     import re
 
     import numpy as np
 
+    from mowich.neuroncore.core import limits
     from mowich.neuroncore.dtypes import as_dtype
+    from mowich.neuroncore.placement import check_hbm
 
     match = re.fullmatch(r"([A-Za-z]\w*)\[([\d\s,]+)\]", text)
     if match:
         d = as_dtype(match[1])
-        shape = tuple(int(n) for n in match[2].split(",") if n.strip())
-        if not values:
-            from mowich.nki import hollow
-
-            return hollow(shape, d)
-        if d.part is not None:
+        shape = _shape(match[2], text, key)
+        with placed(key):
+            check_hbm(shape, d, limits(generation).hbm_B)
+        if values and d.part is not None:
             raise UserError(f"{key}: packed formats have no random arrays", given=text, fix="pass an .npy file")
-        numbers = rng.standard_normal(shape, dtype=np.float32) if d.is_float else rng.integers(0, 16, shape)
-        return numbers.astype(d.dtype)
+        return _array(shape, d, rng if values else None, text, key)
     if text.endswith(".npy"):
         try:
             return np.load(text)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{key}: cannot be read: {error}", where=text) from None
+        except (OSError, ValueError, EOFError, MemoryError) as error:
+            raise UserError(f"{key}: cannot be read: {words_of(error)}", where=text) from None
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (RecursionError, MemoryError):
+        raise UserError(f"{key}: nested too deep", given=text) from None
+    except (ValueError, SyntaxError, TypeError):
         if "[" in text:
             raise UserError(
                 f"{key}: not an array", given=text, allowed="a dtype and a shape, float32[128,512]"
@@ -316,11 +363,55 @@ def _value(text: str, key: str, rng: np.random.Generator, values: bool = True) -
         return text
 
 
+def _shape(words: str, text: str, key: str) -> tuple[int, ...]:
+    """ "128,512" of `text` as dimensions."""
+    found = [n.strip() for n in words.split(",") if n.strip()]
+    if not found or not all(n.isascii() and n.isdecimal() and len(n) <= MAX_DIGITS for n in found):
+        raise UserError(f"{key}: not a shape", given=text, allowed="whole numbers with commas, float32[128,512]")
+    shape = tuple(int(n) for n in found)
+    if min(shape) < 1:
+        raise UserError(f"{key}: an array has at least one element in each dimension", given=text)
+    return shape
+
+
+def _array(shape: tuple[int, ...], d: DType, rng: np.random.Generator | None, text: str, key: str) -> object:
+    """Normal numbers, or integers 0..15; without a generator: an array without values."""
+    import math
+
+    import numpy as np
+
+    from mowich.nki import hollow
+
+    size_B = math.prod(shape) * _DRAWN_B
+    try:
+        if rng is None:
+            return hollow(shape, d)
+        if size_B > physical_B():
+            raise MemoryError
+        numbers = rng.standard_normal(shape, dtype=np.float32) if d.is_float else rng.integers(0, 16, shape)
+        return numbers.astype(d.dtype)
+    except ValueError as error:  # more dimensions than an array has
+        raise UserError(f"{key}: {words_of(error)}", given=text) from None
+    except MemoryError as error:
+        raise UserError(
+            f"{key}: this machine has no memory for an array of {size_B / 2**30:,.4g} GiB",
+            given=text,
+            fix="use a smaller shape",
+        ) from error
+
+
+_DRAWN_B = 4
+"""Bytes of a random number as it is drawn."""
+
+
 def _save(result: Result, file: Path) -> None:
     """The arrays that a kernel returned, as `np.load` reads them."""
     import numpy as np
 
-    np.savez(file, *(np.asarray(value) for value in result.outputs))
+    try:
+        np.savez(file, *(np.asarray(value) for value in result.outputs))
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", field=f"out {file}") from None
 
 
 __all__ = ["kernel_app"]

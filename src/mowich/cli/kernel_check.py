@@ -41,7 +41,7 @@ def _run(asked: kernels.KernelCheckRequest) -> Ran:
     from mowich.nki.check import check_run
 
     file, name = str(asked.file), str(asked.kernel)
-    with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form.quiet):
+    with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form):
         names = _execute(file, Path(file).stem)
         found = _kernels(names).get(name) or names.get(name)
         if not callable(found) or isinstance(found, type):

@@ -8,11 +8,10 @@ and line by line.
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mowich.cli.guest import in_limits
 from mowich.cli.kernel import _as_scripts_expect, _run_kernel, _run_script, kernel_app
 from mowich.cli.options import verb
 from mowich.cli.output import emit
@@ -25,8 +24,14 @@ if TYPE_CHECKING:
 
 
 @verb(kernel_app, kernels.PROFILE, "profile")
-def kernel_profile(asked: kernels.ProfileRequest) -> None:
+def kernel_profile(asked: kernels.ProfileRequest) -> int:
     """Time a kernel, and say what binds."""
+    return in_limits(
+        lambda: _profile(asked), timeout_s=asked.timeout_s, memory_GiB=asked.memory_GiB, quiet=asked.form.quiet
+    )
+
+
+def _profile(asked: kernels.ProfileRequest) -> None:
     from mowich.neuroncore.clock.schedule import ClockOptions
     from mowich.show.json import finite
     from mowich.show.kernel import kernel_page
@@ -39,9 +44,7 @@ def kernel_profile(asked: kernels.ProfileRequest) -> None:
         throttle=asked.throttle,
         dge=False if asked.disable_dge else None,
     )
-    # one answer on stdout: what the file prints goes beside it
-    said = redirect_stdout(sys.stderr) if asked.form.as_json or asked.form.as_csv else nullcontext()
-    with said, _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, quiet):
+    with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, asked.form):
         if kernel is None:
             result = _last_of_script(file, quiet)
         else:
@@ -78,7 +81,7 @@ def _write(profile: Profile, trace: Path | None, parquet: Path | None) -> None:
         if parquet is not None:
             explorer.write_parquet(profile, parquet)
     except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(error.filename)) from None
+        raise UserError(f"cannot be written: {error.strerror}", where=str(error.filename or trace or parquet)) from None
 
 
 def _write_page(profile: Profile, target: str, file: Path, from_s: float) -> None:
@@ -109,7 +112,7 @@ def kernel_diff(asked: kernels.DiffRequest) -> None:
 
 def _profiled(asked: kernels.DiffRequest, file: Path, kernel: str) -> Profile:
     """The profile of one kernel of a file."""
-    with _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form.quiet):
+    with _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form):
         result = _run_kernel(str(file), kernel, asked.arguments, False, 0, values=False)
     result.timed = True
     return result.profile

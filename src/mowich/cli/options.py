@@ -23,6 +23,7 @@ from mowich.requests.schema import QuestionSource, Schema
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 Q = TypeVar("Q", bound=Request)
+A = TypeVar("A", bound=int | None)
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -100,17 +101,17 @@ class _Verb(Generic[Q]):
     """What the parser calls: reads what was typed, tells the notes, answers. Its parameters are made when the parser
     looks at them, as making those of all verbs takes longer than a page of help."""
 
-    def __init__(self, schema: Schema[Q], answer: Callable[[Q], None]) -> None:
+    def __init__(self, schema: Schema[Q], answer: Callable[[Q], int | None]) -> None:
         self._schema, self._answer = schema, answer
         self.__name__, self.__doc__ = answer.__name__, schema.help
 
-    def __call__(self, **given: object) -> None:
+    def __call__(self, **given: object) -> int | None:
         request = self._schema.read(given, QuestionSource(edge=Edge.OPTION))
         if not request.form.quiet:
             for text in request.notes:
                 print(f"note: {text}", file=sys.stderr)
         with self._schema.told(Edge.OPTION):
-            self._answer(request)
+            return self._answer(request)
 
     @cached_property
     def __signature__(self) -> inspect.Signature:
@@ -123,11 +124,12 @@ class _Verb(Generic[Q]):
 
 def verb(
     app: typer.Typer, schema: Schema[Q], command: str | None = None
-) -> Callable[[Callable[[Q], None]], Callable[[Q], None]]:
-    """Register the verb of a schema: what it decorates gets the request, and prints the answer. command: its word where
+) -> Callable[[Callable[[Q], A]], Callable[[Q], A]]:
+    """Register the verb of a schema: what it decorates gets the request, prints the answer, and may give the exit code.
+    command: its word where
     that is not the name of the function."""
 
-    def register(answer: Callable[[Q], None]) -> Callable[[Q], None]:
+    def register(answer: Callable[[Q], A]) -> Callable[[Q], A]:
         app.command(
             command,
             cls=Command,

@@ -371,7 +371,7 @@ def _uses(p: Profile) -> _Table:
 def write_parquet(profile: Profile, folder: Path) -> list[Path]:
     """Write every table as FOLDER/Table.parquet."""
     db = _duckdb()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # not the folders above it: a misspelt path is an error
     made = []
     connection = db.connect()
     try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex, SupportsInt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def allocate(
 
 def _planned(core: Core, shape: Any, dtype: object, region: MemoryRegion, address: object) -> TensorLayout:
     """Shape, format, strides and address of a new tensor. Raises where its memory cannot hold it."""
-    dims = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
+    dims = _dims(shape)
     d = device_dtype(dtype, "a tile")
     space = SPACE[region]
     if not dims or min(dims) < 1:
@@ -74,11 +74,23 @@ def _planned(core: Core, shape: Any, dtype: object, region: MemoryRegion, addres
             address = _address(core, address, dims, row, d.itemsize, space)
     else:
         address = None
-        _check_hbm(dims, d, limits.hbm_B)
+        check_hbm(dims, d, limits.hbm_B)
     return dims, d, row_major(dims), address
 
 
-def _check_hbm(dims: tuple[int, ...], d: DType, room_B: int) -> None:
+def _dims(shape: object) -> tuple[int, ...]:
+    """A shape as whole numbers. Raises for what Python would only cut down to one: 4.5, True, "4"."""
+    sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    dims = []
+    for n in sizes:
+        is_part = isinstance(n, float | np.floating) and not float(n).is_integer()
+        if is_part or isinstance(n, bool | np.bool_ | str) or not isinstance(n, SupportsInt | SupportsIndex):
+            raise fail("a dimension of a tensor is a whole number", given=list(sizes))
+        dims.append(int(n))
+    return tuple(dims)
+
+
+def check_hbm(dims: tuple[int, ...], d: DType, room_B: int) -> None:
     """Raise for a tensor that is larger than the HBM of the chip."""
     size_B = math.prod(dims) * d.itemsize
     if size_B > room_B:
@@ -171,6 +183,7 @@ def wrap_array(core: Core, array: Array, region: MemoryRegion, name: str = "") -
             fix=f"convert it first: {name}.astype(np.{to}), or {name}.to(torch.{to})",
         )
     shape = array.shape or (1,)
+    check_hbm(shape, d, core.limits.hbm_B)
     storage = Storage(core, region, shape, d, name=name, data=array)
     return Tile(storage, d, shape, row_major(shape))
 

@@ -789,6 +789,9 @@ def scalar_value(index: Place) -> int:
             raise fail("a scalar offset has one element", tile=index)
         index._known()
         return int(index.read().reshape(-1)[0])
+    is_part = isinstance(index, float | np.floating) and not float(index).is_integer()
+    if is_part or isinstance(index, str) or not hasattr(index, "__int__"):
+        raise fail("a bound, a step or an index is a whole number", given=index)
     return int(index)
 
 

@@ -755,6 +755,8 @@ def static_cast(value: object, dtype: object) -> object:
 
 def _bounds(start: Place, stop: Place | None, step: Place) -> builtins.range:
     values = [views.scalar_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
+    if values[2] == 0:
+        raise fail("the step of a range is not 0", given=values)
     return builtins.range(*values)
 
 

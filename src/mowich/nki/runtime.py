@@ -368,6 +368,7 @@ def _run(
 
     def program(core: Core, call: Callable[[], object]) -> object:
         value = call()
+        _check_plain(value, func)
         if core.unfinished:
             raise Unlike
         try:
@@ -400,14 +401,34 @@ def _run(
     return result
 
 
+def _check_plain(value: object, func: Callable[..., object]) -> None:
+    """Refuse a kernel whose call runs none of its lines: a generator, or a coroutine."""
+    kinds = ((inspect.isgenerator, "yield"), (inspect.iscoroutine, "async"), (inspect.isasyncgen, "async"))
+    word = next((word for is_kind, word in kinds if is_kind(value)), None)
+    if word is None:
+        return
+    if inspect.iscoroutine(value):
+        value.close()  # else Python warns that nobody waited for it
+    code = getattr(func, "__code__", None)
+    raise machine.NkiValidationError(
+        f"a kernel is a plain function: this one has '{word}', and none of its lines ran",
+        where=None if code is None else f"{code.co_filename}:{code.co_firstlineno}",
+        fix="return the tensors",
+    )
+
+
+def _leaves(value: object) -> list[object]:
+    """What containers hold, those within others as well, in order; None is left out."""
+    if isinstance(value, dict):
+        return [leaf for inner in value.values() for leaf in _leaves(inner)]
+    if isinstance(value, tuple | list):
+        return [leaf for inner in value for leaf in _leaves(inner)]
+    return [] if value is None else [value]
+
+
 def _result(func: Callable[..., object], value: object, cores: list[Core]) -> Result:
     """The result of one logical core. value: what the kernel returned, as arrays."""
-    if isinstance(value, dict):
-        outputs = list(value.values())
-    elif isinstance(value, tuple | list):
-        outputs = list(value)
-    else:
-        outputs = [] if value is None else [value]
+    outputs = _leaves(value)
     name = str(getattr(func, "__name__", type(func).__name__))
     return Result(
         kernel=name, outputs=outputs, value=value, cores=cores, warnings=[w for c in cores for w in c.warnings]

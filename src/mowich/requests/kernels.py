@@ -30,6 +30,7 @@ from mowich.requests.fields import (
     count,
     flag,
     names,
+    number,
     path,
     quantity,
     read_kernels_file,
@@ -64,6 +65,26 @@ RANDOM = replace(SEED, help="Of the random arrays of -k.", edges=TYPED)
 SAVED = replace(OUT, help="With -k: save what the kernel returned.", metavar="FILE.npz")
 RUN_JSON = replace(JSON, help="With -k: one JSON object on stdout.")
 RUN_CSV = replace(CSV, help="With -k: a table on stdout.")
+GUEST_TIME: Field[float] = number(
+    "timeout",
+    "Most seconds that it may take, in a process of its own.",
+    low=0.0,
+    above=True,
+    high=1e7,
+    metavar="S",
+    keyword="timeout_s",
+    edges=TYPED,
+)
+GUEST_MEMORY: Field[float] = number(
+    "memory",
+    "Most GiB that it may take beside Mowich, in a process of its own.",
+    low=0.0,
+    above=True,
+    high=1e6,
+    metavar="GIB",
+    keyword="memory_GiB",
+    edges=TYPED,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +100,13 @@ class KernelRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest(KernelRequest):
-    """A kernel to run. strict: a read of uninitialised bytes is an error; seed: of random arrays; saved: the file of
-    the arrays that it returned."""
+    """A kernel to run. strict: a read of uninitialised bytes is an error; seed: of random arrays; timeout_s,
+    memory_GiB: limits, None: none; saved: the file of the arrays that it returned."""
 
     strict: bool
     seed: int
+    timeout_s: float | None
+    memory_GiB: float | None
     saved: Path | None
 
 
@@ -99,7 +122,8 @@ class KernelCheckRequest(KernelRequest):
 class ProfileRequest(KernelRequest):
     """A kernel to time. values: compute too; active_cores: that share HBM; window: instructions an engine looks ahead;
     throttle: the Tensor Engine starts at half rate; disable_dge: descriptors are made before the launch; trace, html,
-    parquet: files to write; html_from_s: where the page begins; path: print the critical path."""
+    parquet: files to write; html_from_s: where the page begins; path: print the critical path; timeout_s, memory_GiB:
+    limits, None: none."""
 
     values: bool
     active_cores: int | None
@@ -111,6 +135,8 @@ class ProfileRequest(KernelRequest):
     html_from_s: float
     parquet: Path | None
     path: bool
+    timeout_s: float | None
+    memory_GiB: float | None
     facts: Facts
     given: Mapping[str, object]
 
@@ -157,8 +183,24 @@ def _target(reader: QuestionReader) -> None:
             generation_of(target)
 
 
+def _writable(reader: QuestionReader, *fields: Field[Path], folder: bool = False) -> None:
+    """Note files that cannot be made: in a folder that is not there, or where a folder is. folder: it is one to make.
+    So a kernel does not run for nothing."""
+    for field in fields:
+        to = reader.get(field)
+        if to is None:
+            continue
+        if not to.absolute().parent.is_dir():
+            reader.add("no such folder", field, given=str(to.parent))
+        elif folder and to.exists() and not to.is_dir():
+            reader.add("is a file", field, given=str(to), allowed="a folder")
+        elif not folder and to.is_dir():
+            reader.add("is a folder", field, given=str(to), allowed="a file")
+
+
 def _run(reader: QuestionReader) -> RunRequest:
     _kernel(reader)
+    _writable(reader, SAVED)
     form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
     if reader.given(KERNEL) is None:
         for field in (STRICT, SAVED, RUN_JSON, RUN_CSV):
@@ -170,7 +212,10 @@ def _run(reader: QuestionReader) -> RunRequest:
 
 RUN = Schema(
     name="kernel run",
-    fields=(_FILE, _ARGUMENTS, KERNEL, _TARGET, LNC, STRICT, RANDOM, SAVED, RUN_JSON, RUN_CSV, PLAIN, QUIET),
+    fields=(
+        *(_FILE, _ARGUMENTS, KERNEL, _TARGET, LNC, STRICT, RANDOM, GUEST_TIME, GUEST_MEMORY, SAVED, RUN_JSON, RUN_CSV),
+        *(PLAIN, QUIET),
+    ),
     make=_run,
     help="Run a script or a kernel, unmodified, and check every instruction.",
     example='mowich kernel run @softmax -k softmax "x=float32[256,1000]" --target trn2',
@@ -276,6 +321,8 @@ CRITICAL = flag("path", "Print the critical path by cost.", edges=TYPED)
 
 def _profile(reader: QuestionReader) -> ProfileRequest:
     _kernel(reader)
+    _writable(reader, TRACE, _HTML, OUT)
+    _writable(reader, PARQUET, folder=True)
     if reader.given(HTML_FROM) is not None and reader.given(_HTML) is None:
         reader.problems.found.append(UserError(f"{reader.said(HTML_FROM)} goes with {reader.said(_HTML)}"))
     asked = asked_of(reader, "a kernel takes no plan and no price")
@@ -302,6 +349,8 @@ PROFILE = Schema(
             HTML_FROM,
             PARQUET,
             CRITICAL,
+            GUEST_TIME,
+            GUEST_MEMORY,
             SET,
             FACTS,
         ),

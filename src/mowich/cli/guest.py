@@ -1,0 +1,123 @@
+"""A guest: code of a user that runs in a process of its own, with limits of time and memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from mowich.cli.app import IS_DEBUG, outcome
+from mowich.cli.output import noter
+from mowich.errors import EXIT_LIMIT_BROKEN, EXIT_OK, UserError
+
+_GIB = 2**30
+
+
+def in_limits(work: Callable[[], None], *, timeout_s: float | None, memory_GiB: float | None, quiet: bool) -> int:
+    """Do the work, and give its exit code. With a limit it is done in a process of its own, which ends when it takes
+    longer than `timeout_s` seconds; allocations that pass `memory_GiB`, beside what Mowich holds already, fail.
+    Raises UserError where a limit is broken."""
+    if timeout_s is None and memory_GiB is None:
+        work()
+        return EXIT_OK
+    note = noter(quiet)
+    if "fork" not in multiprocessing.get_all_start_methods():
+        note("this platform has no limits for a process: --timeout and --memory are not kept")
+        work()
+        return EXIT_OK
+    held_B = _address_space_B()
+    if memory_GiB is not None and held_B is None:
+        note("this platform has no limit of memory for a process: --memory is not kept")
+        memory_GiB = None
+
+    def guest() -> None:
+        os.setsid()  # its own children end with it
+        bound = None if memory_GiB is None or held_B is None else int(held_B + memory_GiB * _GIB)
+        sys.exit(outcome(lambda: _within(work, bound, memory_GiB), IS_DEBUG.get()))
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process = multiprocessing.get_context("fork").Process(target=guest)
+    process.start()
+    try:
+        process.join(timeout_s)
+        code = process.exitcode
+    finally:
+        if process.exitcode is None:
+            _end(process)
+    if code is None:
+        raise UserError(
+            f"the kernel took longer than {timeout_s:g} s", field="timeout", fix="allow more", code=EXIT_LIMIT_BROKEN
+        )
+    if code < 0:
+        with suppress(ValueError):
+            raise UserError(f"the process of the kernel was ended by {signal.Signals(-code).name}")
+        raise UserError(f"the process of the kernel was ended by signal {-code}")
+    return code
+
+
+def _end(process: multiprocessing.context.ForkProcess) -> None:
+    """End a process with those that it started."""
+    try:
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # it has no group of its own yet
+        process.kill()
+    process.join()
+
+
+def _address_space_B() -> int | None:
+    """Bytes of address space that this process holds; None where the system does not say, or has no limit of it."""
+    try:
+        import resource
+
+        assert resource.RLIMIT_AS is not None
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, ValueError, AttributeError):
+        return None
+
+
+def _within(work: Callable[[], None], bound_B: int | None, memory_GiB: float | None) -> None:
+    """Do the work with at most so much address space."""
+    if bound_B is None:
+        work()
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = bound_B if before[1] == resource.RLIM_INFINITY else min(bound_B, before[1])
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    try:
+        work()
+    except (UserError, MemoryError) as error:
+        resource.setrlimit(resource.RLIMIT_AS, before)  # there is room again to say so
+        if not _lacks_memory(error):
+            raise
+        where = error.where if isinstance(error, UserError) else None
+        raise UserError(
+            "the kernel needs more memory than it may take",
+            where=where,
+            allowed=f"--memory {memory_GiB:g} (GiB)",
+            fix="allow more, or use smaller shapes",
+            code=EXIT_LIMIT_BROKEN,
+        ) from error
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error came of one of memory."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def physical_B() -> float:
+    """Bytes of this machine's memory; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
