@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
-.PHONY: demo test test-slow test-web site lint golden golden-diff bench docs accuracy kernel-accuracy check-public conformance third-party lock clean
+.PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs accuracy kernel-accuracy check-public conformance third-party lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -41,6 +41,12 @@ test-slow: $(STAMP)
 	$(PYTHON) -m venv $(VENV)-ray
 	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-ray.txt
 	OPENBLAS_NUM_THREADS=1 PYTHONPATH=src $(VENV)-ray/bin/python tests/slow/check_ray.py
+
+# hostile input drawn from seeds (docs/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
+COUNT ?= 10000
+FIRST ?= 0
+fuzz: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/hostile/hostile_run.py --count $(COUNT) --first $(FIRST)
 
 # the documentation as a site in build/site: every link checked, nothing fetched from elsewhere
 site: $(STAMP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -37,13 +37,10 @@ def keywords_asked(schema: Schema[Q], facts: Facts | None, **given: object) -> I
 
 def names_called(given: Sequence[str | System]) -> list[str]:
     """What the verbs call the systems of a comparison."""
-    if isinstance(given, str | System):
-        raise UserError(
-            "compare takes a list of systems",
-            where="systems",
-            given=name_called(given),
-            fix=f"[{name_called(given)!r}]",
-        )
+    if isinstance(given, str | System) or not isinstance(given, Iterable):
+        name = name_called(given) if isinstance(given, str | System) else None
+        fix = None if name is None else f"[{name!r}]"
+        raise UserError("compare takes a list of systems", where="systems", given=name or given, fix=fix)
     return [name_called(s) for s in given]
 
 

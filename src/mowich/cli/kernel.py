@@ -282,7 +282,7 @@ def _check_outputs(result: Result, kernel: Kernel) -> None:
 
     for value in result.outputs:
         kind = getattr(value, "dtype", None)
-        if kind is None or (isinstance(kind, np.dtype) and kind.kind in "OUSMmc"):
+        if not hasattr(value, "shape") or kind is None or (isinstance(kind, np.dtype) and kind.kind in "OUSMmc"):
             code = getattr(kernel.func, "__code__", None)
             raise UserError(
                 "the kernel returns what is no tensor",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mowich.errors import UserError
+from mowich.errors import UserError, shorten
 from mowich.models import builtin
 from mowich.models.config import model_from_config
 from mowich.models.model import Model
@@ -78,12 +78,24 @@ def _number(row: Mapping[str, str], key: str) -> int | None:
         return int(float(text)) if text else None
     except ValueError:
         return None
+    except OverflowError:
+        raise _too_large(key, text) from None
+
+
+def _too_large(key: str, text: str) -> UserError:
+    return UserError(f"{key}: too large a number", given=shorten(text, 40))
 
 
 def _size(row: Mapping[str, str]) -> float | None:
     """The printed parameter count: "194B", "176247M", "1.04E+13", "~16B (label)"."""
-    match = re.match(r"~?\s*([\d.]+(?:E\+\d+)?)\s*([MBT]?)", _text(row, "params_total"))
-    return float(match[1]) * {"": 1.0, "M": 1e6, "B": 1e9, "T": 1e12}[match[2]] if match else None
+    text = _text(row, "params_total")
+    match = re.match(r"~?\s*(\d+(?:\.\d*)?(?:E\+\d+)?)\s*([MBT]?)", text)
+    if match is None:
+        return None
+    size = float(match[1]) * {"": 1.0, "M": 1e6, "B": 1e9, "T": 1e12}[match[2]]
+    if size == float("inf"):
+        raise _too_large("params_total", text)
+    return size
 
 
 def _from_builtin(name: str, row: Mapping[str, str], *, stated: bool) -> tuple[Model, list[str]]:

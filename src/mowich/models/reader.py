@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mowich.errors import UserError, UserErrors
@@ -22,9 +22,11 @@ class ConfigReader:
         self.where = where
         self.architecture = architecture
         self.errors: list[UserError] = []
+        self.asked: set[str] = set()
 
     def get(self, *keys: str, default: Any = None) -> Any:
         """The first of `keys` that is present and not null, else `default`."""
+        self.asked.update(keys)
         for key in keys:
             if self.data.get(key) is not None:
                 return self.data[key]
@@ -66,8 +68,31 @@ class ConfigReader:
 
     def check(self) -> None:
         """Raise what was collected, each problem once: a key that two parts of a layer read is wrong once."""
-        found = list({error.line(): error for error in self.errors}.values())
+        found = list({error.line(): error for error in [*self.errors, *self._misspelt()]}.values())
         if len(found) == 1:
             raise found[0]
         if found:
             raise UserErrors(found)
+
+    def _misspelt(self) -> Iterator[UserError]:
+        """Keys that nobody asked for and that are one letter from one that is missing. What is missing has a default,
+        so a misspelt key would change the answer without a word."""
+        missing = [key for key in sorted(self.asked) if key not in self.data]
+        for key in self.data:
+            if key in self.asked:
+                continue
+            meant = next((m for m in missing if _one_letter_apart(key, m)), None)
+            if meant is not None:
+                yield UserError(f"unknown key '{key}'", where=self.where, fix=f"did you mean '{meant}'?")
+
+
+def _one_letter_apart(a: str, b: str) -> bool:
+    """Whether one letter more, less or another makes one word of the other."""
+    if abs(len(a) - len(b)) > 1 or min(len(a), len(b)) < _SHORT:
+        return False
+    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return a[at:] == b[at + 1 :] or a[at + 1 :] == b[at:] or a[at + 1 :] == b[at + 1 :]
+
+
+_SHORT = 6
+"""Letters of a key from which on a near one is taken for a slip."""

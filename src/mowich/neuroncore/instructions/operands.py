@@ -62,6 +62,9 @@ def one_each(x: Scalar, tile: Tile, what: str) -> None:
         raise fail(f"{what} must be a number or a [{p}, 1] tile", tile=x, fix="one value per partition")
     if x is None:
         raise fail(f"{what} is missing", allowed="a number or a [P, 1] tile")
+    is_number = hasattr(x, "__float__") and not getattr(x, "ndim", 0)
+    if type(x) is not Tile and not hasattr(x, "read") and (isinstance(x, str) or not is_number):
+        raise fail(f"{what} must be a number or a [{p}, 1] tile", given=x)
 
 
 def reduces_into(name: str, data: Tile, result: Tile | None) -> None:

@@ -1,0 +1,431 @@
+"""Hostile cases from a seed: good input of every kind with one to three things spoiled."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import functools
+import io
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hostile_judge import Case
+
+import mowich
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "tests" / "fixtures" / "configs").glob("*.json"))
+TRAIN = ("--train", "--seq", "1Ki", "--batch", "8seqs")
+SMALL = ("--set", "plan.tp=1", "--set", "plan.pp=1")
+
+VALUES: tuple[object, ...] = (
+    *(0, -1, 1, 2, 3, 7, -4096, 9999, 10**9, 10**12, 10**30, 0.5, 1.5, -0.0, 1e-300, 1e30, 1e300, True, False, None),
+    *("", " ", "abc", "false", "no", "1", "-1", "1e400", "nan", "1_0", "½", "２", "\x00", "a" * 400, "x\ny", "\u202e"),
+    *([], [1], [[]], {}, {"a": 1}, math.inf, -math.inf, math.nan),
+)
+"""Values that no field wants, and some that it may."""
+WORDS: tuple[str, ...] = (
+    *(
+        "",
+        " ",
+        "0",
+        "-1",
+        "1",
+        "2",
+        "3",
+        "1.5",
+        "1e-300",
+        "1e300",
+        "1e400",
+        "nan",
+        "inf",
+        "-inf",
+        "1_",
+        "1__0",
+        "½",
+        "٣",
+    ),
+    *("0x10", "1k", "1Ki", "1T", "1e18", "9" * 400, "a" * 5000, "x", "x,y", ",", ",,", "1,2", "=", "a=b", "../..", "/"),
+    *(
+        "$2",
+        "$2/h",
+        "$-2/chip/h",
+        "$0/chip/h",
+        "2 W",
+        "-3 GB",
+        "1 TB/s",
+        "1 FLOP/s",
+        "10 d",
+        "50%",
+        "\x00",
+        "\u202e",
+        "é",
+    ),
+    *(
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "!!int abc",
+        "&a b",
+        "*a",
+        "@softmax",
+        "-",
+        "--json",
+        "h100",
+        "h100:2",
+        "h100:0",
+        "trn3",
+    ),
+)
+"""Words for an option, a cell of a table, a value of a YAML file."""
+
+
+def spoiled(value: Any, rng: random.Random) -> Any:
+    """A copy of JSON data with one thing changed: a value, a key that is missing, misspelt or new."""
+    made = copy.deepcopy(value)
+    places: list[tuple[Any, Any]] = []
+
+    def walk(node: Any) -> None:
+        for key in node if isinstance(node, dict) else range(len(node)):
+            places.append((node, key))
+            if isinstance(node[key], dict | list):
+                walk(node[key])
+
+    walk(made)
+    if not places:
+        return rng.choice(VALUES)
+    node, key = rng.choice(places)
+    kind = rng.random()
+    if kind < 0.75 or isinstance(node, list):
+        node[key] = copy.deepcopy(rng.choice(VALUES))
+    elif kind < 0.85:
+        del node[key]
+    elif kind < 0.95:
+        node[_misspelt(key, rng)] = node.pop(key)
+    else:
+        node[rng.choice(("", "x", "a" * 300, "\x00"))] = rng.choice(VALUES)
+    return made
+
+
+def _misspelt(word: str, rng: random.Random) -> str:
+    at = rng.randrange(len(word) + 1)
+    return word[:at] + word[at + 1 :] if rng.random() < 0.5 else word[:at] + rng.choice("_sx0") + word[at:]
+
+
+def torn(data: str, rng: random.Random) -> str | bytes:
+    """A text with bytes cut off, doubled or changed."""
+    raw = bytearray(data.encode())
+    at = rng.randrange(len(raw) + 1)
+    kind = rng.randrange(4)
+    if kind == 0:
+        return bytes(raw[:at])
+    if kind == 1:
+        return bytes(raw[:at] + raw[max(0, at - 40) :])
+    if kind == 2:
+        raw[at:at] = rng.choice((b"\xff", b"\x00", b"\xef\xbb\xbf", b"{", b"]", b"\t", b'"', b"\\u0000", b"#", b"-"))
+        return bytes(raw)
+    raw[at : at + 1] = bytes([rng.randrange(256)])
+    return bytes(raw)
+
+
+def config(rng: random.Random) -> Case:
+    """A config.json."""
+    file = rng.choice(CONFIGS)
+    data = json.loads(file.read_text(encoding="utf-8"))
+    for _ in range(rng.randint(1, 3)):
+        data = spoiled(data, rng)
+        if not isinstance(data, dict):
+            break
+    text: str | bytes = json.dumps(data)
+    if rng.random() < 0.1:
+        text = torn(str(text), rng)
+    verb = (
+        ("model", "m.json", "--json") if rng.random() < 0.8 else ("fit", "m.json", *TRAIN, "--on", "h100:8", "--json")
+    )
+    return Case(f"config {file.stem}", verb, {"m.json": text})
+
+
+def _lines_spoiled(text: str, rng: random.Random, most: int = 2) -> str | bytes:
+    """A YAML text with values of some lines changed, lines missing, doubled or moved to another depth."""
+    lines = text.splitlines()
+    for _ in range(rng.randint(1, most)):
+        at = rng.randrange(len(lines))
+        kind = rng.random()
+        parts = list(re.finditer(r'(?<=: )("[^"]*"|[^{}\[\],:#]+)', lines[at]))
+        if kind < 0.7 and parts:
+            part = rng.choice(parts)
+            new = rng.choice(WORDS)
+            shown = json.dumps(new) if rng.random() < 0.5 else new
+            lines[at] = lines[at][: part.start()] + shown + lines[at][part.end() :]
+        elif kind < 0.8:
+            del lines[at]
+            lines = lines or [""]
+        elif kind < 0.9:
+            lines.insert(at, lines[at])
+        else:
+            lines[at] = rng.choice(("  ", "\t", "- ", "")) + lines[at].lstrip()
+    made = "\n".join(lines) + "\n"
+    return torn(made, rng) if rng.random() < 0.1 else made
+
+
+@functools.cache
+def acme() -> str:
+    """The chip of docs/how-to.md."""
+    page = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+    return page.split("```yaml acme.yaml\n", 1)[1].split("```", 1)[0]
+
+
+COMPARED = ("compare", "gpt2", *TRAIN, "--tokens", "1B", "--on", "acme", "--chips", "8", *SMALL)
+
+
+def overlay(rng: random.Random) -> Case:
+    """Facts of a user."""
+    text = _lines_spoiled(acme(), rng)
+    words = ("facts", "check") if rng.random() < 0.2 else (*COMPARED, "--json")
+    return Case("overlay", (*words, "--facts", "acme.yaml"), {"acme.yaml": text})
+
+
+SWEEP = """mowich: 1
+models: gpt2
+on: [h100, trn3]
+chips: 8..16:x2
+seq: 1024
+batch: 64seqs..128seqs:2
+tokens: 1B
+plan: {pp: 1, cp: 1, tp: 1, micro_batch: 1, precision: bf16, recompute: selective, zero: 3}
+vary:
+  prices.h100: [$1/chip/h, $2/chip/h]
+"""
+TRAFFIC = """mowich: 1
+name: chat
+model: gpt2
+on: h100:2
+engine: vllm
+plan: {tp: 1}
+route: least-loaded
+scheduler: {max_num_seqs: 16, max_num_batched_tokens: 1024}
+traffic: {rate: 2, requests: 40, arrivals: gamma, cv: 1.5, prompt: 100, output: "lognormal(20, p95 60)"}
+slo: {ttft: 2 s, tpot: 50 ms}
+"""
+
+
+def scenario(rng: random.Random) -> Case:
+    """A sweep or a load. The points of an axis may be many: a longer one is a legal question, so counts stay short."""
+    verb, text = rng.choice((("sweep", SWEEP), ("traffic", TRAFFIC)))
+    words = ("sweep", "s.yaml", "--jobs", "1", "--json") if verb == "sweep" else ("traffic", "s.yaml", "--json")
+    return Case(f"scenario {verb}", words, {"s.yaml": _lines_spoiled(text, rng)})
+
+
+@functools.cache
+def published() -> Sequence[Mapping[str, str]]:
+    with (resources.files(mowich) / "facts" / "published" / "training.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["task"] == "pretrain"][::7]
+
+
+def table(rng: random.Random) -> Case:
+    """Measurements for validate."""
+    row = dict(rng.choice(published()))
+    for _ in range(rng.randint(1, 2)):
+        row[rng.choice(sorted(row))] = rng.choice(WORDS)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(row))
+    writer.writeheader()
+    writer.writerow(row)
+    text: str | bytes = out.getvalue()
+    if rng.random() < 0.15:
+        text = torn(str(text), rng)
+    return Case("table", ("validate", "one.csv", "--json"), {"one.csv": text})
+
+
+@functools.cache
+def result() -> Any:
+    train = {"tokens": "1B", "seq": 1024, "batch": "8seqs"}
+    return mowich.compare("gpt2", ["h100:2"], train=train, fixed={"tp": "1", "pp": "1"}).to_dict()
+
+
+def saved(rng: random.Random) -> Case:
+    """A result that was saved."""
+    data = spoiled(result(), rng)
+    text: str | bytes = json.dumps(data)
+    if rng.random() < 0.2:
+        text = torn(str(text), rng)
+    words = ("explain", "r.json", "step_s", "--json") if rng.random() < 0.5 else ("report", "r.json", "--out", "r.html")
+    return Case("result", words, {"r.json": text})
+
+
+QUESTIONS: tuple[tuple[str, ...], ...] = (
+    ("compare", "gpt2", *TRAIN, "--tokens", "1B", "--on", "h100:2", *SMALL, "--json"),
+    ("plan", "gpt2", *TRAIN, "--tokens", "1B", "--on", "h100:2", "--top", "2", *SMALL, "--json"),
+    (
+        "plan",
+        "gpt2",
+        "--serve",
+        "--isl",
+        "512",
+        "--osl",
+        "64",
+        "--on",
+        "h100:1",
+        "--ttft",
+        "2s",
+        "--tpot",
+        "50ms",
+        "--json",
+    ),
+    ("fit", "gpt2", *TRAIN, "--on", "h100:2", *SMALL, "--json"),
+    ("collective", "all-reduce", "--on", "trn3-gen2", "--sizes", "1MiB", "--json"),
+    ("goodput", "--on", "h100:1024", "--samples", "10", "--days", "5", "--json"),
+    ("power", "--on", "h100", "--json"),
+)
+
+
+def option(rng: random.Random) -> Case:
+    """A command line."""
+    words = list(rng.choice(QUESTIONS))
+    for _ in range(rng.randint(1, 2)):
+        at = rng.randrange(1, len(words))
+        kind = rng.random()
+        if kind < 0.6:
+            words[at] = rng.choice(WORDS)
+        elif kind < 0.8:
+            words[at] = words[at].split("=")[0] + "=" + rng.choice(WORDS)
+        elif kind < 0.9:
+            del words[at]
+        else:
+            words.insert(at, words[at])
+    return Case("option", [w for w in words if "\x00" not in w])
+
+
+KERNEL = """import nki, nki.isa as nisa, nki.language as nl
+import numpy as np
+
+@nki.jit
+def kernel(x, n=2):
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    for i in nl.affine_range(n):
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=2.0)
+    nisa.dma_copy(dst=out[0:8, 0:4], src=tile[0:8, 0:4])
+    return out
+"""
+PIECES = (
+    *(
+        "None",
+        "3",
+        "-1",
+        "2.5",
+        "True",
+        "'a'",
+        "[]",
+        "{}",
+        "()",
+        "(1, 2)",
+        "10**9",
+        "10**18",
+        "float('inf')",
+        "x",
+        "n",
+        "nl",
+    ),
+    *(
+        "x.shape",
+        "x.dtype",
+        "nl.sbuf",
+        "nl.psum",
+        "nl.float8_e4m3",
+        "nl.int32",
+        "object()",
+        "lambda: 0",
+        "1/0",
+        "...",
+        "slice(3)",
+    ),
+)
+"""Expressions for any place of a kernel."""
+
+
+def kernel(rng: random.Random) -> Case:
+    """A kernel with expressions changed, and its arguments."""
+    text = KERNEL
+    places = list(
+        re.finditer(r"x\.shape|x\.dtype|nl\.\w+(?=[,)])|(?<==)tile|(?<==)x|\b2\.0|0:8|0:4|\(n\)|(?<=return )out", text)
+    )
+    for part in sorted(rng.sample(places, rng.randint(1, 2)), key=lambda p: -p.start()):
+        piece = rng.choice(PIECES)
+        text = text[: part.start()] + (f"({piece})" if part[0] == "(n)" else piece) + text[part.end() :]
+    argument = (
+        "x=float32[8,4]"
+        if rng.random() < 0.7
+        else "x=" + rng.choice((*WORDS, "float32[1]", "int8[9,9]", "float32[200,4]"))
+    )
+    verb = rng.choice(("run", "profile"))
+    words = ("kernel", verb, "k.py", "-k", "kernel", argument, "--json")
+    return Case("kernel", [w for w in words if "\x00" not in w], {"k.py": text})
+
+
+CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "compare",
+        {
+            "model": "gpt2",
+            "systems": ["h100:2"],
+            "train": {"tokens": "1B", "seq": 1024, "batch": "8seqs"},
+            "fixed": {"tp": "1", "pp": "1"},
+        },
+    ),
+    (
+        "plan",
+        {
+            "model": "gpt2",
+            "on": "h100:2",
+            "train": {"tokens": "1B", "seq": 1024, "batch": "8seqs"},
+            "top": 1,
+            "fixed": {"tp": "1"},
+        },
+    ),
+    (
+        "plan",
+        {"model": "gpt2", "on": "h100:1", "serve": {"isl": 512, "osl": 64, "ttft": "2s", "tpot": "50ms"}, "top": 1},
+    ),
+    ("fit", {"model": "gpt2", "on": "h100:2", "train": {"seq": 1024, "batch": "8seqs"}}),
+    ("collective", {"kind": "all-reduce", "on": "trn3-gen2", "sizes": [1024]}),
+    ("goodput", {"on": "h100:1024", "samples": 10, "days": 5}),
+    ("power", {"systems": ["h100"]}),
+)
+
+
+def called(rng: random.Random) -> Case:
+    """A call from Python. A keyword that is not there is Python's own TypeError, so names stay."""
+    name, good = rng.choice(CALLS)
+    given = copy.deepcopy(good)
+    key = rng.choice([k for k in given if k != "model"])
+    inner = given[key]
+    if isinstance(inner, dict) and rng.random() < 0.7:
+        inner[rng.choice(sorted(inner))] = copy.deepcopy(rng.choice(VALUES))
+    else:
+        given[key] = copy.deepcopy(rng.choice(VALUES))
+    return Case(f"mowich.{name}({given!r})"[:600], call=lambda: getattr(mowich, name)(**given))
+
+
+KINDS: tuple[Callable[[random.Random], Case], ...] = (
+    *(config, overlay, scenario, table, saved, option, kernel, called),
+)
+
+
+def drawn(seed: int) -> Case:
+    """The case of a seed: kinds take turns."""
+    return KINDS[seed % len(KINDS)](random.Random(f"hostile {seed}"))
+
+
+def all_from(first: int, count: int) -> Iterator[tuple[int, Case]]:
+    for seed in range(first, first + count):
+        yield seed, drawn(seed)

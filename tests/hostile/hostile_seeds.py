@@ -1,0 +1,210 @@
+"""Kept cases: hostile input that once crashed, hung, or was accepted in silence. One that must be refused says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from hostile_cases import COMPARED, KERNEL, SWEEP, TRAFFIC, acme, published
+from hostile_judge import REFUSED, Case
+
+import mowich
+from mowich import facts
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+}
+MIXTRAL = {**LLAMA, "model_type": "mixtral", "vocab_size": 32000, "num_local_experts": 8, "num_experts_per_tok": 2}
+CONFIGS: tuple[dict[str, Any], ...] = (
+    {**MIXTRAL, "num_experts_per_tok": 64},
+    {**MIXTRAL, "num_experts_per_tok": 9},
+    *({**LLAMA, "tie_word_embeddings": value} for value in ("false", "no", [], {})),
+    *({**LLAMA, "max_position_embeddings": value} for value in ("abc", -1, 1.5)),
+    {**LLAMA, "num_nextn_predict_layers": -3},
+    *({**LLAMA, "hidden_size": value} for value in (1e18, -4096, 0, 0.5, "4096x", True, None)),
+    *({**LLAMA, "num_hidden_layers": value} for value in (1e30, -1, float("inf"), float("nan"))),
+    {**LLAMA, "head_dim": -1},
+    {**LLAMA, "num_attention_heads": -1},
+)
+DEEP = "[" * 200_000 + "]" * 200_000
+LONG = "9" * 5000
+TEXTS = (
+    json.dumps(LLAMA)[:-1] + f', "x": {DEEP}}}',
+    json.dumps(LLAMA)[:-1] + f', "vocab_size": {LONG}}}',
+    json.dumps(LLAMA)[:-1] + ', "hidden_size": 8192}',
+    json.dumps(LLAMA)[:-1],
+    "[]",
+    "",
+    "\x00",
+)
+
+
+def configs() -> Iterator[Case]:
+    for data in CONFIGS:
+        yield Case("config", ("model", "m.json", "--json"), {"m.json": json.dumps(data)}, REFUSED)
+    for text in TEXTS:
+        yield Case("config text", ("model", "m.json", "--json"), {"m.json": text}, REFUSED)
+    misspelt = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"} | {"num_key_value_head": 8}
+    said = "did you mean 'num_key_value_heads'?"
+    yield Case("config misspelt", ("model", "m.json", "--json"), {"m.json": json.dumps(misspelt)}, REFUSED, said)
+    for device in ("/dev/zero", "/dev/stdin", ".", "/proc/self/mem"):
+        yield Case("config device", ("model", device, "--json"), codes=REFUSED)
+
+
+def overlays() -> Iterator[Case]:
+    text = acme()
+    price, hbm, power = '"$2.10/chip/h"', '"6 TB/s"', '"1500 W"'
+    changes = (
+        *((price, shown) for shown in ('"$2.10/h"', '"2 W"', '"$-2.10/chip/h"', '"$0/chip/h"')),
+        *((hbm, shown) for shown in ('"1e300 TB/s"', '"-6 TB/s"', '"0 TB/s"', '"6 W"', ".inf", ".nan", LONG)),
+        ('{value: "6 TB/s", grade: user}', "{ref: chips.acme1.power.tdp}"),
+        ('"178 GiB"', '"1780 GiB"'),
+        (power, '"1 W"'),
+        ("devices_per_chip: {value: 1,", "devices_per_chip: {value: 1.5,"),
+        ("devices_per_chip: {value: 1,", "devices_per_chip: {value: 0,"),
+        ("devices_per_chip: {value: 1,", "devices_per_chip: {value: -1,"),
+        ("max_chips: {value: 4096,", "max_chips: {value: .inf,"),
+        ("max_chips: {value: 4096,", "max_chips: {value: .nan,"),
+        ("chips: {value: 16,", "chips: {value: 0,"),
+        ('"1200 TFLOP/s"', '"1200 FLOP/s"'),
+        ('latency: {value: "10 us"', 'latency: {value: "10 d"'),
+        ("      hbm_bandwidth:", '      hbm_bandwidth: {value: "60 TB/s", grade: user}\n      hbm_bandwidth:'),
+        ("    name: Acme One", "    name: Acme One\n    date: 2026-99-99"),
+        ("chips:\n  acme1:", "chips: &c\n  acme2: *c\n  acme1:"),
+    )
+    for old, new in changes:
+        assert old in text, old
+        files = {"acme.yaml": text.replace(old, new, 1)}
+        yield Case(f"overlay {new[:40]}", (*COMPARED, "--json", "--facts", "acme.yaml"), files, REFUSED)
+    for files in ({"d/chips/trainium3.yml": "memory: {}\n"}, {"d/chips": "memory: {}\n"}):
+        yield Case("overlay folder", ("facts", "check", "--facts", "d"), files, frozenset({5}))
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+def scenarios() -> Iterator[Case]:
+    values = ("2026-99-99", "!!int abc", "!!float x", "!!timestamp x", LONG, "!!python/object:os.system x", "1" * 400)
+    for value in values:
+        text = SWEEP.replace("tokens: 1B", f"tokens: {value}")
+        yield Case(f"sweep {value[:30]}", ("sweep", "s.yaml", "--jobs", "1", "--json"), {"s.yaml": text}, REFUSED)
+    for verb, text in (("sweep", SWEEP), ("traffic", TRAFFIC)):
+        bomb = BOMB + text.replace("models: gpt2", "models: *i").replace("model: gpt2", "model: *i")
+        for files in ({"s.yaml": bomb}, {"s.yaml": text + text}, {"s.yaml": "x: " + "{a: " * 5000}, {"s.yaml": ""}):
+            yield Case(f"{verb} file", (verb, "s.yaml", "--json"), files, REFUSED)
+        yield Case(f"{verb} device", (verb, "/dev/zero", "--json"), codes=REFUSED)
+    named = TRAFFIC.replace("name: chat", "name: " + "n" * 400)
+    yield Case("traffic name", ("traffic", "s.yaml", "--json"), {"s.yaml": named})
+
+
+def tables() -> Iterator[Case]:
+    row = next(r for r in published() if r["n_chips"] == "64")
+    cells = {
+        "DP": ("7",),
+        "TP": ("3", "0.5"),
+        "precision": ("foo",),
+        "task": ("foo",),
+        "recompute": ("foo",),
+        "fsdp_zero": ("foo",),
+        "n_layers": ("0.5",),
+        "seq_len": ("1.5",),
+        "global_batch_seqs": ("8.5",),
+        "micro_batch": ("1e-300",),
+        "params_total": ("..", "9" * 400),
+        "head_dim": ("9" * 400,),
+    }
+    for column, spoiled in cells.items():
+        for cell in spoiled:
+            data = {**row, column: cell}
+            lines = (",".join(data), ",".join(f'"{v}"'.replace("\n", " ") for v in data.values()))
+            text = "\n".join(lines) + "\n"
+            yield Case(f"table {column}={cell[:9]}", ("validate", "one.csv", "--json"), {"one.csv": text})
+
+
+def kernels() -> Iterator[Case]:
+    results = ("3", "'a'", "{1}", "x.dtype", "{'a': {'b': 3}}", "lambda: 0")
+    bodies = (
+        *(f"return {value}" for value in results),
+        *(
+            "import sys; sys.exit(0)",
+            "import sys; sys.exit([1])",
+            "yield x",
+            "raise BaseException",
+            "raise GeneratorExit",
+        ),
+        *("return kernel.func(x)", "return nl.ndarray((128, 4.5), dtype=nl.float32, buffer=nl.shared_hbm)"),
+        "return nl.ndarray((True, 4), dtype=nl.float32, buffer=nl.shared_hbm)",
+        "return nl.ndarray((10**7, 10**7), dtype=nl.float32, buffer=nl.shared_hbm)",
+        "for i in nl.affine_range(2.5): pass",
+    )
+    head = KERNEL.split("    out =", 1)[0]
+    for verb in ("run", "profile"):
+        words = ("kernel", verb, "k.py", "-k", "kernel", "x=float32[8,4]", "--json")
+        for body in bodies:
+            yield Case(f"kernel {body[:30]}", words, {"k.py": f"{head}    {body}\n"}, REFUSED)
+        for operand in ("nl.psum", "(1, 2)", "'a'"):
+            yield Case(f"kernel {operand}", words, {"k.py": KERNEL.replace("2.0", operand)}, REFUSED)
+        for argument in ("x=float32[100000000,100000]", "x=float32[0]", "x=float32[,]", "x=", "x"):
+            yield Case(f"kernel {argument}", (*words[:5], argument, "--json"), {"k.py": KERNEL}, REFUSED)
+    for more in (("--seed", "-1"), ("--out", "."), ("--out", "absent/a.npz"), ("--timeout", "0"), ("--memory", "-1")):
+        yield Case(
+            f"kernel {more}",
+            ("kernel", "run", "k.py", "-k", "kernel", "x=float32[8,4]", *more),
+            {"k.py": KERNEL},
+            REFUSED,
+        )
+
+
+TRAIN = {"tokens": "1B", "seq": 1024, "batch": "8seqs"}
+
+
+def _priced(path: str, value: float) -> object:
+    changed = facts.load_facts().with_values({path: value})
+    return mowich.plan("gpt2", "h100:2", train=TRAIN, top=1, facts=changed)
+
+
+def calls() -> Iterator[Case]:
+    asked: tuple[tuple[str, Any], ...] = (
+        *((f"price {v}", lambda v=v: _priced("prices.user.h100", v)) for v in (-1.0, float("nan"), float("inf"))),
+        *((f"pue {v}", lambda v=v: _priced("site.pue", v)) for v in (-1.0, 0.5, float("nan"))),
+        ("tokens", lambda: mowich.plan("gpt2", "h100:2", train={**TRAIN, "tokens": "1k"}, top=1)),
+        *((f"top {v}", lambda v=v: mowich.plan("gpt2", "h100:2", train=TRAIN, top=v)) for v in (0, -1, 1.5, "x", [1])),
+        *((f"chips {v}", lambda v=v: mowich.plan("gpt2", "h100", train=TRAIN, chips=v)) for v in (True, 1.5, "x", -1)),
+        *((f"sizes {v}", lambda v=v: mowich.collective("all-reduce", "trn3-gen2", sizes=[v])) for v in (-1, 1.5, "x")),
+        ("group", lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1024], group=0)),
+        *((f"replica {v}", lambda v=v: mowich.goodput("h100:1024", replica=v, samples=10, days=5)) for v in (0, -1)),
+        ("seed", lambda: mowich.goodput("h100:1024", seed=-1, samples=10, days=5)),
+        *((f"spares {v}", lambda v=v: mowich.power(["h100"], spares=v)) for v in (-0.5, 1.5)),
+        *((f"systems {v!r}", lambda v=v: mowich.compare("gpt2", v, train=TRAIN)) for v in ([], "h100", 3, None, [3])),
+        *(
+            (f"ttft {v!r}", lambda v=v: mowich.plan("gpt2", "h100:1", serve={"isl": 8, "osl": 8, "ttft": v}))
+            for v in (True, [1], "x")
+        ),
+        *(
+            (f"accept {v!r}", lambda v=v: mowich.plan("gpt2", "h100:1", serve={"isl": 8, "osl": 8, "accept": v}))
+            for v in (True, "abc")
+        ),
+    )
+    for name, call in asked:
+        yield Case(f"python {name}", call=call, codes=REFUSED)
+
+
+def options() -> Iterator[Case]:
+    base = ("compare", "gpt2", "--train", "--seq", "1Ki", "--tokens", "1B", "--on", "h100:2", "--json")
+    for word in ("1_", "1__0", "½", "nan", "-1", "0", "1e400", "a" * 5000, ""):
+        yield Case(f"batch {word[:9]}", (*base, "--batch", word), codes=REFUSED)
+
+
+def kept() -> list[Case]:
+    """All of them."""
+    return [*configs(), *overlays(), *scenarios(), *tables(), *kernels(), *calls(), *options()]

@@ -1,0 +1,56 @@
+"""No input crashes it: kept cases, and some that are drawn; `make fuzz` draws many more (docs/reliability.md)."""
+
+from __future__ import annotations
+
+import pytest
+from hostile_cases import KINDS, drawn
+from hostile_judge import Case, problems, told
+from hostile_seeds import kept
+
+DRAWN = 304
+"""Cases drawn: 38 of each kind."""
+KEPT = kept()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("group", sorted({case.name.split()[0] for case in KEPT}))
+def test_what_once_went_wrong_is_refused_or_right(group: str) -> None:
+    wrong = [told(c, found) for c in KEPT if c.name.split()[0] == group and (found := problems(c))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("place", range(len(KINDS)))
+def test_spoiled_input_ends_in_an_answer_or_a_line(place: int) -> None:
+    wrong = []
+    for seed in range(place, DRAWN, len(KINDS)):
+        case = drawn(seed)
+        found = problems(case)
+        if found:
+            wrong.append(f"seed {seed}: {told(case, found)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_judge_finds_what_is_wrong() -> None:
+    """A judge that never finds anything would let everything pass."""
+
+    def crash() -> object:
+        raise KeyError("x")
+
+    class Answer:
+        def __init__(self, **data: object) -> None:
+            self.data = data
+
+        def to_dict(self) -> dict[str, object]:
+            return self.data
+
+    assert "KeyError" in problems(Case("crash", call=crash))[0]
+    assert "no-such" in problems(Case("code", ("no-such",), codes=frozenset({0})))[0]
+    for data, said in (
+        ({"step_s": -1.0}, "is below 0"),
+        ({"mfu": 1.5}, "a share of 1.5"),
+        ({"x": float("nan")}, "not JSON"),
+        ({"step_s": {"low": 1.0, "value": 5.0, "high": 2.0}}, "is not from 1.0 to 2.0"),
+    ):
+        assert said in problems(Case("numbers", call=lambda data=data: Answer(**data)))[0]  # type: ignore[misc]
+    assert problems(Case("fine", ("model", "gpt2", "--json"))) == []
