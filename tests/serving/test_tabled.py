@@ -151,8 +151,8 @@ def test_terms_say_which_table_gave_a_part() -> None:
     term = notes.terms["linear.kernels"]
     assert term.value == pytest.approx(float(parts["linear"][0]))
     assert "operator tables of trainium3, LNC 2" in term.note
-    assert term.formula == "kernels * both(compute / c, memory / w) / both(compute, memory)"
-    assert notes.terms["attention.kernels"].formula == "kernels / share"
+    assert term.formula == "kernels * both(compute / (c * faster), memory / (w * wider)) / both(compute, memory)"
+    assert notes.terms["attention.kernels"].formula == "kernels / (share * faster)"
 
 
 def test_an_answer_says_how_much_is_by_tables(tmp_path: Path) -> None:
@@ -208,3 +208,23 @@ def test_traffic_reads_prompts_as_long_as_a_step_does(start: int, tokens: int) -
     times = StepTimes.of(d.shapes, d.costs, d.around, Scheduler(max_sequences=64, budget=4096))
     work = {"prompt": float(tokens), "prompt_context": start + tokens / 2.0}
     assert times.prompt_s(start, tokens) == pytest.approx(taken(d, **work)[0]["prefill_attention"], rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("path", "work", "part"),
+    [
+        ("chips.trainium3.memory.hbm_bandwidth", DECODE, "attention"),
+        ("chips.trainium3.memory.hbm_bandwidth", DECODE, "linear"),
+        ("chips.trainium3.peak_dense.bf16", PROMPT, "prefill_attention"),
+        ("chips.trainium3.peak_dense.bf16", PROMPT, "linear"),
+    ],
+)
+def test_a_faster_machine_runs_the_kernels_faster(path: str, work: dict[str, float], part: str) -> None:
+    """Tables are of the chip as it is: a question that moves its rates moves what binds a kernel, in proportion."""
+    moved = FACTS.with_values({path: 2.0 * FACTS.number(path)})
+    plan = ServePlan(tp=4)
+    now, then = (
+        taken(deploy(load_model("llama-3.1-8b"), resolve(facts, "trn3:1"), "vllm-neuron", [plan], facts), **work)[0]
+        for facts in (moved, FACTS)
+    )
+    assert 0.49 * then[part] < now[part] < 0.62 * then[part]

@@ -15,10 +15,11 @@ from functools import cache
 import numpy as np
 
 from mowich.arrays import Floats, distinct
+from mowich.errors import UserError
 from mowich.machines.system import PRECISIONS
 from mowich.models.model import Layer
 from mowich.operators.tables import OPERATORS, devices_in, largest, operator_s, table_keys
-from mowich.operators.tables.lookup import least_s, shortest_s
+from mowich.operators.tables.lookup import least_s, published_rates, shortest_s
 
 SIMULATED = "simulated kernels"
 """Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
@@ -57,6 +58,17 @@ class KernelReach:
     memory: float
     prompt: float
     cache: float
+
+
+@cache
+def timed_at(code: int, precision: str) -> tuple[float, float]:
+    """(FLOP/s, bytes/s) of a device at which the kernels of a `table_code` were timed: as published for the chip; 0
+    FLOP/s for a format that the chip has not, of which there is no table."""
+    kernels = kernels_of(code)
+    try:
+        return published_rates(kernels.chip, precision, kernels.scope)
+    except UserError:
+        return 0.0, published_rates(kernels.chip, "bf16", kernels.scope)[1]
 
 
 @cache

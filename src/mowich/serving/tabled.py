@@ -17,7 +17,7 @@ import numpy as np
 from mowich.arrays import Floats, distinct
 from mowich.estimate import Notes
 from mowich.machines.system import PRECISIONS
-from mowich.operators.kernels import Kernels, kernels_of, reach_of
+from mowich.operators.kernels import Kernels, kernels_of, reach_of, timed_at
 from mowich.operators.law import both
 from mowich.operators.tables.lookup import Bools
 from mowich.plans.shapes import Shapes
@@ -32,13 +32,15 @@ _BF16 = np.full(1, float(PRECISIONS.index("bf16")))
 class Tabled:
     """A part of a step as far as tables hold it. kernels: seconds of its kernels; seconds: as the engine runs them;
     rest: share of the part's weights, cache or FLOP that the closed form is left with, 0 to 1; compute, memory: seconds
-    of a product at the published rates [n]."""
+    of a product at the rates at which kernels were timed [n]; faster, wider: the machine's rates over those."""
 
     kernels: Floats
     seconds: Floats
     rest: Floats
     compute: Floats | float = 0.0
     memory: Floats | float = 0.0
+    faster: Floats | float = 1.0
+    wider: Floats | float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +79,33 @@ def by_kernels_s(kernels: Floats, rest: Floats) -> Floats:
     return np.asarray(kernels + rest)
 
 
-def products_s(kernels: Floats, compute: Floats, memory: Floats, c: Floats, w: Floats) -> Floats:
+def products_s(
+    kernels: Floats, compute: Floats, memory: Floats, c: Floats, w: Floats, faster: Floats, wider: Floats
+) -> Floats:
     """Seconds that an engine takes for products that kernels take `kernels` for.
 
-    T = kernels * both(compute / c, memory / w) / both(compute, memory)
+    T = kernels * both(compute / (c * faster), memory / (w * wider)) / both(compute, memory)
 
-    compute, memory: of the same work at the published rates, which say what binds it; c, w: share of a kernel's speed
-    that the engine reaches where they do.
+    compute, memory: of the same work at the rates at which kernels were timed, which say what binds it; c, w: share of
+    a kernel's speed that the engine reaches where they do; faster, wider: matrix rate and memory rate of the machine
+    over those rates, 1 unless somebody asks what another chip would do.
 
     Units: kernels s, compute s, memory s.
     """
-    return np.asarray(kernels * both(compute / c, memory / w) / np.maximum(both(compute, memory), 1e-30))
+    now = both(compute / (c * faster), memory / (w * wider))
+    return np.asarray(kernels * now / np.maximum(both(compute, memory), 1e-30))
 
 
-def attended_s(kernels: Floats, share: Floats) -> Floats:
+def attended_s(kernels: Floats, share: Floats, faster: Floats) -> Floats:
     """Seconds that an engine takes for attention that kernels take `kernels` for.
 
-    T = kernels / share
+    T = kernels / (share * faster)
+
+    faster: what binds it, memory for caches and the matrix rate for prompts, over the rate at which kernels were timed.
 
     Units: kernels s.
     """
-    return np.asarray(kernels / share)
+    return np.asarray(kernels / (share * faster))
 
 
 def tabled_step(
@@ -137,19 +145,41 @@ def tabled_step(
     }
     shares = {name: np.minimum(share, 1.0) for name, share in shares.items()}
 
-    def product(of: Tabled, W: Floats, bytes_: Floats, m: Floats, peak: Floats, c_: Floats, w: Floats) -> Tabled:
-        compute, memory = 2.0 * m * W * (1.0 - of.rest) / peak, bytes_ * (1.0 - of.rest) / c.hbm_Bps
-        return Tabled(of.kernels, products_s(of.kernels, compute, memory, c_, w), of.rest, compute, memory)
+    then_linear, then_Bps = _timed_at(tables, c.linear_format, c.peak_linear, c.hbm_Bps)
+    then_16, _ = _timed_at(tables, _BF16, c.peak_16, c.hbm_Bps)
+    wider, faster_16 = c.hbm_Bps / then_Bps, c.peak_16 / then_16
+
+    def product(
+        of: Tabled, W: Floats, bytes_: Floats, m: Floats, then: Floats, now: Floats, share: Floats, w: Floats
+    ) -> Tabled:
+        compute, memory = 2.0 * m * W * (1.0 - of.rest) / then, bytes_ * (1.0 - of.rest) / then_Bps
+        seconds = products_s(of.kernels, compute, memory, share, w, now / then, wider)
+        return Tabled(of.kernels, seconds, of.rest, compute, memory, now / then, wider)
 
     return TabledStep(
         linear=product(
-            of_linear, s.W_linear, s.W_linear * s.b_linear, m, c.peak_linear, shares["linear"], shares["weights_linear"]
+            *(of_linear, s.W_linear, s.W_linear * s.b_linear, m, then_linear, c.peak_linear),
+            *(shares["linear"], shares["weights_linear"]),
         ),
-        head=product(of_head, s.W_head, 2.0 * s.W_head, m_head, c.peak_16, shares["head"], shares["weights_16"]),
-        caches=_caches(tables, s, shares["cache"], n, verify, np.minimum(context, s.window)),
-        prompts=_prompts(tables, s, shares["prompt"], prompt, prompts, prompt_context),
+        head=product(
+            of_head, s.W_head, 2.0 * s.W_head, m_head, then_16, c.peak_16, shares["head"], shares["weights_16"]
+        ),
+        caches=_caches(tables, s, shares["cache"], wider, n, verify, np.minimum(context, s.window)),
+        prompts=_prompts(tables, s, shares["prompt"], faster_16, prompt, prompts, prompt_context),
         shares=shares,
     )
+
+
+def _timed_at(tables: Floats, formats: Floats, peak: Floats, Bps: Floats) -> tuple[Floats, Floats]:
+    """(FLOP/s, bytes/s) at which the kernels of each case were timed; the case's own where it has no tables."""
+    codes, words, peaks, rates = (np.array(x, np.float64) for x in np.broadcast_arrays(tables, formats, peak, Bps))
+    for code in distinct(codes[codes > 0]):
+        for number in distinct(words[words >= 0]):
+            at = (codes == code) & (words == number)
+            if np.any(at):
+                peak_then, Bps_then = timed_at(int(code), PRECISIONS[int(number)])
+                peaks, rates = np.where(at & (peak_then > 0), peak_then, peaks), np.where(at, Bps_then, rates)
+    return peaks, rates
 
 
 def _dense(tables: Floats, formats: Floats, m: Floats, count: Floats, n: Floats, k: Floats) -> Tabled:
@@ -164,7 +194,7 @@ def _dense(tables: Floats, formats: Floats, m: Floats, count: Floats, n: Floats,
     return _part(np.where(known, count * t, 0.0).sum(axis=0), count * n * k, known)
 
 
-def _caches(tables: Floats, s: Shapes, share: Floats, n: Floats, verify: Floats, seen: Floats) -> Tabled:
+def _caches(tables: Floats, s: Shapes, share: Floats, wider: Floats, n: Floats, verify: Floats, seen: Floats) -> Tabled:
     """Decoding tokens on `seen` tokens of their caches [layer kinds, cases]."""
     sequences, group = n * s.att_cached / s.cp, verify * s.att_heads / np.maximum(s.att_cached, 1.0)
 
@@ -175,10 +205,12 @@ def _caches(tables: Floats, s: Shapes, share: Floats, n: Floats, verify: Floats,
     t = np.minimum(sequences, 1.0) * _by_table(tables * (n > 0), _BF16, of, sequences, group, seen, s.att_dim)
     known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & (s.b_kv == 2.0) & (n > 0)
     part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), s.att_layers * s.kv * seen, known)
-    return Tabled(part.kernels, attended_s(part.kernels, share), part.rest)
+    return Tabled(part.kernels, attended_s(part.kernels, share, wider), part.rest, faster=wider)
 
 
-def _prompts(tables: Floats, s: Shapes, share: Floats, tokens: Floats, prompts: Floats, mean: Floats) -> Tabled:
+def _prompts(
+    tables: Floats, s: Shapes, share: Floats, faster: Floats, tokens: Floats, prompts: Floats, mean: Floats
+) -> Tabled:
     count = np.maximum(prompts, 1.0)
     each = np.maximum(tokens / count, TILE)
     before = np.maximum(mean - each / 2.0, 0.0)
@@ -192,7 +224,7 @@ def _prompts(tables: Floats, s: Shapes, share: Floats, tokens: Floats, prompts: 
     known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & is_whole & (tokens > 0)
     weight = s.att_layers * s.f_pre * np.minimum(mean, s.window)
     part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), weight, known)
-    return Tabled(part.kernels, attended_s(part.kernels, share), part.rest)
+    return Tabled(part.kernels, attended_s(part.kernels, share, faster), part.rest, faster=faster)
 
 
 def _part(kernels: Floats, work: Floats, known: Bools) -> Tabled:
@@ -235,6 +267,7 @@ def note_tabled(notes: Notes, name: str, t: TabledStep, c: EngineCosts, seconds:
     notes.add(name, seconds, "s", by_kernels_s, kernels=part.seconds, rest=seconds - part.seconds)
     said = f"{1.0 - float(part.rest[0]):.0%} of the work, by operator tables of {kernels.chip}, LNC {kernels.lnc}"
     law = attended_s if "share" in shares else products_s
-    given = {"kernels": part.kernels, **({} if "share" in shares else {"compute": part.compute, "memory": part.memory})}
+    given = {"kernels": part.kernels, "faster": part.faster}
+    given |= {} if "share" in shares else {"compute": part.compute, "memory": part.memory, "wider": part.wider}
     notes.add(f"{name}.kernels", part.seconds, "s", law, given={**given, **shares}, note=said)
     return True

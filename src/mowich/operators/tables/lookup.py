@@ -150,7 +150,7 @@ def least_s(chip: str, op: str, dtype: str, points: Floats, scope: str) -> Float
     """Seconds [...] below which no device of a chip can run an operator at `points` [dims, ...]: its FLOP at the
     published dense peak of the format, or its least bytes at the device's share of HBM bandwidth, whichever takes
     longer. Raises UserError where the chip's facts lack either."""
-    operator, (peak, Bps) = schema.operator(op), _rates(chip, dtype, scope)
+    operator, (peak, Bps) = schema.operator(op), published_rates(chip, dtype, scope)
     return np.maximum(operator.flop(*points) / peak, operator.least_B(schema.FORMAT_B[dtype], *points) / Bps)
 
 
@@ -172,7 +172,7 @@ def devices_per_chip(chip: str) -> int:
 
 
 @cache
-def _rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
+def published_rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
     """(FLOP/s, bytes/s) as published, of what a scope runs on. A core or a pair that works alone has the stack of HBM
     that its data lie in, at least; in scopes of a chip every device has an equal share of
     both."""
