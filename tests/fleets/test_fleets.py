@@ -558,7 +558,7 @@ def test_the_verb_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert {"buy", "rent", "assign", "binding", "single_vendor", "robust", "inputs", "facts_hash"} <= set(result)
     assert cli.run(["fleet", str(file), "--rates", str(rates), "--plain"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith(("Buy", "Rent"))
+    assert "Buy " in text or "Rent " in text  # what stands idle may come first
     assert max(map(len, text.splitlines())) <= 100
     assert cli.run(["fleet", str(file), "--rates", str(rates), "--what-if", "h100", "--plain", "--quiet"]) == 0
     assert "Which property matters" in capsys.readouterr().out
