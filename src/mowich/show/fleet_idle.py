@@ -16,6 +16,17 @@ MUCH_IDLE = 0.1
 MUCH_OF_ALL = 0.05
 
 
+REASON_WORDS = {
+    "nothing asked": "no work is asked for",
+    "cannot": "it does not run what is asked",
+    "night": "waits for the peak of the day",
+    "stack": "its work is not ported to it",
+    "dearer": "others take less energy a token",
+    "done": "all its work is done",
+}
+"""Reason -> a few words, for a table that a terminal has room for."""
+
+
 def count_text(value: float) -> str:
     """Units or chips: whole where they are whole, with thousands apart."""
     return f"{round(value):,}" if abs(value - round(value)) < 1e-3 or value >= 1000 else sig(value, 3)
@@ -74,10 +85,18 @@ def idle_parts(found: Sequence[Result]) -> list[Part]:
             Column(name="idle chips"),
             Column(name="of its time"),
             Column(name="why", right=False),
+            Column(name="in words", right=False, wide=True),
             Column(name="its work", right=False, wide=True),
         ],
         rows=[
-            [i["system"], count_text(i["chips"]), percent(i["share"]), idle_reason(i), names_listed(list(i["tasks"]))]
+            [
+                i["system"],
+                count_text(i["chips"]),
+                percent(i["share"]),
+                REASON_WORDS[str(i["reason"])],
+                idle_reason(i),
+                names_listed(list(i["tasks"])),
+            ]
             for i in found
         ],
         note="Mean of the periods in which it stands; the reason of most of them.",

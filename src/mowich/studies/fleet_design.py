@@ -243,8 +243,9 @@ def what_if(
     if progress:
         progress(f"speeds of {system}")
     now = {t.name: rate(t, choice, facts) for t in tasks}
-    knobs = [_knob("price", lambda f: _share(*scaled(problem, result.rates, system, "price", f), system))]
-    knobs.append(_knob("speed", lambda f: _share(*scaled(problem, result.rates, system, "speed", f), system)))
+    knobs = [_knob("speed", lambda f: _share(*scaled(problem, result.rates, system, "speed", f), system))]
+    if choice.offers:  # what is committed is paid at any price, so that price moves no work
+        knobs.append(_knob("price", lambda f: _share(*scaled(problem, result.rates, system, "price", f), system)))
     if choice.power_W.value is not None:
         knobs.append(_knob("power", lambda f: _share(_with_power(problem, choice, f), result.rates, system)))
     for name, fields in KNOBS.items():
