@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -157,6 +160,29 @@ def test_an_argument_that_is_no_array_is_refused_before_it_is_made(
     assert err.count("\n") == 1
 
 
+HEADER = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04",
+        b"\x93NUMPY",
+        b"\x80\x04N.",
+        (HEADER % b"1000000,1000000").ljust(127) + b"\n",
+        b"\x93NUMPY\x09\x00",
+    ],
+)
+def test_a_file_that_is_no_array_is_one_line(data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    array = tmp_path / "x.npy"
+    array.write_bytes(data)
+    code, out, err = run(capsys, "run", written(tmp_path), "-k", "kernel", f"x={array}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {array}: x: cannot be read: ")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for memory")
 def test_an_array_beyond_the_memory_of_this_machine_is_not_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -218,6 +244,24 @@ def test_a_kernel_without_end_is_ended_with_what_it_started(
     assert err == "error: --timeout: the kernel took longer than 1 s; allow more\n"
     time.sleep(max(0.0, 5 - (time.monotonic() - began)))
     assert not alive.exists()
+
+
+@fork
+def test_a_kernel_ends_itself_where_nobody_is_left_to_end_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    file = written(tmp_path, f"(open({str(pid)!r}, 'w').write(str(os.getpid())), through(10**12))")
+    words = [sys.executable, "-m", "mowich", "kernel", "run", file, "-k", "kernel", "x=float32[8,4]", "--timeout", "3"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (pid.exists() and pid.read_text()):
+            time.sleep(0.05)
+        process.kill()
+    guest = int(pid.read_text())
+    for _ in range(100):
+        if not Path(f"/proc/{guest}").exists() or ") Z " in Path(f"/proc/{guest}/stat").read_text():
+            return
+        time.sleep(0.1)
+    os.kill(guest, signal.SIGKILL)
+    raise AssertionError("the kernel runs on")
 
 
 @fork

@@ -15,6 +15,8 @@ from mowich.cli.output import noter
 from mowich.errors import EXIT_LIMIT_BROKEN, EXIT_OK, UserError
 
 _GIB = 2**30
+_SPARE_S = 1.0
+"""Seconds after its limit at which a process ends itself."""
 
 
 def in_limits(work: Callable[[], None], *, timeout_s: float | None, memory_GiB: float | None, quiet: bool) -> int:
@@ -36,6 +38,9 @@ def in_limits(work: Callable[[], None], *, timeout_s: float | None, memory_GiB: 
 
     def guest() -> None:
         os.setsid()  # its own children end with it
+        if timeout_s is not None:  # where nobody is left to end it, it ends itself
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, timeout_s + _SPARE_S)
         bound = None if memory_GiB is None or held_B is None else int(held_B + memory_GiB * _GIB)
         sys.exit(outcome(lambda: _within(work, bound, memory_GiB), IS_DEBUG.get()))
 

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
@@ -349,8 +350,8 @@ def _value(text: str, key: str, rng: np.random.Generator, generation: int, value
     if text.endswith(".npy"):
         try:
             return np.load(text)
-        except (OSError, ValueError, EOFError, MemoryError) as error:
-            raise UserError(f"{key}: cannot be read: {words_of(error)}", where=text) from None
+        except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            raise UserError(f"{key}: cannot be read: {words_of(error)}", where=text) from error
     try:
         return ast.literal_eval(text)
     except (RecursionError, MemoryError):
