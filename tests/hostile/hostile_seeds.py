@@ -154,6 +154,9 @@ def kernels() -> Iterator[Case]:
             yield Case(f"kernel {body[:30]}", words, {"k.py": f"{head}    {body}\n"}, REFUSED)
         for operand in ("nl.psum", "(1, 2)", "'a'"):
             yield Case(f"kernel {operand}", words, {"k.py": KERNEL.replace("2.0", operand)}, REFUSED)
+        for kind in ("x", "'('", "'9,9'", "object()", "(1, 2)", "[1]"):
+            text = KERNEL.replace("dtype=x.dtype, buffer=nl.sbuf", f"dtype={kind}, buffer=nl.sbuf")
+            yield Case(f"kernel dtype {kind}", words, {"k.py": text}, REFUSED)
         for argument in ("x=float32[100000000,100000]", "x=float32[0]", "x=float32[,]", "x=", "x"):
             yield Case(f"kernel {argument}", (*words[:5], argument, "--json"), {"k.py": KERNEL}, REFUSED)
     for more in (("--seed", "-1"), ("--out", "."), ("--out", "absent/a.npz"), ("--timeout", "0"), ("--memory", "-1")):

@@ -181,8 +181,9 @@ def _find(given: Any) -> DType:
             return BY_NAME.get(name) or _ALIASES[name]
     try:
         dtype = np.dtype(given)
-    except TypeError:
-        raise unknown("dtype", str(given), BY_NAME) from None
+    except (TypeError, ValueError, OverflowError, SyntaxError):  # NumPy reads some words as Python
+        is_word = given is None or isinstance(given, str | int | float | type)
+        raise unknown("dtype", str(given) if is_word else type(given).__name__, BY_NAME) from None
     if dtype.names and dtype.names[0] in BY_NAME:
         return BY_NAME[dtype.names[0]]
     if dtype in _BY_NUMPY:
