@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mowich import cli
-from mowich.errors import UserError
+from mowich.errors import EXIT_INTERRUPTED, UserError
 
 CPU_S = 10.0
 """Most processor time of a case."""
@@ -100,6 +100,8 @@ def problems(case: Case) -> list[str]:
     try:
         with _files(case):
             code, out, err = _ran(case)
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
     except _TooLong:
         return [f"more than {CPU_S:g} s of processor time"]
     except BaseException as error:

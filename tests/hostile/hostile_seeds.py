@@ -154,6 +154,9 @@ def kernels() -> Iterator[Case]:
             yield Case(f"kernel {body[:30]}", words, {"k.py": f"{head}    {body}\n"}, REFUSED)
         for operand in ("nl.psum", "(1, 2)", "'a'"):
             yield Case(f"kernel {operand}", words, {"k.py": KERNEL.replace("2.0", operand)}, REFUSED)
+        for index in ("True", "2.5", "'a'", "None, None", "object()"):
+            text = KERNEL.replace("src=tile[0:8, 0:4]", f"src=tile[{index}, 0:4]")
+            yield Case(f"kernel index {index}", words, {"k.py": text}, REFUSED)
         for kind in ("x", "'('", "'9,9'", "object()", "(1, 2)", "[1]"):
             text = KERNEL.replace("dtype=x.dtype, buffer=nl.sbuf", f"dtype={kind}, buffer=nl.sbuf")
             yield Case(f"kernel dtype {kind}", words, {"k.py": text}, REFUSED)

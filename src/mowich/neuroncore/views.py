@@ -811,7 +811,9 @@ def _fancy_index(tile: Tile, keys: tuple[object, ...]) -> Tile:
             plain.append(slice(k.start, k.stop, k.step))
         elif isinstance(k, slice):
             plain.append(slice(*(None if x is None else scalar_value(x) for x in (k.start, k.stop, k.step))))
-        elif isinstance(k, int | np.integer) or k is Ellipsis:
+        elif isinstance(k, int | np.integer) and not isinstance(k, bool):
+            plain.append(int(k))  # as a plain number: this function is for kinds that are not
+        elif k is Ellipsis:
             plain.append(k)
         elif k is None:
             return _new_axes(tile, keys)
