@@ -13,6 +13,7 @@ from mowich.errors import UserError
 from mowich.evidence import validate as _validate
 from mowich.evidence.scores import Validation
 from mowich.facts import Facts
+from mowich.launch.origin import LaunchedRow
 from mowich.machines.system import System, resolve
 from mowich.models import Model
 from mowich.plans.plan import parse_fixed
@@ -21,7 +22,7 @@ from mowich.requests import calibrate as measurements
 from mowich.requests import gaps, jobs, machines, results, scenarios
 from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
-from mowich.shown import Told
+from mowich.shown import Text, Told
 from mowich.studies import answers
 from mowich.studies import fleet as _fleet
 from mowich.studies import sweep as _sweep
@@ -73,6 +74,7 @@ def compare(
     chips: int | None = None,
     equal: str = "chips",
     fixed: Mapping[str, str] | None = None,
+    plan: str | Path | None = None,
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
@@ -88,6 +90,7 @@ def compare(
     chips: int | None = None,
     equal: str = "chips",
     fixed: Mapping[str, str] | None = None,
+    plan: str | Path | None = None,
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
@@ -102,6 +105,7 @@ def compare(
     chips: int | None = None,
     equal: str = "chips",
     fixed: Mapping[str, str] | None = None,
+    plan: str | Path | None = None,
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
@@ -115,6 +119,7 @@ def compare(
         "chips": chips,
         "equal": equal,
         "fixed": fixed,
+        "plan": plan,
         "price": price,
         "term": term,
     }
@@ -132,6 +137,7 @@ def plan(
     chips: int | None = None,
     top: int = 5,
     fixed: Mapping[str, str] | None = None,
+    plan: str | Path | None = None,
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
@@ -147,6 +153,7 @@ def plan(
     chips: int | None = None,
     top: int = 5,
     fixed: Mapping[str, str] | None = None,
+    plan: str | Path | None = None,
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
@@ -161,6 +168,7 @@ def plan(
     chips: int | None = None,
     top: int = 5,
     fixed: Mapping[str, str] | None = None,
+    plan: str | Path | None = None,
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
@@ -175,6 +183,7 @@ def plan(
         "chips": chips,
         "top": top,
         "fixed": fixed,
+        "plan": plan,
         "price": price,
         "term": term,
         "stack": stack,
@@ -199,6 +208,12 @@ def brief(
     """
     with keywords_asked(about.BRIEF, facts, against=against, models=models) as asked:
         return answers.briefed(asked)
+
+
+def emit(row: LaunchedRow, program: str) -> Text:
+    """The plan of a row of `plan` as a launch command or config: "vllm", "sglang", "nxdi", "torchtitan", "megatron",
+    "maxtext", "skypilot", "kubernetes" ("kubernetes:sglang": with that program)."""
+    return row.emit(program)
 
 
 def gap(

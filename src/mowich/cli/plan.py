@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +56,16 @@ def plan(asked: jobs.PlanRequest) -> None:
 
         serving(asked)
         return
-    from mowich.studies.answers import planned
+    from mowich.studies.answers import plan_text, planned
     from mowich.studies.trade import trades
 
     form = asked.form
     with progress(form.quiet) as line:
         line(f"searching {asked.systems[0]}")
         result = planned(asked)
+        if asked.emit is not None:
+            emit(result.to_dict(), form, inputs=asked.again(), text=partial(plan_text, result.rows, asked))
+            return
         extras = trades(result, asked.fixed, with_why=asked.neighbours, with_front=asked.pareto, say=line)
     played = played_plan(result, asked.timeline, asked.pick) if asked.timeline is not None else None
 

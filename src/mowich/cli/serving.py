@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import typer
 
 from mowich.cli.app import app
@@ -57,6 +59,9 @@ def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
             answers.served_planned(asked) if isinstance(asked, jobs.PlanRequest) else answers.served_compared(asked)
         )
 
+    if isinstance(asked, jobs.PlanRequest) and asked.emit is not None:
+        emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result.rows, asked))
+        return
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds)
     code = exit_code(result)
     if code:

@@ -7,24 +7,66 @@ from collections.abc import Mapping
 from mowich.errors import UserError, unknown
 from mowich.plans.plan import KV, WEIGHTS
 
+POOL_CHOICES = ("prefill", "decode")
+"""Choices that are a whole plan of workers of one kind: "tp=2 kv=fp8"."""
+SEQUENCES_CHOICE = "sequences"
+"""The choice of the most sequences that a rank group holds."""
 DEGREES = ("tp", "pp", "dp", "cp", "ep")
 """Degrees of a serving plan that may be chosen."""
+_MOST = 4096
+_MOST_SEQUENCES = 1_000_000
+
+
+def read_pool_choice(text: str) -> dict[str, int | str]:
+    """ "tp=2 ep=4 kv=fp8" -> fields of a worker's plan; degrees that are not said are 1. Raises UserError.
+
+    >>> read_pool_choice("tp=2 kv=fp8")
+    {'tp': 2, 'pp': 1, 'dp': 1, 'cp': 1, 'ep': 1, 'kv': 'fp8'}
+    """
+    words = {"weights": WEIGHTS, "kv": KV}
+    out: dict[str, int | str] = dict.fromkeys(DEGREES, 1)
+    for part in text.split():
+        name, _, value = part.partition("=")
+        if name in words:
+            if value not in words[name]:
+                raise unknown(name, value, words[name])
+            out[name] = value
+        elif name in DEGREES and value.isdigit() and 1 <= int(value) <= _MOST:
+            out[name] = int(value)
+        else:
+            raise UserError("not a field of a worker's plan", given=part, allowed="tp=2, pp, dp, cp, ep, weights, kv")
+    return out
+
+
+def _serving_choice(key: str, text: str, where: str) -> tuple[int | str, ...]:
+    """The value of "prefill", "decode" or "sequences". Raises UserError."""
+    if key in POOL_CHOICES:
+        read_pool_choice(text)
+        return (text,)
+    if not text.isdigit() or not 1 <= int(text) <= _MOST_SEQUENCES:
+        raise UserError(
+            "not a number of sequences", field=where, given=text, allowed=f"a whole number up to {_MOST_SEQUENCES}"
+        )
+    return (int(text),)
 
 
 def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
     """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan. Raises UserError."""
     words_of = {"weights": WEIGHTS, "kv": KV, "mode": ("aggregated", "disaggregated", "any")}
-    known = (*DEGREES, *words_of)
+    known = (*DEGREES, *words_of, *POOL_CHOICES, SEQUENCES_CHOICE)
     out: dict[str, tuple[int | str, ...]] = {}
     for key, text in settings.items():
         where = f"plan.{key}"
         key = "weights" if key == "precision" else key
         if key not in known:
             raise unknown("field of a serving plan", key, known, field="plan")
+        if key in (*POOL_CHOICES, SEQUENCES_CHOICE):
+            out[key] = _serving_choice(key, str(text), where)
+            continue
         words = [w.strip() for w in str(text).split(",")]
         if key in DEGREES:
             for w in words:
-                if not w.isdigit() or not 1 <= int(w) <= 4096:
+                if not w.isdigit() or not 1 <= int(w) <= _MOST:
                     raise UserError("not a legal degree", field=where, given=w, allowed="whole numbers from 1 to 4096")
             out[key] = tuple(int(w) for w in words)
         else:
@@ -32,4 +74,6 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
                 if w not in words_of[key]:
                     raise unknown(key, w, words_of[key], field=where)
             out[key] = tuple(words)
+    if len(out.keys() & set(POOL_CHOICES)) == 1:
+        raise UserError("prefill and decode are chosen together", field="plan", given=", ".join(sorted(settings)))
     return out

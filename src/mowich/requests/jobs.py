@@ -23,6 +23,15 @@ from mowich.requests.common import (
     form_of,
     words_of_model,
 )
+from mowich.requests.configs import (
+    EMIT,
+    PLAN_FILE,
+    check_emit,
+    file_choices,
+    joined_choices,
+    only_degrees,
+    use_cores,
+)
 from mowich.requests.fields import (
     CALLED,
     TYPED,
@@ -169,7 +178,7 @@ TIMELINE = path(
 )
 PICK = whole(
     "pick",
-    "The plan of --timeline, by its place in the table.",
+    "The plan of --timeline or --emit, by its place in the table.",
     high=MOST_PLANS,
     tells_bounds=True,
     metavar="K",
@@ -229,6 +238,7 @@ class PlanRequest(JobRequest):
     pareto: bool
     timeline: Path | None
     pick: int
+    emit: str | None
     load: ServeLoad | None
 
 
@@ -377,13 +387,16 @@ def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, u
             reader.add(f"is an option of {job}", field, fix=f"leave it out, or use {reader.said(use)}")
 
 
-def _choices(reader: QuestionReader, plan: Mapping[str, str], *, serving: bool) -> Mapping[str, Sequence[int | str]]:
-    """Choices that restrict the search."""
+def _choices(
+    reader: QuestionReader, plan: Mapping[str, str], chosen: Mapping[str, str], *, serving: bool
+) -> Mapping[str, Sequence[int | str]]:
+    """Choices that restrict the search. plan: of the settings; chosen: of a file."""
     from mowich.plans.plan import parse_fixed
     from mowich.plans.serving_choices import parse_serving
 
     given: Mapping[str, str] = (reader.get(FIXED) or {}) if reader.edge is Edge.KEYWORD else plan
     given = {key: value for key, value in given.items() if key != "lnc"}  # another machine, not a choice of the search
+    given = joined_choices(reader, given, chosen)
     with reader.watch():
         return parse_serving(given) if serving else parse_fixed(given)
     return {}
@@ -429,7 +442,9 @@ def read_work(
     systems = read_systems(reader, on, chips, settings.facts, equal="chips" if serving else equal, several=several)
     if settings.lnc is not None:
         _has_cores(reader, systems, settings.facts)
-    fixed = _choices(reader, settings.plan, serving=serving)
+    chosen = file_choices(reader, train, serve, serving=serving, layers=model.num_layers) if model else {}
+    use_cores(reader, settings, chosen.pop("lnc", None), systems)
+    fixed = _choices(reader, settings.plan, chosen, serving=serving)
     term = asked_kind(reader, settings)
     engine = _engine(reader, FIT_ENGINE if fits else SERVING_ENGINE, settings.facts) if serving else None
     reader.stop()
@@ -489,7 +504,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 def _plan(reader: QuestionReader) -> PlanRequest:
     serving = serves_job(reader, SERVES)
     if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", TRAINS)
+        only_of(reader, (*TRAINED, TRAINING_STACK, NEIGHBOURS, PARETO, TIMELINE), "training", TRAINS)
     else:
         only_of(reader, (*SERVED, *LOADED), "serving", SERVES)
     load = read_serve_load(reader, (TTFT, TPOT), CACHED) if serving else None
@@ -498,7 +513,10 @@ def _plan(reader: QuestionReader) -> PlanRequest:
         reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
+    check_emit(reader, load is not None, file is not None)
     work = read_work(reader, _ONE, serving=serving, several=load is not None)
+    if load is not None:
+        only_degrees(reader, work["fixed"], "a load")
     return reader.fill(PlanRequest, load=load, **work)
 
 
@@ -511,6 +529,7 @@ def _fit(reader: QuestionReader) -> FitRequest:
     else:
         only_of(reader, (_KV, FIT_ENGINE), "serving", FIT_SERVE if reader.edge is Edge.OPTION else _KV)
     work = read_work(reader, _ONE, serving=serving, fits=True)
+    only_degrees(reader, work["fixed"], "a fit")
     return reader.fill(FitRequest, kv=reader.get(_KV) if serving else None, **work)
 
 
@@ -526,7 +545,7 @@ COMPARE = Schema(
     name="compare",
     fields=(
         *(MODEL, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, PRICE_KIND, TRAINING_STACK, SET, FACTS),
-        *(FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
+        *(PLAN_FILE, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_compare,
     help="The same job (training, or serving) on several systems, each at its best plan: the main job.",
@@ -539,7 +558,7 @@ PLAN = Schema(
     name="plan",
     fields=(
         *(MODEL, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
-        *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, PRICE_KIND, TRAINING_STACK),
+        *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK),
         *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, _LOAD_SEED),
     ),
     make=_plan,

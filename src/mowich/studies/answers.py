@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mowich.errors import UserError
 
 if TYPE_CHECKING:
+    from mowich.launch.origin import LaunchedRow
     from mowich.nki import Result
     from mowich.requests import brief, calibrate, gaps, jobs, kernels, machines, prices, results
     from mowich.studies.brief.verdicts import Brief
@@ -100,6 +101,14 @@ def served_planned(asked: jobs.PlanRequest) -> ServeResult:
         fixed=asked.fixed,
         term=asked.term,
     )
+
+
+def plan_text(rows: Sequence[LaunchedRow], asked: jobs.PlanRequest) -> str:
+    """The plan that a question picks, as the launch command or config that it asks for."""
+    if asked.pick > len(rows):
+        raise UserError("is not among the plans", field="pick", given=asked.pick, allowed=f"1 to {len(rows)}")
+    assert asked.emit is not None
+    return rows[asked.pick - 1].emit(asked.emit)
 
 
 def rated_planned(asked: jobs.PlanRequest) -> RateResult:

@@ -19,6 +19,7 @@ from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, from_spreads, log_spread, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
+from mowich.launch.origin import LaunchedRow
 from mowich.machines.system import resolve
 from mowich.machines.topology import joined_note
 from mowich.models.model import Model, as_trained
@@ -41,7 +42,7 @@ from mowich.studies.binding import binds, does_not_fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row(Shown):
+class Row(LaunchedRow, Shown):
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
     may use per device, at the low end of its range.
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our

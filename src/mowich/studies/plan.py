@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mowich.economics import money
 from mowich.facts import Facts
+from mowich.launch.origin import Origin, with_origin
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import TrainJob
 from mowich.shown import Rows
@@ -60,6 +61,6 @@ def plan(
         evaluated=int(counts.get("evaluated", 0)),
         feasible=int(counts.get("feasible", 0)),
         seconds=float(counts.get("seconds", 0.0)),
-        rows=Rows(rows),
+        rows=with_origin(Rows(rows), Origin(inputs=inputs, facts=facts, layers=model.num_layers)),
         ask=ask,
     )

@@ -18,6 +18,7 @@ from mowich.economics import energy, money
 from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate, worst_grade
 from mowich.facts import Facts
+from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.operators.kernels import SIMULATED
@@ -30,6 +31,7 @@ from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
+from mowich.studies.pools import narrowed, with_pools
 from mowich.studies.serving import Deployment, deploy
 from mowich.units import show_gib
 
@@ -51,7 +53,7 @@ _ESTIMATES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeRow:
+class ServeRow(LaunchedRow):
     """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
     average."""
 
@@ -219,7 +221,7 @@ def solve_serving(
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
     """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only
     `with_front`), and the search."""
-    plans = searched_plans(model, system, job.prompt, facts, fixed)
+    plans = searched_plans(model, system, job.prompt, facts, fixed := with_pools(fixed))
     together, apart = searched_modes(fixed)
     if not plans:
         return (
@@ -229,7 +231,7 @@ def solve_serving(
         )
     d = deploy(model, system, engine, plans, facts, accept=job.accept)
     w = worker(d, job)
-    got = search_serving(system, w, job, top=top, apart=apart, together=together)
+    got = search_serving(system, w, job, top=top, apart=apart, together=together, **narrowed(plans, fixed))
     if got.best:
         front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front if with_front]
         rows = [
@@ -507,15 +509,16 @@ def plan_serving(
     rows, front, got = solve_serving(
         model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term
     )
+    inputs = serving_inputs(model, job, fixed or {}, priced, [(spec, system, name)], facts)
     return ServeResult(
         kind="plan",
-        inputs=serving_inputs(model, job, fixed or {}, priced, [(spec, system, name)], facts),
+        inputs=inputs,
         facts_hash=facts.hash(),
         evaluated=got.evaluated,
         points=got.points,
         feasible=got.fitting,
         seconds=time.process_time() - begin,
-        rows=Rows(rows),
+        rows=with_origin(Rows(rows), Origin(inputs=inputs, facts=facts, layers=model.num_layers)),
         front=tuple(front),
     )
 

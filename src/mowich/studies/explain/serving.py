@@ -31,6 +31,7 @@ from mowich.shown import Result
 from mowich.software.engine import EngineCosts
 from mowich.studies.explain.source import Numbers, Source, best_of
 from mowich.studies.explain.tree import ResultPath
+from mowich.studies.pools import bounded
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import worker
 
@@ -198,7 +199,8 @@ def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
 
     def pair_found(d: Deployment, w: Worker) -> Found:
         """The point of the row's prefill and decode workers."""
-        got = search_serving(d.system, w, job, top=64, together=False, pair=(len(plans) - 1, 0))
+        most = bounded(inputs.get("fixed") or {})
+        got = search_serving(d.system, w, job, top=64, together=False, pair=(len(plans) - 1, 0), **most)
         points: list[Found] = [*got.best, *got.front, *([got.closest] if got.closest else [])]
         if not points:
             raise UserError("these prefill and decode workers keep no limit, or hold no request, with such facts")

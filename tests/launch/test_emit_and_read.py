@@ -1,0 +1,293 @@
+"""Plans written for other programs, and read back: the same plan, the same prediction, one line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import mowich
+from mowich import cli
+from mowich.facts import load_facts
+from mowich.launch.emitted import EMITTED, PROGRAMS, emitted
+from mowich.launch.read import read_plan_file
+
+GOLDEN = Path(__file__).parent / "golden"
+SERVE = {"isl": "4k", "osl": "1k", "ttft": "5s", "tpot": "60ms"}
+TRAIN = {"tokens": "1T", "seq": 8192, "batch": "512seqs"}
+DENSE, EXPERTS = "llama-3.1-70b", "deepseek-v3"
+CASES = {
+    "vllm": (DENSE, "h100", SERVE, {}),
+    "vllm-experts": (EXPERTS, "h200:16", SERVE, {"mode": "aggregated", "dp": "4", "tp": "2"}),
+    "sglang": (EXPERTS, "h200:16", SERVE, {"mode": "aggregated", "dp": "2"}),
+    "sglang-apart": (DENSE, "h100", SERVE, {"mode": "disaggregated"}),
+    "nxdi": (DENSE, "trn2:16", SERVE, {}),
+    "torchtitan": (DENSE, "h100:64", TRAIN, {"zero": "3", "recompute": "full"}),
+    "torchtitan-stages": (DENSE, "h100:64", TRAIN, {"zero": "2", "pp": "2", "tp": "2"}),
+    "megatron": (DENSE, "h100:64", TRAIN, {"tp": "4", "pp": "2"}),
+    "megatron-experts": (EXPERTS, "h200:512", {**TRAIN, "batch": "2048seqs"}, {}),
+    "maxtext": (DENSE, "ironwood:64", TRAIN, {"pp": "1"}),
+    "maxtext-stages": (DENSE, "ironwood:64", TRAIN, {"pp": "2"}),
+    "skypilot": (DENSE, "h100", SERVE, {}),
+    "skypilot-train": (DENSE, "h100:64", TRAIN, {}),
+    "kubernetes": (DENSE, "trn2:16", SERVE, {}),
+    "kubernetes-train": (DENSE, "h100:64", TRAIN, {}),
+    "kubernetes-wide": ("llama-3.1-405b", "h100:32", SERVE, {"tp": "8", "pp": "2", "mode": "aggregated"}),
+}
+
+
+def asked(case: str, **more: object) -> mowich.api.PlanList | mowich.api.ServeResult:
+    model, on, job, fixed = CASES[case]
+    kind = "train" if "tokens" in job else "serve"
+    return mowich.plan(model, on, **{kind: job}, top=2, **{"fixed": fixed, **more})
+
+
+def fields(row: mowich.api.Row) -> dict[str, object]:
+    data = row.to_dict()
+    plans = [data[key] for key in ("plan", "prefill", "decode") if key in data]
+    return {"plans": plans, "replicas": data.get("replicas"), "mode": data.get("mode")}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_kept_plan_is_written_as_it_was(case: str) -> None:
+    """From a plan that is kept, so that a better prediction changes no text."""
+    kept = json.loads((GOLDEN / f"{case}.json").read_text(encoding="utf-8"))
+    text = emitted(case.split("-")[0], kept["inputs"], kept["row"], load_facts(), layers=kept["layers"])
+    assert text == (GOLDEN / f"{case}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_plan_that_is_written_is_read_back(case: str, tmp_path: Path) -> None:
+    row = asked(case).rows[0]
+    assert row.feasible, row.reason
+    text = row.emit(case.split("-")[0])
+    file = tmp_path / "launch"
+    file.write_text(text, encoding="utf-8")
+    again = asked(case, plan=file, fixed=None).rows[0]
+    assert fields(again) == fields(row)
+    speed = again.tokens_per_s_per_chip.value / row.tokens_per_s_per_chip.value
+    # the cap on sequences moves the ladder of batches that are tried, by less than a hundredth of a percent
+    assert speed == pytest.approx(1.0, rel=0 if "tokens" in CASES[case][2] else 2e-4)
+
+
+HAND = {
+    "vllm": (
+        "vllm serve meta-llama/Llama-3.1-70B -tp 4 --max-num-seqs=32 --kv-cache-dtype fp8 --enable-chunked-prefill"
+        " --dtype bfloat16\n",
+        "h100",
+        {"tp": 4, "kv": "fp8", "weights": "bf16", "dp": 1, "sequences": 32},
+        ["--enable-chunked-prefill"],
+    ),
+    "sglang": (
+        "python3 -m sglang.launch_server --model-path m --tp 8 --dp 4 --enable-dp-attention --tensor-parallel-siz 8\n",
+        "h100",
+        {"tp": 2, "dp": 4},
+        ["--model-path", "--tensor-parallel-siz (did you mean '--tensor-parallel-size'?)"],
+    ),
+    "nxdi": (
+        '{"neuron_config": {"tp_degree": 16, "batch_size": 8, "seq_len": 8192, "fused_qkv": true}}',
+        "trn2:16",
+        {"tp": 16, "sequences": 8, "weights": "bf16"},
+        ["fused_qkv"],
+    ),
+    "torchtitan": (
+        "[parallelism]\ndata_parallel_shard_degree = 8\ntensor_parallel_degree = 4\npipeline_parallel_degree = 2\n"
+        '[activation_checkpoint]\nmode = "selective"\n[training]\nseq_len = 8192\n[metrics]\nlog_freq = 1\n',
+        "h100:64",
+        {"dp": 8, "tp": 4, "pp": 2, "recompute": "selective", "zero": 3},
+        ["metrics.log_freq"],
+    ),
+    "megatron": (
+        "torchrun --nproc_per_node 8 --nnodes 8 pretrain_gpt.py --tensor-model-parallel-size 4 --bf16"
+        " --recompute-granularity selective --recompute-modules layernorm moe_act mla_up_proj --swiglu\n",
+        "h100:64",
+        {"tp": 4, "dp": 16, "zero": 0, "precision": "bf16", "recompute": "selective"},
+        ["--swiglu"],
+    ),
+    "maxtext": (
+        "python3 -m MaxText.train base.yml ici_fsdp_parallelism=16 ici_tensor_parallelism=4 dcn_data_parallelism=2"
+        " attention=flash\n",
+        "ironwood:64",
+        {"dp": 32, "tp": 4, "zero": 3, "recompute": "full"},
+        ["attention"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_a_file_written_by_hand_is_a_plan_and_what_it_says_beside_is_named(name: str, tmp_path: Path) -> None:
+    text, _, plan, unknown = HAND[name]
+    file = tmp_path / "launch"
+    file.write_text(text, encoding="utf-8")
+    found = read_plan_file(file, layers=80)
+    assert found.program.name == name
+    assert {key: found.plan.get(key) for key in plan} == plan
+    assert found.unknown == unknown
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line in this process: (exit code, stdout, stderr)."""
+
+    def ran(*words: str) -> tuple[int, str, str]:
+        code = cli.run(words)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return ran
+
+
+SERVED = shlex.split("plan llama-3.1-70b --serve --isl 4k --osl 1k --ttft 2s --tpot 60ms --on h100")
+TRAINED = shlex.split("plan llama-3.1-8b --train --tokens 1T --seq 8192 --batch 512seqs --on h100:64")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([*SERVED, "--emit", "megatron"], "--emit: Megatron-LM is for training, and this plan is for serving"),
+        ([*TRAINED, "--emit", "vllm"], "--emit: vLLM is for serving, and this plan is for training"),
+        ([*SERVED, "--emit", "nxdi"], "--emit: NxD Inference does not run on NVIDIA H100 SXM"),
+        ([*SERVED, "--emit", "vlm"], "--emit: unknown program 'vlm'"),
+        ([*SERVED, "--emit", "vllm", "--json"], "--emit: prints a launch command and nothing else"),
+        ([*SERVED, "--emit", "vllm", "--rate", "2rps"], "--emit: is not for a load"),
+        ([*SERVED, "--emit", "vllm", "--top", "2", "--pick", "3"], "--pick: is not among the plans"),
+        (
+            [*TRAINED, "--emit", "torchtitan", "--set", "plan.zero=1"],
+            "--set plan.zero: torchtitan cannot run this plan, got 1; allowed: 0, 2, 3",
+        ),
+        (
+            [*TRAINED, "--emit", "megatron", "--set", "plan.schedule=zb-h1", "--set", "plan.pp=4"],
+            "--set plan.schedule: Megatron-LM cannot run this plan, got 'zb-h1'; allowed: 1f1b, interleaved",
+        ),
+        ([*SERVED, "--plan", "no-such-file"], "no-such-file: cannot be read: no such file"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(run: Run, words: list[str], said: str) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ls -l\n", "no launch command and no config of a program"),
+        ("vllm serve m --tensor-parallel-size many\n", "--tensor-parallel-size: not a number above 0, got 'many'"),
+        ("vllm serve m --kv-cache-dtype int3\n", "--kv-cache-dtype: not a value that a plan has, got 'int3'"),
+        ("vllm serve m --max-model-len 2048\n", "holds 2048 tokens, and a request has 5000"),
+        ("vllm serve 'm --tp 2\n", "not a command of a shell: no closing quotation"),
+        ("vllm serve m -tp 2\nvllm serve m -tp 4\n", "several commands with different plans"),
+        ("vllm serve m -tp 2\npython -m sglang.launch_server --tp 2\n", "commands of several programs"),
+        ("[parallelism]\ntensor_parallel_degree 3\n", "not valid TOML"),
+        ("[parallelism]\ntensor_parallel_degree = 2\n", "is for torchtitan, which is training"),
+        ("vllm serve m -tp 3\n", "no worker plan is legal here"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_one_line(run: Run, text: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "launch"
+    file.write_text(text, encoding="utf-8")
+    code, out, err = run(*SERVED, "--plan", str(file))
+    assert code in (2, 3)
+    assert said in err + out
+    assert err.count("error:") == (code == 2)
+
+
+def test_a_file_and_the_settings_that_differ_are_a_problem(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "launch"
+    file.write_text("vllm serve m -tp 4 --port 80\n", encoding="utf-8")
+    code, _, err = run(*SERVED, "--plan", str(file), "--set", "plan.tp=8")
+    assert (code, "says tp=4, and the settings say 8" in err) == (2, True)
+    code, _, err = run(*SERVED, "--plan", str(file))
+    assert (code, "no field of a plan, and left out: --port" in err) == (0, True)
+
+
+def test_the_most_sequences_of_a_file_bound_the_batch(tmp_path: Path) -> None:
+    file = tmp_path / "launch"
+    file.write_text("vllm serve m -tp 8 --max-num-seqs 5\n", encoding="utf-8")
+    row = asked("vllm", plan=file, fixed=None).rows[0]
+    assert row.batch <= 5
+
+
+def test_every_program_has_a_case_and_the_command_line_writes_the_same(run: Run) -> None:
+    assert {case.split("-")[0] for case in CASES} == set(EMITTED)
+    code, out, _ = run(*SERVED, "--emit", "vllm", "--pick", "2", "--top", "2")
+    found = mowich.plan("llama-3.1-70b", "h100", serve={**SERVE, "ttft": "2s", "tpot": "60ms"}, top=2)
+    assert (code, out) == (0, found.rows[1].emit("vllm"))
+    assert mowich.emit(found.rows[1], "vllm") == out
+
+
+def test_a_wrapper_says_where_no_instance_is_sold() -> None:
+    row = mowich.plan(DENSE, "trn3:16", serve=SERVE).rows[0]
+    assert "is sold under a name: no type named trn3" in row.emit("kubernetes:nxdi")
+
+
+def test_vllm_takes_what_is_written_for_it() -> None:
+    """vLLM's own parser, where it is installed."""
+    pytest.importorskip("vllm", reason="vLLM and torch are not installed")
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = EngineArgs.add_cli_args(FlexibleArgumentParser())
+    text = asked("vllm-experts").rows[0].emit("vllm").replace("\\\n", " ")
+    parser.parse_args(shlex.split(text, comments=True)[3:])
+
+
+def test_torchtitan_has_the_options_of_its_table() -> None:
+    """The fields of torchtitan's own config, where it is installed."""
+    pytest.importorskip("torchtitan", reason="torchtitan and torch are not installed")
+    from dataclasses import fields as fields_of
+
+    from torchtitan.config import configs
+
+    own = {
+        "parallelism": configs.ParallelismConfig,
+        "training": configs.TrainingConfig,
+        "compile": configs.CompileConfig,
+    }
+    names = [a.name for a in PROGRAMS["torchtitan"].arguments if "." in a.name and not a.is_read_only]
+    for section, key in (name.split(".") for name in names):
+        assert key in {f.name for f in fields_of(own[section])}
+
+
+def test_explain_makes_a_row_of_a_file_again(run: Run, tmp_path: Path) -> None:
+    file, kept = tmp_path / "launch", tmp_path / "r.json"
+    file.write_text(asked("sglang-apart").rows[0].emit("sglang"), encoding="utf-8")
+    assert run(*SERVED, "--plan", str(file), "--out", str(kept), "-q")[0] == 0
+    code, out, err = run("explain", str(kept), "1.tpot_s")
+    assert (code, "made again" in out + err) == (0, False)
+
+
+@pytest.mark.parametrize("choices", [["sequences=8"], ["prefill=tp=2", "decode=tp=2"]])
+def test_choices_that_a_load_would_not_heed_are_refused(run: Run, choices: list[str]) -> None:
+    words = [word for choice in choices for word in ("--set", f"plan.{choice}")]
+    code, out, err = run(*SERVED, "--rate", "2rps", *words)
+    assert (code, out) == (2, "")
+    assert "is not for a load" in err
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("sequences=many", "not a number of sequences, got 'many'"),
+        ("prefill=tp2", "not a field of a worker's plan, got 'tp2'"),
+        ("decode=kv=fp9", "unknown kv 'fp9'"),
+        ("decode=kv=fp8", "prefill and decode are chosen together"),
+    ],
+)
+def test_choices_that_are_none_are_one_line(run: Run, choice: str, said: str) -> None:
+    code, _, err = run(*SERVED, "--set", f"plan.{choice}")
+    assert (code, said in err, err.count("error:")) == (2, True, 1)
+
+
+def test_a_pool_is_as_it_is_said(run: Run) -> None:
+    choice = ["--set", "plan.prefill=tp=2 kv=fp8", "--set", "plan.decode=tp=2 pp=2 kv=bf16"]
+    code, out, _ = run(*SERVED, *choice, "--plain")
+    assert (code, "x (tp2 bf16/fp8) + " in out, "x (tp2 pp2 bf16/bf16)" in out) == (0, True, True)
