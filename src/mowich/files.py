@@ -544,7 +544,11 @@ def line_of(path: str | Path, keys: Sequence[str]) -> int:
     """Line of a nested key in a YAML file that was read before, for error messages (parses the file again)."""
     import yaml
 
-    node = yaml.compose(read_text(path, "facts"), Loader=_loader())
+    text = read_text(path, "facts")
+    try:
+        node = yaml.compose(text, Loader=_loader())
+    except yaml.YAMLError as error:  # the file is another one by now
+        _not_yaml(error, text, str(path))
     line = 1
     for key in keys:
         if not isinstance(node, yaml.MappingNode):

@@ -24,6 +24,7 @@ from mowich.files import (
     MAX_DIGITS,
     check_yaml,
     kept_beside,
+    line_of,
     parse_json,
     parse_yaml,
     shipped_yaml,
@@ -516,3 +517,10 @@ def test_facts_that_ship_are_the_same_from_what_is_kept() -> None:
     for path in sorted(shipped_folder().rglob("*.yaml")):
         shipped_yaml(path)  # keeps it, or finds it kept
         assert shipped_yaml(path) == yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader), path
+
+
+def test_a_file_that_changed_since_it_was_read_has_no_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("a: b: c\n")
+    with pytest.raises(UserError, match=r"a\.yaml:1: not YAML"):
+        line_of(file, ["a"])
