@@ -64,7 +64,10 @@ def overlays() -> Iterator[Case]:
     price, hbm, power = '"$2.10/chip/h"', '"6 TB/s"', '"1500 W"'
     changes = (
         *((price, shown) for shown in ('"$2.10/h"', '"2 W"', '"$-2.10/chip/h"', '"$0/chip/h"')),
-        *((hbm, shown) for shown in ('"1e300 TB/s"', '"-6 TB/s"', '"0 TB/s"', '"6 W"', ".inf", ".nan", LONG)),
+        *(
+            (hbm, shown)
+            for shown in ('"1e300 TB/s"', '"-6 TB/s"', '"0 TB/s"', '"6 W"', ".inf", ".nan", LONG, '""', '" "')
+        ),
         ('{value: "6 TB/s", grade: user}', "{ref: chips.acme1.power.tdp}"),
         ('"178 GiB"', '"1780 GiB"'),
         (power, '"1 W"'),

@@ -180,7 +180,7 @@ def check_unit(path: str, unit: str, shown: str, known: str | None = None) -> No
 def no_unit(shown: str, wanted: str) -> UserError:
     """The error for a bare number where a field needs a unit."""
     example = _EXAMPLES.get(wanted)
-    number = shown.split()[0]
+    number = (shown.split() or ["1"])[0]  # a word without a number has none to repeat
     fix = (
         f'write "{number} GiB" or "{number} GB"; they differ by 7%'
         if wanted == "B"
