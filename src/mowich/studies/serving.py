@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,13 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
+from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped_corrections
 from mowich.serving.engines import ConstantTable, Served, architecture, constant_columns, has_own, stated_facts
+from mowich.serving.step import step, total
 from mowich.software.engine import Engine, EngineCosts
 
 BLOCK = 16
@@ -118,6 +120,40 @@ class Deployment:
         free = float(serving_memory_B(one, self.around.take(np.array([i])), self.system.hbm_usable_B)["kv"][0])
         each = float(kv_B_per_sequence(one, np.array([float(tokens)]))[0]) / tokens
         return max(0, int(free / each / block))
+
+
+def tabled_shares(
+    d: Deployment,
+    of: int = 0,
+    *,
+    n: float = 0.0,
+    context: float = 0.0,
+    verify: float = 1.0,
+    prompt: float = 0.0,
+    mean: float = 0.0,
+) -> dict[str, float]:
+    """Of each part of a step of plan `of`, the share that operator tables of kernels hold, 0 to 1; "" for all of it.
+    n, context, verify: of its decoding sequences; prompt, mean: its prompt tokens and what they attend to."""
+    at, timed = np.array([of]), dict[str, Floats]()
+    parts = step(
+        d.shapes.take(at),
+        d.costs.take(at),
+        n=n,
+        context=context,
+        verify=verify,
+        prompt=prompt,
+        prompt_context=mean,
+        finishing=float(prompt > 0),
+        timed=timed,
+    )
+    whole = {name: float(timed[name][0]) / float(parts[name][0]) for name in timed if parts[name][0] > 0}
+    return {**whole, "": sum(float(t[0]) for t in timed.values()) / float(total(parts)[0])}
+
+
+def with_tables(coverage: Mapping[str, float], share: float) -> dict[str, float]:
+    """A coverage of which tables hold a share, 0 to 1."""
+    rest = {kind: part * (1.0 - share) for kind, part in coverage.items()}
+    return {SIMULATED: share, **rest} if share > 0 else rest
 
 
 def deploy(

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mowich.arrays import Floats
 from mowich.economics import energy, money
 from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate, worst_grade
@@ -21,7 +20,6 @@ from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
-from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated_plan
 from mowich.plans.serving_choices import DEGREES
@@ -32,7 +30,7 @@ from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.studies.pools import narrowed, with_pools
-from mowich.studies.serving import Deployment, deploy
+from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.units import show_gib
 
 LONG_PROMPT = 32_768
@@ -325,43 +323,17 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
 def _coverage(d: Deployment, f: Found, job: ServeJob) -> tuple[dict[str, float], dict[str, float]]:
     """What the time per token and the time to first token rest on: the share of each that operator tables of kernels
     hold, the rest as the constants of the engine (`Deployment.coverage`). Prompts between decodes count as the rest."""
-    from mowich.serving.step import step, total
-
-    def held(
-        of: int, n: float = 0.0, context: float = 0.0, verify: float = 1.0, prompt: float = 0.0, mean: float = 0.0
-    ) -> dict[str, float]:
-        """Of each part of a step of one plan, the share that tables hold; "" for all of it."""
-        at = np.array([of])
-        s, costs, timed = d.shapes.take(at), d.costs.take(at), dict[str, Floats]()
-        parts = step(
-            s,
-            costs,
-            n=n,
-            context=context,
-            verify=verify,
-            prompt=prompt,
-            prompt_context=mean,
-            finishing=float(prompt > 0),
-            timed=timed,
-        )
-        whole = {name: float(timed[name][0]) / float(parts[name][0]) for name in timed if parts[name][0] > 0}
-        return {**whole, "": sum(float(t[0]) for t in timed.values()) / float(total(parts)[0])}
-
     verified = float(np.broadcast_to(d.verified, len(d.plans))[f.decode])
     pp = float(np.maximum(1.0, d.shapes.pp[f.decode]))
-    token = held(f.decode, n=f.users / pp, context=job.prompt + 0.5 * job.output, verify=verified)
+    token = tabled_shares(d, f.decode, n=f.users / pp, context=job.prompt + 0.5 * job.output, verify=verified)
     of_token = sum(f.tpot_parts.get(name, 0.0) * share for name, share in token.items()) / f.tpot_s
     i, new = f.prefill if f.prefill >= 0 else f.decode, max(job.prompt * (1.0 - job.cached), 1.0)
     budget = float(np.broadcast_to(d.around.budget, len(d.plans))[i])
     mean = job.prompt * job.cached + 0.5 * new
-    first = held(i, prompt=min(new, budget), mean=mean)
+    first = tabled_shares(d, i, prompt=min(new, budget), mean=mean)
     of_first = f.ttft_parts.get("prefill", 0.0) * first[""] / f.ttft_s
 
-    def kinds(share: float) -> dict[str, float]:
-        rest = {kind: part * (1.0 - share) for kind, part in d.coverage.items()}
-        return {SIMULATED: share, **rest} if share > 0 else rest
-
-    return kinds(of_token), kinds(of_first)
+    return with_tables(d.coverage, of_token), with_tables(d.coverage, of_first)
 
 
 def _row(

@@ -25,6 +25,7 @@ from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.shown import Shown, plain_row
+from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
 from mowich.studies.traffic_load import requests_of
 from mowich.studies.traffic_pools import Pool
@@ -240,7 +241,11 @@ def simulate_traffic(
         events=sum(r.events for r in everyone),
         steps=sum(r.steps for r in everyone),
         seconds=seconds,
-        coverage=_coverage([(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)]),
+        coverage=_coverage(
+            [(scenario.serve, fleet.replicas), (scenario.decode, fleet.decoders)],
+            inside=tally.inside_s / span,
+            context=(tally.prompt + 0.5 * tally.tokens) / max(1, tally.answered),
+        ),
     )
 
 
@@ -318,16 +323,27 @@ def _fleet(
     ), starts
 
 
-def _coverage(pools: Sequence[tuple[Pool | None, Sequence[Replica]]]) -> dict[str, float]:
+def _coverage(
+    pools: Sequence[tuple[Pool | None, Sequence[Replica]]], *, inside: float, context: float
+) -> dict[str, float]:
     """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none
-    was)."""
+    was). inside: requests, in the mean; context: tokens of one, in the mean. Tables hold of a pool's steps what they
+    hold of one with so many sequences; of workers of prompts, of one with such a prompt."""
     busy = sum(r.busy_s for _, replicas in pools for r in replicas)
     everyone = sum(len(replicas) for _, replicas in pools)
     out: dict[str, float] = {}
     for pool, replicas in pools:
         if pool is not None:
             share = sum(r.busy_s for r in replicas) / busy if busy else len(replicas) / everyone
-            for kind, part in pool.deployment.coverage.items():
+            groups = pool.replicas * pool.plan.dp * pool.plan.pp
+            is_prefill = len(pools) > 1 and pools[1][0] is not None and pool is pools[0][0]
+            d = pool.deployment
+            shares = (
+                tabled_shares(d, prompt=context, mean=0.5 * context)
+                if is_prefill
+                else tabled_shares(d, n=max(1.0, inside / groups), context=context)
+            )
+            for kind, part in with_tables(d.coverage, shares[""]).items():
                 out[kind] = out.get(kind, 0.0) + share * part
     return out
 
