@@ -21,7 +21,6 @@ from pathlib import Path
 
 from mowich import cli
 from mowich.errors import EXIT_INTERRUPTED, UserError
-from mowich.facts.load import read_fact_table, read_file
 
 CPU_S = 10.0
 """Most processor time of a case."""
@@ -72,8 +71,6 @@ def _files(case: Case) -> Iterator[None]:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
         os.chdir(folder)
-        read_file.cache_clear()  # files of facts are kept by their path, which is the same in each case
-        read_fact_table.cache_clear()
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar
@@ -56,19 +56,42 @@ def shipped_folder() -> Path:
     return Path(str(resources.files("mowich.facts")))
 
 
-@cache
+Stamp = tuple[str, int, int] | None
+"""What tells one content of a user's file from another: where it is, when it was written, its bytes; None for a file
+that ships, which does not change."""
+
+
+def _stamp(path: Path) -> Stamp:
+    if path.is_relative_to(shipped_folder()):
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path.absolute()), 0, -1
+    return str(path.absolute()), found.st_mtime_ns, found.st_size
+
+
 def read_file(path: Path) -> Mapping[str, object]:
     """A YAML file as nested mappings; one line per error, with file:line. What ships is not checked: tests do that, and
-    it costs time."""
+    it costs time. A user's file is read again when it has changed."""
+    return _read_file(path, _stamp(path))
+
+
+@lru_cache(maxsize=4096)
+def _read_file(path: Path, stamp: Stamp) -> Mapping[str, object]:
     data = shipped_yaml(path) if path.is_relative_to(shipped_folder()) else read_yaml(path, "facts").data
     if not isinstance(data, dict):
         raise UserError("a fact file is a mapping", where=f"{path}:1")
     return data
 
 
-@cache
 def read_fact_table(path: Path) -> Mapping[str, Mapping[str, object]]:
     """One of `FACT_TABLES`: a mapping under each name. Raises UserError for anything else."""
+    return _read_fact_table(path, _stamp(path))
+
+
+@lru_cache(maxsize=256)
+def _read_fact_table(path: Path, stamp: Stamp) -> Mapping[str, Mapping[str, object]]:
     found: dict[str, Mapping[str, object]] = {}
     for name, entry in read_file(path).items():
         if not isinstance(entry, Mapping):
@@ -489,9 +512,14 @@ class Watched(Facts):
         return self._facts._known(key)
 
 
-@cache
 def _content(roots: tuple[Path, ...]) -> hashlib._Hash:
-    """A digest of every fact file of these directories, read once: like the files themselves (`read_file`)."""
+    """A digest of every fact file of these directories, read once for each content of a user's file."""
+    own = [path for root in roots if root != shipped_folder() for path in fact_files(root)]
+    return _digest(roots, tuple(map(_stamp, own)))
+
+
+@lru_cache(maxsize=64)
+def _digest(roots: tuple[Path, ...], stamps: tuple[Stamp, ...]) -> hashlib._Hash:
     digest = hashlib.sha256()
     for root in roots:
         for path in sorted(root.rglob("*.yaml")) if root == shipped_folder() else fact_files(root):
@@ -504,21 +532,6 @@ def fact_files(root: Path) -> list[Path]:
     """The files of a directory laid over the facts, sorted: those that are read."""
     tables = [root / name for name in FACT_TABLES if (root / name).is_file()]
     return sorted([*tables, *(path for kind in FACT_KINDS for path in (root / kind).glob("*.yaml"))])
-
-
-_stamps: dict[Path, tuple[tuple[Path, int, int], ...]] = {}
-"""Files of the user's directories as they were when they were last loaded: (path, time of change, size)."""
-
-
-def forget_changed(path: Path) -> None:
-    """Forget what was read where a file of the user's has changed since: a notebook edits its chip and loads again."""
-    own = [path] if path.is_file() else fact_files(path)
-    stamp = tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in own if file.is_file())
-    if _stamps.setdefault(path, stamp) != stamp:
-        read_file.cache_clear()
-        read_fact_table.cache_clear()
-        _content.cache_clear()
-        _stamps[path] = stamp
 
 
 def _as_float(path: str, value: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors
-from mowich.facts.load import Facts, forget_changed, shipped_folder, unfold
+from mowich.facts.load import Facts, shipped_folder, unfold
 from mowich.files import exists
 
 
@@ -50,7 +50,6 @@ def load_facts(overlays: Sequence[Path | str] = ()) -> Facts:
     roots = [shipped_folder()]
     problems: list[UserError] = []
     for path in overlays:
-        forget_changed(Path(path))
         root, found = overlay(Path(path), Facts(tuple(roots), {}, {}, {}))
         problems += found
         roots.append(root)
