@@ -48,7 +48,9 @@ def brief_text(result: Result) -> str:
         for n in row["numbers"]:
             e = estimate_of(n["estimate"])
             unit = "" if e.unit == "1" else e.unit
-            lines.append(f"| {n['what']} | {interval(e)} | {unit} | `{n['of']}` |")
+            command, _, name = str(n["of"]).partition("; ")
+            made = f"`{command}`{f', {name}' if name else ''}" if command.startswith("mowich ") else n["of"]
+            lines.append(f"| {n['what']} | {interval(e)} | {unit} | {made} |")
     return HEAD + "\n".join(lines) + "\n"
 
 

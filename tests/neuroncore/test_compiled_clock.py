@@ -78,7 +78,8 @@ def test_without_a_compiler_the_wheel_is_python_alone_and_one_line_says_so(
 def test_an_editable_install_compiles_beside_the_sources(tmp_path: Path) -> None:
     """What `make` does. In a copy: the checkout may be in use."""
     (tmp_path / "tools").mkdir()
-    (tmp_path / "kernels").mkdir()  # ships beside the package
+    for name in ("kernels", "scenarios"):  # they ship beside the package
+        (tmp_path / name).mkdir()
     for name in ("pyproject.toml", "tools/hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / name)
     package = tmp_path / "src" / "mowich" / "neuroncore" / "clock"

@@ -171,7 +171,6 @@ def test_settings_and_options_say_what_is_wrong(capsys: pytest.CaptureFixture[st
     [
         ("plan", ["--fill", "0.5"]),
         ("compare", ["--fill", "0.5"]),
-        ("plan", ["--pick", "2"]),
         ("plan", ["--pareto"]),
         ("plan", ["--task", "sft"]),
         ("compare", ["--stack", "megatron"]),
@@ -180,6 +179,12 @@ def test_settings_and_options_say_what_is_wrong(capsys: pytest.CaptureFixture[st
 def test_options_of_training_are_not_ignored(capsys: pytest.CaptureFixture[str], verb: str, more: list[str]) -> None:
     assert cli.run([verb, "llama-3.1-8b", "--serve", "--on", "h100:8", "--isl", "2k", "--osl", "500", *more]) == 2
     assert f"{more[0]}: is an option of training" in capsys.readouterr().err
+
+
+def test_a_pick_is_of_what_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["plan", "llama-3.1-8b", "--serve", "--on", "h100:8", "--isl", "2k", "--osl", "500", "--pick", "2"]
+    assert cli.run(asked) == 2
+    assert "--pick: says which plan --timeline or --emit takes" in capsys.readouterr().err
 
 
 def test_serving_has_one_footing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.errors import UserError, unknown
-from mowich.plans.plan import KV, WEIGHTS
 
 POOL_CHOICES = ("prefill", "decode")
 """Choices that are a whole plan of workers of one kind: "tp=2 kv=fp8"."""
@@ -23,6 +22,8 @@ def read_pool_choice(text: str) -> dict[str, int | str]:
     >>> read_pool_choice("tp=2 kv=fp8")
     {'tp': 2, 'pp': 1, 'dp': 1, 'cp': 1, 'ep': 1, 'kv': 'fp8'}
     """
+    from mowich.plans.plan import KV, WEIGHTS  # not above: --help needs the names of this module and no arrays
+
     words = {"weights": WEIGHTS, "kv": KV}
     out: dict[str, int | str] = dict.fromkeys(DEGREES, 1)
     for part in text.split():
@@ -52,6 +53,8 @@ def _serving_choice(key: str, text: str, where: str) -> tuple[int | str, ...]:
 
 def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
     """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan. Raises UserError."""
+    from mowich.plans.plan import KV, WEIGHTS
+
     words_of = {"weights": WEIGHTS, "kv": KV, "mode": ("aggregated", "disaggregated", "any")}
     known = (*DEGREES, *words_of, *POOL_CHOICES, SEQUENCES_CHOICE)
     out: dict[str, tuple[int | str, ...]] = {}

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 EMIT: Field[str] = word(
     "emit",
-    "Print the plan as a launch command or config: vllm, sglang, nxdi, torchtitan, megatron, maxtext, skypilot,"
-    " kubernetes.",
+    "Print the plan as what runs: vllm, sglang, nxdi, torchtitan, megatron, maxtext, skypilot, kubernetes.",
     metavar="PROGRAM",
     edges=frozenset({Edge.OPTION}),
     example="vllm",

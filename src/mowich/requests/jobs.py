@@ -137,7 +137,7 @@ DOCUMENT = count(
 )
 _FILL = number(
     "fill",
-    "Share of a sequence that is no padding, 0.01 to 1.",
+    "Share that is no padding, 0.01 to 1.",
     low=0.01,
     high=1.0,
     metavar="SHARE",
@@ -169,16 +169,16 @@ EQUALS = word(
 )
 TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5")
 NEIGHBOURS = flag("neighbours", "Why it wins: the best with each choice one step away.", edges=_OPEN)
-PARETO = flag("pareto", "Plans that nothing beats in time, memory, cost and energy, on ever fewer chips.", edges=_OPEN)
+PARETO = flag("pareto", "Plans that nothing beats in time, memory, cost, energy.", edges=_OPEN)
 TIMELINE = path(
     "timeline",
-    "Play the pipeline of a plan: .json for ui.perfetto.dev, or .svg; also drawn below.",
+    "Play out a plan: .json (ui.perfetto.dev) or .svg.",
     metavar="FILE",
     edges=TYPED,
 )
 PICK = whole(
     "pick",
-    "The plan of --timeline or --emit, by its place in the table.",
+    "Which plan --timeline and --emit take.",
     high=MOST_PLANS,
     tells_bounds=True,
     metavar="K",
@@ -513,6 +513,8 @@ def _plan(reader: QuestionReader) -> PlanRequest:
         reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
+    if reader.edge is Edge.OPTION and reader.given(PICK) and file is None and reader.given(EMIT) is None:
+        reader.add("says which plan --timeline or --emit takes", PICK, fix="give one of them, or leave it out")
     check_emit(reader, load is not None, file is not None)
     work = read_work(reader, _ONE, serving=serving, several=load is not None)
     if load is not None:

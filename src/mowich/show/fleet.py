@@ -415,7 +415,7 @@ def far_from_mattering(at: float | None) -> str:
     """How far a property is from mattering, in words, from the multiple of today's at which it does.
 
     >>> far_from_mattering(0.6), far_from_mattering(1.5), far_from_mattering(3.0), far_from_mattering(None)
-    ('40% lower', '50% higher', '3 times', 'not from a quarter to four times')
+    ('40% lower', '50% higher', '3.00 times', 'not from a quarter to four times')
     """
     if at is None:
         return "not from a quarter to four times"

@@ -62,7 +62,7 @@ def claim_section(known: Known) -> Section:
         "chips_now": units[now.id],
         "chips_before": units[before.id],
     }
-    of_peaks = f"mowich facts diff {SUBJECT} {BEFORE}: peak per chip, chips of a unit"
+    of_peaks = f"mowich facts diff {SUBJECT} {BEFORE}; peak per chip, chips of a unit"
     level = words_for("claim", unit)
     return Section(
         id="claim",
@@ -111,13 +111,13 @@ def claim_section(known: Known) -> Section:
                 name="bandwidth",
                 what="speed of the memory of one chip over that of the one before",
                 estimate=exact(per_chip["bandwidth"], "1"),
-                of=f"mowich facts diff {SUBJECT} {BEFORE}: memory.hbm_bandwidth",
+                of=f"mowich facts diff {SUBJECT} {BEFORE}; memory.hbm_bandwidth",
             ),
             BriefNumber(
                 name="memory",
                 what="memory of one chip over that of the one before",
                 estimate=exact(per_chip["memory"], "1"),
-                of=f"mowich facts diff {SUBJECT} {BEFORE}: memory.hbm_capacity",
+                of=f"mowich facts diff {SUBJECT} {BEFORE}; memory.hbm_capacity",
             ),
             BriefNumber(
                 name="measured",
