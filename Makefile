@@ -33,6 +33,7 @@ golden-diff: $(STAMP)
 
 # counts parameters and FLOP again with torch and transformers (docs/parameters.md, docs/flops.md), in an environment of their own
 test-slow: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) -m slow
 	$(PYTHON) -m venv $(VENV)-slow
 	$(VENV)-slow/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-slow.txt
 	$(VENV)-slow/bin/python tests/slow/check_params.py

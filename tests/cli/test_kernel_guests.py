@@ -230,6 +230,7 @@ def test_a_script_ends_with_its_own_code(
 fork = pytest.mark.skipif(sys.platform != "linux", reason="limits of time and memory are Linux's")
 
 
+@pytest.mark.slow
 @fork
 @pytest.mark.parametrize("verb", ["run", "profile"])
 def test_a_kernel_without_end_is_ended_with_what_it_started(
@@ -246,6 +247,7 @@ def test_a_kernel_without_end_is_ended_with_what_it_started(
     assert not alive.exists()
 
 
+@pytest.mark.slow
 @fork
 def test_a_kernel_ends_itself_where_nobody_is_left_to_end_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"

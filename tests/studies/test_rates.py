@@ -92,6 +92,7 @@ def test_one_worker_less_breaks_a_limit(name: str, answers: dict[str, RateResult
         assert any(f > 0.97 * limit * scale for f, limit, scale in zip(found, limits, scales, strict=True)), pool
 
 
+@pytest.mark.slow
 def test_more_load_and_tighter_limits_never_need_fewer_chips() -> None:
     """Of one kind of deployment: the search goes through the best of each kind by bounds, not through all."""
     fixed = {"mode": "aggregated", "tp": "1"}
@@ -101,6 +102,7 @@ def test_more_load_and_tighter_limits_never_need_fewer_chips() -> None:
     assert few.chips_used < many.chips_used <= tight.chips_used
 
 
+@pytest.mark.slow
 def test_the_smallest_and_the_cheapest_of_several_systems() -> None:
     """A system with a lower price per chip may be the cheapest with more chips; pairs of systems are searched too."""
     found = mowich.plan(
@@ -193,6 +195,7 @@ def test_rates_are_read_in_the_words_that_people_use() -> None:
             read_rate(word)
 
 
+@pytest.mark.slow
 def test_the_same_question_gives_the_same_bytes() -> None:
     began = time.process_time()
     both = [json.dumps(ask("h200:2", rate="6rps", p99_tpot="30ms").to_dict()) for _ in range(2)]

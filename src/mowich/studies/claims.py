@@ -306,7 +306,9 @@ def claims(facts: Facts) -> list[Claim]:
             if fact.value is None:
                 reason = f"{fact.reason}; {reason}"
         if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
-            reason += _served(serving_claims.gpt_oss_served(facts), is_response="response" in entry.key)
+            reason += _served(
+                facts.once("gpt-oss served", serving_claims.gpt_oss_served), is_response="response" in entry.key
+            )
         unit = "x" if check.is_gain or fact.unit in ("1", "text") else fact.unit
         per_chip, per_unit, unit_chips = readings(check, facts, published, value, low, high)
         claim = Claim(
