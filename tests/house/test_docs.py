@@ -37,7 +37,19 @@ def _module(name: str) -> ModuleType:
 documents = _module("documents")
 
 
-@pytest.mark.parametrize("path", [p for p in documents.PAGES if documents.has_code(p)], ids=lambda p: p.name)
+LONG_PAGES = ("gap.md",)
+"""Pages whose commands take half a minute: `make test-slow` runs them."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, marks=[pytest.mark.slow] if p.name in LONG_PAGES else [])
+        for p in documents.PAGES
+        if documents.has_code(p)
+    ],
+    ids=lambda p: p.name,
+)
 def test_every_command_of_a_page_runs_and_its_output_is_current(path: Path, tmp_path: Path) -> None:
     """README and the tutorial in an empty directory, the other pages beside the scenarios and kernels of a checkout.
     What is not run is listed with a reason."""

@@ -98,7 +98,8 @@ def test_the_mixed_pool_that_ships() -> None:
     assert result.goodput_frac > 0.98
     assert result.J_per_token is not None
     assert result.ranges["ttft_s"]["p99"][0] < (result.ttft_s["p99"] or 0.0) < result.ranges["ttft_s"]["p99"][1]
-    assert result.coverage == {"fitted": pytest.approx(1.0)}
+    assert set(result.coverage) == {"simulated kernels", "fitted"}  # prompts on Trainium, answers on GB300
+    assert sum(result.coverage.values()) == pytest.approx(1.0)
 
 
 def test_a_mixed_pool_costs_what_its_chips_cost() -> None:

@@ -1,7 +1,8 @@
 """The same question gives the same bytes: no clock, no hash seed, no locale, no time zone, no folder and no width is in
 an answer.
 
-Every verb runs once in each of three processes that differ in all of these, and in the order of the questions.
+Every verb runs once in each of two processes that differ in all of these, and in the order of the questions. Verbs that
+plan on many machines are asked by `make test-slow`.
 """
 
 from __future__ import annotations
@@ -76,8 +77,12 @@ sys.__stdout__.write(json.dumps(answers))
 """
 
 
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+HEAVY = ("gap", "gap-serve", "value", "value-serve", "plan-load", "claims", "claims-measured", "calibrate")
+"""Questions that take seconds each."""
+
+
+@pytest.fixture(scope="module", params=["usual", pytest.param("heavy", marks=pytest.mark.slow)])
+def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """Question -> what was printed or saved, in each environment."""
     tmp = tmp_path_factory.mktemp("bytes")
     (tmp / "sweep.yaml").write_text(
@@ -96,6 +101,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
         words = ["kernel", "profile", str(ROOT / "kernels" / "softmax.py"), "-k", "softmax", "x=float32[128,64]"]
         assert cli.run([*words, "--parquet", str(tmp / name), "-q"]) == 0
     verbs = {n: [w.replace("{tmp}", str(tmp)) for w in words] for n, words in {**VERBS, **MORE}.items()}
+    if request.param == "usual":
+        verbs = {n: words for n, words in verbs.items() if n not in HEAVY}
     out = []
     for i, environment in enumerate(ENVIRONMENTS):
         folder = tmp / f"from {i}"

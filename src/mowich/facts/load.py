@@ -57,18 +57,14 @@ def shipped_folder() -> Path:
 
 
 Stamp = tuple[str, int, int] | None
-"""What tells one content of a user's file from another: where it is, when it was written, its bytes; None for a file
-that ships, which does not change."""
+"""Place, time of change and bytes of a user's file; None for a file that ships, which does not change."""
 
 
 def _stamp(path: Path) -> Stamp:
     if path.is_relative_to(shipped_folder()):
         return None
-    try:
-        found = path.stat()
-    except OSError:
-        return str(path.absolute()), 0, -1
-    return str(path.absolute()), found.st_mtime_ns, found.st_size
+    found = path.stat() if path.exists() else None
+    return (str(path.absolute()), 0, -1) if found is None else (str(path.absolute()), found.st_mtime_ns, found.st_size)
 
 
 def read_file(path: Path) -> Mapping[str, object]:

@@ -210,7 +210,7 @@ def fleet_section(known: Known) -> Section:
         verdict=(
             "In a plan for a fleet like the reported one (a million Trainium 2, up to a million TPUs, GB300 to rent),"
             f" {'; '.join(f'{known.name(s)} does most of {_listed(t)}' for s, t in most.items())}. Trainium has"
-            f" {level}: {share_text(rest)} of its chip-time stays free."
+            f" {level} of its chips: {share_text(rest)} of their time stays free."
         ),
         why=(
             "The counts follow public statements; what the fleet has to do is invented, so free time says how much more"
