@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import mowich
@@ -84,13 +84,22 @@ def run(made: Trace, options: ClockOptions = STRICT, **facts: float) -> Schedule
     return schedule([made], Costs(3, load_facts().with_values(values)), options)
 
 
+def _queues(made: Schedule) -> list[list[int]]:
+    """The queue of each instruction, by core."""
+    return [[p.costs[cost].queue for cost in p.cost] for p in made.programs]
+
+
 @relaxed
 @given(ops=ALONE, engine=st.sampled_from(ENGINES), factor=st.sampled_from((1.1, 2.0, 7.0)))
 def test_a_faster_engine_never_slows_a_kernel_in_order(ops: Any, engine: str, factor: float) -> None:
     made = trace(ops)
     clock = load_facts().number(f"neuroncore.timing-v3.{engine}.clock")
     ticks = len(made)  # whole picoseconds: a difference of two rounded times may be one longer for each instruction
-    assert run(made, **{f"{engine}__clock": clock * factor}).total <= run(made).total + ticks
+    faster, plain = run(made, **{f"{engine}__clock": clock * factor}), run(made)
+    # an instruction that names no engine goes to the one that is free: where that is another one, the whole may take
+    # longer, as in any schedule without foresight
+    assume(_queues(faster) == _queues(plain))
+    assert faster.total <= plain.total + ticks
 
 
 @relaxed
