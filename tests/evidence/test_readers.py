@@ -175,6 +175,7 @@ def test_a_file_of_another_kind_gives_one_line(name: str, tmp_path: Path) -> Non
         one_line(raised.value, file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_a_file_cut_or_spoilt_anywhere_gives_lines_or_measurements(name: str, facts: Facts, tmp_path: Path) -> None:
     """Whatever is cut out or overwritten: measurements, refusals with a place, or one line for each problem."""

@@ -33,7 +33,7 @@ def facts() -> Facts:
     return load_facts()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param("live", marks=pytest.mark.slow)])
 def known(facts: Facts) -> Known:
     return asked_once(facts, against=RIVALS, models=ABOUT_MODELS)
 

@@ -42,7 +42,7 @@ LOADS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param("live", marks=pytest.mark.slow)])
 def answers() -> dict[str, RateResult]:
     return {name: ask(**load) for name, load in LOADS.items()}
 

@@ -81,7 +81,7 @@ HEAVY = ("gap", "gap-serve", "value", "value-serve", "plan-load", "claims", "cla
 """Questions that take seconds each."""
 
 
-@pytest.fixture(scope="module", params=["usual", pytest.param("heavy", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param(which, marks=pytest.mark.slow) for which in ("usual", "heavy")])
 def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """Question -> what was printed or saved, in each environment."""
     tmp = tmp_path_factory.mktemp("bytes")
