@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked, asked_models
 from mowich.requests.fields import Field, read_several
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, asked_of, facts_of
@@ -32,10 +32,9 @@ AGAINST: Field[tuple[object, ...]] = Field(
     completes="systems",
     example="gb300,ironwood",
 )
-_MODELS: Field[tuple[object, ...]] = Field(
+_MODELS = replace(
+    AGAINST,
     name="models",
-    parse=read_several,
-    kind="names",
     help="The first is trained, all are served; built-in names or config.json files, commas between.",
     metavar="MODELS",
     default=ABOUT_MODELS,
@@ -55,8 +54,6 @@ class BriefRequest(Asked):
 
 def _brief(reader: QuestionReader) -> BriefRequest:
     from mowich.machines.system import resolve
-    from mowich.models import load_model
-    from mowich.models.model import Model
 
     asked = asked_of(reader, "a brief takes facts to change, and no plan")
     facts = facts_of(reader)
@@ -71,16 +68,9 @@ def _brief(reader: QuestionReader) -> BriefRequest:
             rivals.append(name)
     if reader.get(AGAINST) == ():
         reader.add("names no machine", AGAINST, fix=f"for example {AGAINST.example}")
-    models: list[Model] = []
-    for given in reader.get(_MODELS) or ():
-        with reader.watch(_MODELS):
-            if not isinstance(given, Model | str):
-                raise UserError("not a model", given=given, allowed="a built-in name or config.json")
-            models.append(given if isinstance(given, Model) else load_model(given))
-    if reader.get(_MODELS) == ():
-        reader.add("names no model", _MODELS, fix=f"for example {_MODELS.example}")
+    models = asked_models(reader, _MODELS)
     reader.stop()
-    return reader.fill(BriefRequest, **asked, against=tuple(rivals), models=tuple(models))
+    return reader.fill(BriefRequest, **asked, against=tuple(rivals), models=models)
 
 
 BRIEF = Schema(

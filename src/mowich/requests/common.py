@@ -89,21 +89,36 @@ class Asked(Request):
     given: Mapping[str, object]
 
 
-def asked_model(reader: QuestionReader) -> Model | None:
-    """The model that is named, or that Python gave."""
+def _loaded(reader: QuestionReader, value: object) -> Model:
+    """A model that is named, or that Python gave. Raises UserError."""
     from mowich.models import load_model
     from mowich.models.model import Model
 
-    value = reader.given(MODEL)
+    if isinstance(value, Model):
+        return value
+    if reader.source.load is not None:
+        return reader.source.load(value)
+    if not isinstance(value, str | Path):
+        raise UserError("not a model", given=value, allowed="a built-in name, config.json, a directory with one")
+    return load_model(str(value))
+
+
+def asked_model(reader: QuestionReader) -> Model | None:
+    """The model that is named, or that Python gave."""
     with reader.watch(MODEL):
-        if isinstance(value, Model):
-            return value
-        if reader.source.load is not None:
-            return reader.source.load(value)
-        if not isinstance(value, str | Path):
-            raise UserError("not a model", given=value, allowed="a built-in name, config.json, a directory with one")
-        return load_model(str(value))
+        return _loaded(reader, reader.given(MODEL))
     return None
+
+
+def asked_models(reader: QuestionReader, field: Field[tuple[object, ...]]) -> tuple[Model, ...]:
+    """Every model that a field names; what is none is noted, and so is a field that names none."""
+    out: list[Model] = []
+    for value in reader.get(field) or ():
+        with reader.watch(field):
+            out.append(_loaded(reader, value))
+    if reader.get(field) == ():
+        reader.add("names no model", field, fix=f"for example {reader.example(field)}")
+    return tuple(out)
 
 
 def words_of_model(model: object) -> str:

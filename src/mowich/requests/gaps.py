@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK
+from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, asked_models
 from mowich.requests.fields import Field, read_several, whole, word
 from mowich.requests.jobs import (
     CHIPS,
@@ -140,9 +140,6 @@ class ValueRequest(JobRequest):
 
 
 def _value(reader: QuestionReader) -> ValueRequest:
-    from mowich.models import load_model
-    from mowich.models.model import Model
-
     works = [task for task, asked in ((False, TRAINS), (True, SERVES)) if reader.given(asked) not in (None, False)]
     if not works:
         reader.add(f"give {reader.said(TRAINS)}, {reader.said(SERVES)} or both", TRAINS, given="neither")
@@ -152,21 +149,14 @@ def _value(reader: QuestionReader) -> ValueRequest:
         only_of(reader, SERVED, "serving", SERVES)
     of = reader.get(_PROPERTY) or "memory"
     ends = {"low": _read_end(reader, _FROM, of), "high": _read_end(reader, _TO, of)}
-    models: list[Model] = []
-    for name in reader.get(_MODELS) or ():
-        with reader.watch(_MODELS):
-            if not isinstance(name, Model | str):
-                raise UserError("not a model", given=name, allowed="a built-in name or config.json")
-            models.append(name if isinstance(name, Model) else load_model(name))
-    if reader.get(_MODELS) == ():
-        reader.add("names no model", _MODELS, fix=f"for example {reader.example(_MODELS)}")
+    models = asked_models(reader, _MODELS)
     reader.stop()
     found = [read_work(reader, _VALUED, serving=serving, model=models[0]) for serving in works]
     work = {key: next((w[key] for w in found if w[key] is not None), None) for key in found[0]}
     work["fixed"] = {key: choice for w in found for key, choice in w["fixed"].items()}  # type: ignore[attr-defined]
     words = reader.given(_MODELS)
     work["model_given"] = words if isinstance(words, str) else ",".join(m.name for m in models)
-    return reader.fill(ValueRequest, **work, models=tuple(models), **ends)
+    return reader.fill(ValueRequest, **work, models=models, **ends)
 
 
 def _read_end(reader: QuestionReader, field: Field[object], of: str) -> float | None:

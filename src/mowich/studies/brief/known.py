@@ -67,6 +67,11 @@ class Known:
         """Serving on a machine."""
         return next(r for r in self.served[model].rows if r.system == system)
 
+    def served_rows(self) -> list[tuple[str, str, ServeRow]]:
+        """(model, machine, row) of serving on Trainium 3 and its rivals, where there is a plan."""
+        rows = [(m.name, s, self.serving(m.name, s)) for m in self.models for s in self.systems]
+        return [found for found in rows if found[2].feasible]
+
     def name(self, system: str) -> str:
         """A machine in plain words."""
         return PLAIN_NAMES.get(system) or resolve(self.facts, system).display

@@ -21,6 +21,7 @@ from mowich.studies.brief.verdicts import (
     Section,
     between,
     capital,
+    ends_of,
     plainly,
     share_text,
     times_of,
@@ -482,14 +483,12 @@ def price_section(known: Known) -> Section:
             ),
             *(
                 BriefNumber(
-                    name=f"token.{m.name}.{s}",
-                    what=f"cost of a million output tokens of {m.name} on {known.name(s)}",
-                    estimate=known.serving(m.name, s).usd_per_mtok,
-                    of=f"{known.to_serve(m.name, known.systems)}; {s}.usd_per_mtok",
+                    name=f"token.{model}.{s}",
+                    what=f"cost of a million output tokens of {model} on {known.name(s)}",
+                    estimate=found.usd_per_mtok,
+                    of=f"{known.to_serve(model, known.systems)}; {s}.usd_per_mtok",
                 )
-                for m in known.models
-                for s in known.systems
-                if known.serving(m.name, s).feasible
+                for model, s, found in known.served_rows()
             ),
         ),
         commands=(f"mowich prices --on {SUBJECT}", known.to_train(AT, known.systems)),
@@ -502,8 +501,8 @@ def price_section(known: Known) -> Section:
                 *(f"Trainium 3 breaks even: {what}" for what in even),
             ),
             series={"USD/chip/h": (*map(float, cost.values()), *map(float, even.values()))},
-            low=(*(float(e.low or e) for e in cost.values()), *(float(e.low or e) for e in even.values())),
-            high=(*(float(e.high or e) for e in cost.values()), *(float(e.high or e) for e in even.values())),
+            low=tuple(ends_of(e)[0] for e in (*cost.values(), *even.values())),
+            high=tuple(ends_of(e)[1] for e in (*cost.values(), *even.values())),
         ),
     )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mowich.economics.energy import of_fact
-from mowich.estimate import Estimate, exact, log_spread
+from mowich.estimate import exact, log_spread
 from mowich.evidence.scores import left_out
 from mowich.machines.system import resolve
 from mowich.studies.brief.known import AT, NEXT, SUBJECT, Known
@@ -14,6 +14,7 @@ from mowich.studies.brief.verdicts import (
     BriefNumber,
     BriefPicture,
     Section,
+    ends_of,
     plainly,
     share_text,
     times_of,
@@ -29,12 +30,7 @@ def energy_section(known: Known) -> Section:
     level = words_for("energy", float(ratio))
     chip = resolve(known.facts, SUBJECT).chip
     watts = of_fact(known.facts.fact(f"chips.{chip}.power.all_in"), "W")
-    served = {
-        (m.name, s): known.serving(m.name, s).J_per_token
-        for m in known.models
-        for s in known.systems
-        if known.serving(m.name, s).feasible
-    }
+    served = {(model, s): found.J_per_token for model, s, found in known.served_rows()}
     return Section(
         id="energy",
         question="And energy?",
@@ -45,10 +41,10 @@ def energy_section(known: Known) -> Section:
             f" {plainly(float(watts))} watts; nobody has measured that."
         ),
         why=(
-            f"The range of the ratio is {plainly(_end(ratio, ratio.low))} to {plainly(_end(ratio, ratio.high))}.",
+            f"The range of the ratio is {plainly(ends_of(ratio)[0])} to {plainly(ends_of(ratio)[1])}.",
             "Energy is power times time: a slower chip spends more on a token, even if it draws less.",
-            f"Estimates of the chip's power disagree: {plainly(_end(watts, watts.low))} to"
-            f" {plainly(_end(watts, watts.high))} watts.",
+            f"Estimates of the chip's power disagree: {plainly(ends_of(watts)[0])} to"
+            f" {plainly(ends_of(watts)[1])} watts.",
             "Cooling and losses of the building are counted in.",
         ),
         numbers=(
@@ -86,8 +82,8 @@ def energy_section(known: Known) -> Section:
             unit="J",
             labels=tuple(known.name(s) for s in J),
             series={"J": tuple(map(float, J.values()))},
-            low=tuple(float(e.low or e) for e in J.values()),
-            high=tuple(float(e.high or e) for e in J.values()),
+            low=tuple(ends_of(e)[0] for e in J.values()),
+            high=tuple(ends_of(e)[1] for e in J.values()),
         ),
     )
 
@@ -262,14 +258,12 @@ def sure_section(known: Known) -> Section:
     errors = {(e.work, e.what, e.unit): e for e in left_out()}
     training = errors["training", "time of a step", "groups"]
     serving = errors["serving on Trainium", "time per token", "sources"]
-    down, up = log_spread(float(speed), speed.low or float(speed), speed.high or float(speed))
+    low, high = ends_of(speed)
+    down, up = log_spread(float(speed), low, high)
     width = math.exp((down + up) / 2.0)
     level = words_for("sure", width)
     widths = {f"training, {known.name(s)}": known.trained(AT, s).tokens_per_s_per_chip for s in known.systems} | {
-        f"serving {m.name}, {known.name(s)}": known.serving(m.name, s).tokens_per_s_per_chip
-        for m in known.models
-        for s in known.systems
-        if known.serving(m.name, s).feasible
+        f"serving {model}, {known.name(s)}": found.tokens_per_s_per_chip for model, s, found in known.served_rows()
     }
     largest = max(row.spread, key=lambda m: abs(m[2] - m[1]))[0] if row.spread else "none"
     return Section(
@@ -297,7 +291,7 @@ def sure_section(known: Known) -> Section:
                 what="how many times either way the speed of Trainium 3 in training may be off",
                 estimate=exact(width, "1", "D"),
                 formula="(high / low) ** 0.5",
-                symbols={"high": float(speed.high or speed), "low": float(speed.low or speed)},
+                symbols={"high": high, "low": low},
                 of=f"{known.to_train(AT, (SUBJECT,))}; {SUBJECT}.tokens_per_s_per_chip",
             ),
             *(
@@ -318,11 +312,7 @@ def sure_section(known: Known) -> Section:
             unit="tokens/s/chip",
             labels=tuple(widths),
             series={"tokens/s/chip": tuple(map(float, widths.values()))},
-            low=tuple(_end(e, e.low) for e in widths.values()),
-            high=tuple(_end(e, e.high) for e in widths.values()),
+            low=tuple(ends_of(e)[0] for e in widths.values()),
+            high=tuple(ends_of(e)[1] for e in widths.values()),
         ),
     )
-
-
-def _end(e: Estimate, end: float | None) -> float:
-    return float(e) if end is None else end

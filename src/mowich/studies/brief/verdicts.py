@@ -187,8 +187,13 @@ def between(e: Estimate, digits: int = 2) -> str:
     """
     if e.value is None:
         return "unknown"
-    text, low, high = (plainly(x, digits) for x in (e.value, e.low or e.value, e.high or e.value))
+    text, low, high = (plainly(x, digits) for x in (e.value, *ends_of(e)))
     return text if low == high else f"{text} (between {low} and {high})"
+
+
+def ends_of(e: Estimate) -> tuple[float, float]:
+    """The ends of the range of a known number; the number itself where it has no range."""
+    return float(e) if e.low is None else e.low, float(e) if e.high is None else e.high
 
 
 def plainly(x: float, digits: int = 2) -> str:
