@@ -19,7 +19,7 @@ from mowich.errors import UserError
 from mowich.machines.system import PRECISIONS
 from mowich.models.model import Layer
 from mowich.operators.tables import OPERATORS, devices_in, largest, operator_s, table_keys
-from mowich.operators.tables.lookup import least_s, published_rates, shortest_s
+from mowich.operators.tables.lookup import in_a_row_s, least_s, published_rates
 
 SIMULATED = "simulated kernels"
 """Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
@@ -136,12 +136,10 @@ class Kernels:
 
     def _time(self, op: str, dtype: str, **shape: Floats | float) -> Floats:
         """Seconds, nan where the table does not reach."""
+        if self.in_a_row:
+            return in_a_row_s(self.chip, op, dtype, shape, scope=self.scope)
         t = operator_s(self.chip, op, dtype, shape, scope=self.scope)
-        if not self.in_a_row:
-            return np.asarray(t.seconds * (t.low / t.seconds) ** self.down * (t.high / t.seconds) ** self.up)
-        points = np.stack(np.broadcast_arrays(*(np.asarray(shape[d], np.float64) for d in OPERATORS[op].dims)))
-        launch = shortest_s(self.chip, op, dtype, self.scope)
-        return np.maximum(t.seconds - launch, least_s(self.chip, op, dtype, points, self.scope))
+        return np.asarray(t.seconds * (t.low / t.seconds) ** self.down * (t.high / t.seconds) ** self.up)
 
     def _or(self, tabled: Floats, fitted: Floats, timed: float = 1.0) -> Floats:
         """`tabled` where there is a time, of which the share `timed` is of kernels that ran; else `fitted`."""

@@ -83,14 +83,10 @@ def operator_s(
     >>> t.share(), t.seconds.shape
     (0.0, (2,))
     """
-    operator = schema.operator(op)
-    if scope not in schema.SCOPES:
-        raise unknown("scope", scope, schema.SCOPES)
-    points = _points(operator, shape)
-    grid = _grid(op, chip, dtype, scope, folder)
-    if grid is None:
-        nothing = np.full(points.shape[1:], np.nan)
-        no = np.zeros(points.shape[1:], np.bool_)
+    found = _found(chip, op, dtype, shape, scope, folder)
+    if found.grid is None:
+        nothing = np.full(found.points.shape[1:], np.nan)
+        no = np.zeros(found.points.shape[1:], np.bool_)
         return Times(
             seconds=nothing,
             low=nothing,
@@ -103,16 +99,13 @@ def operator_s(
             kernel="",
             hash="",
         )
-    tile = np.array([operator.tiles.get(d, 0.0) for d in operator.dims])[:, None]
-    flat = points.reshape(len(points), -1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        flat = np.where((tile > 0) & (flat > tile), np.ceil(flat / tile) * tile, flat)
-    tabled = _interpolate(operator, grid, flat).reshape(3, *points.shape[1:])
+    operator, grid, points = found.operator, found.grid, found.points
+    tabled = _interpolate(operator, grid, found.flat, 3).reshape(3, *points.shape[1:])
     least = least_s(chip, op, dtype, points, scope)
     seconds, low, high = np.maximum(tabled, least)  # nan stays nan
     known = np.isfinite(seconds)
     beyond = np.array([d in operator.repeats for d in operator.dims])[:, None] & (
-        flat > np.array([[a[-1]] for a in grid.axes])
+        found.flat > np.array([[a[-1]] for a in grid.axes])
     )
     scaled = known & beyond.any(axis=0).reshape(known.shape)
     return Times(
@@ -129,6 +122,40 @@ def operator_s(
     )
 
 
+def in_a_row_s(
+    chip: str, op: str, dtype: str, shape: Mapping[str, ArrayLike], *, scope: str = "chip", folder: Path = schema.FOLDER
+) -> Floats:
+    """`operator_s(...).seconds` of an operator that follows others in one program: less the table's shortest time, in
+    which next to nothing but a launch is, and no less than the hardware allows. nan where the table does not reach."""
+    found = _found(chip, op, dtype, shape, scope, folder)
+    if found.grid is None:
+        return np.full(found.points.shape[1:], np.nan)
+    tabled = _interpolate(found.operator, found.grid, found.flat, 1)[0].reshape(found.points.shape[1:])
+    return np.asarray(np.maximum(tabled - found.grid.shortest_s, least_s(chip, op, dtype, found.points, scope)))
+
+
+class _Found(NamedTuple):
+    """points: [dims, ...] sizes as asked; flat: [dims, n] the same in whole tiles."""
+
+    operator: schema.Operator
+    grid: _Grid | None
+    points: Floats
+    flat: Floats
+
+
+def _found(chip: str, op: str, dtype: str, shape: Mapping[str, ArrayLike], scope: str, folder: Path) -> _Found:
+    operator = schema.operator(op)
+    if scope not in schema.SCOPES:
+        raise unknown("scope", scope, schema.SCOPES)
+    points = _points(operator, shape)
+    flat = points.reshape(len(points), -1)
+    if operator.tiles:
+        tile = np.array([operator.tiles.get(d, 0.0) for d in operator.dims])[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            flat = np.where((tile > 0) & (flat > tile), np.ceil(flat / tile) * tile, flat)
+    return _Found(operator, _grid(op, chip, dtype, scope, folder), points, flat)
+
+
 def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", folder: Path = schema.FOLDER) -> float:
     """The largest size along `dim` in the table of a chip and dtype; 0 without a table.
 
@@ -137,13 +164,6 @@ def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", fo
     """
     grid = _grid(op, chip, dtype, scope, folder)
     return float(grid.axes[list(schema.operator(op).dims).index(dim)][-1]) if grid else 0.0
-
-
-@cache
-def shortest_s(chip: str, op: str, dtype: str, scope: str) -> float:
-    """The least time in a table: a launch that has next to nothing to do. 0 without a table."""
-    grid = _grid(op, chip, dtype, scope, schema.FOLDER)
-    return float(np.nanmin(grid.flat_s[0])) if grid else 0.0
 
 
 def least_s(chip: str, op: str, dtype: str, points: Floats, scope: str) -> Floats:
@@ -208,11 +228,12 @@ def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grid:
     """axes: sizes along each dimension, ascending; log_s: [3, ...] logarithms of seconds, low and high, nan in holes;
-    flat_s: [3, cells] the seconds themselves."""
+    flat_s: [3, cells] the seconds themselves; shortest_s: the least time, of a launch with next to nothing to do."""
 
     axes: tuple[Floats, ...]
     log_s: Floats
     flat_s: Floats
+    shortest_s: float
     grade: str
     kind: str
     kernel: str
@@ -274,10 +295,12 @@ def _grid_of(held: _Held) -> _Grid:
     index = [np.searchsorted(axis, column) for axis, column in zip(axes, sizes.T, strict=True)]
     for i, seconds in enumerate(np.array(held.seconds).reshape(3, -1)):
         log_s[i][tuple(index)] = np.log(seconds)
+    flat_s = np.exp(log_s).reshape(3, -1)
     return _Grid(
         axes=axes,
         log_s=log_s,
-        flat_s=np.exp(log_s).reshape(3, -1),
+        flat_s=flat_s,
+        shortest_s=float(np.nanmin(flat_s[0])),
         grade=held.grade,
         kind=held.kind,
         kernel=held.kernel,
@@ -289,11 +312,11 @@ def _one(words: object) -> str:
     return ", ".join(sorted(set(words)))  # type: ignore[call-overload]
 
 
-def _interpolate(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
-    """[3, n] seconds, low and high at points [dims, n]; nan outside the grid."""
+def _interpolate(op: schema.Operator, grid: _Grid, points: Floats, rows: int) -> Floats:
+    """[rows, n] seconds (and low and high, if rows is 3) at points [dims, n]; nan outside the grid."""
     n = points.shape[1]
     if not op.curved:
-        return _linear(op, grid, points)
+        return _linear(op, grid, points, rows)
     lower, upper, weight = np.empty_like(points, np.intp), np.empty_like(points, np.intp), np.empty_like(points)
     is_linear = np.zeros(points.shape, np.bool_)
     outside = np.zeros(n, np.bool_)
@@ -307,19 +330,20 @@ def _interpolate(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
             w = np.where(is_linear[j], (x - a) / (b - a), np.log(x / a) / np.log(b / a))
         weight[j] = np.where(b > a, w, 0.0)
-    total = np.full((3, n), np.nan)
-    patterns, which = np.unique(is_linear, axis=1, return_inverse=True)
-    for at, pattern in enumerate(patterns.T):
-        some = np.flatnonzero((which.reshape(-1) == at) & ~outside)
-        total[:, some] = _corners(grid.log_s, pattern, lower[:, some], upper[:, some], weight[:, some])
+    total = np.full((rows, n), np.nan)
+    patterns = (1 << np.arange(len(points))) @ is_linear  # one bit a dimension
+    for pattern in distinct(patterns[~outside]):
+        some = np.flatnonzero((patterns == pattern) & ~outside)
+        of = is_linear[:, int(some[0])]
+        total[:, some] = _corners(grid.log_s[:rows], of, lower[:, some], upper[:, some], weight[:, some])
     return total
 
 
-def _linear(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
+def _linear(op: schema.Operator, grid: _Grid, points: Floats, rows: int) -> Floats:
     """`_interpolate` for an operator without curved dimensions. Beyond the largest size along a dimension of blocks,
     the time as far into a block as the point is, and for each whole block the time of the table's last one, with as
     many copies at work as the table has: the steady state."""
-    points, more = points.copy(), np.zeros((3, points.shape[1]))
+    points, more = points.copy(), np.zeros((rows, points.shape[1]))
     at = {d: j for j, d in enumerate(op.dims)}
     for d, block in op.blocks.items():
         j, largest = at[d], grid.axes[at[d]][-1]
@@ -333,13 +357,13 @@ def _linear(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
         ends = []
         for size in (largest, largest - block):
             steady[j] = size
-            ends.append(_cell(op, grid, steady))
+            ends.append(_cell(op, grid, steady, rows))
         more += np.where(whole > 0, share * (ends[0] - ends[1]), 0.0)
         points[j] -= whole * block
-    return _cell(op, grid, points) + more
+    return _cell(op, grid, points, rows) + more
 
 
-def _cell(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
+def _cell(op: schema.Operator, grid: _Grid, points: Floats, rows: int) -> Floats:
     """The corners of each point's cell, weighed; beyond the grid along repeated work, its last cell continued."""
     index, share = np.zeros((1, points.shape[1]), np.intp), np.ones((1, points.shape[1]))
     for d, axis, x in zip(op.dims, grid.axes, points, strict=True):
@@ -350,9 +374,13 @@ def _cell(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
         above = np.minimum(at + 1, top)
         w = (x - axis[at]) / np.maximum(axis[above] - axis[at], 1.0)
         w = np.where(outside, np.nan, w)
-        index = np.concatenate((index * (top + 1) + at, index * (top + 1) + above))
+        index = index * (top + 1)
+        if not w.any():  # all on the grid: nothing lies above
+            index += at
+            continue
+        index = np.concatenate((index + at, index + above))
         share = np.concatenate((share * (1.0 - w), share * w))
-    values = grid.flat_s[:, index]
+    values = grid.flat_s[:rows, index]
     return np.asarray(np.where(share == 0.0, 0.0, share * values).sum(axis=1))  # a hole counts only where it has weight
 
 
@@ -361,11 +389,17 @@ def _corners(
 ) -> Floats:
     """Sum over the corners of each point's cell: along the linear dimensions of times, along the others of their
     logarithms."""
-    total = np.zeros((3, weight.shape[1]))
-    for along in itertools.product(*[(0, 1) if linear else (0,) for linear in is_linear]):
+    has_weight = [bool(w.any()) for w in weight]  # along the others all points are on the grid: nothing lies above
+    total = np.zeros((len(log_s), weight.shape[1]))
+    for along in itertools.product(
+        *[(0, 1) if more and linear else (0,) for linear, more in zip(is_linear, has_weight, strict=True)]
+    ):
         inner, share = np.zeros_like(total), np.ones(weight.shape[1])
         for corner in itertools.product(
-            *[(c,) if linear else (0, 1) for linear, c in zip(is_linear, along, strict=True)]
+            *[
+                (0, 1) if more and not linear else (c,)
+                for linear, more, c in zip(is_linear, has_weight, along, strict=True)
+            ]
         ):
             part = np.ones(weight.shape[1])
             for w, linear, c in zip(weight, is_linear, corner, strict=True):
