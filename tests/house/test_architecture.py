@@ -140,6 +140,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     return {(file, name) for file, _, name in (line.partition(" ") for line in done.stdout.splitlines())}
 
 
+@pytest.mark.slow  # every call of some 14 commands is watched: half a minute
 @pytest.mark.parametrize("title", walks())
 def test_a_walk_goes_where_the_code_goes(title: str, called: set[tuple[str, str]]) -> None:
     """Every function that a walk names was called by the commands of the walks."""

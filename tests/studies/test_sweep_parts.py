@@ -254,9 +254,17 @@ def _fails(after: int, error: BaseException) -> Callable[..., None]:
     return call
 
 
-@pytest.mark.parametrize("after", [0, 1, 4, 9])
-@pytest.mark.parametrize("place", ["os.fsync", "os.replace"])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+QUICK_FAULTS = {(errno.ENOSPC, "os.fsync", 0), (errno.EIO, "os.fsync", 4), (errno.ENOSPC, "os.replace", 9)}
+"""Those that every run of the tests tries; `make test-slow` tries all."""
+
+
+@pytest.mark.parametrize(
+    ("number", "place", "after"),
+    [
+        pytest.param(*fault, marks=() if fault in QUICK_FAULTS else pytest.mark.slow)
+        for fault in itertools.product((errno.ENOSPC, errno.EIO), ("os.fsync", "os.replace"), (0, 1, 4, 9))
+    ],
+)
 def test_a_full_or_broken_disk_is_one_line_and_loses_nothing(
     undisturbed: Path,
     scenario: Path,

@@ -21,7 +21,7 @@ from mowich.training.search import Bounds, Whole, search, step_s_per_token
 from mowich.training.step import micro_batches_of, predict_step
 
 CASES = [
-    ("llama-3.1-8b", "h100:16", 64, {"cp": "1", "micro_batch": "1,2"}),
+    pytest.param("llama-3.1-8b", "h100:16", 64, {"cp": "1", "micro_batch": "1,2"}, marks=pytest.mark.slow),
     ("llama-3.1-8b", "ironwood:8", 64, {"cp": "1", "micro_batch": "1,4", "precision": "fp8"}),
     ("mixtral-8x7b", "trn2:64", 128, {"cp": "1", "micro_batch": "1", "tp": "1,4", "pp": "1,4", "precision": "bf16"}),
 ]
