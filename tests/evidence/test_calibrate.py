@@ -12,6 +12,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
+import mowich
 from measurements import (
     SIZES,
     collective_times,
@@ -23,8 +25,6 @@ from measurements import (
     training_csv,
     vllm_json,
 )
-
-import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.evidence.fitting.moved import uncertain, with_numbers

@@ -7,9 +7,10 @@ import random
 from pathlib import Path
 
 import pytest
-from measurements import nccl_log, nccom_log, sglang_json, vllm_json
 
 import mowich
+from measured_files import GOOD, INFERENCEX, LLMPERF, MAXTEXT, MEGATRON, SIZES, TIMES, TITAN
+from measurements import nccl_log, vllm_json
 from mowich import cli
 from mowich.errors import UserError
 from mowich.evidence.readers.read import FILE_FORMATS, FORMAT_NAMES, read_measurements
@@ -17,122 +18,6 @@ from mowich.evidence.readers.record import Reading
 from mowich.evidence.readers.setup import Setup
 from mowich.facts import Facts
 from mowich.studies.calibrate import calibrate
-
-SIZES = (2.0**20, 2.0**24, 2.0**28)
-TIMES = (4e-5, 1.2e-4, 1.3e-3)
-
-TITAN = "\n".join(
-    f"[rank0]:[titan] 2026-01-01 00:00:{s:02d} - root - INFO - step: {s}  loss: {9 - s / 10:.3f}  grad_norm:  1.2"
-    f"  memory: 40.10GiB(50.6%)  tps: {100 if s == 1 else 7400 + s:,}  tflops: 430.12  mfu: 43.49%"
-    for s in range(1, 10)
-)
-MEGATRON = "\n".join(
-    [
-        "------------------------ arguments ------------------------",
-        *(
-            f"  {name} {'.' * 20} {value}"
-            for name, value in {
-                "bf16": "True",
-                "context_parallel_size": 1,
-                "fp8": "None",
-                "global_batch_size": 256,
-                "micro_batch_size": 1,
-                "pipeline_model_parallel_size": 1,
-                "recompute_granularity": "None",
-                "seq_length": 8192,
-                "sequence_parallel": "True",
-                "tensor_model_parallel_size": 2,
-                "world_size": 64,
-            }.items()
-        ),
-        *(
-            f" [2026-01-01 00:00:{i:02d}] iteration {i:8d}/ 500 | consumed samples: {256 * i:12d} | elapsed time per"
-            f" iteration (ms): {30000.0 if i == 10 else 4500.0 + i:.1f} | throughput per GPU (TFLOP/s/GPU): 390.0 |"
-            " learning rate: 1E-4 | global batch size:   256 | lm loss: 9.1 |"
-            for i in range(10, 60, 10)
-        ),
-    ]
-)
-MAXTEXT = "\n".join(
-    [
-        "Config param max_target_length: 8192",
-        "Config param per_device_batch_size: 2.0",
-        "Config param ici_tensor_parallelism: 1",
-        "Config param dcn_tensor_parallelism: 1",
-        "Num_devices: 64, shape (1, 1, 64, 1)",
-        *(
-            f"completed step: {i}, seconds: {60.0 if i == 0 else 4.4:.3f}, TFLOP/s/device: 190.0,"
-            f" Tokens/s/device: {273.0 if i == 0 else 3723.6:.3f}, total_weights: 1048576, loss: 9.0"
-            for i in range(6)
-        ),
-    ]
-)
-INFERENCEX = {
-    "hw": "h200-nb",
-    "conc": 32,
-    "model": "llama-3.1-70b",
-    "framework": "vllm",
-    "precision": "fp8",
-    "tp": 4,
-    "ep": 1,
-    "dp_attention": "false",
-    "isl": 1024,
-    "osl": 1024,
-    "tput_per_gpu": 800.0,
-    "output_tput_per_gpu": 400.0,
-    "mean_ttft": 0.35,
-    "mean_tpot": 0.0182,
-    "mean_intvty": 55.0,
-    "mean_e2el": 18.9,
-}
-LLMPERF = {
-    "model": "llama-3.1-8b",
-    "mean_input_tokens": 550,
-    "mean_output_tokens": 150,
-    "num_concurrent_requests": 4,
-    "results_ttft_s_mean": 0.05,
-    "results_inter_token_latency_s_mean": 0.0096,
-    "results_end_to_end_latency_s_mean": 1.44,
-    "results_number_input_tokens_mean": 550.0,
-    "results_number_output_tokens_mean": 150.0,
-    "results_mean_output_throughput_token_per_s": 410.0,
-}
-
-GOOD: dict[str, tuple[str, Setup, int]] = {
-    "vllm": (
-        json.dumps(vllm_json(1024, 256, 16, 90.0, 12.0)),
-        Setup(on="h200:8", model="llama-3.1-70b", plan={"tp": "8"}),
-        1,
-    ),
-    "sglang": (
-        "\n".join(json.dumps(sglang_json(1024, 256, n, 90.0, 12.0)) for n in (8, 16)),
-        Setup(on="h200:8", model="llama-3.1-70b", plan={"tp": "8"}),
-        2,
-    ),
-    "inferencex": (
-        json.dumps(
-            [
-                INFERENCEX,
-                INFERENCEX
-                | {"conc": 64, "mean_tpot": 0.03, "mean_intvty": 33.0, "mean_e2el": 31.0, "output_tput_per_gpu": 520.0},
-            ]
-        ),
-        Setup(),
-        2,
-    ),
-    "llmperf": (json.dumps(LLMPERF), Setup(on="h200:1", software="vllm", plan={"tp": "1"}), 1),
-    "nccl-tests": (nccl_log(TIMES, 8, sizes=SIZES), Setup(on="h100"), 3),
-    "nccom-test": (nccom_log(TIMES, 16, sizes=SIZES), Setup(on="trn3:4"), 3),
-    "torchtitan": (
-        TITAN,
-        Setup(on="h100:64", model="llama-3.1-8b", plan={"seq": "8192", "batch": "128", "precision": "bf16"}),
-        1,
-    ),
-    "megatron": (MEGATRON, Setup(on="h100", model="llama-3.1-8b"), 1),
-    "maxtext": (MAXTEXT, Setup(on="tpu-v5p", model="llama-3.1-8b", plan={"precision": "bf16"}), 1),
-    "csv": ("system,kind,group,bytes,time_us\nh100,all-reduce,8,1073741824,4200\n", Setup(), 1),
-}
-"""Name of a format -> a small file of it, what it does not say, and its measurements."""
 
 
 def written(folder: Path, name: str, text: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import csv
 import functools
@@ -18,6 +19,10 @@ from typing import Any
 from hostile_judge import Case
 
 import mowich
+from measured_files import GOOD
+from mowich import cli
+from mowich.version import VERSION
+from server_here import asked_here
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "tests" / "fixtures" / "configs").glob("*.json"))
@@ -245,22 +250,6 @@ def table(rng: random.Random) -> Case:
     return Case("table", ("validate", "one.csv", "--json"), {"one.csv": text})
 
 
-@functools.cache
-def result() -> Any:
-    train = {"tokens": "1B", "seq": 1024, "batch": "8seqs"}
-    return mowich.compare("gpt2", ["h100:2"], train=train, fixed={"tp": "1", "pp": "1"}).to_dict()
-
-
-def saved(rng: random.Random) -> Case:
-    """A result that was saved."""
-    data = spoiled(result(), rng)
-    text: str | bytes = json.dumps(data)
-    if rng.random() < 0.2:
-        text = torn(str(text), rng)
-    words = ("explain", "r.json", "step_s", "--json") if rng.random() < 0.5 else ("report", "r.json", "--out", "r.html")
-    return Case("result", words, {"r.json": text})
-
-
 QUESTIONS: tuple[tuple[str, ...], ...] = (
     ("compare", "gpt2", *TRAIN, "--tokens", "1B", "--on", "h100:2", *SMALL, "--json"),
     ("plan", "gpt2", *TRAIN, "--tokens", "1B", "--on", "h100:2", "--top", "2", *SMALL, "--json"),
@@ -281,10 +270,68 @@ QUESTIONS: tuple[tuple[str, ...], ...] = (
         "--json",
     ),
     ("fit", "gpt2", *TRAIN, "--on", "h100:2", *SMALL, "--json"),
-    ("collective", "all-reduce", "--on", "trn3-gen2", "--sizes", "1MiB", "--json"),
+    ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB", "--json"),
     ("goodput", "--on", "h100:1024", "--samples", "10", "--days", "5", "--json"),
     ("power", "--on", "h100", "--json"),
 )
+
+
+@functools.cache
+def results() -> Sequence[Any]:
+    """Results of several verbs, as `--json` prints them."""
+    return [json.loads(printed(words)) for words in QUESTIONS]
+
+
+def printed(words: Sequence[str]) -> str:
+    """What a command prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        cli.run(words)
+    return out.getvalue()
+
+
+METRICS = ("step_s", "usd_per_mtok", "tokens_per_s_per_chip", "time_s", "goodput", "memory_B", "no-such")
+
+
+def saved(rng: random.Random) -> Case:
+    """A result that was saved."""
+    return _saved(spoiled(results()[0] if rng.random() < 0.3 else rng.choice(results()), rng), rng)
+
+
+def _saved(data: Any, rng: random.Random) -> Case:
+    text: str | bytes = json.dumps(data)
+    if rng.random() < 0.2:
+        text = torn(str(text), rng)
+    explain = ("explain", "r.json", rng.choice(METRICS), "--json")
+    words = explain if rng.random() < 0.5 else ("report", "r.json", "--html", "r.html", "-q")
+    return Case("result", words, {"r.json": text})
+
+
+def older(rng: random.Random) -> Case:
+    """A result of another version: another number of its schema or of the project, keys that are not there yet or no
+    longer, of one row or of all."""
+    data = copy.deepcopy(rng.choice(results()))
+    verb = str(data["schema"]).partition("@")[0]
+    if rng.random() < 0.5:
+        data["schema"] = rng.choice((f"{verb}@2", f"{verb}@0", f"{verb}@", verb, "mowich/no-such@1", "other/compare@1"))
+    if rng.random() < 0.7:
+        data["version"] = rng.choice(("0.0.1", "9.9.9", f"{VERSION}.dev0", "", None, 1, []))
+    if rng.random() < 0.3:
+        data["facts_hash"] = rng.choice(("0" * 12, "", None))
+    rows = data.get("rows")
+    places = [data, *([rng.choice(rows)] if isinstance(rows, list) and rows else []), data.get("inputs") or {}]
+    for _ in range(rng.randint(0, 3)):
+        place = rng.choice(places)
+        everywhere = rows if isinstance(rows, list) and place in rows and rng.random() < 0.5 else [place]
+        if not place:
+            continue
+        name = rng.choice(sorted(place))
+        for row in everywhere:
+            if name in row:
+                value = row.pop(name)
+                if rng.random() < 0.3:
+                    row[f"{name}_new"] = value
+    return _saved(data, rng)
 
 
 def option(rng: random.Random) -> Case:
@@ -416,8 +463,111 @@ def called(rng: random.Random) -> Case:
     return Case(f"mowich.{name}({given!r})"[:600], call=lambda: getattr(mowich, name)(**given))
 
 
+@functools.cache
+def launches() -> Mapping[str, tuple[tuple[str, ...], str]]:
+    """Name -> the question that a launch file answers, and the file as another program takes it."""
+    out = {}
+    for file in sorted((ROOT / "tests" / "launch" / "golden").glob("*.json")):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        asked, text = kept["inputs"], file.with_suffix(".txt").read_text(encoding="utf-8")
+        row = kept["row"]
+        on = ("--on", f"{row['system']}:{row['chips_requested']}")
+        job = (
+            ("--serve", "--isl", "4k", "--osl", "1k", "--ttft", "5s", "--tpot", "60ms")
+            if asked.get("task") == "serve"
+            else ("--train", "--tokens", "1T", "--seq", "8192", "--batch", "512seqs")
+        )
+        out[file.stem] = (("plan", str(asked["model"]), *job, *on, "--plan", "launch", "--json"), text)
+    return out
+
+
+def launched(rng: random.Random) -> Case:
+    """A launch command or config of another program, as the plan."""
+    words, text = launches()[rng.choice(sorted(launches()))]
+    made: str | bytes = text
+    for _ in range(rng.randint(1, 3)):
+        if not isinstance(made, str) or rng.random() < 0.15:
+            made = torn(made if isinstance(made, str) else text, rng)
+            break
+        numbers = list(re.finditer(r"(?<=[ =:])[\w.\"-]+", made))
+        part = rng.choice(numbers)
+        made = made[: part.start()] + rng.choice(WORDS) + made[part.end() :]
+    return Case("launch", words, {"launch": made})
+
+
+def measured(rng: random.Random) -> Case:
+    """A log of measurements for calibrate, of every format that it reads."""
+    name = rng.choice(sorted(GOOD))
+    text, setup, _ = GOOD[name]
+    made: str | bytes = text
+    for _ in range(rng.randint(1, 3)):
+        numbers = list(re.finditer(r"-?\d+(\.\d+)?|\b\w+\b", made)) if isinstance(made, str) else []
+        if not numbers or not isinstance(made, str) or rng.random() < 0.15:
+            made = torn(text, rng)
+            break
+        part = rng.choice(numbers)
+        made = made[: part.start()] + rng.choice(WORDS) + made[part.end() :]
+    plan = ",".join(f"{key}={value}" for key, value in setup.plan.items())
+    said = (("--on", setup.on), ("--model", setup.model), ("--software", setup.software), ("--plan", plan))
+    words = [word for option, value in said if value for word in (option, value)]
+    if rng.random() < 0.3:
+        words = words[2:]
+    if rng.random() < 0.3:
+        words += ["--format", name]
+    if words and rng.random() < 0.2:
+        words[rng.randrange(len(words))] = rng.choice([w for w in WORDS if "\x00" not in w])
+    return Case(f"log {name}", ("calibrate", "m.log", *words, "--json"), {"m.log": made})
+
+
+BODIES: tuple[tuple[str, Any], ...] = (
+    ("compare", {"model": "gpt2", "on": ["h100:2"], "train": {"tokens": "1B", "seq": 1024, "batch": "8seqs"}}),
+    (
+        "compare",
+        {
+            "model": "gpt2",
+            "on": ["h100", "trn3"],
+            "chips": 4,
+            "equal": "usd",
+            "set": ["prices.h100=$2/chip/h", "plan.tp=1"],
+            "train": {"tokens": "1B", "seq": 1024, "batch": "64seqs", "task": "lora:16", "fill": 0.9},
+        },
+    ),
+    ("serve", {"model": "gpt2", "on": ["h100:1"], "serve": {"isl": "512", "osl": 64, "ttft": "2s", "tpot": "50ms"}}),
+    ("plan", {"model": "gpt2", "on": "h100:2", "top": 2, "train": {"tokens": "1B", "seq": 1024, "batch": "8seqs"}}),
+    ("fit", {"model": "gpt2", "on": "h100:2", "train": {"seq": 1024, "batch": "8seqs"}}),
+    ("fit", {"model": "gpt2", "on": "trn3", "kv": "64k"}),
+    ("collective", {"kind": "all-reduce", "on": "trn3-gen2", "sizes": ["1MiB"]}),
+    ("goodput", {"on": "h100:1024", "samples": 10, "days": 5}),
+    ("prices", {"on": ["h100"]}),
+    ("scenario", {"text": SWEEP}),
+    ("model", {"model": json.loads(CONFIGS[0].read_text(encoding="utf-8"))}),
+    (
+        "explain",
+        {
+            "metric": "h100.step_s",
+            "ask": {"model": "gpt2", "on": ["h100:2"], "train": {"tokens": "1B", "seq": 1024, "batch": "8seqs"}},
+        },
+    ),
+)
+
+
+def body(rng: random.Random) -> Case:
+    """The body of an HTTP request, answered by the application in this process."""
+    path, data = rng.choice(BODIES)
+    if rng.random() < 0.1:
+        path = rng.choice(BODIES)[0]
+    for _ in range(rng.randint(1, 3)):
+        data = spoiled(data, rng)
+        if not isinstance(data, dict):
+            break
+    text = json.dumps(data)
+    raw = torn(text, rng) if rng.random() < 0.15 else text
+    sent = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogatepass")
+    return Case(f"body {path} {text}"[:600], call=lambda: asked_here(path, sent))
+
+
 KINDS: tuple[Callable[[random.Random], Case], ...] = (
-    *(config, overlay, scenario, table, saved, option, kernel, called),
+    *(config, overlay, scenario, table, saved, option, kernel, called, body, older, launched, measured),
 )
 
 

@@ -11,6 +11,9 @@ import collections
 import sys
 import time
 import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what tests share
 
 from hostile_cases import all_from
 from hostile_judge import problems, say, told

@@ -10,6 +10,7 @@ from hostile_cases import COMPARED, KERNEL, SWEEP, TRAFFIC, acme, published
 from hostile_judge import REFUSED, Case
 
 import mowich
+from measured_files import GOOD
 from mowich import facts
 
 LLAMA: dict[str, Any] = {
@@ -214,6 +215,17 @@ def options() -> Iterator[Case]:
         yield Case(f"batch {word[:9]}", (*base, "--batch", word), codes=REFUSED)
 
 
+def logs() -> Iterator[Case]:
+    """Logs of collectives in which a figure is none."""
+    for name, old in (("nccl-tests", "244.67"), ("nccl-tests", "139.81"), ("nccom-test", "262.14")):
+        text, setup, _ = GOOD[name]
+        assert old in text, (name, text)
+        for word in ("/", "{}", "\u00e9", "nan", "inf"):
+            files = {"m.log": text.replace(old, word, 1)}
+            words = ("calibrate", "m.log", "--on", str(setup.on), "--json")
+            yield Case(f"log {name} {word}", words, files, REFUSED, "is not a number")
+
+
 def kept() -> list[Case]:
     """All of them."""
-    return [*configs(), *overlays(), *scenarios(), *tables(), *kernels(), *calls(), *options()]
+    return [*logs(), *configs(), *overlays(), *scenarios(), *tables(), *kernels(), *calls(), *options()]

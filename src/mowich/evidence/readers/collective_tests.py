@@ -77,19 +77,26 @@ def _table(file: str, text: str, header: re.Pattern[str], common: dict[str, str]
                 RefusedRecord(where=where, reason=f"size {at['size']} and time {at['time']}: nothing to time")
             )
             continue
-        wrong = at.get("#wrong", "0")
         cells = {
             **common,
             "bytes": cell(size),
             "time_us": cell(time_us),
-            "algbw_GBps": at.get("algbw", ""),
-            "busbw_GBps": at.get("busbw", ""),
-            "wrong": "0" if wrong == "N/A" else wrong,
+            "algbw_GBps": _checked(at.get("algbw", ""), where, "the algorithm bandwidth"),
+            "busbw_GBps": _checked(at.get("busbw", ""), where, "the bus bandwidth"),
+            "wrong": _checked(at.get("#wrong", "0"), where, "the count of wrong values") or "0",
         }
         records.append(MeasuredRecord(where=where, kind="collective", cells=cells))
     if not columns or not (records or refused):
         raise not_of_format(name, file, "a header with size, time, algbw and busbw, and lines of numbers below it")
     return Reading(file=file, format=name, records=tuple(records), refused=tuple(refused))
+
+
+def _checked(word: str, where: str, what: str) -> str:
+    """A number as it is printed; "" where the program printed none."""
+    if word in ("", "N/A"):
+        return ""
+    log_figure(word, where, what)
+    return word.replace(",", "")
 
 
 def _plain(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -71,11 +72,14 @@ def log_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def log_figure(text: str, where: str, what: str) -> float:
-    """A number of a log, commas between thousands left out. Raises UserError."""
+    """A finite number of a log, commas between thousands left out. Raises UserError."""
     try:
-        return float(text.replace(",", ""))
+        value = float(text.replace(",", ""))
     except ValueError:
-        raise UserError(f"{what} is not a number", where=where, given=text) from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{what} is not a number", where=where, given=text)
+    return value
 
 
 def cell(value: float | int | str | None) -> str:
