@@ -226,6 +226,23 @@ def logs() -> Iterator[Case]:
             yield Case(f"log {name} {word}", words, files, REFUSED, "is not a number")
 
 
+def names() -> Iterator[Case]:
+    """Names of files that no file can have."""
+    long = "a" * 400
+    for words in (
+        *(("sweep", long), ("traffic", long), ("fleet", long), ("calibrate", long), ("kernel", "run", long)),
+        *(("kernel", "check", long), ("kernel", "profile", long), ("kernel", "diff", long, long)),
+        *(("report", long), ("explain", long), ("validate", long), ("model", f"{long}.json"), ("model", f"{long}/x")),
+        ("kernel", "run", "k.py", "-k", "kernel", "x=float32[8,4]", "--out", long),
+        (*COMPARED, "--facts", long),
+        (*COMPARED, "--out", long),
+        (*COMPARED, "--plan", long),
+    ):
+        yield Case(f"name {' '.join(words)[:30]}", words, {"k.py": KERNEL}, REFUSED)
+    for verb in (mowich.sweep, mowich.traffic, mowich.fleet, mowich.calibrate, mowich.validate):
+        yield Case(f"name {verb.__name__} zero byte", call=lambda verb=verb: verb("\x00"), codes=REFUSED)  # type: ignore[misc]
+
+
 def kept() -> list[Case]:
     """All of them."""
-    return [*logs(), *configs(), *overlays(), *scenarios(), *tables(), *kernels(), *calls(), *options()]
+    return [*logs(), *names(), *configs(), *overlays(), *scenarios(), *tables(), *kernels(), *calls(), *options()]

@@ -8,6 +8,7 @@ Defaults of omitted keys are those of transformers 5.24; `docs/parameters.md` li
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -395,7 +396,7 @@ def _decoder_ffn(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
 
 def read_config(path: Path) -> Model:
     """Read a `config.json`, or the one in a directory. Raises UserError with file:line:column for broken JSON."""
-    file = path / "config.json" if path.is_dir() else path
+    file = path / "config.json" if os.path.isdir(path) else path
     data = read_json(file, "config", infinite=True)
     name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
     name = name.removesuffix("_config").rsplit("--", 1)[-1]

@@ -7,6 +7,7 @@ the field, and the edge knows how the field is spelled there.
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -205,7 +206,15 @@ def read_texts(value: object) -> tuple[str, ...]:
 def read_path(value: object) -> Path:
     if not isinstance(value, str | Path):
         raise UserError("not a path", given=value)
-    return Path(value)
+    path = Path(value)
+    try:
+        path.lstat()
+    except ValueError:
+        raise UserError("a path holds no zero byte", given=value) from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError("too long for the name of a file", given=str(value)) from None
+    return path
 
 
 def read_kernels_file(value: object) -> Path:
