@@ -221,6 +221,28 @@ slo: {ttft: 2 s, tpot: 50 ms}
 """
 
 
+TRACES = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.97,48,10\n2023-11-16 18:17:04.03,31,8\n",
+    "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,48,10\n1.25,31,8\n",
+    '{"timestamp": 3000, "input_length": 67, "output_length": 5, "hash_ids": [0, 1]}\n'
+    '{"timestamp": 3500, "input_length": 67, "output_length": 5, "hash_ids": [0, 2]}\n',
+)
+DRAWN_LOAD = re.compile(r"traffic: .*")
+
+
+def traced(rng: random.Random) -> Case:
+    """A load that a file states, request by request."""
+    text: str | bytes = rng.choice(TRACES)
+    for _ in range(rng.randint(1, 2)):
+        if not isinstance(text, str) or rng.random() < 0.15:
+            text = torn(text if isinstance(text, str) else TRACES[0], rng)
+            break
+        part = rng.choice(list(re.finditer(r"[\w.-]+( \d\d:[\d:.]+)?", text)))
+        text = text[: part.start()] + rng.choice(WORDS) + text[part.end() :]
+    load = DRAWN_LOAD.sub("traffic: {trace: t.csv, requests: 40}", TRAFFIC)
+    return Case("trace", ("traffic", "s.yaml", "--json"), {"s.yaml": load, "t.csv": text})
+
+
 def scenario(rng: random.Random) -> Case:
     """A sweep or a load. The points of an axis may be many: a longer one is a legal question, so counts stay short."""
     verb, text = rng.choice((("sweep", SWEEP), ("traffic", TRAFFIC)))
@@ -567,7 +589,7 @@ def body(rng: random.Random) -> Case:
 
 
 KINDS: tuple[Callable[[random.Random], Case], ...] = (
-    *(config, overlay, scenario, table, saved, option, kernel, called, body, older, launched, measured),
+    *(config, overlay, scenario, table, saved, option, kernel, called, body, older, launched, measured, traced),
 )
 
 

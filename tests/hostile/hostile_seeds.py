@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from hostile_cases import COMPARED, KERNEL, SWEEP, TRAFFIC, acme, published
+from hostile_cases import COMPARED, KERNEL, SWEEP, TRACES, TRAFFIC, acme, published, results
 from hostile_judge import REFUSED, Case
 
 import mowich
@@ -243,6 +244,43 @@ def names() -> Iterator[Case]:
         yield Case(f"name {verb.__name__} zero byte", call=lambda verb=verb: verb("\x00"), codes=REFUSED)  # type: ignore[misc]
 
 
+def saved() -> Iterator[Case]:
+    """Results whose settings are no lists."""
+    for name in ("facts_dirs", "set"):
+        for value in (7, "x", {"a": 1}, True, 1.5):
+            data = {**results()[3], "inputs": {**results()[3]["inputs"], name: value}}
+            words = ("explain", "r.json", "memory_B.weights", "--json")
+            yield Case(f"saved {name}", words, {"r.json": json.dumps(data)}, REFUSED, "not a list")
+
+
+def loads() -> Iterator[Case]:
+    """Answers and prompts that no cache holds: such a request was sent back at the end of the cache for ever."""
+    for length in ("10M", "1e300", "uniform(10M, 20M)", "lognormal(1e200, p95 1e250)", "exponential(1e300)"):
+        for old in ('output: "lognormal(20, p95 60)"', "prompt: 100"):
+            assert old in TRAFFIC
+            text = TRAFFIC.replace(old, f'{old.partition(":")[0]}: "{length}"')
+            yield Case(f"load {length}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED | {3})
+    for trace in TRACES:
+        for length in ("9" * 400, "1e300", "10" * 12):
+            text = re.sub(r"(,|: )(48|67)\b", rf"\g<1>{length}", trace, count=1)
+            assert text != trace
+            load = TRAFFIC.replace(TRAFFIC[TRAFFIC.index("traffic: ") :].partition("\n")[0], "traffic: {trace: t.csv}")
+            files = {"s.yaml": load, "t.csv": text}
+            yield Case(f"load trace {length[:9]}", ("traffic", "s.yaml", "--json"), files, REFUSED)
+
+
 def kept() -> list[Case]:
     """All of them."""
-    return [*logs(), *names(), *configs(), *overlays(), *scenarios(), *tables(), *kernels(), *calls(), *options()]
+    return [
+        *logs(),
+        *names(),
+        *saved(),
+        *loads(),
+        *configs(),
+        *overlays(),
+        *scenarios(),
+        *tables(),
+        *kernels(),
+        *calls(),
+        *options(),
+    ]

@@ -1,5 +1,5 @@
-"""What must hold between answers of the verbs, whatever the question: laws of money, tokens and order, and one answer by
-every door.
+"""What must hold between answers of the verbs, whatever the question: laws of money, tokens and order, and one answer
+by every door.
 
 Questions are drawn from seeds: some in each test run, many by `make test-slow`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import random
 import shlex
@@ -24,7 +25,7 @@ from mowich.machines.system import resolve
 from server_here import asked_here
 
 MODELS = ("gpt2", "llama-3.2-1b", "llama-3.1-8b", "llama-3.1-70b", "mixtral-8x7b", "qwen3-30b-a3b", "gpt-oss-120b")
-PRICED = ("h100", "h200", "b200", "trn2", "trn3", "ironwood", "tpu-v5p", "mi300x")
+PRICED = ("h100", "h200", "b200", "trn2", "trn3", "ironwood", "tpu-v5p", "mi355x")
 """Systems whose price a question can state."""
 DRAWS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 60))]
 SAME = 1e-9
@@ -181,7 +182,7 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "permute")
 def test_collectives_more_bytes_take_no_less_and_faster_links_no_more(seed: int, facts: Facts) -> None:
     rng = random.Random(f"collective {seed}")
     on, kind = rng.choice(FABRICS), rng.choice(KINDS)
-    name, chips = on.split(":")
+    _, chips = on.split(":")
     group = rng.randint(2, int(chips))
     sizes = sorted(rng.sample([2**k + rng.randint(0, 3) for k in range(34)], 6))
 
@@ -192,7 +193,7 @@ def test_collectives_more_bytes_take_no_less_and_faster_links_no_more(seed: int,
 
     now = times(facts)
     assert times(facts, sizes[::-1]) == now
-    for few, many in zip(sizes, sizes[1:], strict=False):
+    for few, many in itertools.pairwise(sizes):
         assert all(a <= b * (1 + SAME) for a, b in zip(now[few], now[many], strict=True)), (kind, on, group, few, many)
     paths = [path for key, path in resolve(facts, on).paths.items() if key.endswith(".bandwidth")]
     path = rng.choice(paths)

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +296,40 @@ def test_bad_traces_say_where(tmp_path: Path, text: str, complaint: str) -> None
     with pytest.raises(UserError) as caught:
         list(read_trace(write(tmp_path / "t.csv", text)))
     assert complaint in caught.value.line()
+
+
+@pytest.mark.parametrize(
+    "word", ["nan", "inf", "-inf", "1e400", "", "2023-11-16 18:17:0x", "2023-13-16 18:17:03", "true"]
+)
+def test_what_is_no_time_is_said(tmp_path: Path, word: str) -> None:
+    text = f"{AZURE}{word or chr(32)},5,5\n"
+    with pytest.raises(UserError, match=r"t\.csv:4.*not a time"):
+        list(read_trace(write(tmp_path / "t.csv", text)))
+
+
+@pytest.mark.parametrize("length", ["1.5", "true", "[1]", "1e400", "{}", '"x"'])
+def test_what_is_no_length_is_said(tmp_path: Path, length: str) -> None:
+    text = f'{{"timestamp": 1, "input_length": {length}, "output_length": 2}}\n'
+    with pytest.raises(UserError, match=r"t\.jsonl:1, column input_length: not a whole number"):
+        list(read_trace(write(tmp_path / "t.jsonl", text)))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Australia/Lord_Howe"])
+def test_times_without_a_zone_do_not_depend_on_that_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """Around the hour in which clocks are put forward in New York."""
+    text = "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-03-10 01:59:59.5,9,9\n2024-03-10 03:00:00.25,9,9\n"
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        times = [r.arrival_s for r in read_trace(write(tmp_path / "t.csv", text))]
+        zoned = text.replace("59.5,", "59.5-05:00,").replace("00.25,", "00.25-04:00,")
+        assert [r.arrival_s for r in read_trace(write(tmp_path / "z.csv", zoned))] == [0.0, 0.75]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert times == [0.0, 3600.75]
 
 
 def test_block_hashes_are_a_list(tmp_path: Path) -> None:

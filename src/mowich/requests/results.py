@@ -133,6 +133,9 @@ def facts_of_result(data: Mapping[str, object]) -> Facts:
     """The facts that a result was made with: its directories and its settings."""
     inputs = data.get("inputs")
     given = inputs if isinstance(inputs, Mapping) else {}
+    for name in ("facts_dirs", "set"):
+        if not isinstance(given.get(name) or [], list | tuple):
+            raise UserError("not a list", where=f"inputs.{name} of the result", given=given[name])
     values = {
         "facts": [Path(str(folder)) for folder in given.get("facts_dirs") or ()],
         "set": [str(item) for item in given.get("set") or ()],

@@ -13,8 +13,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import NormalDist
 from typing import IO
@@ -186,11 +187,16 @@ def _request(row: Mapping[str, object], form: TraceForm, path: Path, line: int, 
     for name in (form.prompt, form.output):
         value = row.get(name)
         try:
-            number = int(value if isinstance(value, int | float) else str(value))
-        except (ValueError, OverflowError):
+            number = int(str(value) if isinstance(value, str | bool) else value)  # type: ignore[call-overload]
+        except (TypeError, ValueError, OverflowError):
             raise UserError("not a whole number", where=f"{where}, column {name}", given=value) from None
+        if isinstance(value, float) and value != number:
+            raise UserError("not a whole number", where=f"{where}, column {name}", given=value)
         if number < 0 or (number == 0 and name == form.prompt):
             raise UserError("a length must be at least 1", where=f"{where}, column {name}", given=value)
+        if number > MOST_TOKENS:
+            allowed = f"at most {MOST_TOKENS:,} tokens"
+            raise UserError("too long", where=f"{where}, column {name}", given=value, allowed=allowed)
         lengths.append(max(1, number))
     hashes = (row.get(form.hashes) if form.hashes else None) or ()
     if not isinstance(hashes, list | tuple):
@@ -200,26 +206,36 @@ def _request(row: Mapping[str, object], form: TraceForm, path: Path, line: int, 
 
 
 def _time(value: object, where: str, name: str) -> float:
-    if isinstance(value, (int, float)) and math.isfinite(value):
-        return float(value)
+    """Seconds of a moment. One without a zone is taken as UTC, so that the clock of this machine is in no answer."""
     text = str(value)
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    whole, _, fraction = text.partition(".")
-    try:
-        return datetime.fromisoformat(whole).timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
-    except ValueError:
-        raise UserError(
-            "not a time", where=f"{where}, column {name}", given=value, allowed="seconds, or 2023-11-16 18:17:03.97"
-        ) from None
+    with suppress(ValueError):
+        found = math.nan if isinstance(value, bool) else float(text)
+        if math.isfinite(found):
+            return found
+    stamp = re.fullmatch(r"([^.]*)(\.\d+)?(Z|[+-]\d\d:?\d\d)?", text)
+    if stamp:
+        with suppress(ValueError, OverflowError):
+            moment = datetime.fromisoformat(stamp[1] + (stamp[3] or ""))
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() + float(stamp[2] or 0)
+    raise UserError(
+        "not a time", where=f"{where}, column {name}", given=value, allowed="seconds, or 2023-11-16 18:17:03.97"
+    )
 
 
 # distributions
 # ----------------------------------------------------------------------------------------------------------
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+MOST_TOKENS = 10**9
+"""Tokens of a prompt or an answer: a thousand times the longest context that models have."""
+
+
+def _tokens(text: object, where: str) -> float:
+    count = parse_count(text, where=where)
+    if count > MOST_TOKENS:
+        raise UserError("too long", where=where, given=text, allowed=f"at most {MOST_TOKENS:,} tokens")
+    return count
 
 
 def lengths(text: object, where: str) -> Draw:
@@ -230,7 +246,7 @@ def lengths(text: object, where: str) -> Draw:
     """
     match = re.fullmatch(r"\s*(uniform|lognormal|exponential)\s*\(([^)]*)\)\s*", str(text))
     if not match:
-        fixed = int(parse_count(text, where=where))
+        fixed = int(_tokens(text, where))
         return lambda rng, n: np.full(n, fixed)
     kind, words = match[1], [w.strip().removeprefix("p95").strip() for w in match[2].split(",")]
     if len(words) != (1 if kind == "exponential" else 2):
@@ -240,7 +256,7 @@ def lengths(text: object, where: str) -> Draw:
             given=text,
             allowed="uniform(512, 2k), lognormal(8k, p95 32k), exponential(300)",
         )
-    a, *rest = (parse_count(w, where=where) for w in words)
+    a, *rest = (_tokens(w, where) for w in words)
     if kind == "exponential":
         return lambda rng, n: np.maximum(1, np.rint(rng.exponential(a, n)))
     b = rest[0]

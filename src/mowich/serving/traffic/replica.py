@@ -38,6 +38,9 @@ class Replica(State):
         one = Slot(request, self._order) if sequence is None else sequence
         if sequence is not None:
             one.order = self._order
+        held = one.need + (one.left if self.handoff is None else 0)
+        if held > (self.s.blocks + 1) * self.s.block:  # it would be sent back at the end of the cache for ever
+            raise CacheTooSmallError(request, self.s.blocks * self.s.block)
         self.queued_tokens += one.need
         if isinstance(self.waiting, deque):
             self.waiting.append(one)
