@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from hostile_cases import COMPARED, KERNEL, SWEEP, TRACES, TRAFFIC, acme, published, results
+from hostile_cases import COMPARED, KERNEL, SWEEP, TRACES, TRAFFIC, acme, launches, published, results
 from hostile_judge import REFUSED, Case
 
 import mowich
@@ -244,6 +244,24 @@ def names() -> Iterator[Case]:
         yield Case(f"name {verb.__name__} zero byte", call=lambda verb=verb: verb("\x00"), codes=REFUSED)  # type: ignore[misc]
 
 
+def launch_files() -> Iterator[Case]:
+    """Counts of launch files that are none: one crashed, fractions were cut off."""
+    for name, old in (
+        ("kubernetes", "--max-num-seqs 1 "),
+        ("vllm", "--tensor-parallel-size "),
+        ("sglang", "--tp-size "),
+        ("megatron", "--tensor-model-parallel-size "),
+        ("torchtitan", "--parallelism.data_parallel_shard_degree "),
+        ("maxtext", "ici_fsdp_parallelism:"),
+    ):
+        words, text = launches()[name]
+        for value in ("$0/chip/h", "1.5", "x", "-1", "0", "nan"):
+            quoted = f"'{value}'"
+            made = re.sub(rf"({re.escape(old.rstrip('1 '))})([ =]*)[\w\"']+", rf"\1\g<2>{quoted}", text, count=1)
+            assert made != text, (name, text)
+            yield Case(f"launch {name} {value}", words, {"launch": made}, REFUSED)
+
+
 def saved() -> Iterator[Case]:
     """Results whose settings are no lists."""
     for name in ("facts_dirs", "set"):
@@ -271,16 +289,5 @@ def loads() -> Iterator[Case]:
 
 def kept() -> list[Case]:
     """All of them."""
-    return [
-        *logs(),
-        *names(),
-        *saved(),
-        *loads(),
-        *configs(),
-        *overlays(),
-        *scenarios(),
-        *tables(),
-        *kernels(),
-        *calls(),
-        *options(),
-    ]
+    files = (configs, overlays, scenarios, tables, logs, loads, launch_files, saved, names)
+    return [case for made in (*files, kernels, calls, options) for case in made()]

@@ -136,6 +136,10 @@ def cannot_say(program: LaunchProgram, name: str, value: FieldValue, allowed: tu
     )
 
 
+DEVICE_BATCH = "device_batch"
+"""The one field that may be a fraction: sequences of a device, where devices share one."""
+
+
 @dataclass(slots=True)
 class PlanInFile:
     """What a file says. plan: fields of a plan; job: fields to compare with the question; unknown: arguments that say
@@ -170,7 +174,10 @@ def read_arguments(program: LaunchProgram, given: Mapping[str, object], said: Fi
 def _meant(one: PlanArgument, value: object, where: str) -> FieldValue:
     """The value of a field that an argument has."""
     if not one.words:
-        return _number(value, where)
+        number = positive(value, where)
+        if isinstance(number, float) and one.field != DEVICE_BATCH:
+            raise UserError("not a whole number", where=where, given=value)
+        return number
     text = _text(value)
     if one.is_switch:
         is_on = text in ("true", "", "1")
@@ -187,7 +194,8 @@ def _text(value: object) -> str:
     return str(value).strip().casefold()
 
 
-def _number(value: object, where: str) -> FieldValue:
+def positive(value: object, where: str) -> FieldValue:
+    """A number above 0, as an integer where it is whole. Raises UserError."""
     try:
         number = float(str(value).replace("_", ""))
     except ValueError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.files import parse_json, parse_yaml, read_text
-from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, PlanInFile, read_arguments
+from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, PlanInFile, positive, read_arguments
 from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
 from mowich.launch.nxdi import NXDI_SERVE
@@ -195,7 +195,7 @@ def _command(program: LaunchProgram, words: Sequence[str], said: FieldValues, wh
     if isinstance(config, str) and "override_neuron_config" in config:
         found = _neuron(parse_json(config, f"{where}: --additional-config"), said, where)
         found.unknown += [n for n in given if n not in {*_TWICE, *pool_names}]
-        found.plan |= _plain(given, found)
+        found.plan |= _plain(given, found, where)
     else:
         kept = {n: v for n, v in given.items() if not (role and n in pool_names)}
         found = read_arguments(program, kept, said, where)
@@ -217,10 +217,10 @@ def _role(program: LaunchProgram, given: Mapping[str, object]) -> str:
     return next((role for role, mark in program.roles.items() if mark in said), "")
 
 
-def _plain(given: Mapping[str, object], found: PlanInFile) -> FieldValues:
+def _plain(given: Mapping[str, object], found: PlanInFile, where: str) -> FieldValues:
     """What vLLM's arguments say where the neuron config does not."""
     if "sequences" not in found.plan and "--max-num-seqs" in given:
-        return {"sequences": int(str(given["--max-num-seqs"]))}
+        return {"sequences": int(positive(given["--max-num-seqs"], f"{where}: --max-num-seqs"))}
     return {}
 
 
