@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+from contextlib import nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,7 +14,8 @@ from mowich import facts
 from mowich.errors import UserError, UserErrors
 from mowich.web import verbs
 from mowich.web.server import ServerOptions, create_app
-from mowich.web.workers import RefusedRequestError, Workers, error_data
+from mowich.web.turns import RefusedRequestError
+from mowich.web.workers import Workers, error_data
 
 
 class Here(Workers):
@@ -21,11 +23,15 @@ class Here(Workers):
 
     def __init__(self) -> None:
         self.facts = facts.load_facts()
+        self.pools = {}
 
     def __len__(self) -> int:
         return 1
 
-    async def call(self, name: str, *arguments: Any, wanted: Any = None, limit_s: Any = None) -> Any:
+    def request(self, name: str) -> Any:
+        return nullcontext()
+
+    async def call(self, name: str, *arguments: Any, limit_s: Any = None) -> Any:
         try:
             return verbs.VERBS[name](*arguments, self.facts)
         except UserError as error:

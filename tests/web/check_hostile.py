@@ -306,6 +306,7 @@ def nearly(base: str) -> int:
             b"x" * 300_000,
             b'{"model": "' + b"a" * 250_000 + b'"}',
             b'{"chips": ' + b"9" * 9_000 + b"}",
+            b'{"model": "gpt2", "model": "gpt2"}',
         ]
         for path in ("compare", "plan", "fleet", "explain", "scenario", "model"):
             for content in raw:

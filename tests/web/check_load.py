@@ -1,123 +1,448 @@
-"""50 clients at once for a minute, each moving sliders: no request is lost, and small requests are not held up by large
-ones. Exits 1 where one was lost."""
+"""Two hundred clients at once, each with an address of its own, slow ones and hostile ones among them.
+
+    python tests/web/check_load.py [--seconds 60] [--clients 200]
+
+The server runs as one that others may ask (its limits of an address are on). Exits 1 where one of these does not hold:
+no answer of 500 or more; no request of a polite client is lost, and none of a quick one is refused; a quick question is
+answered within 1 s at the 99th percentile while heavy ones compute; the server's memory is flat (from 300 s on: shorter
+runs only say what it was). Each client has an address in 127.0.0.0/8, which Linux has without asking for it.
+
+This process sends and receives with asyncio and computes nothing. How late its own clock rings is measured apart: times
+of requests hold that delay, and where it is large, the machine or this process was the slow one.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import collections
+import contextlib
+import itertools
+import json
 import random
 import statistics
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+from serving import ROOT, started
 
-from serving import server
-
-CLIENTS, SECONDS = 50, 60
+MOST_S = 1.0
+"""Most seconds of a quick question at the 99th percentile."""
+MEMORY_FROM_S = 300
+"""A run of so many seconds says whether memory is flat."""
+MOST_GROWTH = 0.10
+"""Most growth of memory from the second fifth of a run to its last, as a share, beside SPARE_B."""
+SPARE_B = 20 * 2**20
+PATIENCE_S = 180.0
+"""A polite client waits so long for an answer."""
+MODELS = ["llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "deepseek-v3", "gpt-oss-120b", "mixtral-8x7b"]
 SYSTEMS = ["trn2", "trn3", "trn4", "ironwood", "gb300", "h200", "tpu-v5p"]
+FLEET = (ROOT / "src" / "mowich" / "web" / "static" / "fleet.yaml").read_text(encoding="utf-8")
 
 
-def some(draw: random.Random) -> tuple[str, str, dict[str, Any] | None]:
-    """What one client asks next: mostly comparisons of all sizes, some of everything else."""
+@dataclass
+class Seen:
+    """What the clients saw. answers: (kind, status) -> how many; times_s: kind -> seconds of each answer; lost: requests
+    of polite clients without an answer; late_s: how late the clock of this process rang; memory_B: (seconds, bytes by
+    process) of the server."""
+
+    answers: collections.Counter[tuple[str, int]] = field(default_factory=collections.Counter)
+    times_s: dict[str, list[float]] = field(default_factory=lambda: collections.defaultdict(list))
+    lost: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    late_s: list[float] = field(default_factory=list)
+    memory_B: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+
+
+@dataclass
+class Client:
+    """One address. own: where it connects from; end: when the run ends, by time.monotonic."""
+
+    port: int
+    own: str
+    draw: random.Random
+    seen: Seen
+    end: float
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(self.own, 0), limit=2**22)
+
+    async def send(self, data: bytes, wait_s: float) -> tuple[int, bytes]:
+        """(status, body) of what is sent as it is; 0 where there was no answer."""
+        writer = None
+        try:
+            async with asyncio.timeout(wait_s):
+                reader, writer = await self.connect()
+                writer.write(data)
+                await writer.drain()
+                return await answer(reader)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
+            return 0, b""
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+
+    async def ask(self, kind: str, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        """A question of a polite client."""
+        data = request(method, path, json.dumps(body).encode() if body is not None else None)
+        begin = time.monotonic()
+        status, said = await self.send(data, PATIENCE_S)
+        self.note(kind, status, said, f"{method} {path} {json.dumps(body)[:200]}")
+        if status == 200:
+            self.seen.times_s[kind].append(time.monotonic() - begin)
+        elif status == 0:
+            self.seen.lost.append(f"{kind} {method} {path}")
+
+    def note(self, kind: str, status: int, said: bytes, asked: str) -> None:
+        self.seen.answers[kind, status] += 1
+        if status >= 500:
+            self.seen.bad.append(f"{status} {asked}: {said[:200]!r}")
+
+    async def rest(self, low_s: float, high_s: float) -> None:
+        await asyncio.sleep(self.draw.uniform(low_s, high_s))
+
+    def goes_on(self) -> bool:
+        return time.monotonic() < self.end
+
+
+def request(method: str, path: str, body: bytes | None = None, *, length: int | None = None) -> bytes:
+    """A request as bytes. length: of the body, where that is said wrongly."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body) if length is None else length}"]
+    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """(status, body) of an answer. Raises OSError, ValueError, IncompleteReadError."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    status, fields = int(head.split()[1]), head.lower()
+    if "content-length: " in fields:
+        return status, await reader.readexactly(int(fields.split("content-length: ")[1].split()[0]))
+    return status, await reader.read()
+
+
+# ---- polite clients
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+async def quick(one: Client) -> None:
+    """Questions that take milliseconds, most of them never asked before."""
+    while one.goes_on():
+        draw = one.draw
+        await one.ask(
+            "quick",
+            *draw.choice(
+                [
+                    (
+                        "POST",
+                        "/api/collective",
+                        {"kind": "all-reduce", "on": "trn3-gen2", "sizes": [f"{draw.randint(1, 10**6)}KiB"]},
+                    ),
+                    (
+                        "POST",
+                        "/api/fit",
+                        {"model": draw.choice(MODELS), "on": "h100", "kv": str(draw.randint(1, 65536))},
+                    ),
+                    ("POST", "/api/model", {"model": draw.choice(MODELS)}),
+                    ("GET", f"/api/facts/{draw.choice(SYSTEMS)}", None),
+                    ("GET", f"/api/facts/side?name={draw.choice(SYSTEMS)}&name=gb300", None),
+                    ("GET", "/api/systems", None),
+                ]
+            ),
+        )
+        await one.rest(0.5, 2.5)
+
+
+async def page(one: Client) -> None:
+    """The page itself, and what watches the server."""
+    while one.goes_on():
+        path = one.draw.choice(["/", "/static/main.js", "/static/app.css", "/first.json", "/health", "/metrics"])
+        await one.ask("page", "GET", path)
+        await one.rest(0.5, 2.5)
+
+
+def job(draw: random.Random, systems: int) -> dict[str, Any]:
+    train = {"tokens": f"{draw.randint(1, 30)}T", "seq": 4096, "batch": f"{draw.choice([1024, 2048, 4096])}seqs"}
+    return {
+        "model": draw.choice(MODELS),
+        "on": draw.sample(SYSTEMS, systems),
+        "chips": draw.choice([256, 512, 1024, 2048, 4096]),
+        "train": train,
+    }
+
+
+def large(draw: random.Random) -> tuple[str, dict[str, Any]]:
+    """A heavy question: a comparison of any size, a search, or one of those that take seconds."""
+    work = job(draw, draw.randint(1, 5))
+    single = {**work, "on": work["on"][0]}
     kind = draw.random()
-    model = draw.choice(["llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "deepseek-v3", "gpt-oss-120b"])
-    on = draw.sample(SYSTEMS, draw.randint(2, 5))
-    if kind < 0.55:
-        train = {"tokens": "15T", "seq": draw.choice([4096, 8192]), "batch": f"{draw.choice([1024, 2048, 4096])}seqs"}
-        return (
-            "POST",
-            "/api/compare",
-            {"model": model, "on": on, "chips": draw.choice([256, 512, 1024, 2048, 4096]), "train": train},
-        )
-    if kind < 0.75:
-        return (
-            "POST",
-            "/api/compare",
-            {
-                "model": model,
-                "on": on,
-                "chips": draw.choice([16, 32, 64]),
-                "serve": {"isl": draw.choice(["1k", "4k", "8k"]), "osl": "1k"},
-            },
-        )
-    if kind < 0.8:
-        return "POST", "/api/fit", {"model": model, "on": "trn3", "kv": "64k"}
-    if kind < 0.85:
-        return (
-            "POST",
-            "/api/collective",
-            {"kind": "all-reduce", "on": "trn3-gen2", "sizes": [f"{draw.randint(1, 64)}MiB"]},
-        )
+    if kind < 0.4:
+        return "compare", work
+    if kind < 0.6:
+        return "plan", {**single, "top": 3}
+    if kind < 0.7:
+        return "compare", {
+            **{k: work[k] for k in ("model", "on")},
+            "chips": 32,
+            "serve": {"isl": str(draw.randint(500, 9000)), "osl": "1k"},
+        }
+    if kind < 0.78:
+        return "explain", {"ask": {**work, "on": ["h200"]}, "metric": "h200.step_s"}
+    if kind < 0.84:
+        return "goodput", {"on": f"h100:{draw.choice([1024, 4096])}", "days": draw.randint(30, 3000), "samples": 300}
     if kind < 0.9:
-        return (
-            "POST",
-            "/api/compare",
-            {"model": model, "on": ["trn33"], "chips": 64, "train": {"tokens": "1T", "seq": 4096, "batch": "256seqs"}},
-        )
-    return (
-        "GET",
-        draw.choice(
-            [
-                "/",
-                "/static/main.js",
-                "/api/facts/trn3",
-                "/api/systems",
-                "/first.json",
-                "/api/facts/side?name=trn3&name=gb300",
-            ]
-        ),
-        None,
-    )
+        return "fleet", {"yaml": FLEET, "relaxed": True, "seed": draw.randint(1, 10**6)}
+    if kind < 0.95:
+        return "gap", {**{k: v for k, v in work.items() if k != "on"}, "first": "h100", "second": "trn3"}
+    return "report", {**work, "on": ["h200"]}
 
 
-async def client(base: str, seed: int, end: float, seen: list[tuple[str, int, float]]) -> None:
-    draw = random.Random(seed)
-    async with httpx.AsyncClient(base_url=base, timeout=120) as http:
-        while time.monotonic() < end:
-            method, path, body = some(draw)
-            begin = time.monotonic()
-            try:
-                answer = await http.request(method, path, json=body)
-                status = answer.status_code
-                if status == 200 and path == "/api/compare":
-                    status = 200 if answer.json()["result"]["complete"] else 599
-            except httpx.HTTPError as error:
-                print(f"lost: {type(error).__name__} {path}")
-                status = 0
-            seen.append((path if path.startswith("/api") else "page", status, time.monotonic() - begin))
+async def heavy(one: Client) -> None:
+    while one.goes_on():
+        path, body = large(one.draw)
+        await one.ask("heavy", "POST", f"/api/{path}", body)
+        await one.rest(0.0, 3.0)
 
 
-async def storm(base: str) -> list[tuple[str, int, float]]:
-    seen: list[tuple[str, int, float]] = []
-    end = time.monotonic() + SECONDS
-    await asyncio.gather(*(client(base, seed, end, seen) for seed in range(CLIENTS)))
+# ---- the others
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+async def fickle(one: Client) -> None:
+    """Asks for much and goes away before it is answered."""
+    while one.goes_on():
+        with contextlib.suppress(OSError):
+            _, writer = await one.connect()
+            path, body = large(one.draw)
+            writer.write(request("POST", f"/api/{path}", json.dumps(body).encode()))
+            await one.rest(0.0, 0.5)
+            writer.transport.abort()
+        await one.rest(0.2, 1.0)
+
+
+async def slow_head(one: Client) -> None:
+    """Many connections that send a head letter by letter."""
+    while one.goes_on():
+        writers = []
+        with contextlib.suppress(OSError):
+            for _ in range(20):
+                writers.append((await one.connect())[1])
+                writers[-1].write(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
+            for _ in range(12):
+                await asyncio.sleep(1)
+                for writer in writers:
+                    writer.write(b"a")
+        for writer in writers:
+            writer.transport.abort()
+        one.seen.answers["slow head", 0] += len(writers)
+
+
+async def half_body(one: Client) -> None:
+    while one.goes_on():
+        body = b'{"model": "gp'
+        data = request("POST", "/api/model", body, length=one.draw.choice([20, 5000, 200_000]))
+        status, said = await one.send(data, one.draw.choice([1.0, 40.0]))
+        one.note("half a body", status, said, "half a body")
+        await one.rest(0.2, 1.0)
+
+
+async def slow_taker(one: Client) -> None:
+    """Asks for the largest file many times and reads none of it."""
+    while one.goes_on():
+        with contextlib.suppress(OSError):
+            reader, writer = await one.connect()
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(b"GET /static/echarts.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+            await one.rest(5, 20)
+            writer.transport.abort()
+            del reader
+        one.seen.answers["slow taker", 0] += 1
+
+
+def malformed(draw: random.Random) -> bytes:
+    """A request that is wrong in one of many ways."""
+    post = draw.choice(["/api/compare", "/api/plan", "/api/fleet", "/api/model", "/api/explain", "/api/scenario"])
+    return draw.choice(
+        [
+            lambda: request("POST", post, b"{" * draw.randint(1, 50_000)),
+            lambda: request("POST", post, b'{"model": "gpt2", "model": "gpt2"}'),
+            lambda: request("POST", post, b"\xff\xfe\x00"),
+            lambda: request("POST", post, b'{"chips": ' + b"9" * 9_000 + b"}"),
+            lambda: request("POST", post, b'{"a": "' + b"a" * 250_000 + b'"}'),
+            lambda: request("POST", post, b"x" * 400_000),
+            lambda: request("POST", post, b"[1, 2]"),
+            lambda: request("GET", "/" + "a" * draw.randint(1, 60_000)),
+            lambda: request("GET", "/api/facts/..%2f..%2fetc%2fpasswd"),
+            lambda: request(draw.choice(["BREW", "TRACE", "PUT", "DELETE"]), post),
+            lambda: b"GET / HTTP/1.1\r\n" + b"X: " + b"a" * draw.randint(10_000, 200_000) + b"\r\n\r\n",
+            lambda: b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 3000 + b"\r\n",
+            lambda: b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+            lambda: b"GET /api/validate HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n",
+            lambda: draw.randbytes(draw.randint(1, 3000)) + b"\r\n\r\n",
+            lambda: b"POST /api/model HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            lambda: b"POST /api/model HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        ]
+    )()
+
+
+async def hostile(one: Client) -> None:
+    while one.goes_on():
+        status, said = await one.send(malformed(one.draw), 20.0)
+        one.note("hostile", status, said, "hostile")
+        if status == 200:
+            one.seen.bad.append(f"a hostile request was answered: {said[:100]!r}")
+        await one.rest(0.1, 1.0)
+
+
+async def greedy(one: Client) -> None:
+    """Fifty questions at once from one address, again and again."""
+    while one.goes_on():
+
+        async def ask() -> None:
+            path, body = large(one.draw)
+            status, said = await one.send(request("POST", f"/api/{path}", json.dumps(body).encode()), 60.0)
+            one.note("greedy", status, said, path)
+
+        await asyncio.gather(*(ask() for _ in range(50)))
+        await one.rest(0.5, 2.0)
+
+
+KINDS: list[tuple[Callable[[Client], Awaitable[None]], int]] = [
+    (quick, 80),
+    (page, 20),
+    (heavy, 50),
+    (fickle, 10),
+    (slow_head, 8),
+    (half_body, 8),
+    (slow_taker, 4),
+    (hostile, 16),
+    (greedy, 4),
+]
+"""What clients do, and how many of two hundred."""
+
+
+# ---- the run
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+async def clock(seen: Seen, end: float) -> None:
+    """How late this process is."""
+    while time.monotonic() < end:
+        begin = time.monotonic()
+        await asyncio.sleep(0.02)
+        seen.late_s.append(time.monotonic() - begin - 0.02)
+
+
+def memory_B(pid: int) -> dict[str, int]:
+    """Bytes in memory of the server and of its processes."""
+    out = {}
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    for name, one in (("server", str(pid)), *((f"worker {c}", c) for c in children)):
+        with contextlib.suppress(OSError):
+            out[name] = int(Path(f"/proc/{one}/statm").read_text(encoding="ascii").split()[1]) * 4096
+    return out
+
+
+async def weigh(seen: Seen, pid: int, begin: float, end: float) -> None:
+    while time.monotonic() < end:
+        seen.memory_B.append((time.monotonic() - begin, memory_B(pid)))
+        await asyncio.sleep(2)
+
+
+async def storm(port: int, pid: int, clients: int, seconds: float) -> Seen:
+    seen, begin = Seen(), time.monotonic()
+    end = begin + seconds
+    shares = list(itertools.chain.from_iterable([kind] * n for kind, n in KINDS))
+    work = []
+    for i in range(clients):
+        one = Client(port, f"127.0.{1 + i // 250}.{1 + i % 250}", random.Random(i), seen, end)
+        work.append(shares[i * len(shares) // clients](one))
+    await asyncio.gather(*work, clock(seen, end), weigh(seen, pid, begin, end))
     return seen
 
 
-def main() -> int:
-    with server() as base:
-        httpx.get(f"{base}/first.json", timeout=120)
-        begin = time.monotonic()
-        seen = asyncio.run(storm(base))
-        took = time.monotonic() - begin
-        alive = httpx.get(f"{base}/api/about", timeout=10).status_code
-    codes = collections.Counter(status for _, status, _ in seen)
-    lost = [s for s in seen if s[1] == 0 or s[1] >= 500]
-    times = collections.defaultdict(list)
-    for path, _, seconds in seen:
-        times[path.split("?")[0]].append(seconds)
-    print(
-        f"{CLIENTS} clients, {took:.0f} s: {len(seen)} requests, {len(seen) / took:.0f}/s, by status"
-        f" {dict(sorted(codes.items()))}; lost or 5xx: {len(lost)}"
-    )
-    for path, all_s in sorted(times.items(), key=lambda item: -len(item[1])):
-        print(
-            f"  {path:<18} {len(all_s):>6}  median {1e3 * statistics.median(all_s):8.0f} ms   worst"
-            f" {1e3 * max(all_s):8.0f} ms"
+def at(values: list[float], share: float) -> float:
+    """The value below which a share of them lies."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
+
+
+def judged(seen: Seen, seconds: float) -> list[str]:
+    """Print what was seen; what does not hold."""
+    kinds = sorted({kind for kind, _ in seen.answers})
+    print(f"{sum(seen.answers.values())} requests in {seconds:g} s (status 0: no answer was taken or given)")
+    for kind in kinds:
+        by = {status: n for (k, status), n in sorted(seen.answers.items()) if k == kind}
+        times = seen.times_s.get(kind, [])
+        said = (
+            f"median {statistics.median(times):.3f} s, 99% {at(times, 0.99):.3f}, worst {max(times):.3f}"
+            if times
+            else ""
         )
-    return 1 if lost or alive != 200 else 0
+        print(f"  {kind:<12} {by}  {said}")
+    late = seen.late_s
+    print(
+        f"  this process was late by {statistics.median(late):.4f} s (median), 99% {at(late, 0.99):.4f}, worst {max(late):.3f}"
+    )
+    failed = [f"answered {line}" for line in seen.bad[:20]]
+    failed += [f"lost: {line}" for line in seen.lost[:20]]
+    refused = sum(n for (kind, status), n in seen.answers.items() if kind in ("quick", "page") and status != 200)
+    if refused:
+        failed.append(f"{refused} quick requests were not answered with 200")
+    for kind in ("quick", "heavy"):
+        if not seen.times_s.get(kind):
+            failed.append(f"no {kind} request was answered")
+    p99 = at(seen.times_s.get("quick", []), 0.99)
+    if p99 > MOST_S:
+        failed.append(f"a quick question took {p99:.2f} s at the 99th percentile; at most {MOST_S:g} s")
+    totals = [(when, sum(by.values())) for when, by in seen.memory_B]
+    early = statistics.median(b for when, b in totals if seconds / 5 <= when < 2 * seconds / 5)
+    last = statistics.median(b for when, b in totals if when >= 4 * seconds / 5)
+    print(
+        f"  memory {early / 2**20:.0f} MiB in the second fifth, {last / 2**20:.0f} in the last; by process at the end:"
+    )
+    print("   ", ", ".join(f"{name} {b / 2**20:.0f}" for name, b in seen.memory_B[-1][1].items()))
+    if seconds >= MEMORY_FROM_S and last > early * (1 + MOST_GROWTH) + SPARE_B:
+        failed.append(f"memory grew from {early / 2**20:.0f} to {last / 2**20:.0f} MiB")
+    return failed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--clients", type=int, default=200)
+    given = parser.parse_args()
+    with started("--public-name", "load.test") as (base, pid):
+        port = urlsplit(base).port or 0
+        one = Client(port, "127.0.0.1", random.Random(0), Seen(), 0.0)
+        asyncio.run(one.ask("page", "GET", "/first.json"))  # all is imported
+        seen = asyncio.run(storm(port, pid, given.clients, given.seconds))
+        asyncio.run(one.ask("page", "GET", "/api/about"))
+        print("\n".join(line for line in told(one) if line.split("{")[0].split(" ")[0] in TELLS))
+    failed = judged(seen, given.seconds)
+    if one.seen.answers != {("page", 200): 2}:
+        failed.append(f"the server did not answer before or after: {dict(one.seen.answers)}")
+    for line in failed:
+        print("FAILED", line)
+    print("failed" if failed else "ok")
+    return 1 if failed else 0
+
+
+TELLS = (
+    *("mowich_refused_total", "mowich_stopped_total", "mowich_worker_restarts_total"),
+    *("mowich_connections_closed_total", "mowich_queue_waiting", "mowich_queue_running"),
+)
+"""Metrics that are printed at the end."""
+
+
+def told(one: Client) -> list[str]:
+    """What the server says of itself."""
+    return asyncio.run(one.send(request("GET", "/metrics"), 10.0))[1].decode().splitlines()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def web(asked: known.WebRequest) -> None:
     """Serve until interrupted."""
     try:
         import fastapi  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"needs the extra [web] ({error.name} is not installed)",
@@ -26,13 +26,8 @@ def web(asked: known.WebRequest) -> None:
     from mowich.web.run import serve
 
     serve(
-        uvicorn,
-        host=asked.host,
-        port=asked.port,
-        browse=asked.browse,
-        kernels=asked.kernels,
+        asked,
         workers=asked.workers or max(2, os.cpu_count() or 1),
-        timeout_s=asked.timeout_s,
-        dirs=tuple(str(d.resolve()) for d in asked.dirs),
         say=(lambda _: None) if asked.form.quiet else (lambda text: print(text, file=sys.stderr)),
+        log=(lambda line: print(line, flush=True)) if asked.access_log else None,
     )

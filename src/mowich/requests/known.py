@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -242,9 +244,60 @@ TIMEOUT = number(
 )
 
 
+TRUSTED_PROXY = texts(
+    "trusted_proxy",
+    "A proxy before this server, by address or network: the clients that it names in X-Forwarded-For are believed."
+    " Repeatable.",
+    metavar="ADDRESS",
+    edges=TYPED,
+)
+PUBLIC_NAME = texts(
+    "public_name",
+    "A name by which browsers ask for this server; others than these and loopback are refused. Repeatable.",
+    metavar="NAME",
+    edges=TYPED,
+)
+CLIENT_REQUESTS = whole(
+    "client_requests",
+    "Most requests of one address at once; 0: any number (else 16, and any number on loopback without a proxy).",
+    low=0,
+    high=100_000,
+    metavar="N",
+    edges=TYPED,
+)
+CLIENT_RATE = whole(
+    "client_rate",
+    "Most requests of one address a minute; 0: any number (else 600, and any number on loopback without a proxy).",
+    low=0,
+    high=10_000_000,
+    metavar="N",
+    edges=TYPED,
+)
+QUEUE = whole(
+    "queue",
+    "Most requests that wait or compute at once.",
+    high=100_000,
+    tells_bounds=True,
+    metavar="N",
+    default=1000,
+    shown="1000",
+    edges=TYPED,
+)
+ACCESS_LOG = flag(
+    "access_log",
+    "A line on stdout for each request: time, address, method, path, status, bytes, seconds. No queries, no bodies.",
+    edges=TYPED,
+)
+EXPOSED_REQUESTS, EXPOSED_RATE = 16, 600
+"""Limits of one address where others than the user of this machine may ask: at once, and a minute."""
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebRequest(Request):
-    """How to serve. workers: processes, None: one a core; timeout_s: of one request; dirs: of facts."""
+    """How to serve. workers: processes, None: one a core; timeout_s: of one request; dirs: of facts; trusted_proxy:
+    addresses or networks; client_requests, client_rate: of one address, at once and a minute (0: any number);
+    is_exposed: others than the user of this machine may ask."""
 
     host: str
     port: int
@@ -253,24 +306,58 @@ class WebRequest(Request):
     workers: int | None
     timeout_s: float
     dirs: tuple[Path, ...]
+    trusted_proxy: tuple[str, ...]
+    public_name: tuple[str, ...]
+    client_requests: int
+    client_rate: int
+    queue: int
+    access_log: bool
+    is_exposed: bool
 
 
 def _web(reader: QuestionReader) -> WebRequest:
-    if reader.flag(_KERNELS) and (reader.get(HOST) or "") not in LOOPBACK:
-        reader.add(
-            "runs code that is sent to it: on loopback only",
-            _KERNELS,
-            given=f"{reader.said(HOST)} {reader.get(HOST)}",
-            allowed=", ".join(LOOPBACK),
-        )
+    proxies, names = reader.get(TRUSTED_PROXY) or (), reader.get(PUBLIC_NAME) or ()
+    if reader.flag(_KERNELS):
+        for is_open, field, given in (
+            ((reader.get(HOST) or "") not in LOOPBACK, HOST, reader.get(HOST)),
+            (bool(proxies), TRUSTED_PROXY, ", ".join(proxies)),
+            (bool(names), PUBLIC_NAME, ", ".join(names)),
+        ):
+            if is_open:
+                reader.add(
+                    "runs code that is sent to it: on loopback only, and behind no proxy",
+                    _KERNELS,
+                    given=f"{reader.said(field)} {given}",
+                    allowed=f"--host {', '.join(LOOPBACK)}" if field is HOST else None,
+                )
+    for address in proxies:
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError:
+            reader.add("not an address", TRUSTED_PROXY, given=address, allowed="10.0.0.7, or a network: 10.0.0.0/8")
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            reader.add("not the name of a host", PUBLIC_NAME, given=name, allowed="mowich.example.org")
     facts_of(reader)
     reader.stop()
-    return reader.fill(WebRequest, form=form_of(reader), dirs=reader.sure(FACTS))
+    is_exposed = reader.sure(HOST) not in LOOPBACK or bool(proxies or names)
+    at_once, rate = reader.get(CLIENT_REQUESTS), reader.get(CLIENT_RATE)
+    return reader.fill(
+        WebRequest,
+        form=form_of(reader),
+        dirs=reader.sure(FACTS),
+        is_exposed=is_exposed,
+        client_requests=at_once if at_once is not None else EXPOSED_REQUESTS if is_exposed else 0,
+        client_rate=rate if rate is not None else EXPOSED_RATE if is_exposed else 0,
+    )
 
 
 WEB = Schema(
     name="web",
-    fields=(HOST, _PORT, BROWSE, _KERNELS, WORKERS, TIMEOUT, FACTS, QUIET),
+    fields=(
+        *(HOST, _PORT, BROWSE, _KERNELS, WORKERS, TIMEOUT, FACTS),
+        *(TRUSTED_PROXY, PUBLIC_NAME, CLIENT_REQUESTS, CLIENT_RATE, QUEUE, ACCESS_LOG, QUIET),
+    ),
     make=_web,
     help="Serve the page and the HTTP interface (its OpenAPI is at /openapi.json) until interrupted.",
     short="A page in the browser, live, and an HTTP interface.",

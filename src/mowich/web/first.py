@@ -6,7 +6,7 @@ import contextlib
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.web import asks, verbs
+from mowich.web import asks, library, verbs
 
 FIRST = asks.CompareBody.model_validate(
     {
@@ -27,3 +27,17 @@ def warm_up(facts: Facts) -> None:
             ask = asks.CompareBody.model_validate({"model": "llama-3.1-8b", "on": (on,), **job})
             with contextlib.suppress(UserError):
                 verbs.together(ask, [verbs.row(ask, 0, facts)], facts)
+
+
+def warm_quick(facts: Facts) -> None:
+    """The same for a worker that answers quick questions alone: lists of what is known, and the modules that put a
+    comparison together."""
+    import mowich.show.verbs
+    import mowich.studies.answers
+    import mowich.studies.compare
+    import mowich.studies.serving_plan  # noqa: F401
+
+    for listed in (library.models, library.systems, library.facts_list):
+        listed(facts)
+    with contextlib.suppress(UserError):
+        verbs.kind(FIRST, facts)

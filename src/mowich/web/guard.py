@@ -1,20 +1,27 @@
-"""What stands before every request: size of the body, headers of every answer, names that this server goes by, and
-pages that may write to it.
+"""What stands before every request: who asks and how much he may, size and time of head and body, names that this
+server goes by, pages that may ask it, and headers of every answer; behind it, the count and the log of what was asked.
 
 Plain ASGI. A page of another site may send a body without asking first (a form, a fetch that cannot read the answer):
 such requests are refused by what browsers say of where they come from, so that a page elsewhere starts no work here,
 and no kernel. The policy lets the page load from its own origin only, runs no inline script, and may not be framed;
-nothing is cached that was computed.
+nothing is cached that was computed. A request whose client goes away is cancelled, and with it what it waits for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp as App
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
+
+from mowich.web.clients import ClientLimits, Network, client_address, counted_as
+from mowich.web.metrics import Metrics
+from mowich.web.turns import CLIENT, ENDING, RefusedRequestError, refused
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self';"
@@ -32,90 +39,199 @@ HEADERS = (
 )
 
 
-BODY_S = 15
-"""Most seconds between two pieces of a body."""
+BODY_S = 30.0
+"""Most seconds in which a body comes as a whole."""
+DROP_S = 5.0
+"""Most seconds in which the rest of a refused body is read and dropped, so that the refusal arrives."""
+MOST_HEAD_B = 32 * 2**10
+"""Largest head of a request."""
+FREE = ("/health", "/metrics")
+"""Addresses that count against no limit: who watches the server must be answered while it is busy."""
+GONE = 499
+"""In counts and the log: the client went away before the answer."""
 
-DRAIN_B = 16 * 2**20
-"""Most of a body that is read only to be refused."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardRules:
+    """What may be asked. max_body_B: larger bodies are answered 413; hosts: names that a request may ask for (empty:
+    any); trusted: proxies whose X-Forwarded-For is believed; log: takes a line for each request; is_ending: whether
+    the server ends, so that requests are answered 503."""
+
+    max_body_B: int
+    hosts: frozenset[str] = frozenset()
+    trusted: tuple[Network, ...] = ()
+    limits: ClientLimits = field(default_factory=ClientLimits)
+    log: Callable[[str], None] | None = None
+    is_ending: Callable[[], bool] = lambda: False
 
 
 class RequestGuard:
-    """Wraps an application. max_body_B: larger bodies are answered 413; hosts: names that a request may ask for (empty:
-    any)."""
+    """Wraps an application."""
 
-    def __init__(self, app: App, *, max_body_B: int, hosts: Sequence[str] = ()) -> None:
-        self.app, self.max_body_B, self.hosts = app, max_body_B, frozenset(hosts)
+    def __init__(self, app: App, *, rules: GuardRules, metrics: Metrics) -> None:
+        self.app, self.rules, self.metrics = app, rules, metrics
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        begin = time.monotonic()
+        peer = (scope.get("client") or ("",))[0]
+        lines = [v.decode("latin-1") for n, v in scope["headers"] if n == b"x-forwarded-for"]
+        address = client_address(peer, lines, self.rules.trusted)
+        CLIENT.set(counted_as(address))
+        status, size = 0, 0
 
         async def headed(message: Message) -> None:
+            nonlocal status, size
             if message["type"] == "http.response.start":
+                status = message["status"]
                 given = {name.lower() for name, _ in message.get("headers", ())}
                 message["headers"] = [*message.get("headers", ()), *((n, v) for n, v in HEADERS if n not in given)]
                 if b"cache-control" not in given:
                     message["headers"].append((b"cache-control", b"no-store"))
+            size += len(message.get("body", b""))
             await send(message)
 
+        try:
+            if not await self._answer(scope, receive, headed):
+                status = GONE
+        except Exception:
+            status = status or 500
+            raise
+        except asyncio.CancelledError:
+            status = status or GONE
+            raise
+        finally:
+            seconds = time.monotonic() - begin
+            route = str(getattr(scope.get("route"), "path", "")) or "other"
+            self.metrics.answered(scope["method"], route, status, seconds)
+            if self.rules.log is not None:
+                path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")[:200]
+                when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                self.rules.log(f"{when} {address or '-'} {scope['method']} {path} {status} {size} {seconds:.3f}")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether there was an answer; else the client went away."""
         headers = dict(scope["headers"])
-        refused = self._refused(scope["method"], headers)
-        if refused is not None:
-            await _refuse(headed, *refused)
-            return
-        if b"content-length" in headers or b"transfer-encoding" in headers:
-            try:
-                body, size = await self._body(receive)
-            except TimeoutError:
-                await _refuse(headed, 408, f"the body did not come within {BODY_S} s")
-                return
-            if body is None:  # the client went away
-                return
-            if size > self.max_body_B:
-                await _refuse(headed, 413, f"a body is at most {self.max_body_B} bytes")
-                return
-            receive = _replayed(body, receive)
-        await self.app(scope, receive, headed)
+        is_read = not (b"content-length" in headers or b"transfer-encoding" in headers)
+        try:
+            self._check(scope, headers)
+            limits = contextlib.nullcontext() if scope["path"] in FREE else self.rules.limits.request(CLIENT.get())
+            with limits:
+                body = b""
+                if not is_read:
+                    whole, is_read = await self._body(headers, receive)
+                    if whole is None:
+                        return False
+                    if len(whole) > self.rules.max_body_B:
+                        raise self._too_large()
+                    body = whole
+                    if b"json" in headers.get(b"content-type", b"json"):
+                        check_keys(body)
+                return await _until_gone(self.app, scope, body, receive, send)
+        except RefusedRequestError as error:
+            await _refuse(send, receive, error, is_read=is_read)
+            return True
 
-    def _refused(self, method: str, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
-        """(status, why) of a request that is refused by its headers alone."""
-        if self.hosts:
-            given = headers.get(b"host", b"").decode("latin-1")
+    def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        """Raises RefusedRequestError for what is refused by the head alone."""
+        rules = self.rules
+        if rules.is_ending() and scope["path"] not in FREE:
+            raise refused(503, ENDING, 5)
+        if sum(len(n) + len(v) + 4 for n, v in scope["headers"]) + len(scope["query_string"]) > MOST_HEAD_B:
+            raise refused(431, f"the head of a request is at most {MOST_HEAD_B} bytes")
+        if rules.hosts:
+            given = headers.get(b"host", b"").decode("latin-1").lower()
             host = given if given.endswith("]") else given.rsplit(":", 1)[0]
-            if host not in self.hosts:
-                return 421, f"this server answers to {', '.join(sorted(self.hosts))}"
-        if method not in ("GET", "HEAD") and is_foreign(headers):
-            return 403, "a page of another site may not ask here"
-        return None
+            if host not in rules.hosts:
+                raise refused(421, f"this server answers to {', '.join(sorted(rules.hosts))}")
+        is_read = scope["method"] in ("GET", "HEAD")
+        if not (is_read and is_page(scope["path"])) and is_foreign(headers):
+            raise refused(403, "a page of another site may not ask here")
 
-    async def _body(self, receive: Receive) -> tuple[bytes | None, int]:
-        """(the body, None where the client went away; its size). What is too large is read and dropped, so that the
-        refusal arrives. Raises TimeoutError."""
-        body, size, more = bytearray(), 0, True
-        while more and size <= DRAIN_B:
-            message = await asyncio.wait_for(receive(), BODY_S)
-            if message["type"] == "http.disconnect":
-                return None, size
-            size += len(message.get("body", b""))
-            more = message.get("more_body", False)
-            if size <= self.max_body_B:
-                body += message.get("body", b"")
-        return bytes(body), size
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> tuple[bytes | None, bool]:
+        """(the body, None where the client went away; whether that is all of it, as no more is read of what is too
+        large). Raises RefusedRequestError: 413 where it will be too large, 408 where it does not come in time."""
+        said = headers.get(b"content-length", b"0")
+        if said.isdigit() and int(said[:20]) > self.rules.max_body_B:
+            raise self._too_large()
+        body, more = bytearray(), True
+        try:
+            async with asyncio.timeout(BODY_S):
+                while more and len(body) <= self.rules.max_body_B:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None, True
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise refused(408, f"the body did not come within {BODY_S:g} s") from None
+        return bytes(body), not more
+
+    def _too_large(self) -> RefusedRequestError:
+        return refused(413, f"a body is at most {self.rules.max_body_B} bytes")
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` with a body in front that was read already."""
-    first = True
+async def _until_gone(app: App, scope: Scope, body: bytes, receive: Receive, send: Send) -> bool:
+    """Run the application on a body that was read; stop it when the client goes away. Whether it was answered."""
+    gone = asyncio.create_task(_gone(receive))
+    has_read = False
 
     async def replayed() -> Message:
-        nonlocal first
-        if first:
-            first = False
+        nonlocal has_read
+        if not has_read:
+            has_read = True
             return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
+        await asyncio.shield(gone)
+        return {"type": "http.disconnect"}
 
-    return replayed
+    answer = asyncio.create_task(_awaited(app, scope, replayed, send))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            await answer
+            return True
+        return False
+    finally:
+        for task in (gone, answer):
+            task.cancel()
+        await asyncio.wait((gone, answer))
+        if answer.done() and not answer.cancelled():
+            answer.exception()  # somebody has seen it
+
+
+async def _awaited(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
+async def _gone(receive: Receive) -> None:
+    """Ends when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+PAGE = ("/", "/favicon.ico")
+
+
+def is_page(path: str) -> bool:
+    """Whether an address is of the page itself, to which other sites may link: reading it starts no work."""
+    return path in PAGE or path.startswith("/static/")
+
+
+def check_keys(body: bytes) -> None:
+    """Refuse JSON in which an object has the same key twice: readers differ in which of the two they take. What is no
+    JSON is left to the reader. Raises RefusedRequestError."""
+
+    def once(pairs: Sequence[tuple[str, object]]) -> None:
+        seen = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise refused(400, f"the key {key[:60]!r} stands twice in one object")
+            seen.add(key)
+
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(body, object_pairs_hook=once)
 
 
 def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
@@ -131,13 +247,22 @@ def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
     return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
 
 
-async def _refuse(send: Send, status: int, line: str) -> None:
-    body = json.dumps({"errors": [{"where": None, "what": line, "line": line}]}).encode()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-type", b"application/json"), (b"connection", b"close")],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+async def _refuse(send: Send, receive: Receive, error: RefusedRequestError, *, is_read: bool) -> None:
+    """Answer a refusal. is_read: there is no more of the request; else the rest is dropped for a while, as a connection
+    that is closed on what still comes would take the answer with it."""
+    body = json.dumps({"errors": error.lines}).encode()
+    head = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    if error.retry_s is not None:
+        head.append((b"retry-after", b"%d" % error.retry_s))
+    await send({"type": "http.response.start", "status": error.status, "headers": head})
+    await send({"type": "http.response.body", "body": body, "more_body": not is_read})
+    if not is_read:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DROP_S):
+                while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+                    pass
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mowich.shown import Result
 from mowich.web import asks
-from mowich.web.workers import RefusedRequestError
+from mowich.web.turns import RefusedRequestError
 
 
 async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
@@ -73,13 +73,13 @@ def _options(ask: asks.KernelProfile) -> list[str]:
     ]
 
 
-_EXAMPLE = {"kernel": "matmul_gelu", "arguments": ("lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]")}
+EXAMPLE = {"kernel": "matmul_gelu", "arguments": ("lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]")}
+"""What is asked of the kernel that ships."""
 
 
-async def example(source: str, timeout_s: float) -> bytes:
-    """The kernel that ships, profiled when it is first asked for."""
-    answer = json.loads(await profile(asks.KernelProfile.model_validate({"source": source, **_EXAMPLE}), timeout_s))
-    return json.dumps({**answer, "source": source, **_EXAMPLE}, allow_nan=False).encode()
+def example(profiled: bytes, source: str) -> bytes:
+    """The answer about the kernel that ships, with its source."""
+    return json.dumps({**json.loads(profiled), "source": source, **EXAMPLE}, allow_nan=False).encode()
 
 
 def _refused(*lines: str) -> RefusedRequestError:

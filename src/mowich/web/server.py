@@ -1,8 +1,8 @@
-"""The application: one endpoint a verb, the page, and a cache of answers bounded in bytes.
+"""The application: one endpoint a verb, the page, and what the server says of itself.
 
-Every answer is made in a worker process (`workers`); this process only waits. A comparison is cut into its systems,
-which run side by side, and each system's row is kept: to add a system to a comparison computes one row. Requests that
-are the same and under way are computed once.
+Every answer is made in a worker process (`workers`) and kept for a while (`cache`); this process only waits. A
+comparison is cut into its systems, which run side by side, and each system's row is kept: to add a system to a
+comparison computes one row.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import contextlib
 import gzip
 import hashlib
 import json
-import pickle
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Body, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -28,21 +27,27 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from mowich.shown import Result
 from mowich.version import VERSION
 from mowich.web import asks
+from mowich.web.cache import Answers
+from mowich.web.clients import ClientLimits, Network
+from mowich.web.connections import ConnectionBook
 from mowich.web.first import FIRST
-from mowich.web.guard import RequestGuard
+from mowich.web.guard import GuardRules, RequestGuard
 from mowich.web.scenario import body_problems
-from mowich.web.workers import AbandonedError, BugError, RefusedRequestError, Workers
-
-T = TypeVar("T")
+from mowich.web.turns import RefusedRequestError, Turns, refused
+from mowich.web.watch import server_metrics
+from mowich.web.workers import AbandonedError, BugError, Workers
 
 MAX_BODY_B = 256 * 1024
-_CACHE_B = 96 * 2**20
-OWN_S = 300.0
-"""Most seconds for questions of the server's own, which no client can make larger."""
+KERNEL_WAIT_S = 120.0
+"""Most seconds that a kernel waits for the one before it."""
+EXAMPLE_S = 60.0
+"""Most seconds for the kernel that ships."""
+PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+"""Headers of which a proxy adds one or the other."""
 _JSON = "application/json"
+METRICS_TYPE = "text/plain; version=0.0.4"
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -57,7 +62,9 @@ _TYPES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """How a server was started. hosts: names that it answers to (empty: any); kernels: NKI kernels that are sent may
-    run here."""
+    run here; trusted: proxies whose X-Forwarded-For is believed; at_once, a_minute: requests of one address (0: any
+    number); queue: requests that wait or run; share: those of one address (None: all); log: takes a line for each
+    request."""
 
     dirs: tuple[str, ...] = ()
     workers: int = 2
@@ -65,6 +72,12 @@ class ServerOptions:
     kernels: bool = False
     hosts: tuple[str, ...] = ()
     warm: bool = True
+    trusted: tuple[Network, ...] = ()
+    at_once: int = 0
+    a_minute: int = 0
+    queue: int = 1000
+    share: int | None = None
+    log: Callable[[str], None] | None = None
 
 
 class Problem(BaseModel):
@@ -81,120 +94,7 @@ class Problems(BaseModel):
     errors: list[Problem]
 
 
-class AnswerCache:
-    """Least recently used answers, at most `most_B` bytes; what is under way is waited for, not computed twice."""
-
-    def __init__(self, most_B: int) -> None:
-        self._most_B, self._size = most_B, 0
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._under_way: dict[str, asyncio.Future[bytes]] = {}
-
-    async def get(self, key: str, make: Callable[[], Awaitable[bytes]]) -> bytes:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        running = self._under_way.get(key)
-        if running is not None:
-            try:
-                return await asyncio.shield(running)
-            except (AbandonedError, asyncio.CancelledError):
-                if running.cancelled() or (running.done() and isinstance(running.exception(), AbandonedError)):
-                    return await self.get(key, make)  # whoever began it left: begin again
-                raise
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._under_way[key] = future
-        try:
-            value = await make()
-        except BaseException as error:
-            if isinstance(error, Exception):
-                future.set_exception(error)
-                future.exception()  # somebody has seen it
-            else:
-                future.cancel()
-            raise
-        finally:
-            del self._under_way[key]
-        future.set_result(value)
-        self._kept[key] = value
-        self._size += len(value)
-        while self._size > self._most_B:
-            self._size -= len(self._kept.popitem(last=False)[1])
-        return value
-
-
-class Answers:
-    """What the endpoints ask: verbs in workers, behind the cache."""
-
-    def __init__(self, workers: Workers) -> None:
-        self.workers = workers
-        self.cache = AnswerCache(_CACHE_B)
-
-    async def verb(self, name: str, *arguments: object, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
-        limit_s = None if arguments else OWN_S
-        return await self.cache.get(
-            _key(name, *arguments),
-            lambda: _bytes(self.workers.call(name, *arguments, wanted=wanted, limit_s=limit_s)),
-        )
-
-    async def row(self, ask: asks.Ask, place: int, kind: str, wanted: Callable[[], Awaitable[bool]] | None) -> object:
-        """One system's row: of a comparison on equal chips it does not depend on the other systems, but for the kind of
-        price that all rows have."""
-        own = ask.given("equal") in (None, "chips")
-        system, near = ask.systems[place], ask.nearby
-        settings = ask.given("set")
-        kept = (
-            tuple(s for s in settings if not str(s).startswith("prices.term")) if isinstance(settings, tuple) else None
-        )
-        alone: dict[str, object] = {"on": (system,), "price": kind, "set": kept}
-        if near:
-            alone["near"] = {system: near[system]} if system in near else None
-        one = ask.model_copy(update=alone) if own else ask
-        key = _key("row", one, 0 if own else place)
-
-        async def make() -> bytes:
-            return pickle.dumps(await self.workers.call("row", one, 0 if own else place, wanted=wanted))
-
-        row: object = pickle.loads(await self.cache.get(key, make))
-        return row
-
-    async def compare(self, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
-        async def make() -> bytes:
-            kind = await self.workers.call("kind", ask, wanted=wanted)
-            rows = await _all(*(self.row(ask, i, str(kind), wanted) for i in range(len(ask.systems))))
-            return await _bytes(self.workers.call("together", ask, rows, wanted=wanted))
-
-        return await self.cache.get(_key("compare", ask), make)
-
-    async def result(self, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]] | None) -> Result:
-        verb = ask.schema_of.name
-        body = await (self.compare(ask, wanted) if verb == "compare" else self.verb(verb, ask, wanted=wanted))
-        return dict(json.loads(body))
-
-
-def _key(*question: object) -> str:
-    """The same digits for the same question: what is asked may be long (a pasted config, a result to explain) and is
-    not kept."""
-    asked = [type(a).__name__ + asks.canonical(a) if isinstance(a, BaseModel) else a for a in question]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-async def _all(*waits: Awaitable[T]) -> list[T]:
-    """Like gather, but every part is waited for before the first failure is raised."""
-    done: list[T] = []
-    for one in await asyncio.gather(*waits, return_exceptions=True):
-        if isinstance(one, BaseException):
-            raise one
-        done.append(one)
-    return done
-
-
-async def _bytes(made: Awaitable[object]) -> bytes:
-    """What a verb gives that answers with a body."""
-    body = await made
-    assert isinstance(body, bytes)
-    return body
-
-
+@cache
 def _static() -> dict[str, tuple[bytes, bytes, str, str]]:
     """name -> (bytes, gzipped, type, tag) of every file of the page, read once: no request names a path of the disk."""
     out = {}
@@ -212,7 +112,7 @@ def _static() -> dict[str, tuple[bytes, bytes, str, str]]:
 Responses = dict[int | str, dict[str, object]]
 """Status -> what OpenAPI says of the answer."""
 
-FOUR: Responses = {
+REFUSALS: Responses = {
     400: {"model": Problems, "description": "Not JSON."},
     403: {"model": Problems, "description": "Not allowed here."},
     413: {"model": Problems, "description": "The body is too large."},
@@ -220,15 +120,46 @@ FOUR: Responses = {
         "model": Problems,
         "description": "Something is wrong with the request, or it cannot be computed within its limits.",
     },
-    429: {"model": Problems, "description": "Too many requests at once."},
+    408: {"model": Problems, "description": "The body did not come in time."},
+    429: {"model": Problems, "description": "Too many requests: of this address, or at once. Retry-After says when."},
+    503: {"model": Problems, "description": "The server is ending."},
 }
 
 
-def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAPI:
-    """The ASGI application. workers: made here unless given; ended when the application shuts down."""
-    pool = workers or Workers(options.workers, dirs=options.dirs, timeout_s=options.timeout_s, warm=options.warm)
+def create_app(options: ServerOptions, workers: Workers | None = None, book: ConnectionBook | None = None) -> FastAPI:
+    """The ASGI application. workers: made here unless given; ended when the application shuts down; book: the
+    connections, to be counted. Its `state.end` refuses what comes from then on."""
+    pool = workers or Workers(
+        options.workers,
+        dirs=options.dirs,
+        timeout_s=options.timeout_s,
+        warm=options.warm,
+        most_waiting=options.queue,
+        share=options.share,
+    )
     answers = Answers(pool)
+    kernels: Turns[str] = Turns(
+        ("kernel",), most=options.queue, share=options.share or options.queue, most_long=1, most_wait_s=KERNEL_WAIT_S
+    )
     files = _static()
+    limits = ClientLimits(at_once=options.at_once, a_minute=options.a_minute)
+    metrics = server_metrics(answers.cache, pool, kernels, limits, book)
+    is_ending = False
+
+    def end() -> None:
+        nonlocal is_ending
+        is_ending = True
+        pool.end()
+        kernels.end()
+
+    rules = GuardRules(
+        max_body_B=MAX_BODY_B,
+        hosts=frozenset(options.hosts),
+        trusted=options.trusted,
+        limits=limits,
+        log=options.log,
+        is_ending=lambda: is_ending,
+    )
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -242,6 +173,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
         yield
         if begin is not None:
             begin.cancel()
+        end()
         pool.close()
 
     app = FastAPI(
@@ -251,14 +183,19 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
         docs_url=None,
         redoc_url=None,
         lifespan=life,
-        responses=FOUR,
+        responses=REFUSALS,
         redirect_slashes=False,
-        middleware=[Middleware(RequestGuard, max_body_B=MAX_BODY_B, hosts=options.hosts)],
+        middleware=[Middleware(RequestGuard, rules=rules, metrics=metrics)],
     )
 
-    def lines(status: int, errors: Sequence[asks.Mistake]) -> Response:
+    app.state.end = end
+
+    def lines(status: int, errors: Sequence[asks.Mistake], retry_s: int | None = None) -> Response:
         return Response(
-            json.dumps({"errors": errors}, ensure_ascii=False, default=str), status_code=status, media_type=_JSON
+            json.dumps({"errors": errors}, ensure_ascii=False, default=str),
+            status_code=status,
+            media_type=_JSON,
+            headers=None if retry_s is None else {"retry-after": str(retry_s)},
         )
 
     @app.exception_handler(RequestValidationError)
@@ -278,7 +215,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
 
     @app.exception_handler(RefusedRequestError)
     async def _refused(_: Request, error: RefusedRequestError) -> Response:
-        return lines(error.status, error.lines)
+        return lines(error.status, error.lines, error.retry_s)
 
     @app.exception_handler(AbandonedError)
     async def _gone(_: Request, error: AbandonedError) -> Response:
@@ -289,13 +226,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
         line = f"this is a bug in mowich {VERSION}: {error}"
         return lines(500, [{"where": None, "what": line, "line": line}])
 
-    def present(request: Request) -> Callable[[], Awaitable[bool]]:
-        async def wanted() -> bool:
-            return not await request.is_disconnected()
-
-        return wanted
-
-    async def send(request: Request, made: Awaitable[bytes]) -> Response:
+    async def send(made: Awaitable[bytes]) -> Response:
         start = time.perf_counter()
         body = await made
         return Response(
@@ -309,28 +240,28 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
         body: asks.TypeForm,
         tag: str,
         about: str,
-        make: Callable[[Request, asks.Ask, Callable[[], Awaitable[bool]]], Awaitable[Response]],
+        make: Callable[[asks.Ask], Awaitable[Response]],
         *,
         responses: Responses = ok,
         response_class: type[Response] = JSONResponse,
     ) -> None:
         """An address that takes a body."""
 
-        async def endpoint(request: Request, ask: asks.Ask) -> Response:
-            return await make(request, ask, present(request))
+        async def endpoint(ask: asks.Ask) -> Response:
+            return await make(ask)
 
         endpoint.__name__, endpoint.__doc__ = path, about
-        endpoint.__annotations__ = {"request": Request, "ask": body, "return": Response}
+        endpoint.__annotations__ = {"ask": body, "return": Response}
         app.post(f"/api/{path}", tags=[tag], responses=responses, response_class=response_class)(endpoint)
 
-    def answered(verb: str) -> Callable[[Request, asks.Ask, Callable[[], Awaitable[bool]]], Awaitable[Response]]:
-        async def make(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
-            return await send(request, answers.verb(verb, ask, wanted=wanted))
+    def answered(verb: str) -> Callable[[asks.Ask], Awaitable[Response]]:
+        async def make(ask: asks.Ask) -> Response:
+            return await send(answers.verb(verb, ask))
 
         return make
 
-    async def compared(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
-        return await send(request, answers.compare(ask, wanted))
+    async def compared(ask: asks.Ask) -> Response:
+        return await send(answers.compare(ask))
 
     post(
         *("compare", asks.CompareBody, "jobs"),
@@ -364,28 +295,28 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
     ):
         post(verb, body, tag, said, answered(verb))
 
-    async def explained(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
+    async def explained(ask: asks.Ask) -> Response:
         async def made() -> bytes:
             question = ask.given("ask")
             assert isinstance(question, asks.Ask)
-            found = await answers.result(question, wanted)
-            return await answers.verb("explain", found["result"], ask.given("metric"), question, wanted=wanted)
+            found = await answers.result(question)
+            return await answers.verb("explain", found["result"], ask.given("metric"), question)
 
-        return await send(request, made())
+        return await send(made())
 
-    async def reported(_: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
-        found = await answers.result(ask, wanted)
-        page = await _bytes(pool.call("report", found["result"], str(found.get("command", "")), ask, wanted=wanted))
+    async def reported(ask: asks.Ask) -> Response:
         return Response(
-            page, media_type="text/html", headers={"content-disposition": 'attachment; filename="mowich.html"'}
+            await answers.report(ask),
+            media_type="text/html",
+            headers={"content-disposition": 'attachment; filename="mowich.html"'},
         )
 
-    async def deepened(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
+    async def deepened(ask: asks.Ask) -> Response:
         async def made() -> bytes:
-            found = await answers.result(ask, wanted)
-            return await answers.verb("deepen", found["result"], ask, wanted=wanted)
+            found = await answers.result(ask)
+            return await answers.verb("deepen", found["result"], ask)
 
-        return await send(request, made())
+        return await send(made())
 
     post(
         *("explain", asks.ExplainBody, "results"),
@@ -406,64 +337,78 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
     )
 
     @app.get("/api/validate", responses=ok, tags=["results"])
-    async def validate(request: Request) -> Response:
+    async def validate() -> Response:
         """Predicted against measured: `mowich validate`."""
-        return await send(request, answers.verb("validate"))
+        return await send(answers.verb("validate"))
 
     @app.get("/api/models", responses=ok, tags=["facts"])
-    async def models(request: Request) -> Response:
+    async def models() -> Response:
         """Built-in models."""
-        return await send(request, answers.verb("models"))
+        return await send(answers.verb("models"))
 
     @app.post("/api/model", responses=ok, tags=["facts"])
-    async def model(request: Request, ask: asks.ModelAsk) -> Response:
+    async def model(ask: asks.ModelAsk) -> Response:
         """Parameters, FLOP and bytes per token of a model: `mowich model`."""
-        return await send(request, answers.verb("model", ask.model, wanted=present(request)))
+        return await send(answers.verb("model", ask.model))
 
     @app.get("/api/systems", responses=ok, tags=["facts"])
-    async def systems(request: Request) -> Response:
+    async def systems() -> Response:
         """Systems that can be asked for."""
-        return await send(request, answers.verb("systems"))
+        return await send(answers.verb("systems"))
 
     @app.get("/api/facts", responses=ok, tags=["facts"])
-    async def facts_list(request: Request) -> Response:
+    async def facts_list() -> Response:
         """What is known, by kind: `mowich facts list`."""
-        return await send(request, answers.verb("facts_list"))
+        return await send(answers.verb("facts_list"))
 
     @app.get("/api/facts/side", responses=ok, tags=["facts"])
     async def facts_side(
-        request: Request, name: Annotated[list[asks.FactPath], Query(min_length=1, max_length=asks.MAX_SYSTEMS)]
+        name: Annotated[list[asks.FactPath], Query(min_length=1, max_length=asks.MAX_SYSTEMS)],
     ) -> Response:
         """Chips and systems side by side, with grades and sources: `mowich facts diff` for more than two."""
-        return await send(request, answers.verb("facts_side", list(name)))
+        return await send(answers.verb("facts_side", list(name)))
 
     @app.get("/api/facts/{name}", responses=ok, tags=["facts"])
-    async def facts_show(request: Request, name: Annotated[asks.FactPath, Path()]) -> Response:
+    async def facts_show(name: Annotated[asks.FactPath, Path()]) -> Response:
         """Every number of one thing: `mowich facts show`."""
-        return await send(request, answers.verb("facts_show", [name]))
+        return await send(answers.verb("facts_show", [name]))
+
+    async def profiled(ask: asks.KernelProfile, limit_s: float) -> bytes:
+        """One kernel at a time."""
+        from mowich.web.kernels import profile
+
+        with kernels.request():
+            turn = await kernels.take(is_long=True)
+            try:
+                return await profile(ask, limit_s)
+            finally:
+                kernels.give(turn, is_long=True)
 
     @app.post("/api/kernel/profile", responses=ok, tags=["kernels"])
     async def kernel_profile(request: Request, ask: asks.KernelProfile) -> Response:
         """How long an NKI kernel takes and what binds: `mowich kernel profile`. Only where the server was started with
         --kernels."""
         if not options.kernels:
-            line = "kernels are code: this server runs none (mowich web --kernels, on loopback, does)"
-            raise RefusedRequestError(403, [{"where": None, "what": line, "line": line}])
-        from mowich.web.kernels import profile
-
-        return await send(request, profile(ask, options.timeout_s))
+            raise refused(403, "kernels are code: this server runs none (mowich web --kernels, on loopback, does)")
+        if any(name in request.headers for name in PASSED_ON):
+            raise refused(403, "kernels are code: none runs for a request that a proxy passed on")
+        return await send(profiled(ask, options.timeout_s))
 
     @app.get("/api/kernel/example", responses=ok, tags=["kernels"])
-    async def kernel_example(request: Request) -> Response:
+    async def kernel_example() -> Response:
         """The profile of a kernel that ships with the page."""
-        from mowich.web.kernels import example
+        from mowich.web.kernels import EXAMPLE, example
 
-        return await send(
-            request, answers.cache.get("kernel/example", lambda: example(files["kernel.txt"][0].decode(), 60.0))
-        )
+        source = files["kernel.txt"][0].decode()
+        ask = asks.KernelProfile.model_validate({"source": source, **EXAMPLE})
+
+        async def make() -> bytes:
+            return example(await profiled(ask, EXAMPLE_S), source)
+
+        return await send(answers.cache.get("kernel/example", make))
 
     @app.get("/api/about", responses=ok, tags=["results"])
-    async def about(request: Request) -> Response:
+    async def about() -> Response:
         """Version of this server, and what it allows."""
         return Response(
             json.dumps(
@@ -481,6 +426,21 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
             ),
             media_type=_JSON,
         )
+
+    @app.get("/health", include_in_schema=False)
+    async def health() -> Response:
+        """Whether the server answers: 200, or 503 while it ends."""
+        status = "ending" if is_ending else "ok"
+        return Response(
+            json.dumps({"status": status, "version": VERSION}),
+            status_code=503 if is_ending else 200,
+            media_type=_JSON,
+        )
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics_text() -> Response:
+        """What the server counts of itself, for Prometheus."""
+        return Response(metrics.text(), media_type=METRICS_TYPE)
 
     def asset(request: Request, name: str) -> Response:
         if name not in files:
@@ -506,7 +466,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None) -> FastAP
         return asset(request, "icon.svg")
 
     @app.get("/first.json", include_in_schema=False)
-    async def first(request: Request) -> Response:
+    async def first() -> Response:
         """The finished comparison of the empty page, made when the server starts."""
         return Response(await answers.compare(FIRST), media_type=_JSON)
 

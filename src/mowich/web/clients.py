@@ -1,0 +1,107 @@
+"""Who asks, and how much one address may ask: requests at once, and requests a minute."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mowich.web.turns import refused
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MOST_ADDRESSES = 20_000
+"""Addresses whose last minute is remembered. Whoever comes from more of them than this is not held by it."""
+
+
+def network(text: str) -> Network:
+    """An address or a network: 10.0.0.7, 10.0.0.0/8. Raises ValueError."""
+    return ipaddress.ip_network(text.strip(), strict=False)
+
+
+def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """The address of a client: of the peer, or, where that is a trusted proxy, the last one in X-Forwarded-For that is
+    not a proxy of ours. What stands before it was written by the client, and is not believed.
+
+    >>> proxy = [network("127.0.0.1")]
+    >>> client_address("127.0.0.1", ["6.6.6.6, 203.0.113.7"], proxy), client_address("203.0.113.7", ["10.0.0.1"], proxy)
+    ('203.0.113.7', '203.0.113.7')
+    """
+    found = peer
+    for text in reversed([part.strip() for line in forwarded for part in line.split(",")]):
+        if not is_in(found, trusted):
+            break
+        try:
+            found = str(ipaddress.ip_address(text.strip("[]")))
+        except ValueError:
+            break
+    return found
+
+
+def is_in(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        one = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(one in n for n in networks)
+
+
+def counted_as(address: str) -> str:
+    """What an address is counted as: an IPv6 client has all of its /64, and IPv4 stays so inside IPv6.
+
+    >>> counted_as("2001:db8::1:2:3:4"), counted_as("::ffff:10.0.0.1"), counted_as("10.0.0.1")
+    ('2001:db8::/64', '10.0.0.1', '10.0.0.1')
+    """
+    try:
+        one = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(one, ipaddress.IPv4Address):
+        return address
+    if one.ipv4_mapped is not None:
+        return str(one.ipv4_mapped)
+    return str(ipaddress.ip_network((one, 64), strict=False))
+
+
+class ClientLimits:
+    """What one address may ask. at_once: requests under way (0: any number); a_minute: requests a minute, as many of
+    them at a time (0: any number)."""
+
+    def __init__(self, *, at_once: int = 0, a_minute: int = 0, now: Callable[[], float] = time.monotonic) -> None:
+        self.at_once, self.a_minute, self._now = at_once, a_minute, now
+        self.refusals: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """Address -> (requests that it may still make, at what time), by when it asked last."""
+
+    @contextmanager
+    def request(self, client: str) -> Iterator[None]:
+        """A request of an address. Raises RefusedRequestError (429)."""
+        if self.a_minute:
+            self._count(client)
+        if self.at_once and self._under_way[client] >= self.at_once:
+            self.refusals["at once"] += 1
+            raise refused(429, f"{self.at_once} requests of this address are under way; wait for one", 1)
+        self._under_way[client] += 1
+        try:
+            yield
+        finally:
+            self._under_way[client] -= 1
+            if not self._under_way[client]:
+                del self._under_way[client]
+
+    def _count(self, client: str) -> None:
+        now, per_s = self._now(), self.a_minute / 60
+        left, then = self._left.pop(client, (float(self.a_minute), now))
+        left = min(float(self.a_minute), left + (now - then) * per_s)
+        self._left[client] = (left - 1 if left >= 1 else left, now)
+        if len(self._left) > MOST_ADDRESSES:
+            self._left.popitem(last=False)
+        if left < 1:
+            self.refusals["a minute"] += 1
+            raise refused(
+                429, f"at most {self.a_minute} requests a minute of one address", max(1, math.ceil((1 - left) / per_s))
+            )

@@ -1,0 +1,361 @@
+"""A server that others than its user may ask: slow, greedy and hostile clients over sockets, limits, health, metrics
+and log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from mowich import cli
+from mowich.errors import UserError
+from mowich.requests import known
+from mowich.requests.fields import Edge
+from mowich.requests.schema import QuestionSource
+from mowich.web import connections, guard
+from mowich.web.clients import network
+from mowich.web.connections import ConnectionBook
+from mowich.web.run import server_of
+from mowich.web.server import ServerOptions, create_app
+from server_here import Here
+
+HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "
+
+
+@contextmanager
+def serving(book: ConnectionBook | None = None, workers: Here | None = None, **options: Any) -> Iterator[int]:
+    """A server in a thread; its port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    book = book or ConnectionBook(100)
+    app = create_app(ServerOptions(warm=False, **options), workers or Here(), book)
+    server = server_of(app, book)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def connect(port: int, sent: bytes = b"") -> socket.socket:
+    one = socket.create_connection(("127.0.0.1", port), timeout=5)
+    with contextlib.suppress(OSError):
+        one.sendall(sent)
+    return one
+
+
+def rest(one: socket.socket) -> bytes:
+    """What comes until the server closes; b"" where it reset the connection."""
+    out = b""
+    with one, contextlib.suppress(ConnectionError):
+        while piece := one.recv(65536):
+            out += piece
+    return out
+
+
+def asked(port: int, path: str = "/health", body: bytes | None = None, *headers: bytes) -> tuple[int, bytes]:
+    """(status, all of the answer) of one request on a connection of its own."""
+    said = [b"Host: localhost", b"Connection: close", *headers]
+    if body is not None:
+        said += [b"Content-Length: %d" % len(body), b"Content-Type: application/json"]
+    verb = b"GET" if body is None else b"POST"
+    answer = rest(connect(port, b"\r\n".join([verb + f" {path} HTTP/1.1".encode(), *said, b"", body or b""])))
+    return int(answer.split()[1]), answer
+
+
+# ---- slow and greedy clients
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_half_open_connections_keep_nobody_out() -> None:
+    book = ConnectionBook(20)
+    with serving(book) as port:
+        half = [connect(port, HALF) for _ in range(200)]
+        begin = time.monotonic()
+        assert asked(port)[0] == 200
+        assert time.monotonic() - begin < 2
+        assert len(book.addresses) <= 20
+        assert book.closed["full"] >= 180
+        for one in half:
+            one.close()
+
+
+def test_one_address_has_so_many_connections() -> None:
+    book = ConnectionBook(1000, per_address=5, trusted=())
+    with serving(book) as port:
+        half = [connect(port, HALF) for _ in range(30)]
+        assert asked(port)[0] == 200
+        assert book.by_address["127.0.0.1"] <= 5
+        for one in half:
+            one.close()
+    proxy = ConnectionBook(1000, per_address=5, trusted=(network("127.0.0.0/8"),))
+    with serving(proxy) as port:
+        half = [connect(port, HALF) for _ in range(30)]
+        assert asked(port)[0] == 200
+        assert len(proxy.addresses) >= 30
+        for one in half:
+            one.close()
+
+
+def test_slow_heads_and_bodies_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    monkeypatch.setattr(connections, "IDLE_S", 0.1)
+    monkeypatch.setattr(guard, "BODY_S", 0.3)
+    monkeypatch.setattr(guard, "DROP_S", 0.2)
+    book = ConnectionBook(100)
+    with serving(book) as port:
+        begin = time.monotonic()
+        head, silent = connect(port, HALF), connect(port)
+        post = b"POST /api/model HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n"
+        body = connect(port, post + b'{"m')
+        again = connect(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + HALF)  # half a head after an answer
+        assert rest(head) == rest(silent) == b""
+        assert rest(again).count(b"HTTP/1.1") == 1
+        answer = rest(body)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"the body did not come within" in answer
+        drip = connect(port, post)  # piece after piece, but never all of it
+        with contextlib.suppress(OSError):
+            for _ in range(20):
+                drip.sendall(b" ")
+                time.sleep(0.04)
+        assert rest(drip)[:12] in (b"HTTP/1.1 408", b"")
+        assert time.monotonic() - begin < 4
+        assert book.closed["slow head"] == 3
+        assert not book.addresses
+
+
+def test_a_client_that_takes_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "TAKE_S", 0.3)
+    book = ConnectionBook(100)
+    with serving(book) as port:
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect(("127.0.0.1", port))
+        one.sendall(b"GET /static/echarts.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 30)
+        until = time.monotonic() + 5
+        while not book.closed["slow answer"] and time.monotonic() < until:
+            time.sleep(0.02)
+        assert book.closed["slow answer"] == 1
+        one.close()
+
+
+def test_what_is_too_large_is_told_so() -> None:
+    with serving() as port:
+        one = connect(port, b"POST /api/model HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67108864\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(300):  # 19 MiB, whether or not anybody reads it
+                one.sendall(b"x" * 65536)
+        one.shutdown(socket.SHUT_WR)
+        assert rest(one).startswith(b"HTTP/1.1 413")
+        long = asked(port, "/health", None, b"X: " + b"a" * 40_000)
+        assert long[0] in (400, 431)
+        assert b'"errors"' in long[1]
+        assert asked(port, "/health?" + "a" * 40_000)[0] in (400, 431)
+        for garbage in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"\r\n\r\n\r\n", b"HELO mail\r\n\r\n"):
+            answer = rest(connect(port, garbage + b"\r\n\r\n"))
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert b"nosniff" in answer
+            assert b'"errors"' in answer
+        assert asked(port)[0] == 200
+
+
+# ---- who goes away, and a server that ends
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Holding(Here):
+    """Verbs that take until they are cancelled. seen: what happened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    async def call(self, name: str, *arguments: Any, limit_s: Any = None) -> Any:
+        self.seen.append(f"{name} begins")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.seen.append(f"{name} stops")
+            raise
+
+    def wait_for(self, what: str) -> None:
+        until = time.monotonic() + 5
+        while what not in self.seen and time.monotonic() < until:
+            time.sleep(0.005)
+        assert what in self.seen
+
+
+def model(port: int) -> socket.socket:
+    body = b'{"model": "gpt2"}'
+    said = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: %d" % len(body)
+    return connect(port, b"POST /api/model HTTP/1.1\r\n" + said + b"\r\n\r\n" + body)
+
+
+def test_a_client_that_goes_away_frees_its_place() -> None:
+    workers = Holding()
+    with serving(workers=workers, at_once=2) as port:
+        first, second = model(port), model(port)
+        workers.wait_for("model begins")
+        assert asked(port, "/api/models")[0] == 429
+        first.close()
+        time.sleep(0.1)
+        assert "model stops" not in workers.seen  # the second waits for the same answer
+        second.close()
+        workers.wait_for("model stops")
+        assert workers.seen == ["model begins", "model stops"]
+        listing = connect(port, b"GET /api/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        workers.wait_for("models begins")
+        counted = asked(port, "/metrics")[1].decode()
+        assert 'mowich_requests_total{method="POST",route="/api/model",status="499"} 2' in counted
+        assert 'mowich_refused_total{why="at once"} 1' in counted
+        listing.close()
+        workers.wait_for("models stops")
+
+
+def test_503_is_the_answer_of_a_server_that_ends() -> None:
+    with TestClient(create_app(ServerOptions(warm=False), Here())) as client:
+        assert client.get("/health").json()["status"] == "ok"
+        assert client.post("/api/model", json={"model": "gpt2"}).status_code == 200
+        client.app.state.end()  # type: ignore[attr-defined]
+        answer = client.post("/api/model", json={"model": "gpt2"})
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert client.get("/health").status_code == 503
+        assert client.get("/metrics").status_code == 200
+
+
+# ---- limits, names, keys
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_stands_once_in_an_object() -> None:
+    with TestClient(create_app(ServerOptions(warm=False), Here())) as client:
+        kind = {"content-type": "application/json"}
+        for body in (
+            '{"model": "gpt2", "model": "gpt2"}',
+            '{"model": {"a": 1, "a": 2}}',
+            '{"model": "gpt2", "mod\\u0065l": "llama-3.1-8b"}',
+        ):
+            answer = client.post("/api/model", content=body, headers=kind)
+            assert answer.status_code == 400
+            assert "stands twice" in answer.json()["errors"][0]["line"]
+        assert client.post("/api/model", content='{"model": "gpt2"}', headers=kind).status_code == 200
+
+
+def test_an_address_is_held_to_its_rate_and_another_is_not() -> None:
+    options = ServerOptions(warm=False, a_minute=3, trusted=(network("10.0.0.1"),))
+    with TestClient(create_app(options, Here()), client=("10.0.0.1", 1)) as proxied:
+        a, b = {"x-forwarded-for": "203.0.113.1"}, {"x-forwarded-for": "6.6.6.6, 203.0.113.2"}
+        assert [proxied.get("/api/about", headers=a).status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert proxied.get("/api/about", headers=b).status_code == 200
+        refused = proxied.get("/api/about", headers=a)
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert "3 requests a minute" in refused.json()["errors"][0]["line"]
+        assert refused.headers["x-content-type-options"] == "nosniff"
+        assert all(proxied.get(path, headers=a).status_code == 200 for path in ("/health", "/metrics") * 5)
+    with TestClient(create_app(options, Here()), client=("203.0.113.9", 1)) as direct:
+        seen = [direct.get("/api/about", headers={"x-forwarded-for": f"1.1.1.{i}"}).status_code for i in range(4)]
+        assert seen == [200, 200, 200, 429]  # it may say what it likes
+
+
+def test_the_log_has_a_line_a_request_without_what_was_asked() -> None:
+    lines: list[str] = []
+    options = ServerOptions(warm=False, log=lines.append, trusted=(network("10.0.0.1"),))
+    with TestClient(create_app(options, Here()), client=("10.0.0.1", 1)) as client:
+        client.post("/api/model?token=secret", json={"model": "gpt2"}, headers={"x-forwarded-for": "203.0.113.1"})
+        client.get("/nothing")
+    assert len(lines) == 2
+    assert "secret" not in lines[0]
+    assert "gpt2" not in lines[0]
+    when, address, method, path, status, size, seconds = lines[0].split()
+    assert (address, method, path, status) == ("203.0.113.1", "POST", "/api/model", "200")
+    assert when.endswith("Z")
+    assert int(size) > 100
+    assert float(seconds) < 60
+    assert lines[1].split()[1:5] == ["10.0.0.1", "GET", "/nothing", "404"]
+
+
+def test_metrics_count_routes_and_no_client_makes_new_ones() -> None:
+    with TestClient(create_app(ServerOptions(warm=False), Here())) as client:
+        for path in ("/api/facts/trn3", "/api/facts/h100", "/nothing/at/all", "/x"):
+            client.get(path)
+        client.post("/api/model", json={"model": "no-such-model"})
+        text = client.get("/metrics").text
+    assert 'mowich_requests_total{method="GET",route="/api/facts/{name}",status="200"} 2' in text
+    assert 'mowich_requests_total{method="GET",route="other",status="404"} 2' in text
+    assert 'mowich_requests_total{method="POST",route="/api/model",status="422"} 1' in text
+    assert "no-such-model" not in text
+    for name in ("queue_waiting", "refused_total", "stopped_total", "memory_bytes", "cache_bytes", "connections"):
+        assert f"# TYPE mowich_{name} " in text
+
+
+def test_kernels_run_for_no_request_that_was_passed_on() -> None:
+    with TestClient(create_app(ServerOptions(warm=False, kernels=True), Here())) as client:
+        for header in ("x-forwarded-for", "forwarded", "via", "x-real-ip"):
+            answer = client.post(
+                "/api/kernel/profile", json={"source": "x", "kernel": "k"}, headers={header: "1.1.1.1"}
+            )
+            assert answer.status_code == 403
+            assert "proxy" in answer.text
+
+
+# ---- options
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def web(**given: object) -> known.WebRequest:
+    found = known.WEB.read(given, QuestionSource(edge=Edge.OPTION))
+    assert isinstance(found, known.WebRequest)
+    return found
+
+
+def test_limits_stand_where_others_may_ask() -> None:
+    own = web()
+    assert (own.is_exposed, own.client_requests, own.client_rate) == (False, 0, 0)
+    for given in ({"host": "0.0.0.0"}, {"trusted_proxy": ["127.0.0.1"]}, {"public_name": ["mowich.example.org"]}):
+        open_ = web(**given)
+        assert (open_.is_exposed, open_.client_requests, open_.client_rate) == (True, 16, 600)
+    chosen = web(host="0.0.0.0", client_requests="4", client_rate="0")
+    assert (chosen.client_requests, chosen.client_rate) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--trusted-proxy", "nginx"], "--trusted-proxy: not an address"),
+        (["--public-name", "http://x/"], "--public-name: not the name of a host"),
+        (["--kernels", "--host", "0.0.0.0"], "loopback"),
+        (["--kernels", "--trusted-proxy", "127.0.0.1"], "behind no proxy"),
+        (["--kernels", "--public-name", "x.org"], "behind no proxy"),
+        (["--client-rate", "-1"], "--client-rate"),
+    ],
+)
+def test_options_that_do_not_go_are_refused(words: list[str], line: str) -> None:
+    refused = CliRunner().invoke(cli.app, ["web", *words])
+    assert isinstance(refused.exception, UserError)
+    assert line in str(refused.exception)
+
+
+def test_a_public_name_is_answered_and_no_other() -> None:
+    options = ServerOptions(warm=False, hosts=("localhost", "mowich.example.org"))
+    with TestClient(create_app(options, Here())) as client:
+        for host, status in (("mowich.example.org", 200), ("MOWICH.example.org:443", 200), ("evil.example", 421)):
+            assert client.get("/api/about", headers={"host": host}).status_code == status
+        from_page = {"host": "mowich.example.org", "origin": "https://mowich.example.org"}
+        assert client.post("/api/model", json={"model": "gpt2"}, headers=from_page).status_code == 200
+        assert json.loads(client.get("/health", headers={"host": "localhost"}).text)["status"] == "ok"
