@@ -19,6 +19,7 @@ import collections
 import contextlib
 import itertools
 import json
+import os
 import random
 import statistics
 import sys
@@ -47,9 +48,9 @@ FLEET = (ROOT / "src" / "mowich" / "web" / "static" / "fleet.yaml").read_text(en
 
 @dataclass
 class Seen:
-    """What the clients saw. answers: (kind, status) -> how many; times_s: kind -> seconds of each answer; lost: requests
-    of polite clients without an answer; late_s: how late the clock of this process rang; memory_B: (seconds, bytes by
-    process) of the server."""
+    """What the clients saw. answers: (kind, status) -> how many; times_s: kind -> seconds of each answer; lost:
+    requests of polite clients without an answer; bad: what may not be; late_s: how late the clock of this process
+    rang; memory_B: (seconds, bytes by process) of the server."""
 
     answers: collections.Counter[tuple[str, int]] = field(default_factory=collections.Counter)
     times_s: dict[str, list[float]] = field(default_factory=lambda: collections.defaultdict(list))
@@ -57,6 +58,8 @@ class Seen:
     bad: list[str] = field(default_factory=list)
     late_s: list[float] = field(default_factory=list)
     memory_B: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+    used_s: dict[str, float] = field(default_factory=dict)
+    """Seconds of processor time during the run, by process."""
 
 
 @dataclass
@@ -135,28 +138,17 @@ async def quick(one: Client) -> None:
     """Questions that take milliseconds, most of them never asked before."""
     while one.goes_on():
         draw = one.draw
-        await one.ask(
-            "quick",
-            *draw.choice(
-                [
-                    (
-                        "POST",
-                        "/api/collective",
-                        {"kind": "all-reduce", "on": "trn3-gen2", "sizes": [f"{draw.randint(1, 10**6)}KiB"]},
-                    ),
-                    (
-                        "POST",
-                        "/api/fit",
-                        {"model": draw.choice(MODELS), "on": "h100", "kv": str(draw.randint(1, 65536))},
-                    ),
-                    ("POST", "/api/model", {"model": draw.choice(MODELS)}),
-                    ("GET", f"/api/facts/{draw.choice(SYSTEMS)}", None),
-                    ("GET", f"/api/facts/side?name={draw.choice(SYSTEMS)}&name=gb300", None),
-                    ("GET", "/api/systems", None),
-                ]
-            ),
-        )
-        await one.rest(0.5, 2.5)
+        size, slots = f"{draw.randint(1, 10**6)}KiB", str(draw.randint(1, 65536))
+        questions: list[tuple[str, str, dict[str, Any] | None]] = [
+            ("POST", "/api/collective", {"kind": "all-reduce", "on": "trn3-gen2", "sizes": [size]}),
+            ("POST", "/api/fit", {"model": draw.choice(MODELS), "on": "h100", "kv": slots}),
+            ("POST", "/api/model", {"model": draw.choice(MODELS)}),
+            ("GET", f"/api/facts/{draw.choice(SYSTEMS)}", None),
+            ("GET", f"/api/facts/side?name={draw.choice(SYSTEMS)}&name=gb300", None),
+            ("GET", "/api/systems", None),
+        ]
+        await one.ask("quick", *draw.choice(questions))
+        await one.rest(1.0, 4.0)
 
 
 async def page(one: Client) -> None:
@@ -164,7 +156,7 @@ async def page(one: Client) -> None:
     while one.goes_on():
         path = one.draw.choice(["/", "/static/main.js", "/static/app.css", "/first.json", "/health", "/metrics"])
         await one.ask("page", "GET", path)
-        await one.rest(0.5, 2.5)
+        await one.rest(1.0, 4.0)
 
 
 def job(draw: random.Random, systems: int) -> dict[str, Any]:
@@ -280,7 +272,7 @@ def malformed(draw: random.Random) -> bytes:
             lambda: request("GET", "/" + "a" * draw.randint(1, 60_000)),
             lambda: request("GET", "/api/facts/..%2f..%2fetc%2fpasswd"),
             lambda: request(draw.choice(["BREW", "TRACE", "PUT", "DELETE"]), post),
-            lambda: b"GET / HTTP/1.1\r\n" + b"X: " + b"a" * draw.randint(10_000, 200_000) + b"\r\n\r\n",
+            lambda: b"GET / HTTP/1.1\r\n" + b"X: " + b"a" * draw.randint(40_000, 200_000) + b"\r\n\r\n",
             lambda: b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 3000 + b"\r\n",
             lambda: b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
             lambda: b"GET /api/validate HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n",
@@ -349,6 +341,17 @@ def memory_B(pid: int) -> dict[str, int]:
     return out
 
 
+def used_s(pid: int) -> dict[str, float]:
+    """Seconds of processor time of this process, of the server and of its processes."""
+    out = {"this process": time.process_time()}
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    for name, one in (("server", str(pid)), *((f"worker {c}", c) for c in children)):
+        with contextlib.suppress(OSError):
+            parts = Path(f"/proc/{one}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+            out[name] = (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    return out
+
+
 async def weigh(seen: Seen, pid: int, begin: float, end: float) -> None:
     while time.monotonic() < end:
         seen.memory_B.append((time.monotonic() - begin, memory_B(pid)))
@@ -356,14 +359,21 @@ async def weigh(seen: Seen, pid: int, begin: float, end: float) -> None:
 
 
 async def storm(port: int, pid: int, clients: int, seconds: float) -> Seen:
-    seen, begin = Seen(), time.monotonic()
+    seen, begin, before = Seen(), time.monotonic(), used_s(pid)
     end = begin + seconds
     shares = list(itertools.chain.from_iterable([kind] * n for kind, n in KINDS))
     work = []
     for i in range(clients):
         one = Client(port, f"127.0.{1 + i // 250}.{1 + i % 250}", random.Random(i), seen, end)
-        work.append(shares[i * len(shares) // clients](one))
-    await asyncio.gather(*work, clock(seen, end), weigh(seen, pid, begin, end))
+        work.append(asyncio.ensure_future(shares[i * len(shares) // clients](one)))
+    await asyncio.gather(clock(seen, end), weigh(seen, pid, begin, end))
+    seen.used_s = {name: s - before.get(name, 0.0) for name, s in used_s(pid).items()}
+    for task in work:  # what is under way is given up: it was neither answered nor lost
+        task.cancel()
+    await asyncio.wait(work)
+    for task in work:
+        if not task.cancelled() and task.exception() is not None:
+            raise task.exception()
     return seen
 
 
@@ -378,17 +388,13 @@ def judged(seen: Seen, seconds: float) -> list[str]:
     print(f"{sum(seen.answers.values())} requests in {seconds:g} s (status 0: no answer was taken or given)")
     for kind in kinds:
         by = {status: n for (k, status), n in sorted(seen.answers.items()) if k == kind}
-        times = seen.times_s.get(kind, [])
-        said = (
-            f"median {statistics.median(times):.3f} s, 99% {at(times, 0.99):.3f}, worst {max(times):.3f}"
-            if times
-            else ""
-        )
+        times = seen.times_s.get(kind) or [0.0]
+        said = f"median {statistics.median(times):.3f} s, 99% {at(times, 0.99):.3f}, worst {max(times):.3f}"
         print(f"  {kind:<12} {by}  {said}")
-    late = seen.late_s
-    print(
-        f"  this process was late by {statistics.median(late):.4f} s (median), 99% {at(late, 0.99):.4f}, worst {max(late):.3f}"
-    )
+    late = (statistics.median(seen.late_s), at(seen.late_s, 0.99), max(seen.late_s))
+    print("  this process was late by {:.4f} s (median), 99% {:.4f}, worst {:.3f}".format(*late))
+    print("  processor time in s:", ", ".join(f"{name} {s:.1f}" for name, s in seen.used_s.items()))
+    print("  load of the machine at the end: {:.1f} {:.1f} {:.1f}".format(*os.getloadavg()))
     failed = [f"answered {line}" for line in seen.bad[:20]]
     failed += [f"lost: {line}" for line in seen.lost[:20]]
     refused = sum(n for (kind, status), n in seen.answers.items() if kind in ("quick", "page") and status != 200)
@@ -403,12 +409,10 @@ def judged(seen: Seen, seconds: float) -> list[str]:
     totals = [(when, sum(by.values())) for when, by in seen.memory_B]
     early = statistics.median(b for when, b in totals if seconds / 5 <= when < 2 * seconds / 5)
     last = statistics.median(b for when, b in totals if when >= 4 * seconds / 5)
-    print(
-        f"  memory {early / 2**20:.0f} MiB in the second fifth, {last / 2**20:.0f} in the last; by process at the end:"
-    )
-    print("   ", ", ".join(f"{name} {b / 2**20:.0f}" for name, b in seen.memory_B[-1][1].items()))
+    grew = f"from {early / 2**20:.0f} MiB in the second fifth of the run to {last / 2**20:.0f} in the last"
+    print(f"  memory {grew};", ", ".join(f"{name} {b / 2**20:.0f}" for name, b in seen.memory_B[-1][1].items()))
     if seconds >= MEMORY_FROM_S and last > early * (1 + MOST_GROWTH) + SPARE_B:
-        failed.append(f"memory grew from {early / 2**20:.0f} to {last / 2**20:.0f} MiB")
+        failed.append(f"memory grew {grew}")
     return failed
 
 
@@ -416,8 +420,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("options", nargs="*", help="of mowich web, after --")
     given = parser.parse_args()
-    with started("--public-name", "load.test") as (base, pid):
+    with started("--public-name", "load.test", *given.options) as (base, pid):
         port = urlsplit(base).port or 0
         one = Client(port, "127.0.0.1", random.Random(0), Seen(), 0.0)
         asyncio.run(one.ask("page", "GET", "/first.json"))  # all is imported

@@ -165,6 +165,7 @@ def test_what_is_too_large_is_told_so() -> None:
         long = asked(port, "/health", None, b"X: " + b"a" * 40_000)
         assert long[0] in (400, 431)
         assert b'"errors"' in long[1]
+        assert asked(port, "/health", None, *[b"X: a"] * 200)[0] == 431
         assert asked(port, "/health?" + "a" * 40_000)[0] in (400, 431)
         for garbage in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"\r\n\r\n\r\n", b"HELO mail\r\n\r\n"):
             answer = rest(connect(port, garbage + b"\r\n\r\n"))
@@ -359,3 +360,41 @@ def test_a_public_name_is_answered_and_no_other() -> None:
         from_page = {"host": "mowich.example.org", "origin": "https://mowich.example.org"}
         assert client.post("/api/model", json={"model": "gpt2"}, headers=from_page).status_code == 200
         assert json.loads(client.get("/health", headers={"host": "localhost"}).text)["status"] == "ok"
+
+
+def test_what_a_kernel_starts_ends_with_it(tmp_path: Any) -> None:
+    """Also where the client goes away while it runs."""
+    from mowich.web import asks, kernels
+
+    mark = tmp_path / "child"
+    source = (
+        "import pathlib, subprocess, time\n"
+        "child = subprocess.Popen(['sleep', '30'])\n"
+        f"pathlib.Path({str(mark)!r}).write_text(str(child.pid))\n"
+        "time.sleep(60)\n"
+    )
+    ask = asks.KernelProfile.model_validate({"source": source, "kernel": "k"})
+
+    async def scene() -> None:
+        run = asyncio.create_task(kernels.profile(ask, 60.0))
+        while not (mark.exists() and mark.read_text()):
+            assert not run.done()
+            await asyncio.sleep(0.02)
+        run.cancel()
+        ended, _ = await asyncio.wait([run], timeout=10)
+        assert ended
+
+    asyncio.run(scene())
+    until = time.monotonic() + 5
+    while _lives(int(mark.read_text())) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not _lives(int(mark.read_text()))
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked for does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -28,7 +28,7 @@ def test_a_process_lives_on_after_a_deadline_and_after_who_left(monkeypatch: pyt
     monkeypatch.setattr(workers, "GRACE_S", 0.3)
 
     async def scene() -> None:
-        worker = _Worker((), 3 * 2**30, "no")
+        worker = _Worker("heavy", (), 3 * 2**30, False)
         pool = Pool([worker], most=9, share=9, most_long=1, most_wait_s=60, limit_s=60)
         try:
             pid = worker._process.pid
@@ -80,6 +80,26 @@ def test_a_process_lives_on_after_a_deadline_and_after_who_left(monkeypatch: pyt
             pool.close()
 
     asyncio.run(scene())
+
+
+def test_a_quick_task_that_is_not_quick_is_asked_again_as_a_heavy_one() -> None:
+    asked: list[tuple[str, object]] = []
+
+    class Told(Pool):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def call(self, name: str, arguments: tuple[object, ...], limit_s: float | None) -> object:
+            asked.append((self.name, limit_s))
+            if self.name == "quick":
+                raise workers.LateError(limit_s or 0)
+            return b"{}"
+
+    pools = workers.Workers.__new__(workers.Workers)
+    pools.pools = {"quick": Told("quick"), "heavy": Told("heavy")}
+    assert asyncio.run(pools.call("fit", PLAN)) == b"{}"
+    assert asyncio.run(pools.call("plan", PLAN)) == b"{}"
+    assert asked == [("quick", workers.QUICK_S), ("heavy", None), ("heavy", None)]
 
 
 def test_an_alarm_waits_for_imports_and_rings_again(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,11 +33,17 @@ def warm_quick(facts: Facts) -> None:
     """The same for a worker that answers quick questions alone: lists of what is known, and the modules that put a
     comparison together."""
     import mowich.show.verbs
-    import mowich.studies.answers
     import mowich.studies.compare
     import mowich.studies.serving_plan  # noqa: F401
 
     for listed in (library.models, library.systems, library.facts_list):
         listed(facts)
-    with contextlib.suppress(UserError):
-        verbs.kind(FIRST, facts)
+    all_reduce = asks.CollectiveBody.model_validate({"kind": "all-reduce", "on": FIRST.systems[0], "sizes": ("1MiB",)})
+    held = asks.FitBody.model_validate({"model": "llama-3.1-8b", "on": FIRST.systems[0], "kv": "64k"})
+    priced = asks.PricesBody.model_validate({"on": FIRST.systems[:1]})
+    for verb, ask in (
+        *((verbs.kind, FIRST), (verbs.collective, all_reduce)),
+        *((verbs.fit, held), (verbs.prices, priced)),
+    ):
+        with contextlib.suppress(UserError):
+            verb(ask, facts)

@@ -45,6 +45,7 @@ DROP_S = 5.0
 """Most seconds in which the rest of a refused body is read and dropped, so that the refusal arrives."""
 MOST_HEAD_B = 32 * 2**10
 """Largest head of a request."""
+MOST_HEADERS = 100
 FREE = ("/health", "/metrics")
 """Addresses that count against no limit: who watches the server must be answered while it is busy."""
 GONE = 499
@@ -141,6 +142,8 @@ class RequestGuard:
             raise refused(503, ENDING, 5)
         if sum(len(n) + len(v) + 4 for n, v in scope["headers"]) + len(scope["query_string"]) > MOST_HEAD_B:
             raise refused(431, f"the head of a request is at most {MOST_HEAD_B} bytes")
+        if len(scope["headers"]) > MOST_HEADERS:
+            raise refused(431, f"a request has at most {MOST_HEADERS} headers")
         if rules.hosts:
             given = headers.get(b"host", b"").decode("latin-1").lower()
             host = given if given.endswith("]") else given.rsplit(":", 1)[0]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -40,17 +42,21 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
             trace.name,
         ]
         process = await asyncio.create_subprocess_exec(
-            *words, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            *words,
+            cwd=folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # what the kernel starts ends with it
         )
         try:
             out, complaint = await asyncio.wait_for(process.communicate(), timeout_s)
         except TimeoutError:
             raise _refused(f"the kernel took longer than {timeout_s:g} s") from None
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
         if process.returncode != 0:
             raise _refused(*complaint.decode(errors="replace").replace(folder, "").strip().splitlines()[-5:])
         result: Result = json.loads(out)

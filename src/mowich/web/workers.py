@@ -35,6 +35,8 @@ QUICK = frozenset(
     )
 )
 """Verbs that take milliseconds, up to a quarter of a second the first time. Whatever is not named here is heavy."""
+QUICK_S = 2.0
+"""A quick task that takes longer after all is asked again as a heavy one, so that it holds up no other."""
 LONG = frozenset(("gap", "fleet", "goodput", "validate", "report", "deepen", "kernel"))
 """Heavy verbs that take seconds."""
 
@@ -47,12 +49,22 @@ START_S = 300.0
 not end one process after another."""
 
 
-Warm = Literal["no", "quick", "heavy"]
-"""What a process does before its first task: nothing, or a small job of each kind that is quick, or heavy."""
+Kind = Literal["quick", "heavy"]
+"""What a process is for."""
+HEAVY_NICE = 5
+"""How much a process of heavy tasks gives way to others."""
 
 
 class BugError(Exception):
     """Something broke in a worker: our fault."""
+
+
+class LateError(RefusedRequestError):
+    """A task was stopped at its deadline."""
+
+    def __init__(self, limit_s: float) -> None:
+        line = f"took longer than the {limit_s:g} s that a request may take here; ask for less, or use the command line"
+        super().__init__(422, [{"where": None, "what": line, "line": line}])
 
 
 class AbandonedError(Exception):
@@ -146,8 +158,10 @@ def _compute(alarm: Alarm, name: str, arguments: tuple[object, ...], limit_s: fl
         return "bug", f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], memory_B: int, warm: Warm) -> None:
-    """The life of a worker process."""
+def _serve(
+    pipe: multiprocessing.connection.Connection, kind: Kind, dirs: tuple[str, ...], memory_B: int, warm: bool
+) -> None:
+    """The life of a worker process. warm: it makes a small job of each kind before its first task."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     alarm = Alarm()
     if memory_B:
@@ -159,8 +173,10 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
     from mowich.web.reading import server_facts
 
     facts = server_facts(dirs)
-    if warm != "no":
-        (warm_up if warm == "heavy" else warm_quick)(facts)
+    if kind == "heavy":
+        os.nice(HEAVY_NICE)  # where cores are few, quick questions and the server itself come first
+    if warm:
+        (warm_up if kind == "heavy" else warm_quick)(facts)
     gc.collect()
     gc.freeze()  # what is loaded stays: without this, looking through it for garbage takes a third of a request
     pipe.send_bytes(b"ready")
@@ -184,8 +200,8 @@ class _Worker:
     """One process and this side of its pipe. memory_B: what it had after its last task; restarts: how often it was
     started again."""
 
-    def __init__(self, dirs: tuple[str, ...], memory_B: int, warm: Warm) -> None:
-        self._args = dirs, memory_B, warm
+    def __init__(self, kind: Kind, dirs: tuple[str, ...], memory_B: int, warm: bool) -> None:
+        self._args = kind, dirs, memory_B, warm
         self._most_B = memory_B // 2
         self._lock = threading.Lock()
         self._flags = threading.Lock()
@@ -233,8 +249,7 @@ class _Worker:
             raise AbandonedError
         kind, value = out
         if kind == "stopped":
-            line = f"took longer than the {limit_s:g} s that a request may take here; ask for less, or use the command"
-            raise refused(422, f"{line} line")
+            raise LateError(limit_s)
         if kind == "refused":
             assert isinstance(value, list)
             raise RefusedRequestError(422, value)
@@ -314,8 +329,8 @@ class Pool:
             if self._ending:
                 raise refused(503, ENDING, 5) from None
             raise
-        except RefusedRequestError as error:
-            self.stopped["late"] += "took longer" in error.lines[0]["line"]
+        except LateError:
+            self.stopped["late"] += 1
             raise
         finally:
             if call.done():
@@ -357,9 +372,9 @@ class Workers:
         most_wait_s: float = 120.0,
         warm: bool = True,
     ) -> None:
-        def pool(processes: int, most_long: int, kind: Warm) -> Pool:
+        def pool(processes: int, most_long: int, kind: Kind) -> Pool:
             return Pool(
-                [_Worker(dirs, memory_B, kind if warm else "no") for _ in range(processes)],
+                [_Worker(kind, dirs, memory_B, warm) for _ in range(processes)],
                 most=most_waiting,
                 share=most_waiting if share is None else share,
                 most_long=most_long,
@@ -382,7 +397,10 @@ class Workers:
     async def call(self, name: str, *arguments: object, limit_s: float | None = None) -> object:
         """The value of a verb. limit_s: in place of the server's. Cancelling it stops it. Raises RefusedRequestError
         (422; 429 where no turn came; 503 where the server ends), BugError."""
-        return await self.pool_of(name).call(name, arguments, limit_s)
+        if name in QUICK:
+            with contextlib.suppress(LateError):
+                return await self.pools["quick"].call(name, arguments, QUICK_S)
+        return await self.pools["heavy"].call(name, arguments, limit_s)
 
     def end(self) -> None:
         """Refuse who waits, and whoever comes; what runs may finish."""
