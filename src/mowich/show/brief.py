@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mowich.show import charts
+from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.page import Column, Page, Run, Story, Table, TextCell, Words, figure
 from mowich.shown import Result
@@ -38,7 +38,7 @@ def brief_page(result: Result, run: Run) -> Page:
         ],
         parts=parts,
         charts=[
-            charts.waterfall(
+            charts_change.waterfall(
                 f"From {story['first']} to {story['second']}, training {inputs['models'][0]}",
                 "Tokens per second of one chip: each step multiplies what stands before it.",
                 (str(story["first"]), story["tokens_per_s_per_chip"]),

@@ -1,8 +1,8 @@
 """Charts as ECharts options: plain dictionaries, so that a page needs no code but ECharts itself.
 
-Every chart carries its numbers as a table too, for readers without pictures. Colours are the eight of Okabe and Ito,
-told apart by colour-blind readers; bars are also told apart by order and legend, lines by symbol. Values are SI;
-`scale` and the axis name say what is drawn.
+Every chart carries its numbers as a table too, for readers without pictures. Colours are those of `colours`, in their
+forms for light paper; systems are also told apart by symbol, bars by order and legend. Values are SI; `scale` and the
+axis name say what is drawn.
 """
 
 from __future__ import annotations
@@ -10,23 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle, pairwise
 
-COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-    "#999999",
-    "#332288",
-    "#88CCEE",
-    "#44AA99",
-    "#AA4499",
-)
-"""Okabe and Ito's eight, then four of Tol's for charts with more parts."""
+from mowich.show.colours import DASHES, GROUPS, MARK, PAPER, PARTS, REST, SYMBOLS, Look
+
+COLOURS: Sequence[str] = [colour.light for colour in PARTS]
+"""Of what is no system and no time."""
 
 DECALS: Sequence[Mapping[str, object]] = (
     {},
@@ -36,36 +24,64 @@ DECALS: Sequence[Mapping[str, object]] = (
             "dashArrayX": [1, 0],
             "dashArrayY": [3, 3],
             "rotation": 0.6,
-            "color": "rgba(0,0,0,0.25)",
+            "color": "rgba(255,255,255,0.55)",
         }
     },
 )
-"""Fill patterns of two ends, told apart without colour."""
+"""Fill patterns: none, and hatched, for announced parts and where colours come round again."""
 
-SYMBOLS = (
-    "circle",
-    "rect",
-    "triangle",
-    "diamond",
-    "path://M0 0L10 0L5 8.7Z",
-    "path://M0 3L3 3L3 0L7 0L7 3L10 3L10 7L7 7L7 10L3 10L3 7L0 7Z",
-    "emptyCircle",
-    "emptyTriangle",
-)
-"""The fifth and sixth are a triangle upside down and a cross; each has its point in the middle."""
+Option = Mapping[str, object]
+"""What ECharts draws."""
+
+Range = tuple[float, float]
+"""(low, high)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A picture with its numbers. option: what ECharts draws; head, rows: the same as a table; height: pixels."""
+    """A picture with its numbers. title: what it shows; finding: what one sees in it, "" where nothing stands out;
+    option: what ECharts draws; views: the same drawn in other ways, by what they are called, the first of them the name
+    of `option`; head, rows: the same as a table; height: pixels; command: what makes it, "" that of its page."""
 
     title: str
     note: str
-    option: Mapping[str, object]
+    option: Option
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     height: int = 320
-    classes: Sequence[str] = field(default_factory=tuple)
+    finding: str = ""
+    views: Mapping[str, Option] = field(default_factory=dict)
+    command: str = ""
+
+
+def fill(i: int, look: Look | None = None) -> dict[str, object]:
+    """The fill of the i-th of several, or of a system."""
+    if look is not None:
+        return {"color": look.colour.light, **DECALS[look.is_announced]}
+    return {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}
+
+
+def bar_of_range(ends: tuple[Sequence[float], Sequence[float]], colour: str, *, upright: bool) -> dict[str, object]:
+    """An error bar from one point to another, with caps."""
+    return {
+        "name": RANGE,
+        "type": "line",
+        "data": [list(end) for end in ends],
+        "symbol": "rect",
+        "symbolSize": [9, 1.5] if upright else [1.5, 9],
+        "lineStyle": {"width": 1.5, "color": colour, "opacity": 0.75},
+        "itemStyle": {"color": colour},
+        "silent": True,
+        "tooltip": {"show": False},
+    }
+
+
+RANGE = "90% range"
+
+
+def legend_of(names: Iterable[str]) -> dict[str, object]:
+    """A legend of some series only."""
+    return {"bottom": 0, "data": list(dict.fromkeys(names))}
 
 
 def _base(**more: object) -> dict[str, object]:
@@ -97,21 +113,37 @@ def stacked_bars(
     unit: str,
     marks: Sequence[float | None] = (),
     mark: str = "",
+    fills: Mapping[str, Mapping[str, object]] | None = None,
+    looks: Mapping[str, Look] | None = None,
+    ends: Sequence[Range | None] = (),
+    finding: str = "",
+    shares: bool = False,
 ) -> Chart:
     """One horizontal bar for each name, made of parts; marks: a limit for each bar, drawn as a line (None: it has
-    none)."""
+    none); fills: of parts that have their own; looks: of parts or bars that are systems; ends: the range of each whole
+    bar; shares: may be drawn as shares of the whole too."""
     drawn = _with_other(parts)
-    series: list[dict[str, object]] = [
-        {
-            "name": part,
-            "type": "bar",
-            "stack": "all",
-            "data": list(values),
-            "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]},
-            "emphasis": {"focus": "series"},
-        }
-        for i, (part, values) in enumerate(drawn.items())
-    ]
+    known = looks or {}
+    is_single = len(drawn) == 1
+    series: list[dict[str, object]] = []
+    for i, (part, values) in enumerate(drawn.items()):
+        own = (fills or {}).get(part) or fill(i, known.get(part))
+        data: list[object] = list(values)
+        if is_single and known:
+            data = [
+                {"value": v, "itemStyle": fill(i, known[n])} if n in known else v
+                for n, v in zip(names, values, strict=True)
+            ]
+        series.append(
+            {
+                "name": part,
+                "type": "bar",
+                "stack": "all",
+                "data": data,
+                "itemStyle": own,
+                "emphasis": {"focus": "series"},
+            }
+        )
     if marks:
         series.append(
             {
@@ -119,38 +151,74 @@ def stacked_bars(
                 "type": "scatter",
                 "symbol": "rect",
                 "symbolSize": [5, 28],
-                "itemStyle": {"color": "#000", "borderColor": "#fff", "borderWidth": 1},
+                "itemStyle": {"color": MARK.light, "borderColor": "#fff", "borderWidth": 1},
                 "z": 5,
                 "data": [[m, i] for i, m in enumerate(marks) if m is not None],
             }
         )
-    option = _base(
-        legend={"bottom": 0},
+    legend = [*drawn, *([mark] if marks else [])]
+    whiskers = [
+        bar_of_range(([end[0], i], [end[1], i]), MARK.light, upright=False) for i, end in enumerate(ends) if end
+    ]
+    option = _bars(names, unit, [*series, *whiskers], legend, parts)
+    views: dict[str, Option] = {}
+    if shares:
+        views = {unit: option, "100%": _bars(names, "% of the whole", _shared(series, drawn), legend, parts)}
+    limits = [["-" if m is None else _text(m)] for m in marks] or [[] for _ in names]
+    spans = [[_text(e[0]), _text(e[1])] if e else ["-", "-"] for e in ends] or [[] for _ in names]
+    rows = [
+        [name, *(_text(values[i]) for values in parts.values()), *limits[i], *spans[i]] for i, name in enumerate(names)
+    ]
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=[
+            "",
+            *(f"{p}, {unit}" for p in parts),
+            *([f"{mark}, {unit}"] if marks else []),
+            *([f"low, {unit}", f"high, {unit}"] if ends else []),
+        ],
+        rows=rows,
+        height=120 + 42 * len(names),
+        finding=finding,
+        views=views,
+    )
+
+
+def _bars(
+    names: Sequence[str],
+    unit: str,
+    series: Sequence[Mapping[str, object]],
+    legend: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+) -> dict[str, object]:
+    whole = unit == "% of the whole" or (
+        unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0
+    )
+    return _base(
+        legend=legend_of(legend),
         grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
         xAxis={
             "type": "value",
             "name": unit,
             "nameLocation": "middle",
             "nameGap": 26,
-            **(
-                {"max": 100}
-                if unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0
-                else {}
-            ),
+            **({"max": 100} if whole else {}),
         },
         yAxis={"type": "category", "data": list(names), "inverse": True},
         series=series,
     )
-    limits = [["-" if m is None else _text(m)] for m in marks] or [[] for _ in names]
-    rows = [[name, *(_text(values[i]) for values in parts.values()), *limits[i]] for i, name in enumerate(names)]
-    return Chart(
-        title=title,
-        note=note,
-        option=option,
-        head=["", *(f"{p}, {unit}" for p in parts), *([f"{mark}, {unit}"] if marks else [])],
-        rows=rows,
-        height=120 + 42 * len(names),
-    )
+
+
+def _shared(series: Sequence[Mapping[str, object]], parts: Mapping[str, Sequence[float]]) -> list[Mapping[str, object]]:
+    """The same bars, each as long as the whole."""
+    totals = [sum(v) or 1.0 for v in zip(*parts.values(), strict=True)]
+    return [
+        {**s, "data": [round(100 * v / t, 2) for v, t in zip(parts[str(s["name"])], totals, strict=True)]}
+        for s in series
+        if s["name"] in parts
+    ]
 
 
 _SMALL = 0.015
@@ -183,32 +251,71 @@ def points(
     log_y: bool = False,
     line: bool = False,
     diagonal: str = "",
+    looks: Mapping[str, Look] | None = None,
+    ends: Mapping[str, Sequence[tuple[Range | None, Range | None]]] | None = None,
+    bands: Mapping[str, Range] | None = None,
+    limit: tuple[str, float] | None = None,
+    hollow: Mapping[str, Sequence[tuple[float, float, str]]] | None = None,
+    answers: Mapping[str, tuple[tuple[float, float, str], Range | None, Range | None]] | None = None,
+    finding: str = "",
 ) -> Chart:
-    """Dots (x, y, label) by group; with `line` joined in the order given; diagonal: name of a line where y is x."""
-    series: list[dict[str, object]] = [
-        {
-            "name": name,
-            "type": "line" if line else "scatter",
-            "symbol": SYMBOLS[i % len(SYMBOLS)],
-            "symbolSize": 9,
-            "data": [{"value": [a, b], "name": label} for a, b, label in dots],
-        }
-        for i, (name, dots) in enumerate(groups.items())
-    ]
-    both = [v for dots in groups.values() for a, b, _ in dots for v in (a, b)]
-    if diagonal and both:
+    """Dots (x, y, label) by group; with `line` joined in the order given; diagonal: name of a line where y is x; looks:
+    of groups that are systems; ends: ranges of each dot along x and y; bands: groups of which only x is known, from low
+    to high, drawn from bottom to top; limit: name and place of an upright line; hollow: measured dots of groups;
+    answers: one large dot of a group, with its ranges along x and y."""
+    known = looks or {}
+    names = list(dict.fromkeys([*groups, *(bands or {})]))
+    series: list[dict[str, object]] = []
+    for i, (name, dots) in enumerate(groups.items()):
+        look = known.get(name)
+        colour = fill(i, look)["color"]
+        dash = "dashed" if look is not None and look.is_announced else DASHES[0 if look or not line else i // 5 % 3]
         series.append(
             {
-                "name": diagonal,
-                "type": "line",
-                "symbol": "none",
-                "lineStyle": {"color": "#888", "type": "dashed", "width": 1},
-                "itemStyle": {"color": "#888"},
-                "data": [[v, v] for v in (min(both), max(both))],
+                "name": name,
+                "type": "line" if line else "scatter",
+                "symbol": look.symbol if look is not None else SYMBOLS[i % len(SYMBOLS)],
+                "symbolSize": 7 if line else 11,
+                "itemStyle": {"color": colour},
+                "lineStyle": {"color": colour, "width": 2, "type": dash},
+                "z": 4,
+                "data": [{"value": [a, b], "name": label} for a, b, label in dots],
             }
         )
+        for (a, b, _), (across, up) in zip(dots, (ends or {}).get(name, ()), strict=False):
+            if across is not None:
+                series.append(bar_of_range(([across[0], b], [across[1], b]), str(colour), upright=False))
+            if up is not None:
+                series.append(bar_of_range(([a, up[0]], [a, up[1]]), str(colour), upright=True))
+    for name, (dot, across, up) in (answers or {}).items():
+        series += _answer(name, dot, across, up, known.get(name))
+    series += [_band(name, span, known.get(name)) for name, span in (bands or {}).items()]
+    for name, dots in (hollow or {}).items():
+        series.append(
+            {
+                "name": f"{name}, measured",
+                "type": "scatter",
+                "symbol": "circle",
+                "symbolSize": 9,
+                "itemStyle": {
+                    "color": "transparent",
+                    "borderColor": fill(0, known.get(name))["color"],
+                    "borderWidth": 1.5,
+                },
+                "z": 5,
+                "data": [{"value": [a, b], "name": label} for a, b, label in dots],
+            }
+        )
+        names.append(f"{name}, measured")
+    both = [v for dots in groups.values() for a, b, _ in dots for v in (a, b)]
+    if diagonal and both:
+        series.append(_straight(diagonal, [[v, v] for v in (min(both), max(both))]))
+        names.append(diagonal)
+    if limit is not None:
+        series.append({**_straight(limit[0], []), "markLine": _upright(limit[1])})
+        names.append(limit[0])
     option = _base(
-        legend={"bottom": 0},
+        legend=legend_of(names),
         grid={"left": 44, "right": 40, "top": 16, "bottom": 72, "containLabel": True},
         xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
         yAxis={
@@ -221,39 +328,123 @@ def points(
         series=series,
     )
     rows = [[name, label, _text(a), _text(b)] for name, dots in groups.items() for a, b, label in dots]
-    return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380)
+    rows += [[n, "90% range, cost not known", f"{_text(a)} to {_text(b)}", "?"] for n, (a, b) in (bands or {}).items()]
+    rows += [[f"{n}, measured", w, _text(a), _text(b)] for n, dots in (hollow or {}).items() for a, b, w in dots]
+    return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380, finding=finding)
+
+
+def _answer(
+    name: str, dot: tuple[float, float, str], across: Range | None, up: Range | None, look: Look | None
+) -> list[dict[str, object]]:
+    """A large dot with a rim, and its ranges."""
+    a, b, label = dot
+    colour = str(fill(0, look)["color"])
+    out: list[dict[str, object]] = [
+        {
+            "name": name,
+            "type": "scatter",
+            "symbol": "circle" if look is None else look.symbol,
+            "symbolSize": 15,
+            "itemStyle": {"color": colour, "borderColor": MARK.light, "borderWidth": 1.5},
+            "z": 6,
+            "data": [{"value": [a, b], "name": label}],
+        }
+    ]
+    if across is not None:
+        out.append(bar_of_range(([across[0], b], [across[1], b]), colour, upright=False))
+    if up is not None:
+        out.append(bar_of_range(([a, up[0]], [a, up[1]]), colour, upright=True))
+    return out
+
+
+def _straight(name: str, data: Sequence[Sequence[float]]) -> dict[str, object]:
+    """A thin dashed line that is no system's."""
+    return {
+        "name": name,
+        "type": "line",
+        "symbol": "none",
+        "lineStyle": {"color": REST.light, "type": "dashed", "width": 1.5},
+        "itemStyle": {"color": REST.light},
+        "data": data,
+    }
+
+
+def _upright(place: float) -> dict[str, object]:
+    return {
+        "silent": True,
+        "symbol": "none",
+        "label": {"show": False},
+        "lineStyle": {"color": REST.light, "type": "dashed", "width": 1.5},
+        "data": [{"xAxis": place}],
+    }
+
+
+def _band(name: str, span: Range, look: Look | None) -> dict[str, object]:
+    """A band from bottom to top."""
+    colour = fill(0, look)["color"]
+    return {
+        "name": name,
+        "type": "line",
+        "symbol": "none",
+        "itemStyle": {"color": colour},
+        "lineStyle": {"color": colour, "width": 6},
+        "data": [],
+        "markArea": {
+            "silent": True,
+            "itemStyle": {"color": colour, "opacity": 0.16},
+            "data": [[{"xAxis": span[0]}, {"xAxis": span[1]}]],
+        },
+    }
 
 
 _WIDE = 30.0
 
 
 def ranges(
-    title: str, note: str, bars: Sequence[tuple[str, float, float, float]], *, unit: str, log: bool = False
+    title: str,
+    note: str,
+    bars: Sequence[tuple[str, float, float, float]],
+    *,
+    unit: str,
+    log: bool = False,
+    looks: Mapping[str, Look] | None = None,
+    finding: str = "",
 ) -> Chart:
     """Intervals: (name, low, value, high) each; log: logarithmic where they span more than a factor of `_WIDE`."""
     ends = [x for _, low, _, high in bars for x in (low, high)]
     log = log and min(ends, default=1.0) > 0 and max(ends, default=1.0) / min(ends, default=1.0) > _WIDE
+    known = looks or {}
+
+    def colour(name: str) -> object:
+        return fill(0, known.get(name))["color"]
+
     option = _base(
         grid={"left": 8, "right": 32, "top": 8, "bottom": 48, "containLabel": True},
         xAxis={"type": "log" if log else "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
         yAxis={"type": "category", "data": [b[0] for b in bars], "inverse": True},
         series=[
             {
-                "name": "90% range",
+                "name": RANGE,
                 "type": "line",
                 "data": [[low, i], [high, i]],
                 "symbol": "none",
-                "lineStyle": {"width": 7, "opacity": 0.7, "color": COLOURS[4]},
+                "lineStyle": {"width": 8, "opacity": 0.45, "color": colour(name)},
             }
-            for i, (_, low, _, high) in enumerate(bars)
+            for i, (name, low, _, high) in enumerate(bars)
         ]
         + [
             {
                 "name": "value",
                 "type": "scatter",
-                "symbolSize": 11,
-                "data": [[value, i] for i, (_, _, value, _) in enumerate(bars)],
-                "itemStyle": {"color": COLOURS[0], "borderColor": "#fff", "borderWidth": 1},
+                "symbolSize": 12,
+                "data": [
+                    {
+                        "value": [value, i],
+                        "symbol": known[name].symbol if name in known else "circle",
+                        "itemStyle": {"color": colour(name), "borderColor": "#fff", "borderWidth": 1},
+                    }
+                    for i, (name, _, value, _) in enumerate(bars)
+                ],
             }
         ],
     )
@@ -264,157 +455,7 @@ def ranges(
         head=["", f"low, {unit}", f"value, {unit}", f"high, {unit}"],
         rows=[[n, _text(a), _text(b), _text(c)] for n, a, b, c in bars],
         height=90 + 34 * len(bars),
-    )
-
-
-SIDE_BY_SIDE: Mapping[str, object] = {"barGap": "0%", "barCategoryGap": "30%"}
-"""Bars of a tornado's two ends: below one another, as both may move the answer the same way."""
-
-
-def tornado(title: str, note: str, bars: Sequence[tuple[str, float, float]], *, unit: str) -> Chart:
-    """What moves an answer: (name, change at the low end, change at the high end), largest first."""
-    names = [b[0] for b in bars]
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
-        yAxis={"type": "category", "data": names, "inverse": True},
-        series=[
-            {
-                "name": f"at its {end} end",
-                "type": "bar",
-                **SIDE_BY_SIDE,
-                "itemStyle": {"color": COLOURS[i - 1], **DECALS[i - 1]},
-                "data": [b[i] for b in bars],
-            }
-            for i, end in ((1, "low"), (2, "high"))
-        ],
-    )
-    return Chart(
-        title=title,
-        note=note,
-        option=option,
-        head=["", f"at its low end, {unit}", f"at its high end, {unit}"],
-        rows=[[n, _text(a), _text(b)] for n, a, b in bars],
-        height=110 + 30 * len(bars),
-    )
-
-
-def waterfall(
-    title: str, note: str, start: tuple[str, float], factors: Sequence[tuple[str, float]], end: str, *, unit: str
-) -> Chart:
-    """Steps from one value to another: (name, factor) each multiplies what stands before it; the first and the last bar
-    stand on zero."""
-    values = [start[1]]
-    for _, factor in factors:
-        values.append(values[-1] * factor)
-    spans = [(0.0, start[1]), *pairwise(values), (0.0, values[-1])]
-    names = [start[0], *(f"{name} x{_text(factor)}" for name, factor in factors), end]
-    colours = [COLOURS[0], *(COLOURS[2 if b >= a else 1] for a, b in spans[1:-1]), COLOURS[0]]
-    option = _base(
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
-        yAxis={"type": "category", "data": names, "inverse": True},
-        series=[
-            {
-                "name": "",
-                "type": "bar",
-                "stack": "all",
-                "silent": True,
-                "itemStyle": {"color": "transparent"},
-                "data": [min(span) for span in spans],
-            },
-            {
-                "name": unit,
-                "type": "bar",
-                "stack": "all",
-                "data": [
-                    {"value": abs(b - a), "itemStyle": {"color": colour}}
-                    for (a, b), colour in zip(spans, colours, strict=True)
-                ],
-            },
-        ],
-    )
-    return Chart(
-        title=title,
-        note=note,
-        option=option,
-        head=["", "factor", f"then, {unit}"],
-        rows=[
-            [start[0], "", _text(start[1])],
-            *([name, _text(factor), _text(v)] for (name, factor), v in zip(factors, values[1:], strict=True)),
-            [end, "", _text(values[-1])],
-        ],
-        height=90 + 30 * len(names),
-    )
-
-
-def amount_chart(title: str, note: str, lines: Mapping[str, Sequence[tuple[float, float, str]]], *, unit: str) -> Chart:
-    """What is gained with more of something: a line for each name, of (amount, gain, plan)."""
-    series: list[dict[str, object]] = [
-        {
-            "name": name,
-            "type": "line",
-            "symbol": SYMBOLS[i % len(SYMBOLS)],
-            "symbolSize": 9,
-            "color": COLOURS[i % len(COLOURS)],
-            "data": [[x, y] for x, y, _ in points],
-        }
-        for i, (name, points) in enumerate(lines.items())
-    ]
-    option = _base(
-        legend={"bottom": 0, "type": "scroll"},
-        grid={"left": 8, "right": 24, "top": 16, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
-        yAxis={"type": "value", "name": "of today's tokens", "scale": True},
-        series=series,
-    )
-    return Chart(
-        title=title,
-        note=note,
-        option=option,
-        head=["", unit, "of today's tokens", "plan"],
-        rows=[[name, _text(x), _text(y), plan] for name, points in lines.items() for x, y, plan in points],
-        height=340,
-    )
-
-
-def turning_bars(title: str, note: str, bars: Sequence[tuple[str, str, float, float, str]], *, unit: str) -> Chart:
-    """A tornado of a comparison: (fact, row that it moves most, change at the low end, at the high end, flip in words),
-    largest first. Bars at which another row wins are outlined, and say so behind their name."""
-    names = [f"{fact} ({row})" + (f" - {flip}" if flip else "") for fact, row, _, _, flip in bars]
-    series: list[dict[str, object]] = [
-        {
-            "name": f"at its {end} end",
-            "type": "bar",
-            **SIDE_BY_SIDE,
-            "itemStyle": {"color": COLOURS[i - 2], **DECALS[i - 2]},
-            "data": [
-                {"value": b[i], "itemStyle": {"borderColor": "#D55E00", "borderWidth": 2}} if b[4] else b[i]
-                for b in bars
-            ],
-        }
-        for i, end in ((2, "low"), (3, "high"))
-    ]
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
-        yAxis={
-            "type": "category",
-            "data": names,
-            "inverse": True,
-            "axisLabel": {"width": 330, "overflow": "break", "fontSize": 11},
-        },
-        series=series,
-    )
-    return Chart(
-        title=title,
-        note=note,
-        option=option,
-        head=["fact", "moves most", f"at its low end, {unit}", f"at its high end, {unit}", "winner changes"],
-        rows=[[fact, row, _text(a), _text(b), flip or "no"] for fact, row, a, b, flip in bars],
-        height=110 + 38 * len(bars),
+        finding=finding,
     )
 
 
@@ -426,23 +467,33 @@ def scaling_chart(
     x: str,
     y: str,
     share: bool = False,
+    looks: Mapping[str, Look] | None = None,
+    finding: str = "",
 ) -> Chart:
-    """Lines (x, y, what binds) on logarithmic axes: rows told apart by symbol and dash, what binds by the colour of the
-    point. share: y ends at 1."""
+    """Lines (x, y, what binds) on logarithmic axes: rows told apart by colour, symbol and dash; what binds by the rim
+    of the point. share: y ends at 1; looks: of rows that are systems."""
     least = min((b for dots in lines.values() for _, b, _ in dots), default=0.1)
     terms = list(dict.fromkeys(term for dots in lines.values() for _, _, term in dots))
-    colour = dict(zip(terms, cycle(c for c in COLOURS if c != "#F0E442"), strict=False))
-    dashes = ("solid", "dashed", "dotted")
+    colour = {term: COLOURS[i % len(COLOURS)] for i, term in enumerate(terms)}
+    known = looks or {}
     series: list[dict[str, object]] = [
         {
             "name": name,
             "type": "line",
-            "symbol": SYMBOLS[i % len(SYMBOLS)],
-            "symbolSize": 11,
-            "lineStyle": {"color": "#888", "type": dashes[i % 3], "width": 1.5},
-            "itemStyle": {"color": "#888"},
+            "symbol": known[name].symbol if name in known else SYMBOLS[i % len(SYMBOLS)],
+            "symbolSize": 10,
+            "lineStyle": {"color": _line_colour(name, known), "type": DASHES[i % 3], "width": 1.5},
+            "itemStyle": {"color": _line_colour(name, known)},
             "data": [
-                {"value": [a, b], "name": f"{name}: {term}", "itemStyle": {"color": colour[term]}}
+                {
+                    "value": [a, b],
+                    "name": f"{name}: {term}",
+                    "itemStyle": {
+                        "color": _line_colour(name, known),
+                        "borderColor": colour[term],
+                        "borderWidth": 2.5,
+                    },
+                }
                 for a, b, term in dots
             ],
         }
@@ -453,7 +504,7 @@ def scaling_chart(
             "name": f"bound by {term}",
             "type": "scatter",
             "symbol": "circle",
-            "itemStyle": {"color": colour[term]},
+            "itemStyle": {"color": "transparent", "borderColor": colour[term], "borderWidth": 2.5},
             "data": [],
         }
         for term in terms
@@ -486,7 +537,12 @@ def scaling_chart(
         head=["", x, y, "bound by"],
         rows=[[name, f"{a:,.0f}", _text(b), term] for name, dots in lines.items() for a, b, term in dots],
         height=400,
+        finding=finding,
     )
+
+
+def _line_colour(name: str, looks: Mapping[str, Look]) -> str:
+    return looks[name].colour.light if name in looks else REST.light
 
 
 def heat(title: str, note: str, columns: Sequence[str], rows: Mapping[str, Sequence[float]], *, unit: str) -> Chart:
@@ -505,7 +561,7 @@ def heat(title: str, note: str, columns: Sequence[str], rows: Mapping[str, Seque
             "orient": "horizontal",
             "left": "center",
             "bottom": 0,
-            "inRange": {"color": ["#f0f4f8", "#0072B2"]},
+            "inRange": {"color": [PAPER.light, GROUPS["memory"].light]},
             "text": [unit, ""],
         },
         series=[{"type": "heatmap", "data": data, "label": {"show": True}}],

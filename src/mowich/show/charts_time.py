@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.show.charts import COLOURS, DECALS, Chart, _base, _gap, _text
+from mowich.show.charts import COLOURS, Chart, _base, _gap, _text, fill
+from mowich.show.colours import MARK, Look
 
 
 def timeline_chart(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
@@ -88,7 +89,7 @@ def levels(
                 "type": "line",
                 "symbol": "none",
                 "lineStyle": {"type": "dashed"},
-                "itemStyle": {"color": COLOURS[5]},
+                "itemStyle": {"color": MARK.light},
                 "data": [[e, limit] for e in ends],
             }
         )
@@ -134,7 +135,7 @@ def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: floa
             "type": "scatter",
             "symbol": "diamond",
             "symbolSize": 18,
-            "itemStyle": {"color": COLOURS[5]},
+            "itemStyle": {"color": MARK.light},
             "data": [[work, achieved * T]],
         },
         {
@@ -162,16 +163,23 @@ def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: floa
 
 
 def over_time(
-    title: str, note: str, periods: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str
+    title: str,
+    note: str,
+    periods: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    *,
+    unit: str,
+    looks: Mapping[str, Look] | None = None,
+    finding: str = "",
 ) -> Chart:
-    """Amounts in each period, stacked."""
+    """Amounts in each period, stacked; looks: of parts that are systems."""
     series: list[dict[str, object]] = [
         {
             "name": name,
             "type": "bar",
             "stack": "all",
             "barCategoryGap": "8%",
-            "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]},
+            "itemStyle": fill(i, (looks or {}).get(name)),
             "data": list(values),
         }
         for i, (name, values) in enumerate(parts.items())
@@ -195,4 +203,5 @@ def over_time(
         option=option,
         head=["", *periods],
         rows=[[n, *(_text(v) for v in values)] for n, values in parts.items()],
+        finding=finding,
     )

@@ -64,7 +64,7 @@ def compare_page(result: Result, run: Run) -> Page:
             Words(text=next_step(rows, str(inputs["model"]), run.saved), kind="next", indent=0),
         ),
         charts=[
-            *training_pictures([(str(r["system"]), r) for r in rows if runs(r)], found, is_plan=False),
+            *training_pictures(result, found, is_plan=False),
             *price_line_charts(rows, inputs),
         ],
         records=rows,

@@ -15,12 +15,15 @@ from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
 from mowich.facts import Fact, Facts
 from mowich.machines.system import machine_id, parse_spec
-from mowich.show import charts
+from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
+from mowich.show.colours import Look, looks_of
 from mowich.show.explain import change_words
+from mowich.show.fact_labels import fact_label
 from mowich.show.formats import number_text, percent
 from mowich.show.headline import terms_cell
-from mowich.show.page import Page, Table, word_columns
+from mowich.show.page import Cell, Page, Table, TextCell, word_columns
+from mowich.show.training import moved_most
 from mowich.shown import Result
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.flip_points import Turning, turning
@@ -83,7 +86,7 @@ def deepen_page(page: Page, explainer: Explainer) -> Page:
             parts.append(table)
     if training:
         lines = scaled_rows(explainer)
-        pictures += scaling_charts(lines, _ends(explainer, lines))
+        pictures += scaling_charts(lines, _ends(explainer, lines), looks_of(list(_rows(explainer).items())))
         table = nearest_table(explainer)
         if table is not None:
             parts.append(table)
@@ -178,27 +181,37 @@ def turning_chart(found: Turning) -> Chart:
         row = max(t.changes, key=lambda n, t=t: max(map(abs, t.changes[n])))  # type: ignore[misc]
         low, high = t.changes[row]
         flip = "" if t.flip is None else f"{t.flips_to} wins from {show(t.flip, t.fact.unit or '1')}"
-        bars.append((t.fact.path, row, 100 * low, 100 * high, flip))
+        bars.append((fact_label(t.fact.path), row, 100 * low, 100 * high, flip))
     name = METRIC_NAMES.get(found.metric, found.metric)
-    return charts.turning_bars(
+    return charts_change.turning_bars(
         "What would change the answer",
         f"Change of the {name} of the row that a fact moves most, at the ends of its range, plans fixed."
         f" {found.winner} is best now; outlined bars change that.",
         bars,
         unit=f"% of the {name}",
+        finding=_turning_words(found, name),
     )
+
+
+def _turning_words(found: Turning, name: str) -> str:
+    """Who would win instead, and by which fact; or what moves the answer most, where nothing turns it."""
+    flips = [t for t in found.turns if t.flip is not None]
+    if flips:
+        first = flips[0]
+        return f"{found.winner} stays best unless {fact_label(first.fact.path)} turns: then {first.flips_to}"
+    return f"No fact alone, within its range, takes the lead in {name} from {found.winner}"
 
 
 def flips_table(explainer: Explainer, found: Turning | None) -> Table | None:
     """Values at which the best row changes: facts within their ranges, and the break-even prices of all rows."""
     rows = explainer.result["rows"]
-    lines: list[list[str]] = []
+    lines: list[list[Cell]] = []
     if found is not None:
         for t in found.turns:
             if t.flip is not None:
                 lines.append(
                     [
-                        t.fact.path,
+                        TextCell(fact_label(t.fact.path), t.fact.path),
                         t.fact.as_written,
                         f"{show(t.flip, t.fact.unit or '1')}",
                         f"{found.winner} to {t.flips_to}",
@@ -261,14 +274,16 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
             "plans": f" of plan {int(path[1]) + 1}" if len(path) > 1 else "",
             "rows": f", {row.get('strategy') or row.get('system') or told.title.partition(': ')[0]}",
         }.get(str(path[0]), "")
-        bars = [(m.fact.path, 100 * m.at_low, 100 * m.at_high) for m in told.moves if not m.is_nudge][:8]
+        moves = [m for m in told.moves if not m.is_nudge][:8]
+        bars = [(fact_label(m.fact.path), 100 * m.at_low, 100 * m.at_high) for m in moves]
         if bars:
             out.append(
-                charts.tornado(
+                charts_change.tornado(
                     f"What moves it most: {name}{of}",
                     "Change when one fact goes to the ends of its range.",
                     bars,
                     unit=f"% of the {name}",
+                    finding=moved_most(bars[0][0], moves[0].at_low, moves[0].at_high),
                 )
             )
     return out
@@ -315,8 +330,11 @@ def _ends(explainer: Explainer, lines: Mapping[str, Sequence[Size]]) -> str:
     return " ".join(said)
 
 
-def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[Chart]:
-    """Step time, goodput and cost against chips. ends: why lines begin or end where they do."""
+def scaling_charts(
+    lines: Mapping[str, Sequence[Size]], ends: str = "", looks: Mapping[str, Look] | None = None
+) -> list[Chart]:
+    """Step time, goodput, useful work and cost against chips. ends: why lines begin or end where they do; looks: of the
+    systems."""
     if not lines:
         return []
     grown = {n: min((s.chips for s in sizes if s.batch_scale > 1), default=0) for n, sizes in lines.items()}
@@ -331,7 +349,7 @@ def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[
     steps = {n: [(float(s.chips), s.step_s / s.batch_scale, s.binds) for s in sizes] for n, sizes in lines.items()}
     kept = {n: [(float(s.chips), s.goodput, s.binds) for s in sizes if s.goodput] for n, sizes in lines.items()}
     pictures = [
-        charts.scaling_chart("Scaling: time of a step", note, steps, x="chips", y="s per batch asked for"),
+        charts.scaling_chart("Scaling: time of a step", note, steps, x="chips", y="s per batch asked for", looks=looks),
         charts.scaling_chart(
             "Scaling: goodput",
             "Share of the time that trains after failures, with the closed form of docs/goodput.md.",
@@ -339,6 +357,8 @@ def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[
             x="chips",
             y="goodput",
             share=True,
+            looks=looks,
+            finding=_kept_words(kept),
         ),
     ]
     front = {
@@ -357,9 +377,20 @@ def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[
                 log_x=True,
                 log_y=True,
                 line=True,
+                looks=looks,
             )
         )
     return pictures
+
+
+def _kept_words(kept: Mapping[str, Sequence[tuple[float, float, str]]]) -> str:
+    """What the largest machines keep."""
+    last = {n: dots[-1] for n, dots in kept.items() if dots}
+    if not last:
+        return ""
+    most = max(x for x, _, _ in last.values())
+    said = ", ".join(f"{n} {y:.0%}" for n, (x, y, _) in last.items() if x == most)
+    return f"At {most:,.0f} chips failures leave of the time: {said}"
 
 
 def nearest_table(explainer: Explainer) -> Table | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from mowich.show import charts
+from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.formats import interval, percent
 from mowich.show.page import NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, estimate_of, figure, paragraphs
@@ -199,7 +199,7 @@ def _pictures(result: Result) -> list[Chart]:
     ]
     start = speeds[0] if metric == "tokens_per_s_per_chip" else 1.0 / speeds[0]
     return [
-        charts.waterfall(
+        charts_change.waterfall(
             f"From {first['system']} to {second['system']}",
             "Each step multiplies what stands before it by its factor.",
             (str(first["system"]), start),

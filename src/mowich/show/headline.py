@@ -49,6 +49,18 @@ class Headline:
         """By measure the mark of each of `rows` rows."""
         return {metric: [found.mark(place) for place in range(rows)] for metric, found in self.rankings.items()}
 
+    def best_words(self, names: Sequence[str], words: Mapping[str, str]) -> str:
+        """What a picture of some measures shows: "Cheapest: a (b overlaps). Fastest: c", or "" where nobody is best.
+        names: of all rows; words: measure -> what the best by it is."""
+        said = []
+        for metric, word in words.items():
+            found = self.rankings.get(metric)
+            if found is not None and found.best is not None:
+                close = [names[i] for i in found.close]
+                ties = f" ({names_listed(close)} overlap{'' if len(close) > 1 else 's'})" if close else ""
+                said.append(f"{word}: {names[found.best]}{ties}")
+        return ". ".join(said)
+
     def why_not(self, metric: str) -> str:
         """Why nobody is best by a measure, as a sentence; "" where somebody is."""
         found = self.rankings.get(metric)

@@ -71,7 +71,7 @@ def plan_page(result: Result, run: Run) -> Page:
     parts = (
         _parts(result, rows, run) if runs(rows[0]) else [Words(text=_evaluated(result, run), kind="basis", indent=0)]
     )
-    charts = training_pictures([(str(i), r) for i, r in enumerate(rows, 1) if runs(r)], found, is_plan=True)
+    charts = training_pictures(result, found, is_plan=True)
     return Page(
         title=f"{inputs.get('model')}: plans",
         sentences=found.sentences,

@@ -4,11 +4,13 @@ sentence and as a line with its band."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from mowich.economics.money import OWN, quote
 from mowich.estimate import Estimate
 from mowich.show import charts
-from mowich.show.charts import Chart
+from mowich.show.charts import Chart, Range
+from mowich.show.colours import Look, looks_of
 from mowich.show.formats import interval
 from mowich.show.headline import terms_cell
 from mowich.show.page import estimate_of
@@ -71,42 +73,65 @@ def _breakeven(row: Result, others: Sequence[Result]) -> str:
     return said
 
 
+class EqualPrice(NamedTuple):
+    """price: of a chip-hour, USD, at which a row costs what the best other row does; cost: of a million tokens there;
+    other: that row."""
+
+    price: Estimate
+    cost: float
+    other: str
+
+
+def equal_price(rows: Sequence[Result], row: Result) -> EqualPrice | None:
+    """The break-even of a row; None where no other row has a cost."""
+    best = lowest_of([r for r in rows if r is not row], _cost)
+    even = estimate_of(row.get("breakeven_usd_per_chip_h"))
+    return None if best is None or even.value is None else EqualPrice(even, float(_cost(best)), str(best["system"]))
+
+
+def span(e: Estimate) -> Range | None:
+    """The range of an estimate, where it has one."""
+    return (float(e.low), float(e.high)) if e.low is not None and e.high is not None and e.high > e.low else None
+
+
 def price_line_charts(rows: Sequence[Result], inputs: Result) -> list[Chart]:
     """Cost of a token against the price of a chip-hour: rows without a quoted price as lines with their bands, the
     others at what they cost. Nothing where every row has a price."""
+    found = [(r, even) for r in unquoted(rows, inputs) if (even := equal_price(rows, r)) is not None]
+    most = max((even.price.high or even.price.value or 0.0 for _, even in found), default=0.0)
+    looks = looks_of([(str(r["system"]), r) for r in rows])
     lines: dict[str, list[tuple[float, float, str]]] = {}
-    drawn = [r for r in unquoted(rows, inputs) if _line(r, rows) is not None]
-    most = max((_line(r, rows)[0].high or 0.0 for r in drawn), default=0.0)  # type: ignore[index]
-    for row in drawn:
-        even, cost = _line(row, rows)  # type: ignore[misc]
-        name = str(row["system"])
-        ends = (even.value or 0.0, even.high or even.value or 0.0, even.low or even.value or 0.0)
-        for price, words in zip(ends, ("", ", 90% low", ", 90% high"), strict=True):
-            if price > 0:
-                label = f"break-even ${price:.3g} per chip-hour{words}"
-                lines[f"{name}{words}"] = [(0.0, 0.0, "free"), (price, cost, label), (most, cost * most / price, "")]
+    faint: dict[str, Look] = {}
+    for row, even in found:
+        name, price = str(row["system"]), even.price
+        ends = (price.value or 0.0, price.high or price.value or 0.0, price.low or price.value or 0.0)
+        for place, words in zip(ends, ("", ", 90% low", ", 90% high"), strict=True):
+            if place > 0:
+                label = f"break-even ${place:.3g} per chip-hour{words}"
+                lines[f"{name}{words}"] = [
+                    (0.0, 0.0, "free"),
+                    (place, even.cost, label),
+                    (most, even.cost * most / place, ""),
+                ]
+                faint[f"{name}{words}"] = looks[name]._replace(is_announced=bool(words), symbol=looks[name].symbol)
     if not lines:
         return []
     for row in rows:
-        if row not in drawn and _cost(row).value is not None:
+        if all(row is not r for r, _ in found) and _cost(row).value is not None:
             terms = terms_cell(str(row["price"]))
             level = float(_cost(row))
             lines[str(row["system"])] = [(0.0, level, terms), (most, level, terms)]
+    said = [f"{r['system']} equals {even.other} at ${interval(even.price)} a chip-hour" for r, even in found]
     return [
         charts.points(
             "Cost against the price of a chip-hour, where nobody quotes a price",
-            "A row without a quoted price is a line with its 90% band; where it crosses the best other row is its"
-            " break-even.",
+            "A row without a quoted price is a line with its 90% band (dashed); where it crosses the best other row is"
+            " its break-even.",
             lines,
             x="$ per chip-hour",
             y="$ per million tokens",
             line=True,
+            looks={**looks, **faint},
+            finding="; ".join(said),
         )
     ]
-
-
-def _line(row: Result, rows: Sequence[Result]) -> tuple[Estimate, float] | None:
-    """(break-even price, the cost there); None where no other row has a cost."""
-    best = lowest_of([r for r in rows if r is not row], _cost)
-    even = estimate_of(row.get("breakeven_usd_per_chip_h"))
-    return None if best is None or even.value is None else (even, float(_cost(best)))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.models.builtin import builtin, builtin_name
 from mowich.models.model import Model
+from mowich.show.charts_parts import short_part
 from mowich.show.formats import UNKNOWN, gib, spread
 from mowich.show.headline import Headline, chips_cell, terms_cell
 from mowich.show.page import Figure, Run, TextCell, estimate_of, figure, plan_words
@@ -23,19 +24,6 @@ SHORT_BINDS: Mapping[str, str] = {
     "no legal plan": "no plan",
 }
 
-PART_WORDS: Mapping[str, str] = {
-    "gemm": "matmul",
-    "memory_bound": "HBM-bound",
-    "pp_bubble": "bubble",
-    "pp_transfer": "PP transfer",
-    "ep": "EP",
-    "tp": "TP",
-    "dp": "DP",
-    "cp": "CP",
-    "moe": "MoE routing",
-    "quantise": "quantise",
-}
-
 
 # cells
 # ----------------------------------------------------------------------------------------------------------------------
@@ -49,6 +37,14 @@ def plan_of(row: Result) -> str:
 def used_B(row: Result) -> float:
     """Bytes of a device that a row's plan takes."""
     return float(sum((row.get("memory_B") or {}).values()))
+
+
+def fullest_words(shares: Mapping[str, float]) -> str:
+    """Which row fills its memory most, and how far. shares: by row, of what a program may use."""
+    if not shares:
+        return ""
+    name = max(shares, key=lambda n: shares[n])
+    return f"{'Plan ' if name.isdigit() else ''}{name} is fullest: {shares[name]:.0%} of its memory"
 
 
 def memory_cell(row: Result) -> str:
@@ -244,7 +240,7 @@ def time_shares(row: Result, top: int) -> str:
     if not step.breakdown or not total:
         return ""
     parts = sorted(((k, float(v)) for k, v in step.breakdown.items()), key=lambda kv: -kv[1])[:top]
-    return ", ".join(f"{PART_WORDS.get(k, k)} {v / total:.0%}" for k, v in parts if v / total >= 0.005)
+    return ", ".join(f"{short_part(k)} {v / total:.0%}" for k, v in parts if v / total >= 0.005)
 
 
 def chips_line(row: Result) -> str:

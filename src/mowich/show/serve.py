@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mowich.show import charts
+from mowich.evidence.serving_points import measured_points
+from mowich.show import charts, charts_parts
 from mowich.show.charts import Chart
+from mowich.show.colours import looks_of
 from mowich.show.compare import marks_said
 from mowich.show.formats import in_flight_words, interval, number_text, percent, seconds
 from mowich.show.headline import Headline, chips_differ, headline, layout, words_beside
@@ -30,17 +32,19 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.show.page import notes as remarks
-from mowich.show.price_lines import breakeven_lines, price_line_charts
+from mowich.show.price_lines import breakeven_lines, price_line_charts, span
 from mowich.show.rows import (
     chips_line,
     chips_text,
     fits_cell,
+    fullest_words,
     grouped,
     kinds,
     price_line,
     ranked_figure,
     size_words,
     terms_text,
+    used_B,
 )
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
@@ -73,7 +77,7 @@ def serve_page(result: Result, run: Run) -> Page:
         assumptions=_strip(result),
         parts=parts,
         charts=[
-            *_pictures([(n, r) for n, r in named if runs(r)], found, front),
+            *_pictures(result, found, front),
             *([] if is_plan else price_line_charts(rows, inputs)),
         ],
         records=rows,
@@ -298,52 +302,97 @@ def _front(front: Sequence[Result]) -> list[Part]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _pictures(rows: Sequence[tuple[str, Result]], found: Headline, front: Sequence[Result]) -> list[Chart]:
-    out = _fronts(rows, front)
+def _pictures(result: Result, found: Headline, front: Sequence[Result]) -> list[Chart]:
+    is_plan = "plans" in result
+    every = [(str(i) if is_plan else str(r["system"]), r) for i, r in enumerate(rows_of(result), 1)]
+    rows = [(n, r) for n, r in every if runs(r)]
+    names, looks = [n for n, _ in every], looks_of(rows)
+    out = _fronts(rows, front, result["inputs"], found, names)
     if not rows:
         return out
+    note = "The line is the 90% range of the whole."
     for key, title in (
         ("tpot_s", "Where the time per output token goes"),
         ("ttft_s", "Where the time to the first token goes"),
     ):
-        names = list(dict.fromkeys(k for _, r in rows for k in r[key]["breakdown"]))
-        parts = {k: [1e3 * r[key]["breakdown"].get(k, 0.0) for _, r in rows] for k in names}
-        out.append(charts.stacked_bars(title, "Named parts sum to the time.", [n for n, _ in rows], parts, unit="ms"))
-    for key, title in (
-        ("tpot_s", "Time per output token with its 90% range"),
-        ("ttft_s", "Time to the first token with its 90% range"),
+        out.append(charts_parts.time_bars(title, note, [(n, r[key]) for n, r in rows], unit="ms", scale=1e3))
+    priced = [(n, r) for n, r in rows if estimate_of(r["usd_per_mtok"]).value is not None]
+    for key, title, scale, unit, of in (
+        ("usd_per_mtok", "Cost of a million output tokens", 1.0, "$ per million tokens", priced),
+        ("tpot_s", "Time per output token with its 90% range", 1e3, "ms", rows),
+        ("ttft_s", "Time to the first token with its 90% range", 1e3, "ms", rows),
     ):
         bars = [
-            (n, 1e3 * e.low, 1e3 * float(e), 1e3 * e.high) for n, r in rows if (e := estimate_of(r[key])).low and e.high
+            (n, scale * e.low, scale * float(e), scale * e.high)
+            for n, r in of
+            if (e := estimate_of(r[key])).low and e.high
         ]
         if bars:
-            note = (found.why_not(key) if len(bars) > 1 else "") or "Rows whose ranges overlap are not ranked."
-            out.append(charts.ranges(title, note, bars, unit="ms"))
+            why = (found.why_not(key) if len(bars) > 1 else "") or "Rows whose ranges overlap are not ranked."
+            said = found.best_words(names, {key: "Cheapest" if key == "usd_per_mtok" else "Shortest"})
+            out.append(charts.ranges(title, why, bars, unit=unit, log=True, looks=looks, finding=said))
     return [*out, _memory(rows)]
 
 
-def _fronts(rows: Sequence[tuple[str, Result]], front: Sequence[Result]) -> list[Chart]:
+def _fronts(
+    rows: Sequence[tuple[str, Result]],
+    front: Sequence[Result],
+    inputs: Result,
+    found: Headline,
+    names: Sequence[str],
+) -> list[Chart]:
+    """Throughput of a chip against the speed that a user sees: the front of each system, the limit, each answer with
+    its range, and what was measured of the same model and chip."""
     lines: dict[str, list[tuple[float, float, str]]]
+    looks = looks_of(rows)
     if front:
         speeds = [
             (estimate_of(r["tokens_per_s_per_user"]), estimate_of(r["tokens_per_s_per_chip"]), layout(r)) for r in front
         ]
         lines = {"front": [(float(user), float(chip), plan) for user, chip, plan in speeds]}
+        looks = {"front": next(iter(looks.values()))} if looks else {}
     else:
         lines = {name: [(user, chip, name) for user, chip in r["front"]] for name, r in rows if r["front"]}
     if not lines:
         return []
+    answers = {}
+    for name, r in [] if front else rows:
+        user, chip = estimate_of(r["tokens_per_s_per_user"]), estimate_of(r["tokens_per_s_per_chip"])
+        if user.value is not None and chip.value is not None:
+            answers[name] = (float(user), float(chip), layout(r)), span(user), span(chip)
+    limit = ("TPOT limit", 1.0 / inputs["tpot_s"]) if inputs.get("tpot_s") else None
+    measured = _measured(rows, front, str(inputs["model"]))
+    note = "Up and right is better: no plan beats a point of a front in both."
+    note += " Left of the limit users wait too long." if limit else ""
+    note += " Hollow dots were measured, each with lengths of its own (Numbers)." if measured else ""
     return [
         charts.points(
-            "Throughput against speed",
-            "Up and right is better: no plan beats a point of a front in both.",
+            "Throughput of a chip against speed for a user",
+            note,
             lines,
             x="tokens/s per user",
             y="tokens/s per chip",
             log_y=True,
             line=True,
+            looks=looks,
+            limit=limit,
+            hollow=measured,
+            answers=answers,
+            finding=found.best_words(names, {"tokens_per_s_per_chip": "Most tokens per chip within the limits"}),
         )
     ]
+
+
+def _measured(
+    rows: Sequence[tuple[str, Result]], front: Sequence[Result], model: str
+) -> dict[str, list[tuple[float, float, str]]]:
+    """Measured points of the model on the chip of each row, of the tables that ship; nothing where there are none."""
+    out = {}
+    for name, row in rows[:1] if front else rows:
+        dots = measured_points(model, str(row["system_id"]))
+        if dots:
+            out["front" if front else name] = list(dots)
+    return out
 
 
 def _memory(rows: Sequence[tuple[str, Result]]) -> Chart:
@@ -356,4 +405,5 @@ def _memory(rows: Sequence[tuple[str, Result]]) -> Chart:
         unit="GiB",
         marks=[r["memory_capacity_B"] / GIB for _, r in rows],
         mark="usable",
+        finding=fullest_words({n: used_B(r) / r["memory_capacity_B"] for n, r in rows}),
     )

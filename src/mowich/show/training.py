@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from mowich.show import charts
-from mowich.show.charts import Chart
+from mowich.show import charts, charts_change, charts_parts
+from mowich.show.charts import Chart, Range
+from mowich.show.colours import REST, Look, looks_of
+from mowich.show.fact_labels import fact_label
+from mowich.show.formats import interval
 from mowich.show.headline import Headline
 from mowich.show.page import GIB, estimate_of
-from mowich.show.rows import plan_of, used_B
+from mowich.show.price_lines import equal_price, span, unquoted
+from mowich.show.rows import fullest_words, plan_of, used_B
 from mowich.shown import Result
+from mowich.studies.ranking import rows_of, runs
 
 _Named = Sequence[tuple[str, Result]]
 """Rows that run, with the names that pictures give them."""
 
 
-def training_pictures(rows: _Named, found: Headline, *, is_plan: bool) -> list[Chart]:
-    """Pictures of rows: systems compared, or plans of one system."""
+def training_pictures(result: Result, found: Headline, *, is_plan: bool) -> list[Chart]:
+    """Pictures of the rows that run: systems compared, or plans of one system."""
+    every = [(str(i) if is_plan else str(r["system"]), r) for i, r in enumerate(rows_of(result), 1)]
+    rows = [(n, r) for n, r in every if runs(r)]
     if not rows:
         return []
-    out = [_time(rows), _memory(rows), _ranges(rows, found)]
-    priced = [(n, r) for n, r in rows if estimate_of(r["usd_per_mtok"]).value is not None]
-    if priced:
-        out.append(_cost(priced, found, len(rows)))
-    return out + _moves(rows, is_plan)
+    names = [n for n, _ in every]
+    looks = looks_of(rows)
+    out = [_time(rows), _cost(rows, found, names, looks, result["inputs"], is_plan=is_plan)]
+    out += [] if is_plan else [_useful(rows, looks)]
+    return [*out, _ranges(rows, found, names, looks), _memory(rows), *_moves(rows, is_plan)]
 
 
 def _time(rows: _Named) -> Chart:
-    names = dict.fromkeys(k for _, r in rows for k in r["step_s"]["breakdown"])
-    parts = {k: [r["step_s"]["breakdown"].get(k, 0.0) for _, r in rows] for k in names}
-    largest = dict(sorted(parts.items(), key=lambda kv: -sum(kv[1])))
-    return charts.stacked_bars(
-        "Where the time of a step goes", "Named parts sum to the step.", [n for n, _ in rows], largest, unit="s"
+    return charts_parts.time_bars(
+        "Where the time of a step goes",
+        "The line is the 90% range of the whole.",
+        [(n, r["step_s"]) for n, r in rows],
+        unit="s",
     )
 
 
 def _memory(rows: _Named) -> Chart:
     kinds = list(dict.fromkeys(k for _, r in rows for k in r["memory_B"]))
+    shares = {n: used_B(r) / r["memory_capacity_B"] for n, r in rows if r.get("memory_capacity_B")}
     return charts.stacked_bars(
         "Memory of a device against what a program may use",
         "The mark is the usable capacity.",
@@ -46,44 +54,110 @@ def _memory(rows: _Named) -> Chart:
         unit="GiB",
         marks=[r.get("memory_capacity_B", 0.0) / GIB for _, r in rows],
         mark="usable",
+        finding=fullest_words(shares),
     )
 
 
-def _ranges(rows: _Named, found: Headline) -> Chart:
+def _ranges(rows: _Named, found: Headline, names: Sequence[str], looks: Mapping[str, Look]) -> Chart:
     return charts.ranges(
         "Step time with its 90% range",
         (found.why_not("step_s") if len(rows) > 1 else "") or "Rows whose ranges overlap are not ranked.",
         [(n, e.low, float(e), e.high) for n, r in rows if (e := estimate_of(r["step_s"])).low and e.high],
         unit="s",
         log=True,
+        looks=looks,
+        finding=found.best_words(names, {"step_s": "Shortest step"}),
     )
 
 
-def _cost(priced: _Named, found: Headline, running: int) -> Chart:
-    better = [found.why_not(m) for m in ("usd_per_mtok", "days")] if running > 1 else []
-    note = " ".join([w for w in better if w] or ["Down and left is better."])
-    if len(priced) < running:
-        note += " Rows without a known price are lines in another picture."
+def _cost(
+    rows: _Named,
+    found: Headline,
+    names: Sequence[str],
+    looks: Mapping[str, Look],
+    inputs: Result,
+    *,
+    is_plan: bool,
+) -> Chart:
+    """Cost against time: every row that runs. One that nobody quotes a price of is an upright band, as long as its time
+    is uncertain; its break-even is a point on it, and its cost of ownership, where known, another."""
+    better = [found.why_not(m) for m in ("usd_per_mtok", "days")] if len(rows) > 1 else []
+    said = [w for w in better if w] or ["Down and left is better."]
+    dots: dict[str, list[tuple[float, float, str]]] = {}
+    ends: dict[str, list[tuple[Range | None, Range | None]]] = {}
+    bands: dict[str, Range] = {}
+    dear = unquoted([r for _, r in rows], inputs) if not is_plan else []
+    for name, row in rows:
+        days, cost = estimate_of(row["days"]), estimate_of(row["usd_per_mtok"])
+        if days.value is None:
+            continue
+        if cost.value is not None:
+            dots.setdefault(name, []).append((float(days), float(cost), plan_of(row)))
+            ends.setdefault(name, []).append((span(days), span(cost)))
+        even = equal_price([r for _, r in rows], row) if any(row is r for r in dear) else None
+        if any(row is r for r in dear) or cost.value is None:
+            bands[name] = span(days) or (float(days), float(days))
+        if even is not None:
+            label = f"at ${interval(even.price)} a chip-hour it costs what {even.other} does"
+            dots.setdefault(name, []).append((float(days), even.cost, label))
+            said.append(f"{name} has no quoted price: {label}.")
     return charts.points(
         "Cost against time",
-        note,
-        {n: [(float(estimate_of(r["days"])), float(estimate_of(r["usd_per_mtok"])), plan_of(r))] for n, r in priced},
+        " ".join([*said, *(["A band is a row whose cost depends on its price."] if bands else [])]),
+        dots,
         x="days",
         y="$ per million tokens",
+        looks=looks,
+        ends=ends,
+        bands=bands,
+        finding=found.best_words(names, {"usd_per_mtok": "Cheapest", "days": "Fastest"}),
     )
+
+
+def _useful(rows: _Named, looks: Mapping[str, Look]) -> Chart:
+    """What share of what is paid for does the model's own work: MFU, and goodput of it."""
+    shares = {
+        "useful work": [100 * _useful_share(r) for _, r in rows],
+        "lost to failures": [100 * (float(estimate_of(r["mfu"]).value or 0.0) - _useful_share(r)) for _, r in rows],
+    }
+    best = max(rows, key=lambda nr: _useful_share(nr[1]))
+    return charts.stacked_bars(
+        "Useful work of a chip",
+        "Of the dense peak in the plan's precision: the model's own FLOP that survive failures (MFU times goodput).",
+        [n for n, _ in rows],
+        shares,
+        unit="% of the peak",
+        fills={"useful work": {"color": REST.light}, "lost to failures": charts.fill(5)},
+        looks=looks,
+        finding=f"{best[0]} uses most of its peak: {_useful_share(best[1]):.0%}",
+    )
+
+
+def _useful_share(row: Result) -> float:
+    goodput = estimate_of(row["goodput"]).value
+    return float(estimate_of(row["mfu"]).value or 0.0) * (1.0 if goodput is None else float(goodput))
 
 
 def _moves(rows: _Named, is_plan: bool) -> list[Chart]:
     return [
-        charts.tornado(
+        charts_change.tornado(
             f"What moves the step of {'plan ' if is_plan else ''}{name} most",
             "Change of the step time when one fact goes to the ends of its range.",
-            [(s["fact"], 100 * math.expm1(s["at_low"]), 100 * math.expm1(s["at_high"])) for s in r["spread"][:8]],
+            [
+                (fact_label(s["fact"]), 100 * math.expm1(s["at_low"]), 100 * math.expm1(s["at_high"]))
+                for s in r["spread"][:8]
+            ],
             unit="% of step time",
+            finding=moved_most(fact_label(r["spread"][0]["fact"]), r["spread"][0]["at_low"], r["spread"][0]["at_high"]),
         )
         for name, r in (rows[:1] if is_plan else rows[:6])
         if r.get("spread")
     ]
+
+
+def moved_most(what: str, at_low: float, at_high: float) -> str:
+    """The finding of a tornado. at_low, at_high: change, as shares."""
+    return f"{what[0].upper()}{what[1:]} moves it most: {at_low:+.0%} to {at_high:+.0%}"
 
 
 def front_pictures(front: Sequence[Result]) -> list[Chart]:

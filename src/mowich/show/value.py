@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from mowich.show import charts
+from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, interval, number_text
 from mowich.show.page import (
@@ -206,7 +206,7 @@ def _pictures(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> l
         for name, rows in jobs
     }
     return [
-        charts.amount_chart(
+        charts_change.amount_chart(
             f"Tokens against {result['of']}",
             f"Today's machine is 1, at {_amount(result, result['today'])}.",
             {name: points for name, points in lines.items() if points},

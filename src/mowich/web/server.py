@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from mowich.show import colours
 from mowich.version import VERSION
 from mowich.web import asks
 from mowich.web.cache import Answers
@@ -105,8 +106,14 @@ def _static() -> dict[str, tuple[bytes, bytes, str, str]]:
             kind = _TYPES.get(file.name.rsplit(".", 1)[-1])
             if kind is not None:
                 data = file.read_bytes()
-                out[file.name] = (data, gzip.compress(data, 6), kind, hashlib.sha256(data).hexdigest()[:16])
+                out[file.name] = _served(data, kind)
+    for name, text in (("colours.css", colours.css()), ("colours.js", colours.script())):
+        out[name] = _served(text.encode(), _TYPES[name.rsplit(".", 1)[-1]])
     return out
+
+
+def _served(data: bytes, kind: str) -> tuple[bytes, bytes, str, str]:
+    return data, gzip.compress(data, 6), kind, hashlib.sha256(data).hexdigest()[:16]
 
 
 Responses = dict[int | str, dict[str, object]]

@@ -18,6 +18,7 @@ import yaml
 
 from mowich.errors import UserError
 from mowich.facts import Fact, Facts
+from mowich.show import colours
 from mowich.show.charts import Chart
 from mowich.show.command import command_of
 from mowich.show.deepen import deepen_page, explainer_of
@@ -33,12 +34,16 @@ def static(name: str) -> str:
     return resources.files("mowich.show").joinpath("static", name).read_text(encoding="utf-8")
 
 
+MOST_CARDS = 24
+"""Rows of a table that a phone shows as a card each; a longer one scrolls."""
+
 _RANGE = re.compile(r"(\S+) (\([^()]*\))")
 
 
-def _td(cell: str | tuple[str, str, str]) -> str:
+def _td(cell: str | tuple[str, str, str], head: str = "") -> str:
+    label = f' data-head="{escape(head)}"' if head else ""
     if isinstance(cell, str):
-        return f"<td>{escape(cell)}</td>"
+        return f"<td{label}>{escape(cell)}</td>"
     text, hover, name = cell
     metric = f' data-metric="{escape(name)}"' if name else ""
     found = _RANGE.fullmatch(text)  # where room is short the range goes below its value, whole
@@ -46,7 +51,7 @@ def _td(cell: str | tuple[str, str, str]) -> str:
     said = f'<span class="sr">; {escape(hover)}</span>' if hover else ""
     title = f' title="{escape(hover)}"' if hover else ""
     kind = ' class="ranged"' if found else ""
-    return f'<td{kind} tabindex="0"{metric}{title}>{shown}{said}</td>'
+    return f'<td{kind}{label} tabindex="0"{metric}{title}>{shown}{said}</td>'
 
 
 def _table(table: Table) -> str:
@@ -54,40 +59,65 @@ def _table(table: Table) -> str:
         f'<th scope="col" aria-sort="none"><button type="button">{escape(h).replace("/", "/<wbr>")}</button></th>'
         for h in table.head
     )
-    body = "".join("<tr>" + "".join(_td(c) for c in row) + "</tr>" for row in table.cells())
+    cards = len(table.rows) <= MOST_CARDS
+    heads = table.head if cards else [""] * len(table.head)
+    body = "".join(
+        "<tr>" + "".join(_td(c, h) for c, h in zip(row, heads, strict=True)) + "</tr>" for row in table.cells()
+    )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     name = escape(table.title)
     return (
         f'<section><h2>{name}</h2>{note}<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table'
-        f' class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>'
+        f' class="sortable{" cards" if cards else ""}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        "</div></section>"
     )
 
 
-def _chart(place: int, chart: Chart) -> str:
+def _chart(place: int, chart: Chart, command: str) -> str:
+    """A picture below what one sees in it; the ways to draw it, its numbers and its command below it."""
     rows = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in chart.rows)
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in chart.head)
     name = escape(chart.title)
+    note = f"{chart.title}. {chart.note}".strip() if chart.finding else chart.note
+    ways = "".join(
+        f'<button type="button" aria-pressed="{"false" if i else "true"}">{escape(way)}</button>'
+        for i, way in enumerate(chart.views)
+    )
+    views = f'<div class="views" role="group" aria-label="{name}, drawn as">{ways}</div>' if ways else ""
+    made = chart.command or command
+    again = f"<details><summary>Command{_of(name)}</summary>{_copied(made)}</details>" if made else ""
     return (
-        f'<figure><h2>{name}</h2><p class="note">{escape(chart.note)}</p><div class="chart" id="chart{place}"'
-        f' role="img" aria-label="{name}; the numbers follow as a table" data-height="{chart.height}"'
-        f' style="height:{chart.height}px"></div><details><summary>Numbers<span class="sr"> of'
-        f' {name}</span></summary><div class="scroll" tabindex="0" role="region" aria-label="Numbers of'
-        f' {name}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details></figure>'
+        f'<figure><h2>{escape(chart.finding or chart.title)}</h2><p class="note">{escape(note)}</p>{views}<div'
+        f' class="chart" id="chart{place}" role="img" aria-label="{name}; the numbers follow as a table"'
+        f' data-height="{chart.height}" style="height:{chart.height}px"></div><div class="under"><details><summary>'
+        f'Numbers{_of(name)}</summary><div class="scroll" tabindex="0" role="region" aria-label="Numbers of {name}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>{again}</div></figure>"
     )
 
 
-def _stories(page: Page) -> str:
+def _of(name: str) -> str:
+    """Whose it is, for those who only hear the page."""
+    return f'<span class="sr"> of {name}</span>'
+
+
+def _copied(text: str) -> str:
+    return f'<div class="copy"><pre>{escape(text)}</pre><button type="button">Copy</button></div>'
+
+
+def _charts(page: Page, command: str) -> str:
+    made = "".join(_chart(i, c, command) for i, c in enumerate(page.charts))
+    return f'<div class="charts">{made}</div>' if made else ""
+
+
+def _stories(page: Page, command: str) -> str:
     """Questions in order, each with its picture; the pictures stand behind those of the page."""
     out, before = [], len(page.charts)
     for place, story in enumerate(page.stories):
         why = "".join(f"<li>{escape(text)}</li>" for text in story.why)
-        commands = "".join(
-            f'<div class="copy"><pre>{escape(text)}</pre><button type="button">Copy</button></div>'
-            for text in story.commands
-        )
+        commands = "".join(map(_copied, story.commands))
         out.append(
             f'<section class="story"><h2>{place + 1}. {escape(story.question)}</h2><p'
-            f' class="verdict">{escape(story.verdict)}</p>{_chart(before + place, story.chart)}<ul>{why}</ul>'
+            f' class="verdict">{escape(story.verdict)}</p>{_chart(before + place, story.chart, command)}<ul>{why}</ul>'
             '<details><summary>The numbers, and what makes them<span class="sr">:'
             f" {escape(story.question)}</span></summary>{_table(story.numbers)}{commands}</details></section>"
         )
@@ -144,18 +174,24 @@ def _inputs(page: Page, command: str) -> str:
         if page.inputs
         else ""
     )
-    made = (
-        f'<h3>Command</h3><div class="copy"><pre>{escape(command)}</pre><button type="button">Copy</button></div>'
-        if command
+    made = f"<h3>Command</h3>{_copied(command)}" if command else ""
+    given = f'<h3 class="given">Inputs as YAML, fully resolved</h3>{_copied(text)}' if text else ""
+    if not made and not given:
+        return ""
+    return (
+        '<details class="again"><summary><h2>Make it again</h2></summary>'
+        f'{made}<div class="given">{given}</div></details>'
+    )
+
+
+def _assumptions(page: Page) -> str:
+    """What the answer assumes, folded; prices, power and PUE link to their facts."""
+    said = "".join(_assumption(page, a) for a in page.assumptions)
+    return (
+        f'<details class="assumed"><summary><h2>Assumptions</h2></summary><dl class="strip">{said}</dl></details>'
+        if said
         else ""
     )
-    given = (
-        "<details open><summary>Inputs as YAML, fully resolved</summary><div"
-        f' class="copy"><pre>{escape(text)}</pre><button type="button">Copy</button></div></details>'
-        if text
-        else ""
-    )
-    return f"<section><h2>Make it again</h2>{made}{given}</section>" if made or given else ""
 
 
 def _assumption(page: Page, item: Sequence[str]) -> str:
@@ -208,26 +244,27 @@ def render_html(
         except UserError as error:  # the model or the scenario is not here
             warnings.append(f"without facts and sensitivities: {error.line()}")
     command = command or command_of(result)
-    assumptions = "".join(_assumption(page, a) for a in page.assumptions)
     said = "".join(f'<p class="warning">{escape(w)}</p>' for w in warnings)
     body = (
         "".join(_table(t) for t in page.tables[:1])
-        + "".join(_chart(i, c) for i, c in enumerate(page.charts))
-        + _stories(page)
+        + _charts(page, command)
+        + _stories(page, command)
         + "".join(_table(t) for t in page.tables[1:])
         + _notes(page)
+        + _assumptions(page)
         + _facts(page.facts)
     )
+    drawn = [*page.charts, *(s.chart for s in page.stories)]
     parts = {
         "title": escape(page.title),
-        "style": static("report.css"),
+        "style": colours.css() + static("report.css"),
         "headline": escape(page.headline),
-        "assumptions": assumptions,
         "warnings": said,
         "body": body,
         "inputs": _inputs(page, command),
-        "options": script_json([c.option for c in (*page.charts, *(s.chart for s in page.stories))]),
+        "options": script_json([c.option for c in drawn]),
+        "views": script_json([list(c.views.values())[1:] for c in drawn]),
         "script": static("report.js"),
-        "echarts": static("echarts.min.js") + static("fitted.js") if page.charts or page.stories else "",
+        "echarts": static("echarts.min.js") + colours.script() + static("fitted.js") if drawn else "",
     }
     return filled(static("report.html"), parts)

@@ -1,12 +1,12 @@
 "use strict";
 // A chart's option as it fits into a width: the legend in as many lines as it needs (never cut, so that paper shows all of it), small letters where it is narrow;
-// black marks white on a dark page. -> [option, pixels that the chart grows by]
+// on a dark page each colour in its dark form (`darkColours`). -> [option, pixels that the chart grows by]
+const inDark = (x) => (typeof x === "string" ? globalThis.darkColours?.[x] ?? x : Array.isArray(x) ? x.map(inDark) : x && typeof x === "object" ? Object.fromEntries(Object.entries(x).map(([k, v]) => [k, inDark(v)])) : x);
 globalThis.fitted = (option, width, dark) => {
-  const out = { ...option, backgroundColor: "transparent" };
-  if (dark) out.series = option.series.map((s) => (s.itemStyle && s.itemStyle.color === "#000" ? { ...s, itemStyle: { ...s.itemStyle, color: "#fff", borderColor: "#000" } } : s));
+  const out = { ...(dark ? inDark(option) : option), backgroundColor: "transparent" };
   let more = 0;
   if (option.legend && option.grid) {
-    const names = [...new Set(option.series.map((s) => s.name))];
+    const names = option.legend.data ?? [...new Set(option.series.map((s) => s.name))];
     let [lines, used] = [1, 0];
     for (const name of names) {
       const wide = 42 + 6.4 * String(name).length;

@@ -2,29 +2,43 @@
 (() => {
   const options = JSON.parse(document.getElementById("options").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  let drawn = [];
-  const SHEET = 660; // pixels of a chart on paper: A4 and Letter with usual margins are wider
-  const draw = (paper = false) => {
-    drawn.forEach((chart) => chart.dispose());
-    drawn = options.map((option, place) => {
-      const box = document.getElementById("chart" + place);
-      const night = dark.matches && !paper;
-      const [fits, more] = fitted(option, paper ? SHEET : box.clientWidth, night);
-      box.style.height = `${Number(box.dataset.height) * (paper ? 0.8 : 1) + more}px`;
-      const chart = echarts.init(box, night ? "dark" : null, { renderer: "svg", ...(paper ? { width: SHEET } : {}) });
-      chart.setOption(fits);
-      return chart;
-    });
+  const views = JSON.parse(document.getElementById("views").textContent);
+  const chosen = options.map(() => 0);
+  const drawn = [];
+  const PAPER = 470; // pixels of a chart before it shrinks into its column on paper
+  const drawOne = (place, paper = false) => {
+    const box = document.getElementById("chart" + place);
+    const night = dark.matches && !paper;
+    const option = chosen[place] ? views[place][chosen[place] - 1] : options[place];
+    const [fits, more] = fitted(option, paper ? PAPER : box.clientWidth, night);
+    const height = Number(box.dataset.height) * (paper ? 0.62 : 1) + more * (paper ? 0.8 : 1);
+    drawn[place]?.dispose();
+    box.style.height = `${height}px`;
+    const chart = drawn[place] = echarts.init(box, night ? "dark" : null, { renderer: "svg", width: paper ? PAPER : box.clientWidth, height });
+    chart.setOption(fits);
+    const svg = box.querySelector("svg");
+    if (svg) svg.setAttribute("viewBox", `0 0 ${chart.getWidth()} ${chart.getHeight()}`);
   };
+  const draw = (paper = false) => options.forEach((_, place) => drawOne(place, paper));
   if (options.length) {
     draw();
     dark.addEventListener("change", () => draw());
     let width = document.body.clientWidth;
     new ResizeObserver(() => { if (document.body.clientWidth !== width) { width = document.body.clientWidth; draw(); } }).observe(document.body);
   }
-  const closed = () => document.querySelectorAll("details.sources");
-  window.addEventListener("beforeprint", () => { closed().forEach((d) => { d.open = true; }); if (options.length) draw(true); });
-  window.addEventListener("afterprint", () => { if (options.length) draw(); });
+  document.querySelectorAll(".views").forEach((group) => {
+    const place = Number(group.parentElement.querySelector(".chart").id.slice(5));
+    const buttons = [...group.querySelectorAll("button")];
+    buttons.forEach((button, way) => button.addEventListener("click", () => {
+      buttons.forEach((b) => b.setAttribute("aria-pressed", String(b === button)));
+      chosen[place] = way;
+      drawOne(place);
+    }));
+  });
+  const folded = () => document.querySelectorAll("details.assumed, details.again");
+  let opened = [];
+  window.addEventListener("beforeprint", () => { opened = [...folded()].filter((d) => !d.open); opened.forEach((d) => { d.open = true; }); if (options.length) draw(true); });
+  window.addEventListener("afterprint", () => { opened.forEach((d) => { d.open = false; }); if (options.length) draw(); });
   const show = () => {
     const target = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
     const holder = target && target.closest("details");

@@ -1,0 +1,195 @@
+"""What a time is made of: words and group of every part, and the bars that show them.
+
+A part has a name of its own in answers ("pp_transfer"). A reader sees it in words, and among five groups: compute,
+memory, network, waiting, software. Products count as compute also where reading their weights binds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from mowich.estimate import Estimate
+from mowich.show.charts import DECALS, Chart, Option, Range, stacked_bars
+from mowich.show.colours import GROUPS
+from mowich.show.page import estimate_of
+from mowich.shown import Result
+
+
+class Part(NamedTuple):
+    """words: for a reader; group: of GROUPS; short: in a narrow table, "" its name."""
+
+    words: str
+    group: str
+    short: str = ""
+
+
+PARTS_OF_TIME: Mapping[str, Part] = {
+    # a training step
+    "gemm": Part("matrix products", "compute", "matmul"),
+    "attention": Part("attention", "compute"),
+    "memory_bound": Part("work bound by memory", "memory", "HBM-bound"),
+    "quantise": Part("conversion to 8 bits", "memory"),
+    "moe": Part("routing of experts", "memory", "MoE routing"),
+    "head": Part("output head", "compute"),
+    "recompute": Part("recomputation", "compute"),
+    "host": Part("launches by the host", "software"),
+    "tp": Part("tensor-parallel exchange", "network", "TP"),
+    "cp": Part("context-parallel exchange", "network", "CP"),
+    "ep": Part("expert exchange", "network", "EP"),
+    "pp": Part("hand-over between stages", "network", "PP"),
+    "pp_transfer": Part("hand-over between stages", "network", "PP transfer"),
+    "pp_bubble": Part("pipeline bubbles", "waiting", "bubble"),
+    "dp": Part("exchange of gradients", "network", "DP"),
+    "optimizer": Part("optimizer", "memory"),
+    "offload": Part("offload to the host's memory", "network"),
+    "fixed": Part("fixed time of a step", "software"),
+    "jitter": Part("wait for the slowest chip", "waiting"),
+    "software": Part("software beyond tuned kernels", "software"),
+    # a token of serving
+    "linear": Part("matrix products", "compute"),
+    "experts": Part("experts", "compute"),
+    "prefill_attention": Part("attention of prompts", "compute"),
+    "activations": Part("activations", "memory"),
+    "layers": Part("fixed time of layers", "software"),
+    "prefill_interference": Part("prompts between tokens", "waiting"),
+    # a first token
+    "prefill": Part("prefill", "compute"),
+    "step_wait": Part("wait for the running step", "waiting"),
+    "queue": Part("queue", "waiting"),
+    "start_burst": Part("burst at the start", "waiting"),
+    "lockstep": Part("users in step", "waiting"),
+    "kv_wait": Part("wait for room in the cache", "waiting"),
+    "kv_transfer": Part("transfer of the cache", "network"),
+    "front_end": Part("front end", "software"),
+    "visibility": Part("until the user sees it", "software"),
+}
+"""Parts of the times of training and of serving, by their names in answers."""
+
+CORRECTION = "correction"
+"""What served rows differ by on the sum of the other parts: a factor, so that every part has its share of it."""
+
+
+def part_words(name: str) -> str:
+    """A part for a reader."""
+    known = PARTS_OF_TIME.get(name)
+    return known.words if known else name.replace("_", " ")
+
+
+def short_part(name: str) -> str:
+    """A part in a narrow table."""
+    known = PARTS_OF_TIME.get(name)
+    return (known.short if known else "") or name
+
+
+def group_of(name: str) -> str:
+    """Where the time of a part goes."""
+    known = PARTS_OF_TIME.get(name)
+    return known.group if known else "software"
+
+
+def whole_parts(time: Estimate) -> dict[str, float]:
+    """The parts of a time, by name, that sum to it: a correction of the sum is spread over all."""
+    parts = {k: float(v) for k, v in time.breakdown.items() if k != CORRECTION}
+    total, value = sum(parts.values()), float(time.value or 0.0)
+    return {k: v * value / total for k, v in parts.items()} if total > 0 else parts
+
+
+def group_shares(time: Estimate) -> dict[str, float]:
+    """The share of each group in a time, 0 to 1."""
+    parts = whole_parts(time)
+    total = sum(parts.values()) or 1.0
+    return {g: sum(v for k, v in parts.items() if group_of(k) == g) / total for g in GROUPS}
+
+
+def time_bars(title: str, note: str, rows: Sequence[tuple[str, Result]], *, unit: str, scale: float = 1.0) -> Chart:
+    """Times of rows (their estimates as JSON), in five groups; the same as shares, and with every part. scale: from
+    seconds to the unit."""
+    names = [name for name, _ in rows]
+    times = [estimate_of(data) for _, data in rows]
+    found = [{k: scale * v for k, v in whole_parts(t).items()} for t in times]
+    seen = [k for k in dict.fromkeys(k for f in found for k in f) if any(f.get(k) for f in found)]
+    groups = {g: [sum(v for k, v in f.items() if group_of(k) == g) for f in found] for g in GROUPS}
+    groups = {g: values for g, values in groups.items() if any(values)}
+    fills: dict[str, Mapping[str, object]] = {g: {"color": GROUPS[g].light} for g in groups}
+    ends: list[Range | None] = [
+        (scale * t.low, scale * t.high) if t.low is not None and t.high is not None and t.high > t.low else None
+        for t in times
+    ]
+    if any(CORRECTION in t.breakdown and t.breakdown[CORRECTION] for t in times):
+        note = f"{note} What served runs differ by is spread over all parts."
+    few = stacked_bars(
+        title,
+        note.strip(),
+        names,
+        groups,
+        unit=unit,
+        fills=fills,
+        ends=ends,
+        shares=True,
+        finding=_finding(names, times),
+    )
+    ordered = sorted(seen, key=lambda k: (list(GROUPS).index(group_of(k)), -sum(f.get(k, 0.0) for f in found)))
+    parts: dict[str, list[float]] = {}
+    for key in ordered:  # two parts may have the same words
+        values = [f.get(key, 0.0) for f in found]
+        old = parts.get(part_words(key))
+        parts[part_words(key)] = values if old is None else [a + b for a, b in zip(old, values, strict=True)]
+    many = stacked_bars(title, note, names, parts, unit=unit, fills=_shades(ordered), ends=ends, shares=True)
+    views: dict[str, Option] = {
+        "groups": few.option,
+        "groups, 100%": few.views["100%"],
+        "all parts": many.option,
+        "all parts, 100%": many.views["100%"],
+    }
+    return replace(
+        few,
+        views=views,
+        head=["", *(f"{g}, {unit}" for g in groups), *many.head[1:]],
+        rows=[[*a[: len(groups) + 1], *b[1:]] for a, b in zip(few.rows, many.rows, strict=True)],
+    )
+
+
+def _shades(parts: Sequence[str]) -> dict[str, Mapping[str, object]]:
+    """Parts of a group have its colour, fainter one after another, and hatched every second time."""
+    out: dict[str, Mapping[str, object]] = {}
+    count: dict[str, int] = {}
+    for key in parts:
+        group = group_of(key)
+        i = count[group] = count.get(group, -1) + 1
+        out.setdefault(
+            part_words(key),
+            {"color": GROUPS[group].light, "opacity": max(0.4, 1.0 - 0.2 * (i // 2)), **DECALS[i % 2]},
+        )
+    return {**out, "other": {"color": GROUPS["waiting"].light, "opacity": 0.4}}
+
+
+def _finding(names: Sequence[str], times: Sequence[Estimate]) -> str:
+    """Where most of the time goes."""
+    shares = [group_shares(t) for t in times]
+    if not shares or not any(t.breakdown for t in times):
+        return ""
+    first = {n: max(s, key=lambda g: s[g]) for n, s in zip(names, shares, strict=True)}
+    if len(set(first.values())) == 1:
+        group = next(iter(first.values()))
+        found = sorted(round(100 * s[group]) for s in shares)
+        span = f"{found[0]}%" if found[0] == found[-1] else f"{found[0]} to {found[-1]}%"
+        return f"Most goes to {group}: {span}{' of each' if len(names) > 1 else ''}"
+    said = [
+        f"{group} on {' and '.join(n for n in names if first[n] == group)}" for group in dict.fromkeys(first.values())
+    ]
+    return f"Most goes to {', to '.join(said)}"
+
+
+__all__ = [
+    "CORRECTION",
+    "PARTS_OF_TIME",
+    "Part",
+    "group_of",
+    "group_shares",
+    "part_words",
+    "short_part",
+    "time_bars",
+    "whole_parts",
+]

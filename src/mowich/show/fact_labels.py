@@ -1,0 +1,71 @@
+"""What a fact is called where a person reads it in a picture: words, and whose it is in brackets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+import yaml
+
+from mowich.facts import load_facts
+
+_OWNED = ("chips", "systems", "training", "devices", "serving", "networks")
+"""Kinds whose second word is a chip, a system, a family of chips or an engine."""
+
+_ALL = ("common", "collectives", "measured", "ownership", "scale_out")
+"""Second words that are nobody's."""
+
+
+@cache
+def _labels() -> Mapping[str, str]:
+    text = resources.files("mowich.show").joinpath("fact_labels.yaml").read_text(encoding="utf-8")
+    found: Mapping[str, str] = yaml.safe_load(text)
+    return found
+
+
+@cache
+def _families() -> Mapping[str, str]:
+    """Family of chips -> its only chip, or the family in words."""
+    facts = load_facts()
+    used = {str(facts.meta("systems", s).get("chip")) for s in facts.ids("systems")}
+    chips: dict[str, list[str]] = {}
+    for chip in facts.ids("chips"):
+        if chip in used:
+            meta = facts.meta("chips", chip)
+            chips.setdefault(str(meta["family"]), []).append(str(meta["name"]).partition(" (")[0])
+    return {f: names[0] if len(names) == 1 else f.replace("-", " ").title() for f, names in chips.items()}
+
+
+def fact_label(path: str) -> str:
+    """A fact in words.
+
+    >>> fact_label("training.neuroncore-v4.framework_carry")
+    'software speed against the chip it was learned on (Trainium3)'
+    >>> fact_label("training.common.router_skew"), fact_label("sites.default.pue")
+    ('uneven routing of experts', 'overhead of the site (PUE)')
+    """
+    kind, _, rest = path.partition(".")
+    steps = rest.split(".")
+    ends = (".".join(steps[i:]) for i in range(len(steps)))
+    words = next((_labels()[end] for end in ends if end in _labels()), steps[-1].replace("_", " "))
+    owner = _owner(kind, steps)
+    return f"{words} ({owner})" if owner else words
+
+
+def _owner(kind: str, steps: list[str]) -> str:
+    """Whose a fact is; "" where it is nobody's or all words are said."""
+    facts = load_facts()
+    if kind == "chips":
+        if steps[0] not in facts.ids("chips"):  # of the user's
+            return steps[0]
+        return str(facts.meta("chips", steps[0]).get("name") or steps[0]).partition(" (")[0]
+    if kind == "prices":
+        return next((s for s in steps[:-1] if s in facts.ids("systems")), "")
+    if kind not in _OWNED or len(steps) < 2:
+        return ""
+    named = next((s for s in steps[:-1] if s not in _ALL), "")
+    return _families().get(named, named)
+
+
+__all__ = ["fact_label"]
