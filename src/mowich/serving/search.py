@@ -372,6 +372,9 @@ def _together(
             ttft=ttft,
             tpot=tpot,
             speed=users * w.shapes.dp[rows] * job.output / (ttft + (job.output - 1.0) * tpot) * copies,
+            front=np.zeros(len(rows)),
+            transfer=np.zeros(len(rows)),
+            service=np.zeros(len(rows)),
         )
 
     points = at(rows, users)
@@ -392,7 +395,8 @@ def _together(
 
 @dataclass(frozen=True, slots=True)
 class _Points(Columns):
-    """Candidates as columns."""
+    """Candidates as columns. front, transfer, service: parts of the TTFT where prefill has workers of its own, seconds:
+    the front end, the transfer of the cache, the prompt's own steps; the rest of it is the queue."""
 
     prefill: NDArray[np.int_]
     decode: NDArray[np.intp]
@@ -404,6 +408,9 @@ class _Points(Columns):
     ttft: Floats
     tpot: Floats
     speed: Floats
+    front: Floats
+    transfer: Floats
+    service: Floats
 
 
 def paired_tokens_per_s(
@@ -457,7 +464,8 @@ def _apart(
     kv = np.sum(sp.att_layers * sp.kv * np.minimum(job.prompt, sp.held), axis=0) * sp.b_kv * sp.tp
     transfer = kv / (cp.link_Bps * sp.tp)
     service = total(parts) * steps * factor
-    fixed = Front.of(ep).before(ones * job.prompt) + transfer
+    front = Front.of(ep).before(ones * job.prompt)
+    fixed = front + transfer
     room = job.ttft_s - fixed
     ok = service < room
     if not ok.any():
@@ -512,6 +520,9 @@ def _apart(
         ttft=ttft,
         tpot=tpot[D_],
         speed=rate * job.output,
+        front=front[P_],
+        transfer=transfer[P_],
+        service=service[P_],
     ), len(live)
 
 
@@ -547,14 +558,16 @@ def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequen
 
 
 def _answer(system: System, p: _Points, i: int, tpot_parts: dict[str, float], ttft_parts: dict[str, float]) -> Found:
-    """Candidate i; what its times have beyond their parts is a part of its own. Decode workers know nothing of the
-    parts of a TTFT."""
+    """Candidate i; what its times have beyond their parts is a part of its own. Where prefill has workers of its own a
+    prompt waits there for those before it: the queue, what the limit leaves beside the other parts."""
     tpot, ttft = float(p.tpot[i]), float(p.ttft[i])
     tpot_parts["correction"] = tpot - sum(tpot_parts.values())
     if ttft_parts:
         ttft_parts["correction"] = ttft - sum(ttft_parts.values())
     else:
-        ttft_parts = {"prefill_queue_transfer": ttft}
+        known = {"front_end": p.front[i], "prefill": p.service[i], "kv_transfer": p.transfer[i]}
+        ttft_parts = {name: float(seconds) for name, seconds in known.items()}
+        ttft_parts["queue"] = ttft - sum(ttft_parts.values())
     return Found(
         prefill=int(p.prefill[i]),
         decode=int(p.decode[i]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
+from mowich.show.colours import OTHER, look_called
 from mowich.show.page import Column, Page, Run, Story, Table, TextCell, Words, figure
 from mowich.shown import Result
 
@@ -45,6 +46,7 @@ def brief_page(result: Result, run: Run) -> Page:
                 [(f["property"], f["factor"]) for f in story["factors"]],
                 str(story["second"]),
                 unit="tokens/s/chip",
+                looks={n: look_called(n) for n in (str(story["first"]), str(story["second"]))},
             )
         ],
         records=[
@@ -88,18 +90,22 @@ def _story(row: Result) -> Story:
 def _picture(data: Result) -> Chart:
     """The chart of a picture's data."""
     title, unit, labels, series = data["title"], data["unit"], data["labels"], data["series"]
+    named = [name for name in (*labels, *series) if look_called(name) is not OTHER]
+    looks = {name: look_called(name) for name in named}
     if data["kind"] == "ranges":
         values = next(iter(series.values()))
         bars = list(zip(labels, data["low"], values, data["high"], strict=True))
-        return charts.ranges(title, "Each with its 90% range.", bars, unit=unit, log=True)
+        return charts.ranges(title, "Each with its 90% range.", bars, unit=unit, log=True, looks=looks)
     if data["kind"] == "lines":
         groups = {
             name: [(x, y, label) for x, y, label in zip(data["x"], values, labels, strict=True) if y is not None]
             for name, values in series.items()
         }
         wide = max(data["x"]) / min(data["x"]) > _WIDE
-        return charts.points(title, "", groups, x=data["x_unit"], y=unit, log_x=wide, log_y=wide, line=True)
-    return charts.stacked_bars(title, "", labels, series, unit=unit)
+        return charts.points(
+            title, "", groups, x=data["x_unit"], y=unit, log_x=wide, log_y=wide, line=True, looks=looks
+        )
+    return charts.stacked_bars(title, "", labels, series, unit=unit, looks=looks)
 
 
 _WIDE = 30.0

@@ -57,7 +57,12 @@ class Chart:
 def fill(i: int, look: Look | None = None) -> dict[str, object]:
     """The fill of the i-th of several, or of a system."""
     if look is not None:
-        return {"color": look.colour.light, **DECALS[look.is_announced]}
+        return {
+            "color": look.colour.light,
+            "borderColor": PAPER.light,
+            "borderWidth": 1,
+            **DECALS[look.is_announced],
+        }
     return {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}
 
 
@@ -124,14 +129,13 @@ def stacked_bars(
     bar; shares: may be drawn as shares of the whole too."""
     drawn = _with_other(parts)
     known = looks or {}
-    is_single = len(drawn) == 1
     series: list[dict[str, object]] = []
     for i, (part, values) in enumerate(drawn.items()):
         own = (fills or {}).get(part) or fill(i, known.get(part))
         data: list[object] = list(values)
-        if is_single and known:
+        if known and part not in known and part not in (fills or {}):
             data = [
-                {"value": v, "itemStyle": fill(i, known[n])} if n in known else v
+                {"value": v, "itemStyle": fill(0, known[n])} if n in known else v
                 for n, v in zip(names, values, strict=True)
             ]
         series.append(

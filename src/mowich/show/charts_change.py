@@ -108,7 +108,14 @@ def waterfall(
     )
 
 
-def amount_chart(title: str, note: str, lines: Mapping[str, Sequence[tuple[float, float, str]]], *, unit: str) -> Chart:
+def amount_chart(
+    title: str,
+    note: str,
+    lines: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    unit: str,
+    finding: str = "",
+) -> Chart:
     """What is gained with more of something: a line for each name, of (amount, gain, plan)."""
     series: list[dict[str, object]] = [
         {
@@ -136,6 +143,7 @@ def amount_chart(title: str, note: str, lines: Mapping[str, Sequence[tuple[float
         head=["", unit, "of today's tokens", "plan"],
         rows=[[name, _text(x), _text(y), plan] for name, points in lines.items() for x, y, plan in points],
         height=340,
+        finding=finding,
     )
 
 
@@ -144,7 +152,10 @@ def turning_bars(
 ) -> Chart:
     """A tornado of a comparison: (fact, row that it moves most, change at the low end, at the high end, flip in words),
     largest first. Bars at which another row wins are outlined, and say so behind their name."""
-    names = [f"{fact} ({row})" + (f" - {flip}" if flip else "") for fact, row, _, _, flip in bars]
+    names = [
+        (fact if fact.endswith(")") else f"{fact} ({row})") + (f" - {flip}" if flip else "")
+        for fact, row, _, _, flip in bars
+    ]
     series: list[dict[str, object]] = [
         {
             "name": f"at its {end} end",
@@ -166,7 +177,6 @@ def turning_bars(
             "type": "category",
             "data": names,
             "inverse": True,
-            "axisLabel": {"width": 330, "overflow": "break", "fontSize": 11},
         },
         series=series,
     )

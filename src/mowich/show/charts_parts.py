@@ -15,6 +15,7 @@ from mowich.show.charts import DECALS, Chart, Option, Range, stacked_bars
 from mowich.show.colours import GROUPS
 from mowich.show.page import estimate_of
 from mowich.shown import Result
+from mowich.studies.ranking import names_listed
 
 
 class Part(NamedTuple):
@@ -62,31 +63,28 @@ PARTS_OF_TIME: Mapping[str, Part] = {
     "lockstep": Part("users in step", "waiting"),
     "kv_wait": Part("wait for room in the cache", "waiting"),
     "kv_transfer": Part("transfer of the cache", "network"),
+    "prefill_queue_transfer": Part("prefill, queue and transfer", "waiting"),  # as older answers have it
     "front_end": Part("front end", "software"),
     "visibility": Part("until the user sees it", "software"),
 }
 """Parts of the times of training and of serving, by their names in answers."""
 
+CACHE_READ: Mapping[str, Part] = {"attention": Part("reading the cache", "memory")}
+"""What attention is between tokens of an answer."""
+
 CORRECTION = "correction"
 """What served rows differ by on the sum of the other parts: a factor, so that every part has its share of it."""
 
 
-def part_words(name: str) -> str:
-    """A part for a reader."""
-    known = PARTS_OF_TIME.get(name)
-    return known.words if known else name.replace("_", " ")
+def part_of(name: str, own: Mapping[str, Part] | None = None) -> Part:
+    """A part; one that is not known is software. own: parts that mean something else in this time."""
+    return (own or {}).get(name) or PARTS_OF_TIME.get(name) or Part(name.replace("_", " "), "software")
 
 
 def short_part(name: str) -> str:
     """A part in a narrow table."""
     known = PARTS_OF_TIME.get(name)
     return (known.short if known else "") or name
-
-
-def group_of(name: str) -> str:
-    """Where the time of a part goes."""
-    known = PARTS_OF_TIME.get(name)
-    return known.group if known else "software"
 
 
 def whole_parts(time: Estimate) -> dict[str, float]:
@@ -96,21 +94,29 @@ def whole_parts(time: Estimate) -> dict[str, float]:
     return {k: v * value / total for k, v in parts.items()} if total > 0 else parts
 
 
-def group_shares(time: Estimate) -> dict[str, float]:
+def group_shares(time: Estimate, own: Mapping[str, Part] | None = None) -> dict[str, float]:
     """The share of each group in a time, 0 to 1."""
     parts = whole_parts(time)
     total = sum(parts.values()) or 1.0
-    return {g: sum(v for k, v in parts.items() if group_of(k) == g) / total for g in GROUPS}
+    return {g: sum(v for k, v in parts.items() if part_of(k, own).group == g) / total for g in GROUPS}
 
 
-def time_bars(title: str, note: str, rows: Sequence[tuple[str, Result]], *, unit: str, scale: float = 1.0) -> Chart:
+def time_bars(
+    title: str,
+    note: str,
+    rows: Sequence[tuple[str, Result]],
+    *,
+    unit: str,
+    scale: float = 1.0,
+    own: Mapping[str, Part] | None = None,
+) -> Chart:
     """Times of rows (their estimates as JSON), in five groups; the same as shares, and with every part. scale: from
-    seconds to the unit."""
+    seconds to the unit; own: parts that mean something else in these times."""
     names = [name for name, _ in rows]
     times = [estimate_of(data) for _, data in rows]
     found = [{k: scale * v for k, v in whole_parts(t).items()} for t in times]
     seen = [k for k in dict.fromkeys(k for f in found for k in f) if any(f.get(k) for f in found)]
-    groups = {g: [sum(v for k, v in f.items() if group_of(k) == g) for f in found] for g in GROUPS}
+    groups = {g: [sum(v for k, v in f.items() if part_of(k, own).group == g) for f in found] for g in GROUPS}
     groups = {g: values for g, values in groups.items() if any(values)}
     fills: dict[str, Mapping[str, object]] = {g: {"color": GROUPS[g].light} for g in groups}
     ends: list[Range | None] = [
@@ -128,15 +134,17 @@ def time_bars(title: str, note: str, rows: Sequence[tuple[str, Result]], *, unit
         fills=fills,
         ends=ends,
         shares=True,
-        finding=_finding(names, times),
+        finding=_finding(names, times, own),
     )
-    ordered = sorted(seen, key=lambda k: (list(GROUPS).index(group_of(k)), -sum(f.get(k, 0.0) for f in found)))
+    ordered = sorted(
+        seen, key=lambda k: (list(GROUPS).index(part_of(k, own).group), -sum(f.get(k, 0.0) for f in found))
+    )
     parts: dict[str, list[float]] = {}
     for key in ordered:  # two parts may have the same words
         values = [f.get(key, 0.0) for f in found]
-        old = parts.get(part_words(key))
-        parts[part_words(key)] = values if old is None else [a + b for a, b in zip(old, values, strict=True)]
-    many = stacked_bars(title, note, names, parts, unit=unit, fills=_shades(ordered), ends=ends, shares=True)
+        old = parts.get(part_of(key, own).words)
+        parts[part_of(key, own).words] = values if old is None else [a + b for a, b in zip(old, values, strict=True)]
+    many = stacked_bars(title, note, names, parts, unit=unit, fills=_shades(ordered, own), ends=ends, shares=True)
     views: dict[str, Option] = {
         "groups": few.option,
         "groups, 100%": few.views["100%"],
@@ -151,23 +159,23 @@ def time_bars(title: str, note: str, rows: Sequence[tuple[str, Result]], *, unit
     )
 
 
-def _shades(parts: Sequence[str]) -> dict[str, Mapping[str, object]]:
+def _shades(parts: Sequence[str], own: Mapping[str, Part] | None) -> dict[str, Mapping[str, object]]:
     """Parts of a group have its colour, fainter one after another, and hatched every second time."""
     out: dict[str, Mapping[str, object]] = {}
     count: dict[str, int] = {}
     for key in parts:
-        group = group_of(key)
+        group = part_of(key, own).group
         i = count[group] = count.get(group, -1) + 1
         out.setdefault(
-            part_words(key),
+            part_of(key, own).words,
             {"color": GROUPS[group].light, "opacity": max(0.4, 1.0 - 0.2 * (i // 2)), **DECALS[i % 2]},
         )
     return {**out, "other": {"color": GROUPS["waiting"].light, "opacity": 0.4}}
 
 
-def _finding(names: Sequence[str], times: Sequence[Estimate]) -> str:
+def _finding(names: Sequence[str], times: Sequence[Estimate], own: Mapping[str, Part] | None) -> str:
     """Where most of the time goes."""
-    shares = [group_shares(t) for t in times]
+    shares = [group_shares(t, own) for t in times]
     if not shares or not any(t.breakdown for t in times):
         return ""
     first = {n: max(s, key=lambda g: s[g]) for n, s in zip(names, shares, strict=True)}
@@ -177,18 +185,18 @@ def _finding(names: Sequence[str], times: Sequence[Estimate]) -> str:
         span = f"{found[0]}%" if found[0] == found[-1] else f"{found[0]} to {found[-1]}%"
         return f"Most goes to {group}: {span}{' of each' if len(names) > 1 else ''}"
     said = [
-        f"{group} on {' and '.join(n for n in names if first[n] == group)}" for group in dict.fromkeys(first.values())
+        f"{group} on {names_listed([n for n in names if first[n] == group])}" for group in dict.fromkeys(first.values())
     ]
     return f"Most goes to {', to '.join(said)}"
 
 
 __all__ = [
+    "CACHE_READ",
     "CORRECTION",
     "PARTS_OF_TIME",
     "Part",
-    "group_of",
     "group_shares",
-    "part_words",
+    "part_of",
     "short_part",
     "time_bars",
     "whole_parts",

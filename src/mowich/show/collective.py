@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from mowich.machines.topology import LevelRow as Level
 from mowich.show import charts
 from mowich.show.charts import Chart
+from mowich.show.colours import Look, look_called
 from mowich.show.formats import number_text
 from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
@@ -60,7 +61,7 @@ def collective_page(result: Result, run: Run) -> Page:
                 gap=True,
             ),
         ),
-        charts=_pictures(rows),
+        charts=_pictures(rows, look_called(str(inputs["on"]))),
         records=rows,
         inputs=inputs,
     )
@@ -155,11 +156,11 @@ def _sizes(rows: Sequence[Result]) -> Table:
     )
 
 
-def _pictures(rows: Sequence[Result]) -> list[Chart]:
+def _pictures(rows: Sequence[Result], look: Look) -> list[Chart]:
     names = [_size_words(r["bytes"]) for r in rows]
     parts = list(dict.fromkeys(k for r in rows for k in r["time_s"]["breakdown"]))
     share = {k: [100 * r["time_s"]["breakdown"].get(k, 0.0) / r["time_s"]["value"] for r in rows] for k in parts}
-    out = _against_size(rows) if len(rows) > 1 else []
+    out = _against_size(rows, look) if len(rows) > 1 else []
     out.append(
         charts.ranges(
             "Time with its 90% range",
@@ -170,6 +171,7 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
             ],
             unit="us",
             log=True,
+            looks=dict.fromkeys(names, look),
         )
     )
     if parts:
@@ -185,7 +187,7 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
     return out
 
 
-def _against_size(rows: Sequence[Result]) -> list[Chart]:
+def _against_size(rows: Sequence[Result], look: Look) -> list[Chart]:
     ends = {
         word: [(r["bytes"] / 2**20, _US * float(r["time_s"][key]), _size_words(r["bytes"])) for r in rows]
         for word, key in (("time", "value"), ("90% low", "low"), ("90% high", "high"))
@@ -200,6 +202,11 @@ def _against_size(rows: Sequence[Result]) -> list[Chart]:
             log_x=True,
             log_y=True,
             line=True,
+            looks={
+                "time": look,
+                "90% low": look._replace(is_announced=True),
+                "90% high": look._replace(is_announced=True),
+            },
         ),
         charts.points(
             "Bus bandwidth against size",
@@ -209,5 +216,6 @@ def _against_size(rows: Sequence[Result]) -> list[Chart]:
             y="GB/s",
             log_x=True,
             line=True,
+            looks={"bus bandwidth": look},
         ),
     ]

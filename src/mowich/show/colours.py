@@ -167,12 +167,14 @@ def look_of(system_id: str) -> Look:
 
 @cache
 def look_called(words: str) -> Look:
-    """How a system is drawn that words name ("NVIDIA's GB300", "trn3-gen2 x 8"): by the longest name of a system or a
-    chip in them."""
+    """How a system is drawn that words name ("NVIDIA's GB300", "trn3-gen2 x 8", "TPU v7"): by the longest name of a
+    system or a chip in them, else by one that begins with them."""
     text = _letters(words)
     known = {_letters(n): k for n, k in (*_chips().items(), *systems().items())}
     found = [name for name in known if name in text]
-    return known[max(found, key=len)] if found else OTHER
+    if found:
+        return known[max(found, key=len)]
+    return next((known[name] for name in sorted(known) if text and name.startswith(text)), OTHER)
 
 
 def _letters(words: str) -> str:

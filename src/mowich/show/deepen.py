@@ -14,10 +14,12 @@ from mowich.economics.money import price
 from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
 from mowich.facts import Fact, Facts
-from mowich.machines.system import machine_id, parse_spec
-from mowich.show import charts, charts_change
+from mowich.machines import links
+from mowich.machines.system import machine_id, parse_spec, resolve
+from mowich.machines.topology import per_chip
+from mowich.show import charts, charts_change, charts_map
 from mowich.show.charts import Chart
-from mowich.show.colours import Look, looks_of
+from mowich.show.colours import Look, look_of, looks_of
 from mowich.show.explain import change_words
 from mowich.show.fact_labels import fact_label
 from mowich.show.formats import number_text, percent
@@ -86,12 +88,17 @@ def deepen_page(page: Page, explainer: Explainer) -> Page:
             parts.append(table)
     if training:
         lines = scaled_rows(explainer)
-        pictures += scaling_charts(lines, _ends(explainer, lines), looks_of(list(_rows(explainer).items())))
+        asked = explainer.result["inputs"]
+        tokens = float(asked["seq"]) * float(asked["batch_seqs"])
+        looks = looks_of(list(_rows(explainer).items()))
+        pictures += scaling_charts(lines, _ends(explainer, lines), looks, tokens)
         table = nearest_table(explainer)
         if table is not None:
             parts.append(table)
     elif result["schema"] != "mowich/compare@1":
         pictures += moves_charts(explainer)
+        if result["schema"] == "mowich/collective@1":
+            pictures += link_maps(explainer)
     return replace(page, charts=pictures, parts=parts)
 
 
@@ -289,6 +296,35 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
     return out
 
 
+def link_maps(explainer: Explainer) -> list[Chart]:
+    """The machine of a collective, chip by chip and link by link, with what failed; nothing of one that is too large to
+    draw or lies in another network than its own."""
+    inputs, facts = explainer.result["inputs"], explainer.facts
+    system = per_chip(resolve(facts, str(inputs["on"])))
+    if inputs["network"] or system.chips > charts_map.MOST_CHIPS:
+        return []
+    graph = links.build(system)
+    faults: dict[int, float] = {}
+    dead: list[int] = []
+    for text in inputs["faults"]:
+        what, index, share = links.parse_fault(graph, str(text))
+        if what == "chip":
+            dead.append(index)
+        else:
+            faults[index] = share
+    return [
+        charts_map.machine_map(
+            f"Map of {explainer.result.get('display') or inputs['on']}",
+            f"{graph.chips} chips; a diamond is a switch, a line a pair that links join"
+            + (", dashed where they failed." if faults else "."),
+            graph,
+            faults,
+            dead,
+            look_of(system.id),
+        )
+    ]
+
+
 # scale and accuracy
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -331,10 +367,13 @@ def _ends(explainer: Explainer, lines: Mapping[str, Sequence[Size]]) -> str:
 
 
 def scaling_charts(
-    lines: Mapping[str, Sequence[Size]], ends: str = "", looks: Mapping[str, Look] | None = None
+    lines: Mapping[str, Sequence[Size]],
+    ends: str = "",
+    looks: Mapping[str, Look] | None = None,
+    tokens: float = 1.0,
 ) -> list[Chart]:
     """Step time, goodput, useful work and cost against chips. ends: why lines begin or end where they do; looks: of the
-    systems."""
+    systems; tokens: of a batch."""
     if not lines:
         return []
     grown = {n: min((s.chips for s in sizes if s.batch_scale > 1), default=0) for n, sizes in lines.items()}
@@ -348,7 +387,20 @@ def scaling_charts(
     note = f"{note.strip()} {ends}".strip()
     steps = {n: [(float(s.chips), s.step_s / s.batch_scale, s.binds) for s in sizes] for n, sizes in lines.items()}
     kept = {n: [(float(s.chips), s.goodput, s.binds) for s in sizes if s.goodput] for n, sizes in lines.items()}
+    useful = {
+        n: [(float(s.chips), tokens * s.batch_scale / s.step_s * s.goodput, s.binds) for s in sizes if s.goodput]
+        for n, sizes in lines.items()
+    }
     pictures = [
+        charts.scaling_chart(
+            "Scaling: useful work",
+            "Tokens per second of the whole machine that failures leave.",
+            {n: d for n, d in useful.items() if d},
+            x="chips",
+            y="useful tokens/s",
+            looks=looks,
+            finding=_most_words(useful),
+        ),
         charts.scaling_chart("Scaling: time of a step", note, steps, x="chips", y="s per batch asked for", looks=looks),
         charts.scaling_chart(
             "Scaling: goodput",
@@ -381,6 +433,15 @@ def scaling_charts(
             )
         )
     return pictures
+
+
+def _most_words(useful: Mapping[str, Sequence[tuple[float, float, str]]]) -> str:
+    """Where more chips stop helping."""
+    peaks = {n: max(dots, key=lambda d: d[1]) for n, dots in useful.items() if dots}
+    over = {n: p for n, p in peaks.items() if p[0] < useful[n][-1][0]}
+    if over:
+        return "More chips do less beyond " + ", ".join(f"{p[0]:,.0f} on {n}" for n, p in over.items())
+    return "More chips do more work, up to the most that each fabric joins" if peaks else ""
 
 
 def _kept_words(kept: Mapping[str, Sequence[tuple[float, float, str]]]) -> str:

@@ -53,6 +53,17 @@ def fact_label(path: str) -> str:
     return f"{words} ({owner})" if owner else words
 
 
+def kernel_label(name: str) -> str:
+    """A part of a kernel's time, by the fact that sets it.
+
+    >>> kernel_label("dma.first_byte"), kernel_label("tensor_engine.clock")
+    ('DMA: wait for the first byte', 'tensor engine: work at its clock')
+    """
+    unit, _, rest = name.partition(".")
+    words = _labels().get(rest, rest.replace("_", " "))
+    return f"{unit.replace('_', ' ').replace('dma', 'DMA')}: {words}" if rest else unit.replace("_", " ")
+
+
 def _owner(kind: str, steps: list[str]) -> str:
     """Whose a fact is; "" where it is nobody's or all words are said."""
     facts = load_facts()
@@ -68,4 +79,4 @@ def _owner(kind: str, steps: list[str]) -> str:
     return _families().get(named, named)
 
 
-__all__ = ["fact_label"]
+__all__ = ["fact_label", "kernel_label"]

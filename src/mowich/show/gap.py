@@ -8,8 +8,10 @@ from itertools import pairwise
 
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
+from mowich.show.colours import looks_of
 from mowich.show.formats import interval, percent
 from mowich.show.page import NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, estimate_of, figure, paragraphs
+from mowich.show.price_lines import span
 from mowich.show.rows import job_line, price_line
 from mowich.show.serve import requests_line
 from mowich.shown import Result
@@ -161,6 +163,14 @@ def waterfall_text(factors: Sequence[float]) -> list[str]:
     ]
 
 
+def _largest_words(factors: Sequence[tuple[str, float]], second: Result) -> str:
+    """The factor that does most."""
+    name, factor = max(factors, key=lambda nf: abs(math.log(nf[1])) if nf[1] > 0 else 0.0)
+    way = "ahead" if factor > 1 else "back"
+    times = sig(max(factor, 1.0 / factor))
+    return f"{name[0].upper()}{name[1:]} does most: it puts {second['system']} {way} by {times} times"
+
+
 def _prices(result: Result) -> list[str]:
     """Which prices a cost stands on."""
     if result["metric"] == "tokens_per_s_per_chip":
@@ -201,11 +211,14 @@ def _pictures(result: Result) -> list[Chart]:
     return [
         charts_change.waterfall(
             f"From {first['system']} to {second['system']}",
-            "Each step multiplies what stands before it by its factor.",
+            "Each step multiplies what stands before it by its factor; the line on it is its 90% range.",
             (str(first["system"]), start),
             rows,
             str(second["system"]),
             unit=unit,
+            looks=looks_of([(str(s["system"]), s) for s in (first, second)]),
+            ends=[span(estimate_of(r["factor"])) for r in result["rows"]],
+            finding=_largest_words(rows, second),
         ),
         charts.ranges(
             "Factors with their ranges",

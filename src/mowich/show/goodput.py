@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
+from mowich.show.colours import Look, look_called
 from mowich.show.formats import number_text, percent
 from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, counted, estimate_of, figure, paragraphs
 from mowich.shown import Result
@@ -57,7 +58,7 @@ def goodput_page(result: Result, run: Run) -> Page:
                 gap=True,
             ),
         ),
-        charts=_pictures(rows, result["target"]),
+        charts=_pictures(rows, result["target"], look_called(str(inputs["on"]).partition(":")[0])),
         records=rows,
         inputs=inputs,
     )
@@ -138,8 +139,9 @@ def _lost(rows: Sequence[Result]) -> Table:
     )
 
 
-def _pictures(rows: Sequence[Result], target: float) -> list[Chart]:
+def _pictures(rows: Sequence[Result], target: float, look: Look) -> list[Chart]:
     strategies = [r["strategy"] for r in rows]
+    best = max(rows, key=lambda r: float(r["goodput"]["value"]))
     lost = list(dict.fromkeys(k for r in rows for k in r["lost"]))
     parts = {"trains": [100 * r["goodput"]["value"] for r in rows]} | {
         k.replace("_", " "): [100 * r["lost"].get(k, 0.0) for r in rows] for k in lost
@@ -147,7 +149,12 @@ def _pictures(rows: Sequence[Result], target: float) -> list[Chart]:
     ends = [(r["strategy"], *(100 * r["goodput"][k] for k in ("low", "value", "high"))) for r in rows]
     return [
         charts.ranges(
-            "Goodput with its 90% range", "Over the ranges of the facts and a run's luck.", ends, unit="% of the time"
+            "Goodput with its 90% range",
+            "Over the ranges of the facts and a run's luck.",
+            ends,
+            unit="% of the time",
+            looks=dict.fromkeys(strategies, look),
+            finding=f"{best['strategy']} keeps most: {share_words(best['goodput']['value'])}",
         ),
         charts.stacked_bars(
             "Where the time goes", "The parts sum to all of it.", strategies, parts, unit="% of the time"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mowich.estimate import Estimate
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
+from mowich.show.fact_labels import kernel_label
 from mowich.show.formats import UNKNOWN, number_text, percent
 from mowich.show.page import (
     NOTHING,
@@ -202,9 +203,22 @@ def _record(result: Result) -> Result:
     return {k: v for k, v in result.items() if not isinstance(v, list) and k not in ("schema", "version", "over_time")}
 
 
+def _rests_words(parts: Mapping[str, float]) -> str:
+    """What most of a kernel's time is."""
+    whole = sum(parts.values())
+    if not whole:
+        return ""
+    most = max(parts, key=lambda k: parts[k])
+    return f"Most of the time: {kernel_label(most)}, {parts[most] / whole:.0%}"
+
+
 def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> list[Chart]:
     us = 1e6
-    states = {s: [e[f"{s}_s"] * us for e in engines.values()] for s in ("busy", "wait", "idle")}
+    time = estimate_of(result["time_s"])
+    states = {
+        words: [e[f"{s}_s"] * us for e in engines.values()]
+        for s, words in (("busy", "busy"), ("wait", "waiting"), ("idle", "idle"))
+    }
     waits = sorted({w for e in engines.values() for w in e.get("waits_s", {})})
     pictures: list[Chart] = []
     curves = result.get("over_time")
@@ -241,9 +255,12 @@ def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> li
         charts.stacked_bars(
             "Where the time rests",
             "Parts of the critical path by the fact that sets them.",
-            ["latency"],
-            {k: [v * us] for k, v in result["time_s"]["breakdown"].items()},
+            [str(result.get("kernel") or "kernel")],
+            {kernel_label(k): [v * us] for k, v in result["time_s"]["breakdown"].items()},
             unit="us",
+            ends=[(us * time.low, us * time.high) if time.low is not None and time.high is not None else None],
+            shares=True,
+            finding=_rests_words(result["time_s"]["breakdown"]),
         ),
     ]
     if waits:

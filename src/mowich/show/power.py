@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
+from mowich.show.colours import looks_of
 from mowich.show.formats import UNKNOWN, interval, percent
 from mowich.show.page import Cell, Column, Page, Run, Table, Words, estimate_of, figure, paragraphs
 from mowich.shown import Result
@@ -103,6 +104,7 @@ def _machines(rows: Sequence[Result]) -> Table:
 def _pictures(known: Sequence[Result]) -> list[Chart]:
     if not known:
         return []
+    looks = looks_of([(str(r["system"]), r) for r in known])
     out = [
         charts.stacked_bars(
             "Power of a busy chip at the meter",
@@ -111,14 +113,14 @@ def _pictures(known: Sequence[Result]) -> list[Chart]:
             {k: [r["parts_W"][k]["value"] or 0.0 for r in known] for k in known[0]["parts_W"]},
             unit="W",
         ),
-        charts.ranges("The same with its 90% range", "", _ends(known, "total_W"), unit="W"),
+        charts.ranges("The same with its 90% range", "", _ends(known, "total_W"), unit="W", looks=looks),
     ]
     for key, title, unit in (
         ("chips_under_cap", "Chips under the cap", "chips"),
         ("tokens_per_s_per_MW", "Tokens per second and megawatt", "tokens/s/MW"),
     ):
         bars = _ends(known, key)
-        out += [charts.ranges(title, "", bars, unit=unit)] if bars else []
+        out += [charts.ranges(title, "", bars, unit=unit, looks=looks)] if bars else []
     return out
 
 

@@ -315,7 +315,8 @@ def _pictures(result: Result, found: Headline, front: Sequence[Result]) -> list[
         ("tpot_s", "Where the time per output token goes"),
         ("ttft_s", "Where the time to the first token goes"),
     ):
-        out.append(charts_parts.time_bars(title, note, [(n, r[key]) for n, r in rows], unit="ms", scale=1e3))
+        own = charts_parts.CACHE_READ if key == "tpot_s" else None
+        out.append(charts_parts.time_bars(title, note, [(n, r[key]) for n, r in rows], unit="ms", scale=1e3, own=own))
     priced = [(n, r) for n, r in rows if estimate_of(r["usd_per_mtok"]).value is not None]
     for key, title, scale, unit, of in (
         ("usd_per_mtok", "Cost of a million output tokens", 1.0, "$ per million tokens", priced),

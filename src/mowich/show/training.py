@@ -127,7 +127,7 @@ def _useful(rows: _Named, looks: Mapping[str, Look]) -> Chart:
         [n for n, _ in rows],
         shares,
         unit="% of the peak",
-        fills={"useful work": {"color": REST.light}, "lost to failures": charts.fill(5)},
+        fills={"lost to failures": {"color": REST.light}},
         looks=looks,
         finding=f"{best[0]} uses most of its peak: {_useful_share(best[1]):.0%}",
     )

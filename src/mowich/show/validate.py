@@ -8,24 +8,14 @@ from statistics import median
 
 from mowich.evidence.row_rules import is_time
 from mowich.evidence.scores import FITTED_TO, left_out
-from mowich.show import charts
+from mowich.show import charts, charts_spread
 from mowich.show.charts import Chart
+from mowich.show.colours import look_called
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import accuracy_headline, tenths
 from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, paragraphs
 from mowich.shown import Result
 from mowich.units import sig
-
-_METRICS = {
-    "tokens_per_s_per_chip": "tokens/s per chip",
-    "tokens_per_s_total": "tokens/s of all chips",
-    "tflops_per_chip": "TFLOP/s per chip",
-    "seqs_per_s_total": "sequences/s of all chips",
-    "step_time_s": "step time in s",
-    "derived_step_time_s": "step time in s, derived from the source's figures",
-    "mfu_reported_pct": "MFU in %",
-}
-"""What rows of measurements give, in words."""
 
 IN_SAMPLE = "Constants and widths of ranges were fitted to these rows: a new run is off by more."
 """Said of the rows that ship."""
@@ -187,21 +177,44 @@ def _refused(rows: Sequence[Result]) -> list[Words]:
 
 
 def _pictures(rows: Sequence[Result], shipped: bool) -> list[Chart]:
-    by_metric: dict[str, list[tuple[float, float, str]]] = {}
+    """How far a new prediction may be off, by what it is of; then the errors of all rows, a box for each chip."""
+    by_chip: dict[str, list[float]] = {}
     for r in rows:
-        if r["status"] == "ok":
-            dot = (float(r["measured"]), float(r["predicted"]), str(r["id"]))
-            by_metric.setdefault(str(r["metric"]), []).append(dot)
-    return [
-        charts.points(
-            f"Predicted against measured{', in sample' if shipped else ''}: {_METRICS.get(metric, metric)}",
-            "On the diagonal a prediction is perfect.",
-            {"published runs": dots},
-            x=f"measured, {_METRICS.get(metric, metric)}",
-            y="predicted",
-            log_x=True,
-            log_y=True,
-            diagonal="predicted as measured",
+        if r["status"] == "ok" and r["ratio"]:
+            by_chip.setdefault(str(r["chip"]), []).append(float(r["ratio"]))
+    out = _left_out_pictures() if shipped else []
+    if by_chip:
+        sample = ", in sample" if shipped else ""
+        widest = max(by_chip, key=lambda c: charts_spread.fences(by_chip[c])[4] / charts_spread.fences(by_chip[c])[0])
+        out.append(
+            charts_spread.boxes(
+                f"Error by chip{sample}: predicted time over measured",
+                "1 is exact, above it predicted too slow. Box: half of the rows; line: 90% of them."
+                + (f" {IN_SAMPLE}" if shipped else ""),
+                dict(sorted(by_chip.items())),
+                unit="predicted / measured",
+                looks={chip: look_called(chip) for chip in by_chip},
+                finding=f"Widest on {widest}" if len(by_chip) > 1 else "",
+            )
         )
-        for metric, dots in by_metric.items()
+    return out
+
+
+def _left_out_pictures() -> list[Chart]:
+    """Errors of rows left out of the fit: training, serving, serving on Trainium."""
+    found = left_out()
+    least, most = min(e.median for e in found), max(e.median for e in found)
+    return [
+        charts.stacked_bars(
+            "Errors of rows that were left out of the fit",
+            "Median, and what nine of ten stay below: what a prediction of a new run may be off by. Errors of kernels"
+            " are in docs/kernel-accuracy.md.",
+            [f"{e.work}, {e.what} (without {e.without})" for e in found],
+            {
+                "median": [100 * e.median for e in found],
+                "to the 90th of 100": [100 * (e.p90 - e.median) for e in found],
+            },
+            unit="% off",
+            finding=f"A new run is off by {100 * least:.0f} to {100 * most:.0f}% in the median, by its kind",
+        )
     ]

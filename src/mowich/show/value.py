@@ -183,6 +183,16 @@ def _price(result: Result) -> str:
     return f"the price of a chip-hour ({label})"
 
 
+def _more_words(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> str:
+    """What the most of it gives."""
+    said = []
+    for name, rows in jobs:
+        known = [r for r in rows if r["feasible"] and r["gain"] is not None]
+        if known:
+            said.append(f"{name}: {_called(result, known[-1])} give {sig(known[-1]['gain'])} times today's tokens")
+    return "; ".join(said[:2])
+
+
 def _pictures(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> list[Chart]:
     of = VALUED[result["of"]]
     if result["of"] == OF_SOFTWARE:
@@ -211,5 +221,6 @@ def _pictures(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> l
             f"Today's machine is 1, at {_amount(result, result['today'])}.",
             {name: points for name, points in lines.items() if points},
             unit=of.shown,
+            finding=_more_words(result, jobs),
         )
     ]

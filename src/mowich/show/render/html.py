@@ -37,7 +37,7 @@ def static(name: str) -> str:
 MOST_CARDS = 24
 """Rows of a table that a phone shows as a card each; a longer one scrolls."""
 
-_RANGE = re.compile(r"(\S+) (\([^()]*\))")
+_RANGE = re.compile(r"(\S+) (\([^()]*\))( \S)?")
 
 
 def _td(cell: str | tuple[str, str, str], head: str = "") -> str:
@@ -47,7 +47,9 @@ def _td(cell: str | tuple[str, str, str], head: str = "") -> str:
     text, hover, name = cell
     metric = f' data-metric="{escape(name)}"' if name else ""
     found = _RANGE.fullmatch(text)  # where room is short the range goes below its value, whole
-    shown = f'{escape(found[1])} <span class="range">{escape(found[2])}</span>' if found else escape(text)
+    shown = (
+        f'{escape(found[1])}{found[3] or ""} <span class="range">{escape(found[2])}</span>' if found else escape(text)
+    )
     said = f'<span class="sr">; {escape(hover)}</span>' if hover else ""
     title = f' title="{escape(hover)}"' if hover else ""
     kind = ' class="ranged"' if found else ""

@@ -16,10 +16,10 @@ globalThis.fitted = (option, width, dark) => {
     more = 24 * (lines - 1);
     out.grid = { ...option.grid, bottom: option.grid.bottom + more };
   }
-  if (width < 600) {
-    const { xAxis: x, yAxis: y } = option;
-    if (y) out.yAxis = y.type === "category" ? { ...y, axisLabel: { ...y.axisLabel, width: 110, overflow: "break", fontSize: 10, lineHeight: 11 } } : { ...y, nameTextStyle: { fontSize: 10 } };
-    if (x) out.xAxis = { ...x, axisLabel: { ...x.axisLabel, fontSize: 10, hideOverlap: true } };
-  }
+  const { xAxis: x, yAxis: y } = out;
+  const small = width < 600;
+  if (y && y.type === "category") out.yAxis = { ...y, axisLabel: { ...y.axisLabel, width: Math.round(Math.min(0.4 * width, 300)), overflow: "break", fontSize: small ? 10 : 11, lineHeight: small ? 11 : 12 } };
+  else if (y && small) out.yAxis = { ...y, nameTextStyle: { fontSize: 10 } };
+  if (x && small) out.xAxis = { ...x, axisLabel: { ...x.axisLabel, fontSize: 10, hideOverlap: true } };
   return [out, more];
 };

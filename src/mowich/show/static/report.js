@@ -5,13 +5,13 @@
   const views = JSON.parse(document.getElementById("views").textContent);
   const chosen = options.map(() => 0);
   const drawn = [];
-  const PAPER = 470; // pixels of a chart before it shrinks into its column on paper
+  const PAPER = 520; // pixels of a chart before it shrinks into its column on paper
   const drawOne = (place, paper = false) => {
     const box = document.getElementById("chart" + place);
     const night = dark.matches && !paper;
     const option = chosen[place] ? views[place][chosen[place] - 1] : options[place];
     const [fits, more] = fitted(option, paper ? PAPER : box.clientWidth, night);
-    const height = Number(box.dataset.height) * (paper ? 0.62 : 1) + more * (paper ? 0.8 : 1);
+    const height = Number(box.dataset.height) * (paper ? 0.56 : 1) + more * (paper ? 0.7 : 1);
     drawn[place]?.dispose();
     box.style.height = `${height}px`;
     const chart = drawn[place] = echarts.init(box, night ? "dark" : null, { renderer: "svg", width: paper ? PAPER : box.clientWidth, height });

@@ -70,16 +70,14 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "visibility": ("visible_tokens",),
     "prefill": ("budget", "prefill_step", "peak_linear", "product_linear", "products"),
     "prefill_interference": ("budget", "mixes", "prefill_step"),
-    "prefill_queue_transfer": ("front_s", "front_token_s", "peak_linear", "product_linear", "products"),
+    "kv_transfer": ("link_Bps",),
 }
 """Part of an engine step, or of the time around it -> the constants that it reads."""
 
 WORDS_OF_PART: Mapping[str, str] = {
     "correction": "what served rows of this family, engine, chip and plan differ by, on the sum of the other parts",
-    "prefill_queue_transfer": (
-        "front end, transfer of the cache, the prompt's own steps, and its wait for others that workers of their own"
-        " prefill in order"
-    ),
+    "queue": "wait for the prompts before it, which workers of their own prefill in order",
+    "kv_transfer": "bytes of the prompt's cache over the links of a prefill worker",
 }
 """Parts that no formula of one worker gives."""
 

@@ -10,7 +10,7 @@ const drawn = new Map(); // figure -> {chart, option}
 export const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
 
 function library() {
-  loading ??= Promise.all(["echarts.min.js", "fitted.js"].map((name) => new Promise((resolve, reject) => {
+  loading ??= Promise.all(["echarts.min.js", "colours.js", "fitted.js"].map((name) => new Promise((resolve, reject) => {
     const script = h("script", { src: `/static/${name}` });
     script.addEventListener("load", resolve);
     script.addEventListener("error", () => reject(new Error("charts did not load")));
@@ -61,7 +61,7 @@ async function draw(place) {
   }
   item.theme = theme;
   item.width = place.clientWidth;
-  const [fits, more] = window.fitted(item.option, item.width, Boolean(theme));
+  const [fits, more] = window.fitted(item.views[item.way] ?? item.option, item.width, Boolean(theme));
   place.style.height = `${item.height + more}px`;
   const fresh = !item.chart;
   item.chart ??= echarts.init(place, theme, { renderer: "canvas" });
@@ -86,6 +86,29 @@ function again() {
 dark.addEventListener("change", again);
 document.addEventListener("themechange", again);
 
+// on paper every chart is drawn, in light colours, at once: what was never in sight too
+const PAPER = 660;
+window.addEventListener("beforeprint", () => {
+  if (!window.echarts) return;
+  for (const [place, item] of drawn) {
+    if (!place.isConnected || !place.clientWidth) continue;
+    item.chart?.dispose();
+    const [fits, more] = window.fitted(item.views[item.way] ?? item.option, PAPER, false);
+    place.style.height = `${item.height + more}px`;
+    item.chart = window.echarts.init(place, null, { renderer: "canvas", width: PAPER, height: item.height + more });
+    item.chart.setOption({ animation: false, ...fits, aria: { enabled: false } });
+  }
+});
+window.addEventListener("afterprint", () => {
+  for (const item of drawn.values()) {
+    item.chart?.dispose();
+    item.chart = null;
+    item.stale = true;
+  }
+  queue();
+});
+library().catch(() => { loading = null; }); // so that paper finds it, and the first chart does not wait
+
 /** The same as a table, made when it is opened. */
 function numbers(chart) {
   const table = () => h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers of ${chart.title}` },
@@ -95,35 +118,59 @@ function numbers(chart) {
   return made;
 }
 
-/** A figure of one chart. `height`: as the server says unless given. */
-export function figure(chart) {
-  const place = h("div", { class: "chart", role: "img", "aria-label": `${chart.title}. The numbers follow as a table.` });
-  place.style.height = `${chart.height}px`; // until it is drawn
-  const made = h("figure", { "data-title": chart.title }, h("h2", {}, chart.title), h("p", { class: "note" }, chart.note), place, numbers(chart));
-  drawn.set(place, { option: chart.option, height: chart.height, chart: null, stale: true });
-  seen.observe(place);
-  sized.observe(place);
-  return made;
+/** What makes the chart. */
+function command(text) {
+  const pre = h("pre", {}, text);
+  const copy = h("button", { type: "button", onclick: async () => { await navigator.clipboard.writeText(text); copy.textContent = "Copied"; setTimeout(() => { copy.textContent = "Copy"; }, 1500); } }, "Copy");
+  return h("details", {}, h("summary", {}, "Command"), pre, copy);
 }
 
-/** Draw charts into a box; figures of the same titles are kept and get the new numbers. */
-export function show(box, charts) {
+/** Buttons for the ways to draw a chart; none where there is one. */
+function ways(chart, place) {
+  const names = Object.keys(chart.views ?? {});
+  if (names.length < 2) return "";
+  const buttons = names.map((name, i) => h("button", { type: "button", "aria-pressed": String(i === 0), onclick: () => {
+    buttons.forEach((b, k) => b.setAttribute("aria-pressed", String(k === i)));
+    Object.assign(drawn.get(place), { way: name, stale: true });
+    queue();
+  } }, name));
+  return h("div", { class: "views", role: "group", "aria-label": `${chart.title}, drawn as` }, buttons);
+}
+
+const noteOf = (chart) => (chart.finding ? `${chart.title}. ${chart.note}`.trim() : chart.note);
+
+/** A figure of one chart below what one sees in it. made: the command of the answer, where the chart has none of its own. */
+export function figure(chart, made = "") {
+  const place = h("div", { class: "chart", role: "img", "aria-label": `${chart.title}. The numbers follow as a table.` });
+  place.style.height = `${chart.height}px`; // until it is drawn
+  drawn.set(place, { option: chart.option, views: chart.views ?? {}, way: "", height: chart.height, chart: null, stale: true });
+  const own = chart.command || made;
+  const figure = h("figure", { "data-title": chart.title }, h("h2", {}, chart.finding || chart.title), h("p", { class: "note" }, noteOf(chart)), ways(chart, place), place,
+    h("div", { class: "under" }, numbers(chart), own ? command(own) : ""));
+  seen.observe(place);
+  sized.observe(place);
+  return figure;
+}
+
+/** Draw charts into a box; figures of the same titles are kept and get the new numbers. made: the command of the answer. */
+export function show(box, charts, made = "") {
   const old = [...box.children];
   const same = old.length === charts.length && charts.every((c, i) => old[i].dataset.title === c.title);
   if (!same) {
-    box.replaceChildren(...charts.map((c) => figure(c)));
+    box.replaceChildren(...charts.map((c) => figure(c, made)));
     again();
     return;
   }
   charts.forEach((chart, i) => {
     const place = old[i].querySelector(".chart");
     const item = drawn.get(place);
-    Object.assign(item, { option: chart.option, height: chart.height, stale: true });
+    Object.assign(item, { option: chart.option, views: chart.views ?? {}, height: chart.height, stale: true });
     const open = old[i].querySelector("details").open;
     const table = numbers(chart);
     table.open = open;
     old[i].querySelector("details").replaceWith(table);
-    old[i].querySelector(".note").textContent = chart.note;
+    old[i].querySelector("h2").textContent = chart.finding || chart.title;
+    old[i].querySelector(".note").textContent = noteOf(chart);
   });
   queue();
 }

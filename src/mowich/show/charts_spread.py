@@ -1,0 +1,88 @@
+"""Pictures of spreads: a box for each group of many values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import quantiles
+
+from mowich.show.charts import Chart, _base, _text, fill
+from mowich.show.colours import REST, Look
+
+FEW = 4
+"""Values of a group up to which each is a dot and there is no box."""
+
+
+def fences(values: Sequence[float]) -> tuple[float, float, float, float, float]:
+    """5%, 25%, 50%, 75% and 95% of values; of few their ends instead of the outer two."""
+    if len(values) < 2:
+        return (values[0],) * 5
+    cuts = quantiles(values, n=20, method="inclusive")
+    return cuts[0], cuts[4], cuts[9], cuts[14], cuts[18]
+
+
+def boxes(
+    title: str,
+    note: str,
+    groups: Mapping[str, Sequence[float]],
+    *,
+    unit: str,
+    looks: Mapping[str, Look],
+    finding: str = "",
+) -> Chart:
+    """A box for each group on a logarithmic axis as wide on both sides of a line at 1; few values are dots."""
+    names = list(groups)
+    boxed = [
+        {
+            "value": list(fences(v)),
+            "itemStyle": {"color": "transparent", "borderColor": _colour(n, looks), "borderWidth": 2},
+        }
+        if len(v) > FEW
+        else {"value": [1.0] * 5, "itemStyle": {"opacity": 0}}
+        for n, v in groups.items()
+    ]
+    dots = [
+        {"value": [x, i], "itemStyle": {"color": _colour(n, looks)}, "symbol": looks[n].symbol}
+        for i, (n, v) in enumerate(groups.items())
+        if len(v) <= FEW
+        for x in v
+    ]
+    ends = [x for v in groups.values() for x in (fences(v) if len(v) > FEW else v)]
+    high = round(1.1 * max(max(ends), 1 / min(ends)), 1)
+    low = round(1 / high, 2)
+    option = _base(
+        grid={"left": 8, "right": 32, "top": 8, "bottom": 48, "containLabel": True},
+        xAxis={"type": "log", "name": unit, "nameLocation": "middle", "nameGap": 26, "min": low, "max": high},
+        yAxis={"type": "category", "data": [f"{n} ({len(groups[n])})" for n in names], "inverse": True},
+        series=[
+            {"name": "rows", "type": "boxplot", "data": boxed, "boxWidth": [6, 16]},
+            {"name": "each row", "type": "scatter", "symbolSize": 9, "data": dots},
+            {
+                "name": "exact",
+                "type": "line",
+                "data": [],
+                "markLine": {
+                    "silent": True,
+                    "symbol": "none",
+                    "label": {"show": False},
+                    "lineStyle": {"color": REST.light, "type": "dashed", "width": 1.5},
+                    "data": [{"xAxis": 1}],
+                },
+            },
+        ],
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", "rows", *(f"{p}%, {unit}" for p in (5, 25, 50, 75, 95))],
+        rows=[[n, str(len(v)), *map(_text, fences(v))] for n, v in groups.items()],
+        height=90 + 26 * len(names),
+        finding=finding,
+    )
+
+
+def _colour(name: str, looks: Mapping[str, Look]) -> object:
+    return fill(0, looks[name])["color"]
+
+
+__all__ = ["boxes", "fences"]
