@@ -1,5 +1,5 @@
-"""Writes docs/brief.md: Trainium 3 on one page, with every number, its range and the command that gives it. Run by
-`make docs`; tests/studies/test_brief.py compares the page with a brief that it makes anyway. `--picture` draws docs/images/brief-gap.svg too, with Chromium."""
+"""Writes docs/brief.md: Trainium 3 on one page, with every number, its range and the command that gives it; and the same
+answer as `src/mowich/web/brief.json`, which the web page opens on. Run by `make docs`; tests/studies/test_brief.py compares both with a brief that it makes anyway. `--picture` draws docs/images/brief-gap.svg too, with Chromium."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from mowich.facts import load_facts
 from mowich.requests.brief import ABOUT_MODELS, RIVALS
 from mowich.show.brief import brief_page
 from mowich.show.formats import interval
+from mowich.show.json import to_json
 from mowich.show.page import Page, Run, estimate_of
 from mowich.show.render.html import render_html
 from mowich.shown import Result
 from mowich.studies.brief.one_page import brief
+from mowich.web.shipped import BRIEF_FILE
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "brief.md"
 
@@ -64,11 +66,12 @@ def picture(result: Result) -> str:
     return svgs(render_html(result))[0] + "\n"
 
 
-def pages() -> dict[Path, str]:
-    """The page of now."""
-    return {PAGE: brief_text(brief(load_facts(), against=RIVALS, models=ABOUT_MODELS).to_dict())}
+def brief_json(result: Result) -> str:
+    """The answer as `mowich brief --json` prints it, in one line."""
+    return to_json(result, inputs={"set": [], "facts_dirs": []}, indent=None)
 
 
 if __name__ == "__main__":
     found = brief(load_facts(), against=RIVALS, models=ABOUT_MODELS).to_dict()
-    write({PAGE: brief_text(found), **({PICTURE: picture(found)} if "--picture" in sys.argv else {})})
+    pictures = {PICTURE: picture(found)} if "--picture" in sys.argv else {}
+    write({PAGE: brief_text(found), BRIEF_FILE: brief_json(found), **pictures})

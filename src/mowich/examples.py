@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +63,8 @@ def shipped(kind: ShippedKind, name: str) -> Shipped:
         return Shipped(name, kind, path, _first_sentence(what), f"mowich kernel run @{name}")
     lines = text.splitlines()
     title = next((line[5:].strip() for line in lines if line.startswith("name:")), "")
-    what = _first_sentence(lines[0][2:]) if lines[0].startswith("# ") else title
+    above = " ".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), lines))
+    what = _first_sentence(above) or title
     keys = {line.partition(":")[0] for line in lines}
     verb = next(verb for verb, key in _KEY_OF_VERB.items() if key in keys)
     return Shipped(name, kind, path, what, f"mowich {verb} {name}")

@@ -153,6 +153,7 @@ def test_the_page_of_the_documents_is_current(answer: Result) -> None:
         patch.syspath_prepend(str(ROOT / "tools"))
         spec.loader.exec_module(module)
     assert (ROOT / "docs" / "brief.md").read_text(encoding="utf-8") == module.brief_text(answer)
+    assert module.BRIEF_FILE.read_text(encoding="utf-8") == module.brief_json(answer)
 
 
 def test_html_has_a_picture_for_each_question(answer: Result) -> None:

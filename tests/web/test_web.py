@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,19 @@ from typer.testing import CliRunner
 
 from mowich import cli
 from mowich.errors import UserError
+from mowich.facts import load_facts
+from mowich.fleets.read import read_problem
+from mowich.requests.brief import BriefRequest
+from mowich.web import asks, verbs
 from mowich.web.cache import AnswerCache
+from mowich.web.reading import read_ask
 from mowich.web.scenario import scenario_ask
 from mowich.web.server import MAX_BODY_B, ServerOptions, create_app
+from mowich.web.shipped import is_current, shipped_brief
 from mowich.web.turns import RefusedRequestError
 from server_here import Here
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 COMPARE = {"model": "llama-3.1-8b", "on": ["trn2-server", "h100"], "chips": 64, "train": TRAIN}
 SERVE = {
@@ -151,8 +159,22 @@ def test_explain_and_report(client: TestClient) -> None:
     assert wrong.status_code == 422
 
 
+LAB = """mowich: 1
+name: a small lab
+periods: {start: 2027-Q1, count: 2, length: quarter}
+workloads:
+  chat:
+    serve: {model: llama-3.1-70b, isl: 2000, osl: 500, ttft: 2s, tpot: 50ms, tokens_per_s: 200k}
+    on_chips: 64
+systems:
+  trn2: {rent: {price: {low: $1.2/chip/h, high: $2.4/chip/h}, for: 2 quarters, supply: 60}}
+  gb300: {unit_chips: 72, rent: {price: $4/chip/h, for: 1 quarter, supply: 60}}
+goals: [cost]
+"""
+
+
 def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp_path: Any) -> None:
-    text = client.get("/static/fleet.yaml").text
+    text = LAB
     answer = client.post("/api/fleet", json={"yaml": text, "relaxed": True})
     assert answer.status_code == 200, answer.text
     (tmp_path / "scenario.yaml").write_text(text, encoding="utf-8")
@@ -169,17 +191,89 @@ def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp
     assert "unknown model" in there.text
 
 
+def test_shipped_scenarios_bring_their_speeds_and_what_is_changed_is_predicted(client: TestClient) -> None:
+    found = {s["name"]: s for s in client.get("/api/scenarios").json()["result"]["scenarios"]}
+    assert "rainier" in found
+    assert all(s["command"] == f"mowich fleet {name}" and s["what"] for name, s in found.items())
+    facts, text = load_facts(), str(found["startup"]["text"])
+
+    def speeds(text: str) -> dict[tuple[str, str], float | None]:
+        problem = read_problem("scenario", facts, text=text)
+        known, asked = verbs._shipped_rates(problem, facts), verbs._speeds_asked(problem)
+        return {
+            (t.name, c.name): known[key].tokens_per_s_per_chip.value for key, (t, c) in asked.items() if key in known
+        }
+
+    shipped = json.loads((ROOT / "scenarios" / "startup.rates.json").read_text(encoding="utf-8"))
+    same = speeds(text)
+    assert same == {(r["task"], r["system"]): r["tokens_per_s_per_chip"]["value"] for r in shipped["rates"]}
+    other = speeds(text.replace("{model: qwen3-32b, isl: 2000", "{model: qwen3-32b, isl: 2001"))
+    assert {task for task, _ in same} - {task for task, _ in other} == {"chat"}
+    engine = speeds(text.replace("trn2-server: {", "trn2-server: {engine: nxdi-megakernel, "))
+    assert set(same) - set(engine) == {(task, "trn2-server") for task, _ in same}
+    assert speeds(text.replace("rates: startup.rates.json", "")) == {}
+
+
+def test_the_page_opens_on_the_brief_that_ships(client: TestClient) -> None:
+    first = client.get("/first.json").json()
+    assert first["result"] == shipped_brief()
+    assert first["command"] == "mowich brief"
+    assert len(first["view"]["stories"]) == 8
+    assert first["current"] is (first["result"]["facts_hash"] == load_facts().hash())
+    if first["current"]:
+        assert client.post("/api/brief", json={}).json()["result"] == first["result"]
+        name = first["view"]["stories"][1]["table"]["rows"][0][1][2]
+        why = client.post("/api/explain", json={"ask": {}, "metric": name})
+        assert why.status_code == 200, why.text
+        assert "mowich value trn3" in why.text
+
+
+def test_a_brief_of_other_facts_or_rivals_is_not_the_one_that_ships() -> None:
+    def asked(**values: object) -> BriefRequest:
+        found = read_ask(asks.BriefBody.model_validate(values), facts)
+        assert isinstance(found, BriefRequest)
+        return found
+
+    facts, shipped = load_facts(), shipped_brief()
+    of_now = {**shipped, "facts_hash": facts.hash()}
+    assert is_current(of_now, asked())
+    assert not is_current(of_now, asked(against=["gb300"]))
+    assert not is_current(of_now, asked(models=["llama-3.1-405b", "gpt-oss-120b"]))
+    assert not is_current(of_now, asked(set=["power.trn3=900 W"]))
+    with pytest.raises(UserError, match="unknown model"):
+        asked(models=["etc/passwd"])
+
+
+@pytest.mark.parametrize("ask", [COMPARE, SERVE])
+def test_why_a_row_is_what_it_is_in_words(client: TestClient, ask: dict[str, Any]) -> None:
+    answer = client.post("/api/compare", json=ask).json()
+    view, rows = answer["view"], answer["result"]["rows"]
+    assert "cost of ownership for all" in view["footing"] or "for all" in view["footing"]
+    assert f"{ask['chips']} chips each" in view["footing"]
+    assert len(view["whys"]) == len(rows)
+    for why, row in zip(view["whys"], rows, strict=True):
+        assert "_" not in json.dumps([why["plans"], why["memory"], why["binds"], [t["groups"] for t in why["times"]]])
+        assert sum(why["sure"].values()) == pytest.approx(1)
+        assert sum(size for _, size in why["memory"]) == pytest.approx(sum(row["memory_B"].values()))
+        for told in why["times"]:
+            if told["groups"]:
+                assert [g["name"] for g in told["groups"]] == ["compute", "memory", "network", "waiting", "software"]
+                total = sum(part for g in told["groups"] for _, part in g["parts"])
+                assert total == pytest.approx(row[told["metric"]]["value"])
+
+
 def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
     text = (
         "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {tokens: 1T, seq: 4096, batch: 256seqs}\nsystems:"
-        " [trn2-server, h100]\nchips: 64\nset:\n  prices.term: 3y\n"
+        " [trn2-server, h100]\nchips: 64\nprice: 3y\nset:\n  site.pue: 1.2\n"
     )
     answer = client.post("/api/scenario", json={"yaml": text}).json()
     assert answer["result"]["ask"] == {
         "model": "llama-3.1-8b",
         "on": ["trn2-server", "h100"],
         "chips": "64",
-        "set": ["prices.term=3y"],
+        "price": "3y",
+        "set": ["site.pue=1.2"],
         "train": {"tokens": "1T", "seq": "4096", "batch": "256seqs"},
     }
     assert scenario_ask(text).chips == "64"
@@ -372,6 +466,7 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
         "serve",
         "fit",
         "gap",
+        "brief",
         "fleet",
         "collective",
         "goodput",
@@ -381,6 +476,7 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
         "models",
         "model",
         "systems",
+        "scenarios",
         "facts",
         "scenario",
     ):

@@ -76,7 +76,7 @@ def _story(row: Result) -> Story:
             rows=[
                 [
                     TextCell(n["what"]),
-                    figure(n["estimate"], f"{row['id']}.numbers.{n['name']}"),
+                    figure(n["estimate"], f"{row['id']}.numbers.{n['name']}.estimate"),
                     n["estimate"]["unit"] if n["estimate"]["unit"] != "1" else "",
                     n["of"],
                 ]

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from mowich.errors import ProblemList
 from mowich.neuroncore.targets import DEFAULT_TARGET
-from mowich.requests import gaps, jobs, machines, prices, scenarios
+from mowich.requests import brief, gaps, jobs, machines, prices, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.fields import Field as Asked
 from mowich.requests.schema import Schema
@@ -183,6 +183,8 @@ MOST_OF: Mapping[str, tuple[TypeForm, int]] = {
     "fail": (Fault, 16),
     "beside": (Fault, 8),
     "on": (SystemName, MAX_SYSTEMS),
+    "against": (SystemName, 4),
+    "models": (ModelName, 3),
 }
 """Lists: what they hold, and how many."""
 
@@ -293,6 +295,7 @@ GoodputBody = body(
     "Which way of surviving failures keeps how much of a long run.",
     defaults={"samples": "200"},
 )
+BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: eight questions, each with a verdict.")
 PricesBody = body(prices.PRICES, "Prices", "What a chip-hour costs its owner, what a seller asks, what he keeps.")
 
 
@@ -308,7 +311,7 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: TypeForm = CompareBody | PlanBody | FleetBody
+Explainable: TypeForm = CompareBody | PlanBody | FleetBody | BriefBody
 ExplainBody = create_model(
     "Explain",
     __base__=Ask,

@@ -87,9 +87,11 @@ class Answers:
         self.cache = AnswerCache(_CACHE_B)
 
     async def verb(self, name: str, *arguments: object) -> bytes:
+        own = not arguments or arguments == (asks.BriefBody(),)
+
         async def make() -> bytes:
             with self.workers.request(name):
-                return await self._bytes(name, *arguments, limit_s=None if arguments else OWN_S)
+                return await self._bytes(name, *arguments, limit_s=OWN_S if own else None)
 
         return await self.cache.get(_key(name, *arguments), make)
 

@@ -1,4 +1,4 @@
-"""The comparison that a new visitor finds finished, and what a fresh worker does before its first request."""
+"""The comparison that is computed ahead, and what a fresh worker does before its first request."""
 
 from __future__ import annotations
 

@@ -35,6 +35,19 @@ def model(given: str | Mapping[str, object], _: Facts) -> bytes:
     return reply(model_view(given_model(given), seq=DEFAULT_SEQ).to_dict())
 
 
+def scenarios(_: Facts) -> bytes:
+    """Fleet scenarios that ship, with their text."""
+    from mowich.examples import names_of, shipped
+
+    found = [shipped("scenarios", name) for name in names_of("scenarios")]
+    rows = [
+        {"name": s.name, "what": s.what, "command": s.command, "text": s.path.read_text(encoding="utf-8")}
+        for s in found
+        if s.command.startswith("mowich fleet ")
+    ]
+    return reply({"schema": "mowich/scenarios@1", "scenarios": rows})
+
+
 def systems(facts: Facts) -> bytes:
     """Systems that can be asked for."""
     from mowich.machines.system import resolve
@@ -122,4 +135,4 @@ def fact_dict(facts: Facts, path: str) -> dict[str, object]:
     return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
 
 
-LISTINGS = (models, model, systems, facts_list, facts_show, facts_side)
+LISTINGS = (models, model, scenarios, systems, facts_list, facts_show, facts_side)

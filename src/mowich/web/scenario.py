@@ -8,7 +8,8 @@ workload:
 systems: [trn2, trn3, gb300]
 chips: 16384
 equal: chips
-set: {prices.term: 3y}
+price: 3y
+set: {site.pue: 1.1}
 ```
 """
 
@@ -49,13 +50,13 @@ def scenario_ask(text: str, where: str = "scenario") -> asks.Ask:
     work.done(("train", "serve"))
     systems = root.raw("systems")
     data["on"] = systems if isinstance(systems, list) else [systems]
-    for key in ("chips", "equal", "stack"):
+    for key in ("chips", "equal", "stack", "price"):
         if root.raw(key) is not None:
             data[key] = root.raw(key)
     if "set" in root:
         node = root.node("set")
         data["set"] = [f"{key}={node.raw(key)}" for key in node]
-    root.done(("chips", "equal", "stack", "set", "name"))
+    root.done(("chips", "equal", "stack", "price", "set", "name"))
     root.stop()
     try:
         return asks.CompareBody.model_validate(data)

@@ -173,6 +173,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
         async def ahead() -> None:
             """What a visitor sees first, then what takes longest."""
             with contextlib.suppress(RefusedRequestError, BugError):
+                await answers.verb("first")
                 await answers.compare(FIRST)
                 await answers.verb("validate")
 
@@ -287,6 +288,10 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
         ("fit", asks.FitBody, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
         ("gap", asks.GapBody, "jobs", "Why one machine beats another, as factors: `mowich gap`."),
         (
+            *("brief", asks.BriefBody, "jobs"),
+            "Trainium 3 on one page, for the facts of this server: `mowich brief`.",
+        ),
+        (
             "fleet",
             asks.FleetBody,
             "fleets",
@@ -331,7 +336,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
         explained,
     )
     post(
-        *("report", Annotated[asks.CompareBody | asks.PlanBody | asks.FleetBody, Body()], "results"),
+        *("report", Annotated[asks.CompareBody | asks.PlanBody | asks.FleetBody | asks.BriefBody, Body()], "results"),
         "A result as one HTML file that needs no network: `mowich report --html`.",
         reported,
         response_class=Response,
@@ -362,6 +367,11 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
     async def systems() -> Response:
         """Systems that can be asked for."""
         return await send(answers.verb("systems"))
+
+    @app.get("/api/scenarios", responses=ok, tags=["fleets"])
+    async def scenarios() -> Response:
+        """Fleet scenarios that ship: `mowich example`."""
+        return await send(answers.verb("scenarios"))
 
     @app.get("/api/facts", responses=ok, tags=["facts"])
     async def facts_list() -> Response:
@@ -474,7 +484,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
 
     @app.get("/first.json", include_in_schema=False)
     async def first() -> Response:
-        """The finished comparison of the empty page, made when the server starts."""
-        return Response(await answers.compare(FIRST), media_type=_JSON)
+        """What a visitor sees first: the brief that ships."""
+        return Response(await answers.verb("first"), media_type=_JSON)
 
     return app

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models.model import Model
+from mowich.requests import brief as briefs
 from mowich.requests import jobs, machines, scenarios
 from mowich.requests.fields import Edge
 from mowich.shown import Result
@@ -22,8 +23,9 @@ from mowich.web import asks, library
 from mowich.web.reading import given_model, read_ask, reply, safe_yaml, work
 
 if TYPE_CHECKING:
-    from mowich.fleets.problem import FleetProblem, Rate
-    from mowich.show.page import Page
+    from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate
+    from mowich.show.charts import Chart
+    from mowich.show.page import Page, Table
     from mowich.studies.compare import Questions, Row
     from mowich.studies.explain import Explainer
     from mowich.studies.serving_plan import ServeResult
@@ -131,9 +133,7 @@ def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], facts: Facts) -> 
                 ),
             )
         result = answer.to_dict()
-    return reply(
-        result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result, tables=False)
-    )
+    return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=compare_view(result))
 
 
 def view(result: Result, *, tables: bool = True) -> dict[str, object]:
@@ -142,6 +142,13 @@ def view(result: Result, *, tables: bool = True) -> dict[str, object]:
     from mowich.show.verbs import page_of
 
     return as_data(page_of(result), tables=tables)
+
+
+def compare_view(result: Result) -> dict[str, object]:
+    """`view` of a comparison, and why each row is what it is. Its table is made by the page, from the rows."""
+    from mowich.show.why import footing, whys
+
+    return {**view(result, tables=False), "footing": footing(result), "whys": whys(result)}
 
 
 def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
@@ -153,12 +160,29 @@ def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
         "marks": page.marks,
         "beside": page.beside,
         "notes": page.said("note", "basis"),
-        "tables": [
-            {"title": t.title, "head": t.head, "rows": t.cells(), "note": t.note} for t in page.tables if tables
+        "tables": [_table(t) for t in page.tables if tables],
+        "charts": [_chart(c) for c in page.charts],
+        "stories": [
+            {
+                "question": s.question,
+                "verdict": s.verdict,
+                "why": list(s.why),
+                "chart": _chart(s.chart),
+                "table": _table(s.numbers),
+                "commands": list(s.commands),
+            }
+            for s in page.stories
         ],
-        # a chart's fields are plain data: `asdict` would copy them all
-        "charts": [{f.name: getattr(c, f.name) for f in fields(c)} for c in page.charts],
     }
+
+
+def _table(table: Table) -> dict[str, object]:
+    return {"title": table.title, "head": table.head, "rows": table.cells(), "note": table.note}
+
+
+def _chart(chart: Chart) -> dict[str, object]:
+    """A chart's fields are plain data: `asdict` would copy them all."""
+    return {f.name: getattr(chart, f.name) for f in fields(chart)}
 
 
 def deepen(result: Result, ask: asks.Ask, facts: Facts) -> bytes:
@@ -183,8 +207,11 @@ def explainer(result: Result, ask: asks.Ask, facts: Facts) -> Explainer:
     """Explains a result by the model and the facts of its request."""
     from mowich.studies.explain import Explainer
 
-    got = None if ask.schema_ is scenarios.FLEET else work(ask, facts)
-    return Explainer(result, got.facts if got else facts, got.model if got else None)
+    if ask.schema_ is scenarios.FLEET:
+        return Explainer(result, facts, None)
+    got = read_ask(ask, facts)
+    assert isinstance(got, jobs.JobRequest | briefs.BriefRequest)
+    return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest) else None)
 
 
 def plan(ask: asks.Ask, facts: Facts) -> bytes:
@@ -232,6 +259,29 @@ def gap(ask: asks.Ask, facts: Facts) -> bytes:
     return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
 
 
+def brief(ask: asks.Ask, facts: Facts) -> bytes:
+    """Trainium 3 on one page: the brief that ships where it holds for these facts, else a new one."""
+    from mowich.studies import answers
+    from mowich.web.shipped import is_current, shipped_brief
+
+    got = read_ask(ask, facts)
+    assert isinstance(got, briefs.BriefRequest)
+    result = shipped_brief()
+    if not is_current(result, got):
+        result = answers.briefed(got).to_dict()
+    return reply(result, inputs=got.given, command=ask.command(), view=view(result))
+
+
+def first(facts: Facts) -> bytes:
+    """What a visitor sees first: the brief that ships, and whether it holds for the facts of this server."""
+    from mowich.web.shipped import is_current, shipped_brief
+
+    ask, result = asks.BriefBody(), shipped_brief()
+    got = read_ask(ask, facts)
+    assert isinstance(got, briefs.BriefRequest)
+    return reply(result, command=ask.command(), view=view(result), current=is_current(result, got))
+
+
 # ---- the other verbs
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -250,13 +300,9 @@ def fleet(ask: asks.Ask, facts: Facts) -> bytes:
     assert got.yaml is not None
     safe_yaml(got.yaml)
     problem = read_problem(_SENT, facts, text=got.yaml)
-    if problem.rates_file:
-        raise UserError(
-            "files are not read here", where="rates", given=problem.rates_file, fix="leave it out: speeds are predicted"
-        )
     for task in problem.tasks:
         given_model(str(task.ask["model"]))
-    with_rates = _known_rates(problem, facts)
+    with_rates = _known_rates(problem, facts, _shipped_rates(problem, facts))
     found = study(
         _SENT,
         facts,
@@ -281,27 +327,57 @@ _rates: dict[str, Rate] = {}
 """Speeds that this worker has predicted, by task and system: a slider that moves a price asks for them again."""
 
 
-def _known_rates(problem: FleetProblem, facts: Facts) -> dict[tuple[str, str], Rate]:
+def _shipped_rates(problem: FleetProblem, facts: Facts) -> dict[str, Rate]:
+    """Speeds that ship with the scenario whose file of them a problem names, by what they depend on: what was changed
+    in the scenario is predicted. Raises UserError for any other file."""
+    from mowich.examples import names_of
+    from mowich.fleets.problem import read_rates
+    from mowich.fleets.read import read_problem
+
+    file = names_of("scenarios").get(problem.rates_file.removesuffix(".rates.json"))
+    if not problem.rates_file:
+        return {}
+    if file is None or not file.with_name(problem.rates_file).exists():
+        raise UserError(
+            "files are not read here", where="rates", given=problem.rates_file, fix="leave it out: speeds are predicted"
+        )
+    found, made_from = read_rates(file.with_name(problem.rates_file))
+    if made_from != facts.hash():
+        return {}
+    there = _speeds_asked(read_problem(file, facts))
+    return {key: found[at] for key, (task, choice) in there.items() if (at := (task.name, choice.name)) in found}
+
+
+def _speeds_asked(problem: FleetProblem) -> dict[str, tuple[FleetTask, Choice]]:
+    """What a speed depends on -> the task and the system that it is of."""
+    return {
+        asks.canonical(
+            {
+                "task": task.name,
+                "ask": {k: str(v) for k, v in task.ask.items()},
+                "system": choice.name,
+                "id": choice.system.id,
+                "unit": choice.unit_chips,
+                "engine": choice.engine,
+            }
+        ): (task, choice)
+        for workload in problem.workloads
+        for task in workload.tasks
+        for choice in problem.allowed(workload)
+    }
+
+
+def _known_rates(problem: FleetProblem, facts: Facts, shipped: Mapping[str, Rate]) -> dict[tuple[str, str], Rate]:
+    """The speeds of a problem; shipped: those that need not be predicted."""
     from mowich.studies.fleet import rate
 
     out = {}
-    for workload in problem.workloads:
-        for task in workload.tasks:
-            for choice in problem.allowed(workload):
-                key = asks.canonical(
-                    {
-                        "task": task.name,
-                        "ask": {k: str(v) for k, v in task.ask.items()},
-                        "system": choice.name,
-                        "id": choice.system.id,
-                        "unit": choice.unit_chips,
-                    }
-                )
-                if key not in _rates:
-                    if len(_rates) >= 512:
-                        _rates.pop(next(iter(_rates)))
-                    _rates[key] = rate(task, choice, facts)
-                out[task.name, choice.name] = _rates[key]
+    for key, (task, choice) in _speeds_asked(problem).items():
+        if key not in shipped and key not in _rates:
+            if len(_rates) >= 512:
+                _rates.pop(next(iter(_rates)))
+            _rates[key] = rate(task, choice, facts)
+        out[task.name, choice.name] = shipped[key] if key in shipped else _rates[key]
     return out
 
 
@@ -407,6 +483,8 @@ VERBS: Mapping[str, Callable[..., object]] = {
         plan,
         fit,
         gap,
+        brief,
+        first,
         fleet,
         collective,
         goodput,

@@ -31,13 +31,13 @@ from mowich.web.turns import ENDING, RefusedRequestError, Turns, refused
 QUICK = frozenset(
     (
         *("kind", "together", "fit", "collective", "prices", "scenario"),
-        *("models", "model", "systems", "facts_list", "facts_show", "facts_side"),
+        *("first", "scenarios", "models", "model", "systems", "facts_list", "facts_show", "facts_side"),
     )
 )
 """Verbs that take milliseconds, up to a quarter of a second the first time. Whatever is not named here is heavy."""
 QUICK_S = 2.0
 """A quick task that takes longer after all is asked again as a heavy one, so that it holds up no other."""
-LONG = frozenset(("gap", "fleet", "goodput", "validate", "report", "deepen", "kernel"))
+LONG = frozenset(("brief", "gap", "fleet", "goodput", "validate", "report", "deepen", "kernel"))
 """Heavy verbs that take seconds."""
 
 GRACE_S = 5.0

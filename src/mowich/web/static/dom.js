@@ -15,14 +15,14 @@ export function h(name, attributes = {}, ...children) {
 
 export const $ = (id) => document.getElementById(id);
 
-/** Three significant digits: 0.0123, 12.3, 12,300, 1.23e9. */
+/** Three significant digits: 0.0123, 12.3, 7.40, 12,300, 1.23e9; a whole number below 1000 as it is. */
 export function number(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "?";
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e7 || size < 1e-4) return value.toExponential(digits - 1).replace("e+", "e");
   if (size >= 10 ** digits) return Math.round(value).toLocaleString("en-US");
-  return String(Number(value.toPrecision(digits)));
+  return Number.isInteger(value) ? String(value) : value.toPrecision(digits);
 }
 
 /** 15000000000000 -> 15T */

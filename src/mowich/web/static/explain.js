@@ -1,38 +1,20 @@
-// The right pane: the plan of the chosen system, and why a number is what it is.
+// The formula of a number, with its figures, facts and sources; it stands in the right pane, in the place of the row's reasons.
 
 import { $, bytes, h, number } from "./dom.js";
 import { post } from "./api.js";
+import { skeleton } from "./waiting.js";
 
-const SAYS = {
-  tp: "tensor parallel", sp: "sequence parallel", pp: "pipeline stages", vpp: "chunks per stage", dp: "data parallel", cp: "context parallel", ep: "expert parallel", etp: "tensor parallel of experts",
-  zero: "ZeRO level", micro_batch: "micro-batch", recompute: "recompute", precision: "precision", schedule: "schedule", offload: "offload", weights: "weights", kv: "cache",
-};
-
-function boxes() {
+/** The two boxes of the pane: the reasons of a row, and the explanation of a number. */
+export function boxes() {
   const right = $("right");
-  if (!$("card")) right.replaceChildren(h("section", { id: "card", "aria-label": "Plan" }), h("section", { id: "why", "aria-label": "Explanation", "aria-live": "polite" }));
+  if (!$("card")) right.replaceChildren(h("section", { id: "card", "aria-label": "Why this row" }), h("section", { id: "why", "aria-label": "Explanation", "aria-live": "polite" }));
   return [$("card"), $("why")];
 }
 
-const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
-const degrees = (p) => h("dl", { class: "facts" }, Object.entries(SAYS).filter(([k]) => p[k] !== undefined && p[k] !== null && p[k] !== "none" && p[k] !== false && !(p[k] === 1 && !["tp", "pp", "dp", "micro_batch"].includes(k)) && !(k === "zero" && p[k] === 0))
-  .map(([k, label]) => h("div", {}, h("dt", {}, label), h("dd", {}, p[k] === true ? "yes" : String(p[k])))));
-
-/** The plan of one row. */
-export function card(row, result) {
-  const [box] = boxes();
-  const memory = Object.entries(row.memory_B ?? {}).filter(([, v]) => v > 0).sort((a, b) => b[1] - a[1]);
-  const training = !("decode" in row);
-  box.replaceChildren(
-    h("h2", {}, row.display ?? row.system),
-    h("p", { class: "soft" }, `${row.chips_used} of ${row.chips_requested} chips${row.chips_idle ? `, ${row.chips_idle} idle` : ""}${row.devices_per_chip > 1 ? `, ${row.devices_per_chip} devices each` : ""}. ${row.price ? `Price: ${row.price}.` : ""}`),
-    row.reason ? h("p", { class: "warning" }, row.reason) : "",
-    ...(training ? [row.plan ? degrees(row.plan) : ""] : [row.decode ? h("h3", {}, row.mode === "aggregated" ? counted(row.replicas.decode, "worker") : counted(row.replicas.decode, "decode worker")) : "", row.decode ? degrees(row.decode) : "",
-      ...(row.mode === "disaggregated" ? [h("h3", {}, counted(row.replicas.prefill, "prefill worker")), degrees(row.prefill)] : [])]),
-    memory.length ? h("h3", {}, "Memory of a device") : "",
-    memory.length ? h("dl", { class: "facts" }, memory.map(([k, v]) => h("div", {}, h("dt", {}, k.replaceAll("_", " ")), h("dd", {}, bytes(v)))), h("div", {}, h("dt", {}, "usable"), h("dd", {}, bytes(row.memory_capacity_B)))) : "",
-    h("p", { class: "soft" }, "Click a number, or press e, for its formula and sources.", result.facts_hash ? ` Facts ${result.facts_hash}.` : ""),
-  );
+function open(box) {
+  document.body.classList.add("why");
+  $("card").hidden = true;
+  return box;
 }
 
 const quantity = (value, unit) => {
@@ -57,7 +39,8 @@ export function close() {
   const held = box?.contains(document.activeElement) || document.activeElement === document.body;
   box?.replaceChildren();
   document.body.classList.remove("why");
-  const back = opener?.element?.isConnected ? opener.element : opener && document.querySelector(`#centre [data-metric="${CSS.escape(opener.metric)}"]`);
+  if ($("card")) $("card").hidden = false;
+  const back = opener?.element?.isConnected ? opener.element : opener && document.querySelector(`:is(#centre, #card) [data-metric="${CSS.escape(opener.metric)}"]`);
   if (held) back?.focus();
   opener = null;
 }
@@ -69,8 +52,7 @@ export async function explain(ask, metric, from = null) {
   const own = new AbortController();
   running = own;
   if (from && !box.contains(from)) opener = { metric, element: from === document.body ? null : from };
-  box.replaceChildren(h("p", { class: "soft" }, `Explaining ${metric} …`));
-  document.body.classList.add("why");
+  open(box).replaceChildren(heading("Why this number"), skeleton(6));
   try {
     const answer = await post("/api/explain", { ask, metric }, own.signal);
     if (own.signal.aborted) return;
@@ -78,10 +60,10 @@ export async function explain(ask, metric, from = null) {
     draw(box, answer.result, metric);
     const now = document.activeElement;
     if (now === from || now === document.body || box.contains(now)) box.querySelector("h2").focus({ preventScroll: true }); // not away from what was begun since
-    $("right").scrollTop = box.offsetTop - 8; // below the plan
+    $("right").scrollTop = 0;
   } catch (error) {
     if (own.signal.aborted) return;
-    box.replaceChildren(h("p", { class: "warning" }, error.message));
+    box.replaceChildren(heading("Why this number"), h("p", { class: "warning" }, error.message));
   }
 }
 
@@ -97,11 +79,9 @@ function source(f) {
 
 /** One fact on its own, for the table of facts. */
 export function fact(f, from = null) {
-  const [card, box] = boxes();
+  const [, box] = boxes();
   opener = { metric: "", element: from };
-  card.replaceChildren();
-  box.replaceChildren(heading("Where it comes from"), source(f));
-  document.body.classList.add("why");
+  open(box).replaceChildren(heading("Where it comes from"), source(f));
   box.querySelector("h2").focus({ preventScroll: true });
 }
 
@@ -110,7 +90,7 @@ export function clear() {
   document.body.classList.remove("why");
 }
 
-const heading = (title) => h("div", { class: "bar" }, h("h2", { tabindex: -1 }, title), h("button", { type: "button", class: "small quiet", "aria-label": "Close the explanation (Escape)", onclick: close }, "×"));
+const heading = (title) => h("div", { class: "bar" }, h("h2", { tabindex: -1 }, title), h("button", { type: "button", class: "small quiet", "aria-label": "Close the explanation (Escape)", onclick: close }, "← Back"));
 
 function draw(box, e, metric) {
   const est = e.estimate ?? e;
@@ -127,7 +107,7 @@ function draw(box, e, metric) {
     e.words ? h("p", {}, e.words) : "",
     e.formula && Object.keys(e.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(e.inputs).map(([k, v]) => `${k} ${putIn(v, e.units?.[k])}`).join(", ")) : "",
     parts.length > 1 ? h("h3", {}, "Sum of") : "",
-    parts.length > 1 ? h("ul", { class: "parts" }, parts.map(([k, v]) => h("li", {}, metric.split(".").length > 2 ? h("span", {}, k) : h("button", { type: "button", class: "link", onclick: (event) => explain(last.ask, `${metric}.${k}`, event.currentTarget) }, k.replaceAll("_", " ")),
+    parts.length > 1 ? h("ul", { class: "parts" }, parts.map(([k, v]) => h("li", {}, metric.split(".").length > 2 ? h("span", {}, k.replaceAll("_", " ")) : h("button", { type: "button", class: "link", onclick: (event) => explain(last.ask, `${metric}.${k}`, event.currentTarget) }, k.replaceAll("_", " ")),
       h("meter", { min: 0, max: total, value: v, "aria-label": k }), h("span", {}, `${quantity(v, est.unit)}, ${number((100 * v) / total)}%`)))) : "",
     e.terms?.length ? h("h3", {}, "Formulas") : "",
     ...(e.terms ?? []).slice().reverse().slice(0, 40).map((t) => h("details", { class: "term" }, h("summary", {}, h("code", {}, t.name), " ", quantity(t.value, t.unit)), t.formula ? h("p", { class: "formula" }, `= ${t.formula}`) : t.words ? h("p", {}, t.words) : "",

@@ -1,19 +1,23 @@
 // Facts side by side: every number of several chips with its grade; rows that differ are marked; a click shows the source.
 
 import { $, h } from "./dom.js";
-import { get, once } from "./api.js";
+import { get } from "./api.js";
 import { state } from "./state.js";
+import { skeleton } from "./waiting.js";
 import * as drawer from "./explain.js";
 
 let only = false;
 let words = "";
 let data = null;
 
+export const take = {};
+
 export async function show() {
   $("headline").textContent = "Facts side by side";
   $("status").replaceChildren();
   const names = [...new Set(state.on.map((s) => s.split(/[:*]/)[0]))];
   const view = $("view");
+  if (!view.querySelector("table.side")) view.replaceChildren(skeleton(9));
   data = await get(`/api/facts/side?${names.map((n) => `name=${encodeURIComponent(n)}`).join("&")}`);
   const filter = h("input", { type: "search", id: "fact-words", value: words, "aria-label": "Filter facts", placeholder: "filter: memory, bandwidth, power", oninput: () => { words = filter.value; fill(); } });
   const differ = h("input", { type: "checkbox", checked: only, onchange: () => { only = differ.checked; fill(); } });
@@ -21,7 +25,6 @@ export async function show() {
     h("div", { class: "row" }, filter, h("label", {}, differ, " only what differs")), h("div", { id: "side" }));
   fill();
   $("centre").setAttribute("aria-busy", "false");
-  once("/api/facts");
 }
 
 function fill() {

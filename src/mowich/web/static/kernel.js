@@ -5,6 +5,7 @@ import { $, h, number } from "./dom.js";
 import { Refused, once, post } from "./api.js";
 import { pageOf } from "./pages.js";
 import { figure } from "./charts.js";
+import { skeleton, waiting } from "./waiting.js";
 
 const ROWS = 24;
 
@@ -43,6 +44,7 @@ function timeline(list) {
 export async function show() {
   $("headline").textContent = "Kernel timeline";
   $("status").replaceChildren();
+  $("view").replaceChildren(skeleton(9));
   const about = (await once("/api/about")).result;
   const wrong = h("p", { class: "wrong", id: "wrong-kernel" });
   const file = h("input", { type: "file", id: "trace", accept: ".json", onchange: async () => {
@@ -58,11 +60,18 @@ export async function show() {
     }
   } });
   const form = about.kernels ? sender(wrong) : h("p", { class: "soft" }, "Kernels are code, so this server runs none that is sent to it. ", h("code", {}, "mowich web --kernels"), " on your own machine does; a trace of ", h("code", {}, "mowich kernel profile FILE.py -k NAME --trace FILE.json"), " opens here anyway.");
-  $("view").replaceChildren(form, h("div", { class: "row" }, h("label", { for: "trace" }, "Open a trace"), file), wrong, h("div", { id: "kernel-answer" }));
+  $("left").replaceChildren(h("div", { class: "field" }, h("label", { for: "trace" }, "Open a trace"), file), wrong, form);
+  $("view").replaceChildren(h("div", { id: "kernel-answer" }, skeleton(9)));
+  const done = waiting("kernel", $("status"), "Running the kernel");
   try {
-    draw(await once("/api/kernel/example"));
+    const answer = await once("/api/kernel/example");
+    if ($("panes").dataset.tab !== "kernel") return;
+    draw(answer);
   } catch (error) {
+    $("kernel-answer")?.replaceChildren();
     wrong.textContent = error.message;
+  } finally {
+    done();
   }
   $("centre").setAttribute("aria-busy", "false");
 }
@@ -86,11 +95,23 @@ function sender(wrong) {
   return h("div", { class: "kernel" }, source, h("div", { class: "row" }, h("label", { for: "kernel-name" }, "Kernel"), name, h("label", { for: "kernel-args" }, "Arguments"), args, target, go));
 }
 
+let last = null;
+export const take = { command: () => last?.command };
+
+/** The lines of a kernel's file; those that take most of its time are marked. */
+function listing(source, view) {
+  const costly = new Set(view.tables.flatMap((t) => t.rows.flat().map((c) => (Array.isArray(c) ? c[0] : c)).flatMap((c) => [...String(c).matchAll(/kernel\.py:(\d+)/g)].map((m) => Number(m[1])))));
+  return h("div", { class: "source-code", tabindex: 0, role: "region", "aria-label": "Source of the kernel" }, h("ol", {}, source.split("\n").map((line, i) => h("li", { class: costly.has(i + 1) ? "costly" : null }, h("code", {}, line || " ")))));
+}
+
 function draw(answer) {
   const box = $("kernel-answer");
   if (!box) return;
+  last = answer;
   $("headline").textContent = answer.view.headline;
   const page = h("div", {});
-  box.replaceChildren(...(answer.trace ? [figure(timeline(events(answer.trace)))] : []), page);
-  pageOf(page, answer.trace ? { ...answer.view, charts: answer.view.charts.filter((c) => c.title !== "Who is at work when") } : answer.view); // the timeline has it
+  const lanes = answer.trace ? figure(timeline(events(answer.trace))) : null;
+  const code = answer.source ?? $("kernel-source")?.value;
+  box.replaceChildren(...(lanes && code ? [h("div", { class: "lanes" }, h("div", {}, h("h2", {}, "Source"), h("p", { class: "note" }, "Marked: lines that the tables below name."), listing(code, answer.view)), lanes)] : lanes ? [lanes] : []), page);
+  pageOf(page, answer.trace ? { ...answer.view, charts: answer.view.charts.filter((c) => c.title !== "Who is at work when") } : answer.view, { strip: false }); // the timeline has it
 }

@@ -1,21 +1,20 @@
 // Start: tabs, keys, theme, what can be taken away.
 
-import { $, h, download } from "./dom.js";
-import { page } from "./api.js";
-import { change, fromHash, state, toHash, toYaml, watch } from "./state.js";
+import { $, h } from "./dom.js";
+import { TABS, asksJob, change, fromHash, state, toHash, watch } from "./state.js";
 import * as form from "./form.js";
 import * as results from "./results.js";
+import * as brief from "./brief.js";
 import * as drawer from "./explain.js";
 
-const TABS = [["compare", "Compare"], ["serve", "Serve"], ["fleet", "Fleet"], ["kernel", "Kernel timeline"], ["facts", "Facts side by side"], ["accuracy", "Accuracy"]];
-const LATE = { fleet: () => import("./fleet.js"), kernel: () => import("./kernel.js"), facts: () => import("./facts.js"), accuracy: () => import("./accuracy.js") };
+const LATE = { brief: async () => brief, fleet: () => import("./fleet.js"), kernel: () => import("./kernel.js"), facts: () => import("./facts.js"), accuracy: () => import("./accuracy.js") };
 
 function tabs() {
   const made = TABS.map(([id, label]) => h("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "view", onclick: () => go(id) }, label));
   $("tabs").replaceChildren(...made);
   $("tabs").addEventListener("keydown", (e) => {
     const at = made.indexOf(document.activeElement);
-    const to = e.key === "ArrowRight" ? at + 1 : e.key === "ArrowLeft" ? at - 1 : e.key === "Home" ? 0 : e.key === "End" ? made.length - 1 : null;
+    const to = ["ArrowRight", "ArrowDown"].includes(e.key) ? at + 1 : ["ArrowLeft", "ArrowUp"].includes(e.key) ? at - 1 : e.key === "Home" ? 0 : e.key === "End" ? made.length - 1 : null;
     if (to === null || at < 0) return;
     e.preventDefault();
     const next = made[(to + made.length) % made.length];
@@ -32,41 +31,42 @@ function mark() {
   }
   $("view").setAttribute("aria-labelledby", `tab-${state.tab}`);
   $("panes").dataset.tab = state.tab;
+  tools();
 }
-
-const live = (tab) => tab === "compare" || tab === "serve";
 
 async function go(tab) {
   if (tab === state.tab && $("view").childElementCount) return;
-  const task = tab === "serve" ? "serve" : tab === "compare" ? "train" : state.task;
-  change({ tab, task }, true);
+  change({ tab }, true);
   mark();
   save();
+  window.scrollTo(0, 0);
   await enter();
 }
 
 async function enter() {
   drawer.clear();
-  $("view").classList.remove("stale");
-  $("headline").classList.remove("stale");
-  if (live(state.tab)) {
+  for (const id of ["view", "headline"]) $(id).classList.remove("stale");
+  $("status").replaceChildren();
+  $("footing").textContent = "";
+  if (!asksJob() && state.tab !== "facts") $("left").replaceChildren();
+  if (asksJob()) {
     $("view").replaceChildren();
     form.redraw();
-    const fits = results.shown.body && Boolean(results.shown.body.train) === (state.task === "train");
-    if (fits) results.render();
+    if (results.fits()) results.render();
     results.refresh();
     return;
   }
+  if (state.tab === "facts") form.redraw();
   const tab = state.tab;
   $("centre").setAttribute("aria-busy", "true");
-  $("view").replaceChildren(h("p", { class: "soft" }, "…"));
+  if (tab !== "brief") $("view").replaceChildren();
   try {
     const module = await LATE[tab]();
     if (state.tab === tab) await module.show();
   } catch (error) {
     if (state.tab !== tab) return;
     $("status").replaceChildren();
-    $("view").replaceChildren(h("div", { class: "refused" }, error.message));
+    $("view").replaceChildren(h("div", { class: "refused", role: "alert" }, error.message));
     $("centre").setAttribute("aria-busy", "false");
   }
 }
@@ -97,24 +97,36 @@ async function copy(text, what) {
   }
 }
 
-async function command() {
-  if (state.tab === "fleet") return (await LATE.fleet()).shown()?.command;
-  return results.shown.answer?.command;
+/** What can be taken away of a tab, by the button. */
+async function takes() {
+  return asksJob() ? results.take : ((await LATE[state.tab]()).take ?? {});
 }
 
+const BUTTONS = [["command", "Command", "Copy the command line that gives this result (c)"], ["link", "Link", "Copy a link to this question"], ["json", "JSON", "Download the result"], ["yaml", "YAML", "Download the scenario"], ["html", "HTML", "Download the report: one file, offline"]];
+const HAS = { brief: ["command", "link", "json", "html"], train: ["command", "link", "json", "yaml", "html"], serve: ["command", "link", "json", "yaml", "html"], fleet: ["command", "link", "json", "yaml", "html"], kernel: ["command"], facts: ["link"], accuracy: ["link"] };
+
+async function press(id) {
+  try {
+    if (id === "link") {
+      const hash = await toHash();
+      return await copy(`${location.origin}/${hash ? `#${hash}` : ""}`, "link");
+    }
+    const take = await takes();
+    if (id !== "command") return await take[id]?.();
+    const words = take.command?.();
+    return words ? await copy(words, "command") : say("nothing to copy yet");
+  } catch (error) {
+    return say(error.message);
+  }
+}
+
+/** The buttons that have a meaning on this tab. */
 function tools() {
-  const button = (label, title, act) => h("button", { type: "button", class: "small", title, onclick: async () => { try { await act(); } catch (error) { say(error.message); } } }, label);
-  const fleet = async () => (await LATE.fleet());
-  $("tools").replaceChildren(
-    button("Command", "Copy the command line that gives this result (c)", async () => copy(await command(), "command")),
-    button("Link", "Copy a link to this question", async () => { const hash = await toHash(); await copy(`${location.origin}/${hash ? `#${hash}` : ""}`, "link"); }),
-    button("JSON", "Download the result", async () => (state.tab === "fleet" ? download("fleet.json", `${JSON.stringify((await fleet()).shown().result, null, 1)}\n`, "application/json") : results.take.json())),
-    button("YAML", "Download the scenario", async () => download("scenario.yaml", state.tab === "fleet" ? (await fleet()).scenario() : toYaml(), "application/yaml")),
-    button("HTML", "Download the report: one file, offline", async () => (state.tab === "fleet" ? download("fleet.html", await page("/api/report", { yaml: (await fleet()).scenario(), relaxed: (await fleet()).shown().result.inputs.relaxed }), "text/html") : results.take.html())),
-    button("◐", "Light or dark", () => theme()),
-    h("span", { id: "said", role: "status", class: "soft" }),
-  );
-  $("tools").querySelectorAll("button")[5].setAttribute("aria-label", "Switch between light and dark");
+  if (!$("said")) {
+    const dark = h("button", { type: "button", class: "small", id: "theme", title: "Light or dark", "aria-label": "Switch between light and dark", onclick: () => theme() }, "◐");
+    $("tools").replaceChildren(h("span", { id: "said", role: "status", class: "soft" }), ...BUTTONS.map(([id, label, title]) => h("button", { type: "button", class: "small", "data-tool": id, title, onclick: () => press(id) }, label)), dark);
+  }
+  $("tools").querySelectorAll("[data-tool]").forEach((b) => { b.hidden = !HAS[state.tab].includes(b.dataset.tool); });
 }
 
 function theme() {
@@ -128,51 +140,47 @@ function keys() {
     const typing = e.target.matches?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select");
     if (e.key === "Escape" && !typing) drawer.close();
     if (typing || e.ctrlKey || e.metaKey || e.altKey) return;
-    if (e.key === "/") {
+    if (e.key === "/" && asksJob()) {
       e.preventDefault();
       const all = document.querySelector("details.all");
       if (all) all.open = true;
       $("model")?.focus();
-    } else if (e.key === "e" && live(state.tab) && results.shown.answer) {
-      const chosen = document.activeElement?.dataset?.metric;
-      const row = results.shown.answer.result.rows[results.shown.row];
-      drawer.explain(results.shown.body, chosen ?? `${row.system}.${row.step_s ? "step_s" : "tpot_s"}`, document.activeElement);
+    } else if (e.key === "e" && asksJob() && results.shown.answer) {
+      drawer.explain(results.shown.body, document.activeElement?.dataset?.metric ?? results.mainMetric(), document.activeElement);
     } else if (e.key === "c") {
-      const words = await command();
-      if (words) copy(words, "command");
+      press("command");
     }
   });
+}
+
+/** Pictures are drawn for print though nobody has scrolled to them. */
+function print() {
+  window.addEventListener("beforeprint", () => document.dispatchEvent(new Event("drawall")));
 }
 
 async function start() {
   Object.assign(state, await fromHash(location.hash.slice(1)));
   tabs();
-  tools();
   keys();
+  print();
   document.querySelector(".skip").addEventListener("click", (e) => { // the address behind # is the question, so it stays
     e.preventDefault();
     $("centre").focus();
   });
   mark();
-  if (live(state.tab)) {
-    if (location.hash.length > 1) results.refresh();
-    else await results.first();
-    performance.mark("answer");
-  } else enter();
+  document.addEventListener("kept", save);
+  if (asksJob()) results.refresh();
+  else await enter();
   await form.build();
   watch((changed) => {
     save();
-    if (changed.includes("task") && live(state.tab)) {
-      state.tab = state.task === "serve" ? "serve" : "compare";
-      mark();
-    }
-    if (live(state.tab)) results.refresh(!changed.includes("all"));
+    if (changed.includes("all")) mark();
+    if (asksJob()) results.refresh(!changed.includes("all"));
     else if (state.tab === "facts" && changed.some((k) => ["on", "all"].includes(k))) LATE.facts().then((m) => m.show());
   });
   window.addEventListener("hashchange", async () => {
     Object.assign(state, await fromHash(location.hash.slice(1)));
     mark();
-    form.redraw();
     await enter();
   });
 }

@@ -1,7 +1,8 @@
-// What the report says of a result, in the page: strip of assumptions, tables, charts.
+// What the report says of a result, in the page: tables whose heads sort, charts, notes.
 
 import { h } from "./dom.js";
 import { show as showCharts } from "./charts.js";
+import { told } from "./words.js";
 
 const words = (c) => (Array.isArray(c) ? c[0] : c ?? "");
 
@@ -19,24 +20,43 @@ const cell = (c, explain, kinds) => {
   return c[1] ? h("td", { class: kinds, title: c[1] }, c[0]) : h("td", { class: kinds }, c[0]);
 };
 
+/** What a cell is sorted by: its number, else its text. */
+function worth(c) {
+  const text = words(c).replace(/,/g, "");
+  const found = /^[^\d-]{0,2}(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)/.exec(text);
+  return found ? Number(found[1]) : text;
+}
+
+const compared = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1);
+
 export function tableOf(t, most = 60, explain = null) {
   const rows = t.rows.slice(0, most);
   const kinds = t.head.map((_, i) => kind(rows, i));
-  return h("section", {}, h("h2", {}, t.title), t.note ? h("p", { class: "note" }, t.note.replace("Hover or focus a number", "Point at a number")) : "",
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title }, h("table", {}, h("thead", {}, h("tr", {}, t.head.map((x, i) => h("th", { scope: "col", class: kinds[i] }, x || " ")))),
-      h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row", class: kinds[0] }, words(r[0])), r.slice(1).map((c, i) => cell(c, explain, kinds[i + 1]))))))),
+  const line = (r) => h("tr", {}, h("th", { scope: "row", class: kinds[0] }, words(r[0])), r.slice(1).map((c, i) => cell(c, explain, kinds[i + 1])));
+  const body = h("tbody", {}, rows.map(line));
+  const heads = t.head.map((text, i) => told("th", { scope: "col", class: kinds[i], "aria-sort": "none" }, text, rows.length < 3 || !text ? text || " " : h("button", { type: "button", class: "sort", onclick: () => sort(i) }, text)));
+  function sort(i) {
+    const down = heads[i].getAttribute("aria-sort") === "ascending";
+    heads.forEach((e, k) => e.setAttribute("aria-sort", k === i ? (down ? "descending" : "ascending") : "none"));
+    body.replaceChildren(...[...rows].sort((a, b) => compared(worth(a[i]), worth(b[i])) * (down ? -1 : 1)).map(line));
+  }
+  return h("section", {}, t.title ? h("h2", {}, t.title) : "", t.note ? h("p", { class: "note" }, t.note.replace("Hover or focus a number", "Point at a number")) : "",
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title || "Numbers" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)),
     t.rows.length > most ? h("p", { class: "soft" }, `The first ${most} of ${t.rows.length} rows.`) : "");
 }
 
 /** Remarks on rows and numbers, and what the answer rests on. */
 export function notesOf(view) {
-  return view.notes.length ? h("section", { class: "notes" }, h("h2", {}, "Notes"), h("ul", {}, view.notes.map((n) => h("li", {}, n)))) : "";
+  return view.notes.length ? h("details", { class: "notes" }, h("summary", {}, `Notes: prices, software, what the numbers rest on (${view.notes.length})`), h("ul", {}, view.notes.map((n) => h("li", {}, n)))) : "";
 }
 
+/** The charts of an answer; of those that are of one system each only that of `system`. */
+export const chartsOf = (view, system) => view.charts.filter((c) => !/^What moves .+ most$/.test(c.title) || c.title.endsWith(` ${system} most`));
+
 /** A view of the server into a box. */
-export function pageOf(box, view, { tables = 20, most = 60, explain = null } = {}) {
+export function pageOf(box, view, { tables = 20, most = 60, explain = null, strip = true } = {}) {
   const charts = h("div", { class: "charts" });
-  box.replaceChildren(h("dl", { class: "strip" }, view.assumptions.filter(([, v]) => v).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
+  box.replaceChildren(strip ? h("dl", { class: "strip" }, view.assumptions.filter(([, v]) => v).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))) : "",
     ...view.warnings.map((w) => h("p", { class: "warning" }, w)), ...view.tables.slice(0, 1).map((t) => tableOf(t, most, explain)), charts, ...view.tables.slice(1, tables).map((t) => tableOf(t, most, explain)), notesOf(view));
   showCharts(charts, view.charts);
 }

@@ -1,13 +1,16 @@
-// Compare and Serve: the live answer. While a slider moves a training comparison is first searched near the plans shown, which says so
+// Train and Serve: the live answer. While a slider moves a training comparison is first searched near the plans shown, which says so
 // (complete: false), then whole; a stale answer dims and stays until the next one is there.
 
-import { $, download, h, number } from "./dom.js";
-import { Refused, get, page, post } from "./api.js";
-import { ask, state, toYaml } from "./state.js";
+import { $, download, h } from "./dom.js";
+import { Refused, page, post } from "./api.js";
+import { ask, change, state, toYaml, trains } from "./state.js";
 import { show as showCharts } from "./charts.js";
 import { wrong } from "./form.js";
-import { notesOf, pageOf } from "./pages.js";
+import { chartsOf, notesOf, pageOf } from "./pages.js";
+import { cardsOf, tableOf, winner } from "./table.js";
+import { skeleton, waiting } from "./waiting.js";
 import * as drawer from "./explain.js";
+import * as why from "./why.js";
 
 export const shown = { answer: null, body: null, row: 0, ms: 0 };
 
@@ -15,9 +18,13 @@ let running = null;
 let later = 0;
 let lastFull = Infinity; // ms that the last whole search took
 let whole = ""; // its question
+let chosen = null; // the system that the reader chose; null: the winner
+let by = null; // the column that sorts
 
 const WAIT_FULL = 220; // ms that a slider rests before the whole search
 const QUICK = 120; // a whole search quicker than this needs no first look
+const phone = window.matchMedia("(max-width: 640px)");
+phone.addEventListener("change", () => { if ($("table")) table(); });
 
 function near() {
   const rows = shown.answer?.result.rows ?? [];
@@ -26,18 +33,31 @@ function near() {
   return out;
 }
 
+/** Whether what is shown answers the task of the tab. */
+export const fits = () => Boolean(shown.body) && Boolean(shown.body.train) === trains();
+
 /** Ask again. `live`: a slider moves. */
 export function refresh(live = false) {
   clearTimeout(later);
   running?.abort();
   const body = ask();
-  const same = shown.body && JSON.stringify(shown.body.model) === JSON.stringify(body.model) && Boolean(shown.body.train) === Boolean(body.train);
-  stale(true);
+  const same = fits() && JSON.stringify(shown.body.model) === JSON.stringify(body.model);
+  if (fits()) stale(true);
+  else empty();
   if (live && body.train && same && lastFull > QUICK && Object.keys(near()).length) {
     send({ ...body, near: near() }, body).then((done) => {
       if (done) later = setTimeout(() => send(body, body), WAIT_FULL);
     });
   } else send(body, body);
+}
+
+/** The skeleton of an answer that is not there yet. */
+function empty() {
+  $("headline").textContent = trains() ? "One training job on several machines" : "One model served by several machines";
+  $("footing").textContent = "";
+  $("status").replaceChildren();
+  $("view").replaceChildren(skeleton(9));
+  $("centre").setAttribute("aria-busy", "true");
 }
 
 /** Ask and show; true where an answer came and is shown. */
@@ -46,28 +66,24 @@ async function send(body, asked) {
   const own = new AbortController();
   running = own;
   const begin = performance.now();
+  const done = waiting(body.train ? "train" : "serve", $("status"), "Searching plans");
   try {
     const answer = await post("/api/compare", body, own.signal);
+    done(!own.signal.aborted);
     if (own.signal.aborted) return false;
     wrong([]);
     if (!body.near && whole !== (whole = JSON.stringify(body))) lastFull = performance.now() - begin; // asked again, it is answered from a cache
     accept(answer, asked, begin);
     return true;
   } catch (error) {
+    done(false);
     if (own.signal.aborted || error.name === "AbortError") return false;
-    const lines = error instanceof Refused ? wrong(error.errors).map((e) => e.line) : [`no answer: ${error.message}`];
-    $("status").replaceChildren(h("div", { class: "refused" }, h("strong", {}, "Not computed. "), lines.length ? lines.join("; ") : "See the field marked on the left.", " Below is the last answer."));
+    const lines = error instanceof Refused ? wrong(error.errors) : [`no answer: ${error.message}`];
+    $("status").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), lines.join("; "), fits() ? " Below is the last answer." : ""));
+    if (!fits()) $("view").replaceChildren(h("p", { class: "soft" }, "Change the question on the left: a model, one system at least, and how many chips."));
     $("centre").setAttribute("aria-busy", "false");
     return false;
   }
-}
-
-/** The finished comparison of an empty page. */
-export async function first() {
-  const begin = performance.now();
-  const answer = await get("/first.json");
-  whole = JSON.stringify(ask());
-  accept(answer, ask(), begin);
 }
 
 function accept(answer, asked, begin) {
@@ -85,130 +101,93 @@ function stale(yes) {
   $("centre").setAttribute("aria-busy", String(yes));
 }
 
-// ---- tables ----------------------------------------------------------------------------------------------------------------------------
-
-const TRAIN = [
-  ["step", "step_s", 1, "s"], ["days", "days", 1, ""], ["$/Mtok", "usd_per_mtok", 1, ""], ["MFU", "mfu", 100, "%"], ["memory", "memory_B", 1, "GiB"], ["J/token", "J_per_token", 1, ""], ["goodput", "goodput", 100, "%"],
-  ["tokens/s/chip", "tokens_per_s_per_chip", 1, ""], ["break-even $/chip/h", "breakeven_usd_per_chip_h", 1, ""],
-];
-const SERVE = [
-  ["$/Mtok", "usd_per_mtok", 1, ""], ["tokens/s/chip", "tokens_per_s_per_chip", 1, ""], ["TTFT", "ttft_s", 1e3, "ms"], ["TPOT", "tpot_s", 1e3, "ms"], ["tokens/s/user", "tokens_per_s_per_user", 1, ""], ["memory", "memory_B", 1, "GiB"], ["J/token", "J_per_token", 1, ""],
-];
-
-export function planWords(p) {
-  if (!p) return "–";
-  const degrees = ["tp", "pp", "vpp", "dp", "cp", "ep"].filter((k) => p[k] > 1 || k === "dp").map((k) => `${k}${p[k]}`);
-  return [...degrees, p.zero ? `zero${p.zero}` : "", `mb${p.micro_batch}`, p.recompute && p.recompute !== "none" ? `recompute ${p.recompute}` : "", p.precision].filter(Boolean).join(" ");
-}
-
-export function serveWords(r) {
-  if (!r.decode) return "–";
-  const words = (p) => `${["tp", "pp", "dp", "cp", "ep"].filter((k) => p[k] > 1 || k === "tp").map((k) => `${k}${p[k]}`).join(" ")} ${p.weights ?? p.precision}/${p.kv}`;
-  return r.mode === "aggregated" ? `${r.replicas.decode} × (${words(r.decode)})` : `${r.replicas.prefill}P × (${words(r.prefill)}) + ${r.replicas.decode}D × (${words(r.decode)})`;
-}
-
-function number_(row, key, title, ...content) {
-  return h("button", { type: "button", class: "number", "data-metric": `${row.system}.${key}`, title: `${title}. Click: why`,
-    onclick: (event) => { choose(row); drawer.explain(shown.body, `${row.system}.${key}`, event.currentTarget); } }, ...content);
-}
-
-function memory(row) {
-  const used = Object.values(row.memory_B ?? {}).reduce((a, b) => a + b, 0);
-  return h("td", {}, number_(row, "memory_B", "memory of a device", h("span", { class: "value" }, number(used / 2 ** 30)), h("span", { class: "range" }, `of ${number(row.memory_capacity_B / 2 ** 30)}`)));
-}
-
-/** One cell. mark: "best", "close" or ""; beside: a word that stands below the number. */
-function cell(row, key, scale, mark, beside) {
-  if (key === "memory_B") return memory(row);
-  const e = row[key];
-  if (!e || e.value === null || e.value === undefined) return h("td", { class: "unknown", title: e?.reason ?? "unknown" }, h("span", { class: "sr" }, `unknown: ${e?.reason ?? ""}`), h("span", { "aria-hidden": "true" }, "?"));
-  const range = e.high > e.low ? `${number(e.low * scale)}–${number(e.high * scale)}` : "";
-  const button = number_(row, key, `grade ${e.grade}${range ? `; 90% range ${range}` : ""}`, h("span", { class: "value" }, number(e.value * scale)), range ? h("span", { class: "range" }, range) : null, beside ? h("span", { class: "range" }, beside) : null);
-  button.dataset.value = String(e.value);
-  return h("td", { class: mark }, button, mark === "best" ? h("span", { class: "tick", title: "best" }, " ✓") : mark === "close" ? h("span", { class: "tick", title: "its range overlaps with the best" }, " ~") : null);
-}
-
-/** The table of answers. view: marks and words of the server, which are those of the command line. */
-function table(rows, training, view) {
-  const columns = training ? TRAIN : SERVE;
-  const chips = view.beside.chips;
-  const head = ["System and plan", ...(chips ? ["chips, used/paid for"] : []), ...columns.map(([name, , , unit]) => (unit ? `${name}, ${unit}` : name)), "Grade", "Binds"];
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Answers" }, h("table", { class: "answers" }, h("caption", { class: "sr" }, "One row a system; each number is a button that explains it"),
-    h("thead", {}, h("tr", {}, head.map((t) => h("th", { scope: "col" }, t)))),
-    h("tbody", {}, rows.map((r, i) => {
-      const main = r[training ? "step_s" : "tpot_s"];
-      const words = training ? planWords(r.plan) : serveWords(r);
-      const name = h("th", { scope: "row" }, h("button", { type: "button", class: "system", "aria-pressed": String(i === shown.row), onclick: () => choose(r) }, h("span", { class: `mark ${vendor(r.system_id)}`, "aria-hidden": "true" }), r.system, r.estimated ? " (est.)" : ""),
-        words === "–" ? "" : h("span", { class: "plan" }, words), main?.value !== null && r.reason ? h("span", { class: "plan warning" }, r.reason) : "");
-      const attributes = { class: `${i === shown.row ? "chosen" : ""} ${r.feasible === false ? "infeasible" : ""}`, "data-system": r.system };
-      if (!main || main.value === null) return h("tr", attributes, name, chips ? h("td", {}, chips[i]) : "", h("td", { class: "reason", colspan: columns.length + 1 }, r.reason ?? "no plan fits"), h("td", { class: "binds" }, r.binds));
-      return h("tr", attributes, name, chips ? h("td", {}, chips[i]) : "", columns.map(([, key, scale]) => cell(r, key, scale, view.marks[key]?.[i] ?? "", key === "usd_per_mtok" ? view.beside.price_terms[i] : "")), h("td", {}, h("span", { class: `grade ${main.grade}` }, main.grade)), h("td", { class: "binds" }, r.binds));
-    }))));
-}
-
-export const vendor = (id) => (/^(trn|inf)/.test(id) ? "aws" : /^(tpu|ironwood)/.test(id) ? "google" : /^(a100|h100|h200|b200|b300|gb200|gb300|gb|a10|l40|rtx)/.test(id) ? "nvidia" : "other");
-
-/** What takes a second more, on a click; it is dropped when the question changes. */
-async function deepen() {
-  const body = shown.body;
-  $("deepen").disabled = true;
-  try {
-    const more = await post("/api/deepen", body);
-    if (shown.body === body && $("deeper")) pageOf($("deeper"), more.view, { explain: (metric, from) => drawer.explain(body, metric, from) });
-  } catch (error) {
-    if ($("deeper")) $("deeper").replaceChildren(h("p", { class: "refused" }, error.message));
-  }
-  if ($("deepen")) $("deepen").disabled = false;
-}
-
 /** Charts; of those of one system only the chosen one's. */
 function draw() {
   const { answer } = shown;
   const system = answer.result.rows[shown.row]?.system;
-  showCharts($("charts"), answer.view.charts.filter((c) => !/^What moves .+ most$/.test(c.title) || c.title.endsWith(` ${system} most`)));
+  showCharts($("charts"), chartsOf(answer.view, system));
 }
 
-function choose(row) {
+const act = (row, metric, from) => { choose(row, false); drawer.explain(shown.body, metric, from); };
+
+/** Show why one row is what it is. */
+function choose(row, own = true) {
   const before = shown.row;
   shown.row = shown.answer.result.rows.indexOf(row);
+  chosen = own || before !== shown.row ? row.system : chosen;
   if (shown.row !== before) draw();
-  drawer.card(row, shown.answer.result);
-  document.querySelectorAll("table.answers tbody tr").forEach((tr) => {
-    const own = tr.dataset.system === row.system;
-    tr.classList.toggle("chosen", own);
-    tr.querySelector("button.system")?.setAttribute("aria-pressed", String(own));
+  if (own) drawer.close();
+  why.show(row, shown.row, shown, act, more);
+  document.querySelectorAll("#table [data-system]").forEach((e) => {
+    const is = e.dataset.system === row.system;
+    e.classList.toggle("chosen", is);
+    e.querySelector("button.system")?.setAttribute("aria-pressed", String(is));
   });
+}
+
+/** What takes a second more, below the answer; it is dropped when the question changes. */
+function more(view) {
+  const body = shown.body;
+  if ($("deeper")) pageOf($("deeper"), view, { explain: (metric, from) => drawer.explain(body, metric, from), strip: false });
+}
+
+function sort(key) {
+  by = by?.key === key ? (by.down ? null : { key, down: true }) : { key, down: false };
+  table();
+  $("table").querySelector(`[data-sort="${CSS.escape(key)}"]`)?.focus();
+}
+
+function table() {
+  const { answer } = shown;
+  const { rows, inputs } = answer.result;
+  const place = $("table");
+  const scroll = place.firstChild?.scrollLeft ?? 0;
+  const focus = document.activeElement?.dataset?.metric;
+  const held = place.contains(document.activeElement) && focus;
+  const how = { chosen: shown.row, by, all: state.all, choose: (row) => choose(row), explain: act, sort };
+  const training = inputs.task !== "serve";
+  place.replaceChildren(phone.matches ? cardsOf(rows, training, answer.view, how) : tableOf(rows, training, answer.view, how));
+  place.firstChild.scrollLeft = scroll;
+  if (held) place.querySelector(`[data-metric="${CSS.escape(focus)}"]`)?.focus();
+}
+
+function frame() {
+  const all = h("input", { type: "checkbox", id: "all-columns", checked: state.all, onchange: () => { change({ all: all.checked }, true); document.dispatchEvent(new Event("kept")); table(); } });
+  const order = h("select", { id: "order", "aria-label": "Sort the systems by", onchange: () => { by = order.value ? { key: order.value, down: false } : null; table(); } },
+    [["", "as asked"], ["usd_per_mtok", "cost"], [trains() ? "days" : "tokens_per_s_per_chip", trains() ? "days" : "tokens/s/chip"], ["J_per_token", "energy"]].map(([value, text]) => h("option", { value }, text)));
+  return h("div", { id: "answer-box", "data-task": trains() ? "train" : "serve" }, h("div", { id: "table" }),
+    h("div", { class: "row under" }, h("label", {}, all, " All columns"), h("label", { class: "phone-only" }, "Sort by ", order), h("p", { class: "legend" }, h("span", { class: "tick" }, "✓"), " best  ", h("span", { class: "tick" }, "≈"), " ranges overlap, not ranked  ", h("span", { class: "dots" }, h("span", { class: "dot measured on" })), " measured ", h("span", { class: "dots" }, h("span", { class: "dot simulated on" })), " simulated ", h("span", { class: "dots" }, h("span", { class: "dot estimated on" })), " estimated")),
+    h("div", { class: "charts", id: "charts" }), h("div", { id: "deeper" }), h("div", { id: "notes" }));
 }
 
 export function render() {
   const { answer } = shown;
   if (!answer) return;
-  const result = answer.result;
-  const training = result.inputs.task !== "serve" && "tokens" in result.inputs;
-  if (shown.row >= result.rows.length) shown.row = 0;
-  $("headline").textContent = answer.view.headline || "No system has a plan.";
+  const { result, view } = answer;
+  const at = chosen === null ? -1 : result.rows.findIndex((r) => r.system === chosen);
+  shown.row = at >= 0 ? at : winner(result.rows, view.marks);
+  if (at < 0) chosen = null;
+  $("headline").textContent = view.headline || "No system has a plan.";
+  $("footing").textContent = view.footing;
   $("status").replaceChildren(
     result.complete === false ? h("p", { class: "soft" }, "Searched near the last plans; the whole search follows.") : "",
-    ...[...(answer.notes ?? []), ...(result.warnings ?? [])].filter((w) => !w.startsWith("searched only near")).map((w) => h("p", { class: "note" }, w)),
+    ...(answer.notes ?? []).map((w) => h("p", { class: "note" }, w)),
   );
-  let box = $("compare-box");
-  if (!box) {
-    box = h("div", { id: "compare-box" }, h("dl", { class: "strip", id: "strip" }), h("div", { id: "table" }), h("div", { class: "charts", id: "charts" }), h("div", { id: "notes" }), h("div", { class: "row" }, h("button", { type: "button", class: "small", id: "deepen", onclick: deepen }, "What would change the answer, scaling, nearest measured points")), h("div", { id: "deeper" }));
-    $("view").replaceChildren(box);
-  }
+  if ($("answer-box")?.dataset.task !== (trains() ? "train" : "serve")) $("view").replaceChildren(frame());
   if (shown.deepened !== shown.body) $("deeper").replaceChildren();
   shown.deepened = shown.body;
-  $("strip").replaceChildren(...answer.view.assumptions.filter(([, v]) => v).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v))));
-  const scroll = $("table").firstChild?.scrollLeft ?? 0;
-  const focus = document.activeElement?.dataset?.metric;
-  $("table").replaceChildren(table(result.rows, training, answer.view));
-  $("table").firstChild.scrollLeft = scroll;
-  $("notes").replaceChildren(notesOf(answer.view));
-  if (focus) $("table").querySelector(`[data-metric="${CSS.escape(focus)}"]`)?.focus();
+  table();
+  $("notes").replaceChildren(notesOf({ notes: [...view.notes, ...(result.warnings ?? []).filter((w) => !w.startsWith("searched only near"))] }));
   draw();
   stale(false);
   const row = result.rows[shown.row];
-  if (row) drawer.card(row, result);
+  if (row) why.show(row, shown.row, shown, act, more);
+}
+
+/** The number that `e` explains where none has the focus: the main one of the chosen row. */
+export function mainMetric() {
+  const row = shown.answer.result.rows[shown.row];
+  return `${row.system}.${row.step_s ? "step_s" : "tpot_s"}`;
 }
 
 // ---- what can be taken away ------------------------------------------------------------------------------------------------------------
@@ -217,6 +196,5 @@ export const take = {
   json: () => download("mowich.json", `${JSON.stringify(shown.answer.result, null, 1)}\n`, "application/json"),
   yaml: () => download("scenario.yaml", toYaml(), "application/yaml"),
   html: async () => download("mowich.html", await page("/api/report", shown.body), "text/html"),
-  command: () => shown.answer.command,
+  command: () => shown.answer?.command,
 };
-

@@ -3,9 +3,9 @@
 import { count } from "./dom.js";
 
 export const EMPTY = {
-  tab: "compare", task: "train", model: "deepseek-v3", config: null, on: ["trn2", "trn3", "trn4", "ironwood", "gb300"], chips: "16384", equal: "chips",
-  tokens: "15T", seq: "4096", batch: "16384seqs", fine: "pretrain", isl: "8k", osl: "1k", ttft: "2s", tpot: "50ms", cached: "0%", term: "default", set: [],
-  serve_chips: "64",
+  tab: "brief", model: "deepseek-v3", config: null, on: ["trn2", "trn3", "trn4", "ironwood", "gb300"], chips: "16384", equal: "chips",
+  tokens: "15T", seq: "4096", batch: "16384seqs", fine: "pretrain", isl: "8k", osl: "1k", ttft: "2s", tpot: "50ms", cached: "0%", price: "default", stack: "", engine: "", set: [],
+  serve_chips: "64", scenario: "rainier", all: false,
 };
 
 export const state = structuredClone(EMPTY);
@@ -21,44 +21,40 @@ export function change(fields, quiet = false) {
 /** Tell everybody who watches; ["all"]: the question is another one. */
 export const announce = (keys) => watchers.forEach((act) => act(keys));
 
-export const chips = () => (state.task === "train" ? state.chips : state.serve_chips);
+export const asksJob = (tab = state.tab) => tab === "train" || tab === "serve";
+export const trains = () => state.tab !== "serve";
 
 /** The body of POST /api/compare. */
 export function ask() {
-  const set = [...state.set];
-  if (state.term !== "default") set.push(`prices.term=${state.term}`);
-  const body = { model: state.config ?? state.model, on: state.on, chips: chips() };
-  if (state.task === "train") {
+  const body = { model: state.config ?? state.model, on: state.on, chips: trains() ? state.chips : state.serve_chips };
+  if (trains()) {
     body.train = { tokens: state.tokens, seq: state.seq, batch: state.batch };
     if (state.fine !== "pretrain") body.train.task = state.fine;
     if (state.equal !== "chips") body.equal = state.equal;
+    if (state.stack) body.stack = state.stack;
   } else {
     body.serve = { isl: state.isl, osl: state.osl };
     if (state.ttft) body.serve.ttft = state.ttft;
     if (state.tpot) body.serve.tpot = state.tpot;
     if (state.cached && !/^0+%?$/.test(state.cached)) body.serve.cached = state.cached;
+    if (state.engine) body.serve.engine = state.engine;
   }
-  if (set.length) body.set = set;
+  if (state.price !== "default") body.price = state.price;
+  if (state.set.length) body.set = [...state.set];
   return body;
 }
 
 /** What a request body means for the page. */
 export function fromAsk(body) {
-  const out = { ...EMPTY, tab: state.tab, on: body.on, set: [], config: null };
+  const out = { ...EMPTY, on: body.on, set: [...(body.set ?? [])], config: null, price: body.price ?? "default", tab: body.train ? "train" : "serve" };
   if (typeof body.model === "string") out.model = body.model;
   else Object.assign(out, { config: body.model, model: body.model.model_type ?? "pasted" });
-  out.task = body.train ? "train" : "serve";
   if (body.chips !== undefined && body.chips !== null) out[body.train ? "chips" : "serve_chips"] = String(body.chips);
   if (body.train) {
     Object.assign(out, { tokens: String(body.train.tokens), seq: String(body.train.seq), batch: String(body.train.batch), fine: body.train.task ?? "pretrain" });
-    out.equal = body.equal ?? "chips";
+    Object.assign(out, { equal: body.equal ?? "chips", stack: body.stack ?? "" });
   } else {
-    Object.assign(out, { isl: String(body.serve.isl), osl: String(body.serve.osl), ttft: body.serve.ttft ?? "", tpot: body.serve.tpot ?? "", cached: body.serve.cached ?? "0%" });
-  }
-  for (const item of body.set ?? []) {
-    const [path, value] = [item.slice(0, item.indexOf("=")).trim(), item.slice(item.indexOf("=") + 1).trim()];
-    if (path === "prices.term") out.term = value;
-    else out.set.push(`${path}=${value}`);
+    Object.assign(out, { isl: String(body.serve.isl), osl: String(body.serve.osl), ttft: body.serve.ttft ?? "", tpot: body.serve.tpot ?? "", cached: body.serve.cached ?? "0%", engine: body.serve.engine ?? "" });
   }
   return out;
 }
@@ -76,7 +72,7 @@ export function toYaml() {
   if (body.train) lines.push(`  train: ${flow(body.train)}`);
   if (body.serve) lines.push(`  serve: ${flow(body.serve)}`);
   lines.push(`systems: [${body.on.map((s) => plain(s)).join(", ")}]`, `chips: ${body.chips}`);
-  if (body.equal) lines.push(`equal: ${body.equal}`);
+  for (const key of ["equal", "stack", "price"]) if (body[key]) lines.push(`${key}: ${body[key]}`);
   if (body.set) {
     lines.push("set:");
     for (const item of body.set) lines.push(`  ${item.slice(0, item.indexOf("=")).trim()}: ${plain(item.slice(item.indexOf("=") + 1).trim())}`);
@@ -115,11 +111,14 @@ export async function fromHash(hash) {
       if (kind(value) === kind(EMPTY[key]) || (key === "config" && kind(value) === "object")) out[key] = value;
     }
     if (!out.on.every((s) => typeof s === "string") || !out.set.every((s) => typeof s === "string")) return structuredClone(EMPTY);
+    if (!TABS.some(([id]) => id === out.tab)) out.tab = "train"; // a link of an earlier page
   } catch {
     return structuredClone(EMPTY);
   }
   return out;
 }
+
+export const TABS = [["brief", "Brief"], ["train", "Train"], ["serve", "Serve"], ["kernel", "Kernel"], ["fleet", "Fleet"], ["facts", "Facts"], ["accuracy", "Accuracy"]];
 
 /** Values that a slider stops at. */
 export const STOPS = {
@@ -134,6 +133,9 @@ export const STOPS = {
   tpot: ["5ms", "10ms", "15ms", "20ms", "30ms", "50ms", "75ms", "100ms", "200ms"],
   cached: ["0%", "20%", "40%", "60%", "80%", "95%"],
 };
+
+/** Lengths of requests by the names that InferenceX gives them. */
+export const LENGTHS = [["1k/1k", "1k", "1k"], ["8k/1k", "8k", "1k"], ["1k/8k", "1k", "8k"], ["128k/4k", "128k", "4k"]];
 
 /** The number that a word such as 16384seqs, 15T, 2s, 50ms, 60% means; for placing a slider. */
 export function size(word) {

@@ -1,0 +1,272 @@
+"""Why a row of a comparison is what it is, in words: its plan spelled out, where the time goes in five groups, what
+takes the memory, what binds, and what would change it most. No raw identifier is shown: each has its words here.
+
+The web page shows it beside the table; a plan and a part of a time have the same words wherever they are spelled out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from mowich.show.headline import terms_cell
+from mowich.show.page import counted, estimate_of
+from mowich.shown import Result
+from mowich.studies.ranking import rows_of, runs, same_chips, sizes
+
+GROUPS: Mapping[str, Mapping[str, str]] = {
+    "compute": {
+        "gemm": "matrix products",
+        "linear": "matrix products",
+        "attention": "attention",
+        "prefill_attention": "attention of prompts",
+        "experts": "experts",
+        "head": "last layer and loss",
+        "recompute": "computing again for backward",
+        "prefill": "prompt",
+    },
+    "memory": {
+        "memory_bound": "norms and additions, bound by memory",
+        "activations": "activations, bound by memory",
+        "moe": "sorting tokens to experts",
+        "quantise": "changing number formats",
+        "optimizer": "optimizer",
+    },
+    "network": {
+        "tp": "tensor parallel exchange",
+        "cp": "context parallel exchange",
+        "ep": "expert exchange",
+        "dp": "gradients between replicas",
+        "pp": "hand-over between stages",
+        "pp_transfer": "hand-over between stages",
+        "offload": "link to the host's memory",
+        "transfer": "moving the cache of a prompt",
+    },
+    "waiting": {
+        "pp_bubble": "idle pipeline stages",
+        "jitter": "waiting for the slowest chip",
+        "prefill_interference": "prompts between answers",
+        "queue": "waiting in the queue",
+        "step_wait": "waiting for the running step",
+        "start_burst": "many prompts at once",
+        "lockstep": "waiting for other workers",
+        "kv_wait": "waiting for room in the cache",
+    },
+    "software": {
+        "software": "framework as shipped",
+        "host": "host program",
+        "fixed": "fixed cost of a step",
+        "layers": "starts of layers",
+        "front_end": "front end",
+        "visibility": "token to the user",
+        "correction": "measured correction",
+    },
+}
+"""Group -> part of a time -> its words."""
+
+_GROUP_OF = {part: group for group, parts in GROUPS.items() for part in parts}
+
+MEMORY_WORDS: Mapping[str, str] = {"kv": "caches of requests", "optimizer": "optimizer state", "temporary": "buffers"}
+"""Categories of memory that are not plain words already."""
+
+BINDS_WORDS: Mapping[str, str] = {
+    "compute": "Arithmetic takes most of the time.",
+    "hbm bandwidth": "Reading and writing memory takes most of the time.",
+    "hbm capacity": "Memory size: with more of it another plan would be faster, or would fit.",
+    "memory": "Memory size: no plan fits.",
+    "expert all-to-all": "The exchange between experts takes most of the time.",
+    "tensor-parallel links": "The exchange inside a layer takes most of the time.",
+    "data-parallel network": "The exchange of gradients takes most of the time.",
+    "pipeline": "Waiting between pipeline stages takes most of the time.",
+    "host": "The host program takes most of the time.",
+    "host memory link": "The link to the host's memory takes most of the time.",
+    "no legal plan": "No plan can be made of this many chips.",
+}
+"""What binds, as a sentence; words without one follow "Most of the time goes to"."""
+
+_SPLIT = (
+    ("tp", "{n:,} devices share each layer (tensor parallel, {name})"),
+    ("cp", "{n:,} devices share each sequence (context parallel, {name})"),
+    ("pp", "the layers are cut into {n:,} stages (pipeline parallel, {name})"),
+    ("vpp", "each stage holds {n:,} pieces of the model ({name})"),
+    ("ep", "the experts are spread over {n:,} groups of devices (expert parallel, {name})"),
+    ("dp", "{n:,} replicas work on different {of} (data parallel, {name})"),
+)
+_ZERO = {
+    1: "the optimizer state is split over the replicas",
+    2: "optimizer state and gradients are split over the replicas",
+    3: "optimizer state, gradients and weights are split over the replicas",
+}
+_RECOMPUTE = {
+    "selective": "norms and activation functions are computed again in the backward pass",
+    "full": "whole layers are computed again in the backward pass",
+    "experts": "experts are computed again in the backward pass",
+}
+_KINDS = {
+    "measured": ("measured", "fitted"),
+    "simulated": ("simulated kernels",),
+    "estimated": ("analytic",),
+}
+"""How sure a time is -> kinds of cost that count to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeGroup:
+    """name: compute, memory, network, waiting or software; value: seconds; parts: (words, seconds), largest first."""
+
+    name: str
+    value: float
+    parts: tuple[tuple[str, float], ...]
+
+
+def time_groups(breakdown: Mapping[str, float]) -> list[TimeGroup]:
+    """The five groups of a time, in order.
+
+    >>> [(g.name, g.value) for g in time_groups({"gemm": 2.0, "dp": 1.0, "jitter": 0.5}) if g.value]
+    [('compute', 2.0), ('network', 1.0), ('waiting', 0.5)]
+    """
+    found: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
+    for part, value in breakdown.items():
+        words = part_words(part)
+        group = found[_GROUP_OF.get(part, "software")]
+        group[words] = group.get(words, 0.0) + value
+    return [
+        TimeGroup(
+            name=name,
+            value=sum(parts.values()),
+            parts=tuple(sorted(((w, v) for w, v in parts.items() if v), key=lambda part: -abs(part[1]))),
+        )
+        for name, parts in found.items()
+    ]
+
+
+def part_words(part: str) -> str:
+    """The words of a part of a time.
+
+    >>> part_words("pp_transfer")
+    'hand-over between stages'
+    """
+    return GROUPS.get(_GROUP_OF.get(part, ""), {}).get(part, part.replace("_", " "))
+
+
+def binds_words(binds: str) -> str:
+    """What binds, as a sentence."""
+    return BINDS_WORDS.get(binds) or (f"Most of the time goes to {binds}." if binds else "")
+
+
+def plan_spelled(plan: Result) -> list[str]:
+    """A plan of training or of one serving worker, a phrase for each choice.
+
+    >>> plan_spelled({"tp": 4, "pp": 1, "dp": 8, "zero": 1, "micro_batch": 2, "precision": "fp8"})[:2]
+    ['4 devices share each layer (tensor parallel, tp4)', '8 replicas work on different sequences (data parallel, dp8)']
+    """
+    serving = "kv" in plan
+    what = "requests" if serving else "sequences"
+
+    def of(name: str) -> int:
+        return int(plan.get(name) or 1)
+
+    out = [words.format(n=of(name), name=f"{name}{of(name)}", of=what) for name, words in _SPLIT if of(name) > 1]
+    if serving:
+        alone = [] if out else ["each device serves alone"]
+        return [*out, *alone, f"weights in {plan.get('weights') or plan['precision']}, cache in {plan['kv']}"]
+    out += [
+        f"{_ZERO[int(plan.get('zero') or 0)]} (ZeRO {plan['zero']})" if plan.get("zero") in _ZERO else "",
+        f"{counted(of('micro_batch'), 'sequence')} at a time (micro-batch {of('micro_batch')})",
+        _RECOMPUTE.get(str(plan.get("recompute") or ""), ""),
+        f"{plan['offload']} in the host's memory" if plan.get("offload") not in (None, "none") else "",
+        f"numbers in {plan['precision']}",
+    ]
+    return [words for words in out if words]
+
+
+def _plans(row: Result) -> list[dict[str, object]]:
+    """What a row's chips do: a title and phrases for the plan, or for each kind of worker."""
+    if row.get("plan"):
+        return [{"title": "Plan", "phrases": plan_spelled(row["plan"])}]
+    if not row.get("decode"):
+        return []
+    count = row["replicas"]
+    if row["mode"] == "aggregated":
+        title = f"{counted(count['decode'], 'worker')} for prompts and answers"
+        return [{"title": title, "phrases": plan_spelled(row["decode"])}]
+    return [
+        {"title": f"{counted(count['prefill'], 'worker')} for prompts", "phrases": plan_spelled(row["prefill"])},
+        {"title": f"{counted(count['decode'], 'worker')} for answers", "phrases": plan_spelled(row["decode"])},
+    ]
+
+
+def sureness(coverage: Mapping[str, float]) -> dict[str, float]:
+    """Shares of a time that rest on measurements, on simulated kernels, and on formulas and estimates.
+
+    >>> sureness({"fitted": 0.75, "simulated kernels": 0.25})
+    {'measured': 0.75, 'simulated': 0.25, 'estimated': 0.0}
+    """
+    known = {kind for kinds in _KINDS.values() for kind in kinds}
+    out = {name: sum(coverage.get(kind, 0.0) for kind in kinds) for name, kinds in _KINDS.items()}
+    return {**out, "estimated": out["estimated"] + sum(v for kind, v in coverage.items() if kind not in known)}
+
+
+def why_of(row: Result) -> dict[str, object]:
+    """Why one row is what it is, as plain data."""
+    times = [(key, title) for key, title in _TIMES if row.get(key) and estimate_of(row[key]).value is not None]
+    main = estimate_of(row[times[0][0]]) if times else None
+    memory = row.get("memory_B") or {}
+    return {
+        "plans": _plans(row),
+        "times": [
+            {"title": title, "metric": key, "groups": _groups(estimate_of(row[key]).breakdown)}
+            for key, title in times
+            if estimate_of(row[key]).breakdown
+        ],
+        "memory": [
+            [MEMORY_WORDS.get(name, name.replace("_", " ")), value]
+            for name, value in sorted(memory.items(), key=lambda kv: -kv[1])
+            if value > 0
+        ],
+        "binds": binds_words(str(row.get("binds") or "")),
+        "sure": sureness(main.coverage) if main is not None else {},
+    }
+
+
+def _groups(breakdown: Mapping[str, float]) -> list[dict[str, object]]:
+    """The groups of a time as plain data; none where it is one number that is not split."""
+    if {part for part, value in breakdown.items() if value} <= {_WHOLE}:
+        return []
+    return [asdict(group) for group in time_groups(breakdown)]
+
+
+_WHOLE = "prefill_queue_transfer"
+"""The time to the first token where workers for prompts are apart: it is not split."""
+_TIMES = (("step_s", "Time of a step"), ("tpot_s", "Time of an output token"), ("ttft_s", "Time to the first token"))
+
+
+def whys(result: Result) -> list[dict[str, object]]:
+    """Why each row of a comparison is what it is."""
+    return [why_of(row) for row in rows_of(result)]
+
+
+def footing(result: Result) -> str:
+    """What all rows have in common, in a line: "16,384 chips each; cost of ownership for all; facts 11e0620c8a96"."""
+    rows = rows_of(result)
+    equal = str(result["inputs"].get("equal") or "chips")
+    asked = {int(row.get("chips_requested") or 0) for row in rows}
+    if len(asked) == 1 or same_chips(rows):
+        said = [f"{counted(max(asked), 'chip')} each"]
+    else:
+        footing_words = "" if equal == "chips" else f" (equal {_EQUAL_WORDS.get(equal, equal)})"
+        said = [f"chips: {sizes(rows)}{footing_words}"]
+    terms = _terms(rows)
+    said += [f"{terms[0]} for all" if len(terms) == 1 else "prices of different kinds"] if terms else []
+    if result.get("facts_hash"):
+        said.append(f"facts {result['facts_hash']}")
+    return "; ".join(said)
+
+
+_EQUAL_WORDS = {"usd": "dollars an hour"}
+
+
+def _terms(rows: Sequence[Result]) -> list[str]:
+    """Kinds of price of the rows that run."""
+    found = [terms_cell(str(row.get("price") or "")) for row in rows if runs(row)]
+    return list(dict.fromkeys(word for word in found if word != "?"))

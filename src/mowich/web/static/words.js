@@ -1,0 +1,40 @@
+// Vendors, and the meaning of a head of a table, which the server's glossary tells.
+
+import { h } from "./dom.js";
+import { once } from "./api.js";
+
+const known = new Map();
+
+/** Fetch the glossary once; heads that are drawn already get their meaning. */
+export async function learn() {
+  try {
+    for (const [head, means] of Object.entries((await once("/api/glossary")).result.means)) known.set(head, means);
+  } catch {
+    return; // heads stay without a tooltip
+  }
+  document.querySelectorAll("[data-word]").forEach((e) => tell(e, e.dataset.word));
+}
+
+const bare = (word) => word.split(", ")[0].toLowerCase();
+
+function tell(element, word) {
+  const means = known.get(word) ?? known.get(bare(word));
+  if (means) element.title = means;
+}
+
+/** An element whose tooltip is the meaning of a word. */
+export function told(name, attributes, word, ...children) {
+  const made = h(name, { ...attributes, "data-word": word }, ...children);
+  tell(made, word);
+  return made;
+}
+
+const VENDORS = { aws: "aws", amazon: "aws", google: "google", nvidia: "nvidia", amd: "amd" };
+
+/** The class of a vendor by its name, or of a system by its id. */
+export const vendor = (name) => VENDORS[String(name).toLowerCase().split(" ")[0]] ?? (/^(trn|inf)/.test(name) ? "aws" : /^(tpu|ironwood|v\d)/.test(name) ? "google" : /^(mi\d)/.test(name) ? "amd" : /^(a10|a100|h100|h200|b200|b300|gb|l40|rtx|vera|rubin)/.test(name) ? "nvidia" : "other");
+
+/** The mark of a system: the shape of its vendor, the shade of its chip. */
+export function mark(id) {
+  return h("span", { class: `mark ${vendor(id)} chip-${id}`, "aria-hidden": "true" });
+}
