@@ -16,19 +16,21 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from serving import BUILD, MOWICH, server
+from serving import BUILD, MOWICH, ROOT, server
 
 SERIOUS = ("serious", "critical")
-TABS = ("compare", "serve", "fleet", "kernel", "facts", "accuracy")
+TABS = ("brief", "train", "serve", "kernel", "fleet", "facts", "accuracy")
 VIEWS = {
-    "desktop": (1280, 900, "light"),
-    "dark": (1280, 900, "dark"),
-    "narrow": (400, 800, "light"),
-    "tablet": (1024, 768, "light"),
+    f"{width} {scheme}": (width, height, scheme)
+    for width, height in ((1440, 900), (1280, 900), (390, 844))
+    for scheme in ("light", "dark")
 }
 
 PATIENCE = 120_000
 """Milliseconds to wait for what must come: a busy machine is slow, not wrong."""
+
+ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+"""The browser finds no host but this one: what the page does is done offline."""
 
 failed: list[str] = []
 
@@ -90,7 +92,7 @@ def by_command(command: str, **files: str) -> dict[str, Any]:
 
 def copied(page: Page) -> str:
     """What the button for the command copies."""
-    page.click("#tools button:has-text('Command')")
+    page.click("#tools [data-tool=command]")
     page.wait_for_selector("#said:has-text('copied')")
     return str(page.evaluate("() => navigator.clipboard.readText()"))
 
@@ -121,6 +123,72 @@ def same_words(page: Page, command: str, where: str) -> None:
     check(marked == int("Cheapest: " in shown), f"{where}: {marked} rows are marked as cheapest")
 
 
+def goes(page: Page, tab: str) -> None:
+    """To a tab, until its answer is there."""
+    page.click(f"#tab-{tab}")
+    settled(page)
+
+
+def unfold(page: Page, name: str) -> None:
+    """Open a fold of the question."""
+    if page.get_attribute(f"details[data-fold={name}]", "open") is None:
+        page.click(f"details[data-fold={name}] > summary")
+
+
+def opens_on_the_brief(page: Page) -> None:
+    """The first thing is the brief that ships, with all its questions, and the hash of its facts."""
+    page.wait_for_selector("#view .story")
+    shipped = json.loads((ROOT / "src" / "mowich" / "web" / "brief.json").read_text(encoding="utf-8"))
+    check(
+        page.inner_text("#view .lead") == " ".join(shipped["headline"])
+        and page.locator("#view .story .verdict").all_inner_texts() == [r["verdict"] for r in shipped["rows"]],
+        f"opens on the brief that ships: {len(shipped['rows'])} questions with their verdicts",
+    )
+    check(
+        shipped["facts_hash"] in page.inner_text("#footing") and "mowich brief" in page.inner_text("#view"),
+        "the brief says of which facts it is, and the command that makes it",
+    )
+    page.locator("#question-2 details:not(figure details) > summary").click()
+    page.locator("#question-2 button.number").first.click()
+    page.wait_for_selector("#why .big")
+    check(True, "a number of the brief explains itself on the right")
+    page.keyboard.press("Escape")
+
+
+def table_is_whole(page: Page, where: str) -> None:
+    """Eight columns, none of them cut; the others behind a switch; heads sort; the winner is chosen."""
+    cut = page.evaluate(
+        "() => { const s = document.querySelector('#table .scroll'); return s.scrollWidth - s.clientWidth; }"
+    )
+    heads = page.locator("table.answers thead th").count()
+    check(heads == 8 and cut <= 0, f"{where}: {heads} columns, none cut ({cut:+} px)")
+    best = page.locator("table.answers tr:has(td.usd_per_mtok.best)").first.get_attribute("data-system")
+    chosen = page.get_attribute("table.answers tr.chosen", "data-system")
+    check(
+        best == chosen == page.inner_text("#card h2").strip(),
+        f"{where}: the winner {best} is chosen, and why stands on the right",
+    )
+    for way in ("ascending", "descending"):
+        page.click("[data-sort=usd_per_mtok]")
+        shown = [
+            float(v)
+            for v in page.eval_on_selector_all("td.usd_per_mtok [data-value]", "bs => bs.map(b => b.dataset.value)")
+        ]
+        check(
+            page.get_attribute("th:has([data-sort=usd_per_mtok])", "aria-sort") == way
+            and shown == sorted(shown, reverse=way == "descending"),
+            f"{where}: cost sorts {way}",
+        )
+    page.click("[data-sort=usd_per_mtok]")
+    page.check("#all-columns")
+    check(page.locator("table.answers thead th").count() > 11, f"{where}: the other columns behind a switch")
+    page.uncheck("#all-columns")
+    raw = page.evaluate(
+        "() => [...document.querySelectorAll('#card, #table, #headline, #footing')].flatMap(e => e.innerText.match(/[a-z]+_[a-z_]+/g) ?? [])"
+    )
+    check(not raw, f"{where}: words, no identifiers {raw[:3] or ''}")
+
+
 def goes_through(browser: Browser, base: str, script: str) -> None:
     context = opened(browser, permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -129,25 +197,25 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.goto(base)
-    page.wait_for_selector("table.answers tbody tr")
-    settled(page)
     page.wait_for_selector("#left[data-ready]")
-    numbers(page, copied(page), "compare, as found")
-    same_words(page, copied(page), "compare, as found")
+    opens_on_the_brief(page)
+    goes(page, "train")
+    page.wait_for_selector("table.answers tbody tr")
+    table_is_whole(page, "train")
+    numbers(page, copied(page), "train, as found")
+    same_words(page, copied(page), "train, as found")
 
     page.fill("#text-chips", "4096")
     page.keyboard.press("Enter")
-    page.select_option("#select-term", "3y")
+    page.select_option("#select-price", "3y")
+    unfold(page, "systems")
     page.click("label.pill:has(input[value='h200'])")
     page.wait_for_selector("#centre[aria-busy=false][data-complete=true] tr[data-system=h200]")
     page.wait_for_timeout(1500)
     settled(page)
-    numbers(page, copied(page), "compare, changed")
-    check(
-        "prices.term: 3y" in page.input_value("#yaml") and "chips: 4096" in page.input_value("#yaml"),
-        "the YAML follows",
-    )
-    page.click("button.number[data-metric='gb300.step_s']")
+    numbers(page, copied(page), "train, changed")
+    check("price: 3y" in page.input_value("#yaml") and "chips: 4096" in page.input_value("#yaml"), "the YAML follows")
+    page.click("button.number[data-metric='gb300.step_s'] >> nth=0")
     page.wait_for_selector("#why .big")
     check(
         page.locator("#why .term").count() > 3 and page.locator("#why .source").count() > 3,
@@ -157,8 +225,8 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.click("#deepen")
     page.wait_for_selector("#deeper figure")
     check(
-        page.locator("#deeper table tbody tr").count() > 2,
-        "deepened: what would change the answer, scaling, nearest measured points",
+        page.locator("#deeper table tbody tr").count() > 2 and page.locator("#card .sure").inner_text() != "",
+        "how sure: the nearest measured points on the right, what would change the answer and scaling below",
     )
 
     page.wait_for_timeout(400)
@@ -169,20 +237,22 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     fresh.wait_for_selector("#left[data-ready]")
     settled(fresh)
     check(
-        fresh.input_value("#text-chips") == "4096" and fresh.input_value("#select-term") == "3y",
+        fresh.input_value("#text-chips") == "4096" and fresh.input_value("#select-price") == "3y",
         "the address holds the question",
     )
     fresh.close()
 
+    unfold(page, "yaml")
     page.fill(
         "#yaml",
         "mowich: 1\nworkload:\n  model: llama-3.1-70b\n  train: {tokens: 2T, seq: 8192, batch: 1024seqs}\nsystems:"
         " [trn3, h200]\nchips: 512\n",
     )
     page.click("#apply")
-    page.wait_for_selector("#strip:has-text('llama-3.1-70b')")
+    page.wait_for_selector("#footing:has-text('512 chips each')")
     settled(page)
-    numbers(page, copied(page), "compare, from YAML")
+    check(page.input_value("#model") == "llama-3.1-70b", "a scenario changes the question")
+    numbers(page, copied(page), "train, from YAML")
     page.fill("#yaml", "mowich: 1\nworkload: {model: llama-3.1-70b}\nsytems: [trn3]\n")
     page.click("#apply")
     page.wait_for_selector("#wrong-yaml:has-text('scenario:3')")
@@ -190,30 +260,40 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.fill("#text-chips", "many")
     page.keyboard.press("Enter")
     page.wait_for_selector("#wrong-chips:has-text('many')")
-    check(page.locator("table.answers tbody tr").count() == 2, "a wrong field is marked, and the last answer stays")
+    check(
+        page.locator("table.answers tbody tr").count() == 2 and "many" in page.inner_text("#status .refused"),
+        "a wrong field is marked, a line above says it, and the last answer stays",
+    )
     page.fill("#text-chips", "512")
     page.keyboard.press("Enter")
+    page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
 
     page.evaluate("() => document.activeElement.blur()")
     page.keyboard.press("/")
     check(page.evaluate("() => document.activeElement.id") == "model", "/ goes to the models")
     page.keyboard.type("gpt oss 120")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#strip:has-text('gpt-oss-120b')")
-    check(True, "a model is found by typing")
-
-    page.click("#tab-serve")
-    page.wait_for_selector("#strip:has-text('prompt, tokens')")
+    page.wait_for_selector("#model-card:has-text('117B'), #model-card:has-text('116')")
     settled(page)
+    check(page.input_value("#model") == "gpt-oss-120b", "a model is found by typing, and its card says its size")
+
+    goes(page, "serve")
+    page.wait_for_selector("table.answers [data-sort=tokens_per_s_per_user]")
+    settled(page)
+    table_is_whole(page, "serve")
+    page.click("label.pill:has(input[name=lengths][value='1k/8k'])")
+    page.wait_for_selector("#centre[aria-busy=false]")
+    check(page.input_value("#text-isl") == "1k" and page.input_value("#text-osl") == "8k", "a preset sets both lengths")
     page.fill("#text-isl", "2k")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#strip:has-text('2000')")
+    page.wait_for_timeout(300)
     settled(page)
     numbers(page, copied(page), "serve")
     same_words(page, copied(page), "serve")
 
-    page.click("#tab-facts")
+    goes(page, "facts")
     page.wait_for_selector("table.side tbody tr")
+    check(page.locator("#tools [data-tool=json]").is_hidden(), "buttons without a meaning are hidden")
     rows = {f["path"]: f for name in ("trn3", "h200") for f in by_command(f"mowich facts show {name}")["facts"]}
     shown = page.eval_on_selector_all(
         "table.side button.number", "bs => bs.map(b => [b.dataset.path, b.querySelector('.grade')?.textContent ?? ''])"
@@ -226,25 +306,35 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.fill("#fact-words", "hbm bandwidth")
     check(page.locator("table.side tbody tr:not(.group)").count() >= 1, "facts are filtered")
 
-    page.click("#tab-fleet")
-    page.wait_for_selector("#fleet-answer[data-objective]")
+    goes(page, "fleet")
+    page.wait_for_selector("#fleet-state:has-text('Whole units.')")
+    ours = float(page.get_attribute("#fleet-answer", "data-objective") or "nan")
+    theirs = by_command("mowich fleet rainier")["objective"]
+    check(
+        abs(ours / theirs - 1) <= 0.005,
+        f"fleet opens on Rainier in whole units: ${ours:,.0f}, the command says ${theirs:,.0f}",
+    )
+    check(copied(page) == "mowich fleet rainier", "fleet: its command")
     if page.locator("#fleet-answer button.number[data-metric]").count():
         page.locator("#fleet-answer button.number[data-metric]").first.click()
         page.wait_for_selector("#why .big, #why .warning")
         check(page.locator("#why .big").count() == 1, "fleet: a number explains itself")
         page.keyboard.press("Escape")
-    text = page.input_value("#fleet-yaml")
-    page.click("#fleet-whole")
+    page.click("label.pill:has(input[value='startup'])")
+    page.wait_for_selector("#footing:has-text('startup')")
     page.wait_for_selector("#fleet-state:has-text('Whole units.')")
-    ours = float(page.get_attribute("#fleet-answer", "data-objective") or "nan")
-    theirs = by_command("mowich fleet scenario.yaml --gap 0.005", scenario_yaml=text)["objective"]
-    check(abs(ours / theirs - 1) <= 0.005, f"fleet: ${ours:,.0f}, the command says ${theirs:,.0f}")
+    page.locator("#left details summary").click()
+    text = page.input_value("#fleet-yaml")
     page.fill("#fleet-yaml", text + "\ncolour: red\n")
     page.wait_for_selector("#fleet-answer .refused:has-text('colour')")
     page.fill("#fleet-yaml", text)
 
-    page.click("#tab-kernel")
+    goes(page, "kernel")
     page.wait_for_selector("figure[data-title=Timeline] [data-drawn]")
+    check(
+        page.locator(".source-code li.costly").count() > 0,
+        "kernel: lanes, and beside them the source with its costly lines",
+    )
     trace = BUILD / "trace.json"
     trace.write_text(
         json.dumps({"traceEvents": [{"ph": "X", "pid": 0, "tid": 1, "name": "a", "ts": 0, "dur": 5}]}), encoding="utf-8"
@@ -252,7 +342,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.set_input_files("#trace", str(trace))
     page.wait_for_selector("#headline:has-text('1 events')")
     check(True, "kernel timeline: the example, and a trace of one's own")
-    page.click("#tab-accuracy")
+    goes(page, "accuracy")
     page.wait_for_selector("#view table tbody tr")
     answers = by_command("mowich validate")["summary"]["all"]["n"]
     shown = page.inner_text("#headline")
@@ -262,16 +352,19 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     )
     check(
         page.locator(f"#view table tbody tr:has-text('{answers}')").count() >= 1
-        and page.locator("#view figure").count() > 3,
+        and page.locator("#view figure").count() > 0,
         f"accuracy: the {answers} answers of `mowich validate`",
     )
+    page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_timeout(1500)
+    check(page.locator(".chart:not([data-drawn])").count() == 0, "in print no picture is blank")
     wrong = [e for e in errors if "422" not in e]  # the mistakes made above
     check(not wrong, f"no error in the console {wrong[:3] or ''}")
     check(not other, f"no request to another host {other[:3] or ''}")
     context.close()
 
 
-WHERE = (".skip", ".brand", "#tabs", "#tools", "#left", "#centre", "#right", ".foot")
+WHERE = (".skip", ".brand", "#tools", "#tabs", "#left", "#centre", "#right", ".foot")
 STOP = """(places) => { const e = document.activeElement; if (!e || e === document.body) return null;
   const shown = [e, e.nextElementSibling].filter(Boolean).some((x) => { const c = getComputedStyle(x); return c.outlineStyle !== 'none' && parseFloat(c.outlineWidth) > 0; });
   const r = (e.closest('.pill') ?? e).getBoundingClientRect();
@@ -338,7 +431,11 @@ def keyboard(browser: Browser, base: str) -> None:
     page = context.new_page()
     page.goto(base)
     page.wait_for_selector("#left[data-ready]")
-    settled(page)
+    goes(page, "train")
+    page.evaluate("() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); }")
+    page.locator(".brand a").focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
     found = stops(page)
     places = [s["place"] for s in found]
     check(
@@ -347,7 +444,8 @@ def keyboard(browser: Browser, base: str) -> None:
         f" {[s['name'] for a, s in itertools.pairwise(found) if s['place'] < a['place']][:3] or ''}",
     )
     check(
-        {0, 1, 2, 3, 4, 5} <= set(places), "Tab reaches the skip link, the tabs, the tools, the question and the answer"
+        {0, 1, 2, 3, 4, 5, 6} <= set(places),
+        "Tab reaches the skip link, the tools, the tabs, the question, the answer and the reasons",
     )
     check(sum(s["tab"] for s in found) == 1, "the tabs are one stop of Tab")
     focus_is_seen(found, "page")
@@ -365,14 +463,15 @@ def keyboard(browser: Browser, base: str) -> None:
         page.url == address and page.input_value("#text-chips") == "8192", "the skip link leaves the question as it is"
     )
 
-    page.locator("#tab-compare").focus()
+    page.locator("#tab-train").focus()
     for key, tab in (
-        ("ArrowLeft", "accuracy"),
-        ("Home", "compare"),
+        ("ArrowLeft", "brief"),
         ("End", "accuracy"),
-        ("ArrowRight", "compare"),
+        ("ArrowRight", "brief"),
+        ("Home", "brief"),
+        ("ArrowDown", "train"),
         ("ArrowRight", "serve"),
-        ("ArrowLeft", "compare"),
+        ("ArrowUp", "train"),
     ):
         page.keyboard.press(key)
         chosen = page.locator("[role=tab][aria-selected=true]")
@@ -399,23 +498,38 @@ def keyboard(browser: Browser, base: str) -> None:
     page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
     check(focused(page) == "range-chips", "the slider keeps the focus when the answer comes")
 
-    pill = page.locator("label.pill input[value='h200']")
-    pill.focus()
+    page.locator("details[data-fold=systems] > summary").focus()
+    page.keyboard.press("Enter")
+    page.locator("label.pill input[value='h200']").focus()
     page.keyboard.press("Space")
     page.wait_for_selector("tr[data-system=h200]")
     check(
         page.evaluate("() => document.activeElement.value") == "h200",
-        "a pill by the space bar adds a system and keeps the focus",
+        "a chip by the space bar adds a system and keeps the focus",
     )
     page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
-    page.locator("input[name=task][value=train]").focus()
-    page.keyboard.press("ArrowDown")
-    page.wait_for_selector("#strip:has-text('prompt, tokens')")
+    page.locator("input[name=equal][value=chips]").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("label:has-text('Units of each system')")
     check(
-        page.evaluate("() => document.activeElement.value") == "serve", "the task by arrows, and the focus stays on it"
+        page.evaluate("() => document.activeElement.value") == "units", "a choice by arrows, and the focus stays on it"
     )
-    page.keyboard.press("ArrowUp")
-    settled(page)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
+    page.locator("tr[data-system=trn3] button.system").focus()
+    page.keyboard.press("Enter")
+    check(
+        page.inner_text("#card h2").strip() == "trn3"
+        and page.locator("tr.chosen").get_attribute("data-system") == "trn3",
+        "Enter on a system shows why it is what it is",
+    )
+    page.locator("[data-sort=days]").focus()
+    page.keyboard.press("Enter")
+    check(
+        page.evaluate("() => document.activeElement.dataset.sort") == "days"
+        and page.get_attribute("th:has([data-sort=days])", "aria-sort") == "ascending",
+        "Enter on a head sorts, and the focus stays",
+    )
 
     page.locator("#model").focus()
     page.keyboard.press("Escape")
@@ -434,7 +548,7 @@ def keyboard(browser: Browser, base: str) -> None:
 
     page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
     for how in ("Enter", "e"):
-        page.locator("button.number[data-metric='gb300.step_s']").focus()
+        page.locator("#table button.number[data-metric='gb300.step_s']").focus()
         page.keyboard.press(how)
         page.wait_for_selector("#why .big")
         check(
@@ -489,33 +603,46 @@ def keyboard(browser: Browser, base: str) -> None:
     context.close()
 
 
+def phone_cards(page: Page, where: str) -> None:
+    """A card a system, with the fields of the table."""
+    cards = page.locator(".cards .answer")
+    fields = [cards.nth(i).locator("dt").count() for i in range(cards.count())]
+    check(
+        cards.count() == 5 and all(f in (0, 7) for f in fields) and page.locator(".cards .chosen").count() == 1,
+        f"{where}: {cards.count()} cards with {max(fields, default=0)} fields, the winner is chosen",
+    )
+
+
 def looks(browser: Browser, base: str, script: str) -> None:
-    """Every tab in every size: screenshots, axe, nothing wider than the window."""
+    """Every tab in every size, light and dark: screenshots, axe, nothing wider than the window."""
     for name, (width, height, scheme) in VIEWS.items():
         context = opened(browser, viewport={"width": width, "height": height}, color_scheme=scheme)
         page = context.new_page()
         page.goto(base)
         page.wait_for_selector("#left[data-ready]")
         for tab in TABS:
-            page.click(f"#tab-{tab}")
-            settled(page)
-            if tab == "compare":
-                page.click("#deepen")
-                page.wait_for_selector("#deeper figure")
-                page.locator("table.answers button.number").first.click()
-                page.wait_for_selector("#why .big")
+            goes(page, tab)
+            if tab in ("train", "serve"):
+                page.wait_for_selector("#table [data-system]")
+                settled(page)
+                if width < 640:
+                    phone_cards(page, f"{tab}, {name}")
+                else:
+                    cut = page.evaluate(
+                        "() => { const s = document.querySelector('#table .scroll'); return s.scrollWidth - s.clientWidth; }"
+                    )
+                    check(cut <= 0, f"{tab}, {name}: no column is cut ({cut:+} px)")
             page.wait_for_timeout(600)
             wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
             check(wide <= 0, f"{tab}, {name}: nothing wider than the window ({wide:+} px)")
             audit(page, script, f"{tab}, {name}")
-            if tab == "compare":
-                page.screenshot(path=BUILD / f"explained-{name}.png")
-            page.keyboard.press("Escape")
-            for _ in range(8):
-                page.mouse.wheel(0, 700)
-                page.wait_for_timeout(80)
-            page.evaluate("() => window.scrollTo(0, 0)")
-            page.screenshot(path=BUILD / f"{tab}-{name}.png", full_page=True)
+            page.screenshot(path=BUILD / f"{tab}-{name.replace(' ', '-')}.png")
+            if tab == "train":
+                page.locator("#table button.number").first.click()
+                page.wait_for_selector("#why .big")
+                audit(page, script, f"an explanation, {name}")
+                page.screenshot(path=BUILD / f"explained-{name.replace(' ', '-')}.png")
+                page.keyboard.press("Escape")
         context.close()
 
 
@@ -526,7 +653,7 @@ def first_paint(browser: Browser, base: str) -> None:
         context = opened(browser)
         page = context.new_page()
         page.goto(base)
-        page.wait_for_selector("table.answers tbody tr")
+        page.wait_for_selector("#view .story")
         page.wait_for_timeout(200)
         times = page.evaluate(
             "() => ({paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime, answer:"
@@ -536,13 +663,12 @@ def first_paint(browser: Browser, base: str) -> None:
         answered.append(times["answer"])
         context.close()
     check(
-        max(painted) < 1000,
-        f"first paint: median {statistics.median(painted):.0f} ms, worst {max(painted):.0f} ms of 7 (limit 1000)",
+        statistics.median(painted) < 300,
+        f"first paint: median {statistics.median(painted):.0f} ms, worst {max(painted):.0f} ms of 7 (limit of the median 300)",
     )
     check(
         max(answered) < 1000,
-        f"the finished comparison: median {statistics.median(answered):.0f} ms, worst {max(answered):.0f} ms of 7"
-        " (limit 1000)",
+        f"the brief: median {statistics.median(answered):.0f} ms, worst {max(answered):.0f} ms of 7 (limit 1000)",
     )
 
 
@@ -562,20 +688,28 @@ def slider(browser: Browser, base: str, model: str, task: str) -> None:
     page = context.new_page()
     page.goto(base)
     page.wait_for_selector("#left[data-ready]")
-    settled(page)
+    goes(page, task)
     page.fill("#model", model)
     page.keyboard.press("Enter")
-    page.wait_for_selector(f"#strip:has-text('{model}')")
-    if task == "serve":
-        page.click("#tab-serve")
-        page.wait_for_selector("#strip:has-text('prompt, tokens')")
+    page.wait_for_timeout(300)
     settled(page)
     page.wait_for_timeout(1500)
     assert page.locator("table.answers tbody tr").count() == 5
     page.evaluate(WATCH)
     stops = {
-        "train": [("range-chips", [7, 6, 5, 9, 10, 4]), ("range-seq", [2, 0, 3]), ("range-batch", [5, 7, 4])],
-        "serve": [("range-serve_chips", [4, 5, 6, 7]), ("range-isl", [4, 3, 6]), ("range-tpot", [6, 4, 3])],
+        "train": [
+            ("range-chips", [7, 6, 5, 9, 10, 4, 8]),
+            ("range-seq", [2, 0, 3, 1]),
+            ("range-batch", [5, 7, 4, 3, 8]),
+            ("range-tokens", [4, 5, 7, 8]),
+        ],
+        "serve": [
+            ("range-serve_chips", [4, 5, 6, 7, 8]),
+            ("range-isl", [4, 3, 6, 7]),
+            ("range-osl", [3, 5, 6, 2, 1]),
+            ("range-tpot", [6, 4, 3, 7]),
+            ("range-ttft", [4, 5]),
+        ],
     }[task]
     first = []
     for key, places in stops:
@@ -600,7 +734,7 @@ def main() -> int:
     script = axe()
     only = sys.argv[1:]
     with server("--timeout", "120") as base, sync_playwright() as playwright:  # a busy machine is slow, not wrong
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", ALONE])
         httpx.get(f"{base}/first.json", timeout=120)
         httpx.get(f"{base}/api/validate", timeout=120)
         parts = {
