@@ -265,7 +265,7 @@ def test_flip_points_and_explanations_name_no_winner_on_cost_that_is_not_ranked(
 
 
 def test_the_page_in_a_browser_takes_its_marks_from_the_server() -> None:
-    script = (ROOT / "src/mowich/web/static/results.js").read_text(encoding="utf-8")
+    script = (ROOT / "src/mowich/web/static/table.js").read_text(encoding="utf-8")
     assert "overlap(" not in script
     assert "view.marks" in script
 

@@ -170,7 +170,7 @@ YAML = (
     "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {tokens: 1T, seq: 4096, batch: 256seqs}\nsystems: [trn3,"
     " h100]\nchips: 64\n"
 )
-FLEET = Path(__file__).parents[2] / "src" / "mowich" / "web" / "static" / "fleet.yaml"
+FLEET = Path(__file__).parents[2] / "scenarios" / "startup.yaml"
 
 
 def right() -> list[tuple[str, dict[str, Any]]]:

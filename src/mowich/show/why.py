@@ -6,65 +6,17 @@ The web page shows it beside the table; a plan and a part of a time have the sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 
+from mowich.estimate import Estimate
+from mowich.show.charts_parts import PARTS_OF_TIME, Part, whole_parts
+from mowich.show.colours import GROUPS
+from mowich.show.fact_labels import fact_label
 from mowich.show.headline import terms_cell
 from mowich.show.page import counted, estimate_of
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs, same_chips, sizes
-
-GROUPS: Mapping[str, Mapping[str, str]] = {
-    "compute": {
-        "gemm": "matrix products",
-        "linear": "matrix products",
-        "attention": "attention",
-        "prefill_attention": "attention of prompts",
-        "experts": "experts",
-        "head": "last layer and loss",
-        "recompute": "computing again for backward",
-        "prefill": "prompt",
-    },
-    "memory": {
-        "memory_bound": "norms and additions, bound by memory",
-        "activations": "activations, bound by memory",
-        "moe": "sorting tokens to experts",
-        "quantise": "changing number formats",
-        "optimizer": "optimizer",
-    },
-    "network": {
-        "tp": "tensor parallel exchange",
-        "cp": "context parallel exchange",
-        "ep": "expert exchange",
-        "dp": "gradients between replicas",
-        "pp": "hand-over between stages",
-        "pp_transfer": "hand-over between stages",
-        "offload": "link to the host's memory",
-        "transfer": "moving the cache of a prompt",
-    },
-    "waiting": {
-        "pp_bubble": "idle pipeline stages",
-        "jitter": "waiting for the slowest chip",
-        "prefill_interference": "prompts between answers",
-        "queue": "waiting in the queue",
-        "step_wait": "waiting for the running step",
-        "start_burst": "many prompts at once",
-        "lockstep": "waiting for other workers",
-        "kv_wait": "waiting for room in the cache",
-    },
-    "software": {
-        "software": "framework as shipped",
-        "host": "host program",
-        "fixed": "fixed cost of a step",
-        "layers": "starts of layers",
-        "front_end": "front end",
-        "visibility": "token to the user",
-        "correction": "measured correction",
-    },
-}
-"""Group -> part of a time -> its words."""
-
-_GROUP_OF = {part: group for group, parts in GROUPS.items() for part in parts}
 
 MEMORY_WORDS: Mapping[str, str] = {"kv": "caches of requests", "optimizer": "optimizer state", "temporary": "buffers"}
 """Categories of memory that are not plain words already."""
@@ -92,6 +44,8 @@ _SPLIT = (
     ("ep", "the experts are spread over {n:,} groups of devices (expert parallel, {name})"),
     ("dp", "{n:,} replicas work on different {of} (data parallel, {name})"),
 )
+MOST_MOVES = 4
+"""Facts that are said to move a row most."""
 _ZERO = {
     1: "the optimizer state is split over the replicas",
     2: "optimizer state and gradients are split over the replicas",
@@ -110,43 +64,24 @@ _KINDS = {
 """How sure a time is -> kinds of cost that count to it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeGroup:
-    """name: compute, memory, network, waiting or software; value: seconds; parts: (words, seconds), largest first."""
-
-    name: str
-    value: float
-    parts: tuple[tuple[str, float], ...]
-
-
-def time_groups(breakdown: Mapping[str, float]) -> list[TimeGroup]:
-    """The five groups of a time, in order.
-
-    >>> [(g.name, g.value) for g in time_groups({"gemm": 2.0, "dp": 1.0, "jitter": 0.5}) if g.value]
-    [('compute', 2.0), ('network', 1.0), ('waiting', 0.5)]
-    """
+def time_groups(time: Estimate) -> list[dict[str, object]]:
+    """The five groups of a time, in order, each with its seconds and its parts in words, largest first; none where the
+    time is one number that is not split."""
+    parts = whole_parts(time)
+    if len([value for value in parts.values() if value]) < 2:
+        return []
     found: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
-    for part, value in breakdown.items():
-        words = part_words(part)
-        group = found[_GROUP_OF.get(part, "software")]
-        group[words] = group.get(words, 0.0) + value
+    for name, value in parts.items():
+        part = PARTS_OF_TIME.get(name) or Part(name.replace("_", " "), "software")
+        found[part.group][part.words] = found[part.group].get(part.words, 0.0) + value
     return [
-        TimeGroup(
-            name=name,
-            value=sum(parts.values()),
-            parts=tuple(sorted(((w, v) for w, v in parts.items() if v), key=lambda part: -abs(part[1]))),
-        )
-        for name, parts in found.items()
+        {
+            "name": name,
+            "value": sum(said.values()),
+            "parts": sorted(((w, v) for w, v in said.items() if v), key=lambda part: -part[1]),
+        }
+        for name, said in found.items()
     ]
-
-
-def part_words(part: str) -> str:
-    """The words of a part of a time.
-
-    >>> part_words("pp_transfer")
-    'hand-over between stages'
-    """
-    return GROUPS.get(_GROUP_OF.get(part, ""), {}).get(part, part.replace("_", " "))
 
 
 def binds_words(binds: str) -> str:
@@ -215,7 +150,11 @@ def why_of(row: Result) -> dict[str, object]:
     return {
         "plans": _plans(row),
         "times": [
-            {"title": title, "metric": key, "groups": _groups(estimate_of(row[key]).breakdown)}
+            {
+                "title": title,
+                "metric": key,
+                "groups": time_groups(estimate_of(row[key])),
+            }
             for key, title in times
             if estimate_of(row[key]).breakdown
         ],
@@ -226,18 +165,13 @@ def why_of(row: Result) -> dict[str, object]:
         ],
         "binds": binds_words(str(row.get("binds") or "")),
         "sure": sureness(main.coverage) if main is not None else {},
+        "moves": [
+            [fact_label(m["fact"]), math.expm1(m["at_low"]), math.expm1(m["at_high"])]
+            for m in (row.get("spread") or ())[:MOST_MOVES]
+        ],
     }
 
 
-def _groups(breakdown: Mapping[str, float]) -> list[dict[str, object]]:
-    """The groups of a time as plain data; none where it is one number that is not split."""
-    if {part for part, value in breakdown.items() if value} <= {_WHOLE}:
-        return []
-    return [asdict(group) for group in time_groups(breakdown)]
-
-
-_WHOLE = "prefill_queue_transfer"
-"""The time to the first token where workers for prompts are apart: it is not split."""
 _TIMES = (("step_s", "Time of a step"), ("tpot_s", "Time of an output token"), ("ttft_s", "Time to the first token"))
 
 

@@ -90,7 +90,7 @@ export function clear() {
   document.body.classList.remove("why");
 }
 
-const heading = (title) => h("div", { class: "bar" }, h("h2", { tabindex: -1 }, title), h("button", { type: "button", class: "small quiet", "aria-label": "Close the explanation (Escape)", onclick: close }, "← Back"));
+const heading = (title) => h("div", { class: "bar" }, h("h2", { tabindex: -1 }, title), h("button", { type: "button", class: "small quiet", title: "Close the explanation (Escape)", onclick: close }, "← Back"));
 
 function draw(box, e, metric) {
   const est = e.estimate ?? e;
