@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
-from mowich.show.charts_parts import PARTS_OF_TIME, Part, whole_parts
+from mowich.show.charts_parts import CACHE_READ, Part, part_of, whole_parts
 from mowich.show.colours import GROUPS
 from mowich.show.fact_labels import fact_label
 from mowich.show.headline import terms_cell
@@ -64,7 +64,7 @@ _KINDS = {
 """How sure a time is -> kinds of cost that count to it."""
 
 
-def time_groups(time: Estimate) -> list[dict[str, object]]:
+def time_groups(time: Estimate, own: Mapping[str, Part] | None = None) -> list[dict[str, object]]:
     """The five groups of a time, in order, each with its seconds and its parts in words, largest first; none where the
     time is one number that is not split."""
     parts = whole_parts(time)
@@ -72,7 +72,7 @@ def time_groups(time: Estimate) -> list[dict[str, object]]:
         return []
     found: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
     for name, value in parts.items():
-        part = PARTS_OF_TIME.get(name) or Part(name.replace("_", " "), "software")
+        part = part_of(name, own)
         found[part.group][part.words] = found[part.group].get(part.words, 0.0) + value
     return [
         {
@@ -153,7 +153,7 @@ def why_of(row: Result) -> dict[str, object]:
             {
                 "title": title,
                 "metric": key,
-                "groups": time_groups(estimate_of(row[key])),
+                "groups": time_groups(estimate_of(row[key]), CACHE_READ if key == "tpot_s" else None),
             }
             for key, title in times
             if estimate_of(row[key]).breakdown

@@ -90,6 +90,11 @@ export function clear() {
   document.body.classList.remove("why");
 }
 
+const words = (e, part) => e.words?.[part] ?? part.replaceAll("_", " ");
+
+/** "AWS Trn2 UltraServer: step_s" in words. */
+const titled = (title) => title.replace(/: ([a-z_A-Z]+)$/, (all, key) => (NAMES[key] ? `: ${NAMES[key]}` : all.replaceAll("_", " ")));
+const NAMES = { step_s: "time of a step", days: "days", usd_per_mtok: "cost of a million tokens", J_per_token: "energy of a token", memory_B: "memory of a device", tokens_per_s_per_chip: "tokens per second and chip", mfu: "MFU", goodput: "goodput", hand_tuned_step_s: "time of a step, hand-tuned", breakeven_usd_per_chip_h: "break-even price of a chip-hour", ttft_s: "time to the first token", tpot_s: "time of an output token", tokens_per_s_per_user: "tokens per second and user" };
 const heading = (title) => h("div", { class: "bar" }, h("h2", { tabindex: -1 }, title), h("button", { type: "button", class: "small quiet", title: "Close the explanation (Escape)", onclick: close }, "← Back"));
 
 function draw(box, e, metric) {
@@ -100,20 +105,20 @@ function draw(box, e, metric) {
   const total = parts.reduce((a, [, v]) => a + v, 0);
   const moves = (e.moves ?? []).slice(0, 6);
   box.replaceChildren(
-    heading(e.title),
+    heading(titled(e.title)),
     h("p", { class: "big" }, head, " ", est.grade ? h("span", { class: `grade ${est.grade}` }, est.grade) : ""),
     range ? h("p", { class: "soft" }, range) : "", est.reason ? h("p", { class: "warning" }, est.reason) : "", e.says ? h("p", {}, `${e.says[0].toUpperCase()}${e.says.slice(1)}.`) : "",
     e.formula ? h("p", { class: "formula" }, `= ${e.formula}`) : "",
     e.words ? h("p", {}, e.words) : "",
     e.formula && Object.keys(e.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(e.inputs).map(([k, v]) => `${k} ${putIn(v, e.units?.[k])}`).join(", ")) : "",
     parts.length > 1 ? h("h3", {}, "Sum of") : "",
-    parts.length > 1 ? h("ul", { class: "parts" }, parts.map(([k, v]) => h("li", {}, metric.split(".").length > 2 ? h("span", {}, k.replaceAll("_", " ")) : h("button", { type: "button", class: "link", onclick: (event) => explain(last.ask, `${metric}.${k}`, event.currentTarget) }, k.replaceAll("_", " ")),
+    parts.length > 1 ? h("ul", { class: "parts" }, parts.map(([k, v]) => h("li", {}, metric.split(".").length > 2 ? h("span", {}, words(e, k)) : h("button", { type: "button", class: "link", onclick: (event) => explain(last.ask, `${metric}.${k}`, event.currentTarget) }, words(e, k)),
       h("meter", { min: 0, max: total, value: v, "aria-label": k }), h("span", {}, `${quantity(v, est.unit)}, ${number((100 * v) / total)}%`)))) : "",
     e.terms?.length ? h("h3", {}, "Formulas") : "",
     ...(e.terms ?? []).slice().reverse().slice(0, 40).map((t) => h("details", { class: "term" }, h("summary", {}, h("code", {}, t.name), " ", quantity(t.value, t.unit)), t.formula ? h("p", { class: "formula" }, `= ${t.formula}`) : t.words ? h("p", {}, t.words) : "",
       Object.keys(t.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(t.inputs).map(([k, v]) => `${k} ${putIn(v, t.units?.[k])}`).join(", ")) : "", t.note ? h("p", { class: "soft" }, t.note) : "", t.facts?.length ? h("p", { class: "soft" }, `facts: ${t.facts.join(", ")}`) : "")),
     moves.length ? h("h3", {}, "What would move it most") : "",
-    moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("code", {}, m.fact), ` ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips === true ? "and the winner changes" : m.flips}`) : ""))) : "",
+    moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("span", { title: m.fact }, e.labels?.[m.fact] ?? m.fact), `: ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips === true ? "and the winner changes" : m.flips}`) : ""))) : "",
     e.facts?.length ? h("h3", {}, "Facts") : "", ...(e.facts ?? []).map(source),
   );
   box.querySelector("details.term")?.setAttribute("open", "");

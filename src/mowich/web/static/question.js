@@ -70,7 +70,7 @@ export function systemsField(systems, open) {
     return h("label", { class: `pill ${vendor(s.vendor)}`, title: s.display }, input, h("span", {}, word, s.estimated ? " (est.)" : ""));
   };
   return h("fieldset", { class: "systems" }, h("legend", {}, "Systems"),
-    systems.filter(asked).map((s) => chip(s, short(s))),
+    state.on.map((w) => known.get(w.toLowerCase().split(/[:*]/)[0])).filter(Boolean).map((s) => chip(s, short(s))),
     h("details", { "data-fold": "systems", open: open || !systems.some(asked) }, h("summary", {}, "More systems"),
       [...vendors].map(([name, list]) => h("div", { class: "vendor", role: "group", "aria-label": name }, h("span", { class: `name ${vendor(name)}` }, name), list.filter((s) => !asked(s)).map((s) => chip(s, short(s)))))),
     h("p", { class: "wrong", id: "wrong-on" }));

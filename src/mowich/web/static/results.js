@@ -20,6 +20,7 @@ let lastFull = Infinity; // ms that the last whole search took
 let whole = ""; // its question
 let chosen = null; // the system that the reader chose; null: the winner
 let by = null; // the column that sorts
+let task = null; // that both were chosen for
 
 const WAIT_FULL = 220; // ms that a slider rests before the whole search
 const QUICK = 120; // a whole search quicker than this needs no first look
@@ -164,6 +165,7 @@ export function render() {
   const { answer } = shown;
   if (!answer) return;
   const { result, view } = answer;
+  if (task !== (task = result.inputs.task)) chosen = by = null;
   const at = chosen === null ? -1 : result.rows.findIndex((r) => r.system === chosen);
   shown.row = at >= 0 ? at : winner(result.rows, view.marks);
   if (at < 0) chosen = null;
