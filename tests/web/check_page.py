@@ -357,7 +357,8 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     )
     page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
     page.wait_for_timeout(1500)
-    check(page.locator(".chart:not([data-drawn])").count() == 0, "in print no picture is blank")
+    blank = page.locator("#view .chart:not(:has(canvas))").count()
+    check(blank == 0 and page.locator("#view .chart").count() > 0, f"in print no picture is blank ({blank})")
     wrong = [e for e in errors if "422" not in e]  # the mistakes made above
     check(not wrong, f"no error in the console {wrong[:3] or ''}")
     check(not other, f"no request to another host {other[:3] or ''}")
@@ -432,10 +433,14 @@ def keyboard(browser: Browser, base: str) -> None:
     page.goto(base)
     page.wait_for_selector("#left[data-ready]")
     goes(page, "train")
-    page.evaluate("() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); }")
-    page.locator(".brand a").focus()
-    page.keyboard.press("Shift+Tab")
-    page.keyboard.press("Shift+Tab")
+    page.wait_for_timeout(500)
+    link = page.url
+    page.close()
+    page = context.new_page()  # the focus is nowhere yet
+    page.goto(link)
+    page.wait_for_selector("#left[data-ready]")
+    page.wait_for_selector("table.answers tbody tr")
+    settled(page)
     found = stops(page)
     places = [s["place"] for s in found]
     check(
@@ -574,8 +579,8 @@ def keyboard(browser: Browser, base: str) -> None:
     found = stops(page, (".skip", "header", "main"))
     places = [s["place"] for s in found]
     check(
-        places == sorted(places) and {0, 1, 2} == set(places),
-        "report: Tab reaches the skip link, the assumptions and the answer in this order",
+        places == sorted(places) and {0, 2} <= set(places),
+        "report: Tab reaches the skip link, and then the answer",
     )
     focus_is_seen(found, "report")
     page.locator(".skip").focus()
@@ -593,6 +598,7 @@ def keyboard(browser: Browser, base: str) -> None:
         heading.get_attribute("aria-sort") == "ascending" and times == sorted(times),
         f"report: a heading sorts by Enter {times}",
     )
+    page.evaluate("() => document.querySelector('.strip')?.closest('details')?.setAttribute('open', '')")
     link = page.locator(".strip a").first
     target = str(link.get_attribute("href"))[1:]
     link.focus()

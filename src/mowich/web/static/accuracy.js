@@ -14,6 +14,6 @@ export async function show() {
   if (!$("view") || $("panes").dataset.tab !== "accuracy") return;
   $("headline").textContent = answer.view.headline;
   $("footing").textContent = `facts ${answer.result.facts_hash ?? ""}`;
-  pageOf($("view"), answer.view, { most: 400, strip: false });
+  pageOf($("view"), answer.view, { most: 400, strip: false, made: "mowich validate" });
   $("centre").setAttribute("aria-busy", "false");
 }

@@ -47,7 +47,7 @@ const explain = (metric, from) => drawer.explain(ASK, metric, from);
 
 function story(s, i) {
   const numbers = h("details", { ontoggle: () => numbers.open && numbers.childElementCount === 1 && numbers.append(tableOf({ ...s.table, title: "" }, 60, explain), ...s.commands.map((c) => h("p", { class: "made" }, h("code", {}, c)))) }, h("summary", {}, "The numbers, and the command behind each", h("span", { class: "sr" }, `: ${s.question}`)));
-  return h("section", { class: "story", id: `question-${i + 1}`, "aria-label": s.question }, h("h2", { tabindex: -1 }, `${i + 1}. ${s.question}`), h("p", { class: "verdict" }, s.verdict), h("div", { class: "two" }, h("ul", {}, s.why.map((text) => h("li", {}, text))), figure(s.chart)), numbers);
+  return h("section", { class: "story", id: `question-${i + 1}`, "aria-label": s.question }, h("h2", { tabindex: -1 }, `${i + 1}. ${s.question}`), h("p", { class: "verdict" }, s.verdict), h("div", { class: "two" }, h("ul", {}, s.why.map((text) => h("li", {}, text))), figure(s.chart, s.commands[0])), numbers);
 }
 
 function draw() {
@@ -60,7 +60,7 @@ function draw() {
   const charts = h("div", { class: "charts one" });
   $("view").replaceChildren(h("p", { class: "verdict lead" }, before.join(" ")), charts, ...view.stories.map(story),
     h("p", { class: "note" }, "Made by ", h("code", {}, answer.command), ` of facts ${result.facts_hash}, version ${result.version}. Each number has a 90% range; open the numbers of a question to ask why.`));
-  showCharts(charts, view.charts);
+  showCharts(charts, view.charts, answer.command);
   side(view);
   performance.mark("answer");
   $("centre").setAttribute("aria-busy", "false");

@@ -85,9 +85,6 @@ function again() {
 }
 dark.addEventListener("change", again);
 document.addEventListener("themechange", again);
-document.addEventListener("drawall", () => { // for print, before which nobody scrolls to every picture
-  for (const [place, item] of drawn) if (item.stale) draw(place);
-});
 
 // on paper every chart is drawn, in light colours, at once: what was never in sight too
 const PAPER = 660;

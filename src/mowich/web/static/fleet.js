@@ -81,7 +81,7 @@ function draw() {
   if ($("fleet-state")) $("fleet-state").replaceChildren(`${r.inputs.relaxed ? "Fractions of units" : "Whole units"}. `, r.gap === null || r.gap === undefined ? "" : h("span", {}, "Gap to the bound ", h("meter", { min: 0, max: 0.05, value: Math.min(share, 0.05), "aria-label": "gap to the best possible" }), ` ${number(100 * share, 2)}%`));
   const made = h("div", {});
   box.replaceChildren(made);
-  pageOf(made, answer.view, { strip: false, explain: (metric, from) => drawer.explain({ yaml: answer.asked.yaml, relaxed: answer.asked.relaxed }, metric, from) });
+  pageOf(made, answer.view, { strip: false, made: take.command(), explain: (metric, from) => drawer.explain({ yaml: answer.asked.yaml, relaxed: answer.asked.relaxed }, metric, from) });
   box.dataset.objective = String(r.objective);
 }
 

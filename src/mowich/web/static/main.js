@@ -153,16 +153,10 @@ function keys() {
   });
 }
 
-/** Pictures are drawn for print though nobody has scrolled to them. */
-function print() {
-  window.addEventListener("beforeprint", () => document.dispatchEvent(new Event("drawall")));
-}
-
 async function start() {
   Object.assign(state, await fromHash(location.hash.slice(1)));
   tabs();
   keys();
-  print();
   document.querySelector(".skip").addEventListener("click", (e) => { // the address behind # is the question, so it stays
     e.preventDefault();
     $("centre").focus();

@@ -54,9 +54,9 @@ export function notesOf(view) {
 export const chartsOf = (view, system) => view.charts.filter((c) => !/^What moves .+ most$/.test(c.title) || c.title.endsWith(` ${system} most`));
 
 /** A view of the server into a box. */
-export function pageOf(box, view, { tables = 20, most = 60, explain = null, strip = true } = {}) {
+export function pageOf(box, view, { tables = 20, most = 60, explain = null, strip = true, made = "" } = {}) {
   const charts = h("div", { class: "charts" });
   box.replaceChildren(strip ? h("dl", { class: "strip" }, view.assumptions.filter(([, v]) => v).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))) : "",
     ...view.warnings.map((w) => h("p", { class: "warning" }, w)), ...view.tables.slice(0, 1).map((t) => tableOf(t, most, explain)), charts, ...view.tables.slice(1, tables).map((t) => tableOf(t, most, explain)), notesOf(view));
-  showCharts(charts, view.charts);
+  showCharts(charts, view.charts, made);
 }

@@ -106,7 +106,7 @@ function stale(yes) {
 function draw() {
   const { answer } = shown;
   const system = answer.result.rows[shown.row]?.system;
-  showCharts($("charts"), chartsOf(answer.view, system));
+  showCharts($("charts"), chartsOf(answer.view, system), answer.command);
 }
 
 const act = (row, metric, from) => { choose(row, false); drawer.explain(shown.body, metric, from); };
