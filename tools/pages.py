@@ -24,6 +24,7 @@ SCRIPTS = (
     "trainium_gain",
     "scaling",
     "kernel_check_page",
+    "glossary_page",
 )
 
 NOT_COMPARED = {

@@ -13,7 +13,7 @@ from mowich.show.page import Cell, Column, Page, Run, Table, Words, estimate_of,
 from mowich.shown import Result
 from mowich.units import UNITS, sig
 
-_PART_WORDS: Mapping[str, str] = {
+OWNED_WORDS: Mapping[str, str] = {
     "silicon": "silicon",
     "hbm": "HBM",
     "packaging": "packaging and test",
@@ -113,7 +113,7 @@ def _totals(rows: Sequence[Result]) -> Table:
             Column(name="kind", right=False),
             Column(name="cost of ownership", unit="$/chip/h", short="TCO $/chip/h", format="interval"),
             Column(name="paid once", unit="$", short="paid once, $", format="interval", keep=5),
-            *(Column(name=_PART_WORDS[p], unit="$/chip/h", format="number", wide=True) for p in OWNED),
+            *(Column(name=OWNED_WORDS[p], unit="$/chip/h", format="number", wide=True) for p in OWNED),
             Column(name="grade"),
         ],
         rows=[line(r) for r in rows],
@@ -124,7 +124,7 @@ def _totals(rows: Sequence[Result]) -> Table:
 
 def _by_part(known: Sequence[Result]) -> Table:
     def line(part: str) -> list[Cell]:
-        cells: list[Cell] = [_PART_WORDS[part]]
+        cells: list[Cell] = [OWNED_WORDS[part]]
         for r in known:
             cells.append(figure(r["tco"][part], f"{r['system']}.tco.{part}"))
         for r in known:
@@ -185,7 +185,7 @@ def _pictures(known: Sequence[Result]) -> list[Chart]:
             "Cost of a chip-hour by part",
             "Per installed chip: what is paid once is spread over the life of the machine.",
             [str(r["system"]) for r in known],
-            {_PART_WORDS[p]: [float(r["tco"][p]["value"]) for r in known] for p in OWNED},
+            {OWNED_WORDS[p]: [float(r["tco"][p]["value"]) for r in known] for p in OWNED},
             unit="$/chip/h",
         ),
         charts.ranges(

@@ -22,6 +22,7 @@ from mowich.show import colours
 from mowich.show.charts import Chart
 from mowich.show.command import command_of
 from mowich.show.deepen import deepen_page, explainer_of
+from mowich.show.glossary import term_of
 from mowich.show.page import Page, Run, Table
 from mowich.show.verbs import page_of
 from mowich.shown import Result
@@ -56,9 +57,16 @@ def _td(cell: str | tuple[str, str, str], head: str = "") -> str:
     return f'<td{kind}{label} tabindex="0"{metric}{title}>{shown}{said}</td>'
 
 
+def _title(head: str) -> str:
+    """What the head of a column means, where there is a pointer."""
+    term = term_of(head)
+    return f' title="{escape(term.means)}"' if term is not None else ""
+
+
 def _table(table: Table) -> str:
     head = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{escape(h).replace("/", "/<wbr>")}</button></th>'
+        f'<th scope="col" aria-sort="none"{_title(h)}><button'
+        f' type="button">{escape(h).replace("/", "/<wbr>")}</button></th>'
         for h in table.head
     )
     cards = len(table.rows) <= MOST_CARDS
