@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
-.PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs accuracy kernel-accuracy check-public conformance third-party lock clean
+.PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy check-public conformance third-party lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -78,6 +78,10 @@ bench: $(STAMP)
 docs: accuracy
 	$(BIN)/python tools/fleet_pages.py --speeds
 	$(BIN)/python tools/documents.py
+
+# the pictures of docs/gallery.md and the screens of README, drawn anew: needs Chromium
+pictures: $(STAMP)
+	$(BIN)/python tools/pictures.py
 
 # pages that a script writes whole: accuracy, goodput, claims, optimal plans, scaling
 accuracy: $(STAMP)

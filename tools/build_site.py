@@ -27,13 +27,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, SITE = ROOT / "build" / "site-src", ROOT / "build" / "site"
 RENAMED = {
-    "README.md": "index.md",
+    "README.md": "about.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
     "tools/README.md": "tools.md",
     "docs/README.md": "pages.md",
+    "docs/home.md": "index.md",
 }
 STYLE = (
     ".md-grid{max-width:90rem}.md-typeset table:not([class]){font-size:.7rem}.md-typeset"

@@ -25,6 +25,7 @@ SCRIPTS = (
     "scaling",
     "kernel_check_page",
     "glossary_page",
+    "pictures",
 )
 
 NOT_COMPARED = {

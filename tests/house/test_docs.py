@@ -37,8 +37,10 @@ def _module(name: str) -> ModuleType:
 documents = _module("documents")
 
 
-LONG_PAGES = ("fleet.md", "gap.md", "serving.md")
-"""Pages whose commands take 20 s to half a minute of processor time: `make test-slow` runs them."""
+LONG_PAGES = (
+    *("fleet.md", "gap.md", "serving.md", "gallery.md", "for-planners.md", "for-researchers.md", "for-journalists.md"),
+)
+"""Pages whose commands take from three seconds to half a minute: `make test-slow` runs them."""
 
 
 @pytest.mark.parametrize(

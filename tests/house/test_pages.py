@@ -132,3 +132,25 @@ def test_timings_and_tools_are_apart() -> None:
         imported = re.findall(r"^(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
         assert not set(imported) & tools, path.name
     assert not [name for name in tools if name.startswith("test_")]
+
+
+def test_every_picture_of_the_gallery_is_there_and_small() -> None:
+    assert script("pictures").wrong() == []
+
+
+def test_a_picture_is_found_by_words_of_its_title() -> None:
+    pictures = script("pictures")
+    titles = ["Where the time goes", "Goodput with its 90% range"]
+    assert pictures.chosen(titles, ("goodput", "time")) == 1
+    assert pictures.chosen(titles, ("no such picture", "the time")) == 0
+    with pytest.raises(ValueError, match="no picture has a title with Memory: Where the time goes"):
+        pictures.chosen(titles, ("Memory",))
+
+
+def test_a_picture_stands_alone_and_keeps_its_words() -> None:
+    path = '<path d="M1.123456789 2" transform="matrix(1,0.00001234)"/>'
+    svg = f'<svg width="9" style="left:0">{path}<text>x1.751234</text></svg>'
+    assert script("pictures").standalone(svg) == (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" style="background:#fff">'
+        '<path d="M1.1234 2" transform="matrix(1,0.0000)"/><text>x1.751234</text></svg>\n'
+    )
