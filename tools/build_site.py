@@ -42,6 +42,8 @@ STYLE = (
     " .8em}@media(min-width:60em){.md-typeset table:not([class]) :is(th,td){min-width:0}}\n"
 )
 """Tables and listings are wide: the page is too, and cells are as narrow as what they hold."""
+API_PAGE, API_HERE = "api.md", re.compile(r"^<!-- functions of mowich.__all__.*?-->$", re.MULTILINE)
+"""The page of the Python reference, and where in it the functions stand."""
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```[ ]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 REQUEST = re.compile(
@@ -79,7 +81,21 @@ def lay(path: Path, wanted: Callable[[Path], None]) -> None:
 
     parts = CODE.split(path.read_text(encoding="utf-8"))
     text = "".join(part if i % 2 else LINK.sub(link, part) for i, part in enumerate(parts))
+    if at.name == API_PAGE:
+        text = API_HERE.sub(lambda _: reference(), text)
     write(at, re.sub(r"^```(\w+) +(\S+)$", r'```\1 title="\2"', text, flags=re.MULTILINE))
+
+
+def reference() -> str:
+    """What the package offers, by name, as mkdocstrings reads it: functions, then classes; each with its docstring."""
+    import mowich
+
+    names = [name for name in mowich.__all__ if not name.startswith("_")]
+    classes = [name for name in names if isinstance(getattr(mowich, name), type)]
+    parts = (("Functions", [name for name in names if name not in classes]), ("Classes", classes))
+    return "\n".join(
+        f"## {title}\n\n" + "".join(f"::: mowich.{name}\n\n" for name in found) for title, found in parts if found
+    )
 
 
 def write(at: Path, text: str) -> None:

@@ -170,11 +170,22 @@ while you move a slider.
 """
 
 
+def wrapped(command: str, width: int = 90) -> str:
+    """A command in lines that a page has room for, cut before options."""
+    lines = [""]
+    for part in re.split(r" (?=--)", command):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append(part)
+        else:
+            lines[-1] = f"{lines[-1]} {part}".strip()
+    return " \\\n    ".join(lines)
+
+
 def pages() -> dict[Path, str]:
     """The page and its text now; no picture is drawn."""
     out = BEFORE
     for one in GALLERY:
-        out += f"## {one.question}\n\n```console\n{one.command}\n```\n\n"
+        out += f"## {one.question}\n\n```console\n{wrapped(one.command)}\n```\n\n"
         out += f"![{one.question}](images/{one.file.name})\n\n{one.say} More: {one.see}.\n\n"
     return {PAGE: out.rstrip() + "\n"}
 

@@ -204,3 +204,13 @@ def test_every_page_has_its_place_on_the_site() -> None:
     pages = [*PAGES, *(ROOT / "docs" / "notebooks").glob("*.ipynb")]
     stands = {site.place(p).as_posix() for p in pages if p.parent != ROOT or p.name in site.RENAMED}
     assert sorted(named) == sorted(stands)
+
+
+def test_the_python_reference_has_every_public_name() -> None:
+    """The site puts a section for each name of the package where docs/api.md has its mark."""
+    import mowich
+
+    site = _module("build_site")
+    said = re.findall(r"^::: mowich\.(\w+)$", site.reference(), re.MULTILINE)
+    assert sorted(said) == sorted(name for name in mowich.__all__ if not name.startswith("_"))
+    assert len(site.API_HERE.findall((ROOT / "docs" / site.API_PAGE).read_text(encoding="utf-8"))) == 1
