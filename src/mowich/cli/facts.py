@@ -42,13 +42,18 @@ def facts_list(asked: known.FactsRequest) -> None:
     """What is known, by kind."""
     from mowich.facts.load import FACT_KINDS
     from mowich.models import model_names
-    from mowich.show.facts import list_page
+    from mowich.show.facts import list_page, system_entry
 
     form, facts = asked.form, asked.facts
     kind = asked.names[0] if asked.names else None
     chosen = [k for k in FACT_KINDS if kind in (None, k)]
     entries = [
-        {"kind": k, "id": i, **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"}}
+        {
+            "kind": k,
+            "id": i,
+            **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"},
+            **(system_entry(facts, i) if kind == "systems" else {}),
+        }
         for k in chosen
         for i in facts.ids(k)
     ]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries
-from mowich.facts.load import FACT_KINDS, Facts, SystemNames, known_unit, read_file
+from mowich.facts.load import FACT_KINDS, Facts, known_unit, read_file
+from mowich.facts.names import SystemNames
 from mowich.facts.schema import Fact, check_fact, leaves
 from mowich.facts.unread import file_problems
 from mowich.files import line_of
@@ -93,7 +94,7 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
             if facts.get(f"{kind}.{name}.{field}") is not None:
                 file = root / kind / f"{name}.yaml"
                 problems += [UserError(what, where=str(file)) for what in _software_problems(f"{kind}.{name}", facts)]
-    problems += [UserError(what, where=str(root / "aliases.yaml")) for what in _alias_problems(facts.aliases())]
+    problems += [UserError(what, where=str(root / "aliases.yaml")) for what in _alias_problems(facts)]
     for orphan in sorted(set(facts.sources) - cited):
         problems.append(UserError(f"source '{orphan}' is cited by no fact", where=str(root / "sources.yaml")))
     return problems
@@ -177,9 +178,9 @@ def _place(path: Path, leaf: str) -> str:
 
 
 def field_name(path: str) -> str:
-    """A path without its kind, id and name of level: what two chips or two systems have in common."""
+    """A path without its kind, id and name of level or instance: what two chips or two systems have in common."""
     keys = path.split(".")[2:]
-    return ".".join(["levels", "*", *keys[2:]] if keys[0] == "levels" else keys)
+    return ".".join([keys[0], "*", *keys[2:]] if keys[0] in ("levels", "also_rented") else keys)
 
 
 def _read(path: Path) -> Mapping[str, object]:
@@ -282,10 +283,10 @@ def _software_problems(path: str, facts: Facts) -> Iterator[str]:
             yield f"{path}.released is '{fact.value}', not a date as 2026-06, or two as 2025-09 to 2026-06"
 
 
-def _alias_problems(aliases: Mapping[str, SystemNames]) -> Iterator[str]:
-    """Names that two systems claim."""
-    owner: dict[str, str] = {}
-    for system, entry in aliases.items():
+def _alias_problems(facts: Facts) -> Iterator[str]:
+    """Names that two systems claim, or a system and an instance."""
+    owner: dict[str, str] = {name: f"an instance of {one.system}" for name, one in facts.instances().items()}
+    for system, entry in facts.aliases().items():
         names = {n.casefold() for n in (system, *entry.aliases, *entry.in_data)}
         for name in sorted(names):
             if owner.setdefault(name, system) != system:

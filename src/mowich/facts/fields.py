@@ -65,7 +65,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     # counts
     (_MACHINE + r"\.devices_per_chip", _count(1e3)),
     (_MACHINE + r"\.axes", _count(16)),
-    (r"systems\..*\.(chips|chips_per_unit|chips_per_server|max_chips)", _count(1e9)),
+    (r"systems\..*\.(chips|chips_per_unit|chips_per_server|max_chips)|systems\.[^.]+\.also_rented\.[^.]+", _count(1e9)),
     (_MACHINE + r"\.in_network_reduction", _share(zero=True)),
     (r"serving\..*\.(products|attention_kernels|expand|tp_graph|tp_wires|ep_wires)", FactField(high=100.0)),
     (r"serving\..*\.(moe_layer|expert_launch|kernel)", FactField(unit="s", high=1.0, above=False)),

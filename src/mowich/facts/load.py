@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
@@ -23,6 +23,7 @@ import yaml
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.facts import fields
+from mowich.facts.names import Instance, SystemNames, instance_name, named_system
 from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import line_of, parse_yaml, read_text, read_yaml, shipped_yaml
 from mowich.units import show
@@ -104,29 +105,7 @@ def _listed(path: Path, name: str, entry: Mapping[str, object], key: str) -> tup
     return tuple(str(word) for word in words)
 
 
-_FORM = re.compile(r"\b(nvidia|amd|instinct|google|aws|cloud|geforce|hgx|dgx|sxm\d?|hbm\d?e?)\b")
-"""Words of a system's name that do not tell it from others of its vendor."""
-
-
-def _bare(name: str) -> str:
-    """The name without vendor and form: "nvidia h100-sxm5-80gb" -> "h100 80gb". What tells variants apart (PCIe, NVL,
-    memory) stays."""
-    words = re.sub(r"[-_\s]+", " ", name.casefold())
-    return " ".join(_FORM.sub(" ", words).split())
-
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemNames:
-    """What a system is called. chip: the chip that the names stand for; aliases: names that people use, in_data: names
-    in measured tables."""
-
-    display: str = ""
-    chip: str = ""
-    aliases: tuple[str, ...] = ()
-    in_data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,30 +326,42 @@ class Facts:
                 )
         return merged
 
+    def instances(self) -> Mapping[str, Instance]:
+        """Name in small letters -> the instance that a cloud rents under it."""
+        return self.once("instances", lambda facts: {one.name.casefold(): one for one in facts._rented()})
+
+    def _rented(self) -> Iterator[Instance]:
+        for system in self.ids("systems"):
+            root = f"systems.{system}"
+            name = self.get(f"{root}.rented.instance")
+            found = [] if name is None or name.value is None else [(str(name.value), f"{root}.rented.chips")]
+            others = self._node(f"{root}.also_rented")
+            found += [(instance_name(k), f"{root}.also_rented.{k}") for k in others] if isinstance(others, dict) else []
+            for one, path in found:
+                chips = self.fact(path)
+                count = None if chips.value is None else round(self.number(path))
+                yield Instance(name=one, system=system, chips=count, why=chips.reason or "", path=path)
+
+    def instance(self, name: str) -> Instance | None:
+        """The instance that a name is of; None where it is a name of a system. Raises as `resolve_system`."""
+        return self._named(name)[1]
+
     def resolve_system(self, name: str) -> str:
         """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2", "NVIDIA H100 SXM5 80GB" -> "h100". Raises
-        UserError with the nearest name and the list."""
-        return self.once(("system", name), lambda facts: facts._named_system(name))
+        UserError with the nearest name and the list, and for a name of several systems."""
+        return self._named(name)[0]
 
-    def _named_system(self, name: str) -> str:
-        aliases = self.aliases()
-        if name in aliases:
-            return name
-        wanted = name.strip().casefold()
-        names: dict[str, str] = {}
-        for system, entry in aliases.items():
-            for alias in (system, *entry.aliases, *entry.in_data):
-                names.setdefault(alias.casefold(), system)
-        for system in self.ids("systems"):
-            names.setdefault(system.casefold(), system)
-        if wanted in names:
-            return names[wanted]
-        bare = {_bare(alias): system for alias, system in reversed(names.items())}
-        if _bare(wanted) in bare:
-            return bare[_bare(wanted)]
-        known = sorted(s for s in self.ids("systems") if self._node(f"systems.{s}.levels"))
-        close = did_you_mean(wanted, names)
-        raise UserError(f"unknown system '{name}'", allowed=known, fix=close or "mowich facts list systems")
+    def _named(self, name: str) -> tuple[str, Instance | None]:
+        return self.once(
+            ("system", name),
+            lambda facts: named_system(
+                name,
+                facts.aliases(),
+                facts.ids("systems"),
+                facts.instances,
+                lambda system: bool(facts._node(f"systems.{system}.levels")),
+            ),
+        )
 
     # overrides
     # ---------------------------------------------------------------------------------------------------------

@@ -134,7 +134,13 @@ def machine_id(facts: Facts, name: str) -> str:
     something else (a network, a purchase, a machine whose fabric is not described)."""
     system_id = facts.resolve_system(name)
     if "chip" not in facts.meta("systems", system_id) or facts.get(f"systems.{system_id}.chips_per_unit") is None:
-        raise UserError(f"'{name}' has facts but is not a machine that can be simulated", allowed=machines(facts))
+        why = facts.get(f"systems.{system_id}.not_simulated")
+        said = f": {why.value}" if why is not None else ""
+        raise UserError(
+            f"'{name}' has facts but is not a machine that can be simulated{said}",
+            allowed=machines(facts),
+            fix=f"mowich facts show {system_id}",
+        )
     return system_id
 
 
@@ -199,7 +205,8 @@ def _fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str]
 
 
 def resolve(facts: Facts, spec: str, *, chips: int | None = None, domain_chips: int | None = None) -> System:
-    """The system that `spec` names, with `chips` chips (a size inside `spec` wins; else one unit).
+    """The system that `spec` names, with `chips` chips (a size inside `spec` wins; else one unit, or one instance where
+    the name is of an instance: "p5en.48xlarge*4" is 32 chips).
 
     domain_chips overrides the size of the scale-up unit (a TPU slice, a rack used in part). Raises UserError for an
     unknown name, a size that is not a positive whole number, or one above what the fabric joins.
@@ -207,7 +214,15 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, domain_chips: 
     name, kind, size = parse_spec(spec)
     system_id = machine_id(facts, name)
     machine = facts.once(("machine", system_id, domain_chips), lambda known: _machine(known, system_id, domain_chips))
-    count = _chips(spec, kind, size, machine.chips, chips)
+    instance = facts.instance(name)
+    if instance is not None and instance.chips is None and kind != ":" and chips is None:
+        raise UserError(
+            f"chips of one {instance.name} are not known ({instance.why})",
+            where=f"system '{spec}'",
+            fix=f"say how many: {system_id}:4",
+        )
+    per_unit = machine.chips if instance is None or instance.chips is None else instance.chips
+    count = _chips(spec, kind, size, per_unit, chips)
     if not 1 <= count <= machine.max_chips:
         raise UserError(
             "number of chips out of range",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mowich.errors import UserError, did_you_mean
@@ -14,6 +14,7 @@ from mowich.show.explain import fact_words
 from mowich.show.formats import UNKNOWN
 from mowich.show.page import Cell, Column, Page, Part, Table, Words, paragraphs
 from mowich.shown import Result
+from mowich.units import sig
 
 CELL, FIELD = 22, 48
 """Widths of a value and of a field name in a table of two things side by side."""
@@ -67,6 +68,9 @@ def list_page(facts: Facts, kinds: Sequence[str], names: Sequence[str], entries:
             Words(text=", ".join(names), kind="caption", hang=0),
         ]
     for kind in kinds:
+        if kinds == ["systems"]:
+            tables += [_machines(facts), *_called(facts), _other_systems(facts)]
+            continue
         rows = [_entry(facts, kind, name, counted=len(kinds) == 1) for name in facts.ids(kind)]
         columns = [Column(name=kind, right=False), Column(name="what", right=False)]
         columns += [Column(name="facts")] if len(kinds) == 1 else []
@@ -75,6 +79,92 @@ def list_page(facts: Facts, kinds: Sequence[str], names: Sequence[str], entries:
     if kinds:
         tables.append(Words(text=said, kind="next", indent=0, gap=True))
     return Page(title="Facts", sentences=(), parts=tables, records=entries)
+
+
+def system_entry(facts: Facts, name: str) -> dict[str, object]:
+    """What a list says of a system, beside its identity: names, instances, chips of a unit, and of a chip its memory in
+    bytes and as written, its bandwidth in B/s and the price in USD/chip/s (None: not known) with its kind."""
+    from mowich.economics.money import price, quote
+
+    meta = facts.meta("systems", name)
+    own = facts.aliases().get(name)
+    chip, unit = str(meta.get("chip", "")), facts.get(f"systems.{name}.chips_per_unit")
+    if not chip or unit is None:
+        return {"aliases": list(own.aliases) if own else []}
+    memory, bandwidth = (facts.get(f"chips.{chip}.memory.{what}") for what in ("hbm_capacity", "hbm_bandwidth"))
+    asked = price(facts, name)
+    quoted = quote(asked.label)
+    return {
+        "aliases": list(own.aliases) if own else [],
+        "instances": [
+            f"{one.name} ({one.chips or UNKNOWN})" for one in facts.instances().values() if one.system == name
+        ],
+        "chips_per_unit": unit.value,
+        "hbm_capacity_B": None if memory is None else memory.value,
+        "hbm_capacity": None if memory is None else memory.shown,
+        "hbm_Bps": None if bandwidth is None else bandwidth.value,
+        "price": asked.rate.value,
+        "price_term": quoted.short if quoted else None,
+        "price_grade": asked.rate.grade if quoted else None,
+    }
+
+
+def _names(entry: Mapping[str, object]) -> str:
+    """Instances with their chips, then other names: "p5.48xlarge (8), p5"."""
+    found = (entry.get(key) for key in ("instances", "aliases"))
+    return ", ".join(str(name) for names in found if isinstance(names, list) for name in names)
+
+
+def _machines(facts: Facts) -> Table:
+    """Systems that a job can run on, with what a reader compares them by."""
+    from mowich.machines.system import machines
+
+    rows: list[list[Cell]] = []
+    for name in machines(facts):
+        entry = system_entry(facts, name)
+        numbers = [entry[key] for key in ("chips_per_unit", "hbm_Bps", "price")]
+        unit, bandwidth, usd = (n if isinstance(n, float) else None for n in numbers)
+        rows.append(
+            [
+                name,
+                str(facts.meta("systems", name)["display"]),
+                UNKNOWN if unit is None else f"{unit:g}",
+                str(entry["hbm_capacity"] or UNKNOWN),
+                UNKNOWN if bandwidth is None else sig(bandwidth / 1e12),
+                UNKNOWN if usd is None else f"${sig(usd * 3600)}",
+                str(entry["price_term"] or "-"),
+            ]
+        )
+    columns = [
+        Column(name="systems", right=False),
+        Column(name="what", right=False, keep=30),
+        Column(name="chips", keep=90),
+        Column(name="memory", keep=80),
+        Column(name="TB/s", keep=70),
+        Column(name="$/chip/h", keep=60),
+        Column(name="price", right=False, keep=50),
+    ]
+    said = (
+        "chips: of one unit; memory and TB/s: of a chip; prices stand on unlike terms, mowich prices puts them on one"
+    )
+    return Table(title="systems", columns=columns, rows=rows, elsewhere="--json", legend=(said,))
+
+
+def _called(facts: Facts) -> list[Words]:
+    """Names and instances of each system."""
+    said = {name: _names(system_entry(facts, name)) for name in facts.ids("systems")}
+    lines = [f"{name}: {names}" for name, names in said.items() if names]
+    heading = "Instances (chips of one; NAME*4 is four of them) and other names"
+    return paragraphs(lines, "note", heading=heading, gap=True)
+
+
+def _other_systems(facts: Facts) -> Table:
+    """Facts of what is no machine to run on: networks, fleets, machines without a law here."""
+    from mowich.machines.system import machines
+
+    rest = [name for name in facts.ids("systems") if name not in machines(facts)]
+    columns = [Column(name="facts only", right=False), Column(name="what", right=False)]
+    return Table(title="facts only", columns=columns, rows=[_entry(facts, "systems", n, counted=False) for n in rest])
 
 
 def _entry(facts: Facts, kind: str, name: str, *, counted: bool) -> list[Cell]:

@@ -197,6 +197,17 @@ def kinds(coverage: Mapping[str, float]) -> str:
     return ", ".join(f"{share:.0%} {kind}" for kind, share in sorted(coverage.items(), key=lambda kv: -kv[1]))
 
 
+def unmeasured_line(rows: Sequence[Result], inputs: Result) -> list[str]:
+    """What the software of a chip is taken from that nobody has measured."""
+    ran = {row["system"] for row in rows if runs(row)}
+    said: dict[str, list[str]] = {}
+    for entry in inputs["systems"]:
+        if entry.get("unmeasured") and entry["system"] in ran:
+            said.setdefault(entry["unmeasured"], []).append(entry["system"])
+    lines = [f"{', '.join(who)}: {words}" for words, who in said.items()]
+    return [f"Not measured: {'; '.join(lines)}."] if lines else []
+
+
 def coverage_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
     """Which kinds of cost the times are made of, and which training software they assume."""
     said: dict[str, list[str]] = {}
@@ -211,7 +222,8 @@ def coverage_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
         stacks.setdefault(entry["stack"], []).append(entry["system"])
     return [
         f"Step time from: {'; '.join(grouped(said))}. Software: {', '.join(grouped(stacks))}. How far to trust it:"
-        " mowich validate."
+        " mowich validate.",
+        *unmeasured_line(rows, inputs),
     ]
 
 

@@ -44,6 +44,7 @@ from mowich.show.rows import (
     ranked_figure,
     size_words,
     terms_text,
+    unmeasured_line,
     used_B,
 )
 from mowich.shown import Result
@@ -154,6 +155,7 @@ def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
         *_by_kernels(rows),
         f"Times rest on constants: {'; '.join(grouped(said))}. Engine: {', '.join(grouped(engines))}. How far to trust"
         f" them: {', '.join(pages)}.",
+        *unmeasured_line(rows, inputs),
     ]
 
 

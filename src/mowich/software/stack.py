@@ -13,7 +13,7 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.device import Device, device_paths, has_own_device
 from mowich.machines.system import System, resolve
-from mowich.software.vendors import of_vendor, said_of_vendor, split_words
+from mowich.software.vendors import of_vendor, said_of_vendor, split_words, unmeasured
 
 BRANCHES = {"branches": True}
 """Of a field that decides which formula is taken: systems that differ in it are not evaluated as columns of one
@@ -114,6 +114,12 @@ def equip(
     """The system that `spec` names (`machines.system.resolve`) with a stack, or the one of its vendor. Raises UserError
     for a system or a stack that is not known."""
     return with_stack(facts, resolve(facts, spec, chips=chips, domain_chips=domain_chips), stack)
+
+
+def stack_words(facts: Facts, platform: Platform) -> dict[str, str]:
+    """The software of a row as the inputs of an answer say it, and what it was measured on where that is another
+    chip."""
+    return {"stack": platform.stack.name, **unmeasured(facts, platform.id)}
 
 
 def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platform:

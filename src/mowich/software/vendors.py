@@ -40,6 +40,13 @@ def chip_of(facts: Facts, system_id: str) -> str:
     return str(facts.meta("systems", system_id)["chip"])
 
 
+def unmeasured(facts: Facts, system_id: str) -> dict[str, str]:
+    """What facts say of a chip that nobody has published a measurement of, as "unmeasured"; empty where they say
+    nothing."""
+    said = facts.get(f"chips.{chip_of(facts, system_id)}.unmeasured")
+    return {} if said is None else {"unmeasured": str(said.value)}
+
+
 def vendor_of(facts: Facts, system_id: str) -> str:
     """Who makes the chip of a system."""
     return str(facts.meta("chips", chip_of(facts, system_id))["vendor"])

@@ -28,7 +28,7 @@ from mowich.operators.kernels import SIMULATED
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Result, Rows, Shown
-from mowich.software.stack import Platform, equip
+from mowich.software.stack import Platform, equip, stack_words
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
@@ -465,7 +465,7 @@ def system_asks(
                 "system": name,
                 "id": system.id,
                 "chips": system.chips,
-                "stack": system.stack.name,
+                **stack_words(facts, system),
                 "price_terms": money.quoted_terms(facts, system.id),
             }
         )

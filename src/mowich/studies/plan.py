@@ -11,7 +11,7 @@ from mowich.launch.origin import Origin, with_origin
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import TrainJob
 from mowich.shown import Rows
-from mowich.software.stack import equip
+from mowich.software.stack import equip, stack_words
 
 if TYPE_CHECKING:
     pass
@@ -49,7 +49,7 @@ def plan(
                 "system": spec,
                 "id": system.id,
                 "chips": system.chips,
-                "stack": system.stack.name,
+                **stack_words(facts, system),
                 "price_terms": money.quoted_terms(facts, system.id),
             }
         ],

@@ -27,6 +27,7 @@ from mowich.requests.scenarios import TRAFFIC
 from mowich.serving.search import ServeJob
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
+from mowich.software.vendors import unmeasured
 from mowich.studies.rate_search import (
     RateCandidate,
     RateSearch,
@@ -291,7 +292,15 @@ def _inputs(
         "fixed": {k: list(v) for k, v in fixed.items()},
         "price_term": s.term,
         "systems": [
-            {"system": n, "id": y.id, "chips": y.chips, "engine": e, **about_engine(s.facts, e)} for n, y, e in systems
+            {
+                "system": n,
+                "id": y.id,
+                "chips": y.chips,
+                "engine": e,
+                **about_engine(s.facts, e),
+                **unmeasured(s.facts, y.id),
+            }
+            for n, y, e in systems
         ],
     }
 

@@ -28,6 +28,7 @@ from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving, worker_plans
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
+from mowich.software.vendors import unmeasured
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.studies.pools import narrowed, with_pools
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
@@ -454,6 +455,7 @@ def serving_inputs(
                 "chips": s.chips,
                 "engine": e,
                 **about_engine(facts, e),
+                **unmeasured(facts, s.id),
                 "price_terms": money.quoted_terms(facts, s.id),
             }
             for n, s, e in systems
