@@ -11,9 +11,8 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import complain, emit
-from mowich.errors import EXIT_CHECK_FAILED, ProblemList
+from mowich.errors import EXIT_CHECK_FAILED, ProblemList, UserError
 from mowich.requests import known
-from mowich.requests.common import Request
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -108,6 +107,29 @@ def facts_diff(asked: known.FactsRequest) -> None:
     emit(result, form, page=lambda: facts_diff_page(facts, one, two, rows))
 
 
+@verb(facts_app, known.FACTS_NEW, "new")
+def facts_new(asked: known.NewRequest) -> None:
+    """A file of facts to fill in."""
+    from mowich.facts.skeleton import chip_skeleton, system_skeleton
+
+    if asked.what == "chip":
+        text = chip_skeleton(asked.facts, asked.name, asked.family)
+    else:
+        text = system_skeleton(asked.facts, asked.name, str(asked.chip))
+    if asked.out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        with asked.out.open("x", encoding="utf-8") as file:  # never over a file that somebody has filled in
+            file.write(text)
+    except FileExistsError:
+        raise UserError("is there already", field=f"out {asked.out}", fix="take another name, or remove it") from None
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", field=f"out {asked.out}") from error
+    if not asked.form.quiet:
+        print(f"{asked.out}: fill in what says FILL, then mowich facts check --facts {asked.out}")
+
+
 @verb(facts_app, known.FACTS_CHECK, "check")
 def facts_check(asked: known.CheckRequest) -> None:
     """Check the facts that ship, and the user's."""
@@ -133,10 +155,11 @@ def facts_check(asked: known.CheckRequest) -> None:
 
 
 @verb(facts_app, known.FACTS_SCHEMA, "schema")
-def facts_schema(_: Request) -> None:
+def facts_schema(asked: known.FactsRequest) -> None:
     """JSON Schema of the files in --facts DIR, for editors."""
     import json
 
     from mowich.show.facts import json_schema
 
-    sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")
+    kind = asked.names[0] if asked.names else None
+    sys.stdout.write(json.dumps(json_schema(asked.facts, kind), indent=1) + "\n")

@@ -89,6 +89,11 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
     for system in facts.aliases() if not problems else ():
         file = root / "systems" / f"{system}.yaml"
         problems += [UserError(what, where=str(file)) for what in _system_problems(system, facts)]
+    for chip in facts.ids("chips") if not problems else ():
+        try:
+            facts.check_chip(chip)
+        except UserError as error:
+            problems.append(UserError(f"memory.{error.line()}", where=str(root / "chips" / f"{chip}.yaml")))
     for kind, field in _SOFTWARE.items() if not problems else ():
         for name in facts.ids(kind):
             if facts.get(f"{kind}.{name}.{field}") is not None:
@@ -105,7 +110,7 @@ def overlay_names(root: Path, base: Facts) -> list[UserError]:
     file."""
     whole = base.with_root(root)
     problems = [*_unknown_fields(root, base), *_unknown_systems(root, base), *_wrong_references(root, base, whole)]
-    for path in sorted((root / "chips").glob("*.yaml")) if not problems else ():
+    for path in sorted((root / "chips").glob("*.yaml")):
         try:
             whole.check_chip(path.stem)
         except UserError as error:
@@ -113,10 +118,9 @@ def overlay_names(root: Path, base: Facts) -> list[UserError]:
                 continue
             where = f"{path}:{line_of(path, ['memory', 'hbm_usable'])} memory.hbm_usable"
             problems.append(UserError(error.what, where=where, given=error.given, fix=error.fix))
-    if not problems:
-        for path in sorted((root / "systems").glob("*.yaml")):
-            if path.stem not in base.ids("systems"):
-                problems += [UserError(what, where=str(path)) for what in _system_problems(path.stem, whole)]
+    for path in sorted((root / "systems").glob("*.yaml")):
+        if path.stem not in base.ids("systems"):
+            problems += [UserError(what, where=str(path)) for what in _system_problems(path.stem, whole)]
     return problems
 
 
@@ -162,6 +166,8 @@ def _wrong_references(root: Path, base: Facts, whole: Facts) -> Iterator[UserErr
                     if "ref" in node and (fact := whole.get(leaf)) is not None:
                         check_fact(leaf, fact, known_unit(base, leaf))
                 except UserError as error:
+                    if error.where not in (None, leaf):  # what it refers to cannot be read, already said with its line
+                        continue
                     yield UserError(
                         error.what,
                         where=_place(path, leaf),
@@ -233,6 +239,19 @@ def _grade_problems(path: str, leaf: Mapping[str, object], fact: Fact) -> Iterat
                 yield f"is {fact.shown}, not the geometric mean of its range, and no word says why its value is another"
 
 
+def _readable(facts: Facts, path: str) -> Fact | None:
+    """The fact at a path; None where there is none, or one that cannot be read (that has a line of its own)."""
+    try:
+        return facts.get(path)
+    except UserError:
+        return None
+
+
+def _is_there(facts: Facts, path: str) -> bool:
+    """Whether a fact is written at a path, right or wrong."""
+    return _readable(facts, path) is not None or bool(facts.leaf(path))
+
+
 def _system_problems(system: str, facts: Facts) -> Iterator[str]:
     """Keys that the cost model reads and that a system or its chip lacks."""
     if system not in facts.ids("systems"):
@@ -242,15 +261,11 @@ def _system_problems(system: str, facts: Facts) -> Iterator[str]:
     if chip not in facts.ids("chips") or chip != (facts.aliases().get(system, SystemNames()).chip or chip):
         yield f"its chip '{chip}' has no file, or is not the one of aliases.yaml"
         return
-    try:
-        facts.check_chip(chip)
-    except UserError as error:
-        yield f"chips.{chip}.memory.{error.line()}"
     missing = [key for key in ("family", "vendor") if not facts.meta("chips", chip).get(key)]
     if missing or not facts.meta("systems", system).get("display"):
         yield f"the system needs a display name and its chip '{chip}' a family and a vendor"
     for wanted in (*(f"chips.{chip}.{f}" for f in CHIP_FIELDS), *(f"systems.{system}.{f}" for f in SYSTEM_FIELDS)):
-        if facts.get(wanted) is None:
+        if not _is_there(facts, wanted):
             yield f"lacks {wanted}"
     levels = facts.children(f"systems.{system}.levels") if facts.paths(f"systems.{system}.levels") else ()
     if not levels or levels[-1] != "scale_out":
@@ -259,12 +274,12 @@ def _system_problems(system: str, facts: Facts) -> Iterator[str]:
     for level in levels:
         at = f"systems.{system}.levels.{level}"
         for wanted in LEVEL_FIELDS:
-            if facts.get(f"{at}.{wanted}") is None:
+            if not _is_there(facts, f"{at}.{wanted}"):
                 yield f"lacks {at}.{wanted}"
-        kind = facts.get(f"{at}.kind")
+        kind = _readable(facts, f"{at}.kind")
         if kind is not None and kind.value not in LEVEL_KINDS:
             yield f"{at}.kind is '{kind.value}', not one of {', '.join(LEVEL_KINDS)}"
-        chips = facts.get(f"{at}.chips")
+        chips = _readable(facts, f"{at}.chips")
         if chips is not None and isinstance(chips.value, float):
             if chips.value < size:
                 yield f"{at}.chips is smaller than the level inside it"

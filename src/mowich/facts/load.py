@@ -549,7 +549,7 @@ def known_unit(base: Facts | None, path: str) -> str | None:
     return None if fact is None or fact.unit == "text" or (fact.value is None and not fact.unit) else fact.unit
 
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+NAME_FORM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 """What a chip or a system may be called: it becomes the name of a file."""
 
 
@@ -575,7 +575,7 @@ def unfold(file: Path) -> Path:
                     where=f"{file}:{name.start_mark.line + 1}",
                     allowed="{value: ..., grade: user}",
                 )
-            if not _NAME.fullmatch(name.value):
+            if not NAME_FORM.fullmatch(name.value):
                 where = f"{file}:{name.start_mark.line + 1}"
                 raise UserError("not a name", where=where, given=name.value, allowed="letters, digits, - and _")
             part = root / key.value / f"{name.value}.yaml"

@@ -68,6 +68,13 @@ MODEL_VIEW = Schema(
 _KIND = word(
     "kind", "chips, systems, prices, models, ...; without it, all.", metavar="[KIND]", is_argument=True, edges=TYPED
 )
+_KIND_OF_FILE = word(
+    "kind",
+    "chips, systems, ...: the fields of that kind; without it, what holds for all.",
+    metavar="[KIND]",
+    is_argument=True,
+    edges=TYPED,
+)
 _NAMES = texts(
     "names",
     "A chip, a system, an id, or the path of a fact or group.",
@@ -125,10 +132,68 @@ def _check(reader: QuestionReader) -> CheckRequest:
     return CheckRequest(form=form_of(reader), dirs=dirs)
 
 
-def _schema(reader: QuestionReader) -> Request:
-    return Request(form=form_of(reader))
+def _schema(reader: QuestionReader) -> FactsRequest:
+    from mowich.errors import unknown
+    from mowich.facts.load import FACT_KINDS
+
+    form, kind = form_of(reader), reader.get(_KIND_OF_FILE)
+    if kind is not None and kind not in FACT_KINDS:
+        reader.problems.found.append(unknown("kind", kind, FACT_KINDS))
+    reader.stop()
+    return FactsRequest(form=form, facts=facts_of(reader), names=() if kind is None else (kind,))
 
 
+_NEW_KIND = word(
+    "what", "chip or system.", metavar="WHAT", is_argument=True, needs=True, words=("chip", "system"), edges=TYPED
+)
+_NEW_NAME = word("name", "Its name.", metavar="NAME", is_argument=True, needs=True, edges=TYPED)
+_FAMILY = word(
+    "family",
+    "Of a new chip: whose measured efficiencies it has (mowich facts list devices).",
+    metavar="NAME",
+    default="hopper",
+    shown="hopper",
+    edges=TYPED,
+)
+_CHIP = word("chip", "Of a new system: the chip that it is made of.", metavar="NAME", example="trainium3", edges=TYPED)
+_INTO = path("out", "Write the file here; without it, print it.", metavar="FILE", edges=TYPED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRequest(Request):
+    """A file of facts to fill in. what: chip or system; family: of the chip; chip: of the system; out: where to."""
+
+    facts: Facts
+    what: str
+    name: str
+    family: str
+    chip: str | None
+    out: Path | None
+
+
+def _new(reader: QuestionReader) -> NewRequest:
+    from mowich.facts.load import NAME_FORM
+
+    form, facts, name = form_of(reader), facts_of(reader), reader.get(_NEW_NAME)
+    what, chip = reader.get(_NEW_KIND), reader.get(_CHIP)
+    if name is not None and ("." in name or not NAME_FORM.fullmatch(name)):
+        reader.add("not a name", _NEW_NAME, given=name, allowed="letters, digits, - and _")
+    if what == "system" and chip is None:
+        reader.add("a system needs its chip", _CHIP, fix="for example --chip trainium3; mowich facts list chips")
+    if what == "chip" and chip is not None:
+        reader.add("is of a new system", _CHIP, fix="--family says whose efficiencies a new chip has")
+    reader.stop()
+    return reader.fill(NewRequest, form=form, facts=facts)
+
+
+FACTS_NEW = Schema(
+    name="facts new",
+    fields=(_NEW_KIND, _NEW_NAME, _FAMILY, _CHIP, _INTO, FACTS, QUIET),
+    make=_new,
+    help="A file of facts to fill in, for --facts FILE: what is needed, with units, examples and what may be unknown.",
+    short="A commented file for a chip or a system of your own.",
+    example="mowich facts new chip acme1 --family hopper --out acme1.yaml",
+)
 FACTS_LIST = Schema(
     name="facts list",
     fields=(_KIND, FACTS, JSON, CSV, PLAIN),
@@ -159,10 +224,10 @@ FACTS_CHECK = Schema(
 )
 FACTS_SCHEMA = Schema(
     name="facts schema",
-    fields=(),
+    fields=(_KIND_OF_FILE, FACTS),
     make=_schema,
-    help="JSON Schema of the files in --facts DIR, for editors.",
-    example="mowich facts schema > facts.schema.json",
+    help="JSON Schema of the files in --facts DIR, for editors: of one kind with fields, units and what is needed.",
+    example="mowich facts schema chips > chips.schema.json",
 )
 
 
