@@ -201,3 +201,56 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not t.style_for_stdout().colour
+
+
+HEADLINE = {
+    "compare": {"step s", "$/Mtok", "days", "grade"},
+    "plan": {"step s", "MFU", "$/Mtok", "days", "grade"},
+    "serve": {"tok/s/chip", "TTFT", "TPOT ms", "$/Mtok", "grade"},
+    "serve-plan": {"tok/s/chip", "TTFT", "TPOT ms", "$/Mtok", "grade"},
+    "sweep": {"step s", "days", "$/Mtok"},
+    "value": {"tok/s/chip", "of today's", "days", "$/Mtok", "pays from, $/h"},
+    "power": {"at the meter", "90% interval", "grade"},
+}
+"""What the headline of an answer speaks of: cost, time, speed, confidence."""
+
+
+def test_no_width_takes_a_column_that_the_headline_speaks_of(answer: tuple[str, dict[str, Any]]) -> None:
+    _, stored = answer
+    wanted = HEADLINE.get(next(kind for kind in _answers if _answers[kind] is answer), set())
+    page = page_of(stored, Run())
+    for width in (80, 88, 100, 120, 160, 200):
+        for fold in (True, False):
+            text = t.terminal(page, t.Style(width=width, fold=fold))
+            heads = next((line for line in text.splitlines() if all(word in line for word in wanted)), None)
+            assert heads is not None, (width, fold, text)
+            assert len(heads) <= width
+
+
+def test_a_plan_goes_below_its_row_before_a_number_goes() -> None:
+    columns = [
+        Column(name="#", right=False),
+        Column(name="plan", right=False, keep=0, below=True),
+        Column(name="days"),
+        Column(name="batch", keep=3),
+    ]
+    page = Page(
+        title="", sentences=(), parts=[Table(title="", columns=columns, rows=[["1", "tp8 " * 18, "12.5", "64"]])]
+    )
+    narrow = t.terminal(page, t.Style(width=80)).splitlines()
+    assert narrow == ["  #  days  batch", "  1  12.5     64", "     " + ("tp8 " * 18).strip()]
+    assert "plan" in t.terminal(page, t.Style(width=120)).splitlines()[0]
+
+
+def test_periods_that_have_no_room_follow_below() -> None:
+    periods = [f"2027-{i:02}" for i in range(1, 13)]
+    table = Table(
+        title="",
+        columns=[Column(name=" ", right=False), *(Column(name=p, keep=90 - i) for i, p in enumerate(periods))],
+        rows=[["buy trn3", *map(str, range(12))]],
+        split=True,
+    )
+    text = t.terminal(Page(title="", sentences=(), parts=[table]), t.Style(width=80))
+    assert re.findall(r"2027-\d\d", text) == periods
+    assert text.count("buy trn3") == 2
+    assert "Not shown" not in text

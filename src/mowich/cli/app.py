@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import Annotated, Any, NoReturn, Protocol
 
@@ -103,12 +105,11 @@ def run(args: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     words = [w for w in args if w != "--debug"]
     debug = len(words) < len(args)
-    if not words and "_MOWICH_COMPLETE" not in os.environ:
-        sys.stdout.write(_START)
-        return EXIT_OK
 
     def answer() -> object:
         IS_DEBUG.set(debug)
+        if not words and "_MOWICH_COMPLETE" not in os.environ:
+            return sys.stdout.write(_START) and EXIT_OK
         command = typer.main.get_command(_only(words))
         return command.main(words, prog_name="mowich", standalone_mode=False)
 
@@ -135,7 +136,7 @@ def outcome(answer: Callable[[], object], debug: bool) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere()
         return EXIT_OK
     except base as error:
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -150,16 +151,40 @@ def outcome(answer: Callable[[], object], debug: bool) -> int:
             raise
         complain(f"this machine has no memory for the answer: {words_of(error) or 'MemoryError'}; ask for less")
         return EXIT_BAD_INPUT
+    except OSError as error:
+        if debug or error.errno not in _NO_ROOM:
+            return _bug(error, debug)
+        _to_nowhere()  # what is left is not written when the program ends
+        complain(f"the output cannot be written ({error.strerror}); make room, or write elsewhere")
+        return EXIT_BAD_INPUT
     except Exception as error:
-        if debug:
-            raise
-        said = f"{type(error).__name__}: {words_of(error)}"
-        complain(f"this is a bug in mowich {VERSION}: {said}; --debug shows the traceback")
-        return EXIT_BUG
+        return _bug(error, debug)
+
+
+_NO_ROOM = {getattr(errno, name, errno.ENOSPC) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
+"""A disk that is full, a share of it that is used up, a file that has grown as far as it may."""
+
+
+def _to_nowhere() -> None:
+    """Let go of what stdout still holds: nobody can take it."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _bug(error: Exception, debug: bool) -> int:
+    """Say that an exception is ours."""
+    if debug:
+        raise error
+    said = f"{type(error).__name__}: {words_of(error)}"
+    complain(f"this is a bug in mowich {VERSION}: {said}; --debug shows the traceback")
+    return EXIT_BUG
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point."""
     # most of what a command makes lives until it ends: looking through it for rings takes 8% of a comparison
     gc.set_threshold(GC_OBJECTS)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     sys.exit(run(sys.argv[1:] if args is None else args))

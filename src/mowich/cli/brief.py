@@ -14,7 +14,7 @@ def brief(asked: requests.BriefRequest) -> None:
     from mowich.studies.answers import briefed
 
     form = asked.form
-    with progress(form.quiet) as line:
-        result = briefed(asked, line)
+    with progress(form.quiet):
+        result = briefed(asked)
 
     emit(result.to_dict(), form, inputs=asked.given)

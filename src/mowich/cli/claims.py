@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit
+from mowich.cli.output import emit, progress
 from mowich.requests import results
 
 
@@ -16,8 +16,11 @@ def claims(asked: results.ClaimsRequest) -> None:
     from mowich.studies.answers import claims_checked
 
     form, word = asked.form, asked.word
-    found = claims_checked(asked)
-    rows = memory_claim.memory_table(asked.facts) if any(c.topic == "memory" for c in found) else []
+    with progress(form.quiet) as line:
+        line("deriving claims")
+        found = claims_checked(asked)
+        line("what memory per chip costs")
+        rows = memory_claim.memory_table(asked.facts) if any(c.topic == "memory" for c in found) else []
     count = {v: sum(c.verdict == v for c in found) for v in (study.HOLDS, study.ONLY_IF, study.NOT, study.UNCHECKED)}
     result = {
         "schema": "mowich/claims@1",

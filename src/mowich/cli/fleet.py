@@ -26,6 +26,7 @@ def fleet(asked: scenarios.FleetRequest) -> None:
     assert scenario is not None
     use = asked.facts
     with progress(form.quiet) as line:
+        line("reading the scenario")
         problem = read_problem(scenario, use)
         system, silicon = what_if, None
         if what_if is not None and what_if.startswith("chip="):
@@ -43,9 +44,8 @@ def fleet(asked: scenarios.FleetRequest) -> None:
             with_flips=asked.flips,
             seed=asked.seed,
             problem=problem,
-            progress=line,
         )
-        shown = None if system is None else fleet_design.what_if(result, system, use, silicon_m2=silicon, progress=line)
+        shown = None if system is None else fleet_design.what_if(result, system, use, silicon_m2=silicon)
     if asked.rates_out is not None:
         write_rates(asked.rates_out, result.rates, facts_hash=use.hash())
     data = result.to_dict()

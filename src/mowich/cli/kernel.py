@@ -23,7 +23,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.guest import in_limits, physical_B
 from mowich.cli.options import CONTEXT, CommandGroup, verb
-from mowich.cli.output import emit
+from mowich.cli.output import emit, progress
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, placed, unknown, words_of
 from mowich.files import MAX_DIGITS
 from mowich.requests import kernels
@@ -71,7 +71,9 @@ def _run(asked: kernels.RunRequest) -> None:
         if kernel is None:
             _run_script(file, asked.form.quiet)
             return
-        result = _run_kernel(file, kernel, words, asked.strict, asked.seed)
+        with progress(asked.form.quiet) as line:
+            line(f"running {kernel}")
+            result = _run_kernel(file, kernel, words, asked.strict, asked.seed)
     if asked.saved is not None:
         _save(result, asked.saved)
     answer = ran(kernel, result).to_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.kernel import kernel_app
 from mowich.cli.options import verb
-from mowich.cli.output import emit
+from mowich.cli.output import emit, progress
 from mowich.requests import kernels
 
 
@@ -15,5 +15,7 @@ def kernel_layer(asked: kernels.LayerRequest) -> None:
     from mowich.studies.answers import layer_timed
 
     IS_QUIET.set(asked.form.quiet)
-    found = layer_timed(asked)
+    with progress(asked.form.quiet) as line:
+        line(f"timing the kernels of a layer of {asked.model_given}")
+        found = layer_timed(asked)
     emit(found.to_dict(), asked.form, inputs={"model_given": asked.model_given, **asked.given}, model=asked.model)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mowich.cli.guest import in_limits
 from mowich.cli.kernel import _as_scripts_expect, _run_kernel, _run_script, kernel_app
 from mowich.cli.options import verb
-from mowich.cli.output import emit
+from mowich.cli.output import emit, progress
 from mowich.errors import UserError
 from mowich.requests import kernels
 
@@ -48,15 +48,20 @@ def _profile(asked: kernels.ProfileRequest) -> None:
         if kernel is None:
             result = _last_of_script(file, quiet)
         else:
-            result = _run_kernel(file, kernel, words, False, 0, values=asked.values)
+            with progress(quiet) as line:
+                line(f"running {kernel}")
+                result = _run_kernel(file, kernel, words, False, 0, values=asked.values)
     result.timed, result.options = True, options
     if any(asked.given.values()):
         result.facts = asked.facts
-    _write(result.profile, asked.trace, asked.parquet)
+    with progress(quiet) as line:
+        line("timing")
+        profile = result.profile
+    _write(profile, asked.trace, asked.parquet)
     shown = asked.target or f"trn{result.cores[0].generation - 1}"
     if asked.html is not None:
-        _write_page(result.profile, shown, asked.html, asked.html_from_s)
-    answer = finite(result.profile.to_dict(shown))
+        _write_page(profile, shown, asked.html, asked.html_from_s)
+    answer = finite(profile.to_dict(shown))
     inputs = asked.given if any(asked.given.values()) else None
     emit(answer, asked.form, inputs=inputs, page=lambda: kernel_page(answer, Run(), path=asked.path))
 
@@ -112,7 +117,9 @@ def kernel_diff(asked: kernels.DiffRequest) -> None:
 
 def _profiled(asked: kernels.DiffRequest, file: Path, kernel: str) -> Profile:
     """The profile of one kernel of a file."""
-    with _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form):
+    expected = _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form)
+    with expected, progress(asked.form.quiet) as line:
+        line(f"timing {kernel} of {file}")
         result = _run_kernel(str(file), kernel, asked.arguments, False, 0, values=False)
-    result.timed = True
-    return result.profile
+        result.timed = True
+        return result.profile

@@ -23,8 +23,8 @@ def kernel_tables(asked: kernels.TablesRequest) -> None:
     sources = asked.kernels or folder_of("kernels")
     IS_QUIET.set(quiet)
     if asked.check:
-        with progress(quiet) as line:
-            found = study.check_tables(sources, folder, ops, chips, asked.sample, line)
+        with progress(quiet):
+            found = study.check_tables(sources, folder, ops, chips, asked.sample)
         for text in found.wrong:
             print(text, file=sys.stderr)
         if found.wrong:
@@ -36,8 +36,8 @@ def kernel_tables(asked: kernels.TablesRequest) -> None:
             )
         print(f"{found.rows} rows timed again: the same")
         return
-    with progress(quiet) as line:
-        made = study.make(sources, folder, ops, chips, line)
+    with progress(quiet):
+        made = study.make(sources, folder, ops, chips)
     for path, rows in made.files.items():
         print(f"{path}: {rows} rows")
     if made.missing and not quiet:

@@ -33,7 +33,8 @@ def compare(asked: jobs.CompareRequest) -> None:
 
     form = asked.form
     with progress(form.quiet) as line:
-        result = compared(asked, line)
+        line("searching")
+        result = compared(asked)
 
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
     if not result.complete:
@@ -66,7 +67,7 @@ def plan(asked: jobs.PlanRequest) -> None:
         if asked.emit is not None:
             emit(result.to_dict(), form, inputs=asked.again(), text=partial(plan_text, result.rows, asked))
             return
-        extras = trades(result, asked.fixed, with_why=asked.neighbours, with_front=asked.pareto, say=line)
+        extras = trades(result, asked.fixed, with_why=asked.neighbours, with_front=asked.pareto)
     played = played_plan(result, asked.timeline, asked.pick) if asked.timeline is not None else None
 
     def drawn(how: Style) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +11,11 @@ from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.cli.output import emit, progress
 from mowich.requests import jobs, scenarios
+
+if TYPE_CHECKING:
+    from mowich.requests.common import Form
+    from mowich.show.render.terminal import Style
+    from mowich.studies.serving_plan import ServeResult
 
 
 @verb(app, scenarios.TRAFFIC)
@@ -47,6 +53,19 @@ def answer_rates(asked: jobs.PlanRequest) -> None:
         raise typer.Exit(code)
 
 
+def _drawn(result: ServeResult, form: Form, how: Style) -> str:
+    """The front between speed and throughput as characters: on a terminal, and where --chart asks for it."""
+    if not (form.chart or how.fold):
+        return ""
+    from mowich.show import serve
+    from mowich.show.render.scatter import scatter_text
+
+    groups = {name: [(a, b) for a, b, _ in dots] for name, dots in serve.fronts_of(result.to_dict()).items()}
+    across, up = serve.FRONT_AXES
+    lines = scatter_text(serve.FRONT_TITLE, groups, how, x=across, y=up)
+    return "".join(f"{line}\n" for line in lines)
+
+
 def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
     """`plan --serve` and `compare --serve`."""
     from mowich.studies import answers
@@ -62,7 +81,8 @@ def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
     if isinstance(asked, jobs.PlanRequest) and asked.emit is not None:
         emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result.rows, asked))
         return
-    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds)
+    drawn = partial(_drawn, result, form)
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds, after=drawn)
     code = exit_code(result)
     if code:
         raise typer.Exit(code)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,8 +13,9 @@ import typer
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import Progress, emit, progress
+from mowich.cli.output import emit, progress
 from mowich.errors import EXIT_CHECK_FAILED, EXIT_INFEASIBLE, EXIT_INTERRUPTED, UserError
+from mowich.progress import tell
 from mowich.requests import scenarios
 
 if TYPE_CHECKING:
@@ -41,8 +41,12 @@ def sweep(asked: scenarios.SweepRequest) -> None:
         _verify(asked, grid, folder)
         return
     pool, workers = _pool(asked.executor, asked.jobs, grid)
-    with pool or nullcontext(), progress(form.quiet) as line:
-        told = _Meter(line, len(grid))
+
+    def told(done: int, computed: int = 0) -> None:
+        tell("points", done, len(grid))
+
+    with pool or nullcontext(), progress(form.quiet):
+        told(0)
         if folder is not None:
             from mowich.studies.sweep_store import sweep_to
 
@@ -114,25 +118,6 @@ def _pool(executor: str | None, jobs: int | None, grid: Grid) -> tuple[Executor 
         return cluster, cluster.workers
     workers = min(jobs or os.cpu_count() or 1, len(grid))
     return (processes(workers) if workers > 1 else None), workers
-
-
-class _Meter:
-    """Progress as points done, points per second of this run, and time left."""
-
-    def __init__(self, line: Progress, points: int) -> None:
-        self._line, self._points, self._start = line, points, time.monotonic()
-
-    def __call__(self, done: int, computed: int | None = None) -> None:
-        rate = (done if computed is None else computed) / max(1e-9, time.monotonic() - self._start)
-        left = (self._points - done) / max(rate, 1e-9)
-        self._line(f"{done:,} of {self._points:,} points, {rate:.3g} points/s, {_duration(left)} left")
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _stored(written: Parts) -> str:

@@ -25,6 +25,7 @@ from mowich.evidence.scores import SHIPPED, TRAINIUM, RowResult, Validation
 from mowich.evidence.serving_rows import SERVING
 from mowich.facts import Facts
 from mowich.files import read_text
+from mowich.progress import steps
 from mowich.shown import Rows
 from mowich.training.sensitivity import moves
 from mowich.training.step import OneStep, predict_step
@@ -176,8 +177,8 @@ def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
     usable = [row for row in rows if reasons[row["chip"]] is None]
     cases = iter(read_cases(usable, facts))
     results = []
-    steps: dict[object, OneStep] = {}  # several rows may repeat a run
-    for row in rows:
+    made: dict[object, OneStep] = {}  # several rows may repeat a run
+    for row in steps(rows, "predicting rows"):
         reason = reasons[row["chip"]]
         case = reason if reason is not None else next(cases)
         if isinstance(case, str):
@@ -185,9 +186,9 @@ def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
             results.append(RowResult.unsupported(row, metric=metric, source=source, reason=case))
             continue
         run = run_of(case)
-        if run not in steps:
-            steps[run] = predict_step(case.model, case.system, case.job, case.plan)
-        results.append(predict(case, facts, steps[run]))
+        if run not in made:
+            made[run] = predict_step(case.model, case.system, case.job, case.plan)
+        results.append(predict(case, facts, made[run]))
     return Validation(path=shown, facts_hash=facts.hash(), rows=Rows(with_hand_tuned(results)))
 
 
@@ -202,7 +203,7 @@ def with_hand_tuned(rows: Iterable[RowResult]) -> tuple[RowResult, ...]:
     once."""
     known: dict[object, HandTuned] = {}
     out = []
-    for row in rows:
+    for row in steps(list(rows), "predicting hand-tuned kernels"):
         case = row.case
         if case is not None and row.measured is not None and has_kernels(case.system):
             run = run_of(case)

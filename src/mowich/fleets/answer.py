@@ -9,13 +9,14 @@ a speed is common to all tasks of a system, because it mostly comes from what is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.fleets.check import violations
 from mowich.fleets.problem import FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import Programme, Says, formulate, standing
 from mowich.fleets.solve import Infeasible, Solution, conflict, only, optimise
+from mowich.progress import steps, tell
 
 Z90 = 1.6448536269514722
 """Standard deviations from the middle to the end of a 90% interval of a normal distribution."""
@@ -320,23 +321,21 @@ def solve_fleet(
     relaxed: bool = False,
     gap: float = 0.005,
     time_limit_s: float = 60.0,
-    progress: Callable[[str], None] | None = None,
 ) -> Answer:
     """The best plan, with shadow prices and the best plan of each single stack. relaxed: fractions of units allowed.
 
     Where no plan exists the answer has status "infeasible" and `conflict` names a smallest set of constraints in words.
     Raises UserError where a workload runs nowhere.
     """
-    say = progress or (lambda text: None)
     programme = formulate(problem, rates)
-    say("solving the relaxation")
+    tell("solving the relaxation")
     try:
         goals = problem.goals if relaxed else ("cost",)
         linear = optimise(programme, goals=goals, integer=False, time_limit_s=time_limit_s)
-        say("solving for whole units")
+        tell("solving for whole units")
         best = linear if relaxed else optimise(programme, goals=problem.goals, gap=gap, time_limit_s=time_limit_s)
     except Infeasible:
-        say("finding what conflicts")
+        tell("finding what conflicts")
         rows = conflict(programme)
         return Answer(
             status="infeasible",
@@ -350,8 +349,7 @@ def solve_fleet(
             warnings=problem.warnings,
         )
     alone: dict[str, Solution | str] = {}
-    for stack in problem.stacks:
-        say(f"solving with {stack} alone")
+    for stack in steps(problem.stacks, "solving with {} alone"):
         try:
             alone[stack] = optimise(
                 programme,

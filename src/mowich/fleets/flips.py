@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mowich import progress
 from mowich.fleets.answer import SMALL
 from mowich.fleets.problem import Choice, FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import Programme, formulate
@@ -85,7 +86,6 @@ def flips(
     steps: int = 16,
     only_system: str = "",
     what: Sequence[str] = ("price", "speed"),
-    progress: Callable[[str], None] | None = None,
 ) -> tuple[Flip, ...]:
     """For each system's price and speed: the nearest multiple of it, either way, at which a task's largest share
     changes hands; nearest first.
@@ -98,14 +98,13 @@ def flips(
     today = _leaders_at(session, problem, rates, problem.choices[0].name, "speed", 1.0)
     if today is None:
         return ()
-    for choice in problem.choices:
+    for choice in progress.steps(problem.choices, "looking for flip points"):
         for kind in what:
             if (only_system and choice.name != only_system) or (
                 kind == "price" and not any(o.price.value for o in choice.offers)
             ):
                 continue
-            if progress:
-                progress(f"flip points of {choice.name}'s {kind}")
+            progress.tell(f"{kind} of {choice.name}")
             for sign in (-1, 1):
                 for task, factor, after in _turns(session, problem, rates, choice.name, kind, sign, steps, today):
                     value, unit = _value(choice, rates, task, kind, factor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from mowich.fleets.answer import Z90, Answer, _over
 from mowich.fleets.problem import FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import Programme, formulate
 from mowich.fleets.solve import Infeasible, Session, Solution, only
+from mowich.progress import steps
 
 
 def _drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estimate:
@@ -82,7 +83,6 @@ def robustness(
     *,
     draws: int = 200,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
 ) -> Robustness:
     """Solve the relaxation again for draws of prices and speeds; keep the plan's choice of stack per workload, or one
     stack alone, and see what it costs.
@@ -101,9 +101,7 @@ def robustness(
     infeasible = 0
     complete = True
     done = 0
-    for number in range(draws):
-        if progress:
-            progress(f"draw {number + 1} of {draws}")
+    for _ in steps(range(draws), "drawing prices and speeds"):
         try:
             now, speeds = perturbed(problem, rates, rng)
             drawn_programme = formulate(now, speeds)

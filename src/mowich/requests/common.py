@@ -20,6 +20,8 @@ CSV = flag("as_csv", "A table on stdout.", option="--csv", edges=TYPED)
 PLAIN = flag("plain", "ASCII, no colour.", edges=TYPED)
 QUIET = flag("quiet", "Nothing on stderr but errors.", short="-q", edges=TYPED)
 OUT = path("out", "Also save the result as JSON (for explain).", metavar="FILE", edges=TYPED)
+CHART = flag("chart", "Serving: draw the front in a pipe too.", edges=TYPED)
+LEGEND = flag("legend", "Say what tp8, z3, 6P x mean.", edges=TYPED)
 KEPT_SEED = whole(
     "seed",
     "Kept with the result; this verb draws nothing at random.",
@@ -47,13 +49,16 @@ TRAINING_STACK = word("stack", "Training software, for its measured overheads.",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How an answer is given on the command line. as_json, as_csv: instead of text; out: also saved there."""
+    """How an answer is given on the command line. as_json, as_csv: instead of text; out: also saved there; legend:
+    short names of plans are told in words; chart: what a terminal draws is drawn in a pipe too."""
 
     as_json: bool = False
     as_csv: bool = False
     plain: bool = False
     quiet: bool = False
     out: Path | None = None
+    legend: bool = False
+    chart: bool = False
 
 
 FORM = (JSON, CSV, PLAIN, QUIET, OUT)
@@ -67,6 +72,8 @@ def form_of(reader: QuestionReader) -> Form:
         plain=reader.flag(PLAIN),
         quiet=reader.flag(QUIET),
         out=reader.get(OUT),
+        legend=reader.flag(LEGEND),
+        chart=reader.flag(CHART),
     )
     if form.as_json and form.as_csv:
         reader.problems.add("choose one of --json and --csv")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, asked_models
+from mowich.requests.common import CSV, JSON, LEGEND, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, asked_models
 from mowich.requests.fields import Field, read_several, whole, word
 from mowich.requests.jobs import (
     CHIPS,
@@ -182,7 +182,7 @@ VALUE = Schema(
     name="value",
     fields=(
         *(_VALUED, _PROPERTY, _MODELS, TRAINS, SERVES, *SERVED, *TRAINED, _FROM, _TO, _POINTS, CHIPS, TRAINING_STACK),
-        *(PRICE_KIND, SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT),
+        *(PRICE_KIND, SET, FACTS, FIXED, TERM, LEGEND, JSON, CSV, PLAIN, QUIET, OUT),
     ),
     make=_value,
     help=(

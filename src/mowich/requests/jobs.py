@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, unknown
 from mowich.requests.common import (
+    CHART,
     CSV,
     JSON,
     KEPT_SEED,
+    LEGEND,
     MODEL,
     OUT,
     PLAIN,
@@ -169,7 +171,7 @@ EQUALS = word(
 )
 TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5")
 NEIGHBOURS = flag("neighbours", "Why it wins: the best with each choice one step away.", edges=_OPEN)
-PARETO = flag("pareto", "Plans that nothing beats in time, memory, cost, energy.", edges=_OPEN)
+PARETO = flag("pareto", "Plans that nothing beats in time, memory and cost.", edges=_OPEN)
 TIMELINE = path(
     "timeline",
     "Play out a plan: .json (ui.perfetto.dev) or .svg.",
@@ -547,7 +549,7 @@ COMPARE = Schema(
     name="compare",
     fields=(
         *(MODEL, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, PRICE_KIND, TRAINING_STACK, SET, FACTS),
-        *(PLAN_FILE, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
+        *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_compare,
     help="The same job (training, or serving) on several systems, each at its best plan: the main job.",
@@ -561,7 +563,7 @@ PLAN = Schema(
     fields=(
         *(MODEL, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK),
-        *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, _LOAD_SEED),
+        *(SET, FACTS, FIXED, TERM, CHART, LEGEND, JSON, CSV, PLAIN, QUIET, OUT, _LOAD_SEED),
     ),
     make=_plan,
     help="The best plans of one system, and what they trade.",

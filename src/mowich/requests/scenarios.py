@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, Asked, form_of
+from mowich.requests.common import CSV, JSON, LEGEND, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, Asked, form_of
 from mowich.requests.fields import (
     CALLED,
     TYPED,
@@ -145,7 +145,7 @@ SWEEP = Schema(
     name="sweep",
     fields=(
         *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, PRICE_KIND, TRAINING_STACK, SET, FACTS, TERM),
-        *(JSON, CSV, PLAIN, QUIET, SWEEP_OUT, VERIFY),
+        *(LEGEND, JSON, CSV, PLAIN, QUIET, SWEEP_OUT, VERIFY),
     ),
     make=_sweep,
     help=(

@@ -92,7 +92,7 @@ def columns(sized: bool) -> list[Column]:
         Column(name="days", format="number"),
         Column(name="goodput", unit="%", short="goodput", format="percent", scale=100.0, keep=2),
         Column(name="break-even $/chip/h", format="interval", wide=True),
-        Column(name="grade", keep=8),
+        Column(name="grade", keep=50),
         Column(name="binds", right=False, keep=3),
         Column(name="survives failures by", right=False, wide=True),
     ]

@@ -196,7 +196,7 @@ def _prices(priced: Sequence[tuple[str, Result]]) -> list[str]:
 
 
 def _grid(title: str, rows: Mapping[str, Mapping[str, str]], periods: Sequence[str], note: str) -> Table:
-    """A table with a column for each period; where they have no room, the later ones go first."""
+    """A table with a column for each period; the later ones follow below where they have no room."""
     later = [Column(name=label, keep=90 - i) for i, label in enumerate(periods)]
     return Table(
         title=title,
@@ -204,6 +204,7 @@ def _grid(title: str, rows: Mapping[str, Mapping[str, str]], periods: Sequence[s
         rows=[[name, *(cells.get(label, NOTHING) for label in periods)] for name, cells in rows.items()],
         note=note,
         gap=False,
+        split=True,
         elsewhere="--json",
     )
 

@@ -66,7 +66,7 @@ Cell = str | TextCell | Figure
 class Column:
     """name: the heading, unit: behind it in a wide table; short: the heading of a narrow one, "" the same. format: of
     its estimates; scale: from SI to the unit. keep: of columns that have no room the lowest go first, 99 never goes;
-    wide: in wide tables only. right: numbers."""
+    below: where it has no room it stands on a line under its row; wide: in wide tables only. right: numbers."""
 
     name: str
     unit: str = ""
@@ -75,6 +75,7 @@ class Column:
     scale: float = 1.0
     keep: int = 99
     wide: bool = False
+    below: bool = False
     right: bool = True
     marked: bool = True
 
@@ -144,8 +145,9 @@ class Details:
 class Table:
     """title and note: above it on a page. legend: below it on a terminal, a line each. wide: not on a terminal, which
     has no room for it. gap: with an empty line above on a terminal; indent: of its lines there. most: rows that a
-    terminal shows, the first ones, or spread evenly from the first to the last where `thinned`; 0 all. elsewhere: where
-    what had no room is found."""
+    terminal shows, the first ones, or spread evenly from the first to the last where `thinned`; 0 all. split: columns
+    that have no room follow in a table of their own, with the first column again. elsewhere: where what had no room is
+    found."""
 
     title: str
     columns: Sequence[Column]
@@ -157,6 +159,7 @@ class Table:
     indent: int = 2
     most: int = 0
     thinned: bool = False
+    split: bool = False
     details: Details | None = None
     elsewhere: str = "--json or --csv"
 

@@ -51,6 +51,10 @@ from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 from mowich.units import sig
 
+FRONT_TITLE = "Throughput of a chip against speed for a user"
+FRONT_AXES = ("tokens/s per user", "tokens/s per chip")
+"""The picture of a front and its axes."""
+
 FRONT_ROWS = 8
 """Points of the front that a terminal shows."""
 
@@ -202,21 +206,30 @@ def _next(named: Sequence[tuple[str, Result]], inputs: Result, saved: str) -> st
 
 def _columns(*, is_plan: bool, sized: bool) -> list[Column]:
     shape: Format = "number" if is_plan else "interval"
+    first, token = (60, 61) if is_plan else (9, 10)  # the headline of a plan speaks of both
     return [
         Column(name="#" if is_plan else "system", right=False),
         Column(name="meets limits", right=False, wide=True),
         Column(name="chips", keep=40, wide=is_plan or not sized),
-        Column(name="plan", right=False, keep=50 if is_plan else 0),
+        Column(name="plan", right=False, keep=0, below=is_plan),
         Column(name="batch", keep=3),
-        Column(name="TTFT", unit="ms", short="TTFT", format="seconds", scale=1e3, keep=9, marked=False),
-        Column(name="TPOT", unit="ms", short="TPOT ms", format="number", scale=1e3, keep=10, marked=False),
+        Column(name="TTFT", unit="ms", short="TTFT", format="seconds", scale=1e3, keep=first, marked=False),
+        Column(
+            name="TPOT",
+            unit="ms",
+            short="TPOT ms",
+            format="number",
+            scale=1e3,
+            keep=token,
+            marked=False,
+        ),
         Column(name="tokens/s/chip", short="tok/s/chip", format=shape),
         Column(name="tokens/s/user", short="tok/s/user", format="number", keep=4, marked=False),
-        Column(name="$/Mtok", format=shape, keep=30),
+        Column(name="$/Mtok", format=shape),
         Column(name="price", right=False, keep=30, wide=is_plan),
         Column(name="J/token", format="number", keep=2, marked=False),
         Column(name="break-even $/chip/h", format="interval", wide=True),
-        Column(name="grade", keep=20, wide=is_plan),
+        Column(name="grade", keep=50),
         Column(name="rests on", right=False, wide=True),
         Column(name="binds", right=False, keep=1),
     ]
@@ -309,7 +322,7 @@ def _pictures(result: Result, found: Headline, front: Sequence[Result]) -> list[
     every = [(str(i) if is_plan else str(r["system"]), r) for i, r in enumerate(rows_of(result), 1)]
     rows = [(n, r) for n, r in every if runs(r)]
     names, looks = [n for n, _ in every], looks_of(rows)
-    out = _fronts(rows, front, result["inputs"], found, names)
+    out = _fronts(result, rows, front, found, names)
     if not rows:
         return out
     note = "The line is the 90% range of the whole."
@@ -337,25 +350,30 @@ def _pictures(result: Result, found: Headline, front: Sequence[Result]) -> list[
     return [*out, _memory(rows)]
 
 
+def fronts_of(result: Result) -> dict[str, list[tuple[float, float, str]]]:
+    """The front between speed and throughput, of one system or of each: (tokens/s per user, per chip, label)."""
+    front: Sequence[Result] = result.get("front") or ()
+    if front:
+        speeds = [
+            (estimate_of(r["tokens_per_s_per_user"]), estimate_of(r["tokens_per_s_per_chip"]), layout(r)) for r in front
+        ]
+        return {"front": [(float(user), float(chip), plan) for user, chip, plan in speeds]}
+    rows = [(str(r["system"]), r) for r in rows_of(result) if runs(r) and r.get("front")]
+    return {name: [(user, chip, name) for user, chip in r["front"]] for name, r in rows}
+
+
 def _fronts(
+    result: Result,
     rows: Sequence[tuple[str, Result]],
     front: Sequence[Result],
-    inputs: Result,
     found: Headline,
     names: Sequence[str],
 ) -> list[Chart]:
     """Throughput of a chip against the speed that a user sees: the front of each system, the limit, each answer with
     its range, and what was measured of the same model and chip."""
-    lines: dict[str, list[tuple[float, float, str]]]
-    looks = looks_of(rows)
-    if front:
-        speeds = [
-            (estimate_of(r["tokens_per_s_per_user"]), estimate_of(r["tokens_per_s_per_chip"]), layout(r)) for r in front
-        ]
-        lines = {"front": [(float(user), float(chip), plan) for user, chip, plan in speeds]}
-        looks = {"front": next(iter(looks.values()))} if looks else {}
-    else:
-        lines = {name: [(user, chip, name) for user, chip in r["front"]] for name, r in rows if r["front"]}
+    inputs, lines, looks = result["inputs"], fronts_of(result), looks_of(rows)
+    if front and looks:
+        looks = {"front": next(iter(looks.values()))}
     if not lines:
         return []
     answers = {}
@@ -370,11 +388,11 @@ def _fronts(
     note += " Hollow dots were measured, each with lengths of its own (Numbers)." if measured else ""
     return [
         charts.points(
-            "Throughput of a chip against speed for a user",
+            FRONT_TITLE,
             note,
             lines,
-            x="tokens/s per user",
-            y="tokens/s per chip",
+            x=FRONT_AXES[0],
+            y=FRONT_AXES[1],
             log_y=True,
             line=True,
             looks=looks,

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mowich.studies.value import ValueStudy
 
 
-def compared(asked: jobs.CompareRequest, progress: Callable[[str], None] | None = None) -> Comparison:
-    """The best plan of each system for a training job. progress: is told which system is searched."""
+def compared(asked: jobs.CompareRequest) -> Comparison:
+    """The best plan of each system for a training job."""
     from mowich.studies.compare import compare
 
     assert asked.train is not None
@@ -45,7 +45,6 @@ def compared(asked: jobs.CompareRequest, progress: Callable[[str], None] | None 
         fixed=asked.fixed,
         term=asked.term,
         stack=asked.stack,
-        progress=progress,
     )
 
 
@@ -164,11 +163,11 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     )
 
 
-def briefed(asked: brief.BriefRequest, tell: Callable[[str], None] | None = None) -> Brief:
+def briefed(asked: brief.BriefRequest) -> Brief:
     """The eight questions about Trainium 3."""
     from mowich.studies.brief.one_page import brief as one_page
 
-    return one_page(asked.facts, against=asked.against, models=asked.models, tell=tell)
+    return one_page(asked.facts, against=asked.against, models=asked.models)
 
 
 def gap_explained(asked: gaps.GapRequest) -> Gap:

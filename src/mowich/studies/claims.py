@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 
 from mowich.facts import Fact, Facts
 from mowich.facts.entries import TOPICS, entries
+from mowich.progress import steps
 from mowich.studies import serving_claims
 from mowich.studies.claim_checks import Check, checks, claimed, number_of
 from mowich.units import show
@@ -282,7 +283,7 @@ def claims(facts: Facts) -> list[Claim]:
     """Every entry of facts/claims with its verdict, in the order of `weight`."""
     table = checks()
     out: list[Claim] = []
-    for entry in entries(facts):
+    for entry in steps(list(entries(facts)), "deriving claims"):
         name, found = entry.file, entry.id
         fact = facts.fact(entry.published)
         check = next((c for start, c in table.items() if found.startswith(start)), None)

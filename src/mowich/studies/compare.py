@@ -8,7 +8,7 @@ fit has tested are moved to the ends of their ranges one at a time, and the erro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.plan import Plan, TrainJob, stated_plan
+from mowich.progress import steps, tell
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Result, Rows, Shown
 from mowich.software.stack import Platform, equip, stack_words
@@ -541,7 +542,6 @@ def compare(
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
     stack: str | None = None,
-    progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """The best plan of each system for one training job, in the order given.
 
@@ -553,9 +553,8 @@ def compare(
         model, systems, train=train, chips=chips, facts=facts, equal=equal, fixed=fixed, term=term, stack=stack
     )
     rows: list[Row] = []
-    for ask in asked.asks:
-        if progress:
-            progress(f"searching {ask.system.display}, {ask.chips} chips")
+    for ask in steps(asked.asks, "searching"):
+        tell(f"{ask.system.display}, {ask.chips} chips")
         try:
             rows.append(solve_system(ask, fixed=asked.fixed)[0])
         except KeyboardInterrupt:

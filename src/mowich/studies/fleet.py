@@ -9,7 +9,7 @@ power that a scenario gives as its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from mowich.models import load_model
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.plans.serving_choices import parse_serving
+from mowich.progress import steps, tell
 from mowich.requests import jobs
 from mowich.requests.fields import Field
 from mowich.serving.search import ServeJob
@@ -37,8 +38,6 @@ from mowich.studies.compare import solve_system as best_plans
 from mowich.units import parse_batch
 
 PER_CHIP = "1/s"
-
-ProgressCall = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,18 +203,14 @@ def _idle(i: IdleSystem) -> dict[str, object]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def predicted_rates(
-    problem: FleetProblem, facts: Facts, *, progress: ProgressCall | None = None
-) -> dict[tuple[str, str], Rate]:
+def predicted_rates(problem: FleetProblem, facts: Facts) -> dict[tuple[str, str], Rate]:
     """The speed of every task on every system allowed to it, from the best plan; unknown with the reason where it does
     not run."""
     out: dict[tuple[str, str], Rate] = {}
-    for workload in problem.workloads:
-        for task in workload.tasks:
-            for choice in problem.allowed(workload):
-                if progress:
-                    progress(f"speed of {task.name} on {choice.name}")
-                out[task.name, choice.name] = rate(task, choice, facts)
+    asked = [(task, c) for w in problem.workloads for task in w.tasks for c in problem.allowed(w)]
+    for task, choice in steps(asked, "predicting speeds"):
+        tell(f"{task.name} on {choice.name}")
+        out[task.name, choice.name] = rate(task, choice, facts)
     return out
 
 
@@ -338,9 +333,7 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def known_rates(
-    problem: FleetProblem, facts: Facts, scenario: Path, given: Path | None, *, progress: ProgressCall | None = None
-) -> tuple[TaskRates, list[str]]:
+def known_rates(problem: FleetProblem, facts: Facts, scenario: Path, given: Path | None) -> tuple[TaskRates, list[str]]:
     """The speeds of a problem: from the file given, from the file that the scenario names, else predicted now. A file
     made from other facts is used and said; tasks or systems that a file lacks are predicted."""
     warnings = []
@@ -362,11 +355,10 @@ def known_rates(
         named = ", ".join(" on ".join(key) for key in other)
         warnings.append(f"speeds of another engine than the scenario names are predicted anew: {named}")
     missing = [key for key in sorted(names) if key not in found or key in other]
-    for task, system in missing:
+    for task, system in steps(missing, "predicting speeds"):
+        tell(f"{task} on {system}")
         choice = next(c for c in problem.choices if c.name == system)
         one = next(t for t in problem.tasks if t.name == task)
-        if progress:
-            progress(f"speed of {task} on {system}")
         found[task, system] = rate(one, choice, facts)
     return {key: found[key] for key in found if key in names}, warnings
 
@@ -384,7 +376,6 @@ def fleet(
     seed: int = 0,
     problem: FleetProblem | None = None,
     speeds: TaskRates | None = None,
-    progress: ProgressCall | None = None,
 ) -> Fleet:
     """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points; speeds:
     those of `problem`, where they are known.
@@ -395,14 +386,10 @@ def fleet(
     asked = problem or read_problem(path, facts)
     warnings: list[str] = []
     if speeds is None:
-        speeds, warnings = known_rates(asked, facts, path, rates_file, progress=progress)
-    found = solve_fleet(asked, speeds, relaxed=relaxed, gap=gap, time_limit_s=time_limit_s, progress=progress)
-    robust = (
-        robustness(asked, speeds, found, draws=draws, seed=seed, progress=progress)
-        if draws and found.is_feasible
-        else None
-    )
-    turning = flips(asked, speeds, progress=progress) if with_flips and found.is_feasible else ()
+        speeds, warnings = known_rates(asked, facts, path, rates_file)
+    found = solve_fleet(asked, speeds, relaxed=relaxed, gap=gap, time_limit_s=time_limit_s)
+    robust = robustness(asked, speeds, found, draws=draws, seed=seed) if draws and found.is_feasible else None
+    turning = flips(asked, speeds) if with_flips and found.is_feasible else ()
     inputs = {
         "scenario": str(scenario),
         "name": asked.name,

@@ -23,9 +23,10 @@ from mowich.fleets.programme import formulate
 from mowich.fleets.robustness import shares_at
 from mowich.fleets.solve import Infeasible, optimise
 from mowich.machines.system import resolve
+from mowich.progress import steps, tell
 from mowich.scenario import read_scenario
 from mowich.software.vendors import ported_stack
-from mowich.studies.fleet import PER_CHIP, Fleet, ProgressCall, rate
+from mowich.studies.fleet import PER_CHIP, Fleet, rate
 
 KNOBS: Mapping[str, Sequence[str]] = {
     "memory": ("memory.hbm_capacity", "memory.hbm_usable"),
@@ -210,9 +211,7 @@ def shares_of(problem: FleetProblem, answer: Answer) -> dict[str, float]:
     return {k: v / everything for k, v in total.items()}
 
 
-def what_if(
-    result: Fleet, system: str, facts: Facts, *, silicon_m2: float | None = None, progress: ProgressCall | None = None
-) -> WhatIf:
+def what_if(result: Fleet, system: str, facts: Facts, *, silicon_m2: float | None = None) -> WhatIf:
     """How demand shifts when a system of the scenario is there or not, which of its properties matter, and what price
     would win. Relaxed throughout.
 
@@ -225,7 +224,7 @@ def what_if(
             f"'{system}' is not a system of the scenario", field="what_if", allowed=[c.name for c in problem.choices]
         )
 
-    with_it = solve_fleet(problem, result.rates, relaxed=True, progress=progress)
+    with_it = solve_fleet(problem, result.rates, relaxed=True)
     if not with_it.is_feasible:
         raise UserError("the scenario has no plan even with it", field="what_if", code=EXIT_INFEASIBLE)
     others = replace(
@@ -234,25 +233,22 @@ def what_if(
         workloads=tuple(_without(w, system) for w in problem.workloads),
     )
     try:
-        without: Answer | None = solve_fleet(others, result.rates, relaxed=True, progress=progress)
+        without: Answer | None = solve_fleet(others, result.rates, relaxed=True)
     except UserError:
         without = None
     if without is not None and not without.is_feasible:
         without = None
     tasks = [t for w in problem.workloads if choice in problem.allowed(w) for t in w.tasks]
-    if progress:
-        progress(f"speeds of {system}")
+    tell(f"speeds of {system}")
     now = {t.name: rate(t, choice, facts) for t in tasks}
     knobs = [_knob("speed", lambda f: _share(*scaled(problem, result.rates, system, "speed", f), system))]
     if choice.offers:  # what is committed is paid at any price, so that price moves no work
         knobs.append(_knob("price", lambda f: _share(*scaled(problem, result.rates, system, "price", f), system)))
     if choice.power_W.value is not None:
         knobs.append(_knob("power", lambda f: _share(_with_power(problem, choice, f), result.rates, system)))
-    for name, fields in KNOBS.items():
-        if name == "power":
-            continue
-        if progress:
-            progress(f"{system} with 90% and 110% of its {name}")
+    turned = {name: fields for name, fields in KNOBS.items() if name != "power"}
+    for name, fields in steps(turned.items(), "turning its properties"):
+        tell(f"{system} with 90% and 110% of its {name}")
         ends = {
             factor: {t.name: rate(t, choice, _turned(facts, choice, fields, factor)) for t in tasks}
             for factor in (1 - _STEP, 1 + _STEP)
@@ -260,7 +256,7 @@ def what_if(
         knobs.append(_knob(name, partial(_turned_share, problem, result.rates, system, now, ends)))
     wins: dict[str, float | None] = {
         f.task: f.value
-        for f in reversed(flips(problem, result.rates, only_system=system, what=("price",), progress=progress))
+        for f in reversed(flips(problem, result.rates, only_system=system, what=("price",)))
         if f.after == system
     }
     wins |= {task: None for task, leader in most_of(problem, with_it).items() if leader == system}

@@ -17,6 +17,7 @@ from mowich.estimate import Estimate, from_spreads, log_spread, product_of, wors
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
+from mowich.progress import tell
 from mowich.requests.gaps import OF_GAP
 from mowich.serving.search import ServeJob
 from mowich.shown import Rows, Shown
@@ -256,6 +257,7 @@ class _Exchanges:
             taken |= frozenset(PROPERTIES) - self._differing
         if taken not in self._known:
             engine = self.sides["software" in taken].engine
+            tell("planning on machines between the two", len(self._known) - 2, 2 ** len(self._differing) - 1)
             self._known[taken] = self._planner(self.hybrids.with_taken(taken), engine)
         return self._known[taken]
 

@@ -13,6 +13,7 @@ from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.progress import steps
 from mowich.shown import Result, Rows, Shown
 from mowich.software.vendors import failure_class
 from mowich.training import faults, longrun
@@ -156,7 +157,7 @@ def goodput(
     kind = failure_class(facts, system.id)
     rates = faults.read_fault_rates(facts, kind)
     rows = []
-    for name in strategies:
+    for name in steps(strategies, "simulating failures survived by {}"):
         way = faults.read_strategy(facts, name)
         formula = faults.closed_form(job, rates, way)
         expected = formula.failures

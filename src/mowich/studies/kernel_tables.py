@@ -23,6 +23,7 @@ from mowich.estimate import worst_grade
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
 from mowich.operators.tables import OPERATORS, TableRow, read_table, schema, write_table
+from mowich.progress import steps, tell
 from mowich.software.vendors import kernel_target
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 SOURCE = "mowich kernel tables"
 _SWEEP = Path(__file__).with_name("kernel_sweep.yaml")
 
-_Progress = Callable[[str], None]
 _Shape = tuple[int, ...]
 
 
@@ -305,7 +305,6 @@ def make(
     out: Path = schema.FOLDER,
     ops: Sequence[str] = (),
     chips: Sequence[str] = (),
-    progress: _Progress = lambda _: None,
 ) -> TablesMade:
     """Time every shape and write the tables, operator by operator; rows of chips that are not asked for stay."""
     timer, files, missing = Timer(kernels), {}, []
@@ -316,8 +315,7 @@ def make(
         for sweep in some:
             shapes = sweep.shapes()
             for chip in sweep.chips:
-                for i, shape in enumerate(shapes):
-                    progress(f"{op} {sweep.dtype} {chip}: {i + 1} of {len(shapes)}")
+                for shape in steps(shapes, f"{op} {sweep.dtype} {chip}"):
                     found = timer.rows(sweep, chip, shape)
                     rows += found
                     if not found:
@@ -340,7 +338,6 @@ def check_tables(
     ops: Sequence[str] = (),
     chips: Sequence[str] = (),
     sample: int = 1,
-    progress: _Progress = lambda _: None,
 ) -> RowsChecked:
     """Time `sample` small shapes of each table and chip again and compare them with the file, to the digit; look at
     every row's hash."""
@@ -348,7 +345,7 @@ def check_tables(
     for sweep in sweeps(ops, chips):
         have = {r.key(): r for r in read_table(sweep.op, folder) if r.dtype == sweep.dtype}
         for chip in sweep.chips:
-            progress(f"{sweep.op} {sweep.dtype} {chip}")
+            tell(f"{sweep.op} {sweep.dtype} {chip}")
             name, digest = f"{sweep.op} {sweep.dtype} {chip}", timer.hash(sweep.kernel, chip)
             mine = [r for r in have.values() if r.chip == chip]
             if not mine:

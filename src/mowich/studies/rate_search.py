@@ -11,6 +11,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models.model import Model
+from mowich.progress import tell
 from mowich.requests.loads import ServeLoad
 from mowich.serving import capacity
 from mowich.serving.search import ServeJob
@@ -178,6 +179,7 @@ class RateSearch:
         """What a candidate shows with so many workers; None where one request does not fit."""
         key = (i, workers)
         if key not in self.played:
+            tell(f"playing deployment {len(self.played) + 1}, {self.requests:,} requests so far")
             try:
                 if i not in self.bases:
                     self.bases[i] = read_traffic(self.text(c, c.least, SCREENED), self.facts)

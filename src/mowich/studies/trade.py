@@ -7,13 +7,14 @@ does not take part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.plans.plan import Plan
+from mowich.progress import tell
 from mowich.software.stack import Platform
 from mowich.studies.compare import PlanList, Row, SystemAsk, with_plan
 from mowich.training import search as searching
@@ -88,17 +89,16 @@ def trades(
     *,
     with_why: bool,
     with_front: bool,
-    say: Callable[[str], None] = lambda text: None,
 ) -> Trades:
-    """What `--neighbours` (`with_why`) and `--pareto` (`with_front`) ask for. say: told what is under way."""
+    """What `--neighbours` (`with_why`) and `--pareto` (`with_front`) ask for."""
     found = Trades()
     if plans.ask is None or plans.rows[0].plan is None:
         return found
     if with_why:
-        say("weighing neighbours")
+        tell("weighing neighbours")
         found = replace(found, why=why(plans.ask, fixed=fixed))
     if with_front:
-        say("walking the front")
+        tell("walking the front")
         found = replace(found, front=pareto(plans.ask, fixed=fixed))
     return found
 

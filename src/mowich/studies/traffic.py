@@ -20,6 +20,7 @@ import numpy as np
 from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
+from mowich.progress import steps
 from mowich.serving.traffic.autoscale import ScaledPool
 from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
@@ -425,7 +426,7 @@ def with_ranges(result: TrafficResult, scenario: TrafficScenario, facts: Facts, 
     seed = scenario.requests.get("seed")
     others = []
     if seed is not None:
-        for i in range(draws):
+        for i in steps(range(draws), "simulating other draws"):
             requests = scenario.requests.copy()
             requests["seed"] = seed + i + 1
             others.append(simulate_traffic(replace(scenario, requests=requests), facts))

@@ -18,6 +18,7 @@ from mowich.estimate import Estimate, product_of, unknown_estimate
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
+from mowich.progress import steps
 from mowich.requests.gaps import VALUE_UNITS
 from mowich.serving.search import ServeJob
 from mowich.shown import Rows, Shown
@@ -175,11 +176,11 @@ def value(
     memory_price, label = _memory_price(facts, platform.id)
     life = of_fact(facts.fact(worth_facts(facts, platform.id)[1]), "s")
     tasks = [task for task, job in (("train", train), ("serve", serve)) if job is not None]
-    today, steps = 0.0, []
+    today, amounts = 0.0, list[float]()
     if of != OF_SOFTWARE:
         known = paths_of_property(facts, platform, of)
         today = amount_of(known, of)
-        steps = _amounts(of, today, low, high, points)
+        amounts = _amounts(of, today, low, high, points)
     rows: list[ValuePoint] = []
     for model in models:
         for task in tasks:
@@ -190,7 +191,7 @@ def value(
             else:
                 found = [
                     solve(_set(facts, known, x / today) if x != today else {}, facts, stack, engine, x, x == today)
-                    for x in steps
+                    for x in steps(amounts, f"planning {model.name} with more and less {of}")
                 ]
             rows += _with_worth(found, of, price.rate, memory_price, life)
     if not any(row.feasible for row in rows):
@@ -229,8 +230,8 @@ def _amounts(name: str, today: float, low: float | None, high: float | None, poi
             given=f"{show(first, unit)} to {show(last, unit)}",
             allowed="an end above its beginning, both above 0",
         )
-    steps = [first + (last - first) * i / (points - 1) for i in range(points)] if points > 1 else [first]
-    return sorted({today, *(x for x in steps if abs(x / today - 1.0) > _SAME)})
+    even = [first + (last - first) * i / (points - 1) for i in range(points)] if points > 1 else [first]
+    return sorted({today, *(x for x in even if abs(x / today - 1.0) > _SAME)})
 
 
 _SAME = 1e-6
@@ -304,7 +305,7 @@ def _software(solve: Solver, facts: Facts, platform: Platform, task: str, named:
     serves = task == "serve"
     today = (engine_for(facts, platform, named)) if serves else platform.stack.name
     found = []
-    for name in engine_names(facts) if serves else stack_names(facts):
+    for name in steps(engine_names(facts) if serves else stack_names(facts), "planning with {}"):
         stack, engine = (None, name) if serves else (name, None)
         found.append(solve({}, facts, stack, engine, 0.0, name == today))
     ordered = sorted(found, key=lambda p: p.tokens_per_s_per_chip.value or 0.0)

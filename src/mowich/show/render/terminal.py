@@ -17,7 +17,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style as Pen
 
-from mowich.show.page import Column, Details, Page, Table, Words
+from mowich.show.legend import legend_of
+from mowich.show.page import NOTHING, Column, Details, Page, Table, Words
 
 WIDTH = 100
 """Characters of a line that is piped."""
@@ -30,6 +31,9 @@ ASCII = str.maketrans({"←": "<", "±": "+-", "…": "~", "–": "-", "×": "x"
 
 BOLD, DIM = Pen(bold=True), Pen(dim=True)
 
+_UNDER = 4
+"""Characters by which a line under a row stands in, at most."""
+
 HANG = 2
 """Characters by which the later lines of a paragraph stand in."""
 
@@ -37,12 +41,14 @@ HANG = 2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
     """How to draw. width: characters per line. unicode: arrows and +- may be non-ASCII. colour: ANSI allowed. fold: a
-    cell that has no room goes on below; else its line is longer than the width."""
+    cell that has no room goes on below; else its line is longer than the width. legend: whether the short names of
+    plans are told in words below."""
 
     width: int = WIDTH
     unicode: bool = True
     colour: bool = False
     fold: bool = True
+    legend: bool = False
 
     def text(self, words: str) -> str:
         """Words in characters that can be shown."""
@@ -77,6 +83,8 @@ class Heading(Protocol):
     def keep(self) -> int: ...
     @property
     def right(self) -> bool: ...
+    @property
+    def below(self) -> bool: ...
 
 
 def wrap(text: str, style: Style, *, indent: int = 2, hang: int = HANG) -> list[str]:
@@ -94,22 +102,26 @@ def wrap(text: str, style: Style, *, indent: int = 2, hang: int = HANG) -> list[
 def text_table(
     columns: Sequence[Heading], rows: Sequence[Sequence[str]], style: Style, *, indent: int = 2, gap: int = 2
 ) -> tuple[list[str], list[str]]:
-    """Lines of a table, at most `style.width` wide, and the names of the columns that did not fit.
+    """Lines of a table, at most `style.width` wide, and the names of the columns that did not fit. Those that may stand
+    `below` have a line of their own under each row.
 
     An empty cell is a bug of the caller: an unknown is "?".
     """
     heads = [style.text(c.short or c.name) for c in columns]
     body = [[style.text(x) for x in row] for row in rows]
     size = [max(map(cell_len, (head, *(row[i] for row in body)))) for i, head in enumerate(heads)]
-    index, dropped = list(range(len(columns))), []
+    index, dropped, below = list(range(len(columns))), list[str](), list[int]()
 
     def total() -> int:
         return indent + sum(size[i] for i in index) + gap * (len(index) - 1)
 
     while total() > style.width and len(index) > 1 and min(columns[i].keep for i in index) < 99:
         worst = min(index, key=lambda i: (columns[i].keep, -i))
-        dropped.append(heads[worst])
         index.remove(worst)
+        if columns[worst].below:
+            below.append(worst)
+        else:
+            dropped.append(heads[worst])
     if total() > style.width and style.fold:
         size = _narrowed(size, index, columns, total() - style.width)
 
@@ -125,7 +137,12 @@ def text_table(
             out.append((" " * indent + (" " * gap).join(cells)).rstrip())
         return out
 
-    return [*map(style.dim, lines(heads)), *(line for row in body for line in lines(row))], dropped
+    def whole(row: Sequence[str]) -> list[str]:
+        said = "; ".join(row[i] for i in sorted(below) if row[i] not in ("", NOTHING))
+        inner = indent + min(size[index[0]] + gap, _UNDER)
+        return lines(row) + (wrap(said, style, indent=inner, hang=0) if said else [])
+
+    return [*map(style.dim, lines(heads)), *(line for row in body for line in whole(row))], dropped
 
 
 def _narrowed(size: Sequence[int], index: Sequence[int], columns: Sequence[Heading], over: int) -> list[int]:
@@ -177,6 +194,11 @@ def _table(found: Table, style: Style) -> list[str]:
     body = [[c.brief(row[i]) for i, c in zip(shown, columns, strict=True)] for row in rows]
     drawn, dropped = text_table(columns, body, style, indent=found.indent)
     lines = [*([""] if found.gap else []), *drawn]
+    while found.split and dropped:
+        left_over = [0, *(i for i, c in enumerate(columns) if style.text(c.short or c.name) in dropped)]
+        columns, body = [columns[i] for i in left_over], [[row[i] for i in left_over] for row in body]
+        drawn, dropped = text_table(columns, body, style, indent=found.indent)
+        lines += ["", *drawn]
     left = len(found.rows) - len(rows)
     lines += [f"  and {left} more (--json)"] if left and not found.thinned else []
     for text in found.legend:
@@ -194,6 +216,15 @@ def _words(found: Words, style: Style) -> list[str]:
     return [*([""] if found.gap else []), *lines]
 
 
+def _legend(page: Page, style: Style) -> list[str]:
+    """The short names of the plans on a page, in words."""
+    found = legend_of(page)
+    wide = max((cell_len(word) for word, _ in found), default=0)
+    said = [f"{word.ljust(wide)}  {meaning}" for word, meaning in found]
+    heading = ["", style.bold("Plans in words")] if found else []
+    return [*heading, *(line for text in said for line in wrap(text, style, hang=wide + 2))]
+
+
 def terminal(page: Page, style: Style) -> str:
     """The whole text of an answer."""
     lines = [style.bold(x) for x in wrap(page.headline, style, indent=0, hang=0)] if page.sentences else []
@@ -202,5 +233,6 @@ def terminal(page: Page, style: Style) -> str:
             lines += _words(part, style)
         elif not part.wide:
             lines += _table(part, style)
+    lines += _legend(page, style) if style.legend else []
     lines = lines[1:] if lines[:1] == [""] else lines
     return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -10,6 +10,7 @@ from mowich.examples import names_of
 from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.models.model import Model
+from mowich.progress import course
 from mowich.shown import Rows
 from mowich.studies.brief.known import AT, BEFORE, BRIEF_SIZES, NEXT, SERVED_ON, SUBJECT, TO_SERVE, TO_TRAIN, Known
 from mowich.studies.brief.now import claim_section, memory_section, price_section, scale_section
@@ -47,19 +48,21 @@ _PROPERTIES = {
 """Properties of a gap in plain words."""
 
 
-def asked_once(
-    facts: Facts, *, against: Sequence[str], models: Sequence[str | Model], tell: Callable[[str], None] | None = None
-) -> Known:
+def asked_once(facts: Facts, *, against: Sequence[str], models: Sequence[str | Model]) -> Known:
     """The answers that the questions read. Raises UserError where a rival is Trainium 3 itself, and where the first
     model has no plan on it."""
-    say = tell or (lambda text: None)
     if SUBJECT in against:
         raise UserError("Trainium 3 is what a brief is about", field="against", given=SUBJECT, allowed="other machines")
     chosen = tuple(load_model(m) if isinstance(m, str) else m for m in models)
-    systems = (SUBJECT, *against)
-    sizes = {}
+    with course(len(BRIEF_SIZES) + len(chosen) + 3) as begin:
+        return _known(facts, tuple(against), chosen, begin)
+
+
+def _known(facts: Facts, against: Sequence[str], chosen: tuple[Model, ...], begin: Callable[[str], None]) -> Known:
+    """The same of models that are read. begin: is told what is asked next."""
+    systems, sizes = (SUBJECT, *against), {}
     for chips in BRIEF_SIZES:
-        say(f"training on {chips:,} chips of each")
+        begin(f"training on {chips:,} chips of each")
         asked = (*systems, *(x for x in (BEFORE, NEXT) if x not in systems)) if chips == AT else systems
         sizes[chips] = compare(chosen[0], asked, train=TO_TRAIN, chips=chips, facts=facts)
     if sizes[AT].rows[0].plan is None:
@@ -71,13 +74,19 @@ def asked_once(
         )
     served = {}
     for model in chosen:
-        say(f"serving {model.name}")
+        begin(f"serving {model.name}")
         also = () if NEXT in systems else (NEXT,)
         served[model.name] = compare_serving(model, (*systems, *also), job=TO_SERVE, chips=SERVED_ON, facts=facts)
-    say("with one property exchanged after another")
+    begin("with one property exchanged after another")
     why = gap(chosen[0], SUBJECT, against[0], train=TO_TRAIN, chips=AT, facts=facts)
-    say("with less and more memory, and in a fleet")
+    begin("with less and more memory")
     loose = replace(TO_SERVE, ttft_s=float("inf"), tpot_s=float("inf"))
+    memory = {
+        "train": value([chosen[0]], f"{SUBJECT}:{AT}", of="memory", train=TO_TRAIN, points=4, facts=facts),
+        "serve": value(chosen, f"{SUBJECT}:{SERVED_ON}", of="memory", serve=TO_SERVE, points=4, facts=facts),
+        "bulk": value(chosen, f"{SUBJECT}:{SERVED_ON}", of="memory", serve=loose, points=4, facts=facts),
+    }
+    begin("in a fleet")
     return Known(
         facts=facts,
         rivals=tuple(against),
@@ -85,22 +94,16 @@ def asked_once(
         sizes=sizes,
         served=served,
         gap=why,
-        memory={
-            "train": value([chosen[0]], f"{SUBJECT}:{AT}", of="memory", train=TO_TRAIN, points=4, facts=facts),
-            "serve": value(chosen, f"{SUBJECT}:{SERVED_ON}", of="memory", serve=TO_SERVE, points=4, facts=facts),
-            "bulk": value(chosen, f"{SUBJECT}:{SERVED_ON}", of="memory", serve=loose, points=4, facts=facts),
-        },
+        memory=memory,
         fleet=fleet(names_of("scenarios")[_FLEET], facts),
     )
 
 
-def brief(
-    facts: Facts, *, against: Sequence[str], models: Sequence[str | Model], tell: Callable[[str], None] | None = None
-) -> Brief:
+def brief(facts: Facts, *, against: Sequence[str], models: Sequence[str | Model]) -> Brief:
     """The eight questions about Trainium 3. against: machines that it is set beside, the first is the one that `gap`
-    explains; models: the first is trained, all are served. tell: is told what is being computed. Raises UserError where
-    a rival is Trainium 3 itself, and where the first model has no plan on it."""
-    return page_of_known(asked_once(facts, against=against, models=models, tell=tell))
+    explains; models: the first is trained, all are served. Raises UserError where a rival is
+    Trainium 3 itself, and where the first model has no plan on it."""
+    return page_of_known(asked_once(facts, against=against, models=models))
 
 
 def page_of_known(known: Known) -> Brief:
