@@ -388,7 +388,7 @@ def scaling_charts(
     steps = {n: [(float(s.chips), s.step_s / s.batch_scale, s.binds) for s in sizes] for n, sizes in lines.items()}
     kept = {n: [(float(s.chips), s.goodput, s.binds) for s in sizes if s.goodput] for n, sizes in lines.items()}
     useful = {
-        n: [(float(s.chips), tokens * s.batch_scale / s.step_s * s.goodput, s.binds) for s in sizes if s.goodput]
+        n: [(float(s.chips), 1e-6 * tokens * s.batch_scale / s.step_s * s.goodput, s.binds) for s in sizes if s.goodput]
         for n, sizes in lines.items()
     }
     pictures = [
@@ -397,7 +397,7 @@ def scaling_charts(
             "Tokens per second of the whole machine that failures leave.",
             {n: d for n, d in useful.items() if d},
             x="chips",
-            y="useful tokens/s",
+            y="million tokens/s",
             looks=looks,
             finding=_most_words(useful),
         ),

@@ -89,6 +89,18 @@ def equal_price(rows: Sequence[Result], row: Result) -> EqualPrice | None:
     return None if best is None or even.value is None else EqualPrice(even, float(_cost(best)), str(best["system"]))
 
 
+def equal_words(found: Sequence[tuple[str, EqualPrice]]) -> str:
+    """ "trn3 costs what gb300 does at $1.20 (0.9-1.6) a chip-hour, trn2 at $0.70 (0.5-1.1)"."""
+    said: dict[str, list[str]] = {}
+    for name, even in found:
+        first = not said.get(even.other)
+        words = f" costs what {even.other} does" if first else ""
+        said.setdefault(even.other, []).append(
+            f"{name}{words} at ${interval(even.price)}{' a chip-hour' if first else ''}"
+        )
+    return "; ".join(", ".join(words) for words in said.values())
+
+
 def span(e: Estimate) -> Range | None:
     """The range of an estimate, where it has one."""
     return (float(e.low), float(e.high)) if e.low is not None and e.high is not None and e.high > e.low else None
@@ -121,7 +133,7 @@ def price_line_charts(rows: Sequence[Result], inputs: Result) -> list[Chart]:
             terms = terms_cell(str(row["price"]))
             level = float(_cost(row))
             lines[str(row["system"])] = [(0.0, level, terms), (most, level, terms)]
-    said = [f"{r['system']} equals {even.other} at ${interval(even.price)} a chip-hour" for r, even in found]
+    said = equal_words([(str(r["system"]), even) for r, even in found])
     return [
         charts.points(
             "Cost against the price of a chip-hour, where nobody quotes a price",
@@ -132,6 +144,6 @@ def price_line_charts(rows: Sequence[Result], inputs: Result) -> list[Chart]:
             y="$ per million tokens",
             line=True,
             looks={**looks, **faint},
-            finding="; ".join(said),
+            finding=said,
         )
     ]

@@ -12,7 +12,7 @@ from mowich.show.fact_labels import fact_label
 from mowich.show.formats import interval
 from mowich.show.headline import Headline
 from mowich.show.page import GIB, estimate_of
-from mowich.show.price_lines import equal_price, span, unquoted
+from mowich.show.price_lines import EqualPrice, equal_price, equal_words, span, unquoted
 from mowich.show.rows import fullest_words, plan_of, used_B
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
@@ -86,6 +86,7 @@ def _cost(
     dots: dict[str, list[tuple[float, float, str]]] = {}
     ends: dict[str, list[tuple[Range | None, Range | None]]] = {}
     bands: dict[str, Range] = {}
+    equal: list[tuple[str, EqualPrice]] = []
     dear = unquoted([r for _, r in rows], inputs) if not is_plan else []
     for name, row in rows:
         days, cost = estimate_of(row["days"]), estimate_of(row["usd_per_mtok"])
@@ -100,10 +101,16 @@ def _cost(
         if even is not None:
             label = f"at ${interval(even.price)} a chip-hour it costs what {even.other} does"
             dots.setdefault(name, []).append((float(days), even.cost, label))
-            said.append(f"{name} has no quoted price: {label}.")
+            equal.append((name, even))
     return charts.points(
         "Cost against time",
-        " ".join([*said, *(["A band is a row whose cost depends on its price."] if bands else [])]),
+        " ".join(
+            [
+                *said,
+                *(["A band is a row that nobody quotes a price of: its cost depends on it."] if bands else []),
+                *([f"{equal_words(equal)}."] if equal else []),
+            ]
+        ),
         dots,
         x="days",
         y="$ per million tokens",

@@ -35,6 +35,9 @@ def static(name: str) -> str:
     return resources.files("mowich.show").joinpath("static", name).read_text(encoding="utf-8")
 
 
+MANY_CHARTS = 8
+"""Pictures of a page above which paper has three beside one another, not two."""
+
 MOST_CARDS = 24
 """Rows of a table that a phone shows as a card each; a longer one scrolls."""
 
@@ -116,7 +119,8 @@ def _copied(text: str) -> str:
 
 def _charts(page: Page, command: str) -> str:
     made = "".join(_chart(i, c, command) for i, c in enumerate(page.charts))
-    return f'<div class="charts">{made}</div>' if made else ""
+    many = " many" if len(page.charts) > MANY_CHARTS else ""
+    return f'<div class="charts{many}">{made}</div>' if made else ""
 
 
 def _stories(page: Page, command: str) -> str:

@@ -5,16 +5,18 @@
   const views = JSON.parse(document.getElementById("views").textContent);
   const chosen = options.map(() => 0);
   const drawn = [];
-  const PAPER = 520; // pixels of a chart before it shrinks into its column on paper
+  const PAPER = 520; // pixels of a chart before it shrinks into its column on paper: one of two, or of three
+  const PAPER_MANY = 390;
   const drawOne = (place, paper = false) => {
     const box = document.getElementById("chart" + place);
     const night = dark.matches && !paper;
+    const sheet = box.closest(".many") ? PAPER_MANY : PAPER;
     const option = chosen[place] ? views[place][chosen[place] - 1] : options[place];
-    const [fits, more] = fitted(option, paper ? PAPER : box.clientWidth, night);
-    const height = Number(box.dataset.height) * (paper ? 0.56 : 1) + more * (paper ? 0.7 : 1);
+    const [fits, more] = fitted(option, paper ? sheet : box.clientWidth, night, paper);
+    const height = Number(box.dataset.height) * (paper ? (option.yAxis?.type === "category" ? 0.6 : 0.5) : 1) + more;
     drawn[place]?.dispose();
     box.style.height = `${height}px`;
-    const chart = drawn[place] = echarts.init(box, night ? "dark" : null, { renderer: "svg", width: paper ? PAPER : box.clientWidth, height });
+    const chart = drawn[place] = echarts.init(box, night ? "dark" : null, { renderer: "svg", width: paper ? sheet : box.clientWidth, height });
     chart.setOption(fits);
     const svg = box.querySelector("svg");
     if (svg) svg.setAttribute("viewBox", `0 0 ${chart.getWidth()} ${chart.getHeight()}`);

@@ -1,0 +1,269 @@
+"""Pictures: what they show, in words, in one colour code, with ranges, for every row."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from test_report import ROWS, comparison, ranged
+
+import mowich
+from mowich.estimate import Estimate
+from mowich.facts import Facts, load_facts
+from mowich.machines import links
+from mowich.machines.system import resolve
+from mowich.machines.topology import per_chip
+from mowich.show import charts, charts_map, charts_parts, charts_spread, colours
+from mowich.show.charts import Chart
+from mowich.show.charts_change import waterfall
+from mowich.show.fact_labels import fact_label
+from mowich.show.page import Page
+from mowich.show.render.html import render_html
+from mowich.show.verbs import page_of
+from mowich.training.step import STEP_PARTS
+
+RAW = re.compile(r"\b[a-z]+_[a-z_]+\b|\b[a-z]+\.[a-z-]+\.[a-z_.]+\b")
+"""A name of a field, a path of a fact."""
+
+SERVE = {"isl": "8k", "osl": "1k", "ttft": "10s", "tpot": "50ms"}
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, Any]:
+    return json.loads(json.dumps(comparison(*ROWS).to_dict()))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def served() -> dict[str, Any]:
+    made = mowich.compare("gpt-oss-120b", ["trn3", "gb300"], chips=16, serve=SERVE)
+    return json.loads(json.dumps(made.to_dict()))  # type: ignore[no-any-return]
+
+
+def of(page: Page, title: str) -> Chart:
+    [found] = [c for c in page.charts if c.title.startswith(title)]
+    return found
+
+
+def series(chart: Chart, **want: Any) -> list[Mapping[str, Any]]:
+    found: Any = chart.option["series"]
+    return [s for s in found if all(s.get(k) == v for k, v in want.items())]
+
+
+def strings(data: object) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        for value in data.values():
+            yield from strings(value)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            yield from strings(value)
+
+
+def test_a_time_is_drawn_in_five_groups_and_no_part_is_left_of_zero() -> None:
+    parts = {"linear": 4.0, "attention": 3.0, "prefill_interference": 5.0, "host": 1.0, "correction": -3.0}
+    rows = [
+        ("a", ranged(10.0, "s", breakdown=parts).to_dict()),
+        ("b", ranged(2.0, "s", breakdown={"ep": 2.0}).to_dict()),
+    ]
+    chart = charts_parts.time_bars("Time", "", rows, unit="s", own=charts_parts.CACHE_READ)
+    bars = series(chart, type="bar")
+    assert [s["name"] for s in bars] == ["compute", "memory", "network", "waiting", "software"]
+    assert all(v >= 0 for s in bars for v in s["data"])
+    assert [sum(s["data"][i] for s in bars) for i in (0, 1)] == pytest.approx([10.0, 2.0])
+    assert list(chart.views) == ["groups", "groups, 100%", "all parts", "all parts, 100%"]
+    whole: Any = chart.views["groups, 100%"]
+    assert sum(s["data"][0] for s in whole["series"]) == pytest.approx(100.0, abs=0.1)
+    many: Any = chart.views["all parts"]
+    assert {"matrix products", "reading the cache", "expert exchange"} <= {s["name"] for s in many["series"]}
+    assert len(series(chart, name=charts.RANGE)) == 2
+    assert {s["itemStyle"]["color"] for s in bars} == {c.light for c in colours.GROUPS.values()}
+
+
+def test_every_part_of_a_step_has_words_and_a_group() -> None:
+    for name in STEP_PARTS:
+        part = charts_parts.PARTS_OF_TIME[name]
+        assert not RAW.search(part.words)
+        assert part.group in colours.GROUPS
+    assert charts_parts.short_part("gemm") == "matmul"
+
+
+def test_a_correction_is_spread_over_the_other_parts() -> None:
+    time = Estimate(value=8.0, unit="s", breakdown={"linear": 6.0, "host": 4.0, "correction": -2.0})
+    assert charts_parts.whole_parts(time) == pytest.approx({"linear": 4.8, "host": 3.2})
+
+
+def test_no_row_that_runs_is_missing_from_cost_against_time(trained: dict[str, Any]) -> None:
+    """trn3-gen2 has no price: a band as wide as its time is uncertain, and its break-even on it."""
+    chart = of(page_of(trained), "Cost against time")
+    running = {r["system"] for r in trained["rows"] if r["plan"]}
+    assert running <= {s["name"] for s in series(chart)}
+    [band] = [s for s in series(chart, name="trn3-gen2") if "markArea" in s]
+    row = next(r for r in trained["rows"] if r["system"] == "trn3-gen2")
+    assert [x["xAxis"] for x in band["markArea"]["data"][0]] == [row["days"]["low"], row["days"]["high"]]
+    [even] = [s["data"] for s in series(chart, name="trn3-gen2", type="scatter")]
+    assert even[0]["name"].startswith("at $1.95 (1.6-2.3) a chip-hour it costs what trn2 does")
+    assert even[0]["value"] == [row["days"]["value"], 0.24]
+    priced = [r for r in trained["rows"] if r["plan"] and r["usd_per_mtok"]["value"]]
+    assert len(series(chart, name=charts.RANGE)) >= 2 * len(priced)
+    assert "trn3-gen2 costs what trn2 does at $1.95" in chart.note
+
+
+def test_systems_have_their_colour_in_every_picture(trained: dict[str, Any]) -> None:
+    page = page_of(trained)
+    for name in ("trn2", "gb300"):
+        own = colours.look_of(name).colour.light
+        for title in ("Cost against time", "Step time with its 90% range", "Useful work of a chip"):
+            assert own in set(strings(of(page, title).option)), (name, title)
+    announced = series(of(page, "Useful work of a chip"), type="bar")[0]["data"]
+    hatched = [d["itemStyle"].get("decal") is not None for d in announced]
+    assert hatched == [r["estimated"] for r in trained["rows"] if r["plan"]]
+
+
+def test_pictures_say_what_one_sees_and_no_name_of_a_field(trained: dict[str, Any], served: dict[str, Any]) -> None:
+    for result in (trained, served):
+        for chart in page_of(result).charts:
+            said = [chart.title, chart.finding, chart.note, *strings(chart.option.get("yAxis")), *chart.head]
+            said += [str(s["name"]) for s in series(chart)]
+            found = [m for text in said for m in RAW.findall(text) if m not in ("dataMax",)]
+            assert found == [], chart.title
+    findings = [c.finding for c in page_of(trained).charts]
+    assert "Fastest: gb300" in " ".join(findings)
+    assert all(findings), [c.title for c in page_of(trained).charts if not c.finding]
+
+
+def test_every_colour_of_a_picture_has_its_dark_form(trained: dict[str, Any], served: dict[str, Any]) -> None:
+    dark = json.loads(re.findall(r"darkColours=(\{.*?\});", colours.script())[0])
+    for result in (trained, served):
+        for chart in page_of(result).charts:
+            used = {x for x in strings([chart.option, *chart.views.values()]) if re.fullmatch("#[0-9a-f]{6}", x)}
+            assert used <= dark.keys(), chart.title
+
+
+def test_serving_begins_with_throughput_against_speed_and_its_limit(served: dict[str, Any]) -> None:
+    first = page_of(served).charts[0]
+    assert first.title == "Throughput of a chip against speed for a user"
+    assert first.finding.startswith("Most tokens per chip within the limits: gb300")
+    [limit] = series(first, name="TPOT limit")
+    assert limit["markLine"]["data"] == [{"xAxis": pytest.approx(20.0)}]
+    for row in served["rows"]:
+        lines = series(first, name=row["system"], type="line")
+        assert [d["value"] for d in lines[0]["data"]] == row["front"]
+        [answer] = series(first, name=row["system"], type="scatter")
+        assert answer["data"][0]["value"][1] == row["tokens_per_s_per_chip"]["value"]
+
+
+def test_measured_points_are_hollow_dots_of_the_same_model_and_chip(served: dict[str, Any]) -> None:
+    assert not [s for s in series(page_of(served).charts[0]) if str(s["name"]).endswith(", measured")]
+    like = json.loads(json.dumps(served))
+    like["inputs"]["model"] = "qwen3-30b-a3b"
+    first = page_of(like).charts[0]
+    [dots] = [s for s in series(first) if str(s["name"]).endswith(", measured")]
+    assert dots["name"] == "trn3, measured"  # none of gb300 ships
+    assert dots["itemStyle"]["color"] == "transparent"
+    assert all(d["name"].startswith("measured: ") for d in dots["data"])
+
+
+def test_a_first_token_of_prefill_apart_is_queue_prefill_and_transfer(served: dict[str, Any]) -> None:
+    apart = [r for r in served["rows"] if r["mode"] != "aggregated"]
+    assert apart
+    for row in apart:
+        parts = row["ttft_s"]["breakdown"]
+        assert set(parts) == {"front_end", "prefill", "kv_transfer", "queue"}
+        assert all(v >= -1e-12 for v in parts.values())
+        assert sum(parts.values()) == pytest.approx(row["ttft_s"]["value"])
+    bars = series(of(page_of(served), "Where the time to the first token goes"), type="bar")
+    assert {"compute", "network", "waiting"} <= {s["name"] for s in bars}
+
+
+def test_a_map_shows_every_chip_of_an_ultraserver_and_the_broken_link(facts: Facts) -> None:
+    graph = links.build(per_chip(resolve(facts, "trn3-gen2")))
+    chart = charts_map.machine_map("Map", "", graph, {3: 0.0}, [], colours.look_of("trn3-gen2"))
+    [machine] = series(chart, type="graph")
+    chips = [n for n in machine["data"] if str(n["name"]).startswith("chip ")]
+    assert len(chips) == 144 == len({tuple(n["value"]) for n in chips})
+    broken = [e for e in machine["links"] if e["lineStyle"].get("type") == "dashed"]
+    assert [(e["source"], e["target"]) for e in broken] == [("chip 0", "switch 0")]
+    assert chart.finding == "1 of 1,440 links failed: server link 3 of chip 0"
+    pairs = {(int(graph.tail[k.ends[0]]), int(graph.head[k.ends[0]]), k.level) for k in graph.links}
+    assert len(machine["links"]) == len(pairs)
+
+
+def test_errors_are_a_box_for_each_chip_and_those_left_out_come_first() -> None:
+    rows = [
+        {
+            "status": "ok",
+            "ratio": r,
+            "chip": chip,
+            "metric": "step_time_s",
+            "measured": 1.0,
+            "model": None,
+            "reason": None,
+        }
+        for chip, ratios in (("H100", (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)), ("Trn2", (1.1,)))
+        for r in ratios
+    ]
+    summary = {
+        "n": 7,
+        "unsupported": 0,
+        **dict.fromkeys(("median_abs_error", "mean_abs_error", "p90_abs_error", "bias", "interval_coverage"), 0.1),
+    }
+    result = {
+        "schema": "mowich/validate@1",
+        "file": "published/training.csv",
+        "rows": rows,
+        "summary": {"all": summary, "fully_specified": summary},
+    }
+    first, by_chip = page_of(result).charts
+    assert first.title == "Errors of rows that were left out of the fit"
+    assert any("serving on Trainium" in row[0] for row in first.rows)
+    [boxes] = series(by_chip, type="boxplot")
+    assert boxes["data"][0]["value"] == pytest.approx(list(charts_spread.fences((0.8, 0.9, 1.0, 1.1, 1.2, 1.3))))
+    assert boxes["data"][0]["itemStyle"]["borderColor"] == colours.look_of("h100").colour.light
+    [dots] = series(by_chip, name="each row")
+    assert [d["value"] for d in dots["data"]] == [[1.1, 1]]
+    assert [row[:2] for row in by_chip.rows] == [["H100", "6"], ["Trn2", "1"]]
+
+
+def test_a_waterfall_has_the_colours_of_its_ends_and_the_range_of_each_factor() -> None:
+    looks = {n: colours.look_of(n) for n in ("trn2", "gb300")}
+    chart = waterfall(
+        "t",
+        "",
+        ("trn2", 2.0),
+        [("compute", 3.0), ("price", 0.5)],
+        "gb300",
+        unit="x",
+        looks=looks,
+        ends=[(2.0, 4.0), None],
+    )
+    bars = series(chart, type="bar")[1]["data"]
+    assert bars[0]["itemStyle"]["color"] == looks["trn2"].colour.light
+    assert bars[-1]["itemStyle"]["color"] == looks["gb300"].colour.light
+    assert [s["data"] for s in series(chart, name=charts.RANGE)] == [[[4.0, 1], [8.0, 1]]]
+
+
+def test_facts_that_move_an_answer_are_said_in_words() -> None:
+    facts = load_facts()
+    for path in ("training.common.router_skew", "devices.tpu-v7.product_8", "chips.trainium3.power.all_in"):
+        assert facts.get(path) is not None
+        assert "_" not in fact_label(path)
+        assert path not in fact_label(path)
+    assert fact_label("chips.mine.power.all_in") == "power at the meter (mine)"
+
+
+def test_a_report_begins_with_the_answer_and_folds_the_rest(trained: dict[str, Any]) -> None:
+    page = render_html(trained)
+    assert '<details class="assumed">' in page
+    assert '<details class="again">' in page
+    assert "<details open" not in page
+    assert page.index('class="headline"') < page.index("Answers") < page.index("chart0") < page.index('class="assumed"')
+    drawn = len(page_of(trained).charts)
+    assert page.count("<summary>Numbers") == page.count("<summary>Command") == drawn
+    assert page.count('aria-pressed="true">groups<') == 1
+    assert 'data-head="$/Mtok"' in page  # a card on a phone has the heads of the table
+    assert "@page" in page
+    assert "--vendor-aws:" in page
