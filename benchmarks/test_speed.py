@@ -90,6 +90,6 @@ def test_search_plans_per_second(benchmark: Any) -> None:
 
 def test_validate_all_rows(benchmark: Any) -> None:
     known = facts.load_facts()
-    result = timed(benchmark, lambda: validate_rows(None, known), rounds=3, limit_s=3.0)
+    result = timed(benchmark, lambda: validate_rows(None, known), rounds=3, limit_s=2.0)
     rows = result.summary()["all"]
     benchmark.extra_info |= {"answered": rows.n, "refused": rows.unsupported}

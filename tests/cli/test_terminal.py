@@ -16,6 +16,7 @@ import pytest
 from mowich import cli
 from mowich import progress as course
 from mowich.cli import output
+from mowich.show.serve import FRONT_TITLE
 
 SERVE = ["plan", "llama-3.1-8b", "--serve", "--isl", "2k", "--osl", "200", "--on", "h100:8", "--top", "2"]
 
@@ -79,10 +80,10 @@ def test_loops_within_loops_have_levels_and_end_them() -> None:
 
 def test_a_chart_is_drawn_in_a_pipe_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*SERVE, "--quiet"]) == 0
-    assert "Throughput against speed" not in capsys.readouterr().out
+    assert FRONT_TITLE not in capsys.readouterr().out
     assert cli.run([*SERVE, "--quiet", "--chart", "--legend", "--plain"]) == 0
     out = capsys.readouterr().out
-    assert "Throughput against speed" in out
+    assert FRONT_TITLE in out
     assert "Plans in words" in out
     assert out.isascii()
 

@@ -12,9 +12,16 @@ import pytest
 
 from mowich import facts as facts_module
 from mowich.errors import EXIT_BAD_INPUT, UserError
+from mowich.estimate import Notes
+from mowich.evidence import rows as rows_module
 from mowich.evidence.scores import RowResult, Validation, summarise
-from mowich.evidence.validate import predict, published, read_csv, validate_rows
+from mowich.evidence.validate import predict, published, read_csv, run_of, validate_rows
 from mowich.facts import Facts
+from mowich.models.model import Model
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import Platform
+from mowich.training import step as step_module
+from mowich.training.step import StepTime
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,38 @@ def write(path: Path, rows: list[dict[str, str]], drop: tuple[str, ...] = ()) ->
 @pytest.fixture
 def three() -> list[dict[str, str]]:
     return rows_of(published())[5:8]
+
+
+def test_a_run_is_evaluated_once_and_plans_of_a_job_together(
+    tmp_path: Path, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows repeat runs, and sources sweep plans over one job. What is shared is computed once, and no answer depends on
+    what else the table holds: the rows alone give the same numbers to the last bit."""
+    rows = [row for row in rows_of(published()) if row["chip"] in ("H200", "TPU v4", "B300")]
+    evaluated: list[int] = []
+    memories: list[object] = []
+    step_time, share = step_module.step_time, rows_module.memory_share
+
+    def counted(model: Model, system: Platform, job: TrainJob, plans: Plans, notes: Notes | None = None) -> StepTime:
+        evaluated.append(len(plans))
+        return step_time(model, system, job, plans, notes)
+
+    def weighed(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
+        memories.append((model, system, job, plan))
+        return share(model, system, job, plan)
+
+    monkeypatch.setattr(step_module, "step_time", counted)
+    monkeypatch.setattr(rows_module, "memory_share", weighed)
+    twice = [*rows, *({**row, "id": f"{row['id']}-2"} for row in rows)]
+    together = validate_rows(write(tmp_path / "all.csv", twice), facts)
+    answered = [row.case for row in together.rows[: len(rows)] if row.case is not None]
+    assert len(answered) > 35
+    jobs = {(id(case.system), id(case.model), case.job) for case in answered}
+    assert len(evaluated) == len(jobs) < sum(evaluated) == len({run_of(case) for case in answered})
+    assert len(memories) <= sum(evaluated) + 2  # a topology in words is weighed before its pipeline is filled in
+    for row, again in list(zip(rows, together.rows[len(rows) :], strict=True))[::4]:
+        (alone,) = validate_rows(write(tmp_path / "one.csv", [row]), facts).rows
+        assert (alone.predicted, alone.low, alone.high) == (again.predicted, again.low, again.high)
 
 
 def message(path: Path, facts: Facts) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mowich.errors import UserError
 from mowich.evidence.row_cells import Cells
@@ -77,28 +77,52 @@ class Case:
     memory_share: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What rows of one table share, made when the first of them asks. variants: models as a run has them, by (id of the
+    one in `models`, prediction layers, whether they train); shares: of memory, by (id of model, id of system, job,
+    plan), beside the model and the system, which are so kept and leave their identity to no other."""
+
+    systems: dict[tuple[object, ...], Platform] = field(default_factory=dict)
+    models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError] = field(default_factory=dict)
+    variants: dict[tuple[int, int, bool], Model] = field(default_factory=dict)
+    shares: dict[tuple[object, ...], tuple[Model, Platform, float]] = field(default_factory=dict)
+
+    def variant(self, model: Model, mtp_layers: int, *, trained: bool) -> Model:
+        """The model of `models` with so many prediction layers; trained: as layers of the step (`as_trained`)."""
+        key = (id(model), mtp_layers, trained)
+        if key not in self.variants:
+            changed = model if mtp_layers == model.mtp_layers else replace(model, mtp_layers=mtp_layers)
+            self.variants[key] = as_trained(changed) if trained else changed
+        return self.variants[key]
+
+    def share(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
+        """`memory_share`, once for rows that repeat a run."""
+        key = (id(model), id(system), job, plan)
+        if key not in self.shares:
+            self.shares[key] = model, system, memory_share(model, system, job, plan)
+        return self.shares[key][2]
+
+
 class _Reader(Cells):
     """Fills in one row. Mutable only while one row is read."""
 
-    def __init__(
-        self,
-        row: PublishedRow,
-        facts: Facts,
-        systems: dict[tuple[object, ...], Platform],
-        models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError],
-    ) -> None:
+    def __init__(self, row: PublishedRow, facts: Facts, known: _Known) -> None:
         super().__init__(row)
         self.facts = facts
-        self.systems = systems
-        self.models = models
+        self.known = known
         self.misprinted_pp = ""
 
-    def with_prediction(self, model: Model, recipe: Mapping[str, float]) -> Model:
+    def with_prediction(self, model: Model, stack: str, recipe: Mapping[str, float]) -> Model:
         """The model with its multi-token-prediction block where the run trained it."""
-        if model.mtp_layers and "mtp_layers" in recipe:
-            return as_trained(replace(model, mtp_layers=round(recipe["mtp_layers"])))
-        if model.mtp_layers and "Bridge" in self.row.get("flop_convention", ""):
-            return as_trained(model)  # its recipes train the multi-token-prediction block
+        if not model.mtp_layers:
+            return model
+        if not _has_mtp(self.row, stack):
+            return self.known.variant(model, 0, trained=False)
+        if "mtp_layers" in recipe:
+            return self.known.variant(model, round(recipe["mtp_layers"]), trained=True)
+        if "Bridge" in self.row.get("flop_convention", ""):
+            return self.known.variant(model, model.mtp_layers, trained=True)  # its recipes train the block
         return model
 
     def read(self) -> Case:
@@ -116,14 +140,14 @@ class _Reader(Cells):
         system = self.system(stack)
         if "optimizer_memory_B" in recipe:
             system = replace(system, stack=replace(system.stack, optimizer_memory_B=recipe["optimizer_memory_B"]))
-        model, is_moe = self.model(stack)
+        model, is_moe = self.model()
         seq = self.seq()
         precision, how = precision_of(row.get("precision", ""), system)
         if how:
             self.fill("precision", precision, how)
         frozen = task == "lora" or has_word(row["model_name"], "lora")
         balanced = bool(re.search(r"force-balanced|balanced gate", row.get("notes", "")))
-        model = self.with_prediction(model, recipe)
+        model = self.with_prediction(model, stack, recipe)
 
         def planned() -> tuple[Plan, TrainJob]:
             plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
@@ -140,7 +164,7 @@ class _Reader(Cells):
 
         before = len(self.inferred)
         plan, job = planned()
-        if self.is_topology_read and plan.pp == 1 and memory_share(model, system, job, plan) > ONE_STAGE_MEMORY:
+        if self.is_topology_read and plan.pp == 1 and self.known.share(model, system, job, plan) > ONE_STAGE_MEMORY:
             del self.inferred[before:]
             row["PP"] = ""  # the words name no pipeline, and one stage cannot hold the model
             plan, job = planned()
@@ -168,7 +192,7 @@ class _Reader(Cells):
     def memory(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
         """What the plan needs over what the device has. Raises RefusedError for a plan that was misread; names one that
         does not fit."""
-        share = memory_share(model, system, job, plan)
+        share = self.known.share(model, system, job, plan)
         if share > (1.0 if self.misprinted_pp else MISREAD_MEMORY):
             if self.misprinted_pp:
                 raise refusal("PP", self.misprinted_pp, f"at most the {model.num_layers} layers")
@@ -194,7 +218,7 @@ class _Reader(Cells):
         chip = variant[0] if variant else self.row["chip"]
         board = board_limits(detail)
         key = (chip, chips, domain, stack, network, board)
-        if key not in self.systems:
+        if key not in self.known.systems:
             try:
                 system = equip(
                     self.facts, self.facts.resolve_system(chip), chips=chips, stack=stack, domain_chips=domain
@@ -214,8 +238,8 @@ class _Reader(Cells):
                 system = replace(system, hbm_Bps=memory_Bps / system.devices_per_chip)
             if watts:
                 system = under_power_cap(self.facts, system, watts)
-            self.systems[key] = system
-        return self.systems[key]
+            self.known.systems[key] = system
+        return self.known.systems[key]
 
     def chips_of_degrees(self) -> int:
         """Chips that the stated degrees fill. Raises RefusedError when DP or the chip is not stated."""
@@ -228,24 +252,22 @@ class _Reader(Cells):
         self.fill("n_chips", chips, "TP x PP x CP x DP")
         return chips
 
-    def model(self, stack: str) -> tuple[Model, bool]:
+    def model(self) -> tuple[Model, bool]:
         from mowich.models.columns import COLUMNS, model_from_columns
 
         row = self.row
         key = tuple(row.get(c, "") for c in ("model_ref", "model_name", *COLUMNS))
-        if key not in self.models:
+        if key not in self.known.models:
             try:
-                self.models[key] = model_from_columns(row)
+                self.known.models[key] = model_from_columns(row)
             except UserError as error:
-                self.models[key] = error
-        found = self.models[key]
+                self.known.models[key] = error
+        found = self.known.models[key]
         if isinstance(found, UserError):
             raise RefusedError(found.what)
         model, guesses = found
         for guess in guesses:
             self.inferred.append(f"model: {guess}")
-        if model.mtp_layers and not _has_mtp(row, stack):
-            model = replace(model, mtp_layers=0)
         return model, any(isinstance(layer.ffn, Moe) for layer in model.layers)
 
     def seq(self) -> int:
@@ -571,12 +593,11 @@ def _kind(row: PublishedRow, stack: str, is_moe: bool, frozen: bool, plan: Plan)
 
 def read_cases(rows: list[PublishedRow], facts: Facts) -> list[Case | str]:
     """A `Case` for each row, or the reason why there is none, in order."""
-    systems: dict[tuple[object, ...], Platform] = {}
-    models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError] = {}
+    known = _Known()
     out: list[Case | str] = []
     for row in rows:
         try:
-            out.append(_Reader(row, facts, systems, models).read())
+            out.append(_Reader(row, facts, known).read())
         except RefusedError as refusal:
             out.append(str(refusal))
     return out

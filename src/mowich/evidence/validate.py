@@ -28,7 +28,7 @@ from mowich.files import read_text
 from mowich.progress import steps
 from mowich.shown import Rows
 from mowich.training.sensitivity import moves
-from mowich.training.step import OneStep, predict_step
+from mowich.training.step import OneStep, predict_step, predict_steps
 from mowich.training.tuned import HandTuned, has_kernels, predict_hand_tuned
 
 TABLES = {"training": SHIPPED, "trainium-serving": TRAINIUM}
@@ -87,7 +87,7 @@ def plain_number(text: str) -> str:
     >>> plain_number("16,384"), plain_number("n/a"), plain_number("8.0"), plain_number("many")
     ('16384', '', '8.0', 'many')
     """
-    if text.casefold() in NOT_STATED:
+    if not text or text.casefold() in NOT_STATED:
         return ""
     return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
 
@@ -175,9 +175,10 @@ def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
         )
     reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
     usable = [row for row in rows if reasons[row["chip"]] is None]
-    cases = iter(read_cases(usable, facts))
+    found = read_cases(usable, facts)
+    of_runs = steps_of(case for case in found if not isinstance(case, str))
+    cases = iter(found)
     results = []
-    made: dict[object, OneStep] = {}  # several rows may repeat a run
     for row in steps(rows, "predicting rows"):
         reason = reasons[row["chip"]]
         case = reason if reason is not None else next(cases)
@@ -185,11 +186,22 @@ def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
             metric, source = row["primary_metric"].split(" ")[0], row.get("source_group", "")
             results.append(RowResult.unsupported(row, metric=metric, source=source, reason=case))
             continue
-        run = run_of(case)
-        if run not in made:
-            made[run] = predict_step(case.model, case.system, case.job, case.plan)
-        results.append(predict(case, facts, made[run]))
+        results.append(predict(case, facts, of_runs[run_of(case)]))
     return Validation(path=shown, facts_hash=facts.hash(), rows=Rows(with_hand_tuned(results)))
+
+
+def steps_of(cases: Iterable[Case]) -> dict[object, OneStep]:
+    """The predicted step of each run (`run_of`): several rows may repeat one, and plans of one job are evaluated
+    together."""
+    jobs: dict[object, dict[object, Case]] = {}
+    for case in cases:
+        jobs.setdefault((id(case.system), id(case.model), case.job), {})[run_of(case)] = case
+    steps: dict[object, OneStep] = {}
+    for runs in jobs.values():
+        one = next(iter(runs.values()))
+        plans = [case.plan for case in runs.values()]
+        steps |= zip(runs, predict_steps(one.model, one.system, one.job, plans), strict=True)
+    return steps
 
 
 def run_of(case: Case) -> object:

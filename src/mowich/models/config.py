@@ -144,13 +144,17 @@ def _build(c: ConfigReader, arch: Architecture, name: str, source: str) -> Model
     ffn = _decoder_ffn if c.architecture == "decoder" else arch.ffn
     kinds: dict[tuple[Attention, Mlp | Moe], int] = {}
     pattern: list[int] = []
+    attentions: dict[Window, Attention] = {}
     for i in range(num_layers):
-        window, chunked = windows[i]
-        attention = replace(base, window=window, chunked=chunked)
-        if arch.sinks == "all" or (arch.sinks == "windowed" and window is not None):
-            attention = replace(attention, sinks=True)
-        if arch.windowed_heads and window is not None:
-            attention = _windowed_heads(c, attention)
+        if windows[i] not in attentions:
+            window, chunked = windows[i]
+            attention = replace(base, window=window, chunked=chunked)
+            if arch.sinks == "all" or (arch.sinks == "windowed" and window is not None):
+                attention = replace(attention, sinks=True)
+            if arch.windowed_heads and window is not None:
+                attention = _windowed_heads(c, attention)
+            attentions[windows[i]] = attention
+        attention = attentions[windows[i]]
         block = ffn(c, i, mlp)
         if c.architecture == "gemma4_text":
             attention, block = _gemma4(c, attention, mlp, i, num_layers)

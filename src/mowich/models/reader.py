@@ -23,6 +23,7 @@ class ConfigReader:
         self.architecture = architecture
         self.errors: list[UserError] = []
         self.asked: set[str] = set()
+        self._clean: tuple[Mapping[str, object], int] | None = None
 
     def get(self, *keys: str, default: Any = None) -> Any:
         """The first of `keys` that is present and not null, else `default`."""
@@ -67,12 +68,18 @@ class ConfigReader:
         return max(1, minimum)
 
     def check(self) -> None:
-        """Raise what was collected, each problem once: a key that two parts of a layer read is wrong once."""
+        """Raise what was collected, each problem once: a key that two parts of a layer read is wrong once. Called for
+        each layer, it looks for slips again only when another key was asked for."""
+        if not self.errors and self._clean is not None:
+            data, asked = self._clean
+            if data is self.data and asked == len(self.asked):
+                return
         found = list({error.line(): error for error in [*self.errors, *self._misspelt()]}.values())
         if len(found) == 1:
             raise found[0]
         if found:
             raise UserErrors(found)
+        self._clean = self.data, len(self.asked)
 
     def _misspelt(self) -> Iterator[UserError]:
         """Keys that nobody asked for and that are one letter from one that is missing. What is missing has a default,

@@ -104,7 +104,8 @@ def dp_s(
     e_stride = np.where(p.order == 0, p.ep * p.etp, stride)  # other orders leave expert groups whole (`mode_rules`)
 
     per_B, latency = linear(system, group, stride)
-    e_per_B, e_latency = linear(system, e_group, e_stride)
+    has_experts = bool(np.any(expert > 0))
+    e_per_B, e_latency = linear(system, e_group, e_stride) if has_experts else (np.zeros(1), np.zeros(1))
     lone, e_lone = group <= 1, (e_group <= 1) | (expert <= 0)
 
     def both(bytes_per_param: Floats | float) -> Floats:

@@ -8,6 +8,7 @@ facts/training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -342,10 +343,19 @@ class OneStep:
 
 def predict_step(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None) -> OneStep:
     """One plan's step. Raises nothing: legality and memory are checked by `plans`."""
-    step = step_time(model, system, job, Plans.of([plan]), notes)
+    return _each(step_time(model, system, job, Plans.of([plan]), notes), 0)
+
+
+def predict_steps(model: Model, system: Platform, job: TrainJob, plans: Sequence[Plan]) -> list[OneStep]:
+    """`predict_step` of each plan, evaluated together."""
+    step = step_time(model, system, job, Plans.of(plans))
+    return [_each(step, i) for i in range(len(plans))]
+
+
+def _each(step: StepTime, i: int) -> OneStep:
     return OneStep(
-        float(step.total_s[0]),
-        {k: float(v[0]) for k, v in step.parts.items()},
-        float(step.tokens[0]),
-        float(step.num_micro_batches[0]),
+        float(step.total_s[i]),
+        {k: float(v[i]) for k, v in step.parts.items()},
+        float(step.tokens[i]),
+        float(step.num_micro_batches[i]),
     )
