@@ -321,7 +321,7 @@ def _schema_of(facts: Facts, kind: str) -> dict[str, object]:
             for key in keys[:-1]:
                 node = _properties(node).setdefault(key, {"type": "object"})
             unit = unit_of(path, known_unit(facts, path))
-            said = {"$ref": "#/$defs/fact", **({"description": f"SI unit: {unit}"} if unit else {})}
+            said: dict[str, object] = {"$ref": "#/$defs/fact", **({"description": f"SI unit: {unit}"} if unit else {})}
             _properties(node).setdefault(keys[-1], said)
     for field in needed.get(kind, ()):
         node = root
