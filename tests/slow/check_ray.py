@@ -1,5 +1,5 @@
 """A sweep on a real Ray cluster of two nodes on this machine, one of which is killed in the middle, gives the bytes of
-a sweep on local processes.
+a sweep on local processes. One whose head is killed ends with one line, and goes on without loss.
 
     python tests/slow/check_ray.py [SCENARIO] [--local DIR] [--address client]
 
@@ -102,8 +102,58 @@ def main() -> int:
         assert names == sorted(p.name for p in folder.iterdir())
         for name in names:
             assert (folder / name).read_bytes() == (local / name).read_bytes(), name
-        print(f"{len(names)} files, equal byte for byte to those of local processes")
+        print(f"{len(names)} files, equal byte for byte to those of local processes", flush=True)
+        head_lost(given.scenario, local, given.cpus)
     return 0
+
+
+ENDS_S = 300.0
+"""Most seconds between the death of the head and the end of the command."""
+
+
+def head_lost(scenario: Path, local: Path, cpus: int) -> None:
+    """The head of the cluster is killed in the middle: the command ends with one line and an exit code of the contract,
+    and goes on here without loss."""
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "results"
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": cpus, "gcs_server_port": PORT + 1, "ray_client_server_port": CLIENT_PORT + 1},
+        )
+        words = [sys.executable, "-m", "mowich", "sweep", str(scenario), "--out", f"{folder}/", "--quiet"]
+        process = subprocess.Popen(
+            [*words, "--executor", f"ray://127.0.0.1:{CLIENT_PORT + 1}"], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            while process.poll() is None and len(list(folder.glob("part-*.parquet"))) < 5:
+                time.sleep(0.1)
+            assert process.poll() is None, "ended before the head was killed"
+            for info in cluster.head_node.all_processes.values():
+                for one in info:
+                    os.kill(one.process.pid, signal.SIGKILL)
+            start = time.monotonic()
+            _, said = process.communicate(timeout=ENDS_S)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            cluster.shutdown()
+        seconds = time.monotonic() - start
+        kept = {p.name: p.stat().st_mtime_ns for p in folder.glob("part-*.parquet")}
+        lines = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert process.returncode == 2, (process.returncode, said)
+        assert len(lines) == 1, said
+        assert "Traceback" not in said, said
+        print(f"head killed: after {seconds:.0f} s the command ended with {lines[0]!r}", flush=True)
+        subprocess.run([*words, "--jobs", "1"], check=True)
+        assert {n: (folder / n).stat().st_mtime_ns for n in kept} == kept
+        names = sorted(p.name for p in local.iterdir())
+        assert names == sorted(p.name for p in folder.iterdir())
+        assert all((folder / name).read_bytes() == (local / name).read_bytes() for name in names)
+        print(
+            f"{len(kept)} parts were there and stayed; {len(names)} files are equal byte for byte after going on here"
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ what the axes mean."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -13,20 +14,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from mowich.cli import run
+from mowich.cli.output import Progress
+from mowich.cli.sweep import _Meter
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
 from mowich.studies import sweep_store
 from mowich.studies.sweep import read_sweep, sweep, values_of
 from mowich.studies.sweep_store import MANIFEST, part_size, solve_part, store_columns, sweep_to, verify_parts
+from mowich.studies.sweep_workers import ClusterLostError, RayExecutor
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -310,12 +316,260 @@ def test_a_disk_that_fills_while_duckdb_writes(
     assert len(str(told.value).splitlines()) == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_one_line(scenario: Path, facts: Facts, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Without the rights of root, who may write everywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_may_not_be_written_is_one_line(undisturbed: Path, scenario: Path, facts: Facts) -> None:
+    """When a sweep begins, and when it goes on."""
+    grid = read_sweep(scenario, facts)
+    with tempfile.TemporaryDirectory(dir="/tmp") as top:
+        Path(top).chmod(0o755)
+        empty, begun = Path(top) / "empty", Path(top) / "begun"
+        empty.mkdir()
+        shutil.copytree(undisturbed, begun)
+        (begun / "part-000001.parquet").unlink()
+        for folder in (empty, begun):
+            folder.chmod(0o555)
+            before = contents(folder)
+            with nobody(), pytest.raises(UserError, match="cannot be written") as told:
+                sweep_to(folder, grid, facts)
+            assert len(str(told.value).splitlines()) == 1
+            assert contents(folder) == before
+        begun.chmod(0o755)
+        assert sweep_to(begun, grid, facts).complete
+        assert contents(begun) == contents(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("place", "after"),
+    [
+        ("os.replace", 3),
+        *(
+            pytest.param(place, after, marks=pytest.mark.slow)
+            for place in ("os.fsync", "os.replace", "hashlib.file_digest")
+            for after in (0, 1, 5, 8)
+        ),
+    ],
+)
+def test_ctrl_c_inside_a_write_loses_nothing(
+    undisturbed: Path,
+    scenario: Path,
+    facts: Facts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    after: int,
+) -> None:
+    """Before the bytes of a part, or its checksum, are on the disk; before it has its name."""
+    folder, grid = tmp_path / "results", read_sweep(scenario, facts)
+    module, name = place.split(".")
+    real = getattr(sys.modules[module], name)
+    fails = _fails(after, KeyboardInterrupt())
+
+    def interrupted(*given: Any, **more: Any) -> Any:
+        fails()
+        return real(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, interrupted)
+        with contextlib.suppress(KeyboardInterrupt):  # what runs on after the interrupt is interrupted again
+            assert not sweep_to(folder, grid, facts).complete
+    kept = {p.name: p.stat().st_mtime_ns for p in folder.glob("part-*.parquet")}
+    assert sweep_to(folder, grid, facts).complete
+    assert {n: (folder / n).stat().st_mtime_ns for n in kept} == kept
+    assert contents(folder) == contents(undisturbed)
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    scenario: Path, facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every reading of every clock lies somewhere in a century; so do the times of the files."""
+    draw = random.Random(7)
+    grid = read_sweep(scenario, facts, vary={"chips": "8", "batch": "64seqs"})
+    folder, steady = tmp_path / "jumps", tmp_path / "steady"
+    assert sweep_to(steady, grid, facts).complete
+    shutil.copytree(steady, folder)
+    (folder / "part-000001.parquet").unlink()
+    for file in folder.iterdir():
+        os.utime(file, (moment := draw.uniform(0, 3e9), moment))
+    with monkeypatch.context() as patch:
+        for clock in ("time.time", "time.monotonic", "time.perf_counter", "time.process_time"):
+            patch.setattr(clock, lambda: draw.uniform(0, 3e9))
+        found = sweep_to(folder, grid, facts, progress=_Meter(Progress(False), len(grid)))
+    assert (found.complete, found.set_aside) == (True, ())
+    assert contents(folder) == contents(steady)
+
+
+class Dies(Executor):
+    """Workers of which one dies after some tasks."""
+
+    def __init__(self, after: int, error: BaseException) -> None:
+        self.fails = _fails(after, error)
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            self.fails()
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BrokenExecutor("gone"), "a worker process died"),
+        (ClusterLostError(ConnectionError("no\nanswer")), "the Ray cluster is lost (no answer)"),
+    ],
+)
+def test_workers_that_die_are_one_line_and_cost_what_was_under_way(
+    scenario: Path, facts: Facts, tmp_path: Path, error: BaseException, said: str
+) -> None:
+    grid = read_sweep(scenario, facts, vary={"chips": "8", "batch": "64seqs"})
     folder = tmp_path / "results"
-    folder.mkdir(mode=0o500)
-    with pytest.raises(UserError, match="cannot be written"):
-        sweep_to(folder, read_sweep(scenario, facts), facts)
+    with pytest.raises(UserError) as told:
+        sweep_to(folder, grid, facts, executor=Dies(2, error))
+    assert said in told.value.line()
+    assert "the same command goes on" in told.value.line()
+    assert "\n" not in told.value.line()
+    assert len(list(folder.glob("part-*.parquet"))) <= 2
+    assert sweep_to(folder, grid, facts).complete
+    with pytest.raises(UserError) as told:
+        sweep(grid, facts, executor=Dies(2, error), tasks=4)
+    assert said in told.value.line()
+    assert "--out DIR keeps what is done" in told.value.line()
+
+
+def test_what_ray_says_when_its_head_is_gone_is_a_lost_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task whose result never comes, and one that cannot be handed over; an error of a task stays its own."""
+
+    class RayError(Exception): ...
+
+    class RayTaskError(RayError): ...
+
+    class TaskUserError(RayTaskError, UserError): ...
+
+    ends: list[BaseException | None] = []
+
+    class Remote:
+        def remote(self, fn: Any, *args: Any) -> Any:
+            if isinstance(ends[0], OSError):
+                raise ends[0]
+            future: Future[Any] = Future()
+            if ends[0] is None:
+                future.set_result(fn(*args))
+            else:
+                future.set_exception(ends[0])
+            return type("Reference", (), {"future": lambda self: future})()
+
+    fake = ModuleType("ray")
+    for name, value in {
+        "init": lambda **_: None,
+        "put": lambda x: x,
+        "cluster_resources": lambda: {"CPU": 2},
+        "remote": lambda **_: lambda call: Remote(),
+        "exceptions": type("exceptions", (), {"RayError": RayError, "RayTaskError": RayTaskError}),
+    }.items():
+        setattr(fake, name, value)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    pool = RayExecutor("ray://here:1")
+    for end, raised in (
+        (RayError("lost"), ClusterLostError),
+        (ConnectionError("gone"), ClusterLostError),
+        (TaskUserError("own"), UserError),
+    ):
+        ends[:] = [end]
+        with pytest.raises(raised):
+            pool.submit(int, "3").result(1)
+    ends[:] = [None]
+    assert pool.submit(int, "3").result(1) == 3
+
+
+@pytest.mark.slow
+def test_interrupted_six_times_the_command_ends_with_130_and_loses_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    """SIGINT to the process group, as a terminal sends it, at moments drawn at random."""
+    draw = random.Random(3)
+    (tmp_path / "s.yaml").write_text(TEXT)
+    folder = tmp_path / "results"
+    words = [sys.executable, "-m", "mowich", "sweep", "s.yaml", "--out", "results/", "--jobs", "2", "--quiet"]
+    kept: set[str] = set()
+    for _ in range(6):
+        process = subprocess.Popen(
+            words, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 120
+        while len(list(folder.glob("part-*.parquet"))) <= len(kept) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(draw.random() * 0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+        parts = {p.name for p in folder.glob("part-*.parquet")}
+        assert process.returncode in ((130,) if len(parts) * part_size(POINTS) < POINTS else (0, 130)), said
+        assert "Traceback" not in said
+        assert kept <= parts
+        kept = parts
+    before = {name: (folder / name).stat().st_mtime_ns for name in kept}
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    assert {name: (folder / name).stat().st_mtime_ns for name in kept} == before
+    assert contents(folder) == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_give_one_whole_sweep(undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(TEXT)
+    words = [sys.executable, "-m", "mowich", "sweep", "s.yaml", "--out", "results/", "--jobs", "1", "--quiet"]
+    both = [
+        subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [one.communicate(timeout=300)[1] for one in both]
+    assert sorted(one.returncode for one in both) == [0, 2], said
+    assert sum("another sweep is writing there" in text for text in said) == 1
+    assert contents(tmp_path / "results") == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_million_points_take_flat_memory(tmp_path: Path) -> None:
+    """A million rows on disk, each with an id of its own, in a process that solves one of them: what a sweep holds by
+    itself does not grow with its points. Prints what it measured."""
+    (tmp_path / "s.yaml").write_text(TEXT.replace("batch: 64seqs..72seqs:9", "batch: 1seqs..62500seqs:62500"))
+    code = """
+import resource, sys
+from pathlib import Path
+from mowich.facts import load_facts
+from mowich.studies import sweep_store
+from mowich.studies.sweep import MAX_STORED, read_sweep
+
+facts = load_facts()
+grid = read_sweep(Path("s.yaml"), facts, vary={"on": "h100,trn3", "chips": "8,16,32,64"}, most=MAX_STORED)
+rows = {}
+real = sweep_store.solve_point
+sweep_store.solve_point = lambda point, *rest: rows.setdefault("one", rows.get("one") or real(point, *rest))
+held = []
+
+def told(done, computed):
+    if computed % 50_000 == 0:
+        held.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+found = sweep_store.sweep_to(Path("r"), grid, facts, progress=told)
+print(found.points, found.done, found.complete, held[0] // 1024, held[-1] // 1024, sep=",")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    points, on_disk, complete, first, last = done.stdout.strip().split(",")
+    print(f"{points} points: {first} MiB after 50,000, {last} MiB after all", end="; ")
+    assert (points, on_disk, complete) == ("1000000", "1000000", "True")
+    assert int(last) < int(first) + 100
 
 
 def test_ctrl_c_while_duckdb_writes_ends_as_ctrl_c(

@@ -26,7 +26,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
@@ -433,10 +433,14 @@ def _run(
     if executor is None:
         yield from (solve_points(piece, grid, facts, term, stack) for piece in pieces)
         return
-    futures = [executor.submit(solve_points, piece, grid, facts, term, stack) for piece in pieces]
+    from mowich.studies.sweep_workers import workers_live
+
+    futures: list[Future[list[Row]]] = []
     try:
-        for future in futures:
-            yield future.result()
+        with workers_live("--out DIR keeps what is done, and goes on from there"):
+            futures += [executor.submit(solve_points, piece, grid, facts, term, stack) for piece in pieces]
+            for future in futures:
+                yield future.result()
     finally:
         for future in futures:
             future.cancel()

@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +45,7 @@ from mowich.studies.sweep_files import (
     settle,
     written,
 )
+from mowich.studies.sweep_workers import workers_live
 from mowich.training.step import STEP_PARTS
 from mowich.version import VERSION
 
@@ -384,20 +385,16 @@ def _solved(
     todo = iter(missing.items())
     running: dict[Future[list[dict[str, object]]], int] = {}
     try:
-        while True:
-            for i, ends in todo:
-                running[executor.submit(solve_part, work, *ends)] = i
-                if len(running) >= ahead:
-                    break
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-    except BrokenExecutor:
-        raise UserError(
-            "a worker process died (out of memory?)",
-            fix="the same command goes on where it was; --jobs takes fewer processes",
-        ) from None
+        with workers_live("the same command goes on where it was"):
+            while True:
+                for i, ends in todo:
+                    running[executor.submit(solve_part, work, *ends)] = i
+                    if len(running) >= ahead:
+                        break
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
     finally:
         for future in running:
             future.cancel()

@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TypeVar
 
-from mowich.errors import UserError
+from mowich.errors import UserError, words_of
 
 T = TypeVar("T")
 
@@ -50,6 +51,26 @@ def processes(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, initializer=_leave_with, initargs=(os.getpid(),))
 
 
+class ClusterLostError(BrokenExecutor):
+    """A cluster that no longer answers: its head is gone, or the way to it. Tasks whose results are not here are lost,
+    and run again when the sweep goes on."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"the Ray cluster is lost ({words_of(error)})")
+
+
+@contextmanager
+def workers_live(fix: str) -> Iterator[None]:
+    """Where results of workers are waited for: a worker that dies, or a cluster that is lost, is one line. fix: what to
+    do then."""
+    try:
+        yield
+    except ClusterLostError as error:
+        raise UserError(str(error), fix=fix) from None
+    except BrokenExecutor:
+        raise UserError("a worker process died (out of memory?)", fix=f"{fix}; --jobs takes fewer processes") from None
+
+
 class RayExecutor(Executor):
     """A Ray cluster. address: "ray" (the cluster that this machine is part of) or "ray://HOST:PORT" (one elsewhere, by
     way of its client server).
@@ -76,20 +97,38 @@ class RayExecutor(Executor):
                 fix="ray start --head starts one here",
             ) from None
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._lost = (ConnectionError, ray.exceptions.RayError)
         self._remote = ray.remote(max_retries=RETRIES)(_call)
         self._sent: tuple[object, object] | None = None
 
     def submit(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
         if kwargs:
             raise TypeError("arguments go by position")
-        if args and (self._sent is None or self._sent[0] is not args[0]):
-            self._sent = (args[0], self._ray.put(args[0]))
-        first = (self._sent[1],) if args and self._sent else ()
-        future: Future[T] = self._remote.remote(fn, *first, *args[1:]).future()
+        future: Future[T] = Future()
+        try:
+            if args and (self._sent is None or self._sent[0] is not args[0]):
+                self._sent = (args[0], self._ray.put(args[0]))
+            first = (self._sent[1],) if args and self._sent else ()
+            under_way: Future[T] = self._remote.remote(fn, *first, *args[1:]).future()
+        except self._lost as error:
+            raise ClusterLostError(error) from error
+        future.set_running_or_notify_cancel()
+        under_way.add_done_callback(lambda done: self._hand_on(done, future))
         return future
 
+    def _hand_on(self, done: Future[T], future: Future[T]) -> None:
+        """The end of a task on the cluster as the end of ours. An error of the task itself stays what it is."""
+        error = done.exception()
+        if error is None:
+            future.set_result(done.result())
+        elif isinstance(error, self._lost) and not isinstance(error, self._ray.exceptions.RayTaskError):
+            future.set_exception(ClusterLostError(error))
+        else:
+            future.set_exception(error)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._ray.shutdown()
+        with suppress(*self._lost):
+            self._ray.shutdown()
 
 
 def _call(fn: Callable[..., object], *args: object) -> object:
