@@ -60,11 +60,12 @@ site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --strict --quiet
 	$(BIN)/python tools/build_site.py --check
 
-# the web page in a browser, hostile requests, load: tests/web/README.md; needs Debian's chromium and npm
+# the web page in a browser, hostile requests, load (five minutes; make test-web LOAD_S=600: ten): tests/web/README.md; needs Debian's chromium and npm
+LOAD_S ?= 300
 test-web: $(STAMP) $(VENV)-web/.installed
 	$(VENV)-web/bin/python tests/web/check_page.py
 	$(VENV)-web/bin/python tests/web/check_hostile.py
-	$(VENV)-web/bin/python tests/web/check_load.py
+	$(VENV)-web/bin/python tests/web/check_load.py --seconds $(LOAD_S)
 
 $(VENV)-web/.installed: tests/web/requirements.txt
 	$(PYTHON) -m venv $(VENV)-web

@@ -16,7 +16,7 @@ import pytest
 
 from mowich.web import asks, workers
 from mowich.web.turns import RefusedRequestError
-from mowich.web.workers import Pool, StopError, _Worker
+from mowich.web.workers import ProcessPool, StopError, _Worker
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 PLAN = asks.PlanBody.model_validate({"model": "gpt2", "on": "h100:8", "train": TRAIN, "top": 1})
@@ -29,7 +29,7 @@ def test_a_process_lives_on_after_a_deadline_and_after_who_left(monkeypatch: pyt
 
     async def scene() -> None:
         worker = _Worker("heavy", (), 3 * 2**30, False)
-        pool = Pool([worker], most=9, share=9, most_long=1, most_wait_s=60, limit_s=60)
+        pool = ProcessPool([worker], most=9, share=9, most_long=1, most_wait_s=60, limit_s=60)
         try:
             pid = worker._process.pid
 
@@ -85,7 +85,7 @@ def test_a_process_lives_on_after_a_deadline_and_after_who_left(monkeypatch: pyt
 def test_a_quick_task_that_is_not_quick_is_asked_again_as_a_heavy_one() -> None:
     asked: list[tuple[str, object]] = []
 
-    class Told(Pool):
+    class Told(ProcessPool):
         def __init__(self, name: str) -> None:
             self.name = name
 

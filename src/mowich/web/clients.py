@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from mowich.web.turns import refused
+from mowich.web.turns import refusal_of
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -84,7 +84,7 @@ class ClientLimits:
             self._count(client)
         if self.at_once and self._under_way[client] >= self.at_once:
             self.refusals["at once"] += 1
-            raise refused(429, f"{self.at_once} requests of this address are under way; wait for one", 1)
+            raise refusal_of(429, f"{self.at_once} requests of this address are under way; wait for one", 1)
         self._under_way[client] += 1
         try:
             yield
@@ -102,6 +102,6 @@ class ClientLimits:
             self._left.popitem(last=False)
         if left < 1:
             self.refusals["a minute"] += 1
-            raise refused(
+            raise refusal_of(
                 429, f"at most {self.a_minute} requests a minute of one address", max(1, math.ceil((1 - left) / per_s))
             )

@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mowich.web.clients import ClientLimits, Network, client_address, counted_as
 from mowich.web.metrics import Metrics
-from mowich.web.turns import CLIENT, ENDING, RefusedRequestError, refused
+from mowich.web.turns import CLIENT, ENDING_LINE, RefusedRequestError, refusal_of
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self';"
@@ -46,9 +46,9 @@ DROP_S = 5.0
 MOST_HEAD_B = 32 * 2**10
 """Largest head of a request."""
 MOST_HEADERS = 100
-FREE = ("/health", "/metrics")
+UNLIMITED = ("/health", "/metrics")
 """Addresses that count against no limit: who watches the server must be answered while it is busy."""
-GONE = 499
+CLIENT_GONE = 499
 """In counts and the log: the client went away before the answer."""
 
 
@@ -96,12 +96,12 @@ class RequestGuard:
 
         try:
             if not await self._answer(scope, receive, headed):
-                status = GONE
+                status = CLIENT_GONE
         except Exception:
             status = status or 500
             raise
         except asyncio.CancelledError:
-            status = status or GONE
+            status = status or CLIENT_GONE
             raise
         finally:
             seconds = time.monotonic() - begin
@@ -118,7 +118,7 @@ class RequestGuard:
         is_read = not (b"content-length" in headers or b"transfer-encoding" in headers)
         try:
             self._check(scope, headers)
-            limits = contextlib.nullcontext() if scope["path"] in FREE else self.rules.limits.request(CLIENT.get())
+            limits = contextlib.nullcontext() if scope["path"] in UNLIMITED else self.rules.limits.request(CLIENT.get())
             with limits:
                 body = b""
                 if not is_read:
@@ -138,20 +138,20 @@ class RequestGuard:
     def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raises RefusedRequestError for what is refused by the head alone."""
         rules = self.rules
-        if rules.is_ending() and scope["path"] not in FREE:
-            raise refused(503, ENDING, 5)
+        if rules.is_ending() and scope["path"] not in UNLIMITED:
+            raise refusal_of(503, ENDING_LINE, 5)
         if sum(len(n) + len(v) + 4 for n, v in scope["headers"]) + len(scope["query_string"]) > MOST_HEAD_B:
-            raise refused(431, f"the head of a request is at most {MOST_HEAD_B} bytes")
+            raise refusal_of(431, f"the head of a request is at most {MOST_HEAD_B} bytes")
         if len(scope["headers"]) > MOST_HEADERS:
-            raise refused(431, f"a request has at most {MOST_HEADERS} headers")
+            raise refusal_of(431, f"a request has at most {MOST_HEADERS} headers")
         if rules.hosts:
             given = headers.get(b"host", b"").decode("latin-1").lower()
             host = given if given.endswith("]") else given.rsplit(":", 1)[0]
             if host not in rules.hosts:
-                raise refused(421, f"this server answers to {', '.join(sorted(rules.hosts))}")
+                raise refusal_of(421, f"this server answers to {', '.join(sorted(rules.hosts))}")
         is_read = scope["method"] in ("GET", "HEAD")
         if not (is_read and is_page(scope["path"])) and is_foreign(headers):
-            raise refused(403, "a page of another site may not ask here")
+            raise refusal_of(403, "a page of another site may not ask here")
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> tuple[bytes | None, bool]:
         """(the body, None where the client went away; whether that is all of it, as no more is read of what is too
@@ -169,11 +169,11 @@ class RequestGuard:
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
         except TimeoutError:
-            raise refused(408, f"the body did not come within {BODY_S:g} s") from None
+            raise refusal_of(408, f"the body did not come within {BODY_S:g} s") from None
         return bytes(body), not more
 
     def _too_large(self) -> RefusedRequestError:
-        return refused(413, f"a body is at most {self.rules.max_body_B} bytes")
+        return refusal_of(413, f"a body is at most {self.rules.max_body_B} bytes")
 
 
 async def _until_gone(app: App, scope: Scope, body: bytes, receive: Receive, send: Send) -> bool:
@@ -230,7 +230,7 @@ def check_keys(body: bytes) -> None:
         seen = set()
         for key, _ in pairs:
             if key in seen:
-                raise refused(400, f"the key {key[:60]!r} stands twice in one object")
+                raise refusal_of(400, f"the key {key[:60]!r} stands twice in one object")
             seen.add(key)
 
     with contextlib.suppress(ValueError, RecursionError):

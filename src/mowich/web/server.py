@@ -36,7 +36,7 @@ from mowich.web.connections import ConnectionBook
 from mowich.web.first import FIRST
 from mowich.web.guard import GuardRules, RequestGuard
 from mowich.web.scenario import body_problems
-from mowich.web.turns import RefusedRequestError, Turns, refused
+from mowich.web.turns import RefusedRequestError, Turns, refusal_of
 from mowich.web.watch import server_metrics
 from mowich.web.workers import AbandonedError, BugError, Workers
 
@@ -406,18 +406,18 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
         """How long an NKI kernel takes and what binds: `mowich kernel profile`. Only where the server was started with
         --kernels."""
         if not options.kernels:
-            raise refused(403, "kernels are code: this server runs none (mowich web --kernels, on loopback, does)")
+            raise refusal_of(403, "kernels are code: this server runs none (mowich web --kernels, on loopback, does)")
         if any(name in request.headers for name in PASSED_ON):
-            raise refused(403, "kernels are code: none runs for a request that a proxy passed on")
+            raise refusal_of(403, "kernels are code: none runs for a request that a proxy passed on")
         return await send(profiled(ask, options.timeout_s))
 
     @app.get("/api/kernel/example", responses=ok, tags=["kernels"])
     async def kernel_example() -> Response:
         """The profile of a kernel that ships with the page."""
-        from mowich.web.kernels import EXAMPLE, example
+        from mowich.web.kernels import SHIPPED_ASK, example
 
         source = files["kernel.txt"][0].decode()
-        ask = asks.KernelProfile.model_validate({"source": source, **EXAMPLE})
+        ask = asks.KernelProfile.model_validate({"source": source, **SHIPPED_ASK})
 
         async def make() -> bytes:
             return example(await profiled(ask, EXAMPLE_S), source)

@@ -33,12 +33,12 @@ class RefusedRequestError(Exception):
         super().__init__(lines[0]["line"])
 
 
-def refused(status: int, line: str, retry_s: int | None = None) -> RefusedRequestError:
+def refusal_of(status: int, line: str, retry_s: int | None = None) -> RefusedRequestError:
     """A refusal in one line that is about no field."""
     return RefusedRequestError(status, [{"where": None, "what": line, "line": line}], retry_s)
 
 
-ENDING = "the server is ending"
+ENDING_LINE = "the server is ending"
 MOST_RETRY_S = 60
 
 
@@ -96,13 +96,15 @@ class Turns(Generic[T]):
         name = CLIENT.get()
         client = self._clients.get(name)
         if self._ending:
-            raise refused(503, ENDING, 5)
+            raise refusal_of(503, ENDING_LINE, 5)
         if client is not None and client.requests >= self.share:
             self.refusals["share"] += 1
-            raise refused(429, f"{self.share} requests of this address wait already; try again later", self.retry_s())
+            raise refusal_of(
+                429, f"{self.share} requests of this address wait already; try again later", self.retry_s()
+            )
         if self.requests >= self.most:
             self.refusals["queue"] += 1
-            raise refused(429, "too many requests wait already; try again later", self.retry_s())
+            raise refusal_of(429, "too many requests wait already; try again later", self.retry_s())
         client = self._client(name)
         client.requests += 1
         self.requests += 1
@@ -117,7 +119,7 @@ class Turns(Generic[T]):
         """The turn of this client; `give` ends it. Raises RefusedRequestError: 429 where it waits too long, 503 where
         the server ends."""
         if self._ending:
-            raise refused(503, ENDING, 5)
+            raise refusal_of(503, ENDING_LINE, 5)
         name = CLIENT.get()
         waiter: _Waiter[T] = _Waiter(asyncio.get_running_loop().create_future(), is_long)
         client = self._client(name)
@@ -135,7 +137,7 @@ class Turns(Generic[T]):
             if isinstance(error, TimeoutError):
                 self.refusals["wait"] += 1
                 line = f"no turn came within {self.most_wait_s:g} s: the server is busy; try again later"
-                raise refused(429, line, self.retry_s()) from None
+                raise refusal_of(429, line, self.retry_s()) from None
             raise
 
     def give(self, thing: T, *, is_long: bool, took_s: float | None = None) -> None:
@@ -156,7 +158,7 @@ class Turns(Generic[T]):
         for client in self._clients.values():
             for waiter in client.waiting:
                 if not waiter.turn.done():
-                    waiter.turn.set_exception(refused(503, ENDING, 5))
+                    waiter.turn.set_exception(refusal_of(503, ENDING_LINE, 5))
 
     def _client(self, name: str) -> _Client[T]:
         return self._clients.setdefault(name, _Client())

@@ -10,7 +10,7 @@ from mowich.web.clients import ClientLimits
 from mowich.web.connections import ConnectionBook
 from mowich.web.metrics import Metrics, Samples
 from mowich.web.turns import Turns
-from mowich.web.workers import Pool, Workers, memory_now_B
+from mowich.web.workers import ProcessPool, Workers, memory_now_B
 
 
 def server_metrics(
@@ -31,7 +31,7 @@ def server_metrics(
         }
         return [((("queue", name),), n) for name, n in of.items()]
 
-    def by_pool(value: Callable[[Pool], float]) -> Callable[[], Samples]:
+    def by_pool(value: Callable[[ProcessPool], float]) -> Callable[[], Samples]:
         return lambda: [((("pool", name),), value(pool)) for name, pool in pools.items()]
 
     def refusals() -> Samples:

@@ -26,7 +26,7 @@ from typing import Literal
 
 from mowich.errors import UserError, UserErrors
 from mowich.web.asks import Mistake
-from mowich.web.turns import ENDING, RefusedRequestError, Turns, refused
+from mowich.web.turns import ENDING_LINE, RefusedRequestError, Turns, refusal_of
 
 QUICK = frozenset(
     (
@@ -49,7 +49,7 @@ START_S = 300.0
 not end one process after another."""
 
 
-Kind = Literal["quick", "heavy"]
+WorkerKind = Literal["quick", "heavy"]
 """What a process is for."""
 HEAVY_NICE = 5
 """How much a process of heavy tasks gives way to others."""
@@ -159,7 +159,7 @@ def _compute(alarm: Alarm, name: str, arguments: tuple[object, ...], limit_s: fl
 
 
 def _serve(
-    pipe: multiprocessing.connection.Connection, kind: Kind, dirs: tuple[str, ...], memory_B: int, warm: bool
+    pipe: multiprocessing.connection.Connection, kind: WorkerKind, dirs: tuple[str, ...], memory_B: int, warm: bool
 ) -> None:
     """The life of a worker process. warm: it makes a small job of each kind before its first task."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -200,7 +200,7 @@ class _Worker:
     """One process and this side of its pipe. memory_B: what it had after its last task; restarts: how often it was
     started again."""
 
-    def __init__(self, kind: Kind, dirs: tuple[str, ...], memory_B: int, warm: bool) -> None:
+    def __init__(self, kind: WorkerKind, dirs: tuple[str, ...], memory_B: int, warm: bool) -> None:
         self._args = kind, dirs, memory_B, warm
         self._most_B = memory_B // 2
         self._lock = threading.Lock()
@@ -242,7 +242,7 @@ class _Worker:
                 self.restart()
                 if self._closed or self._left:
                     raise AbandonedError from None
-                raise refused(422, "needs more memory than a request may take here") from error
+                raise refusal_of(422, "needs more memory than a request may take here") from error
             finally:
                 self._busy = False
         if self._left:
@@ -299,7 +299,7 @@ class _Worker:
         self._pipe.close()
 
 
-class Pool:
+class ProcessPool:
     """Processes of one kind and the turns at them. stopped: tasks that were stopped, by why."""
 
     def __init__(
@@ -327,7 +327,7 @@ class Pool:
             raise
         except AbandonedError:
             if self._ending:
-                raise refused(503, ENDING, 5) from None
+                raise refusal_of(503, ENDING_LINE, 5) from None
             raise
         except LateError:
             self.stopped["late"] += 1
@@ -372,8 +372,8 @@ class Workers:
         most_wait_s: float = 120.0,
         warm: bool = True,
     ) -> None:
-        def pool(processes: int, most_long: int, kind: Kind) -> Pool:
-            return Pool(
+        def pool(processes: int, most_long: int, kind: WorkerKind) -> ProcessPool:
+            return ProcessPool(
                 [_Worker(kind, dirs, memory_B, warm) for _ in range(processes)],
                 most=most_waiting,
                 share=most_waiting if share is None else share,
@@ -387,7 +387,7 @@ class Workers:
     def __len__(self) -> int:
         return len(self.pools["heavy"].workers)
 
-    def pool_of(self, name: str) -> Pool:
+    def pool_of(self, name: str) -> ProcessPool:
         return self.pools["quick" if name in QUICK else "heavy"]
 
     def request(self, name: str) -> contextlib.AbstractContextManager[None]:
