@@ -43,7 +43,7 @@ PATIENCE_S = 180.0
 """A polite client waits so long for an answer."""
 MODELS = ["llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "deepseek-v3", "gpt-oss-120b", "mixtral-8x7b"]
 SYSTEMS = ["trn2", "trn3", "trn4", "ironwood", "gb300", "h200", "tpu-v5p"]
-FLEET = (ROOT / "src" / "mowich" / "web" / "static" / "fleet.yaml").read_text(encoding="utf-8")
+FLEET = (ROOT / "scenarios" / "startup.yaml").read_text(encoding="utf-8")
 
 
 @dataclass
