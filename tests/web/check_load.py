@@ -425,12 +425,13 @@ def main() -> int:
     with started("--public-name", "load.test", *given.options) as (base, pid):
         port = urlsplit(base).port or 0
         one = Client(port, "127.0.0.1", random.Random(0), Seen(), 0.0)
-        asyncio.run(one.ask("page", "GET", "/first.json"))  # all is imported
+        for path, body in (("plan", {**job(one.draw, 1), "on": "h100"}), ("model", {"model": "gpt2"})):
+            asyncio.run(one.ask("page", "POST", f"/api/{path}", body))  # all is imported
         seen = asyncio.run(storm(port, pid, given.clients, given.seconds))
         asyncio.run(one.ask("page", "GET", "/api/about"))
         print("\n".join(line for line in told(one) if line.split("{")[0].split(" ")[0] in TELLS))
     failed = judged(seen, given.seconds)
-    if one.seen.answers != {("page", 200): 2}:
+    if one.seen.answers != {("page", 200): 3}:
         failed.append(f"the server did not answer before or after: {dict(one.seen.answers)}")
     for line in failed:
         print("FAILED", line)
