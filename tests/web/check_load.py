@@ -352,10 +352,27 @@ def used_s(pid: int) -> dict[str, float]:
     return out
 
 
-async def weigh(seen: Seen, pid: int, begin: float, end: float) -> None:
-    while time.monotonic() < end:
-        seen.memory_B.append((time.monotonic() - begin, memory_B(pid)))
+async def weigh(one: Client, pid: int) -> None:
+    """Memory every two seconds, without the answers that the server keeps: they are bounded, and fill up."""
+    begin = time.monotonic()
+    while one.goes_on():
+        by = memory_B(pid)
+        kept = [line for line in await told(one) if line.startswith("mowich_cache_bytes ")]
+        if kept:
+            by["answers kept"] = -int(kept[0].split()[1])
+            one.seen.memory_B.append((time.monotonic() - begin, by))
         await asyncio.sleep(2)
+
+
+async def told(one: Client) -> list[str]:
+    """What the server says of itself."""
+    return (await one.send(request("GET", "/metrics"), 10.0))[1].decode().splitlines()
+
+
+async def from_some_time(work: Callable[[Client], Awaitable[None]], one: Client) -> None:
+    """Clients do not all come in the same moment."""
+    await one.rest(0.0, 5.0)
+    await work(one)
 
 
 async def storm(port: int, pid: int, clients: int, seconds: float) -> Seen:
@@ -365,8 +382,9 @@ async def storm(port: int, pid: int, clients: int, seconds: float) -> Seen:
     work = []
     for i in range(clients):
         one = Client(port, f"127.0.{1 + i // 250}.{1 + i % 250}", random.Random(i), seen, end)
-        work.append(asyncio.ensure_future(shares[i * len(shares) // clients](one)))
-    await asyncio.gather(clock(seen, end), weigh(seen, pid, begin, end))
+        work.append(asyncio.ensure_future(from_some_time(shares[i * len(shares) // clients], one)))
+    watch = Client(port, "127.0.0.1", random.Random(0), seen, end)
+    await asyncio.gather(clock(seen, end), weigh(watch, pid))
     seen.used_s = {name: s - before.get(name, 0.0) for name, s in used_s(pid).items()}
     for task in work:  # what is under way is given up: it was neither answered nor lost
         task.cancel()
@@ -429,7 +447,7 @@ def main() -> int:
             asyncio.run(one.ask("page", "POST", f"/api/{path}", body))  # all is imported
         seen = asyncio.run(storm(port, pid, given.clients, given.seconds))
         asyncio.run(one.ask("page", "GET", "/api/about"))
-        print("\n".join(line for line in told(one) if line.split("{")[0].split(" ")[0] in TELLS))
+        print("\n".join(line for line in asyncio.run(told(one)) if line.split("{")[0].split(" ")[0] in TELLS))
     failed = judged(seen, given.seconds)
     if one.seen.answers != {("page", 200): 3}:
         failed.append(f"the server did not answer before or after: {dict(one.seen.answers)}")
@@ -444,11 +462,6 @@ TELLS = (
     *("mowich_connections_closed_total", "mowich_queue_waiting", "mowich_queue_running"),
 )
 """Metrics that are printed at the end."""
-
-
-def told(one: Client) -> list[str]:
-    """What the server says of itself."""
-    return asyncio.run(one.send(request("GET", "/metrics"), 10.0))[1].decode().splitlines()
 
 
 if __name__ == "__main__":
