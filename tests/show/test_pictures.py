@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from test_report import ROWS, comparison, ranged
 
 import mowich
+from mowich import cli
 from mowich.estimate import Estimate
 from mowich.facts import Facts, load_facts
 from mowich.machines import links
@@ -23,6 +25,7 @@ from mowich.show.fact_labels import fact_label
 from mowich.show.page import Page
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
+from mowich.studies.sweep_read import stored_sweep
 from mowich.training.step import STEP_PARTS
 
 RAW = re.compile(r"\b[a-z]+_[a-z_]+\b|\b[a-z]+\.[a-z-]+\.[a-z_.]+\b")
@@ -267,3 +270,37 @@ def test_a_report_begins_with_the_answer_and_folds_the_rest(trained: dict[str, A
     assert 'data-head="$/Mtok"' in page  # a card on a phone has the heads of the table
     assert "@page" in page
     assert "--vendor-aws:" in page
+
+
+def test_a_sweep_in_a_folder_is_a_report_with_a_heat_map_and_the_best_points(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("duckdb")
+    scenario = tmp_path / "sweep.yaml"
+    scenario.write_text(
+        "mowich: 1\nmodels: llama-3.1-8b\non: [trn3, h100]\nchips: [64, 128]\nseq: 4096\nbatch: 4M\ntokens: 1T\n",
+        encoding="utf-8",
+    )
+    folder = tmp_path / "results"
+    assert cli.run(["report", str(tmp_path)]) == 2
+    assert "a folder without _manifest.json" in capsys.readouterr().err
+    assert cli.run(["sweep", str(scenario), "--jobs", "1", "--out", str(folder), "-q"]) == 0
+    assert cli.run(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text("utf-8")
+    assert "Best points by system and chips" in page
+    stored = stored_sweep(folder)
+    capsys.readouterr()
+    assert cli.run(["sweep", str(scenario), "--jobs", "1", "-q", "--json"]) == 0
+    asked = json.loads(capsys.readouterr().out)
+    for mine, own in zip(stored["rows"], asked["rows"], strict=True):
+        for name in ("system", "chips_requested", "price", "binds", "memory_B"):
+            assert mine[name] == own[name]
+        assert mine["plan"].items() <= own["plan"].items()
+        assert mine["usd_per_mtok"]["value"] == own["usd_per_mtok"]["value"]
+    made = page_of(stored)
+    heat = made.charts[0]
+    assert max(float(x) for row in heat.rows for x in row[1:]) == 1.0
+    best = min(stored["rows"], key=lambda r: r["usd_per_mtok"]["value"])
+    assert heat.finding.startswith(f"Least cost: system {best['system']}, chips {best['chips_requested']}")
+    [table] = [t for t in made.tables if t.title == "Best point by axis"]
+    assert [row[0] for row in table.rows] == ["system", "system", "chips", "chips"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from mowich.cli.app import app
@@ -17,7 +18,7 @@ def report(asked: results.ReportRequest) -> None:
     from mowich.show.render.html import render_html
 
     result, where = asked.result, str(asked.result)
-    data = results.read_result(result)
+    data = _read(result)
     try:
         page = render_html(data, facts=results.facts_of_result(data))
     except UserError as error:
@@ -27,7 +28,8 @@ def report(asked: results.ReportRequest) -> None:
         raise UserError(
             f"not a whole result: {type(error).__name__} {error}", where=where, fix="save it again with --out"
         ) from error
-    target = asked.html or (Path("report.html") if where == "-" else result.with_suffix(".html"))
+    beside = result / "report.html" if result.is_dir() else result.with_suffix(".html")
+    target = asked.html or (Path("report.html") if where == "-" else beside)
     try:
         target.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -38,3 +40,12 @@ def report(asked: results.ReportRequest) -> None:
         import webbrowser
 
         webbrowser.open(target.resolve().as_uri())
+
+
+def _read(result: Path) -> Mapping[str, object]:
+    """A result, or a sweep in a folder."""
+    if result.is_dir():
+        from mowich.studies.sweep_read import stored_sweep
+
+        return stored_sweep(result)
+    return results.read_result(result)

@@ -549,7 +549,9 @@ def _line_colour(name: str, looks: Mapping[str, Look]) -> str:
     return looks[name].colour.light if name in looks else REST.light
 
 
-def heat(title: str, note: str, columns: Sequence[str], rows: Mapping[str, Sequence[float]], *, unit: str) -> Chart:
+def heat(
+    title: str, note: str, columns: Sequence[str], rows: Mapping[str, Sequence[float]], *, unit: str, finding: str = ""
+) -> Chart:
     """A share (0 to 1) for each row and column, darker for more."""
     names = list(rows)
     data = [
@@ -577,4 +579,5 @@ def heat(title: str, note: str, columns: Sequence[str], rows: Mapping[str, Seque
         head=["", *columns],
         rows=[[n, *(_text(v) for v in values)] for n, values in rows.items()],
         height=130 + 34 * len(names),
+        finding=finding,
     )

@@ -188,7 +188,7 @@ def looks_of(rows: Sequence[tuple[str, Result]]) -> dict[str, Look]:
         look = look_of(str(row.get("system_id") or row.get("system") or ""))
         taken = [o.symbol for o in out.values() if o.colour == look.colour]
         if look.symbol in taken:
-            look = look._replace(symbol=next(s for s in (*SYMBOLS, look.symbol) if s not in taken or s == look.symbol))
+            look = look._replace(symbol=next((s for s in SYMBOLS if s not in taken), look.symbol))
         out[name] = look._replace(is_announced=look.is_announced or bool(row.get("estimated")))
     return out
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
+from mowich.show.colours import looks_of
 from mowich.show.formats import number_text
 from mowich.show.headline import sweep_headline
 from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, estimate_of, figure
@@ -35,8 +36,8 @@ def sweep_page(result: Result, run: Run) -> Page:
             ("price term", str(inputs.get("price_term", ""))),
             ("facts", str(result.get("facts_hash", ""))),
         ],
-        parts=(_points(rows),),
-        charts=_pictures(rows),
+        parts=(_points(rows), *_best_points(rows)),
+        charts=[*_heat(rows), *_pictures(rows)],
         records=rows,
         inputs=inputs,
     )
@@ -46,6 +47,134 @@ def _axis(row: Result, name: str) -> str | TextCell:
     if name == "batch":
         return TextCell(f"{row['batch_seqs']:g}", short=number_text(row["batch_seqs"]))
     return show_count(row["tokens"]) if name == "tokens" else str(row[name])
+
+
+def _axes(rows: Sequence[Result]) -> dict[str, list[str]]:
+    """What varies: its name -> its values in order, two or more."""
+    found: dict[str, list[str]] = {}
+    settings = list(rows[0].get("set") or {}) if rows else []
+    for name in ("system", "model", "chips", "seq", "batch", "tokens", *settings):
+        values = list(dict.fromkeys(_at(r, name) for r in rows))
+        if len(values) > 1:
+            found[name] = values
+    return found
+
+
+def _at(row: Result, name: str) -> str:
+    """A point's place on an axis."""
+    if name in _AXES:
+        said = _axis(row, name)
+        return said if isinstance(said, str) else said.text
+    if name == "chips":
+        return f"{int(row['chips_requested']):,}"
+    given = (row.get("set") or {}).get(name, row.get(name))
+    return number_text(given) if isinstance(given, float) else str(given)
+
+
+def _score(row: Result) -> float:
+    """What a point is best by: its cost of a token, or without a cost the chip-time of one; less is better."""
+    cost, speed = estimate_of(row["usd_per_mtok"]).value, estimate_of(row["tokens_per_s_per_chip"]).value
+    return float(cost) if cost is not None else 1.0 / float(speed) if speed else float("inf")
+
+
+def _by_cost(rows: Sequence[Result]) -> bool:
+    """Whether every point that runs has a cost."""
+    return all(estimate_of(r["usd_per_mtok"]).value is not None for r in rows)
+
+
+def _is_alike(rows: Sequence[Result]) -> bool:
+    """Whether points can be set beside one another: all have a cost, or none has."""
+    return bool(rows) and len({estimate_of(r["usd_per_mtok"]).value is None for r in rows}) == 1
+
+
+def _best_points(rows: Sequence[Result]) -> list[Table]:
+    """The best point at each value of each axis."""
+    running = [r for r in rows if runs(r)]
+    axes = _axes(rows)
+    if (
+        not running
+        or not axes
+        or not (_by_cost(running) or all(estimate_of(r["usd_per_mtok"]).value is None for r in running))
+    ):
+        return []
+    lines: list[list[Cell]] = []
+    for name, values in axes.items():
+        for value in values:
+            here = [r for r in running if _at(r, name) == value]
+            if here:
+                best = min(here, key=_score)
+                point = ", ".join(f"{other} {_at(best, other)}" for other in axes if other != name)
+                lines.append(
+                    [
+                        name,
+                        value,
+                        point,
+                        figure(best["days"]),
+                        figure(best["usd_per_mtok"]),
+                        figure(best["tokens_per_s_per_chip"]),
+                        plan_of(best),
+                    ]
+                )
+    word = "least cost" if _by_cost(running) else "most of a chip"
+    return [
+        Table(
+            title="Best point by axis",
+            columns=[
+                Column(name="axis", right=False),
+                Column(name="at", right=False),
+                Column(name=f"{word} with", right=False),
+                Column(name="days", format="number"),
+                Column(name="$/Mtok", format="number"),
+                Column(name="tokens/s/chip", format="number"),
+                Column(name="plan", right=False),
+            ],
+            rows=lines,
+            note="The point of the least number at each value of what varies; ranges may overlap."
+            if _by_cost(running)
+            else "The point that gives most at each value of what varies; ranges may overlap.",
+            wide=True,
+        )
+    ]
+
+
+def _heat(rows: Sequence[Result]) -> list[Chart]:
+    """How near the best point of each pair of values comes to the best of all, over the first two axes."""
+    running, axes = [r for r in rows if runs(r)], _axes(rows)
+    if (
+        len(axes) < 2
+        or not running
+        or not (_by_cost(running) or all(estimate_of(r["usd_per_mtok"]).value is None for r in running))
+    ):
+        return []
+    down, across = list(axes)[:2]
+    least = min(map(_score, running))
+    best = min(running, key=_score)
+
+    def share(a: str, b: str) -> float:
+        here = [_score(r) for r in running if _at(r, down) == a and _at(r, across) == b]
+        return least / min(here) if here else 0.0
+
+    word = "cost of a token" if _by_cost(running) else "chip-time of a token"
+    return [
+        charts.heat(
+            f"Best points by {down} and {across}",
+            f"100% is the least {word} of the sweep; half of it costs twice as much. Empty: nothing runs.",
+            axes[across],
+            {a: [share(a, b) for b in axes[across]] for a in axes[down]},
+            unit="% of the best",
+            finding=_best_words(running, best, axes),
+        )
+    ]
+
+
+def _best_words(running: Sequence[Result], best: Result, axes: Iterable[str]) -> str:
+    """The best point, and how many others cannot be told from it."""
+    metric = "usd_per_mtok" if _by_cost(running) else "tokens_per_s_per_chip"
+    own = estimate_of(best[metric])
+    close = sum(1 for r in running if r is not best and own.overlaps(estimate_of(r[metric])))
+    ties = f"; {close} of {len(running)} points overlap with it" if close else ""
+    said = "Least cost" if _by_cost(running) else "Most of a chip"
+    return f"{said}: {', '.join(f'{name} {_at(best, name)}' for name in axes)}{ties}"
 
 
 def _points(rows: Sequence[Result]) -> Table:
@@ -96,7 +225,9 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
     found = [r for r in rows if runs(r)]
 
     def group(r: Result) -> str:
-        return ", ".join([str(r["system"]), *(str(r[k]) if k == "model" else f"{k} {r[k]:g}" for k in several)])
+        return ", ".join(
+            [str(r["system"]), *(str(r[k]) if k == "model" else f"{k.removesuffix('_seqs')} {r[k]:g}" for k in several)]
+        )
 
     def grouped(x: str, y: str) -> dict[str, list[tuple[float, float, str]]]:
         out: dict[str, list[tuple[float, float, str]]] = {}
@@ -107,6 +238,7 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
                 out.setdefault(group(r), []).append((a, b, f"{r['chips_requested']} chips, {plan_of(r)}"))
         return {k: sorted(v) for k, v in list(out.items())[:_MOST_LINES]}
 
+    looks = looks_of([(group(r), r) for r in found])
     pictures = []
     for title, note, x, y, names in (
         ("Cost against time", "Down and left is better.", "days", "usd_per_mtok", ("days", "$ per million tokens")),
@@ -116,6 +248,8 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
         dots, line = grouped(x, y), x == "chips_requested"
         if dots:
             pictures.append(
-                charts.points(title, note, dots, x=names[0], y=names[1], log_x=True, log_y=y != "mfu", line=line)
+                charts.points(
+                    title, note, dots, x=names[0], y=names[1], log_x=True, log_y=y != "mfu", line=line, looks=looks
+                )
             )
     return pictures

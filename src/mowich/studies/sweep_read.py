@@ -1,0 +1,101 @@
+"""A sweep in a directory, read back as the answer that `mowich sweep` without a directory would have given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mowich.errors import UserError
+from mowich.estimate import Estimate, unknown_estimate
+from mowich.facts import load_facts
+from mowich.files import read_json
+from mowich.plans.plan import Plan
+from mowich.shown import Result
+from mowich.studies.sweep_store import MANIFEST, PLAN_TYPES, Parts
+
+_UNITS = {
+    "step_s": "s",
+    "tokens_per_s_per_chip": "1/s",
+    "mfu": "1",
+    "usd_per_mtok": "USD/Mtok",
+    "J_per_token": "J/token",
+    "goodput": "1",
+    "days": "d",
+}
+
+
+def stored_sweep(folder: Path) -> Result:
+    """The rows that are on disk, of a finished sweep or one that still runs. Raises UserError where the folder holds no
+    sweep or no part of it yet."""
+    if not (folder / MANIFEST).is_file():
+        raise UserError(
+            f"is a folder without {MANIFEST}",
+            field=f"result {folder}",
+            allowed="a result, or the folder of a sweep (mowich sweep ... --out FOLDER)",
+        )
+    manifest = read_json(folder / MANIFEST, "result")
+    if not any(folder.glob("part-*.parquet")):
+        raise UserError("holds no finished part yet", field=f"result {folder}")
+    points = int(str(manifest["points"]))
+    found = Parts(folder=folder, manifest=manifest, points=points, done=points, infeasible=0).rows()
+    inputs = manifest["inputs"]
+    given: Mapping[str, object] = inputs if isinstance(inputs, Mapping) else {}
+    return {
+        "schema": "mowich/sweep@1",
+        "version": str(manifest["version"]),
+        "facts_hash": str(manifest["facts_hash"]),
+        "inputs": {**given, "scenario": str(folder)},
+        "points": points,
+        "rows": [_row(row, _settings(row, given)) for row in found],
+    }
+
+
+def _settings(row: Mapping[str, object], inputs: Mapping[str, object]) -> dict[str, object]:
+    """What a point sets, by its own name where the inputs have it."""
+    known = {}
+    for group, prefix in (("vary", ""), ("fixed", "plan.")):
+        names = inputs.get(group)
+        for name in names if isinstance(names, Mapping) else ():
+            known["set_" + f"{prefix}{name}".replace(".", "_").replace("-", "_")] = f"{prefix}{name}"
+    return {known.get(k, k.removeprefix("set_")): v for k, v in row.items() if k.startswith("set_")}
+
+
+def _row(row: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
+    """A line of the table as a row of an answer."""
+    plan = {k: row[f"plan_{k}"] for k in PLAN_TYPES if row.get(f"plan_{k}") is not None}
+    starts = tuple(f"{name}_" for name in ("set", "plan", *_UNITS, "hand_tuned_step_s", "memory_B"))
+    plain = {k: v for k, v in row.items() if not k.startswith(starts) and k not in _UNITS}
+    return {
+        **plain,
+        "reason": row.get("reason") or "",
+        "display": _display(str(row["system_id"])),
+        "price": row.get("price_label"),
+        "memory_B": {
+            k.removeprefix("memory_B_"): v for k, v in row.items() if k.startswith("memory_B_") and v is not None
+        },
+        **({"set": dict(settings)} if settings else {}),
+        "plan": Plan.from_dict(plan).to_dict() if plan else None,
+        **{name: _estimate(row, name, unit).to_dict() for name, unit in _UNITS.items()},
+    }
+
+
+def _display(system_id: str) -> str:
+    """A system's name for a reader; of one of the user's its id."""
+    facts = load_facts()
+    return str(facts.meta("systems", system_id).get("display")) if system_id in facts.ids("systems") else system_id
+
+
+def _estimate(row: Mapping[str, object], name: str, unit: str) -> Estimate:
+    value, low, high = (row.get(k) for k in (name, f"{name}_low", f"{name}_high"))
+    if not isinstance(value, float):
+        return unknown_estimate(unit, str(row.get("reason") or "not known"))
+    return Estimate(
+        value=value,
+        unit=unit,
+        low=low if isinstance(low, float) else value,
+        high=high if isinstance(high, float) else value,
+        grade=str(row[f"{name}_grade"]),
+    )
+
+
+__all__ = ["stored_sweep"]
