@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RESULT = path("result", metavar="RESULT", is_argument=True, needs=True, edges=TYPED)
 EXPLAINED = replace(RESULT, help="JSON of any verb (--out or --json); - reads stdin.")
-REPORTED = replace(RESULT, help="JSON of a verb (--out or --json); - reads stdin.")
+REPORTED = replace(RESULT, help="JSON of a verb (--out or --json), or the folder of a sweep; - reads stdin.")
 GIVEN: Field[object] = Field(
     name="result",
     parse=lambda value: value,
