@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def _answer(ask: str, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     return answer
 
 
-def _rows(answer: dict[str, object]) -> dict[str, dict[str, dict[str, float]]]:
+def _rows(answer: dict[str, object]) -> dict[str, dict[str, dict[str, Any]]]:
     rows = answer["rows"]
     assert isinstance(rows, list)
     return {row["system"]: row for row in rows}

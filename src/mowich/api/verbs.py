@@ -19,7 +19,7 @@ from mowich.models import Model
 from mowich.plans.plan import parse_fixed
 from mowich.requests import brief as about
 from mowich.requests import calibrate as measurements
-from mowich.requests import gaps, jobs, machines, results, scenarios
+from mowich.requests import gaps, jobs, known, machines, results, scenarios
 from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
 from mowich.shown import Text, Told
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult
     from mowich.studies.serving_plan import ServeResult
+    from mowich.studies.staleness import Staleness
     from mowich.studies.sweep_store import Parts
     from mowich.studies.traffic import TrafficResult
     from mowich.studies.value import ValueStudy
@@ -531,6 +532,18 @@ def power(
     given = {"cap_W": cap_W, "spares": spares, "tokens_per_s": tokens_per_s}
     with keywords_asked(machines.POWER, facts, systems=systems, **given) as asked:
         return answers.power_found(asked)
+
+
+def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | None = None) -> Staleness:
+    """Facts that nobody has looked at for long, the oldest first: `.stale`, each with its age in days and what to
+    search for. older_than: "90d"; as_of: a day such as "2027-03-01", else today.
+
+    >>> import mowich
+    >>> mowich.stale_facts("90d", as_of="2026-12-01").stale
+    ()
+    """
+    with keywords_asked(known.FACTS_CHECK, facts, older_than=older_than, as_of=as_of) as asked:
+        return answers.stale_found(asked)
 
 
 def prices(

@@ -29,11 +29,17 @@ app.add_typer(facts_app, name="facts")
 
 
 def fact_rows(facts: Facts, paths: Sequence[str]) -> list[dict[str, object]]:
+    """Facts below paths, each with the day on which it was last confirmed."""
     from dataclasses import asdict
 
+    from mowich.facts.freshness import confirmed_on
     from mowich.show.facts import facts_below
 
-    return [asdict(fact) for path in paths for fact in facts_below(facts, path)]
+    found = [fact for path in paths for fact in facts_below(facts, path)]
+    days = [confirmed_on(facts.leaf(fact.path), facts.sources) for fact in found]
+    return [
+        {**asdict(fact), "confirmed": day.isoformat() if day else None} for fact, day in zip(found, days, strict=True)
+    ]
 
 
 @verb(facts_app, known.FACTS_LIST, "list")
@@ -138,6 +144,9 @@ def facts_check(asked: known.CheckRequest) -> None:
     from mowich.facts.load import shipped_folder
     from mowich.facts.overlay import overlay
 
+    if asked.stale_s is not None:
+        _list_stale(asked)
+        return
     problems, facts, ours = ProblemList(), asked.dirs, load_facts()
     errors = check_files(shipped_folder(), ours)
     for folder in facts:
@@ -152,6 +161,16 @@ def facts_check(asked: known.CheckRequest) -> None:
         raise typer.Exit(EXIT_CHECK_FAILED)
     if not asked.form.quiet:
         print("facts check: ok")
+
+
+def _list_stale(asked: known.CheckRequest) -> None:
+    """Facts that nobody has looked at for long; ends with the exit code of a check where there are any."""
+    from mowich.studies.answers import stale_found
+
+    found = stale_found(asked)
+    emit(found.to_dict(), asked.form)
+    if found.stale:
+        raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 @verb(facts_app, known.FACTS_SCHEMA, "schema")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mowich.errors import UserError, did_you_mean, unknown
-from mowich.facts import entries
+from mowich.facts import entries, freshness
 from mowich.facts.load import FACT_KINDS, Facts, known_unit, read_file
 from mowich.facts.names import SystemNames
 from mowich.facts.schema import Fact, check_fact, leaves
@@ -100,6 +100,10 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
                 file = root / kind / f"{name}.yaml"
                 problems += [UserError(what, where=str(file)) for what in _software_problems(f"{kind}.{name}", facts)]
     problems += [UserError(what, where=str(root / "aliases.yaml")) for what in _alias_problems(facts)]
+    for name, entry in facts.sources.items():
+        if freshness.read_day(entry.get("looked")) is None:
+            where = f"{root / 'sources.yaml'}:{line_of(root / 'sources.yaml', [name])}"
+            problems.append(UserError(f"source '{name}' does not say on which day it was last looked at", where=where))
     for orphan in sorted(set(facts.sources) - cited):
         problems.append(UserError(f"source '{orphan}' is cited by no fact", where=str(root / "sources.yaml")))
     return problems

@@ -30,6 +30,7 @@ LEAF_KEYS = (
     "source",
     "locator",
     "date",
+    "confirmed",
     "grade",
     "reason",
     "formula",
@@ -103,6 +104,7 @@ def parse_leaf(
     if grade is not None and grade not in (*GRADES, "user"):
         raise UserError("unknown grade", where=path, given=grade, allowed=[*GRADES, "user"])
     _check_date(path, leaf.get("date"))
+    _check_date(path, leaf.get("confirmed"))
     source_id = _text(leaf.get("source"))
     source = sources.get(source_id, {}) if source_id else {}
     fact = partial(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mowich.errors import UserError
 from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Request, asked_model, form_of
-from mowich.requests.fields import TYPED, flag, number, path, texts, whole, word
+from mowich.requests.fields import TYPED, flag, number, path, quantity, texts, whole, word
 from mowich.requests.jobs import SEQ
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, dirs_of, facts_of
@@ -96,11 +98,26 @@ class FactsRequest(Request):
     names: tuple[str, ...]
 
 
+_STALE = quantity(
+    "stale",
+    "s",
+    "List facts whose last look is older: 90d. Exit 5 where there are any.",
+    keyword="older_than",
+    metavar="TIME",
+    example="90d",
+)
+_AS_OF = word("as_of", "Count ages up to this day (else today).", metavar="YYYY-MM-DD", example="2027-03-01")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRequest(Request):
-    """The user's own facts, to be checked."""
+    """The user's own facts, to be checked. stale_s: list facts that nobody has looked at for so long, None: no list;
+    as_of: up to which day; facts: with the user's, where a list is asked for."""
 
     dirs: tuple[Path, ...]
+    stale_s: float | None
+    as_of: date
+    facts: Facts | None
 
 
 def _list(reader: QuestionReader) -> FactsRequest:
@@ -127,9 +144,25 @@ def _diff(reader: QuestionReader) -> FactsRequest:
 
 
 def _check(reader: QuestionReader) -> CheckRequest:
-    dirs = dirs_of(reader)
+    from mowich.facts.freshness import read_day
+
+    dirs, stale, said, form = dirs_of(reader), reader.get(_STALE), reader.get(_AS_OF), form_of(reader)
+    as_of = None
+    if said is not None:
+        with reader.watch(_AS_OF):
+            try:
+                as_of = read_day(said)
+            except ValueError:
+                as_of = None
+            if as_of is None:
+                raise UserError("not a day of the calendar", given=said, allowed="YYYY-MM-DD")
+    if stale is None:
+        for given, field in ((said is not None, _AS_OF), (form.as_json, JSON), (form.as_csv, CSV)):
+            if given:
+                reader.add("goes with the list of old facts", field, fix="add --stale 90d")
     reader.stop()
-    return CheckRequest(form=form_of(reader), dirs=dirs)
+    facts = None if stale is None else facts_of(reader)
+    return CheckRequest(form=form, dirs=dirs, stale_s=stale, as_of=as_of or date.today(), facts=facts)
 
 
 def _schema(reader: QuestionReader) -> FactsRequest:
@@ -217,10 +250,13 @@ FACTS_DIFF = Schema(
 )
 FACTS_CHECK = Schema(
     name="facts check",
-    fields=(FACTS, QUIET),
+    fields=(FACTS, _STALE, _AS_OF, JSON, CSV, PLAIN, QUIET),
     make=_check,
-    help="Schema, units, sources and ranges of every fact; exit 5 when one is wrong.",
-    example="mowich facts check --facts ./my-facts",
+    help=(
+        "Schema, units, sources and ranges of every fact; exit 5 when one is wrong. With --stale: the facts that nobody"
+        " has looked at for so long, the oldest first, and what to search for; exit 5 when there are any."
+    ),
+    example="mowich facts check --facts ./my-facts   or   mowich facts check --stale 90d",
 )
 FACTS_SCHEMA = Schema(
     name="facts schema",

@@ -25,6 +25,7 @@ from mowich.show.power import power_page
 from mowich.show.prices import prices_page
 from mowich.show.rates import rates_page
 from mowich.show.serve import serve_page
+from mowich.show.staleness import staleness_page
 from mowich.show.sweep import sweep_page
 from mowich.show.traffic import traffic_page
 from mowich.show.validate import validate_page
@@ -68,6 +69,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/collective@1": collective_page,
     "mowich/goodput@1": goodput_page,
     "mowich/power@1": power_page,
+    "mowich/facts-stale@1": staleness_page,
     "mowich/prices@1": prices_page,
     "mowich/claims@1": claims_page,
     "mowich/validate@1": validate_page,

@@ -10,7 +10,7 @@ from mowich.errors import UserError
 if TYPE_CHECKING:
     from mowich.launch.origin import LaunchedRow
     from mowich.nki import Result
-    from mowich.requests import brief, calibrate, gaps, jobs, kernels, machines, prices, results
+    from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, prices, results
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import Claim
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mowich.studies.rates import RateResult
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
+    from mowich.studies.staleness import Staleness
     from mowich.studies.system_run import SystemRun
     from mowich.studies.value import ValueStudy
 
@@ -271,6 +272,14 @@ def power_found(asked: machines.PowerRequest) -> list[PowerRow]:
     from mowich.studies.power import study
 
     return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
+
+
+def stale_found(asked: known.CheckRequest) -> Staleness:
+    """Facts that nobody has looked at for as long as is asked for."""
+    from mowich.facts import load_facts
+    from mowich.studies.staleness import find_stale
+
+    return find_stale(asked.facts or load_facts(asked.dirs), asked.stale_s or 0.0, asked.as_of)
 
 
 def prices_found(asked: prices.PricesRequest) -> PriceStudy:

@@ -1,0 +1,53 @@
+"""Facts that nobody has looked at for long (`mowich facts check --stale`)."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from mowich.facts import Facts
+from mowich.facts.freshness import LastLook, last_looks
+from mowich.shown import Shown
+
+_DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staleness(Shown):
+    """stale: facts whose last look is older than `older_than_s` on the day `as_of`, or of which no source says a day,
+    the oldest first; facts: how many there are in all; newest, oldest: ages in days of all that have one."""
+
+    older_than_s: float
+    as_of: datetime.date
+    facts: int
+    newest: int | None
+    oldest: int | None
+    stale: tuple[LastLook, ...]
+    facts_hash: str
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON of mowich/facts-stale@1."""
+        return {
+            "schema": "mowich/facts-stale@1",
+            "facts_hash": self.facts_hash,
+            "inputs": {"older_than_s": self.older_than_s, "as_of": self.as_of.isoformat()},
+            "facts": self.facts,
+            "newest_days": self.newest,
+            "oldest_days": self.oldest,
+            "rows": [one.to_dict() for one in self.stale],
+        }
+
+
+def find_stale(facts: Facts, older_than_s: float, as_of: datetime.date) -> Staleness:
+    """The facts whose last look is older than that."""
+    found = last_looks(facts, as_of)
+    ages = [one.age_days for one in found if one.age_days is not None]
+    return Staleness(
+        older_than_s=older_than_s,
+        as_of=as_of,
+        facts=len(found),
+        newest=min(ages, default=None),
+        oldest=max(ages, default=None),
+        stale=tuple(one for one in found if one.age_days is None or one.age_days * _DAY_S > older_than_s),
+        facts_hash=facts.hash(),
+    )
