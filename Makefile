@@ -41,6 +41,7 @@ test-slow: $(STAMP)
 	$(VENV)-slow/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-slow.txt
 	$(VENV)-slow/bin/python tests/slow/check_params.py
 	$(VENV)-slow/bin/python tests/slow/check_flops.py
+	$(VENV)-slow/bin/python tests/slow/check_decoders.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/slow/check_sweep.py
 	$(PYTHON) -m venv $(VENV)-ray
 	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-ray.txt

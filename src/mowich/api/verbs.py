@@ -543,7 +543,7 @@ def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | Non
     ()
     """
     with keywords_asked(known.FACTS_CHECK, facts, older_than=older_than, as_of=as_of) as asked:
-        return answers.stale_found(asked)
+        return answers.stale_found(asked, facts)
 
 
 def prices(

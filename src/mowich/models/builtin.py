@@ -22,12 +22,33 @@ _EXAMPLES = ("deepseek-v3", "llama-3.1-405b", "qwen3-235b-a22b", "kimi-k2", "gpt
 """A few names for the error that shows what a name looks like; `model_names()` has them all."""
 
 
+_URL = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<id>[^/\s]+/[^/\s?#]+)\S*")
+"""A page of a model on the hub."""
+_READ_AS = re.compile(r"(?P<path>\S.*?)\s+as\s+(?P<like>[\w.-]+)\s*")
+"""A config.json with the architecture that it is to be read as."""
+
+
 def load_model(name_or_path: str) -> Model:
     """A Model from a built-in name, a `config.json`, or a directory that holds one.
 
     A path is what exists on disk, ends in .json, or starts with "." or "/"; anything else is a name
-    ("deepseek-v3", "meta-llama/Llama-3.1-8B"). Raises UserError with the closest names.
+    ("deepseek-v3", "meta-llama/Llama-3.1-8B", or the address of its page on the hub). "config.json as llama" reads a
+    config whose model_type is not known as that of a Llama. Raises UserError with the closest names.
     """
+    read_as = _READ_AS.fullmatch(name_or_path)
+    if read_as:
+        if builtin_name(read_as["path"]):
+            raise UserError("is for a config.json: a built-in name says what it is", field="as", given=read_as["like"])
+        return read_config(Path(read_as["path"]).expanduser(), read_as["like"])
+    page = _URL.fullmatch(name_or_path.strip())
+    if page:
+        entry = builtin_name(page["id"])
+        if entry is None:
+            raise UserError(
+                f"no built-in model '{page['id']}', and nothing is fetched from the network",
+                fix=f"download https://huggingface.co/{page['id']}/raw/main/config.json and give the file",
+            )
+        return builtin(entry)
     try:
         path = Path(name_or_path).expanduser()
     except RuntimeError:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mowich.errors import UserError, did_you_mean, shorten
+from mowich.errors import UserError, did_you_mean, shorten, unknown
 from mowich.files import read_json
 from mowich.models import stacks
 from mowich.models.architectures import (
@@ -27,6 +27,7 @@ from mowich.models.architectures import (
     _leading_dense,
     _sparse_step,
 )
+from mowich.models.likeness import looks_like
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe
 from mowich.models.reader import MAX_SIZE, ConfigReader
 from mowich.models.storage import read_storage
@@ -40,15 +41,42 @@ def known() -> list[str]:
     return sorted((set(ARCHITECTURES) | set(WRAPPERS)) - {"decoder"})
 
 
-def model_from_config(data: Mapping[str, object], *, name: str, where: str, source: str = "") -> Model:
+STRUCTURE = re.compile(
+    r"(num_(local_|routed_)?experts|n_routed_experts|\w*shared_experts?\w*|first_k_dense_replace|moe_\w+|\w*experts_per_tok\w*|kv_lora_rank|q_lora_rank"
+    r"|(mamba|ssm|linear|conv|lru|rnn|gla|kda)_\w+|state_size|layers_block_type|attn_layer_\w+|block_types"
+    r"|(num_)?(encoder|decoder)_layers|is_encoder_decoder|altup_\w+|laurel_rank|num_kv_shared_layers|index_topk)"
+)
+"""Keys that say how layers are built. A config that is read as another architecture has none that stays unread: the
+count would be wrong without a word."""
+
+LIKELY = "llama"
+"""What most decoders are like."""
+
+
+def _not_known(model_type: str, where: str) -> UserError:
+    """The line for a model_type that is not read by its own structure."""
+    said = looks_like(model_type)
+    if said.why:
+        return UserError(f"model_type '{model_type}' is not supported: {said.why}", where=where)
+    near = did_you_mean(model_type, known())
+    read = f"--as {said.like} reads it as one of those, everything then has grade D"
+    return UserError(f"unknown model_type '{model_type}'", where=where, fix="; ".join(filter(None, [near, read])))
+
+
+def model_from_config(
+    data: Mapping[str, object], *, name: str, where: str, source: str = "", read_as: str = ""
+) -> Model:
     """Build a Model from the parsed `data` of a config.
 
-    `where` names the file in errors. Raises UserError for an architecture that is not known (with the list), for
-    missing keys and for sizes that contradict each other.
+    `where` names the file in errors; `read_as`: an architecture to read it as where its own is not known ("llama").
+    Raises UserError for an architecture that is not known (with what it may be read as), for missing keys, for sizes
+    that contradict each other, and for keys of structure that the architecture it is read as has not.
     """
     model_type = str(data.get("model_type") or "")
-    if not model_type:
-        raise UserError("missing key 'model_type'", where=where, allowed=known())
+    if not model_type and not read_as:
+        raise UserError(
+            "missing key 'model_type'", where=where, fix=f"for example --as {LIKELY}, everything then has grade D"
+        )
     text = data
     nested = data.get("text_config")
     if isinstance(nested, Mapping):
@@ -63,14 +91,15 @@ def model_from_config(data: Mapping[str, object], *, name: str, where: str, sour
     for kind in (model_type, inner):
         if kind in REFUSED:
             raise UserError(f"model_type '{kind}' is not supported: {REFUSED[kind]}", where=where, allowed=known())
+    if read_as:
+        if inner in ARCHITECTURES:
+            raise UserError(f"model_type '{inner}' is read by its own structure", where=where, fix="leave --as out")
+        if read_as not in ARCHITECTURES or read_as == "decoder":
+            raise unknown("model_type", read_as, sorted(set(ARCHITECTURES) - {"decoder"}), where=where)
+        inner = read_as
     arch = ARCHITECTURES.get(inner)
     if arch is None:
-        raise UserError(
-            f"unknown model_type '{inner or model_type}'",
-            where=where,
-            allowed=known(),
-            fix=did_you_mean(inner or model_type, known()),
-        )
+        raise _not_known(inner or model_type, where)
     renamed = {
         arch.rename.get(key, key): value for key, value in text.items() if value is not None or key not in arch.rename
     }
@@ -78,13 +107,28 @@ def model_from_config(data: Mapping[str, object], *, name: str, where: str, sour
     filled.update({k: v for k, v in renamed.items() if v is not None or k not in filled})
     reader = ConfigReader(filled, where, inner)
     try:
-        model = _build(reader, arch, name, source)
+        model = replace(_build(reader, arch, name, source), read_as=read_as)
         _possible(reader, model)
+        if read_as:
+            _all_structure(reader, read_as)
         return replace(model, storage=read_storage(data, model, name))
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, re.error) as error:
         # A list where a number belongs, or the reverse, in one of the per-layer keys.
         reader.check()
         raise UserError(f"a value has the wrong type: {shorten(str(error))}", where=where) from error
+
+
+def _all_structure(c: ConfigReader, read_as: str) -> None:
+    """Refuse a config read as another architecture that says more of its layers than that one knows."""
+    left = [k for k, v in c.data.items() if v and k not in c.asked and STRUCTURE.fullmatch(k)]
+    if left:
+        others = [a for a, keys in (("deepseek_v3", "lora_rank"), ("qwen3_moe", "expert")) if keys in " ".join(left)]
+        raise UserError(
+            f"'{left[0]}' is nothing that {read_as} has",
+            where=c.where,
+            given=c.data[left[0]],
+            fix=f"perhaps --as {' or '.join(others)}" if others else "its layers cannot be read as another model's",
+        )
 
 
 def _possible(c: ConfigReader, model: Model) -> None:
@@ -398,10 +442,11 @@ def _decoder_ffn(c: ConfigReader, layer: int, mlp: Mlp) -> Mlp | Moe:
     )
 
 
-def read_config(path: Path) -> Model:
+def read_config(path: Path, read_as: str = "") -> Model:
     """Read a `config.json`, or the one in a directory. Raises UserError with file:line:column for broken JSON."""
     file = path / "config.json" if os.path.isdir(path) else path
     data = read_json(file, "config", infinite=True)
     name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
+    says = f"{file}, read as {read_as} (grade D)" if read_as else str(file)
     name = name.removesuffix("_config").rsplit("--", 1)[-1]
-    return model_from_config(data, name=name or file.stem, where=str(file), source=str(file))
+    return model_from_config(data, name=name or file.stem, where=str(file), source=says, read_as=read_as)

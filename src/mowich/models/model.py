@@ -120,7 +120,8 @@ class Model:
     the layers; other_matmul_params: those of them that are matrices each token uses once. mtp_layers:
     multi-token-prediction blocks, each the layers of `mtp` (the last layer kind when that is empty), a 2h x h
     projection and three norms; not in `params`. storage: bytes per weight of the checkpoint, by component. heads: times
-    that the head runs per token (see `as_trained`). source: where the shapes were read.
+    that the head runs per token (see `as_trained`). source: where the shapes were read. read_as: another architecture
+    that it was read as, because its own is not known; "" otherwise (`graded`).
     """
 
     name: str
@@ -142,8 +143,13 @@ class Model:
     config_precision: str = ""
     storage: WeightStorage = field(default_factory=WeightStorage)
     source: str = ""
+    read_as: str = ""
     pattern: tuple[int, ...] = field(default=())
     """Index into `layers` of every layer in order; empty when the order is not known."""
+
+    def graded(self, grade: str) -> str:
+        """The grade of a number that rests on the model's shapes: D where they were read as another architecture's."""
+        return "D" if self.read_as else grade
 
     @property
     def num_layers(self) -> int:

@@ -44,6 +44,14 @@ MODEL: Field[object] = Field(
     example="deepseek-v3",
     completes="model",
 )
+AS = word(
+    "read_as",
+    "Read a config.json of an unknown model_type as this one (llama, qwen3_moe, ...); all then has grade D.",
+    option="--as",
+    metavar="TYPE",
+    example="llama",
+    edges=TYPED,
+)
 TRAINING_STACK = word("stack", "Training software, for its measured overheads.", metavar="NAME", example="megatron")
 
 
@@ -98,6 +106,13 @@ class Asked(Request):
 
 def _loaded(reader: QuestionReader, value: object) -> Model:
     """A model that is named, or that Python gave. Raises UserError."""
+    model = _load(reader, value)
+    if model.read_as:
+        reader.note(f"{model.name}: its model_type is not known and was read as {model.read_as}: all has grade D")
+    return model
+
+
+def _load(reader: QuestionReader, value: object) -> Model:
     from mowich.models import load_model
     from mowich.models.model import Model
 
@@ -113,7 +128,7 @@ def _loaded(reader: QuestionReader, value: object) -> Model:
 def asked_model(reader: QuestionReader) -> Model | None:
     """The model that is named, or that Python gave."""
     with reader.watch(MODEL):
-        return _loaded(reader, reader.given(MODEL))
+        return _loaded(reader, as_asked(reader, reader.given(MODEL)))
     return None
 
 
@@ -122,12 +137,19 @@ def asked_models(reader: QuestionReader, field: Field[tuple[object, ...]]) -> tu
     out: list[Model] = []
     for value in reader.get(field) or ():
         with reader.watch(field):
-            out.append(_loaded(reader, value))
+            out.append(_loaded(reader, as_asked(reader, value)))
     if reader.get(field) == ():
         reader.add("names no model", field, fix=f"for example {reader.example(field)}")
     return tuple(out)
 
 
-def words_of_model(model: object) -> str:
-    """A model in the words of a question; a pasted config is in the file config.json."""
+def as_asked(reader: QuestionReader, value: object) -> object:
+    """What names a model, with what it is to be read as: "config.json as llama"."""
+    like = reader.get(AS)
+    return f"{value} as {like}" if like is not None and isinstance(value, str | Path) else value
+
+
+def words_of_model(reader: QuestionReader) -> str:
+    """The model in the words of a question; a pasted config is in the file config.json."""
+    model = as_asked(reader, reader.given(MODEL))
     return model if isinstance(model, str) else str(getattr(model, "name", "config.json"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import CSV, JSON, LEGEND, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, asked_models
+from mowich.requests.common import AS, CSV, JSON, LEGEND, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, asked_models
 from mowich.requests.fields import Field, read_several, whole, word
 from mowich.requests.jobs import (
     CHIPS,
@@ -65,7 +65,7 @@ def _gap(reader: QuestionReader) -> GapRequest:
 GAP = Schema(
     name="gap",
     fields=(
-        *(_FIRST, _SECOND, JOB_MODEL, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, _METRIC, TRAINING_STACK, SEED),
+        *(_FIRST, _SECOND, JOB_MODEL, AS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, _METRIC, TRAINING_STACK, SEED),
         *(PRICE_KIND, SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT),
     ),
     make=_gap,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, unknown
 from mowich.requests.common import (
+    AS,
     CHART,
     CSV,
     JSON,
@@ -458,7 +459,7 @@ def read_work(
         "given": given_of(reader),
         "notes": tuple(reader.notes),
         "model": model,
-        "model_given": words_of_model(reader.given(MODEL)),
+        "model_given": words_of_model(reader),
         "systems": systems,
         "train": train,
         "serve": serve,
@@ -548,7 +549,7 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, PRICE_KIND, TRAINING_STACK, SET, FACTS),
+        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, PRICE_KIND, TRAINING_STACK, SET, FACTS),
         *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
     ),
     make=_compare,
@@ -561,7 +562,7 @@ _LOAD_SEED = replace(KEPT_SEED, help="Of the draws of a load (else kept only).")
 PLAN = Schema(
     name="plan",
     fields=(
-        *(MODEL, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
+        *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK),
         *(SET, FACTS, FIXED, TERM, CHART, LEGEND, JSON, CSV, PLAIN, QUIET, OUT, _LOAD_SEED),
     ),
@@ -574,8 +575,8 @@ PLAN = Schema(
 FIT = Schema(
     name="fit",
     fields=(
-        *(MODEL, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK, SET, FACTS),
-        *(FIXED, JSON, PLAIN, QUIET, OUT),
+        *(MODEL, AS, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK, SET),
+        *(FACTS, FIXED, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,
     help=(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mowich.errors import UserError
 from mowich.neuroncore.targets import TARGET_HELP, generation_of
 from mowich.requests.common import (
+    AS,
     CSV,
     JSON,
     MODEL,
@@ -571,14 +572,14 @@ def _layer(reader: QuestionReader) -> LayerRequest:
         reader.problems.add("choose one of --prefill and --decode")
     reader.stop()
     assert model is not None
-    return reader.fill(LayerRequest, model=model, model_given=words_of_model(reader.given(MODEL)), **asked)
+    return reader.fill(LayerRequest, model=model, model_given=words_of_model(reader), **asked)
 
 
 LAYER = Schema(
     name="kernel layer",
     fields=(
-        *(MODEL, LAYER_ON, TENSOR_RANKS, RANK_CORES, SEQUENCES, CONTEXT_TOKENS, PREFILL, DECODE, CHECKOUT, SET, FACTS),
-        *(replace(JSON, help="One JSON object on stdout (mowich/kernel-layer@1)."), CSV, PLAIN, QUIET, OUT),
+        *(MODEL, AS, LAYER_ON, TENSOR_RANKS, RANK_CORES, SEQUENCES, CONTEXT_TOKENS, PREFILL, DECODE, CHECKOUT, SET),
+        *(FACTS, replace(JSON, help="One JSON object on stdout (mowich/kernel-layer@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_layer,
     help=(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Request, asked_model, form_of
+from mowich.requests.common import AS, CSV, JSON, MODEL, OUT, PLAIN, QUIET, Request, asked_model, form_of
 from mowich.requests.fields import TYPED, flag, number, path, quantity, texts, whole, word
 from mowich.requests.jobs import SEQ
 from mowich.requests.schema import QuestionReader, Schema
@@ -51,12 +51,14 @@ class ModelRequest(Request):
 def _model(reader: QuestionReader) -> ModelRequest:
     form, loaded, seq = form_of(reader), asked_model(reader), reader.get(LENGTH)
     reader.stop()
-    return reader.fill(ModelRequest, form=form, model=loaded, seq=None if seq is None else int(seq))
+    return reader.fill(
+        ModelRequest, form=form, notes=tuple(reader.notes), model=loaded, seq=None if seq is None else int(seq)
+    )
 
 
 MODEL_VIEW = Schema(
     name="model",
-    fields=(MODEL, LENGTH, KV_BYTES, JSON, CSV, PLAIN, QUIET, OUT),
+    fields=(MODEL, AS, LENGTH, KV_BYTES, JSON, CSV, PLAIN, QUIET, OUT),
     make=_model,
     help="Parameters (total, active), FLOP and bytes per token, by kind of layer.",
     short="Parameters, FLOP and bytes per token, by layer.",
@@ -112,12 +114,11 @@ _AS_OF = word("as_of", "Count ages up to this day (else today).", metavar="YYYY-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRequest(Request):
     """The user's own facts, to be checked. stale_s: list facts that nobody has looked at for so long, None: no list;
-    as_of: up to which day; facts: with the user's, where a list is asked for."""
+    as_of: up to which day."""
 
     dirs: tuple[Path, ...]
     stale_s: float | None
     as_of: date
-    facts: Facts | None
 
 
 def _list(reader: QuestionReader) -> FactsRequest:
@@ -161,8 +162,7 @@ def _check(reader: QuestionReader) -> CheckRequest:
             if given:
                 reader.add("goes with the list of old facts", field, fix="add --stale 90d")
     reader.stop()
-    facts = None if stale is None else facts_of(reader)
-    return CheckRequest(form=form, dirs=dirs, stale_s=stale, as_of=as_of or date.today(), facts=facts)
+    return CheckRequest(form=form, dirs=dirs, stale_s=stale, as_of=as_of or date.today())
 
 
 def _schema(reader: QuestionReader) -> FactsRequest:

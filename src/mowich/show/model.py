@@ -58,6 +58,11 @@ def model_page(result: Result, run: Run) -> Page:
     )
 
 
+def _longest(r: Result) -> str:
+    """The longest sequence that the config states; "?" where it states none."""
+    return f"{r['max_seq']:,}" if r["max_seq"] else "? (not stated in the config)"
+
+
 def _lines(r: Result) -> list[tuple[str, str]]:
     """The figures in words, a line each, where room is short."""
     total = sum(r["weight_bytes"].values())
@@ -74,7 +79,7 @@ def _lines(r: Result) -> list[tuple[str, str]]:
         *([("", r["weight_bytes_assumed"])] if r["weight_bytes_assumed"] else []),
         (
             "layers",
-            f"{r['num_layers']}, hidden {r['hidden']}, vocabulary {r['vocab']:,}, longest sequence {r['max_seq']:,}",
+            f"{r['num_layers']}, hidden {r['hidden']}, vocabulary {r['vocab']:,}, longest sequence {_longest(r)}",
         ),
         (
             "FLOP per token",

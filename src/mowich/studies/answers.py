@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mowich.errors import UserError
 
 if TYPE_CHECKING:
+    from mowich.facts import Facts
     from mowich.launch.origin import LaunchedRow
     from mowich.nki import Result
     from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, prices, results
@@ -274,12 +275,12 @@ def power_found(asked: machines.PowerRequest) -> list[PowerRow]:
     return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
 
 
-def stale_found(asked: known.CheckRequest) -> Staleness:
-    """Facts that nobody has looked at for as long as is asked for."""
+def stale_found(asked: known.CheckRequest, facts: Facts | None = None) -> Staleness:
+    """Facts that nobody has looked at for as long as is asked for. facts: None: those that ship, with the user's."""
     from mowich.facts import load_facts
     from mowich.studies.staleness import find_stale
 
-    return find_stale(asked.facts or load_facts(asked.dirs), asked.stale_s or 0.0, asked.as_of)
+    return find_stale(facts or load_facts(asked.dirs), asked.stale_s or 0.0, asked.as_of)
 
 
 def prices_found(asked: prices.PricesRequest) -> PriceStudy:

@@ -229,7 +229,7 @@ def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple
     faster, slower = step_interval(candidate.parts, ask.model, ask.system, ask.facts)
     downs = [faster] + [max(0.0, -min(lo, hi)) for _, lo, hi in found]
     ups = [slower] + [max(0.0, max(lo, hi)) for _, lo, hi in found]
-    grade = "D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in found) else "C"
+    grade = ask.model.graded("D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in found) else "C")
     estimate = from_spreads(
         candidate.step_s, "s", downs, ups, grade=grade, coverage={"analytic": 1.0}, breakdown=candidate.parts
     )

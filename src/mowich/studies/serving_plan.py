@@ -357,7 +357,7 @@ def _row(
         for m in ("tpot", "ttft")
     }
     downs, ups = ([], []) if light else fact_spreads(d, f.decode, f.users, job.prompt + 0.5 * job.output, facts)
-    grade = "D" if max([0.0, *downs, *ups]) > 0.1 else worst_grade(("C",))
+    grade = d.model.graded("D" if max([0.0, *downs, *ups]) > 0.1 else worst_grade(("C",)))
     of_token, of_first = _coverage(d, f, job)
     tpot = from_spreads(
         f.tpot_s,
