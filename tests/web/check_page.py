@@ -180,6 +180,8 @@ def table_is_whole(page: Page, where: str) -> None:
             f"{where}: cost sorts {way}",
         )
     page.click("[data-sort=usd_per_mtok]")
+    untold = page.eval_on_selector_all("table.answers thead th", "hs => hs.filter(h => !h.title).map(h => h.innerText)")
+    check(not untold, f"{where}: every head has its meaning {untold[:3] or ''}")
     page.check("#all-columns")
     check(page.locator("table.answers thead th").count() > 11, f"{where}: the other columns behind a switch")
     page.uncheck("#all-columns")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -228,6 +229,15 @@ def test_the_page_opens_on_the_brief_that_ships(client: TestClient) -> None:
         assert "mowich value trn3" in why.text
 
 
+def test_every_head_of_the_table_of_answers_has_its_meaning(client: TestClient) -> None:
+    """But for "confidence", which the page tells beside its dots."""
+    means = client.get("/api/glossary").json()["result"]["means"]
+    script = client.get("/static/table.js").text
+    heads = set(re.findall(r'head: "([^"]+)"', script)) - {"confidence", "step, hand-tuned"}
+    assert len(heads) > 12
+    assert all(means.get(head) for head in heads), sorted(head for head in heads if not means.get(head))
+
+
 def test_a_brief_of_other_facts_or_rivals_is_not_the_one_that_ships() -> None:
     def asked(**values: object) -> BriefRequest:
         found = read_ask(asks.BriefBody.model_validate(values), facts)
@@ -392,8 +402,6 @@ def test_headers_hold_on_every_answer(client: TestClient) -> None:
     assert "<script>" not in page
     assert "style=" not in page
     assert " onclick" not in page
-    import re
-
     assert not re.search(r"(src|href)=\"(https?:)?//", page)
     tag = client.get("/static/app.css").headers["etag"]
     assert client.get("/static/app.css", headers={"if-none-match": tag}).status_code == 304
@@ -477,6 +485,7 @@ def test_the_openapi_names_every_verb(client: TestClient) -> None:
         "model",
         "systems",
         "scenarios",
+        "glossary",
         "facts",
         "scenario",
     ):

@@ -48,6 +48,14 @@ def scenarios(_: Facts) -> bytes:
     return reply({"schema": "mowich/scenarios@1", "scenarios": rows})
 
 
+def glossary(_: Facts) -> bytes:
+    """What the words on heads of tables mean."""
+    from mowich.show.glossary import glossary as terms
+
+    means = {head: term.means for term in terms().values() for head in (*term.heads, term.name)}
+    return reply({"schema": "mowich/glossary@1", "means": means})
+
+
 def systems(facts: Facts) -> bytes:
     """Systems that can be asked for."""
     from mowich.machines.system import resolve
@@ -135,4 +143,4 @@ def fact_dict(facts: Facts, path: str) -> dict[str, object]:
     return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
 
 
-LISTINGS = (models, model, scenarios, systems, facts_list, facts_show, facts_side)
+LISTINGS = (models, model, glossary, scenarios, systems, facts_list, facts_show, facts_side)

@@ -368,6 +368,11 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
         """Systems that can be asked for."""
         return await send(answers.verb("systems"))
 
+    @app.get("/api/glossary", responses=ok, tags=["facts"])
+    async def glossary(request: Request) -> Response:
+        """The words of tables, each with its meaning."""
+        return await send(request, answers.verb("glossary"))
+
     @app.get("/api/scenarios", responses=ok, tags=["fleets"])
     async def scenarios() -> Response:
         """Fleet scenarios that ship: `mowich example`."""

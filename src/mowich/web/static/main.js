@@ -6,6 +6,7 @@ import * as form from "./form.js";
 import * as results from "./results.js";
 import * as brief from "./brief.js";
 import * as drawer from "./explain.js";
+import { learn } from "./words.js";
 
 const LATE = { brief: async () => brief, fleet: () => import("./fleet.js"), kernel: () => import("./kernel.js"), facts: () => import("./facts.js"), accuracy: () => import("./accuracy.js") };
 
@@ -166,6 +167,7 @@ async function start() {
   if (asksJob()) results.refresh();
   else await enter();
   await form.build();
+  learn();
   watch((changed) => {
     save();
     if (changed.includes("all")) mark();

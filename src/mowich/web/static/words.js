@@ -3,19 +3,19 @@
 import { h } from "./dom.js";
 import { once } from "./api.js";
 
-const known = new Map();
+const known = new Map([["confidence", "What the time rests on: constants from measurements, simulated kernels, or formulas and estimates; and its grade, from A, a document of the vendor, to D, an estimate."]]);
 
 /** Fetch the glossary once; heads that are drawn already get their meaning. */
 export async function learn() {
   try {
     for (const [head, means] of Object.entries((await once("/api/glossary")).result.means)) known.set(head, means);
   } catch {
-    return; // heads stay without a tooltip
+    return; // the answers do not need it
   }
   document.querySelectorAll("[data-word]").forEach((e) => tell(e, e.dataset.word));
 }
 
-const bare = (word) => word.split(", ")[0].toLowerCase();
+const bare = (word) => word.split(", ")[0]; // without its unit
 
 function tell(element, word) {
   const means = known.get(word) ?? known.get(bare(word));
