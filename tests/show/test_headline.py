@@ -20,9 +20,11 @@ import mowich
 from mowich import cli
 from mowich.economics import money
 from mowich.evidence.scores import left_out
-from mowich.facts import Facts
+from mowich.facts import Facts, load_facts
+from mowich.show.formats import percent
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
+from mowich.studies.collectives import compare_measured, measured, median
 from mowich.web.server import ServerOptions, create_app
 from server_here import Here
 
@@ -283,6 +285,10 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
         assert text.index(f"{sources.median:.1%}") < text.index("In sample: ")
     assert shown.startswith(view["headline"])
     assert view["tables"][0]["title"] == "Left out of the fit"
+    assert view["tables"][1]["title"] == "Collectives, in sample"
+    found = compare_measured(load_facts(), measured())
+    worst = max(c.error for c in found)
+    assert view["tables"][1]["rows"][0] == ["all", str(len(found)), percent(median(found)), percent(worst)]
     assert [line[0] for line in view["tables"][0]["rows"]] == [
         "training, time of a step",
         "training, time of a step",

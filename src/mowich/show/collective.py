@@ -8,9 +8,10 @@ from mowich.machines.topology import LevelRow as Level
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.colours import Look, look_called
-from mowich.show.formats import number_text
+from mowich.show.formats import number_text, percent
 from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
+from mowich.studies.collectives import LARGE_B, Compared, median
 from mowich.units import show, sig
 
 _US = 1e6
@@ -219,3 +220,19 @@ def _against_size(rows: Sequence[Result], look: Look) -> list[Chart]:
             looks={"bus bandwidth": look},
         ),
     ]
+
+
+def published_table(found: Sequence[Compared]) -> Table:
+    """Published times of collectives beside ours, by size, as docs/accuracy-collectives.md has them by source."""
+    sizes = {"all": found, "1 MiB and more": [c for c in found if c.row.data_B >= LARGE_B]}
+    sizes["below 1 MiB"] = [c for c in found if c.row.data_B < LARGE_B]
+    return Table(
+        title="Collectives, in sample",
+        columns=[Column(name="size", right=False), Column(name="n"), Column(name="median"), Column(name="worst")],
+        rows=[
+            [name, str(len(rows)), percent(median(rows)), percent(max(c.error for c in rows))]
+            for name, rows in sizes.items()
+            if rows
+        ],
+        note="Published tables of measured times; docs/accuracy-collectives.md has them by source.",
+    )

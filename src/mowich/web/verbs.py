@@ -412,11 +412,17 @@ def prices(ask: asks.Ask, facts: Facts) -> bytes:
 
 
 def validate(facts: Facts) -> bytes:
-    """Predicted against measured, for the published rows that ship."""
+    """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
+    from mowich.show.collective import published_table
+    from mowich.show.verbs import page_of
+    from mowich.studies.collectives import compare_measured, measured
 
     result = study(None, facts).to_dict()
-    return reply(result, inputs={"set": [], "facts_dirs": []}, view=view(result))
+    shown = page_of(result)
+    first, *others = shown.parts
+    shown = replace(shown, parts=(first, published_table(compare_measured(facts, measured())), *others))
+    return reply(result, inputs={"set": [], "facts_dirs": []}, view=as_data(shown))
 
 
 def report(result: Result, command: str, ask: asks.Ask, facts: Facts) -> bytes:
@@ -440,8 +446,8 @@ def explain(result: Result, metric: str, ask: asks.Ask, facts: Facts) -> bytes:
     data = found.to_dict() | {
         "estimate": found.estimate.to_dict(),
         "facts": [library.fact_dict(by.facts, f.path) for f in found.facts],
-        "words": {part: part_of(part).words for part in found.parts},
-        "labels": {move.fact.path: fact_label(move.fact.path) for move in found.moves},
+        "part_words": {part: part_of(part).words for part in found.parts},
+        "fact_labels": {move.fact.path: fact_label(move.fact.path) for move in found.moves},
     }
     return reply(data, text=explain_text(found, Style(unicode=True, colour=False, width=96)))
 

@@ -40,7 +40,7 @@ async function renew() {
 
 /** Left: the questions as links. */
 function index(stories) {
-  $("left").replaceChildren(h("nav", { class: "questions", "aria-label": "Questions of the brief" }, stories ? h("ol", {}, stories.map((s, i) => h("li", {}, h("button", { type: "button", class: "link", onclick: () => { const at = $(`question-${i + 1}`); at.scrollIntoView({ block: "start" }); at.querySelector("h2").focus({ preventScroll: true }); } }, s.question)))) : skeleton(6)));
+  $("left").replaceChildren(h("details", { class: "all", open: window.innerWidth > 900 }, h("summary", {}, "The eight questions"), h("nav", { class: "questions", "aria-label": "Questions of the brief" }, stories ? h("ol", {}, stories.map((s, i) => h("li", {}, h("button", { type: "button", class: "link", onclick: () => { const at = $(`question-${i + 1}`); at.scrollIntoView({ block: "start" }); at.querySelector("h2").focus({ preventScroll: true }); } }, s.question)))) : skeleton(6))));
 }
 
 const explain = (metric, from) => drawer.explain(ASK, metric, from);

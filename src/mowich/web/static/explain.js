@@ -90,7 +90,7 @@ export function clear() {
   document.body.classList.remove("why");
 }
 
-const words = (e, part) => e.words?.[part] ?? part.replaceAll("_", " ");
+const words = (e, part) => e.part_words?.[part] ?? part.replaceAll("_", " ");
 
 /** "AWS Trn2 UltraServer: step_s" in words. */
 const titled = (title) => title.replace(/: ([a-z_A-Z]+)$/, (all, key) => (NAMES[key] ? `: ${NAMES[key]}` : all.replaceAll("_", " ")));
@@ -118,7 +118,7 @@ function draw(box, e, metric) {
     ...(e.terms ?? []).slice().reverse().slice(0, 40).map((t) => h("details", { class: "term" }, h("summary", {}, h("code", {}, t.name), " ", quantity(t.value, t.unit)), t.formula ? h("p", { class: "formula" }, `= ${t.formula}`) : t.words ? h("p", {}, t.words) : "",
       Object.keys(t.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(t.inputs).map(([k, v]) => `${k} ${putIn(v, t.units?.[k])}`).join(", ")) : "", t.note ? h("p", { class: "soft" }, t.note) : "", t.facts?.length ? h("p", { class: "soft" }, `facts: ${t.facts.join(", ")}`) : "")),
     moves.length ? h("h3", {}, "What would move it most") : "",
-    moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("span", { title: m.fact }, e.labels?.[m.fact] ?? m.fact), `: ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips === true ? "and the winner changes" : m.flips}`) : ""))) : "",
+    moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("span", { title: m.fact }, e.fact_labels?.[m.fact] ?? m.fact), `: ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips === true ? "and the winner changes" : m.flips}`) : ""))) : "",
     e.facts?.length ? h("h3", {}, "Facts") : "", ...(e.facts ?? []).map(source),
   );
   box.querySelector("details.term")?.setAttribute("open", "");

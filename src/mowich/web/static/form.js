@@ -4,6 +4,7 @@ import { $, h } from "./dom.js";
 import { once, post } from "./api.js";
 import { EMPTY, LENGTHS, announce, asksJob, change, fromAsk, state, toYaml, trains, watch } from "./state.js";
 import { learnModels, picker, renewCard } from "./model.js";
+import { loadField } from "./load.js";
 import { choice, select, slider, systemsField } from "./question.js";
 
 const PRICES = [["default", "one kind for all rows"], ["tco", "cost of ownership"], ["list", "list"], ["on-demand", "on demand"], ["1y", "1 year"], ["3y", "3 years"], ["capacity-block", "capacity block"], ["spot", "spot"], ["market", "market"]];
@@ -76,6 +77,7 @@ function job(folds) {
     lengths(),
     trains() ? null : [slider("ttft", "Longest wait for the first token", "2s; empty: none"), slider("tpot", "Longest time per token", "50ms; empty: none")],
     select("price", "Price", PRICES), h("div", { id: "software" }),
+    trains() ? null : fold("load", "How many chips for a load?", loadField()),
     fold("advanced", "Advanced", trains() ? select("fine", "Task", [["pretrain", "pretraining"], ["sft", "fine-tuning"], ["lora", "LoRA"]]) : slider("cached", "Share of prompts cached", "share"),
       h("div", { class: "field" }, h("label", { for: "set" }, "Settings, a path=value in a line"), set, h("p", { class: "wrong", id: "wrong-set" })),
       h("button", { type: "button", class: "small quiet", onclick: () => { change({ ...structuredClone(EMPTY), tab: state.tab }, true); announce(["all"]); } }, "Start over")),

@@ -4,7 +4,7 @@
 import { $, h, number } from "./dom.js";
 import { Refused, once, post } from "./api.js";
 import { pageOf } from "./pages.js";
-import { figure } from "./charts.js";
+import { figure, show as showCharts } from "./charts.js";
 import { skeleton, waiting } from "./waiting.js";
 
 const ROWS = 24;
@@ -112,6 +112,9 @@ function draw(answer) {
   const page = h("div", {});
   const lanes = answer.trace ? figure(timeline(events(answer.trace))) : null;
   const code = answer.source ?? $("kernel-source")?.value;
-  box.replaceChildren(...(lanes && code ? [h("div", { class: "lanes" }, h("div", {}, h("h2", {}, "Source"), h("p", { class: "note" }, "Marked: lines that the tables below name."), listing(code, answer.view)), lanes)] : lanes ? [lanes] : []), page);
-  pageOf(page, answer.trace ? { ...answer.view, charts: answer.view.charts.filter((c) => c.title !== "Who is at work when") } : answer.view, { strip: false }); // the timeline has it
+  const charts = h("div", { class: "charts one" });
+  const beside = h("div", {}, lanes ?? "", charts);
+  box.replaceChildren(code ? h("div", { class: "lanes" }, h("div", {}, h("h2", {}, "Source"), h("p", { class: "note" }, "Marked: lines that the tables below name."), listing(code, answer.view)), beside) : beside, page);
+  pageOf(page, { ...answer.view, charts: [] }, { strip: false });
+  showCharts(charts, answer.view.charts.filter((c) => !lanes || c.title !== "Who is at work when"), answer.command); // the timeline has it
 }

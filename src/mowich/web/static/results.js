@@ -156,7 +156,7 @@ function frame() {
   const all = h("input", { type: "checkbox", id: "all-columns", checked: state.all, onchange: () => { change({ all: all.checked }, true); document.dispatchEvent(new Event("kept")); table(); } });
   const order = h("select", { id: "order", "aria-label": "Sort the systems by", onchange: () => { by = order.value ? { key: order.value, down: false } : null; table(); } },
     [["", "as asked"], ["usd_per_mtok", "cost"], [trains() ? "days" : "tokens_per_s_per_chip", trains() ? "days" : "tokens/s/chip"], ["J_per_token", "energy"]].map(([value, text]) => h("option", { value }, text)));
-  return h("div", { id: "answer-box", "data-task": trains() ? "train" : "serve" }, h("div", { id: "table" }),
+  return h("div", { id: "answer-box", "data-task": trains() ? "train" : "serve" }, h("div", { id: "load-answer" }), h("div", { id: "table" }),
     h("div", { class: "row under" }, h("label", {}, all, " All columns"), h("label", { class: "phone-only" }, "Sort by ", order), h("p", { class: "legend" }, h("span", { class: "tick" }, "✓"), " best  ", h("span", { class: "tick" }, "≈"), " ranges overlap, not ranked  ", h("span", { class: "dots" }, h("span", { class: "dot measured on" })), " measured ", h("span", { class: "dots" }, h("span", { class: "dot simulated on" })), " simulated ", h("span", { class: "dots" }, h("span", { class: "dot estimated on" })), " estimated")),
     h("div", { class: "charts", id: "charts" }), h("div", { id: "deeper" }), h("div", { id: "notes" }));
 }

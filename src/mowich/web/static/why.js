@@ -52,7 +52,8 @@ let deeper = null; // {body, view}: what takes a second more, for the question t
 /** Rows of a table of the server that speak of one system: in the first column, or in the first words. */
 const rowsOf = (table, system) => table.rows.map((r) => r.map((c) => (Array.isArray(c) ? c[0] : c))).filter((r) => r[0] === system || r[0].startsWith(`${system}.`) || r[0].startsWith(`${system} `));
 
-function sureness(view, system) {
+function sureness(view, system, training) {
+  if (!training) return [h("p", {}, "Measured runs like these are drawn hollow in the first picture, where there are any. Errors of served runs stand under Accuracy.")];
   const near = view.tables.find((t) => /nearest measured/.test(t.title));
   const rows = near ? rowsOf(near, system) : [];
   if (!rows.length) return [h("p", {}, "No measured point is known that is like this row.")];
@@ -73,7 +74,7 @@ export function show(row, place, shown, act, more) {
       if (deeper?.body !== body) deeper = { body, view: (await post("/api/deepen", body)).view };
       done();
       if (own.body !== body || !sure.isConnected) return;
-      sure.replaceChildren(...sureness(deeper.view, row.system));
+      sure.replaceChildren(...sureness(deeper.view, row.system, Boolean(row.step_s)));
       more(deeper.view);
     } catch (error) {
       done(false);
@@ -81,7 +82,7 @@ export function show(row, place, shown, act, more) {
     }
     ask.disabled = false;
   } }, "How sure is it?");
-  if (deeper?.body === body) sure.replaceChildren(...sureness(deeper.view, row.system));
+  if (deeper?.body === body) sure.replaceChildren(...sureness(deeper.view, row.system, Boolean(row.step_s)));
   const estimate = main(row);
   box.replaceChildren(
     h("h2", {}, mark(row.system_id), row.system),
