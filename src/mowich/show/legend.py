@@ -52,13 +52,28 @@ def legend_of(page: Page) -> list[tuple[str, str]]:
     page."""
     found: dict[str, tuple[str, str]] = {}
     for plan in _plans(page):
-        for word in re.findall(r"\d+[PD]? x(?= )|[^\s()]+", plan):
-            for pattern, meaning in PLAN_LEGEND.items():
-                match = re.fullmatch(pattern, word)
-                if match is not None:
-                    found.setdefault(pattern, (word, meaning.format(*match.groups())))
-                    break
+        for word, pattern, meaning in _meanings(plan):
+            found.setdefault(pattern, (word, meaning))
     return [found[pattern] for pattern in PLAN_LEGEND if pattern in found]
+
+
+def spelled_plan(plan: str) -> list[tuple[str, str]]:
+    """(word, what it means) for each word of a plan.
+
+    >>> spelled_plan("tp8 pp4")[0]
+    ('tp8', 'tensor parallel: 8 devices share each layer')
+    """
+    return [(word, meaning) for word, _, meaning in _meanings(plan)]
+
+
+def _meanings(plan: str) -> Iterator[tuple[str, str, str]]:
+    """(word, pattern, what it means) for each word of a plan that has a meaning."""
+    for word in re.findall(r"\d+[PD]? x(?= )|[^\s()]+", plan):
+        for pattern, meaning in PLAN_LEGEND.items():
+            match = re.fullmatch(pattern, word)
+            if match is not None:
+                yield word, pattern, meaning.format(*match.groups())
+                break
 
 
 def _plans(page: Page) -> Iterator[str]:

@@ -14,7 +14,8 @@ from mowich.show.charts_parts import CACHE_READ, Part, part_of, whole_parts
 from mowich.show.colours import GROUPS
 from mowich.show.fact_labels import fact_label
 from mowich.show.headline import terms_cell
-from mowich.show.page import counted, estimate_of
+from mowich.show.legend import spelled_plan
+from mowich.show.page import counted, estimate_of, plan_words
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs, same_chips, sizes
 
@@ -36,26 +37,8 @@ BINDS_WORDS: Mapping[str, str] = {
 }
 """What binds, as a sentence; words without one follow "Most of the time goes to"."""
 
-_SPLIT = (
-    ("tp", "{n:,} devices share each layer (tensor parallel, {name})"),
-    ("cp", "{n:,} devices share each sequence (context parallel, {name})"),
-    ("pp", "the layers are cut into {n:,} stages (pipeline parallel, {name})"),
-    ("vpp", "each stage holds {n:,} pieces of the model ({name})"),
-    ("ep", "the experts are spread over {n:,} groups of devices (expert parallel, {name})"),
-    ("dp", "{n:,} replicas work on different {of} (data parallel, {name})"),
-)
 MOST_MOVES = 4
 """Facts that are said to move a row most."""
-_ZERO = {
-    1: "the optimizer state is split over the replicas",
-    2: "optimizer state and gradients are split over the replicas",
-    3: "optimizer state, gradients and weights are split over the replicas",
-}
-_RECOMPUTE = {
-    "selective": "norms and activation functions are computed again in the backward pass",
-    "full": "whole layers are computed again in the backward pass",
-    "experts": "experts are computed again in the backward pass",
-}
 _KINDS = {
     "measured": ("measured", "fitted"),
     "simulated": ("simulated kernels",),
@@ -89,45 +72,24 @@ def binds_words(binds: str) -> str:
     return BINDS_WORDS.get(binds) or (f"Most of the time goes to {binds}." if binds else "")
 
 
-def plan_spelled(plan: Result) -> list[str]:
-    """A plan of training or of one serving worker, a phrase for each choice.
-
-    >>> plan_spelled({"tp": 4, "pp": 1, "dp": 8, "zero": 1, "micro_batch": 2, "precision": "fp8"})[:2]
-    ['4 devices share each layer (tensor parallel, tp4)', '8 replicas work on different sequences (data parallel, dp8)']
-    """
-    serving = "kv" in plan
-    what = "requests" if serving else "sequences"
-
-    def of(name: str) -> int:
-        return int(plan.get(name) or 1)
-
-    out = [words.format(n=of(name), name=f"{name}{of(name)}", of=what) for name, words in _SPLIT if of(name) > 1]
-    if serving:
-        alone = [] if out else ["each device serves alone"]
-        return [*out, *alone, f"weights in {plan.get('weights') or plan['precision']}, cache in {plan['kv']}"]
-    out += [
-        f"{_ZERO[int(plan.get('zero') or 0)]} (ZeRO {plan['zero']})" if plan.get("zero") in _ZERO else "",
-        f"{counted(of('micro_batch'), 'sequence')} at a time (micro-batch {of('micro_batch')})",
-        _RECOMPUTE.get(str(plan.get("recompute") or ""), ""),
-        f"{plan['offload']} in the host's memory" if plan.get("offload") not in (None, "none") else "",
-        f"numbers in {plan['precision']}",
-    ]
-    return [words for words in out if words]
+def _phrases(plan: Result) -> list[list[str]]:
+    """A plan, a word of it and its meaning each."""
+    return [[word, meaning] for word, meaning in spelled_plan(plan_words(plan))]
 
 
 def _plans(row: Result) -> list[dict[str, object]]:
     """What a row's chips do: a title and phrases for the plan, or for each kind of worker."""
     if row.get("plan"):
-        return [{"title": "Plan", "phrases": plan_spelled(row["plan"])}]
+        return [{"title": "Plan", "phrases": _phrases(row["plan"])}]
     if not row.get("decode"):
         return []
     count = row["replicas"]
     if row["mode"] == "aggregated":
         title = f"{counted(count['decode'], 'worker')} for prompts and answers"
-        return [{"title": title, "phrases": plan_spelled(row["decode"])}]
+        return [{"title": title, "phrases": _phrases(row["decode"])}]
     return [
-        {"title": f"{counted(count['prefill'], 'worker')} for prompts", "phrases": plan_spelled(row["prefill"])},
-        {"title": f"{counted(count['decode'], 'worker')} for answers", "phrases": plan_spelled(row["decode"])},
+        {"title": f"{counted(count['prefill'], 'worker')} for prompts", "phrases": _phrases(row["prefill"])},
+        {"title": f"{counted(count['decode'], 'worker')} for answers", "phrases": _phrases(row["decode"])},
     ]
 
 

@@ -48,11 +48,11 @@ def scenarios(_: Facts) -> bytes:
     return reply({"schema": "mowich/scenarios@1", "scenarios": rows})
 
 
-def glossary(_: Facts) -> bytes:
+def head_words(_: Facts) -> bytes:
     """What the words on heads of tables mean."""
-    from mowich.show.glossary import glossary as terms
+    from mowich.show.glossary import glossary
 
-    means = {head: term.means for term in terms().values() for head in (*term.heads, term.name)}
+    means = {head: term.means for term in glossary().values() for head in (*term.heads, term.name)}
     return reply({"schema": "mowich/glossary@1", "means": means})
 
 
@@ -143,4 +143,4 @@ def fact_dict(facts: Facts, path: str) -> dict[str, object]:
     return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
 
 
-LISTINGS = (models, model, glossary, scenarios, systems, facts_list, facts_show, facts_side)
+LISTINGS = (models, model, head_words, scenarios, systems, facts_list, facts_show, facts_side)

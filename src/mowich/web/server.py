@@ -369,9 +369,9 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
         return await send(answers.verb("systems"))
 
     @app.get("/api/glossary", responses=ok, tags=["facts"])
-    async def glossary(request: Request) -> Response:
+    async def head_words() -> Response:
         """The words of tables, each with its meaning."""
-        return await send(request, answers.verb("glossary"))
+        return await send(answers.verb("head_words"))
 
     @app.get("/api/scenarios", responses=ok, tags=["fleets"])
     async def scenarios() -> Response:

@@ -31,7 +31,7 @@ from mowich.web.turns import ENDING_LINE, RefusedRequestError, Turns, refusal_of
 QUICK = frozenset(
     (
         *("kind", "together", "fit", "collective", "prices", "scenario"),
-        *("first", "scenarios", "models", "model", "systems", "facts_list", "facts_show", "facts_side"),
+        *("first", "scenarios", "head_words", "models", "model", "systems", "facts_list", "facts_show", "facts_side"),
     )
 )
 """Verbs that take milliseconds, up to a quarter of a second the first time. Whatever is not named here is heavy."""

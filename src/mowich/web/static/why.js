@@ -90,7 +90,7 @@ export function show(row, place, shown, act, more) {
     row.reason ? h("p", { class: "warning" }, row.reason) : "",
     why.binds ? h("p", { class: "binding" }, h("strong", {}, "Binds. "), why.binds) : "",
     ...why.times.map((t) => timeOf(t, row[t.metric].value, row, act)),
-    ...why.plans.map((p) => h("section", { class: "plan" }, h("h3", {}, p.title), h("ul", {}, p.phrases.map((text) => h("li", {}, text))))),
+    ...why.plans.map((p) => h("section", { class: "plan" }, h("h3", {}, p.title), h("ul", {}, p.phrases.map(([word, text]) => h("li", {}, h("strong", {}, word), `: ${text}`))))),
     why.memory.length && row.memory_capacity_B ? memoryOf(why.memory, row.memory_capacity_B) : "",
     movesOf(row, why),
     estimate?.value ? h("section", {}, h("h3", {}, "How sure"), h("p", {}, dots(why.sure, estimate.grade), ` grade ${estimate.grade}; the 90% range is ${number(estimate.low / estimate.value)} to ${number(estimate.high / estimate.value)} times the value.`), ask, sure) : "",
