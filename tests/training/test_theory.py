@@ -64,7 +64,7 @@ def test_copies_of_a_token_over_the_network(facts: Facts) -> None:
     h, limit, domains = numbers("theory-training.md", "h = #, M = #, N = # domains")
     copies, row, total = numbers("theory-training.md", "domains: # copies x # B = # kB;")
     top_k, domains_, unlimited = numbers(
-        "theory-training.md", "without the limit top_k = # copies over # domains are #"
+        "theory-training.md", "Without the limit, top_k = # copies over # domains are #"
     )
     assert domains == domains_
     assert copies == pytest.approx(min(domains, limit) * (domains - 1) / domains)
@@ -90,7 +90,7 @@ def test_a_collective(facts: Facts) -> None:
     f = system.fabric
     printed = numbers(
         "collectives.md",
-        "L = # us and b S = # ms; the pipeline is the lesser of # sqrt(L b S) = # us and # L = # us; T = # ms",
+        "L = # us and b S = # ms. The pipeline is the lesser of # sqrt(L b S) = # us and # L = # us. So T = # ms",
     )
     found = collectives.choose(system, "all-reduce", size, n, ONE)
     assert found.algorithm == ["nvls"]
@@ -114,18 +114,20 @@ def test_a_step_of_serving(facts: Facts) -> None:
     assert weights * 1e9 == pytest.approx(model.params / 8, rel=4e-2)  # the embedding is read row by row
     assert time == pytest.approx(weights * 1e9 / (bandwidth * 1e12 * share) * 1e3, rel=5e-3)
     layers, per_token, context, n, cache = numbers(
-        "serving.md", "Cache in 16 bit: # layers x # B x # x # = # GB per rank"
+        "serving.md", "The cache in 16 bit is # layers x # B x # x # = # GB per rank"
     )
     assert layers == model.num_layers
     assert cache == pytest.approx(layers * per_token * context * n / 1e9, rel=5e-3)
     parts = [
-        *numbers("serving.md", "so linear # ms."),
+        *numbers("serving.md", "which gives # ms for linear."),
         *numbers("serving.md", "x 0.69) = # ms"),
-        *numbers("serving.md", "# times: # ms.")[1:],
+        *numbers("serving.md", "# times, that is # ms.")[1:],
     ]
-    launched, launch, layers, each, fixed = numbers("serving.md", "Layers: # kernels x # us + # x # us = # ms.")
+    launched, launch, layers, each, fixed = numbers("serving.md", "Layers take # kernels x # us + # x # us = # ms.")
     assert fixed == pytest.approx((launched * launch + layers * each) / 1e3, rel=2e-2)
-    host, activations, head, total = numbers("serving.md", "Host # ms, activations # ms, head # ms. Sum # ms")
+    host, activations, head, total = numbers(
+        "serving.md", "Host takes # ms, activations # ms, head # ms. The sum is # ms"
+    )
     assert total == pytest.approx(sum(parts) + fixed + host + activations + head, abs=0.06)
 
 
@@ -139,12 +141,12 @@ def test_goodput() -> None:
 
 def test_a_fleet() -> None:
     demand, speed, price, other, dear = numbers(
-        "fleet.md", "# tokens per second on a chip that does # for $# a period, or one that does # for $#:"
+        "fleet.md", "the demand is # tokens per second. One chip does # for $# a period, another does # for $#."
     )
     cost, unit, against = numbers("fleet.md", "of the first, $#, because $# a token is less than $#")
     assert cost == demand / speed * price < demand / other * dear
     assert (unit, against) == (price / speed, dear / other)
-    assert numbers("fleet.md", "falls below $#") == [price / speed * other]
+    assert numbers("fleet.md", "costs less than $#") == [price / speed * other]
 
 
 def test_a_matmul_on_the_clock(facts: Facts) -> None:
