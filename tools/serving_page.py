@@ -200,10 +200,10 @@ def page(
         "## Largest held-out errors",
         "",
         (
-            "One row per group and metric. A whole group that is off in one direction is a release or kernel generation"
-            " that its neighbours do not foretell; a TTFT far above the prediction at many users is an admission limit"
-            " or a cold start that the row does not state; one far below a prediction is a queue that the real"
-            " scheduler avoided."
+            "One row per group and metric. Sometimes a whole group is off in one direction. Then its release or its"
+            " generation of kernels is faster or slower than those of its neighbours in the fit. A TTFT far above the"
+            " prediction at many users is an admission limit or a cold start that the row does not state. A TTFT far"
+            " below a prediction is a queue that the real scheduler avoided."
         ),
         "",
         "| row | chip | model | framework | plan | users | metric | predicted / measured |",
