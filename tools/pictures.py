@@ -91,7 +91,7 @@ GALLERY = (
         name="serving-front",
         question="What does a fast answer cost in throughput?",
         command=SERVED,
-        titles=("Throughput against speed", "per user", "interactivity"),
+        titles=("Throughput of a chip against speed", "against speed"),
         say="To the right an answer appears faster, higher up a chip makes more tokens. No plan of a machine lies above its line.",
         see="[serving](serving.md)",
     ),
