@@ -13,12 +13,14 @@ import pytest
 from mowich import facts as facts_module
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.estimate import Notes
-from mowich.evidence import rows as rows_module
+from mowich.evidence import row_plan
+from mowich.evidence.plan_order import in_order, plan_pairs
 from mowich.evidence.scores import RowResult, Validation, summarise
 from mowich.evidence.validate import predict, published, read_csv, run_of, validate_rows
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.plans.preference import margin
 from mowich.software.stack import Platform
 from mowich.training import step as step_module
 from mowich.training.step import StepTime
@@ -60,7 +62,7 @@ def test_a_run_is_evaluated_once_and_plans_of_a_job_together(
     rows = [row for row in rows_of(published()) if row["chip"] in ("H200", "TPU v4", "B300")]
     evaluated: list[int] = []
     memories: list[object] = []
-    step_time, share = step_module.step_time, rows_module.memory_share
+    step_time, share = step_module.step_time, row_plan.memory_share
 
     def counted(model: Model, system: Platform, job: TrainJob, plans: Plans, notes: Notes | None = None) -> StepTime:
         evaluated.append(len(plans))
@@ -71,7 +73,7 @@ def test_a_run_is_evaluated_once_and_plans_of_a_job_together(
         return share(model, system, job, plan)
 
     monkeypatch.setattr(step_module, "step_time", counted)
-    monkeypatch.setattr(rows_module, "memory_share", weighed)
+    monkeypatch.setattr(row_plan, "memory_share", weighed)
     twice = [*rows, *({**row, "id": f"{row['id']}-2"} for row in rows)]
     together = validate_rows(write(tmp_path / "all.csv", twice), facts)
     answered = [row.case for row in together.rows[: len(rows)] if row.case is not None]
@@ -309,3 +311,13 @@ def test_extra_columns_and_order_do_not_matter(tmp_path: Path, facts: Facts, shi
     again = validate_rows(write(tmp_path / "e.csv", rows), facts)
     assert [r.predicted for r in again.rows] == [r.predicted for r in shipped.rows[:20]]
     assert len(read_csv(published(), facts)) == len(shipped.rows)
+
+
+def test_measured_plans_within_the_margin_follow_no_order(facts: Facts, shipped: Validation) -> None:
+    found = plan_pairs(shipped.rows)
+    near, share = in_order(found, 0.0, margin(facts))
+    far, of_far = in_order(found, 0.2, 9.0)
+    assert near > 40
+    assert far > 200
+    assert 0.4 < share < 0.62
+    assert of_far > 0.9

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from mowich.models.model import Model, Moe
+from mowich.errors import UserError
+from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
@@ -17,6 +18,33 @@ def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> f
     columns = Plans.of([plan])
     need = memory_B(model, system, job, columns, micro_batches_of(job, columns))
     return sum(float(v[0]) for v in need.values()) / system.hbm_usable_B
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRuns:
+    """What rows of one table share, made when the first of them asks. variants: models as a run has them, by (id of the
+    one in `models`, prediction layers, whether they train); shares: of memory, by (id of model, id of system, job,
+    plan), beside the model and the system, which are so kept and leave their identity to no other."""
+
+    systems: dict[tuple[object, ...], Platform] = field(default_factory=dict)
+    models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError] = field(default_factory=dict)
+    variants: dict[tuple[int, int, bool], Model] = field(default_factory=dict)
+    shares: dict[tuple[object, ...], tuple[Model, Platform, float]] = field(default_factory=dict)
+
+    def variant(self, model: Model, mtp_layers: int, *, trained: bool) -> Model:
+        """The model of `models` with so many prediction layers; trained: as layers of the step (`as_trained`)."""
+        key = (id(model), mtp_layers, trained)
+        if key not in self.variants:
+            changed = model if mtp_layers == model.mtp_layers else replace(model, mtp_layers=mtp_layers)
+            self.variants[key] = as_trained(changed) if trained else changed
+        return self.variants[key]
+
+    def share(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
+        """`memory_share`, once for rows that repeat a run."""
+        key = (id(model), id(system), job, plan)
+        if key not in self.shares:
+            self.shares[key] = model, system, memory_share(model, system, job, plan)
+        return self.shares[key][2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

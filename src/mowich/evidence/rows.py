@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
 from mowich.evidence.row_cells import Cells
 from mowich.evidence.row_checks import PublishedRow, RefusedError, has_word, refusal
-from mowich.evidence.row_plan import CoarseFit, memory_share
+from mowich.evidence.row_plan import CoarseFit, SharedRuns
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
     STATED_BY_CONVENTION,
@@ -34,7 +34,7 @@ from mowich.evidence.row_rules import (
 from mowich.evidence.row_words import is_autocast, precision_of, recompute_of, switch_of, task_of, zero_of
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve, under_power_cap
-from mowich.models.model import Model, Moe, as_trained
+from mowich.models.model import Model, Moe
 from mowich.plans.plan import RECOMPUTE, Plan, TrainJob, one_of
 from mowich.software.stack import Platform, equip
 
@@ -77,37 +77,10 @@ class Case:
     memory_share: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What rows of one table share, made when the first of them asks. variants: models as a run has them, by (id of the
-    one in `models`, prediction layers, whether they train); shares: of memory, by (id of model, id of system, job,
-    plan), beside the model and the system, which are so kept and leave their identity to no other."""
-
-    systems: dict[tuple[object, ...], Platform] = field(default_factory=dict)
-    models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError] = field(default_factory=dict)
-    variants: dict[tuple[int, int, bool], Model] = field(default_factory=dict)
-    shares: dict[tuple[object, ...], tuple[Model, Platform, float]] = field(default_factory=dict)
-
-    def variant(self, model: Model, mtp_layers: int, *, trained: bool) -> Model:
-        """The model of `models` with so many prediction layers; trained: as layers of the step (`as_trained`)."""
-        key = (id(model), mtp_layers, trained)
-        if key not in self.variants:
-            changed = model if mtp_layers == model.mtp_layers else replace(model, mtp_layers=mtp_layers)
-            self.variants[key] = as_trained(changed) if trained else changed
-        return self.variants[key]
-
-    def share(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
-        """`memory_share`, once for rows that repeat a run."""
-        key = (id(model), id(system), job, plan)
-        if key not in self.shares:
-            self.shares[key] = model, system, memory_share(model, system, job, plan)
-        return self.shares[key][2]
-
-
 class _Reader(Cells):
     """Fills in one row. Mutable only while one row is read."""
 
-    def __init__(self, row: PublishedRow, facts: Facts, known: _Known) -> None:
+    def __init__(self, row: PublishedRow, facts: Facts, known: SharedRuns) -> None:
         super().__init__(row)
         self.facts = facts
         self.known = known
@@ -593,7 +566,7 @@ def _kind(row: PublishedRow, stack: str, is_moe: bool, frozen: bool, plan: Plan)
 
 def read_cases(rows: list[PublishedRow], facts: Facts) -> list[Case | str]:
     """A `Case` for each row, or the reason why there is none, in order."""
-    known = _Known()
+    known = SharedRuns()
     out: list[Case | str] = []
     for row in rows:
         try:

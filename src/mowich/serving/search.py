@@ -22,6 +22,7 @@ from mowich.arrays import Columns, Floats
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
+from mowich.plans.preference import Preferred, simplest_workers, workers_words
 from mowich.plans.search import powers, rising, spread_out
 from mowich.plans.shapes import Shapes
 from mowich.serving.steady import Front, Load, closed_loop, decode_step, max_sequences, prefill
@@ -88,7 +89,8 @@ class SearchResult:
     """best: meets the limits, cheapest first; front: Pareto front of all that fit, fastest user first, thinned to
     `FRONT` points; curve: (tokens/s per user, per chip) of all of it;
     evaluated: (plan, batch) points and pairs of
-    workers; points: distinct (plan, batch) points."""
+    workers; points: distinct (plan, batch) points; preferred: that `best` begins with a simpler plan than the
+    fastest, which follows."""
 
     best: tuple[Found, ...]
     front: tuple[Found, ...]
@@ -97,6 +99,7 @@ class SearchResult:
     points: int
     fitting: int
     closest: Found | None
+    preferred: Preferred | None = None
 
 
 def worker_plans(
@@ -256,10 +259,12 @@ def search_serving(
     most_users: float = 512.0,
     slack: float = 0.9,
     pair: tuple[int, int] | None = None,
+    margin: float = 0.0,
 ) -> SearchResult:
     """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it; apart,
     together: whether disaggregated and aggregated plans are among the candidates; pair: the only plans of prefill and
-    of decode workers apart (None: all)."""
+    of decode workers apart (None: all); margin: share of the highest rate within which the simplest plan comes
+    first."""
     n = len(w.plans)
     ones = np.ones(n)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
@@ -309,7 +314,15 @@ def search_serving(
     order = np.lexsort(
         (points.tpot, stages[points.decode] + np.where(points.prefill >= 0, stages[points.prefill], 0), -per_chip)
     )
-    good = _different(points, order[meets[order]], w.plans, top)
+    within = order[meets[order]]
+    if margin and len(within):
+        within = _simplest_first(points, within, per_chip, w.plans, margin)
+    good = _different(points, within, w.plans, top)
+    preferred = None
+    if good and good[0] != (i := int(order[meets[order]][0])):
+        words = workers_words(int(points.decode[i]), int(points.prefill[i]), w.plans)
+        slower = float(points.speed[i] / points.speed[good[0]]) - 1.0
+        preferred = Preferred(fastest=words, slower=slower, within=margin)
     front = rising(np.lexsort((-per_chip, points.tpot)), per_chip, points.ttft <= job.ttft_s, 1 + 1e-9)
 
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
@@ -323,7 +336,19 @@ def search_serving(
         points=evaluated + len(fits),
         fitting=int(meets.sum()),
         closest=None if good else answers[-1],
+        preferred=preferred,
     )
+
+
+def _simplest_first(
+    p: _Points, order: NDArray[np.intp], per_chip: Floats, plans: Sequence[ServePlan], margin: float
+) -> NDArray[np.intp]:
+    """The order with the simplest plan put first of those within a share of the first one's rate, TTFT and TPOT."""
+    near, first = order[per_chip[order] * (1.0 + margin) >= per_chip[order[0]]], order[0]
+    for seconds in (p.ttft, p.tpot):
+        near = near[seconds[near] <= seconds[first] * (1.0 + margin)]
+    chosen = near[simplest_workers(p.decode[near], p.prefill[near], plans)]
+    return np.concatenate([[chosen], order[order != chosen]])
 
 
 def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], top: int) -> list[int]:

@@ -30,6 +30,7 @@ from mowich.show.rows import (
     job_line,
     memory_cell,
     plan_of,
+    preferred_lines,
     price_line,
     survival_lines,
     terms_text,
@@ -100,6 +101,7 @@ def _parts(result: Result, rows: Sequence[Result], run: Run) -> list[Part]:
             text="The interval of a step is shared by all plans of a system: the order within 2% is not settled.",
             kind="note",
         ),
+        *paragraphs(preferred_lines(result), "note"),
         Words(text=f"Time of the first: {time_shares(first, top=8)}", kind="note", indent=0, gap=True),
         *paragraphs([first["reason"]] if first.get("reason") else [], "note", indent=0),
         *paragraphs(

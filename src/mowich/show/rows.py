@@ -260,3 +260,15 @@ def chips_line(row: Result) -> str:
     used, asked, idle = int(row["chips_used"]), int(row["chips_requested"]), int(row.get("chips_idle") or 0)
     each = f" x {row['devices_per_chip']} devices" if row.get("devices_per_chip", 1) > 1 else ""
     return f"{used} of {asked} chips ({idle} idle, paid for){each}" if idle else f"{used} chips{each}"
+
+
+def preferred_lines(result: Result) -> list[str]:
+    """That the first plan is not the fastest but the simplest of those that are not told apart; none where it is."""
+    found = result.get("preferred")
+    if not found:
+        return []
+    by = f"{found['slower']:.1%} faster" if found["slower"] >= 5e-4 else "as fast"
+    return [
+        f"#1 is the simplest plan within {found['within']:.0%} of the fastest, {found['fastest']}, which is {by}:"
+        " measured runs so near follow no predicted order."
+    ]

@@ -40,6 +40,7 @@ from mowich.show.rows import (
     fullest_words,
     grouped,
     kinds,
+    preferred_lines,
     price_line,
     ranked_figure,
     size_words,
@@ -71,6 +72,7 @@ def serve_page(result: Result, run: Run) -> Page:
         Words(text=requests_line(inputs, run), kind="job", gap=True),
         _answers(named, found, is_plan=is_plan),
         *remarks(reasons, result.get("warnings", ())),
+        *paragraphs(preferred_lines(result), "note"),
     ]
     parts += _best(rows[0]) if is_plan and rows[0].get("feasible") else []
     parts += _front(front) if front else []

@@ -101,6 +101,7 @@ def served_planned(asked: jobs.PlanRequest) -> ServeResult:
         top=asked.top,
         fixed=asked.fixed,
         term=asked.term,
+        prefer=True,
     )
 
 

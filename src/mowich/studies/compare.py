@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.errors import unknown as unknown_word
-from mowich.estimate import Estimate, from_spreads, log_spread, product_of, unknown_estimate
+from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
@@ -24,8 +24,8 @@ from mowich.machines.system import resolve
 from mowich.machines.topology import joined_note
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
-from mowich.operators.kernels import SIMULATED
 from mowich.plans.plan import Plan, TrainJob, stated_plan
+from mowich.plans.preference import Preferred
 from mowich.progress import steps, tell
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Result, Rows, Shown
@@ -34,12 +34,13 @@ from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
 from mowich.training.sensitivity import moves
-from mowich.training.tuned import has_kernels, predict_hand_tuned
+from mowich.training.tuned import has_kernels
 from mowich.units import show_gib
 
 if TYPE_CHECKING:
     from mowich.shown import Text
 from mowich.studies.binding import binds, does_not_fit
+from mowich.studies.hand_tuned import hand_tuned_estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,28 +237,6 @@ def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple
     return estimate, found
 
 
-def hand_tuned_estimate(ask: SystemAsk, plan: Plan, spread: Sequence[tuple[str, float, float]]) -> Estimate:
-    """The step of a plan with hand-tuned kernels, with the share of it that they were timed for.
-
-    Its interval: the kernels' own, all at one end together; the residual of training steps; and the facts that move the
-    step as shipped. Of those the framework's factor has no part here, and constants of training move only what no
-    kernel was timed for.
-    """
-    found = predict_hand_tuned(ask.model, ask.system, ask.job, plan)
-    step, rest = found.step, 1.0 - found.coverage
-    down, up = log_spread(step.total_s, found.low_s, found.high_s)
-    faster, slower = step_interval(step.breakdown, ask.model, ask.system, ask.facts)
-    kept = [(path, lo, hi) for path, lo, hi in spread if not path.endswith(".framework_carry")]
-    kept = [
-        (path, rest * lo, rest * hi) if path.startswith(("devices.", "training.")) else (path, lo, hi)
-        for path, lo, hi in kept
-    ]
-    downs = [down, faster, *(max(0.0, -min(lo, hi)) for _, lo, hi in kept)]
-    ups = [up, slower, *(max(0.0, max(lo, hi)) for _, lo, hi in kept)]
-    coverage = {SIMULATED: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
-    return from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
-
-
 def model_flop_per_step(model: Model, job: TrainJob, tokens: float) -> float:
     """FLOP of the step as MFU counts them: 3 x forward, causal attention halved, no recompute; `train_flop_per_token`
     for adapters."""
@@ -309,7 +288,11 @@ def with_plan(
     kernels."""
     system, facts, job = ask.system, ask.facts, ask.job
     step, moves = step_estimate(ask, candidate)
-    tuned = hand_tuned_estimate(ask, candidate.plan, moves) if has_kernels(system) and not brief else None
+    tuned = (
+        hand_tuned_estimate(ask.model, system, job, candidate.plan, facts, moves)
+        if has_kernels(system) and not brief
+        else None
+    )
     used = math.ceil(candidate.plan.devices / system.devices_per_chip)
     idle = ask.chips - used
     peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
@@ -371,26 +354,38 @@ def solve_system(
     Where the usable memory is a range, a plan must fit at its low end; if none does but one fits at the high end,
     `feasible` is None. brief: rows without the step with hand-tuned kernels, a fifth of the time of a small search.
     """
+    return solved(ask, fixed=fixed, top=top, brief=brief)[0]
+
+
+def solved(
+    ask: SystemAsk,
+    *,
+    fixed: Mapping[str, Sequence[int | str]],
+    top: int,
+    brief: bool = False,
+    margin: float = 0.0,
+) -> tuple[tuple[Row, ...], Search | None]:
+    """The rows of a system and the search that found their plans, None without one."""
     system = ask.system
     low, high = (replace(system, hbm_usable_B=end) for end in ask.usable_B)
     try:
-        found = search(ask.model, low, ask.job, fixed=fixed, top=top)
+        found = search(ask.model, low, ask.job, fixed=fixed, top=top, margin=margin)
     except UserError as error:
         if error.code != EXIT_INFEASIBLE:
             raise
-        return (without_plan(ask, error.line()),)
+        return (without_plan(ask, error.line()),), None
     if found.best:
-        return tuple(with_plan(ask, found, c, True, None, brief=brief) for c in found.best)
+        return tuple(with_plan(ask, found, c, True, None, brief=brief) for c in found.best), found
     if high.hbm_usable_B > low.hbm_usable_B:
-        roomy = search(ask.model, high, ask.job, fixed=fixed, top=top)
+        roomy = search(ask.model, high, ask.job, fixed=fixed, top=top, margin=margin)
         if roomy.best:
             need = min(sum(c.memory_B.values()) for c in roomy.best) * system.devices_per_chip
             ends = "..".join(f"{s.hbm_usable_B * system.devices_per_chip / 2**30:.0f}" for s in (low, high))
             reason = f"fits only if a chip has at least {show_gib(need)}; its memory is given as {ends} GiB"
-            return tuple(with_plan(ask, roomy, c, None, reason, brief=brief) for c in roomy.best)
+            return tuple(with_plan(ask, roomy, c, None, reason, brief=brief) for c in roomy.best), roomy
     row = without_plan(ask, does_not_fit(found, high))
     counts = {"evaluated": found.evaluated, "feasible": 0, "seconds": found.seconds}
-    return (replace(row, memory_B=found.smallest_B, binds="hbm capacity", search_counts=counts),)
+    return (replace(row, memory_B=found.smallest_B, binds="hbm capacity", search_counts=counts),), None
 
 
 def equal_chips(
@@ -566,9 +561,9 @@ def compare(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanList(Shown):
-    """The best plans of one system, best first. ask: the question, for what else is put to it (neighbours, the Pareto
-    front, a timeline);
-    seconds: time taken, for the eye: it is no part of `to_dict`."""
+    """The best plans of one system: first the one to take, then the fastest of the others. preferred: that the first is
+    not the fastest, but simpler. ask: the question, for what else is put to it (neighbours, the Pareto front, a
+    timeline); seconds: time taken, for the eye: it is no part of `to_dict`."""
 
     inputs: Mapping[str, object]
     evaluated: int
@@ -576,6 +571,7 @@ class PlanList(Shown):
     seconds: float
     rows: Rows[Row]
     ask: SystemAsk | None = None
+    preferred: Preferred | None = None
 
     def __getitem__(self, place: int) -> Row:
         """A plan, 0 the best; it knows what was asked, so that it can be explained."""
@@ -596,4 +592,5 @@ class PlanList(Shown):
             "evaluated": self.evaluated,
             "feasible": self.feasible,
             "plans": [r.to_dict() for r in self.rows],
+            **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
         }

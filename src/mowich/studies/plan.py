@@ -9,13 +9,15 @@ from mowich.economics import money
 from mowich.facts import Facts
 from mowich.launch.origin import Origin, with_origin
 from mowich.models.model import Model, as_trained
+from mowich.plans import preference
 from mowich.plans.plan import TrainJob
+from mowich.plans.preference import Preferred
 from mowich.shown import Rows
 from mowich.software.stack import equip, stack_words
 
 if TYPE_CHECKING:
     pass
-from mowich.studies.compare import PlanList, SystemAsk, solve_system
+from mowich.studies.compare import PlanList, Row, SystemAsk, solved, with_plan
 
 
 def plan(
@@ -30,7 +32,7 @@ def plan(
     term: str = "default",
     stack: str | None = None,
 ) -> PlanList:
-    """The `top` best plans of one system for one training job."""
+    """The `top` best plans of one system for one training job, the one to take first."""
 
     name_given, model = model.name, as_trained(model)
 
@@ -39,7 +41,7 @@ def plan(
     ask = SystemAsk(
         name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
     )
-    rows = solve_system(ask, fixed=fixed or {}, top=top)  # plans of one system: no break-even against each other
+    rows, preferred = preferred_of(ask, fixed=fixed or {}, top=top)  # of one system: no break-even against each other
     counts = rows[0].search_counts
     inputs = {
         "model": name_given,
@@ -63,4 +65,21 @@ def plan(
         seconds=float(counts.get("seconds", 0.0)),
         rows=with_origin(Rows(rows), Origin(inputs=inputs, facts=facts, layers=model.num_layers)),
         ask=ask,
+        preferred=preferred,
     )
+
+
+def preferred_of(
+    ask: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]], top: int
+) -> tuple[tuple[Row, ...], Preferred | None]:
+    """The rows of `solve_system` with the plan to take first: of those within the margin of the fastest the simplest
+    (`plans.preference`). Beside them what it is slower by, None where it is the fastest."""
+    margin = preference.margin(ask.facts)
+    rows, found = solved(ask, fixed=fixed, top=top, margin=margin)
+    if found is None or not found.best or found.preferred is None or found.preferred == found.best[0]:
+        return rows, None
+    first, fastest = found.preferred, found.best[0]
+    row = with_plan(ask, found, first, rows[0].feasible, rows[0].reason)
+    kept = [other for other in rows if other.plan != first.plan]
+    slower = first.seconds_per_token / fastest.seconds_per_token - 1.0
+    return (row, *kept)[:top], Preferred(fastest=str(fastest.plan), slower=slower, within=margin)

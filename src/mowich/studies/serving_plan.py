@@ -20,8 +20,10 @@ from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow, Origin, with_origin
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
+from mowich.plans import preference
 from mowich.plans.memory import serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated_plan
+from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
@@ -133,6 +135,7 @@ class ServeResult(Shown):
     rows: Rows[ServeRow]
     front: tuple[ServeRow, ...] = ()
     warnings: tuple[str, ...] = ()
+    preferred: Preferred | None = None
 
     def to_dict(self) -> dict[str, object]:
         """`mowich/plan@1` or `mowich/compare@1`."""
@@ -151,6 +154,7 @@ class ServeResult(Shown):
                 "plans": rows,
                 "front": [r.to_dict() for r in self.front],
                 "warnings": list(self.warnings),
+                **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
             }
         return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
 
@@ -217,9 +221,10 @@ def solve_serving(
     top: int,
     term: str,
     with_front: bool = True,
+    margin: float = 0.0,
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
     """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only
-    `with_front`), and the search."""
+    `with_front`), and the search. margin: within which a simpler plan comes first."""
     plans = searched_plans(model, system, job.prompt, facts, fixed := with_pools(fixed))
     together, apart = searched_modes(fixed)
     if not plans:
@@ -230,7 +235,9 @@ def solve_serving(
         )
     d = deploy(model, system, engine, plans, facts, accept=job.accept)
     w = worker(d, job)
-    got = search_serving(system, w, job, top=top, apart=apart, together=together, **narrowed(plans, fixed))
+    got = search_serving(
+        system, w, job, top=top, apart=apart, together=together, margin=margin, **narrowed(plans, fixed)
+    )
     if got.best:
         front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front if with_front]
         rows = [
@@ -474,14 +481,17 @@ def plan_serving(
     top: int = 5,
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
+    prefer: bool = False,
 ) -> ServeResult:
-    """The `top` cheapest plans of one system that meet the limits, and the Pareto front."""
+    """The `top` cheapest plans of one system that meet the limits, and the Pareto front. prefer: first the simplest of
+    those that are not told apart from the cheapest (`plans.preference`)."""
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
     name = engine_for(facts, system, engine)
     term, priced = money.kind_of_specs(facts, [spec], term)
+    margin = preference.margin(facts) if prefer else 0.0
     rows, front, got = solve_serving(
-        model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term
+        model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term, margin=margin
     )
     inputs = serving_inputs(model, job, fixed or {}, priced, [(spec, system, name)], facts)
     return ServeResult(
@@ -494,6 +504,7 @@ def plan_serving(
         seconds=time.process_time() - begin,
         rows=with_origin(Rows(rows), Origin(inputs=inputs, facts=facts, layers=model.num_layers)),
         front=tuple(front),
+        preferred=got.preferred,
     )
 
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.plans.plan import Plan
+from mowich.plans.preference import margin
 from mowich.progress import tell
 from mowich.software.stack import Platform
 from mowich.studies.compare import PlanList, Row, SystemAsk, with_plan
 from mowich.training import search as searching
-from mowich.training.neighbours import PLAN_TIE, Neighbour, Ties, front, neighbours_of, ties
+from mowich.training.neighbours import LEAST_SHOWN, Neighbour, Ties, front, neighbours_of, ties
 from mowich.units import show_gib
 
 PER_CHIPS = 3
@@ -48,7 +49,7 @@ class Why:
                 phrases.setdefault(n.field, []).append(
                     (0.0, f"{n.field} {n.value} does not fit (+{show_gib(n.short_B)})")
                 )
-            elif n.slower > 1e-3:
+            elif n.slower > LEAST_SHOWN:
                 cause = f" ({n.cause})" if n.cause else ""
                 phrases.setdefault(n.field, []).append(
                     (n.slower, f"{n.field} {n.value} is {n.slower:.1%} slower{cause}")
@@ -110,13 +111,13 @@ def lower_end(ask: SystemAsk) -> Platform:
 
 def why(ask: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]] | None = None) -> Why:
     """Neighbours and ties of the best plan."""
-    system = lower_end(ask)
-    found = searching.survey(ask.model, system, ask.job, fixed=fixed, within=PLAN_TIE)
+    system, near = lower_end(ask), margin(ask.facts)
+    found = searching.survey(ask.model, system, ask.job, fixed=fixed, within=near)
     best = found.best
     return Why(
         plan=None if best is None else found.plans.plan(best),
         neighbours=neighbours_of(ask.model, system, ask.job, found),
-        ties=ties(found),
+        ties=ties(found, near),
     )
 
 

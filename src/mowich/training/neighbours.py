@@ -40,8 +40,8 @@ FIELDS = (
 )
 """Choices whose neighbours are shown; dp follows from the others."""
 
-PLAN_TIE = 1e-3
-"""Plans within this share of the best are ties: less than the model can tell apart."""
+LEAST_SHOWN = 1e-3
+"""Share of a step below which a difference is not printed, and has no cause to name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Neighbour:
     def cause(self) -> str:
         """What makes it slower, in words: idle chips where they explain a good part of it, else the part that grows
         most, else nothing."""
-        if self.slower is None or self.slower <= PLAN_TIE:
+        if self.slower is None or self.slower <= LEAST_SHOWN:
             return ""
         if self.unused > self.slower / 4.0:
             return f"leaves {self.unused:.0%} of the chips idle"
@@ -87,13 +87,19 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ties:
-    """Plans that fit and lie within `PLAN_TIE` of the best: how many, and which values each choice takes among them."""
+    """Plans that fit and lie within a share of the best (`plans.preference.margin`): how many, and which values each
+    choice takes among them."""
 
+    within: float
     count: int
     differ_in: Mapping[str, tuple[str, ...]]
 
     def to_dict(self) -> dict[str, object]:
-        return {"within": PLAN_TIE, "count": self.count, "differ_in": {k: list(v) for k, v in self.differ_in.items()}}
+        return {
+            "within": self.within,
+            "count": self.count,
+            "differ_in": {k: list(v) for k, v in self.differ_in.items()},
+        }
 
 
 def _word(field: str, code: float) -> str:
@@ -156,15 +162,19 @@ def neighbours_of(model: Model, system: Platform, job: TrainJob, found: Survey) 
     return tuple(out)
 
 
-def ties(found: Survey) -> Ties:
-    """What lies within `PLAN_TIE` of the best."""
+def ties(found: Survey, within: float) -> Ties:
+    """What lies within that share of the best."""
     best = found.best
     if best is None:
-        return Ties(count=0, differ_in={})
-    rows = np.flatnonzero(found.fits & (found.seconds_per_token <= found.seconds_per_token[best] * (1.0 + PLAN_TIE)))
+        return Ties(within=within, count=0, differ_in={})
+    rows = np.flatnonzero(found.fits & (found.seconds_per_token <= found.seconds_per_token[best] * (1.0 + within)))
     same: Plans = found.plans.take(rows)
     values = {field: np.unique(getattr(same, field)) for field in (*FIELDS[:6], "dp", *FIELDS[6:])}
-    return Ties(count=len(rows), differ_in={k: tuple(_word(k, x) for x in v) for k, v in values.items() if len(v) > 1})
+    return Ties(
+        within=within,
+        count=len(rows),
+        differ_in={k: tuple(_word(k, x) for x in v) for k, v in values.items() if len(v) > 1},
+    )
 
 
 def front(*costs: NDArray[np.float64]) -> NDArray[np.intp]:

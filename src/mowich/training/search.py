@@ -16,10 +16,12 @@ from functools import cached_property, reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Places
 from mowich.models.model import Model
 from mowich.plans.enumerate import Space, every_dp, legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob, numbered
+from mowich.plans.preference import simplest
 from mowich.plans.search import fastest, first_of
 from mowich.software.stack import Platform
 from mowich.training.floor import (
@@ -67,7 +69,8 @@ class Candidate:
 class Search:
     """evaluated: plans whose memory was evaluated; feasible: those of them that fit; best: the top ones by seconds per
     token, each with its best dp (of plans that differ in dp alone the fastest); unconstrained: the best if memory were
-    free; smallest_B: the least memory that any legal plan needs, by category."""
+    free; smallest_B: the least memory that any legal plan needs, by category; preferred: of the plans within the margin
+    that was asked for the simplest (`plans.preference`), the fastest one without a margin."""
 
     evaluated: int
     feasible: int
@@ -76,6 +79,7 @@ class Search:
     unconstrained_s_per_token: float
     smallest_B: Mapping[str, float]
     refused: Mapping[str, int]
+    preferred: Candidate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,11 +180,23 @@ class Evaluated:
     fits: NDArray[np.bool_]
     seconds_per_token: NDArray[np.float64]
 
+    def take(self, index: Places) -> Evaluated:
+        """The plans at these places."""
+        return Evaluated(
+            plans=self.plans.take(index),
+            row=self.row[index],
+            need_B=self.need_B[index],
+            fits=self.fits[index],
+            seconds_per_token=self.seconds_per_token[index],
+        )
+
 
 class Leaders:
-    """The fastest dp so far of each plan of a space that fits, and so the `top` fastest plans."""
+    """The fastest dp so far of each plan of a space that fits, and so the `top` fastest plans. margin: share of the
+    fastest within which plans are asked for too."""
 
-    def __init__(self, whole: Whole, top: int) -> None:
+    def __init__(self, whole: Whole, top: int, margin: float = 0.0) -> None:
+        self.margin = margin
         self.seconds_per_token = np.full(len(whole.need_B), np.inf)
         self.need_B = whole.need_B.copy()
         self.dp = np.repeat(whole.space.shapes.dp, whole.space.num_modes)
@@ -188,9 +204,12 @@ class Leaders:
 
     @property
     def limit(self) -> float:
-        """Seconds per token that a plan must beat to be among the top."""
+        """Seconds per token that a plan must beat to be among the top, or within the margin."""
         known = self.seconds_per_token[np.isfinite(self.seconds_per_token)]
-        return float(np.partition(known, self.top - 1)[self.top - 1]) if len(known) >= self.top else np.inf
+        if len(known) < self.top:
+            return np.inf
+        last = float(np.partition(known, self.top - 1)[self.top - 1])
+        return max(last, float(known.min()) * (1.0 + self.margin))
 
     def offer(self, found: Evaluated) -> None:
         """Take those of `found` that are faster, or as fast with less memory."""
@@ -233,22 +252,26 @@ def search(
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     top: int = 1,
     smaller_dp: bool = True,
+    margin: float = 0.0,
 ) -> Search:
     """The `top` plans that are fastest per token of all that are legal and fit. Ties go to the plan with less memory,
     then to the order of enumeration. Raises UserError (exit 3) when no plan is legal; `best` is empty when none fits.
 
     smaller_dp=False: of each plan its largest legal data-parallel degree alone, which is near the best and far quicker
-    where there are many to try.
+    where there are many to try. margin: share of the fastest plan's time within which a simpler one is `preferred`.
     """
     start, top = time.perf_counter(), max(top, 1)
     space = legal_plans(model, system, job, fixed)
     whole = _of_space(model, system, job, space if smaller_dp else replace(space, is_dp_free=False))
-    space, leaders = whole.space, Leaders(whole, top)
+    space, leaders = whole.space, Leaders(whole, top, margin)
     evaluated, feasible = len(space), int(whole.fits.sum())
+    near: list[Evaluated] = []
     for found in _contenders(whole, leaders, _worth(whole, every=top > 1)):
         smaller = found.plans.dp < space.dp(found.row)
         evaluated += int(smaller.sum())
         feasible += int((found.fits & smaller).sum())
+        if margin:
+            near.append(found.take(found.fits & (found.seconds_per_token <= leaders.limit)))
     best = tuple(
         candidate(model, system, job, replace(plan, dp=int(dp)))
         for plan, dp in zip(space.take(leaders.rows), leaders.dp[leaders.rows], strict=True)
@@ -263,7 +286,19 @@ def search(
         unconstrained_s_per_token=_if_free(whole),
         smallest_B={name: float(least_B[name][0]) for name in CATEGORIES},
         refused=whole.space.refused,
+        preferred=_simplest(whole, near, best[0], margin) if margin and best else best[0] if best else None,
     )
+
+
+def _simplest(whole: Whole, near: Sequence[Evaluated], first: Candidate, margin: float) -> Candidate:
+    """The simplest of the plans within a share of the first one's time."""
+    model, system, job = whole.model, whole.system, whole.job
+    plans = Plans.joined([part.plans for part in near])
+    seconds, need = (np.concatenate([getattr(part, name) for part in near]) for name in ("seconds_per_token", "need_B"))
+    within = np.flatnonzero(seconds <= seconds.min() * (1.0 + margin))
+    some = plans.take(within)
+    plan = some.plan(simplest(some, system.domain_devices, seconds[within], need[within]))
+    return first if plan == first.plan else candidate(model, system, job, plan)
 
 
 def _of_space(model: Model, system: Platform, job: TrainJob, space: Space) -> Whole:
@@ -312,10 +347,8 @@ def _if_free(whole: Whole) -> float:
     return found
 
 
-def _contenders(
-    whole: Whole, leaders: Leaders, wanted: NDArray[np.bool_], *, within: float = 0.0
-) -> Iterator[Evaluated]:
-    """Every dp of the plans `wanted` (a mask) that may be among the leaders, or within that share of them, in blocks.
+def _contenders(whole: Whole, leaders: Leaders, wanted: NDArray[np.bool_]) -> Iterator[Evaluated]:
+    """Every dp of the plans `wanted` (a mask) that may be among the leaders, or within their margin, in blocks.
 
     The leaders are kept up to date, so that later blocks are smaller. Where a dp does not fit, plans of its run that
     recompute more and are not wanted themselves take its place.
@@ -327,7 +360,7 @@ def _contenders(
     bound, floor = bounds.bound, Floor.joined([])
     is_first, at, size = True, 0, _LARGEST
     while at < len(order):
-        limit = leaders.limit * (1.0 + within)
+        limit = leaders.limit
         part = order[at : at + size]
         part = part[bound[part] < limit]
         if not len(part):
@@ -355,7 +388,7 @@ def _contenders(
             row = row[again] + 1
             more, known = replace(space.take(row), dp=more.dp[again]), False
         if is_first and space.is_dp_free:  # with a limit, traffic between the ranks that are left counts
-            limit = leaders.limit * (1.0 + within)
+            limit = leaders.limit
             left = bounds.below(limit)
             rows, floor = rows[left], bounds.floor(left)
             start = space.take(rows)
@@ -415,17 +448,8 @@ def survey(
             seconds_per_token=step_s_per_token(model, system, job, plans),
         )
     ]
-    for found in _contenders(whole, Leaders(whole, 1), whole.fits, within=within):
-        new = found.plans.dp < plans.dp[found.row]
-        parts.append(
-            Evaluated(
-                plans=found.plans.take(new),
-                row=found.row[new],
-                need_B=found.need_B[new],
-                fits=found.fits[new],
-                seconds_per_token=found.seconds_per_token[new],
-            )
-        )
+    for found in _contenders(whole, Leaders(whole, 1, within), whole.fits):
+        parts.append(found.take(found.plans.dp < plans.dp[found.row]))
     columns = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("row", "need_B", "fits", "seconds_per_token")

@@ -117,6 +117,8 @@ TRAIN_ROW = [
     R("spread * at_high", "1", "change of ln(time per token) with this fact at the high end of its range", MOVED),
 ]
 
+_NOT_TOLD_APART = "lookup: training.residuals.plan_margin, from the order of measured runs (tools/plan_pairs.py)"
+
 SEARCHED = [
     R(
         "evaluated",
@@ -125,6 +127,13 @@ SEARCHED = [
         "search: counted: legal plans of the model on the devices (serving: plans at each batch, and pairs of workers)",
     ),
     R("points", "points", "distinct plans at each batch", "search: counted"),
+    R(
+        "preferred slower",
+        "1",
+        "what the fastest plan is faster by than the first, which is simpler",
+        "search: seconds per token (serving: tokens per second) of the two plans, one over the other, less 1",
+    ),
+    R("preferred within", "1", "plans this close to the fastest are not told apart", _NOT_TOLD_APART),
     R("feasible", "plans", "plans that fit in memory and meet the limits", "search: counted"),
 ]
 
@@ -218,7 +227,7 @@ TRAINING_RULES: Mapping[str, tuple[Rule, ...]] = {
             "why ties within",
             "1",
             "plans this close to the best count as ties",
-            "lookup: what the model can tell apart",
+            _NOT_TOLD_APART,
         ),
         R("why ties count", "plans", "plans that tie with the best", "count: counted"),
     ),

@@ -1,0 +1,141 @@
+"""Which of plans that the model cannot tell apart is the one to take: the simplest.
+
+Predicted times of two plans of one job share most of their error, and what they do not share still decides their order
+where they are near: `training.residuals.plan_margin` says how near, and on what evidence. The rules of what is simpler
+stand here once, for training and for serving; the fastest plan stays what a machine can do, and what systems are
+compared by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.facts import Facts
+from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, ServePlan
+
+PLAN_MARGIN = "training.residuals.plan_margin"
+"""The fact: share by which predicted times may differ and not be told apart."""
+
+_DEGREES = ("tp", "pp", "cp", "ep", "etp", "dp", "micro_batch", "vpp")
+_RECOMPUTED = np.array([0.0, 1.0, 3.0, 2.0])
+"""Rank of each way of recomputing, by how much it repeats: none, selective, full, experts."""
+
+
+def margin(facts: Facts) -> float:
+    """Share of the fastest plan's time within which plans are not told apart."""
+    return facts.number(PLAN_MARGIN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preferred:
+    """That the first plan of an answer is not the fastest: the fastest one in words, and by what share of the fastest
+    one's time (or, of serving, of the first one's rate) the first is slower, within the margin."""
+
+    fastest: str
+    slower: float
+    within: float
+
+    def to_dict(self) -> dict[str, object]:
+        return {"fastest": self.fastest, "slower": self.slower, "within": self.within}
+
+
+def is_odd(degree: Floats) -> NDArray[np.bool_]:
+    """Whether a degree is no power of two.
+
+    >>> is_odd(np.array([1.0, 2.0, 3.0, 64.0, 96.0])).tolist()
+    [False, False, True, False, True]
+    """
+    whole = np.asarray(degree).astype(np.int64)
+    return np.asarray((whole & (whole - 1)) != 0)
+
+
+def complexity(p: Plans, domain: int) -> list[Floats]:
+    """How far training plans are from the usual, the weightiest reason first, columns [n]: 0 is the simplest of each.
+
+    What lives with the host; tensor ranks beyond the scale-up `domain` (devices); degrees that are no powers of two;
+    kinds of parallelism, with orders of ranks, splits of layers and exchanges that are not the default; how much is
+    computed again; schedules beyond 1F1B, and chunks of a stage; collectives that wait where they could run beside.
+    """
+    zero = np.zeros(len(p))
+    kinds = sum((np.asarray(getattr(p, name) > 1, dtype=np.float64) for name in ("tp", "pp", "cp", "ep", "etp")), zero)
+    kinds = kinds + (p.order > 0) + (p.split > 0) + (p.pp_scatter > 0)
+    odd = sum((is_odd(getattr(p, name)).astype(np.float64) for name in _DEGREES), zero)
+    away = np.where((p.tp > 1) & (p.tp * p.stride("tp") > domain), 1.0, 0.0)
+    assert _RECOMPUTED[EXPERTS_AGAIN] == 2.0
+    waits = (p.tp_overlap == 0) * 1.0 + (p.dp_overlap == 0)
+    return [
+        np.asarray(p.offload > 0, dtype=np.float64),
+        away,
+        odd,
+        kinds,
+        _RECOMPUTED[p.recompute.astype(np.intp)],
+        p.schedule,
+        p.vpp,
+        waits,
+    ]
+
+
+def simplest(p: Plans, domain: int, seconds: Floats, need_B: Floats) -> int:
+    """Which of training plans that are not told apart to take: of the simplest the fastest, then the one with less
+    memory, then the first."""
+    keys = [*complexity(p, domain), seconds, need_B]
+    return int(np.lexsort(keys[::-1])[0])
+
+
+def worker_complexity(decode: ServePlan, prefill: ServePlan | None) -> tuple[int, int, int]:
+    """How far a serving plan is from the usual; prefill: of workers of its own, None where workers do both. Degrees
+    that are no powers of two; kinds of parallelism, workers of their own counted as one more; ranks of a worker.
+
+    >>> worker_complexity(ServePlan(tp=8), None) < worker_complexity(ServePlan(tp=4, pp=2), None)
+    True
+    """
+    workers = [decode] if prefill is None else [decode, prefill]
+    degrees = [getattr(plan, name) for plan in workers for name in ("tp", "pp", "dp", "cp", "ep")]
+    odd = sum(n & (n - 1) != 0 for n in degrees)
+    return odd, sum(n > 1 for n in degrees) + (prefill is not None), sum(plan.devices for plan in workers)
+
+
+def simplest_workers(decode: NDArray[np.intp], prefill: NDArray[np.intp], plans: Sequence[ServePlan]) -> int:
+    """The first of the simplest of candidates, that come fastest first: places of their plans of decode and of prefill
+    workers among `plans`, -1 where workers do both."""
+    _, first = np.unique(np.stack([decode, prefill], axis=1), axis=0, return_index=True)
+
+    def complexity_of(i: int) -> tuple[int, int, int]:
+        return worker_complexity(plans[int(decode[i])], plans[int(prefill[i])] if prefill[i] >= 0 else None)
+
+    return int(min(np.sort(first).tolist(), key=complexity_of))
+
+
+def workers_words(decode: int, prefill: int, plans: Sequence[ServePlan]) -> str:
+    """The plans of a candidate in words."""
+    return str(plans[decode]) if prefill < 0 else f"prefill {plans[prefill]}, decode {plans[decode]}"
+
+
+def why_simpler(mine: Plan, other: Plan, domain: int) -> str:
+    """The reason in words for which `mine` is simpler than `other`, "" where it is not.
+
+    >>> why_simpler(Plan(tp=8, dp=8), Plan(tp=8, pp=2, dp=4), 8)
+    'fewer kinds of parallelism'
+    """
+    pair: Sequence[Floats] = complexity(Plans.of([mine, other]), domain)
+    for reason, column in zip(_REASONS, pair, strict=True):
+        if column[0] != column[1]:
+            return reason if column[0] < column[1] else ""
+    return ""
+
+
+_REASONS = (
+    "nothing lives with the host",
+    "tensor ranks stay in a scale-up domain",
+    "fewer degrees that are no powers of two",
+    "fewer kinds of parallelism",
+    "less is computed again",
+    "a plainer pipeline schedule",
+    "fewer chunks of a stage",
+    "its collectives run beside compute",
+)

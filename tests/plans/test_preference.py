@@ -1,0 +1,148 @@
+"""Which of plans that the model cannot tell apart is taken, against plain loops, and what says how near that is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mowich.cli import run
+from mowich.facts import Facts, load_facts
+from mowich.models import load_model
+from mowich.plans.plan import Plan, Plans, ServePlan, TrainJob, parse_fixed
+from mowich.plans.preference import complexity, is_odd, margin, simplest, why_simpler, worker_complexity
+from mowich.serving.search import ServeJob
+from mowich.software.stack import equip
+from mowich.studies.serving_plan import ServeRow, plan_serving
+from mowich.training.search import search, survey
+
+FIXED = parse_fixed({"cp": "1", "micro_batch": "1,2,3"})
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    return load_facts()
+
+
+@pytest.mark.parametrize(
+    ("simpler", "odder", "why"),
+    [
+        ({"tp": 8, "pp": 2}, {"offload": "optimizer"}, "nothing lives with the host"),
+        ({"tp": 8, "pp": 8}, {"tp": 16}, "tensor ranks stay in a scale-up domain"),
+        ({"tp": 8, "pp": 4, "cp": 2, "ep": 8}, {"pp": 5}, "fewer degrees that are no powers of two"),
+        ({"tp": 8, "recompute": "full"}, {"tp": 4, "pp": 2}, "fewer kinds of parallelism"),
+        ({"pp": 2}, {"pp": 2, "recompute": "selective"}, "less is computed again"),
+        ({"recompute": "experts"}, {"recompute": "full"}, "less is computed again"),
+        ({"pp": 4, "vpp": 2, "schedule": "interleaved"}, {"pp": 4, "schedule": "zb-h1"}, "a plainer pipeline schedule"),
+        (
+            {"pp": 4, "vpp": 2, "schedule": "interleaved"},
+            {"pp": 4, "vpp": 4, "schedule": "interleaved"},
+            "fewer chunks",
+        ),
+    ],
+)
+def test_rules_by_weight(simpler: dict[str, int | str], odder: dict[str, int | str], why: str) -> None:
+    """The simpler plan is chosen though it is the slower, for the reason that is told; the other way round nothing is
+    told."""
+    first, second = Plan(**simpler), Plan(**odder)  # type: ignore[arg-type]
+    plans = Plans.of([second, first])
+    assert simplest(plans, 8, np.array([1.0, 1.01]), np.zeros(2)) == 1
+    assert why_simpler(first, second, 8).startswith(why)
+    assert why_simpler(second, first, 8) == ""
+    assert why_simpler(first, first, 8) == ""
+
+
+def test_of_equally_simple_plans_the_fastest() -> None:
+    plans = Plans.of([Plan(tp=2, dp=4), Plan(tp=4, dp=2), Plan(tp=8), Plan(tp=4, dp=2)])
+    assert simplest(plans, 8, np.array([1.0, 0.9, 1.1, 0.9]), np.array([1.0, 5.0, 1.0, 4.0])) == 3
+    assert np.array_equal(is_odd(np.array([1.0, 2.0, 3.0, 6.0, 128.0])), [False, False, True, True, False])
+    assert all(len(column) == 4 for column in complexity(plans, 8))
+
+
+@pytest.mark.parametrize(
+    ("model", "on", "chips", "batch"),
+    [("llama-3.1-8b", "h100", 16, 64.0), ("llama-3.1-70b", "trn2", 24, 96.0), ("mixtral-8x7b", "h200", 32, 96.0)],
+)
+def test_the_preferred_plan_is_the_simplest_of_all_within_the_margin(
+    facts: Facts, model: str, on: str, chips: int, batch: float
+) -> None:
+    """Beside every plan of the space; and the fastest stay what they are without a margin, so that a restriction never
+    wins: what is shown first is at most the margin behind it."""
+    shape, system = load_model(model), equip(facts, on, chips=chips)
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
+    for near in (margin(facts), 0.04):
+        found = survey(shape, system, job, fixed=FIXED, within=near)
+        assert found.best is not None
+        least = found.seconds_per_token[found.best]
+        close = np.flatnonzero(found.fits & (found.seconds_per_token <= least * (1.0 + near)))
+        some = found.plans.take(close)
+        expected = some.plan(
+            min(
+                range(len(close)),
+                key=lambda i: (
+                    *(float(column[i]) for column in complexity(some, system.domain_devices)),
+                    found.seconds_per_token[close[i]],
+                    found.need_B[close[i]],
+                ),
+            )
+        )
+        for top in (1, 3):
+            got = search(shape, system, job, fixed=FIXED, top=top, margin=near)
+            assert got.preferred is not None
+            assert got.preferred.plan == expected
+            assert got.preferred.seconds_per_token <= got.best[0].seconds_per_token * (1.0 + near)
+            plain = search(shape, system, job, fixed=FIXED, top=top)
+            assert got.best == plain.best
+            assert plain.preferred == plain.best[0]
+
+
+def test_plan_puts_the_preferred_plan_first_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = "plan mixtral-8x7b --train --tokens 1T --seq 4096 --batch 48seqs --on h100:24 --top 3"
+    out = tmp_path / "plan.json"
+    run([*asked.split(), "--out", str(out)])
+    shown = " ".join(capsys.readouterr().out.split())
+    result = json.loads(out.read_text())
+    told, rows = result["preferred"], result["plans"]
+    per_token = [row["step_s"]["value"] / row["global_batch_seqs"] for row in rows]
+    assert len(rows) == 3
+    assert per_token[0] / min(per_token) - 1.0 == pytest.approx(told["slower"])
+    assert 0.0 < told["slower"] <= told["within"] == 0.01
+    assert str(Plan.from_dict(rows[1]["plan"])) == told["fastest"]
+    assert f"simplest plan within 1% of the fastest, {told['fastest']}" in shown
+    for name in ("preferred.slower", "preferred.within"):
+        run(["explain", str(out), name])
+        assert "plan" in capsys.readouterr().out
+    run(["compare", *asked.split()[1:-2], "--json"])  # systems are compared by their fastest plans
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert str(Plan.from_dict(row["plan"])) == told["fastest"]
+
+
+def test_serving_prefers_fewer_kinds_of_workers_and_ranks(facts: Facts) -> None:
+    both, apart = ServePlan(tp=8), ServePlan(tp=4)
+    assert worker_complexity(both, None) < worker_complexity(apart, apart)
+    assert worker_complexity(apart, None) < worker_complexity(both, None) < worker_complexity(ServePlan(tp=6), None)
+    model, job = load_model("qwen3-30b-a3b"), ServeJob(prompt=2000, output=500)
+    plain = plan_serving(model, "h100:8", job=job, facts=facts, top=40)
+    got = plan_serving(model, "h100:8", job=job, facts=facts, top=40, prefer=True)
+
+    def speeds(row: ServeRow) -> tuple[float, float, float]:
+        rate = row.tokens_per_s_per_chip.value or 0.0
+        return 1.0 / rate, row.ttft_s.value or 0.0, row.tpot_s.value or 0.0
+
+    best = speeds(plain.rows[0])
+    near = [
+        row for row in plain.rows if all(x <= 1.01 * y * (1 + 1e-9) for x, y in zip(speeds(row), best, strict=True))
+    ]
+
+    def kinds(row: ServeRow) -> tuple[int, int, int]:
+        assert row.decode is not None
+        return worker_complexity(row.decode, row.prefill if row.mode == "disaggregated" else None)
+
+    assert len({kinds(row) for row in near}) > 1
+    assert kinds(got.rows[0]) <= min(map(kinds, near)) < kinds(plain.rows[0])
+    assert all(x <= 1.01 * y * (1 + 1e-9) for x, y in zip(speeds(got.rows[0]), best, strict=True))
+    assert got.preferred is not None
+    assert 0.0 < got.preferred.slower <= margin(facts)
+    assert plain.preferred is None
