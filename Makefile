@@ -5,8 +5,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
+PIP    := -m pip install --quiet --disable-pip-version-check
+# what is locked comes from the lock alone, each file with one of its hashes
+LOCKED := $(PIP) --require-hashes --only-binary :all:
 
-.PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy check-public conformance third-party lock clean
+.PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy check-public conformance third-party lock sbom clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -23,6 +26,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/python tools/constants.py
+	$(BIN)/python tools/supply.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -38,13 +42,14 @@ golden-diff: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 	$(PYTHON) -m venv $(VENV)-slow
-	$(VENV)-slow/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-slow.txt
+	$(VENV)-slow/bin/python $(LOCKED) -r requirements.lock
+	$(VENV)-slow/bin/python $(PIP) -r requirements-slow.txt
 	$(VENV)-slow/bin/python tests/slow/check_params.py
 	$(VENV)-slow/bin/python tests/slow/check_flops.py
 	$(VENV)-slow/bin/python tests/slow/check_decoders.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/slow/check_sweep.py
 	$(PYTHON) -m venv $(VENV)-ray
-	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-ray.txt
+	$(VENV)-ray/bin/python $(LOCKED) -r requirements.lock -r requirements-ray.lock
 	OPENBLAS_NUM_THREADS=1 PYTHONPATH=src $(VENV)-ray/bin/python tests/slow/check_ray.py
 
 # hostile input drawn from seeds (docs/reliability.md), in parts where that suits: make fuzz COUNT=2500 FIRST=5000
@@ -56,7 +61,7 @@ fuzz: $(STAMP)
 # the documentation as a site in build/site: every link checked, nothing fetched from elsewhere
 site: $(STAMP)
 	$(PYTHON) -m venv $(VENV)-site
-	$(VENV)-site/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-site.txt
+	$(VENV)-site/bin/python $(LOCKED) -r requirements-site.lock
 	$(BIN)/python tools/build_site.py
 	NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --strict --quiet
 	$(BIN)/python tools/build_site.py --check
@@ -121,22 +126,38 @@ third-party: $(VENV)-conformance/.installed
 
 $(VENV)-conformance/.installed: requirements.lock tests/conformance/requirements.txt
 	$(PYTHON) -m venv $(VENV)-conformance
-	$(VENV)-conformance/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r tests/conformance/requirements.txt
+	$(VENV)-conformance/bin/python $(LOCKED) -r requirements.lock
+	$(VENV)-conformance/bin/python $(PIP) -r tests/conformance/requirements.txt
 	touch $@
 
-# versions that everyone installs; edit pyproject.toml, then run this
+# versions that everyone installs, with the hash of each of their files; edit pyproject.toml, then run this, and `make sbom`.
+# The hashes are those of all platforms and Pythons
+UV   := uv==0.13.9
+HASH := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 lock:
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check ".[dev]" "hatchling>=1.26" editables
-	build/lock/bin/python -m pip freeze --exclude mowich > requirements.lock
+	build/lock/bin/python $(PIP) ".[dev]" "hatchling>=1.26" editables
+	build/lock/bin/python -m pip freeze --exclude mowich > build/lock/pins.txt
+	build/lock/bin/python $(PIP) $(UV)
+	build/lock/bin/uv $(HASH) --no-deps build/lock/pins.txt -o requirements.lock
+	build/lock/bin/uv $(HASH) -c build/lock/pins.txt requirements-ray.txt -o requirements-ray.lock
+	build/lock/bin/uv $(HASH) requirements-site.txt -o requirements-site.lock
 	rm -rf build/lock
+
+# the bill of materials: what requirements.lock names, in CycloneDX 1.6
+sbom:
+	rm -rf build/sbom
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/python $(PIP) cyclonedx-bom==7.5.0
+	build/sbom/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --sv 1.6 --of JSON -o sbom.cdx.json
+	rm -rf build/sbom
 
 # the install compiles the kernel clock where a C compiler is: again when its sources change
 $(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/mowich/neuroncore/clock/c/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python $(LOCKED) -r requirements.lock
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
 clean:

@@ -24,6 +24,9 @@ EXIT_INTERRUPTED = 130
 MAX_GIVEN = 160
 """Characters of a value, or of a name, that an error repeats."""
 
+MAX_WHERE = 600
+"""Characters of a place: a path is long, a word that is none may be longer."""
+
 _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 """What would break a line, or colour a terminal."""
 
@@ -110,7 +113,7 @@ class UserError(Exception):
 
     def line(self) -> str:
         """The whole error as one line."""
-        where = self.where or self.field
+        where = shorten(self.where or self.field or "", MAX_WHERE)
         text = f"{where}: {self.what}" if where else self.what
         if self.given is not None:
             text += f", got {_as_given(self.given)}"

@@ -214,6 +214,9 @@ def options() -> Iterator[Case]:
     base = ("compare", "gpt2", "--train", "--seq", "1Ki", "--tokens", "1B", "--on", "h100:2", "--json")
     for word in ("1_", "1__0", "½", "nan", "-1", "0", "1e400", "a" * 5000, ""):
         yield Case(f"batch {word[:9]}", (*base, "--batch", word), codes=REFUSED)
+    for name in ("--set", "--on", "--batch", "--seq", "--chips", "--facts", "--price"):
+        yield Case(f"batch long {name}", (*base, "--batch", "8seqs", f"{name}", "a" * 5000), codes=REFUSED)
+        yield Case(f"batch long {name}=", (*base, "--batch", "8seqs", f"{name}{'a' * 5000}"), codes=REFUSED)
 
 
 def logs() -> Iterator[Case]:
@@ -278,6 +281,9 @@ def loads() -> Iterator[Case]:
             assert old in TRAFFIC
             text = TRAFFIC.replace(old, f'{old.partition(":")[0]}: "{length}"')
             yield Case(f"load {length}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED | {3})
+    for count in ("1T", "1e18", "1e300", "101M"):
+        text = TRAFFIC.replace("requests: 40", f"requests: {count}")
+        yield Case(f"load requests {count}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED)
     for trace in TRACES:
         for length in ("9" * 400, "1e300", "10" * 12):
             text = re.sub(r"(,|: )(48|67)\b", rf"\g<1>{length}", trace, count=1)

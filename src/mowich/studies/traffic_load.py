@@ -55,6 +55,10 @@ class Traffic(TypedDict, total=False):
     counted: list[float]
 
 
+MOST_REQUESTS = 100_000_000
+"""Of a load that is drawn: an hour of work and more."""
+
+
 def read_load(node: Node, folder: Path) -> Traffic:
     """Where the requests come from, checked."""
     trace = node.text("trace")
@@ -93,6 +97,8 @@ def _drawn(node: Node, out: Traffic) -> None:
         out["duration"] = node.quantity("duration", "s", minimum=1e-9) or math.inf
     if "requests" in node:
         out["requests"] = int(node.count("requests", 1))
+        if out["requests"] > MOST_REQUESTS:
+            node.problem("requests", "too many to play out", given=out["requests"], allowed=f"at most {MOST_REQUESTS:,}")
     _arrivals(node, out)
     out["seed"] = int(node.count("seed", 0, minimum=0))
     out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))

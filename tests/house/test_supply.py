@@ -1,0 +1,153 @@
+"""What is installed is locked with hashes and listed, under licences that are allowed; every place of a measurement has
+its terms; no secrets."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("requirements.lock", "requirements-ray.lock", "requirements-site.lock")
+
+
+@pytest.fixture(scope="module")
+def supply() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("supply", ROOT / "tools" / "supply.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pins(file: str) -> dict[tuple[str, str], set[str]]:
+    """(package, version) -> hashes."""
+    text = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    out = {}
+    for line in lines:
+        found = re.match(r"([A-Za-z0-9_.-]+)==(\S+)", line)
+        assert found, f"{file}: not a pin: {line[:80]}"
+        out[found[1], found[2]] = set(re.findall(r"--hash=sha256:([0-9a-f]{64})\b", line))
+    return out
+
+
+@pytest.mark.parametrize("file", LOCKS)
+def test_every_pin_has_hashes(file: str) -> None:
+    found = pins(file)
+    assert len(found) > 15
+    assert [pin for pin, hashes in found.items() if not hashes] == []
+
+
+def test_locks_agree_with_one_another() -> None:
+    ours, ray = (dict(pins(file)) for file in LOCKS[:2])
+    versions = {name.lower().replace("_", "-"): version for name, version in ours}
+    both = {name: version for name, version in ray if name.lower().replace("_", "-") in versions}
+    assert {name: versions[name.lower().replace("_", "-")] for name in both} == both
+
+
+def test_what_the_project_asks_for_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["dev"]]
+    asked += project["build-system"]["requires"]
+    names = {re.match(r"[A-Za-z0-9_.-]+", one)[0].lower().replace("_", "-") for one in asked}  # type: ignore[index]
+    assert names <= {name.lower().replace("_", "-") for name, _ in pins("requirements.lock")}
+
+
+def test_make_installs_what_is_locked_with_hashes_alone() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "--require-hashes" in re.search(r"^LOCKED := (.*)$", text, re.MULTILINE)[1]  # type: ignore[index]
+    uses = [line for line in text.splitlines() if re.search(r"-r requirements[\w-]*\.lock", line)]
+    assert len(uses) >= 5
+    assert [line for line in uses if "$(LOCKED)" not in line] == []
+
+
+def test_the_bill_of_materials_is_the_lock() -> None:
+    bill = json.loads((ROOT / "sbom.cdx.json").read_text(encoding="utf-8"))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["name"] == "mowich"
+    listed = {
+        (one["name"], one["version"]): {h["content"] for e in one["externalReferences"] for h in e["hashes"]}
+        for one in bill["components"]
+    }
+    assert listed == pins("requirements.lock")
+    assert all(
+        one["purl"] == f"pkg:pypi/{one['name'].lower()}@{one['version']}".replace("_", "-")
+        for one in bill["components"]
+    )
+
+
+def test_licences_terms_and_secrets(supply: ModuleType) -> None:
+    assert list(supply.licence_problems()) == []
+    assert list(supply.term_problems()) == []
+
+
+def test_what_is_wrong_is_found(supply: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that never finds anything would let everything pass. Secrets are made here, so that no file has one."""
+    made = {
+        "a private key": "-----BEGIN " + "RSA PRIVATE KEY-----",
+        "a key of AWS": "AKIA" + "Q" * 16,
+        "a token of GitHub": "ghp_" + "a1" * 18,
+        "a token of PyPI": "pypi-AgEIcHlwaS5vcmc" + "a" * 60,
+        "a token of Hugging Face": "hf_" + "a" * 34,
+        "a key of Google": "AIza" + "b" * 35,
+        "a token of Slack": "xoxb-" + "1" * 24,
+        "a key of an API": "sk-" + "c" * 40,
+        "a password in an address": "https://user:" + "hunter22@example.com",
+        "a signed token": ".".join(("eyJ" + "a" * 24, "eyJ" + "b" * 24, "c" * 24)),
+    }
+    assert made.keys() == supply.SECRETS.keys()
+    for what, text in made.items():
+        assert list(supply.secrets_in(f"x\ny = '{text}'\n")) == [(2, what)]
+    monkeypatch.setattr(supply, "licence_of", lambda package: "GPL-3.0-only" if package == "numpy" else "MIT")
+    assert [line for line in supply.licence_problems() if line.startswith("numpy: licence 'GPL-3.0-only'")]
+    known = supply.terms()
+    del known["arxiv.org"]
+    monkeypatch.setattr(supply, "terms", lambda: known)
+    assert list(supply.term_problems()) == ["training.csv: published/terms.csv has no licence or terms of arxiv.org"]
+
+
+@pytest.mark.slow
+def test_no_file_looks_like_a_secret(supply: ModuleType) -> None:
+    """`make lint` says the same in each run."""
+    assert list(supply.secret_problems()) == []
+
+
+@pytest.mark.slow
+def test_two_wheels_of_one_source_are_the_same_bytes(tmp_path: Path) -> None:
+    """Built twice, at two times of the files, in two folders."""
+    made = []
+    for i in range(2):
+        source, out = tmp_path / f"source {i}", tmp_path / f"out {i}"
+        source.mkdir()
+        tar = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(["tar", "x", "-C", str(source)], input=tar.stdout, check=True)
+        for path in source.rglob("*"):
+            os.utime(path, (1e9 + 1e6 * i, 1e9 + 1e6 * i))
+        words = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(out),
+            ".",
+        ]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        subprocess.run(
+            [*build, "--wheel-dir", str(out), "."], cwd=source, check=True, capture_output=True, env=environment
+        )
+        (wheel,) = out.glob("*.whl")
+        made.append((wheel.name, wheel.read_bytes()))
+    assert made[0] == made[1]
