@@ -230,6 +230,15 @@ def logs() -> Iterator[Case]:
             yield Case(f"log {name} {word}", words, files, REFUSED, "is not a number")
 
 
+def headers() -> Iterator[Case]:
+    """Logs of collectives whose header has no time, or no size."""
+    for name in ("nccl-tests", "nccom-test"):
+        text, setup, _ = GOOD[name]
+        for old, new in (("time", "x"), ("size", "x")):
+            words = ("calibrate", "m.log", "--on", str(setup.on), "--format", name, "--json")
+            yield Case(f"log {name} {old}", words, {"m.log": text.replace(old, new)}, REFUSED)
+
+
 def names() -> Iterator[Case]:
     """Names of files that no file can have."""
     long = "a" * 400
@@ -266,7 +275,10 @@ def launch_files() -> Iterator[Case]:
 
 
 def saved() -> Iterator[Case]:
-    """Results whose settings are no lists."""
+    """Results whose settings are no lists, or whose spread is beyond all numbers."""
+    huge = json.loads(json.dumps(results()[0]))
+    huge["rows"][0]["spread"][0]["at_high"] = 1e12
+    yield Case("saved spread", ("report", "r.json", "--html", "r.html", "-q"), {"r.json": json.dumps(huge)})
     for name in ("facts_dirs", "set"):
         for value in (7, "x", {"a": 1}, True, 1.5):
             data = {**results()[3], "inputs": {**results()[3]["inputs"], name: value}}
@@ -295,5 +307,5 @@ def loads() -> Iterator[Case]:
 
 def kept() -> list[Case]:
     """All of them."""
-    files = (configs, overlays, scenarios, tables, logs, loads, launch_files, saved, names)
+    files = (configs, overlays, scenarios, tables, logs, headers, loads, launch_files, saved, names)
     return [case for made in (*files, kernels, calls, options) for case in made()]

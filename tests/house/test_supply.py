@@ -133,17 +133,7 @@ def test_two_wheels_of_one_source_are_the_same_bytes(tmp_path: Path) -> None:
         subprocess.run(["tar", "x", "-C", str(source)], input=tar.stdout, check=True)
         for path in source.rglob("*"):
             os.utime(path, (1e9 + 1e6 * i, 1e9 + 1e6 * i))
-        words = [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--no-deps",
-            "--no-build-isolation",
-            "--wheel-dir",
-            str(out),
-            ".",
-        ]
+        build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "."]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         subprocess.run(
             [*build, "--wheel-dir", str(out), "."], cwd=source, check=True, capture_output=True, env=environment

@@ -7,6 +7,7 @@ much room there is; what is said, who is best and how a number is rounded is dec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -261,6 +262,19 @@ class Run:
     model: Model | None = None
     seconds: float | None = None
     saved: str = ""
+
+
+_LARGEST = 50.0
+"""Largest logarithm of a change that is shown: no fact moves a step so far, but a damaged result may say so."""
+
+
+def change_of(logarithm: float) -> float:
+    """A change as a share of what it is of, from its logarithm.
+
+    >>> change_of(0.0), change_of(1e12) == change_of(1e6)
+    (0.0, True)
+    """
+    return math.expm1(min(logarithm, _LARGEST))
 
 
 def estimate_of(data: Result | None) -> Estimate:

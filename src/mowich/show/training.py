@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from mowich.show import charts, charts_change, charts_parts
@@ -11,7 +10,7 @@ from mowich.show.colours import REST, Look, looks_of
 from mowich.show.fact_labels import fact_label
 from mowich.show.formats import interval
 from mowich.show.headline import Headline
-from mowich.show.page import GIB, estimate_of
+from mowich.show.page import GIB, change_of, estimate_of
 from mowich.show.price_lines import EqualPrice, equal_price, equal_words, span, unquoted
 from mowich.show.rows import fullest_words, plan_of, used_B
 from mowich.shown import Result
@@ -151,7 +150,7 @@ def _moves(rows: _Named, is_plan: bool) -> list[Chart]:
             f"What moves the step of {'plan ' if is_plan else ''}{name} most",
             "Change of the step time when one fact goes to the ends of its range.",
             [
-                (fact_label(s["fact"]), 100 * math.expm1(s["at_low"]), 100 * math.expm1(s["at_high"]))
+                (fact_label(s["fact"]), 100 * change_of(s["at_low"]), 100 * change_of(s["at_high"]))
                 for s in r["spread"][:8]
             ],
             unit="% of step time",

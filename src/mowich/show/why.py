@@ -6,7 +6,6 @@ The web page shows it beside the table; a plan and a part of a time have the sam
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
@@ -15,7 +14,7 @@ from mowich.show.colours import GROUPS
 from mowich.show.fact_labels import fact_label
 from mowich.show.headline import terms_cell
 from mowich.show.legend import spelled_plan
-from mowich.show.page import counted, estimate_of, plan_words
+from mowich.show.page import change_of, counted, estimate_of, plan_words
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs, same_chips, sizes
 
@@ -128,7 +127,7 @@ def why_of(row: Result) -> dict[str, object]:
         "binds": binds_words(str(row.get("binds") or "")),
         "sure": sureness(main.coverage) if main is not None else {},
         "moves": [
-            [fact_label(m["fact"]), math.expm1(m["at_low"]), math.expm1(m["at_high"])]
+            [fact_label(m["fact"]), change_of(m["at_low"]), change_of(m["at_high"])]
             for m in (row.get("spread") or ())[:MOST_MOVES]
         ],
     }

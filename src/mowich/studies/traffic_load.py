@@ -98,7 +98,9 @@ def _drawn(node: Node, out: Traffic) -> None:
     if "requests" in node:
         out["requests"] = int(node.count("requests", 1))
         if out["requests"] > MOST_REQUESTS:
-            node.problem("requests", "too many to play out", given=out["requests"], allowed=f"at most {MOST_REQUESTS:,}")
+            node.problem(
+                "requests", "too many to play out", given=out["requests"], allowed=f"at most {MOST_REQUESTS:,}"
+            )
     _arrivals(node, out)
     out["seed"] = int(node.count("seed", 0, minimum=0))
     out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))

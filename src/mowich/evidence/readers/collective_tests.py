@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from mowich.errors import UserError
 from mowich.evidence.readers.record import (
     FileFormat,
     MeasuredRecord,
@@ -62,6 +63,8 @@ def _table(file: str, text: str, header: re.Pattern[str], common: dict[str, str]
         bare = _PREFIX.sub("", line).strip()
         if header.match(bare):
             columns = [_plain(word) for word in bare.lstrip("#").split()]
+            if "time" not in columns or "size" not in columns:
+                raise UserError("a header without size and time", where=f"{file}:{number}", given=bare)
             continue
         words = bare.split()
         if not columns or not re.match(r"\d+\s+\d+\s", bare):
