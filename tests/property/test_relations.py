@@ -28,6 +28,12 @@ MODELS = ("gpt2", "llama-3.2-1b", "llama-3.1-8b", "llama-3.1-70b", "mixtral-8x7b
 PRICED = ("h100", "h200", "b200", "trn2", "trn3", "ironwood", "tpu-v5p", "mi355x")
 """Systems whose price a question can state."""
 DRAWS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 60))]
+BOTH = [
+    pytest.param(seed, task, marks=() if (seed, task) == (0, "train") else pytest.mark.slow)
+    for seed in range(60)
+    for task in ("train", "serve")
+]
+"""Draws of both tasks."""
 SAME = 1e-9
 """Rounding of floats, relative."""
 MONEY = ("usd_per_mtok",)
@@ -115,8 +121,7 @@ def test_twice_the_tokens_are_twice_the_days_and_nothing_else(seed: int) -> None
         assert not differ(wanted, twice[name]), (asked, name, differ(wanted, twice[name]))
 
 
-@pytest.mark.parametrize("task", QUESTIONS)
-@pytest.mark.parametrize("seed", DRAWS)
+@pytest.mark.parametrize(("seed", "task"), BOTH)
 def test_a_price_moves_the_cost_of_its_system_in_proportion_and_nothing_else(
     seed: int, task: str, facts: Facts
 ) -> None:
@@ -135,8 +140,7 @@ def test_a_price_moves_the_cost_of_its_system_in_proportion_and_nothing_else(
         assert not found, (asked, name, times, {key: (row.get(key), other[name].get(key)) for key in found})
 
 
-@pytest.mark.parametrize("task", QUESTIONS)
-@pytest.mark.parametrize("seed", DRAWS)
+@pytest.mark.parametrize(("seed", "task"), BOTH)
 def test_the_order_of_systems_does_not_matter(seed: int, task: str) -> None:
     asked = QUESTIONS[task](random.Random(f"order {seed} {task}"))
     one, other = answered(asked), answered(asked, on=asked["on"][::-1])
@@ -153,8 +157,7 @@ def printed(words: Sequence[str]) -> Any:
     return json.loads(out.getvalue())
 
 
-@pytest.mark.parametrize("task", QUESTIONS)
-@pytest.mark.parametrize("seed", DRAWS)
+@pytest.mark.parametrize(("seed", "task"), BOTH)
 def test_compare_plan_python_and_http_give_one_answer(seed: int, task: str) -> None:
     asked = QUESTIONS[task](random.Random(f"doors {seed} {task}"))
     rows = answered(asked)
