@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_problems import random_problem
+from mowich.estimate import exact
 from mowich.fleets.answer import solve_fleet
-from mowich.fleets.problem import FleetProblem, TaskRates
+from mowich.fleets.problem import FleetProblem, TaskRates, Workload
 from mowich.fleets.programme import Programme, formulate
 from mowich.fleets.solve import Infeasible, Session, conflict, optimise
 
@@ -115,3 +116,28 @@ def test_more_never_costs_more(case: tuple[FleetProblem, TaskRates], what: str) 
     else:
         more = replace(problem, budget_usd=problem.budget_usd * 2)
     assert optimise(formulate(more, rates), integer=False).goals["cost"] <= before + 1e-9 * abs(before)
+
+
+@settings(max_examples=20, deadline=None)
+@given(problems, st.sampled_from([0.25, 2.0, 10.0]))
+def test_faster_chips_do_more_work_for_the_same_money(case: tuple[FleetProblem, TaskRates], times: float) -> None:
+    """Chips that are faster by a number do so much more work for the same money."""
+    problem, rates = case
+    try:
+        before = optimise(formulate(problem, rates), integer=False).goals["cost"]
+    except Infeasible:
+        return
+    more = {
+        key: replace(rate, tokens_per_s_per_chip=exact(float(rate.tokens_per_s_per_chip) * times, "tok/s"))
+        if rate.tokens_per_s_per_chip.value is not None
+        else rate
+        for key, rate in rates.items()
+    }
+    grown = replace(problem, workloads=tuple(_grown(w, times) for w in problem.workloads))
+    after = optimise(formulate(grown, more), integer=False).goals["cost"]
+    assert after == pytest.approx(before, rel=1e-6, abs=1e-6 * abs(before) + 1e-9)
+
+
+def _grown(workload: Workload, times: float) -> Workload:
+    tasks = (replace(t, tokens=t.tokens * times, tokens_per_s=t.tokens_per_s * times) for t in workload.tasks)
+    return replace(workload, tasks=tuple(tasks))

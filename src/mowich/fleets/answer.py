@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mowich.errors import UserError
 from mowich.fleets.check import violations
 from mowich.fleets.problem import FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import Programme, Says, formulate, standing
@@ -314,6 +315,33 @@ def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tupl
     return tuple(sorted(out, key=lambda b: (-b.shadow_price, b.constraint)))
 
 
+LEAST_UNITS = 1e-4
+"""Least work of a task at any time, in units of its fastest system: with less, a solver's tolerance is of the same
+size, and no work would pass for enough."""
+
+
+def _refuse_too_little(problem: FleetProblem, rates: TaskRates) -> None:
+    """Raise UserError for a task that asks for so little that no plan can be told from none."""
+    choices = {choice.name: choice for choice in problem.choices}
+    for workload in problem.workloads:
+        periods = workload.last + 1 - workload.first
+        for task in workload.tasks:
+            speeds = [
+                choices[system].unit_chips * float(rate.tokens_per_s_per_chip)
+                for (name, system), rate in rates.items()
+                if name == task.name and system in choices and rate.tokens_per_s_per_chip.value
+            ]
+            asked = [float(x) for x in task.tokens_per_s[workload.first : workload.last + 1] if x > 0]
+            least = min(asked) if asked else task.tokens / (problem.length_s * periods)
+            if speeds and 0 < least < LEAST_UNITS * max(speeds):
+                units = least / max(speeds)
+                raise UserError(
+                    f"{task.name}: too little to plan: {units:.2g} of one unit of the fastest system",
+                    allowed=f"{LEAST_UNITS * max(speeds):.3g} tokens/s or more",
+                    fix="leave it out",
+                )
+
+
 def solve_fleet(
     problem: FleetProblem,
     rates: TaskRates,
@@ -327,6 +355,7 @@ def solve_fleet(
     Where no plan exists the answer has status "infeasible" and `conflict` names a smallest set of constraints in words.
     Raises UserError where a workload runs nowhere.
     """
+    _refuse_too_little(problem, rates)
     programme = formulate(problem, rates)
     tell("solving the relaxation")
     try:
