@@ -228,6 +228,14 @@ def test_a_client_that_goes_away_frees_its_place() -> None:
         workers.wait_for("models stops")
 
 
+def test_all_files_of_the_page_may_be_asked_for_together() -> None:
+    """As a browser does through a proxy that speaks HTTP/2."""
+    with serving(at_once=1) as port:
+        ask = b"GET /static/main.js HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        many = [connect(port, ask) for _ in range(30)]
+        assert {rest(one)[:12] for one in many} == {b"HTTP/1.1 200"}
+
+
 def test_503_is_the_answer_of_a_server_that_ends() -> None:
     with TestClient(create_app(ServerOptions(warm=False), Here())) as client:
         assert client.get("/health").json()["status"] == "ok"

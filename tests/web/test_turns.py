@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Coroutine
@@ -218,8 +219,12 @@ def test_an_address_has_so_many_requests_at_once() -> None:
     full = pytest.raises(RefusedRequestError, match="2 requests of this address")
     with limits.request("a"), limits.request("a"), limits.request("b"), full, limits.request("a"):
         pass
-    with limits.request("a"):
-        pass
+    files = [limits.request("a", is_light=True) for _ in range(30)]
+    with contextlib.ExitStack() as all_files:
+        for file in files:
+            all_files.enter_context(file)
+        with limits.request("a"):
+            pass
     assert not limits._under_way
 
 

@@ -78,10 +78,14 @@ class ClientLimits:
         """Address -> (requests that it may still make, at what time), by when it asked last."""
 
     @contextmanager
-    def request(self, client: str) -> Iterator[None]:
-        """A request of an address. Raises RefusedRequestError (429)."""
+    def request(self, client: str, *, is_light: bool = False) -> Iterator[None]:
+        """A request of an address. is_light: it is answered at once, and counts a minute only: a browser asks for all
+        files of the page together. Raises RefusedRequestError (429)."""
         if self.a_minute:
             self._count(client)
+        if is_light:
+            yield
+            return
         if self.at_once and self._under_way[client] >= self.at_once:
             self.refusals["at once"] += 1
             raise refusal_of(429, f"{self.at_once} requests of this address are under way; wait for one", 1)

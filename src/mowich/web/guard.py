@@ -118,7 +118,11 @@ class RequestGuard:
         is_read = not (b"content-length" in headers or b"transfer-encoding" in headers)
         try:
             self._check(scope, headers)
-            limits = contextlib.nullcontext() if scope["path"] in UNLIMITED else self.rules.limits.request(CLIENT.get())
+            limits = (
+                contextlib.nullcontext()
+                if scope["path"] in UNLIMITED
+                else self.rules.limits.request(CLIENT.get(), is_light=is_read and is_page(scope["path"]))
+            )
             with limits:
                 body = b""
                 if not is_read:
