@@ -8,6 +8,7 @@ whole request makes room: a thousand half-open connections so keep nobody out wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
@@ -27,12 +28,31 @@ BACKLOG = 128
 """Connections that are taken in one go."""
 
 
+MOST_FILES = 4096
+"""Open files that the server asks for, where the system allows them."""
+
+
 def most_connections() -> int:
-    """How many connections the limit of open files bears, with room for what is just being taken."""
+    """How many connections the limit of open files bears, with room for what is just being taken and closed. Where the
+    limit may be raised, it is."""
     import resource
 
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 2000 if files == resource.RLIM_INFINITY else max(16, files // 4, min(2000, files - 2 * BACKLOG))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < MOST_FILES:
+        raised = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return connections_borne(MOST_FILES if soft == resource.RLIM_INFINITY else soft)
+
+
+def connections_borne(files: int) -> int:
+    """Connections within a limit of open files.
+
+    >>> connections_borne(256), connections_borne(1024), connections_borne(65536)
+    (32, 768, 2000)
+    """
+    return min(2000, max(16, files // 8, files - 2 * BACKLOG))
 
 
 @dataclass(slots=True)
