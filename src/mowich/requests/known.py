@@ -114,11 +114,11 @@ _AS_OF = word("as_of", "Count ages up to this day (else today).", metavar="YYYY-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRequest(Request):
     """The user's own facts, to be checked. stale_s: list facts that nobody has looked at for so long, None: no list;
-    as_of: up to which day."""
+    as_of: up to which day, None: today."""
 
     dirs: tuple[Path, ...]
     stale_s: float | None
-    as_of: date
+    as_of: date | None
 
 
 def _list(reader: QuestionReader) -> FactsRequest:
@@ -162,7 +162,7 @@ def _check(reader: QuestionReader) -> CheckRequest:
             if given:
                 reader.add("goes with the list of old facts", field, fix="add --stale 90d")
     reader.stop()
-    return CheckRequest(form=form, dirs=dirs, stale_s=stale, as_of=as_of or date.today())
+    return CheckRequest(form=form, dirs=dirs, stale_s=stale, as_of=as_of)
 
 
 def _schema(reader: QuestionReader) -> FactsRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
@@ -281,7 +282,7 @@ def stale_found(asked: known.CheckRequest, facts: Facts | None = None) -> Stalen
     from mowich.facts import load_facts
     from mowich.studies.staleness import find_stale
 
-    return find_stale(facts or load_facts(asked.dirs), asked.stale_s or 0.0, asked.as_of)
+    return find_stale(facts or load_facts(asked.dirs), asked.stale_s or 0.0, asked.as_of or date.today())
 
 
 def prices_found(asked: prices.PricesRequest) -> PriceStudy:
