@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mowich.facts import Facts
 from mowich.show import colours
-from mowich.show.colours import GROUPS, PAPER, PARTS, Colour
+from mowich.show.colours import GROUPS, PAPER, PART_COLOURS, Colour
 
 MODES = Colour._fields
 
@@ -79,11 +79,11 @@ def test_every_colour_is_seen_on_its_background(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["groups", "parts", "vendors", "newest"])
 def test_colours_of_one_kind_stay_apart_for_the_colour_blind(mode: str, kind: str) -> None:
-    chips = colours.systems()
+    chips = colours.system_looks()
     newest = {n: chips[n].colour for n in ("trn3-gen2", "ironwood", "gb300", "mi355x")}
     found = {
         "groups": dict(GROUPS),
-        "parts": {str(i): c for i, c in enumerate(PARTS)},
+        "parts": {str(i): c for i, c in enumerate(PART_COLOURS)},
         "vendors": colours.vendors(),
         "newest": newest,
     }[kind]
@@ -97,13 +97,13 @@ def test_colours_of_one_kind_stay_apart_for_the_colour_blind(mode: str, kind: st
 
 
 def test_every_vendor_has_its_own_symbol_and_no_two_vendors_share_a_colour() -> None:
-    looks = colours.systems().values()
+    looks = colours.system_looks().values()
     assert len({k.symbol for k in looks}) == len({k.vendor for k in looks})
     assert len({(k.colour, k.vendor) for k in looks}) == len({k.colour for k in looks})
 
 
 def test_a_vendor_has_one_hue_and_newer_chips_are_darker_on_paper_and_brighter_in_the_dark() -> None:
-    looks = colours.systems()
+    looks = colours.system_looks()
     for old_to_new in (
         ("trn1", "trn2", "trn3-gen2", "trn4"),
         ("a100", "h100", "h200", "b200", "gb300"),
@@ -133,7 +133,7 @@ def test_times_are_no_vendors_hue() -> None:
 
 
 def test_systems_of_one_chip_are_of_one_shade_and_announced_parts_are_marked(facts: Facts) -> None:
-    looks = colours.systems()
+    looks = colours.system_looks()
     assert looks["trn3-gen1"].colour == looks["trn3-gen2"].colour
     assert looks["trn4"].is_announced
     assert not looks["trn3-gen2"].is_announced

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mowich.show.colours import DASHES, GROUPS, MARK, PAPER, PARTS, REST, SYMBOLS, Look
+from mowich.show.colours import DASHES, GREY, GROUPS, LIMIT_MARK, PAPER, PART_COLOURS, SYMBOLS, SystemLook
 
-COLOURS: Sequence[str] = [colour.light for colour in PARTS]
+COLOURS: Sequence[str] = [colour.light for colour in PART_COLOURS]
 """Of what is no system and no time."""
 
 DECALS: Sequence[Mapping[str, object]] = (
@@ -54,7 +54,7 @@ class Chart:
     command: str = ""
 
 
-def fill(i: int, look: Look | None = None) -> dict[str, object]:
+def fill(i: int, look: SystemLook | None = None) -> dict[str, object]:
     """The fill of the i-th of several, or of a system."""
     if look is not None:
         return {
@@ -84,7 +84,7 @@ def bar_of_range(ends: tuple[Sequence[float], Sequence[float]], colour: str, *, 
 RANGE = "90% range"
 
 
-def legend_of(names: Iterable[str]) -> dict[str, object]:
+def legend_for(names: Iterable[str]) -> dict[str, object]:
     """A legend of some series only."""
     return {"bottom": 0, "data": list(dict.fromkeys(names))}
 
@@ -119,7 +119,7 @@ def stacked_bars(
     marks: Sequence[float | None] = (),
     mark: str = "",
     fills: Mapping[str, Mapping[str, object]] | None = None,
-    looks: Mapping[str, Look] | None = None,
+    looks: Mapping[str, SystemLook] | None = None,
     ends: Sequence[Range | None] = (),
     finding: str = "",
     shares: bool = False,
@@ -155,14 +155,14 @@ def stacked_bars(
                 "type": "scatter",
                 "symbol": "rect",
                 "symbolSize": [5, 28],
-                "itemStyle": {"color": MARK.light, "borderColor": "#fff", "borderWidth": 1},
+                "itemStyle": {"color": LIMIT_MARK.light, "borderColor": "#fff", "borderWidth": 1},
                 "z": 5,
                 "data": [[m, i] for i, m in enumerate(marks) if m is not None],
             }
         )
     legend = [*drawn, *([mark] if marks else [])]
     whiskers = [
-        bar_of_range(([end[0], i], [end[1], i]), MARK.light, upright=False) for i, end in enumerate(ends) if end
+        bar_of_range(([end[0], i], [end[1], i]), LIMIT_MARK.light, upright=False) for i, end in enumerate(ends) if end
     ]
     option = _bars(names, unit, [*series, *whiskers], legend, parts)
     views: dict[str, Option] = {}
@@ -201,7 +201,7 @@ def _bars(
         unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0
     )
     return _base(
-        legend=legend_of(legend),
+        legend=legend_for(legend),
         grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
         xAxis={
             "type": "value",
@@ -255,7 +255,7 @@ def points(
     log_y: bool = False,
     line: bool = False,
     diagonal: str = "",
-    looks: Mapping[str, Look] | None = None,
+    looks: Mapping[str, SystemLook] | None = None,
     ends: Mapping[str, Sequence[tuple[Range | None, Range | None]]] | None = None,
     bands: Mapping[str, Range] | None = None,
     limit: tuple[str, float] | None = None,
@@ -319,7 +319,7 @@ def points(
         series.append({**_straight(limit[0], []), "markLine": _upright(limit[1])})
         names.append(limit[0])
     option = _base(
-        legend=legend_of(names),
+        legend=legend_for(names),
         grid={"left": 44, "right": 40, "top": 16, "bottom": 72, "containLabel": True},
         xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
         yAxis={
@@ -338,7 +338,7 @@ def points(
 
 
 def _answer(
-    name: str, dot: tuple[float, float, str], across: Range | None, up: Range | None, look: Look | None
+    name: str, dot: tuple[float, float, str], across: Range | None, up: Range | None, look: SystemLook | None
 ) -> list[dict[str, object]]:
     """A large dot with a rim, and its ranges."""
     a, b, label = dot
@@ -349,7 +349,7 @@ def _answer(
             "type": "scatter",
             "symbol": "circle" if look is None else look.symbol,
             "symbolSize": 15,
-            "itemStyle": {"color": colour, "borderColor": MARK.light, "borderWidth": 1.5},
+            "itemStyle": {"color": colour, "borderColor": LIMIT_MARK.light, "borderWidth": 1.5},
             "z": 6,
             "data": [{"value": [a, b], "name": label}],
         }
@@ -367,8 +367,8 @@ def _straight(name: str, data: Sequence[Sequence[float]]) -> dict[str, object]:
         "name": name,
         "type": "line",
         "symbol": "none",
-        "lineStyle": {"color": REST.light, "type": "dashed", "width": 1.5},
-        "itemStyle": {"color": REST.light},
+        "lineStyle": {"color": GREY.light, "type": "dashed", "width": 1.5},
+        "itemStyle": {"color": GREY.light},
         "data": data,
     }
 
@@ -378,12 +378,12 @@ def _upright(place: float) -> dict[str, object]:
         "silent": True,
         "symbol": "none",
         "label": {"show": False},
-        "lineStyle": {"color": REST.light, "type": "dashed", "width": 1.5},
+        "lineStyle": {"color": GREY.light, "type": "dashed", "width": 1.5},
         "data": [{"xAxis": place}],
     }
 
 
-def _band(name: str, span: Range, look: Look | None) -> dict[str, object]:
+def _band(name: str, span: Range, look: SystemLook | None) -> dict[str, object]:
     """A band from bottom to top."""
     colour = fill(0, look)["color"]
     return {
@@ -411,7 +411,7 @@ def ranges(
     *,
     unit: str,
     log: bool = False,
-    looks: Mapping[str, Look] | None = None,
+    looks: Mapping[str, SystemLook] | None = None,
     finding: str = "",
 ) -> Chart:
     """Intervals: (name, low, value, high) each; log: logarithmic where they span more than a factor of `_WIDE`."""
@@ -471,7 +471,7 @@ def scaling_chart(
     x: str,
     y: str,
     share: bool = False,
-    looks: Mapping[str, Look] | None = None,
+    looks: Mapping[str, SystemLook] | None = None,
     finding: str = "",
 ) -> Chart:
     """Lines (x, y, what binds) on logarithmic axes: rows told apart by colour, symbol and dash; what binds by the rim
@@ -545,8 +545,8 @@ def scaling_chart(
     )
 
 
-def _line_colour(name: str, looks: Mapping[str, Look]) -> str:
-    return looks[name].colour.light if name in looks else REST.light
+def _line_colour(name: str, looks: Mapping[str, SystemLook]) -> str:
+    return looks[name].colour.light if name in looks else GREY.light
 
 
 def heat(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from mowich.show.charts import DECALS, Chart, Range, _base, _text, bar_of_range, fill
-from mowich.show.colours import LESS, MARK, MORE, SYMBOLS, Look
+from mowich.show.colours import LESS, LIMIT_MARK, MORE, SYMBOLS, SystemLook
 
 ENDS = (LESS.light, MORE.light)
 """Of the low and the high end of a range."""
@@ -53,7 +53,7 @@ def waterfall(
     end: str,
     *,
     unit: str,
-    looks: Mapping[str, Look] | None = None,
+    looks: Mapping[str, SystemLook] | None = None,
     ends: Sequence[Range | None] = (),
     finding: str = "",
 ) -> Chart:
@@ -87,7 +87,7 @@ def waterfall(
                 "data": [{"value": abs(b - a), "itemStyle": own} for (a, b), own in zip(spans, fills, strict=True)],
             },
             *(
-                bar_of_range(([before * end[0], i], [before * end[1], i]), MARK.light, upright=False)
+                bar_of_range(([before * end[0], i], [before * end[1], i]), LIMIT_MARK.light, upright=False)
                 for i, (before, end) in enumerate(zip(values, ends, strict=False), start=1)
                 if end
             ),
@@ -163,7 +163,7 @@ def turning_bars(
             **SIDE_BY_SIDE,
             "itemStyle": {"color": ENDS[i - 2], **DECALS[i - 2]},
             "data": [
-                {"value": b[i], "itemStyle": {"borderColor": MARK.light, "borderWidth": 2.5}} if b[4] else b[i]
+                {"value": b[i], "itemStyle": {"borderColor": LIMIT_MARK.light, "borderWidth": 2.5}} if b[4] else b[i]
                 for b in bars
             ],
         }

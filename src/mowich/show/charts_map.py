@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mowich.machines.links import Graph
-from mowich.show.charts import Chart, _base, legend_of
-from mowich.show.colours import LESS, PARTS, REST, Look
+from mowich.show.charts import Chart, _base, legend_for
+from mowich.show.colours import GREY, LESS, PART_COLOURS, SystemLook
 
 MOST_CHIPS = 256
 """Chips of a machine that a map shows."""
@@ -15,13 +15,13 @@ MOST_CHIPS = 256
 _GAP = 0.45
 """Room between domains, in chips, more for each level."""
 
-Place = tuple[float, float]
+_Spot = tuple[float, float]
 
 
-def places(graph: Graph) -> list[Place]:
+def places(graph: Graph) -> list[_Spot]:
     """Where each chip stands: domains of a level side by side, as near to a square as their number allows, those of the
     last in one row."""
-    found: list[Place] = [(0.0, 0.0)]
+    found: list[_Spot] = [(0.0, 0.0)]
     wide = tall = 1.0
     for k, size in enumerate(graph.sizes):
         count = math.ceil(size / len(found)) if found else 1
@@ -34,7 +34,7 @@ def places(graph: Graph) -> list[Place]:
 
 
 def machine_map(
-    title: str, note: str, graph: Graph, faults: Mapping[int, float], dead: Sequence[int], look: Look
+    title: str, note: str, graph: Graph, faults: Mapping[int, float], dead: Sequence[int], look: SystemLook
 ) -> Chart:
     """faults: physical link -> share of it that is left; dead: chips that failed; look: of the system."""
     at = places(graph)
@@ -47,7 +47,7 @@ def machine_map(
         }
         for i, place in enumerate(at)
     ]
-    members: dict[int, list[Place]] = {}
+    members: dict[int, list[_Spot]] = {}
     for link in graph.links:
         a, b = int(graph.tail[link.ends[0]]), int(graph.head[link.ends[0]])
         if b >= graph.chips:
@@ -61,10 +61,10 @@ def machine_map(
                 "value": place,
                 "symbol": "diamond",
                 "symbolSize": 7,
-                "itemStyle": {"color": REST.light},
+                "itemStyle": {"color": GREY.light},
             }
         )
-    colour = {level.name: PARTS[(i + 1) % len(PARTS)].light for i, level in enumerate(graph.levels)}
+    colour = {level.name: PART_COLOURS[(i + 1) % len(PART_COLOURS)].light for i, level in enumerate(graph.levels)}
     lines: dict[tuple[int, int, str], float] = {}
     for i, link in enumerate(graph.links):
         ends = int(graph.tail[link.ends[0]]), int(graph.head[link.ends[0]])
@@ -94,7 +94,7 @@ def machine_map(
         for name, c in [*zip(names, colour.values(), strict=True), *([("failed", LESS.light)] if broken else [])]
     ]
     option = _base(
-        legend=legend_of([str(k["name"]) for k in keys]),
+        legend=legend_for([str(k["name"]) for k in keys]),
         grid={"left": 16, "right": 16, "top": 12, "bottom": 44},
         xAxis={"type": "value", "show": False, "min": -1, "max": max(x for x, _ in at) + 1},
         yAxis={"type": "value", "show": False, "inverse": True, "min": -1, "max": max(y for _, y in at) + 1},

@@ -18,7 +18,7 @@ from mowich.shown import Result
 from mowich.studies.ranking import names_listed
 
 
-class Part(NamedTuple):
+class TimePart(NamedTuple):
     """words: for a reader; group: of GROUPS; short: in a narrow table, "" its name."""
 
     words: str
@@ -26,59 +26,59 @@ class Part(NamedTuple):
     short: str = ""
 
 
-PARTS_OF_TIME: Mapping[str, Part] = {
+PARTS_OF_TIME: Mapping[str, TimePart] = {
     # a training step
-    "gemm": Part("matrix products", "compute", "matmul"),
-    "attention": Part("attention", "compute"),
-    "memory_bound": Part("work bound by memory", "memory", "HBM-bound"),
-    "quantise": Part("conversion to 8 bits", "memory"),
-    "moe": Part("routing of experts", "memory", "MoE routing"),
-    "head": Part("output head", "compute"),
-    "recompute": Part("recomputation", "compute"),
-    "host": Part("launches by the host", "software"),
-    "tp": Part("tensor-parallel exchange", "network", "TP"),
-    "cp": Part("context-parallel exchange", "network", "CP"),
-    "ep": Part("expert exchange", "network", "EP"),
-    "pp": Part("hand-over between stages", "network", "PP"),
-    "pp_transfer": Part("hand-over between stages", "network", "PP transfer"),
-    "pp_bubble": Part("pipeline bubbles", "waiting", "bubble"),
-    "dp": Part("exchange of gradients", "network", "DP"),
-    "optimizer": Part("optimizer", "memory"),
-    "offload": Part("offload to the host's memory", "network"),
-    "fixed": Part("fixed time of a step", "software"),
-    "jitter": Part("wait for the slowest chip", "waiting"),
-    "software": Part("software beyond tuned kernels", "software"),
+    "gemm": TimePart("matrix products", "compute", "matmul"),
+    "attention": TimePart("attention", "compute"),
+    "memory_bound": TimePart("work bound by memory", "memory", "HBM-bound"),
+    "quantise": TimePart("conversion to 8 bits", "memory"),
+    "moe": TimePart("routing of experts", "memory", "MoE routing"),
+    "head": TimePart("output head", "compute"),
+    "recompute": TimePart("recomputation", "compute"),
+    "host": TimePart("launches by the host", "software"),
+    "tp": TimePart("tensor-parallel exchange", "network", "TP"),
+    "cp": TimePart("context-parallel exchange", "network", "CP"),
+    "ep": TimePart("expert exchange", "network", "EP"),
+    "pp": TimePart("hand-over between stages", "network", "PP"),
+    "pp_transfer": TimePart("hand-over between stages", "network", "PP transfer"),
+    "pp_bubble": TimePart("pipeline bubbles", "waiting", "bubble"),
+    "dp": TimePart("exchange of gradients", "network", "DP"),
+    "optimizer": TimePart("optimizer", "memory"),
+    "offload": TimePart("offload to the host's memory", "network"),
+    "fixed": TimePart("fixed time of a step", "software"),
+    "jitter": TimePart("wait for the slowest chip", "waiting"),
+    "software": TimePart("software beyond tuned kernels", "software"),
     # a token of serving
-    "linear": Part("matrix products", "compute"),
-    "experts": Part("experts", "compute"),
-    "prefill_attention": Part("attention of prompts", "compute"),
-    "activations": Part("activations", "memory"),
-    "layers": Part("fixed time of layers", "software"),
-    "prefill_interference": Part("prompts between tokens", "waiting"),
+    "linear": TimePart("matrix products", "compute"),
+    "experts": TimePart("experts", "compute"),
+    "prefill_attention": TimePart("attention of prompts", "compute"),
+    "activations": TimePart("activations", "memory"),
+    "layers": TimePart("fixed time of layers", "software"),
+    "prefill_interference": TimePart("prompts between tokens", "waiting"),
     # a first token
-    "prefill": Part("prefill", "compute"),
-    "step_wait": Part("wait for the running step", "waiting"),
-    "queue": Part("queue", "waiting"),
-    "start_burst": Part("burst at the start", "waiting"),
-    "lockstep": Part("users in step", "waiting"),
-    "kv_wait": Part("wait for room in the cache", "waiting"),
-    "kv_transfer": Part("transfer of the cache", "network"),
-    "prefill_queue_transfer": Part("prefill, queue and transfer", "waiting"),  # as older answers have it
-    "front_end": Part("front end", "software"),
-    "visibility": Part("until the user sees it", "software"),
+    "prefill": TimePart("prefill", "compute"),
+    "step_wait": TimePart("wait for the running step", "waiting"),
+    "queue": TimePart("queue", "waiting"),
+    "start_burst": TimePart("burst at the start", "waiting"),
+    "lockstep": TimePart("users in step", "waiting"),
+    "kv_wait": TimePart("wait for room in the cache", "waiting"),
+    "kv_transfer": TimePart("transfer of the cache", "network"),
+    "prefill_queue_transfer": TimePart("prefill, queue and transfer", "waiting"),  # as older answers have it
+    "front_end": TimePart("front end", "software"),
+    "visibility": TimePart("until the user sees it", "software"),
 }
 """Parts of the times of training and of serving, by their names in answers."""
 
-CACHE_READ: Mapping[str, Part] = {"attention": Part("reading the cache", "memory")}
+CACHE_READ: Mapping[str, TimePart] = {"attention": TimePart("reading the cache", "memory")}
 """What attention is between tokens of an answer."""
 
 CORRECTION = "correction"
 """What served rows differ by on the sum of the other parts: a factor, so that every part has its share of it."""
 
 
-def part_of(name: str, own: Mapping[str, Part] | None = None) -> Part:
+def time_part(name: str, own: Mapping[str, TimePart] | None = None) -> TimePart:
     """A part; one that is not known is software. own: parts that mean something else in this time."""
-    return (own or {}).get(name) or PARTS_OF_TIME.get(name) or Part(name.replace("_", " "), "software")
+    return (own or {}).get(name) or PARTS_OF_TIME.get(name) or TimePart(name.replace("_", " "), "software")
 
 
 def short_part(name: str) -> str:
@@ -94,11 +94,11 @@ def whole_parts(time: Estimate) -> dict[str, float]:
     return {k: v * value / total for k, v in parts.items()} if total > 0 else parts
 
 
-def group_shares(time: Estimate, own: Mapping[str, Part] | None = None) -> dict[str, float]:
+def group_shares(time: Estimate, own: Mapping[str, TimePart] | None = None) -> dict[str, float]:
     """The share of each group in a time, 0 to 1."""
     parts = whole_parts(time)
     total = sum(parts.values()) or 1.0
-    return {g: sum(v for k, v in parts.items() if part_of(k, own).group == g) / total for g in GROUPS}
+    return {g: sum(v for k, v in parts.items() if time_part(k, own).group == g) / total for g in GROUPS}
 
 
 def time_bars(
@@ -108,7 +108,7 @@ def time_bars(
     *,
     unit: str,
     scale: float = 1.0,
-    own: Mapping[str, Part] | None = None,
+    own: Mapping[str, TimePart] | None = None,
 ) -> Chart:
     """Times of rows (their estimates as JSON), in five groups; the same as shares, and with every part. scale: from
     seconds to the unit; own: parts that mean something else in these times."""
@@ -116,7 +116,7 @@ def time_bars(
     times = [estimate_of(data) for _, data in rows]
     found = [{k: scale * v for k, v in whole_parts(t).items()} for t in times]
     seen = [k for k in dict.fromkeys(k for f in found for k in f) if any(f.get(k) for f in found)]
-    groups = {g: [sum(v for k, v in f.items() if part_of(k, own).group == g) for f in found] for g in GROUPS}
+    groups = {g: [sum(v for k, v in f.items() if time_part(k, own).group == g) for f in found] for g in GROUPS}
     groups = {g: values for g, values in groups.items() if any(values)}
     fills: dict[str, Mapping[str, object]] = {g: {"color": GROUPS[g].light} for g in groups}
     ends: list[Range | None] = [
@@ -137,13 +137,13 @@ def time_bars(
         finding=_finding(names, times, own),
     )
     ordered = sorted(
-        seen, key=lambda k: (list(GROUPS).index(part_of(k, own).group), -sum(f.get(k, 0.0) for f in found))
+        seen, key=lambda k: (list(GROUPS).index(time_part(k, own).group), -sum(f.get(k, 0.0) for f in found))
     )
     parts: dict[str, list[float]] = {}
     for key in ordered:  # two parts may have the same words
         values = [f.get(key, 0.0) for f in found]
-        old = parts.get(part_of(key, own).words)
-        parts[part_of(key, own).words] = values if old is None else [a + b for a, b in zip(old, values, strict=True)]
+        old = parts.get(time_part(key, own).words)
+        parts[time_part(key, own).words] = values if old is None else [a + b for a, b in zip(old, values, strict=True)]
     many = stacked_bars(title, note, names, parts, unit=unit, fills=_shades(ordered, own), ends=ends, shares=True)
     views: dict[str, Option] = {
         "groups": few.option,
@@ -159,21 +159,21 @@ def time_bars(
     )
 
 
-def _shades(parts: Sequence[str], own: Mapping[str, Part] | None) -> dict[str, Mapping[str, object]]:
+def _shades(parts: Sequence[str], own: Mapping[str, TimePart] | None) -> dict[str, Mapping[str, object]]:
     """Parts of a group have its colour, fainter one after another, and hatched every second time."""
     out: dict[str, Mapping[str, object]] = {}
     count: dict[str, int] = {}
     for key in parts:
-        group = part_of(key, own).group
+        group = time_part(key, own).group
         i = count[group] = count.get(group, -1) + 1
         out.setdefault(
-            part_of(key, own).words,
+            time_part(key, own).words,
             {"color": GROUPS[group].light, "opacity": max(0.4, 1.0 - 0.2 * (i // 2)), **DECALS[i % 2]},
         )
     return {**out, "other": {"color": GROUPS["waiting"].light, "opacity": 0.4}}
 
 
-def _finding(names: Sequence[str], times: Sequence[Estimate], own: Mapping[str, Part] | None) -> str:
+def _finding(names: Sequence[str], times: Sequence[Estimate], own: Mapping[str, TimePart] | None) -> str:
     """Where most of the time goes."""
     shares = [group_shares(t, own) for t in times]
     if not shares or not any(t.breakdown for t in times):
@@ -194,10 +194,10 @@ __all__ = [
     "CACHE_READ",
     "CORRECTION",
     "PARTS_OF_TIME",
-    "Part",
+    "TimePart",
     "group_shares",
-    "part_of",
     "short_part",
     "time_bars",
+    "time_part",
     "whole_parts",
 ]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from statistics import quantiles
 
 from mowich.show.charts import Chart, _base, _text, fill
-from mowich.show.colours import REST, Look
+from mowich.show.colours import GREY, SystemLook
 
-FEW = 4
+FEW_DOTS = 4
 """Values of a group up to which each is a dot and there is no box."""
 
 
@@ -26,7 +26,7 @@ def boxes(
     groups: Mapping[str, Sequence[float]],
     *,
     unit: str,
-    looks: Mapping[str, Look],
+    looks: Mapping[str, SystemLook],
     finding: str = "",
 ) -> Chart:
     """A box for each group on a logarithmic axis as wide on both sides of a line at 1; few values are dots."""
@@ -36,17 +36,17 @@ def boxes(
             "value": list(fences(v)),
             "itemStyle": {"color": "transparent", "borderColor": _colour(n, looks), "borderWidth": 2},
         }
-        if len(v) > FEW
+        if len(v) > FEW_DOTS
         else {"value": [1.0] * 5, "itemStyle": {"opacity": 0}}
         for n, v in groups.items()
     ]
     dots = [
         {"value": [x, i], "itemStyle": {"color": _colour(n, looks)}, "symbol": looks[n].symbol}
         for i, (n, v) in enumerate(groups.items())
-        if len(v) <= FEW
+        if len(v) <= FEW_DOTS
         for x in v
     ]
-    ends = [x for v in groups.values() for x in (fences(v) if len(v) > FEW else v)]
+    ends = [x for v in groups.values() for x in (fences(v) if len(v) > FEW_DOTS else v)]
     high = round(1.1 * max(max(ends), 1 / min(ends)), 1)
     low = round(1 / high, 2)
     option = _base(
@@ -64,7 +64,7 @@ def boxes(
                     "silent": True,
                     "symbol": "none",
                     "label": {"show": False},
-                    "lineStyle": {"color": REST.light, "type": "dashed", "width": 1.5},
+                    "lineStyle": {"color": GREY.light, "type": "dashed", "width": 1.5},
                     "data": [{"xAxis": 1}],
                 },
             },
@@ -81,7 +81,7 @@ def boxes(
     )
 
 
-def _colour(name: str, looks: Mapping[str, Look]) -> object:
+def _colour(name: str, looks: Mapping[str, SystemLook]) -> object:
     return fill(0, looks[name])["color"]
 
 

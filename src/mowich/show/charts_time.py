@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.show.charts import COLOURS, Chart, _base, _gap, _text, fill
-from mowich.show.colours import MARK, Look
+from mowich.show.colours import LIMIT_MARK, SystemLook
 
 
 def timeline_chart(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
@@ -89,7 +89,7 @@ def levels(
                 "type": "line",
                 "symbol": "none",
                 "lineStyle": {"type": "dashed"},
-                "itemStyle": {"color": MARK.light},
+                "itemStyle": {"color": LIMIT_MARK.light},
                 "data": [[e, limit] for e in ends],
             }
         )
@@ -135,7 +135,7 @@ def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: floa
             "type": "scatter",
             "symbol": "diamond",
             "symbolSize": 18,
-            "itemStyle": {"color": MARK.light},
+            "itemStyle": {"color": LIMIT_MARK.light},
             "data": [[work, achieved * T]],
         },
         {
@@ -169,7 +169,7 @@ def over_time(
     parts: Mapping[str, Sequence[float]],
     *,
     unit: str,
-    looks: Mapping[str, Look] | None = None,
+    looks: Mapping[str, SystemLook] | None = None,
     finding: str = "",
 ) -> Chart:
     """Amounts in each period, stacked; looks: of parts that are systems."""

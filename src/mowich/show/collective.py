@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from mowich.machines.topology import LevelRow as Level
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.colours import Look, look_called
+from mowich.show.colours import SystemLook, look_called
 from mowich.show.formats import number_text, percent
 from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
@@ -157,7 +157,7 @@ def _sizes(rows: Sequence[Result]) -> Table:
     )
 
 
-def _pictures(rows: Sequence[Result], look: Look) -> list[Chart]:
+def _pictures(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
     names = [_size_words(r["bytes"]) for r in rows]
     parts = list(dict.fromkeys(k for r in rows for k in r["time_s"]["breakdown"]))
     share = {k: [100 * r["time_s"]["breakdown"].get(k, 0.0) / r["time_s"]["value"] for r in rows] for k in parts}
@@ -188,7 +188,7 @@ def _pictures(rows: Sequence[Result], look: Look) -> list[Chart]:
     return out
 
 
-def _against_size(rows: Sequence[Result], look: Look) -> list[Chart]:
+def _against_size(rows: Sequence[Result], look: SystemLook) -> list[Chart]:
     ends = {
         word: [(r["bytes"] / 2**20, _US * float(r["time_s"][key]), _size_words(r["bytes"])) for r in rows]
         for word, key in (("time", "value"), ("90% low", "low"), ("90% high", "high"))

@@ -27,7 +27,7 @@ class Colour(NamedTuple):
     dark: str
 
 
-class Look(NamedTuple):
+class SystemLook(NamedTuple):
     """How a system is drawn. vendor: its id, "other" for the rest; is_announced: no such part can be had yet, its
     figures are estimates."""
 
@@ -82,17 +82,17 @@ def _between(a: Colour, b: Colour, share: float) -> Colour:
 
 
 PAPER = _colour(_file()["paper"])
-REST = _colour(_file()["rest"])
+GREY = _colour(_file()["rest"])
 """Whatever is no vendor's."""
-MARK = _colour(_file()["mark"])
+LIMIT_MARK = _colour(_file()["mark"])
 """Limits and marks over a picture."""
 GROUPS: Mapping[str, Colour] = {name: _colour(pair) for name, pair in _file()["groups"].items()}
 """What time goes to."""
-PARTS: Sequence[Colour] = [_colour(pair) for pair in _file()["parts"]]
+PART_COLOURS: Sequence[Colour] = [_colour(pair) for pair in _file()["parts"]]
 """Parts of a whole that is no time, and lines of no vendor, in their order."""
 MORE, LESS = (_colour(_file()["change"][key]) for key in ("more", "less"))
 """Steps up and down."""
-OTHER = Look("other", REST, "circle")
+OTHER = SystemLook("other", GREY, "circle")
 SYMBOLS = (
     "circle",
     "rect",
@@ -112,11 +112,11 @@ def vendors() -> dict[str, Colour]:
     out = {
         vendor_id(name): _colour(v["generations"][len(v["generations"]) // 2]) for name, v in _file()["vendors"].items()
     }
-    return {**out, OTHER.vendor: REST}
+    return {**out, OTHER.vendor: GREY}
 
 
 @cache
-def _chips() -> Mapping[str, Look]:
+def _chips() -> Mapping[str, SystemLook]:
     """Chip -> its look. Chips of one generation, from the least memory to the most, stand between it and the next."""
     facts = load_facts()
     found: dict[tuple[str, int], list[tuple[float, str]]] = {}
@@ -133,7 +133,7 @@ def _chips() -> Mapping[str, Look]:
         here, after = steps[place], steps[min(place + 1, len(steps) - 1)]
         for i, (_, chip) in enumerate(sorted(chips)):
             peak = facts.get(f"chips.{chip}.peak_dense.bf16")
-            out[chip] = Look(
+            out[chip] = SystemLook(
                 vendor_id(vendor),
                 _between(here, after, i / len(chips)),
                 _file()["vendors"][vendor]["symbol"],
@@ -153,24 +153,24 @@ def _generation(vendor: str, family: str) -> int | None:
 
 
 @cache
-def systems() -> Mapping[str, Look]:
+def system_looks() -> Mapping[str, SystemLook]:
     """Every system that ships -> its look."""
     facts = load_facts()
     chips = {name: str(facts.meta("systems", name).get("chip")) for name in facts.ids("systems")}
     return {name: _chips().get(chip, OTHER) for name, chip in chips.items() if chip != "None"}
 
 
-def look_of(system_id: str) -> Look:
+def look_of(system_id: str) -> SystemLook:
     """How a system is drawn; one that does not ship is grey."""
-    return systems().get(system_id, OTHER)
+    return system_looks().get(system_id, OTHER)
 
 
 @cache
-def look_called(words: str) -> Look:
+def look_called(words: str) -> SystemLook:
     """How a system is drawn that words name ("NVIDIA's GB300", "trn3-gen2 x 8", "TPU v7"): by the longest name of a
     system or a chip in them, else by one that begins with them."""
     text = _letters(words)
-    known = {_letters(n): k for n, k in (*_chips().items(), *systems().items())}
+    known = {_letters(n): k for n, k in (*_chips().items(), *system_looks().items())}
     found = [name for name in known if name in text]
     if found:
         return known[max(found, key=len)]
@@ -181,9 +181,9 @@ def _letters(words: str) -> str:
     return "".join(c for c in words.casefold() if c.isalnum())
 
 
-def looks_of(rows: Sequence[tuple[str, Result]]) -> dict[str, Look]:
+def looks_of(rows: Sequence[tuple[str, Result]]) -> dict[str, SystemLook]:
     """Looks of named rows of an answer. Rows of one colour get different symbols."""
-    out: dict[str, Look] = {}
+    out: dict[str, SystemLook] = {}
     for name, row in rows:
         look = look_of(str(row.get("system_id") or row.get("system") or ""))
         taken = [o.symbol for o in out.values() if o.colour == look.colour]
@@ -200,9 +200,9 @@ def looks_of(rows: Sequence[tuple[str, Result]]) -> dict[str, Look]:
 def named() -> dict[str, Colour]:
     """Every colour by the name of its CSS variable, without the dashes before it."""
     out = {f"vendor-{name}": colour for name, colour in vendors().items()}
-    out |= {f"chip-{name}": look.colour for name, look in systems().items()}
+    out |= {f"chip-{name}": look.colour for name, look in system_looks().items()}
     out |= {f"time-{name}": colour for name, colour in GROUPS.items()}
-    return out | {f"part-{i}": colour for i, colour in enumerate(PARTS)} | {"more": MORE, "less": LESS}
+    return out | {f"part-{i}": colour for i, colour in enumerate(PART_COLOURS)} | {"more": MORE, "less": LESS}
 
 
 def css() -> str:
@@ -211,7 +211,7 @@ def css() -> str:
     light, dark = (
         "".join(f"--{name}:{getattr(colour, mode)};" for name, colour in named().items()) for mode in Colour._fields
     )
-    chips = "".join(f".chip-{name}{{--chip:var(--chip-{name})}}" for name in systems())
+    chips = "".join(f".chip-{name}{{--chip:var(--chip-{name})}}" for name in system_looks())
     return (
         f":root{{{light}}}@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
         f":root[data-theme=dark]{{{dark}}}{chips}\n"
@@ -221,36 +221,36 @@ def css() -> str:
 def _pairs() -> Iterator[Colour]:
     yield from named().values()
     yield from (look.colour for look in _chips().values())
-    yield from (REST, MARK, PAPER)
+    yield from (GREY, LIMIT_MARK, PAPER)
 
 
 def script() -> str:
     """What tells a picture of light colours its dark ones (`darkColours`), and a page the vendor, symbol and state of
     each system (`systemLooks`)."""
     dark = {c.light: c.dark for c in _pairs()}
-    looks = {n: [k.vendor, k.symbol, k.is_announced] for n, k in systems().items()}
+    looks = {n: [k.vendor, k.symbol, k.is_announced] for n, k in system_looks().items()}
     return f"globalThis.darkColours={json.dumps(dark)};globalThis.systemLooks={json.dumps(looks)};\n"
 
 
 __all__ = [
     "DASHES",
+    "GREY",
     "GROUPS",
     "LESS",
-    "MARK",
+    "LIMIT_MARK",
     "MORE",
     "OTHER",
     "PAPER",
-    "PARTS",
-    "REST",
+    "PART_COLOURS",
     "SYMBOLS",
     "Colour",
-    "Look",
+    "SystemLook",
     "css",
     "look_called",
     "look_of",
     "looks_of",
     "named",
     "script",
-    "systems",
+    "system_looks",
     "vendors",
 ]

@@ -19,7 +19,7 @@ from mowich.machines.system import machine_id, parse_spec, resolve
 from mowich.machines.topology import per_chip
 from mowich.show import charts, charts_change, charts_map
 from mowich.show.charts import Chart
-from mowich.show.colours import Look, look_of, looks_of
+from mowich.show.colours import SystemLook, look_of, looks_of
 from mowich.show.explain import change_words
 from mowich.show.fact_labels import fact_label
 from mowich.show.formats import number_text, percent
@@ -369,7 +369,7 @@ def _ends(explainer: Explainer, lines: Mapping[str, Sequence[Size]]) -> str:
 def scaling_charts(
     lines: Mapping[str, Sequence[Size]],
     ends: str = "",
-    looks: Mapping[str, Look] | None = None,
+    looks: Mapping[str, SystemLook] | None = None,
     tokens: float = 1.0,
 ) -> list[Chart]:
     """Step time, goodput, useful work and cost against chips. ends: why lines begin or end where they do; looks: of the

@@ -11,7 +11,7 @@ from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
 from mowich.show.formats import interval, percent
 from mowich.show.page import NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, estimate_of, figure, paragraphs
-from mowich.show.price_lines import span
+from mowich.show.price_lines import range_of
 from mowich.show.rows import job_line, price_line
 from mowich.show.serve import requests_line
 from mowich.shown import Result
@@ -217,7 +217,7 @@ def _pictures(result: Result) -> list[Chart]:
             str(second["system"]),
             unit=unit,
             looks=looks_of([(str(s["system"]), s) for s in (first, second)]),
-            ends=[span(estimate_of(r["factor"])) for r in result["rows"]],
+            ends=[range_of(estimate_of(r["factor"])) for r in result["rows"]],
             finding=_largest_words(rows, second),
         ),
         charts.ranges(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.colours import Look, look_called
+from mowich.show.colours import SystemLook, look_called
 from mowich.show.formats import number_text, percent
 from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, counted, estimate_of, figure, paragraphs
 from mowich.shown import Result
@@ -139,7 +139,7 @@ def _lost(rows: Sequence[Result]) -> Table:
     )
 
 
-def _pictures(rows: Sequence[Result], target: float, look: Look) -> list[Chart]:
+def _pictures(rows: Sequence[Result], target: float, look: SystemLook) -> list[Chart]:
     strategies = [r["strategy"] for r in rows]
     best = max(rows, key=lambda r: float(r["goodput"]["value"]))
     lost = list(dict.fromkeys(k for r in rows for k in r["lost"]))

@@ -10,7 +10,7 @@ from mowich.economics.money import OWN, quote
 from mowich.estimate import Estimate
 from mowich.show import charts
 from mowich.show.charts import Chart, Range
-from mowich.show.colours import Look, looks_of
+from mowich.show.colours import SystemLook, looks_of
 from mowich.show.formats import interval
 from mowich.show.headline import terms_cell
 from mowich.show.page import estimate_of
@@ -101,7 +101,7 @@ def equal_words(found: Sequence[tuple[str, EqualPrice]]) -> str:
     return "; ".join(", ".join(words) for words in said.values())
 
 
-def span(e: Estimate) -> Range | None:
+def range_of(e: Estimate) -> Range | None:
     """The range of an estimate, where it has one."""
     return (float(e.low), float(e.high)) if e.low is not None and e.high is not None and e.high > e.low else None
 
@@ -113,7 +113,7 @@ def price_line_charts(rows: Sequence[Result], inputs: Result) -> list[Chart]:
     most = max((even.price.high or even.price.value or 0.0 for _, even in found), default=0.0)
     looks = looks_of([(str(r["system"]), r) for r in rows])
     lines: dict[str, list[tuple[float, float, str]]] = {}
-    faint: dict[str, Look] = {}
+    faint: dict[str, SystemLook] = {}
     for row, even in found:
         name, price = str(row["system"]), even.price
         ends = (price.value or 0.0, price.high or price.value or 0.0, price.low or price.value or 0.0)

@@ -32,7 +32,7 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.show.page import notes as remarks
-from mowich.show.price_lines import breakeven_lines, price_line_charts, span
+from mowich.show.price_lines import breakeven_lines, price_line_charts, range_of
 from mowich.show.rows import (
     chips_line,
     chips_text,
@@ -382,7 +382,7 @@ def _fronts(
     for name, r in [] if front else rows:
         user, chip = estimate_of(r["tokens_per_s_per_user"]), estimate_of(r["tokens_per_s_per_chip"])
         if user.value is not None and chip.value is not None:
-            answers[name] = (float(user), float(chip), layout(r)), span(user), span(chip)
+            answers[name] = (float(user), float(chip), layout(r)), range_of(user), range_of(chip)
     limit = ("TPOT limit", 1.0 / inputs["tpot_s"]) if inputs.get("tpot_s") else None
     measured = _measured(rows, front, str(inputs["model"]))
     note = "Up and right is better: no plan beats a point of a front in both."

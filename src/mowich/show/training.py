@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from mowich.show import charts, charts_change, charts_parts
 from mowich.show.charts import Chart, Range
-from mowich.show.colours import REST, Look, looks_of
+from mowich.show.colours import GREY, SystemLook, looks_of
 from mowich.show.fact_labels import fact_label
 from mowich.show.formats import interval
 from mowich.show.headline import Headline
 from mowich.show.page import GIB, change_of, estimate_of
-from mowich.show.price_lines import EqualPrice, equal_price, equal_words, span, unquoted
+from mowich.show.price_lines import EqualPrice, equal_price, equal_words, range_of, unquoted
 from mowich.show.rows import fullest_words, plan_of, used_B
 from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
@@ -57,7 +57,7 @@ def _memory(rows: _Named) -> Chart:
     )
 
 
-def _ranges(rows: _Named, found: Headline, names: Sequence[str], looks: Mapping[str, Look]) -> Chart:
+def _ranges(rows: _Named, found: Headline, names: Sequence[str], looks: Mapping[str, SystemLook]) -> Chart:
     return charts.ranges(
         "Step time with its 90% range",
         (found.why_not("step_s") if len(rows) > 1 else "") or "Rows whose ranges overlap are not ranked.",
@@ -73,7 +73,7 @@ def _cost(
     rows: _Named,
     found: Headline,
     names: Sequence[str],
-    looks: Mapping[str, Look],
+    looks: Mapping[str, SystemLook],
     inputs: Result,
     *,
     is_plan: bool,
@@ -93,10 +93,10 @@ def _cost(
             continue
         if cost.value is not None:
             dots.setdefault(name, []).append((float(days), float(cost), plan_of(row)))
-            ends.setdefault(name, []).append((span(days), span(cost)))
+            ends.setdefault(name, []).append((range_of(days), range_of(cost)))
         even = equal_price([r for _, r in rows], row) if any(row is r for r in dear) else None
         if any(row is r for r in dear) or cost.value is None:
-            bands[name] = span(days) or (float(days), float(days))
+            bands[name] = range_of(days) or (float(days), float(days))
         if even is not None:
             label = f"at ${interval(even.price)} a chip-hour it costs what {even.other} does"
             dots.setdefault(name, []).append((float(days), even.cost, label))
@@ -120,7 +120,7 @@ def _cost(
     )
 
 
-def _useful(rows: _Named, looks: Mapping[str, Look]) -> Chart:
+def _useful(rows: _Named, looks: Mapping[str, SystemLook]) -> Chart:
     """What share of what is paid for does the model's own work: MFU, and goodput of it."""
     shares = {
         "useful work": [100 * _useful_share(r) for _, r in rows],
@@ -133,7 +133,7 @@ def _useful(rows: _Named, looks: Mapping[str, Look]) -> Chart:
         [n for n, _ in rows],
         shares,
         unit="% of the peak",
-        fills={"lost to failures": {"color": REST.light}},
+        fills={"lost to failures": {"color": GREY.light}},
         looks=looks,
         finding=f"{best[0]} uses most of its peak: {_useful_share(best[1]):.0%}",
     )

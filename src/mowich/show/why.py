@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
-from mowich.show.charts_parts import CACHE_READ, Part, part_of, whole_parts
+from mowich.show.charts_parts import CACHE_READ, TimePart, time_part, whole_parts
 from mowich.show.colours import GROUPS
 from mowich.show.fact_labels import fact_label
 from mowich.show.headline import terms_cell
@@ -46,7 +46,7 @@ _KINDS = {
 """How sure a time is -> kinds of cost that count to it."""
 
 
-def time_groups(time: Estimate, own: Mapping[str, Part] | None = None) -> list[dict[str, object]]:
+def time_groups(time: Estimate, own: Mapping[str, TimePart] | None = None) -> list[dict[str, object]]:
     """The five groups of a time, in order, each with its seconds and its parts in words, largest first; none where the
     time is one number that is not split."""
     parts = whole_parts(time)
@@ -54,7 +54,7 @@ def time_groups(time: Estimate, own: Mapping[str, Part] | None = None) -> list[d
         return []
     found: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
     for name, value in parts.items():
-        part = part_of(name, own)
+        part = time_part(name, own)
         found[part.group][part.words] = found[part.group].get(part.words, 0.0) + value
     return [
         {

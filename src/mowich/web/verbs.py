@@ -436,7 +436,7 @@ def report(result: Result, command: str, ask: asks.Ask, facts: Facts) -> bytes:
 
 def explain(result: Result, metric: str, ask: asks.Ask, facts: Facts) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
-    from mowich.show.charts_parts import part_of
+    from mowich.show.charts_parts import time_part
     from mowich.show.explain import explain_text
     from mowich.show.fact_labels import fact_label
     from mowich.show.render.terminal import Style
@@ -446,7 +446,7 @@ def explain(result: Result, metric: str, ask: asks.Ask, facts: Facts) -> bytes:
     data = found.to_dict() | {
         "estimate": found.estimate.to_dict(),
         "facts": [library.fact_dict(by.facts, f.path) for f in found.facts],
-        "part_words": {part: part_of(part).words for part in found.parts},
+        "part_words": {part: time_part(part).words for part in found.parts},
         "fact_labels": {move.fact.path: fact_label(move.fact.path) for move in found.moves},
     }
     return reply(data, text=explain_text(found, Style(unicode=True, colour=False, width=96)))
