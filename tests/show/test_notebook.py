@@ -119,6 +119,8 @@ def test_pictures_carry_everything_that_they_need(results: dict[str, Any], kind:
     assert not re.search(r'(?:src|href)="|https?://', own)
     assert "<details><summary>Numbers</summary><table>" in document
     assert "aria-label" in document
+    assert "darkColours=" in document
+    assert document.count('<button type="button"') == len(picture.chart.views)
     assert result.plot(titles[-1][:12]).chart.title in titles
 
 

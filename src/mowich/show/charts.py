@@ -53,6 +53,11 @@ class Chart:
     views: Mapping[str, Option] = field(default_factory=dict)
     command: str = ""
 
+    @property
+    def whole_note(self) -> str:
+        """What stands below the heading: the note, after the title where a finding stands in its place."""
+        return f"{self.title}. {self.note}".strip() if self.finding else self.note
+
 
 def fill(i: int, look: SystemLook | None = None) -> dict[str, object]:
     """The fill of the i-th of several, or of a system."""

@@ -91,7 +91,6 @@ def _chart(place: int, chart: Chart, command: str) -> str:
     rows = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in chart.rows)
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in chart.head)
     name = escape(chart.title)
-    note = f"{chart.title}. {chart.note}".strip() if chart.finding else chart.note
     ways = "".join(
         f'<button type="button" aria-pressed="{"false" if i else "true"}">{escape(way)}</button>'
         for i, way in enumerate(chart.views)
@@ -100,7 +99,8 @@ def _chart(place: int, chart: Chart, command: str) -> str:
     made = chart.command or command
     again = f"<details><summary>Command{_of(name)}</summary>{_copied(made)}</details>" if made else ""
     return (
-        f'<figure><h2>{escape(chart.finding or chart.title)}</h2><p class="note">{escape(note)}</p>{views}<div'
+        f'<figure><h2>{escape(chart.finding or chart.title)}</h2><p class="note">{escape(chart.whole_note)}</p>{views}'
+        "<div"
         f' class="chart" id="chart{place}" role="img" aria-label="{name}; the numbers follow as a table"'
         f' data-height="{chart.height}" style="height:{chart.height}px"></div><div class="under"><details><summary>'
         f'Numbers{_of(name)}</summary><div class="scroll" tabindex="0" role="region" aria-label="Numbers of {name}">'

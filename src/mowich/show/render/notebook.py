@@ -13,6 +13,7 @@ from html import escape
 
 from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts, load_facts
+from mowich.show import colours
 from mowich.show.charts import Chart
 from mowich.show.explain import explain_text
 from mowich.show.formats import number_text
@@ -41,28 +42,36 @@ class Picture:
 
     def html(self) -> str:
         """The picture as a whole document that needs nothing else."""
-        option = script_json(dict(self.chart.option))
+        ways = script_json([*self.chart.views.values()] or [self.chart.option])
         script = (
             "const box=document.getElementById('c'),dark=matchMedia('(prefers-color-scheme: dark)').matches;"
-            f"const [fits,more]=fitted({option},box.clientWidth,dark);box.style.height={self.chart.height}+more+'px';"
-            "const chart=echarts.init(box,dark?'dark':null,{renderer:'svg'});"
-            "chart.setOption(fits);addEventListener('resize',()=>chart.resize());"
+            f"const ways={ways};let way=0,chart=null;"
+            "const draw=()=>{const [fits,more]=fitted(ways[way],box.clientWidth,dark);"
+            f"box.style.height={self.chart.height}+more+'px';chart?.dispose();"
+            "chart=echarts.init(box,dark?'dark':null,{renderer:'svg'});chart.setOption(fits);};draw();"
+            "addEventListener('resize',()=>chart.resize());"
+            "document.querySelectorAll('button').forEach((b,i,all)=>b.addEventListener('click',()=>{way=i;draw();"
+            "all.forEach((o)=>o.setAttribute('aria-pressed',String(o===b)));}));"
+        )
+        buttons = "".join(
+            f'<button type="button" aria-pressed="{"false" if i else "true"}">{escape(name)}</button> '
+            for i, name in enumerate(self.chart.views)
         )
         title = escape(self.chart.title)
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body'
-            ' style="margin:0;font-family:sans-serif">'
+            f' style="margin:0;font-family:sans-serif">{buttons}'
             f'<div id="c" role="img" aria-label="{title}; the numbers follow as a table"'
             f' style="height:{self.chart.height}px"></div>'
             f"<details><summary>Numbers</summary>{_table(self.chart.title, self.chart.head, self.chart.rows)}</details>"
-            f"<script>{static('echarts.min.js')}{static('fitted.js')}</script><script>{script}</script></body></html>"
+            f"<script>{static('echarts.min.js')}{colours.script()}{static('fitted.js')}</script><script>{script}</script></body></html>"
         )
 
     def _repr_html_(self) -> str:
         height = self.chart.height + 60
         title = escape(self.chart.title)
         return (
-            f"<p><b>{title}</b> {escape(self.chart.note)}</p>"
+            f"<p><b>{escape(self.chart.finding or self.chart.title)}</b> {escape(self.chart.whole_note)}</p>"
             f'<iframe title="{title}" sandbox="allow-scripts" style="width:100%;height:{height}px;border:0"'
             f' srcdoc="{escape(self.html())}"></iframe>'
         )
