@@ -121,7 +121,9 @@ def test_systems_have_their_colour_in_every_picture(trained: dict[str, Any]) -> 
         own = colours.look_of(name).colour.light
         for title in ("Cost against time", "Step time with its 90% range", "Useful work of a chip"):
             assert own in set(strings(of(page, title).option)), (name, title)
-    announced = series(of(page, "Useful work of a chip"), type="bar")[0]["data"]
+    useful = of(page, "Useful work of a chip")
+    assert len(series(useful, name=charts.RANGE)) == sum(1 for r in trained["rows"] if r["plan"])
+    announced = series(useful, type="bar")[0]["data"]
     hatched = [d["itemStyle"].get("decal") is not None for d in announced]
     assert hatched == [r["estimated"] for r in trained["rows"] if r["plan"]]
 
@@ -298,6 +300,7 @@ def test_a_sweep_in_a_folder_is_a_report_with_a_heat_map_and_the_best_points(
         assert mine["plan"].items() <= own["plan"].items()
         assert mine["usd_per_mtok"]["value"] == own["usd_per_mtok"]["value"]
     made = page_of(stored)
+    assert len(series(of(made, "Cost against time"), name=charts.RANGE)) == 2 * len(stored["rows"])
     heat = made.charts[0]
     assert max(float(x) for row in heat.rows for x in row[1:]) == 1.0
     best = min(stored["rows"], key=lambda r: r["usd_per_mtok"]["value"])

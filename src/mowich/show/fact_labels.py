@@ -34,7 +34,15 @@ def _families() -> Mapping[str, str]:
         if chip in used:
             meta = facts.meta("chips", chip)
             chips.setdefault(str(meta["family"]), []).append(str(meta["name"]).partition(" (")[0])
-    return {f: names[0] if len(names) == 1 else f.replace("-", " ").title() for f, names in chips.items()}
+    return {f: names[0] if len(names) == 1 else _family_words(f) for f, names in chips.items()}
+
+
+def _family_words(family: str) -> str:
+    """ "Blackwell Ultra", "TPU v7"."""
+    first, _, rest = family.partition("-")
+    if first == "tpu":
+        return f"TPU {rest}"
+    return first.upper() if first == "cdna" else family.replace("-", " ").title()
 
 
 def fact_label(path: str) -> str:

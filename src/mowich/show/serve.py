@@ -379,7 +379,7 @@ def _fronts(
     if not lines:
         return []
     answers = {}
-    for name, r in [] if front else rows:
+    for name, r in [("front", r) for _, r in rows[:1]] if front else rows:
         user, chip = estimate_of(r["tokens_per_s_per_user"]), estimate_of(r["tokens_per_s_per_chip"])
         if user.value is not None and chip.value is not None:
             answers[name] = (float(user), float(chip), layout(r)), range_of(user), range_of(chip)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mowich.show import charts
-from mowich.show.charts import Chart
+from mowich.show.charts import Chart, Range
 from mowich.show.colours import looks_of
 from mowich.show.formats import number_text
 from mowich.show.headline import sweep_headline
 from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, estimate_of, figure
+from mowich.show.price_lines import range_of
 from mowich.show.rows import plan_of, terms_text
 from mowich.shown import Result
 from mowich.studies.ranking import runs
@@ -238,6 +239,18 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
                 out.setdefault(group(r), []).append((a, b, f"{r['chips_requested']} chips, {plan_of(r)}"))
         return {k: sorted(v) for k, v in list(out.items())[:_MOST_LINES]}
 
+    def spans(x: str, y: str) -> dict[str, list[tuple[Range | None, Range | None]]]:
+        """Ranges of the dots, in their order; of few dots only."""
+        out: dict[str, list[tuple[tuple[float, float], Range | None, Range | None]]] = {}
+        for r in found if len(found) <= _MOST_LINES else []:
+            up = estimate_of(r[y])
+            across = None if x == "chips_requested" else estimate_of(r[x])
+            at = float(r[x]) if across is None else across.value
+            if at is not None and up.value is not None:
+                wide = None if across is None else range_of(across)
+                out.setdefault(group(r), []).append(((at, float(up)), wide, range_of(up)))
+        return {k: [(a, b) for _, a, b in sorted(v, key=lambda t: t[0])] for k, v in out.items()}
+
     looks = looks_of([(group(r), r) for r in found])
     pictures = []
     for title, note, x, y, names in (
@@ -249,7 +262,16 @@ def _pictures(rows: Sequence[Result]) -> list[Chart]:
         if dots:
             pictures.append(
                 charts.points(
-                    title, note, dots, x=names[0], y=names[1], log_x=True, log_y=y != "mfu", line=line, looks=looks
+                    title,
+                    note,
+                    dots,
+                    x=names[0],
+                    y=names[1],
+                    log_x=True,
+                    log_y=y != "mfu",
+                    line=line,
+                    looks=looks,
+                    ends=spans(x, y),
                 )
             )
     return pictures

@@ -134,6 +134,7 @@ def _useful(rows: _Named, looks: Mapping[str, SystemLook]) -> Chart:
         shares,
         unit="% of the peak",
         fills={"lost to failures": {"color": GREY.light}},
+        ends=[_useful_ends(r) for _, r in rows],
         looks=looks,
         finding=f"{best[0]} uses most of its peak: {_useful_share(best[1]):.0%}",
     )
@@ -142,6 +143,16 @@ def _useful(rows: _Named, looks: Mapping[str, SystemLook]) -> Chart:
 def _useful_share(row: Result) -> float:
     goodput = estimate_of(row["goodput"]).value
     return float(estimate_of(row["mfu"]).value or 0.0) * (1.0 if goodput is None else float(goodput))
+
+
+def _useful_ends(row: Result) -> Range | None:
+    """The range of the useful share, per cent: that of the MFU."""
+    mfu = estimate_of(row["mfu"])
+    found = range_of(mfu)
+    if found is None or not mfu.value:
+        return None
+    kept = 100 * _useful_share(row) / float(mfu)
+    return found[0] * kept, found[1] * kept
 
 
 def _moves(rows: _Named, is_plan: bool) -> list[Chart]:
@@ -182,6 +193,7 @@ def front_pictures(front: Sequence[Result]) -> list[Chart]:
             x="days",
             y="GiB of a device",
             log_x=True,
+            ends={"front": [(range_of(estimate_of(r["days"])), None) for r in timed]},
         )
     ]
     if priced:
@@ -198,6 +210,11 @@ def front_pictures(front: Sequence[Result]) -> list[Chart]:
                 x="days",
                 y="$ per million tokens",
                 log_x=True,
+                ends={
+                    "front": [
+                        (range_of(estimate_of(r["days"])), range_of(estimate_of(r["usd_per_mtok"]))) for r in priced
+                    ]
+                },
             )
         )
     return out
