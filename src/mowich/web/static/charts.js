@@ -107,7 +107,7 @@ window.addEventListener("afterprint", () => {
   }
   queue();
 });
-library().catch(() => { loading = null; }); // so that paper finds it, and the first chart does not wait
+setTimeout(() => library().catch(() => { loading = null; }), 1000); // so that paper finds it; not before the first paint, which would wait for it
 
 /** The same as a table, made when it is opened. */
 function numbers(chart) {
