@@ -38,7 +38,16 @@ documents = _module("documents")
 
 
 LONG_PAGES = (
-    *("fleet.md", "gap.md", "serving.md", "gallery.md", "for-planners.md", "for-researchers.md", "for-journalists.md"),
+    *(
+        "fleet.md",
+        "gap.md",
+        "serving.md",
+        "gallery.md",
+        "for-kernel-engineers.md",
+        "for-planners.md",
+        "for-researchers.md",
+        "for-journalists.md",
+    ),
 )
 """Pages whose commands take from three seconds to half a minute: `make test-slow` runs them."""
 

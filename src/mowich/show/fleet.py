@@ -303,7 +303,7 @@ def _binds(binding: Sequence[Result]) -> list[Part]:
     if not binding:
         return [Words(text="Nothing binds but the prices.", kind="note", gap=True)]
     units = [str(b["unit"]).removeprefix("USD/") for b in binding]
-    caption = "What binds, and what one more of it (of work and demand: one per cent less) saves"
+    caption = "What binds, and what one more unit of it would save (work and demand: one per cent less)"
     table = Table(
         title="What binds",
         columns=[Column(name="constraint", right=False), Column(name="saves"), Column(name="for", right=False)],
@@ -311,7 +311,7 @@ def _binds(binding: Sequence[Result]) -> list[Part]:
             [b["constraint"], dollars(b["shadow_price"]), "1% less" if unit.startswith("%") else f"1 {unit}"]
             for b, unit in zip(binding, units, strict=True)
         ],
-        note="What one more of it saves; of work and demand, one per cent less.",
+        note="What one more unit of it would save. For work and demand it is one per cent less.",
         gap=False,
         most=TOP_BINDING,
     )
