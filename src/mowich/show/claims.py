@@ -242,7 +242,7 @@ def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
     from mowich.studies.memory_claim import MEMORY_COMMAND
 
     verdicts = dict.fromkeys(c.verdict for c in found)
-    count = ", ".join(f"{sum(c.verdict == v for c in found)} {v}" for v in sorted(verdicts))
+    count = ", ".join(f"{v}: {sum(c.verdict == v for c in found)}" for v in sorted(verdicts))
     rows: list[Result] = [r.to_dict() for r in memory]
     out = [
         "# Public claims, derived again",
@@ -254,8 +254,8 @@ def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
         ),
         "",
         (
-            f"There are {len(found)} claims: {count}. *Holds* means that the formula, with facts of grade A to C, gives"
-            " the published number within 5.5%. *Holds only if* means that it is true under the stated condition."
+            f"There are {len(found)} claims ({count}). *Holds* means that the formula, with facts of grade A to C,"
+            " gives the published number within 5.5%. *Holds only if* means that it is true under the stated condition."
         ),
         (
             "*Does not follow* means that the facts give another number. *Cannot be checked* means that something is"
