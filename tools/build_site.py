@@ -105,12 +105,11 @@ def write(at: Path, text: str) -> None:
 
 
 def notebook(path: Path) -> None:
-    """A notebook as a page: its cells run in order in an empty directory beside the kernels of the checkout."""
+    """A notebook as a page: its cells run in order in an empty directory."""
     names: dict[str, Any] = {"__name__": "__main__"}
     out: list[str] = []
     back, paths = Path.cwd(), list(sys.path)
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "kernels").symlink_to(ROOT / "kernels")
         os.chdir(folder)
         try:
             for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):

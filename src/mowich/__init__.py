@@ -17,6 +17,41 @@ from mowich.version import VERSION
 __version__ = VERSION
 
 __all__ = [
+    "AnswerList",
+    "Brief",
+    "Calibration",
+    "ClaimStudy",
+    "CollectiveStudy",
+    "Comparison",
+    "Estimate",
+    "Explanation",
+    "Facts",
+    "Fleet",
+    "Gap",
+    "GoodputStudy",
+    "KernelsChecked",
+    "LayerStudy",
+    "Model",
+    "Parts",
+    "PlanList",
+    "PowerStudy",
+    "PriceStudy",
+    "RateResult",
+    "Row",
+    "Rows",
+    "Serve",
+    "ServeResult",
+    "Shown",
+    "Staleness",
+    "Sweep",
+    "System",
+    "SystemRun",
+    "TrafficResult",
+    "Train",
+    "UserError",
+    "Validation",
+    "ValueStudy",
+    "Why",
     "__version__",
     "brief",
     "calibrate",
@@ -31,6 +66,8 @@ __all__ = [
     "gap",
     "goodput",
     "load",
+    "load_facts",
+    "load_kernel",
     "neighbours",
     "pareto",
     "plan",
@@ -61,6 +98,7 @@ if TYPE_CHECKING:
         gap,
         goodput,
         load,
+        load_kernel,
         neighbours,
         pareto,
         plan,
@@ -75,6 +113,37 @@ if TYPE_CHECKING:
         validate,
         value,
     )
+    from mowich.api.keywords import Serve, Train
+    from mowich.errors import UserError
+    from mowich.estimate import Estimate
+    from mowich.evidence.scores import Validation
+    from mowich.facts import Facts, load_facts
+    from mowich.machines.system import System
+    from mowich.models import Model
+    from mowich.shown import AnswerList, Rows, Shown
+    from mowich.studies.brief.verdicts import Brief
+    from mowich.studies.calibrate import Calibration
+    from mowich.studies.claims import ClaimStudy
+    from mowich.studies.collectives import CollectiveStudy
+    from mowich.studies.compare import Comparison, Row
+    from mowich.studies.explain import Explanation
+    from mowich.studies.fleet import Fleet
+    from mowich.studies.gap import Gap
+    from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.kernel_check import KernelsChecked
+    from mowich.studies.layer.study import LayerStudy
+    from mowich.studies.plan import PlanList
+    from mowich.studies.power import PowerStudy
+    from mowich.studies.prices import PriceStudy
+    from mowich.studies.rates import RateResult
+    from mowich.studies.serving_plan import ServeResult
+    from mowich.studies.staleness import Staleness
+    from mowich.studies.sweep import Sweep
+    from mowich.studies.sweep_store import Parts
+    from mowich.studies.system_run import SystemRun
+    from mowich.studies.trade import Why
+    from mowich.studies.traffic import TrafficResult
+    from mowich.studies.value import ValueStudy
 
 
 def _notebook() -> shown.Drawer:
@@ -89,9 +158,11 @@ shown.draw_with(_notebook)
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from mowich import api
+        import importlib
 
-        return getattr(api, name)
+        from mowich.api.names import CLASSES
+
+        return getattr(importlib.import_module(CLASSES.get(name, "mowich.api")), name)
     if name == "nki":
         import importlib
 

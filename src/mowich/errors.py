@@ -86,7 +86,18 @@ class PlacedDetails(ErrorDetails, total=False):
 class UserError(Exception):
     """Bad input. `what` says what is wrong, `where` is the place as the user knows it (file:line, an option), `field`
     the field of a request, which each edge spells in its own way, `given` the value received, `allowed` what would be
-    accepted, `fix` the next thing to try."""
+    accepted, `fix` the next thing to try.
+
+    Units: none.
+
+    Example:
+        >>> import mowich
+        >>> try:
+        ...     mowich.system("trn3-gen3")
+        ... except mowich.UserError as error:
+        ...     print(error.fix)
+        did you mean 'trn3-gen2'?
+    """
 
     def __init__(
         self,

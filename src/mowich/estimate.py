@@ -98,6 +98,14 @@ class Estimate:
     value: SI, or None when unknown (then `reason` says why). low, high: 90% predictive interval.
     grade: the weakest grade that matters. coverage: share of the value by kind of cost, e.g.
     {"measured": 0.2, "analytic": 0.8}. breakdown: named parts that sum to value.
+
+    Units: SI, named in `unit`; `low` and `high` are the ends of the 90% range.
+
+    Example:
+        >>> from mowich import Estimate
+        >>> step = Estimate(value=4.2, low=3.4, high=5.0, grade="C", unit="s")
+        >>> float(step), step.low, step.unit
+        (4.2, 3.4, 's')
     """
 
     value: float | None

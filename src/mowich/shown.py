@@ -15,8 +15,9 @@ what draws is registered here (`draw_with`), by the public face of the package, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 T = TypeVar("T", covariant=True)
 
@@ -52,7 +53,16 @@ class Told(Protocol):
 
 
 class Rows(tuple[T, ...]):
-    """Rows of a result; `rows()` gives them as a list of dicts of plain numbers, SI, None where unknown."""
+    """Rows of a result; `rows()` gives them as a list of dicts of plain numbers, SI, None where unknown.
+
+    Units: SI; an unknown is None.
+
+    Example:
+        >>> import mowich
+        >>> found = mowich.goodput("trn3:64", samples=20)
+        >>> len(found.rows), found.rows()[0]["strategy"]
+        (4, 'sync')
+    """
 
     __slots__ = ()
 
@@ -117,6 +127,17 @@ class Drawn(Protocol):
     def html(self) -> str: ...
 
 
+class Frame(Protocol):
+    """A dataframe of pandas or polars: what the two have in common."""
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, column: str, /) -> Sequence[object]: ...
+
+
 class Drawer(Protocol):
     """What draws results: `mowich.show.render.notebook` is one."""
 
@@ -125,6 +146,9 @@ class Drawer(Protocol):
     def plot(self, result: Shown, which: int | str, /) -> Drawn: ...
     def pictures(self, result: Shown, /) -> list[str]: ...
     def explained(self, result: Shown, metric: str, facts: object, /) -> str: ...
+    def frame(self, result: Shown, library: str | None, /) -> Frame: ...
+    def csv(self, result: Shown, path: str | PathLike[str] | None, /) -> str: ...
+    def parquet(self, result: Shown, path: str | PathLike[str], /) -> None: ...
 
 
 _find: Callable[[], Drawer] | None = None
@@ -143,13 +167,30 @@ def _drawer() -> Drawer:
 
 
 class Shown(ABC):
-    """A result that a notebook can show."""
+    """A result that prints itself as its table, and that a notebook shows.
+
+    Units: SI in rows and files (seconds, bytes, dollars, joules); an unknown is None.
+
+    Example:
+        >>> import mowich
+        >>> answer = mowich.collective("all-reduce", "trn3:64", sizes=["1GiB"])
+        >>> print(answer)  # doctest: +ELLIPSIS
+        all-reduce of 1.00 GiB among 64 chips of ...
+    """
 
     __slots__ = ()
 
     @abstractmethod
     def to_dict(self) -> dict[str, object]:
-        """The JSON of the result, with its schema."""
+        """The JSON of the result, with its schema, as `--json` prints it.
+
+        Returns: a mapping; numbers are SI, an estimate is {"value", "low", "high", "grade", "unit"}.
+
+        Example:
+            >>> import mowich
+            >>> mowich.goodput("trn3:64", samples=20).to_dict()["schema"]
+            'mowich/goodput@1'
+        """
 
     def __str__(self) -> str:
         """The page that the command line prints; of a result without one, its fields."""
@@ -160,14 +201,124 @@ class Shown(ABC):
         return _drawer().html(self)
 
     def plot(self, which: int | str = 0) -> Drawn:
-        """A picture of the result, by its place or a word of its title; `pictures()` lists them."""
+        """A picture of the result, which shows itself in a notebook.
+
+        Args:
+            which: its place from 0, a word of its title, or the name of a kind: "pareto", "time", "memory", "ranges",
+                "cost", "drivers", "waterfall", "engines", "power". `pictures()` lists the titles.
+
+        Returns: a picture; `.html()` is a whole document, `.chart.rows` its numbers. Raises UserError with what there
+        is.
+
+        Example:
+            >>> import mowich
+            >>> answer = mowich.collective("all-reduce", "trn3:64", sizes=["1MiB", "1GiB"])
+            >>> answer.plot("ranges").chart.title
+            'Time with its 90% range'
+        """
         return _drawer().plot(self, which)
 
     def pictures(self) -> list[str]:
-        """Titles of the pictures that there are."""
+        """Titles of the pictures that there are.
+
+        Returns: one title for each picture, in the order of the report.
+
+        Example:
+            >>> import mowich
+            >>> mowich.goodput("trn3:64", samples=20).pictures()[0]
+            'Goodput with its 90% range'
+        """
         return _drawer().pictures(self)
 
     def explain(self, metric: str, *, facts: object = None) -> Text:
-        """Where a number comes from, "trn3.step_s.ep", as `mowich explain` prints it. facts: those that made the
-        result, where they are not the shipped ones."""
+        """Where a number comes from, as `mowich explain` prints it.
+
+        Args:
+            metric: name of the number, "trn3.step_s.ep".
+            facts: those that made the result, where they are not the shipped ones.
+
+        Returns: text with units: formula, inputs, facts with sources, what would move it most.
+
+        Example:
+            >>> import mowich
+            >>> answer = mowich.goodput("trn3:64", samples=20)
+            >>> "grade" in answer.explain("sync.goodput")
+            True
+        """
         return Text(_drawer().explained(self, metric, facts))
+
+    def to_df(self, library: str | None = None) -> Frame:
+        """The rows as a dataframe: one line for each row, a column for each number.
+
+        Args:
+            library: "pandas" or "polars"; None takes the first that is installed.
+
+        Returns: a dataframe, SI units; an estimate E has the columns E, E_low, E_high and E_grade. Raises UserError
+        where neither is installed.
+
+        Example:
+            >>> import mowich
+            >>> frame = mowich.goodput("trn3:64", samples=20).to_df()  # doctest: +SKIP
+            >>> frame.shape[0]  # doctest: +SKIP
+            4
+        """
+        return _drawer().frame(self, library)
+
+    def to_csv(self, path: str | PathLike[str] | None = None) -> Text:
+        """The rows as CSV, as `--csv` prints them.
+
+        Args:
+            path: also written there.
+
+        Returns: the text, SI units; "?" where a number is unknown.
+
+        Example:
+            >>> import mowich
+            >>> mowich.goodput("trn3:64", samples=20).to_csv().splitlines()[0][:8]
+            'strategy'
+        """
+        return Text(_drawer().csv(self, path))
+
+    def to_parquet(self, path: str | PathLike[str]) -> None:
+        """Write the rows as one Parquet file, SI units. Needs the extra [tables].
+
+        Args:
+            path: of the file. Raises UserError where DuckDB is missing or the file cannot be written.
+
+        Example:
+            >>> import mowich
+            >>> mowich.goodput("trn3:64", samples=20).to_parquet("goodput.parquet")  # doctest: +SKIP
+        """
+        _drawer().parquet(self, path)
+
+
+class AnswerList(Shown, Sequence[T]):
+    """A result that is its rows: it has a length, a place for each row, and prints itself as its table.
+
+    Args:
+        rows: of the answer, in order; `rows()` gives them as plain dicts.
+
+    Units: SI.
+
+    Example:
+        >>> import mowich
+        >>> found = mowich.power(["trn3", "gb300"])
+        >>> len(found), found[0].system
+        (2, 'trn3')
+    """
+
+    def __init__(self, rows: Sequence[T]) -> None:
+        self.rows: Rows[T] = Rows(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[T]: ...
+    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
+        return self.rows[place]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} rows)"

@@ -24,10 +24,11 @@ from mowich.version import VERSION
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 
-DYNAMIC = {"mowich.nki.install", "mowich.studies.layer.library"}
+DYNAMIC = {"mowich", "mowich.nki.install", "mowich.show.render.frame", "mowich.studies.layer.library"}
 """Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the
 layer rule for its names is tested below. `studies.layer.library` imports modules of the checkout of nki-library that a
-user names, and none of ours."""
+user names, and none of ours. `mowich` gives the classes of `api/names.py:CLASSES`, `show.render.frame` the dataframes
+and the writer of Parquet that are installed."""
 
 
 @dataclass(frozen=True, slots=True)

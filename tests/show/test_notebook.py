@@ -19,6 +19,7 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.show.json import to_json
 from mowich.show.render.terminal import Style, terminal
+from mowich.show.serve import FRONT_TITLE
 from mowich.show.verbs import page_of
 from mowich.shown import Rows, Shown
 
@@ -181,3 +182,61 @@ def test_naming_what_draws_results_loads_no_report() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
     assert found.splitlines() == ["['mowich', 'mowich.shown', 'mowich.version'] False", "1 True"]
+
+
+def test_pictures_go_by_the_name_of_their_kind(results: dict[str, Any]) -> None:
+    titles = {
+        ("compare", "pareto"): "Cost against time",
+        ("compare", "time"): "Where the time of a step goes",
+        ("serve", "Pareto"): FRONT_TITLE,
+        ("goodput", "ranges"): "Goodput with its 90% range",
+        ("sweep", "pareto"): "Cost against time",
+    }
+    for (kind, name), title in titles.items():
+        assert results[kind].plot(name).chart.title == title
+    with pytest.raises(UserError, match=r"allowed: pareto, time, .*did you mean 'pareto'\?"):
+        results["compare"].plot("paretto")
+    with pytest.raises(UserError, match="no such picture"):
+        results["compare"].plot("")
+
+
+def test_rows_become_a_dataframe_of_what_is_installed(results: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pandas", "polars"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=r"neither pandas nor polars is installed; pip install 'mowich\[notebook\]'"):
+        results["compare"].to_df()
+    with pytest.raises(UserError, match="polars is not installed"):
+        results["compare"].to_df("polars")
+    with pytest.raises(UserError, match="not a library of dataframes, got 'numpy'"):
+        results["compare"].to_df("numpy")
+    monkeypatch.setitem(sys.modules, "polars", type(sys)("polars"))
+    sys.modules["polars"].DataFrame = list  # type: ignore[attr-defined]
+    assert results["compare"].to_df() == results["compare"].rows()
+
+
+def test_rows_are_written_as_csv_and_as_parquet(
+    results: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import duckdb
+
+    from mowich import cli
+
+    words = "compare llama-3.1-8b --on trn3,gb300 --chips 64 --train --tokens 1T --seq 4096 --batch 512seqs --csv"
+    assert cli.run([*words.split(), "--quiet"]) == 0
+    found = results["compare"]
+    assert found.to_csv(tmp_path / "a.csv") == capsys.readouterr().out
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == found.to_csv()
+    found.to_parquet(tmp_path / "a.parquet")
+    read = duckdb.sql(f"select system, step_s, feasible from '{tmp_path}/a.parquet'").fetchall()
+    assert read == [(r["system"], r["step_s"], r["feasible"]) for r in found.rows()]
+    for write in (found.to_csv, found.to_parquet):
+        with pytest.raises(UserError, match="cannot be written"):
+            write(tmp_path / "no" / "where")
+
+
+def test_lists_of_rows_print_their_table_and_stay_lists() -> None:
+    found = mowich.power(["trn3", "gb300"])
+    assert (len(found), found[0].system, [row.system for row in found[1:]]) == (2, "trn3", ["gb300"])
+    assert str(found).startswith("Provisioned power per busy chip: trn3 ")
+    assert [row["system"] for row in found.rows()] == ["trn3", "gb300"]
+    assert found.plot("power").chart.title == "Power of a busy chip at the meter"

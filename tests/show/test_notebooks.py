@@ -37,11 +37,11 @@ def run(notebook: Path) -> list[tuple[str, Any]]:
 def test_every_cell_runs_and_shows_itself_without_the_network(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "kernels").symlink_to(ROOT / "kernels")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     ran = run(path)
     assert len(ran) > 3
+    assert any(hasattr(value, "chart") for _, value in ran), "no picture"
     library = (ROOT / "src/mowich/show/static/echarts.min.js").read_text(encoding="utf-8")
     for _, value in ran:
         shown = html.unescape(getattr(value, "_repr_html_", lambda: "")()).replace(library, "")

@@ -10,32 +10,11 @@
 
 from __future__ import annotations
 
-from mowich.api.kernel_verbs import check_kernel, run_kernel, run_layer
-from mowich.api.verbs import (
-    brief,
-    calibrate,
-    claims,
-    collective,
-    compare,
-    emit,
-    explain,
-    fit,
-    fleet,
-    gap,
-    goodput,
-    load,
-    neighbours,
-    pareto,
-    plan,
-    power,
-    prices,
-    stale_facts,
-    sweep,
-    system,
-    traffic,
-    validate,
-    value,
-)
+from mowich.api.kernel_verbs import check_kernel, load_kernel, run_kernel, run_layer
+from mowich.api.machine_verbs import claims, collective, goodput, power, prices
+from mowich.api.result_verbs import calibrate, explain, stale_facts, validate
+from mowich.api.scenario_verbs import fleet, sweep, traffic
+from mowich.api.verbs import brief, compare, emit, fit, gap, load, neighbours, pareto, plan, system, value
 
 __all__ = [
     "brief",
@@ -51,6 +30,7 @@ __all__ = [
     "gap",
     "goodput",
     "load",
+    "load_kernel",
     "neighbours",
     "pareto",
     "plan",

@@ -7,17 +7,58 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mowich.api.keywords import keywords_asked
-from mowich.errors import UserError
+from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.models import Model
 from mowich.requests import kernels
+from mowich.requests.fields import read_kernels_file
 from mowich.studies import answers
 
 if TYPE_CHECKING:
-    from mowich.nki import Result
+    from mowich.nki import Kernel, Result
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.system_run import SystemRun
+
+
+def load_kernel(file: str | Path, name: str | None = None) -> Kernel:
+    """A kernel of a file, ready for `run_kernel`; `nki` and `neuronxcc.nki` in it resolve to the simulator.
+
+    Args:
+        file: a Python file, or "@matmul": one that ships (`mowich example` lists them).
+        name: of the kernel; None where the file has one.
+
+    Returns: the kernel; called with arrays it runs on the simulator. Units: none.
+
+    Example:
+        >>> import mowich
+        >>> mowich.load_kernel("@add").__name__
+        'add'
+    """
+    import importlib.util
+
+    import mowich.nki
+    from mowich.examples import file_or_example
+
+    path = file_or_example(str(file), "kernels")
+    spec = importlib.util.spec_from_file_location(f"mowich_kernels_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError("no Python file", where=str(path), fix='a file with kernels, or "@matmul"')
+    module = importlib.util.module_from_spec(spec)
+    with mowich.nki.installed(replace=True):
+        spec.loader.exec_module(module)
+    found = {n: v for n, v in vars(module).items() if isinstance(v, mowich.nki.Kernel) and not n.startswith("_")}
+    if name is None and len(found) == 1:
+        return next(iter(found.values()))
+    if name is None:
+        raise UserError(
+            "the file has several kernels" if found else "the file has no kernel",
+            where=str(path),
+            allowed=[*found] or None,
+        )
+    if name not in found:
+        raise unknown("kernel", name, found, where=str(path))
+    return found[name]
 
 
 def run_kernel(
@@ -33,16 +74,31 @@ def run_kernel(
     facts: Facts | None = None,
     **kwargs: Any,
 ) -> Result | list[Result] | SystemRun:
-    """Run an NKI kernel on a simulated NeuronCore; `.outputs` are what it returned, `.warnings` what it should not do,
-    `.time_s` how long it takes (an Estimate in seconds, made when asked for).
+    """Run an NKI kernel on a simulated NeuronCore.
 
-    target: trn1, trn2 or trn3 (default: the kernel's own, else trn3); lnc: cores of the logical core, 1 or 2;
-    values=False times a kernel and checks its instructions without arithmetic; timed=False: no clock; ranks=N runs the
-    same arguments on N ranks and gives a list. For other arguments on each rank there is `mowich.nki.simulate_ranks`.
+    Args:
+        kernel: a function under `nki.jit`, or what `mowich.load_kernel` gave.
+        arrays: its arguments, NumPy arrays of the shapes that it takes.
+        target: "trn1", "trn2" or "trn3" (None: the kernel's own, else trn3).
+        lnc: cores of the logical core, 1 or 2.
+        values: False times a kernel and checks its instructions without arithmetic.
+        ranks: N runs the same arguments on N ranks and gives a list.
+        timed: False: no clock.
+        system: "trn3-gen2": the kernel on `ranks` chips of that machine, one core of each; gives a `SystemRun` with the
+            time of every collective on the fabric, by level.
+        inputs: arguments of each rank, instead of the same `arrays` on all.
+        facts: other facts than the shipped ones.
+        kwargs: named arguments of the kernel.
 
-    system="trn3-gen2", ranks=144: the kernel on 144 chips of that machine, one core of each; gives a `SystemRun` with
-    the results of all ranks and the time of every collective on the fabric, by level. inputs: arguments of each rank,
-    instead of the same `arrays` on all.
+    Returns: `.outputs` (arrays as the kernel shaped them), `.warnings`, `.time_s` (an `Estimate`), `.profile`. Units:
+    seconds, bytes. For other arguments on each rank there is `mowich.nki.simulate_ranks`.
+
+    Example:
+        >>> import mowich, numpy as np
+        >>> x = np.ones((128, 512), np.float32)
+        >>> result = mowich.run_kernel(mowich.load_kernel("@add", "add"), x, x, target="trn3")
+        >>> result.outputs[0].shape, float(result.outputs[0][0, 0])
+        ((128, 512), 2.0)
     """
     given = {"target": target, "lnc": lnc, "values": values, "ranks": ranks, "timed": timed, "system": system}
     with keywords_asked(kernels.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
@@ -57,11 +113,23 @@ def check_kernel(
     nki: str | None = None,
     **kwargs: object,
 ) -> KernelsChecked:
-    """What the NKI compiler would refuse, without a compiler: `.findings` with file, line, what and remedy.
+    """What the NKI compiler would refuse, without a compiler.
 
-    kernel: a file, whose kernels are checked by their text; or a function under `nki.jit`, which runs on `arrays` and
-    `kwargs` too where there are any. target: trn1, trn2 or trn3; lnc: cores of the logical core; nki: version, "0.2" to
-    "0.7" (default: what every compiler that parses refuses).
+    Args:
+        kernel: a file, whose kernels are checked by their text; or a function under `nki.jit`, which runs on `arrays`
+            too where there are any.
+        arrays: its arguments, NumPy arrays.
+        target: "trn1", "trn2" or "trn3".
+        lnc: cores of the logical core, 1 or 2.
+        nki: version, "0.2" to "0.7" (None: what every compiler that parses refuses).
+        kwargs: named arguments of the kernel.
+
+    Returns: `.findings` with file, line, what and remedy. Units: none.
+
+    Example:
+        >>> import mowich
+        >>> "add" in mowich.check_kernel("@add").kernels
+        True
     """
     from mowich.requests.kernels import read_version
     from mowich.studies import kernel_check
@@ -70,7 +138,7 @@ def check_kernel(
     if isinstance(kernel, str | Path):
         if arrays or kwargs:
             raise UserError("arguments go with a kernel, not with a file", fix="check_kernel(module.kernel, array)")
-        return kernel_check.check_kernels(Path(kernel), version=version)
+        return kernel_check.check_kernels(read_kernels_file(kernel), version=version)
     return kernel_check.study_of(kernel, arrays, kwargs, target=target, lnc=lnc, version=version)
 
 
@@ -86,11 +154,26 @@ def run_layer(
     library: str | Path | None = None,
     facts: Facts | None = None,
 ) -> LayerStudy:
-    """Decoder layers and a whole decode or prefill step of a model, made of kernels on simulated NeuronCores: `.step_s`
-    (an Estimate in seconds), `.kinds` with the time of each part and engine, `.after` with head and sampling.
+    """Decoder layers and a whole step of a model, made of kernels on simulated NeuronCores.
 
-    tp: ranks that share each layer (None: all cores of the chips); lnc: cores of a rank; context: tokens in the cache,
-    or with prefill in the prompt; library: a checkout of aws-neuron/nki-library (None: our kernels).
+    Args:
+        model: a name, a file, or what `mowich.load` gave.
+        on: one system of Trainium, "trn2:1".
+        tp: ranks that share each layer (None: all cores of the chips).
+        lnc: cores of a rank, 1 or 2.
+        batch: sequences.
+        context: tokens in the cache, or with `prefill` in the prompt.
+        prefill: the prompt, instead of one token.
+        library: a checkout of aws-neuron/nki-library (None: our kernels).
+        facts: other facts than the shipped ones.
+
+    Returns: a `LayerStudy`: `.step_s` (an `Estimate`), `.kinds` with the time of each part and engine, `.after` with
+    head and sampling. Units: seconds.
+
+    Example:
+        >>> import mowich
+        >>> mowich.run_layer("llama-3.2-1b", "trn3:1", context=512).step_s.unit  # doctest: +SKIP
+        's'
     """
     given = {"tp": tp, "lnc": lnc, "batch": batch, "context": context, "prefill": prefill, "library": library}
     with keywords_asked(kernels.LAYER, facts, model=model, on=on, **given) as asked:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from mowich import facts as _facts
 from mowich.errors import UserError
@@ -13,15 +13,74 @@ from mowich.machines.system import System
 from mowich.requests.fields import Edge
 from mowich.requests.schema import QuestionSource, Schema
 
-Train = Mapping[str, object]
-"""{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}; also "task": "sft", "lora:16:attention",
-"document": mean tokens of packed documents, "fill": share of a sequence that is no padding."""
+
+class Train(TypedDict, total=False):
+    """A training job as the verbs take it: a dict.
+
+    Args:
+        tokens: to train on, a count or "15T".
+        seq: tokens of a sequence.
+        batch: sequences of a step, "512seqs", or tokens, "64M".
+        task: "pretrain", "sft", "lora", "lora:16:attention".
+        document: mean tokens of documents packed into a sequence.
+        fill: share of a sequence that is no padding.
+
+    Units: tokens, sequences; `fill` is a share.
+
+    Example:
+        >>> import mowich
+        >>> job: mowich.Train = {"seq": 4096, "batch": "256seqs"}
+        >>> mowich.fit("llama-3.1-8b", "trn3:64", train=job)
+        True
+    """
+
+    tokens: float | str
+    seq: float | str
+    batch: float | str
+    task: str
+    document: float | str
+    fill: float | str
 
 
-Serve = Mapping[str, object]
-"""{"isl": "8k", "osl": "1k"}: tokens of a prompt and of an answer; also "ttft": "2s" and "tpot": "30ms" (limits;
-numbers are seconds), "cached": share of prompts in the prefix cache, 0.6 or "60%", "accept": tokens kept per
-speculative step, "engine": "vllm"."""
+class Serve(TypedDict, total=False):
+    """A serving job as the verbs take it: a dict.
+
+    Args:
+        isl: tokens of a prompt, "8k".
+        osl: tokens of an answer, "1k".
+        ttft: most seconds to the first token, "2s".
+        tpot: most seconds per token, "30ms".
+        cached: share of prompts in the prefix cache, 0.6 or "60%".
+        accept: tokens kept per speculative step.
+        engine: "vllm", "sglang", "trtllm", "neuron", ...
+        rate: a load, requests per second, "20rps".
+        users: a load, users who ask without end.
+        think: seconds between an answer and the next question.
+        p99_ttft: what 99 of 100 first tokens keep, seconds.
+        p99_tpot: the same of a token.
+
+    Units: tokens, seconds, requests per second; `cached` is a share.
+
+    Example:
+        >>> import mowich
+        >>> job: mowich.Serve = {"isl": "2k", "osl": 200}
+        >>> found = mowich.plan("llama-3.1-8b", "h100:8", serve=job, fixed={"tp": "1"}, top=1)
+        >>> found.rows[0].tokens_per_s_per_chip.unit
+        '1/s'
+    """
+
+    isl: float | str
+    osl: float | str
+    ttft: float | str
+    tpot: float | str
+    cached: float | str
+    accept: float | str
+    engine: str
+    rate: float | str
+    users: float | str
+    think: float | str
+    p99_ttft: float | str
+    p99_tpot: float | str
 
 
 Q = TypeVar("Q")

@@ -17,7 +17,7 @@ from mowich.requests import jobs
 
 if TYPE_CHECKING:
     from mowich.show.render.terminal import Style
-    from mowich.studies.compare import PlanList
+    from mowich.studies.plan import PlanList
     from mowich.training.timeline import PlanTimeline
 
 

@@ -14,12 +14,6 @@ def power(asked: machines.PowerRequest) -> None:
     from mowich.studies.answers import power_found
 
     form = asked.form
-    rows = power_found(asked)
-    result = {
-        "schema": "mowich/power@1",
-        "facts_hash": asked.facts.hash(),
-        "inputs": {"cap_W": asked.cap_W, "spares": asked.spares, "tokens_per_s_per_chip": asked.tokens_per_s},
-        "rows": [r.to_dict() for r in rows],
-    }
+    result = power_found(asked)
 
-    emit(result, form, inputs=asked.given)
+    emit(result.to_dict(), form, inputs=asked.given)

@@ -166,7 +166,15 @@ class Summaries(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation(Shown):
-    """All rows in file order, and their summaries."""
+    """All rows in file order, and their summaries.
+
+    Units: of each row's own metric; errors are ratios.
+
+    Example:
+        >>> import mowich
+        >>> mowich.validate().path  # doctest: +SKIP
+        'published/training.csv'
+    """
 
     path: str
     facts_hash: str

@@ -119,7 +119,15 @@ class _Made:
 
 
 class Facts:
-    """All facts, shipped and overlaid. Immutable: `with_values` returns a new view that shares every parsed file."""
+    """All facts, shipped and overlaid. Immutable: `with_values` returns a new view that shares every parsed file.
+
+    Units: SI.
+
+    Example:
+        >>> import mowich
+        >>> mowich.load_facts().number("chips.trainium3.memory.hbm_capacity") / 2**30
+        144.0
+    """
 
     __slots__ = ("_cache", "_files", "_made", "_origin", "_overrides", "_roots")
 

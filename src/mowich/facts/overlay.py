@@ -39,6 +39,16 @@ def _in_file(error: UserError, root: Path, file: Path) -> UserError:
 def load_facts(overlays: Sequence[Path | str] = ()) -> Facts:
     """The shipped facts, with the user's own directories laid over them in order.
 
+    Args:
+        overlays: directories or files of your own, the last one wins.
+
+    Returns: facts; `.with_values({path: number})` gives a copy with other numbers. Units: SI.
+
+    Example:
+        >>> import mowich
+        >>> mowich.load_facts().number("chips.trainium3.memory.hbm_capacity") / 2**30
+        144.0
+
     An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml), or is one file of it:
     {chips: {acme1: ...}, systems: {acme: ...},
     prices: {user: ...}}. It is checked whole before anything is read:

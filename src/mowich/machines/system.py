@@ -80,7 +80,15 @@ class System:
     """Chips joined by links, as published: no software in it. peak_flops: precision -> FLOP/s per device, dense.
     host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share:
     of the rate of 16-bit matrix work, what a power cap below the board's own limit leaves (`under_power_cap`). lnc:
-    physical cores of a device, on chips whose runtime groups them into logical ones; 0 elsewhere."""
+    physical cores of a device, on chips whose runtime groups them into logical ones; 0 elsewhere.
+
+    Units: SI (bytes, bytes per second, FLOP/s).
+
+    Example:
+        >>> import mowich
+        >>> mowich.system("trn3:64").chips
+        64
+    """
 
     id: str
     display: str

@@ -122,6 +122,14 @@ class Model:
     projection and three norms; not in `params`. storage: bytes per weight of the checkpoint, by component. heads: times
     that the head runs per token (see `as_trained`). source: where the shapes were read. read_as: another architecture
     that it was read as, because its own is not known; "" otherwise (`graded`).
+
+
+    Units: counts; bytes and FLOP where methods say so.
+
+    Example:
+        >>> import mowich
+        >>> mowich.load("llama-3.1-8b").params
+        8030261248
     """
 
     name: str

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, prices, results
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
-    from mowich.studies.claims import Claim
+    from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
-    from mowich.studies.compare import Comparison, PlanList
+    from mowich.studies.compare import Comparison
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.layer.study import LayerStudy
-    from mowich.studies.power import PowerRow
+    from mowich.studies.plan import PlanList
+    from mowich.studies.power import PowerStudy
     from mowich.studies.prices import PriceStudy
     from mowich.studies.rates import RateResult
     from mowich.studies.serving_fit import ServeFit
@@ -270,7 +271,7 @@ def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = 
     )
 
 
-def power_found(asked: machines.PowerRequest) -> list[PowerRow]:
+def power_found(asked: machines.PowerRequest) -> PowerStudy:
     """The power of machines by part."""
     from mowich.studies.power import study
 
@@ -310,10 +311,10 @@ def metric_explained(asked: results.ExplainRequest) -> Explanation:
     return explain(asked.data, asked.metric, asked.facts, model=asked.model)
 
 
-def claims_checked(asked: results.ClaimsRequest) -> list[Claim]:
+def claims_checked(asked: results.ClaimsRequest) -> ClaimStudy:
     """The claims that a search finds, or all. Raises UserError where none is found."""
     from mowich.facts.entries import TOPICS
-    from mowich.studies.claims import claims, matches
+    from mowich.studies.claims import ClaimStudy, claims, matches
 
     word = asked.word
     found = [c for c in claims(asked.facts) if word is None or matches(c, word)]
@@ -325,7 +326,7 @@ def claims_checked(asked: results.ClaimsRequest) -> list[Claim]:
             allowed=f"words of a title, a figure such as 4x, a topic ({', '.join(TOPICS)}) or a verdict",
             fix=f"groups of claims: {', '.join(asked.facts.ids('claims'))}",
         )
-    return found
+    return ClaimStudy(found, asked.facts, word=word)
 
 
 def launched(

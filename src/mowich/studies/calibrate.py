@@ -101,7 +101,14 @@ class ErrorSummary:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration(Shown):
     """What measurements say of the constants. files: (name, format, points, refused); asked: constants that move a
-    point; written: the overlay, "" where none was; scale: how far constants moved, over what their ranges allow."""
+    point; written: the overlay, "" where none was; scale: how far constants moved, over what their ranges allow.
+
+    Units: of each constant, SI.
+
+    Example:
+        >>> import mowich
+        >>> mowich.calibrate("steps.csv", on="trn3:64").written  # doctest: +SKIP
+    """
 
     files: tuple[tuple[str, str, int, int], ...]
     rows: Rows[CalibratedPoint]

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from mowich.facts import Fact, Facts
 from mowich.facts.entries import TOPICS, entries
 from mowich.progress import steps
+from mowich.shown import AnswerList
 from mowich.studies import serving_claims
 from mowich.studies.claim_checks import Check, checks, claimed, number_of
 from mowich.units import show
@@ -277,6 +278,36 @@ def matches(c: Claim, words: str) -> bool:
         elif word not in text:
             return False
     return True
+
+
+class ClaimStudy(AnswerList[Claim]):
+    """Public claims with their verdicts. word: what they were searched by.
+
+    Units: those of each claim.
+
+    Example:
+        >>> import mowich
+        >>> mowich.claims("4.4x")[0].verdict != ""  # doctest: +SKIP
+        True
+    """
+
+    def __init__(self, rows: Sequence[Claim], facts: Facts, *, word: str | None = None) -> None:
+        super().__init__(rows)
+        self._facts, self.word = facts, word
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract mowich/claims@1; what memory per chip costs is in it where a claim of memory is."""
+        from mowich.studies.memory_claim import memory_table
+
+        memory = memory_table(self._facts) if any(c.topic == "memory" for c in self.rows) else []
+        return {
+            "schema": "mowich/claims@1",
+            "facts_hash": self._facts.hash(),
+            "verdicts": {v: sum(c.verdict == v for c in self.rows) for v in (HOLDS, ONLY_IF, NOT, UNCHECKED)},
+            "claims": [c.to_dict() for c in self.rows],
+            "memory": [r.to_dict() for r in memory],
+            **({} if self.word is None else {"inputs": {"word": self.word}}),
+        }
 
 
 def claims(facts: Facts) -> list[Claim]:

@@ -130,7 +130,16 @@ class CollectiveRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveStudy(Shown):
     """Time against size of one collective among whole chips. slowdown: of the bytes' term by faults and by what runs
-    beside; 1 where whole."""
+    beside; 1 where whole.
+
+    Units: seconds, bytes, bytes per second.
+
+    Example:
+        >>> import mowich
+        >>> found = mowich.collective("all-reduce", "trn3:64", sizes=["1GiB"])
+        >>> found.rows[0].time_s.unit
+        's'
+    """
 
     kind: str
     system: str

@@ -8,7 +8,7 @@ fit has tested are moved to the ends of their ranges one at a time, and the erro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -25,7 +25,6 @@ from mowich.machines.topology import joined_note
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob, stated_plan
-from mowich.plans.preference import Preferred
 from mowich.progress import steps, tell
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Result, Rows, Shown
@@ -39,6 +38,7 @@ from mowich.units import show_gib
 
 if TYPE_CHECKING:
     from mowich.shown import Text
+    from mowich.studies.plan import PlanList
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.hand_tuned import hand_tuned_estimate
 
@@ -52,7 +52,17 @@ class Row(LaunchedRow, Shown):
     only.
     survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low
-    and high end)."""
+    and high end).
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> row = mowich.plan("llama-3.1-8b", "h100:64", train=job, top=1).rows[0]
+        >>> row.chips_used, row.days.unit
+        (64, 'd')
+    """
 
     system: str
     system_id: str
@@ -158,7 +168,17 @@ class Row(LaunchedRow, Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison(Shown):
-    """Rows in the order asked for. inputs are fully resolved: running them again gives the same bytes."""
+    """Rows in the order asked for. inputs are fully resolved: running them again gives the same bytes.
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> found = mowich.compare("llama-3.1-8b", ["trn3", "h100"], train=job, chips=64)
+        >>> found.rows[1].system, found.rows[1].step_s.unit
+        ('h100', 's')
+    """
 
     inputs: Mapping[str, object]
     facts_hash: str
@@ -557,40 +577,3 @@ def compare(
                 raise
             return answer(asked, rows, complete=False)
     return answer(asked, rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanList(Shown):
-    """The best plans of one system: first the one to take, then the fastest of the others. preferred: that the first is
-    not the fastest, but simpler. ask: the question, for what else is put to it (neighbours, the Pareto front, a
-    timeline); seconds: time taken, for the eye: it is no part of `to_dict`."""
-
-    inputs: Mapping[str, object]
-    evaluated: int
-    feasible: int
-    seconds: float
-    rows: Rows[Row]
-    ask: SystemAsk | None = None
-    preferred: Preferred | None = None
-
-    def __getitem__(self, place: int) -> Row:
-        """A plan, 0 the best; it knows what was asked, so that it can be explained."""
-        return replace(self.rows[place], of=self)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Row]:
-        return map(self.__getitem__, range(len(self)))
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/plan@1` contract."""
-        return {
-            "schema": "mowich/plan@1",
-            "inputs": dict(self.inputs),
-            "facts_hash": self.ask.facts.hash() if self.ask else None,
-            "evaluated": self.evaluated,
-            "feasible": self.feasible,
-            "plans": [r.to_dict() for r in self.rows],
-            **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
-        }

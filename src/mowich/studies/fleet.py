@@ -42,7 +42,15 @@ PER_CHIP = "1/s"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet(Shown):
-    """What was asked, the speeds it rests on, the answer, and (where asked for) how robust it is and where it flips."""
+    """What was asked, the speeds it rests on, the answer, and (where asked for) how robust it is and where it flips.
+
+    Units: dollars, joules, chips.
+
+    Example:
+        >>> import mowich
+        >>> mowich.fleet("startup", draws=0).answer.status  # doctest: +SKIP
+        'optimal'
+    """
 
     problem: FleetProblem
     rates: TaskRates

@@ -96,7 +96,16 @@ class Gap(Shown):
     cost the other way round, so that more is better; machines: how many were planned on; orders: orders that were
     averaged, is_exact: all of them; rest_first: whether the rest had to be exchanged first, because its other place
     has no plan; price_parity: price of a chip-hour of the first machine over that of the second at which a token costs
-    the same; work: plans, or points of serving, that one search looks at."""
+    the same; work: plans, or points of serving, that one search looks at.
+
+    Units: factors have none; `ratio` is a ratio.
+
+    Example:
+        >>> import mowich
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> mowich.gap("trn2", "trn3", model="llama-3.2-1b", train=job, chips=8).metric  # doctest: +SKIP
+        'tokens_per_s_per_chip'
+    """
 
     inputs: Mapping[str, object]
     facts_hash: str

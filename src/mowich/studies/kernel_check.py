@@ -19,7 +19,15 @@ from mowich.nki.check import NKI_RULES, STAGES, Finding, NkiVersion, Ran, check_
 class KernelsChecked:
     """findings: in the order of files and lines; kernels: names of those that are launched; functions: how many were
     read; older: kernels of the older interface, which is traced as Python: only a run tells of them; ran: the kernel
-    that ran on arguments, None where the text alone was checked."""
+    that ran on arguments, None where the text alone was checked.
+
+    Units: none.
+
+    Example:
+        >>> import mowich
+        >>> mowich.check_kernel("@add").kernels != ()
+        True
+    """
 
     file: str
     version: NkiVersion | None

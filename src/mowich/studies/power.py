@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich.economics import energy, power
@@ -11,6 +11,7 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate, exact
 from mowich.facts import Facts
 from mowich.machines.system import machine_id, parse_spec, resolve
+from mowich.shown import AnswerList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,31 @@ def _summed(whole: Estimate, found: power.Power, names: Sequence[str]) -> dict[s
     return replace(whole, breakdown=parts if complete else {}).to_dict()
 
 
+class PowerStudy(AnswerList[PowerRow]):
+    """Power of machines by part, a row each, in watts.
+
+    Units: watts; tokens/s per MW.
+
+    Example:
+        >>> import mowich
+        >>> mowich.power(["trn3"])[0].machine_W.unit
+        'W'
+    """
+
+    def __init__(self, rows: Sequence[PowerRow], *, facts_hash: str, inputs: Mapping[str, object]) -> None:
+        super().__init__(rows)
+        self.facts_hash, self.inputs = facts_hash, dict(inputs)
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract mowich/power@1."""
+        return {
+            "schema": "mowich/power@1",
+            "facts_hash": self.facts_hash,
+            "inputs": self.inputs,
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
 def study(
     facts: Facts,
     systems: Sequence[str],
@@ -56,7 +82,7 @@ def study(
     cap_W: float | None = None,
     spares: float = 0.0,
     tokens_per_s: float | None = None,
-) -> list[PowerRow]:
+) -> PowerStudy:
     """Power of each system by part. tokens_per_s: of one chip. Raises UserError for a cap or rate that is not above 0,
     and for a share of spares outside 0..1."""
     if cap_W is not None and not 0 < cap_W < math.inf:
@@ -79,4 +105,5 @@ def study(
                 tokens_per_MW=power.tokens_per_MW(exact(tokens_per_s, "1/s", "user"), found) if tokens_per_s else None,
             )
         )
-    return rows
+    inputs = {"cap_W": cap_W, "spares": spares, "tokens_per_s_per_chip": tokens_per_s}
+    return PowerStudy(rows, facts_hash=facts.hash(), inputs=inputs)

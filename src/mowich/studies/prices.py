@@ -80,7 +80,15 @@ class PriceRow(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceStudy(Shown):
-    """Costs and prices of systems, in the order asked for."""
+    """Costs and prices of systems, in the order asked for.
+
+    Units: dollars per chip and second; dollars.
+
+    Example:
+        >>> import mowich
+        >>> mowich.prices(["trn3"]).rows[0].system
+        'trn3'
+    """
 
     inputs: Mapping[str, object]
     facts_hash: str

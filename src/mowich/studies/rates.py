@@ -88,7 +88,16 @@ class RateRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateResult(Shown):
     """The deployments found, cheapest first. candidates: plans, and pairs of plans, that could serve the load;
-    simulated: deployments that were played out, with simulated_requests in all."""
+    simulated: deployments that were played out, with simulated_requests in all.
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> load = {"isl": "1k", "osl": "200", "rate": "20rps", "p99_ttft": "2s"}
+        >>> mowich.plan("llama-3.1-8b", "h100", serve=load).rows[0].feasible  # doctest: +SKIP
+        True
+    """
 
     inputs: Mapping[str, object]
     facts_hash: str

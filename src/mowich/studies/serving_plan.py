@@ -123,7 +123,17 @@ class ServeRow(LaunchedRow):
 class ServeResult(Shown):
     """Plans of one system (`plan_serving`) or the best of each (`compare_serving`). points: distinct (worker plan,
     batch) that were evaluated; evaluated: these and pairs of prefill and decode workers; seconds: processor time taken,
-    for the eye: it is no part of `to_dict`."""
+    for the eye: it is no part of `to_dict`.
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> serve = {"isl": "2k", "osl": "200"}
+        >>> found = mowich.plan("llama-3.1-8b", "h100:8", serve=serve, fixed={"tp": "1"}, top=1)
+        >>> len(found.rows), found.rows[0].tpot_s.unit
+        (1, 's')
+    """
 
     kind: str
     inputs: Mapping[str, object]

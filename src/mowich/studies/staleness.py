@@ -15,7 +15,15 @@ _DAY_S = 86400.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staleness(Shown):
     """stale: facts whose last look is older than `older_than_s` on the day `as_of`, or of which no source says a day,
-    the oldest first; facts: how many there are in all; newest, oldest: ages in days of all that have one."""
+    the oldest first; facts: how many there are in all; newest, oldest: ages in days of all that have one.
+
+    Units: days; seconds where a name ends in _s.
+
+    Example:
+        >>> import mowich
+        >>> mowich.stale_facts("90d", as_of="2026-12-01").stale
+        ()
+    """
 
     older_than_s: float
     as_of: datetime.date

@@ -137,7 +137,19 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep(Shown):
-    """rows: (point, its best plan or why there is none), in the order of the grid; complete: False when interrupted."""
+    """rows: (point, its best plan or why there is none), in the order of the grid; complete: False when interrupted.
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> text = (
+        ...     "{mowich: 1, models: llama-3.1-8b, on: [trn3, h100], chips: [64], seq: 4096,"
+        ...     " batch: 256seqs, tokens: 1T, plan: {precision: bf16}}"
+        ... )
+        >>> mowich.sweep(text).rows()[0]["system"]
+        'trn3'
+    """
 
     inputs: Mapping[str, object]
     facts_hash: str

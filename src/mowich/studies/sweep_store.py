@@ -212,7 +212,19 @@ def _duckdb() -> ModuleType:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts(Shown):
     """A sweep in a directory. points: in the grid; done: on disk; complete: False when interrupted; set_aside: damaged
-    parts that were moved away and made again."""
+    parts that were moved away and made again.
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> text = (
+        ...     "{mowich: 1, models: llama-3.1-8b, on: [trn3, h100], chips: [64], seq: 4096,"
+        ...     " batch: 256seqs, tokens: 1T, plan: {precision: bf16}}"
+        ... )
+        >>> mowich.sweep(text, out="results").points  # doctest: +SKIP
+        2
+    """
 
     folder: Path
     manifest: Result

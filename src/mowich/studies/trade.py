@@ -17,7 +17,8 @@ from mowich.plans.plan import Plan
 from mowich.plans.preference import margin
 from mowich.progress import tell
 from mowich.software.stack import Platform
-from mowich.studies.compare import PlanList, Row, SystemAsk, with_plan
+from mowich.studies.compare import Row, SystemAsk, with_plan
+from mowich.studies.plan import PlanList
 from mowich.training import search as searching
 from mowich.training.neighbours import LEAST_SHOWN, Neighbour, Ties, front, neighbours_of, ties
 from mowich.units import show_gib
@@ -31,7 +32,17 @@ SLOWEST = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Why:
-    """The best plan of a system, its neighbours and ties, and a sentence on what holds it in place."""
+    """The best plan of a system, its neighbours and ties, and a sentence on what holds it in place.
+
+    Units: times relative to the best plan; memory in bytes.
+
+    Example:
+        >>> import mowich
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> plans = mowich.plan("llama-3.1-8b", "h100:64", train=job, top=1)
+        >>> mowich.neighbours(plans).sentence != ""  # doctest: +SKIP
+        True
+    """
 
     plan: Plan | None
     neighbours: tuple[Neighbour, ...]

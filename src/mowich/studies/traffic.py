@@ -98,7 +98,15 @@ class TrafficResult(Shown):
     """What the users saw and what the machines did. counted: requests that stand in the times and the goodput; ranges:
     of the times, (low, high) by metric and mark (empty: none were made); in_flight: requests inside, mean over the
     makespan; chips_mean: that were paid for at a time; chips_of: by system; is_mixed: whether they are of several;
-    seconds: processor time taken, for the eye: it is no part of `to_dict`."""
+    seconds: processor time taken, for the eye: it is no part of `to_dict`.
+
+    Units: seconds; shares.
+
+    Example:
+        >>> import mowich
+        >>> mowich.traffic("chat-llama-70b", draws=0).requests > 100  # doctest: +SKIP
+        True
+    """
 
     inputs: Mapping[str, object]
     facts_hash: str

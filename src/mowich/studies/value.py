@@ -97,7 +97,17 @@ class ValuePoint:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueStudy(Shown):
     """What a property of a machine is worth. today: amount, SI; memory_price: USD per byte of
-    the HBM, memory_label: of which kind and quarter; price: USD per chip and second; life_s: seconds."""
+    the HBM, memory_label: of which kind and quarter; price: USD per chip and second; life_s: seconds.
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> job = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+        >>> found = mowich.value("h100:8", of="memory", models="llama-3.1-8b", train=job, points=2)  # doctest: +SKIP
+        >>> found.of  # doctest: +SKIP
+        'memory'
+    """
 
     inputs: Mapping[str, object]
     facts_hash: str

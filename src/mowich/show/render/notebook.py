@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from html import escape
+from os import PathLike
 
 from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts, load_facts
@@ -18,10 +19,12 @@ from mowich.show.charts import Chart
 from mowich.show.explain import explain_text
 from mowich.show.formats import number_text
 from mowich.show.page import Page
+from mowich.show.render.csv import to_csv
+from mowich.show.render.frame import csv_rows, frame_of, write_csv, write_parquet_rows
 from mowich.show.render.html import script_json, static
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import PAGES, page_of
-from mowich.shown import Rows, Shown, plain_row
+from mowich.shown import Frame, Rows, Shown, plain_row
 from mowich.studies.explain import explain
 
 _MOST_ROWS = 20
@@ -138,23 +141,77 @@ def pictures(result: Shown) -> list[str]:
     return [chart.title for chart in _charts(result)]
 
 
+PICTURES = {
+    "pareto": ("pareto", "throughput of a chip against speed", "cost against time"),
+    "time": ("where the time", "where the step", "what the time is made of", "time against"),
+    "memory": ("memory of", "cache of"),
+    "ranges": ("90% range", "their ranges"),
+    "cost": ("cost against", "cost of"),
+    "drivers": ("what moves",),
+    "waterfall": ("from ",),
+    "engines": ("engines:", "whom an engine"),
+    "power": ("power of",),
+    "accuracy": ("predicted against measured",),
+    "work": ("who does what",),
+}
+"""Name of a kind of picture -> beginnings or parts of titles, the best first."""
+
+
+def _of_kind(name: str, charts: Sequence[Chart]) -> Chart | None:
+    """The picture of a kind that a result has."""
+    for part in PICTURES.get(name, ()):
+        for chart in charts:
+            title = chart.title.casefold()
+            if title.startswith(part) or (part != "from " and part in title):
+                return chart
+    return None
+
+
 def plot(result: Shown, which: int | str) -> Picture:
-    """One chart of a result, by place or by a part of its title. Raises UserError, with the titles, where there is
-    none."""
+    """One chart of a result, by place, by the name of its kind or by a part of its title. Raises UserError, with the
+    names and the titles, where there is none."""
     charts = _charts(result)
     titles = [chart.title for chart in charts]
     if isinstance(which, int) and -len(charts) <= which < len(charts):
         return Picture(charts[which])
     if isinstance(which, str):
-        for chart in charts:
-            if which.casefold() in chart.title.casefold():
-                return Picture(chart)
+        word = which.casefold().strip()
+        named = next((chart for chart in charts if word and word in chart.title.casefold()), None)
+        chosen = _of_kind(word, charts) or named
+        if chosen is not None:
+            return Picture(chosen)
+    kinds = [name for name in PICTURES if _of_kind(name, charts) is not None]
     raise UserError(
         "no such picture",
         given=which,
-        allowed=titles or "none: this kind of result has no pictures",
-        fix=did_you_mean(str(which), titles),
+        allowed=[*kinds, *titles] or "none: this kind of result has no pictures",
+        fix=did_you_mean(str(which), [*kinds, *titles]),
     )
+
+
+def _plain_rows(result: Shown) -> list[dict[str, object]]:
+    """Rows of plain numbers; of a result without rows, one of what it says."""
+    found = getattr(result, "rows", None)
+    return found() if isinstance(found, Rows) else [plain_row(result.to_dict())]
+
+
+def frame(result: Shown, library: str | None) -> Frame:
+    """The rows of a result as a dataframe."""
+    return frame_of(_plain_rows(result), library)
+
+
+def csv(result: Shown, path: str | PathLike[str] | None) -> str:
+    """The rows of a result as `--csv` prints them, also written where a path is given."""
+    made = page(result)
+    text = to_csv(made.records) if made is not None and made.records else csv_rows(_plain_rows(result))
+    if path is not None:
+        write_csv(text, str(path))
+    return text
+
+
+def parquet(result: Shown, path: str | PathLike[str]) -> None:
+    """Write the rows of a result as one Parquet file."""
+    write_parquet_rows(_plain_rows(result), str(path))
 
 
 def explained(result: Shown, metric: str, facts: object) -> str:

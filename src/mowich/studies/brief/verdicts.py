@@ -150,7 +150,15 @@ class BriefGap:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief(Shown):
     """The page. headline: the answer in a few sentences; story: from Trainium 3 to the first rival in training, a
-    factor for each property, as `mowich gap` gives them; rows: a question each."""
+    factor for each property, as `mowich gap` gives them; rows: a question each.
+
+    Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
+
+    Example:
+        >>> import mowich
+        >>> len(mowich.brief().rows)  # doctest: +SKIP
+        8
+    """
 
     inputs: Mapping[str, object]
     facts_hash: str

@@ -41,7 +41,16 @@ class Explanation:
     """says: what the number is; formula: arithmetic, words: how it comes about where that is a choice, a search or a
     count, kind: which of these (`rules.KINDS`); inputs: the numbers put in; units: their units; estimate: the number
     (grade "" where nothing graded is behind it); parts: what it is the sum of; terms: formulas that the model recorded,
-    in order of evaluation; facts: all behind it; moves: largest first."""
+    in order of evaluation; facts: all behind it; moves: largest first.
+
+    Units: of each input in `units`; SI.
+
+    Example:
+        >>> import mowich
+        >>> answer = mowich.goodput("trn3:64", samples=20)
+        >>> mowich.explain(answer, "sync.goodput").facts != ()
+        True
+    """
 
     metric: str
     title: str

@@ -116,7 +116,15 @@ class LayerKind:
 class LayerStudy(Shown):
     """A decode or prefill step of a model on one group of ranks. after: last norm, head, sampling; step_s: all of it;
     by_law_s: what of it the law gave; library: checkout, version: its commit; notes: what was done otherwise than
-    asked."""
+    asked.
+
+    Units: seconds.
+
+    Example:
+        >>> import mowich
+        >>> mowich.run_layer("llama-3.2-1b", "trn3:1", context=512).step_s.unit  # doctest: +SKIP
+        's'
+    """
 
     model: str
     on: str

@@ -1,0 +1,119 @@
+"""Questions about answers and measurements: where a number comes from, how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mowich.api.keywords import keywords_asked
+from mowich.evidence import validate as _validate
+from mowich.evidence.scores import Validation
+from mowich.facts import Facts
+from mowich.models import Model
+from mowich.requests import calibrate as measurements
+from mowich.requests import known, results
+from mowich.shown import Told
+from mowich.studies import answers
+from mowich.studies.explain import Explanation
+
+if TYPE_CHECKING:
+    from mowich.studies.calibrate import Calibration
+    from mowich.studies.staleness import Staleness
+
+
+def explain(
+    result: Told | Mapping[str, object], metric: str, *, model: str | Model | None = None, facts: Facts | None = None
+) -> Explanation:
+    """Where a number of a result comes from: formula, inputs, facts, and what would move it most.
+
+    Args:
+        result: what a verb gave, or its JSON object.
+        metric: name of the number: "trn3.step_s.ep", "1.mfu", "ttft_s.p99".
+        model: the model that made it, where it is not one that ships.
+        facts: the facts that made it, where they are not the shipped ones.
+
+    Returns: an `Explanation`: `.formula`, `.inputs` with `.units`, `.facts`, `.moves`. Units: SI.
+
+    Example:
+        >>> import mowich
+        >>> answer = mowich.goodput("trn3:64", samples=20)
+        >>> mowich.explain(answer, "sync.goodput").estimate.unit
+        '1'
+    """
+    with keywords_asked(results.EXPLAIN, facts, result=result, metric=metric, model=model) as asked:
+        return answers.metric_explained(asked)
+
+
+def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
+    """Predicted against measured for a table of training or serving measurements.
+
+    Args:
+        path: a CSV file; None takes the published rows that ship.
+        facts: other facts than the shipped ones.
+
+    Returns: a `Validation`: `.rows`, one for each measured row, errors by chip and source. Units: those of each row's
+    own metric; errors are ratios.
+
+    Example:
+        >>> import mowich
+        >>> len(mowich.validate().rows) > 1000  # doctest: +SKIP
+        True
+    """
+    with keywords_asked(results.VALIDATE, facts, path=path) as asked:
+        return _validate.validate_rows(asked.path, asked.facts)
+
+
+def calibrate(
+    files: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    on: str | None = None,
+    model: str | None = None,
+    software: str | None = None,
+    plan: str | Mapping[str, str] | None = None,
+    format: str | None = None,
+    widen: bool = False,
+    facts: Facts | None = None,
+) -> Calibration:
+    """The constants that your own measurements identify, with narrower ranges.
+
+    Args:
+        files: one file of measurements or several.
+        out: the overlay of facts to write, for `load_facts`.
+        on: the machine, where the files do not state it: "trn3:64".
+        model: the model, where they do not state it.
+        software: the stack or engine, where they do not state it.
+        plan: the plan, where they do not state it: {"tp": "8"}.
+        format: of the files, where it is not plain.
+        widen: whether ranges may grow too.
+        facts: other facts than the shipped ones.
+
+    Returns: a `Calibration`: constants before and after, errors before and after. Units: SI.
+
+    Example:
+        >>> import mowich
+        >>> mowich.calibrate("steps.csv", on="trn3:64", out="mine.yaml")  # doctest: +SKIP
+    """
+    given = {"on": on, "model": model, "software": software, "plan": plan, "format": format, "widen": widen}
+    with keywords_asked(measurements.CALIBRATE, facts, files=files, out=out, **given) as asked:
+        return answers.calibrated(asked)
+
+
+def stale_facts(older_than: str, *, as_of: str | None = None, facts: Facts | None = None) -> Staleness:
+    """Facts that nobody has looked at for long, the oldest first.
+
+    Args:
+        older_than: age of a fact that is told, "90d".
+        as_of: a day such as "2027-03-01"; None: today.
+        facts: other facts than the shipped ones.
+
+    Returns: a `Staleness`: `.stale`, each with its age and what to search for. Units: days.
+
+    Example:
+        >>> import mowich
+        >>> mowich.stale_facts("90d", as_of="2026-12-01").stale
+        ()
+    """
+    with keywords_asked(known.FACTS_CHECK, facts, older_than=older_than, as_of=as_of) as asked:
+        return answers.stale_found(asked, facts)
