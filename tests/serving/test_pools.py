@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mowich
@@ -12,8 +13,10 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
+from mowich.serving.step import step
 from mowich.serving.traffic.policies import Scheduler
 from mowich.studies.rates import RateResult
+from mowich.studies.serving import deploy
 from mowich.studies.traffic import simulate_traffic, traffic
 from mowich.studies.traffic_pools import (
     Pool,
@@ -208,3 +211,20 @@ def test_bad_pools_are_one_line(tmp_path: Path, old: str, new: str, complaint: s
         read_traffic(path, FACTS)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_reduces_beyond_a_domain_are_the_librarys() -> None:
+    """An engine's own kernels reduce over peer memory, which ends at the domain. Ranks of two servers wait for the
+    library at its full latency, so that `tp_graph` decides nothing there, and all that it decides within a server."""
+    facts = load_facts()
+    model, system = load_model("deepseek-v3"), resolve(facts, "h100", chips=16)
+
+    def tp_s(tp: int, graph: float) -> float:
+        plan = ServePlan(tp=tp, ep=tp, weights="fp8", kv="fp8")
+        at = facts.with_values({"serving.common.tp_graph": graph})
+        d = deploy(model, system, "trtllm", [plan], at)
+        return float(step(d.shapes, d.costs, n=np.ones(1), context=np.full(1, 1000.0))["tp"][0])
+
+    assert tp_s(16, 0.25) == tp_s(16, 0.35)
+    assert tp_s(8, 0.25) < tp_s(8, 0.35)
+    assert tp_s(16, 0.25) > 2.0 * tp_s(8, 0.25)

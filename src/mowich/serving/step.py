@@ -326,7 +326,9 @@ def step(
     moved = 2.0 * m * s.d
     with_layers = c.fixed_times * np.where(prompt > 0, c.prefill_layer, 1.0)
     wait = zero + c.tp_latency * with_layers
-    reduce, stage, next_ = (c.wire(name).by_software(c.tp_graph, c.tp_wires) for name in ("reduce", "stage", "next"))
+    stage, next_ = (c.wire(name).by_software(c.tp_graph, c.tp_wires) for name in ("stage", "next"))
+    # kernels of the engine reduce within a domain; beyond it the library does
+    reduce = c.wire("reduce").by_software(np.where(c.reduce_crosses > 0, 1.0, c.tp_graph), c.tp_wires)
     of_tp = {"L": s.L, "wire": _wire_s(reduce, moved, s.tp), "wait": wait}
     tp = np.where(s.tp > 1, tp_s(**of_tp), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)

@@ -137,18 +137,20 @@ class Engine(Columns):
 class EngineCosts(Columns):
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
-    hbm_Bps, link_Bps, peak_*: per device, as published. reduce_*, inside_*, outside_*, stage_*, next_*: the wires of an
-    all-reduce of tensor parallel ranks, of an exchange between experts inside of a domain and beyond it, of transfers
-    to the next stage and to the next context rank (`machines.wires.Wire`); tp_graph: what launching a collective in a
-    captured graph, by kernels of the engine, leaves of its latency; tp_wires, ep_wires: share of the wires' rate that
-    the engine reaches; tp_latency, ep_latency: s that each waits beside. is_low_*: 1 where the format multiplies
-    in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit. product_*, weights_*, quantise_* and all from
-    rows_half to attention_half: of the device's operators alone (`machines.device`). Software: products,
-    attention_kernels: what the engine's kernels reach of them; expert_compute: of products of experts; expand: of those
-    that widen 4-bit weights; a_decode: share of the bandwidth at which caches are read. moe_layer: s that a layer
-    with experts takes beside `layer`; expert_reads: how often the weights of a visited expert are read while others are
-    left out; expert_launch: s for each expert of a layer in a step that carries a prompt; prefill_layer: what such a
-    step multiplies times of layers by; fixed_times: what a generation of chips multiplies fixed times by. The rest is
+    hbm_Bps, link_Bps, peak_*: per device, as published. reduce_*, inside_*, outside_*, stage_*, next_*: the wires of
+    an all-reduce of tensor parallel ranks, of an exchange between experts inside of a domain and beyond it, of
+    transfers to the next stage and to the next context rank (`machines.wires.Wire`); reduce_crosses: 1 where tensor
+    parallel ranks lie in several domains; tp_graph: what launching a collective in a captured graph, by kernels of the
+    engine, leaves of its latency, of all-reduces within a domain (beyond it they are the library's); tp_wires,
+    ep_wires: share of the wires' rate that the engine reaches; tp_latency, ep_latency: s that each waits beside.
+    is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit.
+    product_*, weights_*, quantise_* and all from rows_half to attention_half: of the device's operators alone
+    (`machines.device`). Software: products, attention_kernels: what the engine's kernels reach of them;
+    expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
+    at which caches are read. moe_layer: s that a layer with experts takes beside `layer`; expert_reads: how often the
+    weights of a visited expert are read while others are left out; expert_launch: s for each expert of a layer in a
+    step that carries a prompt; prefill_layer: what such a step multiplies times of layers by; fixed_times: what a
+    generation of chips multiplies fixed times by. The rest is
     explained in docs/serving.md and in facts/serving.
     """
 
@@ -157,6 +159,7 @@ class EngineCosts(Columns):
     reduce_latency: Floats
     reduce_bulk: Floats
     reduce_per_B: Floats
+    reduce_crosses: Floats
     inside_latency: Floats
     inside_bulk: Floats
     inside_per_B: Floats
