@@ -9,7 +9,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check
 # what is locked comes from the lock alone, each file with one of its hashes
 LOCKED := $(PIP) --require-hashes --only-binary :all:
 
-.PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy check-public conformance third-party lock sbom clean
+.PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy fit check-public conformance third-party lock sbom clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -93,6 +93,12 @@ pictures: $(STAMP)
 # pages that a script writes whole: accuracy, goodput, claims, optimal plans, scaling
 accuracy: $(STAMP)
 	$(BIN)/python tools/pages.py
+
+# every stage that fits constants, in its order, to a fixed point; docs/fit.md. It moves numbers: in a change of its own.
+#   make fit SERVING=rows.csv
+SERVING ?=
+fit: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tools/fit.py $(if $(SERVING),"$(SERVING)",--page)
 
 # `kernel check` finds nothing in public kernels that compile: make check-public PUBLIC="DIR ..."
 check-public: $(STAMP)

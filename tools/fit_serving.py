@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from serving_page import RANKS, Pools, figures, page
 
+from mowich.evidence.fitting.solve import bounded_step
 from mowich.evidence.serving_cases import Cases, class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
@@ -218,16 +219,7 @@ def constants(
             data += A.T @ (A * weight[:, None])
             v += A.T @ (weight * miss)
         v += (p.mu - theta)[free] * pull
-        held = np.zeros(len(free), dtype=bool)
-        while True:  # active set: a share that would pass its cap stays there
-            at = np.flatnonzero(~held)
-            step = np.where(held, cap - theta[free], 0.0)
-            rest = v[at] - data[np.ix_(at, np.flatnonzero(held))] @ step[held]
-            step[at] = np.linalg.solve(data[np.ix_(at, at)] + np.diag(pull[at]), rest)
-            over = ~held & (theta[free] + step > cap + 1e-9)
-            if not over.any():
-                break
-            held |= over
+        step = bounded_step(data + np.diag(pull), -v, theta[free], np.full(len(free), -math.inf), cap)
         theta[free] += np.clip(step, -0.7, 0.7)
     sd = p.sd.copy()
     sd[free] = np.sqrt(np.diag(np.linalg.inv(data + np.diag(p.sd[free] ** -2))))

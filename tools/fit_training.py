@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.evidence.fitting.moved import with_numbers
+from mowich.evidence.fitting.solve import bounded_step
 from mowich.evidence.fitting.training import log_error
 from mowich.evidence.residual import FEATURES, RUN_KINDS, features, kind_of
 from mowich.evidence.row_checks import PublishedRow
@@ -168,21 +169,8 @@ def fit(
         H = A + np.diag(pull)
         improved = False
         for _ in range(5):
-            free = np.ones(len(theta), dtype=bool)
-            step = np.zeros_like(theta)
-            for _ in range(6):  # active set: constants pushed against their bounds stay there
-                step[:] = 0
-                f = np.flatnonzero(free)
-                M = H[np.ix_(f, f)] + damping * 0.05 * np.diag(np.diag(H)[f])
-                step[f] = -np.linalg.solve(M, g[f])
-                to = theta + step
-                out = free & (
-                    ((to < known.low - 1e-12) & (theta <= known.low + 1e-9))
-                    | ((to > known.high + 1e-12) & (theta >= known.high - 1e-9))
-                )
-                if not out.any():
-                    break
-                free &= ~out
+            damped = H + damping * 0.05 * np.diag(np.diag(H))
+            step = bounded_step(damped, g, theta, known.low, known.high, stops_at_ends=False)
             trial = np.clip(theta + step, known.low, known.high)
             r2, J2 = problem.residual(trial, rows, gradient=True)
             got = loss(r2, trial)

@@ -41,6 +41,8 @@ PRIOR_CONSTANTS = 2.0
 """Constants that a scale of 1 counts as."""
 LEAST_SCALE = 0.1
 _ROUNDS = 8
+_END, _AT_END = 1e-12, 1e-9
+"""How far, ln, a constant may lie beyond an end by rounding, and before it and still stand at it."""
 _LONGEST = 0.5
 """Longest step of a constant in a round, ln."""
 IDENTIFIED = 0.75
@@ -131,9 +133,14 @@ class FittedConstants:
     stopped: NDArray[np.bool_]
 
 
-def bounded_step(H: Floats, g: Floats, theta: Floats, low: Floats, high: Floats) -> Floats:
-    """The step that solves H step = -g with theta + step within low..high: constants pushed against their bounds stay
-    there, and the others are solved for again."""
+def bounded_step(
+    H: Floats, g: Floats, theta: Floats, low: Floats, high: Floats, *, stops_at_ends: bool = True
+) -> Floats:
+    """The step that solves H step = -g with theta + step within low..high: an active set, of which there is this one.
+
+    Constants that would pass an end stop there, and the others are solved for again. stops_at_ends=False: of those only
+    such as stand at the end already; the others' way is for the caller to cut, who looks at the loss there.
+    """
     held = np.zeros(len(theta), dtype=bool)
     step = np.zeros(len(theta))
     for _ in range(len(theta) + 1):
@@ -141,10 +148,13 @@ def bounded_step(H: Floats, g: Floats, theta: Floats, low: Floats, high: Floats)
         rest = -g[at] - H[np.ix_(at, fixed)] @ step[fixed]
         step[at] = np.linalg.solve(H[np.ix_(at, at)], rest)
         to = theta + step
-        over = ~held & ((to < low) | (to > high))
+        below, above = to < low - _END, to > high + _END
+        if not stops_at_ends:
+            below, above = below & (theta <= low + _AT_END), above & (theta >= high - _AT_END)
+        over = ~held & (below | above)
         if not over.any():
             break
-        step[over] = np.clip(to[over], low[over], high[over]) - theta[over]
+        step[over] = np.clip(to[over], low[over], high[over]) - theta[over] if stops_at_ends else 0.0
         held |= over
     return step
 
