@@ -175,7 +175,12 @@ def page(facts: Facts) -> str:
         *_table(
             ("stage", "fitted to", "tool", "processor time of the last run"),
             [
-                (s.name, s.to_what, f"`tools/{' '.join(s.command)}`", f"{times[s.name]:g} s" if s.name in times else "not run as one fit yet")
+                (
+                    s.name,
+                    s.to_what,
+                    f"`tools/{' '.join(s.command)}`",
+                    f"{times[s.name]:g} s" if s.name in times else "not run as one fit yet",
+                )
                 for s in (*STAGES, LAST)
             ],
         ),
@@ -214,7 +219,12 @@ def page(facts: Facts) -> str:
         *_table(
             ("constant", "value", "range left", "left of the prior"),
             [
-                (f"`{path}`", f"{facts.number(path):.3g}", f"{facts.fact(path).low:.3g} to {facts.fact(path).high:.3g}", f"{share:.0%}")
+                (
+                    f"`{path}`",
+                    f"{facts.number(path):.3g}",
+                    f"{facts.fact(path).low:.3g} to {facts.fact(path).high:.3g}",
+                    f"{share:.0%}",
+                )
                 for path, share in sorted(served.items(), key=lambda item: item[1])
                 if share <= TOLD
             ],

@@ -380,7 +380,7 @@ def checks() -> dict[str, Check]:
             of=pods_quotient,
             counts=("chips.tpu_8t.scale_up.domain_size", pod),
             per="unit",
-            condition="FP4 is set against FP8: at equal precision the gain is not published",
+            condition="FP4 is set against FP8: at equal precision no AWS page states the gain",
             unknown=("chips.tpu_8t.peak_dense.fp8",),
         ),
         "tpu8.8i_pod": Check(

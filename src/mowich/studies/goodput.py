@@ -297,7 +297,7 @@ def published_runs(facts: Facts, *, samples: int = 400) -> list[Published]:
             50.0,
             "memory",
             0.97,
-            "chips not published: two pods of TPU v4 taken",
+            "chips not published (searched 2026-11: the Gemini report): two pods of TPU v4 taken",
         ),
         (
             "Gemini's predecessors: goodput before",
@@ -306,7 +306,7 @@ def published_runs(facts: Facts, *, samples: int = 400) -> list[Published]:
             50.0,
             "sync",
             0.85,
-            "chips not published: two pods of TPU v4 taken",
+            "chips not published (searched 2026-11: the Gemini report): two pods of TPU v4 taken",
         ),
     ]
     for run, kind, chips, days, way, published, note in runs:

@@ -429,8 +429,9 @@ def price_section(known: Known) -> Section:
         question="Does price?",
         level=level,
         verdict=(
-            f"{capital(level)}{', though the ranges overlap' if unsure else ''}. No price is published. A token costs"
-            f" the same as on the cheapest rival where a chip of Trainium 3 costs {_cents(low)} to {_cents(high)}"
+            f"{capital(level)}{', though the ranges overlap' if unsure else ''}. No price is published"
+            " (searched 2026-11: AWS price pages). A token costs the same as on the cheapest rival where a chip of"
+            f" Trainium 3 costs {_cents(low)} to {_cents(high)}"
             f" dollars an hour; building and running one is estimated at {between(cost[SUBJECT])} dollars an hour."
         ),
         why=(

@@ -150,5 +150,6 @@ def _headline(known: Known, rows: Sequence[Section]) -> tuple[str, ...]:
         f" {known.models[0].name} {plainly(float(gap.ratio))} times as fast; memory size is a factor of"
         f" {plainly(capacity, 3)} of that.",
         f"{capital(worst[0])} is the largest part (a factor of {worst[1]}), then {second[0]} ({second[1]}).",
-        f"Scale: {by_id['scale'].level}. Price: {by_id['price'].level}; what Trainium 3 sells for is not published.",
+        f"Scale: {by_id['scale'].level}. Price: {by_id['price'].level}; what Trainium 3 sells for is not published"
+        " (searched 2026-11: AWS price pages).",
     )

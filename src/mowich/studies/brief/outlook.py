@@ -283,7 +283,8 @@ def sure_section(known: Known) -> Section:
             f"Of single facts, {largest} moves the answer most (mowich facts show {largest})."
             if largest
             else "No single fact moves the answer much.",
-            "The price of Trainium 3 and its power are not published.",
+            "The price of Trainium 3 and its power are not published (searched 2026-11: AWS price, product and Neuron"
+            " pages).",
         ),
         numbers=(
             BriefNumber(
