@@ -25,7 +25,6 @@ LONG = asks.GoodputBody.model_validate({"on": "h100:16384", "days": 3650, "sampl
 
 def test_a_process_lives_on_after_a_deadline_and_after_who_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """One process through all that may happen to a task; to start one takes a second."""
-    monkeypatch.setattr(workers, "GRACE_S", 0.3)
 
     async def scene() -> None:
         worker = _Worker("heavy", (), 3 * 2**30, False)
@@ -39,7 +38,6 @@ def test_a_process_lives_on_after_a_deadline_and_after_who_left(monkeypatch: pyt
 
             first = await plan()
             # a deadline
-            begin = time.monotonic()
             with pytest.raises(RefusedRequestError, match=r"took longer than the 0\.1 s") as late:
                 await pool.call("goodput", (LONG,), 0.1)
             assert late.value.status == 422
@@ -53,12 +51,12 @@ def test_a_process_lives_on_after_a_deadline_and_after_who_left(monkeypatch: pyt
             for task in (queued, left):
                 task.cancel()
             assert await plan() == first
-            assert time.monotonic() - begin < 5
             assert pool.stopped == {"late": 1, "left": 1}
             assert worker._process.pid == pid
             assert worker.restarts == 0
             assert worker.memory_B > 2**20
             # a process that does not hear
+            monkeypatch.setattr(workers, "GRACE_S", 0.3)
             os.kill(pid or 0, signal.SIGSTOP)
             with pytest.raises(RefusedRequestError, match="took longer"):
                 await pool.call("plan", (PLAN,), 0.1)
