@@ -130,7 +130,7 @@ SPECIAL: dict[str, tuple[Callable[[Path], None], str]] = {
     "a pipe": (lambda file: os.mkfifo(file), "is a pipe; allowed: a regular file"),
     "a device": (link_to("/dev/zero"), "is a device; allowed: a regular file"),
     "a link to itself": (lambda file: file.symlink_to(file), "link to itself|no such directory"),
-    "a directory": (lambda file: file.mkdir(), "is a directory|no such file"),
+    "a directory": (lambda file: file.mkdir(), "is a directory|is a folder|no such file"),
     "nothing there": (lambda file: None, "no such (file|directory)"),
     "latin-1": (
         lambda file: _write(file, "name: caf\xe9\n".encode("latin-1")),
