@@ -145,6 +145,7 @@ lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python $(PIP) ".[dev]" "hatchling>=1.26" editables
 	build/lock/bin/python -m pip freeze --exclude mowich > build/lock/pins.txt
+	echo "colorama==0.4.6 ; sys_platform == 'win32'" >> build/lock/pins.txt  # what click asks for on Windows alone
 	build/lock/bin/python $(PIP) $(UV)
 	build/lock/bin/uv $(HASH) --no-deps build/lock/pins.txt -o requirements.lock
 	build/lock/bin/uv $(HASH) -c build/lock/pins.txt requirements-ray.txt -o requirements-ray.lock

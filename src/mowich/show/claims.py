@@ -259,8 +259,9 @@ def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
         ),
         (
             "*Does not follow* means that the facts give another number. *Cannot be checked* means that no source"
-            " gives a figure that it needs; the page says which. Claims that can be checked come first, Trainium 3 before others. Then"
-            " they are in the order of their weight for one question: do scale and price make up for a smaller memory?"
+            " gives a figure that it needs; the page says which. Claims that can be checked come first, Trainium 3"
+            " before others. Then they are in the order of their weight for one question: do scale and price make up"
+            " for a smaller memory?"
         ),
         "The order is price, memory, scale, energy, serving, training, compute.",
         "",
