@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 import yaml
+from packaging.markers import Marker
 
 ROOT = Path(__file__).resolve().parents[1]
 FACTS = ROOT / "src" / "mowich" / "facts"
@@ -53,9 +54,10 @@ MOST_B = 4_000_000
 
 
 def locked(file: str = "requirements.lock") -> dict[str, str]:
-    """Package -> version."""
+    """Package -> version, of those that this platform installs."""
     text = (ROOT / file).read_text(encoding="utf-8")
-    return dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", text, re.MULTILINE))
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)(?: *; *([^\\\n]+))?", text, re.MULTILINE)
+    return {name: version for name, version, where in pins if not where or Marker(where.strip()).evaluate()}
 
 
 def licence_of(package: str) -> str:
