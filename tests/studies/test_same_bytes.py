@@ -48,8 +48,16 @@ SAVED = ("compare", "compare-serve", "plan-serve", "traffic", "fleet")
 """Results that are saved as well; a page is made of each, and one of its numbers explained."""
 
 ENVIRONMENTS: tuple[dict[str, str], ...] = (
-    {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "80"},
-    {"PYTHONHASHSEED": "4711", "LC_ALL": "C", "TZ": "America/St_Johns", "COLUMNS": "40"},
+    {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "80", "OPENBLAS_NUM_THREADS": "1"},
+    {
+        "PYTHONHASHSEED": "4711",
+        "LC_ALL": "C",
+        "LANG": "tr_TR.UTF-8",
+        "TZ": "America/St_Johns",
+        "COLUMNS": "40",
+        "OPENBLAS_NUM_THREADS": "4",
+        "OMP_NUM_THREADS": "4",
+    },
 )
 
 DRIVER = """
