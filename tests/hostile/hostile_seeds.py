@@ -231,7 +231,14 @@ def logs() -> Iterator[Case]:
 
 
 def headers() -> Iterator[Case]:
-    """Logs of collectives whose header has no time, or no size."""
+    """Logs of collectives whose header has no time, or no size; parameters of MaxText that are no numbers."""
+    text, setup, _ = GOOD["maxtext"]
+    for old in ("length: 8192", "batch_size: 2.0"):
+        assert old in text
+        for word in ("h100", "nan", "{}"):
+            words = ("calibrate", "m.log", "--on", str(setup.on), "--model", str(setup.model), "--format", "maxtext")
+            made = text.replace(old, f"{old.partition(' ')[0]} {word}")
+            yield Case(f"log maxtext {word}", (*words, "--json"), {"m.log": made}, REFUSED)
     for name in ("nccl-tests", "nccom-test"):
         text, setup, _ = GOOD[name]
         for old, new in (("time", "x"), ("size", "x")):

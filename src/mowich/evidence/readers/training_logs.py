@@ -166,8 +166,12 @@ def read_maxtext(file: str, text: str) -> Reading:
     if not seconds:
         return _one(file, "maxtext", line, {}, "a step took no time")
     seq, each = said.get("max_target_length", ""), said.get("per_device_batch_size", "")
-    if tps and seq and each:
-        made = float(seq) * float(each)
+    length, share = (
+        log_figure(word, f"{file}: {name}", "the value") if word else 0.0
+        for name, word in (("max_target_length", seq), ("per_device_batch_size", each))
+    )
+    if tps and length and share:
+        made = length * share
         if abs(tps * seconds / made - 1.0) > _NEAR:
             return _one(
                 file,
@@ -184,7 +188,7 @@ def read_maxtext(file: str, text: str) -> Reading:
         **_blank(),
         "stack": "",
         "seq_len": seq,
-        "device_tokens_per_s": cell(tps or float(seq) * float(each) / seconds),
+        "device_tokens_per_s": cell(tps or length * share / seconds),
         "device_batch": each,
         "primary_metric": "tokens_per_s_per_chip",
         "TP": cell(tensor) if tensor else "",
