@@ -299,7 +299,10 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
         "serving, tokens per second and chip",
     ]
     assert "in sample" in view["tables"][1]["title"]
-    assert all("in sample" in chart["title"] for chart in view["charts"])
+    first, *others = [chart["title"] for chart in view["charts"]]
+    assert "left out of the fit" in first
+    assert others
+    assert all("in sample" in title for title in others)
 
 
 def test_rows_of_ones_own_are_not_called_in_sample(tmp_path: Path) -> None:
