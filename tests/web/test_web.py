@@ -407,6 +407,15 @@ def test_headers_hold_on_every_answer(client: TestClient) -> None:
     assert client.get("/static/app.css", headers={"if-none-match": tag}).status_code == 304
 
 
+def test_the_page_gets_the_colours_that_pictures_have(client: TestClient) -> None:
+    """One colour code for pills, rows and charts, in both themes."""
+    from mowich.show import colours
+
+    assert client.get("/static/colours.css").text == colours.css()
+    assert client.get("/static/colours.js").text == colours.script()
+    assert "/static/colours.css" in client.get("/").text
+
+
 def test_the_page_asks_nothing_of_others(client: TestClient) -> None:
     """No file of ours names another host, but in a namespace."""
     from importlib import resources
