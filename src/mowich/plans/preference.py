@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,20 +101,50 @@ def worker_complexity(decode: ServePlan, prefill: ServePlan | None) -> tuple[int
     return odd, sum(n > 1 for n in degrees) + (prefill is not None), sum(plan.devices for plan in workers)
 
 
-def simplest_workers(decode: NDArray[np.intp], prefill: NDArray[np.intp], plans: Sequence[ServePlan]) -> int:
-    """The first of the simplest of candidates, that come fastest first: places of their plans of decode and of prefill
-    workers among `plans`, -1 where workers do both."""
-    _, first = np.unique(np.stack([decode, prefill], axis=1), axis=0, return_index=True)
+class WorkerPoints(Protocol):
+    """Candidates of a serving search as columns: places of the plans of decode and of prefill workers (-1 where workers
+    do both), s to the first token and per token, tokens/s."""
+
+    @property
+    def decode(self) -> NDArray[np.intp]: ...
+    @property
+    def prefill(self) -> NDArray[np.int_]: ...
+    @property
+    def ttft(self) -> Floats: ...
+    @property
+    def tpot(self) -> Floats: ...
+    @property
+    def speed(self) -> Floats: ...
+
+
+def simplest_first(
+    p: WorkerPoints, order: NDArray[np.intp], plans: Sequence[ServePlan], margin: float
+) -> NDArray[np.intp]:
+    """The order, fastest first, with the simplest plan put first of those within a share of the first one's rate, TTFT
+    and TPOT; of equally simple ones the fastest."""
+    first = order[0]
+    near = order[p.speed[order] * (1.0 + margin) >= p.speed[first]]
+    for seconds in (p.ttft, p.tpot):
+        near = near[seconds[near] <= seconds[first] * (1.0 + margin)]
+    _, each = np.unique(np.stack([p.decode[near], p.prefill[near]], axis=1), axis=0, return_index=True)
 
     def complexity_of(i: int) -> tuple[int, int, int]:
-        return worker_complexity(plans[int(decode[i])], plans[int(prefill[i])] if prefill[i] >= 0 else None)
+        decode, prefill = int(p.decode[near[i]]), int(p.prefill[near[i]])
+        return worker_complexity(plans[decode], plans[prefill] if prefill >= 0 else None)
 
-    return int(min(np.sort(first).tolist(), key=complexity_of))
+    chosen = near[min(np.sort(each).tolist(), key=complexity_of)]
+    return np.concatenate([[chosen], order[order != chosen]])
 
 
-def workers_words(decode: int, prefill: int, plans: Sequence[ServePlan]) -> str:
-    """The plans of a candidate in words."""
-    return str(plans[decode]) if prefill < 0 else f"prefill {plans[prefill]}, decode {plans[decode]}"
+def preferred_workers(
+    p: WorkerPoints, taken: int, fastest: int, plans: Sequence[ServePlan], margin: float
+) -> Preferred | None:
+    """That the candidate `taken` is put before the fastest one; None where it is that."""
+    if taken == fastest:
+        return None
+    decode, prefill = plans[int(p.decode[fastest])], int(p.prefill[fastest])
+    words = str(decode) if prefill < 0 else f"prefill {plans[prefill]}, decode {decode}"
+    return Preferred(fastest=words, slower=float(p.speed[fastest] / p.speed[taken]) - 1.0, within=margin)
 
 
 def why_simpler(mine: Plan, other: Plan, domain: int) -> str:

@@ -22,7 +22,7 @@ from mowich.arrays import Columns, Floats
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
-from mowich.plans.preference import Preferred, simplest_workers, workers_words
+from mowich.plans.preference import Preferred, preferred_workers, simplest_first
 from mowich.plans.search import powers, rising, spread_out
 from mowich.plans.shapes import Shapes
 from mowich.serving.steady import Front, Load, closed_loop, decode_step, max_sequences, prefill
@@ -316,13 +316,9 @@ def search_serving(
     )
     within = order[meets[order]]
     if margin and len(within):
-        within = _simplest_first(points, within, per_chip, w.plans, margin)
+        within = simplest_first(points, within, w.plans, margin)
     good = _different(points, within, w.plans, top)
-    preferred = None
-    if good and good[0] != (i := int(order[meets[order]][0])):
-        words = workers_words(int(points.decode[i]), int(points.prefill[i]), w.plans)
-        slower = float(points.speed[i] / points.speed[good[0]]) - 1.0
-        preferred = Preferred(fastest=words, slower=slower, within=margin)
+    preferred = preferred_workers(points, good[0], int(order[meets[order]][0]), w.plans, margin) if good else None
     front = rising(np.lexsort((-per_chip, points.tpot)), per_chip, points.ttft <= job.ttft_s, 1 + 1e-9)
 
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
@@ -338,17 +334,6 @@ def search_serving(
         closest=None if good else answers[-1],
         preferred=preferred,
     )
-
-
-def _simplest_first(
-    p: _Points, order: NDArray[np.intp], per_chip: Floats, plans: Sequence[ServePlan], margin: float
-) -> NDArray[np.intp]:
-    """The order with the simplest plan put first of those within a share of the first one's rate, TTFT and TPOT."""
-    near, first = order[per_chip[order] * (1.0 + margin) >= per_chip[order[0]]], order[0]
-    for seconds in (p.ttft, p.tpot):
-        near = near[seconds[near] <= seconds[first] * (1.0 + margin)]
-    chosen = near[simplest_workers(p.decode[near], p.prefill[near], plans)]
-    return np.concatenate([[chosen], order[order != chosen]])
 
 
 def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], top: int) -> list[int]:
