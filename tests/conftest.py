@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from mowich.facts import Facts, load_facts
 
 settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
 settings.load_profile("mowich")
+
+os.environ.setdefault("MOWICH_CACHE", "off")  # the last result of the person who tests is not of the tests
 
 # tests of mowich.nki are in nki_interface: a folder named nki, beside this file, would be found as AWS's package
 collect_ignore = ["conformance", "slow", "web/serving.py"]

@@ -187,15 +187,15 @@ def placed(where: str) -> Iterator[None]:
         raise
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """`"did you mean 'x'?"` for the closest known word, or None when nothing is close.
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """`"did you mean 'x'?"` for the closest known word, or None when nothing is close. cutoff: how alike, 0 to 1.
 
     >>> did_you_mean("trn3-gen3", ["trn2", "trn3-gen2", "gb300"])
     "did you mean 'trn3-gen2'?"
     """
     if len(word) > MAX_GIVEN:  # no name is as long, and the search takes the square of the length
         return None
-    close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=cutoff)
     return f"did you mean '{close[0]}'?" if close else None
 
 

@@ -121,7 +121,7 @@ def test_every_way_in_refuses_with_the_same_words(tmp_path: Path, path: str, wri
         ),
         ("prices.user.h100", "2.10", "2.10 has no unit"),
         (f"{TRN3}.memory.hbm_bandwidth", "6 TB", "measures B, got '6 TB'"),
-        (f"{TRN3}.memory.hbm_bandwidth", "6", '6 has no unit; write its unit, as in "4.9 TB/s"'),
+        (f"{TRN3}.memory.hbm_bandwidth", "6", '6 has no unit; write "6 TB/s", if that is meant'),
         (f"{TRN3}.memory.hbm_usable", "140", "they differ by 7%"),
         (f"{TRN3}.devices_per_chip", "2 W", "measures W, got '2 W'; allowed: a number without a unit"),
         ("sites.default.pue", "3 s", "measures s"),

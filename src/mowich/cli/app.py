@@ -78,7 +78,7 @@ def usage_line(error: _Usage) -> str:
             for flag in (*parameter.opts, *parameter.secondary_opts)
             if flag.startswith("-")
         ]
-        hint = did_you_mean(given, known)
+        hint = _option_hint(given, known)
     elif text.startswith("No such command") and context:
         given = text.split("'")[1] if "'" in text else ""
         hint = did_you_mean(given, context.command.list_commands(context))
@@ -86,6 +86,26 @@ def usage_line(error: _Usage) -> str:
         hint = None
     text = text[:1].lower() + text[1:]
     return f"{text}; {hint or 'see ' + path + ' --help'}"
+
+
+def _option_hint(given: str, known: Sequence[str]) -> str | None:
+    """What stands for an option that a verb lacks: a word of another program in ours, else the closest option."""
+    from importlib import resources
+
+    import yaml
+
+    word = given.lstrip("-").casefold().replace("_", "-")
+    text = resources.files("mowich.cli").joinpath("words.yaml").read_text(encoding="utf-8")
+    told: Sequence[str] = yaml.safe_load(text).get(word, ())
+    for ours in told:
+        if not ours.startswith("--") or ours.split()[0] in known:
+            return f"here: {ours}"
+    hint = did_you_mean(word, [flag.lstrip("-") for flag in known], cutoff=_ALIKE)
+    return hint and hint.replace("'", "'--", 1)
+
+
+_ALIKE = 0.7
+"""How alike an option has to be that is taken for a slip of the pen: "rate" is not "train"."""
 
 
 def _only(words: Sequence[str]) -> typer.Typer:

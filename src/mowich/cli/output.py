@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
+from mowich.kept import keep_last
 from mowich.progress import listening
 from mowich.shown import Result
 
@@ -173,6 +174,8 @@ def emit(
             form.out.write_text(to_json(result, inputs=inputs), encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot be written ({error.strerror})", field=f"out {form.out}") from error
+    if result.get("schema") in _KEPT:
+        keep_last(to_json(result, inputs=inputs))
     if form.as_json or text is not None:
         sys.stdout.write(to_json(result, inputs=inputs) if form.as_json or text is None else text())
         return
@@ -190,6 +193,16 @@ def emit(
 
     how = replace(style(form.plain), legend=form.legend)
     sys.stdout.write(terminal(shown, how) + ("" if after is None else after(how)))
+
+
+_KEPT = {
+    f"mowich/{verb}@1"
+    for verb in (
+        *("compare", "plan", "rates", "fit", "sweep", "brief", "gap", "value", "traffic", "fleet", "collective"),
+        *("goodput", "power", "prices", "claims", "validate", "calibrate", "kernel", "kernel-layer"),
+    )
+}
+"""Kinds of results that `mowich explain last` may be asked of."""
 
 
 def complain(text: str) -> None:

@@ -177,13 +177,40 @@ def check_unit(path: str, unit: str, shown: str, known: str | None = None) -> No
     )
 
 
+_MEANT: Mapping[str, tuple[tuple[float, str], ...]] = {
+    "B": ((0.5, ""), (4096.0, "GB"), (1e6, "MB")),
+    "B/s": ((0.05, ""), (32.0, "TB/s"), (1e5, "GB/s")),
+    "FLOP/s": ((0.05, ""), (15.0, "PFLOP/s"), (1e5, "TFLOP/s")),
+    "W": ((0.2, ""), (5.0, "kW"), (1e5, "W")),
+    "Hz": ((0.1, ""), (10.0, "GHz"), (1e4, "MHz")),
+}
+"""Below which number of a field of chips and machines which unit is meant; above the last, and below the first, none is
+guessed."""
+
+
+def unit_meant(number: str, wanted: str) -> str:
+    """The unit that a bare number most likely has, by its field and its size; "" where that is not clear.
+
+    >>> unit_meant("192", "B"), unit_meant("1000", "FLOP/s"), unit_meant("6", "B/s"), unit_meant("1e12", "B")
+    ('GB', 'TFLOP/s', 'TB/s', '')
+    """
+    try:
+        size = abs(float(number.replace("_", "")))
+    except ValueError:
+        return ""
+    return next((unit for most, unit in _MEANT.get(wanted, ()) if size < most), "")
+
+
 def no_unit(shown: str, wanted: str) -> UserError:
     """The error for a bare number where a field needs a unit."""
     example = _EXAMPLES.get(wanted)
     number = (shown.split() or ["1"])[0]  # a word without a number has none to repeat
+    meant = unit_meant(number, wanted)
     fix = (
         f'write "{number} GiB" or "{number} GB"; they differ by 7%'
-        if wanted == "B"
+        if wanted == "B" and meant == "GB"
+        else f'write "{number} {meant}", if that is meant'
+        if meant
         else f'write its unit, as in "{example}"'
         if example
         else f"write its unit ({wanted})"

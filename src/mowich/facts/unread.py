@@ -94,7 +94,9 @@ def _check_file(
                 f"{key} is not a fact",
                 where=where,
                 given=value,
-                fix='write {value: "144 GiB", source: ..., date: ..., grade: ...}',
+                fix='write {value: "144 GiB", grade: user}'
+                if base is not None
+                else 'write {value: "144 GiB", source: ..., date: ..., grade: ...}',
             )
             problems.append(
                 given if isinstance(value, int | float) else unknown("key", str(key), IDENTITY_KEYS, where=where)
@@ -121,18 +123,17 @@ def _check_file(
                     fix=error.fix,
                 )
             )
+    said = "grade: user" if base is not None else "source: ..., date: ..., grade: ..."
     for group, value in _plain_values(data, []):
         named = kind == "claims" and len(group) > 2 and group[-1] in CLAIM_WORDS and isinstance(value, str)
         if len(group) > 1 and not named:
             where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
             wanted = fields.unit_of(".".join([root, *group]))
             if wanted and isinstance(value, int | float):
-                what, example = f"{value} has no unit", f"{value:g} {wanted}"
+                what, example = f"{value} has no unit", f"{value:g} {fields.unit_meant(str(value), wanted) or wanted}"
             else:
                 what, example = f"{group[-1]} is not a fact", value if isinstance(value, str) else "144 GiB"
-            problems.append(
-                UserError(what, where=where, fix=f'write {{value: "{example}", source: ..., date: ..., grade: ...}}')
-            )
+            problems.append(UserError(what, where=where, fix=f'write {{value: "{example}", {said}}}'))
     return problems
 
 

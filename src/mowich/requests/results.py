@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mowich.models.model import Model
 
 RESULT = path("result", metavar="RESULT", is_argument=True, needs=True, edges=TYPED)
-EXPLAINED = replace(RESULT, help="JSON of any verb (--out or --json); - reads stdin.")
+EXPLAINED = replace(RESULT, help="JSON of any verb (--out or --json); - reads stdin, last is the last answer.")
 REPORTED = replace(RESULT, help="JSON of a verb (--out or --json), or the folder of a sweep; - reads stdin.")
 GIVEN: Field[object] = Field(
     name="result",
@@ -96,8 +96,10 @@ class ClaimsRequest(Asked):
 def read_result(result: Path) -> Mapping[str, object]:
     """The JSON object of a file, or of stdin for "-". Raises UserError where it is none."""
     from mowich.files import parse_json, read_json, read_stream
+    from mowich.kept import result_file
 
     where = str(result)
+    result = result_file(result)
     if where == "-":
         data = parse_json(read_stream(sys.stdin, "result", where), where)
     else:
