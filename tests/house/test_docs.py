@@ -223,3 +223,30 @@ def test_the_python_reference_has_every_public_name() -> None:
     said = re.findall(r"^::: mowich\.(\w+)$", site.reference(), re.MULTILINE)
     assert sorted(said) == sorted(name for name in mowich.__all__ if not name.startswith("_"))
     assert len(site.API_HERE.findall((ROOT / "docs" / site.API_PAGE).read_text(encoding="utf-8"))) == 1
+
+
+def test_docstrings_become_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The site's reader of docstrings is not installed here; its class is not needed for the text."""
+    monkeypatch.setitem(sys.modules, "griffe", ModuleType("griffe"))
+    for name in ("Extension", "Object"):
+        setattr(sys.modules["griffe"], name, object)
+    text = """What it does.
+
+    Args:
+        first: a name,
+            or a file.
+        second: {"tokens": "1T"}.
+
+    Returns: a thing: `.rows`.
+    Units: SI.
+
+    Example:
+        >>> import mowich
+        >>> 1 + 1  # doctest: +SKIP
+        2
+    """
+    assert _module("doctest_fences").as_markdown(text) == (
+        'What it does.\n\n**Arguments**\n\n- `first`: a name, or a file.\n- `second`: {"tokens": "1T"}.\n\n'
+        "**Returns** a thing: `.rows`.\n\n\n**Units** SI.\n\n"
+        "**Example**\n\n```pycon\n>>> import mowich\n>>> 1 + 1\n2\n```\n"
+    )
