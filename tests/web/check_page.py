@@ -148,6 +148,7 @@ def opens_on_the_brief(page: Page) -> None:
         shipped["facts_hash"] in page.inner_text("#footing") and "mowich brief" in page.inner_text("#view"),
         "the brief says of which facts it is, and the command that makes it",
     )
+    page.wait_for_selector("#status:not(:has-text('made again'))", state="attached")  # of other facts it is made anew
     page.locator("#question-2 details:not(figure details) > summary").click()
     page.locator("#question-2 button.number").first.click()
     page.wait_for_selector("#why .big")
