@@ -2,7 +2,7 @@
 
 import { $, bytes, h, number } from "./dom.js";
 import { post } from "./api.js";
-import { skeleton } from "./waiting.js";
+import { skeleton, waiting } from "./waiting.js";
 
 /** The two boxes of the pane: the reasons of a row, and the explanation of a number. */
 export function boxes() {
@@ -52,9 +52,11 @@ export async function explain(ask, metric, from = null) {
   const own = new AbortController();
   running = own;
   if (from && !box.contains(from)) opener = { metric, element: from === document.body ? null : from };
-  open(box).replaceChildren(heading("Why this number"), skeleton(6));
+  const place = h("div", {}, skeleton(6));
+  open(box).replaceChildren(heading("Why this number"), place);
+  const done = waiting("explain", place, "Looking for where it comes from");
   try {
-    const answer = await post("/api/explain", { ask, metric }, own.signal);
+    const answer = await post("/api/explain", { ask, metric }, own.signal).finally(() => done(!own.signal.aborted));
     if (own.signal.aborted) return;
     last = { ask, metric };
     draw(box, answer.result, metric);
