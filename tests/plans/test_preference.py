@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.cli import run
 from mowich.facts import Facts, load_facts
 from mowich.models import load_model
 from mowich.plans.plan import Plan, Plans, ServePlan, TrainJob, parse_fixed
-from mowich.plans.preference import complexity, is_odd, margin, simplest, why_simpler, worker_complexity
+from mowich.plans.preference import (
+    PLAN_MARGIN,
+    complexity,
+    is_odd,
+    margin,
+    preferred_workers,
+    simplest,
+    simplest_first,
+    why_simpler,
+    worker_complexity,
+)
 from mowich.serving.search import ServeJob
 from mowich.software.stack import equip
-from mowich.studies.serving_plan import ServeRow, plan_serving
+from mowich.studies.serving_plan import plan_serving
 from mowich.training.search import search, survey
 
 FIXED = parse_fixed({"cp": "1", "micro_batch": "1,2,3"})
@@ -119,30 +132,47 @@ def test_plan_puts_the_preferred_plan_first_and_says_so(tmp_path: Path, capsys: 
     assert str(Plan.from_dict(row["plan"])) == told["fastest"]
 
 
-def test_serving_prefers_fewer_kinds_of_workers_and_ranks(facts: Facts) -> None:
-    both, apart = ServePlan(tp=8), ServePlan(tp=4)
-    assert worker_complexity(both, None) < worker_complexity(apart, apart)
-    assert worker_complexity(apart, None) < worker_complexity(both, None) < worker_complexity(ServePlan(tp=6), None)
-    model, job = load_model("qwen3-30b-a3b"), ServeJob(prompt=2000, output=500)
-    plain = plan_serving(model, "h100:8", job=job, facts=facts, top=40)
-    got = plan_serving(model, "h100:8", job=job, facts=facts, top=40, prefer=True)
+@dataclass(frozen=True)
+class Points:
+    """Candidates of a serving search, made up."""
 
-    def speeds(row: ServeRow) -> tuple[float, float, float]:
-        rate = row.tokens_per_s_per_chip.value or 0.0
-        return 1.0 / rate, row.ttft_s.value or 0.0, row.tpot_s.value or 0.0
+    decode: NDArray[np.intp]
+    prefill: NDArray[np.int_]
+    ttft: Floats
+    tpot: Floats
+    speed: Floats
 
-    best = speeds(plain.rows[0])
-    near = [
-        row for row in plain.rows if all(x <= 1.01 * y * (1 + 1e-9) for x, y in zip(speeds(row), best, strict=True))
-    ]
 
-    def kinds(row: ServeRow) -> tuple[int, int, int]:
-        assert row.decode is not None
-        return worker_complexity(row.decode, row.prefill if row.mode == "disaggregated" else None)
+def test_serving_prefers_fewer_kinds_of_workers_and_stages() -> None:
+    """Of plans within the margin in rate, TTFT and TPOT; one that is slower in any of them is not taken, however simple
+    it is."""
+    both = ServePlan(tp=8)
+    assert worker_complexity(both, None) < worker_complexity(both, both)
+    assert worker_complexity(both, None) < worker_complexity(ServePlan(tp=6), None)
+    plans = [ServePlan(tp=4, pp=2), ServePlan(dp=8, ep=8), ServePlan(tp=8), ServePlan()]
+    points = Points(
+        decode=np.array([0, 1, 2, 3, 1]),
+        prefill=np.array([0, -1, -1, -1, -1]),
+        ttft=np.array([1.0, 1.005, 1.2, 1.0, 1.0]),
+        tpot=np.array([0.02, 0.02, 0.02, 0.02, 0.02]),
+        speed=np.array([100.0, 99.5, 99.4, 98.0, 99.2]),
+    )
+    order = np.array([0, 1, 2, 4, 3])
+    assert simplest_first(points, order, plans, 0.01).tolist() == [1, 0, 2, 4, 3]
+    assert simplest_first(points, order, plans, 0.03).tolist() == [3, 0, 1, 2, 4]
+    assert simplest_first(points, order, plans, 0.001).tolist() == [0, 1, 2, 4, 3]
+    told = preferred_workers(points, 1, 0, plans, 0.01)
+    assert told is not None
+    assert told.slower == pytest.approx(100.0 / 99.5 - 1.0)
+    assert told.fastest == f"prefill {plans[0]}, decode {plans[0]}"
+    assert preferred_workers(points, 0, 0, plans, 0.01) is None
 
-    assert len({kinds(row) for row in near}) > 1
-    assert kinds(got.rows[0]) <= min(map(kinds, near)) < kinds(plain.rows[0])
-    assert all(x <= 1.01 * y * (1 + 1e-9) for x, y in zip(speeds(got.rows[0]), best, strict=True))
-    assert got.preferred is not None
-    assert 0.0 < got.preferred.slower <= margin(facts)
+
+def test_a_served_plan_put_first_is_within_the_margin(facts: Facts) -> None:
+    model, job = load_model("qwen3-30b-a3b"), ServeJob(prompt=2000, output=500, tpot_s=0.02)
+    plain = plan_serving(model, "h200:16", job=job, facts=facts)
+    got = plan_serving(model, "h200:16", job=job, facts=facts.with_values({PLAN_MARGIN: 0.05}), prefer=True)
     assert plain.preferred is None
+    first, best = (rows[0].tokens_per_s_per_chip.value or 0.0 for rows in (got.rows, plain.rows))
+    assert best / 1.05 <= first <= best
+    assert (got.preferred is None) == (got.rows[0].decode == plain.rows[0].decode and first == best)

@@ -90,15 +90,18 @@ def simplest(p: Plans, domain: int, seconds: Floats, need_B: Floats) -> int:
 
 def worker_complexity(decode: ServePlan, prefill: ServePlan | None) -> tuple[int, int, int]:
     """How far a serving plan is from the usual; prefill: of workers of its own, None where workers do both. Degrees
-    that are no powers of two; kinds of parallelism, workers of their own counted as one more; ranks of a worker.
+    that are no powers of two; kinds of parallelism, workers of their own counted as one more; pipeline stages.
+    Attention data parallelism comes with experts spread over its ranks: the two are one kind.
 
     >>> worker_complexity(ServePlan(tp=8), None) < worker_complexity(ServePlan(tp=4, pp=2), None)
     True
+    >>> worker_complexity(ServePlan(dp=8, ep=8), None) < worker_complexity(ServePlan(pp=8), None)
+    True
     """
     workers = [decode] if prefill is None else [decode, prefill]
-    degrees = [getattr(plan, name) for plan in workers for name in ("tp", "pp", "dp", "cp", "ep")]
-    odd = sum(n & (n - 1) != 0 for n in degrees)
-    return odd, sum(n > 1 for n in degrees) + (prefill is not None), sum(plan.devices for plan in workers)
+    odd = sum(n & (n - 1) != 0 for plan in workers for n in (plan.tp, plan.pp, plan.dp, plan.cp, plan.ep))
+    kinds = sum(n > 1 for plan in workers for n in (plan.tp, plan.pp, plan.cp, max(plan.dp, plan.ep)))
+    return odd, kinds + (prefill is not None), sum(plan.pp for plan in workers)
 
 
 class WorkerPoints(Protocol):
