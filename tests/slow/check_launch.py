@@ -15,7 +15,7 @@ import sys
 import types
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import MagicMock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ QUESTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
 
 
 class _Stand(types.ModuleType):
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
