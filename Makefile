@@ -48,7 +48,8 @@ test-slow: $(STAMP)
 	$(VENV)-slow/bin/python tests/slow/check_flops.py
 	$(VENV)-slow/bin/python tests/slow/check_decoders.py
 	$(PYTHON) -m venv $(VENV)-launch
-	$(VENV)-launch/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-launch.txt
+	$(VENV)-launch/bin/python $(LOCKED) -r requirements.lock
+	$(VENV)-launch/bin/python $(PIP) -r requirements-launch.txt
 	$(VENV)-launch/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm==0.33.0 torchtitan==0.3.0
 	$(VENV)-launch/bin/python tests/slow/check_launch.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/slow/check_sweep.py
