@@ -46,7 +46,7 @@ MODEL: Field[object] = Field(
 )
 AS = word(
     "read_as",
-    "Read a config.json of an unknown model_type as this one (llama, qwen3_moe, ...); all then has grade D.",
+    "Read a config.json of an unknown model_type as this.",
     option="--as",
     metavar="TYPE",
     example="llama",

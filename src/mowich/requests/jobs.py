@@ -130,7 +130,7 @@ BATCH: Field[object] = Field(
 )
 TASK = word(
     "task",
-    "pretrain, sft, lora, lora:16 (rank), lora:16:attention,mlp (targets).",
+    "pretrain, sft, lora, lora:16, lora:16:attention,mlp.",
     metavar="TASK",
     group="train",
     example="lora:16",

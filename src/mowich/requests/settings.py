@@ -62,11 +62,11 @@ SET = texts(
     edges=frozenset({Edge.OPTION, Edge.KEY}),
     example="prices.term=3y",
 )
-FACTS = paths("facts", "Your own chips, systems and prices: a directory or one file.", metavar="DIR", edges=TYPED)
+FACTS = paths("facts", "Your own chips, systems and prices: a directory or file.", metavar="DIR", edges=TYPED)
 
 PRICE_KIND = word(
     "price",
-    "Of all rows: tco, list, on-demand, 1y, 3y, capacity-block, spot.",
+    "Kind: tco, list, on-demand, 1y, 3y, capacity-block, spot.",
     metavar="KIND",
     example="tco",
 )

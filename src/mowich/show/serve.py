@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mowich.evidence.serving_points import measured_points
 from mowich.show import charts, charts_parts
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
@@ -410,6 +409,8 @@ def _measured(
     rows: Sequence[tuple[str, Result]], front: Sequence[Result], model: str
 ) -> dict[str, list[tuple[float, float, str]]]:
     """Measured points of the model on the chip of each row, of the tables that ship; nothing where there are none."""
+    from mowich.evidence.serving_points import measured_points  # not above: it brings the model of serving
+
     out = {}
     for name, row in rows[:1] if front else rows:
         dots = measured_points(model, str(row["system_id"]))
