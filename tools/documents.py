@@ -56,6 +56,7 @@ PROGRAMS = (
     "python3",
     "pip",
     "uv",
+    "pipx",
     "duckdb",
     "ray",
     "git",

@@ -108,3 +108,20 @@ def test_nothing_is_kept_where_it_is_off_or_cannot_be(
     capsys.readouterr()
     assert cli.run(["explain", "last"]) == 2
     assert "MOWICH_CACHE is off" in capsys.readouterr().err
+
+
+def test_a_kernel_is_told_how_far_it_is_from_its_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "own.py"
+    kernel = "import nki\n\n@nki.jit\ndef same(x):\n    return x\n"
+    ask = ["kernel", "run", str(file), "-k", "same", "x=float32[4,4]"]
+    said = {
+        kernel: "note: no reference: add reference(), with the arguments of the kernel, to be told how far",
+        kernel + "\ndef reference(x):\n    return x + 0.5\n": "note: largest difference from reference(): 0.5\n",
+        kernel + "\ndef reference(y):\n    return y\n": "(the one in the file takes other arguments)\n",
+    }
+    for text, told in said.items():
+        file.write_text(text)
+        assert cli.run(ask) == 0
+        assert told in capsys.readouterr().err
+        assert cli.run([*ask, "--quiet"]) == 0
+        assert capsys.readouterr().err == ""

@@ -73,7 +73,11 @@ def _run(asked: kernels.RunRequest) -> None:
             return
         with progress(asked.form.quiet) as line:
             line(f"running {kernel}")
-            result = _run_kernel(file, kernel, words, asked.strict, asked.seed)
+            beside: list[str] = []
+            result = _run_kernel(file, kernel, words, asked.strict, asked.seed, beside=beside)
+    if not (asked.form.quiet or asked.form.as_json or asked.form.as_csv):
+        for text in beside:
+            print(f"note: {text}", file=sys.stderr)
     if asked.saved is not None:
         _save(result, asked.saved)
     answer = ran(kernel, result).to_dict()
@@ -254,9 +258,18 @@ def _kernels(names: Mapping[str, object]) -> dict[str, Kernel]:
     return {n: v for n, v in names.items() if isinstance(v, Kernel) and not n.startswith("__")}
 
 
-def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, seed: int, values: bool = True) -> Result:
+def _run_kernel(
+    file: str,
+    name: str,
+    arguments: Sequence[str],
+    strict: bool,
+    seed: int,
+    values: bool = True,
+    beside: list[str] | None = None,
+) -> Result:
     """One kernel of a file; without values, arrays described by shape have none, and live tiles that do not fit are
-    left to the clock. No arguments at all: what `inputs()` of the file gives."""
+    left to the clock. No arguments at all: what `inputs()` of the file gives. beside: gets how far the outputs are from
+    what `reference()` of the file gives."""
     names = _execute(file, Path(file).stem)
     defined = _kernels(names)
     run = defined.get(name)
@@ -276,7 +289,33 @@ def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, se
     with _one_line(file):
         result = run.launch((), given, strict=strict, record=True, values=values, check=values)
     _check_outputs(result, run)
+    if beside is not None:
+        with _one_line(file):
+            beside.append(_from_reference(names.get("reference"), given, result))
     return result
+
+
+def _from_reference(reference: object, given: Mapping[str, object], result: Result) -> str:
+    """How far a kernel's outputs are from those of the reference beside it; how to have one, where there is none."""
+    import inspect
+
+    import numpy as np
+
+    add = "no reference: add reference(), with the arguments of the kernel, to be told how far its outputs are"
+    if not callable(reference):
+        return add
+    try:
+        inspect.signature(reference).bind(**given)
+    except TypeError:
+        return f"{add} (the one in the file takes other arguments)"
+    found = reference(**given)
+    wanted = [np.asarray(x) for x in (found if isinstance(found, tuple) else (found,))]
+    made = [np.asarray(x) for x in result.outputs]
+    if [x.shape for x in wanted] != [x.shape for x in made]:
+        return f"{add} (the one in the file gives other shapes)"
+    pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(made, wanted, strict=True)]
+    most = max((float(np.abs(a - b).max()) for a, b in pairs if a.size), default=0.0)
+    return f"largest difference from reference(): {most:.3g}"
 
 
 def _check_outputs(result: Result, kernel: Kernel) -> None:
