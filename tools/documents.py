@@ -173,7 +173,8 @@ def run_document(path: Path, folder: Path) -> tuple[list[Ran], str]:
     renewed: list[str] = []
     names: dict[str, object] = {"__name__": "__main__"}  # blocks of a page follow each other
     at = 0
-    back = Path.cwd()
+    back, kept = Path.cwd(), os.environ.get("MOWICH_CACHE")
+    os.environ["MOWICH_CACHE"] = str(folder / ".kept")  # the last result of this page, and of nobody else
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     loaded = set(sys.modules)
@@ -211,6 +212,8 @@ def run_document(path: Path, folder: Path) -> tuple[list[Ran], str]:
                     exec(compile(body, f"{path.name}, python block", "exec"), names)
                 ran.append(Ran(line="python", expected=0, code=0, stdout=printed.getvalue(), stderr=""))
     finally:
+        os.environ.pop("MOWICH_CACHE")
+        os.environ |= {} if kept is None else {"MOWICH_CACHE": kept}
         os.chdir(back)
         sys.path.remove(str(folder))
         for name in set(sys.modules) - loaded:  # the page's own files, gone with its folder
