@@ -16,7 +16,7 @@ from mowich.errors import UserError
 LAST = "last"
 """The word that stands for the last result."""
 
-VARIABLE = "MOWICH_CACHE"
+CACHE_VARIABLE = "MOWICH_CACHE"
 """Of the environment: a folder, or "off"."""
 
 _MOST = 32_000_000
@@ -25,7 +25,7 @@ _MOST = 32_000_000
 
 def kept_folder() -> Path | None:
     """The folder of the last result; None where nothing is kept."""
-    named = os.environ.get(VARIABLE, "")
+    named = os.environ.get(CACHE_VARIABLE, "")
     if named.casefold() in ("off", "no", "0"):
         return None
     if named:
@@ -58,7 +58,7 @@ def result_file(named: Path) -> Path:
         return named
     folder = kept_folder()
     if folder is None:
-        raise UserError("no result is kept", where=LAST, fix=f"{VARIABLE} is off: name a file that --out wrote")
+        raise UserError("no result is kept", where=LAST, fix=f"{CACHE_VARIABLE} is off: name a file that --out wrote")
     file = folder / "last.json"
     if not file.is_file():
         raise UserError("no result is kept yet", where=LAST, fix="ask something first, or name a file that --out wrote")

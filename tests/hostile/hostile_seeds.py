@@ -80,6 +80,7 @@ def overlays() -> Iterator[Case]:
         ("max_chips: {value: 4096,", "max_chips: {value: .nan,"),
         ("chips: {value: 16,", "chips: {value: 0,"),
         ('"1200 TFLOP/s"', '"1200 FLOP/s"'),
+        ('{value: "1200 TFLOP/s", grade: user}', "{value:  , grade: user}"),
         ('latency: {value: "10 us"', 'latency: {value: "10 d"'),
         ("      hbm_bandwidth:", '      hbm_bandwidth: {value: "60 TB/s", grade: user}\n      hbm_bandwidth:'),
         ("    name: Acme One", "    name: Acme One\n    date: 2026-99-99"),

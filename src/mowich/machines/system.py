@@ -260,6 +260,7 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
     max_chips = round(read("max_chips", f"{root}.max_chips"))
     per_chip = round(read("devices_per_chip", f"{chip_root}.devices_per_chip"))
     groups = core_groups(facts, chip)
+    facts.number(f"{chip_root}.peak_dense.bf16")  # every plan has work at 16 bit
     peak: dict[str, float] = {}
     for precision in PRECISIONS:
         fact = facts.get(f"{chip_root}.peak_dense.{precision}")
