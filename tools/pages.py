@@ -30,6 +30,7 @@ SCRIPTS = (
 
 NOT_COMPARED = {
     "tables.md": "tools/tables.py runs kernels for half a minute of CPU",
+    "fit.md": "tools/fit.py fits for minutes, to rows that do not ship",
     "brief.md": "tools/brief_page.py asks for 15 s of CPU; tests/studies/test_brief.py compares it with its own brief",
     "accuracy-serving.md": "tools/fit_serving.py fits for minutes, to rows that do not ship",
     "accuracy-trainium.md": "tools/fit_neuron.py --write: a fit, which writes facts too",
