@@ -84,6 +84,7 @@ def overlays() -> Iterator[Case]:
         ('latency: {value: "10 us"', 'latency: {value: "10 d"'),
         ("      hbm_bandwidth:", '      hbm_bandwidth: {value: "60 TB/s", grade: user}\n      hbm_bandwidth:'),
         ("    name: Acme One", "    name: Acme One\n    date: 2026-99-99"),
+        ("    vendor: Acme", f"    vendor: {LONG}"),
         ("chips:\n  acme1:", "chips: &c\n  acme2: *c\n  acme1:"),
     )
     for old, new in changes:
@@ -287,6 +288,9 @@ def saved() -> Iterator[Case]:
     huge = json.loads(json.dumps(results()[0]))
     huge["rows"][0]["spread"][0]["at_high"] = 1e12
     yield Case("saved spread", ("report", "r.json", "--html", "r.html", "-q"), {"r.json": json.dumps(huge)})
+    nothing = json.loads(json.dumps(results()[0]))
+    nothing["rows"][0]["chips_used"] = 1e-300
+    yield Case("saved zero", ("report", "r.json", "--html", "r.html", "-q"), {"r.json": json.dumps(nothing)}, REFUSED)
     for name in ("facts_dirs", "set"):
         for value in (7, "x", {"a": 1}, True, 1.5):
             data = {**results()[3], "inputs": {**results()[3]["inputs"], name: value}}

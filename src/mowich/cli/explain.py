@@ -36,7 +36,7 @@ def explain(asked: results.ExplainRequest) -> None:
     except UserError as error:
         error.where = error.where or where
         raise
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError, StopIteration) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, ArithmeticError, StopIteration) as error:
         raise UserError(
             f"not a whole result: {type(error).__name__} {error}",
             where=where,

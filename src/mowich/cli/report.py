@@ -24,7 +24,7 @@ def report(asked: results.ReportRequest) -> None:
     except UserError as error:
         error.where = error.where or where
         raise
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, ArithmeticError) as error:
         raise UserError(
             f"not a whole result: {type(error).__name__} {error}", where=where, fix="save it again with --out"
         ) from error

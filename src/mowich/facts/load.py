@@ -25,7 +25,7 @@ from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.facts import fields
 from mowich.facts.names import Instance, SystemNames, instance_name, named_system
 from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves, parse_leaf
-from mowich.files import line_of, parse_yaml, read_text, read_yaml, shipped_yaml
+from mowich.files import exists, line_of, parse_yaml, read_text, read_yaml, shipped_yaml
 from mowich.units import show
 
 FACT_KINDS = (
@@ -191,7 +191,7 @@ class Facts:
             found = False
             for root in self._roots:
                 path = root / kind / f"{name}.yaml"
-                if path.is_file():
+                if exists(path) and path.is_file():
                     merged = _merge(merged, read_file(path))
                     found = True
             if not found:
