@@ -7,6 +7,7 @@ asked for, with the closest name. Problems are collected, not raised, so that a 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -115,12 +116,18 @@ class Node:
             return default
         return value
 
-    def count(self, key: str, default: float = 0.0, *, minimum: float = 1, whole: bool = True) -> float:
+    def count(
+        self, key: str, default: float = 0.0, *, minimum: float = 1, maximum: float = math.inf, whole: bool = True
+    ) -> float:
         """16384, 4k, 64M, 15T."""
         value = self.raw(key)
         if value is None:
             return default
-        return self.count_of(key, value, default, minimum=minimum, whole=whole)
+        number = self.count_of(key, value, default, minimum=minimum, whole=whole)
+        if number > maximum:
+            self.problem(key, "too many", given=value, allowed=f"at most {maximum:,.0f}".replace(",", " "))
+            return default
+        return number
 
     def count_of(
         self, key: str, value: object, default: float = 0.0, *, minimum: float = 1, whole: bool = True

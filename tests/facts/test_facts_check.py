@@ -48,7 +48,12 @@ def test_shipped_facts_pass() -> None:
         ("chips/trainium3.yaml", "source: trn3,", "source: trn33,", "cites 'trn33'"),
         ("chips/trainium3.yaml", 'locator: "trainium3.rst: dense peak, BF16"', 'locator: ""', "has no locator"),
         ("chips/trainium3.yaml", 'low: "700 W"', 'low: "500 W"', "not the geometric mean"),
-        ("chips/trainium3.yaml", ', reason: "AWS publishes no TDP"', "", "unknown, without a reason"),
+        (
+            "chips/trainium3.yaml",
+            ', reason: "AWS publishes no TDP',
+            ', note: "AWS publishes no TDP',
+            "unknown, without a reason",
+        ),
         ("chips/gb300.yaml", '{ref: "chips.gb300.peak_dense.fp8"}', '{ref: "chips.gb300.fp8"}', "does not exist"),
         ("chips/gb300.yaml", "family:", "famly:", "did you mean 'family'"),
         ("systems/gb300.yaml", 'kind: {text: "switch"', 'kind: {text: "swich"', "not one of"),
@@ -166,7 +171,7 @@ def test_rounding_decides_whether_two_texts_agree() -> None:
 
 
 def test_orphan_sources_are_found(copy: Path) -> None:
-    (copy / "sources.yaml").write_text((copy / "sources.yaml").read_text() + "nobody: {title: x}\n")
+    (copy / "sources.yaml").write_text((copy / "sources.yaml").read_text() + "nobody: {title: x, looked: 2026-11-27}\n")
     assert [e.what for e in audit(copy, Facts((copy,), {}, {}, {}))] == ["source 'nobody' is cited by no fact"]
 
 

@@ -230,6 +230,8 @@ def logs() -> Iterator[Case]:
             files = {"m.log": text.replace(old, word, 1)}
             words = ("calibrate", "m.log", "--on", str(setup.on), "--json")
             yield Case(f"log {name} {word}", words, files, REFUSED, "is not a number")
+    files = {"m.log": 'system,kind,group,bytes,time_us\n"h100,all-reduce,8,1073741824,4200\n'}
+    yield Case("log csv quote", ("calibrate", "m.log", "--format", "csv"), files, REFUSED, "not a CSV table")
 
 
 def headers() -> Iterator[Case]:
@@ -305,6 +307,10 @@ def loads() -> Iterator[Case]:
             assert old in TRAFFIC
             text = TRAFFIC.replace(old, f'{old.partition(":")[0]}: "{length}"')
             yield Case(f"load {length}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED | {3})
+    for limit in ("max_num_seqs: 16", "max_num_batched_tokens: 1024"):
+        for count in ("1e300", "2M"):
+            text = TRAFFIC.replace(limit, f"{limit.partition(':')[0]}: {count}")
+            yield Case(f"load {limit}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED, "at most 1 048 576")
     for count in ("1T", "1e18", "1e300", "101M"):
         text = TRAFFIC.replace("requests: 40", f"requests: {count}")
         yield Case(f"load requests {count}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED)

@@ -336,7 +336,7 @@ def requests() -> list[tuple[Schema[Any], type]]:
     return [(schema, made) for schema, made in out if made is not None and dataclasses.is_dataclass(made)]
 
 
-MADE = {"facts", "vary", "train", "serve", "strategies"}
+MADE = {"facts", "vary", "train", "serve", "strategies", "client_requests", "client_rate"}
 """What a request has of several fields, or reads in its own way."""
 
 

@@ -56,7 +56,7 @@ def test_a_claim_is_the_fact_of_the_chip_where_that_states_it(facts: Facts, foun
 
 def test_what_a_reason_calls_unknown_is_unknown(facts: Facts) -> None:
     named = {path for check in claim_checks.checks().values() for path in check.unknown}
-    assert len(named) >= 4
+    assert len(named) >= 2
     for path in named:
         assert facts.fact(path).value is None, f"{path} is known: derive the claim from it"
 

@@ -181,7 +181,8 @@ def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> Non
     found = plan(load_model("llama-3.1-8b"), "trn3:64", train=JOB, chips=None, facts=facts, top=3)
     assert [r.breakeven_usd_per_chip_h.value for r in found.rows] == [None] * 3
     times = [r.step_s.value / r.global_batch_seqs for r in found.rows]  # type: ignore[operator]
-    assert times == sorted(times)
+    assert times[1:] == sorted(times[1:])
+    assert times[0] <= (1.0 + facts.number("training.residuals.plan_margin")) * min(times)  # the simplest goes first
     assert found.evaluated > found.feasible > 3
 
 

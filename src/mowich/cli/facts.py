@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,7 +14,7 @@ from mowich.errors import EXIT_CHECK_FAILED, ProblemList, UserError
 from mowich.requests import known
 
 if TYPE_CHECKING:
-    from mowich.facts import Facts
+    pass
 
 facts_app = typer.Typer(
     cls=CommandGroup,
@@ -26,20 +25,6 @@ facts_app = typer.Typer(
     context_settings=CONTEXT,
 )
 app.add_typer(facts_app, name="facts")
-
-
-def fact_rows(facts: Facts, paths: Sequence[str]) -> list[dict[str, object]]:
-    """Facts below paths, each with the day on which it was last confirmed."""
-    from dataclasses import asdict
-
-    from mowich.facts.freshness import confirmed_on
-    from mowich.show.facts import facts_below
-
-    found = [fact for path in paths for fact in facts_below(facts, path)]
-    days = [confirmed_on(facts.leaf(fact.path), facts.sources) for fact in found]
-    return [
-        {**asdict(fact), "confirmed": day.isoformat() if day else None} for fact, day in zip(found, days, strict=True)
-    ]
 
 
 @verb(facts_app, known.FACTS_LIST, "list")
@@ -73,7 +58,7 @@ def facts_list(asked: known.FactsRequest) -> None:
 @verb(facts_app, known.FACTS_SHOW, "show")
 def facts_show(asked: known.FactsRequest) -> None:
     """Every number of some things."""
-    from mowich.show.facts import locate, show_page
+    from mowich.show.facts import fact_rows, locate, show_page
 
     form, facts, names = asked.form, asked.facts, asked.names
     problems = ProblemList()

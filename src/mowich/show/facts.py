@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from mowich.errors import UserError, did_you_mean
 from mowich.estimate import GRADES
 from mowich.facts import Fact, Facts
 from mowich.facts.check import CHIP_FIELDS, LEVEL_FIELDS, SYSTEM_FIELDS
 from mowich.facts.fields import unit_of
+from mowich.facts.freshness import confirmed_on
 from mowich.facts.load import FACT_KINDS, known_unit
 from mowich.facts.schema import IDENTITY_KEYS, LEAF_KEYS
 from mowich.show.explain import fact_words
@@ -30,6 +31,15 @@ def facts_below(facts: Facts, prefix: str) -> Iterator[Fact]:
         return
     for key in facts.children(prefix):
         yield from facts_below(facts, f"{prefix}.{key}")
+
+
+def fact_rows(facts: Facts, paths: Iterable[str]) -> list[dict[str, object]]:
+    """Facts below paths, each with the day on which it was last confirmed."""
+    found = [fact for path in paths for fact in facts_below(facts, path)]
+    days = [confirmed_on(facts.leaf(fact.path), facts.sources) for fact in found]
+    return [
+        {**asdict(fact), "confirmed": day.isoformat() if day else None} for fact, day in zip(found, days, strict=True)
+    ]
 
 
 def locate(facts: Facts, name: str) -> list[str]:

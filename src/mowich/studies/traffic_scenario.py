@@ -372,6 +372,10 @@ def _cores(node: Node, facts: Facts, start: System) -> System:
     return logical_cores(facts, start, int(node.count("lnc", 1))) if "lnc" in node else start
 
 
+MOST_IN_A_STEP = 2**20
+"""Most tokens, and most sequences, of an engine's step: times are tabled for each number of them."""
+
+
 def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:
     chosen = Scheduler()
     if (node.raw("preemption") == "swap" or node.raw("host_blocks")) and "host_bandwidth" not in node:
@@ -379,8 +383,8 @@ def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:
     budget = facts.number(f"serving.{engine}.prompt_budget")
     return replace(
         chosen,
-        budget=int(node.count("max_num_batched_tokens", budget)),
-        max_sequences=int(node.count("max_num_seqs", chosen.max_sequences)),
+        budget=int(node.count("max_num_batched_tokens", budget, maximum=MOST_IN_A_STEP)),
+        max_sequences=int(node.count("max_num_seqs", chosen.max_sequences, maximum=MOST_IN_A_STEP)),
         block=int(node.count("block_size", BLOCK)),
         chunks=node.flag("chunked_prefill", True),
         mixes=node.flag("mix_prefill", facts.number(f"serving.{engine}.mixes_prompts") > 0.5),

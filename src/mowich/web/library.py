@@ -96,10 +96,9 @@ def facts_list(facts: Facts) -> bytes:
 
 def facts_show(names: Sequence[str], facts: Facts) -> bytes:
     """Every number of some things."""
-    from mowich.show.facts import facts_below, locate
+    from mowich.show.facts import fact_rows, locate
 
-    paths = [p for name in names for p in locate(facts, name)]
-    rows = [asdict(fact) for path in paths for fact in facts_below(facts, path)]
+    rows = fact_rows(facts, [p for name in names for p in locate(facts, name)])
     return reply({"schema": "mowich/facts@1", "facts_hash": facts.hash(), "facts": rows})
 
 

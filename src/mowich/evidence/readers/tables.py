@@ -47,17 +47,21 @@ def read(file: str, text: str) -> Reading:
         )
     kind, form = found
     reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    try:
+        records = _records(file, kind, form, reader)
+    except csv.Error as error:
+        raise UserError(f"not a CSV table: {error}", where=f"{file}:{reader.line_num}") from error
+    return Reading(file=file, format="csv", records=records)
+
+
+def _records(file: str, kind: RecordKind, form: TableForm, reader: csv.DictReader[str]) -> tuple[MeasuredRecord, ...]:
     if kind == "collective":
         reader.fieldnames = [_RENAMED.get(c, c) for c in reader.fieldnames or ()]
         if "id" not in reader.fieldnames:
-            return Reading(file=file, format="csv", records=_without_ids(file, reader))
+            return _without_ids(file, reader)
     check = {"training": check_training_row, "serving": serving_validate.check_serving_row}.get(kind, _check)
-    try:
-        rows = checked_rows(file, kind, list(reader.fieldnames or ()), reader, form, check)
-    except csv.Error as error:
-        raise UserError(f"not a CSV table: {error}", where=f"{file}:{reader.line_num}") from error
-    records = [MeasuredRecord(where=f"{file}:{line}", kind=kind, cells=row) for line, row in rows]
-    return Reading(file=file, format="csv", records=tuple(records))
+    rows = checked_rows(file, kind, list(reader.fieldnames or ()), reader, form, check)
+    return tuple(MeasuredRecord(where=f"{file}:{line}", kind=kind, cells=row) for line, row in rows)
 
 
 def _without_ids(file: str, reader: csv.DictReader[str]) -> tuple[MeasuredRecord, ...]:
