@@ -107,6 +107,14 @@ def test_the_other_verbs(client: TestClient) -> None:
     assert [f["unit"] for f in bandwidth["facts"]] == ["B/s", "B/s"]
 
 
+def test_a_key_of_any_letters_is_refused_in_one_line(client: TestClient) -> None:
+    told = client.post("/api/fit", json={"model": "gpt2", "on": "trn3", "kv": "1k", "\n": 1, "a\u2028b": 2})
+    assert told.status_code == 422
+    lines = [error["line"] for error in told.json()["errors"]]
+    assert len(lines) == 2
+    assert all(line.isprintable() and "Extra inputs" in line for line in lines)
+
+
 def test_a_pasted_config_is_the_model_it_describes(client: TestClient) -> None:
     config = {
         "model_type": "llama",

@@ -71,7 +71,7 @@ def body_problems(errors: Sequence[ErrorDetails]) -> list[Mistake]:
     out: list[Mistake] = []
     for e in errors:
         where = ".".join(
-            str(part)
+            str(part) if str(part).isprintable() else repr(part)
             for part in e["loc"]
             if part != "body" and not str(part).startswith(("function-", "constrained-", "dict[", "float"))
         )
