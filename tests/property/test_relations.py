@@ -20,7 +20,7 @@ import pytest
 import mowich
 from mowich import cli
 from mowich.errors import UserError
-from mowich.facts import Facts
+from mowich.facts import Facts, load_facts
 from mowich.machines.system import resolve
 from server_here import asked_here
 
@@ -157,6 +157,10 @@ def printed(words: Sequence[str]) -> Any:
     return json.loads(out.getvalue())
 
 
+MARGIN = "training.residuals.plan_margin"
+"""`plan` puts the simplest plan within it first; `compare` takes the fastest."""
+
+
 @pytest.mark.parametrize(("seed", "task"), BOTH)
 def test_compare_plan_python_and_http_give_one_answer(seed: int, task: str) -> None:
     asked = QUESTIONS[task](random.Random(f"doors {seed} {task}"))
@@ -172,7 +176,13 @@ def test_compare_plan_python_and_http_give_one_answer(seed: int, task: str) -> N
         alone = ["plan", asked["model"], *words, "--on", f"{name.partition(':')[0]}:{asked['chips']}", "--top", "1"]
         if not row["feasible"]:
             continue
-        (best,) = printed(alone)["plans"]
+        (first,) = printed(alone)["plans"]  # the simplest of those within the margin
+        at_most = 1.0 + load_facts().number(MARGIN)
+        assert first["step_s" if task == "train" else "tpot_s"]["value"] is not None
+        if task == "train":
+            each = [r["step_s"]["value"] / r["global_batch_seqs"] for r in (row, first)]
+            assert each[0] * (1 - SAME) <= each[1] <= each[0] * at_most * (1 + SAME), shlex.join(alone)
+        (best,) = printed([*alone, "--set", f"{MARGIN}=1e-12"])["plans"]
         found = {key for key in differ(row, best) if not key.startswith(OF_OTHERS) and key != "system"}
         assert not found, (shlex.join(alone), found)
 
