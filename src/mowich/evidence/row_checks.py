@@ -7,7 +7,6 @@ was measured. Blank cells mean "not stated" and are no concern of this module.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +82,10 @@ def blank(row: PublishedRow, columns: Sequence[str], where: str) -> list[UserErr
     return [UserError("must not be blank", where=f"{where}, column {c}") for c in columns if not row[c]]
 
 
+LARGEST = 1e18
+"""No cell of a measurement is larger: seconds, bytes, FLOP/s in TFLOP/s, tokens."""
+
+
 def not_numbers(row: PublishedRow, columns: Sequence[str], where: str, *, whole: Sequence[str] = ()) -> list[UserError]:
     """Cells that hold something and no number from 0; of `whole`, no whole number from 1."""
     errors = []
@@ -97,6 +100,6 @@ def not_numbers(row: PublishedRow, columns: Sequence[str], where: str, *, whole:
             continue
         if column in whole and (value < 1 or value % 1):
             errors.append(UserError("out of range", where=place, given=cell, allowed="a whole number from 1"))
-        elif not math.isfinite(value) or value < 0:
-            errors.append(UserError("out of range", where=place, given=cell, allowed="a number from 0"))
+        elif not 0 <= value <= LARGEST:  # nan neither
+            errors.append(UserError("out of range", where=place, given=cell, allowed=f"a number from 0 to {LARGEST:g}"))
     return errors
