@@ -9,6 +9,7 @@ version of Mowich.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,9 @@ RETRIES = 20
 
 def _leave_with(asker: int) -> None:
     """End this process when the one that asks it is gone: the workers of a killed pool would wait for work forever.
-    Where a server forks the workers, their parent is that server, which ends with the asker."""
+    Where a server forks the workers, their parent is that server, which ends with the asker. Ctrl-C goes to all of a
+    terminal's processes: the one that asks answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:
