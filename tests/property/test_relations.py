@@ -22,6 +22,7 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.machines.system import resolve
+from mowich.plans.preference import PLAN_MARGIN, margin
 from server_here import asked_here
 
 MODELS = ("gpt2", "llama-3.2-1b", "llama-3.1-8b", "llama-3.1-70b", "mixtral-8x7b", "qwen3-30b-a3b", "gpt-oss-120b")
@@ -157,10 +158,6 @@ def printed(words: Sequence[str]) -> Any:
     return json.loads(out.getvalue())
 
 
-MARGIN = "training.residuals.plan_margin"
-"""`plan` puts the simplest plan within it first; `compare` takes the fastest."""
-
-
 @pytest.mark.parametrize(("seed", "task"), BOTH)
 def test_compare_plan_python_and_http_give_one_answer(seed: int, task: str) -> None:
     asked = QUESTIONS[task](random.Random(f"doors {seed} {task}"))
@@ -176,13 +173,13 @@ def test_compare_plan_python_and_http_give_one_answer(seed: int, task: str) -> N
         alone = ["plan", asked["model"], *words, "--on", f"{name.partition(':')[0]}:{asked['chips']}", "--top", "1"]
         if not row["feasible"]:
             continue
-        (first,) = printed(alone)["plans"]  # the simplest of those within the margin
-        at_most = 1.0 + load_facts().number(MARGIN)
+        (first,) = printed(alone)["plans"]  # the simplest within the margin; `compare` takes the fastest
+        at_most = 1.0 + margin(load_facts())
         assert first["step_s" if task == "train" else "tpot_s"]["value"] is not None
         if task == "train":
             each = [r["step_s"]["value"] / r["global_batch_seqs"] for r in (row, first)]
             assert each[0] * (1 - SAME) <= each[1] <= each[0] * at_most * (1 + SAME), shlex.join(alone)
-        (best,) = printed([*alone, "--set", f"{MARGIN}=1e-12"])["plans"]
+        (best,) = printed([*alone, "--set", f"{PLAN_MARGIN}=1e-12"])["plans"]
         found = {key for key in differ(row, best) if not key.startswith(OF_OTHERS) and key != "system"}
         assert not found, (shlex.join(alone), found)
 

@@ -9,6 +9,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.plans.preference import margin
 from mowich.requests.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare, equal_chips
 from mowich.studies.fit import fit
@@ -182,7 +183,7 @@ def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> Non
     assert [r.breakeven_usd_per_chip_h.value for r in found.rows] == [None] * 3
     times = [r.step_s.value / r.global_batch_seqs for r in found.rows]  # type: ignore[operator]
     assert times[1:] == sorted(times[1:])
-    assert times[0] <= (1.0 + facts.number("training.residuals.plan_margin")) * min(times)  # the simplest goes first
+    assert times[0] <= (1.0 + margin(facts)) * min(times)  # the simplest goes first
     assert found.evaluated > found.feasible > 3
 
 
