@@ -94,6 +94,17 @@ def test_parts_sum_and_every_machine_answers(model: str, on: str) -> None:
     assert math.isclose(sum(v[0] for v in got.ttft_parts.values()), got.ttft_s[0], rel_tol=1e-9)
 
 
+def test_a_token_is_brought_into_the_format_of_experts_once() -> None:
+    """deepseek-v3 sends a token of 7,168 numbers to 8 experts of 2,048 inner columns: once the token, 8 times the inner
+    columns, in each of 58 layers."""
+    s, c, _, _ = case("deepseek-v3", tp=8, ep=8)
+    costly = replace(c, quantise_expert=c.quantise_expert + 1.0)
+    more = step(s, costly, n=256.0, context=1.0)["activations"] - step(s, c, n=256.0, context=1.0)["activations"]
+    tokens, rows = 256.0, 256.0 / 8 * 8  # of the group of 8 ranks, and per rank with its experts
+    inputs = 58 * (tokens * 7168 + rows * 2048)
+    assert more[0] * (c.hbm_Bps * c.memory)[0] == pytest.approx(inputs, rel=1e-9)
+
+
 def test_active_experts_against_drawing() -> None:
     rng = np.random.default_rng(1)
     drawn = [len(np.unique(np.concatenate([rng.permutation(64)[:4] for _ in range(10)]))) for _ in range(400)]

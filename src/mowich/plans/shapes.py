@@ -29,7 +29,7 @@ class Shapes(Columns):
     token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
     prompt token, over all layers; kernels: that a step launches. linear_*: sums over the products of all layers, as
     `Sides` [2, n]; expert_*: of the matrices of one expert on one rank: sums of their inner, outer and longer sides;
-    expert_ragged: 1 where their rows are no whole lines.
+    expert_ragged: 1 where their rows are no whole lines; expert_width: elements of a token that an expert takes.
     As kernels see the same work: product_count, product_n, product_k: layers that have a product of W_linear, with its
     sides on one rank [p, n]; att_heads, att_cached: heads of queries and of keys on one rank, att_dim: their width, 0
     where a cache is not read by plain grouped-query attention.
@@ -63,6 +63,7 @@ class Shapes(Columns):
     expert_outer: Floats
     expert_longer: Floats
     expert_ragged: Floats
+    expert_width: Floats
     att_layers: Floats
     kv: Floats
     window: Floats
@@ -130,10 +131,10 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
             up = (f.params / (f.ffn * f.width) - 1.0) * width  # columns of gate and up together
             inner, outer, longer = f.width + width, up + f.width, np.maximum(up, f.width) + np.maximum(f.width, width)
             ragged = np.where(is_aligned(up, f.width) & is_aligned(f.width, width), 0.0, 1.0)
-            of_one = [one * x for x in (f.params, inner, outer, longer, ragged)]
+            of_one = [one * x for x in (f.params, inner, outer, longer, ragged, f.width)]
             moe.append([one * count, one * f.number, one * f.top_k, *of_one])
     K = max(1, len(moe))
-    moe_rows = np.zeros((8, K, n))
+    moe_rows = np.zeros((9, K, n))
     for i, row in enumerate(moe):
         moe_rows[:, i] = row
     att_rows = np.array(att or [[one * 0.0] * 9]).transpose(1, 0, 2)
@@ -167,6 +168,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         expert_outer=moe_rows[5],
         expert_longer=moe_rows[6],
         expert_ragged=moe_rows[7],
+        expert_width=moe_rows[8],
         att_layers=att_rows[0],
         kv=att_rows[1],
         window=att_rows[2],

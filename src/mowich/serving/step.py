@@ -295,7 +295,11 @@ def step(
     experts = zero
     if np.any(s.moe_layers):
         experts = _experts_s(s, c, m, notes)
-        inputs = m * s.dp / s.ep * np.sum(s.moe_layers * s.top_k * s.expert_inner, axis=0)
+        # a token once, before it is sent to its experts, or after all ranks have gathered it; the inputs of their
+        # second product row by row
+        tokens, rows = np.where(s.ep > 1, m, m * s.dp), m * s.dp / s.ep * s.top_k
+        of_layer = tokens * s.expert_width + rows * (s.expert_inner - s.expert_width)
+        inputs = np.sum(s.moe_layers * of_layer, axis=0)
         casts = casts + np.where(c.is_low_expert > 0, c.quantise_expert * inputs, 0.0)
     # attention
     seen = np.minimum(context, s.window)
