@@ -16,12 +16,13 @@ import math
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import fit_serving
 import fit_training
+import fit_worth
 import numpy as np
 
 from mowich.arrays import Floats
@@ -35,6 +36,10 @@ STILL = 0.005
 """Largest move of a constant, as a share of it, in a round after which nothing is fitted again."""
 TOLD = 0.9
 """Share of its prior's width from which a constant is not identified by the data."""
+FOLDS = 20
+"""Parts that groups are dealt into, to see what a constant is worth."""
+HURTS = -0.02
+"""Points of mean log error below which a constant is named as one that rows left out are better without."""
 SOURCES = ("mowich-training-study", "mowich-serving-fit")
 
 
@@ -58,6 +63,13 @@ STAGES = (
     Stage("neuron", "published served rows of Trainium 2 and 3", ("fit_neuron.py", "--write")),
 )
 LAST = Stage("left out", "training steps left out, by group and by source", ("fit_training.py", "cross"))
+
+
+def written() -> dict[str, float]:
+    """`constants` of the files as they are now: another process reads them, as this one keeps what it has read."""
+    command = [sys.executable, str(Path(__file__)), "--constants"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {str(path): float(value) for path, value in json.loads(done.stdout).items()}
 
 
 def constants(facts: Facts) -> dict[str, float]:
@@ -105,19 +117,19 @@ def fit(file: str, rounds: int) -> None:
     """The stages to their fixed point; then what is left out."""
     times: dict[str, float] = {}
     for turn in range(rounds):
-        start = constants(load_facts())
+        start = written()
         for stage in STAGES:
             if turn and stage.once:
                 continue
-            before = constants(load_facts())
+            before = written()
             seconds = run(stage, file)
-            changed = moved(before, constants(load_facts()))
+            changed = moved(before, written())
             if not math.isnan(seconds):
                 times[stage.name] = times.get(stage.name, 0.0) + seconds
             print(f"round {turn + 1}, {stage.name}: {len(changed)} constants moved", flush=True)
             for path, share in sorted(changed.items(), key=lambda item: -abs(item[1]))[:10]:
                 print(f"  {path}: {share:+.2%}", flush=True)
-        most = max((abs(x) for x in moved(start, constants(load_facts())).values()), default=0.0)
+        most = max((abs(x) for x in moved(start, written()).values()), default=0.0)
         if most <= STILL:
             print(f"a fixed point after {turn + 1} rounds", flush=True)
             break
@@ -127,16 +139,18 @@ def fit(file: str, rounds: int) -> None:
     TIMES.write_text(json.dumps({name: round(seconds, 1) for name, seconds in times.items()}) + "\n", encoding="utf-8")
 
 
-def training_widths(facts: Facts) -> tuple[fit_training.Constants, Floats, int]:
-    """(constants of training, what the data leaves of the width of each prior [n], rows)."""
-    _, cases = fit_training.read(facts)
+def training_widths(facts: Facts) -> tuple[fit_training.Constants, Floats, Floats, int]:
+    """(constants of training, what the data leaves of the width of each prior [n], what each is worth [n], rows)."""
+    rows, cases = fit_training.read(facts)
     problem = fit_training.Problem(cases, fit_training.constants(facts), facts)
     known = problem.known
     r, J = problem.residual(known.start, range(len(cases)), gradient=True)
     pull = fit_training.PRIOR_WEIGHT * fit_training.HUBER**2 / ((known.high - known.low) / 4.0) ** 2
     weight = fit_training.weights_of(cases) * np.minimum(1.0, fit_training.HUBER / np.maximum(np.abs(r), 1e-9))
     covariance = np.linalg.inv((J * weight[:, None]).T @ J + np.diag(pull))
-    return known, np.sqrt(np.diag(covariance) * pull), len(cases)
+    folds = fit_training.folds_of([fit_training.group_of(row) for row in rows], FOLDS)
+    worth = fit_worth.points(*fit_worth.held_errors(r, J, weight, pull, known.middle - known.start, folds))
+    return known, np.sqrt(np.diag(covariance) * pull), worth, len(cases)
 
 
 def serving_widths(facts: Facts) -> dict[str, float]:
@@ -157,7 +171,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def page(facts: Facts) -> str:
     """docs/fit.md."""
-    known, left, rows = training_widths(facts)
+    known, left, worth, rows = training_widths(facts)
+    of_served = fit_worth.read_served()
     served = serving_widths(facts)
     held_out = json.loads((published().parent / "left_out.json").read_text(encoding="utf-8"))
     at_end = (known.start <= known.low + 1e-6) | (known.start >= known.high - 1e-6)
@@ -193,19 +208,28 @@ def page(facts: Facts) -> str:
         "",
         *(f"- {line}" for line in _left_out_lines(held_out)),
         "",
-        "What one constant is worth (the errors of a fit without it) is not computed: it takes one fit for each, with everything left out again.",
+        "The column of what a constant is worth says by how many percentage points the mean log error of rows grows when their groups are left out and the constant stays in the middle of its prior, with all others fitted again "
+        "(one step from the fit). A minus: these rows are better without it.",
         "",
         "## Training",
         "",
         f"{len(known.paths)} constants, {rows} rows; {int(at_end.sum())} at an end of their range{_named([p for p, e in zip(known.paths, at_end, strict=True) if e])}. "
-        f"Not identified (more than {TOLD:.0%} of the prior left): {len(weak)}{_named(weak)}.",
+        f"Not identified (more than {TOLD:.0%} of the prior left): {len(weak)}{_named(weak)}. "
+        f"Rows left out are better without: {_better_without(dict(zip(known.paths, worth, strict=True)))}.",
         "",
         *_table(
-            ("constant", "value", "range of the prior", "left of the prior"),
+            ("constant", "value", "range of the prior", "left of the prior", "worth, points"),
             [
-                (f"`{path}`", f"{math.exp(x):.3g}", f"{math.exp(lo):.3g} to {math.exp(hi):.3g}", f"{share:.0%}")
-                for path, x, lo, hi, share in sorted(
-                    zip(known.paths, known.start, known.low, known.high, left, strict=True), key=lambda row: row[4]
+                (
+                    f"`{path}`",
+                    f"{math.exp(x):.3g}",
+                    f"{math.exp(lo):.3g} to {math.exp(hi):.3g}",
+                    f"{share:.0%}",
+                    f"{points:+.2f}",
+                )
+                for path, x, lo, hi, share, points in sorted(
+                    zip(known.paths, known.start, known.low, known.high, left, worth, strict=True),
+                    key=lambda row: row[4],
                 )
             ],
         ),
@@ -214,16 +238,19 @@ def page(facts: Facts) -> str:
         "",
         "## Serving",
         "",
-        f"{len(served)} constants. Not identified: {len(weak_served)}{_named(weak_served, 12)}.",
+        f"{len(served)} constants. Not identified: {len(weak_served)}{_named(weak_served, 12)}. "
+        f"Time per token of rows left out is better without: {_better_without({k: v[0] for k, v in of_served.items()})}; "
+        f"time to first token: {_better_without({k: v[1] for k, v in of_served.items()})}.",
         "",
         *_table(
-            ("constant", "value", "range left", "left of the prior"),
+            ("constant", "value", "range left", "left of the prior", "worth, points: TPOT, TTFT"),
             [
                 (
                     f"`{path}`",
                     f"{facts.number(path):.3g}",
                     f"{facts.fact(path).low:.3g} to {facts.fact(path).high:.3g}",
                     f"{share:.0%}",
+                    ", ".join(f"{points:+.2f}" for points in of_served.get(path, ())),
                 )
                 for path, share in sorted(served.items(), key=lambda item: item[1])
                 if share <= TOLD
@@ -244,6 +271,12 @@ def _named(paths: Sequence[str], most: int = 40) -> str:
     return f" ({', '.join(f'`{path}`' for path in paths[:most])}{more})"
 
 
+def _better_without(worth: Mapping[str, float]) -> str:
+    """Constants below `HURTS`, worst first; "none"."""
+    found = sorted((points, path) for path, points in worth.items() if points < HURTS)
+    return ", ".join(f"`{path}` ({points:+.2f})" for points, path in found) or "none"
+
+
 def _left_out_lines(held_out: Sequence[dict[str, object]]) -> Iterator[str]:
     """Medians and 90th percentiles of the file of errors left out, by what is predicted."""
     for entry in held_out:
@@ -260,7 +293,11 @@ def main() -> None:
     parser.add_argument("file", nargs="?", help="published serving rows, which do not ship")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--page", action="store_true", help="write docs/fit.md alone")
+    parser.add_argument("--constants", action="store_true", help="print the constants that ship, as JSON")
     asked = parser.parse_args()
+    if asked.constants:
+        print(json.dumps(constants(load_facts())))
+        return
     if not asked.page:
         if not asked.file:
             parser.error("name the file of published serving rows, or --page")

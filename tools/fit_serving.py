@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import fit_worth
 import numpy as np
 from numpy.typing import NDArray
 from serving_page import RANKS, Pools, figures, page
@@ -371,6 +372,22 @@ def held_out(
     return out, sd
 
 
+def write_worth(p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str, Floats]]) -> None:
+    """serving_worth.csv: by how many points the errors of groups left out grow without each constant, by metric."""
+    base, jacobian = slopes
+    stated = {m: ~np.isnan(p.measured[m]) for m in METRICS}
+    r = np.concatenate([(base[m] - p.measured[m])[stated[m]] for m in METRICS])
+    weight = np.concatenate([_weights(p, m, (base[m] - p.measured[m])[stated[m]], stated[m]) for m in METRICS])
+    J = np.concatenate([jacobian[m][np.ix_(stated[m], p.free)] for m in METRICS])
+    fold = np.concatenate([p.group[stated[m]] for m in METRICS])
+    pull = (SHRINK * p.sd[p.free]) ** -2
+    free, held = fit_worth.held_errors(r, J, weight, pull, (p.mu - full.theta)[p.free], fold)
+    first = int(stated[METRICS[0]].sum())
+    parts = dict(zip(METRICS, (slice(None, first), slice(first, None)), strict=True))
+    names = [p.table.columns.names[j] for j in p.free]
+    fit_worth.write_served(names, {m: fit_worth.points(free[at], held[at]) for m, at in parts.items()})
+
+
 def write_spreads(p: Problem) -> None:
     """level_spreads.csv: the estimated spread of every level."""
     theta, _ = constants(p, np.ones(len(p.cases), dtype=bool))
@@ -501,6 +518,7 @@ def main() -> None:
         left_out_file().write_text(kept("serving", figures(ratio["out"], covered)), encoding="utf-8")
     if options.write:
         write(p, full, noise, width, everything)
+        write_worth(p, full, slopes)
 
 
 NAMES: Mapping[str, str] = {
