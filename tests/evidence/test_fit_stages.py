@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mowich.evidence.fitting.solve import bounded_step
+from mowich.facts import load_facts
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -71,7 +72,7 @@ def test_stages_run_until_no_constant_moves(
         return 1.0
 
     monkeypatch.setattr(fit, "run", run)
-    monkeypatch.setattr(fit, "constants", lambda facts: dict(state))
+    monkeypatch.setattr(fit, "written", lambda: dict(state))
     monkeypatch.setattr(fit, "TIMES", tmp_path / "times.json")
     fit.fit("rows.csv", 20)
     told = capsys.readouterr().out
@@ -90,3 +91,8 @@ def test_moves_are_shares() -> None:
         "a": 0.5,
         "c": float("inf"),
     }
+
+
+def test_constants_are_read_as_the_files_are_now() -> None:
+    """By another process, which keeps nothing of what this one has read."""
+    assert fit.written() == fit.constants(load_facts())

@@ -315,7 +315,7 @@ def test_a_reference_and_a_fact_that_was_missing_count_as_read() -> None:
     end = base.fact(refers).path
     assert end != refers
     assert base.once("refers", lambda f: f.get(refers)) == base.fact(end)
-    whole = replace(base.fact(end), path=refers, value=3.25, low=None, high=None)
+    whole = replace(base.fact(end), path=refers, value=0.25, low=None, high=None)
     assert base.with_values({refers: whole}).once("refers", lambda f: f.get(refers)) == whole, "set where it stands"
     assert base.once("missing", lambda f: f.get("prices.user.no-such")) is None
     added = replace(base.fact("prices.user.h100"), path="prices.user.no-such")

@@ -59,6 +59,10 @@ def larger(a: float, b: float) -> float:
     return (a**3 + b**3) ** (1 / 3)
 
 
+def busier(a: float, b: float) -> float:
+    return (a**6 + b**6) ** (1 / 6)
+
+
 def gemm_s(system: System, m: float, n: float, k: float) -> float:
     """2 m n k over the rate that is reached at this shape, or its bytes over the memory's, whichever is larger,
     rounded."""
@@ -91,8 +95,8 @@ def test_a_dense_layer_by_hand(h100: System) -> None:
     head = 3 * gemm_s(h100, SEQ, VOCAB, H) + 2 * s.head_passes * SEQ * VOCAB / B
     summed = 2 * s.grad_memory_B * (4 * H * H + 3 * H * FFN) / B  # the sums of gradients, read and written
     forward, backward = linear + core + norms, 2 * linear + s.backward_attention * core + 2 * norms + summed
-    host = larger(forward, s.host_per_layer) - forward
-    host += larger(backward, s.backward_host * s.host_per_layer) - backward
+    host = busier(forward, s.host_per_layer) - forward
+    host += busier(backward, s.backward_host * s.host_per_layer) - backward
     params = 4 * H * H + 3 * H * FFN + 2 * H + 2 * VOCAB * H
     by_hand = {
         "gemm": 2 * 3 * linear,
@@ -191,6 +195,33 @@ def test_full_recompute_adds_the_forward_pass(h100: System) -> None:
     forward = none["gemm"] / 3 + none["attention"] / (1 + h100.stack.backward_attention) + passes
     assert none["recompute"] == 0
     assert full["recompute"] == pytest.approx(forward)
+
+
+def test_full_recompute_launches_a_layer_once_more(h100: System) -> None:
+    """Where the host is all that counts, a layer takes its launches forward, again, and back."""
+    stack = replace(h100.stack, host_per_layer=1.0)
+    slow_host = replace(h100, stack=stack)
+    none, full = (
+        predict_step(one_layer(3), slow_host, job(2), Plan(zero=0, recompute=r)).breakdown for r in ("none", "full")
+    )
+    layers = 2 * 3  # micro-batches, layers
+    kernels = sum(none[part] for part in ("gemm", "attention", "memory_bound"))
+    assert none["host"] + kernels == pytest.approx(layers * (1.0 + stack.backward_host), rel=1e-6)
+    assert full["host"] == none["host"]
+    assert full["recompute"] == pytest.approx(layers, rel=1e-6)
+
+
+@pytest.mark.parametrize(("chip", "is_slower"), [("a100", False), ("h100", True), ("gb300", True)])
+def test_kernels_of_attention_for_the_generation_before_are_slower(facts: Facts, chip: str, is_slower: bool) -> None:
+    """FSDP programs attend with FlashAttention-2, which was written for Ampere."""
+    platform = equip(facts, chip, chips=8, stack="pytorch-fsdp")
+    newest = replace(platform, stack=replace(platform.stack, has_older_attention=0.0))
+    older, own = (
+        predict_step(one_layer(), system, job(16), Plan(zero=3, dp=8)).breakdown["attention"]
+        for system in (platform, newest)
+    )
+    assert own / older == pytest.approx(platform.efficiency.older_attention)
+    assert (older > own) is is_slower
 
 
 def test_a_frozen_base_has_no_weight_gradients(h100: System) -> None:

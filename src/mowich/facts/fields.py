@@ -79,10 +79,14 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|idle_power_share|unfused_attention|"
-        r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts|packs_prompts|kernel_tables|exposed_limited)",
+        r"unfused_encoder|has_older_attention|comm_contention|moe_capacity|mixes_prompts|packs_prompts|kernel_tables|"
+        r"exposed_limited)",
         _share(zero=True),
     ),
-    (r"devices\..*\.(product_\d+|weights_\d+|memory|attention)|training\..*\.sustained", _share(zero=False)),
+    (
+        r"devices\..*\.(product_\d+|weights_\d+|memory|attention)|training\..*\.(sustained|older_attention)",
+        _share(zero=False),
+    ),
     (r"devices\..*\.(misaligned|narrow_columns|attention_half)", FactField(high=1e4, above=False)),
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\.residuals\..*", FactField(high=10.0)),  # spread of a logarithm

@@ -35,14 +35,21 @@ def both(a: Floats, b: Floats) -> Floats:
 
 
 def waited(compute: Floats, host: Floats) -> Floats:
-    """both(compute, host) - compute, in seconds: what the device waits for its host. Without the rounding of that
-    difference.
+    """What the device waits for its host: the larger of the two, less compute, rounded where they are close.
 
-    >>> f"{waited(np.array([2.0]), np.array([1e-4]))[0]:.4g}"
-    '8.333e-14'
+    T = (compute**6 + host**6) ** (1 / 6) - compute
+
+    Rounded less than `both`, since launches queue: the host may run ahead of the device over many operators. Exponents
+    3, 5, 6, 8 and 16 give vTrain's steps, left out by group, a 90th percentile of 23, 21, 21, 21 and 22%.
+
+    Units: compute s, host s.
+
+    >>> f"{waited(np.array([2.0]), np.array([2e-2]))[0]:.4g}"
+    '3.333e-13'
     """
-    ratio = host / np.maximum(compute, 1e-30)
-    return np.asarray(np.where(compute > 0, compute * np.expm1(np.log1p(ratio * ratio * ratio) / 3.0), host))
+    ratio = np.minimum(host / np.maximum(compute, 1e-30), 1e9)
+    squared = ratio * ratio
+    return np.asarray(np.where(compute > 0, compute * np.expm1(np.log1p(squared * squared * squared) / 6.0), host))
 
 
 def beside(T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float) -> Floats:

@@ -24,11 +24,12 @@ BRANCHES = {"branches": True}
 class Efficiency(Device):
     """What the operators of a chip reach alone (`devices.*`), and what a training step keeps of it, facts
     `training.<family>.*`. sustained: rate of products over many hours, under the limits of power, over that of one
-    measured alone; attention_kernels: rate of training's attention kernels over those of prefill; the facts define the
-    others."""
+    measured alone; attention_kernels: rate of training's attention kernels over those of prefill; older_attention: rate
+    of attention kernels that were written for the generation before, over that; the facts define the others."""
 
     sustained: float
     attention_kernels: float
+    older_attention: float
     comm_contention: float
     framework_carry: float
     runtime_reserve: float
@@ -38,7 +39,8 @@ class Efficiency(Device):
 class Stack:
     """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field.
 
-    residuals: features of `training.residuals` that a step has by its software.
+    residuals: features of `training.residuals` that a step has by its software; has_older_attention: 1 where attention
+    runs in kernels that were written for the generation before, else 0.
     """
 
     name: str = field(metadata=BRANCHES)
@@ -49,6 +51,7 @@ class Stack:
     dp_overlap: float
     fsdp_overlap: float
     memory_passes: float
+    has_older_attention: float
     unfused_attention: float = field(metadata=BRANCHES)
     unfused_encoder: float = field(metadata=BRANCHES)
     step_fixed: float

@@ -313,7 +313,7 @@ def _core_law(
 ) -> tuple[Callable[..., Floats], dict[str, Floats | float]]:
     """(law of an attention core or scan, its arguments)."""
     s, e = system.stack, system.efficiency
-    e_a = e.attention * e.attention_kernels
+    e_a = e.attention * e.attention_kernels * e.older_attention**s.has_older_attention
     if is_unfused(system, core):
         given: dict[str, Floats | float] = {
             "F": core.square_flop,

@@ -284,7 +284,9 @@ def layer_sums(
         redo = redo + np.where(attention_again, x.attention, 0.0)
         if np.any(recompute == EXPERTS_AGAIN):
             redo = np.where(recompute == EXPERTS_AGAIN, x.experts_again, redo)
-        sums["recompute"] = sums["recompute"] + n * redo
+        # the host launches again what is computed again, before and beside the backward pass
+        of_both = waited(backward + redo, (s.backward_host + np.where(full, 1.0, 0.0)) * host)
+        sums["recompute"] = sums["recompute"] + n * (redo + of_both - waits_back)
     return sums
 
 
