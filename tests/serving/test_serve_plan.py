@@ -12,8 +12,9 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.serving_choices import parse_serving
+from mowich.plans.workers import worker_plans
 from mowich.serving.engines import link_Bps
-from mowich.serving.search import ServeJob, ladder, worker_plans
+from mowich.serving.search import ServeJob, ladder
 from mowich.studies.serving_claims import gpt_oss_served
 from mowich.studies.serving_plan import ServeRow, compare_serving, native_weights, plan_serving
 

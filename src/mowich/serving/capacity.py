@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.serving.search import ServeJob, Worker, _Columns, ladder
-from mowich.serving.steady import Front, max_sequences, prefill
-from mowich.serving.step import total
+from mowich.serving.steady import Front, max_sequences
 
 MOST_USERS = 512.0
 """Users per rank group up to which batches are tried."""
@@ -31,7 +30,9 @@ def together_capacity(w: Worker, job: ServeJob) -> Capacity:
     rows, users = _batches(w, job)
     if not len(rows):
         return _none(w)
-    ttft, tpot = _Columns.of(w, job, rows).together(users)
+    columns = _Columns.of(w, job, rows)
+    lone = _Columns.of(w, job, np.arange(len(w.plans))).lone_prompts()
+    ttft, tpot = columns.together(columns.loop(users, lone), users)
     request_s = ttft + (job.output - 1.0) * tpot
     keeps = (ttft <= job.ttft_s) & (tpot <= job.tpot_s)
     return _best(w, rows, np.where(keeps, users * w.shapes.dp[rows] / request_s, 0.0), request_s)
@@ -52,8 +53,7 @@ def prefill_capacity(w: Worker, job: ServeJob) -> Capacity:
     rows = np.arange(len(w.plans))
     one = np.ones(len(rows))
     columns = _Columns.of(w, job, rows)
-    parts, steps = prefill(columns.shapes, columns.costs, columns.around, columns.load(one), n=0 * one, context=0 * one)
-    service = total(parts) * steps * columns.factor(w.ttft, one)
+    service = columns.lone_prompts().each_s * columns.factor(w.ttft, one)
     left = job.ttft_s - Front.of(columns.around).before(one * job.prompt)  # for the prompt and its wait
     waits = 2.0 * np.maximum(left / service - 1.0, 0.0)  # without a limit endless, and workers always busy
     busy = 1.0 - 1.0 / (1.0 + waits)

@@ -10,7 +10,6 @@ front of tokens/s per chip against tokens/s per user.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,11 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Columns, Floats
 from mowich.machines.system import System
-from mowich.models.model import Model, Moe
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
+from mowich.plans.plan import ServePlan
 from mowich.plans.preference import Preferred, preferred_workers, simplest_first
-from mowich.plans.search import powers, rising, spread_out
+from mowich.plans.search import rising, spread_out
 from mowich.plans.shapes import Shapes
-from mowich.serving.steady import Front, Load, closed_loop, decode_step, max_sequences, prefill
+from mowich.serving.steady import Front, Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
 from mowich.serving.step import total
 from mowich.software.engine import Engine, EngineCosts
 
@@ -102,53 +100,6 @@ class SearchResult:
     preferred: Preferred | None = None
 
 
-def worker_plans(
-    model: Model,
-    system: System,
-    *,
-    weights: Sequence[str],
-    kv: Sequence[str],
-    fixed: Mapping[str, Sequence[int]],
-    long_prompt: bool,
-) -> list[ServePlan]:
-    """Every worker plan that can be laid out: tp divides the heads of every layer and stays in the scale-up domain; dp
-    for attention with a cache that tp would copy (MLA, or fewer kv heads than ranks) or experts; ep divides experts and
-    ranks; cp for long prompts; pp up to 8 stages. tp and cp stay in the scale-up domain, attention data parallelism and
-    wide expert parallelism may cross it."""
-    heads = [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads]
-    moe = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
-    experts = math.gcd(*(f.num_experts for f in moe)) if moe else 1
-    domain = min(system.domain_devices, system.devices)
-
-    def choices(name: str, options: Sequence[int]) -> list[int]:
-        return [v for v in fixed[name] if v >= 1] if name in fixed else list(options)
-
-    formats = [
-        (one_of(w, WEIGHTS, "format of weights"), one_of(k, KV, "format of the cache"))
-        for w, k in itertools.product(weights, kv)
-    ]
-    out = []
-    for tp in choices("tp", powers(domain)):
-        if any(h % tp for h in heads):
-            continue
-        for dp in choices("dp", powers(system.devices // tp) if moe else [1]):
-            ranks = tp * dp
-            if ranks > system.devices:
-                continue
-            eps = [e for e in powers(ranks) if experts % e == 0] if moe else [1]
-            if dp > 1 and "ep" not in fixed:
-                eps = [e for e in eps if e == max(eps)]
-            for ep in choices("ep", eps):
-                if ranks % ep or (moe and experts % ep):
-                    continue
-                for cp in choices("cp", [1, 2, 4, 8] if long_prompt else [1]):
-                    for pp in choices("pp", [1, 2, 4, 8]):
-                        if tp * cp > domain or ranks * cp * pp > system.devices or pp > model.num_layers:
-                            continue
-                        out += [ServePlan(tp=tp, dp=dp, ep=ep, cp=cp, pp=pp, weights=w, kv=k) for w, k in formats]
-    return out
-
-
 def ladder(limit: float) -> Floats:
     """Users per rank group to try: every number to 12, then steps of 6%, up to `limit`."""
     steps = sorted({max(1, round(2 ** (i / 12))) for i in range(int(12 * math.log2(max(limit, 1.0))) + 1)})
@@ -171,7 +122,21 @@ class _Columns:
     @classmethod
     def of(cls, w: Worker, job: ServeJob, rows: NDArray[np.intp]) -> _Columns:
         """The plans at `rows`."""
-        return cls(rows, *_repeat(w, rows), job, w)
+        return cls(
+            rows,
+            w.shapes.take(rows),
+            w.costs.take(rows),
+            w.around.take(rows),
+            w.verified[rows],
+            w.accepted[rows],
+            job,
+            w,
+        )
+
+    def lone_prompts(self) -> PromptSteps:
+        """Steps that carry one prompt and no decodes."""
+        one = np.ones(len(self.rows))
+        return Prompting(self.shapes, self.costs, self.around, self.load(one), 0.0 * one).steps(0.0 * one)
 
     def load(self, users: Floats) -> Load:
         """So many users for each rank group, in a closed loop without end."""
@@ -191,21 +156,27 @@ class _Columns:
         """What corrections multiply a metric by."""
         return np.asarray(np.exp(metric[0][self.rows] + metric[1][self.rows] * self.worker.load(users)))
 
-    def together(self, users: Floats) -> tuple[Floats, Floats]:
-        """(TTFT, TPOT) of workers that prefill and decode."""
-        steady = closed_loop(self.shapes, self.costs, self.around, self.load(users), self.worker.capacity_B)
-        return steady.ttft_s * self.factor(self.worker.ttft, users), steady.tpot_s * self.factor(
-            self.worker.tpot, users
-        )
+    def loop(self, users: Floats, lone: PromptSteps) -> Steady:
+        """The steady state of workers that prefill and decode, without corrections. lone: `lone_prompts` of every
+        plan."""
+        known = lone.take(self.rows)
+        return closed_loop(self.shapes, self.costs, self.around, self.load(users), self.worker.capacity_B, known=known)
 
-    def alone(self, users: Floats) -> Floats:
-        """TPOT of workers that only decode."""
-        d = decode_step(self.shapes, self.costs, self.load(users), users)
+    def together(self, steady: Steady, users: Floats) -> tuple[Floats, Floats]:
+        """(TTFT, TPOT) of workers that prefill and decode."""
+        w = self.worker
+        return steady.ttft_s * self.factor(w.ttft, users), steady.tpot_s * self.factor(w.tpot, users)
+
+    def alone(self, users: Floats, parts: Mapping[str, Floats] | None = None) -> Floats:
+        """TPOT of workers that only decode. parts: of their step, where it is known."""
+        d = dict(parts) if parts is not None else decode_step(self.shapes, self.costs, self.load(users), users)
         return np.asarray(total(d) * self.around.mtp_cost / self.accepted * self.factor(self.worker.tpot, users))
 
 
 HALVINGS = 12
 """Of the gap between two batches, one within a limit and one beyond: 6% of a batch to 0.0015%."""
+TOGETHER = 4
+"""Halvings whose middles are evaluated in one set of columns: 15 for each plan take about as long as one."""
 
 ROUNDS, FINER = 4, 16
 """How often the gaps beside a plan's best batch are filled, and with how many batches: 12% of a batch to 0.002%."""
@@ -215,15 +186,29 @@ PROMISE = 1.02
 the best, and its gaps are not filled."""
 
 
-def _at_limit(
-    columns: _Columns, low: Floats, high: Floats, meets: Callable[[_Columns, Floats], NDArray[np.bool_]]
-) -> Floats:
-    """The most users of each plan, between `low` that keep a limit and `high` that do not, that keep it."""
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        good = meets(columns, middle)
-        low, high = np.where(good, middle, low), np.where(good, high, middle)
-    return low
+def _at_limit(columns: _Columns, low: Floats, high: Floats, tpot: Floats) -> tuple[Floats, Floats]:
+    """(users, TPOT) of each plan at the most users, between `low` that keep the TPOT limit and `high` that do not, that
+    keep it. tpot: at `low`.
+
+    `TOGETHER` halvings are looked at in one set of columns: every middle that they may come to, as a tree whose node i
+    has 2 i + 1 and 2 i + 2 below it, the lower half and the upper one.
+    """
+    nodes, everyone = 2**TOGETHER - 1, np.arange(len(low))
+    many = _Columns.of(columns.worker, columns.job, np.repeat(columns.rows, nodes))
+    for _ in range(HALVINGS // TOGETHER):
+        lows, highs, middles = [low], [high], []
+        for i in range(nodes):
+            middles.append(0.5 * (lows[i] + highs[i]))
+            lows += [lows[i], middles[i]]
+            highs += [middles[i], highs[i]]
+        at = many.alone(np.array(middles).T.ravel()).reshape(len(low), nodes)
+        node = np.zeros(len(low), dtype=np.intp)
+        for _ in range(TOGETHER):
+            good = at[everyone, node] <= columns.job.tpot_s
+            tpot = np.where(good, at[everyone, node], tpot)
+            node = 2 * node + 1 + good
+        low, high = np.array(lows)[node, everyone], np.array(highs)[node, everyone]
+    return low, tpot
 
 
 def _promising(
@@ -244,10 +229,6 @@ def _promising(
     return np.asarray(at[np.unique(rows[at], return_index=True)[1]])
 
 
-def _repeat(w: Worker, rows: NDArray[np.intp]) -> tuple[Shapes, EngineCosts, Engine, Floats, Floats]:
-    return w.shapes.take(rows), w.costs.take(rows), w.around.take(rows), w.verified[rows], w.accepted[rows]
-
-
 def search_serving(
     system: System,
     w: Worker,
@@ -266,19 +247,9 @@ def search_serving(
     of decode workers apart (None: all); margin: share of the highest rate within which the simplest plan comes
     first."""
     n = len(w.plans)
-    ones = np.ones(n)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
-    load1 = Load(
-        users=ones,
-        prompt=ones * job.prompt,
-        output=ones * job.output,
-        cached=ones * job.cached,
-        verify=w.verified,
-        accepted=w.accepted,
-        rounds=ones * math.inf,
-        is_static=ones * 0,
-    )
-    room = max_sequences(w.shapes, load1, w.around, w.capacity_B)
+    everyone = _Columns.of(w, job, np.arange(n))
+    room = max_sequences(w.shapes, everyone.load(np.ones(n)), w.around, w.capacity_B)
     fits = np.nonzero(room >= 1.0)[0]
     steps = ladder(most_users)
     most = np.minimum(room, most_users)
@@ -295,12 +266,17 @@ def search_serving(
 
     found: list[_Points] = []
     evaluated = len(rows)
+    columns = _Columns.of(w, job, rows)
+    lone = everyone.lone_prompts()
+    full_step = None
     if together:
-        found.append(_together(system, w, job, rows, users, devices, kept, top))
-        evaluated = len(found[0].users)
+        points, full_step = _together(system, columns, lone, users, devices, kept, top)
+        found.append(points)
+        evaluated = len(points.users)
     pairs = 0
     if apart and system.devices >= 2:
-        more, pairs = _apart(system, w, job, fits, rows, users, devices, slack, pair)
+        tpot = columns.alone(users, full_step)
+        more, pairs = _apart(system, columns, lone.take(fits), users, tpot, fits, devices, slack, pair)
         if more is not None:
             found.append(more)
     if not found:
@@ -323,7 +299,8 @@ def search_serving(
 
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
     thinned = spread_out(front, FRONT) if pair is None else front  # a pair is asked for one point of it
-    answers = _answers(system, w, job, points, [*good, *thinned] if good else [*thinned, int(np.argmin(excess))])
+    which = [*good, *thinned] if good else [*thinned, int(np.argmin(excess))]
+    answers = _answers(system, w, job, lone, points, which)
     return SearchResult(
         best=tuple(answers[: len(good)]),
         front=tuple(answers[len(good) : len(good) + len(thinned)]),
@@ -353,23 +330,24 @@ def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], 
 
 def _together(
     system: System,
-    w: Worker,
-    job: ServeJob,
-    rows: NDArray[np.intp],
+    columns: _Columns,
+    lone: PromptSteps,
     users: Floats,
     devices: Floats,
     kept: Callable[[Floats, Floats], NDArray[np.bool_]],
     top: int,
-) -> _Points:
+) -> tuple[_Points, Mapping[str, Floats]]:
     """Workers that prefill and decode, at these batches, and at batches ever closer to the best one of each plan that
-    is among the best.
+    is among the best; and the parts of a step at the batches that were given.
 
     A number of users need be no whole one: it is the mean of what is in flight. On whole numbers a faster machine could
     lose: it answers sooner, users ask sooner, and the last whole number within a limit falls by one.
     """
+    w, job = columns.worker, columns.job
 
-    def at(rows: NDArray[np.intp], users: Floats) -> _Points:
-        ttft, tpot = _Columns.of(w, job, rows).together(users)
+    def at(columns: _Columns, users: Floats) -> tuple[_Points, Steady]:
+        rows, steady = columns.rows, columns.loop(users, lone)
+        ttft, tpot = columns.together(steady, users)
         copies = np.floor(system.devices / devices[rows])
         return _Points(
             prefill=np.full(len(rows), -1),
@@ -385,9 +363,9 @@ def _together(
             front=np.zeros(len(rows)),
             transfer=np.zeros(len(rows)),
             service=np.zeros(len(rows)),
-        )
+        ), steady
 
-    points = at(rows, users)
+    points, first = at(columns, users)
     inside = np.arange(1, FINER + 1) / (FINER + 1.0)
     for _ in range(ROUNDS if math.isfinite(job.ttft_s) or math.isfinite(job.tpot_s) else 1):
         best = _promising(w.plans, points.decode, points.speed, kept(points.ttft, points.tpot), top)
@@ -398,9 +376,9 @@ def _together(
         after = np.minimum(best + 1, len(plan) - 1)
         high = here[np.where(plan[after] == plan[best], after, best)]
         more = (low[:, None] + (high - low)[:, None] * inside).ravel()
-        points = _Points.joined([points, at(np.repeat(plan[best], FINER), more)])
+        points = _Points.joined([points, at(_Columns.of(w, job, np.repeat(plan[best], FINER)), more)[0]])
         points = points.take(np.lexsort((points.users, points.decode)))
-    return points
+    return points, first.full_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,43 +415,33 @@ def paired_tokens_per_s(
 
 def _apart(
     system: System,
-    w: Worker,
-    job: ServeJob,
-    fits: NDArray[np.intp],
-    rows: NDArray[np.intp],
+    columns: _Columns,
+    lone: PromptSteps,
     users: Floats,
+    tpot: Floats,
+    fits: NDArray[np.intp],
     devices: Floats,
     slack: float,
     pair: tuple[int, int] | None,
 ) -> tuple[_Points | None, int]:
     """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival
     on each worker, so TTFT = T (1 + rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit
-    gives the highest rho."""
-    tpot = _Columns.of(w, job, rows).alone(users)
+    gives the highest rho. tpot: of the columns at these users; lone: steps with a prompt of the plans `fits`."""
+    w, job, rows = columns.worker, columns.job, columns.rows
     last = np.nonzero((tpot[:-1] <= job.tpot_s) & (tpot[1:] > job.tpot_s) & (rows[:-1] == rows[1:]))[0]
     if len(last):
         edge = _Columns.of(w, job, rows[last])
-        most = _at_limit(edge, users[last], users[last + 1], lambda columns, n: columns.alone(n) <= job.tpot_s)
-        tpot = np.append(tpot, edge.alone(most))
+        most, at_most = _at_limit(edge, users[last], users[last + 1], tpot[last])
+        tpot = np.append(tpot, at_most)
         rows, users = np.append(rows, edge.rows), np.append(users, most)
     rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
-    sp, cp, ep, verified, accepted = _repeat(w, fits)
+    each = _Columns.of(w, job, fits)
+    sp, cp, ep = each.shapes, each.costs, each.around
     ones = np.ones(len(fits))
-    one = Load(
-        users=ones,
-        prompt=ones * job.prompt,
-        output=ones * job.output,
-        cached=ones * job.cached,
-        verify=verified,
-        accepted=accepted,
-        rounds=ones * math.inf,
-        is_static=ones * 0,
-    )
-    parts, steps = prefill(sp, cp, ep, one, n=0 * ones, context=0 * ones)
     factor = np.exp(w.ttft[0][fits] + w.ttft[1][fits] * w.load(ones))
     kv = np.sum(sp.att_layers * sp.kv * np.minimum(job.prompt, sp.held), axis=0) * sp.b_kv * sp.tp
     transfer = kv / (cp.link_Bps * sp.tp)
-    service = total(parts) * steps * factor
+    service = lone.each_s * factor
     front = Front.of(ep).before(ones * job.prompt)
     fixed = front + transfer
     room = job.ttft_s - fixed
@@ -501,13 +469,13 @@ def _apart(
     total_devices = float(system.devices)
     # x prefill and y decode workers, whole numbers: balance x rp = y rd on all devices, then the neighbours of x
     ideal = total_devices * rd / (zp * rd + zd * rp)
-    columns = []
+    counts = []
     for shift in (0.0, 1.0):
         x = np.maximum(1.0, np.floor(ideal) + shift)
         y = np.floor((total_devices - x * zp) / zd)
-        columns.append((x, y, np.where((y >= 1) & (x * zp < total_devices), np.minimum(x * rp, y * rd), 0.0)))
-    better = columns[0][2] >= columns[1][2]
-    x, y, rate = (np.where(better, a, b) for a, b in zip(*columns, strict=True))
+        counts.append((x, y, np.where((y >= 1) & (x * zp < total_devices), np.minimum(x * rp, y * rd), 0.0)))
+    better = counts[0][2] >= counts[1][2]
+    x, y, rate = (np.where(better, a, b) for a, b in zip(*counts, strict=True))
     live = rate > 0
     pi, di, x, y, rate = pi[live], di[live], x[live], y[live], rate[live]
     if not len(rate):
@@ -536,29 +504,19 @@ def _apart(
     ), len(live)
 
 
-def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequence[int]) -> list[Found]:
+def _answers(
+    system: System, w: Worker, job: ServeJob, lone: PromptSteps, p: _Points, which: Sequence[int]
+) -> list[Found]:
     """Those candidates, with the parts of their times."""
     at = np.array(which, dtype=np.intp)
-    one = np.ones(len(at))
-    s, c, e, verified, accepted = _repeat(w, p.decode[at])
-    load = Load(
-        users=p.users[at],
-        prompt=one * job.prompt,
-        output=one * job.output,
-        cached=one * job.cached,
-        verify=verified,
-        accepted=accepted,
-        rounds=one * math.inf,
-        is_static=one * 0,
-    )
-    got = closed_loop(s, c, e, load, w.capacity_B)
-    alone = decode_step(s, c, load, load.users)
-    cost = one * e.mtp_cost / accepted
+    columns = _Columns.of(w, job, p.decode[at])
+    got = columns.loop(p.users[at], lone)
+    cost = np.ones(len(at)) * columns.around.mtp_cost / columns.accepted
 
     def row(parts: Mapping[str, Floats], j: int) -> dict[str, float]:
         return {name: float(column[j]) for name, column in parts.items()}
 
-    apart = {name: column * cost for name, column in alone.items()}
+    apart = {name: column * cost for name, column in got.full_step.items()}
     return [
         _answer(system, p, i, row(apart, j), {})
         if p.prefill[i] >= 0

@@ -9,7 +9,7 @@ first: what does not fit is not ranked. The formulas, with a worked number: docs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -224,7 +224,8 @@ def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) 
 @dataclass(frozen=True, slots=True)
 class Steady:
     """Answers per case [n]. ttft_parts and tpot_parts are named times that sum to ttft_s and tpot_s; running: sequences
-    decoding per rank group; capacity: sequences that fit; tokens_per_s: output tokens of the whole worker."""
+    decoding per rank group; capacity: sequences that fit; tokens_per_s: output tokens of the whole worker; full_step:
+    seconds by part of a step in which all users that fit decode, and no prompt is."""
 
     ttft_s: Floats
     tpot_s: Floats
@@ -233,6 +234,7 @@ class Steady:
     running: Floats
     capacity: Floats
     tokens_per_s: Floats
+    full_step: dict[str, Floats]
 
     def where(self, at: NDArray[np.bool_], other: Steady) -> Steady:
         """The cases of `other` at `at`, of this elsewhere; a part that a case has not is 0."""
@@ -248,6 +250,7 @@ class Steady:
             running=np.where(at, other.running, self.running),
             capacity=np.where(at, other.capacity, self.capacity),
             tokens_per_s=np.where(at, other.tokens_per_s, self.tokens_per_s),
+            full_step=parts(self.full_step, other.full_step),
         )
 
 
@@ -258,24 +261,97 @@ def decode_step(s: Shapes, c: EngineCosts, load: Load, users: Floats, notes: Not
     return step(s, c, n=n, context=context, verify=load.verify, notes=notes)
 
 
-def prefill(
-    s: Shapes, c: EngineCosts, e: Engine, load: Load, *, n: Floats, context: Floats, per_step: Floats | float = 1.0
-) -> tuple[dict[str, Floats], Floats]:
-    """(parts of one step that carries prompt tokens beside n decodes, steps per prompt).
+@dataclass(frozen=True, slots=True)
+class PromptSteps:
+    """Steps that carry prompts, columns [n]: n sequences decode beside `tokens` tokens of prompts, of which each prompt
+    has `done` of its own in a step (above 1: so many whole prompts); parts: seconds."""
 
-    A prompt of p new tokens takes ceil(p / budget) steps; `per_step` prompts that are due together share a step up to
-    the budget.
-    """
-    new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
-    chunks = np.maximum(1.0, np.ceil(new / e.budget - 1e-9))
-    share = np.where(e.packs > 0.5, np.clip(per_step, 1.0, np.maximum(1.0, e.budget / new)), 1.0)
-    tokens = np.where(chunks > 1, new / chunks, new * share)
-    mean_context = load.prompt * load.cached + 0.5 * new
-    done = np.where(chunks > 1, 1.0 / chunks, share)
-    parts = step(
-        s, c, n=n, context=context, verify=load.verify, prompt=tokens, prompt_context=mean_context, finishing=done
-    )
-    return parts, 1.0 / done
+    n: Floats
+    tokens: Floats
+    done: Floats
+    parts: dict[str, Floats]
+
+    def take(self, rows: NDArray[np.intp]) -> PromptSteps:
+        """The columns at `rows`."""
+        return PromptSteps(self.n[rows], self.tokens[rows], self.done[rows], pick_parts(self.parts, rows))
+
+    def other_than(self, n: Floats, tokens: Floats, done: Floats) -> NDArray[np.intp]:
+        """Where these are other steps."""
+        return np.flatnonzero((n != self.n) | (tokens != self.tokens) | (done != self.done))
+
+    @property
+    def steps_each(self) -> Floats:
+        """Steps of one prompt."""
+        return np.asarray(1.0 / self.done)
+
+    @property
+    def each_s(self) -> Floats:
+        """Seconds of all steps of one prompt."""
+        return np.asarray(total(self.parts) * self.steps_each)
+
+
+def pick_parts(parts: dict[str, Floats], rows: NDArray[np.intp]) -> dict[str, Floats]:
+    """The columns of each part at `rows`."""
+    return {name: seconds[rows] for name, seconds in parts.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompting:
+    """Steps of workers [n] that carry prompts beside decodes with caches of `context` tokens. What was timed is not
+    timed again: `known` grows by what `steps` finds. Where no decode is in the step, as in engines that keep prompts
+    apart, it is the same step for any number of users."""
+
+    s: Shapes
+    c: EngineCosts
+    e: Engine
+    load: Load
+    context: Floats
+    known: list[PromptSteps] = field(default_factory=list)
+
+    def steps(self, n: Floats, per_step: Floats | float = 1.0) -> PromptSteps:
+        """A prompt of p new tokens takes ceil(p / budget) steps; `per_step` prompts that are due together share a step
+        up to the budget. n: sequences that decode in it."""
+        new = np.maximum(self.load.prompt * (1.0 - self.load.cached), 1.0)
+        chunks = np.maximum(1.0, np.ceil(new / self.e.budget - 1e-9))
+        share = np.where(self.e.packs > 0.5, np.clip(per_step, 1.0, np.maximum(1.0, self.e.budget / new)), 1.0)
+        tokens = np.where(chunks > 1, new / chunks, new * share)
+        done = np.where(chunks > 1, 1.0 / chunks, share)
+        everyone = np.arange(len(tokens))
+        rows, near = everyone, None
+        for steps in self.known:
+            other = steps.other_than(n, tokens, done)
+            if len(other) < len(rows):
+                rows, near = other, steps
+        if near is not None and not len(rows):
+            return near
+        if 2 * len(rows) > len(everyone):  # choosing takes about as long as timing
+            rows, near = everyone, None
+        at = self if near is None else self._take(rows)
+        parts = step(
+            at.s,
+            at.c,
+            n=n[rows],
+            context=at.context,
+            verify=at.load.verify,
+            prompt=tokens[rows],
+            prompt_context=at.load.prompt * at.load.cached + 0.5 * new[rows],
+            finishing=done[rows],
+        )
+        if near is not None:
+            parts = {name: _with(near.parts[name], rows, seconds) for name, seconds in parts.items()}
+        self.known.append(PromptSteps(n, tokens, done, parts))
+        return self.known[-1]
+
+    def _take(self, rows: NDArray[np.intp]) -> Prompting:
+        s, c, e = self.s.take(rows), self.c.take(rows), self.e.take(rows)
+        return Prompting(s, c, e, self.load.take(rows), self.context[rows])
+
+
+def _with(seconds: Floats, rows: NDArray[np.intp], those: Floats) -> Floats:
+    """`seconds` with `those` at `rows`."""
+    out = seconds.copy()
+    out[rows] = those
+    return out
 
 
 def closed_loop(
@@ -287,6 +363,7 @@ def closed_loop(
     *,
     rounds_of_fixpoint: int = 2,
     notes: Notes | None = None,
+    known: PromptSteps | None = None,
 ) -> Steady:
     """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is
     answered.
@@ -295,7 +372,8 @@ def closed_loop(
     prompts do not mix); TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + wait
     for cache + front end + visibility. n decoding users follow from Little's law; a user that decodes meets (N - 1) / N
     of them as others, and its own prompt does not interrupt its answer; users x D is the least time between two answers
-    to one of them. Assumes lengths near their means, first come first served.
+    to one of them. Assumes lengths near their means, first come first served. known: steps of the same columns that
+    carry one prompt each and nothing else, where they are known.
     """
     cap = max_sequences(s, load, e, capacity_B)
     static = load.is_static > 0
@@ -303,26 +381,28 @@ def closed_loop(
     new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
     context = load.prompt + 0.5 * load.output
     micro = np.maximum(1.0, s.pp)
+    prompts = Prompting(s, c, e, load, context, [] if known is None else [known])
+    nobody = np.zeros(len(s))
     n = seen = N
+    full: dict[str, Floats] = {}
     for _ in range(rounds_of_fixpoint):
         here = None if notes is None else Notes()  # of the last round
         dec = decode_step(s, c, load, seen, here)
+        full = full or dec
         t_dec = total(dec)
         t_step = t_dec * e.mtp_cost / load.accepted
         due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
-        beside = np.where(e.mixes > 0.5, seen / micro, 0.0)
-        mixed, steps_each = prefill(s, c, e, load, n=beside, context=context, per_step=due)
-        t_mix = total(mixed)
-        one, one_steps = mixed, steps_each
-        if np.any(due > 1.0):  # else no two prompts share a step
-            one, one_steps = prefill(s, c, e, load, n=beside, context=context)
+        beside = np.where(e.mixes > 0.5, seen / micro, nobody)
+        mixed = prompts.steps(beside, due)
+        one = prompts.steps(beside)
+        own = one.each_s
+        t_mix = total(mixed.parts)
         # fixed time of a prefill step is shared by the prompts that ride on it
         extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
-        extra = np.maximum(extra, 0.0) * steps_each
+        extra = np.maximum(extra, 0.0) * mixed.steps_each
         others = seen  # that a user meets, itself included, as this round counts them
         interference = np.where(static, 0.0, interference_s(seen, load.output, extra, e.lockstep))
         tpot = t_step + interference
-        own = total(one) * one_steps
         stay = load.output * tpot
         decoding_share = stay / (stay + own)
         n = np.where(static, N, N * decoding_share)
@@ -335,15 +415,14 @@ def closed_loop(
         whole = step(
             s,
             c,
-            n=np.zeros(len(s)),
+            n=nobody,
             context=context,
             prompt=new * at_once / micro,
             prompt_context=0.5 * new + load.prompt * load.cached,
             finishing=at_once,
         )
         pre = np.where(static, total(whole) * load.users / at_once + c.step, own)
-    batched, batched_steps = prefill(s, c, e, load, n=np.zeros(len(s)), context=context, per_step=load.users)
-    each = total(batched) * batched_steps
+    each = prompts.steps(nobody, load.users).each_s
     per_request = load.output * tpot + pre
     busy = np.minimum(1.0, np.where(static, 0.0, (N - 1.0) * np.maximum(each, extra) / per_request))
     one_prompt = np.maximum(each, extra)
@@ -377,7 +456,7 @@ def closed_loop(
                 interference_s,
                 {"seen": others, "output": load.output, "extra": extra, "lockstep": others * 0.0 + e.lockstep},
             ),
-            "prefill": (pre, prompt_s, {"step": total(one), "steps": one_steps}),
+            "prefill": (pre, prompt_s, {"step": total(one.parts), "steps": one.steps_each}),
             "queue.load": (queue, queue_s, {"queue_share": e.queue_share, "busy": busy, "each": one_prompt}),
             "queue": (
                 ttft_parts["queue"],
@@ -417,7 +496,14 @@ def closed_loop(
     ttft = np.asarray(sum(ttft_parts.values()))
     tokens = load.users * s.dp * load.output / (ttft + decoding)
     return Steady(
-        ttft_s=ttft, tpot_s=tpot, ttft_parts=ttft_parts, tpot_parts=parts, running=n, capacity=cap, tokens_per_s=tokens
+        ttft_s=ttft,
+        tpot_s=tpot,
+        ttft_parts=ttft_parts,
+        tpot_parts=parts,
+        running=n,
+        capacity=cap,
+        tokens_per_s=tokens,
+        full_step=full,
     )
 
 
@@ -437,8 +523,10 @@ def decode_pool(
     cap = max_sequences(s, load, e, capacity_B)
     N = np.minimum(load.users, np.maximum(cap, 1.0))
     low, share, high = 0.0 * N, 0.0 * N + 1.0, 0.0 * N + 1.0
+    full: dict[str, Floats] = {}
     for _ in range(SHARE_HALVINGS):
         dec = decode_step(s, c, load, 1.0 + (N - 1.0) * share)
+        full = full or dec
         tpot = total(dec) * e.mtp_cost / load.accepted
         found = load.output * tpot / (elsewhere_s + load.output * tpot)
         low, high = np.where(found < share, low, share), np.where(found < share, share, high)
@@ -452,4 +540,5 @@ def decode_pool(
         running=N * share,
         capacity=cap,
         tokens_per_s=N * s.dp * load.output / request_s,
+        full_step=full,
     )

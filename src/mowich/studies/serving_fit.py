@@ -20,7 +20,7 @@ from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import WEIGHT_B, ServePlan
 from mowich.plans.serving_choices import DEGREES
-from mowich.serving.search import worker_plans
+from mowich.plans.workers import worker_plans
 from mowich.software.engine import engine_for
 from mowich.studies.fit import MAX_TRIED, counts
 from mowich.studies.serving import deploy

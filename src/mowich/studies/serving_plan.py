@@ -25,9 +25,10 @@ from mowich.plans.memory import serving_memory_B
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated_plan
 from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
+from mowich.plans.workers import worker_plans
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
-from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving, worker_plans
+from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search_serving
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
 from mowich.software.vendors import unmeasured
