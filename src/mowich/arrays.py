@@ -45,6 +45,11 @@ def pick(column: Floats, index: Places) -> Floats:
     return column.take(index, axis=-1) if index.dtype != np.bool_ else np.asarray(column[..., index])
 
 
+def _folded(column: Floats) -> Floats:
+    alike = np.ndim(column) == 1 and len(column) > 0 and bool((column == column[0]).all())
+    return np.asarray(column[0]) if alike else column
+
+
 def distinct(values: NDArray[V]) -> NDArray[V]:
     """The different values, ascending. As `np.unique`, which imports masked arrays to begin with: longer than a search
     takes.
@@ -78,6 +83,10 @@ class Columns:
     def take(self: C, index: Places) -> C:
         """The rows at `index` (positions or a mask)."""
         return type(self)(*(pick(getattr(self, f.name), index) for f in fields(self)))  # type: ignore[arg-type]
+
+    def folded(self: C) -> C:
+        """The same with a number in place of a column [n] whose rows are all equal: to take its rows costs nothing."""
+        return type(self)(*(_folded(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]
 
     @classmethod
     def joined(cls: type[C], parts: Sequence[C]) -> C:

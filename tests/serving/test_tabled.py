@@ -141,6 +141,33 @@ def test_kernels_in_a_row_have_no_launch_and_keep_to_the_hardware() -> None:
         assert (in_a_row < alone).any()
 
 
+@pytest.mark.parametrize(("chip", "scope"), [("trainium2", "chip"), ("trainium3", "chip_lnc1")])
+def test_what_is_read_along_a_line_is_what_the_table_says(chip: str, scope: str) -> None:
+    """Products along their rows and caches along their sequences, at 4,000 drawn sizes: within the table, on its sizes,
+    beyond it, and where it does not reach."""
+    kernels, rng = Kernels(chip, scope=scope, in_a_row=True), np.random.default_rng(23)
+
+    def drawn(low: float, high: float, n: int) -> Floats:
+        sizes = np.exp(rng.uniform(np.log(low), np.log(high), n))
+        return np.where(rng.random(n) < 0.5, 2.0 ** np.round(np.log2(sizes)), sizes)
+
+    m, column = drawn(0.5, 2e5, 4000), rng.integers(0, 60, 4000)
+    n, k = drawn(16.0, 1e5, 60), drawn(16.0, 1e5, 60)
+    for dtype in ("bf16", "fp8"):
+        found = kernels.product_lines(n, k, dtype)
+        assert found is not None
+        told = kernels.product_s(m, n[column], k[column], dtype)
+        np.testing.assert_allclose(found.at(m, column), told, rtol=1e-12)
+        assert 0.2 < np.isfinite(told).mean() < 1.0
+    group, context, dim = drawn(1.0, 32.0, 60), drawn(64.0, 3e5, 60), drawn(32.0, 300.0, 60)
+    lines = kernels.cache_lines(group, context, dim)
+    assert lines is not None
+    told = kernels.cache_s(m, group[column], context[column], dim[column])
+    np.testing.assert_allclose(lines.at(m, column), told, rtol=1e-12)
+    assert 0.2 < np.isfinite(told).mean() < 1.0
+    assert kernels.product_lines(n, k, "int8") is None
+
+
 def test_kernels_reach_less_than_what_is_published() -> None:
     for chip, devices in (("trainium2", 4), ("trainium2", 8), ("trainium3", 4), ("trainium3", 8)):
         reach = reach_of(table_code(chip, devices))

@@ -19,7 +19,7 @@ from mowich.errors import UserError
 from mowich.machines.system import PRECISIONS
 from mowich.models.model import Layer
 from mowich.operators.tables import OPERATORS, devices_in, largest, operator_s, table_keys
-from mowich.operators.tables.lookup import in_a_row_s, least_s, published_rates
+from mowich.operators.tables.lookup import Lines, in_a_row_s, least_s, lines, published_rates
 
 SIMULATED = "simulated kernels"
 """Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
@@ -169,6 +169,17 @@ class Kernels:
         op, grouped = ("matmul", {}) if experts is None else ("moe_gemm", {"experts": experts})
         parts = np.maximum(np.ceil(k / (largest(self.chip, op, dtype, "k", scope=self.scope) or np.inf)), 1.0)
         return np.asarray(parts * self._time(op, dtype, m=m, n=n, k=k / parts, **grouped))
+
+    def product_lines(self, n: Floats, k: Floats, dtype: str) -> Lines | None:
+        """`product_s` along m, for columns of n and k; None without a table."""
+        parts = np.maximum(np.ceil(k / (largest(self.chip, "matmul", dtype, "k", scope=self.scope) or np.inf)), 1.0)
+        found = lines(self.chip, "matmul", dtype, "m", {"n": n, "k": k / parts}, scope=self.scope)
+        return None if found is None else found.times(parts)
+
+    def cache_lines(self, group: Floats, context: Floats, head_dim: Floats) -> Lines | None:
+        """`cache_s` along sequences, for columns of the others; None without a table."""
+        shape = {"group": group, "context": context, "head_dim": head_dim}
+        return lines(self.chip, "attention_decode", "bf16", "sequences", shape, scope=self.scope)
 
     def prompt_s(
         self, heads: Floats, tokens: Floats | float, prefix: Floats | float, head_dim: Floats | float

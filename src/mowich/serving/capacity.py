@@ -30,9 +30,9 @@ def together_capacity(w: Worker, job: ServeJob) -> Capacity:
     rows, users = _batches(w, job)
     if not len(rows):
         return _none(w)
-    columns = _Columns.of(w, job, rows)
-    lone = _Columns.of(w, job, np.arange(len(w.plans))).lone_prompts()
-    ttft, tpot = columns.together(columns.loop(users, lone), users)
+    everyone = _Columns.of(w, job)
+    columns = everyone.take(rows)
+    ttft, tpot = columns.together(columns.loop(users, everyone.prompts()), users)
     request_s = ttft + (job.output - 1.0) * tpot
     keeps = (ttft <= job.ttft_s) & (tpot <= job.tpot_s)
     return _best(w, rows, np.where(keeps, users * w.shapes.dp[rows] / request_s, 0.0), request_s)
@@ -43,17 +43,16 @@ def decode_capacity(w: Worker, job: ServeJob) -> Capacity:
     rows, users = _batches(w, job)
     if not len(rows):
         return _none(w)
-    tpot = _Columns.of(w, job, rows).alone(users)
+    tpot = _Columns.of(w, job).take(rows).alone(users)
     request_s = np.maximum(job.output - 1.0, 1.0) * tpot
     return _best(w, rows, np.where(tpot <= job.tpot_s, users * w.shapes.dp[rows] / request_s, 0.0), request_s)
 
 
 def prefill_capacity(w: Worker, job: ServeJob) -> Capacity:
     """Workers that only prefill, as busy as lets the first token keep its limit: prompts wait as in M/D/1."""
-    rows = np.arange(len(w.plans))
-    one = np.ones(len(rows))
-    columns = _Columns.of(w, job, rows)
-    service = columns.lone_prompts().each_s * columns.factor(w.ttft, one)
+    one = np.ones(len(w.plans))
+    columns = _Columns.of(w, job)
+    service = columns.prompts()[0].each_s * columns.factor(w.ttft, one)
     left = job.ttft_s - Front.of(columns.around).before(one * job.prompt)  # for the prompt and its wait
     waits = 2.0 * np.maximum(left / service - 1.0, 0.0)  # without a limit endless, and workers always busy
     busy = 1.0 - 1.0 / (1.0 + waits)
@@ -65,7 +64,7 @@ def prefill_capacity(w: Worker, job: ServeJob) -> Capacity:
 def _batches(w: Worker, job: ServeJob) -> tuple[NDArray[np.intp], Floats]:
     """(plans, users): every plan at a ladder of batches up to what its memory holds."""
     everyone = np.arange(len(w.plans))
-    columns = _Columns.of(w, job, everyone)
+    columns = _Columns.of(w, job)
     room = max_sequences(w.shapes, columns.load(np.ones(len(everyone))), w.around, w.capacity_B)
     steps = ladder(MOST_USERS)
     rows = np.repeat(everyone, len(steps))

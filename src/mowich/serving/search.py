@@ -25,6 +25,7 @@ from mowich.plans.search import rising, spread_out
 from mowich.plans.shapes import Shapes
 from mowich.serving.steady import Front, Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
 from mowich.serving.step import total
+from mowich.serving.tabled import PlanKernels
 from mowich.software.engine import Engine, EngineCosts
 
 FRONT = 24
@@ -118,25 +119,35 @@ class _Columns:
     accepted: Floats
     job: ServeJob
     worker: Worker
+    kernels: PlanKernels | None
 
     @classmethod
-    def of(cls, w: Worker, job: ServeJob, rows: NDArray[np.intp]) -> _Columns:
-        """The plans at `rows`."""
-        return cls(
-            rows,
-            w.shapes.take(rows),
-            w.costs.take(rows),
-            w.around.take(rows),
-            w.verified[rows],
-            w.accepted[rows],
-            job,
-            w,
+    def of(cls, w: Worker, job: ServeJob) -> _Columns:
+        """Every plan."""
+        kernels = PlanKernels.of(w.shapes, w.costs)
+        return cls(np.arange(len(w.plans)), w.shapes, w.costs, w.around, w.verified, w.accepted, job, w, kernels)
+
+    def take(self, rows: NDArray[np.intp]) -> _Columns:
+        """The columns at `rows`."""
+        return _Columns(
+            rows=self.rows[rows],
+            shapes=self.shapes.take(rows),
+            costs=self.costs.take(rows),
+            around=self.around.take(rows),
+            verified=self.verified[rows],
+            accepted=self.accepted[rows],
+            job=self.job,
+            worker=self.worker,
+            kernels=self.kernels and self.kernels.take(rows),
         )
 
-    def lone_prompts(self) -> PromptSteps:
-        """Steps that carry one prompt and no decodes."""
+    def prompts(self) -> list[PromptSteps]:
+        """Steps without decodes that carry one prompt, and as many as go into a step."""
         one = np.ones(len(self.rows))
-        return Prompting(self.shapes, self.costs, self.around, self.load(one), 0.0 * one).steps(0.0 * one)
+        carried = Prompting(self.shapes, self.costs, self.around, self.load(one), 0.0 * one, self.kernels)
+        carried.steps(0.0 * one)
+        carried.steps(0.0 * one, math.inf)
+        return carried.known
 
     def load(self, users: Floats) -> Load:
         """So many users for each rank group, in a closed loop without end."""
@@ -156,21 +167,22 @@ class _Columns:
         """What corrections multiply a metric by."""
         return np.asarray(np.exp(metric[0][self.rows] + metric[1][self.rows] * self.worker.load(users)))
 
-    def loop(self, users: Floats, lone: PromptSteps) -> Steady:
-        """The steady state of workers that prefill and decode, without corrections. lone: `lone_prompts` of every
-        plan."""
-        known = lone.take(self.rows)
-        return closed_loop(self.shapes, self.costs, self.around, self.load(users), self.worker.capacity_B, known=known)
+    def loop(self, users: Floats, prompts: Sequence[PromptSteps]) -> Steady:
+        """The steady state of workers that prefill and decode, without corrections. prompts: steps of every plan."""
+        known = [steps.take(self.rows) for steps in prompts]
+        at = self.shapes, self.costs, self.around, self.load(users), self.worker.capacity_B
+        return closed_loop(*at, known=known, kernels=self.kernels)
 
     def together(self, steady: Steady, users: Floats) -> tuple[Floats, Floats]:
         """(TTFT, TPOT) of workers that prefill and decode."""
         w = self.worker
         return steady.ttft_s * self.factor(w.ttft, users), steady.tpot_s * self.factor(w.tpot, users)
 
-    def alone(self, users: Floats, parts: Mapping[str, Floats] | None = None) -> Floats:
+    def alone(self, users: Floats, parts: dict[str, Floats] | None = None) -> Floats:
         """TPOT of workers that only decode. parts: of their step, where it is known."""
-        d = dict(parts) if parts is not None else decode_step(self.shapes, self.costs, self.load(users), users)
-        return np.asarray(total(d) * self.around.mtp_cost / self.accepted * self.factor(self.worker.tpot, users))
+        if parts is None:
+            parts = decode_step(self.shapes, self.costs, self.load(users), users, kernels=self.kernels)
+        return np.asarray(total(parts) * self.around.mtp_cost / self.accepted * self.factor(self.worker.tpot, users))
 
 
 HALVINGS = 12
@@ -194,7 +206,7 @@ def _at_limit(columns: _Columns, low: Floats, high: Floats, tpot: Floats) -> tup
     has 2 i + 1 and 2 i + 2 below it, the lower half and the upper one.
     """
     nodes, everyone = 2**TOGETHER - 1, np.arange(len(low))
-    many = _Columns.of(columns.worker, columns.job, np.repeat(columns.rows, nodes))
+    many = columns.take(np.repeat(everyone, nodes))
     for _ in range(HALVINGS // TOGETHER):
         lows, highs, middles = [low], [high], []
         for i in range(nodes):
@@ -248,7 +260,7 @@ def search_serving(
     first."""
     n = len(w.plans)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
-    everyone = _Columns.of(w, job, np.arange(n))
+    everyone = _Columns.of(w, job)
     room = max_sequences(w.shapes, everyone.load(np.ones(n)), w.around, w.capacity_B)
     fits = np.nonzero(room >= 1.0)[0]
     steps = ladder(most_users)
@@ -266,17 +278,15 @@ def search_serving(
 
     found: list[_Points] = []
     evaluated = len(rows)
-    columns = _Columns.of(w, job, rows)
-    lone = everyone.lone_prompts()
-    full_step = None
+    prompts, full_step = everyone.prompts(), None
     if together:
-        points, full_step = _together(system, columns, lone, users, devices, kept, top)
+        points, full_step = _together(system, everyone, prompts, rows, users, devices, kept, top)
         found.append(points)
         evaluated = len(points.users)
     pairs = 0
     if apart and system.devices >= 2:
-        tpot = columns.alone(users, full_step)
-        more, pairs = _apart(system, columns, lone.take(fits), users, tpot, fits, devices, slack, pair)
+        tpot = everyone.take(rows).alone(users, full_step)
+        more, pairs = _apart(system, everyone, prompts[0], rows, users, tpot, fits, devices, slack, pair)
         if more is not None:
             found.append(more)
     if not found:
@@ -300,7 +310,7 @@ def search_serving(
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
     thinned = spread_out(front, FRONT) if pair is None else front  # a pair is asked for one point of it
     which = [*good, *thinned] if good else [*thinned, int(np.argmin(excess))]
-    answers = _answers(system, w, job, lone, points, which)
+    answers = _answers(system, everyone, prompts, points, which)
     return SearchResult(
         best=tuple(answers[: len(good)]),
         front=tuple(answers[len(good) : len(good) + len(thinned)]),
@@ -330,23 +340,25 @@ def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], 
 
 def _together(
     system: System,
-    columns: _Columns,
-    lone: PromptSteps,
+    everyone: _Columns,
+    prompts: Sequence[PromptSteps],
+    rows: NDArray[np.intp],
     users: Floats,
     devices: Floats,
     kept: Callable[[Floats, Floats], NDArray[np.bool_]],
     top: int,
-) -> tuple[_Points, Mapping[str, Floats]]:
+) -> tuple[_Points, dict[str, Floats]]:
     """Workers that prefill and decode, at these batches, and at batches ever closer to the best one of each plan that
     is among the best; and the parts of a step at the batches that were given.
 
     A number of users need be no whole one: it is the mean of what is in flight. On whole numbers a faster machine could
     lose: it answers sooner, users ask sooner, and the last whole number within a limit falls by one.
     """
-    w, job = columns.worker, columns.job
+    w, job = everyone.worker, everyone.job
 
-    def at(columns: _Columns, users: Floats) -> tuple[_Points, Steady]:
-        rows, steady = columns.rows, columns.loop(users, lone)
+    def at(rows: NDArray[np.intp], users: Floats) -> tuple[_Points, Steady]:
+        columns = everyone.take(rows)
+        steady = columns.loop(users, prompts)
         ttft, tpot = columns.together(steady, users)
         copies = np.floor(system.devices / devices[rows])
         return _Points(
@@ -365,7 +377,7 @@ def _together(
             service=np.zeros(len(rows)),
         ), steady
 
-    points, first = at(columns, users)
+    points, first = at(rows, users)
     inside = np.arange(1, FINER + 1) / (FINER + 1.0)
     for _ in range(ROUNDS if math.isfinite(job.ttft_s) or math.isfinite(job.tpot_s) else 1):
         best = _promising(w.plans, points.decode, points.speed, kept(points.ttft, points.tpot), top)
@@ -376,7 +388,7 @@ def _together(
         after = np.minimum(best + 1, len(plan) - 1)
         high = here[np.where(plan[after] == plan[best], after, best)]
         more = (low[:, None] + (high - low)[:, None] * inside).ravel()
-        points = _Points.joined([points, at(_Columns.of(w, job, np.repeat(plan[best], FINER)), more)[0]])
+        points = _Points.joined([points, at(np.repeat(plan[best], FINER), more)[0]])
         points = points.take(np.lexsort((points.users, points.decode)))
     return points, first.full_step
 
@@ -415,8 +427,9 @@ def paired_tokens_per_s(
 
 def _apart(
     system: System,
-    columns: _Columns,
+    everyone: _Columns,
     lone: PromptSteps,
+    rows: NDArray[np.intp],
     users: Floats,
     tpot: Floats,
     fits: NDArray[np.intp],
@@ -426,22 +439,22 @@ def _apart(
 ) -> tuple[_Points | None, int]:
     """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival
     on each worker, so TTFT = T (1 + rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit
-    gives the highest rho. tpot: of the columns at these users; lone: steps with a prompt of the plans `fits`."""
-    w, job, rows = columns.worker, columns.job, columns.rows
+    gives the highest rho. tpot: of the plans `rows` at these users; lone: steps with one prompt of every plan."""
+    w, job = everyone.worker, everyone.job
     last = np.nonzero((tpot[:-1] <= job.tpot_s) & (tpot[1:] > job.tpot_s) & (rows[:-1] == rows[1:]))[0]
     if len(last):
-        edge = _Columns.of(w, job, rows[last])
+        edge = everyone.take(rows[last])
         most, at_most = _at_limit(edge, users[last], users[last + 1], tpot[last])
         tpot = np.append(tpot, at_most)
         rows, users = np.append(rows, edge.rows), np.append(users, most)
     rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
-    each = _Columns.of(w, job, fits)
+    each = everyone.take(fits)
     sp, cp, ep = each.shapes, each.costs, each.around
     ones = np.ones(len(fits))
     factor = np.exp(w.ttft[0][fits] + w.ttft[1][fits] * w.load(ones))
     kv = np.sum(sp.att_layers * sp.kv * np.minimum(job.prompt, sp.held), axis=0) * sp.b_kv * sp.tp
     transfer = kv / (cp.link_Bps * sp.tp)
-    service = lone.each_s * factor
+    service = lone.each_s[fits] * factor
     front = Front.of(ep).before(ones * job.prompt)
     fixed = front + transfer
     room = job.ttft_s - fixed
@@ -505,12 +518,12 @@ def _apart(
 
 
 def _answers(
-    system: System, w: Worker, job: ServeJob, lone: PromptSteps, p: _Points, which: Sequence[int]
+    system: System, everyone: _Columns, prompts: Sequence[PromptSteps], p: _Points, which: Sequence[int]
 ) -> list[Found]:
     """Those candidates, with the parts of their times."""
     at = np.array(which, dtype=np.intp)
-    columns = _Columns.of(w, job, p.decode[at])
-    got = columns.loop(p.users[at], lone)
+    columns = everyone.take(p.decode[at])
+    got = columns.loop(p.users[at], prompts)
     cost = np.ones(len(at)) * columns.around.mtp_cost / columns.accepted
 
     def row(parts: Mapping[str, Floats], j: int) -> dict[str, float]:

@@ -9,6 +9,7 @@ first: what does not fit is not ranked. The formulas, with a worked number: docs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -21,6 +22,7 @@ from mowich.formula import Law
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.shapes import Shapes
 from mowich.serving.step import step, total
+from mowich.serving.tabled import PlanKernels
 from mowich.software.engine import Engine, EngineCosts
 
 V = TypeVar("V", float, Floats)
@@ -254,11 +256,18 @@ class Steady:
         )
 
 
-def decode_step(s: Shapes, c: EngineCosts, load: Load, users: Floats, notes: Notes | None = None) -> dict[str, Floats]:
+def decode_step(
+    s: Shapes,
+    c: EngineCosts,
+    load: Load,
+    users: Floats,
+    notes: Notes | None = None,
+    kernels: PlanKernels | None = None,
+) -> dict[str, Floats]:
     """Seconds of one step without a prompt by part. users: sequences that decode, of a rank group; their caches are
     half way through the answer."""
     n, context = users / np.maximum(1.0, s.pp), load.prompt + 0.5 * load.output
-    return step(s, c, n=n, context=context, verify=load.verify, notes=notes)
+    return step(s, c, n=n, context=context, verify=load.verify, notes=notes, kernels=kernels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +284,9 @@ class PromptSteps:
         """The columns at `rows`."""
         return PromptSteps(self.n[rows], self.tokens[rows], self.done[rows], pick_parts(self.parts, rows))
 
-    def other_than(self, n: Floats, tokens: Floats, done: Floats) -> NDArray[np.intp]:
-        """Where these are other steps."""
-        return np.flatnonzero((n != self.n) | (tokens != self.tokens) | (done != self.done))
+    def are(self, n: Floats, tokens: Floats, done: Floats) -> NDArray[np.bool_]:
+        """Whether these are the same steps [n]."""
+        return np.asarray((n == self.n) & (tokens == self.tokens) & (done == self.done))
 
     @property
     def steps_each(self) -> Floats:
@@ -306,6 +315,7 @@ class Prompting:
     e: Engine
     load: Load
     context: Floats
+    kernels: PlanKernels | None = None
     known: list[PromptSteps] = field(default_factory=list)
 
     def steps(self, n: Floats, per_step: Floats | float = 1.0) -> PromptSteps:
@@ -316,41 +326,47 @@ class Prompting:
         share = np.where(self.e.packs > 0.5, np.clip(per_step, 1.0, np.maximum(1.0, self.e.budget / new)), 1.0)
         tokens = np.where(chunks > 1, new / chunks, new * share)
         done = np.where(chunks > 1, 1.0 / chunks, share)
-        everyone = np.arange(len(tokens))
-        rows, near = everyone, None
+        rows = np.arange(len(tokens))
+        found: list[tuple[NDArray[np.intp], dict[str, Floats]]] = []
         for steps in self.known:
-            other = steps.other_than(n, tokens, done)
-            if len(other) < len(rows):
-                rows, near = other, steps
-        if near is not None and not len(rows):
-            return near
-        if 2 * len(rows) > len(everyone):  # choosing takes about as long as timing
-            rows, near = everyone, None
-        at = self if near is None else self._take(rows)
-        parts = step(
-            at.s,
-            at.c,
-            n=n[rows],
-            context=at.context,
-            verify=at.load.verify,
-            prompt=tokens[rows],
-            prompt_context=at.load.prompt * at.load.cached + 0.5 * new[rows],
-            finishing=done[rows],
-        )
-        if near is not None:
-            parts = {name: _with(near.parts[name], rows, seconds) for name, seconds in parts.items()}
-        self.known.append(PromptSteps(n, tokens, done, parts))
+            same = steps.are(n, tokens, done)[rows]
+            if same.all() and not found:
+                return steps
+            found.append((rows[same], pick_parts(steps.parts, rows[same])))
+            rows = rows[~same]
+        if 2 * len(rows) > len(tokens):  # choosing takes about as long as timing
+            rows, found = np.arange(len(tokens)), []
+        at = self._take(rows) if found else self
+        if len(rows):
+            parts = step(
+                at.s,
+                at.c,
+                n=n[rows],
+                context=at.context,
+                verify=at.load.verify,
+                prompt=tokens[rows],
+                prompt_context=at.load.prompt * at.load.cached + 0.5 * new[rows],
+                finishing=done[rows],
+                kernels=at.kernels,
+            )
+            found.append((rows, parts))
+        self.known.append(PromptSteps(n, tokens, done, _whole(found)))
         return self.known[-1]
 
     def _take(self, rows: NDArray[np.intp]) -> Prompting:
         s, c, e = self.s.take(rows), self.c.take(rows), self.e.take(rows)
-        return Prompting(s, c, e, self.load.take(rows), self.context[rows])
+        return Prompting(s, c, e, self.load.take(rows), self.context[rows], self.kernels and self.kernels.take(rows))
 
 
-def _with(seconds: Floats, rows: NDArray[np.intp], those: Floats) -> Floats:
-    """`seconds` with `those` at `rows`."""
-    out = seconds.copy()
-    out[rows] = those
+def _whole(found: Sequence[tuple[NDArray[np.intp], dict[str, Floats]]]) -> dict[str, Floats]:
+    """The parts of all columns from those of some at a time: (which, their parts)."""
+    if len(found) == 1:
+        return found[0][1]
+    out = {}
+    for name in found[0][1]:
+        out[name] = np.empty(sum(len(rows) for rows, _ in found))
+        for rows, parts in found:
+            out[name][rows] = parts[name]
     return out
 
 
@@ -363,7 +379,8 @@ def closed_loop(
     *,
     rounds_of_fixpoint: int = 2,
     notes: Notes | None = None,
-    known: PromptSteps | None = None,
+    known: Sequence[PromptSteps] = (),
+    kernels: PlanKernels | None = None,
 ) -> Steady:
     """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is
     answered.
@@ -373,7 +390,7 @@ def closed_loop(
     for cache + front end + visibility. n decoding users follow from Little's law; a user that decodes meets (N - 1) / N
     of them as others, and its own prompt does not interrupt its answer; users x D is the least time between two answers
     to one of them. Assumes lengths near their means, first come first served. known: steps of the same columns that
-    carry one prompt each and nothing else, where they are known.
+    carry prompts, where some were timed before; kernels: what was read from tables before.
     """
     cap = max_sequences(s, load, e, capacity_B)
     static = load.is_static > 0
@@ -381,13 +398,13 @@ def closed_loop(
     new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
     context = load.prompt + 0.5 * load.output
     micro = np.maximum(1.0, s.pp)
-    prompts = Prompting(s, c, e, load, context, [] if known is None else [known])
+    prompts = Prompting(s, c, e, load, context, kernels, list(known))
     nobody = np.zeros(len(s))
     n = seen = N
     full: dict[str, Floats] = {}
     for _ in range(rounds_of_fixpoint):
         here = None if notes is None else Notes()  # of the last round
-        dec = decode_step(s, c, load, seen, here)
+        dec = decode_step(s, c, load, seen, here, kernels)
         full = full or dec
         t_dec = total(dec)
         t_step = t_dec * e.mtp_cost / load.accepted

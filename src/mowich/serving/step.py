@@ -26,7 +26,7 @@ from mowich.operators.law import (
     unevenness,
 )
 from mowich.plans.shapes import Shapes
-from mowich.serving.tabled import by_kernels_s, note_tabled, tabled_step
+from mowich.serving.tabled import PlanKernels, by_kernels_s, note_tabled, tabled_step
 from mowich.software.engine import EngineCosts
 
 SERVING_PARTS = (
@@ -232,9 +232,10 @@ def step(
     finishing: Floats | float = 0.0,
     notes: Notes | None = None,
     timed: dict[str, Floats] | None = None,
+    kernels: PlanKernels | None = None,
 ) -> dict[str, Floats]:
     """Seconds of one engine step by part, on one rank of a worker (all columns [n]); `notes` (one case only) records
-    every part; `timed` gets the seconds of each that operator tables hold.
+    every part; `timed` gets the seconds of each that operator tables hold; `kernels`: what was read from them before.
 
     n: sequences decoding on this rank, each verifying `verify` tokens against `context` tokens of cache. prompt: new
     prompt tokens in the step, that attend to `prompt_context` tokens on average (their own prefix included); finishing:
@@ -258,6 +259,7 @@ def step(
         prompt=mp,
         prompts=zero + finishing,
         prompt_context=zero + prompt_context,
+        kernels=kernels,
     )
     B = c.hbm_Bps
     sides, rest = s.linear, t.linear.rest

@@ -9,17 +9,18 @@ some: published rows that were left out of the fit are no nearer with tables for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Floats, distinct
 from mowich.estimate import Notes
 from mowich.machines.system import PRECISIONS
 from mowich.operators.kernels import Kernels, kernels_of, reach_of, timed_at
 from mowich.operators.law import both
-from mowich.operators.tables.lookup import Bools
+from mowich.operators.tables.lookup import Bools, Lines
 from mowich.plans.shapes import Shapes
 from mowich.software.engine import EngineCosts
 
@@ -65,6 +66,86 @@ class TabledStep:
 
 _NO_PART = Tabled(np.zeros(1), np.zeros(1), np.ones(1))
 _NO_TABLES = TabledStep(_NO_PART, _NO_PART, _NO_PART, _NO_PART, {})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ByPlan:
+    """Times of kernels of `kinds` kinds of every plan along one of their sizes. groups: those of one table, and the
+    place of each plan among the `num` of a kind [plans], -1 for plans of other tables or of none."""
+
+    kinds: int
+    groups: tuple[tuple[Lines, int, NDArray[np.intp]], ...]
+
+    @classmethod
+    def of(cls, tables: Floats, formats: Floats, read: Callable[..., Lines | None], n: int, *sizes: Floats) -> _ByPlan:
+        """sizes: of each kind and plan [kinds, plans]."""
+        whole = np.broadcast_arrays(*(np.maximum(x, 1.0) for x in sizes))
+        groups = []
+        for code, number, at in _tabled_cases(tables, formats, n):
+            found = read(kernels_of(code), PRECISIONS[number], *(x[:, at].ravel() for x in whole))
+            if found is not None:
+                place = np.full(n, -1)
+                place[at] = np.arange(len(at))
+                groups.append((found, len(at), place))
+        return cls(len(whole[0]), tuple(groups))
+
+    def at(self, x: Floats, rows: NDArray[np.intp]) -> Floats:
+        """Seconds [kinds, n] at sizes x, [n] or [kinds, n], of the plans `rows`; nan where no table reaches."""
+        out = np.full((self.kinds, len(rows)), np.nan)
+        for found, num, place in self.groups:
+            mine = place[rows]
+            at = np.flatnonzero(mine >= 0)
+            column = np.arange(self.kinds)[:, None] * num + mine[at]
+            out[:, at] = found.at(np.maximum(x[..., at], 1.0), column)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanKernels:
+    """Kernels of the steps of plans, read from tables once for all columns that are copies of them: products along
+    their rows, caches along their sequences. s, tables: of the plans; rows: the plan of each column [n]."""
+
+    s: Shapes
+    tables: Floats
+    linear: _ByPlan
+    head: _ByPlan
+    rows: NDArray[np.intp]
+    _caches: dict[tuple[float, float], _ByPlan] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, s: Shapes, c: EngineCosts) -> PlanKernels | None:
+        """Of plans, a column each; None where none has tables."""
+        tables, n = np.asarray(c.kernel_tables * c.tables), len(s)
+        if not np.any(tables > 0):
+            return None
+        plain = tables * (np.sum(s.moe_layers, axis=0) == 0)
+        linear = _ByPlan.of(plain, c.linear_format, _product_lines, n, s.product_n, s.product_k)
+        head = _ByPlan.of(plain, _BF16, _product_lines, n, (s.W_head / s.d)[None], s.d[None])
+        return cls(s, tables, linear, head, np.arange(n))
+
+    def take(self, rows: NDArray[np.intp]) -> PlanKernels:
+        """The columns at `rows`; of what is read for some, all know."""
+        return replace(self, rows=self.rows[rows])
+
+    def caches_s(self, sequences: Floats, verify: Floats, context: Floats) -> Floats | None:
+        """Seconds of reading the caches of `sequences` [kinds, n]; None where columns differ in what a sequence asks:
+        `verify` tokens on `context` tokens of cache [n]."""
+        key = (float(verify[0]), float(context[0]))
+        if not ((verify == key[0]).all() and (context == key[1]).all()):
+            return None
+        if key not in self._caches:
+            s, seen = self.s, np.maximum(np.minimum(key[1], self.s.window), TILE)
+            group = key[0] * s.att_heads / np.maximum(s.att_cached, 1.0)
+            self._caches[key] = _ByPlan.of(self.tables, _BF16, _cache_lines, len(s), group, seen, s.att_dim)
+        return self._caches[key].at(sequences, self.rows)
+
+
+def _product_lines(kernels: Kernels, dtype: str, n: Floats, k: Floats) -> Lines | None:
+    return kernels.product_lines(n, k, dtype)
+
+
+def _cache_lines(kernels: Kernels, _: str, group: Floats, seen: Floats, dim: Floats) -> Lines | None:
+    return kernels.cache_lines(group, seen, dim)
 
 
 def by_kernels_s(kernels: Floats, rest: Floats) -> Floats:
@@ -120,16 +201,19 @@ def tabled_step(
     prompt: Floats,
     prompts: Floats,
     prompt_context: Floats,
+    kernels: PlanKernels | None = None,
 ) -> TabledStep:
     """The parts of a step of m tokens, m_head of them sampled: n sequences verify `verify` tokens each on `context`
     tokens of cache, and `prompts` prompts have `prompt` tokens together on a rank, which attend to `prompt_context` on
-    average. Nothing, and nothing is read, where no case has tables."""
+    average. kernels: of these columns, where they were read before. Nothing, and nothing is read, where no case has
+    tables."""
     tables = np.asarray(c.kernel_tables * c.tables)
     if not np.any(tables > 0):
         return _NO_TABLES
     plain = tables * (np.sum(s.moe_layers, axis=0) == 0)
-    of_linear = _dense(plain, c.linear_format, m, s.product_count, s.product_n, s.product_k)
-    of_head = _dense(plain, _BF16, m_head, np.ones((1, 1)), (s.W_head / s.d)[None], s.d[None])
+    linear_s, head_s = (kernels.linear, kernels.head) if kernels else (None, None)
+    of_linear = _dense(plain, c.linear_format, m, s.product_count, s.product_n, s.product_k, kernels, linear_s)
+    of_head = _dense(plain, _BF16, m_head, np.ones((1, 1)), (s.W_head / s.d)[None], s.d[None], kernels, head_s)
     reach = {name: np.ones(tables.shape) for name in ("compute", "memory", "prompt", "cache")}
     for code in distinct(tables[tables > 0]):
         for name in reach:
@@ -164,7 +248,7 @@ def tabled_step(
         head=product(
             of_head, s.W_head, 2.0 * s.W_head, m_head, then_16, c.peak_16, shares["head"], shares["weights_16"]
         ),
-        caches=_caches(tables, s, shares["cache"], wider, n, verify, np.minimum(context, s.window)),
+        caches=_caches(tables, s, shares["cache"], wider, n, verify, context, kernels),
         prompts=_prompts(tables, s, shares["prompt"], faster_16, prompt, prompts, prompt_context),
         shares=shares,
     )
@@ -182,27 +266,49 @@ def _timed_at(tables: Floats, formats: Floats, peak: Floats, Bps: Floats) -> tup
     return peaks, rates
 
 
-def _dense(tables: Floats, formats: Floats, m: Floats, count: Floats, n: Floats, k: Floats) -> Tabled:
-    """Products [m, n] x [n, k], `count` of each [p, cases]."""
+def _dense(
+    tables: Floats,
+    formats: Floats,
+    m: Floats,
+    count: Floats,
+    n: Floats,
+    k: Floats,
+    kernels: PlanKernels | None,
+    by_plan: _ByPlan | None,
+) -> Tabled:
+    """Products [m, n] x [n, k], `count` of each [p, cases]. by_plan: the same of the plans of `kernels`."""
 
     def of(kernels: Kernels, dtype: str, *sizes: Floats) -> Floats:
         m, n, k = (np.maximum(x, 1.0) for x in sizes)
         return kernels.product_s(m, n, k, dtype)
 
-    t = _by_table(tables * (m > 0), formats, of, m, n, k)
+    t = by_plan.at(m, kernels.rows) if kernels and by_plan else _by_table(tables * (m > 0), formats, of, m, n, k)
     known = np.isfinite(t) & (count > 0) & (m > 0)
     return _part(np.where(known, count * t, 0.0).sum(axis=0), count * n * k, known)
 
 
-def _caches(tables: Floats, s: Shapes, share: Floats, wider: Floats, n: Floats, verify: Floats, seen: Floats) -> Tabled:
-    """Decoding tokens on `seen` tokens of their caches [layer kinds, cases]."""
+def _caches(
+    tables: Floats,
+    s: Shapes,
+    share: Floats,
+    wider: Floats,
+    n: Floats,
+    verify: Floats,
+    context: Floats,
+    kernels: PlanKernels | None,
+) -> Tabled:
+    """Decoding tokens on their caches [layer kinds, cases]."""
     sequences, group = n * s.att_cached / s.cp, verify * s.att_heads / np.maximum(s.att_cached, 1.0)
+    seen = np.minimum(context, s.window)
 
     def of(kernels: Kernels, _: str, *sizes: Floats) -> Floats:
         sequences, group, seen, dim = (np.maximum(x, 1.0) for x in sizes)
         return kernels.cache_s(sequences, group, np.maximum(seen, TILE), dim)
 
-    t = np.minimum(sequences, 1.0) * _by_table(tables * (n > 0), _BF16, of, sequences, group, seen, s.att_dim)
+    t = kernels.caches_s(sequences, verify, context) if kernels and np.any(n > 0) else None
+    if t is None:
+        t = _by_table(tables * (n > 0), _BF16, of, sequences, group, seen, s.att_dim)
+    t = np.minimum(sequences, 1.0) * t
     known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & (s.b_kv == 2.0) & (n > 0)
     part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), s.att_layers * s.kv * seen, known)
     return Tabled(part.kernels, attended_s(part.kernels, share, wider), part.rest, faster=wider)
@@ -237,16 +343,21 @@ def _part(kernels: Floats, work: Floats, known: Bools) -> Tabled:
 
 def _by_table(tables: Floats, formats: Floats, of: Callable[..., Floats], *sizes: Floats) -> Floats:
     """`of` for the tables and the format of each case, with the sizes of those [k, cases]; nan where it has none."""
-    whole = np.broadcast_arrays(*sizes, tables, formats)
-    codes, words = (np.broadcast_to(x, whole[0].shape[-1:]) for x in (tables, formats))
+    whole = np.broadcast_arrays(*sizes, tables)[: len(sizes)]
     out = np.full(whole[0].shape, np.nan)
+    for code, number, at in _tabled_cases(tables, formats, whole[0].shape[-1]):
+        out[..., at] = of(kernels_of(code), PRECISIONS[number], *(x[..., at] for x in whole))
+    return out
+
+
+def _tabled_cases(tables: Floats, formats: Floats, n: int) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
+    """(code of tables, number of the format, cases that have both) of n cases."""
+    codes, words = (np.broadcast_to(x, n) for x in (tables, formats))
     for code in distinct(codes[codes > 0]):
         for number in distinct(words[words >= 0]):
             at = np.flatnonzero((codes == code) & (words == number))
             if len(at):
-                some = (x[..., at] for x in whole[: len(sizes)])
-                out[..., at] = of(kernels_of(int(code)), PRECISIONS[int(number)], *some)
-    return out
+                yield int(code), int(number), at
 
 
 def note_tabled(notes: Notes, name: str, t: TabledStep, c: EngineCosts, seconds: Floats) -> bool:

@@ -188,8 +188,8 @@ def worker(d: Deployment, job: ServeJob) -> Worker:
     return Worker(
         plans=d.plans,
         shapes=d.shapes,
-        costs=d.costs,
-        around=d.around,
+        costs=d.costs.folded(),
+        around=d.around.folded(),
         verified=d.verified,
         accepted=d.accepted,
         capacity_B=d.system.hbm_usable_B,

@@ -134,6 +134,73 @@ def in_a_row_s(
     return np.asarray(np.maximum(tabled - found.grid.shortest_s, least_s(chip, op, dtype, found.points, scope)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """`in_a_row_s` along one dimension, in which it is linear between the sizes that were timed, for columns of the
+    other sizes [c]: read once, it is found for any number of sizes without going to the table again. sizes: that were
+    timed [k], seconds: there [k, c]; goes_on: whether the last two say what larger sizes take; flop_s, fixed_B_s,
+    each_B_s: seconds that the hardware needs, of arithmetic for one, of bytes for none and for one more [c]."""
+
+    sizes: Floats
+    seconds: Floats
+    goes_on: bool
+    flop_s: Floats
+    fixed_B_s: Floats
+    each_B_s: Floats
+
+    def times(self, count: Floats) -> Lines:
+        """So many times these [c]."""
+        work = (self.flop_s * count, self.fixed_B_s * count, self.each_B_s * count)
+        return Lines(self.sizes, self.seconds * count, self.goes_on, *work)
+
+    def at(self, x: Floats, column: NDArray[np.intp]) -> Floats:
+        """Seconds at sizes x [..., n] of columns [..., n]; nan where the table does not reach."""
+        top = len(self.sizes) - 1
+        low = np.minimum(np.searchsorted(self.sizes, x, side="right") - 1, max(top - 1, 0))
+        outside = low < 0
+        if not self.goes_on or top == 0:
+            outside |= x > self.sizes[-1]
+        low = np.maximum(low, 0)
+        above = np.minimum(low + 1, top)
+        w = np.where(outside, np.nan, (x - self.sizes[low]) / np.maximum(self.sizes[above] - self.sizes[low], 1.0))
+        flat, columns = self.seconds.ravel(), self.seconds.shape[1]
+        below, over = flat.take(low * columns + column), flat.take(above * columns + column)
+        tabled = np.where(
+            w == 0.0, below, np.where(w == 1.0, over, (1.0 - w) * below + w * over)
+        )  # as `_cell`: no hole
+        bytes_s = self.fixed_B_s.take(column) + self.each_B_s.take(column) * x
+        return np.asarray(np.maximum(tabled, np.maximum(self.flop_s.take(column) * x, bytes_s)))
+
+
+def lines(
+    chip: str, op: str, dtype: str, along: str, shape: Mapping[str, Floats], *, scope: str = "chip"
+) -> Lines | None:
+    """The times of an operator along a dimension, for columns of its other sizes [c]; None without a table. Of
+    operators without blocks and tiles whose arithmetic and bytes grow evenly along it, as those of products and of
+    reading caches do."""
+    operator = schema.operator(op)
+    if operator.blocks or operator.tiles or along in operator.curved:
+        raise ValueError(f"{op} is not linear along {along}")
+    grid = _grid(op, chip, dtype, scope, schema.FOLDER)
+    if grid is None:
+        return None
+    columns = np.broadcast(*shape.values()).shape
+    sizes = grid.axes[list(operator.dims).index(along)]
+    points = _points(operator, {**shape, along: np.broadcast_to(sizes[:, None], (len(sizes), *columns))})
+    tabled = _interpolate(operator, grid, points.reshape(len(points), -1), 1)[0]
+    peak, Bps = published_rates(chip, dtype, scope)
+    none, one = ([{**shape, along: np.full(columns, size)}[d] for d in operator.dims] for size in (0.0, 1.0))
+    fixed_B, B = (operator.least_B(schema.FORMAT_B[dtype], *sizes_) for sizes_ in (none, one))
+    return Lines(
+        sizes=sizes,
+        seconds=tabled.reshape(points.shape[1:]) - grid.shortest_s,
+        goes_on=along in operator.repeats,
+        flop_s=operator.flop(*one) / peak,
+        fixed_B_s=fixed_B / Bps,
+        each_B_s=(B - fixed_B) / Bps,
+    )
+
+
 class _Found(NamedTuple):
     """points: [dims, ...] sizes as asked; flat: [dims, n] the same in whole tiles."""
 
