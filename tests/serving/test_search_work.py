@@ -98,3 +98,23 @@ def test_halvings_together_end_where_one_after_another_does() -> None:
     np.testing.assert_allclose(tpot, columns.alone(low), rtol=1e-12)
     assert 5 < np.count_nonzero(tpot <= columns.job.tpot_s) < 60
     assert math.isclose(float(np.max(tpot[start <= columns.job.tpot_s])), columns.job.tpot_s, rel_tol=1e-3)
+
+
+def test_workers_are_put_together_once_for_questions_that_differ_in_lengths_alone() -> None:
+    """Other facts, another size, another engine or other plans are another deployment."""
+    model, system = load_model("llama-3.1-70b"), resolve(FACTS, "trn3:64")
+    plans = searched_plans(model, system, 8000.0, FACTS, {})
+    first = deploy(model, system, "vllm-neuron", plans, FACTS)
+    assert deploy(model, resolve(FACTS, "trn3:64"), "vllm-neuron", list(plans), FACTS) is first
+    path = "chips.trainium3.memory.hbm_bandwidth"
+    faster = FACTS.with_values({path: 2.0 * FACTS.number(path)})
+    others = (
+        deploy(model, resolve(faster, "trn3:64"), "vllm-neuron", plans, faster),
+        deploy(model, resolve(FACTS, "trn3:128"), "vllm-neuron", plans, FACTS),
+        deploy(model, system, "nxdi-nki", plans, FACTS),
+        deploy(model, system, "vllm-neuron", plans[1:], FACTS),
+        deploy(model, system, "vllm-neuron", plans, FACTS, accept=2.0),
+        deploy(load_model("llama-3.1-8b"), system, "vllm-neuron", plans, FACTS),
+    )
+    assert all(d is not first for d in others)
+    assert (others[0].costs.hbm_Bps == 2.0 * first.costs.hbm_Bps).all()

@@ -31,13 +31,19 @@ def _name(model: str) -> str:
         return ""
 
 
+@cache
+def _chip(system_id: str) -> str | None:
+    """The chip of a system that ships."""
+    facts = load_facts()
+    return chip_of(facts, system_id) if system_id in facts.ids("systems") else None
+
+
 def measured_points(model: str, system_id: str) -> tuple[Dot, ...]:
     """Every measured point of a model on the chip of a system; none where nothing was published or the system does not
     ship. model: the name that answers have."""
-    facts = load_facts()
-    if system_id not in facts.ids("systems"):
+    chip = _chip(system_id)
+    if chip is None:
         return ()
-    chip = chip_of(facts, system_id)
     return tuple(
         (
             1e3 / float(row["tpot_ms"]),

@@ -253,11 +253,12 @@ def search_serving(
     slack: float = 0.9,
     pair: tuple[int, int] | None = None,
     margin: float = 0.0,
+    with_front: bool = True,
 ) -> SearchResult:
     """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it; apart,
     together: whether disaggregated and aggregated plans are among the candidates; pair: the only plans of prefill and
     of decode workers apart (None: all); margin: share of the highest rate within which the simplest plan comes
-    first."""
+    first; with_front: whether the points of the Pareto front are answered."""
     n = len(w.plans)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
     everyone = _Columns.of(w, job)
@@ -308,7 +309,7 @@ def search_serving(
     front = rising(np.lexsort((-per_chip, points.tpot)), per_chip, points.ttft <= job.ttft_s, 1 + 1e-9)
 
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
-    thinned = spread_out(front, FRONT) if pair is None else front  # a pair is asked for one point of it
+    thinned = [] if not with_front else spread_out(front, FRONT) if pair is None else front  # a pair: one point of it
     which = [*good, *thinned] if good else [*thinned, int(np.argmin(excess))]
     answers = _answers(system, everyone, prompts, points, which)
     return SearchResult(

@@ -246,11 +246,10 @@ def solve_serving(
         )
     d = deploy(model, system, engine, plans, facts, accept=job.accept)
     w = worker(d, job)
-    got = search_serving(
-        system, w, job, top=top, apart=apart, together=together, margin=margin, **narrowed(plans, fixed)
-    )
+    modes = {"apart": apart, "together": together, "with_front": with_front}
+    got = search_serving(system, w, job, top=top, margin=margin, **modes, **narrowed(plans, fixed))
     if got.best:
-        front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front if with_front]
+        front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front]
         rows = [
             replace(_row(d, f, name, job, facts, term, True, None, got), front=got.curve if i == 0 else ())
             for i, f in enumerate(got.best)
@@ -342,6 +341,8 @@ def fact_spreads(d: Deployment, i: int, users: float, context: float, facts: Fac
 def _coverage(d: Deployment, f: Found, job: ServeJob) -> tuple[dict[str, float], dict[str, float]]:
     """What the time per token and the time to first token rest on: the share of each that operator tables of kernels
     hold, the rest as the constants of the engine (`Deployment.coverage`). Prompts between decodes count as the rest."""
+    if not np.any(d.costs.kernel_tables * d.costs.tables > 0):
+        return d.coverage, d.coverage
     verified = float(np.broadcast_to(d.verified, len(d.plans))[f.decode])
     pp = float(np.maximum(1.0, d.shapes.pp[f.decode]))
     token = tabled_shares(d, f.decode, n=f.users / pp, context=job.prompt + 0.5 * job.output, verify=verified)
