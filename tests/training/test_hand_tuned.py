@@ -3,19 +3,27 @@ was timed."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import mowich
+from mowich import cli
+from mowich.errors import UserError
 from mowich.estimate import Notes
 from mowich.evidence.rows import read_cases
 from mowich.evidence.validate import predict as predict_case
 from mowich.evidence.validate import published, read_csv, with_hand_tuned
 from mowich.facts import Facts
-from mowich.machines.system import PRECISIONS
+from mowich.machines.system import PRECISIONS, resolve
 from mowich.models.builtin import builtin
 from mowich.operators.kernels import ROW, Kernels
 from mowich.operators.tables import operator_s
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.show.command import command_of
+from mowich.software.engine import engine_for
 from mowich.software.stack import equip
 from mowich.training.step import predict_step, step_time
 from mowich.training.tuned import has_kernels, predict_hand_tuned
@@ -179,3 +187,58 @@ def test_layers_without_attention_have_no_table_of_it(facts: Facts) -> None:
     tuned = predict_hand_tuned(model, system, JOB, Plan(dp=64, ep=16, zero=3))
     assert tuned.step.breakdown["attention"] > 0
     assert 0 < tuned.coverage < 1
+
+
+ASKED = {"train": {"tokens": "1T", "seq": 4096, "batch": "256seqs"}, "chips": 64}
+
+
+def test_a_comparison_with_hand_tuned_software_takes_that_step_and_leaves_other_makers_alone() -> None:
+    """On the plan that is best as shipped: the step is the one that stands beside it there, and what follows from a
+    step follows from this one."""
+    shipped = mowich.compare("llama-3.1-8b", ["trn3", "h100"], **ASKED).to_dict()
+    tuned = mowich.compare("llama-3.1-8b", ["trn3", "h100"], stack="hand-tuned", **ASKED).to_dict()
+    before, after = shipped["rows"][0], tuned["rows"][0]
+    assert after["plan"] == before["plan"]
+    assert after["hand_tuned_step_s"] is None
+    for key in ("value", "low", "high", "grade", "coverage", "breakdown"):
+        assert after["step_s"][key] == before["hand_tuned_step_s"][key], key
+    faster = before["step_s"]["value"] / after["step_s"]["value"]
+    assert faster > 1.2
+    assert after["tokens_per_s_per_chip"]["value"] == pytest.approx(faster * before["tokens_per_s_per_chip"]["value"])
+    assert after["mfu"]["value"] == pytest.approx(faster * before["mfu"]["value"])
+    days = after["step_s"]["value"] / before["step_s"]["value"] * before["goodput"]["value"] / after["goodput"]["value"]
+    assert after["days"]["value"] == pytest.approx(days * before["days"]["value"])
+    assert after["usd_per_mtok"]["value"] == pytest.approx(days * before["usd_per_mtok"]["value"])
+    assert not any("framework_carry" in move["fact"] for move in after["spread"])
+    assert [s["stack"] for s in tuned["inputs"]["systems"]] == ["neuron, hand-tuned", "megatron"]
+    for key, value in shipped["rows"][1].items():
+        if not key.startswith("breakeven"):  # which is against the other row
+            assert tuned["rows"][1][key] == value, key
+
+
+def test_a_comparison_is_made_again_with_the_software_that_was_named(tmp_path: Path) -> None:
+    """Also one that some maker ships anyway, and one of serving."""
+    train = "--train --tokens 1T --seq 4096 --batch 256seqs --on trn3,h100 --chips 64"
+    serve = "--serve --isl 1000 --osl 200 --on trn3,h100 --chips 4"
+    for words, named in (
+        (train, "--stack hand-tuned"),
+        (train, "--stack megatron"),
+        (serve, "--engine hand-tuned"),
+        (serve, "--engine vllm"),
+        (train, ""),
+    ):
+        file = tmp_path / "r.json"
+        assert cli.run([*f"compare llama-3.1-8b {words} {named}".split(), "--out", str(file), "--quiet"]) == 0
+        again = command_of(json.loads(file.read_text(encoding="utf-8")))
+        assert named in again
+        assert ("--stack" in again or "--engine" in again) == bool(named)
+
+
+def test_hand_tuned_is_a_choice_of_comparisons_and_of_engines_that_have_one(facts: Facts) -> None:
+    assert [engine_for(facts, resolve(facts, s), "hand-tuned") for s in ("trn2", "trn3", "trn1", "gb300")] == [
+        "nxdi-megakernel",
+        "nxdi-megakernel",
+        *(engine_for(facts, resolve(facts, s), None) for s in ("trn1", "gb300")),
+    ]
+    with pytest.raises(UserError, match="unknown software stack 'hand-tuned'"):
+        mowich.plan("llama-3.1-8b", "trn3:64", train=ASKED["train"], stack="hand-tuned")

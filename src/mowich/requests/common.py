@@ -52,7 +52,13 @@ AS = word(
     example="llama",
     edges=TYPED,
 )
-TRAINING_STACK = word("stack", "Training software, for its measured overheads.", metavar="NAME", example="megatron")
+TRAINING_STACK = word(
+    "stack",
+    "Training software, for its measured overheads; in compare also hand-tuned: kernels written by hand, where"
+    " there are some.",
+    metavar="NAME",
+    example="megatron",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

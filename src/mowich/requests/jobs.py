@@ -103,7 +103,11 @@ ACCEPT = number(
     example="2.3",
 )
 SERVING_ENGINE = word(
-    "engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", group="serve", example="vllm"
+    "engine",
+    "Serving: vllm, trtllm, sglang, neuron...; hand-tuned: kernels written by hand, where there are some.",
+    metavar="NAME",
+    group="serve",
+    example="vllm",
 )
 FIT_ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm")
 _KV = count(
@@ -226,9 +230,18 @@ class JobRequest(Asked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest(JobRequest):
-    """One job on several systems. equal: what is the same for all."""
+    """One job on several systems. equal: what is the same for all; hand_tuned: training on kernels written by hand,
+    where there are some."""
 
     equal: str
+    hand_tuned: bool
+
+    def again(self) -> dict[str, object]:
+        """The same; software: what was named in the place of what makers ship, for all rows."""
+        from mowich.software.vendors import HAND_TUNED
+
+        named = HAND_TUNED if self.hand_tuned else self.stack or self.engine
+        return {**JobRequest.again(self), **({"software": named} if named else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,9 +343,10 @@ def read_serve(reader: QuestionReader) -> ServeJob | None:
 def _engine(reader: QuestionReader, field: Field[str], facts: Facts) -> str | None:
     """Serving software that the facts know."""
     from mowich.software.engine import engine_names
+    from mowich.software.vendors import HAND_TUNED
 
     engine = reader.get(field)
-    if engine is not None and engine not in (known := engine_names(facts)):
+    if engine is not None and engine not in (known := [*engine_names(facts), HAND_TUNED]):
         with reader.watch(field):
             raise unknown("engine", engine, known)
     return engine
@@ -346,9 +360,10 @@ def read_systems(
     *,
     equal: str = "chips",
     several: bool = False,
+    stack: str | None = None,
 ) -> tuple[str, ...]:
     """Names of systems, each checked: known, named once, and its number of chips in range. on: one field for all of
-    them, or one for each; several: more than one may be named, whatever the field says."""
+    them, or one for each; several: more than one may be named, whatever the field says; stack: of all of them."""
     from mowich.software.stack import equip
 
     field, named = on[0], [reader.get(one) for one in on]
@@ -365,7 +380,7 @@ def read_systems(
     places = dict(zip(words, on, strict=True)) if len(on) > 1 else {}
     for name in dict.fromkeys(words):
         with reader.watch(places.get(name, field)):
-            system = equip(facts, name, chips=chips if equal == "chips" else None, stack=reader.get(TRAINING_STACK))
+            system = equip(facts, name, chips=chips if equal == "chips" else None, stack=stack)
             other = taken.setdefault((system.id, system.chips), name)
             if other != name:
                 raise UserError(f"'{other}' and '{name}' are the same {system.chips} chips of {system.id}")
@@ -422,9 +437,11 @@ def read_work(
     fits: bool = False,
     several: bool = False,
     model: Model | None = None,
+    tuned: bool = False,
 ) -> dict[str, object]:
     """What questions of a job on systems share, by the names of `JobRequest`; stops when something is wrong. on: the
-    field that names the systems, or one for each; model: where it was read already."""
+    field that names the systems, or one for each; model: where it was read already; tuned: kernels written by hand are
+    asked for in the place of a stack."""
     form = form_of(reader)
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
@@ -442,7 +459,9 @@ def read_work(
     model = model or asked_model(reader)
     train = None if serving else read_train(reader, needs_tokens=not fits)
     serve = read_serve(reader) if serving and not fits else None
-    systems = read_systems(reader, on, chips, settings.facts, equal="chips" if serving else equal, several=several)
+    stack = None if tuned else reader.get(TRAINING_STACK)
+    footing = "chips" if serving else equal
+    systems = read_systems(reader, on, chips, settings.facts, equal=footing, several=several, stack=stack)
     if settings.lnc is not None:
         _has_cores(reader, systems, settings.facts)
     chosen = file_choices(reader, train, serve, serving=serving, layers=model.num_layers) if model else {}
@@ -501,7 +520,12 @@ def _compare(reader: QuestionReader) -> CompareRequest:
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
         only_of(reader, SERVED, "serving", SERVES)
-    return reader.fill(CompareRequest, **read_work(reader, SYSTEMS, serving=serving))
+    from mowich.software.vendors import HAND_TUNED
+
+    stack = reader.get(TRAINING_STACK)
+    tuned = stack == HAND_TUNED
+    work = read_work(reader, SYSTEMS, serving=serving, tuned=tuned)
+    return reader.fill(CompareRequest, hand_tuned=tuned, stack=None if tuned else stack, **work)
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:

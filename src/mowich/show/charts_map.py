@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from mowich.machines.links import Graph
+from mowich.errors import UserError
+from mowich.facts import Facts
+from mowich.machines.links import Graph, build, parse_fault
+from mowich.machines.system import resolve
+from mowich.machines.topology import per_chip
 from mowich.show.charts import Chart, _base, legend_for
-from mowich.show.colours import GREY, LESS, PART_COLOURS, SystemLook
+from mowich.show.colours import GREY, LESS, PART_COLOURS, SystemLook, look_of
 
 MOST_CHIPS = 256
 """Chips of a machine that a map shows."""
@@ -133,4 +137,38 @@ def machine_map(
     )
 
 
-__all__ = ["MOST_CHIPS", "machine_map", "places"]
+def map_name(facts: Facts, system_id: str, chips: int) -> str:
+    """What `map_of` draws for so many chips of a system, "trn3-gen2:144"; "" where they are one chip, more than one
+    scale-up unit, or too many to draw."""
+    whole = per_chip(resolve(facts, system_id))
+    fits = 1 < chips <= min(whole.chips_per_unit, MOST_CHIPS)
+    return f"{system_id}:{chips}" if fits else ""
+
+
+def map_of(facts: Facts, name: str, faults: Sequence[str] = ()) -> Chart:
+    """The map of a system, "trn3-gen2:144", with the links and chips that failed. Raises UserError for one of more
+    chips than can be drawn."""
+    system = per_chip(resolve(facts, name))
+    if system.chips > MOST_CHIPS:
+        raise UserError(f"{system.chips} chips cannot be drawn", field="name", given=name, allowed=f"to {MOST_CHIPS}")
+    graph = build(system)
+    shares: dict[int, float] = {}
+    dead: list[int] = []
+    for text in faults:
+        what, index, share = parse_fault(graph, text)
+        if what == "chip":
+            dead.append(index)
+        else:
+            shares[index] = share
+    return machine_map(
+        f"Map of {system.display}",
+        f"{graph.chips} chips; a diamond is a switch, a line a pair that links join"
+        + (", dashed where they failed." if shares else "."),
+        graph,
+        shares,
+        dead,
+        look_of(system.id),
+    )
+
+
+__all__ = ["MOST_CHIPS", "machine_map", "map_name", "map_of", "places"]

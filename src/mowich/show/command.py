@@ -48,7 +48,8 @@ def _served(inputs: Result, result: Result) -> dict[str, object]:
         "tpot": inputs.get("tpot_s"),
         "kv": inputs.get("kv_tokens"),
         "cached": inputs.get("cached") or None,
-        "engine": engines.pop() if len(engines) == 1 and result["schema"] != "mowich/compare@1" else None,
+        "engine": inputs.get("software")
+        or (engines.pop() if len(engines) == 1 and result["schema"] != "mowich/compare@1" else None),
     }
 
 
@@ -72,7 +73,8 @@ def _trained(inputs: Result, result: Result) -> dict[str, object]:
         **{name: inputs.get(name) for name in ("tokens", "seq", "document", "fill")},
         "batch": f"{inputs['batch_seqs']:.12g}seqs",
         "task": None if task == "pretrain" else task,
-        "stack": stacks.pop() if len(stacks) == 1 and not stacks & default_stacks() else None,
+        "stack": inputs.get("software")
+        or (stacks.pop() if len(stacks) == 1 and not stacks & default_stacks() else None),
         "neighbours": "why" in result,
         "pareto": "pareto" in result,
         "top": len(result.get("plans", ())) or None,

@@ -14,12 +14,10 @@ from mowich.economics.money import price
 from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
 from mowich.facts import Fact, Facts
-from mowich.machines import links
 from mowich.machines.system import machine_id, parse_spec, resolve
-from mowich.machines.topology import per_chip
 from mowich.show import charts, charts_change, charts_map
 from mowich.show.charts import Chart
-from mowich.show.colours import SystemLook, look_of, looks_of
+from mowich.show.colours import SystemLook, looks_of
 from mowich.show.explain import change_words
 from mowich.show.fact_labels import fact_label
 from mowich.show.formats import number_text, percent
@@ -27,6 +25,7 @@ from mowich.show.headline import terms_cell
 from mowich.show.page import Cell, Page, Table, TextCell, word_columns
 from mowich.show.training import moved_most
 from mowich.shown import Result
+from mowich.studies.compare import is_hand_tuned
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.flip_points import Turning, turning
 from mowich.studies.ranking import ranking
@@ -300,29 +299,10 @@ def link_maps(explainer: Explainer) -> list[Chart]:
     """The machine of a collective, chip by chip and link by link, with what failed; nothing of one that is too large to
     draw or lies in another network than its own."""
     inputs, facts = explainer.result["inputs"], explainer.facts
-    system = per_chip(resolve(facts, str(inputs["on"])))
+    system = resolve(facts, str(inputs["on"]))
     if inputs["network"] or system.chips > charts_map.MOST_CHIPS:
         return []
-    graph = links.build(system)
-    faults: dict[int, float] = {}
-    dead: list[int] = []
-    for text in inputs["faults"]:
-        what, index, share = links.parse_fault(graph, str(text))
-        if what == "chip":
-            dead.append(index)
-        else:
-            faults[index] = share
-    return [
-        charts_map.machine_map(
-            f"Map of {explainer.result.get('display') or inputs['on']}",
-            f"{graph.chips} chips; a diamond is a switch, a line a pair that links join"
-            + (", dashed where they failed." if faults else "."),
-            graph,
-            faults,
-            dead,
-            look_of(system.id),
-        )
-    ]
+    return [charts_map.map_of(facts, str(inputs["on"]), [str(text) for text in inputs["faults"]])]
 
 
 # scale and accuracy
@@ -340,6 +320,8 @@ def scaled_rows(explainer: Explainer) -> dict[str, tuple[Size, ...]]:
     """Each system's job on 64 to 1,000,000 chips."""
     out = {}
     for name, row in list(_rows(explainer).items())[:MAX_ROWS]:
+        if is_hand_tuned(explainer.result["inputs"], name):
+            continue  # plans of other sizes are searched with the software as shipped
         sizes = scaling(explainer.model(), row, explainer.result["inputs"], explainer.facts)
         if len(sizes) > 1:
             out[name] = sizes

@@ -17,7 +17,7 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.machines.wires import Wire
-from mowich.software.vendors import of_vendor
+from mowich.software.vendors import HAND_TUNED, of_vendor
 
 FAMILY = {
     "a_decode": "decode_attention",
@@ -82,16 +82,21 @@ AROUND = {
 """Constant around steps -> fact of the engine."""
 
 
+BY_HAND = {"vllm-neuron": "nxdi-megakernel"}
+"""Engine that a chip ships with -> the one of the same chip whose kernels are written by hand."""
+
+
 def engine_names(facts: Facts) -> list[str]:
     """The engines that facts describe: files of `facts/serving` with the fixed time of a step."""
     return [name for name in facts.ids("serving") if facts.get(f"serving.{name}.step") is not None]
 
 
 def engine_for(facts: Facts, system: System, name: str | None) -> str:
-    """The engine to use: the named one, or that of the system's chip, or of its vendor. Raises UserError for one that
-    is not known."""
+    """The engine to use: the named one, or that of the system's chip, or of its vendor; for "hand-tuned" the one by
+    hand in the place of the latter, where there is one. Raises UserError for one that is not known."""
     of_chip = facts.get(f"chips.{system.chip}.serving_engine")
-    engine = name or (str(of_chip.value) if of_chip is not None else of_vendor(facts, system.vendor, "serving_engine"))
+    shipped = str(of_chip.value) if of_chip is not None else of_vendor(facts, system.vendor, "serving_engine")
+    engine = BY_HAND.get(shipped, shipped) if name == HAND_TUNED else name or shipped
     known = engine_names(facts)
     if engine not in known:
         raise unknown("engine", engine, known, field="engine")

@@ -20,6 +20,10 @@ BRANCHES = {"branches": True}
 (`training.sensitivity.stack`)."""
 
 
+TUNED = ", hand-tuned"
+"""Behind the name of a stack in the inputs of a result: its kernels are taken as written by hand."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiency(Device):
     """What the operators of a chip reach alone (`devices.*`), and what a training step keeps of it, facts
@@ -119,10 +123,10 @@ def equip(
     return with_stack(facts, resolve(facts, spec, chips=chips, domain_chips=domain_chips), stack)
 
 
-def stack_words(facts: Facts, platform: Platform) -> dict[str, str]:
+def stack_words(facts: Facts, platform: Platform, *, hand_tuned: bool = False) -> dict[str, str]:
     """The software of a row as the inputs of an answer say it, and what it was measured on where that is another
-    chip."""
-    return {"stack": platform.stack.name, **unmeasured(facts, platform.id)}
+    chip. hand_tuned: with kernels written by hand."""
+    return {"stack": f"{platform.stack.name}{TUNED if hand_tuned else ''}", **unmeasured(facts, platform.id)}
 
 
 def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platform:

@@ -11,6 +11,9 @@ from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 
 OTHERS = "others"
+HAND_TUNED = "hand-tuned"
+"""What a question names in the place of a stack or an engine where each machine is to run kernels written by hand, as
+far as there are some; the others run what their makers ship."""
 
 
 def vendor_id(vendor: str) -> str:

@@ -49,6 +49,7 @@ def compared(asked: jobs.CompareRequest) -> Comparison:
         fixed=asked.fixed,
         term=asked.term,
         stack=asked.stack,
+        hand_tuned=asked.hand_tuned,
     )
 
 

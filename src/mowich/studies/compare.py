@@ -28,7 +28,7 @@ from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Result, Rows, Shown
-from mowich.software.stack import Platform, equip, stack_words
+from mowich.software.stack import TUNED, Platform, equip, stack_words
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
@@ -206,7 +206,9 @@ def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> P
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemAsk:
-    """One system's question. name: as the user wrote it; chips: requested and paid for."""
+    """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: the time is that of
+    kernels written by hand, where they are timed for the chip, on the plan that is best with the software as
+    shipped."""
 
     name: str
     system_id: str
@@ -216,6 +218,7 @@ class SystemAsk:
     facts: Facts
     job: TrainJob
     term: str
+    hand_tuned: bool = False
 
     def under(self, facts: Facts) -> Platform:
         """The system as other facts have it."""
@@ -308,11 +311,12 @@ def with_plan(
     kernels."""
     system, facts, job = ask.system, ask.facts, ask.job
     step, moves = step_estimate(ask, candidate)
-    tuned = (
-        hand_tuned_estimate(ask.model, system, job, candidate.plan, facts, moves)
-        if has_kernels(system) and not brief
-        else None
-    )
+    tuned = None
+    if has_kernels(system) and (ask.hand_tuned or not brief):
+        tuned, tuned_moves = hand_tuned_estimate(ask.model, system, job, candidate.plan, facts, moves)
+        if ask.hand_tuned:
+            step, moves, tuned = tuned, tuned_moves, None
+            candidate = replace(candidate, step_s=float(step), parts={k: float(v) for k, v in step.breakdown.items()})
     used = math.ceil(candidate.plan.devices / system.devices_per_chip)
     idle = ask.chips - used
     peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
@@ -462,6 +466,7 @@ def system_asks(
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
     stack: str | None = None,
+    hand_tuned: bool = False,
 ) -> Questions:
     """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad
     input."""
@@ -481,7 +486,7 @@ def system_asks(
                 "system": name,
                 "id": system.id,
                 "chips": system.chips,
-                **stack_words(facts, system),
+                **stack_words(facts, system, hand_tuned=hand_tuned and has_kernels(system)),
                 "price_terms": money.quoted_terms(facts, system.id),
             }
         )
@@ -495,6 +500,7 @@ def system_asks(
                 facts=facts,
                 job=train,
                 term=term,
+                hand_tuned=hand_tuned,
             )
         )
     inputs = {
@@ -512,8 +518,17 @@ def system_asks(
 def stack_of(inputs: Result, system: str) -> str | None:
     """The training software that a result's inputs state for its row of a system, as `resolve` takes it; a sweep states
     one for all points."""
+    return inputs.get("stack") or (_stated_stack(inputs, system) or "").removesuffix(TUNED) or None
+
+
+def is_hand_tuned(inputs: Result, system: str) -> bool:
+    """Whether a result's row of a system is of kernels written by hand."""
+    return (_stated_stack(inputs, system) or "").endswith(TUNED)
+
+
+def _stated_stack(inputs: Result, system: str) -> str | None:
     stated = (s["stack"] for s in inputs["systems"] if isinstance(s, Mapping) and s["system"] == system)
-    return inputs.get("stack") or next(stated, None)
+    return next(stated, None)
 
 
 def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> Comparison:
@@ -557,15 +572,25 @@ def compare(
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
     stack: str | None = None,
+    hand_tuned: bool = False,
 ) -> Comparison:
     """The best plan of each system for one training job, in the order given.
 
-    chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit. Raises
-    UserError for bad input; a system on which nothing fits is a row with a reason. An interrupt after the first system
-    keeps the rows that are done (`complete` False).
+    chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit;
+    hand_tuned: see `SystemAsk`. Raises UserError for bad input; a system on which nothing fits is a row with a reason.
+    An interrupt after the first system keeps the rows that are done (`complete` False).
     """
     asked = system_asks(
-        model, systems, train=train, chips=chips, facts=facts, equal=equal, fixed=fixed, term=term, stack=stack
+        model,
+        systems,
+        train=train,
+        chips=chips,
+        facts=facts,
+        equal=equal,
+        fixed=fixed,
+        term=term,
+        stack=stack,
+        hand_tuned=hand_tuned,
     )
     rows: list[Row] = []
     for ask in steps(asked.asks, "searching"):

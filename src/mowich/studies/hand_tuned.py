@@ -21,8 +21,9 @@ def hand_tuned_estimate(
     plan: Plan,
     facts: Facts,
     spread: Sequence[tuple[str, float, float]],
-) -> Estimate:
-    """The step of a plan with hand-tuned kernels, with the share of it that they were timed for.
+) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
+    """The step of a plan with hand-tuned kernels, with the share of it that they were timed for, and the facts that
+    move it.
 
     Its interval: the kernels' own, all at one end together; the residual of training steps; and the facts that move the
     step as shipped. Of those the framework's factor has no part here, and constants of training move only what no
@@ -40,4 +41,5 @@ def hand_tuned_estimate(
     downs = [down, faster, *(max(0.0, -min(lo, hi)) for _, lo, hi in kept)]
     ups = [up, slower, *(max(0.0, max(lo, hi)) for _, lo, hi in kept)]
     coverage = {SIMULATED: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
-    return from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
+    estimate = from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
+    return estimate, tuple(sorted(kept, key=lambda m: -max(abs(m[1]), abs(m[2]))))

@@ -16,7 +16,7 @@ from mowich.models.model import Model
 from mowich.operators.kernels import Kernels
 from mowich.operators.tables import devices_per_chip
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.software.stack import Platform
+from mowich.software.stack import TUNED, Platform
 from mowich.training.step import OneStep, step_time
 
 MARK = 1e-4
@@ -33,7 +33,7 @@ def hand_tuned(system: Platform) -> Platform:
     """The same machine with software that adds nothing to its operators."""
     return replace(
         system,
-        stack=replace(system.stack, name=f"{system.stack.name}, hand-tuned", speed=1.0),
+        stack=replace(system.stack, name=f"{system.stack.name}{TUNED}", speed=1.0),
         efficiency=replace(system.efficiency, framework_carry=1.0),
     )
 

@@ -16,11 +16,11 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import Platform, equip
-from mowich.studies.compare import stack_of
+from mowich.studies.compare import is_hand_tuned, stack_of
 from mowich.studies.explain.source import Numbers, Source, best_of
 from mowich.studies.explain.tree import ResultPath
 from mowich.training import longrun
-from mowich.training.step import micro_batches_of, predict_step
+from mowich.training.step import OneStep, micro_batches_of, predict_step
 from mowich.training.tuned import predict_hand_tuned
 
 TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
@@ -62,7 +62,7 @@ def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Not
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A row with a plan: what it was asked, and what it is told against. others: of the same result; term: the price
-    that was chosen; tokens: of a step."""
+    that was chosen; tokens: of a step; hand_tuned: its time is that of kernels written by hand."""
 
     row: Result
     model: Model
@@ -73,6 +73,7 @@ class _Row:
     tokens: float
     term: str
     stack: str | None
+    hand_tuned: bool
     others: Sequence[Result]
 
     def platform(self, known: Facts) -> Platform:
@@ -116,7 +117,7 @@ class _Row:
     def _of_step(self, known: Facts, machine: Platform) -> Numbers:
         """The step, and what follows from its time."""
         job, plan, used, idle = self.job, self.plan, self.used, self.idle
-        step = predict_step(self.model, machine, job, plan)
+        step = self._step(machine)
         n = step.tokens * job.fill
         t = exact(step.total_s, "s")
         share = longrun.kept(known, machine.id, chips=used, step_s=step.total_s)[1]
@@ -142,6 +143,11 @@ class _Row:
             evens = {name: self.breakeven(name, speed, goodput, known) for name in _BREAKEVEN}
             found |= {name: even[2] for name, even in evens.items() if even is not None}
         return out | {(name,): e.value for name, e in found.items() if e.value is not None}
+
+    def _step(self, machine: Platform) -> OneStep:
+        if self.hand_tuned:
+            return predict_hand_tuned(self.model, machine, self.job, self.plan).step
+        return predict_step(self.model, machine, self.job, self.plan)
 
     def terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         """Record what one metric is made of; of a part, only its own terms."""
@@ -170,7 +176,8 @@ class _Row:
 
     def _step_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         whole = Notes()
-        predict = predict_hand_tuned if name[0] == "hand_tuned_step_s" else predict_step
+        tuned = self.hand_tuned or name[0] == "hand_tuned_step_s"
+        predict = predict_hand_tuned if tuned else predict_step
         predict(self.model, self.platform(facts), self.job, self.plan, whole)
         wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
         notes.terms |= {k: t for k, t in whole.terms.items() if any(k.startswith(w) for w in wanted)}
@@ -224,6 +231,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         tokens=float(row["global_batch_seqs"]) * job.seq * job.fill,
         term=str(inputs.get("price_term", "default")),
         stack=stack_of(inputs, row["system"]),
+        hand_tuned=is_hand_tuned(inputs, row["system"]),
         others=[r for r in result.get("rows") or () if r is not row],
     )
     system = made.platform(facts)
