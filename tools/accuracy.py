@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,25 +121,47 @@ LEFT_OUT = {
 """Kinds of columns of the file of left-out rows: what was left out of the fit whole."""
 
 
-def figures(result: Validation) -> list[dict[str, object]]:
-    """The entries of `LeftOut` of all training rows: median and p90 of the error, and the share in range."""
-    answered = {r.id for r in result.rows if r.case is not None}
-    with HELD_OUT.open(newline="", encoding="utf-8") as file:
-        held = [row for row in csv.DictReader(file) if row["id"] in answered]
+def entries(
+    words: Mapping[str, object],
+    errors: NDArray[np.float64],
+    inside: NDArray[np.float64] | None,
+    chips: Sequence[str] = (),
+) -> list[dict[str, object]]:
+    """`LeftOut` of all rows and, where their chips are given, of the rows of each chip that has enough. words: what the
+    entries have in common; errors: ln(predicted / measured), NaN where a row does not state the figure; inside: 1 where
+    the measurement lies in its range."""
+    stated = ~np.isnan(errors)
+    groups = {"": stated} | {c: stated & (np.array(chips) == c) for c in sorted(set(chips))}
     out: list[dict[str, object]] = []
-    for kind, words in LEFT_OUT.items():
-        e = np.expm1(np.abs(np.array([float(row[f"error_{kind}"]) for row in held])))
-        inside = float(np.mean([int(row[f"inside_{kind}"]) for row in held]))
+    for chip, rows in groups.items():
+        if chip and rows.sum() < SMALL:
+            continue
+        e = np.expm1(np.abs(errors[rows]))
         out.append(
             {
-                "work": "training",
-                "what": "time of a step",
                 **words,
-                "rows": len(held),
+                **({"chip": chip} if chip else {}),
+                "rows": len(e),
                 "median": round(float(np.median(e)), 6),
                 "p90": round(float(np.quantile(e, 0.9)), 6),
-                "in_range": round(inside, 6),
+                "in_range": None if inside is None else round(float(np.nanmean(inside[rows])), 6),
             }
+        )
+    return out
+
+
+def figures(result: Validation) -> list[dict[str, object]]:
+    """The entries of `LeftOut` of training rows: of all, and by chip where whole groups were left out."""
+    chips = {r.id: r.chip for r in result.rows if r.case is not None}
+    with HELD_OUT.open(newline="", encoding="utf-8") as file:
+        held = [row for row in csv.DictReader(file) if row["id"] in chips]
+    out: list[dict[str, object]] = []
+    for kind, words in LEFT_OUT.items():
+        out += entries(
+            {"work": "training", "what": "time of a step", **words},
+            np.array([float(row[f"error_{kind}"]) for row in held]),
+            np.array([float(row[f"inside_{kind}"]) for row in held]),
+            [chips[row["id"]] for row in held] if kind == "group" else (),
         )
     return out
 

@@ -174,7 +174,8 @@ def page(facts: Facts) -> str:
     known, left, worth, rows = training_widths(facts)
     of_served = fit_worth.read_served()
     served = serving_widths(facts)
-    held_out = json.loads((published().parent / "left_out.json").read_text(encoding="utf-8"))
+    kept = json.loads((published().parent / "left_out.json").read_text(encoding="utf-8"))
+    held_out = [e for e in kept if not e.get("chip")]
     at_end = (known.start <= known.low + 1e-6) | (known.start >= known.high - 1e-6)
     weak = [path for path, share in zip(known.paths, left, strict=True) if share > TOLD]
     weak_served = sorted(path for path, share in served.items() if share > TOLD)

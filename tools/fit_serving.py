@@ -515,7 +515,9 @@ def main() -> None:
             of_pools=of_pools,
         )
         (Path(__file__).resolve().parents[1] / "docs" / "accuracy-serving.md").write_text(text, encoding="utf-8")
-        left_out_file().write_text(kept("serving", figures(ratio["out"], covered)), encoding="utf-8")
+        left_out_file().write_text(
+            kept("serving", figures(ratio["out"], covered, [c.chip for c in cases])), encoding="utf-8"
+        )
     if options.write:
         write(p, full, noise, width, everything)
         write_worth(p, full, slopes)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from accuracy import entries
 from numpy.typing import NDArray
 
 from mowich.evidence.serving_rows import ServingCase
@@ -51,25 +52,15 @@ def cells(r: Floats) -> tuple[str, str]:
 WHAT = {"tpot": "time per token", "ttft": "time to first token", "tok/s": "tokens per second and chip"}
 
 
-def figures(outside: Mapping[str, Floats], covered: Mapping[str, Floats]) -> list[dict[str, object]]:
-    """The entries of `mowich.evidence.scores.LeftOut` of all serving rows; arguments as in `page`."""
+def figures(
+    outside: Mapping[str, Floats], covered: Mapping[str, Floats], chips: Sequence[str]
+) -> list[dict[str, object]]:
+    """The entries of `mowich.evidence.scores.LeftOut` of serving rows, all and by chip; arguments as in `page`; chips:
+    of the rows."""
     out: list[dict[str, object]] = []
-    for metric, words in WHAT.items():
-        r = outside[metric][~np.isnan(outside[metric])]
-        e = np.expm1(np.abs(r))
-        inside = round(float(np.nanmean(covered[metric])), 6) if metric in covered else None
-        out.append(
-            {
-                "work": "serving",
-                "what": words,
-                "unit": "groups",
-                "of": "chip, model and framework version",
-                "rows": len(r),
-                "median": round(float(np.median(e)), 6),
-                "p90": round(float(np.quantile(e, 0.9)), 6),
-                "in_range": inside,
-            }
-        )
+    for metric, what in WHAT.items():
+        words = {"work": "serving", "what": what, "unit": "groups", "of": "chip, model and framework version"}
+        out += entries(words, outside[metric], covered.get(metric), chips)
     return out
 
 

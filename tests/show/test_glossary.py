@@ -30,6 +30,8 @@ VERBS = (
     "goodput",
     "deepen",
     "brief",
+    "validate",
+    "kernel",
 )
 """Modules whose tables have heads with a meaning in the glossary."""
 PLACEHOLDER = "/5"

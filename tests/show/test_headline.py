@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import mowich
 from mowich import cli
 from mowich.economics import money
-from mowich.evidence.scores import left_out
+from mowich.evidence.scores import KERNELS, left_out, left_out_by_chip
 from mowich.facts import Facts, load_facts
 from mowich.show.formats import percent
 from mowich.show.render.html import render_html
@@ -285,10 +285,16 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
         assert text.index(f"{sources.median:.1%}") < text.index("In sample: ")
     assert shown.startswith(view["headline"])
     assert view["tables"][0]["title"] == "Left out of the fit"
-    assert view["tables"][1]["title"] == "Collectives, in sample"
+    by_chip = [t["title"] for t in view["tables"][1:4]]
+    assert by_chip == [
+        "Left out of the fit, by chip: training, time of a step",
+        "Left out of the fit, by chip: serving, time per token",
+        "Left out of the fit, by chip: kernels, time",
+    ]
+    assert view["tables"][4]["title"] == "Collectives, in sample"
     found = compare_measured(load_facts(), measured())
     worst = max(c.error for c in found)
-    assert view["tables"][1]["rows"][0] == ["all", str(len(found)), percent(median(found)), percent(worst)]
+    assert view["tables"][4]["rows"][0] == ["all", str(len(found)), percent(median(found)), percent(worst)]
     assert [line[0] for line in view["tables"][0]["rows"]] == [
         "training, time of a step",
         "training, time of a step",
@@ -297,12 +303,29 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
         "serving, time per token",
         "serving, time to first token",
         "serving, tokens per second and chip",
+        "kernels, time, newer interface",
+        "kernels, time, older interface",
     ]
-    assert "in sample" in view["tables"][1]["title"]
-    first, *others = [chart["title"] for chart in view["charts"]]
-    assert "left out of the fit" in first
-    assert others
-    assert all("in sample" in title for title in others)
+    titles = [chart["title"] for chart in view["charts"]]
+    assert ["left out of the fit" in title for title in titles] == [True] * 4 + [False] * (len(titles) - 4)
+    assert len(titles) > 4
+    assert all("in sample" in title for title in titles[4:])
+
+
+def test_errors_left_out_are_told_by_chip_and_for_families_of_kernels() -> None:
+    """The rows of the chips are among those of the whole; kernels say what made their figures, as they do not ship."""
+    whole = {(e.work, e.what): e.rows for e in left_out()}
+    parts = left_out_by_chip()
+    for work, what in {(e.work, e.what) for e in parts}:
+        assert sum(e.rows for e in parts if (e.work, e.what) == (work, what)) <= whole[work, what]
+    kernels = [e for e in parts if e.work == KERNELS]
+    assert {e.chip for e in kernels} == {"trn2", "trn3"}
+    assert sum(e.rows for e in kernels) == sum(e.rows for e in left_out() if e.work == KERNELS) == 99
+    assert all(e.command == "make kernel-accuracy" and re.fullmatch(r"20\d\d-\d\d-\d\d", e.date) for e in kernels)
+    page = (ROOT / "docs/kernel-accuracy.md").read_text(encoding="utf-8")
+    for e in left_out():
+        if e.work == KERNELS:
+            assert re.search(rf"\*\*each family by the others\*\* \|[ |]+\| {e.rows} \| {e.median:.1%} \|", page)
 
 
 def test_rows_of_ones_own_are_not_called_in_sample(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mowich.machines import links
 from mowich.machines.system import resolve
 from mowich.machines.topology import per_chip
 from mowich.show import charts, charts_map, charts_parts, charts_spread, colours
+from mowich.show import fleet as fleet_show
 from mowich.show.charts import Chart
 from mowich.show.charts_change import waterfall
 from mowich.show.fact_labels import fact_label
@@ -222,9 +223,14 @@ def test_errors_are_a_box_for_each_chip_and_those_left_out_come_first() -> None:
         "rows": rows,
         "summary": {"all": summary, "fully_specified": summary},
     }
-    first, by_chip = page_of(result).charts
+    first, *parts, by_chip = page_of(result).charts
     assert first.title == "Errors of rows that were left out of the fit"
     assert any("serving on Trainium" in row[0] for row in first.rows)
+    of = {p.title.partition(": ")[2]: [row[0] for row in p.rows] for p in parts}
+    assert list(of) == ["training, time of a step", "serving, time per token", "kernels, time"]
+    assert any(name.startswith("TPU v7") for name in of["training, time of a step"])
+    assert len([n for n in of["serving, time per token"] if n.startswith("trainium2")]) == 1  # by the fit of its stacks
+    assert any(name.startswith("fused attention on trn3") for name in of["kernels, time"])
     [boxes] = series(by_chip, type="boxplot")
     assert boxes["data"][0]["value"] == pytest.approx(list(charts_spread.fences((0.8, 0.9, 1.0, 1.1, 1.2, 1.3))))
     assert boxes["data"][0]["itemStyle"]["borderColor"] == colours.look_of("h100").colour.light
@@ -307,3 +313,22 @@ def test_a_sweep_in_a_folder_is_a_report_with_a_heat_map_and_the_best_points(
     assert heat.finding.startswith(f"Least cost: system {best['system']}, chips {best['chips_requested']}")
     [table] = [t for t in made.tables if t.title == "Best point by axis"]
     assert [row[0] for row in table.rows] == ["system", "system", "chips", "chips"]
+
+
+def test_a_legend_shows_no_colour_that_no_bar_has() -> None:
+    """Bars in the colours of their systems have an empty box; a single part, whose name is at the axis, has none."""
+    looks = {n: colours.look_of(n) for n in ("trn3-gen2", "gb300")}
+    both = charts.stacked_bars("t", "", list(looks), {"useful": [1.0, 2.0], "lost": [0.1, 0.1]}, unit="%", looks=looks)
+    boxes = {e["name"]: e["itemStyle"]["color"] for e in both.option["legend"]["data"]}
+    assert boxes == {"useful": "transparent", "lost": "transparent"}
+    parts = charts.stacked_bars("t", "", ["a"], {"useful": [1.0], "lost": [0.1]}, unit="%")
+    assert (parts.option["legend"]["data"], parts.option["legend"]["show"]) == (["useful", "lost"], True)
+    assert not charts.stacked_bars("t", "", ["a"], {"useful": [1.0]}, unit="%").option["legend"]["show"]
+
+
+def test_systems_of_a_fleet_have_their_colours_by_the_names_of_the_scenario() -> None:
+    """A scenario calls trn3-gen2 "trn3"."""
+    use = [{"system": s, "period": "Q1", "chips": 1.0, "MWh": 1.0} for s in ("trn2", "trn3")]
+    found = fleet_show._pictures({"use": use, "periods": ["Q1"], "assign": [], "binding": [], "robust": None})
+    bars = {s["name"]: s["itemStyle"]["color"] for s in series(found[0], type="bar")}
+    assert bars["trn3"] == colours.look_of("trn3-gen2").colour.light != bars["trn2"]

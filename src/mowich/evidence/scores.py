@@ -34,6 +34,9 @@ TRAINIUM = "published/trainium_serving.csv"
 FITTED_TO: Mapping[str, str] = {SHIPPED: "training", TRAINIUM: "serving on Trainium"}
 """Rows that ship -> `LeftOut.work` of the errors that they have when they are left out of the fit."""
 
+KERNELS = "kernels"
+"""`LeftOut.work` of measured kernels on the kernel clock. The kernels do not ship; their errors do."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult:
@@ -256,19 +259,25 @@ def summarise(rows: Iterable[RowResult]) -> Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """Errors of rows that were left out of the fit. work: "training", "serving" or "serving on Trainium"; what: the
-    number predicted; unit: what was left out whole, "groups" or "sources"; of: what the rows of a group have in
-    common; median, p90: of max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were
-    fitted without the rows too (None: not kept)."""
+    """Errors of rows that were left out of the fit. work: "training", "serving", "serving on Trainium" or "kernels";
+    what: the number predicted; unit: what was left out whole, "groups", "sources" or "families"; of: what the rows of a
+    group have in common; chip: whose rows alone these are, "" of all; family: of kernels, whose alone; median, p90: of
+    max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too
+    (None: not kept; of kernels the widths are those of all); command, date: what made the entry and when, where the
+    rows do not ship."""
 
     work: str
     what: str
     unit: str
     of: str = ""
+    chip: str = ""
+    family: str = ""
     rows: int
     median: float
     p90: float
     in_range: float | None = None
+    command: str = ""
+    date: str = ""
 
     @property
     def without(self) -> str:
@@ -279,8 +288,17 @@ class LeftOut:
 def left_out() -> tuple[LeftOut, ...]:
     """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off.
     `make accuracy` writes those of training, `tools/fit_serving.py --page` those of serving, `tools/fit_neuron.py
-    --write` those of serving on Trainium."""
-    return tuple(LeftOut(**entry) for entry in json.loads(left_out_file().read_text(encoding="utf-8")))
+    --write` those of serving on Trainium, `make kernel-accuracy` those of kernels."""
+    return tuple(e for e in _kept_errors() if not e.chip)
+
+
+def left_out_by_chip() -> tuple[LeftOut, ...]:
+    """The same errors of the rows of one chip, or of one chip and family of kernels."""
+    return tuple(e for e in _kept_errors() if e.chip)
+
+
+def _kept_errors() -> Iterable[LeftOut]:
+    return (LeftOut(**entry) for entry in json.loads(left_out_file().read_text(encoding="utf-8")))
 
 
 def left_out_file() -> Path:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mowich.show.colours import DASHES, GREY, GROUPS, LIMIT_MARK, PAPER, PART_COLOURS, SYMBOLS, SystemLook
+from mowich.show.colours import DASHES, GREY, GROUPS, HATCH, LIMIT_MARK, PAPER, PART_COLOURS, SYMBOLS, SystemLook
 
 COLOURS: Sequence[str] = [colour.light for colour in PART_COLOURS]
 """Of what is no system and no time."""
@@ -24,7 +24,7 @@ DECALS: Sequence[Mapping[str, object]] = (
             "dashArrayX": [1, 0],
             "dashArrayY": [3, 3],
             "rotation": 0.6,
-            "color": "rgba(255,255,255,0.55)",
+            "color": HATCH.light,
         }
     },
 )
@@ -89,9 +89,17 @@ def bar_of_range(ends: tuple[Sequence[float], Sequence[float]], colour: str, *, 
 RANGE = "90% range"
 
 
-def legend_for(names: Iterable[str]) -> dict[str, object]:
-    """A legend of some series only."""
-    return {"bottom": 0, "data": list(dict.fromkeys(names))}
+def legend_for(names: Iterable[str], own_colour: Iterable[str] = ()) -> dict[str, object]:
+    """A legend of some series only. own_colour: of which each bar has the colour of its system: they are an empty box,
+    or the legend would show a colour that no bar has."""
+    hollow = set(own_colour)
+    data: list[object] = [
+        {"name": n, "itemStyle": {"color": "transparent", "borderColor": GREY.light, "borderWidth": 1.5}}
+        if n in hollow
+        else n
+        for n in dict.fromkeys(names)
+    ]
+    return {"bottom": 0, "data": data}
 
 
 def _base(**more: object) -> dict[str, object]:
@@ -128,10 +136,11 @@ def stacked_bars(
     ends: Sequence[Range | None] = (),
     finding: str = "",
     shares: bool = False,
+    row_px: int = 42,
 ) -> Chart:
     """One horizontal bar for each name, made of parts; marks: a limit for each bar, drawn as a line (None: it has
     none); fills: of parts that have their own; looks: of parts or bars that are systems; ends: the range of each whole
-    bar; shares: may be drawn as shares of the whole too."""
+    bar; shares: may be drawn as shares of the whole too; row_px: height of a bar with its gap."""
     drawn = _with_other(parts)
     known = looks or {}
     series: list[dict[str, object]] = []
@@ -165,7 +174,9 @@ def stacked_bars(
                 "data": [[m, i] for i, m in enumerate(marks) if m is not None],
             }
         )
-    legend = [*drawn, *([mark] if marks else [])]
+    own_colour = [p for p in drawn if set(names) & set(known) and p not in known and p not in (fills or {})]
+    shown = [*drawn, *([mark] if marks else [])]
+    legend = legend_for(shown, own_colour) | {"show": len(shown) > 1}  # of a single part the axis says the name
     whiskers = [
         bar_of_range(([end[0], i], [end[1], i]), LIMIT_MARK.light, upright=False) for i, end in enumerate(ends) if end
     ]
@@ -189,7 +200,7 @@ def stacked_bars(
             *([f"low, {unit}", f"high, {unit}"] if ends else []),
         ],
         rows=rows,
-        height=120 + 42 * len(names),
+        height=(120 if legend["show"] else 100) + row_px * len(names),
         finding=finding,
         views=views,
     )
@@ -199,15 +210,15 @@ def _bars(
     names: Sequence[str],
     unit: str,
     series: Sequence[Mapping[str, object]],
-    legend: Sequence[str],
+    legend: Mapping[str, object],
     parts: Mapping[str, Sequence[float]],
 ) -> dict[str, object]:
     whole = unit == "% of the whole" or (
         unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0
     )
     return _base(
-        legend=legend_for(legend),
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
+        legend=legend,
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 64 if legend["show"] else 44, "containLabel": True},
         xAxis={
             "type": "value",
             "name": unit,

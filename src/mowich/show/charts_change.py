@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from mowich.show.charts import DECALS, Chart, Range, _base, _text, bar_of_range, fill
 from mowich.show.colours import LESS, LIMIT_MARK, MORE, SYMBOLS, SystemLook
+from mowich.units import sig
 
 ENDS = (LESS.light, MORE.light)
 """Of the low and the high end of a range."""
@@ -63,7 +64,7 @@ def waterfall(
     for _, factor in factors:
         values.append(values[-1] * factor)
     spans = [(0.0, start[1]), *pairwise(values), (0.0, values[-1])]
-    names = [start[0], *(f"{name} x{_text(factor)}" for name, factor in factors), end]
+    names = [start[0], *(f"{name} x{sig(factor)}" for name, factor in factors), end]
     known = looks or {}
     steps = [{"color": (MORE if b >= a else LESS).light} for a, b in spans[1:-1]]
     fills = [fill(0, known.get(start[0])), *steps, fill(0, known.get(end))]

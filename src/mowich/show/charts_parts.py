@@ -76,6 +76,15 @@ CORRECTION = "correction"
 """What served rows differ by on the sum of the other parts: a factor, so that every part has its share of it."""
 
 
+MEMORY_WORDS: Mapping[str, str] = {"kv": "caches of requests", "optimizer": "optimizer state", "temporary": "buffers"}
+"""Categories of memory that are not plain words already."""
+
+
+def memory_words(name: str) -> str:
+    """A category of memory, in words."""
+    return MEMORY_WORDS.get(name, name.replace("_", " "))
+
+
 def time_part(name: str, own: Mapping[str, TimePart] | None = None) -> TimePart:
     """A part; one that is not known is software. own: parts that mean something else in this time."""
     return (own or {}).get(name) or PARTS_OF_TIME.get(name) or TimePart(name.replace("_", " "), "software")
@@ -196,6 +205,7 @@ __all__ = [
     "PARTS_OF_TIME",
     "TimePart",
     "group_shares",
+    "memory_words",
     "short_part",
     "time_bars",
     "time_part",

@@ -55,6 +55,7 @@ class _File(TypedDict):
     paper: _Pair
     rest: _Pair
     mark: _Pair
+    hatch: _Pair
     vendors: dict[str, _Vendor]
     groups: dict[str, _Pair]
     parts: list[_Pair]
@@ -86,6 +87,8 @@ GREY = _colour(_file()["rest"])
 """Whatever is no vendor's."""
 LIMIT_MARK = _colour(_file()["mark"])
 """Limits and marks over a picture."""
+HATCH = _colour(_file()["hatch"])
+"""Lines over the fill of an announced part, and where colours come round again."""
 GROUPS: Mapping[str, Colour] = {name: _colour(pair) for name, pair in _file()["groups"].items()}
 """What time goes to."""
 PART_COLOURS: Sequence[Colour] = [_colour(pair) for pair in _file()["parts"]]
@@ -221,7 +224,7 @@ def css() -> str:
 def _pairs() -> Iterator[Colour]:
     yield from named().values()
     yield from (look.colour for look in _chips().values())
-    yield from (GREY, LIMIT_MARK, PAPER)
+    yield from (GREY, HATCH, LIMIT_MARK, PAPER)
 
 
 def script() -> str:
@@ -236,6 +239,7 @@ __all__ = [
     "DASHES",
     "GREY",
     "GROUPS",
+    "HATCH",
     "LESS",
     "LIMIT_MARK",
     "MORE",

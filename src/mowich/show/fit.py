@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mowich.show import charts
 from mowich.show.charts import Chart
+from mowich.show.charts_parts import memory_words
 from mowich.show.formats import gib, number_text, percent
 from mowich.show.page import (
     GIB,
@@ -186,7 +187,7 @@ def _pictures(result: Result) -> list[Chart]:
                 "Memory of a device against what a program may use",
                 "The mark is the usable capacity.",
                 [str(result["system_id"])],
-                {k: [v / GIB] for k, v in memory.items()},
+                {memory_words(k): [v / GIB] for k, v in memory.items()},
                 unit="GiB",
                 marks=[usable],
                 mark="usable",
@@ -200,7 +201,7 @@ def _pictures(result: Result) -> list[Chart]:
                 "Fewest chips by format of the weights",
                 "Memory of a device there, with the caches of the requests that fit.",
                 [f"{w}: {counted(h['chips'], 'chip')}" for w, h in formats.items()],
-                {k: [h["memory_B"].get(k, 0.0) / GIB for h in formats.values()] for k in kinds},
+                {memory_words(k): [h["memory_B"].get(k, 0.0) / GIB for h in formats.values()] for k in kinds},
                 unit="GiB",
                 marks=[usable] * len(formats),
                 mark="usable",

@@ -12,7 +12,7 @@ from mowich.fleets.flips import Flip, tied_leaders
 from mowich.fleets.solve import GOAL_TIE
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
-from mowich.show.colours import look_of
+from mowich.show.colours import look_called
 from mowich.show.fleet_idle import all_at_work, captioned, count_text, idle_parts, idle_sentences
 from mowich.show.formats import UNKNOWN, interval, number_text, percent
 from mowich.show.page import (
@@ -529,7 +529,7 @@ def _pictures(result: Result) -> list[Chart]:
     for a in result["assign"]:
         whole = shares.setdefault(f"{a['task']} on {a['system']}", [0.0] * len(periods))
         whole[periods.index(a["period"])] += a["share"]
-    looks = {s: look_of(s) for s in systems}
+    looks = {s: look_called(s) for s in systems}  # a scenario names its systems itself
     out = [
         charts_time.over_time(
             "Chips that stand",
@@ -575,7 +575,7 @@ def _pictures(result: Result) -> list[Chart]:
                 "5%, median and 95% of the optimum of each draw.",
                 [(s, 100 * lo, 100 * mid, 100 * hi) for s, (lo, mid, hi) in known.items()],
                 unit="% of chip-hours",
-                looks={s: look_of(s) for s in known},
+                looks={s: look_called(s) for s in known},
             )
         )
     return out

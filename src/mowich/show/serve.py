@@ -425,7 +425,7 @@ def _memory(rows: Sequence[tuple[str, Result]]) -> Chart:
         "Memory of a decoding device against what a program may use",
         "The mark is the usable capacity.",
         [n for n, _ in rows],
-        {k: [r["memory_B"].get(k, 0.0) / GIB for _, r in rows] for k in names},
+        {charts_parts.memory_words(k): [r["memory_B"].get(k, 0.0) / GIB for _, r in rows] for k in names},
         unit="GiB",
         marks=[r["memory_capacity_B"] / GIB for _, r in rows],
         mark="usable",

@@ -49,7 +49,7 @@ def _memory(rows: _Named) -> Chart:
         "Memory of a device against what a program may use",
         "The mark is the usable capacity.",
         [n for n, _ in rows],
-        {k: [r["memory_B"].get(k, 0.0) / GIB for _, r in rows] for k in kinds},
+        {charts_parts.memory_words(k): [r["memory_B"].get(k, 0.0) / GIB for _, r in rows] for k in kinds},
         unit="GiB",
         marks=[r.get("memory_capacity_B", 0.0) / GIB for _, r in rows],
         mark="usable",

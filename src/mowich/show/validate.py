@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from mowich.evidence.row_rules import is_time
-from mowich.evidence.scores import FITTED_TO, left_out
+from mowich.evidence.scores import FITTED_TO, KERNELS, TRAINIUM, LeftOut, left_out, left_out_by_chip
 from mowich.show import charts, charts_spread
 from mowich.show.charts import Chart
 from mowich.show.colours import look_called
@@ -63,6 +63,7 @@ def _left_out() -> list[Part]:
     """The errors of rows that were left out of the fit, training and serving."""
     found = left_out()
     groups = dict.fromkeys(f"{e.of} ({e.work})" for e in found if e.of)
+    made = dict.fromkeys(f"Of {e.work}: {e.command}, {e.date}." for e in found if e.command)
     table = Table(
         title="Left out of the fit",
         columns=[
@@ -79,7 +80,62 @@ def _left_out() -> list[Part]:
         ],
         note="What a prediction of a new run may be off by.",
     )
-    return [table, Words(text=f"A group is {'; '.join(groups)}.", kind="note")]
+    return [
+        table,
+        Words(text=f"A group is {'; '.join(groups)}.", kind="note"),
+        *(Words(text=text, kind="note") for text in made),
+        *_left_out_by_chip(),
+    ]
+
+
+def _left_out_by_chip() -> list[Table]:
+    """The same for the rows of each chip, or of each family of kernels on a chip."""
+    return [
+        Table(
+            title=f"Left out of the fit, by chip: {_kind_of(work)}",
+            columns=[
+                Column(name="by chip", right=False),
+                Column(name="n"),
+                Column(name="median"),
+                Column(name="p90"),
+                Column(name="in 90% range"),
+            ],
+            rows=[[_label(e), str(e.rows), tenths(e.median), tenths(e.p90), percent(e.in_range)] for e in by_chip],
+            wide=True,
+        )
+        for work, by_chip in _by_work().items()
+    ]
+
+
+PICTURED: Mapping[str, tuple[str, ...]] = {
+    "training": ("time of a step",),
+    "serving": ("time per token",),
+    "serving on Trainium": ("time per token",),
+    KERNELS: ("time, newer interface", "time, older interface"),
+}
+"""Kinds of work -> the figures that are shown by chip, in the order of the pictures. The time per token stands for
+serving: the throughput follows from it, and few chips have enough rows of the time to the first token."""
+
+
+def _by_work() -> dict[str, list[LeftOut]]:
+    """Errors by chip of each kind of work, the smallest median first; serving on Trainium stands among serving."""
+    found: dict[str, list[LeftOut]] = {}
+    kept = left_out_by_chip()
+    own = {e.chip for e in kept if e.work == FITTED_TO[TRAINIUM]}  # chips whose stacks have a fit of their own
+    for e in kept:
+        if e.what in PICTURED.get(e.work, ()) and not (e.work == "serving" and e.chip in own):
+            found.setdefault("serving" if e.work == FITTED_TO[TRAINIUM] else e.work, []).append(e)
+    return {work: sorted(found[work], key=lambda e: e.median) for work in PICTURED if work in found}
+
+
+def _kind_of(work: str) -> str:
+    what = PICTURED[work]
+    return f"{work}, {what[0]}" if len(what) == 1 else f"{work}, time"
+
+
+def _label(e: LeftOut) -> str:
+    """A chip, or a family of kernels on it."""
+    return f"{e.family} on {e.chip}" if e.family else e.chip
 
 
 def _summaries(summary: Mapping[str, Result], shipped: bool) -> list[Table]:
@@ -201,20 +257,47 @@ def _pictures(rows: Sequence[Result], shipped: bool) -> list[Chart]:
 
 
 def _left_out_pictures() -> list[Chart]:
-    """Errors of rows left out of the fit: training, serving, serving on Trainium."""
+    """Errors of rows left out of the fit: by what is predicted, then by chip for training, serving and kernels."""
     found = left_out()
     least, most = min(e.median for e in found), max(e.median for e in found)
-    return [
-        charts.stacked_bars(
-            "Errors of rows that were left out of the fit",
-            "Median, and what nine of ten stay below: what a prediction of a new run may be off by. Errors of kernels"
-            " are in docs/kernel-accuracy.md.",
-            [f"{e.work}, {e.what} (without {e.without})" for e in found],
-            {
-                "median": [100 * e.median for e in found],
-                "to the 90th of 100": [100 * (e.p90 - e.median) for e in found],
-            },
-            unit="% off",
-            finding=f"A new run is off by {100 * least:.0f} to {100 * most:.0f}% in the median, by its kind",
-        )
-    ]
+    whole = _errors_as_bars(
+        "Errors of rows that were left out of the fit",
+        "Median, and what nine of ten stay below: what a prediction of a new run may be off by.",
+        [(f"{e.work}, {e.what} (without {e.without})", e) for e in found],
+        f"A new run is off by {100 * least:.0f} to {100 * most:.0f}% in the median, by its kind",
+    )
+    return [whole, *(_chip_bars(work, by_chip) for work, by_chip in _by_work().items())]
+
+
+def _chip_bars(work: str, by_chip: Sequence[LeftOut]) -> Chart:
+    without = dict.fromkeys(e.without if e.work == work else f"{e.without} ({e.work})" for e in by_chip)
+    note = f"Left out were {', '.join(without)}."
+    if work == KERNELS:
+        note += f" Kernels measured on hardware, on the kernel clock; {by_chip[0].command}, {by_chip[0].date}."
+    best, last = by_chip[0], by_chip[-1]
+    finding = (
+        f"{work.capitalize()}: {100 * best.median:.0f}% off in the median on {_label(best)},"
+        f" {100 * last.median:.0f}% on {_label(last)}"
+    )
+    return _errors_as_bars(
+        f"Errors by chip, left out of the fit: {_kind_of(work)}",
+        f"Rows of each in brackets. {note}",
+        [(f"{_label(e)} ({e.rows})", e) for e in by_chip],
+        finding,
+    )
+
+
+def _errors_as_bars(title: str, note: str, rows: Sequence[tuple[str, LeftOut]], finding: str) -> Chart:
+    """A bar to the median and on to the 90th percentile for each."""
+    return charts.stacked_bars(
+        title,
+        note,
+        [name for name, _ in rows],
+        {
+            "median": [100 * e.median for _, e in rows],
+            "to the 90th of 100": [100 * (e.p90 - e.median) for _, e in rows],
+        },
+        unit="% off",
+        finding=finding,
+        row_px=30,
+    )

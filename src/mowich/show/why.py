@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
-from mowich.show.charts_parts import CACHE_READ, TimePart, time_part, whole_parts
-from mowich.show.colours import GROUPS
+from mowich.show.charts_parts import CACHE_READ, TimePart, memory_words, time_part, whole_parts
+from mowich.show.colours import GROUPS, look_of
 from mowich.show.fact_labels import fact_label
 from mowich.show.headline import terms_cell
 from mowich.show.legend import spelled_plan
 from mowich.show.page import change_of, counted, estimate_of, plan_words
 from mowich.shown import Result
+from mowich.software.vendors import HAND_TUNED
 from mowich.studies.ranking import rows_of, runs, same_chips, sizes
-
-MEMORY_WORDS: Mapping[str, str] = {"kv": "caches of requests", "optimizer": "optimizer state", "temporary": "buffers"}
-"""Categories of memory that are not plain words already."""
 
 BINDS_WORDS: Mapping[str, str] = {
     "compute": "Arithmetic takes most of the time.",
@@ -120,12 +118,11 @@ def why_of(row: Result) -> dict[str, object]:
             if estimate_of(row[key]).breakdown
         ],
         "memory": [
-            [MEMORY_WORDS.get(name, name.replace("_", " ")), value]
-            for name, value in sorted(memory.items(), key=lambda kv: -kv[1])
-            if value > 0
+            [memory_words(name), value] for name, value in sorted(memory.items(), key=lambda kv: -kv[1]) if value > 0
         ],
         "binds": binds_words(str(row.get("binds") or "")),
         "sure": sureness(main.coverage) if main is not None else {},
+        "announced": bool(row.get("estimated")) or look_of(str(row.get("system_id") or "")).is_announced,
         "moves": [
             [fact_label(m["fact"]), change_of(m["at_low"]), change_of(m["at_high"])]
             for m in (row.get("spread") or ())[:MOST_MOVES]
@@ -153,6 +150,9 @@ def footing(result: Result) -> str:
         said = [f"chips: {sizes(rows)}{footing_words}"]
     terms = _terms(rows)
     said += [f"{terms[0]} for all" if len(terms) == 1 else "prices of different kinds"] if terms else []
+    software = result["inputs"].get("software")
+    if software:
+        said.append(f"software: {'hand-tuned where there is some' if software == HAND_TUNED else software}")
     if result.get("facts_hash"):
         said.append(f"facts {result['facts_hash']}")
     return "; ".join(said)
