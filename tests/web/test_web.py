@@ -280,6 +280,36 @@ def test_why_a_row_is_what_it_is_in_words(client: TestClient, ask: dict[str, Any
                 assert total == pytest.approx(row[told["metric"]]["value"])
 
 
+def test_rows_within_one_scale_up_unit_have_a_map_of_their_machine(client: TestClient) -> None:
+    """And no other row; the map has every chip, and a machine that is too large is refused in words."""
+    asked = {**COMPARE, "on": ["trn3", "h100", "ironwood"], "chips": "64"}
+    assert client.post("/api/compare", json=asked).json()["view"]["maps"] == ["trn3-gen2:64", "", "ironwood:64"]
+    answer = client.get("/api/map", params={"name": "trn3-gen2:144"}).json()
+    [machine] = [s for s in answer["chart"]["option"]["series"] if s["type"] == "graph"]
+    assert sum(n["name"].startswith("chip ") for n in machine["data"]) == 144
+    large = client.get("/api/map", params={"name": "ironwood:9216"})
+    assert large.status_code == 422
+    assert "name: 9216 chips cannot be drawn" in large.json()["errors"][0]["line"]
+    assert client.get("/api/map", params={"name": "../etc"}).status_code == 422
+
+
+def test_software_that_is_named_stands_below_the_headline(client: TestClient) -> None:
+    for ask, named in (
+        (COMPARE, {"stack": "hand-tuned"}),
+        (SERVE, {"serve": {**SERVE["serve"], "engine": "hand-tuned"}}),
+    ):
+        answer = client.post("/api/compare", json={**ask, **named}).json()
+        assert "software: hand-tuned where there is some" in answer["view"]["footing"]
+        assert "hand-tuned" in answer["command"]
+        assert "software" not in client.post("/api/compare", json=ask).json()["view"]["footing"]
+
+
+def test_an_announced_chip_is_marked_in_training_and_in_serving(client: TestClient) -> None:
+    for ask in (COMPARE, SERVE):
+        view = client.post("/api/compare", json={**ask, "on": ["trn3", "trn4"]}).json()["view"]
+        assert [why["announced"] for why in view["whys"]] == [False, True]
+
+
 def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
     text = (
         "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {tokens: 1T, seq: 4096, batch: 256seqs}\nsystems:"

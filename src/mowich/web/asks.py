@@ -89,6 +89,10 @@ Fault = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9:=.
 """A link, a chip, a job beside it."""
 Yaml = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 FactPath = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+SizedSystem = Annotated[
+    str, StringConstraints(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,7})?$")
+]
+"""A system with a number of chips, such as trn3-gen2:144."""
 MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][^\x00-\x1f]*$")]
 
 

@@ -368,6 +368,11 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
         """Systems that can be asked for."""
         return await send(answers.verb("systems"))
 
+    @app.get("/api/map", responses=ok, tags=["facts"])
+    async def machine_map(name: Annotated[asks.SizedSystem, Query()]) -> Response:
+        """A machine of up to 256 chips as a picture: its chips and the links between them."""
+        return await send(answers.verb("machine_map", name))
+
     @app.get("/api/glossary", responses=ok, tags=["facts"])
     async def head_words() -> Response:
         """The words of tables, each with its meaning."""

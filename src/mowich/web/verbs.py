@@ -49,6 +49,7 @@ def questions(got: jobs.JobRequest) -> Questions:
         fixed=got.fixed,
         term=got.term,
         stack=got.stack,
+        hand_tuned=isinstance(got, jobs.CompareRequest) and got.hand_tuned,
     )
 
 
@@ -133,7 +134,8 @@ def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], facts: Facts) -> 
                 ),
             )
         result = answer.to_dict()
-    return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=compare_view(result))
+    asked = {**result, "inputs": {**result["inputs"], **got.again()}}
+    return reply(asked, notes=list(got.notes), command=ask.command(), view=compare_view(asked, got.facts))
 
 
 def view(result: Result, *, tables: bool = True) -> dict[str, object]:
@@ -144,11 +146,14 @@ def view(result: Result, *, tables: bool = True) -> dict[str, object]:
     return as_data(page_of(result), tables=tables)
 
 
-def compare_view(result: Result) -> dict[str, object]:
-    """`view` of a comparison, and why each row is what it is. Its table is made by the page, from the rows."""
+def compare_view(result: Result, facts: Facts) -> dict[str, object]:
+    """`view` of a comparison, why each row is what it is, and the name of the map of its machine ("": not of one
+    scale-up unit). Its table is made by the page, from the rows."""
+    from mowich.show.charts_map import map_name
     from mowich.show.why import footing, whys
 
-    return {**view(result, tables=False), "footing": footing(result), "whys": whys(result)}
+    maps = [map_name(facts, r["system_id"], int(r["chips_requested"])) for r in result["rows"]]
+    return {**view(result, tables=False), "footing": footing(result), "whys": whys(result), "maps": maps}
 
 
 def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
@@ -161,13 +166,13 @@ def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
         "beside": page.beside,
         "notes": page.said("note", "basis"),
         "tables": [_table(t) for t in page.tables if tables],
-        "charts": [_chart(c) for c in page.charts],
+        "charts": [chart_data(c) for c in page.charts],
         "stories": [
             {
                 "question": s.question,
                 "verdict": s.verdict,
                 "why": list(s.why),
-                "chart": _chart(s.chart),
+                "chart": chart_data(s.chart),
                 "table": _table(s.numbers),
                 "commands": list(s.commands),
             }
@@ -180,7 +185,7 @@ def _table(table: Table) -> dict[str, object]:
     return {"title": table.title, "head": table.head, "rows": table.cells(), "note": table.note}
 
 
-def _chart(chart: Chart) -> dict[str, object]:
+def chart_data(chart: Chart) -> dict[str, object]:
     """A chart's fields are plain data: `asdict` would copy them all."""
     return {f.name: getattr(chart, f.name) for f in fields(chart)}
 
@@ -415,13 +420,15 @@ def validate(facts: Facts) -> bytes:
     """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
     from mowich.show.collective import published_table
+    from mowich.show.page import Table
     from mowich.show.verbs import page_of
     from mowich.studies.collectives import compare_measured, measured
 
     result = study(None, facts).to_dict()
     shown = page_of(result)
-    first, *others = shown.parts
-    shown = replace(shown, parts=(first, published_table(compare_measured(facts, measured())), *others))
+    fitted = next(i for i, p in enumerate(shown.parts) if isinstance(p, Table) and p.title.endswith("in sample"))
+    parts = (*shown.parts[:fitted], published_table(compare_measured(facts, measured())), *shown.parts[fitted:])
+    shown = replace(shown, parts=parts)
     return reply(result, inputs={"set": [], "facts_dirs": []}, view=as_data(shown))
 
 

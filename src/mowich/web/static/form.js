@@ -11,6 +11,7 @@ const PRICES = [["default", "one kind for all rows"], ["tco", "cost of ownership
 const EQUAL = [["chips", "chips"], ["units", "units"], ["usd", "budget"], ["power", "power"]];
 const SIZE_WORDS = { chips: "Chips of each system", units: "Units of each system", usd: "Budget: that of so many chips of the first", power: "Power: that of so many chips of the first" };
 const STACKS = ["deepseek", "jax-gpu", "jax-gpu-maxtext", "jax-tpu", "megatron", "neuron", "pytorch-fsdp"];
+const ENGINES = ["vllm", "sglang", "trtllm", "jax-tpu", "vllm-neuron"];
 const FIELDS = ["chips", "serve_chips", "tokens", "seq", "batch", "isl", "osl", "ttft", "tpot", "cached", "model", "on", "price", "stack", "engine", "set"];
 const SAID = { serve_chips: "chips" };
 
@@ -23,6 +24,7 @@ export async function build() {
   watch((keys) => {
     if (keys.some((k) => ["all", "equal"].includes(k))) draw();
     else if (keys.includes("on") && asksJob()) software();
+    else if (keys.some((k) => ["stack", "engine"].includes(k))) softwareNote();
     renewYaml();
     renewCard();
   });
@@ -41,14 +43,31 @@ function lengths() {
   }), slider("isl", "Prompt, tokens", "tokens"), slider("osl", "Answer, tokens", "tokens")];
 }
 
+const HAND_TUNED = "hand-tuned"; // the word of the command line, for training and for serving
+const softwareKey = () => (trains() ? "stack" : "engine");
+
+/** Which of the software that Trainium has; nothing where no Trainium is asked for that has two. */
 function software() {
   const place = $("software");
   if (!place) return;
-  const own = trains() ? select("stack", "Software", [["", "as each maker ships it"], ...STACKS.map((s) => [s, s])])
-    : select("engine", "Software", [["", "as each maker ships it"], ...(state.on.every((w) => /^trn/.test(w)) ? [["nxdi-megakernel", "hand-tuned for Trainium"]] : [])]);
-  place.replaceChildren(own, trains() ? h("p", { class: "note" }, "Step times with hand-tuned kernels stand beside those as shipped: under Why, and in all columns.")
-    : h("p", { class: "note" }, state.on.every((w) => /^trn/.test(w)) ? "" : "Hand-tuned software can be chosen where Trainium is asked for alone."));
+  const key = softwareKey();
+  const tuned = state.on.some((w) => (trains() ? /^trn/ : /^trn[2-9]/).test(w));
+  const words = { "": "as shipped", [HAND_TUNED]: HAND_TUNED };
+  place.replaceChildren(...(tuned ? [choice("software", "Software of Trainium", Object.entries(words), state[key], (value) => change({ [key]: value })),
+    h("p", { class: "note", id: "software-note" })] : []));
+  softwareNote();
 }
+
+/** What the choice means, and the same in the list of all software. */
+function softwareNote() {
+  const [key, chosen] = [softwareKey(), state[softwareKey()]];
+  document.querySelectorAll("input[name=software]").forEach((e) => { e.checked = e.value === chosen; });
+  if ($(`select-${key}`)) $(`select-${key}`).value = chosen;
+  if ($("software-note")) $("software-note").textContent = chosen === HAND_TUNED ? "What kernels written by hand would reach. The other systems stay as shipped." : chosen ? `All systems run ${chosen}.` : "What a customer gets today.";
+}
+
+/** Software that all systems are to run. */
+const allSoftware = () => select(softwareKey(), "Software of all systems", [["", "as each maker ships it"], [HAND_TUNED, "hand-tuned, where there is some"], ...(trains() ? STACKS : ENGINES).map((s) => [s, s])]);
 
 function draw() {
   const left = $("left");
@@ -76,9 +95,9 @@ function job(folds) {
     trains() ? slider("chips", SIZE_WORDS[state.equal], "chips") : slider("serve_chips", "Chips of each system", "chips"),
     lengths(),
     trains() ? null : [slider("ttft", "Longest wait for the first token", "2s; empty: none"), slider("tpot", "Longest time per token", "50ms; empty: none")],
-    select("price", "Price", PRICES), h("div", { id: "software" }),
+    h("div", { id: "software" }), select("price", "Price", PRICES),
     trains() ? null : fold("load", "How many chips for a load?", loadField()),
-    fold("advanced", "Advanced", trains() ? select("fine", "Task", [["pretrain", "pretraining"], ["sft", "fine-tuning"], ["lora", "LoRA"]]) : slider("cached", "Share of prompts cached", "share"),
+    fold("advanced", "Advanced", trains() ? select("fine", "Task", [["pretrain", "pretraining"], ["sft", "fine-tuning"], ["lora", "LoRA"]]) : slider("cached", "Share of prompts cached", "share"), allSoftware(),
       h("div", { class: "field" }, h("label", { for: "set" }, "Settings, a path=value in a line"), set, h("p", { class: "wrong", id: "wrong-set" })),
       h("button", { type: "button", class: "small quiet", onclick: () => { change({ ...structuredClone(EMPTY), tab: state.tab }, true); announce(["all"]); } }, "Start over")),
     fold("yaml", "Scenario (YAML)", yaml, apply, h("p", { class: "wrong", id: "wrong-yaml" })),

@@ -28,10 +28,10 @@ function timeline(list) {
   const busy = tracks.map((t) => list.filter((e) => e.track === t).reduce((a, e) => a + e.end - e.start, 0));
   return {
     title: "Timeline", note: `${list.length.toLocaleString("en-US")} events${step > 1 ? `, every ${step}th drawn` : ""}. Drag or scroll to zoom.`, height: 90 + 30 * tracks.length,
-    head: ["track", "events", "time in events, µs"], rows: tracks.map((t, i) => [t, String(list.filter((e) => e.track === t).length), number(busy[i] * 1e6)]),
+    head: ["track", "events", "time in events, us"], rows: tracks.map((t, i) => [t, String(list.filter((e) => e.track === t).length), number(busy[i] * 1e6)]),
     option: {
-      grid: { left: 8, right: 24, top: 8, bottom: 56, containLabel: true }, tooltip: { confine: true, formatter: (p) => `${p.name}\n${number(p.value[1], 5)} to ${number(p.value[2], 5)} µs (${number(p.value[3])} µs)` },
-      xAxis: { type: "value", name: "µs", nameLocation: "middle", nameGap: 24, scale: true }, yAxis: { type: "category", data: tracks, inverse: true }, dataZoom: [{ type: "inside" }, { type: "slider", height: 16, bottom: 4 }],
+      grid: { left: 8, right: 24, top: 8, bottom: 56, containLabel: true }, tooltip: { confine: true, formatter: (p) => `${p.name}\n${number(p.value[1], 5)} to ${number(p.value[2], 5)} us (${number(p.value[3])} us)` },
+      xAxis: { type: "value", name: "us", nameLocation: "middle", nameGap: 24, scale: true }, yAxis: { type: "category", data: tracks, inverse: true }, dataZoom: [{ type: "inside" }, { type: "slider", height: 16, bottom: 4 }],
       series: [{ type: "custom", encode: { x: [1, 2], y: 0 }, data, renderItem: (params, api) => {
         const [from, to] = [api.coord([api.value(1), api.value(0)]), api.coord([api.value(2), api.value(0)])];
         const tall = api.size([0, 1])[1] * 0.7;
@@ -80,7 +80,8 @@ function sender(wrong) {
   const source = h("textarea", { id: "kernel-source", rows: 16, spellcheck: "false", "aria-label": "Python file with the kernel" });
   once("/api/kernel/example").then((a) => { source.value ||= a.source; });
   const name = h("input", { type: "text", id: "kernel-name", value: "matmul_gelu", "aria-label": "Kernel" });
-  const args = h("input", { type: "text", id: "kernel-args", value: "lhsT=bfloat16[512,256] rhs=bfloat16[512,2048]", "aria-label": "Arguments" });
+  const args = h("textarea", { id: "kernel-args", rows: 2, spellcheck: "false", "aria-label": "Arguments" });
+  args.value = "lhsT=bfloat16[512,256] rhs=bfloat16[512,2048]";
   const target = h("select", { id: "kernel-target", "aria-label": "Target" }, ["", "trn3", "trn2", "trn1"].map((t) => h("option", { value: t }, t || "default target")));
   const go = h("button", { type: "button", onclick: async () => {
     wrong.textContent = "";
@@ -92,7 +93,8 @@ function sender(wrong) {
     }
     go.disabled = false;
   } }, "Profile");
-  return h("div", { class: "kernel" }, source, h("div", { class: "row" }, h("label", { for: "kernel-name" }, "Kernel"), name, h("label", { for: "kernel-args" }, "Arguments"), args, target, go));
+  const field = (id, label, ...what) => h("div", { class: "field" }, h("label", { for: id }, label), ...what);
+  return h("div", { class: "kernel" }, field("kernel-source", "Or send a Python file with a kernel", source), field("kernel-name", "Kernel", name), field("kernel-args", "Arguments", args), field("kernel-target", "Chip", target), h("div", { class: "row" }, go));
 }
 
 let last = null;
@@ -112,9 +114,11 @@ function draw(answer) {
   const page = h("div", {});
   const lanes = answer.trace ? figure(timeline(events(answer.trace))) : null;
   const code = answer.source ?? $("kernel-source")?.value;
-  const charts = h("div", { class: "charts one" });
-  const beside = h("div", {}, lanes ?? "", charts);
-  box.replaceChildren(code ? h("div", { class: "lanes" }, h("div", {}, h("h2", {}, "Source"), h("p", { class: "note" }, "Marked: lines that the tables below name."), listing(code, answer.view)), beside) : beside, page);
+  const [first, rest] = [h("div", { class: "charts one" }), h("div", { class: "charts" })];
+  const beside = h("div", {}, lanes ?? "", first);
+  box.replaceChildren(code ? h("div", { class: "lanes" }, h("div", {}, h("h2", {}, "Source"), h("p", { class: "note" }, "Marked: lines that the tables below name."), listing(code, answer.view)), beside) : beside, rest, page);
   pageOf(page, { ...answer.view, charts: [] }, { strip: false });
-  showCharts(charts, answer.view.charts.filter((c) => !lanes || c.title !== "Who is at work when"), answer.command); // the timeline has it
+  const charts = answer.view.charts.filter((c) => !lanes || c.title !== "Who is at work when"); // the timeline has it
+  showCharts(first, charts.slice(0, 1), answer.command); // beside the source, which is as tall
+  showCharts(rest, charts.slice(1), answer.command);
 }

@@ -10,7 +10,8 @@ const words = (c) => (Array.isArray(c) ? c[0] : c ?? "");
 function kind(rows, i) {
   const all = rows.map((r) => words(r[i]));
   if (all.some((w) => w.length > 32)) return "text long";
-  return all.every((w) => /^[-+~<$]*[\d?–-]|^$/.test(w)) ? null : "text";
+  if (!all.every((w) => /^[-+~<$]*[\d?–-]|^$/.test(w))) return "text";
+  return all.some((w) => /\S \(/.test(w)) ? "pair" : null; // a number and what stands in brackets: below it where the table has many columns
 }
 
 /** A cell is text, [text, hover], or [text, hover, metric]: the last can be explained. */
@@ -31,6 +32,7 @@ const compared = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0)
 
 export function tableOf(t, most = 60, explain = null) {
   const rows = t.rows.slice(0, most);
+  if (!rows.length) return h("section", {}, t.title ? h("h2", {}, t.title) : "", h("p", { class: "soft" }, "None."));
   const kinds = t.head.map((_, i) => kind(rows, i));
   const line = (r) => h("tr", {}, h("th", { scope: "row", class: kinds[0] }, words(r[0])), r.slice(1).map((c, i) => cell(c, explain, kinds[i + 1])));
   const body = h("tbody", {}, rows.map(line));
@@ -41,7 +43,7 @@ export function tableOf(t, most = 60, explain = null) {
     body.replaceChildren(...[...rows].sort((a, b) => compared(worth(a[i]), worth(b[i])) * (down ? -1 : 1)).map(line));
   }
   return h("section", {}, t.title ? h("h2", {}, t.title) : "", t.note ? h("p", { class: "note" }, t.note.replace("Hover or focus a number", "Point at a number")) : "",
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title || "Numbers" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title || "Numbers" }, h("table", { class: t.head.length > 6 ? "many" : null }, h("thead", {}, h("tr", {}, heads)), body)),
     t.rows.length > most ? h("p", { class: "soft" }, `The first ${most} of ${t.rows.length} rows.`) : "");
 }
 

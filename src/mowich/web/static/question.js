@@ -2,7 +2,7 @@
 
 import { $, h } from "./dom.js";
 import { STOPS, change, size, state } from "./state.js";
-import { vendor } from "./words.js";
+import { told, vendor } from "./words.js";
 
 /** A slider with its field; the field is exact. */
 export function slider(key, label, hint) {
@@ -32,7 +32,7 @@ export function slider(key, label, hint) {
 /** A row of chips of which one is chosen. options: [value, label]; act(value). */
 export function choice(name, legend, options, current, act) {
   return h("fieldset", { class: "choice" }, h("legend", {}, legend), options.map(([value, label]) =>
-    h("label", { class: "pill" }, h("input", { type: "radio", name, value, checked: value === current, onchange: () => act(value) }), h("span", {}, label))));
+    h("label", { class: "pill" }, h("input", { type: "radio", name, value, checked: value === current, onchange: () => act(value) }), told("span", {}, label, label))));
 }
 
 /** A list of which one is chosen. */

@@ -2,7 +2,7 @@
 // (complete: false), then whole; a stale answer dims and stays until the next one is there.
 
 import { $, download, h } from "./dom.js";
-import { Refused, page, post } from "./api.js";
+import { Refused, once, page, post } from "./api.js";
 import { ask, change, state, toYaml, trains } from "./state.js";
 import { show as showCharts } from "./charts.js";
 import { wrong } from "./form.js";
@@ -107,6 +107,23 @@ function draw() {
   const { answer } = shown;
   const system = answer.result.rows[shown.row]?.system;
   showCharts($("charts"), chartsOf(answer.view, system), answer.command);
+  map(answer.view.maps[shown.row]);
+}
+
+/** The machine of the chosen row, where its chips lie in one scale-up unit: chips and links. */
+async function map(name) {
+  const box = $("map");
+  if (box.dataset.name === name) return;
+  box.dataset.name = name;
+  box.hidden = !name;
+  if (!name) return box.replaceChildren();
+  try {
+    const { chart } = await once(`/api/map?name=${encodeURIComponent(name)}`);
+    if (box.isConnected && box.dataset.name === name) showCharts(box, [chart], `mowich collective all-reduce --on ${name} --bytes 1MiB --out r.json && mowich report r.json --html map.html`);
+  } catch (error) {
+    box.dataset.name = "";
+    box.replaceChildren(h("p", { class: "soft" }, `No map of the machine: ${error.message}`));
+  }
 }
 
 const act = (row, metric, from) => { choose(row, false); drawer.explain(shown.body, metric, from); };
@@ -157,8 +174,8 @@ function frame() {
   const order = h("select", { id: "order", "aria-label": "Sort the systems by", onchange: () => { by = order.value ? { key: order.value, down: false } : null; table(); } },
     [["", "as asked"], ["usd_per_mtok", "cost"], [trains() ? "days" : "tokens_per_s_per_chip", trains() ? "days" : "tokens/s/chip"], ["J_per_token", "energy"]].map(([value, text]) => h("option", { value }, text)));
   return h("div", { id: "answer-box", "data-task": trains() ? "train" : "serve" }, h("div", { id: "load-answer" }), h("div", { id: "table" }),
-    h("div", { class: "row under" }, h("label", {}, all, " All columns"), h("label", { class: "phone-only" }, "Sort by ", order), h("p", { class: "legend" }, h("span", { class: "tick" }, "✓"), " best  ", h("span", { class: "tick" }, "≈"), " ranges overlap, not ranked  ", h("span", { class: "dots" }, h("span", { class: "dot measured on" })), " measured ", h("span", { class: "dots" }, h("span", { class: "dot simulated on" })), " simulated ", h("span", { class: "dots" }, h("span", { class: "dot estimated on" })), " estimated")),
-    h("div", { class: "charts", id: "charts" }), h("div", { id: "deeper" }), h("div", { id: "notes" }));
+    h("div", { class: "row under" }, h("label", {}, all, " All columns"), h("label", { class: "phone-only" }, "Sort by ", order), h("p", { class: "legend" }, [[h("span", { class: "tick" }, "✓"), " best"], [h("span", { class: "tick" }, "≈"), " ranges overlap, not ranked"], ...["measured", "simulated", "estimated"].map((kind) => [h("span", { class: "dots" }, h("span", { class: `dot ${kind} on` })), ` ${kind}`])].map((pair) => h("span", {}, pair)))),
+    h("div", { class: "charts", id: "charts" }), h("div", { class: "charts", id: "map", hidden: true }), h("div", { id: "deeper" }), h("div", { id: "notes" }));
 }
 
 export function render() {

@@ -93,8 +93,8 @@ function filled(row, column, place, view, act) {
 
 const stateOf = (view, key, place) => view.marks[key]?.[place] ?? "";
 
-function systemButton(row, chosen, choose) {
-  return h("button", { type: "button", class: "system", "aria-pressed": String(chosen), title: row.display ?? row.system, onclick: () => choose(row) }, mark(row.system_id), row.system, row.estimated ? " (est.)" : "");
+function systemButton(row, announced, chosen, choose) {
+  return h("button", { type: "button", class: "system", "aria-pressed": String(chosen), title: row.display ?? row.system, onclick: () => choose(row) }, mark(row.system_id), row.system, announced ? " (est.)" : "");
 }
 
 /** The whole table. by: {key, down} or null; choose(row), explain(row, metric, from), sort(key). */
@@ -109,7 +109,7 @@ export function tableOf(rows, training, view, { chosen, by, all, choose, explain
     h("thead", {}, h("tr", {}, [SYSTEM, ...shown].map(head))),
     h("tbody", {}, ordered(rows, by).map((i) => {
       const row = rows[i];
-      const name = h("th", { scope: "row" }, systemButton(row, i === chosen, choose));
+      const name = h("th", { scope: "row" }, systemButton(row, view.whys[i].announced, i === chosen, choose));
       const attributes = { class: `${i === chosen ? "chosen" : ""} ${row.feasible === false ? "infeasible" : ""}`, "data-system": row.system };
       if (!runs(row)) return h("tr", attributes, name, h("td", { class: "reason", colspan: shown.length }, row.reason ?? "no plan fits"));
       return h("tr", attributes, name, shown.map((c) => h("td", { class: `${stateOf(view, c.key, i)} ${c.key}` }, ...filled(row, c, i, view, explain))));
@@ -122,6 +122,6 @@ export function cardsOf(rows, training, view, { chosen, by, all, choose, explain
   return h("ul", { class: "cards" }, ordered(rows, by).map((i) => {
     const row = rows[i];
     const fields = runs(row) ? h("dl", {}, shown.map((c) => h("div", { class: `${stateOf(view, c.key, i)} ${c.key}` }, told("dt", {}, headOf(c), headOf(c)), h("dd", {}, ...filled(row, c, i, view, explain))))) : h("p", { class: "warning" }, row.reason ?? "no plan fits");
-    return h("li", { class: i === chosen ? "answer chosen" : "answer", "data-system": row.system }, h("h3", {}, systemButton(row, i === chosen, choose)), fields);
+    return h("li", { class: i === chosen ? "answer chosen" : "answer", "data-system": row.system }, h("h3", {}, systemButton(row, view.whys[i].announced, i === chosen, choose)), fields);
   }));
 }
