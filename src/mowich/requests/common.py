@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,3 +159,10 @@ def words_of_model(reader: QuestionReader) -> str:
     """The model in the words of a question; a pasted config is in the file config.json."""
     model = as_asked(reader, reader.given(MODEL))
     return model if isinstance(model, str) else str(getattr(model, "name", "config.json"))
+
+
+def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
+    """Note every field of the other job that was given."""
+    for field in others:
+        if reader.given(field) is not None and reader.get(field) != field.default:
+            reader.add(f"is an option of {job}", field, fix=f"leave it out, or use {reader.said(use)}")

@@ -6,7 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import AS, CSV, JSON, LEGEND, MODEL, OUT, PLAIN, QUIET, SEED, TRAINING_STACK, asked_models
+from mowich.requests.common import (
+    AS,
+    CSV,
+    JSON,
+    LEGEND,
+    MODEL,
+    OUT,
+    PLAIN,
+    QUIET,
+    SEED,
+    TRAINING_STACK,
+    asked_models,
+    only_of,
+)
 from mowich.requests.fields import Field, read_several, whole, word
 from mowich.requests.jobs import (
     CHIPS,
@@ -17,7 +30,6 @@ from mowich.requests.jobs import (
     TRAINED,
     TRAINS,
     JobRequest,
-    only_of,
     read_work,
     serves_job,
 )

@@ -24,6 +24,7 @@ from mowich.requests.common import (
     Asked,
     asked_model,
     form_of,
+    only_of,
     words_of_model,
 )
 from mowich.requests.configs import (
@@ -60,6 +61,7 @@ from mowich.requests.settings import (
     TERM,
     asked_kind,
     given_of,
+    has_cores,
     lnc_facts,
     read_lnc,
     read_settings,
@@ -231,17 +233,15 @@ class JobRequest(Asked):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest(JobRequest):
     """One job on several systems. equal: what is the same for all; hand_tuned: training on kernels written by hand,
-    where there are some."""
+    where there are some; software: what was named in the place of what makers ship, for all rows."""
 
     equal: str
     hand_tuned: bool
+    software: str | None
 
     def again(self) -> dict[str, object]:
-        """The same; software: what was named in the place of what makers ship, for all rows."""
-        from mowich.software.vendors import HAND_TUNED
-
-        named = HAND_TUNED if self.hand_tuned else self.stack or self.engine
-        return {**JobRequest.again(self), **({"software": named} if named else {})}
+        """The same, with the software that was named."""
+        return {**JobRequest.again(self), **({"software": self.software} if self.software else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,13 +398,6 @@ def serves_job(reader: QuestionReader, other: Field[object]) -> bool:
     return serves and not trains
 
 
-def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
-    """Note every field of the other job that was given."""
-    for field in others:
-        if reader.given(field) is not None and reader.get(field) != field.default:
-            reader.add(f"is an option of {job}", field, fix=f"leave it out, or use {reader.said(use)}")
-
-
 def _choices(
     reader: QuestionReader, plan: Mapping[str, str], chosen: Mapping[str, str], *, serving: bool
 ) -> Mapping[str, Sequence[int | str]]:
@@ -418,16 +411,6 @@ def _choices(
     with reader.watch():
         return parse_serving(given) if serving else parse_fixed(given)
     return {}
-
-
-def _has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> None:
-    """A problem where no machine of a question has logical cores."""
-    from mowich.machines.system import resolve
-
-    if systems and not any(resolve(facts, name).lnc for name in systems):
-        reader.add(
-            "no system here has logical cores", SET, given="plan.lnc", allowed="systems of Trainium2 and Trainium3"
-        )
 
 
 def read_work(
@@ -463,7 +446,7 @@ def read_work(
     footing = "chips" if serving else equal
     systems = read_systems(reader, on, chips, settings.facts, equal=footing, several=several, stack=stack)
     if settings.lnc is not None:
-        _has_cores(reader, systems, settings.facts)
+        has_cores(reader, systems, settings.facts)
     chosen = file_choices(reader, train, serve, serving=serving, layers=model.num_layers) if model else {}
     use_cores(reader, settings, chosen.pop("lnc", None), systems)
     fixed = _choices(reader, settings.plan, chosen, serving=serving)
@@ -525,7 +508,8 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
     work = read_work(reader, SYSTEMS, serving=serving, tuned=tuned)
-    return reader.fill(CompareRequest, hand_tuned=tuned, stack=None if tuned else stack, **work)
+    named = {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
+    return reader.fill(CompareRequest, hand_tuned=tuned, **named, **work)
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,6 +198,16 @@ def asked_of(reader: QuestionReader, only: str = "") -> dict[str, object]:
     term."""
     form, settings = form_of(reader), only_facts(reader, only) if only else read_settings(reader)
     return {"form": form, "facts": settings.facts, "given": given_of(reader)}
+
+
+def has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> None:
+    """A problem where no machine of a question has logical cores."""
+    from mowich.machines.system import resolve
+
+    if systems and not any(resolve(facts, name).lnc for name in systems):
+        reader.add(
+            "no system here has logical cores", SET, given="plan.lnc", allowed="systems of Trainium2 and Trainium3"
+        )
 
 
 def given_of(reader: QuestionReader) -> dict[str, object]:

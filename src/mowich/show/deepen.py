@@ -25,9 +25,9 @@ from mowich.show.headline import terms_cell
 from mowich.show.page import Cell, Page, Table, TextCell, word_columns
 from mowich.show.training import moved_most
 from mowich.shown import Result
-from mowich.studies.compare import is_hand_tuned
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.flip_points import Turning, turning
+from mowich.studies.hand_tuned import is_hand_tuned
 from mowich.studies.ranking import ranking
 from mowich.studies.scaling import SIZES, Size, scaling
 from mowich.units import show, show_count

@@ -263,7 +263,7 @@ def _left_out_pictures() -> list[Chart]:
     whole = _errors_as_bars(
         "Errors of rows that were left out of the fit",
         "Median, and what nine of ten stay below: what a prediction of a new run may be off by.",
-        [(f"{e.work}, {e.what} (without {e.without})", e) for e in found],
+        [(f"{e.work}, {e.what}, whole {e.unit} out", e) for e in found],
         f"A new run is off by {100 * least:.0f} to {100 * most:.0f}% in the median, by its kind",
     )
     return [whole, *(_chip_bars(work, by_chip) for work, by_chip in _by_work().items())]

@@ -206,9 +206,8 @@ def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> P
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemAsk:
-    """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: the time is that of
-    kernels written by hand, where they are timed for the chip, on the plan that is best with the software as
-    shipped."""
+    """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: with kernels
+    written by hand where they are timed for the chip, on the plan that is best as shipped."""
 
     name: str
     system_id: str
@@ -314,9 +313,9 @@ def with_plan(
     tuned = None
     if has_kernels(system) and (ask.hand_tuned or not brief):
         tuned, tuned_moves = hand_tuned_estimate(ask.model, system, job, candidate.plan, facts, moves)
-        if ask.hand_tuned:
-            step, moves, tuned = tuned, tuned_moves, None
-            candidate = replace(candidate, step_s=float(step), parts={k: float(v) for k, v in step.breakdown.items()})
+    if tuned is not None and ask.hand_tuned:
+        step, moves, tuned = tuned, tuned_moves, None
+        candidate = replace(candidate, step_s=float(step), parts=step.breakdown)
     used = math.ceil(candidate.plan.devices / system.devices_per_chip)
     idle = ask.chips - used
     peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
@@ -518,17 +517,8 @@ def system_asks(
 def stack_of(inputs: Result, system: str) -> str | None:
     """The training software that a result's inputs state for its row of a system, as `resolve` takes it; a sweep states
     one for all points."""
-    return inputs.get("stack") or (_stated_stack(inputs, system) or "").removesuffix(TUNED) or None
-
-
-def is_hand_tuned(inputs: Result, system: str) -> bool:
-    """Whether a result's row of a system is of kernels written by hand."""
-    return (_stated_stack(inputs, system) or "").endswith(TUNED)
-
-
-def _stated_stack(inputs: Result, system: str) -> str | None:
     stated = (s["stack"] for s in inputs["systems"] if isinstance(s, Mapping) and s["system"] == system)
-    return next(stated, None)
+    return inputs.get("stack") or next(stated, "").removesuffix(TUNED) or None
 
 
 def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> Comparison:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate, from_spreads, log_spread
 from mowich.evidence.residual import step_interval
@@ -10,7 +10,8 @@ from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.plan import Plan, TrainJob
-from mowich.software.stack import Platform
+from mowich.shown import Result
+from mowich.software.stack import TUNED, Platform
 from mowich.training.tuned import predict_hand_tuned
 
 
@@ -43,3 +44,9 @@ def hand_tuned_estimate(
     coverage = {SIMULATED: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
     estimate = from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
     return estimate, tuple(sorted(kept, key=lambda m: -max(abs(m[1]), abs(m[2]))))
+
+
+def is_hand_tuned(inputs: Result, system: str) -> bool:
+    """Whether a result's row of a system is of kernels written by hand."""
+    named = (s for s in inputs["systems"] if isinstance(s, Mapping) and s["system"] == system)
+    return any(str(s.get("stack") or "").endswith(TUNED) for s in named)

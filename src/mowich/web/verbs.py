@@ -18,6 +18,7 @@ from mowich.models.model import Model
 from mowich.requests import brief as briefs
 from mowich.requests import jobs, machines, scenarios
 from mowich.requests.fields import Edge
+from mowich.show.json import with_inputs
 from mowich.shown import Result
 from mowich.web import asks, library
 from mowich.web.reading import given_model, read_ask, reply, safe_yaml, work
@@ -134,7 +135,7 @@ def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], facts: Facts) -> 
                 ),
             )
         result = answer.to_dict()
-    asked = {**result, "inputs": {**result["inputs"], **got.again()}}
+    asked = with_inputs(result, got.again())
     return reply(asked, notes=list(got.notes), command=ask.command(), view=compare_view(asked, got.facts))
 
 
