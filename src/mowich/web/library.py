@@ -8,7 +8,7 @@ from dataclasses import asdict
 from mowich.errors import UserError, unknown
 from mowich.facts import Fact, Facts
 from mowich.models import model_names
-from mowich.web.reading import given_model, reply
+from mowich.web.reading import chart_data, given_model, reply
 
 
 def models(_: Facts) -> bytes:
@@ -140,7 +140,6 @@ def facts_side(names: Sequence[str], facts: Facts) -> bytes:
 def machine_map(name: str, facts: Facts) -> bytes:
     """A machine chip by chip with its links, as a picture."""
     from mowich.show.charts_map import map_of
-    from mowich.web.verbs import chart_data
 
     return reply(
         {"schema": "mowich/map@1", "facts_hash": facts.hash(), "name": name}, chart=chart_data(map_of(facts, name))

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts, load_facts
@@ -25,6 +27,9 @@ from mowich.requests.schema import QuestionSource
 from mowich.show.json import to_json
 from mowich.shown import Result
 from mowich.web import asks
+
+if TYPE_CHECKING:
+    from mowich.show.charts import Chart
 
 
 @lru_cache(maxsize=4)
@@ -104,6 +109,11 @@ def reply(result: Result, *, inputs: Mapping[str, object] | None = None, **more:
     return (
         f'{head[:-1]}{", " if len(head) > 2 else ""}"result": {to_json(result, inputs=inputs, indent=None)}}}'.encode()
     )
+
+
+def chart_data(chart: Chart) -> dict[str, object]:
+    """A chart's fields are plain data: `asdict` would copy them all."""
+    return {f.name: getattr(chart, f.name) for f in fields(chart)}
 
 
 MAX_YAML_DEPTH, MAX_YAML_EVENTS = 12, 8000

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
@@ -21,11 +21,10 @@ from mowich.requests.fields import Edge
 from mowich.show.json import with_inputs
 from mowich.shown import Result
 from mowich.web import asks, library
-from mowich.web.reading import given_model, read_ask, reply, safe_yaml, work
+from mowich.web.reading import chart_data, given_model, read_ask, reply, safe_yaml, work
 
 if TYPE_CHECKING:
     from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate
-    from mowich.show.charts import Chart
     from mowich.show.page import Page, Table
     from mowich.studies.compare import Questions, Row
     from mowich.studies.explain import Explainer
@@ -184,11 +183,6 @@ def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
 
 def _table(table: Table) -> dict[str, object]:
     return {"title": table.title, "head": table.head, "rows": table.cells(), "note": table.note}
-
-
-def chart_data(chart: Chart) -> dict[str, object]:
-    """A chart's fields are plain data: `asdict` would copy them all."""
-    return {f.name: getattr(chart, f.name) for f in fields(chart)}
 
 
 def deepen(result: Result, ask: asks.Ask, facts: Facts) -> bytes:
