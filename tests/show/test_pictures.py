@@ -18,7 +18,7 @@ from mowich.facts import Facts, load_facts
 from mowich.machines import links
 from mowich.machines.system import resolve
 from mowich.machines.topology import per_chip
-from mowich.show import charts, charts_map, charts_parts, charts_spread, colours
+from mowich.show import charts, charts_change, charts_map, charts_parts, charts_spread, colours
 from mowich.show import fleet as fleet_show
 from mowich.show.charts import Chart
 from mowich.show.charts_change import waterfall
@@ -332,3 +332,10 @@ def test_systems_of_a_fleet_have_their_colours_by_the_names_of_the_scenario() ->
     found = fleet_show._pictures({"use": use, "periods": ["Q1"], "assign": [], "binding": [], "robust": None})
     bars = {s["name"]: s["itemStyle"]["color"] for s in series(found[0], type="bar")}
     assert bars["trn3"] == colours.look_of("trn3-gen2").colour.light != bars["trn2"]
+
+
+def test_the_name_of_an_upright_axis_stands_beside_it() -> None:
+    """At its upper end it would be cut at the edge of the picture."""
+    chart = charts_change.amount_chart("t", "", {"a": [(96.0, 0.8, "tp1"), (144.0, 1.0, "tp1")]}, unit="GiB")
+    assert chart.option["yAxis"]["nameLocation"] == "middle"
+    assert chart.option["grid"]["left"] >= 44

@@ -132,9 +132,9 @@ def amount_chart(
     ]
     option = _base(
         legend={"bottom": 0, "type": "scroll"},
-        grid={"left": 8, "right": 24, "top": 16, "bottom": 64, "containLabel": True},
+        grid={"left": 44, "right": 24, "top": 16, "bottom": 64, "containLabel": True},
         xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
-        yAxis={"type": "value", "name": "of today's tokens", "scale": True},
+        yAxis={"type": "value", "name": "of today's tokens", "nameLocation": "middle", "nameGap": 48, "scale": True},
         series=series,
     )
     return Chart(
