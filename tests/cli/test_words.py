@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 import mowich
 from mowich import cli
+from mowich.cli.app import app
+from mowich.cli.options import VerbCall
+from mowich.cli.words import VerbOptions, in_our_words, other_words
 from mowich.facts.fields import unit_meant
 
 COMPARE = ["compare", "llama-3.1-8b", "--on", "trn3"]
@@ -17,13 +20,14 @@ COMPARE = ["compare", "llama-3.1-8b", "--on", "trn3"]
 @pytest.mark.parametrize(
     ("verb", "option", "hint"),
     [
-        ("compare", "--rate", "here: mowich plan --serve --rate 20rps"),
-        ("compare", "--concurrency", "here: mowich plan --serve --users N"),
-        ("plan", "--concurrency", "here: --users N"),
-        ("compare", "--model", "here: the model stands without an option, after the verb"),
-        ("plan", "--tensor-parallel-size", "here: --set plan.tp=N"),
-        ("plan", "--kv_cache_dtype", "here: --set plan.kv=fp8"),
-        ("compare", "--total-gpus", "here: --chips N"),
+        ("compare", "--rate", "here: mowich plan --serve --rate 4"),
+        ("compare", "--concurrency", "here: mowich plan --serve --users 4"),
+        ("plan", "--gpus", "here: --chips 4"),
+        ("plan", "--num-prompts", "here: a scenario of mowich traffic, with traffic: {requests: 4}"),
+        ("fit", "--max-model-len", "here: --kv 4 in serving, --seq 4 in training"),
+        ("plan", "--context-length", "here: --isl and --osl, together at most 4, in serving; --seq 4 in training"),
+        ("plan", "--dtype", "here: --set plan.precision=bf16"),
+        ("plan", "--kv-cache-dtype", "here: --set plan.kv=bf16 or fp8; the type of the model is bf16"),
         ("plan", "--neighbors", "did you mean '--neighbours'?"),
         ("compare", "--chip", "did you mean '--chips'?"),
         ("compare", "--trane", "did you mean '--train'?"),
@@ -37,17 +41,92 @@ def test_an_option_of_another_program_is_led_to_ours(
     assert capsys.readouterr().err == f"error: no such option: {option}; {hint}\n"
 
 
-def test_every_word_leads_to_an_option_that_some_verb_has() -> None:
-    from mowich.requests import fields, gaps, jobs, results, scenarios
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("-dp 4", "here: --set plan.dp=4, beside plan.tp as in vLLM (SGLang counts it inside --tp-size)"),
+        ("--dp_size=4", "here: --set plan.dp=4, beside plan.tp as in vLLM (SGLang counts it inside --tp-size)"),
+        ("--quantization awq", "here: --set plan.weights=int4"),
+        ("--quantization own", "here: --set plan.weights=fp8"),
+        ("--gpu-memory-utilization 0.95", "here: --set serving.ENGINE.memory_share=0.95, ENGINE such as vllm"),
+        ("--tensor-parallel-size", "here: --set plan.tp=N"),
+        ("--tensor-parallel-size --json", "here: --set plan.tp=N"),
+        ("--enable-expert-parallel", "here: --set plan.ep=N, with N = plan.tp x plan.dp"),
+    ],
+)
+def test_what_to_write_is_told_with_the_value_that_was_typed(
+    words: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["plan", "llama-3.1-8b", "--on", "trn3", *words.split()]) == 2
+    given = words.replace("=", " ").split()[0]
+    assert capsys.readouterr().err == f"error: no such option: {given}; {hint}\n"
 
-    schemas = (jobs.COMPARE, jobs.PLAN, jobs.FIT, gaps.GAP, gaps.VALUE, scenarios.SWEEP, results.REPORT)
-    known = {f.flag for s in schemas for f in s.at(fields.Edge.OPTION)}
-    words = yaml.safe_load(Path(cli.__file__).with_name("words.yaml").read_text(encoding="utf-8"))
-    for word, told in words.items():
+
+FOREIGN = (
+    "plan --model llama-3.1-8b --serve --random-input-len 1k --random-output-len=100 --system h100_sxm --total_gpus 8"
+    " -tp 4 --pipeline-parallel-size=2 --kv-cache-dtype fp8_e4m3 --max-num-seqs 64"
+)
+OURS = (
+    "plan llama-3.1-8b --serve --isl 1k --osl 100 --on h100_sxm --chips 8 --set plan.tp=4 --set plan.pp=2 --set"
+    " plan.kv=fp8 --set plan.sequences=64"
+)
+
+
+def test_a_word_that_means_one_thing_of_ours_is_read_as_that(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*OURS.split(), "--csv"]) == 0
+    ours = capsys.readouterr()
+    assert cli.run([*FOREIGN.split(), "--csv"]) == 0
+    foreign = capsys.readouterr()
+    assert foreign.out == ours.out
+    notes = [line for line in foreign.err.splitlines() if line not in ours.err]
+    assert notes[:2] == [
+        "note: --model llama-3.1-8b is the model here",
+        "note: --random-input-len 1k is --isl 1k here",
+    ]
+    assert len(notes) == 9
+    assert cli.run([*FOREIGN.split(), "--csv", "--quiet"]) == 0
+    assert capsys.readouterr() == (ours.out, "")
+
+
+def verbs() -> dict[str, VerbOptions]:
+    """What each verb has on the command line."""
+    return {
+        c.callback.__name__: c.callback.options for c in app.registered_commands if isinstance(c.callback, VerbCall)
+    }
+
+
+def test_no_word_changes_what_a_verb_has() -> None:
+    found = verbs()
+    for options in found.values():
+        for flag in options.flags:
+            args = [flag, "--tensor-parallel-size", "--", "--tp=4", flag]
+            after = args if flag in options.valued else args[:1]
+            assert in_our_words(args, options)[0][: len(after)] == after
+            assert in_our_words([flag], options) == ([flag], [])
+    assert in_our_words(["--model", "m"], found["gap"]) == (["--model", "m"], [])
+    assert in_our_words(["--hf-id", "m"], found["gap"])[0] == ["--model", "m"]
+    assert in_our_words(["--users", "3", "-1", "-"], found["plan"]) == (["--users", "3", "-1", "-"], [])
+
+
+def test_help_says_that_words_are_taken_and_the_page_names_all(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("compare", "plan", "fit", "gap", "value", "sweep", "power"):
+        assert cli.run([name, "--help"]) == 0
+        assert capsys.readouterr().out.count("AIConfigurator") == (name != "power")
+    page = (Path(__file__).parents[2] / "docs" / "how-to.md").read_text(encoding="utf-8")
+    assert [w for w, entry in other_words().items() if entry.taken and f"`--{w}`" not in page] == []
+
+
+def test_every_word_leads_to_an_option_that_some_verb_has() -> None:
+    known = set().union(*(options.flags for options in verbs().values()))
+    for word, entry in other_words().items():
         assert not word.startswith("-")
-        for ours in told:
-            assert {part for part in ours.replace(",", " ").split() if part.startswith("--")} <= known, word
-    assert not {f.lstrip("-") for f in {"--on", "--chips", "--isl", "--osl", "--set"}} & set(words)
+        assert entry.taken or entry.told, word
+        for form in (*entry.taken, *entry.told):
+            named = {part for part in re.split(r"[ ,;()]", form) if part.startswith("--")}
+            assert named <= known | {"--tp-size"}, word
+    assert not {f.lstrip("-") for f in {"--on", "--chips", "--isl", "--osl", "--ttft", "--tpot", "--set"}} & set(
+        other_words()
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from contextvars import ContextVar, copy_context
 from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
+from typer.models import CommandInfo
 
-from mowich.cli.options import CONTEXT, CommandGroup, listed
+from mowich.cli.options import CONTEXT, CommandGroup, VerbCall, listed
 from mowich.cli.output import complain
+from mowich.cli.words import VerbOptions, in_our_words, option_hint
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean, words_of
 from mowich.requests.jobs import EXAMPLE
 from mowich.version import VERSION
@@ -65,20 +67,21 @@ class _Usage(Protocol):
     def format_message(self) -> str: ...
 
 
-def usage_line(error: _Usage) -> str:
-    """A usage error of the parser as one line, with the closest flag or verb."""
+def usage_line(error: _Usage, typed: Sequence[str] = ()) -> str:
+    """A usage error of the parser as one line, with the closest flag or verb. typed: the command line."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "mowich"
     text = " ".join(error.format_message().split()).split(" (Possible options")[0].split(" Did you mean")[0].rstrip(".")
     given = getattr(error, "option_name", None)
     if given and context:
-        known = [
-            flag
-            for parameter in context.command.params
-            for flag in (*parameter.opts, *parameter.secondary_opts)
-            if flag.startswith("-")
-        ]
-        hint = _option_hint(given, known)
+        parameters = context.command.params
+        known = (flag for p in parameters for flag in (*p.opts, *p.secondary_opts))
+        own = VerbOptions(
+            flags=frozenset(flag for flag in known if flag.startswith("-")),
+            has_model=any(p.name == "model" for p in parameters),
+        )
+        whole, hint = option_hint(given, own, typed)
+        text = text.replace(given, whole)
     elif text.startswith("No such command") and context:
         given = text.split("'")[1] if "'" in text else ""
         hint = did_you_mean(given, context.command.list_commands(context))
@@ -88,37 +91,35 @@ def usage_line(error: _Usage) -> str:
     return f"{text}; {hint or 'see ' + path + ' --help'}"
 
 
-def _option_hint(given: str, known: Sequence[str]) -> str | None:
-    """What stands for an option that a verb lacks: a word of another program in ours, else the closest option."""
-    from importlib import resources
-
-    import yaml
-
-    word = given.lstrip("-").casefold().replace("_", "-")
-    text = resources.files("mowich.cli").joinpath("words.yaml").read_text(encoding="utf-8")
-    told: Sequence[str] = yaml.safe_load(text).get(word, ())
-    for ours in told:
-        if not ours.startswith("--") or ours.split()[0] in known:
-            return f"here: {ours}"
-    hint = did_you_mean(word, [flag.lstrip("-") for flag in known], cutoff=_ALIKE)
-    return hint and hint.replace("'", "'--", 1)
-
-
-_ALIKE = 0.7
-"""How alike an option has to be that is taken for a slip of the pen: "rate" is not "train"."""
-
-
 def _only(words: Sequence[str]) -> typer.Typer:
     """The application with nothing but the verb that `words` begin with, as making the parsers of all takes longer than
     a verb needs; without parsers for the list of verbs; whole for anything else."""
     if list(words) in (["--help"], ["-h"]):
         return listed(app)
-    verbs = [c for c in app.registered_commands if words[:1] == [c.name or (c.callback.__name__ if c.callback else "")]]
-    if not verbs:
+    found = _registered(words)
+    if found is None:
         return app
     one = copy.copy(app)
-    one.registered_commands, one.registered_groups = verbs, []
+    one.registered_commands, one.registered_groups = [found], []
     return one
+
+
+def _registered(words: Sequence[str]) -> CommandInfo | None:
+    """The verb that a command line begins with; None where it begins with a group of verbs, or with none."""
+    named = (c for c in app.registered_commands if words[:1] == [c.name or (c.callback.__name__ if c.callback else "")])
+    return next(named, None)
+
+
+def _in_our_words(words: Sequence[str]) -> Sequence[str]:
+    """A command line whose words of other programs are ours; what was read as what is told, unless it is quiet."""
+    found = _registered(words)
+    if found is None or not isinstance(found.callback, VerbCall):
+        return words
+    ours, said = in_our_words(words[1:], found.callback.options)
+    if not {"-q", "--quiet"} & set(ours):
+        for text in said:
+            print(f"note: {text}", file=sys.stderr)
+    return [words[0], *ours]
 
 
 def run(args: Sequence[str]) -> int:
@@ -131,14 +132,15 @@ def run(args: Sequence[str]) -> int:
         if not words and "_MOWICH_COMPLETE" not in os.environ:
             return sys.stdout.write(_START) and EXIT_OK
         command = typer.main.get_command(_only(words))
-        return command.main(words, prog_name="mowich", standalone_mode=False)
+        return command.main(_in_our_words(words), prog_name="mowich", standalone_mode=False)
 
     # in a context of its own: what an option sets (--quiet) ends with this command line
-    return outcome(lambda: copy_context().run(answer), debug)
+    return outcome(lambda: copy_context().run(answer), debug, words)
 
 
-def outcome(answer: Callable[[], object], debug: bool) -> int:
-    """The exit code of what a command does: what it gives where that is a number. Errors become lines on stderr."""
+def outcome(answer: Callable[[], object], debug: bool, typed: Sequence[str] = ()) -> int:
+    """The exit code of what a command does: what it gives where that is a number. Errors become lines on stderr. typed:
+    the command line, for the words of an error."""
     usage: Any = typer.BadParameter.__mro__[1]  # UsageError and its base, wherever typer keeps click
     base: Any = usage.__mro__[1]
     try:
@@ -164,7 +166,7 @@ def outcome(answer: Callable[[], object], debug: bool) -> int:
             return EXIT_BAD_INPUT
         if debug:
             raise
-        complain(usage_line(error))
+        complain(usage_line(error, typed))
         return EXIT_BAD_INPUT
     except MemoryError as error:
         if debug:

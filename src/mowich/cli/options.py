@@ -17,11 +17,13 @@ from typing import Annotated, Any, Generic, TypeVar
 import typer
 import typer.core
 
+from mowich.cli.words import VerbOptions
 from mowich.requests.common import Request
 from mowich.requests.fields import Edge, Field
 from mowich.requests.schema import QuestionSource, Schema
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+HELP_FLAGS = ["-h", "--help"]
+CONTEXT = {"help_option_names": HELP_FLAGS, "max_content_width": 100}
 Q = TypeVar("Q", bound=Request)
 A = TypeVar("A", bound=int | None)
 
@@ -97,12 +99,12 @@ def _parameter(field: Field[object]) -> inspect.Parameter:
     )
 
 
-class _Verb(Generic[Q]):
+class VerbCall(Generic[Q]):
     """What the parser calls: reads what was typed, tells the notes, answers. Its parameters are made when the parser
     looks at them, as making those of all verbs takes longer than a page of help."""
 
     def __init__(self, schema: Schema[Q], answer: Callable[[Q], int | None]) -> None:
-        self._schema, self._answer = schema, answer
+        self.options, self._schema, self._answer = schema_options(schema), schema, answer
         self.__name__, self.__doc__ = answer.__name__, schema.help
 
     def __call__(self, **given: object) -> int | None:
@@ -122,6 +124,27 @@ class _Verb(Generic[Q]):
         return {name: parameter.annotation for name, parameter in self.__signature__.parameters.items()}
 
 
+def schema_options(schema: Schema[object]) -> VerbOptions:
+    """What a verb has on the command line."""
+    fields = schema.at(Edge.OPTION)
+    options = [field for field in fields if not field.is_argument]
+    return VerbOptions(
+        flags=frozenset(name for f in options for name in (f.flag, f.short, f.negative, *HELP_FLAGS) if name),
+        valued=frozenset(name for f in options if f.kind != "flag" for name in (f.flag, f.short) if name),
+        has_model=any(field.name == "model" for field in fields if field.is_argument),
+    )
+
+
+def _epilog(schema: Schema[object]) -> str | None:
+    """What stands below the options: the example, and that words of other programs are taken."""
+    said = [f"Example: {schema.example}"] if schema.example else []
+    said += [_WORDS] if schema_options(schema).takes_words() else []
+    return "\n\n".join(said) or None
+
+
+_WORDS = "Words of vLLM, SGLang, AIConfigurator, Megatron are taken: docs/how-to.md"
+
+
 def verb(
     app: typer.Typer, schema: Schema[Q], command: str | None = None
 ) -> Callable[[Callable[[Q], A]], Callable[[Q], A]]:
@@ -134,8 +157,8 @@ def verb(
             command,
             cls=Command,
             short_help=schema.short or None,
-            epilog=f"Example: {schema.example}" if schema.example else None,
-        )(_Verb(schema, answer))
+            epilog=_epilog(schema),
+        )(VerbCall(schema, answer))
         return answer
 
     return register

@@ -164,7 +164,7 @@ ON = names(
     completes="systems",
 )
 SYSTEMS = replace(ON, keyword="systems")
-_ONE = replace(ON, kind="word", example="trn3:64")
+_ONE = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
 """One system, where several are refused."""
 CHIPS = whole("chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64")
 EQUALS = word(
@@ -189,7 +189,6 @@ PICK = whole(
     "pick",
     "Which plan --timeline and --emit take.",
     high=MOST_PLANS,
-    tells_bounds=True,
     metavar="K",
     default=1,
     shown="1",
