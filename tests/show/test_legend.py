@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mowich import cli
 from mowich.plans import plan as p
+from mowich.requests import gaps
+from mowich.requests.common import LEGEND
 from mowich.show.legend import legend_of
 from mowich.show.page import Column, Page, Table
 from mowich.show.render import terminal as t
 from mowich.show.render.scatter import scatter_text
+from mowich.show.verbs import page_of
 
 
 def page_of_plans(*plans: str) -> Page:
@@ -76,6 +82,39 @@ def test_a_terminal_tells_them_where_it_is_asked_to() -> None:
     text = t.terminal(page, t.Style(width=80, legend=True))
     assert "interleaved pipeline: 4 stages, each with 2 separate pieces" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_plans_that_stand_in_no_table_are_told_and_those_not_shown_are_not() -> None:
+    columns = [Column(name="#"), Column(name="plan", right=False, wide=True)]
+    hidden = Table(title="", columns=columns, rows=[["1", "pp4"]])
+    wide = Table(title="", columns=[Column(name="plan", right=False)], rows=[["cp2"]], wide=True)
+    page = Page(title="", sentences=(), parts=[hidden, wide], plans=[("trn3", "tp8 bf16/fp8"), ("", "z3")])
+    assert [word for word, _ in legend_of(page)] == ["tp8", "z3", "bf16/fp8"]
+    text = t.terminal(page, t.Style(width=80, legend=True))
+    assert "Plans\n  trn3  tp8 bf16/fp8\n\nPlans in words\n  tp8 " in text
+    assert "Plans" not in t.terminal(page, t.Style(width=80))
+
+
+def test_a_gap_tells_the_plans_of_both_machines() -> None:
+    kept = (Path(__file__).parents[1] / "golden" / "answers" / "gap.jsonl").read_text(encoding="utf-8")
+    for line in kept.splitlines()[:2]:
+        answer = json.loads(line)["answer"]
+        text = t.terminal(page_of(answer), t.Style(width=100, legend=True))
+        for system in answer["systems"]:
+            assert re.search(rf"\n  {system['system']} +{re.escape(system['plan'])}\n", text)
+        assert "Plans in words\n" in text
+    assert LEGEND in gaps.GAP.fields
+
+
+@pytest.mark.parametrize("job", ["--serve --kv 8k", "--train --seq 4096 --batch 64seqs"])
+def test_fit_tells_its_plan_in_words(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "llama-3.1-8b", *job.split(), "--on", "trn3:4", "--quiet", "--plain"]
+    assert cli.run(words) == 0
+    bare = capsys.readouterr().out
+    assert cli.run([*words, "--legend"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(bare)
+    assert re.search(r"\nPlans in words\n(  .*\n)*  tp\d+ .* tensor parallel: \d+ devices share each layer\n", text)
 
 
 @pytest.mark.parametrize("unicode", [True, False])

@@ -78,7 +78,7 @@ GAP = Schema(
     name="gap",
     fields=(
         *(_FIRST, _SECOND, JOB_MODEL, AS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, _METRIC, TRAINING_STACK, SEED),
-        *(PRICE_KIND, SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT),
+        *(PRICE_KIND, SET, FACTS, FIXED, TERM, LEGEND, JSON, CSV, PLAIN, QUIET, OUT),
     ),
     make=_gap,
     help=(

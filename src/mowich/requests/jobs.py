@@ -583,7 +583,7 @@ FIT = Schema(
     name="fit",
     fields=(
         *(MODEL, AS, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK, SET),
-        *(FACTS, FIXED, JSON, PLAIN, QUIET, OUT),
+        *(FACTS, FIXED, LEGEND, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,
     help=(

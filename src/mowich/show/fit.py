@@ -51,7 +51,17 @@ def fit_page(result: Result, run: Run) -> Page:
         parts=_serving_parts(result, run) if serving else _training_parts(result, run),
         charts=_pictures(result),
         inputs=inputs,
+        plans=[("", (_layout if serving else _plan)(result))] if result["plan"] else [],
     )
+
+
+def _plan(result: Result) -> str:
+    return plan_words(result["plan"])
+
+
+def _layout(result: Result) -> str:
+    """The workers that hold the most requests: "9 x (tp8 pp8 bf16/bf16)"."""
+    return f"{result['workers']} x ({plan_words(result['plan'])})"
 
 
 def _formats(result: Result) -> Mapping[str, Result | None]:
@@ -120,7 +130,7 @@ def _memory(result: Result) -> list[Part]:
 
 def _training_parts(result: Result, run: Run) -> list[Part]:
     inputs = result["inputs"]
-    said = [f"plan with the least memory: {plan_words(result['plan'])}"] if result["plan"] else []
+    said = [f"plan with the least memory: {_plan(result)}"] if result["plan"] else []
     model = inputs.get("model_given") or inputs["model"]
     chips = result["smallest_chips"] or result["chips"]
     step = f"Next: mowich plan {model} --on {result['system_id']}:{chips} --train ... --top 5"
@@ -137,8 +147,7 @@ def _serving_parts(result: Result, run: Run) -> list[Part]:
     tokens = float(inputs["kv_tokens"])
     held = []
     if result["plan"]:
-        workers = f"{result['workers']} x ({plan_words(result['plan'])})"
-        held = [f"{workers}: {result['requests']:,} requests at once, the most by memory alone"]
+        held = [f"{_layout(result)}: {result['requests']:,} requests at once, the most by memory alone"]
     model, chips = inputs.get("model_given") or inputs["model"], result["smallest_chips"] or result["chips"]
     step = (
         f"Next: mowich plan {model} --serve --on {result['system_id']}:{chips} --isl {tokens * 0.9:.0f} --osl"

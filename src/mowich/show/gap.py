@@ -65,6 +65,7 @@ def gap_page(result: Result, run: Run) -> Page:
         charts=_pictures(result),
         records=rows,
         inputs=result["inputs"],
+        plans=[(str(s["system"]), str(s["plan"])) for s in (first, second)],
     )
 
 

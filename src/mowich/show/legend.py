@@ -9,7 +9,7 @@ from typing import Final
 from mowich.plans.plan import ORDERS, SCHEDULES
 from mowich.show.page import Column, Page, Table, TextCell
 
-PLANS = frozenset({"plan", "workers", "best such plan", "plan then"})
+PLANS = frozenset({"plan", "worker", "workers", "best such plan"})
 """Columns that hold plans."""
 
 _FORMATS = r"(?:bf16|fp16|fp32|tf32|fp8|mxfp8|int8|nvfp4|mxfp4|int4|fp4)"
@@ -77,14 +77,18 @@ def _meanings(plan: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _plans(page: Page) -> Iterator[str]:
+    """The plans that a terminal shows of a page."""
+    yield from (plan for _, plan in page.plans)
     for table in page.tables:
+        if table.wide:
+            continue
         yield from _of_table(table)
         for _, first, _ in table.details.rows if table.details is not None else ():
             yield first[0].text if first else ""
 
 
 def _of_table(table: Table) -> Iterator[str]:
-    columns: list[tuple[int, Column]] = [(i, c) for i, c in enumerate(table.columns) if c.name in PLANS]
+    columns: list[tuple[int, Column]] = [(i, c) for i, c in enumerate(table.columns) if c.name in PLANS and not c.wide]
     for row in table.rows:
         for i, _ in columns:
             cell = row[i]

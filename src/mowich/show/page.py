@@ -222,7 +222,8 @@ class Page:
     tables. records: rows of the answer, for CSV. marks: of a comparison, by measure, "best", "close" or "" for each
     row; beside: words for each row, by what they say (`chips` where a table needs them, `price_terms`). assumptions:
     (what, value) or (what, value, path of the fact); facts: all that the numbers rest on; stories: questions with a
-    picture each, where pictures can be drawn."""
+    picture each, where pictures can be drawn; plans: those that stand in no table, (whose, plan), where "" is one that
+    the words name."""
 
     title: str
     sentences: Sequence[str]
@@ -235,6 +236,7 @@ class Page:
     marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
     stories: Sequence[Story] = ()
+    plans: Sequence[tuple[str, str]] = ()
 
     @property
     def headline(self) -> str:

@@ -217,12 +217,15 @@ def _words(found: Words, style: Style) -> list[str]:
 
 
 def _legend(page: Page, style: Style) -> list[str]:
-    """The short names of the plans on a page, in words."""
+    """The plans that stand nowhere else, and the short names of the plans on a page in words."""
+    own = [(whose, plan) for whose, plan in page.plans if whose]
     found = legend_of(page)
-    wide = max((cell_len(word) for word, _ in found), default=0)
-    said = [f"{word.ljust(wide)}  {meaning}" for word, meaning in found]
-    heading = ["", style.bold("Plans in words")] if found else []
-    return [*heading, *(line for text in said for line in wrap(text, style, hang=wide + 2))]
+    out = []
+    for heading, rows in (("Plans", own), ("Plans in words", found)):
+        wide = max((cell_len(word) for word, _ in rows), default=0)
+        out += ["", style.bold(heading)] if rows else []
+        out += [line for word, said in rows for line in wrap(f"{word.ljust(wide)}  {said}", style, hang=wide + 2)]
+    return out
 
 
 def terminal(page: Page, style: Style) -> str:
