@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-ray.lock", "requirements-site.lock")
@@ -53,6 +55,18 @@ def test_locks_agree_with_one_another() -> None:
     versions = {name.lower().replace("_", "-"): version for name, version in ours}
     both = {name: version for name, version in ray if name.lower().replace("_", "-") in versions}
     assert {name: versions[name.lower().replace("_", "-")] for name in both} == both
+
+
+@pytest.mark.parametrize("file", LOCKS[1:])
+def test_what_a_list_asks_for_is_in_its_lock(file: str) -> None:
+    """`make site` installs the lock alone: a package that was added to the list only is not there."""
+    asked = [
+        Requirement(line.partition("#")[0])
+        for line in (ROOT / file).with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+        if line.partition("#")[0].strip()
+    ]
+    locked = {canonicalize_name(name): version for name, version in pins(file)}
+    assert [str(need) for need in asked if locked.get(canonicalize_name(need.name), "") not in need.specifier] == []
 
 
 def test_what_the_project_asks_for_is_locked() -> None:
