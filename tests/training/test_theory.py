@@ -155,3 +155,10 @@ def test_a_matmul_on_the_clock(facts: Facts) -> None:
     assert clock * 1e9 == facts.number(f"{root}.clock")
     assert cycles == columns + facts.number(f"{root}.overhead")
     assert time == pytest.approx(cycles / clock, rel=3e-3)
+
+
+def test_measured_over_hand_tuned_is_that_of_the_page_of_tables() -> None:
+    written = numbers("tables.md", "Trainium1, # runs: x#, 90% of them x# to x#.")[1:]
+    written += numbers("tables.md", "its one published run has x#.")
+    said = "take # times the hand-tuned time on Trainium1 (90% of runs # to # times), and # times in the one run"
+    assert numbers("theory-training.md", said) == written
