@@ -23,17 +23,17 @@ HEADS = {
 
 BEFORE = """# Kernel check: what the compiler would refuse, without a compiler
 
-`mowich kernel check FILE` reads the kernels of a file and says, one line each, what AWS's NKI compiler would refuse: file and line, what stands
-there, what to write instead, and the rule. The exit code is 5 where something is found, 0 with one line where nothing is.
+`mowich kernel check FILE` reads the kernels of a file and lists what AWS's NKI compiler would refuse. Each finding is one line: file and line, what stands there, what to
+write instead, and the rule. The exit code is 5 if something is found. Otherwise it is 0, and one line says so.
 
 ```
 $ mowich kernel check kernels/softmax.py
 kernels/softmax.py: nothing found (1 kernel, 1 function read)
 ```
 
-The file is not run: kernels are the functions under `nki.jit`, those given to it, and functions that issue instructions of `nki.isa`; what they call is
-read too, in the file and in files that it imports from beside it. With `-k NAME` and arguments, as `mowich kernel run` takes them, that kernel is
-also run, and what only a run shows is looked for:
+The file is not run. Kernels are the functions under `nki.jit`, those given to it, and functions that issue instructions of `nki.isa`. Functions that they call are read
+too, in the file and in files beside it that it imports. With `-k NAME` and arguments, as `mowich kernel run` takes them, that kernel is also run. This finds what only a
+run shows:
 
 ```
 $ mowich kernel check kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2
@@ -45,9 +45,9 @@ From Python, `mowich.check_kernel("kernels.py")` checks a file, `mowich.check_ke
 
 ## Which compiler
 
-Rules hold for versions of NKI. Without `--nki` a finding is what every compiler that parses refuses, up to 0.6; `--nki 0.4` takes the rules
-of 0.4, also those that public kernels of earlier versions break (marked \\*); `--nki 0.7` those of the tracing front end. Kernels of the older interface (`neuronxcc.nki`) are traced as
-Python: only a run checks them.
+Rules hold for versions of NKI. Without `--nki` a finding is what every compiler that parses refuses, up to 0.6. `--nki 0.4` takes the rules of 0.4, also those that
+public kernels of earlier versions break (marked \\*). `--nki 0.7` takes the rules of the tracing front end. Kernels of the older interface (`neuronxcc.nki`) are traced as
+Python, so only a run checks them.
 
 The list comes from AWS's documentation and from the public source of its front end, `leanprover/KLR` (March 2026). What the compiler refuses later, in
 passes that are not public, is not here: a kernel without a finding may still fail to compile. `tools/check_public.py` runs the check over checkouts of
@@ -58,9 +58,9 @@ The kernels that ship with Mowich use comprehensions and `zip`: they are written
 ## Races
 
 Within one core the compiler orders instructions by their data, so that program order is what happens. The two cores of a launch (`--lnc 2`, `kernel[2]`)
-share HBM, and only a `core_barrier`, a `sendrecv` or a collective orders them. Where both touch the same bytes between two of these and one writes, the
-kernel is run twice more: the first core as far as it goes, then the second one first. Where results differ, the lines that meet are told. Both writing
-the same values is no finding. Ranks of a collective are not run.
+share HBM, and only a `core_barrier`, a `sendrecv` or a collective orders them. Suppose that both cores touch the same bytes between two of these, and one writes. Then
+the kernel is run twice more: once with the first core as far as it goes, and once with the second core first. If results differ, the answer names the lines that meet. If
+both write the same values, that is no finding. Ranks of a collective are not run.
 """
 
 AFTER = """
