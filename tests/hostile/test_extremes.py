@@ -29,8 +29,7 @@ def systems(chips: int) -> tuple[str, ...]:
 
 
 def trained() -> Iterator[tuple[str, ...]]:
-    """Questions of training: one sequence, ten million; one token, ten million; one chip, a million. (Ten million
-    sequences on a million chips have so many data-parallel degrees that the search takes minutes.)"""
+    """Questions of training: one sequence, ten million; one token, ten million; one chip, a million."""
     for model in MODELS:
         for chips, seq, batch, tokens in (
             (1, "1", "1seqs", "1"),
@@ -39,6 +38,7 @@ def trained() -> Iterator[tuple[str, ...]]:
             (8, "10M", "1seqs", "1T"),
             (1_000_000, "4096", "1seqs", "15T"),
             (1_000_000, "4096", "16384seqs", "15T"),
+            (1_000_000, "4096", "10Mseqs", "1e15"),
             (1_000_000, "10M", "1024seqs", "15T"),
             (1_000_000, "1", "1024seqs", "15T"),
             (7, "4095", "13seqs", "1T"),
@@ -50,8 +50,8 @@ def trained() -> Iterator[tuple[str, ...]]:
         for chips in (1, 1_000_000):
             job = ("--train", "--seq", "1", "--batch", "1024seqs", "--tokens", "1T")
             yield ("value", f"trn3:{chips}", "--of", of, "--model", "llama-3.1-8b", *job, "--points", "2")
-    for chips in (1, 1000):
-        job = ("--train", "--seq", "8192", "--batch", "1000seqs", "--tokens", "15T")
+    for chips, batch in ((1, "1000seqs"), (1000, "1000seqs"), (100_000, "100000seqs")):
+        job = ("--train", "--seq", "8192", "--batch", batch, "--tokens", "15T")
         yield ("gap", "trn3", "h100", "--model", "gpt2", *job, "--chips", str(chips))
     yield ("fit", "m.json", "--train", "--seq", "10M", "--batch", "10Mseqs", "--on", "h100:1")
     yield ("fit", "deepseek-v3", "--train", "--seq", "1", "--batch", "1seqs", "--on", "trn3:1000000")

@@ -16,7 +16,8 @@ from mowich.plans.enumerate import every_dp, legal_plans
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob, parse_fixed
 from mowich.software.stack import equip
-from mowich.training.floor import floor_of, least, least_of_any, with_traffic
+from mowich.training import narrow
+from mowich.training.floor import floor_of, least, least_between, least_of_any, with_traffic
 from mowich.training.search import Bounds, Whole, search, step_s_per_token
 from mowich.training.step import micro_batches_of, predict_step
 
@@ -107,6 +108,13 @@ def test_no_dp_takes_less_than_the_bounds_say(
         assert len(dp) > 500
         assert np.all(bound <= took * (1 + 1e-12))
         assert np.all(least_of_any(system, job, plans, known)[of] <= bound * (1 + 1e-12))
+    rng = np.random.default_rng(3)
+    wide = np.where(rng.random(len(dp)) < 0.2, 0.0, 10.0 ** rng.uniform(-3, 0.7, len(dp)))  # ranges around each dp
+    low = np.maximum(1.0, np.floor(dp / (1.0 + wide * rng.random(len(dp)))))
+    high = np.minimum(plans.dp[of], np.ceil(dp * (1.0 + wide)))
+    bound = least_between(model, system, job, plans.take(of), floor.take(of), low, high)
+    assert np.all(bound <= took * (1 + 1e-12))
+    assert np.median(bound / took) > 0.3
 
 
 @pytest.mark.parametrize(
@@ -157,6 +165,38 @@ def test_the_same_search_gives_the_same_answer(facts: Facts) -> None:
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
     one, two = (replace(search(model, system, job, top=5), seconds=0.0) for _ in range(2))
     assert one == two
+
+
+JOBS = (
+    ("gpt2", "trn3:500", 3000, {}),
+    pytest.param("gpt2", "gb300:400", 5000, {"schedule": "all", "order": "all"}, marks=pytest.mark.slow),
+    ("gpt2", "gb300:150", 2000, {"order": "all", "micro_batch": "1,4"}),
+    ("gpt2", "h100:300", 300, {"zero": "0,1,2,3"}),
+    ("llama-3.1-8b", "tpu-v5p:300", 1000, {"order": "all"}),
+    ("llama-3.1-8b", "h100:512", 100, {"micro_batch": "1,2"}),
+    ("qwen3-30b-a3b", "trn2:128", 700, {"precision": "bf16"}),
+    ("mixtral-8x7b", "ironwood:200", 400, {"tp": "1,4"}),
+)
+
+
+@pytest.mark.parametrize(("name", "spec", "batch", "fixed"), JOBS)
+def test_narrowed_ranges_of_dp_hold_the_best_plans(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch, name: str, spec: str, batch: int, fixed: dict[str, str]
+) -> None:
+    """Ranges of dp that are bounded and halved leave out no plan that all of them, one by one, would have found."""
+    model, system = as_trained(load_model(name)), equip(facts, spec)
+    job = TrainJob(tokens=1e12, seq=2048, batch_seqs=batch)
+    asked = parse_fixed({"cp": "1", **fixed})
+    for top, margin in ((1, 0.0), (5, 0.0), (1, 0.03)):
+        found = []
+        for many in (np.inf, 0):
+            monkeypatch.setattr(narrow, "MANY", many)
+            monkeypatch.setattr(narrow, "FEW", 2)
+            found.append(search(model, system, job, fixed=asked, top=top, margin=margin))
+        every, some = found
+        assert [(str(c.plan), c.step_s) for c in some.best] == [(str(c.plan), c.step_s) for c in every.best]
+        assert some.preferred == every.preferred
+        assert some.unconstrained_s_per_token == every.unconstrained_s_per_token
 
 
 def test_when_nothing_fits_the_smallest_plan_is_kept(facts: Facts) -> None:

@@ -426,7 +426,7 @@ def _with_dp(
     usable = whole * per_unit + np.where(fits, np.floor(rest / block) * block, rest)
     most = np.floor(usable / (shape["tp"] * shape["cp"] * shape["pp"]))
     if fixed_dp is None:
-        rows, dp = dict(shape), _largest_dp(job, shape, step, most)
+        rows, dp = dict(shape), largest_dp(job, shape, step, most)
     else:
         rows = {k: np.tile(v, len(fixed_dp)) for k, v in shape.items()}
         dp = np.repeat(np.array(fixed_dp), len(step))
@@ -438,7 +438,7 @@ def _with_dp(
     return _where(rows, ok)
 
 
-def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray) -> np.ndarray:
+def largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray) -> np.ndarray:
     """The largest legal dp up to `most` of each row, a multiple of `step`; where there is none, the most that the chips
     and the batch allow.
 

@@ -55,9 +55,22 @@ def offload_s(
     return np.asarray(g * (first + second) + gone["optimizer"] * s.optimizer_memory_B * owned / H)
 
 
-def least_dp_s(model: Model, system: Platform, job: TrainJob, p: Plans, forward: Floats, backward: Floats) -> Floats:
+Linear = Callable[[Platform, Floats, Floats], tuple[Floats, Floats]]
+"""(seconds per byte, latency) of a collective over groups of a size and stride."""
+
+
+def least_dp_s(
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    forward: Floats,
+    backward: Floats,
+    linear: Linear = collectives.least_linear,
+) -> Floats:
     """Exposed traffic between data-parallel ranks that no larger dp takes less of: with zero 3 of one micro-batch, else
-    of the step. forward, backward: seconds of one micro-batch on the slowest stage."""
+    of the step. forward, backward: seconds of one micro-batch on the slowest stage; linear: what a collective takes at
+    least."""
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
     one = np.ones(len(p))
     return dp_s(
@@ -71,7 +84,7 @@ def least_dp_s(model: Model, system: Platform, job: TrainJob, p: Plans, forward:
         backward,
         None,
         adapters,
-        collectives.least_linear,
+        linear,
     )
 
 
@@ -86,7 +99,7 @@ def dp_s(
     backward: Floats,
     notes: Notes | None,
     adapters: Floats | None = None,
-    linear: Callable[[Platform, Floats, Floats], tuple[Floats, Floats]] = collectives.linear,
+    linear: Linear = collectives.linear,
 ) -> Floats:
     """Exposed time of gradient and weight traffic, bucket by bucket beside the `forward` and `backward` of one
     micro-batch.
@@ -94,8 +107,7 @@ def dp_s(
     zero <= 1: once a step a reduce-scatter (grad_B per parameter) beside the last backward and a gather (gather_B)
     beside the first forward; window w of each. zero 2: the reduction runs per micro-batch. zero 3: per micro-batch a
     gather beside forward, a gather and a scatter beside backward. With `adapters` the base is frozen: their gradients
-    alone are reduced, and zero 3 gathers the base without scattering. linear: (seconds per byte, latency) of a
-    collective over groups of a size and stride.
+    alone are reduced, and zero 3 gathers the base without scattering. linear: what a collective takes.
     """
     s = system.stack
     gather_B = s.gather_B * np.where(r.recipe.w < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Columns, Floats
+from mowich.machines import collectives
 from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.memory import layers_per_stage
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.exchange import least_dp_s
+from mowich.training.exchange import Linear, least_dp_s
 from mowich.training.slices import slice_chips, slices
 from mowich.training.stage import LAYER_PARTS, Through, stage_times, through, total_of
 
@@ -88,10 +89,18 @@ def least_layers_s(system: Platform, known: Through, *, all_parts: bool) -> Floa
     )
 
 
-def with_traffic(model: Model, system: Platform, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:
+def with_traffic(
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    floor: Floor,
+    dp: Floats,
+    linear: Linear = collectives.least_linear,
+) -> Floor:
     """The floor of plans, given that a dp below `dp` is out of the question: with the traffic between at least so many
-    data-parallel ranks."""
-    least = least_dp_s(model, system, job, replace(p, dp=dp), floor.forward, floor.stage - floor.forward)
+    data-parallel ranks. linear: what a collective takes at least."""
+    least = least_dp_s(model, system, job, replace(p, dp=dp), floor.forward, floor.stage - floor.forward, linear)
     least = np.where(p.order > 1, 0.0, least)
     per_micro = np.where(p.zero == 3, least, 0.0)
     return replace(floor, stage=floor.stage + per_micro, once=floor.once + (least - per_micro))
@@ -143,6 +152,31 @@ def least(system: Platform, job: TrainJob, p: Plans, floor: Floor, dp: Floats, o
         whole, kernels = np.where(moved, still, whole), np.where(moved, still, kernels)
     seconds = whole * _jitter(system, ranks * dp) + _slower(system) * kernels
     return np.asarray(seconds / (g * size * dp * job.seq))
+
+
+def least_between(
+    model: Model, system: Platform, job: TrainJob, p: Plans, floor: Floor, low: Floats, high: Floats
+) -> Floats:
+    """Seconds per token that plans take at least with a dp from `low` to `high`, their own or less [n]. floor: theirs,
+    without traffic between data-parallel ranks.
+
+    Work and traffic are those of `low` ranks, tokens those of `high`: the closer the ends, the nearer to the time.
+    """
+    size, ranks, slower = p.micro_batch, p.tp * p.pp * p.cp, _slower(system)
+    loaded = with_traffic(model, system, job, p, floor, low, collectives.least_linear_in_full)
+    stage, once, kernel_stage, kernel_once = loaded.stage, loaded.once, floor.kernel_stage, floor.kernel_once
+    if len(slices(system)) > 1:  # a smaller slice has other rings
+        moved = slice_chips(system, ranks * low) != slice_chips(system, p.devices)
+        stage, once = np.where(moved, floor.still_stage, stage), np.where(moved, floor.still_once, once)
+        kernel_stage = np.where(moved, floor.still_stage, kernel_stage)
+        kernel_once = np.where(moved, floor.still_once, kernel_once)
+    doublings = system.stack.step_per_doubling * np.log2(np.maximum(1.0, ranks * low))
+    jitter = _jitter(system, ranks * low)
+    g = schedules.micro_batches(job, p.schedule, p.pp, size * low)  # no larger dp has more of them
+    most = np.minimum(g * size * high, job.batch_seqs * (1.0 + job.batch_tolerance))
+    per_micro = stage * jitter + slower * kernel_stage
+    per_step = (once + doublings) * jitter + slower * (kernel_once + doublings)
+    return np.asarray((per_micro / (size * high) + per_step / most) / job.seq * (1.0 - _ROUNDING))
 
 
 def smallest_dp(system: Platform, job: TrainJob, p: Plans, floor: Floor, limit: float) -> Floats:

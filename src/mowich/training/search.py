@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Places
 from mowich.models.model import Model
-from mowich.plans.enumerate import Space, every_dp, legal_plans
+from mowich.plans.enumerate import Space, legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob, numbered
 from mowich.plans.preference import simplest
@@ -28,13 +28,13 @@ from mowich.training.floor import (
     _GROUPS,
     Floor,
     floor_of,
-    least,
     least_layers_s,
     least_of_any,
     of_layers,
     smallest_dp,
     with_traffic,
 )
+from mowich.training.narrow import contending_dp, scouts
 from mowich.training.slices import slice_chips, slices
 from mowich.training.stage import SHARED, Through, beside_shared, through
 from mowich.training.step import STEP_PARTS, micro_batches_of, step_time
@@ -357,7 +357,7 @@ def _contenders(whole: Whole, leaders: Leaders, wanted: NDArray[np.bool_]) -> It
     rows = np.flatnonzero(wanted)
     bounds = Bounds(whole, rows)
     order = bounds.first(_LARGEST if space.is_dp_free else len(rows))  # sorted anew after the first ones
-    bound, floor = bounds.bound, Floor.joined([])
+    bound, floor, loaded = bounds.bound, Floor.joined([]), Floor.joined([])
     is_first, at, size = True, 0, _LARGEST
     while at < len(order):
         limit = leaders.limit
@@ -368,37 +368,62 @@ def _contenders(whole: Whole, leaders: Leaders, wanted: NDArray[np.bool_]) -> It
         start, row = space.take(rows[part]), rows[part]
         known = is_first or not space.is_dp_free  # the plans of the space themselves, whose memory is known
         if known:
-            more, at = start, at + size
+            at += size
+            yield from _timed(whole, leaders, wanted, start, row, known=True)
         else:
             at, size = at + size, min(2 * size, _MOST)
-            own = floor.take(part)
-            dp, of = every_dp(job, start, smallest_dp(system, job, start, own, limit))
-            may = least(system, job, start, own, dp, of) < limit
-            more, row = replace(start.take(of[may]), dp=dp[may]), row[of[may]]
-        while len(row):
-            need, fits = (whole.need_B[row], whole.fits[row]) if known else memory_of_plans(model, system, job, more)
-            per_token = np.full(len(row), np.inf)
-            fitting = np.flatnonzero(fits)
-            per_token[fitting] = step_s_per_token(model, system, job, more.take(fitting))
-            found = Evaluated(plans=more, row=row, need_B=need, fits=fits, seconds_per_token=per_token)
-            leaders.offer(found)
-            yield found
-            again = ~fits & (np.mod(row + 1, space.num_recompute) > 0)
-            again[again] = ~wanted[row[again] + 1]
-            row = row[again] + 1
-            more, known = replace(space.take(row), dp=more.dp[again]), False
+            own, low = loaded.take(part), smallest_dp(system, job, start, loaded.take(part), limit)
+            dp, of, least = contending_dp(model, system, job, start, floor.take(part), own, low, limit)
+            for some in _parts(least):
+                some = some[least[some] < leaders.limit]  # it falls from part to part
+                plans = replace(start.take(of[some]), dp=dp[some])
+                yield from _timed(whole, leaders, wanted, plans, row[of[some]], known=False)
         if is_first and space.is_dp_free:  # with a limit, traffic between the ranks that are left counts
             limit = leaders.limit
             left = bounds.below(limit)
             rows, floor = rows[left], bounds.floor(left)
             start = space.take(rows)
-            floor = with_traffic(
+            loaded = with_traffic(
                 model, system, job, start, floor, np.maximum(1.0, smallest_dp(system, job, start, floor, limit))
             )
-            bound = least_of_any(system, job, start, floor)
+            bound = least_of_any(system, job, start, loaded)
             order = np.argsort(bound, kind="stable")
             at, size = 0, _FIRST
+            part = order[:_LARGEST]
+            start, row = space.take(rows[part]), rows[part]
+            dp, of = scouts(job, start, smallest_dp(system, job, start, loaded.take(part), limit))
+            yield from _timed(whole, leaders, wanted, replace(start.take(of), dp=dp), row[of], known=False)
         is_first = False
+
+
+def _parts(least: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Places in the order of these bounds, few at first: where there are many, the first ones show that most of the
+    rest are out of the question."""
+    order = np.argsort(least, kind="stable")
+    if len(order) <= FREE:
+        return [order]
+    ends = [_LARGEST << k for k in range(len(order).bit_length()) if _LARGEST << k < len(order)]
+    return np.split(order, ends)
+
+
+def _timed(
+    whole: Whole, leaders: Leaders, wanted: NDArray[np.bool_], plans: Plans, row: NDArray[np.intp], *, known: bool
+) -> Iterator[Evaluated]:
+    """Time these plans and offer them to the leaders. row: the plan of the space that each is or comes from; known: it
+    is that one, whose memory is known."""
+    model, system, job, space = whole.model, whole.system, whole.job, whole.space
+    while len(row):
+        need, fits = (whole.need_B[row], whole.fits[row]) if known else memory_of_plans(model, system, job, plans)
+        per_token = np.full(len(row), np.inf)
+        fitting = np.flatnonzero(fits)
+        per_token[fitting] = step_s_per_token(model, system, job, plans.take(fitting))
+        found = Evaluated(plans=plans, row=row, need_B=need, fits=fits, seconds_per_token=per_token)
+        leaders.offer(found)
+        yield found
+        again = ~fits & (np.mod(row + 1, space.num_recompute) > 0)
+        again[again] = ~wanted[row[again] + 1]
+        row = row[again] + 1
+        plans, known = replace(space.take(row), dp=plans.dp[again]), False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
