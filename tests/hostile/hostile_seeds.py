@@ -312,6 +312,10 @@ def loads() -> Iterator[Case]:
         for count in ("1e300", "2M"):
             text = TRAFFIC.replace(limit, f"{limit.partition(':')[0]}: {count}")
             yield Case(f"load {limit}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED, "at most 1 048 576")
+    for cv in ("1e300", "1e160", "101"):
+        text = TRAFFIC.replace("cv: 1.5", f"cv: {cv}")
+        assert text != TRAFFIC
+        yield Case(f"load cv {cv}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED, "allowed: 0.01 to 100")
     for count in ("1T", "1e18", "1e300", "101M"):
         text = TRAFFIC.replace("requests: 40", f"requests: {count}")
         yield Case(f"load requests {count}", ("traffic", "s.yaml", "--json"), {"s.yaml": text}, REFUSED)

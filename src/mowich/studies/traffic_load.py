@@ -114,6 +114,10 @@ def _drawn(node: Node, out: Traffic) -> None:
     _bounded(node, out)
 
 
+MAX_CV = 100.0
+"""Coefficient of variation of the gaps between arrivals. Beyond it nearly all of them come at once."""
+
+
 def _arrivals(node: Node, out: Traffic) -> None:
     """The gaps between arrivals; those of conversations are exponential."""
     talks = "users" in node or "turns" in node
@@ -123,6 +127,8 @@ def _arrivals(node: Node, out: Traffic) -> None:
     if not talks:
         out["arrivals"] = node.text("arrivals", "poisson", allowed=ARRIVALS)
         out["cv"] = node.count("cv", 1.0, minimum=0.01, whole=False)
+        if out["cv"] > MAX_CV:
+            node.problem("cv", "the gaps vary too much", given=node.raw("cv"), allowed=f"0.01 to {MAX_CV:g}")
 
 
 def _turns(node: Node, out: Traffic) -> None:
