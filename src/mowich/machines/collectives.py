@@ -452,20 +452,6 @@ def least_linear(system: System, n: Floats, stride: Floats) -> tuple[Floats, Flo
     return per_B, steps * net.latency_s * (1.0 + f.large_network_latency) * (1.0 + f.pipeline_limit)
 
 
-def least_linear_in_full(system: System, n: Floats, stride: Floats) -> tuple[Floats, Floats]:
-    """`least_linear`, and the steps of NCCL's ring inside domains: n less the domains, in the innermost level that
-    joins members, where at most one domain more than n / fit holds any."""
-    per_B, latency = least_linear(system, n, stride)
-    if system.fabric.library == "nccl":
-        for level in system.levels[: system.fabric_level]:
-            fit = np.floor(level.devices / stride)
-            joined = fit > 1
-            steps = np.where(joined, np.maximum(0.0, n - n / np.maximum(fit, 1.0) - 1.0), 0.0)
-            latency = latency + steps * level.latency_s * (1.0 + system.fabric.pipeline_limit)
-            stride = np.where(joined, np.inf, stride)  # counted
-    return per_B, latency
-
-
 def reduce_scatter_s(system: System, data_B: Floats, n: Floats, stride: Floats) -> Floats:
     """Time to reduce-scatter (or, equal, all-gather) `data_B` bytes, the full unsharded size, over a group."""
     return _time(system, data_B, n, stride, "all-gather")

@@ -10,6 +10,7 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.estimate import Notes
 from mowich.machines import collectives
+from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.operators.law import beside
 from mowich.operators.rates import DeviceRates, rates
@@ -57,6 +58,20 @@ def offload_s(
 
 Linear = Callable[[Platform, Floats, Floats], tuple[Floats, Floats]]
 """(seconds per byte, latency) of a collective over groups of a size and stride."""
+
+
+def least_linear_in_full(system: System, n: Floats, stride: Floats) -> tuple[Floats, Floats]:
+    """`collectives.least_linear`, and the steps of NCCL's ring inside domains: n less the domains, in the innermost level that
+    joins members, where at most one domain more than n / fit holds any."""
+    per_B, latency = collectives.least_linear(system, n, stride)
+    if system.fabric.library == "nccl":
+        for level in system.levels[: system.fabric_level]:
+            fit = np.floor(level.devices / stride)
+            joined = fit > 1
+            steps = np.where(joined, np.maximum(0.0, n - n / np.maximum(fit, 1.0) - 1.0), 0.0)
+            latency = latency + steps * level.latency_s * (1.0 + system.fabric.pipeline_limit)
+            stride = np.where(joined, np.inf, stride)  # counted
+    return per_B, latency
 
 
 def least_dp_s(

@@ -20,7 +20,7 @@ from mowich.plans import schedules
 from mowich.plans.memory import layers_per_stage
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.exchange import Linear, least_dp_s
+from mowich.training.exchange import Linear, least_dp_s, least_linear_in_full
 from mowich.training.slices import slice_chips, slices
 from mowich.training.stage import LAYER_PARTS, Through, stage_times, through, total_of
 
@@ -163,7 +163,7 @@ def least_between(
     Work and traffic are those of `low` ranks, tokens those of `high`: the closer the ends, the nearer to the time.
     """
     size, ranks, slower = p.micro_batch, p.tp * p.pp * p.cp, _slower(system)
-    loaded = with_traffic(model, system, job, p, floor, low, collectives.least_linear_in_full)
+    loaded = with_traffic(model, system, job, p, floor, low, least_linear_in_full)
     stage, once, kernel_stage, kernel_once = loaded.stage, loaded.once, floor.kernel_stage, floor.kernel_once
     if len(slices(system)) > 1:  # a smaller slice has other rings
         moved = slice_chips(system, ranks * low) != slice_chips(system, p.devices)
