@@ -25,6 +25,22 @@ LLAMA: dict[str, Any] = {
     "max_position_embeddings": 131072,
 }
 MIXTRAL = {**LLAMA, "model_type": "mixtral", "vocab_size": 32000, "num_local_experts": 8, "num_experts_per_tok": 2}
+DEEPSEEK: dict[str, Any] = {
+    **{k: v for k, v in LLAMA.items() if k != "num_key_value_heads"},
+    "model_type": "deepseek_v2",
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "moe_intermediate_size": 1408,
+    "n_routed_experts": 64,
+    "num_experts_per_tok": 6,
+    "n_shared_experts": 2,
+    "first_k_dense_replace": 1,
+}
 CONFIGS: tuple[dict[str, Any], ...] = (
     {**MIXTRAL, "num_experts_per_tok": 64},
     {**MIXTRAL, "num_experts_per_tok": 9},
@@ -54,6 +70,12 @@ def configs() -> Iterator[Case]:
         yield Case("config", ("model", "m.json", "--json"), {"m.json": json.dumps(data)}, REFUSED)
     for text in TEXTS:
         yield Case("config text", ("model", "m.json", "--json"), {"m.json": text}, REFUSED)
+    for layers in (28, 9999):
+        dense = {**DEEPSEEK, "first_k_dense_replace": layers}
+        said = "'first_k_dense_replace' is above the number of layers"
+        yield Case(
+            f"config dense {layers}", ("model", "m.json", "--json"), {"m.json": json.dumps(dense)}, REFUSED, said
+        )
     misspelt = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"} | {"num_key_value_head": 8}
     said = "did you mean 'num_key_value_heads'?"
     yield Case("config misspelt", ("model", "m.json", "--json"), {"m.json": json.dumps(misspelt)}, REFUSED, said)
@@ -190,7 +212,7 @@ def _priced(path: str, value: float) -> object:
 def calls() -> Iterator[Case]:
     asked: tuple[tuple[str, Any], ...] = (
         *((f"price {v}", lambda v=v: _priced("prices.user.h100", v)) for v in (-1.0, float("nan"), float("inf"))),
-        *((f"pue {v}", lambda v=v: _priced("site.pue", v)) for v in (-1.0, 0.5, float("nan"))),
+        *((f"pue {v}", lambda v=v: _priced("sites.default.pue", v)) for v in (-1.0, 0.5, float("nan"))),
         ("tokens", lambda: mowich.plan("gpt2", "h100:2", train={**TRAIN, "tokens": "1k"}, top=1)),
         *((f"top {v}", lambda v=v: mowich.plan("gpt2", "h100:2", train=TRAIN, top=v)) for v in (0, -1, 1.5, "x", [1])),
         *((f"chips {v}", lambda v=v: mowich.plan("gpt2", "h100", train=TRAIN, chips=v)) for v in (True, 1.5, "x", -1)),

@@ -133,7 +133,14 @@ def _all_structure(c: ConfigReader, read_as: str) -> None:
 
 def _possible(c: ConfigReader, model: Model) -> None:
     """Refuse shapes that no model has: a token that visits more experts than there are, a size below zero in a key of
-    one layer."""
+    one layer, more dense layers than layers."""
+    for key in DENSE_FIRST:
+        first = c.data.get(key)
+        if isinstance(first, int) and first > len(model.layers):
+            allowed = f"0 to {len(model.layers)}"
+            c.errors.append(
+                UserError(f"'{key}' is above the number of layers", where=c.where, given=first, allowed=allowed)
+            )
     for layer in (*model.layers, *model.mtp):
         experts = layer.ffn
         if isinstance(experts, Moe) and experts.top_k > experts.num_experts:
@@ -159,6 +166,9 @@ def _possible(c: ConfigReader, model: Model) -> None:
 
 TOP_K = ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
 """Keys for how many experts a token visits."""
+
+DENSE_FIRST = ("first_k_dense_replace", "num_dense_layers")
+"""Keys for how many layers at the beginning have no experts."""
 
 
 def _build(c: ConfigReader, arch: Architecture, name: str, source: str) -> Model:

@@ -61,8 +61,8 @@ Linear = Callable[[Platform, Floats, Floats], tuple[Floats, Floats]]
 
 
 def least_linear_in_full(system: System, n: Floats, stride: Floats) -> tuple[Floats, Floats]:
-    """`collectives.least_linear`, and the steps of NCCL's ring inside domains: n less the domains, in the innermost level that
-    joins members, where at most one domain more than n / fit holds any."""
+    """`collectives.least_linear`, and the steps of NCCL's ring inside domains: n less the domains, in the innermost
+    level that joins members, where at most one domain more than n / fit holds any."""
     per_B, latency = collectives.least_linear(system, n, stride)
     if system.fabric.library == "nccl":
         for level in system.levels[: system.fabric_level]:
