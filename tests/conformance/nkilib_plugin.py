@@ -113,8 +113,8 @@ def old_namespace() -> None:
     def add(name: str, **attributes: Any) -> None:
         module = types.ModuleType(name)
         module.__path__ = []  # type: ignore[attr-defined]
-        module.__dict__.update(attributes)
         module = sys.modules.setdefault(name, module)
+        module.__dict__.update(attributes)
         parent, _, child = name.rpartition(".")
         if parent:
             setattr(sys.modules[parent], child, module)
@@ -124,8 +124,10 @@ def old_namespace() -> None:
         add("neuronxcc.nki")
         add("neuronxcc.nki.typing", tensor=Annotation(), mutable_tensor=Annotation())
     try:
-        importlib.import_module("neuronxcc.starfish.support.dtype")
-    except ImportError:
+        cast = importlib.import_module("neuronxcc.starfish.support.dtype").static_cast
+    except (ImportError, AttributeError):
+        cast = None
+    if cast is None or isinstance(cast, type):  # a class: Mowich's stand-in for a name that it does not have
         add("neuronxcc.starfish")
         add("neuronxcc.starfish.support")
         add("neuronxcc.starfish.support.dtype", static_cast=neuron_dtypes.static_cast)
