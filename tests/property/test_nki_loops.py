@@ -761,6 +761,82 @@ def test_a_loop_within_runs_once_and_then_twice(tmp_path: Path, monkeypatch: pyt
     assert len(runs) == 1
 
 
+LISTS = (
+    START
+    + """
+    for o in nl.affine_range(6):
+        rows = []
+        for m in OUTER:
+            row = []
+            for n in INNER:
+                t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)
+                nisa.dma_copy(dst=t, src=x[:, 64 * (6 * o + n) : 64 * (6 * o + n + 1)])
+                nisa.tensor_copy(dst=t, src=t)
+                row.append(t)
+            rows.append(row)
+        for m in OUTER:
+            for n in INNER:
+                nisa.tensor_copy(dst=rows[m][n], src=rows[m][n])
+                nisa.dma_copy(dst=out[:, 64 * n : 64 * n + 64], src=rows[m][n])
+        AFTER
+    return out
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "after", "most"),
+    [
+        ("nl.affine_range(5)", "nl.affine_range(6)", "pass", 56),
+        ("range(5)", "range(6)", "pass", 56),
+        ("range(2)", "range(6)", "pass", 68),
+        ("range(3)", "range(2)", "pass", 48),
+        ("range(2)", "range(3)", "pass", 48),
+        ("range(2)", "range(3)", "rows[1].append(rows[0][0])", 48),
+        ("range(2)", "range(3)", "rows[1] = rows[0]", 48),
+    ],
+)
+def test_short_loops_lists_of_lists_and_loops_over_plain_ranges(
+    outer: str, inner: str, after: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are recorded in the first iteration of the loop around them. most: instructions that run; without that it
+    is half of all."""
+    ran_at = counted(monkeypatch)[0]
+    k = written(tmp_path, LISTS.replace("OUTER", outer).replace("INNER", inner).replace("AFTER", after)).k
+    found = compared(sixtyfour, k)
+    assert has_repeated(found)
+    ran_at.clear()
+    again = ran(k, sixtyfour(), True)
+    assert isinstance(again, Result)
+    assert len(ran_at) <= most, len(ran_at)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    for i in range(20):\n        assert type(range(i)) is range\n",
+        "    for i in list(range(20)):\n        pass\n",
+        "    range = nl.affine_range\n    for i in range(20):\n        pass\n",
+    ],
+)
+def test_a_range_that_is_more_than_a_loop_is_left_alone(text: str, tmp_path: Path) -> None:
+    k = written(tmp_path, START + text + "    return out\n").k
+    assert loops.with_range_loops(k.func) is k.func
+
+
+def test_a_kernel_of_plain_ranges_keeps_its_globals(tmp_path: Path) -> None:
+    """The function that runs has the code and the globals of the one that was given, and no name more."""
+    module = written(tmp_path, START + "    for i in range(20):\n" + LOAD + STORE + FEW)
+    names, before = set(vars(module)), module.__builtins__
+    made = loops.with_range_loops(module.k.func)
+    assert made is not module.k.func
+    assert made is loops.with_range_loops(module.k.func)
+    assert (made.__code__, made.__globals__) == (module.k.func.__code__, vars(module))  # type: ignore[attr-defined]
+    assert module.__builtins__ is before
+    assert set(vars(module)) == names
+    assert has_repeated(compared(sixtyfour, module.k))
+
+
 @pytest.mark.parametrize("at", ["m * n * 16", "(7 - m) * n * 16"])
 def test_a_loop_whose_step_depends_on_the_one_around_it(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -835,7 +911,7 @@ def early_ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ({"first": "if m == 0:\n                nisa.memset(dst=s, value=2.0)"}, "nk"),
         ({"first": "if o == 0 and m == 0:\n                nisa.memset(dst=s, value=2.0)"}, "k"),
         ({"at": "o * m * 16 + n * 64"}, "mnk"),
-        ({"at": "o * k * 16 + m * n * 16"}, "mnk"),
+        ({"at": "o * k * 16 + m * n * 16"}, "nk"),
         ({"at": "o * m * n * k"}, "mnk"),
         ({"at": "(3 - o) * (3 - m) * n * 16 + k"}, "mnk"),
         ({"at": "o * o * 64 + n * n * 16 + k"}, "k"),

@@ -214,9 +214,9 @@ def test_regular_loops_are_repeated(case: str, tmp_path: Path, monkeypatch: pyte
     runs: list[bool] = []
     fill, run = repeat.Repeat.fill, runtime._run
 
-    def filled(self: repeat.Repeat, count: int) -> None:
+    def filled(self: repeat.Repeat, count: int, more: int = 0) -> Any:
         counted.append(count)
-        fill(self, count)
+        return fill(self, count, more)
 
     def started(*given: Any) -> Any:
         runs.append(True)

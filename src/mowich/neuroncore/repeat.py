@@ -24,6 +24,9 @@ _Columns = NDArray[np.int64]
 AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
 
+_FEW = 64
+"""Pairs below which a dictionary is faster than NumPy."""
+
 
 class Unlike(BaseException):
     """An iteration that ran is not what was written for it, or a core of a pair comes to something before the other:
@@ -85,6 +88,8 @@ def mark(core: Core, trace: Trace) -> Mark:
     )
 
 
+Item = Tile | list["Item"]
+"""What an iteration appends to a list: a tile, or a list of such."""
 _Made = tuple[Blocks, tuple[int, ...]]
 
 
@@ -145,7 +150,8 @@ class Growth(NamedTuple):
     """What is added from one iteration to the next. clock: instructions; made: storages that an iteration makes;
     touched: storage and pattern of each operand (0 for the pattern); edges: instructions that `depends_on` joins;
     elsewhere: whether storages from before the loop move; places: entries of `touched` whose pattern moves; which: of
-    each of them, its place in `offsets`; offsets: what the offset of a pattern grows by, elements."""
+    each of them, its place in `offsets`; firsts: of each offset, the first of `places` that has it; offsets: what the
+    offset of a pattern grows by, elements."""
 
     clock: int
     made: int
@@ -154,6 +160,7 @@ class Growth(NamedTuple):
     elsewhere: bool
     places: _Columns
     which: _Columns
+    firsts: _Columns
     offsets: list[int]
 
 
@@ -163,8 +170,7 @@ class Repeat:
     def __init__(self, core: Core, trace: Trace, base: IterationBlock, growth: Growth) -> None:
         self.core, self.trace, self.base, self.growth = core, trace, base, growth
         self.blocks: list[tuple[Blocks, tuple[int, ...], tuple[int, ...]]] = []
-        numbers = dict(zip(growth.which.tolist(), base.touched[growth.places].tolist(), strict=True))
-        self.moving = [(numbers[i], step) for i, step in enumerate(growth.offsets)]
+        self.moving = list(zip(base.touched[growth.firsts].tolist(), growth.offsets, strict=True))
 
     def from_here(self, begin: Mark, end: Mark) -> Repeat | None:
         """The same growth from another iteration, where that one is like the one it was found with."""
@@ -173,13 +179,20 @@ class Repeat:
         if self.blocks or found.in_order or not self.base.is_like(found):
             return None
         if len(places):
-            patterns = found.touched[places]
-            first = dict(zip(which[::-1].tolist(), patterns[::-1].tolist(), strict=True))
-            if any(self.trace.patterns[n][2] is None for n in first.values()):
-                return None
-            if any(first[i] != n for i, n in zip(which.tolist(), patterns.tolist(), strict=True)):
+            patterns, first = found.touched[places], found.touched[self.growth.firsts]
+            if (first[which] != patterns).any() or not self.trace.patterns.have_offsets(first.tolist()):
                 return None
         return Repeat(self.core, self.trace, found, self.growth)
+
+    def grows_as(self, other: Repeat) -> bool:
+        """Whether the same is added from one iteration to the next."""
+        a, b = self.growth, other.growth
+        return (
+            (a.clock, a.made, a.edges, a.offsets) == (b.clock, b.made, b.edges, b.offsets)
+            and np.array_equal(a.touched, b.touched)
+            and np.array_equal(a.places, b.places)
+            and np.array_equal(a.which, b.which)
+        )
 
     def touched(self, times: range) -> _Columns:
         """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
@@ -188,26 +201,31 @@ class Repeat:
             touched[:, self.growth.places] = self.trace.patterns.later(self.moving, times)[:, self.growth.which]
         return touched
 
-    def fill(self, count: int) -> None:
-        """Write `count` more iterations after the base. The trace must end with that one."""
+    def fill(self, count: int, more: int = 0) -> _Columns:
+        """Write `count` more iterations after the base. The trace must end with that one. Storages and patterns of the
+        `more` iterations behind them, which are not written, one row for each."""
         trace, core, b, growth = self.trace, self.core, self.base, self.growth
         n = len(b.kind)
         chunk = max(1, AT_ONCE // max(n, 1))
+        ahead = np.zeros((0, len(b.touched)), np.int64)
         for start in range(1, count + 1, chunk):
-            times = range(start, min(start + chunk, count + 1))
-            k, turns = len(times), np.array(times)[:, None]
+            end = min(start + chunk, count + 1)
+            k, turns = end - start, np.arange(start, end)[:, None]
             trace.kind.extend(b.kind * k)
             trace.site.extend(b.site * k)
             trace.number.frombytes((b.number + growth.clock * turns).tobytes())
-            trace.touched.frombytes(self.touched(times).tobytes())
+            touched = self.touched(range(start, end + more if end > count else end))
+            trace.touched.frombytes(touched[:k].tobytes())
+            ahead = touched[k:]
             if b.edges:
-                trace.edges.extend(edge for t in times for edge in self.edges(t))
+                trace.edges.extend(edge for t in range(start, end) for edge in self.edges(t))
             if b.in_order:
                 trace.in_order.frombytes((np.array(b.in_order) + n * turns).tobytes())
         core.clock += growth.clock * count
         core.serial["storage"] = core.serial.get("storage", 0) + growth.made * count
         self._note_storages(count)
         self._make_blocks(count)
+        return ahead
 
     def edges(self, times: int) -> list[tuple[int, int]]:
         """What `depends_on` joins in the iteration that comes `times` after the base."""
@@ -256,28 +274,27 @@ class Repeat:
         mine = {id(x) for x, _, _ in self.blocks}
         return [(x, at) for x, at in made if id(x) in mine] == [(x, at) for x, at, _ in self.later_blocks(times)]
 
-    def has_made(self, tile: object) -> bool:
-        """Whether something is a tile whose storage the base made."""
-        if type(tile) is not Tile or tile.dynamic is not None or tile.storage.core is not self.core:
-            return False
-        place, rest = divmod(tile.storage.number - self.base.made, self.core.programs)
-        return rest == 0 and 0 <= place < self.growth.made
+    def has_made(self, item: object) -> bool:
+        """Whether something is a tile whose storage the base made, or a list of such tiles."""
+        return is_made(item, self.core, self.base.made, self.growth.made)
 
-    def tiles(self, like: Tile, count: int) -> list[Tile]:
-        """The tiles of `count` more iterations that are as one whose storage the base made."""
-        s, step = like.storage, self.growth.made * self.core.programs
-        return [
-            Tile(s.again(s.number + step * t), like.dtype, like.shape, like.strides, like.offset)
-            for t in range(1, count + 1)
-        ]
+    def items(self, like: Item, count: int) -> list[Item]:
+        """What `count` more iterations append to a list, to which the base appended this."""
+        return items_after(like, self.growth.made * self.core.programs, count)
 
-    def follows(self, tile: object, before: Tile) -> bool:
-        """Whether something is the tile that an iteration makes after that of the iteration before."""
+    def follows(self, item: object, before: Item) -> bool:
+        """Whether something is what an iteration appends after that of the iteration before."""
+        if isinstance(before, list):
+            return (
+                type(item) is list
+                and len(item) == len(before)
+                and all(self.follows(x, y) for x, y in zip(item, before, strict=True))
+            )
         return (
-            type(tile) is Tile
-            and tile.storage.number == before.storage.number + self.growth.made * self.core.programs
-            and tile.storage.layout == before.storage.layout
-            and (tile.dtype, tile.shape, tile.strides, tile.offset, tile.dynamic)
+            type(item) is Tile
+            and item.storage.number == before.storage.number + self.growth.made * self.core.programs
+            and item.storage.layout == before.storage.layout
+            and (item.dtype, item.shape, item.strides, item.offset, item.dynamic)
             == (before.dtype, before.shape, before.strides, before.offset, None)
         )
 
@@ -299,17 +316,113 @@ class Repeat:
             return np.zeros(0, np.int64)
         return (self.base.storage[moves] + steps[moves] * np.arange(1, count + 1)[:, None]).reshape(-1)
 
-    def agrees(self, later: IterationBlock, times: int) -> bool:
-        """Whether an iteration that ran is the one that comes `times` after the base."""
-        b, growth = self.base, self.growth
-        clock = growth.clock * times
+    def agrees(self, later: IterationBlock, times: int, touched: _Columns) -> bool:
+        """Whether an iteration that ran is the one that comes `times` after the base. touched: storages and patterns of
+        that one."""
+        b, clock = self.base, self.growth.clock * times
         if not b.is_like(later) or later.clock != b.clock + clock or self.edges(times) != later.edges:
             return False
-        touched = b.touched + growth.touched * times
-        if self.moving:
-            touched[growth.places] = self.trace.patterns.later(self.moving, range(times, times + 1))[0][growth.which]
         # bytes are compared faster than columns
         return (b.number + clock).tobytes() == later.number.tobytes() and touched.tobytes() == later.touched.tobytes()
+
+
+class Expected:
+    """What an iteration has to add that runs to be compared. found, times: it is the one so many after the base;
+    touched: storage and pattern of each operand; begin: how far the run had come before it; are_noted: the trace knows
+    of the storages from before it."""
+
+    __slots__ = ("are_noted", "begin", "found", "times", "touched")
+
+    def __init__(self, found: Repeat, times: int, touched: _Columns, begin: Mark) -> None:
+        self.found, self.times, self.touched, self.begin = found, times, touched, begin
+        core, form = found.core, found.trace.storages.form
+        numbers = touched[::2]
+        places = numbers - ((begin.storages + 1) * core.programs + core.program)
+        others = numbers[(places < 0) | (places % core.programs != 0)] if core.programs > 1 else numbers[places < 0]
+        self.are_noted = bool(
+            not len(others) or (others.max() < len(form) and (np.frombuffer(form, np.int32)[others] >= 0).all())
+        )
+
+    def agrees(self, instruction: int, touch: int) -> bool:
+        """Whether what came from an instruction of the trace on, and from its first operand on, is as expected."""
+        trace, b, begin = self.found.trace, self.found.base, self.begin
+        at, end = touch - begin.touches, len(trace.touched) - begin.touches
+        first, last = instruction - begin.instructions, len(trace.kind) - begin.instructions
+        return (
+            trace.touched[touch:].tobytes() == self.touched[at:end].tobytes()
+            and trace.kind[instruction:] == b.kind[first:last]
+            and trace.site[instruction:] == b.site[first:last]
+        )
+
+    def copy(self, before: Mark, after: Mark, count: int) -> bool:
+        """Write `count` iterations of a loop within, from what is expected: they are as long as the one between the two
+        marks, and follow it. False, and nothing written: that cannot be."""
+        found, begin = self.found, self.begin
+        b, trace, core = found.base, found.trace, found.core
+        first = after.instructions - begin.instructions
+        last = first + (after.instructions - before.instructions) * count
+        at = after.touches - begin.touches
+        end = at + (after.touches - before.touches) * count
+        if before.other != after.other or before.blocks != after.blocks or not self.are_noted:
+            return False
+        if last >= len(b.kind) or end > len(self.touched):
+            return False
+        trace.kind.extend(b.kind[first:last])
+        trace.site.extend(b.site[first:last])
+        trace.number.frombytes((b.number[first:last] + found.growth.clock * self.times).tobytes())
+        trace.touched.frombytes(self.touched[at:end].tobytes())
+        if after.edges > before.edges:
+            start = after.edges - begin.edges
+            trace.edges.extend(found.edges(self.times)[start : start + (after.edges - before.edges) * count])
+        if after.in_order > before.in_order:
+            start, move = after.in_order - begin.in_order, len(b.kind) * self.times
+            more = (after.in_order - before.in_order) * count
+            trace.in_order.extend(i + move for i in b.in_order[start : start + more])
+        core.clock += (after.clock - before.clock) * count
+        made = (after.storages - before.storages) * count
+        if made:
+            core.serial["storage"] = after.storages + made
+            start, step = (after.storages + 1) * core.programs + core.program, core.programs
+            trace.storages.reserve(start + made * step)
+            place = after.storages - begin.storages
+            trace.storages.form[start : start + made * step : step] = b.form[place : place + made]
+        return True
+
+
+def is_made(item: object, core: Core, first: int, made: int) -> bool:
+    """Whether something is a tile whose storage is one of the `made` that a core made from the number `first` on, or a
+    list of such tiles."""
+    if type(item) is list:
+        return all(is_made(x, core, first, made) for x in item)
+    if type(item) is not Tile or item.dynamic is not None or item.storage.core is not core:
+        return False
+    place, rest = divmod(item.storage.number - first, core.programs)
+    return rest == 0 and 0 <= place < made
+
+
+def items_after(like: Item, step: int, count: int) -> list[Item]:
+    """`count` tiles, or lists of them, as others whose storages' numbers they follow in steps."""
+    if isinstance(like, list):
+        columns = [items_after(x, step, count) for x in like]
+        return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(count)]
+    s, out = like.storage, list[Item]()
+    for number in range(s.number + step, s.number + step * count + 1, step):
+        out.append(Tile(s.again(number), like.dtype, like.shape, like.strides, like.offset))
+    return out
+
+
+def _distinct(a: _Columns, b: _Columns) -> tuple[_Columns, _Columns]:
+    """(Of each pair, its place among the different ones in the order in which they come up; of these, where they come
+    up first)."""
+    if len(a) < _FEW:
+        known: dict[tuple[int, int], int] = {}
+        which = [known.setdefault(pair, len(known)) for pair in zip(a.tolist(), b.tolist(), strict=True)]
+        return np.array(which, np.int64), np.array([which.index(n) for n in range(len(known))], np.int64)
+    _, first, place = np.unique(a << 32 | b, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[place], first[order]
 
 
 def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | None:
@@ -338,22 +451,15 @@ def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repea
     if not np.array_equal(own, second.own(core.programs)) or not (touched[::2] == second.made - first.made)[own].all():
         return None
     places = np.flatnonzero(touched[1::2]) * 2 + 1
-    pairs: dict[tuple[int, int], int] = {}
-    offsets: list[int] = []
-    which: list[int] = []
-    for pair in zip(first.touched[places].tolist(), second.touched[places].tolist(), strict=True):
-        place = pairs.get(pair)
-        if place is None:
-            x, y = trace.patterns[pair[0]], trace.patterns[pair[1]]
-            if x[:2] != y[:2] or x[3:] != y[3:] or x[2] is None or y[2] is None:
-                return None
-            place = pairs[pair] = len(offsets)
-            offsets.append(y[2] - x[2])
-        which.append(place)
+    which, firsts = _distinct(first.touched[places], second.touched[places])
+    firsts = places[firsts]
+    offsets = trace.patterns.steps(first.touched[firsts].tolist(), second.touched[firsts].tolist())
+    if offsets is None:
+        return None
     touched[1::2] = 0
     elsewhere = bool(((touched[::2] != 0) & ~own).any())
     edges = [(s - x, t - y) for (x, y), (s, t) in zip(first.edges, second.edges, strict=True)]
-    growth = Growth(n, len(second.form), touched, edges, elsewhere, places, np.array(which, np.int64), offsets)
+    growth = Growth(n, len(second.form), touched, edges, elsewhere, places, which, firsts, offsets)
     found = Repeat(core, trace, second, growth)
     return found if found.finds_blocks(core.blocks[a.blocks : b.blocks], core.blocks[b.blocks : c.blocks]) else None
 

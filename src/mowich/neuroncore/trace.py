@@ -228,6 +228,22 @@ class Patterns(Sequence[Pattern]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def have_offsets(self, numbers: Sequence[int]) -> bool:
+        """Whether the offset of each of these patterns is known."""
+        keys = self.keys
+        return all(keys[n] & _ANYWHERE != _ANYWHERE for n in numbers)
+
+    def steps(self, first: Sequence[int], second: Sequence[int]) -> list[int] | None:
+        """By how much the offset of each pattern is larger than that of another one, elements. None: two of them differ
+        in more than the offset, or an offset is not known."""
+        keys, out = self.keys, []
+        for a, b in zip(first, second, strict=True):
+            x, y = keys[a], keys[b]
+            if x >> 40 != y >> 40 or x & _ANYWHERE == _ANYWHERE or y & _ANYWHERE == _ANYWHERE:
+                return None
+            out.append(y - x)
+        return out
+
     def columns(self, anywhere: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """(Family, offset) of each pattern; anywhere: for one whose offset is not known."""
         keys = np.array(self.keys, np.int64)

@@ -15,32 +15,48 @@ regular from its first iteration on, and no name that the loop within assigns is
 touches is affine in the outer index for each turn of the loop within. In the first and in the last outer iteration it
 is seen to be affine in the inner index too, with one and the same step: then that is so in between. Where the outer
 loop is not repeated after all, the run starts again and that iteration runs in full.
+
+In the last iteration of a loop around it, it is traced twice: what the outer iteration has to add is known, and what
+lies between the first and the last inner one is copied from there.
+
+A loop of two or three iterations, or of a few instructions, runs in full when it is entered first. It is recorded then,
+and serves in the second and in the last iteration of the loop around it as others do.
+
+Python's `range` makes such loops as well as `nl.affine_range` does, in the kernel's own function (`with_range_loops`).
 """
 
 from __future__ import annotations
 
+import ast
+import builtins
 import dis
 import functools
+import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
+from typing import SupportsIndex
+from weakref import WeakKeyDictionary
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import repeat
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import Trace
-from mowich.neuroncore.views import Tile
 from mowich.nki.affine import Loop, known_loop, loop_at
+from mowich.nki.affine.source import tree_of
 
 VARIABLE = "MOWICH_TRACE_LOOPS"
 """Environment variable: "full" traces each iteration of each loop."""
 _LEAST = 4
-"""Fewest iterations of a loop that is looked at."""
+"""Fewest iterations of a loop that is repeated when it is entered first. A shorter one runs in full then. It is written
+from its first iteration alone in the second iteration of a loop around it."""
 LEAST_WRITTEN = 16
 """Fewest instructions that are written without running: below, running them is as fast."""
+LEAST_RECORDED = 4
+"""Fewest instructions of a loop after its first iteration for which it is recorded: it is written at later entries."""
 PATIENCE = 3
 """Times that a loop may turn out irregular, or short, before it is left alone for the rest of the run."""
 
@@ -67,11 +83,15 @@ class LoopSite:
 @dataclass(slots=True)
 class LoopsOfRun:
     """The loops of one core. sites: by code and place of the call; recorded: how many loops were recorded; since: what
-    was recorded after so many may be written from its first iteration alone."""
+    was recorded after so many may be written from its first iteration alone; expected: what the iteration that runs
+    now has to add, as it is the last one of a loop that is repeated; around: loops that are in their first iteration,
+    or in the second."""
 
     sites: dict[tuple[CodeType, int], LoopSite] = field(default_factory=dict)
     recorded: int = 0
     since: int = sys.maxsize
+    expected: repeat.Expected | None = None
+    around: int = 0
 
 
 _CHANGING: set[tuple[CodeType, int]] = set()
@@ -91,7 +111,9 @@ def over(values: range, depth: int = 1) -> Iterable[int]:
     between the kernel and this one."""
     core = machine.running()
     run = core.loops if core is not None else None
-    if core is None or not isinstance(run, LoopsOfRun) or len(values) < _LEAST or core.trace is None:
+    if core is None or not isinstance(run, LoopsOfRun) or len(values) < 2 or core.trace is None:
+        return values
+    if len(values) < _LEAST and not (run.around or (run.expected is not None and len(values) > 2)):
         return values
     frame = sys._getframe(depth + 1)
     key = (frame.f_code, frame.f_lasti)
@@ -103,6 +125,47 @@ def over(values: range, depth: int = 1) -> Iterable[int]:
     if site.misses >= PATIENCE:
         return values
     return _repeated(values, core, core.trace, run, site, frame.f_lasti)
+
+
+def _range(*bounds: SupportsIndex) -> Iterable[int]:
+    """What `range` is to a kernel whose loops may be repeated."""
+    return over(range(*bounds))
+
+
+_WITH_RANGE_LOOPS: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
+_BUILTINS = {**vars(builtins), "range": _range}
+
+
+def with_range_loops(func: Callable[..., object]) -> Callable[..., object]:
+    """The same function, whose loops over Python's `range` may be repeated as those over `nl.affine_range` are. It has
+    the same code and the same globals; where its source names `range` elsewhere than in a loop, it is left alone."""
+    if not isinstance(func, FunctionType) or "range" in func.__globals__ or not _has_range_loops(func.__code__):
+        return func
+    made = _WITH_RANGE_LOOPS.get(func)
+    if made is None or made.__code__ is not func.__code__:
+        space, key = func.__globals__, "__builtins__"
+        before = space.get(key)
+        if before is not builtins and before is not vars(builtins):
+            return func
+        space[key] = _BUILTINS  # a function keeps those that its globals had when it was made
+        try:
+            made = FunctionType(func.__code__, space, func.__name__, func.__defaults__, func.__closure__)
+        finally:
+            space[key] = before
+        functools.update_wrapper(made, func)
+        made.__kwdefaults__ = func.__kwdefaults__
+        _WITH_RANGE_LOOPS[func] = made
+    return made
+
+
+@functools.lru_cache(1024)
+def _has_range_loops(code: CodeType) -> bool:
+    """Whether a function names `range`, and all that it does with it is to go through it in loops."""
+    if "range" not in code.co_names or (tree := tree_of(code)) is None:
+        return False
+    named = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == "range"]
+    calls = [n.iter.func for n in ast.walk(tree) if isinstance(n, ast.For) and isinstance(n.iter, ast.Call)]
+    return all(any(n is call for call in calls) for n in named)
 
 
 @functools.lru_cache(1024)
@@ -125,14 +188,25 @@ def _repeated(values: range, core: Core, trace: Trace, run: LoopsOfRun, site: Lo
     for ran, i in enumerate(values[:3], 1):
         if is_sure:
             run.since = min(outside, entered)
+        run.around += 1
         try:
             yield i
         finally:
             run.since = outside
+            run.around -= 1
         marks.append(repeat.mark(core, trace))
         most = len(values) - ran - 1
+        if ran == 1 and (
+            len(values) < _LEAST or 0 < marks[-1].instructions - marks[-2].instructions < LEAST_WRITTEN / most
+        ):
+            yield from _small(values, core, trace, run, site, call, marks)
+            return
         if (marks[-1].instructions - marks[-2].instructions) * most < LEAST_WRITTEN:
             continue
+        expected = run.expected
+        if ran == 1 and expected is not None and _is_copied(site, sys._getframe(1), values, marks, core, expected):
+            yield from _compared(values[-1], place, trace, expected)
+            return
         if ran == 1 and outside < site.number and _is_written(site, sys._getframe(1), values, marks[-2:], core):
             return
         found = (
@@ -157,19 +231,23 @@ def _repeated(values: range, core: Core, trace: Trace, run: LoopsOfRun, site: Lo
             run.recorded += 1
             site.recorded, site.values, site.number = found, values, run.recorded
         _note_repeated(core)
-        found.fill(left)
+        touched = found.fill(left, 1)[0]
         lists = _lists(site, frame)
         for tiles in lists:
-            tiles += found.tiles(tiles[-1], left)
+            tiles += found.items(tiles[-1], left)
         items = [(tiles, tiles[-1], len(tiles)) for tiles in lists]
         before = repeat.mark(core, trace)
         core.unfinished += 1
-        yield values[ran + left]
+        around, run.expected = run.expected, repeat.Expected(found, left + 1, touched, before)
+        try:
+            yield values[ran + left]
+        finally:
+            run.expected = around
         core.unfinished -= 1 + is_sure
         after = repeat.mark(core, trace)
         if (
             before.other != after.other
-            or not found.agrees(repeat.IterationBlock(core, trace, before, after), left + 1)
+            or not found.agrees(repeat.IterationBlock(core, trace, before, after), left + 1, touched)
             or not found.makes(core.blocks[before.blocks : after.blocks], left + 1)
             or not all(len(tiles) == n + 1 and found.follows(tiles[-1], item) for tiles, item, n in items)
         ):
@@ -186,6 +264,51 @@ def _repeated(values: range, core: Core, trace: Trace, run: LoopsOfRun, site: Lo
     site.misses += 1
     site.is_alike = False
     yield from values[3:]
+
+
+def _compared(last: int, place: tuple[CodeType, int], trace: Trace, expected: repeat.Expected) -> Iterator[int]:
+    """The last number of a loop of which those between were copied. Where it does something else, the step of the loop
+    depends on the one around it."""
+    instruction, touch = len(trace.kind), len(trace.touched)
+    yield last
+    if not expected.agrees(instruction, touch):
+        _CHANGING.add(place)
+        raise ChangedGrowth
+
+
+def _small(
+    values: range, core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, call: int, marks: list[repeat.Mark]
+) -> Iterator[int]:
+    """The numbers of a range after the first, where few instructions follow. They all run when the loop is entered
+    first, which is recorded; in the second iteration of a loop around it they are written."""
+    frame, expected = sys._getframe(2), run.expected
+    if expected is not None and _is_copied(site, frame, values, marks, core, expected):
+        yield from _compared(values[-1], (frame.f_code, call), trace, expected)
+        return
+    if run.since < site.number and _is_written(site, frame, values, marks, core):
+        return
+    is_first = site.number == 0 and run.around > 0
+    if not is_first or (marks[1].instructions - marks[0].instructions) * (len(values) - 1) < LEAST_RECORDED:
+        site.misses += is_first or (site.number == 0 and expected is None)
+        yield from values[1:]
+        return
+    del frame
+    for i in values[1:]:
+        yield i
+        marks.append(repeat.mark(core, trace))
+    site.misses += 1
+    found = last = repeat.repeat_of(core, trace, (marks[0], marks[1], marks[2]))
+    if len(values) > 2:
+        last = repeat.repeat_of(core, trace, (marks[-3], marks[-2], marks[-1]))
+    steps = {tuple(y - x for x, y in zip(one[:6], two[:6], strict=True)) for one, two in itertools.pairwise(marks)}
+    if found is None or last is None or found.blocks or last.blocks or len(steps) > 1 or not found.grows_as(last):
+        return
+    if _source(site, sys._getframe(2), call, values, {}) and all(
+        tiles and last.has_made(tiles[-1]) for tiles in _lists(site, sys._getframe(2))
+    ):
+        _check_nothing_done(core, trace, marks[-1])
+        run.recorded += 1
+        site.recorded, site.values, site.number, site.misses = last, values, run.recorded, 0
 
 
 def _check_nothing_done(core: Core, trace: Trace, before: repeat.Mark) -> None:
@@ -218,7 +341,34 @@ def _is_written(site: LoopSite, frame: FrameType, values: range, marks: Sequence
     _note_repeated(core)
     found.fill(left)
     for tiles in lists:
-        tiles += found.tiles(tiles[-1], left)
+        tiles += found.items(tiles[-1], left)
+    return True
+
+
+def _is_copied(
+    site: LoopSite,
+    frame: FrameType,
+    values: range,
+    marks: Sequence[repeat.Mark],
+    core: Core,
+    expected: repeat.Expected,
+) -> bool:
+    """Write what lies between the first and the last iteration of a loop that is entered in the last iteration of one
+    around it: what that one has to add is known, and it is compared when it ends. False, and nothing written: the loop
+    is not as it was when it was recorded."""
+    before, after = marks
+    count = len(values) - 2
+    if site.recorded is None or not isinstance(site.found, Loop) or site.values != values or site.found.has_masks:
+        return False
+    step = core.programs
+    made, first = after.storages - before.storages, (before.storages + 1) * step + core.program
+    lists = _lists(site, frame)
+    if not all(tiles and repeat.is_made(tiles[-1], core, first, made) for tiles in lists):
+        return False
+    if count < 1 or not expected.copy(before, after, count):
+        return False
+    for tiles in lists:
+        tiles += repeat.items_after(tiles[-1], made * step, count)
     return True
 
 
@@ -232,7 +382,7 @@ def _recorded(site: LoopSite, values: range, marks: Sequence[repeat.Mark]) -> re
     return site.recorded.from_here(before, after)
 
 
-def _lists(site: LoopSite, frame: FrameType) -> list[list[Tile]]:
+def _lists(site: LoopSite, frame: FrameType) -> list[list[repeat.Item]]:
     """Lists from before the loop that get a tile in each iteration."""
     return [frame.f_locals[name] for name in site.found.lists] if isinstance(site.found, Loop) else []
 

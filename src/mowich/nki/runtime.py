@@ -363,7 +363,8 @@ def _run(
 ) -> Result:
     """Run a kernel function on these cores."""
     arguments = _Arguments(cores)
-    bound = _bind(func, args, kwargs, arguments)
+    runs = func if cores[0].loops is None else loops.with_range_loops(func)
+    bound = _bind(runs, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
 
     def program(core: Core, call: Callable[[], object]) -> object:

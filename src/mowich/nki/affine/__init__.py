@@ -21,7 +21,7 @@ from inspect import CO_GENERATOR
 from types import CodeType, FrameType, MethodType
 
 from mowich.neuroncore.memory import Storage
-from mowich.nki.affine.analysis import Analysis, Scope, appends_of
+from mowich.nki.affine.analysis import Analysis, Scope, appends_of, kept_lists
 from mowich.nki.affine.classes import INDEX, Refused
 from mowich.nki.affine.guards import LoopGuard, Objects
 from mowich.nki.affine.source import is_read_after, stored, tree_of
@@ -105,7 +105,7 @@ def _judged(node: ast.For, frame: FrameType, function: ast.AST) -> Loop | str:
         return "the loop has several targets or an else"
     before = frame.f_locals
     appends = {s: name for s, name in appends_of(node).items() if type(before.get(name)) is list}
-    analysis = Analysis(node.target.id, appends)
+    analysis = Analysis(node.target.id, appends, kept_lists(node))
     scope = Scope({**frame.f_globals, **frame.f_locals}, stored(node), {node.target.id: INDEX}, True)
     try:
         analysis.is_older = isinstance(node.iter, ast.Call) and analysis.is_older_function(node.iter.func, scope)

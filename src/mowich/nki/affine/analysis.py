@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -93,10 +93,12 @@ class Scope:
 @dataclass(slots=True)
 class Analysis:
     """One loop. guards: what has to hold when it is entered; appends: statements that append to a list from before the
-    loop, once in each iteration, with the names of the lists."""
+    loop, once in each iteration, with the names of the lists; kept: lists made in an iteration
+    (`kept_lists`)."""
 
     index: str
     appends: dict[ast.stmt, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
     guards: dict[tuple[str, str, int], LoopGuard] = field(default_factory=dict)
     depth: int = 0
     loops: int = 0  # nested loops around what is read now
@@ -161,12 +163,17 @@ class Analysis:
             raise Refused(f"{type(s).__name__} is not followed")
 
     def append(self, s: ast.stmt, scope: Scope) -> None:
-        """A list from before the loop gets a tile in each iteration: those of the iterations that do not run can be
-        made, where they differ in the storage alone."""
+        """A list from before the loop gets a tile in each iteration, or a list of tiles that nothing else knows: those
+        of the iterations that do not run can be made, where they differ in the storage alone."""
         assert isinstance(s, ast.Expr)
         assert isinstance(s.value, ast.Call)
-        found = self.value(s.value.args[0], scope)
-        if self.is_older or not isinstance(found, View) or not found.fixed or not found.still:
+        given = s.value.args[0]
+        found = self.value(given, scope)
+        item: Value | None = found
+        name = given.id if isinstance(given, ast.Name) else ""
+        while isinstance(item, Made) and name in self.kept:
+            item, name = item.root().item, self.kept[name]
+        if self.is_older or not isinstance(item, View) or not item.fixed or not item.still:
             raise Refused(f"{self.appends[s]} gets a value that is {said(found)}")
 
     def loop(self, s: ast.For, scope: Scope) -> None:
@@ -916,6 +923,31 @@ def appends_of(node: ast.For) -> dict[ast.stmt, str]:
     nothing else, with its name."""
     named = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
     return {s: name for s in node.body if (name := _appended(s)) is not None and named[name] == 1}
+
+
+def kept_lists(node: ast.For) -> dict[str, str]:
+    """Lists that a loop makes empty, appends to, and appends beside to another list, and of which it says nothing else:
+    no other name stands for them. By name, with the name that stands for what is appended ("": several, or none)."""
+    named = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+    calls = [(name, n.value) for n in ast.walk(node) if isinstance(n, ast.Expr) and (name := _appended(n)) is not None]
+    given: dict[str, list[str]] = {}
+    for name, call in calls:
+        item = call.args[0] if isinstance(call, ast.Call) else None
+        given.setdefault(name, []).append(item.id if isinstance(item, ast.Name) else "")
+    passed = Counter(item for items in given.values() for item in items)
+    kept = {}
+    for block in (n.body for n in ast.walk(node) if isinstance(n, ast.For)):
+        made = {t.id for s in block if _is_empty_list(s) for t in s.targets if isinstance(t, ast.Name)}
+        beside = {item for s in block if (name := _appended(s)) is not None for item in given[name]}
+        for name in made & beside:
+            items = set(given.get(name, ()))
+            if passed[name] == 1 and named[name] == 2 + len(given.get(name, ())):
+                kept[name] = items.pop() if len(items) == 1 else ""
+    return kept
+
+
+def _is_empty_list(s: ast.stmt) -> TypeGuard[ast.Assign]:
+    return isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.value, ast.List) and not s.value.elts
 
 
 def _appended(s: ast.stmt) -> str | None:
