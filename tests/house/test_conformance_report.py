@@ -64,6 +64,14 @@ def test_a_case_that_never_ran_counts_neither_as_passed_nor_as_failed(report: Mo
     assert "| 1 | ValueError: no | not yet explained |" in text
 
 
+def test_what_trn2_runs_too_has_a_line_of_its_own_on_trn3(report: ModuleType) -> None:
+    on_trn3 = [row(name, outcome) | {"target": "trn3"} for name, outcome in (("a", "passed"), ("b", "never run"))]
+    text = report.write([row("a", "passed"), *on_trn3])
+    assert "| nkilib | trn2 | checked against references | 1 | 0 | 0 | 0 | 100.0% |" in text
+    assert "| nkilib | trn3 | checked against references, cases of trn2 | 1 | 0 | 0 | 0 | 100.0% |" in text
+    assert "| nkilib | trn3 | checked against references | 0 | 0 | 0 | 1 | 0.0% |" in text
+
+
 def test_without_cases_left_nothing_is_said_of_them(report: ModuleType) -> None:
     assert "never ran" not in report.write([row("a", "passed")])
 
