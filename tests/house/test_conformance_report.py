@@ -4,6 +4,8 @@ drawn at once are those drawn one by one."""
 
 import importlib.util
 import itertools
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +64,16 @@ def test_a_case_that_never_ran_counts_neither_as_passed_nor_as_failed(report: Mo
     assert "0 are of kinds whose failures are explained" in text
     assert "nki-library's 2 cases took 1 minutes" in text  # of those that ran
     assert "| 1 | ValueError: no | not yet explained |" in text
+
+
+def test_a_cast_that_is_not_there_is_stood_in_for() -> None:
+    """Every name below neuronxcc.starfish can be imported from Mowich, and is refused when it is called."""
+    code = "import nkilib_plugin; from neuronxcc.starfish.support.dtype import static_cast; print(type(static_cast))"
+    path = os.pathsep.join(map(str, (FOLDER, FOLDER / "shims", FOLDER.parents[1] / "src")))
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=path), capture_output=True, text=True
+    )
+    assert found.stdout == "<class 'function'>\n", found.stderr
 
 
 def test_what_trn2_runs_too_has_a_line_of_its_own_on_trn3(report: ModuleType) -> None:
