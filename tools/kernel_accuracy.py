@@ -344,7 +344,7 @@ def page(timed: Sequence[Timed], failed: Mapping[str, str], missing: int) -> tup
     out += [f"Did not run: `{name}`: {why}." for name, why in failed.items()]
     if missing:
         out.append(f"{missing} further points of the file were left out: their checkouts were not named.")
-    out += ["", BUSY, "", *busy(timed), "", LEAVE_OUT]
+    out += ["", BUSY, "", *busy(timed), "", PLACES, "", LEAVE_OUT]
     for older, name in ((False, "Newer interface"), (True, "Older interface")):
         mine = [t for t in timed if t.point.older == older]
         if len({t.point.family for t in mine}) > 1:
@@ -381,6 +381,10 @@ BUSY = """## Time at work
 
 Predicted over measured time at work, median (points). As a profiler counts: the union of intervals, of the Scalar Engine with its latency,
 of the Tensor Engine with the load of stationary tiles, of DMA from first to last byte, of GpSimd with the descriptors that it writes."""
+PLACES = """The Vector Engine of trn2 is short in all three of its points, because where the compiler puts copies that name no engine is not identified.
+To meet both engines, one kernel asks for a half to three quarters of the copies on the Vector Engine, and one for a third. In the third kernel
+both engines are short, so no place for its copies explains it. Every copy on the Vector Engine gives a median of 1.14, and 0.74 for the Scalar Engine;
+the worst error of the attention charts goes from 11.7% to 15.6%. Every second one gives 0.74 and 1.00, and larger errors of the time: all of trn2 5.9% -> 6.1%, attention 4.3% -> 5.5%."""
 LEAVE_OUT = """## With a family left out
 
 The constants are fitted again to the other families, from values that no fit has seen, coordinate by coordinate over fixed grids (median
