@@ -381,10 +381,11 @@ BUSY = """## Time at work
 
 Predicted over measured time at work, median (points). As a profiler counts: the union of intervals, of the Scalar Engine with its latency,
 of the Tensor Engine with the load of stationary tiles, of DMA from first to last byte, of GpSimd with the descriptors that it writes."""
-PLACES = """The Vector Engine of trn2 is short in all three of its points, because where the compiler puts copies that name no engine is not identified.
-To meet both engines, one kernel asks for a half to three quarters of the copies on the Vector Engine, and one for a third. In the third kernel
-both engines are short, so no place for its copies explains it. Every copy on the Vector Engine gives a median of 1.14, and 0.74 for the Scalar Engine;
-the worst error of the attention charts goes from 11.7% to 15.6%. Every second one gives 0.74 and 1.00, and larger errors of the time: all of trn2 5.9% -> 6.1%, attention 4.3% -> 5.5%."""
+PLACES = """The Vector Engine of trn2 is short in all three of its points. Where the compiler puts copies that name no engine is not identified: to meet both
+engines, one kernel asks for a half to three quarters of them on the Vector Engine, and one for a third. In the third kernel both engines are short,
+so no place for its copies explains it. Every copy on the Vector Engine gives a median of 1.14, and 0.74 for the Scalar Engine; the worst error of the
+attention charts goes from 11.7% to 15.6%. Every second one gives 0.74 and 1.00, and larger errors of the time: all of trn2 5.9% -> 6.1%, attention
+4.3% -> 5.5%."""
 LEAVE_OUT = """## With a family left out
 
 The constants are fitted again to the other families, from values that no fit has seen, coordinate by coordinate over fixed grids (median

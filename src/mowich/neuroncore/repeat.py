@@ -196,7 +196,8 @@ class Repeat:
 
     def touched(self, times: range) -> _Columns:
         """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
-        touched: _Columns = self.base.touched + self.growth.touched * np.array(times)[:, None]
+        turns = np.arange(times.start, times.stop)[:, None]
+        touched: _Columns = self.base.touched + self.growth.touched * turns
         if self.moving:
             touched[:, self.growth.places] = self.trace.patterns.later(self.moving, times)[:, self.growth.which]
         return touched
