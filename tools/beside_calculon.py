@@ -232,7 +232,7 @@ def mowich_space(model: Model, system: Platform, num: int, most: int) -> dict[st
         rows = inner(model, tp, pp, dp, batch)
         plans = as_plans(rows, tp, pp, dp)
         job = TrainJob(tokens=1e12, seq=SEQ, batch_seqs=batch)
-        _, fits, _ = memory_of_plans(model, system, job, plans)
+        _, fits = memory_of_plans(model, system, job, plans)
         fits &= runs(job, plans)
         times = step_s_per_token(model, system, job, plans)
         count, fitting = count + len(plans), fitting + int(fits.sum())
@@ -322,7 +322,7 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
         plan = row_of(model, at, i)[1]
         columns = Plans.of([plan])
         job = TrainJob(tokens=1e12, seq=SEQ, batch_seqs=at[3])
-        _, fits, _ = memory_of_plans(model, system, job, columns)
+        _, fits = memory_of_plans(model, system, job, columns)
         fits &= runs(job, columns)
         ours_of_it = 1.0 / (float(step_s_per_token(model, system, job, columns)[0]) * SEQ)
         out |= {
