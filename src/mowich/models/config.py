@@ -136,8 +136,8 @@ def _possible(c: ConfigReader, model: Model) -> None:
     one layer, more dense layers than layers."""
     for key in DENSE_FIRST:
         first = c.data.get(key)
-        if isinstance(first, int) and first > len(model.layers):
-            allowed = f"0 to {len(model.layers)}"
+        if isinstance(first, int) and first > model.num_layers:
+            allowed = f"0 to {model.num_layers}"
             c.errors.append(
                 UserError(f"'{key}' is above the number of layers", where=c.where, given=first, allowed=allowed)
             )

@@ -479,8 +479,12 @@ def _write(db: ModuleType, path: Path, rows: Sequence[Mapping[str, object]], nam
 
 
 def _reason(text: str) -> str:
-    """The last part of DuckDB's words: "No space left on device"."""
-    return " ".join(text.split()).rpartition(": ")[2].strip('"')
+    """The last part of DuckDB's words: "No space left on device".
+
+    >>> _reason('IO Error: {"exception_type":"IO","exception_message":"Could not write: No space left","errno":"28"}')
+    'No space left'
+    """
+    return " ".join(text.split()).rpartition(": ")[2].strip('"').partition('"')[0]
 
 
 def _column(rows: Sequence[Mapping[str, object]], name: str, kind: type) -> NDArray[np.generic]:
