@@ -23,7 +23,7 @@ import numpy as np
 from accuracy import kept
 from kernel_points import LEFT_OUT, Checkouts, Point, read, run, traces
 
-from mowich.evidence.scores import KERNELS, left_out_file
+from mowich.evidence.scores import KERNEL_ERRORS, left_out_file
 from mowich.facts import load_facts
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.latency import latency_estimate, residual_of
@@ -313,7 +313,7 @@ def figures(
         inside = [of[p.id].low_us / of[p.id].us * x <= p.us <= of[p.id].high_us / of[p.id].us * x for p, x in points]
         out.append(
             {
-                "work": KERNELS,
+                "work": KERNEL_ERRORS,
                 "what": f"time, {words}",
                 "unit": "families",
                 **({"chip": chip, "family": family} if chip else {}),
@@ -428,7 +428,7 @@ def main(words: Sequence[str]) -> None:
     else:
         given.page.write_text(made, encoding="utf-8")
         if not missing and not failed:  # of all points, or the figures that ship would be of some
-            left_out_file().write_text(kept(KERNELS, found), encoding="utf-8")
+            left_out_file().write_text(kept(KERNEL_ERRORS, found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import mowich
 from mowich import cli
 from mowich.economics import money
-from mowich.evidence.scores import KERNELS, left_out, left_out_by_chip
+from mowich.evidence.scores import KERNEL_ERRORS, left_out, left_out_by_chip
 from mowich.facts import Facts, load_facts
 from mowich.show.formats import percent
 from mowich.show.render.html import render_html
@@ -318,13 +318,13 @@ def test_errors_left_out_are_told_by_chip_and_for_families_of_kernels() -> None:
     parts = left_out_by_chip()
     for work, what in {(e.work, e.what) for e in parts}:
         assert sum(e.rows for e in parts if (e.work, e.what) == (work, what)) <= whole[work, what]
-    kernels = [e for e in parts if e.work == KERNELS]
+    kernels = [e for e in parts if e.work == KERNEL_ERRORS]
     assert {e.chip for e in kernels} == {"trn2", "trn3"}
-    assert sum(e.rows for e in kernels) == sum(e.rows for e in left_out() if e.work == KERNELS) == 99
+    assert sum(e.rows for e in kernels) == sum(e.rows for e in left_out() if e.work == KERNEL_ERRORS) == 99
     assert all(e.command == "make kernel-accuracy" and re.fullmatch(r"20\d\d-\d\d-\d\d", e.date) for e in kernels)
     page = (ROOT / "docs/kernel-accuracy.md").read_text(encoding="utf-8")
     for e in left_out():
-        if e.work == KERNELS:
+        if e.work == KERNEL_ERRORS:
             assert re.search(rf"\*\*each family by the others\*\* \|[ |]+\| {e.rows} \| {e.median:.1%} \|", page)
 
 

@@ -34,7 +34,7 @@ TRAINIUM = "published/trainium_serving.csv"
 FITTED_TO: Mapping[str, str] = {SHIPPED: "training", TRAINIUM: "serving on Trainium"}
 """Rows that ship -> `LeftOut.work` of the errors that they have when they are left out of the fit."""
 
-KERNELS = "kernels"
+KERNEL_ERRORS = "kernels"
 """`LeftOut.work` of measured kernels on the kernel clock. The kernels do not ship; their errors do."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from mowich.evidence.row_rules import is_time
-from mowich.evidence.scores import FITTED_TO, KERNELS, TRAINIUM, LeftOut, left_out, left_out_by_chip
+from mowich.evidence.scores import FITTED_TO, KERNEL_ERRORS, TRAINIUM, LeftOut, left_out, left_out_by_chip
 from mowich.show import charts, charts_spread
 from mowich.show.charts import Chart
 from mowich.show.colours import look_called
@@ -111,7 +111,7 @@ PICTURED: Mapping[str, tuple[str, ...]] = {
     "training": ("time of a step",),
     "serving": ("time per token",),
     "serving on Trainium": ("time per token",),
-    KERNELS: ("time, newer interface", "time, older interface"),
+    KERNEL_ERRORS: ("time, newer interface", "time, older interface"),
 }
 """Kinds of work -> the figures that are shown by chip, in the order of the pictures. The time per token stands for
 serving: the throughput follows from it, and few chips have enough rows of the time to the first token."""
@@ -272,7 +272,7 @@ def _left_out_pictures() -> list[Chart]:
 def _chip_bars(work: str, by_chip: Sequence[LeftOut]) -> Chart:
     without = dict.fromkeys(e.without if e.work == work else f"{e.without} ({e.work})" for e in by_chip)
     note = f"Left out were {', '.join(without)}."
-    if work == KERNELS:
+    if work == KERNEL_ERRORS:
         note += f" Kernels measured on hardware, on the kernel clock; {by_chip[0].command}, {by_chip[0].date}."
     best, last = by_chip[0], by_chip[-1]
     finding = (

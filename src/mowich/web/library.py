@@ -137,7 +137,7 @@ def facts_side(names: Sequence[str], facts: Facts) -> bytes:
     return reply({"schema": "mowich/facts-side@1", "facts_hash": facts.hash(), "columns": columns, "rows": rows})
 
 
-def machine_map(name: str, facts: Facts) -> bytes:
+def map_picture(name: str, facts: Facts) -> bytes:
     """A machine chip by chip with its links, as a picture."""
     from mowich.show.charts_map import map_of
 
@@ -151,4 +151,4 @@ def fact_dict(facts: Facts, path: str) -> dict[str, object]:
     return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
 
 
-LISTINGS = (models, model, head_words, scenarios, systems, facts_list, facts_show, facts_side, machine_map)
+LISTINGS = (models, model, head_words, scenarios, systems, facts_list, facts_show, facts_side, map_picture)

@@ -369,9 +369,9 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
         return await send(answers.verb("systems"))
 
     @app.get("/api/map", responses=ok, tags=["facts"])
-    async def machine_map(name: Annotated[asks.SizedSystem, Query()]) -> Response:
+    async def map_picture(name: Annotated[asks.SizedSystem, Query()]) -> Response:
         """A machine of up to 256 chips as a picture: its chips and the links between them."""
-        return await send(answers.verb("machine_map", name))
+        return await send(answers.verb("map_picture", name))
 
     @app.get("/api/glossary", responses=ok, tags=["facts"])
     async def head_words() -> Response:

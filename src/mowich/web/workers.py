@@ -32,7 +32,7 @@ QUICK = frozenset(
     (
         *("kind", "together", "fit", "collective", "prices", "scenario"),
         *("first", "scenarios", "head_words", "models", "model", "systems", "facts_list", "facts_show", "facts_side"),
-        "machine_map",
+        "map_picture",
     )
 )
 """Verbs that take milliseconds, up to a quarter of a second the first time. Whatever is not named here is heavy."""
