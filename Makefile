@@ -78,9 +78,9 @@ test-web: $(STAMP) $(VENV)-web/.installed
 	$(VENV)-web/bin/python tests/web/check_hostile.py
 	$(VENV)-web/bin/python tests/web/check_load.py --seconds $(LOAD_S)
 
-$(VENV)-web/.installed: tests/web/requirements.txt
+$(VENV)-web/.installed: tests/web/requirements.lock
 	$(PYTHON) -m venv $(VENV)-web
-	$(VENV)-web/bin/python -m pip install --quiet --disable-pip-version-check -r tests/web/requirements.txt
+	$(VENV)-web/bin/python $(LOCKED) -r tests/web/requirements.lock
 	touch $@
 
 bench: $(STAMP)
@@ -155,6 +155,7 @@ lock:
 	build/lock/bin/uv $(HASH) --no-deps build/lock/pins.txt -o requirements.lock
 	build/lock/bin/uv $(HASH) -c build/lock/pins.txt requirements-ray.txt -o requirements-ray.lock
 	build/lock/bin/uv $(HASH) requirements-site.txt -o requirements-site.lock
+	build/lock/bin/uv $(HASH) tests/web/requirements.txt -o tests/web/requirements.lock
 	rm -rf build/lock
 
 # the bill of materials: what requirements.lock names, in CycloneDX 1.6
