@@ -853,6 +853,28 @@ def test_a_loop_whose_step_depends_on_the_one_around_it(
     assert len(runs) == 1
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("at", ["m * n * 16", "(7 - m) * n * 16"])
+def test_a_short_loop_whose_step_depends_on_the_one_around_it(
+    at: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in full from the second or third start on: no kernel starts for ever."""
+    _, runs = counted(monkeypatch)
+    run = runtime._run
+
+    def bounded(*given: Any) -> Any:
+        assert len(runs) < 20
+        return run(*given)
+
+    monkeypatch.setattr(runtime, "_run", bounded)
+    text = NESTED.replace("m * 6 + n", at).replace("i * 64 : (i + 1) * 64", "i : i + 64")
+    k = written(tmp_path, text.replace("nl.affine_range(20)", f"range({count})")).k
+    assert has_repeated(compared(sixtyfour, k))
+    runs.clear()
+    assert has_repeated(ran(k, sixtyfour(), True))
+    assert len(runs) == 1
+
+
 DEEP = (
     START
     + """

@@ -106,6 +106,15 @@ class ChangedGrowth(repeat.Unlike):
     """A loop that is entered again grows otherwise than before: the run starts again, and records it each time."""
 
 
+def _noted(noted: set[tuple[CodeType, int]], place: tuple[CodeType, int]) -> repeat.Unlike:
+    """What ends a run that a loop at this place was not repeated in: noted, it is another in the next run. Where it was
+    noted before, that run is in full, so that no kernel starts for ever."""
+    if place in noted:
+        return repeat.Unlike()
+    noted.add(place)
+    return ChangedGrowth()
+
+
 def over(values: range, depth: int = 1) -> Iterable[int]:
     """What a loop of a kernel goes through: the range, or the same numbers from a loop that is repeated. depth: calls
     between the kernel and this one."""
@@ -253,14 +262,12 @@ def _repeated(values: range, core: Core, trace: Trace, run: LoopsOfRun, site: Lo
         ):
             if ran > 1 and not is_sure:
                 raise repeat.Unlike
-            (_CHANGING if ran == 1 else _IN_FULL).add(place)
-            raise ChangedGrowth
+            raise _noted(_CHANGING if ran == 1 else _IN_FULL, place)
         yield from values[ran + left + 1 :]
         return
     if is_sure:  # what its second iteration wrote is not shown to be so
-        _IN_FULL.add(place)
         _note_repeated(core)
-        raise ChangedGrowth
+        raise _noted(_IN_FULL, place)
     site.misses += 1
     site.is_alike = False
     yield from values[3:]
@@ -272,8 +279,7 @@ def _compared(last: int, place: tuple[CodeType, int], trace: Trace, expected: re
     instruction, touch = len(trace.kind), len(trace.touched)
     yield last
     if not expected.agrees(instruction, touch):
-        _CHANGING.add(place)
-        raise ChangedGrowth
+        raise _noted(_CHANGING, place)
 
 
 def _small(
@@ -287,7 +293,7 @@ def _small(
         return
     if run.since < site.number and _is_written(site, frame, values, marks, core):
         return
-    is_first = site.number == 0 and run.around > 0
+    is_first = site.number == 0 and run.around > 0 and (frame.f_code, call) not in _CHANGING
     if not is_first or (marks[1].instructions - marks[0].instructions) * (len(values) - 1) < LEAST_RECORDED:
         site.misses += is_first or (site.number == 0 and expected is None)
         yield from values[1:]
