@@ -190,8 +190,8 @@ def test_narrowed_ranges_of_dp_hold_the_best_plans(
     for top, margin in ((1, 0.0), (5, 0.0), (1, 0.03)):
         found = []
         for many in (np.inf, 0):
-            monkeypatch.setattr(narrow, "MANY", many)
-            monkeypatch.setattr(narrow, "FEW", 2)
+            monkeypatch.setattr(narrow, "TOO_MANY", many)
+            monkeypatch.setattr(narrow, "FEW_LEFT", 2)
             found.append(search(model, system, job, fixed=asked, top=top, margin=margin))
         every, some = found
         assert [(str(c.plan), c.step_s) for c in some.best] == [(str(c.plan), c.step_s) for c in every.best]

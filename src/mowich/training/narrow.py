@@ -19,10 +19,10 @@ from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.floor import Floor, least, least_between
 
-MANY = 1 << 17
+TOO_MANY = 1 << 17
 """Degrees of one block of plans beyond which ranges of them are bounded first. Results do not depend on it."""
 
-FEW = 8
+FEW_LEFT = 8
 """Degrees of a range that is not halved again."""
 
 APART = 2.0**0.5
@@ -41,7 +41,7 @@ def scouts(job: TrainJob, p: Plans, low: Floats) -> tuple[Floats, NDArray[np.int
     up to its own, down in even ratios. None where no plan has many. Their times show which
     of the others are worth a look."""
     step, first, count = _counts(p, low)
-    if count.max(initial=0.0) <= MANY / FEW:
+    if count.max(initial=0.0) <= TOO_MANY / FEW_LEFT:
         return np.zeros(0), np.zeros(0, dtype=np.intp)
     turns = np.floor(np.log(np.maximum(1.0, p.dp / (first * step))) / np.log(APART)).astype(np.intp) * (count > 0)
     of = np.repeat(np.arange(len(p)), turns)
@@ -60,7 +60,7 @@ def contending_dp(
     at least `low` and at most its own, and may take less than `limit` seconds per token. floor: of p without traffic
     between data-parallel ranks; loaded: with that of `low`."""
     step, first, count = _counts(p, low)
-    if count.sum() <= MANY:
+    if count.sum() <= TOO_MANY:
         dp, of = every_dp(job, p, low)
         bound = least(system, job, p, loaded, dp, of)
     else:
@@ -76,8 +76,8 @@ def contending_dp(
 def _ranges(
     model: Model, system: Platform, job: TrainJob, p: Plans, floor: Floor, low: Floats, step: Floats, limit: float
 ) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """(least dp, most dp, index of the plan) of ranges of at most FEW degrees that together hold all that may be below
-    the limit."""
+    """(least dp, most dp, index of the plan) of ranges of at most FEW_LEFT degrees that together hold all that may be
+    below the limit."""
     of = np.flatnonzero(low <= p.dp)
     low, high = low[of], p.dp[of]
     done: list[tuple[Floats, Floats, NDArray[np.intp]]] = []
@@ -87,7 +87,7 @@ def _ranges(
         may = np.flatnonzero((bound < limit) & _may_be_legal(job, plans, low, high))
         low, high, of = low[may], high[may], of[may]
         size = (high - low) / step[of]
-        few = size < FEW
+        few = size < FEW_LEFT
         done.append((low[few], high[few], of[few]))
         low, high, of, size = low[~few], high[~few], of[~few], size[~few]
         middle = low + np.floor(size / 2.0) * step[of]
