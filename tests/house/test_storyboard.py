@@ -105,7 +105,7 @@ def test_0_00_what_pip_fetches_is_small(tmp_path: Path) -> None:
     made = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     (wheel,) = tmp_path.glob("mowich-*.whl")
-    assert wheel.stat().st_size < 3e6
+    assert wheel.stat().st_size < 3.2e6
     others = {k: v for k, v in needed("mowich", {}).items() if k != "mowich"}
     files = [f.locate() for d in others.values() for f in d.files or () if "__pycache__" not in f.parts]
     size = sum(len(zlib.compress(Path(f).read_bytes(), 1)) for f in files if Path(f).is_file())

@@ -54,8 +54,7 @@ AS = word(
 )
 TRAINING_STACK = word(
     "stack",
-    "Training software, for its measured overheads; in compare also hand-tuned: kernels written by hand, where"
-    " there are some.",
+    "Training software; in compare also hand-tuned kernels.",
     metavar="NAME",
     example="megatron",
 )

@@ -106,7 +106,7 @@ ACCEPT = number(
 )
 SERVING_ENGINE = word(
     "engine",
-    "Serving: vllm, trtllm, sglang, neuron...; hand-tuned: kernels written by hand, where there are some.",
+    "Serving: vllm, trtllm, sglang, neuron..., hand-tuned.",
     metavar="NAME",
     group="serve",
     example="vllm",
