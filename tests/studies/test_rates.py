@@ -49,7 +49,7 @@ def answers() -> dict[str, RateResult]:
 
 @pytest.mark.parametrize("name", LOADS)
 def test_a_p99_question_agrees_with_traffic_at_the_same_point(name: str, answers: dict[str, RateResult]) -> None:
-    """The command that the answer prints gives its numbers; a longer traffic of other draws is within 8%; and the
+    """The command that the answer prints gives its numbers; a longer traffic of other draws is within 10%; and the
     question takes less than ten seconds of processor time."""
     result = answers[name]
     assert result.seconds < 10.0
@@ -71,7 +71,7 @@ def test_a_p99_question_agrees_with_traffic_at_the_same_point(name: str, answers
     other = simulate_traffic(read_traffic(json.dumps(scenario), FACTS), FACTS)
     assert other.counted > 8000
     for found, value in ((other.ttft_s, row.p99_ttft_s.value), (other.tpot_s, row.p99_tpot_s.value)):
-        assert found["p99"] == pytest.approx(value, rel=0.08)  # of other draws; those of the command are the same
+        assert found["p99"] == pytest.approx(value, rel=0.1)  # of other draws; those of the command are the same
 
 
 @pytest.mark.parametrize("name", LOADS)

@@ -583,6 +583,8 @@ def test_ctrl_c_while_duckdb_writes_ends_as_ctrl_c(
     class Interrupted:
         """A connection that is interrupted."""
 
+        def register(self, name: str, columns: object) -> None: ...
+
         def execute(self, query: str) -> None:
             raise RuntimeError("Query interrupted")
 

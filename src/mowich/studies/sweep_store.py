@@ -455,19 +455,22 @@ def _short(value: object, most: int = 60) -> str:
 def _write(db: ModuleType, path: Path, rows: Sequence[Mapping[str, object]], names: Mapping[str, type]) -> None:
     """One part, in the order of its rows. Ctrl-C while DuckDB works ends as Ctrl-C does."""
     temporary = path.parent / f".{path.name}.tmp"
-    part = {name: _column(rows, name, kind) for name, kind in names.items()}  # noqa: F841 - DuckDB reads it by its name
+    part = {name: _column(rows, name, kind) for name, kind in names.items()}
     casts = ", ".join(
         f'"{name}"::{SQL[kind]} as "{name}"' for name, kind in names.items()
     )  # a part without a value has its type too
     connection = db.connect(config={"threads": 1})
     try:
+        connection.register(
+            "part", part
+        )  # a look-up of the variable would hide a Ctrl-C that comes in the middle of it
         connection.execute(
             f"copy (select {casts} from part) to '{_quoted(temporary)}' (format parquet, compression zstd)"
         )
     except db.IOException as error:
         with written(path.parent):
             raise OSError(_reason(str(error))) from error
-    except (db.InterruptException, RuntimeError) as error:
+    except (db.Error, RuntimeError) as error:  # which of them depends on where in DuckDB the Ctrl-C arrives
         if "nterrupt" not in str(error):
             raise
         raise KeyboardInterrupt from None
