@@ -71,7 +71,8 @@ class Replica(State):
                 self.t = self.up_s
                 continue
             if self.prefilling or (self.waiting and self._admit()):
-                self._mixed()
+                if not self._mixed(until):
+                    self._leap(until)
             elif slots:
                 self._leap(until)
             elif self.waiting:
@@ -149,8 +150,10 @@ class Replica(State):
         self.blocks_private += want - one.blocks
         one.blocks = want
 
-    def _mixed(self) -> None:
-        """One step with prompt tokens."""
+    def _mixed(self, until: float) -> bool:
+        """Steps with prompt tokens: one, or as many alike as start before `until`. False, and nothing is done, where
+        no prompt under way has room before the batch changes: decoding only fills the cache, so what has no room now
+        has none until a sequence leaves."""
         s, times = self.s, self.times
         n = len(self.slots) if s.mixes else 0
         if n and self._bound(self.D + 1) > self._cap:
@@ -158,15 +161,17 @@ class Replica(State):
             n = len(self.slots)
         room = s.budget - (n if s.verified == 1.0 else math.ceil(n * s.verified))
         own = self._own_room() if self._batches > 1 else room
-        self._admit()
+        has_entered = self._admit()
         tokens, extra, longest, slowest, done = self._taken(room, own)
         finishing = len(done)
         if not tokens:
-            if self.slots:
+            if self.slots and self.prefilling and not has_entered:
+                return False
+            if self.slots:  # a sequence has entered the batch: one step, and look again
                 self._leap(self.t + 1e-12)
             elif not self._drop_last():
                 raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
-            return
+            return True
         v = n if self._is_one_group and s.verified == 1.0 else self._fullest(n) * s.verified
         if self._batches == 1:
             body = _between(times.tokens, v + tokens)
@@ -187,20 +192,46 @@ class Replica(State):
                 seconds += (times.verify - 1.0) * self._plain_s(n)
         factor = self._factor()
         seconds *= factor
-        self.prompt_tokens += tokens
+        k = 1
+        if until > self.t + seconds and tokens == longest and not (done or has_entered):
+            k, seconds = self._next_chunks(tokens, max(own, tokens + 1), n, seconds, until)
+        self.prompt_tokens += tokens * k
         if self.spans is not None:
-            self.spans.append((self.t, seconds, n, tokens, 1))
+            self.spans.append((self.t, seconds, n, tokens * k, k))
         self.t += seconds
         self.busy_s += seconds
-        self.steps += 1
-        self.events += 1
+        self.steps += k
+        self.events += k  # each chunk of a prompt counts as one
         if n:
-            self._tick(1)
+            self._tick(k)
         travels = [self._prompt_done(one) for one in done]
         for one, travel in zip(done, travels, strict=True):
             self._see(one, factor, travel)
             if one.left <= 0:
                 self._finish(one)
+        return True
+
+    def _next_chunks(self, take: int, least: int, n: int, first: float, until: float) -> tuple[int, float]:
+        """After the first step of `first` seconds that gave `take` tokens to the first prompt alone, give it those of
+        the steps that are like it beside n decodes: (steps, their seconds), with the first. They end before fewer than
+        `least` tokens of it are left, where others may enter. One step where its time does not grow evenly."""
+        times, one = self.times, self.prefilling[0]
+        if self.cache.idle or times.reading is not None or times.asking is not None or times.window_pairs:
+            return 1, first
+        k = 1 + max(0, (one.need - one.done - least) // take + 1)
+        if n:
+            k = min(k, self._next_finish() - self.D)
+        if k > 1:
+            k = self._until_full(k, one, take, decodes=n > 0)
+        if k == 1:
+            return 1, first
+        grow = times.prompt_s(one.done, take) - times.prompt_s(one.done - take, take)
+        if n:
+            grow += self._grow_s(n, k) * times.verify
+        k, whole = _until(k, first, grow * self._factor(), until - self.t)
+        one.done += (k - 1) * take
+        self._hold(one, one.done)
+        return k, whole
 
     def _taken(self, room: int, own: int) -> tuple[int, float, int, float, list[Slot]]:
         """Give prompts their share of a step. room: tokens left in the step; own: of one prompt in it. (Tokens taken,
@@ -360,11 +391,8 @@ class Replica(State):
     def _next_steps(self, until: float) -> tuple[int, float]:
         """(decode steps of the present batch that a leap takes, their seconds); no steps where the cache has no room
         for one."""
-        decoding, slots = self.decoding, self.slots
-        while slots.get(decoding[0][1]) is not decoding[0][2] or decoding[0][2].finish != decoding[0][0]:
-            heapq.heappop(decoding)
-        n = len(slots)
-        k = decoding[0][0] - self.D
+        slots, n = self.slots, len(self.slots)
+        k = self._next_finish() - self.D
         if self._bound(self.D + k) > self._cap:
             k = self._until_full(k)
             if k == 0:
@@ -379,18 +407,14 @@ class Replica(State):
             if inside:
                 grow += each * len(inside) * a * factor
                 k = min(k, max(1, int(min(inside) / a)))
-        gap = until - self.t
-        whole = k * first + 0.5 * grow * k * (k - 1)
-        if whole > gap:
-            b = first - 0.5 * grow
-            if gap <= 0:
-                k = 1
-            elif grow > 0:
-                k = min(k, max(1, math.ceil((math.sqrt(b * b + 2.0 * grow * gap) - b) / grow - 1e-9)))
-            else:
-                k = min(k, max(1, math.ceil(gap / first - 1e-9)))
-            whole = k * first + 0.5 * grow * k * (k - 1)
-        return k, whole
+        return _until(k, first, grow, until - self.t)
+
+    def _next_finish(self) -> int:
+        """The decode counter at which the first of the present batch is done."""
+        decoding, slots = self.decoding, self.slots
+        while slots.get(decoding[0][1]) is not decoding[0][2] or decoding[0][2].finish != decoding[0][0]:
+            heapq.heappop(decoding)
+        return decoding[0][0]
 
     def _grow_s(self, n: int, k: int) -> float:
         """What a decode step takes more than the one before it, in layers without a window, on the mean of the next k
@@ -403,21 +427,21 @@ class Replica(State):
 
     def due_s(self, *, is_stuck: bool) -> float:
         """When its next event is over, were nothing to arrive; of a step with prompts: when it begins; inf where it has
-        nothing to do. is_stuck: what waits cannot enter the present batch."""
+        nothing to do. is_stuck: neither what waits nor a prompt under way has room beside the present batch."""
         if not (self.prefilling or self.waiting or self.slots):
             return math.inf
         if self.t < self.up_s:
             return self.up_s
-        if self.prefilling or not self.slots or (self.waiting and not is_stuck):
+        if not self.slots or ((self.prefilling or self.waiting) and not is_stuck):
             return self.t
         return self.t + self._next_steps(math.inf)[1]
 
     def play(self, *, is_stuck: bool) -> bool:
-        """Play the event that `due_s` told of; whether what waits could not enter."""
+        """Play the event that `due_s` told of; whether it found that no prompt has room beside the present batch."""
         if self.t < self.up_s:
             self.t = self.up_s
-        elif self.prefilling or (self.waiting and not is_stuck and self._admit()):
-            self._mixed()
+        elif not is_stuck and (self.prefilling or (self.waiting and self._admit())):
+            return not self._mixed(self.t)
         elif self.slots and self.waiting and not is_stuck:
             return True
         elif self.slots:
@@ -486,3 +510,19 @@ class Replica(State):
         for request in lost:
             request.failures += 1
         return sorted(lost, key=lambda r: r.arrival_s)
+
+
+def _until(k: int, first: float, grow: float, gap: float) -> tuple[int, float]:
+    """(how many of k steps start within `gap` seconds, at least one; their seconds), where the first takes `first`
+    seconds and each `grow` more than the one before it."""
+    whole = k * first + 0.5 * grow * k * (k - 1)
+    if whole > gap:
+        b = first - 0.5 * grow
+        if gap <= 0:
+            k = 1
+        elif grow > 0:
+            k = min(k, max(1, math.ceil((math.sqrt(b * b + 2.0 * grow * gap) - b) / grow - 1e-9)))
+        else:
+            k = min(k, max(1, math.ceil(gap / first - 1e-9)))
+        whole = k * first + 0.5 * grow * k * (k - 1)
+    return k, whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import deque
 from collections.abc import Callable
@@ -181,15 +182,19 @@ class State:
             + self._reading_s(n, more)
         )
 
-    def _until_full(self, most: int) -> int:
-        """The most decode steps, up to `most`, after which the cache still holds the batch; idle blocks give way."""
-        low, high = 0, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._used(self.D + middle) <= self._cap:
-                low = middle
-            else:
-                high = middle - 1
+    def _until_full(self, most: int, prompt: Slot | None = None, take: int = 0, *, decodes: bool = True) -> int:
+        """The most steps, up to `most`, after which the cache still holds the batch; idle blocks give way. prompt: what
+        has its tokens of the first step, and takes `take` more in each later one; decodes: whether the batch decodes
+        in these steps."""
+
+        def blocks(k: int) -> int:
+            used = self._used(self.D + (k if decodes else 1))
+            if prompt is not None and k > 0:
+                held = -(-(prompt.done + (k - 1) * take) // self.s.block) - prompt.hit
+                used += max(0, held) - prompt.blocks
+            return used
+
+        low = bisect.bisect_left(range(1, most + 1), True, key=lambda k: blocks(k) > self._cap)
         if self.cache.idle:
-            self.cache.shrink(max(0, self._cap - self._used(self.D + low)))
+            self.cache.shrink(max(0, self._cap - blocks(low)))
         return low
