@@ -77,6 +77,8 @@ def served() -> Iterator[tuple[str, ...]]:
         load = ("--serve", "--isl", "100", "--osl", "10", "--rate", rate, "--p99-tpot", "50ms")
         yield ("plan", "gpt2", *load, "--on", "h100:8")
         yield ("plan", "gpt2", *load, "--on", "h100:1000000")
+    for model in ("gpt2", "llama-3.1-8b"):
+        yield ("plan", model, "--serve", "--isl", "1k", "--osl", "1M", "--on", "h100:8")
     yield ("fit", "llama-3.1-405b", "--serve", "--kv", "10M", "--on", "trn3")
     yield ("fit", "m.json", "--serve", "--kv", "1", "--on", "h100")
 
@@ -97,7 +99,7 @@ def machines() -> Iterator[tuple[str, ...]]:
 
 
 def loads() -> Iterator[Case]:
-    """Loads: a request in eleven days, a million a second; one token, a hundred thousand of an answer."""
+    """Loads: a request in eleven days, a million a second; one token, a million of an answer."""
     for old, new in (
         ("rate: 2", "rate: 0.000001"),
         ("rate: 2", "rate: 1000000"),
@@ -112,6 +114,10 @@ def loads() -> Iterator[Case]:
     ):
         assert old in TRAFFIC
         yield Case(f"traffic {new}", ("traffic", "s.yaml", "--json"), {"s.yaml": TRAFFIC.replace(old, new)})
+    text = TRAFFIC.replace("requests: 40", "requests: 8").replace('"lognormal(20, p95 60)"', "1M")
+    for old, new in (("max_num_seqs: 16", "max_num_seqs: 16"), ("max_num_seqs: 16", "max_num_seqs: 1")):
+        words = ("traffic", "s.yaml", "--json")
+        yield Case(f"traffic answers of a million tokens, {new}", words, {"s.yaml": text.replace(old, new)})
 
 
 FLEET = (
