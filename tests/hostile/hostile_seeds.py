@@ -159,6 +159,10 @@ def tables() -> Iterator[Case]:
             lines = (",".join(data), ",".join(f'"{v}"'.replace("\n", " ") for v in data.values()))
             text = "\n".join(lines) + "\n"
             yield Case(f"table {column}={cell[:9]}", ("validate", "one.csv", "--json"), {"one.csv": text})
+    row = next(r for r in published() if not r["global_batch_seqs"] and not r["step_time_s"])
+    data = {**row, "per_device_batch_stated": "9" * 400}
+    text = "".join(",".join(f'"{v}"'.replace("\n", " ") for v in line) + "\n" for line in (list(data), data.values()))
+    yield Case("table batch a device", ("validate", "one.csv", "--json"), {"one.csv": text})
 
 
 def kernels() -> Iterator[Case]:
@@ -257,6 +261,16 @@ def logs() -> Iterator[Case]:
     yield Case("log csv quote", ("calibrate", "m.log", "--format", "csv"), files, REFUSED, "not a CSV table")
 
 
+def below_zero() -> Iterator[Case]:
+    """Latencies below zero: their logarithm went into an answer."""
+    text, setup, _ = GOOD["llmperf"]
+    for key in ("results_ttft_s_mean", "results_inter_token_latency_s_mean", "results_end_to_end_latency_s_mean"):
+        changed = re.sub(rf'("{key}": )[0-9.]+', r"\g<1>-1", text)
+        assert changed != text
+        words = ("calibrate", "m.log", "--on", setup.on, "--software", setup.software, "--plan", "tp=1")
+        yield Case(f"log {key}", (*words, "--format", "llmperf"), {"m.log": changed}, said="a latency below 0: -1 s")
+
+
 def headers() -> Iterator[Case]:
     """Logs of collectives whose header has no time, or no size; parameters of MaxText that are no numbers."""
     text, setup, _ = GOOD["maxtext"]
@@ -321,6 +335,15 @@ def saved() -> Iterator[Case]:
             data = {**results()[3], "inputs": {**results()[3]["inputs"], name: value}}
             words = ("explain", "r.json", "memory_B.weights", "--json")
             yield Case(f"saved {name}", words, {"r.json": json.dumps(data)}, REFUSED, "not a list")
+    for key, value, said in (
+        ("vpp", "1e400", "vpp of the plan: not a legal degree"),
+        ("micro_batch", None, "micro_batch of the plan: not a legal degree"),
+        ("dp", 0, "dp of the plan: not a legal degree"),
+        ("sp", "yes", "sp of the plan: true or false"),
+        ("schedule", "1f1c", "unknown schedule of a plan"),
+    ):
+        data = {**results()[3], "plan": {**results()[3]["plan"], key: value}}
+        yield Case(f"saved plan {key}", ("explain", "r.json", "memory_B"), {"r.json": json.dumps(data)}, REFUSED, said)
 
 
 def loads() -> Iterator[Case]:
@@ -352,5 +375,5 @@ def loads() -> Iterator[Case]:
 
 def kept() -> list[Case]:
     """All of them."""
-    files = (configs, overlays, scenarios, tables, logs, headers, loads, launch_files, saved, names)
+    files = (configs, overlays, scenarios, tables, logs, below_zero, headers, loads, launch_files, saved, names)
     return [case for made in (*files, kernels, calls, options) for case in made()]

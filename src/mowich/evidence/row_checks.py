@@ -16,7 +16,7 @@ from mowich.errors import UserError, did_you_mean
 PublishedRow = Mapping[str, str]
 """The cells of one row, by column; "" where nothing is stated."""
 
-_LARGEST = 10**9
+LARGEST_COUNT = 10**9
 """The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
 
 
@@ -63,7 +63,7 @@ def has_word(text: str, *words: str) -> bool:
 
 
 def check_whole(row: PublishedRow, form: TableForm) -> None:
-    """Raises RefusedError for the first cell of a count that is stated and no whole number up to `_LARGEST`."""
+    """Raises RefusedError for the first cell of a count that is stated and no whole number up to `LARGEST_COUNT`."""
     for column in (*form.counts, *form.counts_from_zero):
         least = 0 if column in form.counts_from_zero else 1
         text = (row.get(column) or "").strip()
@@ -73,8 +73,8 @@ def check_whole(row: PublishedRow, form: TableForm) -> None:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not least <= value <= _LARGEST or value % 1:
-            raise refusal(column, text, f"a whole number from {least} to {_LARGEST:.0e}".replace("+0", ""))
+        if not least <= value <= LARGEST_COUNT or value % 1:
+            raise refusal(column, text, f"a whole number from {least} to {LARGEST_COUNT:.0e}".replace("+0", ""))
 
 
 def blank(row: PublishedRow, columns: Sequence[str], where: str) -> list[UserError]:

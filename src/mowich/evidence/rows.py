@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
 from mowich.evidence.row_cells import Cells
-from mowich.evidence.row_checks import PublishedRow, RefusedError, has_word, refusal
+from mowich.evidence.row_checks import LARGEST_COUNT, PublishedRow, RefusedError, has_word, refusal
 from mowich.evidence.row_plan import CoarseFit, SharedRuns
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
@@ -258,7 +258,7 @@ class _Reader(Cells):
             return self.misprinted_batch(batch, seq)
         each = per_device_batch(self.row.get("per_device_batch_stated", ""), seq)
         if each:
-            return each * devices
+            return _possible_batch(each * devices)
         for match, words, sequences, source in batch_rules():
             if match.search(self.row["model_name"]) and words.search(self.row.get("notes", "")):
                 self.fill("batch", f"{sequences:g}", source)
@@ -269,7 +269,7 @@ class _Reader(Cells):
         )
         per_s = rate / seq if rate else each_chip * chips / seq if each_chip and chips else seqs
         if step and per_s:
-            batch = max(1.0, float(round(step * per_s)))
+            batch = max(1.0, float(round(_possible_batch(step * per_s))))
             self.fill("batch", f"{batch:g}", "printed rate x printed step time")
             return batch
         if is_time(self.row["primary_metric"].split(" ")[0]) and not self.number("grad_accum"):
@@ -558,6 +558,13 @@ def _has_mtp(row: PublishedRow, stack: str) -> bool:
     """Megatron trains the prediction blocks of a model that has them; other stacks, and rows labelled "w/o MTP", do
     not."""
     return stack in ("megatron", "megatron-2025") and "w/o mtp" not in row.get("notes", "").casefold()
+
+
+def _possible_batch(sequences: float) -> float:
+    """Sequences of a step. Raises RefusedError for more than any step has."""
+    if not sequences <= LARGEST_COUNT:
+        raise RefusedError(f"a batch of {sequences:g} sequences is larger than any")
+    return sequences
 
 
 def _kind(row: PublishedRow, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:

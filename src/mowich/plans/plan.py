@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Columns, distinct, ranked
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError, placed, shorten, unknown
 from mowich.machines.system import PRECISIONS, Precision
 from mowich.models.task import TASKS, Lora, Task
 from mowich.operators.tables.schema import FORMAT_B
@@ -124,7 +124,9 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Plan:
-        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})  # type: ignore[arg-type]
+        """The plan that `to_dict` wrote. Raises UserError for a value that no plan has."""
+        read = {f.name: _read(f.name, data[f.name]) for f in fields(cls) if f.name in data}
+        return cls(**read)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         """Short form for tables: "tp8 pp4 dp64 ep32 mxfp8 full"."""
@@ -542,7 +544,20 @@ def parse_fixed(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]
     return out
 
 
-def _degree(key: str, word: str, where: str) -> int:
+def _read(key: str, value: object) -> int | bool | str:
+    """A field of a saved plan."""
+    words = WORDS.get(key)
+    if words is not None:
+        return one_of(str(value), words, f"{key} of a plan")
+    if key not in SWITCHES:
+        with placed(f"{key} of the plan"):
+            return _degree(key, str(value), None)
+    if not isinstance(value, bool):
+        raise UserError("true or false", where=f"{key} of the plan", given=shorten(str(value)))
+    return value
+
+
+def _degree(key: str, word: str, where: str | None) -> int:
     """One whole number of a fixed degree; `zero` is a level from 0 to 3."""
     lowest, highest = (0, 3) if key == "zero" else (1, MAX_DEGREE)
     if (

@@ -253,6 +253,8 @@ def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
     whole = of("results_end_to_end_latency_s_mean") or (each * outputs if each else None)
     if not ttft or not whole or outputs <= 1:
         return RefusedRecord(where=where, reason="no latency of a whole request, or one token of output only")
+    if min(ttft, whole, each or ttft) < 0.0:
+        return RefusedRecord(where=where, reason=f"a latency below 0: {min(ttft, whole, each or ttft):g} s")
     if each and not 1.0 / _TOGETHER <= each * outputs / whole <= _TOGETHER:
         return RefusedRecord(
             where=where,
