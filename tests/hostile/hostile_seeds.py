@@ -257,6 +257,9 @@ def logs() -> Iterator[Case]:
             files = {"m.log": text.replace(old, word, 1)}
             words = ("calibrate", "m.log", "--on", str(setup.on), "--json")
             yield Case(f"log {name} {word}", words, files, REFUSED, "is not a number")
+    for size, time in ((1073741824, 0), (0, 4200), (0, 0)):
+        files = {"m.log": f"system,kind,group,bytes,time_us\nh100,all-reduce,8,{size},{time}\n"}
+        yield Case(f"log csv {size} {time}", ("calibrate", "m.log"), files, said="nothing was measured")
     files = {"m.log": 'system,kind,group,bytes,time_us\n"h100,all-reduce,8,1073741824,4200\n'}
     yield Case("log csv quote", ("calibrate", "m.log", "--format", "csv"), files, REFUSED, "not a CSV table")
 

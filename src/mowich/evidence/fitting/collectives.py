@@ -51,6 +51,8 @@ def read_collective(
     time_s = float(cells["time_us"]) * 1e-6
     if ranks < 2:
         return f"{ranks} rank: nothing is exchanged"
+    if not (data_B > 0.0 and time_s > 0.0):
+        return f"{data_B:g} B in {time_s * 1e6:g} us: nothing was measured"
     if float(cells.get("wrong") or 0) > 0:
         return f"{cells['wrong']} results are wrong"
     key = (spec, ranks, network, whole)
