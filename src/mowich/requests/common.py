@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mowich.errors import UserError
+from mowich.errors import UserError, unknown
 from mowich.requests.fields import TYPED, Field, flag, path, whole, word
 from mowich.requests.schema import QuestionReader
 
@@ -158,6 +158,18 @@ def words_of_model(reader: QuestionReader) -> str:
     """The model in the words of a question; a pasted config is in the file config.json."""
     model = as_asked(reader, reader.given(MODEL))
     return model if isinstance(model, str) else str(getattr(model, "name", "config.json"))
+
+
+def asked_software(
+    reader: QuestionReader, field: Field[str], what: str, known: Callable[[], Sequence[str]]
+) -> str | None:
+    """Software that was named, of those that are `known`; None where none was, or another one, which is a problem."""
+    name = reader.get(field)
+    if name is None or name in (names := known()):
+        return name
+    with reader.watch(field):
+        raise unknown(what, name, names)
+    return None
 
 
 def only_of(reader: QuestionReader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError
 from mowich.requests.common import (
     AS,
     CHART,
@@ -23,6 +23,7 @@ from mowich.requests.common import (
     TRAINING_STACK,
     Asked,
     asked_model,
+    asked_software,
     form_of,
     only_of,
     words_of_model,
@@ -339,18 +340,6 @@ def read_serve(reader: QuestionReader) -> ServeJob | None:
     return ServeJob(prompt=isl, output=osl, cached=cached or 0.0, accept=accept, **limits)
 
 
-def _engine(reader: QuestionReader, field: Field[str], facts: Facts) -> str | None:
-    """Serving software that the facts know."""
-    from mowich.software.engine import engine_names
-    from mowich.software.vendors import HAND_TUNED
-
-    engine = reader.get(field)
-    if engine is not None and engine not in (known := [*engine_names(facts), HAND_TUNED]):
-        with reader.watch(field):
-            raise unknown("engine", engine, known)
-    return engine
-
-
 def read_systems(
     reader: QuestionReader,
     on: Sequence[Field[object]],
@@ -419,11 +408,15 @@ def read_work(
     fits: bool = False,
     several: bool = False,
     model: Model | None = None,
-    tuned: bool = False,
+    by_hand: bool = False,
 ) -> dict[str, object]:
     """What questions of a job on systems share, by the names of `JobRequest`; stops when something is wrong. on: the
-    field that names the systems, or one for each; model: where it was read already; tuned: kernels written by hand are
-    asked for in the place of a stack."""
+    field that names the systems, or one for each; model: where it was read already; by_hand: kernels written by hand
+    may be named in the place of a stack."""
+    from mowich.software.engine import engine_names
+    from mowich.software.stack import stack_names
+    from mowich.software.vendors import HAND_TUNED
+
     form = form_of(reader)
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
@@ -441,16 +434,22 @@ def read_work(
     model = model or asked_model(reader)
     train = None if serving else read_train(reader, needs_tokens=not fits)
     serve = read_serve(reader) if serving and not fits else None
-    stack = None if tuned else reader.get(TRAINING_STACK)
+    facts, tuned = settings.facts, [HAND_TUNED]
+    stack = asked_software(
+        reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *(tuned if by_hand else [])]
+    )
     footing = "chips" if serving else equal
-    systems = read_systems(reader, on, chips, settings.facts, equal=footing, several=several, stack=stack)
+    systems = read_systems(
+        reader, on, chips, facts, equal=footing, several=several, stack=None if stack == HAND_TUNED else stack
+    )
     if settings.lnc is not None:
         has_cores(reader, systems, settings.facts)
     chosen = file_choices(reader, train, serve, serving=serving, layers=model.num_layers) if model else {}
     use_cores(reader, settings, chosen.pop("lnc", None), systems)
     fixed = _choices(reader, settings.plan, chosen, serving=serving)
     term = asked_kind(reader, settings)
-    engine = _engine(reader, FIT_ENGINE if fits else SERVING_ENGINE, settings.facts) if serving else None
+    field = FIT_ENGINE if fits else SERVING_ENGINE
+    engine = asked_software(reader, field, "engine", lambda: [*engine_names(facts), *tuned]) if serving else None
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
@@ -506,7 +505,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
-    work = read_work(reader, SYSTEMS, serving=serving, tuned=tuned)
+    work = read_work(reader, SYSTEMS, serving=serving, by_hand=True)
     named = {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
     return reader.fill(CompareRequest, hand_tuned=tuned, **named, **work)
 
