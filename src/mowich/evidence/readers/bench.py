@@ -122,7 +122,7 @@ def _online(data: BenchResult, where: str, engine: str) -> MeasuredRecord | Refu
 
 def _latencies(ttft: float | None, tpot: float | None, whole: float | None, osl: float) -> str:
     """Why the latencies of a run (ms) contradict each other; "" where they do not."""
-    for what, value in (("time to first token", ttft), ("time per output token", tpot)):
+    for what, value in (("time to first token", ttft), ("time per output token", tpot), ("whole request", whole)):
         if value is not None and value < 0.0:
             return f"the {what} is {value:g} ms"
     if ttft and tpot and whole and osl > 1:
@@ -253,8 +253,9 @@ def _llmperf(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
     whole = of("results_end_to_end_latency_s_mean") or (each * outputs if each else None)
     if not ttft or not whole or outputs <= 1:
         return RefusedRecord(where=where, reason="no latency of a whole request, or one token of output only")
-    if min(ttft, whole, each or ttft) < 0.0:
-        return RefusedRecord(where=where, reason=f"a latency below 0: {min(ttft, whole, each or ttft):g} s")
+    wrong = _latencies(_ms(ttft), _ms(each), _ms(whole), 0.0)
+    if wrong:
+        return RefusedRecord(where=where, reason=wrong)
     if each and not 1.0 / _TOGETHER <= each * outputs / whole <= _TOGETHER:
         return RefusedRecord(
             where=where,
