@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mowich.serving.arrivals import draw, lengths
+from drawn_loads import drawn_load
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
@@ -85,18 +85,9 @@ def answers(kind: type[Replica], seed: int) -> tuple[list[UserRequest], Replica]
         verified=1.0,
         groups=int(some(1, 1, 2)),
     )
-    asked = list(
-        draw(
-            rate=some(0.5, 5.0, 50.0),
-            requests=14,
-            prompt=lengths("uniform(8, 300)", ""),
-            output=lengths("uniform(1, 250)", ""),
-            seed=seed,
-            priorities=3,
-        )
+    asked = drawn_load(
+        rng, seed, rate=some(0.5, 5.0, 50.0), requests=14, prompt="uniform(8, 300)", output="uniform(1, 250)"
     )
-    for one in asked:
-        one.hashes = tuple(range(min(int(rng.integers(0, 4)), one.prompt // 32)))
     pool = [kind(i, TIMES, scheduler) for i in range(2)]
     follows = some(0, 0, 1) > 0
     if follows:

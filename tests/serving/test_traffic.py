@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn_loads import drawn_load
 from mowich import cli
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
@@ -99,19 +100,7 @@ def test_requests_tokens_and_blocks_are_conserved(
     accepted: float,
 ) -> None:
     rng = np.random.default_rng(seed)
-    requests = list(
-        draw(
-            rate=20.0,
-            requests=60,
-            prompt=lengths("uniform(8, 200)", ""),
-            output=lengths("uniform(1, 60)", ""),
-            seed=seed,
-            priorities=3,
-        )
-    )
-    for r in requests:
-        shared = int(rng.integers(0, 4))
-        r.hashes = tuple(range(min(shared, r.prompt // 32)))
+    requests = drawn_load(rng, seed, rate=20.0, requests=60, prompt="uniform(8, 200)", output="uniform(1, 60)")
     scheduler = Scheduler(
         budget=64 if chunks else 256,
         max_sequences=16,
