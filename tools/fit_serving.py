@@ -376,12 +376,12 @@ def write_worth(p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str
     """serving_worth.csv: by how many points the errors of groups left out grow without each constant, by metric."""
     base, jacobian = slopes
     stated = {m: ~np.isnan(p.measured[m]) for m in METRICS}
-    r = np.concatenate([(base[m] - p.measured[m])[stated[m]] for m in METRICS])
-    weight = np.concatenate([_weights(p, m, (base[m] - p.measured[m])[stated[m]], stated[m]) for m in METRICS])
+    miss = {m: (base[m] - p.measured[m])[stated[m]] for m in METRICS}
+    r, weight = np.concatenate(list(miss.values())), [_weights(p, m, miss[m], stated[m]) for m in METRICS]
     J = np.concatenate([jacobian[m][np.ix_(stated[m], p.free)] for m in METRICS])
     fold = np.concatenate([p.group[stated[m]] for m in METRICS])
     pull = (SHRINK * p.sd[p.free]) ** -2
-    free, held = fit_worth.held_errors(r, J, weight, pull, (p.mu - full.theta)[p.free], fold)
+    free, held = fit_worth.held_errors(r, J, np.concatenate(weight), pull, (p.mu - full.theta)[p.free], fold)
     first = int(stated[METRICS[0]].sum())
     parts = dict(zip(METRICS, (slice(None, first), slice(first, None)), strict=True))
     names = [p.table.columns.names[j] for j in p.free]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,9 +11,6 @@ from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import complain, emit
 from mowich.errors import EXIT_CHECK_FAILED, ProblemList, UserError
 from mowich.requests import known
-
-if TYPE_CHECKING:
-    pass
 
 facts_app = typer.Typer(
     cls=CommandGroup,

@@ -461,9 +461,8 @@ def _write(db: ModuleType, path: Path, rows: Sequence[Mapping[str, object]], nam
     )  # a part without a value has its type too
     connection = db.connect(config={"threads": 1})
     try:
-        connection.register(
-            "part", part
-        )  # a look-up of the variable would hide a Ctrl-C that comes in the middle of it
+        # named, and not found as a variable: DuckDB does not find one while a Ctrl-C arrives
+        connection.register("part", part)
         connection.execute(
             f"copy (select {casts} from part) to '{_quoted(temporary)}' (format parquet, compression zstd)"
         )

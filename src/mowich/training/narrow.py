@@ -49,7 +49,7 @@ def scouts(job: TrainJob, p: Plans, low: Floats) -> tuple[Floats, NDArray[np.int
     rows = {name: getattr(p, name)[of] for name in ("tp", "pp", "cp", "ep", "etp", "schedule", "micro_batch")}
     dp = largest_dp(job, rows, step[of], np.floor(p.dp[of] / APART**turn))
     legal, at = every_dp(job, replace(p.take(of), dp=dp), dp)
-    _, first_at = np.unique(of[at] + 1j * legal, return_index=True)
+    _, first_at = np.unique(np.stack((of[at], legal)), axis=1, return_index=True)
     return legal[first_at], of[at][first_at]
 
 

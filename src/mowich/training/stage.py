@@ -234,6 +234,7 @@ def layer_sums(
     full, selective = recompute == 2, recompute == 1
     rho = np.where(full, s.full_recompute, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
     attention_again = full | (selective & (s.unfused_attention > 0))
+    launched_back = s.backward_host + np.where(full, 1.0, 0.0)
     backward_tp = np.where(
         (p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp
     )  # inputs that are kept are not gathered again
@@ -285,7 +286,7 @@ def layer_sums(
         if np.any(recompute == EXPERTS_AGAIN):
             redo = np.where(recompute == EXPERTS_AGAIN, x.experts_again, redo)
         # the host launches again what is computed again, before and beside the backward pass
-        of_both = waited(backward + redo, (s.backward_host + np.where(full, 1.0, 0.0)) * host)
+        of_both = waited(backward + redo, launched_back * host)
         sums["recompute"] = sums["recompute"] + n * (redo + of_both - waits_back)
     return sums
 
