@@ -119,13 +119,13 @@ class Node:
     def count(
         self, key: str, default: float = 0.0, *, minimum: float = 1, maximum: float = math.inf, whole: bool = True
     ) -> float:
-        """16384, 4k, 64M, 15T."""
+        """16384, 4k, 64M, 15T, of at least `minimum` and at most `maximum`."""
         value = self.raw(key)
         if value is None:
             return default
         number = self.count_of(key, value, default, minimum=minimum, whole=whole)
         if number > maximum:
-            self.problem(key, "too many", given=value, allowed=f"at most {maximum:,.0f}".replace(",", " "))
+            self.problem(key, f"must lie in {minimum:,} to {maximum:,}", given=value)
             return default
         return number
 

@@ -47,6 +47,18 @@ def test_five_mistakes_are_five_lines_in_file_order(tmp_path: Path) -> None:
     assert "did you mean 'serve'?" in lines[5]
 
 
+def test_a_count_past_its_most_is_told_with_both_bounds(tmp_path: Path) -> None:
+    root = scenario(tmp_path, "mowich: 1\nseqs: 2M\ncv: 101\nusers: 1M\n")
+    assert root.count("seqs", 8.0, maximum=2**20) == 8.0
+    assert root.count("cv", 1.0, minimum=0.01, maximum=100, whole=False) == 1.0
+    assert root.count("users", maximum=1_000_000) == 1e6
+    with pytest.raises(UserError) as caught:
+        root.stop()
+    first, second = caught.value.line().splitlines()
+    assert "seqs: must lie in 1 to 1,048,576" in first
+    assert "cv: must lie in 0.01 to 100" in second
+
+
 @pytest.mark.parametrize(
     ("text", "says"), [("", "an empty scenario"), ("a: [", "not YAML"), ("- 1\n", "a scenario is a mapping")]
 )

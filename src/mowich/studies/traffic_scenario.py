@@ -235,10 +235,8 @@ def _speculation(node: Node) -> Speculation:
     node.need("tokens", "acceptance")
     if "accepted" in node:
         node.problem("accepted", "follows from tokens and acceptance of the draft model", fix="leave it out")
-    tokens = int(node.count("tokens", 1))
+    tokens = int(node.count("tokens", 1, maximum=MOST_DRAFTED))
     acceptance = node.number("acceptance", 0.0, low=0.0, high=0.99)
-    if tokens > MOST_DRAFTED:
-        node.problem("tokens", "too many for one step", given=tokens, allowed=f"1 to {MOST_DRAFTED}")
     draft = node.parsed("draft", lambda name: load_model(str(name)))
     return Speculation(draft=None if draft is None else Draft(model=draft, tokens=tokens, acceptance=acceptance))
 
