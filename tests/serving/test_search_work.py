@@ -106,6 +106,7 @@ def test_workers_are_put_together_once_for_questions_that_differ_in_lengths_alon
     plans = searched_plans(model, system, 8000.0, FACTS, {})
     first = deploy(model, system, "vllm-neuron", plans, FACTS)
     assert deploy(model, resolve(FACTS, "trn3:64"), "vllm-neuron", list(plans), FACTS) is first
+    assert deploy(load_model("llama-3.1-70b"), system, "vllm-neuron", plans, FACTS) is first
     path = "chips.trainium3.memory.hbm_bandwidth"
     faster = FACTS.with_values({path: 2.0 * FACTS.number(path)})
     others = (

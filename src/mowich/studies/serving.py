@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -156,9 +157,29 @@ def with_tables(coverage: Mapping[str, float], share: float) -> dict[str, float]
     return {SIMULATED: share, **rest} if share > 0 else rest
 
 
-_deployed: list[tuple[Facts, float | None, Deployment]] = []
-"""Deployments that were made lately, the last one first: questions that differ in lengths or limits have the same."""
-_MOST_DEPLOYED = 12
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Asked:
+    """What a deployment is made of; equal where it would be the same. Model and facts are compared by identity: their
+    numbers are many."""
+
+    model: Model
+    system: System
+    engine: str
+    plans: tuple[ServePlan, ...]
+    facts: Facts
+    accept: float | None
+
+    def __hash__(self) -> int:
+        return hash((id(self.model), id(self.facts), self.system.id, self.engine, self.accept))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Asked)
+            and self.model is other.model
+            and self.facts is other.facts
+            and (self.engine, self.accept, self.system, self.plans)
+            == (other.engine, other.accept, other.system, other.plans)
+        )
 
 
 def deploy(
@@ -168,20 +189,12 @@ def deploy(
 
     The checks of legality are `check_layout`'s; here plans are trusted.
     """
-    asked = (engine, accept, system, tuple(plans))
-    for known, accepts, made in _deployed:
-        same = known is facts and made.model is model
-        if same and (made.engine, accepts, made.system, made.plans) == asked:
-            return made
-    made = _deploy(model, system, engine, plans, facts, accept)
-    _deployed.insert(0, (facts, accept, made))
-    del _deployed[_MOST_DEPLOYED:]
-    return made
+    return _kept(_Asked(model=model, system=system, engine=engine, plans=tuple(plans), facts=facts, accept=accept))
 
 
-def _deploy(
-    model: Model, system: System, engine: str, plans: Sequence[ServePlan], facts: Facts, accept: float | None
-) -> Deployment:
+def _deploy(asked: _Asked) -> Deployment:
+    model, system, engine, plans = asked.model, asked.system, asked.engine, asked.plans
+    facts, accept = asked.facts, asked.accept
     own, arch = has_own(facts, system), architecture(model)
     here = stated_facts(facts, engine, system)
     table = constant_columns(
@@ -205,7 +218,7 @@ def _deploy(
         model=model,
         system=system,
         engine=engine,
-        plans=tuple(plans),
+        plans=plans,
         shapes=shapes(model, ServePlans.of(plans)),
         costs=costs,
         around=around,
@@ -214,6 +227,10 @@ def _deploy(
         table=table,
         has_own=own,
     )
+
+
+_kept = lru_cache(maxsize=12)(_deploy)
+"""Questions that differ in lengths or limits have the same deployments."""
 
 
 def head_counts(model: Model) -> tuple[int, ...]:
