@@ -22,7 +22,17 @@ from mowich.fleets.answer import Answer, _over, solve_fleet
 from mowich.fleets.check import violations
 from mowich.fleets.flips import flips
 from mowich.fleets.idle import idle_systems
-from mowich.fleets.problem import CLOUD, FleetProblem, FleetTask, TaskRates, Workload, read_rates, write_rates
+from mowich.fleets.problem import (
+    CLOUD,
+    Choice,
+    FleetProblem,
+    FleetTask,
+    Rate,
+    TaskRates,
+    Workload,
+    read_rates,
+    write_rates,
+)
 from mowich.fleets.programme import formulate
 from mowich.fleets.read import period_labels, read_problem
 from mowich.fleets.robustness import Robustness, robustness
@@ -32,8 +42,9 @@ from mowich.serving.search import ServeJob
 from mowich.show.fleet import dearer, dollars, far_from_mattering, mixing
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import page_of
+from mowich.studies import fleet as studies_fleet
 from mowich.studies import serving_plan
-from mowich.studies.fleet import Fleet, known_rates, rate
+from mowich.studies.fleet import Fleet, known_rates, rate, speeds_of
 from mowich.studies.fleet_design import what_if
 
 
@@ -621,6 +632,29 @@ def test_a_knob_says_how_far_it_is_from_mattering(tmp_path: Path) -> None:
     today = what_if(made, "trn2", known).share_after["trn2"]
     assert abs(price.share_there - today) >= 0.01
     assert far_from_mattering(price.matters_at).endswith("lower")
+
+
+def test_tasks_that_differ_in_tokens_alone_are_predicted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = """  longer:
+    train: {model: llama-3.1-8b, tokens: 90T, seq: 4096, batch: 512seqs}
+    on_chips: 64
+  larger:
+    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 1024seqs}
+    on_chips: 64
+systems:
+"""
+    known = facts.load_facts()
+    p = read_problem(scenario(tmp_path, SCENARIO.replace("systems:\n", longer)), known)
+    alone = {task.name: rate(task, p.choices[0], known) for task in p.tasks}
+    asked = []
+
+    def counted(task: FleetTask, choice: Choice, under: facts.Facts) -> Rate:
+        asked.append(task.name)
+        return alone[task.name]
+
+    monkeypatch.setattr(studies_fleet, "rate", counted)
+    assert speeds_of(p.tasks, p.choices[0], known) == alone
+    assert asked == ["dense", "larger"]
 
 
 def test_a_design_enters_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

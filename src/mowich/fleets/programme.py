@@ -107,7 +107,7 @@ class _Builder:
         self.high: list[float] = []
         self.integer: list[bool] = []
         self.rows: list[tuple[float, float, Says]] = []
-        self.at: list[tuple[_Ints, _Ints, Vector]] = []
+        self.at: list[tuple[int, _Ints, Vector]] = []
 
     def columns(self, number: int, *, high: float = np.inf, integer: bool = False) -> _Ints:
         first = len(self.low)
@@ -120,15 +120,17 @@ class _Builder:
         self.rows.append((low, high, says))
         return len(self.rows) - 1
 
-    def add(self, rows: object, columns: object, values: object) -> None:
-        r, c, v = np.broadcast_arrays(
-            np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64), np.asarray(values, dtype=float)
-        )
-        self.at.append((r.ravel(), c.ravel(), v.ravel()))
+    def add(
+        self, row: int, columns: int | np.int64 | Sequence[int] | _Ints, values: float | Sequence[float] | Vector
+    ) -> None:
+        """Entries of a row: a value for each column, or one for all. Entries at the same place are added."""
+        c, v = np.atleast_1d(np.asarray(columns, dtype=np.int64)), np.asarray(values, dtype=float)
+        self.at.append((row, c, v if v.shape == c.shape else np.full(c.shape, v)))
 
     def matrix(self) -> tuple[_Ints, _Ints, Vector]:
-        """(starts, row index, value) by columns; entries at the same place are added."""
-        rows, columns, values = (np.concatenate([part[i] for part in self.at]) for i in range(3))
+        """(starts, row index, value) by columns."""
+        rows = np.repeat([row for row, _, _ in self.at], [len(columns) for _, columns, _ in self.at])
+        columns, values = (np.concatenate([part[i] for part in self.at]) for i in (1, 2))
         key = columns * len(self.rows) + rows
         unique, inverse = np.unique(key, return_inverse=True)
         total = np.bincount(inverse, weights=values, minlength=len(unique))

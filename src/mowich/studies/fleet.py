@@ -9,8 +9,8 @@ power that a scenario gives as its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mowich.errors import placed
@@ -214,17 +214,30 @@ def _idle(i: IdleSystem) -> dict[str, object]:
 def predicted_rates(problem: FleetProblem, facts: Facts) -> dict[tuple[str, str], Rate]:
     """The speed of every task on every system allowed to it, from the best plan; unknown with the reason where it does
     not run."""
-    out: dict[tuple[str, str], Rate] = {}
-    asked = [(task, c) for w in problem.workloads for task in w.tasks for c in problem.allowed(w)]
-    for task, choice in steps(asked, "predicting speeds"):
-        tell(f"{task.name} on {choice.name}")
-        out[task.name, choice.name] = rate(task, choice, facts)
-    return out
+    asked = [(task, c.name) for w in problem.workloads for task in w.tasks for c in problem.allowed(w)]
+    found: dict[str, dict[str, Rate]] = {}
+    for choice in steps(problem.choices, "predicting speeds"):
+        tell(f"on {choice.name}")
+        found[choice.name] = speeds_of([task for task, system in asked if system == choice.name], choice, facts)
+    return {(task.name, system): found[system][task.name] for task, system in asked}
 
 
 def rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     """The speed of one task on one system."""
     return _train_rate(task, choice, facts) if task.ask["do"] == "train" else _serve_rate(task, choice, facts)
+
+
+def speeds_of(tasks: Sequence[FleetTask], choice: Choice, facts: Facts) -> dict[str, Rate]:
+    """Task -> its speed on one system. Tasks that differ in their tokens alone have the same speed, predicted once: the
+    plan is chosen by the time of a step, and goodput is that of a run of any length."""
+    found: dict[tuple[tuple[str, str], ...], Rate] = {}
+    out = {}
+    for task in tasks:
+        asked = tuple(sorted((key, str(value)) for key, value in task.ask.items() if key != "tokens"))
+        if asked not in found:
+            found[asked] = rate(task, choice, facts)
+        out[task.name] = replace(found[asked], task=task.name)
+    return out
 
 
 def _asked(task: FleetTask, key: str, field: Field[float]) -> float:
@@ -281,6 +294,7 @@ def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
             term="default",
         ),
         fixed=fixed,
+        brief=True,
     )[0]
     if row.plan is None or row.feasible is False:
         return _failed(task, choice, row.reason or "no plan fits", chips)
@@ -312,14 +326,13 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     )
     chips = _chips(task, choice)
     fixed = parse_serving({"weights": words} if (words := _precisions(task)) else {})
-    row = serving_plan.plan_serving(
+    row = serving_plan.compare_serving(
         load_model(str(ask["model"])),
-        choice.system.id,
+        [choice.system.id],
         job=job,
         facts=facts,
         chips=chips,
         engine=choice.engine or None,
-        top=1,
         fixed=fixed,
     ).rows[0]
     if row.feasible is not True or row.decode is None:

@@ -26,7 +26,7 @@ from mowich.machines.system import resolve
 from mowich.progress import steps, tell
 from mowich.scenario import read_scenario
 from mowich.software.vendors import ported_stack
-from mowich.studies.fleet import PER_CHIP, Fleet, rate
+from mowich.studies.fleet import PER_CHIP, Fleet, speeds_of
 
 KNOBS: Mapping[str, Sequence[str]] = {
     "memory": ("memory.hbm_capacity", "memory.hbm_usable"),
@@ -240,20 +240,23 @@ def what_if(result: Fleet, system: str, facts: Facts, *, silicon_m2: float | Non
         without = None
     tasks = [t for w in problem.workloads if choice in problem.allowed(w) for t in w.tasks]
     tell(f"speeds of {system}")
-    now = {t.name: rate(t, choice, facts) for t in tasks}
-    knobs = [_knob("speed", lambda f: _share(*scaled(problem, result.rates, system, "speed", f), system))]
+    now = speeds_of(tasks, choice, facts)
+    today = _share(problem, result.rates, system)
+    knobs = [_knob("speed", today, lambda f: _share(*scaled(problem, result.rates, system, "speed", f), system))]
     if choice.offers:  # what is committed is paid at any price, so that price moves no work
-        knobs.append(_knob("price", lambda f: _share(*scaled(problem, result.rates, system, "price", f), system)))
+        knobs.append(
+            _knob("price", today, lambda f: _share(*scaled(problem, result.rates, system, "price", f), system))
+        )
     if choice.power_W.value is not None:
-        knobs.append(_knob("power", lambda f: _share(_with_power(problem, choice, f), result.rates, system)))
+        knobs.append(_knob("power", today, lambda f: _share(_with_power(problem, choice, f), result.rates, system)))
     turned = {name: fields for name, fields in KNOBS.items() if name != "power"}
     for name, fields in steps(turned.items(), "turning its properties"):
         tell(f"{system} with 90% and 110% of its {name}")
         ends = {
-            factor: {t.name: rate(t, choice, _turned(facts, choice, fields, factor)) for t in tasks}
+            factor: speeds_of(tasks, choice, _turned(facts, choice, fields, factor))
             for factor in (1 - _STEP, 1 + _STEP)
         }
-        knobs.append(_knob(name, partial(_turned_share, problem, result.rates, system, now, ends)))
+        knobs.append(_knob(name, today, partial(_turned_share, problem, result.rates, system, now, ends, today)))
     wins: dict[str, float | None] = {
         f.task: f.value
         for f in reversed(flips(problem, result.rates, only_system=system, what=("price",)))
@@ -288,10 +291,9 @@ def _share(problem: FleetProblem, rates: TaskRates, system: str) -> float:
     return shares_at(programme, problem, found.x)[system]
 
 
-def _knob(name: str, share: Callable[[float], float]) -> Knob:
-    """What a property does to a system's share of chip-hours, and how far it is from mattering. share: of a multiple of
-    today's."""
-    today = share(1.0)
+def _knob(name: str, today: float, share: Callable[[float], float]) -> Knob:
+    """What a property does to a system's share of chip-hours, and how far it is from mattering. today: the share as
+    things are; share: that of a multiple of the property."""
     low, high = share(1 - _STEP), share(1 + _STEP)
     near = [(1 - _STEP, low), (1 + _STEP, high)]
     ahead = [_FAR ** (step / _LOOKS) for step in range(1, _LOOKS + 1)]
@@ -320,8 +322,6 @@ def _moved(
     """The speeds of a fleet with a property of one system times a factor: as at the nearer end of what was predicted
     (`ends`: 10% lower, 10% higher) over today's prediction (`now`), a power law beyond; a task that runs only with the
     property at that end has that speed."""
-    if factor == 1:
-        return rates
     turned = min(ends) if factor < 1 else max(ends)
     out = dict(rates)
     for task, there in ends[turned].items():
@@ -340,10 +340,13 @@ def _turned_share(
     system: str,
     now: Mapping[str, Rate],
     ends: Mapping[float, Mapping[str, Rate]],
+    today: float,
     factor: float,
 ) -> float:
-    """A system's share of all chip-hours with one of its properties times a factor, as `_moved` has its speeds."""
-    return _share(problem, _moved(rates, system, now, ends, factor), system)
+    """A system's share of all chip-hours with one of its properties times a factor, as `_moved` has its speeds; today's
+    where the property moves no speed."""
+    moved = _moved(rates, system, now, ends, factor)
+    return today if moved == rates else _share(problem, moved, system)
 
 
 def _without(workload: Workload, system: str) -> Workload:
