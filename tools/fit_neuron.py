@@ -343,10 +343,11 @@ def write(found: Sequence[Factor], theta: Floats, sd: Floats) -> None:
             put_line(shipped_folder() / kind / f"{name}.yaml", field, leaf)
         else:
             leaves.setdefault(name, {})[field] = f"{field}: {leaf}"
+    words = ("about", "version", "released", "hand_tuned")
     with (FOLDER / "neuron_stacks.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             about = f"source: mowich-serving-fit, date: {DATE}, grade: C"
-            said = {key: f'{key}: {{text: "{row[key]}", {about}}}' for key in ("about", "version", "released")}
+            said = {key: f'{key}: {{text: "{row[key]}", {about}}}' for key in words if row[key]}
             leaves[row["engine"]] = {**said, **leaves[row["engine"]]}
     for name, lines in leaves.items():
         text = (

@@ -91,6 +91,15 @@ def test_the_files_say_what_runs_on_its_machines(facts: Facts) -> None:
     assert "acme-serve" in error.value.line()
 
 
+def test_an_engine_names_the_one_that_is_written_by_hand_in_its_place(file: Path, facts: Facts) -> None:
+    assert engine_for(facts, resolve(facts, "acme"), "hand-tuned") == "acme-serve"  # it names none
+    file = file.with_name("named.yaml")
+    file.write_text(f"{file.with_name('acme.yaml').read_text()}    hand_tuned: {{text: nxdi-nki, grade: user}}\n")
+    named = load_facts([file])
+    assert engine_for(named, resolve(named, "acme"), "hand-tuned") == "nxdi-nki"
+    assert engine_for(named, resolve(named, "acme"), None) == "acme-serve"
+
+
 def test_what_its_files_do_not_say_is_as_of_others(tmp_path: Path) -> None:
     path = tmp_path / "acme.yaml"
     path.write_text(TEXT)

@@ -82,25 +82,28 @@ AROUND = {
 """Constant around steps -> fact of the engine."""
 
 
-BY_HAND = {"vllm-neuron": "nxdi-megakernel"}
-"""Engine that a chip ships with -> the one of the same chip whose kernels are written by hand."""
-
-
 def engine_names(facts: Facts) -> list[str]:
     """The engines that facts describe: files of `facts/serving` with the fixed time of a step."""
     return [name for name in facts.ids("serving") if facts.get(f"serving.{name}.step") is not None]
 
 
 def engine_for(facts: Facts, system: System, name: str | None) -> str:
-    """The engine to use: the named one, or that of the system's chip, or of its vendor; for "hand-tuned" the one by
-    hand in the place of the latter, where there is one. Raises UserError for one that is not known."""
+    """The engine to use: the named one, else that of the system's chip, else that of its vendor. For "hand-tuned" it is
+    the engine with kernels written by hand that this one's facts name (`serving.<engine>.hand_tuned`); where they name
+    none, this one itself. Raises UserError for one that is not known."""
     of_chip = facts.get(f"chips.{system.chip}.serving_engine")
     shipped = str(of_chip.value) if of_chip is not None else of_vendor(facts, system.vendor, "serving_engine")
-    engine = BY_HAND.get(shipped, shipped) if name == HAND_TUNED else name or shipped
+    engine = _by_hand(facts, shipped) if name == HAND_TUNED else name or shipped
     known = engine_names(facts)
     if engine not in known:
         raise unknown("engine", engine, known, field="engine")
     return engine
+
+
+def _by_hand(facts: Facts, engine: str) -> str:
+    """The engine whose kernels are written by hand in the place of this one's; this one where there is none."""
+    named = facts.get(f"serving.{engine}.hand_tuned")
+    return engine if named is None else str(named.value)
 
 
 def packs_prompts(facts: Facts, engine: str) -> bool:
