@@ -120,7 +120,9 @@ def test_help_says_that_words_are_taken_and_the_page_names_all(capsys: pytest.Ca
 
 
 def test_every_word_leads_to_an_option_that_some_verb_has() -> None:
-    known = set().union(*(options.flags for options in verbs().values()))
+    groups = [g.typer_instance for g in app.registered_groups if g.typer_instance is not None]
+    commands = [c.callback for a in (app, *groups) for c in a.registered_commands]
+    known = set().union(*(c.options.flags for c in commands if isinstance(c, VerbCall)))
     for word, entry in other_words().items():
         assert not word.startswith("-")
         assert entry.taken or entry.told, word
@@ -129,6 +131,13 @@ def test_every_word_leads_to_an_option_that_some_verb_has() -> None:
             assert named <= known | {"--tp-size"}, word
     taken = {f"--{word}" for word, entry in other_words().items() if entry.taken}
     assert not {"--on", "--chips", "--isl", "--osl", "--ttft", "--tpot", "--set"} & taken
+
+
+def test_the_machine_of_a_kernel_and_that_of_a_plan_lead_to_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["kernel", "run", "@softmax", "--on", "trn3"]) == 2
+    assert "no such option: --on; here: --target trn3" in capsys.readouterr().err
+    assert cli.run(["power", "--target", "trn3,gb300"]) == 2
+    assert "no such option: --target; here: --on trn3,gb300" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
