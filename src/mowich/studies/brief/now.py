@@ -377,7 +377,7 @@ def scale_section(known: Known) -> Section:
 
 
 def _no_room(known: Known, chips: int) -> str:
-    return f"On {chips:,} chips the model does not fit Trainium 3: {known.trained(chips, SUBJECT).reason}."
+    return f"No plan works on {chips:,} chips of Trainium 3: {known.trained(chips, SUBJECT).reason}."
 
 
 def _total(row: TrainRow) -> float:

@@ -126,7 +126,7 @@ def next_section(known: Known) -> Section:
         level=level,
         verdict=(
             f"With the software of today it would make {plainly(min(values))} to {plainly(max(values))} times the"
-            f" tokens of Trainium 3, and be {level} beside {known.name(first)} of today, at"
+            f" tokens of Trainium 3. Beside {known.name(first)} of today it would be {level}, at"
             f" {plainly(min(map(float, beside.values())))} to {plainly(max(map(float, beside.values())))} times its"
             " tokens. By then the others have newer chips too."
         ),
