@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent, seconds
-from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, estimate_of, figure, paragraphs
-from mowich.show.rows import kinds, size_words
+from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, figure, paragraphs
+from mowich.show.rows import kinds_of_systems, price_line, size_words
 from mowich.shown import Result
 from mowich.units import sig
 
@@ -98,15 +98,14 @@ def _parts(result: Result, run: Run) -> list[Part]:
         parts += paragraphs([f"{i}: {r['reason']}" for i, r in enumerate(rows, 1) if r["reason"]], "note")
     parts += paragraphs(result["warnings"], "warning")
     took = "" if run.seconds is None else f" in {sig(run.seconds)} s of processor time"
-    rests = sorted({kinds(estimate_of(r["ttft_s"]).coverage) for r in rows if r["ttft_s"]["value"] is not None})
-    prices = sorted({str(r["price"]) for r in rows})
+    rests = kinds_of_systems(rows, "ttft_s")
     parts += paragraphs(
         [
             f"{result['evaluated']} worker plans gave {result['candidates']} candidates; {result['simulated']}"
             f" deployments were played out, {result['simulated_requests']:,} requests{took}.",
-            *([f"Prices: {'; '.join(prices)}."] if prices else []),
+            *([price_line(rows, inputs)] if rows else []),
             *(
-                [f"Step times rest on {'; '.join(rests)} constants. How far to trust them: docs/accuracy-serving.md."]
+                [f"Step times rest on constants: {'; '.join(rests)}. How far to trust them: docs/accuracy-serving.md."]
                 if rests
                 else []
             ),

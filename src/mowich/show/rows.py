@@ -192,9 +192,37 @@ def survival_lines(rows: Sequence[Result]) -> list[str]:
     ]
 
 
-def kinds(coverage: Mapping[str, float]) -> str:
-    """ "70% fitted, 30% analytic": the largest share first."""
-    return ", ".join(f"{share:.0%} {kind}" for kind, share in sorted(coverage.items(), key=lambda kv: -kv[1]))
+def kinds(*coverages: Mapping[str, float]) -> str:
+    """ "70% fitted, 30% analytic": the largest share first. Of several rows, from the least to the most of each kind.
+
+    >>> kinds({"fitted": 0.8, "analytic": 0.2}, {"fitted": 0.5, "analytic": 0.5})
+    '50% to 80% fitted, 20% to 50% analytic'
+    """
+    spans = {k: shares_span([c.get(k, 0.0) for c in coverages]) for c in coverages for k in c}
+    most = {k: max(c.get(k, 0.0) for c in coverages) for k in spans}
+    return ", ".join(f"{spans[k]} {k}" for k in sorted(spans, key=lambda k: -most[k]))
+
+
+def shares_span(shares: Sequence[float]) -> str:
+    """From the least to the most of some shares.
+
+    >>> shares_span([0.5, 0.62, 0.57]), shares_span([0.5, 0.501])
+    ('50% to 62%', '50%')
+    """
+    ends = dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares)))
+    return " to ".join(ends)
+
+
+def kinds_of_systems(rows: Sequence[Result], time: str) -> list[str]:
+    """Which kinds of constants a time of the rows that run rests on, each with the systems that it holds for."""
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for row in rows:
+        if runs(row) and estimate_of(row[time]).coverage:
+            found.setdefault(row["system"], []).append(estimate_of(row[time]).coverage)
+    said: dict[str, list[str]] = {}
+    for system, coverages in found.items():
+        said.setdefault(kinds(*coverages), []).append(system)
+    return grouped(said)
 
 
 def unmeasured_line(rows: Sequence[Result], inputs: Result) -> list[str]:
@@ -210,18 +238,14 @@ def unmeasured_line(rows: Sequence[Result], inputs: Result) -> list[str]:
 
 def coverage_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
     """Which kinds of cost the times are made of, and which training software they assume."""
-    said: dict[str, list[str]] = {}
-    for row in rows:
-        coverage = estimate_of(row["step_s"]).coverage
-        if runs(row) and coverage:
-            said.setdefault(kinds(coverage), []).append(row["system"])
+    said = kinds_of_systems(rows, "step_s")
     if not said:
         return []
     stacks: dict[str, list[str]] = {}
     for entry in inputs["systems"]:
         stacks.setdefault(entry["stack"], []).append(entry["system"])
     return [
-        f"Step time from: {'; '.join(grouped(said))}. Software: {', '.join(grouped(stacks))}. How far to trust it:"
+        f"Step time from: {'; '.join(said)}. Software: {', '.join(grouped(stacks))}. How far to trust it:"
         " mowich validate.",
         *unmeasured_line(rows, inputs),
     ]

@@ -39,9 +39,11 @@ from mowich.show.rows import (
     fullest_words,
     grouped,
     kinds,
+    kinds_of_systems,
     preferred_lines,
     price_line,
     ranked_figure,
+    shares_span,
     size_words,
     terms_text,
     unmeasured_line,
@@ -140,11 +142,7 @@ def _best(row: Result) -> list[Part]:
 
 def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
     """Prices, and which constants and engines the times rest on."""
-    said: dict[str, list[str]] = {}
-    for row in rows:
-        if runs(row) and estimate_of(row["tpot_s"]).coverage:
-            who = said.setdefault(kinds(estimate_of(row["tpot_s"]).coverage), [])
-            who += [] if row["system"] in who else [row["system"]]
+    said = kinds_of_systems(rows, "tpot_s")
     engines: dict[str, list[str]] = {}
     for entry in inputs["systems"]:
         name = f"{entry['engine']} ({entry['about']})" if "about" in entry else entry["engine"]
@@ -158,7 +156,7 @@ def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
     return [
         prices,
         *_by_kernels(rows),
-        f"Times rest on constants: {'; '.join(grouped(said))}. Engine: {', '.join(grouped(engines))}. How far to trust"
+        f"Times rest on constants: {'; '.join(said)}. Engine: {', '.join(grouped(engines))}. How far to trust"
         f" them: {', '.join(pages)}.",
         *unmeasured_line(rows, inputs),
     ]
@@ -170,16 +168,18 @@ _KERNEL_WORK = ("linear", "head", "experts", "attention", "prefill_attention")
 
 def _by_kernels(rows: Sequence[Result]) -> list[str]:
     """Of the products and the attention of a token, the share of the time that operator tables of kernels hold."""
-    said: dict[str, list[str]] = {}
+    found: dict[str, list[float]] = {}
     for row in rows:
         tpot = estimate_of(row["tpot_s"])
         held = tpot.coverage.get("simulated kernels", 0.0)
         work = sum(tpot.breakdown.get(name, 0.0) for name in _KERNEL_WORK)
         if runs(row) and held > 0 and tpot.value and work > 0:
-            who = said.setdefault(f"{min(1.0, held * tpot.value / work):.0%}", [])
-            who += [] if row["system"] in who else [row["system"]]
-    if not said:
+            found.setdefault(row["system"], []).append(min(1.0, held * tpot.value / work))
+    if not found:
         return []
+    said: dict[str, list[str]] = {}
+    for system, shares in found.items():
+        said.setdefault(shares_span(shares), []).append(system)
     return [f"Products and attention of a token, by operator tables of simulated kernels: {'; '.join(grouped(said))}."]
 
 
