@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from fleet_problems import random_problem
 from mowich.estimate import exact
 from mowich.fleets.answer import solve_fleet
+from mowich.fleets.layout import Programme
 from mowich.fleets.problem import FleetProblem, TaskRates, Workload
-from mowich.fleets.programme import Programme, formulate
+from mowich.fleets.programme import formulate
 from mowich.fleets.solve import Infeasible, Session, conflict, optimise
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
 from mowich.fleets.check import violations
+from mowich.fleets.layout import Programme, Says, standing
 from mowich.fleets.problem import FleetProblem, TaskRates, Vector
-from mowich.fleets.programme import Programme, Says, formulate, standing
+from mowich.fleets.programme import formulate
 from mowich.fleets.solve import Infeasible, Solution, conflict, only, optimise
 from mowich.progress import steps, tell
 

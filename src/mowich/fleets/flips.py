@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from mowich import progress
 from mowich.fleets.answer import SMALL
+from mowich.fleets.layout import Programme
 from mowich.fleets.problem import Choice, FleetProblem, TaskRates, Vector
-from mowich.fleets.programme import Programme, formulate
+from mowich.fleets.programme import formulate
 from mowich.fleets.solve import Infeasible, Session
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from mowich.estimate import Estimate
 from mowich.fleets.answer import Z90, Answer, _over
+from mowich.fleets.layout import Programme
 from mowich.fleets.problem import FleetProblem, TaskRates, Vector
-from mowich.fleets.programme import Programme, formulate
+from mowich.fleets.programme import formulate
 from mowich.fleets.solve import Infeasible, Session, Solution, only
 from mowich.progress import steps
 

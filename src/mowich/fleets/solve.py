@@ -12,8 +12,8 @@ import highspy
 import numpy as np
 
 from mowich.errors import UserError
+from mowich.fleets.layout import Programme, Says
 from mowich.fleets.problem import FleetProblem, Vector
-from mowich.fleets.programme import Programme, Says
 
 GOAL_TIE = 1e-6
 """A later goal may worsen an earlier one by this share, no more."""

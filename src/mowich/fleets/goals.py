@@ -1,0 +1,113 @@
+"""What the columns of a fleet's programme cost: money, energy, stacks kept, and the cash of each period."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mowich.fleets.layout import Layout, ProgrammePool, active_periods, standing
+from mowich.fleets.problem import CLOUD, FleetProblem, Offer, Vector
+
+
+@dataclass(slots=True, kw_only=True)
+class ColumnCosts:
+    """What the columns cost, as it is summed up. cost: net present USD of one unit of each column [n]; energy: GWh;
+    stacks: stacks kept; cash: USD paid in each period [T, n]. The offsets are what is paid or drawn whatever is
+    chosen."""
+
+    cost: Vector
+    energy: Vector
+    stacks: Vector
+    cash: Vector
+    cash_offset: Vector
+    cost_offset: float = 0.0
+    energy_offset: float = 0.0
+
+
+def order_cost(problem: FleetProblem, offer: Offer, unit_chips: int, ordered: int) -> tuple[float, Vector]:
+    """(net present USD of one unit, [T] cash of each period).
+
+    Bought: the price when ordered, less what is not yet written off at the end (straight line over its life). Rented:
+    price x chips x hours of the periods inside the horizon; what a term runs past the horizon is not charged.
+    """
+    discounts, cash = problem.discounts(), np.zeros(problem.num_periods)
+    price = float(offer.price)
+    when = active_periods(offer, ordered, problem.num_periods)
+    if offer.kind == "buy":
+        cash[ordered] = price
+        used = when.stop - when.start
+        residual = price * max(0.0, 1 - used / offer.term)
+        return price * discounts[ordered] - residual * discounts[-1], cash
+    cash[when] = price * unit_chips * problem.length_s
+    return float(cash @ discounts), cash
+
+
+def column_costs(problem: FleetProblem, at: Layout, size: int) -> ColumnCosts:
+    """The goals of a programme of `size` columns."""
+    num = problem.num_periods
+    cost, energy, stacks = (np.zeros(size) for _ in range(3))
+    into = ColumnCosts(cost=cost, energy=energy, stacks=stacks, cash=np.zeros((num, size)), cash_offset=np.zeros(num))
+    _add_chips(into, problem, at)
+    for number, pool in enumerate(at.pools):
+        _add_energy(into, problem, at, number, pool)
+    _add_stacks(into, problem, at)
+    return into
+
+
+def _add_chips(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
+    """Orders, what is committed, and what others pay for units let to them."""
+    by_name, discounts = {c.name: c for c in problem.choices}, problem.discounts()
+    for offer, columns in zip(at.offers, at.orders, strict=True):
+        for t in range(problem.num_periods):
+            net, paid = order_cost(problem, offer, by_name[offer.system].unit_chips, t)
+            into.cost[columns[t]] += net
+            into.cash[:, columns[t]] += paid
+    for choice in problem.choices:
+        paid = choice.committed * choice.unit_chips * float(choice.committed_price) * problem.length_s
+        into.cost_offset += float(paid @ discounts)
+        into.cash_offset += paid
+        if choice.name in at.sold:
+            brings = choice.resale_usd(problem.length_s)
+            into.cost[at.sold[choice.name]] -= brings * discounts
+            into.cash[range(problem.num_periods), at.sold[choice.name]] -= brings
+
+
+def _add_energy(into: ColumnCosts, problem: FleetProblem, at: Layout, number: int, pool: ProgrammePool) -> None:
+    """What the units of a pool draw, at work and idle, and what that costs where electricity is ours to pay."""
+    power = pool.choice.power_W.value
+    if power is None:
+        return
+    num, discounts = problem.num_periods, problem.discounts()
+    joule = power * pool.choice.unit_chips * float(pool.site.pue) * problem.length_s
+    pay = float(pool.site.electricity) if pool.owned and pool.site.name != CLOUD else 0.0
+    idle, per_GWh = pool.site.idle_share, 1 / 3.6e12
+    for target, per_J, weight in ((into.energy, per_GWh, np.ones(num)), (into.cost, pay, discounts)):
+        target[at.busy[number]] += joule * per_J * (1 - idle) * weight
+        if pool.holds_committed and pool.choice.name in at.sold:
+            target[at.sold[pool.choice.name]] -= joule * per_J * idle * weight
+        for o in pool.offers:
+            for t in range(num):
+                stands = float(weight[active_periods(at.offers[o], t, num)].sum())
+                target[at.orders[o, t]] += joule * per_J * idle * stands
+    into.energy_offset += joule * per_GWh * idle * float(pool.there.sum())
+    into.cost_offset += joule * pay * idle * float(pool.there @ discounts)
+    for t in range(num):
+        into.cash[t, at.busy[number, t]] += joule * pay * (1 - idle)
+        into.cash_offset[t] += joule * pay * idle * pool.there[t]
+        for o in pool.offers:
+            into.cash[t, at.orders[o, standing(at.offers[o], t, num)]] += joule * pay * idle
+
+
+def _add_stacks(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
+    """Ports of workloads to stacks, and stacks that are kept."""
+    discounts = problem.discounts()
+    for (name, stack), column in at.keeps.items():
+        workload = problem.workload(name)
+        usd = workload.porting_usd.get(stack, 0.0)
+        into.cost[column] += usd * discounts[workload.first]
+        into.cash[workload.first, column] += usd
+    for column in at.stacks.values():
+        into.cost[column] += problem.stack_usd * discounts.sum()
+        into.cash[:, column] += problem.stack_usd
+        into.stacks[column] = 1.0

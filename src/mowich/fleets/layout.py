@@ -1,0 +1,102 @@
+"""What a programme of a fleet is made of: where each variable stands, and what each row says. No formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.fleets.problem import CLOUD, Choice, FleetSite, Offer, Vector
+
+ColumnNumbers = NDArray[np.int64]
+"""Where variables stand in the programme; -1 where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Says:
+    """What a row of the programme says. kind and subject make the group; period: index or -1; unit: what one more of it
+    is called;
+    scale: how many units the right-hand side counts in (power in MW, units as they are)."""
+
+    kind: str
+    subject: str
+    period: int
+    unit: str
+    scale: float = 1.0
+
+    @property
+    def group(self) -> tuple[str, str]:
+        return self.kind, self.subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgrammePool:
+    """Units of one system at one site. owned: electricity is ours to pay (at a site of ours); offers: which orders fill
+    it."""
+
+    choice: Choice
+    site: FleetSite
+    owned: bool
+    there: Vector
+    offers: tuple[int, ...]
+
+    @property
+    def holds_committed(self) -> bool:
+        """Whether what is committed stands here: rented, and in the cloud."""
+        return not self.owned and self.site.name == CLOUD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else
+    -1), in units at the peak of its day. busy, peak: units of each pool at work, mean of the day and in its fullest
+    hour; the same columns where no task has a day. sold[system]: [T] committed units let to others, where they
+    can be."""
+
+    work: Mapping[tuple[str, str], ColumnNumbers]
+    busy: ColumnNumbers
+    peak: ColumnNumbers
+    sold: Mapping[str, ColumnNumbers]
+    orders: ColumnNumbers
+    keeps: Mapping[tuple[str, str], int]
+    picks: Mapping[tuple[str, str], int]
+    stacks: Mapping[str, int]
+    pools: tuple[ProgrammePool, ...]
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programme:
+    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> cost vector (USD over
+    money_usd, J in GWh, stacks);
+    money_usd: the unit of money, chosen so that a typical order costs one."""
+
+    layout: Layout
+    money_usd: float
+    goals: Mapping[str, Vector]
+    offset: Mapping[str, float]
+    low: Vector
+    high: Vector
+    integer: NDArray[np.bool_]
+    row_low: Vector
+    row_high: Vector
+    says: tuple[Says, ...]
+    starts: NDArray[np.int64]
+    index: NDArray[np.int64]
+    value: Vector
+
+
+def active_periods(offer: Offer, ordered: int, num_periods: int) -> slice:
+    """The periods in which what was ordered in a period is there: what is bought, to the end; what is rented, for its
+    term."""
+    first = ordered + offer.delay
+    last = num_periods if offer.kind == "buy" else min(num_periods, first + offer.term)
+    return slice(min(first, num_periods), last)
+
+
+def standing(offer: Offer, period: int, num_periods: int) -> list[int]:
+    """The periods in which an order must be placed for its units to be there in a period."""
+    when = [active_periods(offer, q, num_periods) for q in range(num_periods)]
+    return [q for q, there in enumerate(when) if there.start <= period < there.stop]
