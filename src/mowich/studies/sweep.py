@@ -253,6 +253,21 @@ class _Axis:
         return list(dict.fromkeys(x for x in (self.read(reader, w) for w in self.words) if x is not None))
 
 
+class _Axes:
+    """The axes of a scenario file: each stands at its top or under `vary`, or was given beside the file."""
+
+    def __init__(self, root: scenario.Node, given: Mapping[str, str]) -> None:
+        self.root, self._given = root, given
+        self._vary = root.node("vary")
+
+    def axis(self, key: str) -> _Axis:
+        return _Axis(self.root, self._vary if key in self._vary else self.root, key, self._given.get(key))
+
+    def others(self) -> list[str]:
+        """Keys that are varied and are no axis of the question: fields of the plan and facts."""
+        return [key for key in dict.fromkeys((*self._vary, *self._given)) if key not in _AXES]
+
+
 def read_sweep(
     path: str | Path,
     facts: Facts,
@@ -264,58 +279,18 @@ def read_sweep(
     """A scenario file, and axes given beside it (name -> "1,2,4" or a range) -> its grid. Raises UserError with every
     mistake and its line."""
     root = scenario.read_scenario(path)
-    more = dict(vary or {})
-    root.need(*(key for key in _AXES if key not in more and key != "chips"))
-    inside = root.node("vary") if "vary" in root else None
-
-    def axis(key: str) -> _Axis:
-        if inside is not None and key in inside:
-            return _Axis(root, inside, key, more.get(key))
-        return _Axis(root, root, key, more.get(key))
-
-    named, systems, counts, lengths, batches, amounts = map(axis, _AXES)
+    given = dict(vary or {})
+    root.need(*(key for key in _AXES if key not in given and key != "chips"))
+    axes = _Axes(root, given)
+    named, systems, counts, lengths, batches, amounts = map(axes.axis, _AXES)
     loaded = {str(w): m for w in named.words if (m := named.read(lambda w: models.load_model(str(w)), w)) is not None}
     names = systems.all(lambda w: (equip(facts, str(w), stack=stack), str(w))[1])
-    chips = counts.all(asked.CHIPS.parse)
+    sizes: tuple[int | None, ...] = tuple(counts.all(asked.CHIPS.parse)) or (None,)
     tokens = amounts.all(asked.TOKENS.parse)
-    jobs: list[TrainJob] = []
-    sequences = lengths.all(lambda w: int(asked.SEQ.parse(w)))
-    for total, seq, word in product(tokens, sequences, dict.fromkeys(batches.words)):
-        batch = batches.read(partial(parse_batch, seq=seq), word)
-        if batch is None:
-            continue
-        if total < batch * seq:
-            amounts.problem(UserError(f"{show_count(total)} are less than one step of {batch * seq:.6g}"))
-        jobs.append(TrainJob(tokens=total, seq=seq, batch_seqs=batch))
-    fixed: dict[str, Sequence[int | str]] = {}
-    choices = root.node("plan") if "plan" in root else None
-    for key in choices.keys() if choices is not None else ():
-        assert choices is not None
-        value = choices.raw(key)
-        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        try:
-            fixed |= parse_fixed({key: text})
-        except UserError as error:
-            choices.problem(key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
-    plans: dict[str, tuple[_Choice, ...]] = {}
-    values: dict[str, tuple[float, ...]] = {}
-    for key in dict.fromkeys((*(inside.keys() if inside is not None else ()), *more)):
-        if key in _AXES:
-            continue
-        one = axis(key)
-        if key.startswith("plan."):
-            field = key.removeprefix("plan.")
-            plans[field] = tuple(one.all(partial(_choice, field)))
-            if field in fixed:
-                one.problem(UserError(f"plan.{field} is both varied and fixed", fix="leave one of them out"))
-        elif "." not in key:
-            one.problem(unknown("axis", key, _AXES))
-        else:
-            path_of = one.read(lambda w: fact_path(facts, w, where=""), key)
-            if path_of is not None:
-                values[path_of] = tuple(one.all(partial(_fact_value, facts, key)))
+    jobs = _jobs(lengths, batches, amounts, tokens)
+    fixed = _fixed_fields(root)
+    plans, values = _varied(axes, facts, fixed)
     root.done()
-    sizes: tuple[int | None, ...] = tuple(chips) or (None,)
     inputs: dict[str, object] = {
         "scenario": str(path),
         "models": list(loaded),
@@ -334,7 +309,7 @@ def read_sweep(
         models=loaded,
         systems=tuple(names),
         chips=sizes,
-        jobs=tuple(jobs),
+        jobs=jobs,
         plans=plans,
         facts=values,
         fixed=fixed,
@@ -345,6 +320,57 @@ def read_sweep(
         root.problem(None, f"{len(grid)} points are more than a sweep takes ({most})", fix=fix)
     root.stop()
     return grid
+
+
+def _jobs(lengths: _Axis, batches: _Axis, amounts: _Axis, tokens: Sequence[float]) -> tuple[TrainJob, ...]:
+    """The training jobs of a sweep: each amount of tokens with each length and batch. tokens: what `amounts` holds."""
+    jobs = []
+    sequences = lengths.all(lambda w: int(asked.SEQ.parse(w)))
+    for total, seq, word in product(tokens, sequences, dict.fromkeys(batches.words)):
+        batch = batches.read(partial(parse_batch, seq=seq), word)
+        if batch is None:
+            continue
+        if total < batch * seq:
+            amounts.problem(UserError(f"{show_count(total)} are less than one step of {batch * seq:.6g}"))
+        jobs.append(TrainJob(tokens=total, seq=seq, batch_seqs=batch))
+    return tuple(jobs)
+
+
+def _fixed_fields(root: scenario.Node) -> dict[str, Sequence[int | str]]:
+    """Fields of the plan that are the same at every point."""
+    fixed: dict[str, Sequence[int | str]] = {}
+    choices = root.node("plan")
+    for key in choices:
+        value = choices.raw(key)
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        try:
+            fixed |= parse_fixed({key: text})
+        except UserError as error:
+            choices.problem(key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
+    return fixed
+
+
+def _varied(
+    axes: _Axes, facts: Facts, fixed: Mapping[str, Sequence[int | str]]
+) -> tuple[dict[str, tuple[_Choice, ...]], dict[str, tuple[float, ...]]]:
+    """(field of the plan -> its choices, path of a fact -> its values) that are varied. fixed: fields that may not
+    be."""
+    plans: dict[str, tuple[_Choice, ...]] = {}
+    values: dict[str, tuple[float, ...]] = {}
+    for key in axes.others():
+        one = axes.axis(key)
+        if key.startswith("plan."):
+            field = key.removeprefix("plan.")
+            plans[field] = tuple(one.all(partial(_choice, field)))
+            if field in fixed:
+                one.problem(UserError(f"plan.{field} is both varied and fixed", fix="leave one of them out"))
+        elif "." not in key:
+            one.problem(unknown("axis", key, _AXES))
+        else:
+            path_of = one.read(lambda w: fact_path(facts, w, where=""), key)
+            if path_of is not None:
+                values[path_of] = tuple(one.all(partial(_fact_value, facts, key)))
+    return plans, values
 
 
 def _choice(field: str, word: object) -> _Choice:
