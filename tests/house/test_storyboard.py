@@ -226,7 +226,7 @@ def test_5_00_ones_own_price(desk: Path) -> None:
     assert said.code == 0
     row = next(line for line in said.out.splitlines() if re.match(r"  trn3 +\d", line))
     assert " ? " not in row
-    assert "trn3 $1.40/chip/h, yours" in said.out
+    assert "trn3 $1.40/chip/h, your own" in said.out
 
 
 def test_6_00_one_file_to_mail(desk: Path) -> None:

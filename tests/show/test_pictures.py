@@ -21,11 +21,12 @@ from mowich.machines.topology import per_chip
 from mowich.show import charts, charts_change, charts_map, charts_parts, charts_spread, colours
 from mowich.show import fleet as fleet_show
 from mowich.show.charts import Chart
-from mowich.show.charts_change import waterfall
-from mowich.show.fact_labels import fact_label
+from mowich.show.charts_change import scaling_chart, waterfall
+from mowich.show.charts_spread import boxes
 from mowich.show.page import Page
 from mowich.show.render.html import render_html
 from mowich.show.verbs import page_of
+from mowich.studies.fact_labels import fact_label
 from mowich.studies.sweep_read import stored_sweep
 from mowich.training.step import STEP_PARTS
 
@@ -108,7 +109,7 @@ def test_no_row_that_runs_is_missing_from_cost_against_time(trained: dict[str, A
     [band] = [s for s in series(chart, name="trn3-gen2") if "markArea" in s]
     row = next(r for r in trained["rows"] if r["system"] == "trn3-gen2")
     assert [x["xAxis"] for x in band["markArea"]["data"][0]] == [row["days"]["low"], row["days"]["high"]]
-    [even] = [s["data"] for s in series(chart, name="trn3-gen2", type="scatter")]
+    [even] = [s["data"] for s in series(chart, name="trn3-gen2, break-even")]
     assert even[0]["name"].startswith("at $1.95 (1.6-2.3) a chip-hour it costs what trn2 does")
     assert even[0]["value"] == [row["days"]["value"], 0.24]
     priced = [r for r in trained["rows"] if r["plan"] and r["usd_per_mtok"]["value"]]
@@ -153,7 +154,7 @@ def test_serving_begins_with_throughput_against_speed_and_its_limit(served: dict
     first = page_of(served).charts[0]
     assert first.title == "Throughput of a chip against speed for a user"
     assert first.finding.startswith("Most tokens per chip within the limits: gb300")
-    [limit] = series(first, name="TPOT limit")
+    [limit] = series(first, name="longest time per token")
     assert limit["markLine"]["data"] == [{"xAxis": pytest.approx(20.0)}]
     for row in served["rows"]:
         lines = series(first, name=row["system"], type="line")
@@ -255,6 +256,35 @@ def test_a_waterfall_has_the_colours_of_its_ends_and_the_range_of_each_factor() 
     assert bars[0]["itemStyle"]["color"] == looks["trn2"].colour.light
     assert bars[-1]["itemStyle"]["color"] == looks["gb300"].colour.light
     assert [s["data"] for s in series(chart, name=charts.RANGE)] == [[[4.0, 1], [8.0, 1]]]
+    up, down = (series(chart, name=name)[0]["itemStyle"]["color"] for name in ("gains", "loses"))
+    assert [b["itemStyle"]["color"] for b in bars[1:-1]] == [up, down]  # the legend says what the colours mean
+
+
+def test_what_moves_a_step_most_is_said_with_the_numbers_of_its_bars(trained: dict[str, Any]) -> None:
+    """Answers hold changes of the logarithm: a reader gets shares."""
+    like = json.loads(json.dumps(trained))
+    like["rows"][0]["spread"] = [{"fact": "training.common.router_skew", "at_low": -0.5, "at_high": 0.9}]
+    [chart] = [c for c in page_of(like).charts if c.title.startswith("What moves the step of")]
+    low, high = (float(x) for x in chart.rows[0][1:])
+    assert (low, high) == (pytest.approx(-39.35), pytest.approx(145.96, abs=0.1))
+    assert chart.finding == f"Uneven routing of experts moves it most: {low:+.0f}% to {high:+.0f}%"
+
+
+def test_a_chart_of_errors_has_marks_at_halves_and_doubles() -> None:
+    look = {"h100": colours.look_of("h100")}
+    for worst, most in ((1.1, 2.0), (2.6, 4.0)):
+        chart = boxes("t", "", {"h100": [0.9, 1.0, 1.05, 1.0, worst]}, unit="x", looks=look)
+        axis = chart.option["xAxis"]
+        assert (axis["logBase"], axis["min"], axis["max"]) == (2, 1 / most, most)
+
+
+def test_the_share_that_failures_leave_is_on_a_linear_axis() -> None:
+    lines = {"trn3": [(64.0, 0.99, "compute"), (1e6, 0.63, "host")]}
+    chart = scaling_chart("t", "", lines, x="chips", y="share", share=True)
+    axis = chart.option["yAxis"]
+    assert axis["type"] == "value"
+    assert axis["min"] == pytest.approx(0.5)
+    assert axis["max"] == 1
 
 
 def test_facts_that_move_an_answer_are_said_in_words() -> None:

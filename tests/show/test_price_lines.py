@@ -30,12 +30,20 @@ def test_a_row_without_a_quoted_price_is_a_line_with_its_break_even(more: dict[s
     assert [r["system"] for r in unquoted(data["rows"], data["inputs"])] == ["trn3", "gb300"]  # a guess is no quote
     page = page_of(data)
     [chart] = [c for c in page.charts if c.title == TITLE]
-    series = {s["name"]: s["data"] for s in chart.option["series"]}  # type: ignore[attr-defined, index]
-    assert {"trn3", "trn3, 90% low", "trn3, 90% high", "gb300", "ironwood"} <= set(series)
+    option: Any = chart.option
+    own = [s for s in option["series"] if s["name"] == "trn3"]
+    middle, low, high, mark = own
     even = rows["trn3"]["breakeven_usd_per_chip_h"]
     best = min(r["usd_per_mtok"]["value"] for name, r in rows.items() if name != "trn3")
-    (_, (price, cost), _) = [point["value"] for point in series["trn3"]]
-    assert (price, cost) == pytest.approx((even["value"], best))
+    assert mark["data"][0]["value"] == pytest.approx([even["value"], best])
+    for line, price in ((middle, even["value"]), (low, even["low"]), (high, even["high"])):
+        assert all(y / x == pytest.approx(best / price) for x, y in line["data"])  # through the break-even
+    assert [line["lineStyle"].get("type") for line in own[:3]] == [None, "dashed", "dashed"]
+    assert option["legend"]["data"] == ["trn3", "gb300", "ironwood"]  # a name once
+    assert (option["xAxis"]["type"], option["yAxis"]["type"]) == (
+        "log",
+        "log",
+    )  # crossings of dear and cheap rows are seen
     text = " ".join(terminal(page, style_for_stdout(plain=True)).split())
     assert "trn3 has no quoted price (its cost of ownership: $" in text
     assert "per chip-hour" in text

@@ -110,6 +110,27 @@ def quote(label: str) -> Quote | None:
     return Quote(term=parts[1], is_estimate=len(parts) > 2 and parts[2] == ESTIMATE)
 
 
+def price_words(label: str) -> str:
+    """A price's label for a reader: its term and who pays it in words.
+
+    >>> price_words("$0.96/chip/h, tco, 2026Q4, hyperscaler, owner's rule")
+    "$0.96/chip/h, cost of ownership, bought 2026Q4 by a hyperscaler, owner's rule"
+    >>> price_words("$3.96/chip/h, 3y, estimate, 2026-04-03, an analyst's figure")
+    "$3.96/chip/h, 3-year estimate, 2026-04-03, an analyst's figure"
+    >>> price_words("no published price")
+    'no published price'
+    """
+    found = quote(label)
+    if found is None:
+        return label
+    amount, _, *rest = (part.strip() for part in label.split(","))
+    if found.is_estimate:
+        rest = rest[1:]
+    if found.term == "tco" and len(rest) > 1:
+        rest = [f"bought {rest[0]} by a {rest[1]}", *rest[2:]]
+    return ", ".join([amount, str(found), *rest])
+
+
 def quoted_terms(facts: Facts, system_id: str) -> dict[str, str]:
     """Term -> grade of every term at which a system has a price of its own; empty where the user has set one, which
     wins over all."""

@@ -78,9 +78,9 @@ BRIEF = Schema(
     fields=(AGAINST, _MODELS, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
     make=_brief,
     help=(
-        "Does scale and price make up for 144 GB? One page about Trainium 3 for readers outside the field: eight"
+        "Does scale and price make up for 144 GiB? One page about Trainium 3 for readers outside the field: eight"
         " questions, each with a verdict, numbers with ranges, why, and the command behind it."
     ),
-    short="Trainium 3 on one page: does scale and price make up for 144 GB?",
+    short="Trainium 3 on one page: does scale and price make up for 144 GiB?",
     example="mowich brief   or   mowich brief --against gb300 --models llama-3.1-405b --out brief.json",
 )

@@ -28,7 +28,7 @@ def brief_page(result: Result, run: Run) -> Page:
         )
     )
     return Page(
-        title="Trainium 3: does scale and price make up for 144 GB?",
+        title="Trainium 3: does scale and price make up for 144 GiB?",
         sentences=tuple(result["headline"]),
         assumptions=[
             ("beside", ", ".join(inputs["against"])),
@@ -41,7 +41,8 @@ def brief_page(result: Result, run: Run) -> Page:
         charts=[
             charts_change.waterfall(
                 f"From {story['first']} to {story['second']}, training {inputs['models'][0]}",
-                "Tokens per second of one chip: each step multiplies what stands before it.",
+                "Tokens per second of one chip: each step multiplies what stands before it. A step that gains puts the"
+                " second machine ahead.",
                 (str(story["first"]), story["tokens_per_s_per_chip"]),
                 [(f["property"], f["factor"]) for f in story["factors"]],
                 str(story["second"]),
@@ -103,7 +104,16 @@ def _picture(data: Result) -> Chart:
         }
         wide = max(data["x"]) / min(data["x"]) > _WIDE
         return charts.points(
-            title, "", groups, x=data["x_unit"], y=unit, log_x=wide, log_y=wide, line=True, looks=looks
+            title,
+            "",
+            groups,
+            x=data["x_unit"],
+            y=unit,
+            log_x=wide,
+            log_y=wide,
+            line=True,
+            looks=looks,
+            from_zero=not wide,
         )
     return charts.stacked_bars(title, "", labels, series, unit=unit, looks=looks)
 

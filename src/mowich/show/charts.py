@@ -7,7 +7,6 @@ axis name say what is drawn.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,8 +78,8 @@ def bar_of_range(ends: tuple[Sequence[float], Sequence[float]], colour: str, *, 
         "data": [list(end) for end in ends],
         "symbol": "rect",
         "symbolSize": [9, 1.5] if upright else [1.5, 9],
-        "lineStyle": {"width": 1.5, "color": colour, "opacity": 0.75},
-        "itemStyle": {"color": colour},
+        "lineStyle": {"width": 1.5, "color": colour, "opacity": 0.85, "shadowColor": PAPER.light, "shadowBlur": 3},
+        "itemStyle": {"color": colour, "shadowColor": PAPER.light, "shadowBlur": 3},
         "silent": True,
         "tooltip": {"show": False},
     }
@@ -276,20 +275,22 @@ def points(
     bands: Mapping[str, Range] | None = None,
     limit: tuple[str, float] | None = None,
     hollow: Mapping[str, Sequence[tuple[float, float, str]]] | None = None,
+    hollow_is: str = "measured",
+    from_zero: bool = False,
     answers: Mapping[str, tuple[tuple[float, float, str], Range | None, Range | None]] | None = None,
     finding: str = "",
 ) -> Chart:
     """Dots (x, y, label) by group; with `line` joined in the order given; diagonal: name of a line where y is x; looks:
     of groups that are systems; ends: ranges of each dot along x and y; bands: groups of which only x is known, from low
-    to high, drawn from bottom to top; limit: name and place of an upright line; hollow: measured dots of groups;
-    answers: one large dot of a group, with its ranges along x and y."""
+    to high, drawn from bottom to top; limit: name and place of an upright line; hollow: empty dots of groups, which
+    are `hollow_is`; from_zero: y begins at 0; answers: one large dot of a group, with its ranges along x and y."""
     known = looks or {}
     names = list(dict.fromkeys([*groups, *(bands or {})]))
     series: list[dict[str, object]] = []
     for i, (name, dots) in enumerate(groups.items()):
         look = known.get(name)
         colour = fill(i, look)["color"]
-        dash = "dashed" if look is not None and look.is_announced else DASHES[0 if look or not line else i // 5 % 3]
+        dash = "dashed" if look is not None and look.is_announced else DASHES[0 if look or not line else i % 3]
         series.append(
             {
                 "name": name,
@@ -313,10 +314,10 @@ def points(
     for name, dots in (hollow or {}).items():
         series.append(
             {
-                "name": f"{name}, measured",
+                "name": f"{name}, {hollow_is}",
                 "type": "scatter",
-                "symbol": "circle",
-                "symbolSize": 9,
+                "symbol": known[name].symbol if name in known else "circle",
+                "symbolSize": 10,
                 "itemStyle": {
                     "color": "transparent",
                     "borderColor": fill(0, known.get(name))["color"],
@@ -326,7 +327,7 @@ def points(
                 "data": [{"value": [a, b], "name": label} for a, b, label in dots],
             }
         )
-        names.append(f"{name}, measured")
+        names.append(f"{name}, {hollow_is}")
     both = [v for dots in groups.values() for a, b, _ in dots for v in (a, b)]
     if diagonal and both:
         series.append(_straight(diagonal, [[v, v] for v in (min(both), max(both))]))
@@ -335,7 +336,7 @@ def points(
         series.append({**_straight(limit[0], []), "markLine": _upright(limit[1])})
         names.append(limit[0])
     option = _base(
-        legend=legend_for(names),
+        legend=legend_for(names) | ({} if line else {"itemWidth": 14}),
         grid={"left": 44, "right": 40, "top": 16, "bottom": 72, "containLabel": True},
         xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
         yAxis={
@@ -343,13 +344,13 @@ def points(
             "name": y,
             "nameLocation": "middle",
             "nameGap": _gap((10 if log_y else 1) * b for dots in groups.values() for _, b, _ in dots),
-            "scale": True,
+            "scale": not from_zero,
         },
         series=series,
     )
     rows = [[name, label, _text(a), _text(b)] for name, dots in groups.items() for a, b, label in dots]
     rows += [[n, "90% range, cost not known", f"{_text(a)} to {_text(b)}", "?"] for n, (a, b) in (bands or {}).items()]
-    rows += [[f"{n}, measured", w, _text(a), _text(b)] for n, dots in (hollow or {}).items() for a, b, w in dots]
+    rows += [[f"{n}, {hollow_is}", w, _text(a), _text(b)] for n, dots in (hollow or {}).items() for a, b, w in dots]
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380, finding=finding)
 
 
@@ -477,92 +478,6 @@ def ranges(
         height=90 + 34 * len(bars),
         finding=finding,
     )
-
-
-def scaling_chart(
-    title: str,
-    note: str,
-    lines: Mapping[str, Sequence[tuple[float, float, str]]],
-    *,
-    x: str,
-    y: str,
-    share: bool = False,
-    looks: Mapping[str, SystemLook] | None = None,
-    finding: str = "",
-) -> Chart:
-    """Lines (x, y, what binds) on logarithmic axes: rows told apart by colour, symbol and dash; what binds by the rim
-    of the point. share: y ends at 1; looks: of rows that are systems."""
-    least = min((b for dots in lines.values() for _, b, _ in dots), default=0.1)
-    terms = list(dict.fromkeys(term for dots in lines.values() for _, _, term in dots))
-    colour = {term: COLOURS[i % len(COLOURS)] for i, term in enumerate(terms)}
-    known = looks or {}
-    series: list[dict[str, object]] = [
-        {
-            "name": name,
-            "type": "line",
-            "symbol": known[name].symbol if name in known else SYMBOLS[i % len(SYMBOLS)],
-            "symbolSize": 10,
-            "lineStyle": {"color": _line_colour(name, known), "type": DASHES[i % 3], "width": 1.5},
-            "itemStyle": {"color": _line_colour(name, known)},
-            "data": [
-                {
-                    "value": [a, b],
-                    "name": f"{name}: {term}",
-                    "itemStyle": {
-                        "color": _line_colour(name, known),
-                        "borderColor": colour[term],
-                        "borderWidth": 2.5,
-                    },
-                }
-                for a, b, term in dots
-            ],
-        }
-        for i, (name, dots) in enumerate(lines.items())
-    ]
-    series += [
-        {
-            "name": f"bound by {term}",
-            "type": "scatter",
-            "symbol": "circle",
-            "itemStyle": {"color": "transparent", "borderColor": colour[term], "borderWidth": 2.5},
-            "data": [],
-        }
-        for term in terms
-    ]
-    option = _base(
-        legend={"bottom": 0},
-        grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
-        xAxis={
-            "type": "log",
-            "name": x,
-            "nameLocation": "middle",
-            "nameGap": 28,
-            "min": 50,
-            "max": 1_200_000,
-            "axisLabel": {"showMinLabel": False, "showMaxLabel": False},
-        },
-        yAxis={
-            "type": "log",
-            "name": y,
-            "nameLocation": "middle",
-            "nameGap": 48,
-            **({"max": 1, "min": max(0.01, math.floor(20 * least - 0.5) / 20)} if share else {}),
-        },
-        series=series,
-    )
-    return Chart(
-        title=title,
-        note=note,
-        option=option,
-        head=["", x, y, "bound by"],
-        rows=[[name, f"{a:,.0f}", _text(b), term] for name, dots in lines.items() for a, b, term in dots],
-        height=400,
-        finding=finding,
-    )
-
-
-def _line_colour(name: str, looks: Mapping[str, SystemLook]) -> str:
-    return looks[name].colour.light if name in looks else GREY.light
 
 
 def heat(

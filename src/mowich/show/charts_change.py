@@ -1,12 +1,14 @@
-"""Pictures of what moves an answer: tornado, waterfall, the gain of more of something."""
+"""Pictures of what moves an answer: tornado, waterfall, the gain of more of something, and of more chips."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
-from mowich.show.charts import DECALS, Chart, Range, _base, _text, bar_of_range, fill
-from mowich.show.colours import LESS, LIMIT_MARK, MORE, SYMBOLS, SystemLook
+from mowich.show.charts import COLOURS, DECALS, Chart, Range, _base, _text, bar_of_range, fill
+from mowich.show.colours import DASHES, GREY, LESS, LIMIT_MARK, MORE, PAPER, SYMBOLS, SystemLook
 from mowich.units import sig
 
 ENDS = (LESS.light, MORE.light)
@@ -69,7 +71,8 @@ def waterfall(
     steps = [{"color": (MORE if b >= a else LESS).light} for a, b in spans[1:-1]]
     fills = [fill(0, known.get(start[0])), *steps, fill(0, known.get(end))]
     option = _base(
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True},
+        legend={"bottom": 0, "data": ["gains", "loses"]},
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
         xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
         yAxis={"type": "category", "data": names, "inverse": True},
         series=[
@@ -92,6 +95,10 @@ def waterfall(
                 for i, (before, end) in enumerate(zip(values, ends, strict=False), start=1)
                 if end
             ),
+            *(
+                {"name": name, "type": "bar", "itemStyle": {"color": colour.light}, "data": []}
+                for name, colour in (("gains", MORE), ("loses", LESS))
+            ),
         ],
     )
     return Chart(
@@ -104,7 +111,7 @@ def waterfall(
             *([name, _text(factor), _text(v)] for (name, factor), v in zip(factors, values[1:], strict=True)),
             [end, "", _text(values[-1])],
         ],
-        height=90 + 30 * len(names),
+        height=110 + 30 * len(names),
         finding=finding,
     )
 
@@ -146,6 +153,180 @@ def amount_chart(
         height=340,
         finding=finding,
     )
+
+
+def scaling_chart(
+    title: str,
+    note: str,
+    lines: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    x: str,
+    y: str,
+    share: bool = False,
+    looks: Mapping[str, SystemLook] | None = None,
+    finding: str = "",
+) -> Chart:
+    """Lines (x, y, what binds) on logarithmic axes: rows told apart by colour, symbol and dash; what binds by the rim
+    of the point. share: y is a share, on a linear axis that ends at 1; looks: of rows that are systems."""
+    least = min((b for dots in lines.values() for _, b, _ in dots), default=0.1)
+    terms = list(dict.fromkeys(term for dots in lines.values() for _, _, term in dots))
+    colour = {term: COLOURS[i % len(COLOURS)] for i, term in enumerate(terms)}
+    known = looks or {}
+    series: list[dict[str, object]] = [
+        {
+            "name": name,
+            "type": "line",
+            "symbol": known[name].symbol if name in known else SYMBOLS[i % len(SYMBOLS)],
+            "symbolSize": 10,
+            "lineStyle": {"color": _line_colour(name, known), "type": DASHES[i % 3], "width": 1.5},
+            "itemStyle": {"color": _line_colour(name, known)},
+            "data": [
+                {
+                    "value": [a, b],
+                    "name": f"{name}: {term}",
+                    "itemStyle": {
+                        "color": _line_colour(name, known),
+                        "borderColor": colour[term],
+                        "borderWidth": 2.5,
+                    },
+                }
+                for a, b, term in dots
+            ],
+        }
+        for i, (name, dots) in enumerate(lines.items())
+    ]
+    series += [
+        {
+            "name": f"bound by {term}",
+            "type": "scatter",
+            "symbol": "circle",
+            "itemStyle": {"color": "transparent", "borderColor": colour[term], "borderWidth": 2.5},
+            "data": [],
+        }
+        for term in terms
+    ]
+    option = _base(
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
+        xAxis={
+            "type": "log",
+            "name": x,
+            "nameLocation": "middle",
+            "nameGap": 28,
+            "min": 50,
+            "max": 1_200_000,
+            "axisLabel": {"showMinLabel": False, "showMaxLabel": False},
+        },
+        yAxis={
+            "type": "value" if share else "log",
+            "name": y,
+            "nameLocation": "middle",
+            "nameGap": 48,
+            **({"max": 1, "min": max(0.0, math.floor(10 * least - 0.5) / 10)} if share else {}),
+        },
+        series=series,
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", x, y, "bound by"],
+        rows=[[name, f"{a:,.0f}", _text(b), term] for name, dots in lines.items() for a, b, term in dots],
+        height=400,
+        finding=finding,
+    )
+
+
+def _line_colour(name: str, looks: Mapping[str, SystemLook]) -> str:
+    return looks[name].colour.light if name in looks else GREY.light
+
+
+class Crossing(NamedTuple):
+    """A point that a line through zero goes through, with what it is."""
+
+    x: float
+    y: float
+    words: str
+
+
+def crossing_lines(
+    title: str,
+    note: str,
+    lines: Mapping[str, Sequence[Crossing]],
+    levels: Mapping[str, tuple[float, Range | None, str]],
+    *,
+    x: str,
+    y: str,
+    looks: Mapping[str, SystemLook],
+    finding: str = "",
+) -> Chart:
+    """Lines through zero on logarithmic axes, where they cross level ones. lines: of each name the point that its line
+    goes through, then those of the ends of its range; levels: (height, its range, what it is)."""
+    places = [c.x for points in lines.values() for c in points]
+    ends = min(places) / 2, 2 * max(places)
+    series: list[dict[str, object]] = []
+    for name, points in lines.items():
+        colour = str(fill(0, looks.get(name))["color"])
+        for i, point in enumerate(points):
+            style = {"width": 2} if i == 0 else {"width": 1.2, "type": "dashed", "opacity": 0.75}
+            series.append(
+                {
+                    "name": name,
+                    "type": "line",
+                    "symbol": "none",
+                    "itemStyle": {"color": colour},
+                    "lineStyle": {"color": colour, **style},
+                    "z": 4,
+                    "data": [[a, point.y * a / point.x] for a in ends],
+                }
+            )
+        first = points[0]
+        series.append(
+            {
+                "name": name,
+                "type": "scatter",
+                "symbol": looks[name].symbol if name in looks else "circle",
+                "symbolSize": 11,
+                "itemStyle": {"color": colour, "borderColor": PAPER.light, "borderWidth": 1},
+                "z": 5,
+                "data": [{"value": [first.x, first.y], "name": first.words}],
+            }
+        )
+    for i, (name, (level, span, _)) in enumerate(levels.items()):
+        colour = str(fill(i, looks.get(name))["color"])
+        series.append(
+            {
+                "name": name,
+                "type": "line",
+                "symbol": looks[name].symbol if name in looks else "circle",
+                "symbolSize": 8,
+                "itemStyle": {"color": colour},
+                "lineStyle": {"color": colour, "width": 2},
+                "z": 3,
+                "data": [[a, level] for a in ends],
+            }
+        )
+        if span is not None:
+            place = ends[1] / 1.15 ** (i + 1)
+            series.append(bar_of_range(([place, span[0]], [place, span[1]]), colour, upright=True))
+    option = _base(
+        legend={"bottom": 0, "data": [*lines, *levels]},
+        grid={"left": 44, "right": 32, "top": 16, "bottom": 72, "containLabel": True},
+        xAxis={
+            "type": "log",
+            "name": x,
+            "nameLocation": "middle",
+            "nameGap": 28,
+            "min": ends[0],
+            "max": ends[1],
+            "axisLabel": {"showMinLabel": False, "showMaxLabel": False},
+        },
+        yAxis={"type": "log", "name": y, "nameLocation": "middle", "nameGap": 54},
+        series=series,
+    )
+    rows = [[name, c.words, _text(c.x), _text(c.y)] for name, points in lines.items() for c in points]
+    rows += [[name, words, "any", _text(level)] for name, (level, _, words) in levels.items()]
+    return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380, finding=finding)
 
 
 def turning_bars(

@@ -162,7 +162,7 @@ def map_of(facts: Facts, name: str, faults: Sequence[str] = ()) -> Chart:
             shares[index] = share
     return machine_map(
         f"Map of {system.display}",
-        f"{graph.chips} chips; a diamond is a switch, a line a pair that links join"
+        f"{graph.chips} chips. A dot is a chip, a diamond a switch, a line joins two that have links between them"
         + (", dashed where they failed." if shares else "."),
         graph,
         shares,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import quantiles
 
@@ -47,11 +48,18 @@ def boxes(
         for x in v
     ]
     ends = [x for v in groups.values() for x in (fences(v) if len(v) > FEW_DOTS else v)]
-    high = round(1.1 * max(max(ends), 1 / min(ends)), 1)
-    low = round(1 / high, 2)
+    high = 2.0 ** math.ceil(math.log2(max(1.2, max(ends), 1 / min(ends))))  # so that 1/4, 1/2, 1, 2, 4 have marks
     option = _base(
         grid={"left": 8, "right": 32, "top": 8, "bottom": 48, "containLabel": True},
-        xAxis={"type": "log", "name": unit, "nameLocation": "middle", "nameGap": 26, "min": low, "max": high},
+        xAxis={
+            "type": "log",
+            "name": unit,
+            "nameLocation": "middle",
+            "nameGap": 26,
+            "logBase": 2,
+            "min": 1 / high,
+            "max": high,
+        },
         yAxis={"type": "category", "data": [f"{n} ({len(groups[n])})" for n in names], "inverse": True},
         series=[
             {"name": "rows", "type": "boxplot", "data": boxed, "boxWidth": [6, 16]},

@@ -141,9 +141,9 @@ def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: floa
         {
             "name": "its ceiling",
             "type": "scatter",
-            "symbol": "emptyCircle",
+            "symbol": "circle",
             "symbolSize": 12,
-            "itemStyle": {"color": COLOURS[0]},
+            "itemStyle": {"color": "transparent", "borderColor": COLOURS[0], "borderWidth": 2},
             "data": [[work, min(peak, work * bandwidth) * T]],
         },
     ]

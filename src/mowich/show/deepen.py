@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mowich.economics.money import price
+from mowich.economics.money import price, price_words
 from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
 from mowich.facts import Fact, Facts
@@ -19,13 +19,13 @@ from mowich.show import charts, charts_change, charts_map
 from mowich.show.charts import Chart
 from mowich.show.colours import SystemLook, looks_of
 from mowich.show.explain import change_words
-from mowich.show.fact_labels import fact_label
 from mowich.show.formats import number_text, percent
 from mowich.show.headline import terms_cell
 from mowich.show.page import Cell, Page, Table, TextCell, word_columns
 from mowich.show.training import moved_most
 from mowich.shown import Result
 from mowich.studies.explain import Explainer, tree
+from mowich.studies.fact_labels import fact_label
 from mowich.studies.flip_points import Turning, turning
 from mowich.studies.hand_tuned import is_hand_tuned
 from mowich.studies.ranking import ranking
@@ -230,7 +230,7 @@ def flips_table(explainer: Explainer, found: Turning | None) -> Table | None:
         others = [k for k in priced if k != i]
         if even is None or not others:
             continue
-        now = r.get("price") or "unknown"
+        now = price_words(str(r.get("price") or "unknown"))
         other = rows[min(others, key=lambda k: float(rows[k]["usd_per_mtok"]["value"]))]
         same = f"{r['system']} costs a token what {other['system']} ({terms_cell(str(other.get('price') or ''))}) does"
         what = (
@@ -339,9 +339,7 @@ def _ends(explainer: Explainer, lines: Mapping[str, Sequence[Size]]) -> str:
         said.append(f"No plan fits on fewer chips than shown: {', '.join(f'{n} {c:,}' for n, c in late.items())}.")
     joined = [n for n, c in early.items() if c >= most[n]]
     if joined:
-        said.append(
-            f"The most that its fabric joins (systems.*.max_chips): {', '.join(f'{n} {most[n]:,}' for n in joined)}."
-        )
+        said.append(f"The most chips that its network joins: {', '.join(f'{n} {most[n]:,}' for n in joined)}.")
     other = [n for n in early if n not in joined]
     if other:
         said.append(f"No plan was found on more: {', '.join(f'{n} {early[n]:,}' for n in other)}.")
@@ -374,7 +372,7 @@ def scaling_charts(
         for n, sizes in lines.items()
     }
     pictures = [
-        charts.scaling_chart(
+        charts_change.scaling_chart(
             "Scaling: useful work",
             "Tokens per second of the whole machine that failures leave.",
             {n: d for n, d in useful.items() if d},
@@ -383,13 +381,15 @@ def scaling_charts(
             looks=looks,
             finding=_most_words(useful),
         ),
-        charts.scaling_chart("Scaling: time of a step", note, steps, x="chips", y="s per batch asked for", looks=looks),
-        charts.scaling_chart(
+        charts_change.scaling_chart(
+            "Scaling: time of a step", note, steps, x="chips", y="s per batch asked for", looks=looks
+        ),
+        charts_change.scaling_chart(
             "Scaling: goodput",
-            "Share of the time that trains after failures, with the closed form of docs/goodput.md.",
+            "Share of the time that trains after failures.",
             {n: d for n, d in kept.items() if d},
             x="chips",
-            y="goodput",
+            y="goodput, share of the time",
             share=True,
             looks=looks,
             finding=_kept_words(kept),
@@ -479,7 +479,7 @@ def nearest_table(explainer: Explainer) -> Table | None:
         rows=lines,
         note=(
             "Published training steps on the same chip (or one of its vendor's), nearest in kind and size of the model"
-            " and in chips, predicted now. Constants are fitted to such rows; docs/accuracy.md has errors of rows left"
+            " and in chips, predicted now. Constants are fitted to such rows: mowich validate has errors of rows left"
             " out."
         ),
     )

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from mowich.estimate import Estimate
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
-from mowich.show.fact_labels import kernel_label
 from mowich.show.formats import UNKNOWN, number_text, percent
 from mowich.show.page import (
     NOTHING,
@@ -23,6 +22,7 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.shown import Result
+from mowich.studies.fact_labels import kernel_label
 from mowich.units import show
 
 

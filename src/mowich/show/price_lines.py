@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from mowich.economics.money import OWN, quote
 from mowich.estimate import Estimate
-from mowich.show import charts
+from mowich.show import charts_change
 from mowich.show.charts import Chart, Range
-from mowich.show.colours import SystemLook, looks_of
+from mowich.show.charts_change import Crossing
+from mowich.show.colours import looks_of
 from mowich.show.formats import interval
 from mowich.show.headline import terms_cell
 from mowich.show.page import estimate_of
@@ -110,40 +111,35 @@ def price_line_charts(rows: Sequence[Result], inputs: Result) -> list[Chart]:
     """Cost of a token against the price of a chip-hour: rows without a quoted price as lines with their bands, the
     others at what they cost. Nothing where every row has a price."""
     found = [(r, even) for r in unquoted(rows, inputs) if (even := equal_price(rows, r)) is not None]
-    most = max((even.price.high or even.price.value or 0.0 for _, even in found), default=0.0)
-    looks = looks_of([(str(r["system"]), r) for r in rows])
-    lines: dict[str, list[tuple[float, float, str]]] = {}
-    faint: dict[str, SystemLook] = {}
-    for row, even in found:
-        name, price = str(row["system"]), even.price
-        ends = (price.value or 0.0, price.high or price.value or 0.0, price.low or price.value or 0.0)
-        for place, words in zip(ends, ("", ", 90% low", ", 90% high"), strict=True):
-            if place > 0:
-                label = f"break-even ${place:.3g} per chip-hour{words}"
-                lines[f"{name}{words}"] = [
-                    (0.0, 0.0, "free"),
-                    (place, even.cost, label),
-                    (most, even.cost * most / place, ""),
-                ]
-                faint[f"{name}{words}"] = looks[name]._replace(is_announced=bool(words), symbol=looks[name].symbol)
-    if not lines:
+    if not any(even.price.value for _, even in found):
         return []
-    for row in rows:
-        if all(row is not r for r, _ in found) and _cost(row).value is not None:
-            terms = terms_cell(str(row["price"]))
-            level = float(_cost(row))
-            lines[str(row["system"])] = [(0.0, level, terms), (most, level, terms)]
-    said = equal_words([(str(r["system"]), even) for r, even in found])
+    lines = {
+        str(row["system"]): [
+            Crossing(float(price), even.cost, f"break-even ${price:.3g} per chip-hour{words}")
+            for price, words in zip(
+                (even.price.value, even.price.low, even.price.high), ("", ", 90% low", ", 90% high"), strict=True
+            )
+            if price
+        ]
+        for row, even in found
+        if even.price.value
+    }
+    levels = {
+        str(row["system"]): (float(_cost(row)), range_of(_cost(row)), terms_cell(str(row["price"])))
+        for row in rows
+        if all(row is not r for r, _ in found) and _cost(row).value is not None
+    }
     return [
-        charts.points(
+        charts_change.crossing_lines(
             "Cost against the price of a chip-hour, where nobody quotes a price",
-            "A row without a quoted price is a line with its 90% band (dashed); where it crosses the best other row is"
-            " its break-even.",
+            "A row without a quoted price is a rising line between the dashed ends of its 90% range; the mark is its"
+            " break-even, where it costs what the best other row does. A level line is a row with a price. Both axes"
+            " are logarithmic.",
             lines,
+            levels,
             x="$ per chip-hour",
             y="$ per million tokens",
-            line=True,
-            looks={**looks, **faint},
-            finding=said,
+            looks=looks_of([(str(r["system"]), r) for r in rows]),
+            finding=equal_words([(str(r["system"]), even) for r, even in found]),
         )
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mowich.economics.money import price_words
 from mowich.models.builtin import builtin, builtin_name
 from mowich.models.model import Model
 from mowich.show.charts_parts import short_part
@@ -69,7 +70,7 @@ def chips_text(row: Result) -> TextCell:
 def terms_text(row: Result) -> TextCell:
     """The terms of a row's price; the price is behind them."""
     price = str(row.get("price") or "")
-    return TextCell(terms_cell(price, short=True), price)
+    return TextCell(terms_cell(price, short=True), price_words(price))
 
 
 def binds_text(row: Result) -> TextCell:
@@ -173,7 +174,7 @@ def price_line(rows: Sequence[Result], inputs: Result) -> str:
     """Which price stands behind each row, and why it is of that kind where another was asked for."""
     shown: dict[str, list[str]] = {}
     for row in rows:
-        shown.setdefault(str(row.get("price") or UNKNOWN), []).append(str(row["system"]))
+        shown.setdefault(price_words(str(row.get("price") or UNKNOWN)), []).append(str(row["system"]))
     why = f" Why: {inputs['price_note']}; --price asks for another kind." if inputs.get("price_note") else ""
     return "Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + "." + why
 

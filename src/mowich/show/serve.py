@@ -382,7 +382,7 @@ def _fronts(
         user, chip = estimate_of(r["tokens_per_s_per_user"]), estimate_of(r["tokens_per_s_per_chip"])
         if user.value is not None and chip.value is not None:
             answers[name] = (float(user), float(chip), layout(r)), range_of(user), range_of(chip)
-    limit = ("TPOT limit", 1.0 / inputs["tpot_s"]) if inputs.get("tpot_s") else None
+    limit = ("longest time per token", 1.0 / inputs["tpot_s"]) if inputs.get("tpot_s") else None
     measured = _measured(rows, front, str(inputs["model"]))
     note = "Up and right is better: no plan beats a point of a front in both."
     note += " Left of the limit users wait too long." if limit else ""

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from mowich.show import charts, charts_change, charts_parts
 from mowich.show.charts import Chart, Range
-from mowich.show.colours import GREY, SystemLook, looks_of
-from mowich.show.fact_labels import fact_label
+from mowich.show.colours import GREY, PAPER, SystemLook, looks_of
 from mowich.show.formats import interval
 from mowich.show.headline import Headline
 from mowich.show.page import GIB, change_of, estimate_of
 from mowich.show.price_lines import EqualPrice, equal_price, equal_words, range_of, unquoted
 from mowich.show.rows import fullest_words, plan_of, used_B
 from mowich.shown import Result
+from mowich.studies.fact_labels import fact_label
 from mowich.studies.ranking import rows_of, runs
 
 _Named = Sequence[tuple[str, Result]]
@@ -83,6 +83,7 @@ def _cost(
     better = [found.why_not(m) for m in ("usd_per_mtok", "days")] if len(rows) > 1 else []
     said = [w for w in better if w] or ["Down and left is better."]
     dots: dict[str, list[tuple[float, float, str]]] = {}
+    even_dots: dict[str, list[tuple[float, float, str]]] = {}
     ends: dict[str, list[tuple[Range | None, Range | None]]] = {}
     bands: dict[str, Range] = {}
     equal: list[tuple[str, EqualPrice]] = []
@@ -99,7 +100,7 @@ def _cost(
             bands[name] = range_of(days) or (float(days), float(days))
         if even is not None:
             label = f"at ${interval(even.price)} a chip-hour it costs what {even.other} does"
-            dots.setdefault(name, []).append((float(days), even.cost, label))
+            even_dots.setdefault(name, []).append((float(days), even.cost, label))
             equal.append((name, even))
     return charts.points(
         "Cost against time",
@@ -107,7 +108,7 @@ def _cost(
             [
                 *said,
                 *(["A band is a row that nobody quotes a price of: its cost depends on it."] if bands else []),
-                *([f"{equal_words(equal)}."] if equal else []),
+                *([f"An empty mark is its cost at its break-even price: {equal_words(equal)}."] if equal else []),
             ]
         ),
         dots,
@@ -116,6 +117,8 @@ def _cost(
         looks=looks,
         ends=ends,
         bands=bands,
+        hollow=even_dots,
+        hollow_is="break-even",
         finding=found.best_words(names, {"usd_per_mtok": "Cheapest", "days": "Fastest"}),
     )
 
@@ -133,7 +136,7 @@ def _useful(rows: _Named, looks: Mapping[str, SystemLook]) -> Chart:
         [n for n, _ in rows],
         shares,
         unit="% of the peak",
-        fills={"lost to failures": {"color": GREY.light}},
+        fills={"lost to failures": {"color": GREY.light, "borderColor": PAPER.light, "borderWidth": 1}},
         ends=[_useful_ends(r) for _, r in rows],
         looks=looks,
         finding=f"{best[0]} uses most of its peak: {_useful_share(best[1]):.0%}",
@@ -165,7 +168,11 @@ def _moves(rows: _Named, is_plan: bool) -> list[Chart]:
                 for s in r["spread"][:8]
             ],
             unit="% of step time",
-            finding=moved_most(fact_label(r["spread"][0]["fact"]), r["spread"][0]["at_low"], r["spread"][0]["at_high"]),
+            finding=moved_most(
+                fact_label(r["spread"][0]["fact"]),
+                change_of(r["spread"][0]["at_low"]),
+                change_of(r["spread"][0]["at_high"]),
+            ),
         )
         for name, r in (rows[:1] if is_plan else rows[:6])
         if r.get("spread")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mowich.economics.money import price_words
 from mowich.estimate import Estimate
 from mowich.show.charts_parts import CACHE_READ, TimePart, memory_words, time_part, whole_parts
 from mowich.show.colours import GROUPS, look_of
-from mowich.show.fact_labels import fact_label
 from mowich.show.headline import terms_cell
 from mowich.show.legend import spelled_plan
 from mowich.show.page import change_of, counted, estimate_of, plan_words
 from mowich.shown import Result
 from mowich.software.vendors import HAND_TUNED
+from mowich.studies.fact_labels import fact_label
 from mowich.studies.ranking import rows_of, runs, same_chips, sizes
 
 BINDS_WORDS: Mapping[str, str] = {
@@ -121,6 +122,7 @@ def why_of(row: Result) -> dict[str, object]:
             [memory_words(name), value] for name, value in sorted(memory.items(), key=lambda kv: -kv[1]) if value > 0
         ],
         "binds": binds_words(str(row.get("binds") or "")),
+        "price": price_words(str(row.get("price") or "")),
         "sure": sureness(main.coverage) if main is not None else {},
         "announced": bool(row.get("estimated")) or look_of(str(row.get("system_id") or "")).is_announced,
         "moves": [

@@ -440,8 +440,8 @@ def explain(result: Result, metric: str, ask: asks.Ask, facts: Facts) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
     from mowich.show.charts_parts import time_part
     from mowich.show.explain import explain_text
-    from mowich.show.fact_labels import fact_label
     from mowich.show.render.terminal import Style
+    from mowich.studies.fact_labels import fact_label
 
     by = explainer(result, ask, facts)
     found = by.explain(metric)

@@ -20,6 +20,7 @@ from mowich.studies.brief.verdicts import (
     times_of,
     words_for,
 )
+from mowich.studies.fact_labels import fact_label
 
 
 def energy_section(known: Known) -> Section:
@@ -198,7 +199,7 @@ def fleet_section(known: Known) -> Section:
         task: max(by, key=lambda s, of=by: of[s])  # type: ignore[misc]
         for task, by in work.items()
     }
-    most = {s: [t for t, x in tasks.items() if x == s] for s in sorted(set(tasks.values()))}
+    most = {s: [_task_words(t) for t, x in tasks.items() if x == s] for s in sorted(set(tasks.values()))}
     return Section(
         id="fleet",
         question="What do Rainier and Anthropic's split tell?",
@@ -238,13 +239,19 @@ def fleet_section(known: Known) -> Section:
             kind="bars",
             title="Who does what: share of each kind of work, over all periods",
             unit="%",
-            labels=tuple(work),
+            labels=tuple(_task_words(task) for task in work),
             series={
                 known.name(s): tuple(100.0 * by.get(s, 0.0) / sum(by.values()) for by in work.values())
                 for s in sorted({s for by in work.values() for s in by})
             },
         ),
     )
+
+
+def _task_words(task: str) -> str:
+    """A task of a scenario for a reader: "rl.updates" is the updates of rl."""
+    workload, _, phase = task.partition(".")
+    return f"{workload} {phase}" if phase else workload
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -265,7 +272,7 @@ def sure_section(known: Known) -> Section:
     widths = {f"training, {known.name(s)}": known.trained(AT, s).tokens_per_s_per_chip for s in known.systems} | {
         f"serving {model}, {known.name(s)}": found.tokens_per_s_per_chip for model, s, found in known.served_rows()
     }
-    largest = max(row.spread, key=lambda m: abs(m[2] - m[1]))[0] if row.spread else "none"
+    largest = max(row.spread, key=lambda m: abs(m[2] - m[1]))[0] if row.spread else ""
     return Section(
         id="sure",
         question="How sure is this?",
@@ -280,7 +287,7 @@ def sure_section(known: Known) -> Section:
             f" {share_text(training.median)}, and nine in ten are below {share_text(training.p90)}.",
             f"On {serving.rows} published measurements of serving on Trainium, left out by source, it is"
             f" {share_text(serving.median)} and {share_text(serving.p90)}.",
-            f"Of single facts, {largest} moves the answer most (mowich facts show {largest})."
+            f"Of single facts, {fact_label(largest)} moves the answer most."
             if largest
             else "No single fact moves the answer much.",
             "The price of Trainium 3 and its power are not published (searched 2026-11: AWS price, product and Neuron"
@@ -306,7 +313,11 @@ def sure_section(known: Known) -> Section:
                 for part, words, value in (("median", "middle error", e.median), ("p90", "90% of the errors", e.p90))
             ),
         ),
-        commands=("mowich validate", f"mowich explain r.json {SUBJECT}.step_s"),
+        commands=(
+            "mowich validate",
+            f"mowich explain r.json {SUBJECT}.step_s",
+            *([f"mowich facts show {largest}"] if largest else []),
+        ),
         picture=BriefPicture(
             kind="ranges",
             title="Tokens per second and chip, with 90% ranges",

@@ -70,7 +70,7 @@ export function dots(sure, grade) {
 function filled(row, column, place, view, act) {
   const { key, scale = 1 } = column;
   if (key === "binds") return [h("span", { class: "text" }, row.binds || "–")];
-  if (key === "price") return [h("span", { class: "text", title: row.price ?? "" }, view.beside.price_terms[place])];
+  if (key === "price") return [h("span", { class: "text", title: view.whys[place]?.price ?? "" }, view.beside.price_terms[place])];
   if (key === "chips") return [h("span", {}, row.chips_used && row.chips_used !== row.chips_requested ? `${number(row.chips_used, 7)} of ${number(row.chips_requested, 7)}` : number(row.chips_requested, 7))];
   if (key === "sure") return runs(row) ? [dots(view.whys[place].sure, main(row).grade)] : ["–"];
   const metric = `${row.system}.${key}`;

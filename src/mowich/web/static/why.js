@@ -86,7 +86,7 @@ export function show(row, place, shown, act, more) {
   const estimate = main(row);
   box.replaceChildren(
     h("h2", {}, mark(row.system_id), row.system),
-    h("p", { class: "soft" }, `${row.display}. ${number(row.chips_used, 7)} of ${number(row.chips_requested, 7)} chips${row.devices_per_chip > 1 ? `, ${row.devices_per_chip} devices each` : ""}.${row.price ? ` Price: ${row.price}.` : ""}`),
+    h("p", { class: "soft" }, `${row.display}. ${row.chips_used.toLocaleString("en-US")} of ${row.chips_requested.toLocaleString("en-US")} chips${row.devices_per_chip > 1 ? `, ${row.devices_per_chip} devices each` : ""}.${why.price ? ` Price: ${why.price}.` : ""}`),
     row.reason ? h("p", { class: "warning" }, row.reason) : "",
     why.binds ? h("p", { class: "binding" }, h("strong", {}, "Binds. "), why.binds) : "",
     ...why.times.map((t) => timeOf(t, row[t.metric].value, row, act)),

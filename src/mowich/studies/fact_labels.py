@@ -19,7 +19,7 @@ _ALL = ("common", "collectives", "measured", "ownership", "scale_out")
 
 @cache
 def _labels() -> Mapping[str, str]:
-    text = resources.files("mowich.show").joinpath("fact_labels.yaml").read_text(encoding="utf-8")
+    text = resources.files("mowich.studies").joinpath("fact_labels.yaml").read_text(encoding="utf-8")
     found: Mapping[str, str] = yaml.safe_load(text)
     return found
 
