@@ -207,6 +207,15 @@ def test_bad_input_all_at_once(
         assert words in err
 
 
+def test_a_file_without_a_kernel_says_how_to_mark_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plain.py"
+    file.write_text("x = 1\n", encoding="utf-8")
+    code, out, err = run(capsys, str(file), "-k", "double")
+    assert (code, out) == (2, "")
+    assert "no kernel in it" in err
+    assert "mark a function with @nki.jit" in err
+
+
 def test_no_such_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "/nowhere.py") == (2, "", "error: /nowhere.py: no such file\n")
 

@@ -153,3 +153,26 @@ def test_pages_get_every_colour_in_both_forms() -> None:
     assert "--vendor-aws:" in css
     dark = json.loads(re.findall(r"darkColours=(\{.*?\});", script)[0])
     assert all(dark[c.light] == c.dark for c in colours.named().values())
+
+
+def test_an_engine_has_one_colour_that_is_no_vendors() -> None:
+    """Lanes, waits and the page's timeline take it by the first word of a lane."""
+    vendors = {c.light for c in colours.named().values()} & {
+        c.light for name, c in colours.named().items() if name.startswith(("vendor-", "chip-"))
+    }
+    own = {name: c.light for name, c in colours.ENGINE_COLOURS.items()}
+    assert colours.engine_colour("DMA load") == colours.engine_colour("dma") == colours.ENGINE_COLOURS["dma"]
+    assert not {x for name, x in own.items() if name != "sync"} & vendors
+    assert json.dumps(own) in colours.script()
+
+
+def test_every_system_has_the_shape_of_its_vendor_on_a_page() -> None:
+    """p5e and gh200 are NVIDIA's, whatever their names begin with."""
+    text = colours.css()
+    shapes: dict[str, set[str]] = {}
+    for name, look in colours.system_looks().items():
+        found = re.search(rf"\.chip-{re.escape(name)}{{[^}}]*--shape:([^}}]+)}}", text)
+        assert found, name
+        shapes.setdefault(look.vendor, set()).add(found[1])
+    assert all(len(own) == 1 for own in shapes.values())
+    assert len({min(own) for own in shapes.values()}) == len(shapes)

@@ -17,6 +17,7 @@ from mowich.show.render.notebook import html, text
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import PAGES, page_of
 from mowich.shown import Shown
+from mowich.studies.fact_labels import kernel_label
 
 SOFTMAX = str(Path(__file__).resolve().parents[2] / "kernels" / "softmax.py")
 OF = ("-k", "softmax", "x=float32[256,1000]", "--target", "trn2")
@@ -86,7 +87,8 @@ def test_a_profile_says_all_that_it_knows(capsys: pytest.CaptureFixture[str]) ->
     assert f"SBUF {data['sbuf_peak_B']:,} B of a partition, PSUM {data['psum_peak_banks']} banks" in out
     assert "rests on estimated constants (grade D)" in out
     for fact in data["time_s"]["breakdown"]:
-        assert fact in out
+        assert kernel_label(fact) in out
+        assert fact not in out  # words, no keys
     for name, engine in data["engines"].items():
         assert (f"\n  {name} " in out) == bool(engine["instructions"])
     assert "critical path" not in said(capsys, *ASKED["mowich/kernel@1"])

@@ -230,8 +230,11 @@ def test_errors_are_a_box_for_each_chip_and_those_left_out_come_first() -> None:
     of = {p.title.partition(": ")[2]: [row[0] for row in p.rows] for p in parts}
     assert list(of) == ["training, time of a step", "serving, time per token", "kernels, time"]
     assert any(name.startswith("TPU v7") for name in of["training, time of a step"])
-    assert len([n for n in of["serving, time per token"] if n.startswith("trainium2")]) == 1  # by the fit of its stacks
-    assert any(name.startswith("fused attention on trn3") for name in of["kernels, time"])
+    assert len([n for n in of["serving, time per token"] if n.startswith("Trn2")]) == 1  # by the fit of its stacks
+    assert any(name.startswith("fused attention on Trn3") for name in of["kernels, time"])
+    for chart in parts:
+        first_bar = next(d for s in series(chart, name="median") for d in s["data"])
+        assert first_bar["itemStyle"]["color"] == colours.look_called(chart.rows[0][0].split(" on ")[-1]).colour.light
     [boxes] = series(by_chip, type="boxplot")
     assert boxes["data"][0]["value"] == pytest.approx(list(charts_spread.fences((0.8, 0.9, 1.0, 1.1, 1.2, 1.3))))
     assert boxes["data"][0]["itemStyle"]["borderColor"] == colours.look_of("h100").colour.light

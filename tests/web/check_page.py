@@ -329,7 +329,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.locator("#left details summary").click()
     text = page.input_value("#fleet-yaml")
     page.fill("#fleet-yaml", text + "\ncolour: red\n")
-    page.wait_for_selector("#fleet-answer .refused:has-text('colour')")
+    page.wait_for_selector("#fleet-wrong .refused:has-text('colour')")
     page.fill("#fleet-yaml", text)
 
     goes(page, "kernel")

@@ -157,7 +157,10 @@ def test_explain_and_report(client: TestClient) -> None:
     assert sum(why["parts"].values()) == pytest.approx(row["step_s"]["value"])
     assert why["terms"]
     assert all({"name", "value", "unit", "formula"} <= t.keys() for t in why["terms"])
-    assert why["facts"]
+    named = {f["path"] for f in why["facts"]} | {path for t in why["terms"] for path in t["facts"]}
+    assert named
+    assert named <= why["fact_labels"].keys()  # the page says each in words
+    assert not [words for words in why["fact_labels"].values() if "_" in words]
     page = client.post("/api/report", json=COMPARE)
     assert page.headers["content-type"].startswith("text/html")
     assert "llama-3.1-8b" in page.text

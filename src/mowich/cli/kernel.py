@@ -277,6 +277,8 @@ def _run_kernel(
         from mowich.nki import Kernel
 
         found = names.get(name)
+        if not defined and found is None:
+            raise UserError("no kernel in it", where=file, given=name, fix="mark a function with @nki.jit")
         if not callable(found) or isinstance(found, type):
             raise unknown("kernel", name, defined, where=file)
         run = Kernel(found)

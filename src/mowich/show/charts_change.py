@@ -266,14 +266,15 @@ def crossing_lines(
     ends = min(places) / 2, 2 * max(places)
     series: list[dict[str, object]] = []
     for name, points in lines.items():
-        colour = str(fill(0, looks.get(name))["color"])
+        colour, symbol = str(fill(0, looks.get(name))["color"]), looks[name].symbol if name in looks else "circle"
         for i, point in enumerate(points):
             style = {"width": 2} if i == 0 else {"width": 1.2, "type": "dashed", "opacity": 0.75}
             series.append(
                 {
                     "name": name,
                     "type": "line",
-                    "symbol": "none",
+                    "symbol": symbol,
+                    "showSymbol": False,
                     "itemStyle": {"color": colour},
                     "lineStyle": {"color": colour, **style},
                     "z": 4,
@@ -285,7 +286,7 @@ def crossing_lines(
             {
                 "name": name,
                 "type": "scatter",
-                "symbol": looks[name].symbol if name in looks else "circle",
+                "symbol": symbol,
                 "symbolSize": 11,
                 "itemStyle": {"color": colour, "borderColor": PAPER.light, "borderWidth": 1},
                 "z": 5,

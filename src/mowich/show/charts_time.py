@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.show.charts import COLOURS, Chart, _base, _gap, _text, fill
-from mowich.show.colours import LIMIT_MARK, SystemLook
+from mowich.show.colours import LIMIT_MARK, SystemLook, engine_colour
 
 
 def timeline_chart(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
@@ -20,7 +20,7 @@ def timeline_chart(title: str, note: str, lanes: Mapping[str, Sequence[tuple[flo
                 "name": name,
                 "type": "line",
                 "symbol": "none",
-                "lineStyle": {"width": 16, "color": COLOURS[i % len(COLOURS)], "cap": "butt"},
+                "lineStyle": {"width": 16, "color": engine_colour(name).light, "cap": "butt"},
                 "data": data,
                 "connectNulls": False,
             }

@@ -234,5 +234,5 @@ def published_table(found: Sequence[Compared]) -> Table:
             for name, rows in sizes.items()
             if rows
         ],
-        note="Published tables of measured times; docs/accuracy-collectives.md has them by source.",
+        note="Published tables of measured times, all sources together. The constants were fitted to them.",
     )

@@ -59,6 +59,7 @@ class _File(TypedDict):
     vendors: dict[str, _Vendor]
     groups: dict[str, _Pair]
     parts: list[_Pair]
+    engines: dict[str, _Pair]
     change: dict[str, _Pair]
 
 
@@ -93,6 +94,8 @@ GROUPS: Mapping[str, Colour] = {name: _colour(pair) for name, pair in _file()["g
 """What time goes to."""
 PART_COLOURS: Sequence[Colour] = [_colour(pair) for pair in _file()["parts"]]
 """Parts of a whole that is no time, and lines of no vendor, in their order."""
+ENGINE_COLOURS: Mapping[str, Colour] = {name: _colour(pair) for name, pair in _file()["engines"].items()}
+"""Engines of a NeuronCore, and the critical path through them."""
 MORE, LESS = (_colour(_file()["change"][key]) for key in ("more", "less"))
 """Steps up and down."""
 OTHER = SystemLook("other", GREY, "circle")
@@ -108,6 +111,12 @@ SYMBOLS = (
 )
 """The fifth and sixth are a triangle upside down and a cross; each has its point in the middle."""
 DASHES = ("solid", "dashed", "dotted")
+
+
+def engine_colour(name: str) -> Colour:
+    """The colour of an engine, or of a lane of one ("DMA load"); grey for what is none."""
+    words = name.casefold().replace("_", " ").split()
+    return ENGINE_COLOURS.get(words[0], GREY) if words else GREY
 
 
 def vendors() -> dict[str, Colour]:
@@ -205,16 +214,29 @@ def named() -> dict[str, Colour]:
     out = {f"vendor-{name}": colour for name, colour in vendors().items()}
     out |= {f"chip-{name}": look.colour for name, look in system_looks().items()}
     out |= {f"time-{name}": colour for name, colour in GROUPS.items()}
+    out |= {f"engine-{name}": colour for name, colour in ENGINE_COLOURS.items()}
     return out | {f"part-{i}": colour for i, colour in enumerate(PART_COLOURS)} | {"more": MORE, "less": LESS}
+
+
+_SHAPES = {
+    "circle": "circle()",
+    "rect": "none",
+    "triangle": "polygon(50% 0,100% 100%,0 100%)",
+    "diamond": "polygon(50% 0,100% 50%,50% 100%,0 50%)",
+}
+"""Symbols of vendors as what CSS cuts a square to."""
 
 
 def css() -> str:
     """Variables for pages: --vendor-aws, --chip-trn3-gen2, --time-compute ...; of systems also a class each
-    (.chip-trn3-gen2) that sets --chip."""
+    (.chip-trn3-gen2) that sets --chip and the --shape of its vendor."""
     light, dark = (
         "".join(f"--{name}:{getattr(colour, mode)};" for name, colour in named().items()) for mode in Colour._fields
     )
-    chips = "".join(f".chip-{name}{{--chip:var(--chip-{name})}}" for name in system_looks())
+    chips = "".join(
+        f".chip-{name}{{--chip:var(--chip-{name});--shape:{_SHAPES[look.symbol]}}}"
+        for name, look in system_looks().items()
+    )
     return (
         f":root{{{light}}}@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
         f":root[data-theme=dark]{{{dark}}}{chips}\n"
@@ -232,11 +254,14 @@ def script() -> str:
     each system (`systemLooks`)."""
     dark = {c.light: c.dark for c in _pairs()}
     looks = {n: [k.vendor, k.symbol, k.is_announced] for n, k in system_looks().items()}
-    return f"globalThis.darkColours={json.dumps(dark)};globalThis.systemLooks={json.dumps(looks)};\n"
+    said = f"globalThis.darkColours={json.dumps(dark)};globalThis.systemLooks={json.dumps(looks)};"
+    engines = {name: colour.light for name, colour in ENGINE_COLOURS.items()}
+    return f"{said}globalThis.engineColours={json.dumps(engines)};\n"
 
 
 __all__ = [
     "DASHES",
+    "ENGINE_COLOURS",
     "GREY",
     "GROUPS",
     "HATCH",
@@ -250,6 +275,7 @@ __all__ = [
     "Colour",
     "SystemLook",
     "css",
+    "engine_colour",
     "look_called",
     "look_of",
     "looks_of",

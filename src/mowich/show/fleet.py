@@ -223,7 +223,7 @@ def _orders(result: Result) -> list[Part]:
     total = sum(u["MWh"] or 0.0 for u in result["use"])
     unknown = sorted({u["system"] for u in result["use"] if u["MWh"] is None})
     without = f", without {names_listed(unknown)} (power unknown)" if unknown else ""
-    caption = "Orders in units, and chips that stand"
+    caption = "Orders in units, and chips of the fleet"
     return [
         *captioned(caption, _grid("Orders by period", rows, result["periods"], f"{caption}.")),
         Words(text=f"Energy at the meter: {show(total * 3.6e9, 'J')}{without}.", kind="note"),
@@ -532,8 +532,8 @@ def _pictures(result: Result) -> list[Chart]:
     looks = {s: look_called(s) for s in systems}  # a scenario names its systems itself
     out = [
         charts_time.over_time(
-            "Chips that stand",
-            "Bought, rented, committed and already there.",
+            "Chips of the fleet",
+            "Bought, rented, committed and already there, in each period.",
             periods,
             line("chips"),
             unit="chips",
@@ -541,7 +541,7 @@ def _pictures(result: Result) -> list[Chart]:
         ),
         charts_time.over_time(
             "Energy at the meter",
-            "Systems whose power is unknown are left out.",
+            "In each period. Systems whose power is unknown are left out.",
             periods,
             {s: v for s, v in line("MWh").items() if any(v)},
             unit="MWh",
@@ -560,8 +560,8 @@ def _pictures(result: Result) -> list[Chart]:
         out.append(
             charts.stacked_bars(
                 "What binds",
-                "What one more unit of it (of work and demand: one per cent less) saves.",
-                [f"{b['constraint']} ({b['unit']})" for b in top],
+                "What is saved by one more unit of a limit, or by one per cent less work or demand.",
+                [str(b["constraint"]) for b in top],
                 {"saves": [b["shadow_price"] / 1e3 for b in top]},
                 unit="thousand $",
             )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mowich.estimate import Estimate
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
+from mowich.show.colours import engine_colour
 from mowich.show.formats import UNKNOWN, number_text, percent
 from mowich.show.page import (
     NOTHING,
@@ -18,6 +19,7 @@ from mowich.show.page import (
     Part,
     Run,
     Table,
+    TextCell,
     estimate_of,
     paragraphs,
 )
@@ -49,8 +51,8 @@ def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
         sentences=(
             f"{name} on {where}: {show(time.value, 's')} ({low} .. {high}), grade {time.grade},"
             f" {result['instructions']:,} instructions;",
-            f"the {busiest} engine works most"
-            + (f"; by its FLOP per byte {roof['bound']} sets the ceiling." if result["flop"] else "."),
+            f"the {'DMA engines work' if busiest == 'dma' else f'{busiest} engine works'} most"
+            + (f"; at its FLOP per byte, {roof['bound']} sets the ceiling." if result["flop"] else "."),
         ),
         assumptions=[
             ("instructions", f"{result['instructions']:,}"),
@@ -125,7 +127,7 @@ def _tables(result: Result, engines: Mapping[str, Result], time: Estimate, path:
         for d in result.get("dma", ())
     ]
     parts: list[list[Cell]] = [
-        [fact, show(seconds, "s"), f"{seconds / total:.1%}" if total else UNKNOWN]
+        [TextCell(kernel_label(fact), fact), show(seconds, "s"), f"{seconds / total:.1%}" if total else UNKNOWN]
         for fact, seconds in result["time_s"]["breakdown"].items()
     ]
     tables = [
@@ -271,6 +273,7 @@ def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> li
                 list(engines),
                 {w: [e.get("waits_s", {}).get(w, 0.0) * us for e in engines.values()] for w in waits},
                 unit="us",
+                fills={w: {"color": engine_colour(w).light} for w in waits},
             )
         )
     if curves:

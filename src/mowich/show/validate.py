@@ -10,7 +10,7 @@ from mowich.evidence.row_rules import is_time
 from mowich.evidence.scores import FITTED_TO, KERNEL_ERRORS, TRAINIUM, LeftOut, left_out, left_out_by_chip
 from mowich.show import charts, charts_spread
 from mowich.show.charts import Chart
-from mowich.show.colours import look_called
+from mowich.show.colours import GREY, look_called
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import accuracy_headline, tenths
 from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, paragraphs
@@ -28,8 +28,9 @@ MOST_REASONS = 8
 """Reasons of refused rows that are told."""
 
 
-def validate_page(result: Result, run: Run) -> Page:
-    """Errors over all rows, by chip and by source."""
+def validate_page(result: Result, run: Run, *, beside: Sequence[Part] = ()) -> Page:
+    """Errors over all rows, by chip and by source. beside: what else was measured, between the rows left out of the fit
+    and those of it."""
     shipped = result["file"] in FITTED_TO
     fitted = ", in sample: constants and widths of ranges were fitted to these rows" if shipped else ""
     said = (
@@ -42,6 +43,7 @@ def validate_page(result: Result, run: Run) -> Page:
         assumptions=[("facts", str(result.get("facts_hash", "")))],
         parts=(
             *(_left_out() if shipped else ()),
+            *beside,
             Words(text=said, kind="basis", gap=True),
             *_summaries(result["summary"], shipped),
             *_hand_tuned(result["rows"]),
@@ -135,7 +137,22 @@ def _kind_of(work: str) -> str:
 
 def _label(e: LeftOut) -> str:
     """A chip, or a family of kernels on it."""
-    return f"{e.family} on {e.chip}" if e.family else e.chip
+    return f"{e.family} on {chip_name(e.chip)}" if e.family else chip_name(e.chip)
+
+
+_SHORT = {"trainium": "Trn", "inferentia": "Inf", "trn": "Trn"}
+
+
+def chip_name(chip: str) -> str:
+    """A chip as every table of errors writes it; files of measurements write it in their own ways.
+
+    >>> [chip_name(x) for x in ("trainium2", "trn3", "b300", "A100-80GB", "TPU v7")]
+    ['Trn2', 'Trn3', 'B300', 'A100-80GB', 'TPU v7']
+    """
+    for name, short in _SHORT.items():
+        if chip.startswith(name):
+            return short + chip.removeprefix(name)
+    return chip.upper() if chip.islower() else chip
 
 
 def _summaries(summary: Mapping[str, Result], shipped: bool) -> list[Table]:
@@ -284,11 +301,14 @@ def _chip_bars(work: str, by_chip: Sequence[LeftOut]) -> Chart:
         f"Rows of each in brackets. {note}",
         [(f"{_label(e)} ({e.rows})", e) for e in by_chip],
         finding,
+        by_chip=True,
     )
 
 
-def _errors_as_bars(title: str, note: str, rows: Sequence[tuple[str, LeftOut]], finding: str) -> Chart:
-    """A bar to the median and on to the 90th percentile for each."""
+def _errors_as_bars(
+    title: str, note: str, rows: Sequence[tuple[str, LeftOut]], finding: str, *, by_chip: bool = False
+) -> Chart:
+    """A bar to the median and on to the 90th percentile for each; by_chip: in the colour of its chip."""
     return charts.stacked_bars(
         title,
         note,
@@ -298,6 +318,8 @@ def _errors_as_bars(title: str, note: str, rows: Sequence[tuple[str, LeftOut]], 
             "to the 90th of 100": [100 * (e.p90 - e.median) for _, e in rows],
         },
         unit="% off",
+        looks={name: look_called(e.chip) for name, e in rows} if by_chip else {},
+        fills={"to the 90th of 100": {"color": GREY.light}} if by_chip else {},
         finding=finding,
         row_px=30,
     )

@@ -52,11 +52,15 @@ def fact_label(path: str) -> str:
     'software speed against the chip it was learned on (Trainium3)'
     >>> fact_label("training.common.router_skew"), fact_label("sites.default.pue")
     ('uneven routing of experts', 'overhead of the site (PUE)')
+    >>> fact_label("systems.trn3-gen2.levels.rack.latency")
+    'latency of a link, level rack (trn3-gen2)'
     """
     kind, _, rest = path.partition(".")
     steps = rest.split(".")
     ends = (".".join(steps[i:]) for i in range(len(steps)))
     words = next((_labels()[end] for end in ends if end in _labels()), steps[-1].replace("_", " "))
+    if "levels" in steps[1:-2]:  # of the levels of a machine, each has its own
+        words = f"{words}, level {steps[steps.index('levels') + 1]}"
     owner = _owner(kind, steps)
     return f"{words} ({owner})" if owner else words
 
@@ -64,11 +68,11 @@ def fact_label(path: str) -> str:
 def kernel_label(name: str) -> str:
     """A part of a kernel's time, by the fact that sets it.
 
-    >>> kernel_label("dma.first_byte"), kernel_label("tensor_engine.clock")
-    ('DMA: wait for the first byte', 'tensor engine: work at its clock')
+    >>> kernel_label("dma.first_byte"), kernel_label("tensor_engine.clock"), kernel_label("scalar_engine.latency")
+    ('DMA: wait for the first byte', 'tensor engine: work at its clock', 'scalar engine: latency of an instruction')
     """
     unit, _, rest = name.partition(".")
-    words = _labels().get(rest, rest.replace("_", " "))
+    words = _labels().get(f"kernel.{rest}") or _labels().get(rest, rest.replace("_", " "))
     return f"{unit.replace('_', ' ').replace('dma', 'DMA')}: {words}" if rest else unit.replace("_", " ")
 
 

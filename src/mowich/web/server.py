@@ -437,6 +437,8 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
     @app.get("/api/about", responses=ok, tags=["results"])
     async def about() -> Response:
         """Version of this server, and what it allows."""
+        from mowich.neuroncore.targets import DEFAULT_TARGET
+
         return Response(
             json.dumps(
                 {
@@ -444,6 +446,7 @@ def create_app(options: ServerOptions, workers: Workers | None = None, book: Con
                         "schema": "mowich/about@1",
                         "version": VERSION,
                         "kernels": options.kernels,
+                        "kernel_target": DEFAULT_TARGET,
                         "workers": len(pool),
                         "timeout_s": options.timeout_s,
                         "max_body_B": MAX_BODY_B,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate
     from mowich.show.page import Page, Table
     from mowich.studies.compare import Questions, Row
-    from mowich.studies.explain import Explainer
+    from mowich.studies.explain import Explainer, Explanation
     from mowich.studies.serving_plan import ServeResult
 
 
@@ -415,15 +415,12 @@ def validate(facts: Facts) -> bytes:
     """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
     from mowich.show.collective import published_table
-    from mowich.show.page import Table
-    from mowich.show.verbs import page_of
+    from mowich.show.page import Run
+    from mowich.show.validate import validate_page
     from mowich.studies.collectives import compare_measured, measured
 
     result = study(None, facts).to_dict()
-    shown = page_of(result)
-    fitted = next(i for i, p in enumerate(shown.parts) if isinstance(p, Table) and p.title.endswith("in sample"))
-    parts = (*shown.parts[:fitted], published_table(compare_measured(facts, measured())), *shown.parts[fitted:])
-    shown = replace(shown, parts=parts)
+    shown = validate_page(result, Run(), beside=[published_table(compare_measured(facts, measured()))])
     return reply(result, inputs={"set": [], "facts_dirs": []}, view=as_data(shown))
 
 
@@ -449,9 +446,15 @@ def explain(result: Result, metric: str, ask: asks.Ask, facts: Facts) -> bytes:
         "estimate": found.estimate.to_dict(),
         "facts": [library.fact_dict(by.facts, f.path) for f in found.facts],
         "part_words": {part: time_part(part).words for part in found.parts},
-        "fact_labels": {move.fact.path: fact_label(move.fact.path) for move in found.moves},
+        "fact_labels": {path: fact_label(path) for path in _fact_paths(found)},
     }
     return reply(data, text=explain_text(found, Style(unicode=True, colour=False, width=96)))
+
+
+def _fact_paths(found: Explanation) -> list[str]:
+    """Every fact that an explanation names."""
+    named = [f.path for f in found.facts] + [move.fact.path for move in found.moves]
+    return list(dict.fromkeys([*named, *(path for term in found.terms for path in term.facts)]))
 
 
 # ---- scenarios

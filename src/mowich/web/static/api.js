@@ -19,14 +19,24 @@ async function read(response) {
   throw new Refused(response.status, errors);
 }
 
-export const get = async (path, signal) => read(await fetch(path, { signal }));
+/** What the server answers; one that does not says so in words. */
+async function asked(path, how) {
+  try {
+    return await fetch(path, how);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("the server does not answer: is mowich web still running?", { cause: error });
+  }
+}
+
+export const get = async (path, signal) => read(await asked(path, { signal }));
 
 export const post = async (path, body, signal) =>
-  read(await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal }));
+  read(await asked(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal }));
 
 /** Text of a page that the server renders. */
 export async function page(path, body) {
-  const response = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  const response = await asked(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
   if (!response.ok) await read(response);
   return response.text();
 }

@@ -9,7 +9,7 @@ const drawn = new Map(); // figure -> {chart, option}
 
 export const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
 
-function library() {
+export function library() {
   loading ??= Promise.all(["echarts.min.js", "colours.js", "fitted.js"].map((name) => new Promise((resolve, reject) => {
     const script = h("script", { src: `/static/${name}` });
     script.addEventListener("load", resolve);

@@ -19,7 +19,7 @@ function open(box) {
 
 const quantity = (value, unit) => {
   if (value === null || value === undefined) return "?";
-  if (unit === "B") return bytes(value);
+  if (unit === "B") return value < 2 ** 20 ? `${number(value)} B` : bytes(value);
   if (unit === "s" && value < 0.1) return value < 1e-4 ? `${number(value * 1e6)} µs` : `${number(value * 1e3)} ms`;
   if (unit === "1") return number(value);
   return `${number(value)} ${unit}`.trim();
@@ -58,7 +58,7 @@ export async function explain(ask, metric, from = null) {
   try {
     const answer = await post("/api/explain", { ask, metric }, own.signal).finally(() => done(!own.signal.aborted));
     if (own.signal.aborted) return;
-    last = { ask, metric };
+    last = { ask, metric, labels: answer.result.fact_labels };
     draw(box, answer.result, metric);
     const now = document.activeElement;
     if (now === from || now === document.body || box.contains(now)) box.querySelector("h2").focus({ preventScroll: true }); // not away from what was begun since
@@ -71,10 +71,13 @@ export async function explain(ask, metric, from = null) {
 
 export const again = () => last;
 
+const called = (path) => last?.labels?.[path];
+
 function source(f) {
   const where = [f.title ?? f.source, f.locator, f.date].filter(Boolean).join(", ");
   const safe = /^https?:\/\//.test(f.address ?? "");
-  return h("div", { class: "source" }, h("p", {}, h("code", {}, f.path), " ", h("strong", {}, f.shown ?? "?"), " ", f.grade ? h("span", { class: `grade ${f.grade}` }, f.grade) : ""),
+  return h("div", { class: "source" }, h("p", {}, called(f.path) ?? h("code", {}, f.path), " ", h("strong", {}, f.shown ?? "?"), " ", f.grade ? h("span", { class: `grade ${f.grade}` }, f.grade) : ""),
+    called(f.path) ? h("p", { class: "soft" }, h("code", {}, f.path)) : "",
     h("p", { class: "soft" }, where, safe ? [" ", h("a", { href: f.address, rel: "noreferrer noopener", target: "_blank" }, "source")] : ""),
     ...["formula", "reason", "note"].filter((k) => f[k]).map((k) => h("p", { class: "soft" }, `${k}: ${f[k]}`)));
 }
@@ -83,6 +86,7 @@ function source(f) {
 export function fact(f, from = null) {
   const [, box] = boxes();
   opener = { metric: "", element: from };
+  last = null;
   open(box).replaceChildren(heading("Where it comes from"), source(f));
   box.querySelector("h2").focus({ preventScroll: true });
 }
@@ -103,8 +107,9 @@ function draw(box, e, metric) {
   const est = e.estimate ?? e;
   const head = quantity(est.value, est.unit);
   const range = est.low !== null && est.low !== undefined && est.high > est.low ? `90% range ${quantity(est.low, est.unit)} to ${quantity(est.high, est.unit)}` : "";
-  const parts = Object.entries(e.parts ?? {}).filter(([, v]) => Math.abs(v) > 0).sort((a, b) => b[1] - a[1]);
-  const total = parts.reduce((a, [, v]) => a + v, 0);
+  const all = Object.entries(e.parts ?? {}).sort((a, b) => b[1] - a[1]);
+  const total = all.reduce((a, [, v]) => a + v, 0);
+  const parts = all.filter(([, v]) => Math.abs(v) > 1e-6 * Math.abs(total)); // the rest has no length in the bar
   const moves = (e.moves ?? []).slice(0, 6);
   box.replaceChildren(
     heading(titled(e.title)),
@@ -118,7 +123,7 @@ function draw(box, e, metric) {
       h("meter", { min: 0, max: total, value: v, "aria-label": k }), h("span", {}, `${quantity(v, est.unit)}, ${number((100 * v) / total)}%`)))) : "",
     e.terms?.length ? h("h3", {}, "Formulas") : "",
     ...(e.terms ?? []).slice().reverse().slice(0, 40).map((t) => h("details", { class: "term" }, h("summary", {}, h("code", {}, t.name), " ", quantity(t.value, t.unit)), t.formula ? h("p", { class: "formula" }, `= ${t.formula}`) : t.words ? h("p", {}, t.words) : "",
-      Object.keys(t.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(t.inputs).map(([k, v]) => `${k} ${putIn(v, t.units?.[k])}`).join(", ")) : "", t.note ? h("p", { class: "soft" }, t.note) : "", t.facts?.length ? h("p", { class: "soft" }, `facts: ${t.facts.join(", ")}`) : "")),
+      Object.keys(t.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(t.inputs).map(([k, v]) => `${k} ${putIn(v, t.units?.[k])}`).join(", ")) : "", t.note ? h("p", { class: "soft" }, t.note) : "", t.facts?.length ? h("p", { class: "soft" }, "Facts: ", t.facts.map((path, i) => [i ? "; " : "", h("span", { title: path }, called(path) ?? path)])) : "")),
     moves.length ? h("h3", {}, "What would move it most") : "",
     moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("span", { title: m.fact }, e.fact_labels?.[m.fact] ?? m.fact), `: ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips === true ? "and the winner changes" : m.flips}`) : ""))) : "",
     e.facts?.length ? h("h3", {}, "Facts") : "", ...(e.facts ?? []).map(source),

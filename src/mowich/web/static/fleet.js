@@ -21,7 +21,7 @@ export async function show() {
   $("headline").textContent = answer?.view.headline ?? "Which machines for which work";
   $("status").replaceChildren();
   question();
-  if (!$("fleet-answer")) $("view").replaceChildren(h("div", { class: "fleet" }, h("p", { id: "fleet-state", class: "soft", role: "status" }), h("div", { id: "fleet-answer" })));
+  if (!$("fleet-answer")) $("view").replaceChildren(h("div", { class: "fleet" }, h("p", { id: "fleet-state", class: "soft", role: "status" }), h("div", { id: "fleet-wrong" }), h("div", { id: "fleet-answer" })));
   if (answer && answer.asked.yaml === text()) draw();
   else await solve(false);
   $("centre").setAttribute("aria-busy", "false");
@@ -40,7 +40,7 @@ function question() {
     $("left").querySelector(`input[value="${CSS.escape(name)}"]`)?.focus();
     solve(false);
   }), h("p", { class: "note" }, `${picked().what}.`), h("div", { class: "row" }, whole),
-  h("details", { class: "fold", open: yaml !== null || $("left").querySelector("details.fold")?.open }, h("summary", {}, "Change the scenario (YAML)"), h("p", { class: "note" }, "While you write it is solved in fractions of units, which takes a moment; whole units on a click."), area));
+  h("details", { class: "fold", open: yaml !== null || $("left").querySelector("details.fold")?.open }, h("summary", {}, "Change the scenario (YAML)"), h("p", { class: "note" }, "While you write it is solved in fractions of units, which takes a moment; whole units on a click."), area, h("p", { class: "wrong", id: "wrong-yaml" })));
 }
 
 const live = debounce(300, () => solve(true));
@@ -65,8 +65,10 @@ async function solve(relaxed) {
     done(false);
     if (own.signal.aborted || error.name === "AbortError" || !$("fleet-state")) return;
     $("fleet-state").textContent = "";
-    $("fleet-answer").querySelector(".refused")?.remove();
-    $("fleet-answer").prepend(h("div", { class: "refused", role: "alert" }, error instanceof Refused ? error.errors.map((e) => h("p", {}, e.line)) : error.message));
+    const lines = error instanceof Refused ? error.errors.map((e) => e.line) : [error.message];
+    if ($("wrong-yaml")) $("wrong-yaml").textContent = lines.join("\n");
+    $("fleet-yaml")?.setAttribute("aria-invalid", "true");
+    $("fleet-wrong").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), lines.map((line) => h("p", {}, line)), answer ? "Below is the last answer." : ""));
   }
 }
 
@@ -75,6 +77,9 @@ function draw() {
   if (!box) return;
   const r = answer.result;
   box.classList.remove("stale");
+  $("fleet-wrong")?.replaceChildren();
+  if ($("wrong-yaml")) $("wrong-yaml").textContent = "";
+  $("fleet-yaml")?.removeAttribute("aria-invalid");
   $("headline").textContent = answer.view.headline;
   $("footing").textContent = `${yaml === null ? `scenario ${picked().name}` : "a scenario of yours"}; ${r.inputs.relaxed ? "fractions of units" : "whole units"}; facts ${r.facts_hash ?? ""}`;
   const share = r.gap ?? 0;

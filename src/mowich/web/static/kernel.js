@@ -2,9 +2,9 @@
 // in the browser alone; a kernel can be sent only where the server was started with --kernels.
 
 import { $, h, number } from "./dom.js";
-import { Refused, once, post } from "./api.js";
+import { once, post } from "./api.js";
 import { pageOf } from "./pages.js";
-import { figure, show as showCharts } from "./charts.js";
+import { figure, library, show as showCharts } from "./charts.js";
 import { skeleton, waiting } from "./waiting.js";
 
 const ROWS = 24;
@@ -17,14 +17,16 @@ export function events(trace) {
   return list.filter((e) => e.ph === "X").map((e) => ({ track: String(names.get(`thread_name:${e.pid}:${e.tid}`) ?? e.tid), name: String(e.name), start: e.ts * 1e-6, end: (e.ts + (e.dur ?? 0)) * 1e-6 }));
 }
 
-const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8a8a00", "#707070"];
+const GREY = "#6b7280";
+/** An engine has one colour in every picture of a kernel. */
+const colourOf = (track) => globalThis.engineColours?.[track.toLowerCase().split(/[ _]/)[0]] ?? GREY;
 
 function timeline(list) {
   const tracks = [...new Set(list.map((e) => e.track))].slice(0, ROWS);
   const scale = 1e6;
   const most = 6000;
   const step = Math.max(1, Math.ceil(list.length / most));
-  const data = list.filter((e, i) => i % step === 0 && tracks.includes(e.track)).map((e) => ({ name: e.name, value: [tracks.indexOf(e.track), e.start * scale, e.end * scale, (e.end - e.start) * scale], itemStyle: { color: COLOURS[tracks.indexOf(e.track) % COLOURS.length] } }));
+  const data = list.filter((e, i) => i % step === 0 && tracks.includes(e.track)).map((e) => ({ name: e.name, value: [tracks.indexOf(e.track), e.start * scale, e.end * scale, (e.end - e.start) * scale], itemStyle: { color: colourOf(e.track) } }));
   const busy = tracks.map((t) => list.filter((e) => e.track === t).reduce((a, e) => a + e.end - e.start, 0));
   return {
     title: "Timeline", note: `${list.length.toLocaleString("en-US")} events${step > 1 ? `, every ${step}th drawn` : ""}. Drag or scroll to zoom.`, height: 90 + 30 * tracks.length,
@@ -46,12 +48,13 @@ export async function show() {
   $("status").replaceChildren();
   $("view").replaceChildren(skeleton(9));
   const about = (await once("/api/about")).result;
-  const wrong = h("p", { class: "wrong", id: "wrong-kernel" });
+  const wrong = h("p", { class: "wrong", id: "wrong-trace" });
   const file = h("input", { type: "file", id: "trace", accept: ".json", onchange: async () => {
     try {
       const text = await file.files[0].text();
       const list = events(JSON.parse(text));
       if (!list.length) throw new Error("no events in this file");
+      await library(); // has the colours
       $("headline").textContent = `${file.files[0].name}: ${list.length.toLocaleString("en-US")} events`;
       $("kernel-answer").replaceChildren(figure(timeline(list)));
       wrong.textContent = "";
@@ -59,12 +62,12 @@ export async function show() {
       wrong.textContent = `not a trace: ${error.message}`;
     }
   } });
-  const form = about.kernels ? sender(wrong) : h("p", { class: "soft" }, "Kernels are code, so this server runs none that is sent to it. ", h("code", {}, "mowich web --kernels"), " on your own machine does; a trace of ", h("code", {}, "mowich kernel profile FILE.py -k NAME --trace FILE.json"), " opens here anyway.");
+  const form = about.kernels ? sender(about) : h("p", { class: "soft" }, "Kernels are code, so this server runs none that is sent to it. ", h("code", {}, "mowich web --kernels"), " on your own machine does; a trace of ", h("code", {}, "mowich kernel profile FILE.py -k NAME --trace FILE.json"), " opens here anyway.");
   $("left").replaceChildren(h("div", { class: "field" }, h("label", { for: "trace" }, "Open a trace"), file), wrong, form);
   $("view").replaceChildren(h("div", { id: "kernel-answer" }, skeleton(9)));
   const done = waiting("kernel", $("status"), "Running the kernel");
   try {
-    const answer = await once("/api/kernel/example");
+    const [answer] = await Promise.all([once("/api/kernel/example"), library()]);
     if ($("panes").dataset.tab !== "kernel") return;
     draw(answer);
   } catch (error) {
@@ -76,25 +79,35 @@ export async function show() {
   $("centre").setAttribute("aria-busy", "false");
 }
 
-function sender(wrong) {
+function sender(about) {
+  const wrong = h("p", { class: "wrong", id: "wrong-kernel" });
   const source = h("textarea", { id: "kernel-source", rows: 16, spellcheck: "false", "aria-label": "Python file with the kernel" });
   once("/api/kernel/example").then((a) => { source.value ||= a.source; });
   const name = h("input", { type: "text", id: "kernel-name", value: "matmul_gelu", "aria-label": "Kernel" });
   const args = h("textarea", { id: "kernel-args", rows: 2, spellcheck: "false", "aria-label": "Arguments" });
   args.value = "lhsT=bfloat16[512,256] rhs=bfloat16[512,2048]";
-  const target = h("select", { id: "kernel-target", "aria-label": "Target" }, ["", "trn3", "trn2", "trn1"].map((t) => h("option", { value: t }, t || "default target")));
+  const target = h("select", { id: "kernel-target", "aria-label": "Target" }, ["", "trn3", "trn2", "trn1"].map((t) => h("option", { value: t }, t || `the kernel's own, else ${about.kernel_target}`)));
   const go = h("button", { type: "button", onclick: async () => {
     wrong.textContent = "";
+    $("status").replaceChildren();
+    source.removeAttribute("aria-invalid");
     go.disabled = true;
+    $("kernel-answer").classList.add("stale");
+    const done = waiting("kernel", $("status"), "Running the kernel");
     try {
       draw(await post("/api/kernel/profile", { source: source.value, kernel: name.value.trim(), arguments: args.value.trim().split(/\s+/).filter(Boolean), target: target.value || null }));
+      done();
     } catch (error) {
-      wrong.textContent = error instanceof Refused ? error.message : `no answer: ${error.message}`;
+      done(false);
+      wrong.textContent = error.message;
+      source.setAttribute("aria-invalid", "true");
+      $("status").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), error.message, last ? " Below is the last answer." : ""));
     }
+    $("kernel-answer").classList.remove("stale");
     go.disabled = false;
   } }, "Profile");
   const field = (id, label, ...what) => h("div", { class: "field" }, h("label", { for: id }, label), ...what);
-  return h("div", { class: "kernel" }, field("kernel-source", "Or send a Python file with a kernel", source), field("kernel-name", "Kernel", name), field("kernel-args", "Arguments", args), field("kernel-target", "Chip", target), h("div", { class: "row" }, go));
+  return h("div", { class: "kernel" }, field("kernel-source", "Or send a Python file with a kernel", source), field("kernel-name", "Kernel", name), field("kernel-args", "Arguments", args), field("kernel-target", "Chip", target), h("div", { class: "row" }, go), wrong);
 }
 
 let last = null;
@@ -112,7 +125,7 @@ function draw(answer) {
   last = answer;
   $("headline").textContent = answer.view.headline;
   const page = h("div", {});
-  const lanes = answer.trace ? figure(timeline(events(answer.trace))) : null;
+  const lanes = answer.trace ? figure(timeline(events(answer.trace)), answer.command) : null;
   const code = answer.source ?? $("kernel-source")?.value;
   const [first, rest] = [h("div", { class: "charts one" }), h("div", { class: "charts" })];
   const beside = h("div", {}, lanes ?? "", first);

@@ -1,7 +1,7 @@
 // Serve: how many chips of the chosen system carry a load. It is played out request by request, so it takes seconds and is asked on a click.
 
 import { $, h } from "./dom.js";
-import { Refused, post } from "./api.js";
+import { post } from "./api.js";
 import { ask, state } from "./state.js";
 import { pageOf } from "./pages.js";
 import { shown } from "./results.js";
@@ -40,7 +40,7 @@ async function find(go, wrong) {
   } catch (error) {
     done(false);
     box.replaceChildren();
-    wrong.textContent = error instanceof Refused ? error.message : `no answer: ${error.message}`;
+    wrong.textContent = error.message;
   } finally {
     go.disabled = false;
   }

@@ -14,11 +14,13 @@ function kind(rows, i) {
   return all.some((w) => /\S \(/.test(w)) ? "pair" : null; // a number and what stands in brackets: below it where the table has many columns
 }
 
+/** A phone shows a row of many cells as a card: each cell has the name of its column. */
 /** A cell is text, [text, hover], or [text, hover, metric]: the last can be explained. */
-const cell = (c, explain, kinds) => {
-  if (!Array.isArray(c)) return h("td", { class: kinds }, c);
-  if (c[2] && explain) return h("td", { class: kinds }, h("button", { type: "button", class: "number", title: c[1], "data-metric": c[2], onclick: (e) => explain(c[2], e.currentTarget) }, c[0]));
-  return c[1] ? h("td", { class: kinds, title: c[1] }, c[0]) : h("td", { class: kinds }, c[0]);
+const cell = (c, explain, kinds, label) => {
+  const own = { class: kinds, role: "cell", "data-label": label };
+  if (!Array.isArray(c)) return h("td", own, c);
+  if (c[2] && explain) return h("td", own, h("button", { type: "button", class: "number", title: c[1], "data-metric": c[2], onclick: (e) => explain(c[2], e.currentTarget) }, c[0]));
+  return h("td", { ...own, title: c[1] || null }, c[0]);
 };
 
 /** What a cell is sorted by: its number, else its text. */
@@ -30,20 +32,26 @@ function worth(c) {
 
 const compared = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1);
 
+const phone = window.matchMedia("(max-width: 640px)");
+const MOST_CARDS = 12;
+
+/** A phone shows few rows as cards at once, many behind a line. */
+const folded = (rows, box) => (phone.matches && rows > MOST_CARDS ? h("details", {}, h("summary", {}, `${rows} rows`), box) : box);
+
 export function tableOf(t, most = 60, explain = null) {
   const rows = t.rows.slice(0, most);
   if (!rows.length) return h("section", {}, t.title ? h("h2", {}, t.title) : "", h("p", { class: "soft" }, "None."));
   const kinds = t.head.map((_, i) => kind(rows, i));
-  const line = (r) => h("tr", {}, h("th", { scope: "row", class: kinds[0] }, words(r[0])), r.slice(1).map((c, i) => cell(c, explain, kinds[i + 1])));
-  const body = h("tbody", {}, rows.map(line));
-  const heads = t.head.map((text, i) => told("th", { scope: "col", class: kinds[i], "aria-sort": "none" }, text, rows.length < 3 || !text ? text || " " : h("button", { type: "button", class: "sort", onclick: () => sort(i) }, text)));
+  const line = (r) => h("tr", { role: "row" }, h("th", { scope: "row", role: "rowheader", class: kinds[0] }, words(r[0])), r.slice(1).map((c, i) => cell(c, explain, kinds[i + 1], t.head[i + 1])));
+  const body = h("tbody", { role: "rowgroup" }, rows.map(line));
+  const heads = t.head.map((text, i) => told("th", { scope: "col", role: "columnheader", class: kinds[i], "aria-sort": "none" }, text, rows.length < 3 || !text ? text || " " : h("button", { type: "button", class: "sort", onclick: () => sort(i) }, text)));
   function sort(i) {
     const down = heads[i].getAttribute("aria-sort") === "ascending";
     heads.forEach((e, k) => e.setAttribute("aria-sort", k === i ? (down ? "descending" : "ascending") : "none"));
     body.replaceChildren(...[...rows].sort((a, b) => compared(worth(a[i]), worth(b[i])) * (down ? -1 : 1)).map(line));
   }
   return h("section", {}, t.title ? h("h2", {}, t.title) : "", t.note ? h("p", { class: "note" }, t.note.replace("Hover or focus a number", "Point at a number")) : "",
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title || "Numbers" }, h("table", { class: t.head.length > 6 ? "many" : null }, h("thead", {}, h("tr", {}, heads)), body)),
+    folded(rows.length, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title || "Numbers" }, h("table", { role: "table", class: [t.head.length > 6 ? "many" : "", t.head.length > 3 ? "records" : ""].join(" ").trim() || null }, h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)), body))),
     t.rows.length > most ? h("p", { class: "soft" }, `The first ${most} of ${t.rows.length} rows.`) : "");
 }
 

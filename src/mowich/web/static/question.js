@@ -2,7 +2,7 @@
 
 import { $, h } from "./dom.js";
 import { STOPS, change, size, state } from "./state.js";
-import { told, vendor } from "./words.js";
+import { mark, told, vendor } from "./words.js";
 
 /** A slider with its field; the field is exact. */
 export function slider(key, label, hint) {
@@ -67,7 +67,7 @@ export function systemsField(systems, open) {
       $("wrong-on").textContent = "";
       change({ on });
     } });
-    return h("label", { class: `pill ${vendor(s.vendor)}`, title: s.display }, input, h("span", {}, word, s.estimated ? " (est.)" : ""));
+    return h("label", { class: `pill machine chip-${s.id}`, title: s.display }, input, h("span", {}, mark(s.id), word, s.estimated ? " (est.)" : ""));
   };
   return h("fieldset", { class: "systems" }, h("legend", {}, "Systems"),
     state.on.map((w) => known.get(w.toLowerCase().split(/[:*]/)[0])).filter(Boolean).map((s) => chip(s, short(s))),

@@ -79,9 +79,9 @@ async function send(body, asked) {
   } catch (error) {
     done(false);
     if (own.signal.aborted || error.name === "AbortError") return false;
-    const lines = error instanceof Refused ? wrong(error.errors) : [`no answer: ${error.message}`];
+    const lines = error instanceof Refused ? wrong(error.errors) : [error.message];
     $("status").replaceChildren(h("div", { class: "refused", role: "alert" }, h("strong", {}, "Not computed. "), lines.join("; "), fits() ? " Below is the last answer." : ""));
-    if (!fits()) $("view").replaceChildren(h("p", { class: "soft" }, "Change the question on the left: a model, one system at least, and how many chips."));
+    if (!fits()) $("view").replaceChildren(error instanceof Refused ? h("p", { class: "soft" }, "Change the question on the left: a model, one system at least, and how many chips.") : h("button", { type: "button", class: "small", onclick: () => refresh() }, "Ask again"));
     $("centre").setAttribute("aria-busy", "false");
     return false;
   }
@@ -146,7 +146,7 @@ function choose(row, own = true) {
 /** What takes a second more, below the answer; it is dropped when the question changes. */
 function more(view) {
   const body = shown.body;
-  if ($("deeper")) pageOf($("deeper"), view, { explain: (metric, from) => drawer.explain(body, metric, from), strip: false });
+  if ($("deeper")) pageOf($("deeper"), view, { explain: (metric, from) => drawer.explain(body, metric, from), strip: false, made: `${shown.answer.command} --out r.json && mowich report r.json` });
 }
 
 function sort(key) {

@@ -28,13 +28,14 @@ function timeOf(time, total, row, explain) {
   return h("section", { class: "time" }, h("h3", {}, time.title, " ", h("button", { type: "button", class: "number", "data-metric": `${row.system}.${time.metric}`, title: "Why this number", onclick: (e) => explain(row, `${row.system}.${time.metric}`, e.currentTarget) }, seconds(total))),
     !groups.length ? h("p", { class: "soft" }, "Prompt, queue and moving the cache are one number here.") : bar(groups.map((g) => [g.name, g.value]), `${time.title}: ${groups.map((g) => `${g.name} ${percent(g.value / sum)}`).join(", ")}`),
     h("ul", { class: "groups" }, groups.map((g) => h("li", {}, h("details", {}, h("summary", {}, h("span", { class: `key ${g.name}`, "aria-hidden": "true" }), h("span", { class: "what" }, g.name), h("span", { class: "share" }, percent(g.value / sum))),
-      h("dl", { class: "facts" }, g.parts.map(([words, value]) => h("div", {}, h("dt", {}, words), h("dd", {}, seconds(value))))))))));
+      h("dl", { class: "facts" }, g.parts.filter(([, value]) => value > 1e-6 * sum).map(([words, value]) => h("div", {}, h("dt", {}, words), h("dd", {}, seconds(value))))))))));
 }
 
 function memoryOf(parts, capacity) {
   const used = parts.reduce((a, [, v]) => a + v, 0);
-  const meter = h("meter", { min: 0, max: capacity, value: used, "aria-label": `memory, ${percent(used / capacity)} used` });
-  return h("section", {}, h("h3", {}, "Memory of a device"), h("p", {}, `${bytes(used)} of ${bytes(capacity)} usable.`), meter,
+  const over = used > capacity; // red where more is needed than there is
+  const meter = h("meter", { min: 0, max: capacity, value: used, ...(over ? { low: 0.5 * capacity, high: 0.9 * capacity, optimum: 0 } : {}), "aria-label": `memory, ${percent(used / capacity)} used` });
+  return h("section", {}, h("h3", {}, "Memory of a device"), h("p", {}, over ? `${bytes(used)} needed, ${bytes(capacity)} usable.` : `${bytes(used)} of ${bytes(capacity)} usable.`), meter,
     h("details", {}, h("summary", {}, "What takes it"), h("dl", { class: "facts" }, parts.map(([words, value]) => h("div", {}, h("dt", {}, words), h("dd", {}, bytes(value)))))));
 }
 

@@ -31,10 +31,10 @@ export function told(name, attributes, word, ...children) {
 
 const VENDORS = { aws: "aws", amazon: "aws", google: "google", nvidia: "nvidia", amd: "amd" };
 
-/** The class of a vendor by its name, or of a system by its id. */
-export const vendor = (name) => VENDORS[String(name).toLowerCase().split(" ")[0]] ?? (/^(trn|inf)/.test(name) ? "aws" : /^(tpu|ironwood|v\d)/.test(name) ? "google" : /^(mi\d)/.test(name) ? "amd" : /^(a10|a100|h100|h200|b200|b300|gb|l40|rtx|vera|rubin)/.test(name) ? "nvidia" : "other");
+/** The class of a vendor by its name. */
+export const vendor = (name) => VENDORS[String(name).toLowerCase().split(" ")[0]] ?? "other";
 
-/** The mark of a system: the shape of its vendor, the shade of its chip. */
+/** The mark of a system: the shape of its vendor, the shade of its chip; colours.css has both. */
 export function mark(id) {
-  return h("span", { class: `mark ${vendor(id)} chip-${id}`, "aria-hidden": "true" });
+  return h("span", { class: `mark chip-${id}`, "aria-hidden": "true" });
 }
