@@ -27,7 +27,6 @@ from mowich.shown import Result
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.flip_points import Turning, turning
-from mowich.studies.hand_tuned import is_hand_tuned
 from mowich.studies.ranking import ranking
 from mowich.studies.scaling import SIZES, Size, scaling
 from mowich.units import show, show_count
@@ -320,8 +319,6 @@ def scaled_rows(explainer: Explainer) -> dict[str, tuple[Size, ...]]:
     """Each system's job on 64 to 1,000,000 chips."""
     out = {}
     for name, row in list(_rows(explainer).items())[:MAX_ROWS]:
-        if is_hand_tuned(explainer.result["inputs"], name):
-            continue  # plans of other sizes are searched with the software as shipped
         sizes = scaling(explainer.model(), row, explainer.result["inputs"], explainer.facts)
         if len(sizes) > 1:
             out[name] = sizes

@@ -27,8 +27,8 @@ from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
 from mowich.requests.jobs import EQUAL
-from mowich.shown import Result, Rows, Shown
-from mowich.software.stack import TUNED, Platform, equip, stack_words
+from mowich.shown import Rows, Shown
+from mowich.software.stack import Platform, equip, stack_words
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mowich.shown import Text
     from mowich.studies.plan import PlanList
 from mowich.studies.binding import binds, does_not_fit
-from mowich.studies.hand_tuned import hand_tuned_estimate
+from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,7 @@ def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> P
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemAsk:
     """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: with kernels
-    written by hand where they are timed for the chip, on the plan that is best as shipped."""
+    written by hand where they are timed for the chip, each at the plan that is best with them (`hand_tuned_plans`)."""
 
     name: str
     system_id: str
@@ -392,23 +392,35 @@ def solved(
     system = ask.system
     low, high = (replace(system, hbm_usable_B=end) for end in ask.usable_B)
     try:
-        found = search(ask.model, low, ask.job, fixed=fixed, top=top, margin=margin)
+        found, best = _sought(ask, low, fixed, top, margin)
     except UserError as error:
         if error.code != EXIT_INFEASIBLE:
             raise
         return (without_plan(ask, error.line()),), None
-    if found.best:
-        return tuple(with_plan(ask, found, c, True, None, brief=brief) for c in found.best), found
+    if best:
+        return tuple(with_plan(ask, by, c, True, None, brief=brief) for c, by in best), found
     if high.hbm_usable_B > low.hbm_usable_B:
-        roomy = search(ask.model, high, ask.job, fixed=fixed, top=top, margin=margin)
-        if roomy.best:
-            need = min(sum(c.memory_B.values()) for c in roomy.best) * system.devices_per_chip
+        roomy, best = _sought(ask, high, fixed, top, margin)
+        if best:
+            need = min(sum(c.memory_B.values()) for c, _ in best) * system.devices_per_chip
             ends = "..".join(f"{s.hbm_usable_B * system.devices_per_chip / 2**30:.0f}" for s in (low, high))
             reason = f"fits only if a chip has at least {show_gib(need)}; its memory is given as {ends} GiB"
-            return tuple(with_plan(ask, roomy, c, None, reason, brief=brief) for c in roomy.best), roomy
+            return tuple(with_plan(ask, by, c, None, reason, brief=brief) for c, by in best), roomy
     row = without_plan(ask, does_not_fit(found, high))
     counts = {"evaluated": found.evaluated, "feasible": 0, "seconds": found.seconds}
     return (replace(row, memory_B=found.smallest_B, binds="hbm capacity", search_counts=counts),), None
+
+
+def _sought(
+    ask: SystemAsk, system: Platform, fixed: Mapping[str, Sequence[int | str]], top: int, margin: float
+) -> tuple[Search, list[tuple[Candidate, Search]]]:
+    """A search, and its best plans, each with the search that found it."""
+    tuned = ask.hand_tuned and has_kernels(system)
+    found = search(ask.model, system, ask.job, fixed=fixed, top=max(top, AMONG) if tuned else top, margin=margin)
+    if not (tuned and found.best):
+        return found, [(c, found) for c in found.best]
+    ranked = hand_tuned_plans(ask.model, system, ask.job, fixed=fixed, found=found)
+    return found, [(c, by) for _, c, by in ranked[:top]]
 
 
 def equal_chips(
@@ -512,13 +524,6 @@ def system_asks(
         **priced,
     }
     return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes))
-
-
-def stack_of(inputs: Result, system: str) -> str | None:
-    """The training software that a result's inputs state for its row of a system, as `resolve` takes it; a sweep states
-    one for all points."""
-    stated = (s["stack"] for s in inputs["systems"] if isinstance(s, Mapping) and s["system"] == system)
-    return inputs.get("stack") or next(stated, "").removesuffix(TUNED) or None
 
 
 def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> Comparison:

@@ -19,7 +19,7 @@ from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.binding import binds
-from mowich.studies.compare import stack_of
+from mowich.studies.hand_tuned import AMONG, hand_tuned_plans, is_hand_tuned, stack_of
 from mowich.training import longrun
 from mowich.training.search import search
 
@@ -61,7 +61,7 @@ def scaling(
     usable = facts.fact(whole.paths["hbm_usable_B"])
     low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
     rate = money.price(facts, whole.id, term=str(inputs.get("price_term", "default"))).rate
-    own = int(row["chips_requested"])
+    own, tuned = int(row["chips_requested"]), is_hand_tuned(inputs, row["system"])
 
     among = {"precision": (str(row["plan"]["precision"]),), "offload": ("none",)}
 
@@ -69,21 +69,24 @@ def scaling(
         asked = replace(job, batch_seqs=job.batch_seqs * grown)
         system = replace(whole, chips=chips, hbm_usable_B=low)
         try:
-            found = search(model, system, asked, fixed=among, smaller_dp=False)
+            found = search(model, system, asked, fixed=among, smaller_dp=False, top=AMONG if tuned else 1)
         except UserError as error:
             if error.code != EXIT_INFEASIBLE:
                 raise
             return None
         if not found.best:
             return None
-        best = found.best[0]
+        best, by = found.best[0], found
+        step_s = best.step_s
+        if tuned:
+            step_s, best, by = hand_tuned_plans(model, system, asked, fixed=among, found=found, smaller_dp=False)[0]
         used = -(-best.plan.devices // system.devices_per_chip)
-        share = longrun.kept(facts, system.id, chips=used, step_s=best.step_s)[1] or None
-        days = None if not share else job.tokens / (best.tokens * job.fill) * best.step_s / share / 86400.0
+        share = longrun.kept(facts, system.id, chips=used, step_s=step_s)[1] or None
+        days = None if not share else job.tokens / (best.tokens * job.fill) * step_s / share / 86400.0
         usd = (
             None
             if not share or rate.value is None
-            else rate.value * chips * best.step_s / (best.tokens * job.fill * share) * 1e6
+            else rate.value * chips * step_s / (best.tokens * job.fill * share) * 1e6
         )
         return Size(
             batch_scale=grown,
@@ -91,9 +94,9 @@ def scaling(
             chips=chips,
             used=used,
             plan=best.plan,
-            step_s=best.step_s,
+            step_s=step_s,
             goodput=share,
-            binds=binds(best, found),
+            binds=binds(best, by),
             days=days,
         )
 

@@ -16,10 +16,9 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import Platform, equip
-from mowich.studies.compare import stack_of
 from mowich.studies.explain.source import Numbers, Source, best_of
 from mowich.studies.explain.tree import ResultPath
-from mowich.studies.hand_tuned import is_hand_tuned
+from mowich.studies.hand_tuned import is_hand_tuned, stack_of
 from mowich.training import longrun
 from mowich.training.step import OneStep, micro_batches_of, predict_step
 from mowich.training.tuned import predict_hand_tuned
