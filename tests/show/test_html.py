@@ -16,12 +16,14 @@ import pytest
 import mowich
 from mowich import cli
 from mowich.errors import UserError
+from mowich.examples import names_of
 from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.show.charts_change import tornado
 from mowich.show.charts_change import turning_bars as turning_picture
 from mowich.show.command import command_of
-from mowich.show.render.html import render_html
+from mowich.show.page import Column, Page, Table
+from mowich.show.render.html import _more_tables, render_html
 from mowich.show.verbs import PAGES
 from mowich.studies.explain import Explainer
 from mowich.studies.flip_points import turning
@@ -109,7 +111,7 @@ ROOT = Path(__file__).resolve().parents[2]
     [
         (
             ("kernel", "profile", str(ROOT / "kernels" / "matmul.py"), "-k", "matmul", "--target", "trn2"),
-            "engine works most",
+            "engines work most",
         ),
         (("traffic", str(ROOT / "scenarios" / "chat-llama-70b.yaml")), "requests served"),
     ],
@@ -386,3 +388,20 @@ def test_the_kernel_page_shows_time_roof_and_memory(capsys: pytest.CaptureFixtur
         "What moves it most: time",
     ):
         assert title in text
+
+
+def test_narrow_tables_stand_beside_one_another_on_paper() -> None:
+    """So that a report of many tables prints on two pages; one with long cells has the whole width."""
+    narrow = Table(title="a", columns=[Column(name="x"), Column(name="y")], rows=[["1", "2"]])
+    broad = Table(title="b", columns=[Column(name="x")], rows=[["word " * 30]])
+    empty = Table(title="c", columns=[Column(name="x")], rows=[])
+    made = _more_tables(Page(title="", sentences=(), parts=[narrow, narrow, broad, empty]))
+    assert re.findall(r'<section( class="broad")?><h2>(\w)', made) == [("", "a"), (' class="broad"', "b"), ("", "c")]
+    assert "<h2>c</h2><p>None.</p>" in made  # no heads without rows
+
+
+def test_a_report_of_a_scenario_that_ships_names_it_without_a_path() -> None:
+    shipped = str(names_of("scenarios")["rainier"])
+    asked = {"schema": "mowich/fleet@1", "inputs": {"scenario": shipped}, "flips": []}
+    assert command_of(asked).startswith("mowich fleet rainier")
+    assert command_of({**asked, "inputs": {"scenario": "mine.yaml"}}).startswith("mowich fleet mine.yaml")

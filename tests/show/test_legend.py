@@ -12,13 +12,14 @@ import pytest
 
 from mowich import cli
 from mowich.plans import plan as p
-from mowich.requests import gaps
+from mowich.requests import brief, gaps
 from mowich.requests.common import LEGEND
 from mowich.show.legend import legend_of
 from mowich.show.page import Column, Page, Table
 from mowich.show.render import terminal as t
 from mowich.show.render.scatter import scatter_text
 from mowich.show.verbs import page_of
+from mowich.web.shipped import shipped_brief
 
 
 def page_of_plans(*plans: str) -> Page:
@@ -136,3 +137,13 @@ def test_a_front_is_drawn_in_80_columns(unicode: bool) -> None:
 def test_one_point_has_a_place() -> None:
     lines = scatter_text("Front", {"front": [(10.0, 5.0)]}, t.Style(), x="user", y="chip")
     assert sum(line.count("o") for line in lines if "│" in line) == 1
+
+
+def test_a_brief_spells_no_plan_and_so_has_no_legend(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is for readers outside the field: its plans stand in the answers of the commands that it names."""
+    page = page_of(shipped_brief())
+    assert legend_of(page) == []
+    assert not re.search(r"\b(tp|pp|dp|ep|cp)\d+\b", t.terminal(page, t.Style(width=100, legend=True)))
+    assert LEGEND not in brief.BRIEF.fields
+    assert cli.run(["brief", "--help"]) == 0
+    assert "--legend" not in capsys.readouterr().out

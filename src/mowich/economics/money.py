@@ -131,6 +131,11 @@ def price_words(label: str) -> str:
     return ", ".join([amount, str(found), *rest])
 
 
+def term_words(kind: object) -> str:
+    """A kind of price for a reader: "cost of ownership" for "tco"."""
+    return TERM_WORDS.get(str(kind), str(kind))
+
+
 def quoted_terms(facts: Facts, system_id: str) -> dict[str, str]:
     """Term -> grade of every term at which a system has a price of its own; empty where the user has set one, which
     wins over all."""

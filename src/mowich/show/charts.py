@@ -78,11 +78,23 @@ def bar_of_range(ends: tuple[Sequence[float], Sequence[float]], colour: str, *, 
         "data": [list(end) for end in ends],
         "symbol": "rect",
         "symbolSize": [9, 1.5] if upright else [1.5, 9],
-        "lineStyle": {"width": 1.5, "color": colour, "opacity": 0.85, "shadowColor": PAPER.light, "shadowBlur": 3},
-        "itemStyle": {"color": colour, "shadowColor": PAPER.light, "shadowBlur": 3},
+        "lineStyle": {"width": 1.5, "color": colour, "opacity": 0.85},
+        "itemStyle": {"color": colour},
         "silent": True,
         "tooltip": {"show": False},
     }
+
+
+def bars_of_range(ends: Sequence[tuple[float, float, int]]) -> list[dict[str, object]]:
+    """Error bars (low, high, place) over filled bars: each on a rim in the colour of the page, so that it is seen on
+    bars of any colour."""
+    rims = [
+        {**bar_of_range(([low, i], [high, i]), PAPER.light, upright=False), "name": "rim", "symbolSize": [4, 12]}
+        for low, high, i in ends
+    ]
+    for rim in rims:
+        rim["lineStyle"] = {"width": 4, "color": PAPER.light, "opacity": 0.7}
+    return [*rims, *(bar_of_range(([low, i], [high, i]), LIMIT_MARK.light, upright=False) for low, high, i in ends)]
 
 
 RANGE = "90% range"
@@ -176,9 +188,7 @@ def stacked_bars(
     own_colour = [p for p in drawn if set(names) & set(known) and p not in known and p not in (fills or {})]
     shown = [*drawn, *([mark] if marks else [])]
     legend = legend_for(shown, own_colour) | {"show": len(shown) > 1}  # of a single part the axis says the name
-    whiskers = [
-        bar_of_range(([end[0], i], [end[1], i]), LIMIT_MARK.light, upright=False) for i, end in enumerate(ends) if end
-    ]
+    whiskers = bars_of_range([(*end, i) for i, end in enumerate(ends) if end])
     option = _bars(names, unit, [*series, *whiskers], legend, parts)
     views: dict[str, Option] = {}
     if shares:

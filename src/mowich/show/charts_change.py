@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from mowich.show.charts import COLOURS, DECALS, Chart, Range, _base, _text, bar_of_range, fill
+from mowich.show.charts import COLOURS, DECALS, Chart, Range, _base, _text, bar_of_range, bars_of_range, fill
 from mowich.show.colours import DASHES, GREY, LESS, LIMIT_MARK, MORE, PAPER, SYMBOLS, SystemLook
 from mowich.units import sig
 
@@ -90,13 +90,15 @@ def waterfall(
                 "stack": "all",
                 "data": [{"value": abs(b - a), "itemStyle": own} for (a, b), own in zip(spans, fills, strict=True)],
             },
-            *(
-                bar_of_range(([before * end[0], i], [before * end[1], i]), LIMIT_MARK.light, upright=False)
-                for i, (before, end) in enumerate(zip(values, ends, strict=False), start=1)
-                if end
+            *bars_of_range(
+                [
+                    (before * end[0], before * end[1], i)
+                    for i, (before, end) in enumerate(zip(values, ends, strict=False), start=1)
+                    if end
+                ]
             ),
             *(
-                {"name": name, "type": "bar", "itemStyle": {"color": colour.light}, "data": []}
+                {"name": name, "type": "bar", "stack": "all", "itemStyle": {"color": colour.light}, "data": []}
                 for name, colour in (("gains", MORE), ("loses", LESS))
             ),
         ],

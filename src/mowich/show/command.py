@@ -4,7 +4,9 @@ schema of its verb writes them (`requests.schema.Schema.command`)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from mowich.examples import names_of
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
 from mowich.shown import Result
@@ -141,17 +143,28 @@ def _power(inputs: Result, result: Result) -> Values:
 
 def _fleet(inputs: Result, result: Result) -> Values:
     return {
-        **{name: inputs.get(name) for name in ("scenario", "relaxed", "gap", "draws", "seed")},
+        **{name: inputs.get(name) for name in ("relaxed", "gap", "draws", "seed")},
+        **_scenario(inputs, result),
         "flips": bool(result.get("flips")),
     }
 
 
+def scenario_word(path: str) -> str:
+    """A scenario for a command: one that ships by its name, which works in any folder; another by its path.
+
+    >>> scenario_word(str(names_of("scenarios")["rainier"])), scenario_word("mine.yaml")
+    ('rainier', 'mine.yaml')
+    """
+    ships = names_of("scenarios").get(Path(path).stem)
+    return Path(path).stem if ships is not None and Path(path).resolve() == ships.resolve() else path
+
+
 def _scenario(inputs: Result, result: Result) -> Values:
-    return {"scenario": str(inputs["scenario"])}
+    return {"scenario": scenario_word(str(inputs["scenario"]))}
 
 
 def _traffic(inputs: Result, result: Result) -> Values:
-    return {"scenario": str(inputs["scenario"]), "draws": inputs.get("draws")}
+    return {**_scenario(inputs, result), "draws": inputs.get("draws")}
 
 
 def _model(inputs: Result, result: Result) -> Values:

@@ -65,7 +65,13 @@ METRIC_NAMES = {
 }
 
 
-_MOVED = {"tpot_s": "time per output token", "time_s": "time", "goodput": "goodput", "total_W": "power of a chip"}
+_MOVED = {
+    "tpot_s": "time per output token",
+    "time_s": "time",
+    "goodput": "goodput",
+    "total_W": "power of a chip",
+    "tco_total": "cost of ownership",
+}
 """What `moves_charts` draws, in words."""
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from mowich.economics.money import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
@@ -49,7 +50,7 @@ def gap_page(result: Result, run: Run) -> Page:
         assumptions=[
             ("model", str(result["inputs"]["model"])),
             *((s["system"], f"{s['chips']:,} chips, {s['software']}, {s['plan']}") for s in (first, second)),
-            *((f"price, {s['system']}", str(s["price_label"])) for s in (first, second)),
+            *((f"price, {s['system']}", price_words(str(s["price_label"]))) for s in (first, second)),
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
@@ -10,18 +10,18 @@ from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Run, Table, TextC
 from mowich.shown import Result
 from mowich.units import show, show_count, show_gib
 
-FIGURES = (
-    "params",
-    "params_active",
-    "params_embedding",
-    "params_head",
-    "flop_per_token_forward",
-    "flop_per_token_train",
-    "kv_bytes_per_token",
-    "kv_bytes_at_seq",
-    "state_bytes_per_sequence",
-)
-"""Numbers of the table, as the JSON names them."""
+FIGURES: Mapping[str, str] = {
+    "params": "parameters",
+    "params_active": "parameters active for a token",
+    "params_embedding": "parameters of the embedding",
+    "params_head": "parameters of the head",
+    "flop_per_token_forward": "work of a token, forward",
+    "flop_per_token_train": "work of a token, training",
+    "kv_bytes_per_token": "cache of a token",
+    "kv_bytes_at_seq": "cache of a sequence",
+    "state_bytes_per_sequence": "recurrent state of a sequence",
+}
+"""Numbers of the table, by their names in the JSON, in words."""
 
 
 def model_page(result: Result, run: Run) -> Page:
@@ -118,7 +118,10 @@ def _figure(key: str, value: float) -> str:
 
 
 def _figures(result: Result) -> Table:
-    rows: list[list[Cell]] = [[k, TextCell(_figure(k, float(result[k])), f"{result[k]:,}", k)] for k in FIGURES]
+    rows: list[list[Cell]] = [
+        [TextCell(words, k), TextCell(_figure(k, float(result[k])), f"{result[k]:,}", k)]
+        for k, words in FIGURES.items()
+    ]
     return Table(
         title="Figures",
         columns=word_columns(["what", "value"], left=["what"]),

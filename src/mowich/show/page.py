@@ -319,5 +319,9 @@ def plan_words(plan: Result | None) -> str:
 
 
 def counted(n: float, what: str) -> str:
-    """ "1 chip", "1,024 chips"."""
-    return f"{n:,.6g} {what}{'' if n == 1 else 's'}"
+    """ "1 chip", "1,024 chips".
+
+    >>> counted(1, "chip"), counted(1_000_000, "chip"), counted(2.5, "day")
+    ('1 chip', '1,000,000 chips', '2.5 days')
+    """
+    return f"{n:,.0f} {what}{'' if n == 1 else 's'}" if n == round(n) else f"{n:,.6g} {what}s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mowich.economics.money import term_words
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent, seconds
@@ -28,7 +29,7 @@ def rates_page(result: Result, run: Run) -> Page:
             ("output, tokens", f"{inputs['osl']:g}"),
             ("limits", _limits(inputs)),
             ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
-            ("price term", str(inputs["price_term"])),
+            ("kind of price", term_words(inputs["price_term"])),
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=_parts(result, run),

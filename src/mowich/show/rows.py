@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.economics.money import price_words
+from mowich.economics.money import price_words, term_words
 from mowich.models.builtin import builtin, builtin_name
 from mowich.models.model import Model
 from mowich.show.charts_parts import short_part
@@ -156,7 +156,7 @@ def training_strip(result: Result) -> list[tuple[str, str]]:
         ("tokens", show_count(float(inputs.get("tokens") or 0))),
         ("sequence", str(inputs.get("seq"))),
         ("batch, sequences", f"{float(inputs.get('batch_seqs') or 0):g}"),
-        ("price term", str(inputs.get("price_term"))),
+        ("kind of price", term_words(inputs.get("price_term"))),
         ("facts", str(result.get("facts_hash") or "")),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mowich.economics.money import term_words
 from mowich.show import charts, charts_parts
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
@@ -125,7 +126,7 @@ def _strip(result: Result) -> list[tuple[str, str]]:
         ("TPOT limit", limit("tpot_s")),
         ("prompts cached", percent(inputs.get("cached") or 0.0)),
         ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
-        ("price term", str(inputs.get("price_term"))),
+        ("kind of price", term_words(inputs.get("price_term"))),
         ("facts", str(result.get("facts_hash") or "")),
     ]
 

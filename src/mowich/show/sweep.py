@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mowich.economics.money import term_words
 from mowich.show import charts
 from mowich.show.charts import Chart, Range
 from mowich.show.colours import looks_of
@@ -34,7 +35,7 @@ def sweep_page(result: Result, run: Run) -> Page:
         sentences=sweep_headline(result).sentences,
         assumptions=[
             ("scenario", str(inputs.get("scenario", ""))),
-            ("price term", str(inputs.get("price_term", ""))),
+            ("kind of price", term_words(inputs.get("price_term", ""))),
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=(_points(rows), *_best_points(rows)),

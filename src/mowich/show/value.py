@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from mowich.economics.money import price_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, interval, number_text
@@ -41,7 +42,7 @@ def value_page(result: Result, run: Run) -> Page:
         assumptions=[
             ("system", f"{result['display']}, {result['inputs']['system_chips']:,} chips"),
             ("today", NOTHING if result["of"] == OF_SOFTWARE else _amount(result, result["today"])),
-            ("price of a chip", str(result["price_label"])),
+            ("price of a chip", price_words(str(result["price_label"]))),
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=(
@@ -179,7 +180,7 @@ def _basis(result: Result) -> list[Words]:
 def _price(result: Result) -> str:
     """ "the price of a chip-hour, $0.92/chip/h, tco"."""
     known = result["price"]["value"] is not None
-    label = ", ".join(str(result["price_label"]).split(", ")[:2]) if known else str(result["price_label"])
+    label = ", ".join(price_words(str(result["price_label"])).split(", ")[:2]) if known else str(result["price_label"])
     return f"the price of a chip-hour ({label})"
 
 

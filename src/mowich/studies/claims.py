@@ -360,7 +360,7 @@ def claims(facts: Facts) -> list[Claim]:
             verdict=judged,
             reason=reason,
             missing=reason.rpartition("not published: ")[2] if judged == UNCHECKED else "",
-            source=f"{fact.title}, {fact.locator}",
+            source=", ".join(word for word in (fact.title, fact.locator) if word) or f"no source: {fact.reason}",
             per_chip=per_chip,
             per_unit=per_unit,
             unit_chips=unit_chips,

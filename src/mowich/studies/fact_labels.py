@@ -13,6 +13,13 @@ from mowich.facts import load_facts
 _OWNED = ("chips", "systems", "training", "devices", "serving", "networks")
 """Kinds whose second word is a chip, a system, a family of chips or an engine."""
 
+_GROUPS = {
+    "prices.machines.system": "price of a machine, {}",
+    "prices.machines.scale_out": "price of the network, {}",
+    "prices.memory": "price of memory, {}",
+}
+"""Beginnings of paths whose facts are many of one kind -> what each is called, of the rest of its path."""
+
 _ALL = ("common", "collectives", "measured", "ownership", "scale_out")
 """Second words that are nobody's."""
 
@@ -52,11 +59,16 @@ def fact_label(path: str) -> str:
     'software speed against the chip it was learned on (Trainium3)'
     >>> fact_label("training.common.router_skew"), fact_label("sites.default.pue")
     ('uneven routing of experts', 'overhead of the site (PUE)')
+    >>> fact_label("prices.machines.system.h200_hgx8"), fact_label("prices.memory.ddr5.2026Q4")
+    ('price of a machine, h200 hgx8', 'price of memory, ddr5, 2026Q4')
     >>> fact_label("systems.trn3-gen2.levels.rack.latency")
     'latency of a link, level rack (trn3-gen2)'
     """
     kind, _, rest = path.partition(".")
     steps = rest.split(".")
+    for begin, words in _GROUPS.items():
+        if path.startswith(f"{begin}."):
+            return words.format(path.removeprefix(f"{begin}.").replace("_", " ").replace(".", ", "))
     ends = (".".join(steps[i:]) for i in range(len(steps)))
     words = next((_labels()[end] for end in ends if end in _labels()), steps[-1].replace("_", " "))
     if "levels" in steps[1:-2]:  # of the levels of a machine, each has its own

@@ -79,11 +79,34 @@ def _table(table: Table) -> str:
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     name = escape(table.title)
+    if not table.rows:
+        return f"<section><h2>{name}</h2><p>None.</p></section>"
     return (
         f'<section><h2>{name}</h2>{note}<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table'
         f' class="sortable{" cards" if cards else ""}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         "</div></section>"
     )
+
+
+MOST_BESIDE = 104
+"""Characters of a row that has room in one of two columns of a printed page."""
+
+
+def _width(table: Table) -> int:
+    """Characters of a table's widest row, each column as wide as its longest cell, or as the longest word of its
+    head."""
+    rows = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in table.cells()]
+    heads = [max((len(word) for word in head.split()), default=0) for head in table.head]
+    return sum(max([head, *(len(row[i]) for row in rows)]) + 2 for i, head in enumerate(heads))
+
+
+def _more_tables(page: Page) -> str:
+    """The tables below the pictures; narrow ones stand beside one another on paper."""
+    made = [
+        _table(t).replace("<section>", '<section class="broad">', 1) if _width(t) > MOST_BESIDE else _table(t)
+        for t in page.tables[1:]
+    ]
+    return f'<div class="tables">{"".join(made)}</div>' if made else ""
 
 
 def _chart(place: int, chart: Chart, command: str) -> str:
@@ -263,7 +286,7 @@ def render_html(
         "".join(_table(t) for t in page.tables[:1])
         + _charts(page, command)
         + _stories(page, command)
-        + "".join(_table(t) for t in page.tables[1:])
+        + _more_tables(page)
         + _notes(page)
         + _assumptions(page)
         + _facts(page.facts)

@@ -25,7 +25,7 @@ globalThis.fitted = (option, width, dark, paper = false) => {
   const { xAxis: x, yAxis: y } = out;
   const small = width < 600;
   const large = (axis) => (["value", "log"].includes(axis?.type) && !axis.axisLabel?.formatter ? { formatter: few } : {});
-  if (y && y.type === "category") out.yAxis = { ...y, axisLabel: { ...y.axisLabel, width: Math.round(Math.min((paper ? 0.5 : 0.4) * width, 300)), overflow: "break", fontSize: paper ? 9 : small ? 10 : 11, lineHeight: paper ? 9 : small ? 11 : 12 } };
+  if (y && y.type === "category") out.yAxis = { ...y, axisLabel: { ...y.axisLabel, width: Math.round(Math.min((paper ? 0.5 : 0.4) * width, 300)), overflow: "break", ...(paper ? { interval: 0 } : {}), fontSize: paper ? 9 : small ? 10 : 11, lineHeight: paper ? 9 : small ? 11 : 12 } };
   else if (y && small) out.yAxis = { ...y, nameGap: Math.min(y.nameGap ?? 15, 46), nameTextStyle: { fontSize: 10 }, axisLabel: { ...y.axisLabel, ...large(y) } };
   if (x && small) out.xAxis = { ...x, axisLabel: { ...x.axisLabel, ...large(x), fontSize: 10, hideOverlap: true } };
   if (small && out.series?.some((s) => s.type === "heatmap")) {

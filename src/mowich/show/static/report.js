@@ -13,7 +13,7 @@
     const sheet = box.closest(".many") ? PAPER_MANY : PAPER;
     const option = chosen[place] ? views[place][chosen[place] - 1] : options[place];
     const [fits, more] = fitted(option, paper ? sheet : box.clientWidth, night, paper);
-    const height = Number(box.dataset.height) * (paper ? (option.yAxis?.type === "category" ? 0.6 : 0.5) : 1) + more;
+    const height = Math.max(paper ? 120 : 0, Number(box.dataset.height) * (paper ? (option.yAxis?.type !== "category" ? 0.5 : box.closest(".story") ? 0.46 : 0.6) : 1)) + more;
     drawn[place]?.dispose();
     box.style.height = `${height}px`;
     const chart = drawn[place] = echarts.init(box, night ? "dark" : null, { renderer: "svg", width: paper ? sheet : box.clientWidth, height });
