@@ -214,9 +214,9 @@ def test_regular_loops_are_repeated(case: str, tmp_path: Path, monkeypatch: pyte
     runs: list[bool] = []
     fill, run = repeat.Repeat.fill, runtime._run
 
-    def filled(self: repeat.Repeat, count: int, more: int = 0) -> Any:
+    def filled(self: repeat.Repeat, count: int) -> None:
         counted.append(count)
-        return fill(self, count, more)
+        fill(self, count)
 
     def started(*given: Any) -> Any:
         runs.append(True)

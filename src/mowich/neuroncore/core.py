@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group
     from mowich.neuroncore.memory import Record, Storage
     from mowich.neuroncore.placement import TensorLayout
-    from mowich.neuroncore.views import Tile, ViewAccess
+    from mowich.neuroncore.views import NotedView, Tile, ViewAccess
 
 _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
@@ -161,6 +161,7 @@ class Core:
         "has_repeated",
         "hbm_default",
         "irregular",
+        "is_sampling",
         "known",
         "limits",
         "loops",
@@ -186,6 +187,7 @@ class Core:
         "trace",
         "unfinished",
         "values",
+        "views",
         "warned",
         "warnings",
         "xorwow",
@@ -225,6 +227,10 @@ class Core:
         self.loops: object = None
         self.has_repeated = False
         self.unfinished = 0
+        # views that were made by indices while a loop runs that may be repeated (`views.NotedView`; None: one that is
+        # not followed), None: nobody asks; whether what is recorded now may be taken back
+        self.views: list[NotedView | None] | None = None
+        self.is_sampling = False
         self.blocks: list[
             tuple[Any, tuple[int, ...]]
         ] = []  # (tensor of the older interface, block of it that was made)

@@ -1,8 +1,12 @@
 """What an iteration of a loop added to a trace, and the same again for the iterations that follow, written by NumPy.
 
-Two iterations, one after the other, are alike where their instructions are of the same kinds from the same lines, and
-where the numbers of their storages, the offsets of their views and all else that is counted differ by constants.
-Whether the iterations that follow are alike as well is not judged here (`nki.affine` reads the kernel for that).
+Two iterations are alike where their instructions are of the same kinds from the same lines, and where the numbers of
+their storages, the offsets of their views and all else that is counted differ by constants. Whether the iterations that
+follow are alike as well is not judged here (`nki.affine` reads the kernel for that).
+
+Where loops lie within a loop, the first iteration stands in the trace in full. Of a later one, a sample tells how it
+differs: in it each loop within runs its last iteration alone (`ColumnPlaces` says which entries of the full one those
+stand for), and what it recorded is taken back (`undo`).
 """
 
 from __future__ import annotations
@@ -17,15 +21,12 @@ from numpy.typing import NDArray
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import Trace
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import NotedView, Tile
 
 _Columns = NDArray[np.int64]
 
 AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
-
-_FEW = 64
-"""Pairs below which a dictionary is faster than NumPy."""
 
 
 class Unlike(BaseException):
@@ -47,25 +48,30 @@ class Blocks(Protocol):
 
 
 class Mark(NamedTuple):
-    """How far a run has come. instructions, touches, edges, in_order: entries of the trace; clock, storages: the core's
-    counters; other: what an iteration that is repeated leaves as it is; blocks: blocks of tensors that were made."""
+    """How far a run has come. instructions, touches, edges, in_order: entries of the trace; patterns: of the trace;
+    accesses: that the core knows; clock, storages: the core's counters; views: views that were noted; blocks: blocks of
+    tensors that were made; other: what an iteration that is repeated leaves as it is."""
 
     instructions: int
     touches: int
     edges: int
     in_order: int
+    patterns: int
+    accesses: int
     clock: int
     storages: int
-    other: tuple[object, ...]
+    views: int
     blocks: int
+    other: tuple[object, ...]
 
 
 def mark(core: Core, trace: Trace) -> Mark:
     """How far a run has come now."""
-    storages = core.serial.get("storage", 0)
+    serial = core.serial
+    storages = serial.get("storage", 0)
     other = (
-        sum(core.serial.values()) - storages,
-        len(core.serial),
+        sum(serial.values()) - storages,
+        len(serial),
         len(trace.meetings),
         len(core.records),
         len(core.warned),
@@ -81,47 +87,77 @@ def mark(core: Core, trace: Trace) -> Mark:
         len(trace.touched),
         len(trace.edges),
         len(trace.in_order),
+        len(trace.patterns.keys),
+        len(core.accesses),
         core.clock,
         storages,
-        other,
+        len(core.views or ()),
         len(core.blocks),
+        other,
     )
+
+
+def undo(core: Core, trace: Trace, begin: Mark) -> None:
+    """Take back what was recorded since a mark: the instructions, and the patterns that came up in them. The core's
+    counters and its blocks stay."""
+    del trace.kind[begin.instructions :]
+    del trace.site[begin.instructions :]
+    del trace.number[begin.instructions :]
+    del trace.touched[begin.touches :]
+    del trace.edges[begin.edges :]
+    del trace.in_order[begin.in_order :]
+    trace.patterns.cut(begin.patterns)
+    while len(core.accesses) > begin.accesses:
+        core.accesses.popitem()
+
+
+def advance(core: Core, growth: Growth, count: int) -> None:
+    """Count what `count` iterations, less than none to go back, would have counted."""
+    core.clock += growth.clock * count
+    if growth.made:
+        core.serial["storage"] = core.serial.get("storage", 0) + growth.made * count
 
 
 Item = Tile | list["Item"]
 """What an iteration appends to a list: a tile, or a list of such."""
-_Made = tuple[Blocks, tuple[int, ...]]
+MadeBlock = tuple[Blocks, tuple[int, ...]]
+"""A block of a tensor that was made."""
+
+
+class ColumnPlaces(NamedTuple):
+    """How a sample of an iteration stands for all of it, in one column. of_sample: of each entry of the sample, its
+    place in the full iteration; of_full: of each entry of that, its place in the sample."""
+
+    of_sample: _Columns
+    of_full: _Columns
+
+
+class SamplePlaces(NamedTuple):
+    """The same in each column: instructions, (storage, pattern) of operands, what `depends_on` joins."""
+
+    instructions: ColumnPlaces
+    touches: ColumnPlaces
+    edges: ColumnPlaces
 
 
 class IterationBlock:
-    """What one iteration added. touched: (storage, pattern) of each operand, in turn; made: from this number on the
-    core made its storages in it."""
+    """What one iteration added. touched: (storage, pattern) of each operand, in turn; in_order: counted from its first
+    instruction; made: from this number on the core made its storages in it, of these forms."""
 
     __slots__ = ("clock", "edges", "form", "in_order", "kind", "made", "number", "site", "touched")
 
     def __init__(self, core: Core, trace: Trace, begin: Mark, end: Mark) -> None:
         i, j = begin.instructions, end.instructions
-        self.kind, self.site = trace.kind[i:j], trace.site[i:j]
-        self.number = _part(trace.number, i, j)
-        self.touched = _part(trace.touched, begin.touches, end.touches)
+        self.kind, self.site, self.number = trace.kind[i:j], trace.site[i:j], trace.number[i:j]
+        self.touched = trace.touched[begin.touches : end.touches]
         self.edges = trace.edges[begin.edges : end.edges]
-        self.in_order = trace.in_order[begin.in_order : end.in_order]
+        self.in_order = [n - i for n in trace.in_order[begin.in_order : end.in_order]]
         self.clock = begin.clock
         step = core.programs
         self.made = (begin.storages + 1) * step + core.program
         after = (end.storages + 1) * step + core.program
         trace.storages.reserve(after)
         self.form = trace.storages.form[self.made : after : step]
-
-    @property
-    def storage(self) -> _Columns:
-        """Number of the storage of each operand."""
-        return self.touched[::2]
-
-    @property
-    def pattern(self) -> _Columns:
-        """Number of the pattern of each operand."""
-        return self.touched[1::2]
 
     def is_like(self, other: IterationBlock) -> bool:
         """Whether the other one has as much of everything, the same kinds of instructions from the same lines, and
@@ -132,18 +168,50 @@ class IterationBlock:
             and self.form == other.form
             and len(self.touched) == len(other.touched)
             and len(self.edges) == len(other.edges)
-            and len(self.in_order) == len(other.in_order)
+            and self.in_order == other.in_order
         )
 
-    def own(self, programs: int) -> NDArray[np.bool_]:
-        """Of each operand, whether its storage was made in this iteration by this core."""
-        own: NDArray[np.bool_] = self.storage >= self.made
-        return own if programs == 1 else own & ((self.storage - self.made) % programs == 0)
+    def has_alike(self, sample: IterationBlock) -> bool:
+        """Whether a sample has instructions of the same kinds from the same lines, and storages of the forms that they
+        have here."""
+        if self.kind != sample.kind or self.site != sample.site or self.in_order != sample.in_order:
+            return False
+        if self.form == sample.form:
+            return True
+        if len(self.form) != len(sample.form):
+            return False
+        mine, its = np.frombuffer(self.form, np.int32), np.frombuffer(sample.form, np.int32)
+        return bool(((its < 0) | (its == mine)).all())
+
+    def sampled(self, places: SamplePlaces | None) -> IterationBlock:
+        """As a sample has it. None: the sample has all of it."""
+        if places is None:
+            return self
+        rows = places.instructions.of_sample
+        out: IterationBlock = object.__new__(IterationBlock)
+        out.kind, out.site, out.number = (_taken(c, rows) for c in (self.kind, self.site, self.number))
+        out.touched = _taken(self.touched, places.touches.of_sample)
+        out.edges = [self.edges[n] for n in places.edges.of_sample]
+        out.in_order = np.flatnonzero(np.isin(rows, self.in_order)).tolist() if self.in_order else []
+        out.clock, out.made, out.form = self.clock, self.made, self.form
+        return out
+
+    def has_made(self, core: Core, storage: int) -> bool:
+        """Whether a core made a storage in this iteration, or after it."""
+        return storage >= self.made and (storage - self.made) % core.programs == 0
 
 
-def _part(column: array[int], begin: int, end: int) -> _Columns:
-    """A part of a column, copied: a column that NumPy looks at cannot grow."""
-    return np.array(column[begin:end], np.int64)
+def _taken(column: array[int], places: _Columns) -> array[int]:
+    """Some entries of a column."""
+    out = array(column.typecode)
+    if len(places):
+        out.frombytes(np.frombuffer(column, column.typecode).take(places).tobytes())
+    return out
+
+
+def _as_row(column: array[int]) -> _Columns:
+    """A column that nothing adds to, as NumPy sees it."""
+    return np.frombuffer(column, np.int64) if column else np.zeros(0, np.int64)
 
 
 class Growth(NamedTuple):
@@ -165,122 +233,137 @@ class Growth(NamedTuple):
 
 
 class Repeat:
-    """An iteration, and what is added from one iteration to the next."""
+    """An iteration that stands in a trace in full, and what is added from one iteration to the next. samples: places of
+    its entries in samples, None: a sample has them all; blocks: those of tensors that it
+    made, each with the step to that of the next iteration (none for a tensor that it made itself)."""
 
-    def __init__(self, core: Core, trace: Trace, base: IterationBlock, growth: Growth) -> None:
-        self.core, self.trace, self.base, self.growth = core, trace, base, growth
-        self.blocks: list[tuple[Blocks, tuple[int, ...], tuple[int, ...]]] = []
-        self.moving = list(zip(base.touched[growth.firsts].tolist(), growth.offsets, strict=True))
+    def __init__(
+        self,
+        core: Core,
+        trace: Trace,
+        base: IterationBlock,
+        growth: Growth,
+        samples: SamplePlaces | None,
+        blocks: Sequence[tuple[MadeBlock, tuple[int, ...] | None]] = (),
+    ) -> None:
+        self.core, self.trace, self.base, self.growth, self.samples = core, trace, base, growth, samples
+        self.blocks = blocks
+        self.row = _as_row(base.touched)
+        self.moving = list(zip(self.row[growth.firsts].tolist(), growth.offsets, strict=True))
 
-    def from_here(self, begin: Mark, end: Mark) -> Repeat | None:
+    def from_here(self, base: IterationBlock) -> Repeat | None:
         """The same growth from another iteration, where that one is like the one it was found with."""
-        found = IterationBlock(self.core, self.trace, begin, end)
         places, which = self.growth.places, self.growth.which
-        if self.blocks or found.in_order or not self.base.is_like(found):
+        if self.blocks or base.in_order or not self.base.is_like(base):
             return None
         if len(places):
-            patterns, first = found.touched[places], found.touched[self.growth.firsts]
+            row = _as_row(base.touched)
+            patterns, first = row[places], row[self.growth.firsts]
             if (first[which] != patterns).any() or not self.trace.patterns.have_offsets(first.tolist()):
                 return None
-        return Repeat(self.core, self.trace, found, self.growth)
+        return Repeat(self.core, self.trace, base, self.growth, self.samples)
 
-    def grows_as(self, other: Repeat) -> bool:
-        """Whether the same is added from one iteration to the next."""
-        a, b = self.growth, other.growth
-        return (
-            (a.clock, a.made, a.edges, a.offsets) == (b.clock, b.made, b.edges, b.offsets)
-            and np.array_equal(a.touched, b.touched)
-            and np.array_equal(a.places, b.places)
-            and np.array_equal(a.which, b.which)
-        )
-
+    # what is written
+    # --------------------------------------------------------------------------------------------------------
     def touched(self, times: range) -> _Columns:
         """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
         turns = np.arange(times.start, times.stop)[:, None]
-        touched: _Columns = self.base.touched + self.growth.touched * turns
+        touched: _Columns = self.row + self.growth.touched * turns
         if self.moving:
             touched[:, self.growth.places] = self.trace.patterns.later(self.moving, times)[:, self.growth.which]
         return touched
 
-    def fill(self, count: int, more: int = 0) -> _Columns:
-        """Write `count` more iterations after the base. The trace must end with that one. Storages and patterns of the
-        `more` iterations behind them, which are not written, one row for each."""
-        trace, core, b, growth = self.trace, self.core, self.base, self.growth
-        n = len(b.kind)
+    def fill(self, count: int) -> None:
+        """Write `count` more iterations after the base. The trace must end with that one."""
+        trace, b, growth = self.trace, self.base, self.growth
+        n, first = len(b.kind), len(trace.kind) - len(b.kind)
         chunk = max(1, AT_ONCE // max(n, 1))
-        ahead = np.zeros((0, len(b.touched)), np.int64)
         for start in range(1, count + 1, chunk):
             end = min(start + chunk, count + 1)
             k, turns = end - start, np.arange(start, end)[:, None]
             trace.kind.extend(b.kind * k)
             trace.site.extend(b.site * k)
-            trace.number.frombytes((b.number + growth.clock * turns).tobytes())
-            touched = self.touched(range(start, end + more if end > count else end))
-            trace.touched.frombytes(touched[:k].tobytes())
-            ahead = touched[k:]
+            trace.number.frombytes((_as_row(b.number) + growth.clock * turns).tobytes())
+            trace.touched.frombytes(self.touched(range(start, end)).tobytes())
             if b.edges:
                 trace.edges.extend(edge for t in range(start, end) for edge in self.edges(t))
             if b.in_order:
-                trace.in_order.frombytes((np.array(b.in_order) + n * turns).tobytes())
-        core.clock += growth.clock * count
-        core.serial["storage"] = core.serial.get("storage", 0) + growth.made * count
-        self._note_storages(count)
-        self._make_blocks(count)
-        return ahead
+                trace.in_order.frombytes((np.array(b.in_order) + first + n * turns).tobytes())
+        if growth.made:
+            begin, step, storages = b.made + growth.made * self.core.programs, self.core.programs, trace.storages
+            storages.reserve(begin + count * growth.made * step)
+            storages.form[begin : begin + count * growth.made * step : step] = b.form * count
 
     def edges(self, times: int) -> list[tuple[int, int]]:
         """What `depends_on` joins in the iteration that comes `times` after the base."""
-        if not self.base.edges:
-            return []
         return [
             (before + x * times, after + y * times)
             for (before, after), (x, y) in zip(self.base.edges, self.growth.edges, strict=True)
         ]
 
-    def finds_blocks(self, first: Sequence[_Made], second: Sequence[_Made]) -> bool:
-        """Note the blocks that the two iterations made: those of a tensor from before them move on by the same steps.
-        False: they made others."""
-        if len(first) != len(second):
-            return False
-        for (x, at), (y, then) in zip(first, second, strict=True):
-            if x is y:
-                self.blocks.append((y, then, tuple(b - a for a, b in zip(at, then, strict=True))))
-            elif at != then:
-                return False
-        return True
+    def others(self, count: int) -> _Columns:
+        """Numbers of the storages from before the loop that `count` more iterations touch, each iteration others."""
+        if not self.growth.elsewhere:
+            return np.zeros(0, np.int64)
+        storages, steps = self.row[::2], self.growth.touched[::2]
+        is_own = (storages >= self.base.made) & ((storages - self.base.made) % self.core.programs == 0)
+        moves = np.flatnonzero((steps != 0) & ~is_own)
+        _, firsts = _distinct(storages[moves], _ranks(steps[moves]))
+        moves = moves[firsts]
+        others: _Columns = storages[moves] + steps[moves] * np.arange(1, count + 1)[:, None]
+        return others.reshape(-1)
 
-    def later_blocks(self, times: int) -> list[tuple[Blocks, tuple[int, ...], tuple[int, ...]]]:
-        """(tensor, block, block of the base) that the iteration `times` after the base makes."""
-        return [(x, tuple(i + d * times for i, d in zip(at, step, strict=True)), at) for x, at, step in self.blocks]
+    def agrees(self, sample: IterationBlock, times: int, end: Mark) -> bool:
+        """Whether a sample is of the iteration that comes `times` after the base, which the trace holds up to `end`."""
+        b, trace = self.base, self.trace
+        i, j = end.instructions, end.touches
+        written: IterationBlock = object.__new__(IterationBlock)
+        written.kind, written.site, written.number = b.kind, b.site, trace.number[i - len(b.kind) : i]
+        written.touched, written.edges = trace.touched[j - len(b.touched) : j], self.edges(times)
+        written.in_order, written.made, written.form = b.in_order, b.made, b.form
+        written.clock = b.clock + self.growth.clock * times
+        written = written.sampled(self.samples)
+        return (
+            written.clock == sample.clock
+            and written.has_alike(sample)
+            and written.number == sample.number
+            and written.touched == sample.touched
+            and written.edges == sample.edges
+        )
+
+    # blocks of tensors
+    # --------------------------------------------------------------------------------------------------------
+    def later_blocks(self, times: int) -> list[MadeBlock]:
+        """(tensor, block) of those that the iteration `times` after the base makes."""
+        return [(x, _moved(at, step, times)) for (x, at), step in self.blocks if step is not None]
 
     def has_room(self, count: int) -> bool:
-        """Whether `count` iterations more, and the one behind them, make blocks that are there and that nothing else
-        has made."""
+        """Whether `count` iterations more make blocks that are there and that nothing else has made. The first of them
+        ran, and has made its own."""
         if not self.blocks:
             return True
-        found = [(x, at) for t in range(1, count + 2) for x, at, _ in self.later_blocks(t)]
+        found = [made for t in range(2, count + 1) for made in self.later_blocks(t)]
         return len({(id(x), at) for x, at in found}) == len(found) and all(x.is_free(at) for x, at in found)
 
-    def _make_blocks(self, count: int) -> None:
-        if not self.blocks:
-            return
+    def make_blocks(self, made: Sequence[MadeBlock], times: range) -> None:
+        """Make the blocks of the iterations that follow one, which made these, after `times`."""
         step = self.growth.made * self.core.programs
-        for t in range(1, count + 1):
-            for x, at, like in self.later_blocks(t):
-                x.again(at, like, x.number(like) + step * t)
-                self.core.blocks.append((x, at))  # a loop around this one counts them as made
+        for t in times:
+            for (x, like), (_, move) in zip(made, self.blocks, strict=True):
+                if move is not None:
+                    at = _moved(like, move, t)
+                    x.again(at, like, x.number(like) + step * t)
+                    self.core.blocks.append((x, at))  # a loop around this one counts them as made
 
-    def makes(self, made: Sequence[_Made], times: int) -> bool:
+    def makes(self, made: Sequence[MadeBlock], times: int) -> bool:
         """Whether an iteration that ran made the blocks of the one that comes `times` after the base."""
-        mine = {id(x) for x, _, _ in self.blocks}
-        return [(x, at) for x, at in made if id(x) in mine] == [(x, at) for x, at, _ in self.later_blocks(times)]
+        mine = {id(x) for (x, _), step in self.blocks if step is not None}
+        return [(x, at) for x, at in made if id(x) in mine] == self.later_blocks(times)
 
-    def has_made(self, item: object) -> bool:
-        """Whether something is a tile whose storage the base made, or a list of such tiles."""
-        return is_made(item, self.core, self.base.made, self.growth.made)
-
+    # lists
+    # --------------------------------------------------------------------------------------------------------
     def items(self, like: Item, count: int) -> list[Item]:
-        """What `count` more iterations append to a list, to which the base appended this."""
+        """What `count` iterations more append to a list, after one that appended this; less than none: before it."""
         return items_after(like, self.growth.made * self.core.programs, count)
 
     def follows(self, item: object, before: Item) -> bool:
@@ -299,95 +382,9 @@ class Repeat:
             == (before.dtype, before.shape, before.strides, before.offset, None)
         )
 
-    def _note_storages(self, count: int) -> None:
-        """The trace touches the storages that the iterations make as it touched those of the base."""
-        b, step, made = self.base, self.core.programs, self.growth.made
-        if made:
-            begin, storages = b.made + made * step, self.trace.storages
-            storages.reserve(begin + count * made * step)
-            storages.form[begin : begin + count * made * step : step] = b.form * count
 
-    def others(self, count: int) -> _Columns:
-        """Numbers of the storages from before the loop that `count` more iterations touch, each iteration others."""
-        if not self.growth.elsewhere:
-            return np.zeros(0, np.int64)
-        steps = self.growth.touched[::2]
-        moves = np.flatnonzero((steps != 0) & ~self.base.own(self.core.programs))
-        if not len(moves):
-            return np.zeros(0, np.int64)
-        return (self.base.storage[moves] + steps[moves] * np.arange(1, count + 1)[:, None]).reshape(-1)
-
-    def agrees(self, later: IterationBlock, times: int, touched: _Columns) -> bool:
-        """Whether an iteration that ran is the one that comes `times` after the base. touched: storages and patterns of
-        that one."""
-        b, clock = self.base, self.growth.clock * times
-        if not b.is_like(later) or later.clock != b.clock + clock or self.edges(times) != later.edges:
-            return False
-        # bytes are compared faster than columns
-        return (b.number + clock).tobytes() == later.number.tobytes() and touched.tobytes() == later.touched.tobytes()
-
-
-class Expected:
-    """What an iteration has to add that runs to be compared. found, times: it is the one so many after the base;
-    touched: storage and pattern of each operand; begin: how far the run had come before it; are_noted: the trace knows
-    of the storages from before it."""
-
-    __slots__ = ("are_noted", "begin", "found", "times", "touched")
-
-    def __init__(self, found: Repeat, times: int, touched: _Columns, begin: Mark) -> None:
-        self.found, self.times, self.touched, self.begin = found, times, touched, begin
-        core, form = found.core, found.trace.storages.form
-        numbers = touched[::2]
-        places = numbers - ((begin.storages + 1) * core.programs + core.program)
-        others = numbers[(places < 0) | (places % core.programs != 0)] if core.programs > 1 else numbers[places < 0]
-        self.are_noted = bool(
-            not len(others) or (others.max() < len(form) and (np.frombuffer(form, np.int32)[others] >= 0).all())
-        )
-
-    def agrees(self, instruction: int, touch: int) -> bool:
-        """Whether what came from an instruction of the trace on, and from its first operand on, is as expected."""
-        trace, b, begin = self.found.trace, self.found.base, self.begin
-        at, end = touch - begin.touches, len(trace.touched) - begin.touches
-        first, last = instruction - begin.instructions, len(trace.kind) - begin.instructions
-        return (
-            trace.touched[touch:].tobytes() == self.touched[at:end].tobytes()
-            and trace.kind[instruction:] == b.kind[first:last]
-            and trace.site[instruction:] == b.site[first:last]
-        )
-
-    def copy(self, before: Mark, after: Mark, count: int) -> bool:
-        """Write `count` iterations of a loop within, from what is expected: they are as long as the one between the two
-        marks, and follow it. False, and nothing written: that cannot be."""
-        found, begin = self.found, self.begin
-        b, trace, core = found.base, found.trace, found.core
-        first = after.instructions - begin.instructions
-        last = first + (after.instructions - before.instructions) * count
-        at = after.touches - begin.touches
-        end = at + (after.touches - before.touches) * count
-        if before.other != after.other or before.blocks != after.blocks or not self.are_noted:
-            return False
-        if last >= len(b.kind) or end > len(self.touched):
-            return False
-        trace.kind.extend(b.kind[first:last])
-        trace.site.extend(b.site[first:last])
-        trace.number.frombytes((b.number[first:last] + found.growth.clock * self.times).tobytes())
-        trace.touched.frombytes(self.touched[at:end].tobytes())
-        if after.edges > before.edges:
-            start = after.edges - begin.edges
-            trace.edges.extend(found.edges(self.times)[start : start + (after.edges - before.edges) * count])
-        if after.in_order > before.in_order:
-            start, move = after.in_order - begin.in_order, len(b.kind) * self.times
-            more = (after.in_order - before.in_order) * count
-            trace.in_order.extend(i + move for i in b.in_order[start : start + more])
-        core.clock += (after.clock - before.clock) * count
-        made = (after.storages - before.storages) * count
-        if made:
-            core.serial["storage"] = after.storages + made
-            start, step = (after.storages + 1) * core.programs + core.program, core.programs
-            trace.storages.reserve(start + made * step)
-            place = after.storages - begin.storages
-            trace.storages.form[start : start + made * step : step] = b.form[place : place + made]
-        return True
+def _moved(at: tuple[int, ...], step: tuple[int, ...], times: int) -> tuple[int, ...]:
+    return tuple(i + d * times for i, d in zip(at, step, strict=True))
 
 
 def is_made(item: object, core: Core, first: int, made: int) -> bool:
@@ -402,67 +399,99 @@ def is_made(item: object, core: Core, first: int, made: int) -> bool:
 
 
 def items_after(like: Item, step: int, count: int) -> list[Item]:
-    """`count` tiles, or lists of them, as others whose storages' numbers they follow in steps."""
+    """`count` tiles, or lists of them, as others whose storages' numbers they follow in steps; count less than 0: that
+    many before them."""
     if isinstance(like, list):
         columns = [items_after(x, step, count) for x in like]
-        return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(count)]
-    s, out = like.storage, list[Item]()
-    for number in range(s.number + step, s.number + step * count + 1, step):
-        out.append(Tile(s.again(number), like.dtype, like.shape, like.strides, like.offset))
+        return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(abs(count))]
+    s = like.storage
+    times = range(1, count + 1) if count > 0 else range(count, 0)
+    return [Tile(s.again(s.number + step * t), like.dtype, like.shape, like.strides, like.offset) for t in times]
+
+
+def repeat_of(
+    core: Core,
+    trace: Trace,
+    base: IterationBlock,
+    sample: IterationBlock,
+    samples: SamplePlaces | None,
+    made: tuple[Sequence[MadeBlock], Sequence[MadeBlock]],
+) -> Repeat | None:
+    """What repeats, where a sample of the iteration behind the base is like it. made: blocks that each of them made."""
+    first, n = base.sampled(samples), sample.clock - base.clock
+    if (
+        len(first.touched) != len(sample.touched)
+        or len(first.edges) != len(sample.edges)
+        or not first.has_alike(sample)
+        or [x + n for x in first.number] != sample.number.tolist()
+    ):
+        return None
+    # storages and patterns, in turn
+    steps = [y - x for x, y in zip(first.touched, sample.touched, strict=True)]
+    elsewhere = False
+    for x, y, step in zip(first.touched[::2], sample.touched[::2], steps[::2], strict=True):
+        is_own = first.has_made(core, x)
+        if is_own != sample.has_made(core, y) or (is_own and step != sample.made - base.made):
+            return None
+        elsewhere |= step != 0 and not is_own
+    moved = [at for at in range(1, len(steps), 2) if steps[at]]
+    offsets = trace.patterns.steps([first.touched[at] for at in moved], [sample.touched[at] for at in moved])
+    if offsets is None:
+        return None
+    for at, offset in zip(moved, offsets, strict=True):
+        steps[at] = offset
+    edges = [(s - x, t - y) for (x, y), (s, t) in zip(first.edges, sample.edges, strict=True)]
+    grown = np.array(steps, np.int64)
+    ranks = _ranks(grown)
+    if samples is not None:
+        places = samples.touches
+        # loops within that ran at both ends have to grow alike there
+        if (grown[places.of_full[places.of_sample]] != grown).any():
+            return None
+        grown, ranks, edges = grown[places.of_full], ranks[places.of_full], [edges[n] for n in samples.edges.of_full]
+    moves = np.flatnonzero(grown[1::2]) * 2 + 1
+    which, firsts = _distinct(_as_row(base.touched)[moves], ranks[moves])
+    firsts = moves[firsts]
+    offsets = grown[firsts].tolist()
+    grown[moves] = 0
+    growth = Growth(n, len(base.form), grown, edges, elsewhere, moves, which, firsts, offsets)
+    blocks = _block_steps(*made)
+    return None if blocks is None else Repeat(core, trace, base, growth, samples, blocks)
+
+
+def _ranks(steps: _Columns) -> _Columns:
+    """A small number for each step, the same for the same steps."""
+    known: dict[int, int] = {}
+    return np.array([known.setdefault(step, len(known)) for step in steps.tolist()], np.int64)
+
+
+def _block_steps(
+    first: Sequence[MadeBlock], second: Sequence[MadeBlock]
+) -> list[tuple[MadeBlock, tuple[int, ...] | None]] | None:
+    """The blocks that an iteration made, each with the step to that of the next one: blocks of a tensor from before
+    them move on by the same steps. None: the next one made others."""
+    if len(first) != len(second):
+        return None
+    out: list[tuple[MadeBlock, tuple[int, ...] | None]] = []
+    for (x, at), (y, then) in zip(first, second, strict=True):
+        if x is not y and at != then:
+            return None
+        out.append(((x, at), tuple(b - a for a, b in zip(at, then, strict=True)) if x is y else None))
     return out
 
 
-def _distinct(a: _Columns, b: _Columns) -> tuple[_Columns, _Columns]:
-    """(Of each pair, its place among the different ones in the order in which they come up; of these, where they come
-    up first)."""
-    if len(a) < _FEW:
-        known: dict[tuple[int, int], int] = {}
-        which = [known.setdefault(pair, len(known)) for pair in zip(a.tolist(), b.tolist(), strict=True)]
-        return np.array(which, np.int64), np.array([which.index(n) for n in range(len(known))], np.int64)
-    _, first, place = np.unique(a << 32 | b, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return rank[place], first[order]
-
-
-def repeat_of(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | None:
-    """What repeats, where the iterations between the first and the second mark and between the second and the third are
-    alike."""
-    a, b, c = marks
-    if b.other != c.other or b.instructions == a.instructions:
-        return None
-    if (
-        b.instructions - a.instructions != c.instructions - b.instructions
-        or b.touches - a.touches != c.touches - b.touches
-        or b.clock - a.clock != c.clock - b.clock
-        or b.storages - a.storages != c.storages - b.storages
-    ):
-        return None
-    first, second = IterationBlock(core, trace, a, b), IterationBlock(core, trace, b, c)
-    n, length = second.clock - first.clock, len(first.kind)
-    if (
-        not first.is_like(second)
-        or not np.array_equal(first.number + n, second.number)
-        or any(y - x != length for x, y in zip(first.in_order, second.in_order, strict=True))
-    ):
-        return None
-    touched = second.touched - first.touched
-    own = first.own(core.programs)
-    if not np.array_equal(own, second.own(core.programs)) or not (touched[::2] == second.made - first.made)[own].all():
-        return None
-    places = np.flatnonzero(touched[1::2]) * 2 + 1
-    which, firsts = _distinct(first.touched[places], second.touched[places])
-    firsts = places[firsts]
-    offsets = trace.patterns.steps(first.touched[firsts].tolist(), second.touched[firsts].tolist())
-    if offsets is None:
-        return None
-    touched[1::2] = 0
-    elsewhere = bool(((touched[::2] != 0) & ~own).any())
-    edges = [(s - x, t - y) for (x, y), (s, t) in zip(first.edges, second.edges, strict=True)]
-    growth = Growth(n, len(second.form), touched, edges, elsewhere, places, which, firsts, offsets)
-    found = Repeat(core, trace, second, growth)
-    return found if found.finds_blocks(core.blocks[a.blocks : b.blocks], core.blocks[b.blocks : c.blocks]) else None
+def _distinct(numbers: _Columns, ranks: _Columns) -> tuple[_Columns, _Columns]:
+    """(Of each pair of a number and a small one, its place among the different ones in the order in which they come up;
+    of these, where they come up first)."""
+    if not len(numbers):
+        return numbers, numbers
+    pairs = (numbers - numbers.min()) * (int(ranks.max()) + 1) + ranks
+    first = np.full(int(pairs.max()) + 1, -1, np.int64)
+    first[pairs[::-1]] = np.arange(len(pairs) - 1, -1, -1)  # the last that is written is the first of all
+    firsts = np.sort(first[first >= 0])
+    rank = np.empty(len(first), np.int64)
+    rank[pairs[firsts]] = np.arange(len(firsts))
+    return rank[pairs], firsts
 
 
 def note_storages(trace: Trace, numbers: _Columns, known: Mapping[int, Storage]) -> bool:
@@ -478,3 +507,44 @@ def note_storages(trace: Trace, numbers: _Columns, known: Mapping[int, Storage])
     for n in new:
         trace.touch(known[n])
     return form is trace.storages.form
+
+
+# how far the views of a loop reach
+# ------------------------------------------------------------------------------------------------------------
+
+
+def reach(first: Sequence[NotedView | None], last: Sequence[NotedView | None]) -> list[NotedView | None] | None:
+    """The views of a loop, as its last iteration makes them, with how far they reach in all iterations. None: one of
+    them leaves its tile in some iteration, or is not seen to stay within, or the two iterations make other views.
+
+    What an end adds from one iteration to the next is the same wherever the loops around and within are. So the least
+    and the most that it comes to are sums over the loops, though no iteration that runs may have them."""
+    if len(first) != len(last):
+        return None
+    out: list[NotedView | None] = []
+    for a, b in zip(first, last, strict=True):
+        if (a is None and b is None) or (a is not None and b is not None and a[:2] == b[:2]):
+            out.append(a)
+            continue
+        if a is None or b is None or a.shape != b.shape or len(a.keys) != len(b.keys):
+            return None
+        ends, later = _ends(a), _ends(b)
+        spread = []
+        for (x, limit), (y, _), (low, high) in zip(ends, later, a.spread or ((0, 0),) * len(ends), strict=True):
+            low, high = low + min(x - y, 0), high + max(x - y, 0)
+            if (low or high) and (y + low < 0 or y + high > limit):
+                return None
+            spread.append((low, high))
+        out.append(NotedView(b.keys, b.shape, tuple(spread)))
+    return out
+
+
+def _ends(view: NotedView) -> list[tuple[int, int]]:
+    """(Value, largest that is allowed) of each bound and each index of a view."""
+    out = []
+    for key, n in zip(view.keys, view.shape, strict=False):
+        if isinstance(key, slice):
+            out += [(0 if key.start is None else int(key.start), n), (n if key.stop is None else int(key.stop), n)]
+        else:
+            out.append((int(key), n - 1))
+    return out

@@ -228,6 +228,12 @@ class Patterns(Sequence[Pattern]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def cut(self, count: int) -> None:
+        """Forget all patterns but the first `count`."""
+        while len(self.keys) > count:
+            self.known.popitem()
+            self.keys.pop()
+
     def have_offsets(self, numbers: Sequence[int]) -> bool:
         """Whether the offset of each of these patterns is known."""
         keys = self.keys

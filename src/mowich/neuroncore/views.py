@@ -25,6 +25,19 @@ Place: TypeAlias = "SupportsInt | Tile"
 """Where an access begins: a number, a register, or a tile of numbers; the last two are read when it runs."""
 
 
+ViewBound: TypeAlias = "slice | SupportsInt"
+"""An index or a slice of one dimension."""
+
+
+class NotedView(NamedTuple):
+    """A view that was made by indices, in a run without values. keys: the indices; shape: of the tile that they went
+    into; spread: of each bound and each index (`repeat.reach`), how far below and above itself loops take it."""
+
+    keys: tuple[ViewBound, ...]
+    shape: tuple[int, ...]
+    spread: tuple[tuple[int, int], ...] = ()
+
+
 class DynamicSlice:
     """`nl.ds(start, size)`: `size` elements from `start`, which may be a register."""
 
@@ -333,6 +346,8 @@ class Tile:
             keys = keys[:at] + (slice(None),) * (ndim - len(keys) + 1) + keys[at + 1 :]
         if len(keys) > ndim:
             raise fail(f"{len(keys)} indices for {ndim} dimensions", tile=self)
+        if (views := self.storage.core.views) is not None:
+            views.append(NotedView(keys, self.shape))
         shape: list[int] = []
         strides: list[int] = []
         offset = self.offset
@@ -407,10 +422,16 @@ class Tile:
                 allowed=f"0 .. {self.shape[dim]}",
             )
         self._static(dim)
+        self._note(dim, slice(start, end))
         shape, strides = list(self.shape), list(self.strides)
         shape[dim] = (end - start + step - 1) // step
         strides[dim] *= step
         return self._like(shape, strides, self.offset + start * self.strides[dim])
+
+    def _note(self, dim: int, key: ViewBound) -> None:
+        """A view along one dimension, for loops that are repeated."""
+        if (views := self.storage.core.views) is not None:
+            views.append(NotedView((key,), (self.shape[dim],)))
 
     def _dim(self, dim: int) -> int:
         if dim < 0:
@@ -453,6 +474,7 @@ class Tile:
             raise fail(
                 "out-of-bounds access", tile=self, given=f"select({dim}, {i})", allowed=f"0 .. {self.shape[dim] - 1}"
             )
+        self._note(dim, i)
         if dim == 0 and self.on_chip:
             return self.slice(0, i, i + 1)
         keep = [d for d in range(self.ndim) if d != dim]
@@ -850,6 +872,8 @@ def index_tile(tile: Tile, keys: tuple[object, ...]) -> Tile:
     affine.
 
     Elements outside the tile may be named: a mask hides them (`core.mask`)."""
+    if (views := tile.storage.core.views) is not None:
+        views.append(None)  # where it reaches is not followed from iteration to iteration
     if Ellipsis in keys:
         at = keys.index(Ellipsis)
         keys = keys[:at] + (slice(None),) * (tile.ndim - len(keys) + 1) + keys[at + 1 :]

@@ -1,26 +1,23 @@
-"""Loops of a run without values: of a regular one three iterations are traced, and NumPy writes what the others add.
+"""Loops of a run without values: of a regular one three iterations run, and NumPy writes what the others add.
 
-The first two iterations run, and the last. Where the first two add the same but for numbers that grow by constants
-(`neuroncore.repeat`), and the kernel's source shows that so do all that follow (`nki.affine`), the others are written
-without running; the last one runs and is compared. Where the first iteration is another, the second and the third are
-looked at. A run that meets anything else after that, an error of the kernel above all, starts again and traces each
-iteration (`runtime.run_function`): so an error is found in the iteration that makes it, and said as ever.
+The first iteration runs, and stands in the trace in full. Where the kernel's source shows that all that follow are
+alike (`nki.affine`), the second one runs as a sample: it tells what grows by constants (`neuroncore.repeat`), and is
+taken back. Then all iterations but the first are written without running. The last one runs as a sample again: it is
+compared with what was written, and leaves the kernel's names as they are after the loop. Where the first iteration is
+another one, the second serves in its place. A run that meets anything else after that, an error of the kernel above
+all, starts again and traces each iteration (`runtime.run_function`): so an error is found in the iteration that makes
+it, and said as ever.
 
-A loop that is entered again, as one within another is, is traced twice: what grows from one iteration to the next is
-known from the first time, and the last iteration shows whether it is so again. Where it is not (the step of a loop
-within may depend on the loop around it), the run starts again, and that loop is traced three times at each entry.
+In a sample each loop within runs its last iteration alone. So a loop that is the d-th in a nest runs 2 d + 1 iterations
+in all: the very first, and the second and the last of itself and of each loop around it. That is enough where the
+source shows that what the index of a loop adds does not depend on where the loops within are (no product of two
+indices), and where all views by indices are noted. A bound that no iteration tries is seen from the steps: its least
+and its most are sums over the loops (`repeat.reach`). Elsewhere, and in the older interface, each loop within runs its
+first and its last iteration in a sample, and has to grow alike at both: then each corner is tried.
 
-In the second iteration of a loop around it, it is traced once, where the source shows before that the loop around is
-regular from its first iteration on, and no name that the loop within assigns is read after it. What an instruction
-touches is affine in the outer index for each turn of the loop within. In the first and in the last outer iteration it
-is seen to be affine in the inner index too, with one and the same step: then that is so in between. Where the outer
-loop is not repeated after all, the run starts again and that iteration runs in full.
-
-In the last iteration of a loop around it, it is traced twice: what the outer iteration has to add is known, and what
-lies between the first and the last inner one is copied from there.
-
-A loop of two or three iterations, or of a few instructions, runs in full when it is entered first. It is recorded then,
-and serves in the second and in the last iteration of the loop around it as others do.
+A loop that is entered again, as one within another that is not regular, grows as it did before: it runs its first and
+its last iteration. Where the last one shows that it grows otherwise, the run starts again, and samples that loop each
+time.
 
 Python's `range` makes such loops as well as `nl.affine_range` does, in the kernel's own function (`with_range_loops`).
 """
@@ -31,34 +28,38 @@ import ast
 import builtins
 import dis
 import functools
-import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType
 from typing import SupportsIndex
 from weakref import WeakKeyDictionary
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import repeat
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
+from mowich.neuroncore.repeat import ColumnPlaces, IterationBlock, Repeat, SamplePlaces
 from mowich.neuroncore.trace import Trace
 from mowich.nki.affine import Loop, known_loop, loop_at
 from mowich.nki.affine.source import tree_of
 
 VARIABLE = "MOWICH_TRACE_LOOPS"
 """Environment variable: "full" traces each iteration of each loop."""
-_LEAST = 4
-"""Fewest iterations of a loop that is repeated when it is entered first. A shorter one runs in full then. It is written
-from its first iteration alone in the second iteration of a loop around it."""
 LEAST_WRITTEN = 16
 """Fewest instructions that are written without running: below, running them is as fast."""
-LEAST_RECORDED = 4
-"""Fewest instructions of a loop after its first iteration for which it is recorded: it is written at later entries."""
+LEAST_WITHIN = 4
+"""The same for a loop within another one: it saves them each time that the other one runs."""
 PATIENCE = 3
 """Times that a loop may turn out irregular, or short, before it is left alone for the rest of the run."""
+MOST_VIEWS = 1 << 12
+"""Most views that a loop which runs in full leaves noted: their memory is bounded."""
+Place = tuple[CodeType, int]
+"""A loop of a kernel's source: a function, and where in it the loop's range is called."""
 
 
 def are_repeated() -> bool:
@@ -67,52 +68,81 @@ def are_repeated() -> bool:
 
 
 @dataclass(slots=True)
+class LoopEntry:
+    """One time that a loop is entered. found: what it repeats, None: it ran in full; before, count: iterations that ran
+    before those that are repeated, and how many these are; inner: loops that the first of these entered; begin, end: of
+    that one in the columns of the trace (instructions, touches, edges); lists: names of the lists that get a tile in
+    each iteration; has_corners: whether a sample of it ran the first iteration of loops within."""
+
+    place: Place
+    values: range
+    found: Repeat | None = None
+    before: int = 0
+    count: int = 0
+    inner: list[LoopEntry] = field(default_factory=list)
+    begin: tuple[int, int, int] = (0, 0, 0)
+    end: tuple[int, int, int] = (0, 0, 0)
+    lists: tuple[str, ...] = ()
+    has_corners: bool = False
+
+    def is_like(self, other: LoopEntry) -> bool:
+        """Whether the other one is of the same loop, and is repeated in the same way."""
+        return (
+            self.place == other.place
+            and self.values == other.values
+            and (self.found is None, self.before, self.count) == (other.found is None, other.before, other.count)
+            and are_like(self.inner, other.inner)
+        )
+
+
+def are_like(some: Sequence[LoopEntry], others: Sequence[LoopEntry]) -> bool:
+    """Whether the same loops were entered, and are repeated in the same way."""
+    return len(some) == len(others) and all(a.is_like(b) for a, b in zip(some, others, strict=True))
+
+
+@dataclass(slots=True)
 class LoopSite:
     """A loop of the kernel's source in one run. found: what its source tells, once it was read; misses: times that
-    nothing came of it; recorded: what it repeated when it was entered before, with those values of its index, as the
-    `number`th loop of the run; is_alike: it was repeated at each entry, as it was recorded."""
+    nothing came of it; recorded: as it was entered before and repeated."""
 
     found: Loop | str | None = None
     misses: int = 0
-    recorded: repeat.Repeat | None = None
-    values: range = range(0)
-    number: int = 0
-    is_alike: bool = True
+    recorded: LoopEntry | None = None
+
+
+@dataclass(slots=True)
+class Sample:
+    """An iteration that runs to be compared. entries: the loops within, in the order in which they are entered; next:
+    of these, the next one; has_corners: whether each of them runs its first iteration beside its last."""
+
+    entries: list[LoopEntry]
+    has_corners: bool
+    next: int = 0
 
 
 @dataclass(slots=True)
 class LoopsOfRun:
-    """The loops of one core. sites: by code and place of the call; recorded: how many loops were recorded; since: what
-    was recorded after so many may be written from its first iteration alone; expected: what the iteration that runs
-    now has to add, as it is the last one of a loop that is repeated; around: loops that are in their first iteration,
-    or in the second."""
+    """The loops of one core. sites: by place; entries: where loops that are entered now are noted, None: no loop around
+    them asks for it; sample: the iteration that runs now to be compared."""
 
-    sites: dict[tuple[CodeType, int], LoopSite] = field(default_factory=dict)
-    recorded: int = 0
-    since: int = sys.maxsize
-    expected: repeat.Expected | None = None
-    around: int = 0
+    sites: dict[Place, LoopSite] = field(default_factory=dict)
+    entries: list[LoopEntry] | None = None
+    sample: Sample | None = None
 
 
-_CHANGING: set[tuple[CodeType, int]] = set()
+_CHANGING: set[Place] = set()
 """Loops that grew otherwise when they were entered again: what was recorded does not serve for them."""
 
 
-_IN_FULL: set[tuple[CodeType, int]] = set()
-"""Loops that were not repeated though their source shows that they are regular: their second iteration runs in full."""
+_RUN_BEFORE: dict[Place, int] = {}
+"""Iterations that run in full before a loop is repeated, where loops within it are, and a sample was another than its
+source shows."""
+_TRIES = 2
+"""Iterations of a loop with which a sample is compared: the first, and where that is another one the second."""
 
 
 class ChangedGrowth(repeat.Unlike):
-    """A loop that is entered again grows otherwise than before: the run starts again, and records it each time."""
-
-
-def _noted(noted: set[tuple[CodeType, int]], place: tuple[CodeType, int]) -> repeat.Unlike:
-    """What ends a run that a loop at this place was not repeated in: noted, it is another in the next run. Where it was
-    noted before, that run is in full, so that no kernel starts for ever."""
-    if place in noted:
-        return repeat.Unlike()
-    noted.add(place)
-    return ChangedGrowth()
+    """A loop grows otherwise than it did before, or than its source shows: that is noted, and the run starts again."""
 
 
 def over(values: range, depth: int = 1) -> Iterable[int]:
@@ -122,18 +152,19 @@ def over(values: range, depth: int = 1) -> Iterable[int]:
     run = core.loops if core is not None else None
     if core is None or not isinstance(run, LoopsOfRun) or len(values) < 2 or core.trace is None:
         return values
-    if len(values) < _LEAST and not (run.around or (run.expected is not None and len(values) > 2)):
-        return values
     frame = sys._getframe(depth + 1)
-    key = (frame.f_code, frame.f_lasti)
-    site = run.sites.get(key)
+    place = (frame.f_code, frame.f_lasti)
+    if run.sample is not None:
+        return _of_sample(values, core, run.sample, place)
+    site = run.sites.get(place)
     if site is None:
-        site = run.sites[key] = LoopSite()
-        if key[1] not in _loop_calls(key[0]):
+        site = run.sites[place] = LoopSite()
+        if place[1] not in _loop_calls(place[0]):
             site.misses = PATIENCE
-    if site.misses >= PATIENCE:
-        return values
-    return _repeated(values, core, core.trace, run, site, frame.f_lasti)
+    entry = LoopEntry(place, values)
+    if run.entries is not None:
+        run.entries.append(entry)
+    return values if site.misses >= PATIENCE else _repeated(core, core.trace, run, site, entry)
 
 
 def _range(*bounds: SupportsIndex) -> Iterable[int]:
@@ -189,208 +220,372 @@ def _loop_calls(code: CodeType) -> frozenset[int]:
     )
 
 
-def _repeated(values: range, core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, call: int) -> Iterator[int]:
+def _repeated(core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, entry: LoopEntry) -> Iterator[int]:
     """The numbers of a range, without those of the iterations that need not run."""
-    marks = [repeat.mark(core, trace)]
-    place = (sys._getframe(1).f_code, call)
-    entered, outside, is_sure = run.recorded, run.since, False
-    for ran, i in enumerate(values[:3], 1):
-        if is_sure:
-            run.since = min(outside, entered)
-        run.around += 1
+    loop = _Running(core, trace, run, site, entry)
+    values = entry.values
+    try:
+        for _ in range(_TRIES):
+            yield from loop.first()
+            if loop.is_alike(sys._getframe(1)):
+                if loop.found is None:
+                    yield from loop.second()
+                if loop.is_known(sys._getframe(1)):
+                    loop.write()
+                    if loop.ran < loop.end:
+                        yield from loop.last()
+                    loop.compare()
+                    yield from values[loop.end :]
+                    return
+            if loop.ran > len(values) - 2:
+                break
+        site.misses += 1
+        loop.give_up()
+        yield from values[loop.ran :]
+    finally:
+        loop.leave()
+
+
+class _Running:
+    """A loop that runs. ran: iterations that ran; start, end: iterations that are alike; found: what they add, None: it
+    is not known; begin, middle: before the first of them, and behind it; inner: the loops that it entered; others:
+    those that the second entered, where that one stays if it is not like the first; lists: those that each iteration
+    appends to; before, after: before and behind the latest sample."""
+
+    def __init__(self, core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, entry: LoopEntry) -> None:
+        self.core, self.trace, self.run, self.site, self.entry = core, trace, run, site, entry
+        self.around = run.entries
+        self.is_outermost = core.views is None
+        if core.views is None:
+            core.views = []
+        self.first_view = len(core.views)
+        self.ran = self.start = self.end = 0
+        self.found: Repeat | None = None
+        self.base: IterationBlock | None = None
+        self.begin = self.middle = self.before = self.after = repeat.mark(core, trace)
+        self.inner: list[LoopEntry] = []
+        self.others: list[LoopEntry] = []
+        self.lists: list[list[repeat.Item]] = []
+        self.is_nested = self.has_corners = self.is_complete = self.was_recorded = False
+        self.storages: dict[int, Storage] = {}
+
+    # what runs
+    # --------------------------------------------------------------------------------------------------------
+    def first(self) -> Iterator[int]:
+        """An iteration that stands in the trace in full."""
+        self.start, self.found, self.begin, self.others = self.ran, None, self.after, []
+        self.inner = yield from self.noting(self.entry.values[self.ran])
+        self.middle = self.after = repeat.mark(self.core, self.trace)
+        self.ran += 1
+
+    def second(self) -> Iterator[int]:
+        """The one behind it, which tells what grows."""
+        self.before = self.middle
+        if self.is_nested:
+            yield from self.sampled(self.ran)
+        else:  # nothing is missing in it, whatever it turns out to be
+            self.core.is_sampling = True
+            try:
+                inner = yield from self.noting(self.entry.values[self.ran])
+            finally:
+                self.core.is_sampling = False
+            self.is_complete, self.others = are_like(inner, self.inner), inner
+        self.ran += 1
+        self.after = repeat.mark(self.core, self.trace)
+        if self.is_complete and self.before.other == self.after.other:
+            blocks, begin, middle = self.core.blocks, self.begin.blocks, self.middle.blocks
+            made = blocks[begin:middle], blocks[middle:]
+            sample = IterationBlock(self.core, self.trace, self.before, self.after)
+            self.found = repeat.repeat_of(self.core, self.trace, self.block, sample, self.places(), made)
+
+    def last(self) -> Iterator[int]:
+        """The last of those that are alike. It is written already."""
+        self.before = repeat.mark(self.core, self.trace)
+        yield from self.sampled(self.end - 1)
+        self.ran = self.end
+        self.after = repeat.mark(self.core, self.trace)
+
+    def noting(self, value: int) -> Generator[int, None, list[LoopEntry]]:
+        """An iteration in which the loops within are noted."""
+        inner = self.run.entries = []
         try:
-            yield i
+            yield value
         finally:
-            run.since = outside
-            run.around -= 1
-        marks.append(repeat.mark(core, trace))
-        most = len(values) - ran - 1
-        if ran == 1 and (
-            len(values) < _LEAST or 0 < marks[-1].instructions - marks[-2].instructions < LEAST_WRITTEN / most
-        ):
-            yield from _small(values, core, trace, run, site, call, marks)
-            return
-        if (marks[-1].instructions - marks[-2].instructions) * most < LEAST_WRITTEN:
-            continue
-        expected = run.expected
-        if ran == 1 and expected is not None and _is_copied(site, sys._getframe(1), values, marks, core, expected):
-            yield from _compared(values[-1], place, trace, expected)
-            return
-        if ran == 1 and outside < site.number and _is_written(site, sys._getframe(1), values, marks[-2:], core):
-            return
-        found = (
-            _recorded(site, values, marks[-2:])
-            if ran == 1
-            else repeat.repeat_of(core, trace, (marks[-3], marks[-2], marks[-1]))
-        )
-        frame = sys._getframe(1)
-        if found is None:
-            if ran == 1 and run.recorded > entered and place not in _IN_FULL:
-                is_sure = _is_sure(site, frame, call, values)
-                core.unfinished += is_sure  # an error leaves it so, whoever catches it
-                _check_nothing_done(core, trace, marks[-1])
-            continue
-        left = _regular(site, frame, call, values, ran, found)
-        _check_nothing_done(core, trace, marks[-1])
-        if not left:
-            continue
-        if ran > 1:
-            site.is_alike = site.recorded is None and ran == 2
-        if ran == 2 and not found.blocks and place not in _CHANGING:
-            run.recorded += 1
-            site.recorded, site.values, site.number = found, values, run.recorded
+            self.run.entries = self.around
+        return inner
+
+    def sampled(self, number: int) -> Iterator[int]:
+        """An iteration in which each loop within runs its last iteration alone, or its first and its last."""
+        core, run = self.core, self.run
         _note_repeated(core)
-        touched = found.fill(left, 1)[0]
-        lists = _lists(site, frame)
-        for tiles in lists:
-            tiles += found.items(tiles[-1], left)
-        items = [(tiles, tiles[-1], len(tiles)) for tiles in lists]
-        before = repeat.mark(core, trace)
-        core.unfinished += 1
-        around, run.expected = run.expected, repeat.Expected(found, left + 1, touched, before)
+        core.unfinished += 1  # an error leaves it so, whoever catches it
+        sample = run.sample = Sample(self.inner, self.has_corners)
+        core.is_sampling = True
         try:
-            yield values[ran + left]
+            yield self.entry.values[number]
         finally:
-            run.expected = around
-        core.unfinished -= 1 + is_sure
-        after = repeat.mark(core, trace)
-        if (
-            before.other != after.other
-            or not found.agrees(repeat.IterationBlock(core, trace, before, after), left + 1, touched)
-            or not found.makes(core.blocks[before.blocks : after.blocks], left + 1)
-            or not all(len(tiles) == n + 1 and found.follows(tiles[-1], item) for tiles, item, n in items)
-        ):
-            if ran > 1 and not is_sure:
+            run.sample, core.is_sampling = None, False
+        core.unfinished -= 1
+        self.is_complete = sample.next == len(self.inner)
+
+    # what is judged, and written
+    # --------------------------------------------------------------------------------------------------------
+    def is_alike(self, frame: FrameType) -> bool:
+        """Whether the kernel's source shows that those behind the first iteration are like it."""
+        core, site, place = self.core, self.site, self.entry.place
+        values = self.entry.values[self.start :]
+        added = self.middle.instructions - self.begin.instructions
+        least = LEAST_WRITTEN if self.around is None else LEAST_WITHIN
+        self.is_nested = any(e.found is not None for e in self.inner)
+        is_full = self.is_nested and _RUN_BEFORE.get(place, 0) > self.start
+        count = 0
+        if added and added * (len(values) - 1) >= least and not is_full:
+            count = _alike(site, frame, place[1], values, self.storages)
+            if repeat.mark(core, self.trace) != self.middle:  # what was looked up has done something
+                _note_repeated(core)
                 raise repeat.Unlike
-            raise _noted(_CHANGING if ran == 1 else _IN_FULL, place)
-        yield from values[ran + left + 1 :]
-        return
-    if is_sure:  # what its second iteration wrote is not shown to be so
+        # blocks that the index names were made before: which ones, the source does not tell
+        is_vague = (
+            isinstance(site.found, Loop) and site.found.has_fresh_blocks and self.begin.blocks == self.middle.blocks
+        )
+        if count < 2 or is_vague or not isinstance(site.found, Loop):
+            self.pass_on()
+            return False
+        self.end = self.start + count
+        assert core.views is not None
+        self.has_corners = site.found.is_older or site.found.has_products or None in core.views[self.begin.views :]
+        self.base = IterationBlock(core, self.trace, self.begin, self.middle)
+        recorded = site.recorded
+        if (
+            recorded is not None
+            and recorded.found is not None
+            and recorded.values.step == values.step
+            and recorded.has_corners == self.has_corners
+            and self.begin.other == self.middle.other
+            and self.begin.blocks == self.middle.blocks
+            and are_like(recorded.inner, self.inner)
+        ):
+            self.found = recorded.found.from_here(self.base)
+        self.was_recorded = self.found is not None
+        return True
+
+    @property
+    def block(self) -> IterationBlock:
+        """What the first of those that are alike added."""
+        assert self.base is not None
+        return self.base
+
+    def places(self) -> SamplePlaces | None:
+        """How a sample stands for the iteration in full. None: it has all of it."""
+        if not self.is_nested:
+            return None
+        begin, end = _columns(self.begin), _columns(self.middle)
+        return SamplePlaces(*(_places(begin[n], end[n], self.inner, n, self.has_corners) for n in range(3)))
+
+    def is_known(self, frame: FrameType) -> bool:
+        """Whether it is known what the iterations add, and all of that can be written."""
+        site, found, more = self.site, self.found, self.end - self.start - 1
+        assert isinstance(site.found, Loop)
+        if found is not None:
+            self.lists = _lists(frame, site.found.lists)
+            others = found.others(more)
+            if (
+                found.has_room(more)
+                and not (len(others) and site.found.has_fresh_blocks)
+                and all(map(self.has_item, self.lists))
+                and repeat.note_storages(self.trace, others, self.storages)
+            ):
+                return True
+        if self.is_nested and self.has_second:  # what the sample left out is missing
+            if site.found.has_products:  # what loops within add depends on where this one is
+                _CHANGING.update(e.place for e in self.inner)
+            is_other = found is None and not site.found.has_products
+            raise _noted(self.entry.place, self.start + 1 if is_other else _TRIES)
+        self.pass_on()
+        return False
+
+    @property
+    def has_second(self) -> bool:
+        """Whether the second of those that are alike ran."""
+        return self.ran > self.start + 1
+
+    def has_item(self, tiles: list[repeat.Item]) -> bool:
+        """Whether the latest iteration has appended to a list what can be made for those that do not run."""
+        found, block = self.found, self.block
+        assert found is not None
+        first = block.made + self.has_second * found.growth.made * self.core.programs
+        if not tiles or not repeat.is_made(tiles[-1], self.core, first, found.growth.made):
+            return False
+        return not self.has_second or (len(tiles) > 1 and found.follows(tiles[-1], tiles[-2]))
+
+    def write(self) -> None:
+        """Write all iterations that are alike but the first. The last of them may be yet to run."""
+        core, found, loop, more = self.core, self.found, self.site.found, self.end - self.start - 1
+        assert found is not None
+        assert isinstance(loop, Loop)
+        assert core.views is not None
         _note_repeated(core)
-        raise _noted(_IN_FULL, place)
-    site.misses += 1
-    site.is_alike = False
-    yield from values[3:]
+        if self.has_second:
+            repeat.undo(core, self.trace, self.before)
+        found.fill(more)
+        if self.ran < self.end:
+            ahead = self.end - self.ran - 1  # those that neither ran nor will
+            del core.views[self.middle.views :]
+            found.make_blocks(core.blocks[self.begin.blocks : self.middle.blocks], range(2, more))
+            repeat.advance(core, found.growth, ahead)
+            for tiles in self.lists if ahead else ():
+                tiles += found.items(tiles[-1], ahead)
+        entry = self.entry
+        entry.found, entry.inner, entry.before, entry.count = found, self.inner, self.start, more + 1
+        entry.has_corners = self.has_corners
+        entry.lists, entry.begin, entry.end = loop.lists, _columns(self.begin), _columns(self.middle)
+        if entry.place not in _CHANGING:
+            self.site.recorded = entry
+
+    def compare(self) -> None:
+        """Compare the last iteration with what was written for it, and take it back. See that no view leaves its tile
+        in those that did not run."""
+        core, found, more = self.core, self.found, self.end - self.start - 1
+        assert found is not None
+        assert core.views is not None
+        if self.before is not self.middle:
+            sample = IterationBlock(core, self.trace, self.before, self.after)
+            if (
+                not self.is_complete
+                or self.before.other != self.after.other
+                or not found.agrees(sample, more, self.before)
+                or not found.makes(core.blocks[self.before.blocks : self.after.blocks], more)
+                or not all(found.follows(tiles[-1], tiles[-2]) for tiles in self.lists)
+            ):
+                raise self.mistaken()
+            repeat.undo(core, self.trace, self.before)
+        first, last = core.views[self.begin.views : self.middle.views], core.views[self.middle.views :]
+        reached = [None] if self.has_corners else repeat.reach(first, last)
+        if reached is None:
+            raise repeat.Unlike
+        core.views[self.begin.views :] = reached
+        self.lists = []
+
+    def mistaken(self) -> repeat.Unlike:
+        """What ends a run whose last iteration of a loop is another than was written."""
+        place = self.entry.place
+        if self.was_recorded and place not in _CHANGING:
+            _CHANGING.add(place)
+            return ChangedGrowth()
+        return _noted(place, _TRIES) if self.is_nested else repeat.Unlike()
+
+    def pass_on(self) -> None:
+        """The loops within are loops of the iteration around, as this one is not repeated from here on."""
+        if self.around is not None:
+            self.around += self.inner + self.others
+
+    def give_up(self) -> None:
+        """The iterations that are left run in full: a loop within them is the outermost that may be repeated."""
+        if self.is_outermost:
+            self.core.views = None
+
+    def leave(self) -> None:
+        """The loop ends."""
+        views = self.core.views
+        if self.is_outermost:
+            self.core.views = None
+        elif views is not None and len(views) > self.first_view + MOST_VIEWS:
+            views[self.first_view :] = [None]
 
 
-def _compared(last: int, place: tuple[CodeType, int], trace: Trace, expected: repeat.Expected) -> Iterator[int]:
-    """The last number of a loop of which those between were copied. Where it does something else, the step of the loop
-    depends on the one around it."""
-    instruction, touch = len(trace.kind), len(trace.touched)
-    yield last
-    if not expected.agrees(instruction, touch):
-        raise _noted(_CHANGING, place)
+def _columns(at: repeat.Mark) -> tuple[int, int, int]:
+    """Entries of the columns of a trace."""
+    return at.instructions, at.touches, at.edges
 
 
-def _small(
-    values: range, core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, call: int, marks: list[repeat.Mark]
-) -> Iterator[int]:
-    """The numbers of a range after the first, where few instructions follow. They all run when the loop is entered
-    first, which is recorded; in the second iteration of a loop around it they are written."""
-    frame, expected = sys._getframe(2), run.expected
-    if expected is not None and _is_copied(site, frame, values, marks, core, expected):
-        yield from _compared(values[-1], (frame.f_code, call), trace, expected)
-        return
-    if run.since < site.number and _is_written(site, frame, values, marks, core):
-        return
-    is_first = site.number == 0 and run.around > 0 and (frame.f_code, call) not in _CHANGING
-    if not is_first or (marks[1].instructions - marks[0].instructions) * (len(values) - 1) < LEAST_RECORDED:
-        site.misses += is_first or (site.number == 0 and expected is None)
-        yield from values[1:]
-        return
-    del frame
-    for i in values[1:]:
-        yield i
-        marks.append(repeat.mark(core, trace))
-    site.misses += 1
-    found = last = repeat.repeat_of(core, trace, (marks[0], marks[1], marks[2]))
-    if len(values) > 2:
-        last = repeat.repeat_of(core, trace, (marks[-3], marks[-2], marks[-1]))
-    steps = {tuple(y - x for x, y in zip(one[:6], two[:6], strict=True)) for one, two in itertools.pairwise(marks)}
-    if found is None or last is None or found.blocks or last.blocks or len(steps) > 1 or not found.grows_as(last):
-        return
-    if _source(site, sys._getframe(2), call, values, {}) and all(
-        tiles and last.has_made(tiles[-1]) for tiles in _lists(site, sys._getframe(2))
-    ):
-        _check_nothing_done(core, trace, marks[-1])
-        run.recorded += 1
-        site.recorded, site.values, site.number, site.misses = last, values, run.recorded, 0
+def _places(begin: int, end: int, inner: Sequence[LoopEntry], column: int, has_corners: bool) -> ColumnPlaces:
+    """How a sample of what lies between two places of a column stands for it: of each loop within it has the last
+    iteration, or the first and the last."""
+    of_sample: list[NDArray[np.int64]] = []
+    of_full: list[NDArray[np.int64]] = []
+    at = have = 0  # entries of all, and of the sample, so far
+    repeated = sorted((e for e in inner if e.found is not None), key=lambda e: e.begin)
+    for entry in (*repeated, None):
+        until = end - begin if entry is None else entry.begin[column] - begin
+        if until > at:
+            of_sample.append(np.arange(at, until))
+            of_full.append(np.arange(have, have + until - at))
+            have, at = have + until - at, until
+        if entry is None:
+            break
+        length = entry.end[column] - entry.begin[column]
+        part = _places_within(entry, column, has_corners)
+        if has_corners:
+            of_sample.append(part.of_sample + at)
+            have += len(part.of_sample)
+        of_sample.append(part.of_sample + (at + length * (entry.count - 1)))
+        each = np.empty((entry.count, length), np.int64)
+        each[:] = part.of_full + have
+        of_full.append(each.reshape(-1))
+        have, at = have + len(part.of_sample), at + length * entry.count
+    return ColumnPlaces(*(np.concatenate(p) if p else np.zeros(0, np.int64) for p in (of_sample, of_full)))
 
 
-def _check_nothing_done(core: Core, trace: Trace, before: repeat.Mark) -> None:
-    """Raise where what was looked up has done something."""
-    if repeat.mark(core, trace) != before:
-        _note_repeated(core)
+def _places_within(entry: LoopEntry, column: int, has_corners: bool) -> ColumnPlaces:
+    """The same of an iteration of a loop."""
+    found = entry.found.samples if entry.found is not None else None
+    if found is not None and entry.has_corners == has_corners:
+        return found[column]
+    return _places(entry.begin[column], entry.end[column], entry.inner, column, has_corners)
+
+
+def _of_sample(values: range, core: Core, sample: Sample, place: Place) -> Iterable[int]:
+    """The numbers of a loop that a sample enters. Raises Unlike for another loop than the iteration has that it is
+    compared with."""
+    entry = sample.entries[sample.next] if sample.next < len(sample.entries) else None
+    if entry is None or entry.place != place or entry.values != values:
         raise repeat.Unlike
+    sample.next += 1
+    return values if entry.found is None else _ends(core, sample, entry, entry.found)
 
 
-def _is_sure(site: LoopSite, frame: FrameType, call: int, values: range) -> bool:
-    """Whether the source of a loop shows after its first iteration that all are alike. Then those of its second that
-    are in loops within follow from the first and the last: what is affine in the index of this loop, and in that of the
-    loop within at both ends, grows in between as it does there."""
-    return _source(site, frame, call, values, {})
-
-
-def _is_written(site: LoopSite, frame: FrameType, values: range, marks: Sequence[repeat.Mark], core: Core) -> bool:
-    """Write all that follows the first iteration of a loop that is entered in the second iteration of one around it,
-    and was recorded in the first. False, and nothing written: it has to run."""
-    if not isinstance(site.found, Loop) or not site.found.may_end or not site.is_alike or site.values != values:
-        return False
-    found, left = _recorded(site, values, marks), len(values) - 1
-    if found is None:
-        return False
-    lists = _lists(site, frame)
-    if not repeat.note_storages(found.trace, found.others(left), {}) or not all(
-        tiles and found.has_made(tiles[-1]) for tiles in lists
+def _ends(core: Core, sample: Sample, entry: LoopEntry, found: Repeat) -> Iterator[int]:
+    """Of the iterations that a loop repeats the last one, or the first and the last; those before and behind them."""
+    values, more, last = entry.values, entry.count - 1, entry.before + entry.count - 1
+    yield from values[: entry.before]
+    entries, following = sample.entries, sample.next
+    if sample.has_corners:
+        blocks = len(core.blocks)
+        sample.entries, sample.next = entry.inner, 0
+        yield values[entry.before]
+        made = core.blocks[blocks:]
+        if sample.next != len(entry.inner) or len(made) != len(found.blocks):
+            raise repeat.Unlike
+        found.make_blocks(made, range(1, more))
+        for tiles in _lists(sys._getframe(1), entry.lists):
+            tiles += found.items(tiles[-1], more - 1)
+    repeat.advance(core, found.growth, more - sample.has_corners)
+    first = (core.serial.get("storage", 0) + 1) * core.programs + core.program
+    sample.entries, sample.next = entry.inner, 0
+    yield values[last]
+    lists = _lists(sys._getframe(1), entry.lists)
+    if sample.next != len(entry.inner) or not all(
+        tiles and repeat.is_made(tiles[-1], core, first, found.growth.made) for tiles in lists
     ):
-        return False
-    _note_repeated(core)
-    found.fill(left)
-    for tiles in lists:
-        tiles += found.items(tiles[-1], left)
-    return True
+        raise repeat.Unlike
+    sample.entries, sample.next = entries, following
+    for tiles in lists if not sample.has_corners else ():
+        tiles[-1:-1] = found.items(tiles[-1], -more)
+    yield from values[last + 1 :]
 
 
-def _is_copied(
-    site: LoopSite,
-    frame: FrameType,
-    values: range,
-    marks: Sequence[repeat.Mark],
-    core: Core,
-    expected: repeat.Expected,
-) -> bool:
-    """Write what lies between the first and the last iteration of a loop that is entered in the last iteration of one
-    around it: what that one has to add is known, and it is compared when it ends. False, and nothing written: the loop
-    is not as it was when it was recorded."""
-    before, after = marks
-    count = len(values) - 2
-    if site.recorded is None or not isinstance(site.found, Loop) or site.values != values or site.found.has_masks:
-        return False
-    step = core.programs
-    made, first = after.storages - before.storages, (before.storages + 1) * step + core.program
-    lists = _lists(site, frame)
-    if not all(tiles and repeat.is_made(tiles[-1], core, first, made) for tiles in lists):
-        return False
-    if count < 1 or not expected.copy(before, after, count):
-        return False
-    for tiles in lists:
-        tiles += repeat.items_after(tiles[-1], made * step, count)
-    return True
+def _noted(place: Place, before: int) -> repeat.Unlike:
+    """What ends a run in which a sample of a loop was another than its source shows: in the next run so many iterations
+    run in full before. Where that was noted before, that run is in full, so that no kernel starts for ever."""
+    if _RUN_BEFORE.get(place, 0) >= before:
+        return repeat.Unlike()
+    _RUN_BEFORE[place] = before
+    return ChangedGrowth()
 
 
-def _recorded(site: LoopSite, values: range, marks: Sequence[repeat.Mark]) -> repeat.Repeat | None:
-    """What the loop repeats from its first iteration on, where it is as it was when it was entered before."""
-    before, after = marks
-    if site.recorded is None or site.values.step != values.step:
-        return None
-    if before.other != after.other or before.blocks != after.blocks:
-        return None
-    return site.recorded.from_here(before, after)
-
-
-def _lists(site: LoopSite, frame: FrameType) -> list[list[repeat.Item]]:
-    """Lists from before the loop that get a tile in each iteration."""
-    return [frame.f_locals[name] for name in site.found.lists] if isinstance(site.found, Loop) else []
+def _lists(frame: FrameType, names: Sequence[str]) -> list[list[repeat.Item]]:
+    """Lists from before a loop that get a tile in each iteration."""
+    return [frame.f_locals[name] for name in names] if names else []
 
 
 def _note_repeated(core: Core) -> None:
@@ -400,15 +595,15 @@ def _note_repeated(core: Core) -> None:
         core.group.has_repeated = True
 
 
-def _regular(site: LoopSite, frame: FrameType, call: int, values: range, ran: int, found: repeat.Repeat) -> int:
-    """Iterations after those that ran which may be written without running, 0 for none. The one behind them runs and is
-    compared; where a mask cuts the last iteration of the loop, that one comes after it."""
+def _alike(site: LoopSite, frame: FrameType, call: int, values: range, storages: dict[int, Storage]) -> int:
+    """How many iterations, from the first of these values on, are alike as the kernel's source has it. Where a mask
+    cuts the last iteration of the loop, that one comes after them. storages: gets those of the tiles that were looked
+    at."""
     for end in (len(values), len(values) - 1):
-        left = end - ran - 1
-        if left < 1 or isinstance(site.found, str):
+        if end < 2 or isinstance(site.found, str):
             break
-        if _is_regular(site, frame, call, values[max(ran - 2, 0) : end], found, left):
-            return left
+        if _source(site, frame, call, values[:end], storages):
+            return end
         if not isinstance(site.found, Loop) or not site.found.has_masks:
             break
     return 0
@@ -425,17 +620,3 @@ def _source(site: LoopSite, frame: FrameType, call: int, values: range, storages
         site.misses = PATIENCE
         return False
     return site.found.holds(frame, values, storages)
-
-
-def _is_regular(site: LoopSite, frame: FrameType, call: int, values: range, found: repeat.Repeat, left: int) -> bool:
-    """Whether the iterations for `values` are all alike, of which the first two ran and the last will."""
-    storages: dict[int, Storage] = {}
-    if not found.has_room(left) or not _source(site, frame, call, values, storages):
-        return False
-    assert isinstance(site.found, Loop)
-    others = found.others(left)
-    if len(others) and site.found.has_fresh_blocks:
-        return False
-    if not all(tiles and found.has_made(tiles[-1]) for tiles in _lists(site, frame)):
-        return False
-    return repeat.note_storages(found.trace, others, storages)

@@ -131,7 +131,7 @@ def _access(core: Core, tile: Tile) -> ViewAccess:
         form = core.forms.setdefault((layout, start, *rest), len(core.forms))
         pattern = core.trace.pattern_of(tile) if core.trace is not None else 0
         found = core.accesses[key] = ViewAccess(pattern, form, dynamic != "" or tile.fits())
-    if s.core is core:
+    if s.core is core and not core.is_sampling:
         tile.access = found
     return found
 

@@ -17,27 +17,27 @@ import ast
 import itertools
 import sys
 from dataclasses import dataclass
-from inspect import CO_GENERATOR
 from types import CodeType, FrameType, MethodType
 
 from mowich.neuroncore.memory import Storage
 from mowich.nki.affine.analysis import Analysis, Scope, appends_of, kept_lists
 from mowich.nki.affine.classes import INDEX, Refused
 from mowich.nki.affine.guards import LoopGuard, Objects
-from mowich.nki.affine.source import is_read_after, stored, tree_of
+from mowich.nki.affine.source import stored, tree_of
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
     """A regular loop. index: name of its target; objects, guards: what has to hold when it is entered; lists: names of
-    the lists from before it to which each iteration appends a tile; may_end: nothing reads after the loop what it
-    assigned, so that it may end without its last iteration."""
+    the lists from before it to which each iteration appends a tile; is_older: it
+    is of the older interface; has_products: what the index adds to a number may depend on where loops within are."""
 
     index: str
     objects: Objects
     guards: tuple[LoopGuard, ...]
     lists: tuple[str, ...]
-    may_end: bool
+    is_older: bool
+    has_products: bool
 
     @property
     def has_fresh_blocks(self) -> bool:
@@ -112,14 +112,9 @@ def _judged(node: ast.For, frame: FrameType, function: ast.AST) -> Loop | str:
         analysis.body(node.body, scope)
     except Refused as why:
         return str(why)
-    may_end = (
-        not (analysis.is_older or frame.f_code.co_flags & CO_GENERATOR)
-        and stored(node).isdisjoint(frame.f_code.co_cellvars)
-        and not is_read_after(function, node)
-    )
     guards = tuple(analysis.guards.values())
     objects, others = Objects.of(guards)
-    return Loop(node.target.id, objects, others, tuple(appends.values()), may_end)
+    return Loop(node.target.id, objects, others, tuple(appends.values()), analysis.is_older, analysis.has_products)
 
 
 _OWN = 3

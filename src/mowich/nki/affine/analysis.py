@@ -102,6 +102,7 @@ class Analysis:
     guards: dict[tuple[str, str, int], LoopGuard] = field(default_factory=dict)
     depth: int = 0
     loops: int = 0  # nested loops around what is read now
+    has_products: bool = False  # the index is multiplied by what may differ from turn to turn of a loop within
     is_older: bool = False  # the kernel is written for the older interface, whose instructions return tensors
 
     # statements
@@ -134,6 +135,8 @@ class Analysis:
             if not isinstance(before, Constant | Index) or s.target.id not in scope.known:
                 raise Refused(f"{s.target.id} is changed in place")
             after = self.arithmetic(s.op, before, self.value(s.value, scope))
+            if isinstance(s.op, ast.Mult):
+                self.multiplied(after, ast.Name(s.target.id, ast.Load()), s.value, scope)
             scope.known[s.target.id] = after if not self.loops else joined(before, after)
         elif isinstance(s, ast.For):
             self.loop(s, scope)
@@ -305,7 +308,10 @@ class Analysis:
         if isinstance(e, ast.BinOp):
             if self.is_older:
                 return self.arithmetic(e.op, self.sharp(e.left, scope), self.sharp(e.right, scope))
-            return self.arithmetic(e.op, self.value(e.left, scope), self.value(e.right, scope))
+            product = self.arithmetic(e.op, self.value(e.left, scope), self.value(e.right, scope))
+            if isinstance(e.op, ast.Mult):
+                self.multiplied(product, e.left, e.right, scope)
+            return product
         if isinstance(e, ast.UnaryOp):
             v = self.value(e.operand, scope)
             if isinstance(v, Constant) or (isinstance(v, Index) and isinstance(e.op, ast.USub | ast.UAdd)):
@@ -434,6 +440,12 @@ class Analysis:
         if self.is_older and views and all(isinstance(v, View | Constant) for v in (a, b)):
             return View(all(v.fixed for v in views), True, True)
         raise Refused(f"{type(op).__name__} of values that are {said(a)} and {said(b)}")
+
+    def multiplied(self, product: Value, a: ast.expr, b: ast.expr, scope: Scope) -> None:
+        """Note a product of the index with something that is not known to be one and the same in the whole loop."""
+        if isinstance(product, Index):
+            factors = [e for e in (a, b) if not isinstance(self.value(e, scope), Index)]
+            self.has_products |= not all(self.is_closed(e, scope) for e in factors)
 
     def piece(self, low: ast.expr | None, high: ast.expr | None, step: ast.expr | None, scope: Scope) -> Value:
         """A slice."""

@@ -71,8 +71,11 @@ class LoopGuard:
             found = [[y for x in row for y in x] if _are_lists(row) else [] for row in found]
         if self.expected and not _are_lists(found):
             return False
-        rows = zip(*found, strict=True) if self.expected else [tuple(found)]
-        return all(_in_affine_places(row, storages) for row in rows)
+        rows = list(zip(*found, strict=True)) if self.expected else [tuple(found)]
+        if not all(_in_affine_places(row, storages) for row in rows):
+            return False
+        # a loop within may go through the items: they all have to move on by the same steps
+        return len({(row[1].storage.number - row[0].storage.number, row[1].offset - row[0].offset) for row in rows}) < 2
 
 
 @dataclass(frozen=True, slots=True)
