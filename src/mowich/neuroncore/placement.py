@@ -83,6 +83,9 @@ def _dims(shape: object) -> tuple[int, ...]:
     sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     dims = []
     for n in sizes:
+        if type(n) is int:
+            dims.append(n)
+            continue
         is_part = isinstance(n, float | np.floating) and not float(n).is_integer()
         if is_part or isinstance(n, bool | np.bool_ | str) or not isinstance(n, SupportsInt | SupportsIndex):
             raise fail("a dimension of a tensor is a whole number", given=list(sizes))

@@ -29,6 +29,10 @@ AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
 
 
+_FEW = 64
+"""Pairs below which a dictionary is faster than NumPy."""
+
+
 class Unlike(BaseException):
     """An iteration that ran is not what was written for it, or a core of a pair comes to something before the other:
     the run starts again."""
@@ -97,6 +101,16 @@ def mark(core: Core, trace: Trace) -> Mark:
     )
 
 
+def has_moved(core: Core, trace: Trace, since: Mark) -> bool:
+    """Whether a run has done anything since a mark."""
+    return (
+        core.clock != since.clock
+        or core.serial.get("storage", 0) != since.storages
+        or len(trace.kind) != since.instructions
+        or len(core.warned) != since.other[4]
+    )
+
+
 def undo(core: Core, trace: Trace, begin: Mark) -> None:
     """Take back what was recorded since a mark: the instructions, and the patterns that came up in them. The core's
     counters and its blocks stay."""
@@ -132,12 +146,18 @@ class ColumnPlaces(NamedTuple):
     of_full: _Columns
 
 
+NO_PLACES = ColumnPlaces(np.zeros(0, np.int64), np.zeros(0, np.int64))
+"""Of a column without entries."""
+
+
 class SamplePlaces(NamedTuple):
-    """The same in each column: instructions, (storage, pattern) of operands, what `depends_on` joins."""
+    """The same in each column: instructions, (storage, pattern) of operands, what `depends_on` joins. has_corners:
+    whether the sample has the first iteration of loops within beside the last."""
 
     instructions: ColumnPlaces
     touches: ColumnPlaces
     edges: ColumnPlaces
+    has_corners: bool
 
 
 class IterationBlock:
@@ -301,17 +321,15 @@ class Repeat:
             for (before, after), (x, y) in zip(self.base.edges, self.growth.edges, strict=True)
         ]
 
-    def others(self, count: int) -> _Columns:
-        """Numbers of the storages from before the loop that `count` more iterations touch, each iteration others."""
+    def others(self) -> list[tuple[int, int]]:
+        """(Storage, step) of the storages from before the loop that an iteration touches, each iteration others."""
         if not self.growth.elsewhere:
-            return np.zeros(0, np.int64)
+            return []
         storages, steps = self.row[::2], self.growth.touched[::2]
-        is_own = (storages >= self.base.made) & ((storages - self.base.made) % self.core.programs == 0)
-        moves = np.flatnonzero((steps != 0) & ~is_own)
-        _, firsts = _distinct(storages[moves], _ranks(steps[moves]))
-        moves = moves[firsts]
-        others: _Columns = storages[moves] + steps[moves] * np.arange(1, count + 1)[:, None]
-        return others.reshape(-1)
+        moves = np.flatnonzero(steps)
+        mine = storages[moves] - self.base.made
+        moves = moves[(mine < 0) | (mine % self.core.programs != 0)]
+        return list(set(zip(storages[moves].tolist(), steps[moves].tolist(), strict=True)))
 
     def agrees(self, sample: IterationBlock, times: int, end: Mark) -> bool:
         """Whether a sample is of the iteration that comes `times` after the base, which the trace holds up to `end`."""
@@ -427,26 +445,26 @@ def repeat_of(
     ):
         return None
     # storages and patterns, in turn
-    steps = [y - x for x, y in zip(first.touched, sample.touched, strict=True)]
+    before, after = first.touched.tolist(), sample.touched.tolist()
+    steps = [y - x for x, y in zip(before, after, strict=True)]
     elsewhere = False
-    for x, y, step in zip(first.touched[::2], sample.touched[::2], steps[::2], strict=True):
-        is_own = first.has_made(core, x)
-        if is_own != sample.has_made(core, y) or (is_own and step != sample.made - base.made):
+    for x, y, step in zip(before[::2], after[::2], steps[::2], strict=True):
+        is_own = x >= base.made and first.has_made(core, x)
+        if is_own != (y >= sample.made and sample.has_made(core, y)) or (is_own and step != sample.made - base.made):
             return None
-        elsewhere |= step != 0 and not is_own
+        elsewhere = elsewhere or (step != 0 and not is_own)
     moved = [at for at in range(1, len(steps), 2) if steps[at]]
-    offsets = trace.patterns.steps([first.touched[at] for at in moved], [sample.touched[at] for at in moved])
+    offsets = trace.patterns.steps([before[at] for at in moved], [after[at] for at in moved])
     if offsets is None:
         return None
     for at, offset in zip(moved, offsets, strict=True):
         steps[at] = offset
     edges = [(s - x, t - y) for (x, y), (s, t) in zip(first.edges, sample.edges, strict=True)]
-    grown = np.array(steps, np.int64)
-    ranks = _ranks(grown)
+    grown, ranks = np.array(steps, np.int64), _ranks(steps)
     if samples is not None:
         places = samples.touches
         # loops within that ran at both ends have to grow alike there
-        if (grown[places.of_full[places.of_sample]] != grown).any():
+        if samples.has_corners and (grown[places.of_full[places.of_sample]] != grown).any():
             return None
         grown, ranks, edges = grown[places.of_full], ranks[places.of_full], [edges[n] for n in samples.edges.of_full]
     moves = np.flatnonzero(grown[1::2]) * 2 + 1
@@ -459,10 +477,10 @@ def repeat_of(
     return None if blocks is None else Repeat(core, trace, base, growth, samples, blocks)
 
 
-def _ranks(steps: _Columns) -> _Columns:
+def _ranks(steps: Sequence[int]) -> _Columns:
     """A small number for each step, the same for the same steps."""
     known: dict[int, int] = {}
-    return np.array([known.setdefault(step, len(known)) for step in steps.tolist()], np.int64)
+    return np.array([known.setdefault(step, len(known)) for step in steps], np.int64)
 
 
 def _block_steps(
@@ -483,8 +501,11 @@ def _block_steps(
 def _distinct(numbers: _Columns, ranks: _Columns) -> tuple[_Columns, _Columns]:
     """(Of each pair of a number and a small one, its place among the different ones in the order in which they come up;
     of these, where they come up first)."""
-    if not len(numbers):
-        return numbers, numbers
+    if len(numbers) < _FEW:
+        known: dict[tuple[int, int], int] = {}
+        pairs_of = list(zip(numbers.tolist(), ranks.tolist(), strict=True))
+        places = [known.setdefault(pair, len(known)) for pair in pairs_of]
+        return np.array(places, np.int64), np.array([pairs_of.index(pair) for pair in known], np.int64)
     pairs = (numbers - numbers.min()) * (int(ranks.max()) + 1) + ranks
     first = np.full(int(pairs.max()) + 1, -1, np.int64)
     first[pairs[::-1]] = np.arange(len(pairs) - 1, -1, -1)  # the last that is written is the first of all
@@ -494,17 +515,19 @@ def _distinct(numbers: _Columns, ranks: _Columns) -> tuple[_Columns, _Columns]:
     return rank[pairs], firsts
 
 
-def note_storages(trace: Trace, numbers: _Columns, known: Mapping[int, Storage]) -> bool:
-    """Note storages in a trace that it may not know yet. False, and nothing noted: one is not among the known."""
-    if not len(numbers):
-        return True
-    form = trace.storages.form
-    inside = (numbers >= 0) & (numbers < len(form))
-    noted = inside & (np.frombuffer(form, np.int32)[np.where(inside, numbers, 0)] >= 0)
-    new = np.unique(numbers[~noted]).tolist()
+def note_storages(trace: Trace, moving: Sequence[tuple[int, int]], count: int, known: Mapping[int, Storage]) -> bool:
+    """Note in a trace the storages that come `count` times after others, each (number, step), as far as it does not know
+    them yet. False, and nothing noted: one is not among the known."""
+    form, new = trace.storages.form, set[int]()
+    for number, step in moving:
+        numbers = range(number + step, number + step * (count + 1), step)
+        least, most = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
+        if least >= 0 and most < len(form) and -1 not in form[least : most + 1 : abs(step)]:
+            continue
+        new.update(n for n in numbers if not (0 <= n < len(form) and form[n] >= 0))
     if any(n not in known for n in new):
         return False
-    for n in new:
+    for n in sorted(new):
         trace.touch(known[n])
     return form is trace.storages.form
 

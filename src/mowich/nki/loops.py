@@ -43,7 +43,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import repeat
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
-from mowich.neuroncore.repeat import ColumnPlaces, IterationBlock, Repeat, SamplePlaces
+from mowich.neuroncore.repeat import NO_PLACES, ColumnPlaces, IterationBlock, Repeat, SamplePlaces
 from mowich.neuroncore.trace import Trace
 from mowich.nki.affine import Loop, known_loop, loop_at
 from mowich.nki.affine.source import tree_of
@@ -341,7 +341,7 @@ class _Running:
         count = 0
         if added and added * (len(values) - 1) >= least and not is_full:
             count = _alike(site, frame, place[1], values, self.storages)
-            if repeat.mark(core, self.trace) != self.middle:  # what was looked up has done something
+            if repeat.has_moved(core, self.trace, self.middle):  # what was looked up has done something
                 _note_repeated(core)
                 raise repeat.Unlike
         # blocks that the index names were made before: which ones, the source does not tell
@@ -380,7 +380,8 @@ class _Running:
         if not self.is_nested:
             return None
         begin, end = _columns(self.begin), _columns(self.middle)
-        return SamplePlaces(*(_places(begin[n], end[n], self.inner, n, self.has_corners) for n in range(3)))
+        a, b, c = (_places(begin[n], end[n], self.inner, n, self.has_corners) for n in range(3))
+        return SamplePlaces(a, b, c, self.has_corners)
 
     def is_known(self, frame: FrameType) -> bool:
         """Whether it is known what the iterations add, and all of that can be written."""
@@ -388,12 +389,12 @@ class _Running:
         assert isinstance(site.found, Loop)
         if found is not None:
             self.lists = _lists(frame, site.found.lists)
-            others = found.others(more)
+            others = found.others()
             if (
                 found.has_room(more)
-                and not (len(others) and site.found.has_fresh_blocks)
+                and not (others and site.found.has_fresh_blocks)
                 and all(map(self.has_item, self.lists))
-                and repeat.note_storages(self.trace, others, self.storages)
+                and repeat.note_storages(self.trace, others, more, self.storages)
             ):
                 return True
         if self.is_nested and self.has_second:  # what the sample left out is missing
@@ -501,6 +502,8 @@ def _columns(at: repeat.Mark) -> tuple[int, int, int]:
 def _places(begin: int, end: int, inner: Sequence[LoopEntry], column: int, has_corners: bool) -> ColumnPlaces:
     """How a sample of what lies between two places of a column stands for it: of each loop within it has the last
     iteration, or the first and the last."""
+    if begin == end:
+        return NO_PLACES
     of_sample: list[NDArray[np.int64]] = []
     of_full: list[NDArray[np.int64]] = []
     at = have = 0  # entries of all, and of the sample, so far
@@ -523,7 +526,7 @@ def _places(begin: int, end: int, inner: Sequence[LoopEntry], column: int, has_c
         each[:] = part.of_full + have
         of_full.append(each.reshape(-1))
         have, at = have + len(part.of_sample), at + length * entry.count
-    return ColumnPlaces(*(np.concatenate(p) if p else np.zeros(0, np.int64) for p in (of_sample, of_full)))
+    return ColumnPlaces(np.concatenate(of_sample), np.concatenate(of_full))
 
 
 def _places_within(entry: LoopEntry, column: int, has_corners: bool) -> ColumnPlaces:

@@ -52,7 +52,8 @@ class LoopGuard:
                 locals_[index] = values[-1]
                 mask = eval(self.code, globals_, locals_)
                 return bool(mask.holds() if hasattr(mask, "holds") else np.all(mask))
-            found = eval(_over(self.text, index), {**globals_, **locals_, _VALUES: values})
+            names = tuple([n for n in self.code.co_names if n in locals_ and n != index])
+            found = eval(_over(self.text, index, names), globals_)(values, *[locals_[n] for n in names])
         except Exception:  # the kernel will meet it as well
             return False
         if self.kind == "blocks":
@@ -110,14 +111,20 @@ _VALUES = "__values"
 
 
 @functools.lru_cache(4096)
-def _over(text: str, index: str) -> CodeType:
-    """An expression for each value of the index: at once, for one look-up each takes as long as an instruction."""
-    return compile(f"[{text} for {index} in {_VALUES}]", "<guard>", "eval")
+def _over(text: str, index: str, names: tuple[str, ...]) -> CodeType:
+    """A function of the values of the index and of names of the kernel's frame, which gives an expression for each
+    value: at once, for one look-up each takes as long as an instruction."""
+    given = ", ".join((_VALUES, *names))
+    return compile(f"lambda {given}: [{text} for {index} in {_VALUES}]", "<guard>", "eval", dont_inherit=True)
 
 
 def _are_lists(found: Sequence[Any]) -> bool:
     """Whether these are lists as long as each other, with something in them."""
-    return all(type(x) in (list, tuple) and len(x) == len(found[0]) > 0 for x in found)
+    first = found[0]
+    if type(first) not in (list, tuple) or not first:
+        return False
+    length = len(first)
+    return all([type(x) in (list, tuple) and len(x) == length for x in found])
 
 
 def all_tiles(x: Any, deep: int) -> bool:
@@ -130,13 +137,15 @@ def all_tiles(x: Any, deep: int) -> bool:
 def _in_affine_places(tiles: Sequence[Any], storages: dict[int, Storage]) -> bool:
     """Whether these are tiles that differ in the number of the storage and in the offset only, both affine in the
     place."""
-    if any(type(t) is not Tile or t.dynamic is not None for t in tiles):
-        return False
     first, second = tiles[0], tiles[1]
+    if type(first) is not Tile or type(second) is not Tile:
+        return False
     s, offset, move = first.storage, first.offset, second.offset - first.offset
     number, step = s.number, second.storage.number - s.number
     shape, strides, dtype, layout, core = first.shape, first.strides, first.dtype, s.layout, s.core
     for t in tiles:
+        if type(t) is not Tile:
+            return False
         mine = t.storage
         if (
             mine.number != number
@@ -144,6 +153,7 @@ def _in_affine_places(tiles: Sequence[Any], storages: dict[int, Storage]) -> boo
             or t.shape != shape
             or t.strides != strides
             or t.dtype is not dtype
+            or t.dynamic is not None
             or mine.layout != layout
             or mine.dtype is not s.dtype
             or mine.core is not core
