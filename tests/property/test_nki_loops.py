@@ -984,6 +984,97 @@ def test_an_error_in_the_last_iterations_alone(room: int, tmp_path: Path, monkey
     assert isinstance(found, str) is (room == 4095)
 
 
+MIXED = (
+    START
+    + """
+    s = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.memset(dst=s, value=0.0)
+    y = nl.ndarray((8, P, 1024), dtype=x.dtype, buffer=nl.shared_hbm)
+    for o in nl.affine_range(COUNT_O):
+        for m in nl.affine_range(COUNT_M):
+            for n in nl.affine_range(COUNT_N):
+                nisa.dma_copy(dst=s[:, 0:16], src=VIEW)
+                nisa.tensor_copy(dst=s[:, 16:32], src=s[:, 0:16])
+            nisa.dma_copy(dst=out[:, 64 * m : 64 * m + 64], src=s)
+    return out
+"""
+)
+
+
+def mixed(rng: random.Random) -> str:
+    """Three loops around a view whose bounds rise with one index and fall with another, so that in some iteration in
+    the middle they may leave the tensor; now and then with a product of two indices."""
+    given = {}
+    for name in "OMN":
+        given[f"COUNT_{name}"] = rng.choice(["3", "4", "5", "0, 6", "6, 0, -1", "4, -1, -1", "1, 9, 2"])
+    given["VIEW"] = rng.choice(
+        [
+            "x[:, AT : AT + 16]",
+            "x.slice(1, AT, AT + 16)",
+            "x[:, nl.ds(AT, 16)]",
+            "y[3, :, AT : AT + 16]",
+            "y[BLOCK, :, AT : AT + 16]",
+            "y.reshape((8, P, 64, 16))[BLOCK, :, PART, :]",
+            "y.select(0, BLOCK)[:, AT : AT + 16]",
+        ]
+    )
+    steps = [rng.choice([-64, -32, -16, -8, 0, 8, 16, 32, 64]) for _ in range(3)]
+    at = f"{rng.randrange(600)} + o * {steps[0]} + m * {steps[1]} + n * {steps[2]}"
+    if rng.random() < 0.3:
+        at += rng.choice([" + o * (m - n) * 16", " + (o - m) * n * 8", " + o * m * 8 - o * n * 8", " + o * m * n * 4"])
+    given["AT"] = f"({at})"
+    given["BLOCK"] = f"({rng.randrange(8)} + {rng.choice([-1, 0, 0, 1])} * o + {rng.choice([-1, 0, 0, 1])} * n)"
+    given["PART"] = f"({rng.randrange(60)} + {rng.choice([-2, 0, 1])} * m + {rng.choice([-1, 0, 1])} * n)"
+    text = MIXED
+    for name, value in given.items():
+        text = text.replace(name, value)
+    return text
+
+
+def test_bounds_that_no_iteration_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that leaves a tensor in the middle alone is found there, with the same message. Without the sums of the
+    steps some of them would not be."""
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 2)
+    lost: list[bool] = []
+    reach = repeat.reach
+
+    def reached(first: Any, last: Any) -> Any:
+        found = reach(first, last)
+        lost.append(found is None)
+        return found
+
+    monkeypatch.setattr(repeat, "reach", reached)
+    failed = repeated = 0
+    for number in range(KERNELS):
+        text = mixed(random.Random(SEED + number))
+        k = written(tmp_path, text, f"mixed{number}").k
+        try:
+            found = compared(lambda: (hollow((128, 1024), "float32"),), k, schedule=False)
+        except AssertionError as error:
+            raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
+        failed += isinstance(found, str)
+        repeated += isinstance(found, Result) and has_repeated(found)
+    assert failed > KERNELS // 8
+    assert repeated > KERNELS // 4
+    assert any(lost)
+
+
+def test_tiles_of_lists_that_move_apart(tmp_path: Path) -> None:
+    """In each place of a row the tiles of the rows follow each other by one step, in another place by another: what
+    lies between the ends of a row is not seen from these."""
+    text = (
+        START
+        + "    ts = []\n    for i in range(40):\n"
+        + LOAD
+        + "        ts.append(t)\n    rows = [[ts[0], ts[4 + m], ts[8], ts[12]] for m in range(4)]\n"
+        + "    for m in nl.affine_range(4):\n        for n in nl.affine_range(4):\n            i = n\n"
+        + "            t = rows[m][n]\n"
+        + (ODD + STORE).replace("        ", "            ")
+        + FEW
+    )
+    assert has_repeated(compared(sixtyfour, written(tmp_path, text).k))
+
+
 def test_a_list_that_is_another_at_the_next_entry(tmp_path: Path) -> None:
     """Tiles of a list whose numbers grow by one, and by two where it is entered again."""
     text = (

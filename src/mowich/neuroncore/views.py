@@ -806,6 +806,8 @@ _PLAIN = (int, slice, type(Ellipsis), np.int64, np.int32)
 
 def scalar_value(index: Place) -> int:
     """A register, an integer or a one-element tile -> int."""
+    if type(index) is int:
+        return index
     if isinstance(index, Tile):
         if index.size != 1:
             raise fail("a scalar offset has one element", tile=index)

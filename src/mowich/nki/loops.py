@@ -533,7 +533,7 @@ def _places_within(entry: LoopEntry, column: int, has_corners: bool) -> ColumnPl
     """The same of an iteration of a loop."""
     found = entry.found.samples if entry.found is not None else None
     if found is not None and entry.has_corners == has_corners:
-        return found[column]
+        return (found.instructions, found.touches, found.edges)[column]
     return _places(entry.begin[column], entry.end[column], entry.inner, column, has_corners)
 
 

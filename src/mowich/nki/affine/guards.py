@@ -124,7 +124,7 @@ def _are_lists(found: Sequence[Any]) -> bool:
     if type(first) not in (list, tuple) or not first:
         return False
     length = len(first)
-    return all([type(x) in (list, tuple) and len(x) == length for x in found])
+    return all(type(x) in (list, tuple) and len(x) == length for x in found)
 
 
 def all_tiles(x: Any, deep: int) -> bool:
