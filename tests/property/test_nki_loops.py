@@ -1066,8 +1066,8 @@ def test_tiles_of_lists_that_move_apart(tmp_path: Path) -> None:
         START
         + "    ts = []\n    for i in range(40):\n"
         + LOAD
-        + "        ts.append(t)\n    rows = [[ts[0], ts[4 + m], ts[8], ts[12]] for m in range(4)]\n"
-        + "    for m in nl.affine_range(4):\n        for n in nl.affine_range(4):\n            i = n\n"
+        + "        ts.append(t)\n    rows = [[*ts[:3], ts[3 + m], *ts[4:8]] for m in range(8)]\n"
+        + "    for m in nl.affine_range(8):\n        for n in nl.affine_range(8):\n            i = n\n"
         + "            t = rows[m][n]\n"
         + (ODD + STORE).replace("        ", "            ")
         + FEW
