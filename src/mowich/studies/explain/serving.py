@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from mowich.economics import energy, money
 from mowich.errors import UserError
-from mowich.estimate import Estimate, Notes, exact
+from mowich.estimate import Notes, exact
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
@@ -24,12 +25,12 @@ from mowich.plans.memory import (
 )
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
-from mowich.serving.search import Found, ServeJob, Worker, paired_tokens_per_s, search_serving
+from mowich.serving.search import Found, ServeJob, paired_tokens_per_s, search_serving
 from mowich.serving.steady import Load, closed_loop, note_decode
 from mowich.serving.step import step
 from mowich.shown import Result
 from mowich.software.engine import EngineCosts
-from mowich.studies.explain.source import Numbers, Source, best_of
+from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.pools import bounded
 from mowich.studies.serving import Deployment, deploy
@@ -83,10 +84,6 @@ WORDS_OF_PART: Mapping[str, str] = {
 
 SOUGHT = "of the pair of workers that the search chose, by the formulas of docs/serving.md"
 """Of parts where prefill and decode have workers of their own."""
-
-
-_BREAKEVEN = ("breakeven_usd_per_chip_h", "breakeven_W_per_chip")
-"""Numbers of a row that are told against the best other one."""
 
 
 def _job(inputs: Result) -> ServeJob:
@@ -159,46 +156,60 @@ def part_terms(d: Deployment, i: int, parts: Mapping[str, float], made: Notes, n
             notes.add(name, seconds, "s", words=WORDS_OF_PART.get(name, SOUGHT) if seconds else "none", facts=facts)
 
 
-def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
-    """The source of a serving row with a plan."""
-    inputs, job = result["inputs"], _job(result["inputs"])
-    term = str(inputs.get("price_term", "default"))
-    pair = [ServePlan.from_dict(row["decode"]), ServePlan.from_dict(row["prefill"])]
-    plans = pair[:1] if pair[0] == pair[1] else pair
-    together = row["mode"] == "aggregated"
-    chips = int(row["chips_requested"])
-    users = float(row["batch"]) / pair[0].dp
-    others = [r for r in result.get("rows") or () if r is not row and r["feasible"] is not False]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ServedRow:
+    """A serving row with a plan, and the deployment that made it. plans: the decode worker's and, where prefill has
+    workers of its own, theirs; others: the rows that it is told against."""
 
-    def breakeven(name: str, speed: float, known: Facts, notes: Notes | None = None) -> tuple[str, Estimate] | None:
-        """(the best other row, the price or the power at which this row equals it); None where no row is known."""
-        metric = "usd_per_mtok" if name == "breakeven_usd_per_chip_h" else "J_per_token"
-        other = best_of(others, metric)
-        if other is None:
-            return None
-        all_chips, always = exact(speed, "1/s"), exact(1.0, "1")
-        if metric == "usd_per_mtok":
-            return other[0], money.breakeven_usd_per_chip_h(
-                other[1], chips=chips, tokens_per_s=all_chips, goodput=always, notes=notes
-            )
-        return other[0], energy.breakeven_W_per_chip(
-            other[1],
-            chips=chips,
-            idle=int(row["chips_idle"]),
-            tokens_per_s=all_chips,
-            goodput=always,
-            site=energy.read_site(known),
+    result: Result
+    row: Result
+    model: Model
+    facts: Facts
+    job: ServeJob
+    plans: tuple[ServePlan, ...]
+    others: tuple[Result, ...]
+
+    @property
+    def together(self) -> bool:
+        """Whether the same workers prefill and decode."""
+        return bool(self.row["mode"] == "aggregated")
+
+    @property
+    def chips(self) -> int:
+        return int(self.row["chips_requested"])
+
+    @property
+    def users(self) -> float:
+        """Users of one rank group."""
+        return float(self.row["batch"]) / self.plans[0].dp
+
+    @property
+    def term(self) -> str:
+        return str(self.result["inputs"].get("price_term", "default"))
+
+    def deployment(self, known: Facts) -> Deployment:
+        system = resolve(known, self.row["system_id"], chips=self.chips)
+        return deploy(self.model, system, self.row["engine"], self.plans, known, accept=self.job.accept)
+
+    def break_even(self, name: str, tokens_per_s: float, known: Facts, notes: Notes | None = None) -> BreakEven | None:
+        """Where the row equals the best other one. tokens_per_s: of all chips."""
+        return break_even(
+            name,
+            self.others,
+            known,
+            chips=self.chips,
+            idle=int(self.row["chips_idle"]),
+            tokens_per_s=exact(tokens_per_s, "1/s"),
+            goodput=exact(1.0, "1"),
             notes=notes,
         )
 
-    def deployment(known: Facts) -> Deployment:
-        system = resolve(known, row["system_id"], chips=chips)
-        return deploy(model, system, row["engine"], plans, known, accept=job.accept)
-
-    def pair_found(d: Deployment, w: Worker) -> Found:
+    def pair_found(self, d: Deployment) -> Found:
         """The point of the row's prefill and decode workers."""
-        most = bounded(inputs.get("fixed") or {})
-        got = search_serving(d.system, w, job, top=64, together=False, pair=(len(plans) - 1, 0), **most)
+        row, users = self.row, self.users
+        most = bounded(self.result["inputs"].get("fixed") or {})
+        pair = (len(self.plans) - 1, 0)
+        got = search_serving(d.system, worker(d, self.job), self.job, top=64, together=False, pair=pair, **most)
         points: list[Found] = [*got.best, *got.front, *([got.closest] if got.closest else [])]
         if not points:
             raise UserError("these prefill and decode workers keep no limit, or hold no request, with such facts")
@@ -212,14 +223,12 @@ def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
             ),
         )
 
-    def found(
-        d: Deployment, notes: Notes | None = None
-    ) -> tuple[float, float, Mapping[str, float], Mapping[str, float], float]:
-        """(TTFT, TPOT, their parts, tokens per second) of the row's workers."""
-        w = worker(d, job)
-        if not together:
-            f = pair_found(d, w)
-            return f.ttft_s, f.tpot_s, f.ttft_parts, f.tpot_parts, f.tokens_per_s
+    def found(self, d: Deployment, notes: Notes | None = None) -> _Served:
+        """What the row's workers do."""
+        if not self.together:
+            f = self.pair_found(d)
+            return _Served(f.ttft_s, f.tpot_s, f.ttft_parts, f.tpot_parts, f.tokens_per_s)
+        w, job, users = worker(d, self.job), self.job, self.users
         one = np.ones(1)
         first = np.zeros(1, dtype=np.intp)
         load = Load(
@@ -232,112 +241,136 @@ def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
             rounds=one * math.inf,
             is_static=one * 0,
         )
-        got_ = closed_loop(
+        loop = closed_loop(
             d.shapes.take(first), d.costs.take(first), d.around_of(0), load, d.system.hbm_usable_B, notes=notes
         )
         x = w.load(np.array([users]))
-        tpot = float(got_.tpot_s[0]) * math.exp(float(w.tpot[0][0] + w.tpot[1][0] * x[0]))
-        ttft = float(got_.ttft_s[0]) * math.exp(float(w.ttft[0][0] + w.ttft[1][0] * x[0]))
-        parts = [{k: float(v[0]) for k, v in p.items()} for p in (got_.ttft_parts, got_.tpot_parts)]
+        tpot = float(loop.tpot_s[0]) * math.exp(float(w.tpot[0][0] + w.tpot[1][0] * x[0]))
+        ttft = float(loop.ttft_s[0]) * math.exp(float(w.ttft[0][0] + w.ttft[1][0] * x[0]))
+        parts = [{k: float(v[0]) for k, v in p.items()} for p in (loop.ttft_parts, loop.tpot_parts)]
         for p, total in zip(parts, (ttft, tpot), strict=True):
             p["correction"] = total - sum(p.values())
-        speed = users * pair[0].dp * job.output / (ttft + (job.output - 1.0) * tpot) * row["replicas"]["decode"]
-        return ttft, tpot, parts[0], parts[1], speed
+        answer_s = ttft + (job.output - 1.0) * tpot
+        speed = users * self.plans[0].dp * job.output / answer_s * self.row["replicas"]["decode"]
+        return _Served(ttft, tpot, parts[0], parts[1], speed)
 
-    def decode_terms(d: Deployment, made: Notes) -> None:
+    def decode_terms(self, d: Deployment, made: Notes) -> None:
         """Record the parts of a step of workers that only decode."""
-        w, first, here = worker(d, job), np.zeros(1, dtype=np.intp), Notes()
-        n, context = users / max(1.0, pair[0].pp), job.prompt + 0.5 * job.output
+        w, first, here = worker(d, self.job), np.zeros(1, dtype=np.intp), Notes()
+        n, context = self.users / max(1.0, self.plans[0].pp), self.job.prompt + 0.5 * self.job.output
         shapes, costs = d.shapes.take(first), d.costs.take(first)
         parts = step(shapes, costs, n=n, context=context, verify=w.verified[first], notes=here)
         note_decode(made, parts, here, d.around_of(0), w.accepted[first])
 
-    def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        d = deployment(known)
-        ttft, tpot, ttft_parts, tpot_parts, speed = found(d)
+    def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
+        """Every number of the row under other facts."""
+        d = self.deployment(known)
+        served = self.found(d)
         out: dict[ResultPath, float] = {
-            ("ttft_s",): ttft,
-            ("tpot_s",): tpot,
-            ("tokens_per_s_per_chip",): speed / chips,
-            ("tokens_per_s_per_user",): 1.0 / tpot,
+            ("ttft_s",): served.ttft_s,
+            ("tpot_s",): served.tpot_s,
+            ("tokens_per_s_per_chip",): served.tokens_per_s / self.chips,
+            ("tokens_per_s_per_user",): 1.0 / served.tpot_s,
             ("memory_capacity_B",): d.system.hbm_usable_B,
         }
-        out |= {("ttft_s", "breakdown", k): v for k, v in ttft_parts.items()}
-        out |= {("tpot_s", "breakdown", k): v for k, v in tpot_parts.items()}
+        out |= {("ttft_s", "breakdown", k): v for k, v in served.ttft_parts.items()}
+        out |= {("tpot_s", "breakdown", k): v for k, v in served.tpot_parts.items()}
         memory = serving_memory_B(d.shapes.take(np.zeros(1, dtype=np.intp)), d.around_of(0), d.system.hbm_usable_B)
         out |= {("memory_B", k): float(v[0]) for k, v in memory.items()}
-        rate, watts, site = (
-            money.price(known, d.system.id, term=term).rate.value,
-            energy.chip_power(known, d.system.id).value,
-            energy.read_site(known),
-        )
+        rate = money.price(known, d.system.id, term=self.term).rate.value
+        watts, site = energy.chip_power(known, d.system.id).value, energy.read_site(known)
         if rate is not None:
-            out[("usd_per_mtok",)] = chips * rate / speed * 1e6
+            out[("usd_per_mtok",)] = self.chips * rate / served.tokens_per_s * 1e6
         if watts is not None and site.pue.value and site.idle_share.value is not None:
-            busy = row["chips_used"] + site.idle_share.value * row["chips_idle"]
-            out[("J_per_token",)] = site.pue.value * watts * busy / speed
-        for name in _BREAKEVEN:
-            even = breakeven(name, speed, known)
-            if even is not None and even[1].value is not None:
-                out[(name,)] = even[1].value
+            busy = self.row["chips_used"] + site.idle_share.value * self.row["chips_idle"]
+            out[("J_per_token",)] = site.pue.value * watts * busy / served.tokens_per_s
+        for name in METRIC_OF_BREAKEVEN:
+            even = self.break_even(name, served.tokens_per_s, known)
+            if even is not None and even.value.value is not None:
+                out[(name,)] = even.value.value
         return out
 
-    now = deployment(facts)
-
-    def terms(name: ResultPath, notes: Notes) -> None:
-        d = now
-        first = str(name[0])
+    def terms(self, name: ResultPath, notes: Notes) -> None:
+        """Record what a number of the row is made of."""
+        d, first = self.deployment(self.facts), str(name[0])
         if first in ("ttft_s", "tpot_s", "tokens_per_s_per_chip", "tokens_per_s_per_user"):
-            parts = row["ttft_s" if first == "ttft_s" else "tpot_s"]["breakdown"]
-            if len(name) > 2:
-                parts = {name[2]: parts[name[2]]}
-            made = Notes()
-            if together:
-                found(d, made)
-            elif first != "ttft_s":
-                decode_terms(d, made)
-            part_terms(d, 0, parts, made, notes)
-            if first == "tokens_per_s_per_chip" and not together:
-                f = pair_found(d, worker(d, job))
-                notes.add(
-                    "tokens_per_s",
-                    f.tokens_per_s,
-                    "1/s",
-                    paired_tokens_per_s,
-                    prefill_workers=f.prefill_workers,
-                    prompts_per_s=f.prompts_per_s,
-                    decode_workers=f.workers,
-                    answers_per_s=f.answers_per_s,
-                    osl=job.output,
-                )
+            self.time_terms(d, name, notes)
         elif first == "memory_B":
             memory_terms(d, notes, name)
         elif first == "usd_per_mtok":
-            money.price(facts, d.system.id, term=term, notes=notes)
+            money.price(self.facts, d.system.id, term=self.term, notes=notes)
         elif first == "J_per_token":
-            energy.chip_power(facts, d.system.id, notes=notes)
-        elif first in _BREAKEVEN:
-            even = breakeven(first, chips * float(row["tokens_per_s_per_chip"]["value"]), facts, notes)
+            energy.chip_power(self.facts, d.system.id, notes=notes)
+        elif first in METRIC_OF_BREAKEVEN:
+            speed = self.chips * float(self.row["tokens_per_s_per_chip"]["value"])
+            even = self.break_even(first, speed, self.facts, notes)
             if even is not None:
-                metric = "usd_per_mtok" if first == _BREAKEVEN[0] else "J_per_token"
-                best = best_of(others, metric)
-                assert best is not None
-                notes.add(f"best.{metric}", best[1].value, best[1].unit, note=f"of {even[0]}, the best other row")
+                note_best(first, even, notes)
 
-    site, d = energy.read_site(facts), now
+    def time_terms(self, d: Deployment, name: ResultPath, notes: Notes) -> None:
+        """Record the parts of a time, or of the time that a speed is one over; of a speed of pairs, the pairs too."""
+        parts = self.row["ttft_s" if name[0] == "ttft_s" else "tpot_s"]["breakdown"]
+        if len(name) > 2:
+            parts = {name[2]: parts[name[2]]}
+        made = Notes()
+        if self.together:
+            self.found(d, made)
+        elif name[0] != "ttft_s":
+            self.decode_terms(d, made)
+        part_terms(d, 0, parts, made, notes)
+        if name[0] == "tokens_per_s_per_chip" and not self.together:
+            f = self.pair_found(d)
+            notes.add(
+                "tokens_per_s",
+                f.tokens_per_s,
+                "1/s",
+                paired_tokens_per_s,
+                prefill_workers=f.prefill_workers,
+                prompts_per_s=f.prompts_per_s,
+                decode_workers=f.workers,
+                answers_per_s=f.answers_per_s,
+                osl=self.job.output,
+            )
+
+
+class _Served(NamedTuple):
+    """Times of the row's workers, s, with their parts, and their tokens per second."""
+
+    ttft_s: float
+    tpot_s: float
+    ttft_parts: Mapping[str, float]
+    tpot_parts: Mapping[str, float]
+    tokens_per_s: float
+
+
+def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
+    """The source of a serving row with a plan."""
+    decode, prefill = ServePlan.from_dict(row["decode"]), ServePlan.from_dict(row["prefill"])
+    served = _ServedRow(
+        result=result,
+        row=row,
+        model=model,
+        facts=facts,
+        job=_job(result["inputs"]),
+        plans=(decode,) if decode == prefill else (decode, prefill),
+        others=tuple(r for r in result.get("rows") or () if r is not row and r["feasible"] is not False),
+    )
+    site, usable = energy.read_site(facts), served.deployment(facts).system.paths["hbm_usable_B"]
     symbols = {
-        "isl": job.prompt,
-        "osl": job.output,
+        "isl": served.job.prompt,
+        "osl": served.job.output,
         "pue": site.pue.value or 0.0,
         "idle_share": site.idle_share.value or 0.0,
-        "hbm_usable": facts.number(d.system.paths["hbm_usable_B"]),
+        "hbm_usable": facts.number(usable),
     }
     behind = {
         "pue": ("sites.default.pue",),
         "idle_share": ("sites.default.idle_power_share",),
-        "hbm_usable": (d.system.paths["hbm_usable_B"],),
+        "hbm_usable": (usable,),
     }
-    return Source(at=at, numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=str(row["display"]))
+    return Source(
+        at=at, numbers=served.numbers, terms=served.terms, symbols=symbols, behind=behind, title=str(row["display"])
+    )
 
 
 def memory_terms(d: Deployment, notes: Notes, name: ResultPath) -> None:

@@ -7,12 +7,13 @@ told twice: it is the model itself, asked to show its work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from mowich.economics import energy, money
 from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
+from mowich.shown import Result
 from mowich.studies.explain.rules.rule import Rule
 from mowich.studies.explain.tree import ResultPath
 
@@ -47,7 +48,58 @@ def rule_of_row(rule: Rule, path: ResultPath, source: Source | None) -> Rule:
     return rule if own is None else replace(rule, formula=own, words="", kind="")
 
 
-def best_of(rows: Any, metric: str) -> tuple[str, Estimate] | None:
-    """(system, estimate) of the row with the least of a metric; None where no row has it."""
-    known = [(str(r["system"]), Estimate.from_dict(r[metric])) for r in rows if r[metric]["value"] is not None]
-    return min(known, key=lambda found: float(found[1])) if known else None
+METRIC_OF_BREAKEVEN: Mapping[str, str] = {
+    "breakeven_usd_per_chip_h": "usd_per_mtok",
+    "breakeven_W_per_chip": "J_per_token",
+}
+"""Number that is told against the best other row -> the measure by which that one is the best."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakEven:
+    """The best other row of a result: its system, its measure, and the price or the power at which a row equals it."""
+
+    system: str
+    best: Estimate
+    value: Estimate
+
+
+def break_even(
+    name: str,
+    others: Iterable[Result],
+    known: Facts,
+    *,
+    chips: int,
+    idle: int,
+    tokens_per_s: Estimate,
+    goodput: Estimate,
+    notes: Notes | None = None,
+) -> BreakEven | None:
+    """Where a row equals the best of others, `name` being a key of `METRIC_OF_BREAKEVEN`; None where no other row has
+    the measure. chips: paid for, with those `idle`; tokens_per_s: of all chips."""
+    metric = METRIC_OF_BREAKEVEN[name]
+    found = [(str(r["system"]), Estimate.from_dict(r[metric])) for r in others if r[metric]["value"] is not None]
+    if not found:
+        return None
+    system, best = min(found, key=lambda other: float(other[1]))
+    if metric == "usd_per_mtok":
+        value = money.breakeven_usd_per_chip_h(
+            best, chips=chips, tokens_per_s=tokens_per_s, goodput=goodput, notes=notes
+        )
+    else:
+        value = energy.breakeven_W_per_chip(
+            best,
+            chips=chips,
+            idle=idle,
+            tokens_per_s=tokens_per_s,
+            goodput=goodput,
+            site=energy.read_site(known),
+            notes=notes,
+        )
+    return BreakEven(system=system, best=best, value=value)
+
+
+def note_best(name: str, even: BreakEven, notes: Notes) -> None:
+    """Record the measure of the best other row."""
+    best = even.best
+    notes.add(f"best.{METRIC_OF_BREAKEVEN[name]}", best.value, best.unit, note=f"of {even.system}, the best other row")

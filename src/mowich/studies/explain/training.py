@@ -16,7 +16,7 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import Platform, equip
-from mowich.studies.explain.source import Numbers, Source, best_of
+from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
 from mowich.training import longrun
@@ -45,10 +45,6 @@ TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "fixed": ("step",),
 }
 """Which recorded terms make each part of the step."""
-
-
-_BREAKEVEN: Mapping[str, str] = {"breakeven_usd_per_chip_h": "usd_per_mtok", "breakeven_W_per_chip": "J_per_token"}
-"""Number that is told against the best other row -> the measure by which that is the best."""
 
 
 def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None) -> dict[str, float]:
@@ -80,29 +76,20 @@ class _Row:
         """The machine and software of the row under other facts."""
         return equip(known, self.row["system_id"], chips=int(self.row["chips_requested"]), stack=self.stack)
 
-    def breakeven(
+    def break_even(
         self, name: str, speed: Estimate, goodput: Estimate, known: Facts, notes: Notes | None = None
-    ) -> tuple[str, Estimate, Estimate] | None:
-        """(the best other row, its measure, the price or power at which this row equals it); None where no row is
-        known."""
-        other = best_of(self.others, _BREAKEVEN[name])
-        if other is None:
-            return None
-        who, best = other
-        chips = self.used + self.idle
-        if _BREAKEVEN[name] == "usd_per_mtok":
-            even = money.breakeven_usd_per_chip_h(best, chips=chips, tokens_per_s=speed, goodput=goodput, notes=notes)
-        else:
-            even = energy.breakeven_W_per_chip(
-                best,
-                chips=chips,
-                idle=self.idle,
-                tokens_per_s=speed,
-                goodput=goodput,
-                site=energy.read_site(known),
-                notes=notes,
-            )
-        return who, best, even
+    ) -> BreakEven | None:
+        """Where the row equals the best other one. speed: tokens per second of all chips."""
+        return break_even(
+            name,
+            self.others,
+            known,
+            chips=self.used + self.idle,
+            idle=self.idle,
+            tokens_per_s=speed,
+            goodput=goodput,
+            notes=notes,
+        )
 
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
@@ -140,8 +127,8 @@ class _Row:
         if goodput.value:
             out[("days",)] = job.tokens / n * step.total_s / goodput.value / 86400.0
             speed = exact(n / step.total_s, "1/s")
-            evens = {name: self.breakeven(name, speed, goodput, known) for name in _BREAKEVEN}
-            found |= {name: even[2] for name, even in evens.items() if even is not None}
+            evens = {name: self.break_even(name, speed, goodput, known) for name in METRIC_OF_BREAKEVEN}
+            found |= {name: even.value for name, even in evens.items() if even is not None}
         return out | {(name,): e.value for name, e in found.items() if e.value is not None}
 
     def _step(self, machine: Platform) -> OneStep:
@@ -159,7 +146,7 @@ class _Row:
             "usd_per_mtok": self._cost_terms,
             "J_per_token": self._energy_terms,
             "goodput": self._goodput_terms,
-            **dict.fromkeys(_BREAKEVEN, self._breakeven_terms),
+            **dict.fromkeys(METRIC_OF_BREAKEVEN, self._breakeven_terms),
         }.get(first)
         if record is not None:
             record(facts, name, notes)
@@ -209,11 +196,9 @@ class _Row:
 
     def _breakeven_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
         speed = exact(self.tokens / float(self.step_s), "1/s")
-        even = self.breakeven(str(name[0]), speed, self.goodput, facts, notes)
+        even = self.break_even(str(name[0]), speed, self.goodput, facts, notes)
         if even is not None:
-            who, best, _ = even
-            metric = _BREAKEVEN[str(name[0])]
-            notes.add(f"best.{metric}", best.value, best.unit, note=f"of {who}, the best other row")
+            note_best(str(name[0]), even, notes)
 
 
 def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
