@@ -4,7 +4,6 @@ the errors."""
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,40 @@ from mowich.facts.schema import Fact
 from mowich.units import Quantity, parse
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A directory with the shipped facts, to be broken."""
+def fact_files(root: Path) -> dict[Path, bytes]:
+    """Path below a folder of facts -> what the file holds."""
+    found = [root / "sources.yaml", root / "aliases.yaml", *(f for kind in FACT_KINDS for f in (root / kind).iterdir())]
+    return {
+        file.relative_to(root): file.read_bytes()
+        for file in found
+        if file.suffix in (".yaml", ".csv") and file.exists()
+    }
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[Path, bytes]:
+    return fact_files(shipped_folder())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("facts")
     for kind in FACT_KINDS:
-        shutil.copytree(shipped_folder() / kind, tmp_path / kind)
-    for name in ("sources.yaml", "aliases.yaml"):
-        shutil.copy(shipped_folder() / name, tmp_path / name)
-    return tmp_path
+        (root / kind).mkdir()
+    return root
+
+
+@pytest.fixture
+def copy(folder: Path, shipped: dict[Path, bytes]) -> Path:
+    """A directory with the shipped facts, to be broken. What the last test left as it was is not written again, and so
+    not parsed again."""
+    held = fact_files(folder)
+    for path in {*held, *shipped}:
+        if path not in shipped:
+            (folder / path).unlink()
+        elif held.get(path) != shipped[path]:
+            (folder / path).write_bytes(shipped[path])
+    return folder
 
 
 def problems(root: Path) -> str:
