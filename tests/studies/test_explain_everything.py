@@ -41,7 +41,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fit": ("fit", "llama-3.1-8b", *TRAIN, "--on", "trn3:8"),
     "fit-serve": ("fit", "llama-3.1-405b", "--serve", "--kv", "128k", "--on", "trn3"),
     "sweep": ("sweep", "{tmp}/sweep.yaml", "--jobs", "1"),
-    "traffic": ("traffic", str(ROOT / "scenarios" / "chat-llama-70b.yaml")),
+    "traffic": ("traffic", "{tmp}/chat.yaml"),
     "fleet": (
         "fleet",
         str(ROOT / "scenarios" / "startup.yaml"),
@@ -170,6 +170,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (tmp / "sweep.yaml").write_text(
         "mowich: 1\nmodels: llama-3.1-8b\non: [h100]\nchips: [64]\nseq: 4096\nbatch: 256seqs\ntokens: 1T\n"
     )
+    chat = (ROOT / "scenarios" / "chat-llama-70b.yaml").read_text(encoding="utf-8")
+    assert "requests: 4000" in chat
+    (tmp / "chat.yaml").write_text(chat.replace("requests: 4000", "requests: 400"), encoding="utf-8")
     with validate.published().open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
