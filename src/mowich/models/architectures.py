@@ -185,7 +185,6 @@ class Architecture:
     norm_bias: Flag = False
     norm_free: bool = False
     embedding_norm: bool = False
-    head_bias: bool = False
     positions: str = ""
     position_offset: int = 0
     causal: bool = True

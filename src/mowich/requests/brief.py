@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked, asked_models
+from mowich.requests.common import FORM, Asked, asked_models
 from mowich.requests.fields import Field, read_several
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, asked_of, facts_of
@@ -75,7 +75,7 @@ def _brief(reader: QuestionReader) -> BriefRequest:
 
 BRIEF = Schema(
     name="brief",
-    fields=(AGAINST, _MODELS, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
+    fields=(AGAINST, _MODELS, SET, FACTS, *FORM),
     make=_brief,
     help=(
         "Does scale and price make up for 144 GiB? One page about Trainium 3 for readers outside the field: eight"

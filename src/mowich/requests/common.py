@@ -75,6 +75,7 @@ class Form:
 
 
 FORM = (JSON, CSV, PLAIN, QUIET, OUT)
+"""The fields of `Form` that every verb with an answer to show has."""
 
 
 def form_of(reader: QuestionReader) -> Form:

@@ -6,20 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import (
-    AS,
-    CSV,
-    JSON,
-    LEGEND,
-    MODEL,
-    OUT,
-    PLAIN,
-    QUIET,
-    SEED,
-    TRAINING_STACK,
-    asked_models,
-    only_of,
-)
+from mowich.requests.common import AS, FORM, LEGEND, MODEL, SEED, TRAINING_STACK, asked_models, only_of
 from mowich.requests.fields import Field, read_several, whole, word
 from mowich.requests.jobs import (
     CHIPS,
@@ -78,7 +65,7 @@ GAP = Schema(
     name="gap",
     fields=(
         *(_FIRST, _SECOND, JOB_MODEL, AS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, _METRIC, TRAINING_STACK, SEED),
-        *(PRICE_KIND, SET, FACTS, FIXED, TERM, LEGEND, JSON, CSV, PLAIN, QUIET, OUT),
+        *(PRICE_KIND, SET, FACTS, FIXED, TERM, LEGEND, *FORM),
     ),
     make=_gap,
     help=(
@@ -194,7 +181,7 @@ VALUE = Schema(
     name="value",
     fields=(
         *(_VALUED, _PROPERTY, _MODELS, TRAINS, SERVES, *SERVED, *TRAINED, _FROM, _TO, _POINTS, CHIPS, TRAINING_STACK),
-        *(PRICE_KIND, SET, FACTS, FIXED, TERM, LEGEND, JSON, CSV, PLAIN, QUIET, OUT),
+        *(PRICE_KIND, SET, FACTS, FIXED, TERM, LEGEND, *FORM),
     ),
     make=_value,
     help=(

@@ -12,7 +12,7 @@ from mowich.errors import UserError
 from mowich.requests.common import (
     AS,
     CHART,
-    CSV,
+    FORM,
     JSON,
     KEPT_SEED,
     LEGEND,
@@ -556,7 +556,7 @@ COMPARE = Schema(
     name="compare",
     fields=(
         *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, PRICE_KIND, TRAINING_STACK, SET, FACTS),
-        *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
+        *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
     make=_compare,
     help="The same job (training, or serving) on several systems, each at its best plan: the main job.",
@@ -570,7 +570,7 @@ PLAN = Schema(
     fields=(
         *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK),
-        *(SET, FACTS, FIXED, TERM, CHART, LEGEND, JSON, CSV, PLAIN, QUIET, OUT, _LOAD_SEED),
+        *(SET, FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
     ),
     make=_plan,
     help="The best plans of one system, and what they trade.",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import AS, CSV, JSON, MODEL, OUT, PLAIN, QUIET, Request, asked_model, form_of
+from mowich.requests.common import AS, CSV, FORM, JSON, MODEL, PLAIN, QUIET, Request, asked_model, form_of
 from mowich.requests.fields import TYPED, flag, number, path, quantity, texts, whole, word
 from mowich.requests.jobs import SEQ
 from mowich.requests.schema import QuestionReader, Schema
@@ -58,7 +58,7 @@ def _model(reader: QuestionReader) -> ModelRequest:
 
 MODEL_VIEW = Schema(
     name="model",
-    fields=(MODEL, AS, LENGTH, KV_BYTES, JSON, CSV, PLAIN, QUIET, OUT),
+    fields=(MODEL, AS, LENGTH, KV_BYTES, *FORM),
     make=_model,
     help="Parameters (total, active), FLOP and bytes per token, by kind of layer.",
     short="Parameters, FLOP and bytes per token, by layer.",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Asked, form_of
+from mowich.requests.common import FORM, SEED, Asked, form_of
 from mowich.requests.fields import CALLED, Field, names, number, quantity, read_size, share, texts, whole, word
 from mowich.requests.jobs import CHIPS, ON
 from mowich.requests.schema import QuestionReader, Schema
@@ -101,7 +101,7 @@ COLLECTIVE = Schema(
     name="collective",
     fields=(
         *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, SET, FACTS),
-        *(JSON, CSV, PLAIN, QUIET, OUT),
+        *FORM,
     ),
     make=_collective,
     help=(
@@ -192,7 +192,7 @@ GOODPUT = Schema(
     name="goodput",
     fields=(
         *(_RUN, DAYS, _STEP, STRATEGY, SPARES, REPLICA, CHECKPOINT, SAMPLES, SEED, SET, FACTS),
-        *(JSON, CSV, PLAIN, QUIET, OUT),
+        *FORM,
     ),
     make=_goodput,
     help=(
@@ -242,7 +242,7 @@ def _power(reader: QuestionReader) -> PowerRequest:
 
 POWER = Schema(
     name="power",
-    fields=(POWERED, CAP, IDLE, SPEED, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
+    fields=(POWERED, CAP, IDLE, SPEED, SET, FACTS, *FORM),
     make=_power,
     help="Provisioned power of a chip by part (chip, server, network, cooling), of the machine, and what a cap feeds.",
     short="Power by part, chips under a site's cap, tokens per megawatt.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mowich.errors import unknown
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked
+from mowich.requests.common import FORM, Asked
 from mowich.requests.fields import count, quantity, share, word
 from mowich.requests.jobs import ON
 from mowich.requests.schema import QuestionReader, Schema
@@ -99,7 +99,7 @@ PRICES = Schema(
     name="prices",
     fields=(
         *(PRICED, PRICE_KIND, QUARTER, RULE, BUYER, LIFE, CHIPS_JOINED, MARGIN, SET, FACTS),
-        *(JSON, CSV, PLAIN, QUIET, OUT),
+        *FORM,
     ),
     make=_prices,
     help=(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
-from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Asked, Request, asked_model, form_of
+from mowich.requests.common import FORM, JSON, MODEL, PLAIN, QUIET, Asked, Request, asked_model, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, path, word
 from mowich.requests.schema import QuestionReader, QuestionSource, Schema
 from mowich.requests.settings import FACTS, SET, asked_of, read_settings
@@ -214,7 +214,7 @@ REPORT = Schema(
 )
 VALIDATE = Schema(
     name="validate",
-    fields=(ROWS, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
+    fields=(ROWS, SET, FACTS, *FORM),
     make=_validate,
     help="Predicted against measured: errors by chip and by source.",
     short="Predicted against measured, by chip and source.",
@@ -222,7 +222,7 @@ VALIDATE = Schema(
 )
 CLAIMS = Schema(
     name="claims",
-    fields=(WORD, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
+    fields=(WORD, SET, FACTS, *FORM),
     make=_claims,
     help=(
         "Each public claim: verdict, both sides in one unit, per chip and per unit, formula; what cannot be checked and"

@@ -84,11 +84,6 @@ def _by_cost(rows: Sequence[Result]) -> bool:
     return all(estimate_of(r["usd_per_mtok"]).value is not None for r in rows)
 
 
-def _is_alike(rows: Sequence[Result]) -> bool:
-    """Whether points can be set beside one another: all have a cost, or none has."""
-    return bool(rows) and len({estimate_of(r["usd_per_mtok"]).value is None for r in rows}) == 1
-
-
 def _best_points(rows: Sequence[Result]) -> list[Table]:
     """The best point at each value of each axis."""
     running = [r for r in rows if runs(r)]
