@@ -146,6 +146,7 @@ class Core:
     collectives."""
 
     __slots__ = (
+        "_rng",
         "accesses",
         "act_acc",
         "alike",
@@ -176,7 +177,6 @@ class Core:
         "ranks",
         "records",
         "ring",
-        "rng",
         "rounding",
         "scratch",
         "serial",
@@ -244,7 +244,7 @@ class Core:
         self.fresh: dict[str, NDArray[np.bool_]] = {}
         self.act_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)
         self.dve_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)
-        self.rng = np.random.default_rng(0)
+        self._rng: np.random.Generator | None = None
         self.rounding: np.random.Generator | None = None  # of stochastic rounding; None: to nearest, ties to even
         self.xorwow: dict[str, NDArray[np.uint32]] = {}
         self.warnings: list[str] = []
@@ -258,6 +258,18 @@ class Core:
         self.mask: object = None
         self.pending: list[Any] = []  # matmuls of the older interface that wait for their destination
         self.scratch: dict[object, Any] = {}
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The generator of random numbers, from a seed of 0 unless the kernel sets another: made when it is asked for,
+        for that takes as long as five instructions."""
+        if self._rng is None:
+            self._rng = np.random.default_rng(0)
+        return self._rng
+
+    @rng.setter
+    def rng(self, made: np.random.Generator) -> None:
+        self._rng = made
 
     @property
     def generation(self) -> int:

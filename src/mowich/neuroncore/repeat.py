@@ -229,6 +229,11 @@ def _taken(column: array[int], places: _Columns) -> array[int]:
     return out
 
 
+def _bytes_of(columns: _Columns) -> memoryview:
+    """The bytes of columns, without a copy."""
+    return columns.data.cast("B")
+
+
 def _as_row(column: array[int]) -> _Columns:
     """A column that nothing adds to, as NumPy sees it."""
     return np.frombuffer(column, np.int64) if column else np.zeros(0, np.int64)
@@ -303,8 +308,8 @@ class Repeat:
             k, turns = end - start, np.arange(start, end)[:, None]
             trace.kind.extend(b.kind * k)
             trace.site.extend(b.site * k)
-            trace.number.frombytes((_as_row(b.number) + growth.clock * turns).tobytes())
-            trace.touched.frombytes(self.touched(range(start, end)).tobytes())
+            trace.number.frombytes(_bytes_of(_as_row(b.number) + growth.clock * turns))
+            trace.touched.frombytes(_bytes_of(self.touched(range(start, end))))
             if b.edges:
                 trace.edges.extend(edge for t in range(start, end) for edge in self.edges(t))
             if b.in_order:

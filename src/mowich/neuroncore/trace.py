@@ -190,15 +190,15 @@ class Patterns(Sequence[Pattern]):
     family. known: key of a pattern, its family and its offset in one number -> its number; keys: the same by number;
     families: what the patterns of each have in common, without an offset."""
 
-    __slots__ = ("_family_of", "_series", "families", "keys", "known")
+    __slots__ = ("_family_of", "_rows", "families", "keys", "known")
 
     def __init__(self, made: Iterable[Pattern] = ()) -> None:
         self.known: dict[int, int] = {}
         self.keys = array("q")
         self.families: list[Pattern] = []
         self._family_of: dict[Pattern, int] = {}
-        # (number, step) -> the patterns that follow it: loops come to the same ones when they are entered again
-        self._series: dict[tuple[int, int], array[int]] = {}
+        # (number, step) of some -> the patterns that follow them: a loop comes to the same when it is entered again
+        self._rows: dict[tuple[tuple[int, int], ...], NDArray[np.int64]] = {}
         for pattern in made:
             self.number(pattern)
 
@@ -259,21 +259,20 @@ class Patterns(Sequence[Pattern]):
     def later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
         """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for
         each of `times`. New ones are put where they come up, row after row."""
-        series = [self._series.setdefault(m, array("q")) for m in moving]
-        begin = min(map(len, series)) + 1
-        if begin < times.stop:
+        which = tuple(moving)
+        rows = self._rows.get(which)
+        have = 0 if rows is None else len(rows)
+        if rows is None or have < times.stop - 1:
             first = np.array([self.keys[number] for number, _ in moving], np.int64)
             step = np.array([step for _, step in moving], np.int64)
-            wanted = (first + step * np.arange(begin, times.stop)[:, None]).reshape(-1).tolist()
+            wanted = (first + step * np.arange(have + 1, times.stop)[:, None]).reshape(-1).tolist()
             known = self.known
-            places = [known.setdefault(key, len(known)) for key in wanted]
+            made = np.array([known.setdefault(key, len(known)) for key in wanted], np.int64).reshape(-1, len(moving))
             new = len(known) - len(self.keys)
             if new:
                 self.keys.extend(reversed(tuple(itertools.islice(reversed(known), new))))
-            for n, found in enumerate(series):
-                found.extend(places[n + (len(found) + 1 - begin) * len(series) :: len(series)])
-        rows = b"".join([found[times.start - 1 : times.stop - 1] for found in series])
-        return np.frombuffer(rows, np.int64).reshape(len(series), -1).T
+            rows = self._rows[which] = made if rows is None else np.concatenate((rows, made))
+        return rows[times.start - 1 : times.stop - 1]
 
 
 def _number(known: dict[T, int], listed: list[T], made: T) -> int:

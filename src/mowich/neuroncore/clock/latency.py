@@ -102,7 +102,8 @@ def first_met(numbers: compiled.ClockColumn, most: int) -> list[int]:
     """The numbers below `most` that a column holds, in the order in which it holds them first."""
     first = np.full(most, len(numbers))
     first[numbers[::-1]] = np.arange(len(numbers))[::-1]
-    return [int(k) for k in np.argsort(first, kind="stable") if first[k] < len(numbers)]
+    met = np.flatnonzero(first < len(numbers))
+    return [int(k) for k in met[np.argsort(first[met])].tolist()]
 
 
 WAIT, DMA_WAIT, LOAD_LATENCY, THROTTLE_RATE, TRIGGER, SEMAPHORE = range(6)
