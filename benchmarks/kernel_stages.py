@@ -3,6 +3,7 @@
     python benchmarks/kernel_stages.py              two matmuls of our own
     python benchmarks/kernel_stages.py NKI_SAMPLES  the tutorial's matmuls too: a checkout of aws-neuron/nki-samples
     python benchmarks/kernel_stages.py --large NKI_SAMPLES   the same, 8192 x 8192 x 8192: 80,000 instructions and more
+    python benchmarks/kernel_stages.py --rounds=13 NKI_SAMPLES   the least of 13 rounds, in place of three
     python benchmarks/kernel_stages.py --million    one of 10^6 instructions, with the memory that it takes
 
 Mowich is loaded before the first kernel is timed.
@@ -142,9 +143,10 @@ def main() -> None:
         return
     is_large = "--large" in words
     samples = next((word for word in words if not word.startswith("--")), "")
+    rounds = next((int(word.removeprefix("--rounds=")) for word in words if word.startswith("--rounds=")), ROUNDS)
     for name, kernel, shapes in kernels(samples):
         shapes = ((8192, 8192), (8192, 8192)) if is_large else shapes
-        made = [stages(kernel, *shapes) for _ in range(ROUNDS)]
+        made = [stages(kernel, *shapes) for _ in range(rounds)]
         best = {stage: min(seconds[stage] for _, seconds in made) for stage in STAGES}
         shown(name, made[0][0], best, loop_s)
 
