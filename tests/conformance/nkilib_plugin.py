@@ -28,7 +28,7 @@ a case may have, so that a busy machine fails nothing), MOWICH_CONFORMANCE_MEMOR
 needs more counts as not attempted), MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended),
 MOWICH_CONFORMANCE_LISTING (file for a JSON line per case that will run), MOWICH_CONFORMANCE_PAIRS (a folder that keeps
 the pairs of parameters that sweeps draw), MOWICH_CONFORMANCE_ROUNDED (references with their kernels' roundings, where
-known: rounded.py), MOWICH_CONFORMANCE_EXTERNAL (test another importable `nki`).
+known: rounded.py, rounded_moe.py), MOWICH_CONFORMANCE_EXTERNAL (test another importable `nki`).
 """
 
 import ast
@@ -63,6 +63,7 @@ import pairs
 import pieces
 import pytest
 import rounded
+import rounded_moe
 import small
 
 if not os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
@@ -678,6 +679,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     draw_in_pieces()
     if os.environ.get("MOWICH_CONFORMANCE_ROUNDED"):
         rounded.apply()
+        rounded_moe.apply()
     listing = os.environ.get("MOWICH_CONFORMANCE_LISTING")
     if listing and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
         lines = [json.dumps({"id": case_id(item.nodeid), "set": set_of(item)}) + "\n" for item in session.items]

@@ -351,8 +351,8 @@ def main() -> int:
         "--rounded",
         action="store_true",
         help=(
-            "nki-library's references with their kernels' roundings, where known (rounded.py); results are printed, and"
-            " not kept"
+            "nki-library's references with their kernels' roundings, where known (rounded.py, rounded_moe.py);"
+            " results are printed, and not kept"
         ),
     )
     p.add_argument("--every", type=int, default=1, metavar="N", help="of nki-library's set, a sample: every N-th case")
