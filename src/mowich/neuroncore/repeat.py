@@ -107,6 +107,7 @@ def has_moved(core: Core, trace: Trace, since: Mark) -> bool:
         core.clock != since.clock
         or core.serial.get("storage", 0) != since.storages
         or len(trace.kind) != since.instructions
+        or len(core.blocks) != since.blocks
         or len(core.warned) != since.other[4]
     )
 

@@ -353,6 +353,7 @@ class _Running:
             return False
         self.end = self.start + count
         assert core.views is not None
+        del core.views[self.middle.views :]  # of what was looked up
         self.has_corners = site.found.is_older or site.found.has_products or None in core.views[self.begin.views :]
         self.base = IterationBlock(core, self.trace, self.begin, self.middle)
         recorded = site.recorded
