@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 import statistics
 import subprocess
@@ -306,6 +307,8 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
         and all(p in rows and (rows[p]["grade"] or "") == g for p, g in shown if p.startswith(("chips.", "systems."))),
         f"facts: {len(shown)} values with the grades of `mowich facts show`",
     )
+    page.fill("#fact-words", "no such thing")
+    check("No fact has the words" in page.inner_text("#side"), "facts: nothing found is said in words")
     page.fill("#fact-words", "hbm bandwidth")
     check(page.locator("table.side tbody tr:not(.group)").count() >= 1, "facts are filtered")
 
@@ -330,7 +333,9 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     text = page.input_value("#fleet-yaml")
     page.fill("#fleet-yaml", text + "\ncolour: red\n")
     page.wait_for_selector("#fleet-wrong .refused:has-text('colour')")
+    check("colour" in page.inner_text("#wrong-yaml"), "fleet: a mistake is said beside the scenario, too")
     page.fill("#fleet-yaml", text)
+    page.wait_for_selector("#fleet-wrong:empty", state="attached")
 
     goes(page, "kernel")
     page.wait_for_selector("figure[data-title=Timeline] [data-drawn]")
@@ -338,6 +343,15 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
         page.locator(".source-code li.costly").count() > 0,
         "kernel: lanes, and beside them the source with its costly lines",
     )
+    page.fill("#kernel-source", "import nki\n\ndef f(x):\n    return x\n")
+    page.click("button:has-text('Profile')")
+    page.wait_for_selector("#wrong-kernel:not(:empty)")
+    check(
+        "no kernel" in page.inner_text("#wrong-kernel") and page.locator("#status .refused").count() == 1,
+        "kernel: a mistake is said beside the field and above the answer, which stays",
+    )
+    lanes = page.evaluate("() => Object.keys(globalThis.engineColours).length")
+    check(lanes > 3, "kernel: engines have one colour in every picture")
     trace = BUILD / "trace.json"
     trace.write_text(
         json.dumps({"traceEvents": [{"ph": "X", "pid": 0, "tid": 1, "name": "a", "ts": 0, "dur": 5}]}), encoding="utf-8"
@@ -622,6 +636,21 @@ def phone_cards(page: Page, where: str) -> None:
     )
 
 
+PERIODS = re.compile(r"\d{4}-Q\d")
+TABLES = """() => ({
+  cut: [...document.querySelectorAll('#view .scroll:not(.tall), #right .scroll')].filter((s) => s.offsetParent && s.scrollWidth > s.clientWidth + 1 && !s.querySelector('table.all')).map((s) => s.getAttribute('aria-label')),
+  untold: [...document.querySelectorAll('#view table th[scope=col]')].filter((t) => t.offsetParent && !t.closest('figure') && !t.title && t.innerText.trim()).map((t) => t.innerText.trim()),
+})"""
+
+
+def told_and_whole(page: Page, where: str) -> None:
+    """No table is cut at a side, on no screen; every head that is no period says what it means."""
+    found = page.evaluate(TABLES)
+    check(not found["cut"], f"{where}: no table is cut {found['cut'][:3] or ''}")
+    untold = [head for head in found["untold"] if not PERIODS.fullmatch(head)]
+    check(not untold, f"{where}: every head has its meaning {untold[:3] or ''}")
+
+
 def looks(browser: Browser, base: str, script: str) -> None:
     """Every tab in every size, light and dark: screenshots, axe, nothing wider than the window."""
     for name, (width, height, scheme) in VIEWS.items():
@@ -641,7 +670,10 @@ def looks(browser: Browser, base: str, script: str) -> None:
                         "() => { const s = document.querySelector('#table .scroll'); return s.scrollWidth - s.clientWidth; }"
                     )
                     check(cut <= 0, f"{tab}, {name}: no column is cut ({cut:+} px)")
+            if tab == "fleet":
+                page.wait_for_selector("#fleet-state:has-text('Whole units.')")
             page.wait_for_timeout(600)
+            told_and_whole(page, f"{tab}, {name}")
             wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
             check(wide <= 0, f"{tab}, {name}: nothing wider than the window ({wide:+} px)")
             audit(page, script, f"{tab}, {name}")
@@ -742,7 +774,7 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     script = axe()
     only = sys.argv[1:]
-    with server("--timeout", "120") as base, sync_playwright() as playwright:  # a busy machine is slow, not wrong
+    with server("--timeout", "120", "--kernels") as base, sync_playwright() as playwright:  # a busy machine is slow, not wrong
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", ALONE])
         httpx.get(f"{base}/first.json", timeout=120)
         httpx.get(f"{base}/api/validate", timeout=120)

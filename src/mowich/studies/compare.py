@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mowich.shown import Text
     from mowich.studies.plan import PlanList
 from mowich.studies.binding import binds, does_not_fit
+from mowich.studies.fact_labels import fact_label
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 
 
@@ -536,7 +537,7 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
             if "bandwidth" in f and "hbm" not in f and max(abs(lo), abs(hi)) > 0.05
         ]
         warnings += [
-            f"{row.system}: the range of {f} alone moves the step by {math.expm1(min(lo, hi)):+.0%} to"
+            f"{row.system}: the range of {fact_label(f)} alone moves the step by {math.expm1(min(lo, hi)):+.0%} to"
             f" {math.expm1(max(lo, hi)):+.0%}"
             for f, lo, hi in links[:1]
         ]

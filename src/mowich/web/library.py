@@ -102,6 +102,12 @@ def facts_show(names: Sequence[str], facts: Facts) -> bytes:
     return reply({"schema": "mowich/facts@1", "facts_hash": facts.hash(), "facts": rows})
 
 
+def _display(facts: Facts, paths: Sequence[str]) -> str:
+    """What a chip or a system is called in full."""
+    named = [facts.meta(*path.split(".", 1)) for path in reversed(paths)]
+    return next((str(meta["name"]) for meta in named if meta.get("name")), "")
+
+
 def facts_side(names: Sequence[str], facts: Facts) -> bytes:
     """Chips of systems (or chips) side by side: every field with the fact that each has."""
     from mowich.show.facts import facts_below, locate
@@ -121,7 +127,7 @@ def facts_side(names: Sequence[str], facts: Facts) -> bytes:
                 }
         if not fields:
             raise unknown("chip or system", name, [*facts.ids("chips"), *facts.ids("systems")])
-        columns.append({"name": name, "paths": list(paths.values())})
+        columns.append({"name": name, "display": _display(facts, list(paths.values())), "paths": list(paths.values())})
         found.append(fields)
     keys = dict.fromkeys(k for fields in found for k in fields)
     rows = [

@@ -109,11 +109,20 @@ window.addEventListener("afterprint", () => {
 });
 setTimeout(() => library().catch(() => { loading = null; }), 1000); // so that paper finds it; not before the first paint, which would wait for it
 
+const MOST_COLUMNS = 7;
+
+/** Heads and rows of a chart's numbers; many columns stand below one another, so that none is cut. */
+function upright(chart) {
+  if (chart.head.length <= MOST_COLUMNS || chart.rows.length >= chart.head.length) return [chart.head, chart.rows];
+  return [["", ...chart.rows.map((r) => r[0])], chart.head.slice(1).map((name, i) => [name, ...chart.rows.map((r) => r[i + 1])])];
+}
+
 /** The same as a table, made when it is opened. */
 function numbers(chart) {
+  const [head, rows] = upright(chart);
   const table = () => h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers of ${chart.title}` },
-    h("table", {}, h("thead", {}, h("tr", {}, chart.head.map((t) => h("th", { scope: "col" }, t || "\u00a0")))),
-      h("tbody", {}, chart.rows.map((r) => h("tr", {}, r.map((c, i) => (i ? h("td", {}, c) : h("th", { scope: "row" }, c))))))));
+    h("table", { role: "table", class: head.length > 3 ? "records" : null }, h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head.map((t) => h("th", { scope: "col", role: "columnheader" }, t || "\u00a0")))),
+      h("tbody", { role: "rowgroup" }, rows.map((r) => h("tr", { role: "row" }, r.map((c, i) => (i ? h("td", { role: "cell", "data-label": head[i] }, c) : h("th", { scope: "row", role: "rowheader" }, c))))))));
   const made = h("details", { ontoggle: () => made.open && made.childElementCount === 1 && made.append(table()) }, h("summary", {}, "Numbers", h("span", { class: "sr" }, ` of ${chart.title}`)));
   return made;
 }
