@@ -774,7 +774,10 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     script = axe()
     only = sys.argv[1:]
-    with server("--timeout", "120", "--kernels") as base, sync_playwright() as playwright:  # a busy machine is slow, not wrong
+    with (
+        server("--timeout", "120", "--kernels") as base,
+        sync_playwright() as playwright,
+    ):  # a busy machine is slow, not wrong
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", ALONE])
         httpx.get(f"{base}/first.json", timeout=120)
         httpx.get(f"{base}/api/validate", timeout=120)

@@ -72,7 +72,7 @@ def fact_label(path: str) -> str:
     ends = (".".join(steps[i:]) for i in range(len(steps)))
     words = next((_labels()[end] for end in ends if end in _labels()), steps[-1].replace("_", " "))
     if "levels" in steps[1:-2]:  # of the levels of a machine, each has its own
-        words = f"{words}, level {steps[steps.index('levels') + 1]}"
+        words = f"{words}, level {steps[steps.index('levels') + 1].replace('_', '-')}"
     owner = _owner(kind, steps)
     return f"{words} ({owner})" if owner else words
 
