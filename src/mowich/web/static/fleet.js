@@ -83,7 +83,7 @@ function draw() {
   $("headline").textContent = answer.view.headline;
   $("footing").textContent = `${yaml === null ? `scenario ${picked().name}` : "a scenario of yours"}; ${r.inputs.relaxed ? "fractions of units" : "whole units"}; facts ${r.facts_hash ?? ""}`;
   const share = r.gap ?? 0;
-  if ($("fleet-state")) $("fleet-state").replaceChildren(`${r.inputs.relaxed ? "Fractions of units" : "Whole units"}. `, r.gap === null || r.gap === undefined ? "" : h("span", {}, "Gap to the bound ", h("meter", { min: 0, max: 0.05, value: Math.min(share, 0.05), "aria-label": "gap to the best possible" }), ` ${number(100 * share, 2)}%`));
+  if ($("fleet-state")) $("fleet-state").replaceChildren(`${r.inputs.relaxed ? "Fractions of units" : "Whole units"}. `, r.gap === null || r.gap === undefined ? "" : h("span", {}, "Gap to the bound ", h("meter", { min: 0, max: 0.05, value: Math.min(share, 0.05), "aria-label": "gap to the best possible" }), ` ${number(100 * share, 2)}%`), share > 0.02 && !r.inputs.relaxed ? h("strong", { class: "warning" }, " The time ran out before the best plan was found: solve it again, or with the command, before you trust who stands idle.") : "");
   const made = h("div", {});
   box.replaceChildren(made);
   pageOf(made, answer.view, { strip: false, made: take.command(), explain: (metric, from) => drawer.explain({ yaml: answer.asked.yaml, relaxed: answer.asked.relaxed }, metric, from) });
