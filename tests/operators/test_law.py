@@ -82,7 +82,7 @@ def test_training_and_serving_sum_the_same_products() -> None:
         model = load_model(name)
         for tp in (1, 2, 4):
             p = Plans.of([Plan(tp=tp)])
-            share = rank_share(TrainJob(tokens=1e12, seq=4096, batch_seqs=512.0), p)
+            share = rank_share(TrainJob(tokens=1e12, seq=4096, batch_seqs=512.0), p, 2.0)
             trained = sum(
                 float(layer.count * sum(g.n * g.k for g in operators.products(layer, model.hidden, share))[0])
                 for layer in model.layers
@@ -107,8 +107,10 @@ def test_a_layer_sums_its_operators() -> None:
     job, p = TrainJob(tokens=1e12, seq=8192, batch_seqs=512.0), Plans.of([Plan(tp=2, dp=4)])
     (layer,) = model.layers
     r = rates(system, p.precision)
-    one_by_one = sum(law.gemm_s(g.m, g.n, g.k, r) for g in operators.products(layer, model.hidden, rank_share(job, p)))
+    one_by_one = sum(
+        law.gemm_s(g.m, g.n, g.k, r) for g in operators.products(layer, model.hidden, rank_share(job, p, 2.0))
+    )
     assert layer_times(model, layer, system, job, p).gemm == pytest.approx(one_by_one)
-    assert [g.gemm for g in operators.products(layer, model.hidden, rank_share(job, p))] == list(
+    assert [g.gemm for g in operators.products(layer, model.hidden, rank_share(job, p, 2.0))] == list(
         ops.dense_gemms(layer, model.hidden)
     )

@@ -75,6 +75,23 @@ def gemm_s(system: System, m: float, n: float, k: float) -> float:
     return larger(flop / rate, bytes_ / (system.hbm_Bps * e.weights_16))
 
 
+def test_mixed_precision_widens_what_lies_between_products(facts: Facts) -> None:
+    """On Trainium passes over memory and the scores of attention take four bytes an element under automatic mixed
+    precision, as in fp32; kernels of GPUs keep two. Products stay as they are."""
+    bert, p = load_model("bert-large"), Plans.of([Plan(dp=512, micro_batch=16)])
+    plain = TrainJob(tokens=1e9, seq=128, batch_seqs=8192.0)
+    mixed, whole = replace(plain, is_autocast=True), replace(plain, element_B=4.0)
+    for chip, wide in (("trn1", 2.0), ("h100", 1.0)):
+        system = equip(facts, chip, chips=256)
+        short, long, fp32 = (layer_times(bert, bert.layers[0], system, job, p) for job in (plain, mixed, whole))
+        assert long.memory_bound / short.memory_bound == pytest.approx(wide)
+        assert long.gemm == pytest.approx(short.gemm)
+        assert (long.attention > 1.5 * short.attention) == (chip == "trn1")
+        if chip == "trn1":
+            assert long.memory_bound == pytest.approx(fp32.memory_bound)
+            assert long.attention == pytest.approx(fp32.attention)
+
+
 def test_a_dense_layer_by_hand(h100: System) -> None:
     """Every part of the step of one dense layer on one H100 in bf16, two micro-batches of one sequence."""
     s, e = h100.stack, h100.efficiency

@@ -90,9 +90,9 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r"devices\..*\.(misaligned|narrow_columns|attention_half)", FactField(high=1e4, above=False)),
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\.residuals\..*", FactField(high=10.0)),  # spread of a logarithm
-    (r"training\..*\.(speed|fp32_speed|framework_carry|attention_kernels)", FactField(high=100.0)),
+    (r"training\..*\.(speed|framework_carry|attention_kernels)", FactField(high=100.0)),
     (
-        r".*\.quantise_(4_)?B|training\..*\.(autocast_B|expert_launch(_8bit|_block)?)|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
+        r".*\.quantise_(4_)?B|training\..*\.expert_launch(_8bit|_block)?|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
         FactField(above=False),
     ),
 )

@@ -430,7 +430,7 @@ class TrainJob:
     target);
     is_balanced: expert load forced equal, as in benchmarks; batch_tolerance: how far a legal batch may lie from the
     target; element_B: bytes of an activation between matrix products (4: everything but the products in fp32);
-    is_autocast: fp32 weights are kept, and cast for each step (mixed precision of PyTorch's kind).
+    is_autocast: automatic mixed precision, which keeps weights in fp32 and casts them for products (of PyTorch's kind).
 
     task: pretrain and sft train every weight; lora trains adapters (`lora`: which) beside a frozen base, whose weight
     gradients are not computed. document: mean tokens of the documents packed into a sequence, where each attends to

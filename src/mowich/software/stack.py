@@ -44,7 +44,8 @@ class Stack:
     """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field.
 
     residuals: features of `training.residuals` that a step has by its software; has_older_attention: 1 where attention
-    runs in kernels that were written for the generation before, else 0.
+    runs in kernels that were written for the generation before, else 0; autocast_B: bytes of an element between
+    products under automatic mixed precision; unfused_attention_B: bytes moved per score whose elements have two bytes.
     """
 
     name: str = field(metadata=BRANCHES)
@@ -90,7 +91,6 @@ class Stack:
     dp_window: float
     optimizer_B: float
     autocast_B: float
-    fp32_speed: float
     grad_B: float
     gather_B: float
     gather_low_precision: float

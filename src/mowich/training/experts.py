@@ -59,7 +59,7 @@ def experts_s(
     copies = np.where(fused, s.moe_passes_fused, s.moe_passes)
     copied = copied_B(copies, rows, w, p.etp)
     routed = routed_B(s.moe_routing_B, share.split_tokens, float(ffn.num_experts))
-    activated = activated_B(job.element_B, s.memory_passes, float(outputs), rows, float(ffn.ffn), p.etp)
+    activated = activated_B(share.element_B, s.memory_passes, float(outputs), rows, float(ffn.ffn), p.etp)
     moved = copied + routed + activated
     at = p.precision.astype(np.intp)
     launch = np.where(IS_BLOCK[at], s.expert_launch_block, np.where(IS_LOW[at], s.expert_launch_8bit, s.expert_launch))

@@ -29,7 +29,7 @@ from mowich.operators.law import (
 from mowich.operators.rates import DeviceRates, rates
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
-from mowich.software.stack import Platform
+from mowich.software.stack import Platform, Stack
 from mowich.training.experts import experts_s
 from mowich.training.terms import by_tables, core_paths, is_unfused, note_product, paths_of
 
@@ -84,7 +84,7 @@ def layer_times(
     h = float(model.hidden)
     s, e = system.stack, system.efficiency
     r = once("rates", lambda: rates(system, p.precision, kernels))
-    share = once("share", lambda: rank_share(job, p))
+    share = once("share", lambda: rank_share(job, p, element_B(job, s)))
     t, stride = share.tokens, p.stride("tp")
 
     def seconds_of(g: list_.Product) -> Floats:
@@ -109,8 +109,8 @@ def layer_times(
     attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, notes))
     between = list_.stream(layer, h, share)
     memory_bound = passes(between.bytes_, s.memory_passes, r.B)
-    if kernels is not None and job.element_B == 2.0:
-        elements = between.bytes_ / job.element_B - between.norm_elements
+    if kernels is not None and share.element_B == 2.0:
+        elements = between.bytes_ / share.element_B - between.norm_elements
         memory_bound = kernels.passes(between.rows, h, between.norms, elements, memory_bound)
     moe, expert_gemm, ep, experts_again, late_ep = (np.zeros_like(t) for _ in range(5))
     if isinstance(layer.ffn, Moe):
@@ -257,7 +257,13 @@ def layer_times(
     )
 
 
-def rank_share(job: TrainJob, p: Plans) -> list_.Share:
+def element_B(job: TrainJob, s: Stack) -> float:
+    """Bytes of an element between products: automatic mixed precision widens it where the software does not fuse what
+    lies between products into them."""
+    return max(job.element_B, s.autocast_B) if job.is_autocast else job.element_B
+
+
+def rank_share(job: TrainJob, p: Plans, element_B: float) -> list_.Share:
     """What of a micro-batch one rank has under each plan."""
     t = p.micro_batch * job.seq / p.cp
     return list_.Share(
@@ -265,7 +271,7 @@ def rank_share(job: TrainJob, p: Plans) -> list_.Share:
         split_tokens=np.where(p.sp > 0, t / p.tp, t),
         seq=float(job.seq),
         attended=float(job.attended),
-        element_B=job.element_B,
+        element_B=element_B,
         tp=p.tp,
         cp=p.cp,
         is_split=p.sp,
@@ -278,7 +284,7 @@ def _core_s(
     """(forward, backward) of a layer's attention core, or of its recurrence."""
     s, a, t = system.stack, layer.attention, share.tokens
     core = list_.core(layer, share)
-    law, given = _core_law(core, system, r)
+    law, given = _core_law(core, system, r, share.element_B)
     attention = law(**given)
     backward = (2.0 if law is unfused_attention else s.backward_attention) * attention
     spill = np.zeros_like(t)
@@ -309,7 +315,7 @@ def _core_s(
 
 
 def _core_law(
-    core: list_.AttentionCore, system: Platform, r: DeviceRates
+    core: list_.AttentionCore, system: Platform, r: DeviceRates, element_B: float
 ) -> tuple[Callable[..., Floats], dict[str, Floats | float]]:
     """(law of an attention core or scan, its arguments)."""
     s, e = system.stack, system.efficiency
@@ -320,7 +326,8 @@ def _core_law(
             "scores": core.scores,
             "e_g": e.product_16 * e.sustained,
         }
-        return unfused_attention, given | {"b_u": s.unfused_attention_B, "P16": r.P16, "B": r.B}
+        b_u = s.unfused_attention_B * element_B / 2.0
+        return unfused_attention, given | {"b_u": b_u, "P16": r.P16, "B": r.B}
     if core.kind == "scan":
         given = {"F": core.flop, "elements": core.moved, "e_a": e_a, "P16": r.P16}
         return scan, given | {"b_r": s.recurrent_B, "B": r.B}

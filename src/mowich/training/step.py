@@ -140,14 +140,13 @@ def _step_time(
         parts["offload"] = offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward)
     n_devices = p.devices
     trained = owned if adapters is None else adapters / shard
-    b_opt = s.optimizer_B + (s.autocast_B if job.is_autocast else 0.0)
-    parts["optimizer"] = optimizer_s(b_opt, trained, r.B)
+    parts["optimizer"] = optimizer_s(s.optimizer_B, trained, r.B)
     if kernels is not None:
         parts["optimizer"] = kernels.optimizer(trained, parts["optimizer"])
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, n_devices))
     base = total_of(parts[k] for k in STEP_PARTS)
     parts["jitter"] = jitter_s(base, s.jitter_per_doubling, n_devices)
-    speed = s.speed * system.efficiency.framework_carry * (s.fp32_speed if job.element_B > 2.0 else 1.0)
+    speed = s.speed * system.efficiency.framework_carry
     kernel_s = total_of(parts[k] for k in KERNELS)
     parts["software"] = software_s(kernel_s, speed)
     total = whole_s(base, parts["jitter"], parts["software"])
@@ -216,7 +215,7 @@ def _step_time(
             optimizer_s if kernels is None else None,
             words="" if kernels is None else "by the tables of kernels",
             owned=trained,
-            b_opt=b_opt,
+            b_opt=s.optimizer_B,
             B=r.B,
             note=r.by(parts["optimizer"]),
             facts=paths_of(system, "stack.optimizer_B", "hbm_Bps"),
