@@ -83,6 +83,16 @@ def test_1f1b_of_uneven_stages_takes_at_most_each_once_and_the_slowest_every_tim
     assert line.makespan_s <= 3 * (rounds * pp * scale.max() + scale.sum() - scale.max()) * (1 + 1e-9)
 
 
+def test_1f1b_with_the_head_on_the_last_stage_waits_for_the_others_once() -> None:
+    """The pace is that of the fullest stage, the last; the idle time is one micro-batch through all others."""
+    for pp, g, head in ((2, 4, 0.3), (4, 8, 0.5), (8, 16, 1.0)):
+        plain = StageTimes(f=1.0, b=1.1, w=0.9)
+        last = StageTimes(f=1.0 + head, b=1.1 + head, w=0.9 + head)
+        others = (pp - 1) * (1.0 + 1.1 + 0.9)
+        total = play("1f1b", pp, 1, g, [plain] * (pp - 1) + [last]).makespan_s
+        assert total == pytest.approx(g * (3.0 + 3 * head) + others)
+
+
 @pytest.mark.parametrize(("name", "vpp"), CASES)
 @pytest.mark.parametrize("pp", [2, 4, 8])
 @pytest.mark.parametrize("rounds", [2, 3])

@@ -17,16 +17,19 @@ from mowich.machines.system import System
 from mowich.models import load_model
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe
 from mowich.models.task import Lora
+from mowich.operators import list as list_
 from mowich.operators.law import busiest_load
 from mowich.operators.tables import operator_s
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate
-from mowich.training.layer import Once, layer_times
+from mowich.training.layer import Once, layer_times, rank_share
 from mowich.training.slices import slice_chips
+from mowich.training.stage import LAYER_PARTS, layer_sums, stage_times
 from mowich.training.step import STEP_PARTS, WIRES, predict_step, step_time
 
+ONE = np.ones(1)
 H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
 
 
@@ -90,6 +93,66 @@ def test_mixed_precision_widens_what_lies_between_products(facts: Facts) -> None
         if chip == "trn1":
             assert long.memory_bound == pytest.approx(fp32.memory_bound)
             assert long.attention == pytest.approx(fp32.attention)
+
+
+def test_full_recompute_stops_before_the_last_product_where_the_software_does(facts: Facts) -> None:
+    """PyTorch and JAX leave out the down projection, whose output only joins the residual stream; Megatron does not."""
+    model, p = one_layer(), Plans.of([Plan(recompute="full")])
+    for stack, chip, stops in (("pytorch-fsdp", "h100", 1), ("jax-tpu", "tpu-v5p", 1), ("megatron", "h100", 0)):
+        system = equip(facts, chip, chips=1, stack=stack)
+        x = layer_times(model, model.layers[0], system, job(1), p)
+        down = gemm_s(system, SEQ, H, FFN) if chip == "h100" else float(x.last[0])
+        assert x.last == pytest.approx(down)
+        sums = layer_sums(model, system, job(1), p, None)
+        again = x.gemm - stops * x.last + x.memory_bound
+        assert sums["recompute"] == pytest.approx(system.stack.full_recompute * again + x.attention, rel=1e-3)
+
+
+def test_a_mixture_of_experts_has_last_products_too(facts: Facts) -> None:
+    """Those of routed experts, and of the one that all tokens take."""
+    model = load_model("deepseek-v3")
+    system, p = equip(facts, "h100", chips=64), Plans.of([Plan(ep=64, dp=64)])
+    x = layer_times(model, model.layers[-1], system, job(64), p)
+    assert 0.3 < float((x.last / x.expert_gemm)[0]) < 0.5
+    assert not list_.is_last(
+        list_.products(model.layers[-1], model.hidden, rank_share(job(64), p, 2.0))[0], model.layers[-1]
+    )
+
+
+def test_products_of_8_bits_gather_their_inputs_in_8_bits(facts: Facts) -> None:
+    """With sequence parallelism Megatron's ranks gather half of the bytes and scatter all; FSDP moves all."""
+    model, narrow = one_layer(), Plans.of([Plan(tp=8, sp=True, precision="fp8", tp_overlap=False)])
+    wide = Plans.of([Plan(tp=8, sp=True, tp_overlap=False)])
+    moved = np.array([2.0 * SEQ * H])
+    for stack, share in (("megatron", 0.5), ("pytorch-fsdp", 1.0)):
+        system = equip(facts, "h100", chips=8, stack=stack)
+        few, all_ = (layer_times(model, model.layers[0], system, job(64), p).tp for p in (narrow, wide))
+        scatter, gather = (collectives.reduce_scatter_s(system, b, narrow.tp, ONE) for b in (moved, share * moved))
+        assert all_ == pytest.approx(4 * scatter)
+        assert few == pytest.approx(2 * (scatter + gather))
+
+
+def test_a_bubble_is_of_the_other_stages(facts: Facts) -> None:
+    """With 1F1B the first and the last micro-batch pass through all stages; the fullest is not counted twice."""
+    model, p = load_model("llama-3.1-8b"), Plans.of([Plan(pp=8, dp=1, schedule="1f1b")])
+    system = equip(facts, "h100", chips=8)
+    x = stage_times(model, system, TrainJob(tokens=1e9, seq=4096, batch_seqs=64.0), p)
+    through_all = sum(float(x.sums[name][0]) for name in LAYER_PARTS) + float(x.head_s[0])
+    assert float(x.bubble_s[0]) == pytest.approx(through_all - float(x.total_s[0]))
+    assert float(x.bubble_s[0]) < 7 * float(x.total_s[0])
+
+
+def test_layers_that_do_not_divide_make_room_for_the_head(facts: Facts) -> None:
+    """126 layers on 8 stages: 16 on most, two missing, of which one for the head; 128 layers divide and leave none."""
+    model = load_model("llama-3.1-405b")
+    assert model.num_layers == 126
+    whole = replace(model, layers=(replace(model.layers[0], count=128),))
+    system, p = equip(facts, "h100", chips=64), Plans.of([Plan(tp=8, pp=8, dp=1)])
+    task = TrainJob(tokens=1e9, seq=8192, batch_seqs=64.0)
+    uneven, even = (stage_times(m, system, task, p) for m in (model, whole))
+    assert uneven.parts["head"] == pytest.approx(uneven.head_s / 8)
+    share = 1 / 8 + system.stack.head_exposed * 7 / 8
+    assert even.parts["head"] == pytest.approx(share * even.head_s)
 
 
 def test_a_dense_layer_by_hand(h100: System) -> None:
@@ -161,10 +224,10 @@ def test_the_bubble_is_pp_minus_1_over_vpp_stages(facts: Facts) -> None:
     deep, model = job(16), one_layer(16)
     plain = predict_step(model, system, deep, Plan(pp=4, zero=0))
     woven = predict_step(model, system, deep, Plan(pp=4, vpp=2, zero=0, schedule="interleaved"))
-    stage = (
-        sum(v for k, v in plain.breakdown.items() if k in ("gemm", "attention", "memory_bound", "head", "host")) / 16
-    )
-    assert plain.breakdown["pp_bubble"] == pytest.approx(3 * stage)
+    layers = sum(v for k, v in plain.breakdown.items() if k in ("gemm", "attention", "memory_bound", "host")) / 16
+    head = stage_times(model, system, deep, Plans.of([Plan(pp=4, zero=0)])).head_s
+    others = 3 * layers + head - plain.breakdown["head"] / 16
+    assert plain.breakdown["pp_bubble"] == pytest.approx(others)
     assert woven.breakdown["pp_bubble"] < 0.6 * plain.breakdown["pp_bubble"]
 
 

@@ -122,6 +122,14 @@ def products(layer: Layer, hidden: int, share: Share) -> tuple[Product, ...]:
     return tuple(out)
 
 
+def is_last(product: Product, layer: Layer) -> bool:
+    """Whether nothing in a layer needs the output of one of its products to compute gradients: it is only added to the
+    residual stream. The last products of experts are not among `products`."""
+    if isinstance(layer.ffn, Moe):
+        return product.gemm.name in ("shared_down", "latent_up")
+    return product.gemm.name == "mlp_down"
+
+
 def core(layer: Layer, share: Share) -> AttentionCore:
     """The attention core of a layer, or its recurrence."""
     a, r, t = layer.attention, layer.recurrent, share.tokens

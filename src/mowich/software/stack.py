@@ -45,7 +45,10 @@ class Stack:
 
     residuals: features of `training.residuals` that a step has by its software; has_older_attention: 1 where attention
     runs in kernels that were written for the generation before, else 0; autocast_B: bytes of an element between
-    products under automatic mixed precision; unfused_attention_B: bytes moved per score whose elements have two bytes.
+    products under automatic mixed precision; unfused_attention_B: bytes moved per score whose elements have two bytes;
+    recompute_stops: 1 where full recompute ends before the last product of a layer, whose output backward does not
+    need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a recipe of 8 bits or less over
+    those in 16 bit; it scatters sums in 16 bit.
     """
 
     name: str = field(metadata=BRANCHES)
@@ -67,6 +70,7 @@ class Stack:
     backward_quantise: float
     selective_recompute: float
     full_recompute: float
+    recompute_stops: float
     unfused_attention_B: float
     sink_attention_B: float
     head_exposed: float
@@ -94,6 +98,7 @@ class Stack:
     grad_B: float
     gather_B: float
     gather_low_precision: float
+    tp_gather_low_precision: float
     weight_B: float
     grad_memory_B: float
     logit_B: float

@@ -23,9 +23,10 @@ from mowich.training.terms import note_gemm, paths_of
 class ExpertTimes:
     """Forward seconds of one layer's mixture of experts on its busiest device. exchange: dispatch and combine as far as
     nothing can hide them; between: the reduction between ranks that share an expert; inputs: elements of GEMM
-    inputs."""
+    inputs; down: of gemm, the products behind the activation function."""
 
     gemm: Floats
+    down: Floats
     routing: Floats
     exchange: Floats
     between: Floats
@@ -142,7 +143,12 @@ def experts_s(
             facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", f"stack.{exposed}"),
         )
     return ExpertTimes(
-        gemm=up + down, routing=routing, exchange=exchange, between=between, inputs=rows * (w + ffn.ffn / p.etp)
+        gemm=up + down,
+        down=down,
+        routing=routing,
+        exchange=exchange,
+        between=between,
+        inputs=rows * (w + ffn.ffn / p.etp),
     )
 
 

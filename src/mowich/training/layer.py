@@ -26,7 +26,7 @@ from mowich.operators.law import (
     scan,
     unfused_attention,
 )
-from mowich.operators.rates import DeviceRates, rates
+from mowich.operators.rates import IS_LOW, DeviceRates, rates
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform, Stack
@@ -50,9 +50,9 @@ class Once(dict[object, object]):
 class LayerTimes:
     """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
     parts are already the exposed share. accumulate: of the backward pass, adding the gradients of weights to their sum.
-    experts_again: what repeating the mixture of experts alone takes. late: [tp,
-    cp, ep] transfers that the software can issue early and that find no compute to run beside: waits for the host hide
-    them."""
+    experts_again: what repeating the mixture of experts alone takes. last: of the products, those whose outputs the
+    backward pass does not need. late: [tp, cp, ep] transfers that the software can issue early and that find no compute
+    to run beside: waits for the host hide them."""
 
     gemm: Floats
     attention: Floats
@@ -63,6 +63,7 @@ class LayerTimes:
     moe: Floats
     expert_gemm: Floats
     experts_again: Floats
+    last: Floats
     tp: Floats
     cp: Floats
     ep: Floats
@@ -92,16 +93,18 @@ def layer_times(
             return gemm_s(g.m, g.n, g.k, r, is_wide=True)
         return gemm_s(g.m, g.n, g.k, r)
 
-    gemm, shared = np.zeros_like(t), np.zeros_like(t)
+    gemm, shared, last = np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)
     inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
     weights = np.zeros_like(t)  # of products, whose gradients are summed
-    for g in once(
+    products = once(
         ("products", layer.mixer, layer.ffn, layer.extra_matmul_params),
         lambda: list_.products(layer, model.hidden, share),
-    ):
+    )
+    for g in products:
         seconds = once(g.gemm, partial(seconds_of, g))
         gemm = gemm + seconds
         shared = shared + (seconds if g.is_shared_expert else 0.0)
+        last = last + (seconds if list_.is_last(g, layer) else 0.0)
         inputs = inputs + g.inputs
         weights = weights + g.n * g.k
         if notes is not None:
@@ -117,6 +120,7 @@ def layer_times(
         ffn = layer.ffn
         x = once(("experts", ffn), lambda: experts_s(ffn, model, system, job, p, r, share, notes))
         moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
+        last = last + (0.0 if ffn.latent else x.down)
         weights = weights + ffn.num_experts / p.ep * ffn.expert_params(model.hidden) / p.etp
         # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
         meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
@@ -153,11 +157,17 @@ def layer_times(
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense
     # feed-forward
     over_tp, over_cp = list_.exchanges(layer, h, share)
+    is_low = IS_LOW[p.precision.astype(np.intp)]
 
     def reduced() -> Floats:
         if not np.any(p.tp > 1):
             return np.zeros_like(t)
-        scattered = 2.0 * collectives.reduce_scatter_s(system, over_tp.bytes_, p.tp, stride)
+        scatter = collectives.reduce_scatter_s(system, over_tp.bytes_, p.tp, stride)
+        gather = scatter
+        if s.tp_gather_low_precision != 1.0 and np.any(is_low):
+            few = np.where(is_low, s.tp_gather_low_precision, 1.0) * over_tp.bytes_
+            gather = collectives.reduce_scatter_s(system, few, p.tp, stride)
+        scattered = scatter + gather
         whole = collectives.all_reduce_s(system, over_tp.bytes_, p.tp, stride)
         return np.where(p.tp > 1, np.where(p.sp > 0, scattered, whole), 0.0)
 
@@ -250,6 +260,7 @@ def layer_times(
         moe=moe,
         expert_gemm=expert_gemm,
         experts_again=experts_again,
+        last=last,
         tp=tp,
         cp=cp,
         ep=ep,

@@ -31,19 +31,19 @@ LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "recomput
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel
-    ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of forward, back (to
-    the input) and weights (gradients) together; bubble_s: idle in a step; sums: all layers' parts, or groups of them,
-    before the pipeline cuts them; head_s: the whole head; imbalance: layers of the fullest stage over the mean one."""
+    ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of which forward_s;
+    bubble_s: idle in a step; sums: all layers' parts, or groups of them, before the pipeline cuts them; head_s: the
+    whole head; imbalance: layers of the fullest stage over the mean one; of_others: forward, back to the input and to
+    the weights, of a stage in the mean of all but the fullest."""
 
     parts: dict[str, Floats]
     total_s: Floats
     forward_s: Floats
-    back_s: Floats
-    weights_s: Floats
     bubble_s: Floats
     sums: dict[str, Floats]
     head_s: Floats
     imbalance: Floats
+    of_others: tuple[Floats, Floats, Floats]
 
 
 EACH: Mapping[str, tuple[str, ...]] = {name: (name,) for name in LAYER_PARTS}
@@ -121,7 +121,7 @@ def stage_times(
     groups: Mapping[str, tuple[str, ...]] = EACH,
     known: Through | None = None,
 ) -> Stage:
-    """The part of a step that the work of one micro-batch takes. Every stage is taken to be as slow as the fullest.
+    """The part of a step that the work of one micro-batch takes. The fullest stage sets the pace.
 
     groups: name -> parts of layers that are summed under it; all parts are in one. Few groups take less time where
     there are many plans: what layers take is the same for many, and is summed before it is dealt out to them.
@@ -146,33 +146,40 @@ def stage_times(
     imbalance = layers_per_stage(model, p) * p.pp / L
     cut = imbalance / p.pp
     per_micro = {name: sums[name] * cut for name in groups}
-    # on the last stage; where the split is not known, uneven splits hide half of what it adds there
+    # on the last stage; half of the layers that an uneven division leaves out of it and of the first makes room for it
     head_forward, head_back, head_weights = of_head
     head = head_forward + head_back + head_weights
-    head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
+    layers = total_of(sums[name] for name in groups)
+    beyond = np.clip(1.0 - 0.5 * (imbalance - 1.0) * layers / head, 0.0, s.head_exposed)
+    head_share = 1.0 / p.pp + beyond * (1.0 - 1.0 / p.pp)
     if np.any(p.split > 0):
         k, last = stage_split(model, p)
-        room = (k - last) * total_of(sums[name] for name in groups) / L
+        room = (k - last) * layers / L
         head_share = np.where(p.split > 0, np.clip(1.0 - room / head, 0.0, 1.0), head_share)
     # beyond its part, the head delays a device of DualPipe half of the time: it is in the first stage otherwise
     even = np.where(p.split > 0, 0.0, 1.0 / p.pp)
     head_share = even + (head_share - even) / schedules.copies(p)
     per_micro["head"] = head * head_share
+    added: Floats | float = 0.0
     if job.adapters is not None:  # forward, the gradients of inputs and of adapters
         products = next(name for name, parts in groups.items() if "gemm" in parts)
-        adapters = 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels))
-        per_micro[products] = per_micro[products] + adapters * cut
+        added = 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels))
+        per_micro[products] = per_micro[products] + added * cut
     stage = total_of(per_micro.values())
     forward = sums["forward"] * cut + head_forward * head_share
     weights = (weight_grad - 1.0) * sums["weights"] * cut + head_weights * head_share
-    back = stage - forward - weights
+
+    # in the mean of all stages but the fullest; no stage takes more than all
+    share = 1.0 / np.maximum(1.0, p.pp - 1.0)
+    f = (sums["forward"] + head_forward - forward) * share
+    w = ((weight_grad - 1.0) * sums["weights"] + head_weights - weights) * share
+    b = np.maximum(0.0, (layers + head + added - stage) * share - f - w)
     return Stage(
         parts=per_micro,
         total_s=stage,
         forward_s=forward,
-        back_s=back,
-        weights_s=weights,
-        bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights),
+        bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, f, b, w),
+        of_others=(f, b, w),
         sums=sums,
         head_s=head,
         imbalance=imbalance,
@@ -281,7 +288,8 @@ def layer_sums(
             left, left_back = left - ahead, left_back - back
             sums["forward"] = sums["forward"] + n * (exposed - ahead)
             sums[name] = sums[name] + n * ((1.0 + again) * exposed - ahead - back)
-        redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
+        needed = lin - np.where(full, s.recompute_stops, 0.0) * x.last
+        redo = rho * (needed + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
         redo = redo + np.where(attention_again, x.attention, 0.0)
         if np.any(recompute == EXPERTS_AGAIN):
             redo = np.where(recompute == EXPERTS_AGAIN, x.experts_again, redo)

@@ -107,7 +107,7 @@ def _step_time(
 
     step = g x T_stage + bubble + pipeline transfers + exposed dp + optimizer + offload + fixed, then x (1 + j
     log2(n/8)), + (1 / software speed - 1) of its KERNELS; bubble and transfers by schedule (`plans.schedules`), for
-    1F1B (pp-1) T_stage. Every stage is taken to be as slow as the fullest. No failure.
+    1F1B (pp-1) T_stage. The fullest stage sets the pace; a bubble is of the others. No failure.
     """
     s = system.stack
     t = p.micro_batch * job.seq / p.cp
@@ -115,7 +115,7 @@ def _step_time(
     g = micro_batches_of(job, p)
     r = rates(system, p.precision, kernels)
     x = stage_times(model, system, job, p, notes, kernels)
-    per_micro, stage, forward, weights, back = x.parts, x.total_s, x.forward_s, x.weights_s, x.back_s
+    per_micro, stage, forward = x.parts, x.total_s, x.forward_s
     parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in STEP_PARTS}
     parts |= {
         name: _layers_s(g, x.sums[name], p.pp, x.imbalance)
@@ -190,10 +190,11 @@ def _step_time(
             schedules.BUBBLE_OF.get(int(p.schedule[0]), schedules.filled_bubble_s),
             pp=p.pp,
             vpp=p.vpp,
-            f=forward,
-            b=back,
-            w=weights,
-            note=f"schedule {SCHEDULES[int(p.schedule[0])]}; f, b, w: forward, back to the input, to the weights",
+            f=x.of_others[0],
+            b=x.of_others[1],
+            w=x.of_others[2],
+            note=f"schedule {SCHEDULES[int(p.schedule[0])]}; f, b, w: forward, back to the input, to the weights, of"
+            " one micro-batch through a stage, in the mean of all but the fullest",
         )
         notes.add(
             "pp_transfer",
