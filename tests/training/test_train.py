@@ -132,6 +132,18 @@ def test_products_of_8_bits_gather_their_inputs_in_8_bits(facts: Facts) -> None:
         assert few == pytest.approx(2 * (scatter + gather))
 
 
+def test_ranks_cast_their_own_tokens_where_they_gather_in_8_bits(facts: Facts) -> None:
+    """Inputs of the products that tensor parallelism splits by columns are cast before they are gathered. Adapters read
+    them in 16 bit: with LoRA nothing is gathered in 8 bits."""
+    model, p = one_layer(), Plans.of([Plan(tp=8, sp=True, precision="fp8")])
+    lora = replace(job(64), task="lora")
+    for stack, work, own in (("megatron", job(64), 8), ("megatron", lora, 1), ("pytorch-fsdp", job(64), 1)):
+        system = equip(facts, "h100", chips=8, stack=stack)
+        elements = SEQ * (2 * H / own + (H + FFN) / 8)
+        expected = system.efficiency.quantise_B * elements / (system.hbm_Bps * system.efficiency.memory)
+        assert layer_times(model, model.layers[0], system, work, p).quantise == pytest.approx(expected)
+
+
 def test_a_bubble_is_of_the_other_stages(facts: Facts) -> None:
     """With 1F1B the first and the last micro-batch pass through all stages; the fullest is not counted twice."""
     model, p = load_model("llama-3.1-8b"), Plans.of([Plan(pp=8, dp=1, schedule="1f1b")])

@@ -48,7 +48,7 @@ class Stack:
     products under automatic mixed precision; unfused_attention_B: bytes moved per score whose elements have two bytes;
     recompute_stops: 1 where full recompute ends before the last product of a layer, whose output backward does not
     need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a recipe of 8 bits or less over
-    those in 16 bit; it scatters sums in 16 bit.
+    those in 16 bit; sums are scattered in 16 bit.
     """
 
     name: str = field(metadata=BRANCHES)

@@ -95,6 +95,9 @@ def layer_times(
 
     gemm, shared, last = np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)
     inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
+    # what is gathered in the format of the product is cast before, by each rank its own tokens; adapters read 16 bit
+    gathered_low = s.tp_gather_low_precision if not job.frozen_base else 1.0
+    own = share.split_tokens / t if gathered_low < 1.0 else np.ones_like(t)
     weights = np.zeros_like(t)  # of products, whose gradients are summed
     products = once(
         ("products", layer.mixer, layer.ffn, layer.extra_matmul_params),
@@ -105,7 +108,7 @@ def layer_times(
         gemm = gemm + seconds
         shared = shared + (seconds if g.is_shared_expert else 0.0)
         last = last + (seconds if list_.is_last(g, layer) else 0.0)
-        inputs = inputs + g.inputs
+        inputs = inputs + (g.inputs * own if g.gemm.split == "n" else g.inputs)
         weights = weights + g.n * g.k
         if notes is not None:
             note_product(notes, f"gemm.{g.gemm.name}", seconds, g, r, system)
@@ -164,8 +167,8 @@ def layer_times(
             return np.zeros_like(t)
         scatter = collectives.reduce_scatter_s(system, over_tp.bytes_, p.tp, stride)
         gather = scatter
-        if s.tp_gather_low_precision != 1.0 and np.any(is_low):
-            few = np.where(is_low, s.tp_gather_low_precision, 1.0) * over_tp.bytes_
+        if gathered_low != 1.0 and np.any(is_low):
+            few = np.where(is_low, gathered_low, 1.0) * over_tp.bytes_
             gather = collectives.reduce_scatter_s(system, few, p.tp, stride)
         scattered = scatter + gather
         whole = collectives.all_reduce_s(system, over_tp.bytes_, p.tp, stride)
