@@ -86,6 +86,7 @@ def test_shipped_facts_pass() -> None:
         ("serving/vllm.yaml", "version:", "versions:", "lacks serving.vllm.version"),
         ("serving/sglang.yaml", "released:", "out:", "lacks serving.sglang.released"),
         ("serving/trtllm.yaml", 'released: {text: "20', 'released: {text: "in 20', "not a date as 2026-06"),
+        ("serving/vllm-neuron.yaml", 'hand_tuned: {text: "', 'hand_tuned: {text: "x', "which is no engine"),
         ("training/megatron.yaml", "released:", "out:", "lacks training.megatron.released"),
         (
             "training/megatron.yaml",

@@ -291,7 +291,8 @@ def _system_problems(system: str, facts: Facts) -> Iterator[str]:
 
 
 def _software_problems(path: str, facts: Facts) -> Iterator[str]:
-    """What a training stack or a serving engine does not say of its releases, or says in no form of a date."""
+    """What a training stack or a serving engine does not say of its releases, or says in no form of a date; an engine
+    written by hand that it names and that has no file."""
     for field in SOFTWARE_FIELDS:
         fact = facts.get(f"{path}.{field}")
         if fact is None:
@@ -300,6 +301,9 @@ def _software_problems(path: str, facts: Facts) -> Iterator[str]:
             yield f"{path}.{field} is a number, not a text"
         elif field == "released" and fact.value is not None and not RELEASED.fullmatch(fact.value):
             yield f"{path}.released is '{fact.value}', not a date as 2026-06, or two as 2025-09 to 2026-06"
+    by_hand = facts.get(f"{path}.hand_tuned")
+    if by_hand is not None and by_hand.value not in facts.ids("serving"):
+        yield f"{path}.hand_tuned is '{by_hand.value}', which is no engine"
 
 
 def _alias_problems(facts: Facts) -> Iterator[str]:
