@@ -56,11 +56,6 @@ CAPPED = ("decode_attention", "products", "tp_wires", "ep_wires", "mla_compute",
 """Facts, beside `weights_*`, that are shares of a published rate, or of what an operator reaches of it alone."""
 RESIDUE = 0.6
 """Log error of one row beside corrections, over `SCALE`."""
-IMPLIED = ("weights", "plan", "engine_model", "engine_model_plan", "engine_model_chip", "release_weights")
-"""Levels that the estimate of spreads leaves out: they take from others and help no row that is left out."""
-FIRST = {"tpot": 0.06, "ttft": 0.15}
-LEAST = 0.012
-"""Spread of a level below which it is no level."""
 KINDS = {
     "model": lambda one: one.model,
     "release": lambda one: one.version or one.engine,
@@ -104,15 +99,11 @@ def priors() -> dict[str, Prior]:
     return out
 
 
-def first_spreads() -> dict[tuple[str, str], float]:
-    """Where the estimate of the spreads of levels begins; levels that others imply are left out."""
-    return {(m, level): 0.0 if level in IMPLIED else FIRST[m] for m in METRICS for level in LEVELS}
-
-
 def spreads() -> dict[tuple[str, str], float]:
-    """Spread of every level of corrections, as `--spreads` estimated it (`level_spreads.csv`)."""
+    """Spread of every level of corrections (`level_spreads.csv`)."""
     with (FOLDER / "level_spreads.csv").open(encoding="utf-8", newline="") as file:
-        return {(r["metric"], r["level"]): float(r["sd"]) for r in csv.DictReader(file)}
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        return {(r["metric"], r["level"]): float(r["sd"]) for r in rows}
 
 
 class Problem:
@@ -155,6 +146,11 @@ class Problem:
         self.Z = np.zeros((len(cases), len(self.keys)))
         for i, j, x in entries:
             self.Z[i, j] = x
+        of_row: list[list[tuple[int, float]]] = [[] for _ in cases]
+        for i, j, x in entries:
+            of_row[i].append((j, x))
+        pairs = [(i, a, b, x * y) for i, own in enumerate(of_row) for a, x in own for b, y in own]
+        self.pairs = tuple(np.array(column) for column in zip(*pairs, strict=True))
         self.level_sd = {m: np.array([spread.get((m, level), 0.0) for level, _ in self.keys]) for m in METRICS}
         names = [(c.chip, class_of(c).model, c.version) for c in cases]
         number = {name: i for i, name in enumerate(sorted(set(names)))}
@@ -228,7 +224,7 @@ def constants(
 
 
 def corrections(
-    p: Problem, train: NDArray[np.bool_], miss: Mapping[str, Floats], rounds: int = 4
+    p: Problem, train: NDArray[np.bool_], miss: Mapping[str, Floats], rounds: int = 3
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """(corrections, their standard deviations) by metric: what classes share of the misses of the constants, ln
     (measured / predicted) [rows], each pulled to zero by the spread of its level."""
@@ -238,36 +234,22 @@ def corrections(
         rows = train & ~np.isnan(miss[m])
         live = np.nonzero((np.abs(p.Z[rows]) > 0).any(axis=0) & (p.level_sd[m] > 0))[0]
         A, y = p.Z[np.ix_(rows, live)], miss[m][rows]
+        place = np.full(len(p.keys), -1)
+        place[live] = np.arange(len(live))
+        row, one, other, product = p.pairs  # of the few classes of each row: A is nearly empty
+        at = rows[row] & (place[one] >= 0) & (place[other] >= 0)
+        row, product, cell = row[at], product[at], place[one[at]] * len(live) + place[other[at]]
+        of_case = np.zeros(len(rows))
         x = np.zeros(len(live))
         for _ in range(rounds):
             weight = _weights(p, m, (y - A @ x) / RESIDUE, rows) / RESIDUE**2
-            H = A.T @ (A * weight[:, None]) + np.diag(p.level_sd[m][live] ** -2)
+            of_case[rows] = weight
+            H = np.bincount(cell, of_case[row] * product, len(live) ** 2).reshape(len(live), len(live))
+            H += np.diag(p.level_sd[m][live] ** -2)
             x = np.linalg.solve(H, A.T @ (weight * y))
         out[m], sd[m] = np.zeros(len(p.keys)), p.level_sd[m].copy()
         out[m][live], sd[m][live] = x, np.sqrt(np.diag(np.linalg.inv(H)))
     return out, sd
-
-
-def estimated_spreads(p: Problem, miss: Mapping[str, Floats], rounds: int = 12) -> dict[tuple[str, str], float]:
-    """The spread of every level that makes the misses most likely: variance components by expectation maximisation.
-    A level below `LEAST` is dropped."""
-    levels = np.array([level for level, _ in p.keys])
-    everything = np.ones(len(p.cases), dtype=bool)
-    kept = {m: p.level_sd[m].copy() for m in METRICS}
-    for _ in range(rounds):
-        values, sd = corrections(p, everything, miss)
-        for m in METRICS:
-            for level in set(levels.tolist()):
-                at = (levels == level) & (p.level_sd[m] > 0)
-                if at.any():
-                    spread = math.sqrt(float(np.mean(values[m][at] ** 2 + sd[m][at] ** 2)))
-                    p.level_sd[m][at] = spread if spread >= LEAST else 0.0
-    found = {(m, level): 0.0 for m in METRICS for level in LEVELS}
-    for m in METRICS:
-        for level in set(levels.tolist()):
-            found[m, level] = float(p.level_sd[m][levels == level].max())
-        p.level_sd[m] = kept[m]
-    return found
 
 
 def solve(
@@ -325,7 +307,7 @@ def table_of(
         count = (np.abs(p.Z[rows & ~np.isnan(p.measured[m])]) > 0).sum(axis=0)
         for (level, name), j in sorted(p.keys.items()):
             if count[j] and p.level_sd[m][j] > 0:
-                lines.append(f'{m},{level},"{name}",{fit.effects[m][j]:.4f},{fit.effect_sd[m][j]:.4f},{count[j]}')
+                lines.append(f'{m},{level},"{name}",{fit.effects[m][j]:.3f},{fit.effect_sd[m][j]:.3f},{count[j]}')
     return lines
 
 
@@ -388,15 +370,6 @@ def write_worth(p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str
     fit_worth.write_served(names, {m: fit_worth.points(free[at], held[at]) for m, at in parts.items()})
 
 
-def write_spreads(p: Problem) -> None:
-    """level_spreads.csv: the estimated spread of every level."""
-    theta, _ = constants(p, np.ones(len(p.cases), dtype=bool))
-    base = p.predict(theta)
-    found = estimated_spreads(p, {m: p.measured[m] - base[m] for m in METRICS})
-    lines = ["metric,level,sd", *(f"{m},{level},{sd:.4g}" for (m, level), sd in found.items())]
-    (FOLDER / "level_spreads.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def widths(p: Problem, got: Mapping[str, Floats], sd: Mapping[str, Floats], share: float = 0.9) -> dict[str, float]:
     """The multiple of the standard deviation that holds `share` of the held-out rows."""
     out = {}
@@ -422,7 +395,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--folds", type=int, default=30)
-    parser.add_argument("--spreads", action="store_true", help="estimate level_spreads.csv first, and write it")
     parser.add_argument("--write", action="store_true", help="write facts/serving")
     parser.add_argument("--held-out", type=Path, help="write held-out predictions to this JSON")
     parser.add_argument(
@@ -435,8 +407,6 @@ def main() -> None:
     served = [c for c in read_ if not isinstance(c, str)]
     cases, pools = ([c for c in served if c.decode_only == apart] for apart in (False, True))
     everything = np.ones(len(cases), dtype=bool)
-    if options.spreads:
-        write_spreads(Problem(cases, first_spreads()))
     p = Problem(cases, spreads())
     full = solve(p, everything)
     inside = corrected(p, full)

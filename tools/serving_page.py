@@ -26,11 +26,20 @@ corrections, fitted again without it (one step from the full fit; {folds} folds 
 meet the held-out column; more load points of a release that is in the table meet something between the two.
 
 tokens/s per chip is users x output / (TTFT + (output - 1) TPOT) / chips on both sides: no independent third measurement. TTFT is taken as a mean over all requests, the start of
-the closed loop included, ten requests a user (thirty for one campaign); above 64 users admission limits that no row states make it longer than predicted.
+the closed loop included, ten or twenty requests a user; above 64 users admission limits that no row states make it longer than predicted.
 Intervals: 90% of held-out rows lie inside by construction of the width, so the column shows where that share comes from.
 
 Repairs, exclusions and their reasons, by the content of rows: `facts/published/serving_notes.yaml`, `evidence/serving_checks.py`. Rows excluded there are not in these figures.
 """
+
+
+CAMPAIGNS = {
+    "ix": "InferenceX, and runs of its scripts",
+    "gap": "NVIDIA gap analysis",
+    "bench": "NVIDIA gap analysis, with that client",
+    "other": "static batches, Neuron, TPU and others",
+}
+"""Campaign of a row -> what it is called."""
 
 
 def percent(value: float) -> str:
@@ -170,9 +179,7 @@ def page(
     table("All", lambda c: "all")
     table(
         "By campaign",
-        lambda c: {"ix": "InferenceX", "gap": "NVIDIA gap analysis", "other": "static batches, Neuron, TPU and others"}[
-            c.campaign
-        ],
+        lambda c: CAMPAIGNS[c.campaign],
     )
     table("By chip", lambda c: c.chip)
     table("By engine", lambda c: c.engine)

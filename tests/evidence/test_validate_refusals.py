@@ -18,6 +18,7 @@ from mowich.evidence.rows import Case
 from mowich.evidence.rows import read_cases as read_training
 from mowich.evidence.scores import Validation
 from mowich.evidence.serving_checks import read_serving_cases as read_serving
+from mowich.evidence.serving_launch import LaunchNote
 from mowich.evidence.serving_rows import ServingCase, unfold_plan
 from mowich.evidence.validate import published, read_csv, validate_rows
 from mowich.facts import Facts
@@ -315,7 +316,7 @@ ALLOWED_KEYS = {
     "serving_notes.yaml": {
         "engines": {"engine", "pattern"},
         "stacks": {"engine", "pattern", "batch"},
-        "campaigns": {"campaign", "pattern", "engine", "rounds", "mean_length"},
+        "campaigns": {"campaign", "pattern", "framework", "rounds", "requests", "mean_length"},
         "models": None,
         "rules": {
             "source",
@@ -331,6 +332,7 @@ ALLOWED_KEYS = {
             "reason",
         },
         "speculation": {"model", "framework", "date"},
+        "launch": set(LaunchNote.__annotations__),
     },
 }
 """The whole schema: entries match what a row says, and `id` is no column of it."""

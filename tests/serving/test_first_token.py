@@ -70,6 +70,7 @@ def steady(
         cached=cached * one,
         verify=d.verified,
         accepted=d.accepted,
+        held=0 * one,
         rounds=math.inf * one,
         is_static=0 * one,
     )
@@ -184,6 +185,7 @@ def test_the_engines_own_times_have_no_front_end_and_no_correction(tmp_path: Pat
         cached=0 * one,
         verify=one,
         accepted=one,
+        held=0 * one,
         rounds=math.inf * one,
         is_static=0 * one,
     )
@@ -225,6 +227,7 @@ def test_a_lone_user_is_not_interrupted_by_its_own_prompt() -> None:
         cached=0 * one,
         verify=one,
         accepted=one,
+        held=0 * one,
         rounds=math.inf * one,
         is_static=0 * one,
     )

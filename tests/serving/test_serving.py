@@ -51,6 +51,7 @@ def load_of(users: float, prompt: float = 1024, output: float = 512) -> Load:
         cached=ones * 0,
         verify=ones,
         accepted=ones,
+        held=ones * 0,
         rounds=ones * 10,
         is_static=ones * 0,
     )

@@ -31,6 +31,9 @@ class Cases:
     prompt: Floats
     output: Floats
     rounds: Floats
+    held: Floats
+    budget: Floats
+    memory: Floats
     is_static: Floats
     cached: Floats
     capacity_B: Floats
@@ -63,6 +66,11 @@ class Cases:
 
     def _around(self, constants: Floats) -> tuple[EngineCosts, Engine, Load]:
         costs, engine, verified, accepted = self.columns.assemble(constants)
+        engine = replace(
+            engine,
+            budget=np.where(np.isnan(self.budget), engine.budget, self.budget),
+            memory_share=np.where(np.isnan(self.memory), engine.memory_share, self.memory),
+        )
         load = Load(
             users=self.users,
             prompt=self.prompt,
@@ -70,6 +78,7 @@ class Cases:
             cached=self.cached,
             verify=verified,
             accepted=accepted,
+            held=self.held,
             rounds=self.rounds,
             is_static=self.is_static,
         )
@@ -86,6 +95,8 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         plan=case.plan,
         speculates=case.speculates,
         accept=case.accept,
+        drafts=case.launch.drafts,
+        answer=case.output * case.mean_length,
         has_own=has_own(facts, case.system),
         stated=stated_facts(facts, case.engine, case.system),
         campaign=case.campaign,
@@ -110,6 +121,9 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
         prompt=column(lambda c: c.prompt * c.mean_length),
         output=column(lambda c: c.output * c.mean_length),
         rounds=column(lambda c: c.rounds),
+        held=column(lambda c: c.launch.held),
+        budget=column(lambda c: c.launch.budget),
+        memory=column(lambda c: c.launch.memory),
         is_static=column(lambda c: c.is_static),
         cached=column(lambda c: c.cached),
         capacity_B=column(lambda c: c.system.hbm_usable_B),

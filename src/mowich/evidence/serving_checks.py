@@ -17,7 +17,7 @@ import numpy as np
 
 from mowich.evidence.row_checks import PublishedRow, RefusedError
 from mowich.evidence.serving_cases import gather_cases
-from mowich.evidence.serving_rows import ServingCase, read_case
+from mowich.evidence.serving_rows import WIDE_CACHE, ServingCase, read_case
 from mowich.facts import Facts
 from mowich.machines.system import System
 
@@ -35,6 +35,9 @@ SLOW_PROMPTS = 3.0
 of the 16-bit peak and beside one decode step. Published rows that wait for LONG_WAIT_S or more reach 0.7 of that, but
 for those that wait for something else, found here at 1.9 to 30, and runs with a cold start that `serving_notes.yaml`
 names, at 0.3 to 10."""
+NARROW_CACHE = 1.5
+"""Sequences that decode by Little's law, over those that a 16-bit cache holds by our memory model, above which a cache
+whose format is not stated has 8 bits: twice as many fit. Caches that are stated reach 1.1."""
 FASTEST = 0.8
 """The least time of a step, weights and caches read once at the published rates, over the row's own TPOT: above it the
 row contradicts itself. Published closed loops reach 0.74 at most."""
@@ -56,13 +59,46 @@ def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[Servi
         case = out[i]
         if room.alone < 1.0 and isinstance(case, ServingCase) and any("(folded:" in item for item in case.inferred):
             out[i] = read(rows[i], folds=False)  # the plan as printed is the one that may fit
-    for i, room in _rooms(out, facts):
+    rooms = _with_narrow_caches(out, _rooms(out, facts), facts)
+    for i, room in rooms:
         case = out[i]
         if isinstance(case, ServingCase):
             out[i] = _checked(case, room)
     for i, why in _too_fast(out, facts):
         out[i] = why
     return out
+
+
+def _with_narrow_caches(
+    cases: list[ServingCase | str], rooms: list[tuple[int, Room]], facts: Facts
+) -> list[tuple[int, Room]]:
+    """The rooms of all cases, once runs whose format of the cache is not stated, and of which one has more sequences
+    decoding than a 16-bit cache holds, are read with a cache of 8 bits: in place. A run is what one framework measured
+    of one model in one format on one chip, as one table."""
+
+    def run(case: ServingCase) -> tuple[str, str, str, str, str]:
+        return case.source, case.version, case.model.name, case.plan.weights, case.system.chip
+
+    open_ = {
+        i: case
+        for i, case in enumerate(cases)
+        if isinstance(case, ServingCase) and WIDE_CACHE in case.inferred and case.plan.weights != "bf16"
+    }
+    above: dict[tuple[str, str, str, str, str], float] = {}
+    for i, room in rooms:
+        share = decoding_share(open_[i]) if i in open_ else None
+        if share is not None and room.beside >= 1.0:
+            key = run(open_[i])
+            above[key] = max(above.get(key, 0.0), share * open_[i].users / room.beside)
+    narrow = {i: case for i, case in open_.items() if above.get(run(case), 0.0) > NARROW_CACHE}
+    for i, case in narrow.items():
+        how = f"kv=fp8 (not stated; in this run {above[run(case)]:.2g} times as many decode as a 16-bit cache holds)"
+        cases[i] = replace(
+            case,
+            plan=replace(case.plan, kv="fp8"),
+            inferred=tuple(how if item == WIDE_CACHE else item for item in case.inferred),
+        )
+    return _rooms(cases, facts) if narrow else rooms
 
 
 def _too_fast(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[int, str]]:

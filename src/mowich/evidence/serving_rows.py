@@ -17,6 +17,16 @@ from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
+from mowich.evidence.serving_launch import (
+    UNTOLD,
+    CampaignNote,
+    EngineSettings,
+    LaunchNote,
+    campaign_of,
+    rounds_of,
+    script_of,
+    spread_experts,
+)
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
@@ -95,7 +105,8 @@ class ServingCase:
     length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per
     step if stated; stack: the row's own word for who serves with which kernels; skip: metrics not to score;
     decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
-    with those (the row's own TTFT, 0 where it states none); memory_share: above 1, sequences that decode by the row's
+    with those (the row's own TTFT, 0 where it states none); launch: settings of its engine;
+    memory_share: above 1, sequences that decode by the row's
     own figures over those that the cache holds by our memory model."""
 
     id: str
@@ -126,6 +137,7 @@ class ServingCase:
     fully_specified: bool
     decode_only: bool = False
     elsewhere_s: float = 0.0
+    launch: EngineSettings = UNTOLD
     memory_share: float = 1.0
 
 
@@ -147,16 +159,6 @@ class StackNote(TypedDict):
     engine: str
     pattern: str
     batch: NotRequired[str]
-
-
-class CampaignNote(TypedDict):
-    """How the requests of a campaign are made, by a row's source and engine."""
-
-    campaign: str
-    pattern: str
-    engine: NotRequired[str]
-    rounds: float
-    mean_length: float
 
 
 class RuleNote(TypedDict, total=False):
@@ -192,6 +194,7 @@ class _Notes(TypedDict):
     models: dict[str, str]
     rules: list[RuleNote]
     speculation: list[SpeculationNote]
+    launch: list[LaunchNote]
 
 
 @cache
@@ -342,6 +345,10 @@ def weights_of(row: PublishedRow, model: Model, system: System, facts: Facts) ->
     return "bf16", ""
 
 
+WIDE_CACHE = "kv=bf16 (not stated)"
+"""What is said of a row that states no format of its cache."""
+
+
 def kv_of(row: PublishedRow, weights: str, campaign: str, engine: str, model: Model, system: System) -> tuple[str, str]:
     """(format of the cache, how it was read)."""
     word = (row.get("kv_precision") or "").casefold()
@@ -355,7 +362,7 @@ def kv_of(row: PublishedRow, weights: str, campaign: str, engine: str, model: Mo
         hopper_vllm = engine == "vllm" and architecture(model) != "dense" and system.family == "hopper"
         if not hopper_vllm:
             return "fp8", "kv=fp8 (quantised checkpoints of this campaign saturate as with 8-bit caches)"
-    return "bf16", "kv=bf16 (not stated)"
+    return "bf16", WIDE_CACHE
 
 
 def skipped_metrics(row: PublishedRow) -> dict[str, str]:
@@ -449,11 +456,7 @@ def read_case(
         model = find_model(row["model"])
     except UserError as error:
         raise RefusedError(error.what) from error
-    campaign = next(
-        e
-        for e in table["campaigns"]
-        if re.search(e["pattern"], row.get("source") or "") and e.get("engine", engine) == engine
-    )
+    campaign = campaign_of(table["campaigns"], row)
     try:
         one = _system(row, 1, facts, systems)
     except UserError as error:
@@ -487,6 +490,10 @@ def read_case(
     speculates, accept, how = speculation_of(row, campaign["campaign"])
     if how:
         inferred.append(how)
+    lengths = (prompt, output)
+    launch = script_of(table["launch"], row, lengths=lengths, users=users * dp, tp=tp, dp=dp)
+    ep, said = spread_experts(launch, tp, ep)
+    inferred += said
     measured = {m: v for m in SERVING.metrics if (v := _number(row, m))}
     if is_static and is_rate_of_decoding(row, users * dp):
         skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}
@@ -516,7 +523,7 @@ def read_case(
         output=output,
         users=users,
         mean_length=1.0 if is_static else float(campaign["mean_length"]),
-        rounds=float(campaign["rounds"]),
+        rounds=rounds_of(campaign, users * dp),
         is_static=is_static,
         speculates=speculates,
         accept=accept,
@@ -526,6 +533,7 @@ def read_case(
         inferred=tuple(inferred),
         skip=skip,
         decode_only=decode_only,
+        launch=EngineSettings.of(launch, lengths=lengths, users=users),
         elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if decode_only else 0.0,
         fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
     )

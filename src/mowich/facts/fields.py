@@ -70,7 +70,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r"serving\..*\.(products|attention_kernels|expand|tp_graph|tp_wires|ep_wires)", FactField(high=100.0)),
     (r"serving\..*\.(moe_layer|expert_launch|kernel)", FactField(unit="s", high=1.0, above=False)),
     (r"serving\..*\.activation_passes", FactField(high=1e4, above=False)),
-    (r"serving\.(lockstep\..*|.*\.lockstep)", _share(zero=True)),
+    (r"serving\.(lockstep\..*|.*\.lockstep)", FactField(high=1e4, above=False)),
     # shares and ratios
     (r"(prices|sites)\..*\.pue(_\w+)?", FactField(low=1.0, high=10.0, above=False)),
     (

@@ -69,28 +69,17 @@ def _one(c: Class) -> float:
 
 
 LEVELS: Mapping[str, tuple[tuple[str, ...], Callable[[Class], float]]] = {
-    "campaign": (("engine", "campaign"), _one),
     "arch": (("engine", "arch"), _one),
     "family": (("engine", "family"), _one),
-    "weights": (("engine", "weights"), _one),
-    "plan": (("engine", "arch", "plan"), _one),
-    "model": (("model",), _one),
-    "model_family": (("model", "family"), _one),
-    "engine_model": (("engine", "model"), _one),
-    "engine_model_weights": (("engine", "model", "weights"), _one),
-    "engine_model_chip": (("engine", "model", "chip"), _one),
-    "engine_model_plan": (("engine", "model", "plan"), _one),
-    "version": (("engine", "version"), _one),
-    "version_arch": (("version", "arch"), _one),
+    "weights": (("engine", "model", "weights"), _one),
+    "weights_ranks": (("engine", "model", "weights", "ranks"), _one),
+    "version_ranks": (("version", "arch", "ranks"), _one),
     "release": (("version", "model", "chip"), _one),
-    "release_weights": (("version", "model", "chip", "weights"), _one),
-    "arch*load": (("engine", "arch"), _load),
-    "engine_model*load": (("engine", "model"), _load),
+    "weights_ranks*load": (("engine", "model", "weights", "ranks"), _load),
+    "version_ranks*load": (("version", "arch", "ranks"), _load),
     "release*load": (("version", "model", "chip"), _load),
-    "arch*length": (("engine", "arch"), _length),
-    "engine_model*length": (("engine", "model"), _length),
-    "arch*ranks": (("engine", "arch"), _ranks),
-    "engine_model*ranks": (("engine", "model"), _ranks),
+    "version_ranks*length": (("version", "arch", "ranks"), _length),
+    "release*length": (("version", "model", "chip"), _length),
     "release*ranks": (("version", "model", "chip"), _ranks),
 }
 """Level -> (what a class is named by, what multiplies its value). load, length, ranks: log2 of users, prompt tokens,
@@ -99,7 +88,7 @@ ranks, centred."""
 
 def key(c: Class, level: str) -> str | None:
     """The name of a case's class on a level; None where the case leaves a part of it open."""
-    parts = [str(getattr(c, part)) for part in LEVELS[level][0]]
+    parts = [f"{found:g}" if isinstance(found := getattr(c, part), float) else found for part in LEVELS[level][0]]
     return None if not all(parts) else "|".join(parts)
 
 

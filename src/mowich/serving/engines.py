@@ -34,9 +34,27 @@ from mowich.software.engine import (
     EngineCosts,
 )
 
-_CAMPAIGNS = ("ix", "gap")
-"""Campaigns of measurement whose users ask together (`serving.lockstep.<campaign>_<engine>`). An engine may
-state a share for all rows that measured it (`serving.<engine>.lockstep`); a question of one's own has none."""
+_CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "ix"}
+"""Campaign of measurement -> the one whose client it has, whose users ask together
+(`serving.lockstep.<that>_<engine>`). An engine may state it for all rows that measured it
+(`serving.<engine>.lockstep`); a question of one's own has none."""
+
+
+USUAL_ANSWER = 1024.0
+"""Tokens of the answers at which the share of guesses that are kept is stated."""
+_DRAFTS = 3.0
+"""Tokens that a step guesses where nothing is known of it: those of published recipes of DeepSeek."""
+
+
+def kept_tokens(drafts: Floats, answer: Floats, kept: Floats, repeats: Floats) -> Floats:
+    """Tokens that a step keeps of its own and its guesses, each of which is kept with probability a if those before it
+    were: 1 + a + ... + a^drafts.
+
+    a = 1 - (1 - kept) (answer / 1024)^-repeats for answers above 1,024 tokens: long ones to random prompts, that may
+    not end, repeat themselves and are guessed more easily.
+    """
+    missed = np.maximum((1.0 - kept) * np.maximum(answer / USUAL_ANSWER, 1.0) ** -repeats, 1e-6)
+    return np.asarray((1.0 - (1.0 - missed) ** (drafts + 1.0)) / missed)
 
 
 def architecture(model: Model) -> str:
@@ -51,7 +69,8 @@ def architecture(model: Model) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
-    instead of its family's. stated: facts that only some engines and families have (`stated`)."""
+    instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
+    known; answer: tokens of an answer. stated: facts that only some engines and families have (`stated`)."""
 
     model: Model
     arch: str
@@ -60,6 +79,8 @@ class Served:
     plan: ServePlan
     speculates: bool = False
     accept: float | None = None
+    drafts: int = 0
+    answer: float = USUAL_ANSWER
     campaign: str = ""
     has_own: bool = False
     stated: frozenset[str] = frozenset()
@@ -130,12 +151,11 @@ def engine_paths(case: Served) -> dict[str, str]:
     out["visible_tokens"] = f"{engine}.visible_{case.arch}"
     out["lockstep"] = "serving.lockstep.none"
     if case.campaign in _CAMPAIGNS:
-        out["lockstep"] = f"serving.lockstep.{case.campaign}_{case.engine}"
+        out["lockstep"] = f"serving.lockstep.{_CAMPAIGNS[case.campaign]}_{case.engine}"
     elif case.campaign and f"{engine}.lockstep" in case.stated:
         out["lockstep"] = f"{engine}.lockstep"
     out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
-    out["mtp_cost"] = f"{common}.speculation_cost"
-    out["mtp_accepted"], out["mtp_verified"] = f"{common}.speculation_accepted", f"{common}.speculation_verified"
+    out |= {f"mtp_{name}": f"{common}.speculation_{name}" for name in ("each", "kept", "repeats")}
     return out
 
 
@@ -143,13 +163,16 @@ def engine_paths(case: Served) -> dict[str, str]:
 class ConstantTable:
     """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names`
     [n];
-    chip: what the facts of chips give, field -> [n]; speculates [n]."""
+    chip: what the facts of chips give, field -> [n]; speculates [n]; accept, drafts, answer [n] as in `Served`, nan
+    and 0 where not known."""
 
     names: tuple[str, ...]
     index: Mapping[str, NDArray[np.intp]]
     chip: Mapping[str, Floats]
     speculates: NDArray[np.bool_]
     accept: Floats
+    drafts: Floats
+    answer: Floats
 
     def take(self, rows: NDArray[np.intp]) -> ConstantTable:
         """The cases at `rows`, with the names that they use."""
@@ -162,6 +185,8 @@ class ConstantTable:
             chip={k: v[..., rows] for k, v in self.chip.items()},
             speculates=self.speculates[rows],
             accept=self.accept[rows],
+            drafts=self.drafts[rows],
+            answer=self.answer[rows],
         )
 
     def constants(self, value: Callable[[str], float]) -> tuple[EngineCosts, Engine, Floats, Floats]:
@@ -176,11 +201,14 @@ class ConstantTable:
         fitted = EngineCosts(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(EngineCosts)})
         costs = fitted.within_published()
         plain = ~self.speculates
-        at["mtp_cost"] = np.where(plain, 1.0, at["mtp_cost"])
+        # the fewest guesses of which not all need be right
+        fewest = np.where(np.isnan(self.accept), _DRAFTS, np.maximum(np.floor(self.accept), 1.0))
+        drafts = np.where(plain, 0.0, np.where(self.drafts > 0, self.drafts, fewest))
+        at["mtp_cost"] = 1.0 + drafts * at["mtp_each"]
         engine = Engine(**{f.name: at[f.name] for f in fields(Engine)})
-        verified = np.where(plain, 1.0, at["mtp_verified"])
-        accepted = np.where(plain, 1.0, np.where(np.isnan(self.accept), at["mtp_accepted"], self.accept))
-        return costs, engine, verified, accepted
+        kept = kept_tokens(drafts, self.answer, at["mtp_kept"], at["mtp_repeats"])
+        accepted = np.where(plain | np.isnan(self.accept), kept, self.accept)
+        return costs, engine, drafts + 1.0, accepted
 
 
 def _tables(case: Served) -> float:
@@ -229,6 +257,8 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
         chip={k: np.array(v) for k, v in chip.items()} | wires_of(cases),
         speculates=np.array([c.speculates for c in cases]),
         accept=np.array([c.accept or np.nan for c in cases]),
+        drafts=np.array([float(c.drafts) for c in cases]),
+        answer=np.array([c.answer for c in cases]),
     )
 
 

@@ -159,6 +159,7 @@ class _Columns:
             cached=zero + job.cached,
             verify=self.verified,
             accepted=self.accepted,
+            held=zero,
             rounds=zero + math.inf,
             is_static=zero,
         )

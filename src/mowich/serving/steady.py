@@ -32,8 +32,9 @@ V = TypeVar("V", float, Floats)
 class Load(Columns):
     """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens;
     cached: share of the prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1
-    without speculation); rounds: requests per user, for the start burst (inf: none); is_static: 1 for a static batch
-    that starts together and is not refilled."""
+    without speculation); held: steps that the scheduler leaves a new prompt waiting, beside the running one, because it
+    looks for new prompts only now and then or waits for more of them; rounds: requests per user, for the start burst
+    (inf: none); is_static: 1 for a static batch that starts together and is not refilled."""
 
     users: Floats
     prompt: Floats
@@ -41,6 +42,7 @@ class Load(Columns):
     cached: Floats
     verify: Floats
     accepted: Floats
+    held: Floats
     rounds: Floats
     is_static: Floats
 
@@ -64,6 +66,8 @@ def visibility_s(tokens: V, step: V) -> V:
     """Seconds between the first token and its arrival at the user.
 
     T = tokens * step
+
+    tokens: steps of the engine, each of which may give several; step: of one.
 
     Units: tokens tokens, step s.
     """
@@ -91,17 +95,28 @@ def note_decode(notes: Notes, parts: dict[str, Floats], of_step: Notes, e: Engin
             notes.add(name, per_token_s(seconds, e.mtp_cost, accepted), "s", per_token_s, given=given)
 
 
-def interference_s(seen: Floats, output: Floats, extra: Floats, lockstep: Floats) -> Floats:
+def together_share(lockstep: Floats | float, users: Floats) -> Floats:
+    """Share of a campaign's users that ask together.
+
+    share = lockstep / (lockstep + (users - 1) / 2)
+
+    lockstep: the most prompts that one finds before it, on average; (users - 1) / 2 where all ask together.
+    """
+    before = np.maximum(users - 1.0, 0.0) / 2.0
+    return np.asarray(lockstep / np.maximum(lockstep + before, 1e-9))
+
+
+def interference_s(seen: Floats, output: Floats, extra: Floats, share: Floats) -> Floats:
     """Seconds that prompts of others add to each output token.
 
-    T = max(seen - 1, 0) / output * extra * (1 - lockstep / 2)
+    T = max(seen - 1, 0) / output * extra * (1 - share / 2)
 
     seen: users that decode, this one included; output: tokens of an answer; extra: what a prompt adds to the steps that
-    it rides on; lockstep: share of the users that ask together: their prompts do not interrupt each other's answers.
+    it rides on; share: of the users that ask together: their prompts do not interrupt each other's answers.
 
     Units: output tokens, extra s.
     """
-    return np.asarray(np.maximum(seen - 1.0, 0.0) / output * extra * (1.0 - lockstep / 2.0))
+    return np.asarray(np.maximum(seen - 1.0, 0.0) / output * extra * (1.0 - share / 2.0))
 
 
 def prompt_s(step: Floats, steps: Floats) -> Floats:
@@ -138,26 +153,38 @@ def at_least_s(load: Floats, least: Floats, waits: Floats, decoding: Floats) -> 
     return np.asarray(load + np.maximum(least - waits - decoding, 0.0))
 
 
-def burst_s(burst_share: Floats | float, users: Floats, each: Floats, rounds: Floats) -> Floats:
-    """Seconds that users wait who all begin together; 0 for an endless run.
+def burst_s(burst_share: Floats | float, users: Floats, each: Floats, rounds: Floats, share: Floats) -> Floats:
+    """Seconds that users wait who all begin together; 0 for an endless run, and for those who ask together again.
 
-    T = burst_share * max(users - 1, 0) * each / (2 * rounds)
+    T = burst_share * (1 - share) * max(users - 1, 0) * each / (2 * rounds)
 
     Units: each s.
     """
-    return np.asarray(burst_share * np.maximum(users - 1.0, 0.0) * each / (2.0 * rounds))
+    return np.asarray(burst_share * (1.0 - share) * np.maximum(users - 1.0, 0.0) * each / (2.0 * rounds))
 
 
-def lockstep_s(lockstep: Floats | float, users: Floats, each: Floats) -> Floats:
+def lockstep_s(share: Floats, users: Floats, each: Floats) -> Floats:
     """Seconds that a prompt waits for those that were sent at the same moment: half of them are before it.
 
-    T = lockstep * max(users - 1, 0) / 2 * each
+    T = share * max(users - 1, 0) / 2 * each
 
-    lockstep: share of the users that ask together; each: of one prompt, packed with others.
+    share: of the users that ask together; each: of one prompt, packed with others.
 
     Units: each s.
     """
-    return np.asarray(lockstep * np.maximum(users - 1.0, 0.0) / 2.0 * each)
+    return np.asarray(share * np.maximum(users - 1.0, 0.0) / 2.0 * each)
+
+
+def held_s(held: Floats, users: Floats, step: Floats) -> Floats:
+    """Seconds that the scheduler leaves a new prompt waiting while others decode; a lone user waits for nobody.
+
+    T = held * min(users - 1, 1) * step
+
+    held: steps on average; step: of decoding users.
+
+    Units: step s.
+    """
+    return np.asarray(held * np.clip(users - 1.0, 0.0, 1.0) * step)
 
 
 def wait_for_cache_s(users: Floats, capacity: Floats, held: Floats, per_request: Floats) -> Floats:
@@ -203,7 +230,7 @@ class Front(Generic[V]):
 
     def parts(self, *, prompt: V, prefill_s: V, decode_s: V, step_s: V) -> dict[str, V]:
         """Seconds by name, without corrections. prefill_s: of the prompt's own steps; decode_s: of a decode step of the
-        batch that it joins; step_s: between two tokens of that batch."""
+        batch that it joins; step_s: of such a step with what guessing adds."""
         return {
             "prefill": prefill_s,
             "step_wait": ALONE * self.step_share * decode_s,
@@ -386,11 +413,12 @@ def closed_loop(
     answered.
 
     TPOT = t_dec / a + (others / osl) D, D: what one whole prompt adds to the steps it rides on (its own steps where
-    prompts do not mix); TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + wait
-    for cache + front end + visibility. n decoding users follow from Little's law; a user that decodes meets (N - 1) / N
-    of them as others, and its own prompt does not interrupt its answer; users x D is the least time between two answers
-    to one of them. Assumes lengths near their means, first come first served. known: steps of the same columns that
-    carry prompts, where some were timed before; kernels: what was read from tables before.
+    prompts do not mix); TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + users
+    in step + steps that the scheduler holds it + wait for cache + front end + visibility. n decoding users follow from
+    Little's law; a user that decodes meets (N - 1) / N of them as others, and its own prompt does not interrupt its
+    answer; users x D is the least time between two answers to one of them. Assumes lengths near their means, first
+    come first served. known: steps of the same columns that carry prompts, where some were timed before; kernels: what
+    was read from tables before.
     """
     cap = max_sequences(s, load, e, capacity_B)
     static = load.is_static > 0
@@ -401,13 +429,15 @@ def closed_loop(
     prompts = Prompting(s, c, e, load, context, kernels, list(known))
     nobody = np.zeros(len(s))
     n = seen = N
+    share = together_share(e.lockstep, N)
     full: dict[str, Floats] = {}
     for _ in range(rounds_of_fixpoint):
         here = None if notes is None else Notes()  # of the last round
         dec = decode_step(s, c, load, seen, here, kernels)
         full = full or dec
         t_dec = total(dec)
-        t_step = t_dec * e.mtp_cost / load.accepted
+        t_verify = t_dec * e.mtp_cost
+        t_step = t_verify / load.accepted
         due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
         beside = np.where(e.mixes > 0.5, seen / micro, nobody)
         mixed = prompts.steps(beside, due)
@@ -418,7 +448,7 @@ def closed_loop(
         extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
         extra = np.maximum(extra, 0.0) * mixed.steps_each
         others = seen  # that a user meets, itself included, as this round counts them
-        interference = np.where(static, 0.0, interference_s(seen, load.output, extra, e.lockstep))
+        interference = np.where(static, 0.0, interference_s(seen, load.output, extra, share))
         tpot = t_step + interference
         stay = load.output * tpot
         decoding_share = stay / (stay + own)
@@ -444,14 +474,18 @@ def closed_loop(
     busy = np.minimum(1.0, np.where(static, 0.0, (N - 1.0) * np.maximum(each, extra) / per_request))
     one_prompt = np.maximum(each, extra)
     queue = np.where(static, 0.0, queue_s(e.queue_share, busy, one_prompt))
-    burst = np.where(static, 0.0, burst_s(e.burst_share, load.users, each, load.rounds))
-    together = np.where(static, 0.0, lockstep_s(e.lockstep, N, each))
+    starting = each
+    if np.any(np.isfinite(load.rounds) & ~static):  # half of the users decode beside the prompts of a start
+        starting = prompts.steps(np.where(e.mixes > 0.5, 0.5 * N / micro, nobody), load.users).each_s
+    burst = np.where(static, 0.0, burst_s(e.burst_share, load.users, starting, load.rounds, share))
+    together = np.where(static, 0.0, lockstep_s(share, N, each))
     wait_kv = np.where(static, 0.0, wait_for_cache_s(load.users, cap, N, per_request))
     rule = Front.of(e)
-    front = rule.parts(prompt=load.prompt, prefill_s=pre, decode_s=t_dec, step_s=t_step)
+    front = rule.parts(prompt=load.prompt, prefill_s=pre, decode_s=t_dec, step_s=t_verify)
     ttft_parts = {
         "prefill": pre,
         "step_wait": np.where(static, 0.0, step_wait_s(rule.step_share, t_dec, N)),
+        "held": np.where(static, 0.0, held_s(load.held, N, t_verify)),
         "queue": queue,
         "start_burst": burst,
         "lockstep": together,
@@ -471,7 +505,7 @@ def closed_loop(
             "prefill_interference": (
                 interference,
                 interference_s,
-                {"seen": others, "output": load.output, "extra": extra, "lockstep": others * 0.0 + e.lockstep},
+                {"seen": others, "output": load.output, "extra": extra, "share": share},
             ),
             "prefill": (pre, prompt_s, {"step": total(one.parts), "steps": one.steps_each}),
             "queue.load": (queue, queue_s, {"queue_share": e.queue_share, "busy": busy, "each": one_prompt}),
@@ -483,9 +517,10 @@ def closed_loop(
             "start_burst": (
                 burst,
                 burst_s,
-                {"burst_share": e.burst_share, "users": load.users, "each": each, "rounds": load.rounds},
+                {"burst_share": e.burst_share, "users": load.users, "each": starting}
+                | {"rounds": load.rounds, "share": share},
             ),
-            "lockstep": (together, lockstep_s, {"lockstep": e.lockstep, "users": N, "each": each}),
+            "lockstep": (together, lockstep_s, {"share": share, "users": N, "each": each}),
             "kv_wait": (
                 wait_kv,
                 wait_for_cache_s,
@@ -496,6 +531,7 @@ def closed_loop(
                 step_wait_s,
                 {"share": rule.step_share, "decode": t_dec, "users": N},
             ),
+            "held": (ttft_parts["held"], held_s, {"held": load.held, "users": N, "step": t_verify}),
             "front_end": (
                 ttft_parts["front_end"],
                 front_end_s,
@@ -504,7 +540,7 @@ def closed_loop(
             "visibility": (
                 ttft_parts["visibility"],
                 visibility_s,
-                {"tokens": e.visible_tokens, "step": t_step},
+                {"tokens": e.visible_tokens, "step": t_verify},
             ),
         }
         for name, (seconds, law, symbols) in told.items():

@@ -168,6 +168,17 @@ def pp_s(pp: Floats, wire: Floats, wait: Floats) -> Floats:
     return np.asarray((pp - 1.0) * (wire + wait))
 
 
+def busiest_rank(visited: Floats, experts: Floats, ep: Floats, uneven: Floats) -> Floats:
+    """Visited experts of the rank that has most of them, over the mean of the ranks.
+
+    Where not all experts are visited, those of a rank vary as independent draws do: by the root of
+    (1 - visited / experts) / (visited / ep) of the mean, and the most of ep ranks lie about sqrt(ln ep) of that above
+    it. uneven: spread over that of independent draws.
+    """
+    missed = np.maximum(1.0 - visited / np.maximum(experts, 1.0), 0.0)
+    return np.asarray(1.0 + uneven * np.sqrt(np.log(np.maximum(ep, 1.0)) * missed / np.maximum(visited / ep, 1.0)))
+
+
 _SENT = 0.75
 """Bytes of a dispatch and a combine over those of two in 16 bit: rows go to experts in 8 bits."""
 
@@ -178,7 +189,7 @@ def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Flo
     ranks, M = s.tp * s.dp, m * s.dp
     A = np.maximum(active_experts(s.experts, s.top_k, np.maximum(M, 1e-9) ** c.expert_spread), 1e-9)
     rows = M * s.top_k
-    slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
+    slow = np.where(s.ep > 1, c.ep_imbalance * busiest_rank(A, s.experts, s.ep, c.ep_uneven), 1.0)
     again = 1.0 + (c.expert_reads - 1.0) * (1.0 - A / np.maximum(s.experts, 1.0))  # reads of a visited expert
     local = A / s.ep  # visited experts that a rank has a part of
     h = c.columns_half

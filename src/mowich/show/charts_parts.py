@@ -61,6 +61,7 @@ PARTS_OF_TIME: Mapping[str, TimePart] = {
     "queue": TimePart("queue", "waiting"),
     "start_burst": TimePart("burst at the start", "waiting"),
     "lockstep": TimePart("users in step", "waiting"),
+    "held": TimePart("held by the scheduler", "waiting"),
     "kv_wait": TimePart("wait for room in the cache", "waiting"),
     "kv_transfer": TimePart("transfer of the cache", "network"),
     "prefill_queue_transfer": TimePart("prefill, queue and transfer", "waiting"),  # as older answers have it

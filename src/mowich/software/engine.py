@@ -49,6 +49,7 @@ COMMON = (
     "expand",
     "expert_spread",
     "ep_imbalance",
+    "ep_uneven",
     "ep_latency",
     "ep_wires",
     "tp_wires",
@@ -123,9 +124,10 @@ class Engine(Columns):
     """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; packs: 1 when several
     prompts share a step up to the budget, 0 when each runs alone; mixes: 1 when prompts share a step with decodes;
     front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token and its arrival at the
-    user; queue_share: wait behind other prompts, in units of load x prefill; lockstep: share of the users that ask at
-    the same time, as benchmarks of equal lengths do (0: arrivals are random); memory_share, reserve_B: engine's share
-    of the memory and what it keeps; mtp_cost: time of a verifying step over a plain one."""
+    user, in steps; queue_share: wait behind other prompts, in units of load x prefill; lockstep: prompts that one finds
+    before it, at most, where users ask at the same time, as those of benchmarks do (0: arrivals are random);
+    memory_share, reserve_B: engine's share of the memory and what it keeps; mtp_cost: time of a verifying step over a
+    plain one."""
 
     budget: Floats
     packs: Floats
@@ -214,6 +216,7 @@ class EngineCosts(Columns):
     expert_compute: Floats
     expert_spread: Floats
     ep_imbalance: Floats
+    ep_uneven: Floats
     ep_latency: Floats
     ep_wires: Floats
     tp_latency: Floats

@@ -300,7 +300,7 @@ class Replica(State):
                 prompt=float(request.prompt),
                 prefill_s=prefill_s,
                 decode_s=plain,
-                step_s=plain * self.times.verify / self.s.accepted,
+                step_s=plain * self.times.verify,
             )
             request.first_token_s = one.began_s - parts["front_end"] + correction * sum(parts.values())
         request.late_s = request.first_token_s - travel - self.t

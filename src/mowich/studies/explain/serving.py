@@ -50,6 +50,7 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
         "expert_compute",
         "expert_spread",
         "ep_imbalance",
+        "ep_uneven",
         "hbm_Bps",
         "weights_expert",
         "expert_reads",
@@ -67,6 +68,7 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "queue": ("queue_share",),
     "start_burst": ("burst_share",),
     "lockstep": ("lockstep",),
+    "held": (),
     "front_end": ("front_s", "front_token_s"),
     "visibility": ("visible_tokens",),
     "prefill": ("budget", "prefill_step", "peak_linear", "product_linear", "products"),
@@ -238,6 +240,7 @@ class _ServedRow:
             cached=one * job.cached,
             verify=w.verified[first],
             accepted=w.accepted[first],
+            held=one * 0,
             rounds=one * math.inf,
             is_static=one * 0,
         )

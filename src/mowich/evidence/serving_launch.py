@@ -1,0 +1,142 @@
+"""How a campaign makes its requests, and what its scripts start an engine with, where it decides a time: what a row
+does not print and its campaign does.
+
+`facts/published/serving_notes.yaml` holds them with their source, by the content of rows. A schedule that looks for new
+requests only every so many steps, or that lets a prompt wait for others, makes the time to first token longer by steps
+of the decoding users; a deployment that is not told to do so has none of it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NotRequired, TypedDict
+
+from mowich.evidence.row_checks import PublishedRow
+
+
+class CampaignNote(TypedDict):
+    """How the requests of a campaign are made, by a row's source and framework. rounds: requests of each user;
+    requests: at most, of all users; mean_length: mean over nominal length."""
+
+    campaign: str
+    pattern: str
+    framework: NotRequired[str]
+    rounds: float
+    requests: NotRequired[float]
+    mean_length: float
+
+
+def campaign_of(notes: Sequence[CampaignNote], row: PublishedRow) -> CampaignNote:
+    """The first campaign that a row fits; the last entry fits all."""
+    source = row.get("source") or ""
+    return next(
+        note
+        for note in notes
+        if re.search(note["pattern"], source) and re.search(note.get("framework", ""), row["framework"])
+    )
+
+
+def rounds_of(campaign: CampaignNote, users: float) -> float:
+    """Requests of each of so many users."""
+    return min(float(campaign["rounds"]), campaign.get("requests", math.inf) / users)
+
+
+class LaunchNote(TypedDict, total=False):
+    """Rows by patterns of their columns, their users, lengths and plan; what their engine was started with.
+
+    starts, ends: first and last date; dp: whether attention is data-parallel; every: steps between two looks for new
+    requests; wait: steps that a first prompt waits for others; budget: prompt tokens of a step at most, prompts: the
+    same in nominal prompts (the greater holds); memory: share of the memory that the engine takes; drafts: tokens
+    guessed beside the next one; ep_is_tp: experts are spread over the ranks of tp, whatever the row says; script:
+    where this is said.
+    """
+
+    source: str
+    framework: str
+    model: str
+    chip: str
+    precision: str
+    starts: str
+    ends: str
+    lengths: list[float]
+    min_users: float
+    max_users: float
+    max_tp: int
+    dp: bool
+    every: float
+    wait: float
+    budget: float
+    prompts: float
+    memory: float
+    drafts: int
+    ep_is_tp: bool
+    script: str
+
+
+_Pattern = Literal["source", "framework", "model", "chip", "precision"]
+_PATTERNS: tuple[_Pattern, ...] = ("source", "framework", "model", "chip", "precision")
+
+
+def script_of(
+    notes: Sequence[LaunchNote], row: PublishedRow, *, lengths: tuple[float, float], users: float, tp: int, dp: int
+) -> LaunchNote:
+    """What is known of the start of a row's engine: the first entry that fits; empty where none does. lengths: prompt
+    and output, tokens; users: of the whole worker."""
+    date = (row.get("date") or "").strip()
+    for note in notes:
+        if (
+            all(re.search(note.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in _PATTERNS)
+            and note.get("starts", "") <= date <= note.get("ends", "9")
+            and tuple(note.get("lengths", lengths)) == lengths
+            and note.get("min_users", 0.0) <= users <= note.get("max_users", users)
+            and tp <= note.get("max_tp", tp)
+            and note.get("dp", dp > 1) == (dp > 1)
+        ):
+            return note
+    return {}
+
+
+def held_steps(note: LaunchNote, users: float, output: float) -> float:
+    """Steps that a new prompt is left waiting, on average: half of those between two looks; and all of those that the
+    first prompt waits, half of them for those that join it. users: of a rank group; output: mean tokens of an answer,
+    so that users / output of them begin anew in a step."""
+    wait = note.get("wait", 0.0)
+    joined = wait * users / output
+    return note.get("every", 1.0) / 2.0 - 0.5 + wait * (1.0 + joined / 2.0) / (1.0 + joined)
+
+
+def budget_of(note: LaunchNote, prompt: float) -> float:
+    """Prompt tokens of a step at most; nan where it is not known. prompt: nominal tokens of one."""
+    stated = max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt)
+    return stated or math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Settings of an engine. held: steps that it leaves a new prompt waiting; drafts: tokens guessed beside the next
+    one, 0 where not known; budget, memory: prompt tokens of a step and share of the memory, nan where not known."""
+
+    held: float = 0.0
+    drafts: int = 0
+    budget: float = math.nan
+    memory: float = math.nan
+
+    @classmethod
+    def of(cls, note: LaunchNote, *, lengths: tuple[float, float], users: float) -> EngineSettings:
+        """What an entry says of a row. users: of a rank group."""
+        held = held_steps(note, users, lengths[1])
+        return cls(held, note.get("drafts", 0), budget_of(note, lengths[0]), note.get("memory", math.nan))
+
+
+UNTOLD = EngineSettings()
+"""Of an engine of which nothing is known: its defaults."""
+
+
+def spread_experts(note: LaunchNote, tp: int, ep: int) -> tuple[int, list[str]]:
+    """(ep, how it was read): all ranks of tp where the script says so and the row says nothing."""
+    if note.get("ep_is_tp") and ep == 1 < tp:
+        return tp, [f"ep={tp} ({note.get('script', 'its script')})"]
+    return ep, []

@@ -1,0 +1,209 @@
+"""What a campaign's scripts start an engine with: read from a row's content, and what it does to the times."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mowich.evidence.serving_cases import class_of, gather_cases
+from mowich.evidence.serving_checks import read_serving_cases
+from mowich.evidence.serving_launch import LaunchNote, budget_of, held_steps, script_of
+from mowich.evidence.serving_rows import ServingCase
+from mowich.facts import load_facts
+from mowich.serving.corrections import key, shipped_corrections
+from mowich.serving.engines import kept_tokens
+from mowich.serving.steady import Steady, held_s, lockstep_s, together_share
+from mowich.serving.step import busiest_rank
+
+FACTS = load_facts()
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"
+ROW = {
+    "id": "l",
+    "source": "InferenceX db dump",
+    "date": "2026-03-25",
+    "chip": "b200",
+    "n_chips": "8",
+    "framework": "sglang 0.5.9",
+    "model": "deepseek-r1",
+    "precision": "fp4",
+    "mode": "online agg",
+    "tp": "8",
+    "isl": "1024",
+    "osl": "1024",
+    "concurrency": "16",
+    "ttft_ms": "400",
+    "tpot_ms": "15",
+}
+
+
+def case(**cells: str) -> ServingCase:
+    (got,) = read_serving_cases([{**ROW, **cells}], FACTS)
+    assert isinstance(got, ServingCase), got
+    return got
+
+
+def steady(one: ServingCase) -> Steady:
+    table = gather_cases([one], FACTS)
+    return table.steady(np.array([FACTS.number(path) for path in table.columns.names]))
+
+
+def test_a_scheduler_that_looks_now_and_then_holds_prompts_for_half_of_that() -> None:
+    assert case(concurrency="8").launch.held == 4.5  # every 10 steps
+    assert case().launch.held == 14.5  # every 30 from 16 users on
+    assert case(source="somebody").launch.held == 0.0  # a deployment of one's own looks at every step
+    assert case(chip="h200", precision="fp8").launch.held == 0.0  # its script says nothing of it
+
+
+def test_held_prompts_wait_for_steps_and_nothing_else_changes() -> None:
+    held, free = steady(case()), steady(case(source="somebody else, by InferenceX", date="2020-01-01", chip="h200"))
+    assert held.ttft_parts["held"][0] > 0.0 == free.ttft_parts["held"][0]
+    alone = held_s(np.array([14.5]), np.array([1.0]), np.array([0.01]))
+    assert alone[0] == 0.0
+    two, many = (held_s(np.array([14.5]), np.array([n]), np.array([0.01])) for n in (2.0, 64.0))
+    assert two == many == pytest.approx(0.145)
+
+
+def test_those_that_join_a_waiting_prompt_wait_for_half_as_long() -> None:
+    note: LaunchNote = {"wait": 20.0}
+    assert held_steps(note, users=1e-9, output=1024.0) == pytest.approx(20.0)
+    assert held_steps(note, users=1e9, output=1024.0) == pytest.approx(10.0, rel=1e-3)
+    assert held_steps({}, users=64.0, output=1024.0) == 0.0
+
+
+def test_the_first_entry_that_fits_holds() -> None:
+    notes: list[LaunchNote] = [
+        {"framework": "^sglang", "max_users": 15.0, "starts": "2026-01-01", "budget": 1.0},
+        {"framework": "^sglang", "dp": True, "budget": 2.0},
+        {"framework": "^sglang", "lengths": [1024.0, 8192.0], "budget": 3.0},
+        {"framework": "^sglang", "budget": 4.0},
+    ]
+
+    def found(users: float = 16.0, dp: int = 1, output: float = 1024.0, date: str = "2026-03-25") -> float:
+        row = {**ROW, "date": date}
+        note = script_of(notes, row, lengths=(1024.0, output), users=users, tp=8, dp=dp)
+        return budget_of(note, 1024.0)
+
+    assert found(users=8.0) == 1.0
+    assert found(users=8.0, date="2025-10-29") == 4.0
+    assert found(dp=8) == 2.0
+    assert found(output=8192.0) == 3.0
+    assert found() == 4.0
+    assert math.isnan(budget_of({}, 1024.0))
+    assert budget_of({"budget": 8192.0, "prompts": 1.0}, 16384.0) == 16384.0
+
+
+def test_a_stated_budget_replaces_that_of_the_engine() -> None:
+    """With room for one prompt in a step, a start of many users takes longer than with room for eight."""
+    cells = {"framework": "trtllm 1.1.0rc2", "precision": "fp8", "concurrency": "64", "isl": "1024"}
+    narrow, wide = case(**cells, date="2025-12-15"), case(**cells, date="2026-02-01")
+    assert (narrow.launch.budget, wide.launch.budget) == (1024.0, 8192.0)
+    assert steady(narrow).ttft_parts["start_burst"][0] > 1.5 * steady(wide).ttft_parts["start_burst"][0]
+
+
+def test_requests_of_a_run_follow_from_its_campaign() -> None:
+    gap = {"source": "NVIDIA gap-analysis runs", "chip": "h100", "model": "qwen3-32b", "precision": "fp8"}
+    rounds = [
+        case(**gap, framework="trtllm 1.0.0rc3", concurrency=users, n_chips="8").rounds for users in ("8", "100", "128")
+    ]
+    assert rounds == [20.0, 20.0, 2000.0 / 128.0]
+    assert case(**gap, framework="vllm 0.12.0").rounds == 10.0
+    assert case().rounds == 10.0
+
+
+def test_guessed_tokens_follow_from_the_script() -> None:
+    mtp = {"framework": "trtllm 1.1.0rc2.post2", "precision": "fp8", "date": "2026-01-14", "concurrency": "64"}
+    deep, flat = case(**mtp), case(**mtp, tp="1", dp="8", ep="8")
+    assert deep.speculates
+    assert flat.speculates
+    assert (deep.launch.drafts, flat.launch.drafts) == (3, 1)
+    columns = gather_cases([deep, flat], FACTS).columns
+    _, engine, verified, accepted = columns.constants(FACTS.number)
+    assert verified.tolist() == [4.0, 2.0]
+    assert 2.0 < accepted[0] < 4.0
+    assert 1.0 < accepted[1] < 2.0
+    assert engine.mtp_cost[0] > engine.mtp_cost[1] > 1.0
+
+
+@settings(deadline=None, max_examples=50)
+@given(drafts=st.integers(0, 7), kept=st.floats(0.3, 0.95), repeats=st.floats(0.0, 1.0), answer=st.floats(128, 65536))
+def test_a_step_keeps_one_token_to_all_of_them(drafts: int, kept: float, repeats: float, answer: float) -> None:
+    given_ = np.array([float(drafts)]), np.array([answer]), np.array([kept]), np.array([repeats])
+    got = kept_tokens(*given_)[0]
+    assert 1.0 - 1e-9 <= got <= drafts + 1.0 + 1e-9
+    more = kept_tokens(given_[0] + 1.0, *given_[1:])[0]
+    assert more > got
+    assert kept_tokens(given_[0], 2.0 * given_[1], *given_[2:])[0] >= got - 1e-12
+
+
+@settings(deadline=None, max_examples=50)
+@given(users=st.floats(1, 4096), before=st.floats(0.01, 500), more=st.floats(1.0, 4.0))
+def test_users_in_step_wait_for_so_many_prompts_at_most(users: float, before: float, more: float) -> None:
+    n, each = np.array([users]), np.array([0.1])
+    wait = lockstep_s(together_share(before, n), n, each)[0]
+    assert 0.0 <= wait <= 0.1 * min(before, (users - 1.0) / 2.0) + 1e-12
+    assert lockstep_s(together_share(more * before, n), n, each)[0] >= wait - 1e-12
+    assert lockstep_s(together_share(0.0, n), n, each)[0] == 0.0
+
+
+@pytest.mark.parametrize(("experts", "ep", "draws"), [(256, 8, 64), (128, 4, 32), (128, 8, 256)])
+def test_the_busiest_rank_against_drawing(experts: int, ep: int, draws: int) -> None:
+    rng = np.random.default_rng(7)
+    most, visited = [], []
+    for _ in range(400):
+        hit = np.zeros(experts, dtype=bool)
+        hit[rng.integers(0, experts, draws)] = True
+        ranks = hit.reshape(ep, -1).sum(axis=1)
+        most.append(ranks.max() / ranks.mean())
+        visited.append(hit.sum())
+    of = (np.array([float(x)]) for x in (np.mean(visited), experts, ep, 1.0))
+    assert busiest_rank(*of)[0] == pytest.approx(np.mean(most), rel=0.12)
+
+
+def test_ranks_are_level_where_all_experts_are_visited_or_there_is_one() -> None:
+    one, all_ = np.ones(1), np.array([128.0])
+    assert busiest_rank(all_, all_, 8.0 * one, one)[0] == 1.0
+    assert busiest_rank(4.0 * one, all_, one, one)[0] == 1.0
+
+
+def run_of(users: int, tpot_ms: float, **cells: str) -> dict[str, str]:
+    """A row of a closed loop on one H100."""
+    row = {**ROW, "source": "somebody", "framework": "trtllm 1.0", "model": "qwen3-32b", "precision": "fp8"}
+    row |= {"chip": "h100", "n_chips": "1", "tp": "1", "isl": "4096", "osl": "512"}
+    return row | {"concurrency": str(users), "tpot_ms": str(tpot_ms), "ttft_ms": "3000"} | cells
+
+
+def test_a_cache_that_holds_more_than_16_bits_allow_has_8() -> None:
+    """By Little's law 59 of 64 users decode at once; a 16-bit cache holds 35. All rows of the run have that cache."""
+    rows = [run_of(64, 62.0), run_of(8, 19.0), run_of(8, 19.0, framework="trtllm 2.0")]
+    rows.append(run_of(64, 62.0, kv_precision="bf16", framework="trtllm 3.0"))
+    got = read_serving_cases(rows, FACTS)
+    caches = [c.plan.kv if isinstance(c, ServingCase) else c for c in got]
+    assert caches == ["fp8", "fp8", "bf16", "bf16"]
+    first, other = got[0], got[3]
+    assert isinstance(first, ServingCase)
+    assert isinstance(other, ServingCase)
+    assert first.memory_share == 1.0 < other.memory_share
+    assert any("16-bit cache holds" in item for item in first.inferred)
+
+
+def test_classes_name_ranks_as_whole_numbers() -> None:
+    one = class_of(case())
+    assert key(one, "version_ranks") == "sglang 0.5.9|mla|8"
+    table = shipped_corrections()
+    assert table.knows("hopper")
+    assert not table.knows("cdna")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared table of measured rows is not here")
+def test_published_rows_of_the_campaign_have_a_script() -> None:
+    with SHARED.open(newline="", encoding="utf-8") as file:
+        rows = [r for r in csv.DictReader(file) if "InferenceX db dump" in r["source"] and r["mode"] == "online agg"]
+    cases = [c for c in read_serving_cases(rows[::9], FACTS) if isinstance(c, ServingCase)]
+    told = [not math.isnan(c.launch.budget) for c in cases if c.engine in ("trtllm", "sglang")]
+    assert sum(told) > 0.9 * len(told)
