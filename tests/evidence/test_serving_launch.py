@@ -15,7 +15,7 @@ from mowich.evidence.serving_cases import class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_launch import LaunchNote, budget_of, held_steps, script_of
 from mowich.evidence.serving_rows import ServingCase
-from mowich.facts import load_facts
+from mowich.facts import Facts, load_facts
 from mowich.serving.corrections import key, shipped_corrections
 from mowich.serving.engines import kept_tokens
 from mowich.serving.steady import Steady, held_s, lockstep_s, together_share
@@ -169,6 +169,29 @@ def test_ranks_are_level_where_all_experts_are_visited_or_there_is_one() -> None
     one, all_ = np.ones(1), np.array([128.0])
     assert busiest_rank(all_, all_, 8.0 * one, one)[0] == 1.0
     assert busiest_rank(4.0 * one, all_, one, one)[0] == 1.0
+
+
+@given(
+    visited=st.floats(0.1, 512), experts=st.floats(1, 512), ep=st.sampled_from([1, 2, 8, 64]), uneven=st.floats(0, 2)
+)
+def test_no_rank_visits_more_than_its_own_experts(visited: float, experts: float, ep: int, uneven: float) -> None:
+    visited = min(visited, experts)
+    most = busiest_rank(*(np.array([float(x)]) for x in (visited, experts, ep, uneven)))[0]
+    assert 1.0 <= most <= experts / visited * (1 + 1e-12)
+
+
+def test_a_compiled_graph_does_the_same_work_whichever_experts_are_chosen(facts: Facts) -> None:
+    for stack in ("vllm-neuron", "nxdi-port", "nxdi-megakernel"):
+        assert facts.number(f"serving.{stack}.ep_uneven") == 0.0
+    assert facts.number("serving.common.ep_uneven") > 0.0
+
+
+@given(users=st.floats(1, 4096), together=st.floats(0, 1), before=st.floats(0, 500))
+def test_a_share_that_always_asks_together_adds_to_those_in_step(users: float, together: float, before: float) -> None:
+    n = np.array([users])
+    share = together_share(before, n, together)[0]
+    assert max(together, together_share(before, n)[0]) - 1e-12 <= share <= 1.0 + 1e-12
+    assert together_share(0.0, n, together)[0] == pytest.approx(together)
 
 
 def run_of(users: int, tpot_ms: float, **cells: str) -> dict[str, str]:

@@ -69,8 +69,9 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (_MACHINE + r"\.in_network_reduction", _share(zero=True)),
     (r"serving\..*\.(products|attention_kernels|expand|tp_graph|tp_wires|ep_wires)", FactField(high=100.0)),
     (r"serving\..*\.(moe_layer|expert_launch|kernel)", FactField(unit="s", high=1.0, above=False)),
-    (r"serving\..*\.activation_passes", FactField(high=1e4, above=False)),
-    (r"serving\.(lockstep\..*|.*\.lockstep)", FactField(high=1e4, above=False)),
+    (r"serving\..*\.(activation_passes|ep_uneven)", FactField(high=1e4, above=False)),
+    (r"serving\.lockstep\..*", FactField(high=1e4, above=False)),
+    (r"serving\..*\.together", _share(zero=True)),
     # shares and ratios
     (r"(prices|sites)\..*\.pue(_\w+)?", FactField(low=1.0, high=10.0, above=False)),
     (

@@ -36,8 +36,8 @@ from mowich.software.engine import (
 
 _CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "ix"}
 """Campaign of measurement -> the one whose client it has, whose users ask together
-(`serving.lockstep.<that>_<engine>`). An engine may state it for all rows that measured it
-(`serving.<engine>.lockstep`); a question of one's own has none."""
+(`serving.lockstep.<that>_<engine>`). An engine may state for all rows that measured it which share of the users ask
+together, however many they are (`serving.<engine>.together`); a question of one's own has none of both."""
 
 
 USUAL_ANSWER = 1024.0
@@ -149,11 +149,11 @@ def engine_paths(case: Served) -> dict[str, str]:
         own = f"{engine}.{name}"
         out[field] = own if own in case.stated else f"{common}.{name}"
     out["visible_tokens"] = f"{engine}.visible_{case.arch}"
-    out["lockstep"] = "serving.lockstep.none"
+    out["lockstep"] = out["together"] = "serving.lockstep.none"
     if case.campaign in _CAMPAIGNS:
         out["lockstep"] = f"serving.lockstep.{_CAMPAIGNS[case.campaign]}_{case.engine}"
-    elif case.campaign and f"{engine}.lockstep" in case.stated:
-        out["lockstep"] = f"{engine}.lockstep"
+    elif case.campaign and f"{engine}.together" in case.stated:
+        out["together"] = f"{engine}.together"
     out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
     out |= {f"mtp_{name}": f"{common}.speculation_{name}" for name in ("each", "kept", "repeats")}
     return out
@@ -295,7 +295,7 @@ def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
     """Paths of `STACK` and `GENERATIONS` that the facts hold for this engine and this family of chips."""
 
     def read(known: Facts) -> frozenset[str]:
-        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), "lockstep")]
+        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), "together")]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
         return frozenset(path for path in paths_ if known.get(path) is not None)
 

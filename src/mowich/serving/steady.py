@@ -95,15 +95,16 @@ def note_decode(notes: Notes, parts: dict[str, Floats], of_step: Notes, e: Engin
             notes.add(name, per_token_s(seconds, e.mtp_cost, accepted), "s", per_token_s, given=given)
 
 
-def together_share(lockstep: Floats | float, users: Floats) -> Floats:
+def together_share(lockstep: Floats | float, users: Floats, together: Floats | float = 0.0) -> Floats:
     """Share of a campaign's users that ask together.
 
-    share = lockstep / (lockstep + (users - 1) / 2)
+    share = together + (1 - together) * lockstep / (lockstep + (users - 1) / 2)
 
-    lockstep: the most prompts that one finds before it, on average; (users - 1) / 2 where all ask together.
+    lockstep: the most prompts that one finds before it, on average; (users - 1) / 2 where all ask together. together:
+    share of those who do so however many they are.
     """
     before = np.maximum(users - 1.0, 0.0) / 2.0
-    return np.asarray(lockstep / np.maximum(lockstep + before, 1e-9))
+    return np.asarray(together + (1.0 - together) * lockstep / np.maximum(lockstep + before, 1e-9))
 
 
 def interference_s(seen: Floats, output: Floats, extra: Floats, share: Floats) -> Floats:
@@ -429,7 +430,7 @@ def closed_loop(
     prompts = Prompting(s, c, e, load, context, kernels, list(known))
     nobody = np.zeros(len(s))
     n = seen = N
-    share = together_share(e.lockstep, N)
+    share = together_share(e.lockstep, N, e.together)
     full: dict[str, Floats] = {}
     for _ in range(rounds_of_fixpoint):
         here = None if notes is None else Notes()  # of the last round

@@ -173,10 +173,11 @@ def busiest_rank(visited: Floats, experts: Floats, ep: Floats, uneven: Floats) -
 
     Where not all experts are visited, those of a rank vary as independent draws do: by the root of
     (1 - visited / experts) / (visited / ep) of the mean, and the most of ep ranks lie about sqrt(ln ep) of that above
-    it. uneven: spread over that of independent draws.
+    it; no rank visits more than its own experts. uneven: spread over that of independent draws.
     """
     missed = np.maximum(1.0 - visited / np.maximum(experts, 1.0), 0.0)
-    return np.asarray(1.0 + uneven * np.sqrt(np.log(np.maximum(ep, 1.0)) * missed / np.maximum(visited / ep, 1.0)))
+    most = 1.0 + uneven * np.sqrt(np.log(np.maximum(ep, 1.0)) * missed / np.maximum(visited / ep, 1.0))
+    return np.asarray(np.minimum(most, np.maximum(experts / np.maximum(visited, 1e-9), 1.0)))
 
 
 _SENT = 0.75

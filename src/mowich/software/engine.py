@@ -49,7 +49,6 @@ COMMON = (
     "expand",
     "expert_spread",
     "ep_imbalance",
-    "ep_uneven",
     "ep_latency",
     "ep_wires",
     "tp_wires",
@@ -64,6 +63,7 @@ STACK = {
     "kernel": "kernel",
     "activation_passes": "activation_passes",
     "kernel_tables": "kernel_tables",
+    "ep_uneven": "ep_uneven",
     "tp_graph": "tp_graph",
     "products": "products",
     "attention_kernels": "attention_kernels",
@@ -125,7 +125,8 @@ class Engine(Columns):
     prompts share a step up to the budget, 0 when each runs alone; mixes: 1 when prompts share a step with decodes;
     front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token and its arrival at the
     user, in steps; queue_share: wait behind other prompts, in units of load x prefill; lockstep: prompts that one finds
-    before it, at most, where users ask at the same time, as those of benchmarks do (0: arrivals are random);
+    before it, at most, where users ask at the same time, as those of benchmarks do (0: arrivals are random); together:
+    share of the users that ask at the same time however many they are, as where no prompt runs beside others' answers;
     memory_share, reserve_B: engine's share of the memory and what it keeps; mtp_cost: time of a verifying step over a
     plain one."""
 
@@ -138,6 +139,7 @@ class Engine(Columns):
     queue_share: Floats
     burst_share: Floats
     lockstep: Floats
+    together: Floats
     memory_share: Floats
     reserve_B: Floats
     mtp_cost: Floats

@@ -24,6 +24,7 @@ _RATE = "output_tok_s_per_chip"
 
 _GIVEN = (
     "lockstep",
+    "together",
     "queue_share",
     "burst_share",
     "prompt_budget",

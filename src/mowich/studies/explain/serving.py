@@ -67,7 +67,7 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "pp": ("tp_latency", "stage_per_B", "tp_graph", "tp_wires"),
     "queue": ("queue_share",),
     "start_burst": ("burst_share",),
-    "lockstep": ("lockstep",),
+    "lockstep": ("lockstep", "together"),
     "held": (),
     "front_end": ("front_s", "front_token_s"),
     "visibility": ("visible_tokens",),
