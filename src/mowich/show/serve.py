@@ -208,7 +208,7 @@ def _next(named: Sequence[tuple[str, Result]], inputs: Result, saved: str) -> st
 
 def _columns(*, is_plan: bool, sized: bool) -> list[Column]:
     shape: Format = "number" if is_plan else "interval"
-    first, token = (60, 61) if is_plan else (9, 10)  # the headline of a plan speaks of both
+    first, token = (60, 61) if is_plan else (31, 32)  # both before the kind of the price, which a line below tells
     return [
         Column(name="#" if is_plan else "system", right=False),
         Column(name="meets limits", right=False, wide=True),
