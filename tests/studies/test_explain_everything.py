@@ -163,10 +163,8 @@ HARDWARE = {
 """Numbers of each verb that rest on hardware: at least one fact with source and grade."""
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The JSON of every verb, made when first asked for."""
-    tmp = tmp_path_factory.mktemp("explain")
+def write_inputs(tmp: Path) -> None:
+    """The files that questions of `VERBS` name: a sweep, a short traffic, a few measured rows."""
     (tmp / "sweep.yaml").write_text(
         "mowich: 1\nmodels: llama-3.1-8b\non: [h100]\nchips: [64]\nseq: 4096\nbatch: 256seqs\ntokens: 1T\n"
     )
@@ -178,6 +176,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         on_trainium = next(row for row in rows if row[0] == "M01202")  # has kernels of ours: what hand-tuned ones take
         csv.writer(file).writerows([*rows[:4], on_trainium])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The JSON of every verb, made when first asked for."""
+    tmp = tmp_path_factory.mktemp("explain")
+    write_inputs(tmp)
     for name in ("a", "b"):
         assert (
             cli.run(

@@ -7,18 +7,16 @@ plan on many machines are asked by `make test-slow`.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
 import sys
 
 import pytest
-from test_explain_everything import ROOT, VERBS
+from test_explain_everything import ROOT, VERBS, write_inputs
 from typer.main import get_command
 
 from mowich import cli
-from mowich.evidence import validate
 
 MORE: dict[str, tuple[str, ...]] = {
     "facts": ("facts", "list"),
@@ -93,18 +91,12 @@ HEAVY = ("gap", "gap-serve", "value", "value-serve", "plan-load", "claims", "cla
 def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """Question -> what was printed or saved, in each environment."""
     tmp = tmp_path_factory.mktemp("bytes")
-    (tmp / "sweep.yaml").write_text(
-        "mowich: 1\nmodels: llama-3.1-8b\non: [h100]\nchips: [64]\nseq: 4096\nbatch: 256seqs\ntokens: 1T\n"
-    )
+    write_inputs(tmp)
     (tmp / "apart.yaml").write_text(
         "mowich: 1\nmodel: llama-3.1-8b\non: h200:8\nplan: {tp: 2}\ndisaggregated: {prefill: 1, decode: 2}\nroute:"
         " least-loaded\nscheduler: {prefix_cache: true}\nfailures: {one: {at: 3 s, replica: 1, down: 2 s}}\ntraffic:"
         ' {rate: 20, requests: 100, prompt: "lognormal(1k, p95 4k)", output: 100, shared_prefix: 512}\n'
     )
-    with validate.published().open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows[:4])
     for name in ("a", "b"):
         words = ["kernel", "profile", str(ROOT / "kernels" / "softmax.py"), "-k", "softmax", "x=float32[128,64]"]
         assert cli.run([*words, "--parquet", str(tmp / name), "-q"]) == 0
