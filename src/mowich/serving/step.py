@@ -29,23 +29,6 @@ from mowich.plans.shapes import Shapes
 from mowich.serving.tabled import PlanKernels, by_kernels_s, note_tabled, tabled_step
 from mowich.software.engine import EngineCosts
 
-SERVING_PARTS = (
-    "linear",
-    "head",
-    "experts",
-    "attention",
-    "prefill_attention",
-    "activations",
-    "layers",
-    "host",
-    "tp",
-    "ep",
-    "cp",
-    "pp",
-)
-"""Names of the parts of a step, in print order. activations: passes over the tokens' own numbers; layers: fixed time of
-a layer (launches, norms, routing); host: scheduler and sampler."""
-
 
 def step_experts_s(moe_layers: Floats, slow: Floats, each: Floats) -> Floats:
     """Seconds of the experts of layers of one kind.

@@ -170,6 +170,18 @@ def grouped(said: Mapping[str, Sequence[str]]) -> list[str]:
     return [words if len(said) == 1 else f"{words} ({', '.join(who)})" for words, who in said.items()]
 
 
+def grouped_words(words_of: Mapping[str, str]) -> list[str]:
+    """The words of each name, names of the same words together.
+
+    >>> grouped_words({"trn2": "fitted", "trn3": "fitted", "gb300": "analytic"})
+    ['fitted (trn2, trn3)', 'analytic (gb300)']
+    """
+    said: dict[str, list[str]] = {}
+    for name, words in words_of.items():
+        said.setdefault(words, []).append(name)
+    return grouped(said)
+
+
 def price_line(rows: Sequence[Result], inputs: Result) -> str:
     """Which price stands behind each row, and why it is of that kind where another was asked for."""
     shown: dict[str, list[str]] = {}
@@ -220,10 +232,7 @@ def kinds_of_systems(rows: Sequence[Result], time: str) -> list[str]:
     for row in rows:
         if runs(row) and estimate_of(row[time]).coverage:
             found.setdefault(row["system"], []).append(estimate_of(row[time]).coverage)
-    said: dict[str, list[str]] = {}
-    for system, coverages in found.items():
-        said.setdefault(kinds(*coverages), []).append(system)
-    return grouped(said)
+    return grouped_words({system: kinds(*coverages) for system, coverages in found.items()})
 
 
 def unmeasured_line(rows: Sequence[Result], inputs: Result) -> list[str]:

@@ -39,6 +39,7 @@ from mowich.show.rows import (
     fits_cell,
     fullest_words,
     grouped,
+    grouped_words,
     kinds,
     kinds_of_systems,
     preferred_lines,
@@ -178,10 +179,8 @@ def _by_kernels(rows: Sequence[Result]) -> list[str]:
             found.setdefault(row["system"], []).append(min(1.0, held * tpot.value / work))
     if not found:
         return []
-    said: dict[str, list[str]] = {}
-    for system, shares in found.items():
-        said.setdefault(shares_span(shares), []).append(system)
-    return [f"Products and attention of a token, by operator tables of simulated kernels: {'; '.join(grouped(said))}."]
+    said = grouped_words({system: shares_span(shares) for system, shares in found.items()})
+    return [f"Products and attention of a token, by operator tables of simulated kernels: {'; '.join(said)}."]
 
 
 def _evaluated(result: Result, run: Run) -> str:
