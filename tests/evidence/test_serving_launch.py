@@ -16,10 +16,10 @@ from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_launch import LaunchNote, budget_of, held_steps, script_of
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts, load_facts
+from mowich.operators.law import busiest_rank
 from mowich.serving.corrections import key, shipped_corrections
 from mowich.serving.engines import kept_tokens
 from mowich.serving.steady import Steady, held_s, lockstep_s, together_share
-from mowich.serving.step import busiest_rank
 
 FACTS = load_facts()
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"

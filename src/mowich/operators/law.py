@@ -286,6 +286,18 @@ def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: fl
     return np.asarray(np.minimum(1.0 + z * np.sqrt(variance), ep))
 
 
+def busiest_rank(visited: Floats, experts: Floats, ep: Floats, uneven: Floats) -> Floats:
+    """Visited experts of the rank that has most of them, over the mean of the ranks.
+
+    Where not all experts are visited, those of a rank vary as independent draws do: by the root of
+    (1 - visited / experts) / (visited / ep) of the mean, and the most of ep ranks lie about sqrt(ln ep) of that above
+    it; no rank visits more than its own experts. uneven: spread over that of independent draws.
+    """
+    missed = np.maximum(1.0 - visited / np.maximum(experts, 1.0), 0.0)
+    most = 1.0 + uneven * np.sqrt(np.log(np.maximum(ep, 1.0)) * missed / np.maximum(visited / ep, 1.0))
+    return np.asarray(np.minimum(most, np.maximum(experts / np.maximum(visited, 1e-9), 1.0)))
+
+
 def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
     """Experts that at least one of `tokens` tokens visits when each picks top_k evenly: E (1 - (1 - k/E)^tokens).
 

@@ -18,6 +18,7 @@ from mowich.machines.collectives import pipelined_s
 from mowich.machines.wires import Wire
 from mowich.operators.law import (
     active_experts,
+    busiest_rank,
     cached_attention,
     fused_attention,
     passes,
@@ -149,18 +150,6 @@ def pp_s(pp: Floats, wire: Floats, wait: Floats) -> Floats:
     Units: wire s, wait s.
     """
     return np.asarray((pp - 1.0) * (wire + wait))
-
-
-def busiest_rank(visited: Floats, experts: Floats, ep: Floats, uneven: Floats) -> Floats:
-    """Visited experts of the rank that has most of them, over the mean of the ranks.
-
-    Where not all experts are visited, those of a rank vary as independent draws do: by the root of
-    (1 - visited / experts) / (visited / ep) of the mean, and the most of ep ranks lie about sqrt(ln ep) of that above
-    it; no rank visits more than its own experts. uneven: spread over that of independent draws.
-    """
-    missed = np.maximum(1.0 - visited / np.maximum(experts, 1.0), 0.0)
-    most = 1.0 + uneven * np.sqrt(np.log(np.maximum(ep, 1.0)) * missed / np.maximum(visited / ep, 1.0))
-    return np.asarray(np.minimum(most, np.maximum(experts / np.maximum(visited, 1e-9), 1.0)))
 
 
 _SENT = 0.75
