@@ -167,9 +167,9 @@ def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tupl
 def test_linear_programme(benchmark: Any) -> None:
     """The relaxation, formulated and solved."""
     problem, rates = large_problem()
-    found = benchmark.pedantic(lambda: optimise(formulate(problem, rates), integer=False), rounds=5, warmup_rounds=1)
-    benchmark.extra_info |= {"limit_s": 0.2, "solve_s": round(found.seconds, 3)}
-    assert found.seconds < 0.2 * SLACK
+    benchmark.pedantic(lambda: optimise(formulate(problem, rates), integer=False), rounds=5, warmup_rounds=1)
+    benchmark.extra_info |= {"limit_s": 0.2}
+    assert benchmark.stats.stats.median < 0.2 * SLACK
 
 
 def test_integer_programme(benchmark: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import highspy
 import numpy as np
 import pytest
 
-from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
+from fleet_problems import LENGTH_S, choice, offer, problem, random_problem, reinforce, serve, site, speeds, train
 from mowich import cli, facts
 from mowich.economics.money import RATE
 from mowich.economics.ownership import owned
@@ -36,7 +37,7 @@ from mowich.fleets.problem import (
 from mowich.fleets.programme import formulate
 from mowich.fleets.read import period_labels, read_problem
 from mowich.fleets.robustness import Robustness, robustness
-from mowich.fleets.solve import Session, optimise
+from mowich.fleets.solve import Session, most_nodes, optimise
 from mowich.models import load_model
 from mowich.serving.search import ServeJob
 from mowich.show.fleet import dearer, dollars, far_from_mattering, mixing
@@ -799,3 +800,20 @@ def test_vectors_have_a_value_for_every_period(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 3 values for 4 periods"):
         read_problem(scenario(tmp_path, SCENARIO.replace("supply: 4", "supply: [1, 2, 3]")), facts.load_facts())
     assert np.isinf(read_problem(scenario(tmp_path), facts.load_facts()).budget_per_period).all()
+
+
+def test_a_busy_machine_finds_what_an_idle_one_finds() -> None:
+    """A search that is held up at each of its steps looks at as many nodes and ends with the same plan: a count stops
+    it, and no clock."""
+    p, table = random_problem(np.random.default_rng(20), tasks=6, systems=3, periods=3)
+    programme = formulate(p, table)
+    ends = []
+    for waits_s in (0.0, 0.002):
+        session = Session(programme, integer=True, gap=0.0, time_limit_s=0.001)
+        session.highs.cbMipInterrupt.subscribe(lambda _, waits_s=waits_s: time.sleep(waits_s))
+        assert math.isinf(session.highs.getOptions().time_limit)
+        found = session.run()
+        assert session.highs.getInfo().mip_node_count == most_nodes(programme, 0.001) == 5
+        ends.append((found.status, found.bound, found.gap, found.x.tobytes()))
+    assert ends[0] == ends[1]
+    assert ends[0][0] == "time limit"

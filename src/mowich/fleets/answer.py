@@ -103,7 +103,6 @@ class Answer:
     usd: float
     bound_usd: float
     gap: float
-    seconds: float
     energy_J: float
     stacks: tuple[str, ...]
     orders: tuple[ChipOrder, ...] = ()
@@ -192,7 +191,6 @@ def answer_of(
         usd=solution.goals["cost"] * programme.money_usd,
         bound_usd=solution.bound * programme.money_usd,
         gap=solution.gap,
-        seconds=solution.seconds,
         energy_J=solution.goals["energy"] * 3.6e12,
         stacks=tuple(
             k
@@ -372,7 +370,6 @@ def solve_fleet(
             usd=math.nan,
             bound_usd=math.nan,
             gap=math.nan,
-            seconds=0.0,
             energy_J=math.nan,
             stacks=(),
             conflict=_together(rows, problem.labels),
@@ -401,7 +398,6 @@ def solve_fleet(
             found,
             bound=best.bound,
             gap=max(0.0, 1 - best.bound / found.goals[problem.goals[0]]) if found.goals[problem.goals[0]] > 0 else 0.0,
-            seconds=best.seconds + found.seconds,
         )
     out = answer_of(problem, rates, programme, best, whole=not relaxed)
     vendors = []
@@ -411,9 +407,7 @@ def solve_fleet(
             vendors.append(Vendor(stack=stack, usd=usd, over=_over(usd, out.usd)))
         else:
             vendors.append(Vendor(stack=stack, usd=None, over=None, reason=one))
-    return replace(
-        out, binding=bindings(problem, programme, linear.duals), vendors=tuple(vendors), seconds=best.seconds
-    )
+    return replace(out, binding=bindings(problem, programme, linear.duals), vendors=tuple(vendors))
 
 
 def _over(cost: float, best: float) -> float:

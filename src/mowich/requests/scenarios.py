@@ -235,7 +235,7 @@ _GAP = number(
 )
 TIME_LIMIT = number(
     "time_limit",
-    "Seconds for one integer programme.",
+    "Seconds of an idle core for one integer programme, counted in steps of its search, so that load changes nothing.",
     low=0.1,
     high=math.inf,
     tells_bounds=True,
@@ -250,7 +250,7 @@ TIME_LIMIT = number(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetRequest(Asked):
     """What to buy, rent and assign. scenario: a file, None where `yaml` is its text; gap: a share; time_limit_s: of one
-    integer programme."""
+    integer programme, counted in nodes."""
 
     scenario: Path | None
     yaml: str | None
