@@ -19,7 +19,7 @@ import time
 
 from mowich.web import asks, verbs
 from mowich.web.first import FIRST, warm_up
-from mowich.web.reading import server_facts
+from mowich.web.reading import Knowledge
 
 STOPS = {
     "chips": ("72", "64", "128", "144", "256"),
@@ -36,8 +36,8 @@ def main() -> None:
     parser.add_argument("--model", default="llama-3.1-70b")
     parser.add_argument("--again", type=int, default=1)
     options = parser.parse_args()
-    facts, systems = server_facts(()), FIRST.systems
-    warm_up(facts)
+    known, systems = Knowledge.of_server(()), FIRST.systems
+    warm_up(known)
     gc.collect()
     gc.freeze()  # as a worker does
 
@@ -49,9 +49,9 @@ def main() -> None:
     def taken(ask: asks.CompareBody) -> list[float]:
         marks, rows = [time.process_time()], []
         for place in range(len(systems)):
-            rows.append(verbs.row(ask, place, facts))
+            rows.append(verbs.row(ask, place, known))
             marks.append(time.process_time())
-        verbs.together(ask, rows, facts)
+        verbs.together(ask, rows, known)
         marks.append(time.process_time())
         return [1e3 * (b - a) for a, b in itertools.pairwise(marks)]
 

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from mowich import facts
 from mowich.errors import UserError, UserErrors
 from mowich.web import verbs
+from mowich.web.reading import Knowledge
 from mowich.web.server import ServerOptions, create_app
 from mowich.web.turns import RefusedRequestError
 from mowich.web.workers import Workers, error_data
@@ -22,7 +23,7 @@ class Here(Workers):
     """Verbs in this process: what is asked is tested, not the processes."""
 
     def __init__(self) -> None:
-        self.facts = facts.load_facts()
+        self.known = Knowledge(facts.load_facts())
         self.pools = {}
 
     def __len__(self) -> int:
@@ -33,7 +34,7 @@ class Here(Workers):
 
     async def call(self, name: str, *arguments: Any, limit_s: Any = None) -> Any:
         try:
-            return verbs.VERBS[name](*arguments, self.facts)
+            return verbs.VERBS[name](*arguments, self.known)
         except UserError as error:
             raise RefusedRequestError(422, error_data(error)) from error
 

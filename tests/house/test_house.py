@@ -3,6 +3,7 @@ forms for issues."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -148,3 +149,35 @@ def test_the_words_any_only_become_fewer(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("from typing import Any\nx: Any = Anyone = 0\n", encoding="utf-8")
     (tmp_path / "b.py").write_text("y = 0\n", encoding="utf-8")
     assert words_any(tmp_path) == {"a.py": 2}
+
+
+_EMPTY = {"dict", "list", "set", "OrderedDict", "defaultdict", "deque", "Counter"}
+"""What makes an empty container."""
+
+
+def filled_later(source: str) -> list[str]:
+    """Names of a module that begin as an empty container: something fills them while the program runs."""
+    found = []
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        value = node.value
+        is_empty = (
+            (isinstance(value, ast.Dict) and not value.keys)
+            or (isinstance(value, ast.List) and not value.elts)
+            or (isinstance(value, ast.Call) and not value.args and ast.unparse(value.func).split(".")[-1] in _EMPTY)
+        )
+        if is_empty:
+            found.append(ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target))
+    return found
+
+
+def test_what_is_kept_has_an_owner() -> None:
+    """Outside the NeuronCore and its interface, whose tables are filled on import, no module is a place to keep
+    things: an object keeps them, as long as it lives."""
+    package = ROOT / "src" / "mowich"
+    files = [f for f in package.rglob("*.py") if f.relative_to(package).parts[0] not in ("neuroncore", "nki")]
+    found = {str(f.relative_to(package)): names for f in files if (names := filled_later(f.read_text("utf-8")))}
+    assert found == {}
+    text = "import collections\na: dict[str, int] = {}\nb = collections.OrderedDict()\nc = {1: 2}\nd = dict(c)\n"
+    assert filled_later(text) == ["a", "b"]

@@ -23,7 +23,7 @@ from mowich.fleets.read import read_problem
 from mowich.requests.brief import BriefRequest
 from mowich.web import asks, verbs
 from mowich.web.cache import AnswerCache
-from mowich.web.reading import read_ask
+from mowich.web.reading import Knowledge
 from mowich.web.scenario import scenario_ask
 from mowich.web.server import MAX_BODY_B, ServerOptions, create_app
 from mowich.web.shipped import is_current, shipped_brief
@@ -249,13 +249,24 @@ def test_every_head_of_the_table_of_answers_has_its_meaning(client: TestClient) 
     assert all(means.get(head) for head in heads), sorted(head for head in heads if not means.get(head))
 
 
+def test_what_one_worker_has_read_is_not_anothers() -> None:
+    """The same question is read once by a worker, and by each worker with its own facts."""
+    ask = asks.PricesBody.model_validate({"on": ("trn3",)})
+    facts = load_facts()
+    one, other = Knowledge(facts), Knowledge(facts.with_values({"sites.default.pue": 1.5}))
+    assert one.read(ask) is one.read(ask)
+    assert (one.read(ask).facts.hash(), other.read(ask).facts.hash()) == (facts.hash(), other.facts.hash())
+    assert facts.hash() != other.facts.hash()
+
+
 def test_a_brief_of_other_facts_or_rivals_is_not_the_one_that_ships() -> None:
     def asked(**values: object) -> BriefRequest:
-        found = read_ask(asks.BriefBody.model_validate(values), facts)
+        found = known.read(asks.BriefBody.model_validate(values))
         assert isinstance(found, BriefRequest)
         return found
 
     facts, shipped = load_facts(), shipped_brief()
+    known = Knowledge(facts)
     of_now = {**shipped, "facts_hash": facts.hash()}
     assert is_current(of_now, asked())
     assert not is_current(of_now, asked(against=["gb300"]))

@@ -2,7 +2,7 @@
 
 Each program has a thread, and exactly one runs at a time: it keeps the turn until it waits for another or ends, then
 the next one in order that can go on gets it. So runs are deterministic, and a deadlock is a state in which nobody can
-go on: it is reported with who waits for what. `Communicator` is what a larger machine would implement instead.
+go on: it is reported with who waits for what.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,15 +31,6 @@ class Order(NamedTuple):
 
 
 IN_TURN = Order()
-
-
-class Communicator(Protocol):
-    """What crosses programs: `exchange` blocks until every member has come to the same meeting, then gives all
-    contributions."""
-
-    def exchange(self, me: int, meeting: object, members: Sequence[int], payload: object) -> dict[int, Any]:
-        """Contributions of all members of a meeting, by member."""
-        ...
 
 
 class Stopped(BaseException):

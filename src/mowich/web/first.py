@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from mowich.errors import UserError
-from mowich.facts import Facts
 from mowich.web import asks, library, verbs
+from mowich.web.reading import Knowledge
 
 FIRST = asks.CompareBody.model_validate(
     {
@@ -18,7 +18,7 @@ FIRST = asks.CompareBody.model_validate(
 )
 
 
-def warm_up(facts: Facts) -> None:
+def warm_up(known: Knowledge) -> None:
     """Import what the verbs need, parse facts and models, stack the facts of the systems that are asked for first: a
     small job of each kind. A user's own facts may refuse one, which is no matter here."""
     train, serve = {"tokens": "1T", "seq": "4096", "batch": "256seqs"}, {"isl": "8k", "osl": "1k"}
@@ -26,10 +26,10 @@ def warm_up(facts: Facts) -> None:
         for job in ({"chips": "64", "train": train}, {"chips": "16", "serve": serve}):
             ask = asks.CompareBody.model_validate({"model": "llama-3.1-8b", "on": (on,), **job})
             with contextlib.suppress(UserError):
-                verbs.together(ask, [verbs.row(ask, 0, facts)], facts)
+                verbs.together(ask, [verbs.row(ask, 0, known)], known)
 
 
-def warm_quick(facts: Facts) -> None:
+def warm_quick(known: Knowledge) -> None:
     """The same for a worker that answers quick questions alone: lists of what is known, and the modules that put a
     comparison together."""
     import mowich.show.verbs
@@ -37,7 +37,7 @@ def warm_quick(facts: Facts) -> None:
     import mowich.studies.serving_plan  # noqa: F401
 
     for listed in (library.models, library.systems, library.facts_list):
-        listed(facts)
+        listed(known)
     all_reduce = asks.CollectiveBody.model_validate({"kind": "all-reduce", "on": FIRST.systems[0], "sizes": ("1MiB",)})
     held = asks.FitBody.model_validate({"model": "llama-3.1-8b", "on": FIRST.systems[0], "kv": "64k"})
     priced = asks.PricesBody.model_validate({"on": FIRST.systems[:1]})
@@ -46,4 +46,4 @@ def warm_quick(facts: Facts) -> None:
         *((verbs.fit, held), (verbs.prices, priced)),
     ):
         with contextlib.suppress(UserError):
-            verb(ask, facts)
+            verb(ask, known)

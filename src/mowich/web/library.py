@@ -8,10 +8,10 @@ from dataclasses import asdict
 from mowich.errors import UserError, unknown
 from mowich.facts import Fact, Facts
 from mowich.models import model_names
-from mowich.web.reading import chart_data, given_model, reply
+from mowich.web.reading import Knowledge, chart_data, given_model, reply
 
 
-def models(_: Facts) -> bytes:
+def models(_: Knowledge) -> bytes:
     """Built-in models with their sizes."""
     rows = []
     for name in model_names():
@@ -28,14 +28,14 @@ def models(_: Facts) -> bytes:
     return reply({"schema": "mowich/models@1", "models": rows})
 
 
-def model(given: str | Mapping[str, object], _: Facts) -> bytes:
+def model(given: str | Mapping[str, object], _: Knowledge) -> bytes:
     """Parameters, FLOP and bytes per token."""
     from mowich.models.view import DEFAULT_SEQ, model_view
 
     return reply(model_view(given_model(given), seq=DEFAULT_SEQ).to_dict())
 
 
-def scenarios(_: Facts) -> bytes:
+def scenarios(_: Knowledge) -> bytes:
     """Fleet scenarios that ship, with their text."""
     from mowich.examples import names_of, shipped
 
@@ -48,7 +48,7 @@ def scenarios(_: Facts) -> bytes:
     return reply({"schema": "mowich/scenarios@1", "scenarios": rows})
 
 
-def head_words(_: Facts) -> bytes:
+def head_words(_: Knowledge) -> bytes:
     """What the words on heads of tables mean."""
     from mowich.show.glossary import glossary
 
@@ -56,10 +56,11 @@ def head_words(_: Facts) -> bytes:
     return reply({"schema": "mowich/glossary@1", "means": means})
 
 
-def systems(facts: Facts) -> bytes:
+def systems(known: Knowledge) -> bytes:
     """Systems that can be asked for."""
     from mowich.machines.system import resolve
 
+    facts = known.facts
     rows = []
     for name in facts.ids("systems"):
         try:
@@ -81,10 +82,11 @@ def systems(facts: Facts) -> bytes:
     return reply({"schema": "mowich/systems@1", "systems": rows})
 
 
-def facts_list(facts: Facts) -> bytes:
+def facts_list(known: Knowledge) -> bytes:
     """What is known, by kind."""
     from mowich.facts.load import FACT_KINDS
 
+    facts = known.facts
     entries = [
         {"kind": k, "id": i, **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"}}
         for k in FACT_KINDS
@@ -94,10 +96,11 @@ def facts_list(facts: Facts) -> bytes:
     return reply({"schema": "mowich/facts@1", "facts_hash": facts.hash(), "entries": entries})
 
 
-def facts_show(names: Sequence[str], facts: Facts) -> bytes:
+def facts_show(names: Sequence[str], known: Knowledge) -> bytes:
     """Every number of some things."""
     from mowich.show.facts import fact_rows, locate
 
+    facts = known.facts
     rows = fact_rows(facts, [p for name in names for p in locate(facts, name)])
     return reply({"schema": "mowich/facts@1", "facts_hash": facts.hash(), "facts": rows})
 
@@ -108,10 +111,11 @@ def _display(facts: Facts, paths: Sequence[str]) -> str:
     return next((str(meta["name"]) for meta in named if meta.get("name")), "")
 
 
-def facts_side(names: Sequence[str], facts: Facts) -> bytes:
+def facts_side(names: Sequence[str], known: Knowledge) -> bytes:
     """Chips of systems (or chips) side by side: every field with the fact that each has."""
     from mowich.show.facts import facts_below, locate
 
+    facts = known.facts
     columns: list[dict[str, object]] = []
     found: list[dict[str, Fact]] = []
     for name in names:
@@ -143,10 +147,11 @@ def facts_side(names: Sequence[str], facts: Facts) -> bytes:
     return reply({"schema": "mowich/facts-side@1", "facts_hash": facts.hash(), "columns": columns, "rows": rows})
 
 
-def map_picture(name: str, facts: Facts) -> bytes:
+def map_picture(name: str, known: Knowledge) -> bytes:
     """A machine chip by chip with its links, as a picture."""
     from mowich.show.charts_map import map_of
 
+    facts = known.facts
     return reply(
         {"schema": "mowich/map@1", "facts_hash": facts.hash(), "name": name}, chart=chart_data(map_of(facts, name))
     )

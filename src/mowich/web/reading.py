@@ -1,19 +1,19 @@
 """Requests as the studies take them, and answers as they are sent. Runs in a worker process.
 
 Bodies are read by `mowich.requests`, which reads the command line and Python too, so that all are judged alike. What
-has been read, and the facts that a request's settings lead to, are kept for a while: a comparison is
-read once for each of its systems, and a slider asks with the same settings.
+has been read, and the facts that a request's settings lead to, are kept for a while by the worker's `Knowledge`: a
+comparison is read once for each of its systems, and a slider asks with the same settings.
 """
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts, load_facts
@@ -29,13 +29,11 @@ from mowich.shown import Result
 from mowich.web import asks
 
 if TYPE_CHECKING:
+    from mowich.fleets.problem import Rate
     from mowich.show.charts import Chart
 
-
-@lru_cache(maxsize=4)
-def server_facts(dirs: tuple[str, ...]) -> Facts:
-    """The facts of this server, parsed once in each worker."""
-    return load_facts(tuple(Path(d) for d in dirs))
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
 @lru_cache(maxsize=32)
@@ -64,43 +62,61 @@ def given_model(given: object) -> Model:
     return builtin(name)
 
 
-_read: OrderedDict[str, object] = OrderedDict()
-"""Requests that this worker has read lately: a comparison is read once for each of its systems."""
+class Recent(Generic[Key, Value]):
+    """The values that were made last, at most so many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[Key, Value] = OrderedDict()
+
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+        """The value of a key: what is kept, or what `make` gives, which is then kept."""
+        if key not in self._kept:
+            self._kept[key] = make()
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return self._kept[key]
 
 
-def read_ask(ask: asks.Ask, facts: Facts) -> object:
-    """The request of a verb that a body asks for. Raises UserErrors with every mistake at once."""
-    key = f"{type(ask).__name__}:{facts.hash()}:{asks.canonical(ask)}"
-    if key not in _read:
+class Knowledge:
+    """What a worker knows: the facts of its server, and what it has read and predicted with them lately. It is made
+    when the worker starts, is handed to every verb, and ends with the worker.
+
+    rates: speeds of tasks of fleets, by task and system: a slider that moves a price asks for them again.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.rates: Recent[str, Rate] = Recent(512)
+        self._requests: Recent[str, object] = Recent(64)
+        self._changed: Recent[tuple[object, ...], Facts] = Recent(16)
+
+    @classmethod
+    def of_server(cls, dirs: Sequence[str]) -> Knowledge:
+        """Of a server with these folders of facts. Raises UserError for facts that cannot be read."""
+        return cls(load_facts(tuple(Path(d) for d in dirs)))
+
+    def read(self, ask: asks.Ask) -> object:
+        """The request of a verb that a body asks for. Raises UserErrors with every mistake at once."""
+        return self._requests.get(f"{type(ask).__name__}:{asks.canonical(ask)}", lambda: self._read(ask))
+
+    def work(self, ask: asks.Ask) -> jobs.JobRequest:
+        """The job on systems that a body asks for. Raises UserErrors with every mistake at once."""
+        found = self.read(ask)
+        assert isinstance(found, jobs.JobRequest)
+        return found
+
+    def _read(self, ask: asks.Ask) -> object:
         schema = ask.schema_of
-        request = schema.read(
-            ask.values(), QuestionSource(edge=Edge.KEY, facts=facts, load=given_model, change=_changed)
-        )
+        source = QuestionSource(edge=Edge.KEY, facts=self.facts, load=given_model, change=self._with)
+        request = schema.read(ask.values(), source)
         asks.check_work(schema, request)
-        _read[key] = request
-        if len(_read) > 64:
-            _read.popitem(last=False)
-    return _read[key]
+        return request
 
-
-def work(ask: asks.Ask, facts: Facts) -> jobs.JobRequest:
-    """The job on systems that a body asks for."""
-    found = read_ask(ask, facts)
-    assert isinstance(found, jobs.JobRequest)
-    return found
-
-
-def _changed(facts: Facts, changes: Mapping[str, float | str]) -> Facts:
-    """The same facts for the same settings, so that what is kept for them is used again."""
-    key = (facts.hash(), *sorted(changes.items()))
-    if key not in _kept:
-        _kept[key] = facts.with_values(dict(changes))
-        if len(_kept) > 16:
-            _kept.popitem(last=False)
-    return _kept[key]
-
-
-_kept: OrderedDict[tuple[object, ...], Facts] = OrderedDict()
+    def _with(self, facts: Facts, changes: Mapping[str, float | str]) -> Facts:
+        """The same facts for the same settings, so that what is kept for them is used again."""
+        key = (facts.hash(), *sorted(changes.items()))
+        return self._changed.get(key, lambda: facts.with_values(dict(changes)))
 
 
 def reply(result: Result, *, inputs: Mapping[str, object] | None = None, **more: object) -> bytes:

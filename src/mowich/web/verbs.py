@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
@@ -21,7 +22,7 @@ from mowich.requests.fields import Edge
 from mowich.show.json import with_inputs
 from mowich.shown import Result
 from mowich.web import asks, library
-from mowich.web.reading import chart_data, given_model, read_ask, reply, safe_yaml, work
+from mowich.web.reading import Knowledge, chart_data, given_model, reply, safe_yaml
 
 if TYPE_CHECKING:
     from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate
@@ -53,20 +54,20 @@ def questions(got: jobs.JobRequest) -> Questions:
     )
 
 
-def kind(ask: asks.Ask, facts: Facts) -> str:
+def kind(ask: asks.Ask, known: Knowledge) -> str:
     """The kind of price that all rows of a comparison have."""
     from mowich.economics.money import kind_of_specs
 
-    got = work(ask, facts)
+    got = known.work(ask)
     return kind_of_specs(got.facts, got.systems, got.term)[0]
 
 
-def row(ask: asks.Ask, place: int, facts: Facts) -> Row | ServeResult:
+def row(ask: asks.Ask, place: int, known: Knowledge) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
     from mowich.studies import answers
     from mowich.studies import compare as study
 
-    got = work(ask, facts)
+    got = known.work(ask)
     if got.serve is not None:
         if ask.nearby:
             raise UserError("serving searches all plans", field="near", fix="leave it out")
@@ -107,12 +108,12 @@ def _experts(model: Model) -> int:
     return next((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), 1)
 
 
-def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], facts: Facts) -> bytes:
+def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], known: Knowledge) -> bytes:
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
 
-    got = work(ask, facts)
+    got = known.work(ask)
     if got.serve is not None:
         from mowich.economics.money import kind_of_specs
 
@@ -185,14 +186,14 @@ def _table(table: Table) -> dict[str, object]:
     return {"title": table.title, "head": table.head, "rows": table.cells(), "note": table.note}
 
 
-def deepen(result: Result, ask: asks.Ask, facts: Facts) -> bytes:
+def deepen(result: Result, ask: asks.Ask, known: Knowledge) -> bytes:
     """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest
     measured points."""
     from mowich.show.deepen import deepen_page as report
     from mowich.show.verbs import page_of
 
     page = page_of(result)
-    more = report(page, explainer(result, ask, facts))
+    more = report(page, explainer(result, ask, known))
     had = {c.title for c in page.charts}, {t.title for t in page.tables}
     new = replace(
         more,
@@ -203,22 +204,22 @@ def deepen(result: Result, ask: asks.Ask, facts: Facts) -> bytes:
     return reply({"schema": "mowich/deepen@1", "facts": [f.path for f in more.facts]}, view=as_data(new))
 
 
-def explainer(result: Result, ask: asks.Ask, facts: Facts) -> Explainer:
+def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
     """Explains a result by the model and the facts of its request."""
     from mowich.studies.explain import Explainer
 
     if ask.schema_ is scenarios.FLEET:
-        return Explainer(result, facts, None)
-    got = read_ask(ask, facts)
+        return Explainer(result, known.facts, None)
+    got = known.read(ask)
     assert isinstance(got, jobs.JobRequest | briefs.BriefRequest)
     return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest) else None)
 
 
-def plan(ask: asks.Ask, facts: Facts) -> bytes:
+def plan(ask: asks.Ask, known: Knowledge) -> bytes:
     """The best plans of one system."""
     from mowich.studies import answers, trade
 
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, jobs.PlanRequest)
     if got.load is not None:
         result = answers.rated_planned(got).to_dict()
@@ -231,12 +232,12 @@ def plan(ask: asks.Ask, facts: Facts) -> bytes:
     return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
 
 
-def fit(ask: asks.Ask, facts: Facts) -> bytes:
+def fit(ask: asks.Ask, known: Knowledge) -> bytes:
     """Does it fit, what takes the memory, how few chips would do."""
     from mowich.show.verbs import page_of
     from mowich.studies import answers
 
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, jobs.FitRequest)
     found = answers.fitted(got)
     return reply(
@@ -248,23 +249,23 @@ def fit(ask: asks.Ask, facts: Facts) -> bytes:
     )
 
 
-def gap(ask: asks.Ask, facts: Facts) -> bytes:
+def gap(ask: asks.Ask, known: Knowledge) -> bytes:
     """Why one machine beats another, as factors."""
     from mowich.requests.gaps import GapRequest
     from mowich.studies.answers import gap_explained
 
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, GapRequest)
     result = gap_explained(got).to_dict()
     return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
 
 
-def brief(ask: asks.Ask, facts: Facts) -> bytes:
+def brief(ask: asks.Ask, known: Knowledge) -> bytes:
     """Trainium 3 on one page: the brief that ships where it holds for these facts, else a new one."""
     from mowich.studies import answers
     from mowich.web.shipped import is_current, shipped_brief
 
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, briefs.BriefRequest)
     result = shipped_brief()
     if not is_current(result, got):
@@ -272,12 +273,12 @@ def brief(ask: asks.Ask, facts: Facts) -> bytes:
     return reply(result, inputs=got.given, command=ask.command(), view=view(result))
 
 
-def first(facts: Facts) -> bytes:
+def first(known: Knowledge) -> bytes:
     """What a visitor sees first: the brief that ships, and whether it holds for the facts of this server."""
     from mowich.web.shipped import is_current, shipped_brief
 
     ask, result = asks.BriefBody(), shipped_brief()
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, briefs.BriefRequest)
     return reply(result, command=ask.command(), view=view(result), current=is_current(result, got))
 
@@ -290,22 +291,22 @@ _SENT = "scenario (as sent)"
 """Name of a scenario that is no file."""
 
 
-def fleet(ask: asks.Ask, facts: Facts) -> bytes:
+def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
     """What to buy, rent and assign in each period of a scenario."""
     from mowich.fleets.read import read_problem
     from mowich.studies.fleet import fleet as study
 
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, scenarios.FleetRequest)
     assert got.yaml is not None
     safe_yaml(got.yaml)
-    problem = read_problem(_SENT, facts, text=got.yaml)
+    problem = read_problem(_SENT, known.facts, text=got.yaml)
     for task in problem.tasks:
         given_model(str(task.ask["model"]))
-    with_rates = _known_rates(problem, facts, _shipped_rates(problem, facts))
+    with_rates = _known_rates(problem, known, _shipped_rates(problem, known.facts))
     found = study(
         _SENT,
-        facts,
+        known.facts,
         relaxed=got.relaxed,
         gap=got.gap,
         draws=got.draws,
@@ -321,10 +322,6 @@ def fleet(ask: asks.Ask, facts: Facts) -> bytes:
         view=view(result),
         command="mowich fleet scenario.yaml" + (" --lp" if got.relaxed else f" --gap {got.gap:g}"),
     )
-
-
-_rates: dict[str, Rate] = {}
-"""Speeds that this worker has predicted, by task and system: a slider that moves a price asks for them again."""
 
 
 def _shipped_rates(problem: FleetProblem, facts: Facts) -> dict[str, Rate]:
@@ -367,51 +364,48 @@ def _speeds_asked(problem: FleetProblem) -> dict[str, tuple[FleetTask, Choice]]:
     }
 
 
-def _known_rates(problem: FleetProblem, facts: Facts, shipped: Mapping[str, Rate]) -> dict[tuple[str, str], Rate]:
+def _known_rates(problem: FleetProblem, known: Knowledge, shipped: Mapping[str, Rate]) -> dict[tuple[str, str], Rate]:
     """The speeds of a problem; shipped: those that need not be predicted."""
     from mowich.studies.fleet import rate
 
     out = {}
     for key, (task, choice) in _speeds_asked(problem).items():
-        if key not in shipped and key not in _rates:
-            if len(_rates) >= 512:
-                _rates.pop(next(iter(_rates)))
-            _rates[key] = rate(task, choice, facts)
-        out[task.name, choice.name] = shipped[key] if key in shipped else _rates[key]
+        predict = partial(rate, task, choice, known.facts)
+        out[task.name, choice.name] = shipped[key] if key in shipped else known.rates.get(key, predict)
     return out
 
 
-def collective(ask: asks.Ask, facts: Facts) -> bytes:
+def collective(ask: asks.Ask, known: Knowledge) -> bytes:
     """Time of a collective for each size."""
     from mowich.studies.answers import collective_timed
 
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, machines.CollectiveRequest)
     found = collective_timed(got)
     return reply(found.to_dict(), inputs=got.given)
 
 
-def goodput(ask: asks.Ask, facts: Facts) -> bytes:
+def goodput(ask: asks.Ask, known: Knowledge) -> bytes:
     """Goodput of a long run by way of surviving failures."""
     from mowich.studies.answers import goodput_found
 
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, machines.GoodputRequest)
     found = goodput_found(got)
     return reply(found.to_dict(), inputs=got.given)
 
 
-def prices(ask: asks.Ask, facts: Facts) -> bytes:
+def prices(ask: asks.Ask, known: Knowledge) -> bytes:
     """Costs and prices of a chip-hour."""
     from mowich.requests.prices import PricesRequest
     from mowich.studies.answers import prices_found
 
-    got = read_ask(ask, facts)
+    got = known.read(ask)
     assert isinstance(got, PricesRequest)
     return reply(prices_found(got).to_dict(), inputs=got.given)
 
 
-def validate(facts: Facts) -> bytes:
+def validate(known: Knowledge) -> bytes:
     """Predicted against measured, for the published rows that ship: of training, and beside them of collectives."""
     from mowich.evidence.validate import validate_rows as study
     from mowich.show.collective import published_table
@@ -419,28 +413,28 @@ def validate(facts: Facts) -> bytes:
     from mowich.show.validate import validate_page
     from mowich.studies.collectives import compare_measured, measured
 
-    result = study(None, facts).to_dict()
-    shown = validate_page(result, Run(), beside=[published_table(compare_measured(facts, measured()))])
+    result = study(None, known.facts).to_dict()
+    shown = validate_page(result, Run(), beside=[published_table(compare_measured(known.facts, measured()))])
     return reply(result, inputs={"set": [], "facts_dirs": []}, view=as_data(shown))
 
 
-def report(result: Result, command: str, ask: asks.Ask, facts: Facts) -> bytes:
+def report(result: Result, command: str, ask: asks.Ask, known: Knowledge) -> bytes:
     """A result as one HTML file; of a fleet without what would need its scenario again."""
     from mowich.show.render.html import render_html
 
     return render_html(
-        result, command=command, explainer=None if ask.schema_ is scenarios.FLEET else explainer(result, ask, facts)
+        result, command=command, explainer=None if ask.schema_ is scenarios.FLEET else explainer(result, ask, known)
     ).encode()
 
 
-def explain(result: Result, metric: str, ask: asks.Ask, facts: Facts) -> bytes:
+def explain(result: Result, metric: str, ask: asks.Ask, known: Knowledge) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
     from mowich.show.charts_parts import time_part
     from mowich.show.explain import explain_text
     from mowich.show.render.terminal import Style
     from mowich.studies.fact_labels import fact_label
 
-    by = explainer(result, ask, facts)
+    by = explainer(result, ask, known)
     found = by.explain(metric)
     data = found.to_dict() | {
         "estimate": found.estimate.to_dict(),
@@ -461,13 +455,13 @@ def _fact_paths(found: Explanation) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def scenario(ask: asks.Scenario, facts: Facts) -> bytes:
+def scenario(ask: asks.Scenario, known: Knowledge) -> bytes:
     """A comparison's YAML as the request that it means, with its command."""
     from mowich.web.scenario import scenario_ask
 
     safe_yaml(ask.yaml)
     compare = scenario_ask(ask.yaml)
-    got = work(compare, facts)
+    got = known.work(compare)
     return reply(
         {
             "schema": "mowich/scenario@1",

@@ -22,11 +22,14 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mowich.errors import UserError, UserErrors
 from mowich.web.asks import Mistake
 from mowich.web.turns import ENDING_LINE, RefusedRequestError, Turns, refusal_of
+
+if TYPE_CHECKING:
+    from mowich.web.reading import Knowledge
 
 QUICK = frozenset(
     (
@@ -131,15 +134,14 @@ Outcome = tuple[Literal["ok", "refused", "bug", "stopped"], object]
 """How a task ended, and its value or what is to be said of it."""
 
 
-def _compute(alarm: Alarm, name: str, arguments: tuple[object, ...], limit_s: float, dirs: tuple[str, ...]) -> Outcome:
+def _compute(alarm: Alarm, name: str, arguments: tuple[object, ...], limit_s: float, known: Knowledge) -> Outcome:
     """One task."""
     from mowich.web import verbs
-    from mowich.web.reading import server_facts
 
     try:
         alarm.arm(limit_s)
         try:
-            return "ok", verbs.VERBS[name](*arguments, server_facts(dirs))
+            return "ok", verbs.VERBS[name](*arguments, known)
         finally:
             alarm.disarm()
     except StopError:
@@ -171,13 +173,13 @@ def _serve(
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (memory_B, memory_B))
     from mowich.web.first import warm_quick, warm_up
-    from mowich.web.reading import server_facts
+    from mowich.web.reading import Knowledge
 
-    facts = server_facts(dirs)
+    known = Knowledge.of_server(dirs)
     if kind == "heavy":
         os.nice(HEAVY_NICE)  # where cores are few, quick questions and the server itself come first
     if warm:
-        (warm_up if kind == "heavy" else warm_quick)(facts)
+        (warm_up if kind == "heavy" else warm_quick)(known)
     gc.collect()
     gc.freeze()  # what is loaded stays: without this, looking through it for garbage takes a third of a request
     pipe.send_bytes(b"ready")
@@ -186,7 +188,7 @@ def _serve(
             name, arguments, limit_s = pipe.recv()
         except (EOFError, OSError):
             return
-        out = _compute(alarm, name, arguments, limit_s, dirs)
+        out = _compute(alarm, name, arguments, limit_s, known)
         try:
             pipe.send_bytes(pickle.dumps((out, memory_now_B())))
         except OSError:
