@@ -24,8 +24,9 @@ from mowich.requests.brief import BriefRequest
 from mowich.web import asks, verbs
 from mowich.web.cache import AnswerCache
 from mowich.web.reading import Knowledge
+from mowich.web.routes import MAX_BODY_B
 from mowich.web.scenario import scenario_ask
-from mowich.web.server import MAX_BODY_B, ServerOptions, create_app
+from mowich.web.server import ServerOptions, create_app
 from mowich.web.shipped import is_current, shipped_brief
 from mowich.web.turns import RefusedRequestError
 from server_here import Here
