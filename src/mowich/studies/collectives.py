@@ -230,89 +230,23 @@ def collective(
     """
     if kind not in collectives.COLLECTIVE_KINDS:
         raise unknown("collective", kind, collectives.COLLECTIVE_KINDS)
-    bare = parse_spec(on)[2] is None
-    default = resolve(facts, on)
-    wanted = default.chips if group is None else group
-    if wanted < 2:
-        raise UserError("a collective needs at least two chips", field="group", given=wanted)
-    spec_chips = default.chips if not bare or wanted <= default.chips else wanted
-    if wanted > spec_chips:
-        raise UserError(
-            "the group is larger than the system", field="group", given=wanted, allowed=f"2 to {spec_chips}"
-        )
+    chips, wanted = _chips_and_group(facts, on, group)
 
     def machine(known: Facts) -> System:
-        found = resolve(known, on, chips=spec_chips)
-        return per_chip(
-            on_network(known, found, network, oversubscription=oversubscription)
-            if network or oversubscription != 1.0
-            else found
-        )
+        found = resolve(known, on, chips=chips)
+        cabled = on_network(known, found, network, oversubscription=oversubscription)
+        return per_chip(cabled if network or oversubscription != 1.0 else found)
 
-    system = machine(facts)
-    data = np.array([float(b) for b in sizes])
-    members: list[int] = list(range(wanted))
-    slowdown, asked = 1.0, bool(fail or beside)
-    binds: list[str] | None = None
-    algorithm: list[str] | None = None
-    n = wanted
-    if asked:
-        local = system if system.chips <= links.MAX_CHIPS else _part(system, wanted)
-        graph = links.build(local)
-        faults: dict[int, float] = {}
-        for text in fail:
-            what, index, share = links.parse_fault(graph, text)
-            if what == "chip":
-                members = [m for m in members if m != index]
-            else:
-                faults[index] = share
-        if len(members) < 2:
-            raise UserError("fewer than two chips are left", field="fail")
-        others = [_beside(text, graph.chips) for text in beside]
-        n = len(members)
-        found = flows.asymmetric(local, kind, data, members, faults=faults, beside=others)
-        slowdown, binds, algorithm = found.slowdown, found.binds, found.algorithm
-
-    def times(machine_: System) -> tuple[FloatArray, list[str], list[str]]:
-        got = collectives.choose(machine_, kind, data, np.full(len(data), float(n)), np.ones(len(data)))
-        extra = flows.bytes_term(machine_, kind, data, n) * (slowdown - 1.0) if slowdown > 1.0 else 0.0
-        return got.time_s + extra, got.algorithm, got.binds
-
-    value, names, bound = times(system)
-    residual = facts.number(f"networks.collectives.{system.family}.residual")
-    downs, ups, grades = (
-        [np.full(len(data), residual)],
-        [np.full(len(data), residual)],
-        ["C" if system.fabric.library != "neuron" else "D"],
-    )
-    for name, paths in _ends(resolve(facts, on, chips=spec_chips), wanted):
-        slow, fast = (times(machine(_moved(facts, paths, worse, name == "bandwidth")))[0] for worse in (True, False))
-        ups.append(np.maximum(0.0, np.log(slow / value)))
-        downs.append(np.maximum(0.0, np.log(value / fast)))
-        if (downs[-1] > 0.05).any() or (ups[-1] > 0.05).any():
-            grades += [facts.fact(p).grade or "A" for p in paths]
-    rows = []
-    for i, b in enumerate(sizes):
-        T = float(value[i])
-        estimate = from_spreads(
-            T,
-            "s",
-            [float(d[i]) for d in downs],
-            [float(u[i]) for u in ups],
-            grade=worst_grade(grades),
-            coverage={"analytic": 1.0},
-            breakdown=_parts(system, kind, b, n, T),
+    system, data = machine(facts), np.array([float(b) for b in sizes])
+    asked = _disturbed(system, kind, data, wanted, fail, beside) if fail or beside else _Runs(ranks=wanted)
+    value, names, bound = _times(system, kind, data, asked)
+    moved = []
+    for name, paths in _ends(resolve(facts, on, chips=chips), wanted):
+        slow, fast = (
+            _times(machine(_moved(facts, paths, worse, name == "bandwidth")), kind, data, asked)[0]
+            for worse in (True, False)
         )
-        rows.append(
-            CollectiveRow(
-                bytes=b,
-                ranks=n,
-                time_s=estimate,
-                busbw_Bps=collectives.bus_factor(kind, n) * b / T,
-                algorithm=(algorithm or names)[i],
-                binds=(binds or bound)[i],
-            )
-        )
+        moved.append((paths, slow, fast))
     notes = []
     if system.family == "neuroncore-v4":
         notes.append(f"{facts.text(PUBLIC_TRN3)}; link bandwidth is known to a factor of two, latency by analogy")
@@ -321,8 +255,24 @@ def collective(
         system=on,
         display=system.display,
         network=network,
-        rows=Rows(rows),
-        slowdown=slowdown,
+        rows=Rows(
+            CollectiveRow(
+                bytes=size,
+                ranks=asked.ranks,
+                time_s=estimate,
+                busbw_Bps=collectives.bus_factor(kind, asked.ranks) * size / float(estimate),
+                algorithm=algorithm,
+                binds=binds,
+            )
+            for size, estimate, algorithm, binds in zip(
+                sizes,
+                _estimates(facts, system, kind, sizes, asked.ranks, value, moved),
+                asked.algorithm or names,
+                asked.binds or bound,
+                strict=True,
+            )
+        ),
+        slowdown=asked.slowdown,
         faults=tuple(fail),
         beside=tuple(beside),
         levels=tuple(describe(system)),
@@ -331,6 +281,95 @@ def collective(
         oversubscription=oversubscription,
         facts_hash=facts.hash(),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """How a collective runs. ranks: that take part; slowdown: of the bytes' term, by what failed and what runs beside
+    it; algorithm, binds: one for each size, None: as on a whole machine that is alone."""
+
+    ranks: int
+    slowdown: float = 1.0
+    algorithm: Sequence[str] | None = None
+    binds: Sequence[str] | None = None
+
+
+def _chips_and_group(facts: Facts, on: str, group: int | None) -> tuple[int, int]:
+    """(chips of the machine, chips of the group). A system that is named without a size is as large as its group asks.
+    Raises UserError for a group of one, and for one that is larger than a system of stated size."""
+    default, has_size = resolve(facts, on).chips, parse_spec(on)[2] is not None
+    wanted = default if group is None else group
+    if wanted < 2:
+        raise UserError("a collective needs at least two chips", field="group", given=wanted)
+    chips = default if has_size else max(default, wanted)
+    if wanted > chips:
+        raise UserError("the group is larger than the system", field="group", given=wanted, allowed=f"2 to {chips}")
+    return chips, wanted
+
+
+def _disturbed(
+    system: System, kind: str, data_B: FloatArray, group: int, fail: Sequence[str], beside: Sequence[str]
+) -> _Runs:
+    """How a collective runs where links or chips failed, or others run beside it. data_B: [sizes]."""
+    local = system if system.chips <= links.MAX_CHIPS else _part(system, group)
+    graph = links.build(local)
+    members, faults = list(range(group)), dict[int, float]()
+    for text in fail:
+        what, index, share = links.parse_fault(graph, text)
+        if what == "chip":
+            members = [m for m in members if m != index]
+        else:
+            faults[index] = share
+    if len(members) < 2:
+        raise UserError("fewer than two chips are left", field="fail")
+    others = [_beside(text, graph.chips) for text in beside]
+    found = flows.asymmetric(local, kind, data_B, members, faults=faults, beside=others)
+    return _Runs(ranks=len(members), slowdown=found.slowdown, algorithm=found.algorithm, binds=found.binds)
+
+
+def _times(system: System, kind: str, data_B: FloatArray, runs: _Runs) -> tuple[FloatArray, list[str], list[str]]:
+    """(seconds [sizes], algorithm of each size, what binds it)."""
+    n = runs.ranks
+    got = collectives.choose(system, kind, data_B, np.full(len(data_B), float(n)), np.ones(len(data_B)))
+    extra = flows.bytes_term(system, kind, data_B, n) * (runs.slowdown - 1.0) if runs.slowdown > 1.0 else 0.0
+    return got.time_s + extra, got.algorithm, got.binds
+
+
+_TELLS = 0.05
+"""A group of facts that moves a time by more than this share, either way, has a say in its grade."""
+
+
+def _estimates(
+    facts: Facts,
+    system: System,
+    kind: str,
+    sizes: Sequence[int],
+    ranks: int,
+    time_s: FloatArray,
+    moved: Sequence[tuple[Sequence[str], FloatArray, FloatArray]],
+) -> list[Estimate]:
+    """The time of each size with its interval. moved: groups of facts, each with the seconds at their slow and at their
+    fast ends, [sizes]."""
+    residual = np.full(len(sizes), facts.number(f"networks.collectives.{system.family}.residual"))
+    downs, ups = [residual], [residual]
+    grades = ["C" if system.fabric.library != "neuron" else "D"]
+    for paths, slow, fast in moved:
+        ups.append(np.maximum(0.0, np.log(slow / time_s)))
+        downs.append(np.maximum(0.0, np.log(time_s / fast)))
+        if (downs[-1] > _TELLS).any() or (ups[-1] > _TELLS).any():
+            grades += [facts.fact(p).grade or "A" for p in paths]
+    return [
+        from_spreads(
+            float(time_s[i]),
+            "s",
+            [float(d[i]) for d in downs],
+            [float(u[i]) for u in ups],
+            grade=worst_grade(grades),
+            coverage={"analytic": 1.0},
+            breakdown=_parts(system, kind, size, ranks, float(time_s[i])),
+        )
+        for i, size in enumerate(sizes)
+    ]
 
 
 def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> dict[str, float]:
