@@ -9,7 +9,7 @@ memory is not decided here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -203,6 +203,62 @@ def legal_plans(
     """
     fixed = fixed or {}
     check_fixed(model, system, fixed)
+    columns, refused = _choices(model, system, job, fixed), dict[str, int]()
+    shape = _shapes(model, system, job, columns, refused)
+    if not len(shape["tp"]):
+        raise _none(model, system, refused)
+    shape = _with_dp(shape, system, job, columns["dp"] if "dp" in fixed else None, refused)
+    shape = _where(shape, _passing(len(shape["tp"]), dp_rules(job, shape), refused))
+    if not len(shape["tp"]):
+        raise _none(model, system, refused)
+    # with rules of their own, so that the cross product with modes is kept whole
+    shape = _crossed(shape, {"zero": sorted(columns["zero"])})
+    shape = _where(shape, _passing(len(shape["tp"]), zero_rules(shape, columns), refused))
+    shape = _crossed(shape, {"order": sorted(columns["order"])})
+    if max(columns["order"]) > 0:
+        rules = order_rules(
+            shape, is_moe=_moe(model) is not None, unit=system.domain_devices, may_idle="order" in fixed
+        )
+        shape = _where(shape, _passing(len(shape["tp"]), rules, refused))
+    plans, modes = _with_modes(shape, columns, refused)
+    if not len(plans):
+        raise _none(model, system, refused)
+    return Space(plans, modes, refused, len(columns["recompute"]), "dp" not in fixed)
+
+
+def _moe(model: Model) -> Moe | None:
+    """The first of a model's layers of experts."""
+    return next((layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)), None)
+
+
+def _choices(
+    model: Model, system: Platform, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]
+) -> dict[str, list[float]]:
+    """Field of a plan -> the values to try: those that are fixed, else those of the space. Words are codes."""
+    moe = _moe(model)
+    most_cp = CP_DEGREES[-1] if job.seq >= _LONG else max(FEW_CP, system.devices / job.batch_seqs)
+    space: dict[str, Sequence[float]] = {
+        "tp": tp_degrees(model, system),
+        "sp": (0, 1),
+        "pp": pp_degrees(model),
+        "dp": (),  # the largest that is legal
+        "cp": [cp for cp in CP_DEGREES if cp <= most_cp],
+        "ep": divisors(moe.num_experts, 1024) if moe else [1],
+        "etp": (1,),
+        "order": (0, 1) if moe is None else (0,),  # expert groups want data ranks beside them
+        "zero": (1, 3),
+        "micro_batch": MICRO_BATCHES,
+        "recompute": (0, 1, 2),
+        "precision": [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops],
+        "split": (0,),
+        "offload": (0,),
+        "tp_overlap": (1,),
+        "dp_overlap": (1,),
+        "pp_scatter": (0,),
+        "regather": (1,),
+        "schedule": [SCHEDULES.index(word) for word in system.schedules],
+        "vpp": VPP,
+    }
 
     def choice(name: str, default: Sequence[float]) -> list[float]:
         if name not in fixed:
@@ -210,110 +266,89 @@ def legal_plans(
         codes = WORDS.get(name)
         return [float(codes.index(str(v))) if codes else float(v) for v in fixed[name]]
 
-    moe = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)), None)
-    kv = min((layer.attention.num_kv_heads for layer in model.layers if layer.attention.num_kv_heads), default=1)
-    L = model.num_layers
-    most_cp = CP_DEGREES[-1] if job.seq >= _LONG else max(FEW_CP, system.devices / job.batch_seqs)
-    ep_default = divisors(moe.num_experts, 1024) if moe else [1]
-    recipes = [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops]
-    columns = {
-        "tp": choice("tp", tp_degrees(model, system)),
-        "sp": choice("sp", (0, 1)),
-        "pp": choice("pp", pp_degrees(model)),
-        "cp": choice("cp", [cp for cp in CP_DEGREES if cp <= most_cp]),
-        "ep": choice("ep", ep_default),
-        "etp": choice("etp", (1,)),
-        "order": choice("order", (0, 1) if moe is None else (0,)),  # expert groups want data ranks beside them
-        "zero": choice("zero", (1, 3)),
-        "micro_batch": choice("micro_batch", MICRO_BATCHES),
-        "recompute": choice("recompute", (0, 1, 2)),
-        "precision": choice("precision", recipes),
-        "split": choice("split", (0,)),
-        "offload": choice("offload", (0,)),
-        "tp_overlap": choice("tp_overlap", (1,)),
-        "dp_overlap": choice("dp_overlap", (1,)),
-        "pp_scatter": choice("pp_scatter", (0,)),
-        "regather": choice("regather", (1,)),
-    }
-    shipped = [SCHEDULES.index(word) for word in system.schedules]
-    runs = pipelines(choice("schedule", shipped), choice("vpp", VPP))
-    # shape first, so that the cross product with modes stays small. Each choice has an axis of its own: so a rule looks
-    # at the choices that it is about, and only rows that all rules leave are written out
+    return {name: choice(name, default) for name, default in space.items()}
+
+
+def _shapes(
+    model: Model, system: Platform, job: TrainJob, columns: Mapping[str, Sequence[float]], refused: dict[str, int]
+) -> dict[str, np.ndarray]:
+    """Every legal combination of the degrees, without the data-parallel one, as columns.
+
+    Shapes come first, so that the cross product with modes stays small. Each choice has an axis of its own: so a rule
+    looks at the choices that it is about, and only rows that all rules leave are written out.
+    """
+    runs = pipelines(columns["schedule"], columns["vpp"])
     names = ("tp", "sp", "pp", "cp", "ep", "etp", "micro_batch")
     axes = np.meshgrid(np.arange(len(runs)), *(np.array(columns[k], dtype=np.float64) for k in names), **OPEN)
     of_run = np.array(runs, dtype=np.float64).reshape(-1, 2)[axes[0]]
     shape: dict[str, np.ndarray] = dict(zip(names, axes[1:], strict=True))
     shape |= {"schedule": of_run[..., 0], "vpp": of_run[..., 1]}
-    refused: dict[str, int] = {}
-    keep: np.ndarray = np.ones(np.broadcast_shapes(*(axis.shape for axis in axes)), dtype=bool)
+    every = np.broadcast_shapes(*(axis.shape for axis in axes))
+    at = np.nonzero(_passing(every, shape_rules(model, system, job, shape), refused))
+    return {
+        k: v.ravel()[at[int(np.argmax(v.shape))]] if v.size > 1 else constant(float(v.item()), len(at[0]))
+        for k, v in shape.items()
+    }
 
-    def rule(name: str, ok: np.ndarray) -> None:
-        nonlocal keep
+
+def _passing(
+    size: int | tuple[int, ...], rules: Iterable[tuple[str, np.ndarray]], refused: dict[str, int]
+) -> np.ndarray:
+    """Which combinations keep every rule (a mask). refused: counts, by rule, those that an earlier rule had left."""
+    keep = np.ones(size, dtype=bool)
+    for name, ok in rules:
         kept = keep & ok
         gone = int(np.count_nonzero(keep)) - int(np.count_nonzero(kept))
         if gone:
             refused[name] = refused.get(name, 0) + gone
         keep = kept
+    return keep
 
+
+def shape_rules(
+    model: Model, system: Platform, job: TrainJob, shape: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(rule, which combinations keep it) of the degrees, without the data-parallel one."""
+    kv = min((layer.attention.num_kv_heads for layer in model.layers if layer.attention.num_kv_heads), default=1)
+    L = model.num_layers
     tp, pp, vpp, cp, etp = (shape[k] for k in ("tp", "pp", "vpp", "cp", "etp"))
-    rule("sequence parallelism needs tp > 1", (shape["sp"] == 0) | (tp > 1))
-    rule("every stage holds a layer", (np.ceil(L / pp) * (pp - 1) < L) | (pp == 1))
-    rule(
-        "interleaving needs pp > 1 and whole chunks",
-        (vpp == 1) | ((pp > 1) & (pp * vpp <= L) & (np.ceil(L / (pp * vpp)) * (pp * vpp) <= L * 1.1)),
-    )
-    rule("one stage runs no pipeline schedule", (pp > 1) | (shape["schedule"] == shape["schedule"].min()))
-    rule(
-        "sequence divides over tp and cp where sequence parallelism cuts it",
-        (shape["sp"] == 0) | (np.mod(job.seq, tp * cp) == 0),
-    )
-    rule("sequence divides over cp", (job.seq % (2 * cp) == 0) | (cp == 1))
-    rule("etp divides tp", np.mod(tp, etp) == 0)
-    rule("key-value heads split or replicated evenly", (np.mod(kv, tp) == 0) | (np.mod(tp, kv) == 0))
-    rule("more devices than there are", tp * pp * cp <= system.devices)
-    at = np.nonzero(keep)
-    shape = {
-        k: v.ravel()[at[int(np.argmax(v.shape))]] if v.size > 1 else constant(float(v.item()), len(at[0]))
-        for k, v in shape.items()
-    }
-    if not len(shape["tp"]):
-        raise _none(model, system, refused)
-    shape = _with_dp(shape, system, job, choice("dp", ()) if "dp" in fixed else None, refused)
-    keep = np.ones(len(shape["tp"]), dtype=bool)
-    for name, ok in dp_rules(job, shape):
-        rule(name, ok)
-    shape = _where(shape, keep)
-    if not len(shape["tp"]):
-        raise _none(model, system, refused)
-    for name in ("zero", "order"):  # with rules of their own, so that the cross product below is kept whole
-        shape = _crossed(shape, {name: sorted(columns[name])})
-        keep = np.ones(len(shape["tp"]), dtype=bool)
-        if name == "zero":
-            asked = min(columns["zero"]) > 2 and min(columns["pp"]) > 1
-            fits = (shape["zero"] < 3) | (shape["pp"] == 1) | asked
-            rule("full sharding (zero 3) is not combined with a pipeline", fits)
-        elif max(columns["order"]) > 0:
-            for said, ok in order_rules(
-                shape, is_moe=moe is not None, unit=system.domain_devices, may_idle="order" in fixed
-            ):
-                rule(said, ok)
-        shape = _where(shape, keep)
+    yield "sequence parallelism needs tp > 1", (shape["sp"] == 0) | (tp > 1)
+    yield "every stage holds a layer", (np.ceil(L / pp) * (pp - 1) < L) | (pp == 1)
+    whole = (pp > 1) & (pp * vpp <= L) & (np.ceil(L / (pp * vpp)) * (pp * vpp) <= L * 1.1)
+    yield "interleaving needs pp > 1 and whole chunks", (vpp == 1) | whole
+    yield "one stage runs no pipeline schedule", (pp > 1) | (shape["schedule"] == shape["schedule"].min())
+    cut = np.mod(job.seq, tp * cp) == 0
+    yield "sequence divides over tp and cp where sequence parallelism cuts it", (shape["sp"] == 0) | cut
+    yield "sequence divides over cp", (job.seq % (2 * cp) == 0) | (cp == 1)
+    yield "etp divides tp", np.mod(tp, etp) == 0
+    yield "key-value heads split or replicated evenly", (np.mod(kv, tp) == 0) | (np.mod(tp, kv) == 0)
+    yield "more devices than there are", tp * pp * cp <= system.devices
+
+
+def zero_rules(
+    rows: Mapping[str, np.ndarray], columns: Mapping[str, Sequence[float]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(rule, which rows keep it) of what data ranks share. columns: the choices; a user who left no other may combine
+    what the space does not."""
+    asked = min(columns["zero"]) > 2 and min(columns["pp"]) > 1
+    fits = (rows["zero"] < 3) | (rows["pp"] == 1) | asked
+    yield "full sharding (zero 3) is not combined with a pipeline", fits
+
+
+def _with_modes(
+    shape: dict[str, np.ndarray], columns: Mapping[str, Sequence[float]], refused: dict[str, int]
+) -> tuple[Plans, Mapping[str, np.ndarray]]:
+    """(plans, modes) as a `Space` has them: each shape with every legal combination of precision, switches and
+    recomputation. Where no rule looks at a combination, it is not written out."""
     modes = {k: sorted(columns[k]) for k in ("precision", *EXTRAS, "recompute")}
-    num_recompute, is_dp_free = len(columns["recompute"]), "dp" not in fixed
     if modes["split"] == modes["offload"] == [0.0] and all(len(modes[k]) == 1 for k in EXTRAS):  # nothing to rule out
         inner = {k: modes.pop(k) for k in ("precision", "recompute")}
         full = _crossed(shape, {**modes, **dict.fromkeys(inner, (0.0,))})
-        crossed = _crossed({}, inner)
-        return Space(Plans(*(full[f.name] for f in fields(Plans))), crossed, refused, num_recompute, is_dp_free)
+        return Plans(*(full[f.name] for f in fields(Plans))), _crossed({}, inner)
     full = _crossed(shape, modes)
-    keep = np.ones(len(full["tp"]), dtype=bool)
-    for said, ok in extra_rules(full):
-        rule(said, ok)
+    keep = _passing(len(full["tp"]), extra_rules(full), refused)
     plans = Plans(*(full[f.name] for f in fields(Plans)))
-    plans = plans if keep.all() else plans.take(keep)
-    if not len(plans):
-        raise _none(model, system, refused)
-    return Space(plans, {}, refused, num_recompute, is_dp_free)
+    return plans if keep.all() else plans.take(keep), {}
 
 
 def _where(rows: dict[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
