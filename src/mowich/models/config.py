@@ -178,44 +178,9 @@ def _build(c: ConfigReader, arch: Architecture, name: str, source: str) -> Model
     num_layers = c.count("num_hidden_layers", maximum=MAX_LAYERS)
     heads = c.count("num_attention_heads")
     c.check()
-    norm_bias = c.flag(arch.norm_bias)
-    norm = 0 if arch.norm_free else hidden * (2 if norm_bias else 1)
-    norms = arch.norms
-    if c.architecture == "falcon":
-        norms = _falcon(c)
-    if c.architecture in ("gpt2", "falcon", "bloom", "mpt", "opt") and c.get("intermediate_size") is None:
-        ratio = c.count("expansion_ratio", default=4)
-        c.data = {**c.data, "intermediate_size": ratio * hidden}
-    moe_only = arch.ffn in (_sparse_step, _leading_dense) and c.get("intermediate_size") is None
-    mlp = Mlp(ffn=1 if moe_only else c.count("intermediate_size"), gated=c.flag(arch.gated), bias=c.flag(arch.mlp_bias))
-    latent = arch.attention == "mla" or (c.architecture == "decoder" and c.get("kv_lora_rank") is not None)
-    base = (
-        stacks.latent(c, qkv_bias=arch.qkv_bias, out_bias=arch.out_bias, least_rope=1)
-        if latent
-        else _gqa(c, arch, hidden, heads)
-    )
-    windows = _windows(c, arch, num_layers)
-    ffn = _decoder_ffn if c.architecture == "decoder" else arch.ffn
-    kinds: dict[tuple[Attention, Mlp | Moe], int] = {}
-    pattern: list[int] = []
-    attentions: dict[Window, Attention] = {}
-    for i in range(num_layers):
-        if windows[i] not in attentions:
-            window, chunked = windows[i]
-            attention = replace(base, window=window, chunked=chunked)
-            if arch.sinks == "all" or (arch.sinks == "windowed" and window is not None):
-                attention = replace(attention, sinks=True)
-            if arch.windowed_heads and window is not None:
-                attention = _windowed_heads(c, attention)
-            attentions[windows[i]] = attention
-        attention = attentions[windows[i]]
-        block = ffn(c, i, mlp)
-        if c.architecture == "gemma4_text":
-            attention, block = _gemma4(c, attention, mlp, i, num_layers)
-        if moe_only and block is mlp:
-            c.count("intermediate_size")
-        c.check()
-        pattern.append(kinds.setdefault((attention, block), len(kinds)))
+    norm = 0 if arch.norm_free else hidden * (2 if c.flag(arch.norm_bias) else 1)
+    norms = _falcon(c) if c.architecture == "falcon" else arch.norms
+    kinds, pattern = _blocks(c, arch, hidden, heads, num_layers)
     inputs = c.count("hidden_size_per_layer_input", default=0, minimum=0) if c.architecture == "gemma4_text" else 0
     layers = tuple(
         Layer(
@@ -230,22 +195,14 @@ def _build(c: ConfigReader, arch: Architecture, name: str, source: str) -> Model
             hidden=hidden,
             extra_matmul_params=3 * hidden * inputs,
         )
-        for (attention, block), index in kinds.items()
+        for index, (attention, block) in enumerate(kinds)
     )
     tied = c.flag(("tie_word_embeddings", arch.tied))
-    positions = c.count(arch.positions, default=1024 if c.architecture == "gpt2" else None) if arch.positions else 0
-    if c.architecture == "decoder":
-        positions = c.count("learned_positions", default=0, minimum=0)
+    positions = _learned_positions(c, arch)
     rows = positions + (arch.position_offset if positions else 0)
     embed_width = c.count("word_embed_proj_dim", default=hidden) if c.architecture == "opt" else hidden
-    other = norm if arch.embedding_norm else 0
-    other_matmul = 2 * embed_width * hidden if embed_width != hidden else 0
-    other += other_matmul
-    other += inputs
-    if c.architecture == "bert":
-        # token types; the masked-token head: one dense layer, a norm and a bias per word
-        other_matmul = hidden * hidden
-        other += 2 * hidden + other_matmul + hidden + 2 * hidden + vocab
+    other, other_matmul = _outside_layers(c, arch, hidden, vocab, embed_width, norm)
+    per_layer_input = num_layers * inputs * c.count("vocab_size_per_layer_input", default=vocab)
     model = Model(
         name=name,
         architecture=c.architecture,
@@ -254,21 +211,79 @@ def _build(c: ConfigReader, arch: Architecture, name: str, source: str) -> Model
         layers=layers,
         tied_embeddings=tied,
         learned_positions=positions,
-        embedding_params=vocab * embed_width
-        + rows * hidden
-        + num_layers * inputs * c.count("vocab_size_per_layer_input", default=vocab),
+        embedding_params=vocab * embed_width + rows * hidden + per_layer_input,
         head_params=0 if tied else vocab * embed_width,
         final_norm_params=0 if c.architecture == "bert" else norm,
-        other_params=other,
+        other_params=other + inputs,
         other_matmul_params=other_matmul,
         mtp_layers=c.count("num_nextn_predict_layers", "num_mtp_modules", default=0, minimum=0),
         max_seq=c.count("max_position_embeddings", default=0, minimum=0),
         config_precision=_precision(c),
         source=source,
-        pattern=tuple(pattern),
+        pattern=pattern,
     )
     c.check()
     return model
+
+
+def _blocks(
+    c: ConfigReader, arch: Architecture, hidden: int, heads: int, num_layers: int
+) -> tuple[tuple[tuple[Attention, Mlp | Moe], ...], tuple[int, ...]]:
+    """(kinds of layers in order of their first, the kind of each layer)."""
+    if c.architecture in ("gpt2", "falcon", "bloom", "mpt", "opt") and c.get("intermediate_size") is None:
+        ratio = c.count("expansion_ratio", default=4)
+        c.data = {**c.data, "intermediate_size": ratio * hidden}
+    moe_only = arch.ffn in (_sparse_step, _leading_dense) and c.get("intermediate_size") is None
+    mlp = Mlp(ffn=1 if moe_only else c.count("intermediate_size"), gated=c.flag(arch.gated), bias=c.flag(arch.mlp_bias))
+    is_latent = arch.attention == "mla" or (c.architecture == "decoder" and c.get("kv_lora_rank") is not None)
+    base = (
+        stacks.latent(c, qkv_bias=arch.qkv_bias, out_bias=arch.out_bias, least_rope=1)
+        if is_latent
+        else _gqa(c, arch, hidden, heads)
+    )
+    windows = _windows(c, arch, num_layers)
+    attentions = {window: _attention_of(c, arch, base, window) for window in dict.fromkeys(windows[:num_layers])}
+    ffn = _decoder_ffn if c.architecture == "decoder" else arch.ffn
+    kinds: dict[tuple[Attention, Mlp | Moe], int] = {}
+    pattern: list[int] = []
+    for i in range(num_layers):
+        attention, block = attentions[windows[i]], ffn(c, i, mlp)
+        if c.architecture == "gemma4_text":
+            attention, block = _gemma4(c, attention, mlp, i, num_layers)
+        if moe_only and block is mlp:
+            c.count("intermediate_size")
+        c.check()
+        pattern.append(kinds.setdefault((attention, block), len(kinds)))
+    return tuple(kinds), tuple(pattern)
+
+
+def _attention_of(c: ConfigReader, arch: Architecture, base: Attention, of: Window) -> Attention:
+    """The attention of the layers with a window."""
+    window, chunked = of
+    attention = replace(base, window=window, chunked=chunked)
+    if arch.sinks == "all" or (arch.sinks == "windowed" and window is not None):
+        attention = replace(attention, sinks=True)
+    return _windowed_heads(c, attention) if arch.windowed_heads and window is not None else attention
+
+
+def _learned_positions(c: ConfigReader, arch: Architecture) -> int:
+    """Rows of the table of learned positions; 0 without one."""
+    if c.architecture == "decoder":
+        return c.count("learned_positions", default=0, minimum=0)
+    return c.count(arch.positions, default=1024 if c.architecture == "gpt2" else None) if arch.positions else 0
+
+
+def _outside_layers(
+    c: ConfigReader, arch: Architecture, hidden: int, vocab: int, embed_width: int, norm: int
+) -> tuple[int, int]:
+    """(parameters outside of layers, embeddings, head and last norm; those of matrices among them)."""
+    matmul = 2 * embed_width * hidden if embed_width != hidden else 0
+    other = (norm if arch.embedding_norm else 0) + matmul
+    if c.architecture == "bert":
+        # token types; the masked-token head: one dense layer, a norm and a bias per word
+        matmul = hidden * hidden
+        other += 2 * hidden + matmul + hidden + 2 * hidden + vocab
+    return other, matmul
 
 
 def _from_stack(
