@@ -70,9 +70,19 @@ def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = Fa
 
 
 def audit(root: Path, facts: Facts) -> list[UserError]:
-    """Every problem of the facts in `root`, which `facts` reads, in order of file and line."""
-    problems: list[UserError] = []
+    """Every problem of the facts in `root`, which `facts` reads: of single facts, then, where those are right, of what
+    they are to one another, then of names and sources."""
     cited: set[str] = set()
+    problems = list(_wrong_leaves(root, facts, cited))
+    if not problems:
+        problems += _wrong_together(root, facts)
+    problems += [UserError(what, where=str(root / "aliases.yaml")) for what in _alias_problems(facts)]
+    problems += _wrong_sources(root, facts, cited)
+    return problems
+
+
+def _wrong_leaves(root: Path, facts: Facts, cited: set[str]) -> Iterator[UserError]:
+    """Problems of single facts, in order of file and line. cited: gets the source of each."""
     for kind in FACT_KINDS:
         for name in facts.ids(kind):
             file = root / kind / f"{name}.yaml"
@@ -80,33 +90,37 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
                 leaf = facts.leaf(path)
                 cited.add(str(leaf.get("source")))
                 for what in _leaf_problems(path, leaf, facts):
-                    keys = path.split(".")[2:]
-                    problems.append(UserError(what, where=f"{file}:{line_of(file, keys)} {'.'.join(keys)}"))
-    for path, what in entries.claim_problems(facts) if not problems else ():
-        keys = path.split(".")[2:]
-        file = root / "claims" / f"{path.split('.')[1]}.yaml"
-        problems.append(UserError(what, where=f"{file}:{line_of(file, keys)} {'.'.join(keys)}"))
-    for system in facts.aliases() if not problems else ():
-        file = root / "systems" / f"{system}.yaml"
-        problems += [UserError(what, where=str(file)) for what in _system_problems(system, facts)]
-    for chip in facts.ids("chips") if not problems else ():
+                    yield UserError(what, where=_place(file, path))
+
+
+def _wrong_together(root: Path, facts: Facts) -> Iterator[UserError]:
+    """Problems of claims, systems, chips and software whose facts are each right by themselves."""
+    for path, what in entries.claim_problems(facts):
+        yield UserError(what, where=_place(root / "claims" / f"{path.split('.')[1]}.yaml", path))
+    for system in facts.aliases():
+        where = str(root / "systems" / f"{system}.yaml")
+        yield from (UserError(what, where=where) for what in _system_problems(system, facts))
+    for chip in facts.ids("chips"):
         try:
             facts.check_chip(chip)
         except UserError as error:
-            problems.append(UserError(f"memory.{error.line()}", where=str(root / "chips" / f"{chip}.yaml")))
-    for kind, field in _SOFTWARE.items() if not problems else ():
+            yield UserError(f"memory.{error.line()}", where=str(root / "chips" / f"{chip}.yaml"))
+    for kind, field in _SOFTWARE.items():
         for name in facts.ids(kind):
             if facts.get(f"{kind}.{name}.{field}") is not None:
-                file = root / kind / f"{name}.yaml"
-                problems += [UserError(what, where=str(file)) for what in _software_problems(f"{kind}.{name}", facts)]
-    problems += [UserError(what, where=str(root / "aliases.yaml")) for what in _alias_problems(facts)]
+                where = str(root / kind / f"{name}.yaml")
+                yield from (UserError(what, where=where) for what in _software_problems(f"{kind}.{name}", facts))
+
+
+def _wrong_sources(root: Path, facts: Facts, cited: set[str]) -> Iterator[UserError]:
+    """Sources without the day on which they were read, and sources that no fact cites."""
+    file = root / "sources.yaml"
     for name, entry in facts.sources.items():
         if freshness.read_day(entry.get("looked")) is None:
-            where = f"{root / 'sources.yaml'}:{line_of(root / 'sources.yaml', [name])}"
-            problems.append(UserError(f"source '{name}' does not say on which day it was last looked at", where=where))
+            what = f"source '{name}' does not say on which day it was last looked at"
+            yield UserError(what, where=f"{file}:{line_of(file, [name])}")
     for orphan in sorted(set(facts.sources) - cited):
-        problems.append(UserError(f"source '{orphan}' is cited by no fact", where=str(root / "sources.yaml")))
-    return problems
+        yield UserError(f"source '{orphan}' is cited by no fact", where=str(file))
 
 
 def overlay_names(root: Path, base: Facts) -> list[UserError]:

@@ -144,46 +144,23 @@ def _from_columns(row: Mapping[str, str], name: str) -> tuple[Model, list[str]]:
     label = f"{name} {_text(row, 'model_name')}"
     plain = bool(_PLAIN.search(label))
     bloom, marin = "bloom" in label.casefold(), "marin" in label.casefold()
-    hidden, layers, heads = (_number(row, key) for key in ("hidden", "n_layers", "n_heads"))
-    vocab, size = _number(row, "vocab"), _size(row)
-    if hidden is None:
-        raise UserError(f"model '{name}': its shape is not stated", allowed="a row with hidden and n_layers")
-    if layers is None and plain and size:
-        layers = round(size / (12 * hidden**2))
-        inferred.append(f"n_layers {layers} (printed size over 12 h^2)")
-    if layers is None:
-        raise UserError(f"model '{name}': the number of layers is not stated")
-    if heads is None:
-        divisors = [d for d in range(8, hidden // 32 + 1) if hidden % d == 0 and (marin or d % 8 == 0)]
-        heads = min(divisors, key=lambda d: abs(d - hidden / 128))
-        inferred.append(f"n_heads {heads} (heads of about 128)")
-    kv_heads = _number(row, "n_kv_heads")
-    if kv_heads is None:
-        kv_heads = heads // 4 if marin and heads % 4 == 0 else heads
-        inferred.append(f"n_kv_heads {kv_heads}" + (" (a quarter, as in its siblings)" if kv_heads < heads else ""))
-    head_dim = _number(row, "head_dim")
-    if head_dim is None and not _text(row, "mla"):
-        head_dim = 128 if hidden % heads else hidden // heads
-        inferred.append(f"head_dim {head_dim}")
-    if vocab is None:
-        vocab = 50304 if plain else 128256 if marin else 32000
-        inferred.append(f"vocab {vocab}")
-    experts = _number(row, "n_experts")
-    ffn = _number(row, "ffn_hidden")
-    if ffn is None and not experts:
-        ffn = 4 * hidden if plain else 128 * round(8 * hidden / 3 / 128)
-        inferred.append(f"ffn_hidden {ffn}")
+    hidden, layers = _depth(row, name, plain, inferred)
     config: dict[str, object] = {
         "model_type": "decoder",
         "hidden_size": hidden,
         "num_hidden_layers": layers,
-        "vocab_size": vocab,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": head_dim,
+        **_heads(row, hidden, marin, inferred),
         "gated": not plain,
-        "intermediate_size": ffn or hidden,
     }
+    vocab = _number(row, "vocab")
+    if vocab is None:
+        vocab = 50304 if plain else 128256 if marin else 32000
+        inferred.append(f"vocab {vocab}")
+    experts, ffn = _number(row, "n_experts"), _number(row, "ffn_hidden")
+    if ffn is None and not experts:
+        ffn = 4 * hidden if plain else 128 * round(8 * hidden / 3 / 128)
+        inferred.append(f"ffn_hidden {ffn}")
+    config.update(vocab_size=vocab, intermediate_size=ffn or hidden)
     if plain:
         # Megatron's own GPT runs with the padded Llama-sized vocabulary of 131,072 keep a separate head.
         config.update(attention_bias=True, mlp_bias=True, norm_bias=True, tie_word_embeddings=vocab != 131072)
@@ -201,6 +178,35 @@ def _from_columns(row: Mapping[str, str], name: str) -> tuple[Model, list[str]]:
         inferred.append("window 2048 on three layers of four")
     model = model_from_config(config, name=name, where=f"model {name}", source="columns of the row")
     return model, inferred
+
+
+def _depth(row: Mapping[str, str], name: str, plain: bool, inferred: list[str]) -> tuple[int, int]:
+    """(width, layers). Raises UserError where a row states neither layers nor, for a plain model, its size."""
+    hidden, layers, size = _number(row, "hidden"), _number(row, "n_layers"), _size(row)
+    if hidden is None:
+        raise UserError(f"model '{name}': its shape is not stated", allowed="a row with hidden and n_layers")
+    if layers is None and plain and size:
+        layers = round(size / (12 * hidden**2))
+        inferred.append(f"n_layers {layers} (printed size over 12 h^2)")
+    if layers is None:
+        raise UserError(f"model '{name}': the number of layers is not stated")
+    return hidden, layers
+
+
+def _heads(row: Mapping[str, str], hidden: int, marin: bool, inferred: list[str]) -> dict[str, int | None]:
+    """The heads of attention, as keys of a config."""
+    heads, kv_heads, head_dim = (_number(row, key) for key in ("n_heads", "n_kv_heads", "head_dim"))
+    if heads is None:
+        divisors = [d for d in range(8, hidden // 32 + 1) if hidden % d == 0 and (marin or d % 8 == 0)]
+        heads = min(divisors, key=lambda d: abs(d - hidden / 128))
+        inferred.append(f"n_heads {heads} (heads of about 128)")
+    if kv_heads is None:
+        kv_heads = heads // 4 if marin and heads % 4 == 0 else heads
+        inferred.append(f"n_kv_heads {kv_heads}" + (" (a quarter, as in its siblings)" if kv_heads < heads else ""))
+    if head_dim is None and not _text(row, "mla"):
+        head_dim = 128 if hidden % heads else hidden // heads
+        inferred.append(f"head_dim {head_dim}")
+    return {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim}
 
 
 def _add_experts(
