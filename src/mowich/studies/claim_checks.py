@@ -182,9 +182,12 @@ NO_RUN = "the workload, its lengths, batch and latency, and the measured runs"
 
 def checks() -> dict[str, Check]:
     """Beginning of the id of a claim -> how it is derived. The first that fits wins."""
-    t3, t2, t4 = "chips.trainium3", "chips.trainium2", "chips.trainium4"
-    iron, v6e, v5p = "chips.tpu_v7_ironwood", "chips.tpu_v6e", "chips.tpu_v5p"
-    pod = "systems.ironwood.chips_per_unit"
+    return {**_of_trainium3(), **_of_trainium_later(), **_of_tpus(), **_of_nvidia(), **_of_measurements()}
+
+
+def _of_trainium3() -> dict[str, Check]:
+    """What AWS says of Trainium 3 against Trainium 2."""
+    t3, t2 = "chips.trainium3", "chips.trainium2"
     gpt = gpt_oss()
     return {
         "trainium3-reinvent-2025.Trn3_UltraServer_compute": _scaled(
@@ -291,6 +294,13 @@ def checks() -> dict[str, Check]:
         "trainium3-reinvent-2025.Time_to_train": Check(
             missing="the model, the tokens and the machine before: months to weeks is any factor of two or more"
         ),
+    }
+
+
+def _of_trainium_later() -> dict[str, Check]:
+    """What AWS says of prices, of accuracy, and of Trainium 4."""
+    t3, t4 = "chips.trainium3", "chips.trainium4"
+    return {
         "trainium-later.Trainium2_price": Check(missing=_NO_PRICE),
         "trainium-later.Trainium_price": Check(missing=_NO_PRICE),
         "trainium-later": Check(
@@ -324,6 +334,14 @@ def checks() -> dict[str, Check]:
             missing=_NOT_BUILT,
         ),
         "trainium4": Check(missing="details of the chip"),
+    }
+
+
+def _of_tpus() -> dict[str, Check]:
+    """What Google says of Ironwood and TPU 8."""
+    iron, v6e, v5p = "chips.tpu_v7_ironwood", "chips.tpu_v6e", "chips.tpu_v5p"
+    pod = "systems.ironwood.chips_per_unit"
+    return {
         "ironwood.Pod_compute": Check(
             formula="9,216 x FP8 of Ironwood",
             inputs={"n": pod, "q": f"{iron}.peak_dense.fp8"},
@@ -386,6 +404,12 @@ def checks() -> dict[str, Check]:
             missing="the FP8 rate of TPU 8i but by this claim (ours is worked back from it), and what the prior pod is"
         ),
         "tpu8": Check(missing=_NO_PRICE),
+    }
+
+
+def _of_nvidia() -> dict[str, Check]:
+    """What NVIDIA says of GB300 and Vera Rubin."""
+    return {
         "gb300.Dense_FP4": ratio(
             "chips.gb300.peak_dense.fp4", "chips.gb200.peak_dense.fp4", "dense FP4 of GB300 / of GB200"
         ),
@@ -425,6 +449,12 @@ def checks() -> dict[str, Check]:
             "chips.vr200_rubin.peak_dense.fp4", "chips.gb200.peak_dense.fp4", "dense FP4 of Rubin / of GB200"
         ),
         "vera-rubin": Check(missing=NO_RUN),
+    }
+
+
+def _of_measurements() -> dict[str, Check]:
+    """What others measured and say."""
+    return {
         "inferencex-v2-gb300.Blackwell_Ultra_vs_Blackwell_FP8": ratio(
             "chips.gb300.peak_dense.fp8",
             "chips.gb200.peak_dense.fp8",

@@ -7,7 +7,7 @@ and what nobody knows is said to be unknown.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mowich.economics.ownership import owned
 from mowich.estimate import Estimate, exact
@@ -57,13 +57,6 @@ def claim_section(known: Known) -> Section:
     middle = gains[len(gains) // 2]
     measured = Estimate(value=middle, unit="1", low=gains[0], high=gains[-1], grade="B")
     train = times_of(known.trained(AT, SUBJECT).tokens_per_s_per_chip, known.trained(AT, BEFORE).tokens_per_s_per_chip)
-    symbols = {
-        "now": eight[now.id],
-        "before": eight[before.id],
-        "chips_now": units[now.id],
-        "chips_before": units[before.id],
-    }
-    of_peaks = f"mowich facts diff {SUBJECT} {BEFORE}; peak per chip, chips of a unit"
     level = words_for("claim", unit)
     return Section(
         id="claim",
@@ -84,42 +77,7 @@ def claim_section(known: Known) -> Section:
             f"For training {known.models[0].name} we forecast {between(train)} times for a chip.",
         ),
         numbers=(
-            BriefNumber(
-                name="unit",
-                what="arithmetic of an UltraServer over that of the one before",
-                estimate=exact(unit, "1"),
-                formula="now * chips_now / (before * chips_before)",
-                symbols=symbols,
-                of=of_peaks,
-            ),
-            BriefNumber(
-                name="chip_8bit",
-                what="the same of one chip, at 8 bit",
-                estimate=exact(per_chip["peak_8bit"], "1"),
-                formula="now / before",
-                symbols={k: symbols[k] for k in ("now", "before")},
-                of=of_peaks,
-            ),
-            BriefNumber(
-                name="chip_16bit",
-                what="the same of one chip, at 16 bit",
-                estimate=exact(per_chip["peak_16bit"], "1"),
-                formula="now / before",
-                symbols={"now": _peak(now, "bf16"), "before": _peak(before, "bf16")},
-                of=of_peaks,
-            ),
-            BriefNumber(
-                name="bandwidth",
-                what="speed of the memory of one chip over that of the one before",
-                estimate=exact(per_chip["bandwidth"], "1"),
-                of=f"mowich facts diff {SUBJECT} {BEFORE}; memory.hbm_bandwidth",
-            ),
-            BriefNumber(
-                name="memory",
-                what="memory of one chip over that of the one before",
-                estimate=exact(per_chip["memory"], "1"),
-                of=f"mowich facts diff {SUBJECT} {BEFORE}; memory.hbm_capacity",
-            ),
+            *_silicon_numbers(now, before, per_chip, units, eight),
             BriefNumber(
                 name="measured",
                 what=f"speed of {len(gains)} whole models, measured: middle, least and most",
@@ -161,6 +119,62 @@ def claim_section(known: Known) -> Section:
                     *(g.gain for g in measured_gains()),
                 )
             },
+        ),
+    )
+
+
+def _silicon_numbers(
+    now: System,
+    before: System,
+    per_chip: Mapping[str, float],
+    units: Mapping[str, float],
+    eight: Mapping[str, float],
+) -> tuple[BriefNumber, ...]:
+    """per_chip: property -> its gain; units, eight: system -> chips of a unit, FLOP/s of a chip at 8 bit."""
+    symbols = {
+        "now": eight[now.id],
+        "before": eight[before.id],
+        "chips_now": units[now.id],
+        "chips_before": units[before.id],
+    }
+    of_peaks = f"mowich facts diff {SUBJECT} {BEFORE}; peak per chip, chips of a unit"
+    unit = per_chip["peak_8bit"] * units[now.id] / units[before.id]
+    return (
+        BriefNumber(
+            name="unit",
+            what="arithmetic of an UltraServer over that of the one before",
+            estimate=exact(unit, "1"),
+            formula="now * chips_now / (before * chips_before)",
+            symbols=symbols,
+            of=of_peaks,
+        ),
+        BriefNumber(
+            name="chip_8bit",
+            what="the same of one chip, at 8 bit",
+            estimate=exact(per_chip["peak_8bit"], "1"),
+            formula="now / before",
+            symbols={k: symbols[k] for k in ("now", "before")},
+            of=of_peaks,
+        ),
+        BriefNumber(
+            name="chip_16bit",
+            what="the same of one chip, at 16 bit",
+            estimate=exact(per_chip["peak_16bit"], "1"),
+            formula="now / before",
+            symbols={"now": _peak(now, "bf16"), "before": _peak(before, "bf16")},
+            of=of_peaks,
+        ),
+        BriefNumber(
+            name="bandwidth",
+            what="speed of the memory of one chip over that of the one before",
+            estimate=exact(per_chip["bandwidth"], "1"),
+            of=f"mowich facts diff {SUBJECT} {BEFORE}; memory.hbm_bandwidth",
+        ),
+        BriefNumber(
+            name="memory",
+            what="memory of one chip over that of the one before",
+            estimate=exact(per_chip["memory"], "1"),
+            of=f"mowich facts diff {SUBJECT} {BEFORE}; memory.hbm_capacity",
         ),
     )
 
@@ -313,50 +327,7 @@ def scale_section(known: Known) -> Section:
             "A run over more chips than one maker's network has crosses a network between buildings, which is our"
             " estimate.",
         )[:4],
-        numbers=(
-            *(
-                BriefNumber(
-                    name=f"at_{n}",
-                    what=f"tokens per second of {n:,} Trainium 3 over those of {n:,} of {known.name(first)}, failures"
-                    " included",
-                    estimate=ratio[n],
-                    formula="trn3 * useful_trn3 / (rival * useful_rival)",
-                    symbols={
-                        "trn3": _total(known.trained(n, SUBJECT)),
-                        "useful_trn3": float(known.trained(n, SUBJECT).goodput),
-                        "rival": _total(known.trained(n, first)),
-                        "useful_rival": float(known.trained(n, first).goodput),
-                    },
-                    of=known.to_train(n, (SUBJECT, first)),
-                )
-                for n in fit
-            ),
-            BriefNumber(
-                name="useful",
-                what=f"share of the time that is useful work, Trainium 3 at {large:,} chips",
-                estimate=most.goodput,
-                of=f"{known.to_train(large, (SUBJECT,))}; goodput",
-            ),
-            BriefNumber(
-                name="busy",
-                what=f"share of {large:,} chips that the job can use",
-                estimate=exact(used, "1", "D"),
-                formula="used / (used + idle)",
-                symbols={"used": float(most.chips_used), "idle": float(most.chips_idle)},
-                of=f"{known.to_train(large, (SUBJECT,))}; chips_used, chips_idle",
-            ),
-            *(
-                BriefNumber(
-                    name=f"days_{n}.{s}",
-                    what=f"days of the run on {n:,} chips of {known.name(s)}",
-                    estimate=known.trained(n, s).days,
-                    of=f"{known.to_train(n, known.systems)}; {s}.days",
-                )
-                for n in BRIEF_SIZES
-                for s in known.systems
-                if known.trained(n, s).plan is not None
-            ),
-        ),
+        numbers=_scale_numbers(known, ratio, used),
         commands=(known.to_train(large, known.systems), f"mowich goodput --on {SUBJECT}:{large}"),
         picture=BriefPicture(
             kind="lines",
@@ -372,6 +343,57 @@ def scale_section(known: Known) -> Section:
                 )
                 for s in known.systems
             },
+        ),
+    )
+
+
+def _scale_numbers(known: Known, ratio: Mapping[int, Estimate], used: float) -> tuple[BriefNumber, ...]:
+    """ratio: chips -> speed over that of as many of the first rival; used: share of the most chips that the job can
+    use."""
+    first, large = known.rivals[0], max(ratio)
+    most = known.trained(large, SUBJECT)
+    return (
+        *(
+            BriefNumber(
+                name=f"at_{n}",
+                what=f"tokens per second of {n:,} Trainium 3 over those of {n:,} of {known.name(first)}, failures"
+                " included",
+                estimate=ratio[n],
+                formula="trn3 * useful_trn3 / (rival * useful_rival)",
+                symbols={
+                    "trn3": _total(known.trained(n, SUBJECT)),
+                    "useful_trn3": float(known.trained(n, SUBJECT).goodput),
+                    "rival": _total(known.trained(n, first)),
+                    "useful_rival": float(known.trained(n, first).goodput),
+                },
+                of=known.to_train(n, (SUBJECT, first)),
+            )
+            for n in ratio
+        ),
+        BriefNumber(
+            name="useful",
+            what=f"share of the time that is useful work, Trainium 3 at {large:,} chips",
+            estimate=most.goodput,
+            of=f"{known.to_train(large, (SUBJECT,))}; goodput",
+        ),
+        BriefNumber(
+            name="busy",
+            what=f"share of {large:,} chips that the job can use",
+            estimate=exact(used, "1", "D"),
+            formula="used / (used + idle)",
+            symbols={"used": float(most.chips_used), "idle": float(most.chips_idle)},
+            of=f"{known.to_train(large, (SUBJECT,))}; chips_used, chips_idle",
+        ),
+        *(
+            BriefNumber(
+                name=f"days_{n}.{s}",
+                what=f"days of the run on {n:,} chips of {known.name(s)}",
+                estimate=known.trained(n, s).days,
+                of=f"{known.to_train(n, known.systems)}; {s}.days",
+            )
+            for n in BRIEF_SIZES
+            for s in known.systems
+            if known.trained(n, s).plan is not None
         ),
     )
 
@@ -448,50 +470,7 @@ def price_section(known: Known) -> Section:
             ),
             "Amazon pays the cost and not the price; who rents pays its margin too.",
         ),
-        numbers=(
-            *(
-                BriefNumber(
-                    name=f"even.{what.split()[0]}.{what.split()[1]}",
-                    what=f"price of a chip-hour of Trainium 3 at which a token costs the same as on the cheapest rival,"
-                    f" {what}",
-                    estimate=e,
-                    of=(
-                        known.to_train(AT, known.systems)
-                        if what.startswith("training")
-                        else known.to_serve(what.split()[1], known.systems)
-                    )
-                    + f"; {SUBJECT}.breakeven_usd_per_chip_h",
-                )
-                for what, e in even.items()
-            ),
-            *(
-                BriefNumber(
-                    name=f"cost.{s}",
-                    what=f"what a chip-hour of {known.name(s)} costs its owner",
-                    estimate=e,
-                    of=f"mowich prices --on {s}; tco_total",
-                )
-                for s, e in cost.items()
-            ),
-            *(
-                BriefNumber(
-                    name=f"token.{s}",
-                    what=f"cost of a million tokens of training on {known.name(s)}",
-                    estimate=known.trained(AT, s).usd_per_mtok,
-                    of=f"{known.to_train(AT, known.systems)}; {s}.usd_per_mtok",
-                )
-                for s in known.systems
-            ),
-            *(
-                BriefNumber(
-                    name=f"token.{model}.{s}",
-                    what=f"cost of a million output tokens of {model} on {known.name(s)}",
-                    estimate=found.usd_per_mtok,
-                    of=f"{known.to_serve(model, known.systems)}; {s}.usd_per_mtok",
-                )
-                for model, s, found in known.served_rows()
-            ),
-        ),
+        numbers=_price_numbers(known, even, cost),
         commands=(f"mowich prices --on {SUBJECT}", known.to_train(AT, known.systems)),
         picture=BriefPicture(
             kind="ranges",
@@ -504,6 +483,55 @@ def price_section(known: Known) -> Section:
             series={"USD/chip/h": (*map(float, cost.values()), *map(float, even.values()))},
             low=tuple(ends_of(e)[0] for e in (*cost.values(), *even.values())),
             high=tuple(ends_of(e)[1] for e in (*cost.values(), *even.values())),
+        ),
+    )
+
+
+def _price_numbers(known: Known, even: Mapping[str, Estimate], cost: Mapping[str, Estimate]) -> tuple[BriefNumber, ...]:
+    """even: work -> the price of Trainium 3 at which a token costs the same; cost: system -> of a chip-hour to its
+    owner."""
+    return (
+        *(
+            BriefNumber(
+                name=f"even.{what.split()[0]}.{what.split()[1]}",
+                what=f"price of a chip-hour of Trainium 3 at which a token costs the same as on the cheapest rival,"
+                f" {what}",
+                estimate=e,
+                of=(
+                    known.to_train(AT, known.systems)
+                    if what.startswith("training")
+                    else known.to_serve(what.split()[1], known.systems)
+                )
+                + f"; {SUBJECT}.breakeven_usd_per_chip_h",
+            )
+            for what, e in even.items()
+        ),
+        *(
+            BriefNumber(
+                name=f"cost.{s}",
+                what=f"what a chip-hour of {known.name(s)} costs its owner",
+                estimate=e,
+                of=f"mowich prices --on {s}; tco_total",
+            )
+            for s, e in cost.items()
+        ),
+        *(
+            BriefNumber(
+                name=f"token.{s}",
+                what=f"cost of a million tokens of training on {known.name(s)}",
+                estimate=known.trained(AT, s).usd_per_mtok,
+                of=f"{known.to_train(AT, known.systems)}; {s}.usd_per_mtok",
+            )
+            for s in known.systems
+        ),
+        *(
+            BriefNumber(
+                name=f"token.{model}.{s}",
+                what=f"cost of a million output tokens of {model} on {known.name(s)}",
+                estimate=found.usd_per_mtok,
+                of=f"{known.to_serve(model, known.systems)}; {s}.usd_per_mtok",
+            )
+            for model, s, found in known.served_rows()
         ),
     )
 
