@@ -26,11 +26,8 @@ import mowich.api
 import mowich.nki
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.lower import balanced, lowered
-from mowich.neuroncore.clock.places import renewed, settled, unzeroed
 from mowich.neuroncore.clock.program import ClockOptions, prepare
-from mowich.neuroncore.clock.schedule import run_programs
-from mowich.neuroncore.core import limits
+from mowich.neuroncore.clock.schedule import as_compiled, run_programs
 from mowich.neuroncore.profile import Profile
 from mowich.nki import hollow
 
@@ -76,8 +73,7 @@ def stages(
     assert trace is not None
     done("trace")
     numbers, options = costs(3), ClockOptions()
-    bank = limits(3).psum_bank_B
-    trace = balanced(lowered(renewed(unzeroed(settled(trace))), bank), numbers)
+    (trace,), _ = as_compiled([trace], numbers, options)
     done("lower")
     program = prepare(trace, numbers, options)
     done("prepare")

@@ -245,7 +245,8 @@ def same_schedule(programs: list[Program], generation: int, options: ClockOption
     path = latency._compiled(library, found)
     assert path is not None
     assert path == latency._critical_path(found)
-    assert latency.breakdown(path) == latency.breakdown(latency._critical_path(found))
+    assert list(path._compiled_sums(library).items()) == list(latency._sums(path.fact, path.length).items())
+    assert profile._compiled_places(library, found, path) == profile._places(found, path)
     p = profile.Profile(found)
     totals = profile._compiled_totals(library, found)
     assert totals is not None

@@ -8,18 +8,19 @@ they cost is what the kernel would save.
 
 from __future__ import annotations
 
+import ctypes
+from array import array
 from collections.abc import Iterable
 from ctypes import CDLL
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.estimate import Estimate
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.clock.latency import CriticalPath, compiled_columns, critical_path, first_met, latency_estimate
+from mowich.neuroncore.clock.latency import CriticalPath, compiled_columns, critical_path, latency_estimate
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of_queue
@@ -94,6 +95,14 @@ def part_at(name: str, seconds: float, ratio: float) -> float:
     (1.0, 4.0)
     """
     return seconds / ratio if name.endswith(("clock", "rate", "bandwidth")) else seconds * ratio
+
+
+class PathPlaces(NamedTuple):
+    """A critical path by where its instructions come from. places: (first instruction, time, time in which it waits for
+    memory) of each, ps; parts: (place, number of a fact, time); each in the order in which the path meets them."""
+
+    places: list[tuple[int, int, int]]
+    parts: list[tuple[int, int, int]]
 
 
 class Profile(Shown):
@@ -386,62 +395,32 @@ class Profile(Shown):
     @cached_property
     def lines(self) -> list[Line]:
         """Lines of the kernel by their time on the critical path, costliest first."""
-        path = self.path
-        if not len(path):
-            return []
-        instruction, cause, begins = (compiled.as_column(x) for x in (path.instruction, path.cause, path.first))
-        places, place = self._places(instruction)
-        time_of = compiled.as_column(path.end) - compiled.as_column(path.start)
-        seconds, buffers = (np.zeros(len(places) + 1, np.int64) for _ in range(2))  # the last is of no place
-        np.add.at(seconds, place, time_of)
-        np.add.at(buffers, place[cause == BUFFER], time_of[cause == BUFFER])
-        # the facts of a place in the order in which the path meets them
-        mine = np.repeat(place, begins[1:] - begins[:-1]) * len(path.names) + compiled.as_column(path.fact)
-        sums = np.zeros((len(places) + 1) * len(path.names), np.int64)
-        np.add.at(sums, mine, compiled.as_column(path.length))
-        parts: list[dict[str, int]] = [{} for _ in range(len(places) + 1)]
-        for pair in first_met(mine, len(sums)):
-            at, fact = divmod(pair, len(path.names))
-            parts[at][path.names[fact]] = int(sums[pair])
-        first = np.zeros(len(places) + 1, np.int64)
-        first[place[::-1]] = instruction[::-1]
-        example = first.tolist()
-        out = []
-        for at in sorted(range(len(places)), key=lambda at: (-int(seconds[at]), places[at])):
-            time = int(seconds[at])
-            reason, remedy = _advice(self, self.schedule.cost_of(example[at]), parts[at], time, int(buffers[at]))
-            out.append(Line(file=places[at][0], line=places[at][1], seconds=time / PS, cause=reason, remedy=remedy))
-        return out
-
-    def _places(self, instructions: NDArray[np.int64]) -> tuple[list[tuple[str, int]], NDArray[np.int64]]:
-        """(Places in the kernel, the place of each instruction among them; of none (-1), the number of places)."""
-        s = self.schedule
-        code = np.full(len(instructions), -1, np.int64)
-        known = instructions >= 0
-        core = np.frombuffer(s.core, np.int32)[instructions]
-        base = 0
-        for c, p in enumerate(s.programs):
-            mine = known & (core == c)
-            if not mine.any():
-                continue
-            origin = np.frombuffer(p.origin, np.int32)[instructions[mine] - s.offset[c]]
-            site = np.frombuffer(p.trace.site, np.int32)
-            # sites, then the loads of tables, then storages of spills
-            sites = len(p.trace.sites)
-            place = np.where(origin < 0, sites - 1 - origin, 0)
-            place[origin >= 0] = site[origin[origin >= 0]]
-            code[mine] = base + place
-            base += sites + 1 + max(0, -int(origin.min(initial=0)))
-        code[code < 0] = base
+        library = compiled.library(len(self))
+        found = None if library is None else _compiled_places(library, self.schedule, self.path)
+        if found is None:
+            found = _places(self.schedule, self.path)
+        names = self.path.names
         places: dict[tuple[str, int], int] = {}
-        of = np.full(base + 1, -1, np.int64)
-        first = np.zeros(base + 1, np.int64)
-        first[code[::-1]] = instructions[::-1]
-        for k in first_met(code, base + 1):
-            if k != base:
-                of[k] = places.setdefault(self.site(int(first[k])), len(places))
-        of[of < 0] = len(places)
-        return list(places), of[code]
+        of: list[int] = []  # several kinds of instructions may come from one line
+        spent: list[tuple[int, int, int]] = []
+        for instruction, time, buffers in found.places:
+            of.append(places.setdefault(self.site(instruction), len(places)))
+            if of[-1] == len(spent):
+                spent.append((instruction, time, buffers))
+            else:
+                first, before, held = spent[of[-1]]
+                spent[of[-1]] = first, before + time, held + buffers
+        # the facts of a place in the order in which the path meets them
+        parts: list[dict[str, int]] = [{} for _ in spent]
+        for place, fact, length in found.parts:
+            mine = parts[of[place]]
+            mine[names[fact]] = mine.get(names[fact], 0) + length
+        out = []
+        for (file, line), at in sorted(places.items(), key=lambda x: (-spent[x[1]][1], x[0])):
+            example, time, buffers = spent[at]
+            reason, remedy = _advice(self, self.schedule.cost_of(example), parts[at], time, buffers)
+            out.append(Line(file=file, line=line, seconds=time / PS, cause=reason, remedy=remedy))
+        return out
 
     @property
     def top(self) -> list[Line]:
@@ -501,22 +480,68 @@ class Profile(Shown):
         }
 
 
+def _places(s: Schedule, path: CriticalPath) -> PathPlaces:
+    """A critical path by where its instructions come from: a line of the trace, loads of tables, what spills."""
+    places: dict[tuple[int, int], int] = {}
+    spent: list[list[int]] = []
+    parts: dict[tuple[int, int], int] = {}
+    for k, i in enumerate(path.instruction):
+        if i < 0:
+            continue
+        c = s.core[i]
+        p = s.programs[c]
+        origin = p.origin[i - s.offset[c]]
+        place = places.setdefault((c, p.trace.site[origin] if origin >= 0 else origin), len(places))
+        if place == len(spent):
+            spent.append([i, 0, 0])
+        time = path.end[k] - path.start[k]
+        spent[place][1] += time
+        spent[place][2] += time if path.cause[k] == BUFFER else 0
+        for at in range(path.first[k], path.first[k + 1]):
+            parts[place, path.fact[at]] = parts.get((place, path.fact[at]), 0) + path.length[at]
+    return PathPlaces([(i, time, held) for i, time, held in spent], [(*pair, t) for pair, t in parts.items()])
+
+
+def _compiled_places(library: CDLL, s: Schedule, path: CriticalPath) -> PathPlaces | None:
+    """`_places` by the compiled code; None where it cannot."""
+    mine, at, out = compiled_columns(s), compiled.address, compiled.LinesMade()
+    columns = compiled.PathColumns(
+        steps=len(path),
+        parts=len(path.fact),
+        instruction=at(path.instruction),
+        start=at(path.start),
+        end=at(path.end),
+        cause=at(path.cause),
+        first=at(path.first),
+        fact=at(path.fact),
+        length=at(path.length),
+    )
+    sources = (compiled.SourceGiven * len(s.programs))()
+    for source, p in zip(sources, s.programs, strict=True):
+        source.origin, source.site, source.sites = at(p.origin), at(p.trace.site), len(p.trace.sites)
+        source.storages = len(p.trace.storages.form) if p.spill_B else 0
+    given = (compiled.by_reference(x) for x in (mine.given, columns, sources))
+    if not compiled.done(library.clock_lines(*given, ctypes.c_int64(len(path.names)), compiled.by_reference(out))):
+        return None
+    places, parts = out.take("place", "q", 3 * out.places), out.take("part", "q", 3 * out.parts)
+    return PathPlaces(*(list(zip(x[::3], x[1::3], x[2::3], strict=True)) for x in (places, parts)))
+
+
 def _compiled_totals(library: CDLL, s: Schedule) -> list[dict[str, _Total]] | None:
     """Of each core: what each engine did, by the compiled code; None where it cannot."""
     units, cores = list(ENGINES), len(s.programs)
     blamed = ["start", "itself", *units, *(f"buffer of {name}" for name in units)]
-    mine = compiled_columns(s, units=units)
-    rows = np.zeros((cores, len(units), 3 + 2 * len(blamed)), np.int64)
-    special = np.array(
-        [units.index("tensor"), units.index("gpsimd"), SOFTWARE, s.costs.ps("dma.software_active")], np.int64
-    )
+    width = 3 + 2 * len(blamed)
+    rows = array("q", bytes(8 * cores * len(units) * width))
+    special = array("q", [units.index("tensor"), units.index("gpsimd"), SOFTWARE, s.costs.ps("dma.software_active")])
     pointers = (compiled.pointer(special), compiled.pointer(rows))
-    if not compiled.done(library.clock_engines(compiled.by_reference(mine.given), *pointers)):
+    if not compiled.done(library.clock_engines(compiled.by_reference(compiled_columns(s).given), *pointers)):
         return None
     out: list[dict[str, _Total]] = []
-    for core in rows.tolist():
+    for core in range(cores):
         found: dict[str, _Total] = {}
-        for name, (busy, wait, instructions, *rest) in zip(units, core, strict=True):
+        for place, name in enumerate(units, core * len(units)):
+            busy, wait, instructions, *rest = rows[place * width : (place + 1) * width]
             waits, turn = rest[: len(blamed)], rest[len(blamed) :]
             # in the order in which they were first blamed
             order = sorted((t, k) for k, t in enumerate(turn) if t)

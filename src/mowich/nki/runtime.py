@@ -26,6 +26,7 @@ from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore import placement, views
+from mowich.neuroncore.clock.program import no_collection
 from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Alike, Core
@@ -341,7 +342,9 @@ def run_function(
             c.alike = alike
             c.rounding = _stochastic_rounding(0, i)
         try:
-            return _run(func, args, kwargs, cores, results, check, returned, order)
+            # a run without values makes many small objects, few of which stay: looking for cycles takes a tenth of it
+            with contextlib.nullcontext() if values else no_collection():
+                return _run(func, args, kwargs, cores, results, check, returned, order)
         except loops.ChangedGrowth:  # that loop is noted, and is recorded anew each time
             continue
         except (Exception, Unlike):

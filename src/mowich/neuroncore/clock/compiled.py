@@ -16,6 +16,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     library.clock_free.restype = None
     library.clock_merged.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
     library.clock_balanced.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 5]
+    library.clock_sums.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 4]
+    library.clock_sums.restype = None
     return library, ""
 
 
@@ -102,8 +105,8 @@ def rows(made: Sequence[Sequence[int]], width: int) -> ClockColumn:
 
 
 def as_column(numbers: array[int]) -> ClockColumn:
-    """The numbers of an array of 64 bits each, without a copy."""
-    return np.frombuffer(numbers, np.int64) if len(numbers) else np.zeros(0, np.int64)
+    """The numbers of an array, 64 bits each: without a copy where they have that."""
+    return np.frombuffer(numbers, numbers.typecode).astype(np.int64, copy=False) if numbers else np.zeros(0, np.int64)
 
 
 def address(column: NDArray[np.generic] | array[int] | None) -> int | None:
@@ -221,7 +224,29 @@ class ScheduleColumns(Struct):
     )
 
 
-class PathMade(Struct):
+@dataclass(slots=True)
+class ScheduleToRead:
+    """A schedule as the compiled code reads it. names: of facts, by their numbers there; kept: what `given` points at,
+    beside the schedule's own columns."""
+
+    given: ScheduleColumns
+    names: list[str]
+    kept: list[NDArray[np.generic]]
+
+
+class PathColumns(Struct):
     """`Path` of latency.c."""
 
     _fields_ = _fields("steps parts", "instruction start end cause first fact length")
+
+
+class SourceGiven(Struct):
+    """`Source` of latency.c."""
+
+    _fields_ = _fields("", "origin site", "sites storages")
+
+
+class LinesMade(Struct):
+    """`Lines` of latency.c."""
+
+    _fields_ = _fields("places parts", "place part")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass, field
 from typing import overload
@@ -24,7 +24,7 @@ from mowich.neuroncore.clock.lower import uses_of
 from mowich.neuroncore.clock.program import Program
 from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHT_BUFFER, Schedule
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import DMA_QUEUES, PS, SOFTWARE, unit_of_queue
+from mowich.neuroncore.instructions.rates import DMA_QUEUES, ENGINES, PS, QUEUES, SOFTWARE, unit_of_queue
 
 MATTERS = 0.05
 """Share of a latency from which on a grade counts for the grade of the whole."""
@@ -47,12 +47,12 @@ class CriticalPath(Sequence[PathStep]):
     of a step begin among all: fact (a number: see `names`) and length (ps)."""
 
     names: list[str]
-    instruction: array[int] = field(default_factory=lambda: array("q"))
+    instruction: array[int] = field(default_factory=lambda: array("i"))
     start: array[int] = field(default_factory=lambda: array("q"))
     end: array[int] = field(default_factory=lambda: array("q"))
-    cause: array[int] = field(default_factory=lambda: array("q"))
-    first: array[int] = field(default_factory=lambda: array("q", [0]))
-    fact: array[int] = field(default_factory=lambda: array("q"))
+    cause: array[int] = field(default_factory=lambda: array("b"))
+    first: array[int] = field(default_factory=lambda: array("i", [0]))
+    fact: array[int] = field(default_factory=lambda: array("i"))
     length: array[int] = field(default_factory=lambda: array("q"))
 
     def __len__(self) -> int:
@@ -93,17 +93,23 @@ class CriticalPath(Sequence[PathStep]):
 
     def total(self) -> dict[str, int]:
         """Time of each fact, ps, in the order in which the path meets them."""
-        fact, sums = compiled.as_column(self.fact), np.zeros(len(self.names), np.int64)
-        np.add.at(sums, fact, compiled.as_column(self.length))
-        return {self.names[n]: int(sums[n]) for n in first_met(fact, len(self.names))}
+        library = compiled.library(len(self))
+        sums: Mapping[int, int] = _sums(self.fact, self.length) if library is None else self._compiled_sums(library)
+        return {self.names[n]: length for n, length in sums.items()}
+
+    def _compiled_sums(self, library: CDLL) -> dict[int, int]:
+        """`_sums` of the facts by the compiled code."""
+        sums, turns = array("q", bytes(8 * len(self.names))), array("q", bytes(8 * len(self.names)))
+        library.clock_sums(len(self.fact), *map(compiled.address, (self.fact, self.length, sums, turns)))
+        return {n: sums[n] for _, n in sorted((turn, n) for n, turn in enumerate(turns) if turn)}
 
 
-def first_met(numbers: compiled.ClockColumn, most: int) -> list[int]:
-    """The numbers below `most` that a column holds, in the order in which it holds them first."""
-    first = np.full(most, len(numbers))
-    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
-    met = np.flatnonzero(first < len(numbers))
-    return [int(k) for k in met[np.argsort(first[met])].tolist()]
+def _sums(numbers: array[int], lengths: array[int]) -> dict[int, int]:
+    """The sum of the lengths of each number, in the order in which these come up first."""
+    out: dict[int, int] = {}
+    for number, length in zip(numbers, lengths, strict=True):
+        out[number] = out.get(number, 0) + length
+    return out
 
 
 WAIT, DMA_WAIT, LOAD_LATENCY, THROTTLE_RATE, TRIGGER, SEMAPHORE = range(6)
@@ -212,17 +218,15 @@ def _critical_path(s: Schedule) -> CriticalPath:
     return path
 
 
-@dataclass(slots=True)
-class CompiledColumns:
-    """A schedule as the compiled code reads it. given: the struct; kept: what it points at."""
+def compiled_columns(s: Schedule) -> compiled.ScheduleToRead:
+    """A schedule for the compiled code, made once. Units are places in `ENGINES`."""
+    if s.to_read is None:
+        s.to_read = _compiled_columns(s)
+    return s.to_read
 
-    given: compiled.ScheduleColumns
-    kept: list[object]
 
-
-def compiled_columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str] = ()) -> CompiledColumns:
-    """A schedule for the compiled code: with the unit of each queue (a place in `units`), or the parts of each cost
-    (places in `names`)."""
+def _compiled_columns(s: Schedule) -> compiled.ScheduleToRead:
+    names = _names(s)
     number = {name: place for place, name in enumerate(names)}
     parts: list[tuple[int, int]] = []
     told: list[tuple[int, ...]] = []
@@ -230,57 +234,57 @@ def compiled_columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str
     for p in s.programs:
         base.append(len(told))
         for k in p.costs:
-            unit = units.index(unit_of_queue(k.queue)) if units else 0
-            made = (k.queue, unit, k.queue in DMA_QUEUES, k.occupancy, k.latency, k.issue, k.first_byte)
-            three = [list(d.items()) for d in (k.lead_parts, k.parts, k.latency_parts)] if names else [[], [], []]
+            made = (k.queue, _UNITS[k.queue], k.queue in DMA_QUEUES, k.occupancy, k.latency, k.issue, k.first_byte)
+            three = (k.lead_parts, k.parts, k.latency_parts)
             told.append((*made, len(parts), *map(len, three)))
-            parts += [(number[name], length) for some in three for name, length in some]
+            parts += [(number[name], length) for some in three for name, length in some.items()]
     at = compiled.address
     cost = np.array([at(p.cost) or 0 for p in s.programs], np.int64)
-    kept = [np.array(s.offset, np.int64), np.array(base, np.int64), compiled.rows(told, 11), compiled.rows(parts, 2)]
-    return CompiledColumns(
-        compiled.ScheduleColumns(
-            instructions=len(s.begin),
-            cores=len(s.programs),
-            units=len(units),
-            total=s.total,
-            semaphore=s.costs.ps("sync.semaphore"),
-            trigger=s.costs.ps("dma.trigger"),
-            begin=at(s.begin),
-            data=at(s.data),
-            end=at(s.end),
-            loading=at(s.loading),
-            by=at(s.by),
-            data_by=at(s.data_by),
-            cause=at(s.cause),
-            data_cause=at(s.data_cause),
-            core=at(s.core),
-            cost=at(cost),
-            offset=at(kept[0]),
-            base=at(kept[1]),
-            cost_rows=at(kept[2]),
-            parts=at(kept[3]),
-        ),
-        [s, cost, *kept],
+    offset, bases = np.array(s.offset, np.int64), np.array(base, np.int64)
+    cost_rows, part_rows = compiled.rows(told, 11), compiled.rows(parts, 2)
+    given = compiled.ScheduleColumns(
+        instructions=len(s.begin),
+        cores=len(s.programs),
+        units=len(ENGINES),
+        total=s.total,
+        semaphore=s.costs.ps("sync.semaphore"),
+        trigger=s.costs.ps("dma.trigger"),
+        begin=at(s.begin),
+        data=at(s.data),
+        end=at(s.end),
+        loading=at(s.loading),
+        by=at(s.by),
+        data_by=at(s.data_by),
+        cause=at(s.cause),
+        data_cause=at(s.data_cause),
+        core=at(s.core),
+        cost=at(cost),
+        offset=at(offset),
+        base=at(bases),
+        cost_rows=at(cost_rows),
+        parts=at(part_rows),
     )
+    return compiled.ScheduleToRead(given, names, [cost, offset, bases, cost_rows, part_rows])
+
+
+_UNITS = [list(ENGINES).index(unit_of_queue(q)) for q in range(len(QUEUES))]
+"""Of each queue, the place of its unit in `ENGINES`."""
 
 
 def _compiled(library: CDLL, s: Schedule) -> CriticalPath | None:
     """The critical path by the compiled code; None where it cannot."""
-    names = _names(s)
-    mine = compiled_columns(s, names=names)
-    out = compiled.PathMade()
+    mine, out = compiled_columns(s), compiled.PathColumns()
     if not compiled.done(library.clock_path(compiled.by_reference(mine.given), compiled.by_reference(out))):
         return None
     steps, pieces = out.steps, out.parts
     return CriticalPath(
-        names,
-        instruction=out.take("instruction", "q", steps),
+        mine.names,
+        instruction=out.take("instruction", "i", steps),
         start=out.take("start", "q", steps),
         end=out.take("end", "q", steps),
-        cause=out.take("cause", "q", steps),
-        first=out.take("first", "q", steps + 1),
-        fact=out.take("fact", "q", pieces),
+        cause=out.take("cause", "b", steps),
+        first=out.take("first", "i", steps + 1),
+        fact=out.take("fact", "i", pieces),
         length=out.take("length", "q", pieces),
     )
 

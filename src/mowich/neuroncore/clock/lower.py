@@ -170,7 +170,7 @@ def trace_given(
     given = compiled.TraceGiven(
         instructions=len(trace),
         storages=len(trace.storages.form),
-        sites=max(trace.site, default=-1) + 1,
+        sites=len(trace.sites),
         kind=at(trace.kind),
         site=at(trace.site),
         touched=at(trace.touched),

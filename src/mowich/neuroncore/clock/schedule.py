@@ -57,7 +57,7 @@ class Schedule:
     `data` in which the Tensor Engine loads the stationary tile and does nothing else; cause, by: what decided its
     begin; data_cause,
     data_by: what delayed the bytes of a DMA beyond that (0: nothing). refills: loads fill tiles again that are taken
-    to begin anew."""
+    to begin anew; to_read: the columns for the compiled code, once they were asked for."""
 
     generation: int
     costs: Costs
@@ -77,6 +77,7 @@ class Schedule:
     total: int
     policy: str = ""
     refills: bool = False
+    to_read: compiled.ScheduleToRead | None = field(default=None, repr=False, compare=False)
 
     def cost_of(self, i: int) -> Cost:
         """Cost of instruction i of all."""
@@ -88,6 +89,14 @@ class Schedule:
 def schedule(traces: Sequence[Trace], costs: Costs, options: ClockOptions | None = None) -> Schedule:
     """Schedule the traces of the cores of one launch together: they share HBM and meet at barriers."""
     options = options or ClockOptions()
+    traces, refilled = as_compiled(traces, costs, options)
+    made = _fitted(traces, costs, options)
+    made.refills = refilled
+    return made
+
+
+def as_compiled(traces: Sequence[Trace], costs: Costs, options: ClockOptions) -> tuple[Sequence[Trace], bool]:
+    """(Traces with what the compiler does to them before they run; whether loads fill tiles that begin anew)."""
     refilled = False
     if options.dge is False:
         traces = [without_dge(t) for t in traces]
@@ -99,9 +108,7 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: ClockOptions | None
             before, traces = traces, [renewed(t) for t in traces]
             refilled = any(map(refills, before, traces))
         traces = [balanced(lowered(t, bank, only_invariant), costs) for t in traces]
-    made = _fitted(traces, costs, options)
-    made.refills = refilled
-    return made
+    return traces, refilled
 
 
 def _fitted(traces: Sequence[Trace], costs: Costs, options: ClockOptions) -> Schedule:

@@ -29,10 +29,14 @@ typedef struct {
 /* Facts that a rule names. */
 enum { WAIT, DMA_WAIT, LOAD_LATENCY, THROTTLE_RATE, TRIGGER, SEMAPHORE };
 
-/* Steps of the critical path, last first; first: where the parts of each begin. */
+/* Steps of the critical path, last first; first: where the parts of each begin, and the end of the last. */
 typedef struct {
     int64_t steps, parts;
-    int64_t *instruction, *start, *end, *cause, *first, *fact, *length;
+    int32_t *instruction;
+    int64_t *start, *end;
+    int8_t *cause;
+    int32_t *first, *fact;
+    int64_t *length;
 } Path;
 
 static const Cost *cost_of(const Schedule *s, int64_t i)
@@ -41,38 +45,70 @@ static const Cost *cost_of(const Schedule *s, int64_t i)
     return &s->cost_rows[s->base[c] + s->cost[c][i - s->offset[c]]];
 }
 
+/* One behind the last instruction of a core. */
+static int64_t end_of(const Schedule *s, int64_t core)
+{
+    return core + 1 < s->cores ? s->offset[core + 1] : s->instructions;
+}
+
 /* critical path ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     Arena arena;
     const Schedule *s;
-    Numbers instruction, start, end, cause, first, fact, length;
+    Path *path;
+    int64_t step_room, part_room;
     /* the step at hand: its bounds, where its parts begin, until when they reach; at: how far its instruction has
      * been told */
-    int64_t low, high, covered, at;
+    int64_t low, high, begin, covered, at;
 } Walk;
 
 /* More time of a fact: a fact that the step has already takes it. */
 static void add_part(Walk *w, int64_t fact, int64_t length)
 {
-    for (int64_t p = w->first.at[w->first.n - 1]; p < w->fact.n; p++) {
-        if (w->fact.at[p] == fact) {
-            w->length.at[p] += length;
+    Path *path = w->path;
+    for (int64_t p = w->begin; p < path->parts; p++) {
+        if (path->fact[p] == fact) {
+            path->length[p] += length;
             return;
         }
     }
-    push(&w->arena, &w->fact, fact);
-    push(&w->arena, &w->length, length);
+    if (path->parts == w->part_room) {
+        w->part_room *= 2;
+        path->fact = grow(&w->arena, path->fact, (size_t)w->part_room * sizeof *path->fact);
+        path->length = grow(&w->arena, path->length, (size_t)w->part_room * sizeof *path->length);
+    }
+    path->fact[path->parts] = (int32_t)fact;
+    path->length[path->parts++] = length;
+}
+
+static void make_room(Walk *w)
+{
+    Arena *arena = &w->arena;
+    Path *path = w->path;
+    w->step_room *= 2;
+    size_t room = (size_t)w->step_room;
+    path->instruction = grow(arena, path->instruction, room * sizeof *path->instruction);
+    path->start = grow(arena, path->start, room * sizeof *path->start);
+    path->end = grow(arena, path->end, room * sizeof *path->end);
+    path->cause = grow(arena, path->cause, room * sizeof *path->cause);
+    path->first = grow(arena, path->first, (room + 1) * sizeof *path->first);
 }
 
 static void open_step(Walk *w, int64_t i, int64_t start, int64_t end, int64_t cause)
 {
-    Arena *arena = &w->arena;
-    push(arena, &w->instruction, i);
-    push(arena, &w->start, start);
-    push(arena, &w->end, end);
-    push(arena, &w->cause, cause);
-    push(arena, &w->first, w->fact.n);
+    Path *path = w->path;
+    if (path->steps == w->step_room)
+        make_room(w);
+    if (path->parts > INT32_MAX / 2)
+        longjmp(w->arena.failed, UNSUPPORTED);
+    int64_t at = path->steps++;
+    path->instruction[at] = (int32_t)i;
+    path->start[at] = start;
+    path->end[at] = end;
+    path->cause[at] = (int8_t)cause;
+    w->begin = path->parts;
+    path->first[at] = (int32_t)path->parts;
 }
 
 /* The next piece of an instruction's time, and how much of it is in the step. */
@@ -120,8 +156,8 @@ static void segments(Walk *w, int64_t i)
 static int64_t told(const Walk *w)
 {
     int64_t sum = 0;
-    for (int64_t p = w->first.at[w->first.n - 1]; p < w->fact.n; p++)
-        sum += w->length.at[p];
+    for (int64_t p = w->begin; p < w->path->parts; p++)
+        sum += w->path->length[p];
     return sum;
 }
 
@@ -129,12 +165,16 @@ static void walk(Walk *w)
 {
     const Schedule *s = w->s;
     int64_t i = -1, latest = 0;
-    for (int64_t j = 0; j < s->instructions; j++) {
-        const Cost *k = cost_of(s, j);
-        int64_t done = s->end[j] + (k->is_dma ? 0 : k->latency);
-        if (i < 0 || done > latest) {
-            i = j;
-            latest = done;
+    for (int64_t c = 0; c < s->cores; c++) {
+        const Cost *rows = &s->cost_rows[s->base[c]];
+        const int32_t *cost = s->cost[c];
+        int64_t end = end_of(s, c);
+        for (int64_t j = s->offset[c]; j < end; j++, cost++) {
+            int64_t done = s->end[j] + (rows[*cost].is_dma ? 0 : rows[*cost].latency);
+            if (i < 0 || done > latest) {
+                i = j;
+                latest = done;
+            }
         }
     }
     int64_t now = s->total;
@@ -187,21 +227,146 @@ EXPORT int clock_path(const Schedule *s, Path *path)
     if (!w)
         return NO_MEMORY;
     w->s = s;
+    w->path = path;
     arena_open(&w->arena);
     int status = setjmp(w->arena.failed);
     if (!status) {
+        Arena *arena = &w->arena;
+        w->step_room = 64;
+        make_room(w);
+        w->part_room = 256;
+        path->fact = need(arena, (size_t)w->part_room * sizeof *path->fact);
+        path->length = need(arena, (size_t)w->part_room * sizeof *path->length);
         walk(w);
-        push(&w->arena, &w->first, w->fact.n);
-        path->steps = w->instruction.n;
-        path->parts = w->fact.n;
-        int64_t **to[] = {&path->instruction, &path->start, &path->end,   &path->cause,
-                          &path->first,       &path->fact,  &path->length};
-        Numbers *from[] = {&w->instruction, &w->start, &w->end, &w->cause, &w->first, &w->fact, &w->length};
-        for (int c = 0; c < 7; c++)
-            *to[c] = keep(&w->arena, from[c]->at);
+        path->first[path->steps] = (int32_t)path->parts;
+        keep(arena, path->instruction);
+        keep(arena, path->start);
+        keep(arena, path->end);
+        keep(arena, path->cause);
+        keep(arena, path->first);
+        keep(arena, path->fact);
+        keep(arena, path->length);
+    } else {
+        memset(path, 0, sizeof *path);
     }
     arena_close(&w->arena);
     free(w);
+    return status;
+}
+
+/* The sum of the lengths of each fact, and when it comes up first (from 1 on; 0: never). Both start as zero. */
+EXPORT void clock_sums(int64_t parts, const int32_t *fact, const int64_t *length, int64_t *sum, int64_t *turn)
+{
+    int64_t turns = 0;
+    for (int64_t p = 0; p < parts; p++) {
+        if (!turn[fact[p]])
+            turn[fact[p]] = ++turns;
+        sum[fact[p]] += length[p];
+    }
+}
+
+/* Where the instructions of a core come from. origin: of each, its place in the trace, -1 for loads of tables,
+ * -1 - storage for spills and reloads; site: of each of the trace; sites: how many there are; storages: one more than
+ * the highest number that spills. */
+typedef struct {
+    const int32_t *origin, *site;
+    int64_t sites, storages;
+} Source;
+
+/* A place that the critical path meets. instruction: the first of it; seconds, buffers: time, and time in which it
+ * waits for memory, ps. */
+typedef struct {
+    int64_t instruction, time, buffers;
+} Place;
+
+typedef struct {
+    int64_t place, fact, length;
+} PlacePart;
+
+typedef struct {
+    int64_t places, parts;
+    Place *place;
+    PlacePart *part;
+} Lines;
+
+/* The steps of a critical path by the places that its instructions come from, each in the order in which it comes up
+ * first, and the time of each fact at each place, in that order as well. Steps of no instruction are of none. */
+static void lines_of(Arena *arena, const Schedule *s, const Path *path, const Source *source, int64_t facts,
+                     Lines *out)
+{
+    int64_t codes = 0, room = 0;
+    int64_t *base = need(arena, (size_t)s->cores * sizeof *base + 8);
+    for (int64_t c = 0; c < s->cores; c++) {
+        base[c] = codes;
+        codes += source[c].sites + 1 + source[c].storages;
+    }
+    int32_t *known = need(arena, (size_t)codes * sizeof *known + 8); /* of each code, its place */
+    memset(known, 0xff, (size_t)codes * sizeof *known);
+    int32_t *place_of = need(arena, (size_t)path->steps * sizeof *place_of + 8);
+    for (int64_t k = 0; k < path->steps; k++) {
+        int64_t i = path->instruction[k];
+        place_of[k] = -1;
+        if (i < 0)
+            continue;
+        int32_t c = s->core[i];
+        int64_t origin = source[c].origin[i - s->offset[c]];
+        int64_t code = origin < 0 ? source[c].sites - 1 - origin : source[c].site[origin];
+        if (code < 0 || code > source[c].sites + source[c].storages)
+            longjmp(arena->failed, UNSUPPORTED);
+        code += base[c];
+        if (known[code] < 0) {
+            if (out->places == room) {
+                room = room ? 2 * room : 32;
+                out->place = grow(arena, out->place, (size_t)room * sizeof *out->place);
+            }
+            known[code] = (int32_t)out->places;
+            out->place[out->places++] = (Place){i, 0, 0};
+        }
+        Place *mine = &out->place[place_of[k] = known[code]];
+        mine->time += path->end[k] - path->start[k];
+        if (path->cause[k] == BUFFER)
+            mine->buffers += path->end[k] - path->start[k];
+    }
+    /* of each pair of a place and a fact, its part */
+    int32_t *part = need(arena, (size_t)(out->places * facts) * sizeof *part + 8);
+    memset(part, 0xff, (size_t)(out->places * facts) * sizeof *part);
+    room = 0;
+    for (int64_t k = 0; k < path->steps; k++) {
+        if (place_of[k] < 0)
+            continue;
+        for (int64_t p = path->first[k]; p < path->first[k + 1]; p++) {
+            int32_t *mine = &part[place_of[k] * facts + path->fact[p]];
+            if (*mine < 0) {
+                if (out->parts == room) {
+                    room = room ? 2 * room : 64;
+                    out->part = grow(arena, out->part, (size_t)room * sizeof *out->part);
+                }
+                *mine = (int32_t)out->parts;
+                out->part[out->parts++] = (PlacePart){place_of[k], path->fact[p], 0};
+            }
+            out->part[*mine].length += path->length[p];
+        }
+    }
+}
+
+/* What `out` points at afterwards is freed with clock_free. */
+EXPORT int clock_lines(const Schedule *s, const Path *path, const Source *source, int64_t facts, Lines *out)
+{
+    memset(out, 0, sizeof *out);
+    Arena *arena = calloc(1, sizeof *arena);
+    if (!arena)
+        return NO_MEMORY;
+    arena_open(arena);
+    int status = setjmp(arena->failed);
+    if (!status) {
+        lines_of(arena, s, path, source, facts, out);
+        keep(arena, out->place);
+        keep(arena, out->part);
+    } else {
+        memset(out, 0, sizeof *out);
+    }
+    arena_close(arena);
+    free(arena);
     return status;
 }
 
@@ -221,10 +386,23 @@ static int64_t blamed(const Schedule *s, int64_t i)
     return UNITS + unit + (cause == BUFFER ? s->units : 0);
 }
 
-/* Instructions by their begin, of equal ones the first in program order first: digits from the last to the first. */
+/* Instructions by their begin, of equal ones the first in program order first. Where they are far from in order, digits
+ * from the last to the first. */
 static int32_t *sorted(const Schedule *s, int32_t *order, int32_t *spare, int64_t n)
 {
-    enum { BITS = 11, DIGITS = 1 << BITS };
+    enum { BITS = 11, DIGITS = 1 << BITS, NEAR = 8 };
+    /* an engine begins its instructions nearly in order: each goes up to its place, as long as that is near */
+    int64_t moves = 0;
+    for (int64_t k = 1; k < n && moves <= NEAR * n; k++) {
+        int32_t i = order[k];
+        int64_t at = k, begin = s->begin[i];
+        for (; at && s->begin[order[at - 1]] > begin; at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+        moves += k - at;
+    }
+    if (moves <= NEAR * n)
+        return order;
     int64_t most = 0, count[DIGITS];
     for (int64_t k = 0; k < n; k++)
         if (s->begin[order[k]] > most)
@@ -276,7 +454,7 @@ EXPORT int clock_engines(const Schedule *s, const Special *special, int64_t *row
     }
     int64_t *count = need(arena, (size_t)units * sizeof *count);
     for (int64_t c = 0; c < s->cores; c++) {
-        int64_t begin = s->offset[c], end = c + 1 < s->cores ? s->offset[c + 1] : s->instructions;
+        int64_t begin = s->offset[c], end = end_of(s, c);
         int32_t **mine = need(arena, (size_t)units * sizeof *mine);
         memset(count, 0, (size_t)units * sizeof *count);
         int64_t software = 0;

@@ -10,7 +10,7 @@ typedef struct {
     int64_t reads, operands, is_meant;
 } Kind;
 
-/* A trace. site: of each instruction, its place in the source; sites: one more than the highest; storage_form: of each
+/* A trace. site: of each instruction, its place in the source; sites: how many there are; storage_form: of each
  * number of a storage, its form, -1 where it is not touched; is_free: of each form, whether the question is about it. */
 typedef struct {
     int64_t instructions, storages, sites;
@@ -147,6 +147,8 @@ static void merge(Merger *m)
     touched = t->touched;
     for (int64_t i = 0; i < t->instructions; i++) {
         const Kind *k = &t->kind_rows[t->kind[i]];
+        if (t->site[i] < -1 || t->site[i] >= t->sites)
+            longjmp(arena->failed, UNSUPPORTED);
         if (k->is_meant && k->operands > k->reads)
             m->gone[i] = (uint8_t)is_merged(m, t->kind[i], t->site[i] + 1, touched);
         for (int64_t o = k->reads; o < k->operands; o++)
