@@ -18,6 +18,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from ctypes import CDLL
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ import pytest
 
 import mowich.nki as nki
 from mowich.neuroncore import repeat
+from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.trace import Trace
 from mowich.nki import language, loops, runtime
@@ -1302,12 +1304,30 @@ class Writer:
         return helper + "@nki.jit\ndef k(x):\n" + "\n".join(self.lines) + "\n"
 
 
+def with_oracle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What the compiled code finds to grow is compared with what the Python code finds. Gets whether each was alike."""
+    found: list[bool] = []
+    compiled_growth = repeat._compiled_growth
+
+    def both(library: CDLL, *given: Any) -> repeat.Growth | None:
+        made, wanted = compiled_growth(library, *given), repeat._growth(*given)
+        found.append(made is not None)
+        assert (made is None) == (wanted is None)
+        for x, y in zip(made or (), wanted or (), strict=True):
+            assert np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y
+        return made
+
+    monkeypatch.setattr(repeat, "_compiled_growth", both)
+    return found
+
+
 def test_random_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
-    ends = ended(monkeypatch)
+    ends, alike = ended(monkeypatch), with_oracle(monkeypatch)
     repeated = failed = 0
     for number in range(KERNELS):
         rng = random.Random(SEED + number)
+        monkeypatch.setenv("MOWICH_CLOCK", "python" if number % 4 == 1 else "")
         text = Writer(rng).kernel()
         module = written(tmp_path, text, f"kernel{number}")
         try:
@@ -1317,6 +1337,9 @@ def test_random_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         failed += isinstance(found, str)
         repeated += isinstance(found, Result) and has_repeated(found)
     assert len(ends) > KERNELS // 4
+    if compiled.library() is not None:
+        assert alike.count(True) > 3 * KERNELS
+        assert alike.count(False) > 0
     assert repeated > KERNELS // 4, f"only {repeated} of {KERNELS} kernels have loops that are repeated"
     assert failed < KERNELS // 4, f"{failed} of {KERNELS} kernels fail"
 

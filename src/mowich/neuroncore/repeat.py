@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from ctypes import CDLL
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import Trace
@@ -197,12 +199,7 @@ class IterationBlock:
         have here."""
         if self.kind != sample.kind or self.site != sample.site or self.in_order != sample.in_order:
             return False
-        if self.form == sample.form:
-            return True
-        if len(self.form) != len(sample.form):
-            return False
-        mine, its = np.frombuffer(self.form, np.int32), np.frombuffer(sample.form, np.int32)
-        return bool(((its < 0) | (its == mine)).all())
+        return _has_forms(self.form, sample.form)
 
     def sampled(self, places: SamplePlaces | None) -> IterationBlock:
         """As a sample has it. None: the sample has all of it."""
@@ -217,9 +214,26 @@ class IterationBlock:
         out.clock, out.made, out.form = self.clock, self.made, self.form
         return out
 
+    def given(self) -> compiled.IterationGiven:
+        """For the compiled code."""
+        columns = (self.kind, self.site, self.number, self.touched)
+        return compiled.IterationGiven(
+            len(self.kind), len(self.touched), self.clock, self.made, *[c.buffer_info()[0] for c in columns]
+        )
+
     def has_made(self, core: Core, storage: int) -> bool:
         """Whether a core made a storage in this iteration, or after it."""
         return storage >= self.made and (storage - self.made) % core.programs == 0
+
+
+def _places_given(samples: SamplePlaces | None) -> compiled.PlacesGiven:
+    """For the compiled code."""
+    if samples is None:
+        return compiled.PlacesGiven()
+    at, touches = compiled.address, samples.touches
+    return compiled.PlacesGiven(
+        at(samples.instructions.of_sample), at(touches.of_sample), at(touches.of_full), samples.has_corners
+    )
 
 
 def _taken(column: array[int], places: _Columns) -> array[int]:
@@ -228,6 +242,16 @@ def _taken(column: array[int], places: _Columns) -> array[int]:
     if len(places):
         out.frombytes(np.frombuffer(column, column.typecode).take(places).tobytes())
     return out
+
+
+def _has_forms(full: array[int], sample: array[int]) -> bool:
+    """Whether the storages of a sample are of the forms that they have in full, as far as it touches them."""
+    if full == sample:
+        return True
+    if len(full) != len(sample):
+        return False
+    mine, its = np.frombuffer(full, np.int32), np.frombuffer(sample, np.int32)
+    return bool(((its < 0) | (its == mine)).all())
 
 
 def _bytes_of(columns: _Columns) -> memoryview:
@@ -256,6 +280,12 @@ class Growth(NamedTuple):
     which: _Columns
     firsts: _Columns
     offsets: list[int]
+
+    def given(self) -> compiled.GrowthColumns:
+        """For the compiled code that writes iterations."""
+        at = compiled.address
+        counts = (True, self.elsewhere, len(self.places), len(self.offsets))
+        return compiled.GrowthColumns(*counts, at(self.touched), at(self.places), at(self.which))
 
 
 class Repeat:
@@ -302,6 +332,7 @@ class Repeat:
     def fill(self, count: int) -> None:
         """Write `count` more iterations after the base. The trace must end with that one."""
         trace, b, growth = self.trace, self.base, self.growth
+        library = compiled.library()
         n, first = len(b.kind), len(trace.kind) - len(b.kind)
         chunk = max(1, AT_ONCE // max(n, 1))
         for start in range(1, count + 1, chunk):
@@ -309,8 +340,11 @@ class Repeat:
             k, turns = end - start, np.arange(start, end)[:, None]
             trace.kind.extend(b.kind * k)
             trace.site.extend(b.site * k)
-            trace.number.frombytes(_bytes_of(_as_row(b.number) + growth.clock * turns))
-            trace.touched.frombytes(_bytes_of(self.touched(range(start, end))))
+            if library is None:
+                trace.number.frombytes(_bytes_of(_as_row(b.number) + growth.clock * turns))
+                trace.touched.frombytes(_bytes_of(self.touched(range(start, end))))
+            else:
+                self._compiled_fill(library, start, k)
             if b.edges:
                 trace.edges.extend(edge for t in range(start, end) for edge in self.edges(t))
             if b.in_order:
@@ -319,6 +353,17 @@ class Repeat:
             begin, step, storages = b.made + growth.made * self.core.programs, self.core.programs, trace.storages
             storages.reserve(begin + count * growth.made * step)
             storages.form[begin : begin + count * growth.made * step : step] = b.form * count
+
+    def _compiled_fill(self, library: CDLL, start: int, count: int) -> None:
+        """Numbers and touches of `count` iterations, from the one `start` after the base on, by the compiled code."""
+        trace, b = self.trace, self.base
+        later = self.trace.patterns.later(self.moving, range(start, start + count)) if self.moving else None
+        number, touched = len(trace.number), len(trace.touched)
+        trace.number.extend(b.number * count)
+        trace.touched.extend(b.touched * count)
+        columns = (trace.number.buffer_info()[0] + 8 * number, trace.touched.buffer_info()[0] + 8 * touched)
+        given = (compiled.by_reference(x) for x in (b.given(), self.growth.given()))
+        library.clock_fill(*given, self.growth.clock, start, count, compiled.address(later), *columns)
 
     def edges(self, times: int) -> list[tuple[int, int]]:
         """What `depends_on` joins in the iteration that comes `times` after the base."""
@@ -341,6 +386,17 @@ class Repeat:
         """Whether a sample is of the iteration that comes `times` after the base, which the trace holds up to `end`."""
         b, trace = self.base, self.trace
         i, j = end.instructions, end.touches
+        library = compiled.library()
+        if library is not None and not (b.edges or b.in_order or sample.edges or sample.in_order):
+            written_to = b.given()
+            written_to.number = trace.number.buffer_info()[0] + 8 * (i - len(b.kind))
+            written_to.touched = trace.touched.buffer_info()[0] + 8 * (j - len(b.touched))
+            given = (compiled.by_reference(x) for x in (written_to, sample.given(), _places_given(self.samples)))
+            return (
+                b.clock + self.growth.clock * times == sample.clock
+                and _has_forms(b.form, sample.form)
+                and bool(library.clock_agrees(*given))
+            )
         written: IterationBlock = object.__new__(IterationBlock)
         written.kind, written.site, written.number = b.kind, b.site, trace.number[i - len(b.kind) : i]
         written.touched, written.edges = trace.touched[j - len(b.touched) : j], self.edges(times)
@@ -442,6 +498,57 @@ def repeat_of(
     made: tuple[Sequence[MadeBlock], Sequence[MadeBlock]],
 ) -> Repeat | None:
     """What repeats, where a sample of the iteration behind the base is like it. made: blocks that each of them made."""
+    library = compiled.library()
+    has_order = bool(base.edges or base.in_order or sample.edges or sample.in_order)
+    if library is None or has_order:
+        growth = _growth(core, trace, base, sample, samples)
+    else:
+        growth = _compiled_growth(library, core, trace, base, sample, samples)
+    blocks = None if growth is None else _block_steps(*made)
+    return None if growth is None or blocks is None else Repeat(core, trace, base, growth, samples, blocks)
+
+
+def _compiled_growth(
+    library: CDLL,
+    core: Core,
+    trace: Trace,
+    base: IterationBlock,
+    sample: IterationBlock,
+    samples: SamplePlaces | None,
+) -> Growth | None:
+    """`_growth` by the compiled code, where nothing keeps an order of its own."""
+    if not _has_forms(base.form, sample.form):
+        return None
+    n, half = len(base.touched), len(base.touched) // 2
+    columns = np.empty(n + 4 * half, np.int64)
+    parts = (slice(0, n), *(slice(n + k * half, n + (k + 1) * half) for k in range(4)))
+    begin = columns.__array_interface__["data"][0]
+    out = compiled.GrowthColumns(0, 0, 0, 0, *[begin + 8 * part.start for part in parts])
+    given = (compiled.by_reference(x) for x in (base.given(), sample.given(), _places_given(samples)))
+    keys = trace.patterns.keys.buffer_info()[0]
+    if not compiled.done(library.clock_growth(*given, keys, core.programs, compiled.by_reference(out))):
+        return _growth(core, trace, base, sample, samples)
+    if not out.is_alike:
+        return None
+    touched, places, which, firsts, offsets = (columns[part] for part in parts)
+    moves, different = out.moves, out.offsets_n
+    return Growth(
+        sample.clock - base.clock,
+        len(base.form),
+        touched,
+        [],
+        bool(out.elsewhere),
+        places[:moves],
+        which[:moves],
+        firsts[:different],
+        offsets[:different].tolist(),
+    )
+
+
+def _growth(
+    core: Core, trace: Trace, base: IterationBlock, sample: IterationBlock, samples: SamplePlaces | None
+) -> Growth | None:
+    """What grows, where a sample of the iteration behind the base is like it."""
     first, n = base.sampled(samples), sample.clock - base.clock
     if (
         len(first.touched) != len(sample.touched)
@@ -478,9 +585,7 @@ def repeat_of(
     firsts = moves[firsts]
     offsets = grown[firsts].tolist()
     grown[moves] = 0
-    growth = Growth(n, len(base.form), grown, edges, elsewhere, moves, which, firsts, offsets)
-    blocks = _block_steps(*made)
-    return None if blocks is None else Repeat(core, trace, base, growth, samples, blocks)
+    return Growth(n, len(base.form), grown, edges, elsewhere, moves, which, firsts, offsets)
 
 
 def _ranks(steps: Sequence[int]) -> _Columns:

@@ -66,6 +66,11 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     library.clock_balanced.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 5]
     library.clock_sums.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 4]
     library.clock_sums.restype = None
+    integer, pointer = ctypes.c_int64, ctypes.c_void_p
+    library.clock_growth.argtypes = [pointer, pointer, pointer, pointer, integer, pointer]
+    library.clock_agrees.argtypes = [pointer] * 3
+    library.clock_fill.argtypes = [pointer, pointer, integer, integer, integer, pointer, pointer, pointer]
+    library.clock_fill.restype = None
     return library, ""
 
 
@@ -113,7 +118,8 @@ def address(column: NDArray[np.generic] | array[int] | None) -> int | None:
     """Where a column begins; whoever passes it on keeps the column."""
     if column is None or not len(column):
         return None
-    return column.buffer_info()[0] if isinstance(column, array) else column.ctypes.data
+    found: int = column.buffer_info()[0] if isinstance(column, array) else column.__array_interface__["data"][0]
+    return found
 
 
 by_reference = ctypes.byref
@@ -186,6 +192,24 @@ class LivesGiven(Struct):
     """`Trace` of lives.c."""
 
     _fields_ = _fields("instructions storages", "kind number touched kind_rows")
+
+
+class IterationGiven(Struct):
+    """`Iteration` of repeat.c."""
+
+    _fields_ = _fields("instructions touches clock made", "kind site number touched")
+
+
+class PlacesGiven(Struct):
+    """`Places` of repeat.c."""
+
+    _fields_ = _fields("", "rows of_sample of_full", "has_corners")
+
+
+class GrowthColumns(Struct):
+    """`Growth` of repeat.c."""
+
+    _fields_ = _fields("is_alike elsewhere moves offsets_n", "touched places which firsts offsets")
 
 
 class Renewed(Struct):

@@ -1,0 +1,184 @@
+/* What an iteration of a loop adds to a trace, and the same again: see repeat.py for the rules; names are the same. */
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* An iteration in the columns of a trace. touches: entries of `touched`, storages and patterns in turn; clock: of the
+ * core before it; made: from this number on the core made its storages in it. */
+typedef struct {
+    int64_t instructions, touches, clock, made;
+    const int32_t *kind, *site;
+    const int64_t *number, *touched;
+} Iteration;
+
+/* How a sample stands for an iteration: of each of its instructions and of its touches the place there, and of each
+ * touch of the iteration its place in the sample. NULL: it has them all. has_corners: it has the first iteration of
+ * loops within beside the last. */
+typedef struct {
+    const int64_t *rows, *of_sample, *of_full;
+    int64_t has_corners;
+} Places;
+
+/* What is added from one iteration to the next, as `Growth` of repeat.py. The columns have room for all touches of the
+ * base, `which` to `offsets` for half of them. moves: places whose pattern moves; offsets_n: different ones. */
+typedef struct {
+    int64_t is_alike, elsewhere, moves, offsets_n;
+    int64_t *touched, *places, *which, *firsts, *offsets;
+} Growth;
+
+enum { OFFSET_BITS = 40 };
+static const int64_t ANYWHERE = ((int64_t)1 << OFFSET_BITS) - 1; /* in the key of a pattern: its offset is not known */
+
+static int is_own(const Iteration *x, int64_t storage, int64_t programs)
+{
+    return storage >= x->made && (storage - x->made) % programs == 0;
+}
+
+/* Whether a sample has the same instructions, counted from another number on. */
+static int is_same(const Iteration *base, const Iteration *sample, const int64_t *rows)
+{
+    if (!rows && base->instructions != sample->instructions)
+        return 0;
+    for (int64_t r = 0; r < sample->instructions; r++) {
+        int64_t i = rows ? rows[r] : r;
+        if (base->kind[i] != sample->kind[r] || base->site[i] != sample->site[r])
+            return 0;
+    }
+    return 1;
+}
+
+/* What each touch of a sample adds. Returns 0 where it is unlike the base. */
+static int find_steps(const Iteration *base, const Iteration *sample, const int64_t *of_sample, const int64_t *keys,
+                      int64_t programs, int64_t *step, int64_t *elsewhere)
+{
+    for (int64_t e = 0; e < sample->touches; e += 2) {
+        int64_t b = of_sample ? of_sample[e] : e, x = base->touched[b], y = sample->touched[e];
+        int own = is_own(base, x, programs);
+        step[e] = y - x;
+        if (own != is_own(sample, y, programs) || (own && step[e] != sample->made - base->made))
+            return 0;
+        *elsewhere |= step[e] != 0 && !own;
+        b = of_sample ? of_sample[e + 1] : e + 1;
+        x = base->touched[b];
+        y = sample->touched[e + 1];
+        step[e + 1] = 0;
+        if (x == y)
+            continue;
+        int64_t before = keys[x], after = keys[y];
+        if (before >> OFFSET_BITS != after >> OFFSET_BITS || (before & ANYWHERE) == ANYWHERE
+            || (after & ANYWHERE) == ANYWHERE)
+            return 0;
+        step[e + 1] = after - before;
+    }
+    return 1;
+}
+
+/* The patterns that move: the different ones, in the order in which they come up. */
+static void find_moves(Arena *arena, const Iteration *base, Growth *out)
+{
+    int64_t mask = 15;
+    for (int64_t e = 1; e < base->touches; e += 2)
+        out->moves += out->touched[e] != 0;
+    while (mask < 2 * out->moves)
+        mask = 2 * mask + 1;
+    int64_t *slots = need_zeroed(arena, (size_t)(mask + 1) * sizeof *slots); /* one more than the number of an offset */
+    int64_t at = 0;
+    for (int64_t e = 1; e < base->touches; e += 2) {
+        int64_t step = out->touched[e];
+        if (!step)
+            continue;
+        uint64_t hash = ((uint64_t)base->touched[e] * 11400714819323198485u) ^ ((uint64_t)step * 14029467366897019727u);
+        int64_t slot = (int64_t)(hash >> 24) & mask;
+        while (slots[slot]) {
+            int64_t k = slots[slot] - 1;
+            if (out->offsets[k] == step && base->touched[out->firsts[k]] == base->touched[e])
+                break;
+            slot = (slot + 1) & mask;
+        }
+        if (!slots[slot]) {
+            out->firsts[out->offsets_n] = e;
+            out->offsets[out->offsets_n] = step;
+            slots[slot] = ++out->offsets_n;
+        }
+        out->places[at] = e;
+        out->which[at++] = slots[slot] - 1;
+        out->touched[e] = 0;
+    }
+}
+
+static void find_growth(Arena *arena, const Iteration *base, const Iteration *sample, const Places *places,
+                        const int64_t *keys, int64_t programs, Growth *out)
+{
+    if (!is_same(base, sample, places->rows) || (!places->rows && base->touches != sample->touches))
+        return;
+    int64_t n = sample->clock - base->clock;
+    for (int64_t r = 0; r < sample->instructions; r++)
+        if (base->number[places->rows ? places->rows[r] : r] + n != sample->number[r])
+            return;
+    int64_t *step = out->touched;
+    if (places->rows)
+        step = need(arena, (size_t)sample->touches * sizeof *step + 8);
+    if (!find_steps(base, sample, places->of_sample, keys, programs, step, &out->elsewhere))
+        return;
+    if (places->rows) {
+        /* loops within that ran at both ends have to grow alike there */
+        if (places->has_corners)
+            for (int64_t e = 0; e < sample->touches; e++)
+                if (step[places->of_full[places->of_sample[e]]] != step[e])
+                    return;
+        for (int64_t e = 0; e < base->touches; e++)
+            out->touched[e] = step[places->of_full[e]];
+    }
+    find_moves(arena, base, out);
+    out->is_alike = 1;
+}
+
+/* What grows from the base to the iteration behind it, of which there is a sample. keys: of each pattern. */
+EXPORT int clock_growth(const Iteration *base, const Iteration *sample, const Places *places, const int64_t *keys,
+                        int64_t programs, Growth *out)
+{
+    Arena *arena = calloc(1, sizeof *arena);
+    if (!arena)
+        return NO_MEMORY;
+    arena_open(arena);
+    int status = setjmp(arena->failed);
+    if (!status)
+        find_growth(arena, base, sample, places, keys, programs, out);
+    arena_close(arena);
+    free(arena);
+    return status;
+}
+
+/* Whether a sample is of an iteration that was written: all but its clock and the forms of its storages. */
+EXPORT int clock_agrees(const Iteration *written, const Iteration *sample, const Places *places)
+{
+    if (!is_same(written, sample, places->rows) || (!places->rows && written->touches != sample->touches))
+        return 0;
+    for (int64_t r = 0; r < sample->instructions; r++)
+        if (written->number[places->rows ? places->rows[r] : r] != sample->number[r])
+            return 0;
+    for (int64_t e = 0; e < sample->touches; e++)
+        if (written->touched[places->of_sample ? places->of_sample[e] : e] != sample->touched[e])
+            return 0;
+    return 1;
+}
+
+/* Copies of an iteration become those that follow it after `first` iterations and more: `number` and `touched` hold
+ * `count` of them. later: of each of them, the numbers of the patterns that move. */
+EXPORT void clock_fill(const Iteration *base, const Growth *growth, int64_t clock, int64_t first, int64_t count,
+                       const int64_t *later, int64_t *number, int64_t *touched)
+{
+    for (int64_t t = first; t < first + count; t++) {
+        for (int64_t i = 0; i < base->instructions; i++)
+            number[i] += clock * t;
+        for (int64_t e = 0; e < base->touches; e++)
+            touched[e] += growth->touched[e] * t;
+        for (int64_t m = 0; m < growth->moves; m++)
+            touched[growth->places[m]] = later[growth->which[m]];
+        number += base->instructions;
+        touched += base->touches;
+        if (later)
+            later += growth->offsets_n;
+    }
+}
