@@ -30,11 +30,12 @@ class DType:
     dtype: np.dtype[Any]
     itemsize: int
     part: DType | None
-    __slots__ = ("bits", "dtype", "is_float", "is_int", "itemsize", "kind", "name", "pack", "part")
+    __slots__ = ("_hash", "bits", "dtype", "is_float", "is_int", "itemsize", "kind", "name", "pack", "part")
 
     def __init__(self, name: str, dtype: Any, kind: str, part: DType | None = None) -> None:
         self.name = name
         self.dtype = np.dtype(dtype)
+        self._hash = hash(self.dtype)
         self.kind = kind
         self.itemsize = self.dtype.itemsize
         self.bits = 8 * self.itemsize
@@ -71,7 +72,7 @@ class DType:
         return not self == other
 
     def __hash__(self) -> int:
-        return hash(self.dtype)
+        return self._hash
 
     def __call__(self, value: object) -> Any:
         """The value as a NumPy scalar of this format."""

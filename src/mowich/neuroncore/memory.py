@@ -103,7 +103,8 @@ class Storage:
     `bytes`; base_B: first byte;
     layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first
     partition); noted_by: the trace that knows of it. A run without values makes `bytes` and `record` when they are
-    asked for, which is seldom."""
+    asked for, which is seldom. like: one that nothing changes, of which this one has all that was not set yet, None:
+    all is set."""
 
     __slots__ = (
         "_bytes",
@@ -115,6 +116,7 @@ class Storage:
         "filled",
         "granule",
         "layout",
+        "like",
         "name",
         "noted_by",
         "number",
@@ -144,6 +146,7 @@ class Storage:
         data: Array | None = None,
     ) -> None:
         self.core = core
+        self.like: Storage | None = None
         self.region = region
         self.space = SPACE[region]
         self.dtype = dtype
@@ -185,6 +188,16 @@ class Storage:
         """An allocation of a run without values that is this one but for its number."""
         made = Storage.__new__(Storage)
         made.number = number
+        self._copy_to(made)
+        return made
+
+    def common(self) -> Storage:
+        """What allocations of a run without values have in common that are this one but for their numbers: one that
+        nothing changes."""
+        return self.again(self.number) if self.like is None else self.like
+
+    def _copy_to(self, made: Storage) -> None:
+        made.like = None
         made._bytes = self._bytes
         made.address = self.address
         made.base_B = self.base_B
@@ -206,9 +219,16 @@ class Storage:
         made.space = self.space
         made.state = self.state
         made.written = self.written
-        return made
 
     def __getattr__(self, name: str) -> Any:
+        if name not in _SLOTS or name == "like":
+            raise AttributeError(name)
+        if self.like is not None:
+            before = {n: object.__getattribute__(self, n) for n in ("state", "noted_by") if _is_set(self, n)}
+            self.like._copy_to(self)
+            for n, value in before.items():
+                setattr(self, n, value)
+            return getattr(self, name)
         if name == "record":
             self.record = self._recorded()
             return self.record
@@ -362,3 +382,15 @@ class Storage:
         if not self.filled:
             self.fill()
         self.core.uninitialised(self, share, returned)
+
+
+_SLOTS = frozenset(Storage.__slots__)
+
+
+def _is_set(storage: Storage, name: str) -> bool:
+    """Whether an attribute was set since a storage was made like another one."""
+    try:
+        object.__getattribute__(storage, name)
+    except AttributeError:
+        return False
+    return True

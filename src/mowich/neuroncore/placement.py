@@ -3,7 +3,6 @@ not overlap."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, SupportsIndex, SupportsInt
@@ -32,8 +31,10 @@ def allocate(
     it by hand."""
     plan = None
     if address is None and type(shape) is tuple:
-        with contextlib.suppress(TypeError):  # what cannot be a key is judged below
+        try:
             plan = core.plans.get((shape, dtype, region))
+        except TypeError:  # what cannot be a key is judged below
+            plan = None
     if plan is None:
         plan = _planned(core, shape, dtype, region, address)
         if address is None and type(shape) is tuple:

@@ -75,8 +75,9 @@ def mark(core: Core, trace: Trace) -> Mark:
     """How far a run has come now."""
     serial = core.serial
     storages = serial.get("storage", 0)
+    # of all that is counted, most is nothing
     other = (
-        sum(serial.values()) - storages,
+        sum(serial.values()) - storages if len(serial) > 1 else 0,
         len(serial),
         len(trace.meetings),
         len(core.records),
@@ -290,7 +291,7 @@ class Growth(NamedTuple):
 
 class Repeat:
     """An iteration that stands in a trace in full, and what is added from one iteration to the next. samples: places of
-    its entries in samples, None: a sample has them all; blocks: those of tensors that it
+    its entries in samples, None: a sample has them all; library: the compiled clock; blocks: those of tensors that it
     made, each with the step to that of the next iteration (none for a tensor that it made itself)."""
 
     def __init__(
@@ -300,10 +301,11 @@ class Repeat:
         base: IterationBlock,
         growth: Growth,
         samples: SamplePlaces | None,
+        library: CDLL | None,
         blocks: Sequence[tuple[MadeBlock, tuple[int, ...] | None]] = (),
     ) -> None:
         self.core, self.trace, self.base, self.growth, self.samples = core, trace, base, growth, samples
-        self.blocks = blocks
+        self.library, self.blocks = library, blocks
         self.row = _as_row(base.touched)
         self.moving = list(zip(self.row[growth.firsts].tolist(), growth.offsets, strict=True))
 
@@ -317,7 +319,7 @@ class Repeat:
             patterns, first = row[places], row[self.growth.firsts]
             if (first[which] != patterns).any() or not self.trace.patterns.have_offsets(first.tolist()):
                 return None
-        return Repeat(self.core, self.trace, base, self.growth, self.samples)
+        return Repeat(self.core, self.trace, base, self.growth, self.samples, self.library)
 
     # what is written
     # --------------------------------------------------------------------------------------------------------
@@ -331,8 +333,7 @@ class Repeat:
 
     def fill(self, count: int) -> None:
         """Write `count` more iterations after the base. The trace must end with that one."""
-        trace, b, growth = self.trace, self.base, self.growth
-        library = compiled.library()
+        trace, b, growth, library = self.trace, self.base, self.growth, self.library
         n, first = len(b.kind), len(trace.kind) - len(b.kind)
         chunk = max(1, AT_ONCE // max(n, 1))
         for start in range(1, count + 1, chunk):
@@ -385,8 +386,7 @@ class Repeat:
     def agrees(self, sample: IterationBlock, times: int, end: Mark) -> bool:
         """Whether a sample is of the iteration that comes `times` after the base, which the trace holds up to `end`."""
         b, trace = self.base, self.trace
-        i, j = end.instructions, end.touches
-        library = compiled.library()
+        i, j, library = end.instructions, end.touches, self.library
         if library is not None and not (b.edges or b.in_order or sample.edges or sample.in_order):
             written_to = b.given()
             written_to.number = trace.number.buffer_info()[0] + 8 * (i - len(b.kind))
@@ -454,12 +454,15 @@ class Repeat:
                 and len(item) == len(before)
                 and all(self.follows(x, y) for x, y in zip(item, before, strict=True))
             )
-        return (
-            type(item) is Tile
-            and item.storage.number == before.storage.number + self.growth.made * self.core.programs
-            and item.storage.layout == before.storage.layout
-            and (item.dtype, item.shape, item.strides, item.offset, item.dynamic)
-            == (before.dtype, before.shape, before.strides, before.offset, None)
+        if type(item) is not Tile:
+            return False
+        x, y = item.first, before.first
+        return item.storage.number == before.storage.number + self.growth.made * self.core.programs and (
+            x is y
+            or (
+                x.storage.layout == y.storage.layout
+                and (x.dtype, x.shape, x.strides, x.offset, x.dynamic) == (y.dtype, y.shape, y.strides, y.offset, None)
+            )
         )
 
 
@@ -472,7 +475,10 @@ def is_made(item: object, core: Core, first: int, made: int) -> bool:
     list of such tiles."""
     if type(item) is list:
         return all(is_made(x, core, first, made) for x in item)
-    if type(item) is not Tile or item.dynamic is not None or item.storage.core is not core:
+    if type(item) is not Tile:
+        return False
+    like = item if item.like is None else item.like
+    if like.dynamic is not None or like.storage.core is not core:
         return False
     place, rest = divmod(item.storage.number - first, core.programs)
     return rest == 0 and 0 <= place < made
@@ -481,12 +487,20 @@ def is_made(item: object, core: Core, first: int, made: int) -> bool:
 def items_after(like: Item, step: int, count: int) -> list[Item]:
     """`count` tiles, or lists of them, as others whose storages' numbers they follow in steps; count less than 0: that
     many before them."""
+    kept: dict[int, Storage] = {}
+    return [_after(like, step * t, kept) for t in (range(1, count + 1) if count > 0 else range(count, 0))]
+
+
+def _after(like: Item, move: int, kept: dict[int, Storage]) -> Item:
+    """A tile as another one, or a list of such, in storages that differ in their numbers. kept: by number, what they
+    have in common with the storages that they are like."""
     if isinstance(like, list):
-        columns = [items_after(x, step, count) for x in like]
-        return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(abs(count))]
-    s = like.storage
-    times = range(1, count + 1) if count > 0 else range(count, 0)
-    return [Tile(s.again(s.number + step * t), like.dtype, like.shape, like.strides, like.offset) for t in times]
+        return [_after(x, move, kept) for x in like]
+    number = like.storage.number
+    common = kept.get(number)
+    if common is None:
+        common = kept[number] = like.storage.common()
+    return like.again(common, number + move)
 
 
 def repeat_of(
@@ -496,16 +510,17 @@ def repeat_of(
     sample: IterationBlock,
     samples: SamplePlaces | None,
     made: tuple[Sequence[MadeBlock], Sequence[MadeBlock]],
+    library: CDLL | None,
 ) -> Repeat | None:
-    """What repeats, where a sample of the iteration behind the base is like it. made: blocks that each of them made."""
-    library = compiled.library()
+    """What repeats, where a sample of the iteration behind the base is like it. made: blocks that each of them made;
+    library: the compiled clock, None: the Python code runs."""
     has_order = bool(base.edges or base.in_order or sample.edges or sample.in_order)
     if library is None or has_order:
         growth = _growth(core, trace, base, sample, samples)
     else:
         growth = _compiled_growth(library, core, trace, base, sample, samples)
     blocks = None if growth is None else _block_steps(*made)
-    return None if growth is None or blocks is None else Repeat(core, trace, base, growth, samples, blocks)
+    return None if growth is None or blocks is None else Repeat(core, trace, base, growth, samples, library, blocks)
 
 
 def _compiled_growth(

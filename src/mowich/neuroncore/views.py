@@ -68,9 +68,22 @@ class ViewAccess(NamedTuple):
 
 class Tile:
     """A view of an allocation. shape; strides and offset in elements of `dtype` from the start of the allocation;
-    access: what `issue` found out about it, for the core that made the allocation."""
+    access: what `issue` found out about it, for the core that made the allocation; like: the tile of another
+    allocation of which this one has all but the storage, None: it was made by itself."""
 
-    __slots__ = ("_array", "access", "dtype", "dynamic", "is_truth", "offset", "shape", "size", "storage", "strides")
+    __slots__ = (
+        "_array",
+        "access",
+        "dtype",
+        "dynamic",
+        "is_truth",
+        "like",
+        "offset",
+        "shape",
+        "size",
+        "storage",
+        "strides",
+    )
 
     assign: ClassVar[Callable[[Tile, object], None]]
     """What `tile[...] = value` issues. Instructions stand above views: `instructions.dma` puts its function here."""
@@ -94,6 +107,27 @@ class Tile:
         self.size = math.prod(shape)
         self._array: Array | None = None
         self.access: ViewAccess | None = None
+        self.like: Tile | None = None
+
+    def again(self, common: Storage, number: int) -> Tile:
+        """Such a view of another allocation, in a run without values: one that is `common` but for its number. The two
+        get what they have in common with others when they are asked for: a kernel names few of those that a loop
+        makes."""
+        storage, made = Storage.__new__(Storage), Tile.__new__(Tile)
+        storage.number, storage.like = number, common
+        made.storage, made.like = storage, self if self.like is None else self.like
+        return made
+
+    @property
+    def first(self) -> Tile:
+        """The tile that this one and others have all but the storage of: itself, where it was made by itself."""
+        return self if self.like is None else self.like
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "like" and name in _SLOTS and (like := self.like) is not None:
+            Tile.__init__(self, self.storage, like.dtype, like.shape, like.strides, like.offset)
+            self.like = like
+        return object.__getattribute__(self, name)
 
     # description
     # -------------------------------------------------------------------------------------------------------
@@ -1150,3 +1184,6 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     for i in range(len(shape) - 2, -1, -1):
         out[i] = out[i + 1] * shape[i + 1]
     return tuple(out)
+
+
+_SLOTS = frozenset(Tile.__slots__)

@@ -754,6 +754,8 @@ def static_cast(value: object, dtype: object) -> object:
 
 
 def _bounds(start: Place, stop: Place | None, step: Place) -> builtins.range:
+    if type(start) is int and stop is None and type(step) is int and step == 1:
+        return builtins.range(start)
     values = [views.scalar_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
     if values[2] == 0:
         raise fail("the step of a range is not 0", given=values)

@@ -31,6 +31,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from ctypes import CDLL
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType
 from typing import SupportsIndex
@@ -41,6 +42,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import repeat
+from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.repeat import NO_PLACES, ColumnPlaces, IterationBlock, Repeat, SamplePlaces
@@ -123,11 +125,13 @@ class Sample:
 @dataclass(slots=True)
 class LoopsOfRun:
     """The loops of one core. sites: by place; entries: where loops that are entered now are noted, None: no loop around
-    them asks for it; sample: the iteration that runs now to be compared."""
+    them asks for it; sample: the iteration that runs now to be compared; library: the compiled clock, which writes what
+    is repeated, None: there is none."""
 
     sites: dict[Place, LoopSite] = field(default_factory=dict)
     entries: list[LoopEntry] | None = None
     sample: Sample | None = None
+    library: CDLL | None = field(default_factory=compiled.library)
 
 
 _CHANGING: set[Place] = set()
@@ -296,7 +300,9 @@ class _Running:
             blocks, begin, middle = self.core.blocks, self.begin.blocks, self.middle.blocks
             made = blocks[begin:middle], blocks[middle:]
             sample = IterationBlock(self.core, self.trace, self.before, self.after)
-            self.found = repeat.repeat_of(self.core, self.trace, self.block, sample, self.places(), made)
+            self.found = repeat.repeat_of(
+                self.core, self.trace, self.block, sample, self.places(), made, self.run.library
+            )
 
     def last(self) -> Iterator[int]:
         """The last of those that are alike. It is written already."""

@@ -60,7 +60,7 @@ class LoopGuard:
             tiles = [x.block(*at) for x, at in found]
             if any(t is None for t in tiles):
                 return True  # no storage is noted: those that the loop touches must be made by it
-            return all(t.storage.state == ALL for t in tiles) and _in_affine_places(tiles, storages)
+            return all(t.storage.state == ALL for t in tiles) and len(_affine_steps([tiles], storages)) == 1
         if self.kind == "same":
             return all(type(x) is bool for x in found) and len(set(found)) == 1
         if self.kind == "affine":
@@ -73,10 +73,8 @@ class LoopGuard:
         if self.expected and not _are_lists(found):
             return False
         rows = list(zip(*found, strict=True)) if self.expected else [tuple(found)]
-        if not all(_in_affine_places(row, storages) for row in rows):
-            return False
         # a loop within may go through the items: they all have to move on by the same steps
-        return len({(row[1].storage.number - row[0].storage.number, row[1].offset - row[0].offset) for row in rows}) < 2
+        return len(_affine_steps(rows, storages)) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,31 +132,45 @@ def all_tiles(x: Any, deep: int) -> bool:
     return all(type(t) is Tile for t in x) if deep == 1 else all(all_tiles(y, deep - 1) for y in x)
 
 
-def _in_affine_places(tiles: Sequence[Any], storages: dict[int, Storage]) -> bool:
-    """Whether these are tiles that differ in the number of the storage and in the offset only, both affine in the
-    place."""
-    first, second = tiles[0], tiles[1]
-    if type(first) is not Tile or type(second) is not Tile:
-        return False
-    s, offset, move = first.storage, first.offset, second.offset - first.offset
-    number, step = s.number, second.storage.number - s.number
-    shape, strides, dtype, layout, core = first.shape, first.strides, first.dtype, s.layout, s.core
-    for t in tiles:
-        if type(t) is not Tile:
-            return False
-        mine = t.storage
-        if (
-            mine.number != number
-            or t.offset != offset
-            or t.shape != shape
-            or t.strides != strides
-            or t.dtype is not dtype
-            or t.dynamic is not None
-            or mine.layout != layout
-            or mine.dtype is not s.dtype
-            or mine.core is not core
-        ):
-            return False
-        storages[number] = mine
-        number, offset = number + step, offset + move
-    return True
+def _affine_steps(rows: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> set[tuple[int, int]]:
+    """The steps from each item of a row to the next one, of the storage's number and of the offset. Nothing where a row
+    has other items than tiles that differ in these only, or where a row has several steps. storages: gets those of the
+    tiles."""
+    steps: set[tuple[int, int]] = set()
+    alike: set[tuple[int, int]] = set()
+    for row in rows:
+        if type(row[0]) is not Tile or type(row[1]) is not Tile:
+            return set()
+        like, then = (t if t.like is None else t.like for t in row[:2])
+        number, step = row[0].storage.number, row[1].storage.number - row[0].storage.number
+        offset, move = like.offset, then.offset - like.offset
+        if like.dynamic is not None:
+            return set()
+        for t in row:
+            if type(t) is not Tile:
+                return set()
+            storage, other = t.storage, t if t.like is None else t.like
+            if storage.number != number or other.offset != offset:
+                return set()
+            if other is not like and (id(like), id(other)) not in alike:
+                if not _is_alike(other, like):
+                    return set()
+                alike.add((id(like), id(other)))
+            storages[number] = storage
+            number, offset = number + step, offset + move
+        steps.add((step, move))
+    return steps
+
+
+def _is_alike(t: Tile, other: Tile) -> bool:
+    """Whether two tiles differ in the number of the storage and in the offset only, and their offsets are known."""
+    mine, its = t.storage, other.storage
+    return (
+        t.shape == other.shape
+        and t.strides == other.strides
+        and t.dtype is other.dtype
+        and t.dynamic is None
+        and mine.layout == its.layout
+        and mine.dtype is its.dtype
+        and mine.core is its.core
+    )
