@@ -163,7 +163,7 @@ class ProgramGiven(Struct):
 
     _fields_ = [
         *_fields(
-            "instructions kinds storages patterns forms",
+            "instructions kinds storages tensors patterns forms",
             "kind touched kind_rows storage_form storage_rows form_of offset_of form_data form_at shapes special",
             "meetings",
         ),

@@ -597,6 +597,7 @@ def _compiled(
         instructions=len(trace.kind),
         kinds=len(made),
         storages=len(storage_form),
+        tensors=len(forms),
         patterns=len(form_of),
         forms=len(form_at),
         kind=at(trace.kind),

@@ -52,6 +52,19 @@ void drop(Arena *arena, void *block);
 void *cut(Arena *arena, int power);
 void give_back(Arena *arena, void *piece, int power);
 
+/* The place of the lowest bit of a number that is not 0. */
+static inline int first_bit(uint32_t bits)
+{
+#if defined(__GNUC__) || defined(__clang__)
+    return __builtin_ctz(bits);
+#else
+    int place = 0;
+    for (; !(bits & 1); bits >>= 1)
+        place++;
+    return place;
+#endif
+}
+
 /* A list of numbers that grows. */
 typedef struct {
     int64_t *at;

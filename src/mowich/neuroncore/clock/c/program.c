@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* MOST_INSTRUCTIONS: 4 * instruction + kind of edge fits 32 bits. */
-enum { PIECES = 64, SPACES = 3, MOST_INSTRUCTIONS = 1 << 29 };
+enum { PIECES = 64, SPACES = 3, MOST_INSTRUCTIONS = 1 << 29, USERS_POWER = 7 };
 enum { SBUF, PSUM, HBM };
 /* What is special about an instruction. */
 enum { MEETS = 1, KEEPS_ORDER = 2, COMES_AFTER = 4 };
@@ -29,14 +29,20 @@ typedef struct {
     int64_t space, parts, row_B, is_placed, part, byte, shape;
 } Storage;
 
+/* The same with what follows from it. size: bytes of a partition that an allocation takes, where tiles of few
+ * partitions share columns by quadrants of 32; is_split: its banks live and die on their own. */
+typedef struct {
+    int64_t space, parts, row_B, is_placed, part, byte, shape, size, is_split;
+} Tensor;
+
 /* What goes in. Columns are told in clock/compiled.py. */
 typedef struct {
-    int64_t instructions, kinds, storages, patterns, forms; /* storages: numbers, used or not */
+    int64_t instructions, kinds, storages, tensors, patterns, forms; /* storages: numbers, used or not */
     const int32_t *kind;         /* of each instruction */
     const int64_t *touched;      /* (number of the storage, pattern) of each operand */
     const Kind *kind_rows;
     const int32_t *storage_form; /* of each number of a storage: a row; -1: not touched */
-    const Storage *storage_rows;
+    const Storage *storage_rows; /* as many as `tensors` */
     const int32_t *form_of;      /* of each pattern */
     const int64_t *offset_of;    /* of each pattern, in elements; ANYWHERE */
     const int64_t *form_data;    /* dims, itemsize, bytes, view dims, shape, counts, strides of each form */
@@ -63,10 +69,16 @@ typedef struct {
     int64_t overflow_B, spill_B, peak_s, peak_p;
 } Made;
 
+/* The last instruction of each queue that uses something. has: a bit for each queue of which there is one. */
+typedef struct {
+    uint32_t has;
+    int32_t who[MOST_QUEUES];
+} Users;
+
 /* Free bytes of a memory, oldest first, each with the instructions that used them last. */
 typedef struct {
     int64_t size;
-    int32_t users[MOST_QUEUES];
+    Users users;
 } Free;
 
 typedef struct {
@@ -99,10 +111,11 @@ typedef struct {
     int64_t *hand_key;
     Box **hand_box;
     int64_t hand_n, hand_mask;
+    Tensor *tensors;
     /* units: what lives and dies on its own; -1 for storages in HBM */
     int32_t *unit_of;                 /* first unit of a storage */
     int64_t units;
-    int32_t **users;                  /* of a unit that lives: last instruction of each queue */
+    Users **users;                    /* of a unit that lives */
     int32_t *last_use;                /* of a unit: the last instruction that touches it */
     Rotation rotation[2];
     int64_t live_B[2];
@@ -135,9 +148,9 @@ typedef struct {
     int64_t set_mask;
 } Maker;
 
-static const Storage *storage_of(const Maker *m, int64_t storage)
+static const Tensor *storage_of(const Maker *m, int64_t storage)
 {
-    return &m->g->storage_rows[m->g->storage_form[storage]];
+    return &m->tensors[m->g->storage_form[storage]];
 }
 
 static int64_t at_least(int64_t n)
@@ -158,7 +171,7 @@ static const Box *pattern_box(Maker *m, int64_t pattern)
 }
 
 /* First and last byte of a partition that a box touches. */
-static void row_range(Maker *m, const Box *b, const Storage *a, int64_t *low, int64_t *high)
+static void row_range(Maker *m, const Box *b, const Tensor *a, int64_t *low, int64_t *high)
 {
     const int64_t *shape = &m->g->shapes[a->shape];
     int64_t dims = shape[0], itemsize = shape[dims + 1];
@@ -205,7 +218,7 @@ static const Box *hand_placed_box(Maker *m, int64_t storage, int64_t pattern)
             return m->hand_box[slot];
         slot = (slot + 1) & m->hand_mask;
     }
-    const Storage *a = storage_of(m, storage);
+    const Tensor *a = storage_of(m, storage);
     const Box *b = pattern_box(m, pattern);
     int64_t row = a->row_B > 1 ? a->row_B : 1;
     if (b->first < 0)
@@ -252,9 +265,8 @@ static int64_t take(Maker *m, Rotation *r, int64_t size, Numbers *out)
     r->left -= size;
     while (size > 0 && r->n) {
         Free *oldest = &r->ring[r->first];
-        for (int q = 0; q < MOST_QUEUES; q++)
-            if (oldest->users[q] >= 0)
-                push(&m->arena, out, oldest->users[q]);
+        for (uint32_t left = oldest->users.has; left; left &= left - 1)
+            push(&m->arena, out, oldest->users.who[first_bit(left)]);
         if (oldest->size > size) {
             oldest->size -= size;
             return 0;
@@ -266,23 +278,17 @@ static int64_t take(Maker *m, Rotation *r, int64_t size, Numbers *out)
     return size;
 }
 
-static void give(Maker *m, Rotation *r, int64_t size, const int32_t *users)
+static void give(Maker *m, Rotation *r, int64_t size, const Users *users)
 {
-    Free made = {size, {0}};
-    memcpy(made.users, users, sizeof made.users);
+    Free made = {size, *users};
     r->left += size;
     push_free(m, r, &made);
 }
 
 /* units ------------------------------------------------------------------------------------------------------------ */
 
-static int is_split(const Given *g, const Storage *a)
-{
-    return a->space == PSUM && !a->is_placed && a->row_B > g->bank_B;
-}
-
 /* What of a split tile lives and dies on its own: its first and last bank. */
-static void pieces_of(Maker *m, const Storage *a, int64_t pattern)
+static void pieces_of(Maker *m, const Tensor *a, int64_t pattern)
 {
     if (m->piece_first[pattern] >= 0)
         return;
@@ -298,18 +304,11 @@ static void pieces_of(Maker *m, const Storage *a, int64_t pattern)
     m->piece_last[pattern] = (int8_t)(high / m->g->bank_B);
 }
 
-/* Bytes of a partition that an allocation takes, where tiles of few partitions share columns by quadrants of 32. */
-static int64_t columns(const Storage *a)
-{
-    int64_t made = a->row_B * ((a->parts + 31) / 32) / 4;
-    return made > 1 ? made : 1;
-}
-
 static int64_t size_of(Maker *m, int64_t storage, int64_t unit)
 {
-    const Storage *a = storage_of(m, storage);
-    if (!is_split(m->g, a))
-        return columns(a);
+    const Tensor *a = storage_of(m, storage);
+    if (!a->is_split)
+        return a->size;
     int64_t bank = m->g->bank_B, rest = a->row_B - bank * (unit - m->unit_of[storage]);
     int64_t made = (rest < bank ? rest : bank) * ((a->parts + 31) / 32);
     /* as Python divides */
@@ -317,16 +316,21 @@ static int64_t size_of(Maker *m, int64_t storage, int64_t unit)
     return made > 1 ? made : 1;
 }
 
-static int is_automatic(const Storage *a)
+static int is_automatic(const Tensor *a)
 {
     return a->space == SBUF && !a->is_placed;
 }
 
+static void use(Users *users, int64_t queue, int64_t who)
+{
+    users->has |= (uint32_t)1 << queue;
+    users->who[queue] = (int32_t)who;
+}
+
 static void new_users(Maker *m, int64_t unit)
 {
-    m->users[unit] = cut(&m->arena, 6);
-    for (int q = 0; q < MOST_QUEUES; q++)
-        m->users[unit][q] = -1;
+    m->users[unit] = cut(&m->arena, USERS_POWER);
+    m->users[unit]->has = 0;
 }
 
 /* the program ------------------------------------------------------------------------------------------------------ */
@@ -404,7 +408,7 @@ static void load_table(Maker *m, int64_t table)
 
 static int64_t spill_cost(Maker *m, int64_t storage, int is_load)
 {
-    const Storage *a = storage_of(m, storage);
+    const Tensor *a = storage_of(m, storage);
     m->made->spill_B += a->parts * a->row_B;
     for (int64_t k = 0; k < m->spill_costs.n; k += 4) {
         const int64_t *row = &m->spill_costs.at[k];
@@ -484,8 +488,8 @@ static int64_t victim(Maker *m, int64_t position)
 static void evict(Maker *m, int64_t storage)
 {
     Tile *t = &m->tiles[storage];
-    const int32_t *users = m->users[m->unit_of[storage]];
-    int64_t size = columns(storage_of(m, storage));
+    const Users *users = m->users[m->unit_of[storage]];
+    int64_t size = storage_of(m, storage)->size;
     leave_list(m, storage);
     t->is_away = 1;
     if (t->is_loaded || t->is_saved) {
@@ -495,22 +499,20 @@ static void evict(Maker *m, int64_t storage)
     }
     Numbers after = {NULL, 0, 0};
     int64_t cost = spill_cost(m, storage, 0);
-    for (int q = 0; q < MOST_QUEUES; q++)
-        if (users[q] >= 0)
-            push(&m->arena, &after, 4 * (int64_t)users[q] + DATA);
+    for (uint32_t left = users->has; left; left &= left - 1)
+        push(&m->arena, &after, 4 * (int64_t)users->who[first_bit(left)] + DATA);
     t->store = (int32_t)append_row(m, cost, -1 - storage, &after);
     drop(&m->arena, after.at);
     t->is_saved = 1;
-    int32_t store[MOST_QUEUES];
-    for (int q = 0; q < MOST_QUEUES; q++)
-        store[q] = q ? -1 : t->store;
-    give(m, &m->rotation[SBUF], size, store);
+    Users store = {0, {0}};
+    use(&store, 0, t->store);
+    give(m, &m->rotation[SBUF], size, &store);
 }
 
 /* Evict until the bytes of a tile are free, and take them. Whom it then waits for: `freed`. */
 static void make_room(Maker *m, int64_t storage, int64_t position)
 {
-    int64_t size = columns(storage_of(m, storage));
+    int64_t size = storage_of(m, storage)->size;
     while (m->rotation[SBUF].left - m->g->spare_B < size) {
         int64_t leaves = victim(m, position);
         if (leaves < 0)
@@ -537,8 +539,8 @@ static void reload(Maker *m, int64_t storage, int64_t position)
     int64_t unit = m->unit_of[storage];
     if (!m->users[unit])
         new_users(m, unit);
-    for (int q = 0; q < MOST_QUEUES; q++)
-        m->users[unit][q] = q == LOAD ? t->reload : -1;
+    m->users[unit]->has = 0;
+    use(m->users[unit], LOAD, t->reload);
 }
 
 /* With more live tiles than SBUF holds: bring back what the instruction touches, and make room for what it creates. */
@@ -640,7 +642,7 @@ static void order(Maker *m, int64_t i, int64_t me, int64_t q)
 static void come_to_life(Maker *m, int64_t storage, int64_t unit, int64_t me)
 {
     Arena *arena = &m->arena;
-    const Storage *a = storage_of(m, storage);
+    const Tensor *a = storage_of(m, storage);
     int64_t size = size_of(m, storage, unit), space = a->space;
     m->live_B[space] += size;
     push_index(arena, &m->usage_before[space], me);
@@ -659,12 +661,12 @@ static void come_to_life(Maker *m, int64_t storage, int64_t unit, int64_t me)
 static void die(Maker *m, int64_t storage, int64_t unit, int64_t me)
 {
     Arena *arena = &m->arena;
-    const Storage *a = storage_of(m, storage);
+    const Tensor *a = storage_of(m, storage);
     int64_t size = size_of(m, storage, unit), space = a->space;
     m->live_B[space] -= size;
     push_index(arena, &m->usage_before[space], me + 1);
     push_index(arena, &m->usage_level[space], m->live_B[space]);
-    int32_t *users = m->users[unit];
+    Users *users = m->users[unit];
     if (m->g->spills && is_automatic(a)) {
         Tile *t = &m->tiles[storage];
         if (t->is_live) {
@@ -675,7 +677,7 @@ static void die(Maker *m, int64_t storage, int64_t unit, int64_t me)
     } else if (!a->is_placed && m->g->rotate) {
         give(m, &m->rotation[space], size, users);
     }
-    give_back(arena, users, 6);
+    give_back(arena, users, USERS_POWER);
     m->users[unit] = NULL;
 }
 
@@ -694,15 +696,16 @@ static void add(Maker *m, int64_t i, const int64_t *touched)
         load_table(m, k->table);
     m->edges.n = m->born.n = m->unit_row.n = m->unit_storage.n = 0;
     int64_t rows[PIECES];
+    const Tensor *tensors[PIECES];
     if (k->operands > PIECES)
         longjmp(arena->failed, UNSUPPORTED);
     for (int64_t o = 0; o < k->operands; o++) {
         int64_t s = rows[o] = touched[2 * o];
-        const Storage *a = storage_of(m, s);
+        const Tensor *a = tensors[o] = storage_of(m, s);
         if (a->space == HBM)
             continue;
         int64_t first = 0, last = 0;
-        if (is_split(g, a)) {
+        if (a->is_split) {
             pieces_of(m, a, touched[2 * o + 1]);
             first = m->piece_first[touched[2 * o + 1]];
             last = m->piece_last[touched[2 * o + 1]];
@@ -726,9 +729,9 @@ static void add(Maker *m, int64_t i, const int64_t *touched)
     for (int64_t o = 0; o < k->operands; o++) {
         int64_t store = rows[o];
         const Box *b;
-        if (storage_of(m, store)->is_placed) {
+        if (tensors[o]->is_placed) {
             b = hand_placed_box(m, store, touched[2 * o + 1]);
-            store = g->storages + storage_of(m, store)->space;
+            store = g->storages + tensors[o]->space;
         } else {
             b = pattern_box(m, touched[2 * o + 1]);
         }
@@ -754,7 +757,7 @@ static void add(Maker *m, int64_t i, const int64_t *touched)
         int64_t unit = m->unit_row.at[u];
         if (!m->users[unit])
             continue;
-        m->users[unit][k->queue] = (int32_t)me;
+        use(m->users[unit], k->queue, me);
         if (m->last_use[unit] == i)
             die(m, m->unit_storage.at[u], unit, me);
     }
@@ -815,17 +818,25 @@ static void open_storages(Maker *m)
 {
     const Given *g = m->g;
     Arena *arena = &m->arena;
+    m->tensors = need(arena, (size_t)g->tensors * sizeof *m->tensors + 8);
+    for (int64_t f = 0; f < g->tensors; f++) {
+        const Storage *a = &g->storage_rows[f];
+        int64_t size = a->row_B * ((a->parts + 31) / 32) / 4;
+        int is_split = a->space == PSUM && !a->is_placed && a->row_B > g->bank_B;
+        m->tensors[f] = (Tensor){a->space, a->parts, a->row_B, a->is_placed, a->part,
+                                 a->byte,  a->shape, size > 1 ? size : 1, is_split};
+    }
     m->unit_of = need(arena, (size_t)g->storages * sizeof *m->unit_of + 8);
     int any_split = 0;
     for (int64_t s = 0; s < g->storages; s++) {
         m->unit_of[s] = -1;
         if (g->storage_form[s] < 0)
             continue;
-        const Storage *a = storage_of(m, s);
+        const Tensor *a = storage_of(m, s);
         if (a->space != HBM) {
             m->unit_of[s] = (int32_t)m->units;
-            m->units += is_split(g, a) ? PIECES : 1;
-            any_split |= is_split(g, a);
+            m->units += a->is_split ? PIECES : 1;
+            any_split |= a->is_split;
         }
     }
     m->users = need_zeroed(arena, (size_t)m->units * sizeof *m->users + 8);
@@ -891,8 +902,8 @@ static void open_uses(Maker *m)
             int64_t s = g->touched[2 * operand], pattern = g->touched[2 * operand + 1];
             if (s < 0 || s >= g->storages || g->storage_form[s] < 0 || pattern < 0 || pattern >= g->patterns)
                 longjmp(arena->failed, UNSUPPORTED);
-            const Storage *a = storage_of(m, s);
-            if (is_split(g, a)) {
+            const Tensor *a = storage_of(m, s);
+            if (a->is_split) {
                 pieces_of(m, a, pattern);
                 for (int64_t p = m->piece_first[pattern]; p <= m->piece_last[pattern]; p++)
                     m->last_use[m->unit_of[s] + p] = (int32_t)i;
@@ -950,9 +961,8 @@ static void open_program(Maker *m)
         Rotation *r = &m->rotation[space];
         r->room = 64;
         r->ring = need(arena, (size_t)r->room * sizeof *r->ring);
-        int32_t nobody[MOST_QUEUES];
-        memset(nobody, 0xff, sizeof nobody);
-        give(m, r, space == SBUF ? g->sbuf_B : g->psum_B, nobody);
+        Users nobody = {0, {0}};
+        give(m, r, space == SBUF ? g->sbuf_B : g->psum_B, &nobody);
     }
 }
 
