@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from ctypes import CDLL
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -328,7 +328,7 @@ class Repeat:
         turns = np.arange(times.start, times.stop)[:, None]
         touched: _Columns = self.row + self.growth.touched * turns
         if self.moving:
-            touched[:, self.growth.places] = self.trace.patterns.later(self.moving, times)[:, self.growth.which]
+            touched[:, self.growth.places] = self.trace.patterns.later(self.moving, times, None)[:, self.growth.which]
         return touched
 
     def fill(self, count: int) -> None:
@@ -358,7 +358,7 @@ class Repeat:
     def _compiled_fill(self, library: CDLL, start: int, count: int) -> None:
         """Numbers and touches of `count` iterations, from the one `start` after the base on, by the compiled code."""
         trace, b = self.trace, self.base
-        later = self.trace.patterns.later(self.moving, range(start, start + count)) if self.moving else None
+        later = self.trace.patterns.later(self.moving, range(start, start + count), library) if self.moving else None
         number, touched = len(trace.number), len(trace.touched)
         trace.number.extend(b.number * count)
         trace.touched.extend(b.touched * count)
@@ -491,16 +491,26 @@ def items_after(like: Item, step: int, count: int) -> list[Item]:
     return [_after(like, step * t, kept) for t in (range(1, count + 1) if count > 0 else range(count, 0))]
 
 
+@overload
+def _after(like: list[Item], move: int, kept: dict[int, Storage]) -> list[Item]: ...
+@overload
+def _after(like: Item, move: int, kept: dict[int, Storage]) -> Item: ...
 def _after(like: Item, move: int, kept: dict[int, Storage]) -> Item:
     """A tile as another one, or a list of such, in storages that differ in their numbers. kept: by number, what they
     have in common with the storages that they are like."""
-    if isinstance(like, list):
-        return [_after(x, move, kept) for x in like]
-    number = like.storage.number
-    common = kept.get(number)
-    if common is None:
-        common = kept[number] = like.storage.common()
-    return like.again(common, number + move)
+    if not isinstance(like, list):
+        return _after([like], move, kept)[0]
+    out: list[Item] = []
+    for x in like:
+        if type(x) is Tile:
+            number = x.storage.number
+            common = kept.get(number)
+            if common is None:
+                common = kept[number] = x.storage.common()
+            out.append(x.again(common, number + move))
+        else:
+            out.append(_after(x, move, kept))
+    return out
 
 
 def repeat_of(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from ctypes import CDLL
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -185,18 +186,63 @@ _ANYWHERE = (1 << 40) - 1
 """In the key of a pattern: its offset is not known."""
 
 
+class _KeyTable:
+    """Number of a key in a column of keys, by the compiled code: loops come to thousands at once. slots: number + 1 by
+    the hash of its key, 2 ** bits of them."""
+
+    __slots__ = ("bits", "keys", "library", "slots")
+
+    def __init__(self, library: CDLL, keys: array[int]) -> None:
+        self.library, self.keys = library, keys
+        self.bits, self.slots = 8, array("i")
+
+    def find(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
+        """What `Patterns.later` gives; moving: (key, step)."""
+        keys = self.keys
+        count, wanted = len(keys), len(times) * len(moving)
+        if not self.slots or 2 * (count + wanted) > len(self.slots):
+            while 2 * (count + wanted) > 1 << self.bits:
+                self.bits += 1
+            self.slots = array("i", [0]) * (1 << self.bits)
+            self.library.clock_index(keys.buffer_info()[0], count, self.slots.buffer_info()[0], self.bits)
+        keys.extend(array("q", [0]) * wanted)
+        steps = array("q", itertools.chain.from_iterable(moving))
+        made = np.empty((len(times), len(moving)), np.int64)
+        count = self.library.clock_patterns(
+            keys.buffer_info()[0],
+            count,
+            self.slots.buffer_info()[0],
+            self.bits,
+            steps.buffer_info()[0],
+            len(moving),
+            times.start,
+            times.stop,
+            made.__array_interface__["data"][0],
+        )
+        del keys[count:]
+        return made
+
+    def cut(self, count: int) -> None:
+        """Forget all keys but the first `count`."""
+        keys, slots = self.keys.buffer_info(), self.slots.buffer_info()
+        self.library.clock_unindex(keys[0], keys[1], count, slots[0], self.bits)
+        del self.keys[count:]
+
+
 class Patterns(Sequence[Pattern]):
     """The patterns of a trace, in columns: loops come to thousands. Those that differ in the offset only are of one
-    family. known: key of a pattern, its family and its offset in one number -> its number; keys: the same by number;
-    families: what the patterns of each have in common, without an offset."""
+    family. known: key of a pattern, its family and its offset in one number -> its number, None: a table of the
+    compiled code has them; keys: the same by number; families: what the patterns of each have in common, without an
+    offset."""
 
-    __slots__ = ("_family_of", "_rows", "families", "keys", "known")
+    __slots__ = ("_family_of", "_rows", "_table", "families", "keys", "known")
 
     def __init__(self, made: Iterable[Pattern] = ()) -> None:
-        self.known: dict[int, int] = {}
+        self.known: dict[int, int] | None = {}
         self.keys = array("q")
         self.families: list[Pattern] = []
         self._family_of: dict[Pattern, int] = {}
+        self._table: _KeyTable | None = None
         # (number, step) of some -> the patterns that follow them: a loop comes to the same when it is entered again
         self._rows: dict[tuple[tuple[int, int], ...], NDArray[np.int64]] = {}
         for pattern in made:
@@ -207,7 +253,11 @@ class Patterns(Sequence[Pattern]):
         offset = made[2]
         family = _number(self._family_of, self.families, (*made[:2], None, *made[3:]))
         key = (family << 40) + (_ANYWHERE if offset is None else offset)
-        place = self.known.setdefault(key, len(self.known))
+        known = self.known
+        if known is None:
+            assert self._table is not None
+            return int(self._table.find(((key, 0),), range(1))[0, 0])
+        place = known.setdefault(key, len(known))
         if place == len(self.keys):
             self.keys.append(key)
         return place
@@ -230,9 +280,16 @@ class Patterns(Sequence[Pattern]):
 
     def cut(self, count: int) -> None:
         """Forget all patterns but the first `count`."""
-        while len(self.keys) > count:
-            self.known.popitem()
-            self.keys.pop()
+        known = self.known
+        if len(self.keys) <= count:
+            return
+        if known is None:
+            assert self._table is not None
+            self._table.cut(count)
+            return
+        while len(known) > count:
+            known.popitem()
+        del self.keys[count:]
 
     def have_offsets(self, numbers: Sequence[int]) -> bool:
         """Whether the offset of each of these patterns is known."""
@@ -256,23 +313,37 @@ class Patterns(Sequence[Pattern]):
         offsets = keys & _ANYWHERE
         return (keys >> 40).astype(np.int32), np.where(offsets == _ANYWHERE, anywhere, offsets)
 
-    def later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
+    def later(self, moving: Sequence[tuple[int, int]], times: range, library: CDLL | None) -> NDArray[np.int64]:
         """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for
-        each of `times`. New ones are put where they come up, row after row."""
+        each of `times`. New ones are put where they come up, row after row. library: the compiled clock."""
         which = tuple(moving)
         rows = self._rows.get(which)
         have = 0 if rows is None else len(rows)
         if rows is None or have < times.stop - 1:
-            first = np.array([self.keys[number] for number, _ in moving], np.int64)
-            step = np.array([step for _, step in moving], np.int64)
-            wanted = (first + step * np.arange(have + 1, times.stop)[:, None]).reshape(-1).tolist()
-            known = self.known
-            made = np.array([known.setdefault(key, len(known)) for key in wanted], np.int64).reshape(-1, len(moving))
-            new = len(known) - len(self.keys)
-            if new:
-                self.keys.extend(reversed(tuple(itertools.islice(reversed(known), new))))
+            wanted = [(self.keys[number], step) for number, step in moving], range(have + 1, times.stop)
+            made = self._later(*wanted) if library is None else self._compiled_later(library, *wanted)
             rows = self._rows[which] = made if rows is None else np.concatenate((rows, made))
         return rows[times.start - 1 : times.stop - 1]
+
+    def _later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
+        """What `later` gives; moving: (key, step)."""
+        known, keys = self.known, self.keys
+        assert known is not None
+        made = []
+        for t in times:
+            for first, step in moving:
+                key = first + step * t
+                number = known.setdefault(key, len(known))
+                if number == len(keys):
+                    keys.append(key)
+                made.append(number)
+        return np.array(made, np.int64).reshape(-1, len(moving))
+
+    def _compiled_later(self, library: CDLL, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
+        """`_later` by the compiled code."""
+        if self._table is None:
+            self._table, self.known = _KeyTable(library, self.keys), None
+        return self._table.find(moving, times)
 
 
 def _number(known: dict[T, int], listed: list[T], made: T) -> int:

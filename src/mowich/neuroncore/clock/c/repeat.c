@@ -182,3 +182,49 @@ EXPORT void clock_fill(const Iteration *base, const Growth *growth, int64_t cloc
             later += growth->offsets_n;
     }
 }
+
+/* patterns --------------------------------------------------------------------------------------------------------- */
+
+/* The place of a key in a table of numbers (from 1 on; 0: an empty place) of 2^bits places: where it is, or would be. */
+static uint64_t place_of(const int32_t *slots, int64_t bits, const int64_t *keys, int64_t key)
+{
+    uint64_t mask = ((uint64_t)1 << bits) - 1, at = (uint64_t)key * 11400714819323198485u >> (64 - bits);
+    while (slots[at] && keys[slots[at] - 1] != key)
+        at = (at + 1) & mask;
+    return at;
+}
+
+/* Put the numbers of the first keys into a table that is empty. */
+EXPORT void clock_index(const int64_t *keys, int64_t count, int32_t *slots, int64_t bits)
+{
+    for (int64_t number = 0; number < count; number++)
+        slots[place_of(slots, bits, keys, keys[number])] = (int32_t)number + 1;
+}
+
+/* Take the last keys out of a table again: none that stays was put behind them. */
+EXPORT void clock_unindex(const int64_t *keys, int64_t count, int64_t left, int32_t *slots, int64_t bits)
+{
+    while (count > left) {
+        count--;
+        slots[place_of(slots, bits, keys, keys[count])] = 0;
+    }
+}
+
+/* The numbers of the keys that others, each (key, step), come to after so many steps: a row for each of `first` to
+ * `last` - 1. New ones get the next numbers, row after row; `keys` and the table have room for them. Returns how many
+ * keys there are then. */
+EXPORT int64_t clock_patterns(int64_t *keys, int64_t count, int32_t *slots, int64_t bits, const int64_t *moving,
+                              int64_t n, int64_t first, int64_t last, int64_t *out)
+{
+    for (int64_t t = first; t < last; t++)
+        for (int64_t k = 0; k < n; k++) {
+            int64_t key = moving[2 * k] + moving[2 * k + 1] * t;
+            uint64_t at = place_of(slots, bits, keys, key);
+            if (!slots[at]) {
+                keys[count] = key;
+                slots[at] = (int32_t)++count;
+            }
+            *out++ = slots[at] - 1;
+        }
+    return count;
+}
