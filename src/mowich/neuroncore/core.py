@@ -37,7 +37,7 @@ _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
     for part in ("neuroncore", "nki")
 )
-_IS_OURS: dict[str, bool] = {}
+_OUR_FILES: set[str] = set()
 
 
 class NkiValidationError(UserError, AssertionError):
@@ -378,10 +378,10 @@ def site(core: Core) -> tuple[str, int]:
     while frame is not None:
         code = frame.f_code
         name = code.co_filename
-        ours = _IS_OURS.get(name)
-        if ours is None:
-            ours = _IS_OURS[name] = name.startswith(_OURS)
-        if not ours:
+        if name not in _OUR_FILES:
+            if name.startswith(_OURS):
+                _OUR_FILES.add(name)
+                continue
             key = (id(code), frame.f_lasti)
             found = core.sites.get(key)
             if found is None:

@@ -76,32 +76,11 @@ def mark(core: Core, trace: Trace) -> Mark:
     serial = core.serial
     storages = serial.get("storage", 0)
     # of all that is counted, most is nothing
-    other = (
-        sum(serial.values()) - storages if len(serial) > 1 else 0,
-        len(serial),
-        len(trace.meetings),
-        len(core.records),
-        len(core.warned),
-        len(core.scratch),
-        len(core.shared),
-        len(core.ring),
-        len(core.pending),
-        trace.ordered,
-        core.irregular,
-    )
-    return Mark(
-        len(trace.kind),
-        len(trace.touched),
-        len(trace.edges),
-        len(trace.in_order),
-        len(trace.patterns.keys),
-        len(core.accesses),
-        core.clock,
-        storages,
-        len(core.views or ()),
-        len(core.blocks),
-        other,
-    )
+    kept = (serial, trace.meetings, core.records, core.scratch, core.shared, core.ring, core.pending)
+    counted = sum(serial.values()) - storages if len(serial) > 1 else 0
+    other = (len(core.warned), counted, trace.ordered, core.irregular, *map(len, kept))
+    columns = (trace.kind, trace.touched, trace.edges, trace.in_order, trace.patterns.keys, core.accesses)
+    return Mark(*map(len, columns), core.clock, storages, len(core.views or ()), len(core.blocks), other)
 
 
 def has_moved(core: Core, trace: Trace, since: Mark) -> bool:
@@ -111,7 +90,7 @@ def has_moved(core: Core, trace: Trace, since: Mark) -> bool:
         or core.serial.get("storage", 0) != since.storages
         or len(trace.kind) != since.instructions
         or len(core.blocks) != since.blocks
-        or len(core.warned) != since.other[4]
+        or len(core.warned) != since.other[0]
     )
 
 

@@ -222,6 +222,18 @@ class _KeyTable:
         del keys[count:]
         return made
 
+    def number(self, key: int) -> int:
+        """The number of a key, which is put at the end when it is new."""
+        keys, slots = self.keys, self.slots
+        count = len(keys)
+        if 2 * count >= len(slots):
+            return int(self.find(((key, 0),), range(1))[0, 0])
+        keys.append(key)
+        found: int = self.library.clock_number(keys.buffer_info()[0], count, slots.buffer_info()[0], self.bits)
+        if found < count:
+            keys.pop()
+        return found
+
     def cut(self, count: int) -> None:
         """Forget all keys but the first `count`."""
         keys, slots = self.keys.buffer_info(), self.slots.buffer_info()
@@ -256,7 +268,7 @@ class Patterns(Sequence[Pattern]):
         known = self.known
         if known is None:
             assert self._table is not None
-            return int(self._table.find(((key, 0),), range(1))[0, 0])
+            return self._table.number(key)
         place = known.setdefault(key, len(known))
         if place == len(self.keys):
             self.keys.append(key)

@@ -165,11 +165,20 @@ def _cmd(c: object) -> str:
     return _member(reduce_cmd, _COMMAND, c)
 
 
+# what most calls leave as it is, for the members of an enumeration are slow to look up
+_NO_OOB, _NO_DGE, _NO_PERF = oob_mode.error, dge_mode.unknown, matmul_perf_mode.none
+_PLAIN_DMA: dict[str, object] = {"dge": "unknown", "priority": None, "queue": ""}
+
+
 def _oob(mode: object) -> str:
+    if mode is _NO_OOB:
+        return "error"
     return "error" if _member(oob_mode, _OOB, mode) == "error" else "skip"
 
 
 def _perf(mode: object) -> str:
+    if mode is _NO_PERF:
+        return "none"
     return _member(matmul_perf_mode, _PERF, mode).removesuffix("_gen3")
 
 
@@ -190,6 +199,8 @@ def get_nc_sub_version() -> int:
 
 def _dma_flags(dge: object, priority: SupportsInt | None, eng: object) -> dict[str, object]:
     """Flags of a DMA. Raises where the generation does not have what is asked for."""
+    if dge is _NO_DGE and priority is None and eng is None:
+        return _PLAIN_DMA
     generation = machine.active().generation
     if priority is None or isinstance(priority, int):
         with contextlib.suppress(TypeError):  # what cannot be a key is judged below

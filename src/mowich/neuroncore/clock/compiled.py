@@ -75,7 +75,8 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     library.clock_unindex.argtypes = [pointer, integer, integer, pointer, integer]
     library.clock_index.restype = library.clock_unindex.restype = None
     library.clock_patterns.argtypes = [pointer, integer, pointer, integer, pointer, integer, integer, integer, pointer]
-    library.clock_patterns.restype = integer
+    library.clock_number.argtypes = [pointer, integer, pointer, integer]
+    library.clock_patterns.restype = library.clock_number.restype = integer
     return library, ""
 
 

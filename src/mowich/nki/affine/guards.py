@@ -141,8 +141,13 @@ def _affine_steps(rows: Sequence[Sequence[Any]], storages: dict[int, Storage]) -
     for row in rows:
         if type(row[0]) is not Tile or type(row[1]) is not Tile:
             return set()
-        like, then = (t if t.like is None else t.like for t in row[:2])
-        number, step = row[0].storage.number, row[1].storage.number - row[0].storage.number
+        first, second = row[0], row[1]
+        like, then = first.like, second.like
+        if like is None:
+            like = first
+        if then is None:
+            then = second
+        number, step = first.storage.number, second.storage.number - first.storage.number
         offset, move = like.offset, then.offset - like.offset
         if like.dynamic is not None:
             return set()

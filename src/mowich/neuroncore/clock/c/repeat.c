@@ -210,6 +210,15 @@ EXPORT void clock_unindex(const int64_t *keys, int64_t count, int64_t left, int3
     }
 }
 
+/* The number of a key that stands behind `count` others, which is that of another one where it is the same. */
+EXPORT int64_t clock_number(const int64_t *keys, int64_t count, int32_t *slots, int64_t bits)
+{
+    uint64_t at = place_of(slots, bits, keys, keys[count]);
+    if (!slots[at])
+        slots[at] = (int32_t)count + 1;
+    return slots[at] - 1;
+}
+
 /* The numbers of the keys that others, each (key, step), come to after so many steps: a row for each of `first` to
  * `last` - 1. New ones get the next numbers, row after row; `keys` and the table have room for them. Returns how many
  * keys there are then. */
