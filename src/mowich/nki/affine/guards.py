@@ -60,7 +60,7 @@ class LoopGuard:
             tiles = [x.block(*at) for x, at in found]
             if any(t is None for t in tiles):
                 return True  # no storage is noted: those that the loop touches must be made by it
-            return all(t.storage.state == ALL for t in tiles) and len(_affine_steps([tiles], storages)) == 1
+            return all(t.storage.state == ALL for t in tiles) and are_affine([[t] for t in tiles], storages)
         if self.kind == "same":
             return all(type(x) is bool for x in found) and len(set(found)) == 1
         if self.kind == "affine":
@@ -72,9 +72,8 @@ class LoopGuard:
             found = [[y for x in row for y in x] if _are_lists(row) else [] for row in found]
         if self.expected and not _are_lists(found):
             return False
-        rows = list(zip(*found, strict=True)) if self.expected else [tuple(found)]
         # a loop within may go through the items: they all have to move on by the same steps
-        return len(_affine_steps(rows, storages)) == 1
+        return are_affine(found if self.expected else [[t] for t in found], storages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,39 +131,22 @@ def all_tiles(x: Any, deep: int) -> bool:
     return all(type(t) is Tile for t in x) if deep == 1 else all(all_tiles(y, deep - 1) for y in x)
 
 
-def _affine_steps(rows: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> set[tuple[int, int]]:
-    """The steps from each item of a row to the next one, of the storage's number and of the offset. Nothing where a row
-    has other items than tiles that differ in these only, or where a row has several steps. storages: gets those of the
+def are_affine(found: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> bool:
+    """Whether all items for the values of an index, as many for each, are tiles that differ from one value to the next
+    by the same steps in the storage's number and in the offset, and in nothing else. storages: gets those of the
     tiles."""
-    steps: set[tuple[int, int]] = set()
-    alike: set[tuple[int, int]] = set()
-    for row in rows:
-        if type(row[0]) is not Tile or type(row[1]) is not Tile:
-            return set()
-        first, second = row[0], row[1]
-        like, then = first.like, second.like
-        if like is None:
-            like = first
-        if then is None:
-            then = second
-        number, step = first.storage.number, second.storage.number - first.storage.number
-        offset, move = like.offset, then.offset - like.offset
-        if like.dynamic is not None:
-            return set()
-        for t in row:
-            if type(t) is not Tile:
-                return set()
-            storage, other = t.storage, t if t.like is None else t.like
-            if storage.number != number or other.offset != offset:
-                return set()
-            if other is not like and (id(like), id(other)) not in alike:
-                if not _is_alike(other, like):
-                    return set()
-                alike.add((id(like), id(other)))
-            storages[number] = storage
-            number, offset = number + step, offset + move
-        steps.add((step, move))
-    return steps
+    tiles, width = [t for some in found for t in some], len(found[0])
+    if set(map(type, tiles)) != {Tile}:
+        return False
+    likes = [t if t.like is None else t.like for t in tiles]
+    mine = [t.storage for t in tiles]
+    numbers = [s.number for s in mine]
+    places = list(zip(numbers, [t.offset for t in likes], strict=True))
+    storages.update(zip(numbers, mine, strict=True))
+    steps = {(b[0] - a[0], b[1] - a[1]) for a, b in zip(places, places[width:], strict=False)}
+    pairs = zip(likes[:width] * (len(found) - 1), likes[width:], strict=True)
+    alike = {(id(a), id(b)): (a, b) for a, b in pairs}
+    return len(steps) == 1 and all(a.dynamic is None and (a is b or _is_alike(a, b)) for a, b in alike.values())
 
 
 def _is_alike(t: Tile, other: Tile) -> bool:
@@ -174,7 +156,7 @@ def _is_alike(t: Tile, other: Tile) -> bool:
         t.shape == other.shape
         and t.strides == other.strides
         and t.dtype is other.dtype
-        and t.dynamic is None
+        and other.dynamic is None
         and mine.layout == its.layout
         and mine.dtype is its.dtype
         and mine.core is its.core
