@@ -452,15 +452,17 @@ def _moved(at: tuple[int, ...], step: tuple[int, ...], times: int) -> tuple[int,
 def is_made(item: object, core: Core, first: int, made: int) -> bool:
     """Whether something is a tile whose storage is one of the `made` that a core made from the number `first` on, or a
     list of such tiles."""
-    if type(item) is list:
-        return all(is_made(x, core, first, made) for x in item)
-    if type(item) is not Tile:
-        return False
-    like = item if item.like is None else item.like
-    if like.dynamic is not None or like.storage.core is not core:
-        return False
-    place, rest = divmod(item.storage.number - first, core.programs)
-    return rest == 0 and 0 <= place < made
+    tiles = [item]
+    while list in map(type, tiles):
+        tiles = [y for x in tiles for y in (x if type(x) is list else (x,))]
+    for tile in tiles:
+        if type(tile) is not Tile:
+            return False
+        like = tile if tile.like is None else tile.like
+        place, rest = divmod(tile.storage.number - first, core.programs)
+        if rest or not 0 <= place < made or like.dynamic is not None or like.storage.core is not core:
+            return False
+    return True
 
 
 def items_after(like: Item, step: int, count: int) -> list[Item]:

@@ -368,6 +368,8 @@ class Tile:
     def __getitem__(self, key: object) -> Tile:
         keys: tuple[Any, ...] = key if type(key) is tuple else (key,)
         ndim = len(self.shape)
+        if len(keys) == ndim and (plain := self._box(keys)) is not None:
+            return plain
         has_dots = False
         for k in keys:
             kind = type(k)
@@ -439,6 +441,22 @@ class Tile:
         while len(shape) < (2 if on_chip else 1):
             shape.append(1)
             strides.append(1)
+        return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
+
+    def _box(self, keys: tuple[Any, ...]) -> Tile | None:
+        """A view by a range of each dimension, as nearly all are. None: by anything else."""
+        shape, strides, offset = [], [], self.offset
+        for k, n, s in zip(keys, self.shape, self.strides, strict=True):
+            if type(k) is not slice or k.step is not None:
+                return None
+            start, stop = k.start, k.stop
+            if type(start) is not int or type(stop) is not int or not 0 <= start <= stop <= n:
+                return None
+            shape.append(stop - start)
+            strides.append(s)
+            offset += start * s
+        if (views := self.storage.core.views) is not None:
+            views.append(NotedView(keys, self.shape))
         return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
     def __setitem__(self, key: object, value: object) -> None:

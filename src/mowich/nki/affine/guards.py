@@ -117,11 +117,7 @@ def _over(text: str, index: str, names: tuple[str, ...]) -> CodeType:
 
 def _are_lists(found: Sequence[Any]) -> bool:
     """Whether these are lists as long as each other, with something in them."""
-    first = found[0]
-    if type(first) not in (list, tuple) or not first:
-        return False
-    length = len(first)
-    return all(type(x) in (list, tuple) and len(x) == length for x in found)
+    return {list, tuple}.issuperset(map(type, found)) and len(found[0]) > 0 and len(set(map(len, found))) == 1
 
 
 def all_tiles(x: Any, deep: int) -> bool:
