@@ -11,6 +11,7 @@ stand for), and what it recorded is taken back (`undo`).
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Mapping, Sequence
 from ctypes import CDLL
@@ -427,22 +428,28 @@ class Repeat:
 
     def follows(self, item: object, before: Item) -> bool:
         """Whether something is what an iteration appends after that of the iteration before."""
-        if isinstance(before, list):
-            return (
-                type(item) is list
-                and len(item) == len(before)
-                and all(self.follows(x, y) for x, y in zip(item, before, strict=True))
-            )
-        if type(item) is not Tile:
-            return False
-        x, y = item.first, before.first
-        return item.storage.number == before.storage.number + self.growth.made * self.core.programs and (
-            x is y
-            or (
-                x.storage.layout == y.storage.layout
-                and (x.dtype, x.shape, x.strides, x.offset, x.dynamic) == (y.dtype, y.shape, y.strides, y.offset, None)
-            )
-        )
+        return _follows(item, before, self.growth.made * self.core.programs)
+
+
+def _follows(item: object, before: Item, step: int) -> bool:
+    """The same for storages whose numbers differ by `step`."""
+    if isinstance(before, list):
+        is_list = type(item) is list and len(item) == len(before)
+        return is_list and all(map(_follows, item, before, itertools.repeat(step)))
+    if type(item) is not Tile or item.storage.number != before.storage.number + step:
+        return False
+    return item.first is before.first or _has_form(item.first, before.first)
+
+
+def _has_form(t: Tile, other: Tile) -> bool:
+    """Whether a tile is as another one but for its storage."""
+    return t.storage.layout == other.storage.layout and (t.dtype, t.shape, t.strides, t.offset, t.dynamic) == (
+        other.dtype,
+        other.shape,
+        other.strides,
+        other.offset,
+        None,
+    )
 
 
 def _moved(at: tuple[int, ...], step: tuple[int, ...], times: int) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ import dis
 import functools
 import os
 import sys
+from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass, field
@@ -387,7 +388,7 @@ class _Running:
         if not self.is_nested:
             return None
         begin, end = _columns(self.begin), _columns(self.middle)
-        a, b, c = (_places(begin[n], end[n], self.inner, n, self.has_corners) for n in range(3))
+        a, b, c = (_places(begin[n], end[n], self.inner, n, self.has_corners, self.run.library) for n in range(3))
         return SamplePlaces(a, b, c, self.has_corners)
 
     def is_known(self, frame: FrameType) -> bool:
@@ -506,42 +507,62 @@ def _columns(at: repeat.Mark) -> tuple[int, int, int]:
     return at.instructions, at.touches, at.edges
 
 
-def _places(begin: int, end: int, inner: Sequence[LoopEntry], column: int, has_corners: bool) -> ColumnPlaces:
+_Within = tuple[int, int, int, ColumnPlaces]
+"""Of a loop within: where its iterations begin, the length of one, how many there are, how a sample stands for one."""
+
+
+def _places(
+    begin: int, end: int, inner: Sequence[LoopEntry], column: int, has_corners: bool, library: CDLL | None
+) -> ColumnPlaces:
     """How a sample of what lies between two places of a column stands for it: of each loop within it has the last
     iteration, or the first and the last."""
     if begin == end:
         return NO_PLACES
+    loops: list[_Within] = []
+    for entry in sorted((e for e in inner if e.found is not None), key=lambda e: e.begin):
+        found = entry.found.samples if entry.found is not None else None
+        if found is not None and entry.has_corners == has_corners:
+            part = (found.instructions, found.touches, found.edges)[column]
+        else:
+            part = _places(entry.begin[column], entry.end[column], entry.inner, column, has_corners, library)
+        loops.append((entry.begin[column] - begin, entry.end[column] - entry.begin[column], entry.count, part))
+    if library is None:
+        return _joined(loops, end - begin, has_corners)
+    return _compiled_joined(library, loops, end - begin, has_corners)
+
+
+def _joined(loops: Sequence[_Within], entries: int, has_corners: bool) -> ColumnPlaces:
+    """How a sample stands for so many entries with loops within, one after the other."""
     of_sample: list[NDArray[np.int64]] = []
     of_full: list[NDArray[np.int64]] = []
     at = have = 0  # entries of all, and of the sample, so far
-    repeated = sorted((e for e in inner if e.found is not None), key=lambda e: e.begin)
-    for entry in (*repeated, None):
-        until = end - begin if entry is None else entry.begin[column] - begin
-        if until > at:
-            of_sample.append(np.arange(at, until))
-            of_full.append(np.arange(have, have + until - at))
-            have, at = have + until - at, until
-        if entry is None:
-            break
-        length = entry.end[column] - entry.begin[column]
-        part = _places_within(entry, column, has_corners)
+    for begin, length, count, part in (*loops, (entries, 0, 0, NO_PLACES)):
+        if begin > at:
+            of_sample.append(np.arange(at, begin))
+            of_full.append(np.arange(have, have + begin - at))
+            have, at = have + begin - at, begin
         if has_corners:
             of_sample.append(part.of_sample + at)
             have += len(part.of_sample)
-        of_sample.append(part.of_sample + (at + length * (entry.count - 1)))
-        each = np.empty((entry.count, length), np.int64)
+        of_sample.append(part.of_sample + (at + length * (count - 1)))
+        each = np.empty((count, length), np.int64)
         each[:] = part.of_full + have
         of_full.append(each.reshape(-1))
-        have, at = have + len(part.of_sample), at + length * entry.count
+        have, at = have + len(part.of_sample), at + length * count
     return ColumnPlaces(np.concatenate(of_sample), np.concatenate(of_full))
 
 
-def _places_within(entry: LoopEntry, column: int, has_corners: bool) -> ColumnPlaces:
-    """The same of an iteration of a loop."""
-    found = entry.found.samples if entry.found is not None else None
-    if found is not None and entry.has_corners == has_corners:
-        return (found.instructions, found.touches, found.edges)[column]
-    return _places(entry.begin[column], entry.end[column], entry.inner, column, has_corners)
+def _compiled_joined(library: CDLL, loops: Sequence[_Within], entries: int, has_corners: bool) -> ColumnPlaces:
+    """`_joined` by the compiled code."""
+    rows, sampled, at = array("q"), entries, compiled.address
+    for begin, length, count, part in loops:
+        n = len(part.of_sample)
+        sampled += n * (1 + has_corners) - length * count
+        rows.extend((begin, length, count, n, at(part.of_sample) or 0, at(part.of_full) or 0))
+    made = np.empty(sampled + entries, np.int64)
+    begin = made.__array_interface__["data"][0]
+    library.clock_places(at(rows), len(loops), entries, has_corners, begin, begin + 8 * sampled)
+    return ColumnPlaces(made[:sampled], made[sampled:])
 
 
 def _of_sample(values: range, core: Core, sample: Sample, place: Place) -> Iterable[int]:

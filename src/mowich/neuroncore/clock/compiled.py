@@ -71,6 +71,8 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     library.clock_agrees.argtypes = [pointer] * 3
     library.clock_fill.argtypes = [pointer, pointer, integer, integer, integer, pointer, pointer, pointer]
     library.clock_fill.restype = None
+    library.clock_places.argtypes = [pointer, integer, integer, integer, pointer, pointer]
+    library.clock_places.restype = None
     library.clock_index.argtypes = [pointer, integer, pointer, integer]
     library.clock_unindex.argtypes = [pointer, integer, integer, pointer, integer]
     library.clock_index.restype = library.clock_unindex.restype = None

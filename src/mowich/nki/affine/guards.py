@@ -141,8 +141,7 @@ def are_affine(found: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> 
     storages.update(zip(numbers, mine, strict=True))
     steps = {(b[0] - a[0], b[1] - a[1]) for a, b in zip(places, places[width:], strict=False)}
     pairs = zip(likes[:width] * (len(found) - 1), likes[width:], strict=True)
-    alike = {(id(a), id(b)): (a, b) for a, b in pairs}
-    return len(steps) == 1 and all(a.dynamic is None and (a is b or _is_alike(a, b)) for a, b in alike.values())
+    return len(steps) == 1 and all(a.dynamic is None and (a is b or _is_alike(a, b)) for a, b in set(pairs))
 
 
 def _is_alike(t: Tile, other: Tile) -> bool:

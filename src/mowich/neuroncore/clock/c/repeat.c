@@ -183,6 +183,40 @@ EXPORT void clock_fill(const Iteration *base, const Growth *growth, int64_t cloc
     }
 }
 
+/* How a sample stands for a part of a column: it has the last iteration of each loop within, or the first and the last.
+ * Of a loop within: where its iterations begin, the length of one, how many, and how a sample stands for one of them
+ * (as many entries as `sampled`). */
+typedef struct {
+    int64_t begin, length, count, sampled;
+    const int64_t *of_sample, *of_full;
+} Within;
+
+/* of_sample: of each entry of the sample, its place in all; of_full: of each of all, its place in the sample. */
+EXPORT void clock_places(const Within *loops, int64_t n, int64_t entries, int64_t has_corners, int64_t *of_sample,
+                         int64_t *of_full)
+{
+    int64_t at = 0, have = 0;
+    for (int64_t l = 0; l <= n; l++) {
+        const Within *loop = &loops[l];
+        for (int64_t until = l < n ? loop->begin : entries; at < until; at++) {
+            of_sample[have] = at;
+            of_full[at] = have++;
+        }
+        if (l == n)
+            return;
+        for (int64_t end = has_corners ? 0 : 1; end < 2; end++) {
+            int64_t first = at + end * loop->length * (loop->count - 1);
+            if (end)
+                for (int64_t t = 0; t < loop->count; t++)
+                    for (int64_t e = 0; e < loop->length; e++)
+                        of_full[at + t * loop->length + e] = have + loop->of_full[e];
+            for (int64_t e = 0; e < loop->sampled; e++)
+                of_sample[have++] = first + loop->of_sample[e];
+        }
+        at += loop->length * loop->count;
+    }
+}
+
 /* patterns --------------------------------------------------------------------------------------------------------- */
 
 /* The place of a key in a table of numbers (from 1 on; 0: an empty place) of 2^bits places: where it is, or would be. */
