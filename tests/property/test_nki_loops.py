@@ -7,6 +7,7 @@ loop may not be repeated for. `LOOPS_SEED`, `LOOPS_KERNELS`: another seed, more 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import inspect
@@ -1354,3 +1355,22 @@ def test_objects_of_the_interfaces_have_what_they_are_told_by() -> None:
     tensors = importlib.import_module("mowich.nki.beta1.tensor")  # the package has an annotation of that name
     classes = [c for c in vars(tensors).values() if isinstance(c, type) and issubclass(c, tensors.Tensor)]
     assert [c.__name__ for c in classes if hasattr(c, "is_free")] == ["TileBlocks"]
+
+
+def test_a_run_leaves_no_cycles(tmp_path: Path) -> None:
+    """What a run needed goes with its result: traces of many runs would stay until Python looks for cycles."""
+    module = written(tmp_path, REPEATED["plain"])
+
+    def cores() -> int:
+        return sum(isinstance(x, Core) for x in gc.get_objects())
+
+    ran(module.k, sixtyfour(), True)
+    gc.collect()
+    gc.disable()
+    try:
+        before = cores()
+        for _ in range(3):
+            assert has_repeated(ran(module.k, sixtyfour(), True))
+        assert cores() == before
+    finally:
+        gc.enable()

@@ -447,6 +447,8 @@ def _release(cores: Sequence[Core]) -> None:
         c.arenas.clear()
         c.fresh.clear()
         c.group = c.rank_group = None
+        c.loops = None  # it refers to the core
+        c.blocks.clear()
 
 
 def _bind(
