@@ -357,11 +357,10 @@ class Repeat:
         """(Storage, step) of the storages from before the loop that an iteration touches, each iteration others."""
         if not self.growth.elsewhere:
             return []
-        storages, steps = self.row[::2], self.growth.touched[::2]
-        moves = np.flatnonzero(steps)
-        mine = storages[moves] - self.base.made
-        moves = moves[(mine < 0) | (mine % self.core.programs != 0)]
-        return list(set(zip(storages[moves].tolist(), steps[moves].tolist(), strict=True)))
+        moves = 2 * np.flatnonzero(self.growth.touched[::2])
+        pairs = set(zip(self.row[moves].tolist(), self.growth.touched[moves].tolist(), strict=True))
+        made, programs = self.base.made, self.core.programs
+        return [(x, step) for x, step in pairs if x < made or (x - made) % programs]
 
     def agrees(self, sample: IterationBlock, times: int, end: Mark) -> bool:
         """Whether a sample is of the iteration that comes `times` after the base, which the trace holds up to `end`."""

@@ -233,6 +233,9 @@ def is_on_chip(buffer: object) -> builtins.bool:
 # --------------------------------------------------------------------------------------------------------------------
 
 
+_SEQUENCES = (tuple, list)  # made once: a tile is made as often as an instruction
+
+
 class par_dim(int):
     """`nl.par_dim(n)`: this dimension is the partitions. A word of the older interface; kernels of this one that say it
     say it of the first."""
@@ -240,7 +243,7 @@ class par_dim(int):
 
 def ndarray(shape: object, dtype: object, buffer: object = None, name: str = "", address: object = None) -> Tile:
     """A new tensor; address = (partition, byte) places it by hand."""
-    if isinstance(shape, tuple | list) and par_dim in map(type, shape[1:]):
+    if isinstance(shape, _SEQUENCES) and par_dim in map(type, shape[1:]):
         raise fail(
             "par_dim marks a dimension that is not the first",
             given=list(shape),

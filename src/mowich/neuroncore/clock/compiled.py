@@ -126,7 +126,9 @@ def address(column: NDArray[np.generic] | array[int] | None) -> int | None:
     """Where a column begins; whoever passes it on keeps the column."""
     if column is None or not len(column):
         return None
-    found: int = column.buffer_info()[0] if isinstance(column, array) else column.__array_interface__["data"][0]
+    if isinstance(column, array):
+        return column.buffer_info()[0]
+    found: int = column.__array_interface__["data"][0]
     return found
 
 
@@ -144,11 +146,10 @@ class Struct(ctypes.Structure):
 
     def take(self, name: str, code: str, count: int) -> array[int]:
         """A column that the C code made, as an array; its memory is freed."""
-        out = array(code)
+        out = array(code, [0]) * count
         where = getattr(self, name)
         if where:
-            if count:
-                out.frombytes((ctypes.c_char * (count * out.itemsize)).from_address(where))
+            ctypes.memmove(out.buffer_info()[0], where, count * out.itemsize)
             found, _ = loaded()
             assert found is not None
             found.clock_free(where)

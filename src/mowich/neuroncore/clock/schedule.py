@@ -607,10 +607,11 @@ def _blank(programs: list[Program], costs: Costs, options: ClockOptions) -> Sche
     """A schedule whose times are 0."""
     counts = [len(p.cost) for p in programs]
     n = sum(counts)
-    owner = np.repeat(np.arange(len(programs), dtype=np.int32), counts)
-    begin, data, end, ready, loading = (array("q", bytes(8 * n)) for _ in range(5))
-    by, data_by = (array("i", bytes(4 * n)) for _ in range(2))
-    cause, data_cause = array("b", bytes(n)), array("b", bytes(n))
+    owner = array("i")
+    for c, count in enumerate(counts):
+        owner.extend(array("i", [c]) * count)
+    begin, data, end, ready, loading = (array("q", [0]) * n for _ in range(5))
+    by, data_by, cause, data_cause = (array(code, [0]) * n for code in "iibb")
     return Schedule(
         generation=costs.generation,
         costs=costs,
@@ -625,7 +626,7 @@ def _blank(programs: list[Program], costs: Costs, options: ClockOptions) -> Sche
         by=by,
         data_cause=data_cause,
         data_by=data_by,
-        core=array("i", owner.tobytes()),
+        core=owner,
         offset=list(accumulate(counts, initial=0))[:-1],
         total=0,
     )

@@ -34,14 +34,15 @@ def issue(
     core.clock += 1
     operands: Sequence[Named] = (*reads, *writes)
     indices: Sequence[Named] = ()
+    row = TABLE[name]
     for _, tile in operands:
         if type(tile) is not Tile:
-            _check(core, TABLE[name], engine, writes, reads)
+            _check(core, row, engine, writes, reads)
         if tile.dynamic is not None:
             indices = _indices(reads, writes)
             operands = (*reads, *indices, *writes)
     trace = core.trace
-    is_dma = TABLE[name].engines[0] == "dma"
+    is_dma = row.engines[0] == "dma"
     if is_dma and reads and writes and reads[0][1].storage.dtype is not writes[0][1].storage.dtype:
         flags = {**(flags or {}), "cast": True}
     key: list[Any] = [name, engine, len(reads), rules is None]
