@@ -11,8 +11,9 @@ from mowich.models import load_model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.plans.preference import margin
 from mowich.requests.settings import read_value
-from mowich.studies.compare import Comparison, Row, compare, equal_chips
+from mowich.studies.compare import Comparison, Row, compare
 from mowich.studies.fit import fit
+from mowich.studies.footing import equal_chips
 from mowich.studies.plan import plan
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)

@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "compare-tuned": (
         *("compare", "llama-3.1-8b", *TRAIN, "--tokens", "1T", "--on", "trn3:64,h100:64", "--stack", "hand-tuned"),
     ),
+    "compare-budget": ("compare", "llama-3.2-1b", *TRAIN, "--on", "trn3,h100", "--budget", "$20k", "--days", "30"),
     "compare-serve": ("compare", "llama-3.1-8b", *SERVE, "--on", "h100:8,trn2:4,h100:1"),
     "plan": ("plan", "llama-3.1-8b", *TRAIN, "--tokens", "1T", "--on", "h100:64", "--top", "1", "--neighbours"),
     "plan-pareto": ("plan", "llama-3.2-1b", *TRAIN, "--tokens", "1T", "--on", "h100:8", "--top", "1", "--pareto"),

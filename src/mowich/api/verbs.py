@@ -80,6 +80,8 @@ def compare(
     serve: None = None,
     chips: int | None = None,
     equal: str = "chips",
+    budget: str | float | None = None,
+    days: float | None = None,
     fixed: Mapping[str, str] | None = None,
     plan: str | Path | None = None,
     price: str | None = None,
@@ -111,6 +113,8 @@ def compare(
     serve: Serve | None = None,
     chips: int | None = None,
     equal: str = "chips",
+    budget: str | float | None = None,
+    days: float | None = None,
     fixed: Mapping[str, str] | None = None,
     plan: str | Path | None = None,
     price: str | None = None,
@@ -127,6 +131,9 @@ def compare(
         serve: the serving job, {"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}; keys as in `mowich.Serve`.
         chips: of each system; None takes the number in its name, else one unit.
         equal: what is the same for all: "chips", "units", "usd" or "power".
+        budget: of training: what the run may cost, "$2M"; with `days` it says the chips of each system, and rows have
+            `tokens_trained`.
+        days: that the budget pays for.
         fixed: choices of the plan that are not searched, {"tp": "4,8"}.
         plan: a launch command or config of another program, whose plan is taken.
         price: kind of price for all rows: "tco", "list", "on-demand", "1y", "3y", "capacity-block", "spot".
@@ -149,6 +156,8 @@ def compare(
         "serve": serve,
         "chips": chips,
         "equal": equal,
+        "budget": budget,
+        "days": days,
         "fixed": fixed,
         "plan": plan,
         "price": price,

@@ -499,7 +499,7 @@ class TrainJob:
         words = inputs.get("lora_targets")
         lora = Lora.of(int(str(inputs["lora_rank"])), words) if isinstance(words, (list, tuple)) else None
         return cls(
-            tokens=number["tokens"],
+            tokens=number.get("tokens", 0.0),  # a budget's run asks for none
             seq=int(str(inputs["seq"])),
             batch_seqs=number["batch_seqs"],
             task=task,

@@ -53,6 +53,7 @@ from mowich.requests.fields import (
     whole,
     word,
 )
+from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, read_budget
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
@@ -80,8 +81,6 @@ LONGEST = 1e9
 LONGEST_SERVED = 1e8
 """Most tokens of a prompt, an answer, or a request's cache."""
 MOST_PLANS = 1000
-EQUAL = ("chips", "units", "usd", "power")
-"""Footings of a comparison: what is the same for all systems."""
 _FEW = frozenset({Edge.KEYWORD, Edge.KEY})
 """What the command line has not."""
 _OPEN = frozenset({Edge.OPTION, Edge.KEY})
@@ -168,15 +167,6 @@ SYSTEMS = replace(ON, keyword="systems")
 _ONE = replace(ON, kind="word", help="trn3, trn3:64 (chips), trn3-gen2*4 (units).", example="trn3:64")
 """One system, where several are refused."""
 CHIPS = whole("chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64")
-EQUALS = word(
-    "equal",
-    "Footing of --chips: chips, units, usd or power.",
-    words=EQUAL,
-    what="footing",
-    metavar="WHAT",
-    default="chips",
-    example="usd",
-)
 TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5")
 NEIGHBOURS = flag("neighbours", "Why it wins: the best with each choice one step away.", edges=_OPEN)
 PARETO = flag("pareto", "Plans that nothing beats in time, memory and cost.", edges=_OPEN)
@@ -232,10 +222,15 @@ class JobRequest(Asked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest(JobRequest):
-    """One job on several systems. equal: what is the same for all; hand_tuned: training on kernels written by hand,
-    where there are some; software: what was named in the place of what makers ship, for all rows."""
+    """One job on several systems. equal: what is the same for all; budget, days: USD that pay for the chips of each
+    system for so many days, None: their number is asked; has_tokens: the tokens of the run are asked, else they are
+    what the money trains; hand_tuned: training on kernels written by hand, where there are some; software: what was
+    named in the place of what makers ship, for all rows."""
 
     equal: str
+    budget: float | None
+    days: float | None
+    has_tokens: bool
     hand_tuned: bool
     software: str | None
 
@@ -409,10 +404,11 @@ def read_work(
     several: bool = False,
     model: Model | None = None,
     by_hand: bool = False,
+    needs_tokens: bool = True,
 ) -> dict[str, object]:
     """What questions of a job on systems share, by the names of `JobRequest`; stops when something is wrong. on: the
     field that names the systems, or one for each; model: where it was read already; by_hand: kernels written by hand
-    may be named in the place of a stack."""
+    may be named in the place of a stack; needs_tokens: training says how many."""
     from mowich.software.engine import engine_names
     from mowich.software.stack import stack_names
     from mowich.software.vendors import HAND_TUNED
@@ -421,7 +417,8 @@ def read_work(
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
     chips = reader.get(CHIPS)
-    if equal != "chips" and chips is None and reader.given(CHIPS) is None and not serving:
+    is_sized = chips is not None or reader.given(CHIPS) is not None or reader.given(RUN_BUDGET) is not None
+    if equal != "chips" and not is_sized and not serving:
         reader.add(
             f"needs {reader.said(CHIPS)}",
             EQUALS,
@@ -432,7 +429,7 @@ def read_work(
             settings.lnc = read_lnc((reader.get(FIXED) or {})["lnc"], where="fixed.lnc")
             settings.facts = settings.facts.with_values(lnc_facts(settings.facts, settings.lnc))
     model = model or asked_model(reader)
-    train = None if serving else read_train(reader, needs_tokens=not fits)
+    train = None if serving else read_train(reader, needs_tokens=needs_tokens and not fits)
     serve = read_serve(reader) if serving and not fits else None
     facts, tuned = settings.facts, [HAND_TUNED]
     stack = asked_software(
@@ -496,7 +493,7 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
 def _compare(reader: QuestionReader) -> CompareRequest:
     serving = serves_job(reader, SERVES)
     if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK), "training", TRAINS)
+        only_of(reader, (*TRAINED, TRAINING_STACK, RUN_BUDGET, RUN_DAYS), "training", TRAINS)
         if (reader.get(EQUALS) or "chips") != "chips":
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
@@ -505,8 +502,10 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
-    work = read_work(reader, SYSTEMS, serving=serving, by_hand=True)
-    named = {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
+    is_paid = not serving and read_budget(reader, SYSTEMS, (CHIPS, EQUALS))
+    work = read_work(reader, SYSTEMS, serving=serving, by_hand=True, needs_tokens=not is_paid)
+    named: dict[str, object] = {"has_tokens": reader.given(TOKENS) is not None}
+    named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
     return reader.fill(CompareRequest, hand_tuned=tuned, **named, **work)
 
 
@@ -555,7 +554,8 @@ EXAMPLE = (
 COMPARE = Schema(
     name="compare",
     fields=(
-        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, PRICE_KIND, TRAINING_STACK, SET, FACTS),
+        *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, RUN_BUDGET, RUN_DAYS),
+        *(PRICE_KIND, TRAINING_STACK, SET, FACTS),
         *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
     make=_compare,

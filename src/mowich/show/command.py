@@ -37,6 +37,8 @@ def _work(inputs: Result, result: Result) -> Values:
         "on": [s["system"] for s in inputs["systems"]],
         "chips": sized,
         "equal": inputs.get("equal"),
+        "budget": inputs.get("budget_usd"),
+        "days": inputs.get("days"),
     }
     return values | (_served if inputs.get("task") == "serve" else _trained)(inputs, result)
 

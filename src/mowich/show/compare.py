@@ -58,7 +58,7 @@ def compare_page(result: Result, run: Run) -> Page:
         assumptions=training_strip(result),
         parts=(
             Words(text=job_line(inputs, run), kind="job", gap=True),
-            answers(rows, found),
+            answers(rows, found, inputs),
             *remarks(notes, result.get("warnings", ())),
             *paragraphs(rests, "basis", indent=0, gap=True),
             Words(text=next_step(rows, str(inputs["model"]), run.saved), kind="next", indent=0),
@@ -74,8 +74,9 @@ def compare_page(result: Result, run: Run) -> Page:
     )
 
 
-def columns(sized: bool) -> list[Column]:
-    """Of the table of answers. sized: a narrow table needs the numbers of chips. A column less goes first from what the
+def columns(sized: bool, *, paid: bool, timed: bool) -> list[Column]:
+    """Of the table of answers. sized: a narrow table needs the numbers of chips; paid: a budget says them, and the
+    tokens that it trains are told; timed: the length of the run is. A column less goes first from what the
     lines below say again, last from grade and terms of price."""
     return [
         Column(name="system", right=False),
@@ -89,7 +90,8 @@ def columns(sized: bool) -> list[Column]:
         Column(name="$/Mtok", format="interval"),
         Column(name="price", right=False, keep=9),
         Column(name="J/token", format="number", keep=1, marked=False),
-        Column(name="days", format="number"),
+        *([Column(name="trained", unit="T tokens", short="Ttok", format="interval", scale=1e-12)] * paid),
+        *([Column(name="days", format="number")] * timed),
         Column(name="goodput", unit="%", short="goodput", format="percent", scale=100.0, keep=2),
         Column(name="break-even $/chip/h", format="interval", wide=True),
         Column(name="grade", keep=50),
@@ -98,18 +100,19 @@ def columns(sized: bool) -> list[Column]:
     ]
 
 
-def answers(rows: Sequence[Result], found: Headline) -> Table:
+def answers(rows: Sequence[Result], found: Headline, inputs: Result) -> Table:
     """The main table."""
+    paid, timed = bool(inputs.get("budget_usd")), inputs.get("tokens") is not None
     sized = chips_differ(rows)
-    legend = ["   ".join([*marks_said(found, ("usd_per_mtok", "days")), "GiB/dev used/usable"])]
+    legend = ["   ".join([*marks_said(found, ("usd_per_mtok", "days", "tokens_trained")), "GiB/dev used/usable"])]
     legend[0] += "   chips used/paid for" if sized else ""
     known = "MFU against the dense peak of the plan's own precision"
     if any(runs(row) and row["binds"] == "hbm capacity" for row in rows):
         known += "; HBM size: with more memory another plan would be over 8% faster"
     return Table(
         title="Answers",
-        columns=columns(sized),
-        rows=[_line(row, found, place) for place, row in enumerate(rows)],
+        columns=columns(sized, paid=paid, timed=timed),
+        rows=[_line(row, found, place, paid=paid, timed=timed) for place, row in enumerate(rows)],
         note=NOTE_MARKED,
         legend=[*legend, known],
         gap=False,
@@ -122,7 +125,7 @@ def answers(rows: Sequence[Result], found: Headline) -> Table:
     )
 
 
-def _line(row: Result, found: Headline, place: int) -> list[Cell]:
+def _line(row: Result, found: Headline, place: int, *, paid: bool, timed: bool) -> list[Cell]:
     """One row of the main table; of a row without a plan the reason stands where its step would."""
     name, nothing = str(row["system"]), None if runs(row) else NOTHING
 
@@ -141,7 +144,8 @@ def _line(row: Result, found: Headline, place: int) -> list[Cell]:
         of("usd_per_mtok"),
         terms_text(row),
         of("J_per_token"),
-        of("days"),
+        *([of("tokens_trained")] * paid),
+        *([of("days")] * timed),
         of("goodput"),
         of("breakeven_usd_per_chip_h"),
         estimate_of(row["step_s"]).grade if runs(row) else NOTHING,

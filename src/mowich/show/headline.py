@@ -28,6 +28,7 @@ from mowich.studies.ranking import (
     sizes,
     terms_of,
 )
+from mowich.units import show_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,15 +102,40 @@ def _compared(result: Result, serving: bool) -> Headline:
         return Headline(
             sentences=(f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated; each row says why.",)
         )
-    if len(rows) > 1:
+    if result["inputs"].get("budget_usd"):
+        said.append(_trained(result, made["tokens_trained"]))
+    elif len(rows) > 1:
         said += _sizes(result, rows)
     if len(alive) == 1:
         said.append(_alone(alive[0], serving))
     elif alive:
-        cost, speed = _cost(result, made["usd_per_mtok"], serving), _speed(result, made, serving)
+        cost = _cost(result, made["usd_per_mtok"], serving)
+        speed = "" if "tokens_trained" in made else _speed(result, made, serving)
         said += [speed, cost] if made["usd_per_mtok"].best is None else [cost, speed]  # an answer before what has none
     said += _left_over(rows)
     return Headline(sentences=tuple(s for s in said if s), rankings=made)
+
+
+def _trained(result: Result, found: Ranking) -> str:
+    """What a budget trains, on whom the most; where the tokens of the run are asked, who ends in time."""
+    rows, inputs = rows_of(result), result["inputs"]
+    days, alive = float(inputs["days"]), [row for row in rows if runs(row)]
+    footing = f"${show_count(float(inputs['budget_usd']))} in {days:g} days"
+
+    def told(row: Result, what: str = "") -> str:
+        tokens = interval(ranked_estimate(row, "tokens_trained"), 1e-12)
+        return f"{row_label(row)}, {tokens} trillion{what} on {int(row['chips_requested']):,} chips"
+
+    if found.best is None:
+        said = f"For {footing}: {'; '.join(told(row, ' tokens') for row in alive)}."
+    else:
+        said = f"Most tokens for {footing}: {told(rows[found.best])}{_ties(rows, found)}."
+    if inputs.get("tokens"):
+        ends = {row_label(row): ranked_estimate(row, "days").value for row in alive}
+        in_time = [name for name, end in ends.items() if end is not None and end <= days]
+        asked = show_count(float(inputs["tokens"]))
+        said += f" {asked} tokens are trained in time on {names_listed(in_time) or 'none of them'}."
+    return said
 
 
 def _sizes(result: Result, rows: Sequence[Result]) -> list[str]:
@@ -174,10 +200,11 @@ def _rate(row: Result) -> str:
 
 def _alone(row: Result, serving: bool) -> str:
     """The answer of the only row that runs: its numbers, and no rank."""
-    parts = [_rate(row)] if serving else [f"{interval(ranked_estimate(row, 'days'))} days"]
+    days = ranked_estimate(row, "days")
+    parts = [_rate(row)] if serving else [f"{interval(days)} days"] if days.value is not None else []
     if ranked_estimate(row, "usd_per_mtok").value is not None:
         parts.append(_dollars(row, serving))
-    return f"{row_label(row)}: {', '.join(parts)}."
+    return f"{row_label(row)}: {', '.join(parts)}." if parts else ""
 
 
 def _left_over(rows: Sequence[Result]) -> list[str]:

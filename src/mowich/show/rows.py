@@ -139,8 +139,15 @@ def job_line(inputs: Result, run: Run) -> str:
     return what + _chips_asked(inputs)
 
 
+def budget_words(inputs: Result) -> str:
+    """What a budget is: "$2M for 30 days"."""
+    return f"${short_count(float(inputs['budget_usd']))} for {float(inputs['days']):g} days"
+
+
 def _chips_asked(inputs: Result) -> str:
     chips, equal = inputs.get("chips"), inputs.get("equal", "chips")
+    if inputs.get("budget_usd"):
+        return f"; {budget_words(inputs)} on each system"
     if chips is None:
         return ""
     if equal in ("chips", "units"):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mowich.studies.compare import Comparison
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
+    from mowich.studies.footing import RunBudget
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.layer.study import LayerStudy
@@ -45,12 +46,22 @@ def compared(asked: jobs.CompareRequest) -> Comparison:
         train=asked.train,
         chips=asked.chips,
         equal=asked.equal,
+        budget=run_budget_of(asked),
         facts=asked.facts,
         fixed=asked.fixed,
         term=asked.term,
         stack=asked.stack,
         hand_tuned=asked.hand_tuned,
     )
+
+
+def run_budget_of(asked: jobs.CompareRequest) -> RunBudget | None:
+    """The money and the days that say how many chips each system has; None where the question says it."""
+    from mowich.studies.footing import RunBudget
+
+    if asked.budget is None or asked.days is None:
+        return None
+    return RunBudget(usd=asked.budget, days=asked.days, has_tokens=asked.has_tokens)
 
 
 def planned(asked: jobs.PlanRequest) -> PlanList:

@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
-from mowich.machines.system import resolve
 from mowich.machines.topology import joined_note
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
-from mowich.requests.jobs import EQUAL
 from mowich.shown import Rows, Shown
 from mowich.software.stack import Platform, equip, stack_words
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
@@ -41,6 +38,7 @@ if TYPE_CHECKING:
     from mowich.studies.plan import PlanList
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
+from mowich.studies.footing import RunBudget, affordable_chips, equal_chips, tokens_trained
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 
 
@@ -51,6 +49,7 @@ class Row(LaunchedRow, Shown):
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
     kernels run them (`training.tuned`), with the share of the time that those were timed for in its coverage; Trainium
     only.
+    tokens_trained: in the days that a budget pays for; None where none was asked.
     survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low
     and high end).
@@ -95,6 +94,7 @@ class Row(LaunchedRow, Shown):
     hand_tuned_step_s: Estimate | None = None
     spread: tuple[tuple[str, float, float], ...] = ()
     search_counts: Mapping[str, float] = field(default_factory=dict)
+    tokens_trained: Estimate | None = None
     of: PlanList | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -156,6 +156,8 @@ class Row(LaunchedRow, Shown):
         out["plan"] = stated_plan(self.plan, self.lnc) if self.plan else None
         for name in estimates:
             out[name] = getattr(self, name).to_dict()
+        if self.tokens_trained is not None:
+            out["tokens_trained"] = self.tokens_trained.to_dict()
         out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
         out["memory_B"] = dict(self.memory_B)
         out["memory_capacity_B"] = self.memory_capacity_B
@@ -208,7 +210,8 @@ def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> P
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemAsk:
     """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: with kernels
-    written by hand where they are timed for the chip, each at the plan that is best with them (`hand_tuned_plans`)."""
+    written by hand where they are timed for the chip, each at the plan that is best with them (`hand_tuned_plans`);
+    budget: what pays for the chips, None where nobody said."""
 
     name: str
     system_id: str
@@ -219,6 +222,7 @@ class SystemAsk:
     job: TrainJob
     term: str
     hand_tuned: bool = False
+    budget: RunBudget | None = None
 
     def under(self, facts: Facts) -> Platform:
         """The system as other facts have it."""
@@ -295,6 +299,7 @@ def without_plan(ask: SystemAsk, reason: str) -> Row:
         breakeven_W_per_chip=none("W"),
         goodput=none("1"),
         days=none("d"),
+        tokens_trained=none("1") if ask.budget else None,
     )
 
 
@@ -336,6 +341,10 @@ def with_plan(
         site=energy.read_site(facts),
     )
     days = product_of([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / tokens / 86400.0, "d")
+    speed = step.inverse(tokens / used, "1/s")
+    trained = None if ask.budget is None else tokens_trained(speed, used, goodput, ask.budget)
+    if ask.budget is not None and not ask.budget.has_tokens:
+        days = unknown_estimate("d", "the tokens of the run are not asked")
     return Row(
         system=ask.name,
         system_id=system.id,
@@ -350,7 +359,7 @@ def with_plan(
         reason=reason,
         plan=candidate.plan,
         step_s=step,
-        tokens_per_s_per_chip=step.inverse(tokens / used, "1/s"),
+        tokens_per_s_per_chip=speed,
         mfu=step.inverse(work / (used * peak), "1"),
         memory_B=candidate.memory_B,
         memory_capacity_B=ask.usable_B[0],
@@ -360,6 +369,7 @@ def with_plan(
         breakeven_W_per_chip=NO_POWER,
         goodput=goodput,
         days=days,
+        tokens_trained=trained,
         survival=failures.strategy,
         binds=binds(candidate, found),
         price_label=price.label,
@@ -424,38 +434,6 @@ def _sought(
     return found, [(c, by) for _, c, by in ranked[:top]]
 
 
-def equal_chips(
-    facts: Facts, names: Sequence[str], chips: int, equal: str, term: str
-) -> tuple[dict[str, int], list[str]]:
-    """Chips of each system for an equal footing with the first system's `chips`.
-
-    chips: the same count. units: `chips` counts scale-up units. usd, power: as many chips as cost, or draw, what the
-    first one's do; a system whose price or power is unknown keeps the count and gets its break-even instead.
-    """
-    if equal not in EQUAL:
-        raise unknown_word("footing", equal, EQUAL, field="equal")
-    out: dict[str, int] = {}
-    notes: list[str] = []
-    reference: float | None = None
-    for name in names:
-        system = resolve(facts, name, chips=None)
-        if equal == "chips":
-            out[name] = chips
-            continue
-        if equal == "units":
-            out[name] = chips * system.chips_per_unit
-            continue
-        known = money.price(facts, system.id, term=term).rate if equal == "usd" else energy.chip_power(facts, system.id)
-        if known.value is None:
-            out[name] = chips
-            notes.append(f"{name}: {equal} per chip is unknown, so it keeps {chips} chips and shows its break-even")
-            continue
-        if reference is None:
-            reference = known.value * chips
-        out[name] = max(1, math.floor(reference / known.value * (1.0 + 1e-12)))  # the first keeps its count
-    return out, notes
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
     """One comparison before it is solved: what is asked of each system, and what the answer says about the inputs."""
@@ -479,6 +457,7 @@ def system_asks(
     term: str = "default",
     stack: str | None = None,
     hand_tuned: bool = False,
+    budget: RunBudget | None = None,
 ) -> Questions:
     """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad
     input."""
@@ -487,7 +466,11 @@ def system_asks(
             "needs chips", field="equal", given=equal, fix="they count the first system's chips (units with units)"
         )
     term, priced = money.kind_of_specs(facts, systems, term)
-    counts, notes = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
+    counts, notes = dict[str, int](), list[str]()
+    if budget is not None:
+        counts, notes = affordable_chips(facts, systems, budget, term)
+    elif chips is not None:
+        counts, notes = equal_chips(facts, systems, chips, equal, term)
     asks: list[SystemAsk] = []
     resolved: list[dict[str, object]] = []
     for name in systems:
@@ -513,6 +496,7 @@ def system_asks(
                 job=train,
                 term=term,
                 hand_tuned=hand_tuned,
+                budget=budget,
             )
         )
     inputs = {
@@ -521,6 +505,7 @@ def system_asks(
         "systems": resolved,
         "chips": chips,
         "equal": equal,
+        **(budget.inputs() if budget else {}),
         "fixed": {k: list(v) for k, v in (fixed or {}).items()},
         **priced,
     }
@@ -569,11 +554,13 @@ def compare(
     term: str = "default",
     stack: str | None = None,
     hand_tuned: bool = False,
+    budget: RunBudget | None = None,
 ) -> Comparison:
     """The best plan of each system for one training job, in the order given.
 
-    chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit;
-    hand_tuned: see `SystemAsk`. Raises UserError for bad input; a system on which nothing fits is a row with a reason.
+    chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit; budget:
+    says the chips in their place (see `affordable_chips`); hand_tuned: see `SystemAsk`. Raises UserError for bad input;
+    a system on which nothing fits is a row with a reason.
     An interrupt after the first system keeps the rows that are done (`complete` False).
     """
     asked = system_asks(
@@ -587,6 +574,7 @@ def compare(
         term=term,
         stack=stack,
         hand_tuned=hand_tuned,
+        budget=budget,
     )
     rows: list[Row] = []
     for ask in steps(asked.asks, "searching"):

@@ -36,6 +36,7 @@ LESS_IS_BETTER: Mapping[str, bool] = {
     "tokens_per_s_per_user": False,
     "mfu": False,
     "goodput": False,
+    "tokens_trained": False,
     "tokens_per_s_per_MW": False,
 }
 """Numbers that rows are compared by, and which way."""
@@ -55,6 +56,7 @@ MARKED = (
     "ttft_s",
     "tpot_s",
     "tokens_per_s_per_user",
+    "tokens_trained",
 )
 """Measures whose best row a table marks."""
 

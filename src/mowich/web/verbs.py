@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 def questions(got: jobs.JobRequest) -> Questions:
     from mowich.studies import compare as study
+    from mowich.studies.answers import run_budget_of
 
     assert got.train is not None
     return study.system_asks(
@@ -47,6 +48,7 @@ def questions(got: jobs.JobRequest) -> Questions:
         chips=got.chips,
         facts=got.facts,
         equal=got.equal if isinstance(got, jobs.CompareRequest) else "chips",
+        budget=run_budget_of(got) if isinstance(got, jobs.CompareRequest) else None,
         fixed=got.fixed,
         term=got.term,
         stack=got.stack,

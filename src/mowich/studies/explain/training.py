@@ -18,6 +18,7 @@ from mowich.shown import Result
 from mowich.software.stack import Platform, equip
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
+from mowich.studies.footing import DAY_S
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
 from mowich.training import longrun
 from mowich.training.step import OneStep, micro_batches_of, predict_step
@@ -58,7 +59,8 @@ def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Not
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A row with a plan: what it was asked, and what it is told against. others: of the same result; term: the price
-    that was chosen; tokens: of a step; hand_tuned: its time is that of kernels written by hand."""
+    that was chosen; tokens: of a step; hand_tuned: its time is that of kernels written by hand;
+    paid_days: that a budget pays for, None without one."""
 
     row: Result
     model: Model
@@ -70,6 +72,7 @@ class _Row:
     term: str
     stack: str | None
     hand_tuned: bool
+    paid_days: float | None
     others: Sequence[Result]
 
     def platform(self, known: Facts) -> Platform:
@@ -123,9 +126,12 @@ class _Row:
             ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip,
         }
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
+        if self.paid_days is not None:
+            out[("tokens_trained",)] = n / step.total_s * share * self.paid_days * DAY_S
         found = {"goodput": goodput, "usd_per_mtok": usd, "J_per_token": joule}
         if goodput.value:
-            out[("days",)] = job.tokens / n * step.total_s / goodput.value / 86400.0
+            if job.tokens:
+                out[("days",)] = job.tokens / n * step.total_s / goodput.value / 86400.0
             speed = exact(n / step.total_s, "1/s")
             evens = {name: self.break_even(name, speed, goodput, known) for name in METRIC_OF_BREAKEVEN}
             found |= {name: even.value for name, even in evens.items() if even is not None}
@@ -217,6 +223,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         term=str(inputs.get("price_term", "default")),
         stack=stack_of(inputs, row["system"]),
         hand_tuned=is_hand_tuned(inputs, row["system"]),
+        paid_days=inputs.get("days"),
         others=[r for r in result.get("rows") or () if r is not row],
     )
     system = made.platform(facts)
@@ -225,6 +232,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
     symbols = {
         "tokens_per_step": made.tokens,
         "tokens": job.tokens,
+        "paid_days": made.paid_days or 0.0,
         "flop_per_token": train_flop_per_token(model, job.attended, job.task, job.lora),
         "peak": system.peak_flops[made.plan.precision] * system.devices_per_chip,
         "hbm_usable": usable.low or facts.number(usable.path),

@@ -118,5 +118,6 @@ METRIC_UNITS: Mapping[str, str] = {
     "powered_chips": "chips",
     "tokens_per_s_per_chip": "1/s",
     "days": "d",
+    "paid_days": "d",
 }
 """Units of names that a formula finds in no number of the result; a count or a share has none."""

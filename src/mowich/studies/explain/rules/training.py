@@ -13,7 +13,8 @@ CHIP_RULES = [
         "chips_requested",
         "chips",
         "chips that were asked for, and are paid for",
-        "lookup: as asked: the size in the system's name, --chips, or one scale-up unit",
+        "lookup: as asked: the size in the system's name, --chips, one scale-up unit, or what --budget pays for,"
+        " floor(budget / (price of a chip x days))",
     ),
     R(
         "chips_idle",
@@ -93,6 +94,12 @@ TRAIN_ROW = [
         of(faults.share_of),
     ),
     R("days", "d", "length of the run", "= tokens / tokens_per_step * step_s / goodput / 86400"),
+    R(
+        "tokens_trained",
+        "tokens",
+        "tokens that are trained in the days that the budget pays for, failures included",
+        "= tokens_per_s_per_chip * chips_used * goodput * paid_days * 86400",
+    ),
     R(
         "breakeven_usd_per_chip_h",
         "USD/chip/h",

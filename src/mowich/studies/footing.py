@@ -1,0 +1,114 @@
+"""How many chips each system of a comparison has: an equal footing with the first, or what money pays for, and how many
+tokens those chips train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mowich.economics import energy, money
+from mowich.errors import UserError
+from mowich.errors import unknown as unknown_word
+from mowich.estimate import Estimate, product_of
+from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.requests.footing import EQUAL
+
+
+def equal_chips(
+    facts: Facts, names: Sequence[str], chips: int, equal: str, term: str
+) -> tuple[dict[str, int], list[str]]:
+    """Chips of each system for an equal footing with the first system's `chips`.
+
+    chips: the same count. units: `chips` counts scale-up units. usd, power: as many chips as cost, or draw, what the
+    first one's do; a system whose price or power is unknown keeps the count and gets its break-even instead.
+    """
+    if equal not in EQUAL:
+        raise unknown_word("footing", equal, EQUAL, field="equal")
+    out: dict[str, int] = {}
+    notes: list[str] = []
+    reference: float | None = None
+    for name in names:
+        system = resolve(facts, name, chips=None)
+        if equal == "chips":
+            out[name] = chips
+            continue
+        if equal == "units":
+            out[name] = chips * system.chips_per_unit
+            continue
+        known = money.price(facts, system.id, term=term).rate if equal == "usd" else energy.chip_power(facts, system.id)
+        if known.value is None:
+            out[name] = chips
+            notes.append(f"{name}: {equal} per chip is unknown, so it keeps {chips} chips and shows its break-even")
+            continue
+        if reference is None:
+            reference = known.value * chips
+        out[name] = max(1, math.floor(reference / known.value * (1.0 + 1e-12)))  # the first keeps its count
+    return out, notes
+
+
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunBudget:
+    """usd: for the chips of a run, all of it spent; days: how long they are paid for; has_tokens: the tokens of the run
+    are asked, and so whether it ends in that time."""
+
+    usd: float
+    days: float
+    has_tokens: bool
+
+    def inputs(self) -> dict[str, object]:
+        """As a result states it."""
+        return {"budget_usd": self.usd, "days": self.days} | ({} if self.has_tokens else {"tokens": None})
+
+
+def paid_chips(usd: float, rate_usd_per_s: float, days: float) -> int:
+    """Whole chips that money pays for.
+
+    chips = floor(usd / (rate * days * 86400)); usd: dollars; rate: USD per chip and second, as `money.price` gives it.
+
+    $2M for 30 days at $2.50 an hour of a chip:
+
+    >>> paid_chips(2e6, 2.5 / 3600, 30)
+    1111
+    """
+    return math.floor(usd / (rate_usd_per_s * days * DAY_S) * (1.0 + 1e-12))
+
+
+def affordable_chips(
+    facts: Facts, names: Sequence[str], budget: RunBudget, term: str
+) -> tuple[dict[str, int], list[str]]:
+    """(chips of each system that the budget pays for at a kind of price, what is to be said of it).
+
+    Raises UserError for a system without a known price, and for one of which not even a chip is paid for.
+    """
+    out, notes = dict[str, int](), []
+    for name in names:
+        system = resolve(facts, name, chips=None)
+        rate = money.price(facts, system.id, term=term).rate
+        if rate.value is None:
+            raise UserError(
+                f"{name}: the budget buys an unknown number of chips: {rate.reason}",
+                field="budget",
+                fix=f"set its price: --set prices.{system.id}='$2.50/chip/h', or ask for --price tco",
+            )
+        chips = paid_chips(budget.usd, rate.value, budget.days)
+        if chips < 1:
+            least = rate.value * budget.days * DAY_S
+            raise UserError(f"pays for no chip of {name}", field="budget", allowed=f"${least:,.0f} or more")
+        if chips > system.max_chips:
+            notes.append(f"{name}: the budget pays for {chips:,} chips; the largest machine has {system.max_chips:,}")
+        out[name] = min(chips, system.max_chips)
+    return out, notes
+
+
+def tokens_trained(tokens_per_s_per_chip: Estimate, chips_used: int, goodput: Estimate, budget: RunBudget) -> Estimate:
+    """Tokens that chips train in the days that are paid for, failures included.
+
+    tokens = tokens_per_s_per_chip * chips_used * goodput * days * 86400
+    """
+    rate = product_of([(tokens_per_s_per_chip, 1.0), (goodput, 1.0)], "1")
+    return rate.scaled(chips_used * budget.days * DAY_S, "1")

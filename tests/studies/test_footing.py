@@ -1,0 +1,119 @@
+"""Money and days in the place of a number of chips."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+import mowich
+from mowich import cli
+from mowich.economics import money
+from mowich.errors import UserError
+from mowich.facts import load_facts
+from mowich.machines.system import resolve
+from mowich.show.command import command_of
+from mowich.studies.footing import DAY_S, RunBudget, affordable_chips, paid_chips
+from server_here import asked_here
+
+FACTS = load_facts()
+SYSTEMS = ("trn3", "h200", "ironwood")
+JOB = {"seq": 4096, "batch": "64seqs"}
+ASK = ("compare", "llama-3.2-1b", "--train", "--seq", "4096", "--batch", "64seqs", "--on", "trn3,h200")
+
+
+def test_whole_chips_are_paid_for_and_one_more_is_not() -> None:
+    rng = random.Random(7)
+    for _ in range(300):
+        usd, rate, days = 10 ** rng.uniform(2, 9), 10 ** rng.uniform(-5, -2), rng.uniform(0.1, 400)
+        chips = paid_chips(usd, rate, days)
+        assert chips * rate * days * DAY_S <= usd * (1 + 1e-9)
+        assert (chips + 1) * rate * days * DAY_S > usd
+        assert paid_chips(2 * usd, rate, days) >= 2 * chips
+    assert paid_chips(41 * 3.5 * 86400 / 3600, 3.5 / 3600, 1.0) == 41  # money for so many to the cent
+
+
+def test_all_systems_have_the_same_money_at_one_kind_of_price() -> None:
+    budget = RunBudget(usd=250_000, days=30, has_tokens=False)
+    counts, said = affordable_chips(FACTS, SYSTEMS, budget, "tco")
+    assert not said
+    for name, chips in counts.items():
+        an_hour = float(money.price(FACTS, resolve(FACTS, name).id, term="tco").rate) * 3600
+        assert 0 <= budget.usd - chips * an_hour * 30 * 24 < an_hour * 30 * 24
+    counts, said = affordable_chips(FACTS, ["h200"], replace(budget, usd=1e13), "tco")
+    assert counts["h200"] == resolve(FACTS, "h200").max_chips
+    assert "the largest machine has" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "term", "wrong"),
+    [(20.0, "tco", "pays for no chip of trn3"), (1e6, "spot", "unknown number of chips")],
+)
+def test_money_that_says_no_number_is_refused(budget: float, term: str, wrong: str) -> None:
+    with pytest.raises(UserError, match=wrong):
+        affordable_chips(FACTS, ["trn3"], RunBudget(usd=budget, days=30, has_tokens=False), term)
+
+
+def test_rows_have_the_tokens_of_the_days_and_more_money_never_fewer() -> None:
+    found = mowich.compare("llama-3.2-1b", ["trn3", "h200"], train=JOB, budget="$30k", days=7)
+    for row in found.rows:
+        assert row.tokens_trained is not None
+        speed = float(row.tokens_per_s_per_chip) * row.chips_used
+        assert float(row.tokens_trained) == pytest.approx(speed * float(row.goodput) * 7 * DAY_S)
+        assert row.tokens_trained.low < float(row.tokens_trained) < row.tokens_trained.high
+        assert (row.days.value, row.days.reason) == (None, "the tokens of the run are not asked")
+    assert "Most tokens for $30000 in 7 days: " in str(found)
+    richer = mowich.compare("llama-3.2-1b", ["trn3", "h200"], train=JOB, budget="$60k", days=7)
+    for less, more in zip(found.rows, richer.rows, strict=True):
+        assert more.chips_requested >= 2 * less.chips_requested
+        assert float(more.tokens_trained or 0) >= float(less.tokens_trained or 0)
+
+
+def test_with_tokens_it_is_said_who_ends_in_time() -> None:
+    asked = {"train": {**JOB, "tokens": "1T"}, "budget": "$30k", "days": 7}
+    found = mowich.compare("llama-3.2-1b", ["trn3", "h200"], **asked)
+    in_time = [row.system for row in found.rows if float(row.days) <= 7]
+    assert f"1T tokens are trained in time on {' and '.join(in_time) or 'none of them'}." in " ".join(
+        str(found).split()
+    )
+    for row in found.rows:  # both say the same of a run
+        assert float(row.tokens_trained or 0) / 1e12 == pytest.approx(7 / float(row.days))
+
+
+def test_every_edge_answers_alike_and_the_command_makes_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*ASK, "--budget", "$30k", "--days", "7", "--json"]) == 0
+    typed = json.loads(capsys.readouterr().out)
+    called = mowich.compare("llama-3.2-1b", ["trn3", "h200"], train=JOB, budget="$30k", days=7).to_dict()
+    assert typed["rows"] == json.loads(json.dumps(called["rows"]))
+    body = {"model": "llama-3.2-1b", "on": ["trn3", "h200"], "train": JOB, "budget": "$30k", "days": 7}
+    sent = asked_here("compare", json.dumps(body).encode())
+    assert isinstance(sent, dict)
+    assert sent["rows"] == typed["rows"]
+    again = command_of(typed).split(" ", 1)[1].replace("'", "")
+    assert "--budget" in again
+    assert "--tokens" not in again
+    assert cli.run([*ASK, "--budget", "30 k$", "--days", "7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == typed["rows"]
+
+
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
+        (("--days", "30"), "--budget: is required with --days"),
+        (("--budget", "$2M"), "--days: is required with --budget"),
+        (("--budget", "$2M", "--days", "30", "--chips", "64"), "--chips: --budget says how many chips"),
+        (("--budget", "$2M", "--days", "30", "--equal", "usd"), "--equal: --budget says how many chips"),
+        (("--budget", "2000", "--days", "30"), "has no unit"),
+        (("--budget", "$2M", "--days", "0"), "must be above 0"),
+        (("--budget", "$2M", "--days", "30", "--on", "h100:64"), "says how many chips 'h100:64' has"),
+    ],
+)
+def test_what_contradicts_a_budget_is_one_line(
+    more: tuple[str, ...], wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*ASK[:-1], more[-1], *more[:-2]] if "--on" in more else [*ASK, *more]
+    assert cli.run(asked) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert [wrong in line for line in errors] == [True]
