@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mowich.economics.money import term_words
+from mowich.plans.plan import ServePlan
 from mowich.show import charts, charts_parts
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
@@ -42,6 +43,7 @@ from mowich.show.rows import (
     grouped_words,
     kinds,
     kinds_of_systems,
+    model_of,
     preferred_lines,
     price_line,
     ranked_figure,
@@ -77,9 +79,9 @@ def serve_page(result: Result, run: Run) -> Page:
         *remarks(reasons, result.get("warnings", ())),
         *paragraphs(preferred_lines(result), "note"),
     ]
-    parts += _best(rows[0]) if is_plan and rows[0].get("feasible") else []
+    parts += [*_best(rows[0]), *_modes(named)] if is_plan and rows[0].get("feasible") else []
     parts += _front(front) if front else []
-    parts += paragraphs([_evaluated(result, run), *_rests(rows, inputs)], "basis", indent=0, gap=True)
+    parts += paragraphs([_evaluated(result, run), *_rests(rows, inputs, run)], "basis", indent=0, gap=True)
     parts.append(Words(text=_next(named, inputs, run.saved), kind="next", indent=0))
     return Page(
         title=f"{inputs.get('model')}: {'serving plans' if is_plan else 'serving compared'}",
@@ -142,8 +144,29 @@ def _best(row: Result) -> list[Part]:
     return [Words(text=text, kind="note", gap=True)]
 
 
-def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
-    """Prices, and which constants and engines the times rest on."""
+_MODES = {
+    "aggregated": "workers that do prompts and answers",
+    "disaggregated": "prompts and answers on workers of their own",
+}
+
+
+def _modes(named: Sequence[tuple[str, Result]]) -> list[Part]:
+    """The best plan with prompts on workers of their own beside the best without, where both are among the plans."""
+    best: dict[str, tuple[str, Result]] = {}
+    for name, row in named:
+        if runs(row) and row.get("feasible"):
+            best.setdefault(str(row["mode"]), (name, row))
+    if len(best) < len(_MODES):
+        return []
+    said = [
+        f"{_MODES[mode]} {interval(estimate_of(row['tokens_per_s_per_chip']))} tokens/s per chip (plan {name})"
+        for mode, (name, row) in best.items()
+    ]
+    return [Words(text=f"best of each kind: {'; '.join(said)}", kind="note")]
+
+
+def _rests(rows: Sequence[Result], inputs: Result, run: Run) -> list[str]:
+    """Prices, which constants and engines the times rest on, and the format of the weights."""
     said = kinds_of_systems(rows, "tpot_s")
     engines: dict[str, list[str]] = {}
     for entry in inputs["systems"]:
@@ -161,7 +184,23 @@ def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
         f"Times rest on constants: {'; '.join(said)}. Engine: {', '.join(grouped(engines))}. How far to trust"
         f" them: {', '.join(pages)}.",
         *unmeasured_line(rows, inputs),
+        *_weights(rows, inputs, run),
     ]
+
+
+def _weights(rows: Sequence[Result], inputs: Result, run: Run) -> list[str]:
+    """In which format the weights are served where nobody chose one, and what the checkpoint says."""
+    found = {str(row["system"]): ServePlan.from_dict(row["decode"]).weights for row in rows if row.get("decode")}
+    model = model_of(inputs, run)
+    if not found or model is None or {"weights", "decode", "prefill"} & set(inputs.get("fixed") or {}):
+        return []
+    form, said = model.storage.form, ", ".join(grouped_words(found))
+    if form == "bf16" and not model.config_precision:
+        said += ", assumed because the model's config does not say how they are stored"
+    else:
+        said += ", as the checkpoint has them" if set(found.values()) == {form} else f"; the checkpoint has {form}"
+    more = "; --set plan.weights=fp8 asks for 8 bits" if form == "bf16" else ""
+    return [f"Weights: {said}{more}."]
 
 
 _KERNEL_WORK = ("linear", "head", "experts", "attention", "prefill_attention")
