@@ -103,10 +103,11 @@ _NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.
 _COUNT_SUFFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20}
 
 
-def parse(text: object, unit: str | None = None, *, where: str | None = None) -> Quantity:
+def parse(text: object, unit: str | None = None, *, where: str | None = None, example: str = "") -> Quantity:
     """ "4.9 TB/s" -> Quantity(4.9e12, "B/s"). With `unit`, refuses any other dimension.
 
-    Raises UserError for a bare number (its unit is missing), an unknown unit, or a wrong dimension.
+    example: a usual quantity, "2 s": a bare number is told to take its unit. Raises UserError for a bare number (its
+    unit is missing), an unknown unit, or a wrong dimension.
 
     >>> parse("144 GiB").value
     154618822656.0
@@ -124,7 +125,8 @@ def parse(text: object, unit: str | None = None, *, where: str | None = None) ->
     if not math.isfinite(number):
         raise UserError("too large a number", where=where, given=text)
     if not name:
-        examples = [k for k, q in UNITS.items() if unit and q.unit == unit][:6]
+        usual = _NUMBER.match(example)
+        examples = [usual[2]] if usual else [k for k, q in UNITS.items() if unit and q.unit == unit][:6]
         hint = f'write "{match[1]} {examples[0]}"' if examples else 'write the unit, as in "144 GiB"'
         if unit == "B":
             hint = f'write "{match[1]} GiB" or "{match[1]} GB"; they differ by 7%'

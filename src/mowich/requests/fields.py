@@ -125,10 +125,14 @@ def read_number(value: object, low: float, high: float, *, above: bool = False, 
     return _within(number, value, low, high, above, allowed)
 
 
-def read_quantity(value: object, unit: str, low: float, high: float, *, above: bool = False) -> float:
-    """A quantity in SI within low..high: "2 s", or a number of the unit."""
+def read_quantity(
+    value: object, unit: str, low: float, high: float, *, above: bool = False, example: str = ""
+) -> float:
+    """A quantity in SI within low..high: "2 s", or a number of the unit. example: a usual one, for who forgets the
+    unit."""
     number = _number(value)
-    return _within(parse(value, unit).value if number is None else number, value, low, high, above, "")
+    read = parse(value, unit, example=example).value if number is None else number
+    return _within(read, value, low, high, above, "")
 
 
 def read_share(value: object, *, most: float = math.nextafter(1.0, 0.0)) -> float:
@@ -358,7 +362,7 @@ def quantity(
     """A number with a unit, above 0 unless it says otherwise."""
     return Field(
         name=name,
-        parse=lambda v: read_quantity(v, unit, low, high, above=above),
+        parse=lambda v: read_quantity(v, unit, low, high, above=above, example=more.get("example", "")),
         kind="quantity",
         unit=unit,
         help=help,

@@ -40,10 +40,19 @@ LOAD_RATE: Field[float] = Field(
     example="20rps",
 )
 USERS = whole("users", "Serving: users who ask without end, not a rate.", high=1e6, metavar="N", group="serve")
-THINK = quantity("think", "s", "With users: time between an answer and what follows.", metavar="TIME", group="serve")
-P99_TTFT = quantity("p99_ttft", "s", "A load: 99 of 100 see their first token within.", metavar="TIME", group="serve")
+THINK = quantity(
+    "think", "s", "With users: time between an answer and what follows.", metavar="TIME", group="serve", example="30s"
+)
+P99_TTFT = quantity(
+    "p99_ttft", "s", "A load: 99 of 100 see their first token within.", metavar="TIME", group="serve", example="2s"
+)
 P99_TPOT = quantity(
-    "p99_tpot", "s", "Serving a load: 99 of 100 wait at most this per token.", metavar="TIME", group="serve"
+    "p99_tpot",
+    "s",
+    "Serving a load: 99 of 100 wait at most this per token.",
+    metavar="TIME",
+    group="serve",
+    example="50ms",
 )
 
 LOADED = (LOAD_RATE, USERS, THINK, P99_TTFT, P99_TPOT)
