@@ -18,7 +18,7 @@ import pytest
 from test_report import ROWS, comparison
 
 from mowich import cli
-from mowich.show.page import Column, Page, Run, Table
+from mowich.show.page import Column, Details, More, Page, Run, Table
 from mowich.show.render import notebook
 from mowich.show.render import terminal as t
 from mowich.show.render.csv import csv_of
@@ -254,3 +254,16 @@ def test_periods_that_have_no_room_follow_below() -> None:
     assert re.findall(r"2027-\d\d", text) == periods
     assert text.count("buy trn3") == 2
     assert "Not shown" not in text
+
+
+def test_what_stands_behind_a_long_name_stands_below_it() -> None:
+    """A path of 90 characters left ten for the advice beside it: one word a line."""
+    long, said = (
+        "/home/user/kernels/" + "x" * 70 + ".py:118",
+        "fewer and larger copies, since the core issues one at a time",
+    )
+    columns = [Column(name="line", right=False), Column(name="remedy", right=False, keep=1)]
+    for name, lines in ((long, [f"  {long}", f"    {said}"]), ("k.py:1", [f"  k.py:1  {said}"])):
+        rest = Details(title="Advice", when="remedy", rows=[(name, [More("", said)], ())])
+        table = Table(title="", columns=columns, rows=[[name, said * 3]], details=rest, elsewhere="--json")
+        assert t.terminal(Page(title="", sentences=(), parts=(table,)), t.Style()).splitlines()[-len(lines) :] == lines

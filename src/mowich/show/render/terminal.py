@@ -177,11 +177,17 @@ def not_shown(dropped: Sequence[str], elsewhere: str, style: Style) -> list[str]
 
 
 def _details(found: Details, dropped: Sequence[str], style: Style) -> list[str]:
+    """What had no room in a table, beside the names of its rows; below them where a name takes over half of a line."""
     wide = max((cell_len(name) for name, _, _ in found.rows), default=0)
+    is_beside = wide <= style.width // 2
+    wide = wide if is_beside else HANG
     out = ["", style.bold(found.title)]
     for name, first, second in found.rows:
         said = "; ".join(m.text for m in first if m.column in ("", *dropped))
-        out += wrap(f"{name.ljust(wide)}  {said}", style, hang=wide + 2)
+        if is_beside:
+            out += wrap(f"{name.ljust(wide)}  {said}", style, hang=wide + 2)
+        else:
+            out += [*wrap(name, style), *(wrap(said, style, indent=wide + 2, hang=0) if said else [])]
         said = "; ".join(m.text for m in second if m.column in ("", *dropped))
         out += [style.dim(x) for x in wrap(said, style, indent=wide + 4, hang=0)] if said else []
     return out
