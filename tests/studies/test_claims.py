@@ -222,3 +222,8 @@ def test_a_gain_per_watt_says_the_power_that_it_needs(
     powers = [facts.number(f"chips.{chip}.power.all_in") for chip, _ in (new, old)]
     assert f"draws {peaks[0] / peaks[1] / gain:.2f} times the power" in reason
     assert f"our estimates are {powers[0] / powers[1]:.2f} times" in reason
+
+
+def test_the_headline_counts_claims_in_the_right_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["claims", "trainium3"]) == 0
+    assert "0 do not follow" in " ".join(capsys.readouterr().out.split())

@@ -34,7 +34,7 @@ def claims_page(result: Result, run: Run) -> Page:
     """Public claims against what facts give; what cannot be checked; what memory per chip costs."""
     found, count = result["claims"], result["verdicts"]
     checked = [c for c in found if not c["missing"]]
-    said = ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in count.items())
+    said = ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n != 1 else verdict}" for verdict, n in count.items())
     return Page(
         title="Public claims, derived again",
         sentences=(f"Of {sum(count.values())} claims {said}.",),
