@@ -13,7 +13,9 @@ import mowich
 import mowich.nki
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
+from mowich.errors import UserError
 from mowich.neuroncore.clock.costs import costs
+from mowich.neuroncore.clock.schedule import hbm_Bps
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 
@@ -76,3 +78,10 @@ def test_software_descriptors_are_written_while_gpsimd_waits_for_another_core() 
     )
     # 4.6 million seconds once: the end of a wait that had no end yet
     assert hardware <= software <= 1.2 * hardware
+
+
+@pytest.mark.parametrize(("generation", "cores"), [(2, 2), (3, 8), (4, 8)])
+def test_no_more_cores_share_a_memory_than_a_chip_has(generation: int, cores: int) -> None:
+    assert hbm_Bps(costs(generation), 1, cores) <= hbm_Bps(costs(generation), 1, 1)
+    with pytest.raises(UserError, match=f"allowed: 1 to {cores} "):
+        hbm_Bps(costs(generation), 1, cores + 1)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from mowich.errors import UserError
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.buffers import BUFFER_POLICIES, WORTH
 from mowich.neuroncore.clock.costs import Costs
@@ -128,7 +129,10 @@ def _fitted(traces: Sequence[Trace], costs: Costs, options: ClockOptions) -> Sch
 
 def hbm_Bps(costs: Costs, cores: int, active: int | None = None) -> float:
     """HBM bandwidth of `cores` cores while `active` of the chip (None: only these) use it: their share of all, and at
-    most what their stacks give."""
+    most what their stacks give. Raises UserError for more active cores than the chip has."""
+    most = int(costs.number("memory.cores"))
+    if active is not None and active > most:
+        raise UserError("more active cores than a chip has", given=active, allowed=f"1 to {most} on this chip")
     bandwidth, stacks = costs.number("memory.hbm_bandwidth"), costs.number("memory.stacks")
     return min(
         bandwidth / (active or cores) * cores,
