@@ -34,6 +34,10 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
     return ["compare", model, "--train", *(w for k, v in given.items() for w in (f"--{k}={v}",)), "--on", on, *more]
 
 
+def serve(on: str, *more: str, model: str = "llama-3.1-8b") -> list[str]:
+    return ["plan", model, "--serve", "--isl", "200", "--osl", "50", "--on", on, *more]
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -82,6 +86,16 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
         (["facts", "check", "--facts", "/nowhere"], "--facts: no such directory"),
         (["validate", "/nowhere.csv"], "no such file"),
         (["plan", *compare()[1:], "--top", "0"], "--top"),
+        (compare("llama-3.1-8b", "trn3", "--set", "plan.lcn=1"), "did you mean 'lnc'?"),
+        (serve("trn3:1", "--set", "plan.lcn=1"), "did you mean 'lnc'?"),
+        (serve("gb300:1", "--ttft", "2"), '--ttft: 2 has no unit; write "2 s"'),
+        (serve("gb300:1", "--tpot", "20"), '--tpot: 20 has no unit; write "20 ms"'),
+        (serve("gb300:1", "--users", "4", "--p99-ttft", "2"), '--p99-ttft: 2 has no unit; write "2 s"'),
+        (["prices", "--on", "trn3", "--life", "4"], '--life: 4 has no unit; write "4 years"'),
+        (["power", "--on", "trn3", "--cap", "100"], '--cap: 100 has no unit; write "100 MW"'),
+        (["plan", *compare()[1:], "--stack", "hand-tuned"], "--stack: is a choice of compare"),
+        (serve("trn3:1", model="bert-large"), "bert-large is an encoder"),
+        (["fit", "bert-large", "--serve", "--kv", "500", "--on", "trn3:1"], "bert-large is an encoder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,6 +192,44 @@ def test_sequences_longer_than_the_model_was_made_for_are_noted(capsys: pytest.C
     code, _, err = run(capsys, *compare("gpt2", "h100", seq="2048"))
     assert code == 0
     assert err == ["note: --seq 2048 is longer than the context of gpt2, 1024 tokens"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["power", "--on", "trn3"],
+        ["prices", "--on", "trn3"],
+        ["goodput", "--on", "trn3:64"],
+        ["collective", "all-reduce", "--on", "trn3"],
+        ["claims"],
+        ["traffic", "chat-llama-70b"],
+        ["kernel", "profile", "@softmax"],
+        ["kernel", "layer", "llama-3.1-8b", "--on", "trn3:1"],
+    ],
+)
+@pytest.mark.parametrize("setting", ["plan.tp=4", "plan.lnc=1", "prices.term=3y"])
+def test_a_setting_that_a_verb_would_ignore_is_refused(
+    args: list[str], setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *args, "--set", setting)
+    assert (code, out, len(err)) == (2, "", 1)
+    assert "allowed: paths of facts" in err[0]
+
+
+def test_kernels_written_by_hand_that_nobody_wrote_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "note: no kernels written by hand are known for {}: as shipped there"
+    assert said.format("trn1:1") in run(capsys, *serve("trn1:1", "--engine", "hand-tuned"))[2]
+    assert run(capsys, *serve("trn3:1", "--engine", "hand-tuned"))[2] == []
+    assert said.format("h100") in run(capsys, *compare("llama-3.1-8b", "h100,trn3", "--stack", "hand-tuned"))[2]
+
+
+def test_a_format_that_a_chip_does_not_multiply_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    for on, weights in (("trn2:1", "mxfp4"), ("trn3:1", "nvfp4"), ("h100:1", "mxfp4")):
+        err = run(capsys, *serve(on, "--set", f"plan.weights={weights}"))[2]
+        assert len(err) == 1
+        assert err[0].startswith(f"note: {on} has no matrix unit for {weights}: ")
+    for on, weights in (("trn3:1", "mxfp4"), ("gb300:1", "nvfp4"), ("h100:1", "int4"), ("h100:1", "fp8")):
+        assert run(capsys, *serve(on, "--set", f"plan.weights={weights}"))[2] == []
 
 
 def test_json_does_not_depend_on_the_clock(capsys: pytest.CaptureFixture[str]) -> None:

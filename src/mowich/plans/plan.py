@@ -8,7 +8,7 @@ dp ranks of a stage, etp inside ep.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, get_args
 
@@ -516,13 +516,14 @@ FIXABLE: Mapping[str, tuple[str, ...] | None] = {f.name: WORDS.get(f.name) for f
 """Plan fields that a user may fix, and the words that each allows (None: whole numbers)."""
 
 
-def parse_fixed(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
-    """{"tp": "4,8"} -> {"tp": (4, 8)}: choices that restrict the search. Raises UserError, all problems named."""
+def parse_fixed(settings: Mapping[str, str], also: Collection[str] = ()) -> dict[str, tuple[int | str, ...]]:
+    """{"tp": "4,8"} -> {"tp": (4, 8)}: choices that restrict the search. also: fields that the caller has read, which
+    an error names too. Raises UserError, all problems named."""
     out: dict[str, tuple[int | str, ...]] = {}
     for key, text in settings.items():
         where = f"plan.{key}"
         if key not in FIXABLE:
-            raise unknown("plan field", key, FIXABLE, field="plan")
+            raise unknown("plan field", key, (*FIXABLE, *also), field="plan")
         allowed = FIXABLE[key]
         values: list[int | str] = []
         for word in str(text).split(","):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from mowich.errors import UserError, unknown
 
@@ -51,8 +51,9 @@ def _serving_choice(key: str, text: str, where: str) -> tuple[int | str, ...]:
     return (int(text),)
 
 
-def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
-    """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan. Raises UserError."""
+def parse_serving(settings: Mapping[str, str], also: Collection[str] = ()) -> dict[str, tuple[int | str, ...]]:
+    """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan. also: fields that the caller has read, which an
+    error names too. Raises UserError."""
     from mowich.plans.plan import KV, WEIGHTS
 
     words_of = {"weights": WEIGHTS, "kv": KV, "mode": ("aggregated", "disaggregated", "any")}
@@ -62,7 +63,7 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
         where = f"plan.{key}"
         key = "weights" if key == "precision" else key
         if key not in known:
-            raise unknown("field of a serving plan", key, known, field="plan")
+            raise unknown("field of a serving plan", key, (*known, *also), field="plan")
         if key in (*POOL_CHOICES, SEQUENCES_CHOICE):
             out[key] = _serving_choice(key, str(text), where)
             continue

@@ -55,8 +55,10 @@ from mowich.requests.fields import (
 )
 from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, read_budget
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
+from mowich.requests.remarks import context_note, note_formats, note_tuned
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
+    CORES_OF_PLAN,
     FACTS,
     PRICE_KIND,
     SET,
@@ -389,10 +391,10 @@ def _choices(
     from mowich.plans.serving_choices import parse_serving
 
     given: Mapping[str, str] = (reader.get(FIXED) or {}) if reader.edge is Edge.KEYWORD else plan
-    given = {key: value for key, value in given.items() if key != "lnc"}  # another machine, not a choice of the search
+    given = {key: value for key, value in given.items() if key not in CORES_OF_PLAN}
     given = joined_choices(reader, given, chosen)
     with reader.watch():
-        return parse_serving(given) if serving else parse_fixed(given)
+        return (parse_serving if serving else parse_fixed)(given, also=CORES_OF_PLAN)
     return {}
 
 
@@ -432,9 +434,9 @@ def read_work(
     train = None if serving else read_train(reader, needs_tokens=needs_tokens and not fits)
     serve = read_serve(reader) if serving and not fits else None
     facts, tuned = settings.facts, [HAND_TUNED]
-    stack = asked_software(
-        reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *(tuned if by_hand else [])]
-    )
+    stack = asked_software(reader, TRAINING_STACK, "software stack", lambda: [*stack_names(facts), *tuned])
+    if stack == HAND_TUNED and not by_hand and not serving:
+        reader.add("is a choice of compare", TRAINING_STACK, given=stack, fix="mowich compare ... --stack hand-tuned")
     footing = "chips" if serving else equal
     systems = read_systems(
         reader, on, chips, facts, equal=footing, several=several, stack=None if stack == HAND_TUNED else stack
@@ -450,6 +452,8 @@ def read_work(
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
+    note_tuned(reader, facts, systems, stack, engine)
+    note_formats(reader, facts, systems, fixed)
     return {
         "form": form,
         "facts": settings.facts,
@@ -469,12 +473,7 @@ def read_work(
 def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], chips: int | None) -> None:
     """Say so when a sequence is longer than the model was made for, and when the number of chips is not what a system
     gets."""
-    limit = model.learned_positions or model.max_seq
-
-    def context(tokens: float | None, words: str) -> None:
-        if limit and tokens and tokens > limit:
-            reader.note(f"{words} {tokens:.0f} is longer than the context of {model.name}, {limit} tokens")
-
+    context = context_note(reader, model)
     if reader.given(ISL) is not None:
         isl, osl = reader.get(ISL) or 0.0, reader.get(OSL) or 0.0
         context(isl + osl, f"{reader.said(ISL)} + {reader.said(OSL)} =")

@@ -566,7 +566,7 @@ class LayerRequest(Asked):
 
 
 def _layer(reader: QuestionReader) -> LayerRequest:
-    asked = asked_of(reader)
+    asked = asked_of(reader, "a layer takes its plan from --tp and --lnc, and no price")
     model = asked_model(reader)
     if reader.flag(PREFILL) and reader.given(DECODE):
         reader.problems.add("choose one of --prefill and --decode")

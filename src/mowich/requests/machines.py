@@ -90,7 +90,7 @@ class CollectiveRequest(Asked):
 
 
 def _collective(reader: QuestionReader) -> CollectiveRequest:
-    asked = asked_of(reader)
+    asked = asked_of(reader, "a collective takes no plan and no price")
     if reader.get(_BYTES) == ():
         reader.add("names no size", _BYTES, fix=f"for example {reader.example(_BYTES)}")
     reader.stop()
@@ -176,7 +176,7 @@ class GoodputRequest(Asked):
 def _goodput(reader: QuestionReader) -> GoodputRequest:
     from mowich.training.faults import STRATEGIES
 
-    asked = asked_of(reader)
+    asked = asked_of(reader, "goodput takes no plan and no price")
     strategies = STRATEGIES if reader.given(STRATEGY) in (None, "") else reader.get(STRATEGY) or ()
     if not strategies:
         reader.add("names no strategy", STRATEGY, allowed=STRATEGIES)
@@ -233,7 +233,7 @@ class PowerRequest(Asked):
 
 
 def _power(reader: QuestionReader) -> PowerRequest:
-    asked = asked_of(reader)
+    asked = asked_of(reader, "power takes no plan and no price")
     if reader.get(POWERED) == ():
         reader.add("names no system", POWERED, fix=f"for example {POWERED.example}")
     reader.stop()

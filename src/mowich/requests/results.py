@@ -183,7 +183,7 @@ def _validate(reader: QuestionReader) -> ValidateRequest:
 
 
 def _claims(reader: QuestionReader) -> ClaimsRequest:
-    asked = asked_of(reader)
+    asked = asked_of(reader, "claims take no plan and no price")
     reader.stop()
     return reader.fill(ClaimsRequest, **asked)
 

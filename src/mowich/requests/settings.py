@@ -64,6 +64,9 @@ SET = texts(
 )
 FACTS = paths("facts", "Your own chips, systems and prices: a directory or file.", metavar="DIR", edges=TYPED)
 
+CORES_OF_PLAN = ("lnc",)
+"""Fields of a plan that make another machine of a system: the search has no choice of them."""
+
 PRICE_KIND = word(
     "price",
     "Kind: tco, list, on-demand, 1y, 3y, capacity-block, spot.",
@@ -188,15 +191,15 @@ def asked_kind(reader: QuestionReader, settings: Settings) -> str:
 def only_facts(reader: QuestionReader, why: str) -> Settings:
     """Settings of a verb that takes no plan and no price term; `why` says so."""
     out = read_settings(reader)
-    if out.plan or out.term != "default":
+    if out.plan or out.lnc is not None or out.term != "default":
         reader.add(why, SET, allowed="paths of facts")
     return out
 
 
-def asked_of(reader: QuestionReader, only: str = "") -> dict[str, object]:
+def asked_of(reader: QuestionReader, only: str) -> dict[str, object]:
     """What every question of the facts has: form, facts, and what changed them. only: why it takes no plan and no price
-    term."""
-    form, settings = form_of(reader), only_facts(reader, only) if only else read_settings(reader)
+    term; a setting that changes nothing is refused."""
+    form, settings = form_of(reader), only_facts(reader, only)
     return {"form": form, "facts": settings.facts, "given": given_of(reader)}
 
 

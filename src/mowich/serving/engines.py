@@ -98,6 +98,11 @@ def arithmetic(weights: str, system: System) -> str:
     return "8"
 
 
+def is_expanded(weights: str, system: System) -> bool:
+    """Whether a format is narrower than what the chip multiplies it in."""
+    return arithmetic(weights, system) in ("w4", "w8")
+
+
 def peak(weights: str, system: System) -> float:
     """Matrix rate that a format runs at: its own where the chip has it, else the nearest wider one. Boards with less
     power have less of the 16-bit rate."""

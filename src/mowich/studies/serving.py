@@ -187,8 +187,15 @@ def deploy(
 ) -> Deployment:
     """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation).
 
-    The checks of legality are `check_layout`'s; here plans are trusted.
+    The checks of legality are `check_layout`'s; here plans are trusted. Raises UserError for a model that reads its
+    text in both directions: it has no cache and makes no tokens one after another.
     """
+    if any(not layer.attention.causal for layer in model.layers):
+        raise UserError(
+            f"{model.name} is an encoder: it reads in both directions and generates no tokens",
+            where="a model to serve",
+            allowed="decoders",
+        )
     return _kept(_Asked(model=model, system=system, engine=engine, plans=tuple(plans), facts=facts, accept=accept))
 
 

@@ -1,0 +1,72 @@
+"""What a question of a job is told beside its answer: choices that change nothing, or not what they seem to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
+    from mowich.models.model import Model
+    from mowich.requests.schema import QuestionReader
+
+_WEIGHT_ONLY = ("int4", "int8")
+"""Formats that are multiplied in 16 bit on every chip."""
+
+LengthNote = Callable[[float | None, str], None]
+"""Tells that so many tokens, in the words of the question, are longer than a model's context."""
+
+
+def context_note(reader: QuestionReader, model: Model) -> LengthNote:
+    """Says so when a sequence is longer than the model was made for."""
+    limit = model.learned_positions or model.max_seq
+
+    def told(tokens: float | None, words: str) -> None:
+        if limit and tokens and tokens > limit:
+            reader.note(f"{words} {tokens:.0f} is longer than the context of {model.name}, {limit} tokens")
+
+    return told
+
+
+def note_tuned(
+    reader: QuestionReader, facts: Facts, systems: Sequence[str], stack: str | None, engine: str | None
+) -> None:
+    """Name the systems for which no kernels written by hand are known, where a question asks for those: they answer
+    with the software that their maker ships."""
+    from mowich.machines.system import resolve
+    from mowich.software.engine import engine_for
+    from mowich.software.vendors import HAND_TUNED
+
+    shipped = []
+    if engine == HAND_TUNED:
+        found = {name: resolve(facts, name) for name in systems}
+        shipped = [n for n, s in found.items() if engine_for(facts, s, HAND_TUNED) == engine_for(facts, s, None)]
+    elif stack == HAND_TUNED:
+        from mowich.software.stack import equip
+        from mowich.training.tuned import has_kernels
+
+        shipped = [name for name in systems if not has_kernels(equip(facts, name))]
+    if shipped:
+        reader.note(f"no kernels written by hand are known for {', '.join(shipped)}: as shipped there")
+
+
+def note_formats(
+    reader: QuestionReader, facts: Facts, systems: Sequence[str], fixed: Mapping[str, Sequence[int | str]]
+) -> None:
+    """Say which chosen formats of weights a chip has no matrix unit for: they are read as such, and multiplied wider.
+
+    A format that the search takes by itself needs no word: it takes such a format only where checkpoints have it."""
+    if not fixed.get("weights"):
+        return
+    from mowich.machines.system import resolve
+    from mowich.serving.engines import is_expanded
+
+    for name in systems:
+        system = resolve(facts, name)
+        wide = [str(w) for w in fixed["weights"] if w not in _WEIGHT_ONLY and is_expanded(str(w), system)]
+        if wide:
+            words = " or ".join(wide)
+            reader.note(
+                f"{name} has no matrix unit for {words}: weights are kept as {words} and multiplied in 16 bit, which"
+                " supposes an engine that does so there"
+            )
