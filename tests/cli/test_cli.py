@@ -183,7 +183,7 @@ def test_one_kind_of_price_for_all_rows(capsys: pytest.CaptureFixture[str]) -> N
         assert data["inputs"]["price_term"] == found
         assert ("price_note" in data["inputs"]) == (kind != found)
     said = " ".join(run(capsys, "compare", *job, "--price", "on-demand")[1].split())
-    assert "no on-demand price of trn2 is published, so all rows are at cost of ownership" in said
+    assert "the facts have no on-demand price of trn2, so all rows are at cost of ownership" in said
     for wrong, words in (
         (["--price", "tcoo"], "unknown price term 'tcoo'"),
         (["--price", "tco", "--set", "prices.term=spot"], "give one of the two"),

@@ -44,7 +44,7 @@ def test_term_takes_its_own_price_with_its_range() -> None:
 def test_no_price_stays_unknown_with_a_reason(system: str, term: str) -> None:
     found = money.price(PRICES, system, term=term)  # type: ignore[arg-type]
     assert found.rate.value is None
-    assert "no published" in (found.rate.reason or "")
+    assert "in the facts" in (found.rate.reason or "")
     cost = money.usd_per_mtok(found.rate, chips=8, step_s=exact(1, "s"), tokens=1e6, goodput=exact(1, "1"))
     assert cost.value is None
     assert cost.reason == found.rate.reason

@@ -1,10 +1,11 @@
 """No sentence says that something is not published without the month of the search and what was searched.
 
-In README, the documents and the texts of facts. What nobody states today may be stated tomorrow: a reader must see when
-and where somebody looked."""
+In README, the documents, the texts of facts, what the code says and the page in the browser. What nobody states today
+may be stated tomorrow: a reader must see when and where somebody looked."""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FACTS = ROOT / "src" / "mowich" / "facts"
+CODE = ROOT / "src" / "mowich"
+FACTS = CODE / "facts"
 
 CLAIMS = re.compile(
-    r"\b(?:not|never) (?:been )?published\b|\bunpublished\b|\bpublish(?:es)? (?:no|none)\b|\bnobody publishes\b"
+    r"\b(?:not|never) (?:been )?published\b|\bunpublished\b|\bpublish(?:es)? (?:no|none|neither)\b|\bnobody publishes\b"
+    r"|\b(?:has|have) no published\b"
     r"|\bno (?:figure|price|cost|power|latency|TDP|(?:failure )?rate)\b[^.;:()]* published\b",
     re.IGNORECASE,
 )
@@ -33,6 +36,25 @@ def unsearched(text: str) -> list[str]:
     return [s for s in sentences if any(not SEARCHED.search(s, found.end()) for found in CLAIMS.finditer(s))]
 
 
+def said_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, text) of what a module may show: its strings with "..." for what is put in, without docstrings and names
+    of keys.
+
+    >>> list(said_in(ast.parse('def f(x):\\n    "Its price is not published."\\n    return f"{x} is not published"')))
+    [(3, '... is not published')]
+    """
+    inside = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            inside.add(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            parts = [str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values]
+            inside.update(part for part in node.values if isinstance(part, ast.Constant))
+            yield node.lineno, "".join(parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inside:
+            yield node.lineno, node.value
+
+
 def texts() -> Iterator[tuple[str, str]]:
     """(place, text): paragraphs and lines of tables of documents, lines of facts (one fact each)."""
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
@@ -41,6 +63,12 @@ def texts() -> Iterator[tuple[str, str]]:
     for path in sorted(FACTS.rglob("*.yaml")):
         for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             yield f"{path.relative_to(FACTS)}:{i}", line
+    for path in sorted(CODE.rglob("*.py")):
+        for i, text in said_in(ast.parse(path.read_text(encoding="utf-8"))):
+            yield f"{path.relative_to(CODE)}:{i}", text
+    for path in sorted((CODE / "web" / "static").glob("*.js")):
+        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            yield f"{path.relative_to(CODE)}:{i}", line
 
 
 def test_every_claim_says_when_and_where_was_searched() -> None:
@@ -53,6 +81,8 @@ def test_every_claim_says_when_and_where_was_searched() -> None:
     ("text", "count"),
     [
         ("AWS publishes none", 1),
+        ("AWS publishes neither, and we estimate", 1),
+        ("Trainium 3 has no published price", 1),
         ("Its price is not published (searched 2026-11: AWS price pages).", 0),
         ("Its price is not published (searched 2026: AWS).", 1),
         ("Searched 2026-11: AWS pages. Its price is not published.", 1),

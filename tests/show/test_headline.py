@@ -119,7 +119,7 @@ def test_rows_without_a_common_price_are_at_cost_of_ownership_on_every_surface(c
         assert "(cost of ownership)" in text, name
     assert "no one kind of price is quoted for all of trn3-gen2, h200, gb300, ironwood, so all rows are" in said["text"]
     asked = surfaces("compare", ["trn3", "h200", "gb300", "ironwood"], work, client, chips=64, term="on-demand")
-    assert "no on-demand price of trn3-gen2, gb300 is published, so all rows are" in asked["text"]
+    assert "the facts have no on-demand price of trn3-gen2, gb300, so all rows are" in asked["text"]
 
 
 @pytest.mark.parametrize("work", [TRAIN_WORDS, SERVE_WORDS])
@@ -183,7 +183,7 @@ def test_crowns_follow_the_rule_in_random_comparisons() -> None:
             guess = term != "none" and dice.random() < 0.1
             own = term != "none" and not guess and dice.random() < 0.15
             cost = None if term == "none" else dice.uniform(0.1, 2.0)
-            label = "no published price" if cost is None else "$2.00/chip/h, yours" if own else a_label(term, guess)
+            label = "no price in the facts" if cost is None else "$2.00/chip/h, yours" if own else a_label(term, guess)
             guessed |= guess
             if cost is not None:
                 priced.add((i, "yours" if own else term))

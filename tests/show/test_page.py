@@ -123,7 +123,7 @@ def test_uneven_terms_stand_in_the_html_as_on_the_terminal() -> None:
     shown = words(
         html.unescape(re.sub("<[^>]*>", " ", render_html(json.loads(json.dumps(comparison(*ROWS).to_dict())))))
     )
-    for text in ("(capacity block)", "trn3-gen2 has no published price: equal to trn2", "Prices: trn2, ironwood"):
+    for text in ("(capacity block)", "trn3-gen2 has no price in the facts: equal to trn2", "Prices: trn2, ironwood"):
         assert text in shown
         assert text in words(t.terminal(page, t.Style()))
 

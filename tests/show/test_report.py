@@ -66,7 +66,7 @@ def row(name: str, *, step: float = 4.0, cost: float | None = 0.3, by: float = 1
         "mfu": ranged(0.38, "1"),
         "memory_B": {"weights": 50 * 2**30, "activations": 60.5 * 2**30},
         "memory_capacity_B": 144 * 2**30,
-        "usd_per_mtok": unknown_estimate("USD/Mtok", "no published price")
+        "usd_per_mtok": unknown_estimate("USD/Mtok", "no price in the facts")
         if cost is None
         else ranged(cost, "USD/Mtok", by),
         "J_per_token": ranged(0.51, "J/token"),
@@ -75,7 +75,9 @@ def row(name: str, *, step: float = 4.0, cost: float | None = 0.3, by: float = 1
         "goodput": ranged(0.93, "1", 1.02),
         "days": ranged(2 * step, "d", by),
         "binds": "expert all-to-all",
-        "price_label": "no published price" if cost is None else "$2.24/chip/h, capacity-block, 2026-05-21, us-east-2",
+        "price_label": "no price in the facts"
+        if cost is None
+        else "$2.24/chip/h, capacity-block, 2026-05-21, us-east-2",
     }
     return Row(**{**given, **more})
 
@@ -183,7 +185,9 @@ def test_infeasible_rows_stay_with_their_reason() -> None:
 
 def test_breakeven_of_a_row_without_a_price() -> None:
     report = " ".join(text(*ROWS).split())
-    assert "trn3-gen2 has no published price: equal to trn2 (capacity block) at $1.95 (1.6-2.3) per chip-hour" in report
+    assert (
+        "trn3-gen2 has no price in the facts: equal to trn2 (capacity block) at $1.95 (1.6-2.3) per chip-hour" in report
+    )
     assert "--set prices.trn3-gen2='$1.40/chip/h'" in report
 
 
@@ -197,7 +201,7 @@ def test_a_breakeven_names_the_row_that_it_was_made_against() -> None:
     made = with_breakeven(given, load_facts(), **even)
     only_b = with_breakeven(given[1:], load_facts(), **even)
     assert made[2].breakeven_usd_per_chip_h == only_b[1].breakeven_usd_per_chip_h
-    assert "c has no published price: equal to b (capacity block)" in " ".join(text(*made).split())
+    assert "c has no price in the facts: equal to b (capacity block)" in " ".join(text(*made).split())
 
 
 def test_idle_chips_and_warnings_are_shown() -> None:

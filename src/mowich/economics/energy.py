@@ -29,7 +29,7 @@ class Site:
 def of_fact(fact: Fact, unit: str) -> Estimate:
     """A numeric fact as an estimate; unknown with its reason when the fact has no value."""
     if fact.value is None:
-        return unknown_estimate(unit, fact.reason or f"{fact.path} is not published")
+        return unknown_estimate(unit, fact.reason or f"no source of ours states {fact.path}")
     value = float(fact.value)
     return Estimate(
         value=value,

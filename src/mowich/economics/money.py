@@ -1,8 +1,8 @@
 """What a chip-hour costs, and what a token costs then.
 
 `price` reads facts: which price stands for a system under a term, and says which one it took. The rest is pure formulas
-on estimates. A price that is not published stays unknown; `breakeven_usd_per_chip_h` then says which price would equal
-the best known row. Rental prices include power, so electricity is never added to them.
+on estimates. A price that the facts do not have stays unknown; `breakeven_usd_per_chip_h` then says which price would
+equal the best known row. Rental prices include power, so electricity is never added to them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ TERMS = ("default", *PRICE_KINDS)
 LIKE = ("capacity-block", "on-demand", "market", "1y", "3y")
 """Kinds that stand for all rows where none is asked for, the preferred first; never spot, which a job of weeks cannot
 rely on."""
+
+WITHOUT_PRICE = "no price in the facts"
+"""What stands in the place of a price: a statement about our facts, and not about what others publish."""
 
 TERM_WORDS = {
     "tco": "cost of ownership",
@@ -101,7 +104,7 @@ def quote(label: str) -> Quote | None:
 
     >>> str(quote("$3.96/chip/h, 3y, estimate, 2026-04-03, an analyst's figure"))
     '3-year estimate'
-    >>> quote("no published price") is None
+    >>> quote("no price in the facts") is None
     True
     """
     parts = [part.strip() for part in label.split(",")]
@@ -117,8 +120,8 @@ def price_words(label: str) -> str:
     "$0.96/chip/h, cost of ownership, bought 2026Q4 by a hyperscaler, owner's rule"
     >>> price_words("$3.96/chip/h, 3y, estimate, 2026-04-03, an analyst's figure")
     "$3.96/chip/h, 3-year estimate, 2026-04-03, an analyst's figure"
-    >>> price_words("no published price")
-    'no published price'
+    >>> price_words("no price in the facts")
+    'no price in the facts'
     """
     found = quote(label)
     if found is None:
@@ -159,7 +162,7 @@ def kind_for(facts: Facts, systems: Sequence[str], asked: str = "default") -> tu
         lacking = [i for i in others if price(facts, i, term=asked).rate.value is None]
         if not lacking:
             return asked, ""
-        return "tco", f"no {asked} price of {', '.join(lacking)} is published, so all rows are at {TERM_WORDS['tco']}"
+        return "tco", f"the facts have no {asked} price of {', '.join(lacking)}, so all rows are at {TERM_WORDS['tco']}"
     terms = [quoted_terms(facts, i) for i in others]
     for kind in LIKE:
         if all(grades.get(kind, "D") != "D" for grades in terms):
@@ -215,7 +218,7 @@ def price(
                 )
             is_open = term in ("default", "list")
             return _price(facts, fact, _term_of(facts, system_id, path) if is_open else term, notes)
-    wanted = "no published price" if term == "default" else f"no published {term} price"
+    wanted = WITHOUT_PRICE if term == "default" else f"no {term} price in the facts"
     return Price(rate=unknown_estimate(RATE, wanted), label=wanted, fact_path="", term="")
 
 

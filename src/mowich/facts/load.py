@@ -279,7 +279,8 @@ class Facts:
         fact = self.fact(path)
         if fact.value is None:
             raise UserError(
-                f"{path} is unknown ({fact.reason or 'not published'})", fix=f'give your own with --set {path}="..."'
+                f"{path} is unknown ({fact.reason or 'no source of ours states it'})",
+                fix=f'give your own with --set {path}="..."',
             )
         if isinstance(fact.value, str):
             raise UserError(f"{path} is text, not a number", given=fact.value)

@@ -135,7 +135,7 @@ def _line(facts: Facts, alike: str, field: str, unit: str, words: str) -> str:
     start = f"      {field.rsplit('.', 1)[1]}"
     if "may be null" in words and (fact is None or fact.value is None):
         said = f"{words.split(';')[0]}; unknown for {alike} too"
-        return f'{start}: {{value: null, unit: "{unit}", reason: "not supported, or not published"}}  # {said}'
+        return f'{start}: {{value: null, unit: "{unit}", reason: "not supported, or no source states it"}}  # {said}'
     return f'{start}: {{value: "{FILL} {unit}", grade: user}}  # {words}{_example(fact, alike)}'
 
 

@@ -305,7 +305,7 @@ class _Reader:
             found = published_price(self.facts, system.id, term=term)
             price, label = found.rate, found.label
         else:
-            price, label = unknown_estimate(unit, "no purchase price is published"), "unknown"
+            price, label = unknown_estimate(unit, "the facts have no purchase price"), "unknown"
         if price.value is None:
             node.problem(
                 "price" if "price" in node else None,
@@ -468,7 +468,7 @@ class _Reader:
             if metered and choice.power_W.value is None:
                 systems.problem(
                     choice.name,
-                    f"{choice.name} stands at {metered[0]}, and its power is not published",
+                    f"{choice.name} stands at {metered[0]}, and the facts do not have its power",
                     fix='give power: "900 W", or a range {low:, high:}',
                 )
             for site in problem.sites:

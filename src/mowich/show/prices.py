@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mowich.economics.money import WITHOUT_PRICE
 from mowich.economics.ownership import BOUGHT, COST_RULE_WORDS, OWNED
 from mowich.show import charts
 from mowich.show.charts import Chart
@@ -159,7 +160,7 @@ def _sellers(known: Sequence[Result], inputs: Result) -> Table:
             name,
             figure(r["sold_usd_per_chip_h"], f"{name}.sold_usd_per_chip_h"),
             figure(r["asked_usd_per_chip_h"], f"{name}.asked_usd_per_chip_h"),
-            kept or "no published price",
+            kept or WITHOUT_PRICE,
         ]
 
     low, high = inputs["margin_low"], inputs["margin_high"]

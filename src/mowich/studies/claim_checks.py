@@ -226,7 +226,8 @@ def _of_trainium3() -> dict[str, Check]:
             is_gain=True,
             condition=(
                 "a Trainium 3 draws {watts:.2f} times the power of a Trainium 2 (peak MXFP8 against FP8); AWS publishes"
-                " neither, and our estimates are {assumed:.2f} times"
+                " neither (searched 2026-11: its product, instance and Neuron pages), and our estimates are"
+                " {assumed:.2f} times"
             ),
             more=lambda x, claimed: {"watts": x["q3"] / x["q2"] / claimed, "assumed": x["p3"] / x["p2"]},
         ),
@@ -359,8 +360,8 @@ def _of_tpus() -> dict[str, Check]:
             },
             of=per_watt_quotient,
             condition=(
-                "an Ironwood draws {watts:.2f} times the power of a Trillium chip; Google publishes neither, and our"
-                " estimates are {assumed:.2f} times"
+                "an Ironwood draws {watts:.2f} times the power of a Trillium chip; Google publishes neither"
+                " (searched 2026-11: Google Cloud pages and talks), and our estimates are {assumed:.2f} times"
             ),
             more=lambda x, claimed: {"watts": x["a"] / x["b"] / claimed, "assumed": x["p"] / x["q"]},
         ),

@@ -3,7 +3,7 @@ verdict.
 
 Verdicts: `holds` (derived from facts of grade A to C and within TOLERANCE), `holds only if` (true under a stated
 condition, or for a part of the range of an estimated fact), `does not follow` (the facts give another number), `cannot
-be checked` (something is not published: said which measurement). A claim that we have no formula for is still listed,
+be checked` (no source states something: said which measurement). A claim that we have no formula for is still listed,
 with what is missing. Claims come in the order of their weight for the question whether Trainium 3's scale and price
 offset its smaller memory: those that can be checked first, of them those about Trainium 3, then by topic
 (`facts.entries.TOPICS`). A test holds docs/claims.md to what the facts give.
@@ -27,6 +27,7 @@ from mowich.units import show
 _TOLERANCE = 0.055
 """A derived value this close to the published one agrees: published figures are rounded to one or two digits."""
 
+_MISSING = "missing: "
 HOLDS, ONLY_IF, NOT, UNCHECKED = "holds", "holds only if", "does not follow", "cannot be checked"
 
 
@@ -107,7 +108,7 @@ def derive(facts: Facts, check: Check) -> tuple[float | None, float | None, floa
         fact = facts.fact(path)
         value = number_of(fact)
         if value is None:
-            return None, None, None, shown, f"{path} is not published"
+            return None, None, None, shown, f"no source of ours states {path}"
         values[symbol] = value
         ends[symbol] = (value,) if fact.low is None or fact.low == fact.high else (fact.low, float(fact.high or value))
         shown[symbol] = f"{path} = {fact.as_written}"
@@ -140,7 +141,7 @@ def verdict(
         return UNCHECKED, "the claim states no number"
     numbers = {"value": value, "low": low, "high": high, **(more or {})}
     if check.missing:
-        return UNCHECKED, f"not published: {check.missing.format(**numbers)}"
+        return UNCHECKED, f"{_MISSING}{check.missing.format(**numbers)}"
     near = value >= published * (1 - _TOLERANCE) if at_least else abs(value / published - 1) <= _TOLERANCE
     inside = low * (1 - _TOLERANCE) <= published <= high * (1 + _TOLERANCE) or (at_least and high >= published)
     condition = check.condition.format(**numbers)
@@ -334,7 +335,7 @@ def claims(facts: Facts) -> list[Claim]:
         at_least = (fact.note or "").startswith("more than")
         judged, reason = verdict(check, published, value, low, high, at_least=at_least, more=more)
         if judged == UNCHECKED and not reason:
-            reason = f"not published: {missing or check.missing}"
+            reason = f"{_MISSING}{missing or check.missing}"
             if fact.value is None:
                 reason = f"{fact.reason}; {reason}"
         if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
@@ -359,7 +360,7 @@ def claims(facts: Facts) -> list[Claim]:
             unit=unit,
             verdict=judged,
             reason=reason,
-            missing=reason.rpartition("not published: ")[2] if judged == UNCHECKED else "",
+            missing=reason.rpartition(_MISSING)[2] if judged == UNCHECKED else "",
             source=", ".join(word for word in (fact.title, fact.locator) if word) or f"no source: {fact.reason}",
             per_chip=per_chip,
             per_unit=per_unit,

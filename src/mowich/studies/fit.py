@@ -127,7 +127,7 @@ def fit(
         need = sum(memory.values())
         fits = True if need <= low else None if need <= high else False
         if fits is None:
-            reason = f"a device has {show_gib(low)} to {show_gib(high)}: no figure is published"
+            reason = f"a device has {show_gib(low)} to {show_gib(high)}: the facts have no one figure"
         elif not fits:
             reason = f"{show_gib(need - high)} short"
     except UserError as error:

@@ -194,8 +194,8 @@ def goodput(
     notes = []
     if kind != "gpu":
         notes.append(
-            f"no failure rate of a {'Trainium' if kind == 'trainium' else 'TPU'} is published: the GPUs' rates times a"
-            " factor known to about ten either way"
+            f"no failure rate of a {'Trainium' if kind == 'trainium' else 'TPU'} is published (searched 2026-11: papers"
+            " on failures in facts/sources.yaml): the GPUs' rates times a factor known to about ten either way"
         )
     ends = [r.goodput for r in rows]
     if any(a.overlaps(b) for i, a in enumerate(ends) for b in ends[i + 1 :]):

@@ -202,7 +202,7 @@ def fit_serving(
                 None,
                 most,
                 high,
-                f"a device has {show_gib(low)} to {show_gib(high)}: no figure is published",
+                f"a device has {show_gib(low)} to {show_gib(high)}: the facts have no one figure",
             )
         else:
             reason = f"one request lacks {show_gib(held.short_B)} per device"

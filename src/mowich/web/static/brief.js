@@ -72,7 +72,7 @@ function side(view) {
   card.hidden = false;
   card.replaceChildren(h("h2", {}, "How to read this"),
     h("p", {}, "Each verdict follows by rules from the numbers below it. A range says where the number lies with 90% probability."),
-    h("p", {}, "Trainium 3 has no published price. So machines are compared at what they cost to build, house and run, and the brief says at which price Trainium 3 would cost the same as its rivals."),
+    h("p", {}, "No price of Trainium 3 is published (searched 2026-11: AWS price pages). So machines are compared at what they cost to build, house and run, and the brief says at which price Trainium 3 would cost the same as its rivals."),
     h("h3", {}, "Ask your own question"),
     h("p", {}, "Train and Serve take any model, chips, lengths and prices. Fleet says what to buy and what stands idle. Accuracy says how far to trust it."),
     h("h3", {}, "Beside"), h("p", {}, view.assumptions.find(([k]) => k === "beside")?.[1] ?? ""));
