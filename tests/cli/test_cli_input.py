@@ -95,6 +95,7 @@ def serve(on: str, *more: str, model: str = "llama-3.1-8b") -> list[str]:
         (["power", "--on", "trn3", "--cap", "100"], '--cap: 100 has no unit; write "100 MW"'),
         (["plan", *compare()[1:], "--stack", "hand-tuned"], "--stack: is a choice of compare"),
         (serve("trn3:1", model="bert-large"), "bert-large is an encoder"),
+        (["brief", "--against", "h100"], "--set systems.h100.max_chips=1000000 lets it"),
         (["fit", "bert-large", "--serve", "--kv", "500", "--on", "trn3:1"], "bert-large is an encoder"),
     ],
 )

@@ -154,6 +154,7 @@ TRAINED = shlex.split("plan llama-3.1-8b --train --tokens 1T --seq 8192 --batch 
         ([*SERVED, "--emit", "megatron"], "--emit: Megatron-LM is for training, and this plan is for serving"),
         ([*TRAINED, "--emit", "vllm"], "--emit: vLLM is for serving, and this plan is for training"),
         ([*SERVED, "--emit", "nxdi"], "--emit: NxD Inference does not run on NVIDIA H100 SXM"),
+        ([*SERVED, "--emit", "nxdi"], "here: --emit vllm or --emit sglang"),
         ([*SERVED, "--emit", "vlm"], "--emit: unknown program 'vlm'"),
         ([*SERVED, "--emit", "vllm", "--json"], "--emit: prints a launch command and nothing else"),
         ([*SERVED, "--emit", "vllm", "--rate", "2rps"], "--emit: is not for a load"),

@@ -48,11 +48,12 @@ def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int
         raise unknown("program", name, EMITTED, field="emit")
     launch = launch_of(inputs, row, facts, layers)
     if wrapper in PROGRAMS:
+        _check_here(PROGRAMS[wrapper], launch)
         return program_text(PROGRAMS[wrapper], launch)
     if inner and inner not in PROGRAMS:
         raise unknown("program", inner, PROGRAMS, field="emit")
     program = PROGRAMS[inner] if inner else own_program(launch, wrapper)
-    check_program(program, launch)
+    _check_here(program, launch)
     wrap = skypilot_text if wrapper == "skypilot" else kubernetes_text
     return wrap(program, launch, facts)
 
@@ -66,10 +67,23 @@ def own_program(launch: PlanLaunch, wrapper: str) -> LaunchProgram:
             launch.system.vendor in program.vendors,
         ):
             return program
-    fitting = [p.name for p in PROGRAMS.values() if p.work == launch.work and launch.system.vendor in p.vendors]
     raise UserError(
         f"no program here is {launch.software}",
         field="emit",
         given=wrapper,
-        allowed=", ".join(f"{wrapper}:{name}" for name in fitting) or "none on this system",
+        allowed=", ".join(f"{wrapper}:{name}" for name in _fitting(launch)) or "none on this system",
     )
+
+
+def _fitting(launch: PlanLaunch) -> list[str]:
+    """Programs for the work and the chips of a plan."""
+    return [p.name for p in PROGRAMS.values() if p.work == launch.work and launch.system.vendor in p.vendors]
+
+
+def _check_here(program: LaunchProgram, launch: PlanLaunch) -> None:
+    """`check_program`, with the programs that would do."""
+    try:
+        check_program(program, launch)
+    except UserError as error:
+        error.fix = f"here: {' or '.join(f'--emit {name}' for name in _fitting(launch)) or 'none'}"
+        raise

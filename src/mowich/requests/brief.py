@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mowich.errors import UserError
 from mowich.requests.common import FORM, Asked, asked_models
 from mowich.requests.fields import Field, read_several
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, asked_of, facts_of
+from mowich.requests.settings import FACTS, SET, asked_of
 
 if TYPE_CHECKING:
+    from mowich.facts import Facts
     from mowich.models.model import Model
 
 RIVALS = ("gb300", "ironwood")
 """Machines that Trainium 3 is set beside where none is named."""
+
+BRIEF_SIZES = (64, 16_384, 500_000, 1_000_000)
+"""Chips of each machine at which scale is looked at."""
 
 ABOUT_MODELS = ("deepseek-v3", "gpt-oss-120b")
 """Models where none is named: the first is trained, all are served."""
@@ -52,17 +56,29 @@ class BriefRequest(Asked):
     models: tuple[Model, ...]
 
 
-def _brief(reader: QuestionReader) -> BriefRequest:
-    from mowich.machines.system import resolve
+def _large_enough(facts: Facts, name: str) -> None:
+    """Raises UserError for a machine that cannot be as large as those of a brief."""
+    from mowich.machines.system import machine_id
 
+    system = machine_id(facts, name)
+    most = facts.number(f"systems.{system}.max_chips")
+    if most < max(BRIEF_SIZES):
+        raise UserError(
+            f"a brief looks at up to {max(BRIEF_SIZES):,} chips, and a network of {system} joins {most:,.0f}",
+            given=name,
+            fix=f"--set systems.{system}.max_chips={max(BRIEF_SIZES)} lets it",
+        )
+
+
+def _brief(reader: QuestionReader) -> BriefRequest:
     asked = asked_of(reader, "a brief takes facts to change, and no plan")
-    facts = facts_of(reader)
+    facts = cast("Facts", asked["facts"])
     rivals: list[str] = []
     for name in reader.get(AGAINST) or ():
         with reader.watch(AGAINST):
             if not isinstance(name, str):
                 raise UserError("not the name of a system", given=name)
-            resolve(facts, name)
+            _large_enough(facts, name)
             if name in rivals:
                 raise UserError("is named twice", given=name)
             rivals.append(name)

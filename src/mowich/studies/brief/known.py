@@ -20,8 +20,6 @@ from mowich.studies.value import ValueStudy
 SUBJECT, BEFORE, NEXT = "trn3", "trn2", "trn4"
 """The machine that a brief is about, the one before it, and the one that is announced after it."""
 
-BRIEF_SIZES = (64, 16_384, 500_000, 1_000_000)
-"""Chips of each machine at which scale is looked at."""
 AT = 16_384
 """Chips of a training run where nothing else is said."""
 SERVED_ON = 64

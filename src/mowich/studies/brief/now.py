@@ -14,7 +14,8 @@ from mowich.estimate import Estimate, exact
 from mowich.evidence.whole_models import measured_gains
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
-from mowich.studies.brief.known import AT, BEFORE, BRIEF_SIZES, SERVED_ON, SUBJECT, TO_SERVE, TO_TRAIN, Known
+from mowich.requests.brief import BRIEF_SIZES
+from mowich.studies.brief.known import AT, BEFORE, SERVED_ON, SUBJECT, TO_SERVE, TO_TRAIN, Known
 from mowich.studies.brief.verdicts import (
     BriefNumber,
     BriefPicture,

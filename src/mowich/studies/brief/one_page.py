@@ -11,8 +11,9 @@ from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.progress import course
+from mowich.requests.brief import BRIEF_SIZES
 from mowich.shown import Rows
-from mowich.studies.brief.known import AT, BEFORE, BRIEF_SIZES, NEXT, SERVED_ON, SUBJECT, TO_SERVE, TO_TRAIN, Known
+from mowich.studies.brief.known import AT, BEFORE, NEXT, SERVED_ON, SUBJECT, TO_SERVE, TO_TRAIN, Known
 from mowich.studies.brief.now import claim_section, memory_section, price_section, scale_section
 from mowich.studies.brief.outlook import energy_section, fleet_section, next_section, sure_section
 from mowich.studies.brief.verdicts import Brief, BriefGap, Section, capital, plainly
