@@ -355,3 +355,13 @@ def test_left_out_errors_are_those_of_the_documents() -> None:
         high = f"{100 * e.p90:.1f}%" if e.p90 < 1 else f"{100 * e.p90:.0f}%"
         assert f"{100 * e.median:.1f}% / {high}" in line
         assert e.rows <= int(line.split("|")[2])  # rows that state the metric
+
+
+def test_a_comparison_says_why_mowich_plan_may_name_another_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """The two verbs answered one question with 3.40 and 3.41 s, and only one of them said why."""
+    for job in (
+        ["--train", "--tokens", "1T", "--seq", "4096", "--batch", "64seqs"],
+        ["--serve", "--isl", "1k", "--osl", "1k"],
+    ):
+        assert cli.run(["compare", "llama-3.2-1b", *job, "--on", "trn3:1,gb300:1"]) == 0
+        assert "mowich plan puts the simplest of those" in " ".join(capsys.readouterr().out.split())

@@ -23,6 +23,7 @@ from mowich.show.page import (
 from mowich.show.page import notes as remarks
 from mowich.show.price_lines import breakeven_lines, price_line_charts
 from mowich.show.rows import (
+    BEST_PLANS,
     binds_text,
     chips_line,
     chips_text,
@@ -106,7 +107,7 @@ def answers(rows: Sequence[Result], found: Headline, inputs: Result) -> Table:
     sized = chips_differ(rows)
     legend = ["   ".join([*marks_said(found, ("usd_per_mtok", "days", "tokens_trained")), "GiB/dev used/usable"])]
     legend[0] += "   chips used/paid for" if sized else ""
-    known = "MFU against the dense peak of the plan's own precision"
+    known = f"{BEST_PLANS}; MFU against the dense peak of its own precision"
     if any(runs(row) and row["binds"] == "hbm capacity" for row in rows):
         known += "; HBM size: with more memory another plan would be over 8% faster"
     return Table(

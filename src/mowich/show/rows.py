@@ -303,6 +303,10 @@ def chips_line(row: Result) -> str:
     return f"{used} of {asked} chips ({idle} idle, paid for){each}" if idle else f"{used} chips{each}"
 
 
+BEST_PLANS = "each row has its best plan; mowich plan puts the simplest of those that are as good first"
+"""Why a comparison and a plan of the same job may name two plans."""
+
+
 def preferred_lines(result: Result) -> list[str]:
     """That the first plan is not the fastest but the simplest of those that are not told apart; none where it is."""
     found = result.get("preferred")

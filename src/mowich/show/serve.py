@@ -35,6 +35,7 @@ from mowich.show.page import (
 from mowich.show.page import notes as remarks
 from mowich.show.price_lines import breakeven_lines, price_line_charts, range_of
 from mowich.show.rows import (
+    BEST_PLANS,
     chips_line,
     chips_text,
     fits_cell,
@@ -309,7 +310,7 @@ def _answers(named: Sequence[tuple[str, Result]], found: Headline, *, is_plan: b
         columns=_columns(is_plan=is_plan, sized=chips_differ(rows)),
         rows=[_line(name, r, found, i) for i, (name, r) in enumerate(named)],
         note=NOTE if is_plan else NOTE_MARKED,
-        legend=[] if is_plan else ["   ".join(marks_said(found, metrics))],
+        legend=[] if is_plan else ["   ".join(marks_said(found, metrics)), BEST_PLANS],
         details=None
         if is_plan
         else Details(
