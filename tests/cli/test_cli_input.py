@@ -269,3 +269,20 @@ def test_an_unknown_stack_is_told_once_for_all_systems(capsys: pytest.CaptureFix
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --stack: unknown software stack 'hand-tund'; allowed: ")
     assert line.endswith("; did you mean 'hand-tuned'?")
+
+
+@pytest.mark.parametrize(("replicas", "left"), [(3, 1), (4, 0)])
+def test_chips_of_a_scenario_in_no_replica_are_told(
+    replicas: int, left: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan counts such chips as paid for; the price of the same workers came out lower here without a word."""
+    scenario = {
+        "mowich": 1,
+        "model": "llama-3.2-1b",
+        "on": "gb300:4",
+        "replicas": replicas,
+        "traffic": {"users": 4, "requests": 8, "prompt": 100, "output": 20},
+    }
+    code, out, err = run(capsys, "traffic", json.dumps(scenario), "--draws", "0")
+    assert (code, err) == (0, [])
+    assert (f"{left} of the 4 chips that the scenario names are in no replica" in out) == bool(left)

@@ -121,11 +121,23 @@ def _remarks(result: Result, run: Run) -> list[str]:
         *_transfer(result["inputs"].get("transfer")),
         f"{sig(result['tokens_per_s_per_chip'])} output tokens/s per chip over {sig(result['makespan_s'])} s; replicas"
         f" busy {percent(result['utilisation'])} of the time",
+        *_left_over(result),
         f"{percent(result['cached_frac'])} of prompt tokens from the prefix cache; {result['preemptions']} preemptions;"
         f" {result['failures']} requests lost and sent again",
         f"energy {number_text(result['J_per_token'])} J per output token, price {price} per million of them",
         f"step times rest on {rests} constants",
         f"{result['events']} events ({result['steps']} engine steps){took}",
+    ]
+
+
+def _left_over(result: Result) -> list[str]:
+    """The chips that a scenario names and no replica has: `mowich plan` counts such chips as paid for."""
+    named = result["inputs"]["chips"]
+    left = named - result["chips"]
+    if left <= 0 or result["is_mixed"] or result["inputs"].get("autoscale"):
+        return []
+    return [
+        f"{left} of the {named} chips that the scenario names are in no replica: rates, energy and price leave them out"
     ]
 
 
