@@ -21,7 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PLACE = Path("mowich/neuroncore/clock")
 LIBRARY = "_clock.so"
-FLAGS = ("-std=c99", "-O2", "-fwrapv", "-fPIC", "-shared", "-fvisibility=hidden", "-s")
+FLAGS = ("-std=c99", "-O3", "-fwrapv", "-fPIC", "-shared", "-fvisibility=hidden", "-s")
 COMPILERS = ("cc", "gcc", "clang")
 
 

@@ -641,6 +641,8 @@ def _distinct(numbers: _Columns, ranks: _Columns) -> tuple[_Columns, _Columns]:
 def note_storages(trace: Trace, moving: Sequence[tuple[int, int]], count: int, known: Mapping[int, Storage]) -> bool:
     """Note in a trace the storages that come `count` times after others, each (number, step), as far as it does not
     know them yet. False, and nothing noted: one is not among the known."""
+    if not moving:
+        return True
     form, new = trace.storages.form, set[int]()
     for number, step in moving:
         numbers = range(number + step, number + step * (count + 1), step)

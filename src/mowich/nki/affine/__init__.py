@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import itertools
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType, FrameType, MethodType
 
@@ -52,9 +53,10 @@ class Loop:
     def holds(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> bool:
         """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were
         looked at."""
-        if not all(_is_its_own(frame, n) for n in self.lists):
+        found = frame.f_locals  # Python makes it anew each time
+        if not all(_is_its_own(frame.f_code, found, n) for n in self.lists):
             return False
-        names = dict(frame.f_locals)
+        names = dict(found)
         return self.objects.hold(frame, names) and all(
             g.holds(frame, names, self.index, values, storages) for g in self.guards
         )
@@ -122,11 +124,9 @@ _OWN = 3
 `f_locals`, and the argument."""
 
 
-def _is_its_own(frame: FrameType, name: str) -> bool:
+def _is_its_own(code: CodeType, names: Mapping[str, object], name: str) -> bool:
     """Whether a name of a running function stands for a list that nothing else knows: what an iteration does cannot
     depend on how long it is."""
-    code = frame.f_code
-    names = frame.f_locals
     return (
         name in code.co_varnames
         and name not in code.co_cellvars
