@@ -148,7 +148,7 @@ class IterationBlock:
     """What one iteration added. touched: (storage, pattern) of each operand, in turn; in_order: counted from its first
     instruction; made: from this number on the core made its storages in it, of these forms."""
 
-    __slots__ = ("clock", "edges", "form", "in_order", "kind", "made", "number", "site", "touched")
+    __slots__ = ("_given", "clock", "edges", "form", "in_order", "kind", "made", "number", "site", "touched")
 
     def __init__(self, core: Core, trace: Trace, begin: Mark, end: Mark) -> None:
         i, j = begin.instructions, end.instructions
@@ -157,6 +157,7 @@ class IterationBlock:
         self.edges = trace.edges[begin.edges : end.edges]
         self.in_order = [n - i for n in trace.in_order[begin.in_order : end.in_order]]
         self.clock = begin.clock
+        self._given: compiled.IterationGiven | None = None
         step = core.programs
         self.made = (begin.storages + 1) * step + core.program
         after = (end.storages + 1) * step + core.program
@@ -197,10 +198,11 @@ class IterationBlock:
 
     def given(self) -> compiled.IterationGiven:
         """For the compiled code."""
-        columns = (self.kind, self.site, self.number, self.touched)
-        return compiled.IterationGiven(
-            len(self.kind), len(self.touched), self.clock, self.made, *[c.buffer_info()[0] for c in columns]
-        )
+        if self._given is None:
+            columns = (self.kind, self.site, self.number, self.touched)
+            counts = (len(self.kind), len(self.touched), self.clock, self.made)
+            self._given = compiled.IterationGiven(*counts, *[c.buffer_info()[0] for c in columns])
+        return self._given
 
     def has_made(self, core: Core, storage: int) -> bool:
         """Whether a core made a storage in this iteration, or after it."""
@@ -210,11 +212,14 @@ class IterationBlock:
 def _places_given(samples: SamplePlaces | None) -> compiled.PlacesGiven:
     """For the compiled code."""
     if samples is None:
-        return compiled.PlacesGiven()
+        return _ALL_GIVEN
     at, touches = compiled.address, samples.touches
     return compiled.PlacesGiven(
         at(samples.instructions.of_sample), at(touches.of_sample), at(touches.of_full), samples.has_corners
     )
+
+
+_ALL_GIVEN = compiled.PlacesGiven()
 
 
 def _taken(column: array[int], places: _Columns) -> array[int]:
@@ -367,14 +372,13 @@ class Repeat:
         b, trace = self.base, self.trace
         i, j, library = end.instructions, end.touches, self.library
         if library is not None and not (b.edges or b.in_order or sample.edges or sample.in_order):
-            written_to = b.given()
-            written_to.number = trace.number.buffer_info()[0] + 8 * (i - len(b.kind))
-            written_to.touched = trace.touched.buffer_info()[0] + 8 * (j - len(b.touched))
-            given = (compiled.by_reference(x) for x in (written_to, sample.given(), _places_given(self.samples)))
+            number = trace.number.buffer_info()[0] + 8 * (i - len(b.kind))
+            touched = trace.touched.buffer_info()[0] + 8 * (j - len(b.touched))
+            given = (compiled.by_reference(x) for x in (b.given(), sample.given(), _places_given(self.samples)))
             return (
                 b.clock + self.growth.clock * times == sample.clock
                 and _has_forms(b.form, sample.form)
-                and bool(library.clock_agrees(*given))
+                and bool(library.clock_agrees(*given, number, touched))
             )
         written: IterationBlock = object.__new__(IterationBlock)
         written.kind, written.site, written.number = b.kind, b.site, trace.number[i - len(b.kind) : i]

@@ -61,6 +61,8 @@ PATIENCE = 3
 """Times that a loop may turn out irregular, or short, before it is left alone for the rest of the run."""
 MOST_VIEWS = 1 << 12
 """Most views that a loop which runs in full leaves noted: their memory is bounded."""
+MOST_KEPT = 1 << 10
+"""Most entries of an iteration whose places are kept for the next loop."""
 Place = tuple[CodeType, int]
 """A loop of a kernel's source: a function, and where in it the loop's range is called."""
 
@@ -518,8 +520,11 @@ def _places(
     iteration, or the first and the last."""
     if begin == end:
         return NO_PLACES
+    repeated = [e for e in inner if e.found is not None]
+    if not repeated:
+        return _all_of(end - begin)
     loops: list[_Within] = []
-    for entry in sorted((e for e in inner if e.found is not None), key=lambda e: e.begin):
+    for entry in sorted(repeated, key=lambda e: e.begin) if len(repeated) > 1 else repeated:
         found = entry.found.samples if entry.found is not None else None
         if found is not None and entry.has_corners == has_corners:
             part = (found.instructions, found.touches, found.edges)[column]
@@ -529,6 +534,16 @@ def _places(
     if library is None:
         return _joined(loops, end - begin, has_corners)
     return _compiled_joined(library, loops, end - begin, has_corners)
+
+
+def _all_of(entries: int) -> ColumnPlaces:
+    """Where a sample has them all."""
+    return _all_of_few(entries) if entries <= MOST_KEPT else ColumnPlaces(np.arange(entries), np.arange(entries))
+
+
+@functools.lru_cache(256)
+def _all_of_few(entries: int) -> ColumnPlaces:
+    return ColumnPlaces(np.arange(entries), np.arange(entries))
 
 
 def _joined(loops: Sequence[_Within], entries: int, has_corners: bool) -> ColumnPlaces:

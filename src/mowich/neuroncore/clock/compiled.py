@@ -68,7 +68,7 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     library.clock_sums.restype = None
     integer, pointer = ctypes.c_int64, ctypes.c_void_p
     library.clock_growth.argtypes = [pointer, pointer, pointer, pointer, integer, pointer]
-    library.clock_agrees.argtypes = [pointer] * 3
+    library.clock_agrees.argtypes = [pointer] * 5
     library.clock_fill.argtypes = [pointer, pointer, integer, integer, integer, pointer, pointer, pointer]
     library.clock_fill.restype = None
     library.clock_places.argtypes = [pointer, integer, integer, integer, pointer, pointer]

@@ -150,16 +150,18 @@ EXPORT int clock_growth(const Iteration *base, const Iteration *sample, const Pl
     return status;
 }
 
-/* Whether a sample is of an iteration that was written: all but its clock and the forms of its storages. */
-EXPORT int clock_agrees(const Iteration *written, const Iteration *sample, const Places *places)
+/* Whether a sample is of an iteration that was written after the base, with these numbers and touches: all but its
+ * clock and the forms of its storages. */
+EXPORT int clock_agrees(const Iteration *base, const Iteration *sample, const Places *places, const int64_t *number,
+                        const int64_t *touched)
 {
-    if (!is_same(written, sample, places->rows) || (!places->rows && written->touches != sample->touches))
+    if (!is_same(base, sample, places->rows) || (!places->rows && base->touches != sample->touches))
         return 0;
     for (int64_t r = 0; r < sample->instructions; r++)
-        if (written->number[places->rows ? places->rows[r] : r] != sample->number[r])
+        if (number[places->rows ? places->rows[r] : r] != sample->number[r])
             return 0;
     for (int64_t e = 0; e < sample->touches; e++)
-        if (written->touched[places->of_sample ? places->of_sample[e] : e] != sample->touched[e])
+        if (touched[places->of_sample ? places->of_sample[e] : e] != sample->touched[e])
             return 0;
     return 1;
 }
