@@ -276,7 +276,10 @@ def test_random_traces_of_cores_that_meet(seed: int) -> None:
     generation = r.choice((2, 3, 4))
     meetings = [(f"meeting {n}", r.choice(kinds(generation)[1])) for n in range(r.randrange(1, 6))]
     traces = [random_trace(r, generation, r.randrange(10, 120), meetings) for _ in range(r.choice((2, 2, 3, 12)))]
-    options = ClockOptions(window=r.choice((None, 1, 4)), throttle=r.random() < 0.7, active_cores=r.choice((None, 8)))
+    most = int(costs(generation).number("memory.cores"))
+    options = ClockOptions(
+        window=r.choice((None, 1, 4)), throttle=r.random() < 0.7, active_cores=r.choice((None, most))
+    )
     programs = same_programs(traces, generation, options, r.choice((None, *BUFFER_POLICIES)))
     same_schedule(programs, generation, options)
 
