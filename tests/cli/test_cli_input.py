@@ -224,6 +224,14 @@ def test_kernels_written_by_hand_that_nobody_wrote_are_noted(capsys: pytest.Capt
     assert said.format("h100") in run(capsys, *compare("llama-3.1-8b", "h100,trn3", "--stack", "hand-tuned"))[2]
 
 
+def test_a_slice_far_from_a_cube_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "is taken as 64 chips in as near a cube as can be"
+    for args in (compare("llama-3.1-8b", "ironwood:8x8x1"), ["collective", "all-reduce", "--on", "ironwood:8x8x1"]):
+        assert run(capsys, *args)[2] == [f"note: ironwood:8x8x1 {said}, whatever its shape"]
+    for on in ("ironwood:4x4x8", "ironwood:64"):
+        assert run(capsys, "collective", "all-reduce", "--on", on)[2] == []
+
+
 def test_a_format_that_a_chip_does_not_multiply_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
     for on, weights in (("trn2:1", "mxfp4"), ("trn3:1", "nvfp4"), ("h100:1", "mxfp4")):
         err = run(capsys, *serve(on, "--set", f"plan.weights={weights}"))[2]

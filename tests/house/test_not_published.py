@@ -1,7 +1,7 @@
 """No sentence says that something is not published without the month of the search and what was searched.
 
-In README, the documents, the texts of facts, what the code says and the page in the browser. What nobody states today
-may be stated tomorrow: a reader must see when and where somebody looked."""
+In README, the documents, the texts of facts, what the code says, the page in the browser and scenarios. What nobody
+states today may be stated tomorrow: a reader must see when and where somebody looked."""
 
 from __future__ import annotations
 
@@ -63,6 +63,9 @@ def texts() -> Iterator[tuple[str, str]]:
     for path in sorted(FACTS.rglob("*.yaml")):
         for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             yield f"{path.relative_to(FACTS)}:{i}", line
+    for path in sorted((ROOT / "scenarios").glob("*.yaml")):
+        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            yield f"{path.name}:{i}", line
     for path in sorted(CODE.rglob("*.py")):
         for i, text in said_in(ast.parse(path.read_text(encoding="utf-8"))):
             yield f"{path.relative_to(CODE)}:{i}", text

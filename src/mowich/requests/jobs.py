@@ -55,7 +55,7 @@ from mowich.requests.fields import (
 )
 from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, read_budget
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
-from mowich.requests.remarks import context_note, note_formats, note_tuned
+from mowich.requests.remarks import context_note, note_formats, note_shapes, note_tuned
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     CORES_OF_PLAN,
@@ -452,6 +452,7 @@ def read_work(
     reader.stop()
     assert model is not None
     _note_limits(reader, model, systems, chips)
+    note_shapes(reader, systems)
     note_tuned(reader, facts, systems, stack, engine)
     note_formats(reader, facts, systems, fixed)
     return {

@@ -9,6 +9,7 @@ from mowich.errors import UserError, unknown
 from mowich.requests.common import FORM, SEED, Asked, form_of
 from mowich.requests.fields import CALLED, Field, names, number, quantity, read_size, share, texts, whole, word
 from mowich.requests.jobs import CHIPS, ON
+from mowich.requests.remarks import note_shapes
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import FACTS, SET, asked_of, facts_of
 
@@ -94,7 +95,8 @@ def _collective(reader: QuestionReader) -> CollectiveRequest:
     if reader.get(_BYTES) == ():
         reader.add("names no size", _BYTES, fix=f"for example {reader.example(_BYTES)}")
     reader.stop()
-    return reader.fill(CollectiveRequest, **asked)
+    note_shapes(reader, [str(reader.get(RING))])
+    return reader.fill(CollectiveRequest, notes=tuple(reader.notes), **asked)
 
 
 COLLECTIVE = Schema(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 _WEIGHT_ONLY = ("int4", "int8")
 """Formats that are multiplied in 16 bit on every chip."""
+
+_NEAR_CUBE = 2
+"""Longest over shortest axis of a slice up to which nothing is said of its shape."""
 
 LengthNote = Callable[[float | None, str], None]
 """Tells that so many tokens, in the words of the question, are longer than a model's context."""
@@ -26,6 +30,16 @@ def context_note(reader: QuestionReader, model: Model) -> LengthNote:
             reader.note(f"{words} {tokens:.0f} is longer than the context of {model.name}, {limit} tokens")
 
     return told
+
+
+def note_shapes(reader: QuestionReader, systems: Sequence[str]) -> None:
+    """Say so where a slice is far from a cube: every slice is taken as near a cube as its count allows."""
+    from mowich.machines.system import parse_spec
+
+    for name in systems:
+        axes = [int(axis) for axis in (parse_spec(name)[2] or "").split("x") if axis.isdecimal()]
+        if len(axes) > 1 and max(axes) > _NEAR_CUBE * min(axes):
+            reader.note(f"{name} is taken as {math.prod(axes)} chips in as near a cube as can be, whatever its shape")
 
 
 def note_tuned(
