@@ -365,3 +365,13 @@ def test_a_comparison_says_why_mowich_plan_may_name_another_plan(capsys: pytest.
     ):
         assert cli.run(["compare", "llama-3.2-1b", *job, "--on", "trn3:1,gb300:1"]) == 0
         assert "mowich plan puts the simplest of those" in " ".join(capsys.readouterr().out.split())
+
+
+def test_one_point_that_overlaps_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "mowich: 1\nmodels: llama-3.2-1b\non: [trn3, gb300]\nchips: 4\nseq: 4096\nbatch: 64seqs\ntokens: 1T\n"
+    )
+    assert cli.run(["sweep", str(file), "--jobs", "1"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 point overlaps with it and is not ranked" in said

@@ -105,6 +105,8 @@ def test_a_point_that_cannot_be_is_a_row_with_a_reason(tmp_path: Path, facts: Fa
         ("gpt2", "gpt22", ["s.yaml:2", "unknown model 'gpt22'", "gpt2"]),
         ("chips: [8]", "chips: [8, 0]", ["s.yaml:4", "at least 1"]),
         ("trn3", "trn33", ["s.yaml:3", "unknown system"]),
+        ("trn3", '"trn3, h100"', ["s.yaml:3", "several are a list: [trn3, h100]"]),
+        ("cp: 1", "lnc: 1", ["s.yaml:8", "is one for all points and systems; give --set plan.lnc=1"]),
         ("chips:", "chipz:", ["s.yaml:4", "unknown key", "did you mean 'chips'"]),
         ("64seqs", "64", ["s.yaml:6", "less than one sequence", "64seqs"]),
         ("tokens: 1T", "tokens: 5", ["less than one step"]),

@@ -133,7 +133,13 @@ def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
     """ "trn3:64" -> ("trn3", ":", "64"); "trn3-gen2*4" -> (.., "*", "4"); a bare name -> (name, None, None)."""
     match = re.fullmatch(r"\s*([A-Za-z0-9_. -]+?)\s*(?:([:*])\s*([\w.]+))?\s*", spec)
     if not match:
-        raise UserError("not a system", given=spec, allowed="NAME, NAME:CHIPS, NAME:4x4x8 or NAME*UNITS")
+        several = [name.strip() for name in spec.split(",") if name.strip()]
+        raise UserError(
+            "not a system",
+            given=spec,
+            allowed="NAME, NAME:CHIPS, NAME:4x4x8 or NAME*UNITS",
+            fix=f"several are a list: [{', '.join(several)}]" if len(several) > 1 else None,
+        )
     return match[1], match[2], match[3]
 
 

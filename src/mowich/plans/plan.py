@@ -522,6 +522,8 @@ def parse_fixed(settings: Mapping[str, str], also: Collection[str] = ()) -> dict
     out: dict[str, tuple[int | str, ...]] = {}
     for key, text in settings.items():
         where = f"plan.{key}"
+        if key == "lnc" and key not in also:
+            raise UserError("is one for all points and systems", field=where, fix=f"give --set plan.lnc={text}")
         if key not in FIXABLE:
             raise unknown("plan field", key, (*FIXABLE, *also), field="plan")
         allowed = FIXABLE[key]

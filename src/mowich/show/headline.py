@@ -234,7 +234,9 @@ def sweep_headline(result: Result) -> Headline:
     found = ranking(result, "usd_per_mtok")
     if len(jobs) == 1 and found.best is not None:
         best = rows[found.best]
-        ties = f"; {len(found.close):,} points overlap with it and are not ranked" if found.close else ""
+        count = len(found.close)
+        those = "1 point overlaps with it and is" if count == 1 else f"{count:,} points overlap with it and are"
+        ties = f"; {those} not ranked" if count else ""
         said.append(
             f"Cheapest: {row_label(best)} with {int(best['chips_requested']):,} chips, {_dollars(best, False)}{ties}."
         )
