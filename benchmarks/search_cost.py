@@ -50,13 +50,17 @@ def exponent(rows: list[tuple[int, int, float]]) -> float:
 
 def svg(series: dict[str, list[tuple[int, int, float]]]) -> str:
     """CPU milliseconds over log2(chips), with the quadratic through the first point of each series dashed."""
-    width, height, left, bottom, top = 640, 360, 60, 40, 20
-    most = max(s for rows in series.values() for _, _, s in rows) * 1.15
+    width, height, left, bottom, top = 660, 360, 60, 40, 20
     x0, x1 = np.log2(CHIPS[0]), np.log2(CHIPS[-1])
+
+    def quadratic(rows: list[tuple[int, int, float]], chips: int) -> float:
+        return float(rows[0][2] * (np.log2(chips) / x0) ** 2)
+
+    most = max(max(s, quadratic(rows, c)) for rows in series.values() for c, _, s in rows) * 1.05
 
     def at(chips: float, seconds: float) -> tuple[float, float]:
         return (
-            left + (np.log2(chips) - x0) / (x1 - x0) * (width - left - 20),
+            left + (np.log2(chips) - x0) / (x1 - x0) * (width - left - 40),
             height - bottom - seconds / most * (height - bottom - top),
         )
 
@@ -70,21 +74,19 @@ def svg(series: dict[str, list[tuple[int, int, float]]]) -> str:
     for chips in CHIPS:
         x, y = at(chips, 0)
         out.append(
-            f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{y:.1f}" stroke="#ddd"/><text x="{x - 14:.1f}"'
-            f' y="{y + 15:.1f}">{chips:,}</text>'
+            f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{y:.1f}" stroke="#ddd"/><text x="{x:.1f}"'
+            f' y="{y + 15:.1f}" text-anchor="middle">{chips:,}</text>'
         )
     for i in range(5):
         value = most * i / 4
         _, y = at(CHIPS[0], value)
         out.append(
-            f'<line x1="{left}" y1="{y:.1f}" x2="{width - 20}" y2="{y:.1f}" stroke="#eee"/><text x="6"'
+            f'<line x1="{left}" y1="{y:.1f}" x2="{width - 40}" y2="{y:.1f}" stroke="#eee"/><text x="6"'
             f' y="{y + 4:.1f}">{value * 1e3:.0f} ms</text>'
         )
     for (name, rows), colour in zip(series.items(), ("#4e79a7", "#e15759"), strict=False):
         line = " ".join("{:.1f},{:.1f}".format(*at(c, s)) for c, _, s in rows)
-        bound = " ".join(
-            "{:.1f},{:.1f}".format(*at(c, min(most, rows[0][2] * (np.log2(c) / x0) ** 2))) for c, _, _ in rows
-        )
+        bound = " ".join("{:.1f},{:.1f}".format(*at(c, quadratic(rows, c))) for c, _, _ in rows)
         out += [
             f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>',
             f'<polyline points="{bound}" fill="none" stroke="{colour}" stroke-dasharray="4 4"/>',

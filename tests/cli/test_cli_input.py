@@ -95,6 +95,14 @@ def serve(on: str, *more: str, model: str = "llama-3.1-8b") -> list[str]:
         (["power", "--on", "trn3", "--cap", "100"], '--cap: 100 has no unit; write "100 MW"'),
         (["plan", *compare()[1:], "--stack", "hand-tuned"], "--stack: is a choice of compare"),
         (serve("trn3:1", model="bert-large"), "bert-large is an encoder"),
+        (
+            [
+                "traffic",
+                '{"mowich": 1, "model": "llama-3.1-8b", "on": "trn3:1", "traffic": {"usres": 4, "rate": 1,'
+                ' "requests": 1, "prompt": 1, "output": 1}}',
+            ],
+            "did you mean 'users'?",
+        ),
         (["brief", "--against", "h100"], "--set systems.h100.max_chips=1000000 lets it"),
         (["fit", "bert-large", "--serve", "--kv", "500", "--on", "trn3:1"], "bert-large is an encoder"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.show import charts
 from mowich.show.formats import UNKNOWN, number_text, percent, seconds
-from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, paragraphs
+from mowich.show.page import Cell, Column, Page, Run, Table, TextCell, Words, counted, paragraphs
 from mowich.show.rows import kinds
 from mowich.shown import Result
 from mowich.units import sig
@@ -24,8 +24,8 @@ def traffic_page(result: Result, run: Run) -> Page:
     """Percentiles of what users see, throughput, cost, and what the times rest on."""
     inputs = result["inputs"]
     where = (
-        f"{inputs['model']} on {result['chips']} chips of {inputs['system']}, engine {inputs['engine']},"
-        f" {inputs['replicas']} replicas"
+        f"{inputs['model']} on {counted(result['chips'], 'chip')} of {inputs['system']}, engine {inputs['engine']},"
+        f" {counted(inputs['replicas'], 'replica')}"
     )
     where += _apart(inputs)
     scale = inputs.get("autoscale")

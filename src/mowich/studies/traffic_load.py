@@ -86,6 +86,7 @@ def _drawn(node: Node, out: Traffic) -> None:
         allowed = "rate: 12 (requests/s), or users: 64"
         node.problem("users", "give either a rate or users", given="both", allowed=allowed)
     elif "users" not in node:
+        node.raw("users")  # so that a misspelt one is told
         node.need("rate")
     node.need("prompt", "output", *(() if "duration" in node and "rate" in node else ("requests",)))
     if "users" in node:
