@@ -160,6 +160,29 @@ def test_recipes_say_what_else_is_trained_and_kept(facts: Facts) -> None:
     )
 
 
+def test_trainium_rows_are_read_with_the_scripts_that_ran_them(facts: Facts) -> None:
+    table = {
+        "chip": "Trn1",
+        "n_chips": "256",
+        "chips_per_scaleup_domain": "16",
+        "source_group": "AWS Neuron SDK benchmarks (Trn1)",
+        "primary_metric": "seqs_per_s_total",
+        "seqs_per_s_total": "127",
+        "global_batch_seqs": "",
+        "precision": "Autocast:BF16+SR",
+        "micro_batch": "1",
+    }
+    gpt = table | {"model_name": "GPT3-6.7B", "seq_len": "2048", "TP": "8", "PP": "1"}
+    case = read(facts, gpt)
+    assert (case.plan.tp, case.plan.sp, case.plan.recompute, case.job.batch_seqs) == (8, False, "none", 1024)
+    tutorial = read(facts, gpt, source_title="GPT-3 6.7B (Megatron-LM on Neuron) tutorial log", TP="32", DP="16")
+    assert (tutorial.plan.tp, tutorial.plan.dp) == (8, 64)
+    llama = LLAMA_8B | table | {"TP": "8", "PP": "4"}
+    nemo, nxd = (read(facts, llama, notes=f"{name}; cores") for name in ("neuronx-nemo-megatron", "neuronx-distributed"))
+    assert (nemo.plan.recompute, nemo.plan.zero) == ("full", 0)
+    assert (nxd.plan.recompute, nxd.plan.zero) == ("none", 1)
+
+
 def test_boards_that_differ_from_the_standard_one(facts: Facts) -> None:
     plain = read(facts, LLAMA_8B, TP=1, PP=1).system
     capped = read(facts, LLAMA_8B, TP=1, PP=1, chip_detail="H100 96GB HBM2e 2.4 TB/s, 500 W limit (Grand Teton)").system
@@ -432,6 +455,11 @@ def test_per_device_batch(words: str, seqs: float | None) -> None:
         ({"chip": "GB200", "source_group": "Megatron-Bridge perf summary", "date": "2026-06"}, "megatron"),
         ({"chip": "H100", "source_group": "torchtitan"}, "pytorch-fsdp"),
         ({"chip": "A100-80GB", "source_group": "BLOOM / BigScience"}, "deepspeed-2022"),
+        ({"chip": "A100-80GB", "source_group": "mine", "model_name": "MT-NLG 530B"}, "deepspeed-2022"),
+        (
+            {"chip": "A100-80GB", "source_group": "Megatron-LM seqsel paper", "model_name": "MT-NLG 530B"},
+            "megatron-2021",
+        ),
         (
             {"chip": "H100", "source_group": "dgxc-benchmarking", "source_title": "maxtext/README_70b.md"},
             "jax-gpu-maxtext",
