@@ -22,7 +22,7 @@ from mowich.operators.law import busiest_load
 from mowich.operators.tables import operator_s
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.software.stack import equip
+from mowich.software.stack import Platform, equip
 from mowich.studies.explain.formula import evaluate
 from mowich.training.layer import Once, layer_times, rank_share
 from mowich.training.slices import slice_chips
@@ -241,6 +241,28 @@ def test_the_bubble_is_pp_minus_1_over_vpp_stages(facts: Facts) -> None:
     others = 3 * layers + head - plain.breakdown["head"] / 16
     assert plain.breakdown["pp_bubble"] == pytest.approx(others)
     assert woven.breakdown["pp_bubble"] < 0.6 * plain.breakdown["pp_bubble"]
+
+
+def test_every_interleaved_chunk_is_handed_over(facts: Facts) -> None:
+    """2 g vpp passes of chunks: each hand-over, and the share of its hidden transfer that the copy takes from compute.
+    Without interleaving, and in a compiled graph, none."""
+    system, deep, model = equip(facts, "h100", chips=4), job(16), one_layer(16)
+    woven = Plan(pp=4, vpp=4, zero=0, schedule="interleaved")
+
+    def transfers(machine: Platform, plan: Plan) -> float:
+        return predict_step(model, machine, deep, plan).breakdown["pp_transfer"]
+
+    def handed(machine: Platform, **changed: float) -> Platform:
+        return replace(machine, stack=replace(machine.stack, **changed))
+
+    free = handed(system, chunk_handover=0.0)
+    assert transfers(system, woven) - transfers(free, woven) == pytest.approx(2 * 16 * 4 * system.stack.chunk_handover)
+    unhindered = replace(free, efficiency=replace(free.efficiency, comm_contention=0.0))
+    hop = transfers(unhindered, woven) / (2 * (4 * 4 - 1))
+    copies = transfers(free, woven) - transfers(unhindered, woven)
+    assert copies == pytest.approx(2 * 16 * 4 * system.efficiency.comm_contention * hop)
+    assert transfers(system, Plan(pp=4, zero=0)) == transfers(free, Plan(pp=4, zero=0))
+    assert all(equip(facts, name, chips=64).stack.chunk_handover == 0 for name in ("trn2", "tpu-v5p"))
 
 
 @pytest.mark.parametrize("name", ["ironwood", "tpu-v5p", "trn2"])

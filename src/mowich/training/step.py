@@ -128,7 +128,9 @@ def _step_time(
     num_hops = schedules.num_hops(p.schedule, p.pp, p.vpp, g)
     # beside compute, unless a stage's transfers take longer than its work
     transfer = np.where(p.pp > 1, transfer, 0.0)
-    parts["pp_transfer"] = pp_transfer_s(num_hops, transfer, g, p.vpp, stage)
+    chunks = np.where((p.pp > 1) & (p.vpp > 1), 2.0 * g * p.vpp, 0.0)
+    busy = system.efficiency.comm_contention
+    parts["pp_transfer"] = pp_transfer_s(num_hops, transfer, g, p.vpp, stage, chunks, s.chunk_handover, busy)
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
     parts["dp"] = dp_s(system, p, r, dense, expert, g, forward, stage - forward, notes, adapters)
@@ -206,8 +208,11 @@ def _step_time(
             g=g,
             vpp=p.vpp,
             stage=stage,
+            chunks=chunks,
+            handover=s.chunk_handover,
+            contention=busy,
             bytes=hop_B,
-            facts=paths_of(system, ".bandwidth", ".latency"),
+            facts=paths_of(system, ".bandwidth", ".latency", "stack.chunk_handover", "efficiency.comm_contention"),
         )
         notes.add(
             "optimizer",
@@ -280,15 +285,30 @@ def _layers_s(micro_batches: Floats, all_layers: Floats, pp: Floats, fullest_ove
     return np.asarray(micro_batches * (all_layers / pp * fullest_over_mean))
 
 
-def pp_transfer_s(transfers: Floats, one: Floats, g: Floats, vpp: Floats, stage: Floats) -> Floats:
-    """Seconds that a step waits for transfers between stages: those that the schedule waits for, and in each of g
-    micro-batches what the transfers of a stage take beyond its work.
+def pp_transfer_s(
+    transfers: Floats,
+    one: Floats,
+    g: Floats,
+    vpp: Floats,
+    stage: Floats,
+    chunks: Floats | float,
+    handover: float,
+    contention: float,
+) -> Floats:
+    """Seconds that a step waits for transfers between stages: those that the schedule waits for, in each of g
+    micro-batches what the transfers of a stage take beyond its work, and what handing over a chunk costs though its
+    transfer is hidden.
 
-    T = transfers * one + g * max(0, vpp * one - stage)
+    T = transfers * one + g * max(0, vpp * one - stage) + chunks * (handover + contention * one)
 
-    Units: one s, stage s.
+    chunks: forward and backward passes of interleaved chunks of a device in a step; handover: of each, the start of its
+    send and receive and the wait for the other device; contention: of a hidden transfer, what its copy takes from
+    compute.
+
+    Units: one s, stage s, handover s.
     """
-    return np.asarray(transfers * one + g * np.maximum(0.0, vpp * one - stage))
+    waited_for = transfers * one + g * np.maximum(0.0, vpp * one - stage)
+    return np.asarray(waited_for + chunks * (handover + contention * one))
 
 
 def optimizer_s(b_opt: float, owned: Floats, B: Floats | float) -> Floats:
