@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from mowich import facts as facts_module
-from mowich.evidence.row_rules import board_limits, network_speed, per_device_batch, stack_of_row
+from mowich.evidence.row_rules import board_limits, network_speed, per_device_batch, stack_of_row, stated_flop_per_token
 from mowich.evidence.row_words import precision_of, recompute_of, zero_of
 from mowich.evidence.rows import Case, read_cases
 from mowich.facts import Facts
+from mowich.models import load_model
 
 LLAMA_8B = {
     "model_name": "Llama 3 8B",
@@ -160,6 +161,40 @@ def test_recipes_say_what_else_is_trained_and_kept(facts: Facts) -> None:
     )
 
 
+QWEN = {
+    "model_name": "Qwen3-30B-A3B",
+    "model_ref": "qwen3-30b-a3b",
+    "seq_len": "",
+    "precision": "bf16",
+    "chip": "TPU v5p",
+    "n_chips": "512",
+    "chips_per_scaleup_domain": "512",
+    "source_group": "MaxText",
+    "global_batch_seqs": "",
+    "step_time_s": "13.0",
+    "tokens_per_s_total": "1300000",
+}
+
+
+def test_a_length_that_is_not_stated_is_that_of_the_printed_mfu(facts: Facts) -> None:
+    """Llama-70B's FLOP hardly depend on the length: no length stands out, and the most common one is taken."""
+    case = read(facts, QWEN, mfu_reported_pct="31.3")
+    assert (case.job.seq, case.job.batch_seqs) == (16384, 1031)
+    assert "its FLOP a token are those of the printed MFU and rate" in next(i for i in case.inferred if "seq=" in i)
+    assert read(facts, QWEN).job.seq == read(facts, QWEN, mfu_reported_pct="80").job.seq == 4096
+    flat = LLAMA_70B | {"seq_len": "", "chip": "TPU v5p", "n_chips": "512", "tokens_per_s_total": "341000"}
+    assert read(facts, flat, mfu_reported_pct="64.4").job.seq == 4096
+
+
+def test_levanter_counts_windowed_layers_as_full_ones(facts: Facts) -> None:
+    marin = load_model("marin-67b-a2b")
+    full = replace(marin, layers=tuple(replace(x, mixer=replace(x.attention, window=None)) for x in marin.layers))
+    plain, windowed = {"flop_convention": ""}, {"flop_convention": "Levanter throughput/mfu"}
+    assert stated_flop_per_token(windowed, marin, 8192) == stated_flop_per_token(plain, full, 8192)
+    assert stated_flop_per_token(plain, marin, 8192) < 0.9 * stated_flop_per_token(windowed, marin, 8192)
+    assert marin.params == pytest.approx(67e9, rel=0.01)
+
+
 def test_trainium_rows_are_read_with_the_scripts_that_ran_them(facts: Facts) -> None:
     table = {
         "chip": "Trn1",
@@ -178,7 +213,9 @@ def test_trainium_rows_are_read_with_the_scripts_that_ran_them(facts: Facts) -> 
     tutorial = read(facts, gpt, source_title="GPT-3 6.7B (Megatron-LM on Neuron) tutorial log", TP="32", DP="16")
     assert (tutorial.plan.tp, tutorial.plan.dp) == (8, 64)
     llama = LLAMA_8B | table | {"TP": "8", "PP": "4"}
-    nemo, nxd = (read(facts, llama, notes=f"{name}; cores") for name in ("neuronx-nemo-megatron", "neuronx-distributed"))
+    nemo, nxd = (
+        read(facts, llama, notes=f"{name}; cores") for name in ("neuronx-nemo-megatron", "neuronx-distributed")
+    )
     assert (nemo.plan.recompute, nemo.plan.zero) == ("full", 0)
     assert (nxd.plan.recompute, nxd.plan.zero) == ("none", 1)
 

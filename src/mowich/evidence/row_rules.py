@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Literal, NotRequired, Required, TypedDict
 
 from mowich.evidence.row_checks import PublishedRow, TableForm
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
-from mowich.models.model import Model
+from mowich.machines.system import System
+from mowich.models.model import Attention, Mixer, Model
 
 TRAINING = TableForm(
     required=(
@@ -217,13 +219,20 @@ def per_device_batch(text: str, seq: int) -> float | None:
     return value / seq if match[3] else value
 
 
+def _windowless(mixer: Mixer) -> Mixer:
+    return replace(mixer, window=None) if isinstance(mixer, Attention) else mixer
+
+
 def stated_flop_per_token(row: PublishedRow, model: Model, seq: int) -> float:
     """FLOP per token that the source counts, forward and backward, by the words of `flop_convention`.
 
-    halved: 3 x forward with causal attention halved. hardware: 4 x forward of the layers (one recompute) plus 3 x head,
-    full attention. Otherwise 3 x forward with the full attention square, the older habit.
+    levanter: no layer has a window. halved: 3 x forward with causal attention halved. hardware: 4 x forward of the
+    layers (one recompute) plus 3 x head, full attention. Otherwise 3 x forward with the full attention square, the
+    older habit.
     """
     words = row.get("flop_convention", "").casefold()
+    if "levanter" in words:
+        model = replace(model, layers=tuple(replace(at, mixer=_windowless(at.mixer)) for at in model.layers))
     forward, attention = model.flop_per_token(seq), model.attention_flop_per_token(seq)
     causal = 1.0 if any(layer.attention.causal for layer in model.layers) else 0.0
     head = 2.0 * model.vocab * model.hidden
@@ -233,6 +242,26 @@ def stated_flop_per_token(row: PublishedRow, model: Model, seq: int) -> float:
         r"not causal|without causal|not halved", words
     )
     return 3.0 * (forward + (0.0 if halved else causal * attention))
+
+
+_LENGTHS = tuple(2**i for i in range(9, 18))
+"""Tokens of a sequence, among which that of a printed MFU is looked for."""
+
+_ALIKE, _UNLIKE = 0.05, 0.1
+"""How far FLOP a token may be from those of a printed MFU, which is rounded, and how far those of any other length must
+be from them."""
+
+
+def length_of_mfu(row: PublishedRow, system: System, model: Model) -> int | None:
+    """Tokens of a sequence, a power of two, whose FLOP a token are those that a printed MFU counts at a printed rate;
+    None where the row does not print both, or where no length or more than one fits."""
+    mfu, rate = row.get("mfu_reported_pct"), row.get("tokens_per_s_total")
+    if not mfu or not rate:
+        return None
+    counted = float(mfu) / 100.0 * system.peak_flops["bf16"] * system.devices_per_chip * system.chips / float(rate)
+    off = {seq: abs(stated_flop_per_token(row, model, seq) / counted - 1.0) for seq in _LENGTHS}
+    near = [seq for seq, error in off.items() if error < _UNLIKE]
+    return near[0] if len(near) == 1 and off[near[0]] < _ALIKE else None
 
 
 def network_speed(text: str) -> tuple[float, bool] | None:

@@ -26,6 +26,7 @@ from mowich.evidence.row_rules import (
     batch_rules,
     board_limits,
     is_time,
+    length_of_mfu,
     network_speed,
     per_device_batch,
     stack_of_row,
@@ -114,7 +115,7 @@ class _Reader(Cells):
         if "optimizer_memory_B" in recipe:
             system = replace(system, stack=replace(system.stack, optimizer_memory_B=recipe["optimizer_memory_B"]))
         model, is_moe = self.model()
-        seq = self.seq()
+        seq = self.seq(system, model)
         precision, how = precision_of(row.get("precision", ""), system)
         if how:
             self.fill("precision", precision, how)
@@ -243,12 +244,17 @@ class _Reader(Cells):
             self.inferred.append(f"model: {guess}")
         return model, any(isinstance(layer.ffn, Moe) for layer in model.layers)
 
-    def seq(self) -> int:
-        seq = self.degree("seq_len")
+    def seq(self, system: Platform, model: Model) -> int:
+        stated = self.degree("seq_len")
+        if stated is not None:
+            return stated
+        printed = re.search(r"seq(?:_len)?\s+(\d{3,7})\b", self.row.get("notes", ""))
+        seq, how = (int(printed[1]), "from the notes") if printed else (None, "")
         if seq is None:
-            printed = re.search(r"seq(?:_len)?\s+(\d{3,7})\b", self.row.get("notes", ""))
-            seq = int(printed[1]) if printed else 4096
-            self.fill("seq", seq, "from the notes" if printed else "not stated: the most common length")
+            seq, how = length_of_mfu(self.row, system, model), "its FLOP a token are those of the printed MFU and rate"
+        if seq is None:
+            seq, how = 4096, "not stated: the most common length"
+        self.fill("seq", seq, how)
         return seq
 
     def batch(self, devices: int, seq: int) -> float | None:

@@ -46,9 +46,9 @@ class Stack:
     residuals: features of `training.residuals` that a step has by its software; has_older_attention: 1 where attention
     runs in kernels that were written for the generation before, else 0; autocast_B: bytes of an element between
     products under automatic mixed precision; chunk_handover: seconds of each forward and each backward pass of an
-    interleaved chunk that go to handing it over; unfused_attention_B: bytes moved per score whose elements have two bytes;
-    recompute_stops: 1 where full recompute ends before the last product of a layer, whose output backward does not
-    need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a recipe of 8 bits or less over
+    interleaved chunk that go to handing it over; unfused_attention_B: bytes moved per score whose elements have two
+    bytes; recompute_stops: 1 where full recompute ends before the last product of a layer, whose output backward does
+    not need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a recipe of 8 bits or less over
     those in 16 bit; sums are scattered in 16 bit.
     """
 
