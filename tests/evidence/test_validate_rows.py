@@ -186,6 +186,15 @@ def test_a_length_that_is_not_stated_is_that_of_the_printed_mfu(facts: Facts) ->
     assert read(facts, flat, mfu_reported_pct="64.4").job.seq == 4096
 
 
+def test_experts_are_padded_to_the_capacity_that_a_guide_states(facts: Facts) -> None:
+    moe = QWEN | {"chip": "TPU v6e", "n_chips": "256", "source_group": "MaxText custom model guide (v6e)"}
+    moe |= {"model_name": "MaxText 700B MoE final", "model_ref": "maxtext-moe-700b-final", "seq_len": "8192"}
+    first, last = (read(facts, moe, notes=f"capacity factor {x}; 1 pod") for x in ("1.0", "1.5"))
+    assert (first.system.stack.moe_capacity, last.system.stack.moe_capacity) == (1.0, 1.5)
+    assert first.plan.ep == last.plan.ep == 16
+    assert read(facts, moe, notes="").system.stack.moe_capacity == 0.0
+
+
 def test_levanter_counts_windowed_layers_as_full_ones(facts: Facts) -> None:
     marin = load_model("marin-67b-a2b")
     full = replace(marin, layers=tuple(replace(x, mixer=replace(x.attention, window=None)) for x in marin.layers))

@@ -112,8 +112,13 @@ class _Reader(Cells):
         if not known:
             self.fill("stack", stack, "the row names no software")
         system = self.system(stack)
+        software = system.stack
         if "optimizer_memory_B" in recipe:
-            system = replace(system, stack=replace(system.stack, optimizer_memory_B=recipe["optimizer_memory_B"]))
+            software = replace(software, optimizer_memory_B=recipe["optimizer_memory_B"])
+        if "moe_capacity" in recipe:
+            software = replace(software, moe_capacity=recipe["moe_capacity"])
+        if software is not system.stack:
+            system = replace(system, stack=software)
         model, is_moe = self.model()
         seq = self.seq(system, model)
         precision, how = precision_of(row.get("precision", ""), system)
