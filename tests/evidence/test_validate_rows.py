@@ -195,6 +195,14 @@ def test_experts_are_padded_to_the_capacity_that_a_guide_states(facts: Facts) ->
     assert read(facts, moe, notes="").system.stack.moe_capacity == 0.0
 
 
+def test_what_a_recipe_states_of_the_software_is_of_no_fact(facts: Facts) -> None:
+    """So a fit of the constant leaves the row alone."""
+    moe = QWEN | {"seq_len": "4096", "global_batch_seqs": "512"}
+    marin, other = read(facts, moe, source_group="Marin / Levanter issues"), read(facts, moe)
+    assert marin.system.stack.full_recompute == 1.0 > other.system.stack.full_recompute
+    assert set(other.system.paths) - set(marin.system.paths) == {"stack.full_recompute"}
+
+
 def test_levanter_counts_windowed_layers_as_full_ones(facts: Facts) -> None:
     marin = load_model("marin-67b-a2b")
     full = replace(marin, layers=tuple(replace(x, mixer=replace(x.attention, window=None)) for x in marin.layers))

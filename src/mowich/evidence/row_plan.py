@@ -1,8 +1,10 @@
-"""What a published row leaves open of its plan, filled in: the fastest plan that fits and has what the row states."""
+"""What a published row leaves open of its plan and of its software, filled in: a plan that fits and has what the row
+states, and numbers that its recipe states."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mowich.errors import UserError
@@ -11,6 +13,22 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.step import micro_batches_of
+
+
+def as_recipes_say(system: Platform, recipe: Mapping[str, float]) -> Platform:
+    """The system with the software's numbers that a recipe states; those are then of no fact, and of no fit."""
+    software = system.stack
+    software = replace(
+        software,
+        optimizer_memory_B=recipe.get("optimizer_memory_B", software.optimizer_memory_B),
+        moe_capacity=recipe.get("moe_capacity", software.moe_capacity),
+        full_recompute=recipe.get("full_recompute", software.full_recompute),
+    )
+    if software == system.stack:
+        return system
+    return replace(
+        system, stack=software, paths={k: v for k, v in system.paths.items() if k.removeprefix("stack.") not in recipe}
+    )
 
 
 def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
