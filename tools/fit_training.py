@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -356,9 +357,18 @@ SHRINK = 6.0
 """Groups at which a kind's own quantile counts as much as that of the wider kind."""
 
 
+def few(n: int) -> float:
+    """How much further out an end lies that n groups give, than one that many do: the quantile `ENDS` of what the next
+    group shows, of Student's t with n - 1 degrees of freedom (at least 2) by its expansion, over that of a normal."""
+    n = max(n, 3)
+    z, nu = NormalDist().inv_cdf(ENDS), n - 1
+    t = z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
+    return t * math.sqrt(1.0 + 1.0 / n) / z
+
+
 def leans(ratio: Floats, kinds: NDArray[np.str_], groups: NDArray[np.str_]) -> dict[str, tuple[float, float]]:
     """(faster, slower) of every kind, multiples of W: quantiles of ln(predicted/measured) / W and of its negative. Those
-    of a kind with n groups are n / (n + SHRINK) its own, else its wider kind's."""
+    of a kind with n groups are n / (n + SHRINK) its own, further out where they are `few`, else its wider kind's."""
     found: dict[str, tuple[float, float]] = {}
 
     def of(kind: str) -> tuple[float, float]:
@@ -370,7 +380,8 @@ def leans(ratio: Floats, kinds: NDArray[np.str_], groups: NDArray[np.str_]) -> d
             found[kind] = wider
             if n:
                 mine = [
-                    max(0.1, float(np.quantile(sign * ratio[within], ENDS, method="weibull"))) for sign in (1.0, -1.0)
+                    few(n) * max(0.1, float(np.quantile(sign * ratio[within], ENDS, method="weibull")))
+                    for sign in (1.0, -1.0)
                 ]
                 faster, slower = (own * m + (1.0 - own) * w for m, w in zip(mine, wider, strict=True))
                 found[kind] = (faster, slower)
