@@ -15,22 +15,6 @@ from mowich.software.stack import Platform
 from mowich.training.step import micro_batches_of
 
 
-def as_recipes_say(system: Platform, recipe: Mapping[str, float]) -> Platform:
-    """The system with the software's numbers that a recipe states; those are then of no fact, and of no fit."""
-    software = system.stack
-    software = replace(
-        software,
-        optimizer_memory_B=recipe.get("optimizer_memory_B", software.optimizer_memory_B),
-        moe_capacity=recipe.get("moe_capacity", software.moe_capacity),
-        full_recompute=recipe.get("full_recompute", software.full_recompute),
-    )
-    if software == system.stack:
-        return system
-    return replace(
-        system, stack=software, paths={k: v for k, v in system.paths.items() if k.removeprefix("stack.") not in recipe}
-    )
-
-
 def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
     """Bytes that the plan needs on its fullest device over those that a program may use there."""
     columns = Plans.of([plan])
@@ -40,11 +24,13 @@ def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> f
 
 @dataclass(frozen=True, slots=True)
 class SharedRuns:
-    """What rows of one table share, made when the first of them asks. variants: models as a run has them, by (id of the
-    one in `models`, prediction layers, whether they train); shares: of memory, by (id of model, id of system, job,
-    plan), beside the model and the system, which are so kept and leave their identity to no other."""
+    """What rows of one table share, made when the first of them asks. equipped: systems whose software has numbers of
+    a recipe, by (id of the one in `systems`, the numbers); variants: models as a run has them, by (id of the one in
+    `models`, prediction layers, whether they train); shares: of memory, by (id of model, id of system, job, plan),
+    beside the model and the system, which are so kept and leave their identity to no other."""
 
     systems: dict[tuple[object, ...], Platform] = field(default_factory=dict)
+    equipped: dict[tuple[object, ...], Platform] = field(default_factory=dict)
     models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError] = field(default_factory=dict)
     variants: dict[tuple[int, int, bool], Model] = field(default_factory=dict)
     shares: dict[tuple[object, ...], tuple[Model, Platform, float]] = field(default_factory=dict)
@@ -56,6 +42,26 @@ class SharedRuns:
             changed = model if mtp_layers == model.mtp_layers else replace(model, mtp_layers=mtp_layers)
             self.variants[key] = as_trained(changed) if trained else changed
         return self.variants[key]
+
+    def as_recipes_say(self, system: Platform, recipe: Mapping[str, float]) -> Platform:
+        """The system of `systems` with the software's numbers that a recipe states, which are then of no fact, and of
+        no fit."""
+        own = {
+            name: recipe[name] for name in ("optimizer_memory_B", "moe_capacity", "full_recompute") if name in recipe
+        }
+        if not own:
+            return system
+        key = (id(system), *own.items())
+        if key not in self.equipped:
+            software = replace(
+                system.stack,
+                optimizer_memory_B=own.get("optimizer_memory_B", system.stack.optimizer_memory_B),
+                moe_capacity=own.get("moe_capacity", system.stack.moe_capacity),
+                full_recompute=own.get("full_recompute", system.stack.full_recompute),
+            )
+            paths = {name: path for name, path in system.paths.items() if name.removeprefix("stack.") not in own}
+            self.equipped[key] = replace(system, stack=software, paths=paths)
+        return self.equipped[key]
 
     def share(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
         """`memory_share`, once for rows that repeat a run."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from mowich.errors import UserError
 from mowich.evidence.row_cells import Cells
 from mowich.evidence.row_checks import LARGEST_COUNT, PublishedRow, RefusedError, has_word, refusal
-from mowich.evidence.row_plan import CoarseFit, SharedRuns, as_recipes_say
+from mowich.evidence.row_plan import CoarseFit, SharedRuns
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
     STATED_BY_CONVENTION,
@@ -112,7 +112,7 @@ class _Reader(Cells):
         if not known:
             self.fill("stack", stack, "the row names no software")
         system = self.system(stack)
-        system = as_recipes_say(system, recipe)
+        system = self.known.as_recipes_say(system, recipe)
         model, is_moe = self.model()
         seq = self.seq(system, model)
         precision, how = precision_of(row.get("precision", ""), system)
