@@ -11,15 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mowich.estimate import Notes
 from mowich.evidence.serving_cases import class_of, gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
-from mowich.evidence.serving_launch import LaunchNote, budget_of, held_steps, script_of
+from mowich.evidence.serving_guesses import shorter_of_two
+from mowich.evidence.serving_launch import LaunchNote, balanced_steps, budget_of, held_steps, script_of, spread_ranks
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts, load_facts
 from mowich.operators.law import busiest_rank
+from mowich.plans.memory import kv_B_per_sequence, weights_B
 from mowich.serving.corrections import key, shipped_corrections
 from mowich.serving.engines import kept_tokens
-from mowich.serving.steady import Steady, held_s, lockstep_s, together_share
+from mowich.serving.steady import Steady, closed_loop, held_s, lockstep_s, together_share
 
 FACTS = load_facts()
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"
@@ -139,6 +142,101 @@ def test_a_step_keeps_one_token_to_all_of_them(drafts: int, kept: float, repeats
     more = kept_tokens(given_[0] + 1.0, *given_[1:])[0]
     assert more > got
     assert kept_tokens(given_[0], 2.0 * given_[1], *given_[2:])[0] >= got - 1e-12
+
+
+def test_a_script_says_how_attention_is_spread_where_the_row_does_not() -> None:
+    """A search of November 2025 chose data-parallel attention by users and lengths; results printed tp alone."""
+    cells = {"framework": "trtllm", "date": "2025-11-02", "isl": "8192"}
+    few, many = case(**cells, concurrency="32"), case(**cells, concurrency="64")
+    assert (few.plan.tp, few.plan.dp, few.plan.ep, few.users) == (8, 1, 1, 32.0)
+    assert (many.plan.tp, many.plan.dp, many.plan.ep, many.users) == (1, 8, 8, 8.0)
+    assert any("attention is data-parallel" in item for item in many.inferred)
+    assert many.launch.balance == 60.0
+    assert case(**cells, concurrency="64", source="somebody").plan.dp == 1
+    assert case(**{**cells, "date": "2026-01-20"}, concurrency="64").plan.dp == 1  # results say so by then
+    assert spread_ranks({"spreads": "experts"}, 8, 1, 1)[:3] == (8, 1, 8)
+    assert spread_ranks({"spreads": "attention"}, 4, 2, 1) == (4, 2, 1, [])  # the row says it
+
+
+def gathered(rate: float, ranks: int, limit: int, steps: int = 40_000) -> float:
+    """Mean wait of prompts, in steps, drawn: each goes to the rank with the fewest; one of each rank begins when all
+    have one, or after `limit` steps."""
+    rng = np.random.default_rng(11)
+    waiting, since, area, count = np.zeros(ranks, dtype=int), 0, 0, 0
+    for come in rng.poisson(rate * ranks, steps):
+        for _ in range(come):
+            waiting[np.argmin(waiting)] += 1
+        since += 1
+        if waiting.min() > 0 or since >= limit:
+            waiting, since = np.maximum(waiting - 1, 0), 0
+        area, count = area + int(waiting.sum()), count + int(come)
+    return area / count
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.05, 0.1])
+def test_ranks_that_wait_for_each_other_against_drawing(rate: float) -> None:
+    """Shares of a window of 60 steps; queues behind one prompt of the own rank make the law at most twice as long."""
+    law = balanced_steps(np.array([60.0]), np.array([rate]))[0]
+    assert 0.9 * gathered(rate, 8, 60) <= law <= 2.4 * gathered(rate, 8, 60)
+    assert balanced_steps(np.zeros(1), np.array([rate]))[0] == 0.0
+
+
+@given(limit=st.floats(1, 100), rate=st.floats(1e-4, 10), more=st.floats(1, 5))
+def test_ranks_wait_for_no_longer_than_their_limit(limit: float, rate: float, more: float) -> None:
+    wait = balanced_steps(np.array([limit]), np.array([rate]))[0]
+    assert 0.0 < wait <= limit * (1 + 1e-12)
+    assert balanced_steps(np.array([more * limit]), np.array([rate]))[0] >= wait - 1e-9
+
+
+def test_of_two_runs_of_a_script_the_shorter_time_per_token_is_with_guesses() -> None:
+    """The search of March 2026 ran DeepSeek-R1 in 8 bits on SGLang both ways; results do not say which is which."""
+    plain = {**ROW, "precision": "fp8", "tpot_ms": "22.5"}
+    rows = [plain, {**plain, "tpot_ms": "20.4"}, {**plain, "concurrency": "32", "tpot_ms": "17"}]
+    assert shorter_of_two([*rows, {**rows[2], "tpot_ms": "16.9"}]) == [False, True, False, False]
+    got = [one for one in read_serving_cases(rows, FACTS) if isinstance(one, ServingCase)]
+    assert [one.speculates for one in got] == [False, True, False]
+    assert (got[1].launch.drafts, got[1].launch.budget) == (2, 16384.0)
+    assert got[0].launch.budget == 32768.0
+    assert case(precision="fp8", concurrency="128").speculates  # only the run with guesses had so many users
+    assert case(precision="fp8", isl="8192").speculates
+    assert not case(precision="fp8", isl="8192", concurrency="4").speculates
+    assert not case(precision="fp8", concurrency="128", framework="sglang 0.6").speculates
+
+
+def test_tensorrt_llm_takes_its_share_of_what_the_model_leaves(facts: Facts) -> None:
+    """85 GB, 33 GB of weights: 0.9 of the rest is for caches, not 0.9 of all less the weights; and a prompt is let in
+    when its whole answer fits."""
+    gap = {"source": "NVIDIA gap-analysis runs", "chip": "h100", "model": "qwen3-32b", "precision": "fp8", "tp": "1"}
+    gap |= {"n_chips": "1", "isl": "4096", "osl": "512", "concurrency": "64", "tpot_ms": "60", "ttft_ms": "2000"}
+    room = {}
+    for name in ("trtllm 1.0.0rc3", "vllm 0.19.0"):
+        table = gather_cases([case(**gap, framework=name, kv_precision="fp8")], FACTS)
+        _, engine, _, _ = table.columns.constants(FACTS.number)
+        reserve, share = float(engine.reserve_B[0]), float(engine.memory_share[0])
+        beside, _ = table.room(np.array([FACTS.number(path) for path in table.columns.names]))
+        capacity = float(table.capacity_B[0])
+        weights = float(weights_B(table.shapes)[0])
+        free = (
+            (capacity - weights - reserve) * share if name.startswith("trt") else capacity * share - weights - reserve
+        )
+        tokens = 4096.0 + (512.0 if name.startswith("trt") else 0.7 * 512.0)
+        each = float(kv_B_per_sequence(table.shapes, np.array([tokens]))[0])
+        assert beside[0] == pytest.approx(free / each)
+        room[name[:4]] = float(beside[0])
+    assert room["trtl"] > room["vllm"]
+    assert facts.number("serving.common.memory_of_free") == 0.0
+
+
+def test_an_explained_wait_says_how_the_share_of_users_in_step_comes_about() -> None:
+    one = gather_cases([case(source="NVIDIA gap-analysis runs", framework="trtllm 1.0.0rc3", chip="h100")], FACTS)
+    costs, engine, load = one._around(np.array([FACTS.number(path) for path in one.columns.names]))
+    notes = Notes()
+    closed_loop(one.shapes, costs, engine, load, one.capacity_B, notes=notes)
+    term = notes.terms["lockstep.share"]
+    assert "lockstep" in term.formula
+    assert set(term.inputs) == {"lockstep", "users", "together"}
+    assert term.value == notes.terms["lockstep"].inputs["share"]
+    assert 0.0 < term.value < 1.0
 
 
 @settings(deadline=None, max_examples=50)

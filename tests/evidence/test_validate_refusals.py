@@ -18,6 +18,7 @@ from mowich.evidence.rows import Case
 from mowich.evidence.rows import read_cases as read_training
 from mowich.evidence.scores import Validation
 from mowich.evidence.serving_checks import read_serving_cases as read_serving
+from mowich.evidence.serving_guesses import SpeculationNote
 from mowich.evidence.serving_launch import LaunchNote
 from mowich.evidence.serving_rows import ServingCase, unfold_plan
 from mowich.evidence.validate import published, read_csv, validate_rows
@@ -331,7 +332,8 @@ ALLOWED_KEYS = {
             "exclude",
             "reason",
         },
-        "speculation": {"model", "framework", "date"},
+        "speculation": set(SpeculationNote.__annotations__),
+        "ranks": set(LaunchNote.__annotations__),
         "launch": set(LaunchNote.__annotations__),
     },
 }

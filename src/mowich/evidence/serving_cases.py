@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
+from mowich.evidence.serving_launch import balanced_steps
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
 from mowich.plans.plan import ServePlans
@@ -32,6 +33,7 @@ class Cases:
     output: Floats
     rounds: Floats
     held: Floats
+    balance: Floats
     budget: Floats
     memory: Floats
     is_static: Floats
@@ -78,7 +80,7 @@ class Cases:
             cached=self.cached,
             verify=verified,
             accepted=accepted,
-            held=self.held,
+            held=self.held + balanced_steps(self.balance, self.users / self.output * accepted),
             rounds=self.rounds,
             is_static=self.is_static,
         )
@@ -122,6 +124,7 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
         output=column(lambda c: c.output * c.mean_length),
         rounds=column(lambda c: c.rounds),
         held=column(lambda c: c.launch.held),
+        balance=column(lambda c: c.launch.balance),
         budget=column(lambda c: c.launch.budget),
         memory=column(lambda c: c.launch.memory),
         is_static=column(lambda c: c.is_static),

@@ -17,6 +17,7 @@ import numpy as np
 
 from mowich.evidence.row_checks import PublishedRow, RefusedError
 from mowich.evidence.serving_cases import gather_cases
+from mowich.evidence.serving_guesses import shorter_of_two
 from mowich.evidence.serving_rows import WIDE_CACHE, ServingCase, read_case
 from mowich.facts import Facts
 from mowich.machines.system import System
@@ -47,18 +48,19 @@ def read_serving_cases(rows: Iterable[PublishedRow], facts: Facts) -> list[Servi
     """Every row as a case, or the reason why it is not one, in order."""
     rows = list(rows)
     systems: dict[tuple[str, int], System] = {}
+    shorter = shorter_of_two(rows)
 
-    def read(row: PublishedRow, *, folds: bool = True) -> ServingCase | str:
+    def read(i: int, *, folds: bool = True) -> ServingCase | str:
         try:
-            return read_case(row, facts, systems, folds=folds)
+            return read_case(rows[i], facts, systems, folds=folds, is_shorter=shorter[i])
         except RefusedError as error:
             return str(error)
 
-    out = [read(row) for row in rows]
+    out = [read(i) for i in range(len(rows))]
     for i, room in _rooms(out, facts):
         case = out[i]
         if room.alone < 1.0 and isinstance(case, ServingCase) and any("(folded:" in item for item in case.inferred):
-            out[i] = read(rows[i], folds=False)  # the plan as printed is the one that may fit
+            out[i] = read(i, folds=False)  # the plan as printed is the one that may fit
     rooms = _with_narrow_caches(out, _rooms(out, facts), facts)
     for i, room in rooms:
         case = out[i]

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 
+import numpy as np
+
+from mowich.arrays import Floats
 from mowich.evidence.row_checks import PublishedRow
 
 
@@ -47,11 +50,13 @@ def rounds_of(campaign: CampaignNote, users: float) -> float:
 class LaunchNote(TypedDict, total=False):
     """Rows by patterns of their columns, their users, lengths and plan; what their engine was started with.
 
-    starts, ends: first and last date; dp: whether attention is data-parallel; every: steps between two looks for new
-    requests; wait: steps that a first prompt waits for others; budget: prompt tokens of a step at most, prompts: the
+    starts, ends: first and last date; dp: whether attention is data-parallel; speculates: whether several tokens are
+    verified in a step; every: steps between two looks for new
+    requests; balance: steps after which ranks of data-parallel attention no longer wait until each has a prompt; wait:
+    steps that a first prompt waits for others; budget: prompt tokens of a step at most, prompts: the
     same in nominal prompts (the greater holds); memory: share of the memory that the engine takes; drafts: tokens
-    guessed beside the next one; ep_is_tp: experts are spread over the ranks of tp, whatever the row says; script:
-    where this is said.
+    guessed beside the next one; spreads: over the ranks of tp, whatever the row says: "experts", or "attention", which
+    is then data-parallel, and experts; script: where this is said.
     """
 
     source: str
@@ -66,13 +71,15 @@ class LaunchNote(TypedDict, total=False):
     max_users: float
     max_tp: int
     dp: bool
+    speculates: bool
     every: float
+    balance: float
     wait: float
     budget: float
     prompts: float
     memory: float
     drafts: int
-    ep_is_tp: bool
+    spreads: Literal["experts", "attention"]
     script: str
 
 
@@ -81,7 +88,14 @@ _PATTERNS: tuple[_Pattern, ...] = ("source", "framework", "model", "chip", "prec
 
 
 def script_of(
-    notes: Sequence[LaunchNote], row: PublishedRow, *, lengths: tuple[float, float], users: float, tp: int, dp: int
+    notes: Sequence[LaunchNote],
+    row: PublishedRow,
+    *,
+    lengths: tuple[float, float],
+    users: float,
+    tp: int,
+    dp: int,
+    speculates: bool = False,
 ) -> LaunchNote:
     """What is known of the start of a row's engine: the first entry that fits; empty where none does. lengths: prompt
     and output, tokens; users: of the whole worker."""
@@ -94,6 +108,7 @@ def script_of(
             and note.get("min_users", 0.0) <= users <= note.get("max_users", users)
             and tp <= note.get("max_tp", tp)
             and note.get("dp", dp > 1) == (dp > 1)
+            and note.get("speculates", speculates) == speculates
         ):
             return note
     return {}
@@ -108,6 +123,18 @@ def held_steps(note: LaunchNote, users: float, output: float) -> float:
     return note.get("every", 1.0) / 2.0 - 0.5 + wait * (1.0 + joined / 2.0) / (1.0 + joined)
 
 
+def balanced_steps(limit: Floats, rate: Floats) -> Floats:
+    """Steps that a new prompt waits where ranks begin prompts together: when each rank has one, or after `limit` steps.
+
+    T = min(limit, 1 / rate) * (1 + min(rate * limit, 1)) / 2
+
+    rate: prompts that come to a rank in a step, so that each has one after 1 / rate. A prompt waits half of the time
+    between two beginnings; each takes one prompt of a rank, so it waits as long again for one that came before.
+    """
+    busy = np.minimum(rate * limit, 1.0)
+    return np.asarray(np.minimum(limit, 1.0 / np.maximum(rate, 1e-9)) * (1.0 + busy) / 2.0)
+
+
 def budget_of(note: LaunchNote, prompt: float) -> float:
     """Prompt tokens of a step at most; nan where it is not known. prompt: nominal tokens of one."""
     stated = max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt)
@@ -116,10 +143,12 @@ def budget_of(note: LaunchNote, prompt: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """Settings of an engine. held: steps that it leaves a new prompt waiting; drafts: tokens guessed beside the next
+    """Settings of an engine. held: steps that it leaves a new prompt waiting; balance: those after which its ranks no
+    longer wait for each other's prompts; drafts: tokens guessed beside the next
     one, 0 where not known; budget, memory: prompt tokens of a step and share of the memory, nan where not known."""
 
     held: float = 0.0
+    balance: float = 0.0
     drafts: int = 0
     budget: float = math.nan
     memory: float = math.nan
@@ -128,15 +157,24 @@ class EngineSettings:
     def of(cls, note: LaunchNote, *, lengths: tuple[float, float], users: float) -> EngineSettings:
         """What an entry says of a row. users: of a rank group."""
         held = held_steps(note, users, lengths[1])
-        return cls(held, note.get("drafts", 0), budget_of(note, lengths[0]), note.get("memory", math.nan))
+        return cls(
+            held,
+            note.get("balance", 0.0),
+            note.get("drafts", 0),
+            budget_of(note, lengths[0]),
+            note.get("memory", math.nan),
+        )
 
 
 UNTOLD = EngineSettings()
 """Of an engine of which nothing is known: its defaults."""
 
 
-def spread_experts(note: LaunchNote, tp: int, ep: int) -> tuple[int, list[str]]:
-    """(ep, how it was read): all ranks of tp where the script says so and the row says nothing."""
-    if note.get("ep_is_tp") and ep == 1 < tp:
-        return tp, [f"ep={tp} ({note.get('script', 'its script')})"]
-    return ep, []
+def spread_ranks(note: LaunchNote, tp: int, dp: int, ep: int) -> tuple[int, int, int, list[str]]:
+    """(tp, dp, ep, how they were read): the ranks of tp spread as the script says where the row says nothing of it."""
+    if dp > 1 or tp == 1 or "spreads" not in note:
+        return tp, dp, ep, []
+    said = note.get("script", "its script")
+    if note["spreads"] == "attention":
+        return 1, tp, tp, [f"dp={tp}, ep={tp} ({said}: attention is data-parallel)"]
+    return tp, dp, (tp if ep == 1 else ep), [f"ep={tp} ({said})"] if ep == 1 else []

@@ -17,6 +17,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, check_whole, has_word, refusal
+from mowich.evidence.serving_guesses import SpeculationNote, speculation_of
 from mowich.evidence.serving_launch import (
     UNTOLD,
     CampaignNote,
@@ -25,7 +26,7 @@ from mowich.evidence.serving_launch import (
     campaign_of,
     rounds_of,
     script_of,
-    spread_experts,
+    spread_ranks,
 )
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
 from mowich.facts import Facts
@@ -177,14 +178,6 @@ class RuleNote(TypedDict, total=False):
     reason: str
 
 
-class SpeculationNote(TypedDict):
-    """Rows that predict several tokens at once without saying so."""
-
-    model: str
-    framework: str
-    date: NotRequired[str]
-
-
 class _Notes(TypedDict):
     """`serving_notes.yaml`. models: names that tables use -> names of ours."""
 
@@ -194,6 +187,7 @@ class _Notes(TypedDict):
     models: dict[str, str]
     rules: list[RuleNote]
     speculation: list[SpeculationNote]
+    ranks: list[LaunchNote]
     launch: list[LaunchNote]
 
 
@@ -301,19 +295,6 @@ PRECISION_PATTERNS = (
 )
 KV_WORDS = ("fp8", "int8", "bf16", "fp16", "auto")
 """Words for the format of the cache."""
-SPECULATION_WORDS = ("none", "MTP", "EAGLE", "Medusa", "ngram", "draft", "acceptance")
-"""Words for speculative decoding; lengths and rates beside them are read where they are stated."""
-
-
-def speculates_by(text: str) -> bool:
-    """Whether `spec_decode` says that several tokens are verified per step. Raises RefusedError for words that say
-    neither."""
-    word = text.casefold().strip()
-    if word in ("", "none", "no", "off", "false", "0"):
-        return False
-    if re.search(r"mtp|eagle|medusa|n-?gram|lookahead|draft|specul|accept", word) or word in ("yes", "true", "on", "1"):
-        return True
-    raise refusal("spec_decode", text, SPECULATION_WORDS)
 
 
 def weights_of(row: PublishedRow, model: Model, system: System, facts: Facts) -> tuple[str, str]:
@@ -388,23 +369,6 @@ def check_mode(mode: str) -> None:
         raise RefusedError(f"the load ({mode}) is not stated as lengths and concurrency")
 
 
-def speculation_of(row: PublishedRow, campaign: str) -> tuple[bool, float | None, str]:
-    """(whether several tokens are predicted at once, how many of them are accepted where stated, how it was filled
-    in)."""
-    spec = (row.get("spec_decode") or "").strip()
-    stated = re.search(r"accept\w* (?:length )?([\d.]+)", spec)
-    accept = float(stated[1]) if stated else None
-    if not spec and campaign == "ix":
-        for entry in _notes()["speculation"]:
-            if (
-                re.search(entry["model"], row["model"], re.IGNORECASE)
-                and re.search(entry["framework"], row["framework"])
-                and re.search(entry.get("date", ""), row.get("date") or "")
-            ):
-                return True, accept, "speculative (releases of this engine and date predict several tokens)"
-    return speculates_by(spec), accept, ""
-
-
 def ranks_of(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int, int, str]:
     """(tp, dp, ep, how they were unfolded) of a row. A plan whose own count of chips agrees is taken as printed."""
     tp, dp, ep = _degree(row, "tp"), _degree(row, "dp"), _degree(row, "ep")
@@ -430,10 +394,16 @@ def _chips_of(tp: int, dp: int, pp: int, stated: float | None, one: System) -> i
 
 
 def read_case(
-    row: PublishedRow, facts: Facts, systems: dict[tuple[str, int], System] | None = None, *, folds: bool = True
+    row: PublishedRow,
+    facts: Facts,
+    systems: dict[tuple[str, int], System] | None = None,
+    *,
+    folds: bool = True,
+    is_shorter: bool = False,
 ) -> ServingCase:
     """One row by itself; `serving_checks.read_serving_cases` also asks whether it fits and agrees with itself. folds:
-    whether a plan that reads as folded is unfolded. Raises RefusedError with the reason."""
+    whether a plan that reads as folded is unfolded; is_shorter: as in
+    `serving_guesses.shorter_of_two`. Raises RefusedError with the reason."""
     table = _notes()
     row_id, mode = row["id"], row.get("mode") or ""
     check_whole(row, SERVING)
@@ -465,8 +435,12 @@ def read_case(
     pp = _degree(row, "pp")
     if how:
         inferred.append(how)
-    is_static = mode.startswith("static") or bool(stack and stack.get("batch") == "static")
     concurrency, batch = _number(row, "concurrency"), _number(row, "batch")
+    lengths = (prompt, output)
+    spread = script_of(table["ranks"], row, lengths=lengths, users=concurrency or 0.0, tp=tp, dp=dp)
+    tp, dp, ep, said = spread_ranks(spread, tp, dp, ep)
+    inferred += said
+    is_static = mode.startswith("static") or bool(stack and stack.get("batch") == "static")
     if not concurrency and (not batch or mode.startswith("online")):
         raise RefusedError(
             "concurrency is not stated"
@@ -487,13 +461,21 @@ def read_case(
         inferred.append(how)
     if not any(isinstance(layer.ffn, Moe) for layer in model.layers):
         ep = 1
-    speculates, accept, how = speculation_of(row, campaign["campaign"])
+    speculates, accept, how = speculation_of(
+        table["speculation"],
+        row,
+        campaign["campaign"],
+        lengths=lengths,
+        users=users * dp,
+        tp=tp,
+        ep=ep,
+        is_shorter=is_shorter,
+    )
     if how:
         inferred.append(how)
-    lengths = (prompt, output)
-    launch = script_of(table["launch"], row, lengths=lengths, users=users * dp, tp=tp, dp=dp)
-    ep, said = spread_experts(launch, tp, ep)
-    inferred += said
+    launch = script_of(
+        table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, speculates=speculates
+    )
     measured = {m: v for m in SERVING.metrics if (v := _number(row, m))}
     if is_static and is_rate_of_decoding(row, users * dp):
         skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}

@@ -412,16 +412,19 @@ def served_weights_B(linear: Floats, b: Floats, experts_B: Floats, ranks: Floats
     return np.asarray((linear * b + experts_B / ranks) / pp + 2.0 * 2.0 * head / np.minimum(pp, 2.0))
 
 
-def kept_by_engine_B(usable: Floats | float, share: Floats | float, reserve: Floats | float) -> Floats:
+def kept_by_engine_B(
+    usable: Floats | float, share: Floats | float, reserve: Floats | float, taken: Floats | float
+) -> Floats:
     """Bytes of a device that an engine leaves alone, and that it takes for itself.
 
-    T = usable * (1 - share) + reserve
+    T = max(usable - taken, 0) * (1 - share) + reserve
 
-    share: of the memory that the engine may use.
+    share: of the memory that the engine may use; taken: of the memory before that share is taken: 0, or weights and
+    reserve where the share is of what is free beside them.
 
-    Units: usable B, reserve B.
+    Units: usable B, reserve B, taken B.
     """
-    return np.asarray(usable * (1.0 - share) + reserve)
+    return np.asarray(np.maximum(usable - taken, 0.0) * (1.0 - share) + reserve)
 
 
 def cache_room_B(usable: Floats | float, weights: Floats, reserve: Floats) -> Floats:
@@ -445,5 +448,5 @@ def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
 def serving_memory_B(s: Shapes, e: Engine, capacity_B: Floats | float) -> dict[str, Floats]:
     """Bytes of one device by category: weights, engine reserve, and the cache that is left (negative: does not fit)."""
     w = weights_B(s)
-    kept = kept_by_engine_B(capacity_B, e.memory_share, e.reserve_B) + np.zeros(len(s))
+    kept = kept_by_engine_B(capacity_B, e.memory_share, e.reserve_B, e.of_free * (w + e.reserve_B)) + np.zeros(len(s))
     return {"weights": w, "reserve": kept, "kv": cache_room_B(capacity_B, w, kept)}

@@ -48,8 +48,7 @@ class Load(Columns):
 
 
 ALONE = 0.25
-"""What a request that is alone waits for the running step, as a share of what one among many waits: part of what the
-engines' constants were fitted with."""
+"""What a request that is alone waits for the running step, as a share of what one among many waits."""
 
 
 def front_end_s(fixed: V, token: V, prompt: V) -> V:
@@ -98,7 +97,7 @@ def note_decode(notes: Notes, parts: dict[str, Floats], of_step: Notes, e: Engin
 def together_share(lockstep: Floats | float, users: Floats, together: Floats | float = 0.0) -> Floats:
     """Share of a campaign's users that ask together.
 
-    share = together + (1 - together) * lockstep / (lockstep + (users - 1) / 2)
+    T = together + (1 - together) * lockstep / max(lockstep + max(users - 1, 0) / 2, 1e-9)
 
     lockstep: the most prompts that one finds before it, on average; (users - 1) / 2 where all ask together. together:
     share of those who do so however many they are.
@@ -241,13 +240,13 @@ class Front(Generic[V]):
 
 
 def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) -> Floats:
-    """Sequences per rank group whose caches fit at their mean length (prompt + 0.7 output, as sequences are of all
-    ages).
+    """Sequences per rank group whose caches fit with their prompts and the part of their answers that the engine keeps
+    room for (0.7 of it where sequences are of all ages and some may be put out, all of it where none is).
 
     Below 1 a single sequence does not fit.
     """
     free = serving_memory_B(s, e, capacity_B)["kv"]
-    each = kv_B_per_sequence(s, load.prompt + 0.7 * load.output)
+    each = kv_B_per_sequence(s, load.prompt + e.answer_held * load.output)
     return np.asarray(np.maximum(free, 0.0) / np.maximum(each, 1.0))
 
 
@@ -544,8 +543,11 @@ def closed_loop(
                 {"tokens": e.visible_tokens, "step": t_verify},
             ),
         }
+        of_share = {"lockstep": e.lockstep, "users": N, "together": e.together}
         for name, (seconds, law, symbols) in told.items():
             if seconds[0] > 0 and not static[0]:
+                if symbols.get("share") is share and share[0] > 0:
+                    notes.add(f"{name}.share", share, "1", together_share, given=of_share)
                 notes.add(name, seconds, "s", law, given=symbols)
     ttft = np.asarray(sum(ttft_parts.values()))
     tokens = load.users * s.dp * load.output / (ttft + decoding)

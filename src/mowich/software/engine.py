@@ -60,6 +60,8 @@ STACK = {
     "expert_launch": "expert_launch",
     "prefill_layer": "prefill_layer",
     "packs": "packs_prompts",
+    "of_free": "memory_of_free",
+    "answer_held": "answer_held",
     "kernel": "kernel",
     "activation_passes": "activation_passes",
     "kernel_tables": "kernel_tables",
@@ -127,8 +129,10 @@ class Engine(Columns):
     user, in steps; queue_share: wait behind other prompts, in units of load x prefill; lockstep: prompts that one finds
     before it, at most, where users ask at the same time, as those of benchmarks do (0: arrivals are random); together:
     share of the users that ask at the same time however many they are, as where no prompt runs beside others' answers;
-    memory_share, reserve_B: engine's share of the memory and what it keeps; mtp_cost: time of a verifying step over a
-    plain one."""
+    memory_share, reserve_B: engine's share of the memory and what it keeps; of_free: 1 where the share is of what
+    weights and reserve leave, 0 where it is of the whole memory; answer_held: share of an answer that has room in the
+    cache when its prompt is let in (1: nothing is ever put out again); mtp_cost: time of a verifying step over a plain
+    one."""
 
     budget: Floats
     packs: Floats
@@ -142,6 +146,8 @@ class Engine(Columns):
     together: Floats
     memory_share: Floats
     reserve_B: Floats
+    of_free: Floats
+    answer_held: Floats
     mtp_cost: Floats
 
 

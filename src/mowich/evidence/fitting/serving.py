@@ -29,6 +29,8 @@ _GIVEN = (
     "burst_share",
     "prompt_budget",
     "memory_share",
+    "memory_of_free",
+    "answer_held",
     "reserve",
     "visible_",
     "speculation_",

@@ -405,7 +405,8 @@ def memory_terms(d: Deployment, notes: Notes, name: ResultPath) -> None:
             usable=d.system.hbm_usable_B,
             share=e.memory_share,
             reserve=e.reserve_B,
-            facts=(usable, *paths["memory_share"], *paths["reserve_B"]),
+            taken=e.of_free * (held["weights"] + e.reserve_B),
+            facts=(usable, *paths["memory_share"], *paths["reserve_B"], *paths["of_free"]),
         )
     if len(name) < 2 or name[1] == "kv":
         notes.add(
