@@ -1,5 +1,5 @@
 """Fits the constants of serving: writes facts/serving/*.yaml, corrections.csv and the rates
-at which devices read operands (facts/devices),, and the held-out errors of
+at which devices read operands (facts/devices), and the held-out errors of
 docs/accuracy-serving.md.
 
 Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on
@@ -37,7 +37,7 @@ from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.serving_validate import predict_serving
 from mowich.facts import load_facts
 from mowich.facts.load import shipped_folder
-from mowich.serving.corrections import LEVELS, METRICS, CorrectionTable, key, read_corrections
+from mowich.serving.corrections import LEVELS, METRICS, WIDTH_KINDS, Class, CorrectionTable, key, read_corrections
 from mowich.units import parse
 
 Floats = NDArray[np.float64]
@@ -295,12 +295,13 @@ def pool_ratios(pools: Sequence[ServingCase]) -> Pools:
 
 
 def table_of(
-    p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
+    p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, Width], rows: NDArray[np.bool_]
 ) -> list[str]:
     """Lines of corrections.csv: only classes that the rows support."""
     lines = ["metric,level,class,value,sd,cases"]
     for m in METRICS:
-        lines += [f"{m},noise,,{noise[m]:.4f},,", f"{m},width,,{width[m]:.4f},,"]
+        lines += [f"{m},noise,,{noise[m]:.4f},,", f"{m},width,,{width[m].base:.4f},,"]
+        lines += [f'{m},width of {kind},"{name}",{x:.4f},,' for (kind, name), x in width[m].factors.items()]
         for (metric, level), sd in sorted(spreads().items()):
             if metric == m and sd > 0:
                 lines.append(f"{m},{level},*,0,{sd:.4f},")
@@ -341,7 +342,7 @@ def held_out(
     fold = np.array([fold_of[g] for g in p.group.tolist()])
     out = {m: np.full(len(p.cases), math.nan) for m in METRICS}
     sd = {m: np.full(len(p.cases), math.nan) for m in METRICS}
-    one = dict.fromkeys(METRICS, 1.0)
+    one = dict.fromkeys(METRICS, Width(1.0, {}))
     for k in range(folds):
         test = fold == k
         fit = solve(p, ~test, start=full, rounds=1, slopes=slopes)
@@ -370,13 +371,61 @@ def write_worth(p: Problem, full: Fit, slopes: tuple[dict[str, Floats], dict[str
     fit_worth.write_served(names, {m: fit_worth.points(free[at], held[at]) for m, at in parts.items()})
 
 
-def widths(p: Problem, got: Mapping[str, Floats], sd: Mapping[str, Floats], share: float = 0.9) -> dict[str, float]:
-    """The multiple of the standard deviation that holds `share` of the held-out rows."""
-    out = {}
-    for m in METRICS:
-        z = np.abs(got[m] - p.measured[m]) / sd[m]
-        out[m] = float(np.quantile(z[~np.isnan(z)], share))
-    return out
+LEAST_ROWS = 20
+"""Rows of a class whose intervals may have a width of their own."""
+WIDTH_ROUNDS = 400
+INSIDE = (0.86, 0.94)
+"""Share of a class's held-out rows inside, beyond which its width is another than that of the rest."""
+
+
+@dataclass(frozen=True)
+class Width:
+    """Half-width of an interval over the standard deviation; factors: what it is multiplied by, by (kind, class)."""
+
+    base: float
+    factors: Mapping[tuple[str, str], float]
+
+    def of(self, classes: Sequence[Class]) -> Floats:
+        """Of every case."""
+        out = np.full(len(classes), self.base)
+        for (kind, name), factor in self.factors.items():
+            out[[WIDTH_KINDS[kind](c) == name for c in classes]] *= factor
+        return out
+
+
+def width_by_class(z: Floats, classes: Sequence[Class], share: float = 0.9) -> Width:
+    """The width that holds `share` of the held-out rows, and factors where a class of `LEAST_ROWS` or more has fewer or
+    more of its own inside than `INSIDE`: kinds in their order at first, the worst class first. z: |error| over its standard
+    deviation, nan where a row does not state the metric."""
+    stated = ~np.isnan(z)
+    base = float(np.quantile(z[stated], share))
+    label = {kind: np.array([name(c) for c in classes]) for kind, name in WIDTH_KINDS.items()}
+    rows = {
+        (kind, name): at
+        for kind, names in label.items()
+        for name in sorted(set(names.tolist()))
+        if name and (at := stated & (names == name)).sum() >= LEAST_ROWS
+    }
+    factors: dict[tuple[str, str], float] = {}
+    ratio = z / base
+    for turn in range(WIDTH_ROUNDS):
+        inside = {key: float((ratio[at] <= 1.0).mean()) for key, at in rows.items()}
+        off = {key: abs(x - share) for key, x in inside.items() if not INSIDE[0] <= x <= INSIDE[1]}
+        if not off:
+            break
+        first = next(kind for kind in WIDTH_KINDS if any(key[0] == kind for key in off))
+        in_order = turn < WIDTH_ROUNDS / 10  # then any kind, so that no two classes push each other for ever
+        worst = max((key for key in off if key[0] == first or not in_order), key=lambda key: (off[key], key))
+        factor = math.sqrt(float(np.quantile(ratio[rows[worst]], share)))
+        factors[worst] = factors.get(worst, 1.0) * factor
+        ratio[rows[worst]] /= factor
+    return Width(base, dict(sorted(factors.items())))
+
+
+def widths(p: Problem, got: Mapping[str, Floats], sd: Mapping[str, Floats]) -> dict[str, Width]:
+    """The width of every metric's intervals, from held-out rows."""
+    classes = [class_of(c) for c in p.cases]
+    return {m: width_by_class(np.abs(got[m] - p.measured[m]) / sd[m], classes) for m in METRICS}
 
 
 def throughput(p: Problem, tpot: Floats, ttft: Floats) -> Floats:
@@ -468,7 +517,7 @@ def main() -> None:
                 p, got["tpot"], got["ttft"]
             )
         covered = {
-            m: np.where(np.isnan(ratio["out"][m]), math.nan, np.abs(ratio["out"][m]) <= width[m] * sd[m])
+            m: np.where(np.isnan(ratio["out"][m]), math.nan, np.abs(ratio["out"][m]) <= width[m].of(classes) * sd[m])
             for m in METRICS
         }
         text = page(
@@ -548,7 +597,7 @@ def put_line(file: Path, field: str, leaf: str) -> None:
 
 
 def write(
-    p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
+    p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, Width], rows: NDArray[np.bool_]
 ) -> None:
     """facts/serving: a YAML file for each family and engine, and corrections.csv."""
     text = "\n".join(

@@ -10,11 +10,13 @@ import pytest
 
 from mowich.evidence.fitting.solve import bounded_step
 from mowich.facts import load_facts
+from mowich.serving.corrections import Class
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
 import fit  # noqa: E402
+import fit_serving  # noqa: E402
 
 
 def test_a_bounded_step_is_the_best_one_of_its_face() -> None:
@@ -96,3 +98,28 @@ def test_moves_are_shares() -> None:
 def test_constants_are_read_as_the_files_are_now() -> None:
     """By another process, which keeps nothing of what this one has read."""
     assert fit.written() == fit.constants(load_facts())
+
+
+def test_intervals_hold_nine_of_ten_rows_in_every_class() -> None:
+    """Errors of one engine, and of many users, are drawn wider, those of a chip narrower; a class of few rows has no
+    width of its own."""
+    rng = np.random.default_rng(3)
+    words = {"model": "m", "family": "f", "plan": "tp", "prompt": 1024.0, "ranks": 8.0, "arch": "dense"}
+    classes, z = [], []
+    for i in range(900):
+        engine, chip = "sglang" if i % 3 == 0 else "rare" if i % 60 == 1 else "vllm", ("a", "b")[i % 2]
+        users = (2.0, 32.0, 300.0)[i % 5 % 3]
+        wide = (3.0 if engine == "sglang" else 1.0) * (2.0 if users > 128 else 1.0) * (0.5 if chip == "b" else 1.0)
+        classes.append(Class(engine=engine, chip=chip, weights="fp8", users=users, **words))  # type: ignore[arg-type]
+        z.append(abs(rng.normal()) * wide)
+    z[0] = np.nan
+    width = fit_serving.width_by_class(np.array(z), classes)
+    inside = np.array(z) <= width.of(classes)
+    of_classes = [(c.engine == "sglang", c.users > 128, c.chip == "b") for c in classes]
+    for which in range(3):
+        rows = [i for i, of in enumerate(of_classes) if of[which] and not np.isnan(z[i])]
+        assert len(rows) >= fit_serving.LEAST_ROWS
+        assert 0.85 <= inside[rows].mean() <= 0.95
+    assert ("engine", "rare") not in width.factors
+    even = fit_serving.width_by_class(np.abs(rng.normal(size=900)), classes)
+    assert even.factors == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts, load_facts
 from mowich.operators.law import busiest_rank
 from mowich.plans.memory import kv_B_per_sequence, weights_B
-from mowich.serving.corrections import key, shipped_corrections
+from mowich.serving.corrections import key, read_corrections, shipped_corrections, users_band
 from mowich.serving.engines import kept_tokens
 from mowich.serving.steady import Steady, closed_loop, held_s, lockstep_s, together_share
 
@@ -225,6 +226,40 @@ def test_tensorrt_llm_takes_its_share_of_what_the_model_leaves(facts: Facts) -> 
         room[name[:4]] = float(beside[0])
     assert room["trtl"] > room["vllm"]
     assert facts.number("serving.common.memory_of_free") == 0.0
+
+
+def test_prompts_that_are_captured_are_not_late_by_their_launches() -> None:
+    """A search of February 2026 captured prompts in graphs from so many users on; results print no more than users."""
+    cells = {"framework": "trtllm 1.2.0rc6.post3", "precision": "fp8", "date": "2026-02-05"}
+    few, many = case(**cells, concurrency="4"), case(**cells, concurrency="8")
+    assert (few.launch.captured, many.launch.captured) == (False, True)
+    columns = gather_cases([few, many], FACTS).columns
+    _, engine, _, _ = columns.constants(FACTS.number)
+    dense, mla = (FACTS.number(f"serving.trtllm.visible_{arch}") for arch in ("dense", "mla"))
+    assert engine.visible_tokens.tolist() == [mla, dense]
+    assert dense < mla
+
+
+def test_runs_with_guesses_are_classes_of_their_own() -> None:
+    plain, guessing = class_of(case(precision="fp8")), class_of(case(precision="fp8", concurrency="128"))
+    for level in ("weights", "release", "version_ranks"):
+        assert key(guessing, level) == f"{key(plain, level)}|guesses"
+    assert key(guessing, "family") == key(plain, "family")
+
+
+def test_a_class_with_wider_errors_has_wider_intervals() -> None:
+    lines = ["metric,level,class,value,sd,cases", "ttft,noise,,0.1,,", "ttft,width,,2.0,,"]
+    lines += ['ttft,width of users,"129 and more",3.0,,', 'ttft,width of engine,"sglang",0.5,,']
+    table = read_corrections(lines)
+    one = class_of(case())
+    assert one.engine == "sglang"
+    many, other = replace(one, users=129.0), replace(one, users=129.0, engine="vllm")
+    _, half = table.apply("ttft", [one, many, other])
+    assert half.tolist() == pytest.approx([0.1, 0.3, 0.6])
+    assert table.apply("tpot", [many])[1].tolist() == [0.0]
+    assert [users_band(n) for n in (1, 4, 4.5, 64, 65, 128, 128.5, 1000)] == (
+        ["01-4", "01-4", "05-16", "17-64", "65-128", "65-128", "129 and more", "129 and more"]
+    )
 
 
 def test_an_explained_wait_says_how_the_share_of_users_in_step_comes_about() -> None:

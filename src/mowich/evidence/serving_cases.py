@@ -98,6 +98,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         speculates=case.speculates,
         accept=case.accept,
         drafts=case.launch.drafts,
+        captured=case.launch.captured,
         answer=case.output * case.mean_length,
         has_own=has_own(facts, case.system),
         stated=stated_facts(facts, case.engine, case.system),
@@ -152,4 +153,5 @@ def class_of(case: ServingCase) -> Class:
         ranks=float(case.plan.tp * case.plan.dp),
         campaign=case.campaign,
         version=case.version,
+        guesses=case.speculates,
     )

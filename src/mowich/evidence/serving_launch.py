@@ -51,12 +51,12 @@ class LaunchNote(TypedDict, total=False):
     """Rows by patterns of their columns, their users, lengths and plan; what their engine was started with.
 
     starts, ends: first and last date; dp: whether attention is data-parallel; speculates: whether several tokens are
-    verified in a step; every: steps between two looks for new
-    requests; balance: steps after which ranks of data-parallel attention no longer wait until each has a prompt; wait:
-    steps that a first prompt waits for others; budget: prompt tokens of a step at most, prompts: the
-    same in nominal prompts (the greater holds); memory: share of the memory that the engine takes; drafts: tokens
-    guessed beside the next one; spreads: over the ranks of tp, whatever the row says: "experts", or "attention", which
-    is then data-parallel, and experts; script: where this is said.
+    verified in a step; ep: ranks that share the experts; every: steps between two looks for new requests; balance:
+    steps after which ranks of data-parallel attention no longer wait until each has a prompt; wait: steps that a first
+    prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts (the greater
+    holds); memory: share of the memory that the engine takes; drafts: tokens guessed beside the next one; captured:
+    steps with prompts are launched as whole graphs; spreads: over the ranks of tp, whatever the row says: "experts", or
+    "attention", which is then data-parallel, and experts; script: where this is said.
     """
 
     source: str
@@ -72,6 +72,7 @@ class LaunchNote(TypedDict, total=False):
     max_tp: int
     dp: bool
     speculates: bool
+    ep: int
     every: float
     balance: float
     wait: float
@@ -79,6 +80,7 @@ class LaunchNote(TypedDict, total=False):
     prompts: float
     memory: float
     drafts: int
+    captured: bool
     spreads: Literal["experts", "attention"]
     script: str
 
@@ -95,6 +97,7 @@ def script_of(
     users: float,
     tp: int,
     dp: int,
+    ep: int = 1,
     speculates: bool = False,
 ) -> LaunchNote:
     """What is known of the start of a row's engine: the first entry that fits; empty where none does. lengths: prompt
@@ -108,6 +111,7 @@ def script_of(
             and note.get("min_users", 0.0) <= users <= note.get("max_users", users)
             and tp <= note.get("max_tp", tp)
             and note.get("dp", dp > 1) == (dp > 1)
+            and note.get("ep", ep) == ep
             and note.get("speculates", speculates) == speculates
         ):
             return note
@@ -152,6 +156,7 @@ class EngineSettings:
     drafts: int = 0
     budget: float = math.nan
     memory: float = math.nan
+    captured: bool = False
 
     @classmethod
     def of(cls, note: LaunchNote, *, lengths: tuple[float, float], users: float) -> EngineSettings:
@@ -163,6 +168,7 @@ class EngineSettings:
             note.get("drafts", 0),
             budget_of(note, lengths[0]),
             note.get("memory", math.nan),
+            note.get("captured", False),
         )
 
 

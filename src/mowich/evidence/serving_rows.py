@@ -474,7 +474,7 @@ def read_case(
     if how:
         inferred.append(how)
     launch = script_of(
-        table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, speculates=speculates
+        table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, ep=ep, speculates=speculates
     )
     measured = {m: v for m in SERVING.metrics if (v := _number(row, m))}
     if is_static and is_rate_of_decoding(row, users * dp):

@@ -26,7 +26,8 @@ METRICS = ("tpot", "ttft")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Class:
     """What corrections are kept by. campaign: who measured ("" for a question of one's own); version: the framework's
-    release as named in tables; users: per rank group; plan: "tp", "ep" or "dp" (attention data parallel)."""
+    release as named in tables; users: per rank group; plan: "tp", "ep" or "dp" (attention data parallel); guesses:
+    whether steps verify guessed tokens."""
 
     engine: str
     arch: str
@@ -40,6 +41,7 @@ class Class:
     ranks: float
     campaign: str = ""
     version: str = ""
+    guesses: bool = False
 
 
 def users_scale(users: Floats | float) -> Floats:
@@ -86,9 +88,38 @@ LEVELS: Mapping[str, tuple[tuple[str, ...], Callable[[Class], float]]] = {
 ranks, centred."""
 
 
+USERS_BANDS = (4, 16, 64, 128)
+"""Users per rank group up to which a band of load goes; the last one is open."""
+
+
+def users_band(users: float) -> str:
+    """The name of a band of load, such as 05-16."""
+    low = 1
+    for high in USERS_BANDS:
+        if users <= high:
+            return f"{low:02d}-{high}"
+        low = high + 1
+    return f"{low} and more"
+
+
+WIDTH_KINDS: Mapping[str, Callable[[Class], str]] = {
+    "users": lambda c: users_band(c.users),
+    "engine": lambda c: c.engine,
+    "arch": lambda c: c.arch,
+    "weights": lambda c: c.weights,
+    "chip": lambda c: c.chip,
+    "campaign": lambda c: c.campaign,
+}
+"""What the width of an interval may differ by -> the class of a case. Where left-out errors of a class are wider or
+narrower than those of the others, so are its intervals."""
+
+
 def key(c: Class, level: str) -> str | None:
-    """The name of a case's class on a level; None where the case leaves a part of it open."""
+    """The name of a case's class on a level; None where the case leaves a part of it open. A format or a release that
+    verifies guesses is a class of its own: its steps are others."""
     parts = [f"{found:g}" if isinstance(found := getattr(c, part), float) else found for part in LEVELS[level][0]]
+    if c.guesses and not {"weights", "version"}.isdisjoint(LEVELS[level][0]):
+        parts.append("guesses")
     return None if not all(parts) else "|".join(parts)
 
 
@@ -116,12 +147,14 @@ UNCORRECTED = Along()
 class CorrectionTable:
     """Values and standard deviations by (metric, level, class); spread: of a level, by (metric, level); noise: of a
     row, by metric; width: half-width of the 90% interval in units of the standard deviation, by metric, from held-out
-    groups; families: of chips that serving was measured on; engines: that it holds classes of."""
+    groups; width_of: what it is multiplied by, by (metric, kind, class) of `WIDTH_KINDS`; families: of chips that
+    serving was measured on; engines: that it holds classes of."""
 
     values: Mapping[tuple[str, str, str], tuple[float, float]]
     spread: Mapping[tuple[str, str], float]
     noise: Mapping[str, float]
     width: Mapping[str, float]
+    width_of: Mapping[tuple[str, str, str], float]
     families: frozenset[str]
     engines: frozenset[str]
 
@@ -157,7 +190,15 @@ class CorrectionTable:
                 value, sd = self.values.get((metric, level, name or ""), (0.0, spread))
                 shift[i] += value * x
                 variance[i] += (sd * x) ** 2
-        return shift, self.width.get(metric, 1.645) * np.sqrt(variance)
+        return shift, self._widths(metric, cases) * np.sqrt(variance)
+
+    def _widths(self, metric: str, cases: Sequence[Class]) -> Floats:
+        """Half-width of the interval of each case, in units of the standard deviation."""
+        out = np.full(len(cases), self.width.get(metric, 1.645))
+        for (of, kind, name), factor in self.width_of.items():
+            if of == metric:
+                out[[WIDTH_KINDS[kind](c) == name for c in cases]] *= factor
+        return out
 
 
 @cache
@@ -175,12 +216,15 @@ def shipped_corrections(engine: str = "") -> CorrectionTable:
 
 def read_corrections(lines: Sequence[str]) -> CorrectionTable:
     """A table from the lines of its CSV: metric, level, class, value, sd, cases; class "*" holds the level's spread;
-    levels "noise" and "width" hold those of the metric."""
-    values, spread, single = {}, {}, {}
+    levels "noise" and "width" hold those of the metric, "width of KIND" what the width is multiplied by in a class of
+    that kind."""
+    values, spread, single, width_of = {}, {}, {}, {}
     for row in csv.DictReader(line for line in lines if not line.startswith("#")):
         metric, level, name = row["metric"], row["level"], row["class"]
         if level in ("noise", "width"):
             single[level, metric] = float(row["value"])
+        elif level.startswith("width of "):
+            width_of[metric, level.removeprefix("width of "), name] = float(row["value"])
         elif name == "*":
             spread[metric, level] = float(row["sd"])
         else:
@@ -190,6 +234,7 @@ def read_corrections(lines: Sequence[str]) -> CorrectionTable:
         spread=spread,
         noise={m: single.get(("noise", m), 0.0) for m in METRICS},
         width={m: single.get(("width", m), 1.645) for m in METRICS},
+        width_of=width_of,
         families=frozenset(name.rsplit("|", 1)[-1] for _, level, name in values if level in ("family", "model_family")),
         engines=frozenset(name.split("|", 1)[0] for _, level, name in values if level in ("arch", "family")),
     )

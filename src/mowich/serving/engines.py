@@ -70,7 +70,8 @@ def architecture(model: Model) -> str:
 class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
     instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
-    known; answer: tokens of an answer. stated: facts that only some engines and families have (`stated`)."""
+    known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs. stated: facts that
+    only some engines and families have (`stated`)."""
 
     model: Model
     arch: str
@@ -82,6 +83,7 @@ class Served:
     drafts: int = 0
     answer: float = USUAL_ANSWER
     campaign: str = ""
+    captured: bool = False
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
@@ -153,7 +155,8 @@ def engine_paths(case: Served) -> dict[str, str]:
     for field, name in STACK.items():
         own = f"{engine}.{name}"
         out[field] = own if own in case.stated else f"{common}.{name}"
-    out["visible_tokens"] = f"{engine}.visible_{case.arch}"
+    # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
+    out["visible_tokens"] = f"{engine}.visible_{'dense' if case.captured else case.arch}"
     out["lockstep"] = out["together"] = "serving.lockstep.none"
     if case.campaign in _CAMPAIGNS:
         out["lockstep"] = f"serving.lockstep.{_CAMPAIGNS[case.campaign]}_{case.engine}"
@@ -233,7 +236,10 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     rows: list[dict[str, str]] = []
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
-        key = (id(case.model), id(case.system), case.arch, case.engine, case.plan.weights, case.has_own, case.campaign)
+        key = (
+            *(id(case.model), id(case.system), case.arch, case.engine, case.plan.weights),
+            *(case.has_own, case.campaign, case.captured),
+        )
         if key not in kinds:
             kinds[key] = len(rows)
             rows.append(engine_paths(case))

@@ -112,6 +112,7 @@ class Deployment:
             users=users,
             prompt=prompt,
             ranks=float(plan.tp * plan.dp),
+            guesses=bool(self.table.speculates[i]),
         )
 
     def blocks(self, i: int, tokens: float, block: int = BLOCK) -> int:
