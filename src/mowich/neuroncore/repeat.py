@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from ctypes import CDLL
 from typing import NamedTuple, Protocol, overload
 
@@ -76,12 +76,38 @@ def mark(core: Core, trace: Trace) -> Mark:
     """How far a run has come now."""
     serial = core.serial
     storages = serial.get("storage", 0)
-    # of all that is counted, most is nothing
-    kept = (serial, trace.meetings, core.records, core.scratch, core.shared, core.ring, core.pending)
+    kept: tuple[Sized, ...] = (
+        serial,
+        trace.meetings,
+        core.records,
+        core.scratch,
+        core.shared,
+        core.ring,
+        core.pending,
+    )
     counted = sum(serial.values()) - storages if len(serial) > 1 else 0
-    other = (len(core.warned), counted, trace.ordered, core.irregular, *map(len, kept))
-    columns = (trace.kind, trace.touched, trace.edges, trace.in_order, trace.patterns.keys, core.accesses)
-    return Mark(*map(len, columns), core.clock, storages, len(core.views or ()), len(core.blocks), other)
+    columns: tuple[Sized, ...] = (
+        trace.kind,
+        trace.touched,
+        trace.edges,
+        trace.in_order,
+        trace.patterns.keys,
+        core.accesses,
+    )
+    instructions, touches, edges, in_order, patterns, accesses = map(len, columns)
+    return Mark(
+        instructions,
+        touches,
+        edges,
+        in_order,
+        patterns,
+        accesses,
+        core.clock,
+        storages,
+        len(core.views or ()),
+        len(core.blocks),
+        (len(core.warned), counted, trace.ordered, core.irregular, *map(len, kept)),
+    )
 
 
 def has_moved(core: Core, trace: Trace, since: Mark) -> bool:
@@ -437,8 +463,9 @@ class Repeat:
 def _follows(item: object, before: Item, step: int) -> bool:
     """The same for storages whose numbers differ by `step`."""
     if isinstance(before, list):
-        is_list = type(item) is list and len(item) == len(before)
-        return is_list and all(map(_follows, item, before, itertools.repeat(step)))
+        if type(item) is not list or len(item) != len(before):
+            return False
+        return all(map(_follows, item, before, itertools.repeat(step)))
     if type(item) is not Tile or item.storage.number != before.storage.number + step:
         return False
     return item.first is before.first or _has_form(item.first, before.first)
