@@ -31,7 +31,7 @@ class _Builder:
         self.high: list[float] = []
         self.integer: list[bool] = []
         self.rows: list[tuple[float, float, Says]] = []
-        self.at: list[tuple[int, ColumnNumbers, Vector]] = []
+        self.entries: tuple[list[int], list[int], list[float]] = ([], [], [])  # row, column, value
 
     def columns(self, number: int, *, high: float = np.inf, integer: bool = False) -> ColumnNumbers:
         first = len(self.low)
@@ -51,13 +51,18 @@ class _Builder:
         values: float | Sequence[float] | Vector,
     ) -> None:
         """Entries of a row: a value for each column, or one for all. Entries at the same place are added."""
-        c, v = np.atleast_1d(np.asarray(columns, dtype=np.int64)), np.asarray(values, dtype=float)
-        self.at.append((row, c, v if v.shape == c.shape else np.full(c.shape, v)))
+        c = columns.tolist() if isinstance(columns, np.ndarray | np.integer) else columns
+        v = values.tolist() if isinstance(values, np.ndarray) else values
+        places = [c] if isinstance(c, int) else c
+        rows, at, numbers = self.entries
+        rows += [row] * len(places)
+        at += places
+        numbers += [v] * len(places) if isinstance(v, int | float) else v
 
     def matrix(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Vector]:
         """(starts, row index, value) by columns."""
-        rows = np.repeat([row for row, _, _ in self.at], [len(columns) for _, columns, _ in self.at])
-        columns, values = (np.concatenate([part[i] for part in self.at]) for i in (1, 2))
+        rows, columns = (np.array(places, dtype=np.int64) for places in self.entries[:2])
+        values = np.array(self.entries[2], dtype=float)
         key = columns * len(self.rows) + rows
         unique, inverse = np.unique(key, return_inverse=True)
         total = np.bincount(inverse, weights=values, minlength=len(unique))
@@ -204,7 +209,7 @@ def _rows(build: _Builder, problem: FleetProblem, rates: TaskRates, at: Layout) 
 def _use_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
     """The work on a system is that of its units at work: in the mean of a day, and in each hour that has work of its
     own."""
-    by_task = {t.name: t for t in problem.tasks}
+    by_task, hours = {t.name: t for t in problem.tasks}, problem.hours
     for choice in problem.choices:
         mine = [i for i, p in enumerate(at.pools) if p.choice is choice]
         tasks = [(by_task[n], w) for (n, s), w in at.work.items() if s == choice.name]
@@ -212,8 +217,8 @@ def _use_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
             there = [(task, w[t]) for task, w in tasks if w[t] >= 0]
             used = np.array([column for _, column in there], dtype=np.int64)
             means = np.array([task.day_mean for task, _ in there])
-            hours = [(at.peak, np.array([task.hour(h) for task, _ in there])) for h in problem.hours]
-            for columns, needed in ((at.busy, means), *hours):
+            by_hour = [(at.peak, np.array([task.hour(h) for task, _ in there])) for h in hours]
+            for columns, needed in ((at.busy, means), *by_hour):
                 row = build.row(-np.inf, 0.0, Says(kind="use", subject=choice.name, period=t, unit="unit"))
                 build.add(row, used, needed)
                 build.add(row, columns[mine, t], -1.0)
@@ -221,6 +226,7 @@ def _use_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
 
 def _capacity_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
     """Units at work in a pool, and let to others, are at most those that stand there."""
+    has_hours = bool(problem.hours)
     for number, pool in enumerate(at.pools):
         for t in range(problem.num_periods):
             subject = f"{pool.choice.name} at {pool.site.name}"
@@ -231,7 +237,7 @@ def _capacity_rows(build: _Builder, problem: FleetProblem, at: Layout) -> None:
                 build.add(row, at.sold[pool.choice.name][t], 1.0)
             for o in pool.offers:
                 build.add(row, at.orders[o, standing(at.offers[o], t, problem.num_periods)], -1.0)
-            if problem.hours:
+            if has_hours:
                 row = build.row(-np.inf, 0.0, Says(kind="use", subject=pool.choice.name, period=t, unit="unit"))
                 build.add(row, [at.busy[number, t], at.peak[number, t]], [1.0, -1.0])
 
