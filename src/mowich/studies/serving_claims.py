@@ -56,7 +56,7 @@ def gpt_oss_served(facts: Facts, *, prompt: float = 1000, output: float = 1000, 
     """
     model, job = load_model(_MODEL), ServeJob(prompt=prompt, output=output, ttft_s=5.0, tpot_s=tpot_s)
     runs = {
-        (on, w): plan_serving(model, on, job=job, facts=facts, engine=_ENGINE, fixed={"weights": (w,)})
+        (on, w): plan_serving(model, on, job=job, facts=facts, engine=_ENGINE, top=1, fixed={"weights": (w,)})
         for on in (_OLD, _NEW)
         for w in ("bf16", "mxfp4")
     }
