@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from mowich.errors import placed
 from mowich.estimate import product_of, unknown_estimate
 from mowich.facts import Facts
-from mowich.fleets.answer import Answer, ChipOrder, solve_fleet
+from mowich.fleets.answer import Answer, ChipOrder, PeriodUse, solve_fleet
 from mowich.fleets.flips import Flip, flips
 from mowich.fleets.idle import IdleSystem, idle_systems
 from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate, TaskRates, read_rates
@@ -86,20 +86,17 @@ class Fleet(Shown):
         """The `mowich/fleet@1` contract."""
         a = self.answer
 
-        def number(value: float) -> float | None:
-            return value if math.isfinite(value) else None  # no plan, or no draw with one
-
         out: dict[str, object] = {
             "schema": "mowich/fleet@1",
             "inputs": dict(self.inputs),
             "facts_hash": self.facts_hash,
             "complete": self.robust is None or self.robust.complete,
             "status": a.status,
-            "objective": number(a.usd),
+            "objective": _finite(a.usd),
             "unit": "USD",
-            "bound": number(a.bound_usd),
-            "gap": number(a.gap),
-            "energy_J": number(a.energy_J),
+            "bound": _finite(a.bound_usd),
+            "gap": _finite(a.gap),
+            "energy_J": _finite(a.energy_J),
             "stacks": list(a.stacks),
             "periods": list(self.problem.labels),
             "buy": self.buys,
@@ -112,17 +109,7 @@ class Fleet(Shown):
                 {"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share}
                 for x in a.assign
             ],
-            "use": [
-                {
-                    "system": u.system,
-                    "period": u.period,
-                    "chips": u.there,
-                    "busy": u.busy,
-                    "idle": max(0.0, u.there - u.busy),
-                    "MWh": u.mwh,
-                }
-                for u in a.uses
-            ],
+            "use": [_use(u) for u in a.uses],
             "idle": [_idle(i) for i in self.idle],
             "binding": [
                 {"constraint": b.constraint, "shadow_price": b.shadow_price, "unit": f"USD/{b.unit}"} for b in a.binding
@@ -131,52 +118,60 @@ class Fleet(Shown):
                 {
                     "stack": v.stack,
                     "objective": v.usd,
-                    "over": None if v.over is None else number(v.over),
+                    "over": None if v.over is None else _finite(v.over),
                     "reason": v.reason or None,
                 }
                 for v in a.vendors
             ],
             "conflict": list(a.conflict),
-            "rates": [
-                {
-                    "task": r.task,
-                    "system": r.system,
-                    "chips": r.chips,
-                    "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(),
-                    "plan": dict(r.plan),
-                    **({"engine": r.engine} if r.engine else {}),
-                }
-                for r in self.rates.values()
-            ],
+            "rates": [_rate(r) for r in self.rates.values()],
             "warnings": [*self.warnings, *a.warnings],
         }
         if self.robust is not None:
-            r = self.robust
-            out["robust"] = {
-                "draws": r.draws,
-                "asked": r.asked,
-                "infeasible": r.infeasible,
-                "objective": list(map(number, r.cost)),
-                "share": {k: list(map(number, v)) for k, v in r.share.items()},
-                "wins": {k: number(v) for k, v in r.wins.items()},
-                "kept_regret": list(map(number, r.kept)),
-                "single_vendor_regret": {k: None if v is None else list(v) for k, v in r.regret.items()},
-            }
+            out["robust"] = _robust(self.robust)
         if self.flips:
-            out["flips"] = [
-                {
-                    "task": f.task,
-                    "system": f.system,
-                    "what": f.what,
-                    "at": f.at,
-                    "value": number(f.value),
-                    "unit": f.unit,
-                    "before": f.before,
-                    "after": f.after,
-                }
-                for f in self.flips
-            ]
+            out["flips"] = [{**asdict(f), "value": _finite(f.value)} for f in self.flips]
         return out
+
+
+def _finite(value: float) -> float | None:
+    """A number for JSON; null where there is no plan, or no draw with one."""
+    return value if math.isfinite(value) else None
+
+
+def _use(u: PeriodUse) -> dict[str, object]:
+    return {
+        "system": u.system,
+        "period": u.period,
+        "chips": u.there,
+        "busy": u.busy,
+        "idle": max(0.0, u.there - u.busy),
+        "MWh": u.mwh,
+    }
+
+
+def _rate(r: Rate) -> dict[str, object]:
+    return {
+        "task": r.task,
+        "system": r.system,
+        "chips": r.chips,
+        "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(),
+        "plan": dict(r.plan),
+        **({"engine": r.engine} if r.engine else {}),
+    }
+
+
+def _robust(r: Robustness) -> dict[str, object]:
+    return {
+        "draws": r.draws,
+        "asked": r.asked,
+        "infeasible": r.infeasible,
+        "objective": list(map(_finite, r.cost)),
+        "share": {k: list(map(_finite, v)) for k, v in r.share.items()},
+        "wins": {k: _finite(v) for k, v in r.wins.items()},
+        "kept_regret": list(map(_finite, r.kept)),
+        "single_vendor_regret": {k: None if v is None else list(v) for k, v in r.regret.items()},
+    }
 
 
 def _order(o: ChipOrder) -> dict[str, object]:
