@@ -44,7 +44,7 @@ def section(name: str) -> str:
         job=TrainJob(tokens=15e12, seq=4096, batch_seqs=16384),
         term="default",
     )
-    row, reasons = solve_system(ask, fixed={})[0], why(ask)
+    row, reasons = solve_system(ask, fixed={}, brief=True)[0], why(ask)
     total = row.step_s.value or 1.0
     shares = sorted(((v / total, k) for k, v in row.step_s.breakdown.items()), reverse=True)[:7]
     lines = [
