@@ -67,9 +67,8 @@ def note_tuned(
 def note_formats(
     reader: QuestionReader, facts: Facts, systems: Sequence[str], fixed: Mapping[str, Sequence[int | str]]
 ) -> None:
-    """Say which chosen formats of weights a chip has no matrix unit for: they are read as such, and multiplied wider.
-
-    A format that the search takes by itself needs no word: it takes such a format only where checkpoints have it."""
+    """Say which chosen formats of weights the software of a chip does not serve, and which are multiplied wider because
+    the chip has no matrix unit for them. A format that the search takes by itself needs no word."""
     if not fixed.get("weights"):
         return
     from mowich.machines.system import resolve
@@ -77,10 +76,9 @@ def note_formats(
 
     for name in systems:
         system = resolve(facts, name)
-        wide = [str(w) for w in fixed["weights"] if w not in _WEIGHT_ONLY and is_expanded(str(w), system)]
-        if wide:
-            words = " or ".join(wide)
-            reader.note(
-                f"{name} has no matrix unit for {words}: weights are kept as {words} and multiplied in 16 bit, which"
-                " supposes an engine that does so there"
-            )
+        served = facts.get(f"chips.{system.chip}.weight_formats")
+        for chosen in map(str, fixed["weights"]):
+            if served is not None and chosen not in str(served.value).split(", "):
+                reader.note(f"{name}: weights are timed in {chosen} as asked; its software serves {served.value}")
+            elif chosen not in _WEIGHT_ONLY and is_expanded(chosen, system):
+                reader.note(f"{name} has no matrix unit for {chosen}: weights are kept so and multiplied in 16 bit")
