@@ -125,7 +125,8 @@ def test_the_command_prints_one_line_when_nothing_is_found(tmp_path: Path, capsy
         ("def k(:\n", [], "k.py:1: SyntaxError"),
         ("x = 1\n", [], "no kernel: no function under nki.jit"),
         ("x = 1\n", ["--nki", "new"], "--nki: not a version of NKI, got 'new'; for example 0.4"),
-        ("x = 1\n", ["--nki", "0.1"], "allowed: 0.2 or later"),
+        ("x = 1\n", ["--nki", "0.1"], "allowed: 0.2 to 0.7"),
+        ("x = 1\n", ["--nki", "0.9"], "whose rules are not known here, got '0.9'; allowed: 0.2 to 0.7"),
         ("x = 1\n", ["x=float32[2,2]"], "arguments go with -k"),
     ],
 )

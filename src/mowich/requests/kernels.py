@@ -240,19 +240,24 @@ def read_version(value: object) -> tuple[int, int]:
         raise UserError(
             "a version before the compiler of the package nki",
             given=value,
-            allowed="0.2 or later",
+            allowed=_VERSIONS,
             fix="for example 0.4",
         )
+    if made > NEWEST_VERSION:
+        raise UserError("a version of NKI whose rules are not known here", given=value, allowed=_VERSIONS)
     return made
 
 
 FIRST_VERSION = (0, 2)
 """The first with a compiler of its own; 0.1 is `neuronxcc.nki`."""
+NEWEST_VERSION = (0, 7)
+"""The last whose rules were read."""
+_VERSIONS = "0.2 to 0.7"
 NKI_VERSION: Field[tuple[int, int]] = Field(
     name="nki",
     parse=read_version,
     kind="word",
-    help="Version of NKI, 0.2 to 0.7: its rules alone (default: what every compiler that parses refuses, to 0.6).",
+    help=f"Version of NKI, {_VERSIONS}: its rules alone (default: what every compiler that parses refuses, to 0.6).",
     metavar="VERSION",
     keyword="version",
     edges=TYPED,
