@@ -380,7 +380,8 @@ def serves_job(reader: QuestionReader, other: Field[object]) -> bool:
         reader.add(
             f"give either {reader.said(TRAINS)} or {reader.said(other)}", TRAINS, given="both" if trains else "neither"
         )
-    return serves and not trains
+        trains = trains or not any(reader.given(field) is not None for field in (*SERVED, _KV))  # by its options
+    return not trains
 
 
 def _choices(
