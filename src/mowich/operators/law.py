@@ -263,14 +263,25 @@ def passes(bytes_: Floats, times: Number, B: Number) -> Floats:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def largest_of(count: Floats) -> Floats:
+    """The expected largest of so many standard normals (Blom 1958): by how many standard deviations the busiest of
+    several ranks lies above their mean. Columns [n].
+
+    >>> largest_of(np.array([1.0, 8.0, 64.0])).round(2)
+    array([0.  , 1.43, 2.39])
+    """
+    each, at = np.unique(np.asarray(count, dtype=np.float64), return_inverse=True)
+    z = np.array([NormalDist().inv_cdf((n - 0.375) / (n + 0.25)) if n > 1 else 0.0 for n in each])
+    return np.asarray(z[at].reshape(np.shape(count)))
+
+
 def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: float = 0.0) -> Floats:
     """Rows that the busiest of `ep` devices gets, over the mean, when `tokens` tokens each choose top_k of the experts.
 
     Experts' popularities are independent with a coefficient of variation `skew`, and each token draws top_k distinct
     ones; a device holds experts / ep of them. Its load then has the relative variance s^2 = (1 - 1/ep) (ep (E-k) /
-    ((E-1) tokens k) + skew^2 ep/E), and the largest of ep such loads, nearly normal, is 1 + z s, z the expected largest
-    of ep standard normals (Blom 1958). A capacity above 0 pads every expert to capacity times the mean and drops the
-    rest.
+    ((E-1) tokens k) + skew^2 ep/E), and the largest of ep such loads, nearly normal, is 1 + z s (z: `largest_of`).
+    A capacity above 0 pads every expert to capacity times the mean and drops the rest.
 
     >>> moe = Moe(ffn=2048, num_experts=256, top_k=8)
     >>> busiest_load(np.array([65536.0, 65536.0]), moe, np.array([64.0, 64.0]), 0.05).round(3)
@@ -281,20 +292,18 @@ def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: fl
     E, k = float(moe.num_experts), float(moe.top_k)
     chance = (E - k) / max(E - 1.0, 1.0) / (np.maximum(tokens, 1.0) * k)
     variance = (1.0 - 1.0 / ep) * ep * (chance + skew**2 / E)
-    degrees, at = np.unique(ep, return_inverse=True)
-    z = np.array([NormalDist().inv_cdf((n - 0.375) / (n + 0.25)) if n > 1 else 0.0 for n in degrees])[at]
-    return np.asarray(np.minimum(1.0 + z * np.sqrt(variance), ep))
+    return np.asarray(np.minimum(1.0 + largest_of(ep) * np.sqrt(variance), ep))
 
 
 def busiest_rank(visited: Floats, experts: Floats, ep: Floats, uneven: Floats) -> Floats:
     """Visited experts of the rank that has most of them, over the mean of the ranks.
 
     Where not all experts are visited, those of a rank vary as independent draws do: by the root of
-    (1 - visited / experts) / (visited / ep) of the mean, and the most of ep ranks lie about sqrt(ln ep) of that above
-    it; no rank visits more than its own experts. uneven: spread over that of independent draws.
+    (1 - visited / experts) / (visited / ep) of the mean, and the most of ep ranks lie `largest_of` of that above it; no
+    rank visits more than its own experts. uneven: spread over that of independent draws.
     """
     missed = np.maximum(1.0 - visited / np.maximum(experts, 1.0), 0.0)
-    most = 1.0 + uneven * np.sqrt(np.log(np.maximum(ep, 1.0)) * missed / np.maximum(visited / ep, 1.0))
+    most = 1.0 + uneven * largest_of(ep) * np.sqrt(missed / np.maximum(visited / ep, 1.0))
     return np.asarray(np.minimum(most, np.maximum(experts / np.maximum(visited, 1e-9), 1.0)))
 
 
