@@ -103,6 +103,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         has_own=has_own(facts, case.system),
         stated=stated_facts(facts, case.engine, case.system),
         campaign=case.campaign,
+        experts=case.experts,
     )
 
 

@@ -29,6 +29,7 @@ from mowich.evidence.serving_launch import (
     spread_ranks,
 )
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
+from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, cache_of, experts_of
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
@@ -108,7 +109,8 @@ class ServingCase:
     decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
     with those (the row's own TTFT, 0 where it states none); launch: settings of its engine;
     memory_share: above 1, sequences that decode by the row's
-    own figures over those that the cache holds by our memory model."""
+    own figures over those that the cache holds by our memory model; experts: the path of
+    their kernels, "" the usual one."""
 
     id: str
     chip: str
@@ -140,6 +142,7 @@ class ServingCase:
     elsewhere_s: float = 0.0
     launch: EngineSettings = UNTOLD
     memory_share: float = 1.0
+    experts: str = ""
 
 
 Searched = Literal["source", "chip", "mode", "framework", "model", "date", "notes"]
@@ -188,6 +191,8 @@ class _Notes(TypedDict):
     rules: list[RuleNote]
     speculation: list[SpeculationNote]
     ranks: list[LaunchNote]
+    caches: list[CacheNote]
+    experts: list[ExpertsNote]
     launch: list[LaunchNote]
 
 
@@ -330,7 +335,7 @@ WIDE_CACHE = "kv=bf16 (not stated)"
 """What is said of a row that states no format of its cache."""
 
 
-def kv_of(row: PublishedRow, weights: str, campaign: str, engine: str, model: Model, system: System) -> tuple[str, str]:
+def kv_of(row: PublishedRow, weights: str, campaign: str) -> tuple[str, str]:
     """(format of the cache, how it was read)."""
     word = (row.get("kv_precision") or "").casefold()
     if has_word(word, "(?:mx)?fp8(?:_?e[45]m[23])?", "int8"):
@@ -339,9 +344,10 @@ def kv_of(row: PublishedRow, weights: str, campaign: str, engine: str, model: Mo
         return "bf16", ""
     if word not in ("", "auto"):
         raise refusal("kv_precision", row["kv_precision"], KV_WORDS)
-    if campaign == "ix" and weights != "bf16":
-        hopper_vllm = engine == "vllm" and architecture(model) != "dense" and system.family == "hopper"
-        if not hopper_vllm:
+    if campaign == "ix":
+        if note := cache_of(_notes()["caches"], row):
+            return note["kv"], f"kv={note['kv']} ({note['script']})"
+        if weights != "bf16":
             return "fp8", "kv=fp8 (quantised checkpoints of this campaign saturate as with 8-bit caches)"
     return "bf16", WIDE_CACHE
 
@@ -456,7 +462,7 @@ def read_case(
     weights, how = weights_of(row, model, system, facts)
     if how:
         inferred.append(how)
-    kv, how = kv_of(row, weights, campaign["campaign"], engine, model, system)
+    kv, how = kv_of(row, weights, campaign["campaign"])
     if how:
         inferred.append(how)
     if not any(isinstance(layer.ffn, Moe) for layer in model.layers):
@@ -516,6 +522,7 @@ def read_case(
         skip=skip,
         decode_only=decode_only,
         launch=EngineSettings.of(launch, lengths=lengths, users=users),
+        experts=experts_of(table["experts"], row, dp=dp),
         elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if decode_only else 0.0,
         fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
     )

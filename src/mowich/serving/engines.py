@@ -29,6 +29,7 @@ from mowich.software.engine import (
     ENGINE_FACTS,
     FAMILY,
     GENERATIONS,
+    READS,
     STACK,
     Engine,
     EngineCosts,
@@ -70,8 +71,9 @@ def architecture(model: Model) -> str:
 class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
     instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
-    known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs. stated: facts that
-    only some engines and families have (`stated`)."""
+    known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs; experts: the path of
+    their kernels (`serving.common.experts_<path>`), "" the usual one. stated: facts that only some engines and families
+    have (`stated`)."""
 
     model: Model
     arch: str
@@ -84,6 +86,7 @@ class Served:
     answer: float = USUAL_ANSWER
     campaign: str = ""
     captured: bool = False
+    experts: str = ""
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
@@ -132,6 +135,18 @@ def link_Bps(system: System, devices: int, *, reduces: bool = True) -> float:
     return (1.0 - 1.0 / devices) / per_B if per_B else system.levels[0].bandwidth_Bps
 
 
+def _reads(role: str, how: str, case: Served) -> str:
+    """Path of the share of a format's read rate that products reach: of 4-bit weights outside of experts, and of those
+    that kernels widen to 16 bits although the chip multiplies 4 bits, where the engine states one."""
+    name = ""
+    if how == "4" and role == "linear":
+        name = "dense_4"
+    elif how == "w4" and any(case.system.peak_flops.get(fmt) for fmt in FOUR_BIT):
+        name = "widened_4"
+    own = f"serving.{case.engine}.{name}"
+    return own if own in case.stated else "serving.common.reads"
+
+
 def engine_paths(case: Served) -> dict[str, str]:
     """Constant -> path of its fact: fields of `EngineCosts` and of `Engine`."""
     whose = case.system.chip if case.has_own else case.system.family
@@ -144,6 +159,7 @@ def engine_paths(case: Served) -> dict[str, str]:
         how = arithmetic(fmt, case.system)
         out[f"weights_{role}"] = device[f"weights_{how.removeprefix('w')}"]
         out[f"product_{role}"] = device[f"product_{'16' if how.startswith('w') else how}"]
+        out[f"reads_{role}"] = _reads(role, how, case)
         out[f"quantise_{role}"] = device["quantise_4_B" if how == "4" else "quantise_B"]
     out |= {name: device[name] for name in DEVICE_CONSTANTS}
     out |= {field: f"{engine}.{name}" for field, name in ENGINE_FACTS.items()}
@@ -155,6 +171,8 @@ def engine_paths(case: Served) -> dict[str, str]:
     for field, name in STACK.items():
         own = f"{engine}.{name}"
         out[field] = own if own in case.stated else f"{common}.{name}"
+    if case.experts:
+        out["moe_layer"] = f"{common}.experts_{case.experts}"
     # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
     out["visible_tokens"] = f"{engine}.visible_{'dense' if case.captured else case.arch}"
     out["lockstep"] = out["together"] = "serving.lockstep.none"
@@ -206,6 +224,8 @@ class ConstantTable:
         each = (np.arange(len(values)),) if values.ndim > 1 else ()
         at = {field: values[(*each, index)] for field, index in self.index.items()}
         chip = self.chip
+        for role in ("linear", "expert"):  # what the engine's kernels reach of the rate of the format
+            at[f"weights_{role}"] = at[f"weights_{role}"] * at[f"reads_{role}"]
         fitted = EngineCosts(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(EngineCosts)})
         costs = fitted.within_published()
         plain = ~self.speculates
@@ -236,10 +256,8 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     rows: list[dict[str, str]] = []
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
-        key = (
-            *(id(case.model), id(case.system), case.arch, case.engine, case.plan.weights),
-            *(case.has_own, case.campaign, case.captured),
-        )
+        of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.captured)
+        key = (id(case.model), id(case.system), *of_software, case.experts)
         if key not in kinds:
             kinds[key] = len(rows)
             rows.append(engine_paths(case))
@@ -303,10 +321,10 @@ def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
 
 
 def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
-    """Paths of `STACK` and `GENERATIONS` that the facts hold for this engine and this family of chips."""
+    """Paths of `STACK`, `READS` and `GENERATIONS` that the facts hold for this engine and this family of chips."""
 
     def read(known: Facts) -> frozenset[str]:
-        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), "together")]
+        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), *READS, "together")]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
         return frozenset(path for path in paths_ if known.get(path) is not None)
 

@@ -348,7 +348,8 @@ def step(
     of_pp = {"pp": s.pp, "wire": _wire_s(stage, moved / s.tp, s.pp), "wait": zero + c.tp_latency}
     pp = np.where(s.pp > 1, pp_s(**of_pp), 0.0)
     with_prompt = np.where(prompt > 0, c.prefill_step, 0.0)
-    host = host_s(c.step, c.per_sequence, n, with_prompt)
+    per_sequence = c.per_sequence + np.where(v > 1, c.guess_host, 0.0)
+    host = host_s(c.step, per_sequence, n, with_prompt)
     of_activations = {
         "L": s.L,
         "m": m,
@@ -381,7 +382,7 @@ def step(
             "layers": (moe_layers_s, of_moe) if has_moe[0] and moe_layers[0] > 0 else (_layers_s, of_layers),
             "host": (
                 host_s,
-                {"step": c.step, "per_sequence": c.per_sequence, "n": n, "prefill_step": with_prompt},
+                {"step": c.step, "per_sequence": per_sequence, "n": n, "prefill_step": with_prompt},
             ),
             "tp": (tp_s, of_tp),
             "ep": (ep_s, of_ep),

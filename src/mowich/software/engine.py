@@ -66,11 +66,15 @@ STACK = {
     "activation_passes": "activation_passes",
     "kernel_tables": "kernel_tables",
     "ep_uneven": "ep_uneven",
+    "guess_host": "guess_host",
     "tp_graph": "tp_graph",
     "products": "products",
     "attention_kernels": "attention_kernels",
 }
 """Constant -> fact of an engine that states it, else of `serving.common`: what only some engines have."""
+READS = ("dense_4", "widened_4")
+"""Facts of engines: shares of the rate at which 4-bit weights are read, that of experts which the chip multiplies in 4
+bits: of products outside of experts, and of weights that kernels widen to 16 bits on such a chip."""
 GENERATIONS = "generations"
 """Facts that say of a chip's family what its generation multiplies fixed times by, else
 `serving.common.fixed_times`."""
@@ -165,11 +169,12 @@ class EngineCosts(Columns):
     product_*, weights_*, quantise_* and all from rows_half to attention_half: of the device's operators alone
     (`machines.device`). Software: products, attention_kernels: what the engine's kernels reach of them;
     expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
-    at which caches are read. moe_layer: s that a layer with experts takes beside `layer`; expert_reads: how often the
-    weights of a visited expert are read while others are left out; expert_launch: s for each expert of a layer in a
-    step that carries a prompt; prefill_layer: what such a step multiplies times of layers by; fixed_times: what a
-    generation of chips multiplies fixed times by. The rest is
-    explained in docs/serving.md and in facts/serving.
+    at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
+    scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
+    expert_reads: how often the weights of a visited expert are read while others are left out; expert_launch: s for
+    each expert of a layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers
+    by; fixed_times: what a generation of chips multiplies fixed times by. The rest is explained in docs/serving.md and
+    in facts/serving.
     """
 
     hbm_Bps: Floats
@@ -235,6 +240,7 @@ class EngineCosts(Columns):
     activation_passes: Floats
     step: Floats
     per_sequence: Floats
+    guess_host: Floats
     prefill_step: Floats
     moe_layer: Floats
     expert_reads: Floats
@@ -287,6 +293,7 @@ _ADDED = (
     "moe_layer",
     "step",
     "per_sequence",
+    "guess_host",
     "prefill_step",
     "tp_latency",
     "ep_latency",

@@ -40,7 +40,10 @@ _SHAPED = ("rows_half", "low_rows", "columns_half", "misaligned", "narrow_column
 """Constants of the shape of products."""
 
 CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
-    "linear": ("peak_linear", "product_linear", "products", *_SHAPED, "hbm_Bps", "weights_linear", "kernel_tables"),
+    "linear": (
+        *("peak_linear", "product_linear", "products", *_SHAPED),
+        *("hbm_Bps", "weights_linear", "reads_linear", "kernel_tables"),
+    ),
     "head": ("peak_16", "product_16", "products", *_SHAPED, "hbm_Bps", "weights_16", "kernel_tables"),
     "experts": (
         "peak_expert",
@@ -53,6 +56,7 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
         "ep_uneven",
         "hbm_Bps",
         "weights_expert",
+        "reads_expert",
         "expert_reads",
         "kernel_tables",
     ),
@@ -60,7 +64,7 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "prefill_attention": ("peak_16", "attention", "attention_half", "attention_kernels", "kernel_tables"),
     "activations": ("activation_passes", "quantise_linear", "hbm_Bps", "memory"),
     "layers": ("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "fixed_times"),
-    "host": ("step", "per_sequence", "prefill_step"),
+    "host": ("step", "per_sequence", "guess_host", "prefill_step"),
     "tp": ("tp_latency", "reduce_per_B", "tp_graph", "tp_wires"),
     "ep": ("ep_latency", "inside_per_B", "tp_graph", "ep_wires"),
     "cp": ("tp_latency", "next_per_B", "tp_graph", "tp_wires"),
@@ -122,9 +126,11 @@ def chip_paths(d: Deployment) -> dict[str, tuple[str, ...]]:
 _NEUTRAL = tuple(
     f"serving.common.{name}"
     for name in (
+        "guess_host",
         "kernel",
         "kernel_tables",
         "moe_layer",
+        "reads",
         "expert_reads",
         "expert_launch",
         "prefill_layer",

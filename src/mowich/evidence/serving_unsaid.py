@@ -1,0 +1,63 @@
+"""What a row of serving measurements does not say and the scripts of its campaign do: the format of its cache, and the
+kernels of its experts. `facts/published/serving_notes.yaml` holds both with their sources."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
+
+from mowich.evidence.row_checks import PublishedRow
+
+
+class CacheNote(TypedDict, total=False):
+    """The format of the cache of rows that do not state it, by patterns of their columns. kv: the format; script: where
+    this is said."""
+
+    model: str
+    framework: str
+    date: str
+    chip: str
+    precision: str
+    kv: str
+    script: str
+
+
+class ExpertsNote(TypedDict, total=False):
+    """The kernels of the experts of rows, by patterns of their columns. dp: whether attention is data-parallel; path:
+    their name in `serving.common.experts_<path>`, the time that they take beside the usual ones; script: where this is
+    said."""
+
+    source: str
+    model: str
+    framework: str
+    date: str
+    chip: str
+    precision: str
+    dp: bool
+    path: str
+    script: str
+
+
+_Pattern = Literal["source", "model", "framework", "date", "chip", "precision"]
+_PATTERNS: tuple[_Pattern, ...] = ("source", "model", "framework", "date", "chip", "precision")
+
+
+def _fits(note: CacheNote | ExpertsNote, row: PublishedRow) -> bool:
+    """Whether all patterns of an entry are found in a row."""
+    patterns: Mapping[str, object] = note
+    return all(re.search(str(patterns.get(key, "")), row.get(key) or "", re.IGNORECASE) for key in _PATTERNS)
+
+
+def cache_of(notes: Sequence[CacheNote], row: PublishedRow) -> CacheNote:
+    """The first entry that a row fits; empty where none says how its cache is kept."""
+    empty: CacheNote = {}
+    return next((note for note in notes if _fits(note, row)), empty)
+
+
+def experts_of(notes: Sequence[ExpertsNote], row: PublishedRow, *, dp: int) -> str:
+    """The path of the first entry that a row fits; "" where none does: the usual kernels."""
+    return next(
+        (note["path"] for note in notes if _fits(note, row) and note.get("dp", dp > 1) == (dp > 1)),
+        "",
+    )

@@ -1,0 +1,133 @@
+"""What tables of a campaign leave out and its configurations say: guesses, ranks, caches, kernels of experts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mowich.evidence.serving_cases import gather_cases
+from mowich.evidence.serving_checks import read_serving_cases
+from mowich.evidence.serving_rows import ServingCase
+from mowich.evidence.serving_unsaid import experts_of
+from mowich.facts import load_facts
+from mowich.operators.law import busiest_rank, largest_of
+from mowich.serving.steady import Steady, decode_step
+
+FACTS = load_facts()
+ROW = {
+    "id": "u",
+    "source": "InferenceX db dump",
+    "date": "2026-03-25",
+    "chip": "b200",
+    "n_chips": "8",
+    "framework": "sglang 0.5.9",
+    "model": "deepseek-r1",
+    "precision": "fp8",
+    "mode": "online agg",
+    "tp": "8",
+    "isl": "1024",
+    "osl": "1024",
+    "concurrency": "16",
+    "ttft_ms": "400",
+    "tpot_ms": "15",
+}
+
+
+def read(*rows: dict[str, str]) -> list[ServingCase | str]:
+    return read_serving_cases([{**ROW, **cells} for cells in rows], FACTS)
+
+
+def case(**cells: str) -> ServingCase:
+    (got,) = read(cells)
+    assert isinstance(got, ServingCase), got
+    return got
+
+
+def constants(one: ServingCase) -> dict[str, str]:
+    """Constant -> the path of its fact."""
+    columns = gather_cases([one], FACTS).columns
+    return {field: columns.names[int(index[0])] for field, index in columns.index.items()}
+
+
+def steady(one: ServingCase) -> Steady:
+    table = gather_cases([one], FACTS)
+    return table.steady(np.array([FACTS.number(path) for path in table.columns.names]))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kv"),
+    [
+        ({"chip": "h200", "framework": "sglang 0.5.9"}, "bf16"),
+        ({"chip": "h200", "framework": "trtllm 1.1.0rc2.post2"}, "fp8"),
+        ({"chip": "h200", "framework": "trtllm", "model": "gpt-oss-120b", "precision": "fp4"}, "bf16"),
+        ({"chip": "h200", "framework": "vllm 0.18.0", "model": "minimax-m2"}, "bf16"),
+        ({"chip": "h200", "framework": "vllm 0.18.0", "model": "llama-3.1-70b"}, "fp8"),
+        ({"framework": "vllm 0.17.0", "model": "minimax-m2"}, "bf16"),
+        ({"framework": "vllm 0.19.0", "model": "minimax-m2"}, "fp8"),
+    ],
+)
+def test_caches_have_the_format_of_the_scripts(cells: dict[str, str], kv: str) -> None:
+    assert case(**cells, date="2026-03-26").plan.kv == kv
+
+
+def test_scripts_spread_experts_and_users_over_the_ranks_that_a_table_prints() -> None:
+    old = {"framework": "trtllm", "precision": "fp4", "date": "2025-11-02"}
+    few, some, many = (case(**old, concurrency=n) for n in ("8", "16", "256"))
+    assert [(c.plan.tp, c.plan.dp, c.plan.ep) for c in (few, some, many)] == [(8, 1, 1), (8, 1, 8), (1, 8, 8)]
+    assert many.users == 32.0
+    assert case(**{**old, "framework": "sglang"}).plan.ep == 8
+    assert case(**old, source="somebody").plan.ep == 1
+
+
+def test_kernels_of_experts_that_take_more_launches_take_longer() -> None:
+    note = {"framework": "^trtllm", "dp": True, "path": "deepgemm"}
+    row = {**ROW, "framework": "trtllm 1.2"}
+    assert experts_of([note], row, dp=8) == "deepgemm"  # type: ignore[list-item]
+    assert experts_of([note], row, dp=1) == experts_of([note], ROW, dp=8) == ""  # type: ignore[list-item]
+    deep = case(framework="trtllm 1.1.0rc2.post2", date="2025-12-15", ep="8")
+    usual = case(framework="trtllm 1.2.0rc6.post2", date="2026-01-29", ep="8")
+    assert constants(deep)["moe_layer"] == "serving.common.experts_deepgemm"
+    assert constants(usual)["moe_layer"] == "serving.common.moe_layer"
+    more = steady(deep).full_step["layers"][0] - steady(usual).full_step["layers"][0]
+    layers = sum(gather_cases([deep], FACTS).shapes.moe_layers[:, 0])
+    assert more == pytest.approx(layers * FACTS.number("serving.common.experts_deepgemm"))
+
+
+def test_weights_of_four_bits_are_read_slower_outside_of_experts_and_where_they_are_widened() -> None:
+    dense = {"framework": "trtllm", "model": "llama-3.1-70b", "date": "2025-10-29"}
+    assert constants(case(**dense, precision="fp4"))["reads_linear"] == "serving.trtllm.dense_4"
+    assert constants(case(**dense))["reads_linear"] == "serving.common.reads"
+    experts = {"framework": "vllm 0.15.1", "model": "kimi-k2.5", "date": "2026-03-24"}
+    widened, native = case(**experts, precision="int4"), case(**experts, precision="fp4")
+    assert constants(widened)["reads_expert"] == "serving.vllm.widened_4"
+    assert constants(native)["reads_expert"] == "serving.common.reads"
+    hopper = case(**experts, precision="int4", chip="h200")
+    assert constants(hopper)["reads_expert"] == "serving.common.reads"  # it widens everything: no other rate
+    share = FACTS.number("serving.vllm.widened_4")
+    times = [steady(one).full_step["experts"][0] for one in (widened, native)]
+    bits = 4.25 / 4.5  # of int4 with a scale for 128 or fewer weights, of nvfp4 with one for 16
+    assert times[0] / times[1] == pytest.approx(bits / share, rel=0.1)
+
+
+def test_the_host_works_on_each_sequence_of_a_step_that_guesses_where_it_does_not_run_beside() -> None:
+    table = gather_cases([case(concurrency="128", tpot_ms="28")], FACTS)
+    costs, _, load = table._around(np.array([FACTS.number(path) for path in table.columns.names]))
+    both = [decode_step(table.shapes, costs, load, np.array([n]))["host"][0] for n in (64.0, 128.0)]
+    each = FACTS.number("serving.sglang.per_sequence") + FACTS.number("serving.sglang.guess_host")
+    assert both[1] - both[0] == pytest.approx(64.0 * each)
+    assert FACTS.number("serving.common.guess_host") == 0.0
+
+
+@given(ep=st.sampled_from([2, 4, 8, 16, 64, 256]))
+def test_the_most_of_several_is_what_drawing_gives(ep: int) -> None:
+    drawn = np.random.default_rng(3).standard_normal((2000, ep)).max(axis=1).mean()
+    assert largest_of(np.array([float(ep)]))[0] == pytest.approx(drawn, abs=0.06)
+
+
+def test_one_law_says_what_the_busiest_of_several_ranks_has() -> None:
+    ranks, ones = np.array([2.0, 8.0, 64.0]), np.ones(3)
+    got = busiest_rank(64.0 * ones, 256.0 * ones, ranks, 0.5 * ones)
+    spread = np.sqrt(0.75 / np.maximum(64.0 / ranks, 1.0))
+    assert got == pytest.approx(np.minimum(1.0 + 0.5 * largest_of(ranks) * spread, 4.0))
