@@ -431,6 +431,8 @@ def closed_loop(
     n = seen = N
     share = together_share(e.lockstep, N, e.together)
     full: dict[str, Floats] = {}
+    # users who wait for prompts that were sent with theirs decode no token meanwhile
+    for_others = np.where(static, 0.0, lockstep_s(share, N, prompts.steps(nobody, load.users).each_s))
     for _ in range(rounds_of_fixpoint):
         here = None if notes is None else Notes()  # of the last round
         dec = decode_step(s, c, load, seen, here, kernels)
@@ -451,7 +453,7 @@ def closed_loop(
         interference = np.where(static, 0.0, interference_s(seen, load.output, extra, share))
         tpot = t_step + interference
         stay = load.output * tpot
-        decoding_share = stay / (stay + own)
+        decoding_share = stay / (stay + own + for_others)
         n = np.where(static, N, N * decoding_share)
         seen = np.where(static, N, 1.0 + (N - 1.0) * decoding_share)  # by a user that decodes, itself included
     parts = {name: per_token_s(value, e.mtp_cost, load.accepted) for name, value in dec.items()}
