@@ -284,6 +284,14 @@ def test_users_in_step_wait_for_so_many_prompts_at_most(users: float, before: fl
     assert lockstep_s(together_share(0.0, n), n, each)[0] == 0.0
 
 
+def test_users_who_wait_for_prompts_sent_with_theirs_do_not_decode() -> None:
+    one = case(source="NVIDIA gap-analysis", framework="sglang 0.5.1.post1", concurrency="64", osl="128")
+    got = steady(one)
+    wait, decoding = got.ttft_parts["lockstep"][0], one.output * one.mean_length * got.tpot_s[0]
+    assert wait > 0.05 * decoding
+    assert got.running[0] < one.users * decoding / (decoding + wait)
+
+
 @pytest.mark.parametrize(("experts", "ep", "draws"), [(256, 8, 64), (128, 4, 32), (128, 8, 256)])
 def test_the_busiest_rank_against_drawing(experts: int, ep: int, draws: int) -> None:
     rng = np.random.default_rng(7)

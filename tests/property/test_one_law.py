@@ -28,7 +28,10 @@ from mowich.software.stack import Platform, with_stack
 SHAPES = 500
 BOTH = sorted(set(WEIGHTS) & set(PRECISIONS) - {"int8"})
 """Formats that training and serving both multiply in: an engine widens 8-bit integers."""
-ENGINE = ("products", "attention_kernels", "expert_compute", "expand", "tp_graph", "tp_wires", "ep_wires")
+ENGINE = (
+    *("products", "attention_kernels", "expert_compute", "expand", "reads_linear", "reads_expert"),
+    *("tp_graph", "tp_wires", "ep_wires"),
+)
 """What an engine makes of operators: 1 before software."""
 
 

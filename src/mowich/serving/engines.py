@@ -224,8 +224,6 @@ class ConstantTable:
         each = (np.arange(len(values)),) if values.ndim > 1 else ()
         at = {field: values[(*each, index)] for field, index in self.index.items()}
         chip = self.chip
-        for role in ("linear", "expert"):  # what the engine's kernels reach of the rate of the format
-            at[f"weights_{role}"] = at[f"weights_{role}"] * at[f"reads_{role}"]
         fitted = EngineCosts(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(EngineCosts)})
         costs = fitted.within_published()
         plain = ~self.speculates

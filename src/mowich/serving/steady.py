@@ -431,8 +431,8 @@ def closed_loop(
     n = seen = N
     share = together_share(e.lockstep, N, e.together)
     full: dict[str, Floats] = {}
-    # users who wait for prompts that were sent with theirs decode no token meanwhile
-    for_others = np.where(static, 0.0, lockstep_s(share, N, prompts.steps(nobody, load.users).each_s))
+    each = prompts.steps(nobody, load.users).each_s
+    together = np.where(static, 0.0, lockstep_s(share, N, each))  # users who wait for each other decode no token
     for _ in range(rounds_of_fixpoint):
         here = None if notes is None else Notes()  # of the last round
         dec = decode_step(s, c, load, seen, here, kernels)
@@ -453,7 +453,7 @@ def closed_loop(
         interference = np.where(static, 0.0, interference_s(seen, load.output, extra, share))
         tpot = t_step + interference
         stay = load.output * tpot
-        decoding_share = stay / (stay + own + for_others)
+        decoding_share = stay / (stay + own + together)
         n = np.where(static, N, N * decoding_share)
         seen = np.where(static, N, 1.0 + (N - 1.0) * decoding_share)  # by a user that decodes, itself included
     parts = {name: per_token_s(value, e.mtp_cost, load.accepted) for name, value in dec.items()}
@@ -471,7 +471,6 @@ def closed_loop(
             finishing=at_once,
         )
         pre = np.where(static, total(whole) * load.users / at_once + c.step, own)
-    each = prompts.steps(nobody, load.users).each_s
     per_request = load.output * tpot + pre
     busy = np.minimum(1.0, np.where(static, 0.0, (N - 1.0) * np.maximum(each, extra) / per_request))
     one_prompt = np.maximum(each, extra)
@@ -480,7 +479,6 @@ def closed_loop(
     if np.any(np.isfinite(load.rounds) & ~static):  # half of the users decode beside the prompts of a start
         starting = prompts.steps(np.where(e.mixes > 0.5, 0.5 * N / micro, nobody), load.users).each_s
     burst = np.where(static, 0.0, burst_s(e.burst_share, load.users, starting, load.rounds, share))
-    together = np.where(static, 0.0, lockstep_s(share, N, each))
     wait_kv = np.where(static, 0.0, wait_for_cache_s(load.users, cap, N, per_request))
     rule = Front.of(e)
     front = rule.parts(prompt=load.prompt, prefill_s=pre, decode_s=t_dec, step_s=t_verify)

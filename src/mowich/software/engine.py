@@ -167,7 +167,7 @@ class EngineCosts(Columns):
     ep_wires: share of the wires' rate that the engine reaches; tp_latency, ep_latency: s that each waits beside.
     is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit.
     product_*, weights_*, quantise_* and all from rows_half to attention_half: of the device's operators alone
-    (`machines.device`). Software: products, attention_kernels: what the engine's kernels reach of them;
+    (`machines.device`). Software: products, attention_kernels, reads_*: what the engine's kernels reach of them;
     expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
     at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
@@ -211,6 +211,8 @@ class EngineCosts(Columns):
     weights_linear: Floats
     weights_expert: Floats
     weights_16: Floats
+    reads_linear: Floats
+    reads_expert: Floats
     quantise_linear: Floats
     quantise_expert: Floats
     rows_half: Floats
@@ -316,6 +318,8 @@ _SHARES = (
     "weights_linear",
     "weights_expert",
     "weights_16",
+    "reads_linear",
+    "reads_expert",
     "memory",
     "attention",
     "products",
