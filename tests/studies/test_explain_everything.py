@@ -38,7 +38,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     "plan-pareto": ("plan", "llama-3.2-1b", *TRAIN, "--tokens", "1T", "--on", "h100:8", "--top", "1", "--pareto"),
     "plan-serve": ("plan", "llama-3.1-8b", *SERVE, "--on", "h100:2", "--top", "1"),
     "plan-apart": ("plan", "llama-3.1-8b", *SERVE, "--on", "h100:4", "--top", "1", "--set", "plan.mode=disaggregated"),
-    "plan-load": ("plan", "llama-3.1-8b", *SERVE[:5], "--on", "h100:4", "--rate", "12rps", "--p99-tpot", "50ms"),
+    "plan-load": (
+        *("plan", "llama-3.1-8b", "--serve", "--isl", "500", "--osl", "20", "--on", "h100:4", "--rate", "60rps"),
+        *("--p99-tpot", "50ms"),
+    ),
     "fit": ("fit", "llama-3.1-8b", *TRAIN, "--on", "trn3:8"),
     "fit-serve": ("fit", "llama-3.1-405b", "--serve", "--kv", "128k", "--on", "trn3"),
     "sweep": ("sweep", "{tmp}/sweep.yaml", "--jobs", "1"),

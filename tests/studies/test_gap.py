@@ -34,9 +34,9 @@ def pairs(seed: int, count: int) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("works", ["train", "serve"])
 def test_factors_multiply_to_what_compare_says(works: str, facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """20 random pairs, ten for each work, the first over all orders, the others over two that are drawn."""
+    """12 random pairs, six for each work, the first over all orders, the others over two that are drawn."""
     asked = {"facts": facts, "chips": 8, "fixed": FEW[works], works: TRAIN if works == "train" else SERVE}
-    for n, (a, b) in enumerate(pairs(7 if works == "train" else 11, 10)):
+    for n, (a, b) in enumerate(pairs(7 if works == "train" else 11, 6)):
         if n == 1:
             for most in ("MOST_TRAINED", "MOST_SERVED"):
                 monkeypatch.setattr(study, most, 1.0)

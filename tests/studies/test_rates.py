@@ -134,7 +134,7 @@ def test_limits_that_nothing_keeps_have_their_exit_code(capsys: pytest.CaptureFi
 def test_the_command_and_its_answer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The page names the traffic that repeats it; the JSON has the contract of a plan's rows."""
     file = tmp_path / "r.json"
-    words = "plan llama-3.1-8b --serve --isl 2k --osl 200 --on h200:2 --rate 6/s --p99-tpot 30ms"
+    words = "plan llama-3.1-8b --serve --isl 500 --osl 20 --on h200:2 --rate 6/s --p99-tpot 30ms"
     words += " --set serving.vllm.step=1ms"
     assert cli.run([*words.split(), "--out", str(file)]) == 0
     out = " ".join(capsys.readouterr().out.split())
