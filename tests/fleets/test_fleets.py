@@ -566,7 +566,7 @@ def test_power_that_nobody_publishes_is_asked_for(tmp_path: Path) -> None:
     text = SCENARIO.replace(
         "  trn2: {rent: {price: default, for: 2 quarters, supply: 4}}", "  l40s: {buy: {price: $80k, site: home}}"
     )
-    with pytest.raises(UserError, match=r"its power is not published; give power"):
+    with pytest.raises(UserError, match=r"do not have its power; give power"):
         read_problem(scenario(tmp_path, text), facts.load_facts())
 
 
