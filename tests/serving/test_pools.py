@@ -13,6 +13,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
+from mowich.models.model import Model
 from mowich.plans.plan import ServePlan
 from mowich.serving.step import step
 from mowich.serving.traffic.policies import Scheduler
@@ -35,9 +36,9 @@ SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 MODEL = load_model("llama-3.1-70b")
 
 
-def pool(on: str, engine: str, **plan: object) -> Pool:
+def pool(on: str, engine: str, model: Model = MODEL, **plan: object) -> Pool:
     return make_pool(
-        MODEL,
+        model,
         resolve(FACTS, on),
         engine,
         ServePlan(weights="fp8", **plan),  # type: ignore[arg-type]
@@ -61,6 +62,20 @@ def test_a_cache_between_systems_goes_by_the_measured_network() -> None:
     assert way.convert_s == 0.0
     assert way.seconds(8000) == pytest.approx(way.latency_s + 8000 * 163_840 / (4 * 19.3e9))
     assert way.words == "network between machines"
+
+
+def test_layers_with_a_window_send_their_window() -> None:
+    """gpt-oss-120b: 18 of 36 layers keep 128 tokens, of 2 x 8 heads x 64 elements in 16 bit."""
+    model = load_model("gpt-oss-120b")
+    one = pool("h200:8", "vllm", model, tp=4, kv="bf16")
+    way = make_transfer(FACTS, model, one, one, None)
+    layer_B = 2 * 8 * 64 * 2
+    assert way.sent_B == 36 * layer_B
+    assert way.windowed_share == pytest.approx(0.5)
+    for tokens in (100, 8000):
+        assert way.seconds(tokens) == pytest.approx(18 * layer_B * (tokens + min(tokens, 128)) / way.Bps)
+    dense = pool("h200:8", "vllm", tp=4, kv="bf16")
+    assert make_transfer(FACTS, MODEL, dense, dense, None).windowed_share == 0.0
 
 
 def test_the_narrower_format_is_sent_and_the_wider_one_converted() -> None:

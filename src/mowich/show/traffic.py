@@ -146,7 +146,9 @@ def _transfer(way: Result | None) -> list[str]:
     if not way:
         return []
     converted = ", converted to the other pool's format" if way["convert_s_per_token"] else ""
+    share = way.get("windowed_share", 0.0)
+    windows = f" ({share:.0%} of it in layers that send no more than their window)" if share else ""
     return [
-        f"caches go from prefill to decode by {way['by']}: {sig(way['bytes_per_token'] / 1e3)} kB per token at"
+        f"caches go from prefill to decode by {way['by']}: {sig(way['bytes_per_token'] / 1e3)} kB per token{windows} at"
         f" {sig(way['bandwidth_Bps'] / 1e9)} GB/s{converted}"
     ]

@@ -14,7 +14,7 @@ from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, weights_B
 from mowich.plans.plan import ServePlan, ServePlans
-from mowich.plans.shapes import shapes
+from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.engines import link_Bps
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.times import Seen, StepTimes
@@ -152,21 +152,29 @@ def _blocks(d: Deployment, draft: Deployment | None, block: int) -> int:
 class Transfer:
     """The way of a cache from prefill to decode. Bps: of one request's cache; sent_B: bytes of a token as it is sent;
     convert_s: seconds to write a token in the other pool's format (0 where they are the same); latency_s: before the
-    first byte; words: of its kind."""
+    first byte; words: of its kind; kept: (share of a token's bytes, the most tokens that the layers with it keep)."""
 
     Bps: float
     sent_B: float
     convert_s: float
     latency_s: float
     words: str
+    kept: tuple[tuple[float, float], ...] = ((1.0, math.inf),)
 
     def seconds(self, tokens: int) -> float:
-        """Of the cache of so many tokens."""
-        return cache_transfer_s(tokens, self.sent_B, self.Bps, self.convert_s, self.latency_s)
+        """Of the cache of so many tokens. Layers with a window send no more than their window."""
+        sent = sum(share * min(tokens, most) for share, most in self.kept)
+        return cache_transfer_s(sent, self.sent_B, self.Bps, self.convert_s, self.latency_s)
+
+    @property
+    def windowed_share(self) -> float:
+        """Share of a token's bytes in layers that keep a window."""
+        return sum(share for share, most in self.kept if math.isfinite(most))
 
     def to_dict(self) -> dict[str, float | str]:
         return {
             "bytes_per_token": self.sent_B,
+            "windowed_share": self.windowed_share,
             "bandwidth_Bps": self.Bps,
             "convert_s_per_token": self.convert_s,
             "latency_s": self.latency_s,
@@ -192,7 +200,8 @@ def make_transfer(facts: Facts, model: Model, serve: Pool, decode: Pool, stated_
     caches reaches. The narrower of the two formats is sent; whoever has the wider one converts."""
     pools = (serve, decode)
     groups = [p.plan.devices // p.plan.dp for p in pools]
-    whole = [_kv_B(model, ServePlan(kv=p.plan.kv)) for p in pools]
+    caches = [shapes(model, ServePlans.of([ServePlan(kv=p.plan.kv)])) for p in pools]
+    whole = [float(kv_B_per_sequence(one, np.ones(1))[0] - one.state_B[0]) for one in caches]
     sent = min(whole)
     latency = 0.0
     if stated_Bps is not None:
@@ -208,13 +217,23 @@ def make_transfer(facts: Facts, model: Model, serve: Pool, decode: Pool, stated_
     if whole[0] != whole[1]:  # read in one format and written in the other, by the devices that hold the wider one
         wide = int(whole[1] > whole[0])
         convert = sum(whole) / (pools[wide].system.hbm_Bps * groups[wide])
-    return Transfer(Bps=sent / per_token_s, sent_B=sent, convert_s=convert, latency_s=latency, words=words)
+    return Transfer(
+        Bps=sent / per_token_s,
+        sent_B=sent,
+        convert_s=convert,
+        latency_s=latency,
+        words=words,
+        kept=_kept(caches[whole.index(sent)]),
+    )
 
 
-def _kv_B(model: Model, plan: ServePlan) -> float:
-    """Bytes of cache of one token, each part of it once."""
-    one = shapes(model, ServePlans.of([plan]))
-    return float(kv_B_per_sequence(one, np.ones(1))[0] - one.state_B[0])
+def _kept(cache: Shapes) -> tuple[tuple[float, float], ...]:
+    """(share of a token's bytes, the most tokens that its layers keep) of one plan's cache, by window."""
+    bytes_of: dict[float, float] = {}
+    for layers, kv, held in zip(cache.att_layers[:, 0], cache.kv[:, 0], cache.held[:, 0], strict=True):
+        bytes_of[float(held)] = bytes_of.get(float(held), 0.0) + float(layers * kv)
+    total = sum(bytes_of.values())
+    return tuple((part / total, held) for held, part in sorted(bytes_of.items()) if part)
 
 
 def network_Bps(facts: Facts, system: System) -> float:
