@@ -120,7 +120,7 @@ def test_a_step_of_serving(facts: Facts) -> None:
     assert cache == pytest.approx(layers * per_token * context * n / 1e9, rel=5e-3)
     parts = [
         *numbers("serving.md", "which gives # ms for linear."),
-        *numbers("serving.md", "x 0.69) = # ms"),
+        *numbers("serving.md", "GB per rank, / (#e12 x #) = # ms")[2:],
         *numbers("serving.md", "# times, that is # ms.")[1:],
     ]
     launched, launch, layers, each, fixed = numbers("serving.md", "Layers take # kernels x # us + # x # us = # ms.")
