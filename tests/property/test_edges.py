@@ -26,8 +26,10 @@ from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge, Field
 from mowich.requests.schema import Schema
 from mowich.web import asks, verbs
+from mowich.web.reading import Knowledge
 
 FACTS = facts.load_facts()
+KNOWN = Knowledge(FACTS)
 QUESTIONS = 50
 """Questions a verb."""
 ACCEPTED = (0, 3, 4)
@@ -204,10 +206,10 @@ def sent(schema: Schema[Any], given: Mapping[str, Any]) -> Any:
         ask = body.model_validate(given)
         if schema is jobs.COMPARE:
             reply = verbs.VERBS["together"](
-                ask, [verbs.VERBS["row"](ask, i, FACTS) for i in range(len(ask.given("on")) or 1)], FACTS
+                ask, [verbs.VERBS["row"](ask, i, KNOWN) for i in range(len(ask.given("on")) or 1)], KNOWN
             )
         else:
-            reply = verbs.VERBS[schema.name](ask, FACTS)
+            reply = verbs.VERBS[schema.name](ask, KNOWN)
     except ValidationError:
         return None
     except UserError as error:

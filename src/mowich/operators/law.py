@@ -268,7 +268,7 @@ def largest_of(count: Floats) -> Floats:
     several ranks lies above their mean. Columns [n].
 
     >>> largest_of(np.array([1.0, 8.0, 64.0])).round(2)
-    array([0.  , 1.43, 2.39])
+    array([0.  , 1.43, 2.34])
     """
     each, at = np.unique(np.asarray(count, dtype=np.float64), return_inverse=True)
     z = np.array([NormalDist().inv_cdf((n - 0.375) / (n + 0.25)) if n > 1 else 0.0 for n in each])
