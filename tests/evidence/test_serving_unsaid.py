@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_serving_launch import ROW as SERVED
+from test_serving_launch import steady
 
 from mowich.evidence.serving_cases import gather_cases
 from mowich.evidence.serving_checks import read_serving_cases
@@ -13,26 +15,10 @@ from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.serving_unsaid import experts_of
 from mowich.facts import load_facts
 from mowich.operators.law import busiest_rank, largest_of
-from mowich.serving.steady import Steady, decode_step
+from mowich.serving.steady import decode_step
 
 FACTS = load_facts()
-ROW = {
-    "id": "u",
-    "source": "InferenceX db dump",
-    "date": "2026-03-25",
-    "chip": "b200",
-    "n_chips": "8",
-    "framework": "sglang 0.5.9",
-    "model": "deepseek-r1",
-    "precision": "fp8",
-    "mode": "online agg",
-    "tp": "8",
-    "isl": "1024",
-    "osl": "1024",
-    "concurrency": "16",
-    "ttft_ms": "400",
-    "tpot_ms": "15",
-}
+ROW = {**SERVED, "id": "u", "precision": "fp8"}
 
 
 def read(*rows: dict[str, str]) -> list[ServingCase | str]:
@@ -49,11 +35,6 @@ def constants(one: ServingCase) -> dict[str, str]:
     """Constant -> the path of its fact."""
     columns = gather_cases([one], FACTS).columns
     return {field: columns.names[int(index[0])] for field, index in columns.index.items()}
-
-
-def steady(one: ServingCase) -> Steady:
-    table = gather_cases([one], FACTS)
-    return table.steady(np.array([FACTS.number(path) for path in table.columns.names]))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from mowich.evidence.row_checks import PublishedRow, refusal
+from mowich.evidence.row_checks import PublishedRow, is_noted, refusal
 
 
 class SpeculationNote(TypedDict):
@@ -91,11 +91,7 @@ def speculation_of(
     if not spec and campaign == "ix":
         for entry in notes:
             if (
-                re.search(entry["model"], row["model"], re.IGNORECASE)
-                and re.search(entry["framework"], row["framework"])
-                and re.search(entry.get("date", ""), row.get("date") or "")
-                and re.search(entry.get("chip", ""), row["chip"])
-                and re.search(entry.get("precision", ""), row.get("precision") or "")
+                is_noted(entry, row)
                 and tuple(entry.get("lengths", lengths)) == lengths
                 and users >= entry.get("min_users", 0.0)
                 and entry.get("tp", tp) == tp

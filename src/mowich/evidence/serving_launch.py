@@ -17,7 +17,7 @@ from typing import Literal, NotRequired, TypedDict
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.evidence.row_checks import PublishedRow
+from mowich.evidence.row_checks import PublishedRow, is_noted
 
 
 class CampaignNote(TypedDict):
@@ -85,10 +85,6 @@ class LaunchNote(TypedDict, total=False):
     script: str
 
 
-_Pattern = Literal["source", "framework", "model", "chip", "precision"]
-_PATTERNS: tuple[_Pattern, ...] = ("source", "framework", "model", "chip", "precision")
-
-
 def script_of(
     notes: Sequence[LaunchNote],
     row: PublishedRow,
@@ -105,7 +101,7 @@ def script_of(
     date = (row.get("date") or "").strip()
     for note in notes:
         if (
-            all(re.search(note.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in _PATTERNS)
+            is_noted(note, row)
             and note.get("starts", "") <= date <= note.get("ends", "9")
             and tuple(note.get("lengths", lengths)) == lengths
             and note.get("min_users", 0.0) <= users <= note.get("max_users", users)

@@ -3,11 +3,10 @@ kernels of its experts. `facts/published/serving_notes.yaml` holds both with the
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict
+from collections.abc import Sequence
+from typing import TypedDict
 
-from mowich.evidence.row_checks import PublishedRow
+from mowich.evidence.row_checks import PublishedRow, is_noted
 
 
 class CacheNote(TypedDict, total=False):
@@ -39,25 +38,15 @@ class ExpertsNote(TypedDict, total=False):
     script: str
 
 
-_Pattern = Literal["source", "model", "framework", "date", "chip", "precision"]
-_PATTERNS: tuple[_Pattern, ...] = ("source", "model", "framework", "date", "chip", "precision")
-
-
-def _fits(note: CacheNote | ExpertsNote, row: PublishedRow) -> bool:
-    """Whether all patterns of an entry are found in a row."""
-    patterns: Mapping[str, object] = note
-    return all(re.search(str(patterns.get(key, "")), row.get(key) or "", re.IGNORECASE) for key in _PATTERNS)
-
-
 def cache_of(notes: Sequence[CacheNote], row: PublishedRow) -> CacheNote:
     """The first entry that a row fits; empty where none says how its cache is kept."""
     empty: CacheNote = {}
-    return next((note for note in notes if _fits(note, row)), empty)
+    return next((note for note in notes if is_noted(note, row)), empty)
 
 
 def experts_of(notes: Sequence[ExpertsNote], row: PublishedRow, *, dp: int) -> str:
     """The path of the first entry that a row fits; "" where none does: the usual kernels."""
     return next(
-        (note["path"] for note in notes if _fits(note, row) and note.get("dp", dp > 1) == (dp > 1)),
+        (note["path"] for note in notes if is_noted(note, row) and note.get("dp", dp > 1) == (dp > 1)),
         "",
     )
