@@ -144,8 +144,9 @@ def budget_of(note: LaunchNote, prompt: float) -> float:
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """Settings of an engine. held: steps that it leaves a new prompt waiting; balance: those after which its ranks no
-    longer wait for each other's prompts; drafts: tokens guessed beside the next
-    one, 0 where not known; budget, memory: prompt tokens of a step and share of the memory, nan where not known."""
+    longer wait for each other's prompts; drafts: tokens guessed beside the next one, 0 where not known; budget, memory:
+    prompt tokens of a step and share of the memory, nan where not known; captured: steps with prompts are launched as
+    whole graphs."""
 
     held: float = 0.0
     balance: float = 0.0

@@ -107,10 +107,9 @@ class ServingCase:
     length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per
     step if stated; stack: the row's own word for who serves with which kernels; skip: metrics not to score;
     decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
-    with those (the row's own TTFT, 0 where it states none); launch: settings of its engine;
-    memory_share: above 1, sequences that decode by the row's
-    own figures over those that the cache holds by our memory model; experts: the path of
-    their kernels, "" the usual one."""
+    with those (the row's own TTFT, 0 where it states none); launch: settings of its engine; memory_share: above 1,
+    sequences that decode by the row's own figures over those that the cache holds by our memory model; experts: the
+    path of their kernels, "" the usual one."""
 
     id: str
     chip: str
@@ -408,8 +407,8 @@ def read_case(
     is_shorter: bool = False,
 ) -> ServingCase:
     """One row by itself; `serving_checks.read_serving_cases` also asks whether it fits and agrees with itself. folds:
-    whether a plan that reads as folded is unfolded; is_shorter: as in
-    `serving_guesses.shorter_of_two`. Raises RefusedError with the reason."""
+    whether a plan that reads as folded is unfolded; is_shorter: as in `serving_guesses.shorter_of_two`. Raises
+    RefusedError with the reason."""
     table = _notes()
     row_id, mode = row["id"], row.get("mode") or ""
     check_whole(row, SERVING)

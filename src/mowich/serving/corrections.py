@@ -195,9 +195,9 @@ class CorrectionTable:
     def _widths(self, metric: str, cases: Sequence[Class]) -> Floats:
         """Half-width of the interval of each case, in units of the standard deviation."""
         out = np.full(len(cases), self.width.get(metric, 1.645))
-        for (of, kind, name), factor in self.width_of.items():
-            if of == metric:
-                out[[WIDTH_KINDS[kind](c) == name for c in cases]] *= factor
+        for kind in dict.fromkeys(kind for of, kind, _ in self.width_of if of == metric):
+            name = WIDTH_KINDS[kind]
+            out *= [self.width_of.get((metric, kind, name(c)), 1.0) for c in cases]
         return out
 
 
