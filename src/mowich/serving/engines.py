@@ -39,6 +39,9 @@ _CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "ix"}
 """Campaign of measurement -> the one whose client it has, whose users ask together
 (`serving.lockstep.<that>_<engine>`). An engine may state for all rows that measured it which share of the users ask
 together, however many they are (`serving.<engine>.together`); a question of one's own has none of both."""
+_TEXT = ("gap",)
+"""Campaigns whose prompts are text of one kind: AIPerf cuts them out of one book. Their tokens choose more of the same
+experts than random ones do (`serving.common.expert_spread_text`)."""
 
 
 USUAL_ANSWER = 1024.0
@@ -171,6 +174,8 @@ def engine_paths(case: Served) -> dict[str, str]:
     for field, name in STACK.items():
         own = f"{engine}.{name}"
         out[field] = own if own in case.stated else f"{common}.{name}"
+    if case.campaign in _TEXT:
+        out["expert_spread"] = f"{common}.expert_spread_text"
     if case.experts:
         out["moe_layer"] = f"{common}.experts_{case.experts}"
     # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
