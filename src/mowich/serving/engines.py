@@ -61,6 +61,10 @@ def kept_tokens(drafts: Floats, answer: Floats, kept: Floats, repeats: Floats) -
     return np.asarray((1.0 - (1.0 - missed) ** (drafts + 1.0)) / missed)
 
 
+_KINDS = ("dense", "moe", "mla", "hybrid")
+"""What `architecture` gives."""
+
+
 def architecture(model: Model) -> str:
     """The class that fixed times per layer are kept by: hybrid (recurrent layers), mla, moe, dense."""
     if any(layer.recurrent is not None for layer in model.layers):
@@ -75,8 +79,8 @@ class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
     instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
     known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs; experts: the path of
-    their kernels (`serving.common.experts_<path>`), "" the usual one. stated: facts that only some engines and families
-    have (`stated`)."""
+    their kernels (`serving.common.experts_<path>`), "" the usual one; norms_apart: norms are kernels of their own after
+    an all-reduce, as in older releases. stated: facts that only some engines and families have (`stated`)."""
 
     model: Model
     arch: str
@@ -90,6 +94,7 @@ class Served:
     campaign: str = ""
     captured: bool = False
     experts: str = ""
+    norms_apart: bool = False
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
@@ -150,6 +155,16 @@ def _reads(role: str, how: str, case: Served) -> str:
     return own if own in case.stated else "serving.common.reads"
 
 
+def _reduce_norms(case: Served, whose: str) -> str:
+    """Path of the kernels of norms whose work an all-reduce does: the engine's, by architecture where it says so, on
+    chips whose facts say that engines have such kernels for them."""
+    own = f"serving.{case.engine}.reduce_norms"
+    if case.norms_apart or not {own, f"serving.{whose}.reduce_norms"} <= case.stated:
+        return "serving.common.reduce_norms"
+    of_arch = f"{own}_{case.arch}"
+    return of_arch if of_arch in case.stated else own
+
+
 def engine_paths(case: Served) -> dict[str, str]:
     """Constant -> path of its fact: fields of `EngineCosts` and of `Engine`."""
     whose = case.system.chip if case.has_own else case.system.family
@@ -174,6 +189,7 @@ def engine_paths(case: Served) -> dict[str, str]:
     for field, name in STACK.items():
         own = f"{engine}.{name}"
         out[field] = own if own in case.stated else f"{common}.{name}"
+    out["reduce_norms"] = _reduce_norms(case, whose)
     if case.campaign in _TEXT:
         out["expert_spread"] = f"{common}.expert_spread_text"
     if case.experts:
@@ -260,7 +276,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
         of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.captured)
-        key = (id(case.model), id(case.system), *of_software, case.experts)
+        key = (id(case.model), id(case.system), *of_software, case.experts, case.norms_apart)
         if key not in kinds:
             kinds[key] = len(rows)
             rows.append(engine_paths(case))
@@ -324,14 +340,17 @@ def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
 
 
 def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
-    """Paths of `STACK`, `READS` and `GENERATIONS` that the facts hold for this engine and this family of chips."""
+    """Paths of `STACK`, `READS`, `GENERATIONS` and of all-reduces with norms that the facts hold for this engine and
+    this chip."""
 
     def read(known: Facts) -> frozenset[str]:
-        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), *READS, "together")]
+        norms = ("reduce_norms", *(f"reduce_norms_{arch}" for arch in _KINDS))
+        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), *READS, *norms, "together")]
+        paths_ += [f"serving.{whose}.reduce_norms" for whose in (system.chip, system.family)]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
         return frozenset(path for path in paths_ if known.get(path) is not None)
 
-    return facts.once(("stated", engine, system.family), read)
+    return facts.once(("stated", engine, system.family, system.chip), read)
 
 
 def has_own(facts: Facts, system: System) -> bool:

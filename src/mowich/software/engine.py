@@ -173,8 +173,8 @@ class EngineCosts(Columns):
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
     expert_reads: how often the weights of a visited expert are read while others are left out; expert_launch: s for
     each expert of a layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers
-    by; fixed_times: what a generation of chips multiplies fixed times by. The rest is explained in docs/serving.md and
-    in facts/serving.
+    by; fixed_times: what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and residuals
+    whose work an all-reduce within a domain does. The rest is explained in docs/serving.md and in facts/serving.
     """
 
     hbm_Bps: Floats
@@ -249,6 +249,7 @@ class EngineCosts(Columns):
     expert_launch: Floats
     prefill_layer: Floats
     fixed_times: Floats
+    reduce_norms: Floats
     kernel_tables: Floats
     tables: Floats
     linear_format: Floats
