@@ -53,10 +53,11 @@ class LaunchNote(TypedDict, total=False):
     starts, ends: first and last date; dp: whether attention is data-parallel; speculates: whether several tokens are
     verified in a step; ep: ranks that share the experts; every: steps between two looks for new requests; balance:
     steps after which ranks of data-parallel attention no longer wait until each has a prompt; wait: steps that a first
-    prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts (the greater
-    holds); memory: share of the memory that the engine takes; drafts: tokens guessed beside the next one; captured:
-    steps with prompts are launched as whole graphs; spreads: over the ranks of tp, whatever the row says: "experts", or
-    "attention", which is then data-parallel, and experts; script: where this is said.
+    prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts, with `more`
+    tokens beside them (the greater holds); memory: share of the memory that the engine takes; drafts: tokens guessed
+    beside the next one; captured: steps with prompts are launched as whole graphs; spreads: over the ranks of tp,
+    whatever the row says: "experts", or "attention", which is then data-parallel, and experts; script: where this is
+    said.
     """
 
     source: str
@@ -78,6 +79,7 @@ class LaunchNote(TypedDict, total=False):
     wait: float
     budget: float
     prompts: float
+    more: float
     memory: float
     drafts: int
     captured: bool
@@ -137,7 +139,7 @@ def balanced_steps(limit: Floats, rate: Floats) -> Floats:
 
 def budget_of(note: LaunchNote, prompt: float) -> float:
     """Prompt tokens of a step at most; nan where it is not known. prompt: nominal tokens of one."""
-    stated = max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt)
+    stated = max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt + note.get("more", 0.0))
     return stated or math.nan
 
 
