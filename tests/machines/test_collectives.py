@@ -137,6 +137,24 @@ def test_a_torus_group_spans_as_few_axes_as_hold_it() -> None:
     assert axes.tolist() == [1, 1, 1, 2, 2, 3, 3]
 
 
+def test_a_group_in_device_order_shares_the_links_between_its_members(facts: Facts) -> None:
+    """8x8x8 with 100 GB/s an axis: members 4 apart have a quarter of one axis, 16 apart a half; neighbours are laid
+    along the axes either way."""
+    pod = Level(name="pod", kind="torus3d", devices=512, bandwidth_Bps=300 * GB, latency_s=0.0, axes=3)
+    laid, listed = (
+        replace(machine(facts, replace(pod, in_device_order=order), network(10)), chips=512, devices_per_chip=1)
+        for order in (False, True)
+    )
+    for stride, share in ((2.0, 50), (4.0, 25), (16.0, 50)):
+        n = 512.0 / stride
+        taken = collectives.reduce_scatter_s(listed, at(1e9), at(n), at(stride))[0]
+        assert taken == pytest.approx((n - 1) / n / share)
+        assert taken > 3 * collectives.reduce_scatter_s(laid, at(1e9), at(n), at(stride))[0]
+    for n, stride in ((512.0, 1.0), (4.0, 1.0), (64.0, 8.0)):
+        both = [collectives.reduce_scatter_s(x, at(1e9), at(n), at(stride))[0] for x in (laid, listed)]
+        assert both[0] == both[1]
+
+
 def test_an_axis_that_does_not_close_has_half_the_bandwidth(facts: Facts) -> None:
     """4x4x4 closes to rings; 2x2x2 is open lines, where the end of a line receives all over one link."""
     pod = Level(name="pod", kind="torus3d", devices=64, bandwidth_Bps=600 * GB, latency_s=0.0, axes=3)
