@@ -206,7 +206,9 @@ def test_what_a_recipe_states_of_the_software_is_of_no_fact(facts: Facts) -> Non
     moe = QWEN | {"seq_len": "4096", "global_batch_seqs": "512"}
     marin, other = read(facts, moe, source_group="Marin / Levanter issues"), read(facts, moe)
     assert marin.system.stack.full_recompute == 1.0 > other.system.stack.full_recompute
-    assert set(other.system.paths) - set(marin.system.paths) == {"stack.full_recompute", "stack.moe_passes"}
+    assert set(other.system.paths) - set(marin.system.paths) == {
+        f"stack.{name}" for name in ("full_recompute", "moe_passes", "fsdp_overlap")
+    }
 
 
 def test_marin_runs_on_tpus_list_devices_and_return_results_by_scatter(facts: Facts) -> None:

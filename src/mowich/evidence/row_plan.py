@@ -59,6 +59,7 @@ class SharedRuns:
                 moe_capacity=own.get("moe_capacity", system.stack.moe_capacity),
                 full_recompute=own.get("full_recompute", system.stack.full_recompute),
                 moe_passes=own.get("moe_passes", system.stack.moe_passes),
+                fsdp_overlap=own.get("fsdp_overlap", system.stack.fsdp_overlap),
             )
             levels = tuple(replace(level, in_device_order=in_order and level.axes > 0) for level in system.levels)
             paths = {name: path for name, path in system.paths.items() if name.removeprefix("stack.") not in own}
