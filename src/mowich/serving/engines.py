@@ -288,7 +288,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     linear = [c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16" for c in cases]
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
-        "link_Bps": [link_Bps(c.system, c.plan.tp * c.plan.cp) for c in cases],
+        "link_Bps": [link_Bps(c.system, 2 * c.plan.devices) for c in cases],
         "peak_linear": [peak(fmt, c.system) for fmt, c in zip(linear, cases, strict=True)],
         "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
         "peak_16": [peak("bf16", c.system) for c in cases],

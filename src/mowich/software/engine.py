@@ -159,10 +159,11 @@ class Engine(Columns):
 class EngineCosts(Columns):
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
-    hbm_Bps, link_Bps, peak_*: per device, as published. reduce_*, inside_*, outside_*, stage_*, next_*: the wires of
-    an all-reduce of tensor parallel ranks, of an exchange between experts inside of a domain and beyond it, of
-    transfers to the next stage and to the next context rank (`machines.wires.Wire`); reduce_crosses: 1 where tensor
-    parallel ranks lie in several domains; tp_graph: what launching a collective in a captured graph, by kernels of the
+    hbm_Bps, link_Bps, peak_*: per device, as published; link_Bps to another worker of its size. reduce_*, inside_*,
+    outside_*, stage_*, next_*: the wires of an all-reduce of tensor parallel ranks, of an exchange between experts
+    inside of a domain and beyond it, of transfers to the next stage and to the next context rank
+    (`machines.wires.Wire`); reduce_crosses: 1 where tensor parallel ranks lie in several domains; tp_graph: what
+    launching a collective in a captured graph, by kernels of the
     engine, leaves of its latency, of all-reduces within a domain (beyond it they are the library's); tp_wires,
     ep_wires: share of the wires' rate that the engine reaches; tp_latency, ep_latency: s that each waits beside.
     is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit.

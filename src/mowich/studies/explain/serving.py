@@ -25,7 +25,8 @@ from mowich.plans.memory import (
 )
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
-from mowich.serving.search import Found, ServeJob, paired_tokens_per_s, search_serving
+from mowich.serving.pairs import paired_tokens_per_s
+from mowich.serving.search import Found, ServeJob, search_serving
 from mowich.serving.steady import Load, closed_loop, note_decode
 from mowich.serving.step import step
 from mowich.shown import Result
@@ -84,7 +85,7 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
 WORDS_OF_PART: Mapping[str, str] = {
     "correction": "what served rows of this family, engine, chip and plan differ by, on the sum of the other parts",
     "queue": "wait for the prompts before it, which workers of their own prefill in order",
-    "kv_transfer": "bytes of the prompt's cache over the links of a prefill worker",
+    "kv_transfer": "the prompt's cache and recurrent state, sent by a prefill worker and received by one that decodes",
 }
 """Parts that no formula of one worker gives."""
 
