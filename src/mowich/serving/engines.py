@@ -20,8 +20,8 @@ from mowich.machines.system import PRECISIONS, System
 from mowich.machines.wires import all_reduce_wire, all_to_all_wires, transfer_wire
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import table_code
-from mowich.plans.plan import ServePlan
-from mowich.plans.shapes import FOUR_BIT, quantises_attention
+from mowich.plans.plan import FOUR_BIT, WEIGHT_ONLY, ServePlan
+from mowich.plans.shapes import quantises_attention
 from mowich.software.engine import (
     AROUND,
     COMMON,
@@ -100,13 +100,13 @@ class Served:
 
 
 def arithmetic(weights: str, system: System) -> str:
-    """How a format is multiplied: "16", "8" or "4" bit, or "w4" (4-bit weights expanded to 16 bit where the chip has no
-    4-bit unit)."""
+    """How a format is multiplied: "16", "8" or "4" bit, or "w8" and "w4" (expanded to 16 bit: formats of weights alone,
+    and those that the chip has no unit for)."""
     if weights == "bf16":
         return "16"
     if weights in FOUR_BIT:
-        return "4" if weights != "int4" and system.peak_flops.get(weights) else "w4"
-    if weights == "int8" or not system.peak_flops.get(weights, system.peak_flops.get("fp8", 0.0)):
+        return "4" if weights not in WEIGHT_ONLY and system.peak_flops.get(weights) else "w4"
+    if weights in WEIGHT_ONLY or not system.peak_flops.get(weights, system.peak_flops.get("fp8", 0.0)):
         return "w8"
     return "8"
 
