@@ -321,3 +321,18 @@ def test_large_all_reduces_on_trainium2_go_level_by_level(facts: Facts) -> None:
     at_once_Bps = links * system.fabric.ring_efficiency * 64 / 63 / 2
     assert measured_Bps == pytest.approx(in_turn_Bps, rel=0.2)
     assert at_once_Bps > 2.0 * measured_Bps
+
+
+def test_the_page_says_why_a_large_all_reduce_is_no_faster_on_trainium3(facts: Facts) -> None:
+    """1 GiB among 64 chips: the level inside decides on both, four chips on part of their links against sixteen on all
+    of a torus. The numbers in the words are those of the law."""
+    page = (Path(__file__).parents[2] / "docs" / "collectives.md").read_text(encoding="utf-8")
+    took, rates = {}, {}
+    for name in ("trn3", "trn2"):
+        system = per_chip(resolve(facts, f"{name}:64"))
+        parts = collectives.by_level(system, "all-reduce", 2.0**30, 64)
+        assert max(parts, key=lambda level: parts[level]) == "server"
+        took[name] = sum(parts.values()) * 1e3
+        rates[name] = next(level.bandwidth_Bps for level in system.levels if level.name == "server") / 1e9
+    assert f"takes {took['trn3']:.1f} ms on Trainium 3 and {took['trn2']:.1f} ms on Trainium 2" in page
+    assert all(f"({rate:.0f} GB/s)" in page for rate in rates.values())
