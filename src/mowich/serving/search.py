@@ -246,6 +246,21 @@ def _promising(
     return np.asarray(at[np.unique(rows[at], return_index=True)[1]])
 
 
+def _batches(everyone: _Columns, most_users: float) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """(plans that hold a request, plan of each point, its users): the ladder of each plan, as far as its memory goes,
+    and the batch that fills it."""
+    w = everyone.worker
+    room = max_sequences(w.shapes, everyone.load(np.ones(len(w.plans))), w.around, w.capacity_B)
+    fits = np.nonzero(room >= 1.0)[0]
+    steps = ladder(most_users)
+    most = np.minimum(room, most_users)
+    rows = np.repeat(fits, len(steps) + 1)
+    users = np.append(np.tile(steps, (len(fits), 1)), most[fits, None], axis=1)
+    users = np.sort(users, axis=1).ravel()  # the batch that fills the memory among the steps
+    keep = users <= most[rows]
+    return fits, rows[keep], users[keep]
+
+
 def search_serving(
     system: System,
     w: Worker,
@@ -267,15 +282,7 @@ def search_serving(
     n = len(w.plans)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
     everyone = _Columns.of(w, job)
-    room = max_sequences(w.shapes, everyone.load(np.ones(n)), w.around, w.capacity_B)
-    fits = np.nonzero(room >= 1.0)[0]
-    steps = ladder(most_users)
-    most = np.minimum(room, most_users)
-    rows = np.repeat(fits, len(steps) + 1)
-    users = np.append(np.tile(steps, (len(fits), 1)), most[fits, None], axis=1)
-    users = np.sort(users, axis=1).ravel()  # the batch that fills the memory among the steps
-    keep = users <= most[rows]
-    rows, users = rows[keep], users[keep]
+    fits, rows, users = _batches(everyone, most_users)
     if not len(rows):
         return SearchResult(best=(), front=(), evaluated=n, points=n, fitting=0, closest=None)
 
