@@ -120,6 +120,8 @@ def test_requests_of_a_run_follow_from_its_campaign() -> None:
         case(**gap, framework="trtllm 1.0.0rc3", concurrency=users, n_chips="8").rounds for users in ("8", "100", "128")
     ]
     assert rounds == [20.0, 20.0, 2000.0 / 128.0]
+    other = {**gap, "source": gap["source"].upper()}  # one matcher for all notes: in any case
+    assert case(**other, framework="TRTLLM 1.0.0rc3", concurrency="8", n_chips="8").rounds == 20.0
     assert case(**gap, framework="vllm 0.12.0").rounds == 10.0
     assert case().rounds == 10.0
 
