@@ -1305,20 +1305,38 @@ class Writer:
         return helper + "@nki.jit\ndef k(x):\n" + "\n".join(self.lines) + "\n"
 
 
+GROWTH = ("clock", "made", "touched", "edges", "elsewhere", "places", "which", "firsts", "offsets")
+"""What the compiled code and the Python code find both."""
+
+
 def with_oracle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What the compiled code finds to grow is compared with what the Python code finds. Gets whether each was alike."""
+    """What the compiled code finds to grow, and the storages that move, are compared with what the Python code finds.
+    Gets whether each was alike."""
     found: list[bool] = []
-    compiled_growth = repeat._compiled_growth
+    compiled_growth, others = repeat._compiled_growth, repeat.Repeat.others
 
     def both(library: CDLL, *given: Any) -> repeat.Growth | None:
         made, wanted = compiled_growth(library, *given), repeat._growth(*given)
         found.append(made is not None)
-        assert (made is None) == (wanted is None)
-        for x, y in zip(made or (), wanted or (), strict=True):
+        if made is None or wanted is None:
+            assert made is wanted
+            return made
+        for name in GROWTH:
+            x, y = getattr(made, name), getattr(wanted, name)
             assert np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y
         return made
 
+    def both_others(self: repeat.Repeat, count: int) -> list[tuple[int, int]] | None:
+        made, library = others(self, count), self.library
+        self.library = None
+        wanted = others(self, count)
+        self.library = library
+        assert (made is None) == (wanted is None)
+        assert set(made or ()) == set(wanted or ())
+        return made
+
     monkeypatch.setattr(repeat, "_compiled_growth", both)
+    monkeypatch.setattr(repeat.Repeat, "others", both_others)
     return found
 
 

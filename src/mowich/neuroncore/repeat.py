@@ -15,6 +15,7 @@ import itertools
 from array import array
 from collections.abc import Mapping, Sequence, Sized
 from ctypes import CDLL
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, overload
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core
-from mowich.neuroncore.memory import Storage
+from mowich.neuroncore.memory import RepeatedStorage, Storage
 from mowich.neuroncore.trace import Trace
 from mowich.neuroncore.views import NotedView, Tile
 
@@ -32,6 +33,8 @@ AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
 
 
+_LONG = 8
+"""Bytes of a number in a column."""
 _FEW = 64
 """Pairs below which a dictionary is faster than NumPy."""
 
@@ -160,7 +163,8 @@ NO_PLACES = ColumnPlaces(np.zeros(0, np.int64), np.zeros(0, np.int64))
 """Of a column without entries."""
 
 
-class SamplePlaces(NamedTuple):
+@dataclass(slots=True)
+class SamplePlaces:
     """The same in each column: instructions, (storage, pattern) of operands, what `depends_on` joins. has_corners:
     whether the sample has the first iteration of loops within beside the last."""
 
@@ -168,6 +172,15 @@ class SamplePlaces(NamedTuple):
     touches: ColumnPlaces
     edges: ColumnPlaces
     has_corners: bool
+    _given: compiled.PlacesGiven | None = None
+
+    def given(self) -> compiled.PlacesGiven:
+        """For the compiled code."""
+        if self._given is None:
+            at, touches = compiled.address, self.touches
+            addresses = at(self.instructions.of_sample), at(touches.of_sample), at(touches.of_full)
+            self._given = compiled.PlacesGiven(*addresses, self.has_corners)
+        return self._given
 
 
 class IterationBlock:
@@ -225,8 +238,8 @@ class IterationBlock:
     def given(self) -> compiled.IterationGiven:
         """For the compiled code."""
         if self._given is None:
-            columns = (self.kind, self.site, self.number, self.touched)
-            counts = (len(self.kind), len(self.touched), self.clock, self.made)
+            columns = (self.kind, self.site, self.form, self.number, self.touched)
+            counts = (len(self.kind), len(self.touched), self.clock, self.made, len(self.form))
             self._given = compiled.IterationGiven(*counts, *[c.buffer_info()[0] for c in columns])
         return self._given
 
@@ -235,17 +248,12 @@ class IterationBlock:
         return storage >= self.made and (storage - self.made) % core.programs == 0
 
 
-def _places_given(samples: SamplePlaces | None) -> compiled.PlacesGiven:
-    """For the compiled code."""
-    if samples is None:
-        return _ALL_GIVEN
-    at, touches = compiled.address, samples.touches
-    return compiled.PlacesGiven(
-        at(samples.instructions.of_sample), at(touches.of_sample), at(touches.of_full), samples.has_corners
-    )
-
-
 _ALL_GIVEN = compiled.PlacesGiven()
+
+
+def _given(samples: SamplePlaces | None) -> compiled.PlacesGiven:
+    """For the compiled code: how a sample stands for an iteration. None: it has all of it."""
+    return _ALL_GIVEN if samples is None else samples.given()
 
 
 def _taken(column: array[int], places: _Columns) -> array[int]:
@@ -276,7 +284,8 @@ def _as_row(column: array[int]) -> _Columns:
     return np.frombuffer(column, np.int64) if column else np.zeros(0, np.int64)
 
 
-class Growth(NamedTuple):
+@dataclass(slots=True)
+class Growth:
     """What is added from one iteration to the next. clock: instructions; made: storages that an iteration makes;
     touched: storage and pattern of each operand (0 for the pattern); edges: instructions that `depends_on` joins;
     elsewhere: whether storages from before the loop move; places: entries of `touched` whose pattern moves; which: of
@@ -292,12 +301,15 @@ class Growth(NamedTuple):
     which: _Columns
     firsts: _Columns
     offsets: list[int]
+    _given: compiled.GrowthColumns | None = None
 
     def given(self) -> compiled.GrowthColumns:
         """For the compiled code that writes iterations."""
-        at = compiled.address
-        counts = (True, self.elsewhere, len(self.places), len(self.offsets))
-        return compiled.GrowthColumns(*counts, at(self.touched), at(self.places), at(self.which))
+        if self._given is None:
+            at = compiled.address
+            counts = (True, self.elsewhere, len(self.places), len(self.offsets))
+            self._given = compiled.GrowthColumns(*counts, at(self.touched), at(self.places), at(self.which))
+        return self._given
 
 
 class Repeat:
@@ -349,10 +361,11 @@ class Repeat:
         chunk = max(1, AT_ONCE // max(n, 1))
         for start in range(1, count + 1, chunk):
             end = min(start + chunk, count + 1)
-            k, turns = end - start, np.arange(start, end)[:, None]
+            k = end - start
             trace.kind.extend(b.kind * k)
             trace.site.extend(b.site * k)
             if library is None:
+                turns = np.arange(start, end)[:, None]
                 trace.number.frombytes(_bytes_of(_as_row(b.number) + growth.clock * turns))
                 trace.touched.frombytes(_bytes_of(self.touched(range(start, end))))
             else:
@@ -360,6 +373,7 @@ class Repeat:
             if b.edges:
                 trace.edges.extend(edge for t in range(start, end) for edge in self.edges(t))
             if b.in_order:
+                turns = np.arange(start, end)[:, None]
                 trace.in_order.frombytes((np.array(b.in_order) + first + n * turns).tobytes())
         if growth.made:
             begin, step, storages = b.made + growth.made * self.core.programs, self.core.programs, trace.storages
@@ -368,14 +382,15 @@ class Repeat:
 
     def _compiled_fill(self, library: CDLL, start: int, count: int) -> None:
         """Numbers and touches of `count` iterations, from the one `start` after the base on, by the compiled code."""
-        trace, b = self.trace, self.base
-        later = self.trace.patterns.later(self.moving, range(start, start + count), library) if self.moving else None
-        number, touched = len(trace.number), len(trace.touched)
-        trace.number.extend(b.number * count)
-        trace.touched.extend(b.touched * count)
-        columns = (trace.number.buffer_info()[0] + 8 * number, trace.touched.buffer_info()[0] + 8 * touched)
-        given = (compiled.by_reference(x) for x in (b.given(), self.growth.given()))
-        library.clock_fill(*given, self.growth.clock, start, count, compiled.address(later), *columns)
+        trace, b, growth, by = self.trace, self.base, self.growth, compiled.by_reference
+        later = trace.patterns.later(self.moving, range(start, start + count), library) if self.moving else None
+        numbers = _LONG * len(b.number) * count
+        made = np.empty(numbers + _LONG * len(b.touched) * count, np.uint8)
+        begin = made.__array_interface__["data"][0]
+        given = by(b.given()), by(growth.given()), growth.clock, start, count, compiled.address(later)
+        library.clock_fill(*given, begin, begin + numbers)
+        trace.number.frombytes(made[:numbers])
+        trace.touched.frombytes(made[numbers:])
 
     def edges(self, times: int) -> list[tuple[int, int]]:
         """What `depends_on` joins in the iteration that comes `times` after the base."""
@@ -384,14 +399,23 @@ class Repeat:
             for (before, after), (x, y) in zip(self.base.edges, self.growth.edges, strict=True)
         ]
 
-    def others(self) -> list[tuple[int, int]]:
-        """(Storage, step) of the storages from before the loop that an iteration touches, each iteration others."""
+    def others(self, count: int) -> list[tuple[int, int]] | None:
+        """(Storage, step) of the storages from before the loop that come, in `count` iterations more, to one that the
+        trace does not know yet. None: each iteration touches the same of them."""
         if not self.growth.elsewhere:
-            return []
-        moves = 2 * np.flatnonzero(self.growth.touched[::2])
-        pairs = set(zip(self.row[moves].tolist(), self.growth.touched[moves].tolist(), strict=True))
-        made, programs = self.base.made, self.core.programs
-        return [(x, step) for x, step in pairs if x < made or (x - made) % programs]
+            return None
+        form, steps, library, programs = self.trace.storages.form, self.growth.touched, self.library, self.core.programs
+        if library is None:
+            moves = 2 * np.flatnonzero(steps[::2])
+            pairs = set(zip(self.row[moves].tolist(), steps[moves].tolist(), strict=True))
+            found = [(x, step) for x, step in pairs if x < self.base.made or (x - self.base.made) % programs]
+            return [(x, step) for x, step in found if not _are_known(form, x, step, count)] if found else None
+        made = np.empty(len(self.row), np.int64)
+        where = made.__array_interface__["data"][0]
+        base, storages = compiled.by_reference(self.base.given()), form.buffer_info()
+        unknown = library.clock_others(base, self.growth.given().touched, programs, *storages, count, where)
+        numbers = iter(made[: 2 * unknown].tolist() if unknown > 0 else ())
+        return None if unknown < 0 else list(zip(numbers, numbers, strict=True))
 
     def agrees(self, sample: IterationBlock, times: int, end: Mark) -> bool:
         """Whether a sample is of the iteration that comes `times` after the base, which the trace holds up to `end`."""
@@ -400,10 +424,10 @@ class Repeat:
         if library is not None and not (b.edges or b.in_order or sample.edges or sample.in_order):
             number = trace.number.buffer_info()[0] + 8 * (i - len(b.kind))
             touched = trace.touched.buffer_info()[0] + 8 * (j - len(b.touched))
-            given = (compiled.by_reference(x) for x in (b.given(), sample.given(), _places_given(self.samples)))
+            by = compiled.by_reference
+            given = by(b.given()), by(sample.given()), by(_given(self.samples))
             return (
                 b.clock + self.growth.clock * times == sample.clock
-                and _has_forms(b.form, sample.form)
                 and bool(library.clock_agrees(*given, number, touched))
             )
         written: IterationBlock = object.__new__(IterationBlock)
@@ -525,7 +549,7 @@ def _after(like: Item, move: int, kept: dict[int, Storage]) -> Item:
             common = kept.get(number)
             if common is None:
                 common = kept[number] = x.storage.common()
-            out.append(x.again(common, number + move))
+            out.append(x.again(RepeatedStorage(common, number + move)))
         else:
             out.append(_after(x, move, kept))
     return out
@@ -560,16 +584,14 @@ def _compiled_growth(
     samples: SamplePlaces | None,
 ) -> Growth | None:
     """`_growth` by the compiled code, where nothing keeps an order of its own."""
-    if not _has_forms(base.form, sample.form):
-        return None
     n, half = len(base.touched), len(base.touched) // 2
     columns = np.empty(n + 4 * half, np.int64)
     parts = (slice(0, n), *(slice(n + k * half, n + (k + 1) * half) for k in range(4)))
     begin = columns.__array_interface__["data"][0]
     out = compiled.GrowthColumns(0, 0, 0, 0, *[begin + 8 * part.start for part in parts])
-    given = (compiled.by_reference(x) for x in (base.given(), sample.given(), _places_given(samples)))
-    keys = trace.patterns.keys.buffer_info()[0]
-    if not compiled.done(library.clock_growth(*given, keys, core.programs, compiled.by_reference(out))):
+    by, keys = compiled.by_reference, trace.patterns.keys.buffer_info()[0]
+    given = by(base.given()), by(sample.given()), by(_given(samples))
+    if not compiled.done(library.clock_growth(*given, keys, core.programs, by(out))):
         return _growth(core, trace, base, sample, samples)
     if not out.is_alike:
         return None
@@ -585,6 +607,7 @@ def _compiled_growth(
         which[:moves],
         firsts[:different],
         offsets[:different].tolist(),
+        out,
     )
 
 
@@ -669,6 +692,13 @@ def _distinct(numbers: _Columns, ranks: _Columns) -> tuple[_Columns, _Columns]:
     return rank[pairs], firsts
 
 
+def _are_known(form: array[int], number: int, step: int, count: int) -> bool:
+    """Whether a trace knows the storages that come up to `count` times after one. form: of its storages, by number."""
+    numbers = range(number + step, number + step * (count + 1), step)
+    least, most = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
+    return least >= 0 and most < len(form) and -1 not in form[least : most + 1 : abs(step)]
+
+
 def note_storages(trace: Trace, moving: Sequence[tuple[int, int]], count: int, known: Mapping[int, Storage]) -> bool:
     """Note in a trace the storages that come `count` times after others, each (number, step), as far as it does not
     know them yet. False, and nothing noted: one is not among the known."""
@@ -677,9 +707,6 @@ def note_storages(trace: Trace, moving: Sequence[tuple[int, int]], count: int, k
     form, new = trace.storages.form, set[int]()
     for number, step in moving:
         numbers = range(number + step, number + step * (count + 1), step)
-        least, most = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
-        if least >= 0 and most < len(form) and -1 not in form[least : most + 1 : abs(step)]:
-            continue
         new.update(n for n in numbers if not (0 <= n < len(form) and form[n] >= 0))
     if any(n not in known for n in new):
         return False

@@ -109,25 +109,19 @@ class Tile:
         self.access: ViewAccess | None = None
         self.like: Tile | None = None
 
-    def again(self, common: Storage, number: int) -> Tile:
-        """Such a view of another allocation, in a run without values: one that is `common` but for its number. The two
-        get what they have in common with others when they are asked for: a kernel names few of those that a loop
-        makes."""
-        storage, made = Storage.__new__(Storage), Tile.__new__(Tile)
-        storage.number, storage.like = number, common
-        made.storage, made.like = storage, self if self.like is None else self.like
+    def again(self, storage: Storage) -> Tile:
+        """Such a view of another allocation, in a run without values."""
+        made = Tile.__new__(Tile)
+        made.storage = storage
+        made.dtype, made.shape, made.strides, made.offset = self.dtype, self.shape, self.strides, self.offset
+        made.size, made.dynamic, made.is_truth, made._array, made.access = self.size, None, False, None, None
+        made.like = self if self.like is None else self.like
         return made
 
     @property
     def first(self) -> Tile:
         """The tile that this one and others have all but the storage of: itself, where it was made by itself."""
         return self if self.like is None else self.like
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "like" and name in _SLOTS and (like := self.like) is not None:
-            Tile.__init__(self, self.storage, like.dtype, like.shape, like.strides, like.offset)
-            self.like = like
-        return object.__getattribute__(self, name)
 
     # description
     # -------------------------------------------------------------------------------------------------------
@@ -1203,5 +1197,3 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
         out[i] = out[i + 1] * shape[i + 1]
     return tuple(out)
 
-
-_SLOTS = frozenset(Tile.__slots__)

@@ -399,12 +399,12 @@ class _Running:
         assert isinstance(site.found, Loop)
         if found is not None:
             self.lists = _lists(frame, site.found.lists)
-            others = found.others()
+            others = found.others(more)
             if (
                 found.has_room(more)
-                and not (others and site.found.has_fresh_blocks)
+                and not (others is not None and site.found.has_fresh_blocks)
                 and all(map(self.has_item, self.lists))
-                and repeat.note_storages(self.trace, others, more, self.storages)
+                and repeat.note_storages(self.trace, others or (), more, self.storages)
             ):
                 return True
         if self.is_nested and self.has_second:  # what the sample left out is missing
@@ -660,7 +660,9 @@ def _source(site: LoopSite, frame: FrameType, call: int, values: range, storages
     tiles that were looked at."""
     if site.found is None:
         site.found = known_loop(frame.f_code, call)
-        if site.found is None or (isinstance(site.found, Loop) and not site.found.holds(frame, values, storages)):
+        if isinstance(site.found, Loop) and site.found.holds(frame, values, storages):
+            return True
+        if not isinstance(site.found, str):
             site.found = loop_at(frame, call)
     if isinstance(site.found, str):
         site.misses = PATIENCE

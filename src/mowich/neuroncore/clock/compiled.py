@@ -71,6 +71,8 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     library.clock_agrees.argtypes = [pointer] * 5
     library.clock_fill.argtypes = [pointer, pointer, integer, integer, integer, pointer, pointer, pointer]
     library.clock_fill.restype = None
+    library.clock_others.argtypes = [pointer, pointer, integer, pointer, integer, integer, pointer]
+    library.clock_others.restype = integer
     library.clock_places.argtypes = [pointer, integer, integer, integer, pointer, pointer]
     library.clock_places.restype = None
     library.clock_index.argtypes = [pointer, integer, pointer, integer]
@@ -206,7 +208,7 @@ class LivesGiven(Struct):
 class IterationGiven(Struct):
     """`Iteration` of repeat.c."""
 
-    _fields_ = _fields("instructions touches clock made", "kind site number touched")
+    _fields_ = _fields("instructions touches clock made forms", "kind site form number touched")
 
 
 class PlacesGiven(Struct):
