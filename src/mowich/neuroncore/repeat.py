@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, overload
@@ -33,7 +33,7 @@ AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
 
 
-_LONG = 8
+LONG = 8
 """Bytes of a number in a column."""
 _FEW = 64
 """Pairs below which a dictionary is faster than NumPy."""
@@ -79,37 +79,32 @@ def mark(core: Core, trace: Trace) -> Mark:
     """How far a run has come now."""
     serial = core.serial
     storages = serial.get("storage", 0)
-    kept: tuple[Sized, ...] = (
-        serial,
-        trace.meetings,
-        core.records,
-        core.scratch,
-        core.shared,
-        core.ring,
-        core.pending,
-    )
     counted = sum(serial.values()) - storages if len(serial) > 1 else 0
-    columns: tuple[Sized, ...] = (
-        trace.kind,
-        trace.touched,
-        trace.edges,
-        trace.in_order,
-        trace.patterns.keys,
-        core.accesses,
+    other = (
+        len(core.warned),
+        counted,
+        trace.ordered,
+        core.irregular,
+        len(serial),
+        len(trace.meetings),
+        len(core.records),
+        len(core.scratch),
+        len(core.shared),
+        len(core.ring),
+        len(core.pending),
     )
-    instructions, touches, edges, in_order, patterns, accesses = map(len, columns)
     return Mark(
-        instructions,
-        touches,
-        edges,
-        in_order,
-        patterns,
-        accesses,
+        len(trace.kind),
+        len(trace.touched),
+        len(trace.edges),
+        len(trace.in_order),
+        len(trace.patterns.keys),
+        len(core.accesses),
         core.clock,
         storages,
         len(core.views or ()),
         len(core.blocks),
-        (len(core.warned), counted, trace.ordered, core.irregular, *map(len, kept)),
+        other,
     )
 
 
@@ -151,15 +146,36 @@ MadeBlock = tuple[Blocks, tuple[int, ...]]
 """A block of a tensor that was made."""
 
 
-class ColumnPlaces(NamedTuple):
+class ColumnPlaces:
     """How a sample of an iteration stands for all of it, in one column. of_sample: of each entry of the sample, its
-    place in the full iteration; of_full: of each entry of that, its place in the sample."""
+    place in the full iteration; of_full: of each entry of that, its place in the sample. columns: the two, one behind
+    the other, of which the first has `sampled` entries."""
 
-    of_sample: _Columns
-    of_full: _Columns
+    __slots__ = ("_address", "columns", "sampled")
+
+    def __init__(self, columns: _Columns, sampled: int) -> None:
+        self.columns, self.sampled = columns, sampled
+        self._address: int | None = None
+
+    @property
+    def of_sample(self) -> _Columns:
+        """Of each entry of the sample, its place in the full iteration."""
+        return self.columns[: self.sampled]
+
+    @property
+    def of_full(self) -> _Columns:
+        """Of each entry of the full iteration, its place in the sample."""
+        return self.columns[self.sampled :]
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Where the two begin; whoever passes them on keeps the columns."""
+        if self._address is None:
+            self._address = compiled.begin(self.columns)
+        return self._address, self._address + LONG * self.sampled
 
 
-NO_PLACES = ColumnPlaces(np.zeros(0, np.int64), np.zeros(0, np.int64))
+NO_PLACES = ColumnPlaces(np.zeros(0, np.int64), 0)
 """Of a column without entries."""
 
 
@@ -177,9 +193,8 @@ class SamplePlaces:
     def given(self) -> compiled.PlacesGiven:
         """For the compiled code."""
         if self._given is None:
-            at, touches = compiled.address, self.touches
-            addresses = at(self.instructions.of_sample), at(touches.of_sample), at(touches.of_full)
-            self._given = compiled.PlacesGiven(*addresses, self.has_corners)
+            rows, _ = self.instructions.addresses
+            self._given = compiled.PlacesGiven(rows, *self.touches.addresses, self.has_corners)
         return self._given
 
 
@@ -302,13 +317,15 @@ class Growth:
     firsts: _Columns
     offsets: list[int]
     _given: compiled.GrowthColumns | None = None
+    _kept: _Columns | None = None
 
     def given(self) -> compiled.GrowthColumns:
         """For the compiled code that writes iterations."""
         if self._given is None:
-            at = compiled.address
+            self._kept = np.array(self.offsets, np.int64)
+            columns = (self.touched, self.places, self.which, self.firsts, self._kept)
             counts = (True, self.elsewhere, len(self.places), len(self.offsets))
-            self._given = compiled.GrowthColumns(*counts, at(self.touched), at(self.places), at(self.which))
+            self._given = compiled.GrowthColumns(*counts, *map(compiled.address, columns))
         return self._given
 
 
@@ -330,7 +347,6 @@ class Repeat:
         self.core, self.trace, self.base, self.growth, self.samples = core, trace, base, growth, samples
         self.library, self.blocks = library, blocks
         self.row = _as_row(base.touched)
-        self.moving = list(zip(self.row[growth.firsts].tolist(), growth.offsets, strict=True))
 
     def from_here(self, base: IterationBlock) -> Repeat | None:
         """The same growth from another iteration, where that one is like the one it was found with."""
@@ -350,8 +366,10 @@ class Repeat:
         """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
         turns = np.arange(times.start, times.stop)[:, None]
         touched: _Columns = self.row + self.growth.touched * turns
-        if self.moving:
-            touched[:, self.growth.places] = self.trace.patterns.later(self.moving, times, None)[:, self.growth.which]
+        growth = self.growth
+        if growth.offsets:
+            moving = list(zip(self.row[growth.firsts].tolist(), growth.offsets, strict=True))
+            touched[:, growth.places] = self.trace.patterns.later(moving, times)[:, growth.which]
         return touched
 
     def fill(self, count: int) -> None:
@@ -383,12 +401,14 @@ class Repeat:
     def _compiled_fill(self, library: CDLL, start: int, count: int) -> None:
         """Numbers and touches of `count` iterations, from the one `start` after the base on, by the compiled code."""
         trace, b, growth, by = self.trace, self.base, self.growth, compiled.by_reference
-        later = trace.patterns.later(self.moving, range(start, start + count), library) if self.moving else None
-        numbers = _LONG * len(b.number) * count
-        made = np.empty(numbers + _LONG * len(b.touched) * count, np.uint8)
-        begin = made.__array_interface__["data"][0]
-        given = by(b.given()), by(growth.given()), growth.clock, start, count, compiled.address(later)
+        numbers = LONG * len(b.number) * count
+        made = np.empty(numbers + LONG * len(b.touched) * count, np.uint8)
+        begin = compiled.begin(made)
+        table = trace.patterns.table(library)
+        keys = table.given(len(growth.offsets) * count)
+        given = by(b.given()), by(growth.given()), growth.clock, start, count, by(keys)
         library.clock_fill(*given, begin, begin + numbers)
+        table.end(keys.count)
         trace.number.frombytes(made[:numbers])
         trace.touched.frombytes(made[numbers:])
 
@@ -411,7 +431,7 @@ class Repeat:
             found = [(x, step) for x, step in pairs if x < self.base.made or (x - self.base.made) % programs]
             return [(x, step) for x, step in found if not _are_known(form, x, step, count)] if found else None
         made = np.empty(len(self.row), np.int64)
-        where = made.__array_interface__["data"][0]
+        where = compiled.begin(made)
         base, storages = compiled.by_reference(self.base.given()), form.buffer_info()
         unknown = library.clock_others(base, self.growth.given().touched, programs, *storages, count, where)
         numbers = iter(made[: 2 * unknown].tolist() if unknown > 0 else ())
@@ -529,30 +549,22 @@ def is_made(item: object, core: Core, first: int, made: int) -> bool:
 def items_after(like: Item, step: int, count: int) -> list[Item]:
     """`count` tiles, or lists of them, as others whose storages' numbers they follow in steps; count less than 0: that
     many before them."""
-    kept: dict[int, Storage] = {}
-    return [_after(like, step * t, kept) for t in (range(1, count + 1) if count > 0 else range(count, 0))]
+    moves = [step * t for t in (range(1, count + 1) if count > 0 else range(count, 0))]
+    return _moved_items(like, moves, {})
 
 
-@overload
-def _after(like: list[Item], move: int, kept: dict[int, Storage]) -> list[Item]: ...
-@overload
-def _after(like: Item, move: int, kept: dict[int, Storage]) -> Item: ...
-def _after(like: Item, move: int, kept: dict[int, Storage]) -> Item:
-    """A tile as another one, or a list of such, in storages that differ in their numbers. kept: by number, what they
-    have in common with the storages that they are like."""
-    if not isinstance(like, list):
-        return _after([like], move, kept)[0]
-    out: list[Item] = []
-    for x in like:
-        if type(x) is Tile:
-            number = x.storage.number
-            common = kept.get(number)
-            if common is None:
-                common = kept[number] = x.storage.common()
-            out.append(x.again(RepeatedStorage(common, number + move)))
-        else:
-            out.append(_after(x, move, kept))
-    return out
+def _moved_items(like: Item, moves: Sequence[int], kept: dict[int, Storage]) -> list[Item]:
+    """A tile as another one, or a list of such, in storages that differ in their numbers, for each of `moves`. kept: by
+    number, what they have in common with the storages that they are like."""
+    if type(like) is Tile:
+        number = like.storage.number
+        common = kept.get(number)
+        if common is None:
+            common = kept[number] = like.storage.common()
+        again = like.again
+        return [again(RepeatedStorage(common, number + move)) for move in moves]
+    assert isinstance(like, list)
+    return [list(row) for row in zip(*[_moved_items(x, moves, kept) for x in like], strict=True)] if like else [[] for _ in moves]
 
 
 def repeat_of(
@@ -587,7 +599,7 @@ def _compiled_growth(
     n, half = len(base.touched), len(base.touched) // 2
     columns = np.empty(n + 4 * half, np.int64)
     parts = (slice(0, n), *(slice(n + k * half, n + (k + 1) * half) for k in range(4)))
-    begin = columns.__array_interface__["data"][0]
+    begin = compiled.begin(columns)
     out = compiled.GrowthColumns(0, 0, 0, 0, *[begin + 8 * part.start for part in parts])
     by, keys = compiled.by_reference, trace.patterns.keys.buffer_info()[0]
     given = by(base.given()), by(sample.given()), by(_given(samples))

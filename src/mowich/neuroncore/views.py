@@ -57,6 +57,14 @@ class Dynamic:
         self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
 
 
+class ViewForm(NamedTuple):
+    """What views of one form have in common: allocations alike, memory, shape, strides, format, first partition. number:
+    in the core; family: of their patterns, in the trace."""
+
+    number: int
+    family: int
+
+
 class ViewAccess(NamedTuple):
     """What `issue` found out about a view. pattern, form: numbers in the trace and in the core; fits: it lies within
     its allocation."""

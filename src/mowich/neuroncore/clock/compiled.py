@@ -78,9 +78,8 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     library.clock_index.argtypes = [pointer, integer, pointer, integer]
     library.clock_unindex.argtypes = [pointer, integer, integer, pointer, integer]
     library.clock_index.restype = library.clock_unindex.restype = None
-    library.clock_patterns.argtypes = [pointer, integer, pointer, integer, pointer, integer, integer, integer, pointer]
     library.clock_number.argtypes = [pointer, integer, pointer, integer]
-    library.clock_patterns.restype = library.clock_number.restype = integer
+    library.clock_number.restype = integer
     return library, ""
 
 
@@ -128,8 +127,11 @@ def address(column: NDArray[np.generic] | array[int] | None) -> int | None:
     """Where a column begins; whoever passes it on keeps the column."""
     if column is None or not len(column):
         return None
-    if isinstance(column, array):
-        return column.buffer_info()[0]
+    return column.buffer_info()[0] if isinstance(column, array) else begin(column)
+
+
+def begin(column: NDArray[np.generic]) -> int:
+    """The same of a column that is there."""
     found: int = column.__array_interface__["data"][0]
     return found
 
@@ -221,6 +223,12 @@ class GrowthColumns(Struct):
     """`Growth` of repeat.c."""
 
     _fields_ = _fields("is_alike elsewhere moves offsets_n", "touched places which firsts offsets")
+
+
+class KeysGiven(Struct):
+    """`Keys` of repeat.c."""
+
+    _fields_ = _fields("count bits", "keys slots")
 
 
 class Renewed(Struct):

@@ -204,25 +204,6 @@ EXPORT int64_t clock_others(const Iteration *base, const int64_t *step, int64_t 
     return found;
 }
 
-/* `count` iterations that follow the base, from the one `first` after it on: their numbers and touches. later: of each
- * of them, the numbers of the patterns that move. */
-EXPORT void clock_fill(const Iteration *base, const Growth *growth, int64_t clock, int64_t first, int64_t count,
-                       const int64_t *later, int64_t *number, int64_t *touched)
-{
-    for (int64_t t = first; t < first + count; t++) {
-        for (int64_t i = 0; i < base->instructions; i++)
-            number[i] = base->number[i] + clock * t;
-        for (int64_t e = 0; e < base->touches; e++)
-            touched[e] = base->touched[e] + growth->touched[e] * t;
-        for (int64_t m = 0; m < growth->moves; m++)
-            touched[growth->places[m]] = later[growth->which[m]];
-        number += base->instructions;
-        touched += base->touches;
-        if (later)
-            later += growth->offsets_n;
-    }
-}
-
 /* How a sample stands for a part of a column: it has the last iteration of each loop within, or the first and the last.
  * Of a loop within: where its iterations begin, the length of one, how many, and how a sample stands for one of them
  * (as many entries as `sampled`). */
@@ -293,21 +274,41 @@ EXPORT int64_t clock_number(const int64_t *keys, int64_t count, int32_t *slots, 
     return slots[at] - 1;
 }
 
-/* The numbers of the keys that others, each (key, step), come to after so many steps: a row for each of `first` to
- * `last` - 1. New ones get the next numbers, row after row; `keys` and the table have room for them. Returns how many
- * keys there are then. */
-EXPORT int64_t clock_patterns(int64_t *keys, int64_t count, int32_t *slots, int64_t bits, const int64_t *moving,
-                              int64_t n, int64_t first, int64_t last, int64_t *out)
+/* The keys of patterns, with their table of 2^bits places. */
+typedef struct {
+    int64_t count, bits;
+    int64_t *keys;
+    int32_t *slots;
+} Keys;
+
+/* The number of a key, which is put at the end when it is new: there is room for it. */
+static int64_t number_of(Keys *known, int64_t key)
 {
-    for (int64_t t = first; t < last; t++)
-        for (int64_t k = 0; k < n; k++) {
-            int64_t key = moving[2 * k] + moving[2 * k + 1] * t;
-            uint64_t at = place_of(slots, bits, keys, key);
-            if (!slots[at]) {
-                keys[count] = key;
-                slots[at] = (int32_t)++count;
-            }
-            *out++ = slots[at] - 1;
+    uint64_t at = place_of(known->slots, known->bits, known->keys, key);
+    if (!known->slots[at]) {
+        known->keys[known->count] = key;
+        known->slots[at] = (int32_t)++known->count;
+    }
+    return known->slots[at] - 1;
+}
+
+/* `count` iterations that follow the base, from the one `first` after it on: their numbers and touches. patterns: those
+ * that come up are put at the end, where there is room for all. */
+EXPORT void clock_fill(const Iteration *base, const Growth *growth, int64_t clock, int64_t first, int64_t count,
+                       Keys *patterns, int64_t *number, int64_t *touched)
+{
+    for (int64_t t = first; t < first + count; t++) {
+        for (int64_t i = 0; i < base->instructions; i++)
+            number[i] = base->number[i] + clock * t;
+        for (int64_t e = 0; e < base->touches; e++)
+            touched[e] = base->touched[e] + growth->touched[e] * t;
+        for (int64_t k = 0; k < growth->offsets_n; k++) {
+            int64_t place = growth->firsts[k];
+            touched[place] = number_of(patterns, patterns->keys[base->touched[place]] + growth->offsets[k] * t);
         }
-    return count;
+        for (int64_t m = 0; m < growth->moves; m++)
+            touched[growth->places[m]] = touched[growth->firsts[growth->which[m]]];
+        number += base->instructions;
+        touched += base->touches;
+    }
 }
