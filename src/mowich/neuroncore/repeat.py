@@ -598,27 +598,27 @@ def _compiled_growth(
     """`_growth` by the compiled code, where nothing keeps an order of its own."""
     n, half = len(base.touched), len(base.touched) // 2
     columns = np.empty(n + 4 * half, np.int64)
-    parts = (slice(0, n), *(slice(n + k * half, n + (k + 1) * half) for k in range(4)))
-    begin = compiled.begin(columns)
-    out = compiled.GrowthColumns(0, 0, 0, 0, *[begin + 8 * part.start for part in parts])
+    begin, rest = compiled.begin(columns), LONG * half
+    behind = begin + LONG * n
+    out = compiled.GrowthColumns(0, 0, 0, 0, begin, behind, behind + rest, behind + 2 * rest, behind + 3 * rest)
     by, keys = compiled.by_reference, trace.patterns.keys.buffer_info()[0]
     given = by(base.given()), by(sample.given()), by(_given(samples))
     if not compiled.done(library.clock_growth(*given, keys, core.programs, by(out))):
         return _growth(core, trace, base, sample, samples)
     if not out.is_alike:
         return None
-    touched, places, which, firsts, offsets = (columns[part] for part in parts)
     moves, different = out.moves, out.offsets_n
+    which, firsts, offsets = n + half, n + 2 * half, n + 3 * half
     return Growth(
         sample.clock - base.clock,
         len(base.form),
-        touched,
+        columns[:n],
         [],
         bool(out.elsewhere),
-        places[:moves],
-        which[:moves],
-        firsts[:different],
-        offsets[:different].tolist(),
+        columns[n : n + moves],
+        columns[which : which + moves],
+        columns[firsts : firsts + different],
+        columns[offsets : offsets + different].tolist(),
         out,
     )
 
@@ -741,10 +741,15 @@ def reach(first: Sequence[NotedView | None], last: Sequence[NotedView | None]) -
         return None
     out: list[NotedView | None] = []
     for a, b in zip(first, last, strict=True):
-        if (a is None and b is None) or (a is not None and b is not None and a[:2] == b[:2]):
+        if a is None or b is None:
+            if a is not b:
+                return None
             out.append(a)
             continue
-        if a is None or b is None or a.shape != b.shape or len(a.keys) != len(b.keys):
+        if a.keys == b.keys and a.shape == b.shape:
+            out.append(a)
+            continue
+        if a.shape != b.shape or len(a.keys) != len(b.keys):
             return None
         ends, later = _ends(a), _ends(b)
         spread = []

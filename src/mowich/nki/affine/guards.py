@@ -135,7 +135,7 @@ def all_tiles(x: Any, deep: int) -> bool:
     """Whether something is a list of tiles that is not empty, or for deep > 1 a list of such lists."""
     if type(x) not in (list, tuple) or not x:
         return False
-    return all(type(t) is Tile for t in x) if deep == 1 else all(all_tiles(y, deep - 1) for y in x)
+    return set(map(type, x)) == {Tile} if deep == 1 else all(all_tiles(y, deep - 1) for y in x)
 
 
 def are_affine(found: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> bool:
