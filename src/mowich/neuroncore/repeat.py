@@ -253,9 +253,12 @@ class IterationBlock:
     def given(self) -> compiled.IterationGiven:
         """For the compiled code."""
         if self._given is None:
-            columns = (self.kind, self.site, self.form, self.number, self.touched)
-            counts = (len(self.kind), len(self.touched), self.clock, self.made, len(self.form))
-            self._given = compiled.IterationGiven(*counts, *[c.buffer_info()[0] for c in columns])
+            kind, instructions = self.kind.buffer_info()
+            form, forms = self.form.buffer_info()
+            touched, touches = self.touched.buffer_info()
+            site, number = self.site.buffer_info()[0], self.number.buffer_info()[0]
+            counts = (instructions, touches, self.clock, self.made, forms)
+            self._given = compiled.IterationGiven(*counts, kind, site, form, number, touched)
         return self._given
 
     def has_made(self, core: Core, storage: int) -> bool:
@@ -534,16 +537,17 @@ def is_made(item: object, core: Core, first: int, made: int) -> bool:
     """Whether something is a tile whose storage is one of the `made` that a core made from the number `first` on, or a
     list of such tiles."""
     tiles = [item]
-    while list in map(type, tiles):
+    while list in (kinds := set(map(type, tiles))):
         tiles = [y for x in tiles for y in (x if type(x) is list else (x,))]
-    for tile in tiles:
-        if type(tile) is not Tile:
-            return False
-        like = tile if tile.like is None else tile.like
-        place, rest = divmod(tile.storage.number - first, core.programs)
-        if rest or not 0 <= place < made or like.dynamic is not None or like.storage.core is not core:
-            return False
-    return True
+    if not tiles:
+        return True
+    if kinds != {Tile}:
+        return False
+    numbers, step = [t.storage.number for t in tiles], core.programs
+    if min(numbers) < first or max(numbers) >= first + made * step or any((n - first) % step for n in numbers):
+        return False
+    likes = {t if t.like is None else t.like for t in tiles}
+    return all(t.dynamic is None and t.storage.core is core for t in likes)
 
 
 def items_after(like: Item, step: int, count: int) -> list[Item]:
@@ -556,15 +560,14 @@ def items_after(like: Item, step: int, count: int) -> list[Item]:
 def _moved_items(like: Item, moves: Sequence[int], kept: dict[int, Storage]) -> list[Item]:
     """A tile as another one, or a list of such, in storages that differ in their numbers, for each of `moves`. kept: by
     number, what they have in common with the storages that they are like."""
-    if type(like) is Tile:
-        number = like.storage.number
-        common = kept.get(number)
-        if common is None:
-            common = kept[number] = like.storage.common()
-        again = like.again
-        return [again(RepeatedStorage(common, number + move)) for move in moves]
-    assert isinstance(like, list)
-    return [list(row) for row in zip(*[_moved_items(x, moves, kept) for x in like], strict=True)] if like else [[] for _ in moves]
+    if isinstance(like, list):
+        rows = [_moved_items(x, moves, kept) for x in like]
+        return [list(row) for row in zip(*rows, strict=True)] if rows else [[] for _ in moves]
+    number = like.storage.number
+    common = kept.get(number)
+    if common is None:
+        common = kept[number] = like.storage.common()
+    return [*like.again(common, [number + move for move in moves])]
 
 
 def repeat_of(

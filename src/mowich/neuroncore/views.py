@@ -18,7 +18,7 @@ from mowich.arrays import Array
 from mowich.neuroncore import integers, overflow
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, rounded_stochastically, to_f32
-from mowich.neuroncore.memory import ALL, MemoryRegion, Storage, device_dtype
+from mowich.neuroncore.memory import ALL, MemoryRegion, RepeatedStorage, Storage, device_dtype
 from mowich.neuroncore.registers import Register
 
 Place: TypeAlias = "SupportsInt | Tile"
@@ -117,14 +117,25 @@ class Tile:
         self.access: ViewAccess | None = None
         self.like: Tile | None = None
 
-    def again(self, storage: Storage) -> Tile:
-        """Such a view of another allocation, in a run without values."""
-        made = Tile.__new__(Tile)
-        made.storage = storage
-        made.dtype, made.shape, made.strides, made.offset = self.dtype, self.shape, self.strides, self.offset
-        made.size, made.dynamic, made.is_truth, made._array, made.access = self.size, None, False, None, None
-        made.like = self if self.like is None else self.like
-        return made
+    def again(self, common: Storage, numbers: Iterable[int]) -> list[Tile]:
+        """Such views of other allocations, in a run without values: of those that are `common` but for their numbers.
+        Loops make them by the hundred."""
+        like = self if self.like is None else self.like
+        dtype, shape, strides, offset, size = self.dtype, self.shape, self.strides, self.offset, self.size
+        new_tile, out = Tile.__new__, []
+        for number in numbers:
+            made = new_tile(Tile)
+            made.storage = RepeatedStorage(common, number)
+            made.dtype = dtype
+            made.shape = shape
+            made.strides = strides
+            made.offset = offset
+            made.size = size
+            made.like = like
+            made.dynamic = made._array = made.access = None
+            made.is_truth = False
+            out.append(made)
+        return out
 
     @property
     def first(self) -> Tile:
@@ -447,19 +458,19 @@ class Tile:
 
     def _box(self, keys: tuple[Any, ...]) -> Tile | None:
         """A view by a range of each dimension, as nearly all are. None: by anything else."""
-        shape, strides, offset = [], [], self.offset
-        for k, n, s in zip(keys, self.shape, self.strides, strict=True):
+        shape, strides, offset = [], self.strides, self.offset
+        for k, n, s in zip(keys, self.shape, strides):  # noqa: B905 - as many keys as dimensions
             if type(k) is not slice or k.step is not None:
                 return None
             start, stop = k.start, k.stop
             if type(start) is not int or type(stop) is not int or not 0 <= start <= stop <= n:
                 return None
             shape.append(stop - start)
-            strides.append(s)
             offset += start * s
-        if (views := self.storage.core.views) is not None:
+        storage = self.storage
+        if (views := storage.core.views) is not None:
             views.append(NotedView(keys, self.shape))
-        return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
+        return Tile(storage, self.dtype, tuple(shape), strides, offset, self.dynamic)
 
     def __setitem__(self, key: object, value: object) -> None:
         Tile.assign(self[key], value)
