@@ -16,14 +16,14 @@ from array import array
 from collections.abc import Mapping, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, overload
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core
-from mowich.neuroncore.memory import RepeatedStorage, Storage
+from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import Trace
 from mowich.neuroncore.views import NotedView, Tile
 
@@ -412,8 +412,8 @@ class Repeat:
         given = by(b.given()), by(growth.given()), growth.clock, start, count, by(keys)
         library.clock_fill(*given, begin, begin + numbers)
         table.end(keys.count)
-        trace.number.frombytes(made[:numbers])
-        trace.touched.frombytes(made[numbers:])
+        trace.number.frombytes(made[:numbers].data)
+        trace.touched.frombytes(made[numbers:].data)
 
     def edges(self, times: int) -> list[tuple[int, int]]:
         """What `depends_on` joins in the iteration that comes `times` after the base."""
@@ -449,9 +449,8 @@ class Repeat:
             touched = trace.touched.buffer_info()[0] + 8 * (j - len(b.touched))
             by = compiled.by_reference
             given = by(b.given()), by(sample.given()), by(_given(self.samples))
-            return (
-                b.clock + self.growth.clock * times == sample.clock
-                and bool(library.clock_agrees(*given, number, touched))
+            return b.clock + self.growth.clock * times == sample.clock and bool(
+                library.clock_agrees(*given, number, touched)
             )
         written: IterationBlock = object.__new__(IterationBlock)
         written.kind, written.site, written.number = b.kind, b.site, trace.number[i - len(b.kind) : i]
@@ -533,7 +532,7 @@ def _moved(at: tuple[int, ...], step: tuple[int, ...], times: int) -> tuple[int,
     return tuple(i + d * times for i, d in zip(at, step, strict=True))
 
 
-def is_made(item: object, core: Core, first: int, made: int) -> bool:
+def is_made(item: Any, core: Core, first: int, made: int) -> bool:
     """Whether something is a tile whose storage is one of the `made` that a core made from the number `first` on, or a
     list of such tiles."""
     tiles = [item]

@@ -414,8 +414,8 @@ class Trace:
         return len(self.kind)
 
     def add(self, number: int, kind: int, touched: list[int], site: tuple[str, int]) -> None:
-        """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`Patterns.number_in`) of each
-        operand."""
+        """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`Patterns.number_in`)
+        of each operand."""
         place = self._site_of.get(site)
         if place is None:
             place = _number(self._site_of, self.sites, site)

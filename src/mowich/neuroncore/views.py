@@ -58,8 +58,8 @@ class Dynamic:
 
 
 class ViewForm(NamedTuple):
-    """What views of one form have in common: allocations alike, memory, shape, strides, format, first partition. number:
-    in the core; family: of their patterns, in the trace."""
+    """What views of one form have in common: allocations alike, memory, shape, strides, format, first partition.
+    number: in the core; family: of their patterns, in the trace."""
 
     number: int
     family: int
@@ -783,8 +783,8 @@ class Tile:
             base = base * self.dtype.itemsize // d.itemsize
         strides: list[int] = []
         shape: list[int] = []
-        for s, n in pattern:
-            strides.append(int(s))
+        for stride, n in pattern:
+            strides.append(int(stride))
             shape.append(int(n))
             if shape[-1] < 1:
                 raise fail(
@@ -1215,4 +1215,3 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     for i in range(len(shape) - 2, -1, -1):
         out[i] = out[i + 1] * shape[i + 1]
     return tuple(out)
-

@@ -51,12 +51,9 @@ class Loop:
         if not all(_is_its_own(frame.f_code, found, n) for n in self.lists):
             return False
         names = dict(found)
-        if not self.objects.hold(frame, names):
-            return False
-        for guard in self.guards:
-            if not guard.holds(frame, names, self.index, values, storages):
-                return False
-        return True
+        return self.objects.hold(frame, names) and all(
+            g.holds(frame, names, self.index, values, storages) for g in self.guards
+        )
 
 
 _KNOWN: dict[tuple[CodeType, int], Loop] = {}

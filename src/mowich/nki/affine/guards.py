@@ -22,9 +22,10 @@ class LoopGuard:
     does not assign;
     kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles"
     (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places), "columns"
-    (lists, in lists `expected` deep, and a place in each of them: for each value of the index the tiles there, all alike,
-    in affine places), "blocks" (a tensor of the older interface and numbers of one of its blocks: for each value of the index a block that is there
-    and written, all in affine places; or some are not there, and the loop makes them), "fresh" (nothing: blocks of such
+    (lists, in lists `expected` deep, and a place in each of them: for each value of the index the tiles there, all
+    alike, in affine places), "blocks" (a tensor of the older interface and numbers of one of its blocks: for each value
+    of the index a block that is there and written, all in affine places; or some are not there, and the loop makes
+    them), "fresh" (nothing: blocks of such
     a tensor that are made in the iteration alone), "mask" (a predicate that leaves nothing out for the last value of
     the index), "affine" (an integer that is affine in the index), "same" (as true or false for each value of the
     index); names: the globals of the function that it stands in, None: of the kernel's own frame."""
