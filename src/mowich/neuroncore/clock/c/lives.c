@@ -74,11 +74,12 @@ typedef struct {
     int64_t space, size, is_free;
 } Form;
 
-/* When a storage lives: as `clock_lives` and `clock_later` find it. */
+/* When a storage lives: as `clock_lives` and `clock_later` find it. reads: NOT_LOADED where it is not loaded first. */
 typedef struct {
     int64_t first, last, reads, others;
-    uint8_t is_loaded;
 } Life;
+
+static const int64_t NOT_LOADED = -2;
 
 /* The lives of all storages, in one pass: what follows a load is known to follow it when it comes. Returns the last
  * instruction that touches one. */
@@ -94,10 +95,11 @@ static int64_t find_lives(Arena *arena, const Trace *t, const int32_t *form, con
             if (s < 0 || s >= t->storages)
                 longjmp(arena->failed, UNSUPPORTED);
             Life *life = &lives[s];
-            int is_write = o >= k->reads, is_later = life->is_loaded && now > life->first;
+            int is_write = o >= k->reads, is_later = life->reads != NOT_LOADED && now > life->first;
             if (is_write && life->first < 0) {
                 life->first = now;
-                life->is_loaded = k->is_load && form[s] >= 0 && forms[form[s]].is_free;
+                if (k->is_load && form[s] >= 0 && forms[form[s]].is_free)
+                    life->reads = -1;
             } else if (!is_write && o >= k->plain) {
                 continue;
             }
@@ -116,7 +118,7 @@ static int peaks(Arena *arena, const Trace *t, const int32_t *form, const Form *
 {
     Life *lives = need(arena, (size_t)t->storages * sizeof *lives + 8);
     for (int64_t s = 0; s < t->storages; s++)
-        lives[s] = (Life){-1, -1, -1, INT64_MAX, 0};
+        lives[s] = (Life){-1, -1, NOT_LOADED, INT64_MAX};
     int64_t end = find_lives(arena, t, form, forms, lives);
     int64_t *level[2];
     for (int space = 0; space < 2; space++)
@@ -125,7 +127,7 @@ static int peaks(Arena *arena, const Trace *t, const int32_t *form, const Form *
         const Life *life = &lives[s];
         if (form[s] < 0 || forms[form[s]].space < 0 || life->first < 0)
             continue;
-        int is_delayed = life->is_loaded && life->reads >= 0 && life->reads <= life->others;
+        int is_delayed = life->reads >= 0 && life->reads <= life->others;
         int64_t *mine = level[forms[form[s]].space];
         mine[is_delayed ? life->reads : life->first] += forms[form[s]].size;
         mine[life->last + 1] -= forms[form[s]].size;
