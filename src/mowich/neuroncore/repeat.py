@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
 
 
-LONG = 8
+_LONG = 8
 """Bytes of a number in a column."""
 _FEW = 64
 """Pairs below which a dictionary is faster than NumPy."""
@@ -172,7 +172,7 @@ class ColumnPlaces:
         """Where the two begin; whoever passes them on keeps the columns."""
         if self._address is None:
             self._address = compiled.begin(self.columns)
-        return self._address, self._address + LONG * self.sampled
+        return self._address, self._address + _LONG * self.sampled
 
 
 NO_PLACES = ColumnPlaces(np.zeros(0, np.int64), 0)
@@ -404,8 +404,8 @@ class Repeat:
     def _compiled_fill(self, library: CDLL, start: int, count: int) -> None:
         """Numbers and touches of `count` iterations, from the one `start` after the base on, by the compiled code."""
         trace, b, growth, by = self.trace, self.base, self.growth, compiled.by_reference
-        numbers = LONG * len(b.number) * count
-        made = np.empty(numbers + LONG * len(b.touched) * count, np.uint8)
+        numbers = _LONG * len(b.number) * count
+        made = np.empty(numbers + _LONG * len(b.touched) * count, np.uint8)
         begin = compiled.begin(made)
         table = trace.patterns.table(library)
         keys = table.given(len(growth.offsets) * count)
@@ -532,16 +532,17 @@ def _moved(at: tuple[int, ...], step: tuple[int, ...], times: int) -> tuple[int,
     return tuple(i + d * times for i, d in zip(at, step, strict=True))
 
 
-def is_made(item: Any, core: Core, first: int, made: int) -> bool:
+def is_made(item: object, core: Core, first: int, made: int) -> bool:
     """Whether something is a tile whose storage is one of the `made` that a core made from the number `first` on, or a
     list of such tiles."""
-    tiles = [item]
-    while list in (kinds := set(map(type, tiles))):
-        tiles = [y for x in tiles for y in (x if type(x) is list else (x,))]
-    if not tiles:
+    found = [item]
+    while list in (kinds := set(map(type, found))):
+        found = [y for x in found for y in (x if type(x) is list else (x,))]
+    if not found:
         return True
     if kinds != {Tile}:
         return False
+    tiles = [t for t in found if isinstance(t, Tile)]
     numbers, step = [t.storage.number for t in tiles], core.programs
     if min(numbers) < first or max(numbers) >= first + made * step or any((n - first) % step for n in numbers):
         return False
@@ -600,8 +601,8 @@ def _compiled_growth(
     """`_growth` by the compiled code, where nothing keeps an order of its own."""
     n, half = len(base.touched), len(base.touched) // 2
     columns = np.empty(n + 4 * half, np.int64)
-    begin, rest = compiled.begin(columns), LONG * half
-    behind = begin + LONG * n
+    begin, rest = compiled.begin(columns), _LONG * half
+    behind = begin + _LONG * n
     out = compiled.GrowthColumns(0, 0, 0, 0, begin, behind, behind + rest, behind + 2 * rest, behind + 3 * rest)
     by, keys = compiled.by_reference, trace.patterns.keys.buffer_info()[0]
     given = by(base.given()), by(sample.given()), by(_given(samples))

@@ -124,12 +124,18 @@ def _are_lists(found: Sequence[Any]) -> bool:
     return {list, tuple}.issuperset(map(type, found)) and len(found[0]) > 0 and len(set(map(len, found))) == 1
 
 
-def _column(rows: Any, place: object, deep: int) -> list[Any]:
+def _column(rows: object, place: object, deep: int) -> list[object]:
     """What stands at a place of each of some lists, in lists `deep` deep; nothing where they are no lists."""
-    for _ in range(deep - 1):
-        rows = [y for x in rows for y in x] if type(rows) in (list, tuple) and _are_lists(rows) else []
-    is_plain = type(place) is int and type(rows) in (list, tuple) and {list, tuple}.issuperset(map(type, rows))
-    return [row[place] for row in rows] if is_plain else []
+    found: list[object] = [rows]
+    for _ in range(deep):
+        found = [y for x in _as_lists(found) for y in x]
+    return [x[place] for x in _as_lists(found)] if type(place) is int else []
+
+
+def _as_lists(found: Sequence[object]) -> list[Sequence[object]]:
+    """The same, where all of them are lists; nothing otherwise."""
+    lists: list[Sequence[object]] = [x for x in found if type(x) is list or type(x) is tuple]
+    return lists if len(lists) == len(found) else []
 
 
 def all_tiles(x: Any, deep: int) -> bool:
