@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mowich.facts import Facts
-from mowich.machines import collectives
+from mowich.machines import collectives, torus
 from mowich.machines.system import Fabric, Level, System, resolve
 from mowich.machines.topology import per_chip
 from mowich.studies.collectives import LARGE_B, compare_measured, measured, median
@@ -133,7 +133,7 @@ def test_a_group_that_one_domain_does_not_hold_is_spread_evenly() -> None:
 
 def test_a_torus_group_spans_as_few_axes_as_hold_it() -> None:
     level = Level(name="pod", kind="torus3d", devices=4096, bandwidth_Bps=1.0, latency_s=0.0, axes=3)
-    axes, _ = collectives.torus_span(level, np.array([2.0, 16.0, 17.0, 18.0, 256.0, 300.0, 4096.0]), 4096)
+    axes, _ = torus.torus_span(level, np.array([2.0, 16.0, 17.0, 18.0, 256.0, 300.0, 4096.0]), 4096)
     assert axes.tolist() == [1, 1, 1, 2, 2, 3, 3]
 
 
