@@ -52,6 +52,7 @@ def load_of(users: float, prompt: float = 1024, output: float = 512) -> Load:
         verify=ones,
         accepted=ones,
         held=ones * 0,
+        gathers=ones,
         rounds=ones * 10,
         is_static=ones * 0,
     )

@@ -33,6 +33,7 @@ class Cases:
     output: Floats
     rounds: Floats
     held: Floats
+    gathers: Floats
     balance: Floats
     budget: Floats
     memory: Floats
@@ -81,6 +82,7 @@ class Cases:
             verify=verified,
             accepted=accepted,
             held=self.held + balanced_steps(self.balance, self.users / self.output * accepted),
+            gathers=self.gathers,
             rounds=self.rounds,
             is_static=self.is_static,
         )
@@ -126,6 +128,7 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
         output=column(lambda c: c.output * c.mean_length),
         rounds=column(lambda c: c.rounds),
         held=column(lambda c: c.launch.held),
+        gathers=column(lambda c: c.launch.gathers),
         balance=column(lambda c: c.launch.balance),
         budget=column(lambda c: c.launch.budget),
         memory=column(lambda c: c.launch.memory),

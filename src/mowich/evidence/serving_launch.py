@@ -143,12 +143,14 @@ def budget_of(note: LaunchNote, prompt: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """Settings of an engine. held: steps that it leaves a new prompt waiting; balance: those after which its ranks no
+    """Settings of an engine. held: steps that it leaves a new prompt waiting; gathers: steps whose new prompts begin
+    together; balance: those after which its ranks no
     longer wait for each other's prompts; drafts: tokens guessed beside the next one, 0 where not known; budget, memory:
     prompt tokens of a step and share of the memory, nan where not known; captured: steps with prompts are launched as
     whole graphs."""
 
     held: float = 0.0
+    gathers: float = 1.0
     balance: float = 0.0
     drafts: int = 0
     budget: float = math.nan
@@ -161,6 +163,7 @@ class EngineSettings:
         held = held_steps(note, users, lengths[1])
         return cls(
             held,
+            note.get("every", 1.0) + note.get("wait", 0.0),
             note.get("balance", 0.0),
             note.get("drafts", 0),
             budget_of(note, lengths[0]),

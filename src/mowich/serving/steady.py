@@ -33,7 +33,8 @@ class Load(Columns):
     """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens;
     cached: share of the prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1
     without speculation); held: steps that the scheduler leaves a new prompt waiting, beside the running one, because it
-    looks for new prompts only now and then or waits for more of them; rounds: requests per user, for the start burst
+    looks for new prompts only now and then or waits for more of them; gathers: steps whose new prompts begin together, 1
+    where each step takes what has come; rounds: requests per user, for the start burst
     (inf: none); is_static: 1 for a static batch that starts together and is not refilled."""
 
     users: Floats
@@ -43,6 +44,7 @@ class Load(Columns):
     verify: Floats
     accepted: Floats
     held: Floats
+    gathers: Floats
     rounds: Floats
     is_static: Floats
 
@@ -440,7 +442,7 @@ def closed_loop(
         t_dec = total(dec)
         t_verify = t_dec * e.mtp_cost
         t_step = t_verify / load.accepted
-        due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
+        due = np.where(static, 0.0, n / micro / load.output * load.accepted * load.gathers)  # prompts that begin together
         beside = np.where(e.mixes > 0.5, seen / micro, nobody)
         mixed = prompts.steps(beside, due)
         one = prompts.steps(beside)

@@ -247,6 +247,7 @@ class _ServedRow:
             verify=w.verified[first],
             accepted=w.accepted[first],
             held=one * 0,
+            gathers=one,
             rounds=one * math.inf,
             is_static=one * 0,
         )
