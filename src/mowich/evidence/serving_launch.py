@@ -55,8 +55,8 @@ class LaunchNote(TypedDict, total=False):
     steps after which ranks of data-parallel attention no longer wait until each has a prompt; wait: steps that a first
     prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts (the greater
     holds); memory: share of the memory that the engine takes; drafts: tokens guessed beside the next one; captured:
-    steps with prompts are launched as whole graphs; spreads: over the ranks of tp, whatever the row says: "experts", or
-    "attention", which is then data-parallel, and experts; script: where this is said.
+    steps with prompts are launched as whole graphs; spreads: over the ranks of tp, whatever the row says: "experts",
+    "attention", which is then data-parallel, and experts, or "nothing", so that ranks cut every layer; script: where this is said.
     """
 
     source: str
@@ -81,7 +81,7 @@ class LaunchNote(TypedDict, total=False):
     memory: float
     drafts: int
     captured: bool
-    spreads: Literal["experts", "attention"]
+    spreads: Literal["experts", "attention", "nothing"]
     script: str
 
 
@@ -181,6 +181,8 @@ def spread_ranks(note: LaunchNote, tp: int, dp: int, ep: int) -> tuple[int, int,
     if dp > 1 or tp == 1 or "spreads" not in note:
         return tp, dp, ep, []
     said = note.get("script", "its script")
+    if note["spreads"] == "nothing":
+        return tp, dp, 1, [f"ep=1 ({said})"] if ep > 1 else []
     if note["spreads"] == "attention":
         return 1, tp, tp, [f"dp={tp}, ep={tp} ({said}: attention is data-parallel)"]
     return tp, dp, (tp if ep == 1 else ep), [f"ep={tp} ({said})"] if ep == 1 else []

@@ -35,7 +35,7 @@ from mowich.software.engine import (
     EngineCosts,
 )
 
-_CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "ix"}
+_CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "bench"}
 """Campaign of measurement -> the one whose client it has, whose users ask together
 (`serving.lockstep.<that>_<engine>`). An engine may state for all rows that measured it which share of the users ask
 together, however many they are (`serving.<engine>.together`); a question of one's own has none of both."""

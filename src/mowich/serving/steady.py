@@ -451,6 +451,11 @@ def closed_loop(
         # fixed time of a prefill step is shared by the prompts that ride on it
         extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
         extra = np.maximum(extra, 0.0) * mixed.steps_each
+        if np.any(share > 0):
+            packed = prompts.steps(beside, load.users)
+            t_pack = total(packed.parts)
+            in_step = np.maximum(np.where(e.mixes > 0.5, t_pack - t_dec, t_pack), 0.0) * packed.steps_each
+            extra = share * in_step + (1.0 - share) * extra
         others = seen  # that a user meets, itself included, as this round counts them
         interference = np.where(static, 0.0, interference_s(seen, load.output, extra, share))
         tpot = t_step + interference
