@@ -322,7 +322,8 @@ def step(
     of_tp = {"L": s.L, "wire": _wire_s(reduce, moved, s.tp), "wait": wait}
     tp = np.where(s.tp > 1, tp_s(**of_tp), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
-    of_layers = {"kernels": s.kernels, "kernel": zero + c.kernel, "L": s.L, "layer": c.layer * with_layers}
+    kernel = c.kernel + np.where(prompt > 0, c.prefill_kernel, 0.0)
+    of_layers = {"kernels": s.kernels, "kernel": zero + kernel, "L": s.L, "layer": c.layer * with_layers}
     layers = _layers_s(**of_layers)
     of_moe = {
         "dense": layers,

@@ -59,6 +59,7 @@ STACK = {
     "expert_reads": "expert_reads",
     "expert_launch": "expert_launch",
     "prefill_layer": "prefill_layer",
+    "prefill_kernel": "prefill_kernel",
     "packs": "packs_prompts",
     "of_free": "memory_of_free",
     "answer_held": "answer_held",
@@ -173,7 +174,7 @@ class EngineCosts(Columns):
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
     expert_reads: how often the weights of a visited expert are read while others are left out; expert_launch: s for
     each expert of a layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers
-    by; fixed_times: what a generation of chips multiplies fixed times by. The rest is explained in docs/serving.md and
+    by; prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph; fixed_times: what a generation of chips multiplies fixed times by. The rest is explained in docs/serving.md and
     in facts/serving.
     """
 
@@ -248,6 +249,7 @@ class EngineCosts(Columns):
     expert_reads: Floats
     expert_launch: Floats
     prefill_layer: Floats
+    prefill_kernel: Floats
     fixed_times: Floats
     kernel_tables: Floats
     tables: Floats
