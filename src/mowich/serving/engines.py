@@ -173,6 +173,8 @@ def engine_paths(case: Served) -> dict[str, str]:
         out[field] = own if own in case.stated else f"{common}.{name}"
     if case.experts:
         out["moe_layer"] = f"{common}.experts_{case.experts}"
+    if case.captured:
+        out["prefill_kernel"] = f"{common}.prefill_kernel"
     # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
     out["visible_tokens"] = f"{engine}.visible_{'dense' if case.captured else case.arch}"
     out["lockstep"] = out["together"] = "serving.lockstep.none"
