@@ -112,13 +112,15 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     att: list[list[Floats]] = []
     one = np.ones(n)
     b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
-    flop_token, blocks, launched = np.zeros(n), 0.0, 0.0
+    flop_token, blocks, launched, casts = np.zeros(n), 0.0, 0.0, 0.0
     for layer in model.layers:
         work, count = list_.serving(layer, h, tp, b_kv), float(layer.count)
         linear = linear + work.sides.times(count)
         state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
         blocks += count * work.blocks
         launched += count * work.kernels
+        if work.experts is not None:
+            casts += count * sum(1.0 for gemm in work.products if gemm.name != "router")
         for gemm in work.products:
             counts[gemm] = counts.get(gemm, 0.0) + count
         att += [
@@ -142,7 +144,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     return Shapes(
         d=one * h,
         L=one * blocks / 2.0,
-        kernels=one * launched,
+        kernels=one * launched + casts * np.array([1.0 if w == 'fp8' else 0.0 for w in names]),
         tp=tp,
         dp=dp,
         cp=plans.cp,
