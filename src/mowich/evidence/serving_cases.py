@@ -101,6 +101,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         accept=case.accept,
         drafts=case.launch.drafts,
         captured=case.launch.captured,
+        products=case.launch.products,
         answer=case.output * case.mean_length,
         has_own=has_own(facts, case.system),
         stated=stated_facts(facts, case.engine, case.system),

@@ -56,7 +56,9 @@ class LaunchNote(TypedDict, total=False):
     prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts (the greater
     holds); memory: share of the memory that the engine takes; drafts: tokens guessed beside the next one; captured:
     steps with prompts are launched as whole graphs; spreads: over the ranks of tp, whatever the row says: "experts",
-    "attention", which is then data-parallel, and experts, or "nothing", so that ranks cut every layer; script: where this is said.
+    "attention", which is then data-parallel, and experts, or "nothing", so that ranks cut every layer; products: the path of
+    products of 8-bit weights in steps with prompts (`serving.common.prompt_products_<path>`), the usual one if absent;
+    script: where this is said.
     """
 
     source: str
@@ -82,6 +84,7 @@ class LaunchNote(TypedDict, total=False):
     drafts: int
     captured: bool
     spreads: Literal["experts", "attention", "nothing"]
+    products: str
     script: str
 
 
@@ -147,7 +150,7 @@ class EngineSettings:
     together; balance: those after which its ranks no
     longer wait for each other's prompts; drafts: tokens guessed beside the next one, 0 where not known; budget, memory:
     prompt tokens of a step and share of the memory, nan where not known; captured: steps with prompts are launched as
-    whole graphs."""
+    whole graphs; products: path of their products, "" the usual one."""
 
     held: float = 0.0
     gathers: float = 1.0
@@ -156,6 +159,7 @@ class EngineSettings:
     budget: float = math.nan
     memory: float = math.nan
     captured: bool = False
+    products: str = ""
 
     @classmethod
     def of(cls, note: LaunchNote, *, lengths: tuple[float, float], users: float) -> EngineSettings:
@@ -169,6 +173,7 @@ class EngineSettings:
             budget_of(note, lengths[0]),
             note.get("memory", math.nan),
             note.get("captured", False),
+            note.get("products", ""),
         )
 
 

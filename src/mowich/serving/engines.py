@@ -72,7 +72,8 @@ class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
     instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
     known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs; experts: the path of
-    their kernels (`serving.common.experts_<path>`), "" the usual one. stated: facts that only some engines and families
+    their kernels (`serving.common.experts_<path>`), products: of products of 8-bit weights in steps with prompts
+    (`serving.common.prompt_products_<path>`), "" the usual one. stated: facts that only some engines and families
     have (`stated`)."""
 
     model: Model
@@ -87,6 +88,7 @@ class Served:
     campaign: str = ""
     captured: bool = False
     experts: str = ""
+    products: str = ""
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
@@ -173,6 +175,8 @@ def engine_paths(case: Served) -> dict[str, str]:
         out[field] = own if own in case.stated else f"{common}.{name}"
     if case.experts:
         out["moe_layer"] = f"{common}.experts_{case.experts}"
+    if case.products:
+        out["prompt_products"] = f"{common}.prompt_products_{case.products}"
     if case.captured:
         out["prefill_kernel"] = f"{common}.prefill_kernel"
     # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
@@ -256,7 +260,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     rows: list[dict[str, str]] = []
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
-        of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.captured)
+        of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.captured, case.products)
         key = (id(case.model), id(case.system), *of_software, case.experts)
         if key not in kinds:
             kinds[key] = len(rows)

@@ -254,7 +254,7 @@ def step(
         "K": sides.total("inner") * rest,
         "N": sides.total("outer") * rest,
         "M": sides.total("longer") * rest,
-        "P": c.rate("linear"),
+        "P": c.rate("linear") * np.where(prompt > 0, c.prompt_products, 1.0),
         "B": B * c.weights_linear * c.reads_linear,
         "w": s.b_linear,
         "m_half": zero + c.half("linear"),

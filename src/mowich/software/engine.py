@@ -71,6 +71,7 @@ STACK = {
     "tp_graph": "tp_graph",
     "products": "products",
     "attention_kernels": "attention_kernels",
+    "prompt_products": "prompt_products",
 }
 """Constant -> fact of an engine that states it, else of `serving.common`: what only some engines have."""
 READS = ("dense_4", "widened_4")
@@ -168,7 +169,8 @@ class EngineCosts(Columns):
     ep_wires: share of the wires' rate that the engine reaches; tp_latency, ep_latency: s that each waits beside.
     is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit.
     product_*, weights_*, quantise_* and all from rows_half to attention_half: of the device's operators alone
-    (`machines.device`). Software: products, attention_kernels, reads_*: what the engine's kernels reach of them;
+    (`machines.device`). Software: products, attention_kernels, reads_*: what the engine's kernels reach of them; prompt_products: and what
+    those outside of experts reach of products in steps with prompts;
     expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
     at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
@@ -226,6 +228,7 @@ class EngineCosts(Columns):
     attention_half: Floats
     products: Floats
     attention_kernels: Floats
+    prompt_products: Floats
     expand: Floats
     a_decode: Floats
     mla_compute: Floats
