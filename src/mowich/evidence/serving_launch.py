@@ -56,9 +56,9 @@ class LaunchNote(TypedDict, total=False):
     prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts (the greater
     holds); memory: share of the memory that the engine takes; drafts: tokens guessed beside the next one; captured:
     steps with prompts are launched as whole graphs; spreads: over the ranks of tp, whatever the row says: "experts",
-    "attention", which is then data-parallel, and experts, or "nothing", so that ranks cut every layer; products: the path of
-    products of 8-bit weights in steps with prompts (`serving.common.prompt_products_<path>`), the usual one if absent;
-    script: where this is said.
+    "attention", which is then data-parallel, and experts, or "nothing", so that ranks cut every layer; products: the
+    path of products of 8-bit weights in steps with prompts (`serving.common.prompt_products_<path>`), the usual one if
+    absent; script: where this is said.
     """
 
     source: str

@@ -264,8 +264,8 @@ def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tupl
     of a scale-up domain.
 
     (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) TP4 with EP4, as runs
-    that are printed both ways and the scripts of the others show. But (4, 1, 2, 2) stays TP4, whose experts are cut by EP2 and TP2: inside a domain tp = ep moe_tp is how engines
-    state such a plan; beyond it no engine cuts a layer so.
+    that are printed both ways and the scripts of the others show. But (4, 1, 2, 2) stays TP4, whose experts are cut by
+    EP2 and TP2: inside a domain tp = ep moe_tp is how engines state such a plan; beyond it no engine cuts a layer so.
     """
     if ep > 1 and moe_tp == ep:
         if dp == 1 and tp == ep * moe_tp and tp > domain:

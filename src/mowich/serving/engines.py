@@ -260,7 +260,15 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     rows: list[dict[str, str]] = []
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
-        of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.captured, case.products)
+        of_software = (
+            case.arch,
+            case.engine,
+            case.plan.weights,
+            case.has_own,
+            case.campaign,
+            case.captured,
+            case.products,
+        )
         key = (id(case.model), id(case.system), *of_software, case.experts)
         if key not in kinds:
             kinds[key] = len(rows)

@@ -169,15 +169,15 @@ class EngineCosts(Columns):
     ep_wires: share of the wires' rate that the engine reaches; tp_latency, ep_latency: s that each waits beside.
     is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit.
     product_*, weights_*, quantise_* and all from rows_half to attention_half: of the device's operators alone
-    (`machines.device`). Software: products, attention_kernels, reads_*: what the engine's kernels reach of them; prompt_products: and what
-    those outside of experts reach of products in steps with prompts;
-    expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
-    at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
+    (`machines.device`). Software: products, attention_kernels, reads_*: what the engine's kernels reach of them;
+    prompt_products: and of products outside of experts in steps with prompts; expert_compute: of products of experts;
+    expand: of those that widen 4-bit weights; a_decode: share of the bandwidth at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
     expert_reads: how often the weights of a visited expert are read while others are left out; expert_launch: s for
     each expert of a layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers
-    by; prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph; fixed_times: what a generation of chips multiplies fixed times by. The rest is explained in docs/serving.md and
-    in facts/serving.
+    by; prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph;
+    fixed_times: what a generation of chips multiplies fixed times by. The rest is explained in docs/serving.md and in
+    facts/serving.
     """
 
     hbm_Bps: Floats
