@@ -171,7 +171,8 @@ class EngineCosts(Columns):
     product_*, weights_*, quantise_* and all from rows_half to attention_half: of the device's operators alone
     (`machines.device`). Software: products, attention_kernels, reads_*: what the engine's kernels reach of them;
     prompt_products: and of products outside of experts in steps with prompts; expert_compute: of products of experts;
-    expand: of those that widen 4-bit weights; a_decode: share of the bandwidth at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
+    expand: of those that widen 4-bit weights; a_decode: share of the bandwidth at which caches are read. guess_host: s
+    of the host for each sequence of a step that verifies guesses, where the
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
     expert_reads: how often the weights of a visited expert are read while others are left out; expert_launch: s for
     each expert of a layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers
