@@ -200,7 +200,8 @@ def _checked(case: ServingCase, room: Room) -> ServingCase | str:
             f" {decoding:.0f} of {case.users:g} users decode (Little's law), and the cache holds {room.beside:.0f}: a"
             " cap on the running batch or a warm-up that is not stated"
         )
-    if waits and ttft_s > explained_s and room.beside >= case.users and "ttft_ms" not in case.skip:
+    is_cold = "ttft_ms" in case.skip  # by what is known of its run; a wait of unknown cause may be for a cap alone
+    if waits and ttft_s > explained_s and room.beside >= case.users and not is_cold:
         why = (
             f"ttft_ms: '{case.measured['ttft_ms']:g}' is {ttft_s / explained_s:.1f} times what the prompts of all"
             f" {case.users:g} users take one after another, and the cache holds them all: a cold start or a cap that is"
@@ -208,7 +209,7 @@ def _checked(case: ServingCase, room: Room) -> ServingCase | str:
         )
         case = replace(case, skip={**case.skip, "ttft_ms": why})
     stall = (ttft_s - explained_s) / max((case.output - 1.0) * tpot_s, 1e-9)
-    if waits and stall > STALLED and "ttft_ms" in case.skip and "tpot_ms" not in case.skip:
+    if waits and is_cold and stall > STALLED and "tpot_ms" not in case.skip:
         why = (
             f"tpot_ms: what no prompt explains of this row's TTFT is {100 * stall:.0f}% of the time that an answer"
             " decodes: users who decoded meanwhile stood still as long"
