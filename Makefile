@@ -95,7 +95,7 @@ docs: accuracy
 pictures: $(STAMP)
 	$(BIN)/python tools/pictures.py
 
-# pages that a script writes whole: accuracy, goodput, claims, optimal plans, scaling
+# pages that a script writes whole, in their order: accuracy, goodput, claims, optimal plans, scaling; the brief last
 accuracy: $(STAMP)
 	$(BIN)/python tools/pages.py
 

@@ -1,5 +1,5 @@
 """Writes docs/brief.md: Trainium 3 on one page, with every number, its range and the command that gives it; and the same
-answer as `src/mowich/web/brief.json`, which the web page opens on. Run by `make docs`; tests/studies/test_brief.py compares both with a brief that it makes anyway. `--picture` draws docs/images/brief-gap.svg too, with Chromium."""
+answer as `src/mowich/web/brief.json`, which the web page opens on. Run by `make docs`, last of `tools/pages.py`, for it tells the errors that tools/accuracy.py keeps; tests/studies/test_brief.py compares both with a brief that it makes anyway. `--picture` draws docs/images/brief-gap.svg too, with Chromium."""
 
 from __future__ import annotations
 
@@ -71,7 +71,12 @@ def brief_json(result: Result) -> str:
     return to_json(result, inputs={"set": [], "facts_dirs": []}, indent=None)
 
 
-if __name__ == "__main__":
+def pages(*, with_picture: bool = False) -> dict[Path, str]:
+    """The page and the answer that ships, and the picture of it."""
     found = brief(load_facts(), against=RIVALS, models=ABOUT_MODELS).to_dict()
-    pictures = {PICTURE: picture(found)} if "--picture" in sys.argv else {}
-    write({PAGE: brief_text(found), BRIEF_FILE: brief_json(found), **pictures})
+    pictures = {PICTURE: picture(found)} if with_picture else {}
+    return {PAGE: brief_text(found), BRIEF_FILE: brief_json(found), **pictures}
+
+
+if __name__ == "__main__":
+    write(pages(with_picture="--picture" in sys.argv))

@@ -102,23 +102,15 @@ def test_few_groups_show_little_of_the_next_one(fit_training: ModuleType) -> Non
 
 
 def test_intervals_hold_in_every_class_of_rows(fit_training: ModuleType, facts: Facts) -> None:
-    """Of rows whose group no fit saw, 85 to 95% in each class of 20 rows or more, but for one row. Where a class has
-    ten groups and one of them holds more than a tenth of its rows, that one would decide: groups count there, inside
-    by most of their rows."""
+    """Of rows whose group no fit saw, 85 to 95% in each class of 20 rows or more, but for one row."""
     rows, cases = fit_training.read(facts)
     with fit_training.HELD_OUT.open(newline="", encoding="utf-8") as file:
         held = {row["id"]: int(row["inside_group"]) for row in csv.DictReader(file)}
-    inside: dict[str, dict[str, list[int]]] = {}
-    for row, case in zip(rows, cases, strict=True):
+    inside: dict[str, list[int]] = {}
+    for case in cases:
         for name in fit_training.classes_of(case):
-            inside.setdefault(name, {}).setdefault(fit_training.group_of(row), []).append(held[case.id])
-    shares: dict[str, tuple[float, int]] = {}
-    for name, groups in inside.items():
-        each = [found for of_group in groups.values() for found in of_group]
-        if len(groups) >= 10 and max(map(len, groups.values())) > len(each) / 10:
-            shares[name] = float(np.mean([np.mean(found) >= 0.5 for found in groups.values()])), len(groups)
-        elif len(each) >= 20:
-            shares[name] = float(np.mean(each)), len(each)
+            inside.setdefault(name, []).append(held[case.id])
+    shares = {name: (float(np.mean(each)), len(each)) for name, each in inside.items() if len(each) >= 20}
     assert len(rows) == len(cases)
     assert len(shares) >= 8
     assert {name: share for name, (share, n) in shares.items() if not 0.85 - 1 / n <= share <= 0.95 + 1 / n} == {}

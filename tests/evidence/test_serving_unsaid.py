@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,8 @@ from mowich.evidence.serving_checks import read_serving_cases
 from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.serving_unsaid import experts_of
 from mowich.facts import load_facts
-from mowich.operators.law import busiest_rank, largest_of
+from mowich.facts.load import shipped_folder
+from mowich.operators.law import active_experts, busiest_rank, largest_of
 from mowich.serving.steady import decode_step
 
 FACTS = load_facts()
@@ -74,6 +77,50 @@ def test_kernels_of_experts_that_take_more_launches_take_longer() -> None:
     more = steady(deep).full_step["layers"][0] - steady(usual).full_step["layers"][0]
     layers = sum(gather_cases([deep], FACTS).shapes.moe_layers[:, 0])
     assert more == pytest.approx(layers * FACTS.number("serving.common.experts_deepgemm"))
+
+
+def test_prompts_of_one_kind_of_text_choose_fewer_experts() -> None:
+    row = {"chip": "h100", "framework": "trtllm 1.0.0rc3", "model": "qwen3-235b-a22b", "date": "", "ep": "8"}
+    text, drawn = case(**row, source="NVIDIA gap-analysis runs"), case(**row)
+    assert constants(text)["expert_spread"] == "serving.common.expert_spread_text"
+    assert constants(drawn)["expert_spread"] == "serving.common.expert_spread"
+    with (shipped_folder() / "serving" / "priors.csv").open(encoding="utf-8", newline="") as file:
+        (prior,) = [float(r["value"]) for r in csv.DictReader(file) if r["path"].endswith("expert_spread_text")]
+    read_of = active_experts(128.0, 8.0, np.array([1.0, 16.0]) ** prior)
+    assert read_of == pytest.approx([8.0, 57.745], abs=0.5)  # the second was measured
+    assert steady(text).full_step["experts"][0] < steady(drawn).full_step["experts"][0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "fact"),
+    [
+        ({"framework": "trtllm 1.2.0rc2", "model": "gpt-oss-120b"}, "trtllm.reduce_norms"),
+        ({"framework": "trtllm 1.0.0rc3", "model": "Qwen/Qwen3-32B", "chip": "h100"}, "common.reduce_norms"),
+        ({"framework": "vllm", "model": "llama-3.1-70b"}, "vllm.reduce_norms"),
+        ({"framework": "vllm", "model": "llama-3.1-70b", "chip": "h200"}, "common.reduce_norms"),
+        ({"framework": "vllm 0.18.0", "model": "gpt-oss-120b", "chip": "h200"}, "vllm.reduce_norms"),
+        ({"framework": "vllm 0.18.0", "model": "llama-3.1-70b", "chip": "a100_sxm_80g"}, "common.reduce_norms"),
+        ({"framework": "sglang 0.5.9"}, "sglang.reduce_norms"),
+        ({"framework": "sglang 0.5.9", "model": "llama-3.1-70b"}, "sglang.reduce_norms_dense"),
+        ({"framework": "sglang nightly-dev", "model": "glm-5", "date": "2026-03-19"}, "common.reduce_norms"),
+        ({"framework": "sglang nightly-dev", "model": "glm-5", "date": "2026-03-20"}, "sglang.reduce_norms"),
+    ],
+)
+def test_all_reduces_do_norms_where_releases_and_scripts_say_so(cells: dict[str, str], fact: str) -> None:
+    precision = {"precision": "bf16"} if "a100" in cells.get("chip", "") else {}
+    assert constants(case(**{"date": "2026-03-26", **cells}, **precision))["reduce_norms"] == f"serving.{fact}"
+    assert FACTS.number("serving.common.reduce_norms") == FACTS.number("serving.sglang.reduce_norms_dense") == 0.0
+
+
+def test_norms_inside_of_all_reduces_are_launched_no_more() -> None:
+    run = {"model": "llama-3.1-70b", "chip": "h200", "concurrency": "4", "tpot_ms": "30"}
+    new, old = ({**run, "framework": f"vllm 0.{n}.0"} for n in (18, 12))
+    fewer = [
+        float(steady(case(**old, tp=tp, n_chips=tp)).full_step["layers"][0])
+        - float(steady(case(**new, tp=tp, n_chips=tp)).full_step["layers"][0])
+        for tp in ("1", "8")
+    ]
+    assert fewer == pytest.approx([0.0, 160.0 * FACTS.number("serving.vllm.kernel")], abs=1e-12)
 
 
 def test_weights_of_four_bits_are_read_slower_outside_of_experts_and_where_they_are_widened() -> None:

@@ -19,9 +19,9 @@ from mowich.evidence.rows import read_cases as read_training
 from mowich.evidence.scores import Validation
 from mowich.evidence.serving_checks import read_serving_cases as read_serving
 from mowich.evidence.serving_guesses import SpeculationNote
-from mowich.evidence.serving_launch import LaunchNote
+from mowich.evidence.serving_launch import CampaignNote, LaunchNote
 from mowich.evidence.serving_rows import ServingCase, unfold_plan
-from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote
+from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote
 from mowich.evidence.validate import published, read_csv, validate_rows
 from mowich.facts import Facts
 
@@ -318,7 +318,7 @@ ALLOWED_KEYS = {
     "serving_notes.yaml": {
         "engines": {"engine", "pattern"},
         "stacks": {"engine", "pattern", "batch"},
-        "campaigns": {"campaign", "pattern", "framework", "rounds", "requests", "mean_length"},
+        "campaigns": set(CampaignNote.__annotations__),
         "models": None,
         "rules": {
             "source",
@@ -338,6 +338,7 @@ ALLOWED_KEYS = {
         "launch": set(LaunchNote.__annotations__),
         "caches": set(CacheNote.__annotations__),
         "experts": set(ExpertsNote.__annotations__),
+        "norms": set(NormsNote.__annotations__),
     },
 }
 """The whole schema: entries match what a row says, and `id` is no column of it."""

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -60,6 +60,27 @@ def test_every_generated_page_is_compared_or_says_why_not() -> None:
             assert path.name in written | set(pages.NOT_COMPARED), path.name
     assert not written & set(pages.NOT_COMPARED)
     assert all((ROOT / "docs" / name).is_file() for name in pages.NOT_COMPARED)
+
+
+def test_pages_are_written_one_after_another_and_the_brief_after_the_errors_that_it_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make docs` is right in one go: a script reads what those before it have written."""
+    pages = script("pages")
+    first, second = tmp_path / "left_out.json", tmp_path / "brief.md"
+    made = {
+        "accuracy": SimpleNamespace(pages=lambda: {first: "new"}),
+        "brief_page": SimpleNamespace(pages=lambda: {second: first.read_text(encoding="utf-8")}),
+    }
+    monkeypatch.setattr(pages.importlib, "import_module", made.__getitem__)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    first.write_text("old", encoding="utf-8")
+    pages.renew(name for name in (*pages.SCRIPTS, *pages.THEN) if name in made)
+    assert second.read_text(encoding="utf-8") == "new"
+    assert not set(pages.THEN) & set(pages.SCRIPTS)
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "docs: accuracy\n" in lines
+    assert "tools/pages.py\n" in lines[lines.index("\naccuracy:") :]
 
 
 def _files(name: str) -> Iterator[Path]:

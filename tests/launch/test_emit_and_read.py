@@ -25,6 +25,7 @@ CASES = {
     "sglang": (EXPERTS, "h200:16", SERVE, {"mode": "aggregated", "dp": "2"}),
     "sglang-apart": (DENSE, "h100", SERVE, {"mode": "disaggregated"}),
     "nxdi": (DENSE, "trn2:16", SERVE, {}),
+    "nxdi-mxfp4": ("gpt-oss-120b", "trn3:8", SERVE, {"mode": "aggregated"}),
     "torchtitan": (DENSE, "h100:64", TRAIN, {"zero": "3", "recompute": "full"}),
     "torchtitan-stages": (DENSE, "h100:64", TRAIN, {"zero": "2", "pp": "2", "tp": "2"}),
     "megatron": (DENSE, "h100:64", TRAIN, {"tp": "4", "pp": "2"}),
@@ -155,6 +156,10 @@ TRAINED = shlex.split("plan llama-3.1-8b --train --tokens 1T --seq 8192 --batch 
         ([*TRAINED, "--emit", "vllm"], "--emit: vLLM is for serving, and this plan is for training"),
         ([*SERVED, "--emit", "nxdi"], "--emit: NxD Inference does not run on NVIDIA H100 SXM"),
         ([*SERVED, "--emit", "nxdi"], "here: --emit vllm or --emit sglang"),
+        (
+            shlex.split("plan gpt-oss-120b --serve --isl 4k --osl 1k --on trn2 --set plan.weights=mxfp4 --emit nxdi"),
+            "--set plan.weights: NxD Inference does not run this on AWS Trn2 UltraServer (64 Trainium2): AWS's",
+        ),
         ([*SERVED, "--emit", "vlm"], "--emit: unknown program 'vlm'"),
         ([*SERVED, "--emit", "vllm", "--json"], "--emit: prints a launch command and nothing else"),
         ([*SERVED, "--emit", "vllm", "--rate", "2rps"], "--emit: is not for a load"),

@@ -137,6 +137,24 @@ def test_a_torus_group_spans_as_few_axes_as_hold_it() -> None:
     assert axes.tolist() == [1, 1, 1, 2, 2, 3, 3]
 
 
+def test_a_group_in_device_order_shares_the_links_between_its_members(facts: Facts) -> None:
+    """8x8x8 with 100 GB/s an axis: members 4 apart have a quarter of one axis, 16 apart a half; neighbours are laid
+    along the axes either way."""
+    pod = Level(name="pod", kind="torus3d", devices=512, bandwidth_Bps=300 * GB, latency_s=0.0, axes=3)
+    laid, listed = (
+        replace(machine(facts, replace(pod, in_device_order=order), network(10)), chips=512, devices_per_chip=1)
+        for order in (False, True)
+    )
+    for stride, share in ((2.0, 50), (4.0, 25), (16.0, 50)):
+        n = 512.0 / stride
+        taken = collectives.reduce_scatter_s(listed, at(1e9), at(n), at(stride))[0]
+        assert taken == pytest.approx((n - 1) / n / share)
+        assert taken > 3 * collectives.reduce_scatter_s(laid, at(1e9), at(n), at(stride))[0]
+    for n, stride in ((512.0, 1.0), (4.0, 1.0), (64.0, 8.0)):
+        both = [collectives.reduce_scatter_s(x, at(1e9), at(n), at(stride))[0] for x in (laid, listed)]
+        assert both[0] == both[1]
+
+
 def test_an_axis_that_does_not_close_has_half_the_bandwidth(facts: Facts) -> None:
     """4x4x4 closes to rings; 2x2x2 is open lines, where the end of a line receives all over one link."""
     pod = Level(name="pod", kind="torus3d", devices=64, bandwidth_Bps=600 * GB, latency_s=0.0, axes=3)
@@ -303,3 +321,18 @@ def test_large_all_reduces_on_trainium2_go_level_by_level(facts: Facts) -> None:
     at_once_Bps = links * system.fabric.ring_efficiency * 64 / 63 / 2
     assert measured_Bps == pytest.approx(in_turn_Bps, rel=0.2)
     assert at_once_Bps > 2.0 * measured_Bps
+
+
+def test_the_page_says_why_a_large_all_reduce_is_no_faster_on_trainium3(facts: Facts) -> None:
+    """1 GiB among 64 chips: the level inside decides on both, four chips on part of their links against sixteen on all
+    of a torus. The numbers in the words are those of the law."""
+    page = (Path(__file__).parents[2] / "docs" / "collectives.md").read_text(encoding="utf-8")
+    took, rates = {}, {}
+    for name in ("trn3", "trn2"):
+        system = per_chip(resolve(facts, f"{name}:64"))
+        parts = collectives.by_level(system, "all-reduce", 2.0**30, 64)
+        assert max(parts, key=lambda level: parts[level]) == "server"
+        took[name] = sum(parts.values()) * 1e3
+        rates[name] = next(level.bandwidth_Bps for level in system.levels if level.name == "server") / 1e9
+    assert f"takes {took['trn3']:.1f} ms on Trainium 3 and {took['trn2']:.1f} ms on Trainium 2" in page
+    assert all(f"({rate:.0f} GB/s)" in page for rate in rates.values())

@@ -31,8 +31,9 @@ import mowich.nki as nki
 from mowich.neuroncore import repeat
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core, NkiValidationError
+from mowich.neuroncore.memory import SOME, RepeatedStorage
 from mowich.neuroncore.trace import Trace
-from mowich.nki import language, loops, runtime
+from mowich.nki import affine, language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language
 from mowich.nki.hollows import hollow
@@ -825,6 +826,94 @@ def test_short_loops_lists_of_lists_and_loops_over_plain_ranges(
     assert len(ran_at) <= most, len(ran_at)
 
 
+COLUMNS = (
+    "def in_rows(ts):\n    return ROWS\n\n\n"
+    + START
+    + """
+    ts = []
+    for i in nl.affine_range(40):
+        t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=t, src=x[:, 64 * i : 64 * (i + 1)])
+        ts.append(t)
+    rows = in_rows(ts)
+    for n in nl.affine_range(8):
+        for m in nl.affine_range(5):
+            nisa.tensor_copy(dst=TILE, src=TILE)
+            nisa.dma_copy(dst=out[:, 64 * (m + 5 * n) : 64 * (m + 5 * n) + 64], src=TILE)
+            MORE
+    return out
+"""
+)
+IN_ROWS = "[ts[8 * k : 8 * k + 8] for k in range(5)]"
+
+
+@pytest.mark.parametrize(
+    ("rows", "tile", "more", "is_regular"),
+    [
+        (IN_ROWS, "rows[m][n]", "pass", True),
+        (IN_ROWS, "rows[4 - m][7 - n]", "pass", True),
+        ("[tuple(ts[8 * k : 8 * k + 8]) for k in range(5)]", "rows[m][n]", "pass", True),
+        ("[ts[k::5] for k in range(5)]", "rows[m][n]", "pass", True),
+        (f"[{IN_ROWS}, {IN_ROWS}]", "rows[m % 2][m][n]", "pass", True),
+        (f"[{IN_ROWS}, {IN_ROWS}]", "rows[1][m][n]", "pass", True),
+        # the tiles of a row follow each other by other steps than those of another row, or the rows are no lists
+        ("[ts[:8], ts[:16:2], ts[8:16], ts[16:24], ts[24:32]]", "rows[m][n]", "pass", False),
+        ("[ts[:8], ts[8:16], ts[16:24], ts[24:32], ts[39:31:-1]]", "rows[m][n]", "pass", False),
+        ("[dict(enumerate(ts[8 * k : 8 * k + 8])) for k in range(5)]", "rows[m][n]", "pass", False),
+        # the loop changes the rows
+        (IN_ROWS, "rows[m][n]", "rows[m][n] = rows[m][0]", False),
+        (IN_ROWS, "rows[m][n]", "rows[m].append(rows[m].pop(0))", False),
+    ],
+)
+def test_columns_of_lists(
+    rows: str, tile: str, more: str, is_regular: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop within chooses the list, the loop around it the place in that list. is_regular: the columns move alike:
+    of the first loop 3 instructions run, of the nest (3 + 1 + 1) * 2."""
+    ran_at = counted(monkeypatch)[0]
+    text = COLUMNS.replace("ROWS", rows).replace("TILE", tile).replace("MORE", more)
+    k = written(tmp_path, text).k
+    assert has_repeated(compared(sixtyfour, k))
+    ran_at.clear()
+    assert isinstance(ran(k, sixtyfour(), True), Result)
+    assert (len(ran_at) == 3 + (3 + 1 + 1) * 2) == is_regular
+
+
+def test_tiles_that_a_loop_would_have_made_have_storages_of_their_own(tmp_path: Path) -> None:
+    """What is set of one of them is set of no other, whether it was asked for anything before."""
+    text = START + "    ts = []\n" + LOOP + LOAD + "        ts.append(t)\n    SEEN.extend(ts)\n" + FEW
+    module = written(tmp_path, "SEEN = []\n\n\n" + text)
+    assert has_repeated(ran(module.k, sixtyfour(), True))
+    first, asked, *others = module.SEEN[:1] + module.SEEN[2:-1]
+    assert type(asked.storage) is type(others[0].storage) is RepeatedStorage
+    assert asked.storage.shape == first.storage.shape
+    for tile in (asked, others[0]):
+        tile.storage.state, tile.storage.noted_by = SOME, None
+        assert (tile.storage.state, tile.storage.noted_by) == (SOME, None)
+        assert tile.storage.form() == first.storage.form()
+        assert tile.storage.record.number == tile.storage.number
+    assert [t.storage.state for t in others[1:]] == [first.storage.state] * (len(others) - 1)
+    assert [t.storage.number for t in module.SEEN] == list(range(first.storage.number, first.storage.number + 64))
+    with pytest.raises(AttributeError):
+        _ = others[1].storage.missing
+
+
+def test_what_a_loop_asks_of_the_kernel_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that it is entered, also where an earlier run has read its source."""
+    asked: list[str] = []
+    holds = affine.Loop.holds
+
+    def counted_holds(self: affine.Loop, *given: Any) -> bool:
+        asked.append(self.index)
+        return holds(self, *given)
+
+    k = written(tmp_path, NESTED).k
+    assert has_repeated(compared(sixtyfour, k))
+    monkeypatch.setattr(affine.Loop, "holds", counted_holds)
+    assert has_repeated(compared(sixtyfour, k))
+    assert asked == ["n", "m"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -1305,20 +1394,38 @@ class Writer:
         return helper + "@nki.jit\ndef k(x):\n" + "\n".join(self.lines) + "\n"
 
 
+GROWTH = ("clock", "made", "touched", "edges", "elsewhere", "places", "which", "firsts", "offsets")
+"""What the compiled code and the Python code find both."""
+
+
 def with_oracle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What the compiled code finds to grow is compared with what the Python code finds. Gets whether each was alike."""
+    """What the compiled code finds to grow, and the storages that move, are compared with what the Python code finds.
+    Gets whether each was alike."""
     found: list[bool] = []
-    compiled_growth = repeat._compiled_growth
+    compiled_growth, others = repeat._compiled_growth, repeat.Repeat.others
 
     def both(library: CDLL, *given: Any) -> repeat.Growth | None:
         made, wanted = compiled_growth(library, *given), repeat._growth(*given)
         found.append(made is not None)
-        assert (made is None) == (wanted is None)
-        for x, y in zip(made or (), wanted or (), strict=True):
+        if made is None or wanted is None:
+            assert made is wanted
+            return made
+        for name in GROWTH:
+            x, y = getattr(made, name), getattr(wanted, name)
             assert np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y
         return made
 
+    def both_others(self: repeat.Repeat, count: int) -> list[tuple[int, int]] | None:
+        made, library = others(self, count), self.library
+        self.library = None
+        wanted = others(self, count)
+        self.library = library
+        assert (made is None) == (wanted is None)
+        assert set(made or ()) == set(wanted or ())
+        return made
+
     monkeypatch.setattr(repeat, "_compiled_growth", both)
+    monkeypatch.setattr(repeat.Repeat, "others", both_others)
     return found
 
 

@@ -15,11 +15,13 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import Model
 from mowich.plans.plan import ServePlan
+from mowich.serving.search import ServeJob
 from mowich.serving.step import step
 from mowich.serving.traffic.policies import Scheduler
 from mowich.studies import rates
 from mowich.studies.rates import RateResult
 from mowich.studies.serving import deploy
+from mowich.studies.serving_plan import plan_serving
 from mowich.studies.traffic import ranges_of, simulate_traffic, traffic
 from mowich.studies.traffic_pools import (
     Pool,
@@ -37,11 +39,15 @@ MODEL = load_model("llama-3.1-70b")
 
 
 def pool(on: str, engine: str, model: Model = MODEL, **plan: object) -> Pool:
+    return pool_of(on, engine, model, ServePlan(weights="fp8", **plan))  # type: ignore[arg-type]
+
+
+def pool_of(on: str, engine: str, model: Model, plan: ServePlan) -> Pool:
     return make_pool(
         model,
         resolve(FACTS, on),
         engine,
-        ServePlan(weights="fp8", **plan),  # type: ignore[arg-type]
+        plan,
         1,
         Scheduler(),
         FACTS,
@@ -104,6 +110,31 @@ def test_on_one_system_caches_take_its_links() -> None:
     assert way.words == "links of the system"
     assert way.Bps == pytest.approx(4 * one.system.levels[0].bandwidth_Bps)
     assert make_transfer(FACTS, MODEL, one, one, 50e9).Bps == pytest.approx(4 * 50e9)
+
+
+def test_recurrent_state_goes_with_the_cache() -> None:
+    """Qwen3-Next: 77.3 MB of state a request, whatever its length, over the same links as its cache."""
+    model = load_model("qwen3-next-80b-a3b")
+    one = pool("h200:8", "vllm", model, tp=2, kv="fp8")
+    way = make_transfer(FACTS, model, one, one, None)
+    assert way.state_B == model.state_bytes() > 77e6
+    assert way.seconds(1000) == pytest.approx((1000 * way.sent_B + way.state_B) / way.Bps)
+    assert way.to_dict()["state_bytes"] == way.state_B
+    dense = pool("h200:8", "vllm", tp=4, kv="fp8")
+    assert make_transfer(FACTS, MODEL, dense, dense, None).state_B == 0.0
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-70b", "gpt-oss-120b", "qwen3-next-80b-a3b", "deepseek-v3"])
+def test_plans_and_traffic_have_one_transfer(model: str) -> None:
+    """Of every pair that a search found: other formats, heads that are copied, stages, windows, state."""
+    shape, job = load_model(model), ServeJob(prompt=8192.0, output=512.0, ttft_s=20.0)
+    found = plan_serving(shape, "h200:32", job=job, facts=FACTS, top=6, fixed={"mode": ("disaggregated",)})
+    assert found.rows
+    for row in (*found.rows, *found.front):
+        assert row.prefill is not None
+        front, behind = (pool_of("h200:32", "vllm", shape, p) for p in (row.prefill, row.decode))
+        way = make_transfer(FACTS, shape, front, behind, None)
+        assert row.ttft_s.breakdown["kv_transfer"] == pytest.approx(way.seconds(8192), rel=1e-9)
 
 
 def test_the_mixed_pool_that_ships() -> None:

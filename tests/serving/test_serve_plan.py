@@ -11,9 +11,10 @@ from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
+from mowich.plans.plan import WEIGHT_ONLY, WEIGHTS
 from mowich.plans.serving_choices import parse_serving
 from mowich.plans.workers import worker_plans
-from mowich.serving.engines import link_Bps
+from mowich.serving.engines import is_expanded, link_Bps, peak
 from mowich.serving.search import ServeJob, ladder
 from mowich.studies.serving_claims import gpt_oss_served
 from mowich.studies.serving_plan import ServeRow, compare_serving, native_weights, plan_serving
@@ -378,3 +379,13 @@ def test_a_wrong_number_of_cores_is_said(on: str, lnc: str, words: str, capsys: 
 )
 def test_a_chip_serves_the_formats_that_its_software_has(model: str, on: str, weights: str) -> None:
     assert native_weights(load_model(model), resolve(FACTS, on), FACTS) == weights
+
+
+@pytest.mark.parametrize("on", ["trn2", "trn3", "h100", "gb300", "ironwood", "mi355x"])
+def test_formats_of_weights_alone_run_at_the_rate_of_16_bit(on: str) -> None:
+    """On chips with units of 8 and 4 bit, too: activations stay in 16."""
+    system = resolve(FACTS, on)
+    for weights in WEIGHTS:
+        is_slow = peak(weights, system) == peak("bf16", system)
+        assert is_slow or weights not in WEIGHT_ONLY, weights
+        assert is_expanded(weights, system) == (is_slow and weights != "bf16"), weights

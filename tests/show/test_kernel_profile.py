@@ -68,6 +68,19 @@ def test_without_throttling_the_tensor_engine_starts_at_full_rate(capsys: pytest
     assert slow - full == pytest.approx(1.5e-6, rel=0.1)
 
 
+def test_one_bandwidth_of_hbm_times_transfers_and_counts_their_use(capsys: pytest.CaptureFixture[str]) -> None:
+    """MBU is of one stack, a fourth of the chip's: half the bandwidth moves the time and what 100% is."""
+    words = (SOFTMAX, "-k", "softmax", "x=float32[256,1024]", "--target", "trn3", "--json")
+    found = {}
+    for TBps in (4.9, 0.6):
+        more = ("--set", f"chips.trainium3.memory.hbm_bandwidth={TBps} TB/s")
+        found[TBps] = json.loads(profile(capsys, *words, *more)[1])
+        moved = found[TBps]["hbm_read_B"] + found[TBps]["hbm_write_B"]
+        assert found[TBps]["mbu"] == pytest.approx(moved / (TBps * 1e12 / 4 * found[TBps]["time_s"]["value"]))
+    assert found[0.6]["time_s"]["value"] > 1.1 * found[4.9]["time_s"]["value"]
+    assert found[0.6]["mbu"] > 2 * found[4.9]["mbu"]
+
+
 def test_text_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("duckdb")
     code, out, _ = profile(

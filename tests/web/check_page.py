@@ -159,13 +159,13 @@ def opens_on_the_brief(page: Page) -> None:
     page.keyboard.press("Escape")
 
 
-def table_is_whole(page: Page, where: str) -> None:
-    """Eight columns, none of them cut; the others behind a switch; heads sort; the winner is chosen."""
+def table_is_whole(page: Page, where: str, columns: int = 8) -> None:
+    """So many columns, none of them cut; the others behind a switch; heads sort; the winner is chosen."""
     cut = page.evaluate(
         "() => { const s = document.querySelector('#table .scroll'); return s.scrollWidth - s.clientWidth; }"
     )
     heads = page.locator("table.answers thead th").count()
-    check(heads == 8 and cut <= 0, f"{where}: {heads} columns, none cut ({cut:+} px)")
+    check(heads == columns and cut <= 0, f"{where}: {heads} columns, none cut ({cut:+} px)")
     best = page.locator("table.answers tr:has(td.usd_per_mtok.best)").first.get_attribute("data-system")
     chosen = page.get_attribute("table.answers tr.chosen", "data-system")
     check(
@@ -193,6 +193,52 @@ def table_is_whole(page: Page, where: str) -> None:
         "() => [...document.querySelectorAll('#card, #table, #headline, #footing')].flatMap(e => e.innerText.match(/[a-z]+_[a-z_]+/g) ?? [])"
     )
     check(not raw, f"{where}: words, no identifiers {raw[:3] or ''}")
+
+
+def answered(page: Page, key: str, value: str) -> None:
+    """Write a value into a field of the question."""
+    page.fill(f"#text-{key}", value)
+    page.keyboard.press("Enter")
+
+
+def paid(page: Page, context: BrowserContext) -> None:
+    """Money and days in the place of a number of chips: fields, numbers, mistakes, address and YAML."""
+    page.click("label.pill:has(input[name=equal][value=paid])")
+    page.wait_for_selector("#text-budget")
+    check(page.locator("#text-chips").count() == 0, "cost and days: the money says the chips, no field does")
+    answered(page, "budget", "$500k")
+    page.wait_for_selector("#headline:has-text('Most tokens for $500000 in 30 days')")
+    settled(page)
+    table_is_whole(page, "cost and days", columns=9)
+    numbers(page, copied(page), "cost and days")
+    same_words(page, copied(page), "cost and days")
+    yaml = page.input_value("#yaml")
+    check("budget:" in yaml and "days: 30" in yaml and "chips:" not in yaml, "cost and days: the YAML follows")
+    for key, bad, words in (("budget", "two", "not a quantity"), ("days", "0", "above 0"), ("days", "", "required")):
+        kept = page.input_value(f"#text-{key}")
+        answered(page, key, bad)
+        page.wait_for_selector(f"#wrong-{key}:has-text('{words}')")
+        check(
+            page.get_attribute(f"#text-{key}", "aria-invalid") == "true",
+            f"cost and days: a mistake beside {key} ({bad or 'empty'})",
+        )
+        answered(page, key, kept)
+        page.wait_for_selector(f"#wrong-{key}:empty", state="attached")
+        settled(page)
+    answered(page, "tokens", "")
+    page.wait_for_selector("table.answers:not(:has([data-sort=days]))")
+    settled(page)
+    numbers(page, copied(page), "cost and days, without tokens")
+    page.wait_for_timeout(400)
+    fresh = context.new_page()
+    fresh.goto(page.url)
+    fresh.wait_for_selector("#text-budget")
+    check(fresh.input_value("#text-budget") == "$500k", "cost and days: the address holds them")
+    fresh.close()
+    answered(page, "tokens", "2T")
+    page.click("label.pill:has(input[name=equal][value=chips])")
+    page.wait_for_selector("#footing:has-text('512 chips each')")
+    settled(page)
 
 
 def goes_through(browser: Browser, base: str, script: str) -> None:
@@ -273,6 +319,8 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.fill("#text-chips", "512")
     page.keyboard.press("Enter")
     page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
+
+    paid(page, context)
 
     page.evaluate("() => document.activeElement.blur()")
     page.keyboard.press("/")

@@ -355,6 +355,52 @@ def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
     assert deep.status_code == 422
 
 
+PAID = {k: v for k, v in COMPARE.items() if k != "chips"} | {"budget": "$200k", "days": "30"}
+
+
+def test_money_and_days_say_the_chips(client: TestClient) -> None:
+    """As `compare --budget --days`, with tokens and without, and from a scenario."""
+    answer = client.post("/api/compare", json=PAID).json()
+    theirs = said_by_cli(answer["command"])
+    assert answer["result"]["rows"] == theirs["rows"]
+    assert all(row["tokens_trained"]["value"] > 1e11 for row in answer["result"]["rows"])
+    assert answer["view"]["headline"].startswith("Most tokens for $200000 in 30 days")
+    open_ended = {**PAID, "train": {k: v for k, v in TRAIN.items() if k != "tokens"}}
+    rows = client.post("/api/compare", json=open_ended).json()["result"]["rows"]
+    assert [row["days"]["value"] for row in rows] == [None, None]
+    text = (
+        "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {seq: 4096, batch: 256seqs}\n"
+        "systems: [trn2-server, h100]\nbudget: $200k\ndays: 30\n"
+    )
+    ask = client.post("/api/scenario", json={"yaml": text}).json()["result"]["ask"]
+    assert (ask["budget"], ask["days"]) == ("$200k", "30")
+    assert client.post("/api/compare", json=ask).json()["result"]["rows"] == rows
+
+
+@pytest.mark.parametrize(
+    ("more", "where", "what"),
+    [
+        ({"days": None}, "days", "is required with budget"),
+        ({"budget": None}, "budget", "is required with days"),
+        ({"budget": "two"}, "budget", "not a quantity"),
+        ({"budget": "$1"}, "budget", "pays for no chip"),
+        ({"days": "0"}, "days", "above 0"),
+        ({"chips": 64}, "chips", "budget says how many chips"),
+    ],
+)
+def test_what_is_wrong_with_money_or_days_names_its_field(
+    client: TestClient, more: dict[str, Any], where: str, what: str
+) -> None:
+    """The page has a field of that name, and a line for its mistake (`form.js`)."""
+    refused = client.post("/api/compare", json={**PAID, **more})
+    assert refused.status_code == 422
+    [error] = refused.json()["errors"]
+    assert (error["where"], what in error["line"]) == (where, True), error
+    fields = re.search(r"const FIELDS = \[([^]]+)\]", client.get("/static/form.js").text)
+    assert fields is not None
+    assert f'"{where}"' in fields[1]
+
+
 @pytest.mark.parametrize(
     ("ask", "word"),
     [

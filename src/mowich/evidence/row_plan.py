@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mowich.errors import UserError
+from mowich.evidence.row_rules import STACK_NUMBERS
 from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
@@ -46,21 +47,23 @@ class SharedRuns:
     def as_recipes_say(self, system: Platform, recipe: Mapping[str, float]) -> Platform:
         """The system of `systems` with the software's numbers that a recipe states, which are then of no fact, and of
         no fit."""
-        own = {
-            name: recipe[name] for name in ("optimizer_memory_B", "moe_capacity", "full_recompute") if name in recipe
-        }
-        if not own:
+        own = {name: recipe[name] for name in STACK_NUMBERS if name in recipe}
+        in_order = bool(recipe.get("device_order"))
+        if not own and not in_order:
             return system
-        key = (id(system), *own.items())
+        key = (id(system), in_order, *own.items())
         if key not in self.equipped:
             software = replace(
                 system.stack,
                 optimizer_memory_B=own.get("optimizer_memory_B", system.stack.optimizer_memory_B),
                 moe_capacity=own.get("moe_capacity", system.stack.moe_capacity),
                 full_recompute=own.get("full_recompute", system.stack.full_recompute),
+                moe_passes=own.get("moe_passes", system.stack.moe_passes),
+                fsdp_overlap=own.get("fsdp_overlap", system.stack.fsdp_overlap),
             )
+            levels = tuple(replace(level, in_device_order=in_order and level.axes > 0) for level in system.levels)
             paths = {name: path for name, path in system.paths.items() if name.removeprefix("stack.") not in own}
-            self.equipped[key] = replace(system, stack=software, paths=paths)
+            self.equipped[key] = replace(system, stack=software, levels=levels, paths=paths)
         return self.equipped[key]
 
     def share(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:

@@ -90,10 +90,14 @@ TOPOLOGY = re.compile(
 """A topology printed as "[8xNC(TP)x4(DP)] x 32Nodes(DP)" or "8 cores (TP) x 4 (DP)"."""
 
 
-RECIPE_NUMBERS = ("document", "mtp_layers", "optimizer_memory_B", "moe_capacity", "full_recompute")
-"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, bytes of
-optimizer states per parameter, times the mean load that every expert is padded to, the part of a layer that full
-recompute runs again."""
+STACK_NUMBERS = ("optimizer_memory_B", "moe_capacity", "full_recompute", "moe_passes", "fsdp_overlap")
+"""Numbers of the software that a recipe may set: bytes of optimizer states per parameter, times the mean load that
+every expert is padded to, the part of a layer that full recompute runs again, passes over the experts' rows, the part
+of gathers and scatters of weights that is issued early enough to hide."""
+
+RECIPE_NUMBERS = ("document", "mtp_layers", "device_order", *STACK_NUMBERS)
+"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, 1 where groups
+on a torus are counted off in the order of devices, and `STACK_NUMBERS`."""
 
 OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
 """Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an

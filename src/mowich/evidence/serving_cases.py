@@ -107,6 +107,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         stated=stated_facts(facts, case.engine, case.system),
         campaign=case.campaign,
         experts=case.experts,
+        norms_apart=case.norms_apart,
     )
 
 

@@ -9,7 +9,6 @@ of the decoding users; a deployment that is not told to do so has none of it.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
@@ -21,11 +20,11 @@ from mowich.evidence.row_checks import PublishedRow, is_noted
 
 
 class CampaignNote(TypedDict):
-    """How the requests of a campaign are made, by a row's source and framework. rounds: requests of each user;
-    requests: at most, of all users; mean_length: mean over nominal length."""
+    """How the requests of a campaign are made, by patterns of a row's columns. rounds: requests of each user; requests:
+    at most, of all users; mean_length: mean over nominal length."""
 
     campaign: str
-    pattern: str
+    source: NotRequired[str]
     framework: NotRequired[str]
     rounds: float
     requests: NotRequired[float]
@@ -34,12 +33,7 @@ class CampaignNote(TypedDict):
 
 def campaign_of(notes: Sequence[CampaignNote], row: PublishedRow) -> CampaignNote:
     """The first campaign that a row fits; the last entry fits all."""
-    source = row.get("source") or ""
-    return next(
-        note
-        for note in notes
-        if re.search(note["pattern"], source) and re.search(note.get("framework", ""), row["framework"])
-    )
+    return next(note for note in notes if is_noted(note, row))
 
 
 def rounds_of(campaign: CampaignNote, users: float) -> float:
@@ -80,6 +74,7 @@ class LaunchNote(TypedDict, total=False):
     wait: float
     budget: float
     prompts: float
+    more: float
     memory: float
     drafts: int
     captured: bool
@@ -140,7 +135,7 @@ def balanced_steps(limit: Floats, rate: Floats) -> Floats:
 
 def budget_of(note: LaunchNote, prompt: float) -> float:
     """Prompt tokens of a step at most; nan where it is not known. prompt: nominal tokens of one."""
-    stated = max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt)
+    stated = max(note.get("budget", 0.0), note.get("prompts", 0.0) * prompt + note.get("more", 0.0))
     return stated or math.nan
 
 

@@ -29,7 +29,7 @@ from mowich.evidence.serving_launch import (
     spread_ranks,
 )
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
-from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, cache_of, experts_of
+from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote, cache_of, experts_of, norms_apart
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.files import shipped_yaml
@@ -109,7 +109,7 @@ class ServingCase:
     decode_only: a decode worker, whose prompts other workers compute; elsewhere_s: seconds that each of its requests is
     with those (the row's own TTFT, 0 where it states none); launch: settings of its engine; memory_share: above 1,
     sequences that decode by the row's own figures over those that the cache holds by our memory model; experts: the
-    path of their kernels, "" the usual one."""
+    path of their kernels, "" the usual one; norms_apart: norms are kernels of their own after an all-reduce."""
 
     id: str
     chip: str
@@ -142,6 +142,7 @@ class ServingCase:
     launch: EngineSettings = UNTOLD
     memory_share: float = 1.0
     experts: str = ""
+    norms_apart: bool = False
 
 
 Searched = Literal["source", "chip", "mode", "framework", "model", "date", "notes"]
@@ -192,6 +193,7 @@ class _Notes(TypedDict):
     ranks: list[LaunchNote]
     caches: list[CacheNote]
     experts: list[ExpertsNote]
+    norms: list[NormsNote]
     launch: list[LaunchNote]
 
 
@@ -522,6 +524,7 @@ def read_case(
         decode_only=decode_only,
         launch=EngineSettings.of(launch, lengths=lengths, users=users),
         experts=experts_of(table["experts"], row, dp=dp),
+        norms_apart=norms_apart(table["norms"], row),
         elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if decode_only else 0.0,
         fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
     )

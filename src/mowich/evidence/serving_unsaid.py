@@ -1,5 +1,5 @@
-"""What a row of serving measurements does not say and the scripts of its campaign do: the format of its cache, and the
-kernels of its experts. `facts/published/serving_notes.yaml` holds both with their sources."""
+"""What a row of serving measurements does not say and the scripts of its campaign do: the format of its cache, the
+kernels of its experts, and those of its norms. `facts/published/serving_notes.yaml` holds them with their sources."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ class ExpertsNote(TypedDict, total=False):
     script: str
 
 
+class NormsNote(TypedDict, total=False):
+    """Whether norms are kernels of their own after an all-reduce, by patterns of the columns of rows, where a current
+    release of the engine says nothing of the run. apart: whether they are; script: where this is said."""
+
+    source: str
+    model: str
+    framework: str
+    date: str
+    chip: str
+    precision: str
+    apart: bool
+    script: str
+
+
 def cache_of(notes: Sequence[CacheNote], row: PublishedRow) -> CacheNote:
     """The first entry that a row fits; empty where none says how its cache is kept."""
     empty: CacheNote = {}
@@ -50,3 +64,8 @@ def experts_of(notes: Sequence[ExpertsNote], row: PublishedRow, *, dp: int) -> s
         (note["path"] for note in notes if is_noted(note, row) and note.get("dp", dp > 1) == (dp > 1)),
         "",
     )
+
+
+def norms_apart(notes: Sequence[NormsNote], row: PublishedRow) -> bool:
+    """What the first entry that a row fits says; no where none does: as in current releases."""
+    return next((note["apart"] for note in notes if is_noted(note, row)), False)

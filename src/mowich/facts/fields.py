@@ -86,7 +86,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     ),
     (
         r".*(_overlap|_exposed|exposed_inside|exposed_outside|idle_power_share|unfused_attention|"
-        r"unfused_encoder|has_older_attention|recompute_stops|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|"
+        r"unfused_encoder|has_older_attention|recompute_stops|comm_contention|moe_capacity|mixes_prompts|packs_prompts|memory_of_free|kernel_tables|reduce_norms|reduce_norms_dense|"
         r"exposed_limited)",
         _share(zero=True),
     ),

@@ -67,7 +67,7 @@ class LaunchProgram:
     """A program that runs plans. vendors: whose chips it runs on; form: how its arguments are written; own: fields of a
     plan -> those that the arguments hold, plan: the way back; fixed: arguments that are always written and say nothing
     of a plan; pools: arguments of workers of prefill and of decode; roles: what their values hold, by which they are
-    known."""
+    known; only_on: (field, value) that runs on one chip alone -> the chip, and who says so."""
 
     name: str
     title: str
@@ -81,6 +81,7 @@ class LaunchProgram:
     fixed: Mapping[str, FieldValue] = dataclasses.field(default_factory=dict)
     pools: Mapping[str, Mapping[str, FieldValue]] = dataclasses.field(default_factory=dict)
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    only_on: Mapping[tuple[str, FieldValue], tuple[str, str]] = dataclasses.field(default_factory=dict)
 
     def by_name(self) -> dict[str, PlanArgument]:
         """Spelling -> argument."""

@@ -85,5 +85,6 @@ def _check_here(program: LaunchProgram, launch: PlanLaunch) -> None:
     try:
         check_program(program, launch)
     except UserError as error:
-        error.fix = f"here: {' or '.join(f'--emit {name}' for name in _fitting(launch)) or 'none'}"
+        if error.field == "emit":
+            error.fix = f"here: {' or '.join(f'--emit {name}' for name in _fitting(launch)) or 'none'}"
         raise

@@ -17,20 +17,24 @@ def _own(fields: FieldValues) -> FieldValues:
     if "sequences" in kept:
         kept["sequences"] = int(kept["sequences"]) * dp
     weights = kept.pop("weights", "bf16")
-    if weights != "bf16":
+    if weights == "mxfp4":
+        kept["is_mxfp4"] = True
+    elif weights != "bf16":
         kept |= {"is_quantized": True, "weights": weights}
     return kept
 
 
 def _plan(own: FieldValues) -> FieldValues:
     dp, cp = int(own.pop("attention_dp", 1)), int(own.get("cp", 1))
-    ranks = int(own.pop("ranks", 1))
+    ranks, ep = int(own.pop("ranks", 1)), own.pop("expert_ranks", 1)
     own.pop("expert_tp", None)
     if "sequences" in own:
         own["sequences"] = max(1, int(own["sequences"]) // dp)
     if not own.pop("is_quantized", False):
         own["weights"] = "bf16"
-    return {**own, "tp": max(1, ranks // (dp * cp)), "dp": dp, "ep": own.pop("expert_ranks", 1)}
+    if own.pop("is_mxfp4", False):
+        own["weights"] = "mxfp4"
+    return {**own, "tp": max(1, ranks // (dp * cp)), "dp": dp, "ep": ep}
 
 
 NXDI_SERVE = LaunchProgram(
@@ -48,6 +52,7 @@ NXDI_SERVE = LaunchProgram(
         PlanArgument(field="expert_tp", name="moe_tp_degree"),
         PlanArgument(field="is_quantized", name="quantized", words={True: True, False: False}, absent=False),
         PlanArgument(field="weights", name="quantization_dtype", words={"fp8": "f8e4m3", "int8": "int8"}),
+        PlanArgument(field="is_mxfp4", name="is_mxfp4_compute", words={True: True, False: False}, absent=False),
         PlanArgument(field="kv", name="kv_cache_quant", words={"bf16": False, "fp8": True}, absent="bf16"),
         PlanArgument(field="sequences", name="batch_size"),
         PlanArgument(field="context", name="seq_len"),
@@ -61,4 +66,5 @@ NXDI_SERVE = LaunchProgram(
     },
     roles={"prefill": "kv_producer", "decode": "kv_consumer"},
     fixed={"is_continuous_batching": True},
+    only_on={("weights", "mxfp4"): ("trainium3", "AWS's documentation of August 2026 has MXFP4 for gpt-oss on Trn3")},
 )

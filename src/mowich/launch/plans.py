@@ -97,7 +97,7 @@ def _trained(inputs: Result, row: Result, system: System, per_server: int, layer
 
 
 def check_program(program: LaunchProgram, launch: PlanLaunch) -> None:
-    """Raises UserError where a program is for other work, or for other chips."""
+    """Raises UserError where a program is for other work, for other chips, or cannot run a value on these."""
     if program.work != launch.work:
         raise UserError(
             f"{program.title} is for {WORK_SAID[program.work]}, and this plan is for {WORK_SAID[launch.work]}",
@@ -111,3 +111,11 @@ def check_program(program: LaunchProgram, launch: PlanLaunch) -> None:
             given=program.name,
             allowed=f"systems of {', '.join(program.vendors)}",
         )
+    for (name, value), (chip, who) in program.only_on.items():
+        if chip != launch.system.chip and any(pool.fields.get(name) == value for pool in launch.pools):
+            raise UserError(
+                f"{program.title} does not run this on {launch.system.display}: {who}",
+                field=f"plan.{name}",
+                given=value,
+                fix="choose another plan with --pick, or fix the field with --set",
+            )

@@ -80,6 +80,9 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
             k, side = torus_span(level, r, torus_chips(system, level))
             wraps = side > level.wrap_from - 1e-6  # a cube root is not exact
             Bps = Bps * k / level.axes * np.where(wraps, 1.0, 0.5)
+            if level.in_device_order:
+                apart = links_apart(system, level, stride)
+                Bps = np.where(apart > 1, level.bandwidth_Bps / level.axes / apart, Bps)
             steps = np.where(r > 1, k * np.where(wraps, side / 2.0, side - 1.0), 0.0)
         out.append(Hop(level, m, below, Bps, steps, level.latency_s))
         below = m
@@ -88,8 +91,24 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
 
 def torus_chips(system: System, level: Level) -> float:
     """Nodes of the torus that the job occupies: chips, where a level inside joins the devices of a chip."""
-    inner = max((x.devices for x in system.levels if x.devices < level.devices and not x.is_network), default=1)
-    return max(1.0, min(level.devices, system.devices) / inner)
+    return max(1.0, min(level.devices, system.devices) / _devices_inside(system, level))
+
+
+def _devices_inside(system: System, level: Level) -> int:
+    """Devices of a node of a level: those that a level inside joins."""
+    return max((x.devices for x in system.levels if x.devices < level.devices and not x.is_network), default=1)
+
+
+def links_apart(system: System, level: Level, stride: Floats) -> Floats:
+    """Links between neighbours of a group whose members are every stride-th node of a torus, counted along one axis
+    after the other. Its ring runs along one axis, and so many groups share each link.
+
+    Members 4 apart on axes of 8 are 4 links apart; those 8 apart are neighbours on the second axis, 16 apart 2 links.
+    """
+    side = max(2.0, torus_chips(system, level) ** (1.0 / level.axes))
+    nodes = np.maximum(1.0, stride / _devices_inside(system, level))
+    axis = np.floor(np.log(nodes) / np.log(side) + 1e-9)
+    return np.asarray(np.round(nodes / side**axis, 6))  # a cube root is not exact
 
 
 def torus_span(level: Level, r: Floats, nodes: float) -> tuple[Floats, Floats]:

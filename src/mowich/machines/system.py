@@ -33,7 +33,8 @@ class Level:
     data-centre network between fabrics (`joined_level`); the level inside it is the fabric. reduces: the switch adds in
     the network. via_inner: its traffic also crosses the next inner level (links that join same positions only). axes:
     of a torus (0: none); wrap_from: the shortest axis that closes to a ring (a shorter one is a line); links: physical
-    links of a chip (of a torus: one to each neighbour, whatever it says).
+    links of a chip (of a torus: one to each neighbour, whatever it says); in_device_order: on a torus, whether groups
+    are counted off as the software lists devices, and not laid along its axes.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Level:
     axes: int = 0
     wrap_from: int = 4
     links: int = 1
+    in_device_order: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group
     from mowich.neuroncore.memory import Record, Storage
     from mowich.neuroncore.placement import TensorLayout
-    from mowich.neuroncore.views import NotedView, Tile, ViewAccess
+    from mowich.neuroncore.views import NotedView, Tile, ViewAccess, ViewForm
 
 _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
@@ -217,10 +217,10 @@ class Core:
         # what a check of kernels looks for while this one runs, None: nobody looks
         self.observed: dict[tuple[str, str], Observed] | None = None
         self.trace: Trace | None = Trace() if record else None
-        # what `issue` found out: about each access, number of a form, kind of an instruction on forms that passed its
+        # what `issue` found out: about each access, about each form, kind of an instruction on forms that passed its
         # checks
         self.accesses: dict[object, ViewAccess] = {}
-        self.forms: dict[object, int] = {}
+        self.forms: dict[object, ViewForm] = {}
         self.known: dict[object, int] = {}
         # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written
         # without running; loops of that kind whose last iteration did not end

@@ -16,6 +16,7 @@ import numpy as np
 
 from mowich.errors import UserError
 from mowich.neuroncore.changes import FigureRow, Version, changed_lines, changes_between, figure_row
+from mowich.neuroncore.clock.schedule import stack_Bps
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import (
     COLLECTIVE_QUEUE,
@@ -233,7 +234,7 @@ def _metadata(p: Profile) -> _Table:
         "first_hw_timestamp": 0,
         "last_hw_timestamp": _ns(p.schedule.total),
         "num_dma_engines_per_neuroncore": int(n("dma.engines")),
-        "hbm_ddr_bandwidth": n("memory.mbu_bandwidth"),
+        "hbm_ddr_bandwidth": stack_Bps(p.costs),
         "tensor_engine_num_rows": 128,
         "tensor_engine_num_cols": 128,
         "tensor_engine_clock_freq": n("tensor_engine.clock"),

@@ -103,11 +103,11 @@ class Storage:
     `bytes`; base_B: first byte;
     layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first
     partition); noted_by: the trace that knows of it. A run without values makes `bytes` and `record` when they are
-    asked for, which is seldom. like: one that nothing changes, of which this one has all that was not set yet, None:
-    all is set."""
+    asked for, which is seldom."""
 
     __slots__ = (
         "_bytes",
+        "_record",
         "address",
         "base_B",
         "bitmap",
@@ -116,14 +116,12 @@ class Storage:
         "filled",
         "granule",
         "layout",
-        "like",
         "name",
         "noted_by",
         "number",
         "owner",
         "parts",
         "pitch_B",
-        "record",
         "region",
         "row_B",
         "shape",
@@ -132,7 +130,6 @@ class Storage:
         "state",
         "written",
     )
-    record: Record
 
     def __init__(
         self,
@@ -146,7 +143,6 @@ class Storage:
         data: Array | None = None,
     ) -> None:
         self.core = core
-        self.like: Storage | None = None
         self.region = region
         self.space = SPACE[region]
         self.dtype = dtype
@@ -181,8 +177,7 @@ class Storage:
             self.pitch_B = core.limits.sbuf_B if self.space == "S" else core.limits.psum_B
             self.base_B = address[0] * self.pitch_B + address[1]
             self.state, self.filled = NONE, True
-        if core.values or core.trace is None:
-            self.record = self._recorded()
+        self._record: Record | None = self._recorded() if core.values or core.trace is None else None
 
     def again(self, number: int) -> Storage:
         """An allocation of a run without values that is this one but for its number."""
@@ -194,10 +189,10 @@ class Storage:
     def common(self) -> Storage:
         """What allocations of a run without values have in common that are this one but for their numbers: one that
         nothing changes."""
-        return self.again(self.number) if self.like is None else self.like
+        return self.again(self.number)
 
     def _copy_to(self, made: Storage) -> None:
-        made.like = None
+        made._record = None
         made._bytes = self._bytes
         made.address = self.address
         made.base_B = self.base_B
@@ -220,19 +215,13 @@ class Storage:
         made.state = self.state
         made.written = self.written
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in _SLOTS or name == "like":
-            raise AttributeError(name)
-        if self.like is not None:
-            before = {n: object.__getattribute__(self, n) for n in ("state", "noted_by") if _is_set(self, n)}
-            self.like._copy_to(self)
-            for n, value in before.items():
-                setattr(self, n, value)
-            return getattr(self, name)
-        if name == "record":
-            self.record = self._recorded()
-            return self.record
-        raise AttributeError(name)
+    @property
+    def record(self) -> Record:
+        """What the run keeps of it."""
+        found = self._record
+        if found is None:
+            found = self._record = self._recorded()
+        return found
 
     def _recorded(self) -> Record:
         made = Record(
@@ -382,6 +371,33 @@ class Storage:
         if not self.filled:
             self.fill()
         self.core.uninitialised(self, share, returned)
+
+
+class RepeatedStorage(Storage):
+    """An allocation of a run without values that a repeated loop would have made: as another one but for its number.
+    like: that one, which nothing changes, as far as it was not asked for yet; None: all is set. A kernel names few of
+    those that a loop makes."""
+
+    __slots__ = ("like",)
+
+    def __init__(self, like: Storage, number: int) -> None:
+        self.like: Storage | None = like
+        self.number = number
+
+    def common(self) -> Storage:
+        """As `Storage.common`."""
+        return super().common() if self.like is None else self.like
+
+    def __getattr__(self, name: str) -> Any:
+        like = self.like
+        if like is None or name not in _SLOTS:
+            raise AttributeError(name)
+        before = {n: object.__getattribute__(self, n) for n in ("state", "noted_by") if _is_set(self, n)}
+        self.like = None
+        like._copy_to(self)
+        for n, value in before.items():
+            setattr(self, n, value)
+        return getattr(self, name)
 
 
 _SLOTS = frozenset(Storage.__slots__)

@@ -21,7 +21,7 @@ import numpy as np
 from mowich.estimate import Estimate
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.latency import CriticalPath, compiled_columns, critical_path, latency_estimate
-from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
+from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule, stack_Bps
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of_queue
 from mowich.shown import Shown
@@ -312,7 +312,7 @@ class Profile(Shown):
     @property
     def mbu(self) -> float:
         """Neuron Explorer's mbu_estimated_percent / 100: bytes of HBM over the bandwidth of one stack."""
-        return sum(self.hbm_B) / (self.costs.number("memory.mbu_bandwidth") * self.total_s) if self.total_s else 0.0
+        return sum(self.hbm_B) / (stack_Bps(self.costs) * self.total_s) if self.total_s else 0.0
 
     @property
     def intensity(self) -> float:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from ctypes import CDLL
-from typing import NamedTuple, Protocol, overload
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ AT_ONCE = 1 << 16
 """Instructions that are written at once: what NumPy needs for them stays small."""
 
 
+_LONG = 8
+"""Bytes of a number in a column."""
 _FEW = 64
 """Pairs below which a dictionary is faster than NumPy."""
 
@@ -76,37 +79,32 @@ def mark(core: Core, trace: Trace) -> Mark:
     """How far a run has come now."""
     serial = core.serial
     storages = serial.get("storage", 0)
-    kept: tuple[Sized, ...] = (
-        serial,
-        trace.meetings,
-        core.records,
-        core.scratch,
-        core.shared,
-        core.ring,
-        core.pending,
-    )
     counted = sum(serial.values()) - storages if len(serial) > 1 else 0
-    columns: tuple[Sized, ...] = (
-        trace.kind,
-        trace.touched,
-        trace.edges,
-        trace.in_order,
-        trace.patterns.keys,
-        core.accesses,
+    other = (
+        len(core.warned),
+        counted,
+        trace.ordered,
+        core.irregular,
+        len(serial),
+        len(trace.meetings),
+        len(core.records),
+        len(core.scratch),
+        len(core.shared),
+        len(core.ring),
+        len(core.pending),
     )
-    instructions, touches, edges, in_order, patterns, accesses = map(len, columns)
     return Mark(
-        instructions,
-        touches,
-        edges,
-        in_order,
-        patterns,
-        accesses,
+        len(trace.kind),
+        len(trace.touched),
+        len(trace.edges),
+        len(trace.in_order),
+        len(trace.patterns.keys),
+        len(core.accesses),
         core.clock,
         storages,
         len(core.views or ()),
         len(core.blocks),
-        (len(core.warned), counted, trace.ordered, core.irregular, *map(len, kept)),
+        other,
     )
 
 
@@ -148,19 +146,41 @@ MadeBlock = tuple[Blocks, tuple[int, ...]]
 """A block of a tensor that was made."""
 
 
-class ColumnPlaces(NamedTuple):
+class ColumnPlaces:
     """How a sample of an iteration stands for all of it, in one column. of_sample: of each entry of the sample, its
-    place in the full iteration; of_full: of each entry of that, its place in the sample."""
+    place in the full iteration; of_full: of each entry of that, its place in the sample. columns: the two, one behind
+    the other, of which the first has `sampled` entries."""
 
-    of_sample: _Columns
-    of_full: _Columns
+    __slots__ = ("_address", "columns", "sampled")
+
+    def __init__(self, columns: _Columns, sampled: int) -> None:
+        self.columns, self.sampled = columns, sampled
+        self._address: int | None = None
+
+    @property
+    def of_sample(self) -> _Columns:
+        """Of each entry of the sample, its place in the full iteration."""
+        return self.columns[: self.sampled]
+
+    @property
+    def of_full(self) -> _Columns:
+        """Of each entry of the full iteration, its place in the sample."""
+        return self.columns[self.sampled :]
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Where the two begin; whoever passes them on keeps the columns."""
+        if self._address is None:
+            self._address = compiled.begin(self.columns)
+        return self._address, self._address + _LONG * self.sampled
 
 
-NO_PLACES = ColumnPlaces(np.zeros(0, np.int64), np.zeros(0, np.int64))
+NO_PLACES = ColumnPlaces(np.zeros(0, np.int64), 0)
 """Of a column without entries."""
 
 
-class SamplePlaces(NamedTuple):
+@dataclass(slots=True)
+class SamplePlaces:
     """The same in each column: instructions, (storage, pattern) of operands, what `depends_on` joins. has_corners:
     whether the sample has the first iteration of loops within beside the last."""
 
@@ -168,6 +188,14 @@ class SamplePlaces(NamedTuple):
     touches: ColumnPlaces
     edges: ColumnPlaces
     has_corners: bool
+    _given: compiled.PlacesGiven | None = None
+
+    def given(self) -> compiled.PlacesGiven:
+        """For the compiled code."""
+        if self._given is None:
+            rows, _ = self.instructions.addresses
+            self._given = compiled.PlacesGiven(rows, *self.touches.addresses, self.has_corners)
+        return self._given
 
 
 class IterationBlock:
@@ -225,9 +253,12 @@ class IterationBlock:
     def given(self) -> compiled.IterationGiven:
         """For the compiled code."""
         if self._given is None:
-            columns = (self.kind, self.site, self.number, self.touched)
-            counts = (len(self.kind), len(self.touched), self.clock, self.made)
-            self._given = compiled.IterationGiven(*counts, *[c.buffer_info()[0] for c in columns])
+            kind, instructions = self.kind.buffer_info()
+            form, forms = self.form.buffer_info()
+            touched, touches = self.touched.buffer_info()
+            site, number = self.site.buffer_info()[0], self.number.buffer_info()[0]
+            counts = (instructions, touches, self.clock, self.made, forms)
+            self._given = compiled.IterationGiven(*counts, kind, site, form, number, touched)
         return self._given
 
     def has_made(self, core: Core, storage: int) -> bool:
@@ -235,17 +266,12 @@ class IterationBlock:
         return storage >= self.made and (storage - self.made) % core.programs == 0
 
 
-def _places_given(samples: SamplePlaces | None) -> compiled.PlacesGiven:
-    """For the compiled code."""
-    if samples is None:
-        return _ALL_GIVEN
-    at, touches = compiled.address, samples.touches
-    return compiled.PlacesGiven(
-        at(samples.instructions.of_sample), at(touches.of_sample), at(touches.of_full), samples.has_corners
-    )
-
-
 _ALL_GIVEN = compiled.PlacesGiven()
+
+
+def _given(samples: SamplePlaces | None) -> compiled.PlacesGiven:
+    """For the compiled code: how a sample stands for an iteration. None: it has all of it."""
+    return _ALL_GIVEN if samples is None else samples.given()
 
 
 def _taken(column: array[int], places: _Columns) -> array[int]:
@@ -276,7 +302,8 @@ def _as_row(column: array[int]) -> _Columns:
     return np.frombuffer(column, np.int64) if column else np.zeros(0, np.int64)
 
 
-class Growth(NamedTuple):
+@dataclass(slots=True)
+class Growth:
     """What is added from one iteration to the next. clock: instructions; made: storages that an iteration makes;
     touched: storage and pattern of each operand (0 for the pattern); edges: instructions that `depends_on` joins;
     elsewhere: whether storages from before the loop move; places: entries of `touched` whose pattern moves; which: of
@@ -292,12 +319,17 @@ class Growth(NamedTuple):
     which: _Columns
     firsts: _Columns
     offsets: list[int]
+    _given: compiled.GrowthColumns | None = None
+    _kept: _Columns | None = None
 
     def given(self) -> compiled.GrowthColumns:
         """For the compiled code that writes iterations."""
-        at = compiled.address
-        counts = (True, self.elsewhere, len(self.places), len(self.offsets))
-        return compiled.GrowthColumns(*counts, at(self.touched), at(self.places), at(self.which))
+        if self._given is None:
+            self._kept = np.array(self.offsets, np.int64)
+            columns = (self.touched, self.places, self.which, self.firsts, self._kept)
+            counts = (True, self.elsewhere, len(self.places), len(self.offsets))
+            self._given = compiled.GrowthColumns(*counts, *map(compiled.address, columns))
+        return self._given
 
 
 class Repeat:
@@ -318,7 +350,6 @@ class Repeat:
         self.core, self.trace, self.base, self.growth, self.samples = core, trace, base, growth, samples
         self.library, self.blocks = library, blocks
         self.row = _as_row(base.touched)
-        self.moving = list(zip(self.row[growth.firsts].tolist(), growth.offsets, strict=True))
 
     def from_here(self, base: IterationBlock) -> Repeat | None:
         """The same growth from another iteration, where that one is like the one it was found with."""
@@ -338,8 +369,10 @@ class Repeat:
         """Storages and patterns of the iterations that follow the base after `times` of them, one row for each."""
         turns = np.arange(times.start, times.stop)[:, None]
         touched: _Columns = self.row + self.growth.touched * turns
-        if self.moving:
-            touched[:, self.growth.places] = self.trace.patterns.later(self.moving, times, None)[:, self.growth.which]
+        growth = self.growth
+        if growth.offsets:
+            moving = list(zip(self.row[growth.firsts].tolist(), growth.offsets, strict=True))
+            touched[:, growth.places] = self.trace.patterns.later(moving, times)[:, growth.which]
         return touched
 
     def fill(self, count: int) -> None:
@@ -349,10 +382,11 @@ class Repeat:
         chunk = max(1, AT_ONCE // max(n, 1))
         for start in range(1, count + 1, chunk):
             end = min(start + chunk, count + 1)
-            k, turns = end - start, np.arange(start, end)[:, None]
+            k = end - start
             trace.kind.extend(b.kind * k)
             trace.site.extend(b.site * k)
             if library is None:
+                turns = np.arange(start, end)[:, None]
                 trace.number.frombytes(_bytes_of(_as_row(b.number) + growth.clock * turns))
                 trace.touched.frombytes(_bytes_of(self.touched(range(start, end))))
             else:
@@ -360,6 +394,7 @@ class Repeat:
             if b.edges:
                 trace.edges.extend(edge for t in range(start, end) for edge in self.edges(t))
             if b.in_order:
+                turns = np.arange(start, end)[:, None]
                 trace.in_order.frombytes((np.array(b.in_order) + first + n * turns).tobytes())
         if growth.made:
             begin, step, storages = b.made + growth.made * self.core.programs, self.core.programs, trace.storages
@@ -368,14 +403,17 @@ class Repeat:
 
     def _compiled_fill(self, library: CDLL, start: int, count: int) -> None:
         """Numbers and touches of `count` iterations, from the one `start` after the base on, by the compiled code."""
-        trace, b = self.trace, self.base
-        later = self.trace.patterns.later(self.moving, range(start, start + count), library) if self.moving else None
-        number, touched = len(trace.number), len(trace.touched)
-        trace.number.extend(b.number * count)
-        trace.touched.extend(b.touched * count)
-        columns = (trace.number.buffer_info()[0] + 8 * number, trace.touched.buffer_info()[0] + 8 * touched)
-        given = (compiled.by_reference(x) for x in (b.given(), self.growth.given()))
-        library.clock_fill(*given, self.growth.clock, start, count, compiled.address(later), *columns)
+        trace, b, growth, by = self.trace, self.base, self.growth, compiled.by_reference
+        numbers = _LONG * len(b.number) * count
+        made = np.empty(numbers + _LONG * len(b.touched) * count, np.uint8)
+        begin = compiled.begin(made)
+        table = trace.patterns.table(library)
+        keys = table.given(len(growth.offsets) * count)
+        given = by(b.given()), by(growth.given()), growth.clock, start, count, by(keys)
+        library.clock_fill(*given, begin, begin + numbers)
+        table.end(keys.count)
+        trace.number.frombytes(made[:numbers].data)
+        trace.touched.frombytes(made[numbers:].data)
 
     def edges(self, times: int) -> list[tuple[int, int]]:
         """What `depends_on` joins in the iteration that comes `times` after the base."""
@@ -384,14 +422,23 @@ class Repeat:
             for (before, after), (x, y) in zip(self.base.edges, self.growth.edges, strict=True)
         ]
 
-    def others(self) -> list[tuple[int, int]]:
-        """(Storage, step) of the storages from before the loop that an iteration touches, each iteration others."""
+    def others(self, count: int) -> list[tuple[int, int]] | None:
+        """(Storage, step) of the storages from before the loop that come, in `count` iterations more, to one that the
+        trace does not know yet. None: each iteration touches the same of them."""
         if not self.growth.elsewhere:
-            return []
-        moves = 2 * np.flatnonzero(self.growth.touched[::2])
-        pairs = set(zip(self.row[moves].tolist(), self.growth.touched[moves].tolist(), strict=True))
-        made, programs = self.base.made, self.core.programs
-        return [(x, step) for x, step in pairs if x < made or (x - made) % programs]
+            return None
+        form, steps, library, programs = self.trace.storages.form, self.growth.touched, self.library, self.core.programs
+        if library is None:
+            moves = 2 * np.flatnonzero(steps[::2])
+            pairs = set(zip(self.row[moves].tolist(), steps[moves].tolist(), strict=True))
+            found = [(x, step) for x, step in pairs if x < self.base.made or (x - self.base.made) % programs]
+            return [(x, step) for x, step in found if not _are_known(form, x, step, count)] if found else None
+        made = np.empty(len(self.row), np.int64)
+        where = compiled.begin(made)
+        base, storages = compiled.by_reference(self.base.given()), form.buffer_info()
+        unknown = library.clock_others(base, self.growth.given().touched, programs, *storages, count, where)
+        numbers = iter(made[: 2 * unknown].tolist() if unknown > 0 else ())
+        return None if unknown < 0 else list(zip(numbers, numbers, strict=True))
 
     def agrees(self, sample: IterationBlock, times: int, end: Mark) -> bool:
         """Whether a sample is of the iteration that comes `times` after the base, which the trace holds up to `end`."""
@@ -400,11 +447,10 @@ class Repeat:
         if library is not None and not (b.edges or b.in_order or sample.edges or sample.in_order):
             number = trace.number.buffer_info()[0] + 8 * (i - len(b.kind))
             touched = trace.touched.buffer_info()[0] + 8 * (j - len(b.touched))
-            given = (compiled.by_reference(x) for x in (b.given(), sample.given(), _places_given(self.samples)))
-            return (
-                b.clock + self.growth.clock * times == sample.clock
-                and _has_forms(b.form, sample.form)
-                and bool(library.clock_agrees(*given, number, touched))
+            by = compiled.by_reference
+            given = by(b.given()), by(sample.given()), by(_given(self.samples))
+            return b.clock + self.growth.clock * times == sample.clock and bool(
+                library.clock_agrees(*given, number, touched)
             )
         written: IterationBlock = object.__new__(IterationBlock)
         written.kind, written.site, written.number = b.kind, b.site, trace.number[i - len(b.kind) : i]
@@ -489,46 +535,39 @@ def _moved(at: tuple[int, ...], step: tuple[int, ...], times: int) -> tuple[int,
 def is_made(item: object, core: Core, first: int, made: int) -> bool:
     """Whether something is a tile whose storage is one of the `made` that a core made from the number `first` on, or a
     list of such tiles."""
-    tiles = [item]
-    while list in map(type, tiles):
-        tiles = [y for x in tiles for y in (x if type(x) is list else (x,))]
-    for tile in tiles:
-        if type(tile) is not Tile:
-            return False
-        like = tile if tile.like is None else tile.like
-        place, rest = divmod(tile.storage.number - first, core.programs)
-        if rest or not 0 <= place < made or like.dynamic is not None or like.storage.core is not core:
-            return False
-    return True
+    found = [item]
+    while list in (kinds := set(map(type, found))):
+        found = [y for x in found for y in (x if type(x) is list else (x,))]
+    if not found:
+        return True
+    if kinds != {Tile}:
+        return False
+    tiles = [t for t in found if isinstance(t, Tile)]
+    numbers, step = [t.storage.number for t in tiles], core.programs
+    if min(numbers) < first or max(numbers) >= first + made * step or any((n - first) % step for n in numbers):
+        return False
+    likes = {t if t.like is None else t.like for t in tiles}
+    return all(t.dynamic is None and t.storage.core is core for t in likes)
 
 
 def items_after(like: Item, step: int, count: int) -> list[Item]:
     """`count` tiles, or lists of them, as others whose storages' numbers they follow in steps; count less than 0: that
     many before them."""
-    kept: dict[int, Storage] = {}
-    return [_after(like, step * t, kept) for t in (range(1, count + 1) if count > 0 else range(count, 0))]
+    moves = [step * t for t in (range(1, count + 1) if count > 0 else range(count, 0))]
+    return _moved_items(like, moves, {})
 
 
-@overload
-def _after(like: list[Item], move: int, kept: dict[int, Storage]) -> list[Item]: ...
-@overload
-def _after(like: Item, move: int, kept: dict[int, Storage]) -> Item: ...
-def _after(like: Item, move: int, kept: dict[int, Storage]) -> Item:
-    """A tile as another one, or a list of such, in storages that differ in their numbers. kept: by number, what they
-    have in common with the storages that they are like."""
-    if not isinstance(like, list):
-        return _after([like], move, kept)[0]
-    out: list[Item] = []
-    for x in like:
-        if type(x) is Tile:
-            number = x.storage.number
-            common = kept.get(number)
-            if common is None:
-                common = kept[number] = x.storage.common()
-            out.append(x.again(common, number + move))
-        else:
-            out.append(_after(x, move, kept))
-    return out
+def _moved_items(like: Item, moves: Sequence[int], kept: dict[int, Storage]) -> list[Item]:
+    """A tile as another one, or a list of such, in storages that differ in their numbers, for each of `moves`. kept: by
+    number, what they have in common with the storages that they are like."""
+    if isinstance(like, list):
+        rows = [_moved_items(x, moves, kept) for x in like]
+        return [list(row) for row in zip(*rows, strict=True)] if rows else [[] for _ in moves]
+    number = like.storage.number
+    common = kept.get(number)
+    if common is None:
+        common = kept[number] = like.storage.common()
+    return [*like.again(common, [number + move for move in moves])]
 
 
 def repeat_of(
@@ -560,31 +599,30 @@ def _compiled_growth(
     samples: SamplePlaces | None,
 ) -> Growth | None:
     """`_growth` by the compiled code, where nothing keeps an order of its own."""
-    if not _has_forms(base.form, sample.form):
-        return None
     n, half = len(base.touched), len(base.touched) // 2
     columns = np.empty(n + 4 * half, np.int64)
-    parts = (slice(0, n), *(slice(n + k * half, n + (k + 1) * half) for k in range(4)))
-    begin = columns.__array_interface__["data"][0]
-    out = compiled.GrowthColumns(0, 0, 0, 0, *[begin + 8 * part.start for part in parts])
-    given = (compiled.by_reference(x) for x in (base.given(), sample.given(), _places_given(samples)))
-    keys = trace.patterns.keys.buffer_info()[0]
-    if not compiled.done(library.clock_growth(*given, keys, core.programs, compiled.by_reference(out))):
+    begin, rest = compiled.begin(columns), _LONG * half
+    behind = begin + _LONG * n
+    out = compiled.GrowthColumns(0, 0, 0, 0, begin, behind, behind + rest, behind + 2 * rest, behind + 3 * rest)
+    by, keys = compiled.by_reference, trace.patterns.keys.buffer_info()[0]
+    given = by(base.given()), by(sample.given()), by(_given(samples))
+    if not compiled.done(library.clock_growth(*given, keys, core.programs, by(out))):
         return _growth(core, trace, base, sample, samples)
     if not out.is_alike:
         return None
-    touched, places, which, firsts, offsets = (columns[part] for part in parts)
     moves, different = out.moves, out.offsets_n
+    which, firsts, offsets = n + half, n + 2 * half, n + 3 * half
     return Growth(
         sample.clock - base.clock,
         len(base.form),
-        touched,
+        columns[:n],
         [],
         bool(out.elsewhere),
-        places[:moves],
-        which[:moves],
-        firsts[:different],
-        offsets[:different].tolist(),
+        columns[n : n + moves],
+        columns[which : which + moves],
+        columns[firsts : firsts + different],
+        columns[offsets : offsets + different].tolist(),
+        out,
     )
 
 
@@ -669,6 +707,13 @@ def _distinct(numbers: _Columns, ranks: _Columns) -> tuple[_Columns, _Columns]:
     return rank[pairs], firsts
 
 
+def _are_known(form: array[int], number: int, step: int, count: int) -> bool:
+    """Whether a trace knows the storages that come up to `count` times after one. form: of its storages, by number."""
+    numbers = range(number + step, number + step * (count + 1), step)
+    least, most = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
+    return least >= 0 and most < len(form) and -1 not in form[least : most + 1 : abs(step)]
+
+
 def note_storages(trace: Trace, moving: Sequence[tuple[int, int]], count: int, known: Mapping[int, Storage]) -> bool:
     """Note in a trace the storages that come `count` times after others, each (number, step), as far as it does not
     know them yet. False, and nothing noted: one is not among the known."""
@@ -677,9 +722,6 @@ def note_storages(trace: Trace, moving: Sequence[tuple[int, int]], count: int, k
     form, new = trace.storages.form, set[int]()
     for number, step in moving:
         numbers = range(number + step, number + step * (count + 1), step)
-        least, most = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
-        if least >= 0 and most < len(form) and -1 not in form[least : most + 1 : abs(step)]:
-            continue
         new.update(n for n in numbers if not (0 <= n < len(form) and form[n] >= 0))
     if any(n not in known for n in new):
         return False
@@ -702,10 +744,15 @@ def reach(first: Sequence[NotedView | None], last: Sequence[NotedView | None]) -
         return None
     out: list[NotedView | None] = []
     for a, b in zip(first, last, strict=True):
-        if (a is None and b is None) or (a is not None and b is not None and a[:2] == b[:2]):
+        if a is None or b is None:
+            if a is not b:
+                return None
             out.append(a)
             continue
-        if a is None or b is None or a.shape != b.shape or len(a.keys) != len(b.keys):
+        if a.keys == b.keys and a.shape == b.shape:
+            out.append(a)
+            continue
+        if a.shape != b.shape or len(a.keys) != len(b.keys):
             return None
         ends, later = _ends(a), _ends(b)
         spread = []

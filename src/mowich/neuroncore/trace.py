@@ -8,7 +8,6 @@ in memory.
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from ctypes import CDLL
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mowich.neuroncore.clock import compiled
 
 if TYPE_CHECKING:
     from mowich.neuroncore.memory import Storage
@@ -186,7 +187,7 @@ _ANYWHERE = (1 << 40) - 1
 """In the key of a pattern: its offset is not known."""
 
 
-class _KeyTable:
+class KeyTable:
     """Number of a key in a column of keys, by the compiled code: loops come to thousands at once. slots: number + 1 by
     the hash of its key, 2 ** bits of them."""
 
@@ -194,40 +195,33 @@ class _KeyTable:
 
     def __init__(self, library: CDLL, keys: array[int]) -> None:
         self.library, self.keys = library, keys
-        self.bits, self.slots = 8, array("i")
+        self.bits, self.slots = 11, array("i")
 
-    def find(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
-        """What `Patterns.later` gives; moving: (key, step)."""
-        keys = self.keys
-        count, wanted = len(keys), len(times) * len(moving)
-        if not self.slots or 2 * (count + wanted) > len(self.slots):
+    def hold(self, wanted: int) -> None:
+        """See that the table has places for so many keys more."""
+        count = len(self.keys)
+        if 2 * (count + wanted) > len(self.slots):
             while 2 * (count + wanted) > 1 << self.bits:
                 self.bits += 1
             self.slots = array("i", [0]) * (1 << self.bits)
-            self.library.clock_index(keys.buffer_info()[0], count, self.slots.buffer_info()[0], self.bits)
-        keys.extend(array("q", [0]) * wanted)
-        steps = array("q", itertools.chain.from_iterable(moving))
-        made = np.empty((len(times), len(moving)), np.int64)
-        count = self.library.clock_patterns(
-            keys.buffer_info()[0],
-            count,
-            self.slots.buffer_info()[0],
-            self.bits,
-            steps.buffer_info()[0],
-            len(moving),
-            times.start,
-            times.stop,
-            made.__array_interface__["data"][0],
-        )
-        del keys[count:]
-        return made
+            self.library.clock_index(self.keys.buffer_info()[0], count, self.slots.buffer_info()[0], self.bits)
+
+    def given(self, wanted: int) -> compiled.KeysGiven:
+        """The keys for the compiled code, which may put up to `wanted` more behind them: `end` them then."""
+        self.hold(wanted)
+        count = len(self.keys)
+        self.keys.extend(array("q", [0]) * wanted)
+        return compiled.KeysGiven(count, self.bits, self.keys.buffer_info()[0], self.slots.buffer_info()[0])
+
+    def end(self, count: int) -> None:
+        """So many keys there are."""
+        del self.keys[count:]
 
     def number(self, key: int) -> int:
         """The number of a key, which is put at the end when it is new."""
+        self.hold(1)
         keys, slots = self.keys, self.slots
         count = len(keys)
-        if 2 * count >= len(slots):
-            return int(self.find(((key, 0),), range(1))[0, 0])
         keys.append(key)
         found: int = self.library.clock_number(keys.buffer_info()[0], count, slots.buffer_info()[0], self.bits)
         if found < count:
@@ -254,7 +248,7 @@ class Patterns(Sequence[Pattern]):
         self.keys = array("q")
         self.families: list[Pattern] = []
         self._family_of: dict[Pattern, int] = {}
-        self._table: _KeyTable | None = None
+        self._table: KeyTable | None = None
         # (number, step) of some -> the patterns that follow them: a loop comes to the same when it is entered again
         self._rows: dict[tuple[tuple[int, int], ...], NDArray[np.int64]] = {}
         for pattern in made:
@@ -262,8 +256,14 @@ class Patterns(Sequence[Pattern]):
 
     def number(self, made: Pattern) -> int:
         """Number of a pattern, which is put at the end when it is new."""
-        offset = made[2]
-        family = _number(self._family_of, self.families, (*made[:2], None, *made[3:]))
+        return self.number_in(self.family(made), made[2])
+
+    def family(self, like: Pattern) -> int:
+        """Number of the family of a pattern, which is put at the end when it is new."""
+        return _number(self._family_of, self.families, (*like[:2], None, *like[3:]))
+
+    def number_in(self, family: int, offset: int | None) -> int:
+        """Number of the pattern of a family with this offset (None: anywhere)."""
         key = (family << 40) + (_ANYWHERE if offset is None else offset)
         known = self.known
         if known is None:
@@ -325,15 +325,14 @@ class Patterns(Sequence[Pattern]):
         offsets = keys & _ANYWHERE
         return (keys >> 40).astype(np.int32), np.where(offsets == _ANYWHERE, anywhere, offsets)
 
-    def later(self, moving: Sequence[tuple[int, int]], times: range, library: CDLL | None) -> NDArray[np.int64]:
+    def later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
         """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for
-        each of `times`. New ones are put where they come up, row after row. library: the compiled clock."""
+        each of `times`. New ones are put where they come up, row after row."""
         which = tuple(moving)
         rows = self._rows.get(which)
         have = 0 if rows is None else len(rows)
         if rows is None or have < times.stop - 1:
-            wanted = [(self.keys[number], step) for number, step in moving], range(have + 1, times.stop)
-            made = self._later(*wanted) if library is None else self._compiled_later(library, *wanted)
+            made = self._later([(self.keys[number], step) for number, step in moving], range(have + 1, times.stop))
             rows = self._rows[which] = made if rows is None else np.concatenate((rows, made))
         return rows[times.start - 1 : times.stop - 1]
 
@@ -351,11 +350,11 @@ class Patterns(Sequence[Pattern]):
                 made.append(number)
         return np.array(made, np.int64).reshape(-1, len(moving))
 
-    def _compiled_later(self, library: CDLL, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
-        """`_later` by the compiled code."""
+    def table(self, library: CDLL) -> KeyTable:
+        """What finds the number of a key from now on: the compiled code."""
         if self._table is None:
-            self._table, self.known = _KeyTable(library, self.keys), None
-        return self._table.find(moving, times)
+            self._table, self.known = KeyTable(library, self.keys), None
+        return self._table
 
 
 def _number(known: dict[T, int], listed: list[T], made: T) -> int:
@@ -415,8 +414,8 @@ class Trace:
         return len(self.kind)
 
     def add(self, number: int, kind: int, touched: list[int], site: tuple[str, int]) -> None:
-        """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`pattern_of`) of each
-        operand."""
+        """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`Patterns.number_in`)
+        of each operand."""
         place = self._site_of.get(site)
         if place is None:
             place = _number(self._site_of, self.sites, site)
@@ -442,11 +441,10 @@ class Trace:
             self.plain_reads.append(len(reads))
         return found
 
-    def pattern_of(self, tile: Tile) -> int:
-        """Number of the pattern of a view."""
+    def family_of(self, tile: Tile) -> int:
+        """Number of the family of a view's pattern: of views that differ from it in the offset only."""
         s = tile.storage
-        offset = tile.offset if tile.dynamic is None else None
-        return self.patterns.number((s.shape, s.dtype.itemsize, offset, tile.shape, tile.strides, tile.dtype.itemsize))
+        return self.patterns.family((s.shape, s.dtype.itemsize, None, tile.shape, tile.strides, tile.dtype.itemsize))
 
     def touch(self, s: Storage) -> None:
         """Note a storage that an instruction touches for the first time."""

@@ -18,7 +18,7 @@ from mowich.arrays import Array
 from mowich.neuroncore import integers, overflow
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, rounded_stochastically, to_f32
-from mowich.neuroncore.memory import ALL, MemoryRegion, Storage, device_dtype
+from mowich.neuroncore.memory import ALL, MemoryRegion, RepeatedStorage, Storage, device_dtype
 from mowich.neuroncore.registers import Register
 
 Place: TypeAlias = "SupportsInt | Tile"
@@ -55,6 +55,14 @@ class Dynamic:
 
     def __init__(self, kind: str, index: Place | None, scale_B: int, bound: int, group: int = 0) -> None:
         self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
+
+
+class ViewForm(NamedTuple):
+    """What views of one form have in common: allocations alike, memory, shape, strides, format, first partition.
+    number: in the core; family: of their patterns, in the trace."""
+
+    number: int
+    family: int
 
 
 class ViewAccess(NamedTuple):
@@ -109,25 +117,30 @@ class Tile:
         self.access: ViewAccess | None = None
         self.like: Tile | None = None
 
-    def again(self, common: Storage, number: int) -> Tile:
-        """Such a view of another allocation, in a run without values: one that is `common` but for its number. The two
-        get what they have in common with others when they are asked for: a kernel names few of those that a loop
-        makes."""
-        storage, made = Storage.__new__(Storage), Tile.__new__(Tile)
-        storage.number, storage.like = number, common
-        made.storage, made.like = storage, self if self.like is None else self.like
-        return made
+    def again(self, common: Storage, numbers: Iterable[int]) -> list[Tile]:
+        """Such views of other allocations, in a run without values: of those that are `common` but for their numbers.
+        Loops make them by the hundred."""
+        like = self if self.like is None else self.like
+        dtype, shape, strides, offset, size = self.dtype, self.shape, self.strides, self.offset, self.size
+        new_tile, out = Tile.__new__, []
+        for number in numbers:
+            made = new_tile(Tile)
+            made.storage = RepeatedStorage(common, number)
+            made.dtype = dtype
+            made.shape = shape
+            made.strides = strides
+            made.offset = offset
+            made.size = size
+            made.like = like
+            made.dynamic = made._array = made.access = None
+            made.is_truth = False
+            out.append(made)
+        return out
 
     @property
     def first(self) -> Tile:
         """The tile that this one and others have all but the storage of: itself, where it was made by itself."""
         return self if self.like is None else self.like
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "like" and name in _SLOTS and (like := self.like) is not None:
-            Tile.__init__(self, self.storage, like.dtype, like.shape, like.strides, like.offset)
-            self.like = like
-        return object.__getattribute__(self, name)
 
     # description
     # -------------------------------------------------------------------------------------------------------
@@ -445,19 +458,19 @@ class Tile:
 
     def _box(self, keys: tuple[Any, ...]) -> Tile | None:
         """A view by a range of each dimension, as nearly all are. None: by anything else."""
-        shape, strides, offset = [], [], self.offset
-        for k, n, s in zip(keys, self.shape, self.strides, strict=True):
+        shape, strides, offset = [], self.strides, self.offset
+        for k, n, s in zip(keys, self.shape, strides):  # noqa: B905 - as many keys as dimensions
             if type(k) is not slice or k.step is not None:
                 return None
             start, stop = k.start, k.stop
             if type(start) is not int or type(stop) is not int or not 0 <= start <= stop <= n:
                 return None
             shape.append(stop - start)
-            strides.append(s)
             offset += start * s
-        if (views := self.storage.core.views) is not None:
+        storage = self.storage
+        if (views := storage.core.views) is not None:
             views.append(NotedView(keys, self.shape))
-        return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
+        return Tile(storage, self.dtype, tuple(shape), strides, offset, self.dynamic)
 
     def __setitem__(self, key: object, value: object) -> None:
         Tile.assign(self[key], value)
@@ -770,8 +783,8 @@ class Tile:
             base = base * self.dtype.itemsize // d.itemsize
         strides: list[int] = []
         shape: list[int] = []
-        for s, n in pattern:
-            strides.append(int(s))
+        for stride, n in pattern:
+            strides.append(int(stride))
             shape.append(int(n))
             if shape[-1] < 1:
                 raise fail(
@@ -1202,6 +1215,3 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     for i in range(len(shape) - 2, -1, -1):
         out[i] = out[i + 1] * shape[i + 1]
     return tuple(out)
-
-
-_SLOTS = frozenset(Tile.__slots__)

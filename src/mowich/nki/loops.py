@@ -399,12 +399,12 @@ class _Running:
         assert isinstance(site.found, Loop)
         if found is not None:
             self.lists = _lists(frame, site.found.lists)
-            others = found.others()
+            others = found.others(more)
             if (
                 found.has_room(more)
-                and not (others and site.found.has_fresh_blocks)
+                and not (others is not None and site.found.has_fresh_blocks)
                 and all(map(self.has_item, self.lists))
-                and repeat.note_storages(self.trace, others, more, self.storages)
+                and repeat.note_storages(self.trace, others or (), more, self.storages)
             ):
                 return True
         if self.is_nested and self.has_second:  # what the sample left out is missing
@@ -538,12 +538,14 @@ def _places(
 
 def _all_of(entries: int) -> ColumnPlaces:
     """Where a sample has them all."""
-    return _all_of_few(entries) if entries <= MOST_KEPT else ColumnPlaces(np.arange(entries), np.arange(entries))
+    return _all_of_few(entries) if entries <= MOST_KEPT else _counted(entries)
 
 
-@functools.lru_cache(256)
-def _all_of_few(entries: int) -> ColumnPlaces:
-    return ColumnPlaces(np.arange(entries), np.arange(entries))
+def _counted(entries: int) -> ColumnPlaces:
+    return ColumnPlaces(np.tile(np.arange(entries), 2), entries)
+
+
+_all_of_few = functools.lru_cache(256)(_counted)
 
 
 def _joined(loops: Sequence[_Within], entries: int, has_corners: bool) -> ColumnPlaces:
@@ -558,26 +560,25 @@ def _joined(loops: Sequence[_Within], entries: int, has_corners: bool) -> Column
             have, at = have + begin - at, begin
         if has_corners:
             of_sample.append(part.of_sample + at)
-            have += len(part.of_sample)
+            have += part.sampled
         of_sample.append(part.of_sample + (at + length * (count - 1)))
         each = np.empty((count, length), np.int64)
         each[:] = part.of_full + have
         of_full.append(each.reshape(-1))
-        have, at = have + len(part.of_sample), at + length * count
-    return ColumnPlaces(np.concatenate(of_sample), np.concatenate(of_full))
+        have, at = have + part.sampled, at + length * count
+    return ColumnPlaces(np.concatenate(of_sample + of_full), have)
 
 
 def _compiled_joined(library: CDLL, loops: Sequence[_Within], entries: int, has_corners: bool) -> ColumnPlaces:
     """`_joined` by the compiled code."""
-    rows, sampled, at = array("q"), entries, compiled.address
+    rows, sampled = array("q"), entries
     for begin, length, count, part in loops:
-        n = len(part.of_sample)
+        n = part.sampled
         sampled += n * (1 + has_corners) - length * count
-        rows.extend((begin, length, count, n, at(part.of_sample) or 0, at(part.of_full) or 0))
-    made = np.empty(sampled + entries, np.int64)
-    begin = made.__array_interface__["data"][0]
-    library.clock_places(at(rows), len(loops), entries, has_corners, begin, begin + 8 * sampled)
-    return ColumnPlaces(made[:sampled], made[sampled:])
+        rows.extend((begin, length, count, n, *part.addresses))
+    made = ColumnPlaces(np.empty(sampled + entries, np.int64), sampled)
+    library.clock_places(rows.buffer_info()[0], len(loops), entries, has_corners, *made.addresses)
+    return made
 
 
 def _of_sample(values: range, core: Core, sample: Sample, place: Place) -> Iterable[int]:
@@ -660,7 +661,9 @@ def _source(site: LoopSite, frame: FrameType, call: int, values: range, storages
     tiles that were looked at."""
     if site.found is None:
         site.found = known_loop(frame.f_code, call)
-        if site.found is None or (isinstance(site.found, Loop) and not site.found.holds(frame, values, storages)):
+        if isinstance(site.found, Loop) and site.found.holds(frame, values, storages):
+            return True
+        if not isinstance(site.found, str):
             site.found = loop_at(frame, call)
     if isinstance(site.found, str):
         site.misses = PATIENCE

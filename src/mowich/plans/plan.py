@@ -44,7 +44,14 @@ OFFLOADS = tuple(
 """What lives in the host's memory: the code counts in bits of OFFLOAD_BITS. Gradients go with the weights."""
 WeightFormat = Literal["bf16", "fp8", "mxfp8", "int8", "nvfp4", "mxfp4", "int4"]
 WEIGHTS: tuple[WeightFormat, ...] = get_args(WeightFormat)
-"""Formats that weights can be served in; "int4" is weight-only (group-scaled), as in AWQ and Kimi K2.5."""
+"""Formats that weights can be served in."""
+
+FOUR_BIT: frozenset[WeightFormat] = frozenset({"nvfp4", "mxfp4", "int4"})
+"""Those with four bits."""
+
+WEIGHT_ONLY: frozenset[WeightFormat] = frozenset({"int8", "int4"})
+"""Those of weights alone, scaled by columns or groups, as in AWQ, GPTQ and Kimi K2.5: activations stay in 16 bit, so
+that every chip multiplies them in 16 bit."""
 
 WEIGHT_B = FORMAT_B
 """Bytes per weight with its scales, by format."""

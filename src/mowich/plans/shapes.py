@@ -15,10 +15,7 @@ from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.operators import list as list_
 from mowich.operators.law import Sides, is_aligned
-from mowich.plans.plan import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
-
-FOUR_BIT = frozenset({"nvfp4", "mxfp4", "int4"})
-"""Formats of weights with four bits."""
+from mowich.plans.plan import FOUR_BIT, KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
 
 
 @dataclass(frozen=True, slots=True)

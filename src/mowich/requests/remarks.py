@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from mowich.models.model import Model
     from mowich.requests.schema import QuestionReader
 
-_WEIGHT_ONLY = ("int4", "int8")
-"""Formats that are multiplied in 16 bit on every chip."""
-
 _NEAR_CUBE = 2
 """Longest over shortest axis of a slice up to which nothing is said of its shape."""
 
@@ -72,6 +69,7 @@ def note_formats(
     if not fixed.get("weights"):
         return
     from mowich.machines.system import resolve
+    from mowich.plans.plan import WEIGHT_ONLY
     from mowich.serving.engines import is_expanded
 
     for name in systems:
@@ -80,5 +78,5 @@ def note_formats(
         for chosen in map(str, fixed["weights"]):
             if served is not None and chosen not in str(served.value).split(", "):
                 reader.note(f"{name}: weights are timed in {chosen} as asked; its software serves {served.value}")
-            elif chosen not in _WEIGHT_ONLY and is_expanded(chosen, system):
+            elif chosen not in WEIGHT_ONLY and is_expanded(chosen, system):
                 reader.note(f"{name} has no matrix unit for {chosen}: weights are kept so and multiplied in 16 bit")

@@ -20,8 +20,8 @@ from mowich.machines.system import PRECISIONS, System
 from mowich.machines.wires import all_reduce_wire, all_to_all_wires, transfer_wire
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import table_code
-from mowich.plans.plan import ServePlan
-from mowich.plans.shapes import FOUR_BIT, quantises_attention
+from mowich.plans.plan import FOUR_BIT, WEIGHT_ONLY, ServePlan
+from mowich.plans.shapes import quantises_attention
 from mowich.software.engine import (
     AROUND,
     COMMON,
@@ -39,6 +39,9 @@ _CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "bench"}
 """Campaign of measurement -> the one whose client it has, whose users ask together
 (`serving.lockstep.<that>_<engine>`). An engine may state for all rows that measured it which share of the users ask
 together, however many they are (`serving.<engine>.together`); a question of one's own has none of both."""
+_TEXT = ("gap",)
+"""Campaigns whose prompts are text of one kind: AIPerf cuts them out of one book. Their tokens choose more of the same
+experts than random ones do (`serving.common.expert_spread_text`)."""
 
 
 USUAL_ANSWER = 1024.0
@@ -58,6 +61,10 @@ def kept_tokens(drafts: Floats, answer: Floats, kept: Floats, repeats: Floats) -
     return np.asarray((1.0 - (1.0 - missed) ** (drafts + 1.0)) / missed)
 
 
+_KINDS = ("dense", "moe", "mla", "hybrid")
+"""What `architecture` gives."""
+
+
 def architecture(model: Model) -> str:
     """The class that fixed times per layer are kept by: hybrid (recurrent layers), mla, moe, dense."""
     if any(layer.recurrent is not None for layer in model.layers):
@@ -73,8 +80,8 @@ class Served:
     instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
     known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs; experts: the path of
     their kernels (`serving.common.experts_<path>`), products: of products of 8-bit weights in steps with prompts
-    (`serving.common.prompt_products_<path>`), "" the usual one. stated: facts that only some engines and families
-    have (`stated`)."""
+    (`serving.common.prompt_products_<path>`), "" the usual one; norms_apart: norms are kernels of their own after an
+    all-reduce, as in older releases. stated: facts that only some engines and families have (`stated`)."""
 
     model: Model
     arch: str
@@ -89,18 +96,19 @@ class Served:
     captured: bool = False
     experts: str = ""
     products: str = ""
+    norms_apart: bool = False
     has_own: bool = False
     stated: frozenset[str] = frozenset()
 
 
 def arithmetic(weights: str, system: System) -> str:
-    """How a format is multiplied: "16", "8" or "4" bit, or "w4" (4-bit weights expanded to 16 bit where the chip has no
-    4-bit unit)."""
+    """How a format is multiplied: "16", "8" or "4" bit, or "w8" and "w4" (expanded to 16 bit: formats of weights alone,
+    and those that the chip has no unit for)."""
     if weights == "bf16":
         return "16"
     if weights in FOUR_BIT:
-        return "4" if weights != "int4" and system.peak_flops.get(weights) else "w4"
-    if weights == "int8" or not system.peak_flops.get(weights, system.peak_flops.get("fp8", 0.0)):
+        return "4" if weights not in WEIGHT_ONLY and system.peak_flops.get(weights) else "w4"
+    if weights in WEIGHT_ONLY or not system.peak_flops.get(weights, system.peak_flops.get("fp8", 0.0)):
         return "w8"
     return "8"
 
@@ -149,6 +157,16 @@ def _reads(role: str, how: str, case: Served) -> str:
     return own if own in case.stated else "serving.common.reads"
 
 
+def _reduce_norms(case: Served, whose: str) -> str:
+    """Path of the kernels of norms whose work an all-reduce does: the engine's, by architecture where it says so, on
+    chips whose facts say that engines have such kernels for them."""
+    own = f"serving.{case.engine}.reduce_norms"
+    if case.norms_apart or not {own, f"serving.{whose}.reduce_norms"} <= case.stated:
+        return "serving.common.reduce_norms"
+    of_arch = f"{own}_{case.arch}"
+    return of_arch if of_arch in case.stated else own
+
+
 def engine_paths(case: Served) -> dict[str, str]:
     """Constant -> path of its fact: fields of `EngineCosts` and of `Engine`."""
     whose = case.system.chip if case.has_own else case.system.family
@@ -173,6 +191,9 @@ def engine_paths(case: Served) -> dict[str, str]:
     for field, name in STACK.items():
         own = f"{engine}.{name}"
         out[field] = own if own in case.stated else f"{common}.{name}"
+    out["reduce_norms"] = _reduce_norms(case, whose)
+    if case.campaign in _TEXT:
+        out["expert_spread"] = f"{common}.expert_spread_text"
     if case.experts:
         out["moe_layer"] = f"{common}.experts_{case.experts}"
     if case.products:
@@ -260,16 +281,8 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     rows: list[dict[str, str]] = []
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
-        of_software = (
-            case.arch,
-            case.engine,
-            case.plan.weights,
-            case.has_own,
-            case.campaign,
-            case.captured,
-            case.products,
-        )
-        key = (id(case.model), id(case.system), *of_software, case.experts)
+        of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.captured)
+        key = (id(case.model), id(case.system), *of_software, case.experts, case.norms_apart, case.products)
         if key not in kinds:
             kinds[key] = len(rows)
             rows.append(engine_paths(case))
@@ -281,7 +294,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     linear = [c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16" for c in cases]
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
-        "link_Bps": [link_Bps(c.system, c.plan.tp * c.plan.cp) for c in cases],
+        "link_Bps": [link_Bps(c.system, 2 * c.plan.devices) for c in cases],
         "peak_linear": [peak(fmt, c.system) for fmt, c in zip(linear, cases, strict=True)],
         "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
         "peak_16": [peak("bf16", c.system) for c in cases],
@@ -333,14 +346,17 @@ def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
 
 
 def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
-    """Paths of `STACK`, `READS` and `GENERATIONS` that the facts hold for this engine and this family of chips."""
+    """Paths of `STACK`, `READS`, `GENERATIONS` and of all-reduces with norms that the facts hold for this engine and
+    this chip."""
 
     def read(known: Facts) -> frozenset[str]:
-        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), *READS, "together")]
+        norms = ("reduce_norms", *(f"reduce_norms_{arch}" for arch in _KINDS))
+        paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), *READS, *norms, "together")]
+        paths_ += [f"serving.{whose}.reduce_norms" for whose in (system.chip, system.family)]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
         return frozenset(path for path in paths_ if known.get(path) is not None)
 
-    return facts.once(("stated", engine, system.family), read)
+    return facts.once(("stated", engine, system.family, system.chip), read)
 
 
 def has_own(facts: Facts, system: System) -> bool:

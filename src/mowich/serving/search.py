@@ -23,6 +23,7 @@ from mowich.plans.plan import ServePlan
 from mowich.plans.preference import Preferred, preferred_workers, simplest_first
 from mowich.plans.search import rising, spread_out
 from mowich.plans.shapes import Shapes
+from mowich.serving.pairs import Prefill, worker_counts
 from mowich.serving.steady import Front, Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
 from mowich.serving.step import total
 from mowich.serving.tabled import PlanKernels
@@ -47,11 +48,14 @@ class ServeJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). tpot, ttft: corrections of
-    each plan as ln factor = (constant, per unit of load), load a function of users per rank group."""
+    """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). whole: shapes on one device,
+    with the caches of each plan; hbm_Bps: of a device; tpot, ttft: corrections of each plan as ln factor = (constant,
+    per unit of load), load a function of users per rank group."""
 
     plans: tuple[ServePlan, ...]
     shapes: Shapes
+    whole: Shapes
+    hbm_Bps: float
     costs: EngineCosts
     around: Engine
     verified: Floats
@@ -243,6 +247,21 @@ def _promising(
     return np.asarray(at[np.unique(rows[at], return_index=True)[1]])
 
 
+def _batches(everyone: _Columns, most_users: float) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """(plans that hold a request, plan of each point, its users): the ladder of each plan, as far as its memory goes,
+    and the batch that fills it."""
+    w = everyone.worker
+    room = max_sequences(w.shapes, everyone.load(np.ones(len(w.plans))), w.around, w.capacity_B)
+    fits = np.nonzero(room >= 1.0)[0]
+    steps = ladder(most_users)
+    most = np.minimum(room, most_users)
+    rows = np.repeat(fits, len(steps) + 1)
+    users = np.append(np.tile(steps, (len(fits), 1)), most[fits, None], axis=1)
+    users = np.sort(users, axis=1).ravel()  # the batch that fills the memory among the steps
+    keep = users <= most[rows]
+    return fits, rows[keep], users[keep]
+
+
 def search_serving(
     system: System,
     w: Worker,
@@ -264,15 +283,7 @@ def search_serving(
     n = len(w.plans)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
     everyone = _Columns.of(w, job)
-    room = max_sequences(w.shapes, everyone.load(np.ones(n)), w.around, w.capacity_B)
-    fits = np.nonzero(room >= 1.0)[0]
-    steps = ladder(most_users)
-    most = np.minimum(room, most_users)
-    rows = np.repeat(fits, len(steps) + 1)
-    users = np.append(np.tile(steps, (len(fits), 1)), most[fits, None], axis=1)
-    users = np.sort(users, axis=1).ravel()  # the batch that fills the memory among the steps
-    keep = users <= most[rows]
-    rows, users = rows[keep], users[keep]
+    fits, rows, users = _batches(everyone, most_users)
     if not len(rows):
         return SearchResult(best=(), front=(), evaluated=n, points=n, fitting=0, closest=None)
 
@@ -416,16 +427,17 @@ class _Points(Columns):
     service: Floats
 
 
-def paired_tokens_per_s(
-    prefill_workers: float, prompts_per_s: float, decode_workers: float, answers_per_s: float, osl: float
-) -> float:
-    """Output tokens per second of prefill and decode workers of their own: the slower kind sets the pace.
-
-    T = min(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl
-
-    Units: prompts_per_s 1/s, answers_per_s 1/s, osl tokens.
-    """
-    return min(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl
+def _with_edges(
+    everyone: _Columns, rows: NDArray[np.intp], users: Floats, tpot: Floats
+) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """(rows, users, TPOT) of workers that only decode, and of each plan at the most users that keep the TPOT limit."""
+    limit = everyone.job.tpot_s
+    last = np.nonzero((tpot[:-1] <= limit) & (tpot[1:] > limit) & (rows[:-1] == rows[1:]))[0]
+    if not len(last):
+        return rows, users, tpot
+    edge = everyone.take(rows[last])
+    most, at_most = _at_limit(edge, users[last], users[last + 1], tpot[last])
+    return np.append(rows, edge.rows), np.append(users, most), np.append(tpot, at_most)
 
 
 def _apart(
@@ -441,82 +453,68 @@ def _apart(
     pair: tuple[int, int] | None,
 ) -> tuple[_Points | None, int]:
     """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival
-    on each worker, so TTFT = T (1 + rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit
-    gives the highest rho. tpot: of the plans `rows` at these users; lone: steps with one prompt of every plan."""
+    on each worker, so TTFT = T (1 + rho / (2 (1 - rho))) with T the time of one prompt, after the front end and before
+    the transfer of what it left (`serving.transfer`); the TTFT limit gives the highest rho. tpot: of the plans `rows`
+    at these users; lone: steps with one prompt of every plan."""
     w, job = everyone.worker, everyone.job
-    last = np.nonzero((tpot[:-1] <= job.tpot_s) & (tpot[1:] > job.tpot_s) & (rows[:-1] == rows[1:]))[0]
-    if len(last):
-        edge = everyone.take(rows[last])
-        most, at_most = _at_limit(edge, users[last], users[last + 1], tpot[last])
-        tpot = np.append(tpot, at_most)
-        rows, users = np.append(rows, edge.rows), np.append(users, most)
+    rows, users, tpot = _with_edges(everyone, rows, users, tpot)
     rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
     each = everyone.take(fits)
-    sp, cp, ep = each.shapes, each.costs, each.around
-    ones = np.ones(len(fits))
-    factor = np.exp(w.ttft[0][fits] + w.ttft[1][fits] * w.load(ones))
-    kv = np.sum(sp.att_layers * sp.kv * np.minimum(job.prompt, sp.held), axis=0) * sp.b_kv * sp.tp
-    transfer = kv / (cp.link_Bps * sp.tp)
-    service = lone.each_s[fits] * factor
-    front = Front.of(ep).before(ones * job.prompt)
-    fixed = front + transfer
-    room = job.ttft_s - fixed
-    ok = service < room
-    if not ok.any():
-        return None, 0
-    w2 = 2.0 * (room / service - 1.0) if math.isfinite(job.ttft_s) else np.full(len(fits), slack / (1.0 - slack))
-    rho = np.where(ok, np.minimum(w2 / (1.0 + w2), slack), 0.0)
-    rate_p = rho * sp.dp * np.maximum(1.0, sp.pp) / service
-    # the best prefill worker of each size, and the decode points that are on the front of their size
+    sp, ones = each.shapes, np.ones(len(fits))
+    every = Prefill(
+        plan=fits,
+        front=Front.of(each.around).before(ones * job.prompt),
+        service=lone.each_s[fits] * each.factor(w.ttft, ones),
+        under_way=sp.dp * np.maximum(1.0, sp.pp),
+        group=sp.tp * sp.cp * sp.pp,
+        link_Bps=ones * each.costs.link_Bps,
+    )
+
+    def sends(made: Prefill, to: NDArray[np.intp]) -> Floats:
+        return made.transfer(w.whole.take(made.plan), w.whole.take(to), w.shapes.take(to), job.prompt, w.hbm_Bps)
+
+    # the best prefill worker of each size, sending to its like, and the decode points on the front of their size
+    alone = every.load(every.front + sends(every, fits), job.ttft_s, slack)[1]
     size = devices[fits]
-    best_p = [int(np.nonzero(size == z)[0][np.argmax(rate_p[size == z])]) for z in np.unique(size[ok])]
+    best_p = [int(np.nonzero(size == z)[0][np.argmax(alone[size == z])]) for z in np.unique(size)]
     if pair is not None:
         best_p = [int(i) for i in np.nonzero(fits == pair[0])[0]]
-    best_p = [i for i in best_p if rate_p[i] > 0]
+    best_p = [i for i in best_p if alone[i] > 0]
     picks = []
     for z in np.unique(devices[rows]):
         here = np.nonzero(devices[rows] == z)[0]
         if pair is not None:
             here = here[rows[here] == pair[1]]
         picks += rising(here[np.lexsort((-rate_d[here], tpot[here]))], rate_d)
-    P, D = np.array(best_p, dtype=np.intp), np.array(picks, dtype=np.intp)
-    pi, di = (v.ravel() for v in np.meshgrid(np.arange(len(P)), np.arange(len(D)), indexing="ij"))
-    rp, rd, zp, zd = rate_p[P][pi], rate_d[D][di], size[P][pi], devices[rows][D][di]
-    total_devices = float(system.devices)
-    # x prefill and y decode workers, whole numbers: balance x rp = y rd on all devices, then the neighbours of x
-    ideal = total_devices * rd / (zp * rd + zd * rp)
-    counts = []
-    for shift in (0.0, 1.0):
-        x = np.maximum(1.0, np.floor(ideal) + shift)
-        y = np.floor((total_devices - x * zp) / zd)
-        counts.append((x, y, np.where((y >= 1) & (x * zp < total_devices), np.minimum(x * rp, y * rd), 0.0)))
-    better = counts[0][2] >= counts[1][2]
-    x, y, rate = (np.where(better, a, b) for a, b in zip(*counts, strict=True))
+    if not best_p or not picks:
+        return None, 0
+    p, d = (v.ravel() for v in np.meshgrid(np.array(best_p), np.array(picks, dtype=np.intp), indexing="ij"))
+    made = every.take(p)
+    transfer = sends(made, rows[d])
+    fixed = made.front + transfer
+    rho, rate_p = made.load(fixed, job.ttft_s, slack)
+    x, y, rate = worker_counts(float(system.devices), size[p], devices[rows][d], rate_p, rate_d[d])
     live = rate > 0
-    pi, di, x, y, rate = pi[live], di[live], x[live], y[live], rate[live]
-    if not len(rate):
+    if not live.any():
         return None, len(live)
-    P_, D_ = P[pi], D[di]
-    load_p = np.minimum(rate / (x * rate_p[P_]) * rho[P_], 0.999)
-    ttft = fixed[P_] + service[P_] * (1.0 + load_p / (2.0 * (1.0 - load_p)))
-    ttft = np.minimum(ttft, job.ttft_s)  # rho keeps the limit; rounding must not break it
-    share = rate / (
-        y * rate_d[D_]
-    )  # decode workers that are not full run smaller batches: same tpot kept, which errs on the slow side
+    load_p = np.minimum(rate[live] / (x * rate_p)[live] * rho[live], 0.999)
+    ttft = fixed[live] + made.service[live] * (1.0 + load_p / (2.0 * (1.0 - load_p)))
+    # decode workers that are not full run smaller batches: same tpot kept, which errs on the slow side
+    share = rate[live] / (y * rate_d[d])[live]
     return _Points(
-        prefill=fits[P_],
-        decode=rows[D_],
-        users=users[D_] * share,
-        prefill_workers=x,
-        workers=y,
-        prompts_per_s=rate_p[P_],
-        answers_per_s=rate_d[D_],
-        ttft=ttft,
-        tpot=tpot[D_],
-        speed=rate * job.output,
-        front=front[P_],
-        transfer=transfer[P_],
-        service=service[P_],
+        prefill=fits[p][live],
+        decode=rows[d][live],
+        users=users[d][live] * share,
+        prefill_workers=x[live],
+        workers=y[live],
+        prompts_per_s=rate_p[live],
+        answers_per_s=rate_d[d][live],
+        ttft=np.minimum(ttft, job.ttft_s),  # rho keeps the limit; rounding must not break it
+        tpot=tpot[d][live],
+        speed=rate[live] * job.output,
+        front=made.front[live],
+        transfer=transfer[live],
+        service=made.service[live],
     ), len(live)
 
 

@@ -322,8 +322,9 @@ def step(
     of_tp = {"L": s.L, "wire": _wire_s(reduce, moved, s.tp), "wait": wait}
     tp = np.where(s.tp > 1, tp_s(**of_tp), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
+    with_norms = np.where((s.tp > 1) & (c.reduce_crosses == 0), 2.0 * s.L * c.reduce_norms, 0.0)
     kernel = c.kernel + np.where(prompt > 0, c.prefill_kernel, 0.0)
-    of_layers = {"kernels": s.kernels, "kernel": zero + kernel, "L": s.L, "layer": c.layer * with_layers}
+    of_layers = {"kernels": s.kernels - with_norms, "kernel": zero + kernel, "L": s.L, "layer": c.layer * with_layers}
     layers = _layers_s(**of_layers)
     of_moe = {
         "dense": layers,

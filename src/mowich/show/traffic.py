@@ -148,7 +148,10 @@ def _transfer(way: Result | None) -> list[str]:
     converted = ", converted to the other pool's format" if way["convert_s_per_token"] else ""
     share = way.get("windowed_share", 0.0)
     windows = f" ({share:.0%} of it in layers that send no more than their window)" if share else ""
+    state = way.get("state_bytes", 0.0)
+    beside = f" and {sig(state / 1e6)} MB of recurrent state" if state else ""
     return [
-        f"caches go from prefill to decode by {way['by']}: {sig(way['bytes_per_token'] / 1e3)} kB per token{windows} at"
+        f"caches go from prefill to decode by {way['by']}: {sig(way['bytes_per_token'] / 1e3)} kB per token{windows}"
+        f"{beside} at"
         f" {sig(way['bandwidth_Bps'] / 1e9)} GB/s{converted}"
     ]

@@ -161,10 +161,11 @@ class Engine(Columns):
 class EngineCosts(Columns):
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
-    hbm_Bps, link_Bps, peak_*: per device, as published. reduce_*, inside_*, outside_*, stage_*, next_*: the wires of
-    an all-reduce of tensor parallel ranks, of an exchange between experts inside of a domain and beyond it, of
-    transfers to the next stage and to the next context rank (`machines.wires.Wire`); reduce_crosses: 1 where tensor
-    parallel ranks lie in several domains; tp_graph: what launching a collective in a captured graph, by kernels of the
+    hbm_Bps, link_Bps, peak_*: per device, as published; link_Bps to another worker of its size. reduce_*, inside_*,
+    outside_*, stage_*, next_*: the wires of an all-reduce of tensor parallel ranks, of an exchange between experts
+    inside of a domain and beyond it, of transfers to the next stage and to the next context rank
+    (`machines.wires.Wire`); reduce_crosses: 1 where tensor parallel ranks lie in several domains; tp_graph: what
+    launching a collective in a captured graph, by kernels of the
     engine, leaves of its latency, of all-reduces within a domain (beyond it they are the library's); tp_wires,
     ep_wires: share of the wires' rate that the engine reaches; tp_latency, ep_latency: s that each waits beside.
     is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit.
@@ -177,8 +178,8 @@ class EngineCosts(Columns):
     expert_reads: how often the weights of a visited expert are read while others are left out; expert_launch: s for
     each expert of a layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers
     by; prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph;
-    fixed_times: what a generation of chips multiplies fixed times by. The rest is explained in docs/serving.md and in
-    facts/serving.
+    fixed_times: what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and residuals
+    whose work an all-reduce within a domain does. The rest is explained in docs/serving.md and in facts/serving.
     """
 
     hbm_Bps: Floats
@@ -255,6 +256,7 @@ class EngineCosts(Columns):
     prefill_layer: Floats
     prefill_kernel: Floats
     fixed_times: Floats
+    reduce_norms: Floats
     kernel_tables: Floats
     tables: Floats
     linear_format: Floats

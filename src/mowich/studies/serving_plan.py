@@ -22,9 +22,10 @@ from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans import preference
 from mowich.plans.memory import serving_memory_B
-from mowich.plans.plan import KV, WEIGHTS, ServePlan, WeightFormat, one_of, stated_plan
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans, WeightFormat, one_of, stated_plan
 from mowich.plans.preference import Preferred
 from mowich.plans.serving_choices import DEGREES
+from mowich.plans.shapes import shapes
 from mowich.plans.workers import worker_plans
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
@@ -185,9 +186,12 @@ def native_weights(model: Model, system: System, facts: Facts) -> WeightFormat:
 def worker(d: Deployment, job: ServeJob) -> Worker:
     """The columns that the search needs."""
     along = d.along_load(prompt=job.prompt)
+    caches = shapes(d.model, ServePlans.of([ServePlan(kv=kv) for kv in KV]))
     return Worker(
         plans=d.plans,
         shapes=d.shapes,
+        whole=caches.take(np.array([KV.index(p.kv) for p in d.plans], dtype=np.intp)),
+        hbm_Bps=d.system.hbm_Bps,
         costs=d.costs.folded(),
         around=d.around.folded(),
         verified=d.verified,
@@ -204,12 +208,8 @@ def searched_plans(
 ) -> list[ServePlan]:
     """The plans of a worker that a search goes through, within the choices that were made."""
     weights = [str(w) for w in fixed.get("weights", (native_weights(model, system, facts),))]
-    kv = [
-        str(k)
-        for k in fixed.get(
-            "kv", KV if arithmetic("fp8", system) == "8" or system.peak_flops.get("mxfp8") else ("bf16",)
-        )
-    ]
+    native = KV if arithmetic("fp8", system) == "8" or system.peak_flops.get("mxfp8") else ("bf16",)
+    kv = [str(k) for k in fixed.get("kv", native)]
     degrees = {k: [int(v) for v in fixed[k]] for k in DEGREES if k in fixed}
     return worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=prompt >= LONG_PROMPT)
 

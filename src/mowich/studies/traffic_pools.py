@@ -18,6 +18,7 @@ from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.engines import link_Bps
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.times import Seen, StepTimes
+from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
 from mowich.studies.serving import Deployment, deploy
 
 NOMINAL_TOKENS = 2048.0
@@ -151,11 +152,14 @@ def _blocks(d: Deployment, draft: Deployment | None, block: int) -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
     """The way of a cache from prefill to decode. Bps: of one request's cache; sent_B: bytes of a token as it is sent;
-    convert_s: seconds to write a token in the other pool's format (0 where they are the same); latency_s: before the
-    first byte; words: of its kind; kept: (share of a token's bytes, the most tokens that the layers with it keep)."""
+    state_B, state_s: bytes and seconds of a request's recurrent state; convert_s: seconds to write a token in the other
+    pool's format (0 where they are the same); latency_s: before the first byte; words: of its kind; kept: (share of a
+    token's bytes, the most tokens that the layers with it keep)."""
 
     Bps: float
     sent_B: float
+    state_B: float
+    state_s: float
     convert_s: float
     latency_s: float
     words: str
@@ -164,7 +168,8 @@ class Transfer:
     def seconds(self, tokens: int) -> float:
         """Of the cache of so many tokens. Layers with a window send no more than their window."""
         sent = sum(share * min(tokens, most) for share, most in self.kept)
-        return cache_transfer_s(sent, self.sent_B, self.Bps, self.convert_s, self.latency_s)
+        cache = sent * (self.sent_B / self.Bps + self.convert_s)
+        return float(cache_transfer_s(cache, self.state_s, self.latency_s))
 
     @property
     def windowed_share(self) -> float:
@@ -174,23 +179,13 @@ class Transfer:
     def to_dict(self) -> dict[str, float | str]:
         return {
             "bytes_per_token": self.sent_B,
+            "state_bytes": self.state_B,
             "windowed_share": self.windowed_share,
             "bandwidth_Bps": self.Bps,
             "convert_s_per_token": self.convert_s,
             "latency_s": self.latency_s,
             "by": self.words,
         }
-
-
-def cache_transfer_s(tokens: float, sent_B: float, Bps: float, convert_s: float, latency_s: float) -> float:
-    """Seconds from the end of a prompt until its cache is where it decodes.
-
-    T = latency_s + tokens * (sent_B / Bps + convert_s)
-
-    Units: tokens 1, sent_B B/token, Bps B/s, convert_s s/token, latency_s s. The whole cache goes when the prompt is
-    done: layers are not sent while later ones are computed.
-    """
-    return latency_s + tokens * (sent_B / Bps + convert_s)
 
 
 def make_transfer(facts: Facts, model: Model, serve: Pool, decode: Pool, stated_Bps: float | None) -> Transfer:
@@ -212,15 +207,15 @@ def make_transfer(facts: Facts, model: Model, serve: Pool, decode: Pool, stated_
         each, words = [network_Bps(facts, p.system) for p in pools], "network between machines"
         latency = max(p.system.levels[-1].latency_s for p in pools)
     held = decode.times.kv_B / groups[1] * sent / whole[1]  # on each device that decodes, as it is sent
-    per_token_s = max(sent / (each[0] * groups[0]), held / each[1])
-    convert = 0.0
-    if whole[0] != whole[1]:  # read in one format and written in the other, by the devices that hold the wider one
-        wide = int(whole[1] > whole[0])
-        convert = sum(whole) / (pools[wide].system.hbm_Bps * groups[wide])
+    state = float(caches[0].state_B[0])
+    state_held = float(decode.deployment.shapes.state_B[0]) / decode.plan.pp
+    memories = [np.float64(p.system.hbm_Bps * group) for p, group in zip(pools, groups, strict=True)]
     return Transfer(
-        Bps=sent / per_token_s,
+        Bps=sent / float(handed_s(sent, held, groups[0], *each)),
         sent_B=sent,
-        convert_s=convert,
+        state_B=state,
+        state_s=float(handed_s(state, state_held, groups[0], *each)),
+        convert_s=float(convert_s(*np.array(whole), *memories)),
         latency_s=latency,
         words=words,
         kept=_kept(caches[whole.index(sent)]),

@@ -156,36 +156,35 @@ def dp_s(
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
     if notes is not None:
         zero = int(p.zero[0])
-        law = gathered_each_time_s if zero == 3 else reduced_each_time_s if zero == 2 else once_a_step_s
         own: dict[str, Floats | float] = (
             {"gather": gather_base, "back": behind, "share": f}
             if zero == 3
             else {"scatter": scatter, "gather": gather, "share": o, "window": w}
         )
-        notes.add(
-            "dp",
-            result,
-            "s",
-            law,
-            given=own,
-            backward=backward,
-            forward=forward,
-            contention=busy,
-            g=g,
-            zero=zero,
-            dense_params=dense,
-            expert_params=expert,
-            dp_group=group,
-            facts=paths_of(
-                system,
-                ".bandwidth",
-                "stack.dp_overlap",
-                "stack.fsdp_overlap",
-                "fabric.network_efficiency",
-                "stack.grad_B",
-            ),
-        )
+        own |= {"backward": backward, "forward": forward, "contention": busy}
+        own |= {"g": g, "zero": zero, "dense_params": dense, "expert_params": expert, "dp_group": group}
+        _note_dp(notes, system, zero, result, own)
     return np.asarray(result)
+
+
+def _note_dp(notes: Notes, system: Platform, zero: int, result: Floats, given: dict[str, Floats | float]) -> None:
+    """Record the exposed traffic of gradients and weights by the law of its ZeRO stage."""
+    law = gathered_each_time_s if zero == 3 else reduced_each_time_s if zero == 2 else once_a_step_s
+    notes.add(
+        "dp",
+        result,
+        "s",
+        law,
+        given=given,
+        facts=paths_of(
+            system,
+            ".bandwidth",
+            "stack.dp_overlap",
+            "stack.fsdp_overlap",
+            "fabric.network_efficiency",
+            "stack.grad_B",
+        ),
+    )
 
 
 def once_a_step_s(

@@ -18,6 +18,9 @@ from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.terms import note_gemm, paths_of
 
+_Sides = tuple[Floats, Floats, Floats]
+"""Rows, columns and depth of a product."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExpertTimes:
@@ -85,49 +88,9 @@ def experts_s(
     if np.any(p.etp > 1):
         between = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
     if notes is not None:
-        notes.add(
-            "moe.load",
-            load,
-            "x",
-            words="rows of the busiest device over the mean: the expected largest of ep loads whose spread is that of"
-            " tokens that choose their experts, and of experts that are not equally popular",
-            tokens=tokens,
-            ep=p.ep,
-            experts=ffn.num_experts,
-            top_k=ffn.top_k,
-            skew=0.0 if job.is_balanced else s.router_skew,
-            facts=paths_of(system, "stack.router_skew", "stack.moe_capacity"),
-        )
-        note_gemm(notes, "moe.experts.up", up, wide, r, system, groups=experts)
-        note_gemm(notes, "moe.experts.down", down, narrow, r, system, groups=experts)
-        notes.add(
-            "moe.experts",
-            up + down,
-            "s",
-            experts_gemm_s,
-            up=up,
-            down=down,
-            experts=experts,
-            m_e=m_e,
-            ffn=ffn.ffn / p.etp,
-            h=w,
-            load=load,
-            note=r.by(up + down) or "on the busiest device, forward, one layer",
-            facts=paths_of(system, "peak", "efficiency.product", "efficiency.sustained"),
-        )
-        notes.add(
-            "moe.permute_route",
-            routing,
-            "s",
-            routing_s,
-            bytes=moved,
-            B=r.B,
-            fixed=s.moe_fixed,
-            experts=experts,
-            launch=launch,
-            note="forward, one layer; bytes: tokens copied to experts and back, routing, the activation function",
-            facts=paths_of(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed", "stack.expert_launch"),
-        )
+        _note_load(notes, ffn, system, job, p, tokens, load)
+        _note_products(notes, ffn, system, p, r, (up, down), (wide, narrow), w, load)
+        _note_routing(notes, system, r, routing, moved, experts, launch)
         notes.add(
             "ep.exchange",
             exchange,
@@ -149,6 +112,77 @@ def experts_s(
         exchange=exchange,
         between=between,
         inputs=rows * (w + ffn.ffn / p.etp),
+    )
+
+
+def _note_load(notes: Notes, ffn: Moe, system: Platform, job: TrainJob, p: Plans, tokens: Floats, load: Floats) -> None:
+    """Record what the busiest device has over the mean."""
+    s = system.stack
+    notes.add(
+        "moe.load",
+        load,
+        "x",
+        words="rows of the busiest device over the mean: the expected largest of ep loads whose spread is that of"
+        " tokens that choose their experts, and of experts that are not equally popular",
+        tokens=tokens,
+        ep=p.ep,
+        experts=ffn.num_experts,
+        top_k=ffn.top_k,
+        skew=0.0 if job.is_balanced else s.router_skew,
+        facts=paths_of(system, "stack.router_skew", "stack.moe_capacity"),
+    )
+
+
+def _note_products(
+    notes: Notes,
+    ffn: Moe,
+    system: Platform,
+    p: Plans,
+    r: DeviceRates,
+    seconds: tuple[Floats, Floats],
+    sides: tuple[_Sides, _Sides],
+    w: float,
+    load: Floats,
+) -> None:
+    """Record the products up and down of the experts of a device. sides: (m, n, k) of either."""
+    (up, down), (wide, narrow) = seconds, sides
+    experts, m_e = ffn.num_experts / p.ep, wide[0]
+    note_gemm(notes, "moe.experts.up", up, wide, r, system, groups=experts)
+    note_gemm(notes, "moe.experts.down", down, narrow, r, system, groups=experts)
+    notes.add(
+        "moe.experts",
+        up + down,
+        "s",
+        experts_gemm_s,
+        up=up,
+        down=down,
+        experts=experts,
+        m_e=m_e,
+        ffn=ffn.ffn / p.etp,
+        h=w,
+        load=load,
+        note=r.by(up + down) or "on the busiest device, forward, one layer",
+        facts=paths_of(system, "peak", "efficiency.product", "efficiency.sustained"),
+    )
+
+
+def _note_routing(
+    notes: Notes, system: Platform, r: DeviceRates, routing: Floats, moved: Floats, experts: Floats, launch: Floats
+) -> None:
+    """Record what copies tokens to experts and back."""
+    s = system.stack
+    notes.add(
+        "moe.permute_route",
+        routing,
+        "s",
+        routing_s,
+        bytes=moved,
+        B=r.B,
+        fixed=s.moe_fixed,
+        experts=experts,
+        launch=launch,
+        note="forward, one layer; bytes: tokens copied to experts and back, routing, the activation function",
+        facts=paths_of(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed", "stack.expert_launch"),
     )
 
 

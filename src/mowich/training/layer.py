@@ -30,7 +30,7 @@ from mowich.operators.rates import IS_LOW, DeviceRates, rates
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform, Stack
-from mowich.training.experts import experts_s
+from mowich.training.experts import ExpertTimes, experts_s
 from mowich.training.terms import by_tables, core_paths, is_unfused, note_product, paths_of
 
 T = TypeVar("T")
@@ -70,6 +70,28 @@ class LayerTimes:
     late: tuple[Floats, Floats, Floats]
 
 
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """Of the products of a layer: seconds of all, of the shared expert's, of those whose outputs the backward pass does
+    not need; elements of their inputs, for quantisation passes; weights, whose gradients are summed."""
+
+    seconds: Floats
+    shared: Floats
+    last: Floats
+    inputs: Floats
+    weights: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchanges:
+    """Exposed seconds of tensor and of context parallel exchanges, and what of them waits for the host would hide."""
+
+    tp: Floats
+    late_tp: Floats
+    cp: Floats
+    late_cp: Floats
+
+
 def layer_times(
     model: Model,
     layer: Layer,
@@ -82,23 +104,79 @@ def layer_times(
 ) -> LayerTimes:
     """Forward times of one layer kind under each plan (columns [n]); once: shared with the model's other kinds."""
     once = Once() if once is None else once
-    h = float(model.hidden)
-    s, e = system.stack, system.efficiency
+    h, s = float(model.hidden), system.stack
     r = once("rates", lambda: rates(system, p.precision, kernels))
     share = once("share", lambda: rank_share(job, p, element_B(job, s)))
-    t, stride = share.tokens, p.stride("tp")
+    t = share.tokens
+    # what is gathered in the format of the product is cast before, by each rank its own tokens; adapters read 16 bit
+    gathered_low = s.tp_gather_low_precision if not job.frozen_base else 1.0
+    made = _products(model, layer, system, r, share, gathered_low, once, notes)
+    attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, notes))
+    between = list_.stream(layer, h, share)
+    memory_bound = passes(between.bytes_, s.memory_passes, r.B)
+    if kernels is not None and share.element_B == 2.0:
+        elements = between.bytes_ / share.element_B - between.norm_elements
+        memory_bound = kernels.passes(between.rows, h, between.norms, elements, memory_bound)
+    inputs, last, weights = made.inputs, made.last, made.weights
+    moe, expert_gemm, ep, experts_again, late_ep = (np.zeros_like(t) for _ in range(5))
+    if isinstance(layer.ffn, Moe):
+        ffn = layer.ffn
+        x = once(("experts", ffn), lambda: experts_s(ffn, model, system, job, p, r, share, notes))
+        moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
+        last = last + (0.0 if ffn.latent else x.down)
+        weights = weights + ffn.num_experts / p.ep * ffn.expert_params(model.hidden) / p.etp
+        # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
+        other = made.seconds - made.shared + attention + memory_bound
+        meanwhile = made.shared + np.where(schedules.pairs(p.schedule) > 0, other, 0.0)
+        ep, late_ep = _expert_traffic_s(system, p, x, meanwhile, notes)
+        experts_again = made.shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
+    quantise = quantise_s(r.quantise_B, inputs, r.B)
+    if kernels is not None:
+        quantise = kernels.quantise(inputs, p.precision, s.backward_quantise, quantise)
+    accumulate = np.zeros_like(t) if job.frozen_base else passes(weights, 2.0 * s.grad_memory_B, r.B)
+    if notes is not None:
+        wide = np.where(p.sp > 0, h / p.tp, h)
+        _note_memory_bound(notes, memory_bound, between.bytes_, t, wide, r, system)
+        _note_casts(notes, quantise, inputs, accumulate, weights, r, system)
+    moved = _exchanges_s(layer, system, p, share, h, gathered_low, (made.seconds, attention), once, notes)
+    return LayerTimes(
+        gemm=made.seconds,
+        attention=attention,
+        attention_backward=attention_backward,
+        memory_bound=memory_bound,
+        quantise=quantise,
+        accumulate=accumulate,
+        moe=moe,
+        expert_gemm=expert_gemm,
+        experts_again=experts_again,
+        last=last,
+        tp=moved.tp,
+        cp=moved.cp,
+        ep=ep,
+        late=(moved.late_tp, moved.late_cp, late_ep),
+    )
+
+
+def _products(
+    model: Model,
+    layer: Layer,
+    system: Platform,
+    r: DeviceRates,
+    share: list_.Share,
+    gathered_low: float,
+    once: Once,
+    notes: Notes | None,
+) -> _Products:
+    """The products of a layer outside of its experts. gathered_low: share of the bytes that a gather of inputs takes in
+    the format of the product."""
 
     def seconds_of(g: list_.Product) -> Floats:
         if g.format == "16 bit":
             return gemm_s(g.m, g.n, g.k, r, is_wide=True)
         return gemm_s(g.m, g.n, g.k, r)
 
-    gemm, shared, last = np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)
-    inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
-    # what is gathered in the format of the product is cast before, by each rank its own tokens; adapters read 16 bit
-    gathered_low = s.tp_gather_low_precision if not job.frozen_base else 1.0
-    own = share.split_tokens / t if gathered_low < 1.0 else np.ones_like(t)
-    weights = np.zeros_like(t)  # of products, whose gradients are summed
+    gemm, shared, last, inputs, weights = (np.zeros_like(share.tokens) for _ in range(5))
+    own = share.split_tokens / share.tokens if gathered_low < 1.0 else np.ones_like(share.tokens)
     products = once(
         ("products", layer.mixer, layer.ffn, layer.extra_matmul_params),
         lambda: list_.products(layer, model.hidden, share),
@@ -112,72 +190,63 @@ def layer_times(
         weights = weights + g.n * g.k
         if notes is not None:
             note_product(notes, f"gemm.{g.gemm.name}", seconds, g, r, system)
-    attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, notes))
-    between = list_.stream(layer, h, share)
-    memory_bound = passes(between.bytes_, s.memory_passes, r.B)
-    if kernels is not None and share.element_B == 2.0:
-        elements = between.bytes_ / share.element_B - between.norm_elements
-        memory_bound = kernels.passes(between.rows, h, between.norms, elements, memory_bound)
-    moe, expert_gemm, ep, experts_again, late_ep = (np.zeros_like(t) for _ in range(5))
-    if isinstance(layer.ffn, Moe):
-        ffn = layer.ffn
-        x = once(("experts", ffn), lambda: experts_s(ffn, model, system, job, p, r, share, notes))
-        moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
-        last = last + (0.0 if ffn.latent else x.down)
-        weights = weights + ffn.num_experts / p.ep * ffn.expert_params(model.hidden) / p.etp
-        # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
-        meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
-        left, late_ep = beside_with_rest(x.exchange, s.ep_overlap, meanwhile, e.comm_contention)
-        ep = exchanged_s(left, x.between)
-        experts_again = shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
-        if notes is not None:
-            notes.add(
-                "ep.exposed",
-                left,
-                "s",
-                beside,
-                T=x.exchange,
-                share=s.ep_overlap,
-                window=meanwhile,
-                contention=e.comm_contention,
-                note="dispatch and combine, one layer; window: what can run meanwhile",
-            )
-            notes.add(
-                "ep.all_to_all",
-                ep,
-                "s",
-                exchanged_s,
-                exposed=left,
-                between=x.between,
-                ep=p.ep,
-                note="between: ranks that share an expert; one layer",
-                facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
-            )
-    quantise = quantise_s(r.quantise_B, inputs, r.B)
-    if kernels is not None:
-        quantise = kernels.quantise(inputs, p.precision, s.backward_quantise, quantise)
-    accumulate = np.zeros_like(t) if job.frozen_base else passes(weights, 2.0 * s.grad_memory_B, r.B)
-    # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense
-    # feed-forward
+    return _Products(gemm, shared, last, inputs, weights)
+
+
+def _expert_traffic_s(
+    system: Platform, p: Plans, x: ExpertTimes, meanwhile: Floats, notes: Notes | None
+) -> tuple[Floats, Floats]:
+    """(exposed, late) seconds of a layer's dispatch and combine. meanwhile: seconds of compute that may run beside."""
+    s, e = system.stack, system.efficiency
+    left, late = beside_with_rest(x.exchange, s.ep_overlap, meanwhile, e.comm_contention)
+    ep = exchanged_s(left, x.between)
+    if notes is not None:
+        notes.add(
+            "ep.exposed",
+            left,
+            "s",
+            beside,
+            T=x.exchange,
+            share=s.ep_overlap,
+            window=meanwhile,
+            contention=e.comm_contention,
+            note="dispatch and combine, one layer; window: what can run meanwhile",
+        )
+        notes.add(
+            "ep.all_to_all",
+            ep,
+            "s",
+            exchanged_s,
+            exposed=left,
+            between=x.between,
+            ep=p.ep,
+            note="between: ranks that share an expert; one layer",
+            facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
+        )
+    return ep, late
+
+
+def _exchanges_s(
+    layer: Layer,
+    system: Platform,
+    p: Plans,
+    share: list_.Share,
+    h: float,
+    gathered_low: float,
+    beside_s: tuple[Floats, Floats],
+    once: Once,
+    notes: Notes | None,
+) -> _Exchanges:
+    """Tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense
+    feed-forward; context parallel: a gather of keys and values. beside_s: seconds of the products and of the attention
+    core, which they run beside."""
+    s, e, stride = system.stack, system.efficiency, p.stride("tp")
+    gemm, attention = beside_s
     over_tp, over_cp = list_.exchanges(layer, h, share)
-    is_low = IS_LOW[p.precision.astype(np.intp)]
-
-    def reduced() -> Floats:
-        if not np.any(p.tp > 1):
-            return np.zeros_like(t)
-        scatter = collectives.reduce_scatter_s(system, over_tp.bytes_, p.tp, stride)
-        gather = scatter
-        if gathered_low != 1.0 and np.any(is_low):
-            few = np.where(is_low, gathered_low, 1.0) * over_tp.bytes_
-            gather = collectives.reduce_scatter_s(system, few, p.tp, stride)
-        scattered = scatter + gather
-        whole = collectives.all_reduce_s(system, over_tp.bytes_, p.tp, stride)
-        return np.where(p.tp > 1, np.where(p.sp > 0, scattered, whole), 0.0)
-
-    tp_all = once("reduced", reduced)
+    tp_all = once("reduced", lambda: _reduced_s(system, p, over_tp.bytes_, gathered_low))
     early = s.tp_overlap * p.tp_overlap * (p.sp > 0)
     tp, late_tp = beside_with_rest(over_tp.count * tp_all, early, gemm, e.comm_contention)
-    cp, late_cp, gathered = np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)
+    cp, late_cp, gathered = (np.zeros_like(share.tokens) for _ in range(3))
     if np.any(p.cp > 1):
         cp_all = once(
             ("gathered", ops.kv_width(layer.attention)),
@@ -187,44 +256,6 @@ def layer_times(
         exposed, rest = beside_with_rest(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention)
         cp, late_cp = np.where(p.cp > 1, exposed, 0.0), np.where(p.cp > 1, rest, 0.0)
     if notes is not None:
-        notes.add(
-            "memory_bound",
-            memory_bound,
-            "s",
-            by_tables(r, passes)[0],
-            words=by_tables(r, passes)[1],
-            bytes_=between.bytes_,
-            times=s.memory_passes,
-            B=r.B,
-            t=t,
-            h=np.where(p.sp > 0, h / p.tp, h),
-            note=r.by(memory_bound)
-            or "forward, one layer; bytes_: norms, residuals, attention's inputs and outputs, the activation function",
-            facts=paths_of(system, "hbm_Bps", "efficiency.memory", "stack.memory_passes"),
-        )
-        notes.add(
-            "quantise",
-            quantise,
-            "s",
-            by_tables(r, quantise_s)[0],
-            words=by_tables(r, quantise_s)[1],
-            b_q=r.quantise_B,
-            elements=inputs,
-            B=r.B,
-            note=r.by(quantise) or "forward, one layer; elements: of the products' inputs",
-            facts=paths_of(system, "efficiency.quantise_B"),
-        )
-        notes.add(
-            "accumulate",
-            accumulate,
-            "s",
-            passes,
-            bytes_=weights,
-            times=2.0 * s.grad_memory_B,
-            B=r.B,
-            note="backward, one layer; bytes_: weights; times: the sum of a gradient is read and written",
-            facts=paths_of(system, "hbm_Bps", "efficiency.memory", "stack.grad_memory_B"),
-        )
         notes.add(
             "tp.collective",
             tp,
@@ -253,21 +284,78 @@ def layer_times(
             note="forward, one layer; T: keys and values of all ranks; window: the attention core",
             facts=paths_of(system, ".bandwidth", "stack.cp_exposed"),
         )
-    return LayerTimes(
-        gemm=gemm,
-        attention=attention,
-        attention_backward=attention_backward,
-        memory_bound=memory_bound,
-        quantise=quantise,
-        accumulate=accumulate,
-        moe=moe,
-        expert_gemm=expert_gemm,
-        experts_again=experts_again,
-        last=last,
-        tp=tp,
-        cp=cp,
-        ep=ep,
-        late=(late_tp, late_cp, late_ep),
+    return _Exchanges(tp, late_tp, cp, late_cp)
+
+
+def _reduced_s(system: Platform, p: Plans, data_B: Floats, gathered_low: float) -> Floats:
+    """Seconds of one tensor parallel exchange of a layer: an all-reduce, or with sequence parallelism a reduce-scatter
+    and a gather, which may be in the format of the product."""
+    if not np.any(p.tp > 1):
+        return np.zeros_like(data_B)
+    stride, is_low = p.stride("tp"), IS_LOW[p.precision.astype(np.intp)]
+    scatter = collectives.reduce_scatter_s(system, data_B, p.tp, stride)
+    gather = scatter
+    if gathered_low != 1.0 and np.any(is_low):
+        few = np.where(is_low, gathered_low, 1.0) * data_B
+        gather = collectives.reduce_scatter_s(system, few, p.tp, stride)
+    scattered = scatter + gather
+    whole = collectives.all_reduce_s(system, data_B, p.tp, stride)
+    return np.where(p.tp > 1, np.where(p.sp > 0, scattered, whole), 0.0)
+
+
+def _note_memory_bound(
+    notes: Notes, memory_bound: Floats, bytes_: Floats, t: Floats, h: Floats, r: DeviceRates, system: Platform
+) -> None:
+    """Record what lies between products."""
+    notes.add(
+        "memory_bound",
+        memory_bound,
+        "s",
+        by_tables(r, passes)[0],
+        words=by_tables(r, passes)[1],
+        bytes_=bytes_,
+        times=system.stack.memory_passes,
+        B=r.B,
+        t=t,
+        h=h,
+        note=r.by(memory_bound)
+        or "forward, one layer; bytes_: norms, residuals, attention's inputs and outputs, the activation function",
+        facts=paths_of(system, "hbm_Bps", "efficiency.memory", "stack.memory_passes"),
+    )
+
+
+def _note_casts(
+    notes: Notes,
+    quantise: Floats,
+    inputs: Floats,
+    accumulate: Floats,
+    weights: Floats,
+    r: DeviceRates,
+    system: Platform,
+) -> None:
+    """Record passes over the inputs of products and over the gradients of weights."""
+    notes.add(
+        "quantise",
+        quantise,
+        "s",
+        by_tables(r, quantise_s)[0],
+        words=by_tables(r, quantise_s)[1],
+        b_q=r.quantise_B,
+        elements=inputs,
+        B=r.B,
+        note=r.by(quantise) or "forward, one layer; elements: of the products' inputs",
+        facts=paths_of(system, "efficiency.quantise_B"),
+    )
+    notes.add(
+        "accumulate",
+        accumulate,
+        "s",
+        passes,
+        bytes_=weights,
+        times=2.0 * system.stack.grad_memory_B,
+        B=r.B,
+        note="backward, one layer; bytes_: weights; times: the sum of a gradient is read and written",
+        facts=paths_of(system, "hbm_Bps", "efficiency.memory", "stack.grad_memory_B"),
     )
 
 

@@ -17,7 +17,7 @@ from mowich.estimate import Estimate, Notes, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 from mowich.software.vendors import failure_class
 from mowich.training import faults
-from mowich.training.faults import STRATEGIES, FaultRates, Job, Strategy
+from mowich.training.faults import STRATEGIES, FaultRates, Job, Losses, Strategy
 from mowich.units import show
 
 BEST = "best"
@@ -202,6 +202,38 @@ def terms(notes: Notes, facts: Facts, kind: str, job: Job, name: str) -> None:
     rates, way = faults.read_fault_rates(facts, kind), faults.read_strategy(facts, name)
     x = faults.losses(job, rates, way)
     where, own = faults.rate_paths(kind), faults.strategy_paths(name)
+    _note_useful(notes, kind, job, rates, way, x)
+    _note_missing(notes, kind, job, rates, way, x)
+    notes.add(
+        "silent",
+        x.silent,
+        "1",
+        faults.silent_of,
+        note="checks, and work that is done again",
+        check=way.check_s,
+        period=x.check_period_s,
+        rate=rates.silent,
+        chips=job.chips,
+        tau=x.interval_s,
+        facts=(where["silent_corruption"], own["sdc_check_period"], own["sdc_check_cost"]),
+    )
+    notes.add(
+        "slow",
+        x.slow,
+        "1",
+        faults.slow_of,
+        note="chance that a chip is slow and not yet found, by what it holds the job back",
+        rate=rates.slow,
+        chips=job.chips,
+        found=way.slow_found_s,
+        speed=way.slow_speed,
+        facts=(where["slow_chip"], own["slow_found"], own["slow_speed"]),
+    )
+
+
+def _note_useful(notes: Notes, kind: str, job: Job, rates: FaultRates, way: Strategy, x: Losses) -> None:
+    """Record failures, checkpoints and recoveries, and the share of time that they leave."""
+    where, own = faults.rate_paths(kind), faults.strategy_paths(way.name)
     notes.add(
         "failure rate",
         rates.total,
@@ -243,9 +275,14 @@ def terms(notes: Notes, facts: Facts, kind: str, job: Job, name: str) -> None:
         stall=way.stall_s,
         mtbf=x.mtbf_s,
     )
+
+
+def _note_missing(notes: Notes, kind: str, job: Job, rates: FaultRates, way: Strategy, x: Losses) -> None:
+    """Record what servers cost that are missing while they are repaired."""
+    where, own = faults.rate_paths(kind), faults.strategy_paths(way.name)
     out = {"spares": job.spare_units, "repair_s": rates.repair_s, "replaced": rates.replaced}
     hardware = (where["repair"], where["replaced_share"])
-    if name == "elastic":
+    if way.name == "elastic":
         notes.add(
             "missing",
             x.missing,
@@ -271,28 +308,3 @@ def terms(notes: Notes, facts: Facts, kind: str, job: Job, name: str) -> None:
             note="",
             given=out,
         )
-    notes.add(
-        "silent",
-        x.silent,
-        "1",
-        faults.silent_of,
-        note="checks, and work that is done again",
-        check=way.check_s,
-        period=x.check_period_s,
-        rate=rates.silent,
-        chips=job.chips,
-        tau=x.interval_s,
-        facts=(where["silent_corruption"], own["sdc_check_period"], own["sdc_check_cost"]),
-    )
-    notes.add(
-        "slow",
-        x.slow,
-        "1",
-        faults.slow_of,
-        note="chance that a chip is slow and not yet found, by what it holds the job back",
-        rate=rates.slow,
-        chips=job.chips,
-        found=way.slow_found_s,
-        speed=way.slow_speed,
-        facts=(where["slow_chip"], own["slow_found"], own["slow_speed"]),
-    )

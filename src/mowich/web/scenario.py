@@ -6,7 +6,7 @@ workload:
   model: deepseek-v3
   train: {tokens: 15T, seq: 4096, batch: 16384seqs}   # or serve: {isl: 8k, osl: 1k, ttft: 2s, tpot: 50ms}
 systems: [trn2, trn3, gb300]
-chips: 16384
+chips: 16384          # or budget: $2M, days: 30
 equal: chips
 price: 3y
 set: {site.pue: 1.1}
@@ -27,6 +27,7 @@ from mowich.web.asks import Mistake
 
 _TRAIN = tuple(asks.TrainBody.model_fields)
 _SERVE = tuple(asks.ServeBody.model_fields)
+_SAME = ("chips", "budget", "days", "equal", "stack", "price")
 
 
 def _fields(node: Node, names: tuple[str, ...]) -> dict[str, object]:
@@ -50,13 +51,13 @@ def scenario_ask(text: str, where: str = "scenario") -> asks.Ask:
     work.done(("train", "serve"))
     systems = root.raw("systems")
     data["on"] = systems if isinstance(systems, list) else [systems]
-    for key in ("chips", "equal", "stack", "price"):
+    for key in _SAME:
         if root.raw(key) is not None:
             data[key] = root.raw(key)
     if "set" in root:
         node = root.node("set")
         data["set"] = [f"{key}={node.raw(key)}" for key in node]
-    root.done(("chips", "equal", "stack", "price", "set", "name"))
+    root.done((*_SAME, "set", "name"))
     root.stop()
     try:
         return asks.CompareBody.model_validate(data)

@@ -71,14 +71,15 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     library.clock_agrees.argtypes = [pointer] * 5
     library.clock_fill.argtypes = [pointer, pointer, integer, integer, integer, pointer, pointer, pointer]
     library.clock_fill.restype = None
+    library.clock_others.argtypes = [pointer, pointer, integer, pointer, integer, integer, pointer]
+    library.clock_others.restype = integer
     library.clock_places.argtypes = [pointer, integer, integer, integer, pointer, pointer]
     library.clock_places.restype = None
     library.clock_index.argtypes = [pointer, integer, pointer, integer]
     library.clock_unindex.argtypes = [pointer, integer, integer, pointer, integer]
     library.clock_index.restype = library.clock_unindex.restype = None
-    library.clock_patterns.argtypes = [pointer, integer, pointer, integer, pointer, integer, integer, integer, pointer]
     library.clock_number.argtypes = [pointer, integer, pointer, integer]
-    library.clock_patterns.restype = library.clock_number.restype = integer
+    library.clock_number.restype = integer
     return library, ""
 
 
@@ -126,8 +127,11 @@ def address(column: NDArray[np.generic] | array[int] | None) -> int | None:
     """Where a column begins; whoever passes it on keeps the column."""
     if column is None or not len(column):
         return None
-    if isinstance(column, array):
-        return column.buffer_info()[0]
+    return column.buffer_info()[0] if isinstance(column, array) else begin(column)
+
+
+def begin(column: NDArray[np.generic]) -> int:
+    """The same of a column that is there."""
     found: int = column.__array_interface__["data"][0]
     return found
 
@@ -206,7 +210,7 @@ class LivesGiven(Struct):
 class IterationGiven(Struct):
     """`Iteration` of repeat.c."""
 
-    _fields_ = _fields("instructions touches clock made", "kind site number touched")
+    _fields_ = _fields("instructions touches clock made forms", "kind site form number touched")
 
 
 class PlacesGiven(Struct):
@@ -219,6 +223,12 @@ class GrowthColumns(Struct):
     """`Growth` of repeat.c."""
 
     _fields_ = _fields("is_alike elsewhere moves offsets_n", "touched places which firsts offsets")
+
+
+class KeysGiven(Struct):
+    """`Keys` of repeat.c."""
+
+    _fields_ = _fields("count bits", "keys slots")
 
 
 class Renewed(Struct):

@@ -26,6 +26,7 @@ from mowich.errors import UserError
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.buffers import BUFFER_POLICIES, WORTH
 from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.costs import costs as shipped_costs
 from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
 from mowich.neuroncore.clock.places import refills, renewed, settled, unzeroed
 from mowich.neuroncore.clock.program import (
@@ -138,6 +139,13 @@ def hbm_Bps(costs: Costs, cores: int, active: int | None = None) -> float:
         bandwidth / (active or cores) * cores,
         bandwidth / stacks * max(1.0, cores / (costs.number("memory.cores") / stacks)),
     )
+
+
+def stack_Bps(costs: Costs) -> float:
+    """HBM bandwidth that Neuron Explorer counts as 100% of MBU, B/s: about one stack's. The fact is of the chip as it
+    ships; another HBM bandwidth of the chip, which times transfers, moves it alike."""
+    shipped = shipped_costs(costs.generation).number("memory.hbm_bandwidth")
+    return costs.number("memory.mbu_bandwidth") * costs.number("memory.hbm_bandwidth") / shipped
 
 
 def run_programs(programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule:

@@ -9,7 +9,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, Limits, fail
 from mowich.neuroncore.instructions.table import TABLE, InstructionRow
 from mowich.neuroncore.memory import ALL, SPACE_NAME
-from mowich.neuroncore.views import Tile, ViewAccess, merged
+from mowich.neuroncore.views import Tile, ViewAccess, ViewForm, merged
 
 Named = tuple[str, Any]
 Rules = Callable[[str, Sequence[Named], Sequence[Named], Mapping[str, object]], None]
@@ -49,12 +49,14 @@ def issue(
     if flags:
         key += flags.items()
     touched: list[int] = []
+    all_fit = True
     for operand, tile in operands:
         s = tile.storage
         access = tile.access
         if access is None or s.core is not core:
             access = _access(core, tile)
-        pattern, form, _ = access
+        pattern, form, fits = access
+        all_fit &= fits
         key += (operand, form)
         touched += (s.number, pattern)
         if s.noted_by is not trace and trace is not None:
@@ -71,7 +73,7 @@ def issue(
         if not core.values:  # when tiles live follows from the trace (`placement.live`)
             for _, tile in writes:
                 s = tile.storage
-                if tile.dynamic is None and (s.is_cut_off or not (tile.access or _access(core, tile)).fits):
+                if tile.dynamic is None and (s.is_cut_off or not (all_fit or _access(core, tile).fits)):
                     raise tile.outside()
                 s.state = ALL
             return False
@@ -127,14 +129,23 @@ def _access(core: Core, tile: Tile) -> ViewAccess:
     key = (s.layout, tile.offset, tile.shape, tile.strides, tile.dtype.name, dynamic)
     found = core.accesses.get(key)
     if found is None:
-        layout, _, *rest = key
-        start = tile.start_partition if tile.on_chip else 0
-        form = core.forms.setdefault((layout, start, *rest), len(core.forms))
-        pattern = core.trace.pattern_of(tile) if core.trace is not None else 0
-        found = core.accesses[key] = ViewAccess(pattern, form, dynamic != "" or tile.fits())
+        found = core.accesses[key] = _new_access(core, tile, dynamic)
     if s.core is core and not core.is_sampling:
         tile.access = found
     return found
+
+
+def _new_access(core: Core, tile: Tile, dynamic: str) -> ViewAccess:
+    """What an access comes to that was not met before."""
+    trace, start = core.trace, tile.start_partition if tile.on_chip else 0
+    key = (tile.storage.layout, start, tile.shape, tile.strides, tile.dtype.name, dynamic)
+    form = core.forms.get(key)
+    if form is None:
+        family = 0 if trace is None else trace.family_of(tile)
+        form = core.forms[key] = ViewForm(len(core.forms), family)
+    offset = tile.offset if tile.dynamic is None else None
+    pattern = 0 if trace is None else trace.patterns.number_in(form.family, offset)
+    return ViewAccess(pattern, form.number, dynamic != "" or tile.fits())
 
 
 def _check(core: Core, row: InstructionRow, engine: str, writes: Sequence[Named], reads: Sequence[Named]) -> bool:

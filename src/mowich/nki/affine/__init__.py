@@ -31,7 +31,9 @@ from mowich.nki.affine.source import stored, tree_of
 class Loop:
     """A regular loop. index: name of its target; objects, guards: what has to hold when it is entered; lists: names of
     the lists from before it to which each iteration appends a tile; is_older: it
-    is of the older interface; has_products: what the index adds to a number may depend on where loops within are."""
+    is of the older interface; has_products: what the index adds to a number may depend on where loops within are;
+    has_fresh_blocks: blocks are named that cannot be looked up, they have to be made in the iterations; has_masks: a
+    mask may cut the last iteration."""
 
     index: str
     objects: Objects
@@ -39,16 +41,8 @@ class Loop:
     lists: tuple[str, ...]
     is_older: bool
     has_products: bool
-
-    @property
-    def has_fresh_blocks(self) -> bool:
-        """Whether blocks are named that cannot be looked up: they have to be made in the iterations."""
-        return any(g.kind == "fresh" for g in self.guards)
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether a mask may cut the last iteration."""
-        return any(g.kind == "mask" for g in self.guards)
+    has_fresh_blocks: bool
+    has_masks: bool
 
     def holds(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> bool:
         """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were
@@ -116,7 +110,11 @@ def _judged(node: ast.For, frame: FrameType, function: ast.AST) -> Loop | str:
         return str(why)
     guards = tuple(analysis.guards.values())
     objects, others = Objects.of(guards)
-    return Loop(node.target.id, objects, others, tuple(appends.values()), analysis.is_older, analysis.has_products)
+    kinds = {g.kind for g in guards}
+    lists, is_older = tuple(appends.values()), analysis.is_older
+    return Loop(
+        node.target.id, objects, others, lists, is_older, analysis.has_products, "fresh" in kinds, "mask" in kinds
+    )
 
 
 _OWN = 3

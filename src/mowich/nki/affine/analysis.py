@@ -533,7 +533,23 @@ class Analysis:
                 self.block(e, tile, keys, scope)
             fixed = tile.fixed and all(not isinstance(v, Piece) or v.fixed for v in values)
             return View(fixed, tile.still and still, tile.fresh, tile.blocks)
+        if isinstance(base, Constant) and self.is_in_column(e, scope):
+            return View(True, False)
         raise Refused(f"{text_of(e)} is not seen to be affine")
+
+    def is_in_column(self, e: ast.Subscript, scope: Scope) -> bool:
+        """Whether an expression is a tile at a place that the index tells, in one of some lists from before the loop:
+        which one of them, a loop within tells."""
+        if not scope.is_frame or not self.is_closed(e.slice, scope, with_index=True):
+            return False
+        rows, deep, keys = e.value, 0, [e.slice]
+        while isinstance(rows, ast.Subscript) and not self.is_closed(rows, scope):
+            keys.append(rows.slice)
+            rows, deep = rows.value, deep + 1
+        if not deep or not self.is_closed(rows, scope) or any(isinstance(k, ast.Slice | ast.Tuple) for k in keys):
+            return False
+        self.guard("columns", ast.Tuple([rows, e.slice], ast.Load()), scope, deep)
+        return True
 
     def chosen(self, e: ast.Subscript, scope: Scope) -> Value | None:
         """What the index chooses from a list from before the loop: a tile, or a list of tiles; None where it does
@@ -921,7 +937,7 @@ class Analysis:
 
     def guard(self, kind: str, e: ast.expr, scope: Scope, expected: object = None) -> None:
         """Look an expression up each time that the loop is entered."""
-        if kind in ("tiles", "same", "affine") and not scope.is_frame:
+        if kind in ("tiles", "columns", "same", "affine") and not scope.is_frame:
             raise Refused("the index is looked up in another function")
         text = text_of(e)
         key = (kind, text, 0 if scope.is_frame else id(scope.names))

@@ -21,9 +21,11 @@ class LoopGuard:
     """Something to look up in the running kernel when the loop is entered. text: an expression over names that the loop
     does not assign;
     kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles"
-    (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places), "blocks" (a
-    tensor of the older interface and numbers of one of its blocks: for each value of the index a block that is there
-    and written, all in affine places; or some are not there, and the loop makes them), "fresh" (nothing: blocks of such
+    (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places), "columns"
+    (lists, in lists `expected` deep, and a place in each of them: for each value of the index the tiles there, all
+    alike, in affine places), "blocks" (a tensor of the older interface and numbers of one of its blocks: for each value
+    of the index a block that is there and written, all in affine places; or some are not there, and the loop makes
+    them), "fresh" (nothing: blocks of such
     a tensor that are made in the iteration alone), "mask" (a predicate that leaves nothing out for the last value of
     the index), "affine" (an integer that is affine in the index), "same" (as true or false for each value of the
     index); names: the globals of the function that it stands in, None: of the kernel's own frame."""
@@ -54,6 +56,8 @@ class LoopGuard:
                 return bool(mask.holds() if hasattr(mask, "holds") else np.all(mask))
             names = tuple([n for n in self.code.co_names if n in locals_ and n != index])
             found = eval(_over(self.text, index, names), globals_)(values, *[locals_[n] for n in names])
+            if self.kind == "columns":
+                return are_affine([_column(rows, place, self.expected) for rows, place in found], storages)
         except Exception:  # the kernel will meet it as well
             return False
         if self.kind == "blocks":
@@ -120,28 +124,43 @@ def _are_lists(found: Sequence[Any]) -> bool:
     return {list, tuple}.issuperset(map(type, found)) and len(found[0]) > 0 and len(set(map(len, found))) == 1
 
 
+def _column(rows: object, place: object, deep: int) -> list[object]:
+    """What stands at a place of each of some lists, in lists `deep` deep; nothing where they are no lists."""
+    found: list[object] = [rows]
+    for _ in range(deep):
+        found = [y for x in _as_lists(found) for y in x]
+    return [x[place] for x in _as_lists(found)] if type(place) is int else []
+
+
+def _as_lists(found: Sequence[object]) -> list[Sequence[object]]:
+    """The same, where all of them are lists; nothing otherwise."""
+    lists: list[Sequence[object]] = [x for x in found if type(x) is list or type(x) is tuple]
+    return lists if len(lists) == len(found) else []
+
+
 def all_tiles(x: Any, deep: int) -> bool:
     """Whether something is a list of tiles that is not empty, or for deep > 1 a list of such lists."""
     if type(x) not in (list, tuple) or not x:
         return False
-    return all(type(t) is Tile for t in x) if deep == 1 else all(all_tiles(y, deep - 1) for y in x)
+    return set(map(type, x)) == {Tile} if deep == 1 else all(all_tiles(y, deep - 1) for y in x)
 
 
 def are_affine(found: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> bool:
     """Whether all items for the values of an index, as many for each, are tiles that differ from one value to the next
     by the same steps in the storage's number and in the offset, and in nothing else. storages: gets those of the
     tiles."""
-    tiles, width = [t for some in found for t in some], len(found[0])
+    tiles, width = list(itertools.chain.from_iterable(found)), len(found[0])
     if set(map(type, tiles)) != {Tile}:
         return False
     likes = [t if t.like is None else t.like for t in tiles]
     mine = [t.storage for t in tiles]
-    numbers = [s.number for s in mine]
-    places = list(zip(numbers, [t.offset for t in likes], strict=True))
+    numbers, offsets = [s.number for s in mine], [t.offset for t in likes]
     storages.update(zip(numbers, mine, strict=True))
-    steps = {(b[0] - a[0], b[1] - a[1]) for a, b in zip(places, places[width:], strict=False)}
-    pairs = zip(likes[:width] * (len(found) - 1), likes[width:], strict=True)
-    return len(steps) == 1 and all(a.dynamic is None and (a is b or _is_alike(a, b)) for a, b in set(pairs))
+    for column in (numbers, offsets):
+        if len(set(map(operator.sub, column[width:], column))) != 1:
+            return False
+    pairs = set(zip(likes[:width] * (len(found) - 1), likes[width:], strict=True))
+    return all(a.dynamic is None and (a is b or _is_alike(a, b)) for a, b in pairs)
 
 
 def _is_alike(t: Tile, other: Tile) -> bool:

@@ -69,11 +69,10 @@ class Operator:
     from_zero: tuple[str, ...] = ()
 
 
-def _operators() -> dict[str, Operator]:
+def _products() -> list[Operator]:
+    """Products are written in 16 bit whatever their inputs are."""
     gemm = {"m": "rows of the input (tokens)", "n": "columns of the weight", "k": "contraction"}
-    rows = {"rows": "rows (tokens)", "columns": "elements of a row"}
-    # products are written in 16 bit whatever their inputs are; elementwise work reads and writes 16 bit
-    listed = [
+    return [
         Operator(
             name="matmul",
             does="out[m, n] = x[m, k] w[k, n], x given transposed",
@@ -101,6 +100,12 @@ def _operators() -> dict[str, Operator]:
             flop=lambda m, h, f: 6.0 * m * h * f,
             least_B=lambda w, m, h, f: w * (2.0 * m * h + 3.0 * h * f),
         ),
+    ]
+
+
+def _attentions() -> list[Operator]:
+    """Attention cores."""
+    return [
         # a query sees the prefix and what is before it in the prompt; the least of keys and values is one head's, which
         # all query heads share
         Operator(
@@ -131,6 +136,13 @@ def _operators() -> dict[str, Operator]:
             flop=lambda s, g, c, d: 4.0 * s * g * c * d,
             least_B=lambda w, s, g, c, d: 2.0 * w * s * d * (g + c),
         ),
+    ]
+
+
+def _elementwise() -> list[Operator]:
+    """Elementwise work reads and writes 16 bit."""
+    rows = {"rows": "rows (tokens)", "columns": "elements of a row"}
+    return [
         # square, sum, scale by the root, times the weight
         Operator(
             name="rmsnorm",
@@ -177,10 +189,9 @@ def _operators() -> dict[str, Operator]:
             least_B=lambda w, n: (2.0 * w + 2.0 * 3.0 * 4.0) * n,
         ),
     ]
-    return {o.name: o for o in listed}
 
 
-OPERATORS = _operators()
+OPERATORS = {o.name: o for o in (*_products(), *_attentions(), *_elementwise())}
 """Every operator by name."""
 
 

@@ -14,13 +14,20 @@ from mowich.studies.explain.tree import ResultPath
 def kernel(result: Result, facts: Facts) -> Source:
     """A profile: its critical path is a sum over facts of the core, so a fact that moves takes its part along (to first
     order: the path may change)."""
+    from mowich.neuroncore.clock.costs import Costs
+    from mowich.neuroncore.clock.schedule import stack_Bps
     from mowich.neuroncore.profile import part_at
     from mowich.neuroncore.targets import generation_of
 
-    root = f"neuroncore.timing-v{generation_of(result['target'].split()[0])}"
+    generation = generation_of(result["target"].split()[0])
+    root = f"neuroncore.timing-v{generation}"
     parts: Mapping[str, float] = result["time_s"]["breakdown"]
     known_parts = [k for k in parts if facts.get(f"{root}.{k}") is not None]
     now = {k: facts.number(f"{root}.{k}") for k in known_parts}
+    memory = tuple(f"{root}.memory.{k}" for k in ("mbu_bandwidth", "hbm_bandwidth"))
+
+    def stack_of(known: Facts) -> float:
+        return stack_Bps(Costs(generation, known))
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         out: dict[ResultPath, float] = {}
@@ -31,7 +38,8 @@ def kernel(result: Result, facts: Facts) -> Source:
             total += out[("time_s", "breakdown", name)]
         out[("time_s",)] = total
         ratio = total / result["time_s"]["value"] if result["time_s"]["value"] else 1.0
-        return {**out, **{(k,): result[k] / ratio for k in ("mfu", "hfu", "mbu")}}
+        mbu = result["mbu"] / ratio * stack_of(facts) / stack_of(known)
+        return {**out, **{(k,): result[k] / ratio for k in ("mfu", "hfu")}, ("mbu",): mbu}
 
     def terms(name: ResultPath, notes: Notes) -> None:
         chosen = (
@@ -45,15 +53,15 @@ def kernel(result: Result, facts: Facts) -> Source:
             paths = (f"{root}.{k}",) if k in now else ()
             notes.add(k, parts[k], "s", words="time on the critical path that this fact sets", facts=paths)
 
-    clock, mbu = f"{root}.tensor_engine.clock", f"{root}.memory.mbu_bandwidth"
+    clock = f"{root}.tensor_engine.clock"
     rate, engines = f"{root}.dma.rate", f"{root}.dma.engines"
     cores = int(result["cores"])
     symbols = {
         "peak": 2.0 * 128 * 128 * facts.number(clock) * cores,
-        "hbm_Bps": facts.number(mbu),
+        "hbm_Bps": stack_of(facts),
         "dma_Bps": facts.number(rate) * facts.number(engines) * cores,
     }
-    behind = {"peak": (clock,), "hbm_Bps": (mbu,), "dma_Bps": (rate, engines)}
+    behind = {"peak": (clock,), "hbm_Bps": memory, "dma_Bps": (rate, engines)}
     return Source(
         at=(), numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=f"kernel on {result['target']}"
     )

@@ -25,7 +25,8 @@ from mowich.plans.memory import (
 )
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
-from mowich.serving.search import Found, ServeJob, paired_tokens_per_s, search_serving
+from mowich.serving.pairs import paired_tokens_per_s
+from mowich.serving.search import Found, ServeJob, search_serving
 from mowich.serving.steady import Load, closed_loop, note_decode
 from mowich.serving.step import step
 from mowich.shown import Result
@@ -63,7 +64,10 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "attention": ("hbm_Bps", "a_decode", "peak_16", "mla_compute", "kernel_tables"),
     "prefill_attention": ("peak_16", "attention", "attention_half", "attention_kernels", "kernel_tables"),
     "activations": ("activation_passes", "quantise_linear", "hbm_Bps", "memory"),
-    "layers": ("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "prefill_kernel", "fixed_times"),
+    "layers": (
+        *("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "prefill_kernel"),
+        *("fixed_times", "reduce_norms"),
+    ),
     "host": ("step", "per_sequence", "guess_host", "prefill_step"),
     "tp": ("tp_latency", "reduce_per_B", "tp_graph", "tp_wires"),
     "ep": ("ep_latency", "inside_per_B", "tp_graph", "ep_wires"),
@@ -84,7 +88,7 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
 WORDS_OF_PART: Mapping[str, str] = {
     "correction": "what served rows of this family, engine, chip and plan differ by, on the sum of the other parts",
     "queue": "wait for the prompts before it, which workers of their own prefill in order",
-    "kv_transfer": "bytes of the prompt's cache over the links of a prefill worker",
+    "kv_transfer": "the prompt's cache and recurrent state, sent by a prefill worker and received by one that decodes",
 }
 """Parts that no formula of one worker gives."""
 

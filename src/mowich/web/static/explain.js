@@ -100,7 +100,7 @@ const words = (e, part) => e.part_words?.[part] ?? part.replaceAll("_", " ");
 
 /** "AWS Trn2 UltraServer: step_s" in words. */
 const titled = (title) => title.replace(/: ([a-z_A-Z]+)$/, (all, key) => (NAMES[key] ? `: ${NAMES[key]}` : all.replaceAll("_", " ")));
-const NAMES = { step_s: "time of a step", days: "days", usd_per_mtok: "cost of a million tokens", J_per_token: "energy of a token", memory_B: "memory of a device", tokens_per_s_per_chip: "tokens per second and chip", mfu: "MFU", goodput: "goodput", hand_tuned_step_s: "time of a step, hand-tuned", breakeven_usd_per_chip_h: "break-even price of a chip-hour", ttft_s: "time to the first token", tpot_s: "time of an output token", tokens_per_s_per_user: "tokens per second and user" };
+const NAMES = { step_s: "time of a step", tokens_trained: "tokens trained", days: "days", usd_per_mtok: "cost of a million tokens", J_per_token: "energy of a token", memory_B: "memory of a device", tokens_per_s_per_chip: "tokens per second and chip", mfu: "MFU", goodput: "goodput", hand_tuned_step_s: "time of a step, hand-tuned", breakeven_usd_per_chip_h: "break-even price of a chip-hour", ttft_s: "time to the first token", tpot_s: "time of an output token", tokens_per_s_per_user: "tokens per second and user" };
 const heading = (title) => h("div", { class: "bar" }, h("h2", { tabindex: -1 }, title), h("button", { type: "button", class: "small quiet", title: "Close the explanation (Escape)", onclick: close }, "← Back"));
 
 function draw(box, e, metric) {

@@ -2,17 +2,17 @@
 
 import { $, h } from "./dom.js";
 import { once, post } from "./api.js";
-import { EMPTY, LENGTHS, announce, asksJob, change, fromAsk, state, toYaml, trains, watch } from "./state.js";
+import { EMPTY, LENGTHS, PAID, announce, asksJob, change, fromAsk, state, toYaml, trains, watch } from "./state.js";
 import { learnModels, picker, renewCard } from "./model.js";
 import { loadField } from "./load.js";
 import { choice, select, slider, systemsField } from "./question.js";
 
 const PRICES = [["default", "one kind for all rows"], ["tco", "cost of ownership"], ["list", "list"], ["on-demand", "on demand"], ["1y", "1 year"], ["3y", "3 years"], ["capacity-block", "capacity block"], ["spot", "spot"], ["market", "market"]];
-const EQUAL = [["chips", "chips"], ["units", "units"], ["usd", "budget"], ["power", "power"]];
+const EQUAL = [["chips", "chips"], ["units", "units"], ["usd", "budget"], ["power", "power"], [PAID, "cost and days"]];
 const SIZE_WORDS = { chips: "Chips of each system", units: "Units of each system", usd: "Budget: that of so many chips of the first", power: "Power: that of so many chips of the first" };
 const STACKS = ["deepseek", "jax-gpu", "jax-gpu-maxtext", "jax-tpu", "megatron", "neuron", "pytorch-fsdp"];
 const ENGINES = ["vllm", "sglang", "trtllm", "jax-tpu", "vllm-neuron"];
-const FIELDS = ["chips", "serve_chips", "tokens", "seq", "batch", "isl", "osl", "ttft", "tpot", "cached", "model", "on", "price", "stack", "engine", "set"];
+const FIELDS = ["chips", "budget", "days", "serve_chips", "tokens", "seq", "batch", "isl", "osl", "ttft", "tpot", "cached", "model", "on", "price", "stack", "engine", "set"];
 const SAID = { serve_chips: "chips" };
 
 let systems = [];
@@ -33,7 +33,7 @@ export async function build() {
 
 /** Lengths of training requests, or of prompts and answers with the presets. */
 function lengths() {
-  if (trains()) return [slider("tokens", "Tokens to train on", "15T"), slider("seq", "Sequence, tokens", "tokens"), slider("batch", "Batch of a step", "16384seqs or 64M tokens")];
+  if (trains()) return [slider("tokens", "Tokens to train on", state.equal === PAID ? "15T; empty: what the money trains" : "15T"), slider("seq", "Sequence, tokens", "tokens"), slider("batch", "Batch of a step", "16384seqs or 64M tokens")];
   const now = LENGTHS.find(([, isl, osl]) => isl === state.isl && osl === state.osl)?.[0];
   return [choice("lengths", "Prompt and answer, tokens", LENGTHS.map(([name]) => [name, name]), now, (name) => {
     const [, isl, osl] = LENGTHS.find(([n]) => n === name);
@@ -92,7 +92,8 @@ function job(folds) {
   return [
     picker(), systemsField(systems, folds.has("systems")),
     trains() ? choice("equal", "Same for each", EQUAL, state.equal, (equal) => change({ equal })) : null,
-    trains() ? slider("chips", SIZE_WORDS[state.equal], "chips") : slider("serve_chips", "Chips of each system", "chips"),
+    !trains() ? slider("serve_chips", "Chips of each system", "chips") : state.equal !== PAID ? slider("chips", SIZE_WORDS[state.equal], "chips")
+      : [slider("budget", "What the run may cost", "$2M"), slider("days", "Days that it pays for", "30")],
     lengths(),
     trains() ? null : [slider("ttft", "Longest wait for the first token", "2s; empty: none"), slider("tpot", "Longest time per token", "50ms; empty: none")],
     h("div", { id: "software" }), select("price", "Price", PRICES),

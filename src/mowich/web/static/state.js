@@ -3,7 +3,7 @@
 import { count } from "./dom.js";
 
 export const EMPTY = {
-  tab: "brief", model: "deepseek-v3", config: null, on: ["trn2", "trn3", "trn4", "ironwood", "gb300"], chips: "16384", equal: "chips",
+  tab: "brief", model: "deepseek-v3", config: null, on: ["trn2", "trn3", "trn4", "ironwood", "gb300"], chips: "16384", equal: "chips", budget: "$2M", days: "30",
   tokens: "15T", seq: "4096", batch: "16384seqs", fine: "pretrain", isl: "8k", osl: "1k", ttft: "2s", tpot: "50ms", cached: "0%", price: "default", stack: "", engine: "", set: [],
   serve_chips: "64", rate: "20rps", p99_ttft: "5s", p99_tpot: "100ms", scenario: "rainier", all: false,
 };
@@ -23,14 +23,20 @@ export const announce = (keys) => watchers.forEach((act) => act(keys));
 
 export const asksJob = (tab = state.tab) => tab === "train" || tab === "serve";
 export const trains = () => state.tab !== "serve";
+/** What is the same for each is money and days, which say the chips. */
+export const PAID = "paid";
+const isPaid = () => trains() && state.equal === PAID;
 
 /** The body of POST /api/compare. */
 export function ask() {
-  const body = { model: state.config ?? state.model, on: state.on, chips: trains() ? state.chips : state.serve_chips };
+  const body = { model: state.config ?? state.model, on: state.on };
+  if (isPaid()) Object.assign(body, { budget: state.budget || null, days: state.days || null });
+  else body.chips = trains() ? state.chips : state.serve_chips;
   if (trains()) {
     body.train = { tokens: state.tokens, seq: state.seq, batch: state.batch };
+    if (isPaid() && !state.tokens) delete body.train.tokens;
     if (state.fine !== "pretrain") body.train.task = state.fine;
-    if (state.equal !== "chips") body.equal = state.equal;
+    if (!["chips", PAID].includes(state.equal)) body.equal = state.equal;
     if (state.stack) body.stack = state.stack;
   } else {
     body.serve = { isl: state.isl, osl: state.osl };
@@ -51,8 +57,9 @@ export function fromAsk(body) {
   else Object.assign(out, { config: body.model, model: body.model.model_type ?? "pasted" });
   if (body.chips !== undefined && body.chips !== null) out[body.train ? "chips" : "serve_chips"] = String(body.chips);
   if (body.train) {
-    Object.assign(out, { tokens: String(body.train.tokens), seq: String(body.train.seq), batch: String(body.train.batch), fine: body.train.task ?? "pretrain" });
+    Object.assign(out, { tokens: String(body.train.tokens ?? ""), seq: String(body.train.seq), batch: String(body.train.batch), fine: body.train.task ?? "pretrain" });
     Object.assign(out, { equal: body.equal ?? "chips", stack: body.stack ?? "" });
+    if (body.budget || body.days) Object.assign(out, { equal: PAID, budget: String(body.budget ?? ""), days: String(body.days ?? "") });
   } else {
     Object.assign(out, { isl: String(body.serve.isl), osl: String(body.serve.osl), ttft: body.serve.ttft ?? "", tpot: body.serve.tpot ?? "", cached: body.serve.cached ?? "0%", engine: body.serve.engine ?? "" });
   }
@@ -71,8 +78,8 @@ export function toYaml() {
   lines.push(typeof body.model === "string" ? `  model: ${plain(body.model)}` : `  model: ${JSON.stringify(body.model)}`);
   if (body.train) lines.push(`  train: ${flow(body.train)}`);
   if (body.serve) lines.push(`  serve: ${flow(body.serve)}`);
-  lines.push(`systems: [${body.on.map((s) => plain(s)).join(", ")}]`, `chips: ${body.chips}`);
-  for (const key of ["equal", "stack", "price"]) if (body[key]) lines.push(`${key}: ${body[key]}`);
+  lines.push(`systems: [${body.on.map((s) => plain(s)).join(", ")}]`);
+  for (const key of ["chips", "budget", "days", "equal", "stack", "price"]) if (body[key]) lines.push(`${key}: ${plain(String(body[key]))}`);
   if (body.set) {
     lines.push("set:");
     for (const item of body.set) lines.push(`  ${item.slice(0, item.indexOf("=")).trim()}: ${plain(item.slice(item.indexOf("=") + 1).trim())}`);
@@ -123,6 +130,8 @@ export const TABS = [["brief", "Brief"], ["train", "Train"], ["serve", "Serve"],
 /** Values that a slider stops at. */
 export const STOPS = {
   chips: ["64", "128", "256", "512", "1024", "2048", "4096", "8192", "16384", "32768", "65536", "131072"],
+  budget: ["$100k", "$200k", "$500k", "$1M", "$2M", "$5M", "$10M", "$20M", "$50M", "$100M", "$200M", "$500M", "$1B"],
+  days: ["7", "14", "30", "60", "90", "180", "365"],
   serve_chips: ["8", "16", "32", "64", "72", "128", "144", "256", "512", "1024"],
   tokens: [1e11, 3e11, 1e12, 2e12, 5e12, 1e13, 1.5e13, 2e13, 3e13, 5e13].map(count),
   seq: ["2048", "4096", "8192", "16384", "32768", "65536", "131072"],
@@ -137,9 +146,9 @@ export const STOPS = {
 /** Lengths of requests by the names that InferenceX gives them. */
 export const LENGTHS = [["1k/1k", "1k", "1k"], ["8k/1k", "8k", "1k"], ["1k/8k", "1k", "8k"], ["128k/4k", "128k", "4k"]];
 
-/** The number that a word such as 16384seqs, 15T, 2s, 50ms, 60% means; for placing a slider. */
+/** The number that a word such as 16384seqs, 15T, $2M, 2s, 50ms, 60% means; for placing a slider. */
 export function size(word) {
-  const found = /^([0-9.]+)\s*(ms|s|seqs?|%|Ki|k|K|M|G|B|T)?/.exec(String(word).trim());
+  const found = /^\$?([0-9.]+)\s*(ms|s|seqs?|%|Ki|k|K|M|G|B|T)?/.exec(String(word).trim());
   if (!found) return NaN;
   return Number(found[1]) * ({ ms: 1e-3, k: 1e3, K: 1e3, Ki: 1024, M: 1e6, G: 1e9, B: 1e9, T: 1e12 }[found[2]] ?? 1);
 }

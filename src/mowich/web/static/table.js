@@ -6,9 +6,9 @@ import { mark, told } from "./words.js";
 const GIB = 2 ** 30;
 const used = (row) => Object.values(row.memory_B ?? {}).reduce((a, b) => a + b, 0);
 
-/** key: of the row; head, unit; scale: from SI; few: shown at once, the others behind "all columns". */
+/** key: of the row; head, unit; scale: from SI; few: shown at once, the others behind "all columns"; known: only where a row has it. */
 const TRAIN = [
-  { key: "step_s", head: "step", unit: "s", few: true }, { key: "days", head: "days", few: true }, { key: "usd_per_mtok", head: "$/Mtok", few: true }, { key: "J_per_token", head: "J/token", few: true },
+  { key: "tokens_trained", head: "trained", unit: "T tokens", scale: 1e-12, few: true, known: true }, { key: "step_s", head: "step", unit: "s", few: true }, { key: "days", head: "days", few: true, known: true }, { key: "usd_per_mtok", head: "$/Mtok", few: true }, { key: "J_per_token", head: "J/token", few: true },
   { key: "memory_B", head: "memory", unit: "GiB", few: true }, { key: "sure", head: "confidence", few: true }, { key: "binds", head: "binds", few: true },
   { key: "chips", head: "chips" }, { key: "tokens_per_s_per_chip", head: "tokens/s/chip" }, { key: "mfu", head: "MFU", unit: "%", scale: 100 }, { key: "goodput", head: "goodput", unit: "%", scale: 100 },
   { key: "hand_tuned_step_s", head: "step, hand-tuned", unit: "s" }, { key: "breakeven_usd_per_chip_h", head: "break-even $/chip/h" }, { key: "price", head: "price" },
@@ -23,7 +23,7 @@ const headOf = (c) => (c.unit ? `${c.head}, ${c.unit}` : c.head);
 const SYSTEM = { key: "system", head: "system" };
 
 /** The columns that are shown. */
-export const columns = (training, all) => (training ? TRAIN : SERVE).filter((c) => c.few || all);
+export const columns = (rows, training, all) => (training ? TRAIN : SERVE).filter((c) => (c.few || all) && (!c.known || rows.some((row) => row[c.key]?.value != null)));
 export const main = (row) => row.step_s ?? row.tpot_s;
 const runs = (row) => Boolean(main(row)) && main(row).value !== null;
 
@@ -47,9 +47,9 @@ export function ordered(rows, by) {
   });
 }
 
-/** The row that is chosen at first: cheapest, else most tokens a chip, else the first that runs. */
+/** The row that is chosen at first: most tokens for the money, cheapest, else most tokens a chip, else the first that runs. */
 export function winner(rows, marks) {
-  for (const key of ["usd_per_mtok", "days", "tokens_per_s_per_chip"]) {
+  for (const key of ["tokens_trained", "usd_per_mtok", "days", "tokens_per_s_per_chip"]) {
     const at = (marks[key] ?? []).indexOf("best");
     if (at >= 0) return at;
   }
@@ -99,7 +99,7 @@ function systemButton(row, announced, chosen, choose) {
 
 /** The whole table. by: {key, down} or null; choose(row), explain(row, metric, from), sort(key). */
 export function tableOf(rows, training, view, { chosen, by, all, choose, explain, sort }) {
-  const shown = columns(training, all);
+  const shown = columns(rows, training, all);
   const head = (c) => {
     const now = by?.key === c.key ? (by.down ? "descending" : "ascending") : "none";
     return told("th", { scope: "col", "aria-sort": now, class: ["binds", "system"].includes(c.key) ? "text" : null }, headOf(c),
@@ -118,7 +118,7 @@ export function tableOf(rows, training, view, { chosen, by, all, choose, explain
 
 /** The same as cards, for a phone. */
 export function cardsOf(rows, training, view, { chosen, by, all, choose, explain }) {
-  const shown = columns(training, all);
+  const shown = columns(rows, training, all);
   return h("ul", { class: "cards" }, ordered(rows, by).map((i) => {
     const row = rows[i];
     const fields = runs(row) ? h("dl", {}, shown.map((c) => h("div", { class: `${stateOf(view, c.key, i)} ${c.key}` }, told("dt", {}, headOf(c), headOf(c)), h("dd", {}, ...filled(row, c, i, view, explain))))) : h("p", { class: "warning" }, row.reason ?? "no plan fits");

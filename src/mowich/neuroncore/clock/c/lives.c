@@ -74,38 +74,63 @@ typedef struct {
     int64_t space, size, is_free;
 } Form;
 
+/* When a storage lives: as `clock_lives` and `clock_later` find it. reads: NOT_LOADED where it is not loaded first. */
+typedef struct {
+    int64_t first, last, reads, others;
+} Life;
+
+static const int64_t NOT_LOADED = -2;
+
+/* The lives of all storages, in one pass: what follows a load is known to follow it when it comes. Returns the last
+ * instruction that touches one. */
+static int64_t find_lives(Arena *arena, const Trace *t, const int32_t *form, const Form *forms, Life *lives)
+{
+    const int64_t *touched = t->touched;
+    int64_t end = 0;
+    for (int64_t i = 0; i < t->instructions; i++) {
+        const Kind *k = &t->kind_rows[t->kind[i]];
+        int64_t now = t->number[i];
+        for (int64_t o = 0; o < k->operands; o++, touched += 2) {
+            int64_t s = touched[0];
+            if (s < 0 || s >= t->storages)
+                longjmp(arena->failed, UNSUPPORTED);
+            Life *life = &lives[s];
+            int is_write = o >= k->reads, is_later = life->reads != NOT_LOADED && now > life->first;
+            if (is_write && life->first < 0) {
+                life->first = now;
+                if (k->is_load && form[s] >= 0 && forms[form[s]].is_free)
+                    life->reads = -1;
+            } else if (!is_write && o >= k->plain) {
+                continue;
+            }
+            life->last = now;
+            end = now > end ? now : end;
+            if (is_later && is_write && !k->is_load && life->others == INT64_MAX)
+                life->others = now;
+            else if (is_later && !is_write && life->reads < 0)
+                life->reads = now;
+        }
+    }
+    return end;
+}
+
 static int peaks(Arena *arena, const Trace *t, const int32_t *form, const Form *forms, int64_t *peak)
 {
-    size_t columns = (size_t)t->storages * sizeof(int64_t) + 8;
-    int64_t *first = need(arena, columns), *last = need(arena, columns);
-    int64_t *reads = need(arena, columns), *others = need(arena, columns);
-    uint8_t *is_loaded = need_zeroed(arena, (size_t)t->storages + 8);
-    memset(first, 0xff, columns);
-    memset(last, 0xff, columns);
-    memset(reads, 0xff, columns);
-    int status = clock_lives(t, first, last, is_loaded);
-    if (status)
-        return status;
-    int64_t end = 0, loaded = 0;
-    for (int64_t s = 0; s < t->storages; s++) {
-        others[s] = INT64_MAX;
-        is_loaded[s] = is_loaded[s] && form[s] >= 0 && forms[form[s]].is_free;
-        loaded += is_loaded[s];
-        if (last[s] > end)
-            end = last[s];
-    }
-    if (loaded && (status = clock_later(t, first, is_loaded, reads, others)))
-        return status;
+    Life *lives = need(arena, (size_t)t->storages * sizeof *lives + 8);
+    for (int64_t s = 0; s < t->storages; s++)
+        lives[s] = (Life){-1, -1, NOT_LOADED, INT64_MAX};
+    int64_t end = find_lives(arena, t, form, forms, lives);
     int64_t *level[2];
     for (int space = 0; space < 2; space++)
         level[space] = need_zeroed(arena, (size_t)(end + 2) * sizeof(int64_t));
     for (int64_t s = 0; s < t->storages; s++) {
-        if (form[s] < 0 || forms[form[s]].space < 0 || first[s] < 0)
+        const Life *life = &lives[s];
+        if (form[s] < 0 || forms[form[s]].space < 0 || life->first < 0)
             continue;
-        int is_delayed = is_loaded[s] && reads[s] >= 0 && reads[s] <= others[s];
+        int is_delayed = life->reads >= 0 && life->reads <= life->others;
         int64_t *mine = level[forms[form[s]].space];
-        mine[is_delayed ? reads[s] : first[s]] += forms[form[s]].size;
-        mine[last[s] + 1] -= forms[form[s]].size;
+        mine[is_delayed ? life->reads : life->first] += forms[form[s]].size;
+        mine[life->last + 1] -= forms[form[s]].size;
     }
     for (int space = 0; space < 2; space++) {
         int64_t now = 0;

@@ -5,10 +5,11 @@
 #include <string.h>
 
 /* An iteration in the columns of a trace. touches: entries of `touched`, storages and patterns in turn; clock: of the
- * core before it; made: from this number on the core made its storages in it. */
+ * core before it; made: from this number on the core made its storages in it; form: of each of these, -1 where it is
+ * not touched. */
 typedef struct {
-    int64_t instructions, touches, clock, made;
-    const int32_t *kind, *site;
+    int64_t instructions, touches, clock, made, forms;
+    const int32_t *kind, *site, *form;
     const int64_t *number, *touched;
 } Iteration;
 
@@ -45,6 +46,17 @@ static int is_same(const Iteration *base, const Iteration *sample, const int64_t
         if (base->kind[i] != sample->kind[r] || base->site[i] != sample->site[r])
             return 0;
     }
+    return 1;
+}
+
+/* Whether the storages of a sample are of the forms that they have in full, as far as it touches them. */
+static int has_forms(const Iteration *full, const Iteration *sample)
+{
+    if (full->forms != sample->forms)
+        return 0;
+    for (int64_t s = 0; s < full->forms; s++)
+        if (sample->form[s] >= 0 && sample->form[s] != full->form[s])
+            return 0;
     return 1;
 }
 
@@ -110,7 +122,8 @@ static void find_moves(Arena *arena, const Iteration *base, Growth *out)
 static void find_growth(Arena *arena, const Iteration *base, const Iteration *sample, const Places *places,
                         const int64_t *keys, int64_t programs, Growth *out)
 {
-    if (!is_same(base, sample, places->rows) || (!places->rows && base->touches != sample->touches))
+    if (!has_forms(base, sample) || !is_same(base, sample, places->rows)
+        || (!places->rows && base->touches != sample->touches))
         return;
     int64_t n = sample->clock - base->clock;
     for (int64_t r = 0; r < sample->instructions; r++)
@@ -151,11 +164,12 @@ EXPORT int clock_growth(const Iteration *base, const Iteration *sample, const Pl
 }
 
 /* Whether a sample is of an iteration that was written after the base, with these numbers and touches: all but its
- * clock and the forms of its storages. */
+ * clock. */
 EXPORT int clock_agrees(const Iteration *base, const Iteration *sample, const Places *places, const int64_t *number,
                         const int64_t *touched)
 {
-    if (!is_same(base, sample, places->rows) || (!places->rows && base->touches != sample->touches))
+    if (!has_forms(base, sample) || !is_same(base, sample, places->rows)
+        || (!places->rows && base->touches != sample->touches))
         return 0;
     for (int64_t r = 0; r < sample->instructions; r++)
         if (number[places->rows ? places->rows[r] : r] != sample->number[r])
@@ -166,23 +180,28 @@ EXPORT int clock_agrees(const Iteration *base, const Iteration *sample, const Pl
     return 1;
 }
 
-/* Copies of an iteration become those that follow it after `first` iterations and more: `number` and `touched` hold
- * `count` of them. later: of each of them, the numbers of the patterns that move. */
-EXPORT void clock_fill(const Iteration *base, const Growth *growth, int64_t clock, int64_t first, int64_t count,
-                       const int64_t *later, int64_t *number, int64_t *touched)
+/* The storages from before the loop that others follow in the `count` iterations behind the base. form: of each number
+ * of a storage, -1 where the trace does not know it; unknown: gets (storage, step) of those that come to one that it
+ * does not know. Returns how many of these; -1: no such storage moves. */
+EXPORT int64_t clock_others(const Iteration *base, const int64_t *step, int64_t programs, const int32_t *form,
+                            int64_t forms, int64_t count, int64_t *unknown)
 {
-    for (int64_t t = first; t < first + count; t++) {
-        for (int64_t i = 0; i < base->instructions; i++)
-            number[i] += clock * t;
-        for (int64_t e = 0; e < base->touches; e++)
-            touched[e] += growth->touched[e] * t;
-        for (int64_t m = 0; m < growth->moves; m++)
-            touched[growth->places[m]] = later[growth->which[m]];
-        number += base->instructions;
-        touched += base->touches;
-        if (later)
-            later += growth->offsets_n;
+    int64_t found = -1;
+    for (int64_t e = 0; e < base->touches; e += 2) {
+        int64_t storage = base->touched[e];
+        if (!step[e] || is_own(base, storage, programs))
+            continue;
+        found = found < 0 ? 0 : found;
+        for (int64_t t = 0; t < count; t++) {
+            storage += step[e];
+            if (storage < 0 || storage >= forms || form[storage] < 0) {
+                unknown[2 * found] = base->touched[e];
+                unknown[2 * found++ + 1] = step[e];
+                break;
+            }
+        }
     }
+    return found;
 }
 
 /* How a sample stands for a part of a column: it has the last iteration of each loop within, or the first and the last.
@@ -255,21 +274,41 @@ EXPORT int64_t clock_number(const int64_t *keys, int64_t count, int32_t *slots, 
     return slots[at] - 1;
 }
 
-/* The numbers of the keys that others, each (key, step), come to after so many steps: a row for each of `first` to
- * `last` - 1. New ones get the next numbers, row after row; `keys` and the table have room for them. Returns how many
- * keys there are then. */
-EXPORT int64_t clock_patterns(int64_t *keys, int64_t count, int32_t *slots, int64_t bits, const int64_t *moving,
-                              int64_t n, int64_t first, int64_t last, int64_t *out)
+/* The keys of patterns, with their table of 2^bits places. */
+typedef struct {
+    int64_t count, bits;
+    int64_t *keys;
+    int32_t *slots;
+} Keys;
+
+/* The number of a key, which is put at the end when it is new: there is room for it. */
+static int64_t number_of(Keys *known, int64_t key)
 {
-    for (int64_t t = first; t < last; t++)
-        for (int64_t k = 0; k < n; k++) {
-            int64_t key = moving[2 * k] + moving[2 * k + 1] * t;
-            uint64_t at = place_of(slots, bits, keys, key);
-            if (!slots[at]) {
-                keys[count] = key;
-                slots[at] = (int32_t)++count;
-            }
-            *out++ = slots[at] - 1;
+    uint64_t at = place_of(known->slots, known->bits, known->keys, key);
+    if (!known->slots[at]) {
+        known->keys[known->count] = key;
+        known->slots[at] = (int32_t)++known->count;
+    }
+    return known->slots[at] - 1;
+}
+
+/* `count` iterations that follow the base, from the one `first` after it on: their numbers and touches. patterns: those
+ * that come up are put at the end, where there is room for all. */
+EXPORT void clock_fill(const Iteration *base, const Growth *growth, int64_t clock, int64_t first, int64_t count,
+                       Keys *patterns, int64_t *number, int64_t *touched)
+{
+    for (int64_t t = first; t < first + count; t++) {
+        for (int64_t i = 0; i < base->instructions; i++)
+            number[i] = base->number[i] + clock * t;
+        for (int64_t e = 0; e < base->touches; e++)
+            touched[e] = base->touched[e] + growth->touched[e] * t;
+        for (int64_t k = 0; k < growth->offsets_n; k++) {
+            int64_t place = growth->firsts[k];
+            touched[place] = number_of(patterns, patterns->keys[base->touched[place]] + growth->offsets[k] * t);
         }
-    return count;
+        for (int64_t m = 0; m < growth->moves; m++)
+            touched[growth->places[m]] = touched[growth->firsts[growth->which[m]]];
+        number += base->instructions;
+        touched += base->touches;
+    }
 }

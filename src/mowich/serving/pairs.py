@@ -1,0 +1,76 @@
+"""Workers that only prefill beside workers that only decode: what the first take, and how many of each match."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Columns, Floats
+from mowich.plans.memory import kv_B_per_sequence
+from mowich.plans.shapes import Shapes
+from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
+
+
+def paired_tokens_per_s(
+    prefill_workers: float, prompts_per_s: float, decode_workers: float, answers_per_s: float, osl: float
+) -> float:
+    """Output tokens per second of prefill and decode workers of their own: the slower kind sets the pace.
+
+    T = min(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl
+
+    Units: prompts_per_s 1/s, answers_per_s 1/s, osl tokens.
+    """
+    return min(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill(Columns):
+    """Workers that only prefill. plan: their index; front, service: seconds of the front end and of one prompt's steps;
+    under_way: prompts in a worker at a time; group: devices of a rank group; link_Bps: of a device that sends."""
+
+    plan: NDArray[np.intp]
+    front: Floats
+    service: Floats
+    under_way: Floats
+    group: Floats
+    link_Bps: Floats
+
+    def transfer(self, from_: Shapes, to: Shapes, held: Shapes, prompt: float, hbm_Bps: float) -> Floats:
+        """Seconds of a prompt's cache and recurrent state to workers that decode. from_, to: shapes on one device with
+        the caches of either side; held: of a rank that decodes; hbm_Bps: of a device."""
+        tokens = np.full(len(self.plan), prompt)
+        state, state_held = from_.state_B, held.state_B / held.pp
+        whole, received = (kv_B_per_sequence(x, tokens) - x.state_B for x in (from_, to))
+        part = (kv_B_per_sequence(held, tokens) - state_held) * np.minimum(from_.b_kv, to.b_kv) / to.b_kv
+        cache, recurrent = (
+            handed_s(sent, on_one, self.group, self.link_Bps, self.link_Bps)
+            for sent, on_one in ((np.minimum(whole, received), part), (state, state_held))
+        )
+        convert = convert_s(whole, received, hbm_Bps * self.group, hbm_Bps * held.tp * held.cp * held.pp)
+        return cache_transfer_s(cache + convert, recurrent, 0.0)
+
+    def load(self, fixed: Floats, ttft_s: float, slack: float) -> tuple[Floats, Floats]:
+        """(highest rho, prompts per second of a worker) that keep a limit of the TTFT, 0 where none does: prompts in
+        order of arrival, TTFT = fixed + T (1 + rho / (2 (1 - rho))). fixed: seconds beside the prompt's own T; slack:
+        rho where no limit sets it."""
+        room = ttft_s - fixed
+        w2 = 2.0 * (room / self.service - 1.0) if math.isfinite(ttft_s) else 0.0 * fixed + slack / (1.0 - slack)
+        rho = np.where(self.service < room, np.minimum(w2 / (1.0 + w2), slack), 0.0)
+        return rho, rho * self.under_way / self.service
+
+
+def worker_counts(devices: float, zp: Floats, zd: Floats, rp: Floats, rd: Floats) -> tuple[Floats, Floats, Floats]:
+    """(prefill workers, decode workers, requests per second) of pairs, whole numbers: balance x rp = y rd on all
+    devices, then the neighbours of x. zp, zd: devices of a worker; rp, rd: its requests per second."""
+    ideal = devices * rd / (zp * rd + zd * rp)
+    counts = []
+    for shift in (0.0, 1.0):
+        x = np.maximum(1.0, np.floor(ideal) + shift)
+        y = np.floor((devices - x * zp) / zd)
+        counts.append((x, y, np.where((y >= 1) & (x * zp < devices), np.minimum(x * rp, y * rd), 0.0)))
+    better = counts[0][2] >= counts[1][2]
+    x, y, rate = (np.where(better, a, b) for a, b in zip(*counts, strict=True))
+    return x, y, rate
