@@ -377,3 +377,46 @@ def test_published_rows_of_the_campaign_have_a_script() -> None:
     cases = [c for c in read_serving_cases(rows[::9], FACTS) if isinstance(c, ServingCase)]
     told = [not math.isnan(c.launch.budget) for c in cases if c.engine in ("trtllm", "sglang")]
     assert sum(told) > 0.9 * len(told)
+
+
+def test_prompts_that_a_scheduler_takes_together_share_a_step() -> None:
+    """With 30 steps between two looks, the prompts of 30 steps begin together and share what a step takes beside."""
+    cells = {"concurrency": "128", "isl": "1024"}
+    looks = case(**cells)
+    assert looks.launch.gathers == 30.0
+    assert case(source="somebody").launch.gathers == 1.0
+    each = replace(looks, launch=replace(looks.launch, gathers=1.0))
+    shared, apart = (steady(one).tpot_parts["prefill_interference"][0] for one in (looks, each))
+    assert 0.0 < shared < 0.8 * apart
+
+
+def test_kernels_of_prompts_are_launched_one_by_one_unless_captured() -> None:
+    cells = {"framework": "trtllm 1.2.0rc6.post3", "precision": "fp8", "date": "2026-02-05"}
+    few, many = case(**cells, concurrency="4"), case(**cells, concurrency="8")
+    costs, _, _, _ = gather_cases([few, many], FACTS).columns.constants(FACTS.number)
+    assert costs.prefill_kernel.tolist() == [FACTS.number("serving.trtllm.prefill_kernel"), 0.0]
+    qwen = {"model": "qwen3.5-397b-a17b", "chip": "b300", "precision": "fp8", "tp": "4", "n_chips": "4"}
+    old, new = (
+        case(**qwen, framework=f"sglang 0.5.{r}", date=d) for r, d in (("9", "2026-04-03"), ("10.post1", "2026-04-17"))
+    )
+    assert (old.launch.captured, new.launch.captured) == (False, True)
+
+
+def test_kernels_for_few_rows_make_prompts_longer() -> None:
+    guess = case(precision="fp8", concurrency="128", isl="8192")
+    assert guess.speculates
+    assert guess.launch.products == "trtllm"
+    usual = replace(guess, launch=replace(guess.launch, products=""))
+    slow, fast = steady(guess), steady(usual)
+    assert slow.tpot_parts["prefill_interference"][0] > 1.2 * fast.tpot_parts["prefill_interference"][0]
+    assert slow.full_step["linear"][0] == fast.full_step["linear"][0]  # no step without a prompt takes longer
+
+
+def test_a_stall_that_no_prompt_explains_is_in_both_times() -> None:
+    cells = {"framework": "sglang", "date": "2025-11-10", "isl": "8192", "concurrency": "4"}
+    cold = case(**cells, ttft_ms="5500", tpot_ms="13.6")
+    assert {"ttft_ms", "tpot_ms"} <= set(cold.skip)
+    assert "stood still" in cold.skip["tpot_ms"]
+    long = case(**{**cells, "isl": "1024", "osl": "8192"}, ttft_ms="5500", tpot_ms="13.6")
+    assert set(long.skip) == {"ttft_ms"}  # a long answer has hardly any of it
+    assert "tpot_ms" not in case(**cells, ttft_ms="700", tpot_ms="13.6").skip

@@ -159,3 +159,15 @@ def test_one_law_says_what_the_busiest_of_several_ranks_has() -> None:
     got = busiest_rank(64.0 * ones, 256.0 * ones, ranks, 0.5 * ones)
     spread = np.sqrt(0.75 / np.maximum(64.0 / ranks, 1.0))
     assert got == pytest.approx(np.minimum(1.0 + 0.5 * largest_of(ranks) * spread, 4.0))
+
+
+def test_what_a_table_says_of_experts_gives_way_to_the_script() -> None:
+    cells = {"n_chips": "4", "tp": "4"}
+    mini = {**cells, "model": "minimax-m2", "precision": "fp8"}
+    assert case(**mini, framework="vllm 0.17.0", date="2026-03-11").plan.ep == 4  # also where the table says 1
+    assert case(**mini, framework="vllm 0.19.0", date="2026-04-03").plan.ep == 1
+    assert case(**mini, chip="h200", framework="vllm 0.16.0", date="2026-03-01").plan.ep == 1
+    assert case(**mini, chip="h200", framework="vllm 0.18.0", date="2026-03-28").plan.ep == 4
+    kimi = case(**cells, model="kimi-k2.5", precision="fp4", framework="vllm 0.17.0", date="2026-03-27", ep="4")
+    assert (kimi.plan.tp, kimi.plan.dp, kimi.plan.ep) == (4, 1, 1)
+    assert any("no word of experts" in item for item in kimi.inferred)

@@ -71,6 +71,7 @@ def steady(
         verify=d.verified,
         accepted=d.accepted,
         held=0 * one,
+        gathers=one,
         rounds=math.inf * one,
         is_static=0 * one,
     )
@@ -186,6 +187,7 @@ def test_the_engines_own_times_have_no_front_end_and_no_correction(tmp_path: Pat
         verify=one,
         accepted=one,
         held=0 * one,
+        gathers=one,
         rounds=math.inf * one,
         is_static=0 * one,
     )
@@ -228,6 +230,7 @@ def test_a_lone_user_is_not_interrupted_by_its_own_prompt() -> None:
         verify=one,
         accepted=one,
         held=0 * one,
+        gathers=one,
         rounds=math.inf * one,
         is_static=0 * one,
     )

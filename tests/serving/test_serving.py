@@ -52,6 +52,7 @@ def load_of(users: float, prompt: float = 1024, output: float = 512) -> Load:
         verify=ones,
         accepted=ones,
         held=ones * 0,
+        gathers=ones,
         rounds=ones * 10,
         is_static=ones * 0,
     )
@@ -134,7 +135,7 @@ def test_cache_limits_what_runs() -> None:
     [
         ((16, 1, 4, 4), (4, 1, 4)),
         ((1, 64, 8, 8), (1, 8, 8)),
-        ((4, 4, 16, 1), (1, 4, 4)),
+        ((4, 4, 16, 1), (4, 1, 4)),
         ((8, 1, 8, 1), (8, 1, 8)),
         ((8, 1, 1, 8), (8, 1, 1)),
     ],
@@ -248,3 +249,24 @@ def test_published_rows_stay_as_accurate_as_they_were() -> None:
     assert metrics["tpot_ms"].median_abs_error < 0.06
     assert metrics["tpot_ms"].p90_abs_error < 0.22  # 0.20 before hybrid and sparse models were answered, to be fitted
     assert metrics["ttft_ms"].median_abs_error < 0.18
+
+
+def test_eight_bit_mixtures_launch_a_kernel_for_the_inputs_of_each_product() -> None:
+    model = load_model("deepseek-v3")
+    eight, wide = (shapes(model, ServePlans.of([ServePlan(tp=8, weights=w)])).kernels[0] for w in ("fp8", "bf16"))
+    products = {"q_down", "q_up", "kv_down", "kv_up", "attn_out", "shared_up", "shared_down"}
+    assert eight - wide == len(products) * sum(
+        layer.count for layer in model.layers if hasattr(layer.ffn, "num_experts")
+    )
+    dense = load_model("llama-3.1-70b")
+    assert len({shapes(dense, ServePlans.of([ServePlan(tp=8, weights=w)])).kernels[0] for w in ("fp8", "bf16")}) == 1
+
+
+def test_four_bit_checkpoints_of_latent_attention_keep_a_part_in_sixteen_bits() -> None:
+    def mean_B(name: str, weights: str) -> float:
+        return float(shapes(load_model(name), ServePlans.of([ServePlan(tp=8, weights=weights)])).b_linear[0])
+
+    assert 0.5625 < mean_B("deepseek-v3", "nvfp4") < 1.4  # output of attention and feed-forwards in four bits
+    assert mean_B("deepseek-v3", "int4") == 2.0
+    assert mean_B("minimax-m2", "nvfp4") == 2.0
+    assert mean_B("deepseek-v3", "fp8") == 1.0

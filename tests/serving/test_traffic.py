@@ -228,6 +228,7 @@ def test_agrees_with_the_steady_state_at_low_load() -> None:
         verify=ones,
         accepted=ones,
         held=ones * 0,
+        gathers=ones,
         rounds=ones * math.inf,
         is_static=ones * 0,
     )

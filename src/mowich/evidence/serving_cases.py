@@ -33,6 +33,7 @@ class Cases:
     output: Floats
     rounds: Floats
     held: Floats
+    gathers: Floats
     balance: Floats
     budget: Floats
     memory: Floats
@@ -81,6 +82,7 @@ class Cases:
             verify=verified,
             accepted=accepted,
             held=self.held + balanced_steps(self.balance, self.users / self.output * accepted),
+            gathers=self.gathers,
             rounds=self.rounds,
             is_static=self.is_static,
         )
@@ -99,6 +101,7 @@ def _served(case: ServingCase, facts: Facts) -> Served:
         accept=case.accept,
         drafts=case.launch.drafts,
         captured=case.launch.captured,
+        products=case.launch.products,
         answer=case.output * case.mean_length,
         has_own=has_own(facts, case.system),
         stated=stated_facts(facts, case.engine, case.system),
@@ -127,6 +130,7 @@ def gather_cases(cases: Sequence[ServingCase], facts: Facts) -> Cases:
         output=column(lambda c: c.output * c.mean_length),
         rounds=column(lambda c: c.rounds),
         held=column(lambda c: c.launch.held),
+        gathers=column(lambda c: c.launch.gathers),
         balance=column(lambda c: c.launch.balance),
         budget=column(lambda c: c.launch.budget),
         memory=column(lambda c: c.launch.memory),

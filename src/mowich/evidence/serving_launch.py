@@ -47,11 +47,12 @@ class LaunchNote(TypedDict, total=False):
     starts, ends: first and last date; dp: whether attention is data-parallel; speculates: whether several tokens are
     verified in a step; ep: ranks that share the experts; every: steps between two looks for new requests; balance:
     steps after which ranks of data-parallel attention no longer wait until each has a prompt; wait: steps that a first
-    prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts, with `more`
-    tokens beside them (the greater holds); memory: share of the memory that the engine takes; drafts: tokens guessed
-    beside the next one; captured: steps with prompts are launched as whole graphs; spreads: over the ranks of tp,
-    whatever the row says: "experts", or "attention", which is then data-parallel, and experts; script: where this is
-    said.
+    prompt waits for others; budget: prompt tokens of a step at most, prompts: the same in nominal prompts (the greater
+    holds); memory: share of the memory that the engine takes; drafts: tokens guessed beside the next one; captured:
+    steps with prompts are launched as whole graphs; spreads: over the ranks of tp, whatever the row says: "experts",
+    "attention", which is then data-parallel, and experts, or "nothing", so that ranks cut every layer; products: the
+    path of products of 8-bit weights in steps with prompts (`serving.common.prompt_products_<path>`), the usual one if
+    absent; script: where this is said.
     """
 
     source: str
@@ -77,7 +78,8 @@ class LaunchNote(TypedDict, total=False):
     memory: float
     drafts: int
     captured: bool
-    spreads: Literal["experts", "attention"]
+    spreads: Literal["experts", "attention", "nothing"]
+    products: str
     script: str
 
 
@@ -139,17 +141,20 @@ def budget_of(note: LaunchNote, prompt: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """Settings of an engine. held: steps that it leaves a new prompt waiting; balance: those after which its ranks no
+    """Settings of an engine. held: steps that it leaves a new prompt waiting; gathers: steps whose new prompts begin
+    together; balance: those after which its ranks no
     longer wait for each other's prompts; drafts: tokens guessed beside the next one, 0 where not known; budget, memory:
     prompt tokens of a step and share of the memory, nan where not known; captured: steps with prompts are launched as
-    whole graphs."""
+    whole graphs; products: path of their products, "" the usual one."""
 
     held: float = 0.0
+    gathers: float = 1.0
     balance: float = 0.0
     drafts: int = 0
     budget: float = math.nan
     memory: float = math.nan
     captured: bool = False
+    products: str = ""
 
     @classmethod
     def of(cls, note: LaunchNote, *, lengths: tuple[float, float], users: float) -> EngineSettings:
@@ -157,11 +162,13 @@ class EngineSettings:
         held = held_steps(note, users, lengths[1])
         return cls(
             held,
+            note.get("every", 1.0) + note.get("wait", 0.0),
             note.get("balance", 0.0),
             note.get("drafts", 0),
             budget_of(note, lengths[0]),
             note.get("memory", math.nan),
             note.get("captured", False),
+            note.get("products", ""),
         )
 
 
@@ -174,6 +181,8 @@ def spread_ranks(note: LaunchNote, tp: int, dp: int, ep: int) -> tuple[int, int,
     if dp > 1 or tp == 1 or "spreads" not in note:
         return tp, dp, ep, []
     said = note.get("script", "its script")
+    if note["spreads"] == "nothing":
+        return tp, dp, 1, [f"ep=1 ({said})"] if ep > 1 else []
     if note["spreads"] == "attention":
         return 1, tp, tp, [f"dp={tp}, ep={tp} ({said}: attention is data-parallel)"]
     return tp, dp, (tp if ep == 1 else ep), [f"ep={tp} ({said})"] if ep == 1 else []

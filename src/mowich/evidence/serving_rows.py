@@ -265,9 +265,9 @@ def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tupl
     """(tp, dp, ep, what was repaired): undoes plans whose tp or dp was already multiplied by ep or dp. domain: devices
     of a scale-up domain.
 
-    (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) attention DP 4 with
-    EP4. But (4, 1, 2, 2) stays TP4, whose experts are cut by EP2 and TP2: inside a domain tp = ep moe_tp is how engines
-    state such a plan; beyond it no engine cuts a layer so.
+    (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) TP4 with EP4, as runs
+    that are printed both ways and the scripts of the others show. But (4, 1, 2, 2) stays TP4, whose experts are cut by
+    EP2 and TP2: inside a domain tp = ep moe_tp is how engines state such a plan; beyond it no engine cuts a layer so.
     """
     if ep > 1 and moe_tp == ep:
         if dp == 1 and tp == ep * moe_tp and tp > domain:
@@ -275,7 +275,7 @@ def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tupl
         if tp == 1 and dp == ep * moe_tp:
             return 1, ep, ep, f"dp={ep} (folded: dp {dp} counts ep {ep} twice)"
     if tp == dp > 1 and ep == tp * dp:
-        return 1, dp, dp, f"tp=1, ep={dp} (folded: attention is data-parallel over {dp})"
+        return tp, 1, tp, f"dp=1, ep={tp} (folded: dp {dp} counts ep {tp} again, and ep {ep} twice)"
     return tp, dp, ep, ""
 
 

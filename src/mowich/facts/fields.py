@@ -68,10 +68,13 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
     (r"systems\..*\.(chips|chips_per_unit|chips_per_server|max_chips)|systems\.[^.]+\.also_rented\.[^.]+", _count(1e9)),
     (_MACHINE + r"\.in_network_reduction", _share(zero=True)),
     (
-        r"serving\..*\.(products|attention_kernels|expand|reads|dense_4|widened_4|tp_graph|tp_wires|ep_wires)",
+        r"serving\..*\.(products|prompt_products\w*|attention_kernels|expand|reads|dense_4|widened_4|tp_graph|tp_wires|ep_wires)",
         FactField(high=100.0),
     ),
-    (r"serving\..*\.(moe_layer|expert_launch|kernel|guess_host)", FactField(unit="s", high=1.0, above=False)),
+    (
+        r"serving\..*\.(moe_layer|expert_launch|kernel|prefill_kernel|guess_host)",
+        FactField(unit="s", high=1.0, above=False),
+    ),
     (r"serving\..*\.(activation_passes|ep_uneven)", FactField(high=1e4, above=False)),
     (r"serving\.lockstep\..*", FactField(high=1e4, above=False)),
     (r"serving\..*\.together", _share(zero=True)),

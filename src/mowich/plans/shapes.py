@@ -5,6 +5,7 @@ A sum over the operators of the layers (`operators.list.serving`), as columns [n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +96,22 @@ def quantises_attention(model: Model, weights: str) -> bool:
     return not (weights in FOUR_BIT and any(isinstance(layer.ffn, Moe) for layer in model.layers))
 
 
+_QUANTISED = frozenset({"attn_out", "mlp_up", "mlp_down", "shared_up", "shared_down"})
+"""Products outside of experts that NVFP4 checkpoints of models with latent attention have in four bits: the model card
+of DeepSeek-R1-0528-FP4-v2 names the output of attention beside the feed-forwards of the first version."""
+
+
+def linear_B(model: Model, weights: str, sizes: Mapping[str, Floats]) -> Floats:
+    """Mean bytes of a weight outside of experts. sizes: weights of all layers by the name of their product."""
+    outside = weights if quantises_attention(model, weights) else "bf16"
+    is_latent = any(layer.attention.kind == "mla" for layer in model.layers)
+    if weights != "nvfp4" or outside == weights or not is_latent:
+        return np.asarray(WEIGHT_B[outside])
+    low = sum((size for name, size in sizes.items() if name in _QUANTISED), np.asarray(0.0))
+    share = low / np.maximum(sum(sizes.values(), np.asarray(0.0)), 1.0)
+    return np.asarray(share * WEIGHT_B[weights] + (1.0 - share) * WEIGHT_B[outside])
+
+
 def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> Shapes:
     """The work that each plan leaves to one rank. attention: format of attention and shared weights (None: by
     `quantises_attention`)."""
@@ -105,19 +122,26 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     state = np.zeros(n)
     linear = Sides.of(state, state, 0.0)
     counts: dict[ops.Gemm, float] = {}
+    sizes: dict[str, Floats] = {}
     moe: list[list[Floats]] = []
     att: list[list[Floats]] = []
     one = np.ones(n)
     b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
-    flop_token, blocks, launched = np.zeros(n), 0.0, 0.0
+    flop_token, blocks, launched, casts = np.zeros(n), 0.0, 0.0, 0.0
     for layer in model.layers:
         work, count = list_.serving(layer, h, tp, b_kv), float(layer.count)
         linear = linear + work.sides.times(count)
         state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
         blocks += count * work.blocks
         launched += count * work.kernels
+        if (
+            work.experts is not None
+        ):  # the scales of 8-bit mixtures go by block: a kernel casts the inputs of each product
+            casts += count * sum(gemm.name != "router" for gemm in work.products)
         for gemm in work.products:
             counts[gemm] = counts.get(gemm, 0.0) + count
+            local = gemm.local(tp)
+            sizes[gemm.name] = sizes.get(gemm.name, one * 0.0) + count * local[0] * local[1]
         att += [
             [one * count, c.elements, c.window, c.held, c.decode_flop, c.prefill_flop, c.heads, c.cached, one * c.dim]
             for c in work.caches
@@ -130,6 +154,9 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
             ragged = np.where(is_aligned(up, f.width) & is_aligned(f.width, width), 0.0, 1.0)
             of_one = [one * x for x in (f.params, inner, outer, longer, ragged, f.width)]
             moe.append([one * count, one * f.number, one * f.top_k, *of_one])
+    b_linear = np.array([WEIGHT_B[w] for w in linear_names])
+    for name in set(names) if attention is None else ():
+        b_linear = np.where(np.array(names) == name, linear_B(model, name, sizes), b_linear)
     K = max(1, len(moe))
     moe_rows = np.zeros((9, K, n))
     for i, row in enumerate(moe):
@@ -139,7 +166,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     return Shapes(
         d=one * h,
         L=one * blocks / 2.0,
-        kernels=one * launched,
+        kernels=launched + np.where(np.array(names) == "fp8", casts, 0.0),
         tp=tp,
         dp=dp,
         cp=plans.cp,
@@ -152,7 +179,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         linear_longer=linear.longer,
         linear_weights=linear.weights,
         W_head=model.vocab * h / tp,
-        b_linear=np.array([WEIGHT_B[w] for w in linear_names]),
+        b_linear=b_linear,
         b_expert=np.array([WEIGHT_B[w] for w in names]),
         b_kv=b_kv,
         state_B=state,

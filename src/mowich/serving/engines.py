@@ -35,7 +35,7 @@ from mowich.software.engine import (
     EngineCosts,
 )
 
-_CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "ix"}
+_CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "bench"}
 """Campaign of measurement -> the one whose client it has, whose users ask together
 (`serving.lockstep.<that>_<engine>`). An engine may state for all rows that measured it which share of the users ask
 together, however many they are (`serving.<engine>.together`); a question of one's own has none of both."""
@@ -79,8 +79,9 @@ class Served:
     """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
     instead of its family's. accept: tokens kept of a step; drafts: tokens guessed beside the next one, 0 where not
     known; answer: tokens of an answer; captured: steps with prompts are launched as whole graphs; experts: the path of
-    their kernels (`serving.common.experts_<path>`), "" the usual one; norms_apart: norms are kernels of their own after
-    an all-reduce, as in older releases. stated: facts that only some engines and families have (`stated`)."""
+    their kernels (`serving.common.experts_<path>`), products: of products of 8-bit weights in steps with prompts
+    (`serving.common.prompt_products_<path>`), "" the usual one; norms_apart: norms are kernels of their own after an
+    all-reduce, as in older releases. stated: facts that only some engines and families have (`stated`)."""
 
     model: Model
     arch: str
@@ -94,6 +95,7 @@ class Served:
     campaign: str = ""
     captured: bool = False
     experts: str = ""
+    products: str = ""
     norms_apart: bool = False
     has_own: bool = False
     stated: frozenset[str] = frozenset()
@@ -194,6 +196,10 @@ def engine_paths(case: Served) -> dict[str, str]:
         out["expert_spread"] = f"{common}.expert_spread_text"
     if case.experts:
         out["moe_layer"] = f"{common}.experts_{case.experts}"
+    if case.products:
+        out["prompt_products"] = f"{common}.prompt_products_{case.products}"
+    if case.captured:
+        out["prefill_kernel"] = f"{common}.prefill_kernel"
     # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
     out["visible_tokens"] = f"{engine}.visible_{'dense' if case.captured else case.arch}"
     out["lockstep"] = out["together"] = "serving.lockstep.none"
@@ -276,7 +282,7 @@ def constant_columns(cases: Sequence[Served]) -> ConstantTable:
     kind = np.empty(len(cases), dtype=np.intp)
     for i, case in enumerate(cases):
         of_software = (case.arch, case.engine, case.plan.weights, case.has_own, case.campaign, case.captured)
-        key = (id(case.model), id(case.system), *of_software, case.experts, case.norms_apart)
+        key = (id(case.model), id(case.system), *of_software, case.experts, case.norms_apart, case.products)
         if key not in kinds:
             kinds[key] = len(rows)
             rows.append(engine_paths(case))

@@ -164,6 +164,7 @@ class _Columns:
             verify=self.verified,
             accepted=self.accepted,
             held=zero,
+            gathers=zero + 1.0,
             rounds=zero + math.inf,
             is_static=zero,
         )

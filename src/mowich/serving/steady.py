@@ -3,8 +3,7 @@ cases.
 
 A worker decodes n sequences per rank group; prompts enter as chunks mixed into decode steps (vLLM, TensorRT-LLM) or as
 steps of their own (SGLang). `closed_loop` is the closed form of that system; `traffic` simulates it event by event and
-agrees at low load. Memory comes
-first: what does not fit is not ranked. The formulas, with a worked number: docs/serving.md.
+agrees at low load. Memory comes first: what does not fit is not ranked. Formulas, a worked number: docs/serving.md.
 """
 
 from __future__ import annotations
@@ -33,8 +32,9 @@ class Load(Columns):
     """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens;
     cached: share of the prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1
     without speculation); held: steps that the scheduler leaves a new prompt waiting, beside the running one, because it
-    looks for new prompts only now and then or waits for more of them; rounds: requests per user, for the start burst
-    (inf: none); is_static: 1 for a static batch that starts together and is not refilled."""
+    looks for new prompts only now and then or waits for more of them; gathers: steps whose new prompts begin together;
+    rounds: requests per user, for the start burst (inf: none); is_static: 1 for a static batch that starts together and
+    is not refilled."""
 
     users: Floats
     prompt: Floats
@@ -43,6 +43,7 @@ class Load(Columns):
     verify: Floats
     accepted: Floats
     held: Floats
+    gathers: Floats
     rounds: Floats
     is_static: Floats
 
@@ -325,6 +326,11 @@ class PromptSteps:
         """Seconds of all steps of one prompt."""
         return np.asarray(total(self.parts) * self.steps_each)
 
+    def added_s(self, mixes: Floats, decode_s: Floats) -> Floats:
+        """What each prompt adds to steps of `decode_s` seconds that it mixes with, else its share of steps apart."""
+        whole = total(self.parts)
+        return np.asarray(np.maximum(np.where(mixes > 0.5, whole - decode_s, whole), 0.0) * self.steps_each)
+
 
 def pick_parts(parts: dict[str, Floats], rows: NDArray[np.intp]) -> dict[str, Floats]:
     """The columns of each part at `rows`."""
@@ -417,17 +423,14 @@ def closed_loop(
     in step + steps that the scheduler holds it + wait for cache + front end + visibility. n decoding users follow from
     Little's law; a user that decodes meets (N - 1) / N of them as others, and its own prompt does not interrupt its
     answer; users x D is the least time between two answers to one of them. Assumes lengths near their means, first
-    come first served. known: steps of the same columns that carry prompts, where some were timed before; kernels: what
-    was read from tables before.
+    come first served. known: steps of the same columns with prompts that were timed before; kernels: read from tables.
     """
-    cap = max_sequences(s, load, e, capacity_B)
-    static = load.is_static > 0
+    cap, static = max_sequences(s, load, e, capacity_B), load.is_static > 0
     N = np.where(static, load.users, np.minimum(load.users, np.maximum(cap, 1.0)))
     new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
     context = load.prompt + 0.5 * load.output
-    micro = np.maximum(1.0, s.pp)
+    micro, nobody = np.maximum(1.0, s.pp), np.zeros(len(s))
     prompts = Prompting(s, c, e, load, context, kernels, list(known))
-    nobody = np.zeros(len(s))
     n = seen = N
     share = together_share(e.lockstep, N, e.together)
     full: dict[str, Floats] = {}
@@ -439,19 +442,16 @@ def closed_loop(
         full = full or dec
         t_dec = total(dec)
         t_verify = t_dec * e.mtp_cost
-        t_step = t_verify / load.accepted
-        due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
+        due = np.where(static, 0.0, n / micro / load.output * load.accepted * load.gathers)  # that begin together
         beside = np.where(e.mixes > 0.5, seen / micro, nobody)
-        mixed = prompts.steps(beside, due)
         one = prompts.steps(beside)
         own = one.each_s
-        t_mix = total(mixed.parts)
-        # fixed time of a prefill step is shared by the prompts that ride on it
-        extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
-        extra = np.maximum(extra, 0.0) * mixed.steps_each
+        extra = prompts.steps(beside, due).added_s(e.mixes, t_dec)
+        if np.any(share > 0):  # users who ask together begin together
+            extra += share * (prompts.steps(beside, load.users).added_s(e.mixes, t_dec) - extra)
         others = seen  # that a user meets, itself included, as this round counts them
         interference = np.where(static, 0.0, interference_s(seen, load.output, extra, share))
-        tpot = t_step + interference
+        tpot = t_verify / load.accepted + interference
         stay = load.output * tpot
         decoding_share = stay / (stay + own + together)
         n = np.where(static, N, N * decoding_share)

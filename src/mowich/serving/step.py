@@ -254,7 +254,7 @@ def step(
         "K": sides.total("inner") * rest,
         "N": sides.total("outer") * rest,
         "M": sides.total("longer") * rest,
-        "P": c.rate("linear"),
+        "P": c.rate("linear") * np.where(prompt > 0, c.prompt_products, 1.0),
         "B": B * c.weights_linear * c.reads_linear,
         "w": s.b_linear,
         "m_half": zero + c.half("linear"),
@@ -323,7 +323,8 @@ def step(
     tp = np.where(s.tp > 1, tp_s(**of_tp), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
     with_norms = np.where((s.tp > 1) & (c.reduce_crosses == 0), 2.0 * s.L * c.reduce_norms, 0.0)
-    of_layers = {"kernels": s.kernels - with_norms, "kernel": zero + c.kernel, "L": s.L, "layer": c.layer * with_layers}
+    kernel = c.kernel + np.where(prompt > 0, c.prefill_kernel, 0.0)
+    of_layers = {"kernels": s.kernels - with_norms, "kernel": zero + kernel, "L": s.L, "layer": c.layer * with_layers}
     layers = _layers_s(**of_layers)
     of_moe = {
         "dense": layers,

@@ -59,6 +59,7 @@ STACK = {
     "expert_reads": "expert_reads",
     "expert_launch": "expert_launch",
     "prefill_layer": "prefill_layer",
+    "prefill_kernel": "prefill_kernel",
     "packs": "packs_prompts",
     "of_free": "memory_of_free",
     "answer_held": "answer_held",
@@ -70,6 +71,7 @@ STACK = {
     "tp_graph": "tp_graph",
     "products": "products",
     "attention_kernels": "attention_kernels",
+    "prompt_products": "prompt_products",
 }
 """Constant -> fact of an engine that states it, else of `serving.common`: what only some engines have."""
 READS = ("dense_4", "widened_4")
@@ -169,12 +171,14 @@ class EngineCosts(Columns):
     is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit.
     product_*, weights_*, quantise_* and all from rows_half to attention_half: of the device's operators alone
     (`machines.device`). Software: products, attention_kernels, reads_*: what the engine's kernels reach of them;
-    expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
-    at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
+    prompt_products: and of products outside of experts in steps with prompts; expert_compute: of products of experts;
+    expand: of those that widen 4-bit weights; a_decode: share of the bandwidth at which caches are read. guess_host: s
+    of the host for each sequence of a step that verifies guesses, where the
     scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
     expert_reads: how often the weights of a visited expert are read while others are left out; expert_launch: s for
     each expert of a layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers
-    by; fixed_times: what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and residuals
+    by; prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph;
+    fixed_times: what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and residuals
     whose work an all-reduce within a domain does. The rest is explained in docs/serving.md and in facts/serving.
     """
 
@@ -226,6 +230,7 @@ class EngineCosts(Columns):
     attention_half: Floats
     products: Floats
     attention_kernels: Floats
+    prompt_products: Floats
     expand: Floats
     a_decode: Floats
     mla_compute: Floats
@@ -249,6 +254,7 @@ class EngineCosts(Columns):
     expert_reads: Floats
     expert_launch: Floats
     prefill_layer: Floats
+    prefill_kernel: Floats
     fixed_times: Floats
     reduce_norms: Floats
     kernel_tables: Floats

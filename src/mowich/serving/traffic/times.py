@@ -64,7 +64,12 @@ class StepTimes:
         m = np.arange(limit + 1, dtype=np.float64)
         every = np.zeros(len(m), dtype=np.intp)
         share = 1.0 / stages
-        plain = replace(c, prefill_layer=np.ones_like(c.prefill_layer), expert_launch=np.zeros_like(c.expert_launch))
+        plain = replace(
+            c,
+            prefill_layer=np.ones_like(c.prefill_layer),
+            prefill_kernel=np.zeros_like(c.prefill_kernel),
+            expert_launch=np.zeros_like(c.expert_launch),
+        )
         ones = step(s.take(every), plain.take(every), n=0.0, context=0.0, prompt=m * share)
         apart = {"experts"} if scheduler.groups > 1 else set()
         body = total({k: x for k, x in ones.items() if k not in {"head", "host", "prefill_attention", *apart}})

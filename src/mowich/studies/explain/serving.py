@@ -64,7 +64,10 @@ CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "attention": ("hbm_Bps", "a_decode", "peak_16", "mla_compute", "kernel_tables"),
     "prefill_attention": ("peak_16", "attention", "attention_half", "attention_kernels", "kernel_tables"),
     "activations": ("activation_passes", "quantise_linear", "hbm_Bps", "memory"),
-    "layers": ("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "fixed_times", "reduce_norms"),
+    "layers": (
+        *("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "prefill_kernel"),
+        *("fixed_times", "reduce_norms"),
+    ),
     "host": ("step", "per_sequence", "guess_host", "prefill_step"),
     "tp": ("tp_latency", "reduce_per_B", "tp_graph", "tp_wires"),
     "ep": ("ep_latency", "inside_per_B", "tp_graph", "ep_wires"),
@@ -135,6 +138,7 @@ _NEUTRAL = tuple(
         "expert_reads",
         "expert_launch",
         "prefill_layer",
+        "prefill_kernel",
         "fixed_times",
     )
 )
@@ -248,6 +252,7 @@ class _ServedRow:
             verify=w.verified[first],
             accepted=w.accepted[first],
             held=one * 0,
+            gathers=one,
             rounds=one * math.inf,
             is_static=one * 0,
         )
