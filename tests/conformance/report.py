@@ -67,7 +67,7 @@ def kernel(row: Row) -> str:
 
 def plain(text: str) -> str:
     """A reason without addresses, temporary paths and table separators, so that the same cause reads the same."""
-    text = re.sub(r"/\S*/(site-packages|python3\.\d+)/", "", text)
+    text = re.sub(r"(/\S*/)?\b(site-packages|python3\.\d+)/", "", text)
     text = re.sub(r"/\S*/(src/|test/|nki/|tests/|contributed/)", r"\1", text)
     text = re.sub(r"/tmp/\S*/", "", text)
     text = re.sub(r"0x[0-9a-f]+", "0x..", text)
