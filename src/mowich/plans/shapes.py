@@ -112,13 +112,11 @@ def linear_B(model: Model, weights: str, sizes: Mapping[str, Floats]) -> Floats:
     return np.asarray(share * WEIGHT_B[weights] + (1.0 - share) * WEIGHT_B[outside])
 
 
-def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> Shapes:
-    """The work that each plan leaves to one rank. attention: format of attention and shared weights (None: by
-    `quantises_attention`)."""
+def shapes(model: Model, plans: ServePlans) -> Shapes:
+    """The work that each plan leaves to one rank."""
     n = len(plans)
     tp, dp, h = plans.tp, plans.dp, model.hidden
     names = [WEIGHTS[int(w)] for w in plans.weights]
-    linear_names = [attention or (w if quantises_attention(model, w) else "bf16") for w in names]
     state = np.zeros(n)
     linear = Sides.of(state, state, 0.0)
     counts: dict[ops.Gemm, float] = {}
@@ -134,10 +132,6 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
         blocks += count * work.blocks
         launched += count * work.kernels
-        if (
-            work.experts is not None
-        ):  # the scales of 8-bit mixtures go by block: a kernel casts the inputs of each product
-            casts += count * sum(gemm.name != "router" for gemm in work.products)
         for gemm in work.products:
             counts[gemm] = counts.get(gemm, 0.0) + count
             local = gemm.local(tp)
@@ -147,6 +141,8 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
             for c in work.caches
         ]
         if work.experts is not None:
+            # the scales of 8-bit mixtures go by block: a kernel casts the inputs of each product
+            casts += count * sum(gemm.name != "router" for gemm in work.products)
             f = work.experts
             width = f.ffn * plans.ep / (tp * dp)  # a rank's part of each of its experts
             up = (f.params / (f.ffn * f.width) - 1.0) * width  # columns of gate and up together
@@ -154,9 +150,9 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
             ragged = np.where(is_aligned(up, f.width) & is_aligned(f.width, width), 0.0, 1.0)
             of_one = [one * x for x in (f.params, inner, outer, longer, ragged, f.width)]
             moe.append([one * count, one * f.number, one * f.top_k, *of_one])
-    b_linear = np.array([WEIGHT_B[w] for w in linear_names])
-    for name in set(names) if attention is None else ():
-        b_linear = np.where(np.array(names) == name, linear_B(model, name, sizes), b_linear)
+    b_linear, named = np.zeros(n), np.array(names)
+    for name in set(names):
+        b_linear = np.where(named == name, linear_B(model, name, sizes), b_linear)
     K = max(1, len(moe))
     moe_rows = np.zeros((9, K, n))
     for i, row in enumerate(moe):
@@ -166,7 +162,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     return Shapes(
         d=one * h,
         L=one * blocks / 2.0,
-        kernels=launched + np.where(np.array(names) == "fp8", casts, 0.0),
+        kernels=launched + np.where(named == "fp8", casts, 0.0),
         tp=tp,
         dp=dp,
         cp=plans.cp,
