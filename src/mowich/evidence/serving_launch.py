@@ -142,10 +142,10 @@ def budget_of(note: LaunchNote, prompt: float) -> float:
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """Settings of an engine. held: steps that it leaves a new prompt waiting; gathers: steps whose new prompts begin
-    together; balance: those after which its ranks no
-    longer wait for each other's prompts; drafts: tokens guessed beside the next one, 0 where not known; budget, memory:
-    prompt tokens of a step and share of the memory, nan where not known; captured: steps with prompts are launched as
-    whole graphs; products: path of their products, "" the usual one."""
+    together; balance: those after which its ranks no longer wait for each other's prompts; drafts: tokens guessed
+    beside the next one, 0 where not known; budget, memory: prompt tokens of a step and share of the memory, nan where
+    not known; captured: steps with prompts are launched as whole graphs; products: path of their products, "" the usual
+    one."""
 
     held: float = 0.0
     gathers: float = 1.0

@@ -165,21 +165,20 @@ class EngineCosts(Columns):
     outside_*, stage_*, next_*: the wires of an all-reduce of tensor parallel ranks, of an exchange between experts
     inside of a domain and beyond it, of transfers to the next stage and to the next context rank
     (`machines.wires.Wire`); reduce_crosses: 1 where tensor parallel ranks lie in several domains; tp_graph: what
-    launching a collective in a captured graph, by kernels of the
-    engine, leaves of its latency, of all-reduces within a domain (beyond it they are the library's); tp_wires,
-    ep_wires: share of the wires' rate that the engine reaches; tp_latency, ep_latency: s that each waits beside.
-    is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*: 1 where 4-bit weights multiply in 16 bit.
-    product_*, weights_*, quantise_* and all from rows_half to attention_half: of the device's operators alone
-    (`machines.device`). Software: products, attention_kernels, reads_*: what the engine's kernels reach of them;
-    prompt_products: and of products outside of experts in steps with prompts; expert_compute: of products of experts;
-    expand: of those that widen 4-bit weights; a_decode: share of the bandwidth at which caches are read. guess_host: s
-    of the host for each sequence of a step that verifies guesses, where the
-    scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`;
-    expert_reads: how often the weights of a visited expert are read while others are left out; expert_launch: s for
-    each expert of a layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers
-    by; prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph;
-    fixed_times: what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and residuals
-    whose work an all-reduce within a domain does. The rest is explained in docs/serving.md and in facts/serving.
+    launching a collective in a captured graph, by kernels of the engine, leaves of its latency, of all-reduces within a
+    domain (beyond it they are the library's); tp_wires, ep_wires: share of the wires' rate that the engine reaches;
+    tp_latency, ep_latency: s that each waits beside. is_low_*: 1 where the format multiplies in 8 or 4 bit; expands_*:
+    1 where 4-bit weights multiply in 16 bit. product_*, weights_*, quantise_* and all from rows_half to attention_half:
+    of the device's operators alone (`machines.device`). Software: products, attention_kernels, reads_*: what the
+    engine's kernels reach of them; prompt_products: and of products outside of experts in steps with prompts;
+    expert_compute: of products of experts; expand: of those that widen 4-bit weights; a_decode: share of the bandwidth
+    at which caches are read. guess_host: s of the host for each sequence of a step that verifies guesses, where the
+    scheduler does not run beside the device. moe_layer: s that a layer with experts takes beside `layer`; expert_reads:
+    how often the weights of a visited expert are read while others are left out; expert_launch: s for each expert of a
+    layer in a step that carries a prompt; prefill_layer: what such a step multiplies times of layers by;
+    prefill_kernel: s that each kernel takes longer in it, launched one by one and not in a captured graph; fixed_times:
+    what a generation of chips multiplies fixed times by; reduce_norms: kernels of norms and residuals whose work an
+    all-reduce within a domain does. The rest is explained in docs/serving.md and in facts/serving.
     """
 
     hbm_Bps: Floats
