@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from mowich.facts import Facts, load_facts
 from mowich.machines import collectives, flows, links
 from mowich.machines.system import System, resolve
 from mowich.machines.topology import per_chip
+from pace import within
 
 ONE_GIB = np.array([2.0**30])
 
@@ -150,6 +150,5 @@ def test_asymmetric_cases_are_answered_within_a_second(facts: Facts) -> None:
     busy machine."""
     system = machine(facts, "trn3-gen2")
     for kind in ("all-reduce", "all-to-all"):
-        start = time.process_time()
-        flows.asymmetric(system, kind, ONE_GIB, range(144), faults={3: 0.0})
-        assert time.process_time() - start < 2.0
+        with within(2.0):
+            flows.asymmetric(system, kind, ONE_GIB, range(144), faults={3: 0.0})

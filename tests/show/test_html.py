@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -28,6 +27,7 @@ from mowich.show.verbs import PAGES
 from mowich.studies.explain import Explainer
 from mowich.studies.flip_points import turning
 from mowich.studies.scaling import scaling
+from pace import within
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 
@@ -212,9 +212,8 @@ def test_a_comparison_says_what_would_change_it_how_it_scales_and_where_its_like
     compared: dict[str, object], facts: Facts
 ) -> None:
     result = json.loads(json.dumps(compared))
-    begin = time.process_time()
-    document = render_html(result, facts=facts)
-    assert time.process_time() - begin < 3.0
+    with within(3.0):
+        document = render_html(result, facts=facts)
     page = read(document)
     text = " ".join(page.text)
     links_lead_somewhere(document, page)
