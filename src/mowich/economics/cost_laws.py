@@ -1,25 +1,32 @@
-"""Formulas of the cost of a chip-hour, each a function of floats: silicon, package, machine, and what an hour takes of
-them."""
+"""Formulas of the cost of a chip-hour: silicon, package, machine, and what an hour takes of them. Each takes numbers,
+or columns of them (a place for each end of a range)."""
 
 from __future__ import annotations
 
-import math
+from typing import TypeVar
+
+import numpy as np
+
+from mowich.arrays import Floats
+
+N = TypeVar("N", float, Floats)
 
 
-def dies_of_wafer(wafer_m2: float, edge_m: float, die_m2: float) -> float:
+def dies_of_wafer(wafer_m2: N, edge_m: N, die_m2: N) -> N:
     """Whole dies of a round wafer: its area over that of a die, less what its edge cuts.
 
     T = wafer_m2 / die_m2 - edge_m / sqrt(2 * die_m2)
 
     Units: wafer_m2 m2, edge_m m, die_m2 m2.
 
-    >>> round(dies_of_wafer(math.pi * 0.15**2, math.pi * 0.3, 814e-6), 1)
+    >>> round(float(dies_of_wafer(np.pi * 0.15**2, np.pi * 0.3, 814e-6)), 1)
     63.5
     """
-    return wafer_m2 / die_m2 - edge_m / math.sqrt(2 * die_m2)
+    across: N = np.sqrt(2 * die_m2)
+    return wafer_m2 / die_m2 - edge_m / across
 
 
-def sold_share(die_m2: float, defects: float, salvage: float) -> float:
+def sold_share(die_m2: N, defects: N, salvage: N) -> N:
     """Share of the dies that are sold: those without a defect (Poisson), and of the others those that are sold with
     units switched off.
 
@@ -27,13 +34,14 @@ def sold_share(die_m2: float, defects: float, salvage: float) -> float:
 
     Units: die_m2 m2, defects 1/m2.
 
-    >>> round(sold_share(814e-6, 800.0, 0.5), 3)
+    >>> round(float(sold_share(814e-6, 800.0, 0.5)), 3)
     0.761
     """
-    return math.exp(-defects * die_m2) + salvage * (1 - math.exp(-defects * die_m2))
+    alive: N = np.exp(-defects * die_m2)
+    return alive + salvage * (1 - alive)
 
 
-def silicon_usd(wafer: float, dies: float, dies_per_wafer: float, sold: float) -> float:
+def silicon_usd(wafer: N, dies: N, dies_per_wafer: N, sold: N) -> N:
     """USD of the logic dies of a package.
 
     T = wafer * dies / (dies_per_wafer * sold)
@@ -43,7 +51,7 @@ def silicon_usd(wafer: float, dies: float, dies_per_wafer: float, sold: float) -
     return wafer * dies / (dies_per_wafer * sold)
 
 
-def packaging_usd(interposer: float, test: float, losses: float, silicon: float, hbm: float) -> float:
+def packaging_usd(interposer: N, test: N, losses: N, silicon: N, hbm: N) -> N:
     """USD of interposer, substrate and test, and of the good parts that are lost with packages that fail.
 
     T = interposer + test + losses * (silicon + hbm + interposer)
@@ -53,7 +61,7 @@ def packaging_usd(interposer: float, test: float, losses: float, silicon: float,
     return interposer + test + losses * (silicon + hbm + interposer)
 
 
-def partner_usd(made: float, margin: float) -> float:
+def partner_usd(made: N, margin: N) -> N:
     """USD that a maker takes above the cost of making a chip.
 
     T = made * margin / (1 - margin)
@@ -63,7 +71,7 @@ def partner_usd(made: float, margin: float) -> float:
     return made * margin / (1 - margin)
 
 
-def left_usd(price: float, chips: float, known: float) -> float:
+def left_usd(price: N, chips: N, known: N) -> N:
     """USD per chip of a machine that are in none of its known parts.
 
     T = price / chips - known
@@ -73,7 +81,7 @@ def left_usd(price: float, chips: float, known: float) -> float:
     return price / chips - known
 
 
-def worn_per_s(capital: float, residual: float, life_s: float) -> float:
+def worn_per_s(capital: N, residual: N, life_s: N) -> N:
     """USD per second of what is bought, spread evenly over its life.
 
     T = capital * (1 - residual) / life_s
@@ -83,7 +91,7 @@ def worn_per_s(capital: float, residual: float, life_s: float) -> float:
     return capital * (1 - residual) / life_s
 
 
-def left_of(rate: float, years: float) -> float:
+def left_of(rate: N, years: N) -> N:
     """What a unit of money that is due in some years is worth today, at a cost of capital a year.
 
     T = (1 + rate) ** (-years)
@@ -91,12 +99,11 @@ def left_of(rate: float, years: float) -> float:
     >>> round(left_of(0.1, 5.0), 4)
     0.6209
     """
-    return float((1 + rate) ** (-years))
+    kept: N = (1 + rate) ** (-years)
+    return kept
 
 
-def capital_cost_per_s(
-    capital: float, residual: float, life_s: float, kept: float, rate: float, year_s: float
-) -> float:
+def capital_cost_per_s(capital: N, residual: N, life_s: N, kept: N, rate: N, year_s: N) -> N:
     """USD per second that the capital costs which is still bound: what equal yearly payments (an annuity) are above an
     even spread. kept: `left_of` over the life.
 
@@ -112,7 +119,7 @@ def capital_cost_per_s(
     return capital * ((1 - residual * kept) * rate / (1 - kept) / year_s - (1 - residual) / life_s)
 
 
-def memory_usd(size: float, price: float) -> float:
+def memory_usd(size: N, price: N) -> N:
     """USD of memory.
 
     T = size * price
@@ -122,7 +129,7 @@ def memory_usd(size: float, price: float) -> float:
     return size * price
 
 
-def built_usd(board: float, host: float, nic: float, rack: float) -> float:
+def built_usd(board: N, host: N, nic: N, rack: N) -> N:
     """USD per chip of a machine that its owner builds, without chips, memory and scale-up network.
 
     T = board + host + nic + rack
@@ -132,7 +139,7 @@ def built_usd(board: float, host: float, nic: float, rack: float) -> float:
     return board + host + nic + rack
 
 
-def dearer_usd(machine: float, whole: float, premium: float) -> float:
+def dearer_usd(machine: N, whole: N, premium: N) -> N:
     """USD of a machine with what a smaller buyer pays more for all of it.
 
     T = machine + (premium - 1) * whole
@@ -142,7 +149,7 @@ def dearer_usd(machine: float, whole: float, premium: float) -> float:
     return machine + (premium - 1) * whole
 
 
-def share_usd(whole: float, share: float) -> float:
+def share_usd(whole: N, share: N) -> N:
     """USD that are a share of others.
 
     T = whole * share
@@ -152,7 +159,7 @@ def share_usd(whole: float, share: float) -> float:
     return whole * share
 
 
-def per_watt(watts: float, usd_per_W_s: float) -> float:
+def per_watt(watts: N, usd_per_W_s: N) -> N:
     """USD per second of what is paid for by the watt.
 
     T = watts * usd_per_W_s
@@ -162,7 +169,7 @@ def per_watt(watts: float, usd_per_W_s: float) -> float:
     return watts * usd_per_W_s
 
 
-def energy_per_s(watts: float, drawn: float, electricity: float) -> float:
+def energy_per_s(watts: N, drawn: N, electricity: N) -> N:
     """USD per second of the electricity of a chip, before the building. drawn: mean over provisioned power.
 
     T = watts * drawn * electricity
@@ -172,7 +179,7 @@ def energy_per_s(watts: float, drawn: float, electricity: float) -> float:
     return watts * drawn * electricity
 
 
-def cooling_per_s(energy: float, pue: float) -> float:
+def cooling_per_s(energy: N, pue: N) -> N:
     """USD per second of the electricity of cooling and losses.
 
     T = energy * (pue - 1)
@@ -182,7 +189,7 @@ def cooling_per_s(energy: float, pue: float) -> float:
     return energy * (pue - 1)
 
 
-def stated_usd(price: float) -> float:
+def stated_usd(price: N) -> N:
     """USD of what is bought at a stated price.
 
     T = price
@@ -192,7 +199,7 @@ def stated_usd(price: float) -> float:
     return price
 
 
-def per_hour(per_s: float) -> float:
+def per_hour(per_s: N) -> N:
     """USD per hour of USD per second.
 
     T = per_s * 3600

@@ -15,9 +15,12 @@ hour of the calendar.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from mowich.arrays import Floats, constant
 from mowich.economics.cost_laws import (
     built_usd,
     capital_cost_per_s,
@@ -75,8 +78,8 @@ _MATTERS = 0.01
 _NEAR_CHIPS = 8192
 """Chips that a network of two layers joins; a larger one has another layer (`prices.machines.scale_out`)."""
 
-Read = Callable[[str], float]
-"""Path of a fact -> its number, in SI."""
+Read = Callable[[str], Floats]
+"""Path of a fact -> its numbers in SI: a column, with a place for each end of a range that is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,25 +161,26 @@ class _Bill:
         fact = self.facts.get(self.path(name))
         return fact is not None and fact.value is not None
 
-    def of(self, name: str) -> float:
+    def of(self, name: str) -> Floats:
         return self.read(self.path(name))
 
     def word(self, name: str) -> str:
         return str(self.facts.fact(self.path(name)).value)
 
-    def put(self, name: str, unit: str, law: Callable[..., float], **given: str | float) -> float:
-        """The number that `law` makes of its symbols, each a number or the path of a fact; written down under a name
-        where notes are kept."""
+    def put(self, name: str, unit: str, law: Callable[..., Floats], **given: str | float | Floats) -> Floats:
+        """The numbers that `law` makes of its symbols, each a number, a column or the path of a fact; the first is
+        written down under a name where notes are kept."""
         values = {key: self.read(x) if isinstance(x, str) else x for key, x in given.items()}
         value = law(**values)
         if self.notes is not None:
             paths = [self.facts.fact(x).path for x in given.values() if isinstance(x, str)]
-            self.notes.add(name, value, unit, law, facts=paths, given=values)
+            first = {key: float(x[0]) if isinstance(x, np.ndarray) else x for key, x in values.items()}
+            self.notes.add(name, float(value[0]), unit, law, facts=paths, given=first)
         return value
 
     # -- once
 
-    def stated(self, name: str, entry: str) -> float:
+    def stated(self, name: str, entry: str) -> Floats:
         """USD per chip that the bill states."""
         return self.put(f"{name} bought", "USD", stated_usd, price=self.path(entry))
 
@@ -185,7 +189,7 @@ class _Bill:
         """The entry of the bill that has the scale-out network of that many chips."""
         return "network_8k" if self.terms.chips <= _NEAR_CHIPS else "network_100k"
 
-    def made(self, quarter: str, when: str = "") -> dict[str, float]:
+    def made(self, quarter: str, when: str = "") -> dict[str, Floats]:
         """USD of making the package at the memory prices of a quarter: silicon, hbm, packaging. when: behind the names
         of what is written down."""
         parts, dies = "prices.parts", self.of("dies")
@@ -223,32 +227,33 @@ class _Bill:
         )
         return {"silicon": silicon, "hbm": hbm, "packaging": packaging}
 
-    def memory(self, name: str, quarter: str, when: str = "") -> float:
+    def memory(self, name: str, quarter: str, when: str = "") -> Floats:
         """USD of the memory of a chip, or of its share of a host, in a quarter."""
         price = f"prices.memory.{self.word(f'{name}_kind')}.{quarter}"
         return self.put(f"{name} bought{when}", "USD", memory_usd, size=self.path(name), price=price)
 
-    def capital(self) -> dict[str, float]:
+    def capital(self) -> dict[str, Floats]:
         """USD per chip that are paid once, by part of `BOUGHT`. What the maker of the chip takes, and the rest of a
         bought machine, are those of the quarter of the quotation: dearer memory is passed on at its cost."""
         now, then = self.terms.quarter, self.word("quoted")
         out, when = self.made(now), f" in {then}"
         if self.has("chip_price"):
-            before = sum(self.made(then, when).values())
+            before = _sum(self.made(then, when))
             price = self.path("chip_price")
             out["chip_maker"] = self.put("chip_maker bought", "USD", left_usd, price=price, chips=1.0, known=before)
         else:
-            made = sum(out.values())
+            made = _sum(out)
             margin = self.path("maker_margin")
             out["chip_maker"] = self.put("chip_maker bought", "USD", partner_usd, made=made, margin=margin)
         out["host_memory"] = self.memory("host_memory", now)
-        out["scale_up"] = self.stated("scale_up", "scale_up") if self.has("scale_up") else 0.0
+        out["scale_up"] = self.stated("scale_up", "scale_up") if self.has("scale_up") else 0.0 * out["silicon"]
         if self.has("machine"):
             known = self.of("chip_price") + self.memory("host_memory", then, when) + out["scale_up"]
             price, chips = self.path("machine"), self.path("machine_chips")
             out["machine"] = self.put("machine bought", "USD", left_usd, price=price, chips=chips, known=known)
         else:
-            own = {name: self.path(name) if self.has(name) else 0.0 for name in ("board", "host", "nic", "rack")}
+            names = ("board", "host", "nic", "rack")
+            own: dict[str, str | float] = {name: self.path(name) if self.has(name) else 0.0 for name in names}
             out["machine"] = self.put("machine bought", "USD", built_usd, **own)
         if self.terms.buyer == "neocloud":
             out["machine"] = self.put(
@@ -256,12 +261,12 @@ class _Bill:
                 "USD",
                 dearer_usd,
                 machine=out["machine"],
-                whole=sum(out.values()),
+                whole=_sum(out),
                 premium="prices.ownership.neocloud_premium",
             )
         out["network"] = self.stated("network", self.network)
         share = "prices.machines.storage.share_of_capital"
-        out["storage"] = self.put("storage bought", "USD", share_usd, whole=sum(out.values()), share=share)
+        out["storage"] = self.put("storage bought", "USD", share_usd, whole=_sum(out), share=share)
         return out
 
     # -- each second
@@ -269,10 +274,10 @@ class _Bill:
     def rule(self, name: str) -> str:
         return f"prices.ownership.rules.{self.terms.rule}.{name}"
 
-    def capital_cost(self, name: str, rate: float, capital: float, spread: Mapping[str, str | float]) -> float:
+    def capital_cost(self, name: str, rate: Floats, capital: Floats, spread: Mapping[str, str | float]) -> Floats:
         """USD per chip and second of the money that is bound; 0 where the rule does not count it."""
-        if not rate:
-            return 0.0
+        if not rate.any():
+            return 0.0 * capital
         life = spread["life_s"]
         years = (self.read(life) if isinstance(life, str) else life) / YEAR_S
         kept = self.put(f"{name}, left", "1", left_of, rate=rate, years=years)
@@ -280,25 +285,31 @@ class _Bill:
             name, PER_CHIP_S, capital_cost_per_s, capital=capital, kept=kept, rate=rate, year_s=YEAR_S, **spread
         )
 
-    def hourly(self, bought: Mapping[str, float]) -> dict[str, float]:
+    def counted(self, name: str, path: str) -> Floats:
+        """The numbers of a fact; 0 where the rule does not count what they are of."""
+        flag = self.read(self.rule(name))
+        return self.read(path) if flag.any() else flag
+
+    def hourly(self, bought: Mapping[str, Floats]) -> dict[str, Floats]:
         """USD per chip and second by part of `OWNED`. bought: what `capital` gives."""
         own = "prices.ownership"
         life: str | float = self.terms.life_s or self.rule("life")
         spread: dict[str, str | float] = {"residual": self.rule("residual"), "life_s": life}
         out = {name: self.put(name, PER_CHIP_S, worn_per_s, capital=usd, **spread) for name, usd in bought.items()}
-        machine = sum(usd for name, usd in bought.items() if name not in ("network", "storage"))
-        share = self.read(self.rule("spares")) and self.read(f"{own}.operation.spares")
+        machine = _sum({name: usd for name, usd in bought.items() if name not in ("network", "storage")})
+        share = self.counted("spares", f"{own}.operation.spares")
         spares = self.put("spares bought", "USD", share_usd, whole=machine, share=share)
         out["spares"] = self.put("spares", PER_CHIP_S, worn_per_s, capital=spares, **spread)
-        rate = self.read(self.rule("cost_of_capital")) and self.read(f"{own}.capital.cost.{self.terms.buyer}_wacc")
-        capital = sum(bought.values()) + spares
+        rate = self.counted("cost_of_capital", f"{own}.capital.cost.{self.terms.buyer}_wacc")
+        capital = _sum(bought) + spares
         out["capital_cost"] = self.capital_cost("capital_cost", rate, capital, spread)
         watts = f"chips.{self.chip}.power.all_in"
-        if self.read(self.rule("builds")) and self.terms.buyer == "hyperscaler":
+        if self.read(self.rule("builds")).any() and self.terms.buyer == "hyperscaler":
             building = self.read(watts) * self.read(f"{own}.facility.capital")
             given: dict[str, str | float] = {"residual": 0.0, "life_s": self.rule("building_life")}
             out["site"] = self.put("site", PER_CHIP_S, worn_per_s, capital=building, **given)
-            out["capital_cost"] += self.capital_cost("capital_cost of the building", rate, building, given)
+            of_building = self.capital_cost("capital_cost of the building", rate, building, given)
+            out["capital_cost"] = out["capital_cost"] + of_building
         else:
             lease = {"hyperscaler": "hyperscale", "neocloud": "asking_250_500kw_h2_2025"}[self.terms.buyer]
             rent = f"{own}.facility.colocation.{lease}"
@@ -317,14 +328,20 @@ class _Bill:
         return {name: out[name] for name in OWNED}
 
 
+def _sum(columns: Mapping[str, Floats]) -> Floats:
+    return sum(columns.values(), np.zeros(1))
+
+
 def own_terms(facts: Facts, system_id: str, notes: Notes, terms: Terms | None = None) -> None:
     """Write down every formula of the cost of a system, where it is known."""
     chip = str(facts.meta("systems", system_id).get("chip", ""))
     if not _missing(facts, system_id, chip):
-        bill = _Bill(
-            facts, system_id, chip, terms or read_terms(facts), lambda path: float(facts.fact(path).value or 0.0), notes
-        )
+        bill = _Bill(facts, system_id, chip, terms or read_terms(facts), lambda path: _number(facts.fact(path)), notes)
         bill.hourly(bill.capital())
+
+
+def _number(fact: Fact) -> Floats:
+    return constant(float(fact.value or 0.0), 1)
 
 
 def owned(facts: Facts, system_id: str, terms: Terms | None = None) -> Ownership:
@@ -348,75 +365,79 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
             capital_total=nothing,
         )
     used: dict[str, Fact] = {}
-    held: dict[str, Fact] = {}
 
-    def read(path: str) -> float:
-        fact = held[path] = facts.fact(path)
+    def read(path: str) -> Floats:
+        fact = facts.fact(path)
         used[fact.path] = fact
-        return float(fact.value or 0.0)
+        return _number(fact)
 
-    def found(reader: Read) -> dict[str, dict[str, float]]:
+    def found(reader: Read) -> dict[str, dict[str, Floats]]:
         bill = _Bill(facts, system_id, chip, terms, reader)
         bought = bill.capital()
         return {PER_CHIP_S: bill.hourly(bought), "USD": bought}
 
-    now = found(read)
-    ends = {
-        fact: [found(_moved(facts, held, fact, end)) for end in (fact.low, fact.high)]
-        for fact in used.values()
-        if fact.low is not None and fact.high is not None and fact.low < fact.high
-    }
+    found(read)
+    ranged = [f for f in used.values() if f.low is not None and f.high is not None and f.low < f.high]
+    at = found(_ends(facts, ranged))
+
+    def spread(column: Floats) -> tuple[float, Floats]:
+        """A number as it stands, and [fact, end] of where each end takes it."""
+        return float(column[0]), column[1:].reshape(-1, 2)
+
+    def grade(moves: Floats, least: float) -> str:
+        return worst_grade(f.grade for f, most in zip(ranged, np.abs(moves).max(axis=1), strict=True) if most > least)
 
     def one(unit: str, name: str) -> Estimate:
         """A part, which may be 0: its interval in quadrature of differences."""
-        value = now[unit][name]
-        moves = {fact: [at[unit][name] - value for at in both] for fact, both in ends.items()}
+        value, ends = spread(at[unit][name])
+        moves = ends - value
+        down, up = moves.min(axis=1).clip(max=0.0), moves.max(axis=1).clip(min=0.0)
         return Estimate(
             value=value,
             unit=unit,
-            low=value - math.sqrt(sum(min(0.0, *m) ** 2 for m in moves.values())),
-            high=value + math.sqrt(sum(max(0.0, *m) ** 2 for m in moves.values())),
-            grade=worst_grade(f.grade for f, m in moves.items() if max(map(abs, m)) > _MATTERS * abs(value)),
+            low=value - math.sqrt(down @ down),
+            high=value + math.sqrt(up @ up),
+            grade=grade(moves, _MATTERS * abs(value)),
         )
 
-    def whole(unit: str) -> tuple[Estimate, dict[Fact, list[float]]]:
-        """The sum, and how each fact moves its logarithm."""
-        value = sum(now[unit].values())
-        moves = {fact: [math.log(sum(at[unit].values()) / value) for at in both] for fact, both in ends.items()}
+    def whole(unit: str) -> tuple[Estimate, Floats]:
+        """The sum, and [fact, end] of how each end moves its logarithm."""
+        value, ends = spread(_sum(at[unit]))
+        moves = np.log(ends / value)
         estimate = from_spreads(
             value,
             unit,
-            [-min(0.0, *m) for m in moves.values()],
-            [max(0.0, *m) for m in moves.values()],
-            grade=worst_grade(f.grade for f, m in moves.items() if max(map(abs, m)) > _MATTERS),
-            breakdown=now[unit],
+            -moves.min(axis=1).clip(max=0.0),
+            moves.max(axis=1).clip(min=0.0),
+            grade=grade(moves, _MATTERS),
+            breakdown={name: float(column[0]) for name, column in at[unit].items()},
         )
         return estimate, moves
 
     total, moves = whole(PER_CHIP_S)
+    by_size = np.argsort(-np.abs(moves).max(axis=1), kind="stable")
     return Ownership(
         terms=terms,
         parts={name: one(PER_CHIP_S, name) for name in OWNED},
         total=total,
         capital={name: one("USD", name) for name in BOUGHT},
         capital_total=whole("USD")[0],
-        moves=tuple(
-            (fact.path, low, high) for fact, (low, high) in sorted(moves.items(), key=lambda m: -max(map(abs, m[1])))
-        ),
+        moves=tuple((ranged[i].path, float(moves[i, 0]), float(moves[i, 1])) for i in by_size),
         facts=tuple(used),
     )
 
 
-def _moved(facts: Facts, held: Mapping[str, Fact], moved: Fact, end: float) -> Read:
-    """Numbers of the facts with one of them at an end of its range. held: path -> fact, of those that were looked up
-    before: nearly all, and a look-up costs more than the arithmetic."""
-    numbers = {path: end if fact.path == moved.path else float(fact.value or 0.0) for path, fact in held.items()}
+def _ends(facts: Facts, ranged: Sequence[Fact]) -> Read:
+    """Columns of numbers: as they stand, then for each fact of `ranged` with that one at its low end and its high
+    end."""
+    n, place = 1 + 2 * len(ranged), {fact.path: 1 + 2 * i for i, fact in enumerate(ranged)}
 
-    def read(path: str) -> float:
-        if path not in numbers:
-            fact = facts.fact(path)
-            numbers[path] = end if fact.path == moved.path else float(fact.value or 0.0)
-        return numbers[path]
+    def read(path: str) -> Floats:
+        fact = facts.fact(path)
+        column, at = np.full(n, float(fact.value or 0.0)), place.get(fact.path)
+        if at is not None:
+            column[at : at + 2] = fact.low, fact.high
+        return column
 
     return read
 
