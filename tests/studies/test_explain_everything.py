@@ -167,6 +167,14 @@ HARDWARE = {
 """Numbers of each verb that rest on hardware: at least one fact with source and grade."""
 
 
+LONG = ("compare-tuned", "gap-serve", "plan-load", "value-serve")
+"""Verbs with choices that take seconds: `make test-slow` asks them."""
+
+
+def slow_if(verb: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if verb in LONG else []
+
+
 def write_inputs(tmp: Path) -> None:
     """The files that questions of `VERBS` name: a sweep, a short traffic, a few measured rows."""
     (tmp / "sweep.yaml").write_text(
@@ -218,6 +226,15 @@ def result_of(results: dict[str, Any], verb: str, capsys: pytest.CaptureFixture[
     return dict(results[verb])
 
 
+def explained(
+    results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> tuple[dict[str, Any], Explainer]:
+    """The JSON of a verb and its explainer, which all tests ask."""
+    result = result_of(results, verb, capsys)
+    explainers = results.setdefault("explainers", {})
+    return result, explainers.setdefault(verb, Explainer(result, facts))
+
+
 def every_number(node: Any, path: tree.ResultPath = ()) -> Iterator[tree.ResultPath]:
     """Paths of every number of the JSON, nothing skipped."""
     if tree.is_number(node):
@@ -226,12 +243,11 @@ def every_number(node: Any, path: tree.ResultPath = ()) -> Iterator[tree.ResultP
         yield from every_number(child, (*path, key))
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [pytest.param(verb, marks=slow_if(verb)) for verb in VERBS])
 def test_every_number_has_a_formula(
     results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = result_of(results, verb, capsys)
-    explainer = Explainer(result, facts)
+    result, explainer = explained(results, verb, facts, capsys)
     asked = 0
     for path in every_number(result):
         told = explainer.at(path, sensitivity=False)
@@ -245,14 +261,13 @@ def test_every_number_has_a_formula(
         assert tree.find_path(result, tree.name_of(result, path)) == path
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [pytest.param(verb, marks=slow_if(verb)) for verb in VERBS])
 def test_formulas_give_the_numbers(
     results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where a formula is arithmetic over the result, evaluating it on what the result holds gives what the result
     says."""
-    result = result_of(results, verb, capsys)
-    explainer = Explainer(result, facts)
+    result, explainer = explained(results, verb, facts, capsys)
     for path in tree.numbers(result):
         rule, node = explainer.rule(path), tree.at(result, path)
         value = node["value"] if tree.is_estimate(node) else node
@@ -288,8 +303,7 @@ def test_a_headline_number_is_arithmetic_or_of_a_kind_without_a_formula(
     results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And the arithmetic gives the number: its own, or that of a term which the model recorded."""
-    result = result_of(results, verb, capsys)
-    explainer = Explainer(result, facts)
+    result, explainer = explained(results, verb, facts, capsys)
     for path in headline_metrics(result):
         told = explainer.at(path, sensitivity=False)
         if told.kind == "terms":
@@ -301,12 +315,14 @@ def test_a_headline_number_is_arithmetic_or_of_a_kind_without_a_formula(
             assert explainer.evaluate(path) == pytest.approx(told.estimate.value, rel=1e-9), path
 
 
-@pytest.mark.parametrize(("verb", "metric"), [(v, m) for v, names in HARDWARE.items() for m in names])
+@pytest.mark.parametrize(
+    ("verb", "metric"), [pytest.param(v, m, marks=slow_if(v)) for v, names in HARDWARE.items() for m in names]
+)
 def test_hardware_behind_a_number_is_named_with_its_source(
     results: dict[str, Any], verb: str, metric: str, facts: Facts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = result_of(results, verb, capsys)
-    told = Explainer(result, facts).explain(metric)
+    _, explainer = explained(results, verb, facts, capsys)
+    told = explainer.explain(metric)
     assert not told.warnings
     assert any(f.grade and (f.title or f.source) for f in told.facts), metric
     assert told.estimate.grade in {*"ABCD", "user"}

@@ -24,7 +24,7 @@ from mowich.studies.explain.explanation import NUDGE, Explanation, Move
 from mowich.studies.explain.formula import UnknownNameError, evaluate, names_in
 from mowich.studies.explain.makers import make_source, place_of
 from mowich.studies.explain.rules import METRIC_UNITS, Rule, rules_of
-from mowich.studies.explain.source import Source, rule_of_row
+from mowich.studies.explain.source import Numbers, Source, rule_of_row
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
 from mowich.version import VERSION
@@ -66,6 +66,7 @@ class Explainer:
         self._sources: dict[ResultPath, Source | None] = {}
         self._hash = ""
         self._set: dict[tuple[tuple[str, float], ...], Facts] = {}
+        self._ends: dict[tuple[ResultPath, str, float], Numbers] = {}
         self._cells: Mapping[str, Mapping[str, str]] | None = None
         self.rules = rules_of(result)
         if not self.rules:
@@ -392,7 +393,7 @@ class Explainer:
 
         def change(path_: str, to: float) -> float | None:
             try:
-                made = source.numbers(known.with_values({path_: to}), key)
+                made = self._at_end(source, known, key, path_, to)
             except (UserError, ZeroDivisionError, OverflowError):
                 return None
             new = made.get(key)
@@ -445,21 +446,31 @@ class Explainer:
         ):
             return None
 
-        def best(known: Facts) -> int | None:
+        def best(moved: str, to: float) -> int | None:
             values = {
                 i: v
                 for i, s in sources.items()
-                if s is not None and (v := s.numbers(known, (metric,)).get((metric,))) is not None
+                if s is not None and (v := self._at_end(s, self.facts, (metric,), moved, to).get((metric,))) is not None
             }
             return min(values, key=lambda i: values[i] * (1 if LESS_IS_BETTER[metric] else -1)) if values else None
 
-        now = best(self.facts)
+        now = best("", 0.0)
         words = []
         for end, at in (("low", move.low), ("high", move.high)):
-            other = best(self.facts.with_values({move.fact.path: at}))
+            other = best(move.fact.path, at)
             if other is not None and other != now:
                 words.append(f"{tree.item_label(rows, other)} at its {end} end")
         return ", ".join(words) or None
+
+    def _at_end(self, source: Source, known: Facts, wanted: ResultPath, moved: str, to: float) -> Numbers:
+        """The numbers of a source with one fact moved (moved: its path; "": none), at least the one that is wanted.
+        Numbers that are asked for in turn, of one row say, move under the same facts, so what was made is kept."""
+        key = (source.at, moved, to)
+        kept = self._ends.get(key, {})
+        if wanted not in kept:
+            made = source.numbers(known.with_values({moved: to}) if moved else known, wanted)
+            kept = self._ends[key] = {**kept, **made}
+        return kept
 
     # sources
     # -----------------------------------------------------------------------------------------------------------

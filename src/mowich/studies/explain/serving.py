@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -169,7 +170,7 @@ def part_terms(d: Deployment, i: int, parts: Mapping[str, float], made: Notes, n
             notes.add(name, seconds, "s", words=WORDS_OF_PART.get(name, SOUGHT) if seconds else "none", facts=facts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _ServedRow:
     """A serving row with a plan, and the deployment that made it. plans: the decode worker's and, where prefill has
     workers of its own, theirs; others: the rows that it is told against."""
@@ -199,6 +200,26 @@ class _ServedRow:
     @property
     def term(self) -> str:
         return str(self.result["inputs"].get("price_term", "default"))
+
+    @cached_property
+    def here(self) -> Deployment:
+        """The deployment under the facts of the result."""
+        return self.deployment(self.facts)
+
+    @cached_property
+    def recorded(self) -> Notes:
+        """The formulas of its times: all, or of a step where workers only decode."""
+        made = Notes()
+        if self.together:
+            self.found(self.here, made)
+        else:
+            self.decode_terms(self.here, made)
+        return made
+
+    @cached_property
+    def pair(self) -> Found:
+        """The point of its prefill and decode workers under the facts of the result."""
+        return self.pair_found(self.here)
 
     def deployment(self, known: Facts) -> Deployment:
         system = resolve(known, self.row["system_id"], chips=self.chips)
@@ -307,9 +328,9 @@ class _ServedRow:
 
     def terms(self, name: ResultPath, notes: Notes) -> None:
         """Record what a number of the row is made of."""
-        d, first = self.deployment(self.facts), str(name[0])
+        d, first = self.here, str(name[0])
         if first in ("ttft_s", "tpot_s", "tokens_per_s_per_chip", "tokens_per_s_per_user"):
-            self.time_terms(d, name, notes)
+            self.time_terms(name, notes)
         elif first == "memory_B":
             memory_terms(d, notes, name)
         elif first == "usd_per_mtok":
@@ -322,19 +343,15 @@ class _ServedRow:
             if even is not None:
                 note_best(first, even, notes)
 
-    def time_terms(self, d: Deployment, name: ResultPath, notes: Notes) -> None:
+    def time_terms(self, name: ResultPath, notes: Notes) -> None:
         """Record the parts of a time, or of the time that a speed is one over; of a speed of pairs, the pairs too."""
         parts = self.row["ttft_s" if name[0] == "ttft_s" else "tpot_s"]["breakdown"]
         if len(name) > 2:
             parts = {name[2]: parts[name[2]]}
-        made = Notes()
-        if self.together:
-            self.found(d, made)
-        elif name[0] != "ttft_s":
-            self.decode_terms(d, made)
-        part_terms(d, 0, parts, made, notes)
+        made = self.recorded if self.together or name[0] != "ttft_s" else Notes()
+        part_terms(self.here, 0, parts, made, notes)
         if name[0] == "tokens_per_s_per_chip" and not self.together:
-            f = self.pair_found(d)
+            f = self.pair
             notes.add(
                 "tokens_per_s",
                 f.tokens_per_s,
@@ -370,7 +387,7 @@ def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         plans=(decode,) if decode == prefill else (decode, prefill),
         others=tuple(r for r in result.get("rows") or () if r is not row and r["feasible"] is not False),
     )
-    site, usable = energy.read_site(facts), served.deployment(facts).system.paths["hbm_usable_B"]
+    site, usable = energy.read_site(facts), served.here.system.paths["hbm_usable_B"]
     symbols = {
         "isl": served.job.prompt,
         "osl": served.job.output,
