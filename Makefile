@@ -9,6 +9,9 @@ PIP    := -m pip install --quiet --disable-pip-version-check
 # what is locked comes from the lock alone, each file with one of its hashes
 LOCKED := $(PIP) --require-hashes --only-binary :all:
 
+# commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy fit check-public conformance third-party lock sbom clean
 
 demo: $(STAMP)

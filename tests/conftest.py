@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from mowich.facts import Facts, load_facts
+from mowich.cli.app import GC_OBJECTS
+from mowich.facts import Facts, load_facts, overlay
 
 settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
 settings.load_profile("mowich")
@@ -24,9 +27,28 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Material beside the project; tests that read it skip where it is absent."""
 
 
+def pytest_collection_finish() -> None:
+    """Tests, once found, stay: looking through all of them for garbage would take a good part of the run."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)  # as the command line has it
+
+
 @pytest.fixture(scope="session")
 def facts() -> Facts:
     return load_facts()
+
+
+@pytest.fixture(autouse=True)
+def _shared_facts(request: pytest.FixtureRequest, facts: Facts) -> Iterator[None]:
+    """Commands of a test find the facts of the commands before, with what was made of them, as requests of one `mowich
+    web` do. A test that replaces code gets its own: what it makes must not serve others."""
+    if "monkeypatch" in request.fixturenames:
+        yield
+        return
+    read, overlay.shipped_facts = overlay.shipped_facts, lambda: facts
+    yield
+    overlay.shipped_facts = read
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -78,12 +79,13 @@ HEADLINES = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """ask: the command line without "mowich", or "kernel FILE NAME ..." of the group of kernels; form: json, text,
-    html, csv or kernel."""
+    html, csv or kernel; is_slow: compared by `make test-slow`."""
 
     group: str
     ask: str
     form: str
     keep: str = ""
+    is_slow: bool = False
     kernel: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -127,6 +129,7 @@ def shown(x: Any) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+@cache
 def questions() -> list[Question]:
     """All of them, in the order of the files."""
     found = []
@@ -137,8 +140,8 @@ def questions() -> list[Question]:
                 ask = entry["ask"]
                 for name, value in zip(over, values, strict=True):
                     ask = ask.replace("{" + name + "}", str(value))
-                form = entry.get("form", "json")
-                found.append(Question(group=group, ask=" ".join(ask.split()), form=form, keep=entry.get("keep", "")))
+                form, keep, is_slow = entry.get("form", "json"), entry.get("keep", ""), entry.get("slow", False)
+                found.append(Question(group=group, ask=" ".join(ask.split()), form=form, keep=keep, is_slow=is_slow))
     for entry in yaml.safe_load((HERE / "kernels.yaml").read_text(encoding="utf-8")):
         more = "".join(f" {k}={v}" for k, v in (entry.get("inputs") or {}).items())
         grid = entry.get("grid")
@@ -378,9 +381,14 @@ def write(group: str, found: Mapping[str, Mapping[str, Any]]) -> None:
     (ANSWERS / f"{group}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def answers(group: str) -> dict[str, dict[str, Any]]:
-    """What is answered now; the group of kernels says with which arithmetic."""
-    found = {q.name: answer(q) for q in questions() if q.group == group}
+def slow(group: str) -> dict[str, bool]:
+    """question of a group -> whether it is slow; what stands beside the questions is not."""
+    return {q.name: q.is_slow for q in questions() if q.group == group}
+
+
+def answers(group: str, *, is_slow: bool | None = None) -> dict[str, dict[str, Any]]:
+    """What is answered now; the group of kernels says with which arithmetic. is_slow: these alone (None: all)."""
+    found = {q.name: answer(q) for q in questions() if q.group == group and is_slow in (None, q.is_slow)}
     return {"arithmetic": {"answer": arithmetic()}, **found} if group == KERNELS else found
 
 

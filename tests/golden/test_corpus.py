@@ -12,9 +12,23 @@ import pytest
 from mowich.cli import app
 
 
+def moved(group: str, *, is_slow: bool) -> list[corpus.Move]:
+    """What moved in the slow questions of a group, or in its others."""
+    slow = corpus.slow(group)
+    kept = {name: answer for name, answer in corpus.read(group).items() if slow.get(name, False) is is_slow}
+    return corpus.compared(kept, corpus.answers(group, is_slow=is_slow))
+
+
 @pytest.mark.parametrize("group", corpus.groups())
 def test_nothing_moved(group: str) -> None:
-    moves = corpus.compared(corpus.read(group), corpus.answers(group))
+    moves = moved(group, is_slow=False)
+    assert not moves, corpus.report(moves, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [group for group in corpus.groups() if any(corpus.slow(group).values())])
+def test_nothing_moved_in_long_answers(group: str) -> None:
+    moves = moved(group, is_slow=True)
     assert not moves, corpus.report(moves, 40)
 
 

@@ -40,6 +40,8 @@ documents = _module("documents")
 LONG_PAGES = (
     *(
         "fleet.md",
+        "fleet-lab-100mw.md",
+        "fleet-rainier.md",
         "gap.md",
         "serving.md",
         "gallery.md",
@@ -47,6 +49,7 @@ LONG_PAGES = (
         "for-planners.md",
         "for-researchers.md",
         "for-journalists.md",
+        "sweeps.md",
     ),
 )
 """Pages whose commands take from three seconds to half a minute: `make test-slow` runs them."""

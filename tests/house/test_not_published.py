@@ -75,9 +75,10 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def test_every_claim_says_when_and_where_was_searched() -> None:
-    found = [f"{place}: {claim[:160]}" for place, text in texts() for claim in unsearched(text)]
+    claiming = [(place, text) for place, text in texts() if CLAIMS.search(" ".join(text.split()))]
+    found = [f"{place}: {claim[:160]}" for place, text in claiming for claim in unsearched(text)]
     assert not found, "\n".join(found)
-    assert sum(bool(CLAIMS.search(text)) for _, text in texts()) > 30
+    assert len(claiming) > 30
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -42,7 +42,15 @@ def names() -> tuple[str, ...]:
     return found
 
 
-@pytest.mark.parametrize("name", names())
+LONG = ("optimal_plans", "trainium_gain", "lab-100mw", "rainier")
+"""Scripts and scenarios that take seconds: `make test-slow` asks them."""
+
+
+def some(names: Iterable[str]) -> list[object]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in names]
+
+
+@pytest.mark.parametrize("name", some(names()))
 def test_a_page_is_what_its_script_writes(name: str) -> None:
     for path, text in script(name).pages().items():
         now, kept = (FACTS_HASH.sub("", t).splitlines() for t in (text, path.read_text(encoding="utf-8")))
@@ -89,7 +97,7 @@ def _files(name: str) -> Iterator[Path]:
         yield ROOT / "docs" / word
 
 
-@pytest.mark.parametrize("name", ["startup", "lab-100mw", "rainier"])
+@pytest.mark.parametrize("name", some(["startup", "lab-100mw", "rainier"]))
 def test_speeds_beside_a_scenario_are_those_of_the_planner(name: str, facts: Facts) -> None:
     """What `mowich fleet scenarios/NAME.yaml` reads is what it would predict, and it does not warn of other facts."""
     fleets = script("fleet_pages")
@@ -98,7 +106,7 @@ def test_speeds_beside_a_scenario_are_those_of_the_planner(name: str, facts: Fac
     assert made_from == facts.hash(), "facts have changed: run `make docs`"
 
 
-@pytest.mark.parametrize("name", ["startup", "lab-100mw", "rainier"])
+@pytest.mark.parametrize("name", some(["startup", "lab-100mw", "rainier"]))
 def test_pictures_of_a_fleet_are_drawn_from_its_answer(name: str, facts: Facts) -> None:
     fleets = script("fleet_pages")
     digests = fleets.drawn_from(fleets.answer(name, facts))

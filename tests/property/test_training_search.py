@@ -63,6 +63,11 @@ def model_of(name: str) -> Model:
     return as_trained(load_model(name))
 
 
+def seeds(first: int, *more: int) -> pytest.MarkDecorator:
+    """One seed with every run, the others with `make test-slow`."""
+    return pytest.mark.parametrize("seed", [first, *(pytest.param(n, marks=pytest.mark.slow) for n in more)])
+
+
 @dataclass(frozen=True)
 class Case:
     """One job. frame: choices that both searches of a comparison share, so that many jobs take little time."""
@@ -127,7 +132,7 @@ def fixable(rng: random.Random, case: Case) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("seed", range(2))
+@seeds(0, 1)
 def test_a_restriction_never_wins(seed: int) -> None:
     for rng, case, best in cases(seed, 20):
         degrees = {*(max(1, best.plan.dp // n) for n in (2, 4, 8)), rng.randint(1, 2 * best.plan.dp), 7}
@@ -158,7 +163,7 @@ def test_the_best_plan_fixed_gives_itself() -> None:
         assert again.seconds_per_token == pytest.approx(best.seconds_per_token, rel=1e-9, abs=0.0), case.said
 
 
-@pytest.mark.parametrize("seed", range(20, 22))
+@seeds(20, 21)
 def test_twice_the_chips_are_never_slower(seed: int) -> None:
     for _, case, best in cases(seed, 20):
         twice = case.best(system=replace(case.system, chips=2 * case.system.chips))
@@ -166,7 +171,7 @@ def test_twice_the_chips_are_never_slower(seed: int) -> None:
         assert twice.seconds_per_token <= best.seconds_per_token * SAME, (case.said, best.plan, twice.plan)
 
 
-@pytest.mark.parametrize("seed", range(30, 32))
+@seeds(30, 31)
 def test_more_of_a_resource_never_loses(seed: int) -> None:
     for rng, case, best in cases(seed, 20):
         paths = case.system.paths
@@ -193,7 +198,7 @@ def test_faster_products_do_not_lose_where_the_step_waits_for_its_host() -> None
     assert twice.seconds_per_token <= best.seconds_per_token * SAME, (best.plan, twice.plan)
 
 
-@pytest.mark.parametrize("seed", range(40, 42))
+@seeds(40, 41)
 def test_a_step_of_twice_the_batch_never_takes_less_time(seed: int) -> None:
     """Half of a plan's micro-batches, where they are even and the pipeline can do with so few, is half of its batch in
     no more time. Else the batch is halved another way (an odd dp loses a rank), and both batches may lie at opposite
@@ -211,7 +216,7 @@ def test_a_step_of_twice_the_batch_never_takes_less_time(seed: int) -> None:
         assert best.seconds_per_token <= 2.0 * twice.seconds_per_token * ends * SAME, (case.said, best.plan, twice.plan)
 
 
-@pytest.mark.parametrize("seed", range(50, 52))
+@seeds(50, 51)
 def test_twice_the_length_at_equal_tokens_is_never_faster(seed: int) -> None:
     """A plan of the long sequences cuts each over half of the context ranks and twice the data ranks, or takes two of
     the short ones at a time: the same tokens on each device, and less attention."""

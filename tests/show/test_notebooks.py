@@ -33,7 +33,11 @@ def run(notebook: Path) -> list[tuple[str, Any]]:
     return out
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.slow] if p.stem == "sweep" else []) for p in NOTEBOOKS],
+    ids=lambda p: p.stem,
+)
 def test_every_cell_runs_and_shows_itself_without_the_network(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,7 @@ def pairs(seed: int, count: int) -> list[tuple[str, str]]:
     return [tuple(draw.sample(SYSTEMS, 2)) for _ in range(count)]  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("works", ["train", "serve"])
+@pytest.mark.parametrize("works", ["train", pytest.param("serve", marks=pytest.mark.slow)])
 def test_factors_multiply_to_what_compare_says(works: str, facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     """12 random pairs, six for each work, the first over all orders, the others over two that are drawn."""
     asked = {"facts": facts, "chips": 8, "fixed": FEW[works], works: TRAIN if works == "train" else SERVE}

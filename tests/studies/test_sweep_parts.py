@@ -790,6 +790,7 @@ def test_the_verb_says_what_is_there_and_how_to_read_it(
     assert json.loads((tmp_path / "x.json").read_text())["schema"] == "mowich/sweep@1"
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_asks_them(tmp_path: Path) -> None:
     """Whatever starts the workers: a fork of the process, or a server that forks for it."""
     code = """

@@ -36,6 +36,11 @@ def _in_file(error: UserError, root: Path, file: Path) -> UserError:
     return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
 
 
+def shipped_facts() -> Facts:
+    """The facts that ship with the program."""
+    return Facts((shipped_folder(),), {}, {}, {})
+
+
 def load_facts(overlays: Sequence[Path | str] = ()) -> Facts:
     """The shipped facts, with the user's own directories laid over them in order.
 
@@ -54,9 +59,8 @@ def load_facts(overlays: Sequence[Path | str] = ()) -> Facts:
     prices: {user: ...}}. It is checked whole before anything is read:
     raises UserErrors that name file, line and field for an unknown key, a missing unit, or a field that does not exist.
     """
-    base = Facts((shipped_folder(),), {}, {}, {})
     if not overlays:
-        return base
+        return shipped_facts()
     roots = [shipped_folder()]
     problems: list[UserError] = []
     for path in overlays:
