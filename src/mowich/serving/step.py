@@ -9,6 +9,9 @@ Symbols: m tokens, W weights, P FLOP/s, B bytes/s, S context tokens, L layers, d
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 
 from mowich.arrays import Floats
@@ -27,7 +30,7 @@ from mowich.operators.law import (
     unevenness,
 )
 from mowich.plans.shapes import Shapes
-from mowich.serving.tabled import PlanKernels, by_kernels_s, note_tabled, tabled_step
+from mowich.serving.tabled import PlanKernels, TabledStep, by_kernels_s, note_tabled, tabled_step
 from mowich.software.engine import EngineCosts
 
 
@@ -204,6 +207,51 @@ def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Flo
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a step does on one rank, columns [n]. n: sequences that decode, verify: tokens of each, context: cache that
+    they see; prompt: new tokens of prompts, rows: of these on one context rank, prompt_context: what they see on
+    average; m: tokens in all, m_head: those that are sampled."""
+
+    n: Floats
+    verify: Floats
+    context: Floats
+    prompt: Floats
+    rows: Floats
+    prompt_context: Floats
+    m: Floats
+    m_head: Floats
+
+    def with_prompt(self, yes: Floats | float, no: Floats | float) -> Floats:
+        """One number for steps with a prompt, another for those without."""
+        return np.where(self.prompt > 0, yes, no)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Seconds of a part, with the formula and the numbers that give them (None: recorded where they are made). is_sum:
+    of other parts; wires: (name, wire, bytes) of its messages."""
+
+    seconds: Floats
+    law: Law | None = None
+    given: Mapping[str, Floats] = field(default_factory=dict)
+    is_sum: bool = False
+    wires: tuple[tuple[str, Wire, Floats], ...] = ()
+
+
+_PARTS = (
+    *("linear", "head", "experts", "attention", "prefill_attention", "activations", "layers", "host"),
+    *("tp", "ep", "cp", "pp"),
+)
+"""Parts of a step, in the order of their sum."""
+
+_TOLD = (
+    *("linear", "head", "activations", "layers", "host", "tp", "ep", "cp", "pp"),
+    *("attention.cache", "attention", "prefill_attention.core", "prefill_attention.scan", "prefill_attention"),
+)
+"""Parts whose formulas are recorded, in this order; behind a dot, what a part is the sum of."""
+
+
 def step(
     s: Shapes,
     c: EngineCosts,
@@ -227,43 +275,49 @@ def step(
     between parts. Breaks for batches so uneven that one long sequence decides the attention time.
     """
     zero = np.zeros(len(s))
-    n, prompt, context = zero + n, zero + prompt, zero + context
-    v = zero + verify
-    mp = prompt / s.cp
-    m = n * v + mp
-    m_head = n * v + finishing
+    n, v, prompt, finishing = zero + n, zero + verify, zero + prompt, zero + finishing
+    rows = prompt / s.cp
+    w = _Work(n, v, zero + context, prompt, rows, zero + prompt_context, n * v + rows, n * v + finishing)
     t = tabled_step(
         s,
         c,
-        m=m,
-        m_head=m_head,
+        m=w.m,
+        m_head=w.m_head,
         n=n,
         verify=v,
-        context=context,
-        prompt=mp,
-        prompts=zero + finishing,
-        prompt_context=zero + prompt_context,
+        context=w.context,
+        prompt=rows,
+        prompts=finishing,
+        prompt_context=w.prompt_context,
         kernels=kernels,
     )
-    B = c.hbm_Bps
-    sides, rest = s.linear, t.linear.rest
+    found = _products(s, c, w, t, notes) | _attention(s, c, w, t) | _fixed(s, c, w) | _exchanges(s, c, w)
+    if timed is not None:
+        timed |= t.seconds_of()
+    if notes is not None:
+        _note(notes, found, t, c)
+    return {name: found[name].seconds for name in _PARTS}
+
+
+def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes | None) -> dict[str, _Part]:
+    """Products with weights, and the passes over their inputs."""
+    zero, B = np.zeros(len(s)), c.hbm_Bps
+    sides, rest, vocab = s.linear, t.linear.rest, s.W_head / s.d
     of_linear = {
-        "m": m,
+        "m": w.m,
         "A": sides.area(c.columns_half, c.misaligned) * rest,
         "W": s.W_linear * rest,
         "K": sides.total("inner") * rest,
         "N": sides.total("outer") * rest,
         "M": sides.total("longer") * rest,
-        "P": c.rate("linear") * np.where(prompt > 0, c.prompt_products, 1.0),
+        "P": c.rate("linear") * w.with_prompt(c.prompt_products, 1.0),
         "B": B * c.weights_linear * c.reads_linear,
         "w": s.b_linear,
         "m_half": zero + c.half("linear"),
         "narrow": zero + c.narrow_columns,
     }
-    linear = by_kernels_s(t.linear.seconds, products_of_rows(**of_linear))
-    vocab = s.W_head / s.d
     of_head = {
-        "m": m_head,
+        "m": w.m_head,
         "n": vocab,
         "k": s.d,
         "groups": zero + t.head.rest,
@@ -275,22 +329,40 @@ def step(
         "narrow": zero + c.narrow_columns,
         "Q": unevenness(vocab, s.d, c.misaligned),
     }
-    head = by_kernels_s(t.head.seconds, product(**of_head))
-    casts = np.where(c.is_low_linear > 0, c.quantise_linear * m * sides.total("inner"), 0.0)
-    ranks = s.tp * s.dp
+    casts = np.where(c.is_low_linear > 0, c.quantise_linear * w.m * sides.total("inner"), 0.0)
     experts = zero
     if np.any(s.moe_layers):
-        experts = _experts_s(s, c, m, notes)
+        experts = _experts_s(s, c, w.m, notes)
         # a token once, before it is sent to its experts, or after all ranks have gathered it; the inputs of their
         # second product row by row
-        tokens, rows = np.where(s.ep > 1, m, m * s.dp), m * s.dp / s.ep * s.top_k
+        tokens, rows = np.where(s.ep > 1, w.m, w.m * s.dp), w.m * s.dp / s.ep * s.top_k
         of_layer = tokens * s.expert_width + rows * (s.expert_inner - s.expert_width)
         inputs = np.sum(s.moe_layers * of_layer, axis=0)
         casts = casts + np.where(c.is_low_expert > 0, c.quantise_expert * inputs, 0.0)
-    # attention
-    seen = np.minimum(context, s.window)
-    kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * n * s.b_kv / s.cp
-    flop = np.sum(s.att_layers * s.f_dec * seen, axis=0) * n * v / s.cp
+    of_activations = {
+        "L": s.L,
+        "m": w.m,
+        "d": s.d,
+        "passes": zero + c.activation_passes,
+        "casts_B": casts,
+        "B": B * c.memory,
+    }
+    linear = by_kernels_s(t.linear.seconds, products_of_rows(**of_linear))
+    head = by_kernels_s(t.head.seconds, product(**of_head))
+    return {
+        "linear": _Part(linear, products_of_rows, of_linear),
+        "head": _Part(head, product, of_head),
+        "experts": _Part(experts),
+        "activations": _Part(activations_s(**of_activations), activations_s, of_activations),
+    }
+
+
+def _attention(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep) -> dict[str, _Part]:
+    """Attention of decoding tokens with their caches and states, and of a prompt's tokens."""
+    zero, B = np.zeros(len(s)), c.hbm_Bps
+    seen = np.minimum(w.context, s.window)
+    kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * w.n * s.b_kv / s.cp
+    flop = np.sum(s.att_layers * s.f_dec * seen, axis=0) * w.n * w.verify / s.cp
     of_cache = {
         "bytes_": kv_B * t.caches.rest,
         "F": flop * t.caches.rest,
@@ -298,128 +370,105 @@ def step(
         "P": c.peak_16 * c.mla_compute,
     }
     cache = by_kernels_s(t.caches.seconds, cached_attention(**of_cache))
-    state = passes(n * s.state_B, 2.0, B * c.a_decode)
-    attention = attention_s(cache, state)
-    pairs = np.sum(s.att_layers * s.f_pre * np.minimum(prompt_context, s.window), axis=0) * mp
+    state = passes(w.n * s.state_B, 2.0, B * c.a_decode)
+    out = {"attention": _Part(attention_s(cache, state), cached_attention, of_cache)}
+    if state[0] > 0:
+        out["attention.cache"] = _Part(cache, cached_attention, of_cache)
+        sums = {"cache": cache, "state": state}
+        out["attention"] = replace(out["attention"], law=attention_s, given=sums, is_sum=True)
+    pairs = np.sum(s.att_layers * s.f_pre * np.minimum(w.prompt_context, s.window), axis=0) * w.rows
     of_prompt = {
         "F": pairs * t.prompts.rest,
-        "s": np.maximum(2.0 * (zero + prompt_context), 1.0),
+        "s": np.maximum(2.0 * w.prompt_context, 1.0),
         "s_half": zero + c.attention_half,
         "e_a": zero + np.minimum(c.attention * c.attention_kernels, 1.0),
         "P16": c.peak_16,
     }
-    core = by_kernels_s(t.prompts.seconds, fused_attention(**of_prompt))
-    of_scan = of_prompt | {"F": mp * s.f_token, "s": zero + 1.0, "s_half": zero}
-    scanned = fused_attention(**of_scan)
-    prefill_attention = prompt_attention_s(core, scanned)
-    # communication
-    moved = 2.0 * m * s.d
-    with_layers = c.fixed_times * np.where(prompt > 0, c.prefill_layer, 1.0)
-    wait = zero + c.tp_latency * with_layers
-    stage, next_ = (c.wire(name).by_software(c.tp_graph, c.tp_wires) for name in ("stage", "next"))
-    # kernels of the engine reduce within a domain; beyond it the library does
-    reduce = c.wire("reduce").by_software(np.where(c.reduce_crosses > 0, 1.0, c.tp_graph), c.tp_wires)
-    of_tp = {"L": s.L, "wire": _wire_s(reduce, moved, s.tp), "wait": wait}
-    tp = np.where(s.tp > 1, tp_s(**of_tp), 0.0)
+    of_scan = of_prompt | {"F": w.rows * s.f_token, "s": zero + 1.0, "s_half": zero}
+    core, scanned = by_kernels_s(t.prompts.seconds, fused_attention(**of_prompt)), fused_attention(**of_scan)
+    of_prompts = _Part(prompt_attention_s(core, scanned), fused_attention, of_prompt)
+    if scanned[0] > 0:
+        out["prefill_attention.core"] = _Part(core, fused_attention, of_prompt)
+        out["prefill_attention.scan"] = _Part(scanned, fused_attention, of_scan)
+        sums = {"core": core, "scan": scanned}
+        of_prompts = replace(of_prompts, law=prompt_attention_s, given=sums, is_sum=True)
+    return out | {"prefill_attention": of_prompts}
+
+
+def _fixed(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, _Part]:
+    """What layers and the host take whatever the tokens."""
+    with_layers = c.fixed_times * w.with_prompt(c.prefill_layer, 1.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
     with_norms = np.where((s.tp > 1) & (c.reduce_crosses == 0), 2.0 * s.L * c.reduce_norms, 0.0)
-    kernel = c.kernel + np.where(prompt > 0, c.prefill_kernel, 0.0)
-    of_layers = {"kernels": s.kernels - with_norms, "kernel": zero + kernel, "L": s.L, "layer": c.layer * with_layers}
-    layers = _layers_s(**of_layers)
+    kernel = np.zeros(len(s)) + (c.kernel + w.with_prompt(c.prefill_kernel, 0.0))
+    of_layers = {"kernels": s.kernels - with_norms, "kernel": kernel, "L": s.L, "layer": c.layer * with_layers}
+    layers = _Part(_layers_s(**of_layers), _layers_s, of_layers)
     of_moe = {
-        "dense": layers,
+        "dense": layers.seconds,
         "moe_layers": moe_layers,
         "moe_layer": c.moe_layer * with_layers,
         "experts": np.max(s.experts, axis=0),
-        "launch": np.where(prompt > 0, c.expert_launch * c.fixed_times, 0.0),
+        "launch": w.with_prompt(c.expert_launch * c.fixed_times, 0.0),
     }
     has_moe = (of_moe["moe_layer"] > 0) | (of_moe["launch"] > 0)
-    layers = np.where(has_moe, moe_layers_s(**of_moe), layers)
-    fan = np.minimum(np.max(s.top_k, axis=0), np.maximum(ranks, 1.0))
-    sent = _SENT * moved * fan
+    layers = replace(layers, seconds=np.where(has_moe, moe_layers_s(**of_moe), layers.seconds))
+    if has_moe[0] and moe_layers[0] > 0:
+        layers = replace(layers, law=moe_layers_s, given=of_moe)
+    of_host = {
+        "step": c.step,
+        "per_sequence": c.per_sequence + np.where(w.verify > 1, c.guess_host, 0.0),
+        "n": w.n,
+        "prefill_step": w.with_prompt(c.prefill_step, 0.0),
+    }
+    return {"layers": layers, "host": _Part(host_s(**of_host), host_s, of_host)}
+
+
+def _exchanges(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, _Part]:
+    """Messages among the ranks of a worker."""
+    zero, moved = np.zeros(len(s)), 2.0 * w.m * s.d
+    stage, next_ = (c.wire(name).by_software(c.tp_graph, c.tp_wires) for name in ("stage", "next"))
+    # kernels of the engine reduce within a domain; beyond it the library does
+    reduce = c.wire("reduce").by_software(np.where(c.reduce_crosses > 0, 1.0, c.tp_graph), c.tp_wires)
     inside, outside = (c.wire(name).by_software(c.tp_graph, c.ep_wires) for name in ("inside", "outside"))
+    wait = zero + c.tp_latency
+    of_tp = {
+        "L": s.L,
+        "wire": _wire_s(reduce, moved, s.tp),
+        "wait": wait * (c.fixed_times * w.with_prompt(c.prefill_layer, 1.0)),
+    }
+    sent = _SENT * moved * np.minimum(np.max(s.top_k, axis=0), np.maximum(s.tp * s.dp, 1.0))
     of_ep = {
-        "moe_layers": moe_layers,
+        "moe_layers": np.sum(s.moe_layers, axis=0),
         "inside": _wire_s(inside, sent, s.dp),
         "outside": _wire_s(outside, sent, s.dp),
         "wait": zero + c.ep_latency,
     }
-    ep = np.where(s.dp > 1, ep_s(**of_ep), 0.0)
-    of_cp = {"L": s.L, "wire": _wire_s(next_, moved, s.cp), "wait": zero + c.tp_latency}
-    cp = np.where(s.cp > 1, cp_s(**of_cp), 0.0)
-    of_pp = {"pp": s.pp, "wire": _wire_s(stage, moved / s.tp, s.pp), "wait": zero + c.tp_latency}
-    pp = np.where(s.pp > 1, pp_s(**of_pp), 0.0)
-    with_prompt = np.where(prompt > 0, c.prefill_step, 0.0)
-    per_sequence = c.per_sequence + np.where(v > 1, c.guess_host, 0.0)
-    host = host_s(c.step, per_sequence, n, with_prompt)
-    of_activations = {
-        "L": s.L,
-        "m": m,
-        "d": s.d,
-        "passes": zero + c.activation_passes,
-        "casts_B": casts,
-        "B": B * c.memory,
+    of_cp = {"L": s.L, "wire": _wire_s(next_, moved, s.cp), "wait": wait}
+    of_pp = {"pp": s.pp, "wire": _wire_s(stage, moved / s.tp, s.pp), "wait": wait}
+
+    def part(
+        ranks: Floats, law: Callable[..., Floats], given: dict[str, Floats], *wires: tuple[str, Wire, Floats]
+    ) -> _Part:
+        return _Part(np.where(ranks > 1, law(**given), 0.0), law, given, wires=wires)
+
+    return {
+        "tp": part(s.tp, tp_s, of_tp, ("wire", reduce, moved)),
+        "ep": part(s.dp, ep_s, of_ep, ("inside", inside, sent), ("outside", outside, sent)),
+        "cp": part(s.cp, cp_s, of_cp, ("wire", next_, moved)),
+        "pp": part(s.pp, pp_s, of_pp, ("wire", stage, moved / s.tp)),
     }
-    parts = {
-        "linear": linear,
-        "head": head,
-        "experts": experts,
-        "attention": attention,
-        "prefill_attention": prefill_attention,
-        "activations": activations_s(**of_activations),
-        "layers": layers,
-        "host": host,
-        "tp": tp,
-        "ep": ep,
-        "cp": cp,
-        "pp": pp,
-    }
-    if timed is not None:
-        timed |= t.seconds_of()
-    if notes is not None:
-        told: dict[str, tuple[Law, dict[str, Floats]]] = {
-            "linear": (products_of_rows, of_linear),
-            "head": (product, of_head),
-            "activations": (activations_s, of_activations),
-            "layers": (moe_layers_s, of_moe) if has_moe[0] and moe_layers[0] > 0 else (_layers_s, of_layers),
-            "host": (
-                host_s,
-                {"step": c.step, "per_sequence": per_sequence, "n": n, "prefill_step": with_prompt},
-            ),
-            "tp": (tp_s, of_tp),
-            "ep": (ep_s, of_ep),
-            "cp": (cp_s, of_cp),
-            "pp": (pp_s, of_pp),
-        }
-        if state[0] > 0:
-            told["attention.cache"] = (cached_attention, of_cache)
-            told["attention"] = (attention_s, {"cache": cache, "state": state})
-        else:
-            told["attention"] = (cached_attention, of_cache)
-        shown = parts | {"attention.cache": cache}
-        if scanned[0] > 0:
-            shown |= {"prefill_attention.core": core, "prefill_attention.scan": scanned}
-            told["prefill_attention.core"] = (fused_attention, of_prompt)
-            told["prefill_attention.scan"] = (fused_attention, of_scan)
-            told["prefill_attention"] = (prompt_attention_s, {"core": core, "scan": scanned})
-        else:
-            told["prefill_attention"] = (fused_attention, of_prompt)
-        for name, (law, given) in told.items():
-            seconds = shown[name]
-            summed = law in (attention_s, prompt_attention_s)
-            if seconds[0] > 0 and (summed or not note_tabled(notes, name, t, c, seconds)):
-                notes.add(name, seconds, "s", law, given=given)
-        over: tuple[tuple[str, str, Wire, Floats], ...] = (
-            ("tp", "wire", reduce, moved),
-            ("ep", "inside", inside, sent),
-            ("ep", "outside", outside, sent),
-            ("cp", "wire", next_, moved),
-            ("pp", "wire", stage, moved / s.tp),
-        )
-        for part, name, wire, data_B in over:
-            if parts[part][0] > 0 and wire.seconds(data_B)[0] > 0:
-                _note_wire(notes, f"{part}.{name}", wire, data_B)
-    return parts
+
+
+def _note(notes: Notes, found: Mapping[str, _Part], t: TabledStep, c: EngineCosts) -> None:
+    """Record the formula of every part that takes time, and of its messages."""
+    taken = [(name, found[name]) for name in _TOLD if name in found and found[name].seconds[0] > 0]
+    for name, part in taken:
+        if part.law is not None and (part.is_sum or not note_tabled(notes, name, t, c, part.seconds)):
+            notes.add(name, part.seconds, "s", part.law, given=part.given)
+    for name, part in taken:
+        for what, wire, data_B in part.wires:
+            if wire.seconds(data_B)[0] > 0:
+                _note_wire(notes, f"{name}.{what}", wire, data_B)
 
 
 def _wire_s(wire: Wire, data_B: Floats, ranks: Floats) -> Floats:
