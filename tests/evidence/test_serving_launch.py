@@ -23,7 +23,8 @@ from mowich.operators.law import busiest_rank
 from mowich.plans.memory import kv_B_per_sequence, weights_B
 from mowich.serving.corrections import key, read_corrections, shipped_corrections, users_band
 from mowich.serving.engines import kept_tokens
-from mowich.serving.steady import Steady, closed_loop, held_s, lockstep_s, together_share
+from mowich.serving.steady import Steady, closed_loop
+from mowich.serving.waits import held_s, lockstep_s, together_share
 
 FACTS = load_facts()
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"

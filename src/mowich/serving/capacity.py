@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.serving.search import ServeJob, Worker, _Columns, ladder
-from mowich.serving.steady import Front, max_sequences
+from mowich.serving.steady import max_sequences
+from mowich.serving.waits import Front
 
 MOST_USERS = 512.0
 """Users per rank group up to which batches are tried."""

@@ -24,9 +24,10 @@ from mowich.plans.preference import Preferred, preferred_workers, simplest_first
 from mowich.plans.search import rising, spread_out
 from mowich.plans.shapes import Shapes
 from mowich.serving.pairs import Prefill, worker_counts
-from mowich.serving.steady import Front, Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
+from mowich.serving.steady import Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
 from mowich.serving.step import total
 from mowich.serving.tabled import PlanKernels
+from mowich.serving.waits import Front
 from mowich.software.engine import Engine, EngineCosts
 
 FRONT = 24

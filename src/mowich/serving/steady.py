@@ -8,9 +8,8 @@ agrees at low load. Memory comes first: what does not fit is not ranked. Formula
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +21,22 @@ from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.shapes import Shapes
 from mowich.serving.step import step, total
 from mowich.serving.tabled import PlanKernels
+from mowich.serving.waits import (
+    Front,
+    at_least_s,
+    burst_s,
+    front_end_s,
+    held_s,
+    interference_s,
+    lockstep_s,
+    prompt_s,
+    queue_s,
+    step_wait_s,
+    together_share,
+    visibility_s,
+    wait_for_cache_s,
+)
 from mowich.software.engine import Engine, EngineCosts
-
-V = TypeVar("V", float, Floats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +60,6 @@ class Load(Columns):
     is_static: Floats
 
 
-ALONE = 0.25
-"""What a request that is alone waits for the running step, as a share of what one among many waits."""
-
-
-def front_end_s(fixed: V, token: V, prompt: V) -> V:
-    """Seconds between the arrival of a request and its place in the queue.
-
-    T = fixed + token * prompt
-
-    Units: fixed s, token s, prompt tokens.
-    """
-    return fixed + token * prompt
-
-
-def visibility_s(tokens: V, step: V) -> V:
-    """Seconds between the first token and its arrival at the user.
-
-    T = tokens * step
-
-    tokens: steps of the engine, each of which may give several; step: of one.
-
-    Units: tokens tokens, step s.
-    """
-    return tokens * step
-
-
 def per_token_s(step: Floats, mtp_cost: Floats | float, accepted: Floats) -> Floats:
     """Seconds of a part of the step for each token of a sequence.
 
@@ -93,151 +79,6 @@ def note_decode(notes: Notes, parts: dict[str, Floats], of_step: Notes, e: Engin
         if seconds[0] > 0:
             given = {"step": seconds, "mtp_cost": e.mtp_cost, "accepted": accepted}
             notes.add(name, per_token_s(seconds, e.mtp_cost, accepted), "s", per_token_s, given=given)
-
-
-def together_share(lockstep: Floats | float, users: Floats, together: Floats | float = 0.0) -> Floats:
-    """Share of a campaign's users that ask together.
-
-    T = together + (1 - together) * lockstep / max(lockstep + max(users - 1, 0) / 2, 1e-9)
-
-    lockstep: the most prompts that one finds before it, on average; (users - 1) / 2 where all ask together. together:
-    share of those who do so however many they are.
-    """
-    before = np.maximum(users - 1.0, 0.0) / 2.0
-    return np.asarray(together + (1.0 - together) * lockstep / np.maximum(lockstep + before, 1e-9))
-
-
-def interference_s(seen: Floats, output: Floats, extra: Floats, share: Floats) -> Floats:
-    """Seconds that prompts of others add to each output token.
-
-    T = max(seen - 1, 0) / output * extra * (1 - share / 2)
-
-    seen: users that decode, this one included; output: tokens of an answer; extra: what a prompt adds to the steps that
-    it rides on; share: of the users that ask together: their prompts do not interrupt each other's answers.
-
-    Units: output tokens, extra s.
-    """
-    return np.asarray(np.maximum(seen - 1.0, 0.0) / output * extra * (1.0 - share / 2.0))
-
-
-def prompt_s(step: Floats, steps: Floats) -> Floats:
-    """Seconds of the steps of one prompt, beside the sequences that decode.
-
-    T = step * steps
-
-    Units: step s.
-    """
-    return np.asarray(step * steps)
-
-
-def queue_s(queue_share: Floats | float, busy: Floats, each: Floats) -> Floats:
-    """Seconds that a prompt waits for others.
-
-    T = queue_share * busy * each * 0.5 / max(1 - 0.7 * busy, 0.1)
-
-    busy: share of the time that prompts take; each: of one prompt.
-
-    Units: each s.
-    """
-    return np.asarray(queue_share * busy * each * 0.5 / np.maximum(1.0 - 0.7 * busy, 0.1))
-
-
-def at_least_s(load: Floats, least: Floats, waits: Floats, decoding: Floats) -> Floats:
-    """Seconds in the queue where the prompts of all users are the least time between two answers to one of them.
-
-    T = load + max(least - waits - decoding, 0)
-
-    load: the wait for other prompts; waits: all parts of the time to first token.
-
-    Units: load s, least s, waits s, decoding s.
-    """
-    return np.asarray(load + np.maximum(least - waits - decoding, 0.0))
-
-
-def burst_s(burst_share: Floats | float, users: Floats, each: Floats, rounds: Floats, share: Floats) -> Floats:
-    """Seconds that users wait who all begin together; 0 for an endless run, and for those who ask together again.
-
-    T = burst_share * (1 - share) * max(users - 1, 0) * each / (2 * rounds)
-
-    Units: each s.
-    """
-    return np.asarray(burst_share * (1.0 - share) * np.maximum(users - 1.0, 0.0) * each / (2.0 * rounds))
-
-
-def lockstep_s(share: Floats, users: Floats, each: Floats) -> Floats:
-    """Seconds that a prompt waits for those that were sent at the same moment: half of them are before it.
-
-    T = share * max(users - 1, 0) / 2 * each
-
-    share: of the users that ask together; each: of one prompt, packed with others.
-
-    Units: each s.
-    """
-    return np.asarray(share * np.maximum(users - 1.0, 0.0) / 2.0 * each)
-
-
-def held_s(held: Floats, users: Floats, step: Floats) -> Floats:
-    """Seconds that the scheduler leaves a new prompt waiting while others decode; a lone user waits for nobody.
-
-    T = held * min(users - 1, 1) * step
-
-    held: steps on average; step: of decoding users.
-
-    Units: step s.
-    """
-    return np.asarray(held * np.clip(users - 1.0, 0.0, 1.0) * step)
-
-
-def wait_for_cache_s(users: Floats, capacity: Floats, held: Floats, per_request: Floats) -> Floats:
-    """Seconds that users wait for whom there is no room.
-
-    T = max(users - max(capacity, 1), 0) / max(held, 1) * per_request
-
-    Units: per_request s.
-    """
-    return np.asarray(np.maximum(users - np.maximum(capacity, 1.0), 0.0) / np.maximum(held, 1.0) * per_request)
-
-
-def step_wait_s(share: Floats, decode: Floats, users: Floats) -> Floats:
-    """Seconds that an arriving prompt waits for the running step: a quarter of a share of it where it is alone, with
-    more users the whole share.
-
-    T = 0.25 * share * decode + share * decode * min(max(users - 1, 0), 0.75)
-
-    Units: decode s.
-    """
-    return np.asarray(ALONE * share * decode + share * decode * np.clip(users - 1.0, 0.0, 1.0 - ALONE))
-
-
-@dataclass(frozen=True, slots=True)
-class Front(Generic[V]):
-    """From a request to its first token at the user while no other prompt is before it: the one rule of the steady
-    state (columns [n]) and of the simulated traffic (plain numbers). step_share: of a decode step that a request among
-    many waits for; the rest as in `Engine`."""
-
-    step_share: V
-    front_s: V
-    front_token_s: V
-    visible_tokens: V
-
-    @classmethod
-    def of(cls, e: Engine) -> Front[Floats]:
-        """Of an engine's constants. Where prompts share steps with decodes, the wait for the running step is longer."""
-        return Front(0.5 + 0.25 * np.asarray(e.mixes), e.front_s, e.front_token_s, e.visible_tokens)
-
-    def before(self, prompt: V) -> V:
-        """Seconds between the arrival of a request with a prompt of so many tokens and its place in the queue."""
-        return front_end_s(self.front_s, self.front_token_s, prompt)
-
-    def parts(self, *, prompt: V, prefill_s: V, decode_s: V, step_s: V) -> dict[str, V]:
-        """Seconds by name, without corrections. prefill_s: of the prompt's own steps; decode_s: of a decode step of the
-        batch that it joins; step_s: of such a step with what guessing adds."""
-        return {
-            "prefill": prefill_s,
-            "step_wait": ALONE * self.step_share * decode_s,
-            "front_end": self.before(prompt),
-            "visibility": visibility_s(self.visible_tokens, step_s),
-        }
 
 
 def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) -> Floats:
@@ -403,6 +244,189 @@ def _whole(found: Sequence[tuple[NDArray[np.intp], dict[str, Floats]]]) -> dict[
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Seconds of a part, and the formula and the numbers that give them."""
+
+    seconds: Floats
+    law: Law
+    given: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """A closed loop and what holds for all of its users. capacity: sequences that fit; users: that have room; static:
+    whether their batch starts together and is not refilled; share: of those that ask together; each: seconds of one
+    prompt, packed with others; together: seconds that those who ask together wait for each other."""
+
+    s: Shapes
+    c: EngineCosts
+    e: Engine
+    load: Load
+    kernels: PlanKernels | None
+    prompts: Prompting
+    capacity: Floats
+    users: Floats
+    static: NDArray[np.bool_]
+    share: Floats
+    each: Floats
+    together: Floats
+
+    @classmethod
+    def of(
+        cls,
+        s: Shapes,
+        c: EngineCosts,
+        e: Engine,
+        load: Load,
+        capacity_B: Floats | float,
+        known: Sequence[PromptSteps],
+        kernels: PlanKernels | None,
+    ) -> _Loop:
+        cap, static = max_sequences(s, load, e, capacity_B), load.is_static > 0
+        users = np.where(static, load.users, np.minimum(load.users, np.maximum(cap, 1.0)))
+        prompts = Prompting(s, c, e, load, load.prompt + 0.5 * load.output, kernels, list(known))
+        share = together_share(e.lockstep, users, e.together)
+        each = prompts.steps(np.zeros(len(s)), load.users).each_s
+        together = np.where(static, 0.0, lockstep_s(share, users, each))  # who waits for others decodes no token
+        return cls(s, c, e, load, kernels, prompts, cap, users, static, share, each, together)
+
+    @property
+    def in_flight(self) -> Floats:
+        """Micro-batches of a pipeline."""
+        return np.maximum(1.0, self.s.pp)
+
+    def unless_static(self, seconds: Floats | float) -> Floats:
+        return np.where(self.static, 0.0, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Balance:
+    """Where decoding users and the times that follow from their number agree. running: users that decode; dec: parts
+    of their step, full: of a step in which all users decode; step, verified: its seconds, without and with what
+    guessing adds; one: steps of a prompt beside them; extra: seconds that a prompt adds to the steps it rides on;
+    interference: what others add to each token; tpot: seconds; noted: formulas of the step."""
+
+    running: Floats
+    dec: dict[str, Floats]
+    full: dict[str, Floats]
+    step: Floats
+    verified: Floats
+    one: PromptSteps
+    extra: Floats
+    interference: _Part
+    tpot: Floats
+    noted: Notes | None
+
+
+def _balance(at: _Loop, rounds: int, is_noted: bool) -> _Balance:
+    """Little's law, from all users on: a user that decodes meets (N - 1) / N of them as others."""
+    s, c, e, load, prompts, N = at.s, at.c, at.e, at.load, at.prompts, at.users
+    n = seen = N
+    full: dict[str, Floats] = {}
+    for _ in range(rounds):
+        noted = Notes() if is_noted else None  # of the last round
+        dec = decode_step(s, c, load, seen, noted, at.kernels)
+        full = full or dec
+        t_dec = total(dec)
+        t_verify = t_dec * e.mtp_cost
+        due = at.unless_static(n / at.in_flight / load.output * load.accepted * load.gathers)  # that begin together
+        beside = np.where(e.mixes > 0.5, seen / at.in_flight, np.zeros(len(s)))
+        one = prompts.steps(beside)
+        extra = prompts.steps(beside, due).added_s(e.mixes, t_dec)
+        if np.any(at.share > 0):  # users who ask together begin together
+            extra += at.share * (prompts.steps(beside, load.users).added_s(e.mixes, t_dec) - extra)
+        given = {"seen": seen, "output": load.output, "extra": extra, "share": at.share}
+        interference = _Part(at.unless_static(interference_s(**given)), interference_s, given)
+        tpot = t_verify / load.accepted + interference.seconds
+        stay = load.output * tpot
+        decoding_share = stay / (stay + one.each_s + at.together)
+        n = np.where(at.static, N, N * decoding_share)
+        seen = np.where(at.static, N, 1.0 + (N - 1.0) * decoding_share)  # by a user that decodes, itself included
+    return _Balance(n, dec, full, t_dec, t_verify, one, extra, interference, tpot, noted)
+
+
+def _prefill_s(at: _Loop, of: _Balance) -> Floats:
+    """Seconds of a prompt's own steps; a static batch prefills all its prompts at once, or one by one."""
+    load, own = at.load, of.one.each_s
+    if not np.any(at.static):
+        return own
+    at_once, new = np.where(at.e.packs > 0.5, load.users, 1.0), np.maximum(load.prompt * (1.0 - load.cached), 1.0)
+    whole = step(
+        at.s,
+        at.c,
+        n=np.zeros(len(at.s)),
+        context=load.prompt + 0.5 * load.output,
+        prompt=new * at_once / at.in_flight,
+        prompt_context=0.5 * new + load.prompt * load.cached,
+        finishing=at_once,
+    )
+    return np.where(at.static, total(whole) * load.users / at_once + at.c.step, own)
+
+
+def _first_token(at: _Loop, of: _Balance, prefill: Floats, decoding: Floats) -> dict[str, _Part]:
+    """The parts of the time to first token. "queue.load": the queue without the least time between two answers to one
+    user, which is what the worker takes for the prompts of all: it binds where answers are short."""
+    e, load, N = at.e, at.load, at.users
+    per_request, one_prompt = load.output * of.tpot + prefill, np.maximum(at.each, of.extra)
+    busy = np.minimum(1.0, at.unless_static((N - 1.0) * one_prompt / per_request))
+    starting = at.each
+    if np.any(np.isfinite(load.rounds) & ~at.static):  # half of the users decode beside the prompts of a start
+        beside = np.where(e.mixes > 0.5, 0.5 * N / at.in_flight, np.zeros(len(at.s)))
+        starting = at.prompts.steps(beside, load.users).each_s
+    rule = Front.of(e)
+
+    def part(law: Callable[..., Floats], **given: Floats) -> _Part:
+        return _Part(at.unless_static(law(**given)), law, given)
+
+    parts = {
+        "prefill": _Part(prefill, prompt_s, {"step": total(of.one.parts), "steps": of.one.steps_each}),
+        "step_wait": part(step_wait_s, share=rule.step_share, decode=of.step, users=N),
+        "held": part(held_s, held=load.held, users=N, step=of.verified),
+        "queue": part(queue_s, queue_share=e.queue_share, busy=busy, each=one_prompt),
+        "start_burst": part(
+            burst_s,
+            burst_share=e.burst_share,
+            users=load.users,
+            each=starting,
+            rounds=load.rounds,
+            share=at.share,
+        ),
+        "lockstep": _Part(at.together, lockstep_s, {"share": at.share, "users": N, "each": at.each}),
+        "kv_wait": part(wait_for_cache_s, users=load.users, capacity=at.capacity, held=N, per_request=per_request),
+        "front_end": part(front_end_s, fixed=e.front_s, token=e.front_token_s, prompt=load.prompt),
+        "visibility": part(visibility_s, tokens=e.visible_tokens, step=of.verified),
+    }
+    queue, all_waits = parts["queue"], np.asarray(sum(x.seconds for x in parts.values()))
+    whole = {
+        "load": queue.seconds,
+        "least": at.unless_static(load.users * of.extra),
+        "waits": all_waits,
+        "decoding": decoding,
+    }
+    return parts | {"queue": _Part(at_least_s(**whole), at_least_s, whole), "queue.load": queue}
+
+
+_TOLD = (
+    *("prefill_interference", "prefill", "queue.load", "queue", "start_burst", "lockstep", "kv_wait", "step_wait"),
+    *("held", "front_end", "visibility"),
+)
+"""Parts whose formulas are recorded, in this order."""
+
+
+def _note(notes: Notes, at: _Loop, of: _Balance, parts: Mapping[str, _Part]) -> None:
+    """Record the formula of every part that takes time."""
+    if of.noted is not None:
+        note_decode(notes, of.dec, of.noted, at.e, at.load.accepted)
+    of_share = {"lockstep": at.e.lockstep, "users": at.users, "together": at.e.together}
+    for name in _TOLD:
+        part = parts[name]
+        if part.seconds[0] > 0 and not at.static[0]:
+            if part.given.get("share") is at.share and at.share[0] > 0:
+                notes.add(f"{name}.share", at.share, "1", together_share, given=of_share)
+            notes.add(name, part.seconds, "s", part.law, given=part.given)
+
+
 def closed_loop(
     s: Shapes,
     c: EngineCosts,
@@ -425,141 +449,24 @@ def closed_loop(
     answer; users x D is the least time between two answers to one of them. Assumes lengths near their means, first
     come first served. known: steps of the same columns with prompts that were timed before; kernels: read from tables.
     """
-    cap, static = max_sequences(s, load, e, capacity_B), load.is_static > 0
-    N = np.where(static, load.users, np.minimum(load.users, np.maximum(cap, 1.0)))
-    new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
-    context = load.prompt + 0.5 * load.output
-    micro, nobody = np.maximum(1.0, s.pp), np.zeros(len(s))
-    prompts = Prompting(s, c, e, load, context, kernels, list(known))
-    n = seen = N
-    share = together_share(e.lockstep, N, e.together)
-    full: dict[str, Floats] = {}
-    each = prompts.steps(nobody, load.users).each_s
-    together = np.where(static, 0.0, lockstep_s(share, N, each))  # users who wait for each other decode no token
-    for _ in range(rounds_of_fixpoint):
-        here = None if notes is None else Notes()  # of the last round
-        dec = decode_step(s, c, load, seen, here, kernels)
-        full = full or dec
-        t_dec = total(dec)
-        t_verify = t_dec * e.mtp_cost
-        due = np.where(static, 0.0, n / micro / load.output * load.accepted * load.gathers)  # that begin together
-        beside = np.where(e.mixes > 0.5, seen / micro, nobody)
-        one = prompts.steps(beside)
-        own = one.each_s
-        extra = prompts.steps(beside, due).added_s(e.mixes, t_dec)
-        if np.any(share > 0):  # users who ask together begin together
-            extra += share * (prompts.steps(beside, load.users).added_s(e.mixes, t_dec) - extra)
-        others = seen  # that a user meets, itself included, as this round counts them
-        interference = np.where(static, 0.0, interference_s(seen, load.output, extra, share))
-        tpot = t_verify / load.accepted + interference
-        stay = load.output * tpot
-        decoding_share = stay / (stay + own + together)
-        n = np.where(static, N, N * decoding_share)
-        seen = np.where(static, N, 1.0 + (N - 1.0) * decoding_share)  # by a user that decodes, itself included
-    parts = {name: per_token_s(value, e.mtp_cost, load.accepted) for name, value in dec.items()}
-    parts["prefill_interference"] = interference
-    pre = own
-    if np.any(static):  # a static batch prefills all its prompts at once
-        at_once = np.where(e.packs > 0.5, load.users, 1.0)  # else one by one
-        whole = step(
-            s,
-            c,
-            n=nobody,
-            context=context,
-            prompt=new * at_once / micro,
-            prompt_context=0.5 * new + load.prompt * load.cached,
-            finishing=at_once,
-        )
-        pre = np.where(static, total(whole) * load.users / at_once + c.step, own)
-    per_request = load.output * tpot + pre
-    busy = np.minimum(1.0, np.where(static, 0.0, (N - 1.0) * np.maximum(each, extra) / per_request))
-    one_prompt = np.maximum(each, extra)
-    queue = np.where(static, 0.0, queue_s(e.queue_share, busy, one_prompt))
-    starting = each
-    if np.any(np.isfinite(load.rounds) & ~static):  # half of the users decode beside the prompts of a start
-        starting = prompts.steps(np.where(e.mixes > 0.5, 0.5 * N / micro, nobody), load.users).each_s
-    burst = np.where(static, 0.0, burst_s(e.burst_share, load.users, starting, load.rounds, share))
-    wait_kv = np.where(static, 0.0, wait_for_cache_s(load.users, cap, N, per_request))
-    rule = Front.of(e)
-    front = rule.parts(prompt=load.prompt, prefill_s=pre, decode_s=t_dec, step_s=t_verify)
-    ttft_parts = {
-        "prefill": pre,
-        "step_wait": np.where(static, 0.0, step_wait_s(rule.step_share, t_dec, N)),
-        "held": np.where(static, 0.0, held_s(load.held, N, t_verify)),
-        "queue": queue,
-        "start_burst": burst,
-        "lockstep": together,
-        "kv_wait": wait_kv,
-        "front_end": np.where(static, 0.0, front["front_end"]),
-        "visibility": np.where(static, 0.0, front["visibility"]),
-    }
-    decoding = np.maximum(load.output - 1.0, 0.0) * tpot
-    # what the worker takes for the prompts of all users is the least time between two answers to one of them: it binds
-    # where answers are short
-    least = np.where(static, 0.0, load.users * extra)
-    all_waits = np.asarray(sum(ttft_parts.values()))
-    ttft_parts["queue"] = at_least_s(queue, least, all_waits, decoding)
-    if notes is not None and here is not None:
-        note_decode(notes, dec, here, e, load.accepted)
-        told: dict[str, tuple[Floats, Law, dict[str, Floats]]] = {
-            "prefill_interference": (
-                interference,
-                interference_s,
-                {"seen": others, "output": load.output, "extra": extra, "share": share},
-            ),
-            "prefill": (pre, prompt_s, {"step": total(one.parts), "steps": one.steps_each}),
-            "queue.load": (queue, queue_s, {"queue_share": e.queue_share, "busy": busy, "each": one_prompt}),
-            "queue": (
-                ttft_parts["queue"],
-                at_least_s,
-                {"load": queue, "least": least, "waits": all_waits, "decoding": decoding},
-            ),
-            "start_burst": (
-                burst,
-                burst_s,
-                {"burst_share": e.burst_share, "users": load.users, "each": starting}
-                | {"rounds": load.rounds, "share": share},
-            ),
-            "lockstep": (together, lockstep_s, {"share": share, "users": N, "each": each}),
-            "kv_wait": (
-                wait_kv,
-                wait_for_cache_s,
-                {"users": load.users, "capacity": cap, "held": N, "per_request": per_request},
-            ),
-            "step_wait": (
-                ttft_parts["step_wait"],
-                step_wait_s,
-                {"share": rule.step_share, "decode": t_dec, "users": N},
-            ),
-            "held": (ttft_parts["held"], held_s, {"held": load.held, "users": N, "step": t_verify}),
-            "front_end": (
-                ttft_parts["front_end"],
-                front_end_s,
-                {"fixed": e.front_s, "token": e.front_token_s, "prompt": load.prompt},
-            ),
-            "visibility": (
-                ttft_parts["visibility"],
-                visibility_s,
-                {"tokens": e.visible_tokens, "step": t_verify},
-            ),
-        }
-        of_share = {"lockstep": e.lockstep, "users": N, "together": e.together}
-        for name, (seconds, law, symbols) in told.items():
-            if seconds[0] > 0 and not static[0]:
-                if symbols.get("share") is share and share[0] > 0:
-                    notes.add(f"{name}.share", share, "1", together_share, given=of_share)
-                notes.add(name, seconds, "s", law, given=symbols)
+    at = _Loop.of(s, c, e, load, capacity_B, known, kernels)
+    of = _balance(at, rounds_of_fixpoint, notes is not None)
+    decoding = np.maximum(load.output - 1.0, 0.0) * of.tpot
+    waits = _first_token(at, of, _prefill_s(at, of), decoding)
+    if notes is not None:
+        _note(notes, at, of, waits | {"prefill_interference": of.interference})
+    ttft_parts = {name: part.seconds for name, part in waits.items() if "." not in name}
     ttft = np.asarray(sum(ttft_parts.values()))
-    tokens = load.users * s.dp * load.output / (ttft + decoding)
+    tpot_parts = {name: per_token_s(value, e.mtp_cost, load.accepted) for name, value in of.dec.items()}
     return Steady(
         ttft_s=ttft,
-        tpot_s=tpot,
+        tpot_s=of.tpot,
         ttft_parts=ttft_parts,
-        tpot_parts=parts,
-        running=n,
-        capacity=cap,
-        tokens_per_s=tokens,
-        full_step=full,
+        tpot_parts=tpot_parts | {"prefill_interference": of.interference.seconds},
+        running=of.running,
+        capacity=at.capacity,
+        tokens_per_s=load.users * s.dp * load.output / (ttft + decoding),
+        full_step=of.full,
     )
 
 

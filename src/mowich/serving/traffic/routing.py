@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mowich.serving.steady import Front
 from mowich.serving.traffic.autoscale import ScaledPool
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot, UserRequest
+from mowich.serving.waits import Front
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

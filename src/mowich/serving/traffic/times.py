@@ -12,10 +12,10 @@ from mowich.arrays import Floats
 from mowich.plans.memory import kv_B_per_sequence
 from mowich.plans.shapes import Shapes
 from mowich.serving.corrections import UNCORRECTED, Along
-from mowich.serving.steady import Front
 from mowich.serving.step import step, total
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.unevenness import Unevenness
+from mowich.serving.waits import Front
 from mowich.software.engine import Engine, EngineCosts
 
 USUAL_USERS, USUAL_TOKENS = 16.0, 2048.0
