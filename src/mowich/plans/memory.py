@@ -186,6 +186,10 @@ def host_memory_B(model: Model, system: Platform, job: TrainJob, p: Plans, g: Fl
     )
 
 
+_STATE = (("weights", "weight_B", 3), ("gradients", "grad_memory_B", 2), ("optimizer", "optimizer_memory_B", 1))
+"""What a plan holds of each parameter: category, field of the stack with its bytes, ZeRO stage from which it is cut."""
+
+
 def memory_B(
     model: Model,
     system: Platform,
@@ -202,124 +206,106 @@ def memory_B(
 
     The first stage holds the most activations, the last one the logits; the sum takes the larger of the two extras.
     """
-    s = system.stack
-    dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
-    d_ranks = p.dp * p.cp * copies(p)
-    e_ranks = np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp))
-
-    one = np.ones_like(d_ranks)
-
-    def ranks(sharded_from: int) -> tuple[Floats, Floats]:
-        """Ranks that a dense parameter and one of an expert is cut over."""
-        cut = p.zero >= sharded_from
-        return np.where(cut, d_ranks, 1.0), np.where(cut, e_ranks, 1.0)
-
-    t = p.micro_batch * job.seq / p.cp
-    distinct, inverse = p.unique("tp", "sp", "cp", "etp", "micro_batch", "recompute", "precision", "regather")
-    recompute = p.recompute
-    if modes:
-        m = len(modes["recompute"])
-        size = len(distinct)
-        distinct = replace(
-            distinct.take(np.repeat(np.arange(size), m)), **{name: np.tile(v, size) for name, v in modes.items()}
-        )
-        extremes = [v.reshape(size, m)[inverse] for v in _layer_extremes(model, system, job, distinct)]
-        recompute = modes["recompute"]
-    else:
-        extremes = [v[inverse] for v in _layer_extremes(model, system, job, distinct)]
-    per_layer, biggest, widest_rows = extremes
 
     def dealt(column: Floats) -> Floats:
         """A column beside those of the modes."""
         return column[:, None] if modes else column
 
-    layers = layers_per_stage(model, p)
-    held = layers * in_flight(p, g)
-    here = dict.fromkeys(OFFLOAD_BITS, np.ones(1))
-    if np.any(
-        p.offload > 0
-    ):  # of what is away the device holds two layers' worth: the one at work and the one that travels
-        gone = away(p)
-        here = {name: np.where(is_away > 0, np.minimum(1.0, 2.0 / layers), 1.0) for name, is_away in gone.items()}
-        held = np.where(gone["activations"] > 0, np.minimum(held, 2.0), held)
-    activations = kept_B(per_layer / model.num_layers, dealt(held))
-    again = np.where(
-        recompute >= 2, biggest, 0.0
-    )  # one layer, whole, while its backward runs; not at the same time as the loss
-    logits = t * float(model.vocab) / p.tp * s.logit_B
-    gathered = np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers_per_stage(model, p), 0.0)
-    small = adapter_params_per_device(model, job, p)
-
-    def held_by(what: str, field: str, sharded_from: int) -> dict[str, Floats]:
-        """The arguments of `held_B` for the weights, or for what is kept of all that trains: the adapters alone where
-        the base is frozen."""
-        d, e = ranks(sharded_from)
-        base = not (job.frozen_base and what != "weights")
-        return {
-            "bytes": one * float(getattr(s, field)),
-            "dense": dense if base else 0.0 * dense,
-            "experts": expert if base else 0.0 * expert,
-            "dense_ranks": d,
-            "expert_ranks": e,
-            "adapters": small if what == "weights" or job.frozen_base else 0.0 * one,
-            "adapter_ranks": one if what == "weights" else d,
-            "here": here["optimizer" if what == "optimizer" else "weights"],
-        }
-
-    kept = {
-        what: held_by(what, field, start)
-        for what, field, start in (
-            ("weights", "weight_B", 3),
-            ("gradients", "grad_memory_B", 2),
-            ("optimizer", "optimizer_memory_B", 1),
-        )
-    }
-    out = {
-        **{what: dealt(held_B(**given)) for what, given in kept.items()},
+    s, layers = system.stack, layers_per_stage(model, p)
+    dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
+    per_layer, biggest, widest_rows = _layers_of_modes(model, system, job, p, modes)
+    recompute = modes["recompute"] if modes else p.recompute
+    held, here = _on_device(p, layers, layers * in_flight(p, g))
+    of_activations = {"per_layer": per_layer / model.num_layers, "held": dealt(held)}
+    activations = kept_B(**of_activations)
+    of_temporary = {
+        # one layer, whole, while its backward runs; not at the same time as the loss
+        "recomputed": np.where(recompute >= 2, biggest, 0.0),
+        "logits": dealt(p.micro_batch * job.seq / p.cp * float(model.vocab) / p.tp * s.logit_B),
         "activations": activations,
-        "temporary": temporary_B(again, dealt(logits), activations, dealt(p.pp), dealt(gathered), widest_rows),
-        "reserve": np.full_like(dealt(t), system.efficiency.runtime_reserve),
+        "pp": dealt(p.pp),
+        "gathered": dealt(np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers, 0.0)),
+        "expert_buffers": widest_rows,
+    }
+    of_state = _state(model, system, job, p, dense, expert, here)
+    out = {
+        **{name: dealt(held_B(**given)) for name, given in of_state.items()},
+        "activations": activations,
+        "temporary": temporary_B(**of_temporary),
+        "reserve": np.full_like(dealt(layers), system.efficiency.runtime_reserve),
     }
     if notes is not None:
-        for name, field in (
-            ("weights", "weight_B"),
-            ("gradients", "grad_memory_B"),
-            ("optimizer", "optimizer_memory_B"),
-        ):
-            notes.add(
-                f"memory.{name}",
-                out[name],
-                "B",
-                held_B,
-                given=kept[name],
-                zero=p.zero,
-                facts=(system.paths[f"stack.{field}"],),
-            )
+        for name, field, _ in _STATE:
+            at = (system.paths[f"stack.{field}"],)
+            notes.add(f"memory.{name}", out[name], "B", held_B, given=of_state[name], zero=p.zero, facts=at)
         notes.add(
             "memory.activations",
             activations,
             "B",
             kept_B,
-            per_layer=per_layer / model.num_layers,
-            held=held,
+            given=of_activations,
             note="held: layers of a stage x micro-batches in flight, less what travels to the host",
-            layers_per_stage=layers_per_stage(model, p),
+            layers_per_stage=layers,
             in_flight=in_flight(p, g),
-            tokens=t,
+            tokens=p.micro_batch * job.seq / p.cp,
         )
-        notes.add(
-            "memory.temporary",
-            out["temporary"],
-            "B",
-            temporary_B,
-            recomputed=again,
-            logits=logits,
-            activations=activations,
-            pp=p.pp,
-            gathered=gathered,
-            expert_buffers=widest_rows,
-        )
+        notes.add("memory.temporary", out["temporary"], "B", temporary_B, given=of_temporary)
         notes.add("memory.reserve", out["reserve"], "B", facts=(system.paths["efficiency.runtime_reserve"],))
+    return out
+
+
+def _layers_of_modes(
+    model: Model, system: Platform, job: TrainJob, p: Plans, modes: Mapping[str, Floats] | None
+) -> list[Floats]:
+    """`_layer_extremes` of each plan as it is [n], or in each mode [n, m]."""
+    distinct, inverse = p.unique("tp", "sp", "cp", "etp", "micro_batch", "recompute", "precision", "regather")
+    if not modes:
+        return [v[inverse] for v in _layer_extremes(model, system, job, distinct)]
+    m, size = len(modes["recompute"]), len(distinct)
+    each = distinct.take(np.repeat(np.arange(size), m))
+    each = replace(each, **{name: np.tile(v, size) for name, v in modes.items()})
+    return [v.reshape(size, m)[inverse] for v in _layer_extremes(model, system, job, each)]
+
+
+def _on_device(p: Plans, layers: Floats, held: Floats) -> tuple[Floats, dict[str, Floats]]:
+    """(layers x micro-batches whose activations a device holds, the share of its weights and optimizer state that it
+    holds). Of what is away it holds two layers' worth: the one at work and the one that travels."""
+    if not np.any(p.offload > 0):
+        return held, dict.fromkeys(OFFLOAD_BITS, np.ones(1))
+    gone = away(p)
+    here = {name: np.where(is_away > 0, np.minimum(1.0, 2.0 / layers), 1.0) for name, is_away in gone.items()}
+    return np.where(gone["activations"] > 0, np.minimum(held, 2.0), held), here
+
+
+def _state(
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    dense: Floats,
+    expert: Floats,
+    here: Mapping[str, Floats],
+) -> dict[str, dict[str, Floats]]:
+    """The arguments of `held_B` for the weights, and for what is kept of all that trains: the adapters alone where the
+    base is frozen."""
+    d_ranks, one = p.dp * p.cp * copies(p), np.ones_like(p.dp * p.cp)
+    e_ranks = np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp))
+    small = adapter_params_per_device(model, job, p)
+    out = {}
+    for name, field, sharded_from in _STATE:
+        cut, is_weights = p.zero >= sharded_from, name == "weights"
+        trains = is_weights or not job.frozen_base
+        ranks = np.where(cut, d_ranks, 1.0)
+        out[name] = {
+            "bytes": one * float(getattr(system.stack, field)),
+            "dense": dense if trains else 0.0 * dense,
+            "experts": expert if trains else 0.0 * expert,
+            "dense_ranks": ranks,
+            "expert_ranks": np.where(cut, e_ranks, 1.0),
+            "adapters": small if is_weights or job.frozen_base else 0.0 * one,
+            "adapter_ranks": one if is_weights else ranks,
+            "here": here["optimizer" if name == "optimizer" else "weights"],
+        }
     return out
 
 
