@@ -35,10 +35,10 @@ from mowich.software.engine import (
     EngineCosts,
 )
 
-_CAMPAIGNS = {"ix": "ix", "gap": "gap", "bench": "bench"}
-"""Campaign of measurement -> the one whose client it has, whose users ask together
-(`serving.lockstep.<that>_<engine>`). An engine may state for all rows that measured it which share of the users ask
-together, however many they are (`serving.<engine>.together`); a question of one's own has none of both."""
+LOCKSTEP = "serving.lockstep"
+"""Facts of campaigns of measurement whose users ask together: `<campaign>_<engine>`. An engine may state for all rows
+that measured it which share of the users ask together, however many they are (`serving.<engine>.together`); a question
+of one's own has none of both."""
 _TEXT = ("gap",)
 """Campaigns whose prompts are text of one kind: AIPerf cuts them out of one book. Their tokens choose more of the same
 experts than random ones do (`serving.common.expert_spread_text`)."""
@@ -202,9 +202,10 @@ def engine_paths(case: Served) -> dict[str, str]:
         out["prefill_kernel"] = f"{common}.prefill_kernel"
     # what is late by the launches of many kernels is not where they are one graph: as with dense models, that have few
     out["visible_tokens"] = f"{engine}.visible_{'dense' if case.captured else case.arch}"
-    out["lockstep"] = out["together"] = "serving.lockstep.none"
-    if case.campaign in _CAMPAIGNS:
-        out["lockstep"] = f"serving.lockstep.{_CAMPAIGNS[case.campaign]}_{case.engine}"
+    out["lockstep"] = out["together"] = f"{LOCKSTEP}.none"
+    together = f"{LOCKSTEP}.{case.campaign}_{case.engine}"
+    if together in case.stated:
+        out["lockstep"] = together
     elif case.campaign and f"{engine}.together" in case.stated:
         out["together"] = f"{engine}.together"
     out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
@@ -346,14 +347,15 @@ def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
 
 
 def stated_facts(facts: Facts, engine: str, system: System) -> frozenset[str]:
-    """Paths of `STACK`, `READS`, `GENERATIONS` and of all-reduces with norms that the facts hold for this engine and
-    this chip."""
+    """Paths of `STACK`, `READS`, `GENERATIONS`, `LOCKSTEP` and of all-reduces with norms that the facts hold for this
+    engine and this chip."""
 
     def read(known: Facts) -> frozenset[str]:
         norms = ("reduce_norms", *(f"reduce_norms_{arch}" for arch in _KINDS))
         paths_ = [f"serving.{engine}.{name}" for name in (*STACK.values(), *READS, *norms, "together")]
         paths_ += [f"serving.{whose}.reduce_norms" for whose in (system.chip, system.family)]
         paths_.append(f"serving.{GENERATIONS}.{system.family}")
+        paths_ += [f"{LOCKSTEP}.{name}" for name in known.children(LOCKSTEP) if name.endswith(f"_{engine}")]
         return frozenset(path for path in paths_ if known.get(path) is not None)
 
     return facts.once(("stated", engine, system.family, system.chip), read)
