@@ -43,8 +43,10 @@ from mowich.units import parse
 Floats = NDArray[np.float64]
 
 FOLDER = shipped_folder() / "serving"
-SCALE = {"tpot": 0.12, "ttft": 0.30}
+SCALE = {"tpot": 0.12, "ttft": 0.30, "request": 0.12}
 """Log error of one row, at which its weight begins to fall."""
+KNOWN = (*METRICS, "request")
+"""What rows say: two times, or tokens per second alone, which say how long a request takes."""
 STEP = 1e-3
 NAIL = 1e-9
 SHRINK = 0.2
@@ -106,6 +108,14 @@ def spreads() -> dict[tuple[str, str], float]:
         return {(r["metric"], r["level"]): float(r["sd"]) for r in rows}
 
 
+def _request_s(case: ServingCase, tokens: float) -> float:
+    """ln seconds of a request, of a row that states tokens per second and no time per token; else nan."""
+    rate = case.measured.get("output_tok_s_per_chip")
+    if rate is None or "tpot_ms" in case.measured or case.is_static or "output_tok_s_per_chip" in case.skip:
+        return math.nan
+    return math.log(case.users * case.plan.dp * tokens / (rate * case.chips))
+
+
 class Problem:
     """Rows as columns, their measured logs, classes and weights."""
 
@@ -135,6 +145,7 @@ class Problem:
             )
             for m in METRICS
         }
+        self.measured["request"] = np.array([_request_s(c, n) for c, n in zip(cases, self.table.output, strict=True)])
         classes = [class_of(c) for c in cases]
         self.keys: dict[tuple[str, str], int] = {}
         entries = []
@@ -160,14 +171,30 @@ class Problem:
         self.weight = weight / weight.mean()
 
     def predict(self, theta: Floats) -> dict[str, Floats]:
-        """ln TPOT and ln TTFT."""
+        """ln TPOT, ln TTFT and ln of the seconds of a request."""
         steady = self.table.steady(np.exp(theta))
-        return {"tpot": np.log(steady.tpot_s), "ttft": np.log(steady.ttft_s)}
+        return self.with_requests({"tpot": np.log(steady.tpot_s), "ttft": np.log(steady.ttft_s)})
+
+    def with_requests(self, of: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Times of tokens, and of requests by them."""
+        request = np.log(np.exp(of["ttft"]) + (self.table.output - 1.0) * np.exp(of["tpot"]))
+        return {"tpot": of["tpot"], "ttft": of["ttft"], "request": request}
+
+    def requests(self) -> Floats:
+        """ln seconds of a request as it was measured: by both times, or by the rate of tokens."""
+        by_times = self.with_requests(self.measured)["request"]
+        return np.where(np.isnan(by_times), self.measured["request"], by_times)
+
+    def misses(self, base: Mapping[str, Floats]) -> dict[str, Floats]:
+        """ln (measured / predicted) of both times; of a row that states a rate alone, how far its requests are off
+        stands for the time per token, of which they mostly are."""
+        miss = {m: self.measured[m] - base[m] for m in KNOWN}
+        return {"tpot": np.where(np.isnan(miss["tpot"]), miss["request"], miss["tpot"]), "ttft": miss["ttft"]}
 
     def slopes(self, theta: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """(predictions, d ln prediction / d ln constant [rows, constants])."""
         base = self.predict(theta)
-        jacobian = {m: np.zeros((len(self.cases), len(theta))) for m in METRICS}
+        jacobian = {m: np.zeros((len(self.cases), len(theta))) for m in KNOWN}
         for j in self.free:
             moved = theta.copy()
             moved[j] += STEP
@@ -204,12 +231,12 @@ def constants(
     one linear solve of robust least squares with the priors as rows; shares of a published rate stay at `CAP`."""
     theta = p.mu.copy() if start is None else start.copy()
     free, cap = p.free, p.cap[p.free]
-    rows = {m: train & ~np.isnan(p.measured[m]) for m in METRICS}
+    rows = {m: train & ~np.isnan(p.measured[m]) for m in KNOWN}
     pull = (SHRINK * p.sd[free]) ** -2
     for turn in range(rounds):
         base, jacobian = slopes if slopes is not None and turn == 0 else p.slopes(theta)
         data, v = np.zeros((len(free), len(free))), np.zeros(len(free))
-        for m in METRICS:
+        for m in KNOWN:
             miss = (p.measured[m] - base[m])[rows[m]]
             weight = _weights(p, m, miss, rows[m])
             A = jacobian[m][np.ix_(rows[m], free)]
@@ -262,7 +289,7 @@ def solve(
     """The constants first, with nothing to correct them, then corrections of what they leave."""
     theta, theta_sd = constants(p, train, None if start is None else start.theta, rounds, slopes)
     base = p.predict(theta)
-    effects, effect_sd = corrections(p, train, {m: p.measured[m] - base[m] for m in METRICS})
+    effects, effect_sd = corrections(p, train, p.misses(base))
     return Fit(theta, effects, theta_sd, effect_sd)
 
 
@@ -305,7 +332,8 @@ def table_of(
         for (metric, level), sd in sorted(spreads().items()):
             if metric == m and sd > 0:
                 lines.append(f"{m},{level},*,0,{sd:.4f},")
-        count = (np.abs(p.Z[rows & ~np.isnan(p.measured[m])]) > 0).sum(axis=0)
+        stated = ~np.isnan(p.measured[m]) | ((m == "tpot") & ~np.isnan(p.measured["request"]))
+        count = (np.abs(p.Z[rows & stated]) > 0).sum(axis=0)
         for (level, name), j in sorted(p.keys.items()):
             if count[j] and p.level_sd[m][j] > 0:
                 lines.append(f'{m},{level},"{name}",{fit.effects[m][j]:.3f},{fit.effect_sd[m][j]:.3f},{count[j]}')
@@ -428,9 +456,9 @@ def widths(p: Problem, got: Mapping[str, Floats], sd: Mapping[str, Floats]) -> d
     return {m: width_by_class(np.abs(got[m] - p.measured[m]) / sd[m], classes) for m in METRICS}
 
 
-def throughput(p: Problem, tpot: Floats, ttft: Floats) -> Floats:
-    """ln(1 / time per request): what output tokens/s per chip differ by."""
-    return -np.log(np.exp(ttft) + (p.table.output - 1.0) * np.exp(tpot))
+def rate_miss(p: Problem, got: Mapping[str, Floats]) -> Floats:
+    """ln (predicted / measured) of the time of a request: what output tokens/s per chip differ by."""
+    return p.with_requests(got)["request"] - p.requests()
 
 
 def errors(log_ratio: Floats) -> tuple[int, float, float, float]:
@@ -467,20 +495,14 @@ def main() -> None:
         for m in METRICS:
             n, median, high, bias = errors(got[m] - p.measured[m])
             print(f"{name:10s} {m:5s} n={n} median {median:.1%} p90 {high:.1%} bias {bias:+.1%}")
-        n, median, high, bias = errors(
-            throughput(p, p.measured["tpot"], p.measured["ttft"]) - throughput(p, got["tpot"], got["ttft"])
-        )
+        n, median, high, bias = errors(rate_miss(p, got))
         print(f"{name:10s} tok/s n={n} median {median:.1%} p90 {high:.1%}")
     whole: dict[str, dict[str, tuple[Floats, Floats]]] = {}
     classes = [class_of(c) for c in cases]
     for kind, name in KINDS.items():
         off, on = left_out(p, full, slopes, [name(one) for one in classes])
         whole[kind] = {m: (off[m] - p.measured[m], on[m] - p.measured[m]) for m in METRICS}
-        rate = [
-            throughput(p, p.measured["tpot"], p.measured["ttft"]) - throughput(p, g["tpot"], g["ttft"])
-            for g in (off, on)
-        ]
-        whole[kind]["tok/s"] = (rate[0], rate[1])
+        whole[kind]["tok/s"] = (rate_miss(p, off), rate_miss(p, on))
         for m, both in whole[kind].items():
             for word, r in zip(("constants alone", "with corrections"), both, strict=True):
                 n, median, high, bias = errors(r)
@@ -513,9 +535,7 @@ def main() -> None:
         now = shipped_now(cases)
         ratio = {name: {m: got[m] - p.measured[m] for m in METRICS} for name, got in (("in", now), ("out", out))}
         for name, got in (("in", now), ("out", out)):
-            ratio[name]["tok/s"] = throughput(p, p.measured["tpot"], p.measured["ttft"]) - throughput(
-                p, got["tpot"], got["ttft"]
-            )
+            ratio[name]["tok/s"] = rate_miss(p, got)
         covered = {
             m: np.where(np.isnan(ratio["out"][m]), math.nan, np.abs(ratio["out"][m]) <= width[m].of(classes) * sd[m])
             for m in METRICS
