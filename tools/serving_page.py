@@ -27,7 +27,8 @@ corrections, fitted again without it (one step from the full fit; {folds} folds 
 meet the held-out column; more load points of a release that is in the table meet something between the two.
 
 tokens/s per chip is users x output / (TTFT + (output - 1) TPOT) / chips on both sides: no independent third measurement. TTFT is taken as a mean over all requests, the start of
-the closed loop included, ten or twenty requests a user; above 64 users admission limits that no row states make it longer than predicted.
+the closed loop included, ten or twenty requests a user; above 64 users admission limits that no row states make it longer than predicted. A row that states a rate alone (Ironwood) is
+fitted and scored by what it says of the time of a request.
 Intervals: 90% of held-out rows lie inside by construction of the width. Where a class of 20 rows or more has other errors than the rest, its width is another; then 85 to 95%
 of its rows lie inside, by construction too.
 
