@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from mowich.evidence.fitting.solve import bounded_step
+from mowich.evidence.serving_checks import read_serving_cases
+from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import load_facts
 from mowich.serving.corrections import Class
 
@@ -123,3 +125,36 @@ def test_intervals_hold_nine_of_ten_rows_in_every_class() -> None:
     assert ("engine", "rare") not in width.factors
     even = fit_serving.width_by_class(np.abs(rng.normal(size=900)), classes)
     assert even.factors == {}
+
+
+def test_a_row_that_states_a_rate_alone_says_how_long_a_request_takes() -> None:
+    row = {
+        "id": "r",
+        "source": "made here",
+        "date": "2026-06-26",
+        "chip": "tpu-v7x (Ironwood)",
+        "n_chips": "1",
+        "framework": "vLLM TPU",
+        "model": "Qwen3-32B",
+        "precision": "bf16",
+        "mode": "online agg",
+        "tp": "2",
+        "isl": "1024",
+        "osl": "1024",
+        "concurrency": "64",
+        "output_tok_s_per_chip": "4000",
+    }
+    (case,) = read_serving_cases([row], load_facts())
+    assert isinstance(case, ServingCase), case
+    problem = fit_serving.Problem([case], fit_serving.spreads())
+    assert np.isnan(problem.measured["tpot"]).all()
+    asked_s = case.users * case.plan.dp * problem.table.output[0] / (4000.0 * case.chips)
+    assert problem.requests()[0] == pytest.approx(np.log(asked_s))
+    before, after = (fit_serving.rate_miss(problem, problem.predict(at))[0] for at in (problem.mu, _fitted(problem)))
+    assert before != 0.0
+    assert abs(after) < abs(before)
+    assert problem.misses(problem.predict(problem.mu))["tpot"][0] == pytest.approx(-before)
+
+
+def _fitted(problem: fit_serving.Problem) -> fit_serving.Floats:
+    return fit_serving.constants(problem, np.ones(1, dtype=bool))[0]
