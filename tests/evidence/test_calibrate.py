@@ -173,7 +173,9 @@ def test_a_changed_engine_is_recovered_from_its_benchmarks(facts: Facts, tmp_pat
     assert found.left_out.median < found.before.median
 
 
-@pytest.mark.parametrize(("said", "engine"), [("", "vllm-neuron"), ("nxdi-nki", "nxdi-nki")])
+@pytest.mark.parametrize(
+    ("said", "engine"), [("", "vllm-neuron"), pytest.param("nxdi-nki", "nxdi-nki", marks=pytest.mark.slow)]
+)
 def test_vllm_on_trainium_is_the_engine_of_its_chip(facts: Facts, tmp_path: Path, said: str, engine: str) -> None:
     """A log of vLLM says "vllm" on every chip; on Trainium that is another engine, unless the user names one."""
     objects = [vllm_json(1024, 128, users, 150.0, 9.0) for users in (1, 2)]

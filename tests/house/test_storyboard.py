@@ -100,6 +100,7 @@ def needed(name: str, found: dict[str, importlib.metadata.Distribution]) -> dict
     return found
 
 
+@pytest.mark.slow
 def test_0_00_what_pip_fetches_is_small(tmp_path: Path) -> None:
     """`pip install mowich`: under 40 MB. What others ship is deflated again at the fastest level, which is no smaller
     than the wheel that they ship; how long it takes is the network's and nothing that a test without one can say."""
@@ -115,6 +116,7 @@ def test_0_00_what_pip_fetches_is_small(tmp_path: Path) -> None:
     assert len(others) <= 20
 
 
+@pytest.mark.slow
 def test_0_10_nothing_is_used_that_pip_did_not_fetch(tmp_path: Path) -> None:
     """A comparison, its explanation and its report import only what the package says that it needs."""
     script = (

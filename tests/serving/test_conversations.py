@@ -281,6 +281,7 @@ def test_a_quicker_start_never_hurts_the_tail_and_fewer_replicas_cost_less() -> 
     assert found["fixed"].scale_ups == 0
 
 
+@pytest.mark.slow
 def test_the_day_that_ships_follows_its_load() -> None:
     """A day with autoscaling: replicas are ordered and go, and the service keeps its promise at a part of the chips."""
     result = traffic(SCENARIOS / "day-autoscaled.yaml", FACTS, draws=0)

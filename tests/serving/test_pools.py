@@ -124,7 +124,10 @@ def test_recurrent_state_goes_with_the_cache() -> None:
     assert make_transfer(FACTS, MODEL, dense, dense, None).state_B == 0.0
 
 
-@pytest.mark.parametrize("model", ["llama-3.1-70b", "gpt-oss-120b", "qwen3-next-80b-a3b", "deepseek-v3"])
+@pytest.mark.parametrize(
+    "model",
+    ["llama-3.1-70b", "gpt-oss-120b", "qwen3-next-80b-a3b", pytest.param("deepseek-v3", marks=pytest.mark.slow)],
+)
 def test_plans_and_traffic_have_one_transfer(model: str) -> None:
     """Of every pair that a search found: other formats, heads that are copied, stages, windows, state."""
     shape, job = load_model(model), ServeJob(prompt=8192.0, output=512.0, ttft_s=20.0)

@@ -80,6 +80,7 @@ def table(folder: Path, what: str) -> list[tuple[Any, ...]]:
     return duckdb.sql(f"select {what} from '{folder}/*.parquet'").fetchall()  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_with_every_point_once_and_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
     """The process group dies by SIGKILL at random moments; the same command goes on."""
     draw = random.Random(20261125)

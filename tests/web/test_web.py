@@ -75,7 +75,11 @@ def said_by_cli(command: str) -> dict[str, Any]:
         ("serve", {**SERVE, "serve": {**SERVE["serve"], "cached": "60%", "accept": 2.0}}),
         ("plan", {**COMPARE, "on": "h100", "top": 2}),
         ("plan", {**SERVE, "on": "h100", "top": 1}),
-        ("plan", {**SERVE, "on": "h100:4", "serve": {"isl": 2048, "osl": 128, "rate": "12rps", "p99_tpot": "60ms"}}),
+        pytest.param(
+            "plan",
+            {**SERVE, "on": "h100:4", "serve": {"isl": 2048, "osl": 128, "rate": "12rps", "p99_tpot": "60ms"}},
+            marks=pytest.mark.slow,
+        ),
         ("fit", {"model": "llama-3.1-8b", "on": "h100:8", "train": {"seq": 4096, "batch": "64seqs"}}),
         ("fit", {"model": "llama-3.1-8b", "on": "trn3", "kv": "64k"}),
         ("gap", {**{k: v for k, v in SERVE.items() if k != "on"}, "first": "h100", "second": "h200"}),
