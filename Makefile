@@ -5,7 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
-PIP    := -m pip install --quiet --disable-pip-version-check
+# compiled is what is imported, when it is: pip would compile everything, half a minute for torch
+PIP    := -m pip install --quiet --disable-pip-version-check --no-compile
 # what is locked comes from the lock alone, each file with one of its hashes
 LOCKED := $(PIP) --require-hashes --only-binary :all:
 

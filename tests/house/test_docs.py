@@ -49,6 +49,8 @@ LONG_PAGES = (
         "for-planners.md",
         "for-researchers.md",
         "for-journalists.md",
+        "how-to.md",
+        "report.md",
         "sweeps.md",
     ),
 )

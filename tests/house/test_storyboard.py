@@ -233,6 +233,7 @@ def test_5_00_ones_own_price(desk: Path) -> None:
     assert "trn3 $1.40/chip/h, your own" in said.out
 
 
+@pytest.mark.slow
 def test_6_00_one_file_to_mail(desk: Path) -> None:
     said = mowich("report", "r.json", "--html", "r.html", at=desk, within=1.0)
     assert said.code == 0
@@ -272,6 +273,7 @@ def test_7_30_a_kernel_runs_and_is_timed_without_an_instance(desk: Path) -> None
     assert (desk / "m.pftrace").stat().st_size > 100
 
 
+@pytest.mark.slow
 def test_9_00_predicted_beside_published(desk: Path) -> None:
     said = mowich("validate", at=desk, within=12.0)
     assert said.code == 0
