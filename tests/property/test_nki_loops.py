@@ -41,7 +41,7 @@ from mowich.nki.runtime import Result, run_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("LOOPS_SEED", "20261127"))
-KERNELS = int(os.environ.get("LOOPS_KERNELS", "40"))
+KERNELS = int(os.environ.get("LOOPS_KERNELS", "60"))
 HEADER = """
 import nki
 import nki.isa as nisa

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Columns, Floats
 from mowich.estimate import Notes
-from mowich.formula import Law
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.shapes import Shapes
-from mowich.serving.step import step, total
+from mowich.serving.step import TimedPart, step, total
 from mowich.serving.tabled import PlanKernels
 from mowich.serving.waits import (
     Front,
@@ -245,15 +244,6 @@ def _whole(found: Sequence[tuple[NDArray[np.intp], dict[str, Floats]]]) -> dict[
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Seconds of a part, and the formula and the numbers that give them."""
-
-    seconds: Floats
-    law: Law
-    given: Mapping[str, Floats]
-
-
-@dataclass(frozen=True, slots=True)
 class _Loop:
     """A closed loop and what holds for all of its users. capacity: sequences that fit; users: that have room; static:
     whether their batch starts together and is not refilled; share: of those that ask together; each: seconds of one
@@ -314,7 +304,7 @@ class _Balance:
     verified: Floats
     one: PromptSteps
     extra: Floats
-    interference: _Part
+    interference: TimedPart
     tpot: Floats
     noted: Notes | None
 
@@ -337,7 +327,7 @@ def _balance(at: _Loop, rounds: int, is_noted: bool) -> _Balance:
         if np.any(at.share > 0):  # users who ask together begin together
             extra += at.share * (prompts.steps(beside, load.users).added_s(e.mixes, t_dec) - extra)
         given = {"seen": seen, "output": load.output, "extra": extra, "share": at.share}
-        interference = _Part(at.unless_static(interference_s(**given)), interference_s, given)
+        interference = TimedPart(at.unless_static(interference_s(**given)), interference_s, given)
         tpot = t_verify / load.accepted + interference.seconds
         stay = load.output * tpot
         decoding_share = stay / (stay + one.each_s + at.together)
@@ -364,7 +354,7 @@ def _prefill_s(at: _Loop, of: _Balance) -> Floats:
     return np.where(at.static, total(whole) * load.users / at_once + at.c.step, own)
 
 
-def _first_token(at: _Loop, of: _Balance, prefill: Floats, decoding: Floats) -> dict[str, _Part]:
+def _first_token(at: _Loop, of: _Balance, prefill: Floats, decoding: Floats) -> dict[str, TimedPart]:
     """The parts of the time to first token. "queue.load": the queue without the least time between two answers to one
     user, which is what the worker takes for the prompts of all: it binds where answers are short."""
     e, load, N = at.e, at.load, at.users
@@ -376,11 +366,11 @@ def _first_token(at: _Loop, of: _Balance, prefill: Floats, decoding: Floats) -> 
         starting = at.prompts.steps(beside, load.users).each_s
     rule = Front.of(e)
 
-    def part(law: Callable[..., Floats], **given: Floats) -> _Part:
-        return _Part(at.unless_static(law(**given)), law, given)
+    def part(law: Callable[..., Floats], **given: Floats) -> TimedPart:
+        return TimedPart(at.unless_static(law(**given)), law, given)
 
     parts = {
-        "prefill": _Part(prefill, prompt_s, {"step": total(of.one.parts), "steps": of.one.steps_each}),
+        "prefill": TimedPart(prefill, prompt_s, {"step": total(of.one.parts), "steps": of.one.steps_each}),
         "step_wait": part(step_wait_s, share=rule.step_share, decode=of.step, users=N),
         "held": part(held_s, held=load.held, users=N, step=of.verified),
         "queue": part(queue_s, queue_share=e.queue_share, busy=busy, each=one_prompt),
@@ -392,7 +382,7 @@ def _first_token(at: _Loop, of: _Balance, prefill: Floats, decoding: Floats) -> 
             rounds=load.rounds,
             share=at.share,
         ),
-        "lockstep": _Part(at.together, lockstep_s, {"share": at.share, "users": N, "each": at.each}),
+        "lockstep": TimedPart(at.together, lockstep_s, {"share": at.share, "users": N, "each": at.each}),
         "kv_wait": part(wait_for_cache_s, users=load.users, capacity=at.capacity, held=N, per_request=per_request),
         "front_end": part(front_end_s, fixed=e.front_s, token=e.front_token_s, prompt=load.prompt),
         "visibility": part(visibility_s, tokens=e.visible_tokens, step=of.verified),
@@ -404,7 +394,7 @@ def _first_token(at: _Loop, of: _Balance, prefill: Floats, decoding: Floats) -> 
         "waits": all_waits,
         "decoding": decoding,
     }
-    return parts | {"queue": _Part(at_least_s(**whole), at_least_s, whole), "queue.load": queue}
+    return parts | {"queue": TimedPart(at_least_s(**whole), at_least_s, whole), "queue.load": queue}
 
 
 _TOLD = (
@@ -414,7 +404,7 @@ _TOLD = (
 """Parts whose formulas are recorded, in this order."""
 
 
-def _note(notes: Notes, at: _Loop, of: _Balance, parts: Mapping[str, _Part]) -> None:
+def _note(notes: Notes, at: _Loop, of: _Balance, parts: Mapping[str, TimedPart]) -> None:
     """Record the formula of every part that takes time."""
     if of.noted is not None:
         note_decode(notes, of.dec, of.noted, at.e, at.load.accepted)

@@ -228,9 +228,9 @@ class _Work:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Seconds of a part, with the formula and the numbers that give them (None: recorded where they are made). is_sum:
-    of other parts; wires: (name, wire, bytes) of its messages."""
+class TimedPart:
+    """Seconds of a part of a step, or of what a user waits for, with the formula and the numbers that give them (None:
+    recorded where they are made). is_sum: of other parts; wires: (name, wire, bytes) of its messages."""
 
     seconds: Floats
     law: Law | None = None
@@ -299,7 +299,7 @@ def step(
     return {name: found[name].seconds for name in _PARTS}
 
 
-def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes | None) -> dict[str, _Part]:
+def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes | None) -> dict[str, TimedPart]:
     """Products with weights, and the passes over their inputs."""
     zero, B = np.zeros(len(s)), c.hbm_Bps
     sides, rest, vocab = s.linear, t.linear.rest, s.W_head / s.d
@@ -350,14 +350,14 @@ def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes |
     linear = by_kernels_s(t.linear.seconds, products_of_rows(**of_linear))
     head = by_kernels_s(t.head.seconds, product(**of_head))
     return {
-        "linear": _Part(linear, products_of_rows, of_linear),
-        "head": _Part(head, product, of_head),
-        "experts": _Part(experts),
-        "activations": _Part(activations_s(**of_activations), activations_s, of_activations),
+        "linear": TimedPart(linear, products_of_rows, of_linear),
+        "head": TimedPart(head, product, of_head),
+        "experts": TimedPart(experts),
+        "activations": TimedPart(activations_s(**of_activations), activations_s, of_activations),
     }
 
 
-def _attention(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep) -> dict[str, _Part]:
+def _attention(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep) -> dict[str, TimedPart]:
     """Attention of decoding tokens with their caches and states, and of a prompt's tokens."""
     zero, B = np.zeros(len(s)), c.hbm_Bps
     seen = np.minimum(w.context, s.window)
@@ -371,9 +371,9 @@ def _attention(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep) -> dict[str, 
     }
     cache = by_kernels_s(t.caches.seconds, cached_attention(**of_cache))
     state = passes(w.n * s.state_B, 2.0, B * c.a_decode)
-    out = {"attention": _Part(attention_s(cache, state), cached_attention, of_cache)}
+    out = {"attention": TimedPart(attention_s(cache, state), cached_attention, of_cache)}
     if state[0] > 0:
-        out["attention.cache"] = _Part(cache, cached_attention, of_cache)
+        out["attention.cache"] = TimedPart(cache, cached_attention, of_cache)
         sums = {"cache": cache, "state": state}
         out["attention"] = replace(out["attention"], law=attention_s, given=sums, is_sum=True)
     pairs = np.sum(s.att_layers * s.f_pre * np.minimum(w.prompt_context, s.window), axis=0) * w.rows
@@ -386,23 +386,23 @@ def _attention(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep) -> dict[str, 
     }
     of_scan = of_prompt | {"F": w.rows * s.f_token, "s": zero + 1.0, "s_half": zero}
     core, scanned = by_kernels_s(t.prompts.seconds, fused_attention(**of_prompt)), fused_attention(**of_scan)
-    of_prompts = _Part(prompt_attention_s(core, scanned), fused_attention, of_prompt)
+    of_prompts = TimedPart(prompt_attention_s(core, scanned), fused_attention, of_prompt)
     if scanned[0] > 0:
-        out["prefill_attention.core"] = _Part(core, fused_attention, of_prompt)
-        out["prefill_attention.scan"] = _Part(scanned, fused_attention, of_scan)
+        out["prefill_attention.core"] = TimedPart(core, fused_attention, of_prompt)
+        out["prefill_attention.scan"] = TimedPart(scanned, fused_attention, of_scan)
         sums = {"core": core, "scan": scanned}
         of_prompts = replace(of_prompts, law=prompt_attention_s, given=sums, is_sum=True)
     return out | {"prefill_attention": of_prompts}
 
 
-def _fixed(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, _Part]:
+def _fixed(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, TimedPart]:
     """What layers and the host take whatever the tokens."""
     with_layers = c.fixed_times * w.with_prompt(c.prefill_layer, 1.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
     with_norms = np.where((s.tp > 1) & (c.reduce_crosses == 0), 2.0 * s.L * c.reduce_norms, 0.0)
     kernel = np.zeros(len(s)) + (c.kernel + w.with_prompt(c.prefill_kernel, 0.0))
     of_layers = {"kernels": s.kernels - with_norms, "kernel": kernel, "L": s.L, "layer": c.layer * with_layers}
-    layers = _Part(_layers_s(**of_layers), _layers_s, of_layers)
+    layers = TimedPart(_layers_s(**of_layers), _layers_s, of_layers)
     of_moe = {
         "dense": layers.seconds,
         "moe_layers": moe_layers,
@@ -420,10 +420,10 @@ def _fixed(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, _Part]:
         "n": w.n,
         "prefill_step": w.with_prompt(c.prefill_step, 0.0),
     }
-    return {"layers": layers, "host": _Part(host_s(**of_host), host_s, of_host)}
+    return {"layers": layers, "host": TimedPart(host_s(**of_host), host_s, of_host)}
 
 
-def _exchanges(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, _Part]:
+def _exchanges(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, TimedPart]:
     """Messages among the ranks of a worker."""
     zero, moved = np.zeros(len(s)), 2.0 * w.m * s.d
     stage, next_ = (c.wire(name).by_software(c.tp_graph, c.tp_wires) for name in ("stage", "next"))
@@ -448,8 +448,8 @@ def _exchanges(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, _Part]:
 
     def part(
         ranks: Floats, law: Callable[..., Floats], given: dict[str, Floats], *wires: tuple[str, Wire, Floats]
-    ) -> _Part:
-        return _Part(np.where(ranks > 1, law(**given), 0.0), law, given, wires=wires)
+    ) -> TimedPart:
+        return TimedPart(np.where(ranks > 1, law(**given), 0.0), law, given, wires=wires)
 
     return {
         "tp": part(s.tp, tp_s, of_tp, ("wire", reduce, moved)),
@@ -459,7 +459,7 @@ def _exchanges(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, _Part]:
     }
 
 
-def _note(notes: Notes, found: Mapping[str, _Part], t: TabledStep, c: EngineCosts) -> None:
+def _note(notes: Notes, found: Mapping[str, TimedPart], t: TabledStep, c: EngineCosts) -> None:
     """Record the formula of every part that takes time, and of its messages."""
     taken = [(name, found[name]) for name in _TOLD if name in found and found[name].seconds[0] > 0]
     for name, part in taken:

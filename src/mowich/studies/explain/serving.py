@@ -213,7 +213,7 @@ class _ServedRow:
         if self.together:
             self.found(self.here, made)
         else:
-            self.decode_terms(self.here, made)
+            self.decode_terms(made)
         return made
 
     @cached_property
@@ -290,8 +290,9 @@ class _ServedRow:
         speed = users * self.plans[0].dp * job.output / answer_s * self.row["replicas"]["decode"]
         return _Served(ttft, tpot, parts[0], parts[1], speed)
 
-    def decode_terms(self, d: Deployment, made: Notes) -> None:
+    def decode_terms(self, made: Notes) -> None:
         """Record the parts of a step of workers that only decode."""
+        d = self.here
         w, first, here = worker(d, self.job), np.zeros(1, dtype=np.intp), Notes()
         n, context = self.users / max(1.0, self.plans[0].pp), self.job.prompt + 0.5 * self.job.output
         shapes, costs = d.shapes.take(first), d.costs.take(first)
