@@ -13,7 +13,8 @@ import functools
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,18 @@ class _Arguments:
         for k, v in made.items():
             object.__setattr__(out, k, v)
         return out
+
+    def addresses(self) -> list[int]:
+        """Where each array of the host begins."""
+        return [int(a.__array_interface__["data"][0]) for a in self.keep]
+
+    def own(self, addresses: Container[int]) -> None:
+        """Give the arrays that begin at these addresses bytes of their own, and write nothing back to them."""
+        for array, address in zip(self.keep, self.addresses(), strict=True):
+            if address in addresses:
+                storage = self.by_id[id(array)]
+                storage.bytes = storage.bytes.copy()
+                self.back = [(a, data) for a, data in self.back if a is not array]
 
     def finish(self) -> None:
         """Write copies back to the arrays that they stand for."""
@@ -473,6 +486,15 @@ def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping
         return func(*args, **kwargs)
 
 
+def _own_memory(launches: Sequence[_Arguments]) -> None:
+    """Each rank has memory of its own on hardware: an array that several ranks were given is copied for each of them,
+    and the caller's stays as it is."""
+    users = Counter(address for arguments in launches for address in set(arguments.addresses()))
+    several = {address for address, n in users.items() if n > 1}
+    for arguments in launches if several else ():
+        arguments.own(several)
+
+
 def run_ranks(
     func: Callable[..., object],
     inputs: Sequence[object],
@@ -484,7 +506,8 @@ def run_ranks(
     record: bool = True,
 ) -> list[Result]:
     """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of
-    arguments."""
+    arguments. A kernel's writes to its arguments are seen in the caller's arrays, but for an array that several ranks
+    were given: each has a copy of it."""
     group = Group()
     every: list[tuple[Core, Callable[[], object]]] = []
     launches: list[tuple[list[Core], _Arguments]] = []
@@ -515,6 +538,8 @@ def run_ranks(
             c.rounding = _stochastic_rounding(rank, c.program)
             every.append((c, bound()))
         launches.append((cores, arguments))
+    if values:
+        _own_memory([arguments for _, arguments in launches])
     found = group.run(every)
     out = []
     for rank, (cores, arguments) in enumerate(launches):
@@ -687,10 +712,7 @@ def run_kernel(
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     generation = generation_of(target) if target else k.generation()
     if ranks > 1:
-        inputs = [
-            _bound_arguments(k.func, [_copy(a) for a in arrays], {n: _copy(v) for n, v in kwargs.items()})
-            for _ in range(ranks)
-        ]
+        inputs = [_bound_arguments(k.func, arrays, kwargs)] * ranks
         results = run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict)
         for r in results:
             r.timed, r.options, r.static_dma, r.older = timed, options or ClockOptions(), k.static_dma, k.older
@@ -717,10 +739,6 @@ def run_kernel(
         k.older,
     )
     return result
-
-
-def _copy(x: object) -> object:
-    return x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _bound_arguments(
