@@ -20,7 +20,8 @@ from mowich.evidence.scores import Validation
 from mowich.evidence.serving_checks import read_serving_cases as read_serving
 from mowich.evidence.serving_guesses import SpeculationNote
 from mowich.evidence.serving_launch import CampaignNote, LaunchNote
-from mowich.evidence.serving_rows import ServingCase, unfold_plan
+from mowich.evidence.serving_ranks import unfold_plan
+from mowich.evidence.serving_rows import ServingCase
 from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote
 from mowich.evidence.validate import published, read_csv, validate_rows
 from mowich.facts import Facts

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mowich import cli
 from mowich.errors import UserError, UserErrors
-from mowich.evidence.serving_rows import unfold_plan
+from mowich.evidence.serving_ranks import unfold_plan
 from mowich.evidence.validate import validate_rows
 from mowich.facts import load_facts
 from mowich.models import load_model

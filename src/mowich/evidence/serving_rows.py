@@ -10,7 +10,7 @@ refused with a reason, by a rule about its content (here, in `serving_checks` an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NotRequired, TypedDict
@@ -26,9 +26,9 @@ from mowich.evidence.serving_launch import (
     campaign_of,
     rounds_of,
     script_of,
-    spread_ranks,
 )
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
+from mowich.evidence.serving_ranks import degree_of, number_of, read_ranks
 from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote, cache_of, experts_of, norms_apart
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
@@ -249,36 +249,6 @@ def engine_of(framework: str) -> str:
     raise refusal("framework", framework, sorted({str(entry["engine"]) for entry in _notes()["engines"]}))
 
 
-def _number(row: PublishedRow, key: str) -> float | None:
-    text = (row.get(key) or "").strip()
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
-def _degree(row: PublishedRow, key: str) -> int:
-    return max(1, int(_number(row, key) or 1))
-
-
-def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int, int, int, str]:
-    """(tp, dp, ep, what was repaired): undoes plans whose tp or dp was already multiplied by ep or dp. domain: devices
-    of a scale-up domain.
-
-    (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) TP4 with EP4, as runs
-    that are printed both ways and the scripts of the others show. But (4, 1, 2, 2) stays TP4, whose experts are cut by
-    EP2 and TP2: inside a domain tp = ep moe_tp is how engines state such a plan; beyond it no engine cuts a layer so.
-    """
-    if ep > 1 and moe_tp == ep:
-        if dp == 1 and tp == ep * moe_tp and tp > domain:
-            return ep, 1, ep, f"tp={ep} (folded: tp {tp} counts ep {ep} twice)"
-        if tp == 1 and dp == ep * moe_tp:
-            return 1, ep, ep, f"dp={ep} (folded: dp {dp} counts ep {ep} twice)"
-    if tp == dp > 1 and ep == tp * dp:
-        return tp, 1, tp, f"dp=1, ep={tp} (folded: dp {dp} counts ep {tp} again, and ep {ep} twice)"
-    return tp, dp, ep, ""
-
-
 _PRECISION_WORDS = ("bf16", "fp16", "fp8", "mxfp8", "fp4", "nvfp4", "mxfp4", "int8", "int4")
 """Words for the format of the weights; what stands beside them is free text."""
 PRECISION_PATTERNS = (
@@ -359,7 +329,7 @@ def skipped_metrics(row: PublishedRow) -> dict[str, str]:
     skip: dict[str, str] = {}
     for entry in _notes()["rules"]:
         hit = all(re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in _SEARCHED)
-        if hit and _degree(row, "tp") >= entry.get("min_tp", 0):
+        if hit and degree_of(row, "tp") >= entry.get("min_tp", 0):
             if "exclude" in entry:
                 raise RefusedError(f"excluded: {entry['exclude']}")
             skip |= dict.fromkeys(entry["skip"], str(entry["reason"]))
@@ -376,28 +346,37 @@ def check_mode(mode: str) -> None:
         raise RefusedError(f"the load ({mode}) is not stated as lengths and concurrency")
 
 
-def ranks_of(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int, int, str]:
-    """(tp, dp, ep, how they were unfolded) of a row. A plan whose own count of chips agrees is taken as printed."""
-    tp, dp, ep = _degree(row, "tp"), _degree(row, "dp"), _degree(row, "ep")
-    devices = tp * dp * _degree(row, "pp")
-    is_stated = "n_chips" not in (row.get("derived_fields") or "")
-    if not folds or (is_stated and _number(row, "n_chips") == -(-devices // one.devices_per_chip)):
-        return tp, dp, ep, ""
-    return unfold_plan(tp, dp, ep, _degree(row, "moe_tp"), one.domain_devices)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    """What was asked of the machine of a row. row: as it is read on: of a disaggregated pool, that of its decode
+    worker; lengths: tokens of a prompt and of an answer; skip: metrics not to score, with the reason; inferred: what
+    was filled in."""
+
+    row: PublishedRow
+    lengths: tuple[float, float]
+    is_decode_only: bool
+    skip: dict[str, str]
+    inferred: tuple[str, ...]
 
 
-def _chips_of(tp: int, dp: int, pp: int, stated: float | None, one: System) -> int:
-    """Chips that a plan needs. stated: those of the row, None where it does not say; one: the machine with one chip.
-    Raises RefusedError where they are not as many as stated, or more than the fabric joins."""
-    chips = -(-tp * dp * pp // one.devices_per_chip)
-    if stated and chips != stated:
-        more = ": replicas, whose share of the concurrency is not stated" if chips < stated else ""
-        raise RefusedError(
-            f"n_chips: tp {tp} x dp {dp} x pp {pp} needs {chips} chips and the row states {stated:g}{more}"
-        )
-    if chips > one.max_chips:
-        raise RefusedError(f"needs {chips} chips; the fabric joins {one.max_chips}")
-    return chips
+def _load_of(row: PublishedRow) -> _Load:
+    """What a row asks of its machine. Raises RefusedError with the reason."""
+    mode = row.get("mode") or ""
+    check_whole(row, SERVING)
+    inferred = [] if mode else ["mode=online (not stated)"]
+    check_mode(mode)
+    skip = skipped_metrics(row)
+    is_decode_only = "disagg" in mode
+    if is_decode_only:
+        row, how = decode_worker(row)
+        inferred.append(how)
+        skip |= dict.fromkeys(("ttft_ms", "output_tok_s_per_chip"), NOT_TIMED)
+    prompt, output = number_of(row, "isl"), number_of(row, "osl")
+    if not prompt or not output:
+        raise RefusedError("the lengths are not stated")
+    if not (row.get("tp") or "").strip():
+        raise RefusedError("the plan is not stated")
+    return _Load(row=row, lengths=(prompt, output), is_decode_only=is_decode_only, skip=skip, inferred=tuple(inferred))
 
 
 def read_case(
@@ -411,64 +390,26 @@ def read_case(
     """One row by itself; `serving_checks.read_serving_cases` also asks whether it fits and agrees with itself. folds:
     whether a plan that reads as folded is unfolded; is_shorter: as in `serving_guesses.shorter_of_two`. Raises
     RefusedError with the reason."""
-    table = _notes()
-    row_id, mode = row["id"], row.get("mode") or ""
-    check_whole(row, SERVING)
-    inferred: list[str] = [] if mode else ["mode=online (not stated)"]
-    check_mode(mode)
-    skip = skipped_metrics(row)
-    whole, decode_only = row, "disagg" in mode
-    if decode_only:
-        row, how = decode_worker(row)
-        inferred.append(how)
-        skip |= dict.fromkeys(("ttft_ms", "output_tok_s_per_chip"), NOT_TIMED)
-    prompt, output = _number(row, "isl"), _number(row, "osl")
-    if not prompt or not output:
-        raise RefusedError("the lengths are not stated")
-    if not (row.get("tp") or "").strip():
-        raise RefusedError("the plan is not stated")
+    table, whole, load = _notes(), row, _load_of(row)
+    row, lengths, skip = load.row, load.lengths, load.skip
+    inferred = list(load.inferred)
     stack = _stack_of((row.get("stack") or "").strip())
     engine = stack["engine"] if stack else engine_of(row["framework"])
     try:
         model = find_model(row["model"])
-    except UserError as error:
-        raise RefusedError(error.what) from error
-    campaign = campaign_of(table["campaigns"], row)
-    try:
+        campaign = campaign_of(table["campaigns"], row)
         one = _system(row, 1, facts, systems)
     except UserError as error:
         raise RefusedError(error.what) from error
-    tp, dp, ep, how = ranks_of(row, one, folds=folds)
-    pp = _degree(row, "pp")
-    if how:
-        inferred.append(how)
-    concurrency, batch = _number(row, "concurrency"), _number(row, "batch")
-    lengths = (prompt, output)
-    spread = script_of(table["ranks"], row, lengths=lengths, users=concurrency or 0.0, tp=tp, dp=dp)
-    tp, dp, ep, said = spread_ranks(spread, tp, dp, ep)
-    inferred += said
-    is_static = mode.startswith("static") or bool(stack and stack.get("batch") == "static")
-    if not concurrency and (not batch or mode.startswith("online")):
-        raise RefusedError(
-            "concurrency is not stated"
-            + (": a batch alone does not say how many users wait" if batch else ", nor a batch")
-        )
-    if concurrency and batch and not is_static:
-        check_replicas(row, concurrency, batch, (_degree(row, "dp"), dp))
-    users = (
-        max(1.0, concurrency / dp) if concurrency else float(batch or 0.0)
-    )  # fewer users than ranks: some ranks rest
-    chips = _chips_of(tp, dp, pp, None if how else _number(row, "n_chips"), one)
-    system = _system(row, chips, facts, systems)
-    weights, how = weights_of(row, model, system, facts)
-    if how:
-        inferred.append(how)
-    kv, how = kv_of(row, weights, campaign["campaign"])
-    if how:
-        inferred.append(how)
-    if not any(isinstance(layer.ffn, Moe) for layer in model.layers):
-        ep = 1
-    speculates, accept, how = speculation_of(
+    starts_together = bool(stack and stack.get("batch") == "static")
+    ranks = read_ranks(row, one, table["ranks"], lengths=lengths, starts_together=starts_together, folds=folds)
+    inferred += ranks.inferred
+    tp, dp, users = ranks.tp, ranks.dp, ranks.users
+    system = _system(row, ranks.chips, facts, systems)
+    weights, how_weights = weights_of(row, model, system, facts)
+    kv, how_kv = kv_of(row, weights, campaign["campaign"])
+    ep = ranks.ep if any(isinstance(layer.ffn, Moe) for layer in model.layers) else 1
+    speculates, accept, how_guessed = speculation_of(
         table["speculation"],
         row,
         campaign["campaign"],
@@ -478,18 +419,17 @@ def read_case(
         ep=ep,
         is_shorter=is_shorter,
     )
-    if how:
-        inferred.append(how)
+    inferred += [how for how in (how_weights, how_kv, how_guessed) if how]
     launch = script_of(
         table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, ep=ep, speculates=speculates
     )
-    measured = {m: v for m in SERVING.metrics if (v := _number(row, m))}
-    if is_static and is_rate_of_decoding(row, users * dp):
+    measured = {m: v for m in SERVING.metrics if (v := number_of(row, m))}
+    if ranks.is_static and is_rate_of_decoding(row, users * dp):
         skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}
-    if concurrency and not is_static:
-        check_concurrency(whole, _number(whole, "concurrency") or concurrency, output)
+    if ranks.in_flight and not ranks.is_static:
+        check_concurrency(whole, number_of(whole, "concurrency") or ranks.in_flight, lengths[1])
     return ServingCase(
-        id=row_id,
+        id=row["id"],
         chip=row["chip"],
         source=row.get("source") or "",
         campaign=campaign["campaign"],
@@ -499,21 +439,21 @@ def read_case(
         model=model,
         arch=architecture(model),
         system=system,
-        chips=chips,
+        chips=ranks.chips,
         plan=ServePlan(
             tp=tp,
-            pp=pp,
+            pp=ranks.pp,
             dp=dp,
             ep=ep,
             weights=one_of(weights, WEIGHTS, "format of weights"),
             kv=one_of(kv, KV, "format of the cache"),
         ),
-        prompt=prompt,
-        output=output,
+        prompt=lengths[0],
+        output=lengths[1],
         users=users,
-        mean_length=1.0 if is_static else float(campaign["mean_length"]),
+        mean_length=1.0 if ranks.is_static else float(campaign["mean_length"]),
         rounds=rounds_of(campaign, users * dp),
-        is_static=is_static,
+        is_static=ranks.is_static,
         speculates=speculates,
         accept=accept,
         cached=0.0,
@@ -521,31 +461,20 @@ def read_case(
         measured=measured,
         inferred=tuple(inferred),
         skip=skip,
-        decode_only=decode_only,
+        decode_only=load.is_decode_only,
         launch=EngineSettings.of(launch, lengths=lengths, users=users),
         experts=experts_of(table["experts"], row, dp=dp),
         norms_apart=norms_apart(table["norms"], row),
-        elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if decode_only else 0.0,
+        elsewhere_s=measured.get("ttft_ms", 0.0) / 1e3 if load.is_decode_only else 0.0,
         fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
     )
-
-
-def check_replicas(row: PublishedRow, concurrency: float, batch: float, data_ranks: Iterable[int]) -> None:
-    """Raises RefusedError where the concurrency is more than the batch of a rank times the ranks of attention data
-    parallelism: the rest belongs to replicas that the row does not count, or waits for a cap on the batch. data_ranks:
-    dp as printed and as unfolded; a batch may be rounded."""
-    if all(concurrency - batch * dp >= max(dp, 0.01 * concurrency) for dp in data_ranks):
-        raise RefusedError(
-            f"concurrency: '{row['concurrency']}' is not batch '{row['batch']}' x dp '{row.get('dp') or 1}': it counts"
-            " several replicas, whose number is not stated, or a cap on the batch"
-        )
 
 
 def check_concurrency(row: PublishedRow, concurrency: float, output: float) -> None:
     """Raises RefusedError where Little's law does not hold: concurrency = requests/s x (TTFT + (output - 1) x TPOT),
     within `CONCURRENCY_FACTOR`, of a row that prints a throughput and both latencies."""
-    ttft, tpot, rate = (_number(row, key) for key in ("ttft_ms", "tpot_ms", "output_tok_s"))
-    each, chips = _number(row, "output_tok_s_per_chip"), _number(row, "n_chips")
+    ttft, tpot, rate = (number_of(row, key) for key in ("ttft_ms", "tpot_ms", "output_tok_s"))
+    each, chips = number_of(row, "output_tok_s_per_chip"), number_of(row, "n_chips")
     rate = rate or (each * chips if each and chips else None)
     if not (ttft and tpot and rate):
         return
@@ -566,7 +495,7 @@ DECODING = 0.05
 def is_rate_of_decoding(row: PublishedRow, users: float) -> bool:
     """Whether the throughput of a batch that starts together is that of its decoding: its users / TPOT, the time to
     first token left out."""
-    tpot, each, chips = (_number(row, key) for key in ("tpot_ms", "output_tok_s_per_chip", "n_chips"))
+    tpot, each, chips = (number_of(row, key) for key in ("tpot_ms", "output_tok_s_per_chip", "n_chips"))
     if not (tpot and each and chips):
         return False
     return abs(each * chips * tpot / 1e3 / users - 1.0) <= DECODING

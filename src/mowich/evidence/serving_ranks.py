@@ -1,0 +1,133 @@
+"""Over how many ranks one row of serving measurements spread its model, and how many users each of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mowich.evidence.row_checks import PublishedRow, RefusedError
+from mowich.evidence.serving_launch import LaunchNote, script_of, spread_ranks
+from mowich.machines.system import System
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRanks:
+    """How a row was spread. users: requests in flight per rank of attention data parallelism; in_flight: in all of
+    them, None where the row states only a batch; is_static: a batch that starts together and is not refilled; chips:
+    what the ranks need; inferred: what was repaired or filled in."""
+
+    tp: int
+    pp: int
+    dp: int
+    ep: int
+    users: float
+    in_flight: float | None
+    is_static: bool
+    chips: int
+    inferred: tuple[str, ...]
+
+
+def read_ranks(
+    row: PublishedRow,
+    one: System,
+    notes: list[LaunchNote],
+    *,
+    lengths: tuple[float, float],
+    starts_together: bool,
+    folds: bool,
+) -> RowRanks:
+    """The ranks of a row and their users. one: the machine with one chip; notes: scripts that say how the ranks of tp
+    are spread; lengths: tokens of a prompt and of an answer; starts_together: its stack does not refill a batch; folds:
+    whether a plan that reads as folded is unfolded. Raises RefusedError with the reason."""
+    mode = row.get("mode") or ""
+    tp, dp, ep, how = _unfolded(row, one, folds=folds)
+    pp = degree_of(row, "pp")
+    concurrency, batch = number_of(row, "concurrency"), number_of(row, "batch")
+    spread = script_of(notes, row, lengths=lengths, users=concurrency or 0.0, tp=tp, dp=dp)
+    tp, dp, ep, said = spread_ranks(spread, tp, dp, ep)
+    is_static = mode.startswith("static") or starts_together
+    if not concurrency and (not batch or mode.startswith("online")):
+        raise RefusedError(
+            "concurrency is not stated"
+            + (": a batch alone does not say how many users wait" if batch else ", nor a batch")
+        )
+    if concurrency and batch and not is_static:
+        _check_replicas(row, concurrency, batch, (degree_of(row, "dp"), dp))
+    return RowRanks(
+        tp=tp,
+        pp=pp,
+        dp=dp,
+        ep=ep,
+        users=max(1.0, concurrency / dp) if concurrency else float(batch or 0.0),  # fewer than ranks: some rest
+        in_flight=concurrency,
+        is_static=is_static,
+        chips=_chips_of(tp, dp, pp, None if how else number_of(row, "n_chips"), one),
+        inferred=(*([how] if how else []), *said),
+    )
+
+
+def number_of(row: PublishedRow, key: str) -> float | None:
+    """The number in a cell; None where it holds none."""
+    text = (row.get(key) or "").strip()
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def degree_of(row: PublishedRow, key: str) -> int:
+    """The ranks of a parallelism; 1 where a row states none."""
+    return max(1, int(number_of(row, key) or 1))
+
+
+def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int, int, int, str]:
+    """(tp, dp, ep, what was repaired): undoes plans whose tp or dp was already multiplied by ep or dp. domain: devices
+    of a scale-up domain.
+
+    (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) TP4 with EP4, as runs
+    that are printed both ways and the scripts of the others show. But (4, 1, 2, 2) stays TP4, whose experts are cut by
+    EP2 and TP2: inside a domain tp = ep moe_tp is how engines state such a plan; beyond it no engine cuts a layer so.
+    """
+    if ep > 1 and moe_tp == ep:
+        if dp == 1 and tp == ep * moe_tp and tp > domain:
+            return ep, 1, ep, f"tp={ep} (folded: tp {tp} counts ep {ep} twice)"
+        if tp == 1 and dp == ep * moe_tp:
+            return 1, ep, ep, f"dp={ep} (folded: dp {dp} counts ep {ep} twice)"
+    if tp == dp > 1 and ep == tp * dp:
+        return tp, 1, tp, f"dp=1, ep={tp} (folded: dp {dp} counts ep {tp} again, and ep {ep} twice)"
+    return tp, dp, ep, ""
+
+
+def _unfolded(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int, int, str]:
+    """(tp, dp, ep, how they were unfolded) of a row. A plan whose own count of chips agrees is taken as printed."""
+    tp, dp, ep = degree_of(row, "tp"), degree_of(row, "dp"), degree_of(row, "ep")
+    devices = tp * dp * degree_of(row, "pp")
+    is_stated = "n_chips" not in (row.get("derived_fields") or "")
+    if not folds or (is_stated and number_of(row, "n_chips") == -(-devices // one.devices_per_chip)):
+        return tp, dp, ep, ""
+    return unfold_plan(tp, dp, ep, degree_of(row, "moe_tp"), one.domain_devices)
+
+
+def _chips_of(tp: int, dp: int, pp: int, stated: float | None, one: System) -> int:
+    """Chips that a plan needs. stated: those of the row, None where it does not say; one: the machine with one chip.
+    Raises RefusedError where they are not as many as stated, or more than the fabric joins."""
+    chips = -(-tp * dp * pp // one.devices_per_chip)
+    if stated and chips != stated:
+        more = ": replicas, whose share of the concurrency is not stated" if chips < stated else ""
+        raise RefusedError(
+            f"n_chips: tp {tp} x dp {dp} x pp {pp} needs {chips} chips and the row states {stated:g}{more}"
+        )
+    if chips > one.max_chips:
+        raise RefusedError(f"needs {chips} chips; the fabric joins {one.max_chips}")
+    return chips
+
+
+def _check_replicas(row: PublishedRow, concurrency: float, batch: float, data_ranks: Iterable[int]) -> None:
+    """Raises RefusedError where the concurrency is more than the batch of a rank times the ranks of attention data
+    parallelism: the rest belongs to replicas that the row does not count, or waits for a cap on the batch. data_ranks:
+    dp as printed and as unfolded; a batch may be rounded."""
+    if all(concurrency - batch * dp >= max(dp, 0.01 * concurrency) for dp in data_ranks):
+        raise RefusedError(
+            f"concurrency: '{row['concurrency']}' is not batch '{row['batch']}' x dp '{row.get('dp') or 1}': it counts"
+            " several replicas, whose number is not stated, or a cap on the batch"
+        )
