@@ -108,7 +108,7 @@ def spreads() -> dict[tuple[str, str], float]:
         return {(r["metric"], r["level"]): float(r["sd"]) for r in rows}
 
 
-def _request_s(case: ServingCase, tokens: float) -> float:
+def _log_request(case: ServingCase, tokens: float) -> float:
     """ln seconds of a request, of a row that states tokens per second and no time per token; else nan."""
     rate = case.measured.get("output_tok_s_per_chip")
     if rate is None or "tpot_ms" in case.measured or case.is_static or "output_tok_s_per_chip" in case.skip:
@@ -145,7 +145,7 @@ class Problem:
             )
             for m in METRICS
         }
-        self.measured["request"] = np.array([_request_s(c, n) for c, n in zip(cases, self.table.output, strict=True)])
+        self.measured["request"] = np.array([_log_request(c, n) for c, n in zip(cases, self.table.output, strict=True)])
         classes = [class_of(c) for c in cases]
         self.keys: dict[tuple[str, str], int] = {}
         entries = []
