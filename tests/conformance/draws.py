@@ -15,33 +15,65 @@ BLOCKS = 1 << 18
 """MX blocks drawn at once; they take about 100 MB."""
 
 
-def following(good: np.ndarray) -> np.ndarray:
-    """For each word the first good one from it on; the end where there is none."""
-    size = good.size
-    at = np.append(np.where(good, np.arange(size), size), [size, size])
-    return np.minimum.accumulate(at[::-1])[::-1]
+WAITS = np.array([[0, 0, 1, 1], [1, 2, 1, 2], [3, 3, 3, 3], [4, 4, 4, 4], [0, 0, 0, 0]], np.uint8)
+"""What the draws of a block wait for after a word, by what they waited for and by the kind of the word: 0 a row, 1 a
+column, 2 the sign, 3 and 4 the words of random(). Kind: 2 where it gives a row, and 1 where it gives a column."""
+LANES = 512
+"""Parts of the words that are gone through side by side."""
+
+
+def _after_four() -> np.ndarray:
+    """`WAITS` after four words: by what was waited for and their kinds, the first in the lowest bits."""
+    kinds = np.arange(256, dtype=np.uint8)
+    after = np.repeat(np.arange(5, dtype=np.uint8)[:, None], 256, axis=1)
+    for shift in range(0, 8, 2):
+        after = WAITS[after, kinds >> shift & 3]
+    return after
+
+
+AFTER_FOUR = _after_four()
+
+
+def waiting(kinds: np.ndarray) -> np.ndarray:
+    """What the draws wait for before each word, from a row on. kinds: of the words, a multiple of 4 `LANES`.
+
+    Every lane is gone through from all five beginnings at once, then once more from the one that the lane before it
+    leads to."""
+    fours = kinds.reshape(-1, 4)
+    lanes = (fours[:, 0] | fours[:, 1] << 2 | fours[:, 2] << 4 | fours[:, 3] << 6).reshape(LANES, -1).T.copy()
+    ends = np.repeat(np.arange(5, dtype=np.uint8)[:, None], LANES, axis=1)
+    for four in lanes:
+        ends = AFTER_FOUR[ends, four]
+    begin = np.zeros(LANES, np.uint8)
+    for lane in range(1, LANES):
+        begin[lane] = ends[begin[lane - 1], lane - 1]
+    before = np.empty(lanes.shape, np.uint8)
+    for at, four in enumerate(lanes):
+        before[at] = begin
+        begin = AFTER_FOUR[begin, four]
+    found = np.empty(fours.shape, np.uint8)
+    found[:, 0] = before.T.reshape(-1)
+    for k in range(3):
+        found[:, k + 1] = WAITS[found[:, k], fours[:, k]]
+    return found.reshape(-1)
 
 
 def block_draws(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """randint(0, 7), randint(0, 3), randint(0, 2) and random() of NumPy's global generator, n times in this order: the
     same numbers, and the same state afterwards. A bounded integer takes words of 32 bits until their lowest bits are in
     range, random() the next two words."""
-    state, size = np.random.get_state(), 6 * n + 64
+    state, size = np.random.get_state(), 4 * LANES * -(-(6 * n + 64) // (4 * LANES))
     while True:
         words = np.random.randint(0, 1 << 32, size=size, dtype=np.uint32)
         np.random.set_state(state)
-        first, second = following(words & 7 < 7), following(words & 3 < 3)
-        second = second[np.minimum(first + 1, size)]
-        after = np.minimum(second + 4, size).tolist()
-        starts, at = [], 0
-        for _ in range(n):
-            starts.append(at)
-            at = after[at]
-        if second[starts[-1]] + 4 <= size:
+        is_row, is_column = words & 7 < 7, words & 3 < 3
+        waits = waiting(is_row.view(np.uint8) << 1 | is_column.view(np.uint8))
+        j = np.flatnonzero((waits == 1) & is_column)[:n]
+        if j.size == n and (not n or j[-1] + 4 <= size):
             break
         size *= 2
-    np.random.randint(0, 1 << 32, size=at, dtype=np.uint32)
-    i, j = first[starts], second[starts]
+    i = np.flatnonzero((waits == 0) & is_row)[:n]
+    np.random.randint(0, 1 << 32, size=j[-1] + 4 if n else 0, dtype=np.uint32)
     double = (words[j + 2] >> 5) * 2.0**26 + (words[j + 3] >> 6)
     return words[i] & 7, words[j] & 3, words[j + 1] & 1, double / 2.0**53
 
