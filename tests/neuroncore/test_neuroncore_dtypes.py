@@ -43,7 +43,7 @@ def test_every_16_bit_value_rounds_to_8_bits_as_in_ml_dtypes(dtype, source):
     assert same(ours.astype(np.float32), theirs.astype(np.float32))
 
 
-@pytest.mark.parametrize("dtype", SMALL, ids=str)
+@pytest.mark.parametrize("dtype", [*SMALL, d.float4_e2m1fn], ids=str)
 @pytest.mark.parametrize("lower", [0, 1, 0x7FFF, 0x8000, 0xFFFF])
 def test_float32_rounds_to_8_bits_as_in_ml_dtypes_many_at_a_time_and_few(dtype, lower):
     bits = (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)) | np.uint32(lower)

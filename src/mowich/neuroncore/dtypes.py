@@ -355,7 +355,7 @@ def pack(values: NDArray[np.float32], dtype: DType) -> Array:
     """float32 values [..., 4 F] -> packed elements [..., F] (nearest even, in the range of the part)."""
     if dtype.part is None:
         raise UserError("not a packed format", given=str(dtype))
-    parts = np.ascontiguousarray(values.astype(dtype.part.dtype))
+    parts = np.ascontiguousarray(cast(values, dtype.part))
     if dtype.part is float4_e2m1fn:
         nib = parts.view(np.uint8).reshape(*values.shape[:-1], -1, 4).astype(np.uint16) & np.uint16(15)
         word = nib[..., 0] | nib[..., 1] << 4 | nib[..., 2] << 8 | nib[..., 3] << 12
