@@ -115,28 +115,30 @@ def test_groups_apart() -> None:
     assert [g[0, 0] for g in got] == [12, 16] * 4
 
 
-def test_arguments_of_several_ranks_are_copied() -> None:
+@pytest.mark.parametrize("columns", [2, 1 << 17])
+def test_arguments_of_several_ranks_are_copied(columns: int) -> None:
     """Each rank has memory of its own: what it writes to its argument, no other rank and no caller sees. An array of
-    one rank is changed in place, as in a run of one rank."""
+    one rank is changed in place, as in a run of one rank. Large ones share memory until they are written to."""
 
     @nki.jit
     def run(cache, mine):
         out = nl.ndarray(cache.shape, dtype=cache.dtype, buffer=nl.shared_hbm)
-        tile = nl.ndarray(cache.shape, dtype=cache.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=tile, src=cache)
+        tile = nl.ndarray((4, 2), dtype=cache.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=cache[:, :2])
         nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
-        nisa.dma_copy(dst=cache, src=tile)
+        nisa.dma_copy(dst=cache[:, :2], src=tile)
         nisa.dma_copy(dst=mine, src=tile)
         nisa.dma_copy(dst=out, src=cache)
         return out
 
-    for cache in (np.zeros((4, 2), np.float32), np.zeros((2, 4), np.float32).T):
+    for cache in (np.zeros((4, columns), np.float32), np.zeros((columns, 4), np.float32).T):
         own = [np.zeros((4, 2), np.float32) for _ in range(3)]
         got = nki.simulate_ranks(run, [{"cache": cache, "mine": m} for m in own])
         for g, m in zip(got, own, strict=True):
-            np.testing.assert_array_equal(g, np.ones((4, 2), np.float32))
+            np.testing.assert_array_equal(g[:, :2], np.ones((4, 2), np.float32))
+            assert not g[:, 2:].any()
             np.testing.assert_array_equal(m, np.ones((4, 2), np.float32))
-        np.testing.assert_array_equal(cache, np.zeros((4, 2), np.float32))
+        assert not cache.any()
 
 
 def test_64_ranks_of_two_cores() -> None:

@@ -12,14 +12,16 @@ import copy as shallow
 import functools
 import inspect
 import math
+import mmap
 import os
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Array
 from mowich.errors import UserError
@@ -125,6 +127,11 @@ class Result:
         return sum(c.clock for c in self.cores)
 
 
+def _address(array: Array) -> int:
+    """Where an array of the host begins."""
+    return int(array.__array_interface__["data"][0])
+
+
 class _Arguments:
     """Host arrays of one launch as HBM tensors, each array once, and how to bring results back."""
 
@@ -188,17 +195,13 @@ class _Arguments:
             object.__setattr__(out, k, v)
         return out
 
-    def addresses(self) -> list[int]:
-        """Where each array of the host begins."""
-        return [int(a.__array_interface__["data"][0]) for a in self.keep]
+    def storages(self) -> dict[int, mem.Storage]:
+        """The tensor of each array, by where the array begins in the host's memory."""
+        return {_address(a): self.by_id[id(a)] for a in self.keep}
 
-    def own(self, addresses: Container[int]) -> None:
-        """Give the arrays that begin at these addresses bytes of their own, and write nothing back to them."""
-        for array, address in zip(self.keep, self.addresses(), strict=True):
-            if address in addresses:
-                storage = self.by_id[id(array)]
-                storage.bytes = storage.bytes.copy()
-                self.back = [(a, data) for a, data in self.back if a is not array]
+    def keep_from(self, address: int) -> None:
+        """Write nothing back to the array that begins there."""
+        self.back = [(array, data) for array, data in self.back if _address(array) != address]
 
     def finish(self) -> None:
         """Write copies back to the arrays that they stand for."""
@@ -486,13 +489,36 @@ def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping
         return func(*args, **kwargs)
 
 
+MAPPED_FROM_B = 1 << 20
+"""Bytes from which copies of an array share memory until they are written to: below, a copy costs less than a file."""
+
+
+def _copies(data: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
+    """Copies of bytes. Large ones share memory until something is written to them."""
+    if data.size < MAPPED_FROM_B:
+        return [data.copy() for _ in range(count)]
+    with (
+        os.fdopen(os.memfd_create("ranks"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as file
+    ):
+        file.write(data.data)
+        file.flush()
+        maps = [mmap.mmap(file.fileno(), data.size, access=mmap.ACCESS_COPY) for _ in range(count)]
+    return [np.frombuffer(made, np.uint8) for made in maps]
+
+
 def _own_memory(launches: Sequence[_Arguments]) -> None:
     """Each rank has memory of its own on hardware: an array that several ranks were given is copied for each of them,
     and the caller's stays as it is."""
-    users = Counter(address for arguments in launches for address in set(arguments.addresses()))
-    several = {address for address, n in users.items() if n > 1}
-    for arguments in launches if several else ():
-        arguments.own(several)
+    given: dict[int, list[mem.Storage]] = {}
+    for arguments in launches:
+        for address, storage in arguments.storages().items():
+            given.setdefault(address, []).append(storage)
+    for address, storages in given.items():
+        if len(storages) > 1:
+            for storage, made in zip(storages, _copies(storages[0].bytes, len(storages)), strict=True):
+                storage.bytes = made
+            for arguments in launches:
+                arguments.keep_from(address)
 
 
 def run_ranks(
