@@ -24,6 +24,7 @@ from mowich.neuroncore.clock.program import ClockOptions, Program
 from mowich.neuroncore.clock.schedule import Schedule
 from mowich.neuroncore.core import Core, limits
 from mowich.neuroncore.instructions import rates
+from mowich.neuroncore.memory import Record
 from mowich.neuroncore.trace import Allocation, Kind, Meeting, Pattern, Patterns, Trace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -389,6 +390,12 @@ def test_what_the_compiler_leaves_out_and_moves(monkeypatch: pytest.MonkeyPatch)
     assert min(merged, moved, begun) > 50
 
 
+def noted_at(number: int, r: random.Random, trace: Trace) -> Record:
+    """What touched a storage without an instruction, before, with or after one, or not at all."""
+    first, last = (r.choice((-1, r.choice(trace.number), r.randrange(max(trace.number) + 3))) for _ in range(2))
+    return Record(number, "S", 1, 1, ("", 0), "", None, "float32", (1,), first, last)
+
+
 def test_when_storages_live(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads of run-time indices do not count, nor does what lies before the first write."""
     delayed = skipped = loaded = full = 0
@@ -396,19 +403,17 @@ def test_when_storages_live(monkeypatch: pytest.MonkeyPatch) -> None:
         r = random.Random(seed)
         trace = random_trace(r, r.choice((2, 3, 4)), r.choice((1, 30, 300)))
         trace.plain_reads = [len(k.reads) - (r.random() < 0.2 and len(k.reads) > 1) for k in trace.kinds]
-        size = len(trace.storages.form) + r.choice((0, 7))
+        form = np.array([*trace.storages.form, *[-1] * r.choice((0, 7))], np.int32)
+        noted = [noted_at(number, r, trace) for number in range(len(form)) if r.random() < 0.3]
         found = placement.Touches(trace)
         assert found.library is not None
         wanted = placement.Touches(trace)
         wanted.library, wanted.AT_ONCE = None, r.choice((7, 1 << 16))
-        ends, others = wanted.ends(size), found.ends(size)
-        assert all(np.array_equal(x, y) for x, y in zip(ends, others, strict=True))
-        first, _, is_loaded = ends
-        first[first >= 0] -= r.choice((0, 0, 3))
-        later, same = wanted.later(first, is_loaded), found.later(first, is_loaded)
-        assert all(np.array_equal(x, y) for x, y in zip(later, same, strict=True))
-        delayed += bool((is_loaded & (later[0] >= 0) & (later[0] <= later[1])).any())
-        loaded += bool(is_loaded.any())
+        lived = wanted.lives(form, noted)
+        assert np.array_equal(lived, found.lives(form, noted))
+        _, _, reads, others = lived
+        delayed += bool(((reads >= 0) & (reads <= others)).any())
+        loaded += bool((reads > -2).any())
         core = Core(3, program=0, programs=1, values=False, strict=False, record=True, shared={})
         core.trace = trace
         peaks = found.peaks(core.limits.quadrant)
@@ -428,4 +433,4 @@ def test_a_storage_that_is_not_there_is_left_to_python() -> None:
     trace = random_trace(random.Random(3), 3, 30)
     trace.plain_reads = [len(k.reads) for k in trace.kinds]
     with pytest.raises(IndexError):
-        placement.Touches(trace).ends(max(trace.touched[::2]))
+        placement.Touches(trace).lives(np.zeros(max(trace.touched[::2]), np.int32), [])

@@ -227,18 +227,10 @@ def _traced_lives(core: Core, trace: Trace) -> Lives:
     form = np.full(size, -1, np.int32)
     form[: len(trace.storages.form)] = trace.storages.form
     shapes: list[tuple[str, int, int]] = []
-    touches = Touches(trace)
-    first, last, is_loaded = touches.ends(size)
-    for r in noted.values():
-        if r.first >= 0 and (first[r.number] < 0 or r.first < first[r.number]):
-            first[r.number], is_loaded[r.number] = r.first, False
-        last[r.number] = max(last[r.number], r.last)
-    is_loaded &= np.array([f.address is None for f in forms] + [True])[form]
-    if is_loaded.any():
-        reads, others = touches.later(first, is_loaded)
-        delayed = is_loaded & (reads >= 0) & (reads <= others)
-        first[delayed] = reads[delayed]
-        del others, reads
+    first, last, reads, others = Touches(trace).lives(form, noted.values())
+    delayed = (reads >= 0) & (reads <= others)
+    first[delayed] = reads[delayed]
+    del others, reads
     known = len(forms)
     for r in noted.values():  # a form of its own for each
         form[r.number] = known + len(shapes)
@@ -298,13 +290,33 @@ class Touches:
         )
         self._kept: list[_Touched] = []  # of a trace that is looked at in one part
 
-    def ends(self, storages: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Of each storage below a number: the clock of its first write, -1 where nothing writes it; that of its last
-        use; whether the first write is a load."""
+    def lives(self, form: NDArray[np.int32], noted: Iterable[Record]) -> NDArray[np.int64]:
+        """Of each storage, in four rows: the clock of its first write, and of its last use; of one that is loaded first
+        and not placed by hand, the clock of the first read after that, and of the first write that is no load. -1 where
+        there is none, of the last the largest number; the third is -2 where a storage is not loaded first. form: of
+        each storage, -1 where it is not touched; noted: what touched storages without an instruction."""
+        lives = np.empty((len(form), 4), np.int64)
+        lives[:] = (-1, -1, -2, np.iinfo(np.int64).max)
+        for r in noted:
+            lives[r.number, :2] = r.first, r.last
+        forms = compiled.rows([(-1, 0, f.address is None) for f in self.trace.storages.forms], 3)
+        if self._is_compiled("clock_lives", form, forms, lives):
+            return lives.T
+        noted_first, noted_last, reads, others = lives.T
+        first, last, is_loaded = self._ends(len(form))
+        earlier = (noted_first >= 0) & ((first < 0) | (noted_first < first))
+        first[earlier], is_loaded[earlier] = noted_first[earlier], False
+        is_loaded &= np.array([f.address is None for f in self.trace.storages.forms] + [True])[form]
+        if is_loaded.any():
+            reads[is_loaded] = -1
+            self._find_later(first, is_loaded, reads, others)
+        return np.stack([first, np.maximum(last, noted_last), reads, others])
+
+    def _ends(self, storages: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Of each storage below a number: the clock of its first write, that of its last use, and whether the first
+        write is a load."""
         first, last = np.full(storages, -1, np.int64), np.full(storages, -1, np.int64)
         is_loaded = np.zeros(storages, np.bool_)
-        if self._is_compiled("clock_lives", first, last, is_loaded):
-            return first, last, is_loaded
         for number, clock, is_write, is_load in self.backwards():
             first[number[is_write]] = clock[is_write]
             is_loaded[number[is_write]] = is_load[is_write]
@@ -312,20 +324,19 @@ class Touches:
             last[number[::-1][new]] = clock[::-1][new]
         return first, last, is_loaded
 
-    def later(
-        self, first: NDArray[np.int64], is_loaded: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of each storage that is loaded first: the clock of the first read after that, -1 where there is none; that of
-        the first write that is no load."""
-        reads, others = np.full(len(first), -1, np.int64), np.full(len(first), np.iinfo(np.int64).max)
-        if self._is_compiled("clock_later", first, is_loaded, reads, others):
-            return reads, others
+    def _find_later(
+        self,
+        first: NDArray[np.int64],
+        is_loaded: NDArray[np.bool_],
+        reads: NDArray[np.int64],
+        others: NDArray[np.int64],
+    ) -> None:
+        """Fill in what follows the first write of the storages that are loaded first."""
         for number, clock, is_write, is_load in self.backwards():
             later = is_loaded[number] & (clock > first[number]) & ~(is_write & is_load)
             number, clock, is_write = number[later], clock[later], is_write[later]
             others[number[is_write]] = clock[is_write]
             reads[number[~is_write]] = clock[~is_write]
-        return reads, others
 
     def peaks(self, quadrant: int) -> dict[str, int] | None:
         """Of SBUF and PSUM, the most bytes of a quadrant's partition that are live at once, by the compiled code; None

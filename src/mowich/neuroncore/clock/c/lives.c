@@ -19,107 +19,66 @@ typedef struct {
     const Kind *kind_rows;
 } Trace;
 
-/* Of each storage: the first instruction that writes it and whether that is a load, and the last that touches it. All
- * start as -1, is_loaded as 0. */
-EXPORT int clock_lives(const Trace *t, int64_t *first, int64_t *last, uint8_t *is_loaded)
-{
-    const int64_t *touched = t->touched;
-    for (int64_t i = 0; i < t->instructions; i++) {
-        const Kind *k = &t->kind_rows[t->kind[i]];
-        int64_t now = t->number[i];
-        for (int64_t o = 0; o < k->operands; o++, touched += 2) {
-            int64_t s = touched[0];
-            if (s < 0 || s >= t->storages)
-                return UNSUPPORTED;
-            if (o >= k->reads) {
-                if (first[s] < 0) {
-                    first[s] = now;
-                    is_loaded[s] = (uint8_t)k->is_load;
-                }
-            } else if (o >= k->plain)
-                continue;
-            last[s] = now;
-        }
-    }
-    return DONE;
-}
-
-/* Of each storage that is loaded first: the first instruction after `first` that reads it (`reads`, starts as -1), and
- * the first that writes it and is no load (`others`, starts as the largest number). */
-EXPORT int clock_later(const Trace *t, const int64_t *first, const uint8_t *is_loaded, int64_t *reads, int64_t *others)
-{
-    const int64_t *touched = t->touched;
-    for (int64_t i = 0; i < t->instructions; i++) {
-        const Kind *k = &t->kind_rows[t->kind[i]];
-        int64_t now = t->number[i];
-        for (int64_t o = 0; o < k->operands; o++, touched += 2) {
-            int64_t s = touched[0];
-            if (s < 0 || s >= t->storages)
-                return UNSUPPORTED;
-            if (!is_loaded[s] || now <= first[s])
-                continue;
-            if (o >= k->reads) {
-                if (!k->is_load && others[s] == INT64_MAX)
-                    others[s] = now;
-            } else if (o < k->plain && reads[s] < 0)
-                reads[s] = now;
-        }
-    }
-    return DONE;
-}
-
 /* What the allocations of a form have in common: 0 in SBUF, 1 in PSUM, -1 elsewhere; bytes that they take there;
  * whether they are not placed by hand. */
 typedef struct {
     int64_t space, size, is_free;
 } Form;
 
-/* When a storage lives: as `clock_lives` and `clock_later` find it. reads: NOT_LOADED where it is not loaded first. */
+/* When a storage lives. first: the first instruction that writes it; last: the last that touches it; both -1 where none
+ * does. Where the first that writes it is a load, and it is not placed by hand, reads: the first after that which reads
+ * it, -1 where none does, and others: the first after that which writes it and is no load, the largest number where none
+ * does. Where not, reads is NOT_LOADED. */
 typedef struct {
     int64_t first, last, reads, others;
 } Life;
 
 static const int64_t NOT_LOADED = -2;
 
-/* The lives of all storages, in one pass: what follows a load is known to follow it when it comes. Returns the last
- * instruction that touches one. */
-static int64_t find_lives(Arena *arena, const Trace *t, const int32_t *form, const Form *forms, Life *lives)
+/* The lives of all storages, in one pass: what follows a load is known to follow it when it comes. form: of each
+ * storage, -1 where it is not touched. lives: hold what touched them without an instruction. */
+EXPORT int clock_lives(const Trace *t, const int32_t *form, const Form *forms, Life *lives)
 {
     const int64_t *touched = t->touched;
-    int64_t end = 0;
     for (int64_t i = 0; i < t->instructions; i++) {
         const Kind *k = &t->kind_rows[t->kind[i]];
         int64_t now = t->number[i];
         for (int64_t o = 0; o < k->operands; o++, touched += 2) {
             int64_t s = touched[0];
             if (s < 0 || s >= t->storages)
-                longjmp(arena->failed, UNSUPPORTED);
+                return UNSUPPORTED;
             Life *life = &lives[s];
             int is_write = o >= k->reads, is_later = life->reads != NOT_LOADED && now > life->first;
-            if (is_write && life->first < 0) {
+            if (is_write && (life->first < 0 || now <= life->first)) {
                 life->first = now;
                 if (k->is_load && form[s] >= 0 && forms[form[s]].is_free)
                     life->reads = -1;
             } else if (!is_write && o >= k->plain) {
                 continue;
             }
-            life->last = now;
-            end = now > end ? now : end;
+            if (now > life->last)
+                life->last = now;
             if (is_later && is_write && !k->is_load && life->others == INT64_MAX)
                 life->others = now;
             else if (is_later && !is_write && life->reads < 0)
                 life->reads = now;
         }
     }
-    return end;
+    return DONE;
 }
 
+/* Most bytes that live at once, by the lives. */
 static int peaks(Arena *arena, const Trace *t, const int32_t *form, const Form *forms, int64_t *peak)
 {
     Life *lives = need(arena, (size_t)t->storages * sizeof *lives + 8);
     for (int64_t s = 0; s < t->storages; s++)
         lives[s] = (Life){-1, -1, NOT_LOADED, INT64_MAX};
-    int64_t end = find_lives(arena, t, form, forms, lives);
+    int status = clock_lives(t, form, forms, lives);
+    if (status != DONE)
+        return status;
+    int64_t end = 0;
+    for (int64_t s = 0; s < t->storages; s++)
+        end = lives[s].last > end ? lives[s].last : end;
     int64_t *level[2];
     for (int space = 0; space < 2; space++)
         level[space] = need_zeroed(arena, (size_t)(end + 2) * sizeof(int64_t));
