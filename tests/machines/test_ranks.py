@@ -141,6 +141,24 @@ def test_arguments_of_several_ranks_are_copied(columns: int) -> None:
         assert not cache.any()
 
 
+def test_a_part_of_what_another_rank_has_is_as_long_as_it_was() -> None:
+    """Arrays that begin at one place need not be one array; two names of one array stay one in each rank."""
+
+    @nki.jit
+    def run(x, y):
+        out = nl.ndarray(y.shape, dtype=y.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=x[0:1], src=y[1:2])
+        nisa.dma_copy(dst=out, src=y)
+        return out
+
+    whole = np.arange(16, dtype=np.float32).reshape(4, 4)
+    before = whole.copy()
+    got = nki.simulate_ranks(run, [[whole, whole.view()], [whole[:2], whole.view()], [whole, whole.view()]])
+    for g in (got[0], got[2]):
+        np.testing.assert_array_equal(g, before[[1, 1, 2, 3]])
+    np.testing.assert_array_equal(got[1], before)
+
+
 def test_64_ranks_of_two_cores() -> None:
     @nki.jit
     def run(x):

@@ -15,6 +15,7 @@ import math
 import mmap
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -127,9 +128,9 @@ class Result:
         return sum(c.clock for c in self.cores)
 
 
-def _address(array: Array) -> int:
-    """Where an array of the host begins."""
-    return int(array.__array_interface__["data"][0])
+def _place(array: Array) -> tuple[int, int]:
+    """Where an array of the host begins, and its bytes."""
+    return int(array.__array_interface__["data"][0]), array.nbytes
 
 
 class _Arguments:
@@ -195,13 +196,16 @@ class _Arguments:
             object.__setattr__(out, k, v)
         return out
 
-    def storages(self) -> dict[int, mem.Storage]:
-        """The tensor of each array, by where the array begins in the host's memory."""
-        return {_address(a): self.by_id[id(a)] for a in self.keep}
+    def storages(self) -> dict[tuple[int, int], list[mem.Storage]]:
+        """The tensors of the arrays, by where these lie in the host's memory."""
+        found: dict[tuple[int, int], list[mem.Storage]] = {}
+        for array in self.keep:
+            found.setdefault(_place(array), []).append(self.by_id[id(array)])
+        return found
 
-    def keep_from(self, address: int) -> None:
-        """Write nothing back to the array that begins there."""
-        self.back = [(array, data) for array, data in self.back if _address(array) != address]
+    def keep_from(self, place: tuple[int, int]) -> None:
+        """Write nothing back to the arrays that lie there."""
+        self.back = [(array, data) for array, data in self.back if _place(array) != place]
 
     def finish(self) -> None:
         """Write copies back to the arrays that they stand for."""
@@ -509,16 +513,14 @@ def _copies(data: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
 def _own_memory(launches: Sequence[_Arguments]) -> None:
     """Each rank has memory of its own on hardware: an array that several ranks were given is copied for each of them,
     and the caller's stays as it is."""
-    given: dict[int, list[mem.Storage]] = {}
-    for arguments in launches:
-        for address, storage in arguments.storages().items():
-            given.setdefault(address, []).append(storage)
-    for address, storages in given.items():
-        if len(storages) > 1:
-            for storage, made in zip(storages, _copies(storages[0].bytes, len(storages)), strict=True):
+    given = [(arguments, arguments.storages()) for arguments in launches]
+    users = Counter(place for _, storages in given for place in storages)
+    for place in [p for p, ranks in users.items() if ranks > 1]:
+        own = [(arguments, storages[place]) for arguments, storages in given if place in storages]
+        for (arguments, mine), made in zip(own, _copies(own[0][1][0].bytes, len(own)), strict=True):
+            arguments.keep_from(place)
+            for storage in mine:
                 storage.bytes = made
-            for arguments in launches:
-                arguments.keep_from(address)
 
 
 def run_ranks(
