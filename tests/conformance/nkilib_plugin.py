@@ -594,7 +594,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if (
         error is not None
         and report.failed
-        and re.search(r"MemoryError|Unable to allocate|t allocate memory", str(report.longrepr))
+        and re.search(r"MemoryError|Unable to allocate|t allocate memory|can't start new thread", str(report.longrepr))
     ):
         refused.append(item.nodeid)
         report.outcome = "skipped"
