@@ -41,8 +41,8 @@ def read_ranks(
     whether a plan that reads as folded is unfolded. Raises RefusedError with the reason."""
     mode = row.get("mode") or ""
     tp, dp, ep, how = _unfolded(row, one, folds=folds)
-    pp = degree_of(row, "pp")
-    concurrency, batch = number_of(row, "concurrency"), number_of(row, "batch")
+    pp = cell_degree(row, "pp")
+    concurrency, batch = cell_number(row, "concurrency"), cell_number(row, "batch")
     spread = script_of(notes, row, lengths=lengths, users=concurrency or 0.0, tp=tp, dp=dp)
     tp, dp, ep, said = spread_ranks(spread, tp, dp, ep)
     is_static = mode.startswith("static") or starts_together
@@ -52,7 +52,7 @@ def read_ranks(
             + (": a batch alone does not say how many users wait" if batch else ", nor a batch")
         )
     if concurrency and batch and not is_static:
-        _check_replicas(row, concurrency, batch, (degree_of(row, "dp"), dp))
+        _check_replicas(row, concurrency, batch, (cell_degree(row, "dp"), dp))
     return RowRanks(
         tp=tp,
         pp=pp,
@@ -61,12 +61,12 @@ def read_ranks(
         users=max(1.0, concurrency / dp) if concurrency else float(batch or 0.0),  # fewer than ranks: some rest
         in_flight=concurrency,
         is_static=is_static,
-        chips=_chips_of(tp, dp, pp, None if how else number_of(row, "n_chips"), one),
+        chips=_chips_of(tp, dp, pp, None if how else cell_number(row, "n_chips"), one),
         inferred=(*([how] if how else []), *said),
     )
 
 
-def number_of(row: PublishedRow, key: str) -> float | None:
+def cell_number(row: PublishedRow, key: str) -> float | None:
     """The number in a cell; None where it holds none."""
     text = (row.get(key) or "").strip()
     try:
@@ -75,9 +75,9 @@ def number_of(row: PublishedRow, key: str) -> float | None:
         return None
 
 
-def degree_of(row: PublishedRow, key: str) -> int:
+def cell_degree(row: PublishedRow, key: str) -> int:
     """The ranks of a parallelism; 1 where a row states none."""
-    return max(1, int(number_of(row, key) or 1))
+    return max(1, int(cell_number(row, key) or 1))
 
 
 def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int, int, int, str]:
@@ -100,12 +100,12 @@ def unfold_plan(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tupl
 
 def _unfolded(row: PublishedRow, one: System, *, folds: bool) -> tuple[int, int, int, str]:
     """(tp, dp, ep, how they were unfolded) of a row. A plan whose own count of chips agrees is taken as printed."""
-    tp, dp, ep = degree_of(row, "tp"), degree_of(row, "dp"), degree_of(row, "ep")
-    devices = tp * dp * degree_of(row, "pp")
+    tp, dp, ep = cell_degree(row, "tp"), cell_degree(row, "dp"), cell_degree(row, "ep")
+    devices = tp * dp * cell_degree(row, "pp")
     is_stated = "n_chips" not in (row.get("derived_fields") or "")
-    if not folds or (is_stated and number_of(row, "n_chips") == -(-devices // one.devices_per_chip)):
+    if not folds or (is_stated and cell_number(row, "n_chips") == -(-devices // one.devices_per_chip)):
         return tp, dp, ep, ""
-    return unfold_plan(tp, dp, ep, degree_of(row, "moe_tp"), one.domain_devices)
+    return unfold_plan(tp, dp, ep, cell_degree(row, "moe_tp"), one.domain_devices)
 
 
 def _chips_of(tp: int, dp: int, pp: int, stated: float | None, one: System) -> int:

@@ -28,7 +28,7 @@ from mowich.evidence.serving_launch import (
     script_of,
 )
 from mowich.evidence.serving_pools import NOT_TIMED, decode_worker
-from mowich.evidence.serving_ranks import degree_of, number_of, read_ranks
+from mowich.evidence.serving_ranks import cell_degree, cell_number, read_ranks
 from mowich.evidence.serving_unsaid import CacheNote, ExpertsNote, NormsNote, cache_of, experts_of, norms_apart
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
@@ -329,7 +329,7 @@ def skipped_metrics(row: PublishedRow) -> dict[str, str]:
     skip: dict[str, str] = {}
     for entry in _notes()["rules"]:
         hit = all(re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in _SEARCHED)
-        if hit and degree_of(row, "tp") >= entry.get("min_tp", 0):
+        if hit and cell_degree(row, "tp") >= entry.get("min_tp", 0):
             if "exclude" in entry:
                 raise RefusedError(f"excluded: {entry['exclude']}")
             skip |= dict.fromkeys(entry["skip"], str(entry["reason"]))
@@ -371,7 +371,7 @@ def _load_of(row: PublishedRow) -> _Load:
         row, how = decode_worker(row)
         inferred.append(how)
         skip |= dict.fromkeys(("ttft_ms", "output_tok_s_per_chip"), NOT_TIMED)
-    prompt, output = number_of(row, "isl"), number_of(row, "osl")
+    prompt, output = cell_number(row, "isl"), cell_number(row, "osl")
     if not prompt or not output:
         raise RefusedError("the lengths are not stated")
     if not (row.get("tp") or "").strip():
@@ -423,11 +423,11 @@ def read_case(
     launch = script_of(
         table["launch"], row, lengths=lengths, users=users * dp, tp=tp * dp, dp=dp, ep=ep, speculates=speculates
     )
-    measured = {m: v for m in SERVING.metrics if (v := number_of(row, m))}
+    measured = {m: v for m in SERVING.metrics if (v := cell_number(row, m))}
     if ranks.is_static and is_rate_of_decoding(row, users * dp):
         skip |= {"output_tok_s_per_chip": "the rate of decoding alone: what TPOT says already"}
     if ranks.in_flight and not ranks.is_static:
-        check_concurrency(whole, number_of(whole, "concurrency") or ranks.in_flight, lengths[1])
+        check_concurrency(whole, cell_number(whole, "concurrency") or ranks.in_flight, lengths[1])
     return ServingCase(
         id=row["id"],
         chip=row["chip"],
@@ -473,8 +473,8 @@ def read_case(
 def check_concurrency(row: PublishedRow, concurrency: float, output: float) -> None:
     """Raises RefusedError where Little's law does not hold: concurrency = requests/s x (TTFT + (output - 1) x TPOT),
     within `CONCURRENCY_FACTOR`, of a row that prints a throughput and both latencies."""
-    ttft, tpot, rate = (number_of(row, key) for key in ("ttft_ms", "tpot_ms", "output_tok_s"))
-    each, chips = number_of(row, "output_tok_s_per_chip"), number_of(row, "n_chips")
+    ttft, tpot, rate = (cell_number(row, key) for key in ("ttft_ms", "tpot_ms", "output_tok_s"))
+    each, chips = cell_number(row, "output_tok_s_per_chip"), cell_number(row, "n_chips")
     rate = rate or (each * chips if each and chips else None)
     if not (ttft and tpot and rate):
         return
@@ -495,7 +495,7 @@ DECODING = 0.05
 def is_rate_of_decoding(row: PublishedRow, users: float) -> bool:
     """Whether the throughput of a batch that starts together is that of its decoding: its users / TPOT, the time to
     first token left out."""
-    tpot, each, chips = (number_of(row, key) for key in ("tpot_ms", "output_tok_s_per_chip", "n_chips"))
+    tpot, each, chips = (cell_number(row, key) for key in ("tpot_ms", "output_tok_s_per_chip", "n_chips"))
     if not (tpot and each and chips):
         return False
     return abs(each * chips * tpot / 1e3 / users - 1.0) <= DECODING
