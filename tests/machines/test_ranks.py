@@ -159,6 +159,27 @@ def test_a_part_of_what_another_rank_has_is_as_long_as_it_was() -> None:
     np.testing.assert_array_equal(got[1], before)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_array_and_its_transpose_are_not_taken_for_one(first: int) -> None:
+    """They begin at one place and have as many bytes, in another order."""
+
+    @nki.jit
+    def run(x):
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=x[0:1], src=x[1:2])
+        nisa.dma_copy(dst=out, src=x)
+        return out
+
+    x = np.arange(16, dtype=np.float32).reshape(4, 4)
+    before = x.copy()
+    both = [x, x.T, x, x.T]
+    given = both[first : first + 3]
+    wanted = [a[[1, 1, 2, 3]].copy() for a in given]
+    for got, want in zip(nki.simulate_ranks(run, [[a] for a in given]), wanted, strict=True):
+        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(x, before)
+
+
 def test_64_ranks_of_two_cores() -> None:
     @nki.jit
     def run(x):

@@ -230,7 +230,6 @@ def _traced_lives(core: Core, trace: Trace) -> Lives:
     first, last, reads, others = Touches(trace).lives(form, noted.values())
     delayed = (reads >= 0) & (reads <= others)
     first[delayed] = reads[delayed]
-    del others, reads
     known = len(forms)
     for r in noted.values():  # a form of its own for each
         form[r.number] = known + len(shapes)
@@ -352,8 +351,7 @@ class Touches:
         return {space: int(peak[n]) for space, n in spaces.items()} if found else None
 
     def _is_compiled(self, name: str, *columns: NDArray[np.generic]) -> bool:
-        """Whether the compiled code filled the columns, of which the first has an entry for each storage; else none is
-        changed."""
+        """Whether the compiled code filled the columns, of which the first has an entry for each storage."""
         if self.library is None:
             return False
         t, at = self.trace, compiled.address

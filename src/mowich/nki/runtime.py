@@ -15,8 +15,7 @@ import math
 import mmap
 import os
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -197,15 +196,16 @@ class _Arguments:
         return out
 
     def storages(self) -> dict[tuple[int, int], list[mem.Storage]]:
-        """The tensors of the arrays, by where these lie in the host's memory."""
+        """By where arrays lie in the host's memory, the tensors that share bytes with them."""
         found: dict[tuple[int, int], list[mem.Storage]] = {}
         for array in self.keep:
-            found.setdefault(_place(array), []).append(self.by_id[id(array)])
+            storage = self.by_id[id(array)]
+            found.setdefault(_place(array), []).extend([storage] if storage.owner is array else [])
         return found
 
-    def keep_from(self, place: tuple[int, int]) -> None:
+    def leave(self, places: Container[tuple[int, int]]) -> None:
         """Write nothing back to the arrays that lie there."""
-        self.back = [(array, data) for array, data in self.back if _place(array) != place]
+        self.back = [(array, data) for array, data in self.back if _place(array) not in places]
 
     def finish(self) -> None:
         """Write copies back to the arrays that they stand for."""
@@ -513,14 +513,18 @@ def _copies(data: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
 def _own_memory(launches: Sequence[_Arguments]) -> None:
     """Each rank has memory of its own on hardware: an array that several ranks were given is copied for each of them,
     and the caller's stays as it is."""
-    given = [(arguments, arguments.storages()) for arguments in launches]
-    users = Counter(place for _, storages in given for place in storages)
-    for place in [p for p, ranks in users.items() if ranks > 1]:
-        own = [(arguments, storages[place]) for arguments, storages in given if place in storages]
-        for (arguments, mine), made in zip(own, _copies(own[0][1][0].bytes, len(own)), strict=True):
-            arguments.keep_from(place)
-            for storage in mine:
-                storage.bytes = made
+    ranks: dict[tuple[int, int], list[list[mem.Storage]]] = {}
+    for arguments in launches:
+        for place, storages in arguments.storages().items():
+            ranks.setdefault(place, []).append(storages)
+    shared = {place: given for place, given in ranks.items() if len(given) > 1}
+    for given in shared.values():
+        using = [storages for storages in given if storages]
+        for storages, own in zip(using, _copies(using[0][0].bytes, len(using)) if using else [], strict=True):
+            for storage in storages:
+                storage.bytes = own
+    for arguments in launches:
+        arguments.leave(shared)
 
 
 def run_ranks(
@@ -705,7 +709,7 @@ def cpu_simulate(kernel: Callable[..., object]) -> _CpuSimulator:
 
 def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc: int = 1) -> list[object]:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a
-    sequence."""
+    sequence. An array that several ranks are given is copied for each of them."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     return [r.value for r in run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc)]
 
