@@ -81,6 +81,17 @@ def test_packing_puts_element_0_in_the_low_bits_and_round_trips(dtype):
     assert low == int(np.array([0.5]).astype(dtype.part.dtype).view(np.uint8)[0])
 
 
+@pytest.mark.parametrize("dtype", [d.float8_e4m3fn_x4, d.float8_e5m2_x4, d.float4_e2m1fn_x4], ids=str)
+def test_every_word_is_unpacked_to_the_numbers_of_its_parts(dtype):
+    raw = np.random.default_rng(0).integers(0, 256, (96, 7, dtype.itemsize), dtype=np.uint8)
+    parts = np.stack([raw & 15, raw >> 4], -1).reshape(96, 7, 4) if dtype.itemsize == 2 else raw
+    numbers = parts.view(dtype.part.dtype).astype(np.float32)
+    words = raw.view(dtype.dtype)[..., 0]
+    for given, wanted in ((words, numbers), (words.T, np.swapaxes(numbers, 0, 1))):
+        assert np.array_equal(d.unpack(given, dtype), wanted, equal_nan=True)
+        assert np.array_equal(d.unpack_by_part(given, dtype), np.swapaxes(wanted, 1, 2), equal_nan=True)
+
+
 def test_formats_are_accepted_by_numpy_and_equal_to_what_stores_them():
     assert np.zeros(2, dtype=d.bfloat16).dtype == ml_dtypes.bfloat16
     assert np.zeros(2, dtype=d.float8_e4m3fn_x4).dtype.itemsize == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Limits, fail
-from mowich.neuroncore.dtypes import DType, pack, unpack
+from mowich.neuroncore.dtypes import DType, pack, unpack_by_part
 from mowich.neuroncore.instructions.operands import Array, as_rows
 from mowich.neuroncore.views import Tile
 
@@ -40,14 +41,20 @@ def scale_blocks(scale: Tile, rows: int, columns: int, limits: Limits) -> list[T
 
 
 def dequantise(data: Tile, scale: Tile) -> Array:
-    """Packed MX tile [P, F] and its scales -> float32 values [P, F, 4]."""
-    limits = machine.active().limits
+    """Packed MX tile [P, F] and its scales -> float32 values [4 P, F], the four parts of a partition one below the
+    other."""
     p, f = data.shape[0], data.size // data.shape[0]
-    values = unpack(as_rows(data.read()), data.dtype)
-    bytes_ = np.concatenate([as_rows(t.read()).view(np.uint8) for t in scale_blocks(scale, p, f, limits)])
-    factor = np.ldexp(np.float32(1), bytes_.astype(np.int32) - 127)
-    factor = np.where(bytes_ == 255, np.float32(np.nan), factor)
-    return np.asarray(values * np.repeat(factor, MX_ROWS, axis=0)[:, :, None])
+    blocks = scale_blocks(scale, p, f, machine.active().limits)
+    factors = _factors().take(np.concatenate([as_rows(t.read()).view(np.uint8) for t in blocks]))
+    values = unpack_by_part(as_rows(data.read()), data.dtype).reshape(-1, MX_ROWS * MX_COLUMNS, f)
+    values *= factors[:, None, :]
+    return values.reshape(MX_COLUMNS * p, f)
+
+
+@functools.cache
+def _factors() -> Array:
+    """What each byte of scale stands for: a power of two, or NaN."""
+    return np.append(np.ldexp(np.float32(1), np.arange(255) - 127), np.float32(np.nan)).astype(np.float32)
 
 
 def quantise(x: Array, dtype: DType, headroom: int = 0) -> tuple[Array, NDArray[np.uint8]]:

@@ -320,8 +320,7 @@ def nc_matmul_mx(
     scale_blocks(moving_scale, k, n, limits)
     if not issued:
         return
-    a = np.moveaxis(dequantise(stationary, stationary_scale), 2, 1).reshape(4 * k, m)
-    b = np.moveaxis(dequantise(moving, moving_scale), 2, 1).reshape(4 * k, n)
+    a, b = dequantise(stationary, stationary_scale), dequantise(moving, moving_scale)
     _accumulate_into(dst, a.T @ b, accumulate)
 
 
