@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import io
@@ -168,7 +169,7 @@ def answer(question: Question) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder) / "result.json"
         for ask in asks[:-1]:
-            before.write_text(said([*shlex.split(ask), "--json", "-q"])[1], encoding="utf-8")
+            before.write_text(result(ask), encoding="utf-8")
         words = [str(before) if word == "-" else word for word in shlex.split(asks[-1])]
         if question.form == "html":
             page = Path(folder) / "page.html"
@@ -187,6 +188,12 @@ def answer(question: Question) -> dict[str, Any]:
             code, out = said(words, notes=True)
             kept = [clean(line, folder) for line in out.splitlines()]
     return {"answer": kept} if not code else {"exit": code, "answer": kept}
+
+
+@functools.cache
+def result(ask: str) -> str:
+    """The JSON that a command prints, made once for all questions that begin with it."""
+    return said([*shlex.split(ask), "--json", "-q"])[1]
 
 
 def said(words: list[str], *, notes: bool = False) -> tuple[int, str]:

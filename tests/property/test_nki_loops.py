@@ -41,7 +41,7 @@ from mowich.nki.runtime import Result, run_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("LOOPS_SEED", "20261127"))
-KERNELS = int(os.environ.get("LOOPS_KERNELS", "60"))
+KERNELS = int(os.environ.get("LOOPS_KERNELS", "40"))
 HEADER = """
 import nki
 import nki.isa as nisa
@@ -1429,19 +1429,21 @@ def with_oracle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
-def test_random_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_random_kernels(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = SEED + part * KERNELS
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
     ends, alike = ended(monkeypatch), with_oracle(monkeypatch)
     repeated = failed = 0
     for number in range(KERNELS):
-        rng = random.Random(SEED + number)
+        rng = random.Random(first + number)
         monkeypatch.setenv("MOWICH_CLOCK", "python" if number % 4 == 1 else "")
         text = Writer(rng).kernel()
         module = written(tmp_path, text, f"kernel{number}")
         try:
             found = compared(lambda: (hollow((128, 2100), "float32"),), module.k, schedule=number % 4 == 0)
         except AssertionError as error:
-            raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
+            raise AssertionError(f"seed {first + number}: {error}\n{text}") from error
         failed += isinstance(found, str)
         repeated += isinstance(found, Result) and has_repeated(found)
     assert len(ends) > KERNELS // 4

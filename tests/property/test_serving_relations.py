@@ -115,7 +115,7 @@ def draw(rng: random.Random) -> Question:
 def test_more_never_loses_and_a_restriction_never_wins(part: int) -> None:
     rng = random.Random(part)
     answered = 0
-    draws = 50 if part else 25
+    draws = 50 if part else 16
     for _ in range(draws):
         question = draw(rng)
         model, on, engine, job = question
