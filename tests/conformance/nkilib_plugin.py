@@ -15,6 +15,7 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
     the reference of
     test_rmsnorm_quant.py, and inputs that are drawn as float64 to be cast (draws.py);
   - the inputs are written to files that its simulator does not read: they are not;
+  - test_moe_block_tkg.py draws MX weights at random for each case: cases of the same shapes share them;
   - test_attention_block_tkg.py runs its reference a second time for the shapes of the outputs: they are kept from the
     first;
   - kernels whose cases are all large get small ones too (small.py), in the tests' own tables;
@@ -381,6 +382,14 @@ def draw_in_pieces() -> None:
         module.rmsnorm_quant_ref = pieces.by_rows(module.rmsnorm_quant_ref)
 
 
+def keep_weights() -> None:
+    """For test_moe_block_tkg.py: the MX weights of the case before, if this one wants the same shapes. The tests draw
+    them before they seed the generator, so which weights a case gets is left to chance."""
+    module = imported("test_moe_block_tkg")
+    if module is not None:
+        module.gen_moe_mx_weights = functools.lru_cache(maxsize=1)(module.gen_moe_mx_weights)
+
+
 def infer_once() -> None:
     """For test_attention_block_tkg.py: shapes and formats of the outputs from the reference's latest run, if it had the
     same inputs."""
@@ -676,6 +685,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     patch_collectives()
     infer_once()
+    keep_weights()
     draw_in_pieces()
     if os.environ.get("MOWICH_CONFORMANCE_ROUNDED"):
         rounded.apply()
