@@ -38,21 +38,22 @@ documents = _module("documents")
 
 
 LONG_PAGES = (
-    *(
-        "fleet.md",
-        "fleet-lab-100mw.md",
-        "fleet-rainier.md",
-        "gap.md",
-        "serving.md",
-        "gallery.md",
-        "for-kernel-engineers.md",
-        "for-planners.md",
-        "for-researchers.md",
-        "for-journalists.md",
-        "how-to.md",
-        "report.md",
-        "sweeps.md",
-    ),
+    "fleet.md",
+    "fleet-lab-100mw.md",
+    "fleet-rainier.md",
+    "fleet-startup.md",
+    "gap.md",
+    "serving.md",
+    "gallery.md",
+    "for-kernel-engineers.md",
+    "for-planners.md",
+    "for-researchers.md",
+    "for-journalists.md",
+    "how-to.md",
+    "report.md",
+    "sweeps.md",
+    "tables.md",
+    "tutorial.md",
 )
 """Pages whose commands take from three seconds to half a minute: `make test-slow` runs them."""
 

@@ -259,7 +259,11 @@ def test_all_edges_accept_and_refuse_alike(schema: Schema[Any]) -> None:
     assert refused > 5
 
 
-@pytest.mark.parametrize("schema", [jobs.PLAN, machines.COLLECTIVE, machines.GOODPUT], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "schema",
+    [pytest.param(jobs.PLAN, marks=pytest.mark.slow), machines.COLLECTIVE, machines.GOODPUT],
+    ids=lambda s: s.name,
+)
 def test_python_and_http_judge_values_that_are_no_text_alike(schema: Schema[Any]) -> None:
     fields = [f for f in schema.at(Edge.KEY) if f.edges >= {Edge.KEYWORD} and f.kind not in ("flag", "object")]
     for field in fields:
