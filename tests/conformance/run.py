@@ -63,6 +63,8 @@ on another machine."""
 FOLDERS = re.compile(
     r"/\S*?/(?=(?:site-packages|nki-library|nki-samples|aws-neuron-sdk|src/mowich|tests/conformance)/)"
 )
+RESUMED = {"failed": ("passed", "not attempted"), "new": ("passed", "not attempted", "failed")}
+"""What --resume does not run again."""
 OUTCOMES = {"passed": "passed", "failed": "failed", "skipped": "not attempted"}
 
 
@@ -364,7 +366,13 @@ def main() -> int:
     p.add_argument("--limit", type=int, default=14400, help="seconds for nki-library per platform")
     p.add_argument("--jobs", type=int, default=1, help="pytest-xdist workers for nki-library")
     p.add_argument("--state", type=Path, default=ROOT / "build/conformance.jsonl", help="results kept between runs")
-    p.add_argument("--resume", action="store_true", help="of nki-library only what --state has no passed result of yet")
+    p.add_argument(
+        "--resume",
+        nargs="?",
+        const="failed",
+        choices=sorted(RESUMED),
+        help="of nki-library only what failed or never ran in --state; new: only what never ran",
+    )
     p.add_argument(
         "--record", action="store_true", help=f"keep the results in {RECORD.name}, with which --state begins"
     )
@@ -422,7 +430,7 @@ def main() -> int:
                     keep(row)
                 for platform in args.platform.split(","):
                     mine = [r for r in state.values() if (r["target"], r["strict"]) == (platform, args.strict)]
-                    done = [r["id"] for r in mine if r["outcome"] in ("passed", "not attempted")] if args.resume else []
+                    done = [r["id"] for r in mine if args.resume and r["outcome"] in RESUMED[args.resume]]
                     only = entry_cases(list(state.values())) if args.set == "entry" else []
                     if args.ids:
                         only = [line for line in args.ids.read_text().splitlines() if line]
