@@ -24,7 +24,11 @@ from mowich.training.step import micro_batches_of, predict_step
 CASES = [
     pytest.param("llama-3.1-8b", "h100:16", 64, {"cp": "1", "micro_batch": "1,2"}, marks=pytest.mark.slow),
     ("llama-3.1-8b", "ironwood:8", 64, {"cp": "1", "micro_batch": "4", "precision": "fp8"}),
-    pytest.param("llama-3.1-8b", "ironwood:8", 64, {"cp": "1", "micro_batch": "1,4"}, marks=pytest.mark.slow),
+    pytest.param(
+        *("llama-3.1-8b", "ironwood:8", 64),
+        {"cp": "1", "micro_batch": "1,4", "precision": "fp8"},
+        marks=pytest.mark.slow,
+    ),
     pytest.param(
         *("mixtral-8x7b", "trn2:64", 128),
         {"cp": "1", "micro_batch": "1", "tp": "1,4", "pp": "1,4", "precision": "bf16"},
