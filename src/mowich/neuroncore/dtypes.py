@@ -331,15 +331,20 @@ def _narrow(x: NDArray[np.float32], dtype: DType) -> Array:
     return out.reshape(x.shape)
 
 
-def unpack(words: Array, dtype: DType) -> NDArray[np.float32]:
-    """Packed elements [..., F] -> the float32 values of their parts [..., F, 4], part 0 from the lowest bits."""
-    if dtype.part is float4_e2m1fn:
-        values: NDArray[np.float32] = _fp4_words().take(np.ascontiguousarray(words).view(np.uint16), axis=0)
-        return values
+def _part_of(dtype: DType) -> DType:
     if dtype.part is None:
         raise UserError("not a packed format", given=str(dtype))
+    return dtype.part
+
+
+def unpack(words: Array, dtype: DType) -> NDArray[np.float32]:
+    """Packed elements [..., F] -> the float32 values of their parts [..., F, 4], part 0 from the lowest bits."""
+    part = _part_of(dtype)
+    if part is float4_e2m1fn:
+        values: NDArray[np.float32] = _fp4_words().take(np.ascontiguousarray(words).view(np.uint16), axis=0)
+        return values
     pairs = np.ascontiguousarray(words).view(np.uint16)
-    return _pairs(dtype.part).take(pairs, axis=0, mode="clip").reshape(*words.shape, 4)
+    return _pairs(part).take(pairs, axis=0, mode="clip").reshape(*words.shape, 4)
 
 
 def unpack_by_part(words: Array, dtype: DType) -> NDArray[np.float32]:
@@ -349,15 +354,14 @@ def unpack_by_part(words: Array, dtype: DType) -> NDArray[np.float32]:
     >>> [list(map(int, part)) for part in unpack_by_part(pack(values, float8_e4m3fn_x4), float8_e4m3fn_x4)[0]]
     [[0, 4], [1, 5], [2, 6], [3, 7]]
     """
-    if dtype.part is None:
-        raise UserError("not a packed format", given=str(dtype))
+    part = _part_of(dtype)
     p, f = words.shape
-    nibbles = dtype.part is float4_e2m1fn
+    nibbles = part is float4_e2m1fn
     bits: Any = np.ascontiguousarray(words).view(np.uint16 if nibbles else np.uint32)
     parts = np.empty((p, 4, f), np.uint8)
     for k in range(4):
         parts[:, k] = bits >> 4 * k & 15 if nibbles else bits >> 8 * k
-    pairs = _pairs(dtype.part).take(parts.reshape(-1).view(np.uint16), axis=0, mode="clip")
+    pairs = _pairs(part).take(parts.reshape(-1).view(np.uint16), axis=0, mode="clip")
     return np.asarray(pairs.reshape(p, 4, f))
 
 
@@ -380,10 +384,9 @@ def _fp4_words() -> NDArray[np.float32]:
 
 def pack(values: NDArray[np.float32], dtype: DType) -> Array:
     """float32 values [..., 4 F] -> packed elements [..., F] (nearest even, in the range of the part)."""
-    if dtype.part is None:
-        raise UserError("not a packed format", given=str(dtype))
-    parts = np.ascontiguousarray(cast(values, dtype.part))
-    if dtype.part is float4_e2m1fn:
+    part = _part_of(dtype)
+    parts = np.ascontiguousarray(cast(values, part))
+    if part is float4_e2m1fn:
         nib = parts.view(np.uint8).reshape(*values.shape[:-1], -1, 4).astype(np.uint16) & np.uint16(15)
         word = nib[..., 0] | nib[..., 1] << 4 | nib[..., 2] << 8 | nib[..., 3] << 12
         return np.ascontiguousarray(word.astype("<u2")).view(dtype.dtype)
