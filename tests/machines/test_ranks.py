@@ -141,19 +141,20 @@ def test_arguments_of_several_ranks_are_copied(columns: int) -> None:
         assert not cache.any()
 
 
+@nki.jit
+def over_first_row(x, y):
+    """What y holds after its second row was written over the first of x."""
+    out = nl.ndarray(y.shape, dtype=y.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=x[0:1], src=y[1:2])
+    nisa.dma_copy(dst=out, src=y)
+    return out
+
+
 def test_a_part_of_what_another_rank_has_is_as_long_as_it_was() -> None:
     """Arrays that begin at one place need not be one array; two names of one array stay one in each rank."""
-
-    @nki.jit
-    def run(x, y):
-        out = nl.ndarray(y.shape, dtype=y.dtype, buffer=nl.shared_hbm)
-        nisa.dma_copy(dst=x[0:1], src=y[1:2])
-        nisa.dma_copy(dst=out, src=y)
-        return out
-
     whole = np.arange(16, dtype=np.float32).reshape(4, 4)
     before = whole.copy()
-    got = nki.simulate_ranks(run, [[whole, whole.view()], [whole[:2], whole.view()], [whole, whole.view()]])
+    got = nki.simulate_ranks(over_first_row, [[whole, whole.view()], [whole[:2], whole.view()], [whole, whole.view()]])
     for g in (got[0], got[2]):
         np.testing.assert_array_equal(g, before[[1, 1, 2, 3]])
     np.testing.assert_array_equal(got[1], before)
@@ -162,20 +163,12 @@ def test_a_part_of_what_another_rank_has_is_as_long_as_it_was() -> None:
 @pytest.mark.parametrize("first", [0, 1])
 def test_an_array_and_its_transpose_are_not_taken_for_one(first: int) -> None:
     """They begin at one place and have as many bytes, in another order."""
-
-    @nki.jit
-    def run(x):
-        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
-        nisa.dma_copy(dst=x[0:1], src=x[1:2])
-        nisa.dma_copy(dst=out, src=x)
-        return out
-
     x = np.arange(16, dtype=np.float32).reshape(4, 4)
     before = x.copy()
     both = [x, x.T, x, x.T]
     given = both[first : first + 3]
     wanted = [a[[1, 1, 2, 3]].copy() for a in given]
-    for got, want in zip(nki.simulate_ranks(run, [[a] for a in given]), wanted, strict=True):
+    for got, want in zip(nki.simulate_ranks(over_first_row, [[a, a] for a in given]), wanted, strict=True):
         np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(x, before)
 
