@@ -26,6 +26,11 @@ def pace() -> float:
     return max(1.0, best / TURNS / TURN_S)
 
 
+def allowed_s(seconds: float, took: float) -> float:
+    """What a limit of `seconds` allows at this moment. Where `took` keeps it, as a rule, the loop need not be timed."""
+    return seconds * pace() if took >= seconds else seconds
+
+
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """What it holds takes less processor time of this process than `seconds` on the machine that limits were set on.
@@ -34,5 +39,5 @@ def within(seconds: float) -> Iterator[None]:
     begun = time.process_time()
     yield
     took = time.process_time() - begun
-    slower = pace() if took >= seconds else 1.0  # as a rule it is faster, and the loop need not be timed
-    assert took < seconds * slower, f"{took:.2f} s of processor time, meant to take {seconds} s x {slower:.2f}"
+    allowed = allowed_s(seconds, took)
+    assert took < allowed, f"{took:.2f} s of processor time, meant to take {seconds} s x {allowed / seconds:.2f}"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mowich import cli
 from mowich.errors import EXIT_INTERRUPTED, UserError
-from pace import pace
+from pace import allowed_s
 
 CPU_S = 10.0
 """Most processor time of a case, on the machine that limits are set on (pace.py)."""
@@ -117,7 +117,7 @@ def problems(case: Case) -> list[str]:
         signal.signal(signal.SIGPROF, previous)
     found = []
     took, grew = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held
-    if took > CPU_S and took > CPU_S * pace():
+    if took > allowed_s(CPU_S, took):
         found.append(f"{took:.1f} s of processor time")
     if grew > MEMORY_B:
         found.append(f"{grew / 1e9:.2f} GB of memory")
