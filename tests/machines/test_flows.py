@@ -13,7 +13,9 @@ from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.machines import collectives, flows, links
 from mowich.machines.system import System, resolve
+from mowich.machines.system import machines as system_names
 from mowich.machines.topology import per_chip
+from mowich.studies.collectives import collective
 from pace import within
 
 ONE_GIB = np.array([2.0**30])
@@ -143,6 +145,64 @@ def test_failing_a_link_never_speeds_up_and_mending_one_never_slows(
     assert whole == 1.0
     assert hurt >= whole
     assert worse >= hurt * (1 - 2 * flows.TOLERANCE)
+
+
+SYSTEMS = [name for name in system_names(load_facts()) if resolve(load_facts(), name).max_chips >= 4]
+
+
+def check_fault(spec: str, kind: str, fault: str, group: int) -> None:
+    """A group with a fault has a time, and a slower one where it has as many ranks; or the fault cuts a chip off."""
+    facts = load_facts()
+    whole = collective(facts, kind, f"{spec}:{group}", sizes=[2**28]).rows[0]
+    try:
+        found = collective(facts, kind, f"{spec}:{group}", sizes=[2**28], fail=[fault])
+    except UserError as error:
+        if fault == "link:0" and "no path is left" in str(error):
+            return
+        raise
+    hurt = found.rows[0]
+    lost = int(fault.startswith("chip"))
+    assert hurt.ranks == group - lost
+    assert found.slowdown >= 1.0
+    assert float(hurt.time_s) >= float(whole.time_s) or lost
+
+
+FAULTS = st.sampled_from(["link:0", "link:0=0.5", "chip:1"])
+KINDS = st.sampled_from(["all-reduce", "all-gather", "reduce-scatter", "broadcast", "permute"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(SYSTEMS), KINDS, FAULTS, st.floats(0.0, 1.0))
+def test_every_group_of_every_system_has_a_time_with_a_fault(spec: str, kind: str, fault: str, place: float) -> None:
+    """Groups from 3 chips to what the machine joins, most of them not whole domains; those that are laid out whole and
+    large are in the slow test."""
+    group = round(3.0 * (resolve(load_facts(), spec).max_chips / 3.0) ** place)
+    check_fault(spec, kind, fault, group if group > links.MAX_CHIPS else min(group, 400))
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SYSTEMS), KINDS | st.just("all-to-all"), FAULTS, st.floats(0.0, 1.0))
+def test_large_groups_of_every_system_have_a_time_with_a_fault(spec: str, kind: str, fault: str, place: float) -> None:
+    check_fault(spec, kind, fault, round(3.0 * (resolve(load_facts(), spec).max_chips / 3.0) ** place))
+
+
+@pytest.mark.parametrize("chips", [71, 96, 100, 112, 128, 200])
+@pytest.mark.parametrize("spec", ["trn2", "trn3-gen1", "trn3-gen2"])
+def test_a_domain_that_a_job_has_in_part_is_laid_out_whole(facts: Facts, spec: str, chips: int) -> None:
+    """Every pair of chips of the job has a route, and each of its links exists."""
+    local = links.laid_out(machine(facts, f"{spec}:{chips}"), chips)
+    assert local.chips >= chips
+    graph = links.build(local)
+    routes = links.Routes(graph, graph.capacity_Bps)
+    for u in range(0, chips, 5):
+        for v in range(chips):
+            assert sum(share for share, _ in routes(u, v)) == pytest.approx(1.0)
+
+
+def test_a_failed_chip_that_the_group_does_not_have_is_refused(facts: Facts) -> None:
+    with pytest.raises(UserError, match="not in the group"):
+        collective(facts, "all-reduce", "trn3:64", sizes=[2**20], group=32, fail=["chip:40"])
 
 
 def test_asymmetric_cases_are_answered_within_a_second(facts: Facts) -> None:

@@ -5,7 +5,7 @@ joined by directed links with a capacity; a collective is a list of phases, each
 flows share links max-min fairly and speed up when others end. The library's efficiencies, latencies and its choice of
 algorithm stay those of `collectives`: flows give the factor by which an asymmetry stretches the bytes' term, T = L +
 extra + x f, f = T_flow(asymmetric) / T_flow(whole) >= 1, so a whole machine has the same time in both. Sized for one
-UltraServer, rack or pod slice (MAX_CHIPS); a larger machine is as slow as the part that holds the fault.
+UltraServer, rack or pod slice; of a larger machine the part that holds the fault is laid out (`links.laid_out`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +19,9 @@ Ints = NDArray[np.intp]
 
 MAX_CHIPS = 4096
 """The largest part of a machine that is laid out link by link."""
+
+PART_CHIPS = 1024
+"""What is laid out of a larger machine, and the largest part where every chip sends to every other."""
 
 
 LinkPath = tuple[int, ...]
@@ -185,6 +188,35 @@ def build(system: System) -> Graph:
         of=wiring.of,
         switch_of=wiring.switches,
     )
+
+
+def laid_out(system: System, group: int, kind: str = "all-reduce") -> System:
+    """The machine, or the part of it that is laid out link by link for a collective of its first `group` chips.
+
+    A domain of direct links or of a torus is there as a whole, also where the job has only some of its chips. Of a
+    machine that is too large the unit that holds the group; else as many whole units as PART_CHIPS holds, one at least,
+    of a torus a slice: all units are alike, and a machine is as slow as the part that holds the fault.
+
+    >>> from mowich.facts import load_facts
+    >>> from mowich.machines.system import resolve
+    >>> from mowich.machines.topology import per_chip
+    >>> laid_out(per_chip(resolve(load_facts(), "trn3:128")), 128).chips  # of two racks of 72
+    144
+    """
+    unit, chips = system.chips_per_unit, system.chips
+    most = PART_CHIPS if kind == "all-to-all" else MAX_CHIPS
+    if chips > most:
+        chips = unit if group <= unit <= most else max(1, PART_CHIPS // unit) * unit
+        is_torus = any(level.axes and level.devices == unit for level in system.levels)
+        chips = PART_CHIPS if is_torus and chips > most else chips
+    below = 1
+    for level in system.levels:
+        joins = chips if level.is_network else min(level.devices, chips)
+        if joins > below and (level.axes or level.kind == "links"):
+            grain = level.devices if chips > level.devices else below
+            chips = -(-chips // grain) * grain
+        below = max(below, joins)
+    return replace(system, chips=chips)
 
 
 def damage(graph: Graph, faults: Mapping[int, float]) -> Floats:

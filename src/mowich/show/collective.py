@@ -26,6 +26,17 @@ def _size_words(B: float) -> str:
     return f"{B:.0f} B"
 
 
+def _longer(times: float) -> str:
+    """How a slowdown is told.
+
+    >>> _longer(1.26), _longer(1.004), _longer(1.00001)
+    ('1.26 times as long as', '0.4% longer than', 'as long as')
+    """
+    if times >= 1.1:
+        return f"{times:.3g} times as long as"
+    return f"{percent(times - 1.0)} longer than" if times >= 1.0005 else "as long as"
+
+
 def span(data: Result) -> str:
     """ "14.2 ms (7.90 ms .. 25.4 ms)"."""
     return f"{show(data['value'], 's')} ({show(data['low'], 's')} .. {show(data['high'], 's')})"
@@ -35,7 +46,7 @@ def collective_page(result: Result, run: Run) -> Page:
     """Time and bus bandwidth of a collective against size, and what its time is made of."""
     rows, inputs = result["rows"], result["inputs"]
     what = [*inputs["faults"], *(f"beside {b}" for b in inputs["beside"])]
-    slow = f"{', '.join(what)}: the bytes take {result['slowdown']:.3g} times as long as on a whole, idle machine"
+    slow = f"{', '.join(what)}: the bytes take {_longer(result['slowdown'])} on a whole, idle machine"
     levels = [Level(**level) for level in result.get("levels") or ()]
     return Page(
         title=f"{inputs['kind']} on {inputs['on']}",

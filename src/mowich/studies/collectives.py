@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,8 +225,8 @@ def collective(
     interval.
 
     fail: "link:3", "link:rack:7=0.5", "chip:5"; beside: "all-to-all:72-143", a collective that runs all the time on
-    those chips. Raises UserError for an unknown kind, a group larger than the system, a fault that does not exist, and
-    faults on a machine too large to lay out.
+    those chips. Raises UserError for an unknown kind, a group larger than the system, and a fault that does not exist
+    or leaves fewer than two chips.
     """
     if kind not in collectives.COLLECTIVE_KINDS:
         raise unknown("collective", kind, collectives.COLLECTIVE_KINDS)
@@ -311,20 +311,26 @@ def _disturbed(
     system: System, kind: str, data_B: FloatArray, group: int, fail: Sequence[str], beside: Sequence[str]
 ) -> _Runs:
     """How a collective runs where links or chips failed, or others run beside it. data_B: [sizes]."""
-    local = system if system.chips <= links.MAX_CHIPS else _part(system, group)
-    graph = links.build(local)
-    members, faults = list(range(group)), dict[int, float]()
+    local = links.laid_out(system, group, kind)
+    graph, laid = links.build(local), min(group, local.chips)
+    members, faults = list(range(laid)), dict[int, float]()
     for text in fail:
         what, index, share = links.parse_fault(graph, text)
-        if what == "chip":
-            members = [m for m in members if m != index]
-        else:
+        if what == "link":
             faults[index] = share
-    if len(members) < 2:
+        elif index >= laid:
+            raise UserError(
+                "the chip is not in the group", field="fail", given=text, allowed=f"chip:0 to chip:{laid - 1}"
+            )
+        else:
+            members = [m for m in members if m != index]
+    left = group - laid + len(members)
+    if left < 2:
         raise UserError("fewer than two chips are left", field="fail")
     others = [_beside(text, graph.chips) for text in beside]
     found = flows.asymmetric(local, kind, data_B, members, faults=faults, beside=others)
-    return _Runs(ranks=len(members), slowdown=found.slowdown, algorithm=found.algorithm, binds=found.binds)
+    whole = group > laid == len(members)  # a part of the group is laid out: the library chooses for all of it
+    return _Runs(ranks=left, slowdown=found.slowdown, algorithm=None if whole else found.algorithm, binds=found.binds)
 
 
 def _times(system: System, kind: str, data_B: FloatArray, runs: _Runs) -> tuple[FloatArray, list[str], list[str]]:
@@ -377,18 +383,6 @@ def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> d
     whole = {k: v for k, v in collectives.by_level(system, kind, float(data_B), n).items() if v}
     added = time_s - sum(whole.values())
     return whole if added <= 1e-9 * time_s else {**whole, "slowed links": added}
-
-
-def _part(system: System, group: int) -> System:
-    """One scale-up unit of a machine too large to lay out: where a fault inside it is felt."""
-    if group > system.chips_per_unit or system.chips_per_unit > links.MAX_CHIPS:
-        raise UserError(
-            "a fault is laid out link by link",
-            field="fail",
-            given=f"{group:,} chips".replace(",", " "),
-            allowed=f"groups of up to {min(links.MAX_CHIPS, system.chips_per_unit):,} chips".replace(",", " "),
-        )
-    return replace(system, chips=system.chips_per_unit)
 
 
 def _beside(text: str, chips: int) -> tuple[str, list[int]]:
