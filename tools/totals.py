@@ -65,7 +65,7 @@ def total(entry: Mapping[str, object], facts: Facts) -> Total:
     model = as_trained(load_model(str(entry["model"])))
     seq, chips = parse_count(str(entry["seq"])), int(parse_count(str(entry["chips"])))
     tokens, hours = parse_count(str(entry["tokens"])), parse_count(str(entry["chip_hours"]))
-    job = TrainJob(tokens=tokens, seq=int(seq), batch_seqs=parse_batch(str(entry["batch"]), seq))
+    job = TrainJob(tokens=tokens, seq=int(seq), batch_seqs=parse_batch(str(entry["batch"]), seq)[0])
     own = entry.get("step")
     stack = str(own["stack"]) if isinstance(own, Mapping) else ""
     system = equip(facts, str(entry["system"]), chips=chips, stack=stack or None)

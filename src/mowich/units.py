@@ -168,17 +168,22 @@ def parse_count(text: object, *, where: str | None = None, minimum: float = 1, w
     return float(round(value)) if whole else value
 
 
-def parse_batch(text: object, seq: float, *, where: str | None = None) -> float:
-    """Sequences of one step, from "16384seqs" or from tokens: "64M" or "64M tokens", over `seq` tokens per sequence.
+def parse_batch(text: object, seq: float, *, where: str | None = None) -> tuple[float, float]:
+    """(sequences of one step, share by which a plan's may differ) of "16384seqs", of tokens, "64M" or "64M tokens",
+    over `seq` tokens per sequence, and of "16384seqs~5%"; without a share the batch is exact.
 
-    Raises UserError when it is not a count, or the tokens are less than one sequence.
+    Tokens are seldom a number of sequences that divides over ranks: they are rounded to one that does (`round_batch`).
+    Raises UserError when it is not a count, the tokens are less than one sequence, or the share is above a half.
 
-    >>> parse_batch("1024seqs", 4096), parse_batch("64M", 4000)
-    (1024.0, 16000.0)
+    >>> parse_batch("1024seqs", 4096), parse_batch("64M", 4096), parse_batch("1024seqs~5%", 4096)
+    ((1024.0, 0.0), (15360.0, 0.0), (1024.0, 0.05))
     """
-    word = str(text).strip()
+    word, _, share = (part.strip() for part in str(text).partition("~"))
+    within = parse(share, "1").value if share else 0.0
+    if not 0.0 <= within <= _FURTHEST:
+        raise UserError("how far a batch may be off", where=where, given=share, allowed="0% to 50%")
     if word.endswith(("seqs", "seq")):
-        return parse_count(word.removesuffix("s").removesuffix("seq").strip(), where=where)
+        return parse_count(word.removesuffix("s").removesuffix("seq").strip(), where=where), within
     tokens = word.removesuffix("tokens").strip()
     sequences = parse_count(tokens, where=where) / seq
     if sequences < 1:
@@ -187,7 +192,22 @@ def parse_batch(text: object, seq: float, *, where: str | None = None) -> float:
             where=where,
             fix=f"sequences are written {tokens}seqs",
         )
-    return sequences
+    return round_batch(sequences), within
+
+
+_FURTHEST = 0.5
+"""Largest share by which a batch may be off."""
+
+
+def round_batch(sequences: float) -> float:
+    """The nearest multiple of the largest power of two that is at most a tenth of some sequences, so within 5% of
+    them; of fewer than ten the nearest whole number.
+
+    >>> [round_batch(x) for x in (15625.0, 1953.125, 1024.0, 6.4)]
+    [15360.0, 1920.0, 1024.0, 6.0]
+    """
+    grain = float(2 ** max(0, math.floor(math.log2(sequences / 10.0))))
+    return max(1, round(sequences / grain)) * grain
 
 
 _LADDERS: dict[str, tuple[tuple[float, str], ...]] = {

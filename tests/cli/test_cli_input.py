@@ -282,7 +282,7 @@ def test_explain_does_not_mix_up_two_models_of_one_name(
 
 def test_a_batch_in_tokens_is_shown_in_whole_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, *compare("llama-3.1-8b", "h100", "--chips", "64", batch="1M"))
-    assert "seq 4096, batch 244;" in out
+    assert "seq 4096, batch 240;" in out
 
 
 def test_an_unknown_stack_is_told_once_for_all_systems(capsys: pytest.CaptureFixture[str]) -> None:

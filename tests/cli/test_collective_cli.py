@@ -53,7 +53,7 @@ def test_a_failed_link_slows_and_is_named(capsys: pytest.CaptureFixture[str]) ->
         (("all-reduce", "--on", "trn3", "--network", "ethernt"), "did you mean 'ethernet'"),
         (("all-reduce", "--on", "trn3", "--fail", "link:100000"), "no such link"),
         (("all-reduce", "--on", "trn3", "--beside", "all-to-all:0-999"), "not a range"),
-        (("all-reduce", "--on", "trn3:1000000", "--fail", "link:3"), "link by link"),
+        (("all-reduce", "--on", "trn3", "--group", "32", "--fail", "chip:40"), "not in the group"),
         (("all-reduce", "--on", "trn3", "--oversubscription", "0.5"), "at least 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Budgets of the source that only fall: long modules, tangled functions; and numbers in formulas, each of which is a
+"""Budgets of the source that only fall: tangled functions; and numbers in formulas, each of which is a
 fact or says where it comes from."""
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src" / "mowich").rglob("*.py"))
 CORE = ("neuroncore", "nki")
-LONG = 600
-"""Lines of a module outside the NeuronCore."""
 TANGLED = {
     "violations": "goes through every rule of a fleet once more, in their order, sharing nothing with the solver",
     "formulate": "writes one programme: its variables, its rows, its goals",
@@ -48,15 +46,6 @@ def test_every_number_in_a_formula_is_a_fact_or_explained(tmp_path: Path) -> Non
 def test_the_formatter_is_switched_off_for_tables_of_numbers_only() -> None:
     skips = [path for path in SOURCES for _ in re.findall(r"# fmt: skip", path.read_text(encoding="utf-8"))]
     assert len(skips) <= 40, sorted({str(path.relative_to(ROOT)) for path in skips})
-
-
-def test_no_module_outside_the_core_is_long() -> None:
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path in SOURCES
-        if not set(path.parts) & set(CORE) and (lines := path.read_text(encoding="utf-8").count("\n")) > LONG
-    }
-    assert long == {}
 
 
 def test_few_functions_outside_the_core_are_tangled() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,23 +63,30 @@ def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) ->
     ],
 )
 def test_every_dp_is_listed_and_the_largest_first(facts: Facts, model: str, spec: str, batch: int) -> None:
-    """Against all whole numbers up to the devices, tried one by one."""
+    """Against all whole numbers up to the devices, tried one by one: those on whole servers, where there are none those
+    on a part of one."""
     shapes, system = load_model(model), equip(facts, spec)
     job = TrainJob(tokens=1e12, seq=1024, batch_seqs=batch)
     fixed = parse_fixed(
         {"precision": "bf16", "recompute": "none", "schedule": "all", "zero": "1", "sp": "off", "order": "tp-dp-pp"}
     )
     p = legal_plans(shapes, system, job, fixed).plans
-    dp, of = every_dp(job, p, np.ones(len(p)))
+    dp, of = every_dp(system, job, p, np.ones(len(p)))
     names = [name for name in Plans.__slots__ if name != "dp"]
     listed = {(*(getattr(p, name)[i] for name in names), d) for d, i in zip(dp, of, strict=True)}
-    expected = set()
+    found = set()
     for d in range(1, system.devices + 1):
         try:
             one = legal_plans(shapes, system, job, {**fixed, "dp": (d,)}).plans
         except UserError:
             continue
-        expected |= {(*(getattr(one, name)[i] for name in names), float(d)) for i in range(len(one))}
+        found |= {(*(getattr(one, name)[i] for name in names), float(d)) for i in range(len(one))}
+    ranks = [names.index(name) for name in ("tp", "pp", "cp")]
+    devices = {row: float(np.prod([row[i] for i in ranks])) * row[-1] for row in found}
+    server = system.server_devices
+    on_servers = {row for row in found if devices[row] % server == 0}
+    filled = {row[:-1] for row in on_servers}
+    expected = on_servers | {row for row in found if devices[row] < server and row[:-1] not in filled}
     assert listed == expected
     assert len({row[:-1] for row in listed}) == len(p)
     largest = np.zeros(len(p))
@@ -105,7 +114,7 @@ def test_the_fewest_micro_batches_are_legal_and_one_round_less_is_not(schedule: 
 
 def test_a_pipeline_has_the_dp_that_leaves_it_enough_micro_batches(facts: Facts) -> None:
     """The chips and the batch allow dp 51 and more; with 5 stages only up to 53 leaves as many micro-batches."""
-    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256, batch_tolerance=0.05)
     fixed = parse_fixed({"tp": "4", "pp": "5", "cp": "2", "micro_batch": "1", "schedule": "interleaved"})
     p = legal_plans(load_model("llama-3.1-70b"), equip(facts, "h100:4096"), job, fixed).plans
     assert set(p.dp) == {53.0}
@@ -190,10 +199,13 @@ def test_nothing_legal_says_which_rules_turned_plans_away(facts: Facts) -> None:
 
 
 def test_chips_that_no_plan_divides_are_left_idle_not_refused(facts: Facts) -> None:
-    p = legal_plans(load_model("llama-3.1-8b"), equip(facts, "h100:61"), JOB).plans
-    used = p.tp * p.pp * p.cp * p.dp
-    assert used.max() <= 61
-    assert used.max() >= 56
+    """Whole servers, and as many as divide the batch; more of them where the batch may differ."""
+    for tolerance, most in ((0.0, 32), (0.05, 56)):
+        job = replace(JOB, batch_tolerance=tolerance)
+        p = legal_plans(load_model("llama-3.1-8b"), equip(facts, "h100:61"), job).plans
+        used = p.tp * p.pp * p.cp * p.dp
+        assert used.max() == most
+        assert not np.any((used > 8) & (used % 8 > 0))
 
 
 def test_tp_degrees_divide_heads_and_stay_inside_a_unit(facts: Facts) -> None:

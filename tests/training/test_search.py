@@ -42,7 +42,7 @@ def brute_force(model: Model, system: System, job: TrainJob, fixed: dict[str, st
     that differ in dp alone the fastest."""
     found: dict[Plan, tuple[float, float, str]] = {}
     largest = legal_plans(model, system, job, parse_fixed(fixed)).plans
-    dp, of = every_dp(job, largest, np.ones(len(largest)))
+    dp, of = every_dp(system, job, largest, np.ones(len(largest)))
     for plan in replace(largest.take(of), dp=dp):
         one = Plans.of([plan])
         need = float(sum(v[0] for v in memory_B(model, system, job, one, micro_batches_of(job, one)).values()))
@@ -111,7 +111,7 @@ def test_no_dp_takes_less_than_the_bounds_say(
     lowest = np.ceil(plans.dp * np.random.default_rng(2).uniform(0.02, 1.0, len(plans)))
     floor = floor_of(model, system, job, plans)
     for known in (floor, with_traffic(model, system, job, plans, floor, lowest)):
-        dp, of = every_dp(job, plans, lowest)
+        dp, of = every_dp(system, job, plans, lowest)
         took = step_s_per_token(model, system, job, replace(plans.take(of), dp=dp))
         bound = least(system, job, plans, known, dp, of)
         assert len(dp) > 500

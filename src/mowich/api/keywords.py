@@ -20,7 +20,7 @@ class Train(TypedDict, total=False):
     Args:
         tokens: to train on, a count or "15T".
         seq: tokens of a sequence.
-        batch: sequences of a step, "512seqs", or tokens, "64M".
+        batch: sequences of a step, "512seqs", or tokens, "64M"; "512seqs~5%" lets a plan have a batch near it.
         task: "pretrain", "sft", "lora", "lora:16:attention".
         document: mean tokens of documents packed into a sequence.
         fill: share of a sequence that is no padding.

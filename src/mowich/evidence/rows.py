@@ -128,6 +128,7 @@ class _Reader(Cells):
                 tokens=batch * seq,
                 seq=seq,
                 batch_seqs=batch,
+                batch_tolerance=0.05,  # a plan that a row states in part is completed near its batch
                 is_balanced=balanced,
                 task="lora" if frozen else task or "pretrain",
                 element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0,

@@ -82,7 +82,8 @@ class System:
     """Chips joined by links, as published: no software in it. peak_flops: precision -> FLOP/s per device, dense.
     host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share:
     of the rate of 16-bit matrix work, what a power cap below the board's own limit leaves (`under_power_cap`). lnc:
-    physical cores of a device, on chips whose runtime groups them into logical ones; 0 elsewhere.
+    physical cores of a device, on chips whose runtime groups them into logical ones; 0 elsewhere. chips_per_server: of
+    one host, the least that is rented.
 
     Units: SI (bytes, bytes per second, FLOP/s).
 
@@ -111,11 +112,18 @@ class System:
     host_B: float = 0.0
     lnc: int = 0
     power_share: float = 1.0
+    chips_per_server: int = 1
     paths: Mapping[str, str] = field(default_factory=dict, metadata={"branches": True})
 
     @property
     def devices(self) -> int:
         return self.chips * self.devices_per_chip
+
+    @property
+    def server_devices(self) -> int:
+        """Devices of one server; of a system that is smaller than a server, 1: any of them may be left out."""
+        devices = self.chips_per_server * self.devices_per_chip
+        return devices if devices <= self.devices else 1
 
     @property
     def fabric_level(self) -> int:
@@ -312,6 +320,8 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
     if facts.get(f"{root}.levels.scale_out.chips"):
         levels.append(joined_level(levels[-1], max_chips * per_chip, read))
 
+    server = f"{root}.chips_per_server"
+
     def host(what: str) -> float:
         path = f"{chip_root}.host.{what}"
         return read("host_Bps" if what == "bandwidth" else "host_B", path) / per_chip if facts.get(path) else 0.0
@@ -334,6 +344,7 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
         host_Bps=host("bandwidth"),
         host_B=host("memory"),
         lnc=groups.cores // per_chip if groups else 0,
+        chips_per_server=round(facts.number(server)) if facts.get(server) else 1,
         is_estimated=estimated,
         paths=paths,
     )

@@ -208,7 +208,8 @@ def legal_plans(
     if not len(shape["tp"]):
         raise _none(model, system, refused)
     shape = _with_dp(shape, system, job, columns["dp"] if "dp" in fixed else None, refused)
-    shape = _where(shape, _passing(len(shape["tp"]), dp_rules(job, shape), refused))
+    of_dp = [*dp_rules(job, shape), *([] if "dp" in fixed else server_rules(system, shape))]
+    shape = _where(shape, _passing(len(shape["tp"]), of_dp, refused))
     if not len(shape["tp"]):
         raise _none(model, system, refused)
     # with rules of their own, so that the cross product with modes is kept whole
@@ -422,22 +423,49 @@ def dp_rules(job: TrainJob, rows: Mapping[str, np.ndarray]) -> Iterator[tuple[st
     seqs = rows["micro_batch"] * dp
     g = micro_batches(job, rows["schedule"], pp, seqs)
     off = np.abs(g * seqs / job.batch_seqs - 1.0)
-    yield f"a batch within {job.batch_tolerance:.0%} of the target", off <= job.batch_tolerance + _ROUNDING
+    batch = f"a batch of {job.batch_seqs:g} sequences"
+    within = f" or within {job.batch_tolerance:.3g} of it" if job.batch_tolerance else ""
+    yield batch + within, off <= job.batch_tolerance + _ROUNDING
     yield from schedules.legal(rows["schedule"], pp, g)
+
+
+def server_rules(system: Platform, rows: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """(rule, which rows keep it) of the devices that a plan uses: whole servers, or a part of one."""
+    server = system.server_devices
+    devices = rows["tp"] * rows["pp"] * rows["cp"] * rows["dp"]
+    yield "whole servers", (np.mod(devices, server) == 0) | (devices < server)
 
 
 _ROUNDING = 1e-12
 """Share of a batch that is rounding of floats."""
 
 
-def dp_step(tp: np.ndarray, cp: np.ndarray, ep: np.ndarray, etp: np.ndarray) -> np.ndarray:
-    """What dp must be a multiple of, so that a stage holds whole groups of experts.
+def dp_step(
+    tp: np.ndarray,
+    cp: np.ndarray,
+    ep: np.ndarray,
+    etp: np.ndarray,
+    pp: np.ndarray | float = 1.0,
+    server: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """What dp must be a multiple of, so that a stage holds whole groups of experts, and the ranks fill whole servers of
+    so many devices.
 
     >>> [int(dp_step(*(np.array([float(x)]) for x in (4, 1, ep, 1)))[0]) for ep in (2, 8, 3)]
     [1, 2, 3]
+    >>> [int(dp_step(*(np.array([float(x)]) for x in (2, 1, ep, 1)), server=8.0)[0]) for ep in (1, 16, 3)]
+    [4, 8, 12]
     """
     experts, inner = (ep * etp).astype(np.int64), (tp * cp).astype(np.int64)
-    return np.asarray(experts // np.gcd(experts, inner), dtype=np.float64)
+    step = experts // np.gcd(experts, inner)
+    whole, ranks = np.asarray(server).astype(np.int64), (tp * cp * pp).astype(np.int64)
+    return np.asarray(np.lcm(step, whole // np.gcd(whole, ranks)), dtype=np.float64)
+
+
+def dp_step_of(system: Platform, plans: Plans) -> np.ndarray:
+    """What a smaller dp of plans must be a multiple of: whole servers where they have one at least (`server_rules`)."""
+    server = np.where(plans.devices >= system.server_devices, system.server_devices, 1)
+    return dp_step(plans.tp, plans.cp, plans.ep, plans.etp, plans.pp, server)
 
 
 def _with_dp(
@@ -461,7 +489,7 @@ def _with_dp(
     usable = whole * per_unit + np.where(fits, np.floor(rest / block) * block, rest)
     most = np.floor(usable / (shape["tp"] * shape["cp"] * shape["pp"]))
     if fixed_dp is None:
-        rows, dp = dict(shape), largest_dp(job, shape, step, most)
+        rows, dp = dict(shape), _largest_of_servers(system, job, shape, step, most)
     else:
         rows = {k: np.tile(v, len(fixed_dp)) for k, v in shape.items()}
         dp = np.repeat(np.array(fixed_dp), len(step))
@@ -471,6 +499,25 @@ def _with_dp(
     if int(np.sum(~ok)):
         refused["no data-parallel degree left"] = int(np.sum(~ok))
     return _where(rows, ok)
+
+
+def _largest_of_servers(
+    system: Platform, job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray
+) -> np.ndarray:
+    """The largest legal dp up to `most` of each row, over whole servers; of rows that have none, over a part of a
+    server."""
+    server = system.server_devices
+    ranks = shape["tp"] * shape["cp"] * shape["pp"]
+    of_servers = dp_step(shape["tp"], shape["cp"], shape["ep"], shape["etp"], shape["pp"], server)
+    dp = largest_dp(job, shape, of_servers, most)
+    legal = np.mod(dp * ranks, server) == 0
+    for _, kept in dp_rules(job, {**shape, "dp": np.maximum(dp, 1.0)}):
+        legal &= kept
+    left = np.flatnonzero(~legal & (ranks < server))
+    if len(left):
+        few = np.minimum(most[left], np.floor((server - 1.0) / ranks[left]))
+        dp[left] = largest_dp(job, {k: pick(v, left) for k, v in shape.items()}, step[left], few)
+    return dp
 
 
 def largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray) -> np.ndarray:
@@ -508,10 +555,10 @@ def largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray,
     return out
 
 
-def every_dp(job: TrainJob, plans: Plans, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def every_dp(system: Platform, job: TrainJob, plans: Plans, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(dp, index) of every legal plan that differs from one of `plans`, at that index, in dp alone, of at least `least`
-    and at most its own."""
-    step = dp_step(plans.tp, plans.cp, plans.ep, plans.etp)
+    and at most its own; of plans on whole servers, those on whole servers."""
+    step = dp_step_of(system, plans)
     low = np.maximum(1.0, np.ceil(least / step)) * step
     count = np.maximum(0.0, (plans.dp - low) / step + 1.0).astype(np.intp)
     of = np.repeat(np.arange(len(plans)), count)

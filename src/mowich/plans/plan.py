@@ -435,9 +435,10 @@ class ServePlans(Columns):
 class TrainJob:
     """One training job. tokens: to train on in all; seq: tokens per sequence; batch_seqs: sequences per step (a
     target);
-    is_balanced: expert load forced equal, as in benchmarks; batch_tolerance: how far a legal batch may lie from the
-    target; element_B: bytes of an activation between matrix products (4: everything but the products in fp32);
-    is_autocast: automatic mixed precision, which keeps weights in fp32 and casts them for products (of PyTorch's kind).
+    is_balanced: expert load forced equal, as in benchmarks; batch_tolerance: share by which the batch of a plan may
+    differ from that, 0: it is exact; element_B: bytes of an activation between matrix products (4: everything but the
+    products in fp32); is_autocast: automatic mixed precision, which keeps weights in fp32 and casts them for products
+    (of PyTorch's kind).
 
     task: pretrain and sft train every weight; lora trains adapters (`lora`: which) beside a frozen base, whose weight
     gradients are not computed. document: mean tokens of the documents packed into a sequence, where each attends to
@@ -449,7 +450,7 @@ class TrainJob:
     seq: int
     batch_seqs: float
     is_balanced: bool = False
-    batch_tolerance: float = 0.05
+    batch_tolerance: float = 0.0
     element_B: float = 2.0
     is_autocast: bool = False
     task: Task = "pretrain"
@@ -491,6 +492,8 @@ class TrainJob:
             out |= {"lora_rank": self.adapters.rank, "lora_targets": list(self.adapters.targets)}
         if self.document:
             out["document"] = self.document
+        if self.batch_tolerance:
+            out["batch_within"] = self.batch_tolerance
         return out if self.fill == 1.0 else {**out, "fill": self.fill}
 
     @classmethod
@@ -500,7 +503,7 @@ class TrainJob:
         assert task in TASKS
         number = {
             key: float(str(inputs[key]))
-            for key in ("tokens", "batch_seqs", "document", "fill")
+            for key in ("tokens", "batch_seqs", "batch_within", "document", "fill")
             if inputs.get(key) is not None
         }
         words = inputs.get("lora_targets")
@@ -509,6 +512,7 @@ class TrainJob:
             tokens=number.get("tokens", 0.0),  # a budget's run asks for none
             seq=int(str(inputs["seq"])),
             batch_seqs=number["batch_seqs"],
+            batch_tolerance=number.get("batch_within", 0.0),
             task=task,
             lora=lora,
             document=number.get("document"),

@@ -70,7 +70,7 @@ from mowich.requests.settings import (
     read_lnc,
     read_settings,
 )
-from mowich.units import parse_batch
+from mowich.units import parse_batch, parse_count
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -131,7 +131,7 @@ BATCH: Field[object] = Field(
     name="batch",
     parse=lambda value: value,
     kind="quantity",
-    help="Per step: 16384seqs, or 64M (tokens).",
+    help="Per step: 16384seqs, 64M (tokens); 16384seqs~5%.",
     metavar="N",
     group="train",
     example="16384seqs",
@@ -276,18 +276,18 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         if reader.given(need) is None:
             reader.missing(need, f" with {reader.said(TRAINS)}")
     tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, _FILL))
-    batch = None
+    batch, within = None, 0.0
     words = reader.given(BATCH)
     if words is not None:
         with reader.watch(BATCH):
-            batch = parse_batch(words, seq or 1)
+            batch, within = parse_batch(words, seq or 1)
     kind, lora = parse_task("pretrain")
     with reader.watch(TASK):
         kind, lora = parse_task(reader.get(TASK) or "pretrain", where=reader.said(TASK))
     if document and seq and document > seq:
         reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
     if seq is not None and batch is not None:
-        _note_words(reader, seq)
+        _note_words(reader, seq, batch)
     if len(reader.problems.found) > found or seq is None or batch is None or fill is None:
         return None
     if tokens and tokens < batch * seq:
@@ -301,6 +301,7 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
         tokens=tokens or batch * seq * fill,
         seq=int(seq),
         batch_seqs=batch,
+        batch_tolerance=within,
         task=kind,
         lora=lora,
         document=document,
@@ -308,18 +309,24 @@ def read_train(reader: QuestionReader, *, needs_tokens: bool = True) -> TrainJob
     )
 
 
-def _note_words(reader: QuestionReader, seq: float) -> None:
-    """Say what "4k" and a batch without a unit mean, as both are easily meant otherwise."""
-    words, batch = reader.given(SEQ), reader.given(BATCH)
+def _note_words(reader: QuestionReader, seq: float, batch: float) -> None:
+    """Say what "4k", a batch without a unit and one in tokens mean, as they are easily meant otherwise."""
+    words, given = reader.given(SEQ), str(reader.given(BATCH)).partition("~")[0].strip()
     if isinstance(words, str) and words.strip()[-1:] in ("k", "K"):
         reader.note(
             f"{reader.said(SEQ)} {words} is {seq:.0f} tokens (k is 1000); {words.strip()[:-1]}Ki is a multiple of 1024"
         )
-    if isinstance(batch, str) and batch.strip().isdigit():
-        text = batch.strip()
+    if given.endswith(("seqs", "seq")):
+        return
+    if given.isdigit():
         reader.note(
-            f"{reader.said(BATCH)} {text} is {text} tokens, {parse_batch(text, seq):.6g} sequences; {text} sequences"
-            f" are written {text}seqs"
+            f"{reader.said(BATCH)} {given} is {given} tokens, {batch:.0f} sequences; {given} sequences are written"
+            f" {given}seqs"
+        )
+    elif batch != parse_count(given.removesuffix("tokens").strip()) / seq:
+        reader.note(
+            f"{reader.said(BATCH)} {given} is taken as {batch:.0f} sequences, {batch * seq:,.0f} tokens: a number that"
+            " divides over ranks"
         )
 
 

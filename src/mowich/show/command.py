@@ -75,7 +75,8 @@ def _trained(inputs: Result, result: Result) -> dict[str, object]:
     return {
         "train": True,
         **{name: inputs.get(name) for name in ("tokens", "seq", "document", "fill")},
-        "batch": f"{inputs['batch_seqs']:.12g}seqs",
+        "batch": f"{inputs['batch_seqs']:.12g}seqs"
+        + (f"~{inputs['batch_within'] * 100:.12g}%" if inputs.get("batch_within") else ""),
         "task": None if task == "pretrain" else task,
         "stack": inputs.get("software")
         or (stacks.pop() if len(stacks) == 1 and not stacks & default_stacks() else None),

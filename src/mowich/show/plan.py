@@ -102,6 +102,7 @@ def _parts(result: Result, rows: Sequence[Result], run: Run) -> list[Part]:
             kind="note",
         ),
         *paragraphs(preferred_lines(result), "note"),
+        *paragraphs(result.get("warnings", ()), "warning"),
         Words(text=f"Time of the first: {time_shares(first, top=8)}", kind="note", indent=0, gap=True),
         *paragraphs([first["reason"]] if first.get("reason") else [], "note", indent=0),
         *paragraphs(

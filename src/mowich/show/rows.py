@@ -128,6 +128,8 @@ def job_line(inputs: Result, run: Run) -> str:
         f"{inputs['model']}{size_words(inputs, run)}: train {tokens}seq {inputs['seq']}, batch"
         f" {show_count(round(float(inputs['batch_seqs'])))}"
     )
+    if inputs.get("batch_within"):
+        what += f" within {float(inputs['batch_within']):.0%}"
     if inputs.get("lora_rank"):
         what += f", LoRA rank {inputs['lora_rank']} on {' '.join(map(str, inputs['lora_targets']))}"
     elif inputs.get("train_task"):

@@ -36,6 +36,7 @@ from mowich.units import show_gib
 if TYPE_CHECKING:
     from mowich.shown import Text
     from mowich.studies.plan import PlanList
+from mowich.studies.batches import batch_notes, better_batch, beyond_critical
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.footing import RunBudget, affordable_chips, equal_chips, tokens_trained
@@ -526,6 +527,7 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
             f" {math.expm1(max(lo, hi)):+.0%}"
             for f, lo, hi in links[:1]
         ]
+    warnings += said_of_batch(asked.asks, rows, asked.fixed)
     return Comparison(
         inputs=asked.inputs,
         facts_hash=asked.facts.hash(),
@@ -540,6 +542,23 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
         warnings=tuple(warnings),
         complete=complete,
     )
+
+
+def said_of_batch(
+    asks: Sequence[SystemAsk], rows: Sequence[Row], fixed: Mapping[str, Sequence[int | str]]
+) -> list[str]:
+    """What is to be said of the batch of a job; no better one is looked for where the data-parallel degree is fixed."""
+    if not asks or "dp" in fixed:
+        return []
+
+    def better(ask: SystemAsk, row: Row) -> tuple[int, float] | None:
+        own = replace(ask, hand_tuned=False)
+        return better_batch(ask.job, row, lambda job: solve_system(replace(own, job=job), fixed=fixed, brief=True)[0])
+
+    of_name = {row.system: row for row in rows}
+    found = [(of_name[ask.name], better(ask, of_name[ask.name])) for ask in asks if ask.name in of_name]
+    beyond = beyond_critical(asks[0].facts, asks[0].job)
+    return [*batch_notes(asks[0].job, found), *([beyond] if beyond else [])]
 
 
 def compare(

@@ -272,8 +272,9 @@ def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
     model = as_trained(load_model(str(ask["model"])))
     seq = int(_asked(task, "seq", jobs.SEQ))
-    sequences = parse_batch(ask["batch"], seq, where=f"{task.name}.batch")
-    job = TrainJob(tokens=_asked(task, "tokens", jobs.TOKENS), seq=seq, batch_seqs=sequences)
+    batch, within = parse_batch(ask["batch"], seq, where=f"{task.name}.batch")
+    tokens = _asked(task, "tokens", jobs.TOKENS)
+    job = TrainJob(tokens=tokens, seq=seq, batch_seqs=batch, batch_tolerance=within)
     chips = _chips(task, choice)
     fixed = parse_fixed({"precision": words} if (words := _precisions(task)) else {})
     system = resolve(facts, choice.system.id, chips=chips)

@@ -14,7 +14,7 @@ from mowich.plans.plan import TrainJob
 from mowich.plans.preference import Preferred
 from mowich.shown import Rows, Shown
 from mowich.software.stack import equip, stack_words
-from mowich.studies.compare import Row, SystemAsk, solved, with_plan
+from mowich.studies.compare import Row, SystemAsk, said_of_batch, solved, with_plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class PlanList(Shown):
     rows: Rows[Row]
     ask: SystemAsk | None = None
     preferred: Preferred | None = None
+    warnings: tuple[str, ...] = ()
 
     def __getitem__(self, place: int) -> Row:
         """A plan, 0 the best; it knows what was asked, so that it can be explained."""
@@ -61,6 +62,7 @@ class PlanList(Shown):
             "feasible": self.feasible,
             "plans": [r.to_dict() for r in self.rows],
             **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
+            **({"warnings": list(self.warnings)} if self.warnings else {}),
         }
 
 
@@ -110,6 +112,7 @@ def plan(
         rows=with_origin(Rows(rows), Origin(inputs=inputs, facts=facts, layers=model.num_layers)),
         ask=ask,
         preferred=preferred,
+        warnings=tuple(said_of_batch([ask], rows[:1], fixed or {})),
     )
 
 

@@ -327,12 +327,13 @@ def _jobs(lengths: _Axis, batches: _Axis, amounts: _Axis, tokens: Sequence[float
     jobs = []
     sequences = lengths.all(lambda w: int(asked.SEQ.parse(w)))
     for total, seq, word in product(tokens, sequences, dict.fromkeys(batches.words)):
-        batch = batches.read(partial(parse_batch, seq=seq), word)
-        if batch is None:
+        read = batches.read(partial(parse_batch, seq=seq), word)
+        if read is None:
             continue
+        batch, within = read
         if total < batch * seq:
             amounts.problem(UserError(f"{show_count(total)} are less than one step of {batch * seq:.6g}"))
-        jobs.append(TrainJob(tokens=total, seq=seq, batch_seqs=batch))
+        jobs.append(TrainJob(tokens=total, seq=seq, batch_seqs=batch, batch_tolerance=within))
     return tuple(jobs)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.models.model import Model
 from mowich.plans import schedules
-from mowich.plans.enumerate import dp_step, every_dp, largest_dp
+from mowich.plans.enumerate import dp_step_of, every_dp, largest_dp
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.floor import Floor, least, least_between
@@ -29,18 +29,18 @@ APART = 2.0**0.5
 """From one of the `scouts` to the next."""
 
 
-def _counts(p: Plans, low: Floats) -> tuple[Floats, Floats, Floats]:
+def _counts(system: Platform, p: Plans, low: Floats) -> tuple[Floats, Floats, Floats]:
     """(step, the first step, how many steps) of dp of at least `low` and at most that of the plans."""
-    step = dp_step(p.tp, p.cp, p.ep, p.etp)
+    step = dp_step_of(system, p)
     first = np.maximum(1.0, np.ceil(low / step))
     return step, first, np.maximum(0.0, p.dp / step - first + 1.0)
 
 
-def scouts(job: TrainJob, p: Plans, low: Floats) -> tuple[Floats, NDArray[np.intp]]:
+def scouts(system: Platform, job: TrainJob, p: Plans, low: Floats) -> tuple[Floats, NDArray[np.intp]]:
     """(dp, index) of some legal plans that differ from one of `p` in a dp of at least `low`: the largest legal degrees
     up to its own, down in even ratios. None where no plan has many. Their times show which
     of the others are worth a look."""
-    step, first, count = _counts(p, low)
+    step, first, count = _counts(system, p, low)
     if count.max(initial=0.0) <= TOO_MANY / FEW_LEFT:
         return np.zeros(0), np.zeros(0, dtype=np.intp)
     turns = np.floor(np.log(np.maximum(1.0, p.dp / (first * step))) / np.log(APART)).astype(np.intp) * (count > 0)
@@ -48,7 +48,7 @@ def scouts(job: TrainJob, p: Plans, low: Floats) -> tuple[Floats, NDArray[np.int
     turn = np.arange(len(of)) - np.repeat(np.cumsum(turns) - turns, turns) + 1
     rows = {name: getattr(p, name)[of] for name in ("tp", "pp", "cp", "ep", "etp", "schedule", "micro_batch")}
     dp = largest_dp(job, rows, step[of], np.floor(p.dp[of] / APART**turn))
-    legal, at = every_dp(job, replace(p.take(of), dp=dp), dp)
+    legal, at = every_dp(system, job, replace(p.take(of), dp=dp), dp)
     _, first_at = np.unique(np.stack((of[at], legal)), axis=1, return_index=True)
     return legal[first_at], of[at][first_at]
 
@@ -59,14 +59,14 @@ def contending_dp(
     """(dp, index, least seconds per token) of every legal plan that differs from one of `p`, at that index, in a dp of
     at least `low` and at most its own, and may take less than `limit` seconds per token. floor: of p without traffic
     between data-parallel ranks; loaded: with that of `low`."""
-    step, first, count = _counts(p, low)
+    step, first, count = _counts(system, p, low)
     if count.sum() <= TOO_MANY:
-        dp, of = every_dp(job, p, low)
+        dp, of = every_dp(system, job, p, low)
         bound = least(system, job, p, loaded, dp, of)
     else:
         ends = _ranges(model, system, job, p, floor, first * step, step, limit)
         dp, of = _each(*ends, step)
-        legal, at = every_dp(job, replace(p.take(of), dp=dp), dp)
+        legal, at = every_dp(system, job, replace(p.take(of), dp=dp), dp)
         dp, of = legal, of[at]
         bound = least_between(model, system, job, p.take(of), floor.take(of), dp, dp)
     may = bound < limit

@@ -391,7 +391,7 @@ def _contenders(whole: Whole, leaders: Leaders, wanted: NDArray[np.bool_]) -> It
             at, size = 0, _FIRST
             part = order[:_LARGEST]
             start, row = space.take(rows[part]), rows[part]
-            dp, of = scouts(job, start, smallest_dp(system, job, start, loaded.take(part), limit))
+            dp, of = scouts(system, job, start, smallest_dp(system, job, start, loaded.take(part), limit))
             yield from _timed(whole, leaders, wanted, replace(start.take(of), dp=dp), row[of], known=False)
         is_first = False
 

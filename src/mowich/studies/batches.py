@@ -1,0 +1,106 @@
+"""What is said of the batch of a training job: that another one trains faster, or that it is larger than what helps.
+
+A plan trains the batch that was asked, and where the chips do not divide it, some of them idle. That is told, not
+mended: how many sequences a step has is a choice of who trains the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from mowich.errors import UserError
+from mowich.estimate import Estimate
+from mowich.facts import Facts
+from mowich.plans.plan import TrainJob
+from mowich.units import show_count
+
+WITHIN = 0.05
+"""How far from the batch a better one is looked for."""
+
+IDLE, FASTER = 0.02, 0.02
+"""Shares of idle chips, and of speed gained, from which on another batch is told."""
+
+
+class Trained(Protocol):
+    """What a row says of a plan that trains."""
+
+    @property
+    def system(self) -> str: ...
+    @property
+    def chips_requested(self) -> int: ...
+    @property
+    def chips_idle(self) -> int: ...
+    @property
+    def global_batch_seqs(self) -> int: ...
+    @property
+    def step_s(self) -> Estimate: ...
+
+
+def better_batch(job: TrainJob, row: Trained, best: Callable[[TrainJob], Trained]) -> tuple[int, float] | None:
+    """(sequences, share by which it trains faster) of a nearby batch that leaves fewer chips idle; None where there is
+    none. best: the best row of the same question for another job."""
+    if job.batch_tolerance or not row.step_s.value or row.chips_idle <= IDLE * row.chips_requested:
+        return None
+    try:
+        other = best(replace(job, batch_tolerance=WITHIN))
+    except UserError:
+        return None
+    if not other.step_s.value:
+        return None
+    gain = other.global_batch_seqs / other.step_s.value / (row.global_batch_seqs / row.step_s.value) - 1.0
+    return (other.global_batch_seqs, gain) if gain >= FASTER else None
+
+
+def batch_notes(job: TrainJob, found: Sequence[tuple[Trained, tuple[int, float] | None]]) -> list[str]:
+    """What to say of better batches, a sentence for each, with the rows that gain."""
+    out = []
+    for seqs in dict.fromkeys(better[0] for _, better in found if better):
+        rows = [(row, better[1]) for row, better in found if better and better[0] == seqs]
+        idle = ", ".join(f"{row.chips_idle} of {row.chips_requested} of {row.system}" for row, _ in rows)
+        least, most = (f"{end(gain for _, gain in rows):.0%}" for end in (min, max))
+        out.append(
+            f"chips idle, as a batch of {job.batch_seqs:,.0f} does not divide over them: {idle}; one of {seqs:,}"
+            f" ({seqs / job.batch_seqs - 1:+.1%}) trains {least if least == most else f'{least} to {most}'} faster:"
+            f" a batch of {seqs}seqs, or {job.batch_seqs:.0f}seqs~{WITHIN:.0%}"
+        )
+    return out
+
+
+def critical_tokens(*, tokens: float, run: float, batch: float, x: float) -> float:
+    """Tokens of a step beyond which a larger batch hardly saves steps.
+
+    B = batch (tokens / run)^x
+
+    Args:
+        tokens: of the run; run, batch: of a run whose batch was found to be near it, in tokens; x: exponent.
+
+    >>> round(critical_tokens(tokens=1e12, run=14.8e12, batch=62.9e6, x=0.47) / 1e6, 1)
+    17.7
+    """
+    return float(batch * (tokens / run) ** x)
+
+
+def beyond_critical(facts: Facts, job: TrainJob) -> str | None:
+    """A word on a batch beyond the critical one of pretraining, None below the high end of what is known of it."""
+    if job.task != "pretrain" or job.tokens <= job.tokens_per_step:
+        return None
+    fact = facts.fact("training.common.critical_batch")
+    low, middle, high = (
+        critical_tokens(
+            tokens=job.tokens,
+            run=facts.number("training.common.critical_batch_run"),
+            batch=end,
+            x=facts.number("training.common.critical_batch_exponent"),
+        )
+        for end in (fact.low or facts.number(fact.path), facts.number(fact.path), fact.high or facts.number(fact.path))
+    )
+    step = job.tokens_per_step * job.fill
+    if step <= high:
+        return None
+    return (
+        f"a step of {show_count(step)} tokens is beyond the critical batch of a run of {show_count(job.tokens)}"
+        f" tokens (about {show_count(middle)}, {show_count(low)} to {show_count(high)}): fewer steps would learn less,"
+        " so more tokens, and days, are needed than stand here"
+    )

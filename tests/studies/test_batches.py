@@ -1,0 +1,75 @@
+"""The batch that is asked is the batch of every row, on whole servers; a better one and the critical one are told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mowich.facts import Facts, load_facts
+from mowich.machines.system import resolve
+from mowich.models.builtin import load_model
+from mowich.plans.plan import TrainJob
+from mowich.studies.batches import beyond_critical, critical_tokens
+from mowich.studies.compare import compare
+from mowich.units import parse_batch
+
+MODEL = load_model("llama-3.1-8b")
+JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(st.sampled_from(["trn2", "trn3", "h100", "gb300", "ironwood", "tpu-v5p"]), min_size=2, max_size=2),
+    st.integers(8, 300),
+    st.integers(48, 2048),
+)
+def test_every_row_trains_the_batch_on_whole_servers(names: list[str], chips: int, batch: int) -> None:
+    facts, names = load_facts(), sorted(set(names))
+    found = compare(MODEL, names, train=replace(JOB, batch_seqs=float(batch)), chips=chips, facts=facts)
+    for row in found.rows:
+        if row.plan is None:
+            continue
+        server = resolve(facts, row.system, chips=chips).chips_per_server
+        assert row.global_batch_seqs == batch
+        assert row.chips_used % server == 0 or row.chips_used < server
+
+
+def test_a_better_batch_is_told_and_holds(facts: Facts) -> None:
+    """144 chips do not divide 1,024 sequences: a batch near it is named, and is as fast as it is said to be."""
+    found = compare(MODEL, ["h100"], train=replace(JOB, batch_seqs=1024), chips=144, facts=facts)
+    [said] = [note for note in found.warnings if "does not divide" in note]
+    assert said.startswith("chips idle, as a batch of 1,024 does not divide over them: 16 of 144 of h100;")
+    seqs, gain = int(re.findall(r"a batch of (\d+)seqs", said)[0]), re.findall(r"trains (\d+%) faster", said)[0]
+    other = compare(MODEL, ["h100"], train=replace(JOB, batch_seqs=seqs), chips=144, facts=facts)
+    before, after = (float(c.rows[0].tokens_per_s_per_chip) * c.rows[0].chips_used for c in (found, other))
+    assert f"{after / before - 1.0:.0%}" == gain
+    assert not [note for note in other.warnings if "does not divide" in note]
+
+
+def test_a_batch_that_may_differ_is_nowhere_slower(facts: Facts) -> None:
+    exact, near = (
+        compare(
+            MODEL, ["h100", "trn3"], train=replace(JOB, batch_seqs=batch, batch_tolerance=within), chips=72, facts=facts
+        )
+        for batch, within in (parse_batch("1000seqs", 4096), parse_batch("1000seqs~5%", 4096))
+    )
+    for a, b in zip(exact.rows, near.rows, strict=True):
+        assert a.global_batch_seqs == 1000
+        assert abs(b.global_batch_seqs - 1000) <= 50
+        assert float(b.days) <= float(a.days) * (1.0 + 1e-12)
+
+
+@given(st.floats(1e9, 1e14), st.floats(1.0, 1e3))
+def test_the_critical_batch_grows_with_the_tokens(tokens: float, times: float) -> None:
+    one, more = (critical_tokens(tokens=t, run=14.8e12, batch=62.9e6, x=0.47) for t in (tokens, tokens * times))
+    assert one <= more <= one * times * (1.0 + 1e-12)
+
+
+def test_a_batch_beyond_the_critical_one_is_told(facts: Facts) -> None:
+    job = TrainJob(tokens=15e12, seq=4096, batch_seqs=16384)
+    assert beyond_critical(facts, job) is None
+    assert "beyond the critical batch" in str(beyond_critical(facts, replace(job, batch_seqs=4e6)))
+    assert beyond_critical(facts, replace(job, batch_seqs=4e6, task="sft")) is None
