@@ -12,6 +12,8 @@ SEQUENCES_CHOICE = "sequences"
 """The choice of the most sequences that a rank group holds."""
 DEGREES = ("tp", "pp", "dp", "cp", "ep")
 """Degrees of a serving plan that may be chosen."""
+SERVE_FIXABLE = (*DEGREES, "weights", "kv", "mode", *POOL_CHOICES, SEQUENCES_CHOICE)
+"""Fields of a serving plan that a user may fix."""
 _MOST = 4096
 _MOST_SEQUENCES = 1_000_000
 
@@ -57,13 +59,12 @@ def parse_serving(settings: Mapping[str, str], also: Collection[str] = ()) -> di
     from mowich.plans.plan import KV, WEIGHTS
 
     words_of = {"weights": WEIGHTS, "kv": KV, "mode": ("aggregated", "disaggregated", "any")}
-    known = (*DEGREES, *words_of, *POOL_CHOICES, SEQUENCES_CHOICE)
     out: dict[str, tuple[int | str, ...]] = {}
     for key, text in settings.items():
         where = f"plan.{key}"
         key = "weights" if key == "precision" else key
-        if key not in known:
-            raise unknown("field of a serving plan", key, (*known, *also), field="plan")
+        if key not in SERVE_FIXABLE:
+            raise unknown("field of a serving plan", key, (*SERVE_FIXABLE, *also), field="plan")
         if key in (*POOL_CHOICES, SEQUENCES_CHOICE):
             out[key] = _serving_choice(key, str(text), where)
             continue

@@ -247,10 +247,20 @@ def read_several(value: object) -> tuple[object, ...]:
 
 
 def read_mapping(value: object) -> dict[str, str]:
-    """Name -> text, for choices of a plan."""
+    """Name -> text, for choices of a plan: "tp", or "plan.tp" as settings write it.
+
+    >>> read_mapping({"plan.tp": 8, "pp": "1,2"})
+    {'tp': '8', 'pp': '1,2'}
+    """
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise UserError("not a mapping of names", given=value)
-    return {key: str(text) for key, text in value.items()}
+    out: dict[str, str] = {}
+    for key, text in value.items():
+        name = key.removeprefix("plan.")
+        if name in out:
+            raise UserError(f"plan.{name} is given twice", fix="several choices are written '4,8'")
+        out[name] = str(text)
+    return out
 
 
 # ---- kinds of fields

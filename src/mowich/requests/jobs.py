@@ -188,7 +188,11 @@ PICK = whole(
     edges=TYPED,
 )
 FIXED: Field[dict[str, str]] = Field(
-    name="fixed", parse=read_mapping, kind="mapping", help="Choices of a plan: {'tp': '4,8'}.", edges=CALLED
+    name="fixed",
+    parse=read_mapping,
+    kind="mapping",
+    help="Choices of a plan, as in settings: {'plan.tp': '4,8'}.",
+    edges=CALLED,
 )
 
 SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, SERVING_ENGINE)

@@ -128,6 +128,8 @@ def read_settings(reader: QuestionReader) -> Settings:
                     "not a setting", given=item, allowed="path=value, as in plan.tp=8 or prices.trn3='$1.40/chip/h'"
                 )
             value = value.strip("\"'")
+            if "." not in key and key in _plan_choices():  # as Python's `fixed` writes them
+                key = f"plan.{key}"
             if key in seen:
                 raise UserError(f"{key} is set twice", fix="several choices of a plan are written plan.tp=4,8")
             seen.add(key)
@@ -145,6 +147,14 @@ def read_settings(reader: QuestionReader) -> Settings:
         change = reader.source.change
         out.facts = change(out.facts, changes) if change else out.facts.with_values(changes)
     return out
+
+
+def _plan_choices() -> set[str]:
+    """Choices of a plan, of training and of serving."""
+    from mowich.plans.plan import FIXABLE
+    from mowich.plans.serving_choices import SERVE_FIXABLE
+
+    return {*FIXABLE, *SERVE_FIXABLE, *CORES_OF_PLAN}
 
 
 def read_lnc(value: object, *, where: str) -> int:
