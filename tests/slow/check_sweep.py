@@ -23,10 +23,12 @@ from pathlib import Path
 
 import duckdb
 
+from mowich.studies.sweep_store import tasks_done
+
 SCENARIO = Path(__file__).with_name("sweep_100k.yaml")
 POINTS = 100_000
 KILLS = 3
-AGAIN = 4
+AGAIN = 1
 """Parts that are computed a second time."""
 
 
@@ -54,12 +56,12 @@ def main() -> int:
         "--json",
     ]
     draw = random.Random(20261125)
-    seconds, kept = 0.0, {}
+    seconds, done, kept = 0.0, 0, {}
     for kill in range(KILLS):
         start = time.monotonic()
         process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL)
-        wanted = len(kept) + draw.randint(20, 110)
-        while len(parts(folder)) < wanted and process.poll() is None:
+        wanted = done + draw.randint(20, 110)
+        while tasks_done(folder) < wanted and process.poll() is None:
             time.sleep(0.2)
         time.sleep(draw.random() * 2)
         assert process.poll() is None, "ended before it was killed"
@@ -68,8 +70,9 @@ def main() -> int:
         seconds += time.monotonic() - start
         now = parts(folder)
         assert kept.items() <= now.items(), "a part was written twice"
-        kept = now
-        print(f"kill {kill + 1}: {len(kept)} parts on disk after {seconds:.0f} s", flush=True)
+        assert tasks_done(folder) >= wanted, "rows were lost"
+        kept, done = now, tasks_done(folder)
+        print(f"kill {kill + 1}: {done} tasks, {len(kept)} parts on disk after {seconds:.0f} s", flush=True)
     start = time.monotonic()
     last = subprocess.run(words, check=True, capture_output=True, text=True)
     seconds += time.monotonic() - start

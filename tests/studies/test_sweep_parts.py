@@ -29,7 +29,17 @@ from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
 from mowich.studies import sweep_store
 from mowich.studies.sweep import Grid, read_sweep, sweep, values_of
-from mowich.studies.sweep_store import MANIFEST, part_size, solve_part, store_columns, sweep_to, verify_parts
+from mowich.studies.sweep_store import (
+    MANIFEST,
+    Parts,
+    part_size,
+    solve_part,
+    store_columns,
+    sweep_to,
+    task_size,
+    tasks_done,
+    verify_parts,
+)
 from mowich.studies.sweep_workers import ClusterLostError, RayExecutor
 
 duckdb = pytest.importorskip("duckdb")
@@ -48,6 +58,14 @@ vary: {plan.tp: "1,2"}
 POINTS = 2 * 2 * 9 * 2
 
 
+@pytest.fixture(autouse=True, scope="module")
+def parts_of_one_task() -> Iterator[None]:
+    """Parts as small as tasks: so a grid of some points has several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_store, "PART_ROWS", 1)
+        yield
+
+
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
     file = tmp_path / "s.yaml"
@@ -56,7 +74,7 @@ def scenario(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, facts: Facts) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, facts: Facts, parts_of_one_task: None) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "s.yaml").write_text(TEXT)
     found = sweep_to(folder / "results", read_sweep(folder / "s.yaml", facts), facts)
@@ -224,6 +242,42 @@ def test_a_part_from_elsewhere_is_not_taken(undisturbed: Path, scenario: Path, f
     shutil.copytree(undisturbed, folder)
     shutil.copyfile(folder / "part-000001.parquet", folder / "part-000002.parquet")
     assert sweep_to(folder, read_sweep(scenario, facts), facts).set_aside == ("part-000002.parquet",)
+
+
+def test_parts_hold_thousands_of_rows_and_tasks_are_joined(
+    undisturbed: Path, scenario: Path, facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small sweep is one file; a sweep that stops between tasks, or while it joins, ends with the same bytes."""
+    monkeypatch.setattr(sweep_store, "PART_ROWS", 4000)
+    grid = read_sweep(scenario, facts)
+    once = sweep_to(tmp_path / "once", grid, facts)
+    assert once.complete
+    assert [p.name for p in sorted((tmp_path / "once").glob("*"))] == [
+        "_checksums.sha256",
+        "_manifest.json",
+        "part-000000.parquet",
+    ]
+    small = Parts(
+        folder=undisturbed, manifest=json.loads((undisturbed / MANIFEST).read_text()), points=0, done=0, infeasible=0
+    )
+    assert once.rows() == small.rows()
+    for stops in (1, 5, 23):
+        folder, real, calls = tmp_path / f"stopped-{stops}", sweep_store._write, itertools.count()
+
+        def write(*args: object, stops: int = stops, real: object = real, calls: Iterator[int] = calls) -> None:
+            if next(calls) == stops:
+                raise KeyboardInterrupt
+            real(*args)  # type: ignore[operator]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sweep_store, "_write", write)
+            begun = sweep_to(folder, grid, facts)
+        assert (begun.complete, begun.done) == (False, stops * task_size(POINTS))
+        assert not list(folder.glob("*.parquet"))
+        assert len(begun.rows()) == begun.done
+        assert tasks_done(folder) == stops
+        assert sweep_to(folder, grid, facts).complete
+        assert contents(folder) == contents(tmp_path / "once")
 
 
 def test_lines_of_checksums_are_those_of_sha256sum(undisturbed: Path) -> None:

@@ -20,7 +20,7 @@ from mowich.errors import UserError
 CHECKSUMS = "_checksums.sha256"  # readers of directories of Parquet skip names that begin with an underscore
 DAMAGED = "_damaged"
 """Folder of parts that were set aside."""
-_LINE = re.compile(r"([0-9a-f]{64})  (part-\d{6}\.parquet)")
+_LINE = re.compile(r"([0-9a-f]{64})  (part-\d{6}\.parquet|_task-\d{6})")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from mowich.facts import load_facts
 from mowich.files import read_json
 from mowich.plans.plan import Plan
 from mowich.shown import Result
-from mowich.studies.sweep_store import MANIFEST, PLAN_TYPES, Parts
+from mowich.studies.sweep_store import MANIFEST, PLAN_TYPES, Parts, tasks_done
 
 _UNITS = {
     "step_s": "s",
@@ -34,8 +34,8 @@ def stored_sweep(folder: Path) -> Result:
             allowed="a result, or the folder of a sweep (mowich sweep ... --out FOLDER)",
         )
     manifest = read_json(folder / MANIFEST, "result")
-    if not any(folder.glob("part-*.parquet")):
-        raise UserError("holds no finished part yet", field=f"result {folder}")
+    if not tasks_done(folder):
+        raise UserError("holds no rows yet", field=f"result {folder}")
     points = int(str(manifest["points"]))
     found = Parts(folder=folder, manifest=manifest, points=points, done=points, infeasible=0).rows()
     inputs = manifest["inputs"]

@@ -1,12 +1,13 @@
 """A sweep on disk: part files of Parquet in a directory, written whole or not at all, so that a killed sweep goes on
 where it was.
 
-The grid is cut into parts of consecutive points, by its size alone; a part is computed as one task, written under
-another name and renamed when it is safe on the disk. What is there, with the checksum that was noted for it, is done: a
-second run sets damaged parts aside and computes what is missing. `_manifest.json` keeps the inputs, the facts' hash and
-the version; a run with others is refused. Rows stand in the order of the grid, and the bytes do not depend on who
-computed them, in which order, or on kills. Names of columns: those of `--csv` with `_` for `.`; numbers are SI as
-there, unknown is null.
+The grid is cut into tasks of consecutive points, and these are joined to parts of some thousand rows, by its size
+alone. A task's rows are written under a name that readers skip, and when all tasks of a part are there, the part is
+written in their place; every file gets its name when it is safe on the disk. What is there, with the checksum that was
+noted for it, is done: a second run sets damaged files aside and computes what is missing. `_manifest.json` keeps the
+inputs, the facts' hash and the version; a run with others is refused. Rows stand in the order of the grid, and the
+bytes do not depend on who computed them, in which order, or on kills. Names of columns: those of `--csv` with `_` for
+`.`; numbers are SI as there, unknown is null.
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ from mowich.version import VERSION
 
 MANIFEST = "_manifest.json"  # readers of directories of Parquet skip names that begin with an underscore
 _SCHEMA = "mowich/sweep-parts@1"
-MAX_PART = 250
-"""Points of a part at most: what a kill can cost each worker."""
-MIN_PARTS = 32
-"""Parts of a sweep at least, where it has as many points: enough to even out points of different size."""
+PART_ROWS = 4000
+"""Rows of a part at least, where there are as many points."""
+MAX_TASK = 250
+"""Points of a task at most: what a kill can cost each worker."""
+MIN_TASKS = 32
+"""Tasks of a sweep at least, where it has as many points: enough to even out points of different size."""
 WAITING = 3
-"""Parts handed to an executor per worker: enough that none waits, few enough that results are written as they come."""
+"""Tasks handed to an executor per worker: enough that none waits, few enough that results are written as they come."""
 
 _ESTIMATES = (
     "step_s",
@@ -249,24 +252,26 @@ class Parts(Shown):
 
     def rows(self) -> list[dict[str, object]]:
         """Every row, in the order of the grid."""
-        connection = _duckdb().connect()
-        try:
-            found = connection.execute(
-                f"select * from '{_quoted(self.folder / 'part-*.parquet')}'"
-            )  # files by name, rows as written
-            names = [d[0] for d in found.description]
-            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-        finally:
-            connection.close()
+        return _rows(_duckdb(), _files(self.folder, self.manifest))
+
+
+def task_size(points: int) -> int:
+    """Points of a task, by the size of the grid alone.
+
+    >>> task_size(18), task_size(1000), task_size(100_000)
+    (1, 32, 250)
+    """
+    return max(1, min(MAX_TASK, -(-points // MIN_TASKS)))
 
 
 def part_size(points: int) -> int:
-    """Points of a part, by the size of the grid alone.
+    """Points of a part: those of whole tasks.
 
     >>> part_size(18), part_size(1000), part_size(100_000)
-    (1, 32, 250)
+    (4000, 4000, 4000)
     """
-    return max(1, min(MAX_PART, -(-points // MIN_PARTS)))
+    task = task_size(points)
+    return task * max(1, -(-PART_ROWS // task))
 
 
 def sweep_to(
@@ -300,19 +305,29 @@ def sweep_to(
     with locked(folder):
         with written(folder):
             _claim(folder, manifest)
-            damaged = _damaged(folder, manifest)
-            aside = tuple(set_aside(_part(folder, i)).name for i in damaged)
-        missing = {i: ends for i, ends in _ends(manifest).items() if not _part(folder, i).is_file()}
+            aside = tuple(set_aside(path).name for path in _damaged(folder, manifest))
+        missing = {
+            task: ends
+            for part, tasks in _tasks(manifest).items()
+            if not _part(folder, part).is_file()
+            for task, ends in tasks.items()
+            if not _task(folder, task).is_file()
+        }
         on_disk = len(grid) - sum(high - low for low, high in missing.values())
         computed = 0
         with contextlib.suppress(KeyboardInterrupt):
-            for i, rows in _solved(missing, work, executor, workers * WAITING):
-                _write(db, _part(folder, i), rows, names)
+            for part in _tasks(manifest):
+                _join(db, folder, manifest, part, names)  # what a kill left to be joined
+            for task, rows in _solved(missing, work, executor, workers * WAITING):
+                part = missing[task][0] // part_size(len(grid))
+                alone = len(_tasks(manifest)[part]) == 1
+                _write(db, _part(folder, part) if alone else _task(folder, task), rows, names)
+                _join(db, folder, manifest, part, names)
                 computed += len(rows)
                 if progress:
                     progress(on_disk + computed, computed)
         with written(folder):
-            order_checksums(folder, [path.name for path in folder.glob("part-*.parquet")])
+            order_checksums(folder, [path.name for path in _files(folder, manifest)])
         return _count(db, folder, manifest, aside)
 
 
@@ -345,13 +360,12 @@ def verify_parts(
     if not (folder / MANIFEST).is_file():
         raise UserError(f"has no {MANIFEST}: no sweep was written there", field=f"out {folder}")
     _refuse_other(folder, folder / MANIFEST, manifest)
-    damaged = set(_damaged(folder, manifest))
-    there = [i for i in _ends(manifest) if _part(folder, i).is_file()]
+    damaged = _damaged(folder, manifest)
     return Verified(
         folder=folder,
-        sound=tuple(_part(folder, i).name for i in there if i not in damaged),
-        damaged=tuple(_part(folder, i).name for i in sorted(damaged)),
-        missing=tuple(_part(folder, i).name for i in _ends(manifest) if not _part(folder, i).is_file()),
+        sound=tuple(path.name for path in _files(folder, manifest) if path not in damaged),
+        damaged=tuple(path.name for path in damaged),
+        missing=tuple(_part(folder, i).name for i in _tasks(manifest) if not _part(folder, i).is_file()),
     )
 
 
@@ -370,27 +384,78 @@ def _manifest_of(grid: Grid, facts: Facts, priced: Result, stack: str | None) ->
         "inputs": json.loads(json.dumps(inputs)),
         "points": len(grid),
         "points_per_part": part_size(len(grid)),
+        "points_per_task": task_size(len(grid)),
         "columns": list(store_columns(grid)),
     }
 
 
-def _ends(manifest: Result) -> dict[int, tuple[int, int]]:
-    """Part -> its first point and the one after its last."""
-    points, size = int(manifest["points"]), int(manifest["points_per_part"])
-    return {i: (i * size, min(points, (i + 1) * size)) for i in range(-(-points // size))}
+def _tasks(manifest: Result) -> dict[int, dict[int, tuple[int, int]]]:
+    """Part -> task -> its first point and the one after its last."""
+    points, part, task = (int(manifest[key]) for key in ("points", "points_per_part", "points_per_task"))
+    return {
+        i: {low // task: (low, min(points, low + task)) for low in range(i * part, min(points, (i + 1) * part), task)}
+        for i in range(-(-points // part))
+    }
 
 
-def _damaged(folder: Path, manifest: Result) -> list[int]:
-    """Parts on disk whose bytes are not those that were written."""
+def tasks_done(folder: Path) -> int:
+    """Tasks of a sweep's folder whose rows are on disk, also while it runs; 0 before it has begun."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return 0
+    parts = _tasks(json.loads(path.read_text(encoding="utf-8")))
+    return sum(
+        len(tasks) if _part(folder, part).is_file() else sum(_task(folder, task).is_file() for task in tasks)
+        for part, tasks in parts.items()
+    )
+
+
+def _files(folder: Path, manifest: Result) -> list[Path]:
+    """What is on disk, in the order of the grid: parts, and in the place of a part that is not there its tasks."""
+    out = []
+    for part, tasks in _tasks(manifest).items():
+        whole = _part(folder, part)
+        out += [whole] if whole.is_file() else [path for task in tasks if (path := _task(folder, task)).is_file()]
+    return out
+
+
+def _damaged(folder: Path, manifest: Result) -> list[Path]:
+    """Files on disk whose bytes are not those that were written."""
     known = read_checksums(folder)
-    there = [i for i in _ends(manifest) if _part(folder, i).is_file()]
-    return [i for i in there if not is_sound(folder, _part(folder, i).name, known)]
+    return [path for path in _files(folder, manifest) if not is_sound(folder, path.name, known)]
+
+
+def _rows(db: ModuleType, files: Sequence[Path]) -> list[dict[str, object]]:
+    """The rows of files, in their order."""
+    out: list[dict[str, object]] = []
+    connection = db.connect()
+    try:
+        for path in files:
+            found = connection.execute("select * from read_parquet(?)", [str(path)])
+            names = [d[0] for d in found.description]
+            out += [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    finally:
+        connection.close()
+    return out
+
+
+def _join(db: ModuleType, folder: Path, manifest: Result, part: int, names: Mapping[str, type]) -> None:
+    """Write a part in the place of its tasks, where all of them are there. A kill leaves either or both, and the part
+    counts."""
+    tasks = [_task(folder, task) for task in _tasks(manifest)[part]]
+    there = [path for path in tasks if path.is_file()]
+    if len(there) == len(tasks) and not _part(folder, part).is_file():
+        _write(db, _part(folder, part), _rows(db, tasks), names)
+    if there and _part(folder, part).is_file():
+        with written(folder):
+            for path in there:
+                path.unlink()
 
 
 def _solved(
     missing: Mapping[int, tuple[int, int]], work: SweepWork, executor: Executor | None, ahead: int
 ) -> Iterator[tuple[int, list[dict[str, object]]]]:
-    """(part, its rows) as they are ready."""
+    """(task, its rows) as they are ready."""
     if executor is None:
         yield from ((i, solve_part(work, *ends)) for i, ends in missing.items())
         return
@@ -414,6 +479,10 @@ def _solved(
 
 def _part(folder: Path, i: int) -> Path:
     return folder / f"part-{i:06d}.parquet"
+
+
+def _task(folder: Path, i: int) -> Path:
+    return folder / f"_task-{i:06d}"  # readers of "*.parquet" and of directories skip it
 
 
 def _claim(folder: Path, manifest: Mapping[str, object]) -> None:
@@ -506,14 +575,12 @@ def _quoted(path: Path) -> str:
 def _count(db: ModuleType, folder: Path, manifest: Result, aside: tuple[str, ...]) -> Parts:
     """What is on disk, counted in the files themselves."""
     done = infeasible = 0
-    if any(folder.glob("part-*.parquet")):
+    files = _files(folder, manifest)
+    if files:
         connection = db.connect()
         try:
-            query = (
-                "select count(distinct id), count(*), count(*) filter (plan_tp is null) from"
-                f" '{_quoted(folder / 'part-*.parquet')}'"
-            )
-            done, rows, infeasible = connection.execute(query).fetchone()
+            query = "select count(distinct id), count(*), count(*) filter (plan_tp is null) from read_parquet(?)"
+            done, rows, infeasible = connection.execute(query, [[str(path) for path in files]]).fetchone()
         finally:
             connection.close()
         if done != rows:
