@@ -474,4 +474,19 @@ def read_config(path: Path, read_as: str = "") -> Model:
     name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
     says = f"{file}, read as {read_as} (grade D)" if read_as else str(file)
     name = name.removesuffix("_config").rsplit("--", 1)[-1]
-    return model_from_config(data, name=name or file.stem, where=str(file), source=says, read_as=read_as)
+    model = model_from_config(data, name=name or file.stem, where=str(file), source=says, read_as=read_as)
+    return replace(model, config=data)
+
+
+def model_of_inputs(inputs: Mapping[str, object]) -> Model | None:
+    """The model whose config the inputs of a result hold (`Model.inputs`), None where they hold none. Raises UserError
+    where it describes none."""
+    config = inputs.get("model_config")
+    if config is None:
+        return None
+    where = "model_config of the result"
+    if not isinstance(config, Mapping):
+        raise UserError("not a mapping", where=where, given=config)
+    read_as = str(inputs.get("model_read_as") or "")
+    model = model_from_config(config, name=str(inputs.get("model")), where=where, source=where, read_as=read_as)
+    return replace(model, config=config)

@@ -9,6 +9,7 @@ Notation: h hidden width, s sequence length, one FLOP = one addition or one mult
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
@@ -154,6 +155,16 @@ class Model:
     read_as: str = ""
     pattern: tuple[int, ...] = field(default=())
     """Index into `layers` of every layer in order; empty when the order is not known."""
+    config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
+    """What a user's `config.json` holds: a result carries it, so that it can be explained where that file is not. None
+    for a model that ships."""
+
+    def inputs(self) -> dict[str, object]:
+        """The model as results state it: its name, and what it was read from where it does not ship."""
+        config = (
+            {} if self.config is None else {"model_config": dict(self.config), "model_read_as": self.read_as or None}
+        )
+        return {"model": self.name, **config}
 
     def graded(self, grade: str) -> str:
         """The grade of a number that rests on the model's shapes: D where they were read as another architecture's."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.economics.money import price_words, term_words
 from mowich.models.builtin import builtin, builtin_name
+from mowich.models.config import model_of_inputs
 from mowich.models.model import Model
 from mowich.show.charts_parts import short_part
 from mowich.show.formats import UNKNOWN, gib, spread
@@ -101,6 +102,9 @@ def model_of(inputs: Result, run: Run) -> Model | None:
     """The model of an answer: the one that it was made with, else the one that ships under its name."""
     if run.model is not None:
         return run.model
+    carried = model_of_inputs(inputs)
+    if carried is not None:
+        return carried
     found = builtin_name(str(inputs.get("model_given") or inputs.get("model") or ""))
     model = None if found is None else builtin(found)
     is_same = model is not None and inputs.get("model_params", model.params) == model.params

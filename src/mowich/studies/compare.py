@@ -501,7 +501,7 @@ def system_asks(
             )
         )
     inputs = {
-        "model": model.name,
+        **model.inputs(),
         **train.inputs(),
         "systems": resolved,
         "chips": chips,

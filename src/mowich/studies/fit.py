@@ -112,7 +112,7 @@ def fit(
     """Whether a training job fits on `spec` (its size, `chips`, or one scale-up unit), and the smallest count that
     does."""
     fixed = fixed or {}
-    name_given, model = model.name, as_trained(model)
+    given, model = model, as_trained(model)
     system = equip(facts, spec, chips=chips, stack=stack)
     fact = facts.fact(system.paths["hbm_usable_B"])
     low, high = (
@@ -149,7 +149,7 @@ def fit(
     if fits and (smallest is None or smallest > system.chips):
         smallest = system.chips
     inputs = {
-        "model": name_given,
+        **given.inputs(),
         **train.inputs(),
         "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
         "fixed": {k: list(v) for k, v in fixed.items()},

@@ -80,7 +80,7 @@ def plan(
 ) -> PlanList:
     """The `top` best plans of one system for one training job, the one to take first."""
 
-    name_given, model = model.name, as_trained(model)
+    given, model = model, as_trained(model)
 
     system = equip(facts, spec, chips=chips, stack=stack)
     term, priced = money.kind_of_specs(facts, [spec], term)
@@ -90,7 +90,7 @@ def plan(
     rows, preferred = preferred_of(ask, fixed=fixed or {}, top=top)  # of one system: no break-even against each other
     counts = rows[0].search_counts
     inputs = {
-        "model": name_given,
+        **given.inputs(),
         **train.inputs(),
         "systems": [
             {

@@ -286,7 +286,7 @@ def _inputs(
         return None if math.isinf(x) else x
 
     return {
-        "model": s.model.name,
+        **s.model.inputs(),
         "task": "serve",
         "isl": s.job.prompt,
         "osl": s.job.output,

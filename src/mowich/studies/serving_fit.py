@@ -211,7 +211,7 @@ def fit_serving(
         w: next((h for c in counts(system, limit) if (h := try_on(c, [w], low)) and h.requests), None) for w in formats
     }
     inputs = {
-        "model": model.name,
+        **model.inputs(),
         "task": "serve",
         "kv_tokens": tokens,
         "fixed": {k: list(v) for k, v in fixed.items()},

@@ -457,7 +457,7 @@ def serving_inputs(
         return None if math.isinf(x) else x
 
     return {
-        "model": model.name,
+        **model.inputs(),
         "task": "serve",
         "isl": job.prompt,
         "osl": job.output,

@@ -291,9 +291,11 @@ def read_sweep(
     fixed = _fixed_fields(root)
     plans, values = _varied(axes, facts, fixed)
     root.done()
+    own = {word: model.inputs() for word, model in loaded.items() if model.config is not None}
     inputs: dict[str, object] = {
         "scenario": str(path),
         "models": list(loaded),
+        **({"model_inputs": own} if own else {}),
         "systems": list(names),
         "chips": list(sizes),
         "seq": list(dict.fromkeys(j.seq for j in jobs)),

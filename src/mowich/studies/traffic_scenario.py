@@ -327,7 +327,7 @@ def _inputs(
     return {
         "scenario": path,
         "name": asked.name,
-        "model": model.name,
+        **model.inputs(),
         "system": system.id,
         "chips": system.chips,
         "engine": serve.deployment.engine,

@@ -17,6 +17,7 @@ from mowich import models
 from mowich.errors import UserError
 from mowich.estimate import GRADES, Estimate, Notes, worst_grade
 from mowich.facts import Fact, Facts, Watched
+from mowich.models.config import model_of_inputs
 from mowich.models.model import Model
 from mowich.shown import Result
 from mowich.studies.explain import tree, validate
@@ -487,11 +488,13 @@ class Explainer:
 
     def model(self, name: str | None = None) -> Model:
         """The model of the result, or of one row of a sweep. Raises UserError where it is another than the result's."""
+        inputs = self.result["inputs"]
         if name is not None:
-            return models.load_model(name)
+            own = (inputs.get("model_inputs") or {}).get(name)
+            return (model_of_inputs(own) if own else None) or models.load_model(name)
         if self._model is None:
-            inputs = self.result["inputs"]
-            self._model = models.load_model(str(inputs.get("model_given") or inputs.get("model")))
+            named = str(inputs.get("model_given") or inputs.get("model"))
+            self._model = model_of_inputs(inputs) or models.load_model(named)
         wanted = self.result["inputs"].get("model_params")
         if wanted is not None and wanted != self._model.params:
             raise UserError(
