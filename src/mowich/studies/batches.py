@@ -17,7 +17,8 @@ from mowich.plans.plan import TrainJob
 from mowich.units import show_count
 
 WITHIN = 0.05
-"""How far from the batch a better one is looked for."""
+"""How far from the batch a better one is looked for; and how far a plan's may be where the number of chips is counted
+from money or power, not chosen."""
 
 IDLE, FASTER = 0.02, 0.02
 """Shares of idle chips, and of speed gained, from which on another batch is told."""
@@ -38,10 +39,17 @@ class Trained(Protocol):
     def step_s(self) -> Estimate: ...
 
 
-def better_batch(job: TrainJob, row: Trained, best: Callable[[TrainJob], Trained]) -> tuple[int, float] | None:
-    """(sequences, share by which it trains faster) of a nearby batch that leaves fewer chips idle; None where there is
-    none. best: the best row of the same question for another job."""
-    if job.batch_tolerance or not row.step_s.value or row.chips_idle <= IDLE * row.chips_requested:
+def better_batch(
+    job: TrainJob, row: Trained, experts: int, best: Callable[[TrainJob], Trained]
+) -> tuple[int, float] | None:
+    """(sequences, share by which it trains faster) of a nearby batch; None where there is none. experts: of a layer, 1
+    for a dense model; best: the best row of the same question for another job.
+
+    It is looked for where chips idle, and where groups of experts would need data ranks that the batch does not divide
+    over: 384 experts, three times a power of two, and a batch that is a power of two."""
+    divides = job.batch_seqs % (experts // (experts & -experts)) == 0
+    is_idle = row.chips_idle > IDLE * row.chips_requested
+    if job.batch_tolerance or not row.step_s.value or (divides and not is_idle):
         return None
     try:
         other = best(replace(job, batch_tolerance=WITHIN))
@@ -58,12 +66,14 @@ def batch_notes(job: TrainJob, found: Sequence[tuple[Trained, tuple[int, float] 
     out = []
     for seqs in dict.fromkeys(better[0] for _, better in found if better):
         rows = [(row, better[1]) for row, better in found if better and better[0] == seqs]
-        idle = ", ".join(f"{row.chips_idle} of {row.chips_requested} of {row.system}" for row, _ in rows)
-        least, most = (f"{end(gain for _, gain in rows):.0%}" for end in (min, max))
+        gains = ", ".join(
+            f"{gain:.0%} on {row.system}"
+            + (f" ({row.chips_idle:,} of {row.chips_requested:,} chips idle)" if row.chips_idle else "")
+            for row, gain in rows
+        )
         out.append(
-            f"chips idle, as a batch of {job.batch_seqs:,.0f} does not divide over them: {idle}; one of {seqs:,}"
-            f" ({seqs / job.batch_seqs - 1:+.1%}) trains {least if least == most else f'{least} to {most}'} faster:"
-            f" a batch of {seqs}seqs, or {job.batch_seqs:.0f}seqs~{WITHIN:.0%}"
+            f"a batch of {seqs:,} ({seqs / job.batch_seqs - 1:+.1%}) divides better and trains faster: {gains}. Ask for"
+            f" {seqs}seqs, or for {job.batch_seqs:.0f}seqs~{WITHIN:.0%}, any batch that near"
         )
     return out
 

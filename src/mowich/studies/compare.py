@@ -20,7 +20,7 @@ from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
 from mowich.machines.topology import joined_note
-from mowich.models.model import Model, as_trained
+from mowich.models.model import Model, Moe, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
@@ -36,7 +36,7 @@ from mowich.units import show_gib
 if TYPE_CHECKING:
     from mowich.shown import Text
     from mowich.studies.plan import PlanList
-from mowich.studies.batches import batch_notes, better_batch, beyond_critical
+from mowich.studies.batches import WITHIN, batch_notes, better_batch, beyond_critical
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.footing import RunBudget, affordable_chips, equal_chips, tokens_trained
@@ -466,6 +466,8 @@ def system_asks(
         raise UserError(
             "needs chips", field="equal", given=equal, fix="they count the first system's chips (units with units)"
         )
+    if (budget is not None or equal != "chips") and not train.batch_tolerance:
+        train = replace(train, batch_tolerance=WITHIN)  # chips that are counted, not chosen, seldom divide a batch
     term, priced = money.kind_of_specs(facts, systems, term)
     counts, notes = dict[str, int](), list[str]()
     if budget is not None:
@@ -553,7 +555,12 @@ def said_of_batch(
 
     def better(ask: SystemAsk, row: Row) -> tuple[int, float] | None:
         own = replace(ask, hand_tuned=False)
-        return better_batch(ask.job, row, lambda job: solve_system(replace(own, job=job), fixed=fixed, brief=True)[0])
+        experts = max((f.num_experts for layer in ask.model.layers if isinstance(f := layer.ffn, Moe)), default=1)
+
+        def best(job: TrainJob) -> Row:
+            return solve_system(replace(own, job=job), fixed=fixed, brief=True)[0]
+
+        return better_batch(ask.job, row, experts, best)
 
     of_name = {row.system: row for row in rows}
     found = [(of_name[ask.name], better(ask, of_name[ask.name])) for ask in asks if ask.name in of_name]
