@@ -151,8 +151,7 @@ def test_the_users_price_and_power_change_the_row(capsys: pytest.CaptureFixture[
     args = ["compare", "llama-3.1-8b", *JOB, "--on", "trn3,gb300", "--chips", "144", "--json"]
     data = json.loads(run(capsys, *args)[1])
     before = data["rows"][0]
-    assert data["inputs"]["price_term"] == "tco"
-    assert "trn3-gen2, gb300" in data["inputs"]["price_note"]
+    assert data["inputs"]["price_term"] == "default"
     after = json.loads(run(capsys, *args, "--set", "prices.trn3=$1.40/chip/h", "--set", "power.trn3=900 W")[1])["rows"][
         0
     ]
@@ -170,21 +169,26 @@ def test_pue_and_price_term(capsys: pytest.CaptureFixture[str]) -> None:
         run(capsys, "compare", *SMALL, "--json", "--set", "site.pue=1.52", "--set", "prices.term=spot")[1]
     )["rows"][0]
     assert more["J_per_token"]["value"] == pytest.approx(base["J_per_token"]["value"] * 1.52 / 1.14)
-    assert more["price"].split(", ")[1] == "tco"  # one of the two has no spot price, so neither is at it
+    assert more["price"].startswith("no spot price in the facts")
+    assert more["usd_per_mtok"]["value"] is None
 
 
 def test_one_kind_of_price_for_all_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every row of an answer has the kind that was asked for, or all have the cost of ownership, as it says."""
+    """Every row of an answer has the kind that was asked for, or none, with the reason."""
     job = ["llama-3.1-8b", *JOB, "--on", "h200,ironwood,trn2", "--chips", "64"]
-    for kind, found in (("tco", "tco"), ("on-demand", "tco"), ("capacity-block", "tco")):
+    for kind, lacking in (("tco", set()), ("on-demand", {"trn2"}), ("capacity-block", {"ironwood"})):
         code, out, _ = run(capsys, "compare", *job, "--price", kind, "--json")
         data = json.loads(out)
         assert code == 0
-        assert {row["price"].split(", ")[1] for row in data["rows"]} == {found}
-        assert data["inputs"]["price_term"] == found
-        assert ("price_note" in data["inputs"]) == (kind != found)
+        assert data["inputs"]["price_term"] == kind
+        for row in data["rows"]:
+            if row["system"] in lacking:
+                assert row["price"].startswith(f"no {kind} price in the facts (there is tco, rent, ")
+                assert row["usd_per_mtok"]["reason"] == row["price"]
+            else:
+                assert row["price"].split(", ")[1] == kind
     said = " ".join(run(capsys, "compare", *job, "--price", "on-demand")[1].split())
-    assert "the facts have no on-demand price of trn2, so all rows are at cost of ownership" in said
+    assert "No on-demand price known: trn2." in said
     for wrong, words in (
         (["--price", "tcoo"], "unknown price term 'tcoo'"),
         (["--price", "tco", "--set", "prices.term=spot"], "give one of the two"),

@@ -2,66 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from fake_facts import FakeFacts, fact
+from fake_facts import FakeFacts
 from mowich.economics import energy, money
-from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes, exact, unknown_estimate
 from mowich.facts import Fact
 
 
 def facts(*items: Fact) -> FakeFacts:
     return FakeFacts({f.path: f for f in items})
-
-
-PRICES = facts(
-    fact("prices.a.block", 2.0 / 3600),
-    fact("prices.a.list", 3.0 / 3600, low=2.5 / 3600, high=4.0 / 3600),
-    fact("prices.a.nothing", None),
-    fact("prices.user.one", None),
-    fact("prices.choices.one.default", "prices.a.nothing, prices.a.block, prices.a.list", "text"),
-    fact("prices.choices.one.on_demand", "prices.a.list", "text"),
-    fact("prices.choices.one.capacity_block", "prices.a.block", "text"),
-)
-
-
-def test_default_takes_the_first_known_price_and_says_its_term() -> None:
-    found = money.price(PRICES, "one")  # type: ignore[arg-type]
-    assert found.fact_path == "prices.a.block"
-    assert found.rate.value == pytest.approx(2.0 / 3600)
-    assert found.label == "$2.00/chip/h, capacity-block, 2026-10-08, scope not stated"
-
-
-def test_term_takes_its_own_price_with_its_range() -> None:
-    found = money.price(PRICES, "one", term="on-demand")  # type: ignore[arg-type]
-    assert (found.rate.low, found.rate.high) == (2.5 / 3600, 4.0 / 3600)
-
-
-@pytest.mark.parametrize(("system", "term"), [("one", "spot"), ("one", "3y"), ("two", "default")])
-def test_no_price_stays_unknown_with_a_reason(system: str, term: str) -> None:
-    found = money.price(PRICES, system, term=term)  # type: ignore[arg-type]
-    assert found.rate.value is None
-    assert "in the facts" in (found.rate.reason or "")
-    cost = money.usd_per_mtok(found.rate, chips=8, step_s=exact(1, "s"), tokens=1e6, goodput=exact(1, "1"))
-    assert cost.value is None
-    assert cost.reason == found.rate.reason
-
-
-def test_the_users_price_wins_over_every_term() -> None:
-    own = facts(*PRICES.facts.values(), replace(fact("prices.user.one", 1.4 / 3600), grade="user"))
-    for term in money.TERMS:
-        found = money.price(own, "one", term=term)  # type: ignore[arg-type]
-        assert found.rate.value == pytest.approx(1.4 / 3600)
-        assert found.rate.grade == "user"
-        assert "yours" in found.label
-
-
-def test_unknown_term_is_an_error_with_the_list() -> None:
-    with pytest.raises(UserError, match=r"unknown price term '4y'.*capacity-block"):
-        money.price(PRICES, "one", term="4y")  # type: ignore[arg-type]
 
 
 STEP = Estimate(value=4.0, unit="s", low=3.0, high=6.0, grade="C")

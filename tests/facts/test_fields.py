@@ -229,11 +229,11 @@ def test_a_chip_of_ones_own_is_checked_whole(
 def test_a_price_is_never_taken_from_a_fact_of_another_unit(tmp_path: Path) -> None:
     (tmp_path / "prices").mkdir()
     (tmp_path / "prices" / "mine.yaml").write_text('offer: {value: "$2.10/h", grade: user}\n')
-    (tmp_path / "prices" / "choices.yaml").write_text("h100:\n  default: {text: prices.mine.offer, grade: user}\n")
+    (tmp_path / "prices" / "choices.yaml").write_text("h100:\n  on_demand: {text: prices.mine.offer, grade: user}\n")
     from mowich.economics.money import price
 
     with pytest.raises(UserError, match=r"prices\.mine\.offer: measures USD/s"):
-        price(load_facts([tmp_path]), "h100")
+        price(load_facts([tmp_path]), "h100", term="on-demand")
 
 
 def test_a_field_holds_what_the_fact_that_it_refers_to_may_be() -> None:

@@ -16,7 +16,6 @@ import pytest
 from fleet_problems import LENGTH_S, choice, offer, problem, random_problem, reinforce, serve, site, speeds, train
 from mowich import cli, facts
 from mowich.economics.money import RATE
-from mowich.economics.ownership import owned
 from mowich.errors import UserError
 from mowich.estimate import Estimate, exact
 from mowich.fleets.answer import Answer, _over, solve_fleet
@@ -519,12 +518,15 @@ def scenario(tmp_path: Path, text: str = SCENARIO) -> Path:
     return file
 
 
-def test_an_offer_may_be_at_cost_of_ownership(tmp_path: Path) -> None:
+def test_what_is_rented_has_a_rental_price_or_an_estimate_of_one(tmp_path: Path) -> None:
     known = facts.load_facts()
-    p = read_problem(scenario(tmp_path, SCENARIO.replace("price: default", "price: tco")), known)
-    [rent] = next(c for c in p.choices if c.name == "trn2").offers
-    assert float(rent.price) == pytest.approx(float(owned(known, "trn2").total))
-    assert rent.price_label.split(", ")[1] == "tco"
+    with pytest.raises(UserError, match="unknown price 'tco'"):
+        read_problem(scenario(tmp_path, SCENARIO.replace("price: default", "price: tco")), known)
+    for system, term in (("trn2", "capacity-block"), ("trn3", "rent")):
+        p = read_problem(scenario(tmp_path, SCENARIO.replace("trn2:", f"{system}:")), known)
+        [rent] = next(c for c in p.choices if c.name == system).offers
+        assert rent.price_label.split(", ")[1] == term
+        assert (rent.price.grade == "D") == (term == "rent")
 
 
 def test_a_scenario_becomes_a_problem(tmp_path: Path) -> None:

@@ -330,7 +330,7 @@ def test_commands_of_other_verbs_make_their_results_again(kind: str, capsys: pyt
 
 
 def test_a_flip_point_is_where_two_systems_cost_the_same(facts: Facts) -> None:
-    made = mowich.compare("llama-3.1-8b", ["h100:64", "b200:64"], train=TRAIN).to_dict()
+    made = mowich.compare("llama-3.1-8b", ["h100:64", "b200:64"], train=TRAIN, price="on-demand").to_dict()
     cost = [float(r["usd_per_mtok"]["value"]) for r in made["rows"]]  # type: ignore[attr-defined]
     path = next(
         f.path
@@ -340,7 +340,9 @@ def test_a_flip_point_is_where_two_systems_cost_the_same(facts: Facts) -> None:
     even = facts.number(path) * cost[0] / cost[1]
     near = facts.with_values({path: replace(facts.fact(path), value=0.95 * even, low=0.8 * even, high=1.3 * even)})
     again = json.loads(
-        json.dumps(mowich.compare("llama-3.1-8b", ["h100:64", "b200:64"], train=TRAIN, facts=near).to_dict())
+        json.dumps(
+            mowich.compare("llama-3.1-8b", ["h100:64", "b200:64"], train=TRAIN, facts=near, price="on-demand").to_dict()
+        )
     )
     found = turning(Explainer(again, near), "usd_per_mtok")
     assert found is not None

@@ -53,5 +53,5 @@ def test_no_price_line_where_every_row_has_a_price_or_the_user_set_one() -> None
     data = asked(["h200", "ironwood"])
     assert price_line_charts(data["rows"], data["inputs"]) == []
     own = asked(["trn3", "ironwood"], facts=load_facts().with_values({"prices.user.trn3-gen2": 1.4 / 3600}))
-    assert [r["price"].split(", ")[1] for r in own["rows"]] == ["yours", "on-demand"]
+    assert [r["price"].split(", ")[1] for r in own["rows"]] == ["yours", "tco"]
     assert price_line_charts(own["rows"], own["inputs"]) == []

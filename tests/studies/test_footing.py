@@ -11,7 +11,6 @@ import pytest
 import mowich
 from mowich import cli
 from mowich.economics import money
-from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.show.command import command_of
@@ -37,35 +36,42 @@ def test_whole_chips_are_paid_for_and_one_more_is_not() -> None:
 
 def test_all_systems_have_the_same_money_at_one_kind_of_price() -> None:
     budget = RunBudget(usd=250_000, days=30, has_tokens=False)
-    counts, said = affordable_chips(FACTS, SYSTEMS, budget, "tco")
+    counts, none, said = affordable_chips(FACTS, SYSTEMS, budget, "rent")
     assert not said
+    assert not none
     for name, chips in counts.items():
-        an_hour = float(money.price(FACTS, resolve(FACTS, name).id, term="tco").rate) * 3600
+        an_hour = float(money.price(FACTS, resolve(FACTS, name).id, term="rent").rate) * 3600
         assert 0 <= budget.usd - chips * an_hour * 30 * 24 < an_hour * 30 * 24
-    counts, said = affordable_chips(FACTS, ["h200"], replace(budget, usd=1e13), "tco")
+    counts, none, said = affordable_chips(FACTS, ["h200"], replace(budget, usd=1e13), "rent")
     assert counts["h200"] == resolve(FACTS, "h200").max_chips
     assert "the largest machine has" in said[0]
 
 
 @pytest.mark.parametrize(
     ("budget", "term", "wrong"),
-    [(20.0, "tco", "pays for no chip of trn3"), (1e6, "spot", "unknown number of chips")],
+    [(20.0, "rent", "rents no chip"), (1e6, "spot", "unknown number of chips")],
 )
-def test_money_that_says_no_number_is_refused(budget: float, term: str, wrong: str) -> None:
-    with pytest.raises(UserError, match=wrong):
-        affordable_chips(FACTS, ["trn3"], RunBudget(usd=budget, days=30, has_tokens=False), term)
+def test_money_that_says_no_number_is_told_in_the_row(budget: float, term: str, wrong: str) -> None:
+    counts, none, _ = affordable_chips(FACTS, ["trn3"], RunBudget(usd=budget, days=30, has_tokens=False), term)
+    assert not counts
+    assert wrong in none["trn3"]
+    found = mowich.compare("llama-3.2-1b", ["trn3", "trn2"], train=JOB, budget=f"${budget:g}", days=30, price=term)
+    assert (found.rows[0].chips_requested, found.rows[0].feasible) == (0, False)
+    assert wrong in (found.rows[0].reason or "")
+    assert "The budget rents no chip: trn3" in " ".join(str(found).split()) or budget == 20.0
 
 
 def test_rows_have_the_tokens_of_the_days_and_more_money_never_fewer() -> None:
-    found = mowich.compare("llama-3.2-1b", ["trn3", "h200"], train=JOB, budget="$30k", days=7, price="tco")
+    found = mowich.compare("llama-3.2-1b", ["trn3", "h200"], train=JOB, budget="$30k", days=7)
     for row in found.rows:
         assert row.tokens_trained is not None
         speed = float(row.tokens_per_s_per_chip) * row.chips_used
         assert float(row.tokens_trained) == pytest.approx(speed * float(row.goodput) * 7 * DAY_S)
         assert row.tokens_trained.low < float(row.tokens_trained) < row.tokens_trained.high
         assert (row.days.value, row.days.reason) == (None, "the tokens of the run are not asked")
-    assert "Most tokens for $30000 in 7 days: " in str(found)
-    richer = mowich.compare("llama-3.2-1b", ["h200"], train=JOB, budget="$60k", days=7, price="tco")
+    assert "For $30000 in 7 days: trn3, " in str(found)
+    assert "(rent estimate); h200, " in " ".join(str(found).split())
+    richer = mowich.compare("llama-3.2-1b", ["h200"], train=JOB, budget="$60k", days=7)
     less, more = found.rows[1], richer.rows[0]
     assert more.chips_requested >= 2 * less.chips_requested
     assert float(more.tokens_trained or 0) >= float(less.tokens_trained or 0)

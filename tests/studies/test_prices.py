@@ -33,10 +33,10 @@ def test_rows_hold_the_contract_and_parts_sum() -> None:
 def test_one_kind_for_all_rows() -> None:
     same = mowich.prices(["h100", "ironwood"], price="on-demand")
     assert [r.term for r in same.rows] == ["on-demand", "on-demand"]
-    assert "price_note" not in same.inputs
     lacking = mowich.prices(["h100", "ironwood", "trn3"], price="on-demand")
-    assert {r.term for r in lacking.rows} == {"tco"}
-    assert "no on-demand price of trn3-gen2" in str(lacking.inputs["price_note"])
+    assert [r.usd_per_chip_h for r in lacking.rows[:2]] == [r.usd_per_chip_h for r in same.rows]
+    assert (lacking.rows[2].usd_per_chip_h.value, lacking.rows[2].term) == (None, "on-demand")
+    assert "trn3: no on-demand price in the facts (there is tco, rent)" in " ".join(str(lacking).split())
 
 
 def test_every_system_whose_cost_is_known_where_none_is_named(facts: Facts) -> None:

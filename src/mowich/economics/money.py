@@ -1,40 +1,54 @@
 """What a chip-hour costs, and what a token costs then.
 
-`price` reads facts: which price stands for a system under a term, and says which one it took. The rest is pure formulas
-on estimates. A price that the facts do not have stays unknown; `breakeven_usd_per_chip_h` then says which price would
-equal the best known row. Rental prices include power, so electricity is never added to them.
+`price` reads facts: which price stands for a system under a term, and says which one it took. It looks at that system
+alone, so that no other row of an answer moves it. The rest is pure formulas on estimates. A price that the facts do not
+have stays unknown; `breakeven_usd_per_chip_h` then says which price would equal the best known row. Rental prices
+include power, so electricity is never added to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from mowich.economics import rent
+from mowich.economics.energy import chip_power, read_site
 from mowich.economics.ownership import COST_RULE_WORDS, Terms, owned
 from mowich.errors import UserError
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, Notes, product_of, unknown_estimate
 from mowich.facts import Fact, Facts
-from mowich.machines.system import machine_id, parse_spec
 from mowich.units import show
 
-PRICE_KINDS = ("tco", "list", "on-demand", "1y", "3y", "capacity-block", "spot", "market")
-"""Kinds of price (`--price`). tco: what the chip-hour costs its owner (`economics.ownership`); list: what a seller
-asks of everybody, on demand, else for a block of capacity; 1y and 3y are commitments; market is a range of quotes of
-several sellers."""
+PRICE_KINDS = (
+    *("tco", "rent", "list", "on-demand", "1y", "3y", "capacity-block", "spot", "market"),
+    "electricity",
+)
+"""Kinds of price (`--price`). tco: what the chip-hour costs its owner (`economics.ownership`); rent: what it costs to
+rent, the first of `rent.RENTAL_ORDER` that somebody quotes, else an estimate (`economics.rent`); list: what a seller asks of
+everybody, on demand, else for a block of capacity; 1y and 3y are commitments; market is a range of quotes of several
+sellers; electricity: what a chip that is there uses."""
 
 TERMS = ("default", *PRICE_KINDS)
-"""Kinds, and the default: one kind for all rows of an answer, as `kind_for` finds it."""
+"""Kinds, and the default: cost of ownership; for a machine whose parts have no known cost, what somebody quotes."""
 
-LIKE = ("capacity-block", "on-demand", "market", "1y", "3y")
-"""Kinds that stand for all rows where none is asked for, the preferred first; never spot, which a job of weeks cannot
-rely on."""
+RENTAL_KINDS = tuple(kind for kind in PRICE_KINDS if kind not in ("tco", "electricity"))
+"""Kinds that a budget buys at: what somebody else asks for a chip-hour."""
+
+_OPEN: Mapping[str, tuple[str, ...]] = {
+    "list": ("on-demand", "capacity-block"),
+    "rent": rent.RENTAL_ORDER,
+    "default": rent.RENTAL_ORDER,
+}
+"""Kinds that stand for the first of several that somebody quotes."""
 
 WITHOUT_PRICE = "no price in the facts"
 """What stands in the place of a price: a statement about our facts, and not about what others publish."""
 
 TERM_WORDS = {
+    "default": "cost of ownership",
     "tco": "cost of ownership",
+    "rent": "rent",
     "list": "list",
     "on-demand": "on demand",
     "spot": "spot",
@@ -42,6 +56,7 @@ TERM_WORDS = {
     "1y": "1-year",
     "3y": "3-year",
     "market": "market",
+    "electricity": "electricity",
     "yours": "your own",
     "other": "other terms",
 }
@@ -142,39 +157,10 @@ def term_words(kind: object) -> str:
 def quoted_terms(facts: Facts, system_id: str) -> dict[str, str]:
     """Term -> grade of every term at which a system has a price of its own; empty where the user has set one, which
     wins over all."""
-    found = {kind: price(facts, system_id, term=kind) for kind in PRICE_KINDS if kind not in ("tco", "list")}
-    return {term: p.rate.grade for term, p in found.items() if p.rate.value is not None and p.term != OWN}
-
-
-def kind_for(facts: Facts, systems: Sequence[str], asked: str = "default") -> tuple[str, str]:
-    """(the kind of price for all rows of an answer, what to say of it: "" where every row has what was asked).
-
-    systems: ids. asked: a kind; "default": the first of `LIKE` at which somebody quotes a price of every system. Where
-    one of them has no such price, the cost of ownership is taken for all, so that rows are never compared on unequal
-    terms. A price of the user's own stands on every term.
-    """
-    ids = list(dict.fromkeys(systems))
-    if asked == "tco" or not ids:
-        return asked, ""
-    own = [i for i in ids if _own_price(facts, i) is not None]
-    others = [i for i in ids if i not in own]
-    if asked != "default":
-        lacking = [i for i in others if price(facts, i, term=asked).rate.value is None]
-        if not lacking:
-            return asked, ""
-        return "tco", f"the facts have no {asked} price of {', '.join(lacking)}, so all rows are at {TERM_WORDS['tco']}"
-    terms = [quoted_terms(facts, i) for i in others]
-    for kind in LIKE:
-        if all(grades.get(kind, "D") != "D" for grades in terms):
-            return kind, ""
-    who = others[0] if len(others) == 1 else "all of " + ", ".join(others)
-    return "tco", f"no one kind of price is quoted for {who}, so all rows are at {TERM_WORDS['tco']}"
-
-
-def kind_of_specs(facts: Facts, specs: Sequence[str], asked: str = "default") -> tuple[str, dict[str, object]]:
-    """The kind of price for systems as they are named ("trn3:64"), and what the inputs of an answer say of it."""
-    kind, note = kind_for(facts, [machine_id(facts, parse_spec(spec)[0]) for spec in specs], asked)
-    return kind, {"price_term": kind, **({"price_note": note} if note else {})}
+    if _own_price(facts, system_id) is not None:
+        return {}
+    found = {kind: rent.quoted(facts, system_id, kind) for kind in rent.QUOTED}
+    return {kind: fact.grade or "A" for kind, fact in found.items() if fact is not None}
 
 
 def _own_price(facts: Facts, system_id: str) -> Fact | None:
@@ -188,53 +174,80 @@ def price(
 ) -> Price:
     """The price of one chip of a system.
 
-    The user's own (`prices.user.<system>`, from --set prices.<system>=) wins over any term. Otherwise
+    The user's own (`prices.user.<system>`, from --set prices.<system>=) wins over any term but electricity. Otherwise
     `prices.choices.<system>.<term>` names the facts that quote that term, the preferred first; the cost of ownership
-    is built up from its parts (asked: on which terms, None: those of the facts). `default` is the order, written per
-    system with its reason, in which the terms are tried: capacity block (a dated list price for many chips at once),
-    on demand, market quotes, three-year rental; never spot, which a job of weeks cannot rely on (rows of one answer:
-    `kind_for`). Unknown when no fact of the term has a value.
+    is built up from its parts (asked: on which terms, None: those of the facts). `default` is the cost of ownership
+    and, where that is not known, what `rent` quotes. Unknown, with the kinds that there are, when no fact of the term
+    has a value: another kind never stands in.
 
     Raises UserError for an unknown term, and for a fact that is no price of a chip and time.
     """
     if term not in TERMS:
         raise unknown_word("price term", term, TERMS, field="prices.term")
+    if term == "electricity":
+        return _electricity(facts, system_id, notes)
     own = _own_price(facts, system_id)
     if own is not None:
         return _price(facts, own, OWN, notes)
-    if term == "tco":
+    if term == "tco" or (term == "default" and owned(facts, system_id, asked).total.value is not None):
         return _cost(facts, system_id, notes, asked)
-    chosen = ("on-demand", "capacity-block") if term == "list" else (term,)
-    for path in [path for one in chosen for path in _choices(facts, system_id, one)]:
-        fact = facts.get(path)
-        if fact is not None and isinstance(fact.value, float):
+    for kind in _OPEN.get(term, (term,)):
+        fact = rent.quoted(facts, system_id, kind)
+        if fact is not None and not (term in ("default", "rent") and fact.grade == "D"):
             if fact.unit != RATE:
                 raise UserError(
                     f"measures {fact.unit or 'a count'}",
-                    where=path,
+                    where=fact.path,
                     given=fact.shown,
                     allowed=RATE,
                     fix='a price says of what: "$2.10/chip/h"',
                 )
-            is_open = term in ("default", "list")
-            return _price(facts, fact, _term_of(facts, system_id, path) if is_open else term, notes)
-    wanted = WITHOUT_PRICE if term == "default" else f"no {term} price in the facts"
+            return _price(facts, fact, kind, notes)
+    guess = rent.estimated(facts, system_id) if term == "rent" else None
+    if guess is not None:
+        return _estimated(guess, notes)
+    wanted = _no_price(facts, system_id, term, asked)
     return Price(rate=unknown_estimate(RATE, wanted), label=wanted, fact_path="", term="")
 
 
-def _choices(facts: Facts, system_id: str, term: str) -> list[str]:
-    """Paths of the facts that quote a term of a system, the preferred first."""
-    choice = facts.get(f"prices.choices.{system_id}.{term.replace('-', '_')}")
-    words = "" if choice is None or choice.value is None else str(choice.value)
-    return [path.strip() for path in words.split(",") if path.strip()]
+def _no_price(facts: Facts, system_id: str, term: str, asked: Terms | None) -> str:
+    """Why there is no price of a kind, and of which kinds there is one."""
+    if term == "default":
+        return WITHOUT_PRICE
+    there = list(quoted_terms(facts, system_id))
+    if owned(facts, system_id, asked).total.value is not None:
+        there = ["tco", "rent", *there]
+    instead = f" (there is {', '.join(there)})" if there else ""
+    return f"no {term} price in the facts{instead}"
 
 
-def _term_of(facts: Facts, system_id: str, path: str) -> str:
-    """The named term that a default price belongs to."""
-    for name in PRICE_KINDS:
-        if path in _choices(facts, system_id, name):
-            return name
-    return "other"
+def _electricity(facts: Facts, system_id: str, notes: Notes | None) -> Price:
+    """What the electricity of a chip at work costs, at the meter.
+
+    rate = power * pue * electricity
+    """
+    site = read_site(facts)
+    if not facts.meta("systems", system_id).get("chip"):
+        return Price(rate=unknown_estimate(RATE, WITHOUT_PRICE), label=WITHOUT_PRICE, fact_path="")
+    parts = [(chip_power(facts, system_id, notes=notes), 1.0), (site.pue, 1.0), (site.electricity, 1.0)]
+    rate = product_of(parts, RATE)
+    if rate.value is None:
+        why = f"no cost of electricity: {rate.reason}"
+        return Price(rate=unknown_estimate(RATE, why), label=why, fact_path="")
+    label = ", ".join((show(rate.value, RATE), "electricity", f"a chip at work, site {site.name}"))
+    if notes is not None:
+        facts_read = (f"sites.{site.name}.pue", f"sites.{site.name}.electricity")
+        notes.add("price", rate.value, RATE, facts=facts_read, note=label, words="power * pue * electricity")
+    return Price(rate=rate, label=label, fact_path="", term="electricity")
+
+
+def _estimated(found: rent.EstimatedRent, notes: Notes | None) -> Price:
+    """The estimated rent of a system that nobody quotes, as a price of grade D."""
+    value = float(found.rate)
+    label = ", ".join((show(value, RATE), "rent", ESTIMATE, found.words))
+    if notes is not None:
+        notes.add("price", value, RATE, rent.rent_of_cost, facts=found.facts, note=label, given=found.symbols)
+    return Price(rate=found.rate, label=label, fact_path="", term="rent")
 
 
 def _cost(facts: Facts, system_id: str, notes: Notes | None, asked: Terms | None) -> Price:

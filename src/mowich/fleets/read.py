@@ -10,7 +10,7 @@ import numpy as np
 
 from mowich.economics.energy import chip_power
 from mowich.economics.energy import read_site as site_facts
-from mowich.economics.money import RATE, TERMS
+from mowich.economics.money import RATE, RENTAL_KINDS, TERMS
 from mowich.economics.money import price as published_price
 from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate, exact, unknown_estimate
@@ -301,8 +301,8 @@ class _Reader:
         if given is not None:
             price, label = given, "yours"
         elif kind == "rent":
-            term = node.text("price", "default", allowed=TERMS)
-            found = published_price(self.facts, system.id, term=term)
+            term = node.text("price", "rent", allowed=("default", *RENTAL_KINDS))
+            found = published_price(self.facts, system.id, term="rent" if term == "default" else term)
             price, label = found.rate, found.label
         else:
             price, label = unknown_estimate(unit, "the facts have no purchase price"), "unknown"
@@ -354,9 +354,9 @@ class _Reader:
         if "committed" in node:
             child = node.node("committed")
             committed = self.series(child, "units", 0.0)
-            term = child.raw("price", "default")
+            term = child.raw("price", "rent")
             committed_price = (
-                published_price(self.facts, system.id, term=str(term)).rate
+                published_price(self.facts, system.id, term="rent" if term == "default" else str(term)).rate
                 if term in TERMS
                 else self.estimate(child, "price", RATE)
             ) or committed_price

@@ -516,9 +516,22 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     tuned = stack == HAND_TUNED
     is_paid = not serving and read_budget(reader, SYSTEMS, (CHIPS, EQUALS))
     work = read_work(reader, SYSTEMS, serving=serving, by_hand=True, needs_tokens=not is_paid)
+    if is_paid:
+        _rents(reader, str(work["term"]))
     named: dict[str, object] = {"has_tokens": reader.given(TOKENS) is not None}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
     return reader.fill(CompareRequest, hand_tuned=tuned, **named, **work)
+
+
+def _rents(reader: QuestionReader, term: str) -> None:
+    """A problem where a budget is to buy at what is nobody's rent."""
+    from mowich.economics.money import RENTAL_KINDS
+
+    if term not in ("default", *RENTAL_KINDS):
+        reader.add(
+            f"{reader.said(RUN_BUDGET)} rents chips", PRICE_KIND, given=term, allowed=RENTAL_KINDS, fix="leave it out"
+        )
+        reader.stop()
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:

@@ -69,7 +69,7 @@ CORES_OF_PLAN = ("lnc",)
 
 PRICE_KIND = word(
     "price",
-    "Kind: tco, list, on-demand, 1y, 3y, capacity-block, spot.",
+    "Kind: tco, rent, on-demand, capacity-block, 1y, 3y, spot.",
     metavar="KIND",
     example="tco",
 )

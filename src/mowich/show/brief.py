@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mowich.economics.money import term_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import OTHER, look_called
@@ -34,7 +35,7 @@ def brief_page(result: Result, run: Run) -> Page:
             ("beside", ", ".join(inputs["against"])),
             ("trained", f"{inputs['models'][0]}, {inputs['train']['tokens'] * 1e-12:g}T tokens"),
             ("served", ", ".join(inputs["models"])),
-            ("price", "what each machine costs its owner" if inputs["price_term"] == "tco" else inputs["price_term"]),
+            ("price", f"{term_words(inputs['price_term'])} of each machine"),
             ("facts", str(result["facts_hash"])),
         ],
         parts=parts,

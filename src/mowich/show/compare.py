@@ -33,6 +33,7 @@ from mowich.show.rows import (
     memory_cell,
     plan_of,
     price_line,
+    priced_words,
     ranked_figure,
     survival_lines,
     terms_text,
@@ -58,7 +59,7 @@ def compare_page(result: Result, run: Run) -> Page:
         sentences=found.sentences,
         assumptions=training_strip(result),
         parts=(
-            Words(text=job_line(inputs, run), kind="job", gap=True),
+            Words(text=job_line(inputs, run) + priced_words(rows, inputs), kind="job", gap=True),
             answers(rows, found, inputs),
             *remarks(notes, result.get("warnings", ())),
             *paragraphs(rests, "basis", indent=0, gap=True),

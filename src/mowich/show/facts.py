@@ -104,7 +104,7 @@ def system_entry(facts: Facts, name: str) -> dict[str, object]:
     if not chip or unit is None:
         return {"aliases": list(own.aliases) if own else []}
     memory, bandwidth = (facts.get(f"chips.{chip}.memory.{what}") for what in ("hbm_capacity", "hbm_bandwidth"))
-    asked = price(facts, name)
+    asked = price(facts, name, term="rent")
     quoted = quote(asked.label)
     return {
         "aliases": list(own.aliases) if own else [],

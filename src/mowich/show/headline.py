@@ -112,7 +112,7 @@ def _compared(result: Result, serving: bool) -> Headline:
         cost = _cost(result, made["usd_per_mtok"], serving)
         speed = "" if "tokens_trained" in made else _speed(result, made, serving)
         said += [speed, cost] if made["usd_per_mtok"].best is None else [cost, speed]  # an answer before what has none
-    said += _left_over(rows)
+    said += _left_over(rows, str(result["inputs"].get("price_term") or "default"))
     return Headline(sentences=tuple(s for s in said if s), rankings=made)
 
 
@@ -124,7 +124,7 @@ def _trained(result: Result, found: Ranking) -> str:
 
     def told(row: Result, what: str = "") -> str:
         tokens = interval(ranked_estimate(row, "tokens_trained"), 1e-12)
-        return f"{row_label(row)}, {tokens} trillion{what} on {int(row['chips_requested']):,} chips"
+        return f"{row_label(row)}, {tokens} trillion{what} on {int(row['chips_requested']):,} chips ({terms_of(row)})"
 
     if found.best is None:
         said = f"For {footing}: {'; '.join(told(row, ' tokens') for row in alive)}."
@@ -207,7 +207,7 @@ def _alone(row: Result, serving: bool) -> str:
     return f"{row_label(row)}: {', '.join(parts)}." if parts else ""
 
 
-def _left_over(rows: Sequence[Result]) -> list[str]:
+def _left_over(rows: Sequence[Result], term: str) -> list[str]:
     """Rows that have no price, do not fit, miss a limit, or may not fit."""
 
     def of(keep: Callable[[Result], bool]) -> str:
@@ -215,11 +215,15 @@ def _left_over(rows: Sequence[Result]) -> list[str]:
 
     said = (
         (
-            "No price known",
+            "No price known" if term == "default" else f"No {term} price known",
             lambda r: runs(r) and r.get("feasible") is not False and ranked_estimate(r, "usd_per_mtok").value is None,
         ),
         ("Misses the limits", lambda r: r.get("feasible") is False and bool(r.get("decode"))),
-        ("Cannot run it", lambda r: r.get("feasible") is False and not r.get("decode")),
+        ("The budget rents no chip", lambda r: r.get("chips_requested") == 0),
+        (
+            "Cannot run it",
+            lambda r: r.get("feasible") is False and not r.get("decode") and r.get("chips_requested") != 0,
+        ),
         ("Not known whether it fits", lambda r: r.get("feasible") is None),
     )
     return [f"{word}: {who}." for word, keep in said if (who := of(keep))]

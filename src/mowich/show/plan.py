@@ -32,6 +32,7 @@ from mowich.show.rows import (
     plan_of,
     preferred_lines,
     price_line,
+    priced_words,
     survival_lines,
     terms_text,
     time_shares,
@@ -89,7 +90,7 @@ def plan_page(result: Result, run: Run) -> Page:
 def _parts(result: Result, rows: Sequence[Result], run: Run) -> list[Part]:
     first = rows[0]
     parts: list[Part] = [
-        Words(text=job_line(result["inputs"], run), kind="job", gap=True),
+        Words(text=job_line(result["inputs"], run) + priced_words(rows, result["inputs"]), kind="job", gap=True),
         Table(
             title="Answers",
             columns=_COLUMNS,

@@ -42,7 +42,7 @@ def prices_page(result: Result, run: Run) -> Page:
     rows, inputs = result["rows"], result["inputs"]
     known = [r for r in rows if r["tco_total"]["value"] is not None]
     unknown = [f"{r['system']}: {r['tco_total']['reason']}" for r in rows if r["tco_total"]["value"] is None]
-    said = [*([f"{inputs['price_note']}."] if inputs.get("price_note") else []), *unknown]
+    unknown += [f"{r['system']}: {r['usd_per_chip_h']['reason']}" for r in rows if _lacks(r)]
     return Page(
         title="Prices of a chip-hour",
         sentences=(_headline(known, inputs),),
@@ -51,7 +51,7 @@ def prices_page(result: Result, run: Run) -> Page:
             _totals(rows),
             *([_by_part(known)] if 0 < len(known) <= _SHOWN_SIDE_BY_SIDE else []),
             *([_sellers(known, inputs)] if known else []),
-            *notes(said, ()),
+            *notes(unknown, ()),
             Words(
                 text="Costs are per installed chip and hour of the calendar, from parts that each have a source; no"
                 " published cost of an hour is among them. Compare with an analyst under his rule: --rule, --life."
@@ -65,6 +65,11 @@ def prices_page(result: Result, run: Run) -> Page:
         records=rows,
         inputs=inputs,
     )
+
+
+def _lacks(row: Result) -> bool:
+    """Whether a row has no price of the kind that was asked, which is not the cost."""
+    return row["usd_per_chip_h"]["value"] is None and row["tco_total"]["value"] is not None
 
 
 def _headline(known: Sequence[Result], inputs: Result) -> str:

@@ -195,12 +195,25 @@ def grouped_words(words_of: Mapping[str, str]) -> list[str]:
     return grouped(said)
 
 
+def priced_words(rows: Sequence[Result], inputs: Result) -> str:
+    """Which kind of price the costs of rows are at, for the first line; where none was asked for, that too."""
+    kinds = list(dict.fromkeys(terms_cell(str(row.get("price") or "")) for row in rows))
+    said = "unlike kinds" if len(kinds) > 1 else "none known" if kinds == [UNKNOWN] else kinds[0]
+    return f"; prices: {said}{' (no --price)' if _is_open(inputs) else ''}"
+
+
+def _is_open(inputs: Result) -> bool:
+    """Whether no kind of price was asked for, so that cost is the owner's."""
+    return bool(inputs.get("price_term") == "default")
+
+
 def price_line(rows: Sequence[Result], inputs: Result) -> str:
-    """Which price stands behind each row, and why it is of that kind where another was asked for."""
+    """Which price stands behind each row; of which kind, where none was asked for."""
     shown: dict[str, list[str]] = {}
     for row in rows:
         shown.setdefault(price_words(str(row.get("price") or UNKNOWN)), []).append(str(row["system"]))
-    why = f" Why: {inputs['price_note']}; --price asks for another kind." if inputs.get("price_note") else ""
+    why = " No kind was asked for, so cost is the owner's where it is known: --price rent asks what renting costs."
+    why = why if _is_open(inputs) else ""
     return "Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + "." + why
 
 

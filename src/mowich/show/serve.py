@@ -47,6 +47,7 @@ from mowich.show.rows import (
     model_of,
     preferred_lines,
     price_line,
+    priced_words,
     ranked_figure,
     shares_span,
     size_words,
@@ -75,7 +76,7 @@ def serve_page(result: Result, run: Run) -> Page:
     reasons = [] if is_plan else [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
     reasons += [] if is_plan else breakeven_lines(rows, inputs)
     parts: list[Part] = [
-        Words(text=requests_line(inputs, run), kind="job", gap=True),
+        Words(text=requests_line(inputs, run) + priced_words(rows, inputs), kind="job", gap=True),
         _answers(named, found, is_plan=is_plan),
         *remarks(reasons, result.get("warnings", ())),
         *paragraphs(preferred_lines(result), "note"),

@@ -152,14 +152,13 @@ def _table(result: Result, name: str, rows: Sequence[Result]) -> Table:
 
 
 def _remarks(result: Result, jobs: Sequence[tuple[str, Sequence[Result]]]) -> list[str]:
-    """Why a job has no plan with an amount, once for each reason; why prices are of another kind than asked."""
+    """Why a job has no plan with an amount, once for each reason."""
     out: dict[tuple[str, str], str] = {}
     for name, rows in jobs:
         for r in rows:
             if not r["feasible"]:
                 out.setdefault((name, r["reason"]), f"{name}, {_called(result, r)}: {r['reason']}")
-    note = result["inputs"].get("price_note")
-    return [*out.values(), *([str(note)] if note else [])]
+    return list(out.values())
 
 
 def _basis(result: Result) -> list[Words]:

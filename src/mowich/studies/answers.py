@@ -96,7 +96,6 @@ def served_compared(asked: jobs.JobRequest, systems: Sequence[str] | None = None
         engine=asked.engine,
         fixed=asked.fixed,
         term=asked.term,
-        beside=asked.systems,
     )
 
 

@@ -212,7 +212,8 @@ def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> P
 class SystemAsk:
     """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: with kernels
     written by hand where they are timed for the chip, each at the plan that is best with them (`hand_tuned_plans`);
-    budget: what pays for the chips, None where nobody said."""
+    budget: what pays for the chips, None where nobody said; no_chips: why there are none (chips 0), "" where there
+    are."""
 
     name: str
     system_id: str
@@ -224,10 +225,11 @@ class SystemAsk:
     term: str
     hand_tuned: bool = False
     budget: RunBudget | None = None
+    no_chips: str = ""
 
     def under(self, facts: Facts) -> Platform:
         """The system as other facts have it."""
-        return resolved(facts, self.system_id, self.chips, self.stack)
+        return resolved(facts, self.system_id, self.chips or None, self.stack)
 
     @property
     def system(self) -> Platform:
@@ -401,6 +403,8 @@ def solved(
     margin: float = 0.0,
 ) -> tuple[tuple[Row, ...], Search | None]:
     """The rows of a system and the search that found their plans, None without one."""
+    if ask.no_chips:
+        return (without_plan(ask, ask.no_chips),), None
     system = ask.system
     low, high = (replace(system, hbm_usable_B=end) for end in ask.usable_B)
     try:
@@ -468,10 +472,10 @@ def system_asks(
         )
     if (budget is not None or equal != "chips") and not train.batch_tolerance:
         train = replace(train, batch_tolerance=WITHIN)  # chips that are counted, not chosen, seldom divide a batch
-    term, priced = money.kind_of_specs(facts, systems, term)
-    counts, notes = dict[str, int](), list[str]()
+    counts, none, notes = dict[str, int](), dict[str, str](), list[str]()
     if budget is not None:
-        counts, notes = affordable_chips(facts, systems, budget, term)
+        term = "rent" if term == "default" else term
+        counts, none, notes = affordable_chips(facts, systems, budget, term)
     elif chips is not None:
         counts, notes = equal_chips(facts, systems, chips, equal, term)
     asks: list[SystemAsk] = []
@@ -483,7 +487,7 @@ def system_asks(
             {
                 "system": name,
                 "id": system.id,
-                "chips": system.chips,
+                "chips": 0 if name in none else system.chips,
                 **stack_words(facts, system, hand_tuned=hand_tuned and has_kernels(system)),
                 "price_terms": money.quoted_terms(facts, system.id),
             }
@@ -492,7 +496,7 @@ def system_asks(
             SystemAsk(
                 name=name,
                 system_id=system.id,
-                chips=system.chips,
+                chips=0 if name in none else system.chips,
                 stack=stack,
                 model=as_trained(model),
                 facts=facts,
@@ -500,6 +504,7 @@ def system_asks(
                 term=term,
                 hand_tuned=hand_tuned,
                 budget=budget,
+                no_chips=none.get(name, ""),
             )
         )
     inputs = {
@@ -510,7 +515,7 @@ def system_asks(
         "equal": equal,
         **(budget.inputs() if budget else {}),
         "fixed": {k: list(v) for k, v in (fixed or {}).items()},
-        **priced,
+        "price_term": term,
     }
     return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes))
 

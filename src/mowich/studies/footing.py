@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mowich.economics import energy, money
-from mowich.errors import UserError
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, product_of
 from mowich.facts import Facts
@@ -80,29 +79,25 @@ def paid_chips(usd: float, rate_usd_per_s: float, days: float) -> int:
 
 def affordable_chips(
     facts: Facts, names: Sequence[str], budget: RunBudget, term: str
-) -> tuple[dict[str, int], list[str]]:
-    """(chips of each system that the budget pays for at a kind of price, what is to be said of it).
-
-    Raises UserError for a system without a known price, and for one of which not even a chip is paid for.
-    """
-    out, notes = dict[str, int](), []
+) -> tuple[dict[str, int], dict[str, str], list[str]]:
+    """(chips of each system that the budget rents at a kind of price, why it rents none of the others, what is to be
+    said of it). Each system is looked at alone."""
+    out, none, notes = dict[str, int](), dict[str, str](), []
     for name in names:
         system = resolve(facts, name, chips=None)
         rate = money.price(facts, system.id, term=term).rate
         if rate.value is None:
-            raise UserError(
-                f"{name}: the budget buys an unknown number of chips: {rate.reason}",
-                field="budget",
-                fix=f"set its price: --set prices.{system.id}='$2.50/chip/h', or ask for --price tco",
-            )
+            own = f"--set prices.{system.id}='$2.50/chip/h'"
+            none[name] = f"the budget rents an unknown number of chips: {rate.reason}; yours: {own}"
+            continue
         chips = paid_chips(budget.usd, rate.value, budget.days)
         if chips < 1:
-            least = rate.value * budget.days * DAY_S
-            raise UserError(f"pays for no chip of {name}", field="budget", allowed=f"${least:,.0f} or more")
+            none[name] = f"the budget rents no chip: the least is ${rate.value * budget.days * DAY_S:,.0f}"
+            continue
         if chips > system.max_chips:
             notes.append(f"{name}: the budget pays for {chips:,} chips; the largest machine has {system.max_chips:,}")
         out[name] = min(chips, system.max_chips)
-    return out, notes
+    return out, none, notes
 
 
 def tokens_trained(tokens_per_s_per_chip: Estimate, chips_used: int, goodput: Estimate, budget: RunBudget) -> Estimate:

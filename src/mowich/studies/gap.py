@@ -483,7 +483,6 @@ def _served(
     engine: str | None,
     metric: str,
 ) -> _Question:
-    term, priced = money.kind_of_specs(facts, names, term)
     platforms = [equip(facts, name, chips=chips) for name in names]
     engines = [engine_for(facts, platform, engine) for platform in platforms]
 
@@ -524,7 +523,7 @@ def _served(
     a, b = (side(*given) for given in zip(names, platforms, engines, strict=True))
     systems = list(zip(names, platforms, engines, strict=True))
     return _Question(
-        inputs={**serving_inputs(model, job, fixed, priced, systems, facts), "chips": chips},
+        inputs={**serving_inputs(model, job, fixed, term, systems, facts), "chips": chips},
         sides=(a, b),
         planner=planner,
         most=MOST_SERVED,

@@ -83,7 +83,6 @@ def plan(
     given, model = model, as_trained(model)
 
     system = equip(facts, spec, chips=chips, stack=stack)
-    term, priced = money.kind_of_specs(facts, [spec], term)
     ask = SystemAsk(
         name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
     )
@@ -102,7 +101,7 @@ def plan(
             }
         ],
         "fixed": {k: list(v) for k, v in (fixed or {}).items()},
-        **priced,
+        "price_term": term,
     }
     return PlanList(
         inputs=inputs,

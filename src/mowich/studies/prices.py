@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mowich.economics import money, ownership
+from mowich.economics import money, ownership, rent
 from mowich.economics.energy import of_fact
 from mowich.errors import UserError
 from mowich.estimate import Estimate, exact, product_of, unknown_estimate
@@ -17,8 +17,6 @@ from mowich.shown import Rows, Shown
 PER_CHIP_H = "USD/chip/h"
 _HOUR_S = 3600.0
 _OWN = "prices.ownership"
-SELLERS = ("on-demand", "capacity-block", "1y", "3y", "market", "spot")
-"""Kinds of price that a buyer pays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,15 +153,14 @@ def prices(
     chips: float | None = None,
     margin: float | None = None,
 ) -> PriceStudy:
-    """Cost and prices of each system (None: of all whose cost is known). kind: of `money.PRICE_KINDS`, one for all
-    rows; margin: of a seller, None: the range of the facts."""
+    """Cost and prices of each system (None: of all whose cost is known). kind: of `money.PRICE_KINDS`, of
+    each row; margin: of a seller, None: the range of the facts."""
     terms = terms_asked(facts, quarter=quarter, rule=rule, buyer=buyer, life_s=life_s, chips=chips)
     specs = priced_systems(facts) if systems is None else tuple(systems)
-    term, priced = money.kind_of_specs(facts, specs, kind)
     takes = margins(facts, margin)
     inputs = {
         "systems": list(specs),
-        **priced,
+        "price_term": kind,
         "quarter": terms.quarter,
         "rule": terms.rule,
         "buyer": terms.buyer,
@@ -175,7 +172,7 @@ def prices(
         "margin_given": margin,
     }
     return PriceStudy(
-        inputs=inputs, facts_hash=facts.hash(), rows=Rows(price_row(facts, spec, term, takes, terms) for spec in specs)
+        inputs=inputs, facts_hash=facts.hash(), rows=Rows(price_row(facts, spec, kind, takes, terms) for spec in specs)
     )
 
 
@@ -219,7 +216,7 @@ def price_row(facts: Facts, spec: str, term: str, takes: Estimate, terms: owners
 def _quoted(facts: Facts, system: str, cost: Estimate) -> list[Quoted]:
     """Published prices of a system, and what of each is above the cost."""
     out = []
-    for term in SELLERS:
+    for term in rent.QUOTED:
         price = money.price(facts, system, term=term)
         if price.rate.value is None or price.term == money.OWN:
             continue

@@ -3,9 +3,9 @@ and flip points.
 
 Rows are those of the JSON contract. Three things keep rows from being ranked:
 
-- **Costs** on different price terms (a capacity block beside on demand), or with a price of grade D, which nobody
-  quotes; and a cost that only one
-  row has. A price that the user has set stands on the terms of the others.
+- **Costs** on different price terms (a capacity block beside on demand, a price of the user's own beside either), or
+  with a price of grade D, which nobody quotes; and a cost that only one row has. What a budget trains rests on prices
+  too.
 - **Times** on different numbers of chips. Chips that are asked for count, because idle ones are paid for; a difference
   of at most 5% is equal, the
   rounding of a plan (`chips_used`) is no difference.
@@ -43,6 +43,9 @@ LESS_IS_BETTER: Mapping[str, bool] = {
 
 COSTS = ("usd_per_mtok",)
 """Measures that rest on a price."""
+
+OF_BUDGETS = ("tokens_trained",)
+"""Measures that rest on a price where a budget says the chips."""
 
 AT_EQUAL_CHIPS = ("step_s", "days", "ttft_s", "tpot_s", "tokens_per_s_per_user")
 """Measures that more chips make better: not compared between unequal numbers of chips."""
@@ -142,7 +145,7 @@ def _obstacle(result: Result, metric: str, known: Sequence[int]) -> tuple[str, s
     """(why the known rows cannot be ranked, what would help); both "" where they can."""
     rows = rows_of(result)
     here = [rows[i] for i in known]
-    if metric in COSTS:
+    if metric in COSTS or (metric in OF_BUDGETS and result["inputs"].get("budget_usd") and len(here) > 1):
         return _cost_obstacle(result, here)
     if len(here) < 2:
         return f"only {here[0]['system']} has it", ""
@@ -163,7 +166,7 @@ def sizes(rows: Sequence[Result]) -> str:
 def _cost_obstacle(result: Result, rows: Sequence[Result]) -> tuple[str, str]:
     quotes = {i: terms_of(row) for i, row in enumerate(rows)}
     said = ", ".join(dict.fromkeys(f"{row['system']} {quotes[i] or 'not stated'}" for i, row in enumerate(rows)))
-    terms = {"" if q is None else q.term for q in quotes.values()} - {OWN}
+    terms = {"" if q is None else q.term for q in quotes.values()}
     if len(rows) == 1:
         others = sum(runs(row) for row in rows_of(result)) - 1
         return f"only {rows[0]['system']} has a known price ({quotes[0] or 'its terms not stated'})", (
@@ -186,31 +189,28 @@ def _cost_obstacle(result: Result, rows: Sequence[Result]) -> tuple[str, str]:
 
 
 def _advice(result: Result) -> str:
-    """What puts two of the rows that run or more on one term: a term at which they have a price that is quoted, or a
-    term and prices of one's own."""
-    systems = result["inputs"].get("systems", ())
+    """What puts the rows that run on one term: a term at which they have a price that is quoted, the cost of ownership,
+    or prices of one's own."""
+    inputs = result["inputs"]
+    systems = inputs.get("systems", ())
     running = [
         (row, s) for row, s in zip(rows_of(result), systems, strict=False) if runs(row) and isinstance(s, Mapping)
     ]
     if not running:
         return ""
-    quotes = {str(row["system"]): terms_of(row) for row, _ in running}
-    own = [name for name, q in quotes.items() if q is not None and q.term == OWN]
+    terms = {str(row["system"]): getattr(terms_of(row), "term", "") for row, _ in running}
+    lacking = [row for row, _ in running if terms[str(row["system"])] != OWN]
+    mine = " ".join(f"--set prices.{row['system_id']}='$N/chip/h'" for row in lacking)
+    if len(lacking) < len(running):
+        return f"give each a price of your own ({mine}), or none"
     who: dict[str, list[str]] = {}
     for term in TERM_ORDER:
         grades = {str(row["system"]): (s.get("price_terms") or {}).get(term) for row, s in running}
         if "D" not in grades.values():
-            who[term] = [name for name, grade in grades.items() if grade or name in own]
+            who[term] = [name for name, grade in grades.items() if grade]
     term = max(who, key=lambda t: len(who[t]), default="")
-    if not term:
-        return ""
-    if len(who[term]) > 1:
-        return f"ask for one with --price {term}, which {names_listed(who[term])} have, or for --price tco"
-
-    def is_quoted(row: Result) -> bool:
-        found = quotes[str(row["system"])]
-        return found is not None and not found.is_estimate
-
-    lacking = sorted((row for row, _ in running if str(row["system"]) not in who[term]), key=is_quoted)
-    mine = " ".join(f"--set prices.{row['system_id']}='$N/chip/h'" for row in lacking[: 2 - len(who[term])])
-    return f"no term has quoted prices of two of them, so ask for --price tco, or add your own: --price {term} {mine}"
+    asked = str(inputs.get("price_term"))
+    owners = "" if inputs.get("budget_usd") or asked in ("default", "tco") else "--price tco"
+    if term and term != asked and len(who[term]) > 1:
+        return f"ask for one with --price {term}, which {names_listed(who[term])} have{owners and f', or for {owners}'}"
+    return f"ask for {owners}, or give each a price of your own: {mine}" if owners else f"give each your own: {mine}"

@@ -65,9 +65,11 @@ def scenario_text(
     job: ServeJob,
     load: ServeLoad,
     timing: Timing,
+    term: str,
     seed: int,
 ) -> str:
-    """The scenario, in one line, as JSON, which is YAML too and holds no quote that a shell would trip over."""
+    """The scenario, in one line, as JSON, which is YAML too and holds no quote that a shell would trip over. term: the
+    kind of price."""
     traffic: dict[str, object] = {}
     if load.rate is not None:
         traffic |= {"rate": int(load.rate) if load.rate == int(load.rate) else load.rate}
@@ -100,6 +102,8 @@ def scenario_text(
         out["disaggregated"] = apart
     if job.accept is not None:
         out["speculation"] = {"accepted": job.accept}
+    if term != "default":
+        out["price"] = term
     slo = {"ttft": min(job.ttft_s, load.p99_ttft_s), "tpot": min(job.tpot_s, load.p99_tpot_s)}
     out |= {"traffic": traffic, "slo": {k: _seconds(v) for k, v in slo.items() if math.isfinite(v)}}
     return json.dumps(out)

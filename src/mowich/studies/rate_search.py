@@ -172,6 +172,7 @@ class RateSearch:
             job=self.job,
             load=self.load,
             timing=self.timing(c, counted),
+            term=self.term,
             seed=self.seed,
         )
 

@@ -143,7 +143,6 @@ def plan_rates(
     """The smallest and the cheapest deployment on systems, each with as many chips as it has at most, and the best of
     other kinds up to `top` rows. given: options of facts, which the command that repeats a row has too."""
     begin = time.process_time()
-    term, _ = money.kind_of_specs(facts, specs, term)
     s = RateSearch(
         model=model, model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {}
     )
@@ -191,8 +190,10 @@ def _rows(
     if not winners:
         closest = _closest(s, candidates)
         return ([] if closest is None else [_row(s, candidates[closest[0]], closest[1], (False, False))]), warnings
+    why = _unlike(s, [candidates[i] for i in found])
+    winners = {goal: i for goal, i in winners.items() if goal != "usd" or not why}
     if "usd" not in winners:
-        warnings.append("no price is known here: the cheapest is not named")
+        warnings.append(f"{why or 'no price is known here'}: the cheapest is not named")
     rest = sorted(set(found) - set(winners.values()), key=lambda i: candidates[i].cost(found[i], "chips"))
     rows = []
     for i in [*dict.fromkeys(winners.values()), *rest][:top]:
@@ -202,6 +203,17 @@ def _rows(
         rows.append(row)
     rows.sort(key=lambda r: (not r.feasible, math.inf if r.usd_per_h is None else r.usd_per_h, r.chips_used))
     return rows, warnings
+
+
+def _unlike(s: RateSearch, found: Sequence[RateCandidate]) -> str:
+    """Why the deployments that were found are not ranked by cost: prices of unlike kinds, or no price of some; "" where
+    they are."""
+    names = {side.system.id: side.spec for c in found for side in (c.front, c.behind) if side is not None}
+    terms = {spec: money.quote(money.price(s.facts, i, term=s.term).label) for i, spec in names.items()}
+    if len({None if q is None else q.term for q in terms.values()}) < 2:
+        return ""
+    said = ", ".join(f"{spec} {q or 'unknown'}" for spec, q in terms.items())
+    return f"prices are on different terms ({said})"
 
 
 def _closest(s: RateSearch, candidates: Sequence[RateCandidate]) -> tuple[int, tuple[int, int]] | None:

@@ -449,7 +449,7 @@ def serving_inputs(
     model: Model,
     job: ServeJob,
     fixed: Mapping[str, Sequence[int | str]],
-    priced: Mapping[str, object],
+    term: str,
     systems: Sequence[tuple[str, System, str]],
     facts: Facts,
 ) -> dict[str, object]:
@@ -466,7 +466,7 @@ def serving_inputs(
         "cached": job.cached,
         "accept": job.accept,
         "fixed": {k: list(v) for k, v in fixed.items()},
-        **priced,
+        "price_term": term,
         "systems": [
             {
                 "system": n,
@@ -500,12 +500,11 @@ def plan_serving(
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
     name = engine_for(facts, system, engine)
-    term, priced = money.kind_of_specs(facts, [spec], term)
     margin = preference.margin(facts) if prefer else 0.0
     rows, front, got = solve_serving(
         model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term, margin=margin
     )
-    inputs = serving_inputs(model, job, fixed or {}, priced, [(spec, system, name)], facts)
+    inputs = serving_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts)
     return ServeResult(
         kind="plan",
         inputs=inputs,
@@ -530,12 +529,9 @@ def compare_serving(
     engine: str | None = None,
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
-    beside: Sequence[str] | None = None,
 ) -> ServeResult:
-    """The cheapest plan of each system that meets the limits, in the order given. beside: systems that share the kind
-    of price, where these are some of a comparison's (None: these)."""
+    """The cheapest plan of each system that meets the limits, in the order given."""
     begin = time.process_time()
-    term, priced = money.kind_of_specs(facts, specs if beside is None else beside, term)
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for spec in specs:
         system = resolve(facts, spec, chips=chips)
@@ -548,7 +544,7 @@ def compare_serving(
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
     return ServeResult(
         kind="compare",
-        inputs=serving_inputs(model, job, fixed or {}, priced, systems, facts),
+        inputs=serving_inputs(model, job, fixed or {}, term, systems, facts),
         facts_hash=facts.hash(),
         evaluated=evaluated,
         points=points,

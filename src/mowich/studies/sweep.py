@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from mowich import models, scenario
-from mowich.economics import money
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
@@ -449,7 +448,6 @@ def sweep(
     depend on any of them.
     """
     done: list[tuple[Point, Row]] = []
-    term, priced = money.kind_of_specs(facts, grid.systems, term)
     complete = True
     points = grid.points
     each = max(1, -(-len(points) // max(1, tasks))) if executor is not None else 1
@@ -463,7 +461,7 @@ def sweep(
         if not done:
             raise
         complete = False
-    inputs = {**grid.inputs, **priced, "stack": stack}
+    inputs = {**grid.inputs, "price_term": term, "stack": stack}
     return Sweep(inputs=inputs, facts_hash=facts.hash(), rows=Rows(done), complete=complete)
 
 

@@ -25,7 +25,6 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.economics import money
 from mowich.errors import UserError
 from mowich.facts import Facts, PackedFacts
 from mowich.models.model import Model
@@ -290,8 +289,7 @@ def sweep_to(
     on disk. Raises UserError where the folder holds another sweep, is in use, or cannot be written to.
     """
     db = _duckdb()
-    term, priced = money.kind_of_specs(facts, grid.systems, term)
-    manifest = _manifest_of(grid, facts, priced, stack)
+    manifest = _manifest_of(grid, facts, term, stack)
     names = store_columns(grid)
     work = SweepWork(
         key=digest(manifest),
@@ -356,7 +354,7 @@ def verify_parts(
 ) -> Verified:
     """Read every part of a sweep and compare it with its checksum; nothing is written. Raises UserError where the
     folder holds no sweep, or another one."""
-    manifest = _manifest_of(grid, facts, money.kind_of_specs(facts, grid.systems, term)[1], stack)
+    manifest = _manifest_of(grid, facts, term, stack)
     if not (folder / MANIFEST).is_file():
         raise UserError(f"has no {MANIFEST}: no sweep was written there", field=f"out {folder}")
     _refuse_other(folder, folder / MANIFEST, manifest)
@@ -369,11 +367,11 @@ def verify_parts(
     )
 
 
-def _manifest_of(grid: Grid, facts: Facts, priced: Result, stack: str | None) -> dict[str, object]:
-    """What a directory says that it holds. priced: the kind of price, as results say it."""
+def _manifest_of(grid: Grid, facts: Facts, term: str, stack: str | None) -> dict[str, object]:
+    """What a directory says that it holds. term: the kind of price."""
     inputs = {
         **{k: v for k, v in grid.inputs.items() if k != "scenario"},  # what was asked, not the file that asked it
-        **priced,
+        "price_term": term,
         "stack": stack,
         "models_hash": {k: _model_digest(m) for k, m in grid.models.items()},
     }

@@ -372,12 +372,12 @@ def _costs(
     share of the span in which chips were there. None where a system has no power or no price."""
     from mowich.economics import money
 
-    site, (term, _) = energy.read_site(facts), money.kind_for(facts, list(scenario.chips_of))
+    site = energy.read_site(facts)
     joule: float | None = 0.0
     usd: float | None = 0.0
     for system, chips in scenario.chips_of.items():
         busy = _busy([(pool, replicas) for pool, replicas in pools if pool.system.id == system], span * paid)
-        watts, rate = energy.chip_power(facts, system), money.price(facts, system, term=term).rate
+        watts, rate = energy.chip_power(facts, system), money.price(facts, system, term=scenario.price).rate
         if joule is None or watts.value is None or site.pue.value is None or site.idle_share.value is None:
             joule = None
         else:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mowich.economics.money import TERMS
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, logical_cores, resolve
@@ -35,8 +36,8 @@ from mowich.studies.traffic_pools import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficScenario:
-    """A scenario file, resolved. has_front: times are the user's, not the engine's own; inputs: what was asked and
-    filled in, to run it again; chips_of: of each system."""
+    """A scenario file, resolved. price: the kind of price; has_front: times are the user's, not the engine's own;
+    inputs: what was asked and filled in, to run it again; chips_of: of each system."""
 
     name: str
     system: System
@@ -48,6 +49,7 @@ class TrafficScenario:
     route: str
     failures: tuple[Failure, ...]
     autoscale: Autoscale | None
+    price: str
     has_front: bool
     inputs: Mapping[str, object]
     chips_of: Mapping[str, int]
@@ -82,6 +84,7 @@ class _Asked:
     requests: Traffic
     failures: tuple[Failure, ...]
     autoscale: Autoscale | None
+    price: str
     with_front: bool
 
 
@@ -150,6 +153,7 @@ def read_traffic(path: str | Path, facts: Facts) -> TrafficScenario:
         route=asked.route,
         failures=asked.failures,
         autoscale=asked.autoscale,
+        price=asked.price,
         has_front=asked.with_front,
         inputs=_inputs(str(path), asked, model, system, serve, behind, transfer, speculation),
         chips_of=chips_by_system(pools),
@@ -193,6 +197,7 @@ def _asked(root: Node, path: str | Path, facts: Facts) -> _Asked:
         requests=read_load(root.node("traffic"), Path() if inline else Path(path).parent),
         failures=tuple(failures),
         autoscale=_autoscale(root, apart),
+        price=root.text("price", "default", allowed=TERMS),
         with_front=root.flag("front_end", True),
     )
     root.raw("mowich")
@@ -346,6 +351,7 @@ def _inputs(
         ),
         "autoscale": {f: getattr(rule, f) for f in rule.__slots__} if rule else None,
         "traffic": requests,
+        "price_term": asked.price,
         "front_s": list(front),
     }
 

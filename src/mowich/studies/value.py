@@ -181,7 +181,6 @@ def value(
     """What more of a property is worth, for each model and each of the two jobs that is given. low, high: ends of the
     range in SI; points: how many amounts. Raises UserError where nothing fits at any amount."""
     platform = equip(facts, on, chips=chips, stack=stack)
-    term, priced = money.kind_of_specs(facts, [on], term)
     price = money.price(facts, platform.id, term=term)
     memory_price, label = _memory_price(facts, platform.id)
     life = of_fact(facts.fact(worth_facts(facts, platform.id)[1]), "s")
@@ -206,9 +205,9 @@ def value(
             rows += _with_worth(found, of, price.rate, memory_price, life)
     if not any(row.feasible for row in rows):
         raise UserError(f"nothing fits at any amount: {rows[0].reason}", field="of", given=of, code=EXIT_INFEASIBLE)
-    inputs = _inputs(models, on, platform, train, serve, chips, facts, fixed or {}, stack, engine) | priced
+    inputs = _inputs(models, on, platform, train, serve, chips, facts, fixed or {}, stack, engine)
     return ValueStudy(
-        inputs={**inputs, "of": of, "low": low, "high": high, "points": points},
+        inputs={**inputs, "price_term": term, "of": of, "low": low, "high": high, "points": points},
         facts_hash=facts.hash(),
         system_id=platform.id,
         display=platform.display,
@@ -414,7 +413,7 @@ def _inputs(
     out["train"] = None if train is None else train.inputs()
     served = None
     if serve is not None:
-        served = serving_inputs(models[0], serve, fixed, {}, [], facts)
+        served = serving_inputs(models[0], serve, fixed, "", [], facts)
         served = {k: v for k, v in served.items() if k in ("isl", "osl", "ttft_s", "tpot_s", "cached", "accept")}
     out["serve"] = served
     out["fixed"] = {k: list(v) for k, v in fixed.items()}

@@ -95,16 +95,11 @@ class Answers:
 
         return await self.cache.get(_key(name, *arguments), make)
 
-    async def row(self, ask: asks.Ask, place: int, kind: str) -> object:
-        """One system's row: of a comparison on equal chips it does not depend on the other systems, but for the kind of
-        price that all rows have."""
+    async def row(self, ask: asks.Ask, place: int) -> object:
+        """One system's row: of a comparison on equal chips it does not depend on the other systems."""
         own = ask.given("equal") in (None, "chips")
         system, near = ask.systems[place], ask.nearby
-        settings = ask.given("set")
-        kept = (
-            tuple(s for s in settings if not str(s).startswith("prices.term")) if isinstance(settings, tuple) else None
-        )
-        alone: dict[str, object] = {"on": (system,), "price": kind, "set": kept}
+        alone: dict[str, object] = {"on": (system,)}
         if near:
             alone["near"] = {system: near[system]} if system in near else None
         one = ask.model_copy(update=alone) if own else ask
@@ -119,8 +114,7 @@ class Answers:
     async def compare(self, ask: asks.Ask) -> bytes:
         async def make() -> bytes:
             with self.workers.request("row"):
-                kind = await self.workers.call("kind", ask)
-                rows = await _all(*(self.row(ask, i, str(kind)) for i in range(len(ask.systems))))
+                rows = await _all(*(self.row(ask, i) for i in range(len(ask.systems))))
                 return await self._bytes("together", ask, rows)
 
         return await self.cache.get(_key("compare", ask), make)

@@ -56,14 +56,6 @@ def questions(got: jobs.JobRequest) -> Questions:
     )
 
 
-def kind(ask: asks.Ask, known: Knowledge) -> str:
-    """The kind of price that all rows of a comparison have."""
-    from mowich.economics.money import kind_of_specs
-
-    got = known.work(ask)
-    return kind_of_specs(got.facts, got.systems, got.term)[0]
-
-
 def row(ask: asks.Ask, place: int, known: Knowledge) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
     from mowich.studies import answers
@@ -117,11 +109,8 @@ def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], known: Knowledge)
 
     got = known.work(ask)
     if got.serve is not None:
-        from mowich.economics.money import kind_of_specs
-
         found = serving_plan.joined_results([r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts)
-        priced = kind_of_specs(got.facts, got.systems, got.term)[1]
-        result = replace(found, inputs={**found.inputs, **priced}).to_dict()
+        result = found.to_dict()
     else:
         answer = study.answer(questions(got), [r for r in rows if isinstance(r, study.Row)])
         if ask.nearby:
@@ -488,7 +477,6 @@ def _told(verb: Callable[..., object]) -> Callable[..., object]:
 VERBS: Mapping[str, Callable[..., object]] = {
     f.__name__: _told(f)
     for f in (
-        kind,
         row,
         together,
         plan,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 QUICK = frozenset(
     (
-        *("kind", "together", "fit", "collective", "prices", "scenario"),
+        *("together", "fit", "collective", "prices", "scenario"),
         *("first", "scenarios", "head_words", "models", "model", "systems", "facts_list", "facts_show", "facts_side"),
         "map_picture",
     )

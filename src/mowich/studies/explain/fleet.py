@@ -49,14 +49,15 @@ def fleet_source(result: Result, facts: Facts) -> Source | None:
                 notes.add(f"power of {choice.name}", choice.power_W.value, "W", facts=(chip,))
             for offer in choice.offers:
                 if offer.price.value is not None:
-                    price = money.price(facts, choice.system.id)
-                    paths = (price.fact_path,) if price.fact_path and price.label == offer.price_label else ()
+                    said = money.quote(offer.price_label)
+                    known = said is not None and said.term in money.TERMS
+                    path = money.price(facts, choice.system.id, term=said.term).fact_path if said and known else ""
                     notes.add(
                         f"{offer.kind} {choice.name} at {offer.site}",
                         offer.price.value,
                         offer.price.unit,
                         note=offer.price_label,
-                        facts=paths,
+                        facts=(path,) if path else (),
                     )
 
     return Source(at=(), numbers=numbers, terms=terms, title=str(inputs["name"]), is_slow=True)

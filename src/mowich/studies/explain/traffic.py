@@ -110,10 +110,9 @@ def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Not
             words=f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for"
             " every batch",
         )
-        term, _ = money.kind_for(facts, list(scenario.chips_of))
         for system in scenario.chips_of:
             if name[0] in ("usd_per_mtok", "usd_per_h"):
-                money.price(facts, system, term=term, notes=notes)
+                money.price(facts, system, term=scenario.price, notes=notes)
             elif name[0] == "J_per_token":
                 energy.chip_power(facts, system, notes=notes)
 
