@@ -62,8 +62,8 @@ def quoted(facts: Facts, system_id: str, kind: str) -> Fact | None:
 
 
 def markups(facts: Facts) -> dict[str, Markup]:
-    """What each kind of seller asks over his cost, where a machine tells: sellers are the kinds of `BUYERS`, who own the
-    machines."""
+    """What each kind of seller asks over his cost, where a machine tells: sellers are of the kinds of `BUYERS`, who own
+    the machines."""
     return facts.once("markups", _markups)
 
 
