@@ -27,11 +27,8 @@ from mowich.studies.rates import plan_rates
 
 FACTS = load_facts()
 SYSTEMS = tuple(machines(FACTS))
-OPEN = {
-    "list": ("on-demand", "capacity-block"),
-    "rent": ("rent", *rent.RENTAL_ORDER),
-    "default": ("tco", *rent.RENTAL_ORDER),
-}
+_ORDER = rent.RENTAL_ORDER
+OPEN = {"list": ("on-demand", "capacity-block"), "rent": ("rent", *_ORDER), "default": ("tco", *_ORDER)}
 JOB: Any = {"tokens": "1T", "seq": 4096, "batch": "64seqs"}
 
 

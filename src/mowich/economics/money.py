@@ -26,8 +26,8 @@ PRICE_KINDS = (
 )
 """Kinds of price (`--price`). tco: what the chip-hour costs its owner (`economics.ownership`); rent: what it costs to
 rent, the first of `rent.RENTAL_ORDER` that somebody quotes, else an estimate (`economics.rent`); list: what a seller
-asks of everybody, on demand, else for a block of capacity; 1y and 3y are commitments; market is a range of quotes of several
-sellers; electricity: what a chip that is there uses."""
+asks of everybody, on demand, else for a block of capacity; 1y and 3y are commitments; market is a range of quotes of
+several sellers; electricity: what a chip that is there uses."""
 
 TERMS = ("default", *PRICE_KINDS)
 """Kinds, and the default: cost of ownership; for a machine whose parts have no known cost, what somebody quotes."""
