@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -31,8 +33,33 @@ def test_parts_sum_to_the_total_and_lie_in_their_ranges(facts: Facts, name: str,
     for e in (*found.parts.values(), found.total, *found.capital.values(), found.capital_total):
         assert e.low is not None
         assert e.high is not None
-        assert 0 <= e.low <= float(e) <= e.high or float(e) == 0 or e.low < 0 < float(e)
+        assert 0 <= e.low <= float(e) <= e.high
     assert float(found.parts["energy"]) > 0
+
+
+def test_no_part_of_a_cost_has_a_negative_low_end(facts: Facts) -> None:
+    """Of no system, in no quarter, for no buyer, under no rule; parts sum to the whole in all of them."""
+    for system in facts.children("prices.machines.bill"):
+        for quarter, rule, buyer in itertools.product(
+            ownership.quarters(facts), ownership.COST_RULES, ownership.BUYERS
+        ):
+            terms = replace(ownership.read_terms(facts), quarter=quarter, rule=rule, buyer=buyer)
+            found = ownership.owned(facts, system, terms)
+            if found.total.value is None:
+                continue
+            for name, part in [*found.parts.items(), *found.capital.items()]:
+                where = (system, quarter, rule, buyer, name)
+                assert part.low is not None, where
+                assert 0.0 <= part.low <= float(part) <= float(part.high or 0.0), where
+            assert sum(float(part) for part in found.parts.values()) == pytest.approx(float(found.total))
+
+
+def test_a_machine_cheaper_than_its_chips_has_no_cost(facts: Facts) -> None:
+    for system in ("b200", "h100", "gb300"):
+        path = facts.fact(f"prices.machines.bill.{system}.machine").path
+        found = ownership.owned(facts.with_values({path: 0.5 * facts.number(path)}), system)
+        assert found.total.value is None
+        assert found.total.reason == "the chips and memory of its machine cost more than the machine"
 
 
 def test_no_cost_rests_on_a_published_cost_or_price_of_an_hour(facts: Facts) -> None:

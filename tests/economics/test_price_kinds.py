@@ -62,7 +62,7 @@ def test_the_users_price_wins_over_every_kind_but_electricity() -> None:
 def test_no_price_stays_unknown_in_the_cost() -> None:
     rate = money.price(FACTS, "gb300", term="spot").rate
     cost = money.usd_per_mtok(rate, chips=8, step_s=exact(1, "s"), tokens=1e6, goodput=exact(1, "1"))
-    assert (cost.value, cost.reason) == (None, "no spot price in the facts (there is tco, rent, 3y)")
+    assert (cost.value, cost.reason) == (None, "no spot price in the facts (there is tco, rent, on-demand, 3y)")
 
 
 @pytest.mark.parametrize("kind", money.PRICE_KINDS)

@@ -346,8 +346,10 @@ def _number(fact: Fact) -> Floats:
 
 def owned(facts: Facts, system_id: str, terms: Terms | None = None) -> Ownership:
     """The cost of a chip of a system, with the 90% range: each fact that has a range is moved to its ends alone, and
-    the moves are added in quadrature. terms: None: those that the facts ask for. Unknown with its reason where a number
-    that it needs is not known."""
+    the moves are added in quadrature. A bought machine moves with its chips: where its price is high, theirs is too, so
+    that what is left for board, host and rack is never a high price of chips off a low price of the machine. terms:
+    None: those that the facts ask for. Unknown with its reason where a number that it needs is not known, and where the
+    chips and memory of a machine cost more than the machine."""
     return facts.once(("ownership", system_id, terms), lambda known: _owned(known, system_id, terms))
 
 
@@ -356,14 +358,7 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
     chip = str(facts.meta("systems", system_id).get("chip", ""))
     missing = _missing(facts, system_id, chip)
     if missing:
-        none, nothing = unknown_estimate(PER_CHIP_S, missing), unknown_estimate("USD", missing)
-        return Ownership(
-            terms=terms,
-            parts=dict.fromkeys(OWNED, none),
-            total=none,
-            capital=dict.fromkeys(BOUGHT, nothing),
-            capital_total=nothing,
-        )
+        return _unknown(terms, missing)
     used: dict[str, Fact] = {}
 
     def read(path: str) -> Floats:
@@ -376,9 +371,15 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
         bought = bill.capital()
         return {PER_CHIP_S: bill.hourly(bought), "USD": bought}
 
-    found(read)
+    if found(read)["USD"]["machine"][0] < 0.0:
+        return _unknown(terms, "the chips and memory of its machine cost more than the machine")
     ranged = [f for f in used.values() if f.low is not None and f.high is not None and f.low < f.high]
-    at = found(_ends(facts, ranged))
+    machine, chips = (facts.get(f"prices.machines.bill.{system_id}.{name}") for name in ("machine", "chip_price"))
+    tied: dict[str, Fact] = {}
+    if machine in ranged and chips in ranged and machine is not None and chips is not None:
+        tied = {machine.path: chips}
+        ranged.remove(chips)
+    at = found(_ends(facts, ranged, tied))
 
     def spread(column: Floats) -> tuple[float, Floats]:
         """A number as it stands, and [fact, end] of where each end takes it."""
@@ -427,10 +428,23 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
     )
 
 
-def _ends(facts: Facts, ranged: Sequence[Fact]) -> Read:
-    """Columns of numbers: as they stand, then for each fact of `ranged` with that one at its low end and its high
-    end."""
+def _unknown(terms: Terms, why: str) -> Ownership:
+    """A cost that is not known, with the reason."""
+    none, nothing = unknown_estimate(PER_CHIP_S, why), unknown_estimate("USD", why)
+    return Ownership(
+        terms=terms,
+        parts=dict.fromkeys(OWNED, none),
+        total=none,
+        capital=dict.fromkeys(BOUGHT, nothing),
+        capital_total=nothing,
+    )
+
+
+def _ends(facts: Facts, ranged: Sequence[Fact], tied: Mapping[str, Fact]) -> Read:
+    """Columns of numbers: as they stand, then for each fact of `ranged` with that one at its low end and its high end.
+    tied: path of a fact -> the one that moves with it."""
     n, place = 1 + 2 * len(ranged), {fact.path: 1 + 2 * i for i, fact in enumerate(ranged)}
+    place |= {fact.path: place[path] for path, fact in tied.items()}
 
     def read(path: str) -> Floats:
         fact = facts.fact(path)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mowich.economics.ownership import BUYERS, owned, read_terms
-from mowich.estimate import Estimate, product_of
+from mowich.estimate import Estimate, Notes, product_of
 from mowich.facts import Fact, Facts
 
 RENTAL_ORDER = ("capacity-block", "on-demand", "market")
@@ -104,29 +104,44 @@ def rent_of_cost(cost: float, markup: float) -> float:
     return cost * markup
 
 
+def asked_by_sellers(facts: Facts, system_id: str) -> dict[str, Estimate]:
+    """USD per chip and second by kind of seller who rents chips of that maker out: his cost times what such sellers are
+    seen to ask over theirs, grade D. Empty where the cost is not known."""
+    chip = facts.meta("systems", system_id).get("chip")
+    vendor = "" if chip is None else str(facts.meta("chips", str(chip))["vendor"])
+    out, terms = {}, read_terms(facts)
+    for seller, seen in markups(facts).items():
+        cost = owned(facts, system_id, replace(terms, buyer=seller)).total
+        if cost.value is not None and vendor in _listed(facts, f"prices.rent.{seller}.vendors"):
+            times = Estimate(value=math.sqrt(seen.low * seen.high), unit="1", low=seen.low, high=seen.high, grade="D")
+            out[seller] = product_of([(replace(cost, breakdown={}), 1.0), (times, 1.0)], "USD/chip/s")
+    return out
+
+
+def note_asked(facts: Facts, system_id: str, seller: str, notes: Notes) -> None:
+    """Write down how what a kind of seller asks comes about."""
+    cost = owned(facts, system_id, replace(read_terms(facts), buyer=seller))
+    seen, rate = markups(facts)[seller], float(asked_by_sellers(facts, system_id)[seller])
+    paths = [*cost.facts, *(path for _, path, _ in seen.pairs)]
+    given = {"cost": float(cost.total), "markup": math.sqrt(seen.low * seen.high)}
+    notes.add("rent", rate, "USD/chip/s", rent_of_cost, facts=dict.fromkeys(paths), given=given)
+
+
 def estimated(facts: Facts, system_id: str) -> EstimatedRent | None:
     """The rent of a system from its cost: over all kinds of sellers that rent its chips out. None where its cost is not
     known, or nobody's rent over cost is."""
-    chip = facts.meta("systems", system_id).get("chip")
-    vendor = "" if chip is None else str(facts.meta("chips", str(chip))["vendor"])
-    known, terms = markups(facts), read_terms(facts)
-    sellers = [s for s in BUYERS if s in known and vendor in _listed(facts, f"prices.rent.{s}.vendors")]
-    costs = {s: owned(facts, system_id, replace(terms, buyer=s)) for s in sellers}
-    if not sellers or any(cost.total.value is None for cost in costs.values()):
+    asked, known, terms = asked_by_sellers(facts, system_id), markups(facts), read_terms(facts)
+    if not asked:
         return None
-    ends = []
-    for seller in sellers:
-        low, high = known[seller].low, known[seller].high
-        times = Estimate(value=math.sqrt(low * high), unit="1", low=low, high=high, grade="D")
-        ends.append(product_of([(replace(costs[seller].total, breakdown={}), 1.0), (times, 1.0)], "USD/chip/s"))
-    low, high = min(float(e.low or 0.0) for e in ends), max(float(e.high or 0.0) for e in ends)
+    low = min(float(e.low or 0.0) for e in asked.values())
+    high = max(float(e.high or 0.0) for e in asked.values())
     value = math.sqrt(low * high)
-    cost = float(costs[sellers[0]].total)
-    said = " or ".join(f"{known[s].low:.2g} to {known[s].high:.2g} times a {s}'s cost" for s in sellers)
-    paths = [path for s in sellers for _, path, _ in known[s].pairs]
+    cost = owned(facts, system_id, replace(terms, buyer=next(iter(asked))))
+    said = " or ".join(f"{known[s].low:.2g} to {known[s].high:.2g} times a {s}'s cost" for s in asked)
+    paths = [path for s in asked for _, path, _ in known[s].pairs]
     return EstimatedRent(
         rate=Estimate(value=value, unit="USD/chip/s", low=low, high=high, grade="D"),
         words=f"bought {terms.quarter}, {said}",
-        symbols={"cost": cost, "markup": value / cost},
-        facts=tuple(dict.fromkeys([*costs[sellers[0]].facts, *paths])),
+        symbols={"cost": float(cost.total), "markup": value / float(cost.total)},
+        facts=tuple(dict.fromkeys([*cost.facts, *paths])),
     )

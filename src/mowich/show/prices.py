@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mowich.economics.money import WITHOUT_PRICE
-from mowich.economics.ownership import BOUGHT, COST_RULE_WORDS, OWNED
+from mowich.economics.ownership import BOUGHT, BUYERS, COST_RULE_WORDS, OWNED
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import interval, percent
@@ -165,6 +165,7 @@ def _sellers(known: Sequence[Result], inputs: Result) -> Table:
             name,
             figure(r["sold_usd_per_chip_h"], f"{name}.sold_usd_per_chip_h"),
             figure(r["asked_usd_per_chip_h"], f"{name}.asked_usd_per_chip_h"),
+            *(figure(r["rented_usd_per_chip_h"].get(s), f"{name}.rented_usd_per_chip_h.{s}") for s in BUYERS),
             kept or WITHOUT_PRICE,
         ]
 
@@ -176,10 +177,12 @@ def _sellers(known: Sequence[Result], inputs: Result) -> Table:
             Column(name="system", right=False),
             Column(name="cost of a sold hour", unit="$/chip/h", short="sold $/h", format="interval"),
             Column(name=f"at a margin of {margin}", unit="$/chip/h", short="asked $/h", format="interval"),
+            *(Column(name=f"{s}s ask", unit="$/chip/h", short=f"{s} $/h", format="interval", keep=6) for s in BUYERS),
             Column(name="published prices, and the share of each above the cost", right=False, keep=4),
         ],
         rows=[line(r) for r in known],
-        note="A sold hour carries the hours in which a chip is out of service or not sold.",
+        note="A sold hour carries the hours in which a chip is out of service or not sold. What sellers ask: their cost"
+        " times what they ask over it for machines whose price is published (docs/prices.md).",
     )
 
 

@@ -41,7 +41,8 @@ class Quoted:
 class PriceRow(Shown):
     """One system. usd_per_chip_h: the price of the kind that all rows have (`term`); tco: parts of the cost of a
     chip-hour, tco_total: their sum; capital: USD per chip that are paid once, by part; sold_usd_per_chip_h: the cost of
-    an hour that is sold; asked_usd_per_chip_h: with the margin of a seller; quoted: published prices."""
+    an hour that is sold; asked_usd_per_chip_h: with the margin of a seller; rented_usd_per_chip_h: what each kind of
+    seller asks, as his prices of other machines stand to their costs; quoted: published prices."""
 
     system: str
     system_id: str
@@ -55,6 +56,7 @@ class PriceRow(Shown):
     capital_total: Estimate
     sold_usd_per_chip_h: Estimate
     asked_usd_per_chip_h: Estimate
+    rented_usd_per_chip_h: Mapping[str, Estimate]
     quoted: tuple[Quoted, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
@@ -72,6 +74,7 @@ class PriceRow(Shown):
             "capital_total": self.capital_total.to_dict(),
             "sold_usd_per_chip_h": self.sold_usd_per_chip_h.to_dict(),
             "asked_usd_per_chip_h": self.asked_usd_per_chip_h.to_dict(),
+            "rented_usd_per_chip_h": {s: e.to_dict() for s, e in self.rented_usd_per_chip_h.items()},
             "quoted": [q.to_dict() for q in self.quoted],
         }
 
@@ -209,6 +212,9 @@ def price_row(facts: Facts, spec: str, term: str, takes: Estimate, terms: owners
         capital_total=cost.capital_total,
         sold_usd_per_chip_h=sold,
         asked_usd_per_chip_h=product_of([(sold, 1.0), (kept, -1.0)], PER_CHIP_H),
+        rented_usd_per_chip_h={
+            seller: rate.scaled(_HOUR_S, PER_CHIP_H) for seller, rate in rent.asked_by_sellers(facts, system).items()
+        },
         quoted=tuple(_quoted(facts, system, total)),
     )
 

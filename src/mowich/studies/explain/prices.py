@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mowich.economics import rent
 from mowich.economics.cost_laws import per_hour
 from mowich.economics.ownership import PER_CHIP_S, Terms, own_terms, owned
 from mowich.estimate import Notes
@@ -28,6 +29,9 @@ def price_source(result: Result, at: ResultPath, row: Result, facts: Facts) -> S
         return flat_numbers(study.price_row(known, row["system"], str(inputs["price_term"]), takes, terms_of).to_dict())
 
     def terms(name: ResultPath, notes: Notes) -> None:
+        if name[0] == "rented_usd_per_chip_h" and len(name) > 1:
+            rent.note_asked(facts, row["system_id"], str(name[1]), notes)
+            return
         every = Notes()
         own_terms(facts, row["system_id"], every, terms_of)
         part = str(name[1]) if name[0] in ("tco", "capital") and len(name) > 1 else ""

@@ -152,7 +152,7 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
         R(
             "rows * usd_per_chip_h",
             "USD/chip/h",
-            "price of a chip-hour, of the kind that all rows have",
+            "price of a chip-hour, of the kind that was asked",
             "lookup: as quoted; of kind tco: the cost of ownership",
         ),
         *(R(f"rows * tco {part}", "USD/chip/h", says, COST) for part, says in COST_SAYS.items()),
@@ -175,6 +175,12 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "USD/chip/h",
             "price of a sold hour with the margin of a seller",
             "= sold_usd_per_chip_h / (1 - margin)",
+        ),
+        R(
+            "rows * rented_usd_per_chip_h *",
+            "USD/chip/h",
+            "what a kind of seller asks",
+            "terms: his cost, times what such sellers ask over theirs",
         ),
         R("rows * quoted * usd_per_chip_h", "USD/chip/h", "a published price", "lookup: as quoted"),
         R(
