@@ -110,6 +110,54 @@ def test_lines_of_text_are_told_one_by_one() -> None:
     ]
 
 
+ROW = "│ trn3     │ 1.0907308393066 s │ $0.959/chip/h, fp8 │ -1.2% │ 1,024 │"
+
+
+@pytest.mark.parametrize(
+    ("new", "moved"),
+    [
+        (ROW.replace("1.0907308393066", "1.0907308393069"), False),  # 3e-13
+        (ROW.replace("1.0907308393066 s", "1.09073083930661 s").replace("trn3  ", "trn3 "), False),  # another width
+        (ROW.replace("1.0907308393066", "1.0907308423066"), True),  # 3e-9
+        (ROW.replace("0.959", "0.960"), True),
+        (ROW.replace("-1.2", "1.2"), True),
+        (ROW.replace("-1.2%", "-1.2"), True),  # another unit
+        (ROW.replace("1,024", "1,025"), True),
+        (ROW.replace("fp8", "fp4"), True),  # a word with a digit in it
+        (ROW.replace("trn3", "trn2"), True),
+        (ROW.replace("1.0907308393066 s", "?"), True),  # a number that becomes a word
+        (ROW.replace("1.0907308393066", "nan"), True),
+        (ROW.replace(" │ 1,024", ""), True),  # one number less
+    ],
+)
+def test_numbers_in_text_are_compared_as_numbers_and_words_as_words(new: str, moved: bool) -> None:
+    forms = [(ROW, new), ([ROW, "end"], [new, "end"])]  # a sentence of JSON; a line of a page
+    forms += [(x.replace(" │ ", ",").replace("│", ""), y.replace(" │ ", ",").replace("│", "")) for x, y in forms[:1]]
+    for a, b in forms:
+        assert bool(corpus.compared({"q": {"answer": a}}, {"q": {"answer": b}})) is moved
+
+
+def test_the_numbers_of_kept_texts_are_compared() -> None:
+    """Each number in every fifth line of the texts and CSV that are kept, moved by twice the loosest tolerance, is
+    told."""
+    kept = [(name, line) for group in corpus.groups() for name, a in corpus.read(group).items() for line in texts(a)]
+    found = 0
+    for name, line in kept[::5]:
+        for number in corpus.NUMBER.finditer(line):
+            if "." in number.group() and float(number.group()):
+                there = float(number.group()) * (1 + 2 * corpus.LOOSE)
+                other = f"{line[: number.start()]}{there:.12g}{line[number.end() :]}"
+                assert corpus.compared({name: {"answer": [line]}}, {name: {"answer": [other]}}), (name, number)
+                found += 1
+    assert found > 1_000
+
+
+def texts(kept: Mapping[str, Any]) -> list[str]:
+    """Lines of an answer that is a text."""
+    lines = kept["answer"]
+    return lines if isinstance(lines, list) and all(isinstance(x, str) for x in lines) else []
+
+
 def test_a_question_that_comes_or_goes_is_told() -> None:
     assert [(m.question, m.old, m.new) for m in corpus.compared({"a": {"answer": 1}}, {"b": {"answer": 1}})] == [
         ("a", True, None),

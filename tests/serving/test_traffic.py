@@ -24,6 +24,7 @@ from mowich.plans.plan import ServePlan
 from mowich.serving.arrivals import draw, lengths, read_trace
 from mowich.serving.steady import Load, closed_loop
 from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.policies import Scheduler
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import UserRequest
@@ -154,11 +155,11 @@ def test_leaps_are_exact(n: int, outputs: list[int], gap: float) -> None:
     run(leapt, times, scheduler)
     slow = Replica(0, times, scheduler)
     for r in stepped:
-        while slow.t < r.arrival_s and slow.load:
-            slow.advance(min(r.arrival_s, slow.t + 1e-9))
+        while slow.t < earlier(r.arrival_s) and slow.load:
+            slow.advance(min(r.arrival_s, slow.t + 1e-6))
         slow.submit(r, r.arrival_s)
     while slow.load:
-        slow.advance(slow.t + 1e-9)
+        slow.advance(slow.t + 1e-6)
     for a, b in zip(leapt, stepped, strict=True):
         assert a.last_token_s == pytest.approx(b.last_token_s, rel=1e-9)
         assert a.first_token_s == pytest.approx(b.first_token_s, rel=1e-9)

@@ -25,6 +25,7 @@ import numpy as np
 from mowich.errors import UserError
 from mowich.files import open_lines
 from mowich.serving.rate_curve import RateCurve
+from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse_count
 
@@ -309,7 +310,7 @@ def draw(
         for gap, i, o, rank in zip(gaps.tolist(), ins.tolist(), outs.tolist(), ranks.tolist(), strict=True):
             now += gap
             at = now if curve is None else curve.time_of(now)
-            if at > until_s or at == math.inf:
+            if earlier(at) > until_s or at == math.inf:
                 return
             yield UserRequest(str(made), at, int(i), max(1, int(o)), prefix if i > shared_prefix else (), int(rank))
             made += 1

@@ -18,6 +18,7 @@ from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.serving.arrivals import Draw
 from mowich.serving.rate_curve import RateCurve
+from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.requests import UserRequest
 from mowich.units import parse
 
@@ -88,7 +89,7 @@ class Conversations:
         if self.users:
             for user in range(self.users):
                 at = self.ramp_up_s * user / self.users
-                if self._made >= self.requests or at > self.until_s:
+                if self._made >= self.requests or earlier(at) > self.until_s:
                     return
                 yield self._turn(user, 0, at, 0)
             return
@@ -99,7 +100,7 @@ class Conversations:
         while self._made < self.requests:
             begun += self._gaps[come % len(self._gaps)]
             at = curve.time_of(begun * mean)
-            if at > self.until_s or math.isinf(at):
+            if earlier(at) > self.until_s or math.isinf(at):
                 return
             yield self._turn(come, 0, at, 0)
             come += 1
@@ -110,7 +111,7 @@ class Conversations:
             return None
         talk, turn = request.conversation, request.turn
         at = request.last_token_s + self._pauses[self._at(talk, turn)]
-        if at > self.until_s:
+        if earlier(at) > self.until_s:
             return None
         said = request.prompt + request.output
         last = turn + 1 >= self._turns[talk % len(self._turns)]

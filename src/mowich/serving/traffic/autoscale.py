@@ -6,7 +6,11 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.replica import Replica
+
+ROUNDING = 1e-9
+"""Of a number of replicas: one more is not wanted for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,7 @@ class ScaledPool:
     def open(self, at: float) -> list[Replica]:
         """Replicas that take requests at a time: those that are up, else those that soon are."""
         there = [self.replicas[i] for i in self.since if i not in self.leaving]
-        return [r for r in there if r.up_s <= at] or there
+        return [r for r in there if earlier(r.up_s) <= at] or there
 
     def look(self, at: float) -> None:
         """Count what is inside and order or dismiss."""
@@ -53,9 +57,9 @@ class ScaledPool:
             self.paid_s += at - self.since.pop(i)
             self.leaving.discard(i)
         load = sum(self.replicas[i].load for i in self.since)
-        now = min(rule.most, max(rule.least, math.ceil(load / rule.inside)))
+        now = min(rule.most, max(rule.least, math.ceil(load / rule.inside - ROUNDING)))
         self._wanted.append((at, now))
-        while self._wanted[0][0] < at - rule.hold_s:
+        while self._wanted[0][0] < earlier(at - rule.hold_s):
             self._wanted.popleft()
         want = max(wanted for _, wanted in self._wanted)
         there = [i for i in self.since if i not in self.leaving]

@@ -10,6 +10,8 @@ PREEMPTIONS = ("recompute", "swap")
 ROUTES = ("round-robin", "least-loaded", "prefix", "kv")
 """prefix: where the longest start of the prompt is cached, unless that replica is much fuller; kv: where fewest tokens
 stand before it, its own uncached ones among them."""
+GRAIN = 2.0**-30
+"""Of a token: sums of contexts that grow by whole grains are exact, in any order, up to eight million tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class Scheduler:
     of a batch share a step; policy, preemption: see
     POLICIES, PREEMPTIONS; prefix_cache: keep blocks of finished prompts; hash_block: tokens that one hash of a request
     names; host_blocks, host_Bps: cache in host memory and the way to it;
-    verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding)."""
+    verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding), to GRAIN."""
 
     budget: int = 8192
     max_sequences: int = 256
@@ -40,6 +42,10 @@ class Scheduler:
     accepted: float = 1.0
     groups: int = 1
     stages: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("verified", "accepted"):
+            object.__setattr__(self, name, round(getattr(self, name) / GRAIN) * GRAIN)
 
     @property
     def batches(self) -> int:

@@ -7,6 +7,7 @@ import math
 from collections import deque
 
 from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.moments import Agenda, earlier
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.traffic.state import State
 from mowich.serving.traffic.times import _between
@@ -65,7 +66,7 @@ class Replica(State):
 
     def advance(self, until: float) -> None:
         """Run every step that starts before `until`."""
-        s, slots = self.s, self.slots
+        s, slots, until = self.s, self.slots, earlier(until)
         while self.t < until:
             if self.t < self.up_s:
                 self.t = self.up_s
@@ -168,7 +169,7 @@ class Replica(State):
             if self.slots and self.prefilling and not has_entered:
                 return False
             if self.slots:  # a sequence has entered the batch: one step, and look again
-                self._leap(self.t + 1e-12)
+                self._leap(self.t)
             elif not self._drop_last():
                 raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
             return True
@@ -509,7 +510,8 @@ class Replica(State):
         self.t = max(self.t, at)
         for request in lost:
             request.failures += 1
-        return sorted(lost, key=lambda r: r.arrival_s)
+        again = Agenda([(r.arrival_s, r) for r in lost])
+        return [again.pop()[1] for _ in lost]
 
 
 def _until(k: int, first: float, grow: float, gap: float) -> tuple[int, float]:
@@ -521,8 +523,8 @@ def _until(k: int, first: float, grow: float, gap: float) -> tuple[int, float]:
         if gap <= 0:
             k = 1
         elif grow > 0:
-            k = min(k, max(1, math.ceil((math.sqrt(b * b + 2.0 * grow * gap) - b) / grow - 1e-9)))
+            k = min(k, max(1, math.ceil((math.sqrt(b * b + 2.0 * grow * gap) - b) / grow)))
         else:
-            k = min(k, max(1, math.ceil(gap / first - 1e-9)))
+            k = min(k, max(1, math.ceil(gap / first)))
         whole = k * first + 0.5 * grow * k * (k - 1)
     return k, whole

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mowich.serving.traffic.autoscale import ScaledPool
+from mowich.serving.traffic.moments import Agenda, earlier
 from mowich.serving.traffic.replica import Replica
 from mowich.serving.traffic.requests import Slot, UserRequest
 from mowich.serving.waits import Front
@@ -39,10 +39,8 @@ class ReplicaFleet:
     scaled: ScaledPool | None = None
     _next: int = 0
     _next_decoder: int = 0
-    _moving: list[tuple[float, int, Slot]] = field(default_factory=list)
-    _moved: int = 0
-    _coming: list[tuple[float, int, UserRequest]] = field(default_factory=list)
-    _followed: int = 0
+    _moving: Agenda[Slot] = field(default_factory=Agenda)
+    _coming: Agenda[UserRequest] = field(default_factory=Agenda)
     _looks: int = 0
     _now: float = 0.0
 
@@ -51,9 +49,8 @@ class ReplicaFleet:
             replica.handoff = self._hand_off
 
     def _hand_off(self, at: float, one: Slot) -> float:
-        self._moved += 1
         travel = self.transfer_s(one.need)
-        heapq.heappush(self._moving, (at + travel, self._moved, one))
+        self._moving.put(at + travel, one)
         return travel
 
     def _choose(self, pool: list[Replica], at: float, request: UserRequest, turn: int) -> Replica:
@@ -63,7 +60,7 @@ class ReplicaFleet:
             return pool[turn % len(pool)]
         for replica in pool:
             replica.advance(at)
-        up = [r for r in pool if r.up_s <= at] or pool
+        up = [r for r in pool if earlier(r.up_s) <= at] or pool
         if self.route == "kv":
             return min(up, key=lambda r: r.tokens_ahead(request))
         if self.route == "prefix" and request.hashes:
@@ -74,8 +71,8 @@ class ReplicaFleet:
 
     def _deliver(self, at: float) -> None:
         """Give caches that have arrived by `at` to the decoders."""
-        while self._moving and self._moving[0][0] <= at:
-            when, _, one = heapq.heappop(self._moving)
+        while earlier(self._moving.next_s) <= at < math.inf:
+            when, one = self._moving.pop()
             target = self._choose(self.decoders, when, one.request, self._next_decoder)
             self._next_decoder += 1
             one.swapped = one.moved = True
@@ -96,25 +93,25 @@ class ReplicaFleet:
         if self.follow is not None:
             yield from self._converse(requests, self.follow)
             return
-        pending = sorted(self.failures, key=lambda f: f.at_s)
+        pending = Agenda([(f.at_s, f) for f in self.failures])
         for request in requests:
             at = self._ready_s(request)
-            while self._look_s() <= at:
+            while earlier(self._look_s()) <= at:
                 self._look()
-            while pending and pending[0].at_s <= at:
-                self._strike(pending.pop(0))
+            while earlier(pending.next_s) <= at:
+                self._strike(pending.pop()[1])
             if self.decoders:
                 for replica in self.replicas:
                     replica.advance(at)
                 self._deliver(at)
             self._submit(at, request)
             yield request
-        for failure in pending:
-            self._strike(failure)
+        while pending:
+            self._strike(pending.pop()[1])
         for replica in self.replicas:
             replica.drain()
         while self._moving:
-            self._deliver(self._moving[0][0])
+            self._deliver(self._moving.next_s)
         for replica in self.decoders:
             replica.drain()
 
@@ -126,7 +123,7 @@ class ReplicaFleet:
         everyone = [*self.replicas, *self.decoders]
         for replica in everyone:
             replica.on_done = self._answered(replica.on_done, follow)
-        pending = sorted(self.failures, key=lambda f: f.at_s)
+        pending = Agenda([(f.at_s, f) for f in self.failures])
         starts = iter(requests)
         start = next(starts, None)
         stuck = [False] * len(everyone)
@@ -134,15 +131,17 @@ class ReplicaFleet:
         while True:
             at = min(
                 math.inf if start is None else self._ready_s(start),
-                self._coming[0][0] if self._coming else math.inf,
-                self._moving[0][0] if self._moving else math.inf,
-                pending[0].at_s if pending else math.inf,
+                self._coming.next_s,
+                self._moving.next_s,
+                pending.next_s,
             )
             soonest = min(due)
             if at < math.inf or soonest < math.inf:
                 at = min(at, self._look_s())
-            if soonest < at:
+            if soonest < earlier(at):
                 i = due.index(soonest)
+                if i and earlier(min(due[:i])) <= soonest:
+                    i = next(j for j, other in enumerate(due) if earlier(other) <= soonest)
                 self._now = soonest
                 stuck[i] = everyone[i].play(is_stuck=stuck[i])
                 due[i] = everyone[i].due_s(is_stuck=stuck[i])
@@ -151,19 +150,19 @@ class ReplicaFleet:
                 return
             self._now = at
             request: UserRequest | None = None
-            if self._look_s() <= at:
+            if earlier(self._look_s()) <= at:
                 self._look()
-            elif pending and pending[0].at_s <= at:
-                self._strike(pending.pop(0))
-            elif self._moving and self._moving[0][0] <= at:
+            elif earlier(pending.next_s) <= at:
+                self._strike(pending.pop()[1])
+            elif earlier(self._moving.next_s) <= at:
                 self._deliver(at)
-            elif start is not None and self._ready_s(start) <= at:
+            elif start is not None and earlier(self._ready_s(start)) <= at:
                 request, start = start, next(starts, None)
             else:
-                request = heapq.heappop(self._coming)[2]
+                request = self._coming.pop()[1]
             target = None if request is None else self._submit(at, request)
-            for i, replica in enumerate(everyone):  # those that this has moved on
-                if target is None or replica is target or replica.t >= due[i]:
+            for i, replica in enumerate(everyone):  # those that this has moved on to their event, or past it
+                if target is None or replica is target or replica.t >= earlier(due[i]):
                     stuck[i] = False
                     due[i] = replica.due_s(is_stuck=False)
             if request is not None:
@@ -183,8 +182,7 @@ class ReplicaFleet:
                 tell(request)
             more = follow(request)
             if more is not None:
-                self._followed += 1
-                heapq.heappush(self._coming, (max(self._now, self._ready_s(more)), self._followed, more))
+                self._coming.put(max(self._now, self._ready_s(more)), more)
 
         return done
 
