@@ -453,16 +453,19 @@ class Replica(State):
 
     def _make_room(self) -> None:
         """Preempt decoding sequences, last come first (or lowest priority first), until one more step fits."""
-        while self.slots and self._used(self.D + 1) > self._cap:
+        decoding = self._decoding_blocks(self.D + 1)
+        while self.slots and self.blocks_private + self.cache.used_blocks + decoding > self._cap:
             if len(self.slots) == 1 and not self.prefilling:
                 one = next(iter(self.slots.values()))
                 raise CacheTooSmallError(one.request, self.s.blocks * self.s.block)
             if self.prefilling and self.prefilling[-1].order > max(self.slots):
                 self._drop_last()
                 continue
-            one = max(
-                self.slots.values(), key=lambda q: (q.request.priority if self.s.policy == "priority" else 0, q.order)
-            )
+            last = max(self.slots)
+            if self.s.policy == "priority":
+                last = max(self.slots.values(), key=lambda q: (q.request.priority, q.order)).order
+            one = self.slots[last]
+            decoding -= self._decoding_blocks(self.D + 1, one)
             context = self._leave(one)
             one.left = max(1, round((one.finish - self.D) * self.s.accepted))
             one.need = round(context)

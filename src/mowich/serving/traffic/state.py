@@ -108,11 +108,13 @@ class State:
 
     def _used(self, D: int) -> int:
         """Blocks in use when the decode counter is D, exactly."""
+        return self.blocks_private + self.cache.used_blocks + self._decoding_blocks(D)
+
+    def _decoding_blocks(self, D: int, one: Slot | None = None) -> int:
+        """Those of the decoding sequences, or of one of them, without what they share."""
         block, a = self.s.block, self.s.accepted
-        used = self.blocks_private + self.cache.used_blocks
-        for one in self.slots.values():
-            used += -(-int(one.origin + a * D + 0.999999) // block) - one.hit
-        return used
+        some = self.slots.values() if one is None else (one,)
+        return sum(-(-int(q.origin + a * D + 0.999999) // block) - q.hit for q in some)
 
     def _bound(self, D: int) -> float:
         """At least the blocks in use at D: exact up to one block per sequence."""
