@@ -23,7 +23,7 @@ from mowich.neuroncore.instructions import TABLE, instruction
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import QUEUES, InstructionRates, elementwise
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, tile_f32, write_tile
 
 ENGINES = {"tensor", "vector", "scalar", "gpsimd", "sync", "dma"}
 
@@ -102,7 +102,7 @@ def _square_work(_: InstructionRates, __: Kind, n: int) -> float:
 def square(dst: Tile, src: Tile) -> None:
     """dst = src * src: no chip has it."""
     if issue("square", "", (("dst", dst),), (("src", src),)):
-        dst.write(src.f32() * src.f32())
+        write_tile(dst, tile_f32(src) * tile_f32(src))
 
 
 def test_an_instruction_enters_the_table_once() -> None:

@@ -10,7 +10,7 @@ from mowich.neuroncore import dtypes, placement
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.instructions import vector
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile, tile_elements, write_tile
 
 
 def tile(shape, region=MemoryRegion.sbuf, address=None, dtype=dtypes.int32) -> tuple[Tile, np.ndarray]:
@@ -19,7 +19,7 @@ def tile(shape, region=MemoryRegion.sbuf, address=None, dtype=dtypes.int32) -> t
     machine.set_current(core)
     t = placement.allocate(core, shape, dtype, region, address=address)
     a = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype.dtype)
-    t.write(a)
+    write_tile(t, a)
     return t, a
 
 
@@ -74,7 +74,7 @@ def test_chains_of_views_equal_numpy(shape, place, data):
         elif kind == "broadcast" and d > 0 and n == 1:
             t, a = t.broadcast(d, 3), np.broadcast_to(a, (*a.shape[:d], 3, *a.shape[d + 1 :]))
     assert t.shape == a.shape
-    assert np.array_equal(t.array(), a)
+    assert np.array_equal(tile_elements(t), a)
 
 
 @settings(max_examples=150, deadline=None)
@@ -90,7 +90,7 @@ def test_reshape_is_a_view_or_an_error_never_other_values(shape, place, data):
     except NkiValidationError:
         assert not a.flags.c_contiguous
         return
-    assert np.array_equal(r.array(), a.reshape(flat))
+    assert np.array_equal(tile_elements(r), a.reshape(flat))
 
 
 @settings(max_examples=150, deadline=None)
@@ -100,7 +100,7 @@ def test_access_patterns_equal_as_strided(p, f, address, data):
     start = data.draw(st.integers(0, f - 1))
     inner = data.draw(st.integers(1, 3))
     count = data.draw(st.integers(1, max(1, (f - 1 - start) // inner + 1)))
-    got = t.ap([[f, p], [0, 2], [inner, count]], offset=start).array()
+    got = tile_elements(t.ap([[f, p], [0, 2], [inner, count]], offset=start))
     want = np.broadcast_to(a[:, None, start : start + (count - 1) * inner + 1 : inner], (p, 2, count))
     assert np.array_equal(got, want)
 
@@ -111,14 +111,14 @@ def test_access_patterns_equal_as_strided(p, f, address, data):
 )
 def test_view_as_another_dtype_equals_numpy(p, f, dtype):
     t, a = tile((p, 4 * f))
-    assert np.array_equal(t.view(dtype).array().view(np.uint8), a.view(dtype.dtype).view(np.uint8))
-    assert np.array_equal(t.view(dtype).view(dtypes.int32).array(), a)
+    assert np.array_equal(tile_elements(t.view(dtype)).view(np.uint8), a.view(dtype.dtype).view(np.uint8))
+    assert np.array_equal(tile_elements(t.view(dtype).view(dtypes.int32)), a)
 
 
 def test_rearrange_splits_orders_and_merges():
     t, a = tile((4, 24))
     assert np.array_equal(
-        t.rearrange(("b", ("h", "w")), ("b", "w", "h"), {"h": 4}).array(), a.reshape(4, 4, 6).transpose(0, 2, 1)
+        tile_elements(t.rearrange(("b", ("h", "w")), ("b", "w", "h"), {"h": 4})), a.reshape(4, 4, 6).transpose(0, 2, 1)
     )
 
 
@@ -127,7 +127,7 @@ def test_an_integer_index_keeps_the_partition_dimension():
     assert t[2].shape == (1, 3, 2)
     assert t[:, 1].shape == (4, 2)
     assert t[:, 1, 0].shape == (4, 1)
-    assert np.array_equal(t[1:3, ..., 1].array(), a[1:3, ..., 1])
+    assert np.array_equal(tile_elements(t[1:3, ..., 1]), a[1:3, ..., 1])
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,9 @@ def test_an_integer_index_keeps_the_partition_dimension():
         lambda t: t[0:5],
         lambda t: t[:, 9],
         lambda t: t.slice(1, 0, 9),
-        lambda t: t.ap([[8, 4], [1, 9]]).read(),
-        lambda t: t.ap([[8, 5], [1, 8]]).array(),
-        lambda t: t.ap([[8, 4], [1, 8]], offset=1).write(0),
+        lambda t: read_tile(t.ap([[8, 4], [1, 9]])),
+        lambda t: tile_elements(t.ap([[8, 5], [1, 8]])),
+        lambda t: write_tile(t.ap([[8, 4], [1, 8]], offset=1), 0),
     ],
 )
 def test_leaving_a_tile_is_an_error_with_the_kernels_line(bad):
@@ -161,4 +161,4 @@ def test_the_base_of_a_view_is_its_allocation():
     t, a = tile((4, 8))
     base = t.view(dtypes.int8)[:, 4:12].base_tensor
     assert (base.shape, base.dtype) == (t.shape, t.dtype)
-    assert np.array_equal(base.array(), a)
+    assert np.array_equal(tile_elements(base), a)

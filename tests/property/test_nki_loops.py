@@ -33,6 +33,7 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.memory import SOME, RepeatedStorage
 from mowich.neuroncore.trace import Trace
+from mowich.neuroncore.views import storage_of
 from mowich.nki import affine, language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language
@@ -885,17 +886,19 @@ def test_tiles_that_a_loop_would_have_made_have_storages_of_their_own(tmp_path: 
     module = written(tmp_path, "SEEN = []\n\n\n" + text)
     assert has_repeated(ran(module.k, sixtyfour(), True))
     first, asked, *others = module.SEEN[:1] + module.SEEN[2:-1]
-    assert type(asked.storage) is type(others[0].storage) is RepeatedStorage
-    assert asked.storage.shape == first.storage.shape
+    assert type(storage_of(asked)) is type(storage_of(others[0])) is RepeatedStorage
+    assert storage_of(asked).shape == storage_of(first).shape
     for tile in (asked, others[0]):
-        tile.storage.state, tile.storage.noted_by = SOME, None
-        assert (tile.storage.state, tile.storage.noted_by) == (SOME, None)
-        assert tile.storage.form() == first.storage.form()
-        assert tile.storage.record.number == tile.storage.number
-    assert [t.storage.state for t in others[1:]] == [first.storage.state] * (len(others) - 1)
-    assert [t.storage.number for t in module.SEEN] == list(range(first.storage.number, first.storage.number + 64))
+        storage_of(tile).state, storage_of(tile).noted_by = SOME, None
+        assert (storage_of(tile).state, storage_of(tile).noted_by) == (SOME, None)
+        assert storage_of(tile).form() == storage_of(first).form()
+        assert storage_of(tile).record.number == storage_of(tile).number
+    assert [storage_of(t).state for t in others[1:]] == [storage_of(first).state] * (len(others) - 1)
+    assert [storage_of(t).number for t in module.SEEN] == list(
+        range(storage_of(first).number, storage_of(first).number + 64)
+    )
     with pytest.raises(AttributeError):
-        _ = others[1].storage.missing
+        _ = storage_of(others[1]).missing
 
 
 def test_what_a_loop_asks_of_the_kernel_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

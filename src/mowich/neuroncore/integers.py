@@ -52,7 +52,7 @@ def exact_operators(generation: int, instruction: str, engine: str) -> frozenset
 def keeps(core: Core, instruction: str, engine: str, operator: str, tiles: tuple[Tile, ...]) -> bool:
     """True where an operator on these tiles is exact: all are 32-bit integers, and none lies in PSUM, which GpSimd does
     not reach."""
-    return all(is_wide(t.dtype) and t.storage.space != "P" for t in tiles) and operator in exact_operators(
+    return all(is_wide(t.dtype) and t.space != "P" for t in tiles) and operator in exact_operators(
         core.generation, instruction, engine
     )
 

@@ -102,8 +102,8 @@ class Storage:
     """One allocation. parts: partitions; row_B: bytes in each; pitch_B: bytes from one partition to the next in
     `bytes`; base_B: first byte;
     layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first
-    partition); noted_by: the trace that knows of it. A run without values makes `bytes` and `record` when they are
-    asked for, which is seldom."""
+    partition); noted_by: the trace that knows of it; is_made: whether an instruction wrote to it. A run without values
+    makes `bytes` and `record` when they are asked for, which is seldom."""
 
     __slots__ = (
         "_bytes",
@@ -115,6 +115,7 @@ class Storage:
         "dtype",
         "filled",
         "granule",
+        "is_made",
         "layout",
         "name",
         "noted_by",
@@ -154,6 +155,7 @@ class Storage:
         self.granule = dtype.itemsize
         self.bitmap: NDArray[np.bool_] | None = None
         self.written = 0
+        self.is_made = False
         self.noted_by: Trace | None = None
         self.owner: object = data
         self.parts, self.row_B = _rows(self.space, shape, dtype)
@@ -201,6 +203,7 @@ class Storage:
         made.dtype = self.dtype
         made.filled = self.filled
         made.granule = self.granule
+        made.is_made = self.is_made
         made.layout = self.layout
         made.name = self.name
         made.noted_by = self.noted_by
@@ -392,7 +395,7 @@ class RepeatedStorage(Storage):
         like = self.like
         if like is None or name not in _SLOTS:
             raise AttributeError(name)
-        before = {n: object.__getattribute__(self, n) for n in ("state", "noted_by") if _is_set(self, n)}
+        before = {n: object.__getattribute__(self, n) for n in ("state", "noted_by", "is_made") if _is_set(self, n)}
         self.like = None
         like._copy_to(self)
         for n, value in before.items():

@@ -18,7 +18,7 @@ from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Record, Storage, device_dtype
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.trace import Trace
-from mowich.neuroncore.views import Tile, row_major
+from mowich.neuroncore.views import Tile, row_major, view_of
 
 TensorLayout = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
 """(shape, format, strides, address) of a new tensor."""
@@ -42,7 +42,7 @@ def allocate(
     dims, d, strides, address = plan
     if region is MemoryRegion.shared_hbm and core.programs > 1:
         return _shared(core, dims, d, region, name)
-    return Tile(_stored(core, region, dims, d, name, address), d, dims, strides)
+    return view_of(_stored(core, region, dims, d, name, address), d, dims, strides)
 
 
 def _planned(core: Core, shape: Any, dtype: object, region: MemoryRegion, address: object) -> TensorLayout:
@@ -171,7 +171,7 @@ def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, n
             allowed=found.describe(),
             fix="give shared_hbm tensors names",
         )
-    return Tile(found, d, dims, row_major(dims))
+    return view_of(found, d, dims, row_major(dims))
 
 
 def wrap_array(core: Core, array: Array, region: MemoryRegion, name: str = "") -> Tile:
@@ -189,7 +189,7 @@ def wrap_array(core: Core, array: Array, region: MemoryRegion, name: str = "") -
     shape = array.shape or (1,)
     check_hbm(shape, d, core.limits.hbm_B)
     storage = Storage(core, region, shape, d, name=name, data=array)
-    return Tile(storage, d, shape, row_major(shape))
+    return view_of(storage, d, shape, row_major(shape))
 
 
 class Lives(NamedTuple):

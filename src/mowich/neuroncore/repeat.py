@@ -25,7 +25,7 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import Trace
-from mowich.neuroncore.views import NotedView, Tile
+from mowich.neuroncore.views import NotedView, Tile, storage_of, views_again
 
 _Columns = NDArray[np.int64]
 
@@ -512,14 +512,14 @@ def _follows(item: object, before: Item, step: int) -> bool:
         if type(item) is not list or len(item) != len(before):
             return False
         return all(map(_follows, item, before, itertools.repeat(step)))
-    if type(item) is not Tile or item.storage.number != before.storage.number + step:
+    if type(item) is not Tile or storage_of(item).number != storage_of(before).number + step:
         return False
     return item.first is before.first or _has_form(item.first, before.first)
 
 
 def _has_form(t: Tile, other: Tile) -> bool:
     """Whether a tile is as another one but for its storage."""
-    return t.storage.layout == other.storage.layout and (t.dtype, t.shape, t.strides, t.offset, t.dynamic) == (
+    return storage_of(t).layout == storage_of(other).layout and (t.dtype, t.shape, t.strides, t.offset, t.dynamic) == (
         other.dtype,
         other.shape,
         other.strides,
@@ -543,11 +543,11 @@ def is_made(item: object, core: Core, first: int, made: int) -> bool:
     if kinds != {Tile}:
         return False
     tiles = [t for t in found if isinstance(t, Tile)]
-    numbers, step = [t.storage.number for t in tiles], core.programs
+    numbers, step = [storage_of(t).number for t in tiles], core.programs
     if min(numbers) < first or max(numbers) >= first + made * step or any((n - first) % step for n in numbers):
         return False
     likes = {t if t.like is None else t.like for t in tiles}
-    return all(t.dynamic is None and t.storage.core is core for t in likes)
+    return all(t.dynamic is None and storage_of(t).core is core for t in likes)
 
 
 def items_after(like: Item, step: int, count: int) -> list[Item]:
@@ -563,11 +563,11 @@ def _moved_items(like: Item, moves: Sequence[int], kept: dict[int, Storage]) -> 
     if isinstance(like, list):
         rows = [_moved_items(x, moves, kept) for x in like]
         return [list(row) for row in zip(*rows, strict=True)] if rows else [[] for _ in moves]
-    number = like.storage.number
+    number = storage_of(like).number
     common = kept.get(number)
     if common is None:
-        common = kept[number] = like.storage.common()
-    return [*like.again(common, [number + move for move in moves])]
+        common = kept[number] = storage_of(like).common()
+    return [*views_again(like, common, [number + move for move in moves])]
 
 
 def repeat_of(

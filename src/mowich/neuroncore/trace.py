@@ -441,9 +441,9 @@ class Trace:
             self.plain_reads.append(len(reads))
         return found
 
-    def family_of(self, tile: Tile) -> int:
-        """Number of the family of a view's pattern: of views that differ from it in the offset only."""
-        s = tile.storage
+    def family_of(self, tile: Tile, s: Storage) -> int:
+        """Number of the family of the pattern of a view of a storage: of views that differ from it in the offset
+        only."""
         return self.patterns.family((s.shape, s.dtype.itemsize, None, tile.shape, tile.strides, tile.dtype.itemsize))
 
     def touch(self, s: Storage) -> None:
@@ -481,7 +481,7 @@ class Trace:
 
 
 def _operand(tile: Tile, is_dma: bool) -> Operand:
-    space = tile.storage.space
+    space = tile.space
     start = tile.start_partition if is_dma and space != "H" else 0
     dynamic = tile.dynamic.kind if tile.dynamic is not None else ""
     return Operand(space, tile.shape, tile.strides, tile.dtype.itemsize, tile.dtype.name, start, dynamic)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, SupportsInt, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, SupportsInt, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mowich.arrays import Array
+from mowich.neuroncore import core as machine
 from mowich.neuroncore import integers, overflow
-from mowich.neuroncore.core import fail
+from mowich.neuroncore.core import NkiValidationError, fail
 from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, rounded_stochastically, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, RepeatedStorage, Storage, device_dtype
 from mowich.neuroncore.registers import Register
@@ -75,9 +76,13 @@ class ViewAccess(NamedTuple):
 
 
 class Tile:
-    """A view of an allocation. shape; strides and offset in elements of `dtype` from the start of the allocation;
-    access: what `issue` found out about it, for the core that made the allocation; like: the tile of another
-    allocation of which this one has all but the storage, None: it was made by itself."""
+    """A view of an allocation, as a kernel holds it. shape; strides and offset in elements of `dtype` from the start of
+    the allocation; access: what `issue` found out about it, for the core that made the allocation; like: the tile of
+    another allocation of which this one has all but the storage, None: it was made by itself.
+
+    Values reach it through instructions only: it has no attribute that leads to its allocation or its elements, and
+    none that can be set. The simulator has functions for both, below (`storage_of`, `tile_elements` ...).
+    """
 
     __slots__ = (
         "_array",
@@ -92,50 +97,59 @@ class Tile:
         "storage",
         "strides",
     )
+    access: ViewAccess | None
+    dtype: DType
+    dynamic: Dynamic | None
+    is_truth: bool
+    like: Tile | None
+    offset: int
+    shape: tuple[int, ...]
+    size: int
+    strides: tuple[int, ...]
 
     assign: ClassVar[Callable[[Tile, object], None]]
     """What `tile[...] = value` issues. Instructions stand above views: `instructions.dma` puts its function here."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        dtype: DType,
-        shape: tuple[int, ...],
-        strides: tuple[int, ...],
-        offset: int = 0,
-        dynamic: Dynamic | None = None,
-    ) -> None:
-        self.storage = storage
-        self.dtype = dtype
-        self.shape = shape
-        self.strides = strides
-        self.offset = offset
-        self.dynamic = dynamic
-        self.is_truth = False
-        self.size = math.prod(shape)
-        self._array: Array | None = None
-        self.access: ViewAccess | None = None
-        self.like: Tile | None = None
+    def __init__(self, *_: object, **__: object) -> None:
+        raise fail("a tile is allocated", fix="nl.ndarray(shape, dtype, buffer=...)")
 
-    def again(self, common: Storage, numbers: Iterable[int]) -> list[Tile]:
-        """Such views of other allocations, in a run without values: of those that are `common` but for their numbers.
-        Loops make them by the hundred."""
-        like = self if self.like is None else self.like
-        dtype, shape, strides, offset, size = self.dtype, self.shape, self.strides, self.offset, self.size
-        new_tile, out = Tile.__new__, []
-        for number in numbers:
-            made = new_tile(Tile)
-            made.storage = RepeatedStorage(common, number)
-            made.dtype = dtype
-            made.shape = shape
-            made.strides = strides
-            made.offset = offset
-            made.size = size
-            made.like = like
-            made.dynamic = made._array = made.access = None
-            made.is_truth = False
-            out.append(made)
-        return out
+    def __setattr__(self, name: str, _: object) -> NoReturn:
+        raise fail(f"a tile does not change: its '{name}' was set", tile=self, fix=_THROUGH_INSTRUCTIONS)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise fail(f"a tile does not change: its '{name}' was deleted", tile=self, fix=_THROUGH_INSTRUCTIONS)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute(self, name)
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        raise self._unread("an array was asked for")
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise self._unread("a copy outside the kernel was asked for")
+
+    def __copy__(self) -> Tile:
+        return self
+
+    def __deepcopy__(self, _: object) -> Tile:
+        return self
+
+    def __int__(self) -> int:
+        raise self._unread("a number was asked for")
+
+    def __float__(self) -> float:
+        raise self._unread("a number was asked for")
+
+    def _unread(self, what: str) -> Exception:
+        """The error for a kernel that wants values on the host."""
+        return fail(
+            f"a kernel cannot read a tile on the host: {what}",
+            tile=self,
+            fix="nl.device_print shows it; register_load reads a whole number for control flow; compute with"
+            " instructions",
+        )
 
     @property
     def first(self) -> Tile:
@@ -147,7 +161,7 @@ class Tile:
     @property
     def buffer(self) -> MemoryRegion:
         """Memory that the tile lies in."""
-        return self.storage.region
+        return storage_of(self).region
 
     @property
     def ndim(self) -> int:
@@ -157,12 +171,12 @@ class Tile:
     @property
     def name(self) -> str:
         """Name given at allocation."""
-        return self.storage.name
+        return storage_of(self).name
 
     @property
     def address(self) -> tuple[int, int] | None:
         """(partition, byte) where the allocation was placed by hand."""
-        return self.storage.address
+        return storage_of(self).address
 
     @property
     def itemsize(self) -> int:
@@ -172,68 +186,51 @@ class Tile:
     @property
     def space(self) -> str:
         """ "S", "P" or "H"."""
-        return self.storage.space
+        return storage_of(self).space
 
     @property
     def row_elements(self) -> int:
         """Elements of this dtype in one partition of the allocation."""
-        return self.storage.row_B // self.dtype.itemsize
+        return storage_of(self).row_B // self.dtype.itemsize
 
     @property
     def start_partition(self) -> int:
         """First partition that the tile touches."""
-        s = self.storage
+        s = storage_of(self)
         first = self.offset * self.dtype.itemsize // s.row_B if s.row_B else 0
         return first + (s.address[0] if s.address else 0)
 
     def describe(self) -> str:
         """The view and its allocation, in words."""
-        s = self.storage
+        s = storage_of(self)
         if self.shape == s.shape and self.dtype is s.dtype:
             return s.describe()
         return f"view {list(self.shape)} {self.dtype} of {s.describe()}"
 
     def __repr__(self) -> str:
-        text = f"<{self.describe()}>"
-        if self.dynamic is None and self.storage.filled:
-            text += f"\n{self.array()}"
-        return text
+        return f"<{self.describe()}>"
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __bool__(self) -> bool:
-        """True: a tensor is there. The result of a comparison in the convenience layer: whether it holds everywhere."""
-        return bool(self._known().all()) if self.is_truth else True
-
-    def __int__(self) -> int:
-        return int(self._known().reshape(-1)[0])
-
-    def __float__(self) -> float:
-        return float(self._known().reshape(-1)[0])
-
-    def _known(self) -> Array:
-        """The elements, for the kernel's own control flow. Raises in a run without values."""
-        if not self.storage.core.values and self.storage.owner is None:
-            raise fail(
-                "control flow that reads data of the device cannot be timed without values",
-                tile=self,
-                fix="run with values=True (--values)",
-            )
-        return self.array()
+        """True: a tensor is there. Raises for the result of a comparison in the convenience layer."""
+        if self.is_truth:
+            raise self._unread("whether a comparison holds was asked for")
+        return True
 
     @property
     def base_tensor(self) -> Tile:
         """The tensor that this is a view of: the whole allocation in its own dtype. Not in AWS's reference; nki-library
         uses it."""
-        s = self.storage
-        return Tile(s, s.dtype, s.shape, row_major(s.shape))
+        s = storage_of(self)
+        return view_of(s, s.dtype, s.shape, row_major(s.shape))
 
     # bytes
     # -------------------------------------------------------------------------------------------------------------
     def byte_strides(self) -> tuple[int, ...]:
         """Strides in bytes of the memory that the tile lies in."""
-        s, size = self.storage, self.dtype.itemsize
+        s, size = storage_of(self), self.dtype.itemsize
         if s.pitch_B == s.row_B:
             return tuple(x * size for x in self.strides)
         row = s.row_B // size
@@ -241,33 +238,11 @@ class Tile:
 
     def byte_offset(self) -> int:
         """First byte in the memory that the tile lies in."""
-        s, size = self.storage, self.dtype.itemsize
+        s, size = storage_of(self), self.dtype.itemsize
         if s.pitch_B == s.row_B:
             return s.base_B + self.offset * size
         row = s.row_B // size
         return s.base_B + (self.offset // row) * s.pitch_B + (self.offset % row) * size
-
-    def array(self) -> Array:
-        """The elements as a NumPy view of the memory. Raises where the pattern leaves the allocation."""
-        found = self._array
-        if found is not None:
-            return found
-        s, d = self.storage, self.dtype
-        if self.dynamic is not None:
-            raise fail("this view has an offset that only DMA and indirect instructions can follow", tile=self)
-        if s.address is None:
-            size = d.itemsize
-            strides = tuple([x * size for x in self.strides])
-            try:  # NumPy compares the pattern with the bytes of the allocation
-                found = np.ndarray(self.shape, d.dtype, s.bytes, self.offset * size, strides)
-            except ValueError:
-                raise self.outside() from None
-        else:
-            if not self.fits():
-                raise self.outside()
-            found = np.ndarray(self.shape, d.dtype, s.bytes, self.byte_offset(), self.byte_strides())
-        self._array = found
-        return found
 
     def _last(self) -> int:
         """The element at which the pattern ends."""
@@ -275,7 +250,7 @@ class Tile:
 
     def fits(self) -> bool:
         """Whether the pattern stays within the allocation."""
-        s, size = self.storage, self.dtype.itemsize
+        s, size = storage_of(self), self.dtype.itemsize
         if s.address is not None:
             last = self._last()
             return self.offset >= 0 and last >= 0 and (last + 1) * size <= s.parts * s.row_B
@@ -289,7 +264,7 @@ class Tile:
 
     def outside(self) -> Exception:
         """The error for a pattern that leaves the allocation."""
-        s = self.storage
+        s = storage_of(self)
         return fail(
             "out-of-bounds access",
             tile=self,
@@ -298,68 +273,15 @@ class Tile:
             fix="check offset, strides and counts of the pattern",
         )
 
-    # values
-    # ------------------------------------------------------------------------------------------------------------
-    def read(self) -> Array:
-        """Elements as stored, for an instruction: checks that they were written."""
-        s = self.storage
-        s.record.last = s.core.clock
-        if self.dynamic is not None:
-            return _gather(self)
-        if s.state != ALL:
-            s.check(self)
-        return self.array()
-
-    def f32(self) -> NDArray[np.float32]:
-        """Elements as float32, for an instruction."""
-        a = self.read()
-        if a.dtype == F32:
-            return a
-        f = to_f32(a, self.dtype)
-        core = self.storage.core
-        if core.looks and integers.is_wide(self.dtype):
-            integers.note_rounding(core, "an operand", a.astype(np.int64), f, self)
-        return f
-
-    def write(self, values: ArrayLike) -> None:
-        """Computed values (any shape of the same size, or one that broadcasts) -> elements, rounded as the engine
-        does."""
-        s = self.storage
-        if self.dynamic is not None:
-            _scatter(self, values)
-            return
-        target = self.array()
-        s.mark(self)
-        if type(values) is np.ndarray:
-            if values.shape != self.shape and values.size == self.size:
-                values = values.reshape(self.shape)
-            d, random = self.dtype, s.core.rounding
-            if random is not None and d.is_float and d.itemsize < 4 and values.dtype == F32:
-                values = rounded_stochastically(values, d, random)
-            if values.dtype is not d.dtype and not (d.is_float and d.itemsize > 1 and values.dtype.kind == "f"):
-                made = cast(values, d)
-                if s.core.observed is not None:
-                    overflow.look(s.core, values, made, d)
-                values = made
-        target[...] = values
-
-    def numpy(self) -> Array:
-        """A copy of the elements, for people."""
-        return self.array().copy()
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: object = None) -> Array:
-        a = self.array()
-        return a.astype(dtype) if dtype is not None else a.copy()
-
     # views
     # -------------------------------------------------------------------------------------------------------------
     def _like(self, shape: Iterable[int], strides: Iterable[int], offset: int) -> Tile:
-        return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
+        return view_of(storage_of(self), self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
     @property
     def on_chip(self) -> bool:
         """True in SBUF and PSUM."""
-        return self.storage.space != "H"
+        return storage_of(self).space != "H"
 
     def is_contiguous(self) -> bool:
         """True where the elements (of each partition, on chip) follow each other in memory."""
@@ -395,12 +317,12 @@ class Tile:
             keys = keys[:at] + (slice(None),) * (ndim - len(keys) + 1) + keys[at + 1 :]
         if len(keys) > ndim:
             raise fail(f"{len(keys)} indices for {ndim} dimensions", tile=self)
-        if (views := self.storage.core.views) is not None:
+        if (views := storage_of(self).core.views) is not None:
             views.append(NotedView(keys, self.shape))
         shape: list[int] = []
         strides: list[int] = []
         offset = self.offset
-        on_chip = self.storage.space != "H"
+        on_chip = storage_of(self).space != "H"
         d = -1
         for k, n, s in zip(keys, self.shape, self.strides, strict=False):
             d += 1
@@ -454,7 +376,7 @@ class Tile:
         while len(shape) < (2 if on_chip else 1):
             shape.append(1)
             strides.append(1)
-        return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
+        return view_of(storage_of(self), self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
     def _box(self, keys: tuple[Any, ...]) -> Tile | None:
         """A view by a range of each dimension, as nearly all are. None: by anything else."""
@@ -467,10 +389,10 @@ class Tile:
                 return None
             shape.append(stop - start)
             offset += start * s
-        storage = self.storage
+        storage = storage_of(self)
         if (views := storage.core.views) is not None:
             views.append(NotedView(keys, self.shape))
-        return Tile(storage, self.dtype, tuple(shape), strides, offset, self.dynamic)
+        return view_of(storage, self.dtype, tuple(shape), strides, offset, self.dynamic)
 
     def __setitem__(self, key: object, value: object) -> None:
         Tile.assign(self[key], value)
@@ -495,7 +417,7 @@ class Tile:
 
     def _note(self, dim: int, key: ViewBound) -> None:
         """A view along one dimension, for loops that are repeated."""
-        if (views := self.storage.core.views) is not None:
+        if (views := storage_of(self).core.views) is not None:
             views.append(NotedView((key,), (self.shape[dim],)))
 
     def _dim(self, dim: int) -> int:
@@ -531,8 +453,7 @@ class Tile:
             keep = [i for i in range(self.ndim) if i != dim]
             out = self._like([self.shape[i] for i in keep], [self.strides[i] for i in keep], self.offset)
             out = out._at_least()
-            out.dynamic = Dynamic("scalar", index, self.strides[dim] * self.dtype.itemsize, self.shape[dim])
-            return out
+            return _at_run_time(out, Dynamic("scalar", index, self.strides[dim] * self.dtype.itemsize, self.shape[dim]))
         self._static(dim)
         i = int(index)
         if not 0 <= i < self.shape[dim]:
@@ -560,8 +481,7 @@ class Tile:
             raise fail("vector_select works on dimension 0 of an HBM tensor without another run-time offset", tile=self)
         shape = (vector_offset.size, *self.shape[1:])
         out = self._like(shape, self.strides, self.offset)
-        out.dynamic = Dynamic("vector", vector_offset, self.strides[0] * self.dtype.itemsize, self.shape[0])
-        return out
+        return _at_run_time(out, Dynamic("vector", vector_offset, self.strides[0] * self.dtype.itemsize, self.shape[0]))
 
     def permute(self, dims: Sequence[int]) -> Tile:
         """Dimensions in another order; the partition dimension stays first on chip."""
@@ -738,15 +658,20 @@ class Tile:
         d = device_dtype(dtype, "a view")
         old, new = self.dtype.itemsize, d.itemsize
         if old == new:
-            return Tile(self.storage, d, self.shape, self.strides, self.offset, self.dynamic)
+            return view_of(storage_of(self), d, self.shape, self.strides, self.offset, self.dynamic)
         if self.strides[-1] != 1 and self.shape[-1] != 1:
             raise fail("view with another element size needs a contiguous last dimension", tile=self)
         shape, strides = list(self.shape), list(self.strides)
         if new < old:
             k = old // new
             shape[-1] *= k
-            return Tile(
-                self.storage, d, tuple(shape), tuple([s * k for s in strides[:-1]] + [1]), self.offset * k, self.dynamic
+            return view_of(
+                storage_of(self),
+                d,
+                tuple(shape),
+                tuple([s * k for s in strides[:-1]] + [1]),
+                self.offset * k,
+                self.dynamic,
             )
         k = new // old
         if (
@@ -756,8 +681,13 @@ class Tile:
         ):
             raise fail(f"view as {d} needs sizes, strides and offset divisible by {k}", tile=self)
         shape[-1] //= k
-        return Tile(
-            self.storage, d, tuple(shape), tuple([s // k for s in strides[:-1]] + [1]), self.offset // k, self.dynamic
+        return view_of(
+            storage_of(self),
+            d,
+            tuple(shape),
+            tuple([s // k for s in strides[:-1]] + [1]),
+            self.offset // k,
+            self.dynamic,
         )
 
     reinterpret_cast = view
@@ -793,7 +723,7 @@ class Tile:
                     given=[list(map(int, p)) for p in pattern],
                 )
         step = int(offset) if offset is not None else 0
-        s = self.storage
+        s = storage_of(self)
         if s.space != "H" and shape and shape[0] > 1:
             strides[0], step = self._partition_step(d, strides[0], step)
         start = base + step
@@ -818,12 +748,12 @@ class Tile:
                 dynamic = Dynamic("vector", vector_offset, scale, self.shape[dim])
             else:
                 dynamic = Dynamic("scalar", scalar_offset, scale, self.shape[dim])
-        return Tile(s, d, tuple(shape), tuple(strides), start, dynamic)
+        return view_of(s, d, tuple(shape), tuple(strides), start, dynamic)
 
     def _partition_step(self, d: DType, stride: int, offset: int) -> tuple[int, int]:
         """Partition stride and offset of a pattern in elements of the allocation. A stride that steps through a row but
         counts whole rows of this view (columns of a wider tile) means partitions of the view."""
-        s = self.storage
+        s = storage_of(self)
         row = s.row_B // d.itemsize
         own = math.prod(self.shape[1:]) * self.dtype.itemsize // d.itemsize
         if not row or not own or stride % row == 0 or stride % own or not self.is_contiguous():
@@ -837,33 +767,224 @@ class Tile:
     ) -> Tile:
         """A pattern that leaves its partition. Kernels make such views that they never use, so it is judged where it is
         read."""
-        return Tile(self.storage, d, shape, strides, start, Dynamic("overrun", reach, d.itemsize, row))
+        return view_of(storage_of(self), d, shape, strides, start, Dynamic("overrun", reach, d.itemsize, row))
 
     def indirect(self, index: Tile, num_elem: int | None = None) -> Tile:
         """Columns of an on-chip tile at offsets read from `index` when the instruction runs (v4): shape [P,
         num_elem]."""
-        if self.storage.core.generation < 4:
+        if storage_of(self).core.generation < 4:
             raise fail("tensor indirection needs NeuronCore-v4", tile=self)
         if not self.on_chip or index.shape[0] != self.shape[0]:
             raise fail("indirect needs an on-chip tile and an index of the same number of partitions", tile=self)
         count = index.size if num_elem is None else int(num_elem)
         out = self._like((self.shape[0], count), (self.strides[0], 1), self.offset)
-        group = self.storage.core.limits.gpsimd_group
-        out.dynamic = Dynamic("columns", index, self.dtype.itemsize, math.prod(self.shape[1:]), group)
-        return out
+        group = storage_of(self).core.limits.gpsimd_group
+        return _at_run_time(out, Dynamic("columns", index, self.dtype.itemsize, math.prod(self.shape[1:]), group))
 
-    def resolved(self) -> Tile | None:
-        """This view with its scalar run-time offset read; None where the index is out of bounds."""
-        dyn = self.dynamic
-        if dyn is None or dyn.kind != "scalar":
-            return self
-        assert dyn.index is not None
-        i = scalar_value(dyn.index)
-        offset = self.offset + i * dyn.scale_B // self.dtype.itemsize
-        reach = self._last() - self.offset + offset
-        if i < 0 or offset < 0 or (reach + 1) * self.dtype.itemsize > self.storage.parts * self.storage.row_B:
-            return None
-        return Tile(self.storage, self.dtype, self.shape, self.strides, offset)
+
+_THROUGH_INSTRUCTIONS = "nisa.dma_copy and nisa.memset write, nisa.tensor_copy moves, nl.device_print shows"
+_HOST_WORDS = frozenset(
+    ("write", "read", "numpy", "array", "storage", "f32", "bytes", "item", "tolist", "tobytes", "fill", "_array")
+)
+"""What kernels have tried to get at the values of a tile with on the host."""
+
+
+class HostAccess(NkiValidationError, AttributeError):
+    """A kernel asked a tile for its values on the host."""
+
+
+def no_attribute(view: object, name: str) -> AttributeError:
+    """The error for an attribute that a tile, or a tensor of the older interface, does not have."""
+    if name not in _HOST_WORDS:
+        kind = type(view).__name__
+        return AttributeError(f"'{kind}' object has no attribute '{name}'", name=name, obj=view)
+    return HostAccess(
+        f"a tile has no '{name}': values reach it, and leave it, through instructions only",
+        where=machine.where(),
+        fix=_THROUGH_INSTRUCTIONS,
+    )
+
+
+# what the simulator alone has
+# ----------------------------------------------------------------------------------------------------------------
+
+
+class _Fields:
+    """A tile while it is made: the same slots, which can be set. A tile becomes one (`Tile`) when they are."""
+
+    __slots__ = Tile.__slots__
+
+
+storage_of: Callable[[Tile], Storage] = vars(Tile)["storage"].__get__
+"""The allocation of a tile."""
+_array_of: Callable[[Tile], Array | None] = vars(Tile)["_array"].__get__
+_keep_array: Callable[[Tile, Array | None], None] = vars(Tile)["_array"].__set__
+keep_access: Callable[[Tile, ViewAccess | None], None] = vars(Tile)["access"].__set__
+"""Note what `issue` found out about a tile."""
+mark_truth: Callable[[Tile, bool], None] = vars(Tile)["is_truth"].__set__
+"""Note whether a tile is the result of a comparison in the convenience layer."""
+_set_dynamic: Callable[[Tile, Dynamic], None] = vars(Tile)["dynamic"].__set__
+del Tile.storage, Tile._array  # type: ignore[attr-defined]
+_new = object.__new__
+
+
+def view_of(
+    storage: Storage,
+    dtype: DType,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int = 0,
+    dynamic: Dynamic | None = None,
+) -> Tile:
+    """A tile of an allocation; see `Tile`."""
+    made: Any = _new(_Fields)
+    made.storage = storage
+    made.dtype = dtype
+    made.shape = shape
+    made.strides = strides
+    made.offset = offset
+    made.dynamic = dynamic
+    made.is_truth = False
+    made.size = math.prod(shape)
+    made._array = made.access = made.like = None
+    made.__class__ = Tile
+    return made  # type: ignore[no-any-return]
+
+
+def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Tile]:
+    """Such views of other allocations, in a run without values: of those that are `common` but for their numbers.
+    Loops make them by the hundred."""
+    like = tile.first
+    dtype, shape, strides, offset, size = tile.dtype, tile.shape, tile.strides, tile.offset, tile.size
+    out = []
+    for number in numbers:
+        made: Any = _new(_Fields)
+        made.storage = RepeatedStorage(common, number)
+        made.dtype = dtype
+        made.shape = shape
+        made.strides = strides
+        made.offset = offset
+        made.size = size
+        made.like = like
+        made.dynamic = made._array = made.access = None
+        made.is_truth = False
+        made.__class__ = Tile
+        out.append(made)
+    return out
+
+
+def _at_run_time(tile: Tile, dynamic: Dynamic) -> Tile:
+    """A new view, with an offset that is read when the instruction runs."""
+    _set_dynamic(tile, dynamic)
+    return tile
+
+
+def forget_elements(tile: Tile) -> None:
+    """The bytes of a tile were moved elsewhere."""
+    _keep_array(tile, None)
+
+
+def tile_elements(tile: Tile) -> Array:
+    """The elements as a NumPy view of the memory. Raises where the pattern leaves the allocation."""
+    found = _array_of(tile)
+    if found is not None:
+        return found
+    s, d = storage_of(tile), tile.dtype
+    if tile.dynamic is not None:
+        raise fail("this view has an offset that only DMA and indirect instructions can follow", tile=tile)
+    if s.address is None:
+        size = d.itemsize
+        strides = tuple([x * size for x in tile.strides])
+        try:  # NumPy compares the pattern with the bytes of the allocation
+            found = np.ndarray(tile.shape, d.dtype, s.bytes, tile.offset * size, strides)
+        except ValueError:
+            raise tile.outside() from None
+    else:
+        if not tile.fits():
+            raise tile.outside()
+        found = np.ndarray(tile.shape, d.dtype, s.bytes, tile.byte_offset(), tile.byte_strides())
+    _keep_array(tile, found)
+    return found
+
+
+def whole_view(tile: Tile) -> Tile:
+    """All of the allocation of a tile, as [partitions, elements of its format]."""
+    s, row = storage_of(tile), tile.row_elements
+    return view_of(s, tile.dtype, (s.parts, row), (row, 1))
+
+
+def known_to_host(tile: Tile) -> None:
+    """Raise where a kernel reads data of the device for its control flow in a run without values."""
+    s = storage_of(tile)
+    if not s.core.values and s.owner is None:
+        raise fail(
+            "control flow that reads data of the device cannot be timed without values",
+            tile=tile,
+            fix="run with values=True (--values)",
+        )
+
+
+def read_tile(tile: Tile) -> Array:
+    """Elements as stored, for an instruction: checks that they were written."""
+    s = storage_of(tile)
+    s.record.last = s.core.clock
+    if tile.dynamic is not None:
+        return _gather(tile)
+    if s.state != ALL:
+        s.check(tile)
+    found = _array_of(tile)
+    return tile_elements(tile) if found is None else found
+
+
+def tile_f32(tile: Tile) -> NDArray[np.float32]:
+    """Elements as float32, for an instruction."""
+    a = read_tile(tile)
+    if a.dtype == F32:
+        return a
+    f = to_f32(a, tile.dtype)
+    core = storage_of(tile).core
+    if core.looks and integers.is_wide(tile.dtype):
+        integers.note_rounding(core, "an operand", a.astype(np.int64), f, tile)
+    return f
+
+
+def write_tile(tile: Tile, values: ArrayLike) -> None:
+    """Computed values (any shape of the same size, or one that broadcasts) -> elements, rounded as the engine does."""
+    if tile.dynamic is not None:
+        _scatter(tile, values)
+        return
+    s = storage_of(tile)
+    target = _array_of(tile)
+    if target is None:
+        target = tile_elements(tile)
+    s.mark(tile)
+    if type(values) is np.ndarray:
+        if values.shape != tile.shape and values.size == tile.size:
+            values = values.reshape(tile.shape)
+        d, random = tile.dtype, s.core.rounding
+        if random is not None and d.is_float and d.itemsize < 4 and values.dtype == F32:
+            values = rounded_stochastically(values, d, random)
+        if values.dtype is not d.dtype and not (d.is_float and d.itemsize > 1 and values.dtype.kind == "f"):
+            made = cast(values, d)
+            if s.core.observed is not None:
+                overflow.look(s.core, values, made, d)
+            values = made
+    target[...] = values
+
+
+def resolved(tile: Tile) -> Tile | None:
+    """A view with its scalar run-time offset read; None where the index is out of bounds."""
+    dyn = tile.dynamic
+    if dyn is None or dyn.kind != "scalar":
+        return tile
+    assert dyn.index is not None
+    i = scalar_value(dyn.index)
+    s = storage_of(tile)
+    offset = tile.offset + i * dyn.scale_B // tile.dtype.itemsize
+    reach = tile._last() - tile.offset + offset
+    if i < 0 or offset < 0 or (reach + 1) * tile.dtype.itemsize > s.parts * s.row_B:
+        return None
+    return view_of(s, tile.dtype, tile.shape, tile.strides, offset)
 
 
 _PLAIN = (int, slice, type(Ellipsis), np.int64, np.int32)
@@ -876,8 +997,8 @@ def scalar_value(index: Place) -> int:
     if isinstance(index, Tile):
         if index.size != 1:
             raise fail("a scalar offset has one element", tile=index)
-        index._known()
-        return int(index.read().reshape(-1)[0])
+        known_to_host(index)
+        return int(read_tile(index).reshape(-1)[0])
     is_part = isinstance(index, float | np.floating) and not float(index).is_integer()
     if is_part or isinstance(index, str) or not hasattr(index, "__int__"):
         raise fail("a bound, a step or an index is a whole number", given=index)
@@ -939,7 +1060,7 @@ def index_tile(tile: Tile, keys: tuple[object, ...]) -> Tile:
     affine.
 
     Elements outside the tile may be named: a mask hides them (`core.mask`)."""
-    if (views := tile.storage.core.views) is not None:
+    if (views := storage_of(tile).core.views) is not None:
         views.append(None)  # where it reaches is not followed from iteration to iteration
     if Ellipsis in keys:
         at = keys.index(Ellipsis)
@@ -994,7 +1115,7 @@ def _infer(shape: tuple[int, ...], size: int, tile: Tile) -> tuple[int, ...]:
 def same(a: Tile, b: Tile) -> bool:
     """The same elements of the same allocation."""
     return (
-        a.storage is b.storage
+        storage_of(a) is storage_of(b)
         and a.offset == b.offset
         and a.shape == b.shape
         and a.strides == b.strides
@@ -1054,7 +1175,7 @@ def addresses(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     dyn = tile.dynamic
     assert dyn is not None
     size = tile.dtype.itemsize
-    total = tile.storage.parts * tile.storage.row_B // size
+    total = storage_of(tile).parts * storage_of(tile).row_B // size
     if dyn.kind == "columns":
         return _columns(tile, dyn)
     rest = np.zeros((), np.int64)
@@ -1064,7 +1185,7 @@ def addresses(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         )
     rest = np.broadcast_to(rest, tile.shape[1:])
     rows = tile.shape[0]
-    raw = _numbers(dyn).read()
+    raw = read_tile(_numbers(dyn))
     index = raw.reshape(-1) if raw.shape[1:] in ((), (1,)) else raw.reshape(raw.shape[0], -1).T.reshape(-1)
     index = index.astype(np.int64)
     if index.size < rows:
@@ -1087,7 +1208,7 @@ def _numbers(dyn: Dynamic) -> Tile:
 
 def _columns(tile: Tile, dyn: Dynamic) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     parts, count = tile.shape
-    index = _numbers(dyn).read().reshape(parts, -1).astype(np.int64)
+    index = read_tile(_numbers(dyn)).reshape(parts, -1).astype(np.int64)
     group = dyn.group
     columns = np.empty((parts, count), np.int64)
     for first in range(0, parts, group):
@@ -1102,7 +1223,7 @@ def _columns(tile: Tile, dyn: Dynamic) -> tuple[NDArray[np.int64], NDArray[np.bo
 
 def flat_elements(tile: Tile) -> Array:
     """All elements of the allocation in one row, as the tile's dtype (allocations with bytes of their own only)."""
-    s = tile.storage
+    s = storage_of(tile)
     if s.pitch_B != s.row_B:
         raise fail("run-time offsets are not supported on tiles with a manual address yet", tile=tile)
     usable = len(s.bytes) // tile.dtype.itemsize * tile.dtype.itemsize
@@ -1113,17 +1234,17 @@ def _gather(tile: Tile) -> Array:
     dyn = tile.dynamic
     assert dyn is not None
     if dyn.kind == "scalar":
-        found = tile.resolved()
+        found = resolved(tile)
         if found is None:
             raise out_of_bounds(tile)
-        return found.array()
+        return tile_elements(found)
     if dyn.kind == "overrun":
         return _past_the_end(tile, dyn)
     where, good = addresses(tile)
     if not good.all():
         raise out_of_bounds(tile)
-    if tile.storage.pitch_B != tile.storage.row_B:
-        whole = Tile(tile.storage, tile.dtype, (tile.storage.parts, tile.row_elements), (tile.row_elements, 1)).array()
+    if storage_of(tile).pitch_B != storage_of(tile).row_B:
+        whole = tile_elements(whole_view(tile))
         return whole[where // tile.row_elements, where % tile.row_elements]
     return flat_elements(tile)[where]
 
@@ -1144,7 +1265,7 @@ def _overruns(tile: Tile, dyn: Dynamic) -> Exception:
 def _past_the_end(tile: Tile, dyn: Dynamic) -> Array:
     """Elements of a pattern that leaves its partitions: an error in strict runs, else NaN there, where the chip reads
     other data."""
-    row, core, d = dyn.bound, tile.storage.core, tile.dtype
+    row, core, d = dyn.bound, storage_of(tile).core, tile.dtype
     if core.strict or tile.strides[0] % row or not d.is_float:
         raise _overruns(tile, dyn)
     core.warn("overrun", f"{_OVERRUN}: {tile.describe()}, element {dyn.index} of {row}; the chip reads what lies there")
@@ -1152,7 +1273,7 @@ def _past_the_end(tile: Tile, dyn: Dynamic) -> Array:
     free = np.full((), column, np.int64)
     for axis in range(1, tile.ndim):
         free = free + (np.arange(tile.shape[axis]) * tile.strides[axis]).reshape((-1,) + (1,) * (tile.ndim - 1 - axis))
-    whole = Tile(tile.storage, tile.dtype, (tile.storage.parts, row), (row, 1)).array()
+    whole = tile_elements(whole_view(tile))
     rows = whole[first : first + tile.shape[0] * (tile.strides[0] // row) : tile.strides[0] // row]
     out = rows[:, np.minimum(free, row - 1).reshape(-1)]
     out.view(f"u{tile.dtype.itemsize}")[:, (free >= row).reshape(-1)] = (1 << 8 * tile.dtype.itemsize) - 1
@@ -1165,15 +1286,15 @@ def _scatter(tile: Tile, values: ArrayLike) -> None:
     if dyn.kind == "overrun":
         raise _overruns(tile, dyn)
     if dyn.kind == "scalar":
-        found = tile.resolved()
+        found = resolved(tile)
         if found is None:
             raise out_of_bounds(tile)
-        found.write(values)
+        write_tile(found, values)
         return
     where, good = addresses(tile)
     if not good.all():
         raise out_of_bounds(tile)
-    s = tile.storage
+    s = storage_of(tile)
     if s.state != ALL:
         if not s.filled:
             s.fill()
@@ -1185,7 +1306,7 @@ def _scatter(tile: Tile, values: ArrayLike) -> None:
     if values.shape != where.shape and values.size == where.size:
         values = values.reshape(where.shape)
     if s.pitch_B != s.row_B:
-        whole = Tile(s, tile.dtype, (s.parts, tile.row_elements), (tile.row_elements, 1)).array()
+        whole = tile_elements(whole_view(tile))
         whole[where // tile.row_elements, where % tile.row_elements] = values
         return
     flat_elements(tile)[where] = values
@@ -1195,7 +1316,7 @@ def out_of_bounds(tile: Tile) -> Exception:
     """The error for a run-time index that leaves the tensor."""
     dyn = tile.dynamic
     index = dyn.index if dyn is not None else None
-    shown = index.read().reshape(-1)[:8].tolist() if isinstance(index, Tile) else index
+    shown = read_tile(index).reshape(-1)[:8].tolist() if isinstance(index, Tile) else index
     return fail(
         "out-of-bounds access by a run-time offset",
         tile=tile,

@@ -14,7 +14,7 @@ from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast, to_f32
 from mowich.neuroncore.instructions import exchange
 from mowich.neuroncore.registers import Register
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile, storage_of, tile_elements, write_tile
 from mowich.nki import words
 from mowich.nki.language import NKIObject
 
@@ -87,7 +87,7 @@ def _meet(kind: str, members: list[int], signature: object, payload: object) -> 
 def _bytes(t: Tile) -> Array:
     if not machine.active().values:
         return np.broadcast_to(np.zeros((), t.dtype.dtype), t.shape)
-    return np.ascontiguousarray(t.read()).copy()
+    return np.ascontiguousarray(read_tile(t)).copy()
 
 
 def _list(x: Any) -> list[Tile]:
@@ -97,7 +97,7 @@ def _list(x: Any) -> list[Tile]:
 def _issue(kind: str, srcs: list[Tile], dsts: list[Tile]) -> None:
     for verb, tiles in (("reads", srcs), ("writes", dsts)):
         for t in tiles:
-            if t.space == "H" and not t.storage.site[0]:  # allocated at no place of the kernel
+            if t.space == "H" and not storage_of(t).site[0]:  # allocated at no place of the kernel
                 machine.active().warn(
                     "collective on an argument",
                     f"{kind} {verb} {t.describe()} of the kernel: on the chip a collective cannot (AWS's nki-library);"
@@ -122,7 +122,7 @@ def all_reduce(
     members = _group(replica_group, machine.active().rank)
     totals = _totals("all_reduce", members, (_signature(srcs), row.name), srcs, dsts, row)
     for d, total in zip(dsts, totals, strict=True):
-        d.write(total.reshape(d.shape))
+        write_tile(d, total.reshape(d.shape))
 
 
 def _totals(
@@ -168,7 +168,7 @@ def all_gather(
         joined = np.concatenate([p[i] for p in parts], axis=int(collective_dim))
         if joined.size != d.size:
             raise fail(f"all_gather: dst has {d.size} elements, the sources {joined.size}", tile=d)
-        d.write(joined.reshape(d.shape))
+        write_tile(d, joined.reshape(d.shape))
 
 
 def _part(a: Array, n: int, i: int, axis: int) -> Array:
@@ -198,7 +198,7 @@ def reduce_scatter(
     totals = _totals("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), srcs, dsts, row)
     for d, total in zip(dsts, totals, strict=True):
         mine = _part(total, len(members), members.index(core.rank), int(collective_dim))
-        d.write(mine.reshape(d.shape))
+        write_tile(d, mine.reshape(d.shape))
 
 
 def all_to_all(
@@ -218,11 +218,11 @@ def all_to_all(
     me = members.index(core.rank)
     for i, d in enumerate(dsts):
         mine = [_part(p[i], len(members), me, int(collective_dim)) for p in parts]
-        d.write(np.concatenate(mine, axis=int(collective_dim)).reshape(d.shape))
+        write_tile(d, np.concatenate(mine, axis=int(collective_dim)).reshape(d.shape))
 
 
 def _metadata(t: Tile) -> Array:
-    a = t.read().astype(np.int64)
+    a = read_tile(t).astype(np.int64)
     return a.reshape(-1, a.shape[-1])
 
 
@@ -245,10 +245,10 @@ def _variable(
     parts = _meet(kind, members, src.dtype.name, (_bytes(src).reshape(-1), table))
     me = members.index(core.rank)
     slot = dst.size // len(members)
-    out = dst.array().reshape(-1).copy()
-    if not dst.storage.filled:
-        dst.storage.fill()
-        out = dst.array().reshape(-1).copy()
+    out = tile_elements(dst).reshape(-1).copy()
+    if not storage_of(dst).filled:
+        storage_of(dst).fill()
+        out = tile_elements(dst).reshape(-1).copy()
     counts = np.zeros(len(members), np.int64)
     for r, (data, meta) in enumerate(parts):
         column = 0 if uniform else me
@@ -262,11 +262,11 @@ def _variable(
             )
         out[at : at + count] = data[start : start + count]
         counts[r] = count
-    dst.write(out.reshape(dst.shape))
+    write_tile(dst, out.reshape(dst.shape))
     if not known:
-        whole = metadata.array().copy()
+        whole = tile_elements(metadata).copy()
         whole.reshape(-1, whole.shape[-1])[2] = counts
-        metadata.write(whole)
+        write_tile(metadata, whole)
 
 
 def all_to_all_v(
@@ -316,7 +316,7 @@ def collective_permute(
     for a, b in pairs:
         if b == core.rank:
             for i, d in enumerate(dsts):
-                d.write(parts[members.index(a)][i].reshape(d.shape))
+                write_tile(d, parts[members.index(a)][i].reshape(d.shape))
 
 
 def _ring(
@@ -327,7 +327,7 @@ def _ring(
     before = (members.index(core.rank) - 1) % len(members)
     for c, channel in enumerate(dsts):
         for i, d in enumerate(channel):
-            d.write(parts[before][c][i].reshape(d.shape))
+            write_tile(d, parts[before][c][i].reshape(d.shape))
 
 
 def _channels(x: object) -> list[list[Tile]]:

@@ -26,7 +26,18 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
-from mowich.neuroncore.views import DynamicSlice, Place, Tile
+from mowich.neuroncore.views import (
+    DynamicSlice,
+    Place,
+    Tile,
+    mark_truth,
+    read_tile,
+    storage_of,
+    tile_elements,
+    tile_f32,
+    view_of,
+    write_tile,
+)
 from mowich.nki import loops, words
 
 __path__: list[str] = []
@@ -260,7 +271,7 @@ def full(shape: object, fill_value: object, dtype: object, buffer: object = None
     if t.on_chip:
         vector.memset(t, fill_value)
     else:
-        t.write(np.broadcast_to(np.asarray(fill_value).astype(t.dtype.dtype), t.shape))
+        write_tile(t, np.broadcast_to(np.asarray(fill_value).astype(t.dtype.dtype), t.shape))
     return t
 
 
@@ -290,7 +301,7 @@ def rand(shape: object, dtype: object = float32, buffer: object = None, name: st
     # the compiler's instruction for it is not published: as long as a memset
     if t.on_chip and not issue("memset", "", (("dst", t),), ()):
         return t
-    t.write(machine.active().rng.random(t.shape, dtype=np.float32))
+    write_tile(t, machine.active().rng.random(t.shape, dtype=np.float32))
     return t
 
 
@@ -317,17 +328,17 @@ def shared_identity_matrix(n: int, dtype: object = uint8, dst: Tile | None = Non
     """An identity matrix in SBUF."""
     core = machine.active()
     if dst is not None:
-        dst.write(np.eye(int(n), dtype=np.float32))
+        write_tile(dst, np.eye(int(n), dtype=np.float32))
         return dst
     d = as_dtype(dtype)
     key = ("identity", int(n), d)
     if key not in core.scratch:
         t = ndarray((int(n), int(n)), d, sbuf, "identity")
         core.clock += 1
-        t.write(np.eye(int(n), dtype=np.float32))
+        write_tile(t, np.eye(int(n), dtype=np.float32))
         core.scratch[key] = t
     t = core.scratch[key]
-    return Tile(t.storage, t.dtype, t.shape, t.strides)
+    return view_of(storage_of(t), t.dtype, t.shape, t.strides)
 
 
 def ds(start: Place, size: SupportsInt) -> slice | DynamicSlice:
@@ -383,10 +394,10 @@ def broadcast_to(x: Tile, shape: Iterable[SupportsInt], dtype: object = None) ->
     else:
         core.clock += 1
     if core.values:
-        a = np.broadcast_to(x.read(), wanted)
-        out.write(a if out.dtype is x.dtype else np.broadcast_to(x.f32(), wanted))
+        a = np.broadcast_to(read_tile(x), wanted)
+        write_tile(out, a if out.dtype is x.dtype else np.broadcast_to(tile_f32(x), wanted))
     else:
-        out.storage.state = mem.ALL
+        storage_of(out).state = mem.ALL
     return out
 
 
@@ -451,7 +462,7 @@ def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: object = N
 
 def device_print(print_prefix: str, tensor: object = None) -> None:
     """Print a tile."""
-    print(print_prefix, tensor.array() if isinstance(tensor, Tile) else tensor)
+    print(print_prefix, tile_elements(tensor) if isinstance(tensor, Tile) else tensor)
 
 
 # operators and functions
@@ -526,12 +537,12 @@ def _binary(name: str, x: object, y: Any, dtype: object = None) -> Tile:
                 f"nl.{name} works on SBUF and PSUM tiles", tile=x if x.space == "H" else y, fix="nl.load it first"
             )
         vector.tensor_tensor(out, x, y, name)
-        out.is_truth = ops.alu(name).kind == "compare"
+        mark_truth(out, ops.alu(name).kind == "compare")
         return out
     tile, other = (x, y) if isinstance(x, Tile) else (y, x)
     out = ndarray(tile.shape, d, sbuf)
     vector.tensor_scalar(out, tile, name, other, reverse0=tile is not x)
-    out.is_truth = ops.alu(name).kind == "compare"
+    mark_truth(out, ops.alu(name).kind == "compare")
     return out
 
 

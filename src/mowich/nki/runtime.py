@@ -37,7 +37,7 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, resolved, storage_of, tile_elements, view_of
 from mowich.nki import frameworks, loops, words
 from mowich.nki.hollows import Hollow
 from mowich.nki.language import NKIObject, default_generation
@@ -155,13 +155,13 @@ class _Arguments:
                 if array.flags.writeable:
                     self.back.append((array, data))
             self.keep.append(array)
-            self.by_id[key] = placement.wrap_array(self.cores[0], data, self.region, name).storage
+            self.by_id[key] = storage_of(placement.wrap_array(self.cores[0], data, self.region, name))
             if isinstance(array, Hollow):
                 if self.cores[0].values:
                     raise UserError(f"argument '{name}' has no values", fix="run with values=False, or pass an array")
                 self.by_id[key].owner = None
         s = self.by_id[key]
-        return Tile(s, s.dtype, s.shape, views.row_major(s.shape))
+        return view_of(s, s.dtype, s.shape, views.row_major(s.shape))
 
     def convert(self, x: object, name: str = "") -> object:
         """Arrays anywhere in lists, dicts and configuration objects -> tensors; the rest as it is."""
@@ -243,19 +243,19 @@ def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion])
 def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> object:
     """What a kernel returned, with tensors as arrays. regions: where these may lie."""
     if isinstance(x, Tile):
-        _check_returned(x.storage, cores[0], regions)
+        _check_returned(storage_of(x), cores[0], regions)
         if not cores[0].values:
             return np.broadcast_to(np.zeros((), x.dtype.dtype).view(x.dtype.dtype), x.shape)
-        tile = x.resolved()
+        tile = resolved(x)
         assert tile is not None
-        if tile.storage.state != mem.ALL and cores[0].values:
+        if storage_of(tile).state != mem.ALL and cores[0].values:
             before = machine.set_current(cores[0])
             try:
-                tile.storage.check(tile, returned=True)
+                storage_of(tile).check(tile, returned=True)
             # an error here must not leave a core running: the next launch would be taken for a call from a kernel
             finally:
                 machine.set_current(before)
-        return frameworks.to_framework(tile.array().copy(), framework)
+        return frameworks.to_framework(tile_elements(tile).copy(), framework)
     if isinstance(x, Register):
         return x.value
     if isinstance(x, tuple):

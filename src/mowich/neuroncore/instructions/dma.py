@@ -25,7 +25,17 @@ from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.instructions.vector import memset, tensor_copy
 from mowich.neuroncore.memory import ALL
 from mowich.neuroncore.trace import Kind, Operand
-from mowich.neuroncore.views import Tile, addresses, flat_elements, out_of_bounds
+from mowich.neuroncore.views import (
+    Tile,
+    addresses,
+    flat_elements,
+    out_of_bounds,
+    read_tile,
+    resolved,
+    storage_of,
+    tile_elements,
+    write_tile,
+)
 
 SPACES = {"dst": "SH", "src": "SH"}
 
@@ -283,12 +293,12 @@ def copy(
 
 def _move(dst: Tile, src: Tile, oob: str) -> None:
     if src.dynamic is None and dst.dynamic is None:
-        if src.storage is dst.storage and src.storage.core.observed is not None:
-            _look_for_overlap(src.storage.core, dst, src)
-        a = src.read()
+        if storage_of(src) is storage_of(dst) and storage_of(src).core.observed is not None:
+            _look_for_overlap(storage_of(src).core, dst, src)
+        a = read_tile(src)
         if src.dtype is not dst.dtype:
             a = convert(a, src.dtype, dst.dtype)
-        dst.write(a)
+        write_tile(dst, a)
         return
     found = _take(src, oob)
     if found is not None:
@@ -299,7 +309,9 @@ def _look_for_overlap(core: Core, dst: Tile, src: Tile) -> None:
     """Observe a DMA that reads what it writes at another place of it: its descriptors follow no order."""
     if dst.dtype is not src.dtype or (dst.offset, dst.shape, dst.strides) == (src.offset, src.shape, src.strides):
         return
-    if np.may_share_memory(dst.array(), src.array()) and np.shares_memory(dst.array(), src.array()):
+    if np.may_share_memory(tile_elements(dst), tile_elements(src)) and np.shares_memory(
+        tile_elements(dst), tile_elements(src)
+    ):
         core.observe("dma overlap", f"a DMA reads elements of {src.describe()} that it writes itself")
 
 
@@ -308,9 +320,9 @@ def _take(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None] | None:
     out."""
     if src.dynamic is not None and src.dynamic.kind == "vector":
         return gather(src, oob)
-    found = src.resolved()
+    found = resolved(src)
     if found is not None:
-        return found.read(), None
+        return read_tile(found), None
     if oob == "skip":
         return None
     raise out_of_bounds(src)
@@ -321,28 +333,28 @@ def _put(dst: Tile, a: Array, oob: str, kept: NDArray[np.bool_] | None) -> None:
     if dst.dynamic is not None and dst.dynamic.kind == "vector":
         scatter(dst, a, oob, kept)
         return
-    target = dst.resolved()
+    target = resolved(dst)
     if target is None:
         if oob == "skip":
             return
         raise out_of_bounds(dst)
     if kept is None or kept.all():
-        target.write(a)
+        write_tile(target, a)
     elif target.shape[0] == kept.size and a.shape[0] == kept.size:
         for i in np.flatnonzero(kept):
-            target.slice(0, int(i), int(i) + 1).write(a[i : i + 1])
+            write_tile(target.slice(0, int(i), int(i) + 1), a[i : i + 1])
     elif kept.any():
-        if not target.storage.filled:
-            target.storage.fill()
-        mixed = target.array().reshape(kept.size, -1).copy()
+        if not storage_of(target).filled:
+            storage_of(target).fill()
+        mixed = tile_elements(target).reshape(kept.size, -1).copy()
         mixed[kept] = a.reshape(kept.size, -1)[kept]
-        target.write(mixed.reshape(target.shape))
+        write_tile(target, mixed.reshape(target.shape))
 
 
 def gather(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None]:
     """Rows of an HBM tensor at run-time indices, and which of them were in bounds (None: all)."""
     where, good = addresses(src)
-    s = src.storage
+    s = storage_of(src)
     s.record.last = s.core.clock
     if good.all():
         return flat_elements(src)[where], None
@@ -359,7 +371,7 @@ def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None =
         raise out_of_bounds(dst)
     if kept is not None and kept.size == good.size:
         good = good & kept
-    s = dst.storage
+    s = storage_of(dst)
     if s.state != ALL:
         if not s.filled:
             s.fill()
@@ -410,10 +422,10 @@ def transpose(
     a, kept = found
     a = np.transpose(convert(a, src.dtype, dst.dtype), order)
     if kept is not None and not kept.all():
-        if not dst.storage.filled:
-            dst.storage.fill()
+        if not storage_of(dst).filled:
+            storage_of(dst).fill()
         mask = kept.reshape([-1 if ax == 0 else 1 for ax in order])
-        a = np.where(np.broadcast_to(mask, a.shape), a, like(dst.array(), a.shape))
+        a = np.where(np.broadcast_to(mask, a.shape), a, like(tile_elements(dst), a.shape))
     _put(dst, np.ascontiguousarray(a).reshape(dst.shape), oob, None)
 
 
@@ -472,7 +484,7 @@ def assign_tile(dst: Tile, value: object) -> None:
             tensor_copy(dst, value)
     elif dst.space == "H":
         machine.active()
-        dst.write(np.full(dst.shape, value, dst.dtype.dtype))
+        write_tile(dst, np.full(dst.shape, value, dst.dtype.dtype))
     else:
         memset(dst, value)
 

@@ -24,7 +24,7 @@ from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, PS, Cost, Ins
 from mowich.neuroncore.instructions.sync import pair
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile, write_tile
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------------
@@ -146,14 +146,14 @@ def sendrecv(
         base + core.program,
         ("sendrecv", base, pipe, turn),
         [base, base + 1],
-        (send, src.read().copy() if core.values else None),
+        (send, read_tile(src).copy() if core.values else None),
         f"sendrecv on pipe {pipe}",
     )
     to, data = found[base + receive]
     if to != core.program:
         raise fail(f"sendrecv: core {receive} sends to {to}, core {core.program} expects its data")
     if core.values:
-        dst.write(data.reshape(dst.shape))
+        write_tile(dst, data.reshape(dst.shape))
 
 
 @instruction(engines=("dma",), cost=collective_cost, spaces=SPACES, face="")

@@ -11,7 +11,7 @@ from mowich.neuroncore.instructions.operands import Scalar, as_rows, column, lik
 from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, one_pass
 from mowich.neuroncore.instructions.table import INTEGERS, instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile, write_tile
 
 
 def _random_work(r: InstructionRates, kind: Kind, n: int) -> float:
@@ -27,7 +27,7 @@ def rng(dst: Tile, engine: str = "vector") -> None:
     if not issue("rng", engine, (("dst", dst),), ()):
         return
     bits = machine.active().rng.integers(0, 1 << 32, size=dst.shape, dtype=np.uint32)
-    dst.write(bits.astype(f"u{dst.itemsize}").view(dst.dtype.dtype))
+    write_tile(dst, bits.astype(f"u{dst.itemsize}").view(dst.dtype.dtype))
 
 
 @instruction(engines=("vector",), cost=random_cost, since=4)
@@ -40,7 +40,7 @@ def rand2(dst: Tile, min: Scalar = 0.0, max: Scalar = 1.0) -> None:
         return
     u = machine.active().rng.random(dst.shape, dtype=np.float32)
     a, b = column(min, dst), column(max, dst)
-    dst.write(a + u * (b - a))
+    write_tile(dst, a + u * (b - a))
 
 
 @instruction(engines=("vector",), cost=one_pass, face="* name dtype")
@@ -55,7 +55,7 @@ def dropout(dst: Tile, data: Tile, prob: Scalar) -> None:
         return
     u = machine.active().rng.random(data.shape, dtype=np.float32)
     keep = u >= column(prob, data)
-    dst.write(like(np.where(keep, data.read(), np.zeros((), data.dtype.dtype)), dst.shape))
+    write_tile(dst, like(np.where(keep, read_tile(data), np.zeros((), data.dtype.dtype)), dst.shape))
 
 
 @instruction(engines=("vector",), cost=one_pass, dtypes={"src_seeds": ("int32", "uint32", "float32")})
@@ -66,7 +66,7 @@ def set_rng_seed(src_seeds: Tile) -> None:
         raise fail("set_rng_seed takes one 32-bit value", tile=src_seeds, allowed="[1, 1]")
     if not issued:
         return
-    machine.active().rng = np.random.default_rng(int(src_seeds.read().reshape(-1)[0]) & 0xFFFFFFFF)
+    machine.active().rng = np.random.default_rng(int(read_tile(src_seeds).reshape(-1)[0]) & 0xFFFFFFFF)
 
 
 def _state_words(name: str, tile: Tile, engine: str, limits: Limits) -> None:
@@ -90,7 +90,7 @@ def rand_set_state(src_seeds: Tile, engine: str = "gpsimd") -> None:
     _state_words("rand_set_state", src_seeds, engine, core.limits)
     if not issued:
         return
-    state = src_seeds.read().astype(np.uint32)
+    state = read_tile(src_seeds).astype(np.uint32)
     core.xorwow[engine] = as_rows(state).copy()
     core.rng = np.random.default_rng(state.reshape(-1).tolist())
 
@@ -109,4 +109,4 @@ def rand_get_state(dst: Tile, engine: str = "gpsimd") -> None:
     if not issued:
         return
     state = machine.active().xorwow.get(engine)
-    dst.write(like(state, dst.shape) if state is not None else np.zeros(dst.shape, np.uint32))
+    write_tile(dst, like(state, dst.shape) if state is not None else np.zeros(dst.shape, np.uint32))

@@ -18,7 +18,7 @@ from mowich.neuroncore.instructions.operands import as_rows, gives, like, reduce
 from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, free_size
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile, tile_f32, write_tile
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def iota(
     if not issued:
         return
     v = pattern_values(pattern, offset, channel_multiplier, dst.shape[0])
-    dst.write(like(v, dst.shape))
+    write_tile(dst, like(v, dst.shape))
 
 
 @instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"}, face="* name dtype")
@@ -116,10 +116,10 @@ def affine_select(
     v = pattern_values(pattern, offset, channel_multiplier, dst.shape[0])
     keep = like(np.asarray(row.apply(v, 0)), dst.shape)
     if on_true_tile.dtype is dst.dtype and not dst.dtype.is_float:
-        a = like(on_true_tile.read(), dst.shape)
-        dst.write(np.where(keep, a, cast(np.asarray([on_false_value], np.float32), dst.dtype)[0]))
+        a = like(read_tile(on_true_tile), dst.shape)
+        write_tile(dst, np.where(keep, a, cast(np.asarray([on_false_value], np.float32), dst.dtype)[0]))
     else:
-        dst.write(np.where(keep, like(on_true_tile.f32(), dst.shape), np.float32(on_false_value)))
+        write_tile(dst, np.where(keep, like(tile_f32(on_true_tile), dst.shape), np.float32(on_false_value)))
 
 
 @instruction(
@@ -135,9 +135,9 @@ def tensor_partition_reduce(dst: Tile, op: object, data: Tile) -> None:
     gives(dst, data.shape[1:])
     if not issued:
         return
-    a = data.read() if row.kind == "bit" else data.f32()
+    a = read_tile(data) if row.kind == "bit" else tile_f32(data)
     r = reduce_last(row, np.moveaxis(a, 0, -1))
-    dst.write(like(np.asarray(r), dst.shape))
+    write_tile(dst, like(np.asarray(r), dst.shape))
 
 
 @instruction(
@@ -178,7 +178,7 @@ def local_gather(
     gives(dst, (p, valid * num_elem_per_idx))
     if not issued:
         return
-    a, idx = as_rows(src_buffer.read()), as_rows(index.read()).astype(np.int64)
+    a, idx = as_rows(read_tile(src_buffer)), as_rows(read_tile(index)).astype(np.int64)
     out = np.empty((p, valid * num_elem_per_idx), a.dtype)
     k = np.arange(num_elem_per_idx)
     for g in range(0, p, group):
@@ -187,7 +187,7 @@ def local_gather(
         if (columns < 0).any() or (columns >= a.shape[1]).any():
             raise fail("out-of-bounds access by local_gather", tile=src_buffer, given=f"index {int(flat.max())}")
         out[g : g + group] = a[g : g + group][:, columns]
-    dst.write(like(out, dst.shape))
+    write_tile(dst, like(out, dst.shape))
 
 
 @instruction(
@@ -207,7 +207,7 @@ def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
     gives(dst, indices.shape)
     if not issued:
         return
-    a, idx = as_rows(data.read()), as_rows(indices.read()).astype(np.int64)
+    a, idx = as_rows(read_tile(data)), as_rows(read_tile(indices)).astype(np.int64)
     if (idx < 0).any() or (idx >= a.shape[1]).any():
         raise fail(
             "out-of-bounds access by nc_n_gather",
@@ -215,7 +215,7 @@ def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
             given=f"index {int(idx.max())}",
             allowed=f"0 .. {a.shape[1] - 1}",
         )
-    dst.write(like(np.take_along_axis(a, idx, axis=1), dst.shape))
+    write_tile(dst, like(np.take_along_axis(a, idx, axis=1), dst.shape))
 
 
 @instruction(
@@ -233,13 +233,13 @@ def nonzero_with_count(dst: Tile, src: Tile, index_offset: int = 0, padding_val:
         raise fail("nonzero_with_count: dst has one element more than src", tile=dst)
     if not issued:
         return
-    x = as_rows(src.read())
+    x = as_rows(read_tile(src))
     for p in range(0, x.shape[0], machine.active().limits.gpsimd_group):
         at = np.flatnonzero(x[p])
         line = np.full(n + 1, padding_val, np.int64)
         line[: at.size] = at + int(index_offset)
         line[n] = at.size
-        dst[p : p + 1].write(line.reshape((1, *dst.shape[1:])))
+        write_tile(dst[p : p + 1], line.reshape((1, *dst.shape[1:])))
 
 
 @instruction(
@@ -269,7 +269,7 @@ def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
         gives(dst, (p, k))
     if not issued:
         return
-    x = as_rows(src.f32())
+    x = as_rows(tile_f32(src))
     values = np.empty((p, k), np.float32)
     places = np.empty((p, k), np.int64)
     for g in range(0, p, group):
@@ -277,8 +277,8 @@ def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
         order = np.argsort(-snake, kind="stable")[:k][::-1]
         values[g : g + group] = snake[order]
         places[g : g + group] = order
-    val_dst.write(like(values, val_dst.shape))
-    idx_dst.write(like(places, idx_dst.shape))
+    write_tile(val_dst, like(values, val_dst.shape))
+    write_tile(idx_dst, like(places, idx_dst.shape))
 
 
 @instruction(
@@ -294,7 +294,7 @@ def sequence_bounds(dst: Tile, segment_ids: Tile) -> None:
     gives(dst, (1, 2, segment_ids.size))
     if not issued:
         return
-    ids = segment_ids.read().reshape(-1)
+    ids = read_tile(segment_ids).reshape(-1)
     n = ids.size
     edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
     run = np.cumsum(np.r_[True, ids[1:] != ids[:-1]]) - 1
@@ -302,4 +302,4 @@ def sequence_bounds(dst: Tile, segment_ids: Tile) -> None:
     start, end = edges[run], ends[run]
     start[ids == 0], end[ids == 0] = n, -1
     out = np.stack([start, end])
-    dst.write(like(out, dst.shape) if dst.shape[-1] != 2 else like(np.ascontiguousarray(out.T), dst.shape))
+    write_tile(dst, like(out, dst.shape) if dst.shape[-1] != 2 else like(np.ascontiguousarray(out.T), dst.shape))

@@ -8,8 +8,8 @@ from typing import Any
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, Limits, fail
 from mowich.neuroncore.instructions.table import TABLE, InstructionRow
-from mowich.neuroncore.memory import ALL, SPACE_NAME
-from mowich.neuroncore.views import Tile, ViewAccess, ViewForm, merged
+from mowich.neuroncore.memory import ALL, SPACE_NAME, Storage
+from mowich.neuroncore.views import Tile, ViewAccess, ViewForm, keep_access, merged, storage_of, tile_elements
 
 Named = tuple[str, Any]
 Rules = Callable[[str, Sequence[Named], Sequence[Named], Mapping[str, object]], None]
@@ -43,15 +43,17 @@ def issue(
             operands = (*reads, *indices, *writes)
     trace = core.trace
     is_dma = row.engines[0] == "dma"
-    if is_dma and reads and writes and reads[0][1].storage.dtype is not writes[0][1].storage.dtype:
+    if is_dma and reads and writes and storage_of(reads[0][1]).dtype is not storage_of(writes[0][1]).dtype:
         flags = {**(flags or {}), "cast": True}
     key: list[Any] = [name, engine, len(reads), rules is None]
     if flags:
         key += flags.items()
     touched: list[int] = []
+    storages: list[Storage] = []
     all_fit = True
     for operand, tile in operands:
-        s = tile.storage
+        s = storage_of(tile)
+        storages.append(s)
         access = tile.access
         if access is None or s.core is not core:
             access = _access(core, tile)
@@ -65,29 +67,31 @@ def issue(
     kind = core.known.get(known)
     if kind is None:
         kind = _new_kind(core, name, engine, writes, reads, indices, flags, known, rules)
-    if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
+    written = storages[len(storages) - len(writes) :]
+    if is_dma and core.programs == 2 and core.group is not None and writes and written[0].space == "H":
         base = core.scratch["base"]
         core.group.step(base + core.program, base + 1 - core.program)
     if trace is not None:
         trace.add(core.clock, kind, touched, machine.site(core))
         if not core.values:  # when tiles live follows from the trace (`placement.live`)
-            for _, tile in writes:
-                s = tile.storage
+            for (_, tile), s in zip(writes, written, strict=True):
                 if tile.dynamic is None and (s.is_cut_off or not (all_fit or _access(core, tile).fits)):
                     raise tile.outside()
                 s.state = ALL
+                s.is_made = True
             return False
-    _sink_loads(core, is_dma, writes, reads)
+    read = storages[: len(reads)]
+    _sink_loads(core, is_dma, written, read)
     if core.values:
         return True
-    for _, tile in writes:
+    for (_, tile), s in zip(writes, written, strict=True):
         if tile.dynamic is None:
-            tile.array()
-        tile.storage.record.first = core.clock if tile.storage.record.first < 0 else tile.storage.record.first
-        tile.storage.record.last = core.clock
-        tile.storage.state = ALL
-    for _, tile in reads:
-        tile.storage.record.last = core.clock
+            tile_elements(tile)
+        s.record.first = core.clock if s.record.first < 0 else s.record.first
+        s.record.last = core.clock
+        s.state = ALL
+    for s in read:
+        s.record.last = core.clock
     return False
 
 
@@ -124,24 +128,24 @@ def _indices(*operands: Sequence[Named]) -> list[Named]:
 
 def _access(core: Core, tile: Tile) -> ViewAccess:
     """What an access comes to. The core keeps it for all views that are alike, and a tile of the core for itself."""
-    s = tile.storage
+    s = storage_of(tile)
     dynamic = "" if tile.dynamic is None else tile.dynamic.kind
     key = (s.layout, tile.offset, tile.shape, tile.strides, tile.dtype.name, dynamic)
     found = core.accesses.get(key)
     if found is None:
         found = core.accesses[key] = _new_access(core, tile, dynamic)
     if s.core is core and not core.is_sampling:
-        tile.access = found
+        keep_access(tile, found)
     return found
 
 
 def _new_access(core: Core, tile: Tile, dynamic: str) -> ViewAccess:
     """What an access comes to that was not met before."""
     trace, start = core.trace, tile.start_partition if tile.on_chip else 0
-    key = (tile.storage.layout, start, tile.shape, tile.strides, tile.dtype.name, dynamic)
+    key = (storage_of(tile).layout, start, tile.shape, tile.strides, tile.dtype.name, dynamic)
     form = core.forms.get(key)
     if form is None:
-        family = 0 if trace is None else trace.family_of(tile)
+        family = 0 if trace is None else trace.family_of(tile, storage_of(tile))
         form = core.forms[key] = ViewForm(len(core.forms), family)
     offset = tile.offset if tile.dynamic is None else None
     pattern = 0 if trace is None else trace.patterns.number_in(form.family, offset)
@@ -178,7 +182,7 @@ def _check(core: Core, row: InstructionRow, engine: str, writes: Sequence[Named]
             raise fail(
                 f"{name}: {operand} is empty", tile=tile, fix="leave the instruction out where there is nothing to do"
             )
-        space = tile.storage.space
+        space = storage_of(tile).space
         allowed = row.spaces.get(operand) or ("SH" if is_dma else "SP")
         if space not in allowed:
             raise _wrong_memory(row, operand, tile, allowed)
@@ -211,20 +215,20 @@ def _check(core: Core, row: InstructionRow, engine: str, writes: Sequence[Named]
     return lasts
 
 
-def _sink_loads(core: Core, is_dma: bool, writes: Sequence[Named], reads: Sequence[Named]) -> None:
+def _sink_loads(core: Core, is_dma: bool, written: Sequence[Storage], read: Sequence[Storage]) -> None:
     """A tile that only loads from HBM have written lives from its first read: the compiler may delay the loads until
-    then."""
+    then. Written storages are noted as made by an instruction."""
     loads = is_dma
-    for _, tile in reads:
-        storage = tile.storage
+    for storage in read:
         if storage.space == "H":
             continue
         loads = False
         record = storage.record
         if record.only_loaded:
             record.first, record.only_loaded = core.clock, False
-    for _, tile in writes:
-        record = tile.storage.record
+    for storage in written:
+        storage.is_made = True
+        record = storage.record
         if not loads:
             record.only_loaded = False
         elif record.first < 0 and record.address is None:
@@ -237,9 +241,9 @@ def _wrong_memory(row: InstructionRow, operand: str, tile: Tile, allowed: str) -
         "H": "load it to SBUF with dma_copy first",
         "P": "copy it to SBUF with tensor_copy first",
         "S": "allocate it with buffer=nl.psum" if allowed == "P" else "put it in " + names,
-    }[tile.storage.space]
+    }[storage_of(tile).space]
     return fail(
-        f"{row.name}: {operand} is in {SPACE_NAME[tile.storage.space]}, must be in {names}", tile=tile, fix=remedy
+        f"{row.name}: {operand} is in {SPACE_NAME[storage_of(tile).space]}, must be in {names}", tile=tile, fix=remedy
     )
 
 
@@ -250,8 +254,8 @@ def _check_start(name: str, operand: str, tile: Tile, quadrant: int) -> None:
     count, step = tile.shape[0], quadrant
     while step < count:
         step *= 2
-    if start % step or start + count > tile.storage.core.limits.partitions:
-        legal = range(0, tile.storage.core.limits.partitions - count + 1, step)
+    if start % step or start + count > storage_of(tile).core.limits.partitions:
+        legal = range(0, storage_of(tile).core.limits.partitions - count + 1, step)
         raise fail(
             f"{name}: {operand} of {count} partitions starts at partition {start}",
             tile=tile,
@@ -266,7 +270,7 @@ def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> bool:
     """What an engine can walk: partitions that follow one another, and few long axes in each. False: warned, once per
     line of the kernel."""
     fits = True
-    s = tile.storage
+    s = storage_of(tile)
     if tile.shape[0] > 1 and tile.strides[0] * tile.dtype.itemsize != s.row_B:
         raise fail(
             f"{name}: the partitions of {operand} do not follow one another",
@@ -277,7 +281,7 @@ def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> bool:
     if len(tile.shape) > limits.max_dims:
         axes = len(merged(tile.shape[1:], tile.strides[1:]))
         if axes >= limits.max_dims:
-            tile.storage.core.warn(
+            storage_of(tile).core.warn(
                 "dims",
                 f"{name}: {operand} has {axes} dimensions beside the partition, an access pattern"
                 f" {limits.max_dims - 1}: {tile.describe()}; the compiler makes several instructions of this one",

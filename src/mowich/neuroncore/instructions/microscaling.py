@@ -12,7 +12,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Limits, fail
 from mowich.neuroncore.dtypes import DType, pack, unpack_by_part
 from mowich.neuroncore.instructions.operands import Array, as_rows
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile
 
 MX_ROWS, MX_COLUMNS = 8, 4
 """A block of 32 elements that share a scale (OCP MX), as the NeuronCore lays it out: partitions and elements of
@@ -45,8 +45,8 @@ def dequantise(data: Tile, scale: Tile) -> Array:
     other."""
     p, f = data.shape[0], data.size // data.shape[0]
     blocks = scale_blocks(scale, p, f, machine.active().limits)
-    factors = _factors().take(np.concatenate([as_rows(t.read()).view(np.uint8) for t in blocks]))
-    values = unpack_by_part(as_rows(data.read()), data.dtype).reshape(-1, MX_ROWS * MX_COLUMNS, f)
+    factors = _factors().take(np.concatenate([as_rows(read_tile(t)).view(np.uint8) for t in blocks]))
+    values = unpack_by_part(as_rows(read_tile(data)), data.dtype).reshape(-1, MX_ROWS * MX_COLUMNS, f)
     values *= factors[:, None, :]
     return values.reshape(MX_COLUMNS * p, f)
 

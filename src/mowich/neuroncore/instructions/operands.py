@@ -15,7 +15,7 @@ from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.instructions.issue import Named
 from mowich.neuroncore.ops import Alu
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile, tile_f32, write_tile
 
 Scalar = Any
 """A number, or a [P, 1] tile with one number per partition."""
@@ -90,7 +90,7 @@ def column(x: Scalar, tile: Tile) -> Any:
     """A scalar operand that `one_each` has seen: float32, or a tile's [P, 1] column shaped to broadcast against
     `tile`."""
     if type(x) is Tile:
-        return x.f32().reshape((tile.shape[0],) + (1,) * (len(tile.shape) - 1))
+        return tile_f32(x).reshape((tile.shape[0],) + (1,) * (len(tile.shape) - 1))
     return np.float32(int(x) if hasattr(x, "read") else x)
 
 
@@ -136,7 +136,7 @@ def wrapped(values: Array, dtype: DType) -> Array:
 
 
 def as_int64(tile: Tile, shape: tuple[int, ...]) -> Array:
-    return like(tile.read(), shape).astype(np.int64)
+    return like(read_tile(tile), shape).astype(np.int64)
 
 
 def applied(row: Alu, a: object, b: object, reverse: bool) -> Any:
@@ -148,9 +148,9 @@ def applied(row: Alu, a: object, b: object, reverse: bool) -> Any:
 def int_column(x: Scalar, data: Tile) -> object:
     if type(x) is Tile:
         return (
-            x.read().reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+            read_tile(x).reshape((data.shape[0],) + (1,) * (data.ndim - 1))
             if x.size == data.shape[0]
-            else like(x.read(), data.shape)
+            else like(read_tile(x), data.shape)
         )
     return int(x)
 
@@ -158,7 +158,7 @@ def int_column(x: Scalar, data: Tile) -> object:
 def exact_column(x: Scalar, data: Tile) -> object:
     if type(x) is Tile:
         if x.dtype.is_int and x.size == data.shape[0]:
-            return x.read().astype(np.int64).reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+            return read_tile(x).astype(np.int64).reshape((data.shape[0],) + (1,) * (data.ndim - 1))
         return None
     if x is None or hasattr(x, "read"):
         return None if x is None else int(x)
@@ -207,7 +207,7 @@ def reduce_into(
     registers = accumulate(machine.active(), unit, y, op, cmd, start)
     if result is not None:
         out = -registers if negate else registers.copy()
-        result.write(out.reshape(result.shape))
+        write_tile(result, out.reshape(result.shape))
 
 
 WHOLE = ("add", "subtract", "multiply", "maximum", "minimum", "mod", "abs_max", "abs_min")

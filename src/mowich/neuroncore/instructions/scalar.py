@@ -20,7 +20,7 @@ from mowich.neuroncore.instructions.operands import (
 from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, scalar_cycles
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, tile_f32, write_tile
 
 
 def _activation_work(r: InstructionRates, kind: Kind, n: int) -> float:
@@ -73,14 +73,14 @@ def activation(
     reduces_into(name, data, reduce_res)
     if not issued:
         return
-    x = data.f32()
+    x = tile_f32(data)
     if type(scale) is Tile or scale != 1.0:
         x = x * column(scale, data)
     if bias is not None and (type(bias) is Tile or bias != 0):
         x = x + column(bias, data)
     y = _function(f, x, slope, data)
     if dst is not None:
-        dst.write(y)
+        write_tile(dst, y)
     reduce_into(y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
 
 
@@ -144,13 +144,13 @@ def activate2(
     reduces_into("activate2", data, reduce_res)
     if not issued:
         return
-    x: Array = data.f32()
+    x: Array = tile_f32(data)
     if row0.name != "bypass":
         x = applied(row0, x, column(imm0, data), reverse0)
     if row1.name != "bypass":
         x = applied(row1, x, column(imm1, data), reverse1)
     y = _function(f, x, relu_param, data)
-    dst.write(y)
+    write_tile(dst, y)
     reduce_into(y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
 
 

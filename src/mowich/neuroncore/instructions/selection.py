@@ -29,7 +29,7 @@ from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, 
 from mowich.neuroncore.instructions.table import BOOL, FLOATS, UNSIGNED, instruction
 from mowich.neuroncore.search import largest8, occurrences
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, same
+from mowich.neuroncore.views import Tile, read_tile, same, storage_of, tile_elements, tile_f32, write_tile
 
 
 def _predicated_work(r: InstructionRates, kind: Kind, n: int) -> float:
@@ -80,11 +80,11 @@ def range_select(
     reduces_into("range_select", on_true_tile, reduce_res)
     if not issued:
         return
-    x = as_rows(on_true_tile.f32())
+    x = as_rows(tile_f32(on_true_tile))
     index = (np.arange(x.shape[1]) + int(range_start)).astype(np.float32)[None]
     b0, b1 = (as_rows(column(b, on_true_tile)).reshape(-1, 1) for b in (bound0, bound1))
     y = np.where(c0.apply(index, b0) & c1.apply(index, b1), x, np.float32(on_false_value))
-    dst.write(like(y, dst.shape))
+    write_tile(dst, like(y, dst.shape))
     reduce_into(
         y,
         ops.alu(reduce_op),
@@ -115,17 +115,17 @@ def select_reduce(
     reads = (("predicate", predicate), ("on_true", on_true), *tiles_of(("on_false", on_false)))
     issued = issue("select_reduce", "", writes, reads)
     same_partitions("select_reduce", dst, ("predicate", predicate), ("on_true", on_true))
-    if predicate.storage.space == "P" and on_true.storage.space == "P":
+    if storage_of(predicate).space == "P" and storage_of(on_true).space == "P":
         raise fail("select_reduce: predicate and on_true cannot both be in PSUM", tile=predicate)
     one_each(on_false, dst, "select_reduce: on_false")
     reduces_into("select_reduce", dst, reduce_res)
     if not issued:
         return
-    keep = like(predicate.read() != 0, dst.shape)
+    keep = like(read_tile(predicate) != 0, dst.shape)
     if reverse_pred:
         keep = ~keep
-    y = np.where(keep, like(on_true.f32(), dst.shape), column(on_false, dst))
-    dst.write(y)
+    y = np.where(keep, like(tile_f32(on_true), dst.shape), column(on_false, dst))
+    write_tile(dst, y)
     reduce_into(y, ops.alu(reduce_op), reduce_cmd, reduce_res, "dve")
 
 
@@ -137,17 +137,21 @@ def tensor_copy_predicated(dst: Tile, src: Scalar, predicate: Tile, reverse_pred
     same_partitions("tensor_copy_predicated", dst, *reads)
     if not issued:
         return
-    keep = like(predicate.read() != 0, dst.shape)
+    keep = like(read_tile(predicate) != 0, dst.shape)
     if reverse_pred:
         keep = ~keep
-    old = dst.array() if dst.dynamic is None else dst.read()
-    if not dst.storage.filled:
-        dst.storage.fill()
+    old = tile_elements(dst) if dst.dynamic is None else read_tile(dst)
+    if not storage_of(dst).filled:
+        storage_of(dst).fill()
     if type(src) is Tile:
-        new = like(src.read(), dst.shape) if src.dtype is dst.dtype else cast(like(src.f32(), dst.shape), dst.dtype)
+        new = (
+            like(read_tile(src), dst.shape)
+            if src.dtype is dst.dtype
+            else cast(like(tile_f32(src), dst.shape), dst.dtype)
+        )
     else:
         new = cast(np.asarray([src], np.float32), dst.dtype)[0]
-    dst.write(np.where(keep, new, old))
+    write_tile(dst, np.where(keep, new, old))
 
 
 @instruction(engines=("vector",), cost=one_pass, face="* name dtype")
@@ -159,7 +163,7 @@ def max8(dst: Tile, src: Tile) -> None:
         raise fail("max8: dst holds 8 values in each partition of src", tile=dst, allowed=f"[{src.shape[0]}, 8]")
     if not issued:
         return
-    dst.write(like(largest8(as_rows(src.f32())), dst.shape))
+    write_tile(dst, like(largest8(as_rows(tile_f32(src))), dst.shape))
 
 
 def _searchable(name: str, data: Tile) -> None:
@@ -188,8 +192,8 @@ def nc_find_index8(dst: Tile, data: Tile, vals: Tile) -> None:
     gives(dst, (data.shape[0], 8))
     if not issued:
         return
-    at = occurrences(as_rows(data.f32()), as_rows(vals.f32()))
-    dst.write(like(wrapped(at, dst.dtype) if dst.dtype.is_int else at.astype(np.float32), dst.shape))
+    at = occurrences(as_rows(tile_f32(data)), as_rows(tile_f32(vals)))
+    write_tile(dst, like(wrapped(at, dst.dtype) if dst.dtype.is_int else at.astype(np.float32), dst.shape))
 
 
 @instruction(engines=("vector",), cost=one_pass)
@@ -203,24 +207,24 @@ def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Ti
         gives(dst_idx, (data.shape[0], 8))
     if not issued:
         return
-    x = as_rows(data.f32())
-    at = occurrences(x, as_rows(vals.f32()), backwards=True)
+    x = as_rows(tile_f32(data))
+    at = occurrences(x, as_rows(tile_f32(vals)), backwards=True)
     row, value = np.nonzero(at >= 0)
     column = at[row, value]
     if dst.dynamic is None:
         if dst.dtype.is_float and same(dst, data):  # in place: what stays need not be written
-            dst.storage.mark(dst)
+            storage_of(dst).mark(dst)
         else:
-            dst.write(like(x, dst.shape))
+            write_tile(dst, like(x, dst.shape))
         place = np.unravel_index(row * x.shape[1] + column, dst.shape)
-        dst.array()[place] = cast(np.full(1, imm, np.float32), dst.dtype)
+        tile_elements(dst)[place] = cast(np.full(1, imm, np.float32), dst.dtype)
     else:
         out = x.copy()
         out[row, column] = imm
-        dst.write(like(out, dst.shape))
+        write_tile(dst, like(out, dst.shape))
     if dst_idx is not None:
-        dst_idx.write(
-            like(wrapped(at, dst_idx.dtype) if dst_idx.dtype.is_int else at.astype(np.float32), dst_idx.shape)
+        write_tile(
+            dst_idx, like(wrapped(at, dst_idx.dtype) if dst_idx.dtype.is_int else at.astype(np.float32), dst_idx.shape)
         )
 
 
@@ -250,10 +254,10 @@ def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[SupportsInt])
             )
     if not issued:
         return
-    a = as_rows(src.read())
-    if not dst.storage.filled and dst.storage.state == 0:
-        dst.storage.fill()
-    out = as_rows(dst.array().copy() if dst.dynamic is None else dst.read())
+    a = as_rows(read_tile(src))
+    if not storage_of(dst).filled and storage_of(dst).state == 0:
+        storage_of(dst).fill()
+    out = as_rows(tile_elements(dst).copy() if dst.dynamic is None else read_tile(dst))
     for to, of in taken:
         out[to] = a[of] if a.dtype == out.dtype else a[of].view(out.dtype)
-    dst.write(like(out, dst.shape))
+    write_tile(dst, like(out, dst.shape))

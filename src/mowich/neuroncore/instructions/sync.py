@@ -13,7 +13,7 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import sequencer
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.registers import Register
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, known_to_host, read_tile, resolved, write_tile
 
 if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group
@@ -25,18 +25,18 @@ register_cost = sequencer("sync.register")
 def register_load(register: Register, src: Tile) -> None:
     """register = a one-element tile."""
     if not issue("register_load", "", (), (("src", src),)):
-        src._known()
-    found = src.resolved()
+        known_to_host(src)
+    found = resolved(src)
     if found is None or found.size != 1:
         raise fail("register_load reads one element", tile=src)
-    register.value = int(found.read().reshape(-1)[0])
+    register.value = int(read_tile(found).reshape(-1)[0])
 
 
 @instruction(engines=("sync",), cost=register_cost, spaces={"dst": "SHP"}, face="")
 def register_store(dst: Tile, register: Any) -> None:
     """A one-element tile = register."""
     if issue("register_store", "", (("dst", dst),), ()):
-        dst.write(np.full(dst.shape, int(register), np.int64))
+        write_tile(dst, np.full(dst.shape, int(register), np.int64))
 
 
 def pair(name: str) -> tuple[Core, Group]:

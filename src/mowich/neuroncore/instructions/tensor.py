@@ -28,7 +28,7 @@ from mowich.neuroncore.instructions.operands import Array, as_rows, like
 from mowich.neuroncore.instructions.rates import TENSOR, Cost, InstructionRates, free_size, one_pass
 from mowich.neuroncore.instructions.table import PACKED, SCALES, instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile, storage_of, tile_elements, tile_f32, write_tile
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------
@@ -195,9 +195,9 @@ def nc_matmul(
     if is_transpose:
         data = _transpose_source(stationary, moving)
         if data is not None:
-            dst.write(data if data.dtype == dst.dtype.dtype else cast(data.astype(np.float32), dst.dtype))
+            write_tile(dst, data if data.dtype == dst.dtype.dtype else cast(data.astype(np.float32), dst.dtype))
             return
-    a, b = stationary.f32(), moving.f32()
+    a, b = tile_f32(stationary), tile_f32(moving)
     if sd is tfloat32:
         a = round_tf32(np.ascontiguousarray(a))
     if md is tfloat32:
@@ -334,7 +334,7 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
         small = p <= limits.transpose_rows and f <= limits.transpose_rows
         engine = (
             "tensor"
-            if dst.storage.space == "P" and data.storage.space == "S" and not small
+            if storage_of(dst).space == "P" and storage_of(data).space == "S" and not small
             else "vector"
             if small
             else "tensor"
@@ -343,10 +343,10 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
     if dst.shape[0] != f or dst.size != p * f:
         raise fail(f"nc_transpose: dst must be [{f}, {p}]", tile=dst)
     if engine == "tensor":
-        if data.storage.space != "S" or dst.storage.space != "P":
+        if storage_of(data).space != "S" or storage_of(dst).space != "P":
             raise fail(
                 "nc_transpose on the Tensor Engine reads SBUF and writes PSUM",
-                tile=dst if dst.storage.space != "P" else data,
+                tile=dst if storage_of(dst).space != "P" else data,
             )
         most = limits.stationary_columns
     else:
@@ -360,17 +360,17 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
         )
     if not issued:
         return
-    a = as_rows(data.read()).T
+    a = as_rows(read_tile(data)).T
     if data.dtype is not dst.dtype:
         a = cast(np.ascontiguousarray(to_f32(a, data.dtype)), dst.dtype)
-    dst.write(like(a, dst.shape))
+    write_tile(dst, like(a, dst.shape))
 
 
 def _accumulate_into(dst: Tile, product: Array, accumulate: bool | None) -> None:
     """Write or add a product to PSUM. None: overwrite elements that nothing wrote since allocation, add to the
     others."""
     product = like(product, dst.shape)
-    s = dst.storage
+    s = storage_of(dst)
     if accumulate is None:
         if s.state == 0:
             accumulate = False
@@ -385,19 +385,19 @@ def _accumulate_into(dst: Tile, product: Array, accumulate: bool | None) -> None
             elif flags.all():
                 accumulate = True
             else:
-                old = to_f32(dst.array(), dst.dtype)
-                dst.write(np.where(flags, old + product, product))
+                old = to_f32(tile_elements(dst), dst.dtype)
+                write_tile(dst, np.where(flags, old + product, product))
                 return
     if accumulate:
         if dst.dtype is float32 and dst.dynamic is None:
             s.check(dst) if s.state != 2 else None
             s.mark(dst)
-            view = dst.array()
+            view = tile_elements(dst)
             np.add(view, product, out=view)
         else:
-            dst.write(dst.f32() + product)
+            write_tile(dst, tile_f32(dst) + product)
     else:
-        dst.write(product)
+        write_tile(dst, product)
 
 
 def _tile(
@@ -494,7 +494,7 @@ def _check_columns(name: str, dst: Tile, moving: Tile, n: int, limits: Limits) -
 
 def _check_bank(name: str, dst: Tile) -> None:
     """Where in its partition a destination lies is no part of its form: this is looked at for each instruction."""
-    s = dst.storage
+    s = storage_of(dst)
     limits = s.core.limits
     if s.address is None and s.row_B * limits.psum_banks <= limits.psum_B:
         return
@@ -522,8 +522,8 @@ def _transpose_source(stationary: Tile, moving: Tile) -> Array | None:
     identity."""
     for ident, data, flip in ((moving, stationary, True), (stationary, moving, False)):
         if ident.shape[0] == ident.size // ident.shape[0]:
-            e = as_rows(ident.f32())
+            e = as_rows(tile_f32(ident))
             if np.array_equal(e, np.eye(e.shape[0], dtype=np.float32)):
-                a = as_rows(data.read())
+                a = as_rows(read_tile(data))
                 return a.T if flip else a
     return None

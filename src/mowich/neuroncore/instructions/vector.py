@@ -52,7 +52,7 @@ from mowich.neuroncore.instructions.rates import (
 from mowich.neuroncore.instructions.table import SCALES, instruction
 from mowich.neuroncore.ops import Alu
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, read_tile, storage_of, tile_f32, write_tile
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------
@@ -180,14 +180,16 @@ def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = F
     flags = _ASSIGNED if is_assigned else None if engine else _FREE
     if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), flags, alike):
         return
-    if integers.keeps_bits(dst.storage.core, "tensor_copy", engine, src.dtype, dst.dtype) or (
+    if integers.keeps_bits(storage_of(dst).core, "tensor_copy", engine, src.dtype, dst.dtype) or (
         src.dtype.pack == 4 and src.itemsize == dst.itemsize
     ):
-        a = src.read()
-        dst.write(like(a, dst.shape) if a.dtype == dst.dtype.dtype else np.ascontiguousarray(a).view(dst.dtype.dtype))
+        a = read_tile(src)
+        write_tile(
+            dst, like(a, dst.shape) if a.dtype == dst.dtype.dtype else np.ascontiguousarray(a).view(dst.dtype.dtype)
+        )
     else:
-        a = src.f32()
-        dst.write(round_tf32(np.ascontiguousarray(a)) if dst.dtype is tfloat32 else a)
+        a = tile_f32(src)
+        write_tile(dst, round_tf32(np.ascontiguousarray(a)) if dst.dtype is tfloat32 else a)
 
 
 @instruction(engines=("vector", "gpsimd"), cost=elementwise(_memset_work), face="* name dtype")
@@ -199,16 +201,17 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
     if not issued:
         return
     if dst.dtype.part is not None:
-        dst.write(np.zeros((), dst.dtype.dtype))
+        write_tile(dst, np.zeros((), dst.dtype.dtype))
         return
     if dst.dtype.is_int:
-        dst.write(
+        write_tile(
+            dst,
             np.broadcast_to(
                 cast(np.asarray([int(value) if float(value).is_integer() else value]), dst.dtype), dst.shape
-            )
+            ),
         )
     else:
-        dst.write(np.broadcast_to(cast(np.asarray([float(value)], np.float32), dst.dtype), dst.shape))
+        write_tile(dst, np.broadcast_to(cast(np.asarray([float(value)], np.float32), dst.dtype), dst.shape))
 
 
 @instruction(engines=("vector", "gpsimd"), cost=elementwise(_two_inputs_work), face="* name dtype")
@@ -219,13 +222,13 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str =
     if not issue("tensor_tensor", engine, (("dst", dst),), reads, {"op": row.name}, _two_rules):
         return
     if row.kind.startswith("bit"):
-        dst.write(bit_operator(row, like(data1.read(), dst.shape), like(data2.read(), dst.shape)))
+        write_tile(dst, bit_operator(row, like(read_tile(data1), dst.shape), like(read_tile(data2), dst.shape)))
         return
-    core = dst.storage.core
+    core = storage_of(dst).core
     if integers.keeps(core, "tensor_tensor", engine, row.name, (dst, data1, data2)):
-        dst.write(wrapped(row.apply(as_int64(data1, dst.shape), as_int64(data2, dst.shape)), dst.dtype))
+        write_tile(dst, wrapped(row.apply(as_int64(data1, dst.shape), as_int64(data2, dst.shape)), dst.dtype))
         return
-    a, b = data1.f32(), data2.f32()
+    a, b = tile_f32(data1), tile_f32(data2)
     shape = dst.shape
     if a.shape != shape:
         a = a.reshape(shape)
@@ -234,13 +237,13 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str =
     r = row.apply(a, b)
     if core.looks and row.name in WHOLE and integers.is_wide(dst.dtype) and data1.dtype.is_int and data2.dtype.is_int:
         integers.note_rounding(core, "tensor_tensor", row.apply(as_int64(data1, shape), as_int64(data2, shape)), r, dst)
-    dst.write(r)
+    write_tile(dst, r)
 
 
 def _two_rules(name: str, writes: Sequence[Named], reads: Sequence[Named], flags: Mapping[str, object]) -> None:
     """What the operands of a tensor_tensor must be together."""
     row, (data1, data2) = ops.alu(flags["op"]), (tile for _, tile in reads)
-    if data1.storage.space == "P" and data2.storage.space == "P":
+    if storage_of(data1).space == "P" and storage_of(data2).space == "P":
         raise fail("tensor_tensor: data1 and data2 cannot both be in PSUM", tile=data2, fix="copy one of them to SBUF")
     alike(name, writes, reads, flags)
     if row.kind.endswith("unary") and row.name != "copy":
@@ -286,23 +289,23 @@ def tensor_scalar(
     if not issued:
         return
     if row0.kind.startswith("bit"):
-        bits = data.read()
+        bits = read_tile(data)
         for row, x, _ in steps:
             bits = bit_operator(row, bits, int_column(x, data) if row.kind == "bit" else 0)
-        dst.write(like(bits, dst.shape))
+        write_tile(dst, like(bits, dst.shape))
         return
-    a = data.f32()
+    a = tile_f32(data)
     r = applied(row0, a, column(operand0, data) if row0.kind != "unary" else None, reverse0)
     if row1 is not None:
         if r.dtype != np.float32:
             r = r.astype(np.float32)
         r = applied(row1, r, column(operand1, data) if row1.kind != "unary" else None, reverse1)
-    core = dst.storage.core
+    core = storage_of(dst).core
     if core.looks and integers.is_wide(dst.dtype) and data.dtype.is_int:
         whole = _whole(data, (row0, operand0, reverse0), *([(row1, operand1, reverse1)] if row1 is not None else []))
         if whole is not None:
             integers.note_rounding(core, "tensor_scalar", whole, np.asarray(r), dst)
-    dst.write(r)
+    write_tile(dst, r)
 
 
 def _scalar_rules(name: str, data: Tile, steps: Sequence[tuple[Alu, Scalar, str]]) -> None:
@@ -338,7 +341,7 @@ def _scale_flags(row0: Alu, row1: Alu | None, engine: str) -> dict[str, object]:
 
 def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
     """What operators with one scalar each make of integers, in whole numbers (int64); None where something is none."""
-    out = data.read().astype(np.int64)
+    out = read_tile(data).astype(np.int64)
     for row, x, reverse in steps:
         b = exact_column(x, data) if row.name in WHOLE else None
         if b is None:
@@ -367,7 +370,7 @@ def scalar_tensor_tensor(
         (("data", data), ("operand1", operand1), *tiles_of(("operand0", operand0))),
         {"op": row0.name},
     )
-    if data.storage.space == "P" and operand1.storage.space == "P":
+    if storage_of(data).space == "P" and storage_of(operand1).space == "P":
         raise fail(
             "scalar_tensor_tensor: data and operand1 cannot both be in PSUM",
             tile=operand1,
@@ -383,18 +386,22 @@ def scalar_tensor_tensor(
     if not issued:
         return
     if row0.kind.startswith("bit") or row1.kind.startswith("bit"):
-        a = bit_operator(row0, data.read(), int_column(operand0, data)) if row0.kind.startswith("bit") else data.read()
-        dst.write(bit_operator(row1, like(a, dst.shape), like(operand1.read(), dst.shape)))
+        a = (
+            bit_operator(row0, read_tile(data), int_column(operand0, data))
+            if row0.kind.startswith("bit")
+            else read_tile(data)
+        )
+        write_tile(dst, bit_operator(row1, like(a, dst.shape), like(read_tile(operand1), dst.shape)))
         return
     r = applied(
         row0,
-        data.f32(),
+        tile_f32(data),
         column(operand0, data) if row0.kind != "unary" else None,
         reverse0,
     )
     if r.dtype != np.float32:
         r = r.astype(np.float32)
-    dst.write(applied(row1, like(r, dst.shape), like(operand1.f32(), dst.shape), reverse1))
+    write_tile(dst, applied(row1, like(r, dst.shape), like(tile_f32(operand1), dst.shape), reverse1))
 
 
 @instruction(engines=("vector",), cost=elementwise(_scalar_reduce_work), face="* name dtype")
@@ -429,8 +436,8 @@ def tensor_scalar_reduce(
     reduces_into("tensor_scalar_reduce", data, reduce_res)
     if not issued:
         return
-    y = applied(row0, data.f32(), column(operand0, data) if row0.kind != "unary" else None, reverse0)
-    dst.write(y)
+    y = applied(row0, tile_f32(data), column(operand0, data) if row0.kind != "unary" else None, reverse0)
+    write_tile(dst, y)
     start = column(reduce_init, data) if reduce_cmd == "load_reduce" else None
     reduce_into(np.asarray(y), red, reduce_cmd, reduce_res, "dve", start, reduce_res_negate)
 
@@ -473,7 +480,9 @@ def tensor_scalar_cumulative(
     if not issued:
         return
     x = as_rows(
-        np.asarray(applied(row0, src.f32(), column(imm0, src) if row0.kind != "unary" else None, reverse0), np.float32)
+        np.asarray(
+            applied(row0, tile_f32(src), column(imm0, src) if row0.kind != "unary" else None, reverse0), np.float32
+        )
     )
     core = machine.active()
     p = x.shape[0]
@@ -485,7 +494,7 @@ def tensor_scalar_cumulative(
         state = core.dve_acc[:p].copy()
     out = _scan(np.ascontiguousarray(x.T), state, row1)
     core.dve_acc[:p] = out[-1]
-    dst.write(like(np.ascontiguousarray(out.T), dst.shape))
+    write_tile(dst, like(np.ascontiguousarray(out.T), dst.shape))
 
 
 def _scan(columns: Array, state: Array, op: Alu) -> Array:
@@ -520,7 +529,7 @@ def tensor_tensor_scan(
         (("data0", data0), ("data1", data1), *tiles_of(("initial", initial))),
         {"op": row0.name},
     )
-    if data0.storage.space == "P" and data1.storage.space == "P":
+    if storage_of(data0).space == "P" and storage_of(data1).space == "P":
         raise fail("tensor_tensor_scan: data0 and data1 cannot both be in PSUM", tile=data1)
     same_partitions("tensor_tensor_scan", dst, ("data0", data0), ("data1", data1))
     for row in (row0, row1):
@@ -528,8 +537,8 @@ def tensor_tensor_scan(
     one_each(initial, data0, "tensor_tensor_scan: initial")
     if not issued:
         return
-    a = np.ascontiguousarray(as_rows(data0.f32()).T)
-    b = np.ascontiguousarray(as_rows(data1.f32()).T)
+    a = np.ascontiguousarray(as_rows(tile_f32(data0)).T)
+    b = np.ascontiguousarray(as_rows(tile_f32(data1)).T)
     p = a.shape[1]
     state: Any = np.broadcast_to(np.asarray(column(initial, data0), np.float32).reshape(-1), (p,))
     if row0.name == "multiply" and row1.name == "add" and bool((a == 1).all()):
@@ -542,7 +551,7 @@ def tensor_tensor_scan(
             t = row0.apply(state, a[i]) if reverse0 else row0.apply(a[i], state)
             state = np.asarray(row1.apply(b[i], t) if reverse1 else row1.apply(t, b[i]), np.float32)
             out[i] = state
-    dst.write(like(np.ascontiguousarray(out.T), dst.shape))
+    write_tile(dst, like(np.ascontiguousarray(out.T), dst.shape))
 
 
 @instruction(engines=("vector",), cost=elementwise(_reduce_work), face="* keepdims=False name dtype")
@@ -577,17 +586,17 @@ def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = F
         of_integers(row, data)
     if not issued:
         return
-    a = data.read() if row.kind == "bit" else data.f32()
+    a = read_tile(data) if row.kind == "bit" else tile_f32(data)
     flat = (*data.shape[: axes[0]], -1)
     r = reduce_last(row, a.reshape(flat))
-    core = dst.storage.core
+    core = storage_of(dst).core
     if core.looks and row.name in ("add", "maximum", "minimum") and data.dtype.is_int and integers.is_wide(dst.dtype):
         integers.note_rounding(
             core, "tensor_reduce", reduce_last(row, as_int64(data, data.shape).reshape(flat)), np.asarray(r), dst
         )
     if negate:
         r = -r
-    dst.write(like(np.asarray(r), dst.shape))
+    write_tile(dst, like(np.asarray(r), dst.shape))
 
 
 @instruction(engines=("vector",), cost=one_pass, face="* name dtype")
@@ -604,7 +613,7 @@ def bn_stats(dst: Tile, data: Tile) -> None:
     gives(dst, (data.shape[0], 6))
     if not issued:
         return
-    x = as_rows(data.f32()).astype(np.float64)
+    x = as_rows(tile_f32(data)).astype(np.float64)
     out = np.zeros((x.shape[0], 6))
     for k, part in enumerate((x[:, 0::2], x[:, 1::2])):
         n = part.shape[1]
@@ -613,7 +622,7 @@ def bn_stats(dst: Tile, data: Tile) -> None:
             out[:, 3 * k] = n
             out[:, 3 * k + 1] = mean
             out[:, 3 * k + 2] = ((part - mean[:, None]) ** 2).sum(axis=1)
-    dst.write(like(out.astype(np.float32), dst.shape))
+    write_tile(dst, like(out.astype(np.float32), dst.shape))
 
 
 @instruction(engines=("vector",), cost=elementwise(_bn_aggr_work), face="* name dtype")
@@ -630,12 +639,12 @@ def bn_aggr(dst: Tile, data: Tile) -> None:
     gives(dst, (data.shape[0], 2))
     if not issued:
         return
-    x = as_rows(data.f32()).astype(np.float64)
+    x = as_rows(tile_f32(data)).astype(np.float64)
     n, mean, m2 = x[:, 0::3], x[:, 1::3], x[:, 2::3]
     total = n.sum(axis=1)
     whole = (n * mean).sum(axis=1) / total
     var = (m2.sum(axis=1) + (n * (mean - whole[:, None]) ** 2).sum(axis=1)) / total
-    dst.write(like(np.stack([whole, var], axis=1).astype(np.float32), dst.shape))
+    write_tile(dst, like(np.stack([whole, var], axis=1).astype(np.float32), dst.shape))
 
 
 @instruction(engines=("vector",), cost=elementwise(_reciprocal_work), face="* name dtype")
@@ -645,7 +654,7 @@ def reciprocal(dst: Tile, data: Tile) -> None:
     same_partitions("reciprocal", dst, ("data", data))
     if not issued:
         return
-    dst.write(np.float32(1.0) / data.f32())
+    write_tile(dst, np.float32(1.0) / tile_f32(data))
 
 
 @instruction(engines=("vector",), cost=elementwise(_exponential_work), since=4)
@@ -669,8 +678,8 @@ def exponential(
     reduces_into("exponential", src, reduce_res)
     if not issued:
         return
-    y = np.exp(src.f32() - column(max_value, src))
-    dst.write(y)
+    y = np.exp(tile_f32(src) - column(max_value, src))
+    write_tile(dst, y)
     start = column(reduce_init, src) if reduce_cmd == "load_reduce" else None
     reduce_into(y, ops.ALU["add"], reduce_cmd, reduce_res, "dve", start)
 
@@ -697,10 +706,10 @@ def quantize_mx(dst: Tile, src: Tile, dst_scale: Tile) -> None:
     blocks = scale_blocks(dst_scale, p, f // MX_COLUMNS, limits)
     if not issued:
         return
-    words, scales = quantise(as_rows(src.f32()), dst.dtype, limits.mx_headroom)
-    dst.write(like(words, dst.shape))
+    words, scales = quantise(as_rows(tile_f32(src)), dst.dtype, limits.mx_headroom)
+    write_tile(dst, like(words, dst.shape))
     row = 0
     for block in blocks:
         part = scales[row : row + block.shape[0]].view(dst_scale.dtype.dtype)
-        block.write(like(part, block.shape))
+        write_tile(block, like(part, block.shape))
         row += block.shape[0]

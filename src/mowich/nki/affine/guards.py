@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mowich.neuroncore.memory import ALL, Storage
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, storage_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class LoopGuard:
             tiles = [x.block(*at) for x, at in found]
             if any(t is None for t in tiles):
                 return True  # no storage is noted: those that the loop touches must be made by it
-            return all(t.storage.state == ALL for t in tiles) and are_affine([[t] for t in tiles], storages)
+            return all(storage_of(t).state == ALL for t in tiles) and are_affine([[t] for t in tiles], storages)
         if self.kind == "same":
             return all(type(x) is bool for x in found) and len(set(found)) == 1
         if self.kind == "affine":
@@ -153,7 +153,7 @@ def are_affine(found: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> 
     if set(map(type, tiles)) != {Tile}:
         return False
     likes = [t if t.like is None else t.like for t in tiles]
-    mine = [t.storage for t in tiles]
+    mine = [storage_of(t) for t in tiles]
     numbers, offsets = [s.number for s in mine], [t.offset for t in likes]
     storages.update(zip(numbers, mine, strict=True))
     for column in (numbers, offsets):
@@ -165,7 +165,7 @@ def are_affine(found: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> 
 
 def _is_alike(t: Tile, other: Tile) -> bool:
     """Whether two tiles differ in the number of the storage and in the offset only, and their offsets are known."""
-    mine, its = t.storage, other.storage
+    mine, its = storage_of(t), storage_of(other)
     return (
         t.shape == other.shape
         and t.strides == other.strides

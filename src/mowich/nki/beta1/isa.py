@@ -21,7 +21,20 @@ from mowich.nki import faces, words
 from mowich.nki import isa as now
 from mowich.nki.beta1 import language
 from mowich.nki.beta1.index import partial
-from mowich.nki.beta1.tensor import PendingProduct, Tensor, assign, corner_box, flush, moved, new, operand, wrap_tiles
+from mowich.nki.beta1.tensor import (
+    PendingProduct,
+    Tensor,
+    assign,
+    corner_box,
+    flush,
+    moved,
+    new,
+    operand,
+    read_tensor,
+    tensor_f32,
+    wrap_tiles,
+    write_tensor,
+)
 from mowich.nki.language import Axes
 
 __path__: list[str] = []
@@ -173,7 +186,7 @@ def iota(expr: object, dtype: object, *, mask: object = None, **_: object) -> Te
     a = a if a.ndim >= 2 else a.reshape(1, -1)
     out = _out(a.shape, dtype)
     if issue("iota", "", (("dst", out.tile),), ()):
-        out.write(a)
+        write_tensor(out, a)
     return out
 
 
@@ -194,8 +207,11 @@ def affine_select(
         on_true_tile = _MADE["tensor_copy"](on_true_tile)
     out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
     if issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile, mask)),)):
-        out.write(
-            np.where(np.broadcast_to(np.asarray(pred), out.shape), on_true_tile.f32(), np.float32(on_false_value))
+        write_tensor(
+            out,
+            np.where(
+                np.broadcast_to(np.asarray(pred), out.shape), tensor_f32(on_true_tile), np.float32(on_false_value)
+            ),
         )
     return out
 
@@ -258,7 +274,7 @@ def local_gather(
     flush()
     n = int(num_valid_indices) if num_valid_indices is not None else index.size // index.shape[0] * 16
     columns = new(index.shape, index.dtype)
-    columns.write(np.asarray(index.read()) // np.asarray(num_elem_per_idx, index.dtype.dtype))
+    write_tensor(columns, np.asarray(read_tensor(index)) // np.asarray(num_elem_per_idx, index.dtype.dtype))
     shape = (
         (src_buffer.shape[0], n // 16, 16, num_elem_per_idx)
         if n % 16 == 0
@@ -310,11 +326,11 @@ def dma_copy(
         if t.valid is not None and t.address is not None:
             keep = keep & t.valid.reshape(dst.shape)
     everything = bool(keep.all())
-    a = dma.convert(np.ascontiguousarray(src.read(None if everything else keep)), src.dtype, dst.dtype)
+    a = dma.convert(np.ascontiguousarray(read_tensor(src, None if everything else keep)), src.dtype, dst.dtype)
     if dst_rmw_op is not None:
         row = ops.alu(dst_rmw_op)
-        a = row.apply(dst.f32(True), a.reshape(dst.shape).astype(np.float32))
-    dst.write(a, None if everything else keep)
+        a = row.apply(tensor_f32(dst, True), a.reshape(dst.shape).astype(np.float32))
+    write_tensor(dst, a, None if everything else keep)
 
 
 def dma_transpose(

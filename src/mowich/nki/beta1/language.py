@@ -19,7 +19,7 @@ from mowich.neuroncore.instructions import dma, gpsimd, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import reduce_last
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, storage_of, whole_view, write_tile
 from mowich.nki import language as now
 from mowich.nki import loops, words
 from mowich.nki.beta1.compiler import Placement
@@ -36,8 +36,12 @@ from mowich.nki.beta1.tensor import (
     new,
     operand,
     part,
+    read_tensor,
+    rows_named,
+    tensor_f32,
     values_taken,
     wrap_tiles,
+    write_tensor,
 )
 from mowich.nki.language import Axes
 
@@ -150,10 +154,9 @@ def full(shape: Shape, fill_value: object, dtype: object, buffer: object = None,
         out.fill = fill_value
         return out
     if out.tile.on_chip:  # the whole allocation, whichever dimension the partitions are of the tensor
-        row = out.tile.row_elements
-        vector.memset(Tile(out.tile.storage, out.tile.dtype, (out.tile.storage.parts, row), (row, 1)), fill_value)
+        vector.memset(whole_view(out.tile), fill_value)
     else:
-        out.tile.write(np.asarray(fill_value, np.float32 if out.tile.dtype.is_float else np.int64))
+        write_tile(out.tile, np.asarray(fill_value, np.float32 if out.tile.dtype.is_float else np.int64))
     return out
 
 
@@ -210,11 +213,11 @@ def load(src: Tensor, mask: object = None, dtype: object = None, **_: object) ->
     if not moved(out, src, keep):
         out.valid = keep
         return out
-    a = src.read(keep)
-    out.write(dma.convert(np.ascontiguousarray(a), src.dtype, out.dtype), keep)
+    a = read_tensor(src, keep)
+    write_tensor(out, dma.convert(np.ascontiguousarray(a), src.dtype, out.dtype), keep)
     out.valid = keep
     if keep is not None:
-        out.tile.storage.whole()
+        storage_of(out.tile).whole()
     return out
 
 
@@ -236,7 +239,7 @@ def store(dst: Tensor, value: object = None, mask: object = None, **_: object) -
     if value.valid is not None and value.size == dst.size and dst.address is not None and mask is None:
         keep = value.valid.reshape(dst.shape)
     if moved(dst, value, keep if value.size == dst.size else None):
-        dst.write(dma.convert(np.ascontiguousarray(value.read(keep)), value.dtype, dst.dtype), keep)
+        write_tensor(dst, dma.convert(np.ascontiguousarray(read_tensor(value, keep)), value.dtype, dst.dtype), keep)
 
 
 def load_transpose2d(src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
@@ -257,8 +260,8 @@ def atomic_rmw(dst: Tensor, value: Tensor, op: object, mask: object = None, **_:
         "dma_compute", "", (("dst", to),), (("src0", to), ("src1", operand(value, mask))), {"op": row.name}
     ):
         return
-    a = np.broadcast_to(value.f32(), dst.shape)
-    whole, r, c = dst._rows()
+    a = np.broadcast_to(tensor_f32(value), dst.shape)
+    whole, r, c = rows_named(dst)
     for i in np.ndindex(*dst.shape):
         whole[r[i], c[i]] = row.apply(np.float32(whole[r[i], c[i]]), a[i])
 
@@ -315,7 +318,7 @@ def loop_reduce(
 
 def device_print(prefix: str, x: object = None, **_: object) -> None:
     """Print a tensor."""
-    print(prefix, np.asarray(x) if isinstance(x, Tensor) else x)
+    print(prefix, read_tensor(x, np.bool_(True)) if isinstance(x, Tensor) else x)
 
 
 def static_cast(value: object, dtype: DTypeLike) -> object:
@@ -368,7 +371,9 @@ def reduce(
             return _reduced(row, x, axes, keep, dtype or x.dtype, keepdims, negate)
         source = new(x.shape, "float32")
         if moved(source, x, keep):
-            source.write(np.where(keep, x.f32(True), np.float32(row.identity if row.identity is not None else 0)))
+            write_tensor(
+                source, np.where(keep, tensor_f32(x, True), np.float32(row.identity if row.identity is not None else 0))
+            )
     else:
         source = x if x.address is None else Tensor(operand(x))
     t = operand(source)
@@ -411,10 +416,10 @@ def _reduced(
     else:
         issued = issue("tensor_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name})
     if issued:
-        a = np.where(keep, x.f32(True), np.float32(row.identity if row.identity is not None else 0))
+        a = np.where(keep, tensor_f32(x, True), np.float32(row.identity if row.identity is not None else 0))
         last = np.moveaxis(a, axes, range(a.ndim - len(axes), a.ndim))
         found = reduce_last(row, np.ascontiguousarray(last).reshape(*last.shape[: a.ndim - len(axes)], -1))
-        out.write(-found if negate else found)
+        write_tensor(out, -found if negate else found)
     return out
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import SupportsInt, TypeAlias, TypedDict, TypeGuard, overload
+from typing import TYPE_CHECKING, NoReturn, SupportsInt, TypeAlias, TypedDict, TypeGuard, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from mowich.arrays import Array as Array
 from mowich.neuroncore import core as machine
@@ -22,7 +22,17 @@ from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
 from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.views import Tile, same
+from mowich.neuroncore.views import (
+    Tile,
+    forget_elements,
+    read_tile,
+    same,
+    storage_of,
+    tile_elements,
+    view_of,
+    whole_view,
+    write_tile,
+)
 from mowich.nki import language as now
 from mowich.nki.beta1.index import Affine, Symbol, affine, index_view, irregular, is_condition, partial, plain_array
 from mowich.nki.language import par_dim
@@ -83,22 +93,18 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"{self.read(np.bool_(True))}"
+        return f"<{self.tile.describe()}>" if self.address is None else f"<elements of {self.tile.describe()}>"
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: object = None) -> Array:
-        a = np.array(self.read(np.bool_(True)))
-        return a if dtype is None else a.astype(dtype)
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        self.tile.__array__()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise views.no_attribute(self, name)
 
     # elements
     # ----------------------------------------------------------------------------------------------------------
-    def _rows(self) -> tuple[Array, Array, Array]:
-        """The whole allocation as [partitions, elements], and this tensor's row and column of each element."""
-        t, s = self.tile, self.tile.storage
-        row = t.row_elements
-        whole = Tile(s, t.dtype, (s.parts, row), (row, 1)).array()
-        at = self.addresses()
-        return whole, at // row, at % row
-
     def addresses(self) -> Array:
         """Element address of each element."""
         if self.address is not None:
@@ -109,65 +115,10 @@ class Tensor:
             at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (t.ndim - 1 - axis))
         return np.broadcast_to(at, t.shape)
 
-    def read(self, mask: _Mask = None) -> Array:
-        """Elements as stored. With a mask nothing is checked; without, all must be in bounds and written."""
-        s = self.tile.storage
-        if mask is None and self.valid is not None and self.address is not None:
-            self.check(None)
-        if self.address is None:
-            if mask is None and self.valid is None:
-                return self.tile.read()
-            if not s.filled:
-                s.fill()
-            s.record.last = s.core.clock
-            return self.tile.array()
-        if not s.filled:
-            s.fill()
-        s.record.last = s.core.clock
-        whole, r, c = self._rows()
-        if s.state != mem.ALL and mask is None:
-            row = self.tile.row_elements
-            flags = s.flags(Tile(s, self.dtype, (s.parts, row), (row, 1)))[r, c]
-            if not flags.all():
-                s.core.uninitialised(s, 1.0 - float(flags.mean()))
-        return whole[r, c]
-
-    def f32(self, mask: _Mask = None) -> Array:
-        """Elements as float32."""
-        return to_f32(self.read(mask), self.dtype)
-
-    def write(self, values: ArrayLike, mask: object = None) -> None:
-        """Elements = values, where the mask says so."""
-        s = self.tile.storage
-        a = np.asarray(values)
-        if a.size == self.size and a.shape != self.shape:
-            a = a.reshape(self.shape)
-        if self.address is None and mask is None:
-            self.tile.write(a)
-            return
-        keep = np.broadcast_to(True if mask is None else np.asarray(mask), self.shape)
-        self.check(keep)
-        if a.dtype != self.dtype.dtype:
-            a = cast(a.astype(np.float32) if a.dtype == np.float64 else a, self.dtype)
-        whole, r, c = self._rows()
-        r, c = np.broadcast_to(r, self.shape)[keep], np.broadcast_to(c, self.shape)[keep]
-        clock = s.core.clock
-        s.record.first = clock if s.record.first < 0 else s.record.first
-        s.record.last = clock
-        if s.state != mem.ALL:
-            if not s.filled:
-                s.fill()
-            row = self.tile.row_elements
-            s.flags(Tile(s, self.dtype, (s.parts, row), (row, 1)))[r, c] = True
-            s.state = mem.SOME
-            if s.bitmap is not None and s.bitmap.all():
-                s.whole()
-        whole[r, c] = np.broadcast_to(a, self.shape)[keep]
-
     def check(self, keep: Array | None) -> None:
         """Raise where an index leaves the tensor at an element that `keep` leaves in (None: all). Indices that are read
         at run time are known only where values are computed."""
-        if not self.outside or self.valid is None or (self.index is not None and not self.tile.storage.core.values):
+        if not self.outside or self.valid is None or (self.index is not None and not storage_of(self.tile).core.values):
             return
         if keep is None or (keep & ~self.valid).any():
             raise fail(
@@ -190,7 +141,7 @@ class Tensor:
             if len(key) == len(t.shape):
                 found = index_view(key, t.shape, t.strides)
                 if found is not None:
-                    return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
+                    return Tensor(view_of(storage_of(t), t.dtype, found[0], found[1], t.offset + found[2]))
         if is_condition(key):
             keep = np.broadcast_to(np.asarray(key), self.shape)
             self.check(keep)
@@ -224,7 +175,7 @@ class Tensor:
         element."""
         t = self.tile
         valid = None if self.valid is None else self.valid.reshape(-1, 1)
-        return Tensor(Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset), None, valid)
+        return Tensor(view_of(storage_of(t), t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset), None, valid)
 
     def _affine(self, keys: Sequence[int | slice | None]) -> Tensor:
         t = self.tile
@@ -261,17 +212,17 @@ class Tensor:
                 offset += i * s
             d += 1
         valid = _chosen(self.valid, keys) if self.valid is not None else None
-        return Tensor(Tile(t.storage, t.dtype, tuple(shape), tuple(strides), offset), None, valid)
+        return Tensor(view_of(storage_of(t), t.dtype, tuple(shape), tuple(strides), offset), None, valid)
 
     def _arrays(self, keys: Sequence[object]) -> Tensor:
         """NumPy's indexing by arrays that broadcast together; slices keep their place."""
         t = self.tile
         found = index_view(keys, t.shape, t.strides)
         if found is not None:
-            return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
+            return Tensor(view_of(storage_of(t), t.dtype, found[0], found[1], t.offset + found[2]))
         irregular()
         given = {
-            d: np.asarray(k.read() if isinstance(k, Tensor) else k).astype(np.int64)
+            d: np.asarray(read_tensor(k) if isinstance(k, Tensor) else k).astype(np.int64)
             for d, k in enumerate(keys)
             if not isinstance(k, slice)
         }
@@ -321,13 +272,13 @@ class Tensor:
         strides = views.reshaped(t.shape, t.strides, wanted)
         if strides is None or math.prod(wanted) != t.size:
             raise fail("this reshape is not a view", tile=t, given=list(wanted))
-        return Tensor(Tile(t.storage, t.dtype, wanted, strides, t.offset))
+        return Tensor(view_of(storage_of(t), t.dtype, wanted, strides, t.offset))
 
     def view(self, dtype: object) -> Tensor:
         """The same bytes in another format."""
         d = as_dtype(dtype)
         return Tensor(
-            Tile(self.tile.storage, d, self.tile.shape, self.tile.strides, self.tile.offset)
+            view_of(storage_of(self.tile), d, self.tile.shape, self.tile.strides, self.tile.offset)
             if d.itemsize == self.dtype.itemsize
             else self.tile.view(d)
         )
@@ -351,8 +302,8 @@ class Tensor:
         lead = len(wanted) - t.ndim
         have, strides = (1,) * lead + t.shape, (0,) * lead + t.strides
         return Tensor(
-            Tile(
-                t.storage,
+            view_of(
+                storage_of(t),
                 t.dtype,
                 wanted,
                 tuple(0 if n != w else s for n, w, s in zip(have, wanted, strides, strict=True)),
@@ -437,6 +388,72 @@ class Tensor:
         return self
 
 
+# what the simulator alone has
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def rows_named(t: Tensor) -> tuple[Array, Array, Array]:
+    """The whole allocation as [partitions, elements], and a tensor's row and column of each element."""
+    at, row = t.addresses(), t.tile.row_elements
+    return tile_elements(whole_view(t.tile)), at // row, at % row
+
+
+def read_tensor(t: Tensor, mask: _Mask = None) -> Array:
+    """Elements as stored. With a mask nothing is checked; without, all must be in bounds and written."""
+    s = storage_of(t.tile)
+    if mask is None and t.valid is not None and t.address is not None:
+        t.check(None)
+    if t.address is None:
+        if mask is None and t.valid is None:
+            return read_tile(t.tile)
+        if not s.filled:
+            s.fill()
+        s.record.last = s.core.clock
+        return tile_elements(t.tile)
+    if not s.filled:
+        s.fill()
+    s.record.last = s.core.clock
+    whole, r, c = rows_named(t)
+    if s.state != mem.ALL and mask is None:
+        flags = s.flags(whole_view(t.tile))[r, c]
+        if not flags.all():
+            s.core.uninitialised(s, 1.0 - float(flags.mean()))
+    return whole[r, c]
+
+
+def tensor_f32(t: Tensor, mask: _Mask = None) -> Array:
+    """Elements as float32."""
+    return to_f32(read_tensor(t, mask), t.dtype)
+
+
+def write_tensor(t: Tensor, values: ArrayLike, mask: object = None) -> None:
+    """Elements = values, where the mask says so."""
+    s = storage_of(t.tile)
+    a = np.asarray(values)
+    if a.size == t.size and a.shape != t.shape:
+        a = a.reshape(t.shape)
+    if t.address is None and mask is None:
+        write_tile(t.tile, a)
+        return
+    keep = np.broadcast_to(True if mask is None else np.asarray(mask), t.shape)
+    t.check(keep)
+    if a.dtype != t.dtype.dtype:
+        a = cast(a.astype(np.float32) if a.dtype == np.float64 else a, t.dtype)
+    whole, r, c = rows_named(t)
+    r, c = np.broadcast_to(r, t.shape)[keep], np.broadcast_to(c, t.shape)[keep]
+    clock = s.core.clock
+    s.record.first = clock if s.record.first < 0 else s.record.first
+    s.record.last = clock
+    if s.state != mem.ALL:
+        if not s.filled:
+            s.fill()
+        s.flags(whole_view(t.tile))[r, c] = True
+        s.state = mem.SOME
+        if s.bitmap is not None and s.bitmap.all():
+            s.whole()
+    whole[r, c] = np.broadcast_to(a, t.shape)[keep]
+
+
 class ChosenElements(Tensor):
     """`tensor[condition]`: the elements where a predicate of indices holds. As an operand the others count as 0, also
     those out of bounds."""
@@ -449,7 +466,7 @@ class ChosenElements(Tensor):
             return Tensor(self.tile, self.address)
         copy = new(self.shape, self.dtype)
         moved(copy, self, self.valid)
-        copy.write(np.where(self.valid, self.read(True), self.dtype.dtype.type(0)))
+        write_tensor(copy, np.where(self.valid, read_tensor(self, True), self.dtype.dtype.type(0)))
         return copy
 
 
@@ -482,7 +499,7 @@ class PendingProduct(Tensor):
         if name == "tile" and not self.done:
             self.run()
             return self.tile
-        raise AttributeError(name)
+        raise views.no_attribute(self, name)
 
     def fits(self, dst: Tensor) -> bool:
         """True where the Tensor Engine can add it to what is in a tensor."""
@@ -543,7 +560,7 @@ class TileBlocks(Tensor):
     def __getattr__(self, name: str) -> Tile:
         if name == "tile":
             return self.together().tile
-        raise AttributeError(name)
+        raise views.no_attribute(self, name)
 
     def __getitem__(self, key: object) -> Tensor:
         if self.part is not None:
@@ -590,11 +607,11 @@ class TileBlocks(Tensor):
     def again(self, at: tuple[int, ...], like: tuple[int, ...], number: int) -> None:
         """Make a block as another one was, in a storage of this number."""
         t = self._made[like].tile
-        self._made[at] = Tensor(Tile(t.storage.again(number), t.dtype, t.shape, t.strides, t.offset))
+        self._made[at] = Tensor(view_of(storage_of(t).again(number), t.dtype, t.shape, t.strides, t.offset))
 
     def number(self, at: tuple[int, ...]) -> int:
         """Number of the storage of a block that was made."""
-        return self._made[at].tile.storage.number
+        return storage_of(self._made[at].tile).number
 
     def block(self, *keys: object) -> Tile | None:
         """The tile of a block that was made before, None where there is none; keys: numbers of the blocks first."""
@@ -631,15 +648,17 @@ class TileBlocks(Tensor):
             t = placement.allocate(core, dims, self._type, self._region, self._name)
             n = len(self._counts)
             self.whole = Tensor(
-                Tile(t.storage, t.dtype, self.shape, (*t.strides[1 : n + 1], t.strides[0], *t.strides[n + 1 :]), 0)
+                view_of(
+                    storage_of(t), t.dtype, self.shape, (*t.strides[1 : n + 1], t.strides[0], *t.strides[n + 1 :]), 0
+                )
             )
             if self.fill is not None:
                 vector.memset(t, self.fill)
             for at, block in self._made.items():
-                if block.tile.storage.state != mem.NONE:
+                if storage_of(block.tile).state != mem.NONE:
                     vector.tensor_copy(operand(self.whole[at]), operand(block), is_assigned=True)
-                block.tile.storage.bytes = np.empty(0, np.uint8)  # whoever still holds the block alone is told
-                block.tile._array = None
+                storage_of(block.tile).bytes = np.empty(0, np.uint8)  # whoever still holds the block alone is told
+                forget_elements(block.tile)
         return self.whole
 
     def __setitem__(self, key: object, value: object) -> None:
@@ -657,7 +676,7 @@ class Reduction(Tensor):
 
 def _is_written(t: Tile) -> bool:
     """True where all elements of a tile have been written."""
-    s = t.storage
+    s = storage_of(t)
     return s.state == mem.ALL or (s.state == mem.SOME and bool(s.flags(t).all()))
 
 
@@ -708,7 +727,7 @@ def _complete(keys: tuple[object, ...], ndim: int, tile: Tile) -> tuple[object, 
 def _pattern(t: Tile, address: Array) -> Tile | None:
     """The view that addresses describe, or None where they are no affine pattern."""
     found = affine(address)
-    return None if found is None else Tile(t.storage, t.dtype, found.shape, found.steps, found.start)
+    return None if found is None else view_of(storage_of(t), t.dtype, found.shape, found.steps, found.start)
 
 
 def new(
@@ -729,7 +748,7 @@ def new(
         return (
             Tensor(t)
             if len(plain) >= 2 or mem.SPACE[region] == "H"
-            else Tensor(Tile(t.storage, t.dtype, plain, t.strides[: len(plain)], t.offset))
+            else Tensor(view_of(storage_of(t), t.dtype, plain, t.strides[: len(plain)], t.offset))
         )
     order = (plain[at], *plain[:at], *plain[at + 1 :])
     if mem.SPACE[region] == "P":
@@ -739,14 +758,14 @@ def new(
             t = placement.allocate(core, (plain[at], math.prod(plain[:at]) * bank), dtype, region, name, address)
             inner = views.row_major(plain[at + 1 :])
             blocks = tuple(s * bank for s in views.row_major(plain[:at]))
-            return Tensor(Tile(t.storage, t.dtype, plain, (*blocks, t.strides[0], *inner), t.offset))
+            return Tensor(view_of(storage_of(t), t.dtype, plain, (*blocks, t.strides[0], *inner), t.offset))
     room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
     row = math.prod(order[1:]) * as_dtype(dtype).itemsize
     if row > room or (mem.SPACE[region] == "S" and math.prod(plain[:at]) > 1):
         return TileBlocks(plain[:at], plain[at:], dtype, region, name)
     t = placement.allocate(core, order, dtype, region, name, address)
     strides = (*t.strides[1 : at + 1], t.strides[0], *t.strides[at + 1 :])
-    return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
+    return Tensor(view_of(storage_of(t), t.dtype, plain, strides, t.offset))
 
 
 @overload
@@ -771,12 +790,12 @@ def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> objec
         row = t.row_elements
         if t.ndim == 1:
             t = (
-                Tile(t.storage, t.dtype, (1, t.shape[0]), (0, t.strides[0]), t.offset)
-                if t.strides[0] % row or (row == 1 and t.storage.parts == 1)
-                else Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset)
+                view_of(storage_of(t), t.dtype, (1, t.shape[0]), (0, t.strides[0]), t.offset)
+                if t.strides[0] % row or (row == 1 and storage_of(t).parts == 1)
+                else view_of(storage_of(t), t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset)
             )
         if t.ndim == 0:
-            t = Tile(t.storage, t.dtype, (1, 1), (1, 1), t.offset)
+            t = view_of(storage_of(t), t.dtype, (1, 1), (1, 1), t.offset)
         if t.shape[0] == 1 or (t.strides[0] and t.strides[0] % row == 0):
             return t
         if t.strides[0]:
@@ -790,7 +809,7 @@ def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> objec
     x.check_under(mask, is_aligned)
     copy = new(x.shape, x.dtype)
     if moved(copy, x, None, is_checked=True):
-        copy.write(x.read(True if x.valid is not None or mask is not None else None))
+        write_tensor(copy, read_tensor(x, True if x.valid is not None or mask is not None else None))
     return operand(copy)
 
 
@@ -812,7 +831,7 @@ def part(x: Tensor, keep: Array | None, is_checked: bool = False) -> Tile | None
     if x.address is None:
         if inner:
             offset = t.offset + sum(k.start * s for k, s in zip(inner, t.strides, strict=True))
-            t = Tile(t.storage, t.dtype, tuple(k.stop - k.start for k in inner), t.strides, offset)
+            t = view_of(storage_of(t), t.dtype, tuple(k.stop - k.start for k in inner), t.strides, offset)
     else:
         address = x.address[inner]
         found = None if x.index is not None else _pattern(t, address)
@@ -830,11 +849,11 @@ def _irregular(x: Tensor, address: Array) -> Tile:
     kind = "pattern" if x.index is None else "scalar" if t.on_chip else "vector"
     where = views.Dynamic(kind, x.index, t.itemsize, address.shape[0] if address.ndim else 1)
     if t.on_chip:
-        rows = min(address.shape[0] if address.ndim else 1, t.storage.parts)
-        return Tile(t.storage, t.dtype, (rows, address.size // rows), (t.row_elements, 1), 0, where)
+        rows = min(address.shape[0] if address.ndim else 1, storage_of(t).parts)
+        return view_of(storage_of(t), t.dtype, (rows, address.size // rows), (t.row_elements, 1), 0, where)
     row = affine(address[:1])
     steps = (0,) * address.ndim if row is None else row.steps
-    return Tile(t.storage, t.dtype, address.shape or (1,), steps or (1,), 0, where)
+    return view_of(storage_of(t), t.dtype, address.shape or (1,), steps or (1,), 0, where)
 
 
 def moved(
@@ -870,8 +889,8 @@ def as_tensor(x: ArrayLike | Symbol) -> Tensor:
     """An index expression as numbers in SBUF."""
     a = np.asarray(x)
     out = new(a.shape, "int32" if a.dtype.kind in "iu" else "uint8" if a.dtype.kind == "b" else "float32")
-    out.tile.storage.name = INDEX_EXPRESSION
-    out.write(a)
+    storage_of(out.tile).name = INDEX_EXPRESSION
+    write_tensor(out, a)
     return out
 
 
@@ -895,7 +914,7 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
         left = None if mask is None else np.asarray(mask)
         keep = left if value.valid is None else value.valid if left is None else value.valid & left
         if keep is not None:
-            a = value.f32(True) if value.dtype is not dst.dtype else value.read(True)
+            a = tensor_f32(value, True) if value.dtype is not dst.dtype else read_tensor(value, True)
             if a.shape != dst.shape:
                 a = a.reshape(dst.shape) if a.size == dst.size else np.broadcast_to(a, dst.shape)
                 keep = (
@@ -905,7 +924,7 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
                 )
             dst.check(keep)
             if moved(dst, value, keep if value.size == dst.size else None, is_checked=True):
-                dst.write(a, keep)
+                write_tensor(dst, a, keep)
             return
         if isinstance(value, Reduction) and not value.first and _is_written(dst.tile):
             value = call_operator(value.op, dst, value, dtype=dst.dtype)
@@ -918,16 +937,16 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
             dma.copy(dst.tile, source.tile)
         else:
             if moved(dst, value, None):
-                dst.write(value.f32() if value.dtype is not dst.dtype else value.read())
+                write_tensor(dst, tensor_f32(value) if value.dtype is not dst.dtype else read_tensor(value))
         return
     if dst.address is None and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
         vector.memset(operand(dst), value)
     elif _filled(dst, mask, value):
         if dst.address is None and mask is None:
-            t = dst.tile if dst.tile.ndim else Tile(dst.tile.storage, dst.dtype, (1,), (1,), dst.tile.offset)
-            t.write(np.full(t.shape, value, np.float32))
+            t = dst.tile if dst.tile.ndim else view_of(storage_of(dst.tile), dst.dtype, (1,), (1,), dst.tile.offset)
+            write_tile(t, np.full(t.shape, value, np.float32))
         else:
-            dst.write(np.full(dst.shape, value, np.float32), mask)
+            write_tensor(dst, np.full(dst.shape, value, np.float32), mask)
 
 
 def _filled(dst: Tensor, mask: object, value: object) -> bool:
