@@ -102,8 +102,9 @@ class Storage:
     """One allocation. parts: partitions; row_B: bytes in each; pitch_B: bytes from one partition to the next in
     `bytes`; base_B: first byte;
     layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first
-    partition); noted_by: the trace that knows of it; is_made: whether an instruction wrote to it. A run without values
-    makes `bytes` and `record` when they are asked for, which is seldom."""
+    partition); noted_by: the trace that knows of it; is_made: whether an instruction wrote to it; is_fed: whether
+    what lies in it rests on an argument of the kernel. A run without values makes `bytes` and `record` when they are
+    asked for, which is seldom."""
 
     __slots__ = (
         "_bytes",
@@ -115,6 +116,7 @@ class Storage:
         "dtype",
         "filled",
         "granule",
+        "is_fed",
         "is_made",
         "layout",
         "name",
@@ -155,7 +157,7 @@ class Storage:
         self.granule = dtype.itemsize
         self.bitmap: NDArray[np.bool_] | None = None
         self.written = 0
-        self.is_made = False
+        self.is_made = self.is_fed = False
         self.noted_by: Trace | None = None
         self.owner: object = data
         self.parts, self.row_B = _rows(self.space, shape, dtype)
@@ -203,6 +205,7 @@ class Storage:
         made.dtype = self.dtype
         made.filled = self.filled
         made.granule = self.granule
+        made.is_fed = self.is_fed
         made.is_made = self.is_made
         made.layout = self.layout
         made.name = self.name

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mowich.estimate import Estimate
+from mowich.estimate import Estimate, unknown_estimate
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.latency import CriticalPath, compiled_columns, critical_path, latency_estimate
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule, stack_Bps
@@ -97,6 +97,10 @@ def part_at(name: str, seconds: float, ratio: float) -> float:
     return seconds / ratio if name.endswith(("clock", "rate", "bandwidth")) else seconds * ratio
 
 
+NO_TIME = "no instruction ran"
+"""Why a run has no time."""
+
+
 class PathPlaces(NamedTuple):
     """A critical path by where its instructions come from. places: (first instruction, time, time in which it waits for
     memory) of each, ps; parts: (place, number of a fact, time); each in the order in which the path meets them."""
@@ -146,7 +150,9 @@ class Profile(Shown):
 
     @cached_property
     def time_s(self) -> Estimate:
-        """The latency with its interval."""
+        """The latency with its interval; unknown where no instruction ran."""
+        if not len(self):
+            return unknown_estimate("s", NO_TIME)
         return latency_estimate(self.schedule, self.path)
 
     def site(self, i: int) -> tuple[str, int]:
@@ -451,9 +457,9 @@ class Profile(Shown):
                 }
                 for n, u in self.engines.items()
             },
-            "mfu": self.mfu,
-            "hfu": self.hfu,
-            "mbu": self.mbu,
+            "mfu": self.mfu if len(self) else None,
+            "hfu": self.hfu if len(self) else None,
+            "mbu": self.mbu if len(self) else None,
             "flop": self.flop,
             "hbm_read_B": read,
             "hbm_write_B": written,

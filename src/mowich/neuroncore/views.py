@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, SupportsInt, TypeAlias
+from typing import Any, ClassVar, NamedTuple, NoReturn, SupportsInt, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mowich.arrays import Array
-from mowich.neuroncore import core as machine
 from mowich.neuroncore import integers, overflow
-from mowich.neuroncore.core import NkiValidationError, fail
+from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, rounded_stochastically, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, RepeatedStorage, Storage, device_dtype
 from mowich.neuroncore.registers import Register
@@ -86,6 +85,7 @@ class Tile:
 
     __slots__ = (
         "_array",
+        "_written",
         "access",
         "dtype",
         "dynamic",
@@ -118,11 +118,6 @@ class Tile:
 
     def __delattr__(self, name: str) -> NoReturn:
         raise fail(f"a tile does not change: its '{name}' was deleted", tile=self, fix=_THROUGH_INSTRUCTIONS)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name)
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
         raise self._unread("an array was asked for")
@@ -303,8 +298,26 @@ class Tile:
     def __getitem__(self, key: object) -> Tile:
         keys: tuple[Any, ...] = key if type(key) is tuple else (key,)
         ndim = len(self.shape)
-        if len(keys) == ndim and (plain := self._box(keys)) is not None:
-            return plain
+        if len(keys) == ndim:  # a range of each dimension, as nearly all views have
+            box, at, size = [], self.offset, 1
+            for k, n, s in zip(keys, self.shape, self.strides):  # noqa: B905 - as many keys as dimensions
+                if type(k) is not slice or k.step is not None:
+                    break
+                start, stop = k.start, k.stop
+                if start is None:
+                    start = 0
+                if stop is None:
+                    stop = n
+                if type(start) is not int or type(stop) is not int or not 0 <= start <= stop <= n:
+                    break
+                box.append(count := stop - start)
+                size *= count
+                at += start * s
+            else:
+                storage = storage_of(self)
+                if (views := storage.core.views) is not None:
+                    views.append(NotedView(keys, self.shape))
+                return view_of(storage, self.dtype, tuple(box), self.strides, at, self.dynamic, size)
         has_dots = False
         for k in keys:
             kind = type(k)
@@ -377,22 +390,6 @@ class Tile:
             shape.append(1)
             strides.append(1)
         return view_of(storage_of(self), self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
-
-    def _box(self, keys: tuple[Any, ...]) -> Tile | None:
-        """A view by a range of each dimension, as nearly all are. None: by anything else."""
-        shape, strides, offset = [], self.strides, self.offset
-        for k, n, s in zip(keys, self.shape, strides):  # noqa: B905 - as many keys as dimensions
-            if type(k) is not slice or k.step is not None:
-                return None
-            start, stop = k.start, k.stop
-            if type(start) is not int or type(stop) is not int or not 0 <= start <= stop <= n:
-                return None
-            shape.append(stop - start)
-            offset += start * s
-        storage = storage_of(self)
-        if (views := storage.core.views) is not None:
-            views.append(NotedView(keys, self.shape))
-        return view_of(storage, self.dtype, tuple(shape), strides, offset, self.dynamic)
 
     def __setitem__(self, key: object, value: object) -> None:
         Tile.assign(self[key], value)
@@ -784,25 +781,14 @@ class Tile:
 
 _THROUGH_INSTRUCTIONS = "nisa.dma_copy and nisa.memset write, nisa.tensor_copy moves, nl.device_print shows"
 _HOST_WORDS = frozenset(
-    ("write", "read", "numpy", "array", "storage", "f32", "bytes", "item", "tolist", "tobytes", "fill", "_array")
+    ("write", "read", "numpy", "array", "storage", "f32", "bytes", "item", "tolist", "tobytes", "fill")
 )
-"""What kernels have tried to get at the values of a tile with on the host."""
+"""Attributes by which kernels have tried to get at the values of a tile on the host."""
 
 
-class HostAccess(NkiValidationError, AttributeError):
-    """A kernel asked a tile for its values on the host."""
-
-
-def no_attribute(view: object, name: str) -> AttributeError:
-    """The error for an attribute that a tile, or a tensor of the older interface, does not have."""
-    if name not in _HOST_WORDS:
-        kind = type(view).__name__
-        return AttributeError(f"'{kind}' object has no attribute '{name}'", name=name, obj=view)
-    return HostAccess(
-        f"a tile has no '{name}': values reach it, and leave it, through instructions only",
-        where=machine.where(),
-        fix=_THROUGH_INSTRUCTIONS,
-    )
+def host_fix(name: str) -> str | None:
+    """What to do instead, where an attribute that a tile does not have would lead to its values on the host."""
+    return _THROUGH_INSTRUCTIONS if name.lstrip("_") in _HOST_WORDS else None
 
 
 # what the simulator alone has
@@ -823,9 +809,10 @@ keep_access: Callable[[Tile, ViewAccess | None], None] = vars(Tile)["access"].__
 """Note what `issue` found out about a tile."""
 mark_truth: Callable[[Tile, bool], None] = vars(Tile)["is_truth"].__set__
 """Note whether a tile is the result of a comparison in the convenience layer."""
+_written_of: Callable[[Tile], Array | None] = vars(Tile)["_written"].__get__
+_keep_written: Callable[[Tile, Array | None], None] = vars(Tile)["_written"].__set__
 _set_dynamic: Callable[[Tile, Dynamic], None] = vars(Tile)["dynamic"].__set__
-del Tile.storage, Tile._array  # type: ignore[attr-defined]
-_new = object.__new__
+del Tile.storage, Tile._array, Tile._written  # type: ignore[attr-defined]
 
 
 def view_of(
@@ -835,9 +822,10 @@ def view_of(
     strides: tuple[int, ...],
     offset: int = 0,
     dynamic: Dynamic | None = None,
+    size: int = -1,
 ) -> Tile:
-    """A tile of an allocation; see `Tile`."""
-    made: Any = _new(_Fields)
+    """A tile of an allocation; see `Tile`. size: its elements, where the caller knows them."""
+    made: Any = _Fields()
     made.storage = storage
     made.dtype = dtype
     made.shape = shape
@@ -845,8 +833,8 @@ def view_of(
     made.offset = offset
     made.dynamic = dynamic
     made.is_truth = False
-    made.size = math.prod(shape)
-    made._array = made.access = made.like = None
+    made.size = math.prod(shape) if size < 0 else size
+    made._array = made._written = made.access = made.like = None
     made.__class__ = Tile
     return made  # type: ignore[no-any-return]
 
@@ -858,7 +846,7 @@ def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Til
     dtype, shape, strides, offset, size = tile.dtype, tile.shape, tile.strides, tile.offset, tile.size
     out = []
     for number in numbers:
-        made: Any = _new(_Fields)
+        made: Any = _Fields()
         made.storage = RepeatedStorage(common, number)
         made.dtype = dtype
         made.shape = shape
@@ -866,7 +854,7 @@ def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Til
         made.offset = offset
         made.size = size
         made.like = like
-        made.dynamic = made._array = made.access = None
+        made.dynamic = made._array = made._written = made.access = None
         made.is_truth = False
         made.__class__ = Tile
         out.append(made)
@@ -882,29 +870,34 @@ def _at_run_time(tile: Tile, dynamic: Dynamic) -> Tile:
 def forget_elements(tile: Tile) -> None:
     """The bytes of a tile were moved elsewhere."""
     _keep_array(tile, None)
+    _keep_written(tile, None)
 
 
 def tile_elements(tile: Tile) -> Array:
     """The elements as a NumPy view of the memory. Raises where the pattern leaves the allocation."""
     found = _array_of(tile)
-    if found is not None:
-        return found
-    s, d = storage_of(tile), tile.dtype
+    if found is None:
+        found = _elements(tile, storage_of(tile))
+        _keep_array(tile, found)
+    return found
+
+
+def _elements(tile: Tile, s: Storage) -> Array:
+    d = tile.dtype
     if tile.dynamic is not None:
         raise fail("this view has an offset that only DMA and indirect instructions can follow", tile=tile)
     if s.address is None:
         size = d.itemsize
         strides = tuple([x * size for x in tile.strides])
         try:  # NumPy compares the pattern with the bytes of the allocation
-            found = np.ndarray(tile.shape, d.dtype, s.bytes, tile.offset * size, strides)
+            return np.ndarray(
+                tile.shape, d.dtype, s._bytes if s._bytes is not None else s.bytes, tile.offset * size, strides
+            )
         except ValueError:
             raise tile.outside() from None
-    else:
-        if not tile.fits():
-            raise tile.outside()
-        found = np.ndarray(tile.shape, d.dtype, s.bytes, tile.byte_offset(), tile.byte_strides())
-    _keep_array(tile, found)
-    return found
+    if not tile.fits():
+        raise tile.outside()
+    return np.ndarray(tile.shape, d.dtype, s.bytes, tile.byte_offset(), tile.byte_strides())
 
 
 def whole_view(tile: Tile) -> Tile:
@@ -926,14 +919,18 @@ def known_to_host(tile: Tile) -> None:
 
 def read_tile(tile: Tile) -> Array:
     """Elements as stored, for an instruction: checks that they were written."""
-    s = storage_of(tile)
-    s.record.last = s.core.clock
+    found = _written_of(tile)
+    if found is not None:
+        return found
     if tile.dynamic is not None:
         return _gather(tile)
+    s = storage_of(tile)
     if s.state != ALL:
         s.check(tile)
-    found = _array_of(tile)
-    return tile_elements(tile) if found is None else found
+        return tile_elements(tile)
+    found = _elements(tile, s)
+    _keep_written(tile, found)
+    return found
 
 
 def tile_f32(tile: Tile) -> NDArray[np.float32]:
@@ -957,7 +954,8 @@ def write_tile(tile: Tile, values: ArrayLike) -> None:
     target = _array_of(tile)
     if target is None:
         target = tile_elements(tile)
-    s.mark(tile)
+    if s.state != ALL:
+        s.mark(tile)
     if type(values) is np.ndarray:
         if values.shape != tile.shape and values.size == tile.size:
             values = values.reshape(tile.shape)
@@ -998,6 +996,8 @@ def scalar_value(index: Place) -> int:
         if index.size != 1:
             raise fail("a scalar offset has one element", tile=index)
         known_to_host(index)
+        s = storage_of(index)
+        s.record.last = s.core.clock
         return int(read_tile(index).reshape(-1)[0])
     is_part = isinstance(index, float | np.floating) and not float(index).is_integer()
     if is_part or isinstance(index, str) or not hasattr(index, "__int__"):

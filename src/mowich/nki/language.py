@@ -16,6 +16,7 @@ from typing import Any, SupportsInt, TypeAlias
 
 import numpy as np
 
+from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dtypes, ops, placement, views
 from mowich.neuroncore import memory as mem
@@ -271,8 +272,15 @@ def full(shape: object, fill_value: object, dtype: object, buffer: object = None
     if t.on_chip:
         vector.memset(t, fill_value)
     else:
-        write_tile(t, np.broadcast_to(np.asarray(fill_value).astype(t.dtype.dtype), t.shape))
+        _fill_hbm(t, np.asarray(fill_value).astype(t.dtype.dtype))
     return t
+
+
+def _fill_hbm(t: Tile, value: Array) -> None:
+    """One number in all of a tensor of HBM, which is there before the kernel starts."""
+    if value.size != 1:
+        raise fail("one value fills a tensor", tile=t, given=f"an array {list(value.shape)}", fix="nl.shared_constant")
+    write_tile(t, np.broadcast_to(value.reshape(()), t.shape))
 
 
 def zeros(shape: object, dtype: object, buffer: object = None, name: str = "") -> Tile:
@@ -316,7 +324,7 @@ def random_seed(seed: SupportsInt | Tile) -> None:
 def shared_constant(constant: object, dtype: object = None) -> Tile:
     """An HBM tensor with the data of an array, or of an .npy file."""
     core = machine.active()
-    data = np.load(constant) if isinstance(constant, str | os.PathLike) else np.asarray(constant)
+    data = np.load(constant) if isinstance(constant, str | os.PathLike) else np.array(constant)
     if dtype is not None:
         data = data.astype(as_dtype(dtype).dtype)
     elif data.dtype in (np.dtype(np.float64), np.dtype(np.int64)):

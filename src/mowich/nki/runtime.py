@@ -139,12 +139,13 @@ class _Arguments:
         self.cores = cores
         self.region = MemoryRegion.private_hbm if len(cores) == 1 else MemoryRegion.shared_hbm
         self.by_id: dict[int, mem.Storage] = {}
-        self.back: list[tuple[Array, Array]] = []
+        self.back: list[tuple[Array, mem.Storage]] = []
         self.keep: list[Array] = []
         self.framework = "numpy"
 
     def tile(self, array: Array, name: str) -> Tile:
-        """An HBM tensor over an array; a copy where its bytes do not follow each other, written back afterwards."""
+        """An HBM tensor over an array, until it has memory of its own (`_own_memory`); a copy where its bytes do not
+        follow each other."""
         key = id(array)
         if key not in self.by_id:
             data = array
@@ -152,14 +153,15 @@ class _Arguments:
                 data = np.array(array, order="C", copy=True)
                 if array.ndim == 0:
                     data = data.reshape(1)
-                if array.flags.writeable:
-                    self.back.append((array, data))
             self.keep.append(array)
-            self.by_id[key] = storage_of(placement.wrap_array(self.cores[0], data, self.region, name))
+            made = self.by_id[key] = storage_of(placement.wrap_array(self.cores[0], data, self.region, name))
+            made.is_fed = True
             if isinstance(array, Hollow):
                 if self.cores[0].values:
                     raise UserError(f"argument '{name}' has no values", fix="run with values=False, or pass an array")
-                self.by_id[key].owner = None
+                made.owner = None
+            elif array.flags.writeable:
+                self.back.append((array, made))
         s = self.by_id[key]
         return view_of(s, s.dtype, s.shape, views.row_major(s.shape))
 
@@ -205,12 +207,13 @@ class _Arguments:
 
     def leave(self, places: Container[tuple[int, int]]) -> None:
         """Write nothing back to the arrays that lie there."""
-        self.back = [(array, data) for array, data in self.back if _place(array) not in places]
+        self.back = [(array, storage) for array, storage in self.back if _place(array) not in places]
 
     def finish(self) -> None:
-        """Write copies back to the arrays that they stand for."""
-        for array, data in self.back:
-            array[...] = data.reshape(array.shape)
+        """Bring what instructions wrote to tensors back to the arrays that they stand for."""
+        for array, storage in self.back:
+            if storage.is_made:
+                array[...] = storage.bytes.view(array.dtype).reshape(array.shape)
 
 
 RETURNED = (MemoryRegion.shared_hbm,)
@@ -240,10 +243,25 @@ def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion])
     core.warn(f"returned tile {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
 
 
+def _check_made(s: mem.Storage, cores: Sequence[Core]) -> None:
+    """Raise for an output that no instruction made. An argument may come back as it went in, and where iterations of
+    loops were written without running, what they write is not noted."""
+    if s.is_made or s.is_fed or any(c.has_repeated for c in cores):
+        return
+    filled = s.state != mem.NONE
+    raise machine.NkiValidationError(
+        f"the kernel returns {s.describe()}, which no instruction wrote"
+        + (": it was filled before the kernel starts" if filled else ""),
+        where=f"{s.site[0]}:{s.site[1]}" if s.site[0] else None,
+        fix="write to it with nisa.dma_copy, or with nl.store",
+    )
+
+
 def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> object:
     """What a kernel returned, with tensors as arrays. regions: where these may lie."""
     if isinstance(x, Tile):
         _check_returned(storage_of(x), cores[0], regions)
+        _check_made(storage_of(x), cores)
         if not cores[0].values:
             return np.broadcast_to(np.zeros((), x.dtype.dtype).view(x.dtype.dtype), x.shape)
         tile = resolved(x)
@@ -405,20 +423,23 @@ def _run(
             placement.check_overlap(core)
         return finish(value, core)
 
+    calls = [bound() for _ in cores]
+    if cores[0].values:
+        _own_memory([arguments])
     if len(cores) == 1:
         before = machine.set_current(cores[0])
         try:
             with np.errstate(all="ignore"):
-                value = program(cores[0], bound())
+                value = program(cores[0], calls[0])
         finally:
             machine.set_current(before)
     else:
         group = Group(order)
         for c in cores:
             c.group = group
-        value = group.run([(c, functools.partial(program, c, bound())) for c in cores])[0]
-    arguments.finish()
+        value = group.run([(c, functools.partial(program, c, call)) for c, call in zip(cores, calls, strict=True)])[0]
     out = _outputs(value, arguments.framework, cores, returned)
+    arguments.finish()
     _release(cores)
     result = _result(func, out, cores)
     _finished(result)
@@ -498,8 +519,8 @@ MAPPED_FROM_B = 1 << 20
 
 
 def _copies(data: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
-    """Copies of bytes. Large ones share memory until something is written to them."""
-    if data.size < MAPPED_FROM_B:
+    """Copies of bytes. Several large ones share memory until something is written to them."""
+    if count == 1 or data.size < MAPPED_FROM_B:
         return [data.copy() for _ in range(count)]
     with (
         os.fdopen(os.memfd_create("ranks"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as file
@@ -511,18 +532,18 @@ def _copies(data: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
 
 
 def _own_memory(launches: Sequence[_Arguments]) -> None:
-    """Each rank has memory of its own on hardware: an array that several ranks were given is copied for each of them,
-    and the caller's stays as it is."""
+    """A device has memory of its own: what a kernel does to the caller's arrays on the host does not reach it. An
+    array that several ranks were given is copied for each of them, and the caller's stays as it is."""
     ranks: dict[tuple[int, int], list[list[mem.Storage]]] = {}
     for arguments in launches:
         for place, storages in arguments.storages().items():
             ranks.setdefault(place, []).append(storages)
-    shared = {place: given for place, given in ranks.items() if len(given) > 1}
-    for given in shared.values():
+    for given in ranks.values():
         using = [storages for storages in given if storages]
         for storages, own in zip(using, _copies(using[0][0].bytes, len(using)) if using else [], strict=True):
             for storage in storages:
                 storage.bytes = own
+    shared = {place for place, given in ranks.items() if len(given) > 1}
     for arguments in launches:
         arguments.leave(shared)
 
@@ -536,6 +557,8 @@ def run_ranks(
     values: bool = True,
     strict: bool = False,
     record: bool = True,
+    results: Callable[..., object] | None = None,
+    returned: Sequence[MemoryRegion] = RETURNED,
 ) -> list[Result]:
     """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of
     arguments. A kernel's writes to its arguments are seen in the caller's arrays, but for an array that several ranks
@@ -568,7 +591,7 @@ def run_ranks(
             c.group = c.rank_group = group
             c.scratch["base"] = rank * lnc
             c.rounding = _stochastic_rounding(rank, c.program)
-            every.append((c, bound()))
+            every.append((c, _finished_by(results, c, bound())))
         launches.append((cores, arguments))
     if values:
         _own_memory([arguments for _, arguments in launches])
@@ -576,12 +599,17 @@ def run_ranks(
     out = []
     for rank, (cores, arguments) in enumerate(launches):
         arguments.finish()
-        out.append(_result(func, _outputs(found[rank * lnc], arguments.framework, cores), cores))
+        out.append(_result(func, _outputs(found[rank * lnc], arguments.framework, cores, returned), cores))
     everyone = Peers([c for r in out for c in r.cores])
     for r in out:
         r.peers = everyone
     _finished(out[0] if out else None)
     return out
+
+
+def _finished_by(results: Callable[..., object] | None, core: Core, call: Callable[[], object]) -> Callable[[], object]:
+    """A call whose value is what `results` makes of it."""
+    return call if results is None else lambda: results(call(), core)
 
 
 class Kernel:
@@ -711,7 +739,8 @@ def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a
     sequence. An array that several ranks are given is copied for each of them."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-    return [r.value for r in run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc)]
+    found = run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc, results=k.results, returned=k.returned)
+    return [r.value for r in found]
 
 
 def run_kernel(
@@ -745,7 +774,16 @@ def run_kernel(
     generation = generation_of(target) if target else k.generation()
     if ranks > 1:
         inputs = [_bound_arguments(k.func, arrays, kwargs)] * ranks
-        results = run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict)
+        results = run_ranks(
+            k.func,
+            inputs,
+            generation=generation,
+            lnc=lnc,
+            values=values,
+            strict=strict,
+            results=k.results,
+            returned=k.returned,
+        )
         for r in results:
             r.timed, r.options, r.static_dma, r.older = timed, options or ClockOptions(), k.static_dma, k.older
         return results

@@ -23,6 +23,7 @@ from typing import NoReturn
 from mowich.errors import UserError, did_you_mean, shorten
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import NkiValidationError
+from mowich.neuroncore.views import host_fix
 
 SHOWN = {
     "mowich.nki": "nki",
@@ -159,8 +160,10 @@ def explained_call() -> Iterator[None]:
         at, owner = _kernel_frame(error.__traceback__), type(error.obj)
         if at is None or not owner.__module__.startswith("mowich."):
             raise
-        fix = did_you_mean(str(error.name), [n for n in dir(owner) if not n.startswith("_")])
-        raise UnknownName(f"a {owner.__name__} has no '{error.name}'", where=at[1], fix=fix) from error
+        name, on_host = str(error.name), host_fix(str(error.name))
+        fix = on_host or did_you_mean(name, [n for n in dir(owner) if not n.startswith("_")])
+        why = ": values reach it, and leave it, through instructions only" if on_host else ""
+        raise UnknownName(f"a {owner.__name__} has no '{name}'{why}", where=at[1], fix=fix) from error
     except TypeError as error:
         found = _explanation(error)
         if found is None:

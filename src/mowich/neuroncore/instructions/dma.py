@@ -293,8 +293,9 @@ def copy(
 
 def _move(dst: Tile, src: Tile, oob: str) -> None:
     if src.dynamic is None and dst.dynamic is None:
-        if storage_of(src) is storage_of(dst) and storage_of(src).core.observed is not None:
-            _look_for_overlap(storage_of(src).core, dst, src)
+        core = machine.running()
+        if core is not None and core.observed is not None and storage_of(src) is storage_of(dst):
+            _look_for_overlap(core, dst, src)
         a = read_tile(src)
         if src.dtype is not dst.dtype:
             a = convert(a, src.dtype, dst.dtype)

@@ -35,63 +35,61 @@ def issue(
     operands: Sequence[Named] = (*reads, *writes)
     indices: Sequence[Named] = ()
     row = TABLE[name]
-    for _, tile in operands:
-        if type(tile) is not Tile:
-            _check(core, row, engine, writes, reads)
-        if tile.dynamic is not None:
-            indices = _indices(reads, writes)
-            operands = (*reads, *indices, *writes)
     trace = core.trace
     is_dma = row.engines[0] == "dma"
-    if is_dma and reads and writes and storage_of(reads[0][1]).dtype is not storage_of(writes[0][1]).dtype:
+    is_whole = False
+    while not is_whole:  # again where a view has an offset that is read at run time
+        key: list[Any] = [name, engine, len(reads), rules is None]
+        touched: list[int] = []
+        storages: list[Storage] = []
+        all_fit = is_whole = True
+        for operand, tile in operands:
+            if type(tile) is not Tile:
+                _check(core, row, engine, writes, reads)
+            if tile.dynamic is not None and not indices:
+                indices = _indices(reads, writes)
+                if indices:
+                    operands, is_whole = (*reads, *indices, *writes), False
+                    break
+            s = storage_of(tile)
+            storages.append(s)
+            access = tile.access
+            if access is None or s.core is not core:
+                access = _access(core, tile, s)
+            pattern, form, fits = access
+            all_fit &= fits
+            key += (operand, form)
+            touched += (s.number, pattern)
+            if s.noted_by is not trace and trace is not None:
+                trace.touch(s)
+    if is_dma and reads and writes and storages[0].dtype is not storages[-len(writes)].dtype:
         flags = {**(flags or {}), "cast": True}
-    key: list[Any] = [name, engine, len(reads), rules is None]
     if flags:
         key += flags.items()
-    touched: list[int] = []
-    storages: list[Storage] = []
-    all_fit = True
-    for operand, tile in operands:
-        s = storage_of(tile)
-        storages.append(s)
-        access = tile.access
-        if access is None or s.core is not core:
-            access = _access(core, tile)
-        pattern, form, fits = access
-        all_fit &= fits
-        key += (operand, form)
-        touched += (s.number, pattern)
-        if s.noted_by is not trace and trace is not None:
-            trace.touch(s)
     known = tuple(key)
     kind = core.known.get(known)
     if kind is None:
         kind = _new_kind(core, name, engine, writes, reads, indices, flags, known, rules)
-    written = storages[len(storages) - len(writes) :]
-    if is_dma and core.programs == 2 and core.group is not None and writes and written[0].space == "H":
+    if is_dma and core.programs == 2 and core.group is not None and writes and storages[-len(writes)].space == "H":
         base = core.scratch["base"]
         core.group.step(base + core.program, base + 1 - core.program)
     if trace is not None:
         trace.add(core.clock, kind, touched, machine.site(core))
         if not core.values:  # when tiles live follows from the trace (`placement.live`)
-            for (_, tile), s in zip(writes, written, strict=True):
-                if tile.dynamic is None and (s.is_cut_off or not (all_fit or _access(core, tile).fits)):
+            for (_, tile), s in zip(writes, storages[-len(writes) :], strict=False):
+                if tile.dynamic is None and (s.is_cut_off or not (all_fit or _access(core, tile, s).fits)):
                     raise tile.outside()
                 s.state = ALL
                 s.is_made = True
             return False
-    read = storages[: len(reads)]
-    _sink_loads(core, is_dma, written, read)
+    _use(core, is_dma, storages, len(reads), len(storages) - len(writes))
     if core.values:
         return True
-    for (_, tile), s in zip(writes, written, strict=True):
+    for (_, tile), s in zip(writes, storages[-len(writes) :], strict=False):
         if tile.dynamic is None:
             tile_elements(tile)
         s.record.first = core.clock if s.record.first < 0 else s.record.first
-        s.record.last = core.clock
         s.state = ALL
-    for s in read:
-        s.record.last = core.clock
     return False
 
 
@@ -126,26 +124,25 @@ def _indices(*operands: Sequence[Named]) -> list[Named]:
     return [("index", d.index) for d in dynamic if type(d.index) is Tile]
 
 
-def _access(core: Core, tile: Tile) -> ViewAccess:
+def _access(core: Core, tile: Tile, s: Storage) -> ViewAccess:
     """What an access comes to. The core keeps it for all views that are alike, and a tile of the core for itself."""
-    s = storage_of(tile)
     dynamic = "" if tile.dynamic is None else tile.dynamic.kind
     key = (s.layout, tile.offset, tile.shape, tile.strides, tile.dtype.name, dynamic)
     found = core.accesses.get(key)
     if found is None:
-        found = core.accesses[key] = _new_access(core, tile, dynamic)
+        found = core.accesses[key] = _new_access(core, tile, s, dynamic)
     if s.core is core and not core.is_sampling:
         keep_access(tile, found)
     return found
 
 
-def _new_access(core: Core, tile: Tile, dynamic: str) -> ViewAccess:
+def _new_access(core: Core, tile: Tile, s: Storage, dynamic: str) -> ViewAccess:
     """What an access comes to that was not met before."""
     trace, start = core.trace, tile.start_partition if tile.on_chip else 0
-    key = (storage_of(tile).layout, start, tile.shape, tile.strides, tile.dtype.name, dynamic)
+    key = (s.layout, start, tile.shape, tile.strides, tile.dtype.name, dynamic)
     form = core.forms.get(key)
     if form is None:
-        family = 0 if trace is None else trace.family_of(tile, storage_of(tile))
+        family = 0 if trace is None else trace.family_of(tile, s)
         form = core.forms[key] = ViewForm(len(core.forms), family)
     offset = tile.offset if tile.dynamic is None else None
     pattern = 0 if trace is None else trace.patterns.number_in(form.family, offset)
@@ -215,24 +212,35 @@ def _check(core: Core, row: InstructionRow, engine: str, writes: Sequence[Named]
     return lasts
 
 
-def _sink_loads(core: Core, is_dma: bool, written: Sequence[Storage], read: Sequence[Storage]) -> None:
-    """A tile that only loads from HBM have written lives from its first read: the compiler may delay the loads until
-    then. Written storages are noted as made by an instruction."""
-    loads = is_dma
-    for storage in read:
-        if storage.space == "H":
-            continue
-        loads = False
-        record = storage.record
-        if record.only_loaded:
-            record.first, record.only_loaded = core.clock, False
-    for storage in written:
-        storage.is_made = True
-        record = storage.record
-        if not loads:
-            record.only_loaded = False
-        elif record.first < 0 and record.address is None:
-            record.only_loaded = True
+def _use(core: Core, is_dma: bool, storages: Sequence[Storage], reads: int, before_writes: int) -> None:
+    """Note in storages that an instruction uses them: when, that it made what it writes, and whether that rests on an
+    argument. It reads the first `reads`, as run-time indices those up to `before_writes`, and writes the rest. A tile
+    that only loads from HBM have written lives from its first read: the compiler may delay the loads until then."""
+    clock, loads, is_fed = core.clock, is_dma, False
+    for s in storages[:reads]:
+        if s.is_fed:
+            is_fed = True
+        if s.space != "H":
+            loads = False
+            record = s._record or s.record
+            record.last = clock
+            if record.only_loaded:
+                record.first, record.only_loaded = clock, False
+    if reads < before_writes:
+        for s in storages[reads:before_writes]:
+            is_fed |= s.is_fed
+            s.record.last = clock
+    for s in storages[before_writes:]:
+        s.is_made = True
+        if is_fed:
+            s.is_fed = True
+        if s.space != "H":
+            record = s._record or s.record
+            record.last = clock
+            if not loads:
+                record.only_loaded = False
+            elif record.first < 0 and record.address is None:
+                record.only_loaded = True
 
 
 def _wrong_memory(row: InstructionRow, operand: str, tile: Tile, allowed: str) -> Exception:

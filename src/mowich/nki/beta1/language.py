@@ -19,7 +19,7 @@ from mowich.neuroncore.instructions import dma, gpsimd, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import reduce_last
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.views import Tile, storage_of, whole_view, write_tile
+from mowich.neuroncore.views import Tile, storage_of, whole_view
 from mowich.nki import language as now
 from mowich.nki import loops, words
 from mowich.nki.beta1.compiler import Placement
@@ -156,7 +156,7 @@ def full(shape: Shape, fill_value: object, dtype: object, buffer: object = None,
     if out.tile.on_chip:  # the whole allocation, whichever dimension the partitions are of the tensor
         vector.memset(whole_view(out.tile), fill_value)
     else:
-        write_tile(out.tile, np.asarray(fill_value, np.float32 if out.tile.dtype.is_float else np.int64))
+        now._fill_hbm(out.tile, np.asarray(fill_value, np.float32 if out.tile.dtype.is_float else np.int64))
     return out
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn, SupportsInt, TypeAlias, TypedDict, TypeGuard, overload
+from typing import NoReturn, SupportsInt, TypeAlias, TypedDict, TypeGuard, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -97,11 +97,6 @@ class Tensor:
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
         self.tile.__array__()
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise views.no_attribute(self, name)
 
     # elements
     # ----------------------------------------------------------------------------------------------------------
@@ -499,7 +494,7 @@ class PendingProduct(Tensor):
         if name == "tile" and not self.done:
             self.run()
             return self.tile
-        raise views.no_attribute(self, name)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
 
     def fits(self, dst: Tensor) -> bool:
         """True where the Tensor Engine can add it to what is in a tensor."""
@@ -560,7 +555,7 @@ class TileBlocks(Tensor):
     def __getattr__(self, name: str) -> Tile:
         if name == "tile":
             return self.together().tile
-        raise views.no_attribute(self, name)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
 
     def __getitem__(self, key: object) -> Tensor:
         if self.part is not None:
