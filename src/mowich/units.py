@@ -78,6 +78,7 @@ def _build() -> dict[str, Quantity]:
         table[f"{money}/mm2"] = Quantity(1e6, "USD/m2")
         table[f"{money}/kWh"] = Quantity(1 / 3.6e6, "USD/J")
         table[f"{money}/MWh"] = Quantity(1 / 3.6e9, "USD/J")
+        table[f"{money}/Mtok"] = Quantity(1e-6, "USD/token")
         table[f"{money}/TB"] = Quantity(1e-12, "USD/B")
         table[f"{money}/W"] = Quantity(1.0, "USD/W")
         table[f"{money}/kW/month"] = Quantity(1e-3 / _TIME["month"], "USD/W/s")

@@ -18,7 +18,7 @@ from mowich import cli, facts
 from mowich.economics.money import RATE
 from mowich.errors import UserError
 from mowich.estimate import Estimate, exact
-from mowich.fleets.answer import Answer, _over, solve_fleet
+from mowich.fleets.answer import Answer, solve_fleet, worse_by
 from mowich.fleets.check import violations
 from mowich.fleets.flips import flips
 from mowich.fleets.idle import idle_systems
@@ -39,7 +39,8 @@ from mowich.fleets.robustness import Robustness, robustness
 from mowich.fleets.solve import Session, most_nodes, optimise
 from mowich.models import load_model
 from mowich.serving.search import ServeJob
-from mowich.show.fleet import dearer, dollars, far_from_mattering, mixing
+from mowich.show.fleet_amounts import dearer, dollars, mixing
+from mowich.show.fleet_design import far_from_mattering
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import page_of
 from mowich.studies import fleet as studies_fleet
@@ -58,7 +59,7 @@ def test_serving_takes_the_cheaper_token() -> None:
     a = solve_fleet(p, speeds({("chat", "trn2"): 10, ("chat", "h100"): 20}))
     assert a.usd == pytest.approx(60)
     assert {(o.system, o.period, o.units) for o in a.orders} == {("trn2", "p0", 10), ("trn2", "p1", 10)}
-    assert {v.stack: v.usd for v in a.vendors} == {"trn2": pytest.approx(60), "h100": pytest.approx(70)}
+    assert {v.stack: v.value for v in a.vendors} == {"trn2": pytest.approx(60), "h100": pytest.approx(70)}
 
 
 def test_whole_units_cost_more_than_fractions() -> None:
@@ -277,7 +278,7 @@ def test_draws_give_a_range_of_the_cost_and_of_what_is_committed() -> None:
     p = problem([serve("chat", [100])], [chosen], 1)
     table = speeds({("chat", "trn2"): 10})
     a = solve_fleet(p, table)
-    low, middle, high = robustness(p, table, a, draws=200, seed=1).cost
+    low, middle, high = robustness(p, table, a, draws=200, seed=1).objective
     assert a.usd == pytest.approx(10)
     assert low == pytest.approx(5, rel=0.25)
     assert middle == pytest.approx(10, rel=0.15)
@@ -424,7 +425,8 @@ def test_what_stands_idle_has_a_reason() -> None:
     assert found["trn2"] == "dearer"
 
 
-def test_the_page_opens_with_what_stands_idle_and_why() -> None:
+def test_what_stands_idle_is_said_for_the_demand_of_the_scenario() -> None:
+    """After what to do; never without where the demand comes from."""
     chat, code = serve("chat", [50, 150]), serve("code", [50, 50])
     table = speeds(
         {("chat", "trn2"): 10, ("chat", "h100"): 10, ("code", "trn2"): None, ("code", "h100"): 20},
@@ -434,10 +436,14 @@ def test_the_page_opens_with_what_stands_idle_and_why() -> None:
         [choice("trn2", 2, have=10, at=CLOUD, power_W=4000.0), choice("h100", 2, have=10, at=CLOUD)],
         2,
     )
-    result = Fleet(problem=p, rates=table, answer=solve_fleet(p, table), inputs={"name": "test"}).to_dict()
-    said = page_of(result).sentences[0]
-    assert "Of trn2, 6.25 chips stand idle (62% of its time): h100, paid for as well, does its work" in said
-    assert "75% less energy a token; it does not run code: does not fit." in said
+    a = solve_fleet(p, table)
+    for source, words in (("", "it does not say where its demand comes from"), ("invented", "its demand is invented")):
+        asked = replace(p, demand_from=source)
+        said = page_of(Fleet(problem=asked, rates=table, answer=a, inputs={"name": "test"}).to_dict()).sentences
+        assert said[0].startswith("Order nothing")
+        assert said[1].startswith(f"If no more is asked for than this scenario says ({words}), 6.25 chips of trn2")
+        assert "stand idle (62% of its time): h100, paid for as well, does its work" in said[1]
+        assert "75% less energy a token; it does not run code: does not fit." in said[1]
 
 
 class _Lost:
@@ -461,7 +467,7 @@ def test_a_solver_that_loses_its_way_begins_anew() -> None:
     p = problem([serve("chat", [25])], [choice("trn2", 1, offer("trn2", "rent", 3, 1))], 1)
     session = Session(formulate(p, speeds({("chat", "trn2"): 10})), integer=False)
     session.highs = _Lost(session.highs)
-    assert session.run().goals["cost"] * session.programme.money_usd == pytest.approx(7.5)
+    assert session.run().goals["cost"] * session.programme.units["cost"] == pytest.approx(7.5)
 
 
 def test_a_later_goal_breaks_a_tie() -> None:
@@ -473,7 +479,7 @@ def test_a_later_goal_breaks_a_tie() -> None:
     p = problem([serve("chat", [100])], choices, 1)
     programme = formulate(p, speeds({("chat", "trn2"): 10, ("chat", "h100"): 10}))
     found = optimise(programme, goals=("cost", "energy"), integer=False)
-    assert found.goals["cost"] * programme.money_usd == pytest.approx(30)
+    assert found.goals["cost"] * programme.units["cost"] == pytest.approx(30)
     assert found.goals["energy"] == pytest.approx(10 * 1000 * LENGTH_S / 3.6e12, rel=1e-3)
 
 
@@ -724,7 +730,7 @@ def test_draws_without_any_plan_are_unknown_in_json() -> None:
         wins={"trn2": math.nan},
         kept=(math.nan, math.nan),
         regret={"trn2": None},
-        cost=(math.nan,) * 3,
+        objective=(math.nan,) * 3,
     )
     made = Fleet(problem=p, rates=table, answer=solve_fleet(p, table), robust=none)
     said = json.loads(json.dumps(made.to_dict(), allow_nan=False))
@@ -733,9 +739,9 @@ def test_draws_without_any_plan_are_unknown_in_json() -> None:
 
 
 def test_what_costs_nothing_has_no_share() -> None:
-    assert _over(0.0, 0.0) == 0.0
-    assert _over(1.0, 0.0) == math.inf
-    assert _over(3.0, 2.0) == 0.5
+    assert worse_by(0.0, 0.0) == 0.0
+    assert worse_by(1.0, 0.0) == math.inf
+    assert worse_by(3.0, 2.0) == 0.5
 
 
 def test_serving_speeds_are_those_of_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -815,7 +821,7 @@ def test_a_busy_machine_finds_what_an_idle_one_finds() -> None:
         session.highs.cbMipInterrupt.subscribe(lambda _, waits_s=waits_s: time.sleep(waits_s))
         assert math.isinf(session.highs.getOptions().time_limit)
         found = session.run()
-        assert session.highs.getInfo().mip_node_count == most_nodes(programme, 0.001) == 5
+        assert session.highs.getInfo().mip_node_count == most_nodes(programme, 0.001) == 4
         ends.append((found.status, found.bound, found.gap, found.x.tobytes()))
     assert ends[0] == ends[1]
     assert ends[0][0] == "time limit"

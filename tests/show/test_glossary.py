@@ -24,6 +24,7 @@ VERBS = (
     "fit",
     "fleet",
     "fleet_idle",
+    "fleet_design",
     "gap",
     "value",
     "prices",

@@ -55,6 +55,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "3",
         "--flips",
     ),
+    "fleet-work": ("fleet", str(ROOT / "scenarios" / "rainier.yaml"), "--draws", "2", "--lp"),
     "collective": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB,1GiB"),
     "collective-nccl": ("collective", "all-reduce", "--on", "h100:64", "--bytes", "1GiB"),
     "collective-a2a": ("collective", "all-to-all", "--on", "ironwood:64", "--bytes", "1MiB"),

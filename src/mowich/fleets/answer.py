@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mowich.errors import UserError
 from mowich.fleets.check import violations
-from mowich.fleets.layout import Programme, Says, standing
-from mowich.fleets.problem import FleetProblem, TaskRates, Vector
+from mowich.fleets.layout import TIES, Programme, Says, standing
+from mowich.fleets.problem import WORK_GOALS, FleetProblem, FleetTask, TaskRates, Vector
 from mowich.fleets.programme import formulate
-from mowich.fleets.solve import Infeasible, Solution, conflict, only, optimise
+from mowich.fleets.solve import LEAST_WORK, Infeasible, Solution, conflict, gap_between, only, optimise
 from mowich.progress import steps, tell
 
 Z90 = 1.6448536269514722
 """Standard deviations from the middle to the end of a 90% interval of a normal distribution."""
-
-SMALL = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +64,24 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """A constraint that holds the cost up. shadow_price: USD saved by one more `unit` of it (a demand: one per cent
-    less)."""
+    """A constraint that holds the first goal back. shadow_price: USD saved, or tokens or USD gained, by one more `unit`
+    of it (a demand: one per cent less, or more where the unit says so). kind, subject: as the row of the programme says
+    them: "capacity", "trn2 at cloud"."""
 
     constraint: str
     shadow_price: float
     unit: str
+    kind: str
+    subject: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
-    """The best plan on one stack alone; usd None where there is none, with the reason."""
+    """The best plan on one stack alone. value: of the first goal, None where there is no plan, with the reason; over:
+    how much worse that is than the plan, as a share of it."""
 
     stack: str
-    usd: float | None
+    value: float | None
     over: float | None
     reason: str = ""
 
@@ -96,18 +99,22 @@ class PeriodUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What to buy, rent and assign. usd: net present cost; bound: no plan is cheaper; energy_J: at the meter, of
-    systems whose power is known."""
+    """What to buy, rent and assign. goal: the first one; value: of it, in its own unit (USD, J, stacks or tokens);
+    bound: no plan is better; usd: net present cost; energy_J: at the meter, of systems whose power is known; done:
+    workload -> its work over what is asked."""
 
     status: str
+    goal: str = "cost"
+    value: float
     usd: float
-    bound_usd: float
+    bound: float
     gap: float
     energy_J: float
     stacks: tuple[str, ...]
     orders: tuple[ChipOrder, ...] = ()
     sold: tuple[Resale, ...] = ()
     assign: tuple[Assignment, ...] = ()
+    done: Mapping[str, float] = field(default_factory=dict)
     uses: tuple[PeriodUse, ...] = ()
     binding: tuple[Binding, ...] = ()
     vendors: tuple[Vendor, ...] = ()
@@ -149,7 +156,8 @@ def answer_of(
     let = {(s, t): float(solution.x[c]) for s, columns in programme.layout.sold.items() for t, c in enumerate(columns)}
     if whole:
         let = {k: float(round(v)) if abs(v - round(v)) < 1e-4 else v for k, v in let.items()}
-    wrong = violations(problem, rates, orders=orders, work=work, keeps=keeps, sold=let, whole=whole)
+    claimed = {g: programme.amount(g, solution.goals[g]) for g in problem.goals if g in WORK_GOALS}
+    wrong = violations(problem, rates, orders=orders, work=work, keeps=keeps, sold=let, whole=whole, claimed=claimed)
     if wrong:
         raise RuntimeError(f"the solver's plan breaks {len(wrong)} rules, the first: {wrong[0]}")
     choices = {c.name: c for c in problem.choices}
@@ -158,7 +166,7 @@ def answer_of(
         chips = choices[offer.system].unit_chips
         for t in range(problem.num_periods):
             units = orders[offer.system, offer.kind, offer.site, t]
-            if units > SMALL:
+            if units > LEAST_WORK:
                 periods = (
                     1
                     if offer.kind == "buy"
@@ -180,23 +188,22 @@ def answer_of(
     assign = []
     for task in problem.tasks:
         for (n, s, t), units in work.items():
-            if n == task.name and units > SMALL:
+            if n == task.name and units > LEAST_WORK:
                 at_work = units * choices[s].unit_chips
                 speed = at_work * float(rates[n, s].tokens_per_s_per_chip)
                 share = speed / task.tokens_per_s[t] if task.kind == "serve" else speed * problem.length_s / task.tokens
                 mean = at_work * task.day_mean
                 assign.append(Assignment(task=n, system=s, period=problem.labels[t], chips=mean, share=float(share)))
+    working = {choices[a.system].stack for a in assign}
     return Answer(
         status=solution.status,
-        usd=solution.goals["cost"] * programme.money_usd,
-        bound_usd=solution.bound * programme.money_usd,
+        goal=programme.first,
+        value=programme.amount(programme.first, solution.goals[programme.first]),
+        usd=programme.amount("cost", solution.goals["cost"]),
+        bound=programme.amount(programme.first, solution.bound),
         gap=solution.gap,
-        energy_J=solution.goals["energy"] * 3.6e12,
-        stacks=tuple(
-            k
-            for k, c in programme.layout.stacks.items()
-            if solution.x[c] > 0.5 or any(keeps[w, j] > SMALL and j == k for w, j in keeps)
-        ),
+        energy_J=programme.amount("energy", solution.goals["energy"]),
+        stacks=tuple(k for k in programme.layout.stacks if k in working),
         orders=tuple(lines),
         sold=tuple(
             Resale(
@@ -207,12 +214,22 @@ def answer_of(
                 usd=units * choices[s].resale_usd(problem.length_s),
             )
             for (s, t), units in let.items()
-            if units > SMALL
+            if units > LEAST_WORK
         ),
         assign=tuple(assign),
+        done={w.name: min(_times(task, assign, problem.labels) for task in w.tasks) for w in problem.workloads},
         uses=uses(problem, programme, solution.x),
         warnings=problem.warnings,
     )
+
+
+def _times(task: FleetTask, assign: Sequence[Assignment], labels: Sequence[str]) -> float:
+    """What is done of a task over what it asks."""
+    mine = [a for a in assign if a.task == task.name]
+    if task.kind != "serve":
+        return sum(a.share for a in mine)
+    asked = {label: float(rate) for label, rate in zip(labels, task.tokens_per_s, strict=True)}
+    return sum(a.share * asked[a.period] for a in mine) / (sum(asked.values()) or 1.0)
 
 
 def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[PeriodUse, ...]:
@@ -241,7 +258,7 @@ def uses(problem: FleetProblem, programme: Programme, x: Vector) -> tuple[Period
                         * problem.length_s
                         * (at_work + share * max(0.0, units - at_work))
                     )
-            if there > SMALL:
+            if there > LEAST_WORK:
                 out.append(
                     PeriodUse(
                         system=choice.name,
@@ -263,6 +280,7 @@ _WORDS: Mapping[str, str] = {
     "work": "work of {subject} by its deadline",
     "chips at once": "chips at once of {subject}",
     "one system": "{subject} on one system",
+    "run": "{subject} without a gap",
     "capacity": "units of {subject}",
 }
 
@@ -288,7 +306,7 @@ def _together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
     for same in groups.values():
         first, last = same[0].period, same[-1].period
         text = _words(same[0], labels)
-        if len(same) > 1:
+        if len(same) > 1 and first < last:
             text += (
                 f" to {labels[last]}"
                 if last - first == len(same) - 1
@@ -299,16 +317,21 @@ def _together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tuple[Binding, ...]:
-    """The constraints with a shadow price, dearest first; what only ties variables together is left out."""
+    """The constraints with a shadow price, dearest first; what only ties variables together is left out, but the units
+    that stand where work is made most of them."""
+    silent = TIES - ({"capacity"} if programme.first in WORK_GOALS else set()) | {"one system", "run"}
     out = []
     for says, dual in zip(programme.says, duals, strict=True):
-        if says.kind in ("use", "port", "pick", "stack", "step", "capacity", "one system") or abs(dual) < 1e-7:
+        if says.kind in silent or abs(dual) < 1e-7:
             continue
+        more = says.unit.startswith("%") and dual < 0  # no more is welcome, and more would be better
         out.append(
             Binding(
                 constraint=_words(says, problem.labels),
-                shadow_price=abs(float(dual)) * programme.money_usd / says.scale,
-                unit=says.unit,
+                shadow_price=abs(programme.amount(programme.first, float(dual))) / says.scale,
+                unit=says.unit.replace("%", "% more", 1) if more else says.unit,
+                kind=says.kind,
+                subject=says.subject,
             )
         )
     return tuple(sorted(out, key=lambda b: (-b.shadow_price, b.constraint)))
@@ -356,19 +379,22 @@ def solve_fleet(
     """
     _refuse_too_little(problem, rates)
     programme = formulate(problem, rates)
+    solved = partial(optimise, programme, integer=not relaxed, gap=gap, time_limit_s=time_limit_s)
     tell("solving the relaxation")
     try:
-        goals = problem.goals if relaxed else ("cost",)
+        goals = problem.goals if relaxed else ()
         linear = optimise(programme, goals=goals, integer=False, time_limit_s=time_limit_s)
         tell("solving for whole units")
-        best = linear if relaxed else optimise(programme, goals=problem.goals, gap=gap, time_limit_s=time_limit_s)
+        best = linear if relaxed else solved(goals=problem.goals)
     except Infeasible:
         tell("finding what conflicts")
         rows = conflict(programme)
         return Answer(
             status="infeasible",
+            goal=programme.first,
+            value=math.nan,
             usd=math.nan,
-            bound_usd=math.nan,
+            bound=math.nan,
             gap=math.nan,
             energy_J=math.nan,
             stacks=(),
@@ -378,42 +404,35 @@ def solve_fleet(
     alone: dict[str, Solution | str] = {}
     for stack in steps(problem.stacks, "solving with {} alone"):
         try:
-            alone[stack] = optimise(
-                programme,
-                integer=not relaxed,
-                gap=gap,
-                time_limit_s=time_limit_s,
-                high=only(programme, problem, [stack]),
-            )
+            alone[stack] = solved(high=only(programme, problem, [stack]))
         except Infeasible:
             alone[stack] = _why_not(problem, programme, stack)
-    cheaper = [
-        s
-        for s in alone.values()
-        if isinstance(s, Solution) and s.goals[problem.goals[0]] < best.goals[problem.goals[0]]
-    ]
-    if cheaper:  # within the gap, one stack alone may be found to do better
-        found = min(cheaper, key=lambda s: s.goals[problem.goals[0]])
-        best = replace(
-            found,
-            bound=best.bound,
-            gap=max(0.0, 1 - best.bound / found.goals[problem.goals[0]]) if found.goals[problem.goals[0]] > 0 else 0.0,
-        )
+    first = programme.first
+    better = [s for s in alone.values() if isinstance(s, Solution) and s.goals[first] < best.goals[first]]
+    if better:  # within the gap, one stack alone may be found to do better
+        found = min(better, key=lambda s: s.goals[first])
+        stack = next(k for k, s in alone.items() if s is found)
+        found = solved(high=only(programme, problem, [stack]), goals=problem.goals)
+        best = replace(found, bound=best.bound, gap=gap_between(found.goals[first], best.bound))
     out = answer_of(problem, rates, programme, best, whole=not relaxed)
     vendors = []
     for stack, one in alone.items():
         if isinstance(one, Solution):
-            usd = one.goals["cost"] * programme.money_usd
-            vendors.append(Vendor(stack=stack, usd=usd, over=_over(usd, out.usd)))
+            over = worse_by(one.goals[first], best.goals[first])
+            vendors.append(Vendor(stack=stack, value=programme.amount(first, one.goals[first]), over=over))
         else:
-            vendors.append(Vendor(stack=stack, usd=None, over=None, reason=one))
+            vendors.append(Vendor(stack=stack, value=None, over=None, reason=one))
     return replace(out, binding=bindings(problem, programme, linear.duals), vendors=tuple(vendors))
 
 
-def _over(cost: float, best: float) -> float:
-    """How much more a plan costs than the best, as a share of it; infinite where the best costs nothing and the other
-    something."""
-    return cost / best - 1 if best > 0 else math.inf if cost > SMALL else 0.0
+def worse_by(value: float, best: float) -> float:
+    """How much worse a plan is than the best by a goal that is made least (work counts as negative), as a share of the
+    best; infinite where the best is nothing and the other something.
+
+    >>> round(worse_by(3.0, 2.0), 6), round(worse_by(-3.0, -4.0), 6)
+    (0.5, 0.25)
+    """
+    return (value - best) / abs(best) if best else math.inf if value > LEAST_WORK else 0.0
 
 
 def _why_not(problem: FleetProblem, programme: Programme, stack: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.fleets.problem import CLOUD, Choice, FleetProblem, FleetSite, FleetTask, TaskRates, Workload
+from mowich.fleets.problem import CLOUD, LEAST_PACE, Choice, FleetProblem, FleetSite, FleetTask, TaskRates, Workload
 
 SLACK = 1e-5
 """Relative error that a solver's tolerance may leave."""
@@ -33,10 +33,12 @@ def violations(
     keeps: Mapping[tuple[str, str], float],
     sold: _Sold | None = None,
     whole: bool = True,
+    claimed: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Every rule that an answer breaks, in words; empty for a plan.
 
-    keeps: (workload, stack) -> 1 where kept; whole: orders must be whole units.
+    keeps: (workload, stack) -> 1 where kept; whole: orders must be whole units, runs have no gap; claimed: the tokens
+    and the revenue that the answer says it does.
     """
     sold = sold or {}
     there, cash = _standing(problem, orders, sold), _cash(problem, orders, sold)
@@ -55,7 +57,38 @@ def violations(
     for site in problem.sites:
         wrong += _of_power(problem, site, there, fullest)
     wrong += [f"{name}: ported more than once" for (name, _), kept in keeps.items() if kept > 1 + SLACK]
+    for goal, said in (claimed or {}).items():
+        done = work_done(problem, rates, work, goal)
+        if abs(done - said) > SLACK * max(abs(done), abs(said)):
+            wrong.append(f"{said:g} {goal} are claimed, {done:g} are done")
     return wrong + _of_money(problem, cash)
+
+
+def work_done(problem: FleetProblem, rates: TaskRates, work: _Work, goal: str) -> float:
+    """Tokens that all workloads do, or what they bring: USD, net present ("revenue").
+
+    Of serving, only what users send: the mean of the day. Of reinforcement learning, as far as its tasks keep step.
+    """
+    chips = {choice.name: choice.unit_chips for choice in problem.choices}
+    total = 0.0
+    for workload in problem.workloads:
+        for t in range(problem.num_periods):
+            done = {}
+            for task in workload.tasks:
+                speed = sum(
+                    units * chips[s] * float(rates[n, s].tokens_per_s_per_chip)
+                    for (n, s, q), units in work.items()
+                    if n == task.name and q == t and units
+                )
+                day = task.day or (1.0,)
+                done[task.name] = speed * problem.length_s * sum(day) / len(day) / task.peak
+            if workload.kind == "rl":
+                least = min(done[task.name] / task.tokens for task in workload.tasks)
+                done = {task.name: least * task.tokens for task in workload.tasks}
+            worth = workload.worth_usd / (1 + problem.discount) ** (t / problem.periods_per_year)
+            first = done[workload.tasks[0].name]  # of reinforcement learning, a rollout brings
+            total += sum(done.values()) if goal == "tokens" else first * worth
+    return total
 
 
 def _above(value: float, limit: float) -> bool:
@@ -162,6 +195,8 @@ def _of_workload(
                 wrong.append(f"{name} works on {s} without being ported to {choices[s].stack}")
             done[t] += units * choices[s].unit_chips * float(rates[name, s].tokens_per_s_per_chip)
         wrong += _of_demand(problem, workload, task, done)
+        if workload.kind == "train" and whole:
+            wrong += _of_run(problem, task, done)
     names = {task.name for task in workload.tasks}
     if workload.max_chips:
         for t in window:
@@ -176,17 +211,34 @@ def _of_workload(
 
 
 def _of_demand(problem: FleetProblem, workload: Workload, task: FleetTask, done: list[float]) -> list[str]:
-    """What a task asks and does not get. done: [T] tokens/s that run in each period."""
+    """What a task asks and does not get, or gets beyond what is welcome where work is made most. done: [T] tokens/s
+    that run in each period."""
+    most = workload.most if problem.counts_work else float("inf")
     if task.kind == "serve":
-        return [
-            f"{task.name} in {problem.labels[t]}: {done[t]:g} of {task.tokens_per_s[t]:g} tokens/s"
-            for t in range(workload.first, workload.last + 1)
-            if _above(float(task.tokens_per_s[t]), done[t])
-        ]
-    tokens = sum(done) * problem.length_s
-    if _above(1.0, tokens / task.tokens):
-        return [f"{task.name}: {tokens:g} of {task.tokens:g} tokens by {problem.labels[workload.last]}"]
+        out = []
+        for t in range(workload.first, workload.last + 1):
+            asked = float(task.tokens_per_s[t])
+            if _above(asked, done[t]) or (asked > 0 and _above(done[t] / asked, most)):
+                out.append(
+                    f"{task.name} in {problem.labels[t]}: {done[t]:g} of {asked:g} tokens/s, at most {most:g} times"
+                )
+        return out
+    share = sum(done) * problem.length_s / task.tokens
+    if _above(1.0, share) or _above(share, most):
+        last = problem.labels[workload.last]
+        return [f"{task.name}: {share * task.tokens:g} of {task.tokens:g} tokens by {last}, at most {most:g} times"]
     return []
+
+
+def _of_run(problem: FleetProblem, task: FleetTask, done: list[float]) -> list[str]:
+    """Periods between the first and the last of a training run in which it does next to nothing. done: [T] tokens/s."""
+    least, fullest = SLACK * task.tokens / problem.length_s, max(done)
+    at_work = [t for t, speed in enumerate(done) if speed > least]
+    return [
+        f"{task.name} in {problem.labels[t]}: {done[t]:g} tokens/s in the midst of a run, at its fullest {fullest:g}"
+        for t in range(at_work[0] + 1 if at_work else 0, at_work[-1] if at_work else 0)
+        if done[t] < LEAST_PACE * fullest - least
+    ]
 
 
 def _of_power(

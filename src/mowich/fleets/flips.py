@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mowich import progress
-from mowich.fleets.answer import SMALL
 from mowich.fleets.layout import Programme
 from mowich.fleets.problem import Choice, FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import formulate
-from mowich.fleets.solve import Infeasible, Session
+from mowich.fleets.solve import LEAST_WORK, Infeasible, Session
 
 
 def tied_leaders(found: Sequence[Flip]) -> dict[str, str]:
@@ -76,7 +75,7 @@ def leaders(programme: Programme, problem: FleetProblem, rates: TaskRates, x: Ve
             for (n, s), c in programme.layout.work.items()
             if n == task.name
         }
-        out[task.name] = max(sorted(done), key=lambda s: done[s]) if done and max(done.values()) > SMALL else ""
+        out[task.name] = max(sorted(done), key=lambda s: done[s]) if done and max(done.values()) > LEAST_WORK else ""
     return out
 
 

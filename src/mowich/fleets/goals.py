@@ -1,28 +1,32 @@
-"""What the columns of a fleet's programme cost: money, energy, stacks kept, and the cash of each period."""
+"""What the columns of a fleet's programme cost and bring: money, energy, stacks kept, tokens and revenue, and the cash
+of each period."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from mowich.fleets.layout import Layout, ProgrammePool, active_periods, standing
-from mowich.fleets.problem import CLOUD, FleetProblem, Offer, Vector
+from mowich.fleets.layout import ColumnNumbers, Layout, ProgrammePool, active_periods, standing
+from mowich.fleets.problem import CLOUD, GOALS, WORK_GOALS, FleetProblem, Offer, TaskRates, Vector
+
+GWH_J = 3.6e12
 
 
 @dataclass(slots=True, kw_only=True)
 class ColumnCosts:
-    """What the columns cost, as it is summed up. cost: net present USD of one unit of each column [n]; energy: GWh;
-    stacks: stacks kept; cash: USD paid in each period [T, n]. The offsets are what is paid or drawn whatever is
-    chosen."""
+    """What the columns cost and bring, as it is summed up. cost: net present USD of one unit of each column [n];
+    energy: J; stacks: stacks kept; tokens, revenue: tokens done, and net present USD that they bring; cash: USD paid in
+    each period [T, n]. The offsets are what is paid or drawn whatever is chosen."""
 
     cost: Vector
     energy: Vector
     stacks: Vector
+    tokens: Vector
+    revenue: Vector
     cash: Vector
     cash_offset: Vector
-    cost_offset: float = 0.0
-    energy_offset: float = 0.0
+    offset: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*GOALS, *WORK_GOALS), 0.0))
 
 
 def order_cost(problem: FleetProblem, offer: Offer, unit_chips: int, ordered: int) -> tuple[float, Vector]:
@@ -43,16 +47,36 @@ def order_cost(problem: FleetProblem, offer: Offer, unit_chips: int, ordered: in
     return float(cash @ discounts), cash
 
 
-def column_costs(problem: FleetProblem, at: Layout, size: int) -> ColumnCosts:
+def column_costs(problem: FleetProblem, rates: TaskRates, at: Layout, size: int) -> ColumnCosts:
     """The goals of a programme of `size` columns."""
     num = problem.num_periods
-    cost, energy, stacks = (np.zeros(size) for _ in range(3))
-    into = ColumnCosts(cost=cost, energy=energy, stacks=stacks, cash=np.zeros((num, size)), cash_offset=np.zeros(num))
+    cost, energy, stacks, tokens, revenue = np.zeros((5, size))
+    into = ColumnCosts(
+        cost=cost,
+        energy=energy,
+        stacks=stacks,
+        tokens=tokens,
+        revenue=revenue,
+        cash=np.zeros((num, size)),
+        cash_offset=np.zeros(num),
+    )
     _add_chips(into, problem, at)
     for number, pool in enumerate(at.pools):
         _add_energy(into, problem, at, number, pool)
     _add_stacks(into, problem, at)
+    _add_work(into, problem, rates, at)
     return into
+
+
+def goal_units(problem: FleetProblem, costs: ColumnCosts) -> dict[str, float]:
+    """Goal -> what one of it is in its own unit, negative where it is made most. Money: what a typical order costs;
+    work: what all that is asked comes to."""
+    money = float(np.median(costs.cost[costs.cost > 0])) if (costs.cost > 0).any() else 1.0
+    worth = {w.name: w.worth_usd for w in problem.workloads}
+    asked = {t.name: t.tokens + float(t.tokens_per_s.sum()) * t.mean_load * problem.length_s for t in problem.tasks}
+    brought = sum(tokens * worth[t.workload] for t, tokens in zip(problem.tasks, asked.values(), strict=True))
+    units = {"cost": money, "energy": GWH_J, "stacks": 1.0}
+    return units | {"tokens": -(sum(asked.values()) or 1.0), "revenue": -(brought or 1.0)}
 
 
 def _add_chips(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
@@ -65,7 +89,7 @@ def _add_chips(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
             into.cash[:, columns[t]] += paid
     for choice in problem.choices:
         paid = choice.committed * choice.unit_chips * float(choice.committed_price) * problem.length_s
-        into.cost_offset += float(paid @ discounts)
+        into.offset["cost"] += float(paid @ discounts)
         into.cash_offset += paid
         if choice.name in at.sold:
             brings = choice.resale_usd(problem.length_s)
@@ -81,8 +105,8 @@ def _add_energy(into: ColumnCosts, problem: FleetProblem, at: Layout, number: in
     num, discounts = problem.num_periods, problem.discounts()
     joule = power * pool.choice.unit_chips * float(pool.site.pue) * problem.length_s
     pay = float(pool.site.electricity) if pool.owned and pool.site.name != CLOUD else 0.0
-    idle, per_GWh = pool.site.idle_share, 1 / 3.6e12
-    for target, per_J, weight in ((into.energy, per_GWh, np.ones(num)), (into.cost, pay, discounts)):
+    idle = pool.site.idle_share
+    for target, per_J, weight in ((into.energy, 1.0, np.ones(num)), (into.cost, pay, discounts)):
         target[at.busy[number]] += joule * per_J * (1 - idle) * weight
         if pool.holds_committed and pool.choice.name in at.sold:
             target[at.sold[pool.choice.name]] -= joule * per_J * idle * weight
@@ -90,8 +114,8 @@ def _add_energy(into: ColumnCosts, problem: FleetProblem, at: Layout, number: in
             for t in range(num):
                 stands = float(weight[active_periods(at.offers[o], t, num)].sum())
                 target[at.orders[o, t]] += joule * per_J * idle * stands
-    into.energy_offset += joule * per_GWh * idle * float(pool.there.sum())
-    into.cost_offset += joule * pay * idle * float(pool.there @ discounts)
+    into.offset["energy"] += joule * idle * float(pool.there.sum())
+    into.offset["cost"] += joule * pay * idle * float(pool.there @ discounts)
     for t in range(num):
         into.cash[t, at.busy[number, t]] += joule * pay * (1 - idle)
         into.cash_offset[t] += joule * pay * idle * pool.there[t]
@@ -111,3 +135,25 @@ def _add_stacks(into: ColumnCosts, problem: FleetProblem, at: Layout) -> None:
         into.cost[column] += problem.stack_usd * discounts.sum()
         into.cash[:, column] += problem.stack_usd
         into.stacks[column] = 1.0
+
+
+def _add_work(into: ColumnCosts, problem: FleetProblem, rates: TaskRates, at: Layout) -> None:
+    """Tokens that a column does, and what they bring: of reinforcement learning where its tasks keep step."""
+    discounts, chips = problem.discounts(), {c.name: c.unit_chips for c in problem.choices}
+
+    def put(columns: ColumnNumbers, when: slice, tokens: float, usd: float) -> None:
+        into.tokens[columns] += tokens
+        into.revenue[columns] += usd * discounts[when]
+
+    for workload in problem.workloads:
+        when = slice(workload.first, workload.last + 1)
+        if workload.name in at.progress:
+            tokens = [task.tokens for task in workload.tasks]
+            put(at.progress[workload.name], when, sum(tokens), tokens[0] * workload.worth_usd)
+            continue
+        for task in workload.tasks:
+            for (name, system), columns in at.work.items():
+                if name == task.name:
+                    speed = float(rates[name, system].tokens_per_s_per_chip) * chips[system]
+                    tokens_of_unit = speed * problem.length_s * task.mean_load
+                    put(columns[when], when, tokens_of_unit, tokens_of_unit * workload.worth_usd)

@@ -1,6 +1,6 @@
 """What stands idle in an answer, and why: nobody asks for work then, it cannot do what is asked, it waits for the peak
-of the day, others that are paid for do its work with less energy, that work is not ported to its software, or all the
-work is done."""
+of the day, no more of its work is welcome, others that are paid for do its work with less energy, that work is not
+ported to its software, or all the work is done."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mowich.fleets.answer import Answer, PeriodUse
-from mowich.fleets.problem import Choice, FleetProblem, TaskRates
+from mowich.fleets.problem import WORK_GOALS, Choice, FleetProblem, TaskRates
 
 LEAST_IDLE = 0.005
 """A smaller share of what stands is what whole units and whole periods leave over, and has no reason of its own."""
 
-REASONS = ("nothing asked", "cannot", "night", "stack", "dearer", "done")
+REASONS = ("nothing asked", "cannot", "night", "full", "stack", "dearer", "done")
 """Why a system stands idle in a period, in the order in which they are tried."""
 
 
@@ -128,6 +128,8 @@ def _why(problem: FleetProblem, rates: TaskRates, answer: Answer, choice: Choice
     if _fullest(problem, answer, choice.name, period) - uses.busy > 0.5 * (uses.there - uses.busy):
         bound = tuple(task.name for task in problem.tasks if task.day and task.tokens_per_s[t] > 0 and task.name in can)
         return _Why("night", bound, ())
+    if problem.goals[0] in WORK_GOALS:
+        return _Why("full", can, ())
     others = [a for a in answer.assign if a.task in can and a.system != choice.name and a.period == period]
     names = tuple(dict.fromkeys(a.system for a in others))
     tasks = tuple(dict.fromkeys(a.task for a in others))

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from mowich.fleets.problem import CLOUD, Choice, FleetSite, Offer, Vector
 
+TIES = frozenset({"use", "capacity", "port", "pick", "stack", "step", "on"})
+"""Kinds of rows that only tie variables together: they are nobody's limit, and no part of a conflict."""
+
 ColumnNumbers = NDArray[np.int64]
 """Where variables stand in the programme; -1 where there is none."""
 
@@ -49,11 +52,22 @@ class ProgrammePool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunColumns:
+    """A training run: on: [W] 1 in the periods of its window from its first to its last; starts: [W] 1 where it begins;
+    fullest: the share of it done in its fullest period."""
+
+    on: ColumnNumbers
+    starts: ColumnNumbers
+    fullest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else
     -1), in units at the peak of its day. busy, peak: units of each pool at work, mean of the day and in its fullest
     hour; the same columns where no task has a day. sold[system]: [T] committed units let to others, where they
-    can be."""
+    can be. ports[workload, stack]: the columns of work that need the port. progress[workload]: [W] share of a workload
+    of reinforcement learning done in each period of its window. runs[workload]: training runs that could have a gap."""
 
     work: Mapping[tuple[str, str], ColumnNumbers]
     busy: ColumnNumbers
@@ -63,18 +77,22 @@ class Layout:
     keeps: Mapping[tuple[str, str], int]
     picks: Mapping[tuple[str, str], int]
     stacks: Mapping[str, int]
+    ports: Mapping[tuple[str, str], ColumnNumbers]
+    progress: Mapping[str, ColumnNumbers]
+    runs: Mapping[str, RunColumns]
     pools: tuple[ProgrammePool, ...]
     offers: tuple[Offer, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programme:
-    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> cost vector (USD over
-    money_usd, J in GWh, stacks);
-    money_usd: the unit of money, chosen so that a typical order costs one."""
+    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> vector that is made least;
+    units: name -> what one of it is in USD, J, stacks or tokens, chosen so that its numbers are near one; negative for
+    what is made most. first: the goal that comes first."""
 
     layout: Layout
-    money_usd: float
+    first: str
+    units: Mapping[str, float]
     goals: Mapping[str, Vector]
     offset: Mapping[str, float]
     low: Vector
@@ -86,6 +104,10 @@ class Programme:
     starts: NDArray[np.int64]
     index: NDArray[np.int64]
     value: Vector
+
+    def amount(self, goal: str, value: float) -> float:
+        """A value of a goal in its own unit: USD, J, stacks or tokens."""
+        return value * self.units[goal]
 
 
 def active_periods(offer: Offer, ordered: int, num_periods: int) -> slice:

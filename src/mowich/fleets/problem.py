@@ -36,13 +36,26 @@ HOURS = 24
 TASK_KINDS = ("train", "serve", "batch", "rl")
 
 GOALS = ("cost", "energy", "stacks")
+"""What is made least: net present USD, energy at the meter, software stacks kept."""
+
+WORK_GOALS = ("tokens", "revenue")
+"""What is made most, from what is there and what the budget buys: tokens of all workloads, or what they bring (USD, net
+present)."""
+
+GOAL_UNITS = {"cost": "USD", "energy": "J", "stacks": "stacks", "tokens": "tokens", "revenue": "USD"}
+"""Goal -> the unit of its value."""
+
+LEAST_PACE = 0.25
+"""A training run does in every period between its first and its last at least this share of what it does in its fullest
+one: it goes on without a gap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetTask:
     """One thing that runs on chips. tokens: over the whole window (0 where a rate is asked for); tokens_per_s: [T], at
     the peak of the day (0 outside the window); ask: what `plan` is asked to find its speed. day: load of each hour of
-    the day as a share of its peak (empty: flat); any_hour: it takes chips in whatever hours others leave them."""
+    the day as a share of its peak (empty: flat); peak: that of the day over its mean, where only this is known;
+    any_hour: it takes chips in whatever hours others leave them."""
 
     name: str
     workload: str
@@ -51,12 +64,18 @@ class FleetTask:
     tokens_per_s: Vector
     ask: Mapping[str, object]
     day: tuple[float, ...] = ()
+    peak: float = 1.0
     any_hour: bool = False
 
     @property
     def day_mean(self) -> float:
         """Mean load of the day over that of its peak."""
         return sum(self.day) / len(self.day) if self.day else 1.0
+
+    @property
+    def mean_load(self) -> float:
+        """Tokens of a day over those of chips that are as busy all day as at its peak."""
+        return self.day_mean / self.peak
 
     def hour(self, hour: int) -> float:
         """Chips that it needs in an hour of the day, for each that is counted as its own; 0 where any hour will do."""
@@ -67,7 +86,9 @@ class FleetTask:
 class Workload:
     """first, last: periods of its window, both inside. systems: names allowed (empty: all). porting_usd: cost per stack
     that it runs on.
-    max_chips: at one time, all tasks together (0: no limit)."""
+    max_chips: at one time, all tasks together (0: no limit). most: how many times what is asked is welcome where work
+    is made most (inf: any). worth_usd: what a token brings, USD: of the output of serving, of training, of a
+    rollout."""
 
     name: str
     kind: str
@@ -78,6 +99,13 @@ class Workload:
     systems: tuple[str, ...]
     porting_usd: Mapping[str, float]
     max_chips: float
+    most: float = 1.0
+    worth_usd: float = 0.0
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a training run, which goes on without a gap once it has begun."""
+        return self.kind == "train"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +164,7 @@ class FleetSite:
 class FleetProblem:
     """Everything but speeds. labels: of the periods. length_s: of one period. budget: USD in all, and [T] per period
     (inf: none).
-    stack_usd: USD per period for every stack kept."""
+    stack_usd: USD per period for every stack kept. demand_from: where the demand comes from ("": it is not said)."""
 
     name: str
     labels: tuple[str, ...]
@@ -151,7 +179,13 @@ class FleetProblem:
     discount: float
     goals: tuple[str, ...]
     rates_file: str = ""
+    demand_from: str = ""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def counts_work(self) -> bool:
+        """Whether more than what is asked counts."""
+        return any(goal in WORK_GOALS for goal in self.goals)
 
     @property
     def num_periods(self) -> int:

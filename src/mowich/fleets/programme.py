@@ -14,9 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.errors import EXIT_INFEASIBLE, UserError, UserErrors
-from mowich.fleets.goals import ColumnCosts, column_costs
-from mowich.fleets.layout import ColumnNumbers, Layout, Programme, ProgrammePool, Says, standing
-from mowich.fleets.problem import CLOUD, Choice, FleetProblem, FleetSite, FleetTask, Offer, TaskRates, Vector, Workload
+from mowich.fleets.goals import ColumnCosts, column_costs, goal_units
+from mowich.fleets.layout import ColumnNumbers, Layout, Programme, ProgrammePool, RunColumns, Says, standing
+from mowich.fleets.problem import (
+    CLOUD,
+    LEAST_PACE,
+    Choice,
+    FleetProblem,
+    FleetSite,
+    FleetTask,
+    Offer,
+    TaskRates,
+    Vector,
+    Workload,
+)
 
 HEADROOM = 1.01
 """Work on a stack may be this share of what is asked: a hair over one, so that the shadow price of a demand is the
@@ -82,15 +93,16 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
     build = _Builder()
     layout = _variables(build, problem, rates)
     _rows(build, problem, rates, layout)
-    goals = column_costs(problem, layout, len(build.low))
-    money = float(np.median(goals.cost[goals.cost > 0])) if (goals.cost > 0).any() else 1.0
-    _budget_rows(build, problem, goals, money)
+    goals = column_costs(problem, rates, layout, len(build.low))
+    units = goal_units(problem, goals)
+    _budget_rows(build, problem, goals, units["cost"])
     starts, index, value = build.matrix()
     return Programme(
         layout=layout,
-        money_usd=money,
-        goals={"cost": goals.cost / money, "energy": goals.energy, "stacks": goals.stacks},
-        offset={"cost": goals.cost_offset / money, "energy": goals.energy_offset, "stacks": 0.0},
+        first=problem.goals[0],
+        units=units,
+        goals={name: getattr(goals, name) / unit for name, unit in units.items()},
+        offset={name: goals.offset[name] / unit for name, unit in units.items()},
         low=np.array(build.low),
         high=np.array(build.high),
         integer=np.array(build.integer),
@@ -140,6 +152,26 @@ def _variables(build: _Builder, problem: FleetProblem, rates: TaskRates) -> Layo
         if any((t.name, c.name) in work for t in w.tasks)
     }
     stacks = {k: yes_or_no() for k in problem.stacks}
+    stack_of = {c.name: c.stack for c in problem.choices}
+    ports = {
+        (w.name, k): np.concatenate(
+            [c[c >= 0] for (n, s), c in work.items() if stack_of[s] == k and n in {t.name for t in w.tasks}]
+        )
+        for w in problem.workloads
+        for k in problem.stacks
+        if (w.name, k) in keeps
+    }
+    windows = {w.name: w.last + 1 - w.first for w in problem.workloads}
+    progress = {w.name: build.columns(windows[w.name]) for w in problem.workloads if w.kind == "rl"}
+    runs = {
+        w.name: RunColumns(
+            on=build.columns(windows[w.name], high=1.0, integer=True),
+            starts=build.columns(windows[w.name], high=1.0),
+            fullest=int(build.columns(1)[0]),
+        )
+        for w in problem.workloads
+        if w.is_run and windows[w.name] > 2
+    }
     return Layout(
         work=work,
         busy=busy,
@@ -149,6 +181,9 @@ def _variables(build: _Builder, problem: FleetProblem, rates: TaskRates) -> Layo
         keeps=keeps,
         picks=picks,
         stacks=stacks,
+        ports=ports,
+        progress=progress,
+        runs=runs,
         pools=pools,
         offers=offers,
     )
@@ -187,9 +222,10 @@ def _work_columns(build: _Builder, problem: FleetProblem, rates: TaskRates) -> d
 
 def _rows(build: _Builder, problem: FleetProblem, rates: TaskRates, at: Layout) -> None:
     """What holds but budgets: what is asked, what works, what stands, power, supply, stacks."""
-    by_name = {c.name: c for c in problem.choices}
     for workload in problem.workloads:
-        _demand(build, problem, workload, at.work, rates, by_name, at.keeps, at.picks)
+        _demand(build, problem, workload, rates, at)
+        if workload.name in at.runs:
+            _without_gap(build, problem, workload, rates, at)
     _use_rows(build, problem, at)
     _capacity_rows(build, problem, at)
     for site in problem.sites:
@@ -281,58 +317,41 @@ def _pools(problem: FleetProblem, offers: Sequence[Offer], sites: Mapping[str, F
     return tuple(out)
 
 
-def _demand(
-    build: _Builder,
-    problem: FleetProblem,
-    workload: Workload,
-    work: Mapping[tuple[str, str], ColumnNumbers],
-    rates: TaskRates,
-    by_name: Mapping[str, Choice],
-    keeps: Mapping[tuple[str, str], int],
-    picks: Mapping[tuple[str, str], int],
-) -> None:
-    """What a workload asks, as shares of it: all tokens by its deadline, or its rate in every period; on which stacks;
-    on how many chips."""
+def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: TaskRates, at: Layout) -> None:
+    """What a workload asks, as shares of it: all tokens by its deadline, or its rate in every period, and where work is
+    made most no more than is welcome; on which stacks; on how many chips."""
+    by_name = {c.name: c for c in problem.choices}
     window = range(workload.first, workload.last + 1)
-    progress = build.columns(len(window)) if workload.kind == "rl" else None
+    most = workload.most if problem.counts_work else np.inf
+    progress = at.progress.get(workload.name)
+
+    def asked(kind: str, subject: str, period: int) -> int:
+        return build.row(1.0, most, Says(kind=kind, subject=subject, period=period, unit="% of it", scale=100.0))
+
     if progress is not None:
-        row = build.row(
-            1.0, np.inf, Says(kind="work", subject=workload.name, period=workload.last, unit="% of it", scale=100.0)
-        )
-        build.add(row, progress, 1.0)
+        build.add(asked("work", workload.name, workload.last), progress, 1.0)
     for task in workload.tasks:
-        mine = [(s, columns) for (n, s), columns in work.items() if n == task.name]
+        mine = [(s, columns) for (n, s), columns in at.work.items() if n == task.name]
         shares = {s: share_per_unit(problem, task, by_name[s], rates) for s, _ in mine}
         if task.kind == "serve" or progress is not None:
             for place, t in enumerate(window):
                 if task.kind == "serve" and task.tokens_per_s[t] == 0:
                     continue
-                row = build.row(
-                    1.0 if progress is None else 0.0,
-                    np.inf,
-                    Says(
-                        kind="demand" if progress is None else "step",
-                        subject=task.name,
-                        period=t,
-                        unit="% of it",
-                        scale=100.0,
-                    ),
-                )
+                if progress is None:
+                    row = asked("demand", task.name, t)
+                else:  # as much of this task as of the others; more of it is no work
+                    step = Says(kind="step", subject=task.name, period=t, unit="% of it", scale=100.0)
+                    row = build.row(0.0, 0.0 if problem.counts_work else np.inf, step)
+                    build.add(row, progress[place], -1.0)
                 for s, columns in mine:
                     build.add(row, columns[t], shares[s][t])
-                if progress is not None:
-                    build.add(row, progress[place], -1.0)
-                _links(build, workload, task, t, mine, shares, by_name, keeps, picks)
+                _links(build, problem, workload, task, t, mine, shares, at)
         else:
-            row = build.row(
-                1.0, np.inf, Says(kind="work", subject=task.name, period=workload.last, unit="% of it", scale=100.0)
-            )
+            row = asked("work", task.name, workload.last)
             for s, columns in mine:
-                build.add(
-                    row, columns[workload.first : workload.last + 1], shares[s][workload.first : workload.last + 1]
-                )
-            _links(build, workload, task, -1, mine, shares, by_name, keeps, picks)
-    if picks_of := [c for (w, _), c in picks.items() if w == workload.name]:
+                build.add(row, columns[window], shares[s][window])
+            _links(build, problem, workload, task, -1, mine, shares, at)
+    if picks_of := [c for (w, _), c in at.picks.items() if w == workload.name]:
         build.add(
             build.row(-np.inf, 1.0, Says(kind="one system", subject=workload.name, period=-1, unit="system")),
             picks_of,
@@ -343,9 +362,57 @@ def _demand(
             row = build.row(
                 -np.inf, workload.max_chips, Says(kind="chips at once", subject=workload.name, period=t, unit="chip")
             )
-            for (n, s), columns in work.items():
+            for (n, s), columns in at.work.items():
                 if any(task.name == n for task in workload.tasks):
                     build.add(row, columns[t], float(by_name[s].unit_chips))
+
+
+def _without_gap(build: _Builder, problem: FleetProblem, workload: Workload, rates: TaskRates, at: Layout) -> None:
+    """A training run begins once: w[t] <= cap on[t], starts[t] >= on[t] - on[t-1], sum of starts <= 1. Between its
+    first and its last period it does at least `LEAST_PACE` of its fullest: w[t] <= f, and w[t] >= pace (f - cap (2 -
+    on[t-1] - on[t+1])). w[t] is the share of it that all systems do in a period, cap the most that they can."""
+    [task] = workload.tasks
+    run, by_name = at.runs[workload.name], {c.name: c for c in problem.choices}
+    mine = {s: columns for (n, s), columns in at.work.items() if n == task.name}
+    shares = {s: share_per_unit(problem, task, by_name[s], rates) for s in mine}
+    most = HEADROOM * (workload.most if problem.counts_work else 1.0)
+    caps = [
+        min(most, sum(shares[s][t] * most_units(problem, by_name[s])[t] for s in mine))
+        for t in range(workload.first, workload.last + 1)
+    ]
+    once = Says(kind="run", subject=workload.name, period=-1, unit="gap")
+    ties = Says(kind="on", subject=workload.name, period=-1, unit="gap")
+
+    def done(place: int, low: float, high: float, says: Says) -> int:
+        """A row of what is done in a period."""
+        row = build.row(low, high, says)
+        for s, columns in mine.items():
+            build.add(row, columns[workload.first + place], shares[s][workload.first + place])
+        return row
+
+    build.add(build.row(-np.inf, 1.0, once), run.starts, 1.0)
+    for place, cap in enumerate(caps):
+        build.add(done(place, -np.inf, 0.0, ties), run.on[place], -cap)
+        build.add(done(place, -np.inf, 0.0, ties), run.fullest, -1.0)
+        row = build.row(0.0, np.inf, ties)
+        build.add(row, [run.starts[place], run.on[place]], [1.0, -1.0])
+        if place:
+            build.add(row, run.on[place - 1], 1.0)
+        if 0 < place < len(caps) - 1:
+            pace = LEAST_PACE * max(caps)
+            row = done(place, -2 * pace, np.inf, once)
+            build.add(row, run.fullest, -LEAST_PACE)
+            build.add(row, [run.on[place - 1], run.on[place + 1]], -pace)
+
+
+def most_units(problem: FleetProblem, choice: Choice) -> Vector:
+    """[T] units of a system that can stand in a period, whatever is ordered: inf where supply has no limit."""
+    out = sum(choice.have.values(), start=np.zeros(problem.num_periods)) + choice.committed
+    for offer in choice.offers:
+        out = out + [
+            sum(offer.supply[q] for q in standing(offer, t, problem.num_periods)) for t in range(problem.num_periods)
+        ]
+    return np.asarray(out, dtype=float)
 
 
 def share_per_unit(problem: FleetProblem, task: FleetTask, choice: Choice, rates: TaskRates) -> Vector:
@@ -360,36 +427,38 @@ def share_per_unit(problem: FleetProblem, task: FleetTask, choice: Choice, rates
 
 def _links(
     build: _Builder,
+    problem: FleetProblem,
     workload: Workload,
     task: FleetTask,
     period: int,
     mine: Sequence[tuple[str, ColumnNumbers]],
     shares: Mapping[str, Vector],
-    by_name: Mapping[str, Choice],
-    keeps: Mapping[tuple[str, str], int],
-    picks: Mapping[tuple[str, str], int],
+    at: Layout,
 ) -> None:
     """Work on a stack only where the stack is kept; on a system only where it is the one picked. Work and demand are
-    shares of one, so `HEADROOM` is as tight as a bound can be."""
-    window = slice(workload.first, workload.last + 1)
+    shares of one, so `HEADROOM` is as tight as a bound can be; where more is welcome, the chips that can stand are the
+    bound."""
+    by_name = {c.name: c for c in problem.choices}
+    window = slice(period, period + 1) if period >= 0 else slice(workload.first, workload.last + 1)
 
-    def put(row: int, s: str, columns: ColumnNumbers) -> None:
-        if period >= 0:
-            build.add(row, columns[period], shares[s][period])
-        else:
-            build.add(row, columns[window], shares[s][window])
+    def port(row: int, names: Sequence[str], chosen: int) -> None:
+        """Work on some systems, at most as much as can be where one thing is chosen."""
+        most = HEADROOM
+        if problem.counts_work and workload.most > 1:
+            can = sum(float((shares[s] * most_units(problem, by_name[s]))[window].sum()) for s in names)
+            most = HEADROOM * min(workload.most, max(1.0, can))
+        for s, columns in mine:
+            if s in names:
+                build.add(row, columns[window], shares[s][window])
+        build.add(row, chosen, -most)
 
     for stack in dict.fromkeys(by_name[s].stack for s, _ in mine):
         row = build.row(-np.inf, 0.0, Says(kind="port", subject=f"{task.name} to {stack}", period=period, unit="port"))
-        for s, columns in mine:
-            if by_name[s].stack == stack:
-                put(row, s, columns)
-        build.add(row, keeps[workload.name, stack], -HEADROOM)
+        port(row, [s for s, _ in mine if by_name[s].stack == stack], at.keeps[workload.name, stack])
     if workload.one_system:
-        for s, columns in mine:
+        for s, _ in mine:
             row = build.row(-np.inf, 0.0, Says(kind="pick", subject=f"{task.name} on {s}", period=period, unit="pick"))
-            put(row, s, columns)
-            build.add(row, picks[workload.name, s], -HEADROOM)
+            port(row, [s], at.picks[workload.name, s])
 
 
 def _power(

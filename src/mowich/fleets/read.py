@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from mowich.economics.energy import chip_power
 from mowich.economics.energy import read_site as site_facts
 from mowich.economics.money import RATE, RENTAL_KINDS, TERMS
 from mowich.economics.money import price as published_price
+from mowich.economics.ownership import owned
 from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate, exact, unknown_estimate
 from mowich.facts import Facts
@@ -23,6 +26,7 @@ from mowich.fleets.problem import (
     LETTER,
     PER_YEAR,
     TASK_KINDS,
+    WORK_GOALS,
     Choice,
     FleetProblem,
     FleetSite,
@@ -35,7 +39,13 @@ from mowich.machines.system import System, resolve
 from mowich.scenario import Node, parse_text, read_scenario
 from mowich.software.engine import engine_names
 from mowich.software.vendors import ported_stack
-from mowich.units import parse
+from mowich.units import parse, show
+
+DEMAND_FROM = ("invented", "forecast", "ordered", "measured")
+"""Where the demand of a scenario comes from: what it is worth to say that something stands idle."""
+
+_COUNTED = re.compile(r"\s*(\S+)\s+(chip|unit)s?\s*")
+"""A count that says of what: "512 chips"."""
 
 
 def period_labels(start: str, count: int, length: str) -> tuple[str, ...]:
@@ -110,14 +120,25 @@ class _Reader:
             node.problem(key, f"must be at least {minimum} period(s)", given=value)
         return max(minimum, round(number))
 
-    def series(self, node: Node, key: str, default: float, *, unit: str | None = None, whole: bool = False) -> Vector:
+    def series(
+        self,
+        node: Node,
+        key: str,
+        default: float,
+        *,
+        unit: str | None = None,
+        whole: bool = False,
+        read: Callable[[object], float] | None = None,
+    ) -> Vector:
         """[T] from one value, a list with one value per period, {PERIOD: value} (from then on), or {first: value,
-        growth: 5%} (per period)."""
+        growth: 5%} (per period). read: how one value is read, where it is neither a count nor a quantity."""
         value = node.raw(key)
         if value is None:
             return np.full(self.num_periods, default)
 
         def one(given: object) -> float:
+            if read is not None:
+                return read(given)
             if unit is None:
                 return node.count_of(key, given, minimum=0, whole=whole)
             try:
@@ -147,6 +168,28 @@ class _Reader:
                     out[self.labels.index(str(word)) :] = one(given)
             return out
         return np.full(self.num_periods, one(value))
+
+    def units_of(self, node: Node, key: str, unit_chips: int, bare: bool, given: object) -> float:
+        """Units of a system from "512 chips" or "8 units". bare: a number alone is one of units; elsewhere it is
+        refused where a unit has more chips than one, because it could be either."""
+        match = _COUNTED.fullmatch(str(given))
+        number = node.count_of(key, match[1] if match else given, minimum=0)
+        if match and match[2] == "chip":
+            under = int(number // unit_chips)
+            if number % unit_chips:
+                near = " or ".join(f"{n * unit_chips:,} chips" for n in (under, under + 1) if n)
+                node.problem(
+                    key, f"a unit has {unit_chips} chips, and only whole units stand", given=given, allowed=near
+                )
+            return float(under)
+        if not match and not bare and unit_chips > 1 and number:
+            node.problem(
+                key,
+                f"{number:,.0f} of what? a unit has {unit_chips} chips",
+                given=given,
+                allowed=f"'{number:.0f} chips' or '{number:.0f} units' ({number * unit_chips:,.0f} chips)",
+            )
+        return number
 
     def estimate(self, node: Node, key: str, unit: str) -> Estimate | None:
         """The user's own number: a quantity, or {value:, low:, high:}."""
@@ -250,7 +293,14 @@ class _Reader:
                 node.problem("peak", "'day' says how high the peak is: give one of the two")
             peak = node.number("peak", 1.0, low=1.0, high=100.0)
             asked = FleetTask(
-                name=name, workload=name, kind=kind, tokens=0.0, tokens_per_s=active, ask=serve() | limits, day=day
+                name=name,
+                workload=name,
+                kind=kind,
+                tokens=0.0,
+                tokens_per_s=active,
+                ask=serve() | limits,
+                day=day,
+                peak=peak,
             )
             rate = self.series(node, "tokens_per_s", 0.0) * (peak / asked.day_mean) * active
             return [replace(asked, tokens_per_s=rate)]
@@ -281,6 +331,7 @@ class _Reader:
         cost = {stack: porting.quantity(stack, "USD", 0.0) or 0.0 for stack in stacks}
         porting.done(stacks)
         allowed = node.names("systems", choices)
+        most = np.inf if node.raw("most") == "any" else node.number("most", 1.0, low=1.0, high=1e6)
         out = Workload(
             name=name,
             kind=kind,
@@ -291,26 +342,33 @@ class _Reader:
             systems=allowed,
             porting_usd=cost,
             max_chips=node.count("max_chips", 0.0),
+            most=most,
+            worth_usd=node.quantity("worth", "USD/token", 0.0) or 0.0,
         )
         node.done()
         return out
 
-    def read_offer(self, kind: str, name: str, node: Node, system: System, sites: Sequence[str]) -> Offer:
+    def read_offer(
+        self, kind: str, name: str, node: Node, system: System, sites: Sequence[str], unit_chips: int
+    ) -> Offer:
         unit = "USD" if kind == "buy" else RATE
-        given = self.estimate(node, "price", unit) if kind == "buy" or node.raw("price") not in TERMS else None
+        term = node.raw("price")
+        given = self.estimate(node, "price", unit) if term not in (TERMS if kind == "rent" else ("tco",)) else None
         if given is not None:
             price, label = given, "yours"
         elif kind == "rent":
             term = node.text("price", "rent", allowed=("default", *RENTAL_KINDS))
             found = published_price(self.facts, system.id, term="rent" if term == "default" else term)
             price, label = found.rate, found.label
+        elif term == "tco":
+            price, label = self.capital(system, unit_chips)
         else:
-            price, label = unknown_estimate(unit, "the facts have no purchase price"), "unknown"
+            price, label = unknown_estimate(unit, "a purchase has no price unless it is given"), "unknown"
         if price.value is None:
             node.problem(
                 "price" if "price" in node else None,
                 f"{name}: {price.reason}",
-                fix="give a price, or a range {low:, high:}",
+                fix="give a price, or a range {low:, high:}" + (", or tco" if kind == "buy" and term != "tco" else ""),
             )
         default = self.num_periods if kind == "buy" else 1
         term_periods = self.periods_of(node, "life" if kind == "buy" else "for", default, 1)
@@ -321,7 +379,7 @@ class _Reader:
         )
         if not place:
             node.problem("site" if "site" in node else None, f"{name}: what is bought stands at a site", allowed=sites)
-        supply = self.series(node, "supply", np.inf, whole=True)
+        supply = self.series(node, "supply", np.inf, read=partial(self.units_of, node, "supply", unit_chips, True))
         delay = self.periods_of(node, "delay", 0, 0)
         node.done()
         return Offer(
@@ -335,6 +393,14 @@ class _Reader:
             delay=delay,
         )
 
+    def capital(self, system: System, unit_chips: int) -> tuple[Estimate, str]:
+        """(what a unit costs whoever buys it, by the bill of its parts, label)."""
+        cost = owned(self.facts, system.id)
+        price = replace(cost.capital_total.scaled(unit_chips, "USD"), breakdown={})
+        if price.value is None:
+            return price, "unknown"
+        return price, f"{show(price.value, 'USD')}/unit, tco, {cost.terms.quarter}, {cost.terms.buyer}"
+
     def read_choice(self, name: str, node: Node, sites: Sequence[str]) -> Choice | None:
         try:
             system = resolve(self.facts, name, chips=None)
@@ -344,7 +410,10 @@ class _Reader:
         power = self.estimate(node, "power", "W") or chip_power(self.facts, system.id)
         unit_chips = int(node.count("unit_chips", system.chips_per_unit))
         have_node = node.node("have")
-        have = {site: self.series(have_node, site, 0.0) for site in have_node}
+        have = {
+            site: self.series(have_node, site, 0.0, read=partial(self.units_of, have_node, site, unit_chips, False))
+            for site in have_node
+        }
         for site in have:
             if site not in (*sites, CLOUD):
                 error = unknown("site", site, [*sites, CLOUD])
@@ -368,7 +437,7 @@ class _Reader:
         for kind in ("buy", "rent"):
             value = node.raw(kind)
             if value is not None:
-                offers.append(self.read_offer(kind, name, node.node(kind), system, sites))
+                offers.append(self.read_offer(kind, name, node.node(kind), system, sites, unit_chips))
         stack = node.text("stack", ported_stack(self.facts, system.vendor))
         engine = node.text("engine", "", allowed=engine_names(self.facts))
         node.done()
@@ -436,7 +505,9 @@ class _Reader:
         discount = money.number("discount", 0.0, low=0.0, high=1.0)
         money.done()
         stack_usd = root.quantity("stack_cost", "USD", 0.0) or 0.0
-        goals = root.names("goals", GOALS) or GOALS
+        goals = root.names("goals", (*GOALS, *WORK_GOALS)) or GOALS
+        if any(goal in WORK_GOALS for goal in goals):  # of plans that do as much, the one that wastes least
+            goals = tuple(dict.fromkeys((*goals, "cost", "energy")))
         out = FleetProblem(
             name=root.text("name"),
             labels=self.labels,
@@ -451,16 +522,17 @@ class _Reader:
             discount=discount,
             goals=goals,
             rates_file=root.text("rates"),
-            warnings=tuple(self.warnings),
+            demand_from=root.text("demand", allowed=DEMAND_FROM),
         )
         root.text("note")
         self.check(out)
         root.done()
         root.stop()
-        return out
+        return replace(out, warnings=tuple(self.warnings))
 
     def check(self, problem: FleetProblem) -> None:
-        """What needs a number that nobody publishes: power at a capped or metered site."""
+        """What needs a number that nobody publishes: power at a capped or metered site; what bounds the most work."""
+        self.check_work(problem)
         systems = self.root.node("systems")
         for choice in problem.choices:
             places = {o.site for o in choice.offers} | set(choice.have)
@@ -476,6 +548,31 @@ class _Reader:
                     systems.problem(
                         choice.name, f"{choice.name} cannot stand at {site.name}", allowed=", ".join(site.systems)
                     )
+
+    def check_work(self, problem: FleetProblem) -> None:
+        """What a goal of work needs, and what does nothing without one."""
+        works = self.root.node("workloads")
+        for workload in problem.workloads:
+            node = works.node(workload.name)
+            for key, goals in (("most", WORK_GOALS), ("worth", ("revenue",))):
+                if key in node and not set(goals) & set(problem.goals):
+                    self.warnings.append(f"{node.name(key)} changes nothing: it is for goals: [{' or '.join(goals)}]")
+            open_to = [c.name for c in problem.allowed(workload) if any(np.isinf(o.supply).any() for o in c.offers)]
+            if problem.counts_work and np.isinf(workload.most) and open_to:
+                node.problem("most", f"any amount, with any number of {open_to[0]}", fix="give its supply, or a number")
+        first = next((goal for goal in problem.goals if goal in (*WORK_GOALS, "cost")), "cost")
+        if first == "cost":
+            return
+        if "revenue" in problem.goals and not any(w.worth_usd for w in problem.workloads):
+            self.root.problem("goals", "no workload says what a token brings", fix="give worth: $2/Mtok")
+        bounded = np.isfinite(problem.budget_usd) or np.isfinite(problem.budget_per_period).all()
+        ordered = [c.name for c in problem.choices if c.offers]
+        if ordered and not bounded:
+            self.root.problem(
+                "goals",
+                f"the most {first} would order all that is on offer of {', '.join(ordered)}",
+                fix="give budget.total, or leave out buy and rent: then it is what is there",
+            )
 
 
 def read_problem(path: str | Path, facts: Facts, *, text: str | None = None) -> FleetProblem:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mowich.estimate import Estimate
-from mowich.fleets.answer import Z90, Answer, _over
+from mowich.fleets.answer import Z90, Answer, worse_by
 from mowich.fleets.layout import Programme
-from mowich.fleets.problem import FleetProblem, TaskRates, Vector
+from mowich.fleets.problem import WORK_GOALS, FleetProblem, TaskRates, Vector
 from mowich.fleets.programme import formulate
 from mowich.fleets.solve import Infeasible, Session, Solution, only
 from mowich.progress import steps
@@ -48,12 +48,12 @@ def perturbed(problem: FleetProblem, rates: TaskRates, rng: np.random.Generator)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Robustness:
-    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of all chip-hours at work
-    in the optimum of each draw;
-    wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of what keeping the plan's stacks
-    costs over the optimum of the draw;
-    regret: stack alone -> the same; cost: quantiles (5, 50, 95%) of the optimum of each draw, USD, over the draws that
-    have a plan; draws: done."""
+    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of the work (`share_of`) in
+    the optimum of each draw;
+    wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of how much worse keeping the plan's
+    stacks is than the optimum of the draw;
+    regret: stack alone -> the same; objective: quantiles (5, 50, 95%) of the optimum of each draw by the first goal, in
+    its unit, over the draws that have a plan; draws: done."""
 
     draws: int
     asked: int
@@ -62,17 +62,36 @@ class Robustness:
     wins: Mapping[str, float]
     kept: tuple[float, float]
     regret: Mapping[str, tuple[float, float] | None]
-    cost: tuple[float, float, float]
+    objective: tuple[float, float, float]
     complete: bool = True
 
 
-def shares_at(programme: Programme, problem: FleetProblem, x: Vector) -> dict[str, float]:
-    """System -> share of all chip-hours at work in a solution."""
-    chips = {c.name: c.unit_chips for c in problem.choices}
+def share_of(goal: str) -> str:
+    """What a system's share is taken of: chip-hours at work; where work is made most, and all chips are at work, the
+    tokens."""
+    return "tokens" if goal in WORK_GOALS else "chip-hours"
+
+
+def shares_at(programme: Programme, problem: FleetProblem, rates: TaskRates, x: Vector) -> dict[str, float]:
+    """System -> its share of the work in a solution (`share_of`)."""
+    units = {
+        (n, s, t): max(0.0, float(x[c]))
+        for (n, s), columns in programme.layout.work.items()
+        for t, c in enumerate(columns)
+        if c >= 0
+    }
     mean = {t.name: t.day_mean for t in problem.tasks}
+    chips = {c.name: c.unit_chips for c in problem.choices}
+    return shares_of(problem, rates, {key: n * chips[key[1]] * mean[key[0]] for key, n in units.items()})
+
+
+def shares_of(problem: FleetProblem, rates: TaskRates, chips: Mapping[tuple[str, str, int], float]) -> dict[str, float]:
+    """System -> its share of the work (`share_of`). chips: (task, system, period) -> at work, mean of the day."""
+    of_tokens, peak = share_of(problem.goals[0]) == "tokens", {t.name: t.peak for t in problem.tasks}
     total = {c.name: 0.0 for c in problem.choices}
-    for (n, s), columns in programme.layout.work.items():
-        total[s] += max(0.0, float(x[columns[columns >= 0]].sum())) * chips[s] * mean[n]
+    for (task, system, _), number in chips.items():
+        speed = float(rates[task, system].tokens_per_s_per_chip) / peak[task] if of_tokens else 1.0
+        total[system] += number * speed
     everything = sum(total.values())
     return {s: v / everything if everything else 0.0 for s, v in total.items()}
 
@@ -96,7 +115,7 @@ def robustness(
     stack = {c.name: c.stack for c in problem.choices}
     chosen = {(a.task, stack[a.system]) for a in answer.assign}
     shares: list[dict[str, float]] = []
-    costs: list[float] = []
+    values: list[float] = []
     kept: list[float] = []
     alone: dict[str, list[float]] = {k: [] for k in problem.stacks}
     infeasible = 0
@@ -113,8 +132,9 @@ def robustness(
                 infeasible += 1
                 done += 1
                 continue
-            shares.append(shares_at(drawn_programme, now, best.x))
-            costs.append(best.goals["cost"] * drawn_programme.money_usd)
+            shares.append(shares_at(drawn_programme, now, speeds, best.x))
+            first = drawn_programme.first
+            values.append(drawn_programme.amount(first, best.goals[first]))
             limits = drawn_programme.high.copy()
             for (n, s), columns in drawn_programme.layout.work.items():
                 if (n, stack[s]) not in chosen:
@@ -144,7 +164,7 @@ def robustness(
         infeasible=infeasible,
         complete=complete,
         share={s: _range(v) for s, v in table.items()},
-        cost=_range(costs),
+        objective=_range(values),
         wins={s: winners.count(s) / len(winners) if winners else math.nan for s in names},
         kept=ends(kept) or (math.nan, math.nan),
         regret={k: ends(v) for k, v in alone.items()},
@@ -160,8 +180,9 @@ def _range(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _regret(session: Session, best: Solution) -> float:
-    """What the restricted programme costs over the best, as a share of it; infinite where it has no plan."""
+    """How much worse the restricted programme is than the best, as a share of it; infinite where it has no plan."""
+    first = session.programme.first
     try:
-        return _over(session.run().goals["cost"], best.goals["cost"])
+        return worse_by(session.run().goals[first], best.goals[first])
     except Infeasible:
         return math.inf

@@ -4,18 +4,23 @@ there is no plan. Nothing here knows how an answer is shown."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import highspy
 import numpy as np
 
 from mowich.errors import UserError
-from mowich.fleets.layout import Programme, Says
-from mowich.fleets.problem import FleetProblem, Vector
+from mowich.fleets.layout import TIES, Programme, Says
+from mowich.fleets.problem import WORK_GOALS, FleetProblem, Vector
 
 GOAL_TIE = 1e-6
 """A later goal may worsen an earlier one by this share, no more."""
+
+LEAST_WORK = 1e-6
+"""Less of a unit at work than this is what a solver's tolerance leaves over."""
 
 _SEARCHED_PER_S = 1e6
 """Nodes of a search times (rows + columns) that an idle core gets through in a second: 0.85 to 2.8 million, from the
@@ -33,8 +38,8 @@ def most_nodes(programme: Programme, time_limit_s: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """x: the variables; goals: value of each goal (money, GWh, stacks); bound, gap: of the first goal; duals: money per
-    unit of each row's right-hand side."""
+    """x: the variables; goals: value of each goal, made least, in the programme's units; bound, gap: of the first goal;
+    duals: of the first goal per unit of each row's right-hand side."""
 
     status: str
     x: Vector
@@ -55,7 +60,7 @@ class Session:
     """
 
     def __init__(
-        self, programme: Programme, *, integer: bool, gap: float = 0.005, time_limit_s: float = 60.0, goal: str = "cost"
+        self, programme: Programme, *, integer: bool, gap: float = 0.005, time_limit_s: float = 60.0, goal: str = ""
     ) -> None:
         self.programme = programme
         self.integer = integer and bool(programme.integer.any())
@@ -71,8 +76,9 @@ class Session:
             self.highs.setOptionValue(option, value)
         self.load(programme, goal)
 
-    def load(self, programme: Programme, goal: str = "cost") -> None:
-        """Take another programme of the same shape; the basis stays."""
+    def load(self, programme: Programme, goal: str = "") -> None:
+        """Take another programme of the same shape; the basis stays. goal: "" for the programme's first."""
+        goal = goal or programme.first
         lp = highspy.HighsLp()
         lp.num_col_, lp.num_row_ = len(programme.low), len(programme.row_low)
         lp.col_cost_, lp.offset_ = programme.goals[goal], programme.offset[goal]
@@ -100,7 +106,7 @@ class Session:
         """Other upper bounds of the columns: what may not be used is 0."""
         self.highs.changeColsBounds(len(high), np.arange(len(high), dtype=np.int32), self.programme.low, high)
 
-    def run(self, goal: str = "cost") -> Solution:
+    def run(self) -> Solution:
         """Solve. Raises Infeasible; KeyboardInterrupt goes through."""
         self.highs.run()
         status = self.highs.getModelStatus()
@@ -143,7 +149,7 @@ def only(programme: Programme, problem: FleetProblem, stacks: Sequence[str]) -> 
 def optimise(
     programme: Programme,
     *,
-    goals: Sequence[str] = ("cost",),
+    goals: Sequence[str] = (),
     integer: bool = True,
     gap: float = 0.005,
     time_limit_s: float = 60.0,
@@ -151,21 +157,29 @@ def optimise(
 ) -> Solution:
     """The best plan by the first goal, and among the plans that keep it (within `GOAL_TIE`) the best by the next goals.
 
-    gap: relative, of the integer programme of the first goal. Later goals improve the plan found: `stacks` leaves out
-    every stack that can go; any other keeps the whole numbers and moves the rest. Raises Infeasible.
+    goals: the programme's first where there are none. gap: relative, of the integer programme of the first goal. Later
+    goals improve the plan found: `stacks` leaves out every stack that can go; `cost` behind a goal of work, which pays
+    for nothing, chooses the whole numbers again; any other keeps the whole numbers and moves the rest. Ports and stacks
+    that no work needs are dropped. Raises Infeasible.
     """
+    goals = goals or (programme.first,)
     limits = programme.high if high is None else high
     session = Session(programme, integer=integer, gap=gap, time_limit_s=time_limit_s, goal=goals[0])
     session.upper(limits)
-    first = best = session.run(goals[0])
+    first = best = session.run()
     low = programme.low
-    for place, goal in enumerate(goals[1:], start=1):
-        kept = [
-            (programme.goals[g], best.goals[g] - programme.offset[g] + GOAL_TIE * max(1.0, abs(best.goals[g])))
-            for g in goals[:place]
-        ]
+    kept: list[tuple[Vector, float]] = []
+    for before, goal in pairwise(goals):
+        value = best.goals[before]
+        kept.append((programme.goals[before], value - programme.offset[before] + GOAL_TIE * max(1.0, abs(value))))
         if goal == "stacks" and integer:
             best, limits = _fewer_stacks(programme, best, limits, kept, gap, time_limit_s)
+            continue
+        if goal == "cost" and integer and before in WORK_GOALS:
+            with suppress(Infeasible, UserError):  # else the plan found stands, dearer than it need be
+                best = _under(
+                    programme, limits, kept, goal, integer=True, gap=gap, time_limit_s=time_limit_s, near=best.x
+                )
             continue
         if integer:
             whole = np.where(programme.integer, np.round(best.x), np.nan)
@@ -177,7 +191,26 @@ def optimise(
         except (Infeasible, UserError):  # rounding within the solver's tolerance left no room: what was found stands
             break
         best = found
-    return replace(best, status=first.status, bound=first.bound, gap=first.gap, duals=first.duals)
+    best = _without_needless(programme, best)
+    gap = gap_between(best.goals[goals[0]], first.bound)
+    return replace(best, status=first.status, bound=first.bound, gap=gap, duals=first.duals)
+
+
+def gap_between(value: float, bound: float) -> float:
+    """How far a value, made least, is above its bound, as a share of it; 0 where it is none."""
+    return max(0.0, value - bound) / abs(value) if value else 0.0
+
+
+def _without_needless(programme: Programme, found: Solution) -> Solution:
+    """The same plan without ports that no work uses and stacks that no port needs: nobody pays for them."""
+    at, x = programme.layout, found.x.copy()
+    for key, column in at.keeps.items():
+        if x[at.ports[key]].max(initial=0.0) <= LEAST_WORK:
+            x[at.ports[key]] = x[column] = 0.0
+    for stack, column in at.stacks.items():
+        x[column] = max((x[c] for (_, k), c in at.keeps.items() if k == stack), default=0.0)
+    goals = {name: float(vector @ x) + programme.offset[name] for name, vector in programme.goals.items()}
+    return replace(found, x=x, goals=goals)
 
 
 Kept = Sequence[tuple[Vector, float]]
@@ -185,15 +218,27 @@ Kept = Sequence[tuple[Vector, float]]
 
 
 def _under(
-    programme: Programme, high: Vector, kept: Kept, goal: str, *, integer: bool, gap: float, time_limit_s: float
+    programme: Programme,
+    high: Vector,
+    kept: Kept,
+    goal: str,
+    *,
+    integer: bool,
+    gap: float,
+    time_limit_s: float,
+    near: Vector | None = None,
 ) -> Solution:
-    """The best by a goal under bounds on other goals."""
+    """The best by a goal under bounds on other goals. near: a plan that keeps them, to begin with."""
     session = Session(programme, integer=integer, gap=gap, time_limit_s=time_limit_s, goal=goal)
     session.upper(high)
     for vector, most in kept:
         places = np.flatnonzero(vector)
         session.highs.addRow(-np.inf, most, len(places), places.astype(np.int32), vector[places])
-    return session.run(goal)
+    if near is not None:
+        start = highspy.HighsSolution()
+        start.col_value = near.tolist()
+        session.highs.setSolution(start)
+    return session.run()
 
 
 def _fewer_stacks(
@@ -236,10 +281,9 @@ def conflict(programme: Programme) -> tuple[Says, ...]:
     Then the same within the groups, period by period. The rows that only tie variables together (use, capacity, ports)
     always stay.
     """
-    structure = {"use", "capacity", "port", "pick", "stack", "step"}
     groups: dict[tuple[str, str], list[int]] = {}
     for number, says in enumerate(programme.says):
-        if says.kind not in structure:
+        if says.kind not in TIES:
             groups.setdefault(says.group, []).append(number)
     session = Session(programme, integer=False)
     session.costs(np.zeros(len(programme.low)))

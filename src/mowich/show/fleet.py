@@ -1,20 +1,23 @@
 """The page of a fleet: what to do first, then when, why, and how sure.
 
-Money is net present cost over the horizon unless a line says otherwise; a stack alone is compared with the mixed plan;
-shadow prices are of the relaxation. Nothing is computed here but sums over periods.
+Money is net present cost over the horizon unless a line says otherwise; a stack alone is compared with the mixed plan
+by the first goal; shadow prices are of the relaxation. Nothing is computed here but sums over periods.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from mowich.fleets.flips import Flip, tied_leaders
 from mowich.fleets.solve import GOAL_TIE
 from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
 from mowich.show.colours import look_called
+from mowich.show.fleet_amounts import amount, dollars, is_work, mixing
+from mowich.show.fleet_design import design_parts, design_sentences
 from mowich.show.fleet_idle import all_at_work, captioned, count_text, idle_parts, idle_sentences
-from mowich.show.formats import UNKNOWN, interval, number_text, percent
+from mowich.show.formats import UNKNOWN, number_text, percent
 from mowich.show.page import (
     NOTHING,
     Cell,
@@ -43,30 +46,6 @@ MOST_FLIPS = 30
 """Rows of a page's table of flip points."""
 
 
-# amounts
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def dollars(value: float) -> str:
-    """19.7e6 -> "$19.7M"."""
-    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= scale * 0.9995:
-            return f"${sig(value / scale)}{letter}"
-    return f"${sig(value)}"
-
-
-def dearer(after: float, before: float) -> str:
-    """What a change does to a cost: "costs $5.82B more", "costs $1.20k less"; "costs the same" where the two are closer
-    than the solver tells plans apart.
-
-    >>> dearer(7.0e9, 1.18e9), dearer(1.0, 1.0 + 2e-16)
-    ('costs $5.82B more', 'costs the same')
-    """
-    if abs(after - before) <= GOAL_TIE * max(abs(after), abs(before)):
-        return "costs the same"
-    return f"costs {dollars(abs(after - before))} {'more' if after > before else 'less'}"
-
-
 def counted_units(units: float, chips: float, most: float) -> str:
     """Units ordered, of `chips` in all: "5"; "up to 7" where never more than `most` chips stand, as what is rented for
     a period is ordered again for the next."""
@@ -93,25 +72,27 @@ def fleet_page(result: Result, run: Run) -> Page:
     return Page(
         title=title,
         sentences=(
-            *(_what_if_sentences(what_if) if what_if else ()),
-            *idle_sentences(result),
+            *(design_sentences(what_if) if what_if else ()),
             _sentence(result),
+            *idle_sentences(result),
             *all_at_work(result),
         ),
         assumptions=[
+            *([("first goal", f"most {result['goal']}")] if is_work(result) else []),
             ("cost", "net present, USD"),
             ("gap to the best possible", percent(result["gap"])),
             ("stacks", ", ".join(result["stacks"])),
             ("facts", result["facts_hash"]),
         ],
         parts=(
-            *(_what_if(what_if) if what_if else ()),
+            *(design_parts(what_if) if what_if else ()),
             *idle_parts(result.get("idle", ())),
             *_orders(result),
             *_assignment(result),
             *_alone(result),
-            *_binds(result["binding"]),
-            *(_robust(result["robust"], whole=result["complete"]) if result.get("robust") else ()),
+            *_unit_worth(result),
+            *_binds(result),
+            *(_robust(result) if result.get("robust") else ()),
             *(_flips(result["flips"]) if result.get("flips") else ()),
             *_speeds(result["rates"]),
             *paragraphs([f"warning: {w}" for w in result.get("warnings", ())], "warning"),
@@ -138,14 +119,24 @@ def _sentence(result: Result) -> str:
         p for kind, word in (("buy", "Buy"), ("rent", "Rent")) if (p := _ordered(result[kind], kind, word, standing))
     ]
     parts += _let(result.get("resell", ()))
-    what = "; ".join(parts) or "Order nothing: what is there does the work"
     stacks, gap, status = list(result["stacks"]), result["gap"] or 0.0, result["status"]
-    above = "" if gap <= 1e-9 else f"; at most {percent(gap)} above the best possible"
+    most = is_work(result)
+    away = "" if gap <= 2 * GOAL_TIE else f"; at most {percent(gap)} {'below' if most else 'above'} the best possible"
     found = "" if status == "optimal" else f" ({status}: the best found)"
-    return (
-        f"{what}. {_cost(result)} over {len(result['periods'])} periods, {names_listed(stacks) or 'no'}"
-        f" stack{'s' if len(stacks) != 1 else ''}{above}{found}."
-    )
+    periods = f"over {len(result['periods'])} periods"
+    kept = f"{names_listed(stacks) or 'no'} stack{'s' if len(stacks) != 1 else ''}"
+    if most:
+        what = "; ".join(parts) + ": with what is there, that" if parts else "What is there"
+        does = f"{'brings' if result['goal'] == 'revenue' else 'does'} {_value(result)} {periods}"
+        return f"{what} {does}{_beyond(result)}{away}{found}. It costs {dollars(result['usd'])}, {kept}."
+    what = "; ".join(parts) or "Order nothing: what is there does the work"
+    return f"{what}. {_value(result)} {periods}, {kept}{away}{found}."
+
+
+def _beyond(result: Result) -> str:
+    """ ", 1.39 times what is asked of rl": the work that is done beyond what is asked; "" for none."""
+    more = [f"{sig(d['times'])} times what is asked of {d['workload']}" for d in result["done"] if d["times"] > 1.005]
+    return f": {names_listed(more)}" if more else ""
 
 
 def _let(resell: Sequence[Result]) -> list[str]:
@@ -157,16 +148,17 @@ def _let(resell: Sequence[Result]) -> list[str]:
     return [f"Let {names_listed(said)} to others at a time"] if said else []
 
 
-def _cost(result: Result) -> str:
+def _value(result: Result) -> str:
     """ "$79.4B (90% range $61.0B to $104B)", the range over the draws that have a plan, if any were made."""
-    said = dollars(result["objective"])
+    words = partial(amount, result.get("goal", "cost"))
+    said = words(result["objective"])
     robust = result.get("robust")
     if not robust or robust.get("objective", [None])[0] is None:
         return said
-    low, _, high = robust["objective"]
+    ends = " to ".join(words(robust["objective"][end]).removesuffix(" tokens") for end in (0, 2))
     if robust["infeasible"]:
-        return f"{said} ({dollars(low)} to {dollars(high)} in the draws that have a plan: {_with_plan(robust)})"
-    return f"{said} (90% range {dollars(low)} to {dollars(high)})"
+        return f"{said} ({ends} in the draws that have a plan: {_with_plan(robust)})"
+    return f"{said} (90% range {ends})"
 
 
 def _with_plan(robust: Result) -> str:
@@ -254,30 +246,35 @@ def _assignment(result: Result) -> list[Part]:
 
 
 def _alone(result: Result) -> list[Part]:
+    goal, most = result.get("goal", "cost"), is_work(result)
+
     def line(v: Result) -> list[Cell]:
-        usd, over = v["objective"], v["over"]
+        value, over = v["objective"], v["over"]
+        off = None if over is None else (-over if most else over) + 0.0
         return [
             v["stack"],
-            TextCell(UNKNOWN if usd is None else f"{usd:,.0f}", short=UNKNOWN if usd is None else dollars(usd)),
-            UNKNOWN if over is None else f"{over + 0.0:+.1%}".replace("-0.0%", "+0.0%"),
+            TextCell(
+                UNKNOWN if value is None else f"{value:,.0f}", short=UNKNOWN if value is None else amount(goal, value)
+            ),
+            UNKNOWN if off is None else f"{off:+.1%}".replace("-0.0%", "+0.0%"),
             v["reason"] or NOTHING,
         ]
 
     known = [v for v in result["single_vendor"] if v["objective"] is not None]
     if known and len(result["stacks"]) > 1:
-        best = min(known, key=lambda v: float(v["objective"]))
+        best = min(known, key=lambda v: float(v["over"]))
         said = mixing(
-            result["objective"], result["gap"] or 0.0, len(result["stacks"]), best["stack"], best["objective"]
+            result["objective"], result["gap"] or 0.0, len(result["stacks"]), best["stack"], best["objective"], goal
         )
     elif known:
         said = "The plan keeps one stack: mixing saves nothing here."
     else:
-        said = "No stack can do all of it alone: the mix is needed, not only cheaper."
+        said = f"No stack can do all of it alone: the mix is needed{'' if most else ', not only cheaper'}."
     table = Table(
         title="One stack alone",
         columns=[
             Column(name="stack", right=False),
-            Column(name="cost", unit="$", short="cost"),
+            Column(name="tokens") if goal == "tokens" else Column(name=goal, unit="$", short=goal),
             Column(name="over the plan"),
             Column(name="why not", right=False),
         ],
@@ -288,42 +285,69 @@ def _alone(result: Result) -> list[Part]:
     return [*captioned("One stack alone", table), Words(text=said, kind="note")]
 
 
-def mixing(usd: float, gap: float, stacks: int, stack: str, alone_usd: float) -> str:
-    """What several stacks save over the cheapest one alone; nothing where it is within what the plan may be above the
-    best possible."""
-    saved = alone_usd - usd
-    if saved <= max(gap, GOAL_TIE) * usd:
-        return f"Mixing saves nothing that can be told: {stack} alone is within {percent(max(gap, GOAL_TIE))} of it."
-    return (
-        f"Mixing saves {dollars(saved)} ({percent(alone_usd / usd - 1)}) over {stack} alone, and keeps {stacks} stacks."
-    )
-
-
-def _binds(binding: Sequence[Result]) -> list[Part]:
-    if not binding:
-        return [Words(text="Nothing binds but the prices.", kind="note", gap=True)]
-    units = [str(b["unit"]).removeprefix("USD/") for b in binding]
-    caption = "What binds, and what one more unit of it would save (work and demand: one per cent less)"
+def _unit_worth(result: Result) -> list[Part]:
+    """Where work is made most: what one more unit of each system adds, over all periods."""
+    gains: dict[str, float] = {}
+    for b in result["binding"]:
+        if b.get("kind") == "capacity":
+            gains[b["subject"]] = gains.get(b["subject"], 0.0) + b["shadow_price"]
+    chips = {u["system"]: u["unit_chips"] for u in result["use"]}
+    if not gains:
+        return []
+    caption = "What one more unit would add, there in all periods"
     table = Table(
-        title="What binds",
-        columns=[Column(name="constraint", right=False), Column(name="saves"), Column(name="for", right=False)],
-        rows=[
-            [b["constraint"], dollars(b["shadow_price"]), "1% less" if unit.startswith("%") else f"1 {unit}"]
-            for b, unit in zip(binding, units, strict=True)
+        title=caption,
+        columns=[
+            Column(name="units", right=False),
+            Column(name="adds"),
+            Column(name="chips of a unit"),
+            Column(name="a chip adds"),
         ],
-        note="What one more unit of it would save. For work and demand it is one per cent less.",
+        rows=[
+            [subject, amount(result["goal"], gain), str(n), amount(result["goal"], gain / n)]
+            for subject, gain in sorted(gains.items(), key=lambda pair: -pair[1])
+            if (n := chips[subject.partition(" at ")[0]])
+        ],
+        note="From the problem with fractions of units allowed.",
         gap=False,
-        most=TOP_BINDING,
     )
     return captioned(caption, table)
 
 
-def _robust(r: Result, *, whole: bool) -> list[Part]:
+def _binds(result: Result) -> list[Part]:
+    binding = [b for b in result["binding"] if b.get("kind") != "capacity"]
+    goal, most = result.get("goal", "cost"), is_work(result)
+    if not binding:
+        return [Words(text="Nothing binds but the prices.", kind="note", gap=True)]
+    units = [str(b["unit"]).partition("/")[2] for b in binding]
+    gain = "add" if most else "save"
+    less = "one per cent less" + (", or more where it says so" if most else "")
+    table = Table(
+        title="What binds",
+        columns=[Column(name="constraint", right=False), Column(name="adds" if most else "saves"), Column(name="for", right=False)],
+        rows=[
+            [
+                b["constraint"],
+                amount(goal, b["shadow_price"]),
+                f"1% {'more' if unit.startswith('% more') else 'less'}" if unit.startswith("%") else f"1 {unit}",
+            ]
+            for b, unit in zip(binding, units, strict=True)
+        ],
+        note=f"What one more unit of it would {gain}. For work and demand it is {less}.",
+        gap=False,
+        most=TOP_BINDING,
+    )
+    return captioned(f"What binds, and what one more unit of it would {gain} (work and demand: {less})", table)
+
+
+def _robust(result: Result) -> list[Part]:
+    r, of = result["robust"], result["robust"].get("share_of", "chip-hours")
     done = f"{r['draws']} draws of prices and speeds within their 90% ranges"
-    done += "" if whole else f" (of {r['asked']}: interrupted)"
+    done += "" if result["complete"] else f" (of {r['asked']}: interrupted)"
+    worse = ("does", "less than") if is_work(result) else ("costs", "over")
     text = (
-        f"Keeping this plan's stack for every workload costs {percent(r['kept_regret'][0])} over the best of the draw"
-        f" at the median, {percent(r['kept_regret'][1])} in one of ten."
+        f"Keeping this plan's stack for every workload {worse[0]} {percent(r['kept_regret'][0])} {worse[1]} the best of"
+        f" the draw at the median, {percent(r['kept_regret'][1])} in one of ten."
     )
     for stack, regret in r["single_vendor_regret"].items():
         text += f" {stack} alone: " + (
@@ -333,7 +357,7 @@ def _robust(r: Result, *, whole: bool) -> list[Part]:
         text += f" In {r['infeasible']} draws there was no plan at all."
     table = Table(
         title="How sure",
-        columns=[Column(name="system", right=False), Column(name="share of chip-hours"), Column(name="leads in")],
+        columns=[Column(name="system", right=False), Column(name="share of tokens" if of == "tokens" else "share of chip-hours"), Column(name="leads in")],
         rows=[
             [s, f"{percent(mid)} ({percent(low)}-{percent(high)})", percent(r["wins"][s])]
             for s, (low, mid, high) in r["share"].items()
@@ -409,105 +433,6 @@ def _speeds(rates: Sequence[Result]) -> list[Part]:
     return captioned("Speeds that the plan rests on (90% ranges, failures included)", table)
 
 
-# a system on the table
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def far_from_mattering(at: float | None) -> str:
-    """How far a property is from mattering, in words, from the multiple of today's at which it does.
-
-    >>> far_from_mattering(0.6), far_from_mattering(1.5), far_from_mattering(3.0), far_from_mattering(None)
-    ('40% lower', '50% higher', '3.00 times', 'not from a quarter to four times')
-    """
-    if at is None:
-        return "not from a quarter to four times"
-    if at >= 2:
-        return f"{number_text(at)} times"
-    return f"{percent(1 - at)} lower" if at < 1 else f"{percent(at - 1)} higher"
-
-
-def _what_if_sentences(found: Result) -> list[str]:
-    """What a system on the table does, and what it does to the cost."""
-    share = found["share_after"].get(found["system"], 0.0)
-    before = found["objective_before"]
-    then = (
-        "; without it there is no plan."
-        if before is None
-        else f", and the plan {dearer(found['objective_after'], before)}."
-    )
-    near = next((k for k in found["knobs"] if k["matters_at"] is not None), None)
-    first = (
-        "None of its properties changes that, from a quarter to four times today's."
-        if near is None
-        else f"The nearest change that would matter is its {near['name']}:"
-        f" {far_from_mattering(near['matters_at'])} makes that {percent(near['share_there'])}."
-    )
-    return [f"With {found['system']} on the table it does {percent(share)} of all chip-hours{then}", first]
-
-
-def _what_if(found: Result) -> list[Part]:
-    """The report of --what-if."""
-    before, after = found["share_before"], found["share_after"]
-    shares = Table(
-        title="Share of chip-hours",
-        columns=[Column(name="system", right=False), Column(name="without"), Column(name="with")],
-        rows=[
-            [s, percent(before[s]) if s in before else NOTHING, percent(after.get(s, 0.0))]
-            for s in dict.fromkeys([*before, *after])
-        ],
-        gap=False,
-    )
-    knobs = Table(
-        title="Which property matters",
-        columns=[
-            Column(name="property", right=False),
-            Column(name="at 90%"),
-            Column(name="at 110%"),
-            Column(name="would matter at"),
-            Column(name="share there"),
-        ],
-        rows=[
-            [
-                k["name"],
-                percent(k["share_at_90"]),
-                percent(k["share_at_110"]),
-                far_from_mattering(k["matters_at"]),
-                NOTHING if k["share_there"] is None else percent(k["share_there"]),
-            ]
-            for k in found["knobs"]
-        ],
-        note="Share of chip-hours. It matters where it moves the share by one point. Beyond 10%, speeds go on as the"
-        " 10% moved them.",
-        gap=False,
-    )
-    prices = Table(
-        title="Price at which it takes most of a task",
-        columns=[Column(name="task", right=False), Column(name="price")],
-        rows=[
-            [task, "already, at the scenario's" if price is None else f"${sig(price)}/chip/h"]
-            for task, price in found["win_price"].items()
-        ],
-        note="From a quarter to four times the scenario's.",
-        gap=False,
-    )
-    cost = estimate_of(found["unit_cost"])
-    return [
-        *captioned("Share of chip-hours", shares),
-        *captioned("Which property matters (share of chip-hours at 90% and 110% of it)", knobs),
-        *(
-            captioned("Price at which it takes most of a task (from a quarter to four times the scenario's)", prices)
-            if found["win_price"]
-            else []
-        ),
-        Words(
-            text=f"Making one package costs about {interval(cost)} USD (grade {cost.grade}): logic, HBM, packaging,"
-            " losses and test; boards, racks, network, design and margin are not in it.",
-            kind="note",
-            gap=True,
-        ),
-    ]
-
-
 # pictures
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -571,10 +496,10 @@ def _pictures(result: Result) -> list[Chart]:
         known = {k: v for k, v in robust["share"].items() if v[2] is not None and v[2] > 1e-6}
         out.append(
             charts.ranges(
-                f"Share of chip-hours over {robust['draws']} draws of prices and speeds",
+                f"Share of {robust.get('share_of', 'chip-hours')} over {robust['draws']} draws of prices and speeds",
                 "5%, median and 95% of the optimum of each draw.",
                 [(s, 100 * lo, 100 * mid, 100 * hi) for s, (lo, mid, hi) in known.items()],
-                unit="% of chip-hours",
+                unit=f"% of {robust.get('share_of', 'chip-hours')}",
                 looks={s: look_called(s) for s in known},
             )
         )

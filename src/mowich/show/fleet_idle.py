@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mowich.show.fleet_amounts import is_work
 from mowich.show.formats import percent
 from mowich.show.page import Column, Part, Table, Words, paragraphs
 from mowich.shown import Result
@@ -23,6 +24,7 @@ REASON_WORDS = {
     "stack": "its work is not ported to it",
     "dearer": "others take less energy a token",
     "done": "all its work is done",
+    "full": "no more of its work is welcome",
 }
 """Reason -> a few words, for a table that a terminal has room for."""
 
@@ -38,14 +40,18 @@ def captioned(caption: str, table: Table) -> list[Part]:
 
 
 def idle_sentences(result: Result) -> list[str]:
-    """What stands idle and why, most first: the systems that are news."""
+    """What stands idle and why, most first: the systems that are news. It holds for the demand of the scenario, and
+    says where that comes from."""
     found = result.get("idle", ())
     total = sum(i["chips"] for i in found)
     much = [i for i in found if i["share"] > MUCH_IDLE and i["chips"] > MUCH_OF_ALL * total]
+    come = result.get("demand_from")
+    source = f"its demand is {come}" if come else "it does not say where its demand comes from"
+    given = f"If no more is {'welcome' if is_work(result) else 'asked for'} than this scenario says ({source}),"
     return [
-        f"Of {i['system']}, {count_text(i['chips'])} chips stand idle ({percent(i['share'])} of its time):"
-        f" {idle_reason(i)}."
-        for i in much
+        f"{given if place == 0 else 'And'} {count_text(i['chips'])} chips of {i['system']} stand idle"
+        f" ({percent(i['share'])} of its time): {idle_reason(i)}."
+        for place, i in enumerate(much)
     ]
 
 
@@ -68,6 +74,7 @@ def idle_reason(i: Result) -> str:
         "stack": f"{who} {do} its work, and porting that to its software too would cost more than it saves",
         "dearer": f"{who}, paid for as well, {do} its work with {less} less energy a token",
         "done": "less work is asked for than stands, and all that it can do is done",
+        "full": "no more is welcome of what it can do, or another limit holds it back",
     }[str(i["reason"])]
     why_not: dict[str, list[str]] = {}
     for task, why in i["cannot"].items():

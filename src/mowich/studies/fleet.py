@@ -19,9 +19,9 @@ from mowich.facts import Facts
 from mowich.fleets.answer import Answer, ChipOrder, PeriodUse, solve_fleet
 from mowich.fleets.flips import Flip, flips
 from mowich.fleets.idle import IdleSystem, idle_systems
-from mowich.fleets.problem import Choice, FleetProblem, FleetTask, Rate, TaskRates, read_rates
+from mowich.fleets.problem import GOAL_UNITS, Choice, FleetProblem, FleetTask, Rate, TaskRates, read_rates
 from mowich.fleets.read import read_problem
-from mowich.fleets.robustness import Robustness, robustness
+from mowich.fleets.robustness import Robustness, robustness, share_of
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import as_trained
@@ -85,7 +85,7 @@ class Fleet(Shown):
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/fleet@1` contract."""
-        a = self.answer
+        a, units = self.answer, {c.name: c.unit_chips for c in self.problem.choices}
 
         out: dict[str, object] = {
             "schema": "mowich/fleet@1",
@@ -93,13 +93,16 @@ class Fleet(Shown):
             "facts_hash": self.facts_hash,
             "complete": self.robust is None or self.robust.complete,
             "status": a.status,
-            "objective": _finite(a.usd),
-            "unit": "USD",
-            "bound": _finite(a.bound_usd),
+            "goal": a.goal,
+            "objective": _finite(a.value),
+            "unit": GOAL_UNITS[a.goal],
+            "bound": _finite(a.bound),
             "gap": _finite(a.gap),
+            "usd": _finite(a.usd),
             "energy_J": _finite(a.energy_J),
             "stacks": list(a.stacks),
             "periods": list(self.problem.labels),
+            "demand_from": self.problem.demand_from or None,
             "buy": self.buys,
             "rent": self.rents,
             "resell": [
@@ -110,15 +113,25 @@ class Fleet(Shown):
                 {"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share}
                 for x in a.assign
             ],
-            "use": [_use(u) for u in a.uses],
+            "done": [{"workload": name, "times": times} for name, times in a.done.items()],
+            "use": [_use(u, units[u.system]) for u in a.uses],
             "idle": [_idle(i) for i in self.idle],
             "binding": [
-                {"constraint": b.constraint, "shadow_price": b.shadow_price, "unit": f"USD/{b.unit}"} for b in a.binding
+                {
+                    "constraint": b.constraint,
+                    "shadow_price": b.shadow_price,
+                    "unit": f"{GOAL_UNITS[a.goal]}/{b.unit}",
+                    "goal": a.goal,
+                    "kind": b.kind,
+                    "subject": b.subject,
+                }
+                for b in a.binding
             ],
             "single_vendor": [
                 {
                     "stack": v.stack,
-                    "objective": v.usd,
+                    "goal": a.goal,
+                    "objective": v.value,
                     "over": None if v.over is None else _finite(v.over),
                     "reason": v.reason or None,
                 }
@@ -129,7 +142,7 @@ class Fleet(Shown):
             "warnings": [*self.warnings, *a.warnings],
         }
         if self.robust is not None:
-            out["robust"] = _robust(self.robust)
+            out["robust"] = {"goal": a.goal, "share_of": share_of(a.goal), **_robust(self.robust)}
         if self.flips:
             out["flips"] = [{**asdict(f), "value": _finite(f.value)} for f in self.flips]
         return out
@@ -140,9 +153,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _use(u: PeriodUse) -> dict[str, object]:
+def _use(u: PeriodUse, unit_chips: int) -> dict[str, object]:
     return {
         "system": u.system,
+        "unit_chips": unit_chips,
         "period": u.period,
         "chips": u.there,
         "busy": u.busy,
@@ -167,7 +181,7 @@ def _robust(r: Robustness) -> dict[str, object]:
         "draws": r.draws,
         "asked": r.asked,
         "infeasible": r.infeasible,
-        "objective": list(map(_finite, r.cost)),
+        "objective": list(map(_finite, r.objective)),
         "share": {k: list(map(_finite, v)) for k, v in r.share.items()},
         "wins": {k: _finite(v) for k, v in r.wins.items()},
         "kept_regret": list(map(_finite, r.kept)),

@@ -20,7 +20,7 @@ from mowich.fleets.answer import Answer, solve_fleet
 from mowich.fleets.flips import flips, scaled
 from mowich.fleets.problem import CLOUD, Choice, FleetProblem, Offer, Rate, TaskRates, Workload
 from mowich.fleets.programme import formulate
-from mowich.fleets.robustness import shares_at
+from mowich.fleets.robustness import share_of, shares_at, shares_of
 from mowich.fleets.solve import Infeasible, optimise
 from mowich.machines.system import resolve
 from mowich.progress import steps, tell
@@ -42,7 +42,7 @@ _STEP = 0.1
 """Each knob is turned by this share, up and down."""
 
 _MATTERS = 0.01
-"""A property matters where it moves the system's share of all chip-hours by this much."""
+"""A property matters where it moves the system's share of the work by this much."""
 
 _FAR = 4.0
 """How far a property matters is looked for from a quarter to four times today's, in `_LOOKS` steps either way."""
@@ -149,7 +149,7 @@ def with_design(problem: FleetProblem, design: Design, facts: Facts) -> FleetPro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
-    """What one property does: share of all chip-hours at work, with the property 10% lower and 10% higher; matters_at:
+    """What one property does: share of the work (`share_of`), with the property 10% lower and 10% higher; matters_at:
     the nearest multiple of it that moves the share by `_MATTERS` (None: none from a quarter to four times);
     share_there: the share at it."""
 
@@ -167,12 +167,14 @@ class Knob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
-    """A chip put on the table: share of chip-hours without and with it, its knobs, the price at which it would take
-    most of each task (None: it does at today's), and what its package costs to make."""
+    """A chip put on the table: value of the scenario's first goal and share of the work without and with it, its
+    knobs, the price at which it would take most of each task (None: it does at today's), and what its package costs to
+    make."""
 
     system: str
-    usd_before: float | None
-    usd_after: float
+    goal: str
+    value_before: float | None
+    value_after: float
     share_before: Mapping[str, float]
     share_after: Mapping[str, float]
     knobs: tuple[Knob, ...]
@@ -182,8 +184,10 @@ class WhatIf:
     def to_dict(self) -> dict[str, object]:
         return {
             "system": self.system,
-            "objective_before": self.usd_before,
-            "objective_after": self.usd_after,
+            "goal": self.goal,
+            "share_of": share_of(self.goal),
+            "objective_before": self.value_before,
+            "objective_after": self.value_after,
             "share_before": dict(self.share_before),
             "share_after": dict(self.share_after),
             "win_price": dict(self.win_price),
@@ -202,13 +206,10 @@ class WhatIf:
         }
 
 
-def shares_of(problem: FleetProblem, answer: Answer) -> dict[str, float]:
-    """System -> share of all chip-periods at work."""
-    total = {c.name: 0.0 for c in problem.choices}
-    for a in answer.assign:
-        total[a.system] += a.chips
-    everything = sum(total.values()) or 1.0
-    return {k: v / everything for k, v in total.items()}
+def _answered(problem: FleetProblem, rates: TaskRates, answer: Answer) -> dict[str, float]:
+    """System -> its share of the work of an answer."""
+    at_work = {(a.task, a.system, problem.labels.index(a.period)): a.chips for a in answer.assign}
+    return shares_of(problem, rates, at_work)
 
 
 def what_if(result: Fleet, system: str, facts: Facts, *, silicon_m2: float | None = None) -> WhatIf:
@@ -271,10 +272,11 @@ def what_if(result: Fleet, system: str, facts: Facts, *, silicon_m2: float | Non
     )
     return WhatIf(
         system=system,
-        usd_before=None if without is None else without.usd,
-        usd_after=with_it.usd,
-        share_before={} if without is None else shares_of(others, without),
-        share_after=shares_of(problem, with_it),
+        goal=with_it.goal,
+        value_before=None if without is None else without.value,
+        value_after=with_it.value,
+        share_before={} if without is None else _answered(others, result.rates, without),
+        share_after=_answered(problem, result.rates, with_it),
         knobs=tuple(sorted(knobs, key=lambda k: (_distance(k), -abs(k.elasticity), k.name))),
         win_price=wins,
         unit_cost=cost,
@@ -282,17 +284,17 @@ def what_if(result: Fleet, system: str, facts: Facts, *, silicon_m2: float | Non
 
 
 def _share(problem: FleetProblem, rates: TaskRates, system: str) -> float:
-    """A system's share of all chip-hours in the relaxed optimum; 0 where there is no plan."""
+    """A system's share of the work in the relaxed optimum; 0 where there is no plan."""
     try:
         programme = formulate(problem, rates)
         found = optimise(programme, goals=problem.goals, integer=False)
     except (Infeasible, UserError):
         return 0.0
-    return shares_at(programme, problem, found.x)[system]
+    return shares_at(programme, problem, rates, found.x)[system]
 
 
 def _knob(name: str, today: float, share: Callable[[float], float]) -> Knob:
-    """What a property does to a system's share of chip-hours, and how far it is from mattering. today: the share as
+    """What a property does to a system's share of the work, and how far it is from mattering. today: the share as
     things are; share: that of a multiple of the property."""
     low, high = share(1 - _STEP), share(1 + _STEP)
     near = [(1 - _STEP, low), (1 + _STEP, high)]
@@ -343,7 +345,7 @@ def _turned_share(
     today: float,
     factor: float,
 ) -> float:
-    """A system's share of all chip-hours with one of its properties times a factor, as `_moved` has its speeds; today's
+    """A system's share of the work with one of its properties times a factor, as `_moved` has its speeds; today's
     where the property moves no speed."""
     moved = _moved(rates, system, now, ends, factor)
     return today if moved == rates else _share(problem, moved, system)

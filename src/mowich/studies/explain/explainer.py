@@ -119,7 +119,10 @@ class Explainer:
         return None
 
     def _parent(self, path: ResultPath) -> Result:
+        """The mapping that a number stands in, be it in a list of it."""
         found = tree.at(self.result, path[:-1])
+        if isinstance(found, list) and len(path) > 1:
+            return self._parent(path[:-1])
         return found if isinstance(found, Mapping) else {}
 
     def at(self, path: ResultPath, *, sensitivity: bool = True, winners: bool = True) -> Explanation:

@@ -4,19 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mowich.fleets.problem import GOAL_UNITS, WORK_GOALS
 from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, R, Rule
+
+_MADE: Mapping[str, str] = {
+    "cost": "orders x prices (discounted as the scenario says) + energy where it is not in the price",
+    "energy": "(busy and idle chips) x power x PUE x time",
+    "stacks": "software stacks that are kept",
+    "tokens": "chips at work x speed x time, of serving the mean of the day",
+    "revenue": "tokens x what they bring (discounted as the scenario says)",
+}
+"""What a goal is made of."""
+
+
+def _of_goal(goal: str) -> tuple[Rule, ...]:
+    """Rules of the numbers that are in the unit of the first goal."""
+    unit, most, when = GOAL_UNITS[goal], goal in WORK_GOALS, ("goal", goal)
+    gains, best = ("adds", "most") if most else ("saves", "least")
+    return (
+        R(
+            "objective",
+            unit,
+            f"{goal} of the plan over the horizon",
+            f"search: {_MADE[goal]}; the {best} by the integer programme",
+            when=when,
+        ),
+        R("bound", unit, "no plan is better", "search: best bound of the branch and bound", when=when),
+        R(
+            "gap",
+            "1",
+            "how far the plan may be from the best possible",
+            "= (bound - objective) / objective" if most else "= (objective - bound) / objective",
+            when=when,
+        ),
+        R(
+            "binding * shadow_price",
+            unit,
+            f"what one more unit of the constraint {gains} (a demand: one per cent less)",
+            "search: dual value of the linear relaxation",
+            when=when,
+        ),
+        R(
+            "single_vendor * objective",
+            unit,
+            f"{goal} of the best plan on this stack alone",
+            "search: the same programme without the other stacks",
+            when=when,
+        ),
+        R(
+            "single_vendor * over",
+            "1",
+            "how much worse that is than the mixed plan",
+            "= 1 - objective / result.objective" if most else "= objective / result.objective - 1",
+            when=when,
+        ),
+        R(
+            "robust objective *",
+            unit,
+            f"{goal} of the best plan: 5%, median, 95% over the draws that have a plan",
+            "table: percentiles over the optimum of each draw",
+            when=when,
+        ),
+        R(
+            "what_if objective_before",
+            unit,
+            f"{goal} without the system",
+            "search: the programme without it, relaxed",
+            when=when,
+        ),
+        R(
+            "what_if objective_after",
+            unit,
+            f"{goal} with the system",
+            "search: the programme with it, relaxed",
+            when=when,
+        ),
+    )
+
 
 FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/fleet@1": (
-        R(
-            "objective",
-            "USD",
-            "cost of the plan over the horizon",
-            "search: orders x prices (discounted as the scenario says) + energy where it is not in the price; minimised"
-            " by the integer programme",
-        ),
-        R("bound", "USD", "no plan costs less", "search: best bound of the branch and bound"),
-        R("gap", "1", "how far the plan may be from the best possible", "= (objective - bound) / objective"),
+        *(rule for goal in GOAL_UNITS for rule in _of_goal(goal)),
+        R("usd", "USD", "cost of the plan over the horizon", f"search: {_MADE['cost']}"),
         R(
             "energy_J",
             "J",
@@ -62,6 +131,8 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "share of the task's work of the period (or of the run) that they do",
             "inside: chips x speed x time / work",
         ),
+        R("done * times", "1", "work of the workload over what it asks", "inside: sum of assign.share"),
+        R("use * unit_chips", "chips", "chips of a unit of it", "lookup: as the scenario says, or as the system has"),
         R(
             "use * chips",
             "chips",
@@ -95,24 +166,6 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "energy of a token on the systems that do its work instead, over its own",
             "inside: mean by chips of (power / speed of the other) / (power / speed of this one)",
         ),
-        R(
-            "binding * shadow_price",
-            "USD",
-            "what one more unit of the constraint saves (a demand: one per cent less)",
-            "search: dual value of the linear relaxation",
-        ),
-        R(
-            "single_vendor * objective",
-            "USD",
-            "cost of the best plan on this stack alone",
-            "search: the same programme without the other stacks",
-        ),
-        R(
-            "single_vendor * over",
-            "1",
-            "how much more that costs than the mixed plan",
-            "= objective / result.objective - 1",
-        ),
         R("rates * chips", "chips", "chips that the speed was found for", "lookup: as the scenario says, or one unit"),
         R(
             "rates * tokens_per_s_per_chip",
@@ -126,15 +179,9 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
         R("robust asked", "draws", "draws that were asked for", "lookup: as asked: --draws"),
         R("robust infeasible", "draws", "draws without any plan", "count: counted"),
         R(
-            "robust objective *",
-            "USD",
-            "cost of the best plan: 5%, median, 95% over the draws that have a plan",
-            "table: percentiles over the optimum of each draw",
-        ),
-        R(
             "robust share * *",
             "1",
-            "share of the chip-hours of a system: 5%, median, 95% over draws",
+            "share of the chip-hours (of the tokens, where work is made most) of a system: 5%, median, 95% over draws",
             "table: percentiles over the optimum of each draw",
         ),
         R("robust wins *", "1", "share of the draws in which the system does most", "table: counted / draws"),
@@ -157,10 +204,8 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
             "search: bisection of the linear relaxation",
         ),
         R("flips * value", "1", "the same in its unit", "inside: today's value x at"),
-        R("what_if objective_before", "USD", "cost without the system", "search: the programme without it, relaxed"),
-        R("what_if objective_after", "USD", "cost with the system", "search: the programme with it, relaxed"),
-        R("what_if share_before *", "1", "share of the chip-hours at work, without it", "inside: assignments / all"),
-        R("what_if share_after *", "1", "share of the chip-hours at work, with it", "inside: assignments / all"),
+        R("what_if share_before *", "1", "share of the work, without it", "inside: assignments / all"),
+        R("what_if share_after *", "1", "share of the work, with it", "inside: assignments / all"),
         R(
             "what_if win_price *",
             "USD/chip/h",
@@ -189,14 +234,14 @@ FLEET_RULES: Mapping[str, tuple[Rule, ...]] = {
         R(
             "what_if knobs * matters_at",
             "1",
-            "nearest multiple of the property that moves the system's share of chip-hours by one point",
+            "nearest multiple of the property that moves the system's share of the work by one point",
             "search: the programme solved again from a quarter to four times; beyond 10%, speeds as a power law through"
             " the 10%",
         ),
         R(
             "what_if knobs * *",
             "1",
-            "share of the chip-hours with the property at 90% or 110%, or points per per cent",
+            "share of the work with the property at 90% or 110%, or points per per cent",
             "search: the programme solved again with that property moved",
         ),
     ),
