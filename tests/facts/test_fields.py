@@ -68,10 +68,35 @@ def every_way(folder: Path, path: str, written: str, value: float, *, bare: bool
     ]
 
 
-def test_what_more_memory_is_worth_is_asked_with_one_value() -> None:
-    path = f"{TRN3}.memory.hbm_usable"
-    assert refusal(lambda: FACTS.with_values({path: 288 * 2.0**30})) is None
-    assert refusal(lambda: FACTS.with_values(dict([read_value(FACTS, path, "288 GiB", where="--set")]))) is None
+@pytest.mark.parametrize("chip", [c for c in FACTS.ids("chips") if FACTS.get(f"chips.{c}.memory.hbm_usable")])
+def test_what_is_usable_of_a_memory_follows_its_capacity(chip: str) -> None:
+    """One number says how much memory a chip has, with --set as with a file: the usable share and its range stay."""
+    usable, capacity = (f"chips.{chip}.memory.{name}" for name in ("hbm_usable", "hbm_capacity"))
+    before, size = FACTS.fact(usable), FACTS.number(capacity)
+    most = FACTS.fact(capacity).high or size
+    twice = FACTS.with_values({capacity: 8.0 * size}).with_values({capacity: 2.0 * size})
+    after = twice.fact(usable)
+    for now, was in ((after.value, before.value), (after.low, before.low), (after.high, before.high)):
+        assert now == (was and pytest.approx(2.0 * was))
+    assert after.formula
+    assert refusal(lambda: twice.with_values({usable: 1.9 * size})) is None
+    with pytest.raises(UserError, match=f"{usable}: hbm_usable is more than hbm_capacity"):
+        FACTS.with_values({usable: 1.1 * most})
+    with pytest.raises(UserError, match=f"{capacity}: hbm_usable is more than hbm_capacity"):
+        FACTS.with_values({usable: 0.9 * size}).with_values({capacity: 0.8 * size})
+
+
+def test_what_is_usable_follows_the_capacity_of_a_file(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("a", "b", "c"))
+    for folder, line in ((first, "hbm_capacity"), (second, "hbm_usable"), (third, "hbm_capacity")):
+        size = {first: "288 GiB", second: "200 GiB", third: "576 GiB"}[folder]
+        (folder / "chips").mkdir(parents=True)
+        (folder / "chips" / "trainium3.yaml").write_text(f'memory:\n  {line}: {{value: "{size}", grade: user}}\n')
+    usable, GiB = f"{TRN3}.memory.hbm_usable", 2.0**30
+    assert load_facts([first]).number(usable) == 288 * GiB
+    assert load_facts([first, second]).number(usable) == 200 * GiB
+    assert load_facts([first, second, third]).number(usable) == 400 * GiB
+    assert load_facts([first]).with_values({f"{TRN3}.memory.hbm_capacity": GiB}).number(usable) == GiB
 
 
 BAD = [

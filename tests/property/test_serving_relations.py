@@ -67,7 +67,7 @@ def bandwidth(system: System, times: float) -> Facts:
 
 
 def capacity(system: System, times: float) -> Facts:
-    return more({system.paths["hbm_usable_B"]: times})
+    return more({f"chips.{system.chip}.memory.hbm_capacity": times})
 
 
 def peaks(system: System, times: float) -> Facts:

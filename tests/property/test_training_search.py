@@ -177,7 +177,12 @@ def test_more_of_a_resource_never_loses(seed: int) -> None:
         paths = case.system.paths
         levels = [path for name, path in paths.items() if name.endswith(".bandwidth")]
         path = rng.choice(
-            [paths["hbm_Bps"], paths["hbm_usable_B"], paths[f"peak_flops.{best.plan.precision}"], *levels]
+            [
+                paths["hbm_Bps"],
+                f"chips.{case.system.chip}.memory.hbm_capacity",
+                paths[f"peak_flops.{best.plan.precision}"],
+                *levels,
+            ]
         )
         better = facts().with_values({path: facts().number(path) * rng.choice([1.1, 2.0, 5.0])})
         more = case.best(system=equip(better, case.system.id, chips=case.system.chips))

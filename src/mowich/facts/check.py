@@ -102,7 +102,7 @@ def _wrong_together(root: Path, facts: Facts) -> Iterator[UserError]:
         yield from (UserError(what, where=where) for what in _system_problems(system, facts))
     for chip in facts.ids("chips"):
         try:
-            facts.check_chip(chip)
+            facts.check_memory(f"chips.{chip}.memory")
         except UserError as error:
             yield UserError(f"memory.{error.line()}", where=str(root / "chips" / f"{chip}.yaml"))
     for kind, field in _SOFTWARE.items():
@@ -130,7 +130,7 @@ def overlay_names(root: Path, base: Facts) -> list[UserError]:
     problems = [*_unknown_fields(root, base), *_unknown_systems(root, base), *_wrong_references(root, base, whole)]
     for path in sorted((root / "chips").glob("*.yaml")):
         try:
-            whole.check_chip(path.stem)
+            whole.check_memory(f"chips.{path.stem}.memory")
         except UserError as error:
             if error.where is not None:  # a fact that cannot be read, already said with its line
                 continue

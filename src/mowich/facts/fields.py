@@ -152,6 +152,9 @@ _EXAMPLES: Mapping[str, str] = {
 NOMINAL = 2**30 / 1e9
 """A capacity in "GB" may be meant in GiB: what is usable of it may be so much more than the number says."""
 
+ROUNDED = 1.01
+"""The same of a capacity in GiB, which vendors round (TPU v5p: 95 GiB, of which a program may have 95.74)."""
+
 
 @cache
 def field_of(path: str) -> FactField:
@@ -258,14 +261,31 @@ def check_value(path: str, value: float, unit: str) -> None:
     raise UserError(what, given=write_value(value, unit), allowed=allowed)
 
 
+def is_binary(capacity: float) -> bool:
+    """Whether bytes are a whole number of MiB: a capacity in GiB. One in GB is not.
+
+    >>> is_binary(144 * 2.0**30), is_binary(80e9)
+    (True, False)
+    """
+    return math.isclose(capacity / 2**20, round(capacity / 2**20), rel_tol=1e-12)
+
+
+def usable_share(usable: float, capacity: float, other: float) -> float:
+    """What share of another capacity is usable, where `usable` bytes of a capacity are. "80 GB" of which 79.6 GiB are
+    usable are 80 GiB: of a capacity in GiB it is the share of those."""
+    is_nominal = usable > capacity and not is_binary(capacity) and is_binary(other)
+    return usable / capacity / (NOMINAL if is_nominal else 1.0)
+
+
 def check_memory(capacity: float, usable: float) -> None:
     """Raise UserError where more memory is usable than there is. Bytes; of ranges, the high end of the capacity and the
     low end of what is usable."""
     if capacity < _BYTES.low:
         return  # no capacity at all, which `check_value` refuses
-    if usable > capacity * NOMINAL * (1 + 1e-9):
+    nominal = ROUNDED if is_binary(capacity) else NOMINAL
+    if usable > capacity * nominal * (1 + 1e-9):
         raise UserError(
             f"hbm_usable is more than hbm_capacity, {write_value(capacity, 'B')}",
             given=write_value(usable, "B"),
-            fix="give both",
+            fix="give hbm_capacity: the same share of it is usable",
         )

@@ -6,26 +6,20 @@ values replaced: how `--set`, and every uncertainty range, reach the models.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar
 
-import yaml
-
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.facts import fields
 from mowich.facts.names import Instance, SystemNames, instance_name, named_system
 from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves, parse_leaf
-from mowich.files import exists, line_of, parse_yaml, read_text, read_yaml, shipped_yaml
+from mowich.files import exists, line_of, read_yaml, shipped_yaml
 from mowich.units import show
 
 FACT_KINDS = (
@@ -118,6 +112,23 @@ class _Made:
     read: Mapping[str, Fact]
 
 
+@dataclass(slots=True)
+class Ledger:
+    """What an answer has read of its facts. said: paths of the facts that its question gave, in order; asked: the paths
+    that something asked for, with or without a fact (of references those on the way, too)."""
+
+    said: tuple[str, ...] = ()
+    asked: set[str] = field(default_factory=set)
+
+    def unread(self) -> tuple[str, ...]:
+        """The facts that were given and that nothing has read: they changed nothing."""
+        return tuple(path for path in self.said if path not in self.asked)
+
+
+USABLE, CAPACITY = ".hbm_usable", ".hbm_capacity"
+"""Ends of paths. Where a capacity is given and what is usable of it is not, the usable share stays what it was."""
+
+
 class Facts:
     """All facts, shipped and overlaid. Immutable: `with_values` returns a new view that shares every parsed file.
 
@@ -129,7 +140,7 @@ class Facts:
         144.0
     """
 
-    __slots__ = ("_cache", "_files", "_made", "_origin", "_overrides", "_roots")
+    __slots__ = ("_cache", "_files", "_made", "_origin", "ledger", "overrides", "roots")
 
     def __init__(
         self,
@@ -137,12 +148,15 @@ class Facts:
         files: dict[tuple[str, str], Mapping[str, object]],
         parsed: dict[str, Fact | str | None],
         overrides: Mapping[str, Fact],
+        ledger: Ledger | None = None,
     ) -> None:
-        """parsed: path -> the fact there, the path that it refers to, or None where there is none."""
-        self._roots = roots
+        """parsed: path -> the fact there, the path that it refers to, or None where there is none; ledger: notes what
+        is read of these facts and of their views."""
+        self.roots = roots
         self._files = files
         self._cache = parsed
-        self._overrides = overrides
+        self.overrides = overrides
+        self.ledger = ledger
         self._made: dict[Hashable, _Made] = {}
         self._origin: tuple[Facts, frozenset[str]] | None = None
         """The facts that this is a view of, and the paths whose facts are others here."""
@@ -153,8 +167,11 @@ class Facts:
         What was made of the facts that this is a view of serves here too, unless its making read a fact that differs.
         So `make` reads facts from its argument alone, and key and function say all else that it depends on.
         """
-        made: T = self._once(key, make).what
-        return made
+        made = self._once(key, make)
+        if self.ledger is not None:
+            self.ledger.asked |= made.asked
+        what: T = made.what
+        return what
 
     def _once(self, key: Hashable, make: Callable[[Facts], object]) -> _Made:
         if key in self._made:
@@ -182,14 +199,14 @@ class Facts:
     # -------------------------------------------------------------------------------------------------------------
     def ids(self, kind: str) -> tuple[str, ...]:
         """Names of the files of a kind, sorted."""
-        return tuple(sorted({p.stem for root in self._roots for p in (root / kind).glob("*.yaml")}))
+        return tuple(sorted({p.stem for root in self.roots for p in (root / kind).glob("*.yaml")}))
 
     def _file(self, kind: str, name: str) -> Mapping[str, object]:
         key = (kind, name)
         if key not in self._files:
             merged: dict[str, object] = {}
             found = False
-            for root in self._roots:
+            for root in self.roots:
                 path = root / kind / f"{name}.yaml"
                 if exists(path) and path.is_file():
                     merged = _merge(merged, read_file(path))
@@ -203,7 +220,7 @@ class Facts:
     def sources(self) -> Mapping[str, Mapping[str, object]]:
         """Source id -> title, address, date, how it was read."""
         merged: dict[str, Mapping[str, object]] = {}
-        for root in self._roots:
+        for root in self.roots:
             path = root / "sources.yaml"
             if path.is_file():
                 merged |= read_fact_table(path)
@@ -242,7 +259,9 @@ class Facts:
 
     def _entry(self, at: str) -> Fact | str | None:
         """What stands at a path: a fact, the path that it refers to, or None."""
-        found: Fact | str | None = self._overrides.get(at)
+        if self.ledger is not None:
+            self.ledger.asked.add(at)
+        found: Fact | str | None = self.overrides.get(at)
         if found is not None:
             return found
         if at not in self._cache:
@@ -251,7 +270,36 @@ class Facts:
                 self._cache[at] = None
             else:
                 self._cache[at] = str(node["ref"]) if "ref" in node else parse_leaf(at, node, self.sources)
-        return self._cache[at]
+        found = self._cache[at]
+        return self._of_capacity(found) if at.endswith(USABLE) and isinstance(found, Fact) else found
+
+    def _of_capacity(self, usable: Fact) -> Fact:
+        """What is usable of a memory, as a file states it, of the capacity that the memory has now: its share of the
+        capacity beside which it is stated stays."""
+        at = usable.path.removesuffix(USABLE) + CAPACITY
+        if self.ledger is not None:
+            self.ledger.asked.add(at)
+        if len(self.roots) == 1 and at not in self.overrides:
+            return usable
+        last = max(i for i, root in enumerate(self.roots) if is_leaf(Facts((root,), {}, {}, {})._node(usable.path)))
+        now, stated = self.get(at), Facts(self.roots[: last + 1], {}, {}, {}).get(at)
+        sizes = [fact.value for fact in (now, stated) if fact is not None and isinstance(fact.value, float)]
+        if now is None or stated is None or len(sizes) < 2 or sizes[0] == sizes[1]:
+            return usable
+        value, low, high = (
+            fields.usable_share(x, sizes[1], sizes[0]) * sizes[0] if isinstance(x, float) else None
+            for x in (usable.value, usable.low, usable.high)
+        )
+        return replace(
+            usable,
+            value=value,
+            low=low,
+            high=high,
+            grade="D" if usable.grade == "D" else "C",
+            formula=f"{usable.shown} of {stated.shown}, and the same share of {now.shown}",
+            shown="" if value is None else show(value, "B"),
+            shown_range="" if low is None or high is None else f"{show(low, 'B')} .. {show(high, 'B')}",
+        )
 
     def fact(self, path: str) -> Fact:
         """The fact at a path. Raises UserError, with the nearest path, when there is none."""
@@ -323,7 +371,7 @@ class Facts:
     def aliases(self) -> Mapping[str, SystemNames]:
         """Canonical system id -> the names that a system goes by. Overlays add names."""
         merged: dict[str, SystemNames] = {}
-        for root in self._roots:
+        for root in self.roots:
             path = root / "aliases.yaml"
             for system, entry in read_fact_table(path).items() if path.is_file() else ():
                 old = merged.get(system, SystemNames())
@@ -379,9 +427,9 @@ class Facts:
         without range, grade "user".
 
         Raises UserError for a path without a fact, and for what the field cannot hold: the same checks as `--set` and
-        `--facts`. Setting `hbm_usable` alone asks what more memory would be worth, so it may be more than the chip's
-        `hbm_capacity`; a file must give both."""
-        overrides = dict(self._overrides)
+        `--facts`. With another `hbm_capacity` the same share of it is usable; more `hbm_usable` than capacity is
+        refused."""
+        overrides = dict(self.overrides)
         for path, value in values.items():
             if isinstance(value, Fact):
                 with placed(path):
@@ -410,65 +458,49 @@ class Facts:
                     shown=new if isinstance(new, str) else show(new, old.unit),
                     shown_range="",
                 )
-        view = Facts(self._roots, self._files, self._cache, overrides)
-        changed = [path for path, fact in overrides.items() if self._overrides.get(path) is not fact]
+        view = Facts(self.roots, self._files, self._cache, overrides, self.ledger)
+        changed = [path for path, fact in overrides.items() if self.overrides.get(path) is not fact]
         view._origin = (self, frozenset(changed))
+        for path in values:
+            if path.endswith((USABLE, CAPACITY)):
+                with placed(path):
+                    view.check_memory(path.rpartition(".")[0])
         return view
 
-    def check_chip(self, chip: str) -> None:
-        """Raise UserError, without a place, where a chip could use more memory than it has at the most."""
-        has, usable = (self.get(f"chips.{chip}.memory.{name}") for name in ("hbm_capacity", "hbm_usable"))
+    def check_memory(self, memory: str) -> None:
+        """Raise UserError, without a place, where more of a memory could be used than there is at the most. memory:
+        "chips.trainium3.memory"."""
+        has, usable = self.get(memory + CAPACITY), self.get(memory + USABLE)
         if has is not None and usable is not None and isinstance(has.value, float) and isinstance(usable.value, float):
             most = has.value if has.high is None else has.high
             fields.check_memory(most, usable.value if usable.low is None else usable.low)
 
     def with_root(self, root: Path) -> Facts:
         """These facts with one more directory laid over them, unchecked."""
-        return Facts((*self._roots, root), {}, {}, self._overrides)
+        return Facts((*self.roots, root), {}, {}, self.overrides)
 
-    def pack(self) -> PackedFacts:
-        """These facts in a form that another process or machine can open."""
-        over = tuple(
-            (str(root), tuple((p.relative_to(root).as_posix(), p.read_bytes()) for p in fact_files(root)))
-            for root in self._roots[1:]
-        )
-        return PackedFacts(overlays=over, overrides=tuple(sorted(self._overrides.items())))
+    def heard(self, said: Iterable[str]) -> Facts:
+        """These facts for one question that gave `said` of them, with a ledger of what its answer reads."""
+        return Watched(self, said)
+
+    def without(self, path: str) -> Facts | None:
+        """These facts as if the user had not given the one at a path, with no ledger; None where none ships there."""
+        rest = {at: fact for at, fact in self.overrides.items() if at != path}
+        if len(rest) == len(self.overrides):
+            shipped = Facts(self.roots[:1], {}, {}, {}).get(path)
+            if shipped is None:
+                return None
+            rest[path] = shipped
+        view = Facts(self.roots, self._files, self._cache, rest)
+        view._origin = (self, frozenset((path,)))
+        return view
 
     def hash(self) -> str:
         """12 hex digits over every fact file, overlay and override: the same digits mean the same facts."""
-        digest = _content(self._roots).copy()
-        for path_, fact in sorted(self._overrides.items()):
+        digest = _content(self.roots).copy()
+        for path_, fact in sorted(self.overrides.items()):
             digest.update(json.dumps([path_, fact.value, fact.low, fact.high]).encode())
         return str(digest.hexdigest()[:12])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackedFacts:
-    """Facts to send elsewhere: the files laid over the shipped ones, each directory's path with its files' contents,
-    and the values set. The shipped files are those of the receiver: compare `Facts.hash`."""
-
-    overlays: tuple[tuple[str, tuple[tuple[str, bytes], ...]], ...]
-    overrides: tuple[tuple[str, Fact], ...]
-
-    @property
-    def settings(self) -> dict[str, float | str | None]:
-        """Path -> value of every fact that was set."""
-        return {path: fact.value for path, fact in self.overrides}
-
-    def open(self) -> Facts:
-        """The facts; directories that this machine does not have with the same contents are written to a temporary
-        place."""
-        roots = [shipped_folder()]
-        for folder, held in self.overlays:
-            root = Path(folder)
-            if not all((root / name).is_file() and (root / name).read_bytes() == data for name, data in held):
-                root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
-                atexit.register(shutil.rmtree, root, ignore_errors=True)
-                for name, data in held:
-                    (root / name).parent.mkdir(parents=True, exist_ok=True)
-                    (root / name).write_bytes(data)
-            roots.append(root)
-        return Facts(tuple(roots), {}, {}, dict(self.overrides))
 
 
 class Watched(Facts):
@@ -477,15 +509,16 @@ class Watched(Facts):
 
     __slots__ = ("_facts", "asked", "read")
 
-    def __init__(self, facts: Facts) -> None:
-        super().__init__(facts._roots, facts._files, facts._cache, facts._overrides)
+    def __init__(self, facts: Facts, said: Iterable[str] = ()) -> None:
+        ledger = Ledger(tuple(said))
+        super().__init__(facts.roots, facts._files, facts._cache, facts.overrides, ledger)
         self._facts = facts
-        self.asked: set[str] = set()
+        self.asked = ledger.asked
         self.read: dict[str, Fact] = {}
 
     def get(self, path: str) -> Fact | None:
-        found = self._overrides.get(path) or self._cache.get(path)
-        if isinstance(found, Fact):  # most are: no reference to follow, and parsed before
+        found = self.overrides.get(path) or self._cache.get(path)
+        if isinstance(found, Fact) and not path.endswith(USABLE):  # no reference to follow, and parsed before
             self.asked.add(path)
             self.read[found.path] = found
             return found
@@ -494,13 +527,8 @@ class Watched(Facts):
             self.read[found.path] = found
         return found
 
-    def _entry(self, at: str) -> Fact | str | None:
-        self.asked.add(at)
-        return super()._entry(at)
-
     def _once(self, key: Hashable, make: Callable[[Facts], object]) -> _Made:
         made = self._facts._once(key, make)
-        self.asked |= made.asked
         self.read |= made.read
         return made
 
@@ -556,45 +584,3 @@ def known_unit(base: Facts | None, path: str) -> str | None:
     """The SI unit of the fact at a path; None where there is none, or where it is unknown and says no unit."""
     fact = None if base is None else base.get(path)
     return None if fact is None or fact.unit == "text" or (fact.value is None and not fact.unit) else fact.unit
-
-
-NAME_FORM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-"""What a chip or a system may be called: it becomes the name of a file."""
-
-
-def unfold(file: Path) -> Path:
-    """A directory with what one file holds as {kind: {name: facts}}, each part at the lines where it stood, so that
-    errors name them. Raises UserError for a file that is not of that form."""
-    data = read_file(file)
-    text = read_text(file, "facts").splitlines()
-    root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    for kind in data:
-        if kind not in FACT_KINDS:
-            raise unknown("kind of facts", str(kind), FACT_KINDS, where=f"{file}:{line_of(file, [kind])}")
-    whole = parse_yaml("\n".join(text), str(file)).node
-    assert isinstance(whole, yaml.MappingNode)
-    for key, group in whole.value:
-        if not isinstance(group, yaml.MappingNode):
-            raise UserError(f"{key.value} holds names, and facts under each", where=f"{file}:{key.start_mark.line + 1}")
-        for name, node in group.value:
-            if not isinstance(node, yaml.MappingNode):
-                raise UserError(
-                    f"{name.value} holds facts",
-                    where=f"{file}:{name.start_mark.line + 1}",
-                    allowed="{value: ..., grade: user}",
-                )
-            if not NAME_FORM.fullmatch(name.value):
-                where = f"{file}:{name.start_mark.line + 1}"
-                raise UserError("not a name", where=where, given=name.value, allowed="letters, digits, - and _")
-            part = root / key.value / f"{name.value}.yaml"
-            part.parent.mkdir(exist_ok=True)
-            first, last = node.start_mark, node.end_mark
-            lines = text[first.line : last.line + 1]
-            if node.flow_style:
-                lines[-1] = lines[-1][: last.column]
-                lines[0] = " " * first.column + lines[0][first.column :]
-            elif last.column == 0 or last.line >= len(text) or last.column < first.column:
-                lines = text[first.line : last.line]
-            part.write_text("\n" * first.line + "\n".join(lines) + "\n", encoding="utf-8")
-    return root

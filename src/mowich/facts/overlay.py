@@ -6,13 +6,18 @@ fact of it is read.
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mowich.errors import UserError, UserErrors
-from mowich.facts.load import Facts, shipped_folder, unfold
-from mowich.files import exists
+import yaml
+
+from mowich.errors import UserError, UserErrors, unknown
+from mowich.facts.load import FACT_KINDS, Facts, read_file, shipped_folder
+from mowich.files import exists, line_of, parse_yaml, read_text
 
 
 def overlay(path: Path, known: Facts) -> tuple[Path, list[UserError]]:
@@ -70,3 +75,45 @@ def load_facts(overlays: Sequence[Path | str] = ()) -> Facts:
     if problems:
         raise UserErrors(problems) if len(problems) > 1 else problems[0]
     return Facts(tuple(roots), {}, {}, {})
+
+
+NAME_FORM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+"""What a chip or a system may be called: it becomes the name of a file."""
+
+
+def unfold(file: Path) -> Path:
+    """A directory with what one file holds as {kind: {name: facts}}, each part at the lines where it stood, so that
+    errors name them. Raises UserError for a file that is not of that form."""
+    data = read_file(file)
+    text = read_text(file, "facts").splitlines()
+    root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    for kind in data:
+        if kind not in FACT_KINDS:
+            raise unknown("kind of facts", str(kind), FACT_KINDS, where=f"{file}:{line_of(file, [kind])}")
+    whole = parse_yaml("\n".join(text), str(file)).node
+    assert isinstance(whole, yaml.MappingNode)
+    for key, group in whole.value:
+        if not isinstance(group, yaml.MappingNode):
+            raise UserError(f"{key.value} holds names, and facts under each", where=f"{file}:{key.start_mark.line + 1}")
+        for name, node in group.value:
+            if not isinstance(node, yaml.MappingNode):
+                raise UserError(
+                    f"{name.value} holds facts",
+                    where=f"{file}:{name.start_mark.line + 1}",
+                    allowed="{value: ..., grade: user}",
+                )
+            if not NAME_FORM.fullmatch(name.value):
+                where = f"{file}:{name.start_mark.line + 1}"
+                raise UserError("not a name", where=where, given=name.value, allowed="letters, digits, - and _")
+            part = root / key.value / f"{name.value}.yaml"
+            part.parent.mkdir(exist_ok=True)
+            first, last = node.start_mark, node.end_mark
+            lines = text[first.line : last.line + 1]
+            if node.flow_style:
+                lines[-1] = lines[-1][: last.column]
+                lines[0] = " " * first.column + lines[0][first.column :]
+            elif last.column == 0 or last.line >= len(text) or last.column < first.column:
+                lines = text[first.line : last.line]
+            part.write_text("\n" * first.line + "\n".join(lines) + "\n", encoding="utf-8")
+    return root

@@ -205,7 +205,7 @@ class NewRequest(Request):
 
 
 def _new(reader: QuestionReader) -> NewRequest:
-    from mowich.facts.load import NAME_FORM
+    from mowich.facts.overlay import NAME_FORM
 
     form, facts, name = form_of(reader), facts_of(reader), reader.get(_NEW_NAME)
     what, chip = reader.get(_NEW_KIND), reader.get(_CHIP)

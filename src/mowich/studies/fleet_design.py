@@ -29,7 +29,7 @@ from mowich.software.vendors import ported_stack
 from mowich.studies.fleet import PER_CHIP, Fleet, speeds_of
 
 KNOBS: Mapping[str, Sequence[str]] = {
-    "memory": ("memory.hbm_capacity", "memory.hbm_usable"),
+    "memory": ("memory.hbm_capacity",),
     "bandwidth": ("memory.hbm_bandwidth",),
     "compute": tuple(f"peak_dense.{p}" for p in ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8")),
     "links": ("scale_up.bandwidth_per_direction",),
@@ -85,10 +85,6 @@ def read_design(path: Path, facts: Facts, problem: FleetProblem) -> Design:
             root.problem(key, f"{like} has no such number to replace")
             continue
         values[old.path] = number
-        for name in KNOBS[key][1:]:  # what a program may use of the memory keeps its share
-            other = facts.get(f"{chip}.{name}")
-            if other is not None and isinstance(other.value, float) and isinstance(old.value, float):
-                values[other.path] = other.value * number / old.value
     compute = root.node("compute")
     for name in compute:
         peak = compute.quantity(name, "FLOP/s")

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.errors import UserError
-from mowich.facts import Facts, PackedFacts
+from mowich.facts import Facts
+from mowich.facts.own import PackedFacts, pack
 from mowich.models.model import Model
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import SWITCHES, WORDS, Plan
@@ -294,7 +295,7 @@ def sweep_to(
     work = SweepWork(
         key=digest(manifest),
         grid=grid,
-        facts=facts.pack(),
+        facts=pack(facts),
         facts_hash=str(manifest["facts_hash"]),
         term=term,
         stack=stack,

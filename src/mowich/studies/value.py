@@ -142,7 +142,7 @@ def paths_of_property(facts: Facts, platform: Platform, of: str) -> dict[str, fl
     none of it."""
     chip, system = f"chips.{platform.chip}", f"systems.{platform.id}"
     if of == OF_MEMORY:
-        found = [f"{chip}.memory.hbm_usable"]
+        found = [f"{chip}.memory.hbm_capacity"]
     elif of == "bandwidth":
         found = [f"{chip}.memory.hbm_bandwidth"]
     elif of == "compute":

@@ -22,7 +22,7 @@ def value_point(result: Result, at: ResultPath, row: Result, facts: Facts) -> So
         return {}
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        paths = list(row["set"]) or [f"chips.{system.chip}.memory.hbm_usable"]
+        paths = list(row["set"]) or [f"chips.{system.chip}.memory.hbm_capacity"]
         memory, life = worth_facts(facts, system.id)
         paths += [life] if name[0] in _OF_LIFE else []
         paths += [memory] if name[0] in _OF_MEMORY and memory is not None else []
