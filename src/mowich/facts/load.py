@@ -290,6 +290,8 @@ class Facts:
             fields.usable_share(x, sizes[1], sizes[0]) * sizes[0] if isinstance(x, float) else None
             for x in (usable.value, usable.low, usable.high)
         )
+        if value is not None and high is not None:  # a range may hold other capacities than the one that is given
+            high = min(high, max(value, now.high or sizes[0]))
         return replace(
             usable,
             value=value,
