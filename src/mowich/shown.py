@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from os import PathLike
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 T = TypeVar("T", covariant=True)
+S = TypeVar("S", bound="Shown")
 
 Result = Mapping[str, Any]
 """The JSON of an answer, or of an object in it: a row, a plan, its inputs. Its schema says which keys there are, and
@@ -178,7 +180,41 @@ class Shown(ABC):
         all-reduce of 1.00 GiB among 64 chips of ...
     """
 
-    __slots__ = ()
+    __slots__ = ("__dict__",)  # of what was heard: a slot of its own would not go with those of other bases
+
+    def __init_subclass__(cls) -> None:
+        """The JSON of every kind of result says what its question gave in vain."""
+        super().__init_subclass__()
+        own = cls.__dict__.get("to_dict")
+        if own is None or hasattr(own, "__wrapped__"):
+            return
+
+        @wraps(own)
+        def to_dict(self: Shown) -> dict[str, object]:
+            found: dict[str, object] = own(self)
+            return {**found, **self.heard()}
+
+        cls.to_dict = to_dict  # type: ignore[method-assign]
+
+    def heard(self) -> Mapping[str, object]:
+        """Which of the facts that were set changed nothing here; empty where none was set.
+
+        Returns: `unread`: paths that the answer does not read; `read_instead`: for each of them what it reads in its
+        place; `unmoved`: what it reads and what moves nothing, {"path", "because"}, None where nobody looked.
+
+        Example:
+            >>> import mowich
+            >>> facts = mowich.load_facts().with_values({"chips.h100_sxm.power.tdp": 650.0})
+            >>> mowich.collective("all-reduce", "h100:8", sizes=["1GiB"], facts=facts).heard()["unread"]
+            ['chips.h100_sxm.power.tdp']
+        """
+        found: Mapping[str, object] = getattr(self, "_heard", {})
+        return found
+
+    def with_heard(self: S, found: Mapping[str, object]) -> S:
+        """The same result, which now says what it heard."""
+        object.__setattr__(self, "_heard", found)
+        return self
 
     @abstractmethod
     def to_dict(self) -> dict[str, object]:

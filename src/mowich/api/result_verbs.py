@@ -16,6 +16,7 @@ from mowich.requests import known, results
 from mowich.shown import Told
 from mowich.studies import answers
 from mowich.studies.explain import Explanation
+from mowich.studies.heard import note_heard
 
 if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
@@ -61,7 +62,7 @@ def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> V
         True
     """
     with keywords_asked(results.VALIDATE, facts, path=path) as asked:
-        return _validate.validate_rows(asked.path, asked.facts)
+        return note_heard(_validate.validate_rows(asked.path, asked.facts), asked.facts)
 
 
 def calibrate(

@@ -12,10 +12,11 @@ from mowich.requests import results
 def validate(asked: results.ValidateRequest) -> None:
     """Errors by chip and by source."""
     from mowich.evidence.validate import validate_rows as study
+    from mowich.studies.heard import note_heard
 
     form = asked.form
     with progress(form.quiet) as line:
         line("predicting")
-        result = study(asked.path, asked.facts)
+        result = note_heard(study(asked.path, asked.facts), asked.facts)
 
     emit(result.to_dict(), form, inputs=asked.given)

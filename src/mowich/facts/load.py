@@ -431,14 +431,14 @@ class Facts:
         Raises UserError for a path without a fact, and for what the field cannot hold: the same checks as `--set` and
         `--facts`. With another `hbm_capacity` the same share of it is usable; more `hbm_usable` than capacity is
         refused."""
-        overrides = dict(self.overrides)
+        overrides, known = dict(self.overrides), self._silent(self.overrides)
         for path, value in values.items():
             if isinstance(value, Fact):
                 with placed(path):
-                    check_fact(path, value, known_unit(self, path))
+                    check_fact(path, value, known_unit(known, path))
                 overrides[path] = value
             else:
-                old = self.fact(path)
+                old = known.fact(path)
                 is_word = isinstance(value, str)
                 if is_word != (old.unit == "text"):
                     raise UserError("a fact that is text takes words, another a number", where=path, given=value)
@@ -466,8 +466,12 @@ class Facts:
         for path in values:
             if path.endswith((USABLE, CAPACITY)):
                 with placed(path):
-                    view.check_memory(path.rpartition(".")[0])
+                    self._silent(overrides).check_memory(path.rpartition(".")[0])
         return view
+
+    def _silent(self, overrides: Mapping[str, Fact]) -> Facts:
+        """These facts with other values set, read by no ledger: what is set is not read thereby."""
+        return Facts(self.roots, self._files, self._cache, overrides)
 
     def check_memory(self, memory: str) -> None:
         """Raise UserError, without a place, where more of a memory could be used than there is at the most. memory:
@@ -483,7 +487,8 @@ class Facts:
 
     def heard(self, said: Iterable[str]) -> Facts:
         """These facts for one question that gave `said` of them, with a ledger of what its answer reads."""
-        return Watched(self, said)
+        before = () if self.ledger is None else self.ledger.said
+        return Watched(self, dict.fromkeys((*before, *said)))
 
     def without(self, path: str) -> Facts | None:
         """These facts as if the user had not given the one at a path, with no ledger; None where none ships there."""
@@ -493,7 +498,7 @@ class Facts:
             if shipped is None:
                 return None
             rest[path] = shipped
-        view = Facts(self.roots, self._files, self._cache, rest)
+        view = self._silent(rest)
         view._origin = (self, frozenset((path,)))
         return view
 

@@ -115,9 +115,11 @@ def facts_of(reader: QuestionReader) -> Facts:
 def read_settings(reader: QuestionReader) -> Settings:
     """The facts of a question with its settings: applied to the facts, or kept for the search (plan.*) or the prices
     (prices.term)."""
+    from mowich.facts.own import given_facts
+
     out = Settings(facts=facts_of(reader))
     changes: dict[str, float | str] = {}
-    seen: set[str] = set()
+    seen, said = set[str](), list[str]()
     before = len(reader.problems.found)
     for item in reader.get(SET) or ():
         where = f"{reader.said(SET)} {item}"
@@ -143,9 +145,13 @@ def read_settings(reader: QuestionReader) -> Settings:
             else:
                 path, number = read_value(out.facts, key, value, where=where)
                 changes[path] = number
+                said.append(out.facts.fact(path).path)
+    own = () if reader.edge is Edge.KEY else given_facts(out.facts)  # over HTTP they are the server's
     if changes and len(reader.problems.found) == before:
         change = reader.source.change
         out.facts = change(out.facts, changes) if change else out.facts.with_values(changes)
+    if said or own:
+        out.facts = out.facts.heard((*said, *own))
     return out
 
 

@@ -7,6 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
+from mowich.studies.heard import heard
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mowich.studies.value import ValueStudy
 
 
+@heard(again=True)
 def compared(asked: jobs.CompareRequest) -> Comparison:
     """The best plan of each system for a training job."""
     from mowich.studies.compare import compare
@@ -64,6 +66,7 @@ def run_budget_of(asked: jobs.CompareRequest) -> RunBudget | None:
     return RunBudget(usd=asked.budget, days=asked.days, has_tokens=asked.has_tokens)
 
 
+@heard(again=True)
 def planned(asked: jobs.PlanRequest) -> PlanList:
     """The best plans of one system for a training job."""
     from mowich.studies.plan import plan
@@ -82,6 +85,7 @@ def planned(asked: jobs.PlanRequest) -> PlanList:
     )
 
 
+@heard(again=True)
 def served_compared(asked: jobs.JobRequest, systems: Sequence[str] | None = None) -> ServeResult:
     """The best deployment of each system for a serving job. systems: these only, None: all of the question."""
     from mowich.studies.serving_plan import compare_serving
@@ -99,6 +103,7 @@ def served_compared(asked: jobs.JobRequest, systems: Sequence[str] | None = None
     )
 
 
+@heard(again=True)
 def served_planned(asked: jobs.PlanRequest) -> ServeResult:
     """The best deployments of one system for a serving job."""
     from mowich.studies.serving_plan import plan_serving
@@ -126,6 +131,7 @@ def plan_text(rows: Sequence[LaunchedRow], asked: jobs.PlanRequest) -> str:
     return rows[asked.pick - 1].emit(asked.emit)
 
 
+@heard()
 def rated_planned(asked: jobs.PlanRequest) -> RateResult:
     """The smallest and the cheapest deployment for a load."""
     from mowich.studies.rates import plan_rates
@@ -151,6 +157,7 @@ def rated_planned(asked: jobs.PlanRequest) -> RateResult:
     )
 
 
+@heard(again=True)
 def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     """Whether a training job, or a served model with the cache of one request, fits on a system."""
     if asked.train is not None:
@@ -179,6 +186,7 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
     )
 
 
+@heard()
 def briefed(asked: brief.BriefRequest) -> Brief:
     """The eight questions about Trainium 3."""
     from mowich.studies.brief.one_page import brief as one_page
@@ -186,6 +194,7 @@ def briefed(asked: brief.BriefRequest) -> Brief:
     return one_page(asked.facts, against=asked.against, models=asked.models)
 
 
+@heard(again=True)
 def gap_explained(asked: gaps.GapRequest) -> Gap:
     """Why the second of two machines beats the first."""
     from mowich.studies.gap import gap
@@ -208,6 +217,7 @@ def gap_explained(asked: gaps.GapRequest) -> Gap:
     )
 
 
+@heard()
 def value_found(asked: gaps.ValueRequest) -> ValueStudy:
     """What more of a property of a machine is worth."""
     from mowich.studies.value import value
@@ -230,6 +240,7 @@ def value_found(asked: gaps.ValueRequest) -> ValueStudy:
     )
 
 
+@heard(again=True)
 def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
     """The time of a collective for each size."""
     from mowich.studies.collectives import collective
@@ -247,6 +258,7 @@ def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
     )
 
 
+@heard(again=True)
 def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
     """The goodput of a long run by way of surviving failures."""
     from mowich.studies.goodput import goodput
@@ -265,6 +277,7 @@ def goodput_found(asked: machines.GoodputRequest) -> GoodputStudy:
     )
 
 
+@heard()
 def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = lambda text: None) -> Calibration:
     """What measurements say of the constants; writes the overlay that was asked for. tell: is told what goes on."""
     from mowich.evidence.readers.setup import Setup
@@ -282,6 +295,7 @@ def calibrated(asked: calibrate.CalibrateRequest, tell: Callable[[str], None] = 
     )
 
 
+@heard(again=True)
 def power_found(asked: machines.PowerRequest) -> PowerStudy:
     """The power of machines by part."""
     from mowich.studies.power import study
@@ -297,6 +311,7 @@ def stale_found(asked: known.CheckRequest, facts: Facts | None = None) -> Stalen
     return find_stale(facts or load_facts(asked.dirs), asked.stale_s or 0.0, asked.as_of or date.today())
 
 
+@heard(again=True)
 def prices_found(asked: prices.PricesRequest) -> PriceStudy:
     """Costs and prices of systems."""
     from mowich.studies.prices import prices
@@ -322,6 +337,7 @@ def metric_explained(asked: results.ExplainRequest) -> Explanation:
     return explain(asked.data, asked.metric, asked.facts, model=asked.model)
 
 
+@heard()
 def claims_checked(asked: results.ClaimsRequest) -> ClaimStudy:
     """The claims that a search finds, or all. Raises UserError where none is found."""
     from mowich.facts.entries import TOPICS
@@ -375,6 +391,7 @@ def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[objec
     return [a.copy() if hasattr(a, "copy") else a for a in arrays]
 
 
+@heard()
 def layer_timed(asked: kernels.LayerRequest) -> LayerStudy:
     """Decoder layers and a step of a model, made of kernels."""
     from mowich.studies.layer.study import time_layers

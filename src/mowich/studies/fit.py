@@ -18,6 +18,7 @@ from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import Plan, TrainJob
+from mowich.shown import Shown
 from mowich.software.stack import Platform, equip
 from mowich.training.step import micro_batches_of
 from mowich.units import show_gib
@@ -27,7 +28,7 @@ MAX_TRIED = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class Fit(Shown):
     """fits: None where the range of the memory itself decides. plan, memory_B: the legal plan with the least memory per
     device.
     smallest_chips: None when no count that was tried fits."""

@@ -36,6 +36,7 @@ from mowich.studies import serving_plan
 from mowich.studies.batches import WITHIN
 from mowich.studies.compare import SystemAsk
 from mowich.studies.compare import solve_system as best_plans
+from mowich.studies.heard import note_heard
 from mowich.units import parse_batch
 
 PER_CHIP = "1/s"
@@ -431,7 +432,7 @@ def fleet(
         "seed": seed,
         "goals": list(asked.goals),
     }
-    return Fleet(
+    answer = Fleet(
         problem=asked,
         rates=speeds,
         answer=found,
@@ -441,6 +442,7 @@ def fleet(
         inputs=inputs,
         warnings=tuple(warnings),
     )
+    return note_heard(answer, facts)
 
 
 # ---- a chip as design

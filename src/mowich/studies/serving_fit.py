@@ -21,6 +21,7 @@ from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import WEIGHT_B, ServePlan
 from mowich.plans.serving_choices import DEGREES
 from mowich.plans.workers import worker_plans
+from mowich.shown import Shown
 from mowich.software.engine import engine_for
 from mowich.studies.fit import MAX_TRIED, counts
 from mowich.studies.serving import deploy
@@ -53,7 +54,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeFit:
+class ServeFit(Shown):
     """fits: None where the range of the usable memory decides. held: the plan shown (None: none is legal); smallest: by
     format of the weights, the fewest chips tried that hold one request (None: none of those tried)."""
 

@@ -43,6 +43,7 @@ from mowich.requests.settings import fact_path, read_value
 from mowich.shown import Rows, Shown
 from mowich.software.stack import equip
 from mowich.studies.compare import Row, SystemAsk, resolved, solve_system, without_plan
+from mowich.studies.heard import note_heard
 from mowich.units import parse_batch, show_count
 
 MAX_POINTS = 100_000
@@ -428,9 +429,18 @@ def solve_point(point: Point, grid: Grid, facts: Facts, term: str, stack: str | 
         return replace(row, chips_requested=point.chips or unit.chips)
 
 
-def solve_points(points: Sequence[Point], grid: Grid, facts: Facts, term: str, stack: str | None) -> list[Row]:
-    """`solve_point` of several points: one task of an executor."""
-    return [solve_point(point, grid, facts, term, stack) for point in points]
+def solve_points(
+    points: Sequence[Point], grid: Grid, facts: Facts, term: str, stack: str | None
+) -> tuple[list[Row], frozenset[str]]:
+    """`solve_point` of several points, one task of an executor; and the facts that it asked for, for the ledger."""
+    rows = [solve_point(point, grid, facts, term, stack) for point in points]
+    return rows, frozenset() if facts.ledger is None else frozenset(facts.ledger.asked)
+
+
+def first_points(grid: Grid) -> Iterator[Point]:
+    """A point of each model on each system: together they read what the whole grid reads."""
+    for model, system in product(grid.models, grid.systems):
+        yield replace(grid.point(0), model=model, system=system)
 
 
 def sweep(
@@ -448,6 +458,7 @@ def sweep(
     depend on any of them.
     """
     done: list[tuple[Point, Row]] = []
+    facts = facts.heard(grid.facts) if grid.facts else facts
     complete = True
     points = grid.points
     each = max(1, -(-len(points) // max(1, tasks))) if executor is not None else 1
@@ -462,7 +473,8 @@ def sweep(
             raise
         complete = False
     inputs = {**grid.inputs, "price_term": term, "stack": stack}
-    return Sweep(inputs=inputs, facts_hash=facts.hash(), rows=Rows(done), complete=complete)
+    found = Sweep(inputs=inputs, facts_hash=facts.hash(), rows=Rows(done), complete=complete)
+    return note_heard(found, facts, axes=list(grid.facts))
 
 
 def _run(
@@ -470,16 +482,19 @@ def _run(
 ) -> Iterator[list[Row]]:
     """Rows of each piece, in order."""
     if executor is None:
-        yield from (solve_points(piece, grid, facts, term, stack) for piece in pieces)
+        yield from (solve_points(piece, grid, facts, term, stack)[0] for piece in pieces)
         return
     from mowich.studies.sweep_workers import workers_live
 
-    futures: list[Future[list[Row]]] = []
+    futures: list[Future[tuple[list[Row], frozenset[str]]]] = []
     try:
         with workers_live("--out DIR keeps what is done, and goes on from there"):
             futures += [executor.submit(solve_points, piece, grid, facts, term, stack) for piece in pieces]
             for future in futures:
-                yield future.result()
+                rows, asked = future.result()
+                if facts.ledger is not None:
+                    facts.ledger.asked |= asked
+                yield rows
     finally:
         for future in futures:
             future.cancel()

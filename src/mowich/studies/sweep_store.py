@@ -33,7 +33,8 @@ from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import SWITCHES, WORDS, Plan
 from mowich.shown import Result, Shown
 from mowich.studies.compare import Row
-from mowich.studies.sweep import Grid, Point, digest, solve_point
+from mowich.studies.heard import note_heard
+from mowich.studies.sweep import Grid, Point, digest, first_points, solve_point
 from mowich.studies.sweep_files import (
     checksum_of,
     is_sound,
@@ -264,6 +265,10 @@ def task_size(points: int) -> int:
     return max(1, min(MAX_TASK, -(-points // MIN_TASKS)))
 
 
+MOST_PROBED = 12
+"""Pairs of a model and a system; of a larger sweep nobody looks which given facts it reads."""
+
+
 def part_size(points: int) -> int:
     """Points of a part: those of whole tasks.
 
@@ -327,7 +332,13 @@ def sweep_to(
                     progress(on_disk + computed, computed)
         with written(folder):
             order_checksums(folder, [path.name for path in _files(folder, manifest)])
-        return _count(db, folder, manifest, aside)
+        found = _count(db, folder, manifest, aside)
+    facts = facts.heard(grid.facts)
+    if facts.ledger is None or not facts.ledger.said or len(grid.models) * len(grid.systems) > MOST_PROBED:
+        return found
+    for point in first_points(grid):  # parts that were there before do not say what they read
+        solve_point(point, grid, facts, term, stack)
+    return note_heard(found, facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from mowich.serving.traffic.replica import CacheTooSmallError, Replica
 from mowich.serving.traffic.requests import UserRequest
 from mowich.serving.traffic.routing import ReplicaFleet
 from mowich.shown import Shown, plain_row
+from mowich.studies.heard import note_heard
 from mowich.studies.serving import tabled_shares, with_tables
 from mowich.studies.serving_plan import fact_spreads
 from mowich.studies.traffic_load import requests_of
@@ -516,5 +517,5 @@ def traffic(
         draws = REDRAWS if result.requests <= RANGED else 0
         if not draws:
             said = f"times have no ranges: more than {RANGED:,} requests; --draws {REDRAWS} plays them again"
-            return replace(result, warnings=(*result.warnings, said))
-    return with_ranges(result, scenario, facts, draws) if draws else result
+            return note_heard(replace(result, warnings=(*result.warnings, said)), facts)
+    return note_heard(with_ranges(result, scenario, facts, draws) if draws else result, facts)

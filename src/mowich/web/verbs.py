@@ -56,7 +56,14 @@ def questions(got: jobs.JobRequest) -> Questions:
     )
 
 
-def row(ask: asks.Ask, place: int, known: Knowledge) -> Row | ServeResult:
+def row(ask: asks.Ask, place: int, known: Knowledge) -> tuple[Row | ServeResult, frozenset[str]]:
+    """What `compare` finds for one of its systems, and the facts that it asked for, where a ledger is kept."""
+    found = _row(ask, place, known)
+    ledger = known.work(ask).facts.ledger
+    return found, frozenset() if ledger is None else frozenset(ledger.asked)
+
+
+def _row(ask: asks.Ask, place: int, known: Knowledge) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
     from mowich.studies import answers
     from mowich.studies import compare as study
@@ -102,15 +109,18 @@ def _experts(model: Model) -> int:
     return next((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), 1)
 
 
-def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], known: Knowledge) -> bytes:
+def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, frozenset[str]]], known: Knowledge) -> bytes:
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
+    from mowich.studies.heard import note_heard
 
-    got = known.work(ask)
+    got, rows = known.work(ask), [row for row, _ in found_rows]
+    if got.facts.ledger is not None:
+        got.facts.ledger.asked.update(*(asked for _, asked in found_rows))
     if got.serve is not None:
         found = serving_plan.joined_results([r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts)
-        result = found.to_dict()
+        result = note_heard(found, got.facts).to_dict()
     else:
         answer = study.answer(questions(got), [r for r in rows if isinstance(r, study.Row)])
         if ask.nearby:
@@ -125,7 +135,7 @@ def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], known: Knowledge)
                     ),
                 ),
             )
-        result = answer.to_dict()
+        result = note_heard(answer, got.facts).to_dict()
     asked = with_inputs(result, got.again())
     return reply(asked, notes=list(got.notes), command=ask.command(), view=compare_view(asked, got.facts))
 
