@@ -635,3 +635,23 @@ def test_the_command_says_what_it_needs() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "mowich[web]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "ask"),
+    [
+        ("compare", {**COMPARE, "on": ["trn3", "h100"]}),
+        ("compare", {**SERVE, "on": ["trn3", "h100"]}),
+        ("plan", {k: v for k, v in SERVE.items() if k != "on"} | {"on": "trn3"}),
+        ("collective", {"kind": "all-reduce", "on": "trn3:64", "sizes": ["1MiB"]}),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_told(client: TestClient, path: str, ask: dict[str, Any]) -> None:
+    """What one system of several reads counts, also where its row comes from the cache."""
+    unread, read = "systems.trn3-gen2.hbm_bandwidth", "networks.collectives.neuroncore-v4.ring_efficiency"
+    asked = {**ask, "set": [f"{unread}=1000 TB/s", f"{read}=0.5"]}
+    for _ in range(2):
+        found = client.post(f"/api/{path}", json=asked).json()["result"]
+        assert found["unread"] == [unread]
+        asked = {**asked, "set": asked["set"][:1]}
+    assert "unread" not in client.post(f"/api/{path}", json=ask).json()["result"]

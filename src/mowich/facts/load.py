@@ -431,7 +431,7 @@ class Facts:
         Raises UserError for a path without a fact, and for what the field cannot hold: the same checks as `--set` and
         `--facts`. With another `hbm_capacity` the same share of it is usable; more `hbm_usable` than capacity is
         refused."""
-        overrides, known = dict(self.overrides), self._silent(self.overrides)
+        overrides, known = dict(self.overrides), self.silent()
         for path, value in values.items():
             if isinstance(value, Fact):
                 with placed(path):
@@ -466,12 +466,14 @@ class Facts:
         for path in values:
             if path.endswith((USABLE, CAPACITY)):
                 with placed(path):
-                    self._silent(overrides).check_memory(path.rpartition(".")[0])
+                    view.silent().check_memory(path.rpartition(".")[0])
         return view
 
-    def _silent(self, overrides: Mapping[str, Fact]) -> Facts:
-        """These facts with other values set, read by no ledger: what is set is not read thereby."""
-        return Facts(self.roots, self._files, self._cache, overrides)
+    def silent(self) -> Facts:
+        """These facts without a ledger: what is set, told or printed is not read thereby."""
+        view = Facts(self.roots, self._files, self._cache, self.overrides)
+        view._origin = (self, frozenset())
+        return view
 
     def check_memory(self, memory: str) -> None:
         """Raise UserError, without a place, where more of a memory could be used than there is at the most. memory:
@@ -498,7 +500,7 @@ class Facts:
             if shipped is None:
                 return None
             rest[path] = shipped
-        view = self._silent(rest)
+        view = Facts(self.roots, self._files, self._cache, rest)
         view._origin = (self, frozenset((path,)))
         return view
 

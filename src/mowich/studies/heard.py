@@ -8,7 +8,7 @@ take no longer than a search of plans. What was made of facts that it does not t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -58,29 +58,27 @@ def note_heard(
     ledger = facts.ledger
     if ledger is None or not ledger.said:
         return result
-    unread = ledger.unread()
+    unread, known = ledger.unread(), facts.silent()
     read = [path for path in ledger.said if path not in unread]
     found: dict[str, object] = {
         "unread": list(unread),
-        "read_instead": {path: near for path in unread if (near := nearest(path, facts))},
+        "read_instead": {path: near for path in unread if (near := nearest(path, ledger.asked, known))},
         "unmoved": None,
     }
     if axes is not None:
-        found["unmoved"] = list(_level_axes([path for path in axes if path in read], result.to_dict(), facts))
+        found["unmoved"] = list(_level_axes([path for path in axes if path in read], result.to_dict(), known))
     elif under is not None and len(read) <= MOST:
-        found["unmoved"] = list(_unmoved(read, result.to_dict(), facts, under))
+        found["unmoved"] = list(_unmoved(read, result.to_dict(), known, under))
     return result.with_heard(found)
 
 
 # what is read in the place of a fact
 # -----------------------------------------------------------------------------------------------------------------
-def nearest(path: str, facts: Facts) -> list[str]:
-    """The facts that an answer read and that are most like one that it did not read: of the same unit, and of the same
-    machine, or under the same name elsewhere; at most `NEAREST`, empty where none is."""
-    assert facts.ledger is not None
+def nearest(path: str, asked: Iterable[str], facts: Facts) -> list[str]:
+    """The facts that an answer asked for and that are most like one that it did not read: of the same unit, and of the
+    same machine, or under the same name elsewhere; at most `NEAREST`, empty where none is."""
     own = facts.get(path)
-    asked = sorted(facts.ledger.asked)
-    found = {fact.path: fact for at in asked if (fact := facts.get(at)) is not None and fact.path != path}
+    found = {fact.path: fact for at in sorted(asked) if (fact := facts.get(at)) is not None and fact.path != path}
     alike = [at for at, fact in found.items() if own is not None and fact.unit == own.unit and own.unit != "text"]
     scores = {at: _likeness(path, at, facts) for at in alike}
     most = max(scores.values(), default=0)
@@ -167,7 +165,12 @@ def because(path: str, result: Result, facts: Facts, without: Facts | None = Non
     if precision and plans and all("precision" in plan and plan["precision"] != precision for plan in plans):
         return f"no plan here multiplies in {precision}"
     found = list(dict.fromkeys(str(row["binds"]) for row in rows_of(result) if row.get("binds")))
-    return f"{' and '.join(found)} binds" if found else "other facts decide"
+    is_speed = fact is not None and (fact.unit in ("B", "B/s", "FLOP/s", "s") or path.startswith(_SOFTWARE))
+    return f"{' and '.join(found)} binds" if found and is_speed else "no row here rests on it"
+
+
+_SOFTWARE = ("devices.", "training.", "serving.", "networks.")
+"""Kinds of facts that all speak of speed."""
 
 
 def _unused_level(path: str, rows: Sequence[Result], facts: Facts) -> str:
