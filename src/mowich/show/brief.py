@@ -1,18 +1,21 @@
-"""The page of a brief: eight questions for readers outside the field."""
+"""The page of a brief: jobs by rival, then questions for readers outside the field."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from mowich.economics.money import term_words
 from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import OTHER, look_called
-from mowich.show.page import Column, Page, Run, Story, Table, TextCell, Words, figure
+from mowich.show.page import Column, Page, Part, Run, Story, Table, TextCell, Words, figure, paragraphs
 from mowich.shown import Result
 
 
 def brief_page(result: Result, run: Run) -> Page:
     """Verdict first, then a picture, why, and the numbers with their commands."""
-    parts: list[Words] = []
+    table = result.get("table") or ()  # an answer of an older version has none
+    parts: list[Part] = [_jobs(table), *_flips(table)] if table else []
     for place, row in enumerate(result["rows"], start=1):
         parts.append(Words(text=f"{place}. {row['question']}", kind="heading", indent=0, gap=True))
         parts.append(Words(text=row["verdict"], kind="caption", hang=0))
@@ -59,6 +62,50 @@ def brief_page(result: Result, run: Run) -> Page:
         inputs=inputs,
         stories=[_story(row) for row in result["rows"]],
     )
+
+
+def _jobs(rows: Sequence[Result]) -> Table:
+    """Each job beside each rival: tokens of a chip and of a dollar."""
+    ratios = ("speed", "tuned_speed", "dollar", "tuned_dollar")
+    return Table(
+        title="Tokens on Trainium 3 over those on the other machine",
+        note="Above 1 Trainium 3 makes more of them. A dollar is of what a machine costs its owner, or of your price."
+        " Hand-tuned: kernels written by hand, where there are some.",
+        columns=[
+            Column(name="work", right=False),
+            Column(name="beside", right=False),
+            Column(name="per chip", format="number"),
+            Column(name="per chip, hand-tuned", short="by hand", format="number"),
+            Column(name="per dollar", format="interval"),
+            Column(name="per dollar, hand-tuned", short="by hand", format="number"),
+            Column(name="verdict", right=False),
+        ],
+        rows=[
+            [
+                TextCell(row["work"], short=f"{row['model']}, {_JOBS[row['job']]}"),
+                TextCell(row["rival_name"], short=row["rival"]),
+                *(figure(row[name], f"jobs.numbers.{_number(row, name)}.estimate") for name in ratios),
+                row["level"],
+            ]
+            for row in rows
+        ],
+    )
+
+
+_JOBS = {"train": "training", "serve": "within limits", "bulk": "in bulk"}
+"""Jobs where there is little room: serving is what is not training."""
+
+
+def _number(row: Result, ratio: str) -> str:
+    """The name of the number of the first question that a ratio of the table is."""
+    software, _, kind = ratio.rpartition("_")
+    return f"{software or 'shipped'}.{row['job']}.{row['model']}.{row['rival']}.{kind}"
+
+
+def _flips(rows: Sequence[Result]) -> list[Words]:
+    """Where the other machine is the cheaper one, a sentence for each line of the table."""
+    said = [(f"{row['work']}, beside {row['rival_name']}: {row['flips']}") for row in rows if row["flips"]]
+    return paragraphs([text[:1].upper() + text[1:] for text in said], "caption", heading="Where it flips", gap=True)
 
 
 def _story(row: Result) -> Story:

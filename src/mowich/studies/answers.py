@@ -191,7 +191,7 @@ def briefed(asked: brief.BriefRequest) -> Brief:
     """The eight questions about Trainium 3."""
     from mowich.studies.brief.one_page import brief as one_page
 
-    return one_page(asked.facts, against=asked.against, models=asked.models)
+    return one_page(asked.facts, against=asked.against, models=asked.models, given=asked.given)
 
 
 @heard(again=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mowich.economics import money
+from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
 from mowich.serving.search import ServeJob
+from mowich.software.vendors import HAND_TUNED
 from mowich.studies.compare import Comparison
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.fleet import Fleet
 from mowich.studies.gap import Gap
+from mowich.studies.ranking import names_listed
 from mowich.studies.serving_plan import ServeResult, ServeRow
 from mowich.studies.value import ValueStudy
 
@@ -24,9 +30,21 @@ AT = 16_384
 """Chips of a training run where nothing else is said."""
 SERVED_ON = 64
 """Chips that serve."""
+PRICE_OF_ALL = "tco"
+"""The kind of price of every machine: Trainium 3 has no other, and kinds are not mixed. A reader's own price stands in
+its place."""
 
 TO_TRAIN = TrainJob(tokens=15e12, seq=4096, batch_seqs=16384.0)
 TO_SERVE = ServeJob(prompt=8000.0, output=1000.0, ttft_s=10.0, tpot_s=0.05)
+IN_BULK = replace(TO_SERVE, ttft_s=math.inf, tpot_s=math.inf)
+LONG_ANSWERS = replace(IN_BULK, prompt=1000.0, output=8000.0)
+
+SERVED_JOBS: Mapping[str, tuple[str, ServeJob]] = {
+    "serve": ("serving {} within limits", TO_SERVE),
+    "bulk": ("serving {} in bulk", IN_BULK),
+    "long": ("serving {} in bulk with long answers", LONG_ANSWERS),
+}
+"""Jobs of serving: plain words with the place of the model, and what is asked."""
 
 PLAIN_NAMES = {
     "trn2": "Trainium 2",
@@ -38,18 +56,52 @@ PLAIN_NAMES = {
 """Machines as a newspaper calls them; others by the name of their facts."""
 
 
+def by_hand(system: str) -> str:
+    """The name of a machine with kernels written by hand among those of `Known.rests_on`."""
+    return f"{system}, {HAND_TUNED}"
+
+
+ServedJob = tuple[str, str]
+"""(a job of `SERVED_JOBS`, a model)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryWork:
+    """One kind of work under less and more memory. work: in plain words; command: gives the study."""
+
+    work: str
+    model: str
+    study: ValueStudy
+    command: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Answers that the questions read. rivals, models: as asked, the first rival is the one of `gap`, the first model
-    is trained; sizes: chips -> training on that many; served: model -> serving; memory: "train", "serve", "bulk"."""
+    """Answers that the questions read.
+
+    rivals, models: as asked, the first rival is the one of `gap`, the first model is trained; settings: words of a
+    command line that make these facts; sizes: chips -> training on that many; tuned: machine -> training on `AT` chips
+    with kernels written by hand, where there are some; beside: training on the machines before and after it; served:
+    serving; served_tuned: (job, model, machine) -> with kernels written by hand, where there are some; announced: the
+    limits kept by the machine after it; bases: (job, model, machine) -> what its rates are extrapolated from, where
+    their like was not measured; rests_on: the same -> the constant of the engine that decides the rate alone, where one
+    does; machine: "trn3, hand-tuned" is that with kernels written by hand.
+    """
 
     facts: Facts
     rivals: tuple[str, ...]
     models: tuple[Model, ...]
+    settings: tuple[str, ...]
     sizes: Mapping[int, Comparison]
-    served: Mapping[str, ServeResult]
+    tuned: Mapping[str, TrainRow]
+    beside: Comparison
+    served: Mapping[ServedJob, ServeResult]
+    served_tuned: Mapping[tuple[str, str, str], ServeRow]
+    announced: Mapping[str, ServeRow]
+    bases: Mapping[tuple[str, str, str], str]
+    rests_on: Mapping[tuple[str, str, str], str]
     gap: Gap
-    memory: Mapping[str, ValueStudy]
+    memory: Sequence[MemoryWork]
     fleet: Fleet
 
     @property
@@ -59,14 +111,23 @@ class Known:
 
     def trained(self, chips: int, system: str) -> TrainRow:
         """Training on a machine."""
-        return next(r for r in self.sizes[chips].rows if r.system == system)
+        rows: list[TrainRow] = [*self.sizes[chips].rows, *(self.beside.rows if chips == AT else ())]
+        return next(r for r in rows if r.system == system)
 
-    def serving(self, model: str, system: str) -> ServeRow:
+    def serving(self, model: str, system: str, job: str = "serve") -> ServeRow:
         """Serving on a machine."""
-        return next(r for r in self.served[model].rows if r.system == system)
+        if system == NEXT and NEXT not in self.systems:
+            return self.announced[model]
+        return next(r for r in self.served[job, model].rows if r.system == system)
+
+    def decided(self, job: str, model: str, *systems: str, tuned: bool = False) -> str:
+        """The constant that decides the rate of one of these alone; "" where none does. tuned: with kernels written by
+        hand, where there are some."""
+        names = [by_hand(s) if tuned and (job, model, s) in self.served_tuned else s for s in systems]
+        return next((found for s in names if (found := self.rests_on.get((job, model, s)))), "")
 
     def served_rows(self) -> list[tuple[str, str, ServeRow]]:
-        """(model, machine, row) of serving on Trainium 3 and its rivals, where there is a plan."""
+        """(model, machine, row) of serving within limits on Trainium 3 and its rivals, where there is a plan."""
         rows = [(m.name, s, self.serving(m.name, s)) for m in self.models for s in self.systems]
         return [found for found in rows if found[2].feasible]
 
@@ -74,17 +135,64 @@ class Known:
         """A machine in plain words."""
         return PLAIN_NAMES.get(system) or resolve(self.facts, system).display
 
-    def to_train(self, chips: int, systems: Sequence[str]) -> str:
+    def price(self, system: str) -> Estimate:
+        """Dollars of a chip-hour: what it costs its owner, or the reader's own price."""
+        return self._price(system).rate.scaled(3600.0, "USD/chip/h")
+
+    def is_yours(self, system: str) -> bool:
+        """Whether the reader set the price of a machine."""
+        return self._price(system).term == money.OWN
+
+    def _price(self, system: str) -> money.Price:
+        return money.price(self.facts, resolve(self.facts, system).id, term=PRICE_OF_ALL)
+
+    def priced_words(self) -> str:
+        """On what prices the machines are set against each other, as a sentence."""
+        yours = [self.name(s) for s in self.systems if self.is_yours(s)]
+        rest = [self.name(s) for s in self.systems if not self.is_yours(s)]
+        owned = f"{names_listed(rest)} at what they cost to build, house and run, without a seller's margin"
+        if not yours:
+            return (
+                "All machines are taken at what they cost to build, house and run, without a seller's margin, because"
+                " Trainium 3 has no list price."
+            )
+        return f"At your price: {names_listed(yours)}" + (f"; {owned}." if rest else ".")
+
+    def command(self, words: str) -> str:
+        """A command with the settings that make these facts."""
+        return " ".join((f"mowich {words}", *map(shlex.quote, self.settings)))
+
+    def facts_command(self, words: str) -> str:
+        """A command that shows facts: it takes folders of facts, and no settings."""
+        pairs = zip(self.settings[::2], self.settings[1::2], strict=True)
+        return " ".join((f"mowich {words}", *(shlex.quote(w) for p in pairs if p[0] == "--facts" for w in p)))
+
+    def to_train(self, chips: int, systems: Sequence[str], *, tuned: bool = False) -> str:
         """The command of a comparison of training."""
-        return (
-            f"mowich compare {self.models[0].name} --train --tokens 15T --seq {TO_TRAIN.seq} --batch"
-            f" {TO_TRAIN.batch_seqs:.0f}seqs --on {','.join(systems)} --chips {chips}"
+        return self.command(
+            f"compare {self.models[0].name} {TRAIN_WORDS} --on {','.join(systems)} --chips {chips} --price {PRICE_OF_ALL}"
+            + (f" --stack {HAND_TUNED}" if tuned else "")
         )
 
-    def to_serve(self, model: str, systems: Sequence[str]) -> str:
+    def to_serve(self, model: str, systems: Sequence[str], job: str = "serve", *, tuned: bool = False) -> str:
         """The command of a comparison of serving."""
-        return (
-            f"mowich compare {model} --serve --isl {TO_SERVE.prompt:.0f} --osl {TO_SERVE.output:.0f}"
-            f" --ttft {TO_SERVE.ttft_s:g}s --tpot {1e3 * TO_SERVE.tpot_s:g}ms --on {','.join(systems)}"
-            f" --chips {SERVED_ON}"
+        return self.command(
+            f"compare {model} {serve_words(SERVED_JOBS[job][1])} --on {','.join(systems)} --chips {SERVED_ON} --price {PRICE_OF_ALL}"
+            + (f" --engine {HAND_TUNED}" if tuned else "")
         )
+
+
+TRAIN_WORDS = (
+    f"--train --tokens {TO_TRAIN.tokens * 1e-12:.0f}T --seq {TO_TRAIN.seq} --batch {TO_TRAIN.batch_seqs:.0f}seqs"
+)
+"""The training job as a command says it."""
+
+
+def serve_words(job: ServeJob) -> str:
+    """A serving job as a command says it.
+
+    >>> serve_words(TO_SERVE), serve_words(LONG_ANSWERS)
+    ('--serve --isl 8000 --osl 1000 --ttft 10s --tpot 50ms', '--serve --isl 1000 --osl 8000')
+    """
+    limits = "" if math.isinf(job.tpot_s) else f" --ttft {job.ttft_s:g}s --tpot {1e3 * job.tpot_s:g}ms"
+    return f"--serve --isl {job.prompt:.0f} --osl {job.output:.0f}{limits}"

@@ -9,30 +9,37 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from mowich.economics.ownership import owned
 from mowich.estimate import Estimate, exact
 from mowich.evidence.whole_models import measured_gains
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.machines.topology import joined_note
 from mowich.requests.brief import BRIEF_SIZES
-from mowich.studies.brief.known import AT, BEFORE, SERVED_ON, SUBJECT, TO_SERVE, TO_TRAIN, Known
+from mowich.studies.brief.decisions import (
+    AtScale,
+    Verdict,
+    claim_verdict,
+    memory_verdict,
+    price_verdict,
+    scale_verdict,
+)
+from mowich.studies.brief.jobs import TABLED, work_words
+from mowich.studies.brief.known import AT, BEFORE, PRICE_OF_ALL, SUBJECT, Known
 from mowich.studies.brief.verdicts import (
     BriefNumber,
     BriefPicture,
     Section,
     between,
-    capital,
     ends_of,
     plainly,
     share_text,
     times_of,
-    words_for,
 )
 from mowich.studies.compare import Row as TrainRow
-from mowich.studies.value import ValuePoint, ValueStudy
+from mowich.studies.ranking import names_listed
+from mowich.studies.value import ValuePoint, worth_facts
 
 _GIB = 2.0**30
-_HOUR_S = 3600.0
 
 
 # ---- 1
@@ -58,27 +65,26 @@ def claim_section(known: Known) -> Section:
     middle = gains[len(gains) // 2]
     measured = Estimate(value=middle, unit="1", low=gains[0], high=gains[-1], grade="B")
     train = times_of(known.trained(AT, SUBJECT).tokens_per_s_per_chip, known.trained(AT, BEFORE).tokens_per_s_per_chip)
-    level = words_for("claim", unit)
+    verdict = claim_verdict(
+        claimed=float(claim.value or 0.0),
+        chips=(units[now.id], units[before.id]),
+        eight=per_chip["peak_8bit"],
+        sixteen=per_chip["peak_16bit"],
+        measured=measured,
+    )
     return Section(
         id="claim",
         question="Is it four times faster?",
-        level=level,
-        verdict=(
-            f"{capital(level)}: {units[now.id]:.0f} chips against {units[before.id]:.0f} have {plainly(unit)} times the"
-            f" arithmetic. A chip has {plainly(per_chip['peak_8bit'])} times at 8 bit and"
-            f" {plainly(per_chip['peak_16bit'])} times at 16 bit; whole models that were measured gained"
-            f" {plainly(gains[0])} to {plainly(gains[-1])} times."
-        ),
+        level=verdict.level,
+        verdict=verdict.text,
         why=(
-            f"AWS says {claim.value:g} times for an UltraServer, which is a cabinet of chips that work as one machine.",
-            f"{_share_of(units[now.id] / units[before.id], unit)} of that is more chips in it, the rest is 8-bit"
-            " arithmetic.",
+            *verdict.why,
             f"The {len(gains)} models that were measured on both chips make pictures and video; none is a language"
             " model.",
             f"For training {known.models[0].name} we forecast {between(train)} times for a chip.",
         ),
         numbers=(
-            *_silicon_numbers(now, before, per_chip, units, eight),
+            *_silicon_numbers(known, now, before, per_chip, units, eight),
             BriefNumber(
                 name="measured",
                 what=f"speed of {len(gains)} whole models, measured: middle, least and most",
@@ -97,7 +103,10 @@ def claim_section(known: Known) -> Section:
                 of=known.to_train(AT, (SUBJECT, BEFORE)),
             ),
         ),
-        commands=("mowich claims trainium3", f"mowich facts diff {SUBJECT} {BEFORE}"),
+        commands=(
+            known.command("claims trainium3"),
+            known.facts_command(f"facts diff {SUBJECT} {BEFORE}"),
+        ),
         picture=BriefPicture(
             kind="bars",
             title="Trainium 3 over Trainium 2",
@@ -125,6 +134,7 @@ def claim_section(known: Known) -> Section:
 
 
 def _silicon_numbers(
+    known: Known,
     now: System,
     before: System,
     per_chip: Mapping[str, float],
@@ -138,7 +148,8 @@ def _silicon_numbers(
         "chips_now": units[now.id],
         "chips_before": units[before.id],
     }
-    of_peaks = f"mowich facts diff {SUBJECT} {BEFORE}; peak per chip, chips of a unit"
+    diff = known.facts_command(f"facts diff {SUBJECT} {BEFORE}")
+    of_peaks = f"{diff}; peak per chip, chips of a unit"
     unit = per_chip["peak_8bit"] * units[now.id] / units[before.id]
     return (
         BriefNumber(
@@ -169,20 +180,15 @@ def _silicon_numbers(
             name="bandwidth",
             what="speed of the memory of one chip over that of the one before",
             estimate=exact(per_chip["bandwidth"], "1"),
-            of=f"mowich facts diff {SUBJECT} {BEFORE}; memory.hbm_bandwidth",
+            of=f"{diff}; memory.hbm_bandwidth",
         ),
         BriefNumber(
             name="memory",
             what="memory of one chip over that of the one before",
             estimate=exact(per_chip["memory"], "1"),
-            of=f"mowich facts diff {SUBJECT} {BEFORE}; memory.hbm_capacity",
+            of=f"{diff}; memory.hbm_capacity",
         ),
     )
-
-
-def _share_of(part: float, whole: float) -> str:
-    """How much of a factor another one is, as a reader says it."""
-    return share_text(math.log(part) / math.log(whole))
 
 
 def _peak(system: System, precision: str) -> float:
@@ -195,56 +201,44 @@ def _peak(system: System, precision: str) -> float:
 
 
 def memory_section(known: Known) -> Section:
-    facts = known.facts
-    today = known.memory["train"].today
-    rows = {
-        (work, model.name): _points(known.memory[work], model.name)
-        for work, models in (("train", known.models[:1]), ("serve", known.models), ("bulk", known.models))
-        for model in models
-    }
-    double = {key: _gain_at(points, 2.0 * today) for key, points in rows.items()}
-    train = double["train", known.models[0].name]
-    served = [g for (work, _), g in double.items() if work == "serve"]
-    bulk = [g for (work, _), g in double.items() if work == "bulk"]
-    level = words_for("memory", max(train, *served))
-    capacity = {s: _amount(facts, s) for s in known.rivals}
-    hbm = known.memory["train"].memory_price
-    label = {"train": "training", "serve": "serving within limits", "bulk": "serving in bulk"}
-    amounts = [p.amount for p in next(iter(rows.values()))]
+    """What twice the memory would change, work by work."""
+    facts, hbm = known.facts, known.memory[0].study.memory_price
+    today = known.memory[0].study.today
+    double = {m.work: _gain_at(m.study.rows, 2.0 * today) for m in known.memory}
+    gains = {work: gain for work, gain in double.items() if gain is not None}
+    verdict = memory_verdict(gains, training=[m.work for m in known.memory if m.study.rows[0].task == "train"])
+    over = [m for m in known.memory if len(m.study.rows) > 2]
+    amounts = [p.amount for p in over[0].study.rows]
+    rose = _rise(facts)
     return Section(
         id="memory",
         question=f"Is {today / _GIB:.0f} GiB a handicap?",
-        level=level,
-        verdict=(
-            f"{capital(level)}. With twice the memory and nothing else, a chip would train {_more(train)}, serve"
-            f" {_more(min(served), max(served))} within limits of waiting, and serve {_more(min(bulk), max(bulk))}"
-            " where nobody waits."
-        ),
+        level=verdict.level,
+        verdict=verdict.text,
         why=(
-            f"Rivals have {', '.join(f'{capacity[s]} ({known.name(s)})' for s in known.rivals)}.",
-            "In training, thousands of chips share one copy of the model, so each holds little of it.",
-            "In serving, more memory lets a chip answer more users at once, until arithmetic or memory speed is full.",
-            f"A gigabyte of this memory costs its buyer {between(hbm.scaled(1e9, 'USD/GB'))} dollars; it"
-            " rose two to three times within 2026.",
+            f"Rivals have {', '.join(f'{_amount(facts, s)} ({known.name(s)})' for s in known.rivals)}.",
+            *verdict.why,
+            f"A gigabyte of this memory costs its buyer {between(hbm.scaled(1e9, 'USD/GB'))} dollars{rose}.",
         ),
         numbers=(
             *(
                 BriefNumber(
-                    name=f"{work}.{model}",
-                    what=f"tokens per second with twice the memory over those of today, {label[work]} {model}",
-                    estimate=exact(gain, "1", "D"),
-                    of=_value_command(known, work, model),
+                    name=f"gain.{place}",
+                    what=f"tokens per second with twice the memory over those of today, {m.work.removesuffix(',')}",
+                    estimate=exact(gains[m.work], "1", "D"),
+                    of=f"{known.command(m.command)}; gain at {2.0 * today / _GIB:g} GiB",
                 )
-                for (work, model), gain in double.items()
+                for place, m in enumerate(known.memory, start=1)
+                if m.work in gains and math.isfinite(gains[m.work])
             ),
             BriefNumber(
                 name="price",
                 what="price of the memory to whoever builds the chip",
                 estimate=hbm.scaled(1e9, "USD/GB"),
-                of="mowich facts show prices.unit-cost.hbm",
+                of=known.facts_command(f"facts show {worth_facts(facts, resolve(facts, SUBJECT).id)[0]}"),
             ),
         ),
-        commands=(_value_command(known, "train", known.models[0].name), _value_command(known, "serve", "")),
+        commands=tuple(known.command(m.command) for m in known.memory),
         picture=BriefPicture(
             kind="lines",
             title="Speed of Trainium 3 with another amount of memory",
@@ -252,13 +246,25 @@ def memory_section(known: Known) -> Section:
             labels=tuple(f"{x / _GIB:.0f} GiB" for x in amounts),
             x=tuple(x / _GIB for x in amounts),
             x_unit="GiB per chip",
-            series={
-                f"{label[work]} {model}": tuple(_gain_at(points, x) for x in amounts)
-                for (work, model), points in rows.items()
-                if work != "bulk"
-            },
+            series={m.work: tuple(_gain_at(m.study.rows, x) or 0.0 for x in amounts) for m in over},
         ),
     )
+
+
+def _rise(facts: Facts) -> str:
+    """How the price of this memory moved within the facts, as the end of a sentence; "" where one quarter is known."""
+    path = worth_facts(facts, resolve(facts, SUBJECT).id)[0]
+    if path is None:
+        return ""
+    kind, _, quarter = path.rpartition(".")
+    first = next(iter(quarters_of(facts, kind)), quarter)
+    now, then = facts.number(path), facts.number(f"{kind}.{first}")
+    return "" if first == quarter else f", {plainly(now / then)} times that of {first}"
+
+
+def quarters_of(facts: Facts, kind: str) -> list[str]:
+    """The quarters in which facts have a price of a kind of memory, in order."""
+    return sorted(facts.children(kind))
 
 
 def _amount(facts: Facts, system: str) -> str:
@@ -266,35 +272,14 @@ def _amount(facts: Facts, system: str) -> str:
     return facts.fact(f"chips.{resolve(facts, system).chip}.memory.hbm_capacity").as_written.partition(" (")[0]
 
 
-def _value_command(known: Known, work: str, model: str) -> str:
-    if work == "train":
-        job = f"--train --tokens 15T --seq {TO_TRAIN.seq} --batch {TO_TRAIN.batch_seqs:.0f}seqs --chips {AT}"
-    else:
-        limits = "" if work == "bulk" else f" --ttft {TO_SERVE.ttft_s:g}s --tpot {1e3 * TO_SERVE.tpot_s:g}ms"
-        job = f"--serve --isl {TO_SERVE.prompt:.0f} --osl {TO_SERVE.output:.0f}{limits} --chips {SERVED_ON}"
-    models = model or ",".join(m.name for m in known.models)
-    return f"mowich value {SUBJECT} --of memory --model {models} {job} --points 4"
-
-
-def _points(study: ValueStudy, model: str) -> list[ValuePoint]:
-    return [row for row in study.rows if row.model == model]
-
-
-def _gain_at(points: Sequence[ValuePoint], amount: float) -> float:
-    """Tokens over those of today at the amount closest to this one; 0 where nothing fits."""
+def _gain_at(points: Sequence[ValuePoint], amount: float) -> float | None:
+    """Tokens over those of today at an amount: infinite where the work fits with this amount only, 0 where with today's
+    only; None where with neither."""
     near = min(points, key=lambda p: abs(p.amount - amount))
-    return float(near.gain) if near.gain is not None else 0.0
-
-
-def _more(*gains: float) -> str:
-    """Gains as a reader says them: "no faster", "5% faster", "5 to 10% faster"."""
-    shares = [round(100.0 * (gain - 1.0)) for gain in gains]
-    low, high = min(shares), max(shares)
-    if low == high == 0:
-        return "no faster"
-    if high <= 0:
-        return f"{-high}% slower" if low == high else f"{-high} to {-low}% slower"
-    return f"{low}% faster" if low == high else f"{low} to {high}% faster"
+    today = next(p for p in points if p.is_today)
+    if near.feasible and today.feasible:
+        return float(near.gain) if near.gain is not None else None
+    return math.inf if near.feasible else 0.0 if today.feasible else None
 
 
 # ---- 3
@@ -302,34 +287,41 @@ def _more(*gains: float) -> str:
 
 
 def scale_section(known: Known) -> Section:
+    """How far the first rival is ahead at few chips and at many."""
     first = known.rivals[0]
     fit = [n for n in BRIEF_SIZES if all(known.trained(n, s).plan is not None for s in (SUBJECT, first))]
     ratio = {n: times_of(_whole(known.trained(n, SUBJECT)), _whole(known.trained(n, first))) for n in fit}
     small, large = fit[0], fit[-1]
-    level = words_for("scale", float(ratio[large]) / float(ratio[small]))
+    if small == large:
+        said = f"Not known: both machines have a plan on {small:,} of the numbers of chips that were looked at, only."
+        verdict = Verdict(level="not known", text=said)
+    else:
+        at = {s: [_at_scale(known.trained(n, s)) for n in (small, large)] for s in (SUBJECT, first)}
+        verdict = scale_verdict(known.name(first), (small, large), at[SUBJECT], at[first])
     most = known.trained(large, SUBJECT)
-    used = most.chips_used / (most.chips_used + most.chips_idle)
     without = [n for n in BRIEF_SIZES if known.trained(n, SUBJECT).plan is None]
+    joined = [s for s in (SUBJECT, first) if joined_note(known.facts, s, resolve(known.facts, s, chips=large))]
     return Section(
         id="scale",
         question="Does scale make up for it?",
-        level=level,
-        verdict=(
-            f"{capital(level)}, because one run cannot feed so many chips: {small:,} chips of Trainium 3 train"
-            f" {plainly(float(ratio[small]))} times as fast as {small:,} of {known.name(first)}, and {large:,} train"
-            f" {plainly(float(ratio[large]))} times as fast. At {large:,} chips"
-            f" {share_text(float(most.goodput))} of the time is useful work, and the job keeps {share_text(used)} of"
-            " the chips busy."
-        ),
+        level=verdict.level,
+        verdict=verdict.text,
         why=(
             *([_no_room(known, without[0])] if without else []),
-            f"Some chip fails all the time; the best way to survive it there is {_survival(most.survival)}.",
-            "One batch of this job can feed only so many chips: beyond that, more chips of any maker add little.",
-            "A run over more chips than one maker's network has crosses a network between buildings, which is our"
-            " estimate.",
+            f"Chips fail all the time: of the time on {large:,} chips {share_text(1.0 - float(most.goodput))} is lost,"
+            f" where the job survives by {_survival(most.survival)}.",
+            *verdict.why,
+            *(
+                [
+                    f"{large:,} chips of {names_listed([known.name(s) for s in joined])} are more than one network of"
+                    " their maker has; the network between buildings is our estimate."
+                ]
+                if joined
+                else []
+            ),
         )[:4],
-        numbers=_scale_numbers(known, ratio, used),
-        commands=(known.to_train(large, known.systems), f"mowich goodput --on {SUBJECT}:{large}"),
+        numbers=_scale_numbers(known, ratio),
+        commands=(known.to_train(large, known.systems), known.command(f"goodput --on {SUBJECT}:{large}")),
         picture=BriefPicture(
             kind="lines",
             title="Tokens per second of the whole machine, failures included",
@@ -348,11 +340,18 @@ def scale_section(known: Known) -> Section:
     )
 
 
-def _scale_numbers(known: Known, ratio: Mapping[int, Estimate], used: float) -> tuple[BriefNumber, ...]:
-    """ratio: chips -> speed over that of as many of the first rival; used: share of the most chips that the job can
-    use."""
+def _at_scale(row: TrainRow) -> AtScale:
+    return AtScale(speed=float(row.tokens_per_s_per_chip), used=_used(row), useful=float(row.goodput))
+
+
+def _used(row: TrainRow) -> float:
+    """Share of the chips that a job keeps busy."""
+    return row.chips_used / (row.chips_used + row.chips_idle)
+
+
+def _scale_numbers(known: Known, ratio: Mapping[int, Estimate]) -> tuple[BriefNumber, ...]:
+    """ratio: chips -> speed over that of as many of the first rival."""
     first, large = known.rivals[0], max(ratio)
-    most = known.trained(large, SUBJECT)
     return (
         *(
             BriefNumber(
@@ -360,30 +359,42 @@ def _scale_numbers(known: Known, ratio: Mapping[int, Estimate], used: float) -> 
                 what=f"tokens per second of {n:,} Trainium 3 over those of {n:,} of {known.name(first)}, failures"
                 " included",
                 estimate=ratio[n],
-                formula="trn3 * useful_trn3 / (rival * useful_rival)",
+                formula="trn3 * chips_trn3 * useful_trn3 / (rival * chips_rival * useful_rival)",
                 symbols={
-                    "trn3": _total(known.trained(n, SUBJECT)),
-                    "useful_trn3": float(known.trained(n, SUBJECT).goodput),
-                    "rival": _total(known.trained(n, first)),
-                    "useful_rival": float(known.trained(n, first).goodput),
+                    f"{part}{who}": x
+                    for who, s in (("trn3", SUBJECT), ("rival", first))
+                    for part, x in (
+                        ("", float(known.trained(n, s).tokens_per_s_per_chip)),
+                        ("chips_", float(known.trained(n, s).chips_used)),
+                        ("useful_", float(known.trained(n, s).goodput)),
+                    )
                 },
-                of=known.to_train(n, (SUBJECT, first)),
+                of=f"{known.to_train(n, (SUBJECT, first))}; tokens_per_s_per_chip, chips_used, goodput",
             )
             for n in ratio
         ),
-        BriefNumber(
-            name="useful",
-            what=f"share of the time that is useful work, Trainium 3 at {large:,} chips",
-            estimate=most.goodput,
-            of=f"{known.to_train(large, (SUBJECT,))}; goodput",
-        ),
-        BriefNumber(
-            name="busy",
-            what=f"share of {large:,} chips that the job can use",
-            estimate=exact(used, "1", "D"),
-            formula="used / (used + idle)",
-            symbols={"used": float(most.chips_used), "idle": float(most.chips_idle)},
-            of=f"{known.to_train(large, (SUBJECT,))}; chips_used, chips_idle",
+        *(
+            number
+            for s in (SUBJECT, first)
+            for number in (
+                BriefNumber(
+                    name=f"useful.{s}",
+                    what=f"share of the time that is useful work, {known.name(s)} at {large:,} chips",
+                    estimate=known.trained(large, s).goodput,
+                    of=f"{known.to_train(large, (SUBJECT, first))}; {s}.goodput",
+                ),
+                BriefNumber(
+                    name=f"busy.{s}",
+                    what=f"share of {large:,} chips of {known.name(s)} that the job can use",
+                    estimate=exact(_used(known.trained(large, s)), "1", "D"),
+                    formula="used / (used + idle)",
+                    symbols={
+                        "used": float(known.trained(large, s).chips_used),
+                        "idle": float(known.trained(large, s).chips_idle),
+                    },
+                    of=f"{known.to_train(large, (SUBJECT, first))}; {s}.chips_used, chips_idle",
+                ),
+            )
         ),
         *(
             BriefNumber(
@@ -431,54 +442,60 @@ def _survival(way: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+_MARGIN = "Amazon pays the cost and not the price; who rents pays its margin too."
+
+
 def price_section(known: Known) -> Section:
-    row = known.trained(AT, SUBJECT)
-    even = {f"training {known.models[0].name}": row.breakeven_usd_per_chip_h}
-    even |= {
-        f"serving {m.name}": known.serving(m.name, SUBJECT).breakeven_usd_per_chip_h
-        for m in known.models
-        if known.serving(m.name, SUBJECT).feasible
-    }
-    cost = {s: _cost(known.facts, s) for s in known.systems}
-    room = {what: times_of(e, cost[SUBJECT]) for what, e in even.items() if e.value is not None}
-    middle = math.exp(sum(math.log(float(e)) for e in room.values()) / len(room))
-    level = words_for("price", middle)
-    unsure = any(e.overlaps(cost[SUBJECT]) for e in even.values())
-    tuned = row.hand_tuned_step_s
-    low, high = min(map(float, even.values())), max(map(float, even.values()))
-    best = min(known.rivals, key=lambda s: float(known.trained(AT, s).usd_per_mtok))
+    """At which price a token costs the same as on the cheapest rival."""
+    row, cost = known.trained(AT, SUBJECT), {s: known.price(s) for s in known.systems}
+    even = {"training " + known.models[0].name: row.breakeven_usd_per_chip_h}
+    for job in TABLED:
+        for m in known.models:
+            served = known.serving(m.name, SUBJECT, job)
+            if served.feasible and not known.decided(job, m.name, *known.systems):
+                even[work_words(job, m.name)] = served.breakeven_usd_per_chip_h
+    even = {work: e for work, e in even.items() if e.value is not None}
+    verdict = price_verdict(even, cost[SUBJECT], is_yours=known.is_yours(SUBJECT))
+    tuned = known.tuned.get(SUBJECT)
+    priced = [s for s in known.rivals if known.trained(AT, s).usd_per_mtok.value is not None]
+    best = min(priced, key=lambda s: float(known.trained(AT, s).usd_per_mtok), default=None)
     return Section(
         id="price",
         question="Does price?",
-        level=level,
-        verdict=(
-            f"{capital(level)}{', though the ranges overlap' if unsure else ''}. No price is published"
-            " (searched 2026-11: AWS price pages). A token costs the same as on the cheapest rival where a chip of"
-            f" Trainium 3 costs {_cents(low)} to {_cents(high)}"
-            f" dollars an hour; building and running one is estimated at {between(cost[SUBJECT])} dollars an hour."
-        ),
+        level=verdict.level,
+        verdict=verdict.text,
         why=(
-            "All machines are taken at what they cost to build, house and run, without a seller's margin, because"
-            " Trainium 3 has no list price.",
-            f"The cheapest rival in training is {known.name(best)} at"
-            f" {between(known.trained(AT, best).usd_per_mtok)} dollars for a million tokens; Trainium 3 comes to"
-            f" {between(row.usd_per_mtok)}.",
+            known.priced_words(),
+            *(
+                [
+                    f"The cheapest of them in training is {known.name(best)} at"
+                    f" {between(known.trained(AT, best).usd_per_mtok)} dollars for a million tokens; Trainium 3 comes"
+                    f" to {between(row.usd_per_mtok)}."
+                ]
+                if best is not None
+                else []
+            ),
             "Trainium 3 runs here with the software that a customer gets"
             + (
-                f"; kernels tuned by hand would train {plainly(float(times_of(row.step_s, tuned)))} times as fast."
-                if tuned is not None
+                f"; kernels tuned by hand would train"
+                f" {plainly(float(tuned.tokens_per_s_per_chip) / float(row.tokens_per_s_per_chip))} times as fast."
+                if tuned is not None and tuned.plan is not None
                 else "."
             ),
-            "Amazon pays the cost and not the price; who rents pays its margin too.",
+            *(
+                []
+                if known.is_yours(SUBJECT)
+                else ["Amazon pays the cost and not the price; who rents pays its margin too."]
+            ),
         ),
         numbers=_price_numbers(known, even, cost),
-        commands=(f"mowich prices --on {SUBJECT}", known.to_train(AT, known.systems)),
+        commands=(known.command(f"prices --on {SUBJECT}"), known.to_train(AT, known.systems)),
         picture=BriefPicture(
             kind="ranges",
             title="Dollars for an hour of one chip",
             unit="USD/chip/h",
             labels=(
-                *(f"{known.name(s)}: cost to its owner" for s in known.systems),
+                *(f"{known.name(s)}: {'your price' if known.is_yours(s) else 'cost to its owner'}" for s in cost),
                 *(f"Trainium 3 breaks even: {what}" for what in even),
             ),
             series={"USD/chip/h": (*map(float, cost.values()), *map(float, even.values()))},
@@ -489,30 +506,32 @@ def price_section(known: Known) -> Section:
 
 
 def _price_numbers(known: Known, even: Mapping[str, Estimate], cost: Mapping[str, Estimate]) -> tuple[BriefNumber, ...]:
-    """even: work -> the price of Trainium 3 at which a token costs the same; cost: system -> of a chip-hour to its
-    owner."""
+    """even: work -> the price of Trainium 3 at which a token costs the same; cost: system -> dollars of a chip-hour."""
+    jobs = {work_words(job, m.name): (job, m.name) for m in known.models for job in ("train", *TABLED)}
     return (
         *(
             BriefNumber(
-                name=f"even.{what.split()[0]}.{what.split()[1]}",
+                name=f"even.{'.'.join(jobs[work])}",
                 what=f"price of a chip-hour of Trainium 3 at which a token costs the same as on the cheapest rival,"
-                f" {what}",
+                f" {work}",
                 estimate=e,
                 of=(
                     known.to_train(AT, known.systems)
-                    if what.startswith("training")
-                    else known.to_serve(what.split()[1], known.systems)
+                    if jobs[work][0] == "train"
+                    else known.to_serve(jobs[work][1], known.systems, jobs[work][0])
                 )
                 + f"; {SUBJECT}.breakeven_usd_per_chip_h",
             )
-            for what, e in even.items()
+            for work, e in even.items()
         ),
         *(
             BriefNumber(
                 name=f"cost.{s}",
-                what=f"what a chip-hour of {known.name(s)} costs its owner",
+                what=f"your price of a chip-hour of {known.name(s)}"
+                if known.is_yours(s)
+                else f"what a chip-hour of {known.name(s)} costs its owner",
                 estimate=e,
-                of=f"mowich prices --on {s}; tco_total",
+                of=f"{known.command(f'prices --on {s} --price {PRICE_OF_ALL}')}; usd_per_chip_h",
             )
             for s, e in cost.items()
         ),
@@ -524,23 +543,15 @@ def _price_numbers(known: Known, even: Mapping[str, Estimate], cost: Mapping[str
                 of=f"{known.to_train(AT, known.systems)}; {s}.usd_per_mtok",
             )
             for s in known.systems
+            if known.trained(AT, s).plan is not None
         ),
         *(
             BriefNumber(
                 name=f"token.{model}.{s}",
-                what=f"cost of a million output tokens of {model} on {known.name(s)}",
+                what=f"cost of a million output tokens of {model} on {known.name(s)}, within limits",
                 estimate=found.usd_per_mtok,
                 of=f"{known.to_serve(model, known.systems)}; {s}.usd_per_mtok",
             )
             for model, s, found in known.served_rows()
         ),
     )
-
-
-def _cost(facts: Facts, system: str) -> Estimate:
-    """USD per chip and hour of owning a machine."""
-    return owned(facts, resolve(facts, system).id).total.scaled(_HOUR_S, "USD/chip/h")
-
-
-def _cents(usd: float) -> str:
-    return f"{usd:.2f}"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mowich.economics.energy import of_fact
-from mowich.estimate import exact, log_spread
+from mowich.economics.energy import chip_power
+from mowich.estimate import Estimate, exact, log_spread
+from mowich.evidence.measured_architectures import trained_on
 from mowich.evidence.scores import left_out
 from mowich.machines.system import resolve
-from mowich.studies.brief.known import AT, NEXT, SUBJECT, Known
+from mowich.software.engine import engine_for
+from mowich.software.vendors import HAND_TUNED
+from mowich.studies.brief.decisions import energy_verdict, next_verdict, sure_verdict
+from mowich.studies.brief.known import AT, BEFORE, NEXT, SUBJECT, Known
 from mowich.studies.brief.verdicts import (
     BriefNumber,
     BriefPicture,
@@ -25,30 +29,45 @@ from mowich.studies.fact_labels import fact_label
 
 def energy_section(known: Known) -> Section:
     """Joules of a token beside the rivals'."""
-    J = {s: known.trained(AT, s).J_per_token for s in known.systems}
-    best = min(known.rivals, key=lambda s: float(J[s]))
+    J = {s: known.trained(AT, s).J_per_token for s in known.systems if known.trained(AT, s).plan is not None}
+    best = min((s for s in J if s != SUBJECT), key=lambda s: float(J[s]))
     ratio = times_of(J[SUBJECT], J[best])
-    level = words_for("energy", float(ratio))
-    chip = resolve(known.facts, SUBJECT).chip
-    watts = of_fact(known.facts.fact(f"chips.{chip}.power.all_in"), "W")
+    watts = {s: chip_power(known.facts, resolve(known.facts, s).id) for s in (SUBJECT, best)}
     served = {(model, s): found.J_per_token for model, s, found in known.served_rows()}
+    mine = watts[SUBJECT]
+    low, high = ends_of(mine)
+    drawn = f"a chip of Trainium 3 with its share of the machine draws about {plainly(float(mine))} watts"
+    verdict = energy_verdict(
+        known.name(best),
+        ratio,
+        faster=float(times_of(*(known.trained(AT, s).tokens_per_s_per_chip for s in (SUBJECT, best)))),
+        watts=float(times_of(mine, watts[best])),
+        given=f"That is if {drawn}" + (", as you set it." if mine.grade == "user" else "; nobody has measured that."),
+    )
     return Section(
         id="energy",
         question="And energy?",
-        level=level,
-        verdict=(
-            f"A token of training takes {plainly(float(ratio))} times the energy that it takes on {known.name(best)}:"
-            f" {level}. That is if a chip of Trainium 3 with its share of the machine draws about"
-            f" {plainly(float(watts))} watts; nobody has measured that."
-        ),
+        level=verdict.level,
+        verdict=verdict.text,
         why=(
-            f"The range of the ratio is {plainly(ends_of(ratio)[0])} to {plainly(ends_of(ratio)[1])}.",
-            "Energy is power times time: a slower chip spends more on a token, even if it draws less.",
-            f"Estimates of the chip's power disagree: {plainly(ends_of(watts)[0])} to"
-            f" {plainly(ends_of(watts)[1])} watts.",
+            *verdict.why,
+            *(
+                [f"Estimates of the chip's power disagree: {plainly(low)} to {plainly(high)} watts."]
+                if low < high
+                else []
+            ),
             "Cooling and losses of the building are counted in.",
         ),
         numbers=(
+            *(
+                BriefNumber(
+                    name=f"power.{s}",
+                    what=f"power of a chip of {known.name(s)} with its share of the machine",
+                    estimate=e,
+                    of=known.command(f"power --on {s}"),
+                )
+                for s, e in watts.items()
+            ),
             BriefNumber(
                 name="ratio",
                 what=f"energy of a token of training over that of {known.name(best)}",
@@ -76,7 +95,7 @@ def energy_section(known: Known) -> Section:
                 for (model, s), e in served.items()
             ),
         ),
-        commands=(known.to_train(AT, known.systems), f"mowich power --on {','.join(known.systems)}"),
+        commands=(known.to_train(AT, known.systems), known.command(f"power --on {','.join(known.systems)}")),
         picture=BriefPicture(
             kind="ranges",
             title=f"Energy of a token in training {known.models[0].name}",
@@ -103,34 +122,25 @@ def next_section(known: Known) -> Section:
     first = known.rivals[0]
     chip = resolve(known.facts, NEXT).chip
     said = {name: known.facts.fact(f"{_ANNOUNCED.format(chip)}.{name}") for name in _SAID}
-    gain, beside = {}, {}
-    train = {s: known.trained(AT, s).tokens_per_s_per_chip for s in (SUBJECT, NEXT, first)}
-    gain["training"], beside["training"] = (
-        times_of(train[NEXT], train[SUBJECT]),
-        times_of(train[NEXT], train[first]),
-    )
-    symbols = {"training": {s: float(e) for s, e in train.items()}}
+    gain, beside, symbols = dict[str, Estimate](), dict[str, Estimate](), dict[str, dict[str, float]]()
+    rates = {"training": {s: known.trained(AT, s).tokens_per_s_per_chip for s in (SUBJECT, NEXT, first)}}
     for m in known.models:
         rows = {s: known.serving(m.name, s) for s in (SUBJECT, NEXT, first)}
-        if all(r.feasible for r in rows.values()):
-            served = {s: r.tokens_per_s_per_chip for s, r in rows.items()}
-            gain[m.name] = times_of(served[NEXT], served[SUBJECT])
-            beside[m.name] = times_of(served[NEXT], served[first])
-            symbols[m.name] = {s: float(e) for s, e in served.items()}
-    middle = math.exp(sum(math.log(float(e)) for e in beside.values()) / len(beside))
-    level = words_for("next", middle)
-    values = [float(e) for e in gain.values()]
+        if all(r.feasible for r in rows.values()) and not known.decided("serve", m.name, *rows):
+            rates[m.name] = {s: r.tokens_per_s_per_chip for s, r in rows.items()}
+    for k, rate in rates.items():
+        if all(e.value is not None for e in rate.values()):
+            gain[k], beside[k] = times_of(rate[NEXT], rate[SUBJECT]), times_of(rate[NEXT], rate[first])
+            symbols[k] = {s: float(e) for s, e in rate.items()}
+    verdict = next_verdict(
+        known.name(first), {k: float(e) for k, e in gain.items()}, {k: float(e) for k, e in beside.items()}
+    )
     doing = {k: "training" if k == "training" else f"serving {k}" for k in gain}
     return Section(
         id="next",
         question="What would Trainium 4 change?",
-        level=level,
-        verdict=(
-            f"With the software of today it would make {plainly(min(values))} to {plainly(max(values))} times the"
-            f" tokens of Trainium 3. Beside {known.name(first)} of today it would be {level}, at"
-            f" {plainly(min(map(float, beside.values())))} to {plainly(max(map(float, beside.values())))} times its"
-            " tokens. By then the others have newer chips too."
-        ),
+        level=verdict.level,
+        verdict=verdict.text,
         why=(
             f"Announced beside Trainium 3: {_times(said['fp4'].value)} at 4 bit, {_times(said['fp8'].value)} at 8 bit,"
             f" {said['memory_bandwidth'].value:g} times the memory speed, {said['memory_capacity'].value:g} times the"
@@ -162,7 +172,7 @@ def next_section(known: Known) -> Section:
                 for k, e in beside.items()
             ),
         ),
-        commands=(f"mowich facts diff {SUBJECT} {NEXT}", known.to_train(AT, (SUBJECT, NEXT, first))),
+        commands=(known.facts_command(f"facts diff {SUBJECT} {NEXT}"), known.to_train(AT, (SUBJECT, NEXT, first))),
         picture=BriefPicture(
             kind="bars",
             title="Tokens per second and chip, Trainium 3 = 1",
@@ -213,14 +223,14 @@ def fleet_section(known: Known) -> Section:
             "The counts follow public statements; what the fleet has to do is invented, so free time says how much more"
             " it could carry, and not that the real one stands still.",
             "Chips that are committed are paid whether they work or not: work goes where a token then costs least.",
-            "Trainium serves here with the software that a customer gets; a laboratory that writes its own gets more.",
+            *_fleet_software(known),
         ),
         numbers=(
             BriefNumber(
                 name="free",
                 what="share of the chip-time of Trainium that the plan leaves free",
                 estimate=exact(rest, "1", "D"),
-                of=f"mowich fleet rainier; use, over {len(problem.labels)} periods",
+                of=f"{known.command('fleet rainier')}; use, over {len(problem.labels)} periods",
             ),
             *(
                 BriefNumber(
@@ -229,12 +239,12 @@ def fleet_section(known: Known) -> Section:
                     estimate=exact(x, "1", "D"),
                     formula="idle / chips",
                     symbols={"idle": idle[s], "chips": there[s]},
-                    of="mowich fleet rainier; use, summed over periods",
+                    of=f"{known.command('fleet rainier')}; use, summed over periods",
                 )
                 for s, x in free.items()
             ),
         ),
-        commands=("mowich fleet rainier --flips",),
+        commands=(known.command("fleet rainier --flips"),),
         picture=BriefPicture(
             kind="bars",
             title="Who does what: share of each kind of work, over all periods",
@@ -246,6 +256,21 @@ def fleet_section(known: Known) -> Section:
             },
         ),
     )
+
+
+def _fleet_software(known: Known) -> list[str]:
+    """With which software Trainium serves in the scenario, as a sentence; none where it has no Trainium that works."""
+    used = {c.name: c.engine for c in known.fleet.problem.choices if c.name in (BEFORE, SUBJECT, NEXT)}
+    own = {s: engine_for(known.facts, resolve(known.facts, s), None) for s in used}
+    by_hand = {s: engine_for(known.facts, resolve(known.facts, s), HAND_TUNED) for s in used}
+    if not used:
+        return []
+    if all(used[s] in ("", own[s]) for s in used):
+        return ["Trainium serves here with the software that a customer gets."]
+    if all(used[s] == by_hand[s] for s in used):
+        return ["Trainium serves here with kernels written by hand, as a laboratory has that writes its own."]
+    said = (f"{known.name(s)} with {used[s] or own[s]}" for s in used)
+    return [f"The software that serves: {', '.join(said)}."]
 
 
 def _task_words(task: str) -> str:
@@ -268,20 +293,19 @@ def sure_section(known: Known) -> Section:
     low, high = ends_of(speed)
     down, up = log_spread(float(speed), low, high)
     width = math.exp((down + up) / 2.0)
-    level = words_for("sure", width)
-    widths = {f"training, {known.name(s)}": known.trained(AT, s).tokens_per_s_per_chip for s in known.systems} | {
-        f"serving {model}, {known.name(s)}": found.tokens_per_s_per_chip for model, s, found in known.served_rows()
+    steps = sum(map(len, trained_on(known.facts, row.system_id).values()))
+    verdict = sure_verdict(width, rows=steps)
+    widths = {
+        **{f"training, {known.name(s)}": known.trained(AT, s).tokens_per_s_per_chip for s in known.systems},
+        **{f"serving {model}, {known.name(s)}": r.tokens_per_s_per_chip for model, s, r in known.served_rows()},
     }
+    widths = {what: e for what, e in widths.items() if e.value is not None}
     largest = max(row.spread, key=lambda m: abs(m[2] - m[1]))[0] if row.spread else ""
     return Section(
         id="sure",
         question="How sure is this?",
-        level=level,
-        verdict=(
-            f"The speed of Trainium 3 in training is known {level}: {plainly(width)} times either way. No training step"
-            " of it has been published (searched 27 November 2026); its serving is measured for a few models. One"
-            f" measured training step of a known model would settle most."
-        ),
+        level=verdict.level,
+        verdict=verdict.text,
         why=(
             f"On {training.rows:,} published training steps of other chips, left out of the fit, the middle error is"
             f" {share_text(training.median)}, and nine in ten are below {share_text(training.p90)}.",
@@ -290,8 +314,14 @@ def sure_section(known: Known) -> Section:
             f"Of single facts, {fact_label(largest)} moves the answer most."
             if largest
             else "No single fact moves the answer much.",
-            "The price of Trainium 3 and its power are not published (searched 2026-11: AWS price, product and Neuron"
-            " pages).",
+            *(
+                []
+                if known.is_yours(SUBJECT)
+                else [
+                    "The price of Trainium 3 and its power are not published (searched 2026-11: AWS price, product and"
+                    " Neuron pages)."
+                ]
+            ),
         ),
         numbers=(
             BriefNumber(
@@ -307,16 +337,16 @@ def sure_section(known: Known) -> Section:
                     name=f"{name}.{part}",
                     what=f"{words} of {e.work}, {e.what}, {e.without} left out of the fit",
                     estimate=exact(value, "1", "B"),
-                    of="mowich validate; left_out",
+                    of=f"{known.command('validate')}; left_out",
                 )
                 for name, e in (("training", training), ("serving", serving))
                 for part, words, value in (("median", "middle error", e.median), ("p90", "90% of the errors", e.p90))
             ),
         ),
         commands=(
-            "mowich validate",
+            known.command("validate"),
             f"mowich explain r.json {SUBJECT}.step_s",
-            *([f"mowich facts show {largest}"] if largest else []),
+            *([known.facts_command(f"facts show {largest}")] if largest else []),
         ),
         picture=BriefPicture(
             kind="ranges",

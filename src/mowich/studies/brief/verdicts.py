@@ -14,19 +14,28 @@ Bound = tuple[float, str]
 
 LEVEL_WORDS: Mapping[str, tuple[Bound, ...]] = {
     "claim": ((3.5, "no"), (math.inf, "per UltraServer yes")),
-    "memory": ((1.05, "hardly"), (1.2, "somewhat"), (math.inf, "clearly")),
+    "job": ((0.8, "behind"), (1.25, "about level"), (math.inf, "ahead")),
+    "work": ((1e-9, "for no work"), (1.0, "for some work"), (math.inf, "for all work")),
+    "memory": ((1e-9, "hardly"), (1.0, "in some work"), (math.inf, "in all work")),
     "scale": ((0.9, "the gap grows"), (1.1, "the gap stays"), (math.inf, "the gap shrinks")),
     "price": (
         (0.8, "not even at what it costs to build"),
         (1.25, "only about at what it costs to build"),
         (math.inf, "yes, with room for a margin"),
     ),
+    "your price": (
+        (0.8, "not at your price"),
+        (1.25, "only about at your price"),
+        (math.inf, "yes, at your price"),
+    ),
     "energy": ((0.8, "less energy"), (1.25, "about as much energy"), (math.inf, "more energy")),
     "next": ((0.8, "still behind"), (1.25, "about level"), (math.inf, "ahead")),
     "fleet": ((0.05, "work for all"), (0.5, "work for most"), (math.inf, "work for few")),
     "sure": ((1.5, "well"), (3.0, "roughly"), (math.inf, "only to an order of magnitude")),
 }
-"""Question -> (below this number, these words), lowest first: the one table that decides each verdict."""
+"""Question -> (below this number, these words), lowest first: the one table that decides each verdict. job: tokens of a
+dollar over those of a rival's; work: share of the jobs that are ahead; memory: share of the jobs that gain from twice
+of it; scale: the distance at few chips over that at many; price: break-even over cost, or over the reader's price."""
 
 
 def words_for(question: str, number: float) -> str:
@@ -148,21 +157,56 @@ class BriefGap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A line of the first table: one job beside one rival. job: "train", "serve" or "bulk"; work: in plain words;
+    speed, dollar: tokens per second and chip, and tokens of a dollar, of Trainium 3 over the rival's, with the software
+    as shipped; tuned_speed, tuned_dollar: with kernels written by hand on Trainium 3; level: the words of
+    `LEVEL_WORDS` that `dollar` chose; flips: where the other one is cheaper; basis: what rates are extrapolated from,
+    "" where their like was measured; rests_on: the one constant that decides the row, "" where none does; command:
+    gives the rates."""
+
+    job: str
+    model: str
+    work: str
+    rival: str
+    rival_name: str
+    speed: Estimate
+    dollar: Estimate
+    tuned_speed: Estimate
+    tuned_dollar: Estimate
+    level: str
+    flips: str
+    basis: str
+    rests_on: str
+    command: str
+
+    def to_dict(self) -> dict[str, object]:
+        """A line of the contract's table."""
+        names = ("job", "model", "work", "rival", "rival_name", "level", "flips", "basis", "rests_on", "command")
+        estimates = ("speed", "dollar", "tuned_speed", "tuned_dollar")
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{name: replace(getattr(self, name), breakdown={}, coverage={}).to_dict() for name in estimates},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Brief(Shown):
-    """The page. headline: the answer in a few sentences; story: from Trainium 3 to the first rival in training, a
-    factor for each property, as `mowich gap` gives them; rows: a question each.
+    """The page. headline: the answer in a few sentences; table: jobs by rival; story: from Trainium 3 to the first
+    rival in training, a factor for each property, as `mowich gap` gives them; rows: a question each.
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
     Example:
         >>> import mowich
         >>> len(mowich.brief().rows)  # doctest: +SKIP
-        8
+        9
     """
 
     inputs: Mapping[str, object]
     facts_hash: str
     headline: tuple[str, ...]
+    table: tuple[JobRow, ...]
     story: BriefGap
     rows: Rows[Section]
 
@@ -177,6 +221,7 @@ class Brief(Shown):
             "inputs": dict(self.inputs),
             "facts_hash": self.facts_hash,
             "headline": list(self.headline),
+            "table": [row.to_dict() for row in self.table],
             "story": self.story.to_dict(),
             "rows": [row.to_dict() for row in self.rows],
         }

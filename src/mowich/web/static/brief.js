@@ -1,4 +1,4 @@
-// The brief of Trainium 3: eight questions, each with a verdict, a picture, why, and the numbers with their commands. It is there at once: the
+// The brief of Trainium 3: a table of jobs, then questions, each with a verdict, a picture, why, and the numbers with their commands. It is there at once: the
 // answer that ships; where this server has other facts, it is made again meanwhile.
 
 import { $, download, h } from "./dom.js";
@@ -40,7 +40,7 @@ async function renew() {
 
 /** Left: the questions as links. */
 function index(stories) {
-  $("left").replaceChildren(h("details", { class: "all", open: window.innerWidth > 900 }, h("summary", {}, "The eight questions"), h("nav", { class: "questions", "aria-label": "Questions of the brief" }, stories ? h("ol", {}, stories.map((s, i) => h("li", {}, h("button", { type: "button", class: "link", onclick: () => { const at = $(`question-${i + 1}`); at.scrollIntoView({ block: "start" }); at.querySelector("h2").focus({ preventScroll: true }); } }, s.question)))) : skeleton(6))));
+  $("left").replaceChildren(h("details", { class: "all", open: window.innerWidth > 900 }, h("summary", {}, "The questions"), h("nav", { class: "questions", "aria-label": "Questions of the brief" }, stories ? h("ol", {}, stories.map((s, i) => h("li", {}, h("button", { type: "button", class: "link", onclick: () => { const at = $(`question-${i + 1}`); at.scrollIntoView({ block: "start" }); at.querySelector("h2").focus({ preventScroll: true }); } }, s.question)))) : skeleton(6))));
 }
 
 const explain = (metric, from) => drawer.explain(ASK, metric, from);
@@ -58,7 +58,7 @@ function draw() {
   $("status").replaceChildren();
   index(view.stories);
   const charts = h("div", { class: "charts one" });
-  $("view").replaceChildren(h("p", { class: "verdict lead" }, before.join(" ")), charts, ...view.stories.map(story),
+  $("view").replaceChildren(h("p", { class: "verdict lead" }, before.join(" ")), ...view.tables.map((t) => tableOf(t, 60, explain)), charts, ...view.stories.map(story),
     h("p", { class: "note" }, "Made by ", h("code", {}, answer.command), ` of facts ${result.facts_hash}, version ${result.version}. Each number has a 90% range; open the numbers of a question to ask why.`));
   showCharts(charts, view.charts, answer.command);
   side(view);

@@ -78,6 +78,12 @@ GAP_RULES: Mapping[str, tuple[Rule, ...]] = {
             "search: as `gap` finds it; the command stands in `story`",
         ),
         R("rows * numbers * symbols *", "1", "a figure that the number is made of", "search: of the same command"),
+        R(
+            "table * *",
+            "1",
+            "a ratio of the first table: Trainium 3 over the other machine",
+            "inside: the first question has it among its numbers, with the command that gives it",
+        ),
         R("rows * picture **", "1", "a number as the picture draws it", "inside: the numbers of the question, drawn"),
     ),
     "mowich/value@1": (

@@ -1,0 +1,128 @@
+"""Which architectures have published measurements on a chip: a rate of another one is extrapolated, and has to say so.
+
+Architectures are those of `serving.engines.architecture`: dense, moe, mla, hybrid. A chip counts as measured where its
+processor was, under another name or in another machine: the same family, and memory as fast.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from mowich.errors import UserError
+from mowich.evidence.scores import TRAINIUM
+from mowich.evidence.serving_rows import find_model
+from mowich.evidence.validate import published
+from mowich.facts import Facts
+from mowich.facts.load import shipped_folder
+from mowich.serving.corrections import shipped_corrections
+from mowich.serving.engines import architecture
+from mowich.software.vendors import chip_of
+
+_AS_FAST = 0.05
+"""Memory speeds of two chips of a family that differ by at most this are of one processor."""
+
+MeasuredModels = Mapping[str, tuple[str, ...]]
+"""Architecture -> names of the models that were measured, sorted."""
+
+
+def served_on(facts: Facts, system_id: str) -> MeasuredModels:
+    """What was measured in serving on the chip of a system.
+
+    >>> from mowich.facts import load_facts
+    >>> served_on(load_facts(), "trn3-gen2")
+    {'moe': ('gpt-oss-20b', 'qwen3-30b-a3b')}
+    """
+    return _on_chip(facts, system_id, _served())
+
+
+def trained_on(facts: Facts, system_id: str) -> MeasuredModels:
+    """What was measured in training on the chip of a system.
+
+    >>> from mowich.facts import load_facts
+    >>> trained_on(load_facts(), "trn3-gen2")
+    {}
+    """
+    return _on_chip(facts, system_id, _trained(facts))
+
+
+def extrapolated_from(measured: MeasuredModels, arch: str) -> str:
+    """What a rate of an architecture is extrapolated from; "" where it was measured.
+
+    >>> extrapolated_from({"moe": ("gpt-oss-20b",)}, "mla"), extrapolated_from({}, "moe")
+    ('extrapolated from gpt-oss-20b on the same chip', 'extrapolated from other chips')
+    >>> extrapolated_from({"moe": ("gpt-oss-20b",)}, "moe")
+    ''
+    """
+    if arch in measured:
+        return ""
+    near = sorted(measured, key=lambda a: (a == "dense", a))  # mixtures are nearer to each other than to dense models
+    return f"extrapolated from {measured[near[0]][0]} on the same chip" if near else "extrapolated from other chips"
+
+
+def _on_chip(facts: Facts, system_id: str, rows: Iterable[tuple[str, str, str]]) -> MeasuredModels:
+    """rows: (chip, architecture, model)."""
+    own = chip_of(facts, system_id)
+    alike = {chip for chip in facts.ids("chips") if _is_same(facts, own, chip)}
+    found: dict[str, set[str]] = {}
+    for chip, arch, model in rows:
+        if chip in alike:
+            found.setdefault(arch, set()).add(model)
+    return {arch: tuple(sorted(found[arch])) for arch in sorted(found)}
+
+
+def _is_same(facts: Facts, one: str, other: str) -> bool:
+    if one == other:
+        return True
+    families = [facts.meta("chips", chip).get("family") for chip in (one, other)]
+    if None in families or families[0] != families[1]:
+        return False
+    fast = [facts.get(f"chips.{chip}.memory.hbm_bandwidth") for chip in (one, other)]
+    speeds = [float(f.value) for f in fast if f is not None and isinstance(f.value, float)]
+    return len(speeds) == len(fast) and max(speeds) <= (1.0 + _AS_FAST) * min(speeds)
+
+
+@cache
+def _served() -> tuple[tuple[str, str, str], ...]:
+    """(chip, architecture, model) of every measurement: the classes that corrections were fitted to, and the rows of
+    Trainium."""
+    keys = (name for metric, level, name in shipped_corrections().values if (metric, level) == ("tpot", "release"))
+    found = {(chip, model) for _, model, chip, *_ in (key.split("|") for key in keys)}
+    with (shipped_folder() / TRAINIUM).open(encoding="utf-8", newline="") as file:
+        found |= {(row["chip"], row["model"]) for row in csv.DictReader(file) if row["answerable"] == "yes"}
+    return tuple((chip, arch, name) for chip, model in sorted(found) for arch, name in _model(model))
+
+
+@cache
+def _model(name: str) -> tuple[tuple[str, str], ...]:
+    """(architecture, our name) of a model as tables call it; none where we do not know it."""
+    try:
+        model = find_model(name)
+    except UserError:
+        return ()
+    return ((architecture(model), model.name),)
+
+
+def _trained(facts: Facts) -> Iterable[tuple[str, str, str]]:
+    """The same of published training steps."""
+    for name, arch, model in _steps(published()):
+        try:
+            yield str(facts.meta("systems", facts.resolve_system(name))["chip"]), arch, model
+        except (UserError, KeyError):  # a chip that our facts do not have
+            continue
+
+
+@cache
+def _steps(path: Path) -> tuple[tuple[str, str, str], ...]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [(row["chip"], _columns(row), row["model_name"]) for row in csv.DictReader(file)]
+    return tuple(dict.fromkeys(rows))
+
+
+def _columns(row: Mapping[str, str]) -> str:
+    """The architecture that the columns of a training row state."""
+    if row["mla"]:
+        return "mla"
+    return "moe" if float(row["n_experts"] or 0.0) > 1.0 else "dense"

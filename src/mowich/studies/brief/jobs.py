@@ -1,0 +1,216 @@
+"""The first table of a brief: what each job gives on Trainium 3 beside each rival, for a chip and for a dollar, with
+the software as shipped and with kernels written by hand, and where the other machine is the cheaper one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mowich.estimate import Estimate, unknown_estimate
+from mowich.requests.brief import BRIEF_SIZES
+from mowich.studies.brief.decisions import NO_DIFFERENCE, NO_VERDICT, Elsewhere, flip_text, job_level, work_verdict
+from mowich.studies.brief.known import AT, SERVED_JOBS, SUBJECT, Known
+from mowich.studies.brief.verdicts import BriefNumber, BriefPicture, JobRow, Section, ends_of, times_of
+from mowich.studies.compare import Row as TrainRow
+from mowich.studies.ranking import names_listed
+from mowich.studies.serving_plan import ServeRow
+
+TABLED = ("serve", "bulk")
+"""Jobs of serving that the table has; the rest are conditions that it looks at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """One machine at one job. speed: tokens per second and chip; usd: dollars for a million tokens."""
+
+    speed: Estimate
+    usd: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """Trainium 3 and a rival at one job, with the command that gives both."""
+
+    mine: _Side
+    theirs: _Side
+    command: str
+
+    @property
+    def speed(self) -> Estimate:
+        return times_of(self.mine.speed, self.theirs.speed)
+
+    @property
+    def dollar(self) -> Estimate:
+        return times_of(self.theirs.usd, self.mine.usd)
+
+
+def job_table(known: Known) -> tuple[JobRow, ...]:
+    """Training, and each model served within limits and in bulk, beside each rival."""
+    asked = [("train", known.models[0].name)] + [(job, m.name) for m in known.models for job in TABLED]
+    return tuple(_row(known, job, model, rival) for job, model in asked for rival in known.rivals)
+
+
+def work_words(job: str, model: str) -> str:
+    """A job in plain words."""
+    return f"training {model}" if job == "train" else SERVED_JOBS[job][0].format(model)
+
+
+def _row(known: Known, job: str, model: str, rival: str) -> JobRow:
+    shipped, tuned = _pair(known, job, model, rival), _pair(known, job, model, rival, tuned=True)
+    dollar, by_hand = shipped.dollar, tuned.dollar
+    rests_on = known.decided(job, model, SUBJECT, rival)
+    bases = [(s, known.bases.get((job, model, s), "")) for s in (SUBJECT, rival)]
+    return JobRow(
+        job=job,
+        model=model,
+        work=work_words(job, model),
+        rival=rival,
+        rival_name=known.name(rival),
+        speed=shipped.speed,
+        dollar=dollar,
+        tuned_speed=tuned.speed,
+        tuned_dollar=by_hand,
+        level=job_level(dollar, rests_on=rests_on),
+        flips=flip_text(
+            price=float(known.price(SUBJECT)),
+            dollar=dollar,
+            tuned=unknown_estimate("1", NO_VERDICT)
+            if known.decided(job, model, SUBJECT, rival, tuned=True)
+            else by_hand,
+            elsewhere=_elsewhere(known, job, model, rival),
+            rests_on=rests_on,
+        ),
+        basis="; ".join(f"{known.name(s)}: {basis}" for s, basis in bases if basis),
+        rests_on=rests_on,
+        command=shipped.command,
+    )
+
+
+def _elsewhere(known: Known, job: str, model: str, rival: str) -> list[Elsewhere]:
+    """The same comparison under other conditions that were planned."""
+    asked = [("with hand-tuned software", job, AT, True)]
+    if job == "train":
+        asked += [(f"on {n:,} chips", job, n, False) for n in BRIEF_SIZES if n > AT]
+    else:
+        later = list(SERVED_JOBS)[list(SERVED_JOBS).index(job) + 1 :]
+        asked += [(_CONDITIONS[other], other, AT, False) for other in later]
+        asked += [(f"{_CONDITIONS[other]}, hand-tuned", other, AT, True) for other in later]
+    found = dict[str, float]()
+    for words, other, chips, tuned in asked:
+        if not known.decided(other, model, SUBJECT, rival, tuned=tuned):
+            dollar = _pair(known, other, model, rival, tuned=tuned, chips=chips).dollar.value
+            plain = found.get(words.removesuffix(", hand-tuned"))
+            if dollar is not None and (plain is None or (plain > NO_DIFFERENCE) != (dollar > NO_DIFFERENCE)):
+                found[words] = dollar
+    return [Elsewhere(words=words, dollar=x) for words, x in found.items()]
+
+
+_CONDITIONS = {"bulk": "where nobody waits", "long": "where answers are long and nobody waits"}
+"""What a job of serving differs by from those before it."""
+
+
+def _pair(known: Known, job: str, model: str, rival: str, *, tuned: bool = False, chips: int = AT) -> _Pair:
+    """tuned: with kernels written by hand where there are some, unknown where Trainium 3 has none."""
+    rows: list[TrainRow | ServeRow | None]
+    if job == "train":
+        rows = [known.trained(chips, s) for s in (SUBJECT, rival)]
+        if tuned:
+            rows = [known.tuned.get(SUBJECT), known.tuned.get(rival, rows[1])]
+        command = known.to_train(chips, known.systems, tuned=tuned)
+    else:
+        rows = [known.serving(model, s, job) for s in (SUBJECT, rival)]
+        if tuned:
+            hand = [known.served_tuned.get((job, model, s)) for s in (SUBJECT, rival)]
+            rows = [hand[0], hand[1] or rows[1]]
+        command = known.to_serve(model, known.systems, job, tuned=tuned)
+    sides = [_side(row) for row in rows]
+    return _Pair(mine=sides[0], theirs=sides[1], command=command)
+
+
+def _side(row: TrainRow | ServeRow | None) -> _Side:
+    """A training row that may not fit at the low end of the memory counts as one with a plan, as `compare` has it."""
+    if row is None or row.feasible is False:
+        reason = "no software with kernels written by hand" if row is None else row.reason or "no plan"
+        return _Side(speed=unknown_estimate("1/s", reason), usd=unknown_estimate("USD/Mtok", reason))
+    return _Side(speed=row.tokens_per_s_per_chip, usd=row.usd_per_mtok)
+
+
+def jobs_section(known: Known, table: Sequence[JobRow]) -> Section:
+    """Which work it is the better buy for."""
+    levels: dict[str, dict[str, str]] = {}
+    for row in table:
+        levels.setdefault(row.rival_name, {})[row.work] = row.level
+    verdict = work_verdict(levels)
+    shown = [row for row in table if row.dollar.value is not None]
+    return Section(
+        id="jobs",
+        question="For which work is it the better buy?",
+        level=verdict.level,
+        verdict=verdict.text,
+        why=_why(known, table),
+        numbers=tuple(n for row in table for n in _numbers(known, row)),
+        commands=tuple(dict.fromkeys(row.command for row in table)),
+        picture=BriefPicture(
+            kind="ranges",
+            title="Tokens of a dollar on Trainium 3 over those on its rivals",
+            unit="times",
+            labels=tuple(f"{row.work}, beside {row.rival_name}" for row in shown),
+            series={"times": tuple(map(float, (row.dollar for row in shown)))},
+            low=tuple(ends_of(row.dollar)[0] for row in shown),
+            high=tuple(ends_of(row.dollar)[1] for row in shown),
+        ),
+    )
+
+
+def _why(known: Known, table: Sequence[JobRow]) -> tuple[str, ...]:
+    why = [known.priced_words()]
+    if any(row.tuned_dollar.value is not None for row in table):
+        too = [known.name(s) for s in known.rivals if s in known.tuned]
+        others = f"of its rivals {names_listed(too)} too" if too else "its rivals run what their makers ship"
+        why.append(f"Hand-tuned is Trainium 3 with kernels written by hand, which a customer does not get; {others}.")
+    bases = {
+        f"{'training' if job == 'train' else 'serving'} {model} on {known.name(who)} ({basis})": None
+        for (job, model, who), basis in known.bases.items()
+        if who in known.systems
+    }
+    if bases:
+        why.append(f"Never measured on that chip, so grade D and with a wide range: {names_listed(list(bases))}.")
+    if any(row.rests_on for row in table):
+        rests = sorted({row.rests_on for row in table if row.rests_on})
+        why.append(
+            f"Where there is no verdict, the rate follows one constant ({', '.join(rests)}), and the rows that it was"
+            " fitted to contradict each other."
+        )
+    return tuple(why)
+
+
+def _numbers(known: Known, row: JobRow) -> list[BriefNumber]:
+    """The ratios of a line with the rates that make them, and the price at which a token costs the same."""
+    out = []
+    for software, is_tuned in (("shipped", False), ("tuned", True)):
+        pair = _pair(known, row.job, row.model, row.rival, tuned=is_tuned)
+        words = f"{row.work}, Trainium 3{' hand-tuned' if is_tuned else ''} over {row.rival_name}"
+        name = f"{software}.{row.job}.{row.model}.{row.rival}"
+        if pair.speed.value is not None:
+            out.append(
+                BriefNumber(
+                    name=f"{name}.speed",
+                    what=f"tokens per second and chip, {words}",
+                    estimate=pair.speed,
+                    formula="trn3 / rival",
+                    symbols={"trn3": float(pair.mine.speed), "rival": float(pair.theirs.speed)},
+                    of=f"{pair.command}; tokens_per_s_per_chip",
+                )
+            )
+        if pair.dollar.value is not None:
+            out.append(
+                BriefNumber(
+                    name=f"{name}.dollar",
+                    what=f"tokens of a dollar, {words}",
+                    estimate=pair.dollar,
+                    formula="rival / trn3",
+                    symbols={"trn3": float(pair.mine.usd), "rival": float(pair.theirs.usd)},
+                    of=f"{pair.command}; usd_per_mtok",
+                )
+            )
+    return out
