@@ -13,7 +13,7 @@ LOCKED := $(PIP) --require-hashes --only-binary :all:
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy fit check-public conformance third-party lock sbom clean
+.PHONY: demo test test-slow elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy fit check-public conformance third-party lock sbom clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -42,9 +42,20 @@ golden: $(STAMP)
 golden-diff: $(STAMP)
 	$(BIN)/python tests/golden/corpus.py diff $(ARGS)
 
+# the corpus under other dispatch levels of NumPy and by the newest Python that is installed: a tenth of it, ARGS=--all: all of it
+elsewhere: $(STAMP) $(VENV)-newest/.installed
+	$(BIN)/python tests/golden/elsewhere.py --jobs $(JOBS) $(ARGS)
+
+$(VENV)-newest/.installed: requirements.lock
+	rm -rf $(VENV)-newest
+	newest="$$($(PYTHON) tests/golden/elsewhere.py --newest)"; if [ -n "$$newest" ]; then \
+	  "$$newest" -m venv $(VENV)-newest && $(VENV)-newest/bin/python $(LOCKED) -r requirements.lock; else mkdir $(VENV)-newest; fi
+	touch $@
+
 # counts parameters and FLOP again with torch and transformers (docs/parameters.md, docs/flops.md), in an environment of their own
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
+	$(MAKE) --no-print-directory elsewhere ARGS=--all
 	$(PYTHON) -m venv $(VENV)-slow
 	$(VENV)-slow/bin/python $(LOCKED) -r requirements.lock
 	$(VENV)-slow/bin/python $(PIP) -r requirements-slow.txt
@@ -179,4 +190,4 @@ $(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/m
 
 clean:
 	rm -f src/mowich/neuroncore/clock/_clock.so
-	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-web build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-newest $(VENV)-web build dist .mypy_cache .ruff_cache .pytest_cache

@@ -64,17 +64,17 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
         (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "oops"], ["not a setting"]),
         (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--equal", "money"], ["unknown footing 'money'"]),
         (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--json", "--csv"], ["choose one of --json and --csv"]),
-        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--facts", "/nowhere"], ["no such directory"]),
+        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--facts", "{tmp}/nowhere"], ["no such directory"]),
         (["compare", "lama-3.1-8b", *JOB, "--on", "trn3"], ["unknown model", "did you mean 'llama-3.1-8b'?"]),
         (["plan", "llama-3.1-8b", *JOB, "--on", "trn3,gb300"], ["takes one system"]),
         (["facts", "show", "trainum3"], ["unknown name 'trainum3'", "trainium3"]),
-        (["explain", "/nowhere.json", "x.step_s"], ["cannot be read"]),
+        (["explain", "{tmp}/nowhere.json", "x.step_s"], ["cannot be read"]),
     ],
 )
 def test_bad_input_is_one_clear_line_each_and_exit_2(
-    args: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+    args: list[str], said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = run(capsys, *args)
+    code, out, err = run(capsys, *(word.replace("{tmp}", str(tmp_path)) for word in args))
     assert code == 2
     assert out == ""
     assert "Traceback" not in err

@@ -73,8 +73,8 @@ def serve(on: str, *more: str, model: str = "llama-3.1-8b") -> list[str]:
         (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=2.5"), "must be a whole number"),
         (compare("llama-3.1-8b", "trn3", "--set", "foo.bar=3"), "unknown setting 'foo.bar'"),
         (
-            compare("llama-3.1-8b", "trn3", "--out", "/nonexistent/r.json"),
-            "--out /nonexistent/r.json: cannot be written",
+            compare("llama-3.1-8b", "trn3", "--out", "{tmp}/nowhere/r.json"),
+            "/nowhere/r.json: cannot be written",
         ),
         (compare(batch="100"), "100 tokens are less than one sequence of 4096"),
         (compare(batch="1e15seqs"), "less than one step"),
@@ -83,8 +83,8 @@ def serve(on: str, *more: str, model: str = "llama-3.1-8b") -> list[str]:
         (compare(tokens="nan"), "--tokens: not a count"),
         (compare(tokens="1e400"), "--tokens: too large a number"),
         (compare(seq="1e12"), "--seq: must be at most 1e+09"),
-        (["facts", "check", "--facts", "/nowhere"], "--facts: no such directory"),
-        (["validate", "/nowhere.csv"], "no such file"),
+        (["facts", "check", "--facts", "{tmp}/nowhere"], "--facts: no such directory"),
+        (["validate", "{tmp}/nowhere.csv"], "no such file"),
         (["plan", *compare()[1:], "--top", "0"], "--top"),
         (compare("llama-3.1-8b", "trn3", "--set", "plan.lcn=1"), "did you mean 'lnc'?"),
         (serve("trn3:1", "--set", "plan.lcn=1"), "did you mean 'lnc'?"),
@@ -111,8 +111,10 @@ def serve(on: str, *more: str, model: str = "llama-3.1-8b") -> list[str]:
         (["fit", "bert-large", "--serve", "--kv", "500", "--on", "trn3:1"], "bert-large is an encoder"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, *args)
+def test_bad_input_is_one_line_and_exit_2(
+    args: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *(word.replace("{tmp}", str(tmp_path)) for word in args))
     assert code == 2
     assert out == ""
     assert [line for line in err if line.startswith("error: ")] == err

@@ -216,8 +216,9 @@ def test_a_file_without_a_kernel_says_how_to_mark_one(tmp_path: Path, capsys: py
     assert "mark a function with @nki.jit" in err
 
 
-def test_no_such_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "/nowhere.py") == (2, "", "error: /nowhere.py: no such file\n")
+def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "nowhere.py")
+    assert run(capsys, missing) == (2, "", f"error: {missing}: no such file\n")
 
 
 def test_uninitialised_reads_warn_and_are_errors_when_strict(

@@ -105,12 +105,12 @@ def test_overlay_is_used_and_said(tables: Path, tmp_path: Path) -> None:
     assert deploy(model, resolve(FACTS, "h200:1"), "vllm", [plan], FACTS).coverage == {"fitted": 1.0}
 
 
-def test_missing_tables_say_what_to_do(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tables_say_what_to_do(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no operator tables of trainium3"):
         measured.rates_reached(resolve(FACTS, "trn3:1"), "vllm")
     with pytest.raises(UserError, match="no operator tables"):
         measured.rates_reached(resolve(FACTS, "h200:1"), "neuron")
-    monkeypatch.setenv(measured.ROOT, "/nowhere")
+    monkeypatch.setenv(measured.ROOT, str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="no such directory"):
         measured.root()
     monkeypatch.delenv(measured.ROOT)

@@ -4,6 +4,7 @@ that it moves.
     python tests/golden/corpus.py renew            write what is answered now            (make golden)
     python tests/golden/corpus.py diff             kept against what is answered now     (make golden-diff)
     python tests/golden/corpus.py diff --since REV kept at a commit against what is kept now
+    python tests/golden/corpus.py diff --share 10  of a tenth of the questions that are not slow, chosen by hash
     python tests/golden/corpus.py time             seconds of each group, and of the slowest questions
 
 questions.yaml and kernels.yaml ask; answers/GROUP.jsonl keeps one line for each question. Numbers are kept with 12
@@ -31,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from html.parser import HTMLParser
@@ -394,15 +395,37 @@ def write(group: str, found: Mapping[str, Mapping[str, Any]]) -> None:
     (ANSWERS / f"{group}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def slow(group: str) -> dict[str, bool]:
-    """question of a group -> whether it is slow; what stands beside the questions is not."""
-    return {q.name: q.is_slow for q in questions() if q.group == group}
+Asked = Callable[[Question], bool]
+"""Which questions of the corpus are asked."""
 
 
-def answers(group: str, *, is_slow: bool | None = None) -> dict[str, dict[str, Any]]:
-    """What is answered now; the group of kernels says with which arithmetic. is_slow: these alone (None: all)."""
-    found = {q.name: answer(q) for q in questions() if q.group == group and is_slow in (None, q.is_slow)}
+def every(question: Question) -> bool:
+    """All of them."""
+    return True
+
+
+def one_in(share: int) -> Asked:
+    """One in `share` of the questions of each group that are not slow, and one at least: those whose words have the
+    least hashes, so the same ones on every machine."""
+    chosen: set[str] = set()
+    for group in groups():
+        names = [q.name for q in questions() if q.group == group and not q.is_slow]
+        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        chosen.update(names[: -(-len(names) // share)])
+    return lambda question: question.name in chosen
+
+
+def answers(group: str, is_asked: Asked = every) -> dict[str, dict[str, Any]]:
+    """What is answered now; the group of kernels says with which arithmetic."""
+    found = {q.name: answer(q) for q in questions() if q.group == group and is_asked(q)}
     return {"arithmetic": {"answer": arithmetic()}, **found} if group == KERNELS else found
+
+
+def moved(group: str, is_asked: Asked = every) -> list[Move]:
+    """What is answered now, against what is kept."""
+    left = {q.name for q in questions() if q.group == group and not is_asked(q)}
+    kept = {name: found for name, found in read(group).items() if name not in left}
+    return compared(kept, answers(group, is_asked))
 
 
 # comparison
@@ -562,6 +585,7 @@ def main() -> int:
     parser.add_argument("what", choices=("renew", "diff", "time"))
     parser.add_argument("--group", action="append", choices=groups(), help="these groups only; repeatable")
     parser.add_argument("--since", metavar="REV", help="diff: what was kept at a commit against what is kept now")
+    parser.add_argument("--share", type=int, metavar="N", help="diff: one in N of the questions that are not slow")
     parser.add_argument("--most", type=int, default=200, metavar="N", help="diff: fields to print (default 200)")
     given = parser.parse_args()
     chosen = given.group or groups()
@@ -587,8 +611,9 @@ def main() -> int:
     else:
         moves: list[Move] = []
         before = kept_at(given.since) if given.since else {}
+        is_asked = one_in(given.share) if given.share else every
         for group in chosen:
-            moves += compared(before[group], read(group)) if given.since else compared(read(group), answers(group))
+            moves += compared(before[group], read(group)) if given.since else moved(group, is_asked)
         print(report(moves, given.most))
         return 5 if moves and not given.since else 0
     return 0

@@ -12,23 +12,16 @@ import pytest
 from mowich.cli import app
 
 
-def moved(group: str, *, is_slow: bool) -> list[corpus.Move]:
-    """What moved in the slow questions of a group, or in its others."""
-    slow = corpus.slow(group)
-    kept = {name: answer for name, answer in corpus.read(group).items() if slow.get(name, False) is is_slow}
-    return corpus.compared(kept, corpus.answers(group, is_slow=is_slow))
-
-
 @pytest.mark.parametrize("group", corpus.groups())
 def test_nothing_moved(group: str) -> None:
-    moves = moved(group, is_slow=False)
+    moves = corpus.moved(group, lambda question: not question.is_slow)
     assert not moves, corpus.report(moves, 40)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", [group for group in corpus.groups() if any(corpus.slow(group).values())])
+@pytest.mark.parametrize("group", list(dict.fromkeys(q.group for q in corpus.questions() if q.is_slow)))
 def test_nothing_moved_in_long_answers(group: str) -> None:
-    moves = moved(group, is_slow=True)
+    moves = corpus.moved(group, lambda question: question.is_slow)
     assert not moves, corpus.report(moves, 40)
 
 

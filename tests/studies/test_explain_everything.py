@@ -383,10 +383,10 @@ def test_an_unknown_name_is_one_line_with_the_closest(
 
 
 def test_a_scenario_that_is_gone_is_said(
-    results: dict[str, Any], facts: Facts, capsys: pytest.CaptureFixture[str]
+    results: dict[str, Any], facts: Facts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = result_of(results, "traffic", capsys)
-    gone = {**result, "inputs": {**result["inputs"], "scenario": "/nowhere/chat.yaml"}}
+    gone = {**result, "inputs": {**result["inputs"], "scenario": str(tmp_path / "chat.yaml")}}
     told = Explainer(gone, facts).explain("ttft_s.p99")
     assert told.formula or told.words
     assert any("is not here" in w for w in told.warnings)
