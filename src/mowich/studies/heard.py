@@ -165,12 +165,12 @@ def because(path: str, result: Result, facts: Facts, without: Facts | None = Non
     if precision and plans and all("precision" in plan and plan["precision"] != precision for plan in plans):
         return f"no plan here multiplies in {precision}"
     found = list(dict.fromkeys(str(row["binds"]) for row in rows_of(result) if row.get("binds")))
-    is_speed = fact is not None and (fact.unit in ("B", "B/s", "FLOP/s", "s") or path.startswith(_SOFTWARE))
+    is_speed = path.startswith(_MACHINES) and fact is not None and fact.unit in ("B", "B/s", "FLOP/s", "s")
     return f"{' and '.join(found)} binds" if found and is_speed else "no row here rests on it"
 
 
-_SOFTWARE = ("devices.", "training.", "serving.", "networks.")
-"""Kinds of facts that all speak of speed."""
+_MACHINES = ("chips.", "systems.", "networks.")
+"""Kinds of facts whose sizes and speeds another part of a machine can hide."""
 
 
 def _unused_level(path: str, rows: Sequence[Result], facts: Facts) -> str:
