@@ -25,8 +25,8 @@ MODEL = "llama-3.1-8b"
 def units_of(system: str) -> str:
     """Two units or servers of a system, so that every link between chips is crossed, or as much as there is."""
     one = resolve(FACTS, system)
-    within = max(level.devices for level in one.levels if not level.is_network) // one.devices_per_chip
-    return f"{system}:{min(2 * within, one.max_chips)}"
+    within = max((level.devices for level in one.levels if not level.is_network), default=one.devices_per_chip)
+    return f"{system}:{min(2 * within // one.devices_per_chip, one.max_chips)}"
 
 
 QUESTIONS: Mapping[str, Callable[[str, Facts], mowich.Shown]] = {
