@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import shlex
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -49,7 +52,7 @@ def test_all_systems_have_the_same_money_at_one_kind_of_price() -> None:
 
 @pytest.mark.parametrize(
     ("budget", "term", "wrong"),
-    [(20.0, "rent", "rents no chip"), (1e6, "spot", "unknown number of chips")],
+    [(20.0, "rent", "rents no chip"), (5e4, "spot", "unknown number of chips")],
 )
 def test_money_that_says_no_number_is_told_in_the_row(budget: float, term: str, wrong: str) -> None:
     counts, none, _ = affordable_chips(FACTS, ["trn3"], RunBudget(usd=budget, days=30, has_tokens=False), term)
@@ -109,17 +112,65 @@ def test_every_edge_answers_alike_and_the_command_makes_it_again(capsys: pytest.
     [
         (("--days", "30"), "--budget: is required with --days"),
         (("--budget", "$2M"), "--days: is required with --budget"),
-        (("--budget", "$2M", "--days", "30", "--chips", "64"), "--chips: --budget says how many chips"),
-        (("--budget", "$2M", "--days", "30", "--equal", "usd"), "--equal: --budget says how many chips"),
+        (("--budget", "$2M", "--days", "30", "--equal", "usd"), "--equal: --budget says what is the same"),
+        (("--budget", "$2M", "--days", "30", "--price", "tco"), "--price: --budget rents chips"),
         (("--budget", "2000", "--days", "30"), "has no unit"),
         (("--budget", "$2M", "--days", "0"), "must be above 0"),
-        (("--budget", "$2M", "--days", "30", "--on", "h100:64"), "says how many chips 'h100:64' has"),
     ],
 )
 def test_what_contradicts_a_budget_is_one_line(
     more: tuple[str, ...], wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [*ASK[:-1], more[-1], *more[:-2]] if "--on" in more else [*ASK, *more]
-    assert cli.run(asked) == 2
+    assert cli.run([*ASK, *more]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert [wrong in line for line in errors] == [True]
+
+
+def test_chips_that_are_there_are_powered_and_more_is_rented() -> None:
+    """Of drawn sizes and budgets: tokens are those of the days in which the budget pays the electricity; more money
+    never trains fewer, and what is missing would train the rest."""
+    dice = random.Random(3)
+    for _ in range(4):
+        chips, days = dice.choice([16, 64, 128]), dice.choice([7, 30])
+        tokens, usd = 10 ** dice.uniform(11, 14), 10 ** dice.uniform(2, 6)
+        asked: Any = {"train": {**JOB, "tokens": f"{tokens:.0f}"}, "days": days, "chips": chips}
+        [row] = mowich.compare("llama-3.2-1b", ["trn2"], budget=f"${usd:.2f}", **asked).rows
+        own, rate = row.owned, float(money.price(FACTS, "trn2", term="electricity").rate)
+        assert own is not None
+        assert row.price_label.split(", ")[1] == "electricity"
+        assert row.chips_requested == chips
+        assert own.days == pytest.approx(min(days, usd / (rate * chips * DAY_S)), rel=1e-4)
+        assert float(own.electricity_usd) == pytest.approx(rate * chips * own.days * DAY_S)
+        assert float(own.electricity_usd) <= usd * (1 + 1e-4)
+        speed = float(row.tokens_per_s_per_chip) * row.chips_used * float(row.goodput)
+        assert float(row.tokens_trained or 0) == pytest.approx(speed * own.days * DAY_S)
+        each = float(money.price(FACTS, "trn2", term="rent").rate) * days * DAY_S
+        assert float(own.chip_usd) == pytest.approx(each)
+        assert own.rest_chips == max(0, math.floor((round(usd, 2) - float(own.electricity_usd)) / each))
+        assert own.missing_chips is not None
+        assert (own.missing_chips == 0) == (float(row.days) <= days)
+        assert speed * days * DAY_S * (chips + own.missing_chips) / chips >= tokens * (1 - 1e-6)
+        [richer] = mowich.compare("llama-3.2-1b", ["trn2"], budget=f"${2 * usd:.2f}", **asked).rows
+        assert float(richer.tokens_trained or 0) >= float(row.tokens_trained or 0)
+
+
+def test_each_system_is_there_or_rented_by_its_own_name_and_the_command_asks_it_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: Any = {"train": {**JOB, "tokens": "1T"}, "budget": "$100k", "days": 30}
+    found = mowich.compare("llama-3.2-1b", ["trn2:64", "h200"], **asked)
+    there, rented = found.rows
+    assert (there.owned is None, rented.owned is None) == (False, True)
+    for row, name in ((there, "trn2:64"), (rented, "h200")):
+        [alone] = mowich.compare("llama-3.2-1b", [name], **asked).rows
+        for what in ("chips_requested", "usd_per_mtok", "tokens_trained", "owned"):
+            assert getattr(alone, what) == getattr(row, what)
+    said = " ".join(str(found).split())
+    assert "on 64 chips that are there (electricity)" in said
+    assert "Cost is not ranked: prices are on different terms (trn2:64 electricity, h200 capacity block)." in said
+    for name in ("usd_per_mtok", "tokens_trained", "owned.electricity_usd", "owned.rest_chips"):
+        assert found.explain(f"trn2:64.{name}")
+    result = json.loads(json.dumps(found.to_dict()))
+    again = shlex.split(command_of(result))[1:]
+    assert cli.run([*again, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == result["rows"]

@@ -149,6 +149,19 @@ def price_words(label: str) -> str:
     return ", ".join([amount, str(found), *rest])
 
 
+def term_of_row(inputs: Mapping[str, object], system: str) -> str:
+    """The kind of price of a row of a result: that of its system where it has its own, else that of the question.
+
+    >>> term_of_row({"price_term": "rent", "systems": [{"system": "trn2:64", "price_term": "electricity"}]}, "trn2:64")
+    'electricity'
+    """
+    systems = inputs.get("systems")
+    for one in systems if isinstance(systems, list | tuple) else ():
+        if isinstance(one, Mapping) and one.get("system") == system and one.get("price_term"):
+            return str(one["price_term"])
+    return str(inputs.get("price_term", "default"))
+
+
 def term_words(kind: object) -> str:
     """A kind of price for a reader: "cost of ownership" for "tco"."""
     return TERM_WORDS.get(str(kind), str(kind))

@@ -3,8 +3,6 @@ number of chips."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mowich.requests.fields import Field, number, quantity, word
 from mowich.requests.schema import QuestionReader
 
@@ -22,7 +20,7 @@ EQUALS = word(
 RUN_BUDGET = quantity(
     "budget",
     "USD",
-    "Training: what the run may cost, with --days: '$2M'.",
+    "Training: money for --days: '$2M'. Rents chips, or powers those of a size.",
     metavar="USD",
     example="$2M",
 )
@@ -37,22 +35,25 @@ RUN_DAYS = number(
 )
 
 
-def read_budget(reader: QuestionReader, on: Field[tuple[str, ...]], sizes: Sequence[Field[object]]) -> bool:
-    """Whether money and days say how many chips each system has, and not the question. Both are needed, and nothing
-    else may say it: no name of a system (on), and none of the fields `sizes`."""
+def has_size(name: str, chips: int | None) -> bool:
+    """Whether a question says how many chips a system has: in its name, or for all. With a budget those chips are there
+    already.
+
+    >>> has_size("trn2:512", None), has_size("trn2", None), has_size("trn2", 64)
+    (True, False, True)
+    """
+    return chips is not None or ":" in name or "*" in name
+
+
+def read_budget(reader: QuestionReader, footing: Field[object]) -> bool:
+    """Whether there are money and days. Both are needed; they rent chips of a system without a size, and pay the
+    electricity of chips that are there. No other footing may be asked for."""
     given = [field for field in (RUN_BUDGET, RUN_DAYS) if reader.given(field) is not None]
     if len(given) == 1:
         other = RUN_DAYS if given[0] is RUN_BUDGET else RUN_BUDGET
         reader.missing(other, f" with {reader.said(given[0])}")
     if not given:
         return False
-    for field in sizes:
-        if reader.given(field) is not None and reader.get(field) != field.default:
-            reader.add(
-                f"{reader.said(RUN_BUDGET)} says how many chips each system has", field, fix="leave one of them out"
-            )
-    named = reader.get(on)
-    for name in named if isinstance(named, tuple) else ():
-        if ":" in name or "*" in name:
-            reader.add(f"{reader.said(RUN_BUDGET)} says how many chips '{name}' has", on, fix="leave its size out")
+    if reader.given(footing) is not None and reader.get(footing) != footing.default:
+        reader.add(f"{reader.said(RUN_BUDGET)} says what is the same for all", footing, fix="leave one of them out")
     return True

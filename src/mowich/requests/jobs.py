@@ -514,7 +514,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 
     stack = reader.get(TRAINING_STACK)
     tuned = stack == HAND_TUNED
-    is_paid = not serving and read_budget(reader, SYSTEMS, (CHIPS, EQUALS))
+    is_paid = not serving and read_budget(reader, EQUALS)
     work = read_work(reader, SYSTEMS, serving=serving, by_hand=True, needs_tokens=not is_paid)
     if is_paid:
         _rents(reader, str(work["term"]))

@@ -124,18 +124,45 @@ def _trained(result: Result, found: Ranking) -> str:
 
     def told(row: Result, what: str = "") -> str:
         tokens = interval(ranked_estimate(row, "tokens_trained"), 1e-12)
-        return f"{row_label(row)}, {tokens} trillion{what} on {int(row['chips_requested']):,} chips ({terms_of(row)})"
+        chips = f"{int(row['chips_requested']):,} chips{' that are there' if row.get('owned') else ''}"
+        return f"{row_label(row)}, {tokens} trillion{what} on {chips} ({terms_of(row)})"
 
     if found.best is None:
         said = f"For {footing}: {'; '.join(told(row, ' tokens') for row in alive)}."
     else:
         said = f"Most tokens for {footing}: {told(rows[found.best])}{_ties(rows, found)}."
     if inputs.get("tokens"):
-        ends = {row_label(row): ranked_estimate(row, "days").value for row in alive}
-        in_time = [name for name, end in ends.items() if end is not None and end <= days]
+        ends = {row_label(row): (ranked_estimate(row, "days").value, _paid_days(row, inputs)) for row in alive}
+        in_time = [name for name, (end, paid) in ends.items() if end is not None and end <= paid]
         asked = show_count(float(inputs["tokens"]))
         said += f" {asked} tokens are trained in time on {names_listed(in_time) or 'none of them'}."
-    return said
+    return " ".join([said, *(_owned_words(row, inputs) for row in alive if row.get("owned"))])
+
+
+def _paid_days(row: Result, inputs: Result) -> float:
+    """The days that a budget pays for on a row."""
+    return float((row.get("owned") or inputs)["days"])
+
+
+def _owned_words(row: Result, inputs: Result) -> str:
+    """What chips cost that are there already, and what more would."""
+    own, days = row["owned"], float(inputs["days"])
+
+    def usd(value: float) -> str:
+        return f"${float(f'{value:.3g}'):,.0f}"
+
+    power, each = (own[key]["value"] for key in ("electricity_usd", "chip_usd"))
+    said = f"Electricity of {row_label(row)} is {'not known' if power is None else usd(power)}"
+    if own["days"] < days:
+        said += f", which the budget pays for {own['days']:.3g} of the {days:g} days"
+    if each is None:
+        return f"{said}; what more chips cost is not known ({own['price']})."
+    kind = quote(str(own["price"]))
+    if own["missing_chips"]:
+        more = int(own["missing_chips"])
+        lack = f"{more:,} more chips would train the rest in time, at the same speed per chip"
+        return f"{said}; {lack}: {usd(more * each)} of rent ({kind})."
+    return f"{said}; what is left rents {int(own['rest_chips']):,} more chips at {usd(each)} each ({kind})."
 
 
 def _sizes(result: Result, rows: Sequence[Result]) -> list[str]:

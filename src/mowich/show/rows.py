@@ -153,7 +153,8 @@ def budget_words(inputs: Result) -> str:
 def _chips_asked(inputs: Result) -> str:
     chips, equal = inputs.get("chips"), inputs.get("equal", "chips")
     if inputs.get("budget_usd"):
-        return f"; {budget_words(inputs)} on each system"
+        there = any(isinstance(s, Mapping) and s.get("price_term") for s in inputs.get("systems", ()))
+        return f"; {budget_words(inputs)} on each system{', electricity of chips that are there' if there else ''}"
     if chips is None:
         return ""
     if equal in ("chips", "units"):

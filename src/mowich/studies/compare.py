@@ -24,6 +24,7 @@ from mowich.models.model import Model, Moe, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
+from mowich.requests.footing import has_size
 from mowich.shown import Rows, Shown
 from mowich.software.stack import Platform, equip, stack_words
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
@@ -39,7 +40,15 @@ if TYPE_CHECKING:
 from mowich.studies.batches import WITHIN, batch_notes, better_batch, beyond_critical
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
-from mowich.studies.footing import RunBudget, affordable_chips, equal_chips, tokens_trained
+from mowich.studies.footing import (
+    OwnedChips,
+    RunBudget,
+    affordable_chips,
+    equal_chips,
+    owned_chips,
+    powered,
+    tokens_trained,
+)
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 
 
@@ -50,7 +59,8 @@ class Row(LaunchedRow, Shown):
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
     kernels run them (`training.tuned`), with the share of the time that those were timed for in its coverage; Trainium
     only.
-    tokens_trained: in the days that a budget pays for; None where none was asked.
+    tokens_trained: in the days that a budget pays for; None where none was asked. owned: what chips cost that are
+    there already, and what more would; None where they are rented, or no budget was asked.
     survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low
     and high end).
@@ -96,6 +106,7 @@ class Row(LaunchedRow, Shown):
     spread: tuple[tuple[str, float, float], ...] = ()
     search_counts: Mapping[str, float] = field(default_factory=dict)
     tokens_trained: Estimate | None = None
+    owned: OwnedChips | None = None
     of: PlanList | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -159,6 +170,8 @@ class Row(LaunchedRow, Shown):
             out[name] = getattr(self, name).to_dict()
         if self.tokens_trained is not None:
             out["tokens_trained"] = self.tokens_trained.to_dict()
+        if self.owned is not None:
+            out["owned"] = self.owned.to_dict()
         out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
         out["memory_B"] = dict(self.memory_B)
         out["memory_capacity_B"] = self.memory_capacity_B
@@ -346,6 +359,9 @@ def with_plan(
     days = product_of([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / tokens / 86400.0, "d")
     speed = step.inverse(tokens / used, "1/s")
     trained = None if ask.budget is None else tokens_trained(speed, used, goodput, ask.budget)
+    there = None
+    if ask.budget is not None and ask.budget.more and trained is not None:
+        there = owned_chips(facts, system.id, ask.chips, trained, job.tokens, ask.budget)
     if ask.budget is not None and not ask.budget.has_tokens:
         days = unknown_estimate("d", "the tokens of the run are not asked")
     return Row(
@@ -373,6 +389,7 @@ def with_plan(
         goodput=goodput,
         days=days,
         tokens_trained=trained,
+        owned=there,
         survival=failures.strategy,
         binds=binds(candidate, found),
         price_label=price.label,
@@ -475,14 +492,17 @@ def system_asks(
     counts, none, notes = dict[str, int](), dict[str, str](), list[str]()
     if budget is not None:
         term = "rent" if term == "default" else term
-        counts, none, notes = affordable_chips(facts, systems, budget, term)
+        rented = [name for name in systems if not has_size(name, chips)]
+        counts, none, notes = affordable_chips(facts, rented, budget, term)
     elif chips is not None:
         counts, notes = equal_chips(facts, systems, chips, equal, term)
     asks: list[SystemAsk] = []
     resolved: list[dict[str, object]] = []
     for name in systems:
-        system = equip(facts, name, chips=counts.get(name), stack=stack)
+        is_there = budget is not None and has_size(name, chips)
+        system = equip(facts, name, chips=chips if is_there else counts.get(name), stack=stack)
         notes += joined_note(facts, name, system)
+        paid = powered(facts, system.id, system.chips, budget, term) if budget and is_there else budget
         resolved.append(
             {
                 "system": name,
@@ -490,6 +510,7 @@ def system_asks(
                 "chips": 0 if name in none else system.chips,
                 **stack_words(facts, system, hand_tuned=hand_tuned and has_kernels(system)),
                 "price_terms": money.quoted_terms(facts, system.id),
+                **({"price_term": "electricity", "days": paid.days} if paid is not None and paid.more else {}),
             }
         )
         asks.append(
@@ -501,9 +522,9 @@ def system_asks(
                 model=as_trained(model),
                 facts=facts,
                 job=train,
-                term=term,
+                term="electricity" if is_there else term,
                 hand_tuned=hand_tuned,
-                budget=budget,
+                budget=paid,
                 no_chips=none.get(name, ""),
             )
         )
@@ -590,7 +611,8 @@ def compare(
     """The best plan of each system for one training job, in the order given.
 
     chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit; budget:
-    says the chips in their place (see `affordable_chips`); hand_tuned: see `SystemAsk`. Raises UserError for bad input;
+    rents the chips of a system without a size (see `affordable_chips`), and pays the electricity of those with one
+    (see `powered`); hand_tuned: see `SystemAsk`. Raises UserError for bad input;
     a system on which nothing fits is a row with a reason.
     An interrupt after the first system keeps the rows that are done (`complete` False).
     """

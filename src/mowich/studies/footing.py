@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mowich.economics import energy, money
 from mowich.errors import unknown as unknown_word
@@ -53,11 +53,15 @@ DAY_S = 86400.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunBudget:
     """usd: for the chips of a run, all of it spent; days: how long they are paid for; has_tokens: the tokens of the run
-    are asked, and so whether it ends in that time."""
+    are asked, and so whether it ends in that time. more: the kind of price at which more chips are rented where those
+    of the run are there already, "" where they are rented; asked_days: of the question, where the money pays the
+    electricity of fewer."""
 
     usd: float
     days: float
     has_tokens: bool
+    more: str = ""
+    asked_days: float = 0.0
 
     def inputs(self) -> dict[str, object]:
         """As a result states it."""
@@ -75,6 +79,63 @@ def paid_chips(usd: float, rate_usd_per_s: float, days: float) -> int:
     1111
     """
     return math.floor(usd / (rate_usd_per_s * days * DAY_S) * (1.0 + 1e-12))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedChips:
+    """Chips that are there already. days: of which the budget pays their electricity (electricity_usd); chip_usd: the
+    rent of one chip more for the days of the question, at `price`; rest_chips: that what is left of the budget rents
+    for those days; missing_chips: that the tokens of the run lack in those days at this speed per chip, 0 where they
+    are trained, None where they are not asked."""
+
+    days: float
+    electricity_usd: Estimate
+    chip_usd: Estimate
+    price: str
+    rest_chips: int | None
+    missing_chips: int | None
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "days": self.days,
+            "electricity_usd": self.electricity_usd.to_dict(),
+            "chip_usd": self.chip_usd.to_dict(),
+            "price": self.price,
+            "rest_chips": self.rest_chips,
+            "missing_chips": self.missing_chips,
+        }
+
+
+def powered(facts: Facts, system_id: str, chips: int, budget: RunBudget, more: str) -> RunBudget:
+    """The budget of a system whose chips are there already: the days in which it pays their electricity.
+
+    days = min(days, usd / (rate * chips * 86400)); rate: USD of electricity per chip and second
+    """
+    rate = money.price(facts, system_id, term="electricity").rate.value
+    days = budget.days if rate is None else min(budget.days, budget.usd / (rate * chips * DAY_S))
+    return replace(budget, days=days, more=more, asked_days=budget.days)
+
+
+def owned_chips(
+    facts: Facts, system_id: str, chips: int, trained: Estimate, tokens: float, budget: RunBudget
+) -> OwnedChips:
+    """What the electricity of chips costs that are there, and what more chips would. trained: tokens in the days that
+    are paid for; tokens: of the run; budget: as `powered` gives it."""
+    electricity = money.price(facts, system_id, term="electricity").rate.scaled(chips * budget.days * DAY_S, "USD")
+    more = money.price(facts, system_id, term=budget.more)
+    each = replace(more.rate, breakdown={}).scaled(budget.asked_days * DAY_S, "USD")
+    left = budget.usd - (electricity.value or 0.0)
+    missing = None
+    if budget.has_tokens and trained.value:
+        missing = max(0, math.ceil(chips * (tokens * budget.days / budget.asked_days / trained.value - 1.0) - 1e-9))
+    return OwnedChips(
+        days=budget.days,
+        electricity_usd=electricity,
+        chip_usd=each,
+        price=more.label,
+        rest_chips=None if not each.value else max(0, math.floor(left / each.value)),
+        missing_chips=missing,
+    )
 
 
 def affordable_chips(

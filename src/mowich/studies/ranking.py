@@ -199,6 +199,8 @@ def _advice(result: Result) -> str:
     if not running:
         return ""
     terms = {str(row["system"]): getattr(terms_of(row), "term", "") for row, _ in running}
+    if "electricity" in terms.values():
+        return ""  # of chips that are there: nothing puts rent beside it
     lacking = [row for row, _ in running if terms[str(row["system"])] != OWN]
     mine = " ".join(f"--set prices.{row['system_id']}='$N/chip/h'" for row in lacking)
     if len(lacking) < len(running):

@@ -60,7 +60,7 @@ def scaling(
     whole = equip(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
     usable = facts.fact(whole.paths["hbm_usable_B"])
     low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
-    rate = money.price(facts, whole.id, term=str(inputs.get("price_term", "default"))).rate
+    rate = money.price(facts, whole.id, term=money.term_of_row(inputs, row["system"])).rate
     own, tuned = int(row["chips_requested"]), is_hand_tuned(inputs, row["system"])
 
     among = {"precision": (str(row["plan"]["precision"]),), "offload": ("none",)}

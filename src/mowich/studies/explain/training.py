@@ -220,10 +220,10 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         used=int(row["chips_used"]),
         idle=int(row["chips_idle"]),
         tokens=float(row["global_batch_seqs"]) * job.seq * job.fill,
-        term=str(inputs.get("price_term", "default")),
+        term=money.term_of_row(inputs, row["system"]),
         stack=stack_of(inputs, row["system"]),
         hand_tuned=is_hand_tuned(inputs, row["system"]),
-        paid_days=inputs.get("days"),
+        paid_days=(row.get("owned") or inputs).get("days"),
         others=[r for r in result.get("rows") or () if r is not row],
     )
     system = made.platform(facts)

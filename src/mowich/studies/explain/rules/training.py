@@ -31,6 +31,8 @@ CHIP_RULES = [
     ),
 ]
 
+OWNED_ROW = "inside: what the electricity of chips and the rent of more come to (docs/for-planners.md)"
+
 TRAIN_ROW = [
     *CHIP_RULES,
     R("seq", "tokens", "tokens of a sequence", "lookup: as the scenario says"),
@@ -100,6 +102,11 @@ TRAIN_ROW = [
         "tokens that are trained in the days that the budget pays for, failures included",
         "= tokens_per_s_per_chip * chips_used * goodput * paid_days * 86400",
     ),
+    R("owned days", "d", "days in which the budget pays the electricity of chips that are there", OWNED_ROW),
+    R("owned electricity_usd", "USD", "electricity of the chips for those days", OWNED_ROW),
+    R("owned chip_usd", "USD", "rent of one chip more for the days of the question", OWNED_ROW),
+    R("owned rest_chips", "chips", "chips that what is left of the budget rents for those days", OWNED_ROW),
+    R("owned missing_chips", "chips", "chips that the tokens of the run lack in those days", OWNED_ROW),
     R(
         "breakeven_usd_per_chip_h",
         "USD/chip/h",
