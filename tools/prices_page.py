@@ -9,6 +9,7 @@ from pathlib import Path
 from pages import write
 
 from mowich.economics.ownership import COST_RULE_WORDS, quarters
+from mowich.economics.rent import Markup, markups
 from mowich.evidence.ownership_rows import WITHIN, PublishedCost, compared_costs, published_rows
 from mowich.facts import Facts, load_facts
 from mowich.studies.prices import prices
@@ -29,18 +30,23 @@ mowich prices --on trn3,gb300 --margin 30%
 
 ## One kind of price for all rows
 
-`--price` of `prices`, `compare`, `plan` and `sweep` takes one kind of price for all rows of an answer:
+`--price` of `prices`, `compare`, `plan` and `sweep`, and `price:` of a scenario of traffic, ask for one kind of price for all rows of an answer:
 
 | kind | what |
 |--|--|
 | `tco` | what the chip-hour costs its owner, built up from its parts (below) |
+| `rent` | what renting costs: the first of capacity block, on demand and market that somebody quotes, else an estimate ([below](#what-renting-costs)) |
 | `list` | what a seller asks of everybody: on demand, else for a block of capacity |
 | `on-demand`, `capacity-block`, `1y`, `3y`, `spot` | the terms of clouds; 1y and 3y are commitments |
 | `market` | a range of quotes of several sellers |
+| `electricity` | what a chip at work uses, at the meter: for chips that are there already |
 
-Suppose that one row has no price of the kind that is asked for. Then **all** rows are at cost of ownership, and the answer says so. Without `--price` the first kind is taken that
-somebody quotes for every row, in this order: capacity block, on demand, market, one year, three years. It is never spot, and never a figure of grade D. If there is no such kind, all rows are at cost of ownership.
-A price of your own (`--set prices.trn3='$1.40/chip/h'`) may stand beside any kind.
+A row has the price of that kind, or `?` with the reason and the kinds that there are. Another kind never stands in. The price of a row hangs on the question and on its own system: adding, dropping or reordering
+systems changes no other row.
+
+Without `--price` a row is at its owner's cost. A system whose parts have no known price, such as `a100`, has what somebody quotes instead, and the column of prices says so. A budget (`--budget`) and the rent of a
+[fleet](fleet.md) ask for `rent`; they take no `tco`, because nobody rents at it.
+A price of your own (`--set prices.trn3='$1.40/chip/h'`) wins over every kind but electricity. It is a kind of its own: costs on different kinds stand beside each other, and none is called the cheapest.
 
 ## What a chip-hour is made of
 
@@ -63,7 +69,8 @@ read, and a test holds that.
 | staff and upkeep | by the kW | `prices.ownership.operation` |
 
 In the quarter of its quotation, a machine that is bought costs the price that was paid, however that is split into parts. In another quarter its memory is dearer or cheaper at cost.
-For the intervals, every fact that has a range is moved to its ends alone, and the moves are added in quadrature.
+For the intervals, every fact that has a range is moved to its ends alone, and the moves are added in quadrature. The price of a bought machine moves together with the price of its chips: what is left for board, host
+and rack is never a low price of the machine less a high price of its chips.
 
 **Quarter.** Memory prices moved two to three times within 2026, so every cost names the quarter in which the machine is bought: `--quarter` takes {quarters}. USD per GB:
 
@@ -79,8 +86,20 @@ For the intervals, every fact that has a range is moved to its ends alone, and t
 
 `--buyer neocloud` pays more for the machine ({premium}), borrows at a higher rate and leases at asking prices.
 
-**Seller and buyer.** The table of the seller has three columns. The first is the cost of an hour that is sold; a chip is out of service or unsold for a share of the time. The second is the price with a margin (`--margin 30%`; without it
-the range from a customer of a whole site to the operating margin of a cloud). The third is the share of each published price that lies above the cost: a vertically integrated owner does not pay it.
+**Seller and buyer.** The table of the seller has several columns. The first is the cost of an hour that is sold; a chip is out of service or unsold for a share of the time. The second is the price with a margin (`--margin 30%`; without it
+the range from a customer of a whole site to the operating margin of a cloud). Then comes what hyperscalers and neoclouds ask, by their
+prices of other machines ([below](#what-renting-costs)). The last is the share of each published price that lies above the cost: a vertically integrated owner does not pay it.
+
+## What renting costs
+
+Some machines have both a cost that is built up here and a price that somebody quotes. The quotes are of blocks of capacity, on demand, and of the market; commitments of years and spot are left out. Rent over the seller's own cost:
+
+| seller | rent over cost | machines |
+|--|--|--|
+{markups}
+
+A machine of which nobody quotes a price has an **estimated rent**: the cost of the seller times that range, grade D. Trainium and TPU are rented from their makers, so hyperscalers alone count. For chips of NVIDIA and AMD the range runs
+from the least that neoclouds ask to the most that hyperscalers ask. The value is the geometric mean. A machine whose cost is not known has no estimate, and stays `?`.
 
 ## Costs of all systems
 
@@ -118,6 +137,16 @@ def _memory(facts: Facts) -> Iterator[str]:
         yield f"| {kind} | " + " | ".join(sig(x) for x in found) + " |"
 
 
+def _markup(m: Markup) -> str:
+    found: dict[str, list[float]] = {}
+    for system, _, times in m.pairs:
+        found.setdefault(system, []).append(times)
+    seen = ", ".join(
+        f"{name} {sig(x[0], 2)}{f' to {sig(x[-1], 2)}' if len(x) > 1 else ''}" for name, x in found.items()
+    )
+    return f"| {m.seller} | {sig(m.low, 2)} .. {sig(m.high, 2)} | {seen} |"
+
+
 def _check(c: PublishedCost) -> str:
     who = f"{c.terms.rule}, {c.terms.buyer}" + (f", {c.terms.life_s / 31557600:g} years" if c.terms.life_s else "")
     miss = "" if c.is_met else " **miss**"
@@ -142,6 +171,7 @@ def pages() -> dict[Path, str]:
     text = TEXT.format(
         quarters=", ".join(quarters(facts)),
         memory="\n".join(_memory(facts)),
+        markups="\n".join(map(_markup, markups(facts).values())),
         premium=f"by {float(premium.value or 1) - 1:.0%}, {(premium.low or 1) - 1:.0%} to {(premium.high or 1) - 1:.0%}",
         quarter=study.inputs["quarter"],
         buyer=study.inputs["buyer"],
