@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 
 from mowich.formula import Law, formula_of, units_of
 from mowich.units import show
@@ -245,3 +246,27 @@ def product_of(parts: Iterable[tuple[Estimate, float]], unit: str) -> Estimate:
         ups.append(up * abs(power))
         grades.append(part.grade)
     return from_spreads(value, unit, downs, ups, grade=worst_grade(grades))
+
+
+def chance_within(e: Estimate, limit: float) -> float | None:
+    """Chance that a number is at most a limit: of a log-normal with the value as its median, and on the limit's side of
+    it the 90% range of the estimate.
+
+    T = Phi(z95 * ln(limit / value) / ln(end / value))
+
+    end: high where the limit is above the value, low below it (then with the other sign); z95 = 1.645. None where the
+    value is not known.
+
+    >>> round(chance_within(Estimate(value=1.0, unit="s", low=0.5, high=2.0), 2.0), 3)
+    0.95
+    >>> chance_within(exact(1.0, "s"), 1.1)
+    1.0
+    """
+    if e.value is None:
+        return None
+    down, up = log_spread(e.value, e.low or e.value, e.high or e.value)
+    beyond = math.log(limit / e.value)
+    half = up if beyond > 0 else down
+    if half == 0.0:
+        return 1.0 if beyond >= 0 else 0.0
+    return NormalDist().cdf(NormalDist().inv_cdf(0.95) * beyond / half)

@@ -23,7 +23,7 @@ FACTS = load_facts()
 
 
 def ask(on: str, model: str = "llama-3.1-8b", fixed: dict[str, str] | None = None, **load: object) -> RateResult:
-    serve = {"isl": "2k", "osl": 200, "engine": "vllm"} | load
+    serve = {"isl": "2k", "osl": 200, "engine": "vllm", "headroom": 0} | load
     found = mowich.plan(model, on, serve=serve, fixed=fixed)
     assert isinstance(found, RateResult)
     return found
@@ -108,7 +108,15 @@ def test_the_smallest_and_the_cheapest_of_several_systems() -> None:
     found = mowich.plan(
         "llama-3.1-8b",
         "h100:16,h200:16",
-        serve={"isl": "2k", "osl": 200, "engine": "vllm", "rate": "40rps", "p99_ttft": "1s", "p99_tpot": "40ms"},
+        serve={
+            "isl": "2k",
+            "osl": 200,
+            "engine": "vllm",
+            "rate": "40rps",
+            "p99_ttft": "1s",
+            "p99_tpot": "40ms",
+            "headroom": 0,
+        },
         facts=FACTS.with_values({"prices.user.h100": 0.5 / 3600, "prices.user.h200": 9.0 / 3600}),
     )
     assert isinstance(found, RateResult)
@@ -121,14 +129,15 @@ def test_the_smallest_and_the_cheapest_of_several_systems() -> None:
 
 
 def test_limits_that_nothing_keeps_have_their_exit_code(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    base = ["plan", "llama-3.1-8b", "--serve", "--isl", "2k", "--osl", "200", "--on", "h200:1"]
+    base = ["plan", "llama-3.1-8b", "--serve", "--isl", "2k", "--osl", "200", "--on", "h200:1", "--headroom", "0"]
     assert cli.run([*base, "--rate", "200rps", "--p99-ttft", "1s"]) == 3  # by its bounds, no plan could
     assert "No deployment" in capsys.readouterr().out
     file = tmp_path / "r.json"
     assert cli.run([*base, "--rate", "13rps", "--p99-ttft", "120ms", "--out", str(file)]) == 4
     row = json.loads(file.read_text())["plans"][0]
     assert not row["feasible"]
-    assert row["reason"] == "the limit on TTFT is broken"
+    assert row["reason"].startswith("breaks a limit: TTFT p99 is ")
+    assert row["reason"].endswith("its limit of 120 ms")
 
 
 @pytest.mark.slow
@@ -139,7 +148,7 @@ def test_the_command_and_its_answer(capsys: pytest.CaptureFixture[str], tmp_path
     words += " --set serving.vllm.step=1ms"
     assert cli.run([*words.split(), "--out", str(file)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "The smallest and the cheapest that serves 6.00 requests/s: 1 chip of h200" in out
+    assert "serves 6.00 requests/s with 20% of the capacity free: 1 chip of h200" in out
     assert "Next: mowich traffic '{" in out
     result = json.loads(file.read_text())
     assert result["schema"] == "mowich/rates@1"
@@ -162,6 +171,8 @@ def test_the_command_and_its_answer(capsys: pytest.CaptureFixture[str], tmp_path
         ("--rate 5rps --think 3s --p99-ttft 1s", "--think: needs --users"),
         ("--rate 5rps --cached 0.5 --p99-ttft 1s", "--cached: is not for a load"),
         ("--users 0 --p99-ttft 1s", "--users"),
+        ("--headroom 20%", "--headroom: needs --rate or --users"),
+        ("--rate 5rps --p99-ttft 1s --headroom 95%", "--headroom: must lie in 0 to 0.9"),
     ],
 )
 def test_a_load_that_cannot_be_read_is_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

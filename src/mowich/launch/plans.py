@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mowich.errors import UserError
 from mowich.facts import Facts
@@ -42,7 +42,14 @@ def launch_of(inputs: Result, row: Result, facts: Facts, layers: int) -> PlanLau
     work: Work = "train" if inputs.get("task") == "train" else "serve"
     if (row.get("plan") if work == "train" else row.get("decode")) is None:
         raise UserError("has no plan to write", field="emit", given=str(row.get("system")), fix=str(row.get("reason")))
-    system = resolve(facts, str(row["system"]), chips=int(str(row["chips_requested"])))
+    if row.get("decode_system") is not None:
+        raise UserError(
+            "prefill and decode are on two systems, which no launch command here holds",
+            field="emit",
+            given=f"{row['system']} and {row['decode_system']}",
+            fix="ask for one system",
+        )
+    system = replace(resolve(facts, str(row["system"])), chips=int(str(row["chips_requested"])))
     about = next(s for s in inputs["systems"] if s["system"] == row["system"])
     servers = facts.get(f"systems.{system.id}.chips_per_server")
     per_server = (

@@ -146,7 +146,7 @@ def read_share(value: object, *, most: float = math.nextafter(1.0, 0.0)) -> floa
         except UserError:
             raise UserError("not a share", given=value, allowed=said) from None
     if not 0 <= number <= most:
-        raise UserError("must lie in 0 to 1", given=value, allowed=said)
+        raise UserError(f"must lie in 0 to {most:.3g}", given=value, allowed=said)
     return number
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from mowich.errors import UserError
-from mowich.requests.fields import Field, quantity, whole
+from mowich.requests.fields import Field, quantity, read_share, share, whole
 from mowich.requests.schema import QuestionReader
 
 
@@ -54,21 +55,43 @@ P99_TPOT = quantity(
     group="serve",
     example="50ms",
 )
+LOAD_HEADROOM = replace(
+    share(
+        "headroom",
+        "A load: share of the capacity that stays free.",
+        default=0.2,
+        shown="20%",
+        metavar="SHARE",
+        group="serve",
+        example="30%",
+    ),
+    parse=partial(read_share, most=0.9),
+    high=0.9,
+)
+"""How much of a deployment the load leaves free: its limits are kept at load / (1 - headroom) too."""
 
-LOADED = (LOAD_RATE, USERS, THINK, P99_TTFT, P99_TPOT)
+LOADED = (LOAD_RATE, USERS, THINK, P99_TTFT, P99_TPOT, LOAD_HEADROOM)
 """What a plan of serving takes beside: a load, and limits on percentiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeLoad:
     """What a deployment has to serve: rate requests per second, or users who ask without end and think between (None:
-    the other). p99_ttft_s, p99_tpot_s: limits on 99th percentiles (inf: none)."""
+    the other). p99_ttft_s, p99_tpot_s: limits on 99th percentiles (inf: none); headroom: share of the capacity that
+    stays free."""
 
     rate: float | None
     users: int | None
     think_s: float
     p99_ttft_s: float
     p99_tpot_s: float
+    headroom: float = 0.0
+
+    def at_peak(self) -> ServeLoad:
+        """The load that leaves nothing free: load / (1 - headroom), in whole users."""
+        more = 1.0 / (1.0 - self.headroom)
+        users = None if self.users is None else math.ceil(round(self.users * more, 9))
+        return replace(self, rate=None if self.rate is None else self.rate * more, users=users, headroom=0.0)
 
 
 def read_serve_load(reader: QuestionReader, means: Sequence[Field[float]], cached: Field[float]) -> ServeLoad | None:
@@ -76,7 +99,7 @@ def read_serve_load(reader: QuestionReader, means: Sequence[Field[float]], cache
     cached prompts, which a load does not take."""
     rate, users = reader.given(LOAD_RATE), reader.given(USERS)
     if rate is None and users is None:
-        for field in (THINK, P99_TTFT, P99_TPOT):
+        for field in (THINK, P99_TTFT, P99_TPOT, LOAD_HEADROOM):
             if reader.given(field) is not None:
                 reader.add(f"needs {reader.said(LOAD_RATE)} or {reader.said(USERS)}", field, given=reader.given(field))
         return None
@@ -96,4 +119,5 @@ def read_serve_load(reader: QuestionReader, means: Sequence[Field[float]], cache
         think_s=reader.get(THINK) or 0.0,
         p99_ttft_s=reader.get(P99_TTFT) or math.inf,
         p99_tpot_s=reader.get(P99_TPOT) or math.inf,
+        headroom=reader.get(LOAD_HEADROOM) or 0.0,
     )

@@ -3,7 +3,8 @@ starts. By the same closed forms as `serving.search`, so of means: percentiles n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,28 @@ MOST_USERS = 512.0
 """Users per rank group up to which batches are tried."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """Of every plan [n]: requests per second that one worker answers within limits on means (0: none), and the seconds
-    of a request there."""
+    """Workers of every plan [n]. per_s: requests per second that one answers within limits on means (0: none);
+    request_s: seconds of a request there; ttft_s, tpot_s: of a request that is alone (inf: not one fits; NaN: another
+    pool decides it). rows, users, seconds: of every batch that was tried, its plan, the requests inside a worker and
+    the seconds of one, by plan and users."""
 
     per_s: Floats
     request_s: Floats
+    ttft_s: Floats
+    tpot_s: Floats
+    rows: NDArray[np.intp]
+    users: Floats
+    seconds: Floats
+
+    def seconds_at(self, plan: int, *, per_s: float | None = None, users: float = 0.0, think_s: float = 0.0) -> float:
+        """Seconds of a request where a worker gets so many requests per second, or has so many users who think between
+        their requests: of the smallest batch that answers them, else of the largest."""
+        first, last = np.searchsorted(self.rows, [plan, plan + 1])
+        inside, seconds = self.users[first:last], self.seconds[first:last]
+        enough = inside / seconds >= per_s if per_s is not None else inside * (1.0 + think_s / seconds) >= users
+        return float(seconds[np.argmax(enough)] if enough.any() else seconds[-1])
 
 
 def together_capacity(w: Worker, job: ServeJob) -> Capacity:
@@ -35,8 +51,7 @@ def together_capacity(w: Worker, job: ServeJob) -> Capacity:
     columns = everyone.take(rows)
     ttft, tpot = columns.together(columns.loop(users, everyone.prompts()), users)
     request_s = ttft + (job.output - 1.0) * tpot
-    keeps = (ttft <= job.ttft_s) & (tpot <= job.tpot_s)
-    return _best(w, rows, np.where(keeps, users * w.shapes.dp[rows] / request_s, 0.0), request_s)
+    return _best(w, rows, users, request_s, (ttft <= job.ttft_s) & (tpot <= job.tpot_s), ttft, tpot)
 
 
 def decode_capacity(w: Worker, job: ServeJob) -> Capacity:
@@ -46,20 +61,28 @@ def decode_capacity(w: Worker, job: ServeJob) -> Capacity:
         return _none(w)
     tpot = _Columns.of(w, job).take(rows).alone(users)
     request_s = np.maximum(job.output - 1.0, 1.0) * tpot
-    return _best(w, rows, np.where(tpot <= job.tpot_s, users * w.shapes.dp[rows] / request_s, 0.0), request_s)
+    return _best(w, rows, users, request_s, tpot <= job.tpot_s, np.full(len(rows), math.nan), tpot)
 
 
 def prefill_capacity(w: Worker, job: ServeJob) -> Capacity:
     """Workers that only prefill, as busy as lets the first token keep its limit: prompts wait as in M/D/1."""
-    one = np.ones(len(w.plans))
+    one, plans = np.ones(len(w.plans)), np.arange(len(w.plans))
     columns = _Columns.of(w, job)
     service = columns.prompts()[0].each_s * columns.factor(w.ttft, one)
-    left = job.ttft_s - Front.of(columns.around).before(one * job.prompt)  # for the prompt and its wait
-    waits = 2.0 * np.maximum(left / service - 1.0, 0.0)  # without a limit endless, and workers always busy
+    front = Front.of(columns.around).before(one * job.prompt)
+    waits = 2.0 * np.maximum((job.ttft_s - front) / service - 1.0, 0.0)  # without a limit endless, always busy
     busy = 1.0 - 1.0 / (1.0 + waits)
-    per_s = busy * w.shapes.dp * np.maximum(1.0, w.shapes.pp) / service
+    under_way = w.shapes.dp * np.maximum(1.0, w.shapes.pp)
     room = max_sequences(w.shapes, columns.load(one), w.around, w.capacity_B)
-    return Capacity(np.where(room >= 1.0, per_s, 0.0), service)
+    return Capacity(
+        per_s=np.where(room >= 1.0, busy * under_way / service, 0.0),
+        request_s=service,
+        ttft_s=np.where(room >= 1.0, front + service, math.inf),
+        tpot_s=np.full(len(plans), math.nan),
+        rows=plans,
+        users=under_way,
+        seconds=service,
+    )
 
 
 def _batches(w: Worker, job: ServeJob) -> tuple[NDArray[np.intp], Floats]:
@@ -74,14 +97,36 @@ def _batches(w: Worker, job: ServeJob) -> tuple[NDArray[np.intp], Floats]:
     return rows[fits], users[fits]
 
 
-def _best(w: Worker, rows: NDArray[np.intp], per_s: Floats, request_s: Floats) -> Capacity:
-    """The batch of each plan that answers most."""
+def _best(
+    w: Worker,
+    rows: NDArray[np.intp],
+    users: Floats,
+    request_s: Floats,
+    keeps: NDArray[np.bool_],
+    ttft: Floats,
+    tpot: Floats,
+) -> Capacity:
+    """The batch of each plan that answers most. users: of a rank group; keeps: batches within the limits."""
+    inside = users * w.shapes.dp[rows]
+    per_s = np.where(keeps, inside / request_s, 0.0)
     order = np.lexsort((per_s, rows))
     last = order[np.append(rows[order][1:] != rows[order][:-1], True)]
-    out = _none(w)
-    out.per_s[rows[last]], out.request_s[rows[last]] = per_s[last], request_s[last]
-    return out
+    alone = np.unique(rows, return_index=True)[1]  # the smallest batch of a plan is one request
+    none = _none(w)
+    none.per_s[rows[last]], none.request_s[rows[last]] = per_s[last], request_s[last]
+    none.ttft_s[rows[alone]], none.tpot_s[rows[alone]] = ttft[alone], tpot[alone]
+    return replace(none, rows=rows, users=inside, seconds=request_s)
 
 
 def _none(w: Worker) -> Capacity:
-    return Capacity(np.zeros(len(w.plans)), np.zeros(len(w.plans)))
+    zeros, empty = np.zeros(len(w.plans)), np.zeros(0)
+    never = np.full(len(w.plans), math.inf)
+    return Capacity(
+        per_s=zeros,
+        request_s=zeros.copy(),
+        ttft_s=never,
+        tpot_s=never.copy(),
+        rows=np.zeros(0, dtype=np.intp),
+        users=empty,
+        seconds=empty,
+    )

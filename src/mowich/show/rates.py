@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mowich.economics.money import term_words
@@ -21,13 +22,14 @@ def rates_page(result: Result, run: Run) -> Page:
     rows, inputs = result["plans"], result["inputs"]
     return Page(
         title=f"{inputs['model']}: deployments for {_load(inputs)}",
-        sentences=_sentences(rows, inputs),
+        sentences=_sentences(result),
         assumptions=[
             ("model", str(inputs["model"])),
             ("load", _load(inputs)),
             ("prompt, tokens", f"{inputs['isl']:g}"),
             ("output, tokens", f"{inputs['osl']:g}"),
             ("limits", _limits(inputs)),
+            ("headroom", _headroom(inputs)),
             ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
             ("kind of price", term_words(inputs["price_term"])),
             ("facts", str(result.get("facts_hash", ""))),
@@ -47,34 +49,78 @@ def _load(inputs: Result) -> str:
 
 
 def _limits(inputs: Result) -> str:
-    named = {
-        "TTFT p99": "p99_ttft_s",
-        "TPOT p99": "p99_tpot_s",
-        "TTFT mean": "ttft_s",
-        "TPOT mean": "tpot_s",
-    }
-    return ", ".join(f"{name} {seconds(inputs[key])}" for name, key in named.items() if inputs[key]) or "none"
+    return ", ".join(f"{title} {seconds(inputs[key])}" for key, title in _TITLES.items() if inputs[key]) or "none"
 
 
-def _sentences(rows: Sequence[Result], inputs: Result) -> list[str]:
+def _headroom(inputs: Result) -> str:
+    """What stays free, and at which load the limits are kept then."""
+    share = inputs["headroom"]
+    if not share:
+        return "none"
+    peak = {**inputs, "rate": (inputs["rate"] or 0.0) / (1.0 - share)}
+    if inputs["users"] is not None:
+        peak["users"] = math.ceil(round(inputs["users"] / (1.0 - share), 9))
+    return f"{share:.0%} of the capacity stays free: limits are kept at {_load({**peak, 'think_s': 0.0})} too"
+
+
+def _sentences(result: Result) -> list[str]:
+    rows, inputs = result["plans"], result["inputs"]
     small = next((r for r in rows if r["is_smallest"] and r["feasible"]), None)
     cheap = next((r for r in rows if r["is_cheapest"] and r["feasible"]), None)
+    free = f" with {inputs['headroom']:.0%} of the capacity free" if inputs["headroom"] else ""
     if small is None:
-        return [f"No deployment that was played keeps the limits ({_limits(inputs)}) for {_load(inputs)}."]
-    if cheap is small:
-        return [f"The smallest and the cheapest that serves {_load(inputs)}: {_words(small)}."]
-    out = [f"The smallest that serves {_load(inputs)}: {_words(small)}."]
-    return out if cheap is None else [*out, f"The cheapest: {_words(cheap)}."]
+        none = f"No deployment was found that keeps the limits ({_limits(inputs)}) for {_load(inputs)}{free}."
+        return [none, *_lacking(result)] if len(inputs["systems"]) == 1 else [none]
+    among = "" if result["is_complete"] else " among those played"
+    if cheap is None or cheap is small:
+        named = "smallest" if cheap is None else "smallest and the cheapest"
+        out = [f"The {named}{among} that serves {_load(inputs)}{free}: {_words(small)}."]
+    else:
+        out = [f"The smallest{among} that serves {_load(inputs)}{free}: {_words(small)}."]
+        out.append(f"The cheapest{among}: {_words(cheap)}.")
+    return out + _inside(cheap or small, inputs)
+
+
+def _lacking(result: Result) -> list[str]:
+    """Why a system has no deployment of its own, by system."""
+    return [f"{u['system']}: {u['reason']}." for u in result["unserved"]]
+
+
+_TITLES = {"p99_ttft_s": "TTFT p99", "p99_tpot_s": "TPOT p99", "ttft_s": "TTFT mean", "tpot_s": "TPOT mean"}
+"""Limits of a load for a reader."""
+
+SURE = 0.95
+"""The chance from which a limit lies beyond the 90% range of what is limited."""
+
+
+def _inside(row: Result, inputs: Result) -> list[str]:
+    """A word on limits that lie inside of the range of what is predicted."""
+    doubtful = [
+        f"{_TITLES[name]} (chance to keep {seconds(inputs[name])}: {percent(chance)})"
+        for name, chance in row["keeps"].items()
+        if chance < SURE
+    ]
+    if not doubtful:
+        return []
+    are = "The limits on {} lie" if len(doubtful) > 1 else "The limit on {} lies"
+    return [are.format(" and ".join(doubtful)) + " inside the 90% range: a larger --headroom is safer."]
 
 
 def _words(row: Result) -> str:
     """A deployment in words."""
     where = " and ".join(f"{n} {'chip' if n == 1 else 'chips'} of {name}" for name, n in row["chips_of"].items())
     price = "" if row["usd_per_h"] is None else f", ${sig(row['usd_per_h'])}/h"
-    return (
-        f"{where}{price}, workers {_workers(row)}; TTFT p99 {seconds(row['p99_ttft_s']['value'])}, TPOT p99"
-        f" {seconds(row['p99_tpot_s']['value'])}"
-    )
+    times = ", ".join(f"{_TITLES[name]} {_spread(row[name])}" for name in ("p99_ttft_s", "p99_tpot_s"))
+    return f"{where}{price}, workers {_workers(row)}; {times}"
+
+
+def _spread(e: Result) -> str:
+    """ "647 ms (320 to 1,900)"."""
+    if e["value"] is None:
+        return UNKNOWN
+    scale = 1.0 if e["value"] >= 1 else 1e3
+    ends = " to ".join(f"{float(sig(scale * e[end], 2)):,g}" for end in ("low", "high"))
+    return f"{seconds(e['value'])} ({ends})"
 
 
 def _workers(row: Result) -> str:
@@ -94,10 +140,13 @@ def _parts(result: Result, run: Run) -> list[Part]:
     job = f"{inputs['model']}{size_words(inputs, run)}: prompts of {inputs['isl']:g} tokens"
     job += f" and answers of {inputs['osl']:g}"
     parts: list[Part] = [Words(text=f"{job}; {_load(inputs)}; limits: {_limits(inputs)}", kind="job", gap=True)]
+    if inputs["headroom"]:
+        parts.append(Words(text=_headroom(inputs), kind="job"))
     if rows:
-        parts.append(_table(rows))
+        parts.append(_table(rows, inputs))
         parts += paragraphs([f"{i}: {r['reason']}" for i, r in enumerate(rows, 1) if r["reason"]], "note")
-    parts += paragraphs(result["warnings"], "warning")
+    told = [] if len(inputs["systems"]) == 1 else _lacking(result)
+    parts += paragraphs([*told, *result["warnings"]], "warning")
     took = "" if run.seconds is None else f" in {sig(run.seconds)} s of processor time"
     rests = kinds_of_systems(rows, "ttft_s")
     parts += paragraphs(
@@ -120,7 +169,9 @@ def _parts(result: Result, run: Run) -> list[Part]:
     return parts
 
 
-def _table(rows: Sequence[Result]) -> Table:
+def _table(rows: Sequence[Result], inputs: Result) -> Table:
+    limits = [name for name in _TITLES if inputs[name]]
+
     def line(i: int, r: Result) -> list[Cell]:
         name = str(i)
         marks = [word for word, key in (("smallest", "is_smallest"), ("cheapest", "is_cheapest")) if r[key]]
@@ -134,6 +185,7 @@ def _table(rows: Sequence[Result]) -> Table:
             figure(r["p99_tpot_s"], f"{name}.p99_tpot_s"),
             figure(r["ttft_s"], f"{name}.ttft_s"),
             figure(r["tpot_s"], f"{name}.tpot_s"),
+            *(percent(r["keeps"].get(key)) for key in limits),
             percent(r["utilisation"]),
             figure(r["usd_per_mtok"], f"{name}.usd_per_mtok"),
             ", ".join(marks) or ("" if r["feasible"] else "breaks a limit"),
@@ -151,6 +203,7 @@ def _table(rows: Sequence[Result]) -> Table:
             Column(name="TPOT p99", unit="ms", format="interval", scale=1e3),
             Column(name="TTFT", unit="ms", format="interval", scale=1e3, wide=True),
             Column(name="TPOT", unit="ms", format="interval", scale=1e3, wide=True),
+            *(Column(name=f"{_TITLES[key]} kept", keep=40) for key in limits),
             Column(name="busy", keep=20),
             Column(name="$/Mtok", format="number", keep=80),
             Column(name="", right=False, keep=10, below=True),

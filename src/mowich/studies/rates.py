@@ -4,8 +4,8 @@ percentiles, found by playing the load out.
 Bounds come first: from the closed forms of `serving.capacity`, how few workers of each plan could do. Candidates are
 then simulated in order of that bound, with more workers until the limits are kept, and a candidate whose bound is no
 better than what was found is left out. So the answer is the best of what was searched, up to the noise of a simulation.
-The best ones are played again as the scenario that `mowich traffic` reads: the command that repeats them stands in the
-answer.
+Limits are kept at the peak: at the load that leaves nothing of the headroom free. The best ones are played again at the
+load itself, as the scenario that `mowich traffic` reads: the command that repeats them stands in the answer.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, EXIT_LIMIT_BROKEN, EXIT_OK
-from mowich.estimate import Estimate, unknown_estimate
+from mowich.estimate import Estimate, chance_within, unknown_estimate
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
+from mowich.launch.origin import LaunchedRow, Origin, with_origin
+from mowich.machines.system import System, parse_spec, resolve
 from mowich.models.model import Model
 from mowich.plans.plan import ServePlan, stated_plan
 from mowich.requests.loads import ServeLoad
@@ -28,22 +29,26 @@ from mowich.serving.search import ServeJob
 from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
 from mowich.software.vendors import unmeasured
-from mowich.studies.rate_search import (
-    RateCandidate,
-    RateSearch,
-    answered,
-    candidates_of,
-    searched,
-    side_of,
+from mowich.studies.rate_reasons import (
+    LIMITS,
+    Unserved,
+    broken_words,
+    closest,
+    limits_of,
+    peak_words,
+    unserved,
 )
+from mowich.studies.rate_search import RateFindings, RateSearch, playable, searched
+from mowich.studies.rate_sides import SideAsk, candidates_of, side_of
 from mowich.studies.serving_plan import searched_modes
-from mowich.studies.traffic import TrafficResult, with_ranges
+from mowich.studies.traffic import HOUR_S, TrafficResult, with_ranges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateRow:
-    """One deployment. chips_of: by system; scenario: what `mowich traffic` reads;
-    command: that plays it."""
+class RateRow(LaunchedRow):
+    """One deployment, at the load that was asked. chips_of: by system; keeps: the chance of keeping each limit, by its
+    name; batch: sequences that a decode worker holds at most; scenario: what `mowich traffic` reads; command: that
+    plays it."""
 
     system: str
     system_id: str
@@ -53,6 +58,8 @@ class RateRow:
     prefill: Mapping[str, object]
     decode: Mapping[str, object]
     replicas: Mapping[str, int]
+    batch: int
+    chips_requested: int
     chips_used: int
     chips_of: Mapping[str, int]
     feasible: bool
@@ -63,6 +70,7 @@ class RateRow:
     tpot_s: Estimate
     p99_ttft_s: Estimate
     p99_tpot_s: Estimate
+    keeps: Mapping[str, float]
     requests_per_s: float
     in_flight: float
     utilisation: float
@@ -88,7 +96,8 @@ class RateRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateResult(Shown):
     """The deployments found, cheapest first. candidates: plans, and pairs of plans, that could serve the load;
-    simulated: deployments that were played out, with simulated_requests in all.
+    simulated: deployments that were played out, with simulated_requests in all; unserved: why a system has no
+    deployment of its own; is_complete: whether the search went to its end (else the best is the best of those played).
 
     Units: SI (seconds, bytes, joules, watts), dollars; each number an `Estimate` with its 90% range and grade.
 
@@ -107,6 +116,8 @@ class RateResult(Shown):
     simulated_requests: int
     seconds: float
     rows: Rows[RateRow]
+    unserved: tuple[Unserved, ...] = ()
+    is_complete: bool = True
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
@@ -119,6 +130,8 @@ class RateResult(Shown):
             "candidates": self.candidates,
             "simulated": self.simulated,
             "simulated_requests": self.simulated_requests,
+            "is_complete": self.is_complete,
+            "unserved": [u.to_dict() for u in self.unserved],
             "plans": [r.to_dict() for r in self.rows],
             "warnings": list(self.warnings),
         }
@@ -140,67 +153,70 @@ def plan_rates(
     top: int = 5,
     given: Mapping[str, object] | None = None,
 ) -> RateResult:
-    """The smallest and the cheapest deployment on systems, each with as many chips as it has at most, and the best of
-    other kinds up to `top` rows. given: options of facts, which the command that repeats a row has too."""
+    """The smallest and the cheapest deployment on systems, each with as many chips as it has at most (where none says
+    how many: as it needs), and the best of other kinds up to `top` rows. given: options of facts, which the command
+    that repeats a row has too."""
     begin = time.process_time()
+    specs = [sized(spec, chips) for spec in specs]
+    modes = searched_modes(fixed or {})
     s = RateSearch(
-        model=model, model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {}
+        model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {}
     )
-    sides, systems = [], []
-    for spec in specs:
-        system = resolve(facts, spec, chips=chips)
-        name = engine_for(facts, system, engine)
-        systems.append((spec, system, name))
-        side = side_of(s, spec, system, name, fixed or {})
-        if side is not None:
-            sides.append(side)
-    together, apart = searched_modes(fixed or {})
-    candidates = candidates_of(s, sides, together, apart)
-    found, winners = searched(s, candidates)
-    rows, warnings = _rows(s, candidates, found, winners, top)
-    served = {row.system for row in rows if row.feasible}
-    for spec, _, _ in systems if len(systems) > 1 else ():
-        if spec not in served:
-            warnings.append(f"{spec}: no deployment of its own was found that keeps the limits")
-    if s.is_cut:
-        warnings.append(f"the search stopped after {s.requests:,} requests: others may be smaller or cheaper")
+    ask = SideAsk(model=model, job=job, load=s.peak, facts=facts, term=term, fixed=fixed or {})
+    named = [(spec, resolve(facts, spec)) for spec in specs]
+    systems = [(spec, system, engine_for(facts, system, engine)) for spec, system in named]
+    sides = {spec: side_of(ask, spec, name) for spec, _, name in systems}
+    known = [side for side in sides.values() if side is not None]
+    s.candidates = playable(candidates_of(known, s.peak, *modes), s.peak)
+    found = searched(s)
+    inputs = _inputs(s, model, systems, fixed or {}, term)
+    rows, warnings = _rows(s, found, top)
+    served = {spec for i in found.workers if len(names := s.candidates[i].systems) == 1 for spec in names}
+    lacking = tuple(
+        unserved(s, ask, spec, sides[spec], name, found, modes) for spec, _, name in systems if spec not in served
+    )
     return RateResult(
-        inputs=_inputs(s, systems, fixed or {}),
+        inputs=inputs,
         facts_hash=facts.hash(),
-        evaluated=sum(len(side.deployment.plans) for side in sides),
-        candidates=len(candidates),
+        evaluated=sum(len(side.deployment.plans) for side in known),
+        candidates=len(s.candidates),
         simulated=len(s.played),
         simulated_requests=s.requests,
         seconds=time.process_time() - begin,
-        rows=Rows(rows),
+        rows=with_origin(Rows(rows), Origin(inputs=inputs, facts=facts, layers=model.num_layers)),
+        unserved=lacking,
+        is_complete=not s.cut,
         warnings=tuple(warnings),
     )
 
 
-def _rows(
-    s: RateSearch,
-    candidates: Sequence[RateCandidate],
-    found: Mapping[int, tuple[int, int]],
-    winners: Mapping[str, int],
-    top: int,
-) -> tuple[list[RateRow], list[str]]:
+def sized(spec: str, chips: int | None) -> str:
+    """A system with its number of chips in its name, where one is given and the name has none.
+
+    >>> sized("h100", 32), sized("h100:8", 32), sized("h100", None)
+    ('h100:32', 'h100:8', 'h100')
+    """
+    return f"{spec}:{chips}" if chips is not None and parse_spec(spec)[1] is None else spec
+
+
+def _rows(s: RateSearch, found: RateFindings, top: int) -> tuple[list[RateRow], list[str]]:
     """The answers, each played once more as the scenario that stands beside it, cheapest first; and what to warn of.
     Where nothing keeps the limits: the deployment that comes closest."""
-    warnings: list[str] = []
+    winners = found.winners
     if not winners:
-        closest = _closest(s, candidates)
-        return ([] if closest is None else [_row(s, candidates[closest[0]], closest[1], (False, False))]), warnings
-    why = _unlike(s, [candidates[i] for i in found])
+        nearest = closest(s)
+        return ([] if nearest is None else [_row(s, *nearest, (False, False))]), []
+    why, warnings = _unlike(s, [s.candidates[i] for i in found.workers]), list[str]()
     winners = {goal: i for goal, i in winners.items() if goal != "usd" or not why}
     if "usd" not in winners:
         warnings.append(f"{why or 'no price is known here'}: the cheapest is not named")
-    rest = sorted(set(found) - set(winners.values()), key=lambda i: candidates[i].cost(found[i], "chips"))
-    rows = []
-    for i in [*dict.fromkeys(winners.values()), *rest][:top]:
-        marks = (winners.get("chips") == i, winners.get("usd") == i)
-        workers = found[i]
-        row = _row(s, candidates[i], workers, marks)
-        rows.append(row)
+    rest = sorted(
+        set(found.workers) - set(winners.values()), key=lambda i: s.candidates[i].cost(found.workers[i], "chips")
+    )
+    rows = [
+        _row(s, i, found.workers[i], (winners.get("chips") == i, winners.get("usd") == i))
+        for i in [*dict.fromkeys(winners.values()), *rest][:top]
+    ]
     rows.sort(key=lambda r: (not r.feasible, math.inf if r.usd_per_h is None else r.usd_per_h, r.chips_used))
     return rows, warnings
 
@@ -216,26 +232,26 @@ def _unlike(s: RateSearch, found: Sequence[RateCandidate]) -> str:
     return f"prices are on different terms ({said})"
 
 
-def _closest(s: RateSearch, candidates: Sequence[RateCandidate]) -> tuple[int, tuple[int, int]] | None:
-    """(candidate, workers) of what was played and is least beyond its limits."""
-
-    def excess(result: TrafficResult) -> float:
-        pairs = ((result.ttft_s, s.load.p99_ttft_s), (result.tpot_s, s.load.p99_tpot_s))
-        return max(((times["p99"] or 0.0) / limit for times, limit in pairs), default=0.0)
-
-    played = {key: r for key, r in s.played.items() if r is not None}
-    return min(played, key=lambda key: excess(played[key]), default=None)
-
-
-def _row(s: RateSearch, c: RateCandidate, workers: tuple[int, int], marks: tuple[bool, bool]) -> RateRow:
+def _row(s: RateSearch, i: int, workers: tuple[int, int], marks: tuple[bool, bool]) -> RateRow:
     """A deployment, played as the scenario that is shown, with ranges."""
-    text = s.text(c, workers, answered(workers))
-    scenario, once = s.answer(c, workers)
-    result = with_ranges(once, scenario, s.facts, s.draws(once.requests, workers))
-    late, slow = s.broken(result)
-    broken = [name for name, is_broken in (("TTFT", late), ("TPOT", slow)) if is_broken]
+    c, shown, at_peak = s.candidates[i], s.answer(i, workers, s.load), s.answer(i, workers, s.peak)
+    scenario, once = shown.scenario, shown.result
+    assert scenario is not None
+    assert once is not None
+    assert at_peak.result is not None
+    text = str(scenario.inputs["scenario"])
+    draws = s.draws(once.requests, workers) if any(marks) else 1
+    result = with_ranges(once, scenario, s.facts, draws)
     pools = scenario.pools
-    labels = {p.system.id: money.price(s.facts, p.system.id, term=s.term).label for p in pools}
+    times = {
+        "ttft_s": _estimate(result, "ttft_s", "mean"),
+        "tpot_s": _estimate(result, "tpot_s", "mean"),
+        "p99_ttft_s": _estimate(result, "ttft_s", "p99"),
+        "p99_tpot_s": _estimate(result, "tpot_s", "p99"),
+    }
+    usd_per_s = c.cost(workers, "usd")
+    usd = usd_per_s if math.isfinite(usd_per_s) else None
+    tokens_per_s = result.tokens_per_s_per_chip * scenario.chips
     return RateRow(
         system=c.front.spec,
         system_id=c.front.system.id,
@@ -245,25 +261,34 @@ def _row(s: RateSearch, c: RateCandidate, workers: tuple[int, int], marks: tuple
         prefill=_stated(pools[0].plan, pools[0].system),
         decode=_stated(pools[-1].plan, pools[-1].system),
         replicas={"prefill": workers[0], "decode": workers[1] or workers[0]},
+        batch=pools[-1].scheduler.max_sequences * pools[-1].plan.dp,
+        chips_requested=scenario.chips,
         chips_used=scenario.chips,
         chips_of=scenario.chips_of,
-        feasible=not broken,
-        reason=f"the limit on {' and '.join(broken)} is broken" if broken else None,
+        feasible=not at_peak.is_broken,
+        reason=f"breaks a limit{peak_words(s)}: {broken_words(s, at_peak.result)}" if at_peak.is_broken else None,
         is_smallest=marks[0],
         is_cheapest=marks[1],
-        ttft_s=_estimate(result, "ttft_s", "mean"),
-        tpot_s=_estimate(result, "tpot_s", "mean"),
-        p99_ttft_s=_estimate(result, "ttft_s", "p99"),
-        p99_tpot_s=_estimate(result, "tpot_s", "p99"),
+        ttft_s=times["ttft_s"],
+        tpot_s=times["tpot_s"],
+        p99_ttft_s=times["p99_ttft_s"],
+        p99_tpot_s=times["p99_tpot_s"],
+        keeps={
+            name: chance
+            for name, limit in limits_of(s).items()
+            if (chance := chance_within(times[name], limit)) is not None
+        },
         requests_per_s=result.requests_per_s,
         in_flight=result.in_flight,
         utilisation=result.utilisation,
         tokens_per_s_per_chip=_at_load(result, result.tokens_per_s_per_chip, "1/s", ""),
-        tokens_per_s_per_user=_estimate(result, "tpot_s", "mean").inverse(1.0, "1/s"),
-        usd_per_h=result.usd_per_h,
-        usd_per_mtok=_at_load(result, result.usd_per_mtok, "USD/Mtok", "no price is known"),
+        tokens_per_s_per_user=times["tpot_s"].inverse(1.0, "1/s"),
+        usd_per_h=None if usd is None else usd * HOUR_S,
+        usd_per_mtok=_at_load(
+            result, None if usd is None else usd / tokens_per_s * 1e6, "USD/Mtok", "no price is known"
+        ),
         J_per_token=_at_load(result, result.J_per_token, "J/token", "no power is known"),
-        price_label="; ".join(labels.values()),
+        price_label="; ".join({side.spec: side.price.label for side, _ in c.sides()}.values()),
         scenario=text,
         command=TRAFFIC.command({"scenario": text, **s.given}),
     )
@@ -290,33 +315,33 @@ def _at_load(result: TrafficResult, value: float | None, unit: str, reason: str)
 
 
 def _inputs(
-    s: RateSearch, systems: Sequence[tuple[str, System, str]], fixed: Mapping[str, Sequence[int | str]]
+    s: RateSearch,
+    model: Model,
+    systems: Sequence[tuple[str, System, str]],
+    fixed: Mapping[str, Sequence[int | str]],
+    term: str,
 ) -> dict[str, object]:
     """What was asked, with null for what is open."""
-
-    def number(x: float) -> float | None:
-        return None if math.isinf(x) else x
-
+    asked = limits_of(s)
+    limits = {name: asked.get(name) for name, _ in LIMITS}
     return {
-        **s.model.inputs(),
+        **model.inputs(),
         "task": "serve",
         "isl": s.job.prompt,
         "osl": s.job.output,
-        "ttft_s": number(s.job.ttft_s),
-        "tpot_s": number(s.job.tpot_s),
+        **limits,
         "rate": s.load.rate,
         "users": s.load.users,
         "think_s": s.load.think_s,
-        "p99_ttft_s": number(s.load.p99_ttft_s),
-        "p99_tpot_s": number(s.load.p99_tpot_s),
+        "headroom": s.load.headroom,
         "accept": s.job.accept,
         "fixed": {k: list(v) for k, v in fixed.items()},
-        "price_term": s.term,
+        "price_term": term,
         "systems": [
             {
                 "system": n,
                 "id": y.id,
-                "chips": y.chips,
+                "chips": None if parse_spec(n)[1] is None else y.chips,
                 "engine": e,
                 **about_engine(s.facts, e),
                 **unmeasured(s.facts, y.id),

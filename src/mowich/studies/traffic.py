@@ -182,23 +182,55 @@ class _Tally:
     last_s: float = 0.0
 
 
+@dataclass(slots=True, kw_only=True)
+class Cutoff:
+    """When a traffic need not be played to its end: as soon as so many requests are beyond a limit that its 99th
+    percentile is, whatever comes. Those of the warm-up stand among them: workers that began empty are less full than in
+    the steady state. most: requests that can come; late, slow: those beyond ttft_s, tpot_s."""
+
+    ttft_s: float
+    tpot_s: float
+    most: float
+    late: int = 0
+    slow: int = 0
+
+    def saw(self, ttft_s: float, tpot_s: float) -> None:
+        """A request was answered."""
+        self.late += ttft_s > self.ttft_s
+        self.slow += tpot_s > self.tpot_s
+
+    @property
+    def broken(self) -> tuple[bool, bool]:
+        """Whether the limit on the first token, and that on later ones, is broken for certain."""
+        enough = 1.0 + 0.01 * self.most
+        return self.late > enough, self.slow > enough
+
+
 def simulate_traffic(
-    scenario: TrafficScenario, facts: Facts, *, requests_out: Path | None = None, trace_out: Path | None = None
+    scenario: TrafficScenario,
+    facts: Facts,
+    *,
+    requests_out: Path | None = None,
+    trace_out: Path | None = None,
+    cutoff: Cutoff | None = None,
 ) -> TrafficResult:
     """Run a scenario once, without ranges. requests_out: one CSV line per finished request; trace_out: a timeline
-    (Chrome trace events). Raises UserError for a bad trace or a request that the cache cannot hold."""
+    (Chrome trace events); cutoff: when to stop before the end (the result is of what was answered until then). Raises
+    UserError for a bad trace or a request that the cache cannot hold."""
     tally = _Tally()
     file: IO[str] | None = None
     if requests_out is not None:
         file = requests_out.open("w", encoding="utf-8", newline="")
         file.write(",".join(REQUEST_COLUMNS) + "\n")
-    done = _teller(tally, scenario, file)
+    done = _teller(tally, scenario, file, cutoff)
     fleet, starts = _fleet(scenario, done, is_traced=trace_out is not None)
     begin, count, first = time.process_time(), 0, None
     try:
         for request in fleet.run(starts):
             first = request.arrival_s if first is None else first
             count += 1
+            if cutoff is not None and any(cutoff.broken):
+                break
     except CacheTooSmallError as error:
         raise UserError(
             str(error),
@@ -265,7 +297,9 @@ def simulate_traffic(
 HOUR_S = 3600.0
 
 
-def _teller(tally: _Tally, scenario: TrafficScenario, file: IO[str] | None) -> Callable[[UserRequest], None]:
+def _teller(
+    tally: _Tally, scenario: TrafficScenario, file: IO[str] | None, cutoff: Cutoff | None
+) -> Callable[[UserRequest], None]:
     """What is done with a finished request."""
     ttft_limit, tpot_limit, e2e_limit = (
         scenario.slo.get(name, math.inf) * (1.0 + KEPT) for name in ("ttft", "tpot", "e2e")
@@ -282,6 +316,8 @@ def _teller(tally: _Tally, scenario: TrafficScenario, file: IO[str] | None) -> C
             if r.output > 1:
                 tally.tpot.add(tpot)
             tally.good += ttft <= ttft_limit and tpot <= tpot_limit and e2e <= e2e_limit
+        if cutoff is not None:
+            cutoff.saw(ttft, tpot)
         tally.answered += 1
         tally.inside_s += e2e
         tally.tokens += r.output

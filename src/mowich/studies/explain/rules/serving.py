@@ -124,7 +124,20 @@ _RATE_ROW = [
         "workers of one kind",
         "search: the fewest that kept the limits when played",
     ),
+    R(
+        "batch",
+        "sequences",
+        "sequences that a decode worker holds at most",
+        "search: of the scheduler, of a rank group x dp",
+    ),
+    R("chips_requested", "chips", "chips that workers run on", "= sum(chips_of)"),
     R("chips_used", "chips", "chips that workers run on", "= sum(chips_of)"),
+    R(
+        "keeps *",
+        "1",
+        "chance that a limit is kept",
+        "simulation: Phi(1.645 ln(limit / value) / ln(end / value)), end: of the 90% range, on the side of the limit",
+    ),
     R("chips_of *", "chips", "chips that the workers on a system use", "count: devices of its workers, in whole chips"),
     *(
         R(name, "s", f"{what}, over the requests that are counted", "simulation: as `mowich traffic` gives it")
@@ -172,6 +185,14 @@ SERVING_RULES: Mapping[str, tuple[Rule, ...]] = {
             "search: counted",
         ),
         R("simulated", "deployments", "deployments that were played out", "search: counted"),
+        R("unserved * asked", "s", "limit that a system does not keep", "lookup: the question"),
+        R(
+            "unserved * least",
+            "s",
+            "what comes closest to that limit there",
+            "simulation: of the closest that was played; of one request alone by closed form",
+        ),
+        R("unserved * chips", "chips", "chips that would be needed at least there", "search: by bounds"),
         R("simulated_requests", "requests", "requests of all that was played out", "search: counted"),
     ),
     "mowich/traffic@1": (
