@@ -139,6 +139,8 @@ def compare(
         price: kind of price for all rows: "tco", "list", "on-demand", "1y", "3y", "capacity-block", "spot".
         term: the same under its older name.
         stack: training software, "jax-gpu".
+        emit: a program that must be able to run the plans, "torchtitan": then `.rows[0].emit("torchtitan")` is the
+            launch command.
         facts: other facts than the shipped ones (`mowich.load_facts`).
 
     Returns: a `Comparison` of training, a `ServeResult` of serving: `.rows`, one for each system in the order given.
@@ -181,6 +183,7 @@ def plan(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    emit: str | None = None,
     facts: Facts | None = None,
 ) -> PlanList: ...
 @overload
@@ -197,6 +200,7 @@ def plan(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    emit: str | None = None,
     facts: Facts | None = None,
 ) -> ServeResult | RateResult: ...
 def plan(
@@ -212,6 +216,7 @@ def plan(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    emit: str | None = None,
     facts: Facts | None = None,
 ) -> PlanList | ServeResult | RateResult:
     """The best plans of one system for a training or a serving job, best first.
@@ -232,7 +237,7 @@ def plan(
 
     Returns: a `PlanList` of training; a `ServeResult` of serving, with the front between speed and throughput in
     `.front`; a `RateResult` where `serve` has a load ("rate" or "users"), with the smallest and the cheapest
-    deployment. Units: SI (seconds, bytes, joules), dollars.
+    deployment. `.compromise` says what a plan for `emit` costs. Units: SI (seconds, bytes, joules), dollars.
 
     Example:
         >>> import mowich
@@ -251,6 +256,7 @@ def plan(
         "price": price,
         "term": term,
         "stack": stack,
+        "emit": emit,
     }
     with keywords_asked(jobs.PLAN, facts, model=model, on=name_called(on), **given) as asked:
         if asked.load is not None:

@@ -65,7 +65,7 @@ def plan(asked: jobs.PlanRequest) -> None:
         line(f"searching {asked.systems[0]}")
         result = planned(asked)
         if asked.emit is not None:
-            emit(result.to_dict(), form, inputs=asked.again(), text=partial(plan_text, result.rows, asked))
+            emit(result.to_dict(), form, inputs=asked.again(), text=partial(plan_text, result, asked))
             return
         extras = trades(result, asked.fixed, with_why=asked.neighbours, with_front=asked.pareto)
     played = played_plan(result, asked.timeline, asked.pick) if asked.timeline is not None else None

@@ -47,6 +47,9 @@ def answer_rates(asked: jobs.PlanRequest) -> None:
         line(f"simulating deployments on {', '.join(asked.systems)}")
         result = answers.rated_planned(asked)
 
+    if asked.emit is not None and result.rows:
+        emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result, asked))
+        return
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds)
     code = rates_exit_code(result)
     if code:
@@ -79,7 +82,7 @@ def answer_serving(asked: jobs.PlanRequest | jobs.CompareRequest) -> None:
         )
 
     if isinstance(asked, jobs.PlanRequest) and asked.emit is not None:
-        emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result.rows, asked))
+        emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result, asked))
         return
     drawn = partial(_drawn, result, form)
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds, after=drawn)

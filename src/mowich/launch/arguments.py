@@ -66,8 +66,9 @@ def _same(fields: FieldValues) -> FieldValues:
 class LaunchProgram:
     """A program that runs plans. vendors: whose chips it runs on; form: how its arguments are written; own: fields of a
     plan -> those that the arguments hold, plan: the way back; fixed: arguments that are always written and say nothing
-    of a plan; pools: arguments of workers of prefill and of decode; roles: what their values hold, by which they are
-    known; only_on: (field, value) that runs on one chip alone -> the chip, and who says so."""
+    of a plan, fixed_on: the same on the chips of one vendor; pools: arguments of workers of prefill and of decode;
+    roles: what their values hold, by which they are known; only_on: (field, value) that runs on one chip alone -> the
+    chip, and who says so."""
 
     name: str
     title: str
@@ -79,6 +80,7 @@ class LaunchProgram:
     own: Callable[[FieldValues], FieldValues] = _same
     plan: Callable[[FieldValues], FieldValues] = _same
     fixed: Mapping[str, FieldValue] = dataclasses.field(default_factory=dict)
+    fixed_on: Mapping[str, Mapping[str, FieldValue]] = dataclasses.field(default_factory=dict)
     pools: Mapping[str, Mapping[str, FieldValue]] = dataclasses.field(default_factory=dict)
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     only_on: Mapping[tuple[str, FieldValue], tuple[str, str]] = dataclasses.field(default_factory=dict)
@@ -158,11 +160,12 @@ def read_arguments(program: LaunchProgram, given: Mapping[str, object], said: Fi
     names = program.by_name()
     own: FieldValues = {one.field: one.absent for one in program.arguments if one.absent is not None}
     found = PlanInFile(program=program)
+    fixed = {**program.fixed, **{k: v for some in program.fixed_on.values() for k, v in some.items()}}
     for name, value in given.items():
         one = names.get(name)
         if one is not None:
             own[one.field] = _meant(one, value, f"{where}: {name}")
-        elif program.fixed.get(name) != (value if program.form == "keys" else value or True):
+        elif fixed.get(name) != (value if program.form == "keys" else value or True):
             near = difflib.get_close_matches(name, list(names), n=1, cutoff=_NEAR)
             found.unknown.append(name + (f" (did you mean '{near[0]}'?)" if near else ""))
     meant = program.plan({**own, **said})

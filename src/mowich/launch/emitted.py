@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
-from mowich.launch.arguments import LaunchProgram
+from mowich.launch.arguments import SERVED_FIELDS, FieldValues, LaunchProgram, Work, write_arguments
 from mowich.launch.kubernetes import kubernetes_text
 from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
@@ -17,6 +17,8 @@ from mowich.launch.skypilot import skypilot_text
 from mowich.launch.torchtitan import TORCHTITAN_RUN
 from mowich.launch.vllm import VLLM_SERVE
 from mowich.launch.write import program_text
+from mowich.machines.system import System
+from mowich.plans.plan import ServePlan, stated_plan
 from mowich.shown import Result
 
 PROGRAMS: Mapping[str, LaunchProgram] = {
@@ -39,6 +41,9 @@ PROGRAM_OF: Mapping[str, str] = {
 }
 """How the name of an engine or a stack begins -> the program that is it."""
 
+PLUGINS: Mapping[tuple[str, str], str] = {("vllm", "AWS"): "nxdi"}
+"""Program and vendor -> the program that it is there: vLLM runs on Trainium by its Neuron plugin."""
+
 
 def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int) -> str:
     """The text of a row's plan for a program, "vllm", or for a wrapper of one: "kubernetes", "skypilot:sglang". Raises
@@ -46,38 +51,53 @@ def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int
     wrapper, _, inner = name.partition(":")
     if wrapper not in EMITTED or (inner and wrapper not in MANIFESTS):
         raise unknown("program", name, EMITTED, field="emit")
-    launch = launch_of(inputs, row, facts, layers)
-    if wrapper in PROGRAMS:
-        _check_here(PROGRAMS[wrapper], launch)
-        return program_text(PROGRAMS[wrapper], launch)
     if inner and inner not in PROGRAMS:
         raise unknown("program", inner, PROGRAMS, field="emit")
-    program = PROGRAMS[inner] if inner else own_program(launch, wrapper)
+    launch = launch_of(inputs, row, facts, layers)
+    program = _program(name, launch.work, launch.system.vendor, launch.software)
     _check_here(program, launch)
+    if wrapper in PROGRAMS:
+        return program_text(program, launch)
     wrap = skypilot_text if wrapper == "skypilot" else kubernetes_text
     return wrap(program, launch, facts)
 
 
-def own_program(launch: PlanLaunch, wrapper: str) -> LaunchProgram:
-    """The program that is the software which a prediction is of."""
-    for start, name in PROGRAM_OF.items():
-        program = PROGRAMS[name]
-        if launch.software.startswith(start) and (program.work, True) == (
-            launch.work,
-            launch.system.vendor in program.vendors,
-        ):
+def _program(name: str, work: Work, vendor: str, software: str) -> LaunchProgram:
+    """The program that a name of `EMITTED` means on a vendor's chips."""
+    wrapper, _, inner = name.partition(":")
+    plain = wrapper if wrapper in PROGRAMS else inner
+    if plain:
+        return PROGRAMS[PLUGINS.get((plain, vendor), plain)]
+    for start, own in PROGRAM_OF.items():
+        program = PROGRAMS[own]
+        if software.startswith(start) and (program.work, True) == (work, vendor in program.vendors):
             return program
     raise UserError(
-        f"no program here is {launch.software}",
+        f"no program here is {software}",
         field="emit",
         given=wrapper,
-        allowed=", ".join(f"{wrapper}:{name}" for name in _fitting(launch)) or "none on this system",
+        allowed=", ".join(f"{wrapper}:{name}" for name in _fitting(work, vendor)) or "none on this system",
     )
 
 
-def _fitting(launch: PlanLaunch) -> list[str]:
-    """Programs for the work and the chips of a plan."""
-    return [p.name for p in PROGRAMS.values() if p.work == launch.work and launch.system.vendor in p.vendors]
+def runs_plan(name: str, plan: ServePlan, system: System, engine: str) -> bool:
+    """Whether a program can serve a worker plan on a system."""
+    program = _program(name, "serve", system.vendor, engine)
+    fields = dict(stated_plan(plan, system.lnc))
+    fields["weights"] = fields.pop("precision")
+    asked: FieldValues = {key: value for key, value in fields.items() if key in SERVED_FIELDS}
+    if any(asked.get(key) == value and chip != system.chip for (key, value), (chip, _) in program.only_on.items()):
+        return False
+    try:
+        write_arguments(program, asked)
+    except UserError:
+        return False
+    return program.work == "serve" and system.vendor in program.vendors
+
+
+def _fitting(work: Work, vendor: str) -> list[str]:
+    """Programs for the work on the chips of a vendor."""
+    return [p.name for p in PROGRAMS.values() if p.work == work and vendor in p.vendors]
 
 
 def _check_here(program: LaunchProgram, launch: PlanLaunch) -> None:
@@ -86,5 +106,6 @@ def _check_here(program: LaunchProgram, launch: PlanLaunch) -> None:
         check_program(program, launch)
     except UserError as error:
         if error.field == "emit":
-            error.fix = f"here: {' or '.join(f'--emit {name}' for name in _fitting(launch)) or 'none'}"
+            names = _fitting(launch.work, launch.system.vendor)
+            error.fix = f"here: {' or '.join(f'--emit {name}' for name in names) or 'none'}"
         raise

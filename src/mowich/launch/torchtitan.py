@@ -59,7 +59,7 @@ TORCHTITAN_RUN = LaunchProgram(
     name="torchtitan",
     title="torchtitan",
     work="train",
-    vendors=("NVIDIA", "AMD"),
+    vendors=("NVIDIA", "AMD", "AWS"),
     form="dotted",
     arguments=(
         PlanArgument(field="nodes", name="--nnodes"),
@@ -124,4 +124,5 @@ TORCHTITAN_RUN = LaunchProgram(
     own=_own,
     plan=_plan,
     fixed={"compile.enable": True},
+    fixed_on={"AWS": {"compile.backend": "neuron"}},  # the fork of Neuron 2.33 (beta, October 2026)
 )

@@ -73,7 +73,7 @@ def command(
     servers = -(-pool.devices // launch.per_server)
     if servers > 1:
         remarks.append(f"runs on {servers} servers: start it on each, with its rank and one address for all")
-    arguments |= {**program.fixed}
+    arguments |= {**program.fixed, **program.fixed_on.get(launch.system.vendor, {})}
     role = program.pools.get(pool.role, {})
     if program is MAXTEXT_RUN and not is_inside:
         return [f"{name}: {json.dumps(value)}" for name, value in arguments.items()], remarks

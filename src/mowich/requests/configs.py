@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 EMIT: Field[str] = word(
     "emit",
-    "Print the plan as what runs: vllm, sglang, nxdi, torchtitan, megatron, maxtext, skypilot, kubernetes.",
+    "Print the best plan that runs there: vllm, sglang, nxdi, torchtitan, megatron, maxtext, skypilot, kubernetes.",
     metavar="PROGRAM",
-    edges=frozenset({Edge.OPTION}),
+    edges=frozenset({Edge.OPTION}) | CALLED,
     example="vllm",
 )
 PLAN_FILE: Field[Path] = Field(
@@ -130,7 +130,7 @@ def use_cores(reader: QuestionReader, settings: Settings, lnc: str | None, syste
             settings.facts = settings.facts.with_values(lnc_facts(settings.facts, cores))
 
 
-def check_emit(reader: QuestionReader, is_load: bool, has_timeline: bool) -> None:
+def check_emit(reader: QuestionReader, has_timeline: bool) -> None:
     """What does not go with a launch command."""
     from mowich.launch.emitted import EMITTED, MANIFESTS, PROGRAMS
     from mowich.requests.common import CSV, JSON
@@ -142,8 +142,6 @@ def check_emit(reader: QuestionReader, is_load: bool, has_timeline: bool) -> Non
     if wrapper not in EMITTED or (inner and (wrapper not in MANIFESTS or inner not in PROGRAMS)):
         with reader.watch(EMIT):
             raise unknown("program", name, EMITTED)
-    if is_load:
-        reader.add("is not for a load", EMIT, given=name, fix="emit the plan without it")
     if has_timeline or reader.flag(JSON) or reader.flag(CSV):
         reader.add(
             "prints a launch command and nothing else", EMIT, given=name, fix="leave out --json, --csv, --timeline"

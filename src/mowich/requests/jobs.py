@@ -548,7 +548,7 @@ def _plan(reader: QuestionReader) -> PlanRequest:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
     elif reader.edge is Edge.OPTION and reader.given(PICK) and file is None and reader.given(EMIT) is None:
         reader.add("says which plan --timeline or --emit takes", PICK, fix="give one of them, or leave it out")
-    check_emit(reader, load is not None, file is not None)
+    check_emit(reader, file is not None)
     work = read_work(reader, _ONE, serving=serving, several=load is not None)
     if load is not None:
         only_degrees(reader, work["fixed"], "a load")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
-    from mowich.studies.compare import Comparison
+    from mowich.studies.compare import Comparison, Row
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
     from mowich.studies.footing import RunBudget
@@ -72,7 +74,8 @@ def planned(asked: jobs.PlanRequest) -> PlanList:
     from mowich.studies.plan import plan
 
     assert asked.train is not None
-    return plan(
+    ask = partial(
+        plan,
         asked.model,
         asked.systems[0],
         train=asked.train,
@@ -83,6 +86,19 @@ def planned(asked: jobs.PlanRequest) -> PlanList:
         term=asked.term,
         stack=asked.stack,
     )
+    found = ask()
+    origin = found.rows[0].origin
+    if asked.emit is None or found.ask is None or origin is None:
+        return found
+    from mowich.studies.runnable import runnable, train_filter
+
+    def worth(row: Row) -> float | None:
+        speed = row.tokens_per_s_per_chip.value
+        return None if speed is None else speed * row.chips_used  # idle chips are paid for too
+
+    runs = train_filter(asked.emit, origin, asked.systems[0], found.ask.chips, found.rows[0].lnc)
+    rows, compromise = runnable(found.rows, asked.emit, worth, lambda: ask(runs=runs).rows)
+    return replace(found, rows=rows, compromise=compromise)
 
 
 @heard(again=True)
@@ -109,7 +125,8 @@ def served_planned(asked: jobs.PlanRequest) -> ServeResult:
     from mowich.studies.serving_plan import plan_serving
 
     assert asked.serve is not None
-    return plan_serving(
+    ask = partial(
+        plan_serving,
         asked.model,
         asked.systems[0],
         job=asked.serve,
@@ -121,14 +138,32 @@ def served_planned(asked: jobs.PlanRequest) -> ServeResult:
         term=asked.term,
         prefer=True,
     )
+    found, program = ask(), asked.emit
+    if program is None:
+        return found
+    from mowich.launch.emitted import runs_plan
+    from mowich.machines.system import resolve
+    from mowich.studies.runnable import runnable
+
+    system, engine = resolve(asked.facts, asked.systems[0], chips=asked.chips), found.rows[0].engine
+    rows, compromise = runnable(
+        found.rows,
+        program,
+        lambda row: row.tokens_per_s_per_chip.value,
+        lambda: ask(runs=lambda one: runs_plan(program, one, system, engine)).rows,
+    )
+    return replace(found, rows=rows, compromise=compromise)
 
 
-def plan_text(rows: Sequence[LaunchedRow], asked: jobs.PlanRequest) -> str:
-    """The plan that a question picks, as the launch command or config that it asks for."""
+def plan_text(result: PlanList | ServeResult | RateResult, asked: jobs.PlanRequest) -> str:
+    """The plan that a question picks, as the launch command or config that it asks for; where it is not the best plan,
+    what it costs."""
+    rows: Sequence[LaunchedRow] = result.rows
     if asked.pick > len(rows):
         raise UserError("is not among the plans", field="pick", given=asked.pick, allowed=f"1 to {len(rows)}")
     assert asked.emit is not None
-    return rows[asked.pick - 1].emit(asked.emit)
+    told = "" if result.compromise is None else f"# {result.compromise.words()}\n"
+    return told + rows[asked.pick - 1].emit(asked.emit)
 
 
 @heard()
@@ -140,7 +175,8 @@ def rated_planned(asked: jobs.PlanRequest) -> RateResult:
     assert asked.load is not None
     settings = asked.given.get("set")
     kept = [str(s) for s in settings if not str(s).startswith("plan.")] if isinstance(settings, list) else []
-    return plan_rates(
+    ask = partial(
+        plan_rates,
         asked.model,
         asked.model_given,
         asked.systems,
@@ -155,6 +191,15 @@ def rated_planned(asked: jobs.PlanRequest) -> RateResult:
         top=asked.top,
         given={"set": kept, "facts": asked.given.get("facts_dirs")},
     )
+    found, program = ask(), asked.emit
+    if program is None or not found.rows:
+        return found
+    from mowich.studies.runnable import runnable
+
+    rows, compromise = runnable(
+        found.rows, program, lambda row: 1.0 / (row.usd_per_h or row.chips_used), lambda: ask(program=program).rows
+    )
+    return replace(found, rows=rows, compromise=compromise)
 
 
 @heard(again=True)

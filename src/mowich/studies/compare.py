@@ -50,6 +50,7 @@ from mowich.studies.footing import (
     tokens_trained,
 )
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
+from mowich.studies.runnable import WIDE, Runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,6 +419,7 @@ def solved(
     top: int,
     brief: bool = False,
     margin: float = 0.0,
+    runs: Runs = None,
 ) -> tuple[tuple[Row, ...], Search | None]:
     """The rows of a system and the search that found their plans, None without one."""
     if ask.no_chips:
@@ -425,7 +427,7 @@ def solved(
     system = ask.system
     low, high = (replace(system, hbm_usable_B=end) for end in ask.usable_B)
     try:
-        found, best = _sought(ask, low, fixed, top, margin)
+        found, best = _sought(ask, low, fixed, top, margin, runs)
     except UserError as error:
         if error.code != EXIT_INFEASIBLE:
             raise
@@ -433,7 +435,7 @@ def solved(
     if best:
         return tuple(with_plan(ask, by, c, True, None, brief=brief) for c, by in best), found
     if high.hbm_usable_B > low.hbm_usable_B:
-        roomy, best = _sought(ask, high, fixed, top, margin)
+        roomy, best = _sought(ask, high, fixed, top, margin, runs)
         if best:
             need = min(sum(c.memory_B.values()) for c, _ in best) * system.devices_per_chip
             ends = "..".join(f"{s.hbm_usable_B * system.devices_per_chip / 2**30:.0f}" for s in (low, high))
@@ -445,9 +447,14 @@ def solved(
 
 
 def _sought(
-    ask: SystemAsk, system: Platform, fixed: Mapping[str, Sequence[int | str]], top: int, margin: float
+    ask: SystemAsk, system: Platform, fixed: Mapping[str, Sequence[int | str]], top: int, margin: float, runs: Runs
 ) -> tuple[Search, list[tuple[Candidate, Search]]]:
     """A search, and its best plans, each with the search that found it."""
+    for most in WIDE if runs is not None else ():
+        found = search(ask.model, system, ask.job, fixed=fixed, top=most)
+        best = [c for c in found.best if runs is not None and runs(c.plan, round(c.tokens / ask.job.seq))]
+        if best or len(found.best) < most or most == WIDE[-1]:
+            return replace(found, best=tuple(best[:top]), preferred=None), [(c, found) for c in best[:top]]
     tuned = ask.hand_tuned and has_kernels(system)
     found = search(ask.model, system, ask.job, fixed=fixed, top=max(top, AMONG) if tuned else top, margin=margin)
     if not (tuned and found.best):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from mowich.economics import money
 from mowich.facts import Facts
@@ -15,6 +15,7 @@ from mowich.plans.preference import Preferred
 from mowich.shown import Rows, Shown
 from mowich.software.stack import equip, stack_words
 from mowich.studies.compare import Row, SystemAsk, said_of_batch, solved, with_plan
+from mowich.studies.runnable import Compromise, Runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class PlanList(Shown):
     ask: SystemAsk | None = None
     preferred: Preferred | None = None
     warnings: tuple[str, ...] = ()
+    compromise: Compromise | None = None
 
     def __getitem__(self, place: int) -> Row:
         """A plan, 0 the best; it knows what was asked, so that it can be explained."""
@@ -63,6 +65,7 @@ class PlanList(Shown):
             "plans": [r.to_dict() for r in self.rows],
             **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
             **({"warnings": list(self.warnings)} if self.warnings else {}),
+            **({"compromise": asdict(self.compromise)} if self.compromise else {}),
         }
 
 
@@ -77,8 +80,9 @@ def plan(
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
     stack: str | None = None,
+    runs: Runs = None,
 ) -> PlanList:
-    """The `top` best plans of one system for one training job, the one to take first."""
+    """The `top` best plans of one system for one training job, the one to take first. runs: among which plans."""
 
     given, model = model, as_trained(model)
 
@@ -86,7 +90,9 @@ def plan(
     ask = SystemAsk(
         name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
     )
-    rows, preferred = preferred_of(ask, fixed=fixed or {}, top=top)  # of one system: no break-even against each other
+    rows, preferred = preferred_of(
+        ask, fixed=fixed or {}, top=top, runs=runs
+    )  # of one system: no break-even against each other
     counts = rows[0].search_counts
     inputs = {
         **given.inputs(),
@@ -116,12 +122,12 @@ def plan(
 
 
 def preferred_of(
-    ask: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]], top: int
+    ask: SystemAsk, *, fixed: Mapping[str, Sequence[int | str]], top: int, runs: Runs = None
 ) -> tuple[tuple[Row, ...], Preferred | None]:
     """The rows of `solve_system` with the plan to take first: of those within the margin of the fastest the simplest
     (`plans.preference`). Beside them what it is slower by, None where it is the fastest."""
     margin = preference.margin(ask.facts)
-    rows, found = solved(ask, fixed=fixed, top=top, margin=margin)
+    rows, found = solved(ask, fixed=fixed, top=top, margin=margin, runs=runs)
     if found is None or not found.best or found.preferred is None or found.preferred == found.best[0]:
         return rows, None
     first, fastest = found.preferred, found.best[0]

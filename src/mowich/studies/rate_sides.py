@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from mowich.economics import money
 from mowich.facts import Facts
+from mowich.launch.emitted import runs_plan
 from mowich.machines.system import System, parse_spec, resolve
 from mowich.models.model import Model
 from mowich.requests.loads import ServeLoad
@@ -55,7 +56,8 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideAsk:
-    """What sides are made for. load: that they have to serve, with the headroom in it."""
+    """What sides are made for. load: that they have to serve, with the headroom in it; program: that must be able to
+    run the plans (None: any)."""
 
     model: Model
     job: ServeJob
@@ -63,6 +65,7 @@ class SideAsk:
     facts: Facts
     term: str
     fixed: Mapping[str, Sequence[int | str]]
+    program: str | None = None
 
     @property
     def means(self) -> ServeJob:
@@ -92,6 +95,7 @@ def could_serve(side: Side) -> bool:
 
 def _side(ask: SideAsk, spec: str, system: System, engine: str, is_sized: bool) -> Side | None:
     plans = searched_plans(ask.model, system, ask.job.prompt, ask.facts, ask.fixed)
+    plans = [p for p in plans if ask.program is None or runs_plan(ask.program, p, system, engine)]
     if not plans:
         return None
     d = deploy(ask.model, system, engine, plans, ask.facts, accept=ask.job.accept)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, EXIT_LIMIT_BROKEN, EXIT_OK
@@ -40,6 +40,7 @@ from mowich.studies.rate_reasons import (
 )
 from mowich.studies.rate_search import RateFindings, RateSearch, playable, searched
 from mowich.studies.rate_sides import SideAsk, candidates_of, side_of
+from mowich.studies.runnable import Compromise
 from mowich.studies.serving_plan import searched_modes
 from mowich.studies.traffic import HOUR_S, TrafficResult, with_ranges
 
@@ -118,6 +119,7 @@ class RateResult(Shown):
     rows: Rows[RateRow]
     unserved: tuple[Unserved, ...] = ()
     is_complete: bool = True
+    compromise: Compromise | None = None
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
@@ -133,6 +135,7 @@ class RateResult(Shown):
             "is_complete": self.is_complete,
             "unserved": [u.to_dict() for u in self.unserved],
             "plans": [r.to_dict() for r in self.rows],
+            **({"compromise": asdict(self.compromise)} if self.compromise else {}),
             "warnings": list(self.warnings),
         }
 
@@ -152,17 +155,18 @@ def plan_rates(
     seed: int = 0,
     top: int = 5,
     given: Mapping[str, object] | None = None,
+    program: str | None = None,
 ) -> RateResult:
     """The smallest and the cheapest deployment on systems, each with as many chips as it has at most (where none says
     how many: as it needs), and the best of other kinds up to `top` rows. given: options of facts, which the command
-    that repeats a row has too."""
+    that repeats a row has too; program: that must be able to run the plans."""
     begin = time.process_time()
     specs = [sized(spec, chips) for spec in specs]
     modes = searched_modes(fixed or {})
     s = RateSearch(
         model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {}
     )
-    ask = SideAsk(model=model, job=job, load=s.peak, facts=facts, term=term, fixed=fixed or {})
+    ask = SideAsk(model=model, job=job, load=s.peak, facts=facts, term=term, fixed=fixed or {}, program=program)
     named = [(spec, resolve(facts, spec)) for spec in specs]
     systems = [(spec, system, engine_for(facts, system, engine)) for spec, system in named]
     sides = {spec: side_of(ask, spec, name) for spec, _, name in systems}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from mowich.software.engine import about_engine, engine_for
 from mowich.software.vendors import unmeasured
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.studies.pools import narrowed, with_pools
+from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.units import show_gib
 
@@ -93,23 +94,9 @@ class ServeRow(LaunchedRow):
 
     def to_dict(self) -> dict[str, object]:
         """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front."""
-        names = (
-            "system",
-            "system_id",
-            "display",
-            "engine",
-            "chips_requested",
-            "chips_used",
-            "chips_idle",
-            "devices_per_chip",
-            "feasible",
-            "reason",
-            "mode",
-            "batch",
-            "memory_capacity_B",
-            "binds",
-        )
-        out: dict[str, object] = {k: getattr(self, k) for k in names}
+        names = "system system_id display engine chips_requested chips_used chips_idle devices_per_chip feasible reason"
+        names += " mode batch memory_capacity_B binds"
+        out: dict[str, object] = {k: getattr(self, k) for k in names.split()}
         out["prefill"] = stated_plan(self.prefill, self.lnc) if self.prefill else None
         out["decode"] = stated_plan(self.decode, self.lnc) if self.decode else None
         out["replicas"] = dict(self.replicas)
@@ -148,6 +135,7 @@ class ServeResult(Shown):
     front: tuple[ServeRow, ...] = ()
     warnings: tuple[str, ...] = ()
     preferred: Preferred | None = None
+    compromise: Compromise | None = None
 
     def to_dict(self) -> dict[str, object]:
         """`mowich/plan@1` or `mowich/compare@1`."""
@@ -167,6 +155,7 @@ class ServeResult(Shown):
                 "front": [r.to_dict() for r in self.front],
                 "warnings": list(self.warnings),
                 **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
+                **({"compromise": asdict(self.compromise)} if self.compromise else {}),
             }
         return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
 
@@ -233,10 +222,12 @@ def solve_serving(
     term: str,
     with_front: bool = True,
     margin: float = 0.0,
+    runs: Callable[[ServePlan], bool] | None = None,
 ) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
     """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only
-    `with_front`), and the search. margin: within which a simpler plan comes first."""
+    `with_front`), and the search. margin: within which a simpler plan comes first; runs: which plans are tried."""
     plans = searched_plans(model, system, job.prompt, facts, fixed := with_pools(fixed))
+    plans = [p for p in plans if runs is None or runs(p)]
     together, apart = searched_modes(fixed)
     if not plans:
         return (
@@ -494,15 +485,16 @@ def plan_serving(
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     term: str = "default",
     prefer: bool = False,
+    runs: Callable[[ServePlan], bool] | None = None,
 ) -> ServeResult:
     """The `top` cheapest plans of one system that meet the limits, and the Pareto front. prefer: first the simplest of
-    those that are not told apart from the cheapest (`plans.preference`)."""
+    those that are not told apart from the cheapest (`plans.preference`); runs: which plans of workers are tried."""
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
     name = engine_for(facts, system, engine)
     margin = preference.margin(facts) if prefer else 0.0
     rows, front, got = solve_serving(
-        model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term, margin=margin
+        model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term, margin=margin, runs=runs
     )
     inputs = serving_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts)
     return ServeResult(
