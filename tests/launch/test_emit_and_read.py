@@ -11,9 +11,11 @@ import pytest
 
 import mowich
 from mowich import cli
+from mowich.errors import UserError
 from mowich.facts import load_facts
 from mowich.launch.emitted import EMITTED, PROGRAMS, emitted
 from mowich.launch.read import read_plan_file
+from mowich.studies import rate_search
 
 GOLDEN = Path(__file__).parent / "golden"
 SERVE = {"isl": "4k", "osl": "1k", "ttft": "5s", "tpot": "60ms"}
@@ -162,7 +164,6 @@ TRAINED = shlex.split("plan llama-3.1-8b --train --tokens 1T --seq 8192 --batch 
         ),
         ([*SERVED, "--emit", "vlm"], "--emit: unknown program 'vlm'"),
         ([*SERVED, "--emit", "vllm", "--json"], "--emit: prints a launch command and nothing else"),
-        ([*SERVED, "--emit", "vllm", "--rate", "2rps"], "--emit: is not for a load"),
         ([*SERVED, "--emit", "vllm", "--top", "2", "--pick", "3"], "--pick: is not among the plans"),
         (
             [*TRAINED, "--emit", "torchtitan", "--set", "plan.zero=1"],
@@ -180,6 +181,65 @@ def test_what_cannot_be_written_is_one_line(run: Run, words: list[str], said: st
     assert (code, out) == (2, "")
     assert said in err
     assert err.count("error:") == 1
+
+
+SEARCHED = {
+    "torchtitan": ("llama-3.1-8b", "h100:64", TRAIN, {}),
+    "torchtitan-trainium": ("llama-3.1-8b", "trn3:64", TRAIN, {"zero": "1,3"}),
+    "maxtext": ("llama-3.1-8b", "ironwood:64", TRAIN, {"zero": "2,3"}),
+    "vllm": (EXPERTS, "h200:16", SERVE, {"mode": "aggregated"}),
+    "vllm-trainium": ("gpt-oss-120b", "trn3:8", SERVE, {}),
+    "nxdi": (DENSE, "trn2:16", {**SERVE, "isl": "64k"}, {"mode": "aggregated", "cp": "1,2", "tp": "8"}),
+}
+
+
+@pytest.mark.parametrize("case", SEARCHED)
+def test_a_program_gets_the_best_plan_that_it_can_run(case: str) -> None:
+    """No plan of the open search that it can run is better, and what that costs against the best is told."""
+    model, on, job, fixed = SEARCHED[case]
+    program, kind = case.split("-")[0], "train" if "tokens" in job else "serve"
+    ask = {kind: job, "fixed": fixed}
+    every = mowich.plan(model, on, top=24, **ask)
+    found = mowich.plan(model, on, top=3, emit=program, **ask)
+    assert all(row.emit(program) for row in found.rows)
+
+    def speed(row: mowich.api.Row) -> float:
+        return float(row.tokens_per_s_per_chip.value or 0.0) * (row.chips_used if kind == "train" else 1)
+
+    able = [row for row in every.rows if runs(row, program)]
+    assert not able or speed(found.rows[0]) >= 0.999 * max(map(speed, able))
+    is_best = runs(every.rows[0], program)
+    assert (found.compromise is None) == is_best
+    if found.compromise is not None:
+        assert found.compromise.costlier == pytest.approx(speed(every.rows[0]) / speed(found.rows[0]) - 1.0, abs=1e-9)
+        assert found.compromise.costlier >= 0.0
+        assert found.to_dict()["compromise"]["program"] == program  # type: ignore[index]
+
+
+def runs(row: mowich.api.Row, program: str) -> bool:
+    try:
+        row.emit(program)
+    except UserError:
+        return False
+    return True
+
+
+def test_the_command_line_says_what_a_program_costs(run: Run) -> None:
+    code, out, _ = run(*TRAINED, "--emit", "torchtitan")
+    assert code == 0
+    assert out.startswith("# the best plan that torchtitan can run: a token costs ")
+    assert "whose plan.zero=1 it cannot run" in out.splitlines()[0]
+    assert "fsdp_reshard_after_forward always" in out
+
+
+def test_a_deployment_for_a_load_is_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SCREENED", "LEAST_ANSWERED", "ANSWERED"):
+        monkeypatch.setattr(rate_search, name, 100)
+    words = "plan llama-3.1-8b --serve --isl 300 --osl 20 --on h100 --rate 4rps --p99-tpot 60ms --emit vllm"
+    code, out, _ = run(*words.split())
+    assert code == 0
+    assert "vllm serve" in out
+    assert "--max-num-seqs 256" in out
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,11 @@ def command(
     servers = -(-pool.devices // launch.per_server)
     if servers > 1:
         remarks.append(f"runs on {servers} servers: start it on each, with its rank and one address for all")
+    if program is NXDI_SERVE and int(pool.fields.get("dp", 1)) > 1:
+        remarks.append(
+            f"batch_size {arguments.get('batch_size', 1)} is compiled into the graph, for {pool.fields['dp']} groups of"
+            " attention together; --tpot, or --set plan.sequences=N for one group, asks for fewer"
+        )
     arguments |= {**program.fixed, **program.fixed_on.get(launch.system.vendor, {})}
     role = program.pools.get(pool.role, {})
     if program is MAXTEXT_RUN and not is_inside:

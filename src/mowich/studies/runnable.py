@@ -15,7 +15,7 @@ from mowich.shown import Rows
 Runs = Callable[[Plan, int], bool] | None
 """Whether a plan with a batch of so many sequences may be taken (None: any)."""
 
-WIDE = (64, 1024)
+WIDE = (64, 512)
 """Training plans, the best first, among which those are looked for that a program can run."""
 
 
