@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -121,6 +122,8 @@ def workload(
     porting: Mapping[str, float] | None = None,
     max_chips: float = 0.0,
     systems: tuple[str, ...] = (),
+    most: float = 1.0,
+    worth_usd: float = 0.0,
 ) -> Workload:
     return Workload(
         name=name,
@@ -132,6 +135,8 @@ def workload(
         systems=systems,
         porting_usd=porting or {},
         max_chips=max_chips,
+        most=most,
+        worth_usd=worth_usd,
     )
 
 
@@ -225,3 +230,26 @@ def random_problem(
         for n in names:
             table[f"w{i}", n] = float(rng.integers(5, 30)) * 10 if rng.random() > 0.15 or n == names[0] else None
     return problem(works, choices, periods, sites=[home], stack_usd=float(rng.integers(0, 3))), speeds(table)
+
+
+def random_work_problem(
+    rng: np.random.Generator, goal: str, *, tasks: int = 2, systems: int = 2, periods: int = 2
+) -> tuple[FleetProblem, TaskRates]:
+    """A `random_problem` whose work is made most: some units are there, a budget buys few more, and of each workload up
+    to four times what it asks is welcome, for a dollar or a few a token."""
+    drawn, table = random_problem(rng, tasks=tasks, systems=systems, periods=periods)
+    there = {c.name: {CLOUD: rng.integers(1, 5, periods).astype(float)} for c in drawn.choices}
+    workloads = (
+        replace(w, most=float(rng.integers(1, 5)), worth_usd=float(rng.integers(1, 4)) / LENGTH_S)
+        for w in drawn.workloads
+    )
+    return (
+        replace(
+            drawn,
+            goals=(goal, *GOALS),
+            budget_usd=float(rng.integers(20, 80)),
+            choices=tuple(replace(c, have=there[c.name]) for c in drawn.choices),
+            workloads=tuple(workloads),
+        ),
+        table,
+    )

@@ -365,19 +365,19 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     goes(page, "fleet")
     page.wait_for_selector("#fleet-state:has-text('Whole units.')")
     ours = float(page.get_attribute("#fleet-answer", "data-objective") or "nan")
-    theirs = by_command("mowich fleet rainier")["objective"]
+    theirs = by_command("mowich fleet startup")["objective"]
     check(
         abs(ours / theirs - 1) <= 0.005,
-        f"fleet opens on Rainier in whole units: ${ours:,.0f}, the command says ${theirs:,.0f}",
+        f"fleet opens on the start-up in whole units: ${ours:,.0f}, the command says ${theirs:,.0f}",
     )
-    check(copied(page) == "mowich fleet rainier", "fleet: its command")
+    check(copied(page) == "mowich fleet startup", "fleet: its command")
     if page.locator("#fleet-answer button.number[data-metric]").count():
         page.locator("#fleet-answer button.number[data-metric]").first.click()
         page.wait_for_selector("#why .big, #why .warning")
         check(page.locator("#why .big").count() == 1, "fleet: a number explains itself")
         page.keyboard.press("Escape")
-    page.click("label.pill:has(input[value='startup'])")
-    page.wait_for_selector("#footing:has-text('startup')")
+    page.click("label.pill:has(input[value='rainier'])")
+    page.wait_for_selector("#footing:has-text('rainier')")
     page.wait_for_selector("#fleet-state:has-text('Whole units.')")
     page.locator("#left details summary").click()
     text = page.input_value("#fleet-yaml")

@@ -185,15 +185,17 @@ def _of_workload(
     for task in workload.tasks:
         done = [0.0] * problem.num_periods
         for (name, s, t), units in work.items():
-            if name != task.name or units <= SLACK:
+            if name != task.name or units <= 0:
+                continue
+            done[t] += units * choices[s].unit_chips * float(rates[name, s].tokens_per_s_per_chip)
+            if units <= SLACK:
                 continue
             if t not in window:
                 wrong.append(f"{name} works on {s} in {problem.labels[t]}, outside its window")
             if workload.systems and s not in workload.systems:
                 wrong.append(f"{name} works on {s}, which is not allowed to it")
-            if keeps.get((workload.name, choices[s].stack), 0.0) < SLACK:
+            if keeps.get((workload.name, choices[s].stack), 0.0) < SLACK * (1.0 if whole else min(1.0, units)):
                 wrong.append(f"{name} works on {s} without being ported to {choices[s].stack}")
-            done[t] += units * choices[s].unit_chips * float(rates[name, s].tokens_per_s_per_chip)
         wrong += _of_demand(problem, workload, task, done)
         if workload.kind == "train" and whole:
             wrong += _of_run(problem, task, done)

@@ -158,9 +158,9 @@ def optimise(
     """The best plan by the first goal, and among the plans that keep it (within `GOAL_TIE`) the best by the next goals.
 
     goals: the programme's first where there are none. gap: relative, of the integer programme of the first goal. Later
-    goals improve the plan found: `stacks` leaves out every stack that can go; `cost` behind a goal of work, which pays
-    for nothing, chooses the whole numbers again; any other keeps the whole numbers and moves the rest. Ports and stacks
-    that no work needs are dropped. Raises Infeasible.
+    goals improve the plan found: `stacks` leaves out every stack that can go; the next behind a goal of work, which
+    pays for nothing, chooses the whole numbers again; any other keeps the whole numbers and moves the rest. Ports and
+    stacks that no work needs are dropped. Raises Infeasible.
     """
     goals = goals or (programme.first,)
     limits = programme.high if high is None else high
@@ -175,7 +175,7 @@ def optimise(
         if goal == "stacks" and integer:
             best, limits = _fewer_stacks(programme, best, limits, kept, gap, time_limit_s)
             continue
-        if goal == "cost" and integer and before in WORK_GOALS:
+        if integer and before in WORK_GOALS:
             with suppress(Infeasible, UserError):  # else the plan found stands, dearer than it need be
                 best = _under(
                     programme, limits, kept, goal, integer=True, gap=gap, time_limit_s=time_limit_s, near=best.x
@@ -191,7 +191,8 @@ def optimise(
         except (Infeasible, UserError):  # rounding within the solver's tolerance left no room: what was found stands
             break
         best = found
-    best = _without_needless(programme, best)
+    if integer:
+        best = _without_needless(programme, best)
     gap = gap_between(best.goals[goals[0]], first.bound)
     return replace(best, status=first.status, bound=first.bound, gap=gap, duals=first.duals)
 
@@ -205,7 +206,7 @@ def _without_needless(programme: Programme, found: Solution) -> Solution:
     """The same plan without ports that no work uses and stacks that no port needs: nobody pays for them."""
     at, x = programme.layout, found.x.copy()
     for key, column in at.keeps.items():
-        if x[at.ports[key]].max(initial=0.0) <= LEAST_WORK:
+        if x[at.ports[key]].max(initial=0.0) <= LEAST_WORK / 10:  # so little that nobody misses it
             x[at.ports[key]] = x[column] = 0.0
     for stack, column in at.stacks.items():
         x[column] = max((x[c] for (_, k), c in at.keeps.items() if k == stack), default=0.0)

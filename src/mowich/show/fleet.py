@@ -314,8 +314,13 @@ def _unit_worth(result: Result) -> list[Part]:
     return captioned(caption, table)
 
 
+def _limits(result: Result) -> list[Result]:
+    """What binds but the units that stand."""
+    return [b for b in result["binding"] if b.get("kind") != "capacity"]
+
+
 def _binds(result: Result) -> list[Part]:
-    binding = [b for b in result["binding"] if b.get("kind") != "capacity"]
+    binding = _limits(result)
     goal, most = result.get("goal", "cost"), is_work(result)
     if not binding:
         return [Words(text="Nothing binds but the prices.", kind="note", gap=True)]
@@ -324,7 +329,11 @@ def _binds(result: Result) -> list[Part]:
     less = "one per cent less" + (", or more where it says so" if most else "")
     table = Table(
         title="What binds",
-        columns=[Column(name="constraint", right=False), Column(name="adds" if most else "saves"), Column(name="for", right=False)],
+        columns=[
+            Column(name="constraint", right=False),
+            Column(name="adds" if most else "saves"),
+            Column(name="for", right=False),
+        ],
         rows=[
             [
                 b["constraint"],
@@ -357,7 +366,11 @@ def _robust(result: Result) -> list[Part]:
         text += f" In {r['infeasible']} draws there was no plan at all."
     table = Table(
         title="How sure",
-        columns=[Column(name="system", right=False), Column(name="share of tokens" if of == "tokens" else "share of chip-hours"), Column(name="leads in")],
+        columns=[
+            Column(name="system", right=False),
+            Column(name="share of tokens" if of == "tokens" else "share of chip-hours"),
+            Column(name="leads in"),
+        ],
         rows=[
             [s, f"{percent(mid)} ({percent(low)}-{percent(high)})", percent(r["wins"][s])]
             for s, (low, mid, high) in r["share"].items()
@@ -480,15 +493,17 @@ def _pictures(result: Result) -> list[Chart]:
             unit="% of the task",
         ),
     ]
-    top = result["binding"][:10]
+    top = _limits(result)[:10]
     if top:
+        scale, unit = (1e12, "T tokens") if result.get("goal") == "tokens" else (1e3, "thousand $")
+        gain, does = ("adds", "added") if is_work(result) else ("saves", "saved")
         out.append(
             charts.stacked_bars(
                 "What binds",
-                "What is saved by one more unit of a limit, or by one per cent less work or demand.",
+                f"What is {does} by one more unit of a limit, or by one per cent less work or demand.",
                 [str(b["constraint"]) for b in top],
-                {"saves": [b["shadow_price"] / 1e3 for b in top]},
-                unit="thousand $",
+                {gain: [b["shadow_price"] / scale for b in top]},
+                unit=unit,
             )
         )
     robust = result.get("robust")

@@ -39,7 +39,7 @@ from mowich.studies.rate_reasons import (
     unserved,
 )
 from mowich.studies.rate_search import RateFindings, RateSearch, playable, searched
-from mowich.studies.rate_sides import SideAsk, candidates_of, side_of
+from mowich.studies.rate_sides import RateCandidate, SideAsk, candidates_of, side_of
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving_plan import searched_modes
 from mowich.studies.traffic import HOUR_S, TrafficResult, with_ranges
