@@ -18,7 +18,7 @@ from mowich.fleets.check import violations
 from mowich.fleets.layout import TIES, Programme, Says, standing
 from mowich.fleets.problem import WORK_GOALS, FleetProblem, FleetTask, TaskRates, Vector
 from mowich.fleets.programme import formulate
-from mowich.fleets.solve import LEAST_WORK, Infeasible, Solution, conflict, gap_between, only, optimise
+from mowich.fleets.solve import GOAL_TIE, LEAST_WORK, Infeasible, Solution, conflict, gap_between, only, optimise
 from mowich.progress import steps, tell
 
 Z90 = 1.6448536269514722
@@ -408,7 +408,8 @@ def solve_fleet(
         except Infeasible:
             alone[stack] = _why_not(problem, programme, stack)
     first = programme.first
-    better = [s for s in alone.values() if isinstance(s, Solution) and s.goals[first] < best.goals[first]]
+    enough = best.goals[first] - GOAL_TIE * len(problem.goals) * max(1.0, abs(best.goals[first]))
+    better = [s for s in alone.values() if isinstance(s, Solution) and s.goals[first] < enough]
     if better:  # within the gap, one stack alone may be found to do better
         found = min(better, key=lambda s: s.goals[first])
         stack = next(k for k, s in alone.items() if s is found)
