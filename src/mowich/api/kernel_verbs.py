@@ -71,6 +71,9 @@ def run_kernel(
     timed: bool = True,
     system: str | None = None,
     inputs: Sequence[object] | None = None,
+    strict: bool = False,
+    reference: Callable[..., object] | None = None,
+    tolerance: float | None = None,
     facts: Facts | None = None,
     **kwargs: Any,
 ) -> Result | list[Result] | SystemRun:
@@ -87,6 +90,11 @@ def run_kernel(
         system: "trn3-gen2": the kernel on `ranks` chips of that machine, one core of each; gives a `SystemRun` with the
             time of every collective on the fabric, by level.
         inputs: arguments of each rank, instead of the same `arrays` on all.
+        strict: True: infinities and NaN in an output from finite arguments are an error, else a warning.
+        reference: a function of the same arguments that gives what the kernel should; a larger difference than the
+            tolerance is an error that says where.
+        tolerance: most that an element may differ, as a share of itself and the root mean square of its output (None:
+            0.0001, 0.02 with formats of 16 bits, 0.125 of 8).
         facts: other facts than the shipped ones.
         kwargs: named arguments of the kernel.
 
@@ -100,7 +108,15 @@ def run_kernel(
         >>> result.outputs[0].shape, float(result.outputs[0][0, 0])
         ((128, 512), 2.0)
     """
-    given = {"target": target, "lnc": lnc, "values": values, "ranks": ranks, "timed": timed, "system": system}
+    given: dict[str, object] = {
+        "target": target,
+        "lnc": lnc,
+        "values": values,
+        "ranks": ranks,
+        "timed": timed,
+        "system": system,
+    }
+    given |= {"strict": strict, "reference": reference, "tolerance": tolerance}
     with keywords_asked(kernels.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
         return answers.launched(asked, arrays, kwargs)
 

@@ -13,7 +13,7 @@ import sys
 import traceback
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mowich.neuroncore.dtypes import DType
     from mowich.nki import Kernel, Result
     from mowich.requests.common import Form
+    from mowich.studies.kernel_reference import Compared
 
 
 kernel_app = typer.Typer(
@@ -61,6 +62,7 @@ def kernel_run(asked: kernels.RunRequest) -> int:
 
 
 def _run(asked: kernels.RunRequest) -> None:
+    from mowich.nki.runtime import NOT_FINITE
     from mowich.show.json import finite
     from mowich.show.kernel import run_page
     from mowich.show.page import Run
@@ -73,16 +75,18 @@ def _run(asked: kernels.RunRequest) -> None:
             return
         with progress(asked.form.quiet) as line:
             line(f"running {kernel}")
-            beside: list[str] = []
-            result = _run_kernel(file, kernel, words, asked.strict, asked.seed, beside=beside)
-    if not (asked.form.quiet or asked.form.as_json or asked.form.as_csv):
-        for text in beside:
-            print(f"note: {text}", file=sys.stderr)
+            beside: list[Compared] = []
+            result = _run_kernel(file, kernel, words, asked.strict, asked.seed, beside=(asked.tolerance, beside))
+    [reference] = beside
+    if not (asked.form.quiet or asked.form.as_json or asked.form.as_csv) and reference.is_close:
+        print(f"note: {reference.text()}", file=sys.stderr)
     if asked.saved is not None:
         _save(result, asked.saved)
-    answer = ran(kernel, result).to_dict()
-    # warnings were told on stderr as they came
-    emit(finite(answer), asked.form, page=lambda: run_page({**answer, "warnings": ()}, Run()))
+    answer = ran(kernel, result, reference).to_dict()
+    # warnings were told on stderr as they came; an answer that is no number is told with it
+    told = [w for w in result.warnings if NOT_FINITE in w]
+    emit(finite(answer), asked.form, page=lambda: run_page({**answer, "warnings": told}, Run()))
+    reference.check("--tolerance ", where=file)
 
 
 @contextmanager
@@ -265,14 +269,18 @@ def _run_kernel(
     strict: bool,
     seed: int,
     values: bool = True,
-    beside: list[str] | None = None,
+    beside: tuple[float | None, list[Compared]] | None = None,
 ) -> Result:
     """One kernel of a file; without values, arrays described by shape have none, and live tiles that do not fit are
-    left to the clock. No arguments at all: what `inputs()` of the file gives. beside: gets how far the outputs are from
-    what `reference()` of the file gives."""
+    left to the clock. No arguments at all: what `inputs()` of the file gives. beside: a tolerance, and what gets how
+    far the outputs are from what `reference()` of the file gives, or `reference_NAME()` for this kernel."""
+    from mowich.nki.runtime import launched
+    from mowich.studies.kernel_reference import compared, wanted_of
+
     names = _execute(file, Path(file).stem)
     defined = _kernels(names)
     run = defined.get(name)
+    asked: Callable[..., object] | None = run
     if run is None:
         from mowich.nki import Kernel
 
@@ -281,43 +289,25 @@ def _run_kernel(
             raise UserError("no kernel in it", where=file, given=name, fix="mark a function with @nki.jit")
         if not callable(found) or isinstance(found, type):
             raise unknown("kernel", name, defined, where=file)
-        run = Kernel(found)
+        run, asked = Kernel(found), found
     own = names.get("inputs")
     if not arguments and not values and callable(own):
         with _one_line(file):
             given = dict(own())
     else:
         given = _arguments(run, name, arguments, seed, values)
+    wanted: list[np.ndarray] | str = ""
+    if beside is not None:
+        with _one_line(file):
+            wanted = wanted_of(names.get(f"reference_{name}", names.get("reference")), (), given)
+    how = {"strict": strict, "finite": strict, "record": True, "values": values, "check": values}
     with _one_line(file):
-        result = run.launch((), given, strict=strict, record=True, values=values, check=values)
+        result = launched(run if asked is None else asked, (), given, **how)
     _check_outputs(result, run)
     if beside is not None:
         with _one_line(file):
-            beside.append(_from_reference(names.get("reference"), given, result))
+            beside[1].append(compared(result, wanted, [*given.values()], beside[0]))
     return result
-
-
-def _from_reference(reference: object, given: Mapping[str, object], result: Result) -> str:
-    """How far a kernel's outputs are from those of the reference beside it; how to have one, where there is none."""
-    import inspect
-
-    import numpy as np
-
-    add = "no reference: add reference(), with the arguments of the kernel, to be told how far its outputs are"
-    if not callable(reference):
-        return add
-    try:
-        inspect.signature(reference).bind(**given)
-    except TypeError:
-        return f"{add} (the one in the file takes other arguments)"
-    found = reference(**given)
-    wanted = [np.asarray(x) for x in (found if isinstance(found, tuple) else (found,))]
-    made = [np.asarray(x) for x in result.outputs]
-    if [x.shape for x in wanted] != [x.shape for x in made]:
-        return f"{add} (the one in the file gives other shapes)"
-    pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(made, wanted, strict=True)]
-    most = max((float(np.abs(a - b).max()) for a, b in pairs if a.size), default=0.0)
-    return f"largest difference from reference(): {most:.3g}"
 
 
 def _check_outputs(result: Result, kernel: Kernel) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mowich.neuroncore.communicator import Group
     from mowich.neuroncore.memory import Record, Storage
+    from mowich.neuroncore.nonfinite import Origins
     from mowich.neuroncore.placement import TensorLayout
     from mowich.neuroncore.views import NotedView, Tile, ViewAccess, ViewForm
 
@@ -168,6 +169,7 @@ class Core:
         "loops",
         "mask",
         "observed",
+        "origins",
         "pending",
         "plans",
         "program",
@@ -188,6 +190,7 @@ class Core:
         "unfinished",
         "values",
         "views",
+        "wants_finite",
         "warned",
         "warnings",
         "xorwow",
@@ -212,10 +215,14 @@ class Core:
         self.grid_index: tuple[int, ...] = (program,) if programs > 1 else ()
         self.values = values
         self.strict = strict
+        # whether infinities and NaN in an output, from arguments without, are an error
+        self.wants_finite = False
         # the ranks that this one stands for, None: itself alone
         self.alike: Alike | None = None
         # what a check of kernels looks for while this one runs, None: nobody looks
         self.observed: dict[tuple[str, str], Observed] | None = None
+        # where infinities and NaN come from, None: nobody looks for it
+        self.origins: Origins | None = None
         self.trace: Trace | None = Trace() if record else None
         # what `issue` found out: about each access, about each form, kind of an instruction on forms that passed its
         # checks
@@ -311,7 +318,8 @@ class Core:
         if self.once(kind):
             line = f"{at or where()}: {text}"
             self.warnings.append(line)
-            warnings.warn(line, category, stacklevel=2)
+            if self.origins is None:  # a kernel that runs once more has told it
+                warnings.warn(line, category, stacklevel=2)
 
     def uninitialised(self, storage: Storage, share: float, returned: bool = False) -> None:
         """A read of bytes that nothing wrote, or an output with such bytes: an error in strict runs, otherwise a

@@ -11,6 +11,7 @@ import contextlib
 import copy as shallow
 import functools
 import inspect
+import io
 import math
 import mmap
 import os
@@ -34,6 +35,7 @@ from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Alike, Core
 from mowich.neuroncore.memory import MemoryRegion
+from mowich.neuroncore.nonfinite import Origin, Origins, are_finite
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
@@ -243,10 +245,9 @@ def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion])
     core.warn(f"returned tile {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
 
 
-def _check_made(s: mem.Storage, cores: Sequence[Core]) -> None:
-    """Raise for an output that no instruction made. An argument may come back as it went in, and where iterations of
-    loops were written without running, what they write is not noted."""
-    if s.is_made or s.is_fed or any(c.has_repeated for c in cores):
+def _check_made(s: mem.Storage) -> None:
+    """Raise for an output that no instruction made. An argument may come back as it went in."""
+    if s.is_made or s.is_fed:
         return
     filled = s.state != mem.NONE
     raise machine.NkiValidationError(
@@ -261,9 +262,9 @@ def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence
     """What a kernel returned, with tensors as arrays. regions: where these may lie."""
     if isinstance(x, Tile):
         _check_returned(storage_of(x), cores[0], regions)
-        _check_made(storage_of(x), cores)
         if not cores[0].values:
             return np.broadcast_to(np.zeros((), x.dtype.dtype).view(x.dtype.dtype), x.shape)
+        _check_made(storage_of(x))
         tile = resolved(x)
         assert tile is not None
         if storage_of(tile).state != mem.ALL and cores[0].values:
@@ -357,11 +358,15 @@ def run_function(
     observed: dict[tuple[str, str], machine.Observed] | None = None,
     order: Order = IN_TURN,
     alike: Alike | None = None,
+    finite: bool = False,
+    is_plain: bool = False,
 ) -> Result:
     """Run a kernel function once on one logical core. returned: memories of the tensors that it may return;
     observed: where to put what a check of kernels looks for; order: of the programs; repeat_loops: whether a run
     without values may write iterations of regular loops without running them (None: as the environment says,
-    `loops.VARIABLE`); alike: ranks that this one stands for, without values."""
+    `loops.VARIABLE`); alike: ranks that this one stands for, without values; finite: infinities and NaN in an output,
+    from arguments without, are an error; is_plain: it is no kernel by its decorator, and may be a function that
+    launches one."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
@@ -378,6 +383,8 @@ def run_function(
             c.loops = loops.LoopsOfRun() if may_repeat else None
             c.observed = observed
             c.alike = alike
+            c.wants_finite = finite
+            c.scratch["plain"] = is_plain
             c.rounding = _stochastic_rounding(0, i)
         try:
             # a run without values makes many small objects, few of which stay: looking for cycles takes a tenth of it
@@ -438,12 +445,91 @@ def _run(
         for c in cores:
             c.group = group
         value = group.run([(c, functools.partial(program, c, call)) for c, call in zip(cores, calls, strict=True)])[0]
+    if not any(c.clock for c in cores) and any(isinstance(t, Tile) for t in _leaves(value)):
+        raise _nothing_ran(func)
     out = _outputs(value, arguments.framework, cores, returned)
+    origins = cores[0].origins
+    if origins is not None:
+        for c in cores:
+            origins.settle(c)
+        found = [origins.of_tile(t) for t in _leaves(value) if isinstance(t, Tile)]
+        raise _Traced(next((o for o in found if o is not None), None))
+    if cores[0].values and not are_finite(_leaves(out)):
+
+        def again(more: list[Core]) -> None:
+            _run(func, args, kwargs, more, results, False, returned, order)
+
+        _tell_origin(arguments, cores, again)
     arguments.finish()
     _release(cores)
     result = _result(func, out, cores)
     _finished(result)
     return result
+
+
+def _nothing_ran(func: Callable[..., object]) -> Exception:
+    """The error for a kernel that returns tensors and has no instruction."""
+    return machine.NkiValidationError(
+        "the kernel returns tensors, and no instruction ran: nothing made them",
+        where=_first_line(func),
+        fix="write them with instructions, as nisa.dma_copy(dst, src)",
+    )
+
+
+def _first_line(func: Callable[..., object]) -> str | None:
+    """file:line of a function."""
+    code = getattr(inspect.unwrap(func), "__code__", None)
+    return None if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
+class _Traced(BaseException):
+    """A run that looked for where infinities and NaN come from has ended."""
+
+    def __init__(self, origin: Origin | None) -> None:
+        self.origin = origin
+
+
+NOT_FINITE = "an output has infinities or NaN, and no argument has"
+"""How the line begins that says where these come from."""
+
+
+def _is_of(kind: str, key: object) -> bool:
+    """Whether what was warned of is of a kind."""
+    return isinstance(key, tuple) and key[0] == kind
+
+
+def _tell_origin(arguments: _Arguments, cores: Sequence[Core], again: Callable[[list[Core]], object]) -> None:
+    """Say where the infinities and NaN of the outputs come from, where the arguments have none: the kernel runs once
+    more, from the same arguments, and what it prints then is left out."""
+    first = cores[0]
+    if not are_finite(arguments.keep) or any(_is_of("uninitialised", key) for c in cores for key in c.warned):
+        return
+    shared: dict[object, object] = {}
+    origins = Origins()
+    more = []
+    for c in cores:
+        made = Core(c.generation, program=c.program, programs=c.programs, record=c.trace is not None, shared=shared)
+        made.scratch["base"] = 0
+        made.grid, made.grid_index, made.origins = c.grid, c.grid_index, origins
+        made.rounding = _stochastic_rounding(0, c.program)
+        more.append(made)
+    origin, before = None, machine.set_current(None)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            again(more)
+    except _Traced as traced:
+        origin = traced.origin
+    except Exception:  # a kernel that does not run twice alike
+        origin = None
+    finally:
+        machine.set_current(before)
+    text = NOT_FINITE
+    where = origin.where if origin is not None and origin.where else machine.where()
+    if origin is not None:
+        text += f": {origin.text}"
+    if first.wants_finite:
+        raise machine.NkiValidationError(text, where=where)
+    first.warn("not finite", text, at=where)
 
 
 def _check_plain(value: object, func: Callable[..., object]) -> None:
@@ -454,10 +540,9 @@ def _check_plain(value: object, func: Callable[..., object]) -> None:
         return
     if inspect.iscoroutine(value):
         value.close()  # else Python warns that nobody waited for it
-    code = getattr(func, "__code__", None)
     raise machine.NkiValidationError(
         f"a kernel is a plain function: this one has '{word}', and none of its lines ran",
-        where=None if code is None else f"{code.co_filename}:{code.co_firstlineno}",
+        where=_first_line(func),
         fix="return the tensors",
     )
 
@@ -612,6 +697,75 @@ def _finished_by(results: Callable[..., object] | None, core: Core, call: Callab
     return call if results is None else lambda: results(call(), core)
 
 
+class _LaunchesGrid(BaseException):
+    """A plain function that was run as a kernel launches one on a grid: it belongs on the host."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _HostLaunch:
+    """A plain function on the host that launches a kernel. how: what its launch takes besides; given: the arrays of the
+    function; results: of its launches."""
+
+    how: dict[str, Any]
+    lnc: int | None
+    given: list[object]
+    results: list[Result] = field(default_factory=list)
+
+    def check(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        """Raise for an array that the function made on the host: an answer may be computed there."""
+        for x in _leaves([*args, *kwargs.values()]):
+            if isinstance(x, np.ndarray) and not any(
+                x is g or (isinstance(g, np.ndarray) and np.may_share_memory(x, g)) for g in self.given
+            ):
+                raise UserError(
+                    "the function gives its kernel an array that it made itself",
+                    given=f"{list(x.shape)} {x.dtype}",
+                    fix="pass that array as an argument, or run the kernel with its grid: run_kernel(kernel[2], ...)",
+                )
+
+
+_HOST: ContextVar[_HostLaunch | None] = ContextVar("mowich_host_launch", default=None)
+
+
+def launched(
+    kernel: Callable[..., object],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    *,
+    lnc: int | None = None,
+    **how: Any,
+) -> Result:
+    """Launch a kernel, or a plain function that is one or that launches one on a grid, with the details of
+    `run_function`. Raises UserError where such a function does more than launch one kernel."""
+    if isinstance(kernel, Kernel):
+        return kernel.launch(args, kwargs, lnc=lnc, **how)
+    try:
+        return Kernel(kernel).launch(args, kwargs, lnc=lnc, is_plain=True, **how)
+    except _LaunchesGrid:
+        host = _HostLaunch(how=how, lnc=lnc, given=_leaves([*args, *kwargs.values()]))
+    before = _HOST.set(host)
+    try:
+        value = kernel(*args, **kwargs)
+    finally:
+        _HOST.reset(before)
+    name = getattr(kernel, "__name__", "the function")
+    if len(host.results) != 1:
+        raise UserError(
+            f"{name} launches {len(host.results)} kernels, and one run is of one",
+            where=_first_line(kernel),
+            fix="run each kernel by itself: run_kernel(kernel[2], ...)",
+        )
+    result = host.results[0]
+    if any(not any(x is made for made in result.outputs) for x in _leaves(value)):
+        raise UserError(
+            f"{name} returns what its kernel did not",
+            where=_first_line(kernel),
+            fix="return what the kernel returns; the rest of the work is an instruction's, or the caller's",
+        )
+    result.kernel, result.value, result.outputs = str(name), value, _leaves(value)
+    return result
+
+
 class Kernel:
     """A function under `nki.jit`. `kernel[2](...)` runs it on two cores; inside another kernel it is called as plain
     Python."""
@@ -679,19 +833,43 @@ class Kernel:
         return self._call(args, kwargs) if outside is None else outside(args, kwargs)
 
     def _call(self, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
-        if machine.running() is not None:
+        core = machine.running()
+        if core is not None:
+            self._check_grid_inside(core)
             return self.func(*args, **kwargs)
         return frameworks.called(self._value, args, kwargs)
 
     def _value(self, args: Sequence[object], kwargs: Mapping[str, object], *, values: bool) -> object:
         return self.launch(args, kwargs, values=values).value
 
+    def _check_grid_inside(self, core: Core) -> None:
+        """A kernel that another one calls runs on the programs of that one. Raises where it asks for others."""
+        programs = math.prod(_grid(self.grid)) if self.grid is not None else 1
+        if programs in (1, core.programs):
+            return
+        if core.scratch.get("plain") and not core.clock:
+            raise _LaunchesGrid
+        name = getattr(self.func, "__name__", "kernel")
+        raise machine.fail(
+            f"{name}[{programs}] is called inside a kernel, which runs on {core.programs} program"
+            + ("s" if core.programs > 1 else ""),
+            fix=f"give the grid to the outer kernel, outer[{programs}](...), or call {name} outside a kernel",
+        )
+
     def launch(self, args: Sequence[object], kwargs: Mapping[str, object], **how: Any) -> Result:
-        """Run on the host's arrays, with the details of `run_function`."""
+        """Run on the host's arrays, with the details of `run_function`; lnc: programs where no grid is given."""
+        host, lnc = _HOST.get(), how.pop("lnc", None)
+        if host is not None:
+            host.check(args, kwargs)
+            how |= host.how
+            lnc = lnc or host.lnc
         how.setdefault("generation", self.generation())
-        grid = self.grid if self.grid is not None else launches.lnc if launches.lnc != 1 else None
+        lnc = lnc or launches.lnc
+        grid = self.grid if self.grid is not None else lnc if lnc != 1 else None
         result = run_function(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
         result.static_dma, result.older = self.static_dma, self.older
+        if host is not None:
+            host.results.append(result)
         return result
 
     def __get__(self, instance: object, owner: object = None) -> Callable[..., Any]:
@@ -750,7 +928,7 @@ def run_kernel(
     lnc: int = 1,
     values: bool = True,
     ranks: int = 1,
-    strict: bool = True,
+    strict: bool | None = None,
     timed: bool = True,
     spill: bool | None = None,
     options: ClockOptions | None = None,
@@ -761,8 +939,9 @@ def run_kernel(
     ran.
 
     target: "trn1", "trn2" or "trn3" (default: the kernel's own, else trn3); lnc: cores of the logical core; ranks: the
-    same arguments on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors; values=False
-    runs without arithmetic;
+    same arguments on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors, with True
+    also infinities and NaN in the outputs from arguments without, with False neither is; values=False runs without
+    arithmetic;
     spill: live tiles that do not fit SBUF are stored and reloaded as a compiler would, with a warning that counts the
     bytes, instead of an error (None: where values=False); options: how the clock schedules
     (`neuroncore.clock.schedule.ClockOptions`); repeat_loops=False traces each iteration of each loop also where
@@ -780,34 +959,27 @@ def run_kernel(
             generation=generation,
             lnc=lnc,
             values=values,
-            strict=strict,
+            strict=strict is not False,
             results=k.results,
             returned=k.returned,
         )
         for r in results:
             r.timed, r.options, r.static_dma, r.older = timed, options or ClockOptions(), k.static_dma, k.older
         return results
-    grid = k.grid if k.grid is not None else (lnc if lnc > 1 else None)
-    result = run_function(
-        k.func,
+    result = launched(
+        kernel,
         arrays,
         kwargs,
-        generation=generation,
-        grid=grid,
+        lnc=lnc,
+        **({"generation": generation} if target else {}),
         values=values,
-        strict=strict,
+        strict=strict is not False,
+        finite=strict is True,
         record=True,
-        results=k.results,
         check=check,
-        returned=k.returned,
         repeat_loops=repeat_loops,
     )
-    result.timed, result.options, result.static_dma, result.older = (
-        timed,
-        options or ClockOptions(),
-        k.static_dma,
-        k.older,
-    )
+    result.timed, result.options = timed, options or ClockOptions()
     return result
 
 

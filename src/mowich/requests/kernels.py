@@ -61,7 +61,19 @@ _ARGUMENTS = texts(
 KERNEL = word("kernel", "Run this kernel of the file.", short="-k", metavar="NAME", edges=TYPED)
 _TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
 LNC = whole("lnc", "Cores of a launch that names no grid: 1 or 2.", high=2, allowed="1 or 2", metavar="N", edges=TYPED)
-STRICT = flag("strict", "With -k: a read of uninitialised bytes is an error.", edges=TYPED)
+STRICT = flag(
+    "strict",
+    "With -k: a read of uninitialised bytes is an error, and so are infinities and NaN in an output from finite"
+    " arguments.",
+    edges=TYPED,
+)
+TOLERANCE: Field[float] = number(
+    "tolerance",
+    "Most that an output may differ from reference(), as a share of the element and the output's root mean square"
+    " (default: by the narrowest format).",
+    low=0.0,
+    metavar="X",
+)
 RANDOM = replace(SEED, help="Of the random arrays of -k.", edges=TYPED)
 SAVED = replace(OUT, help="With -k: save what the kernel returned.", metavar="FILE.npz")
 RUN_JSON = replace(JSON, help="With -k: one JSON object on stdout.")
@@ -101,10 +113,12 @@ class KernelRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest(KernelRequest):
-    """A kernel to run. strict: a read of uninitialised bytes is an error; seed: of random arrays; timeout_s,
-    memory_GiB: limits, None: none; saved: the file of the arrays that it returned."""
+    """A kernel to run. strict: a read of uninitialised bytes is an error, and so are infinities and NaN that it makes;
+    tolerance: of a difference from the reference, None: by the formats; seed: of random arrays; timeout_s, memory_GiB:
+    limits, None: none; saved: the file of the arrays that it returned."""
 
     strict: bool
+    tolerance: float | None
     seed: int
     timeout_s: float | None
     memory_GiB: float | None
@@ -204,7 +218,7 @@ def _run(reader: QuestionReader) -> RunRequest:
     _writable(reader, SAVED)
     form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
     if reader.given(KERNEL) is None:
-        for field in (STRICT, SAVED, RUN_JSON, RUN_CSV):
+        for field in (STRICT, TOLERANCE, SAVED, RUN_JSON, RUN_CSV):
             if reader.given(field) not in (None, False):
                 reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
     reader.stop()
@@ -214,8 +228,8 @@ def _run(reader: QuestionReader) -> RunRequest:
 RUN = Schema(
     name="kernel run",
     fields=(
-        *(_FILE, _ARGUMENTS, KERNEL, _TARGET, LNC, STRICT, RANDOM, GUEST_TIME, GUEST_MEMORY, SAVED, RUN_JSON, RUN_CSV),
-        *(PLAIN, QUIET),
+        *(_FILE, _ARGUMENTS, KERNEL, _TARGET, LNC, STRICT, TOLERANCE, RANDOM, GUEST_TIME, GUEST_MEMORY, SAVED),
+        *(RUN_JSON, RUN_CSV, PLAIN, QUIET),
     ),
     make=_run,
     help="Run a script or a kernel, unmodified, and check every instruction.",
@@ -441,12 +455,22 @@ INPUTS: Field[object] = Field(
     help="Arguments of each rank, with a system.",
     edges=CALLED,
 )
+STRICTLY = replace(STRICT, help="Infinities and NaN in an output from finite arguments are an error.", edges=CALLED)
+REFERENCE: Field[object] = Field(
+    name="reference",
+    parse=lambda value: value,
+    kind="object",
+    help="A function of the arguments of the kernel that gives what the kernel should.",
+    edges=CALLED,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch(Request):
     """A kernel that Python runs. kernel: a function; system: None: on a NeuronCore alone; inputs: the arguments of each
-    rank, None: the same for all; facts: of the machine."""
+    rank, None: the same for all; strict: infinities and NaN that it makes are an error; reference: gives what its
+    outputs should be, None: nobody compares; tolerance: of a difference, None: by the formats; facts: of the
+    machine."""
 
     kernel: Callable[..., object]
     target: str | None
@@ -456,6 +480,9 @@ class Launch(Request):
     timed: bool
     system: str | None
     inputs: Sequence[object] | None
+    strict: bool
+    reference: Callable[..., object] | None
+    tolerance: float | None
     facts: Facts
 
 
@@ -468,6 +495,13 @@ def _launch(reader: QuestionReader) -> Launch:
         reader.problems.add(
             "inputs of each rank need a system", fix='run_kernel(kernel, inputs=[...], system="trn3-gen2")'
         )
+    reference = reader.given(REFERENCE)
+    if reference is not None and not callable(reference):
+        reader.add("not a reference", REFERENCE, given=reference, allowed="a function")
+    if reference is not None and (reader.given(ON_SYSTEM) is not None or (reader.get(RANKS) or 1) > 1):
+        reader.add("a reference goes with one rank", REFERENCE, fix="compare the outputs of each rank yourself")
+    if reference is None and reader.given(TOLERANCE) is not None:
+        reader.add("a tolerance goes with a reference", TOLERANCE)
     if inputs is not None and (isinstance(inputs, str) or not isinstance(inputs, Sequence)):
         reader.add("not a list of arguments", INPUTS, given=inputs, allowed="one entry for each rank")
     if reader.given(ON_SYSTEM) is not None and reader.given(CALLED_TARGET) is not None:
@@ -481,7 +515,19 @@ def _launch(reader: QuestionReader) -> Launch:
 
 LAUNCH = Schema(
     name="run_kernel",
-    fields=(FUNCTION, CALLED_TARGET, CORES, WITH_VALUES, RANKS, HAS_CLOCK, ON_SYSTEM, INPUTS),
+    fields=(
+        FUNCTION,
+        CALLED_TARGET,
+        CORES,
+        WITH_VALUES,
+        RANKS,
+        HAS_CLOCK,
+        ON_SYSTEM,
+        INPUTS,
+        STRICTLY,
+        REFERENCE,
+        TOLERANCE,
+    ),
     make=_launch,
     help="A kernel, run from Python.",
 )

@@ -414,8 +414,10 @@ def launched(
             asked.facts, asked.kernel, given, system=asked.system, lnc=asked.lnc, values=asked.values
         )
     from mowich.nki import run_kernel
+    from mowich.studies.kernel_reference import compared, wanted_of
 
-    return run_kernel(
+    wanted = None if asked.reference is None else wanted_of(asked.reference, arrays, named)
+    result = run_kernel(
         asked.kernel,
         *arrays,
         target=asked.target,
@@ -423,8 +425,12 @@ def launched(
         values=asked.values,
         ranks=asked.ranks,
         timed=asked.timed,
+        strict=True if asked.strict else None,
         **named,
     )
+    if wanted is not None and not isinstance(result, list):
+        compared(result, wanted, [*arrays, *named.values()], asked.tolerance).check("tolerance=")
+    return result
 
 
 def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[object]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mowich.neuroncore.changes import FigureRow
     from mowich.neuroncore.profile import Profile
     from mowich.nki import Result
+    from mowich.studies.kernel_reference import Compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRun(Shown):
-    """One run of a kernel. generation: of the NeuronCore; instructions: executed and checked on all cores."""
+    """One run of a kernel. generation: of the NeuronCore; instructions: executed and checked on all cores;
+    reference: how far it is from what the file's reference gives, None: nobody asked."""
 
     kernel: str
     generation: int
@@ -45,6 +47,7 @@ class KernelRun(Shown):
     instructions: int
     outputs: tuple[Output, ...]
     warnings: tuple[str, ...]
+    reference: Compared | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract `mowich/kernel-run@1`."""
@@ -56,11 +59,12 @@ class KernelRun(Shown):
             "instructions": self.instructions,
             "outputs": [o.to_dict() for o in self.outputs],
             "warnings": list(self.warnings),
+            **({} if self.reference is None else {"reference": self.reference.to_dict()}),
         }
 
 
-def ran(kernel: str, result: Result) -> KernelRun:
-    """What a run gave. kernel: the name that was asked for."""
+def ran(kernel: str, result: Result, reference: Compared | None = None) -> KernelRun:
+    """What a run gave. kernel: the name that was asked for; reference: how far it is from one."""
     return KernelRun(
         kernel=kernel,
         generation=result.cores[0].generation,
@@ -68,6 +72,7 @@ def ran(kernel: str, result: Result) -> KernelRun:
         instructions=result.instructions,
         outputs=tuple(_output(i, np.asarray(value)) for i, value in enumerate(result.outputs)),
         warnings=tuple(result.warnings),
+        reference=reference,
     )
 
 
@@ -75,7 +80,8 @@ def _output(place: int, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
     low = high = mean = None
     if array.dtype.names is None and array.size:
         numbers = array.astype(np.float64)
-        low, high, mean = float(numbers.min()), float(numbers.max()), float(numbers.mean())
+        with np.errstate(all="ignore"):  # the mean of inf and -inf is NaN
+            low, high, mean = float(numbers.min()), float(numbers.max()), float(numbers.mean())
     return Output(place=place, shape=array.shape, dtype=str(array.dtype), low=low, high=high, mean=mean)
 
 
@@ -106,7 +112,7 @@ def profiles_compared(a: str, b: str, profiles: tuple[Profile, Profile]) -> Kern
 
     one, two = profiles
     summary = [
-        figure_row("total_time", one.total_s, two.total_s),
+        figure_row("total_time", one.time_s.value, two.time_s.value),
         figure_row("instructions", float(len(one)), float(len(two))),
         *(
             figure_row(name, float(x), float(y))
