@@ -202,11 +202,16 @@ def test_nothing_is_kept_where_it_is_off_or_cannot_be(
 
 def test_a_kernel_is_told_how_far_it_is_from_its_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "own.py"
-    kernel = "import nki\n\n@nki.jit\ndef same(x):\n    return x\n"
+    kernel = (
+        "import nki, nki.isa as nisa, nki.language as nl\n\n@nki.jit\ndef same(x):\n"
+        "    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n    nisa.dma_copy(dst=out, src=x)\n"
+        "    return out\n"
+    )
     ask = ["kernel", "run", str(file), "-k", "same", "x=float32[4,4]"]
     said = {
         kernel: "note: no reference: add reference(), with the arguments of the kernel, to be told how far",
-        kernel + "\ndef reference(x):\n    return x + 0.5\n": "note: largest difference from reference(): 0.5\n",
+        kernel
+        + "\ndef reference(x):\n    return x * (1 - 1e-6)\n": "note: largest difference from reference(): 1.43e-06 at",
         kernel + "\ndef reference(y):\n    return y\n": "(the one in the file takes other arguments)\n",
     }
     for text, told in said.items():

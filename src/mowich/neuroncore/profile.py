@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mowich.estimate import Estimate, unknown_estimate
+from mowich.estimate import Estimate
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.latency import CriticalPath, compiled_columns, critical_path, latency_estimate
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule, stack_Bps
@@ -150,9 +150,9 @@ class Profile(Shown):
 
     @cached_property
     def time_s(self) -> Estimate:
-        """The latency with its interval; unknown where no instruction ran."""
+        """The latency with its interval; without an instruction there is none."""
         if not len(self):
-            return unknown_estimate("s", NO_TIME)
+            return Estimate(value=None, unit="s", grade="", reason=NO_TIME)
         return latency_estimate(self.schedule, self.path)
 
     def site(self, i: int) -> tuple[str, int]:
@@ -444,7 +444,7 @@ class Profile(Shown):
             "schema": "mowich/kernel@1",
             "kernel": self.kernel,
             "target": target or f"v{self.schedule.generation}",
-            "time_s": self.time_s.to_dict(),
+            "time_s": {**self.time_s.to_dict(), "grade": self.time_s.grade or None},
             "cores": self.cores,
             "instructions": sum(len(p.trace) for p in self.schedule.programs),
             "engines": {

@@ -470,7 +470,13 @@ def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: object = N
 
 def device_print(print_prefix: str, tensor: object = None) -> None:
     """Print a tile."""
-    print(print_prefix, tile_elements(tensor) if isinstance(tensor, Tile) else tensor)
+    _print(print_prefix, tile_elements(tensor) if isinstance(tensor, Tile) else tensor)
+
+
+def _print(*words: object) -> None:
+    """Print to where output went when the kernel was launched: a kernel does not read there what it prints."""
+    core = machine.running()
+    print(*words, file=None if core is None else core.scratch.get("stdout"))
 
 
 # operators and functions

@@ -15,6 +15,7 @@ import io
 import math
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -105,7 +106,8 @@ class Result:
 
     @property
     def time_s(self) -> Estimate:
-        """Latency from the first trigger to the last result, in seconds. Raises UserError for a run without times."""
+        """Latency from the first trigger to the last result, in seconds; unknown, with the reason, where no instruction
+        ran. Raises UserError for a run without times."""
         return self.profile.time_s
 
     @property
@@ -120,7 +122,7 @@ class Result:
     @property
     def device_s(self) -> float:
         """Latency as profilers of the device report it: with the start-up and tear-down of a launch, where known
-        (Trainium1)."""
+        (Trainium1). Raises ValueError where no instruction ran."""
         return float(self.time_s) + self.schedule.costs.number("launch.startup")
 
     @property
@@ -384,7 +386,7 @@ def run_function(
             c.observed = observed
             c.alike = alike
             c.wants_finite = finite
-            c.scratch["plain"] = is_plain
+            c.scratch |= {"plain": is_plain, "stdout": sys.stdout}
             c.rounding = _stochastic_rounding(0, i)
         try:
             # a run without values makes many small objects, few of which stay: looking for cycles takes a tenth of it
@@ -445,9 +447,9 @@ def _run(
         for c in cores:
             c.group = group
         value = group.run([(c, functools.partial(program, c, call)) for c, call in zip(cores, calls, strict=True)])[0]
+    out = _outputs(value, arguments.framework, cores, returned)
     if not any(c.clock for c in cores) and any(isinstance(t, Tile) for t in _leaves(value)):
         raise _nothing_ran(func)
-    out = _outputs(value, arguments.framework, cores, returned)
     origins = cores[0].origins
     if origins is not None:
         for c in cores:
@@ -505,17 +507,17 @@ def _tell_origin(arguments: _Arguments, cores: Sequence[Core], again: Callable[[
     if not are_finite(arguments.keep) or any(_is_of("uninitialised", key) for c in cores for key in c.warned):
         return
     shared: dict[object, object] = {}
-    origins = Origins()
+    origins, unseen = Origins(), io.StringIO()
     more = []
     for c in cores:
         made = Core(c.generation, program=c.program, programs=c.programs, record=c.trace is not None, shared=shared)
-        made.scratch["base"] = 0
+        made.scratch |= {"base": 0, "stdout": unseen}
         made.grid, made.grid_index, made.origins = c.grid, c.grid_index, origins
         made.rounding = _stochastic_rounding(0, c.program)
         more.append(made)
     origin, before = None, machine.set_current(None)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(unseen):
             again(more)
     except _Traced as traced:
         origin = traced.origin
@@ -674,7 +676,7 @@ def run_ranks(
         bound = _bind(func, a, k, arguments)
         for c in cores:
             c.group = c.rank_group = group
-            c.scratch["base"] = rank * lnc
+            c.scratch |= {"base": rank * lnc, "stdout": sys.stdout}
             c.rounding = _stochastic_rounding(rank, c.program)
             every.append((c, _finished_by(results, c, bound())))
         launches.append((cores, arguments))
@@ -991,9 +993,9 @@ def _bound_arguments(
 
 def last_latency_us() -> float | None:
     """Latency of the last kernel of this thread in microseconds, as a profiler reports it (`Result.device_s`); None
-    before one was timed (`run_kernel`, or any launch of a recorded trace)."""
+    where it had no instruction, and before one was timed (`run_kernel`, or any launch of a recorded trace)."""
     last = _LAST.get()
-    if last is None or any(c.trace is None for c in last.cores):
+    if last is None or not last.instructions or any(c.trace is None for c in last.cores):
         return None
     last.timed = True
     return last.device_s * 1e6

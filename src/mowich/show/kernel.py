@@ -45,6 +45,14 @@ def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
     busiest = max(engines, key=lambda name: engines[name]["busy_s"], default=NOTHING)
     name, cores = result.get("kernel") or "Kernel", result.get("cores", 1)
     where = f"{result['target']}, {cores} cores" if cores > 1 else str(result["target"])
+    if time.value is None:
+        return Page(
+            title=f"{name} on {result['target']}",
+            sentences=(f"{name} on {where}: no time and no grade, because {time.reason}.",),
+            parts=tuple(paragraphs(result.get("warnings", ()), "warning")),
+            records=[_record(result)],
+            inputs=result.get("inputs", {}),
+        )
     low, high = (show(x, "s") for x in (time.low, time.high))
     return Page(
         title=f"{result.get('kernel') or 'Kernel'} on {result['target']}",

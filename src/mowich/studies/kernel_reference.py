@@ -64,10 +64,7 @@ class Compared:
 
     def to_dict(self) -> dict[str, object]:
         """The field `reference` of `mowich/kernel-run@1`."""
-        if self.why_not:
-            return {"compared": False, "reason": self.why_not}
         return {
-            "compared": True,
             "is_close": self.is_close,
             "largest_difference": self.difference,
             "share": self.share,

@@ -59,7 +59,7 @@ class KernelRun(Shown):
             "instructions": self.instructions,
             "outputs": [o.to_dict() for o in self.outputs],
             "warnings": list(self.warnings),
-            **({} if self.reference is None else {"reference": self.reference.to_dict()}),
+            **({} if self.reference is None or self.reference.why_not else {"reference": self.reference.to_dict()}),
         }
 
 

@@ -8,6 +8,7 @@ which run the kernel too.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -84,7 +85,7 @@ class _Benchmark(Beta1Kernel):
         given = {name: typing.drawn(x) for name, x in kwargs.items()}
         result = super().launch([typing.drawn(x) for x in args], given, **how)
         result.timed = True
-        self.benchmark_result.nc_latency.us = result.device_s * 1e6
+        self.benchmark_result.nc_latency.us = result.device_s * 1e6 if result.instructions else math.nan
         return result
 
 

@@ -318,7 +318,7 @@ def loop_reduce(
 
 def device_print(prefix: str, x: object = None, **_: object) -> None:
     """Print a tensor."""
-    print(prefix, read_tensor(x, np.bool_(True)) if isinstance(x, Tensor) else x)
+    now._print(prefix, read_tensor(x, np.bool_(True)) if isinstance(x, Tensor) else x)
 
 
 def static_cast(value: object, dtype: DTypeLike) -> object:
