@@ -21,7 +21,7 @@ from mowich.arrays import Columns, Floats
 from mowich.machines.system import System
 from mowich.plans.plan import ServePlan
 from mowich.plans.preference import Preferred, preferred_workers, simplest_first
-from mowich.plans.search import rising, spread_out
+from mowich.plans.search import by_time, rising, spread_out
 from mowich.plans.shapes import Shapes
 from mowich.serving.pairs import Prefill, worker_counts
 from mowich.serving.steady import Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
@@ -312,9 +312,8 @@ def search_serving(
     per_chip = points.speed / system.chips
     meets = kept(points.ttft, points.tpot)
     stages = np.array([q.pp for q in w.plans])
-    order = np.lexsort(
-        (points.tpot, stages[points.decode] + np.where(points.prefill >= 0, stages[points.prefill], 0), -per_chip)
-    )
+    both = stages[points.decode] + np.where(points.prefill >= 0, stages[points.prefill], 0)
+    order = by_time(-per_chip, both, points.tpot)
     within = order[meets[order]]
     if margin and len(within):
         within = simplest_first(points, within, w.plans, margin)

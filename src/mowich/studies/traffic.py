@@ -38,7 +38,7 @@ _SCHEMA = "mowich/traffic@1"
 EXACT = 200_000
 BIN = math.log(1.0025)
 FLOOR = 1e-7
-KEPT = 1e-9
+LIMIT_MARGIN = 1e-9
 """Share of a limit by which a time may be above it and keep it: the rounding of a time."""
 REQUEST_COLUMNS = (
     "id",
@@ -302,7 +302,7 @@ def _teller(
 ) -> Callable[[UserRequest], None]:
     """What is done with a finished request."""
     ttft_limit, tpot_limit, e2e_limit = (
-        scenario.slo.get(name, math.inf) * (1.0 + KEPT) for name in ("ttft", "tpot", "e2e")
+        scenario.slo.get(name, math.inf) * (1.0 + LIMIT_MARGIN) for name in ("ttft", "tpot", "e2e")
     )
     begin, end = map(earlier, scenario.requests.get("counted", (0.0, math.inf)))
 

@@ -195,10 +195,10 @@ def _bounded(node: Node, out: Traffic) -> None:
         rate = out.get("rate", 0.0)
         most = rate * until if isinstance(rate, float) and rate else math.inf
     if "requests" not in out and math.isfinite(most):  # a Poisson count lies within this of its mean
-        out["requests"] = max(1, math.ceil(most + SIGMAS * math.sqrt(most) - ROUNDING))
+        out["requests"] = max(1, math.ceil(most + SIGMAS * math.sqrt(most) - REQUEST_MARGIN))
 
 
-ROUNDING = 1e-6
+REQUEST_MARGIN = 1e-6
 """Of a request: one more is not drawn for it."""
 SIGMAS = 6.0
 """How far above its mean the number of arrivals is allowed to be, in standard deviations: never reached in practice."""

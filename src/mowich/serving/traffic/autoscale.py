@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mowich.serving.traffic.moments import earlier
 from mowich.serving.traffic.replica import Replica
 
-ROUNDING = 1e-9
+REPLICA_MARGIN = 1e-9
 """Of a number of replicas: one more is not wanted for it."""
 
 
@@ -57,7 +57,7 @@ class ScaledPool:
             self.paid_s += at - self.since.pop(i)
             self.leaving.discard(i)
         load = sum(self.replicas[i].load for i in self.since)
-        now = min(rule.most, max(rule.least, math.ceil(load / rule.inside - ROUNDING)))
+        now = min(rule.most, max(rule.least, math.ceil(load / rule.inside - REPLICA_MARGIN)))
         self._wanted.append((at, now))
         while self._wanted[0][0] < earlier(at - rule.hold_s):
             self._wanted.popleft()

@@ -1,8 +1,8 @@
 """Which of two moments of a simulation is first, when rounding alone may tell them apart.
 
 A time is a sum of many steps. Its last digits depend on the order of the additions, on the processor and on the Python
-that did them. So moments nearer than `SAME_S` (and `SAME` of the time) are one moment, and what happens in it follows a
-stated order, never a digit:
+that did them. So moments nearer than `SAME_S` (and `SAME_SHARE` of the time) are one moment, and what happens in it
+follows a stated order, never a digit:
 
 - An arrival joins the batch of a step that begins in the same moment.
 - Before anything else: autoscaling looks, machines fail, caches arrive, conversations begin, users ask again.
@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 SAME_S = 1e-9
 """A step takes thousands of times as long."""
-SAME = 1e-12
+SAME_SHARE = 1e-12
 """Share of a time by which sums of it may differ: rounding of a day of steps."""
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def earlier(at_s: float) -> float:
         >>> 0.1 + 0.2 < earlier(0.3 + 1e-12), 0.2 < earlier(0.3)
         (False, True)
     """
-    return at_s * (1.0 - SAME) - SAME_S
+    return at_s * (1.0 - SAME_SHARE) - SAME_S
 
 
 class Agenda(Generic[T]):
