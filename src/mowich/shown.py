@@ -190,8 +190,8 @@ class Shown(ABC):
             return
 
         @wraps(own)
-        def to_dict(self: Shown) -> dict[str, object]:
-            found: dict[str, object] = own(self)
+        def to_dict(self: Shown, *args: Any, **named: Any) -> dict[str, object]:
+            found: dict[str, object] = own(self, *args, **named)
             return {**found, **self.heard()}
 
         cls.to_dict = to_dict  # type: ignore[method-assign]
