@@ -195,12 +195,17 @@ def test_a_price_that_changes_the_winner_is_said_so(facts: Facts) -> None:
     """Two machines at nearly the same cost: the range of one price alone decides, and `explain` says who wins then."""
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
     small = load_model("llama-3.1-8b")
-    made = json.loads(json.dumps(compare(small, ["h100:64", "b200:64"], train=job, chips=None, facts=facts).to_dict()))
+
+    def asked(known: Facts) -> dict[str, Any]:
+        rows = compare(small, ["h100:64", "b200:64"], train=job, chips=None, facts=known, term="on-demand")
+        return dict(json.loads(json.dumps(rows.to_dict())))
+
+    made = asked(facts)
     cost = [r["usd_per_mtok"]["value"] for r in made["rows"]]
     path = explain(made, "b200:64.usd_per_mtok", facts, model=small, sensitivity=False).terms[0].facts[0]
     price = facts.number(path) * cost[0] / cost[1]  # as dear as the other
     even = facts.with_values({path: replace(facts.fact(path), value=price * 0.99, low=price * 0.9, high=price * 1.2)})
-    made = json.loads(json.dumps(compare(small, ["h100:64", "b200:64"], train=job, chips=None, facts=even).to_dict()))
+    made = asked(even)
     moves = {m.fact.path: m for m in explain(made, "b200:64.usd_per_mtok", even, model=small).moves}
     assert moves[path].at_high == pytest.approx(1.2 / 0.99 - 1)
     assert moves[path].flips == "h100:64 at its high end"
