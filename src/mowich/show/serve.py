@@ -82,6 +82,7 @@ def serve_page(result: Result, run: Run) -> Page:
         *paragraphs(preferred_lines(result), "note"),
     ]
     parts += [*_best(rows[0]), *_modes(named)] if is_plan and rows[0].get("feasible") else []
+    parts += paragraphs(_arrivals(result, inputs), "note")
     parts += _front(front) if front else []
     parts += paragraphs([_evaluated(result, run), *_rests(rows, inputs, run)], "basis", indent=0, gap=True)
     parts.append(Words(text=_next(named, inputs, run.saved), kind="next", indent=0))
@@ -222,6 +223,21 @@ def _by_kernels(rows: Sequence[Result]) -> list[str]:
         return []
     said = grouped_words({system: shares_span(shares) for system, shares in found.items()})
     return [f"Products and attention of a token, by operator tables of simulated kernels: {'; '.join(said)}."]
+
+
+def _arrivals(result: Result, inputs: Result) -> list[str]:
+    """What Poisson arrivals do to the times of the first plan, which are those of a steady load."""
+    at = result.get("random_arrivals")
+    if not at:
+        return []
+    tail, limit = at["tpot_at_p99_s"]["value"], inputs.get("tpot_s")
+    beyond = f", above the limit of {seconds(limit)}" if limit and tail > limit else ""
+    return [
+        f"the times above are of a steady load; Poisson arrivals at {at['share']:.0%} of its rate"
+        f" ({sig(at['requests_per_s'])} requests/s): TTFT {seconds(at['ttft_s']['value'])}, TPOT"
+        f" {seconds(at['tpot_s']['value'])} on average, {seconds(tail)} at the load that 99 of 100 requests meet at"
+        f" most{beyond}; --rate with --p99-ttft or --p99-tpot plays the tails out"
+    ]
 
 
 def _evaluated(result: Result, run: Run) -> str:

@@ -138,14 +138,17 @@ def served_planned(asked: jobs.PlanRequest) -> ServeResult:
         term=asked.term,
         prefer=True,
     )
-    found, program = ask(), asked.emit
-    if program is None:
-        return found
-    from mowich.launch.emitted import runs_plan
     from mowich.machines.system import resolve
+    from mowich.studies.random_arrivals import random_arrivals
+
+    found, program = ask(), asked.emit
+    system, engine = resolve(asked.facts, asked.systems[0], chips=asked.chips), found.rows[0].engine
+    if program is None:
+        arrivals = random_arrivals(asked.model, system, found.rows[0], asked.serve, asked.facts)
+        return replace(found, arrivals=arrivals)
+    from mowich.launch.emitted import runs_plan
     from mowich.studies.runnable import runnable
 
-    system, engine = resolve(asked.facts, asked.systems[0], chips=asked.chips), found.rows[0].engine
     rows, compromise = runnable(
         found.rows,
         program,

@@ -304,7 +304,7 @@ class RateFindings:
     costlier: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-COSTS = ("chips", "usd")
+COSTED = ("chips", "usd")
 
 
 def searched(s: RateSearch) -> RateFindings:
@@ -315,7 +315,7 @@ def searched(s: RateSearch) -> RateFindings:
         groups.setdefault(c.systems if len(c.systems) == 1 else frozenset(), []).append(i)
     pairs = groups.pop(frozenset(), [])
     bounds = {
-        names: tuple(min(s.candidates[i].cost(s.candidates[i].floor, goal) for i in which) for goal in COSTS)
+        names: tuple(min(s.candidates[i].cost(s.candidates[i].floor, goal) for i in which) for goal in COSTED)
         for names, which in groups.items()
     }
     for names in sorted(groups, key=lambda names: (bounds[names][::-1], sorted(names))):
@@ -326,7 +326,7 @@ def searched(s: RateSearch) -> RateFindings:
         s.group, s.left = names, BUDGET
         _best_of(s, groups[names], "chips", math.inf, found)  # on one system the cheapest is the smallest
     s.group, s.left = frozenset({spec for i in pairs for spec in s.candidates[i].systems}), BUDGET
-    for goal in COSTS:
+    for goal in COSTED:
         _best_of(s, pairs, goal, _best(s, found, goal), found)
         known = {i: s.candidates[i].cost(n, goal) for i, n in found.workers.items()}
         first = min(known, key=lambda i: (known[i], i), default=None)

@@ -29,11 +29,10 @@ class Compromise:
     costlier: float | None
 
     def words(self) -> str:
-        r"""One line.
+        """One line.
 
-        >>> Compromise(program="torchtitan", why="plan.zero=1", costlier=0.031).words()
-        'the best plan that torchtitan can run: a token costs 3.1% more than with the best plan, whose plan.zero=1 it \
-cannot run'
+        >>> print(Compromise(program="vllm", why="plan.ep=4", costlier=0.031).words())
+        the best plan that vllm can run: a token costs 3.1% more than with the best plan, whose plan.ep=4 it cannot run
         """
         more = "" if self.costlier is None else f" a token costs {100.0 * self.costlier:.1f}% more than with"
         return f"the best plan that {self.program} can run:{more} the best plan, whose {self.why} it cannot run"

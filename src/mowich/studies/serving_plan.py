@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,6 +39,9 @@ from mowich.studies.pools import narrowed, with_pools
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
 from mowich.units import show_gib
+
+if TYPE_CHECKING:
+    from mowich.studies.random_arrivals import RandomArrivals
 
 LONG_PROMPT = 32_768
 """Prompt from which context parallelism is searched too."""
@@ -136,6 +140,7 @@ class ServeResult(Shown):
     warnings: tuple[str, ...] = ()
     preferred: Preferred | None = None
     compromise: Compromise | None = None
+    arrivals: RandomArrivals | None = None
 
     def to_dict(self) -> dict[str, object]:
         """`mowich/plan@1` or `mowich/compare@1`."""
@@ -156,6 +161,7 @@ class ServeResult(Shown):
                 "warnings": list(self.warnings),
                 **({"preferred": self.preferred.to_dict()} if self.preferred else {}),
                 **({"compromise": asdict(self.compromise)} if self.compromise else {}),
+                **({"random_arrivals": self.arrivals.to_dict()} if self.arrivals else {}),
             }
         return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
 
