@@ -47,10 +47,8 @@ def answer_rates(asked: jobs.PlanRequest) -> None:
         line(f"simulating deployments on {', '.join(asked.systems)}")
         result = answers.rated_planned(asked)
 
-    if asked.emit is not None and result.rows:
-        emit(result.to_dict(), form, inputs=asked.again(), text=partial(answers.plan_text, result, asked))
-        return
-    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds)
+    text = partial(answers.plan_text, result, asked) if asked.emit is not None and result.rows else None
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds, text=text)
     code = rates_exit_code(result)
     if code:
         raise typer.Exit(code)

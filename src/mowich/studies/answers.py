@@ -165,8 +165,10 @@ def plan_text(result: PlanList | ServeResult | RateResult, asked: jobs.PlanReque
     if asked.pick > len(rows):
         raise UserError("is not among the plans", field="pick", given=asked.pick, allowed=f"1 to {len(rows)}")
     assert asked.emit is not None
+    row = rows[asked.pick - 1]
     told = "" if result.compromise is None else f"# {result.compromise.words()}\n"
-    return told + rows[asked.pick - 1].emit(asked.emit)
+    reason = getattr(row, "reason", None)
+    return (f"# {reason}\n" if reason else "") + told + row.emit(asked.emit)
 
 
 @heard()

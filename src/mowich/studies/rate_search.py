@@ -17,7 +17,7 @@ from mowich.progress import tell
 from mowich.requests.loads import ServeLoad
 from mowich.serving.search import ServeJob
 from mowich.studies.rate_scenario import Timing, WorkerGroup, scenario_text
-from mowich.studies.rate_sides import RateCandidate, requests_per_s
+from mowich.studies.rate_sides import RateCandidate, requests_per_s, unlike_prices
 from mowich.studies.traffic import REDRAWS, Cutoff, TrafficResult, simulate_traffic
 from mowich.studies.traffic_scenario import TrafficScenario, read_traffic
 
@@ -318,15 +318,16 @@ def searched(s: RateSearch) -> RateFindings:
         names: tuple(min(s.candidates[i].cost(s.candidates[i].floor, goal) for i in which) for goal in COSTED)
         for names, which in groups.items()
     }
+    goals = COSTED[:1] if unlike_prices(s.candidates) else COSTED
     for names in sorted(groups, key=lambda names: (bounds[names][::-1], sorted(names))):
         chips, usd = bounds[names]
-        if chips > _best(s, found, "chips") and usd > _best(s, found, "usd"):
+        if goals == COSTED and chips > _best(s, found, "chips") and usd > _best(s, found, "usd"):
             found.costlier[next(iter(names))] = (chips, usd)
             continue
         s.group, s.left = names, BUDGET
         _best_of(s, groups[names], "chips", math.inf, found)  # on one system the cheapest is the smallest
     s.group, s.left = frozenset({spec for i in pairs for spec in s.candidates[i].systems}), BUDGET
-    for goal in COSTED:
+    for goal in goals:
         _best_of(s, pairs, goal, _best(s, found, goal), found)
         known = {i: s.candidates[i].cost(n, goal) for i, n in found.workers.items()}
         first = min(known, key=lambda i: (known[i], i), default=None)

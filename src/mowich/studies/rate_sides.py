@@ -180,6 +180,15 @@ class RateCandidate:
         return prompt_s + at(self.behind.decode, self.decode, workers[1], load.think_s + prompt_s)
 
 
+def unlike_prices(candidates: Sequence[RateCandidate]) -> str:
+    """Why deployments are not ranked by cost: prices of unlike kinds, or no price of some; "" where they are."""
+    known = {side.spec: money.quote(side.price.label) for c in candidates for side, _ in c.sides()}
+    if len({None if one is None else one.term for one in known.values()}) < 2:
+        return ""
+    said = ", ".join(f"{spec} {one or 'unknown'}" for spec, one in known.items())
+    return f"prices are on different terms ({said})"
+
+
 def requests_per_s(load: ServeLoad, request_s: float) -> float:
     """Requests per second of a load, about. request_s: of one."""
     return load.rate if load.rate is not None else (load.users or 0) / (request_s + load.think_s)

@@ -39,7 +39,7 @@ from mowich.studies.rate_reasons import (
     unserved,
 )
 from mowich.studies.rate_search import RateFindings, RateSearch, playable, searched
-from mowich.studies.rate_sides import RateCandidate, SideAsk, candidates_of, side_of
+from mowich.studies.rate_sides import SideAsk, candidates_of, side_of, unlike_prices
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving_plan import searched_modes
 from mowich.studies.traffic import HOUR_S, TrafficResult, with_ranges
@@ -163,9 +163,7 @@ def plan_rates(
     begin = time.process_time()
     specs = [sized(spec, chips) for spec in specs]
     modes = searched_modes(fixed or {})
-    s = RateSearch(
-        model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {}
-    )
+    s = RateSearch(model_given=model_given, job=job, load=load, facts=facts, term=term, seed=seed, given=given or {})
     ask = SideAsk(model=model, job=job, load=s.peak, facts=facts, term=term, fixed=fixed or {}, program=program)
     named = [(spec, resolve(facts, spec)) for spec in specs]
     systems = [(spec, system, engine_for(facts, system, engine)) for spec, system in named]
@@ -173,7 +171,7 @@ def plan_rates(
     known = [side for side in sides.values() if side is not None]
     s.candidates = playable(candidates_of(known, s.peak, *modes), s.peak)
     found = searched(s)
-    inputs = _inputs(s, model, systems, fixed or {}, term)
+    inputs = _inputs(s, model, systems, fixed or {})
     rows, warnings = _rows(s, found, top)
     served = {spec for i in found.workers if len(names := s.candidates[i].systems) == 1 for spec in names}
     lacking = tuple(
@@ -210,10 +208,8 @@ def _rows(s: RateSearch, found: RateFindings, top: int) -> tuple[list[RateRow], 
     if not winners:
         nearest = closest(s)
         return ([] if nearest is None else [_row(s, *nearest, (False, False))]), []
-    why, warnings = _unlike(s, [s.candidates[i] for i in found.workers]), list[str]()
-    winners = {goal: i for goal, i in winners.items() if goal != "usd" or not why}
-    if "usd" not in winners:
-        warnings.append(f"{why or 'no price is known here'}: the cheapest is not named")
+    why = unlike_prices([s.candidates[i] for i in found.workers]) or "no price is known here"
+    warnings = [] if "usd" in winners else [f"{why}: the cheapest is not named"]
     rest = sorted(
         set(found.workers) - set(winners.values()), key=lambda i: s.candidates[i].cost(found.workers[i], "chips")
     )
@@ -223,17 +219,6 @@ def _rows(s: RateSearch, found: RateFindings, top: int) -> tuple[list[RateRow], 
     ]
     rows.sort(key=lambda r: (not r.feasible, math.inf if r.usd_per_h is None else r.usd_per_h, r.chips_used))
     return rows, warnings
-
-
-def _unlike(s: RateSearch, found: Sequence[RateCandidate]) -> str:
-    """Why the deployments that were found are not ranked by cost: prices of unlike kinds, or no price of some; "" where
-    they are."""
-    names = {side.system.id: side.spec for c in found for side in (c.front, c.behind) if side is not None}
-    terms = {spec: money.quote(money.price(s.facts, i, term=s.term).label) for i, spec in names.items()}
-    if len({None if q is None else q.term for q in terms.values()}) < 2:
-        return ""
-    said = ", ".join(f"{spec} {q or 'unknown'}" for spec, q in terms.items())
-    return f"prices are on different terms ({said})"
 
 
 def _row(s: RateSearch, i: int, workers: tuple[int, int], marks: tuple[bool, bool]) -> RateRow:
@@ -323,7 +308,6 @@ def _inputs(
     model: Model,
     systems: Sequence[tuple[str, System, str]],
     fixed: Mapping[str, Sequence[int | str]],
-    term: str,
 ) -> dict[str, object]:
     """What was asked, with null for what is open."""
     asked = limits_of(s)
@@ -340,7 +324,7 @@ def _inputs(
         "headroom": s.load.headroom,
         "accept": s.job.accept,
         "fixed": {k: list(v) for k, v in fixed.items()},
-        "price_term": term,
+        "price_term": s.term,
         "systems": [
             {
                 "system": n,
