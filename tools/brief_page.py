@@ -33,8 +33,9 @@ mowich report brief.json
 
 ![From Trainium 3 to GB300 in training: a factor for each property](images/brief-gap.svg)
 
-The report has a picture for each question. A verdict is chosen by rules from the numbers (`LEVEL_WORDS` in `studies/brief/verdicts.py`), never written by hand: when a fact changes, the sentence
-changes. Each number comes from the command beside it; `mowich explain brief.json NAME` shows its arithmetic.
+The report has a picture for each question. A verdict is a function of the numbers that it names (`studies/brief/decisions.py`, with the bounds of `LEVEL_WORDS` in `studies/brief/verdicts.py`), never
+written by hand: when a fact changes, the sentence changes. Each number comes from the command beside it; `mowich explain brief.json NAME` shows its arithmetic.
+A rate whose like nobody has measured on that chip is grade D and says what it is extrapolated from. Where the range of one constant decides a rate, the rate has a wide range and gets no verdict.
 
 """
 
@@ -43,6 +44,19 @@ def brief_text(result: Result) -> str:
     """The page of an answer."""
     shown: Page = brief_page(result, Run())
     lines = [f"> {sentence}" for sentence in shown.sentences]
+    for table in shown.tables:
+        lines += [
+            "",
+            f"## {table.title}",
+            "",
+            table.note,
+            "",
+            f"| {' | '.join(table.head)} |",
+            "|--" * len(table.head) + "|",
+        ]
+        lines += [f"| {' | '.join(c if isinstance(c, str) else c[0] for c in row)} |" for row in table.cells()]
+    flips = [(row["work"], row["rival_name"], row["flips"]) for row in result["table"] if row["flips"]]
+    lines += ["", "Where it flips:", "", *(f"- {work}, beside {rival}: {flips}" for work, rival, flips in flips)]
     for place, row in enumerate(result["rows"], start=1):
         lines += ["", f"## {place}. {row['question']}", "", f"**{row['verdict']}**", ""]
         lines += [f"- {text}" for text in row["why"]]

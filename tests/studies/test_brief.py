@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import random
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,16 +20,20 @@ from mowich.cli.options import CommandGroup
 from mowich.errors import UserError
 from mowich.facts import Facts, load_facts
 from mowich.models import load_model
-from mowich.requests.brief import ABOUT_MODELS, RIVALS
+from mowich.requests.brief import ABOUT_MODELS, RIVALS, BriefRequest
 from mowich.show.render.html import render_html
 from mowich.shown import Result, Rows
 from mowich.studies.brief import jobs, now, one_page, outlook
-from mowich.studies.brief.known import AT, SUBJECT, TO_SERVE, Known
+from mowich.studies.brief.decisions import NO_VERDICT, SOME_WORK, price_verdict
+from mowich.studies.brief.known import AT, SUBJECT, TO_SERVE, TO_TRAIN, Known
 from mowich.studies.brief.one_page import asked_once, page_of_known
 from mowich.studies.brief.rates import basis_of, deciding_constant, told_serving
 from mowich.studies.brief.verdicts import LEVEL_WORDS, Brief, BriefNumber, Section, ends_of, words_for
+from mowich.studies.compare import compare
 from mowich.studies.explain import explain, metrics
 from mowich.studies.serving_plan import compare_serving
+from mowich.web import asks
+from mowich.web.reading import Knowledge
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -243,16 +248,7 @@ def test_one_cost_through_brief_and_prices(page: Brief, facts: Facts) -> None:
 
 def test_more_gain_from_memory_flips_the_verdict(known: Known) -> None:
     def with_gain(gain: float) -> str:
-        memory = [
-            replace(
-                m,
-                study=replace(
-                    m.study,
-                    rows=Rows(replace(r, gain=gain if r.amount > m.study.today else 1.0) for r in m.study.rows),
-                ),
-            )
-            for m in known.memory
-        ]
+        memory = [replace(m, gain=gain) for m in known.memory]
         return page_of_known(replace(known, memory=memory)).section("memory").verdict
 
     assert with_gain(1.0).startswith("Hardly.")
@@ -338,3 +334,62 @@ def test_commands_can_be_typed(page: Brief) -> None:
             assert group is not None, text
             context = group.make_context(name, names, parent=context)
             names = [*getattr(context, "_protected_args", ()), *context.args]
+
+
+DRAWN_SETTINGS = (
+    "prices.trn3=$0.30/chip/h",
+    "prices.trn3=$2.50/chip/h",
+    "prices.gb300=$6/chip/h",
+    "prices.ironwood=$0.60/chip/h",
+    "chips.trainium3.memory.hbm_usable=288 GiB",
+    "chips.trainium3.memory.hbm_usable=120 GiB",
+    "chips.trainium3.memory.hbm_bandwidth=7 TB/s",
+    "serving.vllm-neuron.moe_layer=110 us",
+    "power.trn3=900 W",
+)
+DRAWN_MODELS = ("deepseek-v3", "gpt-oss-120b", "llama-3.1-70b", "qwen3-235b-a22b", "llama-3.1-405b", "kimi-k2")
+DRAWN_RIVALS = ("gb300", "ironwood", "trn2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_drawn_questions(seed: int, facts: Facts, capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers are those of their commands, rivals those that were asked for, and verdicts turn one way."""
+    rng = random.Random(seed)
+    ask = {
+        "against": tuple(rng.sample(DRAWN_RIVALS, rng.randint(1, 3))),
+        "models": tuple(rng.sample(DRAWN_MODELS, rng.randint(1, 2))),
+        "set": tuple({s.partition("=")[0]: s for s in rng.sample(DRAWN_SETTINGS, rng.randint(0, 3))}.values()),
+    }
+    asked = Knowledge(facts).read(asks.BriefBody.model_validate(ask))
+    assert isinstance(asked, BriefRequest)
+    settings = [word for s in ask["set"] for word in ("--set", s)]
+    known = asked_once(asked.facts, against=asked.against, models=asked.models, settings=settings)
+    page = page_of_known(known)
+    rivals = {known.name(s) for s in DRAWN_RIVALS if s not in ask["against"]}
+    for row in page.rows:
+        if row.id in ("jobs", "scale", "price", "energy", "next"):
+            assert not [r for r in rivals if r in row.verdict], (row.id, row.verdict)
+    numbers = [n for row in page.rows for n in row.numbers]
+    assert given_by_its_command(rng.sample(numbers, min(8, len(numbers))), capsys) > 0
+    price = page.section("price")
+    even = [e.estimate for e in price.numbers if e.name.startswith("even.")]
+    assert even
+    cost, is_yours = known.price(SUBJECT), known.is_yours(SUBJECT)
+    cheaper = price_verdict({str(i): e for i, e in enumerate(even)}, cost.scaled(0.5, cost.unit), is_yours=is_yours)
+    order = [words for _, words in LEVEL_WORDS["your price" if is_yours else "price"]]
+    place = {SOME_WORK: 1, **{words: i for i, words in enumerate(order)}}
+    assert place[cheaper.level] >= place[price.level]
+    amounts = {p: 2.0 * asked.facts.number(p) for p in ("chips.trainium3.memory.hbm_usable",)}
+    more = compare(
+        known.models[0], known.systems, train=TO_TRAIN, chips=AT, facts=asked.facts.with_values(amounts), term="tco"
+    )
+    before = float(known.trained(AT, SUBJECT).tokens_per_s_per_chip)
+    assert float(more.rows[0].tokens_per_s_per_chip) >= before * (1.0 - 1e-9)
+    for line in page.table:
+        if line.level == NO_VERDICT:
+            assert line.rests_on
+            assert line.dollar.grade == "D"
+            assert line.work not in price.verdict
+        elif line.dollar.value is not None:
+            assert line.level == words_for("job", float(line.dollar))

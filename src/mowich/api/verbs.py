@@ -270,7 +270,7 @@ def brief(
     models: Sequence[str | Model] = about.ABOUT_MODELS,
     facts: Facts | None = None,
 ) -> Brief:
-    """Trainium 3 on one page: eight questions, each with a verdict and numbers.
+    """Trainium 3 on one page: jobs by rival, then questions, each with a verdict and numbers.
 
     Args:
         against: machines beside it; the first is the one that the gap is explained to.
@@ -282,7 +282,7 @@ def brief(
     Example:
         >>> import mowich
         >>> print(mowich.brief().section("memory").verdict)  # doctest: +SKIP +ELLIPSIS
-        Hardly...
+        In some work...
     """
     with keywords_asked(about.BRIEF, facts, against=against, models=models) as asked:
         return answers.briefed(asked)

@@ -10,7 +10,7 @@ from mowich.requests import brief as requests
 
 @verb(app, requests.BRIEF)
 def brief(asked: requests.BriefRequest) -> None:
-    """Eight questions about Trainium 3."""
+    """Trainium 3 on one page."""
     from mowich.studies.answers import briefed
 
     form = asked.form

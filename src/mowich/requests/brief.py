@@ -50,7 +50,7 @@ _MODELS = replace(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BriefRequest(Asked):
-    """The eight questions. against: machines beside Trainium 3; models: the first is trained, all are served."""
+    """Trainium 3 on one page. against: machines beside Trainium 3; models: the first is trained, all are served."""
 
     against: tuple[str, ...]
     models: tuple[Model, ...]
@@ -94,8 +94,9 @@ BRIEF = Schema(
     fields=(AGAINST, _MODELS, SET, FACTS, *FORM),
     make=_brief,
     help=(
-        "Does scale and price make up for 144 GiB? One page about Trainium 3 for readers outside the field: eight"
-        " questions, each with a verdict, numbers with ranges, why, and the command behind it."
+        "Does scale and price make up for 144 GiB? One page about Trainium 3 for readers outside the field: what"
+        " each job gives for a chip and for a dollar beside each rival and where that flips, then questions, each with"
+        " a verdict, numbers with ranges, why, and the command behind it."
     ),
     short="Trainium 3 on one page: does scale and price make up for 144 GiB?",
     example="mowich brief   or   mowich brief --against gb300 --models llama-3.1-405b --out brief.json",

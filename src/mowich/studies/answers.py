@@ -238,7 +238,7 @@ def fitted(asked: jobs.FitRequest) -> Fit | ServeFit:
 
 @heard()
 def briefed(asked: brief.BriefRequest) -> Brief:
-    """The eight questions about Trainium 3."""
+    """Trainium 3 on one page."""
     from mowich.studies.brief.one_page import brief as one_page
 
     return one_page(asked.facts, against=asked.against, models=asked.models, given=asked.given)

@@ -299,7 +299,7 @@ GoodputBody = body(
     "Which way of surviving failures keeps how much of a long run.",
     defaults={"samples": "200"},
 )
-BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: eight questions, each with a verdict.")
+BriefBody = body(brief.BRIEF, "Brief", "Trainium 3 on one page: jobs by rival, then questions, each with a verdict.")
 PricesBody = body(prices.PRICES, "Prices", "What a chip-hour costs its owner, what a seller asks, what he keeps.")
 
 

@@ -64,7 +64,7 @@ def claim_verdict(
 # ---- which work
 # ----------------------------------------------------------------------------------------------------------------------
 
-NO_VERDICT, NO_PLAN = "no verdict", "no plan"
+NO_VERDICT, NOT_KNOWN = "no verdict", "not known"
 
 
 def job_level(dollar: Estimate, *, rests_on: str = "") -> str:
@@ -76,7 +76,7 @@ def job_level(dollar: Estimate, *, rests_on: str = "") -> str:
     ('behind', 'ahead', 'no verdict')
     """
     if dollar.value is None:
-        return NO_PLAN
+        return NOT_KNOWN
     return NO_VERDICT if rests_on else words_for("job", dollar.value)
 
 
@@ -122,11 +122,11 @@ def _usd(x: float) -> str:
 def work_verdict(levels: Mapping[str, Mapping[str, str]]) -> Verdict:
     """levels: rival -> work -> its level (`job_level`). The verdict counts the work in which a dollar buys more tokens
     on Trainium 3."""
-    known = {r: {w: x for w, x in of.items() if x not in (NO_VERDICT, NO_PLAN)} for r, of in levels.items()}
+    known = {r: {w: x for w, x in of.items() if x not in (NO_VERDICT, NOT_KNOWN)} for r, of in levels.items()}
     count = sum(len(of) for of in known.values())
     ahead = sum(x == "ahead" for of in known.values() for x in of.values())
     if not count:
-        return Verdict(level="not known", text="Not known: no rate of this page allows a verdict.")
+        return Verdict(level=NOT_KNOWN, text="Not known: no rate of this page allows a verdict.")
     level = words_for("work", ahead / count)
     said = [f"beside {r} it is {_levels(of)}" for r, of in known.items() if of]
     open_ = sorted({w for of in levels.values() for w, x in of.items() if x == NO_VERDICT})
@@ -285,7 +285,7 @@ def price_verdict(even: Mapping[str, Estimate], price: Estimate, *, is_yours: bo
     owner = f"building and running one is estimated at {between(price)} dollars an hour"
     asked = f"your price is {plainly(float(price))}" if is_yours else owner
     if not known or price.value is None:
-        return Verdict(level="not known", text=f"Not known: no rate of this page allows a verdict; {asked}.")
+        return Verdict(level=NOT_KNOWN, text=f"Not known: no rate of this page allows a verdict; {asked}.")
     low, high = min(known.values()), max(known.values())
     table = "your price" if is_yours else "price"
     ends = [words_for(table, x / float(price)) for x in (low, high)]
@@ -330,7 +330,7 @@ def energy_verdict(rival: str, ratio: Estimate, *, faster: float, watts: float, 
 def next_verdict(rival: str, gain: Mapping[str, float], beside: Mapping[str, float]) -> Verdict:
     """gain: work -> tokens over those of Trainium 3; beside: over those of the rival."""
     if not gain or not beside:
-        return Verdict(level="not known", text="Not known: no rate of this page allows a verdict.")
+        return Verdict(level=NOT_KNOWN, text="Not known: no rate of this page allows a verdict.")
     ends = [words_for("next", x) for x in (min(beside.values()), max(beside.values()))]
     level = ends[0] if ends[0] == ends[1] else f"{ends[0]} in some work and {ends[1]} in other"
     return Verdict(

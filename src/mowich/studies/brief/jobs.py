@@ -175,8 +175,8 @@ def _why(known: Known, table: Sequence[JobRow]) -> tuple[str, ...]:
     }
     if bases:
         why.append(f"Never measured on that chip, so grade D and with a wide range: {names_listed(list(bases))}.")
-    if any(row.rests_on for row in table):
-        rests = sorted({row.rests_on for row in table if row.rests_on})
+    rests = sorted({row.rests_on for row in table if row.level == NO_VERDICT})
+    if rests:
         why.append(
             f"Where there is no verdict, the rate follows one constant ({', '.join(rests)}), and the rows that it was"
             " fitted to contradict each other."

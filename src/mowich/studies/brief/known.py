@@ -67,12 +67,14 @@ ServedJob = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryWork:
-    """One kind of work under less and more memory. work: in plain words; command: gives the study."""
+    """One kind of work with other amounts of memory. work: in plain words; gain: tokens with twice the memory over
+    those of today's, infinite where it fits with twice only, None where it does with neither; study: over a range of
+    amounts, None where two were looked at; command: gives the gain."""
 
     work: str
-    model: str
-    study: ValueStudy
+    gain: float | None
     command: str
+    study: ValueStudy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,16 @@ class Known:
     def systems(self) -> tuple[str, ...]:
         """Trainium 3 and its rivals."""
         return (SUBJECT, *self.rivals)
+
+    @property
+    def memory_over_range(self) -> list[tuple[str, ValueStudy]]:
+        """Work over a range of amounts; training is the first."""
+        return [(m.work, m.study) for m in self.memory if m.study is not None]
+
+    @property
+    def today(self) -> float:
+        """Bytes of memory of a chip of Trainium 3 that programs may use."""
+        return self.memory_over_range[0][1].today
 
     def trained(self, chips: int, system: str) -> TrainRow:
         """Training on a machine."""
@@ -150,13 +162,13 @@ class Known:
         """On what prices the machines are set against each other, as a sentence."""
         yours = [self.name(s) for s in self.systems if self.is_yours(s)]
         rest = [self.name(s) for s in self.systems if not self.is_yours(s)]
-        owned = f"{names_listed(rest)} at what they cost to build, house and run, without a seller's margin"
         if not yours:
             return (
                 "All machines are taken at what they cost to build, house and run, without a seller's margin, because"
                 " Trainium 3 has no list price."
             )
-        return f"At your price: {names_listed(yours)}" + (f"; {owned}." if rest else ".")
+        owned = f"; at the cost to its owner, to build, house and run: {names_listed(rest)}" if rest else ""
+        return f"At your price: {names_listed(yours)}{owned}."
 
     def command(self, words: str) -> str:
         """A command with the settings that make these facts."""
@@ -170,14 +182,14 @@ class Known:
     def to_train(self, chips: int, systems: Sequence[str], *, tuned: bool = False) -> str:
         """The command of a comparison of training."""
         return self.command(
-            f"compare {self.models[0].name} {TRAIN_WORDS} --on {','.join(systems)} --chips {chips} --price {PRICE_OF_ALL}"
+            f"compare {self.models[0].name} {TRAIN_WORDS} {_on(systems, chips)}"
             + (f" --stack {HAND_TUNED}" if tuned else "")
         )
 
     def to_serve(self, model: str, systems: Sequence[str], job: str = "serve", *, tuned: bool = False) -> str:
         """The command of a comparison of serving."""
         return self.command(
-            f"compare {model} {serve_words(SERVED_JOBS[job][1])} --on {','.join(systems)} --chips {SERVED_ON} --price {PRICE_OF_ALL}"
+            f"compare {model} {serve_words(SERVED_JOBS[job][1])} {_on(systems, SERVED_ON)}"
             + (f" --engine {HAND_TUNED}" if tuned else "")
         )
 
@@ -186,6 +198,10 @@ TRAIN_WORDS = (
     f"--train --tokens {TO_TRAIN.tokens * 1e-12:.0f}T --seq {TO_TRAIN.seq} --batch {TO_TRAIN.batch_seqs:.0f}seqs"
 )
 """The training job as a command says it."""
+
+
+def _on(systems: Sequence[str], chips: int) -> str:
+    return f"--on {','.join(systems)} --chips {chips} --price {PRICE_OF_ALL}"
 
 
 def serve_words(job: ServeJob) -> str:

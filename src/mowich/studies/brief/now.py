@@ -7,7 +7,7 @@ and what nobody knows is said to be unknown.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mowich.estimate import Estimate, exact
 from mowich.evidence.whole_models import measured_gains
@@ -16,6 +16,7 @@ from mowich.machines.system import System, resolve
 from mowich.machines.topology import joined_note
 from mowich.requests.brief import BRIEF_SIZES
 from mowich.studies.brief.decisions import (
+    NOT_KNOWN,
     AtScale,
     Verdict,
     claim_verdict,
@@ -37,7 +38,7 @@ from mowich.studies.brief.verdicts import (
 )
 from mowich.studies.compare import Row as TrainRow
 from mowich.studies.ranking import names_listed
-from mowich.studies.value import ValuePoint, worth_facts
+from mowich.studies.value import worth_facts
 
 _GIB = 2.0**30
 
@@ -202,13 +203,11 @@ def _peak(system: System, precision: str) -> float:
 
 def memory_section(known: Known) -> Section:
     """What twice the memory would change, work by work."""
-    facts, hbm = known.facts, known.memory[0].study.memory_price
-    today = known.memory[0].study.today
-    double = {m.work: _gain_at(m.study.rows, 2.0 * today) for m in known.memory}
-    gains = {work: gain for work, gain in double.items() if gain is not None}
-    verdict = memory_verdict(gains, training=[m.work for m in known.memory if m.study.rows[0].task == "train"])
-    over = [m for m in known.memory if len(m.study.rows) > 2]
-    amounts = [p.amount for p in over[0].study.rows]
+    facts, today, over = known.facts, known.today, known.memory_over_range
+    hbm = over[0][1].memory_price
+    gains = {m.work: m.gain for m in known.memory if m.gain is not None}
+    verdict = memory_verdict(gains, training=[work for work, study in over if study.rows[0].task == "train"])
+    amounts = [p.amount for p in over[0][1].rows]
     rose = _rise(facts)
     return Section(
         id="memory",
@@ -246,7 +245,7 @@ def memory_section(known: Known) -> Section:
             labels=tuple(f"{x / _GIB:.0f} GiB" for x in amounts),
             x=tuple(x / _GIB for x in amounts),
             x_unit="GiB per chip",
-            series={m.work: tuple(_gain_at(m.study.rows, x) or 0.0 for x in amounts) for m in over},
+            series={work: tuple(p.gain for p in study.rows) for work, study in over},
         ),
     )
 
@@ -272,16 +271,6 @@ def _amount(facts: Facts, system: str) -> str:
     return facts.fact(f"chips.{resolve(facts, system).chip}.memory.hbm_capacity").as_written.partition(" (")[0]
 
 
-def _gain_at(points: Sequence[ValuePoint], amount: float) -> float | None:
-    """Tokens over those of today at an amount: infinite where the work fits with this amount only, 0 where with today's
-    only; None where with neither."""
-    near = min(points, key=lambda p: abs(p.amount - amount))
-    today = next(p for p in points if p.is_today)
-    if near.feasible and today.feasible:
-        return float(near.gain) if near.gain is not None else None
-    return math.inf if near.feasible else 0.0 if today.feasible else None
-
-
 # ---- 3
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -294,7 +283,7 @@ def scale_section(known: Known) -> Section:
     small, large = fit[0], fit[-1]
     if small == large:
         said = f"Not known: both machines have a plan on {small:,} of the numbers of chips that were looked at, only."
-        verdict = Verdict(level="not known", text=said)
+        verdict = Verdict(level=NOT_KNOWN, text=said)
     else:
         at = {s: [_at_scale(known.trained(n, s)) for n in (small, large)] for s in (SUBJECT, first)}
         verdict = scale_verdict(known.name(first), (small, large), at[SUBJECT], at[first])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,7 +25,6 @@ from mowich.studies.brief.known import (
     AT,
     BEFORE,
     IN_BULK,
-    LONG_ANSWERS,
     NEXT,
     PRICE_OF_ALL,
     SERVED_JOBS,
@@ -136,7 +136,7 @@ def _known(
     begin("with one property exchanged after another")
     why = gap(first, SUBJECT, against[0], train=TO_TRAIN, chips=AT, facts=facts, term=PRICE_OF_ALL)
     begin("with less and more memory")
-    memory = _memory(facts, chosen)
+    memory = _memory(facts, chosen, served, tuned)
     begin("in a fleet")
     with_kernels = [s for s in systems if has_kernels(equip(facts, s, chips=AT))]
     at_best = _trained(first, with_kernels, AT, facts, hand_tuned=True).rows if with_kernels else ()
@@ -196,65 +196,112 @@ class _Served:
         return told_serving(self.facts, row, basis, decided)
 
 
-def _memory(facts: Facts, models: Sequence[Model]) -> list[MemoryWork]:
+def _memory(
+    facts: Facts,
+    models: Sequence[Model],
+    served: Mapping[ServedJob, ServeResult],
+    tuned: Mapping[tuple[str, str, str], ServeRow],
+) -> list[MemoryWork]:
     """The work that is looked at with other amounts of memory: training and serving as everywhere on this page, then
-    serving in bulk with kernels written by hand: long answers, and on the fewest chips that hold a model."""
-    today = amount_of(paths_of_property(facts, equip(facts, SUBJECT), OF_MEMORY), OF_MEMORY)
+    serving in bulk with kernels written by hand: long answers, and on the fewest chips that hold a model. served,
+    tuned: with today's memory."""
+    first = models[0]
+    amounts = paths_of_property(facts, equip(facts, SUBJECT), OF_MEMORY)
+    today, twice = amount_of(amounts, OF_MEMORY), facts.with_values({path: 2.0 * x for path, x in amounts.items()})
 
-    def study(
-        work: str, model: Model, chips: int, *, job: ServeJob | None = None, engine: str | None = None
-    ) -> MemoryWork:
-        least, most, points = (_LEAST, _MOST, _POINTS) if job in (None, TO_SERVE) else (1.0, 2.0, 2)
-        found = value(
-            [model],
-            f"{SUBJECT}:{chips}",
-            of=OF_MEMORY,
-            train=TO_TRAIN if job is None else None,
-            serve=job,
-            low=least * today,
-            high=most * today,
-            points=points,
-            facts=facts,
-            engine=engine,
-            term=PRICE_OF_ALL,
-        )
-        asked = TRAIN_WORDS if job is None else serve_words(job)
-        ends = (f"{x * today / 2.0**30:.12g}GiB" for x in (least, most))
+    def serves(work: str, model: Model, job: str, row: ServeRow, *, by_hand: bool = False) -> MemoryWork:
+        chips, asked = row.chips_requested, SERVED_JOBS[job][1]
+        engine = HAND_TUNED if by_hand else None
+        more = compare_serving(model, (SUBJECT,), job=asked, chips=chips, facts=twice, engine=engine, term=PRICE_OF_ALL)
         return MemoryWork(
             work=work.format(model.name),
-            model=model.name,
-            study=found,
-            command=f"value {SUBJECT}:{chips} --of {OF_MEMORY} --model {model.name} {asked}"
-            f" --from {next(ends)} --to {next(ends)} --points {points} --price {PRICE_OF_ALL}"
+            gain=_gain(row, more.rows[0]),
+            command=_value_command(model, chips, serve_words(asked), today, (1.0, 2.0), 2)
             + (f" --engine {engine}" if engine else ""),
         )
 
-    out = [study("training {}", models[0], AT)]
+    out = _studies(facts, first, today)
     for model in models:
-        out.append(study(SERVED_JOBS["serve"][0], model, SERVED_ON, job=TO_SERVE))
-        out.append(study(SERVED_JOBS["bulk"][0], model, SERVED_ON, job=IN_BULK))
-        out.append(
-            study(f"{SERVED_JOBS['long'][0]}, hand-tuned,", model, SERVED_ON, job=LONG_ANSWERS, engine=HAND_TUNED)
-        )
+        for job in ("serve", "bulk"):
+            if model is not first or job != "serve":
+                out.append(serves(SERVED_JOBS[job][0], model, job, _of(served[job, model.name].rows)))
+        long = tuned.get(("long", model.name, SUBJECT))
+        if long is not None:
+            out.append(serves(f"{SERVED_JOBS['long'][0]}, hand-tuned,", model, "long", long, by_hand=True))
         few = _fewest(facts, model)
-        if few:
-            work = f"{SERVED_JOBS['bulk'][0]} on {_chips(few)}, hand-tuned,"
-            out.append(study(work, model, few, job=IN_BULK, engine=HAND_TUNED))
+        if few is not None:
+            chips = "one chip" if few.chips_requested == 1 else f"{few.chips_requested} chips"
+            out.append(serves(f"{SERVED_JOBS['bulk'][0]} on {chips}, hand-tuned,", model, "bulk", few, by_hand=True))
     return out
 
 
-def _chips(n: int) -> str:
-    return "one chip" if n == 1 else f"{n} chips"
+def _of(rows: Sequence[ServeRow]) -> ServeRow:
+    """The row of Trainium 3."""
+    return next(row for row in rows if row.system == SUBJECT)
 
 
-def _fewest(facts: Facts, model: Model) -> int:
-    """The smallest power of two of chips, below `SERVED_ON`, on which Trainium 3 serves a model; 0 for none."""
+def _gain(today: ServeRow, more: ServeRow) -> float | None:
+    """Tokens with more memory over those of today's: infinite where it fits with more only, None where it never
+    does."""
+    if today.feasible and more.feasible:
+        return float(more.tokens_per_s_per_chip) / float(today.tokens_per_s_per_chip)
+    return math.inf if more.feasible else None
+
+
+def _value_command(model: Model, chips: int, job: str, today: float, ends: tuple[float, float], points: int) -> str:
+    """The command of what memory is worth between two amounts, of today's."""
+    low, high = (f"{x * today / 2.0**30:.12g}GiB" for x in ends)
+    return (
+        f"value {SUBJECT}:{chips} --of {OF_MEMORY} --model {model.name} {job} --from {low} --to {high}"
+        f" --points {points} --price {PRICE_OF_ALL}"
+    )
+
+
+def _studies(facts: Facts, model: Model, today: float) -> list[MemoryWork]:
+    """Training and serving within limits over a range of amounts, of which one is twice today's."""
+    out = []
+    for work, chips, train, serve in (
+        ("training {}", AT, TO_TRAIN, None),
+        (SERVED_JOBS["serve"][0], SERVED_ON, None, TO_SERVE),
+    ):
+        try:
+            found = value(
+                [model],
+                f"{SUBJECT}:{chips}",
+                of=OF_MEMORY,
+                train=train,
+                serve=serve,
+                low=_LEAST * today,
+                high=_MOST * today,
+                points=_POINTS,
+                facts=facts,
+                term=PRICE_OF_ALL,
+            )
+        except UserError as error:
+            if error.code != EXIT_INFEASIBLE:
+                raise
+            continue
+        job = TRAIN_WORDS if serve is None else serve_words(serve)
+        out.append(
+            MemoryWork(
+                work=work.format(model.name),
+                study=found,
+                gain=min(found.rows, key=lambda p: abs(p.amount - 2.0 * today)).gain,
+                command=_value_command(model, chips, job, today, (_LEAST, _MOST), _POINTS),
+            )
+        )
+    return out
+
+
+def _fewest(facts: Facts, model: Model) -> ServeRow | None:
+    """Serving in bulk on the smallest power of two of chips, below `SERVED_ON`, that holds a model; None for none."""
     for i in range(SERVED_ON.bit_length() - 1):
-        chips = 1 << i
-        row = compare_serving(model, [SUBJECT], job=IN_BULK, chips=chips, facts=facts, engine=HAND_TUNED).rows[0]
+        (row,) = compare_serving(
+            model, (SUBJECT,), job=IN_BULK, chips=1 << i, facts=facts, engine=HAND_TUNED, term=PRICE_OF_ALL
+        ).rows
         if row.feasible:
-            return chips
-    return 0
+            return row
+    return None
 
 
 def brief(
@@ -264,7 +311,7 @@ def brief(
     models: Sequence[str | Model],
     given: Mapping[str, object] | None = None,
 ) -> Brief:
-    """The questions about Trainium 3. against: machines that it is set beside, the first is the one that `gap`
+    """Trainium 3 on one page. against: machines that it is set beside, the first is the one that `gap`
     explains; models: the first is trained, all are served; given: the settings and folders that made the facts, "set"
     and "facts_dirs". Raises UserError where a rival is Trainium 3 itself, and where the first model has no plan on
     it."""
@@ -315,7 +362,7 @@ def page_of_known(known: Known) -> Brief:
 def _headline(known: Known, table: Sequence[JobRow], rows: Sequence[Section]) -> tuple[str, ...]:
     """The answer in a few sentences: all work, each rival by its name."""
     by_id = {row.id: row for row in rows}
-    today = known.memory[0].study.today
+    today = known.today
     bought = []
     for rival in known.rivals:
         told = [r for r in table if r.rival == rival and not r.rests_on]
