@@ -450,6 +450,10 @@ def _run(
     out = _outputs(value, arguments.framework, cores, returned)
     if not any(c.clock for c in cores) and any(isinstance(t, Tile) for t in _leaves(value)):
         raise _nothing_ran(func)
+    if len(cores) == 1 and cores[0].values and arguments.by_id:
+        for t in _leaves(value):
+            if isinstance(t, Tile):
+                _look_for_constants(storage_of(t), cores[0])
     origins = cores[0].origins
     if origins is not None:
         for c in cores:
@@ -467,6 +471,16 @@ def _run(
     result = _result(func, out, cores)
     _finished(result)
     return result
+
+
+def _look_for_constants(s: mem.Storage, core: Core) -> None:
+    """Warn of an output that rests on no argument of the kernel: an answer that the host knew before."""
+    if s.is_made and not s.is_fed:
+        core.warn(
+            f"constant {s.number}",
+            f"the kernel returns {s.describe()}, which rests on none of its arguments: it is made of constants",
+            at=f"{s.site[0]}:{s.site[1]}" if s.site[0] else None,
+        )
 
 
 def _nothing_ran(func: Callable[..., object]) -> Exception:
