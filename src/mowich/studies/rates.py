@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, EXIT_LIMIT_BROKEN, EXIT_OK
 from mowich.estimate import Estimate, chance_within, unknown_estimate
 from mowich.facts import Facts
