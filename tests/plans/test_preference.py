@@ -70,6 +70,7 @@ def test_rules_by_weight(simpler: dict[str, int | str], odder: dict[str, int | s
 def test_of_equally_simple_plans_the_fastest() -> None:
     plans = Plans.of([Plan(tp=2, dp=4), Plan(tp=4, dp=2), Plan(tp=8), Plan(tp=4, dp=2)])
     assert simplest(plans, 8, np.array([1.0, 0.9, 1.1, 0.9]), np.array([1.0, 5.0, 1.0, 4.0])) == 3
+    assert simplest(plans, 8, np.array([1.0, 0.9 - 1e-16, 1.1, 0.9]), np.array([1.0, 5.0, 1.0, 4.0])) == 3  # a last bit
     assert np.array_equal(is_odd(np.array([1.0, 2.0, 3.0, 6.0, 128.0])), [False, False, True, True, False])
     assert all(len(column) == 4 for column in complexity(plans, 8))
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.facts import Facts
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, ServePlan
+from mowich.plans.search import by_time
 
 PLAN_MARGIN = "training.residuals.plan_margin"
 """The fact: share by which predicted times may differ and not be told apart."""
@@ -84,8 +85,9 @@ def complexity(p: Plans, domain: int) -> list[Floats]:
 def simplest(p: Plans, domain: int, seconds: Floats, need_B: Floats) -> int:
     """Which of training plans that are not told apart to take: of the simplest the fastest, then the one with less
     memory, then the first."""
-    keys = [*complexity(p, domain), seconds, need_B]
-    return int(np.lexsort(keys[::-1])[0])
+    kinds = np.stack(np.broadcast_arrays(*complexity(p, domain)))
+    alike = np.flatnonzero((kinds[:, np.lexsort(kinds[::-1])[0]] == kinds.T).all(axis=1))
+    return int(alike[by_time(seconds[alike], need_B[alike])[0]])
 
 
 def worker_complexity(decode: ServePlan, prefill: ServePlan | None) -> tuple[int, int, int]:
