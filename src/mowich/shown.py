@@ -190,7 +190,7 @@ class Shown(ABC):
             return
 
         @wraps(own)
-        def to_dict(self: Shown, *args: Any, **named: Any) -> dict[str, object]:
+        def to_dict(self: Shown, *args: object, **named: object) -> dict[str, object]:
             found: dict[str, object] = own(self, *args, **named)
             return {**found, **self.heard()}
 

@@ -10,7 +10,7 @@ import pytest
 import mowich
 from mowich.cli import run
 from mowich.show.verbs import page_of
-from mowich.studies.heard import MOST
+from mowich.studies.heard import MOST_ASKED_AGAIN
 
 TRN3 = "chips.trainium3"
 ASK = ["plan", "llama-3.1-8b", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "256seqs", "--on", "trn3:64"]
@@ -78,7 +78,7 @@ def test_with_many_values_nobody_asks_again(capsys: pytest.CaptureFixture[str]) 
     paths = [f"{TRN3}.peak_dense.{name}" for name in ("bf16", "fp8", "mxfp8", "mxfp4")]
     paths += [f"{TRN3}.scale_out.bandwidth_per_direction"]
     given = [word for path in paths for word in ("--set", f"{path}={'1 TB/s' if 'band' in path else '1 PFLOP/s'}")]
-    assert len(paths) == MOST + 1
+    assert len(paths) == MOST_ASKED_AGAIN + 1
     found, _ = told(capsys, *given)
     assert (found["unread"], found["unmoved"]) == ([], None)
 

@@ -27,7 +27,7 @@ import pytest
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
-from mowich.facts.own import pack
+from mowich.facts.own import pack_facts
 from mowich.studies import sweep_store
 from mowich.studies.sweep import Grid, read_sweep, sweep, values_of
 from mowich.studies.sweep_store import (
@@ -710,7 +710,7 @@ def test_a_worker_with_other_facts_or_another_version_refuses(
     work = sweep_store.SweepWork(
         key="a",
         grid=grid,
-        facts=pack(facts),
+        facts=pack_facts(facts),
         facts_hash="0" * 12,
         term="default",
         stack=None,
@@ -721,7 +721,13 @@ def test_a_worker_with_other_facts_or_another_version_refuses(
     with pytest.raises(UserError, match="another version"):
         solve_part(
             sweep_store.SweepWork(
-                key="b", grid=grid, facts=pack(facts), facts_hash=facts.hash(), term="default", stack=None, version="0"
+                key="b",
+                grid=grid,
+                facts=pack_facts(facts),
+                facts_hash=facts.hash(),
+                term="default",
+                stack=None,
+                version="0",
             ),
             0,
             1,
@@ -736,7 +742,7 @@ def test_facts_of_the_users_own_travel_with_the_work(facts: Facts, tmp_path: Pat
     (own / "prices").mkdir(parents=True)
     (own / "prices" / "user.yaml").write_text('trn3-gen2: {value: "$1.40/chip/h", grade: user}\n')
     known = load_facts([own]).with_values({"sites.default.pue": 1.3})
-    packed, before = pack(known), known.hash()
+    packed, before = pack_facts(known), known.hash()
     (own / "prices" / "user.yaml").unlink()
     there = packed.open()
     assert there.hash() == before

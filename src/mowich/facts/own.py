@@ -33,7 +33,7 @@ def _says(path: str, leaf: Mapping[str, object]) -> tuple[object, ...]:
     return fact.value, fact.low, fact.high
 
 
-def pack(facts: Facts) -> PackedFacts:
+def pack_facts(facts: Facts) -> PackedFacts:
     """Facts in a form that another process or machine can open."""
     over = tuple(
         (str(root), tuple((p.relative_to(root).as_posix(), p.read_bytes()) for p in fact_files(root)))

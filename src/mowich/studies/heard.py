@@ -1,8 +1,9 @@
 """What an answer did with the facts that its question gave: which it did not read, and which moved nothing.
 
 A fact that nothing read is known from the ledger (`facts.load.Ledger`), at no cost. A fact that is read and moves
-nothing is found by asking again without it, at the cost of the answer: so of at most `MOST` facts, and of answers that
-take no longer than a search of plans. What was made of facts that it does not touch is made once (`Facts.once`).
+nothing is found by asking again without it, at the cost of the answer: so of at most `MOST_ASKED_AGAIN` facts, and of
+answers that take no longer than a search of plans. What was made of facts that it does not touch is made once
+(`Facts.once`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ P = ParamSpec("P")
 Q = TypeVar("Q", bound="Asked | JobRequest")
 R = TypeVar("R", bound=Shown)
 
-MOST = 4
+MOST_ASKED_AGAIN = 4
 """An answer is asked again without each of so many given facts; with more of them nobody looks."""
 
 NEAREST = 3
@@ -62,19 +63,19 @@ def note_heard(
     read = [path for path in ledger.said if path not in unread]
     found: dict[str, object] = {
         "unread": list(unread),
-        "read_instead": {path: near for path in unread if (near := nearest(path, ledger.asked, known))},
+        "read_instead": {path: near for path in unread if (near := _nearest(path, ledger.asked, known))},
         "unmoved": None,
     }
     if axes is not None:
         found["unmoved"] = list(_level_axes([path for path in axes if path in read], result.to_dict(), known))
-    elif under is not None and len(read) <= MOST:
+    elif under is not None and len(read) <= MOST_ASKED_AGAIN:
         found["unmoved"] = list(_unmoved(read, result.to_dict(), known, under))
     return result.with_heard(found)
 
 
 # what is read in the place of a fact
 # -----------------------------------------------------------------------------------------------------------------
-def nearest(path: str, asked: Iterable[str], facts: Facts) -> list[str]:
+def _nearest(path: str, asked: Iterable[str], facts: Facts) -> list[str]:
     """The facts that an answer asked for and that are most like one that it did not read: of the same unit, and of the
     same machine, or under the same name elsewhere; at most `NEAREST`, empty where none is."""
     own = facts.get(path)
@@ -117,7 +118,7 @@ def _numbers(data: object) -> object:
     return [_numbers(value) for value in data] if isinstance(data, list | tuple) else data
 
 
-def rows_of(result: Result) -> Sequence[Result]:
+def _rows_of(result: Result) -> Sequence[Result]:
     """The rows of an answer; the answer itself where it is one row."""
     rows = result.get("rows", result.get("plans"))
     return rows if isinstance(rows, Sequence) and rows else [result]
@@ -127,13 +128,13 @@ def _unmoved(
     read: Sequence[str], result: Result, facts: Facts, under: Callable[[Facts], Shown]
 ) -> Iterator[dict[str, str]]:
     """The given facts without which the rows of an answer are the same, with what hides each."""
-    now = _numbers(rows_of(result))
+    now = _numbers(_rows_of(result))
     for path in read:
         without = facts.without(path)
         if without is None:
             continue
         try:
-            before = _numbers(rows_of(under(without).to_dict()))
+            before = _numbers(_rows_of(under(without).to_dict()))
         except UserError:  # without it there is no answer
             continue
         if before == now:
@@ -157,14 +158,14 @@ def because(path: str, result: Result, facts: Facts, without: Facts | None = Non
     fact, before = facts.get(path), None if without is None else without.get(path)
     if fact is not None and before is not None and fact.value == before.value:
         return f"it is {before.shown} without it, too"
-    rows = [row for row in rows_of(result) if "system_id" in row]
+    rows = [row for row in _rows_of(result) if "system_id" in row]
     if rows and (level := _unused_level(path, rows, facts)):
         return f"no exchange crosses the level {level} here"
     _, _, precision = path.partition(".peak_dense.")
     plans = [row["plan"] for row in rows if row.get("plan")]
     if precision and plans and all("precision" in plan and plan["precision"] != precision for plan in plans):
         return f"no plan here multiplies in {precision}"
-    found = list(dict.fromkeys(str(row["binds"]) for row in rows_of(result) if row.get("binds")))
+    found = list(dict.fromkeys(str(row["binds"]) for row in _rows_of(result) if row.get("binds")))
     is_speed = path.startswith(_MACHINES) and fact is not None and fact.unit in ("B", "B/s", "FLOP/s", "s")
     return f"{' and '.join(found)} binds" if found and is_speed else "no row here rests on it"
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.facts.own import PackedFacts, pack
+from mowich.facts.own import PackedFacts, pack_facts
 from mowich.models.model import Model
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import SWITCHES, WORDS, Plan
@@ -300,7 +300,7 @@ def sweep_to(
     work = SweepWork(
         key=digest(manifest),
         grid=grid,
-        facts=pack(facts),
+        facts=pack_facts(facts),
         facts_hash=str(manifest["facts_hash"]),
         term=term,
         stack=stack,
