@@ -211,11 +211,6 @@ class Shown(ABC):
         found: Mapping[str, object] = getattr(self, "_heard", {})
         return found
 
-    def with_heard(self: S, found: Mapping[str, object]) -> S:
-        """The same result, which now says what it heard."""
-        object.__setattr__(self, "_heard", found)
-        return self
-
     @abstractmethod
     def to_dict(self) -> dict[str, object]:
         """The JSON of the result, with its schema, as `--json` prints it.
@@ -326,6 +321,12 @@ class Shown(ABC):
             >>> mowich.goodput("trn3:64", samples=20).to_parquet("goodput.parquet")  # doctest: +SKIP
         """
         _drawer().parquet(self, path)
+
+
+def with_heard(result: S, found: Mapping[str, object]) -> S:
+    """The same result, whose `heard` now says this."""
+    object.__setattr__(result, "_heard", found)
+    return result
 
 
 class AnswerList(Shown, Sequence[T]):

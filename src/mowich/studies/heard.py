@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.shown import Result, Shown
+from mowich.shown import Result, Shown, with_heard
 
 if TYPE_CHECKING:
     from mowich.requests.common import Asked
@@ -70,7 +70,7 @@ def note_heard(
         found["unmoved"] = list(_level_axes([path for path in axes if path in read], result.to_dict(), known))
     elif under is not None and len(read) <= MOST_ASKED_AGAIN:
         found["unmoved"] = list(_unmoved(read, result.to_dict(), known, under))
-    return result.with_heard(found)
+    return with_heard(result, found)
 
 
 # what is read in the place of a fact
