@@ -102,7 +102,7 @@ def test_an_instance_with_a_price_of_its_own_has_that(facts: Facts) -> None:
     paid = {
         name: price(facts, resolve(facts, name).id, term="capacity-block") for name in ("p5e.48xlarge", "p5en.48xlarge")
     }
-    assert paid["p5e.48xlarge"].fact_path == "prices.aws.p5e-48xlarge_capacity_block_2026_01.per_accelerator"
+    assert paid["p5e.48xlarge"].fact_path == "prices.aws.p5e-48xlarge_capacity_block_2026_07.per_accelerator"
     assert paid["p5en.48xlarge"].fact_path == "prices.aws.p5en-48xlarge_capacity_block_2026_10.per_accelerator"
     small = price(facts, resolve(facts, "trn2.3xlarge").id, term="spot")
     assert small.fact_path == "prices.aws.trn2-3xlarge_spot.per_accelerator"

@@ -25,9 +25,9 @@ def asked(on: list[str], **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("more", [{}, {"serve": SERVE}])
 def test_a_row_without_a_quoted_price_is_a_line_with_its_break_even(more: dict[str, Any]) -> None:
-    data = asked(["trn3", "ironwood", "gb300"], **more)
+    data = asked(["trn3", "ironwood", "trn4"], **more)
     rows = {r["system"]: r for r in data["rows"]}
-    assert [r["system"] for r in unquoted(data["rows"], data["inputs"])] == ["trn3", "gb300"]  # a guess is no quote
+    assert [r["system"] for r in unquoted(data["rows"], data["inputs"])] == ["trn3", "trn4"]  # a guess is no quote
     page = page_of(data)
     [chart] = [c for c in page.charts if c.title == TITLE]
     option: Any = chart.option
@@ -39,7 +39,7 @@ def test_a_row_without_a_quoted_price_is_a_line_with_its_break_even(more: dict[s
     for line, price in ((middle, even["value"]), (low, even["low"]), (high, even["high"])):
         assert all(y / x == pytest.approx(best / price) for x, y in line["data"])  # through the break-even
     assert [line["lineStyle"].get("type") for line in own[:3]] == [None, "dashed", "dashed"]
-    assert option["legend"]["data"] == ["trn3", "gb300", "ironwood"]  # a name once
+    assert option["legend"]["data"] == ["trn3", "trn4", "ironwood"]  # a name once
     assert (option["xAxis"]["type"], option["yAxis"]["type"]) == (
         "log",
         "log",
