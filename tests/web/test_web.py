@@ -368,7 +368,7 @@ def test_money_and_days_say_the_chips(client: TestClient) -> None:
     theirs = said_by_cli(answer["command"])
     assert answer["result"]["rows"] == theirs["rows"]
     assert all(row["tokens_trained"]["value"] > 1e11 for row in answer["result"]["rows"])
-    assert answer["view"]["headline"].startswith("For $200000 in 30 days: ")
+    assert answer["view"]["headline"].startswith("Most tokens for $200000 in 30 days")
     open_ended = {**PAID, "train": {k: v for k, v in TRAIN.items() if k != "tokens"}}
     rows = client.post("/api/compare", json=open_ended).json()["result"]["rows"]
     assert [row["days"]["value"] for row in rows] == [None, None]
@@ -388,7 +388,7 @@ def test_money_and_days_say_the_chips(client: TestClient) -> None:
         ({"budget": None}, "budget", "is required with days"),
         ({"budget": "two"}, "budget", "not a quantity"),
         ({"days": "0"}, "days", "above 0"),
-        ({"chips": 64}, "chips", "budget says how many chips"),
+        ({"equal": "usd"}, "equal", "budget says what is the same"),
     ],
 )
 def test_what_is_wrong_with_money_or_days_names_its_field(
