@@ -388,7 +388,7 @@ def test_money_and_days_say_the_chips(client: TestClient) -> None:
         ({"budget": None}, "budget", "is required with days"),
         ({"budget": "two"}, "budget", "not a quantity"),
         ({"days": "0"}, "days", "above 0"),
-        ({"equal": "usd"}, "equal", "budget says what is the same"),
+        ({"price": "tco"}, "price", "budget rents chips"),
     ],
 )
 def test_what_is_wrong_with_money_or_days_names_its_field(

@@ -131,12 +131,13 @@ def compare(
         serve: the serving job, {"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}; keys as in `mowich.Serve`.
         chips: of each system; None takes the number in its name, else one unit.
         equal: what is the same for all: "chips", "units", "usd" or "power".
-        budget: of training: what the run may cost, "$2M"; with `days` it says the chips of each system, and rows have
-            `tokens_trained`.
+        budget: of training: money for `days`, "$2M". It rents the chips of a system without a size; chips of a size are
+            there already, and it pays their electricity (`owned` of a row). Rows have `tokens_trained`.
         days: that the budget pays for.
         fixed: choices of the plan that are not searched, {"tp": "4,8"}.
         plan: a launch command or config of another program, whose plan is taken.
-        price: kind of price for all rows: "tco", "list", "on-demand", "1y", "3y", "capacity-block", "spot".
+        price: kind of price: "tco" (without one), "rent", "on-demand", "1y", "3y", "capacity-block", "spot", "list",
+            "market", "electricity". A row without it has no cost.
         term: the same under its older name.
         stack: training software, "jax-gpu".
         emit: a program that must be able to run the plans, "torchtitan": then `.rows[0].emit("torchtitan")` is the
@@ -230,7 +231,8 @@ def plan(
         top: plans to give, at most 1000.
         fixed: choices of the plan that are not searched, {"tp": "4,8"}.
         plan: a launch command or config of another program, whose plan is taken.
-        price: kind of price for all rows: "tco", "list", "on-demand", "1y", "3y", "capacity-block", "spot".
+        price: kind of price: "tco" (without one), "rent", "on-demand", "1y", "3y", "capacity-block", "spot", "list",
+            "market", "electricity". A row without it has no cost.
         term: the same under its older name.
         stack: training software, "jax-gpu".
         facts: other facts than the shipped ones (`mowich.load_facts`).
