@@ -55,10 +55,10 @@ def random_load(rate: float, users: Floats, ttft_s: Floats, tpot_s: Floats, outp
     share /= share.sum()
     met = share[:-1]  # an arrival finds n - 1 inside
     tokens = share[1:] * n / tpot
-    tail = int(min(np.searchsorted(np.cumsum(met), 0.99 * met.sum()), len(n) - 1))
+    tail = np.interp(0.99, np.cumsum(met) / met.sum(), n)  # between two numbers, so that no last bit moves it by one
     return RandomLoad(
         inside=float((share[1:] * n).sum()),
         ttft_s=float((met * ttft).sum() / met.sum()),
         tpot_s=float((share[1:] * n).sum() / tokens.sum()),
-        tpot_at_p99_s=float(tpot[tail]),
+        tpot_at_p99_s=float(np.interp(tail, n, tpot)),
     )
