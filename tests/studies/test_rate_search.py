@@ -216,3 +216,22 @@ def test_a_limit_inside_the_range_is_told(capsys: pytest.CaptureFixture[str]) ->
     assert cli.run(base.split()) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "lies inside the 90% range" in out
+
+
+def test_a_system_that_takes_too_long_to_play_is_not_told_as_one_that_cannot(
+    brief: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = {"model": "llama-3.1-8b", "rate": "30rps", "osl": 400, "p99_tpot": "100ms", "p99_ttft": "30s"}
+    arrivals = []
+
+    def counted(candidates: Sequence[Any], load: Any) -> list[Any]:
+        arrivals.extend(candidates)
+        return [c for c in candidates if c.systems != frozenset({"trn2"})]
+
+    monkeypatch.setattr(rates, "playable", counted)
+    result = ask("h200,trn2", **serve)
+    assert {c.front.spec for c in arrivals} == {"h200", "trn2"}
+    told = {u.system: u for u in result.unserved}
+    assert told["trn2"].why == "cut"
+    assert "too many requests" in told["trn2"].reason
+    assert not result.is_complete

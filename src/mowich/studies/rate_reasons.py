@@ -106,6 +106,9 @@ def unserved(
     names = frozenset({spec})
     mine = [i for i, c in enumerate(s.candidates) if c.systems == names]
     played = [key for key in s.played if key[0] in mine]
+    if names in s.cut and not mine:
+        reason = "not played: a steady state of this load is too many requests there; ask for a part of it"
+        return Unserved(system=spec, why="cut", reason=reason)
     if names in s.cut:
         reason = (
             f"not searched to the end: {len({i for i, _ in played})} of {len(mine)} candidates were played, so one may"

@@ -168,7 +168,9 @@ def plan_rates(
     systems = [(spec, system, engine_for(facts, system, engine)) for spec, system in named]
     sides = {spec: side_of(ask, spec, name) for spec, _, name in systems}
     known = [side for side in sides.values() if side is not None]
-    s.candidates = playable(candidates_of(known, s.peak, *modes), s.peak)
+    every = candidates_of(known, s.peak, *modes)
+    s.candidates = playable(every, s.peak)
+    s.cut |= {c.systems for c in every} - {c.systems for c in s.candidates}  # too long to play out
     found = searched(s)
     inputs = _inputs(s, model, systems, fixed or {})
     rows, warnings = _rows(s, found, top)
