@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import random
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from test_brief_decisions import figures, writings
 
 import mowich
 from mowich.cli import app, run
@@ -207,6 +209,21 @@ def test_no_number_is_without_its_range_or_its_source(page: Brief) -> None:
             assert n.what
             e = n.estimate
             assert e.value is None or (e.low or e.value) <= e.value <= (e.high or e.value), (row.id, n.name)
+
+
+NOT_NUMBERS = re.compile(
+    r"deepseek-v3|gpt-oss-\d+b|qwen[\w.-]+|GB300|Trainium ?\d|searched 2026-11|searched 27 November 2026|\d+[- ]bit|all \d jobs|"
+    r"of \d jobs|The \d models"
+)
+
+
+def test_sentences_have_no_other_numbers_than_their_question(page: Brief) -> None:
+    for row in page.rows:
+        if row.id not in ("jobs", "claim", "price", "energy"):
+            continue  # the others also count rows and quote facts
+        text = NOT_NUMBERS.sub("", " ".join((row.verdict, *row.why)))
+        known = [float(x) for n in row.numbers for x in (n.estimate.value, *ends_of(n.estimate), *n.symbols.values())]
+        assert figures(text) <= writings(known), (row.id, figures(text) - writings(known))
 
 
 def test_formulas_give_their_numbers(page: Brief) -> None:

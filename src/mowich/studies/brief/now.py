@@ -33,7 +33,6 @@ from mowich.studies.brief.verdicts import (
     between,
     ends_of,
     plainly,
-    share_text,
     times_of,
 )
 from mowich.studies.compare import Row as TrainRow
@@ -153,6 +152,14 @@ def _silicon_numbers(
     of_peaks = f"{diff}; peak per chip, chips of a unit"
     unit = per_chip["peak_8bit"] * units[now.id] / units[before.id]
     return (
+        BriefNumber(
+            name="chips",
+            what="chips of an UltraServer over those of the one before",
+            estimate=exact(units[now.id] / units[before.id], "1"),
+            formula="chips_now / chips_before",
+            symbols={k: symbols[k] for k in ("chips_now", "chips_before")},
+            of=of_peaks,
+        ),
         BriefNumber(
             name="unit",
             what="arithmetic of an UltraServer over that of the one before",
@@ -297,8 +304,7 @@ def scale_section(known: Known) -> Section:
         verdict=verdict.text,
         why=(
             *([_no_room(known, without[0])] if without else []),
-            f"Chips fail all the time: of the time on {large:,} chips {share_text(1.0 - float(most.goodput))} is lost,"
-            f" where the job survives by {_survival(most.survival)}.",
+            f"Chips fail all the time; the best way to survive it there is {_survival(most.survival)}.",
             *verdict.why,
             *(
                 [
@@ -445,7 +451,6 @@ def price_section(known: Known) -> Section:
                 even[work_words(job, m.name)] = served.breakeven_usd_per_chip_h
     even = {work: e for work, e in even.items() if e.value is not None}
     verdict = price_verdict(even, cost[SUBJECT], is_yours=known.is_yours(SUBJECT))
-    tuned = known.tuned.get(SUBJECT)
     priced = [s for s in known.rivals if known.trained(AT, s).usd_per_mtok.value is not None]
     best = min(priced, key=lambda s: float(known.trained(AT, s).usd_per_mtok), default=None)
     return Section(
@@ -465,12 +470,7 @@ def price_section(known: Known) -> Section:
                 else []
             ),
             "Trainium 3 runs here with the software that a customer gets"
-            + (
-                f"; kernels tuned by hand would train"
-                f" {plainly(float(tuned.tokens_per_s_per_chip) / float(row.tokens_per_s_per_chip))} times as fast."
-                if tuned is not None and tuned.plan is not None
-                else "."
-            ),
+            + ("; the first table has it with kernels written by hand too." if SUBJECT in known.tuned else "."),
             *(
                 []
                 if known.is_yours(SUBJECT)
