@@ -126,7 +126,8 @@ def test_each_number_is_what_its_command_answers(cheap: Known, capsys: pytest.Ca
     told = sections(cheap)
     numbers = [n for row in told.values() for n in row.numbers]
     assert all(n.of.partition("; ")[0].endswith(shlex.join(CHEAP)) for n in told["price"].numbers)
-    assert given_by_its_command([n for n in numbers if "bulk" not in n.name], capsys) > 25
+    quick = [n for n in numbers if "bulk" not in n.name and not n.name.startswith("tuned.serve")]
+    assert given_by_its_command(quick, capsys) > 20
 
 
 def test_at_a_price_of_the_readers_own_nothing_is_said_of_what_it_costs_to_build(cheap: Known) -> None:
@@ -212,8 +213,8 @@ def test_no_number_is_without_its_range_or_its_source(page: Brief) -> None:
 
 
 NOT_NUMBERS = re.compile(
-    r"deepseek-v3|gpt-oss-\d+b|qwen[\w.-]+|GB300|Trainium ?\d|searched 2026-11|searched 27 November 2026|\d+[- ]bit|all \d jobs|"
-    r"of \d jobs|The \d models"
+    r"deepseek-v3|gpt-oss-\d+b|qwen[\w.-]+|GB300|Trainium ?\d|searched 2026-11|searched 27 November 2026|\d+[- ]bit|"
+    r"all \d jobs|of \d jobs|The \d models"
 )
 
 
@@ -261,6 +262,11 @@ def test_one_claim_through_brief_and_claims(page: Brief, facts: Facts) -> None:
 def test_one_cost_through_brief_and_prices(page: Brief, facts: Facts) -> None:
     row = mowich.prices([SUBJECT], facts=facts).to_dict()["rows"][0]  # type: ignore[index]
     assert math.isclose(float(page.section("price").number(f"cost.{SUBJECT}")), row["tco_total"]["value"], rel_tol=1e-9)
+
+
+def test_the_price_of_memory_is_that_of_the_fact_that_it_cites(page: Brief, facts: Facts) -> None:
+    (price,) = [n for n in page.section("memory").numbers if n.name == "price"]
+    assert math.isclose(float(price.estimate), facts.number(price.of.split()[-1]) * 1e9, rel_tol=1e-9)
 
 
 def test_more_gain_from_memory_flips_the_verdict(known: Known) -> None:
@@ -331,7 +337,8 @@ def test_bad_input_is_one_line(words: list[str], line: str, capsys: pytest.Captu
     assert said.count("\n") == 1
 
 
-def test_a_model_that_fits_nowhere_is_refused(facts: Facts, tmp_path: Path) -> None:
+def test_a_model_that_fits_nowhere_is_refused(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_page, "BRIEF_SIZES", (AT,))
     small = facts.with_values({"chips.trainium3.memory.hbm_usable": 2.0**20})
     with pytest.raises(UserError, match="has no plan on 16,384 chips of Trainium 3"):
         asked_once(small, against=RIVALS, models=["deepseek-v3"])

@@ -215,7 +215,8 @@ def memory_section(known: Known) -> Section:
     gains = {m.work: m.gain for m in known.memory if m.gain is not None}
     verdict = memory_verdict(gains, training=[work for work, study in over if study.rows[0].task == "train"])
     amounts = [p.amount for p in over[0][1].rows]
-    rose = _rise(facts)
+    path = worth_facts(facts, resolve(facts, SUBJECT).id)[0]
+    rose = "" if path is None else _rise(facts, path)
     return Section(
         id="memory",
         question=f"Is {today / _GIB:.0f} GiB a handicap?",
@@ -237,11 +238,17 @@ def memory_section(known: Known) -> Section:
                 for place, m in enumerate(known.memory, start=1)
                 if m.work in gains and math.isfinite(gains[m.work])
             ),
-            BriefNumber(
-                name="price",
-                what="price of the memory to whoever builds the chip",
-                estimate=hbm.scaled(1e9, "USD/GB"),
-                of=known.facts_command(f"facts show {worth_facts(facts, resolve(facts, SUBJECT).id)[0]}"),
+            *(
+                [
+                    BriefNumber(
+                        name="price",
+                        what="price of the memory to whoever builds the chip",
+                        estimate=hbm.scaled(1e9, "USD/GB"),
+                        of=known.facts_command(f"facts show {path}"),
+                    )
+                ]
+                if path is not None
+                else []
             ),
         ),
         commands=tuple(known.command(m.command) for m in known.memory),
@@ -257,20 +264,16 @@ def memory_section(known: Known) -> Section:
     )
 
 
-def _rise(facts: Facts) -> str:
-    """How the price of this memory moved within the facts, as the end of a sentence; "" where one quarter is known."""
-    path = worth_facts(facts, resolve(facts, SUBJECT).id)[0]
-    if path is None:
-        return ""
+def _rise(facts: Facts, path: str) -> str:
+    """How the price of a kind of memory moved since the first quarter that facts have, as the end of a sentence; "" in
+    that quarter."""
     kind, _, quarter = path.rpartition(".")
-    first = next(iter(quarters_of(facts, kind)), quarter)
-    now, then = facts.number(path), facts.number(f"{kind}.{first}")
-    return "" if first == quarter else f", {plainly(now / then)} times that of {first}"
-
-
-def quarters_of(facts: Facts, kind: str) -> list[str]:
-    """The quarters in which facts have a price of a kind of memory, in order."""
-    return sorted(facts.children(kind))
+    first = min(facts.children(kind))
+    return (
+        ""
+        if first == quarter
+        else f", {plainly(facts.number(path) / facts.number(f'{kind}.{first}'))} times that of {first}"
+    )
 
 
 def _amount(facts: Facts, system: str) -> str:
