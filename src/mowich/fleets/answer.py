@@ -9,15 +9,17 @@ a speed is common to all tasks of a system, because it mostly comes from what is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+
+import numpy as np
 
 from mowich.errors import UserError
 from mowich.fleets.check import violations
 from mowich.fleets.layout import TIES, Programme, Says, standing
-from mowich.fleets.problem import WORK_GOALS, FleetProblem, FleetTask, TaskRates, Vector
-from mowich.fleets.programme import formulate
+from mowich.fleets.problem import LEAST_PACE, WORK_GOALS, FleetProblem, FleetTask, TaskRates, Vector, Workload
+from mowich.fleets.programme import formulate, share_per_unit
 from mowich.fleets.solve import GOAL_TIE, LEAST_WORK, Infeasible, Solution, conflict, gap_between, only, optimise
 from mowich.progress import steps, tell
 
@@ -337,6 +339,9 @@ def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tupl
     return tuple(sorted(out, key=lambda b: (-b.shadow_price, b.constraint)))
 
 
+SMALL_SHARE = 1e-5
+"""Less than this share of a run is what a solver's tolerance leaves over."""
+
 LEAST_UNITS = 1e-4
 """Least work of a task at any time, in units of its fastest system: with less, a solver's tolerance is of the same
 size, and no work would pass for enough."""
@@ -378,17 +383,21 @@ def solve_fleet(
     Raises UserError where a workload runs nowhere.
     """
     _refuse_too_little(problem, rates)
-    programme = formulate(problem, rates)
-    solved = partial(optimise, programme, integer=not relaxed, gap=gap, time_limit_s=time_limit_s)
+    programme = fractions = formulate(problem, rates)
+    runs: set[str] = set()
+    solved = partial(optimise, integer=not relaxed, gap=gap, time_limit_s=time_limit_s)
     tell("solving the relaxation")
     try:
         goals = problem.goals if relaxed else ()
         linear = optimise(programme, goals=goals, integer=False, time_limit_s=time_limit_s)
         tell("solving for whole units")
-        best = linear if relaxed else solved(goals=problem.goals)
+        if relaxed:
+            best = linear
+        else:
+            programme, best = _held_together(problem, rates, runs, lambda p: solved(p, goals=problem.goals))
     except Infeasible:
         tell("finding what conflicts")
-        rows = conflict(programme)
+        rows = conflict(formulate(problem, rates, runs))
         return Answer(
             status="infeasible",
             goal=programme.first,
@@ -401,19 +410,26 @@ def solve_fleet(
             conflict=_together(rows, problem.labels),
             warnings=problem.warnings,
         )
+
+    def on_one_stack(stack: str, goals: Sequence[str] = ()) -> tuple[Programme, Solution]:
+        def solve(p: Programme) -> Solution:
+            return solved(p, high=only(p, problem, [stack]), goals=goals)
+
+        return (fractions, solve(fractions)) if relaxed else _held_together(problem, rates, runs, solve)
+
     alone: dict[str, Solution | str] = {}
     for stack in steps(problem.stacks, "solving with {} alone"):
         try:
-            alone[stack] = solved(high=only(programme, problem, [stack]))
+            alone[stack] = on_one_stack(stack)[1]
         except Infeasible:
-            alone[stack] = _why_not(problem, programme, stack)
+            alone[stack] = _why_not(problem, formulate(problem, rates, runs), stack)
     first = programme.first
     enough = best.goals[first] - GOAL_TIE * len(problem.goals) * max(1.0, abs(best.goals[first]))
     better = [s for s in alone.values() if isinstance(s, Solution) and s.goals[first] < enough]
     if better:  # within the gap, one stack alone may be found to do better
         found = min(better, key=lambda s: s.goals[first])
         stack = next(k for k, s in alone.items() if s is found)
-        found = solved(high=only(programme, problem, [stack]), goals=problem.goals)
+        programme, found = on_one_stack(stack, problem.goals)
         best = replace(found, bound=best.bound, gap=gap_between(found.goals[first], best.bound))
     out = answer_of(problem, rates, programme, best, whole=not relaxed)
     vendors = []
@@ -423,7 +439,33 @@ def solve_fleet(
             vendors.append(Vendor(stack=stack, value=programme.amount(first, one.goals[first]), over=over))
         else:
             vendors.append(Vendor(stack=stack, value=None, over=None, reason=one))
-    return replace(out, binding=bindings(problem, programme, linear.duals), vendors=tuple(vendors))
+    return replace(out, binding=bindings(problem, fractions, linear.duals), vendors=tuple(vendors))
+
+
+def _held_together(
+    problem: FleetProblem, rates: TaskRates, runs: set[str], solve: Callable[[Programme], Solution]
+) -> tuple[Programme, Solution]:
+    """The best plan in which no training run has a gap, and its programme. runs: those that are held together; the ones
+    that come out with a gap are added, until none does: what is held by itself costs no search."""
+    while True:
+        programme = formulate(problem, rates, runs)
+        found = solve(programme)
+        gaps = {w.name for w in problem.workloads if w.is_run and _has_gap(problem, rates, programme, found.x, w)}
+        if gaps <= runs:
+            return programme, found
+        runs |= gaps
+
+
+def _has_gap(problem: FleetProblem, rates: TaskRates, programme: Programme, x: Vector, run: Workload) -> bool:
+    """Whether a run does next to nothing in a period between its first and its last."""
+    [task], by_name = run.tasks, {c.name: c for c in problem.choices}
+    done = np.zeros(problem.num_periods)
+    for (name, system), columns in programme.layout.work.items():
+        if name == task.name:
+            share = share_per_unit(problem, task, by_name[system], rates)
+            done += np.where(columns >= 0, x[columns] * share, 0.0)
+    at_work = np.flatnonzero(done > SMALL_SHARE)
+    return bool(at_work.size and (done[at_work[0] + 1 : at_work[-1]] < LEAST_PACE * done.max() - SMALL_SHARE).any())
 
 
 def worse_by(value: float, best: float) -> float:

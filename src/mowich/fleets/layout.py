@@ -53,11 +53,11 @@ class ProgrammePool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunColumns:
-    """A training run: on: [W] 1 in the periods of its window from its first to its last; starts: [W] 1 where it begins;
-    fullest: the share of it done in its fullest period."""
+    """A training run: begun, ended: [W] 1 from the period in which it begins, and from the one after its last; fullest:
+    the share of it done in its fullest period."""
 
-    on: ColumnNumbers
-    starts: ColumnNumbers
+    begun: ColumnNumbers
+    ended: ColumnNumbers
     fullest: int
 
 
@@ -67,7 +67,7 @@ class Layout:
     -1), in units at the peak of its day. busy, peak: units of each pool at work, mean of the day and in its fullest
     hour; the same columns where no task has a day. sold[system]: [T] committed units let to others, where they
     can be. ports[workload, stack]: the columns of work that need the port. progress[workload]: [W] share of a workload
-    of reinforcement learning done in each period of its window. runs[workload]: training runs that could have a gap."""
+    of reinforcement learning done in each period of its window. runs[workload]: training runs held together."""
 
     work: Mapping[tuple[str, str], ColumnNumbers]
     busy: ColumnNumbers

@@ -8,7 +8,7 @@ those words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +85,13 @@ class _Builder:
         )
 
 
-def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
-    """The programme of a problem.
+def formulate(problem: FleetProblem, rates: TaskRates, runs: Collection[str] = ()) -> Programme:
+    """The programme of a problem. runs: the training runs that are held together; a programme in fractions holds none.
 
     Raises UserError (exit 3) where a workload runs on none of the systems allowed to it, with the reason for each.
     """
     build = _Builder()
-    layout = _variables(build, problem, rates)
+    layout = _variables(build, problem, rates, runs)
     _rows(build, problem, rates, layout)
     goals = column_costs(problem, rates, layout, len(build.low))
     units = goal_units(problem, goals)
@@ -115,7 +115,7 @@ def formulate(problem: FleetProblem, rates: TaskRates) -> Programme:
     )
 
 
-def _variables(build: _Builder, problem: FleetProblem, rates: TaskRates) -> Layout:
+def _variables(build: _Builder, problem: FleetProblem, rates: TaskRates, held: Collection[str]) -> Layout:
     """The columns: work, orders, units at work, units let to others, choices of systems and stacks."""
     num = problem.num_periods
     offers = tuple(o for c in problem.choices for o in c.offers)
@@ -165,12 +165,12 @@ def _variables(build: _Builder, problem: FleetProblem, rates: TaskRates) -> Layo
     progress = {w.name: build.columns(windows[w.name]) for w in problem.workloads if w.kind == "rl"}
     runs = {
         w.name: RunColumns(
-            on=build.columns(windows[w.name], high=1.0, integer=True),
-            starts=build.columns(windows[w.name], high=1.0),
+            begun=build.columns(windows[w.name], high=1.0, integer=True),
+            ended=build.columns(windows[w.name], high=1.0, integer=True),
             fullest=int(build.columns(1)[0]),
         )
         for w in problem.workloads
-        if w.is_run and windows[w.name] > 2
+        if w.name in held
     }
     return Layout(
         work=work,
@@ -368,9 +368,9 @@ def _demand(build: _Builder, problem: FleetProblem, workload: Workload, rates: T
 
 
 def _without_gap(build: _Builder, problem: FleetProblem, workload: Workload, rates: TaskRates, at: Layout) -> None:
-    """A training run begins once: w[t] <= cap on[t], starts[t] >= on[t] - on[t-1], sum of starts <= 1. Between its
-    first and its last period it does at least `LEAST_PACE` of its fullest: w[t] <= f, and w[t] >= pace (f - cap (2 -
-    on[t-1] - on[t+1])). w[t] is the share of it that all systems do in a period, cap the most that they can."""
+    """A training run begins once and ends once: w[t] <= cap (begun[t] - ended[t]), both never fall. Between its first
+    and its last period it does at least `LEAST_PACE` of its fullest: w[t] <= f, and w[t] >= pace (f - cap (1 -
+    begun[t-1] + ended[t+1])). w[t] is the share of it that all systems do in a period, cap the most that they can."""
     [task] = workload.tasks
     run, by_name = at.runs[workload.name], {c.name: c for c in problem.choices}
     mine = {s: columns for (n, s), columns in at.work.items() if n == task.name}
@@ -390,19 +390,16 @@ def _without_gap(build: _Builder, problem: FleetProblem, workload: Workload, rat
             build.add(row, columns[workload.first + place], shares[s][workload.first + place])
         return row
 
-    build.add(build.row(-np.inf, 1.0, once), run.starts, 1.0)
+    pace = LEAST_PACE * max(caps)
     for place, cap in enumerate(caps):
-        build.add(done(place, -np.inf, 0.0, ties), run.on[place], -cap)
+        build.add(done(place, -np.inf, 0.0, ties), [run.begun[place], run.ended[place]], [-cap, cap])
         build.add(done(place, -np.inf, 0.0, ties), run.fullest, -1.0)
-        row = build.row(0.0, np.inf, ties)
-        build.add(row, [run.starts[place], run.on[place]], [1.0, -1.0])
         if place:
-            build.add(row, run.on[place - 1], 1.0)
+            for never_falls in (run.begun, run.ended):
+                build.add(build.row(0.0, np.inf, once), [never_falls[place], never_falls[place - 1]], [1.0, -1.0])
         if 0 < place < len(caps) - 1:
-            pace = LEAST_PACE * max(caps)
-            row = done(place, -2 * pace, np.inf, once)
-            build.add(row, run.fullest, -LEAST_PACE)
-            build.add(row, [run.on[place - 1], run.on[place + 1]], -pace)
+            row = done(place, -pace, np.inf, once)
+            build.add(row, [run.fullest, run.begun[place - 1], run.ended[place + 1]], [-LEAST_PACE, -pace, pace])
 
 
 def most_units(problem: FleetProblem, choice: Choice) -> Vector:
