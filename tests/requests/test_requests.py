@@ -16,7 +16,7 @@ import pytest
 import mowich
 from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
-from mowich.requests import gaps, jobs, kernels, known, machines, results, scenarios
+from mowich.requests import gaps, jobs, kernels, known, launches, machines, results, scenarios
 from mowich.requests import prices as price_questions
 from mowich.requests.fields import Edge
 from mowich.requests.schema import Schema
@@ -195,7 +195,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
     "plan": jobs.PLAN,
     "power": machines.POWER,
     "prices": price_questions.PRICES,
-    "run_kernel": kernels.LAUNCH,
+    "run_kernel": launches.LAUNCH,
     "sweep": scenarios.SWEEP,
     "system": machines.SYSTEM,
     "traffic": scenarios.TRAFFIC,

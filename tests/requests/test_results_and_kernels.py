@@ -12,7 +12,7 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import load_facts
-from mowich.requests import kernels, results
+from mowich.requests import kernels, launches, results
 from mowich.requests.fields import Edge
 from mowich.requests.schema import QuestionSource
 
@@ -57,7 +57,7 @@ def test_both_edges_of_a_launch_have_the_same_bounds(edge: Edge, tmp_path: Path)
     file.write_text("")
     source = QuestionSource(edge=edge, facts=load_facts())
     values = {"file": file} if edge is Edge.OPTION else {"kernel": print}
-    schema: Any = kernels.RUN if edge is Edge.OPTION else kernels.LAUNCH
+    schema: Any = kernels.RUN if edge is Edge.OPTION else launches.LAUNCH
     for wrong in ({"lnc": 0}, {"lnc": 3}, {"lnc": 1.5}, {"target": "h100"}):
         with pytest.raises(UserError):
             schema.read({**values, **wrong}, source)

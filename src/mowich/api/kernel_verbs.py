@@ -10,7 +10,7 @@ from mowich.api.keywords import keywords_asked
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.models import Model
-from mowich.requests import kernels
+from mowich.requests import kernels, launches
 from mowich.requests.fields import read_kernels_file
 from mowich.studies import answers
 
@@ -117,7 +117,7 @@ def run_kernel(
         "system": system,
     }
     given |= {"strict": strict, "reference": reference, "tolerance": tolerance}
-    with keywords_asked(kernels.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
+    with keywords_asked(launches.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
         return answers.launched(asked, arrays, kwargs)
 
 

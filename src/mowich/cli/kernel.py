@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mowich.neuroncore.dtypes import DType
     from mowich.nki import Kernel, Result
     from mowich.requests.common import Form
-    from mowich.studies.kernel_reference import Compared
+    from mowich.studies.kernel_reference import ReferenceFit
 
 
 kernel_app = typer.Typer(
@@ -75,7 +75,7 @@ def _run(asked: kernels.RunRequest) -> None:
             return
         with progress(asked.form.quiet) as line:
             line(f"running {kernel}")
-            beside: list[Compared] = []
+            beside: list[ReferenceFit] = []
             result = _run_kernel(file, kernel, words, asked.strict, asked.seed, beside=(asked.tolerance, beside))
     [reference] = beside
     if not (asked.form.quiet or asked.form.as_json or asked.form.as_csv) and reference.is_close:
@@ -269,13 +269,13 @@ def _run_kernel(
     strict: bool,
     seed: int,
     values: bool = True,
-    beside: tuple[float | None, list[Compared]] | None = None,
+    beside: tuple[float | None, list[ReferenceFit]] | None = None,
 ) -> Result:
     """One kernel of a file; without values, arrays described by shape have none, and live tiles that do not fit are
     left to the clock. No arguments at all: what `inputs()` of the file gives. beside: a tolerance, and what gets how
     far the outputs are from what `reference()` of the file gives, or `reference_NAME()` for this kernel."""
-    from mowich.nki.runtime import launched
-    from mowich.studies.kernel_reference import compared, wanted_of
+    from mowich.nki.runtime import kernel_launched
+    from mowich.studies.kernel_reference import fit_to_reference, wanted_of
 
     names = _execute(file, Path(file).stem)
     defined = _kernels(names)
@@ -302,11 +302,11 @@ def _run_kernel(
             wanted = wanted_of(names.get(f"reference_{name}", names.get("reference")), (), given)
     how = {"strict": strict, "finite": strict, "record": True, "values": values, "check": values}
     with _one_line(file):
-        result = launched(run if asked is None else asked, (), given, **how)
+        result = kernel_launched(run if asked is None else asked, (), given, **how)
     _check_outputs(result, run)
     if beside is not None:
         with _one_line(file):
-            beside[1].append(compared(result, wanted, [*given.values()], beside[0]))
+            beside[1].append(fit_to_reference(result, wanted, [*given.values()], beside[0]))
     return result
 
 

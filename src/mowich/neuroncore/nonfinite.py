@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from mowich.neuroncore.dtypes import DType, as_dtype, to_f32
 from mowich.neuroncore.memory import NONE, SOME
 from mowich.neuroncore.views import Tile, storage_of, tile_elements, whole_view
 
-_Named = Sequence[tuple[str, Any]]
+_Named = Sequence[tuple[str, Tile]]
 
 
 def as_floats(values: Array, dtype: DType) -> NDArray[np.float32] | None:
@@ -47,7 +46,7 @@ def are_finite(arrays: Iterable[object]) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class NonfiniteOrigin:
     """What made a value that is not finite. text: instruction and operand; where: file:line, "" where no instruction
     did; is_nan: NaN, else an infinity."""
 
@@ -64,14 +63,14 @@ class _Issued:
     where: str
     reads: _Named
     writes: _Named
-    causes: list[tuple[str, Origin]]
+    causes: list[tuple[str, NonfiniteOrigin]]
 
 
 @dataclass(slots=True)
 class Origins:
     """Of each storage, by its number, where what is not finite in it comes from."""
 
-    of: dict[int, Origin] = field(default_factory=dict)
+    of: dict[int, NonfiniteOrigin] = field(default_factory=dict)
     _issued: dict[int, _Issued] = field(default_factory=dict)
 
     def issued(self, core: Core, name: str, reads: _Named, writes: _Named) -> None:
@@ -84,13 +83,13 @@ class Origins:
                 causes.append((operand, self._origin(tile, found)))
         self._issued[id(core)] = _Issued(name, where(), reads, writes, causes)
 
-    def _origin(self, tile: Tile, found: NDArray[np.float32]) -> Origin:
+    def _origin(self, tile: Tile, found: NDArray[np.float32]) -> NonfiniteOrigin:
         """Where what is not finite in a tile comes from."""
         known = self.of.get(storage_of(tile).number)
         if known is not None:
             return known
         text = f"{tile.describe()} holds it from before any instruction wrote to it"
-        return Origin(text=text, where="", is_nan=bool(np.isnan(found).any()))
+        return NonfiniteOrigin(text=text, where="", is_nan=bool(np.isnan(found).any()))
 
     def settle(self, core: Core) -> None:
         """Look at the results of the last instruction of a core."""
@@ -108,7 +107,7 @@ class Origins:
             if before is None or (made.is_nan and not before.is_nan):
                 self.of[number] = made
 
-    def of_tile(self, tile: Tile) -> Origin | None:
+    def of_tile(self, tile: Tile) -> NonfiniteOrigin | None:
         """Where what is not finite in a tile that a kernel returns comes from; None where it is finite."""
         found = _not_finite(tile)
         return None if found is None else self._origin(tile, found)
@@ -131,7 +130,7 @@ def _not_finite(tile: Tile) -> NDArray[np.float32] | None:
     return None if np.isfinite(found).all() else found
 
 
-def _made(last: _Issued, operand: str, tile: Tile, found: NDArray[np.float32]) -> Origin:
+def _made(last: _Issued, operand: str, tile: Tile, found: NDArray[np.float32]) -> NonfiniteOrigin:
     """Where what an instruction wrote comes from: from what it read, or it made it itself."""
     is_nan = bool(np.isnan(found).any())
     worst = [c for c in last.causes if c[1].is_nan] or last.causes
@@ -147,7 +146,7 @@ def _made(last: _Issued, operand: str, tile: Tile, found: NDArray[np.float32]) -
     if worst:
         name, origin = worst[0]
         text += f"; its {name} has an infinity: {origin.text}" + (f", {origin.where}" if origin.where else "")
-    return Origin(text=text, where=last.where, is_nan=is_nan)
+    return NonfiniteOrigin(text=text, where=last.where, is_nan=is_nan)
 
 
 def _shown(tile: Tile, at: tuple[int, ...]) -> str:
@@ -161,4 +160,4 @@ def _shown(tile: Tile, at: tuple[int, ...]) -> str:
     return "" if values is None else f"{float(values[place]):.6g}"
 
 
-__all__ = ["Origin", "Origins", "are_finite"]
+__all__ = ["NonfiniteOrigin", "Origins", "are_finite"]

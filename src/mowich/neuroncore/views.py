@@ -799,6 +799,18 @@ class _Fields:
     """A tile while it is made: the same slots, which can be set. A tile becomes one (`Tile`) when they are."""
 
     __slots__ = Tile.__slots__
+    _array: Array | None
+    _written: Array | None
+    access: ViewAccess | None
+    dtype: DType
+    dynamic: Dynamic | None
+    is_truth: bool
+    like: Tile | None
+    offset: int
+    shape: tuple[int, ...]
+    size: int
+    storage: Storage
+    strides: tuple[int, ...]
 
 
 storage_of: Callable[[Tile], Storage] = vars(Tile)["storage"].__get__
@@ -825,7 +837,7 @@ def view_of(
     size: int = -1,
 ) -> Tile:
     """A tile of an allocation; see `Tile`. size: its elements, where the caller knows them."""
-    made: Any = _Fields()
+    made = _Fields()
     made.storage = storage
     made.dtype = dtype
     made.shape = shape
@@ -835,8 +847,8 @@ def view_of(
     made.is_truth = False
     made.size = math.prod(shape) if size < 0 else size
     made._array = made._written = made.access = made.like = None
-    made.__class__ = Tile
-    return made  # type: ignore[no-any-return]
+    made.__class__ = Tile  # type: ignore[assignment]
+    return made  # type: ignore[return-value]
 
 
 def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Tile]:
@@ -846,7 +858,7 @@ def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Til
     dtype, shape, strides, offset, size = tile.dtype, tile.shape, tile.strides, tile.offset, tile.size
     out = []
     for number in numbers:
-        made: Any = _Fields()
+        made = _Fields()
         made.storage = RepeatedStorage(common, number)
         made.dtype = dtype
         made.shape = shape
@@ -856,9 +868,9 @@ def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Til
         made.like = like
         made.dynamic = made._array = made._written = made.access = None
         made.is_truth = False
-        made.__class__ = Tile
+        made.__class__ = Tile  # type: ignore[assignment]
         out.append(made)
-    return out
+    return out  # type: ignore[return-value]
 
 
 def _at_run_time(tile: Tile, dynamic: Dynamic) -> Tile:
@@ -970,7 +982,7 @@ def write_tile(tile: Tile, values: ArrayLike) -> None:
     target[...] = values
 
 
-def resolved(tile: Tile) -> Tile | None:
+def static_view(tile: Tile) -> Tile | None:
     """A view with its scalar run-time offset read; None where the index is out of bounds."""
     dyn = tile.dynamic
     if dyn is None or dyn.kind != "scalar":
@@ -1234,7 +1246,7 @@ def _gather(tile: Tile) -> Array:
     dyn = tile.dynamic
     assert dyn is not None
     if dyn.kind == "scalar":
-        found = resolved(tile)
+        found = static_view(tile)
         if found is None:
             raise out_of_bounds(tile)
         return tile_elements(found)
@@ -1286,7 +1298,7 @@ def _scatter(tile: Tile, values: ArrayLike) -> None:
     if dyn.kind == "overrun":
         raise _overruns(tile, dyn)
     if dyn.kind == "scalar":
-        found = resolved(tile)
+        found = static_view(tile)
         if found is None:
             raise out_of_bounds(tile)
         write_tile(found, values)

@@ -36,11 +36,11 @@ from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Alike, Core
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.nonfinite import Origin, Origins, are_finite
+from mowich.neuroncore.nonfinite import NonfiniteOrigin, Origins, are_finite
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
-from mowich.neuroncore.views import Tile, resolved, storage_of, tile_elements, view_of
+from mowich.neuroncore.views import Tile, static_view, storage_of, tile_elements, view_of
 from mowich.nki import frameworks, loops, words
 from mowich.nki.hollows import Hollow
 from mowich.nki.language import NKIObject, default_generation
@@ -267,7 +267,7 @@ def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence
         if not cores[0].values:
             return np.broadcast_to(np.zeros((), x.dtype.dtype).view(x.dtype.dtype), x.shape)
         _check_made(storage_of(x))
-        tile = resolved(x)
+        tile = static_view(x)
         assert tile is not None
         if storage_of(tile).state != mem.ALL and cores[0].values:
             before = machine.set_current(cores[0])
@@ -501,7 +501,7 @@ def _first_line(func: Callable[..., object]) -> str | None:
 class _Traced(BaseException):
     """A run that looked for where infinities and NaN come from has ended."""
 
-    def __init__(self, origin: Origin | None) -> None:
+    def __init__(self, origin: NonfiniteOrigin | None) -> None:
         self.origin = origin
 
 
@@ -743,7 +743,7 @@ class _HostLaunch:
 _HOST: ContextVar[_HostLaunch | None] = ContextVar("mowich_host_launch", default=None)
 
 
-def launched(
+def kernel_launched(
     kernel: Callable[..., object],
     args: Sequence[object],
     kwargs: Mapping[str, object],
@@ -982,7 +982,7 @@ def run_kernel(
         for r in results:
             r.timed, r.options, r.static_dma, r.older = timed, options or ClockOptions(), k.static_dma, k.older
         return results
-    result = launched(
+    result = kernel_launched(
         kernel,
         arrays,
         kwargs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,6 @@ from mowich.requests.common import (
     words_of_model,
 )
 from mowich.requests.fields import (
-    CALLED,
     TYPED,
     Field,
     count,
@@ -59,7 +58,7 @@ _ARGUMENTS = texts(
     edges=TYPED,
 )
 KERNEL = word("kernel", "Run this kernel of the file.", short="-k", metavar="NAME", edges=TYPED)
-_TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
+OF_TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
 LNC = whole("lnc", "Cores of a launch that names no grid: 1 or 2.", high=2, allowed="1 or 2", metavar="N", edges=TYPED)
 STRICT = flag(
     "strict",
@@ -67,7 +66,7 @@ STRICT = flag(
     " arguments.",
     edges=TYPED,
 )
-TOLERANCE: Field[float] = number(
+FIT_TOLERANCE: Field[float] = number(
     "tolerance",
     "Most that an output may differ from reference(), as a share of the element and the output's root mean square"
     " (default: by the narrowest format).",
@@ -187,14 +186,14 @@ def _kernel(reader: QuestionReader) -> None:
     file = reader.get(_FILE)
     if file is not None and not file.is_file():
         reader.problems.add("no such file", where=str(file))
-    _target(reader)
+    read_target(reader)
 
 
-def _target(reader: QuestionReader) -> None:
+def read_target(reader: QuestionReader) -> None:
     """Note a target that is not known."""
-    target = reader.get(_TARGET)
+    target = reader.get(OF_TARGET)
     if target is not None:
-        with reader.watch(_TARGET):
+        with reader.watch(OF_TARGET):
             generation_of(target)
 
 
@@ -218,7 +217,7 @@ def _run(reader: QuestionReader) -> RunRequest:
     _writable(reader, SAVED)
     form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
     if reader.given(KERNEL) is None:
-        for field in (STRICT, TOLERANCE, SAVED, RUN_JSON, RUN_CSV):
+        for field in (STRICT, FIT_TOLERANCE, SAVED, RUN_JSON, RUN_CSV):
             if reader.given(field) not in (None, False):
                 reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
     reader.stop()
@@ -228,7 +227,7 @@ def _run(reader: QuestionReader) -> RunRequest:
 RUN = Schema(
     name="kernel run",
     fields=(
-        *(_FILE, _ARGUMENTS, KERNEL, _TARGET, LNC, STRICT, TOLERANCE, RANDOM, GUEST_TIME, GUEST_MEMORY, SAVED),
+        *(_FILE, _ARGUMENTS, KERNEL, OF_TARGET, LNC, STRICT, FIT_TOLERANCE, RANDOM, GUEST_TIME, GUEST_MEMORY, SAVED),
         *(RUN_JSON, RUN_CSV, PLAIN, QUIET),
     ),
     make=_run,
@@ -289,7 +288,7 @@ def _check(reader: QuestionReader) -> KernelCheckRequest:
 CHECK = Schema(
     name="kernel check",
     fields=(
-        *(CHECKED_FILE, RUN_ON, ONE_CHECKED, _TARGET, LNC, NKI_VERSION, RANDOM),
+        *(CHECKED_FILE, RUN_ON, ONE_CHECKED, OF_TARGET, LNC, NKI_VERSION, RANDOM),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel-check@1)."), QUIET),
     ),
     make=_check,
@@ -357,7 +356,7 @@ PROFILE = Schema(
             _TIMED,
             _GIVEN,
             ONE_KERNEL,
-            _TARGET,
+            OF_TARGET,
             LNC,
             VALUES,
             ACTIVE_CORES,
@@ -390,7 +389,7 @@ A = replace(
 B = replace(A, name="b", help="The other one, of the same kind.", metavar="B")
 BOTH = replace(_ARGUMENTS, help="Of both kernels, as for profile; default: what inputs() of a file gives.")
 _NAMED = replace(KERNEL, help="The kernel of the files, or that of A and that of B.", metavar="NAME[,NAME]")
-OF_KERNELS = replace(_TARGET, help=f"Of kernels: {TARGET_HELP}")
+OF_KERNELS = replace(OF_TARGET, help=f"Of kernels: {TARGET_HELP}")
 
 
 def _diff(reader: QuestionReader) -> DiffRequest:
@@ -401,7 +400,7 @@ def _diff(reader: QuestionReader) -> DiffRequest:
                 reader.problems.add("no such file", where=str(side))
         if reader.given(_NAMED) is None:
             reader.problems.add("two files need the name of their kernel", fix="-k NAME, or -k NAME_OF_A,NAME_OF_B")
-        _target(reader)
+        read_target(reader)
     else:
         for side in sides:
             if not side.is_dir():
@@ -432,104 +431,6 @@ KERNEL_DIFF = Schema(
         "mowich kernel diff before.py after.py -k softmax x=float32[4096,2048]   or   mowich kernel diff"
         " before/ after/   (folders that --parquet wrote, or of a measured profile)"
     ),
-)
-
-FUNCTION: Field[object] = Field(
-    name="kernel",
-    parse=lambda value: value,
-    kind="object",
-    help="A kernel, or a plain function that is one.",
-    needs=True,
-    edges=CALLED,
-)
-CALLED_TARGET = replace(_TARGET, edges=CALLED)
-CORES = replace(LNC, help="Cores of the logical core: 1 or 2.", default=1, edges=CALLED)
-WITH_VALUES = replace(VALUES, help="Compute; else a kernel is only timed and checked.", default=True, edges=CALLED)
-RANKS = whole("ranks", "Ranks that run the same arguments.", default=1, high=1e6, edges=CALLED)
-HAS_CLOCK = flag("timed", "Keep what the clock needs.", default=True, edges=CALLED)
-ON_SYSTEM = word("system", "A machine: one rank a chip.", edges=CALLED, example="trn3-gen2")
-INPUTS: Field[object] = Field(
-    name="inputs",
-    parse=lambda value: value,
-    kind="object",
-    help="Arguments of each rank, with a system.",
-    edges=CALLED,
-)
-STRICTLY = replace(STRICT, help="Infinities and NaN in an output from finite arguments are an error.", edges=CALLED)
-REFERENCE: Field[object] = Field(
-    name="reference",
-    parse=lambda value: value,
-    kind="object",
-    help="A function of the arguments of the kernel that gives what the kernel should.",
-    edges=CALLED,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch(Request):
-    """A kernel that Python runs. kernel: a function; system: None: on a NeuronCore alone; inputs: the arguments of each
-    rank, None: the same for all; strict: infinities and NaN that it makes are an error; reference: gives what its
-    outputs should be, None: nobody compares; tolerance: of a difference, None: by the formats; facts: of the
-    machine."""
-
-    kernel: Callable[..., object]
-    target: str | None
-    lnc: int
-    values: bool
-    ranks: int
-    timed: bool
-    system: str | None
-    inputs: Sequence[object] | None
-    strict: bool
-    reference: Callable[..., object] | None
-    tolerance: float | None
-    facts: Facts
-
-
-def _launch(reader: QuestionReader) -> Launch:
-    _target(reader)
-    if not callable(reader.given(FUNCTION)) and reader.given(FUNCTION) is not None:
-        reader.add("not a kernel", FUNCTION, given=reader.given(FUNCTION), allowed="a function")
-    inputs = reader.given(INPUTS)
-    if reader.given(ON_SYSTEM) is None and inputs is not None:
-        reader.problems.add(
-            "inputs of each rank need a system", fix='run_kernel(kernel, inputs=[...], system="trn3-gen2")'
-        )
-    reference = reader.given(REFERENCE)
-    if reference is not None and not callable(reference):
-        reader.add("not a reference", REFERENCE, given=reference, allowed="a function")
-    if reference is not None and (reader.given(ON_SYSTEM) is not None or (reader.get(RANKS) or 1) > 1):
-        reader.add("a reference goes with one rank", REFERENCE, fix="compare the outputs of each rank yourself")
-    if reference is None and reader.given(TOLERANCE) is not None:
-        reader.add("a tolerance goes with a reference", TOLERANCE)
-    if inputs is not None and (isinstance(inputs, str) or not isinstance(inputs, Sequence)):
-        reader.add("not a list of arguments", INPUTS, given=inputs, allowed="one entry for each rank")
-    if reader.given(ON_SYSTEM) is not None and reader.given(CALLED_TARGET) is not None:
-        given = reader.given(CALLED_TARGET)
-        reader.problems.add("system says which core runs: leave target out", given=given)
-    reader.stop()
-    facts = reader.source.facts
-    assert facts is not None
-    return reader.fill(Launch, form=form_of(reader), facts=facts)
-
-
-LAUNCH = Schema(
-    name="run_kernel",
-    fields=(
-        FUNCTION,
-        CALLED_TARGET,
-        CORES,
-        WITH_VALUES,
-        RANKS,
-        HAS_CLOCK,
-        ON_SYSTEM,
-        INPUTS,
-        STRICTLY,
-        REFERENCE,
-        TOLERANCE,
-    ),
-    make=_launch,
-    help="A kernel, run from Python.",
 )
 
 OPS = names("op", "Only these operators, commas between.", metavar="OPS", keyword="ops", default=(), edges=TYPED)

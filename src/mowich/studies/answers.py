@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mowich.facts import Facts
     from mowich.launch.origin import LaunchedRow
     from mowich.nki import Result
-    from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, prices, results
+    from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, launches, machines, prices, results
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy
@@ -407,7 +407,7 @@ def claims_checked(asked: results.ClaimsRequest) -> ClaimStudy:
 
 
 def launched(
-    asked: kernels.Launch, arrays: Sequence[object], named: Mapping[str, Any]
+    asked: launches.Launch, arrays: Sequence[object], named: Mapping[str, Any]
 ) -> Result | list[Result] | SystemRun:
     """A kernel on a NeuronCore, on several ranks, or on the chips of a machine. arrays, named: the arguments of every
     rank, where the question does not give each its own."""
@@ -419,7 +419,7 @@ def launched(
             asked.facts, asked.kernel, given, system=asked.system, lnc=asked.lnc, values=asked.values
         )
     from mowich.nki import run_kernel
-    from mowich.studies.kernel_reference import compared, wanted_of
+    from mowich.studies.kernel_reference import fit_to_reference, wanted_of
 
     wanted = None if asked.reference is None else wanted_of(asked.reference, arrays, named)
     result = run_kernel(
@@ -434,7 +434,7 @@ def launched(
         **named,
     )
     if wanted is not None and not isinstance(result, list):
-        compared(result, wanted, [*arrays, *named.values()], asked.tolerance).check("tolerance=")
+        fit_to_reference(result, wanted, [*arrays, *named.values()], asked.tolerance).check("tolerance=")
     return result
 
 

@@ -21,7 +21,7 @@ numbers of 16 bits is right to 1 part in 256, of 8 bits to 1 in 8; float32 sums 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class ReferenceFit:
     """The element that is farthest from the reference. output, place: where it is, None: no element differs;
     difference: largest of all, as numbers are; share: of that element and the root mean square of its output, which the
     tolerance bounds; got, wanted: of that element; why_not: why nothing was compared, "" where it was."""
@@ -108,15 +108,17 @@ def tolerance_of(arrays: Sequence[object]) -> float:
     return TOLERANCES[min(sizes, default=max(TOLERANCES))]
 
 
-def compared(result: Result, wanted: list[Array] | str, given: Sequence[object], tolerance: float | None) -> Compared:
+def fit_to_reference(
+    result: Result, wanted: list[Array] | str, given: Sequence[object], tolerance: float | None
+) -> ReferenceFit:
     """The outputs of a run beside those of the reference. given: the arguments; tolerance: None: by the formats."""
     if isinstance(wanted, str):
-        return Compared(why_not=wanted)
+        return ReferenceFit(why_not=wanted)
     made = [np.asarray(x) for x in result.outputs]
     if [x.shape for x in wanted] != [x.shape for x in made]:
-        return Compared(why_not=f"{_ADD} (the one in the file gives other shapes)")
+        return ReferenceFit(why_not=f"{_ADD} (the one in the file gives other shapes)")
     bound = tolerance_of([*given, *made]) if tolerance is None else tolerance
-    worst = Compared(tolerance=bound)
+    worst = ReferenceFit(tolerance=bound)
     for i, (got, want) in enumerate(zip(made, wanted, strict=True)):
         if got.size:
             found = _farthest(i, got.astype(np.float64), want.astype(np.float64), bound)
@@ -124,7 +126,7 @@ def compared(result: Result, wanted: list[Array] | str, given: Sequence[object],
     return worst
 
 
-def _farthest(output: int, got: Array, want: Array, tolerance: float) -> Compared:
+def _farthest(output: int, got: Array, want: Array, tolerance: float) -> ReferenceFit:
     """The element of an output that is farthest from the reference; one that is finite in one of both alone, or another
     infinity, is infinitely far."""
     with np.errstate(all="ignore"):
@@ -135,9 +137,9 @@ def _farthest(output: int, got: Array, want: Array, tolerance: float) -> Compare
         share = np.where(same, 0.0, np.where(np.isfinite(apart) & (size > 0), apart / size, np.inf))
     place = np.unravel_index(int(np.argmax(share)), share.shape)
     if share[place] == 0.0:
-        return Compared(tolerance=tolerance)
+        return ReferenceFit(tolerance=tolerance)
     largest = np.where(same, 0.0, np.where(np.isfinite(apart), apart, np.inf)).max()
-    return Compared(
+    return ReferenceFit(
         output=output,
         place=tuple(int(i) for i in place),
         difference=float(largest),

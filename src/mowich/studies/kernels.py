@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mowich.neuroncore.changes import FigureRow
     from mowich.neuroncore.profile import Profile
     from mowich.nki import Result
-    from mowich.studies.kernel_reference import Compared
+    from mowich.studies.kernel_reference import ReferenceFit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class KernelRun(Shown):
     instructions: int
     outputs: tuple[Output, ...]
     warnings: tuple[str, ...]
-    reference: Compared | None = None
+    reference: ReferenceFit | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract `mowich/kernel-run@1`."""
@@ -63,7 +63,7 @@ class KernelRun(Shown):
         }
 
 
-def ran(kernel: str, result: Result, reference: Compared | None = None) -> KernelRun:
+def ran(kernel: str, result: Result, reference: ReferenceFit | None = None) -> KernelRun:
     """What a run gave. kernel: the name that was asked for; reference: how far it is from one."""
     return KernelRun(
         kernel=kernel,

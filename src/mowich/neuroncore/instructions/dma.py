@@ -31,7 +31,7 @@ from mowich.neuroncore.views import (
     flat_elements,
     out_of_bounds,
     read_tile,
-    resolved,
+    static_view,
     storage_of,
     tile_elements,
     write_tile,
@@ -321,7 +321,7 @@ def _take(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None] | None:
     out."""
     if src.dynamic is not None and src.dynamic.kind == "vector":
         return gather(src, oob)
-    found = resolved(src)
+    found = static_view(src)
     if found is not None:
         return read_tile(found), None
     if oob == "skip":
@@ -334,7 +334,7 @@ def _put(dst: Tile, a: Array, oob: str, kept: NDArray[np.bool_] | None) -> None:
     if dst.dynamic is not None and dst.dynamic.kind == "vector":
         scatter(dst, a, oob, kept)
         return
-    target = resolved(dst)
+    target = static_view(dst)
     if target is None:
         if oob == "skip":
             return

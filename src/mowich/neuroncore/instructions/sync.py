@@ -13,7 +13,7 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import sequencer
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.registers import Register
-from mowich.neuroncore.views import Tile, known_to_host, read_tile, resolved, write_tile
+from mowich.neuroncore.views import Tile, known_to_host, read_tile, static_view, write_tile
 
 if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group
@@ -26,7 +26,7 @@ def register_load(register: Register, src: Tile) -> None:
     """register = a one-element tile."""
     if not issue("register_load", "", (), (("src", src),)):
         known_to_host(src)
-    found = resolved(src)
+    found = static_view(src)
     if found is None or found.size != 1:
         raise fail("register_load reads one element", tile=src)
     register.value = int(read_tile(found).reshape(-1)[0])
