@@ -461,7 +461,8 @@ def _moves(name: str, path: str, a: Any, b: Any, whole: float = 0.0) -> Iterator
         total = max((abs(x["value"]) for x in (a, b) if is_number(x.get("value"))), default=0.0)
         for key in dict.fromkeys((*a, *b)):
             below = f"{path}.{key}".removeprefix(".").removeprefix("answer.")
-            yield from _moves(name, below, a.get(key), b.get(key), total if key == "breakdown" else whole)
+            of = total if key == "breakdown" else 1.0 if key == "lost" else whole  # goodput loses shares of a time
+            yield from _moves(name, below, a.get(key), b.get(key), of)
     elif isinstance(a, list) and isinstance(b, list):
         if all(isinstance(x, str) for x in (*a, *b)):
             yield from _lines(name, path, a, b)

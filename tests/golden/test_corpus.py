@@ -91,6 +91,9 @@ def test_residues_of_rounding_in_a_breakdown_are_no_moves() -> None:
         return {"q": {"answer": {"step_s": {"value": 2.0, "breakdown": {"gemm": 2.0, "host": host}}}}}
 
     assert not corpus.compared(step(2.2e-15), step(2.7e-15))
+    lost = [{"q": {"answer": {"lost": {"missing_hardware": share}}}} for share in (0.0, 2.1e-16, 2.1e-10)]
+    assert not corpus.compared(lost[0], lost[1])
+    assert corpus.compared(lost[0], lost[2])
     assert [m.field for m in corpus.compared(step(2.2e-9), step(2.7e-9))] == ["step_s.breakdown.host"]
 
 
