@@ -48,7 +48,7 @@ def perturbed(problem: FleetProblem, rates: TaskRates, rng: np.random.Generator)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Robustness:
-    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of the work (`share_of`) in
+    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of the work (`work_unit`) in
     the optimum of each draw;
     wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of how much worse keeping the plan's
     stacks is than the optimum of the draw;
@@ -66,14 +66,14 @@ class Robustness:
     complete: bool = True
 
 
-def share_of(goal: str) -> str:
+def work_unit(goal: str) -> str:
     """What a system's share is taken of: chip-hours at work; where work is made most, and all chips are at work, the
     tokens."""
     return "tokens" if goal in WORK_GOALS else "chip-hours"
 
 
 def shares_at(programme: Programme, problem: FleetProblem, rates: TaskRates, x: Vector) -> dict[str, float]:
-    """System -> its share of the work in a solution (`share_of`)."""
+    """System -> its share of the work in a solution (`work_unit`)."""
     units = {
         (n, s, t): max(0.0, float(x[c]))
         for (n, s), columns in programme.layout.work.items()
@@ -86,8 +86,8 @@ def shares_at(programme: Programme, problem: FleetProblem, rates: TaskRates, x: 
 
 
 def shares_of(problem: FleetProblem, rates: TaskRates, chips: Mapping[tuple[str, str, int], float]) -> dict[str, float]:
-    """System -> its share of the work (`share_of`). chips: (task, system, period) -> at work, mean of the day."""
-    of_tokens, peak = share_of(problem.goals[0]) == "tokens", {t.name: t.peak for t in problem.tasks}
+    """System -> its share of the work (`work_unit`). chips: (task, system, period) -> at work, mean of the day."""
+    of_tokens, peak = work_unit(problem.goals[0]) == "tokens", {t.name: t.peak for t in problem.tasks}
     total = {c.name: 0.0 for c in problem.choices}
     for (task, system, _), number in chips.items():
         speed = float(rates[task, system].tokens_per_s_per_chip) / peak[task] if of_tokens else 1.0

@@ -21,7 +21,7 @@ from mowich.fleets.flips import Flip, flips
 from mowich.fleets.idle import IdleSystem, idle_systems
 from mowich.fleets.problem import GOAL_UNITS, Choice, FleetProblem, FleetTask, Rate, TaskRates, read_rates
 from mowich.fleets.read import read_problem
-from mowich.fleets.robustness import Robustness, robustness, share_of
+from mowich.fleets.robustness import Robustness, robustness, work_unit
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import as_trained
@@ -143,7 +143,7 @@ class Fleet(Shown):
             "warnings": [*self.warnings, *a.warnings],
         }
         if self.robust is not None:
-            out["robust"] = {"goal": a.goal, "share_of": share_of(a.goal), **_robust(self.robust)}
+            out["robust"] = {"goal": a.goal, "share_of": work_unit(a.goal), **_robust(self.robust)}
         if self.flips:
             out["flips"] = [{**asdict(f), "value": _finite(f.value)} for f in self.flips]
         return out

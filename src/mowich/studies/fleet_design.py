@@ -20,7 +20,7 @@ from mowich.fleets.answer import Answer, solve_fleet
 from mowich.fleets.flips import flips, scaled
 from mowich.fleets.problem import CLOUD, Choice, FleetProblem, Offer, Rate, TaskRates, Workload
 from mowich.fleets.programme import formulate
-from mowich.fleets.robustness import share_of, shares_at, shares_of
+from mowich.fleets.robustness import shares_at, shares_of, work_unit
 from mowich.fleets.solve import Infeasible, optimise
 from mowich.machines.system import resolve
 from mowich.progress import steps, tell
@@ -145,7 +145,7 @@ def with_design(problem: FleetProblem, design: Design, facts: Facts) -> FleetPro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
-    """What one property does: share of the work (`share_of`), with the property 10% lower and 10% higher; matters_at:
+    """What one property does: share of the work (`work_unit`), with the property 10% lower and 10% higher; matters_at:
     the nearest multiple of it that moves the share by `_MATTERS` (None: none from a quarter to four times);
     share_there: the share at it."""
 
@@ -181,7 +181,7 @@ class WhatIf:
         return {
             "system": self.system,
             "goal": self.goal,
-            "share_of": share_of(self.goal),
+            "share_of": work_unit(self.goal),
             "objective_before": self.value_before,
             "objective_after": self.value_after,
             "share_before": dict(self.share_before),
