@@ -48,8 +48,8 @@ def perturbed(problem: FleetProblem, rates: TaskRates, rng: np.random.Generator)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Robustness:
-    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of the work (`work_unit`) in
-    the optimum of each draw;
+    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of the work (`work_unit`)
+    in the optimum of each draw;
     wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of how much worse keeping the plan's
     stacks is than the optimum of the draw;
     regret: stack alone -> the same; objective: quantiles (5, 50, 95%) of the optimum of each draw by the first goal, in
