@@ -24,6 +24,7 @@ from mowich.fleets.solve import optimise
 from mowich.show.fleet_amounts import amount, mixing
 from mowich.show.verbs import page_of
 from mowich.studies.fleet import Fleet
+from mowich.studies.fleet_design import read_design, with_design
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -233,6 +234,19 @@ def test_rainier_keeps_its_chips_at_work_without_a_gap(facts: Facts) -> None:
     for run in ("pretrain", "pretrain-next"):
         at_work = [p.labels.index(x.period) for x in a.assign if x.task == run]
         assert sorted(at_work) == list(range(min(at_work), max(at_work) + 1))
+
+
+def test_a_chip_of_ones_own_needs_a_supply(facts: Facts, tmp_path: Path) -> None:
+    """Without one, the most tokens take any number of it; with one, they take all of it."""
+    file, (p, table) = tmp_path / "chip.yaml", _rainier(facts)
+    file.write_text("mowich: 1\nlike: tpu-v6e\nprice: $1/chip/h\n")
+    with pytest.raises(UserError, match="would take any number of it; give supply"):
+        read_design(file, facts, p)
+    file.write_text("mowich: 1\nlike: tpu-v6e\nprice: $1/chip/h\nsupply: 7\n")
+    more = with_design(p, read_design(file, facts, p), facts)
+    fast = {(t.name, "tpu-v6e"): replace(table[t.name, "trn2"], system="tpu-v6e") for t in p.tasks}
+    a = solve_fleet(more, table | fast, relaxed=True)
+    assert [o.units for o in a.orders] == [near(7)] * p.num_periods
 
 
 def test_draws_of_the_most_work_are_of_work() -> None:

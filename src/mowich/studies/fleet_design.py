@@ -18,7 +18,7 @@ from mowich.estimate import Estimate, exact, unknown_estimate
 from mowich.facts import Facts
 from mowich.fleets.answer import Answer, solve_fleet
 from mowich.fleets.flips import flips, scaled
-from mowich.fleets.problem import CLOUD, Choice, FleetProblem, Offer, Rate, TaskRates, Workload
+from mowich.fleets.problem import CLOUD, WORK_GOALS, Choice, FleetProblem, Offer, Rate, TaskRates, Workload
 from mowich.fleets.programme import formulate
 from mowich.fleets.robustness import shares_at, shares_of, work_unit
 from mowich.fleets.solve import Infeasible, optimise
@@ -100,6 +100,9 @@ def read_design(path: Path, facts: Facts, problem: FleetProblem) -> Design:
     price = root.quantity("price", RATE)
     silicon = root.quantity("silicon", "m2")
     supply = root.count("supply", math.inf, minimum=0)
+    if problem.counts_work and not math.isfinite(supply):
+        goal = next(goal for goal in problem.goals if goal in WORK_GOALS)
+        root.problem(None, f"the most {goal} would take any number of it", fix="give supply: how many units there are")
     arrives = root.text("from", problem.labels[0], allowed=problem.labels)
     root.done()
     root.stop()
