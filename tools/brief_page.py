@@ -55,8 +55,6 @@ def brief_text(result: Result) -> str:
             "|--" * len(table.head) + "|",
         ]
         lines += [f"| {' | '.join(c if isinstance(c, str) else c[0] for c in row)} |" for row in table.cells()]
-    flips = [(row["work"], row["rival_name"], row["flips"]) for row in result["table"] if row["flips"]]
-    lines += ["", "Where it flips:", "", *(f"- {work}, beside {rival}: {flips}" for work, rival, flips in flips)]
     for place, row in enumerate(result["rows"], start=1):
         lines += ["", f"## {place}. {row['question']}", "", f"**{row['verdict']}**", ""]
         lines += [f"- {text}" for text in row["why"]]

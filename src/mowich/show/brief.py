@@ -79,13 +79,15 @@ def _jobs(rows: Sequence[Result]) -> Table:
             Column(name="per dollar", format="interval"),
             Column(name="per dollar, hand-tuned", short="by hand", format="number"),
             Column(name="verdict", right=False),
+            Column(name="where it flips", right=False, wide=True),
         ],
         rows=[
             [
                 TextCell(row["work"], short=f"{row['model']}, {_JOBS[row['job']]}"),
                 TextCell(row["rival_name"], short=row["rival"]),
-                *(figure(row[name], f"jobs.numbers.{_number(row, name)}.estimate") for name in ratios),
-                row["level"],
+                *(figure(row[name], _number(row, name)) for name in ratios),
+                TextCell(row["level"], hover=row["basis"]),
+                row["flips"],
             ]
             for row in rows
         ],
@@ -97,9 +99,11 @@ _JOBS = {"train": "training", "serve": "within limits", "bulk": "in bulk"}
 
 
 def _number(row: Result, ratio: str) -> str:
-    """The name of the number of the first question that a ratio of the table is."""
+    """The name of the number of the first question that a ratio of the table is; "" for one that is not known."""
+    if row[ratio]["value"] is None:
+        return ""
     software, _, kind = ratio.rpartition("_")
-    return f"{software or 'shipped'}.{row['job']}.{row['model']}.{row['rival']}.{kind}"
+    return f"jobs.numbers.{software or 'shipped'}.{row['job']}.{row['model']}.{row['rival']}.{kind}.estimate"
 
 
 def _flips(rows: Sequence[Result]) -> list[Words]:

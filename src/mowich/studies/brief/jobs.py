@@ -190,6 +190,7 @@ def _numbers(known: Known, row: JobRow) -> list[BriefNumber]:
     for software, is_tuned in (("shipped", False), ("tuned", True)):
         pair = _pair(known, row.job, row.model, row.rival, tuned=is_tuned)
         words = f"{row.work}, Trainium 3{' hand-tuned' if is_tuned else ''} over {row.rival_name}"
+        words += f" ({row.basis})" if row.basis else ""
         name = f"{software}.{row.job}.{row.model}.{row.rival}"
         if pair.speed.value is not None:
             out.append(
