@@ -140,8 +140,6 @@ def compare(
             "market", "electricity". A row without it has no cost.
         term: the same under its older name.
         stack: training software, "jax-gpu".
-        emit: a program that must be able to run the plans, "torchtitan": then `.rows[0].emit("torchtitan")` is the
-            launch command.
         facts: other facts than the shipped ones (`mowich.load_facts`).
 
     Returns: a `Comparison` of training, a `ServeResult` of serving: `.rows`, one for each system in the order given.
@@ -235,6 +233,8 @@ def plan(
             "market", "electricity". A row without it has no cost.
         term: the same under its older name.
         stack: training software, "jax-gpu".
+        emit: a program that must be able to run the plans, "torchtitan": then `.rows[0].emit("torchtitan")` is the
+            launch command.
         facts: other facts than the shipped ones (`mowich.load_facts`).
 
     Returns: a `PlanList` of training; a `ServeResult` of serving, with the front between speed and throughput in
