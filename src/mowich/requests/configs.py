@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EMIT: Field[str] = word(
     "emit",
-    "Print the best plan that runs there: vllm, sglang, nxdi, torchtitan, megatron, maxtext, skypilot, kubernetes.",
+    "Print the best plan for vllm, nxdi, torchtitan, maxtext...",
     metavar="PROGRAM",
     edges=frozenset({Edge.OPTION}) | CALLED,
     example="vllm",

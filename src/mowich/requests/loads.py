@@ -58,7 +58,7 @@ P99_TPOT = quantity(
 LOAD_HEADROOM = replace(
     share(
         "headroom",
-        "A load: share of the capacity that stays free.",
+        "A load: capacity kept free.",
         default=0.2,
         shown="20%",
         metavar="SHARE",
