@@ -57,3 +57,14 @@ def read_budget(reader: QuestionReader, footing: Field[object]) -> bool:
     if reader.given(footing) is not None and reader.get(footing) != footing.default:
         reader.add(f"{reader.said(RUN_BUDGET)} says what is the same for all", footing, fix="leave one of them out")
     return True
+
+
+def only_rent(reader: QuestionReader, kind: Field[str], term: str) -> None:
+    """A problem, at the field of the kind of price, where a budget is to rent at what is nobody's rent. term: of the
+    question, "" without a budget."""
+    from mowich.economics.money import RENTAL_KINDS
+
+    if term not in ("", "default", *RENTAL_KINDS):
+        said = f"{reader.said(RUN_BUDGET)} rents chips"
+        reader.add(said, kind, given=term, allowed=RENTAL_KINDS, fix="leave it out")
+        reader.stop()

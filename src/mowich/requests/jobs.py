@@ -53,7 +53,7 @@ from mowich.requests.fields import (
     whole,
     word,
 )
-from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, read_budget
+from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, only_rent, read_budget
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
 from mowich.requests.remarks import context_note, note_formats, note_shapes, note_tuned
 from mowich.requests.schema import QuestionReader, Schema
@@ -516,22 +516,10 @@ def _compare(reader: QuestionReader) -> CompareRequest:
     tuned = stack == HAND_TUNED
     is_paid = not serving and read_budget(reader, EQUALS)
     work = read_work(reader, SYSTEMS, serving=serving, by_hand=True, needs_tokens=not is_paid)
-    if is_paid:
-        _rents(reader, str(work["term"]))
+    only_rent(reader, PRICE_KIND, str(work["term"]) if is_paid else "")
     named: dict[str, object] = {"has_tokens": reader.given(TOKENS) is not None}
     named |= {"stack": None if tuned else stack, "software": stack or reader.get(SERVING_ENGINE)}
     return reader.fill(CompareRequest, hand_tuned=tuned, **named, **work)
-
-
-def _rents(reader: QuestionReader, term: str) -> None:
-    """A problem where a budget is to buy at what is nobody's rent."""
-    from mowich.economics.money import RENTAL_KINDS
-
-    if term not in ("default", *RENTAL_KINDS):
-        reader.add(
-            f"{reader.said(RUN_BUDGET)} rents chips", PRICE_KIND, given=term, allowed=RENTAL_KINDS, fix="leave it out"
-        )
-        reader.stop()
 
 
 def _plan(reader: QuestionReader) -> PlanRequest:

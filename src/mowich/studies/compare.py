@@ -40,15 +40,7 @@ if TYPE_CHECKING:
 from mowich.studies.batches import WITHIN, batch_notes, better_batch, beyond_critical
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
-from mowich.studies.footing import (
-    OwnedChips,
-    RunBudget,
-    affordable_chips,
-    equal_chips,
-    owned_chips,
-    powered,
-    tokens_trained,
-)
+from mowich.studies.footing import OwnedChips, RunBudget, chip_counts, owned_chips, powered, tokens_trained
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
 from mowich.studies.runnable import WIDE, Runs
 
@@ -60,8 +52,7 @@ class Row(LaunchedRow, Shown):
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
     kernels run them (`training.tuned`), with the share of the time that those were timed for in its coverage; Trainium
     only.
-    tokens_trained: in the days that a budget pays for; None where none was asked. owned: what chips cost that are
-    there already, and what more would; None where they are rented, or no budget was asked.
+    tokens_trained: in the days that a budget pays for; owned: what chips cost that are there; None without.
     survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low
     and high end).
@@ -226,8 +217,7 @@ def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> P
 class SystemAsk:
     """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: with kernels
     written by hand where they are timed for the chip, each at the plan that is best with them (`hand_tuned_plans`);
-    budget: what pays for the chips, None where nobody said; no_chips: why there are none (chips 0), "" where there
-    are."""
+    budget: what pays for the chips, None where nobody said; no_chips: why there are none (chips 0)."""
 
     name: str
     system_id: str
@@ -496,13 +486,8 @@ def system_asks(
         )
     if (budget is not None or equal != "chips") and not train.batch_tolerance:
         train = replace(train, batch_tolerance=WITHIN)  # chips that are counted, not chosen, seldom divide a batch
-    counts, none, notes = dict[str, int](), dict[str, str](), list[str]()
-    if budget is not None:
-        term = "rent" if term == "default" else term
-        rented = [name for name in systems if not has_size(name, chips)]
-        counts, none, notes = affordable_chips(facts, rented, budget, term)
-    elif chips is not None:
-        counts, notes = equal_chips(facts, systems, chips, equal, term)
+    term = "rent" if budget is not None and term == "default" else term
+    counts, none, notes = chip_counts(facts, systems, chips, equal, budget, term)
     asks: list[SystemAsk] = []
     resolved: list[dict[str, object]] = []
     for name in systems:

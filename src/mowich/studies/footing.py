@@ -12,7 +12,7 @@ from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, product_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.requests.footing import EQUAL
+from mowich.requests.footing import EQUAL, has_size
 
 
 def equal_chips(
@@ -159,6 +159,16 @@ def affordable_chips(
             notes.append(f"{name}: the budget pays for {chips:,} chips; the largest machine has {system.max_chips:,}")
         out[name] = min(chips, system.max_chips)
     return out, none, notes
+
+
+def chip_counts(
+    facts: Facts, names: Sequence[str], chips: int | None, equal: str, budget: RunBudget | None, term: str
+) -> tuple[dict[str, int], dict[str, str], list[str]]:
+    """(chips of each system whose name does not decide them, why others have none, what is to be said of it)."""
+    if budget is not None:
+        return affordable_chips(facts, [name for name in names if not has_size(name, chips)], budget, term)
+    counts, notes = ({}, []) if chips is None else equal_chips(facts, names, chips, equal, term)
+    return counts, {}, notes
 
 
 def tokens_trained(tokens_per_s_per_chip: Estimate, chips_used: int, goodput: Estimate, budget: RunBudget) -> Estimate:
