@@ -212,3 +212,13 @@ def test_the_page_says_why_and_draws_it(capsys: pytest.CaptureFixture[str], tmp_
     text = page.read_text()
     assert "From trn3 to gb300" in text
     assert "mowich gap trn3 gb300 --model llama-3.1-8b" in text
+
+
+@pytest.mark.slow
+def test_a_cost_over_unlike_prices_says_their_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["gap", "trn3", "gb300", "--model", "llama-3.1-8b", *WORDS, "--chips", "64", "--metric", "usd_per_mtok"]
+    assert cli.run([*words, "--plain"]) == 0
+    assert "unlike kinds" not in capsys.readouterr().out
+    assert cli.run([*words, "--set", "prices.trn3=$1.40/chip/h", "--plain"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The prices are of unlike kinds: trn3 your own, gb300 cost of ownership." in said

@@ -11,6 +11,7 @@ from mowich.show import charts, charts_change
 from mowich.show.charts import Chart
 from mowich.show.colours import looks_of
 from mowich.show.formats import interval, percent
+from mowich.show.headline import terms_cell
 from mowich.show.page import NOTHING, Cell, Column, Page, Run, Table, TextCell, Words, estimate_of, figure, paragraphs
 from mowich.show.price_lines import range_of
 from mowich.show.rows import job_line, price_line
@@ -89,6 +90,9 @@ def _sentences(result: Result) -> tuple[str, ...]:
             f"Without failures a token costs the same on both where a chip-hour of {first['system']} costs"
             f" {percent(parity.value)} ({low} to {high}) of one of {second['system']}."
         )
+    kinds = [terms_cell(str(s["price_label"])) for s in (first, second)]
+    if result["metric"] != "tokens_per_s_per_chip" and kinds[0] != kinds[1]:
+        out.append(f"The prices are of unlike kinds: {first['system']} {kinds[0]}, {second['system']} {kinds[1]}.")
     return tuple(out)
 
 
