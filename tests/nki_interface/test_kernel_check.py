@@ -13,9 +13,13 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.nki.check import NKI_RULES, check_file, check_text
 
-MISTAKES = Path(__file__).resolve().parents[1] / "fixtures" / "mistakes"
+ROOT = Path(__file__).resolve().parents[2]
+MISTAKES = ROOT / "tests" / "fixtures" / "mistakes"
 NAMED = {"integer-enumeration", "jit-option"}
 """Rules of versions that a user names."""
+
+PARSES = (0, 6)
+"""The newest version that parses a kernel."""
 
 HEAD = "import nki, numpy as np\nimport nki.isa as nisa\nimport nki.language as nl\n"
 
@@ -35,7 +39,7 @@ def found(text: str, version: tuple[int, int] | None = None, file: str = "kernel
 
 @pytest.mark.parametrize("name", ["python.txt", "words.txt"])
 def test_what_is_found_is_what_is_marked(name: str) -> None:
-    assert {(f.line, f.rule) for f in check_file(MISTAKES / name).findings} == marked(MISTAKES / name)
+    assert {(f.line, f.rule) for f in check_file(MISTAKES / name, version=PARSES).findings} == marked(MISTAKES / name)
 
 
 def test_each_rule_over_text_has_a_mistake_that_breaks_it() -> None:
@@ -56,7 +60,9 @@ def test_a_rule_holds_for_its_versions_of_nki() -> None:
         "    for i in nl.dynamic_range(4):\n"
         "        nisa.dma_copy(dst=x, src=x)\n"
     )
-    assert found(text) == {(6, "lambda")}
+    looked = check_text(text, "kernel.py")
+    assert looked.findings == ()
+    assert {(f.line, f.rule) for f in looked.parsing} == {(6, "lambda")}
     assert found(text, (0, 2)) == {(6, "lambda")}
     assert found(text, (0, 4)) == {(4, "jit-option"), (6, "lambda"), (7, "integer-enumeration")}
     assert found(text, (0, 7)) == {(4, "jit-option"), (7, "integer-enumeration"), (8, "dynamic-range")}
@@ -70,7 +76,7 @@ def test_what_a_kernel_reaches_in_a_file_beside_is_read(tmp_path: Path) -> None:
     )
     file = tmp_path / "kernel.py"
     file.write_text(HEAD + "import pack\n@nki.jit\ndef k(x):\n    return pack.twice(x)\n", encoding="utf-8")
-    [one] = check_file(file).findings
+    [one] = check_file(file, version=PARSES).findings
     assert (Path(one.file).name, one.line, one.rule) == ("more.py", 2, "comprehension")
 
 
@@ -85,16 +91,19 @@ def test_functions_of_the_host_are_not_read() -> None:
 
 def test_the_older_interface_is_traced_as_python() -> None:
     text = (
-        "from neuronxcc import nki\nimport neuronxcc.nki.language as nl\n@nki.jit\ndef k(x):\n    return [nl.load(x)]\n"
+        "from neuronxcc import nki\nimport neuronxcc.nki.language as nl\n@nki.jit\ndef k(x):\n"
+        "    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
+        "    [nl.store(out, value=t) for t in [nl.load(x)]]\n    return out\n"
     )
-    assert found(text) == set()
+    assert found(text, PARSES) == set()
     assert [c.older for c in check_text(text, "k.py").entries] == [True]
+    assert found(text.replace("nl.store(out, value=t)", "nl.copy(t)")) == {(5, "unwritten-output")}
 
 
 def test_one_kernel_of_a_file_is_checked_alone() -> None:
     text = HEAD + "@nki.jit\ndef a(x):\n    return (lambda: x)()\n@nki.jit\ndef b(x):\n    return x\n"
-    assert len(check_text(text, "k.py").findings) == 1
-    assert check_text(text, "k.py", kernel="b").findings == ()
+    assert len(check_text(text, "k.py", version=PARSES).findings) == 1
+    assert check_text(text, "k.py", kernel="b", version=PARSES).findings == ()
     with pytest.raises(UserError, match=r"unknown kernel 'c'.*allowed: a, b"):
         check_text(text, "k.py", kernel="c")
 
@@ -102,11 +111,11 @@ def test_one_kernel_of_a_file_is_checked_alone() -> None:
 def test_the_command_prints_a_line_each_and_ends_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "k.py"
     file.write_text(HEAD + "@nki.jit\ndef k(x):\n    del x\n", encoding="utf-8")
-    assert cli.run(["kernel", "check", str(file)]) == 5
+    assert cli.run(["kernel", "check", str(file), "--nki", "0.6"]) == 5
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{file}:6: a del statement; instead: let the name go")
     assert line.endswith("[del]")
-    assert cli.run(["kernel", "check", str(file), "--json"]) == 5
+    assert cli.run(["kernel", "check", str(file), "--nki", "0.6", "--json"]) == 5
     made = json.loads(capsys.readouterr().out)
     assert made["schema"] == "mowich/kernel-check@1"
     assert [(f["line"], f["rule"]) for f in made["findings"]] == [(6, "del")]
@@ -117,6 +126,58 @@ def test_the_command_prints_one_line_when_nothing_is_found(tmp_path: Path, capsy
     file.write_text(HEAD + "@nki.jit\ndef k(x):\n    nisa.dma_copy(dst=x, src=x)\n    return x\n", encoding="utf-8")
     assert cli.run(["kernel", "check", str(file)]) == 0
     assert capsys.readouterr().out == f"{file}: nothing found (1 kernel, 1 function read)\n"
+
+
+def test_what_only_a_parsing_compiler_refuses_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "k.py"
+    file.write_text(HEAD + "@nki.jit\ndef k(x):\n    f = lambda a: a\n    return f(x)\n", encoding="utf-8")
+    assert cli.run(["kernel", "check", str(file)]) == 0
+    said, note = capsys.readouterr().out.splitlines()
+    assert "nothing found (1 kernel" in said
+    assert note == "note: NKI 0.6 and before, which parse a kernel, refuse 1 place of it (lambda): --nki 0.6 lists them"
+    assert cli.run(["kernel", "check", str(file), "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [f["rule"] for f in made["parsing_front_end"]] == ["lambda"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "kernels").glob("*.py")), ids=lambda f: f.stem)
+def test_our_own_kernels_are_read_and_nothing_is_found(file: Path) -> None:
+    looked = check_file(file)
+    assert looked.kernels
+    assert [f.text() for f in looked.findings] == []
+
+
+def test_kernels_under_decorators_and_in_texts_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel = (
+        "def {}(x):\n    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
+        "    nisa.dma_copy(dst=out, src={})\n    return out\n"
+    )
+    wrapped = (
+        "import functools\ndef mine(f):\n    @functools.wraps(f)\n    def call(**a):\n"
+        "        return nki.jit(f)(**a)\n    return call\n"
+    )
+    inside = HEAD + "@nki.jit\n" + kernel.format("inner", "x * 2")
+    text = (
+        HEAD
+        + "import functools\non_trn2 = functools.partial(nki.jit, platform_target='trn2')\n"
+        + wrapped
+        + "@on_trn2\n"
+        + kernel.format("first", "x * 2")
+        + "@mine\n"
+        + kernel.format("second", "x * 2")
+        + "@mine\n"
+        + kernel.format("third", "x")
+        + f'TEXT = """\n{inside}"""\n'
+    )
+    file = tmp_path / "k.py"
+    file.write_text(text, encoding="utf-8")
+    wrong = [n for n, line in enumerate(text.splitlines(), 1) if "x * 2" in line]
+    looked = check_file(file)
+    assert {c.name for c in looked.kernels} == {"first", "second", "third", "inner"}
+    assert [f.line for f in looked.findings] == wrong
+    assert cli.run(["kernel", "check", str(file), "-k", "inner", "x=float32[128,4]"]) == 5
+    assert f"{file}:{wrong[2]}: tiles have no operator *" in capsys.readouterr().out
+    assert cli.run(["kernel", "check", str(file), "-k", "third", "x=float32[128,4]"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 @verb(kernel_app, kernels.CHECK, "check")
 def kernel_check(asked: kernels.KernelCheckRequest) -> None:
     """Say what the NKI compiler would refuse."""
+    from mowich.neuroncore.targets import generation_of
     from mowich.studies.kernel_check import check_kernels
 
     runs = asked.kernel is not None and asked.arguments
     found = check_kernels(
-        asked.file, kernel=asked.kernel, version=asked.version, run=partial(_run, asked) if runs else None
+        asked.file,
+        kernel=asked.kernel,
+        version=asked.version,
+        generation=None if asked.target is None else generation_of(asked.target),
+        run=partial(_run, asked) if runs else None,
     )
     if asked.form.as_json:
         print(json.dumps(found.to_dict(), indent=1))
@@ -38,11 +43,15 @@ def kernel_check(asked: kernels.KernelCheckRequest) -> None:
 def _run(asked: kernels.KernelCheckRequest) -> Ran:
     """The kernel of a file on the arguments that were described."""
     from mowich.nki import Kernel
-    from mowich.nki.check import check_run
+    from mowich.nki.check import check_run, text_of
 
     file, name = str(asked.file), str(asked.kernel)
     with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form):
         names = _execute(file, Path(file).stem)
+        text = text_of(asked.file.read_text(encoding="utf-8"), file, name) if name not in names else None
+        if text is not None:
+            with _one_line(file):
+                exec(compile(text, file, "exec"), names)
         found = _kernels(names).get(name) or names.get(name)
         if not callable(found) or isinstance(found, type):
             raise unknown("kernel", name, _kernels(names), where=file)

@@ -6,9 +6,10 @@ takes, `words` names, arguments and launches, `running` what only a run shows, `
 made of the table `NKI_RULES`.
 """
 
+from mowich.nki.check.program import text_of
 from mowich.nki.check.rule import NKI_RULES, STAGES, Finding, KernelRule, NkiVersion
-from mowich.nki.check.running import Ran, check_run
-from mowich.nki.check.static import Looked, check_file, check_text
+from mowich.nki.check.running import Ran, check_run, code_of
+from mowich.nki.check.static import Looked, check_file, check_text, read_text
 
 __all__ = [
     "NKI_RULES",
@@ -21,4 +22,7 @@ __all__ = [
     "check_file",
     "check_run",
     "check_text",
+    "code_of",
+    "read_text",
+    "text_of",
 ]

@@ -4,10 +4,13 @@ in those that it imports. Nothing is run."""
 from __future__ import annotations
 
 import ast
+import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from mowich.errors import UserError
 from mowich.neuroncore.instructions import TABLE
@@ -25,12 +28,13 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(eq=False)
 class Module:
-    """One file. aliases: name -> what it was imported as, dotted ("nki.language"; ".." in front of relative ones);
-    functions, classes: those of its top level."""
+    """One file, or a text in one. text: its source; aliases: name -> what it was imported as, dotted ("nki.language";
+    ".." in front of relative ones); functions, classes: those of its top level."""
 
     file: str
     path: Path
     tree: ast.Module
+    text: str = ""
     aliases: dict[str, set[str]] = field(default_factory=dict)
     functions: dict[str, FunctionNode] = field(default_factory=dict)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
@@ -71,8 +75,8 @@ def parse_module(text: str, file: str) -> Module:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise UserError(f"SyntaxError: {getattr(error, 'msg', error)}", where=f"{file}:{line}") from error
-    module = Module(file, Path(file), tree)
-    for node in _top(tree.body):
+    module = Module(file, Path(file), tree, text)
+    for node in top_statements(tree.body):
         if isinstance(node, ast.Import):
             for a in node.names:
                 top = a.name if a.asname else a.name.partition(".")[0]
@@ -89,15 +93,15 @@ def parse_module(text: str, file: str) -> Module:
     return module
 
 
-def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+def top_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Statements of the top level, those under `if`, `try` and `with` too."""
     for node in body:
         yield node
         if isinstance(node, ast.If | ast.Try | ast.With):
             for name in ("body", "orelse", "finalbody"):
-                yield from _top(getattr(node, name, []))
+                yield from top_statements(getattr(node, name, []))
             for handler in getattr(node, "handlers", []):
-                yield from _top(handler.body)
+                yield from top_statements(handler.body)
 
 
 @lru_cache(maxsize=512)
@@ -117,7 +121,7 @@ def _file_of(parts: list[str], folder: Path) -> Path | None:
     return None
 
 
-def _imported(module: Module, dotted: str) -> tuple[Module, str] | None:
+def imported_module(module: Module, dotted: str) -> tuple[Module, str] | None:
     """(module, name in it) of something imported from a file that lies beside: relative to the file, or below one of
     the folders above it, as its package is imported."""
     level = len(dotted) - len(dotted.lstrip("."))
@@ -134,7 +138,13 @@ def _imported(module: Module, dotted: str) -> tuple[Module, str] | None:
     return None
 
 
-def _resolve(module: Module, e: ast.expr, depth: int = 8) -> tuple[Module, FunctionNode | ast.ClassDef] | None:
+def file_module(module: Module, dotted: str) -> Module | None:
+    """A whole file that is imported from beside a module."""
+    found = imported_module(module, f"{dotted}.")
+    return None if found is None else found[0]
+
+
+def resolved(module: Module, e: ast.expr, depth: int = 8) -> tuple[Module, FunctionNode | ast.ClassDef] | None:
     """The function or class of a file at hand that a name or attribute stands for."""
     if isinstance(e, ast.Name):
         here = _named(module, e.id, depth)
@@ -142,7 +152,7 @@ def _resolve(module: Module, e: ast.expr, depth: int = 8) -> tuple[Module, Funct
             return here
     for dotted in module.dotted(e):
         if not dotted.startswith((NEW + ".", OLD + ".")):
-            found = _imported(module, dotted)
+            found = imported_module(module, dotted)
             if found is not None and depth:
                 other = _named(*found, depth - 1)
                 if other is not None:
@@ -155,12 +165,13 @@ def _named(module: Module, name: str, depth: int) -> tuple[Module, FunctionNode 
     if found is not None:
         return module, found
     if name in module.aliases and depth:
-        return _resolve(module, ast.Name(name, ast.Load()), depth - 1) if name not in module.functions else None
+        return resolved(module, ast.Name(name, ast.Load()), depth - 1) if name not in module.functions else None
     return None
 
 
-def interface(module: Module, e: ast.expr) -> str | None:
-    """NEW or OLD where a decorator or call makes a kernel with it, None otherwise."""
+def interface(module: Module, e: ast.expr, depth: int = 2) -> str | None:
+    """NEW or OLD where a decorator or call makes a kernel with it, None otherwise: `nki.jit`, a name of the file that
+    is made of it (`functools.partial(nki.jit, ...)`), or a function of the file that calls it."""
     target = e.func if isinstance(e, ast.Call) else e
     for name in module.dotted(target):
         for top in (NEW, OLD):
@@ -168,7 +179,78 @@ def interface(module: Module, e: ast.expr) -> str | None:
                 return top
         if name.rpartition(".")[2] == "nki_jit":
             return OLD
-    return None
+    if not depth or not isinstance(target, ast.Name):
+        return None
+    made: list[ast.AST] = [*values_of(module).get(target.id, ())]
+    if target.id in module.functions:
+        made += module.functions[target.id].body
+    inner = (n for m in made for n in ast.walk(m) if isinstance(n, ast.Attribute | ast.Name))
+    found = (interface(module, n, 0) for n in inner if n is not e)
+    return next((top for top in found if top is not None), None)
+
+
+def values_of(module: Module) -> dict[str, list[ast.expr]]:
+    """Names that the top level of a module assigns, and what to; a name that is assigned in turns has several."""
+    found = _VALUES.get(module)
+    if found is None:
+        found = _VALUES[module] = {}
+        for node in top_statements(module.tree.body):
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    _note(target, node.value, found)
+            elif isinstance(node, ast.AnnAssign | ast.AugAssign) and node.value is not None:
+                _note(node.target, node.value, found)
+            if isinstance(node, ast.For | ast.While | ast.With | ast.AugAssign):
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                        found.setdefault(inner.id, []).extend([inner, inner])
+    return found
+
+
+_VALUES: WeakKeyDictionary[Module, dict[str, list[ast.expr]]] = WeakKeyDictionary()
+
+
+def _note(target: ast.expr, value: ast.expr, found: dict[str, list[ast.expr]]) -> None:
+    if isinstance(target, ast.Name):
+        found.setdefault(target.id, []).append(value)
+    elif isinstance(target, ast.Tuple | ast.List):
+        elements = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+        for i, t in enumerate(target.elts):
+            if isinstance(t, ast.Name):
+                at = ast.copy_location(ast.Subscript(value, ast.Constant(i), ast.Load()), value)
+                found.setdefault(t.id, []).append(elements[i] if len(elements) == len(target.elts) else at)
+
+
+def texts_within(module: Module) -> list[Module]:
+    """Texts of a file that are Python with kernels, each as a module whose lines are those of the file."""
+    out = []
+    for n in ast.walk(module.tree):
+        if not isinstance(n, ast.Constant) or not isinstance(n.value, str) or not _SOURCE.search(n.value):
+            continue
+        first = 0 if n.value.count("\n") == (n.end_lineno or 0) - n.lineno else -1
+        lines = textwrap.dedent(n.value).splitlines(keepends=True)
+        if n.value[:1] not in "\n " and lines:  # the first line is not indented as the others are
+            lines = [
+                lines[0],
+                *textwrap.dedent("".join(n.value.splitlines(keepends=True)[1:])).splitlines(keepends=True),
+            ]
+        try:
+            out.append(parse_module("\n" * (n.lineno - 1 if first == 0 else 0) + "".join(lines), module.file))
+        except UserError:
+            continue
+    return out
+
+
+def text_of(text: str, file: str, kernel: str) -> str | None:
+    """The text within a file that defines a kernel, on lines of the file; None where it is none, or the file itself
+    does."""
+    module = parse_module(text, file)
+    if kernel in module.functions:
+        return None
+    return next((m.text for m in texts_within(module) if kernel in m.functions), None)
+
+
+_SOURCE = re.compile(r"\bnki\b(?s:.*)^\s*def \w+\(", re.MULTILINE)
 
 
 def _issues(module: Module, node: FunctionNode) -> str | None:
@@ -208,6 +290,28 @@ def kernel_entries(module: Module, kernel: str | None = None) -> list[Code]:
     return [found.get(kernel) or Code(module, node, kernel, True, _issues(module, node) == OLD or old)]
 
 
+def may_be_called(code: Code) -> bool:
+    """Whether another kernel may call this one: one of its file does, or it lies in a package."""
+    if code.module.path.resolve().with_name("__init__.py").is_file():
+        return True
+    return bool(_named_in(code.module).get(code.name, set()) - {code.node})
+
+
+def _named_in(module: Module) -> dict[str, set[ast.AST]]:
+    """The functions of a module's top level by the names that they read."""
+    found = _NAMED.get(module)
+    if found is None:
+        found = _NAMED[module] = {}
+        for f in module.functions.values():
+            for n in ast.walk(f):
+                if isinstance(n, ast.Name):
+                    found.setdefault(n.id, set()).add(f)
+    return found
+
+
+_NAMED: WeakKeyDictionary[Module, dict[str, set[ast.AST]]] = WeakKeyDictionary()
+
+
 def reached_code(start: list[Code]) -> list[Code]:
     """These functions and all that they call or name, in files at hand; each once."""
     out: list[Code] = []
@@ -218,7 +322,7 @@ def reached_code(start: list[Code]) -> list[Code]:
         code = todo.pop()
         out.append(code)
         for e in _names(code.node):
-            found = _resolve(code.module, e)
+            found = resolved(code.module, e)
             if found is None:
                 continue
             module, node = found
@@ -256,7 +360,7 @@ def classes_of(codes: list[Code]) -> list[tuple[Module, ast.ClassDef]]:
         if code.older:
             continue
         for e in _names(code.node):
-            found = _resolve(code.module, e)
+            found = resolved(code.module, e)
             if found is not None and isinstance(found[1], ast.ClassDef):
                 seen.setdefault(found[1], found[0])
     return [(m, c) for c, m in seen.items()]

@@ -14,6 +14,8 @@ NkiVersion = tuple[int, int]
 
 PARSER: NkiVersion = (0, 6)
 """The newest version whose default front end parses the kernel's source; later ones trace it."""
+TRACER: NkiVersion = (0, 7)
+"""The newest version whose rules were read."""
 
 KLR = "leanprover/KLR"
 GUIDE = "NKI language guide"
@@ -43,10 +45,15 @@ class KernelRule:
     example: str = ""
 
     def holds(self, version: NkiVersion | None) -> bool:
-        """Whether a version of NKI has this rule. None: the newest that parses, and no rule for it alone."""
+        """Whether a version of NKI has this rule. None: whether the newest that parses and the newest that traces both
+        have it, and public kernels of earlier ones keep it."""
         if version is None:
-            return not self.only_named and self.holds(PARSER)
+            return not self.only_named and self.holds(PARSER) and self.holds(TRACER)
         return self.since <= version and (self.until is None or version <= self.until)
+
+    def is_parsing(self, version: NkiVersion | None) -> bool:
+        """Where no version is named: whether only compilers that parse have it."""
+        return version is None and not self.only_named and self.holds(PARSER) and not self.holds(TRACER)
 
     @property
     def versions(self) -> str:

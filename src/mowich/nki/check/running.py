@@ -4,11 +4,15 @@ beyond fp8, rows written twice, races."""
 from __future__ import annotations
 
 import copy
+import os
+import sys
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import CodeType
 
+from mowich.errors import words_of
 from mowich.neuroncore.core import NkiValidationError, Observed, is_ours
 from mowich.nki.beta1.tensor import INDEX_EXPRESSION
 from mowich.nki.check.orders import races
@@ -82,6 +86,36 @@ OVERFLOW = _rule(
     "nisa.tensor_copy(dst=fp8_tile, src=tile) with 1000.0",
 )
 
+EXCEPTION = _rule(
+    "exception",
+    "an exception of Python: a name that is not there, a division by zero, a number where a tile belongs",
+    "what the message says; instructions and functions of nki.language take tiles, math takes numbers",
+    "Python",
+    "nl.sqrt(2.0)",
+)
+UNINITIALISED = _rule(
+    "uninitialised",
+    "a read of bytes that nothing wrote",
+    "write the tile first, or slice to the part that was written",
+    "nki.isa reference; AWS's simulator fills them with NaN",
+    "tile = nl.ndarray(...)\nnisa.tensor_copy(dst=t, src=tile)",
+)
+UNWRITTEN = _rule(
+    "unwritten-output",
+    "an output of which elements are never written",
+    "store to all of it before the return",
+    "nki.isa reference; the host reads what lay in HBM before",
+    "for i in range(tiles - 1): nisa.dma_copy(dst=out[i], src=tile)",
+)
+OF_BYTES = (UNINITIALISED.id, UNWRITTEN.id)
+"""Rules that only a run with values sees broken."""
+_BY_WORDS = (
+    ("reads uninitialised bytes", UNINITIALISED),
+    ("of its elements were never written", UNWRITTEN),
+    ("the kernel returns", LAUNCHES["returned-tile"]),
+)
+"""Words of an error of the machine -> the rule, where it is another than `LIMIT`."""
+
 OBSERVED = {
     "rounded": _INTEGERS,
     "fp8 overflow": OVERFLOW,
@@ -105,8 +139,8 @@ class Ran:
 
 
 def check_run(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, object], **how: object) -> Ran:
-    """Run a kernel on arguments and look at what it does. how: as `Kernel.launch`. Raises what the kernel's own Python
-    raises, other than assertions."""
+    """Run a kernel on arguments and look at what it does. how: as `Kernel.launch`. What
+    the kernel's own Python raises is a finding too."""
     seen: dict[tuple[str, str], Observed] = {}
     found: list[Finding] = []
     result: Result | None = None
@@ -116,14 +150,33 @@ def check_run(kernel: Kernel, args: Sequence[object], kwargs: Mapping[str, objec
         try:
             result = kernel.launch(first, named, observed=seen, **how)
         except NkiValidationError as error:
-            found.append(_refused(error, kernel))
+            found.append(of_error(error, *_place(kernel)))
         except AssertionError as error:
             found.append(_failed(error, kernel))
+        except Exception as error:
+            found.append(of_exception(error, *_place(kernel)))
         raced, orders = races(kernel, args, kwargs, result, **how) if result is not None else ([], 1)
     found += [_at(where, RACE, text) for where, text in raced]
-    found += [f for (kind, at), o in seen.items() if (f := _observed(kind, at, o, kernel.older)) is not None]
+    observed = [f for (kind, at), o in seen.items() if (f := _observed(kind, at, o, kernel.older)) is not None]
+    # where one core reads before the other writes, the race is the mistake
+    found += [f for f in observed if not (raced and f.rule in OF_BYTES)]
     ran = 0 if result is None else result.instructions
     return Ran(tuple(sorted(set(found))), ran, orders, result is not None)
+
+
+def code_of(kernel: Kernel) -> CodeType | None:
+    """The code of a kernel's own function, under what wraps it; None for an object that is called."""
+    function: object = kernel.func
+    while (inner := getattr(function, "__wrapped__", None) or getattr(function, "func", None)) is not None:
+        function = inner
+    code = getattr(function, "__code__", None)
+    return code if isinstance(code, CodeType) else None
+
+
+def _place(kernel: Kernel) -> tuple[str, int]:
+    """Where the function of a kernel stands."""
+    code = code_of(kernel)
+    return ("<kernel>", 0) if code is None else (code.co_filename, code.co_firstlineno)
 
 
 def _at(where: str, rule: KernelRule, what: str, fix: str | None = None) -> Finding:
@@ -133,6 +186,8 @@ def _at(where: str, rule: KernelRule, what: str, fix: str | None = None) -> Find
 
 def _observed(kind: str, at: str, o: Observed, older: bool) -> Finding | None:
     rule = LAUNCHES["returned-tile"] if kind.startswith("returned tile") else OBSERVED.get(kind)
+    if kind == "uninitialised":
+        rule = next(r for words, r in _BY_WORDS if words in o.text)
     takes_it = rule is BROADCAST and older and INDEX_EXPRESSION not in o.text  # nl.add of tiles takes it there
     if rule is None or takes_it:
         return None
@@ -142,20 +197,36 @@ def _observed(kind: str, at: str, o: Observed, older: bool) -> Finding | None:
     return _at(at, rule, what.partition("; ")[0])
 
 
-def _refused(error: NkiValidationError, kernel: Kernel) -> Finding:
-    """What the machine refuses, in the error's own words."""
-    where = error.where or f"{kernel.func.__code__.co_filename}:{kernel.func.__code__.co_firstlineno}"
+def of_error(error: NkiValidationError, file: str, line: int) -> Finding:
+    """What the machine refuses, in the error's own words. file, line: of the kernel, where the error names no place."""
+    where = error.where or f"{file}:{line}"
     what = error.what if error.given is None else f"{error.what}, got {error.given}"
     allowed = (
         None if error.allowed is None else error.allowed if isinstance(error.allowed, str) else ", ".join(error.allowed)
     )
     parts = [p for p in (f"allowed: {allowed}" if allowed else "", error.fix or "") if p]
-    return _at(where, LIMIT, " ".join(what.split()), "; ".join(parts) or None)
+    rule = next((r for words, r in _BY_WORDS if words in what), LIMIT)
+    return _at(where, rule, " ".join(what.split()), "; ".join(parts) or None)
+
+
+def of_exception(error: Exception, file: str, line: int) -> Finding:
+    """What Python refuses, at the innermost line of the kernel's files. file, line: of the kernel, where there is
+    none."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_ours(f.filename)]
+    theirs = [f for f in frames if not is_library(f.filename)]
+    where = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else f"{file}:{line}"
+    source = f" at `{' '.join(theirs[-1].line.split())}`" if theirs and theirs[-1].line else ""
+    return _at(where, EXCEPTION, f"{type(error).__name__}: {words_of(error) or 'no words'}{source}")
+
+
+def is_library(name: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    return f"{os.sep}site-packages{os.sep}" in name or name.startswith((sys.base_prefix, "<frozen"))
 
 
 def _failed(error: AssertionError, kernel: Kernel) -> Finding:
     """An assertion of the kernel, where it stands."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_ours(f.filename)]
-    last = frames[-1]
-    said = " ".join(str(error).split())
-    return _at(f"{last.filename}:{last.lineno}", ASSERTION, f"the assertion fails: {said or last.line}")
+    file, line = (frames[-1].filename, frames[-1].lineno) if frames else _place(kernel)
+    said = words_of(error) or (frames[-1].line if frames else "")
+    return _at(f"{file}:{line}", ASSERTION, f"the assertion fails: {said}")

@@ -12,7 +12,7 @@ from types import ModuleType
 from mowich.errors import did_you_mean
 from mowich.neuroncore.instructions import TABLE
 from mowich.nki import collectives, isa, language
-from mowich.nki.check.program import LOOPS, NEW, OLD, Code, FunctionNode
+from mowich.nki.check.program import LOOPS, NEW, OLD, Code, FunctionNode, may_be_called
 from mowich.nki.check.rule import KLR, MIGRATION, PARSER, FoundAt, KernelRule, Look, NkiVersion, known_as
 from mowich.nki.words import public
 
@@ -430,14 +430,6 @@ PARTITIONS = 128
 """Of SBUF and PSUM in every generation; a launch reads the fact `neuroncore.v*.sbuf.partitions`."""
 
 
-def _may_be_called(code: Code) -> bool:
-    """Whether another kernel may call this one: one of its file does, or it lies in a package."""
-    if code.module.path.resolve().with_name("__init__.py").is_file():
-        return True
-    others = [f for f in code.module.functions.values() if f is not code.node]
-    return any(isinstance(n, ast.Name) and n.id == code.name for f in others for n in ast.walk(f))
-
-
 @_rule(
     "returned-tile",
     "a kernel that returns a tile of SBUF or PSUM",
@@ -447,7 +439,7 @@ def _may_be_called(code: Code) -> bool:
     stage="launch",
 )
 def _returned_tile(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    if not code.kernel or _may_be_called(code):
+    if not code.kernel or may_be_called(code):
         return
     made = _made(code, nodes)
     for n in nodes:
