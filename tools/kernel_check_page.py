@@ -17,7 +17,10 @@ HEADS = {
     ),
     "words": ("Names, arguments, loops", "What a call may say, and what a dynamic loop may do."),
     "launch": ("Launches", "Seen in the text where it is plain, otherwise when the kernel runs."),
-    "run": ("What only a run shows", "With `-k NAME` and arguments, as for `mowich kernel run`."),
+    "run": (
+        "What a run shows",
+        "With `-k NAME` and arguments, as for `mowich kernel run`; without, where no drawn shape passes.",
+    ),
 }
 """Stage -> (title, what it looks at)."""
 
@@ -31,9 +34,29 @@ $ mowich kernel check kernels/softmax.py
 kernels/softmax.py: nothing found (1 kernel, 1 function read)
 ```
 
-The file is not run. Kernels are the functions under `nki.jit`, those given to it, and functions that issue instructions of `nki.isa`. Functions that they call are read
-too, in the file and in files beside it that it imports. With `-k NAME` and arguments, as `mowich kernel run` takes them, that kernel is also run. This finds what only a
-run shows:
+Kernels are the functions under `nki.jit`, those given to it, functions under a decorator of the file that calls it, and functions that issue instructions of
+`nki.isa`; also in texts within the file (`TEXT = \"\"\"@nki.jit ...\"\"\"`), with the lines of the file. Functions that they call are read too, in the file and in files
+beside it that it imports. Kernels of the older interface (`neuronxcc.nki`) are read as well.
+
+## Without shapes
+
+The file itself is not run. Its kernels are tried, in a sandbox, on tensors whose shapes and formats are drawn: from the numbers of the text, from multiples of them, and
+from usual sizes. Where a run stops, its arguments are changed to what the assertion or the error names, until one goes further. Nothing but the interface, arithmetic,
+NumPy's numbers and the functions of files at hand can be reached: no file, no network, no other module. What is not at hand, such as an object of configuration, is an
+unknown value. An instruction on an unknown value is left out, and a branch on one goes either way.
+
+A line is told of only where every run that comes to it stops there: with the same words whatever the arguments are, or after a search over all their dimensions (up to
+four) that finds none that passes. So an assertion (`assert M % 128 == 0`) makes more of the mistakes visible, and a finding is no matter of a shape that you would not
+give. The finding then names the shape of one such run. Bytes that nothing wrote are looked for as well, but not where the kernel asks which core of a launch it is on, nor
+where a loop went over nothing.
+
+Of the 41 kinds of mistakes of `tests/fixtures/mistakes/seeded.txt` this finds all but two: a race of two cores, and an overflow that hangs on the values. It finds nothing in
+the twin of each kernel that does the same without the mistake, nor in public kernels that compile.
+
+## With shapes
+
+With `-k NAME` and arguments, as `mowich kernel run` takes them, that kernel runs with values. This finds what only a run shows: bytes that nothing wrote, an output that is
+not written to its end, a race, an overflow. An exception of Python is a finding too, at the line of the kernel:
 
 ```
 $ mowich kernel check kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2
@@ -45,15 +68,16 @@ From Python, `mowich.check_kernel("kernels.py")` checks a file, `mowich.check_ke
 
 ## Which compiler
 
-Rules hold for versions of NKI. Without `--nki` a finding is what every compiler that parses refuses, up to 0.6. `--nki 0.4` takes the rules of 0.4, also those that
-public kernels of earlier versions break (marked \\*). `--nki 0.7` takes the rules of the tracing front end. Kernels of the older interface (`neuronxcc.nki`) are traced as
-Python, so only a run checks them.
+Rules hold for versions of NKI. Without `--nki` a finding is what every compiler refuses, whether it parses a kernel (up to 0.6) or traces it (0.7). What only those that
+parse refuse is a note at the end, with the names of the rules; `parsing_front_end` lists it in the JSON. `--nki 0.6` takes the rules of 0.6, also those that public kernels of
+earlier versions break (marked \\*). `--nki 0.7` takes the rules of the tracing front end. Kernels of the older interface are traced as Python: no rule over their text
+holds, and they are tried.
 
 The list comes from AWS's documentation and from the public source of its front end, `leanprover/KLR` (March 2026). What the compiler refuses later, in
 passes that are not public, is not here: a kernel without a finding may still fail to compile. `tools/check_public.py` runs the check over checkouts of
 public kernels that compile; none of the rules without \\* finds anything in them.
 
-The kernels that ship with Mowich use comprehensions and `zip`: they are written for the tracing front end (`--nki 0.7`).
+The kernels that ship with Mowich use comprehensions and `zip`: they are written for the tracing front end, and have the note.
 
 ## Races
 
@@ -67,8 +91,9 @@ AFTER = """
 ## What it does not see
 
 - Values: the rules of a run hold for the arguments given. Other shapes, indices or magnitudes may break what these do not.
+- Without shapes: a mistake that some shape hides, and one on a line that no run comes to, since an assertion, an unknown value or a mistake before it stops them all.
 - Code that a run does not reach; a function that is chosen at run time from a file that is not beside the kernel's.
-- Bytes that nothing wrote, and a returned tensor of `nl.hbm`: warnings of `mowich kernel run`, errors under `--strict`.
+- A returned tensor of `nl.hbm`: a warning of `mowich kernel run`.
 - Order within one instruction: a tile that is shifted onto itself on an engine.
 """
 

@@ -4,6 +4,7 @@ does the same without the mistake."""
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from test_kernel_check import MISTAKES, marked
 
 import mowich
-from mowich.neuroncore.dtypes import as_dtype
-from mowich.nki.check import check_text
+import mowich.nki.language as nl
+from mowich.neuroncore.dtypes import DType, as_dtype
+from mowich.nki import jit, words
+from mowich.nki.check import check_run, check_text
 from mowich.nki.check.program import kernel_entries, parse_module
 
 FILE = MISTAKES / "seeded.txt"
@@ -77,6 +80,67 @@ def test_a_run_finds_it_and_nothing_in_its_twin(kind: str, module: ModuleType) -
 def _allocated(kind: str) -> set[tuple[int, str]]:
     """A run names the line that made a tile, the text the line that returns it."""
     return {(n, "returned-tile") for n in lines(f"wrong_{kind}")} if kind == "returned_tile" else set()
+
+
+HEAD = "import nki, os, numpy as np\nimport nki.isa as nisa\nimport nki.language as nl\n@nki.jit\ndef k(x):\n"
+REACHES = (
+    "open({path!r}, 'w')",
+    "os.mkdir({path!r})",
+    "nl.os.mkdir({path!r})",
+    "getattr(nl, 'os').mkdir({path!r})",
+    "np.save({path!r}, 1)",
+    "import os; os.mkdir({path!r})",
+    "from os import mkdir; mkdir({path!r})",
+    "().__class__.__base__.__subclasses__()[0]({path!r})",
+    "nl.load.__globals__['os'].mkdir({path!r})",
+    "__builtins__['open']({path!r}, 'w')",
+    "__box__.imported('', 'os').mkdir({path!r})",
+    "eval('open')({path!r}, 'w')",
+    "nl.add = None; nl.load.__code__ = None",
+)
+
+
+@pytest.mark.parametrize("reach", REACHES)
+def test_a_kernel_that_is_tried_reaches_nothing_of_the_machine(reach: str, tmp_path: Path) -> None:
+    before = nl.add, nl.load.__code__
+    looked = check_text(f"{HEAD}    {reach.format(path=str(tmp_path / 'made'))}\n    return x\n", "k.py")
+    assert [f.rule for f in looked.findings if f.rule not in ("unknown-name", "exception")] == []
+    assert list(tmp_path.iterdir()) == []
+    assert (nl.add, nl.load.__code__) == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "while True: pass",
+        "[i for i in range(10**12)]",
+        "list(range(10**12))",
+        "for i in range(10**9):\n        for j in range(10**9): nisa.dma_copy(dst=x, src=x)",
+        "k(x)",
+    ],
+)
+def test_the_work_of_a_kernel_that_is_tried_is_bounded(body: str) -> None:
+    assert check_text(f"{HEAD}    {body}\n    return x\n", "k.py").findings == ()
+
+
+@pytest.mark.parametrize("given", [2.0, None, "a"], ids=str)
+def test_whatever_a_kernel_raises_is_one_finding_at_its_line(given: object) -> None:
+    x = np.ones((128, 4), np.float32)
+    places = set()
+    for name in words.public(nl):
+        function = getattr(nl, name)
+        if not callable(function) or isinstance(function, type | DType):
+            continue
+
+        def calls(x: Any, function: Any = function) -> Any:
+            function(given)
+            return x
+
+        for f in check_run(jit(calls), (x,), {}).findings:
+            places.add(f.line - calls.__code__.co_firstlineno)
+            assert f.text().count("\n") == 0
+            assert "bug in mowich" not in f.text()
+    assert places == {1}
 
 
 def run(module: ModuleType, name: str) -> Any:

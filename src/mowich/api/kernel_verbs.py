@@ -132,12 +132,12 @@ def check_kernel(
     """What the NKI compiler would refuse, without a compiler.
 
     Args:
-        kernel: a file, whose kernels are checked by their text; or a function under `nki.jit`, which runs on `arrays`
-            too where there are any.
+        kernel: a file, whose kernels are checked by their text and tried on drawn shapes; or a function under
+            `nki.jit`, which runs on `arrays` where there are any.
         arrays: its arguments, NumPy arrays.
         target: "trn1", "trn2" or "trn3".
         lnc: cores of the logical core, 1 or 2.
-        nki: version, "0.2" to "0.7" (None: what every compiler that parses refuses).
+        nki: version, "0.2" to "0.7" (None: what every compiler from 0.6 on refuses; what 0.6 alone does is `.parsing`).
         kwargs: named arguments of the kernel.
 
     Returns: `.findings` with file, line, what and remedy. Units: none.

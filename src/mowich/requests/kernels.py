@@ -239,7 +239,7 @@ CHECKED_FILE = replace(_FILE, help="A file with kernels; what they import from b
 ONE_CHECKED = replace(KERNEL, help="Only this kernel of the file.")
 RUN_ON = replace(
     _ARGUMENTS,
-    help="With -k: run it on these too: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
+    help="With -k: run it on these, not on drawn shapes: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
 )
 
 
@@ -270,7 +270,7 @@ NKI_VERSION: Field[tuple[int, int]] = Field(
     name="nki",
     parse=read_version,
     kind="word",
-    help=f"Version of NKI, {_VERSIONS}: its rules alone (default: what every compiler that parses refuses, to 0.6).",
+    help=f"Version of NKI, {_VERSIONS}: its rules alone (default: what every one from 0.6 on refuses).",
     metavar="VERSION",
     keyword="version",
     edges=TYPED,

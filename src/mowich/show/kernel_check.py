@@ -16,7 +16,7 @@ def check_page(result: Result, run: Run) -> Page:
         title=f"Check of {result['file']}",
         sentences=(f"{said} in {len(result['kernels'])} kernels, {result['functions']} functions.",),
         assumptions=[
-            ("NKI", result["nki"] or "what every compiler that parses refuses, up to 0.6"),
+            ("NKI", result["nki"] or "what every compiler refuses, parsing (0.6) or tracing (0.7)"),
             ("kernels", ", ".join(result["kernels"]) or "none under nki.jit"),
         ],
         parts=(Table(title="Findings", columns=word_columns(["line", "what", "instead", "rule"]), rows=rows),),

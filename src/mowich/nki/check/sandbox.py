@@ -220,6 +220,7 @@ class Sandbox:
             self.skipped += 1
         is_empty = True
         for v in values:  # type: ignore[attr-defined]
+            self.tick()
             is_empty = False
             yield self.unpacked(v, count) if count else v
         self.has_empty_loop |= is_empty
@@ -290,6 +291,8 @@ class Sandbox:
             for a in (owner, *given):
                 self.written(a)
             return Unknown(self, next((b for a in (owner, *given) if (b := self._base(a)) is not None), None))
+        if any(isinstance(a, range) and len(a) > self.TICKS for a in given) and function is not len:
+            raise TooLong
         name = str(getattr(function, "__name__", ""))
         self.reads_data |= name in _READERS
         self.asks_launch |= name in _OF_LAUNCH
@@ -647,7 +650,7 @@ class _Rewritten(ast.NodeTransformer):
         self.generic_visit(node)
         entered = self._entered(node, node.iter)
         node.iter = self._each(node.target, node.iter)
-        node.body[:0] = [self._tick(node), entered]
+        node.body.insert(0, entered)
         return node
 
     def visit_While(self, node: ast.While) -> ast.stmt:
