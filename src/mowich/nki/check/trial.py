@@ -317,6 +317,8 @@ def _changed(stopped: Outcome, drawing: Drawing) -> Iterator[Given]:
             for other in (shape[:2], shape[:-1], (*shape, shape[-1])):
                 if other:
                     yield {**given, name: replace(spec, shape=other)}
+    if len(places) > PLACES:
+        return
     few = sorted(sizes, key=lambda n: n in here)[:6]
     for a, b in itertools.combinations(places, 2):
         for x in few:
