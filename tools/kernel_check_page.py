@@ -50,7 +50,7 @@ four) that finds none that passes. So an assertion (`assert M % 128 == 0`) makes
 give. The finding then names the shape of one such run. Bytes that nothing wrote are looked for as well, but not where the kernel asks which core of a launch it is on, nor
 where a loop went over nothing.
 
-Of the 41 kinds of mistakes of `tests/fixtures/mistakes/seeded.txt` this finds all but two: a race of two cores, and an overflow that hangs on the values. It finds nothing in
+Of the kinds of mistakes in `tests/fixtures/mistakes/seeded.txt` this finds all but two: a race of two cores, and an overflow that hangs on the values. It finds nothing in
 the twin of each kernel that does the same without the mistake, nor in public kernels that compile.
 
 ## With shapes

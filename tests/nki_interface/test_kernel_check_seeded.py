@@ -96,6 +96,9 @@ REACHES = (
     "__builtins__['open']({path!r}, 'w')",
     "__box__.imported('', 'os').mkdir({path!r})",
     "eval('open')({path!r}, 'w')",
+    "nl.loops.CDLL(None).mkdir({path!r}.encode(), 511)",
+    "nisa.FunctionType(nl.load.__code__, dict(open=open))()",
+    "nl.shared_constant({path!r})",
     "nl.add = None; nl.load.__code__ = None",
 )
 

@@ -43,12 +43,12 @@ def kernel_check(asked: kernels.KernelCheckRequest) -> None:
 def _run(asked: kernels.KernelCheckRequest) -> Ran:
     """The kernel of a file on the arguments that were described."""
     from mowich.nki import Kernel
-    from mowich.nki.check import check_run, text_of
+    from mowich.nki.check import check_run, text_with_kernel
 
     file, name = str(asked.file), str(asked.kernel)
     with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form):
         names = _execute(file, Path(file).stem)
-        text = text_of(asked.file.read_text(encoding="utf-8"), file, name) if name not in names else None
+        text = text_with_kernel(asked.file.read_text(encoding="utf-8"), file, name) if name not in names else None
         if text is not None:
             with _one_line(file):
                 exec(compile(text, file, "exec"), names)

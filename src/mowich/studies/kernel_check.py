@@ -13,7 +13,7 @@ from pathlib import Path
 from mowich.errors import UserError
 from mowich.neuroncore.targets import generation_of
 from mowich.nki import Kernel
-from mowich.nki.check import NKI_RULES, STAGES, Finding, NkiVersion, Ran, check_run, check_text, code_of, read_text
+from mowich.nki.check import NKI_RULES, STAGES, Finding, NkiVersion, Ran, check_run, check_text, code_of, kernels_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def check_kernels(
     generation: of the NeuronCore that kernels are tried on where `run` does not run one on arguments; text: what the
     file holds, where it is at no place on disk. Raises UserError for a file that is not Python, or without kernels."""
     looked = check_text(
-        read_text(file) if text is None else text,
+        kernels_text(file) if text is None else text,
         str(file),
         kernel=kernel,
         version=version,

@@ -6,10 +6,10 @@ takes, `words` names, arguments and launches, `running` what only a run shows, `
 made of the table `NKI_RULES`.
 """
 
-from mowich.nki.check.program import text_of
+from mowich.nki.check.program import text_with_kernel
 from mowich.nki.check.rule import NKI_RULES, STAGES, Finding, KernelRule, NkiVersion
 from mowich.nki.check.running import Ran, check_run, code_of
-from mowich.nki.check.static import Looked, check_file, check_text, read_text
+from mowich.nki.check.static import Looked, check_file, check_text, kernels_text
 
 __all__ = [
     "NKI_RULES",
@@ -23,6 +23,6 @@ __all__ = [
     "check_run",
     "check_text",
     "code_of",
-    "read_text",
-    "text_of",
+    "kernels_text",
+    "text_with_kernel",
 ]

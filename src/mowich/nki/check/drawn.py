@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mowich.neuroncore.dtypes import as_dtype
-from mowich.nki.check.program import Code, resolved, values_of
+from mowich.nki.check.program import Code, resolved_name, values_of
 from mowich.nki.check.sandbox import Sandbox, Unknown
 from mowich.nki.hollows import hollow
 
-FORMATS = ("float32", "bfloat16", "float16", "int32", "uint8", "float8_e4m3", "uint32", "int8", "float8_e5m2")
+DRAWN_FORMATS = ("float32", "bfloat16", "float16", "int32", "uint8", "float8_e4m3", "uint32", "int8", "float8_e5m2")
 """Formats that are drawn, usual ones first."""
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+DRAWN_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Sizes that are drawn beside those that the text names."""
-LARGEST = 4096
+LARGEST_SIZE = 4096
 """Of a dimension that is drawn."""
 ELEMENTS = (1 << 13, 1 << 14, 1 << 16)
 """Of a tensor that is drawn, at most."""
 COMPUTED_ELEMENTS = 1 << 18
 """Of the tensors of a run that computes; larger ones have no values."""
-RANKS = (*(2,) * 16, 3, 3, 1, 4)
+DRAWN_RANKS = (*(2,) * 16, 3, 3, 1, 4)
 """Dimensions of a tensor whose text says nothing of them."""
 
 
@@ -159,7 +159,7 @@ def _called(code: Code, n: ast.Call, of: Mapping[str, Evidence], depth: int) -> 
         return
     if not depth or not any(_named(a, of) for a in (*n.args, *(k.value for k in n.keywords))):
         return
-    found = resolved(code.module, n.func)
+    found = resolved_name(code.module, n.func)
     if found is None or found[1] is code.node:
         return
     module, node = found
@@ -181,7 +181,7 @@ def sizes_of(codes: Sequence[Code]) -> list[int]:
             found |= set(_whole(n))
             if isinstance(n, ast.Name) and n.id in values:
                 found |= {v for e in values[n.id] for inner in ast.walk(e) for v in _whole(inner)}
-    named = sorted(n for n in found if 1 < n <= LARGEST)
+    named = sorted(n for n in found if 1 < n <= LARGEST_SIZE)
     return named
 
 
@@ -197,16 +197,16 @@ class Drawing:
         self.evidence = evidence_of(code)
         self.used = {n.id for n in ast.walk(code.node) if isinstance(n, ast.Name)}
         self.rng = random.Random(len(ast.dump(code.node)))
-        several = [n * k for n in sizes for k in (2, 3, 4) if n * k <= LARGEST]
+        several = [n * k for n in sizes for k in (2, 3, 4) if n * k <= LARGEST_SIZE]
         self.named = list(sizes)
         self.most = ELEMENTS[0]
-        self.sizes = [*sizes, *sizes, *several, *SIZES]
+        self.sizes = [*sizes, *sizes, *several, *DRAWN_SIZES]
 
     def draw(self) -> Given:
         """Arguments that have few sizes between them: so dimensions that must be equal often are."""
         rng = self.rng
         palette = [rng.choice(self.sizes) for _ in range(rng.choice((1, 2, 2, 3, 4)))]
-        usual = rng.choice(FORMATS[:2]) if rng.random() < 0.8 else rng.choice(FORMATS)
+        usual = rng.choice(DRAWN_FORMATS[:2]) if rng.random() < 0.8 else rng.choice(DRAWN_FORMATS)
         self.most = rng.choice(ELEMENTS)
         return {name: self._one(e, palette, usual) if name in self.used else None for name, e in self.evidence.items()}
 
@@ -233,8 +233,8 @@ class Drawing:
         elif e.least:
             rank = e.least + (rng.random() < 0.2)
         else:
-            rank = rng.choice(RANKS)
-        dtype = usual if rng.random() < 0.85 else rng.choice(FORMATS)
+            rank = rng.choice(DRAWN_RANKS)
+        dtype = usual if rng.random() < 0.85 else rng.choice(DRAWN_FORMATS)
         shape = [rng.choice(palette) for _ in range(rank)]
         while np.prod(shape, dtype=np.float64) > self.most:
             shape[shape.index(max(shape))] //= 2

@@ -144,7 +144,7 @@ def file_module(module: Module, dotted: str) -> Module | None:
     return None if found is None else found[0]
 
 
-def resolved(module: Module, e: ast.expr, depth: int = 8) -> tuple[Module, FunctionNode | ast.ClassDef] | None:
+def resolved_name(module: Module, e: ast.expr, depth: int = 8) -> tuple[Module, FunctionNode | ast.ClassDef] | None:
     """The function or class of a file at hand that a name or attribute stands for."""
     if isinstance(e, ast.Name):
         here = _named(module, e.id, depth)
@@ -165,7 +165,7 @@ def _named(module: Module, name: str, depth: int) -> tuple[Module, FunctionNode 
     if found is not None:
         return module, found
     if name in module.aliases and depth:
-        return resolved(module, ast.Name(name, ast.Load()), depth - 1) if name not in module.functions else None
+        return resolved_name(module, ast.Name(name, ast.Load()), depth - 1) if name not in module.functions else None
     return None
 
 
@@ -241,7 +241,7 @@ def texts_within(module: Module) -> list[Module]:
     return out
 
 
-def text_of(text: str, file: str, kernel: str) -> str | None:
+def text_with_kernel(text: str, file: str, kernel: str) -> str | None:
     """The text within a file that defines a kernel, on lines of the file; None where it is none, or the file itself
     does."""
     module = parse_module(text, file)
@@ -322,7 +322,7 @@ def reached_code(start: list[Code]) -> list[Code]:
         code = todo.pop()
         out.append(code)
         for e in _names(code.node):
-            found = resolved(code.module, e)
+            found = resolved_name(code.module, e)
             if found is None:
                 continue
             module, node = found
@@ -360,7 +360,7 @@ def classes_of(codes: list[Code]) -> list[tuple[Module, ast.ClassDef]]:
         if code.older:
             continue
         for e in _names(code.node):
-            found = resolved(code.module, e)
+            found = resolved_name(code.module, e)
             if found is not None and isinstance(found[1], ast.ClassDef):
                 seen.setdefault(found[1], found[0])
     return [(m, c) for c, m in seen.items()]

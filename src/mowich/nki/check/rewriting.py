@@ -16,7 +16,7 @@ _TWINS: WeakKeyDictionary[Module, dict[tuple[int, int, str], ast.stmt]] = WeakKe
 _FLAGS = __future__.annotations.compiler_flag
 
 
-def compiled(module: Module, node: FunctionNode | ast.ClassDef | ast.expr) -> CodeType:
+def compiled_code(module: Module, node: FunctionNode | ast.ClassDef | ast.expr) -> CodeType:
     """The code of a function, class or expression of a module, handed to the sandbox where it calls or reads."""
     found = _CODE.get(node)
     if found is None:

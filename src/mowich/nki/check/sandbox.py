@@ -7,17 +7,32 @@ file, no module, no private attribute), and the work of a run is counted.
 
 from __future__ import annotations
 
+import abc
 import ast
 import builtins
-import importlib
+import collections
+import dataclasses
+import enum
+import functools
+import itertools
+import math
+import numbers
+import operator
 import random
+import typing
 from collections.abc import Callable, Iterator
 from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 
+import numpy as np
+
+from mowich import nki
 from mowich.neuroncore.views import Tile
+from mowich.nki import beta1, neuron_dtypes
+from mowich.nki import compiler as nki_compiler
+from mowich.nki.beta1 import dimensions, nccl, package
 from mowich.nki.beta1.tensor import Tensor
 from mowich.nki.check.program import FunctionNode, Module, file_module, imported_module, values_of
-from mowich.nki.check.rewriting import compiled
+from mowich.nki.check.rewriting import compiled_code
 from mowich.nki.install import BETA1, NAMES
 
 
@@ -29,7 +44,7 @@ class TooLong(GaveUp):
     """A run did more work than one may do: it tells nothing."""
 
 
-class Refused(BaseException):
+class RefusedArguments(BaseException):
     """The kernel itself refuses its arguments."""
 
 
@@ -50,7 +65,6 @@ class Unknown:
         return self.parts.setdefault(name, Unknown(self.box, self.base))
 
     def __bool__(self) -> bool:
-        self.box.guesses += 1
         if self.truth is None:
             self.truth = self.box.rng.random() < 0.5
         return self.truth
@@ -107,7 +121,7 @@ BUILTINS: dict[str, object] = {name: getattr(builtins, name) for name in _WORDS}
 _HARMLESS = {
     "math": (),
     "itertools": (),
-    "enum": (),
+    "enum": ("global_enum", "global_enum_repr", "global_flag_repr", "global_str"),
     "abc": (),
     "numbers": (),
     "dataclasses": ("make_dataclass",),
@@ -123,6 +137,19 @@ _NUMPY = (
     *("log", "log2", "exp", "pi", "inf", "nan", "array", "asarray", "arange", "zeros", "ones", "full", "eye", "min"),
     *("max", "sum", "abs", "minimum", "maximum", "round", "concatenate", "stack", "reshape", "newaxis", "newaxis"),
 )
+PYTHON_MODULES = {
+    m.__name__: m
+    for m in (math, itertools, enum, abc, numbers, dataclasses, functools, typing, collections, operator, np)
+}
+"""Modules that a function may use."""
+FACE_MODULES: dict[str, ModuleType] = {
+    m.__name__: m
+    for m in (
+        *(nki, nki.language, nki.isa, nki.collectives, nki.typing, nki_compiler, neuron_dtypes),
+        *(beta1, beta1.language, beta1.isa, beta1.compiler, dimensions, nccl, package),
+    )
+}
+"""Modules of the interface."""
 _DUNDERS = ("__init__", "__name__", "__post_init__", "__class_getitem__", "__members__")
 _DATA = ("shared_constant",)
 """Functions of `nki.language` that read a file."""
@@ -140,22 +167,23 @@ Place = tuple[str, int, float]
 
 
 class Sandbox:
-    """One run. rng: decides what is not known; tick: counts turns of loops and calls; work: elements that instructions
-    touched; guesses: branches on unknown values; skipped: calls that were not made, for an unknown argument; passed:
-    statements that ended; refused: the
-    assertion that failed; finished: the kernel returned; has_empty_loop: a loop went over nothing;
-    asks_launch: it asked which core of a launch it is on."""
+    """One run. values: it computes; rng: decides what is not known; ticks: turns of loops, and calls; work: elements
+    that instructions touched; unknowns: unknown values that were met; passed: statements that ended; refused: the
+    assertion that failed; finished: the kernel returned; has_empty_loop: a loop went over nothing; reads_data: the
+    program read a number of the device; asks_launch: it asked which core of a launch it is on."""
 
     slice = slice
     TICKS = 6000
+    """Ticks of a run, at most."""
     ELEMENTS = 1 << 22
+    """Work of a run, at most."""
     CALL = 1 << 12
     """What a call of the interface counts, in elements."""
 
     def __init__(self, seed: int, values: bool = True) -> None:
         self.values = values
         self.rng = random.Random(seed)
-        self.ticks = self.work = self.guesses = self.skipped = self.unknowns = 0
+        self.ticks = self.work = self.unknowns = 0
         self.asks_launch = self.reads_data = self.finished = self.has_empty_loop = False
         self.refused: Place | None = None
         self.programs = self.rng.choice((1, 2))
@@ -174,7 +202,7 @@ class Sandbox:
         assert callable(found)
         return found
 
-    # what the compiled functions call
+    # what the compiled_code functions call
     # ------------------------------------------------------------------------------------------------------------------
     def tick(self) -> None:
         """Count a turn. Raises `TooLong` where a run did too much."""
@@ -199,25 +227,23 @@ class Sandbox:
         """An assertion of the kernel, or a place where it refuses its arguments. part: of the assertion."""
         if not holds:
             self.refused = (file, first, last)
-            raise Refused
-        self.passed.add((file, first, last - part * 1e-3))
+            raise RefusedArguments
+        self.passed.add((file, first, last - part * 1e-3))  # each part is one step further
 
     def unknown(self) -> Unknown:
         """A value that is not at hand."""
         return Unknown(self)
 
-    def slot(self, owner: object) -> Slot:
+    def slot(self, owner: object) -> SetAttribute:
         """An object whose attribute is set."""
-        return Slot(self, owner)
+        return SetAttribute(self, owner)
 
     def cells(self, owner: object) -> object:
         """An object whose elements are set."""
-        return owner if isinstance(owner, list | dict | Unknown) else Cells(self, owner)
+        return owner if isinstance(owner, list | dict | Unknown) else SetCells(self, owner)
 
     def each(self, values: object, count: int) -> Iterator[object]:
         """What a loop goes over. count: names that each value is given to, 0: one."""
-        if isinstance(values, Unknown):
-            self.skipped += 1
         is_empty = True
         for v in values:  # type: ignore[attr-defined]
             self.tick()
@@ -251,17 +277,17 @@ class Sandbox:
     def _of_module(self, module: ModuleType, name: str) -> object:
         top = module.__name__.partition(".")[0]
         hidden = name in _HARMLESS.get(top, ()) or name.startswith("_")
-        if hidden or (top == "numpy" and name not in _NUMPY) or (top == "mowich" and name in _DATA):
+        offered = _NUMPY if top == "numpy" else getattr(module, "__all__", None) if top in _HARMLESS else None
+        if hidden or (offered is not None and name not in offered) or (top == "mowich" and name in _DATA):
             return Unknown(self)
-        found = vars(module).get(name)
+        try:
+            found = getattr(module, name)
+        except Exception:  # the rules over the text tell of it
+            return Unknown(self)
         if isinstance(found, ModuleType):
-            return found if found.__name__.startswith("mowich.nki.") else Unknown(self)
-        if found is None and name not in vars(module):
-            try:
-                return getattr(module, name)
-            except Exception:  # the rules over the text tell of it
-                return Unknown(self)
-        return found
+            return found if found.__name__ in FACE_MODULES else Unknown(self)
+        is_borrowed = isinstance(found, type | FunctionType) and not found.__module__.startswith("mowich.")
+        return Unknown(self) if top == "mowich" and is_borrowed else found
 
     def item(self, owner: object, key: object) -> object:
         """owner[key]"""
@@ -287,9 +313,6 @@ class Sandbox:
         home = str(getattr(function, "__module__", ""))
         is_left_out = isinstance(function, Unknown) or (home in _EXCHANGES and not isinstance(function, type))
         if not is_own and (is_left_out or any(self.holds_unknown(a, 3) for a in given)):
-            if function is print:
-                return None
-            self.skipped += 1
             for a in (owner, *given):
                 self.written(a)
             return Unknown(self, next((b for a in (owner, *given) if (b := self._base(a)) is not None), None))
@@ -353,8 +376,8 @@ MODULE = "mowich.kernel_under_check"
 """The name of the module that classes of a file say they are of."""
 
 
-class Slot:
-    """An object whose attribute a kernel sets: `Slot(x)["name"] = value`."""
+class SetAttribute:
+    """An object whose attribute a kernel sets: `SetAttribute(x)["name"] = value`."""
 
     def __init__(self, box: Sandbox, owner: object) -> None:
         self.box, self.owner = box, owner
@@ -367,8 +390,8 @@ class Slot:
             object.__setattr__(self.owner, name, value)
 
 
-class Cells:
-    """A tensor whose elements a kernel sets: `Cells(t)[key] = value`."""
+class SetCells:
+    """A tensor whose elements a kernel sets: `SetCells(t)[key] = value`."""
 
     def __init__(self, box: Sandbox, owner: object) -> None:
         self.box, self.owner = box, owner
@@ -436,7 +459,7 @@ class Names(dict[str, object]):
     def _defined(self, node: FunctionNode | ast.ClassDef) -> object:
         inner: dict[str, object] = {}
         try:
-            exec(compiled(self.module, node), self, inner)
+            exec(compiled_code(self.module, node), self, inner)
         except GaveUp:
             raise
         except Exception:
@@ -445,7 +468,7 @@ class Names(dict[str, object]):
 
     def _evaluated(self, node: ast.expr) -> object:
         try:
-            return eval(compiled(self.module, node), self)
+            return eval(compiled_code(self.module, node), self)
         except GaveUp:
             raise
         except Exception:
@@ -457,12 +480,12 @@ class Names(dict[str, object]):
         for cut in range(len(parts), 0, -1):
             ours = (NAMES | BETA1).get(".".join(parts[:cut]))
             if ours is not None:
-                found: object = importlib.import_module(ours)
+                found: object = FACE_MODULES.get(ours) or Unknown(self.box)
                 for part in parts[cut:]:
                     found = self.box.attribute(found, part)
                 return found
-        if parts[0] in _HARMLESS or parts[0] == "numpy":
-            found = importlib.import_module(parts[0])
+        if parts[0] in PYTHON_MODULES:
+            found = PYTHON_MODULES[parts[0]]
             for part in parts[1:]:
                 found = self.box.attribute(found, part)
             return found
@@ -490,7 +513,7 @@ class Names(dict[str, object]):
         return self._getattr(owner, name, self) is not self
 
     def _setattr(self, owner: object, name: object, value: object) -> None:
-        Slot(self.box, owner)[str(name)] = value
+        SetAttribute(self.box, owner)[str(name)] = value
 
 
 def _type_of(x: object) -> type:

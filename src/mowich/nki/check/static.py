@@ -70,7 +70,7 @@ def check_text(
     return Looked(findings, parsing, functions, tuple(start))
 
 
-def read_text(path: Path) -> str:
+def kernels_text(path: Path) -> str:
     """The text of a file of kernels. Raises UserError where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def read_text(path: Path) -> str:
 
 def check_file(path: Path, *, kernel: str | None = None, version: NkiVersion | None = None) -> Looked:
     """`check_text` of a file."""
-    return check_text(read_text(path), str(path), kernel=kernel, version=version)
+    return check_text(kernels_text(path), str(path), kernel=kernel, version=version)
 
 
 def _looked(

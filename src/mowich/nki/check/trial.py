@@ -25,9 +25,9 @@ from mowich.neuroncore.dtypes import PUBLIC
 from mowich.nki import beta1, runtime
 from mowich.nki.check.drawn import (
     COMPUTED_ELEMENTS,
-    FORMATS,
-    LARGEST,
-    SIZES,
+    DRAWN_FORMATS,
+    DRAWN_SIZES,
+    LARGEST_SIZE,
     Drawing,
     Given,
     TensorSpec,
@@ -37,15 +37,15 @@ from mowich.nki.check.drawn import (
 from mowich.nki.check.program import Code
 from mowich.nki.check.rule import Finding
 from mowich.nki.check.running import OF_BYTES, of_error, of_exception
-from mowich.nki.check.sandbox import GaveUp, Place, Refused, Sandbox, TooLong
+from mowich.nki.check.sandbox import GaveUp, Place, RefusedArguments, Sandbox, TooLong
 from mowich.nki.language import default_generation
 from mowich.nki.words import UnknownName
 
-FIRST = 16
+FIRST_RUNS = 16
 """Runs on drawn arguments before anything is searched for."""
-MOST, REFUSED = 700, 1600
+MOST_ACCEPTED, MOST_RUNS = 700, 1600
 """Runs of one kernel: that its own assertions let through, and all."""
-WORK = 1 << 26
+MOST_WORK = 1 << 26
 """Of all runs of one kernel, in elements that instructions touch."""
 ENOUGH = 4
 """Runs on different arguments that must stop at a line before it is told of."""
@@ -53,15 +53,15 @@ EXPANDED = 2
 """Stopped runs whose arguments are all changed before a line is told of."""
 PLACES = 4
 """Dimensions of all arguments, at most, that a search changes: of more, it would leave too much out."""
-STEPS = 24
+MOST_STEPS = 24
 """Times that a search goes on from the run that came furthest."""
 _FORMATS = {d.name for d in PUBLIC}
 
-Line = tuple[str, int]
+FileLine = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class KernelTrial:
     """One run. given: its arguments; passed: the statements that ended; finding: what stopped it, None where nothing
     did or nothing is known of it; refused: the assertion that stopped it; far: how far it came; work: elements that it
     touched; is_finished: the kernel returned; is_cut: it was too long; has_values: it computed, so that it knows what
@@ -78,7 +78,7 @@ class Outcome:
     has_values: bool
 
     @property
-    def line(self) -> Line | None:
+    def line(self) -> FileLine | None:
         """Where it was stopped."""
         return None if self.finding is None else (self.finding.file, self.finding.line)
 
@@ -87,7 +87,7 @@ class Outcome:
         """Whether nothing stopped it."""
         return self.is_finished and self.finding is None
 
-    def is_past(self, stopped: Outcome) -> bool:
+    def is_past(self, stopped: KernelTrial) -> bool:
         """Whether it passes the line that stopped another one: after the return, only one without a finding does."""
         line = stopped.line
         assert line is not None
@@ -101,13 +101,13 @@ class Outcome:
         return any(f == line[0] and a <= line[1] <= b for f, a, b in self.passed)
 
 
-class Search:
+class ShapeSearch:
     """The runs of one kernel."""
 
     def __init__(self, code: Code, reached: Sequence[Code], generation: int) -> None:
         self.code, self.generation = code, generation
         self.drawing = Drawing(code, sizes_of(reached))
-        self.runs: list[Outcome] = []
+        self.runs: list[KernelTrial] = []
         self.seen: set[str] = set()
         self.expanded: set[int] = set()
         self.count = self.work = 0
@@ -115,9 +115,9 @@ class Search:
     @property
     def is_over(self) -> bool:
         """Whether the kernel has had all the runs that it gets."""
-        return self.count >= MOST or len(self.runs) >= REFUSED or self.work > WORK
+        return self.count >= MOST_ACCEPTED or len(self.runs) >= MOST_RUNS or self.work > MOST_WORK
 
-    def run(self, given: Given) -> Outcome | None:
+    def run(self, given: Given) -> KernelTrial | None:
         """A run on these arguments; None where it was made before, or there are no more."""
         key = repr(given)
         if key in self.seen or self.is_over:
@@ -134,14 +134,14 @@ class Search:
         for _ in range(count):
             self.run(self.drawing.draw())
 
-    def passes(self, stopped: Outcome) -> bool:
+    def passes(self, stopped: KernelTrial) -> bool:
         """Whether a run passes the line that stopped this one."""
         return any(o.is_past(stopped) for o in self.runs)
 
     def climb(self) -> None:
         """Go on from the run that came furthest, until one ends without a finding or none comes further."""
         stuck: Counter[object] = Counter()
-        for _ in range(STEPS):
+        for _ in range(MOST_STEPS):
             open_ones = [o for o in self.runs if (o.finding or o.refused) and id(o) not in self.expanded]
             if not open_ones or self.is_over or any(o.is_clean for o in self.runs):
                 return
@@ -152,7 +152,7 @@ class Search:
             self.expand(best, goes_on=True)
             stuck[place] += id(best) in self.expanded
 
-    def expand(self, stopped: Outcome, goes_on: bool = False) -> None:
+    def expand(self, stopped: KernelTrial, goes_on: bool = False) -> None:
         """Runs on changed arguments of one that was stopped. goes_on: until one comes further."""
         for given in _changed(stopped, self.drawing):
             made = self.run(given)
@@ -164,9 +164,9 @@ class Search:
                 return
         self.expanded.add(id(stopped))
 
-    def suspects(self) -> Iterator[Outcome]:
+    def suspects(self) -> Iterator[KernelTrial]:
         """A run for each line that stopped some and that none passes."""
-        judged: set[tuple[Line, bool]] = set()
+        judged: set[tuple[FileLine, bool]] = set()
         while True:
             for o in self.runs:
                 if o.line is not None and (o.line, o.is_finished) not in judged:
@@ -177,12 +177,12 @@ class Search:
             else:
                 return
 
-    def verdict(self, suspect: Outcome) -> Finding | None:
+    def verdict(self, suspect: KernelTrial) -> Finding | None:
         """What is told of a line: None where it passes, or where the search did not come to its end."""
         if self.is_constant(suspect):
             return suspect.finding
         if len(_places(suspect.given)) > PLACES:
-            self.draw(FIRST)
+            self.draw(FIRST_RUNS)
             return suspect.finding if self.is_constant(suspect) and not self.passes(suspect) else None
         while (todo := self._to_expand(suspect)) is not None:
             self.expand(todo)
@@ -190,7 +190,7 @@ class Search:
                 return None
             if self.is_constant(suspect):
                 return suspect.finding
-        self.draw(FIRST)
+        self.draw(FIRST_RUNS)
         if self.is_constant(suspect) and not self.passes(suspect):
             return suspect.finding
         # a format that no run tried may pass
@@ -207,7 +207,7 @@ class Search:
         shapes = ", ".join(f"{n}={s}" for n, s in told.given.items() if isinstance(s, TensorSpec))
         return replace(found, what=f"{found.what} (no shape passes; here {shapes})")
 
-    def _to_expand(self, suspect: Outcome) -> Outcome | None:
+    def _to_expand(self, suspect: KernelTrial) -> KernelTrial | None:
         """A run that stopped at a line, of each kind of error there one, and `EXPANDED` in all."""
         stopped = self._stopped(suspect)
         done = [o for o in stopped if id(o) in self.expanded]
@@ -216,7 +216,7 @@ class Search:
         fresh = [o for o in todo if _kind(o.finding) not in kinds] or (todo if len(done) < EXPANDED else [])
         return max(fresh, key=lambda o: o.far, default=None)
 
-    def is_constant(self, suspect: Outcome) -> bool:
+    def is_constant(self, suspect: KernelTrial) -> bool:
         """Whether all runs that stopped at a line, enough of them, stopped for the same, whatever the arguments
         were."""
         stopped = self._stopped(suspect)
@@ -228,15 +228,15 @@ class Search:
             differ = len({tuple(s.shape for s in _specs(o.given)) for o in stopped})
         return differ >= ENOUGH or not _specs(suspect.given)
 
-    def _stopped(self, suspect: Outcome) -> list[Outcome]:
+    def _stopped(self, suspect: KernelTrial) -> list[KernelTrial]:
         return [o for o in self.runs if o.line == suspect.line and o.is_finished == suspect.is_finished]
 
 
 def tried(code: Code, reached: Sequence[Code], generation: int | None = None) -> list[Finding]:
     """What is wrong with a kernel for every shape that it takes. reached: it and the functions that it reaches;
     generation: of the NeuronCore, None: of the default target."""
-    search = Search(code, reached, generation or default_generation())
-    search.draw(FIRST)
+    search = ShapeSearch(code, reached, generation or default_generation())
+    search.draw(FIRST_RUNS)
     search.climb()
     return [found for o in search.suspects() if (found := search.verdict(o)) is not None]
 
@@ -283,7 +283,7 @@ def _kind(finding: Finding | None) -> str:
     return f"{words} {dimension[0] if dimension else ''}"
 
 
-def _changed(stopped: Outcome, drawing: Drawing) -> Iterator[Given]:
+def _changed(stopped: KernelTrial, drawing: Drawing) -> Iterator[Given]:
     """Arguments like those of a stopped run: other formats; one dimension, all of one size, or two."""
     given = stopped.given
     if stopped.finding is not None:
@@ -297,11 +297,12 @@ def _changed(stopped: Outcome, drawing: Drawing) -> Iterator[Given]:
     if "out-of-bounds" in said:  # the last index that was asked for
         numbers |= {n + 1 for n in numbers}
     here = {n for shape in shapes.values() for n in shape}
-    near = sorted(n for n in numbers | here if 1 <= n <= LARGEST and (n <= SIZES[-1] or n in drawing.named))[:6]
+    usual = {n for n in numbers | here if 1 <= n <= DRAWN_SIZES[-1] or n in drawing.named}
+    near = sorted(n for n in usual if n <= LARGEST_SIZE)[:6]
     sizes = list(dict.fromkeys((*near, *drawing.named[:4], 1, 128, 512)))
     places = _places(given)
     if stopped.finding is not None and not any(w in said for w in _OF_PLACES):
-        for dtype in dict.fromkeys((*(w for w in re.findall(r"\w+", said) if w in _FORMATS), *FORMATS)):
+        for dtype in dict.fromkeys((*(w for w in re.findall(r"\w+", said) if w in _FORMATS), *DRAWN_FORMATS)):
             yield _with(given, {}, dict.fromkeys(shapes, dtype))
             for name in shapes:
                 yield _with(given, {}, {name: dtype})
@@ -335,7 +336,7 @@ def _with(given: Given, sizes: dict[tuple[str, int], int], dtypes: dict[str, str
     return out
 
 
-def run_once(code: Code, given: Given, generation: int, seed: int) -> Outcome:
+def run_once(code: Code, given: Given, generation: int, seed: int) -> KernelTrial:
     """One run of a kernel; without values where it would compute too much."""
     size = sum(math.prod(s.shape) for s in _specs(given))
     made = None
@@ -346,7 +347,7 @@ def run_once(code: Code, given: Given, generation: int, seed: int) -> Outcome:
     return made
 
 
-def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> Outcome:
+def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> KernelTrial:
     box = Sandbox(seed, values)
     last = runtime.last_run
     finding: Finding | None = None
@@ -369,7 +370,7 @@ def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> 
             )
     except (TooLong, RecursionError, MemoryError):
         is_cut = True
-    except (GaveUp, Refused):
+    except (GaveUp, RefusedArguments):
         pass
     except NkiValidationError as error:
         if not (box.reads_data or _is_of_unknown(error)):
@@ -386,7 +387,7 @@ def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> 
         runtime.last_run = last
     if finding is not None and is_ours(finding.file):
         finding = replace(finding, file=code.module.file, line=code.node.lineno)
-    return Outcome(
+    return KernelTrial(
         given=given,
         passed=frozenset(box.passed),
         finding=finding,
