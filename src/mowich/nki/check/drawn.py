@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mowich.neuroncore.dtypes import as_dtype
-from mowich.nki.check.program import Code, resolved_name, values_of
+from mowich.nki.check.program import Code, assigned_values, resolved_name
 from mowich.nki.check.sandbox import Sandbox, Unknown
 from mowich.nki.hollows import hollow
 
@@ -176,7 +176,7 @@ def sizes_of(codes: Sequence[Code]) -> list[int]:
     """Whole numbers that these functions name, and small multiples of them: sizes that a kernel may ask for."""
     found: set[int] = set()
     for code in codes:
-        values = values_of(code.module)
+        values = assigned_values(code.module)
         for n in ast.walk(code.node):
             found |= set(_whole(n))
             if isinstance(n, ast.Name) and n.id in values:

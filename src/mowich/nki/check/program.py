@@ -181,7 +181,7 @@ def interface(module: Module, e: ast.expr, depth: int = 2) -> str | None:
             return OLD
     if not depth or not isinstance(target, ast.Name):
         return None
-    made: list[ast.AST] = [*values_of(module).get(target.id, ())]
+    made: list[ast.AST] = [*assigned_values(module).get(target.id, ())]
     if target.id in module.functions:
         made += module.functions[target.id].body
     inner = (n for m in made for n in ast.walk(m) if isinstance(n, ast.Attribute | ast.Name))
@@ -189,7 +189,7 @@ def interface(module: Module, e: ast.expr, depth: int = 2) -> str | None:
     return next((top for top in found if top is not None), None)
 
 
-def values_of(module: Module) -> dict[str, list[ast.expr]]:
+def assigned_values(module: Module) -> dict[str, list[ast.expr]]:
     """Names that the top level of a module assigns, and what to; a name that is assigned in turns has several."""
     found = _VALUES.get(module)
     if found is None:

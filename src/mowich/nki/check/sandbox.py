@@ -31,7 +31,7 @@ from mowich.nki import beta1, neuron_dtypes
 from mowich.nki import compiler as nki_compiler
 from mowich.nki.beta1 import dimensions, nccl, package
 from mowich.nki.beta1.tensor import Tensor
-from mowich.nki.check.program import FunctionNode, Module, file_module, imported_module, values_of
+from mowich.nki.check.program import FunctionNode, Module, assigned_values, file_module, imported_module
 from mowich.nki.check.rewriting import compiled_code
 from mowich.nki.install import BETA1, NAMES
 
@@ -426,7 +426,12 @@ class Names(dict[str, object]):
     def has(self, name: str) -> bool:
         """Whether the module's top level says what a name is."""
         module = self.module
-        return name in module.functions or name in module.classes or name in module.aliases or name in values_of(module)
+        return (
+            name in module.functions
+            or name in module.classes
+            or name in module.aliases
+            or name in assigned_values(module)
+        )
 
     def __missing__(self, name: str) -> object:
         if not self.has(name):
@@ -448,7 +453,7 @@ class Names(dict[str, object]):
         node = module.functions.get(name) or module.classes.get(name)
         if node is not None:
             return self._defined(node)
-        values = values_of(module).get(name)
+        values = assigned_values(module).get(name)
         if values is not None:
             if len(values) > 1 or name in module.aliases:
                 return Unknown(self.box)

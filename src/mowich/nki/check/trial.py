@@ -45,6 +45,8 @@ FIRST_RUNS = 16
 """Runs on drawn arguments before anything is searched for."""
 MOST_ACCEPTED, MOST_RUNS = 700, 1600
 """Runs of one kernel: that its own assertions let through, and all."""
+FEW_RUNS = 200
+"""All runs of a kernel with more dimensions than `PLACES`, of which little can be told."""
 MOST_WORK = 1 << 26
 """Of all runs of one kernel, in elements that instructions touch."""
 ENOUGH = 4
@@ -111,11 +113,12 @@ class ShapeSearch:
         self.seen: set[str] = set()
         self.expanded: set[int] = set()
         self.count = self.work = 0
+        self.most_runs = MOST_RUNS
 
     @property
     def is_over(self) -> bool:
         """Whether the kernel has had all the runs that it gets."""
-        return self.count >= MOST_ACCEPTED or len(self.runs) >= MOST_RUNS or self.work > MOST_WORK
+        return self.count >= MOST_ACCEPTED or len(self.runs) >= self.most_runs or self.work > MOST_WORK
 
     def run(self, given: Given) -> KernelTrial | None:
         """A run on these arguments; None where it was made before, or there are no more."""
@@ -141,6 +144,8 @@ class ShapeSearch:
     def climb(self) -> None:
         """Go on from the run that came furthest, until one ends without a finding or none comes further."""
         stuck: Counter[object] = Counter()
+        if any(len(_places(o.given)) > PLACES for o in self.runs):
+            self.most_runs = FEW_RUNS
         for _ in range(MOST_STEPS):
             open_ones = [o for o in self.runs if (o.finding or o.refused) and id(o) not in self.expanded]
             if not open_ones or self.is_over or any(o.is_clean for o in self.runs):
