@@ -145,7 +145,7 @@ def test_chips_beside_a_name_are_chips_in_the_name(brief: None) -> None:
 
 def test_without_a_number_of_chips_it_grows_until_the_load_is_served(brief: None) -> None:
     """A server of eight H100 is no ceiling; its command runs, on as many chips as it says."""
-    one, many = ask("h100:8", rate="170rps"), ask("h100", rate="250rps")
+    one, many = ask("h100:8", rate="250rps"), ask("h100", rate="250rps")
     assert not one.rows
     assert one.unserved[0].why == "chips"
     assert 8 < one.unserved[0].chips <= many.rows[0].chips_used
