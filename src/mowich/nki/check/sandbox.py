@@ -26,7 +26,7 @@ from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 import numpy as np
 
 from mowich import nki
-from mowich.neuroncore.views import Tile
+from mowich.neuroncore.views import Tile, storage_of
 from mowich.nki import beta1, neuron_dtypes
 from mowich.nki import compiler as nki_compiler
 from mowich.nki.beta1 import dimensions, nccl, package
@@ -359,9 +359,10 @@ class Sandbox:
         if isinstance(x, Tensor):
             x = x.tile
         if isinstance(x, Tile):
-            if not x.storage.filled:
-                x.storage.fill()
-            x.storage.whole()
+            storage = storage_of(x)
+            if not storage.filled:
+                storage.fill()
+            storage.whole()
         elif depth and isinstance(x, tuple | list):
             for v in x:
                 self.written(v, depth - 1)
