@@ -19,6 +19,7 @@ from mowich.models import load_model
 from mowich.models.model import as_trained
 from mowich.plans.plan import Plan, TrainJob
 from mowich.software.stack import equip
+from mowich.studies.batches import NEAR_BATCH
 from mowich.training.search import search
 from mowich.training.step import predict_step
 from mowich.units import parse_batch, parse_count
@@ -65,7 +66,8 @@ def total(entry: Mapping[str, object], facts: Facts) -> Total:
     model = as_trained(load_model(str(entry["model"])))
     seq, chips = parse_count(str(entry["seq"])), int(parse_count(str(entry["chips"])))
     tokens, hours = parse_count(str(entry["tokens"])), parse_count(str(entry["chip_hours"]))
-    job = TrainJob(tokens=tokens, seq=int(seq), batch_seqs=parse_batch(str(entry["batch"]), seq)[0])
+    batch = parse_batch(str(entry["batch"]), seq)[0]
+    job = TrainJob(tokens=tokens, seq=int(seq), batch_seqs=batch, batch_tolerance=NEAR_BATCH)  # reports round it
     own = entry.get("step")
     stack = str(own["stack"]) if isinstance(own, Mapping) else ""
     system = equip(facts, str(entry["system"]), chips=chips, stack=stack or None)

@@ -154,7 +154,7 @@ def test_1_00_a_table_a_headline_ranges_and_what_next(desk: Path) -> None:
     lines = text.splitlines()
     assert masked(lines[0]).startswith("Cheapest: ")
     assert "Fastest: " in masked(text)
-    assert "so all rows are at cost of ownership; --price asks for another kind" in " ".join(text.split())
+    assert "so cost is the owner's where it is known: --price rent asks what renting costs" in " ".join(text.split())
     assert max(map(len, lines)) <= 100
     shapes = [masked(line) for line in lines]
     assert "system step s MFU GiB/dev $/Mtok price days grade binds" in shapes

@@ -269,7 +269,7 @@ def test_json_contracts(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["compare", "gpt-oss-120b", "--serve", "--on", "trn2,trn3", "--isl", "2k", "--osl", "1k"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Prices: trn2 $" in said
-    assert "so all rows are at cost of ownership" in said
+    assert "so cost is the owner's where it is known" in said
 
 
 def test_compare_puts_systems_side_by_side() -> None:

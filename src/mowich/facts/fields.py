@@ -126,6 +126,7 @@ HIGHEST: Mapping[str, float] = {
     "USD/B": 1.0,
     "USD/W": 1e6,
     "USD/W/s": 1e-3,
+    "USD/token": 1.0,
     "USD/m2": 1e12,
     "m": 1e7,
     "m2": 1e3,

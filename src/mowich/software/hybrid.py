@@ -63,6 +63,7 @@ class Hybrids:
             host_Bps=rest.host_Bps,
             host_B=rest.host_B,
             lnc=rest.lnc,
+            chips_per_server=rest.chips_per_server,
             power_share=compute.power_share,
             paths=rest.paths,
             efficiency=software.efficiency,

@@ -16,11 +16,11 @@ from mowich.facts import Facts
 from mowich.plans.plan import TrainJob
 from mowich.units import show_count
 
-WITHIN = 0.05
+NEAR_BATCH = 0.05
 """How far from the batch a better one is looked for; and how far a plan's may be where the number of chips is counted
 from money or power, not chosen."""
 
-IDLE, FASTER = 0.02, 0.02
+_IDLE, _FASTER = 0.02, 0.02
 """Shares of idle chips, and of speed gained, from which on another batch is told."""
 
 
@@ -48,17 +48,17 @@ def better_batch(
     It is looked for where chips idle, and where groups of experts would need data ranks that the batch does not divide
     over: 384 experts, three times a power of two, and a batch that is a power of two."""
     divides = job.batch_seqs % (experts // (experts & -experts)) == 0
-    is_idle = row.chips_idle > IDLE * row.chips_requested
+    is_idle = row.chips_idle > _IDLE * row.chips_requested
     if job.batch_tolerance or not row.step_s.value or (divides and not is_idle):
         return None
     try:
-        other = best(replace(job, batch_tolerance=WITHIN))
+        other = best(replace(job, batch_tolerance=NEAR_BATCH))
     except UserError:
         return None
     if not other.step_s.value:
         return None
     gain = other.global_batch_seqs / other.step_s.value / (row.global_batch_seqs / row.step_s.value) - 1.0
-    return (other.global_batch_seqs, gain) if gain >= FASTER else None
+    return (other.global_batch_seqs, gain) if gain >= _FASTER else None
 
 
 def batch_notes(job: TrainJob, found: Sequence[tuple[Trained, tuple[int, float] | None]]) -> list[str]:
@@ -73,7 +73,7 @@ def batch_notes(job: TrainJob, found: Sequence[tuple[Trained, tuple[int, float] 
         )
         out.append(
             f"a batch of {seqs:,} ({seqs / job.batch_seqs - 1:+.1%}) divides better and trains faster: {gains}. Ask for"
-            f" {seqs}seqs, or for {job.batch_seqs:.0f}seqs~{WITHIN:.0%}, any batch that near"
+            f" {seqs}seqs, or for {job.batch_seqs:.0f}seqs~{NEAR_BATCH:.0%}, any batch that near"
         )
     return out
 

@@ -37,7 +37,7 @@ from mowich.units import show_gib
 if TYPE_CHECKING:
     from mowich.shown import Text
     from mowich.studies.plan import PlanList
-from mowich.studies.batches import WITHIN, batch_notes, better_batch, beyond_critical
+from mowich.studies.batches import NEAR_BATCH, batch_notes, better_batch, beyond_critical
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.footing import OwnedChips, RunBudget, chip_counts, owned_chips, powered, tokens_trained
@@ -485,7 +485,7 @@ def system_asks(
             "needs chips", field="equal", given=equal, fix="they count the first system's chips (units with units)"
         )
     if (budget is not None or equal != "chips") and not train.batch_tolerance:
-        train = replace(train, batch_tolerance=WITHIN)  # chips that are counted, not chosen, seldom divide a batch
+        train = replace(train, batch_tolerance=NEAR_BATCH)  # chips that are counted, not chosen, seldom divide a batch
     term = "rent" if budget is not None and term == "default" else term
     counts, none, notes = chip_counts(facts, systems, chips, equal, budget, term)
     asks: list[SystemAsk] = []

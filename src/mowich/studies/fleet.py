@@ -33,7 +33,7 @@ from mowich.requests.fields import Field
 from mowich.serving.search import ServeJob
 from mowich.shown import Shown
 from mowich.studies import serving_plan
-from mowich.studies.batches import WITHIN
+from mowich.studies.batches import NEAR_BATCH
 from mowich.studies.compare import SystemAsk
 from mowich.studies.compare import solve_system as best_plans
 from mowich.studies.heard import note_heard
@@ -290,7 +290,9 @@ def _train_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
     seq = int(_asked(task, "seq", jobs.SEQ))
     batch, within = parse_batch(ask["batch"], seq, where=f"{task.name}.batch")
     tokens = _asked(task, "tokens", jobs.TOKENS)
-    job = TrainJob(tokens=tokens, seq=seq, batch_seqs=batch, batch_tolerance=within or WITHIN)  # of units of any size
+    job = TrainJob(
+        tokens=tokens, seq=seq, batch_seqs=batch, batch_tolerance=within or NEAR_BATCH
+    )  # of units of any size
     chips = _chips(task, choice)
     fixed = parse_fixed({"precision": words} if (words := _precisions(task)) else {})
     system = resolve(facts, choice.system.id, chips=chips)
