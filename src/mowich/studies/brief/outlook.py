@@ -215,14 +215,20 @@ def fleet_section(known: Known) -> Section:
         question="What do Rainier and Anthropic's split tell?",
         level=level,
         verdict=(
-            "In a plan for a fleet like the reported one (a million Trainium 2, up to a million TPUs, GB300 to rent),"
+            "In a plan for a fleet like the reported one (a million Trainium 2, up to a million TPUs, GB300 in clouds),"
             f" {'; '.join(f'{known.name(s)} does most of {_listed(t)}' for s, t in most.items())}. Trainium has"
             f" {level} of its chips: {share_text(rest)} of their time stays free."
         ),
         why=(
-            "The counts follow public statements; what the fleet has to do is invented, so free time says how much more"
-            " it could carry, and not that the real one stands still.",
-            "Chips that are committed are paid whether they work or not: work goes where a token then costs least.",
+            "The counts follow public statements; what the fleet has to do is invented"
+            + (
+                ". The plan does the most work that the chips can: what users and training leave goes to"
+                " reinforcement learning."
+                if problem.counts_work
+                else ", so free time says how much more it could carry, and not that the real one stands still."
+            ),
+            "Chips that are committed are paid whether they work or not: work goes where "
+            + ("all chips together do the most." if problem.counts_work else "a token then costs least."),
             *_fleet_software(known),
         ),
         numbers=(
