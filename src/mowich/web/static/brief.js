@@ -50,6 +50,18 @@ function story(s, i) {
   return h("section", { class: "story", id: `question-${i + 1}`, "aria-label": s.question }, h("h2", { tabindex: -1 }, `${i + 1}. ${s.question}`), h("p", { class: "verdict" }, s.verdict), h("div", { class: "two" }, h("ul", {}, s.why.map((text) => h("li", {}, text))), figure(s.chart, s.commands[0])), numbers);
 }
 
+/** The table of jobs, and below it where each of them flips: sentences have no room in a column. */
+function jobs(t) {
+  const at = t.head.indexOf("where it flips");
+  const without = (row) => row.filter((_, i) => i !== at);
+  return [tableOf({ ...t, head: without(t.head), rows: t.rows.map(without) }, 60, explain), flips(at < 0 ? [] : answer.result.table)];
+}
+
+function flips(rows) {
+  const told = rows.filter((row) => row.flips);
+  return told.length ? h("section", { "aria-label": "Where it flips" }, h("h2", {}, "Where it flips"), h("ul", {}, told.map((row) => h("li", {}, h("b", {}, `${row.work}, beside ${row.rival_name}: `), row.flips)))) : "";
+}
+
 function draw() {
   const { result, view } = answer;
   const before = result.headline ?? [view.headline];
@@ -58,7 +70,7 @@ function draw() {
   $("status").replaceChildren();
   index(view.stories);
   const charts = h("div", { class: "charts one" });
-  $("view").replaceChildren(h("p", { class: "verdict lead" }, before.join(" ")), ...view.tables.map((t) => tableOf(t, 60, explain)), charts, ...view.stories.map(story),
+  $("view").replaceChildren(h("p", { class: "verdict lead" }, before.join(" ")), ...view.tables.flatMap(jobs), charts, ...view.stories.map(story),
     h("p", { class: "note" }, "Made by ", h("code", {}, answer.command), ` of facts ${result.facts_hash}, version ${result.version}. Each number has a 90% range; open the numbers of a question to ask why.`));
   showCharts(charts, view.charts, answer.command);
   side(view);
