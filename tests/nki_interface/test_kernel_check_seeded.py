@@ -13,6 +13,7 @@ import pytest
 from test_kernel_check import MISTAKES, marked
 
 import mowich
+import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore.dtypes import DType, as_dtype
 from mowich.nki import jit, words
@@ -137,6 +138,7 @@ def test_whatever_a_kernel_raises_is_one_finding_at_its_line(given: object) -> N
 
         def calls(x: Any, function: Any = function) -> Any:
             function(given)
+            nisa.dma_copy(dst=x, src=x)
             return x
 
         for f in check_run(jit(calls), (x,), {}).findings:

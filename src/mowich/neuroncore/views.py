@@ -142,8 +142,8 @@ class Tile:
         return fail(
             f"a kernel cannot read a tile on the host: {what}",
             tile=self,
-            fix="nl.device_print shows it; register_load reads a whole number for control flow; compute with"
-            " instructions",
+            fix="compute with instructions; control flow that reads data takes a whole number from"
+            " nisa.register_load; nl.device_print shows a tile",
         )
 
     @property

@@ -102,16 +102,19 @@ UNINITIALISED = _rule(
 )
 UNWRITTEN = _rule(
     "unwritten-output",
-    "an output of which elements are never written",
+    "an output of which elements are never written, or that no instruction made",
     "store to all of it before the return",
     "nki.isa reference; the host reads what lay in HBM before",
     "for i in range(tiles - 1): nisa.dma_copy(dst=out[i], src=tile)",
 )
+NO_INSTRUCTION = "no instruction"
+"""Words of the errors of an output that no instruction made."""
 OF_BYTES = (UNINITIALISED.id, UNWRITTEN.id)
 """Rules that only a run with values sees broken."""
 _BY_WORDS = (
     ("reads uninitialised bytes", UNINITIALISED),
     ("of its elements were never written", UNWRITTEN),
+    (NO_INSTRUCTION, UNWRITTEN),
     ("the kernel returns", LAUNCHES["returned-tile"]),
 )
 """Words of an error of the machine -> the rule, where it is another than `LIMIT`."""

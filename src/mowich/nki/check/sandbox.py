@@ -363,6 +363,7 @@ class Sandbox:
             if not storage.filled:
                 storage.fill()
             storage.whole()
+            storage.is_made = True
         elif depth and isinstance(x, tuple | list):
             for v in x:
                 self.written(v, depth - 1)

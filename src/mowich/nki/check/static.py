@@ -18,6 +18,7 @@ from mowich.nki.check.program import (
     texts_within,
 )
 from mowich.nki.check.rule import NKI_RULES, Finding, KernelRule, NkiVersion
+from mowich.nki.check.running import NO_INSTRUCTION
 from mowich.nki.check.syntax import CLASS_BASE, SYNTAX, class_base, compiled_nodes
 from mowich.nki.check.trial import tried
 from mowich.nki.check.words import WORD_RULES
@@ -113,5 +114,7 @@ def _looked(
 
 
 def _is_of_host(finding: Finding) -> bool:
-    """Whether a finding holds only where a kernel is launched from the host: another one may give it tiles of SBUF."""
-    return finding.rule == "returned-tile" or ("is in HBM" in finding.what and "an argument" in finding.what)
+    """Whether a finding holds only where a kernel is launched from the host: another one may give it tiles of SBUF,
+    and write to what it returns."""
+    is_of_hbm = "is in HBM" in finding.what and "an argument" in finding.what
+    return finding.rule == "returned-tile" or NO_INSTRUCTION in finding.what or is_of_hbm

@@ -36,7 +36,7 @@ from mowich.nki.check.drawn import (
 )
 from mowich.nki.check.program import Code
 from mowich.nki.check.rule import Finding
-from mowich.nki.check.running import OF_BYTES, of_error, of_exception
+from mowich.nki.check.running import NO_INSTRUCTION, OF_BYTES, of_error, of_exception
 from mowich.nki.check.sandbox import GaveUp, Place, RefusedArguments, Sandbox, TooLong
 from mowich.nki.language import default_generation
 from mowich.nki.words import UnknownName
@@ -264,7 +264,7 @@ _OF_FORMAT = re.compile(r"format that|does not take|goes with")
 """Errors of formats alone."""
 _TOO_SMALL = re.compile(r"at least one element in each dimension|is empty: |needs two cores")
 """Errors of sizes or launches that are too small, not of the kernel."""
-_OF_PLACES = ("uninitialised", "never written", "out-of-bounds")
+_OF_PLACES = ("uninitialised", "never written", NO_INSTRUCTION, "out-of-bounds")
 """Words of errors that hang on no format."""
 
 
@@ -383,7 +383,8 @@ def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> 
             # a loop that did not run would have written it; a size that was rounded down to 0 was too small
             # another core would have written it
             is_of_others = finding.rule in OF_BYTES and (box.has_empty_loop or box.asks_launch)
-            if is_of_others or _TOO_SMALL.search(finding.what):
+            is_of_calls = "no instruction ran" in finding.what and box.unknowns  # a call that was not made would have
+            if is_of_others or is_of_calls or _TOO_SMALL.search(finding.what):
                 finding, box.finished = None, False
     except Exception as error:
         if not (box.unknowns or box.reads_data):
@@ -407,6 +408,8 @@ def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> 
 
 def _is_of_unknown(error: NkiValidationError) -> bool:
     """Whether an error comes of what was guessed about an argument, not of the kernel."""
-    return any(w in error.line() for w in ("Unknown", "control flow that reads")) or (
-        isinstance(error, UnknownName) and "Tile" in error.what
+    return (
+        "Unknown" in error.line()
+        or "control flow that reads" in error.what
+        or (isinstance(error, UnknownName) and "Tile" in error.what)
     )
