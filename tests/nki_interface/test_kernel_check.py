@@ -100,6 +100,36 @@ def test_the_older_interface_is_traced_as_python() -> None:
     assert found(text.replace("nl.store(out, value=t)", "nl.copy(t)")) == {(5, "unwritten-output")}
 
 
+OUT = "    M, N = x.shape\n    out = nl.ndarray((M, N), dtype=x.dtype, buffer=nl.shared_hbm)\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (OUT + "    t = nl.load(x)\n    return out\n", 7),
+        (OUT + "    return out\n", 7),
+        ("    M, N = x.shape\n    return x\n", 5),
+        (OUT + "    foo.bar(x)\n    return out\n", 7),
+        (OUT + "    foo.bar(out)\n    return out\n", None),  # it may have been written there
+        ("    M, N = x.shape\n    foo.bar(x)\n    return x\n", None),
+        (OUT + "    for i in range(M // 128):\n        nisa.dma_copy(dst=out, src=x)\n    return out\n", None),
+        (OUT + "    if nl.program_id(0) == 1:\n        nisa.dma_copy(dst=out, src=x)\n    return out\n", None),
+        (OUT + "    return out\n\n\n@nki.jit\ndef calls(x):\n    nisa.dma_copy(dst=k(x), src=x)\n    return x\n", None),
+    ],
+)
+def test_an_output_that_no_instruction_made_is_unwritten(body: str, line: int | None) -> None:
+    text = f"import nki, foo\nimport nki.isa as nisa\nimport nki.language as nl\n@nki.jit\ndef k(x):\n{body}"
+    assert found(text) == (set() if line is None else {(line, "unwritten-output")})
+
+
+@pytest.mark.parametrize("least", [7, 128, 512, 1000, 1024, 4000])
+def test_an_output_that_larger_arguments_write_is_no_finding(least: int) -> None:
+    text = (
+        f"{HEAD}@nki.jit\ndef k(x):\n{OUT}    if N > {least}:\n        nisa.dma_copy(dst=out, src=x)\n    return out\n"
+    )
+    assert found(text) == set()
+
+
 def test_one_kernel_of_a_file_is_checked_alone() -> None:
     text = HEAD + "@nki.jit\ndef a(x):\n    return (lambda: x)()\n@nki.jit\ndef b(x):\n    return x\n"
     assert len(check_text(text, "k.py", version=PARSES).findings) == 1

@@ -304,7 +304,8 @@ def _changed(stopped: KernelTrial, drawing: Drawing) -> Iterator[Given]:
     here = {n for shape in shapes.values() for n in shape}
     usual = {n for n in numbers | here if 1 <= n <= DRAWN_SIZES[-1] or n in drawing.named}
     near = sorted(n for n in usual if n <= LARGEST_SIZE)[:6]
-    sizes = list(dict.fromkeys((*near, *drawing.named[:4], 1, 128, 512)))
+    beyond = [2 * n for n in drawing.named[-1:]]  # of each size that the text compares with
+    sizes = list(dict.fromkeys((*near, *drawing.named[:4], 1, 128, 512, *beyond)))
     places = _places(given)
     if stopped.finding is not None and not any(w in said for w in _OF_PLACES):
         for dtype in dict.fromkeys((*(w for w in re.findall(r"\w+", said) if w in _FORMATS), *DRAWN_FORMATS)):
