@@ -174,7 +174,10 @@ def _why(known: Known, table: Sequence[JobRow]) -> tuple[str, ...]:
         if who in known.systems
     }
     if bases:
-        why.append(f"Never measured on that chip, so grade D and with a wide range: {names_listed(list(bases))}.")
+        why.append(
+            "As of November 2026 no row measures these on that chip, so grade D and with a wide range:"
+            f" {names_listed(list(bases))}."
+        )
     rests = sorted({row.rests_on for row in table if row.level == NO_VERDICT})
     if rests:
         why.append(
