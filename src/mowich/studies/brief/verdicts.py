@@ -41,8 +41,8 @@ of it; scale: the distance at few chips over that at many; price: break-even ove
 def words_for(question: str, number: float) -> str:
     """The words that a number chooses.
 
-    >>> words_for("memory", 1.02), words_for("energy", 2.0)
-    ('hardly', 'more energy')
+    >>> words_for("memory", 0.5), words_for("energy", 2.0)
+    ('in some work', 'more energy')
     """
     return next(words for bound, words in LEVEL_WORDS[question] if number < bound)
 

@@ -47,8 +47,8 @@ TRAIN_ROW = [
     R(
         "global_batch_seqs",
         "sequences",
-        "sequences of one step: the legal batch nearest to the one asked for",
-        "search: micro-batch x data-parallel ranks x micro-batches of a step, within 5% of the batch asked for",
+        "sequences of one step: those that were asked, or within the share that was",
+        "search: micro-batch x data-parallel ranks x micro-batches of a step, as near to the batch as is asked",
     ),
     R("plan *", "1", "a choice of the plan", CHOSEN_BY_SEARCH),
     R("step_s", "s", "time of one training step", "= sum(parts)"),
