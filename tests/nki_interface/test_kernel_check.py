@@ -230,3 +230,24 @@ def test_bad_input_is_one_line(
     err = capsys.readouterr().err
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("way", ["write(a)", "numpy()", "array", "storage"])
+def test_values_on_the_host_are_found_without_shapes(tmp_path: Path, way: str) -> None:
+    """Of a tile that the kernel allocates; an argument may be something else than a tensor."""
+    text = """import nki
+import nki.isa as nisa
+import nki.language as nl
+
+
+@nki.jit
+def kernel(a):
+    out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=out, src=a)
+    OF.WAY
+    return out
+"""
+    for of, lines in (("out", [10]), ("a", [])):
+        file = tmp_path / f"{of}.py"
+        file.write_text(text.replace("OF.WAY", f"{of}.{way}"))
+        assert [f.line for f in check_file(file).findings] == lines

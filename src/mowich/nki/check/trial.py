@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 
 from mowich.neuroncore.core import NkiValidationError, is_ours
 from mowich.neuroncore.dtypes import PUBLIC
+from mowich.neuroncore.views import Tile, storage_of
 from mowich.nki import beta1, runtime
 from mowich.nki.check.drawn import (
     COMPUTED_ELEMENTS,
@@ -357,12 +358,14 @@ def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> 
     box = Sandbox(seed, values)
     last = runtime.last_run
     finding: Finding | None = None
+    taken: list[object] = []
     is_cut = False
     try:
         function = box.function(code.module, code.name)
 
         @functools.wraps(function)
         def launched(*args: object, **kwargs: object) -> object:
+            taken.extend((*args, *kwargs.values()))
             value = function(*args, **kwargs)
             box.finished = True
             return value
@@ -379,7 +382,7 @@ def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> 
     except (GaveUp, RefusedArguments):
         pass
     except NkiValidationError as error:
-        if not (box.reads_data or _is_of_unknown(error)):
+        if not (box.reads_data or _is_of_unknown(error, taken)):
             finding = of_error(error, code.module.file, code.node.lineno)
             # a loop that did not run would have written it; a size that was rounded down to 0 was too small
             # another core would have written it
@@ -407,10 +410,20 @@ def _run(code: Code, given: Given, generation: int, seed: int, values: bool) -> 
     )
 
 
-def _is_of_unknown(error: NkiValidationError) -> bool:
-    """Whether an error comes of what was guessed about an argument, not of the kernel."""
+def _is_of_unknown(error: NkiValidationError, taken: Sequence[object]) -> bool:
+    """Whether an error comes of what was guessed about an argument, not of the kernel. taken: the arguments."""
     return (
         "Unknown" in error.line()
         or "control flow that reads" in error.what
-        or (isinstance(error, UnknownName) and "Tile" in error.what)
+        or (isinstance(error, UnknownName) and "Tile" in error.what and not _is_made(error, taken))
     )
+
+
+def _is_made(error: UnknownName, taken: Sequence[object]) -> bool:
+    """Whether it is a way to a tile's values on the host, and the tile is of an allocation of the kernel, and of no
+    argument: an argument that is drawn as a tensor may be something else."""
+    if "through instructions only" not in error.what:
+        return False
+    owner = getattr(error.__cause__, "obj", None)
+    given = [storage_of(x) for x in taken if isinstance(x, Tile)]
+    return isinstance(owner, Tile) and not any(storage_of(owner) is s for s in given)
