@@ -57,16 +57,17 @@ def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) ->
     ("model", "spec", "batch"),
     [
         ("llama-3.1-8b", "h100:64", 40),
+        ("llama-3.1-8b", "h100:64", 40.5),
         ("qwen3-30b-a3b", "trn3:36", 100),
         ("mixtral-8x7b", "a100:100", 17),
         ("deepseek-v3", "ironwood:128", 96),
     ],
 )
-def test_every_dp_is_listed_and_the_largest_first(facts: Facts, model: str, spec: str, batch: int) -> None:
+def test_every_dp_is_listed_and_the_largest_first(facts: Facts, model: str, spec: str, batch: float) -> None:
     """Against all whole numbers up to the devices, tried one by one: those on whole servers, where there are none those
-    on a part of one."""
+    on a part of one. Half a sequence is a batch that no plan has: there 5% are allowed."""
     shapes, system = load_model(model), equip(facts, spec)
-    job = TrainJob(tokens=1e12, seq=1024, batch_seqs=batch)
+    job = TrainJob(tokens=1e12, seq=1024, batch_seqs=batch, batch_tolerance=0.05 * (batch % 1 > 0))
     fixed = parse_fixed(
         {"precision": "bf16", "recompute": "none", "schedule": "all", "zero": "1", "sp": "off", "order": "tp-dp-pp"}
     )

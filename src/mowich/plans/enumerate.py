@@ -538,6 +538,8 @@ def largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray,
     with np.errstate(divide="ignore"):
         most = np.minimum(most, target * np.minimum(high / fewest, np.where(nearest > 0, 1.0 / nearest, np.inf)))
     most = np.floor(most * (1.0 + _ROUNDING))
+    if not job.batch_tolerance:
+        return _largest_divisor(job, shape, step, most)
     dp = np.floor(most / step) * step
     out = most
     left = np.flatnonzero(dp >= 1)
@@ -555,15 +557,47 @@ def largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray,
     return out
 
 
+def exact_dp(job: TrainJob, most: float) -> np.ndarray:
+    """The data-parallel degrees up to `most` that an exact batch divides over, largest first."""
+    whole = job.batch_seqs == round(job.batch_seqs)
+    return np.array(divisors(round(job.batch_seqs), int(most))[::-1] if whole and most >= 1 else [], dtype=np.float64)
+
+
+def _largest_divisor(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """`largest_dp` of an exact batch."""
+    out = most.copy()
+    left = np.arange(len(most))
+    for dp in exact_dp(job, float(most.max(initial=0.0))):
+        may = left[(dp <= most[left]) & (np.mod(dp, step[left]) == 0)]
+        if not len(may):
+            continue
+        rows = {k: pick(v, may) for k, v in shape.items()} | {"dp": np.full(len(may), dp)}
+        found = may[np.logical_and.reduce([kept for _, kept in dp_rules(job, rows)])]
+        out[found] = dp
+        left = np.setdiff1d(left, found, assume_unique=True)
+        if not len(left):
+            break
+    return out
+
+
 def every_dp(system: Platform, job: TrainJob, plans: Plans, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(dp, index) of every legal plan that differs from one of `plans`, at that index, in dp alone, of at least `least`
     and at most its own; of plans on whole servers, those on whole servers."""
     step = dp_step_of(system, plans)
     low = np.maximum(1.0, np.ceil(least / step)) * step
+    if not job.batch_tolerance:
+        listed = exact_dp(job, float(plans.dp.max(initial=0.0)))[::-1]
+        inside = (listed >= low[:, None]) & (listed <= plans.dp[:, None]) & (np.mod(listed, step[:, None]) == 0)
+        of, at = np.nonzero(inside)
+        return _legal(job, plans, listed[at], of)
     count = np.maximum(0.0, (plans.dp - low) / step + 1.0).astype(np.intp)
     of = np.repeat(np.arange(len(plans)), count)
     turn = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
-    dp = low[of] + turn * step[of]
+    return _legal(job, plans, low[of] + turn * step[of], of)
+
+
+def _legal(job: TrainJob, plans: Plans, dp: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of some dp of plans, at the indices `of`, that are legal."""
     rows = {name: getattr(plans, name)[of] for name in ("tp", "pp", "cp", "ep", "etp", "schedule", "micro_batch")}
     ok = np.logical_and.reduce([kept for _, kept in dp_rules(job, rows | {"dp": dp})])
     return dp[ok], of[ok]

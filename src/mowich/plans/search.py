@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ def divisors(n: int, limit: int) -> list[int]:
     >>> divisors(12, 6)
     [1, 2, 3, 4, 6]
     """
-    return [d for d in range(1, min(n, limit) + 1) if n % d == 0]
+    small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    return [d for d in sorted({*small, *(n // d for d in small)}) if d <= limit]
 
 
 def powers(limit: int) -> list[int]:

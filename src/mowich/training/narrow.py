@@ -41,7 +41,7 @@ def scouts(system: Platform, job: TrainJob, p: Plans, low: Floats) -> tuple[Floa
     up to its own, down in even ratios. None where no plan has many. Their times show which
     of the others are worth a look."""
     step, first, count = _counts(system, p, low)
-    if count.max(initial=0.0) <= TOO_MANY / FEW_LEFT:
+    if not job.batch_tolerance or count.max(initial=0.0) <= TOO_MANY / FEW_LEFT:
         return np.zeros(0), np.zeros(0, dtype=np.intp)
     turns = np.floor(np.log(np.maximum(1.0, p.dp / (first * step))) / np.log(APART)).astype(np.intp) * (count > 0)
     of = np.repeat(np.arange(len(p)), turns)
@@ -60,7 +60,7 @@ def contending_dp(
     at least `low` and at most its own, and may take less than `limit` seconds per token. floor: of p without traffic
     between data-parallel ranks; loaded: with that of `low`."""
     step, first, count = _counts(system, p, low)
-    if count.sum() <= TOO_MANY:
+    if not job.batch_tolerance or count.sum() <= TOO_MANY:  # an exact batch has few divisors
         dp, of = every_dp(system, job, p, low)
         bound = least(system, job, p, loaded, dp, of)
     else:
