@@ -207,7 +207,7 @@ def paid(page: Page, context: BrowserContext) -> None:
     page.wait_for_selector("#text-budget")
     check(page.locator("#text-chips").count() == 0, "cost and days: the money says the chips, no field does")
     answered(page, "budget", "$500k")
-    page.wait_for_selector("#headline:has-text('Most tokens for $500000 in 30 days')")
+    page.wait_for_selector("#headline:has-text('$500000 in 30 days')")
     settled(page)
     table_is_whole(page, "cost and days", columns=9)
     numbers(page, copied(page), "cost and days")
