@@ -336,7 +336,7 @@ def bindings(problem: FleetProblem, programme: Programme, duals: Vector) -> tupl
                 subject=says.subject,
             )
         )
-    return tuple(sorted(out, key=lambda b: (-b.shadow_price, b.constraint)))
+    return tuple(sorted(out, key=lambda b: (-float(f"{b.shadow_price:.9g}"), b.constraint)))  # not by a last bit
 
 
 SMALL_SHARE = 1e-5
