@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -190,13 +191,19 @@ def _whole(n: ast.AST) -> Iterator[int]:
         yield n.value
 
 
+def _length(node: ast.AST) -> int:
+    """Of what Python 3.11 prints of a tree: later ones leave out what is empty, and have fields more."""
+    whole = {"show_empty": True} if sys.version_info >= (3, 13) else {}
+    return len(ast.dump(node, **whole).replace(", type_params=[]", ""))
+
+
 class Drawing:
     """Draws arguments. sizes: that the text names."""
 
     def __init__(self, code: Code, sizes: Sequence[int]) -> None:
         self.evidence = evidence_of(code)
         self.used = {n.id for n in ast.walk(code.node) if isinstance(n, ast.Name)}
-        self.rng = random.Random(len(ast.dump(code.node)))
+        self.rng = random.Random(_length(code.node))
         several = [n * k for n in sizes for k in (2, 3, 4) if n * k <= LARGEST_SIZE]
         self.named = list(sizes)
         self.most = ELEMENTS[0]
