@@ -339,7 +339,7 @@ def test_bad_input_is_one_line(words: list[str], line: str, capsys: pytest.Captu
 
 def test_a_model_that_fits_nowhere_is_refused(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(one_page, "BRIEF_SIZES", (AT,))
-    small = facts.with_values({"chips.trainium3.memory.hbm_usable": 2.0**20})
+    small = facts.with_values({"chips.trainium3.memory.hbm_capacity": 2.0**20})
     with pytest.raises(UserError, match="has no plan on 16,384 chips of Trainium 3"):
         asked_once(small, against=RIVALS, models=["deepseek-v3"])
 
@@ -365,8 +365,8 @@ DRAWN_SETTINGS = (
     "prices.trn3=$2.50/chip/h",
     "prices.gb300=$6/chip/h",
     "prices.ironwood=$0.60/chip/h",
-    "chips.trainium3.memory.hbm_usable=288 GiB",
-    "chips.trainium3.memory.hbm_usable=120 GiB",
+    "chips.trainium3.memory.hbm_capacity=288 GiB",
+    "chips.trainium3.memory.hbm_capacity=120 GiB",
     "chips.trainium3.memory.hbm_bandwidth=7 TB/s",
     "serving.vllm-neuron.moe_layer=110 us",
     "power.trn3=900 W",
@@ -404,7 +404,7 @@ def test_drawn_questions(seed: int, facts: Facts, capsys: pytest.CaptureFixture[
     order = [words for _, words in LEVEL_WORDS["your price" if is_yours else "price"]]
     place = {SOME_WORK: 1, **{words: i for i, words in enumerate(order)}}
     assert place[cheaper.level] >= place[price.level]
-    amounts = {p: 2.0 * asked.facts.number(p) for p in ("chips.trainium3.memory.hbm_usable",)}
+    amounts = {p: 2.0 * asked.facts.number(p) for p in ("chips.trainium3.memory.hbm_capacity",)}
     more = compare(
         known.models[0], known.systems, train=TO_TRAIN, chips=AT, facts=asked.facts.with_values(amounts), term="tco"
     )
