@@ -97,6 +97,7 @@ def beyond_critical(facts: Facts, job: TrainJob) -> str | None:
     if job.task != "pretrain" or job.tokens <= job.tokens_per_step:
         return None
     fact = facts.fact("training.common.critical_batch")
+    known = facts.number(fact.path)
     low, middle, high = (
         critical_tokens(
             tokens=job.tokens,
@@ -104,7 +105,7 @@ def beyond_critical(facts: Facts, job: TrainJob) -> str | None:
             batch=end,
             x=facts.number("training.common.critical_batch_exponent"),
         )
-        for end in (fact.low or facts.number(fact.path), facts.number(fact.path), fact.high or facts.number(fact.path))
+        for end in (fact.low or known, known, fact.high or known)
     )
     step = job.tokens_per_step * job.fill
     if step <= high:

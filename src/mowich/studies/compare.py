@@ -547,7 +547,7 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
             f" {math.expm1(max(lo, hi)):+.0%}"
             for f, lo, hi in links[:1]
         ]
-    warnings += said_of_batch(asked.asks, rows, asked.fixed)
+    warnings += said_of_batch(asked.asks, rows, asked.fixed) if complete else []  # it searches once more
     return Comparison(
         inputs=asked.inputs,
         facts_hash=asked.facts.hash(),

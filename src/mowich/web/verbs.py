@@ -122,11 +122,11 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, frozen
         found = serving_plan.joined_results([r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts)
         result = note_heard(found, got.facts).to_dict()
     else:
-        answer = study.answer(questions(got), [r for r in rows if isinstance(r, study.Row)])
+        trained = [r for r in rows if isinstance(r, study.Row)]
+        answer = study.answer(questions(got), trained, complete=not ask.nearby)
         if ask.nearby:
             answer = replace(
                 answer,
-                complete=False,
                 warnings=(
                     *answer.warnings,
                     (
