@@ -8,12 +8,20 @@ searching. Combination rules (sum, max, scaling, independent spread) are here an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from statistics import NormalDist
+from types import MappingProxyType
+from typing import ParamSpec, TypeVar
+
+import numpy as np
 
 from mowich.formula import Law, formula_of, units_of
 from mowich.units import show
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 GRADES = "ABCD"
 """A vendor document or own reading of a primary source, B independent measurement, C derived with its
@@ -42,13 +50,23 @@ class Term:
     units: Mapping[str, str] = field(default_factory=dict)
 
 
+LEAST_MOVE = 1e-12
+"""Of a value: what changes it by less is rounding, and moves nothing."""
+
+
 class Notes:
-    """Collects the terms of one evaluation, in order. The only mutable thing in a cost evaluation."""
+    """Collects the terms of one evaluation, in order. The only mutable thing in a cost evaluation.
 
-    __slots__ = ("terms",)
+    The facts of a term are those that move it: nobody lists them. moved: path of the fact that each row of a value but
+    the first has moved (`training.sensitivity.noted`), empty where values have no such rows.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_moves", "moved", "terms")
+
+    def __init__(self, moved: Sequence[str] = ()) -> None:
         self.terms: dict[str, Term] = {}
+        self.moved = moved
+        self._moves: dict[str, dict[str, float]] = {}
 
     def add(
         self,
@@ -65,7 +83,7 @@ class Notes:
     ) -> None:
         """Record one term. law: the function that computed it, whose docstring states its formula in the names of
         `given` and `inputs`; words: how it comes about, where that is a choice or a search. Arrays of length one are
-        accepted for `value` and the symbols."""
+        accepted for `value` and the symbols, with a row for each fact of `moved`."""
         self.terms[name] = Term(
             name=name,
             value=_scalar(value),
@@ -77,11 +95,69 @@ class Notes:
             facts=tuple(facts),
             note=note,
         )
+        rows = np.asarray(value, dtype=np.float64)
+        if self.moved and rows.ndim > 1 and len(rows) == 1 + len(self.moved):
+            for path, moved in zip(self.moved, rows[1:, 0], strict=True):
+                self._move(name, path, float(moved))
+
+    def _move(self, name: str, path: str, value: float) -> None:
+        """What a term is where one fact is moved."""
+        now = self.terms[name].value
+        if abs(value - now) > LEAST_MOVE * abs(now):
+            own = self._moves.setdefault(name, {})
+            own[path] = max(own.get(path, 0.0), abs(value - now))
+
+    def learn(self, path: str, other: Notes) -> None:
+        """Hear from `other`, the same evaluation with one fact moved, which terms that moves."""
+        for name in self.terms.keys() & other.terms.keys():
+            self._move(name, path, other.terms[name].value)
+
+    def with_facts(self) -> Notes:
+        """The same terms with the facts that were seen to move them, the largest move first."""
+        for name, moves in self._moves.items():
+            self.terms[name] = replace(self.terms[name], facts=tuple(sorted(moves, key=lambda at: (-moves[at], at))))
+        return self
 
     def take(self, other: Notes, suffix: str) -> None:
         """Add the terms of another recorder, `suffix` behind their names."""
         for name, term in other.terms.items():
             self.terms[name + suffix] = replace(term, name=name + suffix)
+        self._moves |= {name + suffix: moves for name, moves in other._moves.items()}
+
+
+BY_TABLES = "by the tables of kernels, where they hold it"
+"""How a term comes about that operators of ours were timed for."""
+
+
+def told(
+    notes: Notes | None,
+    name: str,
+    law: Callable[P, T],
+    *,
+    unit: str = "s",
+    note: str = "",
+    also: Mapping[str, object] = MappingProxyType({}),
+    tabled: tuple[Callable[[T], T], Callable[[T], str]] | None = None,
+) -> Callable[P, T]:
+    """A law that records each call as the term `name`; without `notes` the law itself.
+
+    also: further numbers to show. tabled: what tables of kernels give in the place of a value, and what they say of
+    where it is from.
+    """
+    if notes is None and tabled is None:
+        return law
+
+    def recorded(*args: P.args, **given: P.kwargs) -> T:
+        value = law(*args, **given) if tabled is None else tabled[0](law(*args, **given))
+        if notes is not None:
+            symbols = {**signature(law).bind(*args, **given).arguments, **also}
+            if tabled is None:
+                notes.add(name, value, unit, law, note=note, given=symbols)
+            else:
+                notes.add(name, value, unit, words=BY_TABLES, note=tabled[1](value) or note, given=symbols)
+        return value
+
+    return recorded
 
 
 def _scalar(value: object) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Columns, Floats
+from mowich.estimate import Notes, told
 from mowich.models.model import Moe
 from mowich.operators.rates import BF16, DeviceRates
 
@@ -70,12 +71,9 @@ def beside(T: Floats, share: Floats | float, window: Floats | float, contention:
     return np.asarray(T - np.minimum(share * T, window) * (1.0 - contention))
 
 
-def beside_with_rest(
-    T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float
-) -> tuple[Floats, Floats]:
-    """(what `beside` leaves exposed, the part of it that could be issued early and finds no compute: max(share T -
-    window, 0))."""
-    return beside(T, share, window, contention), np.asarray(np.maximum(share * T - window, 0.0))
+def late(T: Floats, share: Floats | float, window: Floats | float) -> Floats:
+    """The part of what `beside` leaves exposed that could be issued early and finds no compute."""
+    return np.asarray(np.maximum(share * T - window, 0.0))
 
 
 # products
@@ -190,15 +188,39 @@ class Sides(Columns):
         return np.asarray(both_kinds[0] + both_kinds[1])
 
 
-def gemm_s(m: Floats, n: Floats, k: Floats, r: DeviceRates, *, groups: Number = 1.0, is_wide: bool = False) -> Floats:
+def gemm_s(
+    m: Floats,
+    n: Floats,
+    k: Floats,
+    r: DeviceRates,
+    *,
+    groups: Number = 1.0,
+    is_wide: bool = False,
+    notes: Notes | None = None,
+    name: str = "",
+) -> Floats:
     """Forward time of a `product` by the rates of a recipe (is_wide: of 16 bits), or by the kernel tables that come
-    with them."""
+    with them; `notes` records it under `name`."""
     rate = r.wide if is_wide else r.recipe
-    Q = unevenness(n, k, r.misaligned)
-    fitted = product(m, n, k, groups, rate.P, rate.B, rate.w, rate.m_half, r.n_half, r.narrow_columns, Q)
-    if r.kernels is None:
-        return fitted
-    return r.kernels.products(m, n, k, groups, BF16 if is_wide else r.precision, fitted)
+    return told(
+        notes,
+        name,
+        product,
+        note="forward, one layer",
+        tabled=r.tabled("products", m, n, k, groups, BF16 if is_wide else r.precision),
+    )(
+        groups=groups,
+        m=m,
+        n=n,
+        k=k,
+        P=rate.P,
+        B=rate.B,
+        w=rate.w,
+        m_half=rate.m_half,
+        n_half=r.n_half,
+        narrow=r.narrow_columns,
+        Q=unevenness(n, k, r.misaligned),
+    )
 
 
 # attention and scans

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -57,9 +59,13 @@ class DeviceRates:
     precision: Floats
     kernels: Kernels | None
 
-    def by(self, seconds: Floats) -> str:
-        """What a recorded term of so many seconds says of where its time is from."""
-        return "" if self.kernels is None else self.kernels.source(seconds)
+    def tabled(
+        self, operator: str, *given: object
+    ) -> tuple[Callable[[Floats], Floats], Callable[[Floats], str]] | None:
+        """For `estimate.call`: an operator by the tables; None without."""
+        if self.kernels is None:
+            return None
+        return partial(getattr(self.kernels, operator), *given), self.kernels.source
 
 
 def rates(system: Platform, precision: Floats, kernels: Kernels | None = None) -> DeviceRates:

@@ -232,12 +232,11 @@ def memory_B(
         **{name: dealt(held_B(**given)) for name, given in of_state.items()},
         "activations": activations,
         "temporary": temporary_B(**of_temporary),
-        "reserve": np.full_like(dealt(layers), system.efficiency.runtime_reserve),
+        "reserve": np.zeros_like(dealt(layers)) + system.efficiency.runtime_reserve,
     }
     if notes is not None:
-        for name, field, _ in _STATE:
-            at = (system.paths[f"stack.{field}"],)
-            notes.add(f"memory.{name}", out[name], "B", held_B, given=of_state[name], zero=p.zero, facts=at)
+        for name, _, _ in _STATE:
+            notes.add(f"memory.{name}", out[name], "B", held_B, given=of_state[name], zero=p.zero)
         notes.add(
             "memory.activations",
             activations,
@@ -250,7 +249,7 @@ def memory_B(
             tokens=p.micro_batch * job.seq / p.cp,
         )
         notes.add("memory.temporary", out["temporary"], "B", temporary_B, given=of_temporary)
-        notes.add("memory.reserve", out["reserve"], "B", facts=(system.paths["efficiency.runtime_reserve"],))
+        notes.add("memory.reserve", out["reserve"], "B")
     return out
 
 
@@ -260,7 +259,7 @@ def _layers_of_modes(
     """`_layer_extremes` of each plan as it is [n], or in each mode [n, m]."""
     distinct, inverse = p.unique("tp", "sp", "cp", "etp", "micro_batch", "recompute", "precision", "regather")
     if not modes:
-        return [v[inverse] for v in _layer_extremes(model, system, job, distinct)]
+        return [v[..., inverse] for v in _layer_extremes(model, system, job, distinct)]
     m, size = len(modes["recompute"]), len(distinct)
     each = distinct.take(np.repeat(np.arange(size), m))
     each = replace(each, **{name: np.tile(v, size) for name, v in modes.items()})
@@ -297,7 +296,7 @@ def _state(
         trains = is_weights or not job.frozen_base
         ranks = np.where(cut, d_ranks, 1.0)
         out[name] = {
-            "bytes": one * float(getattr(system.stack, field)),
+            "bytes": one * getattr(system.stack, field),
             "dense": dense if trains else 0.0 * dense,
             "experts": expert if trains else 0.0 * expert,
             "dense_ranks": ranks,

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mowich.studies.explain import Explainer, Explanation, Move
 
 
+MOST_FACTS = 10
+"""Of a term, shown; those that move it most come first."""
+
 COUNTED = ("chips", "devices", "sequences", "requests", "tokens", "workers")
 """Units that are shown whole."""
 
@@ -95,7 +98,8 @@ def tree_words(terms: Sequence[Term]) -> list[Words]:
         more += [f"how: {term.words}"] if term.words else []
         more += [inputs_line(term.inputs, term.units)] if term.inputs else []
         more += [term.note] if term.note else []
-        more += ["facts: " + ", ".join(term.facts)] if term.facts else []
+        rest = f" and {len(term.facts) - MOST_FACTS} more" if len(term.facts) > MOST_FACTS else ""
+        more += ["facts: " + ", ".join(term.facts[:MOST_FACTS]) + rest] if term.facts else []
         out.extend(paragraphs(more, "caption", indent=indent + 2))
         for child in reads[term.name]:
             draw(child, depth + 1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.estimate import Notes
+from mowich.formula import Law
 from mowich.machines import collectives
 from mowich.machines.system import System
 from mowich.models.model import Model
@@ -25,7 +26,6 @@ from mowich.plans.memory import (
 )
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.terms import paths_of
 
 
 def offload_s(
@@ -156,6 +156,7 @@ def dp_s(
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
     if notes is not None:
         zero = int(p.zero[0])
+        law: Law = gathered_each_time_s if zero == 3 else reduced_each_time_s if zero == 2 else once_a_step_s
         own: dict[str, Floats | float] = (
             {"gather": gather_base, "back": behind, "share": f}
             if zero == 3
@@ -163,28 +164,8 @@ def dp_s(
         )
         own |= {"backward": backward, "forward": forward, "contention": busy}
         own |= {"g": g, "zero": zero, "dense_params": dense, "expert_params": expert, "dp_group": group}
-        _note_dp(notes, system, zero, result, own)
+        notes.add("dp", result, "s", law, given=own)
     return np.asarray(result)
-
-
-def _note_dp(notes: Notes, system: Platform, zero: int, result: Floats, given: dict[str, Floats | float]) -> None:
-    """Record the exposed traffic of gradients and weights by the law of its ZeRO stage."""
-    law = gathered_each_time_s if zero == 3 else reduced_each_time_s if zero == 2 else once_a_step_s
-    notes.add(
-        "dp",
-        result,
-        "s",
-        law,
-        given=given,
-        facts=paths_of(
-            system,
-            ".bandwidth",
-            "stack.dp_overlap",
-            "stack.fsdp_overlap",
-            "fabric.network_efficiency",
-            "stack.grad_B",
-        ),
-    )
 
 
 def once_a_step_s(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.estimate import Notes
+from mowich.estimate import Notes, told
 from mowich.machines import collectives
 from mowich.models import ops
 from mowich.models.model import Model, Moe
@@ -16,7 +16,6 @@ from mowich.operators.law import busiest_load, gemm_s
 from mowich.operators.rates import IS_BLOCK, IS_LOW, DeviceRates
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.terms import note_gemm, paths_of
 
 _Sides = tuple[Floats, Floats, Floats]
 """Rows, columns and depth of a product."""
@@ -52,13 +51,38 @@ def experts_s(
     w = float(ffn.width(model.hidden))
     _, outputs = ops.ffn_width(ffn)
     tokens = t * p.ep * p.etp / p.tp  # of all ranks that send to a group of experts
-    load = busiest_load(tokens, ffn, p.ep, 0.0 if job.is_balanced else s.router_skew, s.moe_capacity)
+    skew = 0.0 if job.is_balanced else s.router_skew
+    load = busiest_load(tokens, ffn, p.ep, skew, s.moe_capacity)
+    if notes is not None:
+        notes.add(
+            "moe.load",
+            load,
+            "x",
+            words="rows of the busiest device over the mean: the expected largest of ep loads whose spread is that of"
+            " tokens that choose their experts, and of experts that are not equally popular",
+            tokens=tokens,
+            ep=p.ep,
+            experts=ffn.num_experts,
+            top_k=ffn.top_k,
+            skew=skew,
+        )
     rows = load * t * ffn.top_k * p.etp / p.tp  # that the busiest device's experts see, per micro-batch
     experts = ffn.num_experts / p.ep
     m_e = np.maximum(rows / experts, 1e-6)
     wide = (m_e, ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp, np.full_like(t, w))
     narrow = (m_e, np.full_like(t, w), ffn.ffn / p.etp)
-    up, down = (gemm_s(*sides, r, groups=experts) for sides in (wide, narrow))
+    up, down = (
+        gemm_s(*sides, r, groups=experts, notes=notes, name=f"moe.experts.{name}")
+        for name, sides in (("up", wide), ("down", narrow))
+    )
+    by = "" if notes is None or r.kernels is None else r.kernels.source(up + down)
+    gemm = told(
+        notes,
+        "moe.experts",
+        experts_gemm_s,
+        also={"experts": experts, "m_e": m_e, "ffn": ffn.ffn / p.etp, "h": w, "load": load},
+        note=by or "on the busiest device, forward, one layer",
+    )(up=up, down=down)
     fused = IS_BLOCK[p.precision.astype(np.intp)] & ffn.gated
     copies = np.where(fused, s.moe_passes_fused, s.moe_passes)
     copied = copied_B(copies, rows, w, p.etp)
@@ -67,7 +91,12 @@ def experts_s(
     moved = copied + routed + activated
     at = p.precision.astype(np.intp)
     launch = np.where(IS_BLOCK[at], s.expert_launch_block, np.where(IS_LOW[at], s.expert_launch_8bit, s.expert_launch))
-    routing = routing_s(moved, r.B, s.moe_fixed, experts, launch)
+    routing = told(
+        notes,
+        "moe.permute_route",
+        routing_s,
+        note="forward, one layer; bytes: tokens copied to experts and back, routing, the activation function",
+    )(bytes=moved, B=r.B, fixed=s.moe_fixed, experts=experts, launch=launch)
     sent = load * t / p.tp * p.etp  # rows before they are copied to top_k experts
     limited = ffn.groups > ffn.top_groups  # a row then goes once to each of few nodes, and is copied there
     each_B = (s.ep_dispatch_B + 2.0) / 2.0  # of an element: results come back in 16 bit
@@ -81,108 +110,28 @@ def experts_s(
         row_B=each_B * w,
     )
     inside, outside = (np.where(p.ep > 1, seconds, 0.0) for seconds in (one.inside_s, one.outside_s))
-    exposed = "ep_exposed_limited" if limited else "ep_exposed_outside"
-    exposed_outside = s.ep_exposed_limited if limited else s.ep_exposed_outside
-    exchange = both_ways_s(s.ep_exposed_inside, inside, exposed_outside, outside)
+    exchange = told(
+        notes,
+        "ep.exchange",
+        both_ways_s,
+        also={"send_B": each_B * sent * ffn.top_k * w, "ep": p.ep},
+        note="dispatch and combine, one layer, before overlap",
+    )(
+        exposed_inside=s.ep_exposed_inside,
+        inside_s=inside,
+        exposed_outside=s.ep_exposed_limited if limited else s.ep_exposed_outside,
+        outside_s=outside,
+    )
     between = np.zeros_like(t)
     if np.any(p.etp > 1):
         between = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
-    if notes is not None:
-        _note_load(notes, ffn, system, job, p, tokens, load)
-        _note_products(notes, ffn, system, p, r, (up, down), (wide, narrow), w, load)
-        _note_routing(notes, system, r, routing, moved, experts, launch)
-        notes.add(
-            "ep.exchange",
-            exchange,
-            "s",
-            both_ways_s,
-            exposed_inside=s.ep_exposed_inside,
-            inside_s=inside,
-            exposed_outside=exposed_outside,
-            outside_s=outside,
-            send_B=each_B * sent * ffn.top_k * w,
-            note="dispatch and combine, one layer, before overlap",
-            ep=p.ep,
-            facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", f"stack.{exposed}"),
-        )
     return ExpertTimes(
-        gemm=up + down,
+        gemm=gemm,
         down=down,
         routing=routing,
         exchange=exchange,
         between=between,
         inputs=rows * (w + ffn.ffn / p.etp),
-    )
-
-
-def _note_load(notes: Notes, ffn: Moe, system: Platform, job: TrainJob, p: Plans, tokens: Floats, load: Floats) -> None:
-    """Record what the busiest device has over the mean."""
-    s = system.stack
-    notes.add(
-        "moe.load",
-        load,
-        "x",
-        words="rows of the busiest device over the mean: the expected largest of ep loads whose spread is that of"
-        " tokens that choose their experts, and of experts that are not equally popular",
-        tokens=tokens,
-        ep=p.ep,
-        experts=ffn.num_experts,
-        top_k=ffn.top_k,
-        skew=0.0 if job.is_balanced else s.router_skew,
-        facts=paths_of(system, "stack.router_skew", "stack.moe_capacity"),
-    )
-
-
-def _note_products(
-    notes: Notes,
-    ffn: Moe,
-    system: Platform,
-    p: Plans,
-    r: DeviceRates,
-    seconds: tuple[Floats, Floats],
-    sides: tuple[_Sides, _Sides],
-    w: float,
-    load: Floats,
-) -> None:
-    """Record the products up and down of the experts of a device. sides: (m, n, k) of either."""
-    (up, down), (wide, narrow) = seconds, sides
-    experts, m_e = ffn.num_experts / p.ep, wide[0]
-    note_gemm(notes, "moe.experts.up", up, wide, r, system, groups=experts)
-    note_gemm(notes, "moe.experts.down", down, narrow, r, system, groups=experts)
-    notes.add(
-        "moe.experts",
-        up + down,
-        "s",
-        experts_gemm_s,
-        up=up,
-        down=down,
-        experts=experts,
-        m_e=m_e,
-        ffn=ffn.ffn / p.etp,
-        h=w,
-        load=load,
-        note=r.by(up + down) or "on the busiest device, forward, one layer",
-        facts=paths_of(system, "peak", "efficiency.product", "efficiency.sustained"),
-    )
-
-
-def _note_routing(
-    notes: Notes, system: Platform, r: DeviceRates, routing: Floats, moved: Floats, experts: Floats, launch: Floats
-) -> None:
-    """Record what copies tokens to experts and back."""
-    s = system.stack
-    notes.add(
-        "moe.permute_route",
-        routing,
-        "s",
-        routing_s,
-        bytes=moved,
-        B=r.B,
-        fixed=s.moe_fixed,
-        experts=experts,
-        launch=launch,
-        note="forward, one layer; bytes: tokens copied to experts and back, routing, the activation function",
-        facts=paths_of(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed", "stack.expert_launch"),
     )
 
 

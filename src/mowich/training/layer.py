@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.estimate import Notes
+from mowich.estimate import BY_TABLES, Notes, told
 from mowich.machines import collectives
 from mowich.models import ops
 from mowich.models.model import Layer, Model, Moe
@@ -19,9 +19,9 @@ from mowich.operators import list as list_
 from mowich.operators.kernels import Kernels
 from mowich.operators.law import (
     beside,
-    beside_with_rest,
     fused_attention,
     gemm_s,
+    late,
     passes,
     scan,
     unfused_attention,
@@ -31,7 +31,6 @@ from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform, Stack
 from mowich.training.experts import ExpertTimes, experts_s
-from mowich.training.terms import by_tables, core_paths, is_unfused, note_product, paths_of
 
 T = TypeVar("T")
 
@@ -113,10 +112,17 @@ def layer_times(
     made = _products(model, layer, system, r, share, gathered_low, once, notes)
     attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, notes))
     between = list_.stream(layer, h, share)
-    memory_bound = passes(between.bytes_, s.memory_passes, r.B)
+    by_rows = None
     if kernels is not None and share.element_B == 2.0:
-        elements = between.bytes_ / share.element_B - between.norm_elements
-        memory_bound = kernels.passes(between.rows, h, between.norms, elements, memory_bound)
+        by_rows = r.tabled("passes", between.rows, h, between.norms, between.bytes_ / 2.0 - between.norm_elements)
+    memory_bound = told(
+        notes,
+        "memory_bound",
+        passes,
+        also={"t": t, "h": np.where(p.sp > 0, h / p.tp, h)} if notes else {},
+        note="forward, one layer; bytes_: norms, residuals, attention's inputs and outputs, the activation function",
+        tabled=by_rows,
+    )(bytes_=between.bytes_, times=s.memory_passes, B=r.B)
     inputs, last, weights = made.inputs, made.last, made.weights
     moe, expert_gemm, ep, experts_again, late_ep = (np.zeros_like(t) for _ in range(5))
     if isinstance(layer.ffn, Moe):
@@ -130,14 +136,21 @@ def layer_times(
         meanwhile = made.shared + np.where(schedules.pairs(p.schedule) > 0, other, 0.0)
         ep, late_ep = _expert_traffic_s(system, p, x, meanwhile, notes)
         experts_again = made.shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
-    quantise = quantise_s(r.quantise_B, inputs, r.B)
-    if kernels is not None:
-        quantise = kernels.quantise(inputs, p.precision, s.backward_quantise, quantise)
-    accumulate = np.zeros_like(t) if job.frozen_base else passes(weights, 2.0 * s.grad_memory_B, r.B)
-    if notes is not None:
-        wide = np.where(p.sp > 0, h / p.tp, h)
-        _note_memory_bound(notes, memory_bound, between.bytes_, t, wide, r, system)
-        _note_casts(notes, quantise, inputs, accumulate, weights, r, system)
+    quantise = told(
+        notes,
+        "quantise",
+        quantise_s,
+        note="forward, one layer; elements: of the products' inputs",
+        tabled=r.tabled("quantise", inputs, p.precision, s.backward_quantise),
+    )(b_q=r.quantise_B, elements=inputs, B=r.B)
+    accumulate = np.zeros_like(t)
+    if not job.frozen_base:
+        accumulate = told(
+            notes,
+            "accumulate",
+            passes,
+            note="backward, one layer; bytes_: weights; times: the sum of a gradient is read and written",
+        )(bytes_=weights, times=2.0 * s.grad_memory_B, B=r.B)
     moved = _exchanges_s(layer, system, p, share, h, gathered_low, (made.seconds, attention), once, notes)
     return LayerTimes(
         gemm=made.seconds,
@@ -171,12 +184,10 @@ def _products(
     the format of the product."""
 
     def seconds_of(g: list_.Product) -> Floats:
-        if g.format == "16 bit":
-            return gemm_s(g.m, g.n, g.k, r, is_wide=True)
-        return gemm_s(g.m, g.n, g.k, r)
+        return gemm_s(g.m, g.n, g.k, r, is_wide=g.format == "16 bit", notes=notes, name=f"gemm.{g.gemm.name}")
 
     gemm, shared, last, inputs, weights = (np.zeros_like(share.tokens) for _ in range(5))
-    own = share.split_tokens / share.tokens if gathered_low < 1.0 else np.ones_like(share.tokens)
+    own = np.where(gathered_low < 1.0, share.split_tokens / share.tokens, 1.0) if np.any(gathered_low < 1.0) else 1.0
     products = once(
         ("products", layer.mixer, layer.ffn, layer.extra_matmul_params),
         lambda: list_.products(layer, model.hidden, share),
@@ -188,8 +199,6 @@ def _products(
         last = last + (seconds if list_.is_last(g, layer) else 0.0)
         inputs = inputs + (g.inputs * own if g.gemm.split == "n" else g.inputs)
         weights = weights + g.n * g.k
-        if notes is not None:
-            note_product(notes, f"gemm.{g.gemm.name}", seconds, g, r, system)
     return _Products(gemm, shared, last, inputs, weights)
 
 
@@ -197,33 +206,14 @@ def _expert_traffic_s(
     system: Platform, p: Plans, x: ExpertTimes, meanwhile: Floats, notes: Notes | None
 ) -> tuple[Floats, Floats]:
     """(exposed, late) seconds of a layer's dispatch and combine. meanwhile: seconds of compute that may run beside."""
-    s, e = system.stack, system.efficiency
-    left, late = beside_with_rest(x.exchange, s.ep_overlap, meanwhile, e.comm_contention)
-    ep = exchanged_s(left, x.between)
-    if notes is not None:
-        notes.add(
-            "ep.exposed",
-            left,
-            "s",
-            beside,
-            T=x.exchange,
-            share=s.ep_overlap,
-            window=meanwhile,
-            contention=e.comm_contention,
-            note="dispatch and combine, one layer; window: what can run meanwhile",
-        )
-        notes.add(
-            "ep.all_to_all",
-            ep,
-            "s",
-            exchanged_s,
-            exposed=left,
-            between=x.between,
-            ep=p.ep,
-            note="between: ranks that share an expert; one layer",
-            facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
-        )
-    return ep, late
+    share, contention = system.stack.ep_overlap, system.efficiency.comm_contention
+    exposed = told(notes, "ep.exposed", beside, note="dispatch and combine, one layer; window: what can run meanwhile")(
+        T=x.exchange, share=share, window=meanwhile, contention=contention
+    )
+    ep = told(
+        notes, "ep.all_to_all", exchanged_s, also={"ep": p.ep}, note="between: ranks that share an expert; one layer"
+    )(exposed=exposed, between=x.between)
+    return ep, late(x.exchange, share, meanwhile)
 
 
 def _exchanges_s(
@@ -245,45 +235,29 @@ def _exchanges_s(
     over_tp, over_cp = list_.exchanges(layer, h, share)
     tp_all = once("reduced", lambda: _reduced_s(system, p, over_tp.bytes_, gathered_low))
     early = s.tp_overlap * p.tp_overlap * (p.sp > 0)
-    tp, late_tp = beside_with_rest(over_tp.count * tp_all, early, gemm, e.comm_contention)
-    cp, late_cp, gathered = (np.zeros_like(share.tokens) for _ in range(3))
+    alone = over_tp.count * tp_all
+    tp = told(
+        notes,
+        "tp.collective",
+        beside,
+        also={"collectives": over_tp.count, "bytes": over_tp.bytes_},
+        note="forward, one layer; T: of all collectives of the layer; window: its products",
+    )(T=alone, share=early, window=gemm, contention=e.comm_contention)
+    late_tp, cp, late_cp = late(alone, early, gemm), np.zeros_like(share.tokens), np.zeros_like(share.tokens)
     if np.any(p.cp > 1):
         cp_all = once(
             ("gathered", ops.kv_width(layer.attention)),
             lambda: collectives.reduce_scatter_s(system, over_cp.bytes_, p.cp, p.tp * stride),
         )
-        gathered = np.where(p.cp > 1, cp_all, 0.0)
-        exposed, rest = beside_with_rest(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention)
-        cp, late_cp = np.where(p.cp > 1, exposed, 0.0), np.where(p.cp > 1, rest, 0.0)
-    if notes is not None:
-        notes.add(
-            "tp.collective",
-            tp,
-            "s",
-            beside,
-            T=over_tp.count * tp_all,
-            share=early,
-            window=gemm,
-            contention=e.comm_contention,
-            collectives=over_tp.count,
-            bytes=over_tp.bytes_,
-            note="forward, one layer; T: of all collectives of the layer; window: its products",
-            facts=paths_of(system, ".bandwidth", ".latency", "stack.tp_overlap"),
-        )
-        notes.add(
+        exposed = told(
+            notes,
             "cp.exchange",
-            cp,
-            "s",
             beside,
-            T=gathered,
-            share=1.0 - s.cp_exposed,
-            window=attention,
-            contention=e.comm_contention,
-            bytes=over_cp.bytes_ / p.cp,
-            cp=p.cp,
+            also={"bytes": over_cp.bytes_ / p.cp, "cp": p.cp},
             note="forward, one layer; T: keys and values of all ranks; window: the attention core",
-            facts=paths_of(system, ".bandwidth", "stack.cp_exposed"),
-        )
+        )(T=cp_all, share=1.0 - s.cp_exposed, window=attention, contention=e.comm_contention)
+        cp = np.where(p.cp > 1, exposed, 0.0)
+        late_cp = np.where(p.cp > 1, late(cp_all, 1.0 - s.cp_exposed, attention), 0.0)
     return _Exchanges(tp, late_tp, cp, late_cp)
 
 
@@ -295,68 +269,12 @@ def _reduced_s(system: Platform, p: Plans, data_B: Floats, gathered_low: float) 
     stride, is_low = p.stride("tp"), IS_LOW[p.precision.astype(np.intp)]
     scatter = collectives.reduce_scatter_s(system, data_B, p.tp, stride)
     gather = scatter
-    if gathered_low != 1.0 and np.any(is_low):
+    if np.any(gathered_low != 1.0) and np.any(is_low):
         few = np.where(is_low, gathered_low, 1.0) * data_B
         gather = collectives.reduce_scatter_s(system, few, p.tp, stride)
     scattered = scatter + gather
     whole = collectives.all_reduce_s(system, data_B, p.tp, stride)
     return np.where(p.tp > 1, np.where(p.sp > 0, scattered, whole), 0.0)
-
-
-def _note_memory_bound(
-    notes: Notes, memory_bound: Floats, bytes_: Floats, t: Floats, h: Floats, r: DeviceRates, system: Platform
-) -> None:
-    """Record what lies between products."""
-    notes.add(
-        "memory_bound",
-        memory_bound,
-        "s",
-        by_tables(r, passes)[0],
-        words=by_tables(r, passes)[1],
-        bytes_=bytes_,
-        times=system.stack.memory_passes,
-        B=r.B,
-        t=t,
-        h=h,
-        note=r.by(memory_bound)
-        or "forward, one layer; bytes_: norms, residuals, attention's inputs and outputs, the activation function",
-        facts=paths_of(system, "hbm_Bps", "efficiency.memory", "stack.memory_passes"),
-    )
-
-
-def _note_casts(
-    notes: Notes,
-    quantise: Floats,
-    inputs: Floats,
-    accumulate: Floats,
-    weights: Floats,
-    r: DeviceRates,
-    system: Platform,
-) -> None:
-    """Record passes over the inputs of products and over the gradients of weights."""
-    notes.add(
-        "quantise",
-        quantise,
-        "s",
-        by_tables(r, quantise_s)[0],
-        words=by_tables(r, quantise_s)[1],
-        b_q=r.quantise_B,
-        elements=inputs,
-        B=r.B,
-        note=r.by(quantise) or "forward, one layer; elements: of the products' inputs",
-        facts=paths_of(system, "efficiency.quantise_B"),
-    )
-    notes.add(
-        "accumulate",
-        accumulate,
-        "s",
-        passes,
-        bytes_=weights,
-        times=2.0 * system.stack.grad_memory_B,
-        B=r.B,
-        note="backward, one layer; bytes_: weights; times: the sum of a gradient is read and written",
-        facts=paths_of(system, "hbm_Bps", "efficiency.memory", "stack.grad_memory_B"),
-    )
 
 
 def element_B(job: TrainJob, s: Stack) -> float:
@@ -384,36 +302,37 @@ def _core_s(
     layer: Layer, system: Platform, share: list_.Share, p: Plans, r: DeviceRates, notes: Notes | None
 ) -> tuple[Floats, Floats]:
     """(forward, backward) of a layer's attention core, or of its recurrence."""
-    s, a, t = system.stack, layer.attention, share.tokens
+    s, a = system.stack, layer.attention
     core = list_.core(layer, share)
     law, given = _core_law(core, system, r, share.element_B)
-    attention = law(**given)
+    is_kernel = core.has_sinks and law is not unfused_attention  # whose sinks are outside of it
+    heard = notes if r.kernels is None else None
+    note = {unfused_attention: "unfused", scan: "chunked scan"}.get(law, "fused") + ", forward, one layer"
+    attention = told(heard, "attention.kernel" if is_kernel else "attention.core", law, note=note)(**given)
     backward = (2.0 if law is unfused_attention else s.backward_attention) * attention
-    spill = np.zeros_like(t)
-    has_spill = core.has_sinks and law is not unfused_attention
-    kernel = attention
-    if has_spill:
-        spill = passes(core.scores, s.sink_attention_B, r.B)
-        attention, backward = with_sinks_s(kernel, spill), backward + 2.0 * spill
+    if is_kernel:
+        note = "sinks are outside of the fused kernel: bytes_ are scores, times their bytes"
+        spill = told(heard, "attention.sinks", passes, note=note)(core.scores, s.sink_attention_B, r.B)
+        attention = told(heard, "attention.core", with_sinks_s, note="forward, one layer")(
+            kernel=attention, sinks=spill
+        )
+        backward = backward + 2.0 * spill
     if r.kernels is not None:
         sequences = p.micro_batch * (share.seq / share.attended)
         heads = sequences * a.num_heads / p.tp
         attention, backward = r.kernels.attention(
             layer, heads, share.attended, 1.0 / p.cp, s.backward_attention, (attention, backward)
         )
-    if notes is not None:
-        facts = paths_of(system, "peak_flops.bf16", *core_paths(layer, core, system))
-        stated, words = by_tables(r, law)
-        names = {"unfused_attention": "unfused", "scan": "chunked scan", "fused_attention": "fused"}
-        note = r.by(attention) or f"{names[law.__name__]}, forward, one layer"
-        if has_spill and r.kernels is None:
-            notes.add("attention.kernel", kernel, "s", law, note=note, facts=facts, given=given)
-            spilled = {"bytes_": core.scores, "times": s.sink_attention_B, "B": r.B}
-            note = "sinks are outside of the fused kernel: bytes_ are scores, times their bytes"
-            notes.add("attention.sinks", spill, "s", passes, note=note, facts=facts, given=spilled)
-            stated, given, note = with_sinks_s, {"kernel": kernel, "sinks": spill}, "forward, one layer"
-        notes.add("attention.core", attention, "s", stated, words=words, note=note, facts=facts, given=given)
+        if notes is not None:
+            said = r.kernels.source(attention) or note
+            notes.add("attention.core", attention, "s", words=BY_TABLES, note=said, given=given)
     return attention, backward
+
+
+def is_unfused(system: Platform, core: list_.AttentionCore) -> bool:
+    """Whether the software writes the scores of an attention core."""
+    s = system.stack
+    return bool(s.unfused_attention or (s.unfused_encoder and not core.is_causal))
 
 
 def _core_law(

@@ -9,13 +9,16 @@ stacked depends on the facts and the machine, not on the job or the number of ch
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from mowich.facts import Facts
+from mowich.errors import UserError
+from mowich.estimate import Notes
+from mowich.facts import Fact, Facts, Watched
+from mowich.facts.moves import nudges
 from mowich.models.model import Model
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform, equip
@@ -74,44 +77,64 @@ def _alike(one: Platform, other: Platform) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """moved: (fact path, is its high end) of each row of `stacked`, whose row 0 is the system as it is; alone: those
+    """moved: (fact path, which of its ways) of each row of `stacked`, whose row 0 is the system as it is; alone: those
     that do not stack, each with its system."""
 
     stacked: Platform
-    moved: tuple[tuple[str, bool], ...]
-    alone: tuple[tuple[str, bool, Platform], ...]
+    moved: tuple[tuple[str, int], ...]
+    alone: tuple[tuple[str, int, Platform], ...]
+
+
+Ways = Callable[[Fact], Sequence[float]]
+"""The values that a fact is moved to."""
+
+
+def ends_of_range(fact: Fact) -> Sequence[float]:
+    """Both ends of a range. Training constants of grade C were fitted to measured steps: their error is in the residual
+    and is not counted twice."""
+    is_fitted = fact.path.startswith(("devices.", "training.")) and fact.grade == "C"
+    return () if is_fitted or fact.low is None or fact.high is None or fact.low == fact.high else (fact.low, fact.high)
 
 
 @lru_cache(maxsize=32)
-def ends(facts: Facts, system_id: str, stack_name: str | None) -> Ends:
-    """Every fact of a system with a range, at both ends that differ from its value. Training constants of grade C were
-    fitted to measured steps: their error is in the residual and is not counted twice."""
-    base = equip(facts, system_id, stack=stack_name)
+def ends(facts: Facts, system_id: str, stack_name: str | None, ways: Ways = ends_of_range) -> Ends:
+    """Every fact that a system was made of, at every value of its ways that differs from its own."""
+    watched = Watched(facts)
+    base = equip(watched, system_id, stack=stack_name)
     rows, moved, alone = [base], [], []
-    for path, fact in {
-        f.path: f for f in map(facts.fact, base.paths.values())
-    }.items():  # several paths may refer to one fact
-        fitted = path.startswith(("devices.", "training.")) and fact.grade == "C"
-        if fitted or fact.low is None or fact.high is None or fact.low == fact.high:
-            continue
-        for is_high, value in enumerate((fact.low, fact.high)):
+    read = {f.path: f for f in map(facts.fact, base.paths.values())} | watched.read
+    for path, fact in read.items():
+        for way, value in enumerate(ways(fact)):
             if value == fact.value:
                 continue
-            system = replace(
-                equip(facts.with_values({path: value}), system_id, stack=stack_name),
-                paths=base.paths,
-                is_estimated=base.is_estimated,
-            )
+            try:
+                system = equip(facts.with_values({path: value}), system_id, stack=stack_name)
+            except (UserError, ZeroDivisionError):  # what the fact cannot be
+                continue
+            system = replace(system, paths=base.paths, is_estimated=base.is_estimated)
             if _alike(base, system):
                 continue
             try:
                 stack([base, system])
             except _Differs:
-                alone.append((path, bool(is_high), system))
+                alone.append((path, way, system))
             else:
                 rows.append(system)
-                moved.append((path, bool(is_high)))
+                moved.append((path, way))
     return Ends(stack(rows), tuple(moved), tuple(alone))
+
+
+def noted(evaluate: Callable[[Platform, Notes], object], system: Platform, facts: Facts) -> Notes:
+    """`facts.moves.noted` of an evaluation on a machine, in one evaluation of all moves that stack. facts: those that
+    the machine is made of."""
+    found = ends(facts, system.id, system.stack.name, nudges)
+    notes = Notes([path for path, _ in found.moved])
+    evaluate(replace(found.stacked, chips=system.chips), notes)
+    for path, _, moved in found.alone:
+        own = Notes()
+        evaluate(replace(moved, chips=system.chips), own)
+        notes.learn(path, own)
+    return notes.with_facts()
 
 
 def moves(

@@ -248,7 +248,7 @@ def layer_sums(
     sums = {name: np.zeros(len(p)) for name in (*LAYER_PARTS, "forward", "weights")}
     once = Once()
     for i, layer in enumerate(model.layers, 1):
-        kind = None if notes is None else Notes()
+        kind = None if notes is None else Notes(notes.moved)
         x = layer_times(
             model, layer, system, job, p, kind, kernels, once if notes is None else None
         )  # each kind notes all of its terms

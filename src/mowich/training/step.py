@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.estimate import Notes
+from mowich.estimate import Notes, told
 from mowich.machines import collectives
 from mowich.models.model import Model
 from mowich.operators.kernels import Kernels
-from mowich.operators.rates import DeviceRates, rates
+from mowich.operators.rates import rates
 from mowich.plans import schedules
 from mowich.plans.memory import (
     adapter_params_per_device,
@@ -31,7 +31,6 @@ from mowich.software.stack import Platform
 from mowich.training.exchange import dp_s, offload_s
 from mowich.training.slices import by_slice, slices
 from mowich.training.stage import LAYER_PARTS, Stage, stage_times, total_of
-from mowich.training.terms import paths_of
 
 STEP_PARTS = (
     "gemm",
@@ -116,37 +115,104 @@ def _step_time(
     x = stage_times(model, system, job, p, notes, kernels)
     per_micro, stage, forward = x.parts, x.total_s, x.forward_s
     parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in STEP_PARTS}
-    parts |= {
-        name: _layers_s(g, x.sums[name], p.pp, x.imbalance)
-        for name in LAYER_PARTS
-        if name != "gemm" or job.adapters is None
-    }
+    for name in LAYER_PARTS:
+        if name != "gemm" or job.adapters is None:
+            parts[name] = told(
+                notes,
+                f"{name}.step",
+                _layers_s,
+                note="all_layers: forward and backward of one micro-batch; fullest_over_mean: stages",
+            )(micro_batches=g, all_layers=x.sums[name], pp=p.pp, fullest_over_mean=x.imbalance)
     parts["pp_bubble"] = x.bubble_s
     hops = _hops(model, system, p, g, t)
-    busy = system.efficiency.comm_contention
-    parts["pp_transfer"] = pp_transfer_s(hops.number, hops.one_s, g, p.vpp, stage, hops.chunks, s.chunk_handover, busy)
+    parts["pp_transfer"] = told(notes, "pp_transfer", pp_transfer_s, also={"bytes": hops.bytes_})(
+        transfers=hops.number,
+        one=hops.one_s,
+        g=g,
+        vpp=p.vpp,
+        stage=stage,
+        chunks=hops.chunks,
+        handover=s.chunk_handover,
+        contention=system.efficiency.comm_contention,
+    )
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
     parts["dp"] = dp_s(system, p, r, dense, expert, g, forward, stage - forward, notes, adapters)
     owned, trained = _owned(p, dense, expert, adapters)
     if np.any(p.offload > 0):
         parts["offload"] = offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward)
-    parts["optimizer"] = optimizer_s(s.optimizer_B, trained, r.B)
-    if kernels is not None:
-        parts["optimizer"] = kernels.optimizer(trained, parts["optimizer"])
+    parts["optimizer"] = told(notes, "optimizer", optimizer_s, tabled=r.tabled("optimizer", trained))(
+        owned=trained, b_opt=s.optimizer_B, B=r.B
+    )
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, p.devices))
     base = total_of(parts[k] for k in STEP_PARTS)
-    parts["jitter"] = jitter_s(base, s.jitter_per_doubling, p.devices)
-    kernel_s = total_of(parts[k] for k in KERNELS)
-    parts["software"] = software_s(kernel_s, s.speed * system.efficiency.framework_carry)
-    total = whole_s(base, parts["jitter"], parts["software"])
+    parts["jitter"] = told(notes, "jitter", jitter_s)(base=base, j=s.jitter_per_doubling, devices=p.devices)
+    parts["software"] = told(
+        notes, "software", software_s, also={"stack": s.name}, note="kernels: all parts but transfers and jitter"
+    )(kernels=total_of(parts[k] for k in KERNELS), speed=s.speed * system.efficiency.framework_carry)
+    total = told(
+        notes,
+        "step",
+        whole_s,
+        also={"g": g},
+        note="base: g x stage, bubble, transfers, dp, optimizer, offload and fixed",
+    )(base=base, jitter=parts["jitter"], software=parts["software"])
     if notes is not None:
-        _note_layers(notes, parts, x, g, p, job)
-        _note_stage(notes, model, system, p, x, t, r)
-        _note_pipeline(notes, parts, system, x, p, g, hops)
-        _note_optimizer(notes, parts, system, p, g, owned, trained, r, kernels is not None)
-        _note_whole(notes, parts, system, p, g, base, kernel_s, total)
+        _note_chosen(notes, model, system, job, p, x, parts, t, g, owned)
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
+
+
+def _note_chosen(
+    notes: Notes,
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    x: Stage,
+    parts: dict[str, Floats],
+    t: Floats,
+    g: Floats,
+    owned: Floats,
+) -> None:
+    """Record what is a choice or a sum, and no law of its own."""
+    if job.adapters is not None:
+        notes.add("gemm.step", parts["gemm"], "s", words="products of layers, and of adapters")
+    of_stage = "sum of the fullest stage's layers and head share, one micro-batch"
+    notes.add("stage", x.total_s, "s", words=of_stage, layers_per_stage=layers_per_stage(model, p))
+    notes.add(
+        "head",
+        x.head_s,
+        "s",
+        words="a product of t tokens, V words and hidden width h in 16 bit, forward, back and to the weights, and"
+        " passes over the logits; its share in the step is what the last stage has more than the others",
+        t=t,
+        V=model.vocab / p.tp,
+        h=float(model.hidden),
+    )
+    notes.add(
+        "pp_bubble",
+        parts["pp_bubble"],
+        "s",
+        schedules.BUBBLE_OF.get(int(p.schedule[0]), schedules.filled_bubble_s),
+        pp=p.pp,
+        vpp=p.vpp,
+        f=x.of_others[0],
+        b=x.of_others[1],
+        w=x.of_others[2],
+        note=f"schedule {SCHEDULES[int(p.schedule[0])]}; f, b, w: forward, back to the input, to the weights, of"
+        " one micro-batch through a stage, in the mean of all but the fullest",
+    )
+    notes.add(
+        "offload",
+        parts["offload"],
+        "s",
+        words="in each micro-batch what travels longer than forward and backward take, and the optimizer states"
+        " once a step, over the link to the host",
+        g=g,
+        offload=OFFLOADS[int(p.offload[0])],
+        H=system.host_Bps,
+        owned=owned,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,166 +243,6 @@ def _owned(p: Plans, dense: Floats, expert: Floats, adapters: Floats | None) -> 
     expert_ranks = np.maximum(1.0, p.tp * p.cp * replicas / (p.ep * p.etp))
     owned = dense / shard + expert / np.where(p.zero >= 1, expert_ranks, 1.0)
     return owned, owned if adapters is None else adapters / shard
-
-
-def _note_layers(notes: Notes, parts: dict[str, Floats], x: Stage, g: Floats, p: Plans, job: TrainJob) -> None:
-    """Record what the layers take in a step."""
-    for name in LAYER_PARTS:
-        notes.add(
-            f"{name}.step",
-            parts[name],
-            "s",
-            _layers_s if name != "gemm" or job.adapters is None else None,
-            words="" if name != "gemm" or job.adapters is None else "products of layers, and of adapters",
-            note="all_layers: forward and backward of one micro-batch; fullest_over_mean: stages",
-            micro_batches=g,
-            all_layers=x.sums[name],
-            pp=p.pp,
-            fullest_over_mean=x.imbalance,
-        )
-
-
-def _note_stage(notes: Notes, model: Model, system: Platform, p: Plans, x: Stage, t: Floats, r: DeviceRates) -> None:
-    """Record one micro-batch through the fullest stage, and the head."""
-    stage, h = x.total_s, float(model.hidden)
-    notes.add(
-        "stage",
-        stage,
-        "s",
-        words="sum of the fullest stage's layers and head share, one micro-batch",
-        layers_per_stage=layers_per_stage(model, p),
-    )
-    notes.add(
-        "head",
-        x.head_s,
-        "s",
-        words="a product of t tokens, V words and hidden width h in 16 bit, forward, back and to the weights, and"
-        " passes over the logits; its share in the step is what the last stage has more than the others",
-        t=t,
-        V=model.vocab / p.tp,
-        h=h,
-        note=r.by(x.head_s),
-        facts=paths_of(system, "stack.head_exposed", "stack.head_passes"),
-    )
-
-
-def _note_pipeline(
-    notes: Notes, parts: dict[str, Floats], system: Platform, x: Stage, p: Plans, g: Floats, hops: _Hops
-) -> None:
-    """Record the bubble and the transfers between stages."""
-    notes.add(
-        "pp_bubble",
-        parts["pp_bubble"],
-        "s",
-        schedules.BUBBLE_OF.get(int(p.schedule[0]), schedules.filled_bubble_s),
-        pp=p.pp,
-        vpp=p.vpp,
-        f=x.of_others[0],
-        b=x.of_others[1],
-        w=x.of_others[2],
-        note=f"schedule {SCHEDULES[int(p.schedule[0])]}; f, b, w: forward, back to the input, to the weights, of"
-        " one micro-batch through a stage, in the mean of all but the fullest",
-    )
-    notes.add(
-        "pp_transfer",
-        parts["pp_transfer"],
-        "s",
-        pp_transfer_s,
-        transfers=hops.number,
-        one=hops.one_s,
-        g=g,
-        vpp=p.vpp,
-        stage=x.total_s,
-        chunks=hops.chunks,
-        handover=system.stack.chunk_handover,
-        contention=system.efficiency.comm_contention,
-        bytes=hops.bytes_,
-        facts=paths_of(system, ".bandwidth", ".latency", "stack.chunk_handover", "efficiency.comm_contention"),
-    )
-
-
-def _note_optimizer(
-    notes: Notes,
-    parts: dict[str, Floats],
-    system: Platform,
-    p: Plans,
-    g: Floats,
-    owned: Floats,
-    trained: Floats,
-    r: DeviceRates,
-    is_by_tables: bool,
-) -> None:
-    """Record the update of parameters, and what lives in the host's memory."""
-    notes.add(
-        "optimizer",
-        parts["optimizer"],
-        "s",
-        None if is_by_tables else optimizer_s,
-        words="by the tables of kernels" if is_by_tables else "",
-        owned=trained,
-        b_opt=system.stack.optimizer_B,
-        B=r.B,
-        note=r.by(parts["optimizer"]),
-        facts=paths_of(system, "stack.optimizer_B", "hbm_Bps"),
-    )
-    notes.add(
-        "offload",
-        parts["offload"],
-        "s",
-        words="in each micro-batch what travels longer than forward and backward take, and the optimizer states"
-        " once a step, over the link to the host",
-        g=g,
-        offload=OFFLOADS[int(p.offload[0])],
-        H=system.host_Bps,
-        owned=owned,
-        facts=paths_of(system, "host_Bps"),
-    )
-
-
-def _note_whole(
-    notes: Notes,
-    parts: dict[str, Floats],
-    system: Platform,
-    p: Plans,
-    g: Floats,
-    base: Floats,
-    kernel_s: Floats,
-    total: Floats,
-) -> None:
-    """Record the wait for the slowest rank, the software, and the step. base: without them; kernel_s: of `KERNELS`."""
-    s = system.stack
-    notes.add(
-        "jitter",
-        parts["jitter"],
-        "s",
-        jitter_s,
-        base=base,
-        j=s.jitter_per_doubling,
-        devices=p.devices,
-        facts=paths_of(system, "stack.jitter_per_doubling"),
-    )
-    notes.add(
-        "software",
-        parts["software"],
-        "s",
-        software_s,
-        kernels=kernel_s,
-        speed=s.speed * system.efficiency.framework_carry,
-        stack=s.name,
-        note="kernels: all parts but transfers and jitter",
-        facts=paths_of(system, "stack.speed", "efficiency.framework_carry"),
-    )
-    notes.add(
-        "step",
-        total,
-        "s",
-        whole_s,
-        base=base,
-        jitter=parts["jitter"],
-        software=parts["software"],
-        g=g,
-        note="base: g x stage, bubble, transfers, dp, optimizer, offload and fixed",
-    )
 
 
 def _layers_s(micro_batches: Floats, all_layers: Floats, pp: Floats, fullest_over_mean: Floats) -> Floats:

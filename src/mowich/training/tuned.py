@@ -38,6 +38,21 @@ def hand_tuned(system: Platform) -> Platform:
     )
 
 
+def _columns(system: Platform) -> Kernels:
+    """Kernels as they are, at their low and high ends, and marked."""
+    return Kernels(
+        system.chip,
+        down=np.array([0.0, 1.0, 0.0, 0.0]),
+        up=np.array([0.0, 0.0, 1.0, 0.0]),
+        mark=np.array([0.0, 0.0, 0.0, MARK]),
+    )
+
+
+def hand_tuned_terms(model: Model, job: TrainJob, plan: Plan, system: Platform, notes: Notes) -> None:
+    """Record the terms of the hand-tuned step."""
+    step_time(model, hand_tuned(system), job, Plans.of([plan]), notes, _columns(system))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandTuned:
     """step: at the tables' times; low_s, high_s: with all of them at an end of their 90% intervals (one clock is behind
@@ -60,13 +75,7 @@ def predict_hand_tuned(
     times; what then hides more of a transfer makes nothing less timed, and a pipeline bubble counts like the work that
     it waits for. `notes` records the terms.
     """
-    kernels = Kernels(
-        system.chip,
-        down=np.array([0.0, 1.0, 0.0, 0.0]),
-        up=np.array([0.0, 0.0, 1.0, 0.0]),
-        mark=np.array([0.0, 0.0, 0.0, MARK]),
-    )
-    step = step_time(model, hand_tuned(system), job, Plans.of([plan]), notes, kernels)
+    step = step_time(model, hand_tuned(system), job, Plans.of([plan]), notes, _columns(system))
     total, low, high, _ = (float(x) for x in np.broadcast_to(step.total_s, 4))
     columns = {name: np.broadcast_to(seconds, 4) for name, seconds in step.parts.items()}
     longer = sum(max(0.0, float(c[3] - c[0])) for c in columns.values())

@@ -21,8 +21,9 @@ from mowich.studies.explain.tree import ResultPath
 from mowich.studies.footing import DAY_S
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
 from mowich.training import longrun
-from mowich.training.step import OneStep, micro_batches_of, predict_step
-from mowich.training.tuned import predict_hand_tuned
+from mowich.training.sensitivity import noted
+from mowich.training.step import OneStep, micro_batches_of, predict_step, step_time
+from mowich.training.tuned import hand_tuned_terms, predict_hand_tuned
 
 TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "gemm": ("gemm.", "moe.experts"),
@@ -54,6 +55,17 @@ def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Not
     return {
         k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches_of(job, columns), notes).items()
     }
+
+
+def record_step(model: Model, job: TrainJob, plan: Plan, system: Platform, notes: Notes) -> None:
+    """Record the terms of a step."""
+    step_time(model, system, job, Plans.of([plan]), notes)
+
+
+def record_memory(model: Model, job: TrainJob, plan: Plan, system: Platform, notes: Notes) -> None:
+    """Record the terms of the memory that a plan needs."""
+    columns = Plans.of([plan])
+    memory_B(model, system, job, columns, micro_batches_of(job, columns), notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +180,14 @@ class _Row:
         return Estimate.from_dict(self.row["goodput"])
 
     def _step_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        whole = Notes()
         tuned = self.hand_tuned or name[0] == "hand_tuned_step_s"
-        predict = predict_hand_tuned if tuned else predict_step
-        predict(self.model, self.platform(facts), self.job, self.plan, whole)
+        evaluate = hand_tuned_terms if tuned else record_step
+        whole = noted(partial(evaluate, self.model, self.job, self.plan), self.platform(facts), facts)
         wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
         notes.terms |= {k: t for k, t in whole.terms.items() if any(k.startswith(w) for w in wanted)}
 
     def _memory_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        whole = Notes()
-        memory(self.model, self.platform(facts), self.job, self.plan, whole)
+        whole = noted(partial(record_memory, self.model, self.job, self.plan), self.platform(facts), facts)
         notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 
     def _cost_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
