@@ -14,7 +14,8 @@ from mowich import facts, models
 from mowich.machines.system import resolve
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob
-from mowich.studies.compare import SystemAsk, solve_system
+from mowich.studies.compare import solve_system
+from mowich.studies.outcome import SystemAsk
 from mowich.studies.trade import Why, why
 from mowich.units import show_gib
 

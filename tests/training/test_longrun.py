@@ -75,7 +75,7 @@ def test_plans_and_the_goodput_verb_say_the_same(system: str, chips: int, step_s
     found = survival(FACTS, system, chips=chips, step_s=exact(step_s, "s"))
     assert found.strategy == max(by, key=lambda n: by[n])
     assert float(found.goodput) == pytest.approx(by[found.strategy], rel=1e-9)
-    assert kept(FACTS, system, chips=chips, step_s=step_s) == (found.strategy, found.goodput.value)
+    assert kept(FACTS, system, chips=chips, step_s=step_s).value == found.goodput.value
     for name in STRATEGIES:
         alone = survival(FACTS.with_values({SURVIVAL_CHOSEN: name}), system, chips=chips, step_s=exact(step_s, "s"))
         assert alone.strategy == name
@@ -159,7 +159,7 @@ def test_more_chips_never_raise_the_goodput_of_a_plan() -> None:
         few = round(10.0 ** rng.uniform(1, 6))
         many = min(1_000_000, round(few * 10.0 ** rng.uniform(0, 0.5)))
         step = 10.0 ** rng.uniform(-1, 2)
-        values = [kept(FACTS, system, chips=n, step_s=step)[1] for n in (few, max(few, many))]
+        values = [kept(FACTS, system, chips=n, step_s=step).value or 0.0 for n in (few, max(few, many))]
         assert values[1] <= values[0] + 1e-12, (system, few, many)
 
 
@@ -183,7 +183,7 @@ def test_a_shorter_recovery_never_loses_and_one_way_alone_never_wins() -> None:
         step = exact(10.0 ** rng.uniform(-1, 2), "s")
 
         def value(values: dict[str, float | str], system: str = system, chips: int = chips, step=step) -> float:  # type: ignore[no-untyped-def]
-            return kept(FACTS.with_values(values), system, chips=chips, step_s=float(step))[1]
+            return kept(FACTS.with_values(values), system, chips=chips, step_s=float(step)).value or 0.0
 
         free = value({})
         name = rng.choice(STRATEGIES)

@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mowich.economics import energy, money
+from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, from_spreads, product_of, unknown_estimate
+from mowich.estimate import Estimate, from_spreads, unknown_estimate
 from mowich.evidence.residual import step_interval
 from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
 from mowich.machines.topology import joined_note
 from mowich.models.model import Model, Moe, as_trained
-from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
 from mowich.requests.footing import has_size
@@ -40,8 +38,9 @@ if TYPE_CHECKING:
 from mowich.studies.batches import NEAR_BATCH, batch_notes, better_batch, beyond_critical
 from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
-from mowich.studies.footing import OwnedChips, RunBudget, chip_counts, owned_chips, powered, tokens_trained
+from mowich.studies.footing import OwnedChips, RunBudget, chip_counts, owned_chips, powered
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
+from mowich.studies.outcome import SystemAsk, chips_of, outcome
 from mowich.studies.runnable import WIDE, Runs
 
 
@@ -207,47 +206,6 @@ class Comparison(Shown):
         }
 
 
-@lru_cache(maxsize=64)
-def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> Platform:
-    """`resolve`, kept: a row asks for its system again and again, and so do the points of a sweep."""
-    return equip(facts, spec, chips=chips, stack=stack)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemAsk:
-    """One system's question. name: as the user wrote it; chips: requested and paid for; hand_tuned: with kernels
-    written by hand where they are timed for the chip, each at the plan that is best with them (`hand_tuned_plans`);
-    budget: what pays for the chips, None where nobody said; no_chips: why there are none (chips 0)."""
-
-    name: str
-    system_id: str
-    chips: int
-    stack: str | None
-    model: Model
-    facts: Facts
-    job: TrainJob
-    term: str
-    hand_tuned: bool = False
-    budget: RunBudget | None = None
-    no_chips: str = ""
-
-    def under(self, facts: Facts) -> Platform:
-        """The system as other facts have it."""
-        return resolved(facts, self.system_id, self.chips or None, self.stack)
-
-    @property
-    def system(self) -> Platform:
-        return self.under(self.facts)
-
-    @property
-    def usable_B(self) -> tuple[float, float]:
-        """What a program may use of a device's memory: low and high end of the fact's range."""
-        system = self.system
-        fact = self.facts.fact(system.paths["hbm_usable_B"])
-        known = self.facts.number(fact.path)
-        return (fact.low or known) / system.devices_per_chip, (fact.high or known) / system.devices_per_chip
-
-
 def _spread(ask: SystemAsk, plan: Plan) -> tuple[tuple[str, float, float], ...]:
     """How ln(seconds per token) of a fixed plan moves when each fact with a range goes to its low and high end; largest
     first.
@@ -269,12 +227,6 @@ def step_estimate(ask: SystemAsk, candidate: Candidate) -> tuple[Estimate, tuple
         candidate.step_s, "s", downs, ups, grade=grade, coverage={"analytic": 1.0}, breakdown=candidate.parts
     )
     return estimate, found
-
-
-def model_flop_per_step(model: Model, job: TrainJob, tokens: float) -> float:
-    """FLOP of the step as MFU counts them: 3 x forward, causal attention halved, no recompute; `train_flop_per_token`
-    for adapters."""
-    return train_flop_per_token(model, job.attended, job.task, job.lora) * tokens
 
 
 def without_plan(ask: SystemAsk, reason: str) -> Row:
@@ -329,61 +281,33 @@ def with_plan(
     if tuned is not None and ask.hand_tuned:
         step, moves, tuned = tuned, tuned_moves, None
         candidate = replace(candidate, step_s=float(step), parts=step.breakdown)
-    used = math.ceil(candidate.plan.devices / system.devices_per_chip)
-    idle = ask.chips - used
-    peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
-    tokens = candidate.tokens * job.fill  # padding is computed and not counted
-    work = model_flop_per_step(ask.model, job, tokens)
+    used = chips_of(candidate.plan, system)
     failures = longrun.survival(facts, system.id, chips=used, step_s=step)
-    goodput = failures.goodput
-    price = money.price(facts, system.id, term=ask.term)
-    usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=tokens, goodput=goodput)
-    joule = energy.joule_per_token(
-        energy.chip_power(facts, system.id),
-        used=used,
-        idle=idle,
-        step_s=step,
-        tokens=tokens,
-        goodput=goodput,
-        site=energy.read_site(facts),
-    )
-    days = product_of([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / tokens / 86400.0, "d")
-    speed = step.inverse(tokens / used, "1/s")
-    trained = None if ask.budget is None else tokens_trained(speed, used, goodput, ask.budget)
+    out = outcome(ask, candidate.plan, step_s=step, tokens=candidate.tokens, goodput=failures.goodput)
     there = None
-    if ask.budget is not None and ask.budget.more and trained is not None:
-        there = owned_chips(facts, system.id, ask.chips, trained, job.tokens, ask.budget)
-    if ask.budget is not None and not ask.budget.has_tokens:
-        days = unknown_estimate("d", "the tokens of the run are not asked")
+    if ask.budget is not None and ask.budget.more and out.tokens_trained is not None:
+        there = owned_chips(facts, system.id, ask.chips, out.tokens_trained, job.tokens, ask.budget)
     return Row(
         system=ask.name,
         system_id=system.id,
         display=system.display,
         chips_requested=ask.chips,
         chips_used=used,
-        chips_idle=idle,
+        chips_idle=ask.chips - used,
         devices_per_chip=system.devices_per_chip,
         lnc=system.lnc,
         global_batch_seqs=round(candidate.tokens / job.seq),
         feasible=feasible,
         reason=reason,
         plan=candidate.plan,
-        step_s=step,
-        tokens_per_s_per_chip=speed,
-        mfu=step.inverse(work / (used * peak), "1"),
         memory_B=candidate.memory_B,
         memory_capacity_B=ask.usable_B[0],
-        usd_per_mtok=usd,
-        J_per_token=joule,
         breakeven_usd_per_chip_h=NO_PRICE,
         breakeven_W_per_chip=NO_POWER,
-        goodput=goodput,
-        days=days,
-        tokens_trained=trained,
         owned=there,
         survival=failures.strategy,
         binds=binds(candidate, found),
-        price_label=price.label,
+        **out.values(),
         estimated=system.is_estimated,
         hand_tuned_step_s=tuned,
         spread=moves,

@@ -34,9 +34,9 @@ from mowich.serving.search import ServeJob
 from mowich.shown import Shown
 from mowich.studies import serving_plan
 from mowich.studies.batches import NEAR_BATCH
-from mowich.studies.compare import SystemAsk
 from mowich.studies.compare import solve_system as best_plans
 from mowich.studies.heard import note_heard
+from mowich.studies.outcome import SystemAsk
 from mowich.units import parse_batch
 
 PER_CHIP = "1/s"

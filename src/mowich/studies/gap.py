@@ -25,7 +25,8 @@ from mowich.software.engine import engine_for
 from mowich.software.hybrid import PROPERTIES, REST, Hybrids, is_inside_chip, property_of
 from mowich.software.stack import Platform, equip
 from mowich.studies.attribution import Attribution, CauseShare, over_all_orders, over_some_orders
-from mowich.studies.compare import Row, SystemAsk, solve_system, system_asks
+from mowich.studies.compare import Row, solve_system, system_asks
+from mowich.studies.outcome import SystemAsk, chips_of
 from mowich.studies.serving_plan import ServeRow, serving_inputs, solve_serving
 from mowich.training import longrun
 from mowich.training.search import search
@@ -389,10 +390,10 @@ def _trained(
         if not found.best:
             return None
         best = found.best[0]
-        used = math.ceil(best.plan.devices / platform.devices_per_chip)
+        used = chips_of(best.plan, platform)
         made = best.tokens * job.fill / best.step_s / (platform.chips if paid else used)
         if paid:
-            made *= longrun.kept(facts, platform.id, chips=used, step_s=best.step_s)[1]
+            made *= longrun.kept(facts, platform.id, chips=used, step_s=best.step_s).value or 0.0
         return (made, str(best.plan)) if made > 0 else None
 
     return _Question(inputs=dict(asked.inputs), sides=(a, b), planner=planner, most=MOST_TRAINED)

@@ -14,7 +14,8 @@ from mowich.plans.plan import TrainJob
 from mowich.plans.preference import Preferred
 from mowich.shown import Rows, Shown
 from mowich.software.stack import equip, stack_words
-from mowich.studies.compare import Row, SystemAsk, said_of_batch, solved, with_plan
+from mowich.studies.compare import Row, said_of_batch, solved, with_plan
+from mowich.studies.outcome import SystemAsk
 from mowich.studies.runnable import Compromise, Runs
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.estimate import exact
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
@@ -20,6 +21,7 @@ from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.binding import binds
 from mowich.studies.hand_tuned import AMONG, hand_tuned_plans, is_hand_tuned, stack_of
+from mowich.studies.outcome import SystemAsk, chips_of, outcome
 from mowich.training import longrun
 from mowich.training.search import search
 
@@ -60,7 +62,7 @@ def scaling(
     whole = equip(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
     usable = facts.fact(whole.paths["hbm_usable_B"])
     low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
-    rate = money.price(facts, whole.id, term=money.term_of_row(inputs, row["system"])).rate
+    term = money.term_of_row(inputs, row["system"])
     own, tuned = int(row["chips_requested"]), is_hand_tuned(inputs, row["system"])
 
     among = {"precision": (str(row["plan"]["precision"]),), "offload": ("none",)}
@@ -80,24 +82,29 @@ def scaling(
         step_s = best.step_s
         if tuned:
             step_s, best, by = hand_tuned_plans(model, system, asked, fixed=among, found=found, smaller_dp=False)[0]
-        used = -(-best.plan.devices // system.devices_per_chip)
-        share = longrun.kept(facts, system.id, chips=used, step_s=step_s)[1] or None
-        days = None if not share else job.tokens / (best.tokens * job.fill) * step_s / share / 86400.0
-        usd = (
-            None
-            if not share or rate.value is None
-            else rate.value * chips * step_s / (best.tokens * job.fill * share) * 1e6
+        used = chips_of(best.plan, system)
+        goodput = longrun.kept(facts, system.id, chips=used, step_s=step_s)
+        ask = SystemAsk(
+            name=str(row["system"]),
+            system_id=system.id,
+            chips=chips,
+            stack=stack,
+            model=model,
+            facts=facts,
+            job=asked,
+            term=term,
         )
+        made = outcome(ask, best.plan, step_s=exact(step_s, "s"), tokens=best.tokens, goodput=goodput)
         return Size(
             batch_scale=grown,
-            usd_per_mtok=usd,
+            usd_per_mtok=made.cost.usd_per_mtok.value,
             chips=chips,
             used=used,
             plan=best.plan,
             step_s=step_s,
-            goodput=share,
+            goodput=goodput.value,
             binds=binds(best, by),
-            days=days,
+            days=made.days.value,
         )
 
     tried = sorted({*sizes, whole.max_chips} if max(sizes) > whole.max_chips else {*sizes})

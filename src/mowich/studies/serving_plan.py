@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mowich.economics import energy, money
+from mowich.economics import money
 from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, unknown_estimate, worst_grade
 from mowich.facts import Facts
@@ -35,6 +35,7 @@ from mowich.shown import Rows, Shown
 from mowich.software.engine import about_engine, engine_for
 from mowich.software.vendors import unmeasured
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
+from mowich.studies.outcome import cost_of
 from mowich.studies.pools import narrowed, with_pools
 from mowich.studies.runnable import Compromise
 from mowich.studies.serving import Deployment, deploy, tabled_shares, with_tables
@@ -396,18 +397,7 @@ def _row(
     prefill_devices = d.plans[f.prefill].devices * f.prefill_workers if f.prefill >= 0 else 0
     used = math.ceil((plan.devices * f.workers + prefill_devices) / system.devices_per_chip)
     token_s = from_spreads(1.0 / f.tokens_per_s, "s", [half["tpot"], *downs], [half["tpot"], *ups], grade=grade)
-    price, site = money.price(facts, system.id, term=term), energy.read_site(facts)
-    certain = exact(1.0, "1")
-    usd = money.usd_per_mtok(price.rate, chips=system.chips, step_s=token_s, tokens=1.0, goodput=certain)
-    joule = energy.joule_per_token(
-        energy.chip_power(facts, system.id),
-        used=used,
-        idle=system.chips - used,
-        step_s=token_s,
-        tokens=1.0,
-        goodput=certain,
-        site=site,
-    )
+    cost = cost_of(facts, system.id, term=term, used=used, idle=system.chips - used, step_s=token_s, tokens=1.0)
     one = d.shapes.take(np.array([f.decode]))
     memory = {k: float(v[0]) for k, v in serving_memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
     shares = {word: sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in _BINDS.items()}
@@ -432,12 +422,12 @@ def _row(
         tpot_s=tpot,
         tokens_per_s_per_chip=token_s.inverse(1.0 / system.chips, "1/s"),
         tokens_per_s_per_user=tpot.inverse(1.0, "1/s"),
-        usd_per_mtok=usd,
-        J_per_token=joule,
+        usd_per_mtok=cost.usd_per_mtok,
+        J_per_token=cost.J_per_token,
         memory_B=memory,
         memory_capacity_B=system.hbm_usable_B,
         binds=max(shares, key=lambda k: shares[k]),
-        price_label=price.label,
+        price_label=cost.price_label,
         search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
     )
 

@@ -42,8 +42,9 @@ from mowich.requests import jobs as asked
 from mowich.requests.settings import fact_path, read_value
 from mowich.shown import Rows, Shown
 from mowich.software.stack import equip
-from mowich.studies.compare import Row, SystemAsk, resolved, solve_system, without_plan
+from mowich.studies.compare import Row, solve_system, without_plan
 from mowich.studies.heard import note_heard
+from mowich.studies.outcome import SystemAsk, resolved
 from mowich.units import parse_batch, show_count
 
 MAX_POINTS = 100_000

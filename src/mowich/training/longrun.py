@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mowich.errors import unknown as unknown_word
-from mowich.estimate import Estimate, Notes, unknown_estimate, worst_grade
+from mowich.estimate import Estimate, Notes, exact, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 from mowich.software.vendors import failure_class
 from mowich.training import faults
@@ -99,13 +99,15 @@ def best(job: Job, rates: FaultRates, ways: Mapping[str, Strategy]) -> tuple[str
     return max(shares, key=lambda name: shares[name]), shares
 
 
-def kept(facts: Facts, system_id: str, *, chips: int, step_s: float) -> tuple[str, float]:
-    """(way of surviving, goodput) at the facts' values. A goodput below `LEAST_SHARE` is 0: a step does not finish
-    between failures."""
+def kept(facts: Facts, system_id: str, *, chips: int, step_s: float) -> Estimate:
+    """The goodput of the best way of surviving, at the facts' values and without its interval; unknown below
+    `LEAST_SHARE`."""
     ways = {name: faults.read_strategy(facts, name) for name in choices(facts)}
     job = job_of(facts, system_id, chips=chips, step_s=step_s)
     name, shares = best(job, faults.read_fault_rates(facts, failure_class(facts, system_id)), ways)
-    return name, shares[name] if shares[name] >= LEAST_SHARE else 0.0
+    if shares[name] < LEAST_SHARE:
+        return unknown_estimate("1", "a step does not finish between failures")
+    return exact(shares[name], "1")
 
 
 def _ends(facts: Facts, kind: str) -> _Ends:

@@ -3,12 +3,13 @@ evaluated."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, Notes, exact, unknown_estimate
+from mowich.estimate import Estimate, Notes, exact
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
@@ -18,8 +19,9 @@ from mowich.shown import Result
 from mowich.software.stack import Platform, equip
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
-from mowich.studies.footing import DAY_S
+from mowich.studies.footing import RunBudget
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
+from mowich.studies.outcome import SystemAsk, outcome
 from mowich.training import longrun
 from mowich.training.sensitivity import noted
 from mowich.training.step import OneStep, micro_batches_of, predict_step, step_time
@@ -91,6 +93,21 @@ class _Row:
         """The machine and software of the row under other facts."""
         return equip(known, self.row["system_id"], chips=int(self.row["chips_requested"]), stack=self.stack)
 
+    def ask(self, known: Facts) -> SystemAsk:
+        """The question of the row under other facts."""
+        days, tokens = self.paid_days, self.job.tokens
+        return SystemAsk(
+            name=self.row["system"],
+            system_id=self.row["system_id"],
+            chips=self.used + self.idle,
+            stack=self.stack,
+            model=self.model,
+            facts=known,
+            job=self.job,
+            term=self.term,
+            budget=None if days is None else RunBudget(usd=math.nan, days=days, has_tokens=bool(tokens)),
+        )
+
     def break_even(
         self, name: str, speed: Estimate, goodput: Estimate, known: Facts, notes: Notes | None = None
     ) -> BreakEven | None:
@@ -118,33 +135,19 @@ class _Row:
 
     def _of_step(self, known: Facts, machine: Platform) -> Numbers:
         """The step, and what follows from its time."""
-        job, plan, used, idle = self.job, self.plan, self.used, self.idle
         step = self._step(machine)
-        n = step.tokens * job.fill
-        t = exact(step.total_s, "s")
-        share = longrun.kept(known, machine.id, chips=used, step_s=step.total_s)[1]
-        goodput = exact(share, "1") if share else unknown_estimate("1", "a step does not finish between failures")
-        rate = money.price(known, machine.id, term=self.term).rate
-        usd = money.usd_per_mtok(rate, chips=used + idle, step_s=t, tokens=n, goodput=goodput)
-        site, watts = energy.read_site(known), energy.chip_power(known, machine.id)
-        joule = energy.joule_per_token(watts, used=used, idle=idle, step_s=t, tokens=n, goodput=goodput, site=site)
-        peak = machine.peak_flops[plan.precision] * machine.devices_per_chip
-        work = train_flop_per_token(self.model, job.attended, job.task, job.lora) * n
+        goodput = longrun.kept(known, machine.id, chips=self.used, step_s=step.total_s)
+        made = outcome(
+            self.ask(known), self.plan, step_s=exact(step.total_s, "s"), tokens=step.tokens, goodput=goodput
+        ).values()
         usable = known.fact(machine.paths["hbm_usable_B"])
         out: dict[ResultPath, float] = {
-            ("step_s",): step.total_s,
-            ("tokens_per_s_per_chip",): n / used / step.total_s,
-            ("mfu",): work / (used * peak * step.total_s),
-            ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip,
+            ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip
         }
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
-        if self.paid_days is not None:
-            out[("tokens_trained",)] = n / step.total_s * share * self.paid_days * DAY_S
-        found = {"goodput": goodput, "usd_per_mtok": usd, "J_per_token": joule}
+        found = {name: e for name, e in made.items() if isinstance(e, Estimate)}
         if goodput.value:
-            if job.tokens:
-                out[("days",)] = job.tokens / n * step.total_s / goodput.value / 86400.0
-            speed = exact(n / step.total_s, "1/s")
+            speed = exact(step.tokens * self.job.fill / step.total_s, "1/s")
             evens = {name: self.break_even(name, speed, goodput, known) for name in METRIC_OF_BREAKEVEN}
             found |= {name: even.value for name, even in evens.items() if even is not None}
         return out | {(name,): e.value for name, e in found.items() if e.value is not None}
