@@ -1,4 +1,5 @@
-"""The facts of a term are those that move it: by the fair probe, nothing is missing and nothing is said in vain."""
+"""The facts of a term are those that move it: by the fair probe, nothing is missing and nothing is said in vain. What a
+formula gives for the symbols beside it is the value that was recorded."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from mowich.models.model import as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.plan import TrainJob
 from mowich.software.stack import equip
+from mowich.studies.explain.formula import evaluate
 from mowich.studies.explain.training import record_memory, record_step
 from mowich.training.sensitivity import noted
 
@@ -37,11 +39,15 @@ def test_training_terms_rest_on_what_moves_them(seed: int, facts: Facts) -> None
     plans = legal_plans(model, system, job).plans
     plan = plans.plan(at % len(plans))
     for record in (record_step, record_memory):
-        evaluate = partial(record, model, job, plan)
-        told = noted(evaluate, system, facts)
+        of_machine = partial(record, model, job, plan)
+        told = noted(of_machine, system, facts)
 
-        def under(known: Facts, notes: Notes, evaluate=evaluate) -> None:
-            evaluate(equip(known, system.id, chips=chips), notes)
+        def under(known: Facts, notes: Notes, of_machine=of_machine) -> None:
+            of_machine(equip(known, system.id, chips=chips), notes)
 
         assert len(told.terms) > 5
+        for term in told.terms.values():
+            if term.formula:
+                given = {k: v for k, v in term.inputs.items() if not isinstance(v, str)}
+                assert evaluate(term.formula, given.__getitem__) == pytest.approx(term.value, rel=1e-12), term.name
         assert unfair(told, under, facts) == []

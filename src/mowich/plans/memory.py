@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.estimate import Notes
+from mowich.estimate import Notes, told
 from mowich.machines.system import PRECISIONS
 from mowich.models import ops
 from mowich.models.model import Layer, Model, Moe
@@ -215,9 +215,17 @@ def memory_B(
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
     per_layer, biggest, widest_rows = _layers_of_modes(model, system, job, p, modes)
     recompute = modes["recompute"] if modes else p.recompute
-    held, here = _on_device(p, layers, layers * in_flight(p, g))
+    flying = in_flight(p, g)
+    held, here = _on_device(p, layers, layers * flying)
     of_activations = {"per_layer": per_layer / model.num_layers, "held": dealt(held)}
-    activations = kept_B(**of_activations)
+    activations = told(
+        notes,
+        "memory.activations",
+        kept_B,
+        unit="B",
+        also={"layers_per_stage": layers, "in_flight": flying, "tokens": p.micro_batch * job.seq / p.cp},
+        note="held: layers of a stage x micro-batches in flight, less what travels to the host",
+    )(**of_activations)
     of_temporary = {
         # one layer, whole, while its backward runs; not at the same time as the loss
         "recomputed": np.where(recompute >= 2, biggest, 0.0),
@@ -229,26 +237,15 @@ def memory_B(
     }
     of_state = _state(model, system, job, p, dense, expert, here)
     out = {
-        **{name: dealt(held_B(**given)) for name, given in of_state.items()},
+        **{
+            name: dealt(told(notes, f"memory.{name}", held_B, unit="B", also={"zero": p.zero})(**given))
+            for name, given in of_state.items()
+        },
         "activations": activations,
-        "temporary": temporary_B(**of_temporary),
+        "temporary": told(notes, "memory.temporary", temporary_B, unit="B")(**of_temporary),
         "reserve": np.zeros_like(dealt(layers)) + system.efficiency.runtime_reserve,
     }
     if notes is not None:
-        for name, _, _ in _STATE:
-            notes.add(f"memory.{name}", out[name], "B", held_B, given=of_state[name], zero=p.zero)
-        notes.add(
-            "memory.activations",
-            activations,
-            "B",
-            kept_B,
-            given=of_activations,
-            note="held: layers of a stage x micro-batches in flight, less what travels to the host",
-            layers_per_stage=layers,
-            in_flight=in_flight(p, g),
-            tokens=p.micro_batch * job.seq / p.cp,
-        )
-        notes.add("memory.temporary", out["temporary"], "B", temporary_B, given=of_temporary)
         notes.add("memory.reserve", out["reserve"], "B")
     return out
 

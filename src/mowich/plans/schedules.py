@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
+from mowich.estimate import Notes, told
 from mowich.plans.plan import SCHEDULES, Plans, TrainJob
 
 GPIPE, ONE_F_ONE_B, INTERLEAVED, ZB_H1, ZB_V, DUALPIPE, DUALPIPE_V = (
@@ -342,9 +343,11 @@ BUBBLE_OF: Mapping[int, Callable[[Floats, Floats, Floats, Floats], Floats]] = {
 """The idle time of a schedule that splits the backward pass or runs both ways; the others are `filled_bubble_s`."""
 
 
-def bubble_s(schedule: Floats, pp: Floats, vpp: Floats, f: Floats, b: Floats, w: Floats) -> Floats:
+def bubble_s(
+    schedule: Floats, pp: Floats, vpp: Floats, f: Floats, b: Floats, w: Floats, notes: Notes | None = None
+) -> Floats:
     """Idle seconds of the busiest device in one step; f, b, w: seconds of one micro-batch on one device (all its
-    chunks), forward, back to the input, to the weights.
+    chunks), forward, back to the input, to the weights. `notes` (one plan only) records it.
 
     Exact for equal stages, w <= f <= b and enough micro-batches (`legal`); where b < f or w > f a lower bound. For
     unequal stages see `training.pipeline`.
@@ -354,10 +357,22 @@ def bubble_s(schedule: Floats, pp: Floats, vpp: Floats, f: Floats, b: Floats, w:
     >>> [float(bubble_s(one * i, 8 * one, v, one, one, one)[0]) for i, v in enumerate(chunks)]
     [21.0, 10.5, 21.0, 7.0, 3.5, 6.0, 7.0]
     """
-    out = filled_bubble_s(pp, vpp, f, b, w)
+
+    def heard(code: int | None) -> Notes | None:
+        """The recorder where this is the law of the plan."""
+        own = int(schedule[0]) if notes is not None else None
+        return notes if notes is not None and (own if own in BUBBLE_OF else None) == code else None
+
+    name = SCHEDULES[int(schedule[0])] if notes is not None else ""
+    note = (
+        f"schedule {name}; f, b, w: forward, back to the input, to the weights, of one micro-batch through a stage, in"
+        " the mean of all but the fullest"
+    )
+    out = told(heard(None), "pp_bubble", filled_bubble_s, note=note)(pp=pp, vpp=vpp, f=f, b=b, w=w)
     if np.any(schedule > _PLAIN):
         for code, law in BUBBLE_OF.items():
-            out = np.where((schedule == code) & (pp > 1), law(pp, f, b, w), out)
+            own = told(heard(code), "pp_bubble", law, note=note, also={"vpp": vpp})(pp, f, b, w)
+            out = np.where((schedule == code) & (pp > 1), own, out)
     return np.asarray(out)
 
 

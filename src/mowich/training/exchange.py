@@ -8,8 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.estimate import Notes
-from mowich.formula import Law
+from mowich.estimate import Notes, told
 from mowich.machines import collectives
 from mowich.machines.system import System
 from mowich.models.model import Model
@@ -148,23 +147,24 @@ def dp_s(
 
     o, busy, w = s.dp_overlap * p.dp_overlap, system.efficiency.comm_contention, s.dp_window
     scatter, gather, gather_base = trained(s.grad_B), trained(gather_B), both(gather_B)
-    exposed = once_a_step_s(scatter, gather, o, w, backward, forward, busy)
-    two = reduced_each_time_s(scatter, gather, o, w, backward, forward, busy, g)
     f = s.fsdp_overlap * p.dp_overlap
     behind = both(gather_B + (s.gather_B if adapters is None else 0.0))
-    three = gathered_each_time_s(gather_base, behind, f, backward, forward, busy, g)
+    own = {"zero": p.zero, "dense_params": dense, "expert_params": expert, "dp_group": group}
+
+    def at(*zeros: int) -> Notes | None:
+        """The recorder where the plan's stage is one of these."""
+        return notes if notes is not None and int(p.zero[0]) in zeros else None
+
+    exposed = told(at(0, 1), "dp", once_a_step_s, also=own | {"g": g})(
+        scatter=scatter, gather=gather, share=o, window=w, backward=backward, forward=forward, contention=busy
+    )
+    two = told(at(2), "dp", reduced_each_time_s, also=own)(
+        scatter=scatter, gather=gather, share=o, window=w, backward=backward, forward=forward, contention=busy, g=g
+    )
+    three = told(at(3), "dp", gathered_each_time_s, also=own)(
+        gather=gather_base, back=behind, share=f, backward=backward, forward=forward, contention=busy, g=g
+    )
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
-    if notes is not None:
-        zero = int(p.zero[0])
-        law: Law = gathered_each_time_s if zero == 3 else reduced_each_time_s if zero == 2 else once_a_step_s
-        own: dict[str, Floats | float] = (
-            {"gather": gather_base, "back": behind, "share": f}
-            if zero == 3
-            else {"scatter": scatter, "gather": gather, "share": o, "window": w}
-        )
-        own |= {"backward": backward, "forward": forward, "contention": busy}
-        own |= {"g": g, "zero": zero, "dense_params": dense, "expert_params": expert, "dp_group": group}
-        notes.add("dp", result, "s", law, given=own)
     return np.asarray(result)
 
 

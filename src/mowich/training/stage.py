@@ -33,8 +33,7 @@ class Stage:
     """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel
     ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of which forward_s;
     bubble_s: idle in a step; sums: all layers' parts, or groups of them, before the pipeline cuts them; head_s: the
-    whole head; imbalance: layers of the fullest stage over the mean one; of_others: forward, back to the input and to
-    the weights, of a stage in the mean of all but the fullest."""
+    whole head; imbalance: layers of the fullest stage over the mean one."""
 
     parts: dict[str, Floats]
     total_s: Floats
@@ -43,7 +42,6 @@ class Stage:
     sums: dict[str, Floats]
     head_s: Floats
     imbalance: Floats
-    of_others: tuple[Floats, Floats, Floats]
 
 
 EACH: Mapping[str, tuple[str, ...]] = {name: (name,) for name in LAYER_PARTS}
@@ -178,8 +176,7 @@ def stage_times(
         parts=per_micro,
         total_s=stage,
         forward_s=forward,
-        bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, f, b, w),
-        of_others=(f, b, w),
+        bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, f, b, w, notes),
         sums=sums,
         head_s=head,
         imbalance=imbalance,

@@ -26,7 +26,7 @@ from mowich.plans.memory import (
     expert_params_per_device,
     layers_per_stage,
 )
-from mowich.plans.plan import OFFLOADS, SCHEDULES, Plan, Plans, TrainJob
+from mowich.plans.plan import OFFLOADS, Plan, Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.exchange import dp_s, offload_s
 from mowich.training.slices import by_slice, slices
@@ -188,19 +188,6 @@ def _note_chosen(
         t=t,
         V=model.vocab / p.tp,
         h=float(model.hidden),
-    )
-    notes.add(
-        "pp_bubble",
-        parts["pp_bubble"],
-        "s",
-        schedules.BUBBLE_OF.get(int(p.schedule[0]), schedules.filled_bubble_s),
-        pp=p.pp,
-        vpp=p.vpp,
-        f=x.of_others[0],
-        b=x.of_others[1],
-        w=x.of_others[2],
-        note=f"schedule {SCHEDULES[int(p.schedule[0])]}; f, b, w: forward, back to the input, to the weights, of"
-        " one micro-batch through a stage, in the mean of all but the fullest",
     )
     notes.add(
         "offload",
