@@ -243,7 +243,7 @@ def memory_B(
         },
         "activations": activations,
         "temporary": told(notes, "memory.temporary", temporary_B, unit="B")(**of_temporary),
-        "reserve": np.zeros_like(dealt(layers)) + system.efficiency.runtime_reserve,
+        "reserve": 0.0 * dealt(layers) + system.efficiency.runtime_reserve,
     }
     if notes is not None:
         notes.add("memory.reserve", out["reserve"], "B")
