@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import hashlib
 import importlib.util
 import io
@@ -94,6 +93,11 @@ class Question:
     def name(self) -> str:
         return self.ask if self.form in ("json", "kernel") else f"{self.ask}  [{self.form}]"
 
+    @property
+    def first(self) -> str:
+        """The command, the first of several."""
+        return self.ask.split(" | ")[0].strip()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
@@ -158,6 +162,13 @@ def groups() -> list[str]:
     return list(dict.fromkeys(q.group for q in questions()))
 
 
+@cache
+def homes() -> dict[str, str]:
+    """Command -> the group that asks it first: whoever goes through the questions by the home of their first command
+    has each command run once, whatever its forms."""
+    return {q.first: q.group for q in reversed(questions())}
+
+
 # answers
 # -----------------------------------------------------------------------------------------------------------------
 
@@ -166,35 +177,71 @@ def answer(question: Question) -> dict[str, Any]:
     """What is answered now, ready to be kept: {"answer": ...} and the exit code where it is not 0."""
     if question.form == "kernel":
         return {"answer": of_kernel(question.kernel)}
-    asks = [part.strip() for part in question.ask.split(" | ")]
+    *before, last = [part.strip() for part in question.ask.split(" | ")]
     with tempfile.TemporaryDirectory() as folder:
-        before = Path(folder) / "result.json"
-        for ask in asks[:-1]:
-            before.write_text(result(ask), encoding="utf-8")
-        words = [str(before) if word == "-" else word for word in shlex.split(asks[-1])]
+        file = Path(folder) / "result.json"
+        for ask in before:
+            file.write_text(ran(ask).result, encoding="utf-8")
+        words = [str(file) if word == "-" else word for word in shlex.split(last)]
         if question.form == "html":
             page = Path(folder) / "page.html"
-            code, out = said([*words, "--json", "-q"])
-            before.write_text(out, encoding="utf-8")
-            said(["report", str(before), "--html", str(page), "-q"])
+            code = ran(last).code
+            file.write_text(ran(last).result, encoding="utf-8")
+            said(["report", str(file), "--html", str(page), "-q"])
             kept: Any = Read.of(page.read_text(encoding="utf-8"))
         elif question.form == "json":
-            code, out = said([*words, "--json", "-q"])
-            kept = tidied(json.loads(out))
+            code = ran(last).code
+            kept = tidied(json.loads(ran(last).result))
             kept = of_validation(kept) if question.keep == "summary" else kept
         elif question.form == "csv":
             code, out = said([*words, "--csv", "-q"])
             kept = out.splitlines()
         else:
-            code, out = said(words, notes=True)
+            code, out = said(words, notes=True) if before else (ran(last).code, ran(last).text)
             kept = [clean(line, folder) for line in out.splitlines()]
     return {"answer": kept} if not code else {"exit": code, "answer": kept}
 
 
-@functools.cache
-def result(ask: str) -> str:
-    """The JSON that a command prints, made once for all questions that begin with it."""
-    return said([*shlex.split(ask), "--json", "-q"])[1]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """One run of a command: its exit code, what a terminal shows of it with its notes ("" where no question asks for
+    that), and its result as JSON."""
+
+    code: int
+    text: str = ""
+    result: str = ""
+
+
+@cache
+def ran(ask: str) -> Ran:
+    """A command run once for all questions that ask it, and for all that begin with it: where one of them wants the
+    text, its result is the one that the same run keeps for `mowich explain last`."""
+    from mowich.kept import CACHE_VARIABLE
+
+    words = shlex.split(ask)
+    forms = {q.form if q.ask == ask else "json" for q in questions() if q.first == ask} or {"json"}
+    if "text" not in forms:
+        code, out = said([*words, "--json", "-q"])
+        return Ran(code=code, result=out)
+    with tempfile.TemporaryDirectory() as folder, set_variable(CACHE_VARIABLE, folder):
+        code, text = said(words, notes=True)
+        kept = Path(folder) / "last.json"
+        result = kept.read_text(encoding="utf-8") if kept.is_file() else ""
+    if forms != {"text"} and not result:  # a verb of which nothing is kept
+        result = said([*words, "--json", "-q"])[1]
+    return Ran(code=code, text=text, result=result)
+
+
+@contextlib.contextmanager
+def set_variable(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment, until the end of the block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        os.environ |= {} if before is None else {name: before}
 
 
 def said(words: list[str], *, notes: bool = False) -> tuple[int, str]:

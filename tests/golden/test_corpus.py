@@ -4,6 +4,7 @@ golden` in a commit of its own; `make golden-diff` shows what moved and gives th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import corpus
@@ -12,16 +13,25 @@ import pytest
 from mowich.cli import app
 
 
-@pytest.mark.parametrize("group", corpus.groups())
-def test_nothing_moved(group: str) -> None:
-    moves = corpus.moved(group, lambda question: not question.is_slow)
+def moves_of(home: str, is_slow: bool) -> list[corpus.Move]:
+    """What moved in the questions whose command this group asks first: the forms of a command are made of one run."""
+    homes = corpus.homes()
+    mine = [q for q in corpus.questions() if homes[q.first] == home and q.is_slow is is_slow]
+    names = {q.name for q in mine}
+    groups = dict.fromkeys(q.group for q in mine)
+    return [move for group in groups for move in corpus.moved(group, lambda q: q.name in names)]
+
+
+@pytest.mark.parametrize("home", dict.fromkeys(corpus.homes().values()))
+def test_nothing_moved(home: str) -> None:
+    moves = moves_of(home, is_slow=False)
     assert not moves, corpus.report(moves, 40)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", list(dict.fromkeys(q.group for q in corpus.questions() if q.is_slow)))
-def test_nothing_moved_in_long_answers(group: str) -> None:
-    moves = corpus.moved(group, lambda question: question.is_slow)
+@pytest.mark.parametrize("home", dict.fromkeys(corpus.homes()[q.first] for q in corpus.questions() if q.is_slow))
+def test_nothing_moved_in_long_answers(home: str) -> None:
+    moves = moves_of(home, is_slow=True)
     assert not moves, corpus.report(moves, 40)
 
 
@@ -51,6 +61,29 @@ def test_every_verb_is_asked_and_the_systems_of_the_readme_too() -> None:
     assert len([q for q in asked if q.group != corpus.KERNELS]) >= 250
     assert len({q.name for q in asked}) == len(asked)
     assert {q.name for q in asked} | {"arithmetic"} == {n for group in corpus.groups() for n in corpus.read(group)}
+
+
+def test_the_forms_of_a_command_are_made_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text, JSON and report of an answer; its result is what the command prints as JSON."""
+    ask = "collective all-reduce --on trn3-gen2 --bytes 1MiB"
+    asked = [corpus.Question(group=form, ask=ask, form=form) for form in ("json", "text", "html")]
+    printed = corpus.said([*ask.split(), "--json", "-q"])[1]
+    runs: list[list[str]] = []
+    said = corpus.said
+
+    def heard(words: list[str], **how: bool) -> tuple[int, str]:
+        runs.append(words)
+        return said(words, **how)
+
+    monkeypatch.setattr(corpus, "questions", lambda: asked)
+    monkeypatch.setattr(corpus, "said", heard)
+    monkeypatch.setattr(corpus, "ran", cache(corpus.ran.__wrapped__))
+    data, text, page = (corpus.answer(q)["answer"] for q in asked)
+    assert corpus.ran(ask).result == printed
+    assert [words[0] for words in runs] == ["collective", "report"]
+    assert data["schema"] == "mowich/collective@1"
+    assert any("all-reduce" in line for line in text)
+    assert any("all-reduce" in line for line in page)
 
 
 def test_a_moved_number_is_told_with_both_values_and_its_share() -> None:
