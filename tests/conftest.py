@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from mowich.facts import Facts, load_facts, overlay
 
 settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
 settings.load_profile("mowich")
+
+# what pytest makes of a test file is kept, whatever the environment says: making it anew is two thirds of a collection
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 os.environ.setdefault("MOWICH_CACHE", "off")  # the last result of the person who tests is not of the tests
 

@@ -378,7 +378,8 @@ def loads() -> Iterator[Case]:
             yield Case(f"load trace {length[:9]}", ("traffic", "s.yaml", "--json"), files, REFUSED)
 
 
-def kept() -> list[Case]:
-    """All of them."""
-    files = (configs, overlays, scenarios, tables, logs, below_zero, headers, loads, launch_files, saved, names)
-    return [case for made in (*files, kernels, calls, options) for case in made()]
+KEPT = (
+    *(configs, overlays, scenarios, tables, logs, below_zero, headers, loads, launch_files, saved, names),
+    *(kernels, calls, options),
+)
+"""What makes each kind of them; some need answers, so they are made when they are asked for."""

@@ -1,17 +1,12 @@
-"""What stands around the code: the version in every place, the wheel, the workflow, the hooks before a commit, the
+"""What stands around the code: the version in every place, the workflow, the hooks before a commit, the
 forms for issues."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
-import subprocess
-import sys
 import tomllib
-import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,15 +19,6 @@ MOST_ANY = 210
 says `object`."""
 ROOT = Path(__file__).resolve().parents[2]
 GITHUB = ROOT / ".github"
-
-
-def check_wheel() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mowich_check_wheel", ROOT / "tools" / "check_wheel.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def read(path: Path) -> Any:
@@ -51,27 +37,6 @@ def test_the_version_is_the_same_everywhere() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest[1] == project["version"]
-
-
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    wheel = next(tmp_path.glob("*.whl"))
-    check = check_wheel()
-    assert check.problems(wheel) == []
-    worse = tmp_path / "worse.whl"
-    left_out, changed = "mowich/facts/sources.yaml", "mowich/units.py"
-    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(worse, "w") as new:
-        for name in old.namelist():
-            if name != left_out:
-                new.writestr(name, b"" if name == changed else old.read(name))
-        new.writestr("tests/conftest.py", "")
-    assert check.problems(worse) == [
-        f"not in the wheel: {left_out}",
-        "not in src: tests/conftest.py",
-        f"other bytes than in src: {changed}",
-    ]
 
 
 def test_the_workflow_runs_the_makefile_and_nothing_else() -> None:

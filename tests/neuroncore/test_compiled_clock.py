@@ -1,7 +1,9 @@
-"""How the compiled clock is built and found, and what happens without it. Its results: tests/property/."""
+"""The wheel: the package and the compiled clock. How that clock is built and found, and what happens without it. Its
+results: tests/property/."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import zipfile
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +28,16 @@ MEMBER = "mowich/neuroncore/clock/_clock.so"
 needs_compiler = pytest.mark.skipif(not compiled_clock.build_hook().compilers(), reason="no C compiler")
 
 
+def check_wheel() -> ModuleType:
+    """tools/check_wheel.py."""
+    spec = importlib.util.spec_from_file_location("mowich_check_wheel", ROOT / "tools" / "check_wheel.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def build(folder: Path, **environment: str) -> tuple[Path, list[str]]:
     """(The wheel, what the build of it said on stderr)."""
     kept = {k: v for k, v in os.environ.items() if k not in ("CC", "MOWICH_CLOCK")}
@@ -35,9 +48,33 @@ def build(folder: Path, **environment: str) -> tuple[Path, list[str]]:
     return wheel, [line for line in done.stderr.splitlines() if "clock" in line]
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The wheel of this checkout."""
+    return build(tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, list[str]], tmp_path: Path) -> None:
+    wheel, _ = built
+    check = check_wheel()
+    assert check.problems(wheel) == []
+    worse = tmp_path / "worse.whl"
+    left_out, changed = "mowich/facts/sources.yaml", "mowich/units.py"
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(worse, "w") as new:
+        for name in old.namelist():
+            if name != left_out:
+                new.writestr(name, b"" if name == changed else old.read(name))
+        new.writestr("tests/conftest.py", "")
+    assert check.problems(worse) == [
+        f"not in the wheel: {left_out}",
+        "not in src: tests/conftest.py",
+        f"other bytes than in src: {changed}",
+    ]
+
+
 @needs_compiler
-def test_a_wheel_holds_the_compiled_clock_and_stays_small(tmp_path: Path) -> None:
-    wheel, said = build(tmp_path)
+def test_a_wheel_holds_the_compiled_clock_and_stays_small(built: tuple[Path, list[str]], tmp_path: Path) -> None:
+    wheel, said = built
     assert said == []
     assert wheel.name.startswith("mowich-")
     assert "-py3-none-" in wheel.name
@@ -57,14 +94,22 @@ print(library.clock_sources().decode())
 
 
 @pytest.mark.parametrize(
-    ("environment", "says"),
-    [
-        ({"PATH": ""}, "no C compiler"),
-        ({"CC": "false"}, "false: it made no library"),
-        ({"MOWICH_CLOCK": "python"}, "MOWICH_CLOCK=python"),
-    ],
+    ("variable", "value", "says"),
+    [("PATH", "", "no C compiler"), ("CC", "false", "false: it made no library")],
 )
-def test_without_a_compiler_the_wheel_is_python_alone_and_one_line_says_so(
+def test_what_keeps_it_from_being_compiled_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv(variable, value)
+    assert compiled_clock.build_hook().compiled(compiled.SOURCES, tmp_path / "_clock.so") == says
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"), [({"PATH": ""}, "no C compiler"), ({"MOWICH_CLOCK": "python"}, "MOWICH_CLOCK=python")]
+)
+def test_without_it_the_wheel_is_python_alone_and_one_line_says_so(
     tmp_path: Path, environment: dict[str, str], says: str
 ) -> None:
     wheel, said = build(tmp_path, **environment)
@@ -124,6 +169,7 @@ def test_a_library_of_other_sources_is_not_used(tmp_path: Path, monkeypatch: pyt
     target = tmp_path / "_clock.so"
     hook = compiled_clock.build_hook()
     monkeypatch.setattr(hook, "digest", lambda _: "of yesterday")
+    monkeypatch.setattr(hook, "FLAGS", tuple("-O0" if flag == "-O3" else flag for flag in hook.FLAGS))
     assert hook.compiled(compiled.SOURCES, target) == ""
     no_library(monkeypatch, target)
     assert compiled.library() is None

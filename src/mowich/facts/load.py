@@ -140,7 +140,7 @@ class Facts:
         144.0
     """
 
-    __slots__ = ("_cache", "_files", "_made", "_origin", "ledger", "overrides", "roots")
+    __slots__ = ("_cache", "_files", "_made", "_origin", "_sources", "ledger", "overrides", "roots")
 
     def __init__(
         self,
@@ -158,6 +158,7 @@ class Facts:
         self.overrides = overrides
         self.ledger = ledger
         self._made: dict[Hashable, _Made] = {}
+        self._sources: Mapping[str, Mapping[str, object]] | None = None
         self._origin: tuple[Facts, frozenset[str]] | None = None
         """The facts that this is a view of, and the paths whose facts are others here."""
 
@@ -219,12 +220,12 @@ class Facts:
     @property
     def sources(self) -> Mapping[str, Mapping[str, object]]:
         """Source id -> title, address, date, how it was read."""
-        merged: dict[str, Mapping[str, object]] = {}
-        for root in self.roots:
-            path = root / "sources.yaml"
-            if path.is_file():
-                merged |= read_fact_table(path)
-        return merged
+        if self._sources is None:  # each fact that is parsed asks for it
+            tables = (root / "sources.yaml" for root in self.roots)
+            self._sources = {
+                name: source for path in tables if path.is_file() for name, source in read_fact_table(path).items()
+            }
+        return self._sources
 
     def _node(self, path: str) -> object:
         parts = path.split(".")
