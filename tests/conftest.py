@@ -12,7 +12,8 @@ import pytest
 from hypothesis import settings
 
 from mowich.cli.app import GC_OBJECTS
-from mowich.facts import Facts, load_facts, overlay
+from mowich.facts import Facts, overlay
+from shared_facts import SHARED_FACTS, fresh_facts
 
 settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
 settings.load_profile("mowich")
@@ -32,8 +33,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Material beside the project; tests that read it skip where it is absent."""
 
 
+def pytest_collection() -> None:
+    """Facts that a test file reads as it is imported are the shared ones."""
+    overlay.shipped_facts = lambda: SHARED_FACTS
+
+
 def pytest_collection_finish() -> None:
     """Tests, once found, stay: looking through all of them for garbage would take a good part of the run."""
+    overlay.shipped_facts = fresh_facts
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)  # as the command line has it
@@ -41,7 +48,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def facts() -> Facts:
-    return load_facts()
+    return SHARED_FACTS
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.plans.plan import ServePlan
 from mowich.studies.serving import deploy
+from shared_facts import fresh_facts
 
-FACTS = load_facts()
+FACTS = fresh_facts()
 
 
 def made(name: str, peak: float, hbm: float) -> dict[str, np.ndarray]:

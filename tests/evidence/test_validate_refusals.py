@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mowich import facts as facts_module
 from mowich.evidence import validate as study
 from mowich.evidence.rows import Case
 from mowich.evidence.rows import read_cases as read_training
@@ -27,11 +26,6 @@ from mowich.evidence.validate import published, read_csv, validate_rows
 from mowich.facts import Facts
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return facts_module.load_facts()
 
 
 # a published row with one cell spoiled

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from mowich import facts as facts_module
 from mowich.evidence.row_rules import board_limits, network_speed, per_device_batch, stack_of_row, stated_flop_per_token
 from mowich.evidence.row_words import precision_of, recompute_of, zero_of
 from mowich.evidence.rows import Case, read_cases
@@ -41,11 +40,6 @@ LLAMA_70B = LLAMA_8B | {
     "n_heads": "64",
     "ffn_hidden": "28672",
 }
-
-
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return facts_module.load_facts()
 
 
 def read(facts: Facts, base: dict[str, str], **cells: object) -> Case:

@@ -11,7 +11,7 @@ import pytest
 import mowich
 from mowich.cli import run
 from mowich.errors import UserError
-from mowich.facts import Facts, load_facts
+from mowich.facts import Facts
 from mowich.facts.freshness import confirmed_on, last_looks
 
 DAY = datetime.date(2027, 3, 1)
@@ -19,11 +19,6 @@ SOURCES = {
     "sheet": {"title": "A sheet", "address": "https://acme.example/sheet", "looked": "2026-11-25"},
     "mowich-estimates": {"title": "Own", "address": "docs/facts.md", "looked": "2026-11-27"},
 }
-
-
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return load_facts()
 
 
 @pytest.mark.parametrize(

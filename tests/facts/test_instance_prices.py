@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mowich.economics import money
-from mowich.facts import Facts, load_facts
-
-
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return load_facts()
+from mowich.facts import Facts
 
 
 def test_a_chip_has_the_share_of_its_instance(facts: Facts) -> None:

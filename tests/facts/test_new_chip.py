@@ -22,11 +22,6 @@ NUMBERS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return load_facts()
-
-
 def filled(text: str) -> str:
     """A skeleton with a number in each line that asks for one."""
     return "\n".join(

@@ -10,16 +10,11 @@ from typing import Any
 import pytest
 
 from mowich.cli import run
-from mowich.facts import Facts, load_facts
+from mowich.facts import Facts
 from mowich.machines.system import resolve
 
 NEW = ("tpu-8t", "tpu-8i", "mi455x", "vera-rubin-nvl144")
 RENTED = ("trn3.48xlarge", "trn3.3xlarge", "trn2.3xlarge", "p5e.48xlarge", "p6e-gb200.36xlarge")
-
-
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return load_facts()
 
 
 def _answer(ask: str, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pytest
 from mowich.cli import run
 from mowich.economics.money import price
 from mowich.errors import UserError
-from mowich.facts import Facts, load_facts
+from mowich.facts import Facts
 from mowich.machines.system import machines, resolve
 
 INSTANCES = [
@@ -28,11 +28,6 @@ INSTANCES = [
     ("p6e-gb200.36xlarge", "gb200", 4),
     ("tpu7x-standard-4t", "ironwood", 4),
 ]
-
-
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return load_facts()
 
 
 @pytest.mark.parametrize(("name", "system", "chips"), INSTANCES)

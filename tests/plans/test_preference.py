@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.cli import run
-from mowich.facts import Facts, load_facts
+from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.plans.plan import Plan, Plans, ServePlan, TrainJob, parse_fixed
 from mowich.plans.preference import (
@@ -32,11 +32,6 @@ from mowich.studies.serving_plan import plan_serving
 from mowich.training.search import search, survey
 
 FIXED = parse_fixed({"cp": "1", "micro_batch": "1,2,3"})
-
-
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return load_facts()
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,9 @@ from mowich.studies.traffic_pools import (
     network_Bps,
 )
 from mowich.studies.traffic_scenario import read_traffic
+from shared_facts import fresh_facts
 
-FACTS = load_facts()
+FACTS = fresh_facts()
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 MODEL = load_model("llama-3.1-70b")
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from mowich.arrays import Floats
-from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.operators.tables import lookup
@@ -20,8 +19,9 @@ from mowich.serving.steady import closed_loop
 from mowich.software.engine import engine_for
 from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import searched_plans, worker
+from shared_facts import fresh_facts
 
-FACTS = load_facts()
+FACTS = fresh_facts()
 JOB = ServeJob(prompt=8000, output=1000, ttft_s=2.0, tpot_s=0.05)
 """The question that the page opens with."""
 

@@ -20,7 +20,7 @@ import mowich
 from mowich.cli import app, run
 from mowich.cli.options import CommandGroup
 from mowich.errors import UserError
-from mowich.facts import Facts, load_facts
+from mowich.facts import Facts
 from mowich.models import load_model
 from mowich.requests.brief import ABOUT_MODELS, RIVALS, BriefRequest
 from mowich.show.render.html import render_html
@@ -38,11 +38,6 @@ from mowich.web import asks
 from mowich.web.reading import Knowledge
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def facts() -> Facts:
-    return load_facts()
 
 
 @pytest.fixture(scope="module", params=[pytest.param("live", marks=pytest.mark.slow)])

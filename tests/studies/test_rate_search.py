@@ -14,15 +14,16 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.estimate import Estimate, chance_within
-from mowich.facts import Facts, load_facts
+from mowich.facts import Facts
 from mowich.show.page import Run
 from mowich.show.rates import rates_page
 from mowich.studies import rate_search, rates
 from mowich.studies.rates import RateResult
 from mowich.studies.traffic import RANGED_TIMES, TrafficResult, read_traffic, simulate_traffic
 from mowich.studies.traffic_scenario import TrafficScenario
+from shared_facts import fresh_facts
 
-FACTS = load_facts()
+FACTS = fresh_facts()
 
 
 def without_ranges(result: TrafficResult, scenario: TrafficScenario, facts: Facts, draws: int) -> TrafficResult:

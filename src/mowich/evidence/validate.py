@@ -165,14 +165,20 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
 def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
     """Predict every row of `path` (None: the published training rows that ship; a word of `TABLES`: that table). Raises
     UserError for a file that is not a table of measurements of training or of serving; a single row that cannot be
-    modelled is answered with status "unsupported" and its reason."""
+    modelled is answered with status "unsupported" and its reason. Rows that ship are predicted once for the same
+    facts."""
     name = shipped_as(path)
-    shown, file = (name, published(name)) if name else (str(path), Path(str(path)))
+    if name is None:
+        return Validation(path=str(path), facts_hash=facts.hash(), rows=_predicted(Path(str(path)), facts))
+    rows = facts.once(("validated", name), lambda known: _predicted(published(name), known))
+    return Validation(path=name, facts_hash=facts.hash(), rows=rows)
+
+
+def _predicted(file: Path, facts: Facts) -> Rows[RowResult]:
+    """Every row of a table with what is predicted of it."""
     rows = read_csv(file, facts)
     if serving_validate.is_serving(list(rows[0])):
-        return Validation(
-            path=shown, facts_hash=facts.hash(), rows=Rows(serving_validate.validate_serving(rows, facts))
-        )
+        return Rows(serving_validate.validate_serving(rows, facts))
     reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
     usable = [row for row in rows if reasons[row["chip"]] is None]
     found = read_cases(usable, facts)
@@ -187,7 +193,7 @@ def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
             results.append(RowResult.unsupported(row, metric=metric, source=source, reason=case))
             continue
         results.append(predict(case, facts, of_runs[run_of(case)]))
-    return Validation(path=shown, facts_hash=facts.hash(), rows=Rows(with_hand_tuned(results)))
+    return Rows(with_hand_tuned(results))
 
 
 def steps_of(cases: Iterable[Case]) -> dict[object, OneStep]:

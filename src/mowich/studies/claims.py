@@ -312,7 +312,12 @@ class ClaimStudy(AnswerList[Claim]):
 
 
 def claims(facts: Facts) -> list[Claim]:
-    """Every entry of facts/claims with its verdict, in the order of `weight`."""
+    """Every entry of facts/claims with its verdict, in the order of `weight`; derived once for the same facts."""
+    return list(facts.once("claims", _derived))
+
+
+def _derived(facts: Facts) -> tuple[Claim, ...]:
+    """As `claims` has them."""
     table = checks()
     out: list[Claim] = []
     for entry in steps(list(entries(facts)), "deriving claims"):
@@ -367,7 +372,7 @@ def claims(facts: Facts) -> list[Claim]:
             unit_chips=unit_chips,
         )
         out.append(replace(claim, plain=_plain(claim)))
-    return sorted(out, key=weight)
+    return tuple(sorted(out, key=weight))
 
 
 def _served(claim: serving_claims.ServeClaim, *, is_response: bool) -> str:
