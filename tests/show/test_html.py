@@ -66,6 +66,13 @@ def compared() -> dict[str, object]:
     return mowich.compare("llama-3.1-8b", ["trn3:64", "h100:64"], train=TRAIN).to_dict()
 
 
+@pytest.fixture(scope="module")
+def document(compared: dict[str, object], facts: Facts) -> str:
+    """The whole page, with the facts: drawn once."""
+    with within(3.0):
+        return render_html(json.loads(json.dumps(compared)), facts=facts)
+
+
 def test_a_comparison_is_one_offline_file(compared: dict[str, object]) -> None:
     page = read(render_html(compared))
     assert page.links == ["#answer"]  # nothing is fetched
@@ -123,9 +130,9 @@ def test_pages_of_kernels_and_traffic(args: tuple[str, ...], says: str, capsys: 
     assert len(json.loads(page.options)) >= 2
 
 
-def test_the_verb(tmp_path: Path, compared: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "r.json"
-    saved.write_text(json.dumps(compared))
+    saved.write_text(json.dumps(mowich.goodput("trn3:64", samples=10).to_dict()))
     assert cli.run(["report", str(saved)]) == 0
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     saved.write_text('{"schema": "mowich/compare@1"}')
@@ -209,11 +216,9 @@ def links_lead_somewhere(document: str, page: Reader) -> None:
 
 
 def test_a_comparison_says_what_would_change_it_how_it_scales_and_where_its_like_was_measured(
-    compared: dict[str, object], facts: Facts
+    compared: dict[str, object], document: str
 ) -> None:
     result = json.loads(json.dumps(compared))
-    with within(3.0):
-        document = render_html(result, facts=facts)
     page = read(document)
     text = " ".join(page.text)
     links_lead_somewhere(document, page)
@@ -271,15 +276,15 @@ def test_a_line_of_the_scaling_chart_goes_on_where_the_batch_has_to_grow(
     assert all(b < a for a, b in pairwise(times))
 
 
-def test_a_line_ends_at_the_most_chips_that_the_fabric_joins_and_says_so(facts: Facts) -> None:
-    result = json.loads(json.dumps(mowich.compare("llama-3.1-8b", ["h100:64", "trn3:64"], train=TRAIN).to_dict()))
+def test_a_line_ends_at_the_most_chips_that_the_fabric_joins_and_says_so(
+    compared: dict[str, object], document: str, facts: Facts
+) -> None:
+    result = json.loads(json.dumps(compared))
     most = round(facts.number("systems.h100.max_chips"))
     assert most < 1_000_000
-    sizes = scaling(load_model("llama-3.1-8b"), result["rows"][0], result["inputs"], facts)
+    sizes = scaling(load_model("llama-3.1-8b"), result["rows"][1], result["inputs"], facts)
     assert sizes[-1].chips == most
-    assert f"The most chips that its network joins: h100:64 {most:,}." in " ".join(
-        read(render_html(result, facts=facts)).text
-    )
+    assert f"The most chips that its network joins: h100:64 {most:,}." in " ".join(read(document).text)
 
 
 def test_both_ends_of_a_tornado_are_drawn_from_zero() -> None:
