@@ -3,6 +3,7 @@ fit from 80 to 200 columns without a cell that is cut."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import html
 import io
@@ -58,14 +59,14 @@ _answers: dict[str, tuple[str, dict[str, Any]]] = {}
 
 @pytest.fixture(params=ASKS)
 def answer(
-    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> tuple[str, dict[str, Any]]:
     """(what a command prints, what it stores), asked once."""
     kind = request.param
     if kind not in _answers:
-        monkeypatch.chdir(ROOT)
         file = tmp_path / "r.json"
-        assert cli.run([*ASKS[kind].split(), "--quiet", "--out", str(file)]) in (0, 3, 4)
+        with contextlib.chdir(ROOT):
+            assert cli.run([*ASKS[kind].split(), "--quiet", "--out", str(file)]) in (0, 3, 4)
         _answers[kind] = capsys.readouterr().out.replace(str(file), "r.json"), json.loads(file.read_text("utf-8"))
     return _answers[kind]
 
