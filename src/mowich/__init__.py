@@ -29,6 +29,7 @@ __all__ = [
     "Fleet",
     "Gap",
     "GoodputStudy",
+    "KernelDebug",
     "KernelsChecked",
     "LayerStudy",
     "Model",
@@ -59,6 +60,7 @@ __all__ = [
     "claims",
     "collective",
     "compare",
+    "debug_kernel",
     "emit",
     "explain",
     "fit",
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
         claims,
         collective,
         compare,
+        debug_kernel,
         emit,
         explain,
         fit,
@@ -126,6 +129,7 @@ if TYPE_CHECKING:
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.compare import Comparison, Row
+    from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fleet import Fleet
     from mowich.studies.gap import Gap

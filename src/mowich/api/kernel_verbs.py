@@ -16,6 +16,7 @@ from mowich.studies import answers
 
 if TYPE_CHECKING:
     from mowich.nki import Kernel, Result
+    from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.system_run import SystemRun
@@ -119,6 +120,61 @@ def run_kernel(
     given |= {"strict": strict, "reference": reference, "tolerance": tolerance}
     with keywords_asked(launches.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
         return answers.launched(asked, arrays, kwargs)
+
+
+def debug_kernel(
+    kernel: Callable[..., object],
+    *arrays: object,
+    stop: str | None = None,
+    tiles: Sequence[str] = (),
+    watch: str | None = None,
+    first_difference: Callable[..., object] | None = None,
+    target: str | None = None,
+    lnc: int = 1,
+    strict: bool = False,
+    tolerance: float | None = None,
+    **kwargs: object,
+) -> KernelDebug:
+    """Look into an NKI kernel while it runs.
+
+    Args:
+        kernel: a function under `nki.jit`, or what `mowich.load_kernel` gave.
+        arrays: its arguments, NumPy arrays of the shapes that it takes.
+        stop: "softmax.py:42" stops before the first instruction that comes from the line, "softmax.py:42:3" before the
+            third; the file may be left out. None: it runs to its end.
+        tiles: whose values to show there, as the kernel names them: "x", "x[0:4, 0:8]", "self.cache[2]".
+        watch: a tile whose values are shown after each instruction that writes to it.
+        first_difference: another kernel, or a function of the same arguments: what it returns is compared with the
+            outputs, and each (name, array) that it yields with the tiles of that name.
+        target: "trn1", "trn2" or "trn3" (None: the kernel's own, else trn3).
+        lnc: cores of the logical core, 1 or 2.
+        strict: True: infinities and NaN in an output from finite arguments are an error, else a warning.
+        tolerance: most that an element may differ, as a share of itself and the root mean square of its tile (None:
+            0.0001, 0.02 with formats of 16 bits, 0.125 of 8).
+        kwargs: named arguments of the kernel.
+
+    Returns: a `KernelDebug`: `.stop` with tiles, memories and engines, `.prints`, `.changes`, `.comparison`. Units:
+    seconds, bytes.
+
+    Example:
+        >>> import mowich, numpy as np
+        >>> x = np.ones((128, 512), np.float32)
+        >>> found = mowich.debug_kernel(mowich.load_kernel("@add"), x, x, tiles=["result[0, 0:2]"])
+        >>> found.prints[0].values
+        [2.0, 2.0]
+    """
+    given: dict[str, object] = {
+        "stop": stop,
+        "tiles": tiles,
+        "watch": watch,
+        "first_difference": first_difference,
+        "target": target,
+        "lnc": lnc,
+        "strict": strict,
+        "tolerance": tolerance,
+    }
+    with keywords_asked(launches.DEBUG, None, kernel=kernel, **given) as asked:
+        return answers.kernel_debugged(asked, arrays, kwargs)
 
 
 def check_kernel(

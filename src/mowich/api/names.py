@@ -16,6 +16,7 @@ CLASSES = {
     "Fleet": "mowich.studies.fleet",
     "Gap": "mowich.studies.gap",
     "GoodputStudy": "mowich.studies.goodput",
+    "KernelDebug": "mowich.studies.debug.answer",
     "KernelsChecked": "mowich.studies.kernel_check",
     "LayerStudy": "mowich.studies.layer.study",
     "Model": "mowich.models",

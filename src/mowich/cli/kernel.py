@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mowich.neuroncore.dtypes import DType
     from mowich.nki import Kernel, Result
     from mowich.requests.common import Form
+    from mowich.requests.debugging import ReferenceFile
     from mowich.studies.kernel_reference import ReferenceFit
 
 
@@ -69,6 +70,9 @@ def _run(asked: kernels.RunRequest) -> None:
     from mowich.studies.kernels import ran
 
     file, kernel, words = str(asked.file), asked.kernel, asked.arguments
+    if kernel is not None and asked.is_debugging:
+        _debug(asked, kernel)
+        return
     with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, asked.form):
         if kernel is None:
             _run_script(file, asked.form.quiet)
@@ -87,6 +91,68 @@ def _run(asked: kernels.RunRequest) -> None:
     told = [w for w in result.warnings if NOT_FINITE in w]
     emit(finite(answer), asked.form, page=lambda: run_page({**answer, "warnings": told}, Run()))
     reference.check("--tolerance ", where=file)
+
+
+def _debug(asked: kernels.RunRequest, kernel: str) -> None:
+    """A kernel that is stopped, shown or compared."""
+    from mowich.show.json import finite
+    from mowich.show.kernel_debug import watched_points
+    from mowich.show.render.scatter import scatter_text
+    from mowich.show.render.terminal import Style
+    from mowich.studies.debug.answer import debugged
+
+    file = str(asked.file)
+    with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form), progress(asked.form.quiet) as line:
+        line(f"running {kernel}")
+        launched, _, given, _ = _prepared(file, kernel, asked.arguments, asked.seed, values=True, may_take_inputs=True)
+        reference = None if asked.first_difference is None else _reference(asked.first_difference, kernel)
+        with _one_line(file):
+            found = debugged(
+                launched,
+                (),
+                given,
+                how={"strict": asked.strict, "finite": asked.strict},
+                stop=asked.stop,
+                tiles=asked.tiles,
+                watch=asked.watch,
+                reference=reference,
+                tolerance=asked.tolerance,
+                spelled=lambda name: f"--{name.replace('_', '-')}",
+            )
+    answer = finite(found.to_dict())
+
+    def drawn(how: Style) -> str:
+        watch = answer["watch"]
+        if not watch or not watch["changes"]:
+            return ""
+        groups = {name: [(a, b) for a, b, _ in dots] for name, dots in watched_points(watch).items()}
+        picture = scatter_text(f"How {watch['tile']} changes", groups, how, x="instruction", y="value")
+        return "\n".join(picture) + "\n"
+
+    emit(answer, asked.form, after=drawn)
+    found.check()
+
+
+def _reference(asked: ReferenceFile, kernel: str) -> Callable[..., object]:
+    """The function or the kernel that a file has for a kernel of this name."""
+    file = str(asked.file)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(file)))
+    names = _execute(file, f"{Path(file).stem}_reference")
+    if asked.name:
+        found = names.get(asked.name)
+        if not callable(found):
+            raise unknown("function", asked.name, [n for n, v in names.items() if callable(v)], where=file)
+        return found
+    defined = _kernels(names)
+    for found in (defined.get(kernel), names.get(f"reference_{kernel}"), names.get("reference")):
+        if callable(found):
+            return found
+    raise UserError(
+        "no reference in it",
+        where=file,
+        allowed=f"a kernel {kernel}, or a function reference_{kernel} or reference",
+        fix=f"name another function: {file}:NAME",
+    )
 
 
 @contextmanager
@@ -262,6 +328,33 @@ def _kernels(names: Mapping[str, object]) -> dict[str, Kernel]:
     return {n: v for n, v in names.items() if isinstance(v, Kernel) and not n.startswith("__")}
 
 
+def _prepared(
+    file: str, name: str, arguments: Sequence[str], seed: int, *, values: bool, may_take_inputs: bool
+) -> tuple[Callable[..., object], Kernel, dict[str, object], dict[str, object]]:
+    """(What to launch; the same as a kernel; its arguments; all names of the file). may_take_inputs: without arguments
+    those that `inputs()` of the file gives."""
+    names = _execute(file, Path(file).stem)
+    defined = _kernels(names)
+    run = defined.get(name)
+    asked: Callable[..., object] | None = run
+    if run is None or asked is None:
+        from mowich.nki import Kernel
+
+        found = names.get(name)
+        if not defined and found is None:
+            raise UserError("no kernel in it", where=file, given=name, fix="mark a function with @nki.jit")
+        if not callable(found) or isinstance(found, type):
+            raise unknown("kernel", name, defined, where=file)
+        run, asked = Kernel(found), found
+    own = names.get("inputs")
+    if not arguments and may_take_inputs and callable(own):
+        with _one_line(file):
+            given = dict(own())
+    else:
+        given = _arguments(run, name, arguments, seed, values)
+    return asked, run, given, names
+
+
 def _run_kernel(
     file: str,
     name: str,
@@ -277,32 +370,14 @@ def _run_kernel(
     from mowich.nki.runtime import kernel_launched
     from mowich.studies.kernel_reference import fit_to_reference, wanted_of
 
-    names = _execute(file, Path(file).stem)
-    defined = _kernels(names)
-    run = defined.get(name)
-    asked: Callable[..., object] | None = run
-    if run is None:
-        from mowich.nki import Kernel
-
-        found = names.get(name)
-        if not defined and found is None:
-            raise UserError("no kernel in it", where=file, given=name, fix="mark a function with @nki.jit")
-        if not callable(found) or isinstance(found, type):
-            raise unknown("kernel", name, defined, where=file)
-        run, asked = Kernel(found), found
-    own = names.get("inputs")
-    if not arguments and not values and callable(own):
-        with _one_line(file):
-            given = dict(own())
-    else:
-        given = _arguments(run, name, arguments, seed, values)
+    asked, run, given, names = _prepared(file, name, arguments, seed, values=values, may_take_inputs=not values)
     wanted: list[np.ndarray] | str = ""
     if beside is not None:
         with _one_line(file):
             wanted = wanted_of(names.get(f"reference_{name}", names.get("reference")), (), given)
     how = {"strict": strict, "finite": strict, "record": True, "values": values, "check": values}
     with _one_line(file):
-        result = kernel_launched(run if asked is None else asked, (), given, **how)
+        result = kernel_launched(asked, (), given, **how)
     _check_outputs(result, run)
     if beside is not None:
         with _one_line(file):

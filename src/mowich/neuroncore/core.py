@@ -12,12 +12,12 @@ import mmap
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from functools import cache
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from mowich.neuroncore.communicator import Group
     from mowich.neuroncore.memory import Record, Storage
-    from mowich.neuroncore.nonfinite import Origins
     from mowich.neuroncore.placement import TensorLayout
     from mowich.neuroncore.views import NotedView, Tile, ViewAccess, ViewForm
 
@@ -142,6 +141,22 @@ class Alike:
     lasts_ps: Callable[[str, int], int | None]
 
 
+class Watcher(Protocol):
+    """Who looks at every instruction of a run with values. What a method raises ends the run."""
+
+    @property
+    def is_again(self) -> bool:
+        """Whether the kernel runs once more, and what it warns of was told the first time."""
+
+    def issued(
+        self, core: Core, name: str, reads: Sequence[tuple[str, Tile]], writes: Sequence[tuple[str, Tile]]
+    ) -> None:
+        """An instruction was checked and recorded, and computes next. reads, writes: (operand, tile)."""
+
+    def ended(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
+        """All programs have ended; returned: what they gave, tiles among it. Their memories are still there."""
+
+
 class Core:
     """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by
     collectives."""
@@ -169,7 +184,6 @@ class Core:
         "loops",
         "mask",
         "observed",
-        "origins",
         "pending",
         "plans",
         "program",
@@ -193,6 +207,7 @@ class Core:
         "wants_finite",
         "warned",
         "warnings",
+        "watcher",
         "xorwow",
     )
 
@@ -221,8 +236,8 @@ class Core:
         self.alike: Alike | None = None
         # what a check of kernels looks for while this one runs, None: nobody looks
         self.observed: dict[tuple[str, str], Observed] | None = None
-        # where infinities and NaN come from, None: nobody looks for it
-        self.origins: Origins | None = None
+        # who looks at each instruction, None: nobody
+        self.watcher: Watcher | None = None
         self.trace: Trace | None = Trace() if record else None
         # what `issue` found out: about each access, about each form, kind of an instruction on forms that passed its
         # checks
@@ -318,7 +333,7 @@ class Core:
         if self.once(kind):
             line = f"{at or where()}: {text}"
             self.warnings.append(line)
-            if self.origins is None:  # a kernel that runs once more has told it
+            if self.watcher is None or not self.watcher.is_again:
                 warnings.warn(line, category, stacklevel=2)
 
     def uninitialised(self, storage: Storage, share: float, returned: bool = False) -> None:

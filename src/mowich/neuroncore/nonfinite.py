@@ -2,7 +2,7 @@
 operand.
 
 Looking at every operand takes as long as computing. So a run looks at its outputs alone. Where these are not finite
-and the arguments are, the kernel runs once more with `Origins` on its cores (`Core.origins`), which look at each
+and the arguments are, the kernel runs once more with `Origins` on its cores (`Core.watcher`), which look at each
 instruction.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,10 +67,18 @@ class _Issued:
     causes: list[tuple[str, NonfiniteOrigin]]
 
 
+class Traced(BaseException):
+    """A run that looked for where infinities and NaN come from has ended."""
+
+    def __init__(self, origin: NonfiniteOrigin | None) -> None:
+        self.origin = origin
+
+
 @dataclass(slots=True)
 class Origins:
     """Of each storage, by its number, where what is not finite in it comes from."""
 
+    is_again: ClassVar[bool] = True
     of: dict[int, NonfiniteOrigin] = field(default_factory=dict)
     _issued: dict[int, _Issued] = field(default_factory=dict)
 
@@ -107,10 +116,12 @@ class Origins:
             if before is None or (made.is_nan and not before.is_nan):
                 self.of[number] = made
 
-    def of_tile(self, tile: Tile) -> NonfiniteOrigin | None:
-        """Where what is not finite in a tile that a kernel returns comes from; None where it is finite."""
-        found = _not_finite(tile)
-        return None if found is None else self._origin(tile, found)
+    def ended(self, cores: Sequence[Core], returned: Sequence[object]) -> NoReturn:
+        """Raise `Traced` with where what is not finite in a returned tile comes from, None where all are finite."""
+        for core in cores:
+            self.settle(core)
+        tiles = [(tile, _not_finite(tile)) for tile in returned if isinstance(tile, Tile)]
+        raise Traced(next((self._origin(tile, found) for tile, found in tiles if found is not None), None))
 
 
 def _not_finite(tile: Tile) -> NDArray[np.float32] | None:
@@ -160,4 +171,4 @@ def _shown(tile: Tile, at: tuple[int, ...]) -> str:
     return "" if values is None else f"{float(values[place]):.6g}"
 
 
-__all__ = ["NonfiniteOrigin", "Origins", "are_finite"]
+__all__ = ["NonfiniteOrigin", "Origins", "Traced", "are_finite"]

@@ -34,9 +34,9 @@ from mowich.neuroncore import placement, views
 from mowich.neuroncore.clock.program import no_collection
 from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
-from mowich.neuroncore.core import Alike, Core
+from mowich.neuroncore.core import Alike, Core, Watcher
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.nonfinite import NonfiniteOrigin, Origins, are_finite
+from mowich.neuroncore.nonfinite import Origins, Traced, are_finite
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
@@ -362,13 +362,14 @@ def run_function(
     alike: Alike | None = None,
     finite: bool = False,
     is_plain: bool = False,
+    watcher: Watcher | None = None,
 ) -> Result:
     """Run a kernel function once on one logical core. returned: memories of the tensors that it may return;
     observed: where to put what a check of kernels looks for; order: of the programs; repeat_loops: whether a run
     without values may write iterations of regular loops without running them (None: as the environment says,
     `loops.VARIABLE`); alike: ranks that this one stands for, without values; finite: infinities and NaN in an output,
     from arguments without, are an error; is_plain: it is no kernel by its decorator, and may be a function that
-    launches one."""
+    launches one; watcher: who looks at each instruction."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
@@ -386,6 +387,7 @@ def run_function(
             c.observed = observed
             c.alike = alike
             c.wants_finite = finite
+            c.watcher = watcher
             c.scratch |= {"plain": is_plain, "stdout": sys.stdout}
             c.rounding = _stochastic_rounding(0, i)
         try:
@@ -454,12 +456,8 @@ def _run(
         for t in _leaves(value):
             if isinstance(t, Tile):
                 _look_for_constants(storage_of(t), cores[0])
-    origins = cores[0].origins
-    if origins is not None:
-        for c in cores:
-            origins.settle(c)
-        found = [origins.of_tile(t) for t in _leaves(value) if isinstance(t, Tile)]
-        raise _Traced(next((o for o in found if o is not None), None))
+    if cores[0].watcher is not None:
+        cores[0].watcher.ended(cores, _leaves(value))
     if cores[0].values and not are_finite(_leaves(out)):
 
         def again(more: list[Core]) -> None:
@@ -498,13 +496,6 @@ def _first_line(func: Callable[..., object]) -> str | None:
     return None if code is None else f"{code.co_filename}:{code.co_firstlineno}"
 
 
-class _Traced(BaseException):
-    """A run that looked for where infinities and NaN come from has ended."""
-
-    def __init__(self, origin: NonfiniteOrigin | None) -> None:
-        self.origin = origin
-
-
 NOT_FINITE = "an output has infinities or NaN, and no argument has"
 """How the line begins that says where these come from."""
 
@@ -526,14 +517,14 @@ def _tell_origin(arguments: _Arguments, cores: Sequence[Core], again: Callable[[
     for c in cores:
         made = Core(c.generation, program=c.program, programs=c.programs, record=c.trace is not None, shared=shared)
         made.scratch |= {"base": 0, "stdout": unseen}
-        made.grid, made.grid_index, made.origins = c.grid, c.grid_index, origins
+        made.grid, made.grid_index, made.watcher = c.grid, c.grid_index, origins
         made.rounding = _stochastic_rounding(0, c.program)
         more.append(made)
     origin, before = None, machine.set_current(None)
     try:
         with contextlib.redirect_stdout(unseen):
             again(more)
-    except _Traced as traced:
+    except Traced as traced:
         origin = traced.origin
     except Exception:  # a kernel that does not run twice alike
         origin = None
@@ -613,6 +604,10 @@ def _bind(
 def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> object:
     with words.explained_call():
         return func(*args, **kwargs)
+
+
+KERNEL_CALL = _called.__code__
+"""The frame of ours that every program of a launch begins in: what is above it in a stack is the kernel's."""
 
 
 MAPPED_FROM_B = 1 << 20

@@ -24,6 +24,17 @@ from mowich.requests.common import (
     form_of,
     words_of_model,
 )
+from mowich.requests.debugging import (
+    FIRST_DIFFERENCE,
+    PRINT,
+    STOP,
+    WATCH,
+    ReferenceFile,
+    SourceLine,
+    TileName,
+    check_debugging,
+    check_line,
+)
 from mowich.requests.fields import (
     TYPED,
     Field,
@@ -114,7 +125,8 @@ class KernelRequest(Request):
 class RunRequest(KernelRequest):
     """A kernel to run. strict: a read of uninitialised bytes is an error, and so are infinities and NaN that it makes;
     tolerance: of a difference from the reference, None: by the formats; seed: of random arrays; timeout_s, memory_GiB:
-    limits, None: none; saved: the file of the arrays that it returned."""
+    limits, None: none; saved: the file of the arrays that it returned; stop: the line to stop at, tiles, watch: what to
+    show of values, first_difference: what to compare with, None or empty: not asked."""
 
     strict: bool
     tolerance: float | None
@@ -122,6 +134,15 @@ class RunRequest(KernelRequest):
     timeout_s: float | None
     memory_GiB: float | None
     saved: Path | None
+    stop: SourceLine | None
+    tiles: tuple[TileName, ...]
+    watch: TileName | None
+    first_difference: ReferenceFile | None
+
+    @property
+    def is_debugging(self) -> bool:
+        """Whether something is asked of the run beside its outputs."""
+        return bool(self.stop or self.tiles or self.watch or self.first_difference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +238,16 @@ def _run(reader: QuestionReader) -> RunRequest:
     _writable(reader, SAVED)
     form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
     if reader.given(KERNEL) is None:
-        for field in (STRICT, FIT_TOLERANCE, SAVED, RUN_JSON, RUN_CSV):
-            if reader.given(field) not in (None, False):
+        for field in (STRICT, FIT_TOLERANCE, SAVED, RUN_JSON, RUN_CSV, STOP, PRINT, WATCH, FIRST_DIFFERENCE):
+            if reader.given(field) not in (None, False, ()):
                 reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
+    check_debugging(reader, FIRST_DIFFERENCE)
+    file, place = reader.get(_FILE), reader.get(STOP)
+    if place is not None and file is not None and place.file in ("", file.name):
+        with reader.watch():
+            check_line(place, file, reader.said(STOP))
+    if reader.given(SAVED) is not None and (place is not None or reader.given(FIRST_DIFFERENCE) is not None):
+        reader.add("goes with a run to the end that is not compared", SAVED)
     reader.stop()
     return reader.fill(RunRequest, form=form, saved=reader.get(SAVED))
 
@@ -228,7 +256,7 @@ RUN = Schema(
     name="kernel run",
     fields=(
         *(_FILE, _ARGUMENTS, KERNEL, OF_TARGET, LNC, STRICT, FIT_TOLERANCE, RANDOM, GUEST_TIME, GUEST_MEMORY, SAVED),
-        *(RUN_JSON, RUN_CSV, PLAIN, QUIET),
+        *(STOP, PRINT, WATCH, FIRST_DIFFERENCE, RUN_JSON, RUN_CSV, PLAIN, QUIET),
     ),
     make=_run,
     help="Run a script or a kernel, unmodified, and check every instruction.",

@@ -1,4 +1,4 @@
-"""run_kernel: a kernel that Python runs."""
+"""run_kernel and debug_kernel: a kernel that Python runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mowich.requests.common import Request, form_of
+from mowich.requests.debugging import (
+    CALLED_REFERENCE,
+    PRINT,
+    STOP,
+    WATCH,
+    SourceLine,
+    TileName,
+    check_debugging,
+)
 from mowich.requests.fields import CALLED, Field, flag, whole, word
 from mowich.requests.kernels import FIT_TOLERANCE, LNC, OF_TARGET, STRICT, VALUES, read_target
 from mowich.requests.schema import QuestionReader, Schema
@@ -110,4 +119,47 @@ LAUNCH = Schema(
     ),
     make=_launch,
     help="A kernel, run from Python.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debugging(Request):
+    """A kernel that Python debugs. first_difference: a function, a generator function or a kernel, None: nothing is
+    compared; tolerance: of a difference, None: by the formats; strict: infinities and NaN that it makes are an
+    error."""
+
+    kernel: Callable[..., object]
+    target: str | None
+    lnc: int
+    strict: bool
+    tolerance: float | None
+    stop: SourceLine | None
+    tiles: tuple[TileName, ...]
+    watch: TileName | None
+    first_difference: Callable[..., object] | None
+
+
+def _debugging(reader: QuestionReader) -> Debugging:
+    read_target(reader)
+    for field in (FUNCTION, CALLED_REFERENCE):
+        given = reader.given(field)
+        if given is not None and not callable(given):
+            reader.add("not a function", field, given=given, allowed="a kernel, or a function")
+    check_debugging(reader, CALLED_REFERENCE)
+    if not any(reader.given(field) for field in (STOP, PRINT, WATCH, CALLED_REFERENCE)):
+        reader.problems.add(
+            "nothing to look at", fix='say stop="kernel.py:42", tiles=["x"], watch="x" or first_difference=reference'
+        )
+    reader.stop()
+    return reader.fill(Debugging, form=form_of(reader))
+
+
+DEBUG = Schema(
+    name="debug_kernel",
+    fields=(
+        *(FUNCTION, CALLED_TARGET, CORES, STRICTLY, FIT_TOLERANCE),
+        *(STOP, PRINT, WATCH, CALLED_REFERENCE),
+    ),
+    make=_debugging,
+    help="A kernel, stopped or compared from Python.",
 )

@@ -18,6 +18,7 @@ from mowich.show.goodput import goodput_page
 from mowich.show.heard import heard_lines
 from mowich.show.kernel import kernel_page, run_page
 from mowich.show.kernel_check import check_page
+from mowich.show.kernel_debug import debug_page
 from mowich.show.kernel_diff import kernel_diff_page
 from mowich.show.kernel_layer import layer_page
 from mowich.show.model import model_page
@@ -79,6 +80,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/kernel@1": kernel_page,
     "mowich/kernel-run@1": run_page,
     "mowich/kernel-check@1": check_page,
+    "mowich/kernel-debug@1": debug_page,
     "mowich/kernel-diff@1": kernel_diff_page,
     "mowich/kernel-layer@1": layer_page,
 }

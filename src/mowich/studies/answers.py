@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mowich.studies.claims import ClaimStudy
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.compare import Comparison, Row
+    from mowich.studies.debug.answer import KernelDebug
     from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
     from mowich.studies.footing import RunBudget
@@ -436,6 +437,29 @@ def launched(
     if wanted is not None and not isinstance(result, list):
         fit_to_reference(result, wanted, [*arrays, *named.values()], asked.tolerance).check("tolerance=")
     return result
+
+
+def kernel_debugged(asked: launches.Debugging, arrays: Sequence[object], named: Mapping[str, object]) -> KernelDebug:
+    """A kernel that is looked at while it runs, or compared with a reference. arrays, named: its arguments."""
+    from mowich.neuroncore.targets import generation_of
+    from mowich.studies.debug.answer import debugged
+    from mowich.studies.debug.running import LaunchDetails
+
+    how = LaunchDetails(strict=asked.strict, finite=asked.strict, lnc=asked.lnc)
+    if asked.target is not None:
+        how["generation"] = generation_of(asked.target)
+    return debugged(
+        asked.kernel,
+        arrays,
+        named,
+        how=how,
+        stop=asked.stop,
+        tiles=asked.tiles,
+        watch=asked.watch,
+        reference=asked.first_difference,
+        tolerance=asked.tolerance,
+        spelled=lambda name: "tiles" if name == "print" else name,
+    )
 
 
 def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[object]:

@@ -126,19 +126,32 @@ def fit_to_reference(
     return worst
 
 
-def _farthest(output: int, got: Array, want: Array, tolerance: float) -> ReferenceFit:
-    """The element of an output that is farthest from the reference; one that is finite in one of both alone, or another
-    infinity, is infinitely far."""
+def apart(got: Array, want: Array) -> Array:
+    """How far elements are from those of a reference: |got - want| / (|want| + root mean square of all), 0 where both
+    are the same infinity or NaN, infinite where one alone is finite.
+
+    >>> apart(np.array([1.0, 3.0]), np.array([1.0, 1.0])).tolist()
+    [0.0, 1.0]
+    """
     with np.errstate(all="ignore"):
-        apart = np.abs(got - want)
+        difference = np.abs(got - want)
         same = (got == want) | (np.isnan(got) & np.isnan(want))
         finite = want[np.isfinite(want)]
         size = np.abs(want) + (np.sqrt(np.mean(finite * finite)) if finite.size else 0.0)
-        share = np.where(same, 0.0, np.where(np.isfinite(apart) & (size > 0), apart / size, np.inf))
+        share: Array = np.where(same, 0.0, np.where(np.isfinite(difference) & (size > 0), difference / size, np.inf))
+    return share
+
+
+def _farthest(output: int, got: Array, want: Array, tolerance: float) -> ReferenceFit:
+    """The element of an output that is farthest from the reference; one that is finite in one of both alone, or another
+    infinity, is infinitely far."""
+    share = apart(got, want)
     place = np.unravel_index(int(np.argmax(share)), share.shape)
     if share[place] == 0.0:
         return ReferenceFit(tolerance=tolerance)
-    largest = np.where(same, 0.0, np.where(np.isfinite(apart), apart, np.inf)).max()
+    with np.errstate(all="ignore"):
+        difference = np.abs(got - want)
+    largest = np.where(share == 0.0, 0.0, np.where(np.isfinite(difference), difference, np.inf)).max()
     return ReferenceFit(
         output=output,
         place=tuple(int(i) for i in place),

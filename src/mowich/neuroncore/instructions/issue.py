@@ -84,8 +84,8 @@ def issue(
             return False
     _use(core, is_dma, storages, len(reads), len(storages) - len(writes))
     if core.values:
-        if core.origins is not None:
-            core.origins.issued(core, name, reads, writes)
+        if core.watcher is not None:
+            core.watcher.issued(core, name, reads, writes)
         return True
     for (_, tile), s in zip(writes, storages[-len(writes) :], strict=False):
         if tile.dynamic is None:

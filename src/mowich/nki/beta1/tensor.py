@@ -604,6 +604,13 @@ class TileBlocks(Tensor):
         t = self._made[like].tile
         self._made[at] = Tensor(view_of(storage_of(t).again(number), t.dtype, t.shape, t.strides, t.offset))
 
+    def made(self) -> dict[tuple[int, ...], Tensor]:
+        """The blocks that were made, by their numbers."""
+        if self.part is None:
+            return self._made
+        root, first = self.part
+        return {at[len(first) :]: block for at, block in root.made().items() if at[: len(first)] == first}
+
     def number(self, at: tuple[int, ...]) -> int:
         """Number of the storage of a block that was made."""
         return storage_of(self._made[at].tile).number

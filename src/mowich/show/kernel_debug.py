@@ -1,0 +1,290 @@
+"""The page of a kernel that was looked at while it ran: its state at a stop, tiles, how one changes, where it leaves a
+reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import percent
+from mowich.show.page import NOTHING, Cell, Column, Page, Part, Run, Table, counted, paragraphs
+from mowich.shown import Result
+from mowich.units import show
+
+_ROWS, _COLUMNS, _CHANGES = 16, 8, 24
+"""Rows and columns of a tile, and changes of one, that a terminal shows."""
+
+_FIGURES = (Column(name="written", keep=3), *(Column(name=k, keep=4) for k in ("min", "mean", "max")))
+_AFTER = Column(name="not finite", keep=2)
+
+
+def _place(row: Result) -> str:
+    return f"{os.path.basename(row['file'])}:{row['line']}"
+
+
+def _number(value: object) -> str:
+    return NOTHING if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _figures(row: Result) -> list[Cell]:
+    """Figures of the values of a tile; none where they are not known."""
+    if row.get("written") is None:
+        return [NOTHING] * 5
+    odd = [f"{row[k]:,} {word}" for k, word in (("nan", "NaN"), ("infinite", "infinite")) if row[k]]
+    return [percent(row["written"]), *(_number(row[k]) for k in ("min", "mean", "max")), ", ".join(odd) or NOTHING]
+
+
+def _shape(row: Result) -> str:
+    return f"{row['dtype']}{row['shape']}"
+
+
+def debug_page(result: Result, run: Run) -> Page:
+    """What was asked, in the order in which one reads it."""
+    stop, found, watch = result["stop"], result["first_difference"], result["watch"]
+    changes = watch["changes"] if watch else []
+    parts: list[Part] = []
+    if stop:
+        parts += _stop_parts(stop)
+    for tile in result["prints"]:
+        parts += _values(tile)
+    if watch:
+        parts += _watch_parts(watch)
+    if found:
+        parts += _difference_parts(found)
+    records: Sequence[Result] = stop["tiles"] if stop else changes or result["prints"]
+    if found:
+        records = [found["difference"]] if found["difference"] else found.get("compared", [])
+    return Page(
+        title=f"{result['kernel']} on NeuronCore-v{result['generation']}",
+        sentences=[*_sentences(result)],
+        parts=parts,
+        charts=[_picture(watch)] if changes else [],
+        records=[{k: v for k, v in row.items() if not isinstance(v, list | Mapping)} for row in records],
+    )
+
+
+def _sentences(result: Result) -> Iterator[str]:
+    stop, found = result["stop"], result["first_difference"]
+    kernel = f"{result['kernel']} on NeuronCore-v{result['generation']}"
+    if stop:
+        yield (
+            f"{kernel} stopped before {_place(stop)}: {stop['opcode']} on {stop['engine']},"
+            f" instruction {stop['instruction']} of core {stop['core']}, number {stop['turn']} of this line."
+        )
+    elif found:
+        d = found["difference"]
+        if d is None:
+            yield f"{kernel}: no instruction leaves the reference (tolerance {found['tolerance']:g})."
+        else:
+            got = "nothing" if d["got"] is None else _number(d["got"])
+            yield (
+                f"{kernel}: {_place(d)} is the first to leave the reference: {d['opcode']} gives"
+                f" {d['tile']}{d['index']} = {got}, the reference has {_number(d['wanted'])}."
+            )
+    else:
+        yield f"{kernel} ran to its end."
+
+
+def _stop_parts(stop: Result) -> list[Part]:
+    operands = Table(
+        title="The next instruction",
+        columns=[
+            *(Column(name=k, right=False) for k in ("", "operand", "tile", "array", "memory")),
+            *_FIGURES,
+            _AFTER,
+        ],
+        rows=[
+            [o["role"], o["operand"], o["tile"] or NOTHING, _shape(o), o["memory"], *_figures(o)]
+            for o in stop["operands"]
+        ],
+        elsewhere="--json",
+    )
+    tiles = Table(
+        title="Tiles that the kernel holds",
+        columns=[
+            *(Column(name=k, right=False) for k in ("tile", "array", "memory")),
+            Column(name="bytes", keep=5),
+            *_FIGURES,
+            _AFTER,
+            Column(name="written by", right=False, keep=6),
+        ],
+        rows=[
+            [
+                ", ".join(t["names"]),
+                _shape(t),
+                t["memory"],
+                f"{t['bytes']:,}",
+                *_figures(t),
+                _place(t["written_by"]) if t["written_by"] else NOTHING,
+            ]
+            for t in stop["tiles"]
+        ],
+        legend=["bytes: of a partition, in HBM of the whole tensor; figures: of the elements that were written"],
+        elsewhere="--json",
+    )
+    use = (
+        f"SBUF {stop['sbuf_B']:,} of {stop['sbuf_capacity_B']:,} B of a partition, PSUM {stop['psum_banks']} of"
+        f" {stop['psum_capacity_banks']} banks, in tiles that were written"
+    )
+    return [
+        *paragraphs([stop["statement"]], "caption"),
+        operands,
+        *paragraphs(["Tiles that the kernel holds"], "heading", indent=0, gap=True),
+        tiles,
+        *paragraphs([use], "note"),
+        *_queues(stop),
+    ]
+
+
+def _next(first: Result | None) -> str:
+    """The first instruction of a queue; those that the compiler adds come from no line."""
+    if first is None:
+        return NOTHING
+    return f"{first['opcode']} {_place(first)}" if first["file"] else str(first["opcode"])
+
+
+def _queues(stop: Result) -> list[Part]:
+    if stop["begins_s"] is None or not stop["engines"]:
+        return []
+    queues = Table(
+        title="Engines",
+        columns=[
+            Column(name="engine", right=False),
+            *(Column(name=k) for k in ("issued", "done", "running", "waiting")),
+            Column(name="next", right=False),
+            Column(name="free at"),
+        ],
+        rows=[
+            [
+                e["engine"],
+                *(f"{e[k]:,}" for k in ("issued", "done", "running", "waiting")),
+                _next(e["next"]),
+                show(e["free_s"], "s"),
+            ]
+            for e in stop["engines"]
+        ],
+        elsewhere="--json",
+    )
+    at = f"Engines at {show(stop['begins_s'], 's')}, when the next instruction can begin"
+    return [*paragraphs([at], "heading", indent=0, gap=True), queues]
+
+
+def _matrix(values: object, at: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], list[object]]]:
+    """The rows of nested lists, each with its place."""
+    if not isinstance(values, list):
+        yield at, [values]
+    elif values and isinstance(values[0], list):
+        for i, inner in enumerate(values):
+            yield from _matrix(inner, (*at, i))
+    else:
+        yield at, values
+
+
+def _values(tile: Result) -> list[Part]:
+    rows = [*_matrix(tile["values"])]
+    wide = max((len(row) for _, row in rows), default=0)
+    cells: list[list[Cell]] = [
+        [", ".join(map(str, at)) or NOTHING, *(_number(v) for v in row[:_COLUMNS])] for at, row in rows
+    ]
+    table = Table(
+        title=tile["tile"],
+        columns=[Column(name="row"), *(Column(name=str(i), keep=50) for i in range(min(wide, _COLUMNS)))],
+        rows=cells,
+        most=_ROWS,
+        elsewhere="--json",
+    )
+    head = f"{tile['tile']}: {_shape(tile)} in {tile['memory']}"
+    more = [f"{wide - _COLUMNS:,} more columns (--json)"] if wide > _COLUMNS else []
+    if tile["written"] < 1:
+        more.append(f"{percent(1 - tile['written'])} of the elements were never written: {NOTHING}")
+    return [*paragraphs([head], "heading", indent=0, gap=True), table, *paragraphs(more, "note")]
+
+
+def _watch_parts(watch: Result) -> list[Part]:
+    rows: list[list[Cell]] = [
+        [f"{c['instruction']:,}", str(c["tile"]), c["opcode"], _place(c), *_figures(c)] for c in watch["changes"]
+    ]
+    table = Table(
+        title=f"{watch['tile']} after each instruction that writes to it",
+        columns=[
+            Column(name="instruction"),
+            Column(name="tile"),
+            *(Column(name=k, right=False) for k in ("opcode", "line")),
+            *_FIGURES,
+            _AFTER,
+        ],
+        rows=rows,
+        most=_CHANGES,
+        elsewhere="--json",
+    )
+    head = f"{watch['tile']} after each instruction that writes to it: {counted(len(rows), 'change')}"
+    return [*paragraphs([head], "heading", indent=0, gap=True), *([table] if rows else [])]
+
+
+def watched_points(watch: Result) -> dict[str, list[tuple[float, float, str]]]:
+    """Largest, mean and smallest value of a watched tile over the instructions that write to it."""
+    return {
+        key: [
+            (float(c["instruction"]), float(c[key]), f"{c['opcode']} {_place(c)}")
+            for c in watch["changes"]
+            if c[key] is not None
+        ]
+        for key in ("max", "mean", "min")
+    }
+
+
+def _picture(watch: Result) -> Chart:
+    return charts.points(
+        f"How {watch['tile']} changes",
+        "Largest, mean and smallest of the finite values, after each instruction that writes to it.",
+        watched_points(watch),
+        x="instruction",
+        y="value",
+        line=True,
+    )
+
+
+def _difference_parts(found: Result) -> list[Part]:
+    d = found["difference"]
+    parts: list[Part] = []
+    if d is not None:
+        said = [
+            f"{d['differing']:,} of {d['of']:,} elements of {d['tile']} differ by more than {found['tolerance']:g} of"
+            f" the element and the root mean square; this one by {_number(d['share'])}",
+            *([d["note"]] if d["note"] else []),
+        ]
+        following = f"--stop {_place(d)}:{d['turn']} shows the state before this instruction"
+        parts += [
+            *paragraphs([d["statement"]], "caption"),
+            *paragraphs(said, "note"),
+            *paragraphs([following], "next"),
+        ]
+    if found["reference"] == "kernel":
+        n = found["instructions"]
+        matched = (
+            f"{n['paired']:,} instructions have a counterpart in the reference, {n['unpaired']:,} have none;"
+            f" {n['missing']:,} of the reference have none"
+        )
+        return [*parts, *paragraphs([matched], "note")]
+    rows: list[list[Cell]] = [
+        [c["name"], f"{c['tiles']:,}", _number(c["share"]), f"{c['differing']:,}", f"{c['of']:,}"]
+        for c in found["compared"]
+    ]
+    table = Table(
+        title="Compared",
+        columns=[
+            Column(name="name", right=False),
+            Column(name="tiles"),
+            Column(name="largest share"),
+            Column(name="elements that differ"),
+            Column(name="of"),
+        ],
+        rows=rows,
+        elsewhere="--json",
+    )
+    return [*parts, *([table] if rows else [])]
+
+
+__all__ = ["debug_page", "watched_points"]

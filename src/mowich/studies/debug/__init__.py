@@ -1,0 +1,1 @@
+"""A kernel while it runs: stopped at a line, its tiles shown, its first wrong instruction found."""

@@ -1,0 +1,417 @@
+"""A run that is looked at: it stops before an instruction or goes to its end, shows tiles, and notes how one of them
+changes.
+
+`DebugRun` looks at each instruction (`neuroncore.core.Watcher`). A tile that is watched has to be known by its storage
+before the run, since a variable may get it after an instruction has written to it. So a first run looks for the names,
+and a second one notes the values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+from mowich.errors import UserError
+from mowich.neuroncore import memory as mem
+from mowich.neuroncore.core import Core
+from mowich.neuroncore.dtypes import DType
+from mowich.neuroncore.memory import SPACE_NAME
+from mowich.neuroncore.source import Statement, statement
+from mowich.neuroncore.views import Tile, storage_of, view_of
+from mowich.requests.debugging import SourceLine, Step, TileName
+from mowich.studies.debug.values import TileValues, ValueSummary, chosen, numbers_of, summary_of, tile_values
+from mowich.studies.debug.variables import find_tile, kernel_frames, named_tiles, no_tile, written_name
+
+NamedTiles = Sequence[tuple[str, Tile]]
+_NEAR = 6
+"""KernelLines with instructions that an error names."""
+
+
+class Issued(NamedTuple):
+    """An instruction. number: of its core, from 1; file, line: where it comes from."""
+
+    core: Core
+    number: int
+    name: str
+    engine: str
+    file: str
+    line: int
+    reads: NamedTiles
+    writes: NamedTiles
+
+    @property
+    def statement(self) -> Statement:
+        """What stands there."""
+        return statement(self.file, self.line)
+
+
+class Follower:
+    """What looks at each instruction, before and after it."""
+
+    def __init__(self, is_again: bool = False) -> None:
+        self.is_again = is_again
+        self._last: dict[int, Issued] = {}
+
+    def issued(self, core: Core, name: str, reads: NamedTiles, writes: NamedTiles) -> None:
+        """As `Watcher.issued`."""
+        self.settle(core)
+        trace = core.trace
+        assert trace is not None
+        file, line = trace.sites[trace.site[-1]]
+        now = Issued(core, core.clock, name, trace.kinds[trace.kind[-1]].engine, file, line, reads, writes)
+        self.before(now)
+        self._last[id(core)] = now
+
+    def settle(self, core: Core) -> None:
+        """The last instruction of a core has done its work."""
+        last = self._last.pop(id(core), None)
+        if last is not None:
+            self.after(last)
+
+    def ended(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
+        """As `Watcher.ended`."""
+        for core in cores:
+            self.settle(core)
+        self.end(cores, returned)
+
+    def before(self, now: Issued) -> None:
+        """An instruction is next."""
+
+    def after(self, last: Issued) -> None:
+        """An instruction has done its work."""
+
+    def end(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
+        """All programs have ended."""
+
+
+class StoppedRun(BaseException):
+    """A run has come to its stop, or has shown what was asked; the rest of the kernel does not run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileState:
+    """A tile that the kernel holds. names: how it writes it; row_B: bytes of a partition, or of all in HBM; writer:
+    (instruction, file, line) that wrote to it last."""
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    memory: str
+    row_B: int
+    summary: ValueSummary | None
+    writer: tuple[int, str, int] | None
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of `tiles` of `mowich/kernel-debug@1`."""
+        number, file, line = self.writer or (None, None, None)
+        return {
+            "tile": self.names[0],
+            "names": list(self.names),
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "memory": self.memory,
+            "bytes": self.row_B,
+            **({} if self.summary is None else self.summary.to_dict()),
+            "written_by": None if number is None else {"instruction": number, "file": file, "line": line},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperandState:
+    """An operand of the instruction that is next. role: "reads" or "writes"; operand: as the instruction calls it."""
+
+    role: str
+    operand: str
+    tile: str
+    shape: tuple[int, ...]
+    dtype: str
+    memory: str
+    summary: ValueSummary | None
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of `operands` of `mowich/kernel-debug@1`."""
+        return {
+            "role": self.role,
+            "operand": self.operand,
+            "tile": self.tile,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "memory": self.memory,
+            **({} if self.summary is None else self.summary.to_dict()),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Where a run stopped: before this instruction. turn: which of its line; sbuf_B: bytes of a partition that written
+    tiles take, psum_banks: banks."""
+
+    issued: Issued
+    turn: int
+    operands: tuple[OperandState, ...]
+    tiles: tuple[TileState, ...]
+    sbuf_B: int
+    psum_banks: int
+
+
+class Change(NamedTuple):
+    """The values of a watched tile after an instruction that writes to it. tile: which of those that had the name, from
+    1, in the order in which they got it."""
+
+    instruction: int
+    core: int
+    name: str
+    file: str
+    line: int
+    tile: int
+    summary: ValueSummary
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of `watch` of `mowich/kernel-debug@1`."""
+        return {
+            "instruction": self.instruction,
+            "core": self.core,
+            "opcode": self.name,
+            "file": self.file,
+            "line": self.line,
+            "tile": self.tile,
+            **self.summary.to_dict(),
+        }
+
+
+class TileView(NamedTuple):
+    """A view of a storage, for another run. order: which of those that the name stood for, from 1; steps: indices into
+    its values."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    order: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(slots=True)
+class KernelLines:
+    """KernelLines of the kernel that instructions came from, and how many; for what is told where none did."""
+
+    seen: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def add(self, frames: Sequence[FrameType]) -> None:
+        """An instruction that these frames issue."""
+        for frame in frames:
+            key = frame.f_code.co_filename, frame.f_lineno
+            self.seen[key] = self.seen.get(key, 0) + 1
+
+    def missed(self, place: SourceLine, where: str) -> UserError:
+        """The error for a stop that no run comes to."""
+        own = {line: n for (file, line), n in self.seen.items() if is_file(place.file, file)}
+        label = f"{place.file or 'the kernel'}:{place.line}"
+        at = [n for (file, line), n in self.seen.items() if is_file(place.file, file) and is_line(place, file, line)]
+        if at:
+            return UserError(
+                f"the line issues {sum(at)} instruction" + ("s" if sum(at) > 1 else ""),
+                where=where,
+                given=f"{label}:{place.turn}",
+                allowed=f"{label}:1 to {label}:{sum(at)}",
+            )
+        if not own:
+            files = sorted({os.path.basename(file) for file, _ in self.seen})
+            return UserError(
+                "no instruction comes from this file", where=where, given=place.file, allowed=files or None
+            )
+        near = sorted(sorted(own, key=lambda line: abs(line - place.line))[:_NEAR])
+        return UserError(
+            "no instruction comes from this line",
+            where=where,
+            given=label,
+            fix=f"lines near it with instructions: {', '.join(map(str, near))}",
+        )
+
+
+def is_file(asked: str, file: str) -> bool:
+    """Whether a path is the file that was asked for: the same, or one that ends so."""
+    if not asked:
+        return True
+    one, two = os.path.normpath(asked).split(os.sep), os.path.normpath(file).split(os.sep)
+    return two[-len(one) :] == one or os.path.abspath(asked) == os.path.abspath(file)
+
+
+def is_line(place: SourceLine, file: str, line: int) -> bool:
+    """Whether a line is the one that was asked for, or belongs to the same statement."""
+    return line == place.line or statement(file, line).line == statement(file, place.line).line
+
+
+class DebugRun(Follower):
+    """A run up to a stop, or to its end. place: where to stop, None: nowhere; tiles: to show there; watched: the views
+    to note, by storage, None: they are looked for by the name `watch`; spelled: how the edge calls a field."""
+
+    def __init__(
+        self,
+        *,
+        place: SourceLine | None = None,
+        tiles: Sequence[TileName] = (),
+        watch: TileName | None = None,
+        watched: dict[int, TileView] | None = None,
+        spelled: Callable[[str], str] = str,
+        is_again: bool = False,
+    ) -> None:
+        super().__init__(is_again)
+        self.place, self.tiles, self.watch, self.watched = place, tiles, watch, watched
+        self.spelled = spelled
+        self.lines = KernelLines()
+        self.views: dict[int, TileView] = {}
+        self.changes: list[Change] = []
+        self.prints: tuple[TileValues, ...] = ()
+        self.stop: Stop | None = None
+        self._frames: dict[CodeType, FrameType] = {}
+        self._main: CodeType | None = None
+        self._turns: dict[int, int] = {}
+        self._writers: dict[int, tuple[int, str, int]] = {}
+        self._places: dict[tuple[str, int], bool] = {}
+
+    def _is_here(self, frames: Sequence[FrameType]) -> bool:
+        assert self.place is not None
+        for frame in frames:
+            key = frame.f_code.co_filename, frame.f_lineno
+            if key not in self._places:
+                self._places[key] = is_file(self.place.file, key[0]) and is_line(self.place, *key)
+            if self._places[key]:
+                return True
+        return False
+
+    def before(self, now: Issued) -> None:
+        frames = kernel_frames()
+        self.lines.add(frames)
+        for frame in frames:
+            self._frames[frame.f_code] = frame
+        self._main = frames[-1].f_code if frames else None
+        if self.watch is not None and self.watched is None:
+            self._look([frame.f_locals for frame in frames])
+        if self.place is not None and self._is_here(frames):
+            turn = self._turns[id(now.core)] = self._turns.get(id(now.core), 0) + 1
+            if turn == self.place.turn:
+                self._stopped(now, turn, [frame.f_locals for frame in frames])
+                raise StoppedRun
+
+    def after(self, last: Issued) -> None:
+        for _, tile in last.writes:
+            s = storage_of(tile)
+            self._writers[s.number] = last.number, last.file, last.line
+            view = None if self.watched is None else self.watched.get(s.number)
+            if view is not None:
+                assert self.watch is not None
+                found = numbers_of(view_of(s, view.dtype, view.shape, view.strides, view.offset))
+                if found is not None:
+                    part = chosen(found, view.steps, self.watch.text, self.spelled("watch"))
+                    at = (last.number, last.core.program, last.name, last.file, last.line)
+                    self.changes.append(Change(*at, view.order, summary_of(*part)))
+
+    def end(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
+        if self.place is not None:
+            raise self.lines.missed(self.place, self.spelled("stop"))
+        # the kernel's own function first, then what it called, the latest first
+        frames = [*reversed(self._frames.values())]
+        frames.sort(key=lambda frame: frame.f_code is not self._main)
+        scopes = [frame.f_locals for frame in frames]
+        if self.watch is not None and self.watched is None:
+            self._look(scopes)
+            self._check_watched(scopes)
+        self._print(scopes)
+
+    def _look(self, scopes: Sequence[dict[str, object]]) -> None:
+        """Note the tile that the watched name stands for now."""
+        assert self.watch is not None
+        found = find_tile(self.watch, scopes)
+        if found is not None:
+            t, steps = found
+            number = storage_of(t).number
+            if number not in self.views and t.dynamic is None:
+                self.views[number] = TileView(t.dtype, t.shape, t.strides, t.offset, len(self.views) + 1, steps)
+
+    def _check_watched(self, scopes: Sequence[dict[str, object]]) -> None:
+        if not self.views:
+            assert self.watch is not None
+            raise no_tile(self.watch, scopes, self.spelled("watch"), "")
+
+    def _print(self, scopes: Sequence[dict[str, object]]) -> None:
+        shown, where = [], self.spelled("print")
+        for asked in self.tiles:
+            found = find_tile(asked, scopes)
+            if found is None:
+                raise no_tile(asked, scopes, where, "at the stop" if self.place is not None else "at the end")
+            shown.append(tile_values(*found, asked.text, where))
+        self.prints = tuple(shown)
+
+    def _stopped(self, now: Issued, turn: int, scopes: Sequence[dict[str, object]]) -> None:
+        """Note the state."""
+        if self.watch is not None and self.watched is None:
+            self._check_watched(scopes)
+        named = named_tiles(scopes)
+        self._print(scopes)
+        operands = [
+            _operand(role, operand, tile, named)
+            for role, side in (("reads", now.reads), ("writes", now.writes))
+            for operand, tile in side
+        ]
+        held: dict[int, list[tuple[str, Tile]]] = {}
+        for name, tile in named.items():
+            held.setdefault(storage_of(tile).number, []).append((name, tile))
+        for _, tile in (*now.reads, *now.writes):
+            if storage_of(tile).number not in held:
+                held[storage_of(tile).number] = [("", tile)]
+        tiles = [_tile(same, self._writers) for _, same in sorted(held.items())]
+        storages = [storage_of(same[0][1]) for same in held.values()]
+        bank_B = now.core.limits.psum_bank_B
+        self.stop = Stop(
+            issued=now,
+            turn=turn,
+            operands=tuple(operands),
+            tiles=tuple(tiles),
+            sbuf_B=_in_use_B(storages, "S"),
+            psum_banks=-(-_in_use_B(storages, "P") // bank_B),
+        )
+
+
+def _operand(role: str, operand: str, tile: Tile, named: dict[str, Tile]) -> OperandState:
+    found = numbers_of(tile) if role == "reads" else None
+    return OperandState(
+        role=role,
+        operand=operand,
+        tile=written_name(tile, named),
+        shape=tile.shape,
+        dtype=str(tile.dtype),
+        memory=SPACE_NAME[tile.space],
+        summary=None if found is None else summary_of(*found),
+    )
+
+
+def _tile(same: Sequence[tuple[str, Tile]], writers: dict[int, tuple[int, str, int]]) -> TileState:
+    """A row of an allocation. same: how the kernel writes it, the whole of it first where there is a name for that."""
+    s = storage_of(same[0][1])
+    order = sorted(same, key=lambda pair: pair[1].size * pair[1].itemsize != s.parts * s.row_B)
+    t = order[0][1]
+    found = numbers_of(t)
+    return TileState(
+        names=tuple(dict.fromkeys(name for name, _ in order if name)) or ("(no name)",),
+        shape=t.shape,
+        dtype=str(t.dtype),
+        memory=SPACE_NAME[s.space],
+        row_B=s.row_B,
+        summary=None if found is None else summary_of(*found),
+        writer=writers.get(s.number),
+    )
+
+
+def _in_use_B(storages: Sequence[mem.Storage], space: str) -> int:
+    """Bytes of a partition that written tiles take; those placed by hand may overlap."""
+    mine = [s for s in storages if s.space == space and s.state != mem.NONE]
+    placed = sorted((s.address[1], s.address[1] + s.row_B) for s in mine if s.address is not None)
+    total, reach = sum(s.row_B for s in mine if s.address is None), 0
+    for a, b in placed:
+        total += max(0, b - max(a, reach))
+        reach = max(reach, b)
+    return total
