@@ -110,12 +110,10 @@ def find_tile(asked: TileName, scopes: Sequence[Variables]) -> tuple[Tile, tuple
                 return found
     if any(step.kind == "attribute" for step in asked.steps):
         return None
-    for scope in scopes:
-        for name, value in scope.items():
-            for _, tile in held_tiles(name, value):
-                if tile.name == asked.root:
-                    return tile, asked.steps
-    return None
+    held = [tile for scope in scopes for name, value in scope.items() for _, tile in held_tiles(name, value)]
+    mine = [tile for tile in held if tile.name == asked.root]
+    # of several allocations of this name the latest
+    return (max(mine, key=lambda tile: storage_of(tile).number), asked.steps) if mine else None
 
 
 def _walked(value: object, steps: tuple[Step, ...]) -> tuple[Tile, tuple[Step, ...]] | None:
@@ -153,7 +151,7 @@ def no_tile(asked: TileName, scopes: Sequence[Variables], where: str, when: str)
     """The error for a name that stands for no tile."""
     known = named_tiles(scopes)
     error = unknown("tile", asked.text if asked.root in known else asked.root, known, where=where)
-    error.what += f" {when}"
+    error.what = f"{error.what} {when}".strip()
     if not known:
         error.allowed, error.fix = None, "no variable of the kernel holds a tile there"
     return error
