@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import mowich.nki.language as nl
 from mowich import cli
 from mowich.errors import UserError
 from mowich.neuroncore import explorer, perfetto
+from mowich.neuroncore.clock.program import ClockOptions
+from mowich.neuroncore.instructions.rates import TENSOR
 from mowich.nki import hollow
 
 SOFTMAX = str(Path(__file__).resolve().parents[2] / "kernels" / "softmax.py")
@@ -131,9 +134,9 @@ def test_a_trace_for_perfetto() -> None:
     assert {e["ph"] for e in made} == {"M", "X", "C"}
     assert len(slices) >= len(p)
     assert max(e["ts"] + e["dur"] for e in slices) <= p.total_s * 1e6 + 1e-6
-    names = {e["args"]["name"] for e in made if e["name"] == "thread_name"}
-    assert {"tensor", "vector", "DMA load", "DMA store", "critical path"} <= names
-    path = [e for e in slices if e["tid"] == len(names) - 1]
+    lanes = {e["args"]["name"]: e["tid"] for e in made if e["name"] == "thread_name"}
+    assert {"tensor", "vector", "DMA load", "DMA store", "critical path", "throttling"} <= set(lanes)
+    path = [e for e in slices if e["tid"] == lanes["critical path"]]
     assert sum(e["dur"] for e in path) == pytest.approx(p.total_s * 1e6, rel=1e-6)
     levels = [e["args"]["bytes"] for e in made if e["ph"] == "C" and e["name"].startswith("SBUF")]
     assert max(levels) > 0
@@ -165,6 +168,55 @@ def test_tables_have_neuron_explorers_names_and_join(tmp_path: Path) -> None:
     assert by_name["hbm_read_bytes"]["ratio"] == 2
     assert any(r["what"].startswith("softmax.py:") for r in found["lines"])
     assert {r["what"] for r in found["opcodes"]} >= {"vector TENSOR_REDUCE"}
+
+
+def test_the_time_that_throttling_costs_is_in_the_lane_and_the_tables(tmp_path: Path) -> None:
+    """Of matmuls between random pauses: what the throttled engine takes longer is half of the throttled time, and the
+    lane, `Throttle` and `ThrottleSummary` say the same time."""
+    rng = np.random.default_rng(3)
+    shapes = [(int(rng.integers(1, 40)), int(rng.integers(1, 12)) * 128) for _ in range(6)]
+
+    def kernel(x: Any) -> Any:
+        out = nl.ndarray((128, 2048), dtype=nl.bfloat16, buffer=nl.shared_hbm)
+        tile, rest = (nl.ndarray((128, 2048), dtype=nl.bfloat16, buffer=nl.sbuf) for _ in range(2))
+        nisa.dma_copy(dst=tile, src=x)
+        for matmuls, columns in shapes:
+            total = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
+            for _ in range(matmuls):
+                nisa.nc_matmul(dst=total, stationary=tile[:, 0:128], moving=tile[:, 0:512])
+            nisa.tensor_copy(dst=rest[:, 0:512], src=total)
+            nisa.activation(dst=tile[:, 0:columns], op=nl.exp, data=rest[:, 0:columns])  # the next matmuls wait for it
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    for target, throttle in (("trn1", True), ("trn2", True), ("trn3", True), ("trn3", False)):
+        options = ClockOptions(throttle=throttle)
+        x = hollow((128, 2048), "bfloat16")
+        run: Any = mowich.nki.run_kernel(kernel, x, target=target, values=False, options=options)
+        p = run.profile
+        spans = p.throttled()
+        late = [p.schedule.end[i] - p.schedule.data[i] - k.occupancy for i, k in enumerate(p.cost) if k.queue == TENSOR]
+        assert bool(spans) == any(late) == (target != "trn1" and throttle)
+        assert all(0 <= a < b <= p.schedule.total for a, b in spans)
+        assert all(b < c for (_, b), (c, _) in pairwise(spans))
+        # gaps of a warming engine count into its throttled time
+        assert sum(late) <= sum(b - a for a, b in spans) / 2 + len(late)
+        assert all(b - a <= p.costs.ps("tensor_engine.throttle_window") for a, b in spans)
+        made = perfetto.events(p)
+        lane = next(e["tid"] for e in made if e["name"] == "thread_name" and e["args"]["name"] == "throttling")
+        slices = [e for e in made if e["ph"] == "X" and e["tid"] == lane]
+        assert [(e["ts"], e["dur"]) for e in slices] == [(a / 1e6, (b - a) / 1e6) for a, b in spans]
+        tables = explorer.tables(p)
+        rows = tables["Throttle"]
+        assert rows.get("duration", []) == [round(b / 1e3) - round(a / 1e3) for a, b in spans]
+        assert {(k, n) for k, n in zip(rows.get("k", []), rows.get("n", []), strict=True)} <= {(1, 2)}
+        summary = tables["ThrottleSummary"]
+        assert summary["throttle_type"] == ["all", "activity_0"]
+        assert summary["throttle_active_time_ns"] == [sum(rows.get("duration", []))] * 2
+        assert summary["max_achievable_util_with_throttling_percent"] == [0.5 if spans else 1.0] * 2
+    if pytest.importorskip("duckdb"):
+        files = {file.stem for file in explorer.write_parquet(p, tmp_path / "tables")}
+        assert "ThrottleSummary" in files
 
 
 def test_a_missing_table_is_one_line(tmp_path: Path) -> None:

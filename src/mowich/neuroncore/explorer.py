@@ -9,6 +9,7 @@ statements of the source (`NkiSource`), the critical path (`CriticalPath`) and h
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def tables(profile: Profile) -> dict[str, _Table]:
         "PsumUsage": _psum(profile),
         "ActiveTime": _active(profile),
         "Flow": _flow(profile),
+        "Throttle": _throttle(profile),
+        "ThrottleSummary": _throttle_summary(profile),
         "NkiSource": _source(profile),
         "CriticalPath": _path(profile),
         "EngineUse": _uses(profile),
@@ -322,6 +325,50 @@ def _flow(p: Profile) -> _Table:
         for i in range(len(p.cost))
         if s.by[i] >= 0
     ]
+    return _columns(rows)
+
+
+_LEVELS = 16
+"""Largest n of a share k/n."""
+_THROTTLE_TYPE = "activity_0"
+"""What Neuron Explorer calls throttling by the activity of the Tensor Engine."""
+
+
+def _throttle(p: Profile) -> _Table:
+    """When the Tensor Engine was held to a share k/n of its rate."""
+    limit = Fraction(p.throttle_rate).limit_denominator(_LEVELS)
+    rows = [
+        {
+            "timestamp": _ns(start),
+            "duration": _ns(end) - _ns(start),
+            "type": _THROTTLE_TYPE,
+            "k": limit.numerator,
+            "n": limit.denominator,
+            "pcore_idx": c,
+        }
+        for c in range(p.cores)
+        for start, end in p.throttled(c)
+    ]
+    return _columns(rows)
+
+
+def _throttle_summary(p: Profile) -> _Table:
+    """Of each core, for the one type that the clock knows and for all. The largest rate is that of the throttled time,
+    a share of 1 as Neuron Explorer has it."""
+    total = max(1, _ns(p.schedule.total))
+    rows: list[dict[str, object]] = []
+    for c in range(p.cores):
+        active = sum(_ns(end) - _ns(start) for start, end in p.throttled(c))
+        for name in ("all", _THROTTLE_TYPE):
+            rows.append(
+                {
+                    "nc_idx": c,
+                    "throttle_type": name,
+                    "throttle_active_time_ns": active,
+                    "throttle_active_time_percent": 100 * active / total,
+                    "max_achievable_util_with_throttling_percent": p.throttle_rate if active else 1.0,
+                }
+            )
     return _columns(rows)
 
 

@@ -2,7 +2,8 @@
 queue, counters.
 
 The JSON form of the Trace Event Format: times in microseconds, `X` slices for instructions (a DMA from its trigger to
-its last byte), `C` counters for SBUF, PSUM and bytes moved, and the critical path as a track of its own.
+its last byte), `C` counters for SBUF, PSUM and bytes moved, and tracks of their own for the critical path and for the
+times in which the Tensor Engine is throttled.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mowich.neuroncore.profile import Profile
 
 _US = 1_000_000
 _PATH = len(QUEUES)
+_THROTTLING = _PATH + 1
 
 
 def events(profile: Profile) -> list[dict[str, object]]:
@@ -27,7 +29,7 @@ def events(profile: Profile) -> list[dict[str, object]]:
         out.append(
             {"ph": "M", "pid": core, "name": "process_name", "args": {"name": f"NeuronCore-v{s.generation} {core}"}}
         )
-        for queue, name in enumerate((*QUEUES, "critical path")):
+        for queue, name in enumerate((*QUEUES, "critical path", "throttling")):
             label = f"DMA {name}" if queue in DMA_QUEUES else name
             out.append({"ph": "M", "pid": core, "tid": queue, "name": "thread_name", "args": {"name": label}})
             out.append(
@@ -57,6 +59,19 @@ def events(profile: Profile) -> list[dict[str, object]]:
                 "args": args,
             }
         )
+    for core in range(profile.cores):
+        for a, b in profile.throttled(core):
+            out.append(
+                {
+                    "ph": "X",
+                    "pid": core,
+                    "tid": _THROTTLING,
+                    "name": f"Tensor Engine at {profile.throttle_rate:.0%}",
+                    "ts": a / _US,
+                    "dur": (b - a) / _US,
+                    "args": {"limit": profile.throttle_rate},
+                }
+            )
     for step in reversed(profile.path):
         if step.instruction >= 0 and step.end > step.start:
             k = profile.cost[step.instruction]

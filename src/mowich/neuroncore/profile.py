@@ -278,6 +278,35 @@ class Profile(Shown):
             return "itself"
         return unit_of_queue(self.cost[by].queue)
 
+    @property
+    def throttle_rate(self) -> float:
+        """Share of its rate that the Tensor Engine has while it is throttled; 1 in a generation that is not."""
+        return self.costs.number("tensor_engine.throttle_rate") if self._throttle_window else 1.0
+
+    @property
+    def _throttle_window(self) -> int:
+        """Time that a cold Tensor Engine takes to become warm, ps; 0 in a generation that is not throttled."""
+        return self.costs.ps("tensor_engine.throttle_window") if self.costs.generation >= 3 else 0
+
+    def throttled(self, core: int = 0) -> list[tuple[int, int]]:
+        """(start, end) in ps of each time in which the Tensor Engine of a core worked at the throttled rate: from the
+        first matmul after it was idle until it is warm. Gaps after which it is as warm as before count in."""
+        s = self.schedule
+        last = s.offset[core + 1] if core + 1 < self.cores else len(s.begin)
+        found: list[tuple[int, int]] = []
+        for i in sorted(range(s.offset[core], last), key=lambda i: (s.data[i], i)):
+            k = self.cost[i]
+            late = s.end[i] - s.data[i] - k.occupancy
+            if k.queue != TENSOR or late <= 0:
+                continue
+            # at half the rate a time takes half of itself longer
+            end = min(s.end[i], s.data[i] + 2 * late)
+            if found and s.data[i] - found[-1][1] <= self._throttle_window // 2:
+                found[-1] = found[-1][0], max(found[-1][1], end)
+            else:
+                found.append((s.data[i], end))
+        return found
+
     # work
     # --------------------------------------------------------------------------------------------------------------
     @cached_property
