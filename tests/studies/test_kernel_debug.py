@@ -158,6 +158,22 @@ def test_both_programs_of_a_launch_stop_and_are_compared() -> None:
     assert stop.issued.name == "activation_reduce"
 
 
+def test_a_reference_names_tiles_in_lists_and_by_their_allocation() -> None:
+    def reference(x: Any) -> Any:
+        top = x.max(axis=1)
+        yield "scales.kept[0]", top[:128]
+        yield "largest", top
+        yield {"top": top + 1}
+
+    found = debug(first_difference=reference).comparison
+    assert {c.name: (c.tiles, c.differing) for c in found.compared} == {
+        "scales.kept[0]": (1, 0),
+        "largest": (2, 0),
+        "top": (2, 256),
+    }
+    assert (found.difference.line, found.difference.tile) == (line_of("nisa.tensor_reduce("), "top")
+
+
 def test_outputs_alone_name_the_store_that_is_wrong() -> None:
     def reference(x: Any) -> Any:
         out = (x - x.max(axis=1, keepdims=True)) * np.float32(0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,8 +87,38 @@ def wanted_of(reference: object, arrays: Sequence[object], named: Mapping[str, o
     except TypeError:
         return f"{_ADD} (the one in the file takes other arguments)"
     copied = [_copied(x) for x in arrays]
-    found = reference(*copied, **{name: _copied(x) for name, x in named.items()})
-    return [np.asarray(x) for x in (found if isinstance(found, tuple | list) else (found,))]
+    _, outputs = within_and_returned(reference(*copied, **{name: _copied(x) for name, x in named.items()}))
+    return _ADD if outputs is None else outputs
+
+
+def within_and_returned(found: object) -> tuple[dict[str, list[Array]], list[Array] | None]:
+    """(Arrays of tiles within, by name in the order in which they come; the outputs, None: there are none) of what a
+    reference gives: outputs, a mapping of tiles, or a generator of (name, array) that returns the outputs. Raises
+    UserError for what it yields beside that."""
+    within: dict[str, list[Array]] = {}
+    if inspect.isgenerator(found):
+        found = _drained(found, within)
+    elif isinstance(found, Mapping):
+        for name, array in found.items():
+            within.setdefault(str(name), []).append(np.asarray(array))
+        found = None
+    listed = found if isinstance(found, tuple | list) else [found]
+    return within, None if found is None else [np.asarray(x) for x in listed]
+
+
+def _drained(generator: Iterator[object], within: dict[str, list[Array]]) -> object:
+    """What a generator returns; what it yields is put into `within`."""
+    while True:
+        try:
+            item = next(generator)
+        except StopIteration as end:
+            return end.value
+        for pair in [*item.items()] if isinstance(item, Mapping) else [item]:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise UserError(
+                    "the reference yields what is no tile", given=pair, allowed='(name, array), as ("x", x), or a dict'
+                )
+            within.setdefault(pair[0], []).append(np.asarray(pair[1]))
 
 
 def _copied(x: object) -> object:

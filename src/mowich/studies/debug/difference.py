@@ -15,7 +15,7 @@ import difflib
 import inspect
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,12 +26,12 @@ from mowich.arrays import Array
 from mowich.errors import UserError
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.views import Tile, static_view, storage_of, view_of
-from mowich.requests.debugging import TileName
+from mowich.requests.debugging import TileName, read_tile_name
 from mowich.studies.debug.running import Launcher, silently
 from mowich.studies.debug.session import Follower, Issued, StoppedRun, TileView
 from mowich.studies.debug.values import numbers_of
 from mowich.studies.debug.variables import find_tile, kernel_frames, named_tiles, no_tile, written_name
-from mowich.studies.kernel_reference import TOLERANCES, apart
+from mowich.studies.kernel_reference import TOLERANCES, apart, within_and_returned
 
 _AT_ONCE = 4000
 """Instructions of two kernels that are matched with each other; of more only those at equal places."""
@@ -154,17 +154,7 @@ def wanted_of_reference(reference: Callable[..., object], launcher: Launcher) ->
         inspect.signature(reference).bind(*args, **named)
     except TypeError as error:
         raise UserError(f"the reference takes other arguments than the kernel: {error}") from None
-    found = reference(*args, **named)
-    within: dict[str, list[Array]] = {}
-    if inspect.isgenerator(found):
-        found = _drained(found, within)
-    elif isinstance(found, Mapping):
-        for name, array in found.items():
-            within.setdefault(str(name), []).append(np.asarray(array))
-        found = None
-    outputs = (
-        None if found is None else [np.asarray(x) for x in (found if isinstance(found, tuple | list) else [found])]
-    )
+    within, outputs = within_and_returned(reference(*args, **named))
     if not within and outputs is None:
         raise UserError(
             "the reference gives nothing", fix="return the outputs, or yield (name, array) for tiles within"
@@ -172,19 +162,12 @@ def wanted_of_reference(reference: Callable[..., object], launcher: Launcher) ->
     return Wanted(within, outputs)
 
 
-def _drained(generator: Iterator[object], within: dict[str, list[Array]]) -> object:
-    while True:
-        try:
-            item = next(generator)
-        except StopIteration as end:
-            return end.value
-        pairs = [*item.items()] if isinstance(item, Mapping) else [item]
-        for pair in pairs:
-            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise UserError(
-                    "the reference yields what is no tile", given=pair, allowed='(name, array), as ("x", x), or a dict'
-                )
-            within.setdefault(pair[0], []).append(np.asarray(pair[1]))
+def _tile_name(name: str) -> TileName:
+    """A name of a reference: as the kernel writes a tile, or one given at allocation, which may be any text."""
+    try:
+        return read_tile_name(name)._replace(text=name)
+    except UserError:
+        return TileName(name, name, ())
 
 
 class _Target(NamedTuple):
@@ -200,7 +183,7 @@ class NamingRun(Follower):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
-        self.names = [TileName(name, name, ()) for name in names]
+        self.names = [_tile_name(name) for name in names]
         self.views: dict[str, dict[tuple[object, ...], tuple[int, int, TileView]]] = {name: {} for name in names}
         self.last_write: dict[int, int] = {}
         self.returned: list[tuple[int, TileView]] = []
@@ -221,7 +204,7 @@ class NamingRun(Follower):
     def _look(self, scopes: Sequence[dict[str, object]], core: Core) -> None:
         for asked in self.names:
             found = find_tile(asked, scopes)
-            if found is None or found[0].dynamic is not None:
+            if found is None or found[1] or found[0].dynamic is not None:  # an index: a part of a tile is no tile
                 continue
             t, mine = found[0], self.views[asked.text]
             number = storage_of(t).number
@@ -243,7 +226,7 @@ class NamingRun(Follower):
         for name, arrays in wanted.named.items():
             mine = sorted(self.views[name].values(), key=lambda m: (m[2].order, m[1]))
             if not mine:
-                raise no_tile(TileName(name, name, ()), self.scopes, where, "that the reference yields")
+                raise no_tile(_tile_name(name), self.scopes, where, "that the reference yields")
             for (number, _, view), want in zip(mine, _blocks(name, arrays, [m[2] for m in mine], where), strict=True):
                 out.setdefault(number, []).append(_Target(name, view, want))
         if wanted.outputs is not None:
