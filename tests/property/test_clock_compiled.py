@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
+import re
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +19,7 @@ import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore import placement, profile
-from mowich.neuroncore.clock import compiled, latency, lower, places, program, schedule
+from mowich.neuroncore.clock import compiled, depend, events, latency, lower, places, program, schedule
 from mowich.neuroncore.clock.buffers import BUFFER_POLICIES
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.program import ClockOptions, Program
@@ -227,8 +229,8 @@ def same_programs(traces: Sequence[Trace], generation: int, options: ClockOption
     library, c = compiled.loaded()[0], costs(generation)
     out = []
     for t in traces:
-        wanted = program._Maker(t, c, options, policy).make()
-        found = program._compiled(library, t, c, options, policy)
+        wanted = program.by_reference(t, c, options, policy)
+        found = program.by_compiled(library, t, c, options, policy)
         assert found is not None
         for name in Program.__dataclass_fields__:
             assert getattr(found, name) == getattr(wanted, name), name
@@ -238,15 +240,18 @@ def same_programs(traces: Sequence[Trace], generation: int, options: ClockOption
 
 def same_schedule(programs: list[Program], generation: int, options: ClockOptions) -> Schedule:
     library, c = compiled.loaded()[0], costs(generation)
-    wanted = schedule._run(programs, c, options)
-    found = schedule._compiled(library, programs, c, options)
+    wanted = schedule.by_reference(programs, c, options)
+    found = schedule.by_compiled(library, programs, c, options)
     assert found is not None
     for name in Schedule.__dataclass_fields__:
         assert getattr(found, name) == getattr(wanted, name), name
     path = latency._compiled(library, found)
     assert path is not None
     assert path == latency._critical_path(found)
-    assert list(path._compiled_sums(library).items()) == list(latency._sums(path.fact, path.length).items())
+    sums: dict[str, int] = {}
+    for fact, length in zip(path.fact, path.length, strict=True):
+        sums[path.names[fact]] = sums.get(path.names[fact], 0) + length
+    assert list(path.total().items()) == list(sums.items())
     assert profile._compiled_places(library, found, path) == profile._places(found, path)
     p = profile.Profile(found)
     totals = profile._compiled_totals(library, found)
@@ -256,6 +261,40 @@ def same_schedule(programs: list[Program], generation: int, options: ClockOption
             (n, m, list(m.waits)) for n, m in p._total(core).items()
         ]
     return found
+
+
+def fields_in_c(place: str) -> list[str]:
+    """The fields of a struct of the C code, each of 64 bits. place: "file.c:Name"."""
+    file, name = place.split(":")
+    text = re.sub(r"/\*.*?\*/", "", (compiled.SOURCES / file).read_text(), flags=re.DOTALL)
+    body = re.search(r"typedef struct \{([^}]*)\} " + name + ";", text)
+    assert body, place
+    out = []
+    for declared in body[1].split(";")[:-1]:
+        kind, names = re.fullmatch(r"\s*((?:const )?\w+)\s(.*)", declared, flags=re.DOTALL).groups()  # type: ignore[union-attr]
+        for field in names.split(","):
+            assert "*" in field or kind == "int64_t", (place, declared)
+            out.append(field.replace("const", "").strip(" *\n"))
+    return out
+
+
+@pytest.mark.parametrize("struct", compiled.Struct.__subclasses__(), ids=lambda struct: struct.__name__)
+def test_structs_are_those_of_the_c_code(struct: type[compiled.Struct]) -> None:
+    assert [name for name, _ in struct._fields_] == fields_in_c(struct.__name__)
+
+
+def test_functions_take_as_many_arguments_as_in_c() -> None:
+    text = "".join(path.read_text() for path in sorted(compiled.SOURCES.glob("*.c")))
+    found = {
+        name: (arguments.count(",") + 1, result)
+        for result, name, arguments in re.findall(r"EXPORT (\w+) \*?clock_(\w+)\(([^)]*)\)", text)
+        if name != "sources"
+    }
+    results = {"int": ctypes.c_int, "int64_t": ctypes.c_int64, "void": None}
+    library = compiled.loaded()[0]
+    for name, (arguments, result) in found.items():
+        function = getattr(library, f"clock_{name}")
+        assert (len(function.argtypes), function.restype) == (arguments, results[result]), name
 
 
 @pytest.mark.parametrize("seed", range(80))
@@ -306,10 +345,10 @@ def test_the_random_traces_meet_every_rule() -> None:
         spilled += p.spill_B > 0
         tiled += any(k.groups for k in p.costs)
         loading += any(s.loading)
-    assert kinds_of_edges == {program.READ, program.DATA, program.BUFFER, program.WEIGHT_BUFFER}
-    assert causes >= set(range(schedule.ISSUER + 1)) | {schedule.PORT}
+    assert kinds_of_edges == {depend.READ, depend.DATA, depend.BUFFER, depend.WEIGHT_BUFFER}
+    assert causes >= set(range(events.ISSUER + 1)) | {events.PORT}
     assert queues >= rates.DMA_QUEUES | {rates.TENSOR, rates.VECTOR, rates.SCALAR, rates.GPSIMD}
-    assert data_causes >= {schedule.DMA, schedule.MEMORY}
+    assert data_causes >= {events.DMA, events.MEMORY}
     assert min(spilled, tiled, loading) > 3
 
 

@@ -364,7 +364,7 @@ class Touches:
             kind_rows=at(self.kinds),
         )
         call = getattr(self.library, name)
-        return compiled.done(call(compiled.by_reference(given), *(compiled.pointer(c) for c in columns)))
+        return compiled.done(call(compiled.by_reference(given), *(compiled.address(c) for c in columns)))
 
     def backwards(self) -> Iterable[_Touched]:
         """(storages, clocks, whether it is written, whether by a DMA that reads nothing but HBM) of each operand from

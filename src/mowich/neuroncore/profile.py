@@ -8,7 +8,6 @@ they cost is what the kernel would save.
 
 from __future__ import annotations
 
-import ctypes
 from array import array
 from collections.abc import Iterable
 from ctypes import CDLL
@@ -556,7 +555,7 @@ def _compiled_places(library: CDLL, s: Schedule, path: CriticalPath) -> PathPlac
         source.origin, source.site, source.sites = at(p.origin), at(p.trace.site), len(p.trace.sites)
         source.storages = len(p.trace.storages.form) if p.spill_B else 0
     given = (compiled.by_reference(x) for x in (mine.given, columns, sources))
-    if not compiled.done(library.clock_lines(*given, ctypes.c_int64(len(path.names)), compiled.by_reference(out))):
+    if not compiled.done(library.clock_lines(*given, len(path.names), compiled.by_reference(out))):
         return None
     places, parts = out.take("place", "q", 3 * out.places), out.take("part", "q", 3 * out.parts)
     return PathPlaces(*(list(zip(x[::3], x[1::3], x[2::3], strict=True)) for x in (places, parts)))
@@ -569,7 +568,7 @@ def _compiled_totals(library: CDLL, s: Schedule) -> list[dict[str, _Total]] | No
     width = 3 + 2 * len(blamed)
     rows = array("q", bytes(8 * cores * len(units) * width))
     special = array("q", [units.index("tensor"), units.index("gpsimd"), SOFTWARE, s.costs.ps("dma.software_active")])
-    pointers = (compiled.pointer(special), compiled.pointer(rows))
+    pointers = (compiled.address(special), compiled.address(rows))
     if not compiled.done(library.clock_engines(compiled.by_reference(compiled_columns(s).given), *pointers)):
         return None
     out: list[dict[str, _Total]] = []

@@ -188,9 +188,9 @@ class SamplePlaces:
     touches: ColumnPlaces
     edges: ColumnPlaces
     has_corners: bool
-    _given: compiled.PlacesGiven | None = None
+    _given: compiled.Struct | None = None
 
-    def given(self) -> compiled.PlacesGiven:
+    def given(self) -> compiled.Struct:
         """For the compiled code."""
         if self._given is None:
             rows, _ = self.instructions.addresses
@@ -211,7 +211,7 @@ class IterationBlock:
         self.edges = trace.edges[begin.edges : end.edges]
         self.in_order = [n - i for n in trace.in_order[begin.in_order : end.in_order]]
         self.clock = begin.clock
-        self._given: compiled.IterationGiven | None = None
+        self._given: compiled.Struct | None = None
         step = core.programs
         self.made = (begin.storages + 1) * step + core.program
         after = (end.storages + 1) * step + core.program
@@ -250,7 +250,7 @@ class IterationBlock:
         out.clock, out.made, out.form = self.clock, self.made, self.form
         return out
 
-    def given(self) -> compiled.IterationGiven:
+    def given(self) -> compiled.Struct:
         """For the compiled code."""
         if self._given is None:
             kind, instructions = self.kind.buffer_info()
@@ -269,7 +269,7 @@ class IterationBlock:
 _ALL_GIVEN = compiled.PlacesGiven()
 
 
-def _given(samples: SamplePlaces | None) -> compiled.PlacesGiven:
+def _given(samples: SamplePlaces | None) -> compiled.Struct:
     """For the compiled code: how a sample stands for an iteration. None: it has all of it."""
     return _ALL_GIVEN if samples is None else samples.given()
 
@@ -319,10 +319,10 @@ class Growth:
     which: _Columns
     firsts: _Columns
     offsets: list[int]
-    _given: compiled.GrowthColumns | None = None
+    _given: compiled.Struct | None = None
     _kept: _Columns | None = None
 
-    def given(self) -> compiled.GrowthColumns:
+    def given(self) -> compiled.Struct:
         """For the compiled code that writes iterations."""
         if self._given is None:
             self._kept = np.array(self.offsets, np.int64)

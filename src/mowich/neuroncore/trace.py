@@ -206,7 +206,7 @@ class KeyTable:
             self.slots = array("i", [0]) * (1 << self.bits)
             self.library.clock_index(self.keys.buffer_info()[0], count, self.slots.buffer_info()[0], self.bits)
 
-    def given(self, wanted: int) -> compiled.KeysGiven:
+    def given(self, wanted: int) -> compiled.Struct:
         """The keys for the compiled code, which may put up to `wanted` more behind them: `end` them then."""
         self.hold(wanted)
         count = len(self.keys)

@@ -9,9 +9,10 @@ scheduler keeps the faster.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mowich.neuroncore.trace import Allocation
 
@@ -24,26 +25,26 @@ def columns_taken(a: Allocation) -> int:
 class Rotation:
     """Free bytes of a memory, oldest first, each with the instructions that used them last."""
 
-    def __init__(self, room: int) -> None:
-        self.free: deque[tuple[int, tuple[int, ...]]] = deque([(room, ())])
-        self.left = room
+    def __init__(self, room_B: int) -> None:
+        self.free: deque[tuple[int, list[int]]] = deque([(room_B, [])])
+        self.left_B = room_B
 
-    def take(self, size: int, out: list[int]) -> int:
-        """Take bytes; their last users to `out`. Returns how many bytes there were too few."""
-        self.left -= size
-        while size > 0 and self.free:
-            have, users = self.free.popleft()
-            out += users
-            if have > size:
-                self.free.appendleft((have - size, users))
-                return 0
-            size -= have
-        return size
+    def take(self, size_B: int) -> tuple[list[int], int]:
+        """Take bytes: (their last users, how many bytes there were too few)."""
+        self.left_B -= size_B
+        users: list[int] = []
+        while size_B > 0 and self.free:
+            have_B, last = self.free.popleft()
+            users += last
+            if have_B > size_B:
+                self.free.appendleft((have_B - size_B, last))
+            size_B -= min(have_B, size_B)
+        return users, size_B
 
-    def give(self, size: int, users: tuple[int, ...]) -> None:
+    def give(self, size_B: int, users: list[int]) -> None:
         """Free bytes."""
-        self.left += size
-        self.free.append((size, users))
+        self.left_B += size_B
+        self.free.append((size_B, users))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,102 +62,83 @@ BUFFER_POLICIES = (Policy("farthest next use", True, True, 0.0), Policy("least r
 WORTH = 0.02
 """Share of the latency that a policy has to save for the additional bytes that it moves."""
 
+LOWEST = (-1, False)
+"""The lowest rank of a tile that may leave: for a load that waited, and comes at an earlier position, what was used
+since then stays."""
 
-@dataclass(slots=True)
+
 class Residency:
-    """Which tiles of SBUF are in it. uses: positions in the trace at which each is touched, ascending; loaded: storages
-    that hold what HBM holds; emit_store, emit_load: add a spill or a reload to the program and give its number."""
+    """Which tiles of SBUF are in it. uses: of each tile, positions in the trace at which it is touched, ascending;
+    sizes: bytes of a partition that each takes; loaded: those that hold what HBM holds; spill, reload: add one to the
+    program, after these instructions, and give its number; users_of: a tile's last users."""
 
-    rotation: Rotation
-    policy: Policy
-    uses: dict[int, list[int]]
-    sizes: dict[int, int]
-    loaded: set[int]
-    emit_store: Callable[[int, tuple[int, ...]], int]
-    emit_load: Callable[[int, tuple[int, ...]], int]
-    room: int
-    live: dict[int, int] = field(default_factory=dict)  # storage -> position of the last use so far
-    next_use: dict[int, int] = field(default_factory=dict)  # storage -> index into uses
-    away: dict[int, int] = field(default_factory=dict)  # storage -> its store, or -1 where HBM has it anyway
-    saved: set[int] = field(default_factory=set)
+    def __init__(
+        self,
+        rotation: Rotation,
+        policy: Policy,
+        *,
+        uses: dict[int, list[int]],
+        sizes: dict[int, int],
+        loaded: Collection[int],
+        spill: Callable[[int, list[int]], int],
+        reload: Callable[[int, list[int]], int],
+        users_of: Callable[[int], list[int]],
+    ) -> None:
+        self.rotation, self.policy, self.uses, self.sizes, self.loaded = rotation, policy, uses, sizes, set(loaded)
+        self.spill, self.reload, self.users_of = spill, reload, users_of
+        self.spare_B = int(rotation.left_B * policy.slack)
+        self.live: dict[int, int] = {}  # position of the last use so far, the tile used last comes last
+        self.away: dict[int, list[int]] = {}  # its spill, none where HBM has it anyway
+        self.saved: set[int] = set()  # not changed since they were spilled
+        self.past: dict[int, int] = {}  # how many of its uses are past
 
-    def need(
-        self, numbers: Collection[int], position: int, users_of: Callable[[int], tuple[int, ...]]
-    ) -> dict[int, int]:
-        """Bring back what an instruction touches. Returns storage -> number of its reload."""
-        back: dict[int, int] = {}
+    def need(self, numbers: Collection[int], position: int) -> None:
+        """Bring back what an instruction touches."""
         for number in numbers:
             if number in self.away:
-                freed = self.make_room(self.sizes[number], numbers, position, users_of)
-                store = self.away.pop(number)
-                back[number] = self.emit_load(number, (*freed, store) if store >= 0 else freed)
-            if number in self.live or number in back:
-                self.live.pop(number, None)
-                self.live[number] = position
-        return back
-
-    def born(
-        self, number: int, position: int, keep: Collection[int], users_of: Callable[[int], tuple[int, ...]]
-    ) -> tuple[int, ...]:
-        """Bytes for a new tile; the instructions that must be done with them."""
-        freed = self.make_room(self.sizes[number], keep, position, users_of)
-        self.live[number] = position
-        return freed
-
-    def make_room(
-        self, size: int, keep: Collection[int], position: int, users_of: Callable[[int], tuple[int, ...]]
-    ) -> tuple[int, ...]:
-        """Evict until `size` bytes are free, and take them."""
-        spare = int(self.room * self.policy.slack)
-        while self.rotation.left - spare < size:
-            victim = self._victim(keep, position)
-            if victim is None:
-                break
-            self._evict(victim, users_of)
-        out: list[int] = []
-        self.rotation.take(size, out)
-        return tuple(dict.fromkeys(out))
-
-    def _victim(self, keep: Collection[int], position: int) -> int | None:
-        best, rank = None, (-1, -1)
-        for number, used in self.live.items():
-            if number in keep:
+                freed = self.make_room(number, numbers, position)
+                self.reload(number, freed + self.away.pop(number))
+            elif self.live.pop(number, None) is None:
                 continue
-            clean = number in self.loaded or number in self.saved
-            if not self.policy.farthest:
-                found = (position - used, 1 if clean else 0)
-            else:
-                found = (self._next(number, position), 1 if clean else 0)
-            if found > rank:
-                best, rank = number, found
-        return best
+            self.live[number] = position
 
-    def _next(self, number: int, position: int) -> int:
-        uses, at = self.uses[number], self.next_use.get(number, 0)
-        while at < len(uses) and uses[at] <= position:
-            at += 1
-        self.next_use[number] = at
-        return uses[at] if at < len(uses) else 1 << 60
+    def make_room(self, number: int, keep: Collection[int], position: int) -> list[int]:
+        """Evict tiles, but for those to keep, until another one fits, and take its bytes. Returns their last users."""
+        while self.rotation.left_B - self.spare_B < self.sizes[number]:
+            ranks = {other: self._rank(other, position) for other in self.live if other not in keep}
+            victim = max(ranks, key=ranks.__getitem__, default=None)
+            if victim is None or ranks[victim] < LOWEST:
+                break
+            self._evict(victim)
+        users, _ = self.rotation.take(self.sizes[number])
+        return list(dict.fromkeys(users))
 
-    def _evict(self, number: int, users_of: Callable[[int], tuple[int, ...]]) -> None:
-        users = users_of(number)
-        self.live.pop(number)
+    def _rank(self, number: int, position: int) -> tuple[int, bool]:
+        is_clean = number in self.loaded or number in self.saved
+        if not self.policy.farthest:
+            return position - self.live[number], is_clean
+        uses = self.uses[number]
+        # loads that waited come at an earlier position: what was past stays past
+        past = self.past[number] = bisect_right(uses, position, self.past.get(number, 0))
+        return uses[past] if past < len(uses) else 1 << 60, is_clean
+
+    def _evict(self, number: int) -> None:
+        users = self.users_of(number)
+        del self.live[number]
         if number in self.loaded or number in self.saved:
-            self.away[number] = -1
-            self.rotation.give(self.sizes[number], users)
-            return
-        store = self.emit_store(number, users)
-        self.saved.add(number)
-        self.away[number] = store
-        self.rotation.give(self.sizes[number], (store,))
+            self.away[number] = []
+        else:
+            self.away[number] = users = [self.spill(number, users)]
+            self.saved.add(number)
+        self.rotation.give(self.sizes[number], users)
 
-    def written(self, number: int, by_load: bool) -> None:
+    def written(self, number: int, *, by_load: bool) -> None:
         """A tile changed: HBM no longer holds it."""
         self.saved.discard(number)
         if not by_load:
             self.loaded.discard(number)
 
-    def dead(self, number: int, users: tuple[int, ...]) -> None:
+    def dead(self, number: int, users: list[int]) -> None:
         """A tile was used for the last time."""
         if self.live.pop(number, None) is not None:
             self.rotation.give(self.sizes[number], users)

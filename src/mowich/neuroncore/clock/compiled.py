@@ -14,7 +14,7 @@ import hashlib
 import os
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -47,6 +47,16 @@ def source_digest(sources: Path = SOURCES) -> str:
     return made.hexdigest()
 
 
+_INTEGER = ctypes.c_int64
+_FUNCTIONS: Mapping[type[ctypes.c_int64] | type[ctypes.c_int] | None, str] = {
+    ctypes.c_int: "program 2 schedule 2 path 2 lines 5 engines 3 merged 4 balanced 6 renewed 4 lives 4 peaks 4 growth 6"
+    " agrees 5",
+    _INTEGER: "others 7 number 4",
+    None: "fill 8 places 6 index 4 unindex 5 free 1",
+}
+"""By what they return, the functions (`clock_program` ...), each with how many integers and addresses it takes."""
+
+
 @cache
 def loaded() -> tuple[ctypes.CDLL | None, str]:
     """The library, and what is wrong where there is none."""
@@ -60,26 +70,10 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
         return None, f"{LIBRARY.name}: {error}"
     if SOURCES.exists() and compiled_from != source_digest():
         return None, f"{LIBRARY.name} was compiled from other sources: install again"
-    library.clock_free.argtypes = [ctypes.c_void_p]
-    library.clock_free.restype = None
-    library.clock_merged.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
-    library.clock_balanced.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 5]
-    library.clock_sums.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 4]
-    library.clock_sums.restype = None
-    integer, pointer = ctypes.c_int64, ctypes.c_void_p
-    library.clock_growth.argtypes = [pointer, pointer, pointer, pointer, integer, pointer]
-    library.clock_agrees.argtypes = [pointer] * 5
-    library.clock_fill.argtypes = [pointer, pointer, integer, integer, integer, pointer, pointer, pointer]
-    library.clock_fill.restype = None
-    library.clock_others.argtypes = [pointer, pointer, integer, pointer, integer, integer, pointer]
-    library.clock_others.restype = integer
-    library.clock_places.argtypes = [pointer, integer, integer, integer, pointer, pointer]
-    library.clock_places.restype = None
-    library.clock_index.argtypes = [pointer, integer, pointer, integer]
-    library.clock_unindex.argtypes = [pointer, integer, integer, pointer, integer]
-    library.clock_index.restype = library.clock_unindex.restype = None
-    library.clock_number.argtypes = [pointer, integer, pointer, integer]
-    library.clock_number.restype = integer
+    for result, told in _FUNCTIONS.items():
+        for name, arguments in zip(told.split()[::2], told.split()[1::2], strict=True):
+            function = getattr(library, f"clock_{name}")
+            function.argtypes, function.restype = [ctypes.c_void_p] * int(arguments), result
     return library, ""
 
 
@@ -123,10 +117,10 @@ def as_column(numbers: array[int]) -> ClockColumn:
     return np.frombuffer(numbers, numbers.typecode).astype(np.int64, copy=False) if numbers else np.zeros(0, np.int64)
 
 
-def address(column: NDArray[np.generic] | array[int] | None) -> int | None:
-    """Where a column begins; whoever passes it on keeps the column."""
+def address(column: NDArray[np.generic] | array[int] | None) -> int:
+    """Where a column begins, 0 where it is empty; whoever passes it on keeps the column."""
     if column is None or not len(column):
-        return None
+        return 0
     return column.buffer_info()[0] if isinstance(column, array) else begin(column)
 
 
@@ -140,13 +134,8 @@ by_reference = ctypes.byref
 address_of = ctypes.addressof
 
 
-def pointer(column: NDArray[np.generic] | array[int]) -> ctypes.c_void_p:
-    """An address as an argument of its own."""
-    return ctypes.c_void_p(address(column))
-
-
 class Struct(ctypes.Structure):
-    """A struct of the C code: integers and addresses."""
+    """A struct of the C code: integers and addresses, 64 bits each."""
 
     def take(self, name: str, code: str, count: int) -> array[int]:
         """A column that the C code made, as an array; its memory is freed."""
@@ -157,114 +146,49 @@ class Struct(ctypes.Structure):
             found, _ = loaded()
             assert found is not None
             found.clock_free(where)
-            setattr(self, name, None)
+            setattr(self, name, 0)
         return out
 
 
-def _fields(numbers: str, addresses: str = "", more: str = "") -> list[tuple[str, type]]:
-    """Fields of a struct: integers, addresses, integers."""
-    integer, pointer = ctypes.c_int64, ctypes.c_void_p
-    return [
-        *((n, integer) for n in numbers.split()),
-        *((n, pointer) for n in addresses.split()),
-        *((n, integer) for n in more.split()),
-    ]
+def _struct(place: str, fields: str) -> type[Struct]:
+    """The struct at a place in `c` ("file.c:Name"), with these fields (tests/property/test_clock_compiled.py compares
+    them)."""
+    return type(place, (Struct,), {"_fields_": [(name, _INTEGER) for name in fields.split()]})
 
 
-class ProgramGiven(Struct):
-    """`Given` of program.c."""
-
-    _fields_ = [
-        *_fields(
-            "instructions kinds storages tensors patterns forms",
-            "kind touched kind_rows storage_form storage_rows form_of offset_of form_data form_at shapes special",
-            "meetings",
-        ),
-        *_fields("", "meeting_rows", "explicit_edges"),
-        *_fields("", "explicit_rows", "window rotate bank_B sbuf_B psum_B spills farthest sink spare_B"),
-    ]
-
-
-class ProgramMade(Struct):
-    """`Made` of program.c."""
-
-    _fields_ = _fields(
-        "n edges costs usage_s usage_p",
-        "cost origin first edge cost_rows place_of before_s level_s before_p level_p",
-        "overflow_B spill_B peak_s peak_p",
-    )
-
-
-class TraceGiven(Struct):
-    """`Trace` of lower.c."""
-
-    _fields_ = _fields("instructions storages sites", "kind site touched kind_rows storage_form is_free")
-
-
-class LivesGiven(Struct):
-    """`Trace` of lives.c."""
-
-    _fields_ = _fields("instructions storages", "kind number touched kind_rows")
-
-
-class IterationGiven(Struct):
-    """`Iteration` of repeat.c."""
-
-    _fields_ = _fields("instructions touches clock made forms", "kind site form number touched")
-
-
-class PlacesGiven(Struct):
-    """`Places` of repeat.c."""
-
-    _fields_ = _fields("", "rows of_sample of_full", "has_corners")
-
-
-class GrowthColumns(Struct):
-    """`Growth` of repeat.c."""
-
-    _fields_ = _fields("is_alike elsewhere moves offsets_n", "touched places which firsts offsets")
-
-
-class KeysGiven(Struct):
-    """`Keys` of repeat.c."""
-
-    _fields_ = _fields("count bits", "keys slots")
-
-
-class Renewed(Struct):
-    """`Renewed` of lower.c."""
-
-    _fields_ = _fields("n", "after")
-
-
-class CoreProgram(Struct):
-    """`Program` of schedule.c."""
-
-    _fields_ = _fields("", "cost first edge", "instructions base chip is_tiled")
-
-
-class ScheduleGiven(Struct):
-    """`Given` of schedule.c."""
-
-    _fields_ = _fields(
-        "cores chips costs queues servers dma_engines window ps_per_KB tile_issue ramp meetings meeting_keys",
-        "programs cost_rows transfer step server_of meeting_rows",
-    )
-
-
-class ScheduleMade(Struct):
-    """`Made` of schedule.c."""
-
-    _fields_ = _fields("", "begin data end ready loading by data_by cause data_cause", "total")
-
-
-class ScheduleColumns(Struct):
-    """`Schedule` of latency.c."""
-
-    _fields_ = _fields(
-        "instructions cores units total semaphore trigger",
-        "begin data end loading by data_by cause data_cause core cost offset base cost_rows parts",
-    )
+ProgramGiven = _struct(
+    "program.c:Given",
+    "instructions kinds storages tensors patterns forms kind touched kind_rows storage_form storage_rows form_of"
+    " offset_of form_data form_at shapes special meetings meeting_rows explicit_edges explicit_rows window rotate"
+    " bank_B sbuf_B psum_B spills farthest sink spare_B",
+)
+ProgramMade = _struct(
+    "program.c:Made",
+    "n edges costs usage_s usage_p cost origin first edge cost_rows place_of before_s level_s before_p level_p"
+    " overflow_B spill_B peak_s peak_p",
+)
+CoreProgram = _struct("schedule.c:Program", "cost first edge instructions base chip is_tiled")
+ScheduleGiven = _struct(
+    "schedule.c:Given",
+    "cores chips costs queues servers dma_engines window ps_per_KB tile_issue ramp meetings meeting_keys programs"
+    " cost_rows transfer step server_of meeting_rows",
+)
+ScheduleMade = _struct("schedule.c:Made", "begin data end ready loading by data_by cause data_cause total")
+ScheduleColumns = _struct(
+    "latency.c:Schedule",
+    "instructions cores units total semaphore trigger begin data end loading by data_by cause data_cause core cost"
+    " offset base cost_rows parts",
+)
+PathColumns = _struct("latency.c:Path", "steps parts instruction start end cause first fact length")
+SourceGiven = _struct("latency.c:Source", "origin site sites storages")
+LinesMade = _struct("latency.c:Lines", "places parts place part")
+TraceGiven = _struct("lower.c:Trace", "instructions storages sites kind site touched kind_rows storage_form is_free")
+Renewed = _struct("lower.c:Renewed", "n after")
+LivesGiven = _struct("lives.c:Trace", "instructions storages kind number touched kind_rows")
+IterationGiven = _struct("repeat.c:Iteration", "instructions touches clock made forms kind site form number touched")
+PlacesGiven = _struct("repeat.c:Places", "rows of_sample of_full has_corners")
+GrowthColumns = _struct("repeat.c:Growth", "is_alike elsewhere moves offsets_n touched places which firsts offsets")
+KeysGiven = _struct("repeat.c:Keys", "count bits keys slots")
 
 
 @dataclass(slots=True)
@@ -272,24 +196,6 @@ class ScheduleToRead:
     """A schedule as the compiled code reads it. names: of facts, by their numbers there; kept: what `given` points at,
     beside the schedule's own columns."""
 
-    given: ScheduleColumns
+    given: Struct
     names: list[str]
     kept: list[NDArray[np.generic]]
-
-
-class PathColumns(Struct):
-    """`Path` of latency.c."""
-
-    _fields_ = _fields("steps parts", "instruction start end cause first fact length")
-
-
-class SourceGiven(Struct):
-    """`Source` of latency.c."""
-
-    _fields_ = _fields("", "origin site", "sites storages")
-
-
-class LinesMade(Struct):
-    """`Lines` of latency.c."""
-
-    _fields_ = _fields("places parts", "place part")

@@ -8,10 +8,17 @@ hand by their bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import math
+from itertools import product
+from typing import NamedTuple
 
-from mowich.neuroncore.trace import Pattern, Trace
+from mowich.neuroncore.trace import Pattern
+
+READ, DATA, BUFFER, WEIGHT_BUFFER = range(4)
+"""Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the
+stationary tile."""
+FEW, MOST_CELLS = 12, 16
+"""Entries of an allocation that are compared one by one, without a grid; most cells that a view is entered in."""
 
 
 class Box(NamedTuple):
@@ -21,11 +28,6 @@ class Box(NamedTuple):
     first: int
     end: int
     ranges: tuple[tuple[int, int, int], ...] | None
-
-
-_FEW = 12
-"""Entries of an allocation that are compared one by one; beyond, a grid over its coordinates finds the ones to
-compare."""
 
 
 def box(pattern: Pattern) -> Box:
@@ -108,170 +110,67 @@ def covers(a: Box, b: Box) -> bool:
     return True
 
 
-_Entry = tuple[int, Box]
+Edge = tuple[int, int]
+"""An instruction that another one waits for, and the kind of the edge."""
+Entry = tuple[int, Box]
 """An instruction and what it touches."""
 
 
-class _Cell:
-    """The entries of an allocation that touch one cell of its grid."""
-
-    __slots__ = ("readers", "writers")
+class Touched:
+    """Who touched an allocation, as far as a later access may have to wait for it. cells: (writers, readers) by the
+    cells of a grid over its coordinates that they touch; None: of views that fit no cells, and of all until there is a
+    grid."""
 
     def __init__(self) -> None:
-        self.writers: list[_Entry] = []
-        self.readers: list[_Entry] = []
-
-    def overwrite(self, b: Box, out: list[int]) -> None:
-        """Edges to the entries that meet b; those that b covers entirely are gone."""
-        self.writers[:] = _overwrite(self.writers, b, out, 1)
-        self.readers[:] = _overwrite(self.readers, b, out, 0)
-
-
-_Cells = dict[Any, _Cell]
-_NONE: list[_Entry] = []
-_NO_CELLS: _Cells = {}
-
-
-class _Store:
-    """Writers and readers of one allocation that a later access may have to wait for. Most tiles are written once: what
-    they do not need is not made."""
-
-    __slots__ = ("cells", "grid", "readers", "writers")
-
-    def __init__(self, writers: list[_Entry]) -> None:
-        self.writers = writers
-        self.readers: list[_Entry] = _NONE
         self.grid: tuple[int, ...] | None = None
-        self.cells: _Cells = _NO_CELLS
+        self.cells: dict[tuple[int, ...] | None, tuple[list[Entry], list[Entry]]] = {None: ([], [])}
 
+    def read(self, i: int, b: Box, *, is_noted: bool) -> list[Edge]:
+        """Edges of an instruction that reads a view. is_noted: somebody writes later."""
+        found = [(j, DATA) for writers, _ in self._near(b) for j, other in writers if other is b or meet(other, b)]
+        if is_noted:
+            self._put((i, b), 1)
+        return found
 
-def _cells(grid: Sequence[int], b: Box) -> list[tuple[int, ...]] | None:
-    """Cells of the grid that a box touches; None where they are too many."""
-    if b.ranges is None:
-        return None
-    cells: list[tuple[int, ...]] = [()]
-    for (low, high, _), size in zip(b.ranges, grid, strict=True):
-        first, last = low // size, high // size
-        if (last - first + 1) * len(cells) > 16:
+    def write(self, i: int, b: Box) -> list[Edge]:
+        """Edges of an instruction that writes a view. Those whose bytes it overwrites entirely are gone."""
+        found: list[Edge] = []
+        for writers, readers in self._near(b):
+            for entries, kind in ((writers, DATA), (readers, READ)):
+                met = [entry for entry in entries if entry[1] is b or meet(entry[1], b)]
+                found += [(j, kind) for j, _ in met]
+                gone = {id(entry) for entry in met if entry[1] is b or covers(b, entry[1])}
+                entries[:] = [entry for entry in entries if id(entry) not in gone]
+        self._put((i, b), 0)
+        return found
+
+    def _keys(self, b: Box) -> list[tuple[int, ...]] | None:
+        """Cells of the grid that a view touches; None where they are too many."""
+        if self.grid is None or b.ranges is None:
             return None
-        cells = [(*c, k) for c in cells for k in range(first, last + 1)]
-    return cells
+        each = [range(low // n, high // n + 1) for (low, high, _), n in zip(b.ranges, self.grid, strict=True)]
+        return list(product(*each)) if math.prod(map(len, each)) <= MOST_CELLS else None
 
+    def _near(self, b: Box) -> list[tuple[list[Entry], list[Entry]]]:
+        """(Writers, readers) of the cells with what a view may meet."""
+        keys = self._keys(b)
+        if keys is None:
+            return list(self.cells.values())
+        return [self.cells[key] for key in (*keys, None) if key in self.cells]
 
-class Dependencies:
-    """Edges of a trace. `edges(i)` must be called for each instruction in order; it gives the numbers of those that it
-    waits for: 2 * j where j only has to be done reading (write after read), 2 * j + 1 where i needs what j wrote, or
-    overwrites it."""
+    def _put(self, entry: Entry, which: int) -> None:
+        keys = self._keys(entry[1])
+        for key in (None,) if keys is None else keys:
+            self.cells.setdefault(key, ([], []))[which].append(entry)
+        if self.grid is None and len(self.cells[None][which]) > FEW:
+            self._spread(entry[1])
 
-    __slots__ = ("_patterns", "_stores", "_writes_left", "boxes")
-
-    def __init__(self, trace: Trace, writes: dict[int, int]) -> None:
-        self._patterns = trace.patterns
-        self.boxes: list[Box | None] = [None] * len(trace.patterns)
-        self._stores: dict[Any, _Store] = {}
-        self._writes_left = writes
-
-    def box_of(self, pattern: int) -> Box:
-        """Box of a pattern by number."""
-        found = self.boxes[pattern]
-        if found is None:
-            found = self.boxes[pattern] = box(self._patterns[pattern])
-        return found
-
-    def read(self, i: int, store: Any, b: Box, out: list[int]) -> None:
-        """Instruction i reads box b of an allocation."""
-        s = self._stores.get(store)
-        if s is None:
-            if not self._writes_left.get(store):
-                return
-            s = self._stores[store] = _Store([])
-        if s.grid is None:
-            for j, other in s.writers:
-                if other is b or meet(other, b):
-                    out.append(2 * j + 1)
-            if self._writes_left[store] > 0:
-                if s.readers is _NONE:
-                    s.readers = []
-                s.readers.append((i, b))
-                if len(s.readers) > _FEW:
-                    self._spread(s, b)
-            return
-        cells = _cells(s.grid, b)
-        for j, other in self._writers(s, cells):
-            if meet(other, b):
-                out.append(2 * j + 1)
-        if self._writes_left[store] > 0:
-            self._put(s, cells, (i, b), False)
-
-    def write(self, i: int, store: Any, b: Box, out: list[int]) -> None:
-        """Instruction i writes box b of an allocation."""
-        self._writes_left[store] -= 1
-        s = self._stores.get(store)
-        if s is None:
-            self._stores[store] = _Store([(i, b)])
-            return
-        if s.grid is None:
-            s.writers = _overwrite(s.writers, b, out, 1)
-            if s.readers:
-                s.readers = _overwrite(s.readers, b, out, 0)
-            s.writers.append((i, b))
-            if len(s.writers) > _FEW:
-                self._spread(s, b)
-            return
-        cells = _cells(s.grid, b)
-        if cells is None:
-            for cell in s.cells.values():
-                cell.overwrite(b, out)
-        else:
-            for key in (*cells, None):
-                found = s.cells.get(key)
-                if found is not None:
-                    found.overwrite(b, out)
-        self._put(s, cells, (i, b), True)
-
-    def _spread(self, s: _Store, b: Box) -> None:
-        """Put the entries of an allocation on a grid with cells of the size of b."""
-        if b.ranges is None:
-            b = next((view for _, view in (*s.writers, *s.readers) if view.ranges is not None), b)
-            if b.ranges is None:
-                return
-        s.grid = tuple(high - low + 1 for low, high, _ in b.ranges)
-        s.cells = {}
-        for entries, is_write in ((s.writers, True), (s.readers, False)):
-            for entry in entries:
-                self._put(s, _cells(s.grid, entry[1]), entry, is_write)
-        s.writers, s.readers = [], _NONE
-
-    def _put(self, s: _Store, cells: list[tuple[int, ...]] | None, entry: _Entry, is_write: bool) -> None:
-        for key in cells if cells is not None else (None,):
-            cell = s.cells.get(key)
-            if cell is None:
-                cell = s.cells[key] = _Cell()
-            (cell.writers if is_write else cell.readers).append(entry)
-
-    def _writers(self, s: _Store, cells: list[tuple[int, ...]] | None) -> list[_Entry]:
-        """Writers that may meet what touches these cells (None: any)."""
-        if cells is None:
-            return [e for cell in s.cells.values() for e in cell.writers]
-        found: list[_Entry] = []
-        for key in (*cells, None):
-            cell = s.cells.get(key)
-            if cell is not None:
-                found += cell.writers
-        return found
-
-
-def _overwrite(entries: list[_Entry], b: Box, out: list[int], needed: int) -> list[_Entry]:
-    """Edges to the entries that meet b; those that b covers entirely are gone."""
-    kept: list[_Entry] = []
-    for entry in entries:
-        j, other = entry
-        if other is b:
-            out.append(2 * j + needed)
-        elif meet(other, b):
-            out.append(2 * j + needed)
-            if not covers(b, other):
-                kept.append(entry)
-        else:
-            kept.append(entry)
-    return kept
+    def _spread(self, b: Box) -> None:
+        """Put all on a grid with cells of the size of a view."""
+        both = self.cells[None]
+        ranges = next((x.ranges for x in (b, *(x for some in both for _, x in some)) if x.ranges is not None), None)
+        if ranges is not None:
+            self.grid, self.cells = tuple(high - low + 1 for low, high, _ in ranges), {}
+            for which, entries in enumerate(both):
+                for entry in entries:
+                    self._put(entry, which)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass, field
 from typing import overload
@@ -93,23 +93,10 @@ class CriticalPath(Sequence[PathStep]):
 
     def total(self) -> dict[str, int]:
         """Time of each fact, ps, in the order in which the path meets them."""
-        library = compiled.library(len(self))
-        sums: Mapping[int, int] = _sums(self.fact, self.length) if library is None else self._compiled_sums(library)
-        return {self.names[n]: length for n, length in sums.items()}
-
-    def _compiled_sums(self, library: CDLL) -> dict[int, int]:
-        """`_sums` of the facts by the compiled code."""
-        sums, turns = array("q", bytes(8 * len(self.names))), array("q", bytes(8 * len(self.names)))
-        library.clock_sums(len(self.fact), *map(compiled.address, (self.fact, self.length, sums, turns)))
-        return {n: sums[n] for _, n in sorted((turn, n) for n, turn in enumerate(turns) if turn)}
-
-
-def _sums(numbers: array[int], lengths: array[int]) -> dict[int, int]:
-    """The sum of the lengths of each number, in the order in which these come up first."""
-    out: dict[int, int] = {}
-    for number, length in zip(numbers, lengths, strict=True):
-        out[number] = out.get(number, 0) + length
-    return out
+        fact, sums = np.array(self.fact, np.int32), np.zeros(len(self.names), np.int64)
+        np.add.at(sums, fact, np.array(self.length, np.int64))
+        facts, first = np.unique(fact, return_index=True)
+        return {self.names[n]: int(sums[n]) for n in facts[np.argsort(first)]}
 
 
 WAIT, DMA_WAIT, LOAD_LATENCY, THROTTLE_RATE, TRIGGER, SEMAPHORE = range(6)

@@ -150,7 +150,7 @@ def _compiled_merged(
     given, _kept = trace_given(trace, merges, [a.address is None for a in trace.storages.forms])
     found, left_out = root.copy(), np.zeros(len(gone), np.uint8)
     status = library.clock_merged(
-        compiled.by_reference(given), int(only_invariant), compiled.pointer(found), compiled.pointer(left_out)
+        compiled.by_reference(given), only_invariant, compiled.address(found), compiled.address(left_out)
     )
     if not compiled.done(status):
         return False
@@ -160,7 +160,7 @@ def _compiled_merged(
 
 def trace_given(
     trace: Trace, kinds: Sequence[bool], forms: Sequence[bool]
-) -> tuple[compiled.TraceGiven, list[NDArray[np.generic]]]:
+) -> tuple[compiled.Struct, list[NDArray[np.generic]]]:
     """(A trace for the compiled code, what that points at): a question about these kinds of instructions and these
     forms of storages."""
     rows = compiled.rows(
@@ -313,5 +313,5 @@ def _compiled_shared(library: CDLL, trace: Trace, made: Sequence[Cost], other: d
     occupancy = np.array([c.occupancy for c in made], np.int64)
     engine = np.array([{VECTOR: 0, SCALAR: 1}.get(c.queue, -1) for c in made], np.int64)
     out = array("i", bytes(4 * len(trace)))
-    library.clock_balanced(len(trace), *(compiled.pointer(c) for c in (trace.kind, scalar, occupancy, engine, out)))
+    library.clock_balanced(len(trace), *(compiled.address(c) for c in (trace.kind, scalar, occupancy, engine, out)))
     return out

@@ -231,7 +231,7 @@ def _compiled_begun(
     for n in np.flatnonzero(trace.patterns.columns(-1)[1] == 0).tolist():
         whole[n] = _is_whole(trace.patterns[n])
     touched, out = trace.touched[:], compiled.Renewed()
-    pointers = (compiled.pointer(whole), compiled.pointer(touched), compiled.by_reference(out))
+    pointers = (compiled.address(whole), compiled.address(touched), compiled.by_reference(out))
     if not compiled.done(library.clock_renewed(compiled.by_reference(given), *pointers)):
         return None
     return touched, np.array(out.take("after", "q", out.n), np.int64)

@@ -254,17 +254,6 @@ EXPORT int clock_path(const Schedule *s, Path *path)
     return status;
 }
 
-/* The sum of the lengths of each fact, and when it comes up first (from 1 on; 0: never). Both start as zero. */
-EXPORT void clock_sums(int64_t parts, const int32_t *fact, const int64_t *length, int64_t *sum, int64_t *turn)
-{
-    int64_t turns = 0;
-    for (int64_t p = 0; p < parts; p++) {
-        if (!turn[fact[p]])
-            turn[fact[p]] = ++turns;
-        sum[fact[p]] += length[p];
-    }
-}
-
 /* Where the instructions of a core come from. origin: of each, its place in the trace, -1 for loads of tables,
  * -1 - storage for spills and reloads; site: of each of the trace; sites: how many there are; storages: one more than
  * the highest number that spills. */
