@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.compiled import ClockColumn
 from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.reference import operands_of
 from mowich.neuroncore.instructions.rates import SCALAR, TENSOR, VECTOR, Cost
 from mowich.neuroncore.trace import Kind, Operand, Trace
 
@@ -105,37 +107,27 @@ def _merged(trace: Trace, only_invariant: bool) -> tuple[ClockColumn, NDArray[np
 def _find_merged(
     trace: Trace, merges: Sequence[bool], only_invariant: bool, root: ClockColumn, gone: NDArray[np.bool_]
 ) -> None:
-    """What `_merged` gives, into columns that start as the storages themselves and as none."""
-    version: dict[int, int] = {}
-    seen: dict[tuple[int, ...], tuple[int, int]] = {}
-    last: dict[int, tuple[int, ...]] = {}
-    moved: dict[int, int] = {}
-    touched, writes = trace.touched, uses_of(trace).writes.tolist()
-    sizes = [(2 * len(k.reads), 2 * (len(k.reads) + len(k.writes))) for k in trace.kinds]
-    at = 0
-    for i, k in enumerate(trace.kind):
-        nr, nt = sizes[k]
-        target = touched[at + nr] if nt > nr else -1
-        if merges[k] and nt > nr and writes[target] == 1 and trace.storages[target].address is None:
-            key = [k, touched[at + nr + 1]]
-            for j in range(at, at + nr, 2):
-                s = moved.get(touched[j], touched[j])
-                key += (s, version.get(s, 0), touched[j + 1])
-            found, site = tuple(key), trace.site[i]
-            before = seen.get(found)
-            is_last = last.get(site) == found
-            last[site] = found
-            counts = before is not None and (not only_invariant or before[1] != site or is_last)
-            if before is not None and counts and target not in key[2::3]:
-                moved[target] = before[0]
-                gone[i] = True
+    """What `_merged` gives, into columns that start as the storages themselves and as none. A result is known by its
+    kind and view, and by the storage, the version and the view of each operand."""
+    operands = operands_of(trace)
+    writes = Counter(o.tile.number for mine in operands for o in mine if o.is_written)
+    version: Counter[int] = Counter()
+    seen: dict[object, tuple[int, int]] = {}
+    last: dict[int, object] = {}
+    for i, (k, mine) in enumerate(zip(trace.kind, operands, strict=True)):
+        written = [o for o in mine if o.is_written]
+        if merges[k] and written and writes[written[0].tile.number] == 1 and written[0].tile.address is None:
+            target, site = written[0].tile.number, trace.site[i]
+            reads = [(int(root[o.tile.number]), o.pattern) for o in mine if not o.is_written]
+            key = (k, written[0].pattern, *((s, version[s], pattern) for s, pattern in reads))
+            tile, statement = seen.get(key, (-1, -1))
+            is_known = tile >= 0 and (not only_invariant or statement != site or last.get(site) == key)
+            last[site] = key
+            if is_known and target not in dict(reads):
+                root[target], gone[i] = tile, True
             else:
-                seen[found] = target, site
-        for j in range(at + nr, at + nt, 2):
-            version[touched[j]] = version.get(touched[j], 0) + 1
-        at += nt
-    for storage, holder in moved.items():
-        root[storage] = holder
+                seen[key] = target, site
+        version.update(o.tile.number for o in written)
 
 
 def _compiled_merged(
@@ -208,10 +200,7 @@ def _forwarded(trace: Trace, uses: Uses, bank_B: int) -> dict[int, tuple[int, in
 def _rewritten(
     trace: Trace, uses: Uses, root: ClockColumn, gone: NDArray[np.bool_], direct: dict[int, tuple[int, int, int]]
 ) -> Trace:
-    out = Trace()
-    out.kinds, out.sites, out.patterns, out.storages = list(trace.kinds), trace.sites, trace.patterns, trace.storages
-    out.edges = trace.edges
-    kept = ~gone
+    kinds, kept = list(trace.kinds), ~gone
     kept[list(direct)] = False
     kind, number = uses.kind.copy(), root[uses.number]
     made: dict[tuple[int, int], int] = {}
@@ -219,21 +208,14 @@ def _rewritten(
     for user in sorted(u for u in moved if kept[u]):
         tile, psum = moved[user]
         first, k = int(uses.start[user]), int(kind[user])
-        n = next(n for n in range(len(out.kinds[k].reads)) if number[first + n] == tile)
+        n = next(n for n in range(len(kinds[k].reads)) if number[first + n] == tile)
         number[first + n] = psum
         if (k, n) not in made:
-            made[k, n] = len(out.kinds)
-            out.kinds.append(_in_psum(out.kinds[k], n))
+            made[k, n] = len(kinds)
+            kinds.append(_in_psum(kinds[k], n))
         kind[user] = made[k, n]
-    still = kept[uses.whose]
-    out.kind.frombytes(kind[kept].astype(np.int32).tobytes())
-    out.site.frombytes(np.array(trace.site, np.int32)[kept].tobytes())
-    out.number.frombytes(np.array(trace.number, np.int64)[kept].tobytes())
-    out.touched.frombytes(np.stack([number[still], uses.pattern[still]], axis=1).tobytes())
-    place = np.cumsum(kept) - 1
-    out.in_order.extend(int(place[i]) for i in trace.in_order if kept[i])
-    out.meetings.update((int(place[i]), meeting) for i, meeting in trace.meetings.items() if kept[i])
-    return out
+    touched = np.stack([number, uses.pattern], axis=1)
+    return without(trace, kinds, kind, touched, uses, np.flatnonzero(~kept))
 
 
 def _in_psum(kind: Kind, n: int) -> Kind:
@@ -242,12 +224,33 @@ def _in_psum(kind: Kind, n: int) -> Kind:
     return kind._replace(reads=tuple(reads))
 
 
-def _with_kinds(trace: Trace, kinds: list[Kind]) -> Trace:
+def with_kinds(trace: Trace, kinds: list[Kind]) -> Trace:
     """The same instructions, of other kinds."""
     out = Trace()
     out.kinds, out.sites, out.patterns, out.storages = kinds, trace.sites, trace.patterns, trace.storages
     out.edges, out.meetings, out.in_order = trace.edges, trace.meetings, trace.in_order
     out.kind, out.site, out.number, out.touched = trace.kind, trace.site, trace.number, trace.touched
+    return out
+
+
+def without(
+    trace: Trace,
+    kinds: list[Kind],
+    kind: ClockColumn,
+    touched: ClockColumn,
+    uses: Uses,
+    gone: Sequence[int] | ClockColumn,
+) -> Trace:
+    """The instructions of a trace, of other kinds and on other storages, but for those that are gone."""
+    out, kept = with_kinds(trace, kinds), np.ones(len(kind), np.bool_)
+    kept[gone] = False
+    out.kind = array("i", kind[kept].astype(np.int32).tobytes())
+    out.site = array("i", np.array(trace.site, np.int32)[kept].tobytes())
+    out.number = array("q", np.array(trace.number, np.int64)[kept].tobytes())
+    out.touched = array("q", touched.reshape(-1, 2)[kept[uses.whose]].tobytes())
+    place = np.cumsum(kept) - 1
+    out.in_order = array(trace.in_order.typecode, [int(place[i]) for i in trace.in_order if kept[i]])
+    out.meetings = {int(place[i]): meeting for i, meeting in trace.meetings.items() if kept[i]}
     return out
 
 
@@ -258,7 +261,7 @@ def without_dge(trace: Trace) -> Trace:
         k._replace(flags=(*(f for f in k.flags if f[0] != "dge"), ("dge", "none"))) if k.engine == "dma" else k
         for k in trace.kinds
     ]
-    return _with_kinds(trace, kinds)
+    return with_kinds(trace, kinds)
 
 
 def balanced(trace: Trace, costs: Costs) -> Trace:
@@ -280,7 +283,7 @@ def balanced(trace: Trace, costs: Costs) -> Trace:
     )
     if vector <= max(tensor, scalar):
         return trace
-    out = _with_kinds(trace, list(trace.kinds))
+    out = with_kinds(trace, list(trace.kinds))
     out.kind = array("i")
     other: dict[int, int] = {}
     for k, is_free in enumerate(free):

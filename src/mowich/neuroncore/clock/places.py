@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from ctypes import CDLL
 
@@ -16,7 +17,8 @@ import numpy as np
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.compiled import ClockColumn
 from mowich.neuroncore.clock.depend import Box, box, covers, meet
-from mowich.neuroncore.clock.lower import Uses, trace_given, uses_of
+from mowich.neuroncore.clock.lower import trace_given, uses_of, with_kinds, without
+from mowich.neuroncore.clock.reference import operands_of
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.trace import Kind, Operand, Pattern, Trace
 
@@ -32,14 +34,6 @@ def _is_whole(pattern: Pattern) -> bool:
         return False
     steps = [(n, s) for n, s in zip(dims, strides, strict=True) if n > 1]
     return all(s > 0 for _, s in steps) and (sum((n - 1) * s for n, s in steps) + 1) * size == total
-
-
-def _copied(trace: Trace, kinds: list[Kind]) -> Trace:
-    """A trace without instructions, with the lists of another."""
-    out = Trace()
-    out.kinds, out.sites, out.patterns, out.storages = kinds, trace.sites, trace.patterns, trace.storages.copy()
-    out.edges, out.ordered = trace.edges, trace.ordered
-    return out
 
 
 def _keeps(kind: Kind) -> bool:
@@ -71,7 +65,7 @@ def settled(trace: Trace) -> Trace:
     last: dict[int, int] = {}
     writer: dict[int, int] = {}
     made: dict[tuple[int, int, int, int], int] = {}
-    out = _copied(trace, list(kinds))
+    made_kinds = list(kinds)
     for i, k in enumerate(trace.kind):
         at, (nr, nt) = start[i], counts[k]
         if assigned[k]:
@@ -79,14 +73,16 @@ def settled(trace: Trace) -> Trace:
             j = writer.get(source, -1)
             if reads[source] == writes[source] == 1 and j >= 0 and last.get(target, -1) <= j and source != target:
                 n = next(
-                    n for n in range(len(out.kinds[kind[j]].writes)) if now[_slot(start, out, kind, j, n)] == source
+                    n
+                    for n in range(len(made_kinds[kind[j]].writes))
+                    if now[_slot(start, made_kinds[kind[j]], j, n)] == source
                 )
-                slot = _slot(start, out, kind, j, n)
-                if _may_write(trace, out.kinds[kind[j]], n, now[slot + 1], at, k):
-                    key = (kind[j], n, k, pattern if out.kinds[kind[j]].engine == "dma" else -1)
+                slot = _slot(start, made_kinds[kind[j]], j, n)
+                if _may_write(trace, made_kinds[kind[j]], n, now[slot + 1], at, k):
+                    key = (kind[j], n, k, pattern if made_kinds[kind[j]].engine == "dma" else -1)
                     if key not in made:
-                        made[key] = len(out.kinds)
-                        out.kinds.append(_writing(trace, out.kinds[kind[j]], n, kinds[k].writes[0], target, pattern))
+                        made[key] = len(made_kinds)
+                        made_kinds.append(_writing(trace, made_kinds[kind[j]], n, kinds[k].writes[0], target, pattern))
                     kind[j], now[slot], now[slot + 1] = made[key], target, pattern
                     gone.add(i)
                     writer[target] = j
@@ -96,12 +92,12 @@ def settled(trace: Trace) -> Trace:
             last[touched[slot]] = i
             if slot >= at + 2 * nr:
                 writer[touched[slot]] = i
-    return _without(trace, out, np.array(kind), now, uses, gone) if gone else trace
+    return without(trace, made_kinds, np.array(kind), np.array(now, np.int64), uses, list(gone)) if gone else trace
 
 
-def _slot(start: Sequence[int], out: Trace, kind: Sequence[int], i: int, n: int) -> int:
-    """Place in `touched` of what instruction i writes n-th."""
-    return start[i] + 2 * (len(out.kinds[kind[i]].reads) + n)
+def _slot(start: Sequence[int], kind: Kind, i: int, n: int) -> int:
+    """Place in `touched` of what instruction i, of a kind, writes n-th."""
+    return start[i] + 2 * (len(kind.reads) + n)
 
 
 def _may_write(trace: Trace, first: Kind, n: int, pattern: int, at: int, copy: int) -> bool:
@@ -138,21 +134,6 @@ def _writing(trace: Trace, kind: Kind, n: int, target: Operand, storage: int, pa
     return kind._replace(writes=(*kind.writes[:n], target, *kind.writes[n + 1 :]))
 
 
-def _without(trace: Trace, out: Trace, kind: ClockColumn, touched: Sequence[int], uses: Uses, gone: set[int]) -> Trace:
-    """The instructions of a trace, with other kinds and storages, but for those that are gone."""
-    kept = np.ones(len(kind), np.bool_)
-    kept[list(gone)] = False
-    still = kept[uses.whose]
-    out.kind.frombytes(kind[kept].astype(np.int32).tobytes())
-    out.site.frombytes(np.array(trace.site, np.int32)[kept].tobytes())
-    out.number.frombytes(np.array(trace.number, np.int64)[kept].tobytes())
-    out.touched.frombytes(np.array(touched, np.int64).reshape(-1, 2)[still].tobytes())
-    place = np.cumsum(kept) - 1
-    out.in_order.extend(int(place[i]) for i in trace.in_order if kept[i])
-    out.meetings.update((int(place[i]), meeting) for i, meeting in trace.meetings.items() if kept[i])
-    return out
-
-
 # a tile that is overwritten begins anew
 # -------------------------------------------------------------------------------------
 
@@ -173,11 +154,9 @@ def renewed(trace: Trace) -> Trace:
     touched, after = _begun(trace, overwrites, own) if found is None else found
     if not len(after):
         return trace
-    out = _copied(trace, trace.kinds)
-    form = out.storages.form
-    form.frombytes(np.array(form, np.int32)[after].tobytes())
-    out.kind, out.site, out.number, out.touched = trace.kind, trace.site, trace.number, touched
-    out.in_order, out.meetings = trace.in_order, trace.meetings
+    out = with_kinds(trace, trace.kinds)
+    out.storages, out.touched = trace.storages.copy(), touched
+    out.storages.more(after)
     return out
 
 
@@ -195,31 +174,20 @@ def _begun(trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]) -> tup
     """(What is touched, where tiles that begin anew have numbers of their own, from the last known number on; the
     storage after which each of them comes). overwrites: of each kind, whether it may overwrite a tile; own: of each
     form of storages, whether it may begin anew."""
-    uses = uses_of(trace)
-    number, whose = uses.number, uses.whose
-    form = np.array(trace.storages.form, np.int32)
-    is_own = (np.array([*own, False])[form])[: len(uses.writes)] & (uses.writes > 1)
-    at = np.flatnonzero(uses.written & is_own[number] & np.array(overwrites)[uses.kind[whose]])
-    seen = np.full(len(is_own), len(number))
-    seen[number[::-1]] = np.arange(len(number))[::-1]
-    at = at[at > seen[number[at]]]
-    patterns, which = np.unique(uses.pattern[at], return_inverse=True)
-    at = at[np.array([_is_whole(trace.patterns[p]) for p in patterns.tolist()], np.bool_)[which]]
-    concerned = np.zeros(len(is_own), np.bool_)
-    concerned[number[at]] = True
-    read = np.flatnonzero(~uses.written & concerned[number])
-    at = at[~np.isin(whose[at] * len(is_own) + number[at], whose[read] * len(is_own) + number[read])]
-    # the operands of each storage in their order: from an overwrite on they mean the new one
-    begun = np.full(len(number), -1)
-    begun[at] = len(form) + np.arange(len(at))
-    rows = np.flatnonzero(concerned[number])
-    rows = rows[np.argsort(number[rows], kind="stable")]
-    places = np.arange(len(rows))
-    first = np.maximum.accumulate(np.where(np.diff(number[rows], prepend=-1) != 0, places, 0))
-    latest = np.maximum.accumulate(np.where(begun[rows] >= 0, places, -1))
-    changed = number.copy()
-    changed[rows] = np.where(latest >= first, begun[rows[latest]], number[rows])
-    return array("q", np.stack([changed, uses.pattern], axis=1).tobytes()), number[at]
+    operands, form = operands_of(trace), trace.storages.form
+    writes = Counter(o.tile.number for mine in operands for o in mine if o.is_written)
+    now: dict[int, int] = {}
+    touched, after = array("q"), array("q")
+    for k, mine in zip(trace.kind, operands, strict=True):
+        read = {o.tile.number for o in mine if not o.is_written}
+        for o in mine:
+            s = o.tile.number
+            is_new = o.is_written and overwrites[k] and s in now and s not in read and writes[s] > 1 and own[form[s]]
+            if is_new and _is_whole(trace.patterns[o.pattern]):
+                now[s] = len(form) + len(after)
+                after.append(s)
+            touched.extend((now.setdefault(s, s), o.pattern))
+    return touched, np.array(after, np.int64)
 
 
 def _compiled_begun(
@@ -278,7 +246,9 @@ def unzeroed(trace: Trace) -> Trace:
         if not left:
             gone.add(z)
             del pending[storage]
-    return _without(trace, _copied(trace, trace.kinds), uses.kind, trace.touched, uses, gone) if gone else trace
+    if not gone:
+        return trace
+    return without(trace, trace.kinds, uses.kind, np.array(trace.touched, np.int64), uses, list(gone))
 
 
 def _bytes(pattern: Pattern) -> int:
