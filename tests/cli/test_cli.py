@@ -317,6 +317,18 @@ def test_help_is_instant_and_loads_nothing_heavy() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_a_profile_of_a_kernel_brings_no_models_and_no_evidence() -> None:
+    """What a fresh process spends its time on: modules that no page of a kernel needs, YAML parsed in Python."""
+    names = ("mowich.models", "mowich.plans.plan", "mowich.evidence", "mowich.show.verbs")
+    code = (
+        "import sys; from mowich import cli; from yaml import scanner; scanner.Scanner.__init__ = None; "
+        "code = cli.run(['kernel', 'profile', '@softmax']); "
+        f"sys.exit(code or ' '.join(m for m in {names} if m in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "unwanted"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
+from pathlib import Path
 
 from mowich.errors import did_you_mean
 
@@ -51,12 +52,10 @@ _PLACE = re.compile(r"\{([\w.]+)\}")
 @cache
 def other_words() -> Mapping[str, OtherWord]:
     """Every word, without its dashes."""
-    from importlib import resources
+    from mowich.files import shipped_yaml
 
-    import yaml
-
-    text = resources.files("mowich.cli").joinpath("words.yaml").read_text(encoding="utf-8")
-    return {word: OtherWord(**entry) for word, entry in yaml.safe_load(text).items()}
+    found = shipped_yaml(Path(__file__).with_name("words.yaml"))
+    return {word: OtherWord(**entry) for word, entry in found.items()}
 
 
 def plain_word(typed: str) -> str:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple, TypedDict, cast
 
-import yaml
-
 from mowich.facts import load_facts
+from mowich.files import shipped_yaml
 from mowich.shown import Result
 from mowich.software.vendors import vendor_id
 
@@ -65,8 +64,7 @@ class _File(TypedDict):
 
 @cache
 def _file() -> _File:
-    text = resources.files("mowich.show").joinpath("colours.yaml").read_text(encoding="utf-8")
-    return cast(_File, yaml.safe_load(text))
+    return cast(_File, shipped_yaml(Path(__file__).with_name("colours.yaml")))
 
 
 def _colour(pair: _Pair) -> Colour:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from mowich.show.page import Page, paragraphs
 from mowich.shown import Result
 
 _MOST = 3
@@ -26,3 +29,9 @@ def heard_lines(result: Result) -> list[str]:
             " (--json lists them: unread)"
         )
     return lines + [f"{one['path']} moves nothing here: {one['because']}" for one in result.get("unmoved") or ()]
+
+
+def with_heard(page: Page, result: Result) -> Page:
+    """A page with these lines at its end."""
+    lines = paragraphs(heard_lines(result), "warning", indent=0, gap=True)
+    return replace(page, parts=[*page.parts, *lines]) if lines else page

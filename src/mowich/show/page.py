@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mowich.estimate import Estimate
 from mowich.facts import Fact
-from mowich.plans.plan import Plan, ServePlan
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, interval, number_text, percent, seconds, spread
 from mowich.shown import Result
@@ -315,6 +314,8 @@ def plan_words(plan: Result | None) -> str:
     """A plan of training or of serving, from its JSON: "tp8 pp4 dp64 z1 mb1 mxfp8", "tp4 fp8/bf16"; "-" for none."""
     if not plan:
         return NOTHING
+    from mowich.plans.plan import Plan, ServePlan  # not above: it brings models, which most pages do not need
+
     return str(ServePlan.from_dict(plan) if "kv" in plan else Plan.from_dict(plan))
 
 

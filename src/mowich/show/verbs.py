@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from mowich.errors import UserError
 from mowich.show.brief import brief_page
@@ -15,14 +14,14 @@ from mowich.show.example import example_page
 from mowich.show.fit import fit_page
 from mowich.show.gap import gap_page
 from mowich.show.goodput import goodput_page
-from mowich.show.heard import heard_lines
+from mowich.show.heard import with_heard
 from mowich.show.kernel import kernel_page, run_page
 from mowich.show.kernel_check import check_page
 from mowich.show.kernel_debug import debug_page
 from mowich.show.kernel_diff import kernel_diff_page
 from mowich.show.kernel_layer import layer_page
 from mowich.show.model import model_page
-from mowich.show.page import Page, Run, paragraphs
+from mowich.show.page import Page, Run
 from mowich.show.plan import plan_page
 from mowich.show.power import power_page
 from mowich.show.prices import prices_page
@@ -92,6 +91,4 @@ def page_of(result: Result, run: Run | None = None) -> Page:
     make = PAGES.get(str(result.get("schema")))
     if make is None:
         raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
-    page = make(result, run or Run())
-    lines = paragraphs(heard_lines(result), "warning", indent=0, gap=True)
-    return replace(page, parts=[*page.parts, *lines]) if lines else page
+    return with_heard(make(result, run or Run()), result)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
-
-import yaml
+from pathlib import Path
 
 from mowich.facts import load_facts
+from mowich.files import shipped_yaml
 
 _OWNED = ("chips", "systems", "training", "devices", "serving", "networks")
 """Kinds whose second word is a chip, a system, a family of chips or an engine."""
@@ -26,8 +25,7 @@ _ALL = ("common", "collectives", "measured", "ownership", "scale_out")
 
 @cache
 def _labels() -> Mapping[str, str]:
-    text = resources.files("mowich.studies").joinpath("fact_labels.yaml").read_text(encoding="utf-8")
-    found: Mapping[str, str] = yaml.safe_load(text)
+    found: Mapping[str, str] = shipped_yaml(Path(__file__).with_name("fact_labels.yaml"))
     return found
 
 

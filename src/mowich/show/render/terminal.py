@@ -17,7 +17,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style as Pen
 
-from mowich.show.legend import legend_of
 from mowich.show.page import NOTHING, Column, Details, Page, Table, Words
 
 WIDTH = 100
@@ -225,6 +224,8 @@ def _words(found: Words, style: Style) -> list[str]:
 def _legend(page: Page, style: Style) -> list[str]:
     """The plans that stand nowhere else, and the short names of the plans on a page in words."""
     own = [(whose, plan) for whose, plan in page.plans if whose]
+    from mowich.show.legend import legend_of  # not above: it brings models
+
     found = legend_of(page)
     out = []
     for heading, rows in (("Plans", own), ("Plans in words", found)):
