@@ -216,7 +216,48 @@ LOOP = "    for i in nl.affine_range(64):\n"
 FEW = "\n    return out\n"
 ODD = "        nisa.tensor_scalar(dst=t, data=t, op0=nl.multiply, operand0=2.0)\n"
 
+CYCLE = "    ts = [nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf) for _ in range(9)]\n"
+COPY = "        nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n"
 REPEATED = {
+    "remainder": START + LOOP + LOAD.replace("i * 64 : (i + 1) * 64", "i // 2 * 64 : i // 2 * 64 + 64") + STORE + FEW,
+    "cycle": START + CYCLE + LOOP + "        t = ts[i % 3]\n" + COPY + STORE + FEW,
+    "cycle by bits": START + CYCLE + LOOP + "        t = ts[3 - (i & 1)]\n" + COPY + STORE + FEW,
+    "cycle of views": (
+        START
+        + "    big = nl.ndarray((P, 256), dtype=x.dtype, buffer=nl.sbuf)\n"
+        + LOOP
+        + "        slot = i % 4\n        t = big[:, slot * 64 : slot * 64 + 64]\n"
+        + COPY
+        + STORE
+        + FEW
+    ),
+    "two places": (
+        START
+        + CYCLE
+        + LOOP
+        + "        row, slot = i // 4, i % 4\n        t = ts[slot]\n"
+        + COPY.replace("i * 64 : (i + 1) * 64", "(row * 4 + slot) * 64 : (row * 4 + slot) * 64 + 64")
+        + STORE
+        + FEW
+    ),
+    "branches in turn": (
+        START + CYCLE + LOOP + "        if i % 2 == 0:\n            t = ts[0]\n        else:\n            t = ts[1]\n"
+        "            nisa.memset(dst=t, value=1.0)\n" + COPY + STORE + FEW
+    ),
+    "cycle in a loop": (
+        START + CYCLE + "    for m in nl.affine_range(3):\n        for n in nl.affine_range(21):\n"
+        "            i = m * 21 + n\n            t = ts[n % 2]\n"
+        + (COPY + ODD + STORE).replace("        ", "            ")
+        + FEW
+    ),
+    "loop in a cycle": (
+        START
+        + CYCLE
+        + "    for i in nl.affine_range(13):\n        t = ts[i % 2]\n        for n in nl.affine_range(6):\n    "
+        + ODD.replace("t, d", "t[:, n : n + 32], d").replace("data=t", "data=ts[8][:, n : n + 32]")
+        + STORE
+        + FEW
+    ),
     "plain": START + LOOP + LOAD + ODD + STORE + FEW,
     "sequential": START + LOOP.replace("affine", "sequential") + LOAD + STORE + FEW,
     "static": START + LOOP.replace("affine", "static") + LOAD + STORE + FEW,
@@ -369,7 +410,29 @@ IN_FULL = {
         + (LOAD + STORE).replace("        ", "            ")
         + FEW
     ),
-    "remainder": START + LOOP + LOAD.replace("i * 64 : (i + 1) * 64", "i // 2 * 64 : i // 2 * 64 + 64") + STORE + FEW,
+    "cycle of nine": START + CYCLE + LOOP + "        t = ts[i % 9]\n" + COPY + STORE + FEW,
+    "place in a cycle from before": (
+        START
+        + CYCLE
+        + "    slot = 0\n"
+        + LOOP
+        + "        t = ts[slot]\n"
+        + COPY
+        + STORE
+        + "        slot = i % 2\n"
+        + FEW
+    ),
+    "list in a cycle": (
+        START
+        + CYCLE
+        + "    made = []\n"
+        + LOOP
+        + LOAD
+        + "        made.append(t)\n"
+        + COPY.replace("t, s", "ts[i % 2], s")
+        + STORE
+        + FEW
+    ),
     "one iteration": START + LOOP + LOAD + "        if i == 37:\n    " + ODD + STORE + FEW,
     "table": (
         START + "    where = [i * i % 64 for i in range(64)]\n" + LOOP + LOAD + "        i = where[i]\n" + STORE + FEW
@@ -1455,6 +1518,66 @@ def test_random_kernels(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert alike.count(False) > 0
     assert repeated > KERNELS // 4, f"only {repeated} of {KERNELS} kernels have loops that are repeated"
     assert failed < KERNELS // 4, f"{failed} of {KERNELS} kernels fail"
+
+
+class CycleWriter(Writer):
+    """Kernels whose loops come back to the same tiles, branches and places after a few turns."""
+
+    def of_cycle(self, indices: list[tuple[str, int]]) -> str:
+        name, period = self.rng.choice(indices)[0], self.rng.choice([2, 2, 3, 4])
+        return self.rng.choice([f"{name} % {period}", f"({name} + 1) % {period}", f"{name} // {period} % 2"])
+
+    def offset(self, indices: list[tuple[str, int]], room: int) -> str:
+        found = super().offset(indices, room - 64)
+        if not indices or self.rng.random() < 0.6:
+            return found
+        name = self.rng.choice(indices)[0]
+        return (
+            f"{found} + {self.rng.choice([self.of_cycle(indices) + ' * 16', f'{name} // {self.rng.choice([2, 3])}'])}"
+        )
+
+    def statement(
+        self, depth: int, indices: list[tuple[str, int]], tiles: list[str], lists: list[tuple[str, int]]
+    ) -> None:
+        pick = self.rng.random()
+        if not indices or not tiles or pick > 0.3:
+            super().statement(depth, indices, tiles, lists)
+            return
+        place = self.of_cycle(indices)
+        if pick < 0.1:
+            slot = self.name("slot")
+            self.put(depth, f"{slot} = {place}")
+            place = slot
+        if pick < 0.2:
+            self.put(depth, f"nisa.tensor_copy(dst=cycle[{place}], src={self.rng.choice(tiles)})")
+            return
+        self.put(depth, f"if {place} == {self.rng.randrange(3)}:")
+        self.put(depth + 1, f"nisa.memset(dst={self.rng.choice(tiles)}, value=4.0)")
+
+    def kernel(self) -> str:
+        self.put(1, "cycle = [nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf) for _ in range(4)]")
+        return super().kernel()
+
+
+def test_random_kernels_in_cycles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
+    periods: list[int] = []
+    write = loops._Running.write
+
+    def noted(self: loops._Running) -> None:
+        periods.append(self.period)
+        write(self)
+
+    monkeypatch.setattr(loops._Running, "write", noted)
+    for number in range(KERNELS):
+        text = CycleWriter(random.Random(SEED + number)).kernel()
+        module = written(tmp_path, text, f"cycles{number}")
+        try:
+            compared(lambda: (hollow((128, 2100), "float32"),), module.k, schedule=number % 4 == 0)
+        except AssertionError as error:
+            raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
+    assert sum(p > 1 for p in periods) > KERNELS // 2
+    assert len(set(periods)) > 3
 
 
 def test_objects_of_the_interfaces_have_what_they_are_told_by() -> None:

@@ -63,6 +63,8 @@ MOST_VIEWS = 1 << 12
 """Most views that a loop which runs in full leaves noted: their memory is bounded."""
 MOST_KEPT = 1 << 10
 """Most entries of an iteration whose places are kept for the next loop."""
+MOST_APART, LEAST_APART = 8, 4
+"""Most turns between two that are alike, and fewest iterations of so many turns."""
 Place = tuple[CodeType, int]
 """A loop of a kernel's source: a function, and where in it the loop's range is called."""
 
@@ -77,7 +79,8 @@ class LoopEntry:
     """One time that a loop is entered. found: what it repeats, None: it ran in full; before, count: iterations that ran
     before those that are repeated, and how many these are; inner: loops that the first of these entered; begin, end: of
     that one in the columns of the trace (instructions, touches, edges); lists: names of the lists that get a tile in
-    each iteration; has_corners: whether a sample of it ran the first iteration of loops within."""
+    each iteration; has_corners: whether a sample of it ran the first iteration of loops within; period: turns of an
+    iteration of those that are repeated."""
 
     place: Place
     values: range
@@ -89,13 +92,20 @@ class LoopEntry:
     end: tuple[int, int, int] = (0, 0, 0)
     lists: tuple[str, ...] = ()
     has_corners: bool = False
+    period: int = 1
+
+    def turns(self, number: int) -> range:
+        """Those of an iteration of the ones that are repeated."""
+        begin = self.before + number * self.period
+        return self.values[begin : begin + self.period]
 
     def is_like(self, other: LoopEntry) -> bool:
         """Whether the other one is of the same loop, and is repeated in the same way."""
         return (
             self.place == other.place
             and self.values == other.values
-            and (self.found is None, self.before, self.count) == (other.found is None, other.before, other.count)
+            and (self.found is None, self.before, self.count, self.period)
+            == (other.found is None, other.before, other.count, other.period)
             and are_like(self.inner, other.inner)
         )
 
@@ -234,7 +244,10 @@ def _repeated(core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, entry: 
     try:
         for _ in range(_TRIES):
             yield from loop.first()
-            if loop.is_alike(sys._getframe(1)):
+            count = loop.alike(sys._getframe(1))
+            if loop.period > 1:
+                yield from loop.rest_of_period()
+            if loop.is_alike(count):
                 if loop.found is None:
                     yield from loop.second()
                 if loop.is_known(sys._getframe(1)):
@@ -242,19 +255,21 @@ def _repeated(core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, entry: 
                     if loop.ran < loop.end:
                         yield from loop.last()
                     loop.compare()
-                    yield from values[loop.end :]
+                    yield from values[loop.at(loop.end) :]
                     return
-            if loop.ran > len(values) - 2:
+            if loop.at(loop.ran) > len(values) - 2:
                 break
         site.misses += 1
         loop.give_up()
-        yield from values[loop.ran :]
+        yield from values[loop.at(loop.ran) :]
     finally:
         loop.leave()
 
 
 class _Running:
-    """A loop that runs. ran: iterations that ran; start, end: iterations that are alike; found: what they add, None: it
+    """A loop that runs. period: turns of the kernel's loop that count as one iteration from `start` on: more than one
+    where turns are alike that lie so far apart (`tiles[i % 2]`); ran: iterations that ran; start, end: iterations that
+    are alike; found: what they add, None: it
     is not known; begin, middle: before the first of them, and behind it; inner: the loops that it entered; others:
     those that the second entered, where that one stays if it is not like the first; lists: those that each iteration
     appends to; before, after: before and behind the latest sample."""
@@ -267,6 +282,7 @@ class _Running:
             core.views = []
         self.first_view = len(core.views)
         self.ran = self.start = self.end = 0
+        self.period = 1
         self.found: Repeat | None = None
         self.base: IterationBlock | None = None
         self.begin = self.middle = self.before = self.after = repeat.mark(core, trace)
@@ -280,10 +296,16 @@ class _Running:
     # --------------------------------------------------------------------------------------------------------
     def first(self) -> Iterator[int]:
         """An iteration that stands in the trace in full."""
-        self.start, self.found, self.begin, self.others = self.ran, None, self.after, []
-        self.inner = yield from self.noting(self.entry.values[self.ran])
+        self.start = self.ran = self.at(self.ran)
+        self.period, self.found, self.begin, self.others = 1, None, self.after, []
+        self.inner = yield from self.noting(self.turns(self.ran))
         self.middle = self.after = repeat.mark(self.core, self.trace)
         self.ran += 1
+
+    def rest_of_period(self) -> Iterator[int]:
+        """The other turns of that iteration."""
+        self.inner += yield from self.noting(self.turns(self.start)[1:])
+        self.middle = self.after = repeat.mark(self.core, self.trace)
 
     def second(self) -> Iterator[int]:
         """The one behind it, which tells what grows."""
@@ -293,7 +315,7 @@ class _Running:
         else:  # nothing is missing in it, whatever it turns out to be
             self.core.is_sampling = True
             try:
-                inner = yield from self.noting(self.entry.values[self.ran])
+                inner = yield from self.noting(self.turns(self.ran))
             finally:
                 self.core.is_sampling = False
             self.is_complete, self.others = are_like(inner, self.inner), inner
@@ -314,11 +336,19 @@ class _Running:
         self.ran = self.end
         self.after = repeat.mark(self.core, self.trace)
 
-    def noting(self, value: int) -> Generator[int, None, list[LoopEntry]]:
+    def at(self, number: int) -> int:
+        """How many turns come before an iteration."""
+        return number if number <= self.start else self.start + (number - self.start) * self.period
+
+    def turns(self, number: int) -> range:
+        """The turns of an iteration."""
+        return self.entry.values[self.at(number) : self.at(number + 1)]
+
+    def noting(self, turns: range) -> Generator[int, None, list[LoopEntry]]:
         """An iteration in which the loops within are noted."""
         inner = self.run.entries = []
         try:
-            yield value
+            yield from turns
         finally:
             self.run.entries = self.around
         return inner
@@ -331,7 +361,7 @@ class _Running:
         sample = run.sample = Sample(self.inner, self.has_corners)
         core.is_sampling = True
         try:
-            yield self.entry.values[number]
+            yield from self.turns(number)
         finally:
             run.sample, core.is_sampling = None, False
         core.unfinished -= 1
@@ -339,8 +369,8 @@ class _Running:
 
     # what is judged, and written
     # --------------------------------------------------------------------------------------------------------
-    def is_alike(self, frame: FrameType) -> bool:
-        """Whether the kernel's source shows that those behind the first iteration are like it."""
+    def alike(self, frame: FrameType) -> int:
+        """How many iterations, from the first on, are alike as the kernel's source shows."""
         core, site, place = self.core, self.site, self.entry.place
         values = self.entry.values[self.start :]
         added = self.middle.instructions - self.begin.instructions
@@ -350,9 +380,17 @@ class _Running:
         count = 0
         if added and added * (len(values) - 1) >= least and not is_full:
             count = _alike(site, frame, place[1], values, self.storages)
+            if not count:
+                self.period, count = _alike_apart(site, frame, values, self.storages)
             if repeat.has_moved(core, self.trace, self.middle):  # what was looked up has done something
                 _note_repeated(core)
                 raise repeat.Unlike
+        return count
+
+    def is_alike(self, count: int) -> bool:
+        """Whether iterations are repeated, so many of which are alike."""
+        core, site, values = self.core, self.site, self.entry.values
+        self.is_nested = any(e.found is not None for e in self.inner)
         # blocks that the index names were made before: which ones, the source does not tell
         is_vague = (
             isinstance(site.found, Loop) and site.found.has_fresh_blocks and self.begin.blocks == self.middle.blocks
@@ -369,6 +407,7 @@ class _Running:
         if (
             recorded is not None
             and recorded.found is not None
+            and recorded.period == self.period
             and recorded.values.step == values.step
             and recorded.has_corners == self.has_corners
             and self.begin.other == self.middle.other
@@ -448,7 +487,7 @@ class _Running:
                 tiles += found.items(tiles[-1], ahead)
         entry = self.entry
         entry.found, entry.inner, entry.before, entry.count = found, self.inner, self.start, more + 1
-        entry.has_corners = self.has_corners
+        entry.has_corners, entry.period = self.has_corners, self.period
         entry.lists, entry.begin, entry.end = loop.lists, _columns(self.begin), _columns(self.middle)
         if entry.place not in _CHANGING:
             self.site.recorded = entry
@@ -593,13 +632,13 @@ def _of_sample(values: range, core: Core, sample: Sample, place: Place) -> Itera
 
 def _ends(core: Core, sample: Sample, entry: LoopEntry, found: Repeat) -> Iterator[int]:
     """Of the iterations that a loop repeats the last one, or the first and the last; those before and behind them."""
-    values, more, last = entry.values, entry.count - 1, entry.before + entry.count - 1
-    yield from values[: entry.before]
+    more = entry.count - 1
+    yield from entry.values[: entry.before]
     entries, following = sample.entries, sample.next
     if sample.has_corners:
         blocks = len(core.blocks)
         sample.entries, sample.next = entry.inner, 0
-        yield values[entry.before]
+        yield from entry.turns(0)
         made = core.blocks[blocks:]
         if sample.next != len(entry.inner) or len(made) != len(found.blocks):
             raise repeat.Unlike
@@ -609,7 +648,7 @@ def _ends(core: Core, sample: Sample, entry: LoopEntry, found: Repeat) -> Iterat
     repeat.advance(core, found.growth, more - sample.has_corners)
     first = (core.serial.get("storage", 0) + 1) * core.programs + core.program
     sample.entries, sample.next = entry.inner, 0
-    yield values[last]
+    yield from entry.turns(more)
     lists = _lists(sys._getframe(1), entry.lists)
     if sample.next != len(entry.inner) or not all(
         tiles and repeat.is_made(tiles[-1], core, first, found.growth.made) for tiles in lists
@@ -618,7 +657,7 @@ def _ends(core: Core, sample: Sample, entry: LoopEntry, found: Repeat) -> Iterat
     sample.entries, sample.next = entries, following
     for tiles in lists if not sample.has_corners else ():
         tiles[-1:-1] = found.items(tiles[-1], -more)
-    yield from values[last + 1 :]
+    yield from entry.values[entry.before + entry.count * entry.period :]
 
 
 def _noted(place: Place, before: int) -> repeat.Unlike:
@@ -654,6 +693,20 @@ def _alike(site: LoopSite, frame: FrameType, call: int, values: range, storages:
         if not isinstance(site.found, Loop) or not site.found.has_masks:
             break
     return 0
+
+
+def _alike_apart(site: LoopSite, frame: FrameType, values: range, storages: dict[int, Storage]) -> tuple[int, int]:
+    """(Turns from one to the next that is like it, how many iterations of so many turns there are), where some of the
+    first `MOST_APART` come out; (1, 0) where none does."""
+    loop = site.found
+    if isinstance(loop, Loop) and loop.guards and not loop.lists:
+        for period in range(2, MOST_APART + 1):
+            count = len(values) // period
+            if count < LEAST_APART:
+                break
+            if loop.holds(frame, values[: count * period], storages, period):
+                return period, count
+    return 1, 0
 
 
 def _source(site: LoopSite, frame: FrameType, call: int, values: range, storages: dict[int, Storage]) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import CDLL
+from functools import cache
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from mowich.neuroncore.clock.depend import Box, box, covers, meet
 from mowich.neuroncore.clock.lower import trace_given, uses_of, with_kinds, without
 from mowich.neuroncore.clock.reference import operands_of
 from mowich.neuroncore.instructions.table import TABLE
-from mowich.neuroncore.trace import Kind, Operand, Pattern, Trace
+from mowich.neuroncore.trace import Allocation, Kind, Operand, Pattern, Trace
 
 _NARROW = ("bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2", "tfloat32")
 """Formats that an engine, which computes in float32, writes as well as float32 itself."""
@@ -56,62 +57,77 @@ def settled(trace: Trace) -> Trace:
     if not any(assigned):
         return trace
     uses = uses_of(trace)
-    start, touched, kinds = (2 * uses.start).tolist(), trace.touched, trace.kinds
-    reads, writes = uses.reads.tolist(), uses.writes.tolist()
-    counts = [(len(k.reads), len(k.reads) + len(k.writes)) for k in kinds]
-    kind = list(trace.kind)
-    now = touched[:]
-    gone: set[int] = set()
-    last: dict[int, int] = {}
-    writer: dict[int, int] = {}
+    start, number, whose = uses.start, uses.number, uses.whose
+    writer = np.full(len(uses.writes), -1)
+    writer[number[uses.written]] = whose[uses.written]
+    copies = np.flatnonzero(np.array(assigned)[uses.kind])
+    source, target = number[start[copies]], number[start[copies] + 1]
+    is_read_once = (uses.reads[source] == 1) & (uses.writes[source] == 1) & (source != target)
+    copies = copies[is_read_once & (writer[source] >= 0) & (writer[source] < copies)]
+    if not len(copies):
+        return trace
+    before = _touched_before(number)
+    touch = before[start[copies] + 1]
+    last_touch = np.where(touch >= 0, whose[touch], -1)
+    columns = (copies, 2 * start[copies], writer[number[start[copies]]], touch, last_touch)
+    kind, kinds, now, touched = list(trace.kind), list(trace.kinds), trace.touched[:], trace.touched
+    begin, form, forms = (2 * start).tolist(), trace.storages.form, trace.storages.forms
+    gone: dict[int, int] = {}  # copies, with the instruction that writes in their place
+    known: dict[tuple[int, ...], int] = {}
     made: dict[tuple[int, int, int, int], int] = {}
-    made_kinds = list(kinds)
-    for i, k in enumerate(trace.kind):
-        at, (nr, nt) = start[i], counts[k]
-        if assigned[k]:
-            source, _, target, pattern = touched[at : at + 4]
-            j = writer.get(source, -1)
-            if reads[source] == writes[source] == 1 and j >= 0 and last.get(target, -1) <= j and source != target:
-                n = next(
-                    n
-                    for n in range(len(made_kinds[kind[j]].writes))
-                    if now[_slot(start, made_kinds[kind[j]], j, n)] == source
-                )
-                slot = _slot(start, made_kinds[kind[j]], j, n)
-                if _may_write(trace, made_kinds[kind[j]], n, now[slot + 1], at, k):
-                    key = (kind[j], n, k, pattern if made_kinds[kind[j]].engine == "dma" else -1)
-                    if key not in made:
-                        made[key] = len(made_kinds)
-                        made_kinds.append(_writing(trace, made_kinds[kind[j]], n, kinds[k].writes[0], target, pattern))
-                    kind[j], now[slot], now[slot + 1] = made[key], target, pattern
-                    gone.add(i)
-                    writer[target] = j
-                    last[target] = max(last.get(target, -1), j)
-                    continue
-        for slot in range(at, at + 2 * nt, 2):
-            last[touched[slot]] = i
-            if slot >= at + 2 * nr:
-                writer[touched[slot]] = i
-    return without(trace, made_kinds, np.array(kind), np.array(now, np.int64), uses, list(gone)) if gone else trace
+    for i, at, j, operand, last in zip(*(c.tolist() for c in columns), strict=True):
+        tile, view, place, pattern = touched[at : at + 4]
+        j = gone.get(j, j)
+        if (_last_touch(operand, before, whose, start, gone) if last in gone else last) > j:
+            continue
+        first, n = kinds[kind[j]], 0
+        slot = begin[j] + 2 * len(first.reads)
+        while now[slot] != tile:
+            slot, n = slot + 2, n + 1
+        key = (kind[j], n, now[slot + 1], trace.kind[i], view, pattern, form[tile], form[place])
+        if key not in known:
+            copy, to = trace.kinds[trace.kind[i]], forms[form[place]]
+            same = now[slot + 1] == view or all(_is_whole(trace.patterns[x]) for x in (now[slot + 1], view))
+            known[key] = -1
+            if same and _may_write(first, n, copy, forms[form[tile]], to):
+                # descriptors depend on where a DMA writes
+                like = (kind[j], n, trace.kind[i], pattern if first.engine == "dma" else -1)
+                if like not in made:
+                    made[like] = len(kinds)
+                    kinds.append(_writing(first, n, copy.writes[0], to, trace.patterns[pattern]))
+                known[key] = made[like]
+        if known[key] >= 0:
+            kind[j], now[slot], now[slot + 1] = known[key], place, pattern
+            gone[i] = j
+    return without(trace, kinds, np.array(kind), np.array(now, np.int64), uses, list(gone)) if gone else trace
 
 
-def _slot(start: Sequence[int], kind: Kind, i: int, n: int) -> int:
-    """Place in `touched` of what instruction i, of a kind, writes n-th."""
-    return start[i] + 2 * (len(kind.reads) + n)
+def _touched_before(number: ClockColumn) -> ClockColumn:
+    """Of each operand, the one before it of the same storage; -1: none."""
+    order, before = np.argsort(number, kind="stable"), np.full(len(number), -1)
+    before[order[1:]] = np.where(number[order[1:]] == number[order[:-1]], order[:-1], -1)
+    return before
 
 
-def _may_write(trace: Trace, first: Kind, n: int, pattern: int, at: int, copy: int) -> bool:
-    """Whether an instruction may write its n-th result, with this pattern, where a copy, whose operands lie at `at`,
-    would."""
-    result, source, target = first.writes[n], trace.kinds[copy].reads[0], trace.kinds[copy].writes[0]
-    tile, _, place, _ = trace.touched[at : at + 4]
-    a, d = trace.storages[tile], trace.storages[place]
+def _last_touch(
+    operand: int, before: ClockColumn, whose: ClockColumn, start: ClockColumn, gone: Mapping[int, int]
+) -> int:
+    """The last instruction that touches a storage, up to an operand of it: where a copy to it is gone, the one that
+    writes in its place; -1: none."""
+    while operand >= 0 and (i := int(whose[operand])) in gone:
+        if operand == start[i] + 1:
+            return gone[i]
+        operand = int(before[operand])
+    return int(whose[operand]) if operand >= 0 else -1
+
+
+def _may_write(first: Kind, n: int, copy: Kind, a: Allocation, d: Allocation) -> bool:
+    """Whether an instruction may write its n-th result, of an allocation like `a`, where a copy would, to one like
+    `d`."""
+    result, source, target = first.writes[n], copy.reads[0], copy.writes[0]
     if a.address is not None or a.is_input or a.space == "H" or d.space == "H":
         return False
-    same = pattern == trace.touched[at + 1] or (
-        _is_whole(trace.patterns[pattern]) and _is_whole(trace.patterns[trace.touched[at + 1]])
-    )
-    if not same or math.prod(result.shape) != math.prod(target.shape) or source.shape[0] != target.shape[0]:
+    if math.prod(result.shape) != math.prod(target.shape) or source.shape[0] != target.shape[0]:
         return False
     if result.shape[0] != target.shape[0] or _keeps(first):
         return False
@@ -125,10 +141,10 @@ def _may_write(trace: Trace, first: Kind, n: int, pattern: int, at: int, copy: i
     return target.space in allowed and (first.engine != "tensor" or target.space == "P")
 
 
-def _writing(trace: Trace, kind: Kind, n: int, target: Operand, storage: int, pattern: int) -> Kind:
-    """A kind of instruction that writes its n-th result somewhere else."""
+def _writing(kind: Kind, n: int, target: Operand, a: Allocation, pattern: Pattern) -> Kind:
+    """A kind of instruction that writes its n-th result somewhere else: to an allocation like `a`."""
     if kind.engine == "dma":
-        a, (_, _, offset, _, _, size) = trace.storages[storage], trace.patterns[pattern]
+        _, _, offset, _, _, size = pattern
         first = (offset or 0) * size // max(a.row_B, 1) + (a.address[0] if a.address else 0)
         target = target._replace(start=first)
     return kind._replace(writes=(*kind.writes[:n], target, *kind.writes[n + 1 :]))
@@ -221,13 +237,26 @@ def unzeroed(trace: Trace) -> Trace:
     mine[uses.number[uses.start[:-1][np.array(zeros)[uses.kind]]]] = True
     rows = np.flatnonzero(mine[uses.number])
     columns = (uses.whose, uses.number, uses.pattern, uses.written)
-    pending: dict[int, tuple[int, Pattern, dict[int, Box], int]] = {}
+    pending: dict[int, tuple[int, int, dict[int, Box], int]] = {}
     gone: set[int] = set()
+
+    @cache
+    def box_of(pattern: int) -> Box:
+        return box(trace.patterns[pattern])
+
+    @cache
+    def bytes_of(pattern: int) -> int:
+        view: Pattern = trace.patterns[pattern]
+        return math.prod(view[3]) * view[5]
+
+    @cache
+    def is_part(pattern: int, whole: int) -> bool:
+        return _is_whole(trace.patterns[whole]) or covers(box_of(whole), box_of(pattern))
+
     for i, storage, pattern, is_written in zip(*(c[rows].tolist() for c in columns), strict=True):
         k = trace.kind[i]
         if zeros[k]:
-            zeroed = trace.patterns[pattern]
-            pending[storage] = (i, zeroed, {}, _bytes(zeroed))  # what products wrote since, bytes left
+            pending[storage] = (i, pattern, {}, bytes_of(pattern))  # what products wrote since, bytes left
             continue
         found = pending.get(storage)
         if found is None:
@@ -235,13 +264,12 @@ def unzeroed(trace: Trace) -> Trace:
         z, zeroed, boxes, left = found
         if pattern in boxes and products[k]:
             continue
-        part = box(trace.patterns[pattern])
-        fits = products[k] and is_written and (_is_whole(zeroed) or covers(box(zeroed), part))
-        if not fits or any(meet(part, other) for other in boxes.values()):
+        fits = products[k] and is_written and is_part(pattern, zeroed)
+        if not fits or any(meet(box_of(pattern), other) for other in boxes.values()):
             del pending[storage]
             continue
-        boxes[pattern] = part
-        left -= _bytes(trace.patterns[pattern])
+        boxes[pattern] = box_of(pattern)
+        left -= bytes_of(pattern)
         pending[storage] = (z, zeroed, boxes, left)
         if not left:
             gone.add(z)
@@ -249,8 +277,3 @@ def unzeroed(trace: Trace) -> Trace:
     if not gone:
         return trace
     return without(trace, trace.kinds, uses.kind, np.array(trace.touched, np.int64), uses, list(gone))
-
-
-def _bytes(pattern: Pattern) -> int:
-    """Bytes that a view names."""
-    return math.prod(pattern[3]) * pattern[5]

@@ -24,7 +24,7 @@ from mowich.neuroncore.memory import Storage
 from mowich.nki.affine.analysis import Analysis, Scope, appends_of, kept_lists
 from mowich.nki.affine.classes import INDEX, Refused
 from mowich.nki.affine.guards import LoopGuard, Objects
-from mowich.nki.affine.source import stored, tree_of
+from mowich.nki.affine.source import stored, tree_of, with_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,17 @@ class Loop:
     has_fresh_blocks: bool
     has_masks: bool
 
-    def holds(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> bool:
+    def holds(self, frame: FrameType, values: range, storages: dict[int, Storage], period: int = 1) -> bool:
         """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were
-        looked at."""
+        looked at; period: turns of which each is like the one so far behind it."""
         found = frame.f_locals  # Python makes it anew each time
         if not all(_is_its_own(frame.f_code, found, n) for n in self.lists):
             return False
         names = dict(found)
         return self.objects.hold(frame, names) and all(
-            g.holds(frame, names, self.index, values, storages) for g in self.guards
+            g.holds(frame, names, self.index, values[turn::period], storages)
+            for g in self.guards
+            for turn in range(period)
         )
 
 
@@ -99,10 +101,12 @@ def loop_at(frame: FrameType, call: int) -> Loop | str:
 def _judged(node: ast.For, frame: FrameType, function: ast.AST) -> Loop | str:
     if not isinstance(node.target, ast.Name) or node.orelse:
         return "the loop has several targets or an else"
+    index = node.target.id
+    node = with_places(node, index)
     before = frame.f_locals
     appends = {s: name for s, name in appends_of(node).items() if type(before.get(name)) is list}
-    analysis = Analysis(node.target.id, appends, kept_lists(node))
-    scope = Scope({**frame.f_globals, **frame.f_locals}, stored(node), {node.target.id: INDEX}, True)
+    analysis = Analysis(index, appends, kept_lists(node))
+    scope = Scope({**frame.f_globals, **frame.f_locals}, stored(node), {index: INDEX}, True)
     try:
         analysis.is_older = isinstance(node.iter, ast.Call) and analysis.is_older_function(node.iter.func, scope)
         analysis.body(node.body, scope)
@@ -112,9 +116,7 @@ def _judged(node: ast.For, frame: FrameType, function: ast.AST) -> Loop | str:
     objects, others = Objects.of(guards)
     kinds = {g.kind for g in guards}
     lists, is_older = tuple(appends.values()), analysis.is_older
-    return Loop(
-        node.target.id, objects, others, lists, is_older, analysis.has_products, "fresh" in kinds, "mask" in kinds
-    )
+    return Loop(index, objects, others, lists, is_older, analysis.has_products, "fresh" in kinds, "mask" in kinds)
 
 
 _OWN = 3

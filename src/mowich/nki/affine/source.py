@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import linecache
+from collections import Counter
 from collections.abc import Iterator
 from types import CodeType
 
@@ -102,3 +104,49 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for c in code.co_consts:
         if isinstance(c, CodeType):
             yield from _codes(c)
+
+
+_PLACED = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.operator, ast.unaryop, ast.expr_context)
+_AFFINE = (ast.Add, ast.Sub, ast.Mult)
+
+
+def with_places(node: ast.For, index: str) -> ast.For:
+    """A loop in which names that stand for a place in a cycle (`slot = i % 2`, `row, slot = i // 2, i % 2`) are written
+    out where they are read, so that what they choose can be looked up before the loop. The same loop where it has
+    none."""
+    assigned = stored(node)
+    written = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load))
+    read: set[str] = set()  # by the statements so far
+    places: dict[str, ast.expr] = {}
+    for s in node.body:
+        read |= {n.id for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        for name, value in _assignments(s):
+            parts = list(ast.walk(value))
+            names = {n.id for n in parts if isinstance(n, ast.Name)}
+            is_place = any(isinstance(n, ast.operator) and not isinstance(n, _AFFINE) for n in parts)
+            is_plain = all(isinstance(n, _PLACED) for n in parts) and names & assigned <= {index}
+            if is_place and is_plain and index in names and written[name] == 1 and name not in read:
+                places[name] = value
+    return _WrittenOut(places).visit(copy.deepcopy(node)) if places else node
+
+
+def _assignments(s: ast.stmt) -> list[tuple[str, ast.expr]]:
+    """Names that a statement assigns, each with its value, where these are seen."""
+    if not isinstance(s, ast.Assign) or len(s.targets) != 1:
+        return []
+    target, value = s.targets[0], s.value
+    pairs = [(target, value)]
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        pairs = list(zip(target.elts, value.elts, strict=True))
+    return [(name.id, of) for name, of in pairs if isinstance(name, ast.Name)]
+
+
+class _WrittenOut(ast.NodeTransformer):
+    """Puts expressions where their names are read."""
+
+    def __init__(self, places: dict[str, ast.expr]) -> None:
+        self.places = places
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """A name."""
+        return self.places.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
