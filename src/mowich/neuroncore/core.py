@@ -83,6 +83,7 @@ class Limits:
     topk_min: int = fact("gpsimd_engine.topk_min_elements")
     topk_max: int = fact("gpsimd_engine.topk_max_elements")
     topk_results: int = fact("gpsimd_engine.topk_max_results")
+    topk_sorted: int = fact("gpsimd_engine.topk_max_sorted")
     gpsimd_dma_32bit_B: int = fact("gpsimd_engine.dma_bytes_32bit")
     gpsimd_dma_16bit_B: int = fact("gpsimd_engine.dma_bytes_16bit")
     gpsimd_dma_8bit_B: int = fact("gpsimd_engine.dma_bytes_8bit")

@@ -45,7 +45,7 @@ def _partition_reduce_work(r: InstructionRates, kind: Kind, _: int) -> float:
 
 def _topk_work(r: InstructionRates, kind: Kind, n: int) -> float:
     snake = int(kind.flag("elements", n))  # n of the formula: elements over the 16 partitions of a group
-    return r.number("gpsimd_engine.topk_per_element") * snake + free_size(kind.writes[0])
+    return r.number("gpsimd_engine.topk_per_element") * snake + int(kind.flag("results", 0))
 
 
 def _local_gather_work(r: InstructionRates, kind: Kind, _: int) -> float:
@@ -248,37 +248,48 @@ def nonzero_with_count(dst: Tile, src: Tile, index_offset: int = 0, padding_val:
     spaces={"val_dst": "S", "idx_dst": "S", "src": "S"},
     dtypes={"val_dst": ("bfloat16",), "idx_dst": ("uint32",), "src": ("bfloat16",)},
 )
-def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
-    """In each group of 16 partitions, the K largest of the first n elements of the snake, ascending, with their places
-    in it."""
-    issued = issue("topk", "", (("val_dst", val_dst), ("idx_dst", idx_dst)), (("src", src),), {"elements": int(n)})
+def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int, sorted: bool = False) -> None:
+    """In each group of 16 partitions, the K largest of the first n elements of the snake (element e: partition e % 16,
+    column e // 16), with their places in it. K is the free size of val_dst. Result j lies in the snake too: columns 0
+    .. ceil(K / 16) - 1 are written, the last one whole, its slots behind K without meaning (NaN here); the others stay.
+    sorted: largest first; without it no order holds, and the results come as they lie in src."""
     limits, p, n = machine.active().limits, src.shape[0], int(n)
     group, k = limits.gpsimd_group, val_dst.size // val_dst.shape[0]
+    columns = -(-k // group)
+    dsts = [d if d.ndim == 2 else d.reshape(d.shape[0], -1) for d in (val_dst, idx_dst)]
+    val, idx = (d[:, :columns] for d in dsts)
+    flags = {"elements": n, "results": k, "sorted": bool(sorted)}
+    issued = issue("topk", "", (("val_dst", val), ("idx_dst", idx)), (("src", src),), flags)
     if p % group:
         raise fail(f"topk: partitions are a multiple of {group}", tile=src)
-    if not limits.topk_min <= n <= min(limits.topk_max, group * src.size // p):
+    most = min(limits.topk_max // group * group, group * src.size // p)
+    if not limits.topk_min <= n <= most:
         raise fail(
             "topk: n counts the elements of the snake over a group of partitions",
             tile=src,
             given=n,
-            allowed=f"{limits.topk_min} .. {min(limits.topk_max, group * src.size // p):,}",
+            allowed=f"{limits.topk_min} .. {most:,}",
         )
-    if k > min(limits.topk_results, n):
-        raise fail("topk: too many results", tile=val_dst, given=k, allowed=f"1 .. {min(limits.topk_results, n):,}")
+    results = min(limits.topk_sorted if sorted else limits.topk_results, n)
+    if k > results:
+        what = "topk: too many sorted results" if sorted else "topk: too many results"
+        raise fail(what, tile=val_dst, given=k, allowed=f"1 .. {results:,}")
     for dst in (val_dst, idx_dst):
         gives(dst, (p, k))
     if not issued:
         return
     x = as_rows(tile_f32(src))
-    values = np.empty((p, k), np.float32)
-    places = np.empty((p, k), np.int64)
+    values = np.full((p, columns), np.nan, np.float32)
+    places = np.full((p, columns), np.iinfo(np.uint32).max, np.int64)
     for g in range(0, p, group):
         snake = x[g : g + group].T.reshape(-1)[:n]
-        order = np.argsort(-snake, kind="stable")[:k][::-1]
-        values[g : g + group] = snake[order]
-        places[g : g + group] = order
-    write_tile(val_dst, like(values, val_dst.shape))
-    write_tile(idx_dst, like(places, idx_dst.shape))
+        found = np.argsort(-snake, kind="stable")[:k]
+        if not sorted:
+            found.sort()
+        for out, made in ((values, snake[found]), (places, found)):
+            out[g : g + group].T.flat[:k] = made
+    write_tile(val, values)
+    write_tile(idx, places)
 
 
 @instruction(
