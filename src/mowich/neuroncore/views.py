@@ -169,6 +169,11 @@ class Tile:
         return storage_of(self).name
 
     @property
+    def data(self) -> Tile:
+        """The tensor as the operand of an instruction: itself. A grid of tiles has the same (NKI 0.7)."""
+        return self
+
+    @property
     def address(self) -> tuple[int, int] | None:
         """(partition, byte) where the allocation was placed by hand."""
         return storage_of(self).address

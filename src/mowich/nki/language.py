@@ -39,12 +39,14 @@ from mowich.neuroncore.views import (
     view_of,
     write_tile,
 )
-from mowich.nki import loops, words
+from mowich.nki import grids, loops, words
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
 
 NkiTensor = Tile
+NkiGrid, NkiTileGrid, NkiBlockGrid = grids.NkiGrid, grids.NkiTileGrid, grids.NkiBlockGrid
+tiles, blocks, alloc_tiles, alloc_blocks = grids.tiles, grids.blocks, grids.alloc_tiles, grids.alloc_blocks
 bool_ = dtypes.bool_
 int8 = dtypes.int8
 int16 = dtypes.int16

@@ -29,19 +29,16 @@ SHOWN = {
     "mowich.nki": "nki",
     "mowich.nki.isa": "nki.isa",
     "mowich.nki.language": "nki.language",
+    "mowich.nki.grids": "nki.language",
     "mowich.nki.collectives": "nki.collectives",
     "mowich.nki.beta1": "neuronxcc.nki",
     "mowich.nki.beta1.isa": "neuronxcc.nki.isa",
     "mowich.nki.beta1.language": "neuronxcc.nki.language",
 }
 """Our modules -> how kernels import them."""
-_GRIDS = "slice the tensor: a view allocates and moves nothing"
 _HALVES = "the collective without _prepare and _trigger does both halves"
 _SCALARS = "a register does: register_load, register_store, nl.fori_loop"
 LATER = {
-    "mowich.nki.language": dict.fromkeys(
-        ("tiles", "blocks", "alloc_tiles", "alloc_blocks", "NkiGrid", "NkiTileGrid", "NkiBlockGrid"), _GRIDS
-    ),
     "mowich.nki.isa": dict.fromkeys(("NkiScalar", "scalar_load", "scalar_store"), _SCALARS),
     "mowich.nki.collectives": dict.fromkeys(
         (f"all_{kind}_v_{half}" for kind in ("gather", "to_all") for half in ("prepare", "trigger")), _HALVES
@@ -60,6 +57,14 @@ class UnknownName(NkiValidationError, AttributeError):
 
 class WrongArguments(NkiValidationError, TypeError):
     """An instruction or a function of the interface does not take these arguments."""
+
+
+class WrongValue(NkiValidationError, ValueError):
+    """An argument has a value that a function does not take."""
+
+
+class OutsideGrid(NkiValidationError, IndexError):
+    """An index of a grid of tiles is out of its bounds."""
 
 
 # names

@@ -176,7 +176,8 @@ def _check(core: Core, row: InstructionRow, engine: str, writes: Sequence[Named]
     lasts = True
     for operand, tile in (*writes, *reads):
         if type(tile) is not Tile:
-            raise fail(f"{name}: {operand} must be a tile", given=type(tile).__name__)
+            fix = "its .data, or that of a part of it" if hasattr(type(tile), "is_data_representable") else None
+            raise fail(f"{name}: {operand} must be a tile", given=type(tile).__name__, fix=fix)
         if not tile.size:
             raise fail(
                 f"{name}: {operand} is empty", tile=tile, fix="leave the instruction out where there is nothing to do"
