@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 
 import mowich.nki as nki
-import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.errors import UserError
-from mowich.nki.words import LATER
 
 HEADER = """
 import torch_neuronx
@@ -143,15 +141,6 @@ def test_other_packages_are_not_invented() -> None:
         for name in ("neuronxcc.nki.nothing", "neuronx_distributed", "nkilib"):
             with pytest.raises(ImportError):
                 importlib.import_module(name)
-
-
-@pytest.mark.parametrize(("module", "name"), [(m, n) for m in LATER for n in LATER[m]])
-def test_names_of_the_next_release_are_refused_by_name(module: str, name: str) -> None:
-    found = {"mowich.nki.language": nl, "mowich.nki.isa": nisa, "mowich.nki.collectives": ncc}[module]
-    with pytest.raises(AttributeError) as error:
-        getattr(found, name)
-    assert f"{name} is of NKI 0.7.0 (Neuron 2.33)" in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_configuration_of_the_next_release() -> None:

@@ -67,6 +67,7 @@ def run_kernel(
     *arrays: object,
     target: str | None = None,
     lnc: int = 1,
+    nki: str | None = None,
     values: bool = True,
     ranks: int = 1,
     timed: bool = True,
@@ -85,6 +86,7 @@ def run_kernel(
         arrays: its arguments, NumPy arrays of the shapes that it takes.
         target: "trn1", "trn2" or "trn3" (None: the kernel's own, else trn3).
         lnc: cores of the logical core, 1 or 2.
+        nki: version of NKI, "0.2" to "0.7" (None: 0.7 where the kernel uses a name that came with it).
         values: False times a kernel and checks its instructions without arithmetic.
         ranks: N runs the same arguments on N ranks and gives a list.
         timed: False: no clock.
@@ -112,6 +114,7 @@ def run_kernel(
     given: dict[str, object] = {
         "target": target,
         "lnc": lnc,
+        "nki": nki,
         "values": values,
         "ranks": ranks,
         "timed": timed,

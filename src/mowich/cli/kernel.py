@@ -73,7 +73,8 @@ def _run(asked: kernels.RunRequest) -> None:
     if kernel is not None and asked.is_debugging:
         _debug(asked, kernel)
         return
-    with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, asked.form):
+    given = words if kernel is None else []
+    with _as_scripts_expect(file, given, asked.target, asked.lnc, asked.form, asked.version):
         if kernel is None:
             _run_script(file, asked.form.quiet)
             return
@@ -102,7 +103,8 @@ def _debug(asked: kernels.RunRequest, kernel: str) -> None:
     from mowich.studies.debug.answer import debugged
 
     file = str(asked.file)
-    with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form), progress(asked.form.quiet) as line:
+    as_asked = _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form, asked.version)
+    with as_asked, progress(asked.form.quiet) as line:
         line(f"running {kernel}")
         launched, _, given, _ = _prepared(file, kernel, asked.arguments, asked.seed, values=True, may_take_inputs=True)
         reference = None if asked.first_difference is None else _reference(asked.first_difference, kernel)
@@ -157,7 +159,12 @@ def _reference(asked: ReferenceFile, kernel: str) -> Callable[..., object]:
 
 @contextmanager
 def _as_scripts_expect(
-    file: str, arguments: Sequence[str], target: str | None, lnc: int | None, form: Form
+    file: str,
+    arguments: Sequence[str],
+    target: str | None,
+    lnc: int | None,
+    form: Form,
+    version: tuple[int, int] | None = None,
 ) -> Iterator[None]:
     """The process as a script finds it on a machine with NKI: modules, sys.argv, sys.path, environment. All is put
     back. Where the answer on stdout is for programs, what the script prints goes to stderr."""
@@ -177,13 +184,13 @@ def _as_scripts_expect(
     sys.argv = [file, *arguments]
     sys.path.insert(0, os.path.dirname(os.path.abspath(file)))
     os.environ.update(environment)
-    launches.target, launches.lnc = target, lnc
+    launches.target, launches.lnc, launches.version = target, lnc, version
     try:
         with said, warnings.catch_warnings(), mowich.nki.installed(replace=True):
             warnings.showwarning = _warning_quiet if form.quiet else _warning
             yield
     finally:
-        launches.target = launches.lnc = None
+        launches.target = launches.lnc = launches.version = None
         sys.argv, sys.path[:] = argv, path
         if main is not None:
             sys.modules["__main__"] = main

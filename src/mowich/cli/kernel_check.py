@@ -46,7 +46,7 @@ def _run(asked: kernels.KernelCheckRequest) -> Ran:
     from mowich.nki.check import check_run, text_with_kernel
 
     file, name = str(asked.file), str(asked.kernel)
-    with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form):
+    with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form, asked.version):
         names = _execute(file, Path(file).stem)
         text = text_with_kernel(asked.file.read_text(encoding="utf-8"), file, name) if name not in names else None
         if text is not None:

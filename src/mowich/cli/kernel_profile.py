@@ -45,7 +45,8 @@ def _profile(asked: kernels.ProfileRequest) -> None:
         throttle=asked.throttle,
         dge=False if asked.disable_dge else None,
     )
-    with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, asked.form):
+    given = words if kernel is None else []
+    with _as_scripts_expect(file, given, asked.target, asked.lnc, asked.form, asked.version):
         if kernel is None:
             result = _last_of_script(file, quiet)
         else:

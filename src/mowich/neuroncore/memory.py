@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, fail
-from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
+from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype, int64
 from mowich.neuroncore.trace import Allocation, Trace
 
 if TYPE_CHECKING:
@@ -59,10 +59,15 @@ def as_region(buffer: object) -> MemoryRegion:
         raise fail("unknown memory", given=name, allowed=[r.value for r in MemoryRegion]) from None
 
 
+def takes_wide(core: Core | None, d: DType) -> bool:
+    """Whether a format of 64 bits may lie in the memories of a core: NKI 0.7 has int64, for scalars and DMAs."""
+    return core is not None and core.is_traced and d is int64
+
+
 def device_dtype(given: object, what: str) -> DType:
     """The format of a tile or view. Raises for those of 64 bits, which the chip does not have."""
     d = as_dtype(given)
-    if d in HOST_ONLY:
+    if d in HOST_ONLY and not takes_wide(machine.running(), d):
         raise fail(
             f"{what} cannot be {d}: the NeuronCore has no format of 64 bits",
             allowed=", ".join(map(str, PUBLIC)),

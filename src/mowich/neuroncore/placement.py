@@ -15,7 +15,7 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core, NkiValidationError, fail
 from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
 from mowich.neuroncore.instructions.table import TABLE
-from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Record, Storage, device_dtype
+from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Record, Storage, device_dtype, takes_wide
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.trace import Trace
 from mowich.neuroncore.views import Tile, row_major, view_of
@@ -177,7 +177,7 @@ def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, n
 def wrap_array(core: Core, array: Array, region: MemoryRegion, name: str = "") -> Tile:
     """A host array as an HBM tensor that shares its bytes. Raises for formats of 64 bits."""
     d = as_dtype(array.dtype)
-    if d in HOST_ONLY:
+    if d in HOST_ONLY and not takes_wide(core, d):
         to = HOST_ONLY[d]
         raise NkiValidationError(
             f"a kernel cannot take {d}: the NeuronCore has no format of 64 bits",

@@ -379,7 +379,9 @@ class Trace:
         "_kind_of",
         "_site_of",
         "edges",
+        "fence",
         "in_order",
+        "keeps_order",
         "kind",
         "kinds",
         "meetings",
@@ -405,7 +407,8 @@ class Trace:
         self.storages = Storages()
         self.edges: list[tuple[int, int]] = []
         self.meetings: dict[int, Meeting] = {}
-        self.ordered = False
+        self.ordered = self.keeps_order = False
+        self.fence = (0, -1)
         self.in_order = array("q")
         self._kind_of: dict[Kind, int] = {}
         self._site_of: dict[tuple[str, int], int] = {}
@@ -420,11 +423,28 @@ class Trace:
         if place is None:
             place = _number(self._site_of, self.sites, site)
         if self.ordered:
-            self.in_order.append(len(self.kind))
+            self._note_order(number)
         self.kind.append(kind)
         self.site.append(place)
         self.number.append(number)
         self.touched.fromlist(touched)
+
+    def _note_order(self, number: int) -> None:
+        if self.keeps_order:
+            self.in_order.append(len(self.kind))
+        if self.fence[0]:
+            self.edges.append((self.fence[0], number))
+
+    def keep_order(self, does: bool) -> None:
+        """Whether instructions keep their order from here on."""
+        self.keeps_order = does
+        self.ordered = does or self.fence[0] > 0
+
+    def put_fence(self) -> None:
+        """The instruction that was recorded last waits for all before it, and all that follow wait for it."""
+        number, (_, before) = self.number[-1], self.fence
+        self.edges += [(n, number) for n in self.number[before + 1 : -1]]
+        self.fence, self.ordered = (number, len(self.number) - 1), True
 
     def kind_of(
         self,

@@ -19,9 +19,9 @@ from mowich.neuroncore import integers, overflow
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, rounded_stochastically, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, RepeatedStorage, Storage, device_dtype
-from mowich.neuroncore.registers import Register
+from mowich.neuroncore.registers import DeviceNumber, NkiScalar
 
-Place: TypeAlias = "SupportsInt | Tile"
+Place: TypeAlias = "SupportsInt | Tile | DeviceNumber"
 """Where an access begins: a number, a register, or a tile of numbers; the last two are read when it runs."""
 
 
@@ -447,7 +447,7 @@ class Tile:
         """One element of a dimension, which goes. index: an integer, a register, or a one-element tile read when the
         instruction runs."""
         dim = self._dim(dim)
-        if isinstance(index, Tile | Register):
+        if isinstance(index, Tile | DeviceNumber):
             if self.dynamic is not None:
                 raise fail("a view can have one run-time offset only", tile=self)
             if self.on_chip and dim == 0:
@@ -749,8 +749,20 @@ class Tile:
                     raise fail("vector_offset reaches HBM tensors only", tile=self)
                 dynamic = Dynamic("vector", vector_offset, scale, self.shape[dim])
             else:
+                if isinstance(scalar_offset, NkiScalar):
+                    self._offset_by(scalar_offset)
                 dynamic = Dynamic("scalar", scalar_offset, scale, self.shape[dim])
         return view_of(s, d, tuple(shape), tuple(strides), start, dynamic)
+
+    def _offset_by(self, scalar: NkiScalar) -> None:
+        """Raise where a scalar cannot be an offset into this memory."""
+        if scalar.is_comparison or (scalar.dtype.bits > 32 and self.on_chip):
+            raise fail(
+                "scalar_offset",
+                tile=self,
+                given="the result of a comparison" if scalar.is_comparison else f"a scalar of {scalar.dtype}",
+                allowed="a scalar of int32" + ("" if self.on_chip else ", or of int64"),
+            )
 
     def _partition_step(self, d: DType, stride: int, offset: int) -> tuple[int, int]:
         """Partition stride and offset of a pattern in elements of the allocation. A stride that steps through a row but
@@ -1005,10 +1017,17 @@ def static_view(tile: Tile) -> Tile | None:
 _PLAIN = (int, slice, type(Ellipsis), np.int64, np.int32)
 
 
+def host_value(index: Place) -> int:
+    """The same for Python: where a view begins, or a loop that is unrolled ends. Raises for what has no value there."""
+    return index.on_host() if isinstance(index, DeviceNumber) else scalar_value(index)
+
+
 def scalar_value(index: Place) -> int:
-    """A register, an integer or a one-element tile -> int."""
+    """A register, a scalar, an integer or a one-element tile -> int, for an instruction."""
     if type(index) is int:
         return index
+    if isinstance(index, DeviceNumber):
+        return index.read()
     if isinstance(index, Tile):
         if index.size != 1:
             raise fail("a scalar offset has one element", tile=index)
@@ -1028,16 +1047,16 @@ def _fancy_index(tile: Tile, keys: tuple[object, ...]) -> Tile:
     arrays = False
     for k in keys:
         if isinstance(k, DynamicSlice):
-            start = scalar_value(k.start)
+            start = host_value(k.start)
             plain.append(slice(start, start + int(k.size) * k.step, k.step))
-        elif isinstance(k, Register):
-            plain.append(k.read())
+        elif isinstance(k, DeviceNumber):
+            plain.append(host_value(k))
         elif isinstance(
             k, range
         ):  # an index that a loop of one instruction would go through: `x[nl.affine_range(128)]`
             plain.append(slice(k.start, k.stop, k.step))
         elif isinstance(k, slice):
-            plain.append(slice(*(None if x is None else scalar_value(x) for x in (k.start, k.stop, k.step))))
+            plain.append(slice(*(None if x is None else host_value(x) for x in (k.start, k.stop, k.step))))
         elif isinstance(k, int | np.integer) and not isinstance(k, bool):
             plain.append(int(k))  # as a plain number: this function is for kinds that are not
         elif k is Ellipsis:

@@ -13,6 +13,7 @@ from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast, to_f32
 from mowich.neuroncore.instructions import exchange
+from mowich.neuroncore.instructions.table import done_again
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile, read_tile, storage_of, tile_elements, write_tile
 from mowich.nki import words
@@ -112,6 +113,7 @@ def _signature(srcs: list[Tile]) -> tuple[object, ...]:
     return tuple((s.shape, s.dtype.name) for s in srcs)
 
 
+@done_again
 def all_reduce(
     srcs: object, dsts: object, replica_group: object, op: object, priority: object = None, name: str | None = None
 ) -> None:
@@ -147,6 +149,7 @@ def _reduced(arrays: list[Array], src: Tile, dst: Tile, row: ops.Alu) -> Array:
     return cast(np.asarray(total), dst.dtype)
 
 
+@done_again
 def all_gather(
     srcs: object,
     dsts: object,
@@ -180,6 +183,7 @@ def _part(a: Array, n: int, i: int, axis: int) -> Array:
     return a[tuple(at)]
 
 
+@done_again
 def reduce_scatter(
     srcs: object,
     dsts: object,
@@ -201,6 +205,7 @@ def reduce_scatter(
         write_tile(d, mine.reshape(d.shape))
 
 
+@done_again
 def all_to_all(
     srcs: object,
     dsts: object,
@@ -269,6 +274,7 @@ def _variable(
         write_tile(metadata, whole)
 
 
+@done_again
 def all_to_all_v(
     srcs: object,
     dsts: object,
@@ -283,6 +289,7 @@ def all_to_all_v(
     _variable("all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, False)
 
 
+@done_again
 def all_gather_v(
     srcs: object,
     dsts: object,
@@ -297,6 +304,7 @@ def all_gather_v(
     _variable("all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, True)
 
 
+@done_again
 def collective_permute(
     srcs: object,
     dsts: object,
@@ -334,6 +342,7 @@ def _channels(x: object) -> list[list[Tile]]:
     return [_list(c) for c in (x if isinstance(x, list | tuple) else [x])]
 
 
+@done_again
 def collective_permute_implicit(
     srcs_by_channel: object,
     dsts_by_channel: object,
@@ -355,6 +364,7 @@ def collective_permute_implicit(
     )
 
 
+@done_again
 def collective_permute_implicit_reduce(
     srcs0_by_channel: object,
     srcs1_by_channel: object,

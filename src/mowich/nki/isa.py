@@ -19,6 +19,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import NkiValidationError as NkiValidationError
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions import TABLE, dma, sync
+from mowich.neuroncore.registers import NkiScalar as NkiScalar
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile
 from mowich.nki import faces, language, words
@@ -271,13 +272,13 @@ def register_alloc(x: int | Register | Tile | None = None) -> Register:
     if isinstance(x, Tile):
         sync.register_load(register, x)
     elif x is not None:
-        register.value = int(x)
+        register.follow(int, x)
     return register
 
 
 def register_move(dst: Register, src: int | Register) -> None:
     """dst = an integer or a register."""
-    dst.value = int(src)
+    dst.follow(int, src)
 
 
 def register_load(dst: Register, src: Tile) -> None:
@@ -288,6 +289,20 @@ def register_load(dst: Register, src: Tile) -> None:
 def register_store(dst: Tile, src: int | Register) -> None:
     """A one-element tile = src."""
     sync.register_store(dst, src)
+
+
+def scalar_load(src: Tile) -> NkiScalar:
+    """A scalar of the device from a one-element tensor of nl.int32 or nl.int64 in SBUF or HBM."""
+    if not isinstance(src, Tile):
+        raise fail("scalar_load reads a tensor of one element", given=type(src).__name__)
+    made = NkiScalar(None, src.dtype)
+    sync.scalar_load(made, src)
+    return made
+
+
+def scalar_store(dst: Tile, value: NkiScalar) -> None:
+    """A one-element tensor = a scalar of the same width."""
+    sync.scalar_store(dst, value)
 
 
 # all other instructions

@@ -18,14 +18,15 @@ import numpy as np
 
 from mowich.arrays import Array
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dtypes, ops, placement, views
+from mowich.neuroncore import dtypes, ops, placement, turns, views
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype
 from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.table import done_again
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.registers import Register
+from mowich.neuroncore.registers import NkiScalar, Register
 from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
 from mowich.neuroncore.views import (
     DynamicSlice,
@@ -51,6 +52,7 @@ bool_ = dtypes.bool_
 int8 = dtypes.int8
 int16 = dtypes.int16
 int32 = dtypes.int32
+int64 = dtypes.int64
 uint8 = dtypes.uint8
 uint16 = dtypes.uint16
 uint32 = dtypes.uint32
@@ -308,13 +310,18 @@ def empty_like(x: Tile, dtype: object = None, buffer: object = None, name: str =
 def rand(shape: object, dtype: object = float32, buffer: object = None, name: str = "") -> Tile:
     """Uniform numbers in [0, 1)."""
     t = ndarray(shape, dtype, buffer, name)
-    # the compiler's instruction for it is not published: as long as a memset
-    if t.on_chip and not issue("memset", "", (("dst", t),), ()):
-        return t
-    write_tile(t, machine.active().rng.random(t.shape, dtype=np.float32))
+    _random(t)
     return t
 
 
+@done_again
+def _random(t: Tile) -> None:
+    # the compiler's instruction for it is not published: as long as a memset
+    if not t.on_chip or issue("memset", "", (("dst", t),), ()):
+        write_tile(t, machine.active().rng.random(t.shape, dtype=np.float32))
+
+
+@done_again
 def random_seed(seed: SupportsInt | Tile) -> None:
     """Seed the generator."""
     if isinstance(seed, Tile):
@@ -394,7 +401,13 @@ def broadcast_to(x: Tile, shape: Iterable[SupportsInt], dtype: object = None) ->
     if x.shape == wanted:
         return x if dtype is None or as_dtype(dtype) is x.dtype else copy(x, dtype=dtype)
     out = ndarray(wanted, dtype or x.dtype, sbuf)
-    core = machine.active()
+    _broadcast(out, x)
+    return out
+
+
+@done_again
+def _broadcast(out: Tile, x: Tile) -> None:
+    core, wanted = machine.active(), out.shape
     if x.space == "H":  # a DMA repeats what it reads
         issue("dma_copy", "", (("dst", out),), (("src", x),))
     elif out.ndim == x.ndim and x.shape[0] == 1 and wanted[0] > 1 and core.trace is not None:
@@ -408,7 +421,6 @@ def broadcast_to(x: Tile, shape: Iterable[SupportsInt], dtype: object = None) ->
         write_tile(out, a if out.dtype is x.dtype else np.broadcast_to(tile_f32(x), wanted))
     else:
         storage_of(out).state = mem.ALL
-    return out
 
 
 def _record_broadcast(core: machine.Core, out: Tile, x: Tile) -> None:
@@ -470,6 +482,7 @@ def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: object = N
     return out if dtype is None else copy(out, dtype=dtype)
 
 
+@done_again
 def device_print(print_prefix: str, tensor: object = None) -> None:
     """Print a tile."""
     _print(print_prefix, tile_elements(tensor) if isinstance(tensor, Tile) else tensor)
@@ -786,59 +799,129 @@ def static_cast(value: object, dtype: object) -> object:
 def _bounds(start: Place, stop: Place | None, step: Place) -> builtins.range:
     if type(start) is int and stop is None and type(step) is int and step == 1:
         return builtins.range(start)
-    values = [views.scalar_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
+    values = [views.host_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
     if values[2] == 0:
         raise fail("the step of a range is not 0", given=values)
     return builtins.range(*values)
 
 
+def _unrolled(name: str, values: builtins.range) -> Iterable[int]:
+    """A loop of Python. In NKI 0.7 its older names are deprecated: that is said once in a run."""
+    core = machine.running()
+    if core is not None and core.is_traced and "unrolled" not in core.warned:
+        core.warned.add("unrolled")
+        core.warn("unrolled", f"nl.{name} is deprecated in NKI 0.7: range does the same", DeprecationWarning)
+    return loops.over(values, 2)
+
+
 def affine_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: iterations without order."""
-    return loops.over(_bounds(start, stop, step))
+    return _unrolled("affine_range", _bounds(start, stop, step))
 
 
 def sequential_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: iterations in order."""
-    return loops.over(_bounds(start, stop, step))
+    return _unrolled("sequential_range", _bounds(start, stop, step))
 
 
 def static_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: unrolled."""
-    return loops.over(_bounds(start, stop, step))
+    return _unrolled("static_range", _bounds(start, stop, step))
 
 
 def dynamic_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterator[int]:
-    """range on the device: bounds may be registers."""
+    """range on the device: bounds may be registers. Gone from NKI 0.7: `fori_loop` does it."""
+    core = machine.active()
+    if core.is_traced:
+        raise fail("nl.dynamic_range is gone from NKI 0.7", fix="nl.fori_loop(lower, upper, body)")
     if isinstance(step, Register):
         raise fail("the step of dynamic_range is a constant")
-    return iter(_bounds(start, stop, step))
+    for i in _bounds(start, stop, step):
+        yield i
+        turns.end_turn(core)
 
 
-def fori_loop(lower: Place, upper: Place, body_fun: Callable[[Register], object], step: int = 1) -> None:
-    """body_fun(register) for each value of the range."""
-    for i in _bounds(lower, upper, step):
-        body_fun(Register(i))
+Bound: TypeAlias = int | Register | NkiScalar
 
 
-def while_loop(init: Register, body_fun: Callable[[Register], Register]) -> None:
-    """r = body_fun(r) while r is not 0."""
-    r = init
-    while int(r) != 0:
-        r = body_fun(r)
+def _read_bound(name: str, given: object) -> Bound:
+    """A bound of a loop on the device."""
+    if isinstance(given, np.integer):
+        given = int(given)
+    is_number = isinstance(given, Register) or type(given) is int
+    is_scalar = isinstance(given, NkiScalar) and given.dtype is int32 and not given.is_comparison
+    if not (is_number or is_scalar) or (type(given) is int and not -(1 << 31) <= given < 1 << 31):
+        shown = given.dtype if isinstance(given, NkiScalar) and not given.is_comparison else given
+        raise fail(name, given=shown, allowed="a whole number of 32 bits, a register, or a scalar of nl.int32")
+    return given  # type: ignore[return-value]
+
+
+def fori_loop(lower: Bound, upper: Bound, body_fun: Callable[[Any], object], step: int = 1) -> None:
+    """body_fun(i) on the device for each i of range(lower, upper, step). Python traces the body once; i is a number of
+    the device, which .ap(scalar_offset=i) takes. Each turn ends with a drain and a barrier over all engines."""
+    core = machine.active()
+    if type(step) is not int or step < 1:
+        raise fail("the step of fori_loop is a constant", given=step, allowed="a whole number from 1 on")
+    first, last = _read_bound("lower of fori_loop", lower), _read_bound("upper of fori_loop", upper)
+    is_register = not core.is_traced or isinstance(first, Register) or isinstance(last, Register)
+    i: Register | NkiScalar = Register() if is_register else NkiScalar(None)
+    i.source = "the index of a loop that makes no turn"
+
+    def steps() -> Iterator[None]:
+        for value in builtins.range(views.scalar_value(first), views.scalar_value(last), step):
+            i.value = value
+            yield
+
+    def body() -> None:
+        if body_fun(i) is not None:
+            raise fail("a body of fori_loop returns a value", fix="keep what crosses turns in SBUF or HBM")
+
+    turns.run_loop(core, steps, body)
+
+
+def while_loop(init: Register | NkiScalar, body_fun: Callable[[Any], Register | NkiScalar]) -> None:
+    """r = init, and r = body_fun(r) on the device while r is not 0. Python traces the body once; it returns the next
+    condition. Scalars of nl.int32 as conditions are inferred: AWS's page names registers."""
+    if not isinstance(init, Register | NkiScalar):
+        raise fail("the condition of while_loop", given=init, allowed="a register, or a scalar of nl.int32")
+    first = _read_bound("the condition of while_loop", init)
+    assert isinstance(first, Register | NkiScalar)
+    given: Register | NkiScalar = Register() if isinstance(first, Register) else NkiScalar(None)
+    given.source = "the condition of a loop that makes no turn"
+    following: list[Register | NkiScalar] = []
+
+    def steps() -> Iterator[None]:
+        given.value = first.read()
+        while given.value:
+            yield
+            given.value = following[0].read()
+
+    def body() -> None:
+        made = body_fun(given)
+        if not isinstance(made, Register | NkiScalar):
+            raise fail(
+                "a body of while_loop returns no condition",
+                given=type(made).__name__,
+                allowed="a register, or a scalar of nl.int32",
+            )
+        _read_bound("the condition of while_loop", made)
+        following[:] = [made]
+
+    turns.run_loop(machine.active(), steps, body)
 
 
 @contextlib.contextmanager
 def no_reorder() -> Iterator[None]:
     """Instructions inside keep their order."""
     trace = machine.active().trace
-    before = trace.ordered if trace is not None else False
+    before = trace is not None and trace.keeps_order
     if trace is not None:
-        trace.ordered = True
+        trace.keep_order(True)
     try:
         yield
     finally:
         if trace is not None:
-            trace.ordered = before
+            trace.keep_order(before)
 
 
 def program_id(axis: int = 0) -> int:

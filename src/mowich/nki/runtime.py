@@ -15,6 +15,7 @@ import io
 import math
 import mmap
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -37,11 +38,11 @@ from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Alike, Core, Watcher
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.nonfinite import Origins, Traced, are_finite
-from mowich.neuroncore.registers import Register
+from mowich.neuroncore.registers import DeviceNumber
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile, static_view, storage_of, tile_elements, view_of
-from mowich.nki import frameworks, loops, words
+from mowich.nki import frameworks, interface, loops, words
 from mowich.nki.hollows import Hollow
 from mowich.nki.language import NKIObject, default_generation
 
@@ -277,7 +278,7 @@ def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence
             finally:
                 machine.set_current(before)
         return frameworks.to_framework(tile_elements(tile).copy(), framework)
-    if isinstance(x, Register):
+    if isinstance(x, DeviceNumber):
         return x.value
     if isinstance(x, tuple):
         return tuple(_outputs(v, framework, cores, regions) for v in x)
@@ -322,11 +323,13 @@ def _finished(result: Result | None) -> None:
 
 @dataclass(slots=True)
 class Launches:
-    """What the user said of every launch of a script, in all of its threads: a target before the kernels' own, and the
-    cores of launches without a grid. The command line sets it around a script, as it sets `sys.argv`."""
+    """What the user said of every launch of a script, in all of its threads: a target before the kernels' own, the
+    cores of launches without a grid, the version of NKI. The command line sets it around a script, as it sets
+    `sys.argv`."""
 
     target: str | None = None
     lnc: int | None = None
+    version: tuple[int, int] | None = None
 
 
 launches = Launches()
@@ -363,13 +366,14 @@ def run_function(
     finite: bool = False,
     is_plain: bool = False,
     watcher: Watcher | None = None,
+    traced: bool = False,
 ) -> Result:
     """Run a kernel function once on one logical core. returned: memories of the tensors that it may return;
     observed: where to put what a check of kernels looks for; order: of the programs; repeat_loops: whether a run
     without values may write iterations of regular loops without running them (None: as the environment says,
     `loops.VARIABLE`); alike: ranks that this one stands for, without values; finite: infinities and NaN in an output,
-    from arguments without, are an error; is_plain: it is no kernel by its decorator, and may be a function that
-    launches one; watcher: who looks at each instruction."""
+    from arguments without, are an error; watcher: who looks at each instruction; traced: by the rules of NKI 0.7
+    (`nki.interface`); is_plain: it is no kernel by its decorator, and may be a function that launches one."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
@@ -388,6 +392,7 @@ def run_function(
             c.alike = alike
             c.wants_finite = finite
             c.watcher = watcher
+            c.is_traced = traced
             c.scratch |= {"plain": is_plain, "stdout": sys.stdout}
             c.rounding = _stochastic_rounding(0, i)
         try:
@@ -517,7 +522,7 @@ def _tell_origin(arguments: _Arguments, cores: Sequence[Core], again: Callable[[
     for c in cores:
         made = Core(c.generation, program=c.program, programs=c.programs, record=c.trace is not None, shared=shared)
         made.scratch |= {"base": 0, "stdout": unseen}
-        made.grid, made.grid_index, made.watcher = c.grid, c.grid_index, origins
+        made.grid, made.grid_index, made.watcher, made.is_traced = c.grid, c.grid_index, origins, c.is_traced
         made.rounding = _stochastic_rounding(0, c.program)
         more.append(made)
     origin, before = None, machine.set_current(None)
@@ -655,6 +660,7 @@ def run_ranks(
     record: bool = True,
     results: Callable[..., object] | None = None,
     returned: Sequence[MemoryRegion] = RETURNED,
+    traced: bool = False,
 ) -> list[Result]:
     """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of
     arguments. A kernel's writes to its arguments are seen in the caller's arrays, but for an array that several ranks
@@ -678,6 +684,8 @@ def run_ranks(
             )
             for i in range(lnc)
         ]
+        for c in cores:
+            c.is_traced = traced
         arguments = _Arguments(cores)
         if not isinstance(given, Mapping | Iterable):
             raise UserError(f"arguments of rank {rank}", given=type(given).__name__, allowed="a dict, or a sequence")
@@ -777,6 +785,11 @@ def kernel_launched(
     return result
 
 
+LOGICAL_CORES = "NEURON_LOGICAL_NC_CONFIG"
+"""Environment variable: cores of the logical core of a kernel without brackets."""
+_LNC_FLAG = re.compile(r"--(?:lnc|logical-nc-config)[= ]([12])\b")
+
+
 class Kernel:
     """A function under `nki.jit`. `kernel[2](...)` runs it on two cores; inside another kernel it is called as plain
     Python."""
@@ -831,6 +844,10 @@ class Kernel:
         given = self.options.get("additional_compile_opt") or ""
         return "--disable-dge" in (given.split() if isinstance(given, str) else [str(word) for word in given])
 
+    def is_traced(self, version: tuple[int, int] | None = None) -> bool:
+        """Whether it runs by the rules of NKI 0.7. version: that the user named (None: none)."""
+        return not self.older and interface.is_traced(self.func, version or launches.version)
+
     def generation(self) -> int:
         """Generation that this kernel runs on when nobody says otherwise."""
         if launches.target:
@@ -875,13 +892,40 @@ class Kernel:
             how |= host.how
             lnc = lnc or host.lnc
         how.setdefault("generation", self.generation())
-        lnc = lnc or launches.lnc
-        grid = self.grid if self.grid is not None else lnc if lnc != 1 else None
+        how["traced"] = self.is_traced(how.pop("version", None))
+        grid = self._cores(lnc)
         result = run_function(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
         result.static_dma, result.older = self.static_dma, self.older
         if host is not None:
             host.results.append(result)
         return result
+
+    def _cores(self, lnc: int | None) -> object:
+        """The grid of a launch: brackets, else NEURON_LOGICAL_NC_CONFIG, else the degree of the compiler. Raises where
+        the kernel and the compiler state different degrees. lnc: what the caller says of the compiler."""
+        compiled = lnc if lnc is not None and lnc > 1 else launches.lnc or self._flag_lnc()
+        stated, said = self.grid, "brackets"
+        if stated is None and not self.older and (text := os.environ.get(LOGICAL_CORES)):
+            if text not in ("1", "2"):
+                raise UserError(LOGICAL_CORES, given=text, allowed="1 or 2")
+            stated, said = int(text), LOGICAL_CORES
+        if stated is None:
+            return compiled if compiled is not None and compiled > 1 else None
+        degree, name = math.prod(_grid(stated)), getattr(self.func, "__name__", "kernel")
+        if compiled is not None and not self.older and degree in (1, 2) and degree != compiled:
+            raise machine.NkiValidationError(
+                f"NCC_EVRF066: the kernel {name} has {degree} cores ({said}), its compiler {compiled} (--lnc)",
+                where=_first_line(self.func),
+                fix=f"{name}[{compiled}](...), or --lnc {degree}",
+            )
+        return stated if self.grid is not None or degree > 1 else None
+
+    def _flag_lnc(self) -> int | None:
+        """The degree among the flags of the compiler."""
+        given = self.options.get("additional_compile_opt") or ""
+        text = given if isinstance(given, str) else " ".join(map(str, given))
+        found = _LNC_FLAG.findall(f"{os.environ.get('NEURON_CC_FLAGS', '')} {text}")
+        return int(found[-1]) if found else None
 
     def __get__(self, instance: object, owner: object = None) -> Callable[..., Any]:
         return self if instance is None else functools.partial(self.__call__, instance)
@@ -928,7 +972,8 @@ def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a
     sequence. An array that several ranks are given is copied for each of them."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-    found = run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc, results=k.results, returned=k.returned)
+    how: dict[str, Any] = {"results": k.results, "returned": k.returned, "traced": k.is_traced()}
+    found = run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc, **how)
     return [r.value for r in found]
 
 
@@ -944,6 +989,7 @@ def run_kernel(
     spill: bool | None = None,
     options: ClockOptions | None = None,
     repeat_loops: bool | None = None,
+    version: tuple[int, int] | None = None,
     **kwargs: object,
 ) -> Result | list[Result]:
     """Run a kernel and keep what happened: outputs, instruction trace, warnings, and with `timed` when each instruction
@@ -957,7 +1003,8 @@ def run_kernel(
     bytes, instead of an error (None: where values=False); options: how the clock schedules
     (`neuroncore.clock.schedule.ClockOptions`); repeat_loops=False traces each iteration of each loop also where
     values=False, where a regular loop is otherwise traced a few times and repeated (None: unless the environment has
-    MOWICH_TRACE_LOOPS=full). The trace is the same.
+    MOWICH_TRACE_LOOPS=full). The trace is the same; version: of NKI, as (0, 7) (None: 0.7 where the kernel uses a name
+    that came with it).
     """
     check = not (spill if spill is not None else not values)
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
@@ -973,6 +1020,7 @@ def run_kernel(
             strict=strict is not False,
             results=k.results,
             returned=k.returned,
+            traced=k.is_traced(version),
         )
         for r in results:
             r.timed, r.options, r.static_dma, r.older = timed, options or ClockOptions(), k.static_dma, k.older
@@ -989,6 +1037,7 @@ def run_kernel(
         record=True,
         check=check,
         repeat_loops=repeat_loops,
+        version=version,
     )
     result.timed, result.options = timed, options or ClockOptions()
     return result

@@ -36,15 +36,17 @@ SHOWN = {
     "mowich.nki.beta1.language": "neuronxcc.nki.language",
 }
 """Our modules -> how kernels import them."""
-_HALVES = "the collective without _prepare and _trigger does both halves"
-_SCALARS = "a register does: register_load, register_store, nl.fori_loop"
-LATER = {
-    "mowich.nki.isa": dict.fromkeys(("NkiScalar", "scalar_load", "scalar_store"), _SCALARS),
-    "mowich.nki.collectives": dict.fromkeys(
-        (f"all_{kind}_v_{half}" for kind in ("gather", "to_all") for half in ("prepare", "trigger")), _HALVES
+SINCE_0_7 = {
+    "mowich.nki.language": (
+        *("tiles", "blocks", "alloc_tiles", "alloc_blocks", "NkiGrid", "NkiTileGrid", "NkiBlockGrid", "int64"),
+    ),
+    "mowich.nki.isa": ("NkiScalar", "scalar_load", "scalar_store"),
+    "mowich.nki.collectives": (
+        *(f"all_{kind}_v_{half}" for kind in ("gather", "to_all") for half in ("prepare", "trigger")),
+        "reduce_scatter_v",
     ),
 }
-"""Names of NKI 0.7.0 (Neuron 2.33, October 2026) that are not here, and what does the same."""
+"""Names that came with NKI 0.7.0 (Neuron 2.33, October 2026)."""
 _NEAREST = 3
 """Names that an error lists as the nearest."""
 CUTOFF = 0.5
@@ -84,12 +86,6 @@ def missing(module: str) -> Callable[[str], NoReturn]:
 
 def unknown_name(module: str, name: str) -> UnknownName:
     """The error for a name that a module does not have: nearest names, or the module that has it."""
-    if name in LATER.get(module, ()):
-        return UnknownName(
-            f"{SHOWN[module]}.{name} is of NKI 0.7.0 (Neuron 2.33), which Mowich does not have yet",
-            where=machine.where(),
-            fix=LATER[module][name],
-        )
     known = public(sys.modules[module])
     near = difflib.get_close_matches(name.casefold(), known, n=_NEAREST, cutoff=CUTOFF)
     elsewhere = [SHOWN[m] for m in SHOWN if m != module and m in sys.modules and name in public(sys.modules[m])]
@@ -104,6 +100,11 @@ def unknown_name(module: str, name: str) -> UnknownName:
 
 
 _IMPORT = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
+
+
+def spelled(module: str, name: str) -> str:
+    """A name of a module of ours as kernels write it: "nki.language.tiles"."""
+    return f"{SHOWN[module]}.{name}"
 
 
 def not_imported(error: ImportError, where: str) -> UnknownName | None:

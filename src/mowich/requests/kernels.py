@@ -123,11 +123,13 @@ class KernelRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest(KernelRequest):
-    """A kernel to run. strict: a read of uninitialised bytes is an error, and so are infinities and NaN that it makes;
-    tolerance: of a difference from the reference, None: by the formats; seed: of random arrays; timeout_s, memory_GiB:
-    limits, None: none; saved: the file of the arrays that it returned; stop: the line to stop at, tiles, watch: what to
-    show of values, first_difference: what to compare with, None or empty: not asked."""
+    """A kernel to run. version: of NKI, None: by the names it uses; strict: a read of uninitialised bytes is an error,
+    and so are infinities and NaN that it makes; tolerance: of a difference from the reference, None: by the formats;
+    seed: of random arrays; timeout_s, memory_GiB: limits, None: none; saved: the file of the arrays that it returned;
+    stop: the line to stop at, tiles, watch: what to show of values, first_difference: what to compare with, None or
+    empty: not asked."""
 
+    version: tuple[int, int] | None
     strict: bool
     tolerance: float | None
     seed: int
@@ -155,11 +157,12 @@ class KernelCheckRequest(KernelRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRequest(KernelRequest):
-    """A kernel to time. values: compute too; active_cores: that share HBM; window: instructions an engine looks ahead;
-    throttle: the Tensor Engine starts at half rate; disable_dge: descriptors are made before the launch; trace, html,
-    parquet: files to write; html_from_s: where the page begins; path: print the critical path; timeout_s, memory_GiB:
-    limits, None: none."""
+    """A kernel to time. version: of NKI, None: by the names it uses; values: compute too; active_cores: that share HBM;
+    window: instructions an engine looks ahead; throttle: the Tensor Engine starts at half rate; disable_dge:
+    descriptors are made before the launch; trace, html, parquet: files to write; html_from_s: where the page begins;
+    path: print the critical path; timeout_s, memory_GiB: limits, None: none."""
 
+    version: tuple[int, int] | None
     values: bool
     active_cores: int | None
     window: int | None
@@ -233,44 +236,6 @@ def _writable(reader: QuestionReader, *fields: Field[Path], folder: bool = False
             reader.add("is a folder", field, given=str(to), allowed="a file")
 
 
-def _run(reader: QuestionReader) -> RunRequest:
-    _kernel(reader)
-    _writable(reader, SAVED)
-    form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
-    if reader.given(KERNEL) is None:
-        for field in (STRICT, FIT_TOLERANCE, SAVED, RUN_JSON, RUN_CSV, STOP, PRINT, WATCH, FIRST_DIFFERENCE):
-            if reader.given(field) not in (None, False, ()):
-                reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
-    check_debugging(reader, FIRST_DIFFERENCE)
-    file, place = reader.get(_FILE), reader.get(STOP)
-    if place is not None and file is not None and place.file in ("", file.name):
-        with reader.watch():
-            check_line(place, file, reader.said(STOP))
-    if reader.given(SAVED) is not None and (place is not None or reader.given(FIRST_DIFFERENCE) is not None):
-        reader.add("goes with a run to the end that is not compared", SAVED)
-    reader.stop()
-    return reader.fill(RunRequest, form=form, saved=reader.get(SAVED))
-
-
-RUN = Schema(
-    name="kernel run",
-    fields=(
-        *(_FILE, _ARGUMENTS, KERNEL, OF_TARGET, LNC, STRICT, FIT_TOLERANCE, RANDOM, GUEST_TIME, GUEST_MEMORY, SAVED),
-        *(STOP, PRINT, WATCH, FIRST_DIFFERENCE, RUN_JSON, RUN_CSV, PLAIN, QUIET),
-    ),
-    make=_run,
-    help="Run a script or a kernel, unmodified, and check every instruction.",
-    example='mowich kernel run @softmax -k softmax "x=float32[256,1000]" --target trn2',
-)
-
-CHECKED_FILE = replace(_FILE, help="A file with kernels; what they import from beside it is checked too.")
-ONE_CHECKED = replace(KERNEL, help="Only this kernel of the file.")
-RUN_ON = replace(
-    _ARGUMENTS,
-    help="With -k: run it on these, not on drawn shapes: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
-)
-
-
 def read_version(value: object) -> tuple[int, int]:
     """A version of NKI: "0.4" or "0.4.0"."""
     parts = str(value).split(".")
@@ -298,10 +263,52 @@ NKI_VERSION: Field[tuple[int, int]] = Field(
     name="nki",
     parse=read_version,
     kind="word",
-    help=f"Version of NKI, {_VERSIONS}: its rules alone (default: what every one from 0.6 on refuses).",
+    help=f"Version of NKI, {_VERSIONS} (default: 0.7 where the kernel uses a name that came with it).",
     metavar="VERSION",
     keyword="version",
     edges=TYPED,
+)
+
+
+def _run(reader: QuestionReader) -> RunRequest:
+    _kernel(reader)
+    _writable(reader, SAVED)
+    form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
+    if reader.given(KERNEL) is None:
+        for field in (STRICT, FIT_TOLERANCE, SAVED, RUN_JSON, RUN_CSV, STOP, PRINT, WATCH, FIRST_DIFFERENCE):
+            if reader.given(field) not in (None, False, ()):
+                reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
+    check_debugging(reader, FIRST_DIFFERENCE)
+    file, place = reader.get(_FILE), reader.get(STOP)
+    if place is not None and file is not None and place.file in ("", file.name):
+        with reader.watch():
+            check_line(place, file, reader.said(STOP))
+    if reader.given(SAVED) is not None and (place is not None or reader.given(FIRST_DIFFERENCE) is not None):
+        reader.add("goes with a run to the end that is not compared", SAVED)
+    reader.stop()
+    return reader.fill(RunRequest, form=form, saved=reader.get(SAVED))
+
+
+RUN = Schema(
+    name="kernel run",
+    fields=(
+        *(_FILE, _ARGUMENTS, KERNEL, OF_TARGET, LNC, NKI_VERSION, STRICT, FIT_TOLERANCE, RANDOM),
+        *(GUEST_TIME, GUEST_MEMORY, SAVED, STOP, PRINT, WATCH, FIRST_DIFFERENCE, RUN_JSON, RUN_CSV, PLAIN, QUIET),
+    ),
+    make=_run,
+    help="Run a script or a kernel, unmodified, and check every instruction.",
+    example='mowich kernel run @softmax -k softmax "x=float32[256,1000]" --target trn2',
+)
+
+RULES_OF = replace(
+    NKI_VERSION,
+    help=f"Version of NKI, {_VERSIONS}: its rules alone (default: what every one from 0.6 on refuses).",
+)
+CHECKED_FILE = replace(_FILE, help="A file with kernels; what they import from beside it is checked too.")
+ONE_CHECKED = replace(KERNEL, help="Only this kernel of the file.")
+RUN_ON = replace(
+    _ARGUMENTS,
+    help="With -k: run it on these, not on drawn shapes: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
 )
 
 
@@ -316,7 +323,7 @@ def _check(reader: QuestionReader) -> KernelCheckRequest:
 CHECK = Schema(
     name="kernel check",
     fields=(
-        *(CHECKED_FILE, RUN_ON, ONE_CHECKED, OF_TARGET, LNC, NKI_VERSION, RANDOM),
+        *(CHECKED_FILE, RUN_ON, ONE_CHECKED, OF_TARGET, LNC, RULES_OF, RANDOM),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel-check@1)."), QUIET),
     ),
     make=_check,
@@ -386,6 +393,7 @@ PROFILE = Schema(
             ONE_KERNEL,
             OF_TARGET,
             LNC,
+            NKI_VERSION,
             VALUES,
             ACTIVE_CORES,
             WINDOW,

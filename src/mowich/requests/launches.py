@@ -17,7 +17,7 @@ from mowich.requests.debugging import (
     check_debugging,
 )
 from mowich.requests.fields import CALLED, Field, flag, whole, word
-from mowich.requests.kernels import FIT_TOLERANCE, LNC, OF_TARGET, STRICT, VALUES, read_target
+from mowich.requests.kernels import FIT_TOLERANCE, LNC, NKI_VERSION, OF_TARGET, STRICT, VALUES, read_target
 from mowich.requests.schema import QuestionReader, Schema
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ FUNCTION: Field[object] = Field(
 )
 CALLED_TARGET = replace(OF_TARGET, edges=CALLED)
 CORES = replace(LNC, help="Cores of the logical core: 1 or 2.", default=1, edges=CALLED)
+CALLED_VERSION = replace(NKI_VERSION, keyword="", edges=CALLED)
 WITH_VALUES = replace(VALUES, help="Compute; else a kernel is only timed and checked.", default=True, edges=CALLED)
 RANKS = whole("ranks", "Ranks that run the same arguments.", default=1, high=1e6, edges=CALLED)
 HAS_CLOCK = flag("timed", "Keep what the clock needs.", default=True, edges=CALLED)
@@ -56,14 +57,15 @@ REFERENCE_OF: Field[object] = Field(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch(Request):
-    """A kernel that Python runs. kernel: a function; system: None: on a NeuronCore alone; inputs: the arguments of each
-    rank, None: the same for all; strict: infinities and NaN that it makes are an error; reference: gives what its
-    outputs should be, None: nobody compares; tolerance: of a difference, None: by the formats; facts: of the
-    machine."""
+    """A kernel that Python runs. kernel: a function; nki: version, None: by the names it uses; system: None: on a
+    NeuronCore alone; inputs: the arguments of each rank, None: the same for all; strict: infinities and NaN that it
+    makes are an error; reference: gives what its outputs should be, None: nobody compares; tolerance: of a difference,
+    None: by the formats; facts: of the machine."""
 
     kernel: Callable[..., object]
     target: str | None
     lnc: int
+    nki: tuple[int, int] | None
     values: bool
     ranks: int
     timed: bool
@@ -108,6 +110,7 @@ LAUNCH = Schema(
         FUNCTION,
         CALLED_TARGET,
         CORES,
+        CALLED_VERSION,
         WITH_VALUES,
         RANKS,
         HAS_CLOCK,

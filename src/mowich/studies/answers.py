@@ -428,6 +428,7 @@ def launched(
         *arrays,
         target=asked.target,
         lnc=asked.lnc,
+        version=asked.nki,
         values=asked.values,
         ranks=asked.ranks,
         timed=asked.timed,

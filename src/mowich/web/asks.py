@@ -388,6 +388,9 @@ class KernelProfile(Ask):
         default=None, description=f"Where left out: the kernel's own, or {DEFAULT_TARGET}."
     )
     lnc: Literal[1, 2] | None = None
+    nki: Annotated[str, StringConstraints(max_length=10, pattern=r"^[0-9.]+$")] | None = Field(
+        default=None, description="Version of NKI; where left out: 0.7 where the kernel uses a name that came with it."
+    )
 
 
 def canonical(ask: BaseModel | Mapping[str, object]) -> str:

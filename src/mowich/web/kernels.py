@@ -74,9 +74,8 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
 
 def _options(ask: asks.KernelProfile) -> list[str]:
     """What the request says beside the kernel, as options of the command."""
-    return [
-        w for option, given in (("--target", ask.target), ("--lnc", ask.lnc)) if given for w in (option, str(given))
-    ]
+    said = (("--target", ask.target), ("--lnc", ask.lnc), ("--nki", ask.nki))
+    return [w for option, given in said if given for w in (option, str(given))]
 
 
 SHIPPED_ASK = {"kernel": "matmul_gelu", "arguments": ("lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]")}

@@ -253,6 +253,8 @@ def convert(a: Array, source: DType, target: DType) -> Array:
     not."""
     if source is target or a.dtype == target.dtype:
         return a
+    if max(source.itemsize, target.itemsize) > 4:
+        raise fail(f"DMA does not convert {source} to {target}", fix="a format of 64 bits is copied as it is")
     if source.part is not None or target.part is not None:
         if source.itemsize == target.itemsize:
             return np.ascontiguousarray(a).view(target.dtype)

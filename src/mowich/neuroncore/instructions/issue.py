@@ -12,6 +12,8 @@ from mowich.neuroncore.memory import ALL, SPACE_NAME, Storage
 from mowich.neuroncore.views import Tile, ViewAccess, ViewForm, keep_access, merged, storage_of, tile_elements
 
 Named = tuple[str, Any]
+WIDE = ("scalar_load", "scalar_store", "memset")
+"""Instructions beside DMAs that take a format of 64 bits: one element of it."""
 Rules = Callable[[str, Sequence[Named], Sequence[Named], Mapping[str, object]], None]
 """Raises where the operands of an instruction (its name, what it writes and reads, its flags) do not go together."""
 
@@ -128,6 +130,13 @@ def _indices(*operands: Sequence[Named]) -> list[Named]:
 
 def _access(core: Core, tile: Tile, s: Storage) -> ViewAccess:
     """What an access comes to. The core keeps it for all views that are alike, and a tile of the core for itself."""
+    if s.core is not core and "ended" in s.core.scratch:
+        raise fail(
+            "a tensor that the body of a loop on the device allocated is used outside of it",
+            tile=tile,
+            given=f"the loop of {s.core.scratch['ended']}",
+            fix="allocate it before the loop",
+        )
     dynamic = "" if tile.dynamic is None else tile.dynamic.kind
     key = (s.layout, tile.offset, tile.shape, tile.strides, tile.dtype.name, dynamic)
     found = core.accesses.get(key)
@@ -181,6 +190,12 @@ def _check(core: Core, row: InstructionRow, engine: str, writes: Sequence[Named]
         if not tile.size:
             raise fail(
                 f"{name}: {operand} is empty", tile=tile, fix="leave the instruction out where there is nothing to do"
+            )
+        if tile.dtype.itemsize > 4 and not is_dma and (name not in WIDE or tile.size > 1):
+            raise fail(
+                f"{name}: {operand} has a format of 64 bits, which no engine computes in",
+                tile=tile,
+                fix="nisa.scalar_load reads one element, dma_copy moves more",
             )
         space = storage_of(tile).space
         allowed = row.spaces.get(operand) or ("SH" if is_dma else "SP")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import sequencer
 from mowich.neuroncore.instructions.table import instruction
-from mowich.neuroncore.registers import Register
-from mowich.neuroncore.views import Tile, known_to_host, read_tile, static_view, write_tile
+from mowich.neuroncore.registers import DeviceNumber, NkiScalar
+from mowich.neuroncore.views import Place, Tile, read_tile, scalar_value, storage_of, write_tile
 
 if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group
@@ -21,22 +21,65 @@ if TYPE_CHECKING:
 register_cost = sequencer("sync.register")
 
 
+def _load(name: str, number: DeviceNumber, src: Tile) -> None:
+    """A number = a one-element tile; not known in a run without values, unless the host gave it."""
+    issued = issue(name, "", (), (("src", src),))
+    if src.size != 1:
+        raise fail(f"{name} reads one element", tile=src)
+    s = storage_of(src)
+    if issued or (s.owner is not None and src.dynamic is None):
+        number.value, number.source = int(read_tile(src).reshape(-1)[0]), ""
+    else:
+        number.value, number.source = None, src.describe()
+
+
 @instruction(engines=("sync",), cost=register_cost, spaces={"src": "SHP"}, face="")
-def register_load(register: Register, src: Tile) -> None:
+def register_load(register: DeviceNumber, src: Tile) -> None:
     """register = a one-element tile."""
-    if not issue("register_load", "", (), (("src", src),)):
-        known_to_host(src)
-    found = static_view(src)
-    if found is None or found.size != 1:
-        raise fail("register_load reads one element", tile=src)
-    register.value = int(read_tile(found).reshape(-1)[0])
+    _load("register_load", register, src)
 
 
 @instruction(engines=("sync",), cost=register_cost, spaces={"dst": "SHP"}, face="")
-def register_store(dst: Tile, register: Any) -> None:
+def register_store(dst: Tile, register: Place) -> None:
     """A one-element tile = register."""
     if issue("register_store", "", (("dst", dst),), ()):
-        write_tile(dst, np.full(dst.shape, int(register), np.int64))
+        write_tile(dst, np.full(dst.shape, scalar_value(register), np.int64))
+
+
+SCALARS = ("int32", "int64")
+
+
+@instruction(engines=("sync",), cost=register_cost, spaces={"src": "SH", "dst": "SH"}, dtypes={"src": SCALARS}, face="")
+def scalar_load(scalar: NkiScalar, src: Tile) -> None:
+    """A scalar of the device = a one-element tile of nl.int32 or nl.int64."""
+    _load("scalar_load", scalar, src)
+
+
+@instruction(engines=("sync",), cost=register_cost, spaces={"dst": "SH"}, dtypes={"dst": SCALARS}, face="")
+def scalar_store(dst: Tile, value: NkiScalar) -> None:
+    """A one-element tile = a scalar of its width."""
+    issued = issue("scalar_store", "", (("dst", dst),), ())
+    if dst.size != 1:
+        raise fail("scalar_store writes one element", tile=dst)
+    if not isinstance(value, NkiScalar) or value.is_comparison or value.dtype is not dst.dtype:
+        kind = f"a scalar of {value.dtype}" if isinstance(value, NkiScalar) else type(value).__name__
+        if isinstance(value, NkiScalar) and value.is_comparison:
+            kind = "the result of a comparison"
+        raise fail(
+            "scalar_store takes a scalar of the width of dst",
+            tile=dst,
+            given=kind,
+            allowed=f"an NkiScalar of {dst.dtype}",
+            fix="nisa.memset writes a constant",
+        )
+    if issued:
+        write_tile(dst, np.full(dst.shape, value.read(), np.int64))
+
+
+@instruction(engines=("sync",), cost=sequencer("sync.loop_turn"), face="")
+def loop_turn() -> None:
+    """The end of a turn of a loop on the device: all engines and DMAs are done, then all go on."""
+    issue("loop_turn", "", (), ())
 
 
 def pair(name: str) -> tuple[Core, Group]:

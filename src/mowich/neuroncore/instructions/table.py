@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import TypeVar
 
 from mowich.neuroncore.instructions.rates import FP8, SHORT, Cost, InstructionRates
 from mowich.neuroncore.trace import Kind
 
 F = TypeVar("F", bound=Callable[..., None])
+A = TypeVar("A", bound=Callable[..., object])
 
 UNSIGNED = ("uint8", "uint16", "uint32")
 BOOL = "bool_"  # a byte of 0 or 1
@@ -55,6 +57,18 @@ TABLE: dict[str, InstructionRow] = {}
 """Every instruction by its name in `nki.isa`."""
 
 
+AGAIN: dict[CodeType, Callable[..., object]] = {}
+"""What a loop on the device does again in each turn (`neuroncore.turns`): the effects of all instructions, and other
+functions that write to tiles."""
+
+
+def done_again(function: A) -> A:
+    """Enter a function among those that each turn of a loop on the device does again."""
+    assert isinstance(function, FunctionType)
+    AGAIN[function.__code__] = function
+    return function
+
+
 def instruction(
     name: str = "",
     *,
@@ -86,6 +100,6 @@ def instruction(
             keeps=keeps,
             face=face,
         )
-        return effect
+        return done_again(effect)
 
     return entered
