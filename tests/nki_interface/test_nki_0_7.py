@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -13,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mowich
+import mowich.nki as nki
+import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
+from mowich import cli
 from mowich.errors import UserError
 from mowich.neuroncore.core import NkiValidationError
 
@@ -549,3 +553,225 @@ def test_a_bound_from_data_has_no_time_without_values() -> None:
     x, n = (mowich.nki.hollow(s, d) for s, d in (((64, 128, 512), "float32"), ((1, 1), "int32")))
     with pytest.raises(UserError, match="control flow that reads data"):
         mowich.run_kernel(add_rows, x, n, values=False)
+
+
+# collectives in two halves, and of different sizes
+# ----------------------------------------------------------------------------------------------------------------
+
+RANKS = 4
+
+
+def held(*shape: int, kind: Any = nl.float32) -> Any:
+    return nl.ndarray(shape, dtype=kind, buffer=nl.private_hbm)
+
+
+def exchanged(x: Any, table: Any, steps: str) -> Any:
+    """all_to_all_v of x [4, 8] by "whole", or by the halves that the letters name: p, t of all_to_all_v, P, T of
+    all_gather_v, f fills what is sent."""
+    send, got, meta, out = held(RANKS, 8), held(RANKS, RANKS * 8), held(3, RANKS, kind=nl.uint32), None
+    out = nl.ndarray((RANKS, RANKS * 8), dtype=x.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=meta, src=table)
+    zero = nl.zeros((RANKS, RANKS * 8), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=got, src=zero)
+    how: dict[str, Any] = {"srcs": [send], "dsts": [got], "replica_group": [[*range(RANKS)]], "metadata_tensor": meta}
+    prepared: Any = None
+    for step in steps if steps != "whole" else "fw":
+        if step == "f":
+            nisa.dma_copy(dst=send, src=x)
+        elif step == "w":
+            assert isinstance(ncc.all_to_all_v(**how), nisa.NkiInstruction)
+        elif step in "pP":
+            prepared = (ncc.all_to_all_v_prepare if step == "p" else ncc.all_gather_v_prepare)(**how)
+        else:
+            (ncc.all_to_all_v_trigger if step == "t" else ncc.all_gather_v_trigger)(prepared)
+    nisa.dma_copy(dst=out, src=got)
+    counts = nl.ndarray((3, RANKS), dtype=nl.uint32, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=counts, src=meta)
+    return out, counts
+
+
+def of_ranks(steps: str) -> list[dict[str, Any]]:
+    """Rank r sends r + d + 1 elements to rank d, from element 8 d on."""
+    return [
+        {
+            "x": np.arange(32, dtype=np.float32).reshape(4, 8) + 100 * r,
+            "table": np.array([[r + d + 1 for d in range(4)], [8 * d for d in range(4)], [0] * 4], np.uint32),
+            "steps": steps,
+        }
+        for r in range(RANKS)
+    ]
+
+
+def test_halves_of_an_exchange_are_the_whole() -> None:
+    whole, halves = (mowich.nki.simulate_ranks(exchanged, of_ranks(steps)) for steps in ("whole", "pft"))
+    for r, ((a, counts), (b, same)) in enumerate(zip(whole, halves, strict=True)):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(counts, same)
+        assert counts[2].tolist() == [s + r + 1 for s in range(RANKS)]
+        for s in range(RANKS):
+            piece = a.reshape(RANKS, -1)[s, : s + r + 1]
+            np.testing.assert_array_equal(piece, 100 * s + 8 * r + np.arange(s + r + 1))
+    given = of_ranks("pft")[0]
+    made = mowich.run_kernel(exchanged, given["x"], given["table"], "pft", target="trn2", ranks=RANKS)
+    names = [(r.flags or {}).get("kind") for r in made[0].cores[0].trace.records if r.name == "collective"]
+    assert names == ["all_to_all_v_prepare", "all_to_all_v_trigger"]
+    other = mowich.run_kernel(exchanged, given["x"], given["table"], "whole", target="trn2", ranks=RANKS)
+    assert float(made[0].time_s) < float(other[0].time_s)  # the set-up runs beside what fills the tensor
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ("ppt", "while another prepare waits"),
+        ("pPt", "while another prepare waits"),
+        ("pftt", "none waits"),
+        ("pfT", "all_gather_v_trigger without its prepare"),
+        ("ft", "none waits"),
+        ("pf", "prepare without its trigger"),
+    ],
+)
+def test_one_trigger_after_each_prepare(steps: str, said: str) -> None:
+    with pytest.raises(NkiValidationError, match=said):
+        mowich.nki.simulate_ranks(exchanged, of_ranks(steps))
+
+
+def test_no_halves_on_switched_chips_and_whole_slots() -> None:
+    with pytest.raises(NkiValidationError, match="NeuronSwitch"):
+        mowich.run_kernel(exchanged, system="trn3-gen2", inputs=of_ranks("pft"))
+
+    def short(x: Any) -> Any:
+        how: dict[str, Any] = {"replica_group": [[0, 1]], "metadata_tensor": held(3, 2, kind=nl.uint32)}
+        ncc.all_to_all_v_prepare(srcs=[held(2, 4)], dsts=[held(1, 15)], **how)
+        return x
+
+    with pytest.raises(NkiValidationError, match=r"slot of the size of src.*got '15 elements'; allowed: 2 x 8"):
+        mowich.nki.simulate_ranks(short, [(np.zeros((1, 4), np.float32),)] * 2)
+
+
+def test_reduce_scatter_v_adds_the_pieces_for_a_rank() -> None:
+    def kernel(x: Any, table: Any) -> Any:
+        send, got, meta = held(1, 32), held(1, 8), held(3, RANKS, kind=nl.uint32)
+        nisa.dma_copy(dst=meta, src=table)
+        nisa.dma_copy(dst=send, src=x)
+        nisa.dma_copy(dst=got, src=nl.zeros((1, 8), dtype=nl.float32, buffer=nl.sbuf))
+        ncc.reduce_scatter_v([send], [got], [[0, 1, 2, 3]], meta, nl.add)
+        out = nl.ndarray((1, 8), dtype=x.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=got)
+        return out
+
+    table = np.array([[d + 1 for d in range(4)], [8 * d for d in range(4)], [0] * 4], np.uint32)
+    xs = [np.arange(32, dtype=np.float32).reshape(1, 32) * (r + 1) for r in range(RANKS)]
+    found = mowich.nki.simulate_ranks(kernel, [(x, table) for x in xs], lnc=2)
+    for d, out in enumerate(found):
+        assert out[0].tolist() == [10.0 * (8 * d + e) for e in range(d + 1)] + [0.0] * (7 - d)
+    with pytest.raises(NkiValidationError, match="4 ranks of two cores"):
+        mowich.nki.simulate_ranks(kernel, [(x, table) for x in xs], lnc=1)
+
+
+# cores of a logical core, and the version of the interface
+# ----------------------------------------------------------------------------------------------------------------
+
+
+@nki.jit
+def programs(x: Any) -> Any:
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    t = nl.load(x)
+    nisa.tensor_scalar(dst=t, data=t, op0=nl.multiply, operand0=float(nl.num_programs(0)))
+    nisa.dma_copy(dst=out, src=t)
+    return out
+
+
+def test_kernel_and_compiler_have_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.ones((4, 4), np.float32)
+    for cores in (1, 2):
+        monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", str(cores))
+        assert (programs(x) == cores).all()
+        assert (programs[3 - cores](x) == 3 - cores).all()  # brackets come first
+        monkeypatch.setenv("NEURON_CC_FLAGS", f"--model-type=transformer --lnc={3 - cores}")
+        with pytest.raises(NkiValidationError, match=f"NCC_EVRF066: .* programs has {cores} core.* {3 - cores}"):
+            programs(x)
+        assert (programs[3 - cores](x) == 3 - cores).all()
+        with pytest.raises(NkiValidationError, match="NCC_EVRF066"):
+            programs[cores](x)
+        monkeypatch.delenv("NEURON_CC_FLAGS")
+    with pytest.raises(NkiValidationError, match="NCC_EVRF066"):
+        mowich.run_kernel(programs[1], x, lnc=2)
+    monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", "3")
+    with pytest.raises(UserError, match="1 or 2"):
+        programs(x)
+
+
+def test_a_kernel_in_a_graph_takes_one_core_and_its_compiler_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+
+    def copied(x: Any) -> Any:
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=nl.tiles(out, tile_shape=(4, 4)).data, src=x)
+        return out
+
+    kernel, x = nki.jit(copied), torch.ones((4, 4), device="meta")
+    for target, refused in (("trn1", False), ("trn2", True)):
+        monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", target)
+        with pytest.raises(NkiValidationError, match="NCC_EVRF066") if refused else contextlib.nullcontext():
+            assert kernel(x).shape == (4, 4)
+    assert kernel[2](x).shape == (4, 4)
+    assert nki.jit(programs.func)(x).shape == (4, 4)  # of no version: unchecked before 0.7
+
+
+def uses_scalars(x: Any) -> Any:
+    nisa.scalar_load(nl.zeros((1, 1), nl.int32, nl.sbuf))
+    return returned(nl.load(x))
+
+
+def uses_registers(x: Any) -> Any:
+    if nisa.register_alloc(1):
+        for _ in nl.dynamic_range(2):
+            pass
+    return returned(nl.load(x))
+
+
+def helped(x: Any) -> Any:
+    return uses_scalars(x)
+
+
+def test_the_version_is_that_of_the_names_or_the_one_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.ones((4, 4), np.float32)
+    assert (nki.Kernel(uses_scalars).is_traced(), nki.Kernel(helped).is_traced()) == (True, True)
+    assert not nki.Kernel(uses_registers).is_traced()
+    mowich.run_kernel(uses_registers, x)
+    for kernel in (uses_scalars, helped):
+        mowich.run_kernel(kernel, x)
+        with pytest.raises(NkiValidationError, match=r"py:\d+: nki.isa.scalar_load is of NKI 0.7, and NKI 0.6 was"):
+            mowich.run_kernel(kernel, x, nki="0.6")
+    with pytest.raises(NkiValidationError, match="no value while a kernel is traced"):
+        mowich.run_kernel(uses_registers, x, nki="0.7")
+    for frontend, ok in (("parser", False), ("custom", False), ("tracer", True)):
+        monkeypatch.setenv("NKI_COMPILER_FRONTEND", frontend)
+        with contextlib.nullcontext() if ok else pytest.raises(NkiValidationError, match=frontend):
+            mowich.run_kernel(uses_scalars, x)
+        with pytest.raises(NkiValidationError) if ok else contextlib.nullcontext():
+            mowich.run_kernel(uses_registers, x)
+    monkeypatch.setenv("NKI_COMPILER_FRONTEND", "other")
+    with pytest.raises(UserError, match="custom, parser, tracer"):
+        mowich.run_kernel(uses_scalars, x)
+    monkeypatch.delenv("NKI_COMPILER_FRONTEND")
+    file = tmp_path / "k.py"
+    file.write_text(
+        "import nki, nki.isa as nisa, nki.language as nl\n\n@nki.jit\ndef k(x):\n"
+        "    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
+        "    for i in nl.affine_range(2):\n"
+        "        for j in nl.affine_range(2):\n"
+        "            nisa.dma_copy(dst=out, src=nl.tiles(x, tile_shape=(4, 4)).data)\n"
+        "    return out\n"
+    )
+    words = ["kernel", "run", str(file), "-k", "k", "x=float32[4,4]"]
+    assert cli.run(words) == 0
+    warned = mowich.run_kernel(mowich.load_kernel(file), x).warnings
+    assert [w.partition(": ")[2] for w in warned] == ["nl.affine_range is deprecated in NKI 0.7: range does the same"]
+    assert cli.run([*words, "--nki", "0.7"]) == 0
+    capsys.readouterr()
+    assert cli.run([*words, "--nki", "0.6"]) == 2
+    assert "k.py:8: nki.language.tiles is of NKI 0.7, and NKI 0.6 was asked for" in capsys.readouterr().err
+    assert cli.run(["kernel", "profile", str(file), "-k", "k", "x=float32[4,4]", "--nki", "0.6", "--json"]) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, SupportsInt
 
 import numpy as np
@@ -10,13 +11,14 @@ import numpy as np
 from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
-from mowich.neuroncore.core import fail
+from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import cast, to_f32
 from mowich.neuroncore.instructions import exchange
 from mowich.neuroncore.instructions.table import done_again
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile, read_tile, storage_of, tile_elements, write_tile
 from mowich.nki import words
+from mowich.nki.isa import NkiInstruction, _done
 from mowich.nki.language import NKIObject
 
 __path__: list[str] = []
@@ -116,7 +118,7 @@ def _signature(srcs: list[Tile]) -> tuple[object, ...]:
 @done_again
 def all_reduce(
     srcs: object, dsts: object, replica_group: object, op: object, priority: object = None, name: str | None = None
-) -> None:
+) -> NkiInstruction:
     """Every rank gets the reduction over the group."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_reduce", srcs, dsts)
@@ -125,6 +127,7 @@ def all_reduce(
     totals = _totals("all_reduce", members, (_signature(srcs), row.name), srcs, dsts, row)
     for d, total in zip(dsts, totals, strict=True):
         write_tile(d, total.reshape(d.shape))
+    return _done()
 
 
 def _totals(
@@ -157,7 +160,7 @@ def all_gather(
     collective_dim: int = 0,
     priority: object = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Every rank gets all sources, joined along a dimension."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_gather", srcs, dsts)
@@ -172,6 +175,7 @@ def all_gather(
         if joined.size != d.size:
             raise fail(f"all_gather: dst has {d.size} elements, the sources {joined.size}", tile=d)
         write_tile(d, joined.reshape(d.shape))
+    return _done()
 
 
 def _part(a: Array, n: int, i: int, axis: int) -> Array:
@@ -192,7 +196,7 @@ def reduce_scatter(
     op: object = "add",
     priority: object = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Each rank gets its part of the reduction over the group."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("reduce_scatter", srcs, dsts)
@@ -203,6 +207,7 @@ def reduce_scatter(
     for d, total in zip(dsts, totals, strict=True):
         mine = _part(total, len(members), members.index(core.rank), int(collective_dim))
         write_tile(d, mine.reshape(d.shape))
+    return _done()
 
 
 @done_again
@@ -213,7 +218,7 @@ def all_to_all(
     collective_dim: int = 0,
     priority: object = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Part i of each source goes to rank i of the group; the parts received are joined."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_to_all", srcs, dsts)
@@ -224,54 +229,144 @@ def all_to_all(
     for i, d in enumerate(dsts):
         mine = [_part(p[i], len(members), me, int(collective_dim)) for p in parts]
         write_tile(d, np.concatenate(mine, axis=int(collective_dim)).reshape(d.shape))
+    return _done()
 
 
-def _metadata(t: Tile) -> Array:
+def _metadata(kind: str, t: Tile, has_rdispls: bool, ranks: int) -> Array | None:
+    """[rows, ranks] counts and displacements of a metadata tensor, in elements; None in a run without values."""
+    rows, core = 4 if has_rdispls else 3, machine.active()
+    if core.is_traced and (t.dtype.name != "uint32" or t.size != rows * ranks):
+        raise fail(
+            f"{kind}: the metadata tensor",
+            tile=t,
+            allowed=f"uint32 [{rows}, {ranks}] in HBM, [1, {rows}, {ranks}] in SBUF",
+        )
+    if not core.values:
+        return None
     a = read_tile(t).astype(np.int64)
     return a.reshape(-1, a.shape[-1])
 
 
-def _variable(
-    kind: str,
-    srcs: object,
-    dsts: object,
-    replica_group: object,
-    metadata: Tile,
-    known: bool,
-    has_rdispls: bool,
-    uniform: bool,
-) -> None:
-    srcs, dsts = _list(srcs), _list(dsts)
-    _issue(kind, srcs, dsts)
-    src, dst = srcs[0], dsts[0]
-    core = machine.active()
-    members = _group(replica_group, core.rank)
-    table = _metadata(metadata)
-    parts = _meet(kind, members, src.dtype.name, (_bytes(src).reshape(-1), table))
-    me = members.index(core.rank)
-    slot = dst.size // len(members)
-    out = tile_elements(dst).reshape(-1).copy()
-    if not storage_of(dst).filled:
-        storage_of(dst).fill()
-        out = tile_elements(dst).reshape(-1).copy()
-    counts = np.zeros(len(members), np.int64)
-    for r, (data, meta) in enumerate(parts):
-        column = 0 if uniform else me
-        count, start = int(meta[0, column]), int(meta[1, column])
-        at = int(table[3, r]) if has_rdispls else slot * r
-        if start + count > data.size or at + count > out.size:
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """An exchange of pieces of different sizes. kind: of the collective; row: how the pieces of the senders are added,
+    None: they lie side by side; where: its line; prepared: the half that was issued; the rest as `all_to_all_v`."""
+
+    kind: str
+    srcs: object
+    dsts: object
+    replica_group: object
+    metadata: Tile
+    known: bool
+    has_rdispls: bool
+    row: ops.Alu | None = None
+    where: str = ""
+    prepared: NkiInstruction | None = None
+
+    def run(self, half: str = "") -> NkiInstruction:
+        """The exchange, or the half of it that moves."""
+        srcs, dsts = _list(self.srcs), _list(self.dsts)
+        _issue(self.kind + half, srcs, dsts)
+        if len(srcs) != 1:
+            raise fail(f"{self.kind} takes one tensor", given=len(srcs))
+        core, kind = machine.active(), self.kind
+        members = _group(self.replica_group, core.rank)
+        self._check(core, members, dsts[0])
+        table = _metadata(kind, self.metadata, self.has_rdispls, len(members))
+        parts = _meet(kind, members, srcs[0].dtype.name, (_bytes(srcs[0]).reshape(-1), table))
+        if table is not None:
+            self._write(parts, members, members.index(core.rank), table, dsts[0])
+        return _done()
+
+    def prepare(self) -> NkiInstruction:
+        """The half that sets up: it reads the metadata alone."""
+        core = machine.active()
+        if core.scratch.get("switched"):
+            raise fail(f"{self.kind}_prepare on chips that a NeuronSwitch joins", fix=f"{self.kind} does both halves")
+        waiting = core.scratch.get(PREPARED)
+        if waiting is not None:
             raise fail(
-                f"{kind}: rank {members[r]} sends {count} elements that do not fit",
-                tile=dst,
-                given=f"source offset {start}, destination offset {at}",
+                f"{self.kind}_prepare while another prepare waits for its trigger",
+                given=f"{waiting.kind}_prepare at {waiting.where}",
+                fix="all prepares share one slot: trigger the first before the second",
             )
-        out[at : at + count] = data[start : start + count]
-        counts[r] = count
-    write_tile(dst, out.reshape(dst.shape))
-    if not known:
-        whole = tile_elements(metadata).copy()
-        whole.reshape(-1, whole.shape[-1])[2] = counts
-        write_tile(metadata, whole)
+        self._check(core, _group(self.replica_group, core.rank), _list(self.dsts)[0])
+        exchange.collective(f"{self.kind}_prepare", [], [("metadata", self.metadata)])
+        made = _done()
+        made.prepared = machine.where()
+        core.scratch[PREPARED] = replace(self, prepared=made, where=made.prepared)
+        return made
+
+    def _check(self, core: Core, members: list[int], dst: Tile) -> None:
+        if self.has_rdispls and self.kind == "all_gather_v":
+            raise fail("all_gather_v has no receive displacements", fix="has_rdispls=False: rank r lands in its slot")
+        sent = _list(self.srcs)[0].size
+        if self.row is None and core.is_traced and not self.has_rdispls and dst.size != sent * len(members):
+            raise fail(
+                f"{self.kind}: without has_rdispls dst has a slot of the size of src for each rank",
+                tile=dst,
+                given=f"{dst.size:,} elements",
+                allowed=f"{len(members)} x {sent:,}",
+            )
+        if self.row is not None and (core.programs != 2 or len(members) != SCATTER_RANKS):
+            raise fail(
+                f"{self.kind} joins {SCATTER_RANKS} ranks of two cores on one chip",
+                given=f"{len(members)} ranks, {core.programs} core{'s' * (core.programs > 1)} each",
+            )
+        if self.row is not None and dst.size * dst.itemsize > SCATTER_B:
+            raise fail(f"{self.kind}: the result of a rank", tile=dst, allowed=f"at most {SCATTER_B:,} bytes")
+
+    def _write(self, parts: list[Any], members: list[int], me: int, table: Array, dst: Tile) -> None:
+        if not storage_of(dst).filled:
+            storage_of(dst).fill()
+        out = tile_elements(dst).reshape(-1).copy()
+        slot = dst.size // len(members)
+        counts, total = np.zeros(len(members), np.int64), None
+        for r, (data, meta) in enumerate(parts):
+            column = 0 if self.kind == "all_gather_v" else me
+            count, start = int(meta[0, column]), int(meta[1, column])
+            at = 0 if self.row is not None else int(table[3, r]) if self.has_rdispls else slot * r
+            if start + count > data.size or at + count > out.size:
+                raise fail(
+                    f"{self.kind}: rank {members[r]} sends {count} elements that do not fit",
+                    tile=dst,
+                    given=f"source offset {start}, destination offset {at}",
+                )
+            piece = data[start : start + count]
+            if self.row is not None:
+                wide = to_f32(piece, dst.dtype) if dst.dtype.is_float else piece.astype(np.int64)
+                if total is not None and len(total) != count:
+                    raise fail(f"{self.kind}: the ranks send {len(total)} and {count} elements to rank {members[me]}")
+                total = wide if total is None else np.asarray(self.row.apply(total, wide))
+                piece = cast(total, dst.dtype)
+            out[at : at + count] = piece
+            counts[r] = count
+        write_tile(dst, out.reshape(dst.shape))
+        if not self.known:
+            whole = tile_elements(self.metadata).copy()
+            whole.reshape(-1, whole.shape[-1])[2] = counts
+            write_tile(self.metadata, whole)
+
+
+PREPARED = "prepared"
+"""In the state of a core (`Core.scratch`): the exchange that waits for its trigger."""
+SCATTER_RANKS, SCATTER_B = 4, 1 << 14
+"""Of `reduce_scatter_v`, as its docstring in NKI 0.7.0b1 has it: ranks of a group, most bytes of a result."""
+
+
+def _triggered(kind: str, prepare_instr: object) -> NkiInstruction:
+    core = machine.active()
+    waiting: _Variable | None = core.scratch.get(PREPARED)
+    where = getattr(prepare_instr, "prepared", None)
+    if waiting is None or waiting.kind != kind or waiting.where != where:
+        raise fail(
+            f"{kind}_trigger without its prepare",
+            given="none waits" if waiting is None else f"{waiting.kind}_prepare at {waiting.where} waits",
+            fix=f"{kind}_trigger(instruction that {kind}_prepare returned), once after each prepare",
+        )
+    del core.scratch[PREPARED]
+    assert waiting.prepared is not None
+    return waiting.run("_trigger").depends_on(waiting.prepared)
 
 
 @done_again
@@ -284,9 +379,10 @@ def all_to_all_v(
     has_rdispls: bool = False,
     priority: object = None,
     name: str | None = None,
-) -> None:
-    """All-to-all with sizes from a metadata tensor: counts and displacements by rank."""
-    _variable("all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, False)
+) -> NkiInstruction:
+    """All-to-all with sizes from a metadata tensor, uint32 [3 or 4, ranks] in elements: send counts, send
+    displacements, receive counts (written unless known), with has_rdispls receive displacements."""
+    return _Variable("all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls).run()
 
 
 @done_again
@@ -299,9 +395,81 @@ def all_gather_v(
     has_rdispls: bool = False,
     priority: object = None,
     name: str | None = None,
-) -> None:
-    """All-gather of chunks with sizes from a metadata tensor."""
-    _variable("all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, True)
+) -> NkiInstruction:
+    """All-gather of pieces with sizes from a metadata tensor, of whose send rows column 0 counts."""
+    return _Variable("all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls).run()
+
+
+@done_again
+def reduce_scatter_v(
+    srcs: object,
+    dsts: object,
+    replica_group: object,
+    metadata_tensor: Tile,
+    op: object,
+    recv_counts_known: bool = False,
+    has_rdispls: bool = False,
+    priority: object = None,
+    name: str | None = None,
+) -> NkiInstruction:
+    """Each rank gets the reduction over the pieces that the others send it. Its arguments are inferred from
+    `all_to_all_v`: no page of Neuron 2.33 shows them."""
+    return _Variable(
+        "reduce_scatter_v",
+        srcs,
+        dsts,
+        replica_group,
+        metadata_tensor,
+        recv_counts_known,
+        has_rdispls,
+        ops.alu(op),
+    ).run()
+
+
+@done_again
+def all_to_all_v_prepare(
+    srcs: object,
+    dsts: object,
+    replica_group: object,
+    metadata_tensor: Tile,
+    recv_counts_known: bool = False,
+    has_rdispls: bool = False,
+    priority: object = None,
+    name: str | None = None,
+) -> NkiInstruction:
+    """Set up an `all_to_all_v`: reads the metadata; `all_to_all_v_trigger` moves the data, once after each prepare."""
+    return _Variable(
+        "all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls
+    ).prepare()
+
+
+@done_again
+def all_gather_v_prepare(
+    srcs: object,
+    dsts: object,
+    replica_group: object,
+    metadata_tensor: Tile,
+    recv_counts_known: bool = False,
+    has_rdispls: bool = False,
+    priority: object = None,
+    name: str | None = None,
+) -> NkiInstruction:
+    """Set up an `all_gather_v`: reads the metadata; `all_gather_v_trigger` moves the data, once after each prepare."""
+    return _Variable(
+        "all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls
+    ).prepare()
+
+
+@done_again
+def all_to_all_v_trigger(prepare_instr: NkiInstruction, name: str | None = None) -> NkiInstruction:
+    """Move the data of the `all_to_all_v_prepare` that returned this instruction."""
+    return _triggered("all_to_all_v", prepare_instr)
+
+
+@done_again
+def all_gather_v_trigger(prepare_instr: NkiInstruction, name: str | None = None) -> NkiInstruction:
+    """Move the data of the `all_gather_v_prepare` that returned this instruction."""
+    return _triggered("all_gather_v", prepare_instr)
 
 
 @done_again
@@ -311,7 +479,7 @@ def collective_permute(
     source_target_pairs: Sequence[Sequence[int]],
     priority: object = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Each target gets the data of its source."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("collective_permute", srcs, dsts)
@@ -319,12 +487,13 @@ def collective_permute(
     pairs = [(int(a), int(b)) for a, b in source_target_pairs]
     members = sorted({r for p in pairs for r in p})
     if core.rank not in members:
-        return
+        return _done()
     parts = _meet("collective_permute", members, (_signature(srcs), tuple(pairs)), [_bytes(s) for s in srcs])
     for a, b in pairs:
         if b == core.rank:
             for i, d in enumerate(dsts):
                 write_tile(d, parts[members.index(a)][i].reshape(d.shape))
+    return _done()
 
 
 def _ring(
@@ -350,7 +519,7 @@ def collective_permute_implicit(
     channel_ids: object = (0,),
     priority: object = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Each rank sends to its successor in the group and receives from its predecessor."""
     srcs, dsts = _channels(srcs_by_channel), _channels(dsts_by_channel)
     _issue("collective_permute_implicit", [s for c in srcs for s in c], [d for c in dsts for d in c])
@@ -362,6 +531,7 @@ def collective_permute_implicit(
         dsts,
         members,
     )
+    return _done()
 
 
 @done_again
@@ -374,7 +544,7 @@ def collective_permute_implicit_reduce(
     channel_ids: object = (0,),
     priority: object = None,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Each rank sends op(src0, src1) to its successor."""
     first, second, dsts = _channels(srcs0_by_channel), _channels(srcs1_by_channel), _channels(dsts_by_channel)
     _issue("collective_permute_implicit_reduce", [s for c in first for s in c], [d for c in dsts for d in c])
@@ -385,6 +555,7 @@ def collective_permute_implicit_reduce(
         for c0, c1 in zip(first, second, strict=True)
     ]
     _ring("collective_permute_implicit_reduce", payload, tuple(_signature(c) for c in first), dsts, members)
+    return _done()
 
 
 def collective_permute_implicit_current_processing_rank_id(

@@ -107,7 +107,9 @@ VirtualRegister = Register
 
 
 class NkiInstruction(NKIObject):
-    """Handle of an instruction that was issued."""
+    """Handle of an instruction that was issued. prepared: where the prepare of a collective stands."""
+
+    prepared = ""
 
     def __init__(self, handle: int = 0) -> None:
         self.handle = handle

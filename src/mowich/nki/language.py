@@ -810,7 +810,7 @@ def _unrolled(name: str, values: builtins.range) -> Iterable[int]:
     core = machine.running()
     if core is not None and core.is_traced and "unrolled" not in core.warned:
         core.warned.add("unrolled")
-        core.warn("unrolled", f"nl.{name} is deprecated in NKI 0.7: range does the same", DeprecationWarning)
+        core.warn("unrolled", f"nl.{name} is deprecated in NKI 0.7: range does the same")
     return loops.over(values, 2)
 
 

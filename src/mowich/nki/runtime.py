@@ -427,6 +427,7 @@ def _run(
     def program(core: Core, call: Callable[[], object]) -> object:
         value = call()
         _check_plain(value, func)
+        _check_triggered(core)
         if core.unfinished:
             raise Unlike
         try:
@@ -661,10 +662,11 @@ def run_ranks(
     results: Callable[..., object] | None = None,
     returned: Sequence[MemoryRegion] = RETURNED,
     traced: bool = False,
+    switched: bool = False,
 ) -> list[Result]:
     """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of
-    arguments. A kernel's writes to its arguments are seen in the caller's arrays, but for an array that several ranks
-    were given: each has a copy of it."""
+    arguments; switched: a NeuronSwitch joins their chips. A kernel's writes to its arguments are seen in the caller's
+    arrays, but for an array that several ranks were given: each has a copy of it."""
     group = Group()
     every: list[tuple[Core, Callable[[], object]]] = []
     launches: list[tuple[list[Core], _Arguments]] = []
@@ -693,7 +695,7 @@ def run_ranks(
         bound = _bind(func, a, k, arguments)
         for c in cores:
             c.group = c.rank_group = group
-            c.scratch |= {"base": rank * lnc, "stdout": sys.stdout}
+            c.scratch |= {"base": rank * lnc, "stdout": sys.stdout, "switched": switched}
             c.rounding = _stochastic_rounding(rank, c.program)
             every.append((c, _finished_by(results, c, bound())))
         launches.append((cores, arguments))
@@ -713,7 +715,24 @@ def run_ranks(
 
 def _finished_by(results: Callable[..., object] | None, core: Core, call: Callable[[], object]) -> Callable[[], object]:
     """A call whose value is what `results` makes of it."""
-    return call if results is None else lambda: results(call(), core)
+
+    def finished() -> object:
+        value = call()
+        _check_triggered(core)
+        return value if results is None else results(value, core)
+
+    return finished
+
+
+def _check_triggered(core: Core) -> None:
+    """Raise for a collective that was prepared and never triggered."""
+    waiting = core.scratch.get("prepared")
+    if waiting is not None:
+        raise machine.NkiValidationError(
+            f"{waiting.kind}_prepare without its trigger",
+            where=waiting.where,
+            fix=f"{waiting.kind}_trigger moves the data, once after each prepare",
+        )
 
 
 class _LaunchesGrid(BaseException):
@@ -868,7 +887,8 @@ class Kernel:
         return frameworks.called(self._value, args, kwargs)
 
     def _value(self, args: Sequence[object], kwargs: Mapping[str, object], *, values: bool) -> object:
-        return self.launch(args, kwargs, values=values).value
+        # a framework asks for shapes alone where it compiles a graph
+        return self.launch(args, kwargs, values=values, in_graph=not values).value
 
     def _check_grid_inside(self, core: Core) -> None:
         """A kernel that another one calls runs on the programs of that one. Raises where it asks for others."""
@@ -893,22 +913,26 @@ class Kernel:
             lnc = lnc or host.lnc
         how.setdefault("generation", self.generation())
         how["traced"] = self.is_traced(how.pop("version", None))
-        grid = self._cores(lnc)
+        is_checked = how.pop("in_graph", False) and how["traced"] and how["generation"] >= 3
+        grid = self._cores(lnc, 2 if is_checked else None)
         result = run_function(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
         result.static_dma, result.older = self.static_dma, self.older
         if host is not None:
             host.results.append(result)
         return result
 
-    def _cores(self, lnc: int | None) -> object:
+    def _cores(self, lnc: int | None, of_graph: int | None) -> object:
         """The grid of a launch: brackets, else NEURON_LOGICAL_NC_CONFIG, else the degree of the compiler. Raises where
-        the kernel and the compiler state different degrees. lnc: what the caller says of the compiler."""
-        compiled = lnc if lnc is not None and lnc > 1 else launches.lnc or self._flag_lnc()
+        the kernel and the compiler have different degrees. lnc: what the caller says of the compiler; of_graph: what it
+        takes by default for a graph of NKI 0.7 around the kernel, which takes 1."""
+        compiled = lnc if lnc is not None and lnc > 1 else launches.lnc or self._flag_lnc() or of_graph
         stated, said = self.grid, "brackets"
         if stated is None and not self.older and (text := os.environ.get(LOGICAL_CORES)):
             if text not in ("1", "2"):
                 raise UserError(LOGICAL_CORES, given=text, allowed="1 or 2")
             stated, said = int(text), LOGICAL_CORES
+        if stated is None and of_graph is not None:
+            stated, said = 1, "the default"
         if stated is None:
             return compiled if compiled is not None and compiled > 1 else None
         degree, name = math.prod(_grid(stated)), getattr(self.func, "__name__", "kernel")
@@ -918,7 +942,7 @@ class Kernel:
                 where=_first_line(self.func),
                 fix=f"{name}[{compiled}](...), or --lnc {degree}",
             )
-        return stated if self.grid is not None or degree > 1 else None
+        return self.grid if self.grid is not None else degree if degree > 1 else None
 
     def _flag_lnc(self) -> int | None:
         """The degree among the flags of the compiler."""

@@ -29,6 +29,7 @@ KIND_OF = {
     "all_to_all": "all-to-all",
     "all_to_all_v": "all-to-all",
     "all_gather_v": "all-gather",
+    "reduce_scatter_v": "reduce-scatter",
     "collective_permute": "permute",
     "collective_permute_implicit": "permute",
     "collective_permute_implicit_reduce": "permute",
@@ -127,6 +128,8 @@ def run_system(
         values=values,
         strict=strict,
         record=True,
+        traced=k.is_traced(),
+        switched=any(level.kind == "switch" for level in chips.levels),
     )
     return SystemRun(system=system, results=tuple(results), exchanges=tuple(_exchanges(results[0], chips)))
 
@@ -142,7 +145,7 @@ def _exchanges(result: Result, system: System) -> list[RankCollective]:
             groups.setdefault(str(key[2]), []).extend([tuple(key[1])] * int(calls))
     out = []
     for record in core.trace.records:
-        name = (record.flags or {}).get("kind")
+        name = str((record.flags or {}).get("kind")).removesuffix("_trigger")
         if record.name != "collective" or name not in KIND_OF:
             continue
         kind = KIND_OF[name]

@@ -51,13 +51,19 @@ def collective_cost(r: InstructionRates, kind: Kind) -> Cost:
     ranks, cores = int(kind.flag("ranks", 1)), int(kind.flag("cores", 1))
     sent_B = sum(math.prod(o.shape) * o.itemsize for o in kind.reads)
     name = str(kind.flag("kind", ""))
+    half = name.rpartition("_")[2]
+    name = name.removesuffix("_trigger")
     parts = _inside_chip(r, name, sent_B, ranks, cores)
     lasts = int(kind.flag("lasts", 0))
-    if lasts:
+    if half == "prepare":  # inferred: the set-up is what an exchange takes beside hops and bytes
+        parts = {"links.base": parts["links.base"]}
+    elif lasts:
         parts = {"links.hop": lasts}  # steps over the links of a machine, as its own facts have them
     elif ranks * cores > r.number("memory.cores"):
         beyond = _between_chips(r, name, sent_B, ranks)
         parts = max(parts, beyond, key=lambda p: sum(p.values()))
+    if half == "trigger":
+        parts = {fact: time for fact, time in parts.items() if fact != "links.base"}
     done = r.ps("dma.completion")
     return Cost(
         queue=COLLECTIVE_QUEUE,
@@ -166,7 +172,9 @@ def collective(kind: str, dsts: Sequence[Named], srcs: Sequence[Named]) -> None:
         flags["cores"] = core.programs
     if core.alike is not None:
         flags["ranks"] = core.alike.ranks
-        lasts = core.alike.lasts_ps(kind, sum(s.size * s.itemsize for _, s in srcs if s is not None))
+        lasts = core.alike.lasts_ps(
+            kind.removesuffix("_trigger"), sum(s.size * s.itemsize for _, s in srcs if s is not None)
+        )
         if lasts is not None:
             flags["lasts"] = lasts
     issue("collective", "", dsts, srcs, flags)
