@@ -629,6 +629,8 @@ def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer:
         if k.dtype == "float32" and k.flop:
             return f"{share} Tensor Engine at work in float32, four passes", "bf16 tiles: one pass"
         return f"{share} Tensor Engine at work", "it binds: fewer FLOP, fp8 (double_row), or MX formats on Trainium3"
+    if name == "sync.loop_turn":
+        return f"{share} drain and barrier at the end of a turn", "several tiles a turn, by a loop of Python within"
     if name == "scalar_engine.table_load":
         return f"{share} load of an activation table", "group instructions of the same function"
     if name.endswith(("latency", "overhead", "semaphore", "barrier")):

@@ -14,7 +14,7 @@ from mowich.neuroncore.instructions import TABLE
 from mowich.nki import collectives, isa, language
 from mowich.nki.check.program import LOOPS, NEW, OLD, Code, FunctionNode, may_be_called
 from mowich.nki.check.rule import KLR, MIGRATION, PARSER, FoundAt, KernelRule, Look, NkiVersion, known_as
-from mowich.nki.words import public
+from mowich.nki.words import SINCE_0_7, public
 
 WORD_RULES: list[tuple[KernelRule, Look]] = []
 
@@ -225,11 +225,44 @@ def _integer_enumeration(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     "nl.ndarray((128, 512), dtype=np.float64, buffer=nl.sbuf)",
 )
 def _wide_format(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
+    for line, name, value in _formats(code, nodes):
+        if _word(value) in ("float64", "uint64", "double"):
+            yield line, f"{name} is given dtype={ast.unparse(value)}"
+
+
+def _formats(code: Code, nodes: list[ast.AST]) -> Iterator[tuple[int, str, ast.expr]]:
+    """(Line, function, format) of calls that name a format."""
     for call, name in _calls(code, nodes, ISA, LANGUAGE):
         value = _keyword(call, "dtype") or (_argument(call, 1, "dtype") if name in ALLOCATE else None)
-        word = value.attr if isinstance(value, ast.Attribute) else getattr(value, "value", None)
-        if word in ("float64", "int64", "uint64", "double"):
-            yield call.lineno, f"{name} is given dtype={ast.unparse(value) if value is not None else word}"
+        if value is not None:
+            yield call.lineno, name, value
+
+
+def _word(value: ast.expr) -> object:
+    """The format that an expression names: "int64" of np.int64."""
+    return value.attr if isinstance(value, ast.Attribute) else getattr(value, "value", None)
+
+
+NEWER = {f"{NEW}.{m.rpartition('.')[2]}.{n}" for m, names in SINCE_0_7.items() for n in names if n != "int64"}
+"""Names that came with NKI 0.7, but for its format."""
+
+
+@_rule(
+    "newer-name",
+    "a name that came with NKI 0.7, or int64",
+    "slices, registers and whole collectives; or NKI 0.7",
+    REFERENCE,
+    "nl.tiles(x, tile_shape=(128, 512))",
+    until=PARSER,
+)
+def _newer_name(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
+    for n in nodes:
+        if isinstance(n, ast.Name | ast.Attribute):
+            for dotted in code.module.dotted(n) & NEWER:
+                yield n.lineno, f"{ast.unparse(n)} is {dotted}"
+    for line, name, value in _formats(code, nodes):
+        if _word(value) == "int64":
+            yield line, f"{name} is given dtype={ast.unparse(value)}"
 
 
 @_rule(
