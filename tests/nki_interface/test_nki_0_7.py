@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 from pathlib import Path
 from typing import Any
@@ -775,3 +776,39 @@ def test_the_version_is_that_of_the_names_or_the_one_that_is_said(
     assert cli.run([*words, "--nki", "0.6"]) == 2
     assert "k.py:8: nki.language.tiles is of NKI 0.7, and NKI 0.6 was asked for" in capsys.readouterr().err
     assert cli.run(["kernel", "profile", str(file), "-k", "k", "x=float32[4,4]", "--nki", "0.6", "--json"]) == 2
+
+
+# signatures
+# ----------------------------------------------------------------------------------------------------------------
+
+ARGUMENTS = Path(__file__).resolve().parents[1] / "fixtures" / "nki_0_6_arguments.txt"
+"""Arguments of each function in the stubs of NKI 0.6 (aws-neuron-sdk, 81ce03ae)."""
+LATER = {"isa.topk": ["sorted"]}
+"""Arguments that 0.7 added."""
+
+
+def test_signatures_are_those_of_the_interface() -> None:
+    modules = {"isa": nisa, "language": nl, "collectives": ncc}
+    for line in ARGUMENTS.read_text(encoding="utf-8").splitlines():
+        name, *arguments = line.split()
+        module, _, function = name.partition(".")
+        found = inspect.signature(getattr(modules[module], function)).parameters
+        assert [n for n in found if n not in LATER.get(name, ())] == arguments, name
+
+
+def test_arguments_of_older_kernels_are_taken_and_not_shown() -> None:
+    def kernel(x: Any) -> Any:
+        t = nl.load(x)
+        nisa.tensor_scalar(dst=t, data=t, op0=nl.multiply, operand0=2.0, dtype=nl.float32)  # type: ignore[call-arg]
+        nisa.dma_copy(dst=x, src=t, unique_indices=True)
+        return returned(t)
+
+    assert (mowich.run_kernel(kernel, np.ones((4, 4), np.float32)).outputs[0] == 2).all()
+    assert "dtype" not in inspect.signature(nisa.tensor_scalar).parameters
+
+    def wrong(x: Any) -> Any:
+        nisa.tensor_copy(dst=nl.load(x), scr=x, dtype=nl.float32)
+        return x
+
+    with pytest.raises(NkiValidationError, match=r"no argument 'scr'.*allowed: dst .*, src .*, engine, name;"):
+        mowich.run_kernel(wrong, np.ones((4, 4), np.float32))

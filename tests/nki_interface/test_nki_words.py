@@ -123,7 +123,7 @@ CASES = {
     "too many by position": (
         lambda x: nisa.tensor_copy(x, x, None, None, None, 3),
         TypeError,
-        ["nki.isa.tensor_copy takes at most 5 arguments by position", "got 6", "by name"],
+        ["nki.isa.tensor_copy takes at most 4 arguments by position", "got 6", "by name"],
     ),
     "missing in the older interface": (
         lambda x: older_isa.nc_matmul(x),

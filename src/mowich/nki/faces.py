@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import FunctionType
+from typing import Any, TypeVar
 
 from mowich.neuroncore.instructions.table import InstructionRow
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ def arguments(
     """The arguments that a face lists (see `InstructionRow`). operators: name -> what the interface has for it, where
     defaults are operators."""
     parameters = own(effect)
-    entries = listed.split()
+    entries = [entry for entry in listed.split() if entry != "|"]
     named = {entry.partition("=")[0] for entry in entries}
     out: list[Argument] = []
     for entry in entries:
@@ -133,6 +136,25 @@ def given(effect: Callable[..., None], words: Mapping[str, Vocabulary], uses: di
     return out
 
 
+def shown_without(*names: str) -> Callable[[F], F]:
+    """A decorator: a function takes these arguments, and its signature does not show them. Older kernels pass them, and
+    AWS's functions do not have them."""
+
+    def decorate(function: F) -> F:
+        found = inspect.signature(function)
+        kept = [p for n, p in found.parameters.items() if n not in names]
+        function.__dict__["__signature__"] = found.replace(parameters=kept)
+        return function
+
+    return decorate
+
+
+def taken(function: object) -> tuple[str, ...]:
+    """The arguments that a function takes, also those that its signature does not show."""
+    code = getattr(function, "__code__", None)
+    return () if code is None else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
 def face(
     row: InstructionRow,
     module: str,
@@ -146,4 +168,6 @@ def face(
     uses: dict[str, object] = {"_effect": row.effect, "_done": done}
     parameters = signed(arguments(row.effect, row.face, words, operators), uses)
     call = f"_effect({', '.join(given(row.effect, words, uses).values())})"
-    return define(row.name, module, row.effect.__doc__, parameters, returns, [call, "return _done()"], uses)
+    made = define(row.name, module, row.effect.__doc__, parameters, returns, [call, "return _done()"], uses)
+    hidden = row.face.partition("|")[2].split()
+    return shown_without(*hidden)(made) if hidden else made

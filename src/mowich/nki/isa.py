@@ -230,6 +230,7 @@ _known_dma_flags = functools.lru_cache(256, typed=True)(_judged_dma_flags)
 """The same, judged once: nothing changes the dict."""
 
 
+@faces.shown_without("dst_rmw_op", "unique_indices")
 def dma_copy(
     dst: Tile,
     src: Tile,
@@ -249,6 +250,7 @@ def dma_copy(
     return _done()
 
 
+@faces.shown_without("engine")
 def dma_transpose(
     dst: Tile,
     src: Tile,

@@ -40,7 +40,7 @@ from mowich.neuroncore.views import (
     view_of,
     write_tile,
 )
-from mowich.nki import grids, loops, words
+from mowich.nki import faces, grids, loops, words
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
@@ -330,6 +330,7 @@ def random_seed(seed: SupportsInt | Tile) -> None:
         machine.active().rng = np.random.default_rng(int(seed))
 
 
+@faces.shown_without("dtype")
 def shared_constant(constant: object, dtype: object = None) -> Tile:
     """An HBM tensor with the data of an array, or of an .npy file."""
     core = machine.active()
@@ -507,7 +508,7 @@ class NkiOp:
         self._call = call
         self.__doc__ = doc
 
-    def __call__(self, *args: object, **kwargs: object) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(self.op_name, *args, **kwargs)
 
     def signature(self) -> list[inspect.Parameter]:
@@ -616,75 +617,87 @@ def _copy(name: str, x: Tile, dtype: object = None) -> Tile:
     return out
 
 
-def _op2(name: str, doc: str) -> Callable[..., Tile]:
-    return NkiOp(name, _binary, doc)
+class BinaryOp(NkiOp):
+    """An operator of two operands."""
+
+    def __init__(self, name: str, doc: str) -> None:
+        super().__init__(name, _binary, doc)
+
+    def __call__(self, x: Tile | float, y: Tile | float, dtype: object = None) -> Tile:
+        return self._call(self.op_name, x, y, dtype)  # type: ignore[return-value]
 
 
-def _op1(name: str, doc: str) -> Callable[..., Tile]:
-    return NkiOp(name, _unary, doc)
+class UnaryOp(NkiOp):
+    """An operator of one operand."""
+
+    def __init__(self, name: str, doc: str) -> None:
+        super().__init__(name, _copy if name == "copy" else _unary, doc)
+
+    def __call__(self, x: Tile, dtype: object = None) -> Tile:
+        return self._call(self.op_name, x, dtype)  # type: ignore[return-value]
 
 
-add = _op2("add", "x + y")
-subtract = _op2("subtract", "x - y")
-multiply = _op2("multiply", "x * y")
-divide = _op2("divide", "x / y")
-maximum = _op2("maximum", "the larger of x and y")
-minimum = _op2("minimum", "the smaller of x and y")
-power = _op2("power", "x to the power y")
-mod = _op2("mod", "x modulo y, with the sign of y")
-fmod = _op2("fmod", "remainder of x / y, with the sign of x")
-abs_max = _op2("abs_max", "the one of x and y that is larger in magnitude (y when equal)")
-abs_min = _op2("abs_min", "the one of x and y that is smaller in magnitude (y when equal)")
-equal = _op2("equal", "1 where x == y")
-not_equal = _op2("not_equal", "1 where x != y")
-less = _op2("less", "1 where x < y")
-less_equal = _op2("less_equal", "1 where x <= y")
-greater = _op2("greater", "1 where x > y")
-greater_equal = _op2("greater_equal", "1 where x >= y")
-bitwise_and = _op2("bitwise_and", "bits of x and y")
-bitwise_or = _op2("bitwise_or", "bits of x or y")
-bitwise_xor = _op2("bitwise_xor", "bits of x xor y")
-left_shift = _op2("left_shift", "x shifted left by y bits")
-right_shift = _op2("right_shift", "x shifted right by y bits, zeros entering")
-logical_and = _op2("logical_and", "1 where both are nonzero")
-logical_or = _op2("logical_or", "1 where one is nonzero")
-logical_xor = _op2("logical_xor", "1 where exactly one is nonzero")
-average = _op2("average", "mean, as a reduction")
-bypass = _op2("bypass", "the data unchanged")
-invert = _op1("invert", "bits inverted")
-logical_not = _op1("logical_not", "1 where x is zero")
-abs = _op1("abs", "magnitude")
-square = _op1("square", "x * x")
-exp = _op1("exp", "e to the power x")
-log = _op1("log", "natural logarithm")
-sqrt = _op1("sqrt", "square root")
-rsqrt = _op1("rsqrt", "1 / square root")
-tanh = _op1("tanh", "hyperbolic tangent")
-sigmoid = _op1("sigmoid", "1 / (1 + exp(-x))")
-relu = _op1("relu", "max(x, 0)")
-prelu = _op1("prelu", "x, or x * slope where negative")
-gelu = _op1("gelu", "x times the normal distribution function")
-gelu_dx = _op1("gelu_dx", "derivative of gelu")
-gelu_apprx_tanh = _op1("gelu_apprx_tanh", "gelu by tanh")
-gelu_apprx_sigmoid = _op1("gelu_apprx_sigmoid", "x * sigmoid(1.702 x)")
-gelu_apprx_sigmoid_dx = _op1("gelu_apprx_sigmoid_dx", "derivative of gelu_apprx_sigmoid")
-silu = _op1("silu", "x * sigmoid(x)")
-silu_dx = _op1("silu_dx", "derivative of silu")
-softplus = _op1("softplus", "log(1 + exp(x))")
-mish = _op1("mish", "x * tanh(softplus(x))")
-erf = _op1("erf", "error function")
-erf_dx = _op1("erf_dx", "derivative of erf")
-reciprocal = _op1("reciprocal", "1 / x")
-sin = _op1("sin", "sine of any angle")
-cos = _op1("cos", "cosine of any angle")
-tan = _op1("tan", "tangent")
-arctan = _op1("arctan", "inverse tangent")
-ceil = _op1("ceil", "smallest integer not below x")
-floor = _op1("floor", "largest integer not above x")
-trunc = _op1("trunc", "x without its fraction")
-negative = _op1("negative", "-x")
-sign = _op1("sign", "-1, 0 or 1")
-copy = NkiOp("copy", _copy, "a copy in SBUF")
+add = BinaryOp("add", "x + y")
+subtract = BinaryOp("subtract", "x - y")
+multiply = BinaryOp("multiply", "x * y")
+divide = BinaryOp("divide", "x / y")
+maximum = BinaryOp("maximum", "the larger of x and y")
+minimum = BinaryOp("minimum", "the smaller of x and y")
+power = BinaryOp("power", "x to the power y")
+mod = BinaryOp("mod", "x modulo y, with the sign of y")
+fmod = BinaryOp("fmod", "remainder of x / y, with the sign of x")
+abs_max = BinaryOp("abs_max", "the one of x and y that is larger in magnitude (y when equal)")
+abs_min = BinaryOp("abs_min", "the one of x and y that is smaller in magnitude (y when equal)")
+equal = BinaryOp("equal", "1 where x == y")
+not_equal = BinaryOp("not_equal", "1 where x != y")
+less = BinaryOp("less", "1 where x < y")
+less_equal = BinaryOp("less_equal", "1 where x <= y")
+greater = BinaryOp("greater", "1 where x > y")
+greater_equal = BinaryOp("greater_equal", "1 where x >= y")
+bitwise_and = BinaryOp("bitwise_and", "bits of x and y")
+bitwise_or = BinaryOp("bitwise_or", "bits of x or y")
+bitwise_xor = BinaryOp("bitwise_xor", "bits of x xor y")
+left_shift = BinaryOp("left_shift", "x shifted left by y bits")
+right_shift = BinaryOp("right_shift", "x shifted right by y bits, zeros entering")
+logical_and = BinaryOp("logical_and", "1 where both are nonzero")
+logical_or = BinaryOp("logical_or", "1 where one is nonzero")
+logical_xor = BinaryOp("logical_xor", "1 where exactly one is nonzero")
+average = BinaryOp("average", "mean, as a reduction")
+bypass = BinaryOp("bypass", "the data unchanged")
+invert = UnaryOp("invert", "bits inverted")
+logical_not = UnaryOp("logical_not", "1 where x is zero")
+abs = UnaryOp("abs", "magnitude")
+square = UnaryOp("square", "x * x")
+exp = UnaryOp("exp", "e to the power x")
+log = UnaryOp("log", "natural logarithm")
+sqrt = UnaryOp("sqrt", "square root")
+rsqrt = UnaryOp("rsqrt", "1 / square root")
+tanh = UnaryOp("tanh", "hyperbolic tangent")
+sigmoid = UnaryOp("sigmoid", "1 / (1 + exp(-x))")
+relu = UnaryOp("relu", "max(x, 0)")
+prelu = UnaryOp("prelu", "x, or x * slope where negative")
+gelu = UnaryOp("gelu", "x times the normal distribution function")
+gelu_dx = UnaryOp("gelu_dx", "derivative of gelu")
+gelu_apprx_tanh = UnaryOp("gelu_apprx_tanh", "gelu by tanh")
+gelu_apprx_sigmoid = UnaryOp("gelu_apprx_sigmoid", "x * sigmoid(1.702 x)")
+gelu_apprx_sigmoid_dx = UnaryOp("gelu_apprx_sigmoid_dx", "derivative of gelu_apprx_sigmoid")
+silu = UnaryOp("silu", "x * sigmoid(x)")
+silu_dx = UnaryOp("silu_dx", "derivative of silu")
+softplus = UnaryOp("softplus", "log(1 + exp(x))")
+mish = UnaryOp("mish", "x * tanh(softplus(x))")
+erf = UnaryOp("erf", "error function")
+erf_dx = UnaryOp("erf_dx", "derivative of erf")
+reciprocal = UnaryOp("reciprocal", "1 / x")
+sin = UnaryOp("sin", "sine of any angle")
+cos = UnaryOp("cos", "cosine of any angle")
+tan = UnaryOp("tan", "tangent")
+arctan = UnaryOp("arctan", "inverse tangent")
+ceil = UnaryOp("ceil", "smallest integer not below x")
+floor = UnaryOp("floor", "largest integer not above x")
+trunc = UnaryOp("trunc", "x without its fraction")
+negative = UnaryOp("negative", "-x")
+sign = UnaryOp("sign", "-1, 0 or 1")
+copy = UnaryOp("copy", "a copy in SBUF")
 
 
 def _axes(x: Tile, axis: Axes) -> list[int]:
@@ -814,21 +827,25 @@ def _unrolled(name: str, values: builtins.range) -> Iterable[int]:
     return loops.over(values, 2)
 
 
+@faces.shown_without("_")
 def affine_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: iterations without order."""
     return _unrolled("affine_range", _bounds(start, stop, step))
 
 
+@faces.shown_without("_")
 def sequential_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: iterations in order."""
     return _unrolled("sequential_range", _bounds(start, stop, step))
 
 
+@faces.shown_without("_")
 def static_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: unrolled."""
     return _unrolled("static_range", _bounds(start, stop, step))
 
 
+@faces.shown_without("_")
 def dynamic_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterator[int]:
     """range on the device: bounds may be registers. Gone from NKI 0.7: `fori_loop` does it."""
     core = machine.active()

@@ -24,6 +24,7 @@ from mowich.errors import UserError, did_you_mean, shorten
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import NkiValidationError
 from mowich.neuroncore.views import host_fix
+from mowich.nki import faces
 
 SHOWN = {
     "mowich.nki": "nki",
@@ -143,13 +144,15 @@ def public(module: ModuleType) -> list[str]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
     """A call as it stands in a kernel. name: as kernels write it; positions: arguments by position; words: keywords;
-    is_open: `*` or `**` pass some that cannot be read off the source."""
+    is_open: `*` or `**` pass some that cannot be read off the source; taken: arguments that it takes, also where its
+    signature does not show them."""
 
     name: str
     parameters: Sequence[inspect.Parameter]
     positions: int
     words: Sequence[str]
     is_open: bool
+    taken: Sequence[str]
 
 
 @contextmanager
@@ -236,7 +239,12 @@ def _call(frame: FrameType, source: str) -> _Call | None:
     is_open = len(words) < len(node.keywords) or any(isinstance(a, ast.Starred) for a in node.args)
     name = str(getattr(target, "__name__", ""))
     return _Call(
-        name=f"{SHOWN[module]}.{name}", parameters=parameters, positions=len(node.args), words=words, is_open=is_open
+        name=f"{SHOWN[module]}.{name}",
+        parameters=parameters,
+        positions=len(node.args),
+        words=words,
+        is_open=is_open,
+        taken=faces.taken(target),
     )
 
 
@@ -262,7 +270,7 @@ def _wrong(call: _Call, message: str) -> WrongArguments | None:
     in_order = [p.name for p in call.parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     allowed = ", ".join(n if p.default is not p.empty else f"{n} (needed)" for n, p in zip(names, by_name, strict=True))
     unexpected = _UNEXPECTED.search(message) if call.is_open else None
-    odd = [w for w in call.words if w not in names] + ([unexpected[1]] if unexpected else [])
+    odd = [w for w in call.words if w not in (*names, *call.taken)] + ([unexpected[1]] if unexpected else [])
     if odd and not takes_any:
         free = [n for n in names if n not in call.words]
         return WrongArguments(

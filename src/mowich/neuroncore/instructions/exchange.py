@@ -112,7 +112,7 @@ def _between_chips(r: InstructionRates, name: str, sent_B: int, ranks: int) -> d
     cost=sendrecv_cost,
     since=3,
     spaces={"dst": "S", "src": "S"},
-    face="src dst send_to_rank recv_from_rank pipe_id dma_engine name use_gpsimd_dma",
+    face="src dst send_to_rank recv_from_rank pipe_id dma_engine name | use_gpsimd_dma",
 )
 def sendrecv(
     src: Tile,

@@ -43,7 +43,7 @@ def rand2(dst: Tile, min: Scalar = 0.0, max: Scalar = 1.0) -> None:
     write_tile(dst, a + u * (b - a))
 
 
-@instruction(engines=("vector",), cost=one_pass, face="* name dtype")
+@instruction(engines=("vector",), cost=one_pass, face="* name | dtype")
 def dropout(dst: Tile, data: Tile, prob: Scalar) -> None:
     """dst = data, each element 0 with probability `prob`."""
     issued = issue("dropout", "", (("dst", dst),), (("data", data), *tiles_of(("prob", prob))))

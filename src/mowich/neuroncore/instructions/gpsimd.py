@@ -83,7 +83,7 @@ def _fills(name: str, dst: Tile, pattern: Sequence[Sequence[SupportsInt]]) -> No
         )
 
 
-@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S"}, face="* name dtype")
+@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S"}, face="* name | dtype")
 def iota(
     dst: Tile, pattern: Sequence[Sequence[SupportsInt]], offset: SupportsInt = 0, channel_multiplier: SupportsInt = 0
 ) -> None:
@@ -96,7 +96,7 @@ def iota(
     write_tile(dst, like(v, dst.shape))
 
 
-@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"}, face="* name dtype")
+@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"}, face="* name | dtype")
 def affine_select(
     dst: Tile,
     pattern: Sequence[Sequence[SupportsInt]],
@@ -126,7 +126,7 @@ def affine_select(
     engines=("gpsimd",),
     cost=elementwise(_partition_reduce_work),
     spaces={"dst": "S", "src": "S", "data": "S"},
-    face="* name dtype",
+    face="* name | dtype",
 )
 def tensor_partition_reduce(dst: Tile, op: object, data: Tile) -> None:
     """dst [1, F] = data reduced over partitions."""
@@ -145,7 +145,7 @@ def tensor_partition_reduce(dst: Tile, op: object, data: Tile) -> None:
     cost=elementwise(_local_gather_work),
     spaces={"dst": "S", "src_buffer": "S", "index": "S"},
     dtypes={"index": ("uint16",)},
-    face="* name dtype",
+    face="* name | dtype",
 )
 def local_gather(
     dst: Tile, src_buffer: Tile, index: Tile, num_elem_per_idx: int = 1, num_valid_indices: int | None = None
@@ -195,7 +195,7 @@ def local_gather(
     cost=program_cost,
     spaces={"dst": "S", "data": "S", "indices": "S"},
     dtypes={"indices": ("uint32",)},
-    face="* name dtype",
+    face="* name | dtype",
 )
 def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
     """dst = elements of the same partition at flattened free indices."""

@@ -32,7 +32,7 @@ def _activation_work(r: InstructionRates, kind: Kind, n: int) -> float:
 activation_cost = elementwise(_activation_work, table=True)
 
 
-@instruction(engines=("scalar",), cost=activation_cost, face="* name dtype")
+@instruction(engines=("scalar",), cost=activation_cost, face="* name | dtype")
 def activation(
     dst: Tile | None,
     op: object,
@@ -154,7 +154,7 @@ def activate2(
     reduce_into(y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
 
 
-@instruction(engines=("scalar",), cost=activation_cost, face="* name dtype")
+@instruction(engines=("scalar",), cost=activation_cost, face="* name | dtype")
 def activation_reduce(
     dst: Tile,
     op: object,

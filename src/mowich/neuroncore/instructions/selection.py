@@ -47,7 +47,7 @@ F32_MIN = float(np.finfo(np.float32).min)
     cost=one_pass,
     since=3,
     dtypes={"on_true_tile": FLOATS, "bound0": ("float32",), "bound1": ("float32",)},
-    face="* name dtype",
+    face="* name | dtype",
 )
 def range_select(
     dst: Tile,
@@ -98,7 +98,7 @@ def range_select(
     engines=("vector",),
     cost=predicated_cost,
     dtypes={"predicate": (BOOL, "int8", "uint8", "int16", "uint16"), "reduce_res": FLOATS},
-    face="* name dtype",
+    face="* name | dtype",
 )
 def select_reduce(
     dst: Tile,
@@ -154,7 +154,7 @@ def tensor_copy_predicated(dst: Tile, src: Scalar, predicate: Tile, reverse_pred
     write_tile(dst, np.where(keep, new, old))
 
 
-@instruction(engines=("vector",), cost=one_pass, face="* name dtype")
+@instruction(engines=("vector",), cost=one_pass, face="* name | dtype")
 def max8(dst: Tile, src: Tile) -> None:
     """dst [P, 8] = the 8 largest of each partition, descending; NaN counts as -inf, +0 goes before -0."""
     issued = issue("max8", "", (("dst", dst),), (("src", src),))

@@ -38,7 +38,8 @@ class InstructionRow:
 
     A face lists names. "*" stands for the arguments of the effect that the face does not name, and the effect says what
     their defaults are; arguments of the effect by keyword only are not in the face. A name that the effect does not
-    have is taken and not used, None by default. What follows "=" is the default in the interface. An empty face: the
+    have is taken and not used, None by default. What follows "=" is the default in the interface; what follows "|" is
+    taken, and no signature shows it: older kernels pass it. An empty face: the
     interface has a function of its own for the instruction."""
 
     name: str

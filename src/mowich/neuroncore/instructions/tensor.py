@@ -324,7 +324,7 @@ def nc_matmul_mx(
     _accumulate_into(dst, a.T @ b, accumulate)
 
 
-@instruction(engines=("tensor", "vector"), cost=_transpose_cost, face="* name dtype")
+@instruction(engines=("tensor", "vector"), cost=_transpose_cost, face="* name | dtype")
 def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
     """dst [F, P] = data [P, F] transposed, bits untouched. Tensor Engine: SBUF to PSUM, up to 128 x 128; Vector Engine:
     up to 32 x 32."""

@@ -173,7 +173,7 @@ _ASSIGNED = {"free": True, "assigned": True}
 once."""
 
 
-@instruction(engines=("vector", "scalar", "gpsimd"), cost=_copy_cost, face="* name dtype")
+@instruction(engines=("vector", "scalar", "gpsimd"), cost=_copy_cost, face="* name | dtype")
 def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = False) -> None:
     """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise. is_assigned: it
     stands for an assignment."""
@@ -192,7 +192,7 @@ def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = F
         write_tile(dst, round_tf32(np.ascontiguousarray(a)) if dst.dtype is tfloat32 else a)
 
 
-@instruction(engines=("vector", "gpsimd"), cost=elementwise(_memset_work), face="* name dtype")
+@instruction(engines=("vector", "gpsimd"), cost=elementwise(_memset_work), face="* name | dtype")
 def memset(dst: Tile, value: Any, engine: str = "") -> None:
     """dst = value."""
     issued = issue("memset", engine, (("dst", dst),), (), {"zero": value == 0})
@@ -214,7 +214,7 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
         write_tile(dst, np.broadcast_to(cast(np.asarray([float(value)], np.float32), dst.dtype), dst.shape))
 
 
-@instruction(engines=("vector", "gpsimd"), cost=elementwise(_two_inputs_work), face="* name dtype")
+@instruction(engines=("vector", "gpsimd"), cost=elementwise(_two_inputs_work), face="* name | dtype")
 def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str = "") -> None:
     """dst = data1 op data2."""
     row = ops.alu(op)
@@ -258,7 +258,7 @@ def _two_rules(name: str, writes: Sequence[Named], reads: Sequence[Named], flags
     engines=("vector", "scalar", "gpsimd"),
     cost=_copy_cost,
     engine_since={"scalar": 3},
-    face="dst data op0 operand0=None * name dtype",
+    face="dst data op0 operand0=None * name | dtype",
 )
 def tensor_scalar(
     dst: Tile,
@@ -350,7 +350,7 @@ def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
     return np.asarray(out)
 
 
-@instruction(engines=("vector",), cost=elementwise(_two_inputs_work), face="* name dtype")
+@instruction(engines=("vector",), cost=elementwise(_two_inputs_work), face="* name | dtype")
 def scalar_tensor_tensor(
     dst: Tile,
     data: Tile,
@@ -404,7 +404,7 @@ def scalar_tensor_tensor(
     write_tile(dst, applied(row1, like(r, dst.shape), like(tile_f32(operand1), dst.shape), reverse1))
 
 
-@instruction(engines=("vector",), cost=elementwise(_scalar_reduce_work), face="* name dtype")
+@instruction(engines=("vector",), cost=elementwise(_scalar_reduce_work), face="* name | dtype")
 def tensor_scalar_reduce(
     dst: Tile,
     data: Tile,
@@ -442,7 +442,7 @@ def tensor_scalar_reduce(
     reduce_into(np.asarray(y), red, reduce_cmd, reduce_res, "dve", start, reduce_res_negate)
 
 
-@instruction(engines=("vector",), cost=one_pass, face="* name reverse0")
+@instruction(engines=("vector",), cost=one_pass, face="* name | reverse0")
 def tensor_scalar_cumulative(
     dst: Tile,
     src: Tile,
@@ -509,7 +509,7 @@ def _scan(columns: Array, state: Array, op: Alu) -> Array:
     return out
 
 
-@instruction(engines=("vector",), cost=elementwise(_scan_work), face="* name dtype")
+@instruction(engines=("vector",), cost=elementwise(_scan_work), face="* name | dtype")
 def tensor_tensor_scan(
     dst: Tile,
     data0: Tile,
@@ -554,7 +554,7 @@ def tensor_tensor_scan(
     write_tile(dst, like(np.ascontiguousarray(out.T), dst.shape))
 
 
-@instruction(engines=("vector",), cost=elementwise(_reduce_work), face="* keepdims=False name dtype")
+@instruction(engines=("vector",), cost=elementwise(_reduce_work), face="* keepdims=False name | dtype")
 def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = False) -> None:
     """dst = data reduced over its last free axes."""
     row = ops.alu(op)
@@ -599,7 +599,7 @@ def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = F
     write_tile(dst, like(np.asarray(r), dst.shape))
 
 
-@instruction(engines=("vector",), cost=one_pass, face="* name dtype")
+@instruction(engines=("vector",), cost=one_pass, face="* name | dtype")
 def bn_stats(dst: Tile, data: Tile) -> None:
     """dst [P, 6] = count, mean and count * variance of the even elements, then of the odd ones."""
     issued = issue("bn_stats", "", (("dst", dst),), (("data", data),))
@@ -625,7 +625,7 @@ def bn_stats(dst: Tile, data: Tile) -> None:
     write_tile(dst, like(out.astype(np.float32), dst.shape))
 
 
-@instruction(engines=("vector",), cost=elementwise(_bn_aggr_work), face="* name dtype")
+@instruction(engines=("vector",), cost=elementwise(_bn_aggr_work), face="* name | dtype")
 def bn_aggr(dst: Tile, data: Tile) -> None:
     """dst [P, 2] = mean and variance from (count, mean, count * variance) triples."""
     issued = issue("bn_aggr", "", (("dst", dst),), (("data", data),))
@@ -647,7 +647,7 @@ def bn_aggr(dst: Tile, data: Tile) -> None:
     write_tile(dst, like(np.stack([whole, var], axis=1).astype(np.float32), dst.shape))
 
 
-@instruction(engines=("vector",), cost=elementwise(_reciprocal_work), face="* name dtype")
+@instruction(engines=("vector",), cost=elementwise(_reciprocal_work), face="* name | dtype")
 def reciprocal(dst: Tile, data: Tile) -> None:
     """dst = 1 / data."""
     issued = issue("reciprocal", "", (("dst", dst),), (("data", data),))

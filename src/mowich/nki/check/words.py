@@ -11,7 +11,7 @@ from types import ModuleType
 
 from mowich.errors import did_you_mean
 from mowich.neuroncore.instructions import TABLE
-from mowich.nki import collectives, isa, language
+from mowich.nki import collectives, faces, isa, language
 from mowich.nki.check.program import LOOPS, NEW, OLD, Code, FunctionNode, may_be_called
 from mowich.nki.check.rule import KLR, MIGRATION, PARSER, FoundAt, KernelRule, Look, NkiVersion, known_as
 from mowich.nki.words import SINCE_0_7, public
@@ -141,7 +141,7 @@ def _unknown_argument(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
         function = getattr(isa, name, None)
         if name not in TABLE or function is None:
             continue
-        parameters = inspect.signature(function).parameters
+        parameters = faces.taken(function)
         for k in call.keywords:
             if k.arg is not None and k.arg not in parameters and k.arg != "mask":
                 near = did_you_mean(k.arg, parameters)
