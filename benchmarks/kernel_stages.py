@@ -76,7 +76,7 @@ def stages(
     assert trace is not None
     done("trace")
     numbers, options = costs(3), ClockOptions()
-    (trace,), _ = as_compiled([trace], numbers, options)
+    (trace,) = as_compiled([trace], numbers, options)
     done("lower")
     program = prepare(trace, numbers, options)
     done("prepare")

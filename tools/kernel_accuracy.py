@@ -59,7 +59,7 @@ NEWER = (
     Constant("dma.transpose_issue", (0.05, 1.0, 2.0, 2.5, 3.0, 4.0), 1e-6, 0.05),
 )
 OLDER = (
-    Constant("dma.static_issue", (30, 100, 200, 300, 450, 604), 1e-9, 604),
+    Constant("dma.static_issue", (12, 30, 100, 200, 300, 450), 1e-9, 12),
     Constant("dma.static_rate", (23, 24.3, 25.6, 27.2), 1e9, 23),
     Constant("dma.static_bytes", (2, 4), 1024, 4, beside="dma.static_rate"),
     Constant("dma.static_row", (0.1, 20, 30, 40, 50), 1e-9, 0.1),

@@ -820,7 +820,7 @@ NOT_REPRODUCED = {
         "only that they exclude each other is published, not for how long, nor the bank that a compiler gives a tile"
     ),
     "precomputed descriptors cost no engine time": (
-        "kernels with many of them are then timed too fast (dma.static_issue, grade D)"
+        "their issue still takes 100 ns, of a range that begins near none (dma.static_issue)"
     ),
     "core_barrier": "no figure is published (links.pair, grade D)",
     "links of Trainium3 by level, 15 us a step between servers, halving and doubling": (

@@ -18,7 +18,7 @@ import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.errors import UserError
 from mowich.facts import load_facts
-from mowich.neuroncore.clock.latency import residual_of
+from mowich.neuroncore.clock.risks import residual_of, risks_of
 from mowich.nki import hollow
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -179,22 +179,81 @@ def test_kernels_that_leave_sbuf_no_room_to_load_ahead_have_a_range_of_their_own
     t = r.time_s
     assert t.value is not None
     assert t.high is not None
-    assert (t.high / t.value > 2) == (name == "residual_crowded")
+    assert (t.high / t.value > 1.6) == (name == "residual_crowded")
 
 
-@pytest.mark.parametrize(("own", "name"), [(True, "residual_crowded"), (False, "residual_older")])
-def test_two_buffers_of_the_author_that_loads_fill_in_turn_have_the_wide_range(own: bool, name: str) -> None:
-    @older.jit
-    def copied(x: Any) -> Any:
-        out = older_nl.ndarray(x.shape, dtype=x.dtype, buffer=older_nl.shared_hbm)
-        kept = [older_nl.ndarray((128, 512), dtype=x.dtype, buffer=older_nl.sbuf) for _ in range(2)]
-        for i in range(4):
-            made = older_nl.ndarray((128, 512), dtype=x.dtype, buffer=older_nl.sbuf)
-            t = kept[i % 2] if own else made
-            t[...] = older_nl.load(x[:, i * 512 : (i + 1) * 512])
-            older_nl.store(out[:, i * 512 : (i + 1) * 512], value=t)
-        return out
+@pytest.mark.parametrize(
+    ("loop", "inside", "name"),
+    [
+        ("sequential_range", "", "residual_sequential"),
+        ("affine_range", "", "residual_older"),
+        ("sequential_range", "affine_range", "residual_older"),
+    ],
+)
+def test_loads_of_an_innermost_sequential_loop_have_a_range_of_their_own(
+    tmp_path: Path, loop: str, inside: str, name: str
+) -> None:
+    """What the older compiler loads ahead there is not known. A loop that holds another one is not innermost."""
+    body = "for j in nl.affine_range(2):\n            t[...] = nl.exp(t)" if inside else "t[...] = nl.exp(t)"
+    file = tmp_path / "kernel.py"
+    file.write_text(f"""
+import neuronxcc.nki as nki
+import neuronxcc.nki.language as nl
 
-    r = mowich.run_kernel(copied, hollow((128, 2048), "float32"), target="trn2", values=False)
+@nki.jit
+def kernel(x):
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    for i in nl.{loop}(8):
+        t = nl.load(x[:, i * 512 + nl.arange(512)[None, :]])
+        {body}
+        nl.store(out[:, i * 512 + nl.arange(512)[None, :]], value=t)
+    return out
+""")
+    with mowich.nki.installed():
+        space: dict[str, Any] = {"__name__": "kernel"}
+        exec(compile(file.read_text(), str(file), "exec"), space)
+        r = mowich.run_kernel(space["kernel"], hollow((128, 4096), "float32"), target="trn2", values=False)
     assert not isinstance(r, list)
     assert residual_of(r.schedule) == name
+
+
+def test_the_widest_of_several_risks_sets_the_range_and_all_are_told() -> None:
+    @older.jit
+    def many(x: Any) -> Any:
+        out = older_nl.ndarray(x.shape, dtype=x.dtype, buffer=older_nl.shared_hbm)
+        tiles = [older_nl.exp(older_nl.load(x[:, i * 9_000 : (i + 1) * 9_000])) for i in range(8)]
+        for i in range(8):
+            older_nl.store(out[:, i * 9_000 : (i + 1) * 9_000], value=tiles[i])
+        return out
+
+    r = mowich.run_kernel(many, hollow((128, 72_000), "float32"), target="trn2", values=False)
+    assert not isinstance(r, list)
+    assert [x.name for x in risks_of(r.schedule)] == ["overflow", "crowded"]
+    assert residual_of(r.schedule) == "residual_overflow"
+    told = r.profile.to_dict("trn2")["risks"]
+    assert [(x["name"], x["low"], x["high"]) for x in told] == [("overflow", 0.9, 2.1), ("crowded", 0.9, 1.65)]
+    assert all(x["why"] for x in told)
+
+
+def test_a_run_time_offset_under_hardware_descriptors_is_a_risk() -> None:
+    def kernel(x: Any, mode: Any) -> None:
+        index = nl.ndarray((1, 1), dtype=nl.int32, buffer=nl.sbuf)
+        nisa.memset(index, 0)
+        t = nl.ndarray((128, 256), dtype=nl.bfloat16, buffer=nl.sbuf)
+        source = x.ap([[4096, 128], [1, 256]], 0, scalar_offset=index, indirect_dim=0)
+        nisa.dma_copy(dst=t, src=source, dge_mode=mode)
+
+    x = hollow((128, 4096), "bfloat16")
+    for mode, names in ((nisa.dge_mode.hwdge, ["offsets"]), (nisa.dge_mode.swdge, []), (nisa.dge_mode.unknown, [])):
+        r = mowich.run_kernel(kernel, x, mode, target="trn2", values=False, strict=False)
+        assert not isinstance(r, list)
+        assert [risk.name for risk in risks_of(r.schedule)] == names
+
+
+def test_trainium_1_has_a_wider_range_than_the_others_for_the_older_interface() -> None:
+    facts = load_facts()
+    for name in ("older", "crowded", "overflow", "sequential"):
+        one, two = (facts.fact(f"neuroncore.timing-v{g}.model.residual_{name}") for g in (2, 3))
+        assert None not in (one.low, one.high, two.low, two.high)
+        assert one.low < two.low  # type: ignore[operator]
+        assert one.high > two.high  # type: ignore[operator]

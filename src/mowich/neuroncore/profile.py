@@ -20,6 +20,7 @@ import numpy as np
 from mowich.estimate import Estimate
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.latency import CriticalPath, compiled_columns, critical_path, latency_estimate
+from mowich.neuroncore.clock.risks import Risk, risks_of
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule, stack_Bps
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of_queue
@@ -153,6 +154,15 @@ class Profile(Shown):
         if not len(self):
             return Estimate(value=None, unit="s", grade="", reason=NO_TIME)
         return latency_estimate(self.schedule, self.path)
+
+    @cached_property
+    def risks(self) -> tuple[Risk, ...]:
+        """What the compiler may do to this kernel that no published kernel identifies; the first sets the range."""
+        return risks_of(self.schedule) if len(self) else ()
+
+    def _risk_row(self, risk: Risk) -> dict[str, object]:
+        fact = self.costs.facts.fact(f"{self.costs.prefix}.model.residual_{risk.name}")
+        return {"name": risk.name, "low": fact.low, "high": fact.high, "why": risk.why}
 
     def site(self, i: int) -> tuple[str, int]:
         """(file, line) of the kernel that an instruction comes from; of the tile, for spills and reloads."""
@@ -473,6 +483,7 @@ class Profile(Shown):
             "kernel": self.kernel,
             "target": target or f"v{self.schedule.generation}",
             "time_s": {**self.time_s.to_dict(), "grade": self.time_s.grade or None},
+            "risks": [self._risk_row(risk) for risk in self.risks],
             "cores": self.cores,
             "instructions": sum(len(p.trace) for p in self.schedule.programs),
             "engines": {
@@ -599,7 +610,7 @@ def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer:
             f"{share} descriptors of dma_copy by GpSimd ({k.sbuf_B:,} B each)",
             "dge_mode=hwdge where the indices are scalars, equal formats on both sides, or fewer, larger DMAs",
         )
-    if name in ("dma.issue", "dma.static_issue"):
+    if name in ("dma.issue", "dma.static_issue", "dma.none_issue"):
         return (
             f"{share} issue of dma_copy ({k.sbuf_B:,} B each)",
             "fewer, larger dma_copy: the core issues one at a time",

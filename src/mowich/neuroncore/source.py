@@ -61,3 +61,27 @@ def statement(file: str, line: int) -> Statement:
     if found is not None:
         return found
     return Statement(line, " ".join(lines[line - 1].split())[:_MOST] if 0 < line <= len(lines) else "")
+
+
+@lru_cache(maxsize=32)
+def _loops(lines: tuple[str, ...]) -> tuple[tuple[int, int, str], ...]:
+    """First line, last line and iterator of each `for` that has no other loop inside."""
+    try:
+        tree = ast.parse("\n".join(lines) + "\n")
+    except SyntaxError:
+        return ()
+    out: list[tuple[int, int, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For) and not any(
+            isinstance(x, ast.For | ast.While) for inner in node.body for x in ast.walk(inner)
+        ):
+            called = node.iter.func if isinstance(node.iter, ast.Call) else node.iter
+            name = called.attr if isinstance(called, ast.Attribute) else ast.unparse(called)
+            out.append((node.body[0].lineno, node.body[-1].end_lineno or node.lineno, name))
+    return tuple(out)
+
+
+def innermost_loop(file: str, line: int) -> str:
+    """Name of what the loop around a line iterates over, without its module: "affine_range". "" where no loop is around
+    it, where that loop has others inside, or where the file cannot be read."""
+    return next((name for first, last, name in _loops(lines_of(file)) if first <= line <= last), "")

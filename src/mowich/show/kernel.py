@@ -73,7 +73,7 @@ def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
         ],
         parts=(
             *paragraphs([_shares(result, time), _peaks(result)], "caption"),
-            *paragraphs(_spills(result), "note"),
+            *paragraphs([*_spills(result), *_risks(result)], "note"),
             *paragraphs(result.get("warnings", ()), "warning"),
             *_tables(result, engines, time, path),
         ),
@@ -108,6 +108,14 @@ def _spills(result: Result) -> list[str]:
         return []
     policy = f" ({result['spill_policy']})" if result.get("spill_policy") else ""
     return [f"spills: {result['spill_B']:,} bytes stored and reloaded, as live tiles exceed SBUF{policy}"]
+
+
+def _risks(result: Result) -> list[str]:
+    """What no published kernel identifies: the first sets the range of the time, the others lie within it."""
+    return [
+        f"not known, so the range {'is' if i == 0 else 'includes'} {r['low']:.2f} to {r['high']:.2f} times: {r['why']}"
+        for i, r in enumerate(result.get("risks", ()))
+    ]
 
 
 def _tables(result: Result, engines: Mapping[str, Result], time: Estimate, path: bool) -> list[Part]:

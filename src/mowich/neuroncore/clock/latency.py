@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass, field
@@ -21,11 +20,9 @@ import numpy as np
 
 from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.clock.lower import uses_of
-from mowich.neuroncore.clock.program import Program
+from mowich.neuroncore.clock.risks import residual_of
 from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHT_BUFFER, Schedule
-from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import DMA_QUEUES, ENGINES, PS, QUEUES, SOFTWARE, unit_of_queue
+from mowich.neuroncore.instructions.rates import DMA_QUEUES, ENGINES, PS, QUEUES, unit_of_queue
 
 MATTERS = 0.05
 """Share of a latency from which on a grade counts for the grade of the whole."""
@@ -280,36 +277,6 @@ def _compiled(library: CDLL, s: Schedule) -> CriticalPath | None:
 def breakdown(path: CriticalPath) -> dict[str, float]:
     """Seconds of the critical path by fact."""
     return {k: v / PS for k, v in sorted(path.total().items(), key=lambda x: -x[1])}
-
-
-def is_crowded(p: Program, room_B: int) -> bool:
-    """Whether a program spills, or one of its instructions holds tiles of more than a third of SBUF: there is no room
-    for what is loaded, worked on and stored at the same time. room_B: of a partition."""
-    trace = p.trace
-    if p.spill_B or not len(trace):
-        return bool(p.spill_B)
-    size = np.array([a.row_B if a.space == "S" else 0 for a in trace.storages.forms], np.int64)
-    uses = uses_of(trace)
-    held = size[np.array(trace.storages.form, np.int64)[uses.number]]
-    is_full = 3 * np.bincount(uses.whose, weights=held) > room_B
-    # an instruction that writes the tile that it reads holds it once
-    columns = (c[is_full[uses.whose]].tolist() for c in (uses.whose, uses.number, held))
-    tiles = {(i, n): b for i, n, b in zip(*columns, strict=True)}
-    sums: Counter[int] = Counter()
-    for (i, _), b in tiles.items():
-        sums[i] += b
-    return 3 * max(sums.values(), default=0) > room_B
-
-
-def residual_of(s: Schedule) -> str:
-    """Name of the fact whose range is what kernels of this class measured beyond the ranges of single numbers: by
-    interface, by whether its tiles leave room to load ahead, and by whether GpSimd writes descriptors."""
-    if s.options.older:
-        room_B = limits(s.generation).sbuf_usable_B
-        is_tight = s.refills or any(is_crowded(p, room_B) for p in s.programs)
-        return "residual_crowded" if is_tight else "residual_older"
-    software = any(k.queue == SOFTWARE for p in s.programs for k in p.costs)
-    return "residual_software" if software else "residual"
 
 
 def latency_estimate(s: Schedule, path: CriticalPath | None = None) -> Estimate:

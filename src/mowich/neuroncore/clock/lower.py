@@ -256,9 +256,10 @@ def without(
 
 def without_dge(trace: Trace) -> Trace:
     """A trace as the compiler makes it with --disable-dge: no DMA asks for descriptors at run time but by a run-time
-    index."""
+    index. All others are made ahead, and the DMA engine reads them directly."""
+    ahead = (("dge", "none"), ("ahead", True))
     kinds = [
-        k._replace(flags=(*(f for f in k.flags if f[0] != "dge"), ("dge", "none"))) if k.engine == "dma" else k
+        k._replace(flags=(*(f for f in k.flags if f[0] != "dge"), *ahead)) if k.engine == "dma" else k
         for k in trace.kinds
     ]
     return with_kinds(trace, kinds)

@@ -176,16 +176,6 @@ def renewed(trace: Trace) -> Trace:
     return out
 
 
-def refills(before: Trace, after: Trace) -> bool:
-    """Whether loads fill tiles that began anew, as where the author keeps two buffers of his own. before, after: what
-    `renewed` took and gave."""
-    if after is before:
-        return False
-    uses, is_dma = uses_of(after), np.array([k.engine == "dma" for k in after.kinds])
-    is_new = uses.written & (uses.number >= len(before.storages.form))
-    return bool(is_dma[uses.kind[uses.whose[is_new]]].any())
-
-
 def _begun(trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]) -> tuple[array[int], ClockColumn]:
     """(What is touched, where tiles that begin anew have numbers of their own, from the last known number on; the
     storage after which each of them comes). overwrites: of each kind, whether it may overwrite a tile; own: of each

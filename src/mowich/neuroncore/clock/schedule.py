@@ -28,7 +28,7 @@ from mowich.neuroncore.clock.costs import costs as shipped_costs
 from mowich.neuroncore.clock.depend import BUFFER, DATA, READ, WEIGHT_BUFFER
 from mowich.neuroncore.clock.events import ENGINE, ISSUER, START, Rules, Run
 from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
-from mowich.neuroncore.clock.places import refills, renewed, settled, unzeroed
+from mowich.neuroncore.clock.places import renewed, settled, unzeroed
 from mowich.neuroncore.clock.program import ClockOptions, Program, no_collection, prepare
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, DMA_QUEUES, GPSIMD, PS, QUEUES, RINGS, Cost
@@ -45,8 +45,8 @@ class Schedule:
     DMA: its last byte); data: when the first byte of a DMA moves; ready: when it could have begun; loading: time before
     `data` in which the Tensor Engine loads the stationary tile and does nothing else; cause, by: what decided its
     begin; data_cause,
-    data_by: what delayed the bytes of a DMA beyond that (0: nothing). refills: loads fill tiles again that are taken
-    to begin anew; to_read: the columns for the compiled code, once they were asked for."""
+    data_by: what delayed the bytes of a DMA beyond that (0: nothing). to_read: the columns for the compiled code, once
+    they were asked for."""
 
     generation: int
     costs: Costs
@@ -65,7 +65,6 @@ class Schedule:
     offset: list[int]
     total: int
     policy: str = ""
-    refills: bool = False
     to_read: compiled.ScheduleToRead | None = field(default=None, repr=False, compare=False)
 
     def cost_of(self, i: int) -> Cost:
@@ -78,15 +77,11 @@ class Schedule:
 def schedule(traces: Sequence[Trace], costs: Costs, options: ClockOptions | None = None) -> Schedule:
     """Schedule the traces of the cores of one launch together: they share HBM and meet at barriers."""
     options = options or ClockOptions()
-    traces, refilled = as_compiled(traces, costs, options)
-    made = _fitted(traces, costs, options)
-    made.refills = refilled
-    return made
+    return _fitted(as_compiled(traces, costs, options), costs, options)
 
 
-def as_compiled(traces: Sequence[Trace], costs: Costs, options: ClockOptions) -> tuple[Sequence[Trace], bool]:
-    """(Traces with what the compiler does to them before they run; whether loads fill tiles that begin anew)."""
-    refilled = False
+def as_compiled(traces: Sequence[Trace], costs: Costs, options: ClockOptions) -> Sequence[Trace]:
+    """Traces with what the compiler does to them before they run."""
     if options.dge is False:
         traces = [without_dge(t) for t in traces]
     if options.optimise:
@@ -94,10 +89,9 @@ def as_compiled(traces: Sequence[Trace], costs: Costs, options: ClockOptions) ->
         traces = [unzeroed(settled(t)) for t in traces]
         if options.older:
             # fused kernels of the newer interface run as if each tile kept the bytes that its author gave it
-            before, traces = traces, [renewed(t) for t in traces]
-            refilled = any(map(refills, before, traces))
+            traces = [renewed(t) for t in traces]
         traces = [balanced(lowered(t, bank, only_invariant), costs) for t in traces]
-    return traces, refilled
+    return traces
 
 
 def _fitted(traces: Sequence[Trace], costs: Costs, options: ClockOptions) -> Schedule:

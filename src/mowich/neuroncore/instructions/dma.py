@@ -201,7 +201,8 @@ def _bytes_cost(r: InstructionRates, kind: Kind, factor: float = 1.0, extra_read
     read = sum(math.prod(o.shape) * o.itemsize for o in sources if o.space == "H")
     write = size * out.itemsize if out.space == "H" else 0
     load, store = RINGS[ring]
-    issue = {"software": "dma.software_issue", "static": "dma.static_issue"}.get(ring, "dma.issue")
+    static = "dma.static_issue" if kind.flag("ahead") else "dma.none_issue"
+    issue = {"software": "dma.software_issue", "static": static}.get(ring, "dma.issue")
     lead = {issue: r.ps(issue)}
     if kind.name == "dma_transpose" and issue == "dma.issue" and r.generation >= 3:
         lead["dma.transpose_issue"] = r.ps("dma.transpose_issue")
