@@ -16,24 +16,30 @@ import fnmatch
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from accuracy import kept
-from kernel_points import LEFT_OUT, Checkouts, Point, read, run, traces
+from kernel_points import LEFT_OUT, Checkouts, Counts, Point, published_counts, read, run, traces, unit_factor
 
 from mowich.evidence.scores import KERNEL_ERRORS, left_out_file
-from mowich.facts import load_facts
+from mowich.facts import Fact, load_facts
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.latency import latency_estimate, residual_of
+from mowich.neuroncore.clock.latency import latency_estimate
+from mowich.neuroncore.clock.risks import residual_of
 from mowich.neuroncore.clock.schedule import ClockOptions, Schedule, schedule
+from mowich.neuroncore.instructions.rates import unit_of_queue
+from mowich.neuroncore.order import ORDER_SAID, order_of
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.trace import Trace
 
 DIFFER = 0.05
 """Measured times of two variants differ from here on: their order counts."""
+COUNTS_DIFFER = 0.02
+"""Bytes and counts differ from here on."""
 UNITS = ("tensor", "vector", "scalar", "gpsimd", "dma")
 
 
@@ -83,14 +89,16 @@ class Timed:
         return OLDER if self.point.older else NEWER
 
     def schedule(self, values: Values | None = None) -> Schedule:
-        """The kernel on the clock. values: of the constants; None: the facts that ship."""
+        """The kernel on the clock. values: of the constants, each with a range as wide as that of the fact; None: the
+        facts that ship."""
         generation = generation_of(self.point.chip)
         facts = load_facts()
         if values is not None:
-            facts = facts.with_values({
-                f"neuroncore.timing-v{generation}.{c.fact}": v * c.scale * (c.trn3 if generation == 4 else 1.0)
-                for c, v in zip(self.constants, values, strict=True)
-            })  # fmt: skip
+            given: dict[str, float | str | Fact] = {}
+            for c, v in zip(self.constants, values, strict=True):
+                path = f"neuroncore.timing-v{generation}.{c.fact}"
+                given[path] = _moved(facts.fact(path), v * c.scale * (c.trn3 if generation == 4 else 1.0))
+            facts = facts.with_values(given)
         options = ClockOptions(dge=not self.point.static, older=self.point.older)
         return schedule(self.traces, Costs(generation, facts), options)
 
@@ -108,6 +116,13 @@ class Timed:
         """Facts that the costs of the kernel are made of, with the constants at one end of their grids."""
         kinds = [k for p in self.schedule(tuple(end(c.grid) for c in self.constants)).programs for k in p.costs]
         return {fact for k in kinds for parts in (k.parts, k.lead_parts) for fact in parts}
+
+
+def _moved(fact: Fact, value: float) -> Fact:
+    """A fact with another value, and a range that is as wide."""
+    assert isinstance(fact.value, float)
+    low, high = (None if end is None else end * value / fact.value for end in (fact.low, fact.high))
+    return replace(fact, value=value, low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +188,9 @@ def search(constants: Sequence[Constant], value_of: Callable[[Values], float]) -
             return best
 
 
-def fitted(timed: Sequence[Timed], left_out: str = "") -> Values:
-    """The constants that suit the points best, those of a family left out."""
-    kept = [t for t in timed if t.point.family != left_out]
+def fitted(timed: Sequence[Timed], *left_out: str) -> Values:
+    """The constants that suit the points best, those of some families left out."""
+    kept = [t for t in timed if t.point.family not in left_out]
     return search(kept[0].constants, lambda values: loss((t.point, t.us(values)) for t in kept))
 
 
@@ -228,6 +243,46 @@ def busy(timed: Sequence[Timed]) -> list[str]:
     return out
 
 
+def in_unit(t: Timed, counts: Counts | None) -> tuple[Point, int | None]:
+    """(The point with its time in the unit that its busy shares require, the factor of the printed time); None where
+    the source prints no time of its own or no shares."""
+    printed_us = t.point.row.get("us_printed")
+    if printed_us is None or counts is None or not counts.active:
+        return t.point, None
+    unit = max(counts.active, key=lambda u: counts.active[u])
+    factor = unit_factor(Profile(t.schedule()).active_s[unit] * 1e6, counts.active[unit], printed_us)
+    return replace(t.point, us=factor * printed_us), factor
+
+
+def counted(timed: Sequence[Timed], counts: Mapping[str, Counts]) -> list[str]:
+    """What the compiler made of a kernel, beside what the clock takes it to have made: bytes of HBM, matmuls, spills."""
+    names = {"read": "HBM read", "write": "HBM written", "spill": "spilled", "matmuls": "matmuls"}
+    alike = dict.fromkeys(names, 0)
+    all_of = dict.fromkeys(names, 0)
+    rows = []
+    for t in timed:
+        published = counts.get(t.point.id)
+        if published is None:
+            continue
+        profile = Profile(t.schedule())
+        read_B, write_B = profile.hbm_B
+        matmuls = sum(n for k, n in profile.counts if unit_of_queue(k.queue) == "tensor")
+        mine = {"read": read_B, "write": write_B, "spill": profile.spill_B, "matmuls": matmuls}
+        for what, (number, half) in published.figures.items():
+            all_of[what] += 1
+            if abs(mine[what] - number) <= COUNTS_DIFFER * number + half:
+                alike[what] += 1
+            else:
+                change = f"{mine[what] / number - 1:+.1%}"
+                rows.append(f"| {t.point.id} | {names[what]} | {number:,.0f} | {mine[what]:,} | {change} | {published.why or 'not known'} |")  # fmt: skip
+    said = ", ".join(f"{names[w]} {alike[w]} of {n}" for w, n in all_of.items() if n)
+    head = ["| kernel | what | published | clock | difference | why |", "|--|--|--:|--:|--:|--|"]
+    return [
+        f"Within {COUNTS_DIFFER:.0%} and the rounding of the source: {said}.",
+        *(["", *head, *rows] if rows else []),
+    ]
+
+
 def left_out(timed: Sequence[Timed]) -> tuple[list[str], list[tuple[Point, float]]]:
     """The table of constants and errors with each family left out of the fit, and the times predicted then."""
     constants = timed[0].constants
@@ -275,6 +330,94 @@ def covered(scored: Sequence[Scored], blind: Sequence[tuple[Point, float]]) -> l
         inside, blindly = (sum(each) for each in zip(*found, strict=True))
         out.append(f"| `model.{name}` | {n} | {inside} ({inside / n:.0%}) | {blindly} ({blindly / n:.0%}) |")
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two kernels whose families were both left out of the fit. said: probability of the order that is said, one half
+    and more; right: 1 where it is the measured one, 0 where not, a half where either is a tie; ratio: measured time of
+    the second over that of the first; low, high: range of what was predicted for it."""
+
+    a: Point
+    b: Point
+    said: float
+    right: float
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def is_inside(self) -> bool:
+        """The measured ratio lies in its 90% range."""
+        return self.low <= self.ratio <= self.high
+
+
+def pairs_said(timed: Sequence[Timed]) -> list[Pair]:
+    """What is said of the order of each pair of a chip, predicted by the families to which neither belongs. Times read
+    off bars are compared with each other alone."""
+    families = list(dict.fromkeys(t.point.family for t in timed))
+    found = []
+    for n, one in enumerate(families):
+        for two in families[: n + 1]:
+            if one.split()[1] != two.split()[1] or not {t.point.family for t in timed} - {one, two}:
+                continue
+            values = fitted(timed, one, two)
+            mine = [(t.point, Profile(t.schedule(values))) for t in timed if t.point.family in (one, two)]
+            for i, (p, x) in enumerate(mine):
+                for q, y in mine[:i]:
+                    if {p.family, q.family} == {one, two} and p.chart == q.chart:
+                        found.append(_pair((q, y), (p, x)))
+    return found
+
+
+def _pair(a: tuple[Point, Profile], b: tuple[Point, Profile]) -> Pair:
+    order = order_of(a[1], b[1])
+    p, ratio = order.p_a_slower, order.ratio
+    assert p is not None
+    assert ratio.low is not None
+    assert ratio.high is not None
+    measured = b[0].us / a[0].us
+    right = 0.5 if p == 1 / 2 or measured == 1 else 1.0 if (p > 1 / 2) == (measured < 1) else 0.0
+    return Pair(a[0], b[0], max(p, 1 - p), right, measured, ratio.low, ratio.high)
+
+
+BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.0)
+"""Ends of the bands of said probability."""
+FEW = 20
+"""Pairs of a band from which on its share counts."""
+
+
+def orders(found: Sequence[Pair]) -> list[str]:
+    """How many pairs get an order and how many of these are right, within families and between them; and, for each band
+    of said probability, the share that is in order."""
+    out = [
+        f"| pairs | all | differ by over {DIFFER:.0%} | of these with an order | of these right | measured ratio in its 90% range |",
+        "|--|--:|--:|--:|--:|--:|",
+    ]
+    for name, same in (("of one family", True), ("of two families", False), ("**all**", None)):
+        mine = [p for p in found if same is None or (p.a.family == p.b.family) == same]
+        if not mine:
+            continue
+        differ = [p for p in mine if error(p.ratio, 1.0) > DIFFER]
+        told = [p for p in differ if p.said >= ORDER_SAID]
+        correct = sum(p.right == 1 for p in told)
+        inside = sum(p.is_inside for p in mine)
+        out.append(
+            f"| {name} | {len(mine)} | {len(differ)} | {_share(len(told), len(differ))} | {_share(correct, len(told))} | "
+            f"{_share(inside, len(mine))} |"
+        )
+    out += ["", "| probability said | pairs | mean said | in order |", "|--|--:|--:|--:|"]
+    for low, high in pairwise(BANDS):
+        mine = [p for p in found if low <= p.said < high or p.said == high == 1]
+        if mine:
+            few = " (few)" if len(mine) < FEW else ""
+            said, right = statistics.mean(p.said for p in mine), statistics.mean(p.right for p in mine)
+            out.append(f"| {low:.2f} to {high:.2f} | {len(mine)}{few} | {said:.0%} | {right:.0%} |")
+    return out
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} ({part / whole:.0%})" if whole else "-"
 
 
 FAMILIES = {
@@ -328,7 +471,9 @@ def figures(
     return out
 
 
-def page(timed: Sequence[Timed], failed: Mapping[str, str], missing: int) -> tuple[str, list[dict[str, object]]]:
+def page(
+    timed: Sequence[Timed], failed: Mapping[str, str], missing: int, unlike: Sequence[str] = ()
+) -> tuple[str, list[dict[str, object]]]:
     """The whole page, and the errors of the kernels whose family was left out."""
     scored = []
     unseen: list[tuple[Point, float]] = []
@@ -344,7 +489,9 @@ def page(timed: Sequence[Timed], failed: Mapping[str, str], missing: int) -> tup
     out += [f"Did not run: `{name}`: {why}." for name, why in failed.items()]
     if missing:
         out.append(f"{missing} further points of the file were left out: their checkouts were not named.")
-    out += ["", BUSY, "", *busy(timed), "", PLACES, "", LEAVE_OUT]
+    out += [f"Unit: {line}." for line in unlike]
+    out += ["", BUSY, "", *busy(timed), "", PLACES, "", COUNTED, "", *counted(timed, published_counts()), "", LEAVE_OUT]
+    said: list[Pair] = []
     for older, name in ((False, "Newer interface"), (True, "Older interface")):
         mine = [t for t in timed if t.point.older == older]
         if len({t.point.family for t in mine}) > 1:
@@ -359,6 +506,11 @@ def page(timed: Sequence[Timed], failed: Mapping[str, str], missing: int) -> tup
             out += ["", *covered(scored, blind)]
             if older and any(s.residual == "residual_crowded" for s in scored):
                 out += ["", CROWDED]
+            told = pairs_said(mine)
+            said += told
+            out += ["", f"#### Order, {name.lower()}", "", ORDER, "", *orders(told)]
+    if said:
+        out += ["", "### Order, both interfaces", "", *orders(said)]
     out += ["", "## Every point", "", "| kernel | measured | clock | 90% range | difference |", "|--|--:|--:|--:|--:|"]
     for s in scored:
         mark = "" if s.is_inside else " (outside)"
@@ -375,7 +527,7 @@ Generated by `make kernel-accuracy`. Do not edit. Published kernels that were me
 
 **Error** is max(ratio, 1 / ratio) - 1. **Pairs** are two variants of a family whose measured times differ by more than 5%. *Charts*:
 times read off bars, grade C. The constants of DMA descriptors were fitted to these points: the first table is in sample, the tables of
-what is left out are not. Kernels of kda-for-trainium: the device time, twice the time that their author
+what is left out are not. Kernels of kda-for-trainium: the device time, once or twice the time that their author
 prints, as the busy shares beside it require."""
 BUSY = """## Time at work
 
@@ -394,9 +546,16 @@ trn2's in proportion to the rates of a DMA engine. Only the constants of a table
 rules there are, and every other constant, was chosen with all points in view."""
 
 
-CROWDED = """`model.residual_crowded`: kernels that spill, in which one instruction holds more than a third of SBUF, or whose loads fill two buffers of
-the author in turn. The compiler stops loading ahead there, or moves more bytes; how far it loads ahead is not identified: these points measure
-from 0.99 to 2.04 times the clock's time, and the range says so."""
+CROWDED = """A range with a name of its own is that of a risk: the compiler does there what cannot be told from published kernels. Kernels of which
+one instruction holds more than a third of SBUF measure 1.00 to 1.63 times the clock's time (`model.residual_crowded`), the one that spills 1.92
+times (`model.residual_overflow`). [kernel-timing.md](kernel-timing.md) lists the risks."""
+COUNTED = """## Bytes and counts
+
+What profiles count beside what the clock takes the compiler to have made (`tools/kernel_counts.yaml`). What differs here is the compiler's
+doing, not the hardware's."""
+ORDER = """Two kernels of a chip, predicted by the families to which neither belongs: an order is said from a probability of 80% on
+([kernel-timing.md](kernel-timing.md#which-of-two-kernels-is-slower)). In each band, the share of pairs whose measured order is the said one; a tie counts
+half. Pairs that share a kernel are not independent, least of all those of variants with one prediction."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -410,23 +569,31 @@ def main(words: Sequence[str]) -> None:
     checkouts = Checkouts(given.points, given.megakernel, given.nkilib, given.kda, given.accelopt)
     timed: list[Timed] = []
     failed: dict[str, str] = {}
+    counts = published_counts()
+    unlike: list[str] = []
     missing = 0
     for point in read(given.points):
         if not fnmatch.fnmatch(point.id, given.only) or not checkouts.has(point):
             missing += 1
             continue
         try:
-            timed.append(Timed(point, traces(run(point, checkouts))))
+            made = Timed(point, traces(run(point, checkouts)))
+            made.point, factor = in_unit(made, counts.get(point.id))
+            timed.append(made)
+            if made.point.us != point.us:
+                unlike.append(
+                    f"`{point.id}` takes {factor} times the printed time, not {point.us / point.row['us_printed']:g} times"
+                )
         except Exception as problem:  # a kernel of someone else's: whatever it raises is told, and the others go on
             failed[point.id] = f"{type(problem).__name__}: {str(problem)[:150]}"
             print(f"{point.id}: {failed[point.id]}", file=sys.stderr)
     if not timed:
         sys.exit("no point ran: name the checkouts (tools/README.md)")
-    made, found = page(timed, failed, missing)
+    text, found = page(timed, failed, missing, unlike)
     if given.page is None:
-        print(made)
+        print(text)
     else:
-        given.page.write_text(made, encoding="utf-8")
+        given.page.write_text(text, encoding="utf-8")
         if not missing and not failed:  # of all points, or the figures that ship would be of some
             left_out_file().write_text(kept(KERNEL_ERRORS, found), encoding="utf-8")
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
+
 import mowich
 import mowich.nki
 from mowich.errors import UserError
@@ -58,6 +60,52 @@ class Point:
     static: bool
     active_us: Mapping[str, float] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+COUNTS = Path(__file__).with_name("kernel_counts.yaml")
+"""What profiles of the points count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What a profile on hardware counts. figures: "read", "write" and "spill" in bytes, "matmuls" -> (count, half a unit
+    of its last printed digit); active: unit -> share of the time at work; why: the reason of a known difference."""
+
+    figures: Mapping[str, tuple[float, float]]
+    active: Mapping[str, float]
+    why: str
+
+
+_UNITS = {"B": 1, "KiB": 1024, "MB": 1_000_000}
+
+
+def _figure(given: str | int) -> tuple[float, float]:
+    number, unit = str(given).split() if isinstance(given, str) else (given, "")
+    return float(number) * _UNITS.get(unit, 1), 0.5 * _UNITS[unit] if unit and unit != "B" else 0.0
+
+
+def published_counts() -> dict[str, Counts]:
+    """Point -> what its published profile counts."""
+    rows = yaml.safe_load(COUNTS.read_text(encoding="utf-8"))
+    return {
+        name: Counts(
+            figures={what: _figure(row[what]) for what in ("read", "write", "spill", "matmuls") if what in row},
+            active={unit: share / 100 for unit, share in row.get("active", {}).items()},
+            why=row.get("why", ""),
+        )
+        for name, row in rows.items()
+    }
+
+
+def unit_factor(work_us: float, share: float, printed_us: float) -> int:
+    """How many times the printed time a kernel took: once where the work of its busiest engine fits into the published
+    share of the printed time, twice where it does not. Work cannot take less than it does: 10% are left to the clock
+    and to rounding.
+
+    >>> unit_factor(571.0, 0.97, 588.9), unit_factor(1110.0, 0.95, 618.0), unit_factor(26_700.0, 0.85, 26_188.0)
+    (1, 2, 2)
+    """
+    return 1 if work_us <= 1.1 * share * printed_us else 2
 
 
 @dataclass(frozen=True, slots=True)

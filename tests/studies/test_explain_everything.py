@@ -133,6 +133,17 @@ VERBS: dict[str, tuple[str, ...]] = {
     "kernel-check": ("kernel", "check", str(ROOT / "kernels" / "softmax.py")),
     "kernel-layer": ("kernel", "layer", "llama-3.2-1b", "--on", "trn3:1", "--tp", "2", "--context", "256"),
     "kernel-diff": ("kernel", "diff", "{tmp}/a", "{tmp}/b"),
+    "kernel-order": (
+        *(
+            "kernel",
+            "diff",
+            str(ROOT / "kernels" / "softmax.py"),
+            str(ROOT / "kernels" / "softmax.py"),
+            "-k",
+            "softmax",
+        ),
+        *("x=float32[128,64]", "--target", "trn2"),
+    ),
 }
 
 HARDWARE = {

@@ -48,6 +48,7 @@ from mowich.nki.language import NKIObject, default_generation
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
+    from mowich.neuroncore.order import KernelOrder
     from mowich.neuroncore.profile import Profile
 
 
@@ -119,6 +120,20 @@ class Result:
 
             self._profile = Profile(self.schedule, self.kernel)
         return self._profile
+
+    def against(self, other: Result) -> KernelOrder:
+        """Which of two kernels is slower: this run is A, the other one B. `ratio` is the time of B over the time of A
+        (an Estimate without unit, with its own 90% range), `p_a_slower` the probability that A takes longer, `verdict`
+        one of "a slower", "b slower", "tie" and "no order known". Raises UserError for a run without times.
+
+        Example:
+            >>> order = mowich.run_kernel(before, x).against(mowich.run_kernel(after, x))  # doctest: +SKIP
+            >>> print(order)  # doctest: +SKIP
+            A is slower than B with a probability of 97%.
+        """
+        from mowich.neuroncore.order import order_of
+
+        return order_of(self.profile, other.profile)
 
     @property
     def device_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mowich.neuroncore.order import order_sentence
 from mowich.show import charts
 from mowich.show.formats import UNKNOWN, number_text
 from mowich.show.page import NOTHING, Column, Details, More, Page, Run, Table, paragraphs
@@ -145,11 +146,19 @@ def kernel_diff_page(result: Result, run: Run) -> Page:
         else []
     )
     word = "" if time is None or not time["ratio"] else f"B takes {number_text(time['ratio'])} times the time of A."
+    order = result.get("order")
+    if order and order["ratio"]["value"] is not None:
+        low, high = (number_text(order["ratio"][end]) for end in ("low", "high"))
+        word = f"{word[:-1]} ({low} .. {high})."
     return Page(
         title="Two profiles compared",
-        sentences=(word or "Two profiles, figure by figure.",),
+        sentences=(word or "Two profiles, figure by figure.", *([order_sentence(order)] if order else [])),
         assumptions=[("A", str(result["a"])), ("B", str(result["b"]))],
-        parts=(*paragraphs([f"A: {result['a']}; B: {result['b']}"], "caption"), *tables),
+        parts=(
+            *paragraphs([f"A: {result['a']}; B: {result['b']}"], "caption"),
+            *paragraphs([f"not known of {risk}" for risk in order["risks"]] if order else (), "note"),
+            *tables,
+        ),
         charts=pictures,
         records=[{"section": name, **r} for name, rows in sections.items() for r in rows],
     )

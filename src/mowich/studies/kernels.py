@@ -13,6 +13,7 @@ from mowich.shown import Shown
 
 if TYPE_CHECKING:
     from mowich.neuroncore.changes import FigureRow
+    from mowich.neuroncore.order import KernelOrder
     from mowich.neuroncore.profile import Profile
     from mowich.nki import Result
     from mowich.studies.kernel_reference import ReferenceFit
@@ -87,28 +88,31 @@ def _output(place: int, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelDiff(Shown):
-    """Two versions of a kernel. a, b: files or folders; sections: "summary", "engines", "causes", "opcodes", "lines" ->
-    rows (`neuroncore.changes.FigureRow`)."""
+    """Two versions of a kernel. a, b: files or folders; order: which of them is slower, None where only tables are at
+    hand; sections: "summary", "engines", "causes", "opcodes", "lines" -> rows (`neuroncore.changes.FigureRow`)."""
 
     a: str
     b: str
+    order: KernelOrder | None
     sections: Mapping[str, Sequence[FigureRow]]
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract `mowich/kernel-diff@1`."""
-        return {"schema": "mowich/kernel-diff@1", "a": self.a, "b": self.b, **self.sections}
+        order = None if self.order is None else self.order.to_dict()
+        return {"schema": "mowich/kernel-diff@1", "a": self.a, "b": self.b, "order": order, **self.sections}
 
 
 def folders_compared(a: Path, b: Path) -> KernelDiff:
     """Two folders of Neuron Explorer's tables, simulated or measured."""
     from mowich.neuroncore import explorer
 
-    return KernelDiff(a=str(a), b=str(b), sections=explorer.compare_profiles(a, b))
+    return KernelDiff(a=str(a), b=str(b), order=None, sections=explorer.compare_profiles(a, b))
 
 
 def profiles_compared(a: str, b: str, profiles: tuple[Profile, Profile]) -> KernelDiff:
     """Two profiles: what their folders of tables would give, without DuckDB."""
     from mowich.neuroncore.changes import changes_between, figure_row, version_of
+    from mowich.neuroncore.order import order_of
 
     one, two = profiles
     summary = [
@@ -123,4 +127,5 @@ def profiles_compared(a: str, b: str, profiles: tuple[Profile, Profile]) -> Kern
         figure_row("sbuf_peak_bytes", float(one.sbuf_peak_B), float(two.sbuf_peak_B)),
         figure_row("psum_peak_banks", float(one.psum_peak_banks), float(two.psum_peak_banks)),
     ]
-    return KernelDiff(a=a, b=b, sections={"summary": summary, **changes_between(version_of(one), version_of(two))})
+    changes = changes_between(version_of(one), version_of(two))
+    return KernelDiff(a=a, b=b, order=order_of(one, two), sections={"summary": summary, **changes})

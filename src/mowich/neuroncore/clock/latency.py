@@ -20,6 +20,7 @@ import numpy as np
 
 from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.neuroncore.clock import compiled
+from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.risks import residual_of
 from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHT_BUFFER, Schedule
 from mowich.neuroncore.instructions.rates import DMA_QUEUES, ENGINES, PS, QUEUES, unit_of_queue
@@ -107,6 +108,7 @@ _NAMED = (
     "sync.semaphore",
 )
 """Facts, and waiting, that this module names."""
+_WAITING = (_NAMED[WAIT], _NAMED[DMA_WAIT])
 
 
 def _segments(s: Schedule, i: int) -> list[tuple[str, int, int]]:
@@ -279,6 +281,18 @@ def breakdown(path: CriticalPath) -> dict[str, float]:
     return {k: v / PS for k, v in sorted(path.total().items(), key=lambda x: -x[1])}
 
 
+def fact_ends(costs: Costs, name: str) -> tuple[float, float] | None:
+    """By how much a part of the critical path that a fact makes is multiplied at the two ends of the fact's range, the
+    shorter first; None where the fact has no range, or the part is waiting."""
+    if name in _WAITING:
+        return None
+    fact = costs.facts.fact(f"{costs.prefix}.{name}")
+    if fact.low is None or fact.high is None or not isinstance(fact.value, float):
+        return None
+    lower, upper = fact.low / fact.value, fact.high / fact.value
+    return (1 / upper, 1 / lower) if name.endswith(("clock", "rate", "bandwidth")) else (lower, upper)
+
+
 def latency_estimate(s: Schedule, path: CriticalPath | None = None) -> Estimate:
     """The latency with its interval: the ranges of the facts on the critical path and the clock's own residual, taken
     as independent."""
@@ -291,19 +305,12 @@ def latency_estimate(s: Schedule, path: CriticalPath | None = None) -> Estimate:
     shares: dict[str, float] = {}
     for name, seconds in parts.items():
         share = seconds / total
-        if name in ("wait", "dma.wait"):
-            shares["C"] = shares.get("C", 0.0) + share
-            continue
-        fact = facts.fact(f"{prefix}.{name}")
-        grade = fact.grade or "C"
+        grade = "C" if name in _WAITING else facts.fact(f"{prefix}.{name}").grade or "C"
         shares[grade] = shares.get(grade, 0.0) + share
-        if fact.low is None or fact.high is None or not isinstance(fact.value, float):
-            continue
-        lower, upper = fact.low / fact.value, fact.high / fact.value
-        if name.endswith(("clock", "rate", "bandwidth")):
-            lower, upper = 1 / upper, 1 / lower
-        downs.append(-math.log(max(1 - share * (1 - lower), 1e-6)))
-        ups.append(math.log(1 + share * (upper - 1)))
+        ends = fact_ends(s.costs, name)
+        if ends is not None:
+            downs.append(-math.log(max(1 - share * (1 - ends[0]), 1e-6)))
+            ups.append(math.log(1 + share * (ends[1] - 1)))
     residual = facts.fact(f"{prefix}.model.{residual_of(s)}")
     if residual.low is not None and residual.high is not None:
         downs.append(-math.log(residual.low))

@@ -28,18 +28,18 @@ class Risk:
     why: str
 
 
-OVERFLOW = Risk(
+_OVERFLOW = Risk(
     name="overflow", why="live tiles exceed SBUF, and which of them the compiler stores and reloads is not known"
 )
-CROWDED = Risk(
+_CROWDED = Risk(
     name="crowded",
     why="one instruction holds more than a third of SBUF, and how far the compiler then loads ahead is not known",
 )
-SEQUENTIAL = Risk(
+_SEQUENTIAL = Risk(
     name="sequential",
     why="a load stands in an innermost sequential_range loop, and whether the compiler loads ahead there is not known",
 )
-OFFSETS = Risk(
+_OFFSETS = Risk(
     name="offsets",
     why="a DMA at an offset known at run time only asks for dge_mode=hwdge, and whether the compiler grants it is not"
     " known",
@@ -92,13 +92,13 @@ def risks_of(s: Schedule) -> tuple[Risk, ...]:
     """
     programs = s.programs
     if not s.options.older:
-        found = [OFFSETS] if any(map(_offsets_by_hardware, programs)) else []
+        found = [_OFFSETS] if any(map(_offsets_by_hardware, programs)) else []
     else:
         room_B = limits(s.generation).sbuf_usable_B
         is_there = {
-            OVERFLOW: any(p.spill_B for p in programs),
-            CROWDED: any(is_crowded(p, room_B) for p in programs),
-            SEQUENTIAL: any(map(_loads_in_sequence, programs)),
+            _OVERFLOW: any(p.spill_B for p in programs),
+            _CROWDED: any(is_crowded(p, room_B) for p in programs),
+            _SEQUENTIAL: any(map(_loads_in_sequence, programs)),
         }
         found = [risk for risk, holds in is_there.items() if holds]
     return tuple(sorted(found, key=lambda r: -_width(s, r)))
@@ -114,8 +114,11 @@ def residual_of(s: Schedule) -> str:
     """Name of the fact whose range is what kernels like this one measured beyond the ranges of single numbers: of its
     widest risk, or of its class."""
     risks = risks_of(s)
-    if risks:
-        return f"residual_{risks[0].name}"
+    return f"residual_{risks[0].name}" if risks else residual_class(s)
+
+
+def residual_class(s: Schedule) -> str:
+    """The same of a kernel without a risk: by interface, and by whether GpSimd writes descriptors."""
     if s.options.older:
         return "residual_older"
     software = any(k.queue == SOFTWARE for p in s.programs for k in p.costs)

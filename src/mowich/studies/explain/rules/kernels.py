@@ -40,6 +40,18 @@ KERNEL_RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/kernel@1": (
         R("time_s", "s", "latency of the kernel", "= sum(parts)"),
         R("time_s breakdown *", "s", "part of the critical path, by the fact that sets it", "terms: the term below"),
+        R(
+            "risks * low",
+            "1",
+            "least of measured over predicted time with this risk",
+            "lookup: model.residual_* of the risk",
+        ),
+        R(
+            "risks * high",
+            "1",
+            "most of measured over predicted time with this risk",
+            "lookup: model.residual_* of the risk",
+        ),
         R("cores", "cores", "cores that were scheduled together", "count: counted"),
         R("instructions", "1", "instructions of the kernel", "count: counted"),
         *under("engines *", E_LINES),
@@ -135,6 +147,25 @@ KERNEL_RULES: Mapping[str, tuple[Rule, ...]] = {
         *under("after *", P_LINES),
     ),
     "mowich/kernel-diff@1": (
+        R(
+            "order ratio",
+            "1",
+            "time of the second version over that of the first",
+            "simulation: of both, with a range of its own",
+        ),
+        R(
+            "order p_a_slower",
+            "1",
+            "probability that the first version is slower",
+            "inside: share of the ratio's distribution below 1",
+        ),
+        R(
+            "order p_tie",
+            "1",
+            "probability that the times differ by less than `tie_within`",
+            "inside: share of the ratio's distribution",
+        ),
+        R("order tie_within", "1", "difference below which two times are a tie", "lookup: a definition"),
         *(
             rule
             for side, word in (("a", "first"), ("b", "second"))
