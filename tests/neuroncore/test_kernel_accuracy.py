@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,55 @@ def test_points_are_read_and_those_that_are_not_scored_are_left_out(accuracy: Mo
     file.write_text("[")
     with pytest.raises(UserError, match="no points can be read"):
         accuracy.read(file)
+
+
+def test_the_unit_of_a_source_is_what_the_work_of_its_busiest_engine_requires(accuracy: ModuleType) -> None:
+    """Whatever the work, the share and the true factor: a clock within 10% of the work finds the factor."""
+    r = random.Random(5)
+    for _ in range(200):
+        factor, printed_us, share, off = (
+            r.choice((1, 2)),
+            r.uniform(50, 5e4),
+            r.uniform(0.3, 1.0),
+            r.uniform(0.91, 1.09),
+        )
+        work_us = factor * share * printed_us * off
+        assert accuracy.unit_factor(work_us, share, printed_us) == factor
+
+
+def test_published_bytes_and_counts_are_read_with_their_rounding(accuracy: ModuleType) -> None:
+    found = accuracy.published_counts()
+    assert found["kev_moeq_trn3_v14a"].figures == {"read": (16_488 * 1024, 512), "matmuls": (1332, 0)}
+    assert found["kda_silu_silu_v1"].figures == {"read": (117e6, 0.5e6), "write": (117e6, 0.5e6)}
+    assert found["kda_matmul_matmul_v3_bf16_split"].figures["read"] == (2_036_662_272, 0)
+    assert found["kda_silu_silu_v1"].active["dma"] == pytest.approx(0.97)
+
+
+def test_bytes_that_differ_are_listed_and_others_counted(accuracy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load of 128 x 512 fp32 elements is 262,144 B; 2% are 5,243 B."""
+
+    def kernel(x: Any) -> None:
+        t = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=t, src=x)
+
+    r = mowich.run_kernel(kernel, hollow((128, 512), "float32"), target="trn2", values=False, strict=False)
+    timed = accuracy.Timed(point(accuracy, "k", 3.0), accuracy.traces(r))
+    for read, said in ((262_144, "HBM read 1 of 1"), (267_000, "HBM read 1 of 1"), (270_000, "HBM read 0 of 1")):
+        counts = {"k": accuracy.Counts(figures={"read": (read, 0)}, active={}, why="spills")}
+        lines = accuracy.counted([timed], counts)
+        assert said in lines[0]
+        assert any("spills" in line for line in lines) == ("0 of 1" in said)
+
+
+def test_pairs_are_scored_by_what_was_said_of_them(accuracy: ModuleType) -> None:
+    a, b = point(accuracy, "a", 100.0), point(accuracy, "b", 120.0, family="b")
+    sure = [accuracy.Pair(a, b, 0.95, 1.0, 1.2, 1.0, 1.3)] * 19 + [accuracy.Pair(a, b, 0.95, 0.0, 1.2, 0.7, 0.9)]
+    open_ = [accuracy.Pair(a, a, 0.55, 0.5, 1.0, 0.9, 1.1)] * 4
+    lines = accuracy.orders(sure + open_)
+    assert "| of two families | 20 | 20 | 20 (100%) | 19 (95%) | 19 (95%) |" in lines
+    assert "| of one family | 4 | 0 | - | - | 4 (100%) |" in lines
+    assert "| 0.50 to 0.60 | 4 (few) | 55% | 50% |" in lines
+    assert "| 0.90 to 0.97 | 20 | 95% | 95% |" in lines
 
 
 def test_time_at_work_as_a_profiler_counts_it() -> None:
