@@ -17,6 +17,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -73,7 +74,7 @@ OLDER = (
 Values = tuple[float, ...]
 
 
-@dataclass(slots=True)
+@dataclass
 class Timed:
     """A point with its traces. times_us: of the constants tried, those that the kernel depends on; depends: on which it
     does."""
@@ -82,6 +83,11 @@ class Timed:
     traces: list[Trace]
     times_us: dict[Values, float] = field(default_factory=dict)
     depends: tuple[bool, ...] = ()
+
+    @cached_property
+    def is_tight(self) -> bool:
+        """Whether its tiles leave SBUF no room."""
+        return residual_of(self.schedule()) in ("residual_overflow", "residual_crowded")
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -189,8 +195,10 @@ def search(constants: Sequence[Constant], value_of: Callable[[Values], float]) -
 
 
 def fitted(timed: Sequence[Timed], *left_out: str) -> Values:
-    """The constants that suit the points best, those of some families left out."""
-    kept = [t for t in timed if t.point.family not in left_out]
+    """The constants that suit the points best, those of some families left out. Kernels whose tiles overflow SBUF or
+    leave no room to load ahead are not fitted to: what the compiler does there is not known, and no constant of a DMA
+    stands for it."""
+    kept = [t for t in timed if t.point.family not in left_out and not t.is_tight]
     return search(kept[0].constants, lambda values: loss((t.point, t.us(values)) for t in kept))
 
 
@@ -542,7 +550,8 @@ LEAVE_OUT = """## With a family left out
 
 The constants are fitted again to the other families, from values that no fit has seen, coordinate by coordinate over fixed grids (median
 error + 0.3 x worst of each family; charts half), and predict the family that was left out. On trn3 the cost of a descriptor made at run time is
-trn2's in proportion to the rates of a DMA engine. Only the constants of a table are fitted again: which
+trn2's in proportion to the rates of a DMA engine. Kernels whose tiles overflow SBUF or leave no room to load ahead are scored and not
+fitted to: no constant of a DMA stands for what the compiler does there. Only the constants of a table are fitted again: which
 rules there are, and every other constant, was chosen with all points in view."""
 
 
