@@ -29,7 +29,7 @@ def probe(record: Record, facts: Facts) -> dict[str, set[str]]:
     rng, watched, base = random.Random(0), Watched(facts), Notes()
     record(watched, base)
     found: dict[str, set[str]] = defaultdict(set)
-    for path, fact in watched.read.items():
+    for path, fact in facts.found(watched.asked).items():
         for value in steps_of(fact, rng):
             own = Notes()
             try:

@@ -120,6 +120,15 @@ def plain_row(row: Mapping[str, object]) -> dict[str, object]:
     return {spot.column: spot.value for spot in spots(row, "_", LEFT_OUT)}
 
 
+class Record(Protocol):
+    """What an answer is made of: `mowich.studies.record` has it."""
+
+    @property
+    def facts_read(self) -> Sequence[str]: ...
+    @property
+    def digest(self) -> str: ...
+
+
 class Drawn(Protocol):
     """A picture that shows itself in a notebook. chart: its numbers as a table (`head`, `rows`), and what draws
     them."""
@@ -183,7 +192,7 @@ class Shown(ABC):
     __slots__ = ("__dict__",)  # of what was heard: a slot of its own would not go with those of other bases
 
     def __init_subclass__(cls) -> None:
-        """The JSON of every kind of result says what its question gave in vain."""
+        """The JSON of every kind of result says what it is made of, and what its question gave in vain."""
         super().__init_subclass__()
         own = cls.__dict__.get("to_dict")
         if own is None or hasattr(own, "__wrapped__"):
@@ -192,7 +201,9 @@ class Shown(ABC):
         @wraps(own)
         def to_dict(self: Shown, *args: object, **named: object) -> dict[str, object]:
             found: dict[str, object] = own(self, *args, **named)
-            return {**found, **self.heard()}
+            record = self._record
+            made_of = {} if record is None else {"facts_read": list(record.facts_read), "digest": record.digest}
+            return {**found, **self.heard(), **made_of}
 
         cls.to_dict = to_dict  # type: ignore[method-assign]
 
@@ -210,6 +221,40 @@ class Shown(ABC):
         """
         found: Mapping[str, object] = getattr(self, "_heard", {})
         return found
+
+    @property
+    def _record(self) -> Record | None:
+        found: Record | None = getattr(self, "_made_of", None)
+        return found
+
+    @property
+    def facts_read(self) -> tuple[str, ...]:
+        """Paths of the facts that the answer read, sorted; empty for what is no answer to a question.
+
+        Units: none.
+
+        Example:
+            >>> import mowich
+            >>> answer = mowich.collective("all-reduce", "h100:8", sizes=["1GiB"])
+            >>> [path for path in answer.facts_read if path.startswith("chips.h100_sxm.scale_up")]
+            ['chips.h100_sxm.scale_up.bandwidth_per_direction']
+        """
+        return () if self._record is None else tuple(self._record.facts_read)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the question, of the facts that its answer read and of the version of Mowich: the same
+        digest means the same answer. "" for what is no answer to a question.
+
+        Units: none.
+
+        Example:
+            >>> import mowich
+            >>> one, other = (mowich.goodput("trn3:64", samples=n) for n in (20, 21))
+            >>> len(one.digest), one.digest == other.digest
+            (16, False)
+        """
+        return "" if self._record is None else self._record.digest
 
     @abstractmethod
     def to_dict(self) -> dict[str, object]:
@@ -326,6 +371,12 @@ class Shown(ABC):
 def with_heard(result: S, found: Mapping[str, object]) -> S:
     """The same result, whose `heard` now says this."""
     object.__setattr__(result, "_heard", found)
+    return result
+
+
+def with_record(result: S, record: Record) -> S:
+    """The same result, which now says that it is made of this."""
+    object.__setattr__(result, "_made_of", record)
     return result
 
 

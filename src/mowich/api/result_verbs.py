@@ -62,7 +62,7 @@ def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> V
         True
     """
     with keywords_asked(results.VALIDATE, facts, path=path) as asked:
-        return note_heard(_validate.validate_rows(asked.path, asked.facts), asked.facts)
+        return note_heard(_validate.validate_rows(asked.path, asked.facts), asked.facts, question=asked)
 
 
 def calibrate(

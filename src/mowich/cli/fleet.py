@@ -28,9 +28,10 @@ def fleet(asked: scenarios.FleetRequest) -> None:
     with progress(form.quiet) as line:
         line("reading the scenario")
         problem = read_problem(scenario, use)
-        system, silicon = what_if, None
+        system, silicon, file = what_if, None, None
         if what_if is not None and what_if.startswith("chip="):
-            design = fleet_design.read_design(Path(what_if.removeprefix("chip=")), use, problem)
+            file = Path(what_if.removeprefix("chip="))
+            design = fleet_design.read_design(file, use, problem)
             use = use.with_values(design.values)
             problem, system, silicon = fleet_design.with_design(problem, design, use), design.system, design.silicon_m2
         result = study.fleet(
@@ -44,6 +45,7 @@ def fleet(asked: scenarios.FleetRequest) -> None:
             with_flips=asked.flips,
             seed=asked.seed,
             problem=problem,
+            beside=file,
         )
         shown = None if system is None else fleet_design.what_if(result, system, use, silicon_m2=silicon)
     if asked.rates_out is not None:

@@ -17,6 +17,6 @@ def validate(asked: results.ValidateRequest) -> None:
     form = asked.form
     with progress(form.quiet) as line:
         line("predicting")
-        result = note_heard(study(asked.path, asked.facts), asked.facts)
+        result = note_heard(study(asked.path, asked.facts), asked.facts, question=asked)
 
     emit(result.to_dict(), form, inputs=asked.given)

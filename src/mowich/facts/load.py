@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, wraps
 from importlib import resources
 from pathlib import Path
-from typing import Any, SupportsFloat, TypeVar
+from typing import Any, Concatenate, ParamSpec, SupportsFloat, TypeVar
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.facts import fields
@@ -102,27 +102,50 @@ def _listed(path: Path, name: str, entry: Mapping[str, object], key: str) -> tup
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Made:
-    """Something made of facts: what, the paths that its making asked for (of references those on the way, too), and the
-    facts that it got."""
+    """Something made of facts: what, and the paths that its making asked for, in order (of references those on the way,
+    too)."""
 
     what: Any
-    asked: frozenset[str]
-    read: Mapping[str, Fact]
+    asked: Mapping[str, None]
 
 
-@dataclass(slots=True)
 class Ledger:
-    """What an answer has read of its facts. said: paths of the facts that its question gave, in order; asked: the paths
-    that something asked for, with or without a fact (of references those on the way, too)."""
+    """What an answer has read of its facts. said: paths of the facts that its question gave, in order; asked: those
+    that were asked for before, while the question was read."""
 
-    said: tuple[str, ...] = ()
-    asked: set[str] = field(default_factory=set)
+    __slots__ = ("_log", "said")
+
+    def __init__(self, said: Iterable[str] = (), asked: Iterable[str] = ()) -> None:
+        self.said = tuple(said)
+        self._log: dict[str | _Made, None] = dict.fromkeys(asked)
+        """Paths, and in their places what was made of others (`Facts.once`): their paths are gathered when somebody
+        wants them, so that a note costs the same however many they are."""
+
+    def note(self, what: str | _Made) -> None:
+        """A path that was asked for, or something that was made of facts."""
+        self._log[what] = None
+
+    def note_all(self, paths: Iterable[str]) -> None:
+        """Paths that something else has asked for in the answer's place."""
+        self._log.update(dict.fromkeys(paths))
+
+    @property
+    def asked(self) -> Mapping[str, None]:
+        """The paths that something asked for, in order, with or without a fact; of references those on the way, too."""
+        found: dict[str, None] = {}
+        for what in self._log:
+            if isinstance(what, str):
+                found[what] = None
+            else:
+                found.update(what.asked)
+        return found
 
     def unread(self) -> tuple[str, ...]:
         """The facts that were given and that nothing has read: they changed nothing."""
-        return tuple(path for path in self.said if path not in self.asked)
+        asked = self.asked if self.said else {}
+        return tuple(path for path in self.said if path not in asked)
 
 
 USABLE, CAPACITY = ".hbm_usable", ".hbm_capacity"
@@ -162,39 +185,46 @@ class Facts:
         self._origin: tuple[Facts, frozenset[str]] | None = None
         """The facts that this is a view of, and the paths whose facts are others here."""
 
-    def once(self, key: Hashable, make: Callable[[Facts], T]) -> T:
+    def once(self, key: Hashable, make: Callable[[Facts], T], *, most: int | None = None) -> T:
         """What `make` makes of these facts, made once for a key. Not to be changed by who gets it.
 
         What was made of the facts that this is a view of serves here too, unless its making read a fact that differs.
-        So `make` reads facts from its argument alone, and key and function say all else that it depends on.
+        So `make` reads facts from its argument alone, keeps none of them, and key and function say all else that it
+        depends on. Who gets what was made before has read what its making read. most: how many are kept of the keys
+        that begin alike, None: all.
         """
-        made = self._once(key, make)
+        made = self._known(key) or self._make(key, make, self.ledger, most)
         if self.ledger is not None:
-            self.ledger.asked |= made.asked
+            self.ledger.note(made)
         what: T = made.what
         return what
 
-    def _once(self, key: Hashable, make: Callable[[Facts], object]) -> _Made:
-        if key in self._made:
-            return self._made[key]
-        if self._origin is not None:
-            facts, changed = self._origin
-            before = facts._known(key)
-            if before is not None and not (changed & before.asked):
-                self._made[key] = before
-                return before
+    def _make(self, key: Hashable, make: Callable[[Facts], object], ledger: Ledger | None, most: int | None) -> _Made:
+        """What is not known yet. ledger: is told what a making read that ends with an error: nothing is kept of it."""
         watched = Watched(self)
-        what = make(watched)
-        self._made[key] = _Made(what, frozenset(watched.asked), watched.read)
-        return self._made[key]
+        try:
+            what = make(watched)
+        except UserError:
+            if ledger is not None:
+                ledger.note_all(watched.asked)
+            raise
+        made = self._made[key] = _Made(what, watched.asked)
+        if most is not None and isinstance(key, tuple):
+            alike = [other for other in list(self._made) if isinstance(other, tuple) and other[0] is key[0]]
+            for other in alike[:-most]:
+                self._made.pop(other, None)
+        return made
 
     def _known(self, key: Hashable) -> _Made | None:
         """What has been made for a key of these facts, or serves for it."""
-        if key not in self._made and self._origin is not None:
+        made = self._made.get(key)
+        if made is None and self._origin is not None:
             facts, changed = self._origin
-            before = facts._known(key)
-            return before if before is not None and not (changed & before.asked) else None
-        return self._made.get(key)
+            made = facts._known(key)
+            if made is None or any(path in made.asked for path in changed):
+                return None
+            self._made[key] = made
+        return made
 
     # files
     # -------------------------------------------------------------------------------------------------------------
@@ -261,7 +291,7 @@ class Facts:
     def _entry(self, at: str) -> Fact | str | None:
         """What stands at a path: a fact, the path that it refers to, or None."""
         if self.ledger is not None:
-            self.ledger.asked.add(at)
+            self.ledger.note(at)
         found: Fact | str | None = self.overrides.get(at)
         if found is not None:
             return found
@@ -279,7 +309,7 @@ class Facts:
         capacity beside which it is stated stays."""
         at = usable.path.removesuffix(USABLE) + CAPACITY
         if self.ledger is not None:
-            self.ledger.asked.add(at)
+            self.ledger.note(at)
         if len(self.roots) == 1 and at not in self.overrides:
             return usable
         last = max(i for i, root in enumerate(self.roots) if is_leaf(Facts((root,), {}, {}, {})._node(usable.path)))
@@ -470,6 +500,10 @@ class Facts:
                     view.silent().check_memory(path.rpartition(".")[0])
         return view
 
+    def found(self, paths: Iterable[str]) -> dict[str, Fact]:
+        """The facts at some paths, by the paths at which they stand, in order; of a path without a fact none."""
+        return {fact.path: fact for path in paths if (fact := self.get(path)) is not None}
+
     def silent(self) -> Facts:
         """These facts without a ledger: what is set, told or printed is not read thereby."""
         view = Facts(self.roots, self._files, self._cache, self.overrides)
@@ -488,10 +522,12 @@ class Facts:
         """These facts with one more directory laid over them, unchecked."""
         return Facts((*self.roots, root), {}, {}, self.overrides)
 
-    def heard(self, said: Iterable[str]) -> Facts:
-        """These facts for one question that gave `said` of them, with a ledger of what its answer reads."""
-        before = () if self.ledger is None else self.ledger.said
-        return Watched(self, dict.fromkeys((*before, *said)))
+    def heard(self, said: Iterable[str] = ()) -> Facts:
+        """These facts for one question that gave `said` of them, with a ledger of what its answer reads: what was read
+        before through these facts, while the question was read, is in it."""
+        before = Ledger() if self.ledger is None else self.ledger
+        below = self._facts if isinstance(self, Watched) else self
+        return Watched(below, dict.fromkeys((*before.said, *said)), before.asked)
 
     def without(self, path: str) -> Facts | None:
         """These facts as if the user had not given the one at a path, with no ledger; None where none ships there."""
@@ -514,36 +550,56 @@ class Facts:
 
 
 class Watched(Facts):
-    """The same facts, noting in `read` which of them are asked for: what a number rests on is what its making has
-    read. asked: the paths that were asked for, with or without a fact."""
+    """The same facts with a ledger of their own: what a number rests on is what its making has read."""
 
-    __slots__ = ("_facts", "asked", "read")
+    __slots__ = ("_facts",)
 
-    def __init__(self, facts: Facts, said: Iterable[str] = ()) -> None:
-        ledger = Ledger(tuple(said))
-        super().__init__(facts.roots, facts._files, facts._cache, facts.overrides, ledger)
+    ledger: Ledger
+
+    def __init__(self, facts: Facts, said: Iterable[str] = (), asked: Iterable[str] = ()) -> None:
+        super().__init__(facts.roots, facts._files, facts._cache, facts.overrides, Ledger(said, asked))
         self._facts = facts
-        self.asked = ledger.asked
-        self.read: dict[str, Fact] = {}
+
+    @property
+    def asked(self) -> Mapping[str, None]:
+        """The paths that were asked for, in order, with or without a fact."""
+        return self.ledger.asked
+
+    @property
+    def read(self) -> Mapping[str, Fact]:
+        """The facts that were asked for, by the paths at which they stand, in order."""
+        return self.silent().found(self.ledger.asked)
 
     def get(self, path: str) -> Fact | None:
         found = self.overrides.get(path) or self._cache.get(path)
         if isinstance(found, Fact) and not path.endswith(USABLE):  # no reference to follow, and parsed before
-            self.asked.add(path)
-            self.read[found.path] = found
+            self.ledger.note(path)
             return found
-        found = super().get(path)
-        if found is not None:
-            self.read[found.path] = found
-        return found
+        return super().get(path)
 
-    def _once(self, key: Hashable, make: Callable[[Facts], object]) -> _Made:
-        made = self._facts._once(key, make)
-        self.read |= made.read
-        return made
+    def _make(self, key: Hashable, make: Callable[[Facts], object], ledger: Ledger | None, most: int | None) -> _Made:
+        return self._facts._make(key, make, ledger, most)
 
     def _known(self, key: Hashable) -> _Made | None:
         return self._facts._known(key)
+
+
+P = ParamSpec("P")
+
+
+def once_for(most: int) -> Callable[[Callable[Concatenate[Facts, P], T]], Callable[Concatenate[Facts, P], T]]:
+    """Decorates a function of facts and of what can be a key: made once (`Facts.once`), the newest `most` are kept. In
+    place of `lru_cache`, which does not know what was read."""
+
+    def of(make: Callable[Concatenate[Facts, P], T]) -> Callable[Concatenate[Facts, P], T]:
+        @wraps(make)
+        def kept(facts: Facts, /, *args: P.args, **named: P.kwargs) -> T:
+            key = (make, *args, *sorted(named.items()))
+            return facts.once(key, lambda known: make(known, *args, **named), most=most)
+
+        return kept
+
+    return of
 
 
 def _content(roots: tuple[Path, ...]) -> hashlib._Hash:

@@ -38,7 +38,7 @@ def noted(evaluate: Callable[[Facts, Notes], object], facts: Facts) -> Notes:
     """
     notes, watched = Notes(), Watched(facts)
     evaluate(watched, notes)
-    for path, fact in watched.read.items():
+    for path, fact in facts.found(watched.asked).items():
         for value in nudges(fact):
             own = Notes()
             try:

@@ -150,8 +150,7 @@ def read_settings(reader: QuestionReader) -> Settings:
     if changes and len(reader.problems.found) == before:
         change = reader.source.change
         out.facts = change(out.facts, changes) if change else out.facts.with_values(changes)
-    if said or own:
-        out.facts = out.facts.heard((*said, *own))
+    out.facts = out.facts.heard((*said, *own))
     return out
 
 

@@ -368,12 +368,17 @@ def _serve_rate(task: FleetTask, choice: Choice, facts: Facts) -> Rate:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def _rates_file(problem: FleetProblem, scenario: Path, given: Path | None) -> Path | None:
+    """The file of speeds that is given, else the one that the scenario names; None where neither is."""
+    return given or (scenario.parent / problem.rates_file if problem.rates_file else None)
+
+
 def known_rates(problem: FleetProblem, facts: Facts, scenario: Path, given: Path | None) -> tuple[TaskRates, list[str]]:
     """The speeds of a problem: from the file given, from the file that the scenario names, else predicted now. A file
     made from other facts is used and said; tasks or systems that a file lacks are predicted."""
     warnings = []
     found: dict[tuple[str, str], Rate] = {}
-    file = given or (scenario.parent / problem.rates_file if problem.rates_file else None)
+    file = _rates_file(problem, scenario, given)
     if file is not None:
         found, made_from = read_rates(file)
         if made_from and made_from != facts.hash():
@@ -411,9 +416,11 @@ def fleet(
     seed: int = 0,
     problem: FleetProblem | None = None,
     speeds: TaskRates | None = None,
+    beside: object = None,
 ) -> Fleet:
     """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points; speeds:
-    those of `problem`, where they are known.
+    those of `problem`, where they are known; beside: what else decides the answer, where the scenario is no file or is
+    changed.
 
     Raises UserError for bad input, and (exit 3) where a workload runs on no system allowed to it.
     """
@@ -444,7 +451,9 @@ def fleet(
         inputs=inputs,
         warnings=tuple(warnings),
     )
-    return note_heard(answer, facts)
+    file = _rates_file(asked, path, rates_file)
+    question = [path, file, beside, relaxed, gap, time_limit_s, draws, with_flips, seed]
+    return note_heard(answer, facts, question=question)
 
 
 # ---- a chip as design

@@ -1,4 +1,5 @@
-"""What an answer did with the facts that its question gave: which it did not read, and which moved nothing.
+"""What an answer did with facts: which it read, and of those that its question gave which it did not, and which moved
+nothing.
 
 A fact that nothing read is known from the ledger (`facts.load.Ledger`), at no cost. A fact that is read and moves
 nothing is found by asking again without it, at the cost of the answer: so of at most `MOST_ASKED_AGAIN` facts, and of
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.shown import Result, Shown, with_heard
+from mowich.shown import Result, Shown, with_heard, with_record
+from mowich.studies.record import AnswerRecord
 
 if TYPE_CHECKING:
     from mowich.requests.common import Asked
@@ -34,8 +36,8 @@ NEAREST = 3
 
 
 def heard(*, again: bool = False) -> Callable[[Callable[Concatenate[Q, P], R]], Callable[Concatenate[Q, P], R]]:
-    """Decorates what answers a request: its result says what it did with the facts that were given. again: whether the
-    answer is quick enough to be asked again without one of them."""
+    """Decorates what answers a request: its result says what it is made of, and what it did with the facts that were
+    given. again: whether the answer is quick enough to be asked again without one of them."""
 
     def of(answer: Callable[Concatenate[Q, P], R]) -> Callable[Concatenate[Q, P], R]:
         @wraps(answer)
@@ -43,7 +45,8 @@ def heard(*, again: bool = False) -> Callable[[Callable[Concatenate[Q, P], R]], 
             def under(facts: Facts) -> R:
                 return answer(replace(asked, facts=facts), *args, **named)
 
-            return note_heard(answer(asked, *args, **named), asked.facts, under if again else None)
+            found = answer(asked, *args, **named)
+            return note_heard(found, asked.facts, under if again else None, question=[asked, args, named])
 
         return told
 
@@ -51,19 +54,30 @@ def heard(*, again: bool = False) -> Callable[[Callable[Concatenate[Q, P], R]], 
 
 
 def note_heard(
-    result: R, facts: Facts, under: Callable[[Facts], R] | None = None, *, axes: Sequence[str] | None = None
+    result: R,
+    facts: Facts,
+    under: Callable[[Facts], R] | None = None,
+    *,
+    question: object,
+    axes: Sequence[str] | None = None,
 ) -> R:
-    """A result with what it did with the given facts. facts: those that it was made of, after all was read; under: the
-    answer under other facts, None where it is not asked again; axes: the facts that a sweep varies, whose rows say by
-    themselves what moves nothing."""
+    """A result with what it is made of, and what it did with the given facts. facts: those that it was made of, after
+    all was read; under: the answer under other facts, None where it is not asked again; question: what decides the
+    answer beside facts (`record.plain`), None where not all was read here; axes: the facts that a sweep varies, whose
+    rows say by themselves what moves nothing."""
     ledger = facts.ledger
-    if ledger is None or not ledger.said:
+    if ledger is None:
         return result
-    unread, known = ledger.unread(), facts.silent()
+    known, asked = facts.silent(), ledger.asked
+    if question is not None:
+        result = with_record(result, AnswerRecord(type(result).__name__, question, known, asked))
+    if not ledger.said:
+        return result
+    unread = ledger.unread()
     read = [path for path in ledger.said if path not in unread]
     found: dict[str, object] = {
         "unread": list(unread),
-        "read_instead": {path: near for path in unread if (near := _nearest(path, ledger.asked, known))},
+        "read_instead": {path: near for path in unread if (near := _nearest(path, asked, known))},
         "unmoved": None,
     }
     if axes is not None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypedDict
 
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, exact, product_of, unknown_estimate
 from mowich.facts import Facts
+from mowich.facts.load import once_for
 from mowich.models.model import Model
 from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob
@@ -24,7 +24,7 @@ CERTAIN = exact(1.0, "1")
 """The goodput of what is not interrupted."""
 
 
-@lru_cache(maxsize=64)
+@once_for(64)
 def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> Platform:
     """`resolve`, kept: a row asks for its system again and again, and so do the points of a sweep."""
     return equip(facts, spec, chips=chips, stack=stack)

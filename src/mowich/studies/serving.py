@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from mowich.arrays import Floats
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
+from mowich.facts.load import once_for
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import SIMULATED
@@ -160,24 +160,22 @@ def with_tables(coverage: Mapping[str, float], share: float) -> dict[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Asked:
-    """What a deployment is made of; equal where it would be the same. Model and facts are compared by identity: their
-    numbers are many."""
+    """What a deployment is made of; equal where it would be the same. Models are compared by identity: they have many
+    numbers."""
 
     model: Model
     system: System
     engine: str
     plans: tuple[ServePlan, ...]
-    facts: Facts
     accept: float | None
 
     def __hash__(self) -> int:
-        return hash((id(self.model), id(self.facts), self.system.id, self.engine, self.accept))
+        return hash((id(self.model), self.system.id, self.engine, self.accept))
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, _Asked)
             and self.model is other.model
-            and self.facts is other.facts
             and (self.engine, self.accept, self.system, self.plans)
             == (other.engine, other.accept, other.system, other.plans)
         )
@@ -197,12 +195,13 @@ def deploy(
             where="a model to serve",
             allowed="decoders",
         )
-    return _kept(_Asked(model=model, system=system, engine=engine, plans=tuple(plans), facts=facts, accept=accept))
+    return _deploy(facts, _Asked(model=model, system=system, engine=engine, plans=tuple(plans), accept=accept))
 
 
-def _deploy(asked: _Asked) -> Deployment:
-    model, system, engine, plans = asked.model, asked.system, asked.engine, asked.plans
-    facts, accept = asked.facts, asked.accept
+@once_for(12)
+def _deploy(facts: Facts, asked: _Asked) -> Deployment:
+    """Questions that differ in lengths or limits have the same deployments."""
+    model, system, engine, plans, accept = asked.model, asked.system, asked.engine, asked.plans, asked.accept
     own, arch = has_own(facts, system), architecture(model)
     here = stated_facts(facts, engine, system)
     table = constant_columns(
@@ -235,10 +234,6 @@ def _deploy(asked: _Asked) -> Deployment:
         table=table,
         has_own=own,
     )
-
-
-_kept = lru_cache(maxsize=12)(_deploy)
-"""Questions that differ in lengths or limits have the same deployments."""
 
 
 def head_counts(model: Model) -> tuple[int, ...]:

@@ -432,10 +432,10 @@ def solve_point(point: Point, grid: Grid, facts: Facts, term: str, stack: str | 
 
 def solve_points(
     points: Sequence[Point], grid: Grid, facts: Facts, term: str, stack: str | None
-) -> tuple[list[Row], frozenset[str]]:
+) -> tuple[list[Row], tuple[str, ...]]:
     """`solve_point` of several points, one task of an executor; and the facts that it asked for, for the ledger."""
     rows = [solve_point(point, grid, facts, term, stack) for point in points]
-    return rows, frozenset() if facts.ledger is None else frozenset(facts.ledger.asked)
+    return rows, () if facts.ledger is None else tuple(facts.ledger.asked)
 
 
 def first_points(grid: Grid) -> Iterator[Point]:
@@ -475,7 +475,7 @@ def sweep(
         complete = False
     inputs = {**grid.inputs, "price_term": term, "stack": stack}
     found = Sweep(inputs=inputs, facts_hash=facts.hash(), rows=Rows(done), complete=complete)
-    return note_heard(found, facts, axes=list(grid.facts))
+    return note_heard(found, facts, axes=list(grid.facts), question=[replace(grid, inputs={}), term, stack])
 
 
 def _run(
@@ -487,14 +487,14 @@ def _run(
         return
     from mowich.studies.sweep_workers import workers_live
 
-    futures: list[Future[tuple[list[Row], frozenset[str]]]] = []
+    futures: list[Future[tuple[list[Row], tuple[str, ...]]]] = []
     try:
         with workers_live("--out DIR keeps what is done, and goes on from there"):
             futures += [executor.submit(solve_points, piece, grid, facts, term, stack) for piece in pieces]
             for future in futures:
                 rows, asked = future.result()
                 if facts.ledger is not None:
-                    facts.ledger.asked |= asked
+                    facts.ledger.note_all(asked)
                 yield rows
     finally:
         for future in futures:

@@ -338,7 +338,7 @@ def sweep_to(
         return found
     for point in first_points(grid):  # parts that were there before do not say what they read
         solve_point(point, grid, facts, term, stack)
-    return note_heard(found, facts)
+    return note_heard(found, facts, question=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -553,5 +553,7 @@ def traffic(
         draws = REDRAWS if result.requests <= RANGED else 0
         if not draws:
             said = f"times have no ranges: more than {RANGED:,} requests; --draws {REDRAWS} plays them again"
-            return note_heard(replace(result, warnings=(*result.warnings, said)), facts)
-    return note_heard(with_ranges(result, scenario, facts, draws) if draws else result, facts)
+            result = replace(result, warnings=(*result.warnings, said))
+    trace = scenario.requests["trace"]
+    question = [path, Path(trace) if trace else "", scenario.serve.deployment.model, draws]
+    return note_heard(with_ranges(result, scenario, facts, draws) if draws else result, facts, question=question)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
 from mowich.errors import UserError
 from mowich.estimate import Notes
 from mowich.facts import Fact, Facts, Watched
+from mowich.facts.load import once_for
 from mowich.facts.moves import nudges
 from mowich.models.model import Model
 from mowich.plans.plan import Plan, Plans, TrainJob
@@ -96,14 +96,13 @@ def ends_of_range(fact: Fact) -> Sequence[float]:
     return () if is_fitted or fact.low is None or fact.high is None or fact.low == fact.high else (fact.low, fact.high)
 
 
-@lru_cache(maxsize=32)
+@once_for(32)
 def ends(facts: Facts, system_id: str, stack_name: str | None, ways: Ways = ends_of_range) -> Ends:
     """Every fact that a system was made of, at every value of its ways that differs from its own."""
     watched = Watched(facts)
     base = equip(watched, system_id, stack=stack_name)
     rows, moved, alone = [base], [], []
-    read = {f.path: f for f in map(facts.fact, base.paths.values())} | watched.read
-    for path, fact in read.items():
+    for path, fact in facts.found((*base.paths.values(), *watched.asked)).items():
         for way, value in enumerate(ways(fact)):
             if value == fact.value:
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -22,6 +22,7 @@ from mowich.models import model_names
 from mowich.models.builtin import aliases, builtin, builtin_name
 from mowich.models.model import Model
 from mowich.requests import jobs
+from mowich.requests.common import Asked
 from mowich.requests.fields import Edge
 from mowich.requests.schema import QuestionSource
 from mowich.show.json import to_json
@@ -82,12 +83,13 @@ class Knowledge:
     """What a worker knows: the facts of its server, and what it has read and predicted with them lately. It is made
     when the worker starts, is handed to every verb, and ends with the worker.
 
-    rates: speeds of tasks of fleets, by task and system: a slider that moves a price asks for them again.
+    rates: speeds of tasks of fleets, by facts, and by task and system, with the facts that each read: a slider that
+    moves a price asks for them again.
     """
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.rates: Recent[str, Rate] = Recent(512)
+        self.rates: Recent[tuple[str, str], tuple[Rate, Sequence[str]]] = Recent(512)
         self._requests: Recent[str, object] = Recent(64)
         self._changed: Recent[tuple[object, ...], Facts] = Recent(16)
 
@@ -98,7 +100,10 @@ class Knowledge:
 
     def read(self, ask: asks.Ask) -> object:
         """The request of a verb that a body asks for. Raises UserErrors with every mistake at once."""
-        return self._requests.get(f"{type(ask).__name__}:{asks.canonical(ask)}", lambda: self._read(ask))
+        found = self._requests.get(f"{type(ask).__name__}:{asks.canonical(ask)}", lambda: self._read(ask))
+        if not isinstance(found, Asked):
+            return found
+        return replace(found, facts=found.facts.heard())  # each answer has a ledger of its own
 
     def work(self, ask: asks.Ask) -> jobs.JobRequest:
         """The job on systems that a body asks for. Raises UserErrors with every mistake at once."""

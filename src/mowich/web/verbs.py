@@ -56,19 +56,18 @@ def questions(got: jobs.JobRequest) -> Questions:
     )
 
 
-def row(ask: asks.Ask, place: int, known: Knowledge) -> tuple[Row | ServeResult, frozenset[str]]:
-    """What `compare` finds for one of its systems, and the facts that it asked for, where a ledger is kept."""
-    found = _row(ask, place, known)
-    ledger = known.work(ask).facts.ledger
-    return found, frozenset() if ledger is None else frozenset(ledger.asked)
+def row(ask: asks.Ask, place: int, known: Knowledge) -> tuple[Row | ServeResult, Sequence[str]]:
+    """What `compare` finds for one of its systems, and the facts that it asked for."""
+    got = known.work(ask)
+    found = _row(ask, place, got)
+    return found, () if got.facts.ledger is None else tuple(got.facts.ledger.asked)
 
 
-def _row(ask: asks.Ask, place: int, known: Knowledge) -> Row | ServeResult:
+def _row(ask: asks.Ask, place: int, got: jobs.JobRequest) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
     from mowich.studies import answers
     from mowich.studies import compare as study
 
-    got = known.work(ask)
     if got.serve is not None:
         if ask.nearby:
             raise UserError("serving searches all plans", field="near", fix="leave it out")
@@ -109,7 +108,7 @@ def _experts(model: Model) -> int:
     return next((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), 1)
 
 
-def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, frozenset[str]]], known: Knowledge) -> bytes:
+def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequence[str]]], known: Knowledge) -> bytes:
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
@@ -117,10 +116,11 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, frozen
 
     got, rows = known.work(ask), [row for row, _ in found_rows]
     if got.facts.ledger is not None:
-        got.facts.ledger.asked.update(*(asked for _, asked in found_rows))
+        for _, asked_for in found_rows:
+            got.facts.ledger.note_all(asked_for)
     if got.serve is not None:
         found = serving_plan.joined_results([r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts)
-        result = note_heard(found, got.facts).to_dict()
+        result = note_heard(found, got.facts, question=[got, (), {}]).to_dict()
     else:
         trained = [r for r in rows if isinstance(r, study.Row)]
         answer = study.answer(questions(got), trained, complete=not ask.nearby)
@@ -135,7 +135,8 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, frozen
                     ),
                 ),
             )
-        result = note_heard(answer, got.facts).to_dict()
+        question = [got, (), {"near": ask.nearby} if ask.nearby else {}]
+        result = note_heard(answer, got.facts, question=question).to_dict()
     asked = with_inputs(result, got.again())
     return reply(asked, notes=list(got.notes), command=ask.command(), view=compare_view(asked, got.facts))
 
@@ -209,9 +210,9 @@ def explainer(result: Result, ask: asks.Ask, known: Knowledge) -> Explainer:
     """Explains a result by the model and the facts of its request."""
     from mowich.studies.explain import Explainer
 
-    if ask.schema_ is scenarios.FLEET:
-        return Explainer(result, known.facts, None)
     got = known.read(ask)
+    if isinstance(got, scenarios.FleetRequest):
+        return Explainer(result, got.facts, None)
     assert isinstance(got, jobs.JobRequest | briefs.BriefRequest)
     return Explainer(result, got.facts, got.model if isinstance(got, jobs.JobRequest) else None)
 
@@ -301,13 +302,13 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
     assert isinstance(got, scenarios.FleetRequest)
     assert got.yaml is not None
     safe_yaml(got.yaml)
-    problem = read_problem(_SENT, known.facts, text=got.yaml)
+    problem = read_problem(_SENT, got.facts, text=got.yaml)
     for task in problem.tasks:
         given_model(str(task.ask["model"]))
-    with_rates = _known_rates(problem, known, _shipped_rates(problem, known.facts))
+    with_rates = _known_rates(problem, got.facts, known, _shipped_rates(problem, got.facts))
     found = study(
         _SENT,
-        known.facts,
+        got.facts,
         relaxed=got.relaxed,
         gap=got.gap,
         draws=got.draws,
@@ -315,6 +316,7 @@ def fleet(ask: asks.Ask, known: Knowledge) -> bytes:
         time_limit_s=8.0,
         problem=problem,
         speeds=with_rates,
+        beside=got.yaml,
     )
     result = found.to_dict()
     return reply(
@@ -365,14 +367,25 @@ def _speeds_asked(problem: FleetProblem) -> dict[str, tuple[FleetTask, Choice]]:
     }
 
 
-def _known_rates(problem: FleetProblem, known: Knowledge, shipped: Mapping[str, Rate]) -> dict[tuple[str, str], Rate]:
-    """The speeds of a problem; shipped: those that need not be predicted."""
+def _known_rates(
+    problem: FleetProblem, facts: Facts, known: Knowledge, shipped: Mapping[str, Rate]
+) -> dict[tuple[str, str], Rate]:
+    """The speeds of a problem; shipped: those that need not be predicted. facts: read what their making read."""
+    from mowich.facts import Watched
     from mowich.studies.fleet import rate
 
-    out = {}
+    def predicted(task: FleetTask, choice: Choice) -> tuple[Rate, Sequence[str]]:
+        watched = Watched(facts)
+        return rate(task, choice, watched), tuple(watched.asked)
+
+    out, made_of = {}, facts.hash()
     for key, (task, choice) in _speeds_asked(problem).items():
-        predict = partial(rate, task, choice, known.facts)
-        out[task.name, choice.name] = shipped[key] if key in shipped else known.rates.get(key, predict)
+        if key in shipped:
+            out[task.name, choice.name] = shipped[key]
+            continue
+        out[task.name, choice.name], asked_for = known.rates.get((made_of, key), partial(predicted, task, choice))
+        if facts.ledger is not None:
+            facts.ledger.note_all(asked_for)
     return out
 
 

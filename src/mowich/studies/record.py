@@ -1,0 +1,107 @@
+"""What an answer is made of: the facts that it read, and a digest of what decides it.
+
+The digest is a hash of the question, of the facts that were read and of the version of Mowich: not of numbers that were
+computed, whose last digits differ between processors. See docs/facts.md#what-an-answer-is-made-of.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from mowich.facts import Facts
+from mowich.models.model import Model
+from mowich.version import VERSION
+
+NOT_ASKED = frozenset(
+    (
+        *("form", "notes", "facts", "given", "model_given", "pick", "timeline", "out", "saved"),
+        *("trace", "html", "html_from_s", "parquet", "timeout_s", "memory_GiB"),
+    )
+)
+"""Fields of requests that say how a question was put, and how its answer is shown and where; facts are in a digest by
+their values."""
+
+_NOT_OF_MODEL = ("source", "config")
+"""Fields of a model that say where it was read, and how."""
+
+_DIGITS = 16
+"""Hex digits of a digest."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerRecord:
+    """What an answer is made of. kind: of answer; question: what was asked, plain data, requests and files; facts:
+    those that it was asked of; asked: the paths that it asked for."""
+
+    kind: str
+    question: object
+    facts: Facts
+    asked: Iterable[str]
+
+    @cached_property
+    def facts_read(self) -> tuple[str, ...]:
+        """The paths of the facts that were read, sorted."""
+        return tuple(sorted(self.facts.found(self.asked)))
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits, the same for the same question of the same facts by the same version."""
+        read = ((path, self.facts.fact(path)) for path in self.facts_read)
+        told = {
+            "version": VERSION,
+            "kind": self.kind,
+            "question": plain(self.question),
+            "facts": {path: [plain(x) for x in (f.value, f.low, f.high, f.grade)] for path, f in read},
+        }
+        return _hash(told)
+
+
+def plain(value: object) -> object:
+    """A part of a question as JSON holds it: of a file its content, of a model its shapes, of an object its fields but
+    `NOT_ASKED`. Raises TypeError for what has no such form.
+
+    >>> plain({"b": 1.0, "a": (True, None)})
+    {'b': 1.0, 'a': [True, None]}
+    """
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if value - value == 0.0 else repr(float(value))
+    if isinstance(value, Path):
+        return _content(value)
+    if isinstance(value, Model):
+        return _shapes(value)
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, Set):
+        return sorted(str(plain(v)) for v in value)
+    if isinstance(value, Sequence):
+        return [plain(v) for v in value]
+    if isinstance(value, Enum | datetime.date):
+        return str(value)
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.name not in NOT_ASKED}
+    raise TypeError(f"{type(value).__name__} is no part of a question")
+
+
+@lru_cache(maxsize=64)
+def _shapes(model: Model) -> str:
+    names = [f.name for f in fields(model) if f.name not in _NOT_OF_MODEL]
+    return _hash([repr(getattr(model, name)) for name in names])
+
+
+def _content(file: Path) -> str:
+    """Of a file its content; of a folder, and of what is not there, the name."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:_DIGITS] if file.is_file() else str(file)
+
+
+def _hash(data: object) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
