@@ -332,4 +332,5 @@ def test_who_watches_sees_what_was_read_before() -> None:
     watched = Watched(base)
     watched.once("outer", made_of(path, calls))
     assert calls == ["outer", "inner"]
-    assert set(watched.read) == {path, "chips.h100_sxm.memory.hbm_usable"}
+    memory = "chips.h100_sxm.memory"
+    assert set(watched.read) == {path, f"{memory}.hbm_usable", f"{memory}.hbm_capacity"}, "the share of the capacity"

@@ -54,7 +54,7 @@ RESIDUE = 1e-12
 """Of the whole that the parts of a breakdown add up to."""
 LOOSE = 1e-5
 """For sums over a kernel's outputs, on a machine whose arithmetic has other bits."""
-LEFT_OUT = frozenset({"version", "facts_hash", "hash", "costs_hash", "seconds"})
+LEFT_OUT = frozenset({"version", "facts_hash", "hash", "costs_hash", "digest", "seconds"})
 """Keys of JSON that hold no answer: versions, hashes, how long it took."""
 CLOCK = re.compile(r"(\b(?:evaluated|the limits,|engine steps\))) in [0-9.e+-]+(?: s\b|$)", re.MULTILINE)
 HASH = re.compile(r"\b[0-9a-f]{12}\b")
@@ -275,7 +275,7 @@ def rounded(x: float) -> float:
 def tidied(value: Any) -> Any:
     """JSON with numbers of 12 digits, without what is no answer."""
     if isinstance(value, dict):
-        return {k: tidied(ends(v) if k == "front" else v) for k, v in value.items() if k not in LEFT_OUT}
+        return {k: tidied(SHORT[k](v) if k in SHORT else v) for k, v in value.items() if k not in LEFT_OUT}
     if isinstance(value, list):
         return [tidied(v) for v in value]
     if isinstance(value, float):
@@ -286,6 +286,18 @@ def tidied(value: Any) -> Any:
 def ends(front: list[Any]) -> Any:
     """Of the many points of a Pareto front the first and the last, and how many there are."""
     return {"points": len(front), "first": front[0], "last": front[-1]} if front else front
+
+
+def by_file(paths: list[str]) -> dict[str, str]:
+    """Of the many facts that an answer read, how many there are of each file, and 6 digits of a hash of their names."""
+    files: dict[str, list[str]] = {}
+    for path in paths:
+        files.setdefault(".".join(path.split(".")[:2]), []).append(path)
+    return {k: f"{len(v)} {hashlib.sha256(' '.join(v).encode()).hexdigest()[:6]}" for k, v in files.items()}
+
+
+SHORT: Mapping[str, Callable[[list[Any]], Any]] = {"front": ends, "facts_read": by_file}
+"""Long lists in JSON, which are kept short."""
 
 
 def of_validation(found: dict[str, Any]) -> dict[str, Any]:

@@ -119,12 +119,12 @@ class Ledger:
 
     def __init__(self, said: Iterable[str] = (), asked: Iterable[str] = ()) -> None:
         self.said = tuple(said)
-        self._log: dict[str | _Made, None] = dict.fromkeys(asked)
-        """Paths, and in their places what was made of others (`Facts.once`): their paths are gathered when somebody
-        wants them, so that a note costs the same however many they are."""
+        self._log: dict[str | _Made | Ledger, None] = dict.fromkeys(asked)
+        """Paths, and in their places what was made of others (`Facts.once`) and what asked for others: their paths are
+        gathered when somebody wants them, so that a note costs the same however many they are."""
 
-    def note(self, what: str | _Made) -> None:
-        """A path that was asked for, or something that was made of facts."""
+    def note(self, what: str | _Made | Ledger) -> None:
+        """A path that was asked for, something that was made of facts, or the ledger of an answer within."""
         self._log[what] = None
 
     def note_all(self, paths: Iterable[str]) -> None:
@@ -523,11 +523,21 @@ class Facts:
         return Facts((*self.roots, root), {}, {}, self.overrides)
 
     def heard(self, said: Iterable[str] = ()) -> Facts:
-        """These facts for one question that gave `said` of them, with a ledger of what its answer reads: what was read
-        before through these facts, while the question was read, is in it."""
-        before = Ledger() if self.ledger is None else self.ledger
-        below = self._facts if isinstance(self, Watched) else self
-        return Watched(below, dict.fromkeys((*before.said, *said)), before.asked)
+        """These facts for one question that gave `said` of them, with a ledger of what its answer reads. It is empty;
+        who watches these facts sees what is read through those."""
+        out = Watched(self._bare(), dict.fromkeys((*(self.ledger.said if self.ledger else ()), *said)))
+        if self.ledger is not None:
+            self.ledger.note(out.ledger)
+        return out
+
+    def heard_again(self) -> Facts:
+        """These facts for one more answer to the question that was read with them: its ledger begins with what was read
+        with the question, and nobody else sees it."""
+        return self if self.ledger is None else Watched(self._bare(), self.ledger.said, self.ledger.asked)
+
+    def _bare(self) -> Facts:
+        """The facts below a ledger."""
+        return self
 
     def without(self, path: str) -> Facts | None:
         """These facts as if the user had not given the one at a path, with no ledger; None where none ships there."""
@@ -559,6 +569,9 @@ class Watched(Facts):
     def __init__(self, facts: Facts, said: Iterable[str] = (), asked: Iterable[str] = ()) -> None:
         super().__init__(facts.roots, facts._files, facts._cache, facts.overrides, Ledger(said, asked))
         self._facts = facts
+
+    def _bare(self) -> Facts:
+        return self._facts
 
     @property
     def asked(self) -> Mapping[str, None]:

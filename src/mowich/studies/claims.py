@@ -282,7 +282,8 @@ def matches(c: Claim, words: str) -> bool:
 
 
 class ClaimStudy(AnswerList[Claim]):
-    """Public claims with their verdicts. word: what they were searched by.
+    """Public claims with their verdicts. word: what they were searched by; memory: what memory per chip costs, where a
+    claim of memory is among them.
 
     Units: those of each claim.
 
@@ -293,20 +294,20 @@ class ClaimStudy(AnswerList[Claim]):
     """
 
     def __init__(self, rows: Sequence[Claim], facts: Facts, *, word: str | None = None) -> None:
+        from mowich.studies.memory_claim import memory_table
+
         super().__init__(rows)
-        self._facts, self.word = facts, word
+        self.facts_hash, self.word = facts.hash(), word
+        self.memory = memory_table(facts) if any(c.topic == "memory" for c in rows) else []
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract mowich/claims@1; what memory per chip costs is in it where a claim of memory is."""
-        from mowich.studies.memory_claim import memory_table
-
-        memory = memory_table(self._facts) if any(c.topic == "memory" for c in self.rows) else []
         return {
             "schema": "mowich/claims@1",
-            "facts_hash": self._facts.hash(),
+            "facts_hash": self.facts_hash,
             "verdicts": {v: sum(c.verdict == v for c in self.rows) for v in (HOLDS, ONLY_IF, NOT, UNCHECKED)},
             "claims": [c.to_dict() for c in self.rows],
-            "memory": [r.to_dict() for r in memory],
+            "memory": [r.to_dict() for r in self.memory],
             **({} if self.word is None else {"inputs": {"word": self.word}}),
         }
 

@@ -10,13 +10,13 @@ answers that take no longer than a search of plans. What was made of facts that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mowich.errors import UserError
-from mowich.facts import Facts
+from mowich.facts import Fact, Facts
 from mowich.shown import Result, Shown, with_heard, with_record
 from mowich.studies.record import AnswerRecord
 
@@ -73,11 +73,11 @@ def note_heard(
         result = with_record(result, AnswerRecord(type(result).__name__, question, known, asked))
     if not ledger.said:
         return result
-    unread = ledger.unread()
+    unread, there = ledger.unread(), list(known.found(sorted(asked)).values())
     read = [path for path in ledger.said if path not in unread]
     found: dict[str, object] = {
         "unread": list(unread),
-        "read_instead": {path: near for path in unread if (near := _nearest(path, asked, known))},
+        "read_instead": {path: near for path in unread if (near := _nearest(path, there, known))},
         "unmoved": None,
     }
     if axes is not None:
@@ -89,12 +89,11 @@ def note_heard(
 
 # what is read in the place of a fact
 # -----------------------------------------------------------------------------------------------------------------
-def _nearest(path: str, asked: Iterable[str], facts: Facts) -> list[str]:
-    """The facts that an answer asked for and that are most like one that it did not read: of the same unit, and of the
-    same machine, or under the same name elsewhere; at most `NEAREST`, empty where none is."""
+def _nearest(path: str, read: Sequence[Fact], facts: Facts) -> list[str]:
+    """The facts that an answer read and that are most like one that it did not: of the same unit, and of the same
+    machine, or under the same name elsewhere; at most `NEAREST`, empty where none is."""
     own = facts.get(path)
-    found = {fact.path: fact for at in sorted(asked) if (fact := facts.get(at)) is not None and fact.path != path}
-    alike = [at for at, fact in found.items() if own is not None and fact.unit == own.unit and own.unit != "text"]
+    alike = [fact.path for fact in read if own is not None and fact.unit == own.unit and own.unit != "text"]
     scores = {at: _likeness(path, at, facts) for at in alike}
     most = max(scores.values(), default=0)
     best = [at for at in alike if most and scores[at] == most]

@@ -361,6 +361,7 @@ def _varied(
     be."""
     plans: dict[str, tuple[_Choice, ...]] = {}
     values: dict[str, tuple[float, ...]] = {}
+    known = facts.silent()  # what is varied is not read thereby
     for key in axes.others():
         one = axes.axis(key)
         if key.startswith("plan."):
@@ -371,9 +372,9 @@ def _varied(
         elif "." not in key:
             one.problem(unknown("axis", key, _AXES))
         else:
-            path_of = one.read(lambda w: fact_path(facts, w, where=""), key)
+            path_of = one.read(lambda w: fact_path(known, w, where=""), key)
             if path_of is not None:
-                values[path_of] = tuple(one.all(partial(_fact_value, facts, key)))
+                values[path_of] = tuple(one.all(partial(_fact_value, known, key)))
     return plans, values
 
 

@@ -103,7 +103,7 @@ class Knowledge:
         found = self._requests.get(f"{type(ask).__name__}:{asks.canonical(ask)}", lambda: self._read(ask))
         if not isinstance(found, Asked):
             return found
-        return replace(found, facts=found.facts.heard())  # each answer has a ledger of its own
+        return replace(found, facts=found.facts.heard_again())  # each answer has a ledger of its own
 
     def work(self, ask: asks.Ask) -> jobs.JobRequest:
         """The job on systems that a body asks for. Raises UserErrors with every mistake at once."""
