@@ -127,6 +127,7 @@ class Record(Protocol):
     def facts_read(self) -> Sequence[str]: ...
     @property
     def digest(self) -> str: ...
+    def to_dict(self) -> Result: ...
 
 
 class Drawn(Protocol):
@@ -201,9 +202,7 @@ class Shown(ABC):
         @wraps(own)
         def to_dict(self: Shown, *args: object, **named: object) -> dict[str, object]:
             found: dict[str, object] = own(self, *args, **named)
-            record = self._record
-            made_of = {} if record is None else {"facts_read": list(record.facts_read), "digest": record.digest}
-            return {**found, **self.heard(), **made_of}
+            return {**found, **self.heard(), **({} if self._record is None else self._record.to_dict())}
 
         cls.to_dict = to_dict  # type: ignore[method-assign]
 

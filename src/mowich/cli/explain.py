@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
@@ -15,10 +16,13 @@ from mowich.requests import results
 def explain(asked: results.ExplainRequest) -> None:
     """One number, or the names of those that say most, or of all."""
     from mowich.show.explain import explain_page, metrics_page
+    from mowich.show.heard import stale_lines
     from mowich.show.json import to_json
+    from mowich.show.page import paragraphs
     from mowich.show.render.terminal import terminal
     from mowich.studies.answers import metric_explained
     from mowich.studies.explain import Explainer, metrics
+    from mowich.studies.record import stale_among
 
     form, metric, where, data = asked.form, asked.metric, asked.where, asked.data
     try:
@@ -42,10 +46,14 @@ def explain(asked: results.ExplainRequest) -> None:
             where=where,
             fix="make it again with its verb and --out FILE",
         ) from error
+    paths = sorted({fact.path for fact in found.facts})
+    stale = {} if asked.limit is None else {"stale": stale_among(asked.facts, paths, asked.limit)}
     if form.as_json:
-        sys.stdout.write(to_json(found.to_dict()))
+        sys.stdout.write(to_json({**found.to_dict(), **stale}))
         return
     note = noter(form.quiet)
     for warning in found.warnings:
         note(warning)
-    sys.stdout.write(terminal(explain_page(found), style(form.plain)))
+    page = explain_page(found)
+    old = paragraphs(stale_lines(stale, each=True), "caption", indent=0, gap=True)
+    sys.stdout.write(terminal(replace(page, parts=[*page.parts, *old]), style(form.plain)))

@@ -180,11 +180,11 @@ def emit(
     """Print a result in the form asked for, and save it when asked. inputs: what else is needed to run it again; model,
     seconds: what it was made of, and how long that took; after: more text, below that of the page; text: in the place
     of a page, for an answer that has none; page: where it is not made of the JSON alone."""
-    from mowich.show.heard import heard_lines
+    from mowich.show.heard import heard_lines, stale_lines
     from mowich.show.json import to_json, with_inputs
 
     if form.as_json or form.as_csv or text is not None or page is not None:  # a page of the JSON has them
-        for line in heard_lines(result):
+        for line in (*heard_lines(result), *stale_lines(result)):
             noter(form.quiet)(line)
     if form.out is not None:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -53,12 +53,32 @@ class LastLook:
         }
 
 
-def last_looks(facts: Facts, as_of: datetime.date) -> list[LastLook]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshnessLimit:
+    """Which facts are old: those whose last look is longer ago than `older_than_s`, in seconds, on the day `as_of`, and
+    those of which no source says a day."""
+
+    older_than_s: float
+    as_of: datetime.date
+
+    def old(self, looks: Iterable[LastLook]) -> tuple[LastLook, ...]:
+        """The looks that are longer ago."""
+        return tuple(x for x in looks if x.age_days is None or x.age_days * _DAY_S > self.older_than_s)
+
+
+_DAY_S = 86400.0
+
+
+def last_looks(facts: Facts, as_of: datetime.date, among: Iterable[str] | None = None) -> list[LastLook]:
     """The last look at every fact, the oldest first (those without a day before all). References are not listed: the
-    fact that they name is."""
-    sources = facts.sources
-    found = [one for kind in FACT_KINDS for name in facts.ids(kind) for one in _of_file(facts, kind, name, sources)]
-    dated = [_aged(one, as_of) for one in found]
+    fact that they name is. among: at these facts alone, but for those that were set."""
+    sources, paths = facts.sources, None if among is None else set(among) - facts.overrides.keys()
+    files = [(kind, name) for kind in FACT_KINDS for name in facts.ids(kind)]
+    if paths is not None:
+        own = {tuple(path.split(".")[:2]) for path in paths}
+        files = [file for file in files if file in own]
+    found = [one for kind, name in files for one in _of_file(facts, kind, name, sources)]
+    dated = [_aged(one, as_of) for one in found if paths is None or one.path in paths]
     return sorted(dated, key=lambda one: (one.age_days is not None, -(one.age_days or 0), one.path))
 
 

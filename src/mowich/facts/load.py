@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache, wraps
 from importlib import resources
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, SupportsFloat, TypeVar
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.facts import fields
@@ -21,6 +21,9 @@ from mowich.facts.names import Instance, SystemNames, instance_name, named_syste
 from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import exists, line_of, read_yaml, shipped_yaml
 from mowich.units import show
+
+if TYPE_CHECKING:
+    from mowich.facts.freshness import FreshnessLimit
 
 FACT_KINDS = (
     "chips",
@@ -113,12 +116,16 @@ class _Made:
 
 class Ledger:
     """What an answer has read of its facts. said: paths of the facts that its question gave, in order; asked: those
-    that were asked for before, while the question was read."""
+    that were asked for before, while the question was read; limit: which of them its question calls old, None: it does
+    not ask."""
 
-    __slots__ = ("_log", "said")
+    __slots__ = ("_log", "limit", "said")
 
-    def __init__(self, said: Iterable[str] = (), asked: Iterable[str] = ()) -> None:
+    def __init__(
+        self, said: Iterable[str] = (), asked: Iterable[str] = (), limit: FreshnessLimit | None = None
+    ) -> None:
         self.said = tuple(said)
+        self.limit = limit
         self._log: dict[str | _Made | Ledger, None] = dict.fromkeys(asked)
         """Paths, and in their places what was made of others (`Facts.once`) and what asked for others: their paths are
         gathered when somebody wants them, so that a note costs the same however many they are."""
@@ -522,18 +529,19 @@ class Facts:
         """These facts with one more directory laid over them, unchecked."""
         return Facts((*self.roots, root), {}, {}, self.overrides)
 
-    def heard(self, said: Iterable[str] = ()) -> Facts:
+    def heard(self, said: Iterable[str] = (), limit: FreshnessLimit | None = None) -> Facts:
         """These facts for one question that gave `said` of them, with a ledger of what its answer reads. It is empty;
-        who watches these facts sees what is read through those."""
-        out = Watched(self._bare(), dict.fromkeys((*(self.ledger.said if self.ledger else ()), *said)))
-        if self.ledger is not None:
-            self.ledger.note(out.ledger)
+        who watches these facts sees what is read through those. limit: which of them the question calls old."""
+        before = self.ledger or Ledger()
+        out = Watched(self._bare(), Ledger(dict.fromkeys((*before.said, *said)), (), limit or before.limit))
+        before.note(out.ledger)
         return out
 
     def heard_again(self) -> Facts:
         """These facts for one more answer to the question that was read with them: its ledger begins with what was read
         with the question, and nobody else sees it."""
-        return self if self.ledger is None else Watched(self._bare(), self.ledger.said, self.ledger.asked)
+        known = self.ledger
+        return self if known is None else Watched(self._bare(), Ledger(known.said, known.asked, known.limit))
 
     def _bare(self) -> Facts:
         """The facts below a ledger."""
@@ -566,8 +574,8 @@ class Watched(Facts):
 
     ledger: Ledger
 
-    def __init__(self, facts: Facts, said: Iterable[str] = (), asked: Iterable[str] = ()) -> None:
-        super().__init__(facts.roots, facts._files, facts._cache, facts.overrides, Ledger(said, asked))
+    def __init__(self, facts: Facts, ledger: Ledger | None = None) -> None:
+        super().__init__(facts.roots, facts._files, facts._cache, facts.overrides, ledger or Ledger())
         self._facts = facts
 
     def _bare(self) -> Facts:

@@ -9,7 +9,7 @@ from mowich.errors import UserError
 from mowich.requests.common import FORM, Asked, asked_models
 from mowich.requests.fields import Field, read_several
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, asked_of
+from mowich.requests.settings import OF_FACTS, asked_of
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -91,7 +91,7 @@ def _brief(reader: QuestionReader) -> BriefRequest:
 
 BRIEF = Schema(
     name="brief",
-    fields=(AGAINST, _MODELS, SET, FACTS, *FORM),
+    fields=(AGAINST, _MODELS, *OF_FACTS, *FORM),
     make=_brief,
     help=(
         "Does scale and price make up for 144 GiB? One page about Trainium 3 for readers outside the field: what"

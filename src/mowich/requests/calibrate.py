@@ -10,7 +10,7 @@ from mowich.errors import UserError
 from mowich.requests.common import CSV, JSON, PLAIN, QUIET, Asked
 from mowich.requests.fields import Edge, Field, flag, path, read_paths, word
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, asked_of
+from mowich.requests.settings import OF_FACTS, asked_of
 
 CALLED_OR_TYPED = frozenset({Edge.OPTION, Edge.KEYWORD})
 """Files of the user's are read on his machine only."""
@@ -135,7 +135,7 @@ def _calibrate(reader: QuestionReader) -> CalibrateRequest:
 CALIBRATE = Schema(
     name="calibrate",
     fields=(
-        *(FILES, OVERLAY, RAN_ON, RAN_MODEL, _SOFTWARE, RAN_PLAN, _FORMAT, WIDEN, SET, FACTS),
+        *(FILES, OVERLAY, RAN_ON, RAN_MODEL, _SOFTWARE, RAN_PLAN, _FORMAT, WIDEN, *OF_FACTS),
         *(JSON, CSV, PLAIN, QUIET),
     ),
     make=_calibrate,

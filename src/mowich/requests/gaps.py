@@ -21,7 +21,7 @@ from mowich.requests.jobs import (
     serves_job,
 )
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, PRICE_KIND, SET, TERM
+from mowich.requests.settings import OF_FACTS, PRICE_KIND, TERM
 from mowich.units import parse
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ GAP = Schema(
     name="gap",
     fields=(
         *(_FIRST, _SECOND, JOB_MODEL, AS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, _METRIC, TRAINING_STACK, SEED),
-        *(PRICE_KIND, SET, FACTS, FIXED, TERM, LEGEND, *FORM),
+        *(PRICE_KIND, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
     ),
     make=_gap,
     help=(
@@ -181,7 +181,7 @@ VALUE = Schema(
     name="value",
     fields=(
         *(_VALUED, _PROPERTY, _MODELS, TRAINS, SERVES, *SERVED, *TRAINED, _FROM, _TO, _POINTS, CHIPS, TRAINING_STACK),
-        *(PRICE_KIND, SET, FACTS, FIXED, TERM, LEGEND, *FORM),
+        *(PRICE_KIND, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
     ),
     make=_value,
     help=(

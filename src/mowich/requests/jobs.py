@@ -59,9 +59,8 @@ from mowich.requests.remarks import context_note, note_formats, note_shapes, not
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     CORES_OF_PLAN,
-    FACTS,
+    OF_FACTS,
     PRICE_KIND,
-    SET,
     TERM,
     asked_kind,
     given_of,
@@ -568,7 +567,7 @@ COMPARE = Schema(
     name="compare",
     fields=(
         *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, RUN_BUDGET, RUN_DAYS),
-        *(PRICE_KIND, TRAINING_STACK, SET, FACTS),
+        *(PRICE_KIND, TRAINING_STACK, *OF_FACTS),
         *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
     make=_compare,
@@ -583,7 +582,7 @@ PLAN = Schema(
     fields=(
         *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
         *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK),
-        *(SET, FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
+        *(*OF_FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
     ),
     make=_plan,
     help="The best plans of one system, and what they trade.",
@@ -594,8 +593,8 @@ PLAN = Schema(
 FIT = Schema(
     name="fit",
     fields=(
-        *(MODEL, AS, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK, SET),
-        *(FACTS, FIXED, LEGEND, JSON, PLAIN, QUIET, OUT),
+        *(MODEL, AS, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK),
+        *(*OF_FACTS, FIXED, LEGEND, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,
     help=(

@@ -50,7 +50,7 @@ from mowich.requests.fields import (
     word,
 )
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, asked_of
+from mowich.requests.settings import OF_FACTS, asked_of
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -406,8 +406,7 @@ PROFILE = Schema(
             CRITICAL,
             GUEST_TIME,
             GUEST_MEMORY,
-            SET,
-            FACTS,
+            *OF_FACTS,
         ),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel@1)."), CSV, PLAIN, QUIET, OUT),
     ),
@@ -566,8 +565,8 @@ def _layer(reader: QuestionReader) -> LayerRequest:
 LAYER = Schema(
     name="kernel layer",
     fields=(
-        *(MODEL, AS, LAYER_ON, TENSOR_RANKS, RANK_CORES, SEQUENCES, CONTEXT_TOKENS, PREFILL, DECODE, CHECKOUT, SET),
-        *(FACTS, replace(JSON, help="One JSON object on stdout (mowich/kernel-layer@1)."), CSV, PLAIN, QUIET, OUT),
+        *(MODEL, AS, LAYER_ON, TENSOR_RANKS, RANK_CORES, SEQUENCES, CONTEXT_TOKENS, PREFILL, DECODE, CHECKOUT),
+        *(*OF_FACTS, replace(JSON, help="One JSON object on stdout (mowich/kernel-layer@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_layer,
     help=(

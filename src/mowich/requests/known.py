@@ -9,12 +9,11 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mowich.errors import UserError
 from mowich.requests.common import AS, CSV, FORM, JSON, MODEL, PLAIN, QUIET, Request, asked_model, form_of
-from mowich.requests.fields import TYPED, flag, number, path, quantity, texts, whole, word
+from mowich.requests.fields import EVERYWHERE, TYPED, flag, number, path, texts, whole, word
 from mowich.requests.jobs import SEQ
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, dirs_of, facts_of
+from mowich.requests.settings import AS_OF, FACTS, STALE, dirs_of, facts_of, read_as_of
 
 if TYPE_CHECKING:
     from mowich.examples import Shipped
@@ -100,15 +99,19 @@ class FactsRequest(Request):
     names: tuple[str, ...]
 
 
-_STALE = quantity(
-    "stale",
-    "s",
-    "List facts whose last look is older: 90d. Exit 5 where there are any.",
+_STALE = replace(
+    STALE,
+    help="List facts whose last look is older: 90d. Exit 5 where there are any.",
     keyword="older_than",
-    metavar="TIME",
-    example="90d",
+    edges=EVERYWHERE,
 )
-_AS_OF = word("as_of", "Count ages up to this day (else today).", metavar="YYYY-MM-DD", example="2027-03-01")
+_AS_OF = replace(
+    AS_OF,
+    help="Count ages up to this day (else today).",
+    metavar="YYYY-MM-DD",
+    example="2027-03-01",
+    edges=EVERYWHERE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,18 +148,8 @@ def _diff(reader: QuestionReader) -> FactsRequest:
 
 
 def _check(reader: QuestionReader) -> CheckRequest:
-    from mowich.facts.freshness import read_day
-
     dirs, stale, said, form = dirs_of(reader), reader.get(_STALE), reader.get(_AS_OF), form_of(reader)
-    as_of = None
-    if said is not None:
-        with reader.watch(_AS_OF):
-            try:
-                as_of = read_day(said)
-            except ValueError:
-                as_of = None
-            if as_of is None:
-                raise UserError("not a day of the calendar", given=said, allowed="YYYY-MM-DD")
+    as_of = read_as_of(reader, _AS_OF)
     if stale is None:
         for given, field in ((said is not None, _AS_OF), (form.as_json, JSON), (form.as_csv, CSV)):
             if given:

@@ -11,7 +11,7 @@ from mowich.requests.fields import CALLED, Field, names, number, quantity, read_
 from mowich.requests.jobs import CHIPS, ON
 from mowich.requests.remarks import note_shapes
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, SET, asked_of, facts_of
+from mowich.requests.settings import OF_FACTS, asked_of, facts_of
 
 _MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
 
@@ -102,7 +102,7 @@ def _collective(reader: QuestionReader) -> CollectiveRequest:
 COLLECTIVE = Schema(
     name="collective",
     fields=(
-        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, SET, FACTS),
+        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, *OF_FACTS),
         *FORM,
     ),
     make=_collective,
@@ -193,7 +193,7 @@ def _goodput(reader: QuestionReader) -> GoodputRequest:
 GOODPUT = Schema(
     name="goodput",
     fields=(
-        *(_RUN, DAYS, _STEP, STRATEGY, SPARES, REPLICA, CHECKPOINT, SAMPLES, SEED, SET, FACTS),
+        *(_RUN, DAYS, _STEP, STRATEGY, SPARES, REPLICA, CHECKPOINT, SAMPLES, SEED, *OF_FACTS),
         *FORM,
     ),
     make=_goodput,
@@ -244,7 +244,7 @@ def _power(reader: QuestionReader) -> PowerRequest:
 
 POWER = Schema(
     name="power",
-    fields=(POWERED, CAP, IDLE, SPEED, SET, FACTS, *FORM),
+    fields=(POWERED, CAP, IDLE, SPEED, *OF_FACTS, *FORM),
     make=_power,
     help="Provisioned power of a chip by part (chip, server, network, cooling), of the machine, and what a cap feeds.",
     short="Power by part, chips under a site's cap, tokens per megawatt.",

@@ -9,7 +9,7 @@ from mowich.requests.common import FORM, Asked
 from mowich.requests.fields import count, quantity, share, word
 from mowich.requests.jobs import ON
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, PRICE_KIND, SET, asked_of, read_term
+from mowich.requests.settings import OF_FACTS, PRICE_KIND, asked_of, read_term
 from mowich.units import UNITS
 
 _YEAR_S = UNITS["year"].value
@@ -98,7 +98,7 @@ def _prices(reader: QuestionReader) -> PricesRequest:
 PRICES = Schema(
     name="prices",
     fields=(
-        *(PRICED, PRICE_KIND, QUARTER, RULE, BUYER, LIFE, CHIPS_JOINED, MARGIN, SET, FACTS),
+        *(PRICED, PRICE_KIND, QUARTER, RULE, BUYER, LIFE, CHIPS_JOINED, MARGIN, *OF_FACTS),
         *FORM,
     ),
     make=_prices,

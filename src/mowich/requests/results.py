@@ -12,10 +12,11 @@ from mowich.errors import UserError
 from mowich.requests.common import FORM, JSON, MODEL, PLAIN, QUIET, Asked, Request, asked_model, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, path, word
 from mowich.requests.schema import QuestionReader, QuestionSource, Schema
-from mowich.requests.settings import FACTS, SET, asked_of, read_settings
+from mowich.requests.settings import AS_OF, FACTS, OF_FACTS, SET, STALE, asked_of, read_freshness, read_settings
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
+    from mowich.facts.freshness import FreshnessLimit
     from mowich.models.model import Model
 
 RESULT = path("result", metavar="RESULT", is_argument=True, needs=True, edges=TYPED)
@@ -60,7 +61,7 @@ WORD = word(
 class ExplainRequest(Request):
     """One number of a result. data: its JSON object; where: its file, "" for one that Python gave; facts: that it was
     made with; model: as loaded, None: by the name in the result; metric: None for names; all: of all numbers, not of
-    those that say most."""
+    those that say most; limit: which facts are old, None: nobody asks."""
 
     data: Mapping[str, object]
     where: str
@@ -68,6 +69,7 @@ class ExplainRequest(Request):
     model: Model | None
     metric: str | None
     all: bool
+    limit: FreshnessLimit | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +156,15 @@ def _again(reader: QuestionReader) -> Facts:
 def _explain(reader: QuestionReader) -> ExplainRequest:
     form = form_of(reader)
     if reader.edge is Edge.OPTION:
+        limit = read_freshness(reader)
+        if limit is not None and reader.given(METRIC) is None:
+            reader.add("is of the facts of one number", STALE, fix=f"name one, for example {METRIC.example}")
         reader.stop()
         file = reader.sure(EXPLAINED)
         data = read_result(file)
+        made_with = facts_of_result(data)
         return reader.fill(
-            ExplainRequest, form=form, data=data, where=str(file), facts=facts_of_result(data), model=None
+            ExplainRequest, form=form, data=data, where=str(file), facts=made_with, model=None, limit=limit
         )
     data = _given_result(reader)
     if reader.given(METRIC) is None:
@@ -167,7 +173,7 @@ def _explain(reader: QuestionReader) -> ExplainRequest:
     reader.stop()
     facts = reader.source.facts
     assert facts is not None
-    return reader.fill(ExplainRequest, form=form, data=data, where="", facts=facts, model=model, all=False)
+    return reader.fill(ExplainRequest, form=form, data=data, where="", facts=facts, model=model, all=False, limit=None)
 
 
 def _report(reader: QuestionReader) -> ReportRequest:
@@ -192,7 +198,7 @@ AGAIN = Schema(name="", fields=(SET, FACTS), make=_again, help="")
 """What a result says of its facts."""
 EXPLAIN = Schema(
     name="explain",
-    fields=(EXPLAINED, GIVEN, METRIC, MADE_OF, _ALL, JSON, PLAIN, QUIET),
+    fields=(EXPLAINED, GIVEN, METRIC, MADE_OF, _ALL, STALE, AS_OF, JSON, PLAIN, QUIET),
     make=_explain,
     help=(
         "Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what"
@@ -214,7 +220,7 @@ REPORT = Schema(
 )
 VALIDATE = Schema(
     name="validate",
-    fields=(ROWS, SET, FACTS, *FORM),
+    fields=(ROWS, *OF_FACTS, *FORM),
     make=_validate,
     help="Predicted against measured: errors by chip and by source.",
     short="Predicted against measured, by chip and source.",
@@ -222,7 +228,7 @@ VALIDATE = Schema(
 )
 CLAIMS = Schema(
     name="claims",
-    fields=(WORD, SET, FACTS, *FORM),
+    fields=(WORD, *OF_FACTS, *FORM),
     make=_claims,
     help=(
         "Each public claim: verdict, both sides in one unit, per chip and per unit, formula; what cannot be checked and"

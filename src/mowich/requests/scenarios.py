@@ -24,7 +24,17 @@ from mowich.requests.fields import (
     word,
 )
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import FACTS, PRICE_KIND, SET, TERM, asked_kind, asked_of, given_of, read_settings
+from mowich.requests.settings import (
+    FACTS,
+    OF_FACTS,
+    PRICE_KIND,
+    SET,
+    TERM,
+    asked_kind,
+    asked_of,
+    given_of,
+    read_settings,
+)
 
 _OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
 """What HTTP has not: a file of the server's."""
@@ -191,7 +201,7 @@ def _traffic(reader: QuestionReader) -> TrafficRequest:
 
 TRAFFIC = Schema(
     name="traffic",
-    fields=(PLAYED, REQUESTS_OUT, TRACE_OUT, REPLAYS, SET, FACTS, JSON, PLAIN, QUIET, OUT),
+    fields=(PLAYED, REQUESTS_OUT, TRACE_OUT, REPLAYS, *OF_FACTS, JSON, PLAIN, QUIET, OUT),
     make=_traffic,
     help="Simulate a serving traffic event by event: what users see at p50, p90 and p99, and what it costs.",
     short="Serving traffic: queues, tails, goodput, cost.",
@@ -274,7 +284,7 @@ def _fleet(reader: QuestionReader) -> FleetRequest:
 FLEET = Schema(
     name="fleet",
     fields=(
-        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, RELAXED, _GAP, TIME_LIMIT, SET, FACTS),
+        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, _FLIPS, WHAT_IF, RELAXED, _GAP, TIME_LIMIT, *OF_FACTS),
         *(JSON, PLAIN, QUIET, OUT, SEED),
     ),
     make=_fleet,

@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.requests.common import form_of
-from mowich.requests.fields import CALLED, TYPED, Edge, paths, texts, word
+from mowich.requests.fields import CALLED, TYPED, Edge, Field, paths, quantity, texts, word
 from mowich.requests.schema import QuestionReader
 from mowich.units import parse_count
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
+    from mowich.facts.freshness import FreshnessLimit
 
 KEYS = (
     "plan.tp",
@@ -56,13 +59,26 @@ def texts_of(facts: Facts) -> Mapping[str, tuple[str, ...]]:
 
 SET = texts(
     "set",
-    "Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', prices.term=3y, site.pue=1.1, "
-    "survival=memory, or any fact. Repeatable.",
+    "Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', site.pue=1.1, or any fact."
+    " Repeatable.",
     metavar="PATH=VALUE",
     edges=frozenset({Edge.OPTION, Edge.KEY}),
     example="prices.term=3y",
 )
 FACTS = paths("facts", "Your own chips, systems and prices: a directory or file.", metavar="DIR", edges=TYPED)
+
+STALE = quantity(
+    "stale",
+    "s",
+    "Name facts read whose last look is older: 90d.",
+    metavar="TIME",
+    example="90d",
+    edges=TYPED,
+)
+AS_OF = word("as_of", "With it: the day of their age, 2026-12-01.", metavar="DAY", example="2026-12-01", edges=TYPED)
+
+OF_FACTS = (SET, FACTS, STALE, AS_OF)
+"""What a question says of the facts that its answer reads."""
 
 CORES_OF_PLAN = ("lnc",)
 """Fields of a plan that make another machine of a system: the search has no choice of them."""
@@ -150,8 +166,35 @@ def read_settings(reader: QuestionReader) -> Settings:
     if changes and len(reader.problems.found) == before:
         change = reader.source.change
         out.facts = change(out.facts, changes) if change else out.facts.with_values(changes)
-    out.facts = out.facts.heard((*said, *own))
+    out.facts = out.facts.heard((*said, *own), read_freshness(reader))
     return out
+
+
+def read_freshness(reader: QuestionReader) -> FreshnessLimit | None:
+    """Which facts the question calls old; None where it does not ask. An age without its day is a problem: an answer
+    has no clock."""
+    from mowich.facts.freshness import FreshnessLimit
+
+    stale, day = reader.get(STALE), read_as_of(reader, AS_OF)
+    if reader.given(STALE) is not None and reader.given(AS_OF) is None:
+        fix = f"add {reader.example(AS_OF)}"
+        reader.add("needs a day: the same question has the same answer on every day", STALE, fix=fix)
+    elif reader.given(AS_OF) is not None and reader.given(STALE) is None:
+        reader.add("goes with an age of facts", AS_OF, fix=f"add {reader.example(STALE)}")
+    return None if stale is None or day is None else FreshnessLimit(older_than_s=stale, as_of=day)
+
+
+def read_as_of(reader: QuestionReader, field: Field[str]) -> date | None:
+    """The day of a field; what is none is a problem."""
+    from mowich.facts.freshness import read_day
+
+    said, day = reader.get(field), None
+    if said is not None:
+        with suppress(ValueError):
+            day = read_day(said)
+        if day is None:
+            reader.add("not a day of the calendar", field, given=said, allowed="YYYY-MM-DD")
+    return day
 
 
 def _plan_choices() -> set[str]:

@@ -1,4 +1,5 @@
-"""What an answer says of facts that were given and changed nothing: a line each, below it or beside it."""
+"""What an answer says of facts that were given and changed nothing, and of those that are old: lines below it or beside
+it."""
 
 from __future__ import annotations
 
@@ -32,6 +33,36 @@ def heard_lines(result: Result) -> list[str]:
 
 
 def with_heard(page: Page, result: Result) -> Page:
-    """A page with these lines at its end."""
+    """A page with what an answer says of the given facts, and of old ones, at its end."""
     lines = paragraphs(heard_lines(result), "warning", indent=0, gap=True)
+    lines += paragraphs(stale_lines(result), "note", indent=0, gap=True)
     return replace(page, parts=[*page.parts, *lines]) if lines else page
+
+
+def stale_lines(result: Result, *, each: bool = False) -> list[str]:
+    """What an answer's JSON says of old facts, where its question asks; each: with a line for each of them, else one
+    line for all.
+
+    >>> stale = {"older_than_s": 7776000.0, "as_of": "2027-03-01", "of": 52, "facts": []}
+    >>> stale_lines({"stale": stale})
+    ['rests on no fact older than 90 days on 2027-03-01: it reads 52']
+    """
+    stale = result.get("stale")
+    if stale is None:
+        return []
+    old, age = stale["facts"], stale["older_than_s"] / 86400.0
+    days = f"{age:g} day{'s' * (age != 1)} on {stale['as_of']}"
+    if not old:
+        return [f"rests on no fact older than {days}: it reads {stale['of']}"]
+    said = f"rests on {len(old)} fact{'s' * (len(old) > 1)} older than {days}, of {stale['of']} that it reads"
+    if each:
+        return [
+            f"{said}:",
+            *(f"  {_age(fact)}  {fact['path']}  ({fact['title'] or fact['source'] or '?'})" for fact in old),
+        ]
+    named = ", ".join(f"{fact['path']} ({_age(fact)})" for fact in old[:_MOST])
+    return [f"{said}: {named}{', ... (--json lists them: stale)' if len(old) > _MOST else ''}"]
+
+
+def _age(fact: Result) -> str:
+    return "no day" if fact["age_days"] is None else f"{fact['age_days']} days"

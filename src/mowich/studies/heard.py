@@ -46,7 +46,8 @@ def heard(*, again: bool = False) -> Callable[[Callable[Concatenate[Q, P], R]], 
                 return answer(replace(asked, facts=facts), *args, **named)
 
             found = answer(asked, *args, **named)
-            return note_heard(found, asked.facts, under if again else None, question=[asked, args, named])
+            beside = [x for x in (*args, *named.values()) if not callable(x)]  # what is told of progress is not asked
+            return note_heard(found, asked.facts, under if again else None, question=[asked, beside])
 
         return told
 
@@ -70,7 +71,7 @@ def note_heard(
         return result
     known, asked = facts.silent(), ledger.asked
     if question is not None:
-        result = with_record(result, AnswerRecord(type(result).__name__, question, known, asked))
+        result = with_record(result, AnswerRecord(type(result).__name__, question, known, asked, ledger.limit))
     if not ledger.said:
         return result
     unread, there = ledger.unread(), list(known.found(sorted(asked)).values())

@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from mowich.facts import Facts
+from mowich.facts.freshness import FreshnessLimit, last_looks
 from mowich.models.model import Model
 from mowich.version import VERSION
 
@@ -38,12 +39,19 @@ _DIGITS = 16
 @dataclass(frozen=True, eq=False)
 class AnswerRecord:
     """What an answer is made of. kind: of answer; question: what was asked, plain data, requests and files; facts:
-    those that it was asked of; asked: the paths that it asked for."""
+    those that it was asked of; asked: the paths that it asked for; limit: which facts it is asked to call old, None:
+    nobody asks."""
 
     kind: str
     question: object
     facts: Facts
     asked: Iterable[str]
+    limit: FreshnessLimit | None
+
+    def to_dict(self) -> dict[str, object]:
+        """What the JSON of every answer has beside its own."""
+        stale = {} if self.limit is None else {"stale": stale_among(self.facts, self.facts_read, self.limit)}
+        return {**stale, "facts_read": list(self.facts_read), "digest": self.digest}
 
     @cached_property
     def facts_read(self) -> tuple[str, ...]:
@@ -61,6 +69,21 @@ class AnswerRecord:
             "facts": {path: [plain(x) for x in (f.value, f.low, f.high, f.grade)] for path, f in read},
         }
         return _hash(told)
+
+
+def stale_among(facts: Facts, paths: Sequence[str], limit: FreshnessLimit) -> dict[str, object]:
+    """Of these facts those that are old, the oldest look first, as JSON; those that were set are not looked for."""
+    old = limit.old(last_looks(facts, limit.as_of, paths))
+    return {
+        "older_than_s": limit.older_than_s,
+        "as_of": limit.as_of.isoformat(),
+        "of": len(paths),
+        "facts": [{k: look.to_dict()[k] for k in _OF_LOOK} for look in old],
+    }
+
+
+_OF_LOOK = ("path", "confirmed", "age_days", "source", "title")
+"""What an answer says of the last look at an old fact."""
 
 
 def plain(value: object) -> object:

@@ -6,10 +6,8 @@ import datetime
 from dataclasses import dataclass
 
 from mowich.facts import Facts
-from mowich.facts.freshness import LastLook, last_looks
+from mowich.facts.freshness import FreshnessLimit, LastLook, last_looks
 from mowich.shown import Shown
-
-_DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +54,6 @@ def find_stale(facts: Facts, older_than_s: float, as_of: datetime.date) -> Stale
         facts=len(found),
         newest=min(ages, default=None),
         oldest=max(ages, default=None),
-        stale=tuple(one for one in found if one.age_days is None or one.age_days * _DAY_S > older_than_s),
+        stale=FreshnessLimit(older_than_s=older_than_s, as_of=as_of).old(found),
         facts_hash=facts.hash(),
     )

@@ -120,7 +120,7 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
             got.facts.ledger.note_all(asked_for)
     if got.serve is not None:
         found = serving_plan.joined_results([r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts)
-        result = note_heard(found, got.facts, question=[got, (), {}]).to_dict()
+        result = note_heard(found, got.facts, question=[got, []]).to_dict()
     else:
         trained = [r for r in rows if isinstance(r, study.Row)]
         answer = study.answer(questions(got), trained, complete=not ask.nearby)
@@ -135,7 +135,7 @@ def together(ask: asks.Ask, found_rows: Sequence[tuple[Row | ServeResult, Sequen
                     ),
                 ),
             )
-        question = [got, (), {"near": ask.nearby} if ask.nearby else {}]
+        question = [got, [ask.nearby] if ask.nearby else []]
         result = note_heard(answer, got.facts, question=question).to_dict()
     asked = with_inputs(result, got.again())
     return reply(asked, notes=list(got.notes), command=ask.command(), view=compare_view(asked, got.facts))
