@@ -120,7 +120,7 @@ def plain_row(row: Mapping[str, object]) -> dict[str, object]:
     return {spot.column: spot.value for spot in spots(row, "_", LEFT_OUT)}
 
 
-class Record(Protocol):
+class MadeOf(Protocol):
     """What an answer is made of: `mowich.studies.record` has it."""
 
     @property
@@ -222,8 +222,8 @@ class Shown(ABC):
         return found
 
     @property
-    def _record(self) -> Record | None:
-        found: Record | None = getattr(self, "_made_of", None)
+    def _record(self) -> MadeOf | None:
+        found: MadeOf | None = getattr(self, "_made_of", None)
         return found
 
     @property
@@ -236,7 +236,7 @@ class Shown(ABC):
             >>> import mowich
             >>> answer = mowich.collective("all-reduce", "h100:8", sizes=["1GiB"])
             >>> [path for path in answer.facts_read if path.startswith("chips.h100_sxm.scale_up")]
-            ['chips.h100_sxm.scale_up.bandwidth_per_direction']
+            ['chips.h100_sxm.scale_up.links', 'chips.h100_sxm.scale_up.nvlink_bandwidth_per_direction']
         """
         return () if self._record is None else tuple(self._record.facts_read)
 
@@ -373,7 +373,7 @@ def with_heard(result: S, found: Mapping[str, object]) -> S:
     return result
 
 
-def with_record(result: S, record: Record) -> S:
+def with_record(result: S, record: MadeOf) -> S:
     """The same result, which now says that it is made of this."""
     object.__setattr__(result, "_made_of", record)
     return result

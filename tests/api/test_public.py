@@ -39,7 +39,8 @@ def test_every_method_of_a_result_says_the_same(name: str) -> None:
     method = getattr(Shown, name)
     text = inspect.getdoc(method) or ""
     assert "Example:\n    >>> import mowich" in text
-    arguments = [word for word in inspect.signature(method).parameters if word != "self"]
+    call = method.fget if isinstance(method, property) else method
+    arguments = [word for word in inspect.signature(call).parameters if word != "self"]
     told = re.findall(r"^    (\w+): \S", text.partition("Args:")[2].partition("Returns:")[0], re.MULTILINE)
     assert [word for word in told if word in arguments] == arguments
 

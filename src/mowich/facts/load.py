@@ -605,16 +605,16 @@ class Watched(Facts):
         return self._facts._known(key)
 
 
-P = ParamSpec("P")
+_P = ParamSpec("_P")
 
 
-def once_for(most: int) -> Callable[[Callable[Concatenate[Facts, P], T]], Callable[Concatenate[Facts, P], T]]:
+def once_for(most: int) -> Callable[[Callable[Concatenate[Facts, _P], T]], Callable[Concatenate[Facts, _P], T]]:
     """Decorates a function of facts and of what can be a key: made once (`Facts.once`), the newest `most` are kept. In
     place of `lru_cache`, which does not know what was read."""
 
-    def of(make: Callable[Concatenate[Facts, P], T]) -> Callable[Concatenate[Facts, P], T]:
+    def of(make: Callable[Concatenate[Facts, _P], T]) -> Callable[Concatenate[Facts, _P], T]:
         @wraps(make)
-        def kept(facts: Facts, /, *args: P.args, **named: P.kwargs) -> T:
+        def kept(facts: Facts, /, *args: _P.args, **named: _P.kwargs) -> T:
             key = (make, *args, *sorted(named.items()))
             return facts.once(key, lambda known: make(known, *args, **named), most=most)
 

@@ -64,8 +64,8 @@ def note_heard(
 ) -> R:
     """A result with what it is made of, and what it did with the given facts. facts: those that it was made of, after
     all was read; under: the answer under other facts, None where it is not asked again; question: what decides the
-    answer beside facts (`record.plain`), None where not all was read here; axes: the facts that a sweep varies, whose
-    rows say by themselves what moves nothing."""
+    answer beside facts, for `record.question_data`, None where not all was read here; axes: the facts that a sweep
+    varies, whose rows say by themselves what moves nothing."""
     ledger = facts.ledger
     if ledger is None:
         return result

@@ -65,8 +65,8 @@ class AnswerRecord:
         told = {
             "version": VERSION,
             "kind": self.kind,
-            "question": plain(self.question),
-            "facts": {path: [plain(x) for x in (f.value, f.low, f.high, f.grade)] for path, f in read},
+            "question": question_data(self.question),
+            "facts": {path: [question_data(x) for x in (f.value, f.low, f.high, f.grade)] for path, f in read},
         }
         return _hash(told)
 
@@ -86,11 +86,11 @@ _OF_LOOK = ("path", "confirmed", "age_days", "source", "title")
 """What an answer says of the last look at an old fact."""
 
 
-def plain(value: object) -> object:
+def question_data(value: object) -> object:
     """A part of a question as JSON holds it: of a file its content, of a model its shapes, of an object its fields but
     `NOT_ASKED`. Raises TypeError for what has no such form.
 
-    >>> plain({"b": 1.0, "a": (True, None)})
+    >>> question_data({"b": 1.0, "a": (True, None)})
     {'b': 1.0, 'a': [True, None]}
     """
     if value is None or isinstance(value, str | int):
@@ -102,15 +102,15 @@ def plain(value: object) -> object:
     if isinstance(value, Model):
         return _shapes(value)
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): question_data(v) for k, v in value.items()}
     if isinstance(value, Set):
-        return sorted(str(plain(v)) for v in value)
+        return sorted(str(question_data(v)) for v in value)
     if isinstance(value, Sequence):
-        return [plain(v) for v in value]
+        return [question_data(v) for v in value]
     if isinstance(value, Enum | datetime.date):
         return str(value)
     if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.name not in NOT_ASKED}
+        return {f.name: question_data(getattr(value, f.name)) for f in fields(value) if f.name not in NOT_ASKED}
     raise TypeError(f"{type(value).__name__} is no part of a question")
 
 
