@@ -1,4 +1,4 @@
-"""`mowich gap`: why one machine beats another."""
+"""Why one machine beats another, and what more of a property is worth: `mowich gap`, `mowich value`."""
 
 from __future__ import annotations
 
@@ -19,3 +19,16 @@ def gap(asked: gaps.GapRequest) -> None:
         result = gap_explained(asked)
 
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
+
+
+@verb(app, gaps.VALUE)
+def value(asked: gaps.ValueRequest) -> None:
+    """A row for each amount, model and job."""
+    from mowich.studies.answers import value_found
+
+    form = asked.form
+    with progress(form.quiet) as line:
+        line(f"planning on {asked.systems[0]} with more and less {asked.of}")
+        result = value_found(asked)
+
+    emit(result.to_dict(), form, inputs={**asked.given, "models_given": asked.model_given})

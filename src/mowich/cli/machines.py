@@ -1,0 +1,71 @@
+"""What machines do and cost, and what is said of them: `mowich collective`, `goodput`, `claims`, `power`, `prices`."""
+
+from __future__ import annotations
+
+from mowich.cli.app import app
+from mowich.cli.options import verb
+from mowich.cli.output import emit, noter, progress
+from mowich.requests import machines, results
+from mowich.requests.prices import PRICES, PricesRequest
+
+
+@verb(app, machines.COLLECTIVE)
+def collective(asked: machines.CollectiveRequest) -> None:
+    """A row for each size."""
+    from mowich.studies.answers import collective_timed
+
+    form = asked.form
+    found = collective_timed(asked)
+    note = noter(form.quiet or not (form.as_json or form.as_csv))  # the text has them
+    for warning in found.warnings:
+        note(warning)
+    emit(found.to_dict(), form, inputs=asked.given)
+
+
+@verb(app, machines.GOODPUT)
+def goodput(asked: machines.GoodputRequest) -> None:
+    """A row for each strategy."""
+    from mowich.studies.answers import goodput_found
+
+    form = asked.form
+    with progress(form.quiet) as line:
+        line("simulating failures")
+        found = goodput_found(asked)
+    note = noter(form.quiet or not (form.as_json or form.as_csv))  # the text has them
+    for warning in found.warnings:
+        note(warning)
+    emit(found.to_dict(), form, inputs=asked.given)
+
+
+@verb(app, results.CLAIMS)
+def claims(asked: results.ClaimsRequest) -> None:
+    """The claims with their verdicts, then what memory per chip costs, where a claim of memory is among them."""
+    from mowich.studies.answers import claims_checked
+
+    form = asked.form
+    with progress(form.quiet) as line:
+        line("deriving claims")
+        found = claims_checked(asked)
+        line("what memory per chip costs")
+        result = found.to_dict()
+
+    emit(result, form, inputs=asked.given)
+
+
+@verb(app, machines.POWER)
+def power(asked: machines.PowerRequest) -> None:
+    """A row for each machine."""
+    from mowich.studies.answers import power_found
+
+    form = asked.form
+    result = power_found(asked)
+
+    emit(result.to_dict(), form, inputs=asked.given)
+
+
+@verb(app, PRICES)
+def prices(asked: PricesRequest) -> None:
+    """A row for each system."""
+    from mowich.studies.answers import prices_found
+
+    emit(prices_found(asked).to_dict(), asked.form, inputs=asked.given)
