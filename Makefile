@@ -13,7 +13,7 @@ LOCKED := $(PIP) --require-hashes --only-binary :all:
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy fit check-public conformance third-party lock sbom clean
+.PHONY: demo test test-slow pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy fit check-public conformance third-party lock sbom clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -41,6 +41,11 @@ golden: $(STAMP)
 
 golden-diff: $(STAMP)
 	$(BIN)/python tests/golden/corpus.py diff $(ARGS)
+
+# every page and every kept answer, long ones too, in one process: what several of them rest on is made once
+pages-current: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" \
+	  tests/golden/test_corpus.py tests/house/test_docs.py tests/house/test_pages.py tests/studies/test_brief.py
 
 # the corpus under other dispatch levels of NumPy and by the newest Python that is installed: a tenth of it, ARGS=--all: all of it
 elsewhere: $(STAMP) $(VENV)-newest/.installed
