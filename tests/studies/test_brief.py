@@ -62,7 +62,8 @@ def small(facts: Facts, against: Sequence[str], settings: Sequence[str] = ()) ->
 
 
 SIZES = (64, AT)
-CHEAP = ("--set", "prices.trn3=$0.20/chip/h")
+UNREAD = "chips.mi300x.memory.hbm_bandwidth"
+CHEAP = ("--set", "prices.trn3=$0.20/chip/h", "--set", f"{UNREAD}=7 TB/s")
 
 
 def sections(known: Known) -> dict[str, Section]:
@@ -113,16 +114,25 @@ def given_by_its_command(numbers: Iterable[BriefNumber], capsys: pytest.CaptureF
 @pytest.fixture(scope="module")
 def cheap(facts: Facts) -> Known:
     """Beside Trainium 2 alone, at a price of the reader's own."""
-    return small(facts.with_values({"prices.user.trn3-gen2": 0.20 / 3600.0}), ["trn2"], CHEAP)
+    return small(facts.with_values({"prices.user.trn3-gen2": 0.20 / 3600.0, UNREAD: 7e12}), ["trn2"], CHEAP)
 
 
 def test_each_number_is_what_its_command_answers(cheap: Known, capsys: pytest.CaptureFixture[str]) -> None:
     """The commands name the settings that the page was made of."""
     told = sections(cheap)
     numbers = [n for row in told.values() for n in row.numbers]
-    assert all(n.of.partition("; ")[0].endswith(shlex.join(CHEAP)) for n in told["price"].numbers)
+    assert all(shlex.join(CHEAP[:2]) in n.of.partition("; ")[0] for n in told["price"].numbers)
     quick = [n for n in numbers if "bulk" not in n.name and not n.name.startswith("tuned.serve")]
     assert given_by_its_command(quick, capsys) > 20
+
+
+def test_a_command_has_the_settings_that_its_answer_reads(cheap: Known) -> None:
+    """And no other: that of a machine which is not on the page stands only where no answer here is like it."""
+    commands = [command for row in sections(cheap).values() for command in row.commands if " compare " in command]
+    assert len(set(commands)) > 3
+    for command in commands:
+        assert ("prices.trn3" in command, UNREAD in command) == (True, False), command
+    assert all(word in cheap.command("goodput --on trn3:64") for word in ("prices.trn3", UNREAD))
 
 
 def test_at_a_price_of_the_readers_own_nothing_is_said_of_what_it_costs_to_build(cheap: Known) -> None:

@@ -13,6 +13,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.plan import TrainJob
+from mowich.requests.settings import fact_path
 from mowich.serving.search import ServeJob
 from mowich.software.vendors import HAND_TUNED
 from mowich.studies.compare import Comparison
@@ -77,6 +78,32 @@ class MemoryWork:
     study: ValueStudy | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ReadBy:
+    """What one answer has read. work: its command without its machines; systems: these; paths: of facts."""
+
+    work: str
+    systems: frozenset[str]
+    paths: frozenset[str]
+
+    @classmethod
+    def of(cls, words: str, *watched: Facts) -> ReadBy:
+        """Of the answer to a command. watched: facts that its parts were made of, each with a ledger."""
+        paths = [path for facts in watched if facts.ledger is not None for path in facts.ledger.asked]
+        return cls(*_work_of(words), frozenset(paths))
+
+
+def _work_of(words: str) -> tuple[str, frozenset[str]]:
+    """A command without its machines, and these.
+
+    >>> _work_of("compare m --train --on trn2,trn3 --chips 64")[0]
+    'compare m --train --chips 64'
+    """
+    work, on, rest = words.partition(" --on ")
+    systems, space, more = rest.partition(" ")
+    return work + space + more, frozenset(systems.split(",") if on else ())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """Answers that the questions read.
@@ -87,7 +114,7 @@ class Known:
     serving; served_tuned: (job, model, machine) -> with kernels written by hand, where there are some; announced: the
     limits kept by the machine after it; bases: (job, model, machine) -> what its rates are extrapolated from, where
     their like was not measured; rests_on: the same -> the constant of the engine that decides the rate alone, where one
-    does; machine: "trn3, hand-tuned" is that with kernels written by hand.
+    does; machine: "trn3, hand-tuned" is that with kernels written by hand. reads: what the answers have read.
     """
 
     facts: Facts
@@ -105,6 +132,7 @@ class Known:
     gap: Gap
     memory: Sequence[MemoryWork]
     fleet: Fleet
+    reads: Sequence[ReadBy]
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -171,8 +199,19 @@ class Known:
         return f"At your price: {names_listed(yours)}{owned}."
 
     def command(self, words: str) -> str:
-        """A command with the settings that make these facts."""
-        return " ".join((f"mowich {words}", *map(shlex.quote, self.settings)))
+        """A command with those of the settings that its answer reads, and with all where no answer here is like it."""
+        work, systems = _work_of(words)
+        like = [one for one in self.reads if one.work == work and (systems & one.systems or not systems)]
+        read = frozenset[str]().union(*(one.paths for one in like))
+        all_there = like and systems <= frozenset[str]().union(*(one.systems for one in like))
+        pairs = zip(self.settings[::2], self.settings[1::2], strict=True)
+        kept = [p for p in pairs if p[0] != "--set" or not all_there or self._path_of(p[1]) in read]
+        return " ".join((f"mowich {words}", *(shlex.quote(word) for pair in kept for word in pair)))
+
+    def _path_of(self, setting: str) -> str:
+        """The path of the fact that a setting changes."""
+        known = self.facts.silent()
+        return known.fact(fact_path(known, setting.partition("=")[0].strip(), where="set")).path
 
     def facts_command(self, words: str) -> str:
         """A command that shows facts: it takes folders of facts, and no settings."""
@@ -181,23 +220,34 @@ class Known:
 
     def to_train(self, chips: int, systems: Sequence[str], *, tuned: bool = False) -> str:
         """The command of a comparison of training."""
-        return self.command(
-            f"compare {self.models[0].name} {TRAIN_WORDS} {_on(systems, chips)}"
-            + (f" --stack {HAND_TUNED}" if tuned else "")
-        )
+        return self.command(train_command(self.models[0].name, systems, chips, tuned=tuned))
 
     def to_serve(self, model: str, systems: Sequence[str], job: str = "serve", *, tuned: bool = False) -> str:
         """The command of a comparison of serving."""
-        return self.command(
-            f"compare {model} {serve_words(SERVED_JOBS[job][1])} {_on(systems, SERVED_ON)}"
-            + (f" --engine {HAND_TUNED}" if tuned else "")
-        )
+        return self.command(serve_command(model, systems, SERVED_JOBS[job][1], tuned=tuned))
 
 
 TRAIN_WORDS = (
     f"--train --tokens {TO_TRAIN.tokens * 1e-12:.0f}T --seq {TO_TRAIN.seq} --batch {TO_TRAIN.batch_seqs:.0f}seqs"
 )
 """The training job as a command says it."""
+
+
+def train_command(model: str, systems: Sequence[str], chips: int, *, tuned: bool = False) -> str:
+    """The words of a comparison of training. tuned: with kernels written by hand."""
+    return f"compare {model} {TRAIN_WORDS} {_on(systems, chips)}" + (f" --stack {HAND_TUNED}" if tuned else "")
+
+
+def serve_command(model: str, systems: Sequence[str], job: ServeJob, *, tuned: bool = False) -> str:
+    """The words of a comparison of serving. tuned: with kernels written by hand."""
+    return f"compare {model} {serve_words(job)} {_on(systems, SERVED_ON)}" + (
+        f" --engine {HAND_TUNED}" if tuned else ""
+    )
+
+
+def gap_command(model: str, rival: str) -> str:
+    """The words of the gap between Trainium 3 and a rival."""
+    return f"gap {SUBJECT} {rival} --model {model} {TRAIN_WORDS} --chips {AT}"
 
 
 def _on(systems: Sequence[str], chips: int) -> str:

@@ -35,9 +35,13 @@ from mowich.studies.brief.known import (
     TRAIN_WORDS,
     Known,
     MemoryWork,
+    ReadBy,
     ServedJob,
     by_hand,
+    gap_command,
+    serve_command,
     serve_words,
+    train_command,
 )
 from mowich.studies.brief.now import claim_section, memory_section, price_section, scale_section
 from mowich.studies.brief.outlook import energy_section, fleet_section, next_section, sure_section
@@ -101,10 +105,12 @@ def _known(
 ) -> Known:
     """The same of models that are read. begin: is told what is asked next."""
     systems, first = (SUBJECT, *against), chosen[0]
+    reads: list[ReadBy] = []
+    ask = _Trained(facts=facts, model=first, reads=reads)
     sizes: dict[int, Comparison] = {}
     for chips in BRIEF_SIZES:
         begin(f"training on {chips:,} chips of each")
-        sizes[chips] = _trained(first, systems, chips, facts)
+        sizes[chips] = ask.ask(systems, chips)
     row = sizes[AT].rows[0]
     if row.plan is None or row.feasible is False:
         raise UserError(
@@ -125,7 +131,7 @@ def _known(
         begin(f"serving {model.name}")
         for name, (_, job) in SERVED_JOBS.items():
             key = (name, model.name)
-            asked = _Served(facts=facts, model=model, job=job, key=key, bases=bases, rests_on=rests)
+            asked = _Served(facts=facts, model=model, job=job, key=key, bases=bases, rests_on=rests, reads=reads)
             served[key] = asked.ask(systems)
             tuned |= {(*key, s): asked.ask((s,), HAND_TUNED).rows[0] for s in own}
             if job is TO_SERVE:
@@ -134,12 +140,17 @@ def _known(
         if words := basis_of(facts, first, machine.id, serves=False):
             bases["train", first.name, s] = words
     begin("with one property exchanged after another")
-    why = gap(first, SUBJECT, against[0], train=TO_TRAIN, chips=AT, facts=facts, term=PRICE_OF_ALL)
+    alone = facts.heard()
+    why = gap(first, SUBJECT, against[0], train=TO_TRAIN, chips=AT, facts=alone, term=PRICE_OF_ALL)
+    reads.append(ReadBy.of(gap_command(first.name, against[0]), alone))
     begin("with less and more memory")
-    memory = _memory(facts, chosen, served, tuned)
+    memory = _memory(facts, chosen, served, tuned, reads)
     begin("in a fleet")
     with_kernels = [s for s in systems if has_kernels(equip(facts, s, chips=AT))]
-    at_best = _trained(first, with_kernels, AT, facts, hand_tuned=True).rows if with_kernels else ()
+    at_best = ask.ask(with_kernels, AT, hand_tuned=True).rows if with_kernels else ()
+    alone = facts.heard()
+    mix = fleet(names_of("scenarios")[_FLEET], alone)
+    reads.append(ReadBy.of(f"fleet {_FLEET}", alone))
     return Known(
         facts=facts,
         rivals=against,
@@ -147,7 +158,7 @@ def _known(
         settings=settings,
         sizes=sizes,
         tuned={row.system: row for row in at_best},
-        beside=_trained(first, (BEFORE, NEXT), AT, facts),
+        beside=ask.ask((BEFORE, NEXT), AT),
         served=served,
         served_tuned=tuned,
         announced=announced,
@@ -155,20 +166,33 @@ def _known(
         rests_on=rests,
         gap=why,
         memory=memory,
-        fleet=fleet(names_of("scenarios")[_FLEET], facts),
+        fleet=mix,
+        reads=reads,
     )
 
 
-def _trained(model: Model, systems: Sequence[str], chips: int, facts: Facts, *, hand_tuned: bool = False) -> Comparison:
-    """Training on some machines, with the grade that each rate has."""
-    found = compare(model, systems, train=TO_TRAIN, chips=chips, facts=facts, term=PRICE_OF_ALL, hand_tuned=hand_tuned)
-    rows = [told_training(r, basis_of(facts, model, r.system_id, serves=False)) for r in found.rows]
-    return replace(found, rows=Rows(rows))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """One model in training. reads: filled with what each answer read."""
+
+    facts: Facts
+    model: Model
+    reads: list[ReadBy]
+
+    def ask(self, systems: Sequence[str], chips: int, *, hand_tuned: bool = False) -> Comparison:
+        """Training on some machines, with the grade that each rate has."""
+        own, model = self.facts.heard(), self.model
+        found = compare(
+            model, systems, train=TO_TRAIN, chips=chips, facts=own, term=PRICE_OF_ALL, hand_tuned=hand_tuned
+        )
+        rows = [told_training(r, basis_of(own, model, r.system_id, serves=False)) for r in found.rows]
+        self.reads.append(ReadBy.of(train_command(model.name, systems, chips, tuned=hand_tuned), own))
+        return replace(found, rows=Rows(rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Served:
-    """One model at one job of serving. bases, rests_on: of `Known`, filled with what is found."""
+    """One model at one job of serving. bases, rests_on, reads: of `Known`, filled with what is found."""
 
     facts: Facts
     model: Model
@@ -176,24 +200,27 @@ class _Served:
     key: ServedJob
     bases: dict[tuple[str, str, str], str]
     rests_on: dict[tuple[str, str, str], str]
+    reads: list[ReadBy]
 
     def ask(self, systems: Sequence[str], engine: str | None = None) -> ServeResult:
         """The answer, its rows with the grade and the range that they have."""
+        own = self.facts.heard()
         found = compare_serving(
-            self.model, systems, job=self.job, chips=SERVED_ON, facts=self.facts, engine=engine, term=PRICE_OF_ALL
+            self.model, systems, job=self.job, chips=SERVED_ON, facts=own, engine=engine, term=PRICE_OF_ALL
         )
-        return replace(
-            found, rows=Rows(self._told(row, by_hand(row.system) if engine else row.system) for row in found.rows)
-        )
+        rows = [self._told(row, by_hand(row.system) if engine else row.system, own) for row in found.rows]
+        words = serve_command(self.model.name, systems, self.job, tuned=engine is not None)
+        self.reads.append(ReadBy.of(words, own))
+        return replace(found, rows=Rows(rows))
 
-    def _told(self, row: ServeRow, who: str) -> ServeRow:
-        basis = basis_of(self.facts, self.model, row.system_id, serves=True)
-        decided = deciding_constant(self.facts, self.model, row, self.job, chips=SERVED_ON)
+    def _told(self, row: ServeRow, who: str, facts: Facts) -> ServeRow:
+        basis = basis_of(facts, self.model, row.system_id, serves=True)
+        decided = deciding_constant(facts, self.model, row, self.job, chips=SERVED_ON)
         if basis:
             self.bases[*self.key, who] = basis
         if decided:
             self.rests_on[*self.key, who] = decided
-        return told_serving(self.facts, row, basis, decided)
+        return told_serving(facts, row, basis, decided)
 
 
 def _memory(
@@ -201,26 +228,27 @@ def _memory(
     models: Sequence[Model],
     served: Mapping[ServedJob, ServeResult],
     tuned: Mapping[tuple[str, str, str], ServeRow],
+    reads: list[ReadBy],
 ) -> list[MemoryWork]:
     """The work that is looked at with other amounts of memory: training and serving as everywhere on this page, then
     serving in bulk with kernels written by hand: long answers, and on the fewest chips that hold a model. served,
-    tuned: with today's memory."""
+    tuned: with today's memory; reads: filled with what each answer read."""
     first = models[0]
     amounts = paths_of_property(facts, equip(facts, SUBJECT), OF_MEMORY)
-    today, twice = amount_of(amounts, OF_MEMORY), facts.with_values({path: 2.0 * x for path, x in amounts.items()})
+    today = amount_of(amounts, OF_MEMORY)
 
     def serves(work: str, model: Model, job: str, row: ServeRow, *, by_hand: bool = False) -> MemoryWork:
         chips, asked = row.chips_requested, SERVED_JOBS[job][1]
-        engine = HAND_TUNED if by_hand else None
+        engine, own = HAND_TUNED if by_hand else None, facts.heard()
+        amount_of(paths_of_property(own, equip(own, SUBJECT), OF_MEMORY), OF_MEMORY)
+        twice = own.with_values({path: 2.0 * x for path, x in amounts.items()})
         more = compare_serving(model, (SUBJECT,), job=asked, chips=chips, facts=twice, engine=engine, term=PRICE_OF_ALL)
-        return MemoryWork(
-            work=work.format(model.name),
-            gain=_gain(row, more.rows[0]),
-            command=_value_command(model, chips, serve_words(asked), today, (1.0, 2.0), 2)
-            + (f" --engine {engine}" if engine else ""),
-        )
+        command = _value_command(model, chips, serve_words(asked), today, (1.0, 2.0), 2)
+        command += f" --engine {engine}" if engine else ""
+        reads.append(ReadBy.of(command, own))
+        return MemoryWork(work=work.format(model.name), gain=_gain(row, more.rows[0]), command=command)
 
-    out = _studies(facts, first, today)
+    out = _studies(facts, first, today, reads)
     for model in models:
         for job in ("serve", "bulk"):
             if model is not first or job != "serve":
@@ -257,13 +285,14 @@ def _value_command(model: Model, chips: int, job: str, today: float, ends: tuple
     )
 
 
-def _studies(facts: Facts, model: Model, today: float) -> list[MemoryWork]:
-    """Training and serving within limits over a range of amounts, of which one is twice today's."""
+def _studies(facts: Facts, model: Model, today: float, reads: list[ReadBy]) -> list[MemoryWork]:
+    """Training and serving within limits over a range of amounts, of which one is twice today's. reads: filled."""
     out = []
     for work, chips, train, serve in (
         ("training {}", AT, TO_TRAIN, None),
         (SERVED_JOBS["serve"][0], SERVED_ON, None, TO_SERVE),
     ):
+        own = facts.heard()
         try:
             found = value(
                 [model],
@@ -274,7 +303,7 @@ def _studies(facts: Facts, model: Model, today: float) -> list[MemoryWork]:
                 low=_LEAST * today,
                 high=_MOST * today,
                 points=_POINTS,
-                facts=facts,
+                facts=own,
                 term=PRICE_OF_ALL,
             )
         except UserError as error:
@@ -282,12 +311,14 @@ def _studies(facts: Facts, model: Model, today: float) -> list[MemoryWork]:
                 raise
             continue
         job = TRAIN_WORDS if serve is None else serve_words(serve)
+        command = _value_command(model, chips, job, today, (_LEAST, _MOST), _POINTS)
+        reads.append(ReadBy.of(command, own))
         out.append(
             MemoryWork(
                 work=work.format(model.name),
                 study=found,
                 gain=min(found.rows, key=lambda p: abs(p.amount - 2.0 * today)).gain,
-                command=_value_command(model, chips, job, today, (_LEAST, _MOST), _POINTS),
+                command=command,
             )
         )
     return out
@@ -351,9 +382,7 @@ def page_of_known(known: Known) -> Brief:
             second=known.name(known.rivals[0]),
             start=float(known.gap.systems[0].tokens_per_s_per_chip),
             factors={_PROPERTIES.get(r.property, r.property): float(r.factor) for r in known.gap.rows},
-            command=known.command(
-                f"gap {SUBJECT} {known.rivals[0]} --model {known.models[0].name} {TRAIN_WORDS} --chips {AT}"
-            ),
+            command=known.command(gap_command(known.models[0].name, known.rivals[0])),
         ),
         rows=Rows(rows),
     )
