@@ -199,6 +199,14 @@ def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp
     ours = answer.json()["result"]
     assert ours["objective"] == theirs["objective"]
     assert ours["buy"] == theirs["buy"]
+    given = "chips.gb300.memory.hbm_bandwidth=2 TB/s"
+    slow = client.post("/api/fleet", json={"yaml": text, "relaxed": True, "set": [given]}).json()["result"]
+    theirs_slow = said_by_cli(f"mowich fleet {tmp_path / 'scenario.yaml'} --lp --set '{given}'")
+    assert (slow["objective"], slow["unread"]) == (theirs_slow["objective"], []), "what is set is heard"
+    assert slow["objective"] != ours["objective"]
+    for _ in range(2):  # also with speeds that were predicted before
+        again = client.post("/api/fleet", json={"yaml": text, "relaxed": True, "gap": 0.01}).json()["result"]
+        assert again["facts_read"] == ours["facts_read"] == theirs["facts_read"]
     for line in ("rates: /etc/hostname", "rates: rates.json"):
         refused = client.post("/api/fleet", json={"yaml": f"{text}\n{line}\n"})
         assert refused.status_code == 422
