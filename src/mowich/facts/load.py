@@ -138,6 +138,10 @@ class Ledger:
         """Paths that something else has asked for in the answer's place."""
         self._log.update(dict.fromkeys(paths))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """In another process it is its paths: what was made stays here."""
+        return Ledger, (self.said, tuple(self.asked), self.limit)
+
     @property
     def asked(self) -> Mapping[str, None]:
         """The paths that something asked for, in order, with or without a fact; of references those on the way, too."""
@@ -191,6 +195,10 @@ class Facts:
         self._sources: Mapping[str, Mapping[str, object]] | None = None
         self._origin: tuple[Facts, frozenset[str]] | None = None
         """The facts that this is a view of, and the paths whose facts are others here."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """In another process nothing is made of them yet."""
+        return Facts, (self.roots, self._files, self._cache, self.overrides, self.ledger)
 
     def once(self, key: Hashable, make: Callable[[Facts], T], *, most: int | None = None) -> T:
         """What `make` makes of these facts, made once for a key. Not to be changed by who gets it.
@@ -577,6 +585,9 @@ class Watched(Facts):
     def __init__(self, facts: Facts, ledger: Ledger | None = None) -> None:
         super().__init__(facts.roots, facts._files, facts._cache, facts.overrides, ledger or Ledger())
         self._facts = facts
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Watched, (self._facts, self.ledger)
 
     def _bare(self) -> Facts:
         return self._facts
