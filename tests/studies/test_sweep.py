@@ -60,13 +60,15 @@ def without_seconds(rows: list[dict[str, Any]]) -> str:
 def test_rows_do_not_depend_on_the_executor(scenario: Path, facts: Facts) -> None:
     grid = read_sweep(scenario, facts)
     assert len(grid.points) == 8
-    alone = sweep(grid, facts)
+    alone = sweep(grid, facts.heard())
     assert [p for p, _ in alone.rows] == list(grid.points)
     expected = without_seconds(alone.to_dict()["rows"])  # type: ignore[arg-type]
     with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(2) as processes:
         for executor in (threads, processes, Reversed()):
-            found = sweep(grid, facts, executor=executor, tasks=4)
+            found = sweep(grid, facts.heard(), executor=executor, tasks=4)
             assert without_seconds(found.to_dict()["rows"]) == expected  # type: ignore[arg-type]
+            assert (found.facts_read, found.digest) == (alone.facts_read, alone.digest)
+    assert len(alone.facts_read) > 100
 
 
 def test_a_row_is_what_the_search_finds(scenario: Path, facts: Facts) -> None:

@@ -146,7 +146,7 @@ class Ledger:
     def asked(self) -> Mapping[str, None]:
         """The paths that something asked for, in order, with or without a fact; of references those on the way, too."""
         found: dict[str, None] = {}
-        for what in self._log:
+        for what in list(self._log):  # at once: another thread may note more
             if isinstance(what, str):
                 found[what] = None
             else:
