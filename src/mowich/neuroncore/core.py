@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group
     from mowich.neuroncore.memory import Record, Storage
     from mowich.neuroncore.placement import TensorLayout
-    from mowich.neuroncore.turns import Turns
+    from mowich.neuroncore.turns import DeviceLoop
     from mowich.neuroncore.views import NotedView, Tile, ViewAccess, ViewForm
 
 _OURS = tuple(
@@ -255,7 +255,7 @@ class Core:
         self.unfinished = 0
         # the loop on the device whose body is traced now; whether the kernel is of an interface that traces (NKI 0.7):
         # registers have no value for Python
-        self.turns: Turns | None = None
+        self.turns: DeviceLoop | None = None
         self.is_traced = False
         # views that were made by indices while a loop runs that may be repeated (`views.NotedView`; None: one that is
         # not followed), None: nobody asks; whether what is recorded now may be taken back

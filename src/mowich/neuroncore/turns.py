@@ -2,25 +2,24 @@
 its instructions did.
 
 While Python runs the body, a profile hook of the interpreter (`sys.setprofile`) notes each call of what
-`instructions.table.AGAIN` lists, with its arguments: tiles, and numbers of the device that are read when an instruction
-runs. A body of no turn is traced as well, and leaves nothing behind but its errors. Tensors that a body allocates live
-as long as the loop. A turn ends with `loop_turn`: a drain of all engines and DMAs, and a barrier.
+`instructions.table.EACH_TURN` lists, with its arguments: tiles, and numbers of the device that are read when an
+instruction runs. A body of no turn is traced as well, and leaves nothing behind but its errors. Tensors that a body
+allocates live as long as the loop. A turn ends with `loop_turn`: a drain of all engines and DMAs, and a barrier.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from types import CodeType, FrameType, FunctionType
-from typing import Any
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.instructions.sync import loop_turn
-from mowich.neuroncore.instructions.table import AGAIN
+from mowich.neuroncore.instructions.table import EACH_TURN
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.placement import allocate
 from mowich.neuroncore.trace import Trace
@@ -40,7 +39,7 @@ def run_loop(core: Core, turns: Callable[[], Iterator[None]], body: Callable[[],
         raise fail("a loop on the device inside nl.no_reorder()", fix="put nl.no_reorder() inside its body")
     if core.views is not None:
         core.views.append(None)  # a loop around it that may be repeated cannot follow it
-    loop, around = Turns(core), core.turns
+    loop, around = DeviceLoop(core), core.turns
     if around is None:
         loop.run(turns, body)
         return
@@ -57,7 +56,7 @@ def end_turn(core: Core) -> None:
         core.trace.put_fence()
 
 
-class Turns:
+class DeviceLoop:
     """The body of one loop. calls: what a turn does, in order, each called from the kernel's line; storages: that the
     body allocated; depth: of calls that are noted, in each other; done: turns of the latest run."""
 
@@ -155,19 +154,19 @@ class Turns:
         if code is _ALLOCATE:
             if event == "return" and isinstance(value, Tile):
                 self.storages.append(storage_of(value))
-        elif code in AGAIN:
+        elif code in EACH_TURN:
             if event == "return":
                 self.depth -= 1
                 return
             if not self.depth:
                 names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
                 given = {n: frame.f_locals[n] for n in names}
-                self.calls.append(functools.partial(_at(machine.where()), AGAIN[code], given))
+                self.calls.append(functools.partial(_at(machine.where()), EACH_TURN[code], given))
                 if self.touched is not None:
                     self._remember(given)
             self.depth += 1
 
-    def _remember(self, given: Any) -> None:
+    def _remember(self, given: object) -> None:
         """Keep the state of the tensors among arguments."""
         assert self.touched is not None
         if isinstance(given, Tile):
@@ -198,8 +197,9 @@ class Turns:
 def _at(where: str) -> Callable[..., object]:
     """A function that calls another, from a line of a kernel: errors and the trace name that line."""
     file, _, line = where.rpartition(":")
-    code = _called.__code__.replace(co_filename=file, co_firstlineno=int(line) if line.isdecimal() else 1)
+    code = _called.__code__.replace(co_filename=file, co_firstlineno=int(line) - 1 if line.isdecimal() else 0)
     return FunctionType(code, {}, "turn", _called.__defaults__)
 
 
-_called: Any = lambda call, given={}: call(**given)  # noqa: E731
+def _called(call: Callable[..., object], given: Mapping[str, object] | None = None) -> object:
+    return call(**(given or {}))  # one line below the first: `_at` counts on it

@@ -316,7 +316,7 @@ class _Variable:
         if self.row is not None and dst.size * dst.itemsize > SCATTER_B:
             raise fail(f"{self.kind}: the result of a rank", tile=dst, allowed=f"at most {SCATTER_B:,} bytes")
 
-    def _write(self, parts: list[Any], members: list[int], me: int, table: Array, dst: Tile) -> None:
+    def _write(self, parts: list[tuple[Array, Array]], members: list[int], me: int, table: Array, dst: Tile) -> None:
         if not storage_of(dst).filled:
             storage_of(dst).fill()
         out = tile_elements(dst).reshape(-1).copy()

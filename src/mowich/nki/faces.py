@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mowich.neuroncore.instructions.table import InstructionRow
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from mowich.errors import shorten
 from mowich.neuroncore import core as machine
@@ -89,9 +89,9 @@ def _refuse(what: str, given: object, allowed: str, value: bool = False) -> NoRe
     )
 
 
-def _sizes(name: str, given: Any, rank: int | None = None) -> tuple[int, ...]:
+def _sizes(name: str, given: object, rank: int | None = None) -> tuple[int, ...]:
     """A shape: a tuple of exact whole numbers from 1 on; rank: how many there must be."""
-    if type(given) is not tuple or not all(type(n) is int for n in given):
+    if not isinstance(given, tuple) or not all(type(n) is int for n in given):
         _refuse(name, given, "a tuple of whole numbers (Python's int)")
     if any(n < 1 for n in given):
         _refuse(name, given, "whole numbers from 1 on", value=True)
@@ -178,7 +178,7 @@ class NkiGrid:
             )
         return found
 
-    def __getitem__(self, key: object) -> Any:
+    def __getitem__(self, key: object) -> Self:
         keys = key if type(key) is tuple else (key,)
         free = [d for d, a in enumerate(self._axes) if not a.taken]
         while len(keys) > len(free) and keys[-1:] == (slice(None),):
@@ -281,7 +281,7 @@ def _grid(
     return made
 
 
-def _counted(kind: type[G], source: Any, tile_shape: Any, block_shape: Any) -> G:
+def _counted(kind: type[G], source: object, tile_shape: object, block_shape: object) -> G:
     """A grid of a tensor, or of what another grid selects."""
     if isinstance(source, NkiGrid):
         layout, before, inherited = source._layout, list(source._axes), source._tile
@@ -325,7 +325,14 @@ def blocks(
 
 
 def _allocated(
-    kind: type[G], tile_shape: Any, block_shape: Any, element_shape: Any, buffer: object, dtype: object, **where: Any
+    kind: type[G],
+    tile_shape: object,
+    block_shape: object,
+    element_shape: object,
+    buffer: object,
+    dtype: object,
+    address: object,
+    name: str,
 ) -> G:
     tile = _sizes("tile_shape", tile_shape)
     extent = _sizes("element_shape", element_shape)
@@ -333,15 +340,13 @@ def _allocated(
         _refuse("buffer", buffer, "nl.sbuf, nl.psum, nl.shared_hbm, nl.private_hbm or nl.hbm")
     region, core = as_region(buffer), machine.active()
     if SPACE[region] == "H":
-        tensor = placement.allocate(core, extent, dtype, region, where["name"], where["address"])
+        tensor = placement.allocate(core, extent, dtype, region, name, address)
         return _counted(kind, tensor, tile, block_shape)
     if len(extent) != len(tile):
         _refuse("element_shape", extent, f"the {len(tile)} dimensions of a tile on chip", value=True)
     counts = [-(-n // t) for n, t in zip(extent, tile, strict=True)]
     room = math.prod(tile[1:])  # of a tile in each of its partitions
-    tensor = placement.allocate(
-        core, (min(tile[0], extent[0]), math.prod(counts) * room), dtype, region, where["name"], where["address"]
-    )
+    tensor = placement.allocate(core, (min(tile[0], extent[0]), math.prod(counts) * room), dtype, region, name, address)
     strides = tuple(math.prod(tile[d + 1 :]) if d else tensor.strides[0] for d in range(len(tile)))
     steps = tuple(math.prod(counts[d + 1 :]) * room for d in range(len(tile)))
     layout = _Layout(tensor=tensor, strides=strides, tile_strides=steps)
@@ -359,7 +364,7 @@ def alloc_tiles(
     name: str = "",
 ) -> NkiTileGrid:
     """One tensor for `element_shape` elements, not initialised, as a grid of tiles; address: (partition, byte)."""
-    return _allocated(NkiTileGrid, tile_shape, None, element_shape, buffer, dtype, address=address, name=name)
+    return _allocated(NkiTileGrid, tile_shape, None, element_shape, buffer, dtype, address, name)
 
 
 def alloc_blocks(
@@ -373,4 +378,4 @@ def alloc_blocks(
     name: str = "",
 ) -> NkiBlockGrid:
     """The same tensor as `alloc_tiles` makes, as a grid of blocks of `block_shape` tiles."""
-    return _allocated(NkiBlockGrid, tile_shape, block_shape, element_shape, buffer, dtype, address=address, name=name)
+    return _allocated(NkiBlockGrid, tile_shape, block_shape, element_shape, buffer, dtype, address, name)

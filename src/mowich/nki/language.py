@@ -508,7 +508,7 @@ class NkiOp:
         self._call = call
         self.__doc__ = doc
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         return self._call(self.op_name, *args, **kwargs)
 
     def signature(self) -> list[inspect.Parameter]:
@@ -623,7 +623,7 @@ class BinaryOp(NkiOp):
     def __init__(self, name: str, doc: str) -> None:
         super().__init__(name, _binary, doc)
 
-    def __call__(self, x: Tile | float, y: Tile | float, dtype: object = None) -> Tile:
+    def __call__(self, x: Tile | float, y: Tile | float, dtype: object = None) -> Tile:  # type: ignore[override]
         return self._call(self.op_name, x, y, dtype)  # type: ignore[return-value]
 
 
@@ -633,7 +633,7 @@ class UnaryOp(NkiOp):
     def __init__(self, name: str, doc: str) -> None:
         super().__init__(name, _copy if name == "copy" else _unary, doc)
 
-    def __call__(self, x: Tile, dtype: object = None) -> Tile:
+    def __call__(self, x: Tile, dtype: object = None) -> Tile:  # type: ignore[override]
         return self._call(self.op_name, x, dtype)  # type: ignore[return-value]
 
 
@@ -858,10 +858,10 @@ def dynamic_range(start: Place, stop: Place | None = None, step: Place = 1, **_:
         turns.end_turn(core)
 
 
-Bound: TypeAlias = int | Register | NkiScalar
+LoopBound: TypeAlias = int | Register | NkiScalar
 
 
-def _read_bound(name: str, given: object) -> Bound:
+def _read_bound(name: str, given: object) -> LoopBound:
     """A bound of a loop on the device."""
     if isinstance(given, np.integer):
         given = int(given)
@@ -873,7 +873,7 @@ def _read_bound(name: str, given: object) -> Bound:
     return given  # type: ignore[return-value]
 
 
-def fori_loop(lower: Bound, upper: Bound, body_fun: Callable[[Any], object], step: int = 1) -> None:
+def fori_loop(lower: LoopBound, upper: LoopBound, body_fun: Callable[..., object], step: int = 1) -> None:
     """body_fun(i) on the device for each i of range(lower, upper, step). Python traces the body once; i is a number of
     the device, which .ap(scalar_offset=i) takes. Each turn ends with a drain and a barrier over all engines."""
     core = machine.active()
@@ -896,7 +896,7 @@ def fori_loop(lower: Bound, upper: Bound, body_fun: Callable[[Any], object], ste
     turns.run_loop(core, steps, body)
 
 
-def while_loop(init: Register | NkiScalar, body_fun: Callable[[Any], Register | NkiScalar]) -> None:
+def while_loop(init: Register | NkiScalar, body_fun: Callable[..., Register | NkiScalar]) -> None:
     """r = init, and r = body_fun(r) on the device while r is not 0. Python traces the body once; it returns the next
     condition. Scalars of nl.int32 as conditions are inferred: AWS's page names registers."""
     if not isinstance(init, Register | NkiScalar):

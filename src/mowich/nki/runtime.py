@@ -1011,8 +1011,15 @@ def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a
     sequence. An array that several ranks are given is copied for each of them."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-    how: dict[str, Any] = {"results": k.results, "returned": k.returned, "traced": k.is_traced()}
-    found = run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc, **how)
+    found = run_ranks(
+        k.func,
+        inputs,
+        generation=k.generation(),
+        lnc=lnc,
+        results=k.results,
+        returned=k.returned,
+        traced=k.is_traced(),
+    )
     return [r.value for r in found]
 
 

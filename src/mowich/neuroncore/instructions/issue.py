@@ -12,7 +12,7 @@ from mowich.neuroncore.memory import ALL, SPACE_NAME, Storage
 from mowich.neuroncore.views import Tile, ViewAccess, ViewForm, keep_access, merged, storage_of, tile_elements
 
 Named = tuple[str, Any]
-WIDE = ("scalar_load", "scalar_store", "memset")
+TAKES_WIDE = ("scalar_load", "scalar_store", "memset")
 """Instructions beside DMAs that take a format of 64 bits: one element of it."""
 Rules = Callable[[str, Sequence[Named], Sequence[Named], Mapping[str, object]], None]
 """Raises where the operands of an instruction (its name, what it writes and reads, its flags) do not go together."""
@@ -191,7 +191,7 @@ def _check(core: Core, row: InstructionRow, engine: str, writes: Sequence[Named]
             raise fail(
                 f"{name}: {operand} is empty", tile=tile, fix="leave the instruction out where there is nothing to do"
             )
-        if tile.dtype.itemsize > 4 and not is_dma and (name not in WIDE or tile.size > 1):
+        if tile.dtype.itemsize > 4 and not is_dma and (name not in TAKES_WIDE or tile.size > 1):
             raise fail(
                 f"{name}: {operand} has a format of 64 bits, which no engine computes in",
                 tile=tile,

@@ -58,7 +58,7 @@ TABLE: dict[str, InstructionRow] = {}
 """Every instruction by its name in `nki.isa`."""
 
 
-AGAIN: dict[CodeType, Callable[..., object]] = {}
+EACH_TURN: dict[CodeType, Callable[..., object]] = {}
 """What a loop on the device does again in each turn (`neuroncore.turns`): the effects of all instructions, and other
 functions that write to tiles."""
 
@@ -66,7 +66,7 @@ functions that write to tiles."""
 def done_again(function: A) -> A:
     """Enter a function among those that each turn of a loop on the device does again."""
     assert isinstance(function, FunctionType)
-    AGAIN[function.__code__] = function
+    EACH_TURN[function.__code__] = function
     return function
 
 
