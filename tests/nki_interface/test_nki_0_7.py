@@ -812,3 +812,23 @@ def test_arguments_of_older_kernels_are_taken_and_not_shown() -> None:
 
     with pytest.raises(NkiValidationError, match=r"no argument 'scr'.*allowed: dst .*, src .*, engine, name;"):
         mowich.run_kernel(wrong, np.ones((4, 4), np.float32))
+
+
+def test_a_kernel_within_another_is_compiled_as_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = nki.compiler.CompileConfig
+    inner = nki.jit(compile_config=config(dead_code_elim=True))(lambda x: returned(nl.load(x)))
+    x = np.ones((4, 4), np.float32)
+
+    def outer(x: Any) -> Any:
+        return inner(x)
+
+    for how in ({}, {"compile_config": config()}):
+        with pytest.raises(NkiValidationError, match="another compile_config"):
+            nki.jit(**how)(outer)(x)
+    assert (nki.jit(compile_config=config(dead_code_elim=True))(outer)(x) == 1).all()
+    lenient = nki.compiler.SpecializationConfig(allow_nested_config_override=True)
+    assert len(mowich.run_kernel(nki.jit(specialization_config=lenient)(outer), x).warnings) == 1
+    assert config().address_rotation is nki.compiler.AddressRotation.AUTO
+    monkeypatch.setenv("NKI_PREFETCH_RING_SIZE", "4")
+    with pytest.raises(UserError, match="one of the two"):
+        config(prefetch_auto=True)

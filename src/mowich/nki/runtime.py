@@ -382,13 +382,15 @@ def run_function(
     is_plain: bool = False,
     watcher: Watcher | None = None,
     traced: bool = False,
+    options: Mapping[str, object] | None = None,
 ) -> Result:
     """Run a kernel function once on one logical core. returned: memories of the tensors that it may return;
     observed: where to put what a check of kernels looks for; order: of the programs; repeat_loops: whether a run
     without values may write iterations of regular loops without running them (None: as the environment says,
     `loops.VARIABLE`); alike: ranks that this one stands for, without values; finite: infinities and NaN in an output,
     from arguments without, are an error; watcher: who looks at each instruction; traced: by the rules of NKI 0.7
-    (`nki.interface`); is_plain: it is no kernel by its decorator, and may be a function that launches one."""
+    (`nki.interface`); options: of the kernel's `nki.jit`; is_plain: it is no kernel by its decorator, and may be a
+    function that launches one."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
@@ -408,7 +410,7 @@ def run_function(
             c.wants_finite = finite
             c.watcher = watcher
             c.is_traced = traced
-            c.scratch |= {"plain": is_plain, "stdout": sys.stdout}
+            c.scratch |= {"plain": is_plain, "stdout": sys.stdout, "options": options or {}}
             c.rounding = _stochastic_rounding(0, i)
         try:
             # a run without values makes many small objects, few of which stay: looking for cycles takes a tenth of it
@@ -898,6 +900,7 @@ class Kernel:
         core = machine.running()
         if core is not None:
             self._check_grid_inside(core)
+            self._check_config_inside(core)
             return self.func(*args, **kwargs)
         return frameworks.called(self._value, args, kwargs)
 
@@ -919,6 +922,23 @@ class Kernel:
             fix=f"give the grid to the outer kernel, outer[{programs}](...), or call {name} outside a kernel",
         )
 
+    def _check_config_inside(self, core: Core) -> None:
+        """A kernel that another one calls is compiled as that one is. Raises where its own configuration is another."""
+        own, outer = self.options.get("compile_config"), core.scratch.get("options", {})
+        if own is None or own == outer.get("compile_config"):
+            return
+        name = getattr(self.func, "__name__", "kernel")
+        text = f"{name} is called inside a kernel with another compile_config"
+        if getattr(outer.get("specialization_config"), "allow_nested_config_override", False):
+            core.warn("nested configuration", f"{text}, which counts")
+            return
+        raise machine.fail(
+            text,
+            given=own,
+            allowed=str(outer.get("compile_config")),
+            fix="the same for both, or SpecializationConfig(allow_nested_config_override=True) on the outer one",
+        )
+
     def launch(self, args: Sequence[object], kwargs: Mapping[str, object], **how: Any) -> Result:
         """Run on the host's arrays, with the details of `run_function`; lnc: programs where no grid is given."""
         host, lnc = _HOST.get(), how.pop("lnc", None)
@@ -927,6 +947,7 @@ class Kernel:
             how |= host.how
             lnc = lnc or host.lnc
         how.setdefault("generation", self.generation())
+        how["options"] = self.options
         how["traced"] = self.is_traced(how.pop("version", None))
         is_checked = how.pop("in_graph", False) and how["traced"] and how["generation"] >= 3
         grid = self._cores(lnc, 2 if is_checked else None)
