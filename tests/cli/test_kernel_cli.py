@@ -97,9 +97,12 @@ def programs(x):
     if nl.program_id(0) == 0:
         print(nl.num_programs(0))
 programs(np.ones(1, np.float32))
-programs[1](np.ones(1, np.float32))
+programs[2](np.ones(1, np.float32))
 """
-    assert run(capsys, script(body), "--lnc", "2")[1] == "2\n1\n"
+    assert run(capsys, script(body), "--lnc", "2")[1] == "2\n2\n"
+    code, _, err = run(capsys, script(body.replace("programs[2]", "programs[1]")), "--lnc", "2")
+    assert code == 2
+    assert "NCC_EVRF066" in err
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,14 @@ _ARGUMENTS = texts(
 )
 KERNEL = word("kernel", "Run this kernel of the file.", short="-k", metavar="NAME", edges=TYPED)
 OF_TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
-LNC = whole("lnc", "Cores of a launch that names no grid: 1 or 2.", high=2, allowed="1 or 2", metavar="N", edges=TYPED)
+LNC = whole(
+    "lnc",
+    "Cores of a logical core, 1 or 2: of launches that name no grid; one that names another is refused.",
+    high=2,
+    allowed="1 or 2",
+    metavar="N",
+    edges=TYPED,
+)
 STRICT = flag(
     "strict",
     "With -k: a read of uninitialised bytes is an error, and so are infinities and NaN in an output from finite"
