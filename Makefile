@@ -44,7 +44,7 @@ golden-diff: $(STAMP)
 
 # every page and every kept answer, long ones too, in one process: what several of them rest on is made once
 pages-current: $(STAMP)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" \
+	$(BIN)/python -m pytest -m "slow or not slow" \
 	  tests/golden/test_corpus.py tests/house/test_docs.py tests/house/test_pages.py tests/studies/test_brief.py
 
 # the corpus under other dispatch levels of NumPy and by the newest Python that is installed: a tenth of it, ARGS=--all: all of it

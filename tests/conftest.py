@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
+
+# read as NumPy is imported. Threads of one product wait for each other in a loop: beside other tests that takes five
+# times the processor time of one thread. The kept answers are made so, too
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path

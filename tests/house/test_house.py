@@ -4,11 +4,14 @@ forms for issues."""
 from __future__ import annotations
 
 import ast
+import ctypes
+import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -52,6 +55,15 @@ def test_the_workflow_runs_the_makefile_and_nothing_else() -> None:
     assert least[1] in flow["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert flow[True]["schedule"]  # YAML 1.1 reads "on" as true
     assert flow["permissions"] == {"contents": "read"}
+
+
+def test_products_of_a_test_run_in_one_thread() -> None:
+    """NumPy's library reads the variable as it is loaded: set later, it changes nothing."""
+    found = sorted((Path(np.__file__).parents[1] / "numpy.libs").glob("*openblas*"))
+    asked = getattr(ctypes.CDLL(str(found[0])), "scipy_openblas_get_num_threads64_", None) if found else None
+    if asked is None:
+        pytest.skip("NumPy has another library here")
+    assert asked() <= int(os.environ["OPENBLAS_NUM_THREADS"])
 
 
 def test_hooks_before_a_commit_fetch_nothing_and_run_what_lint_runs() -> None:
