@@ -56,7 +56,10 @@ LOOSE = 1e-5
 """For sums over a kernel's outputs, on a machine whose arithmetic has other bits."""
 LEFT_OUT = frozenset({"version", "facts_hash", "hash", "costs_hash", "digest", "seconds"})
 """Keys of JSON that hold no answer: versions, hashes, how long it took."""
-CLOCK = re.compile(r"(\b(?:evaluated|the limits,|engine steps\))) in [0-9.e+-]+(?: s\b|$)", re.MULTILINE)
+CLOCK = re.compile(r"(\b(?:evaluated|the limits,|engine steps\)))\s+in\s+[0-9.e+-]+(?:\s+s\b|$)", re.MULTILINE)
+"""How wide it is decides where a line breaks, so it may stand on two."""
+BROKEN = re.compile(r"(\bin _ s)\n\s*s\b")
+"""What stood on two lines, where each was read by itself."""
 HASH = re.compile(r"\b[0-9a-f]{12}\b")
 HEADLINES = (
     "step_s",
@@ -198,7 +201,7 @@ def answer(question: Question) -> dict[str, Any]:
             kept = out.splitlines()
         else:
             code, out = said(words, notes=True) if before else (ran(last).code, ran(last).text)
-            kept = [clean(line, folder) for line in out.splitlines()]
+            kept = [line.rstrip() for line in clean(out, folder).splitlines()]
     return {"answer": kept} if not code else {"exit": code, "answer": kept}
 
 
@@ -555,10 +558,17 @@ def _near(a: float, b: float, tolerance: float = TOLERANCE) -> bool:
     return a == b or abs(a - b) <= tolerance * max(abs(a), abs(b))
 
 
+def whole_times(lines: list[str]) -> list[str]:
+    """The lines, with no clock time on two of them."""
+    text = "\n".join(lines)
+    return BROKEN.sub(r"\1", text).split("\n") if BROKEN.search(text) else lines
+
+
 def _lines(name: str, path: str, a: list[str], b: list[str]) -> Iterator[Move]:
     """Lines of a text that are gone, new or other."""
     from difflib import SequenceMatcher
 
+    a, b = whole_times(a), whole_times(b)
     # a text of `kernel run` shows sums over outputs
     tolerance = LOOSE if name.startswith("kernel run ") and is_other_arithmetic() else TOLERANCE
     if len(a) == len(b) and all(_same_text(x, y, tolerance) for x, y in zip(a, b, strict=True)):

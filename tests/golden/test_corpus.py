@@ -211,6 +211,11 @@ def test_clock_times_hashes_and_places_are_no_answers() -> None:
         corpus.clean("12 events (5 engine steps) in 0.0653 s of processor time")
         == "12 events (5 engine steps) in _ s of processor time"
     )
+    assert corpus.clean("8695 fit; evaluated in 0.0531\n  s.") == "8695 fit; evaluated in _ s."
+    assert corpus.clean("8695 fit; evaluated in\n  1.2 s.") == "8695 fit; evaluated in _ s."
+    assert not corpus.compared(
+        {"q": {"answer": ["evaluated in _ s", "  s."]}}, {"q": {"answer": ["evaluated in _ s."]}}
+    )
     assert corpus.clean("facts 016f3771e098") == "facts (hash)"
     assert corpus.clean(f"{corpus.ROOT}/kernels/add.py:3 step 2 in 5 s") == "kernels/add.py:3 step 2 in 5 s"
     assert corpus.tidied({"seconds": 1.0, "facts_hash": "x", "a": [0.1 + 0.2]}) == {"a": [0.3]}
