@@ -51,12 +51,12 @@ models: gpt2
 on: [h100, h100:4096]
 chips: [8, 900k]
 seq: 1024
-batch: 64seqs..72seqs:9
+batch: 64seqs..69seqs:6
 tokens: 1T
 plan: {cp: 1, pp: 1, ep: 1, precision: bf16, recompute: none, zero: 1, sp: "true"}
 vary: {plan.tp: "1,2"}
 """
-POINTS = 2 * 2 * 9 * 2
+POINTS = 2 * 2 * 6 * 2
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -600,7 +600,7 @@ def test_two_processes_at_once_give_one_whole_sweep(undisturbed: Path, tmp_path:
 def test_a_million_points_take_flat_memory(tmp_path: Path) -> None:
     """A million rows on disk, each with an id of its own, in a process that solves one of them: what a sweep holds by
     itself does not grow with its points. Prints what it measured."""
-    (tmp_path / "s.yaml").write_text(TEXT.replace("batch: 64seqs..72seqs:9", "batch: 1seqs..62500seqs:62500"))
+    (tmp_path / "s.yaml").write_text(TEXT.replace("batch: 64seqs..69seqs:6", "batch: 1seqs..62500seqs:62500"))
     code = """
 import resource, sys
 from pathlib import Path

@@ -120,7 +120,13 @@ def memory_bounds(facts: Facts, name: str) -> dict[str, MemoryBound]:
 
 
 def memory_table(facts: Facts) -> list[MemoryRow]:
-    """Per model: what 144, 192 and 288 GB cost, and from which scale and price on they do not."""
+    """Per model: what 144, 192 and 288 GB cost, and from which scale and price on they do not; searched once for the
+    same facts."""
+    return list(facts.once("memory claims", _searched))
+
+
+def _searched(facts: Facts) -> tuple[MemoryRow, ...]:
+    """As `memory_table` has them."""
     out: list[MemoryRow] = []
     for name in MEMORY_MODELS:
         bounds = memory_bounds(facts, name)
@@ -140,4 +146,4 @@ def memory_table(facts: Facts) -> list[MemoryRow]:
                     price_ratio=exact(1.0, "1") if mine is first else product_of(((mine, 1.0), (first, -1.0)), "1"),
                 )
             )
-    return out
+    return tuple(out)
