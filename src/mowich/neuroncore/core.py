@@ -16,23 +16,15 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from functools import cache
-from types import CodeType
-from typing import TYPE_CHECKING, Any, Protocol
+from types import CodeType, FrameType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.errors import UserError
-from mowich.neuroncore.trace import Trace
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from mowich.neuroncore.communicator import Group
-    from mowich.neuroncore.memory import Record, Storage
-    from mowich.neuroncore.placement import TensorLayout
-    from mowich.neuroncore.turns import DeviceLoop
-    from mowich.neuroncore.views import NotedView, Tile, ViewAccess, ViewForm
+from mowich.neuroncore.dtypes import DType
+from mowich.neuroncore.trace import AnyTile, NotedView, Record, Trace, ViewAccess, ViewForm
 
 _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
@@ -143,6 +135,36 @@ class Alike:
     lasts_ps: Callable[[str, int], int | None]
 
 
+Named = tuple[str, Any]
+"""An operand of an instruction by its name: a tile, where it passed the checks."""
+
+
+class ProgramGroup(Protocol):
+    """Programs that take turns (`communicator.Group`)."""
+
+    has_repeated: bool
+
+    def step(self, me: int, sibling: int) -> None: ...
+    def exchange(
+        self, me: int, meeting: object, members: Sequence[int], payload: object, what: str = ""
+    ) -> dict[int, Any]: ...
+
+
+class DeviceTurns(Protocol):
+    """The loop on the device whose body is traced (`turns.DeviceLoop`). depth: of calls that are noted, in each
+    other."""
+
+    depth: int
+
+    @property
+    def is_dry(self) -> bool: ...
+    def note(self, call: Callable[[], object]) -> None: ...
+
+
+TensorLayout = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
+"""(shape, format, strides, address) of a new tensor."""
+
+
 class Watcher(Protocol):
     """Who looks at every instruction of a run with values. What a method raises ends the run."""
 
@@ -150,9 +172,7 @@ class Watcher(Protocol):
     def is_again(self) -> bool:
         """Whether the kernel runs once more, and what it warns of was told the first time."""
 
-    def issued(
-        self, core: Core, name: str, reads: Sequence[tuple[str, Tile]], writes: Sequence[tuple[str, Tile]]
-    ) -> None:
+    def issued(self, core: Core, name: str, reads: Sequence[Named], writes: Sequence[Named]) -> None:
         """An instruction was checked and recorded, and computes next. reads, writes: (operand, tile)."""
 
     def ended(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
@@ -255,9 +275,9 @@ class Core:
         self.unfinished = 0
         # the loop on the device whose body is traced now; whether the kernel is of an interface that traces (NKI 0.7):
         # registers have no value for Python
-        self.turns: DeviceLoop | None = None
+        self.turns: DeviceTurns | None = None
         self.is_traced = False
-        # views that were made by indices while a loop runs that may be repeated (`views.NotedView`; None: one that is
+        # views that were made by indices while a loop runs that may be repeated (`trace.NotedView`; None: one that is
         # not followed), None: nobody asks; whether what is recorded now may be taken back
         self.views: list[NotedView | None] | None = None
         self.is_sampling = False
@@ -279,8 +299,8 @@ class Core:
         self.xorwow: dict[str, NDArray[np.uint32]] = {}
         self.warnings: list[str] = []
         self.warned: set[object] = set()
-        self.group: Group | None = None
-        self.rank_group: Group | None = None
+        self.group: ProgramGroup | None = None
+        self.rank_group: ProgramGroup | None = None
         self.ring: dict[object, object] = {}
         self.signature: object = None
         self.sites: dict[tuple[int, int], tuple[tuple[str, int], CodeType]] = {}
@@ -344,23 +364,6 @@ class Core:
             if self.watcher is None or not self.watcher.is_again:
                 warnings.warn(line, category, stacklevel=2)
 
-    def uninitialised(self, storage: Storage, share: float, returned: bool = False) -> None:
-        """A read of bytes that nothing wrote, or an output with such bytes: an error in strict runs, otherwise a
-        warning, once per line."""
-        at = f"{storage.site[0]}:{storage.site[1]}" if returned and storage.site[0] else where()
-        text = (
-            f"reads uninitialised bytes of {storage.describe()} ({share:.0%} of the elements read were never written)"
-        )
-        fix = "write the tile first, or slice to the part that was written"
-        if returned:
-            text, fix = (
-                f"the kernel returns {storage.describe()}, and {share:.0%} of its elements were never written",
-                "store to it before the return",
-            )
-        if self.strict:
-            raise NkiValidationError(text, where=at, fix=fix)
-        self.warn("uninitialised", text, UninitialisedRead, at)
-
 
 _RUNNING: ContextVar[Core | None] = ContextVar("mowich_core", default=None)
 running: Callable[[], Core | None] = _RUNNING.get
@@ -423,7 +426,7 @@ def site(core: Core) -> tuple[str, int]:
 
 
 def fail(
-    what: str, *, tile: Tile | None = None, given: object = None, allowed: Any = None, fix: str | None = None
+    what: str, *, tile: AnyTile | None = None, given: object = None, allowed: Any = None, fix: str | None = None
 ) -> NkiValidationError:
     """The error for a broken rule, with the kernel's line and the tile."""
     if tile is not None:

@@ -17,7 +17,7 @@ from mowich.neuroncore.dtypes import DType
 
 if TYPE_CHECKING:
     from mowich.neuroncore.core import Core
-    from mowich.neuroncore.views import Tile
+    from mowich.neuroncore.trace import AnyTile
 
 SAME_FORMAT = "same format"
 """What a copy keeps bit by bit, in the words of the facts."""
@@ -49,7 +49,7 @@ def exact_operators(generation: int, instruction: str, engine: str) -> frozenset
     return frozenset(w.strip() for w in words.split(",")) - {"", "none"}
 
 
-def keeps(core: Core, instruction: str, engine: str, operator: str, tiles: tuple[Tile, ...]) -> bool:
+def keeps(core: Core, instruction: str, engine: str, operator: str, tiles: tuple[AnyTile, ...]) -> bool:
     """True where an operator on these tiles is exact: all are 32-bit integers, and none lies in PSUM, which GpSimd does
     not reach."""
     return all(is_wide(t.dtype) and t.space != "P" for t in tiles) and operator in exact_operators(
@@ -64,7 +64,7 @@ def keeps_bits(core: Core, instruction: str, engine: str, source: DType, target:
     )
 
 
-def note_rounding(core: Core, what: str, true: Array, got: Array, tile: Tile | None = None) -> None:
+def note_rounding(core: Core, what: str, true: Array, got: Array, tile: AnyTile | None = None) -> None:
     """Warn where float32 rounded whole numbers of a tile; strict runs ask. true: what they are (int64); got: what
     float32 made of them."""
     bad = true.reshape(-1) != got.reshape(-1).astype(np.float64)

@@ -8,9 +8,8 @@ afterwards. `views` holds the tiles through which instructions see them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,7 @@ from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype, int64
-from mowich.neuroncore.trace import Allocation, Trace
-
-if TYPE_CHECKING:
-    from mowich.neuroncore.views import Tile
+from mowich.neuroncore.trace import Allocation, AnyTile, Record, Trace
 
 
 class MemoryRegion(str, Enum):  # noqa: UP042
@@ -80,27 +76,6 @@ def _rows(space: str, shape: tuple[int, ...], dtype: DType) -> tuple[int, int]:
     """(partitions of an allocation, bytes in each); HBM counts as one partition."""
     count = math.prod(shape)
     return (1, count * dtype.itemsize) if space == "H" else (shape[0], count // max(shape[0], 1) * dtype.itemsize)
-
-
-@dataclass(slots=True, eq=False)
-class Record:
-    """What a run keeps of an allocation on chip once its bytes are gone. first: number of the instruction that writes
-    it first, -1 before;
-    last: of the one that uses it last; only_loaded: nothing but loads from HBM has touched it so far. The rest as in
-    `Storage`."""
-
-    number: int
-    space: str
-    parts: int
-    row_B: int
-    site: tuple[str, int]
-    name: str
-    address: tuple[int, int] | None
-    dtype: str
-    shape: tuple[int, ...]
-    first: int = -1
-    last: int = -1
-    only_loaded: bool = False
 
 
 class Storage:
@@ -300,7 +275,7 @@ class Storage:
         else:
             self.bytes.fill(0)
 
-    def flags(self, tile: Tile) -> NDArray[np.bool_]:
+    def flags(self, tile: AnyTile) -> NDArray[np.bool_]:
         """Written or not, of each element (or part of an element) of a tile."""
         bitmap = self.bitmap
         if bitmap is None:
@@ -315,7 +290,7 @@ class Storage:
         k = size // self.granule
         return np.ndarray((*tile.shape, k), np.bool_, bitmap, tile.offset * k, (*(s * k for s in tile.strides), 1))
 
-    def mark(self, tile: Tile) -> None:
+    def mark(self, tile: AnyTile) -> None:
         """Note that a tile is about to be written."""
         record = self.record
         clock = self.core.clock
@@ -349,12 +324,12 @@ class Storage:
             fresh = self.core.fresh[self.space]
             np.ndarray((self.parts, self.row_B), np.bool_, fresh, self.base_B, (self.pitch_B, 1))[...] = True
 
-    def _mark_arena(self, tile: Tile) -> None:
+    def _mark_arena(self, tile: AnyTile) -> None:
         fresh = self.core.fresh[self.space]
         size = tile.dtype.itemsize
         np.ndarray((*tile.shape, size), np.bool_, fresh, tile.byte_offset(), (*tile.byte_strides(), 1))[...] = True
 
-    def check(self, tile: Tile, returned: bool = False) -> None:
+    def check(self, tile: AnyTile, returned: bool = False) -> None:
         """Report a read of bytes that nothing wrote, or that a kernel returns them."""
         record = self.record
         record.last = self.core.clock
@@ -381,7 +356,23 @@ class Storage:
             share = 1.0 - float(fresh.mean())
         if not self.filled:
             self.fill()
-        self.core.uninitialised(self, share, returned)
+        report_uninitialised(self, share, returned)
+
+
+def report_uninitialised(storage: Storage, share: float, returned: bool = False) -> None:
+    """A read of bytes that nothing wrote, or an output with such bytes: an error in strict runs, otherwise a
+    warning, once per line."""
+    at = f"{storage.site[0]}:{storage.site[1]}" if returned and storage.site[0] else machine.where()
+    text = f"reads uninitialised bytes of {storage.describe()} ({share:.0%} of the elements read were never written)"
+    fix = "write the tile first, or slice to the part that was written"
+    if returned:
+        text, fix = (
+            f"the kernel returns {storage.describe()}, and {share:.0%} of its elements were never written",
+            "store to it before the return",
+        )
+    if storage.core.strict:
+        raise machine.NkiValidationError(text, where=at, fix=fix)
+    storage.core.warn("uninitialised", text, machine.UninitialisedRead, at)
 
 
 class RepeatedStorage(Storage):

@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Array
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.core import Core, NkiValidationError, fail
+from mowich.neuroncore.core import Core, NkiValidationError, TensorLayout, fail
 from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
 from mowich.neuroncore.instructions.table import TABLE
-from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Record, Storage, device_dtype, takes_wide
+from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Storage, device_dtype, takes_wide
 from mowich.neuroncore.repeat import Unlike
-from mowich.neuroncore.trace import Trace
+from mowich.neuroncore.trace import Record, Trace
 from mowich.neuroncore.views import Tile, row_major, view_of
-
-TensorLayout = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
-"""(shape, format, strides, address) of a new tensor."""
 
 
 def allocate(

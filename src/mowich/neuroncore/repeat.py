@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
-from mowich.neuroncore.trace import Trace
-from mowich.neuroncore.views import NotedView, Tile, storage_of, views_again
+from mowich.neuroncore.trace import NotedView, Trace
+from mowich.neuroncore.views import Tile, storage_of, views_again
 
 _Columns = NDArray[np.int64]
 

@@ -11,18 +11,59 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from ctypes import CDLL
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, SupportsInt, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore.clock import compiled
-
-if TYPE_CHECKING:
-    from mowich.neuroncore.memory import Storage
-    from mowich.neuroncore.views import Tile
+from mowich.neuroncore.dtypes import DType
 
 T = TypeVar("T")
+
+
+class _Offset(Protocol):
+    """An offset of a view that is read at run time."""
+
+    kind: str
+
+
+class AnyTile(Protocol):
+    """What stands below views asks this much of one (`views.Tile`)."""
+
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def space(self) -> str: ...
+    @property
+    def start_partition(self) -> int: ...
+    @property
+    def dynamic(self) -> _Offset | None: ...
+    def describe(self) -> str: ...
+    def byte_offset(self) -> int: ...
+    def byte_strides(self) -> tuple[int, ...]: ...
+
+
+class AnyStorage(Protocol):
+    """What a trace asks of an allocation (`memory.Storage`)."""
+
+    number: int
+    noted_by: Trace | None
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> DType: ...
+    def form(self) -> Allocation: ...
 
 
 class Operand(NamedTuple):
@@ -148,7 +189,7 @@ _UNTOUCHED = array("i", [-1])
 class Meeting(NamedTuple):
     """Where an instruction waits for other cores. key: the same for all that come to it; members: their numbers."""
 
-    key: Any
+    key: object
     members: tuple[int, ...]
 
 
@@ -177,6 +218,57 @@ class InstructionRecord(NamedTuple):
     flags: dict[str, object] | None
     file: str
     line: int
+
+
+ViewBound: TypeAlias = "slice | SupportsInt"
+"""An index or a slice of one dimension."""
+
+
+class NotedView(NamedTuple):
+    """A view that was made by indices, in a run without values. keys: the indices; shape: of the tile that they went
+    into; spread: of each bound and each index (`repeat.reach`), how far below and above itself loops take it."""
+
+    keys: tuple[ViewBound, ...]
+    shape: tuple[int, ...]
+    spread: tuple[tuple[int, int], ...] = ()
+
+
+class ViewForm(NamedTuple):
+    """What views of one form have in common: allocations alike, memory, shape, strides, format, first partition.
+    number: in the core; family: of their patterns, in the trace."""
+
+    number: int
+    family: int
+
+
+class ViewAccess(NamedTuple):
+    """What `issue` found out about a view. pattern, form: numbers in the trace and in the core; fits: it lies within
+    its allocation."""
+
+    pattern: int
+    form: int
+    fits: bool
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """What a run keeps of an allocation on chip once its bytes are gone. first: number of the instruction that writes
+    it first, -1 before;
+    last: of the one that uses it last; only_loaded: nothing but loads from HBM has touched it so far. The rest as in
+    `Storage`."""
+
+    number: int
+    space: str
+    parts: int
+    row_B: int
+    site: tuple[str, int]
+    name: str
+    address: tuple[int, int] | None
+    dtype: str
+    shape: tuple[int, ...]
+    first: int = -1
+    last: int = -1
+    only_loaded: bool = False
 
 
 Pattern = tuple[tuple[int, ...], int, int | None, tuple[int, ...], tuple[int, ...], int]
@@ -450,9 +542,9 @@ class Trace:
         self,
         name: str,
         engine: str,
-        reads: Sequence[Tile],
-        indices: Sequence[Tile],
-        writes: Sequence[Tile],
+        reads: Sequence[AnyTile],
+        indices: Sequence[AnyTile],
+        writes: Sequence[AnyTile],
         flags: dict[str, object] | None,
     ) -> int:
         """Number of a kind of instruction. indices: tiles of run-time offsets, which are read as well."""
@@ -461,12 +553,12 @@ class Trace:
             self.plain_reads.append(len(reads))
         return found
 
-    def family_of(self, tile: Tile, s: Storage) -> int:
+    def family_of(self, tile: AnyTile, s: AnyStorage) -> int:
         """Number of the family of the pattern of a view of a storage: of views that differ from it in the offset
         only."""
         return self.patterns.family((s.shape, s.dtype.itemsize, None, tile.shape, tile.strides, tile.dtype.itemsize))
 
-    def touch(self, s: Storage) -> None:
+    def touch(self, s: AnyStorage) -> None:
         """Note a storage that an instruction touches for the first time."""
         self.storages.put(s.number, self.storages.form_of(s.form()))
         s.noted_by = self
@@ -500,7 +592,7 @@ class Trace:
             )
 
 
-def _operand(tile: Tile, is_dma: bool) -> Operand:
+def _operand(tile: AnyTile, is_dma: bool) -> Operand:
     space = tile.space
     start = tile.start_partition if is_dma and space != "H" else 0
     dynamic = tile.dynamic.kind if tile.dynamic is not None else ""
@@ -508,7 +600,7 @@ def _operand(tile: Tile, is_dma: bool) -> Operand:
 
 
 def _kind(
-    name: str, engine: str, flags: dict[str, object] | None, reads: Sequence[Tile], writes: Sequence[Tile]
+    name: str, engine: str, flags: dict[str, object] | None, reads: Sequence[AnyTile], writes: Sequence[AnyTile]
 ) -> Kind:
     is_dma = engine == "dma"
     operands = (tuple(_operand(t, is_dma) for t in tiles) for tiles in (reads, writes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, NoReturn, SupportsInt, TypeAlias
+from typing import Any, ClassVar, NoReturn, SupportsInt, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,22 +20,10 @@ from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, rounded_stochastically, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, RepeatedStorage, Storage, device_dtype
 from mowich.neuroncore.registers import DeviceNumber, NkiScalar
+from mowich.neuroncore.trace import NotedView, ViewAccess, ViewBound
 
 Place: TypeAlias = "SupportsInt | Tile | DeviceNumber"
 """Where an access begins: a number, a register, or a tile of numbers; the last two are read when it runs."""
-
-
-ViewBound: TypeAlias = "slice | SupportsInt"
-"""An index or a slice of one dimension."""
-
-
-class NotedView(NamedTuple):
-    """A view that was made by indices, in a run without values. keys: the indices; shape: of the tile that they went
-    into; spread: of each bound and each index (`repeat.reach`), how far below and above itself loops take it."""
-
-    keys: tuple[ViewBound, ...]
-    shape: tuple[int, ...]
-    spread: tuple[tuple[int, int], ...] = ()
 
 
 class DynamicSlice:
@@ -55,23 +43,6 @@ class Dynamic:
 
     def __init__(self, kind: str, index: Place | None, scale_B: int, bound: int, group: int = 0) -> None:
         self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
-
-
-class ViewForm(NamedTuple):
-    """What views of one form have in common: allocations alike, memory, shape, strides, format, first partition.
-    number: in the core; family: of their patterns, in the trace."""
-
-    number: int
-    family: int
-
-
-class ViewAccess(NamedTuple):
-    """What `issue` found out about a view. pattern, form: numbers in the trace and in the core; fits: it lies within
-    its allocation."""
-
-    pattern: int
-    form: int
-    fits: bool
 
 
 class Tile:

@@ -7,11 +7,12 @@ from typing import Any
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, Limits, fail
+from mowich.neuroncore.core import Named as Named
 from mowich.neuroncore.instructions.table import TABLE, InstructionRow
 from mowich.neuroncore.memory import ALL, SPACE_NAME, Storage
-from mowich.neuroncore.views import Tile, ViewAccess, ViewForm, keep_access, merged, storage_of, tile_elements
+from mowich.neuroncore.trace import ViewAccess, ViewForm
+from mowich.neuroncore.views import Tile, keep_access, merged, storage_of, tile_elements
 
-Named = tuple[str, Any]
 TAKES_WIDE = ("scalar_load", "scalar_store", "memset")
 """Instructions beside DMAs that take a format of 64 bits: one element of it."""
 Rules = Callable[[str, Sequence[Named], Sequence[Named], Mapping[str, object]], None]

@@ -16,7 +16,7 @@ from mowich.neuroncore.registers import DeviceNumber, NkiScalar
 from mowich.neuroncore.views import Place, Tile, read_tile, scalar_value, storage_of, write_tile
 
 if TYPE_CHECKING:
-    from mowich.neuroncore.communicator import Group
+    from mowich.neuroncore.core import ProgramGroup
 
 register_cost = sequencer("sync.register")
 
@@ -82,7 +82,7 @@ def loop_turn() -> None:
     issue("loop_turn", "", (), ())
 
 
-def pair(name: str) -> tuple[Core, Group]:
+def pair(name: str) -> tuple[Core, ProgramGroup]:
     """The running core and the group that joins it to the other core of its pair."""
     core = machine.active()
     if core.programs < 2 or core.group is None:

@@ -412,7 +412,7 @@ def read_tensor(t: Tensor, mask: _Mask = None) -> Array:
     if s.state != mem.ALL and mask is None:
         flags = s.flags(whole_view(t.tile))[r, c]
         if not flags.all():
-            s.core.uninitialised(s, 1.0 - float(flags.mean()))
+            mem.report_uninitialised(s, 1.0 - float(flags.mean()))
     return whole[r, c]
 
 
