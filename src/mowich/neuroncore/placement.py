@@ -351,17 +351,9 @@ class Touches:
         """Whether the compiled code filled the columns, of which the first has an entry for each storage."""
         if self.library is None:
             return False
-        t, at = self.trace, compiled.address
-        given = compiled.LivesGiven(
-            instructions=len(t),
-            storages=len(columns[0]),
-            kind=at(t.kind),
-            number=at(t.number),
-            touched=at(t.touched),
-            kind_rows=at(self.kinds),
-        )
-        call = getattr(self.library, name)
-        return compiled.done(call(compiled.by_reference(given), *(compiled.address(c) for c in columns)))
+        t = self.trace
+        given = compiled.LivesGiven.of(t, instructions=len(t), storages=len(columns[0]), kind_rows=self.kinds)
+        return compiled.is_done(getattr(self.library, name), given, *columns)
 
     def backwards(self) -> Iterable[_Touched]:
         """(storages, clocks, whether it is written, whether by a DMA that reads nothing but HBM) of each operand from

@@ -547,24 +547,14 @@ def _places(s: Schedule, path: CriticalPath) -> PathPlaces:
 
 def _compiled_places(library: CDLL, s: Schedule, path: CriticalPath) -> PathPlaces | None:
     """`_places` by the compiled code; None where it cannot."""
-    mine, at, out = compiled_columns(s), compiled.address, compiled.LinesMade()
-    columns = compiled.PathColumns(
-        steps=len(path),
-        parts=len(path.fact),
-        instruction=at(path.instruction),
-        start=at(path.start),
-        end=at(path.end),
-        cause=at(path.cause),
-        first=at(path.first),
-        fact=at(path.fact),
-        length=at(path.length),
-    )
+    mine, out = compiled_columns(s), compiled.LinesMade()
+    columns = compiled.PathColumns.of(path, steps=len(path), parts=len(path.fact))
     sources = (compiled.SourceGiven * len(s.programs))()
-    for source, p in zip(sources, s.programs, strict=True):
-        source.origin, source.site, source.sites = at(p.origin), at(p.trace.site), len(p.trace.sites)
-        source.storages = len(p.trace.storages.form) if p.spill_B else 0
-    given = (compiled.by_reference(x) for x in (mine.given, columns, sources))
-    if not compiled.done(library.clock_lines(*given, len(path.names), compiled.by_reference(out))):
+    for c, p in enumerate(s.programs):
+        storages = len(p.trace.storages.form) if p.spill_B else 0
+        t = p.trace
+        sources[c] = compiled.SourceGiven.of(t, origin=p.origin, sites=len(t.sites), storages=storages)
+    if not compiled.is_done(library.clock_lines, mine.given, columns, sources, len(path.names), out):
         return None
     places, parts = out.take("place", "q", 3 * out.places), out.take("part", "q", 3 * out.parts)
     return PathPlaces(*(list(zip(x[::3], x[1::3], x[2::3], strict=True)) for x in (places, parts)))
@@ -577,8 +567,7 @@ def _compiled_totals(library: CDLL, s: Schedule) -> list[dict[str, _Total]] | No
     width = 3 + 2 * len(blamed)
     rows = array("q", bytes(8 * cores * len(units) * width))
     special = array("q", [units.index("tensor"), units.index("gpsimd"), SOFTWARE, s.costs.ps("dma.software_active")])
-    pointers = (compiled.address(special), compiled.address(rows))
-    if not compiled.done(library.clock_engines(compiled.by_reference(compiled_columns(s).given), *pointers)):
+    if not compiled.is_done(library.clock_engines, compiled_columns(s).given, special, rows):
         return None
     out: list[dict[str, _Total]] = []
     for core in range(cores):

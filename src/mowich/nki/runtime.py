@@ -276,8 +276,16 @@ def _check_made(s: mem.Storage) -> None:
     )
 
 
-def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> object:
-    """What a kernel returned, with tensors as arrays. regions: where these may lie."""
+def _outputs(
+    x: object,
+    framework: str,
+    cores: Sequence[Core],
+    regions: Sequence[MemoryRegion] = RETURNED,
+    given: set[int] | None = None,
+) -> object:
+    """What a kernel returned, with tensors as arrays. regions: where these may lie; given: storages whose memory an
+    array has already."""
+    given = set() if given is None else given
     if isinstance(x, Tile):
         _check_returned(storage_of(x), cores[0], regions)
         if not cores[0].values:
@@ -292,15 +300,23 @@ def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence
             # an error here must not leave a core running: the next launch would be taken for a call from a kernel
             finally:
                 machine.set_current(before)
-        return frameworks.to_framework(tile_elements(tile).copy(), framework)
+        s, found = storage_of(tile), tile_elements(tile)
+        # a tensor of the kernel's own is nobody's any more, so its memory is given away
+        is_own = (
+            s.owner is None and s.address is None and found.nbytes == s.parts * s.row_B and found.flags.c_contiguous
+        )
+        if not is_own or s.number in given:
+            found = found.copy()
+        given.add(s.number)
+        return frameworks.to_framework(found, framework)
     if isinstance(x, DeviceNumber):
         return x.value
     if isinstance(x, tuple):
-        return tuple(_outputs(v, framework, cores, regions) for v in x)
+        return tuple(_outputs(v, framework, cores, regions, given) for v in x)
     if isinstance(x, list):
-        return [_outputs(v, framework, cores, regions) for v in x]
+        return [_outputs(v, framework, cores, regions, given) for v in x]
     if isinstance(x, dict):
-        return {k: _outputs(v, framework, cores, regions) for k, v in x.items()}
+        return {k: _outputs(v, framework, cores, regions, given) for k, v in x.items()}
     return x
 
 

@@ -14,11 +14,12 @@ import hashlib
 import os
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +108,14 @@ def done(status: int) -> bool:
     return status == DONE
 
 
+def is_done(function: Callable[..., int], *given: object) -> bool:
+    """Whether the compiled code did what a call of it asks. given: structs, columns and integers. Raises
+    MemoryError."""
+    return done(
+        function(*(by_reference(x) if isinstance(x, ctypes.Structure | ctypes.Array) else _word(x) for x in given))
+    )
+
+
 def rows(made: Sequence[Sequence[int]], width: int) -> ClockColumn:
     """Rows of integers, one after the other."""
     return np.array(made, np.int64).reshape(len(made), width)
@@ -131,11 +140,26 @@ def begin(column: NDArray[np.generic]) -> int:
 
 
 by_reference = ctypes.byref
-address_of = ctypes.addressof
+
+
+def _word(given: Any) -> int:
+    """An integer, or where a column begins."""
+    return int(given) if isinstance(given, int | np.integer) else address(given)
 
 
 class Struct(ctypes.Structure):
-    """A struct of the C code: integers and addresses, 64 bits each."""
+    """A struct of the C code: integers and addresses, 64 bits each. names: of its fields; kept: what it was made of."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    kept: tuple[object, ...] = ()
+
+    @classmethod
+    def of(cls, owner: object, **given: object) -> Self:
+        """One of these integers and columns, and for the other fields of those that an object has under their names."""
+        found = [given[name] if name in given else getattr(owner, name) for name in cls.names]
+        made = cls(*map(_word, found))
+        made.kept = tuple(found)
+        return made
 
     def take(self, name: str, code: str, count: int) -> array[int]:
         """A column that the C code made, as an array; its memory is freed."""
@@ -153,7 +177,8 @@ class Struct(ctypes.Structure):
 def _struct(place: str, fields: str) -> type[Struct]:
     """The struct at a place in `c` ("file.c:Name"), with these fields (tests/property/test_clock_compiled.py compares
     them)."""
-    return type(place, (Struct,), {"_fields_": [(name, _INTEGER) for name in fields.split()]})
+    names = tuple(fields.split())
+    return type(place, (Struct,), {"_fields_": [(name, _INTEGER) for name in names], "names": names})
 
 
 ProgramGiven = _struct(
@@ -193,9 +218,7 @@ KeysGiven = _struct("repeat.c:Keys", "count bits keys slots")
 
 @dataclass(slots=True)
 class ScheduleToRead:
-    """A schedule as the compiled code reads it. names: of facts, by their numbers there; kept: what `given` points at,
-    beside the schedule's own columns."""
+    """A schedule as the compiled code reads it. names: of facts, by their numbers there."""
 
     given: Struct
     names: list[str]
-    kept: list[NDArray[np.generic]]

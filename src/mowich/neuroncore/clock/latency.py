@@ -92,10 +92,13 @@ class CriticalPath(Sequence[PathStep]):
 
     def total(self) -> dict[str, int]:
         """Time of each fact, ps, in the order in which the path meets them."""
-        fact, sums = np.array(self.fact, np.int32), np.zeros(len(self.names), np.int64)
-        np.add.at(sums, fact, np.array(self.length, np.int64))
-        facts, first = np.unique(fact, return_index=True)
-        return {self.names[n]: int(sums[n]) for n in facts[np.argsort(first)]}
+        if not len(self.fact):
+            return {}
+        fact = np.frombuffer(self.fact, np.int32)
+        sums = np.bincount(fact, np.frombuffer(self.length, np.int64))  # exact: below 2^53 ps, two hours
+        first = np.full(len(sums), len(fact))
+        first[fact[::-1]] = np.arange(len(fact) - 1, -1, -1)  # what is written last is the first of all
+        return {self.names[n]: int(sums[n]) for n in np.argsort(first).tolist() if first[n] < len(fact)}
 
 
 WAIT, DMA_WAIT, LOAD_LATENCY, THROTTLE_RATE, TRIGGER, SEMAPHORE = range(6)
@@ -225,33 +228,20 @@ def _compiled_columns(s: Schedule) -> compiled.ScheduleToRead:
             three = (k.lead_parts, k.parts, k.latency_parts)
             told.append((*made, len(parts), *map(len, three)))
             parts += [(number[name], length) for some in three for name, length in some.items()]
-    at = compiled.address
-    cost = np.array([at(p.cost) or 0 for p in s.programs], np.int64)
-    offset, bases = np.array(s.offset, np.int64), np.array(base, np.int64)
-    cost_rows, part_rows = compiled.rows(told, 11), compiled.rows(parts, 2)
-    given = compiled.ScheduleColumns(
+    given = compiled.ScheduleColumns.of(
+        s,
         instructions=len(s.begin),
         cores=len(s.programs),
         units=len(ENGINES),
-        total=s.total,
         semaphore=s.costs.ps("sync.semaphore"),
         trigger=s.costs.ps("dma.trigger"),
-        begin=at(s.begin),
-        data=at(s.data),
-        end=at(s.end),
-        loading=at(s.loading),
-        by=at(s.by),
-        data_by=at(s.data_by),
-        cause=at(s.cause),
-        data_cause=at(s.data_cause),
-        core=at(s.core),
-        cost=at(cost),
-        offset=at(offset),
-        base=at(bases),
-        cost_rows=at(cost_rows),
-        parts=at(part_rows),
+        cost=np.array([compiled.address(p.cost) for p in s.programs], np.int64),
+        offset=np.array(s.offset, np.int64),
+        base=np.array(base, np.int64),
+        cost_rows=compiled.rows(told, 11),
+        parts=compiled.rows(parts, 2),
     )
-    return compiled.ScheduleToRead(given, names, [cost, offset, bases, cost_rows, part_rows])
+    return compiled.ScheduleToRead(given, names)
 
 
 _UNITS = [list(ENGINES).index(unit_of_queue(q)) for q in range(len(QUEUES))]
@@ -261,7 +251,7 @@ _UNITS = [list(ENGINES).index(unit_of_queue(q)) for q in range(len(QUEUES))]
 def _compiled(library: CDLL, s: Schedule) -> CriticalPath | None:
     """The critical path by the compiled code; None where it cannot."""
     mine, out = compiled_columns(s), compiled.PathColumns()
-    if not compiled.done(library.clock_path(compiled.by_reference(mine.given), compiled.by_reference(out))):
+    if not compiled.is_done(library.clock_path, mine.given, out):
         return None
     steps, pieces = out.steps, out.parts
     return CriticalPath(

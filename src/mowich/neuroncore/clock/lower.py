@@ -139,38 +139,28 @@ def _compiled_merged(
     gone: NDArray[np.bool_],
 ) -> bool:
     """`_find_merged` by the compiled code; False where it cannot."""
-    given, _kept = trace_given(trace, merges, [a.address is None for a in trace.storages.forms])
+    given = trace_given(trace, merges, [a.address is None for a in trace.storages.forms])
     found, left_out = root.copy(), np.zeros(len(gone), np.uint8)
-    status = library.clock_merged(
-        compiled.by_reference(given), only_invariant, compiled.address(found), compiled.address(left_out)
-    )
-    if not compiled.done(status):
+    if not compiled.is_done(library.clock_merged, given, only_invariant, found, left_out):
         return False
     root[:], gone[:] = found, left_out.astype(np.bool_)
     return True
 
 
-def trace_given(
-    trace: Trace, kinds: Sequence[bool], forms: Sequence[bool]
-) -> tuple[compiled.Struct, list[NDArray[np.generic]]]:
-    """(A trace for the compiled code, what that points at): a question about these kinds of instructions and these
-    forms of storages."""
+def trace_given(trace: Trace, kinds: Sequence[bool], forms: Sequence[bool]) -> compiled.Struct:
+    """A trace for the compiled code: a question about these kinds of instructions and these forms of storages."""
     rows = compiled.rows(
         [(len(k.reads), len(k.reads) + len(k.writes), m) for k, m in zip(trace.kinds, kinds, strict=True)], 3
     )
-    is_free, at = np.array(forms, np.uint8), compiled.address
-    given = compiled.TraceGiven(
+    return compiled.TraceGiven.of(
+        trace,
         instructions=len(trace),
         storages=len(trace.storages.form),
         sites=len(trace.sites),
-        kind=at(trace.kind),
-        site=at(trace.site),
-        touched=at(trace.touched),
-        kind_rows=at(rows),
-        storage_form=at(trace.storages.form),
-        is_free=at(is_free),
+        kind_rows=rows,
+        storage_form=trace.storages.form,
+        is_free=np.array(forms, np.uint8),
     )
-    return given, [rows, is_free]
 
 
 def _forwarded(trace: Trace, uses: Uses, bank_B: int) -> dict[int, tuple[int, int, int]]:

@@ -200,13 +200,12 @@ def _compiled_begun(
     library: CDLL, trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]
 ) -> tuple[array[int], ClockColumn] | None:
     """`_begun` by the compiled code; None where it cannot."""
-    given, _kept = trace_given(trace, overwrites, own)
+    given = trace_given(trace, overwrites, own)
     whole = np.zeros(len(trace.patterns), np.uint8)
     for n in np.flatnonzero(trace.patterns.columns(-1)[1] == 0).tolist():
         whole[n] = _is_whole(trace.patterns[n])
     touched, out = trace.touched[:], compiled.Renewed()
-    pointers = (compiled.address(whole), compiled.address(touched), compiled.by_reference(out))
-    if not compiled.done(library.clock_renewed(compiled.by_reference(given), *pointers)):
+    if not compiled.is_done(library.clock_renewed, given, whole, touched, out):
         return None
     return touched, np.array(out.take("after", "q", out.n), np.int64)
 

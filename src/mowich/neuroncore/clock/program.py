@@ -187,31 +187,28 @@ def by_compiled(
     form_of, offset_of = trace.patterns.columns(compiled.ANYWHERE)
     form_data, form_at = _family_columns(trace)
     special, explicit = _special(trace)
-    meeting_rows = compiled.rows(meetings, 2)
     room = limits(costs.generation)
-    at = compiled.address
-    given = compiled.ProgramGiven(
+    given = compiled.ProgramGiven.of(
+        trace,
         instructions=len(trace.kind),
         kinds=len(made),
         storages=len(storage_form),
         tensors=len(storage_rows),
         patterns=len(form_of),
         forms=len(form_at),
-        kind=at(trace.kind),
-        touched=at(trace.touched),
-        kind_rows=at(kind_rows),
-        storage_form=at(storage_form),
-        storage_rows=at(storage_rows),
-        form_of=at(form_of),
-        offset_of=at(offset_of),
-        form_data=at(form_data),
-        form_at=at(form_at),
-        shapes=at(shapes),
-        special=at(special),
-        meetings=len(meeting_rows),
-        meeting_rows=at(meeting_rows),
+        kind_rows=kind_rows,
+        storage_form=storage_form,
+        storage_rows=storage_rows,
+        form_of=form_of,
+        offset_of=offset_of,
+        form_data=form_data,
+        form_at=form_at,
+        shapes=shapes,
+        special=special,
+        meetings=len(meetings),
+        meeting_rows=compiled.rows(meetings, 2),
         explicit_edges=len(explicit),
-        explicit_rows=at(explicit),
+        explicit_rows=explicit,
         window=int(options.window or costs.number("model.window")) if trace.meetings else 0,
         rotate=options.rotate,
         bank_B=room.psum_bank_B,
@@ -223,7 +220,7 @@ def by_compiled(
         spare_B=int(room.sbuf_usable_B * policy.slack) if policy is not None else 0,
     )
     out = compiled.ProgramMade()
-    if not compiled.done(library.clock_program(compiled.by_reference(given), compiled.by_reference(out))):
+    if not compiled.is_done(library.clock_program, given, out):
         return None
     p = Program(trace, overflow_B=out.overflow_B, spill_B=out.spill_B, peak={"S": out.peak_s, "P": out.peak_p})
     p.cost, p.origin = out.take("cost", "i", out.n), out.take("origin", "i", out.n)

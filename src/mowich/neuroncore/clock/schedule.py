@@ -12,6 +12,7 @@ time order: the same trace gives the same times everywhere.
 
 from __future__ import annotations
 
+import ctypes
 from array import array
 from collections.abc import Hashable, Sequence
 from ctypes import CDLL
@@ -173,29 +174,12 @@ def _blank(programs: list[Program], costs: Costs, options: ClockOptions) -> Sche
     """A schedule whose times are 0."""
     counts = [len(p.cost) for p in programs]
     n = sum(counts)
-    owner = array("i")
-    for c, count in enumerate(counts):
-        owner.extend(array("i", [c]) * count)
+    owner = array("i", np.repeat(np.arange(len(counts), dtype=np.int32), counts).tobytes())
     begin, data, end, ready, loading = (array("q", [0]) * n for _ in range(5))
     by, data_by, cause, data_cause = (array(code, [0]) * n for code in "iibb")
-    return Schedule(
-        generation=costs.generation,
-        costs=costs,
-        programs=programs,
-        options=options,
-        begin=begin,
-        data=data,
-        end=end,
-        ready=ready,
-        loading=loading,
-        cause=cause,
-        by=by,
-        data_cause=data_cause,
-        data_by=data_by,
-        core=owner,
-        offset=list(accumulate(counts, initial=0))[:-1],
-        total=0,
-    )
+    times = (begin, data, end, ready, loading, cause, by, data_cause, data_by)
+    offset = list(accumulate(counts, initial=0))[:-1]
+    return Schedule(costs.generation, costs, programs, options, *times, core=owner, offset=offset, total=0)
 
 
 # the same, compiled ------------------------------------------------------------------------------------------
@@ -249,56 +233,35 @@ def by_compiled(library: CDLL, programs: list[Program], costs: Costs, options: C
         for c, p in enumerate(programs)
         for i in sorted(p.meetings)
     ]
-    meeting_rows, step = compiled.rows(meetings, 2), np.array(rules.step, np.int64)
     server_of = np.full(len(QUEUES), -1)
     for server, (name, ring) in enumerate(RINGS.items()):
         server_of[[*ring, *([GPSIMD] if name == "software" else [])]] = server
-    at = compiled.address
     cores = (compiled.CoreProgram * len(programs))()
     base = 0
     for c, p in enumerate(programs):
-        cores[c] = compiled.CoreProgram(
-            cost=at(p.cost),
-            first=at(p.first),
-            edge=at(p.edges),
-            instructions=len(p.cost),
-            base=base,
-            chip=c // rules.chip_cores,
-            is_tiled=any(k.groups for k in p.costs),
+        is_tiled, chip = any(k.groups for k in p.costs), c // rules.chip_cores
+        cores[c] = compiled.CoreProgram.of(
+            p, edge=p.edges, instructions=len(p.cost), base=base, chip=chip, is_tiled=is_tiled
         )
         base += len(p.costs)
-    given = compiled.ScheduleGiven(
+    given = compiled.ScheduleGiven.of(
+        rules,
         cores=len(programs),
         chips=-(-len(programs) // rules.chip_cores),
         costs=len(kinds),
         queues=len(QUEUES),
         servers=len(RINGS),
-        dma_engines=rules.dma_engines,
-        window=rules.window,
-        ps_per_KB=rules.ps_per_KB,
-        tile_issue=rules.tile_issue,
-        ramp=rules.ramp,
         meetings=len(meetings),
         meeting_keys=len(keys),
-        programs=compiled.address_of(cores),
-        cost_rows=at(cost_rows),
-        transfer=at(transfer),
-        step=at(step),
-        server_of=at(server_of),
-        meeting_rows=at(meeting_rows),
+        programs=ctypes.addressof(cores),
+        cost_rows=cost_rows,
+        transfer=transfer,
+        step=np.array(rules.step, np.int64),
+        server_of=server_of,
+        meeting_rows=compiled.rows(meetings, 2),
     )
-    out = compiled.ScheduleMade(
-        begin=at(s.begin),
-        data=at(s.data),
-        end=at(s.end),
-        ready=at(s.ready),
-        loading=at(s.loading),
-        by=at(s.by),
-        data_by=at(s.data_by),
-        cause=at(s.cause),
-        data_cause=at(s.data_cause),
-    )
-    if not compiled.done(library.clock_schedule(compiled.by_reference(given), compiled.by_reference(out))):
+    out = compiled.ScheduleMade.of(s)
+    if not compiled.is_done(library.clock_schedule, given, out):
         return None
     s.total = out.total
     return s
