@@ -229,8 +229,8 @@ def same_programs(traces: Sequence[Trace], generation: int, options: ClockOption
     library, c = compiled.loaded()[0], costs(generation)
     out = []
     for t in traces:
-        wanted = program.by_reference(t, c, options, policy)
-        found = program.by_compiled(library, t, c, options, policy)
+        wanted = program.reference_program(t, c, options, policy)
+        found = program.compiled_program(library, t, c, options, policy)
         assert found is not None
         for name in Program.__dataclass_fields__:
             assert getattr(found, name) == getattr(wanted, name), name
@@ -240,8 +240,8 @@ def same_programs(traces: Sequence[Trace], generation: int, options: ClockOption
 
 def same_schedule(programs: list[Program], generation: int, options: ClockOptions) -> Schedule:
     library, c = compiled.loaded()[0], costs(generation)
-    wanted = schedule.by_reference(programs, c, options)
-    found = schedule.by_compiled(library, programs, c, options)
+    wanted = schedule.reference_schedule(programs, c, options)
+    found = schedule.compiled_schedule(library, programs, c, options)
     assert found is not None
     for name in Schedule.__dataclass_fields__:
         assert getattr(found, name) == getattr(wanted, name), name

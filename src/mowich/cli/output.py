@@ -156,11 +156,11 @@ def style(plain: bool) -> Style:
 def _page_of(result: Result, run: Run) -> Page:
     """The page of an answer. Those of all verbs bring models and evidence: a profile of a kernel needs neither."""
     if result.get("schema") in ("mowich/kernel@1", "mowich/kernel-run@1"):
-        from mowich.show.heard import with_heard
+        from mowich.show.heard import with_heard_lines
         from mowich.show.kernel import kernel_page, run_page
 
         make = kernel_page if result["schema"] == "mowich/kernel@1" else run_page
-        return with_heard(make(result, run), result)
+        return with_heard_lines(make(result, run), result)
     from mowich.show.verbs import page_of
 
     return page_of(result, run)

@@ -32,7 +32,7 @@ def heard_lines(result: Result) -> list[str]:
     return lines + [f"{one['path']} moves nothing here: {one['because']}" for one in result.get("unmoved") or ()]
 
 
-def with_heard(page: Page, result: Result) -> Page:
+def with_heard_lines(page: Page, result: Result) -> Page:
     """A page with what an answer says of the given facts, and of old ones, at its end."""
     lines = paragraphs(heard_lines(result), "warning", indent=0, gap=True)
     lines += paragraphs(stale_lines(result), "note", indent=0, gap=True)

@@ -14,7 +14,7 @@ from mowich.show.example import example_page
 from mowich.show.fit import fit_page
 from mowich.show.gap import gap_page
 from mowich.show.goodput import goodput_page
-from mowich.show.heard import with_heard
+from mowich.show.heard import with_heard_lines
 from mowich.show.kernel import kernel_page, run_page
 from mowich.show.kernel_check import check_page
 from mowich.show.kernel_debug import debug_page
@@ -91,4 +91,4 @@ def page_of(result: Result, run: Run | None = None) -> Page:
     make = PAGES.get(str(result.get("schema")))
     if make is None:
         raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
-    return with_heard(make(result, run or Run()), result)
+    return with_heard_lines(make(result, run or Run()), result)

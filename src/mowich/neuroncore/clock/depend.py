@@ -17,7 +17,7 @@ from mowich.neuroncore.trace import Pattern
 READ, DATA, BUFFER, WEIGHT_BUFFER = range(4)
 """Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the
 stationary tile."""
-FEW, MOST_CELLS = 12, 16
+FEW_ENTRIES, MOST_CELLS = 12, 16
 """Entries of an allocation that are compared one by one, without a grid; most cells that a view is entered in."""
 
 
@@ -110,9 +110,9 @@ def covers(a: Box, b: Box) -> bool:
     return True
 
 
-Edge = tuple[int, int]
+ClockEdge = tuple[int, int]
 """An instruction that another one waits for, and the kind of the edge."""
-Entry = tuple[int, Box]
+TouchEntry = tuple[int, Box]
 """An instruction and what it touches."""
 
 
@@ -123,18 +123,18 @@ class Touched:
 
     def __init__(self) -> None:
         self.grid: tuple[int, ...] | None = None
-        self.cells: dict[tuple[int, ...] | None, tuple[list[Entry], list[Entry]]] = {None: ([], [])}
+        self.cells: dict[tuple[int, ...] | None, tuple[list[TouchEntry], list[TouchEntry]]] = {None: ([], [])}
 
-    def read(self, i: int, b: Box, *, is_noted: bool) -> list[Edge]:
+    def read(self, i: int, b: Box, *, is_noted: bool) -> list[ClockEdge]:
         """Edges of an instruction that reads a view. is_noted: somebody writes later."""
         found = [(j, DATA) for writers, _ in self._near(b) for j, other in writers if other is b or meet(other, b)]
         if is_noted:
             self._put((i, b), 1)
         return found
 
-    def write(self, i: int, b: Box) -> list[Edge]:
+    def write(self, i: int, b: Box) -> list[ClockEdge]:
         """Edges of an instruction that writes a view. Those whose bytes it overwrites entirely are gone."""
-        found: list[Edge] = []
+        found: list[ClockEdge] = []
         for writers, readers in self._near(b):
             for entries, kind in ((writers, DATA), (readers, READ)):
                 met = [entry for entry in entries if entry[1] is b or meet(entry[1], b)]
@@ -151,18 +151,18 @@ class Touched:
         each = [range(low // n, high // n + 1) for (low, high, _), n in zip(b.ranges, self.grid, strict=True)]
         return list(product(*each)) if math.prod(map(len, each)) <= MOST_CELLS else None
 
-    def _near(self, b: Box) -> list[tuple[list[Entry], list[Entry]]]:
+    def _near(self, b: Box) -> list[tuple[list[TouchEntry], list[TouchEntry]]]:
         """(Writers, readers) of the cells with what a view may meet."""
         keys = self._keys(b)
         if keys is None:
             return list(self.cells.values())
         return [self.cells[key] for key in (*keys, None) if key in self.cells]
 
-    def _put(self, entry: Entry, which: int) -> None:
+    def _put(self, entry: TouchEntry, which: int) -> None:
         keys = self._keys(entry[1])
         for key in (None,) if keys is None else keys:
             self.cells.setdefault(key, ([], []))[which].append(entry)
-        if self.grid is None and len(self.cells[None][which]) > FEW:
+        if self.grid is None and len(self.cells[None][which]) > FEW_ENTRIES:
             self._spread(entry[1])
 
     def _spread(self, b: Box) -> None:

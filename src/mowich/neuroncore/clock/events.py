@@ -22,7 +22,7 @@ NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class LoopRules:
     """Numbers of a run. window: instructions that a queue looks ahead; chip_cores: cores of a chip; dma_engines: of a
     core; ps_per_KB: of HBM; tile_issue: time until the next matmul of another part of the array, ps; ramp: time in
     which a cold Tensor Engine runs at half rate, ps; step: delay of an edge beyond the end, ps, by the queues of the
@@ -38,7 +38,7 @@ class Rules:
 
 
 @dataclass(slots=True)
-class Held:
+class Taken:
     """Something that is taken in turn: a DMA engine, a port, HBM, the issuer of a ring. free: until when it is taken,
     ps; by: the instruction that took it last."""
 
@@ -47,15 +47,15 @@ class Held:
 
 
 @dataclass(slots=True)
-class Core:
+class CoreState:
     """What the queues of one core share. engines: for DMA; ports: by name; matmul: the last one; groups: until when
     each of the 4 x 4 groups of the array is held; is_tiled: some matmul holds only a part of the array; busy_since,
     idle_since: of the Tensor Engine, for its slow start; hbm: of the chip."""
 
-    engines: list[Held]
-    hbm: Held
+    engines: list[Taken]
+    hbm: Taken
     is_tiled: bool
-    ports: dict[str, Held] = field(default_factory=lambda: defaultdict(Held))
+    ports: dict[str, Taken] = field(default_factory=lambda: defaultdict(Taken))
     matmul: int = -1
     groups: list[int] = field(default_factory=lambda: [0] * 16)
     busy_since: int = 0
@@ -63,15 +63,15 @@ class Core:
 
 
 @dataclass(slots=True)
-class Line:
+class QueueState:
     """One queue of one core: an engine or a kind of DMA triggers. server: what it shares with other queues;
     instructions: in program order, of which the first `entered` are inside the window or done; open: those inside that
     wait for no other; holder: the instruction that it took last; is_fenced: a meeting of cores is inside, and nothing
     behind it may enter."""
 
     queue: int
-    core: Core
-    server: Held | None
+    core: CoreState
+    server: Taken | None
     instructions: list[int] = field(default_factory=list)
     entered: int = 0
     open: set[int] = field(default_factory=set)
@@ -80,16 +80,16 @@ class Line:
     is_fenced: bool = False
 
 
-class Pick(NamedTuple):
+class NextPick(NamedTuple):
     """What a queue could take next. is_late: it could start before the queue is free."""
 
     time: int
     instruction: int
-    line: Line
+    line: QueueState
     is_late: bool
 
 
-class Run:
+class EventLoop:
     """The state of a run. costs, lines: the cost and the queue of each instruction; inside: those that have entered
     their windows; waiting: for how many others each waits; after: (successor, kind of edge) of each; ready_cause,
     ready_by: what made it ready last; weights_ready: of a matmul, when its stationary tile is there; meeting_of: of an
@@ -97,12 +97,12 @@ class Run:
     that have; arriving: DMAs that were issued and wait for the DMA engines: (time of the first byte, turn,
     instruction)."""
 
-    def __init__(self, s: Schedule, rules: Rules) -> None:
+    def __init__(self, s: Schedule, rules: LoopRules) -> None:
         self.s, self.rules = s, rules
         self.costs: list[Cost] = [s.cost_of(i) for i in range(len(s.begin))]
         n = len(self.costs)
-        self.lines: list[Line] = []
-        self.used: list[Line] = []
+        self.lines: list[QueueState] = []
+        self.used: list[QueueState] = []
         self.inside: set[int] = set()
         self.waiting = [0] * n
         self.after: list[list[tuple[int, int]]] = [[] for _ in range(n)]
@@ -121,13 +121,13 @@ class Run:
         # strictly in order: one queue for all DMA of a ring
         taken = {store: load for load, store in RINGS.values()} if rules.window == 1 else {}
         # ranks on several chips: each chip has HBM of its own
-        hbm = [Held() for _ in range(-(-len(s.programs) // rules.chip_cores))]
+        hbm = [Taken() for _ in range(-(-len(s.programs) // rules.chip_cores))]
         for c, p in enumerate(s.programs):
             is_tiled = any(k.groups for k in p.costs)
-            core = Core([Held() for _ in range(rules.dma_engines)], hbm[c // rules.chip_cores], is_tiled)
-            servers = {q: server for ring in RINGS.values() for server in [Held()] for q in ring}
+            core = CoreState([Taken() for _ in range(rules.dma_engines)], hbm[c // rules.chip_cores], is_tiled)
+            servers = {q: server for ring in RINGS.values() for server in [Taken()] for q in ring}
             servers[GPSIMD] = servers[RINGS["software"][0]]
-            lines = [Line(q, core, servers.get(q)) for q in range(len(QUEUES))]
+            lines = [QueueState(q, core, servers.get(q)) for q in range(len(QUEUES))]
             for i in range(len(p.cost)):
                 me, queue = s.offset[c] + i, p.costs[p.cost[i]].queue
                 self.lines.append(lines[taken.get(queue, queue)])
@@ -175,7 +175,7 @@ class Run:
                 left -= 1
         s.total = max((s.end[i] + tail(k) for i, k in enumerate(self.costs)), default=0)
 
-    def admit(self, line: Line, count: int) -> None:
+    def admit(self, line: QueueState, count: int) -> None:
         """The next instructions of a queue enter its window; a meeting comes in last, until it is over."""
         line.is_fenced = False
         for i in line.instructions[line.entered : line.entered + count]:
@@ -187,15 +187,15 @@ class Run:
                 line.is_fenced = True
                 break
 
-    def next(self) -> Pick | None:
+    def next(self) -> NextPick | None:
         """What starts next: the earliest; at one time, the first in program order of those that could have started."""
-        best: Pick | None = None
+        best: NextPick | None = None
         for line in self.used:
             if not line.open:
                 continue
             free = line.free if line.server is None else max(line.free, line.server.free)
             time, i = min((max(free, self.s.ready[i]), i) for i in line.open)
-            pick = Pick(time, i, line, self.s.ready[i] <= free)
+            pick = NextPick(time, i, line, self.s.ready[i] <= free)
             if best is None or time < best.time:
                 best = pick
             elif time == best.time and pick.is_late and best.is_late:
@@ -252,11 +252,11 @@ class Run:
     def move(self, i: int, arrive: int) -> None:
         """The bytes of a DMA arrive: each DMA engine moves its part, and HBM all of them."""
         s, k, core = self.s, self.costs[i], self.lines[i].core
-        begins, end, late = [], arrive, Held()
+        begins, end, late = [], arrive, Taken()
         for engine, t in zip(core.engines, k.transfer, strict=False):
             if t:
                 if engine.free >= arrive and engine.free > late.free:
-                    late = Held(engine.free, engine.by)
+                    late = Taken(engine.free, engine.by)
                 begins.append(max(engine.free, arrive))
                 engine.free, engine.by = begins[-1] + t, i
                 end = max(end, engine.free)
@@ -317,7 +317,7 @@ class Run:
             core.groups[g] = s.end[i]
         self.hold_ports(i)
 
-    def warmed(self, core: Core, start: int, occupancy: int) -> int:
+    def warmed(self, core: CoreState, start: int, occupancy: int) -> int:
         """How long a matmul takes that starts then: a cold Tensor Engine runs at half rate."""
         ramp = self.rules.ramp
         if start - core.idle_since > ramp // 2:
@@ -340,7 +340,7 @@ class Run:
     def hold_ports(self, i: int) -> None:
         """Its ports are taken until it ends."""
         for name in self.costs[i].ports:
-            self.lines[i].core.ports[name] = Held(self.s.end[i], i)
+            self.lines[i].core.ports[name] = Taken(self.s.end[i], i)
 
     def begin_cause(self, i: int, at: int) -> None:
         """What decided the begin of an instruction that starts as soon as it is picked: the last that it waited for, or

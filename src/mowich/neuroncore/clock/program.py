@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.buffers import Policy
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.reference import Maker, earlier_ones, table_load
+from mowich.neuroncore.clock.reference import ProgramMaker, earlier_ones, table_load
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, SCALAR, Cost
 from mowich.neuroncore.trace import Meeting, Trace
@@ -84,15 +84,15 @@ def prepare(trace: Trace, costs: Costs, options: ClockOptions, policy: Policy | 
     """A trace with its costs, its dependencies, the loads of activation tables and, with a policy, spills and
     reloads."""
     library = compiled.library(len(trace))
-    made = None if library is None else by_compiled(library, trace, costs, options, policy)
-    return by_reference(trace, costs, options, policy) if made is None else made
+    made = None if library is None else compiled_program(library, trace, costs, options, policy)
+    return reference_program(trace, costs, options, policy) if made is None else made
 
 
-def by_reference(trace: Trace, costs: Costs, options: ClockOptions, policy: Policy | None) -> Program:
+def reference_program(trace: Trace, costs: Costs, options: ClockOptions, policy: Policy | None) -> Program:
     """The program by the Python code."""
     made = Program(trace)
     with no_collection():
-        Maker(made, costs, options, policy).make()
+        ProgramMaker(made, costs, options, policy).make()
     return made
 
 
@@ -168,7 +168,7 @@ def _special(trace: Trace) -> tuple[NDArray[np.uint8] | None, compiled.ClockColu
     return special, compiled.rows([(i, before) for i in sorted(earlier) for before in earlier[i]], 2)
 
 
-def by_compiled(
+def compiled_program(
     library: CDLL, trace: Trace, costs: Costs, options: ClockOptions, policy: Policy | None
 ) -> Program | None:
     """The program by the compiled code; None where it cannot."""

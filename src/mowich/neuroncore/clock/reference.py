@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mowich.neuroncore.clock.buffers import Policy, Residency, Rotation, columns_taken
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.depend import BUFFER, DATA, READ, WEIGHT_BUFFER, Box, Edge, Touched, box
+from mowich.neuroncore.clock.depend import BUFFER, DATA, READ, WEIGHT_BUFFER, Box, ClockEdge, Touched, box
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, LOAD, SCALAR, TENSOR, Cost
 from mowich.neuroncore.trace import Allocation, Trace
@@ -25,7 +25,7 @@ ROW_STEP = 1 << 20
 """Between two partitions, in coordinates of a whole memory: more than a partition has bytes."""
 
 
-class Operand(NamedTuple):
+class UsedTile(NamedTuple):
     """What an instruction touches."""
 
     tile: Allocation
@@ -33,18 +33,18 @@ class Operand(NamedTuple):
     is_written: bool
 
 
-Unit = tuple[int, int]
+TileUnit = tuple[int, int]
 """What lives and dies on its own: a tile, or a bank of one in PSUM. (Number of the storage, bank.)"""
 
 
-def operands_of(trace: Trace) -> list[list[Operand]]:
+def operands_of(trace: Trace) -> list[list[UsedTile]]:
     """What each instruction touches, reads before writes."""
     pairs = zip(trace.touched[::2], trace.touched[1::2], strict=True)
     out = []
     for k in trace.kind:
         reads, writes = trace.kinds[k].reads, trace.kinds[k].writes
         written = [False] * len(reads) + [True] * len(writes)
-        out.append([Operand(trace.storages[n], pattern, w) for w, (n, pattern) in zip(written, pairs, strict=False)])
+        out.append([UsedTile(trace.storages[n], pattern, w) for w, (n, pattern) in zip(written, pairs, strict=False)])
     return out
 
 
@@ -84,7 +84,7 @@ def in_memory(b: Box, a: Allocation) -> Box:
     return Box((part + p0) * ROW_STEP + byte + b0, (part + p1) * ROW_STEP + byte + b1 + 1, ranges)
 
 
-class Maker:
+class ProgramMaker:
     """Fills in a program. operands: of each instruction; users: of each unit that lives, the last instruction of each
     queue that uses it; last_use: of each unit, the last instruction of the trace that touches it; touched,
     writes_left: of each tile, and of the memory where tiles are placed by hand; table_users: those of the activation
@@ -108,8 +108,8 @@ class Maker:
 
     def open_tiles(self) -> None:
         """Who touches what, and the memories."""
-        self.users: dict[Unit, dict[int, int]] = {}
-        self.last_use: dict[Unit, int] = {}
+        self.users: dict[TileUnit, dict[int, int]] = {}
+        self.last_use: dict[TileUnit, int] = {}
         self.touched: dict[Hashable, Touched] = defaultdict(Touched)
         self.writes_left: dict[Hashable, int] = defaultdict(int)
         self.live_B = {"S": 0, "P": 0}
@@ -167,7 +167,7 @@ class Maker:
             self.p.costs.append(cost)
         return self.cost_numbers[key]
 
-    def box(self, o: Operand) -> Box:
+    def box(self, o: UsedTile) -> Box:
         """The bytes of an operand; the same object for the same view."""
         key: Hashable = o.pattern if o.tile.address is None else (o.tile.number, o.pattern)
         if key not in self.boxes:
@@ -175,7 +175,7 @@ class Maker:
             self.boxes[key] = made if o.tile.address is None else in_memory(made, o.tile)
         return self.boxes[key]
 
-    def store(self, o: Operand) -> Hashable:
+    def store(self, o: UsedTile) -> Hashable:
         """What an operand's bytes are compared within: its tile, or the memory where tiles are placed by hand."""
         return o.tile.number if o.tile.address is None else o.tile.space
 
@@ -183,7 +183,7 @@ class Maker:
         """Whether the banks of a tile live and die on their own."""
         return a.space == "P" and a.address is None and a.row_B > self.room.psum_bank_B
 
-    def units(self, o: Operand) -> list[Unit]:
+    def units(self, o: UsedTile) -> list[TileUnit]:
         """What of an operand lives and dies on its own; nothing in HBM."""
         a, bank_B = o.tile, self.room.psum_bank_B
         if a.space == "H":
@@ -194,17 +194,17 @@ class Maker:
         low, high = (0, a.row_B - 1) if ranges is None else row_range(ranges, a)
         return [(a.number, bank) for bank in range(low // bank_B, min(high, a.row_B - 1) // bank_B + 1)]
 
-    def size_B(self, unit: Unit) -> int:
+    def size_B(self, unit: TileUnit) -> int:
         """Bytes of a partition that a unit takes."""
         a, bank_B = self.trace.storages[unit[0]], self.room.psum_bank_B
         return columns_taken(a._replace(row_B=min(bank_B, a.row_B - bank_B * unit[1])) if self.is_split(a) else a)
 
-    def users_of(self, unit: Unit) -> list[int]:
+    def users_of(self, unit: TileUnit) -> list[int]:
         """The last users of a unit, by queue."""
         return [who for _, who in sorted(self.users[unit].items())]
 
     # one instruction ------------------------------------------------------------------------------------------
-    def append(self, cost: int, origin: int, edges: Iterable[Edge]) -> int:
+    def append(self, cost: int, origin: int, edges: Iterable[ClockEdge]) -> int:
         """One instruction more in the program; each edge counts once."""
         p = self.p
         p.cost.append(cost)
@@ -246,11 +246,11 @@ class Maker:
         self.table_load = self.append(number, -1, [(user, READ) for user in self.table_users])
         self.table, self.table_users = function, []
 
-    def dependencies(self, i: int, me: int, queue: int) -> list[Edge]:
+    def dependencies(self, i: int, me: int, queue: int) -> list[ClockEdge]:
         """What follows from the bytes that it reads and writes. The first operand of a product is its stationary
         tile."""
         is_product = queue == TENSOR and len(self.trace.kinds[self.trace.kind[i]].reads) > 1
-        out: list[Edge] = []
+        out: list[ClockEdge] = []
         for n, o in enumerate(self.operands[i]):
             store, view = self.store(o), self.box(o)
             if o.is_written:
@@ -263,7 +263,7 @@ class Maker:
             out += [edge for edge in found if edge[0] != me]
         return out
 
-    def order(self, i: int, me: int, queue: int) -> list[Edge]:
+    def order(self, i: int, me: int, queue: int) -> list[ClockEdge]:
         """What `depends_on`, `no_reorder` and meetings of cores add."""
         # the first instruction stands for one that is still held
         out = [(self.place_of.get(before, 0), DATA) for before in self.earlier.get(i, ())]
@@ -278,7 +278,7 @@ class Maker:
         return out
 
     # where tiles live -----------------------------------------------------------------------------------------
-    def begin(self, unit: Unit, me: int) -> list[Edge]:
+    def begin(self, unit: TileUnit, me: int) -> list[ClockEdge]:
         """A unit comes to life: bytes for it. Returns whom it waits for."""
         a, size_B = self.trace.storages[unit[0]], self.size_B(unit)
         self.live_B[a.space] += size_B
@@ -290,7 +290,7 @@ class Maker:
             self.p.overflow_B += missing_B
         return [(user, BUFFER) for user in users]
 
-    def end(self, unit: Unit, me: int) -> None:
+    def end(self, unit: TileUnit, me: int) -> None:
         """A unit was used for the last time."""
         a, size_B = self.trace.storages[unit[0]], self.size_B(unit)
         self.live_B[a.space] -= size_B
@@ -318,11 +318,11 @@ class Maker:
                 self.add(waiting)
         return False
 
-    def reside(self, residency: Residency, i: int, units: list[Unit], born: list[Unit]) -> list[Edge]:
+    def reside(self, residency: Residency, i: int, units: list[TileUnit], born: list[TileUnit]) -> list[ClockEdge]:
         """Bring back what an instruction touches, and make room for what it makes."""
         mine = [number for number, _ in units if number in residency.sizes]
         residency.need(mine, i)
-        out: list[Edge] = []
+        out: list[ClockEdge] = []
         for number in mine:
             if number in self.reloads:
                 out.append((self.reloads[number], DATA))

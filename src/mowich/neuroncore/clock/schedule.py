@@ -27,7 +27,7 @@ from mowich.neuroncore.clock.buffers import BUFFER_POLICIES, WORTH
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.costs import costs as shipped_costs
 from mowich.neuroncore.clock.depend import BUFFER, DATA, READ, WEIGHT_BUFFER
-from mowich.neuroncore.clock.events import ENGINE, ISSUER, START, Rules, Run
+from mowich.neuroncore.clock.events import ENGINE, ISSUER, START, EventLoop, LoopRules
 from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
 from mowich.neuroncore.clock.places import renewed, settled, unzeroed
 from mowich.neuroncore.clock.program import ClockOptions, Program, no_collection, prepare
@@ -133,15 +133,15 @@ def stack_Bps(costs: Costs) -> float:
 def run_programs(programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule:
     """The event loop."""
     library = compiled.library(sum(len(p.cost) for p in programs))
-    made = None if library is None else by_compiled(library, programs, costs, options)
-    return by_reference(programs, costs, options) if made is None else made
+    made = None if library is None else compiled_schedule(library, programs, costs, options)
+    return reference_schedule(programs, costs, options) if made is None else made
 
 
-def by_reference(programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule:
+def reference_schedule(programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule:
     """The event loop by the Python code."""
     s = _blank(programs, costs, options)
     with no_collection():
-        Run(s, _rules(len(programs), costs, options)).play()
+        EventLoop(s, _rules(len(programs), costs, options)).play()
     return s
 
 
@@ -156,10 +156,10 @@ def _steps(costs: Costs) -> list[list[int]]:
     return step
 
 
-def _rules(cores: int, costs: Costs, options: ClockOptions) -> Rules:
+def _rules(cores: int, costs: Costs, options: ClockOptions) -> LoopRules:
     chip_cores = int(costs.number("memory.cores"))
     slow = options.throttle and costs.generation >= 3
-    return Rules(
+    return LoopRules(
         window=int(options.window if options.window is not None else costs.number("model.window")),
         chip_cores=chip_cores,
         dma_engines=int(costs.number("dma.engines")),
@@ -216,7 +216,7 @@ def _cost_rows(kinds: Sequence[Cost], window: int) -> compiled.ClockColumn | Non
     return compiled.rows(out, 11 + PORTS) if len(ports) <= PORTS else None
 
 
-def by_compiled(library: CDLL, programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule | None:
+def compiled_schedule(library: CDLL, programs: list[Program], costs: Costs, options: ClockOptions) -> Schedule | None:
     """The event loop by the compiled code; None where it cannot."""
     kinds = [k for p in programs for k in p.costs]
     rules = _rules(len(programs), costs, options)
