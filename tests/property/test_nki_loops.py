@@ -219,6 +219,18 @@ ODD = "        nisa.tensor_scalar(dst=t, data=t, op0=nl.multiply, operand0=2.0)\
 CYCLE = "    ts = [nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf) for _ in range(9)]\n"
 COPY = "        nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n"
 REPEATED = {
+    "tiles of one size": (
+        START + LOOP + "        size = min(64, x.shape[1] - i * 64)\n"
+        "        t = nl.ndarray((P, size), dtype=x.dtype, buffer=nl.sbuf)\n"
+        + (COPY + STORE).replace("(i + 1) * 64", "i * 64 + size")
+        + FEW
+    ),
+    "the last one shorter": (
+        START + LOOP + "        size = min(64, 4090 - i * 64)\n"
+        "        t = nl.ndarray((P, size), dtype=x.dtype, buffer=nl.sbuf)\n"
+        + (COPY + STORE).replace("(i + 1) * 64", "i * 64 + size")
+        + FEW
+    ),
     "remainder": START + LOOP + LOAD.replace("i * 64 : (i + 1) * 64", "i // 2 * 64 : i // 2 * 64 + 64") + STORE + FEW,
     "cycle": START + CYCLE + LOOP + "        t = ts[i % 3]\n" + COPY + STORE + FEW,
     "cycle by bits": START + CYCLE + LOOP + "        t = ts[3 - (i & 1)]\n" + COPY + STORE + FEW,
@@ -1521,7 +1533,8 @@ def test_random_kernels(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 class CycleWriter(Writer):
-    """Kernels whose loops come back to the same tiles, branches and places after a few turns."""
+    """Kernels whose loops come back to the same tiles, branches and places after a few turns, and whose last turn is
+    shorter than the others."""
 
     def of_cycle(self, indices: list[tuple[str, int]]) -> str:
         name, period = self.rng.choice(indices)[0], self.rng.choice([2, 2, 3, 4])
@@ -1542,6 +1555,13 @@ class CycleWriter(Writer):
         pick = self.rng.random()
         if not indices or not tiles or pick > 0.3:
             super().statement(depth, indices, tiles, lists)
+            return
+        if pick < 0.05:  # as wide in each turn, but perhaps in the last
+            (name, count), size, t = self.rng.choice(indices), self.name("size"), self.name("t")
+            room = 8 * count + self.rng.choice([-4, 0, 8, 24])
+            self.put(depth, f"{size} = min({self.rng.choice([4, 8, 16])}, {room} - {name} * 8)")
+            self.put(depth, f"{t} = nl.ndarray((P, {size}), dtype=x.dtype, buffer=nl.sbuf)")
+            self.put(depth, f"nisa.dma_copy(dst={t}, src=x[:, {name} * 8 : {name} * 8 + {size}])")
             return
         place = self.of_cycle(indices)
         if pick < 0.1:

@@ -690,7 +690,7 @@ def _alike(site: LoopSite, frame: FrameType, call: int, values: range, storages:
             break
         if _source(site, frame, call, values[:end], storages):
             return end
-        if not isinstance(site.found, Loop) or not site.found.has_masks:
+        if not isinstance(site.found, Loop) or not site.found.has_last:
             break
     return 0
 
@@ -717,7 +717,7 @@ def _source(site: LoopSite, frame: FrameType, call: int, values: range, storages
         if isinstance(site.found, Loop) and site.found.holds(frame, values, storages):
             return True
         if not isinstance(site.found, str):
-            site.found = loop_at(frame, call)
+            site.found = loop_at(frame, call, values)
     if isinstance(site.found, str):
         site.misses = PATIENCE
         return False

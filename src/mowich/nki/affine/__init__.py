@@ -32,8 +32,8 @@ class Loop:
     """A regular loop. index: name of its target; objects, guards: what has to hold when it is entered; lists: names of
     the lists from before it to which each iteration appends a tile; is_older: it
     is of the older interface; has_products: what the index adds to a number may depend on where loops within are;
-    has_fresh_blocks: blocks are named that cannot be looked up, they have to be made in the iterations; has_masks: a
-    mask may cut the last iteration."""
+    has_fresh_blocks: blocks are named that cannot be looked up, they have to be made in the iterations; has_last: the
+    last iteration may be another one, cut by a mask or shorter (`min(128, n - start)`)."""
 
     index: str
     objects: Objects
@@ -42,7 +42,7 @@ class Loop:
     is_older: bool
     has_products: bool
     has_fresh_blocks: bool
-    has_masks: bool
+    has_last: bool
 
     def holds(self, frame: FrameType, values: range, storages: dict[int, Storage], period: int = 1) -> bool:
         """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were
@@ -74,9 +74,9 @@ def known_loop(code: CodeType, call: int) -> Loop | str | None:
     return why[-1] if len(why) >= OFTEN else _KNOWN.get((code, call))
 
 
-def loop_at(frame: FrameType, call: int) -> Loop | str:
+def loop_at(frame: FrameType, call: int, values: range) -> Loop | str:
     """The loop whose range was made by the instruction at `call` of a running function, where it is regular; else why
-    it is not."""
+    it is not. values: of its index."""
     code = frame.f_code
     tree = tree_of(code)
     if tree is None:
@@ -86,7 +86,7 @@ def loop_at(frame: FrameType, call: int) -> Loop | str:
         if isinstance(node, ast.For) and isinstance(node.iter, ast.Call):
             e = node.iter
             if (e.lineno, e.end_lineno, e.col_offset, e.end_col_offset) == positions:
-                found = _judged(node, frame, tree)
+                found = _judged(node, frame, values)
                 if isinstance(found, Loop) and not any(
                     isinstance(x, MethodType) or x is MethodType
                     for x in (*found.objects.expected, *(g.expected for g in found.guards))
@@ -98,14 +98,14 @@ def loop_at(frame: FrameType, call: int) -> Loop | str:
     return "the range is not that of a for loop"
 
 
-def _judged(node: ast.For, frame: FrameType, function: ast.AST) -> Loop | str:
+def _judged(node: ast.For, frame: FrameType, values: range) -> Loop | str:
     if not isinstance(node.target, ast.Name) or node.orelse:
         return "the loop has several targets or an else"
     index = node.target.id
     node = with_places(node, index)
     before = frame.f_locals
     appends = {s: name for s, name in appends_of(node).items() if type(before.get(name)) is list}
-    analysis = Analysis(index, appends, kept_lists(node))
+    analysis = Analysis(index, values, appends, kept_lists(node))
     scope = Scope({**frame.f_globals, **frame.f_locals}, stored(node), {index: INDEX}, True)
     try:
         analysis.is_older = isinstance(node.iter, ast.Call) and analysis.is_older_function(node.iter.func, scope)
@@ -116,7 +116,16 @@ def _judged(node: ast.For, frame: FrameType, function: ast.AST) -> Loop | str:
     objects, others = Objects.of(guards)
     kinds = {g.kind for g in guards}
     lists, is_older = tuple(appends.values()), analysis.is_older
-    return Loop(index, objects, others, lists, is_older, analysis.has_products, "fresh" in kinds, "mask" in kinds)
+    return Loop(
+        index,
+        objects,
+        others,
+        lists,
+        is_older,
+        analysis.has_products,
+        "fresh" in kinds,
+        bool(kinds & {"mask", "constant"}),
+    )
 
 
 _OWN = 3

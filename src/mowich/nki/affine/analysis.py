@@ -37,7 +37,7 @@ from mowich.nki.affine.classes import (
     joined,
     said,
 )
-from mowich.nki.affine.guards import LoopGuard, all_tiles
+from mowich.nki.affine.guards import LoopGuard, all_tiles, over_values
 from mowich.nki.affine.source import CLOSED, compiled, parts_of, stored, text_of, tree_of
 
 
@@ -92,11 +92,12 @@ class Scope:
 
 @dataclass(slots=True)
 class Analysis:
-    """One loop. guards: what has to hold when it is entered; appends: statements that append to a list from before the
-    loop, once in each iteration, with the names of the lists; kept: lists made in an iteration
-    (`kept_lists`)."""
+    """One loop. values: of its index, now; guards: what has to hold when it is entered; appends: statements that append
+    to a list from before the loop, once in each iteration, with the names of the lists; kept: lists made in an
+    iteration (`kept_lists`)."""
 
     index: str
+    values: range
     appends: dict[ast.stmt, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     guards: dict[tuple[str, str, int], LoopGuard] = field(default_factory=dict)
@@ -282,8 +283,8 @@ class Analysis:
     # expressions
     # -------------------------------------------------------------------------------------------------------
     def value(self, e: ast.expr, scope: Scope) -> Value:
-        """The class of an expression. Whether `i // 2`, `min(i * 64, n)` or `starts[i]` is affine is looked up when the
-        loop is entered."""
+        """The class of an expression. Whether `i // 2`, `min(i * 64, n)` or `starts[i]` is affine, or one and the same
+        (`min(128, n - start)`), is looked up when the loop is entered."""
         try:
             return self.plain_value(e, scope)
         except Refused:
@@ -294,6 +295,9 @@ class Analysis:
                 raise
             if self.is_closed(e, scope) or not self.is_closed(e, scope, with_index=True):
                 raise
+            if self.is_constant(e, scope):
+                self.guard("constant", e, scope)
+                return SAME
             self.guard("affine", e, scope)
             return INDEX
 
@@ -935,9 +939,18 @@ class Analysis:
         except Exception as error:
             raise Refused(f"{text_of(e)} has no value: {error}") from None
 
+    def is_constant(self, e: ast.expr, scope: Scope) -> bool:
+        """Whether an expression is the same integer for all values of the index but the last, as the loop is entered
+        now."""
+        try:
+            found = over_values(text_of(e), self.index, scope.names, self.values[:-1])
+        except Exception:  # the kernel will meet it as well
+            return False
+        return len(found) > 1 and all(type(x) is int for x in found) and len(set(found)) == 1
+
     def guard(self, kind: str, e: ast.expr, scope: Scope, expected: object = None) -> None:
         """Look an expression up each time that the loop is entered."""
-        if kind in ("tiles", "columns", "same", "affine") and not scope.is_frame:
+        if kind in ("tiles", "columns", "same", "affine", "constant") and not scope.is_frame:
             raise Refused("the index is looked up in another function")
         text = text_of(e)
         key = (kind, text, 0 if scope.is_frame else id(scope.names))

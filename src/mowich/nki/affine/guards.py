@@ -19,16 +19,15 @@ from mowich.neuroncore.views import Tile, storage_of
 @dataclass(frozen=True, slots=True)
 class LoopGuard:
     """Something to look up in the running kernel when the loop is entered. text: an expression over names that the loop
-    does not assign;
-    kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles"
-    (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places), "columns"
-    (lists, in lists `expected` deep, and a place in each of them: for each value of the index the tiles there, all
-    alike, in affine places), "blocks" (a tensor of the older interface and numbers of one of its blocks: for each value
-    of the index a block that is there and written, all in affine places; or some are not there, and the loop makes
-    them), "fresh" (nothing: blocks of such
-    a tensor that are made in the iteration alone), "mask" (a predicate that leaves nothing out for the last value of
-    the index), "affine" (an integer that is affine in the index), "same" (as true or false for each value of the
-    index); names: the globals of the function that it stands in, None: of the kernel's own frame."""
+    does not assign; kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of
+    tiles), "tiles" (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine
+    places), "columns" (lists, in lists `expected` deep, and a place in each of them: for each value of the index the
+    tiles there, all alike, in affine places), "blocks" (a tensor of the older interface and numbers of one of its
+    blocks: for each value of the index a block that is there and written, all in affine places; or some are not there,
+    and the loop makes them), "fresh" (nothing: blocks of such a tensor that are made in the iteration alone), "mask" (a
+    predicate that leaves nothing out for the last value of the index), "affine" (an integer that is affine in the
+    index), "constant" (an integer, the same for each value of the index), "same" (as true or false for each value of
+    the index); names: the globals of the function that it stands in, None: of the kernel's own frame."""
 
     kind: str
     text: str
@@ -67,6 +66,8 @@ class LoopGuard:
             return all(storage_of(t).state == ALL for t in tiles) and are_affine([[t] for t in tiles], storages)
         if self.kind == "same":
             return all(type(x) is bool for x in found) and len(set(found)) == 1
+        if self.kind == "constant":
+            return all(type(x) is int for x in found) and len(set(found)) == 1
         if self.kind == "affine":
             steps = {b - a for a, b in itertools.pairwise(found)} if all(type(x) is int for x in found) else ()
             return len(steps) == 1
@@ -117,6 +118,12 @@ def _over(text: str, index: str, names: tuple[str, ...]) -> CodeType:
     value: at once, for one look-up each takes as long as an instruction."""
     given = ", ".join((_VALUES, *names))
     return compile(f"lambda {given}: [{text} for {index} in {_VALUES}]", "<guard>", "eval", dont_inherit=True)
+
+
+def over_values(text: str, index: str, names: dict[str, Any], values: range) -> list[Any]:
+    """What an expression is for each value of the index, with these names."""
+    found: list[Any] = eval(_over(text, index, ()), names)(values)
+    return found
 
 
 def _are_lists(found: Sequence[Any]) -> bool:
