@@ -106,6 +106,26 @@ REGULAR = {
         nl.store(out[rows, b], value=nl.load(x[rows, b]))
 """,
 }
+IN_CYCLES = {
+    "blocks": """
+    for i in nl.affine_range(24):
+        blocks[i % 2, p, f] = nl.load(x[128 * i + p, f])
+        nl.store(out[128 * i + p, f], value=nl.exp(blocks[i % 2, p, f]))
+""",
+    "columns": """
+    for i in nl.affine_range(23):
+        slot = i % 3
+        kept[p, slot * 64 + f] = nl.load(x[128 * i + p, f])
+        nl.store(out[128 * i + p, f], value=nl.exp(kept[p, slot * 64 + f]))
+""",
+    "branches, and a mask that cuts the last iteration": """
+    for i in nl.affine_range(23):
+        t = nl.load(x[256 * (i // 2) + 128 * (i % 2) + p, f], mask=128 * i + p < 128 * 23 - 5)
+        if i % 2 == 1:
+            t = nl.exp(t)
+        nl.store(out[128 * i + p, f], value=t, mask=128 * i + p < 128 * 23 - 5)
+""",
+}
 FULL = {
     "a view onto itself in the middle": """
     for i in nl.affine_range(24):
@@ -228,6 +248,12 @@ def test_regular_loops_are_repeated(case: str, tmp_path: Path, monkeypatch: pyte
     assert has_repeated(result)
     assert max(counted) >= 20  # 24 iterations, of which two or three run at the beginning, and the last
     assert len(runs) == 2  # none starts again
+
+
+@pytest.mark.parametrize("case", sorted(IN_CYCLES))
+def test_loops_that_go_in_a_cycle_are_repeated(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 10)
+    assert has_repeated(compared(arguments, kernel(tmp_path, IN_CYCLES[case]), target="trn2"))
 
 
 @pytest.mark.parametrize("case", sorted(FULL))
