@@ -373,7 +373,12 @@ def test_a_verb_alone_is_built_for_itself(capsys: pytest.CaptureFixture[str]) ->
     from mowich.cli.app import _only, app
 
     assert [c.callback.__name__ for c in _only(["plan", "--help"]).registered_commands if c.callback] == ["plan"]
-    for words in ([], ["kernel", "run"], ["no-such-verb"]):
+    (group,) = _only(["kernel", "run", "x.py"]).registered_groups
+    assert group.typer_instance is not None
+    assert [c.name for c in group.typer_instance.registered_commands] == ["run"]
+    for words in ([], ["kernel"], ["kernel", "--help"], ["kernel", "no-such-verb"], ["no-such-verb"]):
         assert _only(words) is app
+    assert cli.run(["kernel", "runn"]) == 2
+    assert "did you mean 'run'" in capsys.readouterr().err
     assert cli.run(["--help"]) == 0
     assert "traffic" in capsys.readouterr().out

@@ -92,21 +92,31 @@ def usage_line(error: _Usage, typed: Sequence[str] = ()) -> str:
 
 
 def _only(words: Sequence[str]) -> typer.Typer:
-    """The application with nothing but the verb that `words` begin with, as making the parsers of all takes longer than
-    a verb needs; without parsers for the list of verbs; whole for anything else."""
+    """The application with nothing but the verb that `words` begin with, alone or in its group: making the parsers of
+    all takes longer than a verb needs. Without parsers for the list of verbs; whole for anything else."""
     if list(words) in (["--help"], ["-h"]):
         return listed(app)
     found = _registered(words)
-    if found is None:
-        return app
     one = copy.copy(app)
-    one.registered_commands, one.registered_groups = [found], []
-    return one
+    if found is not None:
+        one.registered_commands, one.registered_groups = [found], []
+        return one
+    for group in app.registered_groups:
+        within = group.typer_instance
+        if within is not None and words[:1] == [group.name] and (found := _registered(words[1:], within)) is not None:
+            alone, own = copy.copy(group), copy.copy(within)
+            own.registered_commands, alone.typer_instance = [found], own
+            one.registered_commands, one.registered_groups = [], [alone]
+            return one
+    return app
 
 
-def _registered(words: Sequence[str]) -> CommandInfo | None:
-    """The verb that a command line begins with; None where it begins with a group of verbs, or with none."""
-    named = (c for c in app.registered_commands if words[:1] == [c.name or (c.callback.__name__ if c.callback else "")])
+def _registered(words: Sequence[str], within: typer.Typer = app) -> CommandInfo | None:
+    """The verb that a command line begins with; None where it begins with a group of verbs, or with none. within: a
+    group."""
+    named = (
+        c for c in within.registered_commands if words[:1] == [c.name or (c.callback.__name__ if c.callback else "")]
+    )
     return next(named, None)
 
 
