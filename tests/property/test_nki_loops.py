@@ -218,7 +218,55 @@ ODD = "        nisa.tensor_scalar(dst=t, data=t, op0=nl.multiply, operand0=2.0)\
 
 CYCLE = "    ts = [nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf) for _ in range(9)]\n"
 COPY = "        nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n"
+SWAP = "        a, b = b, a\n"
 REPEATED = {
+    "names that change places": (
+        START
+        + CYCLE
+        + "    a, b = ts[0], ts[1]\n"
+        + LOOP
+        + "        t = a\n"
+        + COPY
+        + STORE
+        + SWAP
+        + "    nisa.tensor_copy(dst=b, src=a)"
+        + FEW
+    ),
+    "names that change places, of an odd number of turns": (
+        START
+        + CYCLE
+        + "    a, b = ts[0], ts[1]\n"
+        + LOOP.replace("64", "3, 62, 2")
+        + "        t = a\n"
+        + COPY
+        + STORE
+        + ODD
+        + SWAP
+        + "    nisa.tensor_copy(dst=b, src=a)"
+        + FEW
+    ),
+    "names that change places, and are not read": (
+        START
+        + CYCLE
+        + "    a, b = ts[0], ts[1]\n"
+        + LOOP.replace("64", "63")
+        + LOAD
+        + STORE
+        + SWAP
+        + "    nisa.tensor_copy(dst=b, src=a)"
+        + FEW
+    ),
+    "three names": (
+        START
+        + CYCLE
+        + "    a, b, c = ts[:3]\n"
+        + LOOP
+        + "        t = a\n"
+        + COPY
+        + STORE.replace("src=t", "src=c")
+        + "        a, b, c = b, c, a\n    nisa.tensor_copy(dst=b, src=a)"
+        + FEW
+    ),
     "tiles of one size": (
         START + LOOP + "        size = min(64, x.shape[1] - i * 64)\n"
         "        t = nl.ndarray((P, size), dtype=x.dtype, buffer=nl.sbuf)\n"
@@ -432,6 +480,18 @@ IN_FULL = {
         + COPY
         + STORE
         + "        slot = i % 2\n"
+        + FEW
+    ),
+    "names that change places in half of the turns": (
+        START
+        + CYCLE
+        + "    a, b = ts[0], ts[1]\n"
+        + LOOP
+        + "        t = a\n"
+        + COPY
+        + STORE
+        + "        if i % 4 > 1:\n    "
+        + SWAP
         + FEW
     ),
     "list in a cycle": (
@@ -1574,7 +1634,13 @@ class CycleWriter(Writer):
         self.put(depth, f"if {place} == {self.rng.randrange(3)}:")
         self.put(depth + 1, f"nisa.memset(dst={self.rng.choice(tiles)}, value=4.0)")
 
+    def block(self, depth: int, indices: list[tuple[str, int]], tiles: list[str], lists: list[tuple[str, int]]) -> None:
+        super().block(depth, indices, [*tiles, "sa", "sb"], lists)
+        if self.rng.random() < 0.15:
+            self.put(depth, "sa, sb = sb, sa")
+
     def kernel(self) -> str:
+        self.put(1, "sa, sb = [nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf) for _ in range(2)]")
         self.put(1, "cycle = [nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf) for _ in range(4)]")
         return super().kernel()
 

@@ -102,7 +102,7 @@ def _judged(node: ast.For, frame: FrameType, values: range) -> Loop | str:
     if not isinstance(node.target, ast.Name) or node.orelse:
         return "the loop has several targets or an else"
     index = node.target.id
-    node = with_places(node, index)
+    node, places = with_places(node, index, values.step)
     before = frame.f_locals
     appends = {s: name for s, name in appends_of(node).items() if type(before.get(name)) is list}
     analysis = Analysis(index, values, appends, kept_lists(node))
@@ -110,6 +110,8 @@ def _judged(node: ast.For, frame: FrameType, values: range) -> Loop | str:
     try:
         analysis.is_older = isinstance(node.iter, ast.Call) and analysis.is_older_function(node.iter.func, scope)
         analysis.body(node.body, scope)
+        for place in places:
+            analysis.guard("constant", place, scope)
     except Refused as why:
         return str(why)
     guards = tuple(analysis.guards.values())

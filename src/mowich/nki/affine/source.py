@@ -7,7 +7,7 @@ import copy
 import functools
 import linecache
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import CodeType
 
 LOOKED_UP = ("min", "max", "abs", "int", "len", "isinstance")
@@ -110,14 +110,17 @@ _PLACED = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.operator, ast.una
 _AFFINE = (ast.Add, ast.Sub, ast.Mult)
 
 
-def with_places(node: ast.For, index: str) -> ast.For:
-    """A loop in which names that stand for a place in a cycle (`slot = i % 2`, `row, slot = i // 2, i % 2`) are written
-    out where they are read, so that what they choose can be looked up before the loop. The same loop where it has
-    none."""
-    assigned = stored(node)
+def with_places(node: ast.For, index: str, step: int) -> tuple[ast.For, list[ast.expr]]:
+    """(A loop in which names that stand for a place in a cycle are written out where they are read, so that what they
+    choose can be looked up before the loop; the places in a cycle that have to be the same from iteration to
+    iteration). They are `slot = i % 2`, `row, slot = i // 2, i % 2`, and tiles that change their names at the end of
+    each turn (`a, b = b, a`). The same loop where it has none. step: of the index."""
     written = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load))
+    places, turn = _changed_names(node, index, step, written)
+    if turn is not None:
+        node = ast.copy_location(ast.For(node.target, node.iter, node.body[:-1], []), node)
+    assigned = stored(node)
     read: set[str] = set()  # by the statements so far
-    places: dict[str, ast.expr] = {}
     for s in node.body:
         read |= {n.id for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
         for name, value in _assignments(s):
@@ -127,7 +130,33 @@ def with_places(node: ast.For, index: str) -> ast.For:
             is_plain = all(isinstance(n, _PLACED) for n in parts) and names & assigned <= {index}
             if is_place and is_plain and index in names and written[name] == 1 and name not in read:
                 places[name] = value
-    return _WrittenOut(places).visit(copy.deepcopy(node)) if places else node
+    return _WrittenOut(places).visit(copy.deepcopy(node)) if places else node, [] if turn is None else [turn]
+
+
+def _changed_names(
+    node: ast.For, index: str, step: int, written: Mapping[str, int]
+) -> tuple[dict[str, ast.expr], ast.expr | None]:
+    """(Names that change places with each other in the last statement of a loop, with what each of them is in a turn;
+    the place in the cycle in a turn). None: there are none."""
+    pairs = dict(_assignments(node.body[-1])) if len(node.body) > 1 else {}
+    after = {name: value.id for name, value in pairs.items() if isinstance(value, ast.Name)}
+    leaves = any(isinstance(n, ast.Continue | ast.Break) for n in ast.walk(node))
+    if len(after) < 2 or len(after) < len(pairs) or set(after) != set(after.values()) or index in after or leaves:
+        return {}, None
+    cycles = {}
+    for name in after:
+        cycles[name] = [name]
+        while (following := after[cycles[name][-1]]) != name:
+            cycles[name].append(following)
+    length = len(next(iter(cycles.values())))
+    if any(written[name] != 1 for name in after) or any(len(c) != length for c in cycles.values()):
+        return {}, None
+    turn = ast.parse(f"{index} // {abs(step)} % {length}", mode="eval").body
+    places: dict[str, ast.expr] = {}
+    for name, names in cycles.items():
+        choice = ast.Tuple([ast.Name(n, ast.Load()) for n in names], ast.Load())
+        places[name] = ast.Subscript(choice, turn, ast.Load())
+    return places, turn
 
 
 def _assignments(s: ast.stmt) -> list[tuple[str, ast.expr]]:
