@@ -22,6 +22,7 @@ import mowich.nki.language as nl
 from mowich import cli
 from mowich.errors import UserError
 from mowich.neuroncore.core import NkiValidationError
+from mowich.web import asks, kernels
 
 GROUP = 16
 """Partitions that are one problem of topk."""
@@ -639,6 +640,8 @@ def test_one_trigger_after_each_prepare(steps: str, said: str) -> None:
 def test_no_halves_on_switched_chips_and_whole_slots() -> None:
     with pytest.raises(NkiValidationError, match="NeuronSwitch"):
         mowich.run_kernel(exchanged, system="trn3-gen2", inputs=of_ranks("pft"))
+    with pytest.raises(NkiValidationError, match="NKI 0.6 was asked for"):
+        mowich.run_kernel(exchanged, system="trn2", inputs=of_ranks("pft"), nki="0.6")
 
     def short(x: Any) -> Any:
         how: dict[str, Any] = {"replica_group": [[0, 1]], "metadata_tensor": held(3, 2, kind=nl.uint32)}
@@ -776,6 +779,8 @@ def test_the_version_is_that_of_the_names_or_the_one_that_is_said(
     assert cli.run([*words, "--nki", "0.6"]) == 2
     assert "k.py:8: nki.language.tiles is of NKI 0.7, and NKI 0.6 was asked for" in capsys.readouterr().err
     assert cli.run(["kernel", "profile", str(file), "-k", "k", "x=float32[4,4]", "--nki", "0.6", "--json"]) == 2
+    asked = asks.KernelProfile(source=file.read_text(), kernel="k", nki="0.7")
+    assert kernels._options(asked) == ["--nki", "0.7"]
 
 
 # signatures

@@ -417,7 +417,13 @@ def launched(
 
         given = asked.inputs if asked.inputs is not None else [_copied(arrays, named) for _ in range(asked.ranks)]
         return system_run.run_system(
-            asked.facts, asked.kernel, given, system=asked.system, lnc=asked.lnc, values=asked.values
+            asked.facts,
+            asked.kernel,
+            given,
+            system=asked.system,
+            lnc=asked.lnc,
+            values=asked.values,
+            version=asked.nki,
         )
     from mowich.nki import run_kernel
     from mowich.studies.kernel_reference import fit_to_reference, wanted_of

@@ -97,9 +97,10 @@ def run_system(
     lnc: int = 1,
     values: bool = True,
     strict: bool = True,
+    version: tuple[int, int] | None = None,
 ) -> SystemRun:
     """Run a kernel on len(inputs) ranks, rank r being chip r of `system` (one core per chip). inputs: arguments of each
-    rank, a sequence or a dict.
+    rank, a sequence or a dict; version: of NKI, None: by the names that the kernel uses.
 
     Raises UserError for a system without NeuronCores or with fewer chips than ranks; mismatched and missing collectives
     as `nki` reports them.
@@ -128,7 +129,7 @@ def run_system(
         values=values,
         strict=strict,
         record=True,
-        traced=k.is_traced(),
+        traced=k.is_traced(version),
         switched=any(level.kind == "switch" for level in chips.levels),
     )
     return SystemRun(system=system, results=tuple(results), exchanges=tuple(_exchanges(results[0], chips)))
