@@ -640,7 +640,7 @@ def test_one_trigger_after_each_prepare(steps: str, said: str) -> None:
 def test_no_halves_on_switched_chips_and_whole_slots() -> None:
     with pytest.raises(NkiValidationError, match="NeuronSwitch"):
         mowich.run_kernel(exchanged, system="trn3-gen2", inputs=of_ranks("pft"))
-    with pytest.raises(NkiValidationError, match="NKI 0.6 was asked for"):
+    with pytest.raises(NkiValidationError, match=r"NKI 0\.6 was asked for"):
         mowich.run_kernel(exchanged, system="trn2", inputs=of_ranks("pft"), nki="0.6")
 
     def short(x: Any) -> Any:
