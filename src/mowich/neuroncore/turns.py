@@ -43,6 +43,10 @@ def run_loop(core: Core, turns: Callable[[], Iterator[None]], body: Callable[[],
     if around is None:
         loop.run(turns, body)
         return
+    if core.generation == 2:
+        core.warn(
+            "nested loop", "a loop on the device within another: AWS's compiler for Trainium 1 refused it in NKI 0.6"
+        )
     around.depth += 1  # it is one call to the loop around it
     loop.run(turns, body)
     around.depth -= 1
