@@ -232,6 +232,9 @@ def by_family(scored: Sequence[Scored]) -> list[str]:
         mine = [s for s in scored if s.point.older == older]
         if mine:
             groups[name] = mine
+        logs = [s for s in mine if not s.point.chart]
+        if 0 < len(logs) < len(mine):
+            groups[f"{name}, without charts"] = logs
     return summary([(name, [(s.point, s.us) for s in mine], mine) for name, mine in groups.items()])
 
 
@@ -307,12 +310,15 @@ def left_out(timed: Sequence[Timed]) -> tuple[list[str], list[tuple[Point, float
         out.append(_row(family, constants, values, mine))
     values = fitted(timed)
     out.append(_row("nothing", constants, values, [(t.point, t.us(values)) for t in timed]))
-    errors = [error(x, p.us) for p, x in blind]
-    right, count = pairs(blind)
-    out.append(
-        f"| **each family by the others** | {' | '.join('' for _ in head)} | {len(blind)} | "
-        f"{statistics.median(errors):.1%} | {max(errors):.1%} | {right} of {count} |"
-    )
+    logs = [(p, x) for p, x in blind if not p.chart]
+    for name, some in (("each family by the others", blind), ("the same without charts", logs)):
+        if name.startswith("each") or len(some) < len(blind):
+            errors = [error(x, p.us) for p, x in some]
+            right, count = pairs(some)
+            out.append(
+                f"| **{name}** | {' | '.join('' for _ in head)} | {len(some)} | "
+                f"{statistics.median(errors):.1%} | {max(errors):.1%} | {right} of {count} |"
+            )
     return out, blind
 
 
