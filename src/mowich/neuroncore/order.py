@@ -7,11 +7,11 @@ made of the ranges of two times: what both share cancels, in as far as their cri
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mowich.estimate import Estimate, chance_within, from_spreads, unknown_estimate, worst_grade
+from mowich.shown import Result
 
 if TYPE_CHECKING:  # pages read the words of an order without the clock
     from mowich.neuroncore.profile import Profile
@@ -68,7 +68,7 @@ class KernelOrder:
         return order_sentence(self.to_dict())
 
 
-def order_sentence(row: Mapping[str, Any]) -> str:
+def order_sentence(row: Result) -> str:
     """The part `order` of an answer in words."""
     p, tie = row["p_a_slower"], row["p_tie"]
     if p is None or tie is None:
@@ -138,12 +138,11 @@ def order_of(a: Profile, b: Profile) -> KernelOrder:
         for low, high in (_range(x, residual_class(x.schedule)) for x in (a, b))
     ]
     words: list[str] = []
-    for name, x in (("A", a), ("B", b)):
+    for name, x, faster, slower in (("A", a, ups, downs), ("B", b, downs, ups)):
         if x.risks:
             low, high = _range(x, f"residual_{x.risks[0].name}")
-            down, up = -math.log(low), math.log(high)
-            downs.append(up if x is a else down)
-            ups.append(down if x is a else up)
+            faster.append(-math.log(low))
+            slower.append(math.log(high))
             words += [f"{name}: {risk.why}" for risk in x.risks]
     ratio = from_spreads(
         value, "1", [*downs, *even], [*ups, *even], grade=worst_grade((a.time_s.grade, b.time_s.grade))
@@ -173,13 +172,12 @@ def _fact_spreads(a: Profile, b: Profile) -> tuple[list[float], list[float]]:
     fact of two generations is two facts."""
     from mowich.neuroncore.clock.latency import fact_ends
 
-    found: dict[tuple[str, str], tuple[float, float, tuple[float, float]]] = {}
+    ends: dict[tuple[str, str], tuple[float, float]] = {}
+    shares: list[dict[tuple[str, str], float]] = []
     for profile in (a, b):
-        for name, share in _shares(profile).items():
-            ends = fact_ends(profile.costs, name)
-            if ends is not None:
-                key = (profile.costs.prefix, name)
-                mine, other, _ = found.get(key, (0.0, 0.0, ends))
-                found[key] = (share, other, ends) if profile is a else (mine, share, ends)
-    moves = [[shift(x, y, end) for end in ends] for x, y, ends in found.values()]
+        shares.append({(profile.costs.prefix, name): share for name, share in _shares(profile).items()})
+        found = {key: fact_ends(profile.costs, key[1]) for key in shares[-1]}
+        ends.update((key, two) for key, two in found.items() if two is not None)
+    of_a, of_b = shares
+    moves = [[shift(of_a.get(key, 0.0), of_b.get(key, 0.0), end) for end in two] for key, two in ends.items()]
     return [max(0.0, *(-m for m in each)) for each in moves], [max(0.0, *each) for each in moves]
