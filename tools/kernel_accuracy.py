@@ -32,7 +32,7 @@ from mowich.neuroncore.clock.latency import latency_estimate
 from mowich.neuroncore.clock.risks import residual_of
 from mowich.neuroncore.clock.schedule import ClockOptions, Schedule, schedule
 from mowich.neuroncore.instructions.rates import unit_of_queue
-from mowich.neuroncore.order import ORDER_SAID, order_of
+from mowich.neuroncore.order import ORDER_SAID, TIE_WITHIN, order_of
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.trace import Trace
@@ -350,7 +350,7 @@ def covered(scored: Sequence[Scored], blind: Sequence[tuple[Point, float]]) -> l
 class Pair:
     """Two kernels whose families were both left out of the fit. said: probability of the order that is said, one half
     and more; right: 1 where it is the measured one, 0 where not, a half where either is a tie; ratio: measured time of
-    the second over that of the first; low, high: range of what was predicted for it."""
+    the second over that of the first; low, high: range of what was predicted for it; is_tie: whether a tie is said."""
 
     a: Point
     b: Point
@@ -359,6 +359,7 @@ class Pair:
     ratio: float
     low: float
     high: float
+    is_tie: bool = False
 
     @property
     def is_inside(self) -> bool:
@@ -392,7 +393,7 @@ def _pair(a: tuple[Point, Profile], b: tuple[Point, Profile]) -> Pair:
     assert ratio.high is not None
     measured = b[0].us / a[0].us
     right = 0.5 if p == 1 / 2 or measured == 1 else 1.0 if (p > 1 / 2) == (measured < 1) else 0.0
-    return Pair(a[0], b[0], max(p, 1 - p), right, measured, ratio.low, ratio.high)
+    return Pair(a[0], b[0], max(p, 1 - p), right, measured, ratio.low, ratio.high, order.verdict == "tie")
 
 
 BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.0)
@@ -427,6 +428,10 @@ def orders(found: Sequence[Pair]) -> list[str]:
             few = " (few)" if len(mine) < FEW else ""
             said, right = statistics.mean(p.said for p in mine), statistics.mean(p.right for p in mine)
             out.append(f"| {low:.2f} to {high:.2f} | {len(mine)}{few} | {said:.0%} | {right:.0%} |")
+    ties = [p for p in found if p.is_tie]
+    near = sum(error(p.ratio, 1.0) < TIE_WITHIN for p in ties)
+    if ties:
+        out += ["", f"Said to be a tie: {len(ties)} pairs, of which {near} differ by less than {TIE_WITHIN:.0%}."]
     return out
 
 

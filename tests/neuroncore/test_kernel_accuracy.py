@@ -137,10 +137,11 @@ def test_bytes_that_differ_are_listed_and_others_counted(accuracy: ModuleType, m
 def test_pairs_are_scored_by_what_was_said_of_them(accuracy: ModuleType) -> None:
     a, b = point(accuracy, "a", 100.0), point(accuracy, "b", 120.0, family="b")
     sure = [accuracy.Pair(a, b, 0.95, 1.0, 1.2, 1.0, 1.3)] * 19 + [accuracy.Pair(a, b, 0.95, 0.0, 1.2, 0.7, 0.9)]
-    open_ = [accuracy.Pair(a, a, 0.55, 0.5, 1.0, 0.9, 1.1)] * 4
+    open_ = [accuracy.Pair(a, a, 0.55, 0.5, ratio, 0.9, 1.1, True) for ratio in (0.85, 1.0, 1.0, 1.0)]
     lines = accuracy.orders(sure + open_)
     assert "| of two families | 20 | 20 | 20 (100%) | 19 (95%) | 19 (95%) |" in lines
-    assert "| of one family | 4 | 0 | - | - | 4 (100%) |" in lines
+    assert "| of one family | 4 | 1 | 0 (0%) | - | 3 (75%) |" in lines
+    assert lines[-1] == "Said to be a tie: 4 pairs, of which 3 differ by less than 10%."
     assert "| 0.50 to 0.60 | 4 (few) | 55% | 50% |" in lines
     assert "| 0.90 to 0.97 | 20 | 95% | 95% |" in lines
 
