@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
+from pace import pace
+
+MOST_COLLECTING_S = 8.0
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src" / "mowich").rglob("*.py"))
 CORE = ("neuroncore", "nki")
@@ -60,3 +66,16 @@ def test_few_functions_outside_the_core_are_tangled() -> None:
         for name in re.findall(r"C901 `(\w+)`", line)
     ]
     assert set(found) <= set(TANGLED), found
+
+
+@pytest.mark.slow
+def test_tests_are_collected_in_eight_seconds() -> None:
+    """Of processor time, each process that runs tests: nothing is answered, and a test file is rewritten once, by the
+    first process that reads it."""
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q"]
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(collect, cwd=ROOT, capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent < MOST_COLLECTING_S * pace(), spent
