@@ -10,20 +10,20 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from mowich import facts
 from mowich.errors import UserError, UserErrors
 from mowich.web import verbs
 from mowich.web.reading import Knowledge
 from mowich.web.server import ServerOptions, create_app
 from mowich.web.turns import RefusedRequestError
 from mowich.web.workers import Workers, error_data
+from shared_facts import SHARED_FACTS
 
 
 class Here(Workers):
     """Verbs in this process: what is asked is tested, not the processes."""
 
     def __init__(self) -> None:
-        self.known = Knowledge(facts.load_facts())
+        self.known = Knowledge(SHARED_FACTS)
         self.pools = {}
 
     def __len__(self) -> int:
