@@ -54,8 +54,7 @@ def _profile(asked: kernels.ProfileRequest) -> None:
                 line(f"running {kernel}")
                 result = _run_kernel(file, kernel, words, False, 0, values=asked.values)
     result.timed, result.options = True, options
-    if any(asked.given.values()):
-        result.facts = asked.facts
+    result.facts = asked.facts
     with progress(quiet) as line:
         line("timing")
         profile = result.profile
