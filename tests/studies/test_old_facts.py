@@ -36,7 +36,7 @@ def test_the_old_facts_of_an_answer_are_the_old_facts_that_it_read(
     assert [fact["path"] for fact in stale["facts"]] == [look.path for look in known if look.path in read]
     assert (stale["older_than_s"], stale["as_of"], stale["of"]) == (days * 86400.0, day.isoformat(), len(read))
     count = len(stale["facts"])
-    assert f"note: rests on {count or 'no'} fact{'s' * (count > 1)} older than {days} days on {day}" in err
+    assert f"note: This answer rests on {count or 'no'} fact{'s' * (count > 1)} older than {days} days on {day}" in err
     assert code == 0
 
 
@@ -44,7 +44,10 @@ def test_text_names_the_oldest_and_a_fact_that_is_set_is_not_old(capsys: pytest.
     given = ["--stale", "1d", "--as-of", "2027-06-01"]
     all_old = json.loads(asked(capsys, *given, "--json")[1])["stale"]["facts"]
     text = " ".join(asked(capsys, *given)[1].split())
-    assert f"rests on {len(all_old)} facts older than 1 day on 2027-06-01, of {len(all_old)} that it reads" in text
+    assert (
+        f"This answer rests on {len(all_old)} facts older than 1 day on 2027-06-01, of {len(all_old)} that it reads"
+        in text
+    )
     assert f"{all_old[0]['path']} ({all_old[0]['age_days']} days)" in text
     path = "chips.trainium3.scale_up.intra_server_per_direction"
     assert path in [fact["path"] for fact in all_old]

@@ -55,5 +55,5 @@ def explain(asked: results.ExplainRequest) -> None:
     for warning in found.warnings:
         note(warning)
     page = explain_page(found)
-    old = paragraphs(stale_lines(stale, each=True), "caption", indent=0, gap=True)
+    old = paragraphs(stale_lines(stale, "This number", each=True), "caption", indent=0, gap=True)
     sys.stdout.write(terminal(replace(page, parts=[*page.parts, *old]), style(form.plain)))

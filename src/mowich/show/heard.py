@@ -39,13 +39,13 @@ def with_heard_lines(page: Page, result: Result) -> Page:
     return replace(page, parts=[*page.parts, *lines]) if lines else page
 
 
-def stale_lines(result: Result, *, each: bool = False) -> list[str]:
-    """What an answer's JSON says of old facts, where its question asks; each: with a line for each of them, else one
-    line for all.
+def stale_lines(result: Result, what: str = "This answer", *, each: bool = False) -> list[str]:
+    """What an answer's JSON says of old facts, where its question asks. what: rests on them; each: with a line for each
+    of them, else one line for all.
 
     >>> stale = {"older_than_s": 7776000.0, "as_of": "2027-03-01", "of": 52, "facts": []}
     >>> stale_lines({"stale": stale})
-    ['rests on no fact older than 90 days on 2027-03-01: it reads 52']
+    ['This answer rests on no fact older than 90 days on 2027-03-01: it reads 52']
     """
     stale = result.get("stale")
     if stale is None:
@@ -53,8 +53,8 @@ def stale_lines(result: Result, *, each: bool = False) -> list[str]:
     old, age = stale["facts"], stale["older_than_s"] / 86400.0
     days = f"{age:g} day{'s' * (age != 1)} on {stale['as_of']}"
     if not old:
-        return [f"rests on no fact older than {days}: it reads {stale['of']}"]
-    said = f"rests on {len(old)} fact{'s' * (len(old) > 1)} older than {days}, of {stale['of']} that it reads"
+        return [f"{what} rests on no fact older than {days}: it reads {stale['of']}"]
+    said = f"{what} rests on {len(old)} fact{'s' * (len(old) > 1)} older than {days}, of {stale['of']} that it reads"
     if each:
         return [
             f"{said}:",
