@@ -79,5 +79,8 @@ def test_explain_lists_the_old_facts_of_a_number(capsys: pytest.CaptureFixture[s
     text = capsys.readouterr().out
     listed = text[text.index("rests on ") :]
     assert all(path in listed for path in old)
+    asked(capsys, *given, "--out", str(file))
+    assert run(["explain", str(file), "--all"]) == 0
+    assert "age_days" not in capsys.readouterr().out, "an age is no number of the answer"
     assert run(["explain", str(file), *given]) == 2
     assert "is of the facts of one number" in capsys.readouterr().err
