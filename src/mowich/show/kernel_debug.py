@@ -3,6 +3,7 @@ reference."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,11 +14,17 @@ from mowich.show.page import NOTHING, Cell, Column, Page, Part, Run, Table, coun
 from mowich.shown import Result
 from mowich.units import show
 
+_LEFT = 1e-6
+"""What rounding in float32 leaves of a sum that should be 0, as a share of its largest term."""
 _ROWS, _COLUMNS, _CHANGES = 16, 8, 24
 """Rows and columns of a tile, and changes of one, that a terminal shows."""
 
-_FIGURES = (Column(name="written", keep=3), *(Column(name=k, keep=4) for k in ("min", "mean", "max")))
-_AFTER = Column(name="not finite", keep=2)
+_FIGURES = (
+    Column(name="written", keep=3),
+    *(Column(name=k, keep=4 if k == "mean" else 5) for k in ("min", "mean", "max")),
+    Column(name="not finite", keep=7),
+)
+_NO_FIGURES = [NOTHING] * len(_FIGURES)
 
 
 def _place(row: Result) -> str:
@@ -28,12 +35,43 @@ def _number(value: object) -> str:
     return NOTHING if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def _mean(row: Result) -> float | None:
+    """The mean of a row, to the digits that it has beside the largest value: what is left of a sum that cancels is no
+    number."""
+    if row["mean"] is None:
+        return None
+    step = max(abs(row["min"]), abs(row["max"])) * _LEFT
+    return round(row["mean"] / step) * step if step else 0.0
+
+
+def _share(share: float | None) -> str:
+    """A difference as a share; None: infinite, as JSON has it."""
+    if share is None or math.isinf(share):
+        return "infinite"
+    return f"below {_LEFT:g}" if 0 < share < _LEFT else f"{share:.2g}"
+
+
 def _figures(row: Result) -> list[Cell]:
     """Figures of the values of a tile; none where they are not known."""
     if row.get("written") is None:
-        return [NOTHING] * 5
+        return [*_NO_FIGURES]
     odd = [f"{row[k]:,} {word}" for k, word in (("nan", "NaN"), ("infinite", "infinite")) if row[k]]
-    return [percent(row["written"]), *(_number(row[k]) for k in ("min", "mean", "max")), ", ".join(odd) or NOTHING]
+    shown = (_number(x) for x in (row["min"], _mean(row), row["max"]))
+    return [percent(row["written"]), *shown, ", ".join(odd) or NOTHING]
+
+
+def _with_figures(
+    before: Sequence[Column],
+    rows: Sequence[tuple[Sequence[Cell], Result, Sequence[Cell]]],
+    behind: Sequence[Column] = (),
+) -> tuple[list[Column], list[list[Cell]]]:
+    """Columns and rows with figures of values between others. That all was written and that all is finite is left out.
+    rows: (cells before, the row of the answer, cells behind)."""
+    figures = [_figures(row) for _, row, _ in rows]
+    usual = {0: ("100%", NOTHING), len(_FIGURES) - 1: (NOTHING,)}
+    kept = [i for i in range(len(_FIGURES)) if not all(f[i] in usual.get(i, ()) for f in figures)]
+    cells = [[*a, *(f[i] for i in kept), *b] for (a, _, b), f in zip(rows, figures, strict=True)]
+    return [*before, *(_FIGURES[i] for i in kept), *behind], cells
 
 
 def _shape(row: Result) -> str:
@@ -88,39 +126,27 @@ def _sentences(result: Result) -> Iterator[str]:
 
 
 def _stop_parts(stop: Result) -> list[Part]:
-    operands = Table(
-        title="The next instruction",
-        columns=[
-            *(Column(name=k, right=False) for k in ("", "operand", "tile", "array", "memory")),
-            *_FIGURES,
-            _AFTER,
+    columns, rows = _with_figures(
+        [Column(name=k, right=False) for k in ("", "operand", "tile", "array", "memory")],
+        [([o["role"], o["operand"], o["tile"] or NOTHING, _shape(o), o["memory"]], o, []) for o in stop["operands"]],
+    )
+    operands = Table(title="The next instruction", columns=columns, rows=rows, elsewhere="--json")
+    columns, rows = _with_figures(
+        [*(Column(name=k, right=False) for k in ("tile", "array", "memory")), Column(name="bytes", keep=4)],
+        [
+            (
+                [", ".join(t["names"]), _shape(t), t["memory"], f"{t['bytes']:,}"],
+                t,
+                [_place(t["written_by"]) if t["written_by"] else NOTHING],
+            )
+            for t in stop["tiles"]
         ],
-        rows=[
-            [o["role"], o["operand"], o["tile"] or NOTHING, _shape(o), o["memory"], *_figures(o)]
-            for o in stop["operands"]
-        ],
-        elsewhere="--json",
+        [Column(name="written by", right=False, keep=6)],
     )
     tiles = Table(
         title="Tiles that the kernel holds",
-        columns=[
-            *(Column(name=k, right=False) for k in ("tile", "array", "memory")),
-            Column(name="bytes", keep=5),
-            *_FIGURES,
-            _AFTER,
-            Column(name="written by", right=False, keep=6),
-        ],
-        rows=[
-            [
-                ", ".join(t["names"]),
-                _shape(t),
-                t["memory"],
-                f"{t['bytes']:,}",
-                *_figures(t),
-                _place(t["written_by"]) if t["written_by"] else NOTHING,
-            ]
-            for t in stop["tiles"]
-        ],
+        columns=columns,
+        rows=rows,
         legend=["bytes: of a partition, in HBM of the whole tensor; figures: of the elements that were written"],
         elsewhere="--json",
     )
@@ -203,18 +229,13 @@ def _values(tile: Result) -> list[Part]:
 
 
 def _watch_parts(watch: Result) -> list[Part]:
-    rows: list[list[Cell]] = [
-        [f"{c['instruction']:,}", str(c["tile"]), c["opcode"], _place(c), *_figures(c)] for c in watch["changes"]
-    ]
+    columns, rows = _with_figures(
+        [Column(name="instruction"), Column(name="tile"), *(Column(name=k, right=False) for k in ("opcode", "line"))],
+        [([f"{c['instruction']:,}", str(c["tile"]), c["opcode"], _place(c)], c, []) for c in watch["changes"]],
+    )
     table = Table(
         title=f"{watch['tile']} after each instruction that writes to it",
-        columns=[
-            Column(name="instruction"),
-            Column(name="tile"),
-            *(Column(name=k, right=False) for k in ("opcode", "line")),
-            *_FIGURES,
-            _AFTER,
-        ],
+        columns=columns,
         rows=rows,
         most=_CHANGES,
         elsewhere="--json",
@@ -225,12 +246,9 @@ def _watch_parts(watch: Result) -> list[Part]:
 
 def watched_points(watch: Result) -> dict[str, list[tuple[float, float, str]]]:
     """Largest, mean and smallest value of a watched tile over the instructions that write to it."""
+    known = [{**c, "mean": _mean(c)} for c in watch["changes"] if c["mean"] is not None]
     return {
-        key: [
-            (float(c["instruction"]), float(c[key]), f"{c['opcode']} {_place(c)}")
-            for c in watch["changes"]
-            if c[key] is not None
-        ]
+        key: [(float(c["instruction"]), float(c[key]), f"{c['opcode']} {_place(c)}") for c in known]
         for key in ("max", "mean", "min")
     }
 
@@ -252,7 +270,7 @@ def _difference_parts(found: Result) -> list[Part]:
     if d is not None:
         said = [
             f"{d['differing']:,} of {d['of']:,} elements of {d['tile']} differ by more than {found['tolerance']:g} of"
-            f" the element and the root mean square; this one by {_number(d['share'])}",
+            f" the element and the root mean square; this one by {_share(d['share'])}",
             *([d["note"]] if d["note"] else []),
         ]
         following = f"--stop {_place(d)}:{d['turn']} shows the state before this instruction"
@@ -269,7 +287,7 @@ def _difference_parts(found: Result) -> list[Part]:
         )
         return [*parts, *paragraphs([matched], "note")]
     rows: list[list[Cell]] = [
-        [c["name"], f"{c['tiles']:,}", _number(c["share"]), f"{c['differing']:,}", f"{c['of']:,}"]
+        [c["name"], f"{c['tiles']:,}", f"{c['of']:,}", _share(c["share"]), percent(c["differing"] / c["of"])]
         for c in found["compared"]
     ]
     table = Table(
@@ -277,9 +295,9 @@ def _difference_parts(found: Result) -> list[Part]:
         columns=[
             Column(name="name", right=False),
             Column(name="tiles"),
-            Column(name="largest share"),
+            Column(name="elements"),
+            Column(name="largest difference"),
             Column(name="elements that differ"),
-            Column(name="of"),
         ],
         rows=rows,
         elsewhere="--json",
