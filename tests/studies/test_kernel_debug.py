@@ -239,6 +239,33 @@ def test_matched_instructions_rise_on_both_sides() -> None:
     assert len(found) == len(one)
 
 
+def test_a_stop_where_the_kernel_fails_says_why_and_shows_the_state() -> None:
+    @jit
+    def broken(x: Any) -> Any:
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        for i in range(2):
+            tile = nl.ndarray((128 - 8 * i, 32), dtype=x.dtype, buffer=nl.sbuf)
+            nisa.dma_copy(dst=tile, src=x[0 : 128 - 8 * i])
+            nisa.tensor_tensor(dst=tile, data1=tile, data2=tile[0:120], op=nl.add)
+        return out
+
+    line = broken.func.__code__.co_firstlineno + 6
+    with pytest.raises(UserError) as refused:
+        mowich.debug_kernel(broken, X, stop=str(line + 40))
+    found = mowich.debug_kernel(broken, X, stop=str(line), tiles=["tile[0, 0:2]"], watch="tile")
+    assert found.stop.refused == refused.value.what
+    assert (found.stop.issued.line, found.stop.turn) == (line, 1)
+    assert {n for t in found.stop.tiles for n in t.names} == {"x", "out", "tile"}
+    assert found.prints[0].values == X[0, 0:2].tolist()
+    assert [c.name for c in found.changes] == ["dma_copy"]
+    assert f"where it fails: {refused.value.what}" in " ".join(str(found).split())
+    # another turn, or another line: the error itself
+    for place in (f"{line}:2", str(line - 5)):
+        with pytest.raises(UserError) as again:
+            mowich.debug_kernel(broken, X, stop=place)
+        assert str(again.value) == str(refused.value)
+
+
 def test_arguments_are_changed_once_and_a_kernel_prints_once(capsys: pytest.CaptureFixture[str]) -> None:
     @jit
     def doubled(x: Any) -> Any:

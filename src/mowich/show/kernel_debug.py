@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
@@ -99,14 +99,16 @@ def debug_page(result: Result, run: Run) -> Page:
         sentences=[*_sentences(result)],
         parts=parts,
         charts=[_picture(watch)] if changes else [],
-        records=[{k: v for k, v in row.items() if not isinstance(v, list | Mapping)} for row in records],
+        records=[{k: v for k, v in row.items() if not isinstance(v, list)} for row in records],
     )
 
 
 def _sentences(result: Result) -> Iterator[str]:
     stop, found = result["stop"], result["first_difference"]
     kernel = f"{result['kernel']} on NeuronCore-v{result['generation']}"
-    if stop:
+    if stop and stop["refused"]:
+        yield f"{kernel} stopped at {_place(stop)}, where it fails: {stop['refused']}."
+    elif stop:
         yield (
             f"{kernel} stopped before {_place(stop)}: {stop['opcode']} on {stop['engine']},"
             f" instruction {stop['instruction']} of core {stop['core']}, number {stop['turn']} of this line."
@@ -156,7 +158,7 @@ def _stop_parts(stop: Result) -> list[Part]:
     )
     return [
         *paragraphs([stop["statement"]], "caption"),
-        operands,
+        *([operands] if stop["operands"] else []),
         *paragraphs(["Tiles that the kernel holds"], "heading", indent=0, gap=True),
         tiles,
         *paragraphs([use], "note"),

@@ -81,8 +81,9 @@ class KernelDebug(Shown):
             "turn": s.turn,
             "core": s.issued.core.program,
             "instruction": s.issued.number,
-            "opcode": s.issued.name,
-            "engine": s.issued.engine,
+            "opcode": s.issued.name or None,
+            "engine": s.issued.engine or None,
+            "refused": s.refused or None,
             "begins_s": self.time_s,
             "operands": [o.to_dict() for o in s.operands],
             "tiles": [t.to_dict() for t in s.tiles],
@@ -121,15 +122,15 @@ def debugged(
         found = compare_with_arrays(launcher, reference, tolerance, spelled("first_difference"))
         return replace(made, comparison=found)
     session = DebugRun(place=stop, tiles=tiles, watch=watch, spelled=spelled)
-    launcher.run(session)
+    _run(launcher, session)
     changes: tuple[Change, ...] = ()
     if watch is not None:
         again = DebugRun(place=stop, watch=watch, watched=session.views, spelled=spelled, is_again=True)
         with silently():
-            launcher.run(again)
+            _run(launcher, again)
         changes = tuple(again.changes)
     made = replace(made, stop=session.stop)
-    if session.stop is not None:
+    if session.stop is not None and not session.stop.refused:
         time_s, engines = engine_queues(session.stop, older=plain.older, static_dma=plain.static_dma)
         made = replace(made, time_s=time_s, engines=engines)
     return replace(
@@ -138,3 +139,12 @@ def debugged(
         watch="" if watch is None else watch.text,
         changes=changes,
     )
+
+
+def _run(launcher: Launcher, session: DebugRun) -> None:
+    """A run up to its stop, its end, or an instruction of the stop that is refused."""
+    try:
+        launcher.run(session)
+    except Exception as error:
+        if not session.failed(error):
+            raise

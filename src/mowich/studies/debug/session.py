@@ -9,12 +9,12 @@ and a second one notes the values.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import NamedTuple
 
-from mowich.errors import UserError
+from mowich.errors import UserError, words_of
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import DType
@@ -23,7 +23,7 @@ from mowich.neuroncore.source import Statement, statement
 from mowich.neuroncore.views import Tile, storage_of, view_of
 from mowich.requests.debugging import SourceLine, Step, TileName
 from mowich.studies.debug.values import TileValues, ValueSummary, chosen, numbers_of, summary_of, tile_values
-from mowich.studies.debug.variables import find_tile, kernel_frames, named_tiles, no_tile, written_name
+from mowich.studies.debug.variables import failed_frames, find_tile, kernel_frames, named_tiles, no_tile, written_name
 
 NamedTiles = Sequence[tuple[str, Tile]]
 _NEAR = 6
@@ -147,7 +147,8 @@ class OperandState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """Where a run stopped: before this instruction. turn: which of its line; sbuf_B: bytes of a partition that written
-    tiles take, psum_banks: banks."""
+    tiles take, psum_banks: banks; refused: what is wrong with the instruction, which then has no name and no operands;
+    "": nothing is."""
 
     issued: Issued
     turn: int
@@ -155,6 +156,7 @@ class Stop:
     tiles: tuple[TileState, ...]
     sbuf_B: int
     psum_banks: int
+    refused: str = ""
 
 
 class Change(NamedTuple):
@@ -273,10 +275,9 @@ class DebugRun(Follower):
         self._writers: dict[int, tuple[int, str, int]] = {}
         self._places: dict[tuple[str, int], bool] = {}
 
-    def _is_here(self, frames: Sequence[FrameType]) -> bool:
+    def _is_here(self, lines: Iterable[tuple[str, int]]) -> bool:
         assert self.place is not None
-        for frame in frames:
-            key = frame.f_code.co_filename, frame.f_lineno
+        for key in lines:
             if key not in self._places:
                 self._places[key] = is_file(self.place.file, key[0]) and is_line(self.place, *key)
             if self._places[key]:
@@ -291,11 +292,26 @@ class DebugRun(Follower):
         self._main = frames[-1].f_code if frames else None
         if self.watch is not None and self.watched is None:
             self._look([frame.f_locals for frame in frames])
-        if self.place is not None and self._is_here(frames):
+        if self.place is not None and self._is_here((f.f_code.co_filename, f.f_lineno) for f in frames):
             turn = self._turns[id(now.core)] = self._turns.get(id(now.core), 0) + 1
             if turn == self.place.turn:
                 self._stopped(now, turn, [frame.f_locals for frame in frames])
                 raise StoppedRun
+
+    def failed(self, error: Exception) -> bool:
+        """Whether a kernel failed at the stop: then the state is noted as it is there."""
+        frames = failed_frames(error)
+        lines = [(frame.f_code.co_filename, line) for frame, line in frames]
+        if self.place is None or not self._is_here(lines):
+            return False
+        scopes = [frame.f_locals for frame, _ in frames]
+        core = next((storage_of(tile).core for tile in named_tiles(scopes).values()), None)
+        if core is None or self._turns.get(id(core), 0) + 1 != self.place.turn:
+            return False
+        self.settle(core)
+        now = Issued(core, core.clock, "", "", *lines[0], (), ())
+        self._stopped(now, self.place.turn, scopes, error.what if isinstance(error, UserError) else words_of(error))
+        return True
 
     def after(self, last: Issued) -> None:
         for _, tile in last.writes:
@@ -346,7 +362,7 @@ class DebugRun(Follower):
             shown.append(tile_values(*found, asked.text, where))
         self.prints = tuple(shown)
 
-    def _stopped(self, now: Issued, turn: int, scopes: Sequence[dict[str, object]]) -> None:
+    def _stopped(self, now: Issued, turn: int, scopes: Sequence[dict[str, object]], refused: str = "") -> None:
         """Note the state."""
         if self.watch is not None and self.watched is None:
             self._check_watched(scopes)
@@ -373,6 +389,7 @@ class DebugRun(Follower):
             tiles=tuple(tiles),
             sbuf_B=_in_use_B(storages, "S"),
             psum_banks=-(-_in_use_B(storages, "P") // bank_B),
+            refused=refused,
         )
 
 

@@ -38,6 +38,19 @@ def kernel_frames() -> list[FrameType]:
     return out
 
 
+def failed_frames(error: BaseException) -> list[tuple[FrameType, int]]:
+    """The kernel's frames that an error went through, innermost first, each with its line; none where the error is not
+    of the kernel."""
+    out: list[tuple[FrameType, int]] = []
+    is_inside, step = False, error.__traceback__
+    while step is not None:
+        if is_inside and not is_ours(step.tb_frame.f_code.co_filename):
+            out.append((step.tb_frame, step.tb_lineno))
+        is_inside |= step.tb_frame.f_code is runtime.KERNEL_CALL
+        step = step.tb_next
+    return out[::-1]
+
+
 def as_tile(value: object) -> Tile | None:
     """The tile of either interface; None for what is none, or has no elements of its own. Runs nothing."""
     if isinstance(value, Tile):
