@@ -231,6 +231,25 @@ def test_an_instruction_too_many_and_one_too_few_are_told() -> None:
     assert f"{HERE}:{scaled.func.__code__.co_firstlineno + 4} before it" in few.difference.note
 
 
+def test_a_reference_that_does_not_run_twice_alike_is_told() -> None:
+    runs: list[int] = []
+
+    @jit
+    def ends(x: Any) -> Any:
+        tile = nl.ndarray((128, 32), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x[0:128])
+        runs.append(1)
+        if len(runs) > 1:
+            raise SystemExit(3)
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=3.0)
+        return x
+
+    with pytest.raises(SystemExit):
+        mowich.debug_kernel(scaled, X, first_difference=ends)
+    with pytest.raises(UserError, match="two kernels are compared on one core"):
+        mowich.debug_kernel(scaled, X, lnc=2, first_difference=scaled)
+
+
 def test_matched_instructions_rise_on_both_sides() -> None:
     one, two = ([(name,) for name in names] for names in ("abcdeff", "abxcdyeff"))
     found = sorted(paired_places(one, two).items())

@@ -490,7 +490,7 @@ class _Handed(NamedTuple):
     added: Sequence[Issued]
 
 
-_Lane = queue.Queue[_Handed | Exception]
+_Lane = queue.Queue[_Handed | BaseException]
 
 
 class _Theirs(_Side):
@@ -504,7 +504,7 @@ class _Theirs(_Side):
         added = [found for _, _, n in self.reads if (found := self.unpaired_writer(n)) is not None]
         self.hand(_Handed(self.reads, writes, [issued for issued, _ in added]))
 
-    def hand(self, item: _Handed | Exception) -> None:
+    def hand(self, item: _Handed | BaseException) -> None:
         """Wait until there is room, or nobody wants it."""
         while not self.is_over.is_set():
             try:
@@ -604,7 +604,7 @@ def compare_with_kernel(launcher: Launcher, reference: Launcher, tolerance: floa
         try:
             try:
                 reference.run(theirs_side)
-            except Exception as error:
+            except BaseException as error:  # else the kernel would wait for ever
                 theirs_side.hand(error)
             theirs_side.hand(UserError("the reference did not run twice alike"))
         except StoppedRun:  # nobody listens any more
