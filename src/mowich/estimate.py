@@ -84,6 +84,7 @@ class Notes:
         """Record one term. law: the function that computed it, whose docstring states its formula in the names of
         `given` and `inputs`; words: how it comes about, where that is a choice or a search. Arrays of length one are
         accepted for `value` and the symbols, with a row for each fact of `moved`."""
+        self._moves.pop(name, None)
         self.terms[name] = Term(
             name=name,
             value=_scalar(value),
@@ -96,8 +97,8 @@ class Notes:
             note=note,
         )
         rows = np.asarray(value, dtype=np.float64)
-        if self.moved and rows.ndim > 1 and len(rows) == 1 + len(self.moved):
-            for path, moved in zip(self.moved, rows[1:, 0], strict=True):
+        if self.moved and rows.ndim and len(rows) == 1 + len(self.moved):
+            for path, moved in zip(self.moved, rows.reshape(len(rows), -1)[1:, 0], strict=True):
                 self._move(name, path, float(moved))
 
     def _move(self, name: str, path: str, value: float) -> None:
@@ -118,7 +119,12 @@ class Notes:
             self.terms[name] = replace(self.terms[name], facts=tuple(sorted(moves, key=lambda at: (-moves[at], at))))
         return self
 
-    def take(self, other: Notes, suffix: str) -> None:
+    def drop_zeros(self) -> None:
+        """Forget the terms that are nothing."""
+        self.terms = {name: term for name, term in self.terms.items() if term.value}
+        self._moves = {name: moves for name, moves in self._moves.items() if name in self.terms}
+
+    def take(self, other: Notes, suffix: str = "") -> None:
         """Add the terms of another recorder, `suffix` behind their names."""
         for name, term in other.terms.items():
             self.terms[name + suffix] = replace(term, name=name + suffix)

@@ -374,11 +374,13 @@ def _layer_extremes(model: Model, system: Platform, job: TrainJob, p: Plans) -> 
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def weights_B(s: Shapes) -> Floats:
+def weights_B(s: Shapes, notes: Notes | None = None) -> Floats:
     """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like
     the head."""
     experts = np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert
-    return served_weights_B(s.W_linear, s.b_linear, experts, s.tp * s.dp, s.pp, s.W_head)
+    return told(notes, "weights", served_weights_B, unit="B")(
+        linear=s.W_linear, b=s.b_linear, experts_B=experts, ranks=s.tp * s.dp, pp=s.pp, head=s.W_head
+    )
 
 
 def served_weights_B(linear: Floats, b: Floats, experts_B: Floats, ranks: Floats, pp: Floats, head: Floats) -> Floats:
@@ -427,8 +429,11 @@ def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
     return np.asarray((cache + s.state_B) / s.pp)
 
 
-def serving_memory_B(s: Shapes, e: Engine, capacity_B: Floats | float) -> dict[str, Floats]:
+def serving_memory_B(s: Shapes, e: Engine, capacity_B: Floats | float, notes: Notes | None = None) -> dict[str, Floats]:
     """Bytes of one device by category: weights, engine reserve, and the cache that is left (negative: does not fit)."""
-    w = weights_B(s)
-    kept = kept_by_engine_B(capacity_B, e.memory_share, e.reserve_B, e.of_free * (w + e.reserve_B)) + np.zeros(len(s))
-    return {"weights": w, "reserve": kept, "kv": cache_room_B(capacity_B, w, kept)}
+    w = weights_B(s, notes)
+    law = told(notes, "reserve", kept_by_engine_B, unit="B")
+    taken = e.of_free * (w + e.reserve_B)
+    kept = law(usable=capacity_B, share=e.memory_share, reserve=e.reserve_B, taken=taken) + np.zeros(len(s))
+    room = told(notes, "cache room", cache_room_B, unit="B")(usable=capacity_B, weights=w, reserve=kept)
+    return {"weights": w, "reserve": kept, "kv": room}

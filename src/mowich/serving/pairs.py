@@ -9,21 +9,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Columns, Floats
+from mowich.estimate import Notes, told
 from mowich.plans.memory import kv_B_per_sequence
 from mowich.plans.shapes import Shapes
+from mowich.serving.steady import PromptSteps
+from mowich.serving.step import total
 from mowich.serving.transfer import cache_transfer_s, convert_s, handed_s
+from mowich.serving.waits import front_end_s
+from mowich.software.engine import Engine, EngineCosts
 
 
 def paired_tokens_per_s(
-    prefill_workers: float, prompts_per_s: float, decode_workers: float, answers_per_s: float, osl: float
-) -> float:
+    prefill_workers: float, prompts_per_s: Floats, decode_workers: float, answers_per_s: Floats, osl: float
+) -> Floats:
     """Output tokens per second of prefill and decode workers of their own: the slower kind sets the pace.
 
     T = min(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl
 
     Units: prompts_per_s 1/s, answers_per_s 1/s, osl tokens.
     """
-    return min(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl
+    return np.asarray(np.minimum(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl)
+
+
+def prefill_s(step: Floats, steps: Floats, correction: Floats) -> Floats:
+    """Seconds of the steps of one prompt on a worker that only prefills.
+
+    T = step * steps * correction
+
+    correction: what served rows differ by.
+
+    Units: step s.
+    """
+    return np.asarray(step * steps * correction)
+
+
+def queued_prompt_s(service: Floats, load: Floats) -> Floats:
+    """Seconds of a prompt with its wait for those before it, which come at random and take as long as it does.
+
+    T = service * (1 + load / (2 * (1 - load)))
+
+    load: share of the time in which a worker prefills, below 1.
+
+    Units: service s.
+    """
+    return np.asarray(service * (1.0 + load / (2.0 * (1.0 - load))))
+
+
+def prompts_queue_s(queued: Floats, service: Floats) -> Floats:
+    """Seconds that a prompt waits for those before it.
+
+    T = queued - service
+
+    queued: of the prompt with its wait.
+
+    Units: queued s, service s.
+    """
+    return np.asarray(queued - service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +79,40 @@ class Prefill(Columns):
     group: Floats
     link_Bps: Floats
 
-    def transfer(self, from_: Shapes, to: Shapes, held: Shapes, prompt: float, hbm_Bps: float) -> Floats:
+    @classmethod
+    def of(
+        cls,
+        plan: NDArray[np.intp],
+        s: Shapes,
+        c: EngineCosts,
+        e: Engine,
+        lone: PromptSteps,
+        prompt: float,
+        correction: Floats,
+        notes: Notes | None = None,
+    ) -> Prefill:
+        """Workers of the plans `plan`. lone: steps with one prompt alone."""
+        ones = np.ones(len(plan))
+        return cls(
+            plan=plan,
+            front=told(notes, "front_end", front_end_s)(fixed=e.front_s, token=e.front_token_s, prompt=ones * prompt),
+            service=told(notes, "prefill", prefill_s)(
+                step=total(lone.parts), steps=lone.steps_each, correction=correction
+            ),
+            under_way=s.dp * np.maximum(1.0, s.pp),
+            group=s.tp * s.cp * s.pp,
+            link_Bps=ones * c.link_Bps,
+        )
+
+    def transfer(
+        self,
+        from_: Shapes,
+        to: Shapes,
+        held: Shapes,
+        prompt: float,
+        hbm_Bps: Floats | float,
+        notes: Notes | None = None,
+    ) -> Floats:
         """Seconds of a prompt's cache and recurrent state to workers that decode. from_, to: shapes on one device with
         the caches of either side; held: of a rank that decodes; hbm_Bps: of a device."""
         tokens = np.full(len(self.plan), prompt)
@@ -50,7 +124,8 @@ class Prefill(Columns):
             for sent, on_one in ((np.minimum(whole, received), part), (state, state_held))
         )
         convert = convert_s(whole, received, hbm_Bps * self.group, hbm_Bps * held.tp * held.cp * held.pp)
-        return cache_transfer_s(cache + convert, recurrent, 0.0)
+        law = told(notes, "kv_transfer", cache_transfer_s)
+        return law(cache=cache + convert, state=recurrent, latency_s=0.0)
 
     def load(self, fixed: Floats, ttft_s: float, slack: float) -> tuple[Floats, Floats]:
         """(highest rho, prompts per second of a worker) that keep a limit of the TTFT, 0 where none does: prompts in

@@ -23,11 +23,10 @@ from mowich.plans.plan import ServePlan
 from mowich.plans.preference import Preferred, preferred_workers, simplest_first
 from mowich.plans.search import by_time, rising, spread_out
 from mowich.plans.shapes import Shapes
-from mowich.serving.pairs import Prefill, worker_counts
+from mowich.serving.pairs import Prefill, queued_prompt_s, worker_counts
 from mowich.serving.steady import Load, Prompting, PromptSteps, Steady, closed_loop, decode_step, max_sequences
 from mowich.serving.step import total
 from mowich.serving.tabled import PlanKernels
-from mowich.serving.waits import Front
 from mowich.software.engine import Engine, EngineCosts
 
 FRONT = 24
@@ -460,15 +459,8 @@ def _apart(
     rows, users, tpot = _with_edges(everyone, rows, users, tpot)
     rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
     each = everyone.take(fits)
-    sp, ones = each.shapes, np.ones(len(fits))
-    every = Prefill(
-        plan=fits,
-        front=Front.of(each.around).before(ones * job.prompt),
-        service=lone.each_s[fits] * each.factor(w.ttft, ones),
-        under_way=sp.dp * np.maximum(1.0, sp.pp),
-        group=sp.tp * sp.cp * sp.pp,
-        link_Bps=ones * each.costs.link_Bps,
-    )
+    correction = each.factor(w.ttft, np.ones(len(fits)))
+    every = Prefill.of(fits, each.shapes, each.costs, each.around, lone.take(fits), job.prompt, correction)
 
     def sends(made: Prefill, to: NDArray[np.intp]) -> Floats:
         return made.transfer(w.whole.take(made.plan), w.whole.take(to), w.shapes.take(to), job.prompt, w.hbm_Bps)
@@ -498,7 +490,7 @@ def _apart(
     if not live.any():
         return None, len(live)
     load_p = np.minimum(rate[live] / (x * rate_p)[live] * rho[live], 0.999)
-    ttft = fixed[live] + made.service[live] * (1.0 + load_p / (2.0 * (1.0 - load_p)))
+    ttft = fixed[live] + queued_prompt_s(made.service[live], load_p)
     # decode workers that are not full run smaller batches: same tpot kept, which errs on the slow side
     share = rate[live] / (y * rate_d[d])[live]
     return _Points(

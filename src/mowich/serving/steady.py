@@ -8,17 +8,17 @@ agrees at low load. Memory comes first: what does not fit is not ranked. Formula
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Columns, Floats
-from mowich.estimate import Notes
+from mowich.estimate import Notes, told
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.shapes import Shapes
-from mowich.serving.step import TimedPart, step, total
+from mowich.serving.step import step, total
 from mowich.serving.tabled import PlanKernels
 from mowich.serving.waits import (
     Front,
@@ -71,13 +71,16 @@ def per_token_s(step: Floats, mtp_cost: Floats | float, accepted: Floats) -> Flo
     return np.asarray(step * mtp_cost / accepted)
 
 
-def note_decode(notes: Notes, parts: dict[str, Floats], of_step: Notes, e: Engine, accepted: Floats) -> None:
-    """Record the parts of a decode step as they are in the time of a token. of_step: the terms of the step."""
-    notes.take(of_step, ".step")
-    for name, seconds in parts.items():
-        if seconds[0] > 0:
-            given = {"step": seconds, "mtp_cost": e.mtp_cost, "accepted": accepted}
-            notes.add(name, per_token_s(seconds, e.mtp_cost, accepted), "s", per_token_s, given=given)
+def token_parts(
+    step_parts: dict[str, Floats], e: Engine, accepted: Floats, notes: Notes | None = None, of_step: Notes | None = None
+) -> dict[str, Floats]:
+    """The parts of a decode step as they are in the time of a token. of_step: the terms of the step."""
+    if notes is not None and of_step is not None:
+        notes.take(of_step, ".step")
+    return {
+        name: told(notes, name, per_token_s)(step=seconds, mtp_cost=e.mtp_cost, accepted=accepted)
+        for name, seconds in step_parts.items()
+    }
 
 
 def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) -> Floats:
@@ -92,10 +95,27 @@ def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) 
 
 
 @dataclass(frozen=True, slots=True)
+class Settled(Columns):
+    """The point at which a closed loop runs, columns [n]: its batch and its queue, without the times of their parts.
+    users: that have room; running: of those, users that decode; seen: users that decode as a decoding one meets them,
+    itself included; busy: share of the time that prompts take; per_request, waits, decoding: seconds of a request, of
+    its first token without the least time between two answers, and of its other tokens."""
+
+    users: Floats
+    running: Floats
+    seen: Floats
+    busy: Floats
+    per_request: Floats
+    waits: Floats
+    decoding: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Steady:
     """Answers per case [n]. ttft_parts and tpot_parts are named times that sum to ttft_s and tpot_s; running: sequences
     decoding per rank group; capacity: sequences that fit; tokens_per_s: output tokens of the whole worker; full_step:
-    seconds by part of a step in which all users that fit decode, and no prompt is."""
+    seconds by part of a step in which all users that fit decode, and no prompt is; settled: of a closed loop, the point
+    at which the parts were computed."""
 
     ttft_s: Floats
     tpot_s: Floats
@@ -105,6 +125,7 @@ class Steady:
     capacity: Floats
     tokens_per_s: Floats
     full_step: dict[str, Floats]
+    settled: Settled | None = None
 
     def where(self, at: NDArray[np.bool_], other: Steady) -> Steady:
         """The cases of `other` at `at`, of this elsewhere; a part that a case has not is 0."""
@@ -272,14 +293,26 @@ class _Loop:
         capacity_B: Floats | float,
         known: Sequence[PromptSteps],
         kernels: PlanKernels | None,
+        held: Settled | None,
+        notes: Notes | None,
     ) -> _Loop:
         cap, static = max_sequences(s, load, e, capacity_B), load.is_static > 0
         users = np.where(static, load.users, np.minimum(load.users, np.maximum(cap, 1.0)))
+        if held is not None:
+            users = held.users
         prompts = Prompting(s, c, e, load, load.prompt + 0.5 * load.output, kernels, list(known))
-        share = together_share(e.lockstep, users, e.together)
         each = prompts.steps(np.zeros(len(s)), load.users).each_s
-        together = np.where(static, 0.0, lockstep_s(share, users, each))  # who waits for others decodes no token
-        return cls(s, c, e, load, kernels, prompts, cap, users, static, share, each, together)
+        share = together_share(e.lockstep, users, e.together)
+        at = cls(s, c, e, load, kernels, prompts, cap, users, static, share, each, np.zeros(len(s)))
+        wait = told(notes, "lockstep", lockstep_s)(share=at.share_of("lockstep", notes), users=users, each=each)
+        return replace(at, together=np.where(static, 0.0, wait))  # who waits for others decodes no token
+
+    def share_of(self, part: str, notes: Notes | None) -> Floats:
+        """Share of the users that ask together, which is a term of a part where that is told."""
+        if notes is None:
+            return self.share
+        law = told(notes, f"{part}.share", together_share, unit="1")
+        return law(lockstep=self.e.lockstep, users=self.users, together=self.e.together)
 
     @property
     def in_flight(self) -> Floats:
@@ -292,30 +325,36 @@ class _Loop:
 
 @dataclass(frozen=True, slots=True)
 class _Balance:
-    """Where decoding users and the times that follow from their number agree. running: users that decode; dec: parts
-    of their step, full: of a step in which all users decode; step, verified: its seconds, without and with what
-    guessing adds; one: steps of a prompt beside them; extra: seconds that a prompt adds to the steps it rides on;
-    interference: what others add to each token; tpot: seconds; noted: formulas of the step."""
+    """Where decoding users and the times that follow from their number agree. running: users that decode; began, seen:
+    users that decode, by whose number and by the view of one of them, in the round that gave the rest; dec: parts of
+    their step, full: of a step in which all users decode; step, verified: its seconds, without and with what guessing
+    adds; one: steps of a prompt beside them; extra: seconds that a prompt adds to the steps it rides on; interference:
+    what others add to each token; tpot: seconds; noted: formulas of the step."""
 
     running: Floats
+    began: Floats
+    seen: Floats
     dec: dict[str, Floats]
     full: dict[str, Floats]
     step: Floats
     verified: Floats
     one: PromptSteps
     extra: Floats
-    interference: TimedPart
+    interference: Floats
     tpot: Floats
     noted: Notes | None
 
 
-def _balance(at: _Loop, rounds: int, is_noted: bool) -> _Balance:
-    """Little's law, from all users on: a user that decodes meets (N - 1) / N of them as others."""
+def _balance(at: _Loop, rounds: int, held: Settled | None, notes: Notes | None) -> _Balance:
+    """Little's law, from all users on: a user that decodes meets (N - 1) / N of them as others. held: the point is this
+    one, and not looked for."""
     s, c, e, load, prompts, N = at.s, at.c, at.e, at.load, at.prompts, at.users
-    n = seen = N
+    n, seen, rounds = (N, N, rounds) if held is None else (held.running, held.seen, 1)
     full: dict[str, Floats] = {}
-    for _ in range(rounds):
-        noted = Notes() if is_noted else None  # of the last round
+    for i in range(rounds):
+        last = notes if i == rounds - 1 else None
+        noted = None if last is None else Notes(last.moved)
+        began, met = n, seen
         dec = decode_step(s, c, load, seen, noted, at.kernels)
         full = full or dec
         t_dec = total(dec)
@@ -326,19 +365,21 @@ def _balance(at: _Loop, rounds: int, is_noted: bool) -> _Balance:
         extra = prompts.steps(beside, due).added_s(e.mixes, t_dec)
         if np.any(at.share > 0):  # users who ask together begin together
             extra += at.share * (prompts.steps(beside, load.users).added_s(e.mixes, t_dec) - extra)
-        given = {"seen": seen, "output": load.output, "extra": extra, "share": at.share}
-        interference = TimedPart(at.unless_static(interference_s(**given)), interference_s, given)
-        tpot = t_verify / load.accepted + interference.seconds
+        waits = None if np.any(at.static) else last
+        law = told(waits, "prefill_interference", interference_s)
+        share = at.share_of("prefill_interference", waits)
+        interference = at.unless_static(law(seen=seen, output=load.output, extra=extra, share=share))
+        tpot = t_verify / load.accepted + interference
         stay = load.output * tpot
         decoding_share = stay / (stay + one.each_s + at.together)
         n = np.where(at.static, N, N * decoding_share)
         seen = np.where(at.static, N, 1.0 + (N - 1.0) * decoding_share)  # by a user that decodes, itself included
-    return _Balance(n, dec, full, t_dec, t_verify, one, extra, interference, tpot, noted)
+    return _Balance(n, began, met, dec, full, t_dec, t_verify, one, extra, interference, tpot, noted)
 
 
-def _prefill_s(at: _Loop, of: _Balance) -> Floats:
+def _prefill_s(at: _Loop, of: _Balance, notes: Notes | None) -> Floats:
     """Seconds of a prompt's own steps; a static batch prefills all its prompts at once, or one by one."""
-    load, own = at.load, of.one.each_s
+    load, own = at.load, told(notes, "prefill", prompt_s)(step=total(of.one.parts), steps=of.one.steps_each)
     if not np.any(at.static):
         return own
     at_once, new = np.where(at.e.packs > 0.5, load.users, 1.0), np.maximum(load.prompt * (1.0 - load.cached), 1.0)
@@ -354,67 +395,52 @@ def _prefill_s(at: _Loop, of: _Balance) -> Floats:
     return np.where(at.static, total(whole) * load.users / at_once + at.c.step, own)
 
 
-def _first_token(at: _Loop, of: _Balance, prefill: Floats, decoding: Floats) -> dict[str, TimedPart]:
-    """The parts of the time to first token. "queue.load": the queue without the least time between two answers to one
-    user, which is what the worker takes for the prompts of all: it binds where answers are short."""
+def _first_token(
+    at: _Loop, of: _Balance, prefill: Floats, decoding: Floats, held: Settled | None, notes: Notes | None
+) -> tuple[dict[str, Floats], Settled]:
+    """(the parts of the time to first token, the point at which they are computed). "queue.load": the queue without the
+    least time between two answers to one user, which is what the worker takes for the prompts of all: it binds where
+    answers are short."""
     e, load, N = at.e, at.load, at.users
-    per_request, one_prompt = load.output * of.tpot + prefill, np.maximum(at.each, of.extra)
-    busy = np.minimum(1.0, at.unless_static((N - 1.0) * one_prompt / per_request))
+    one_prompt = np.maximum(at.each, of.extra)
+    if held is None:
+        per_request = load.output * of.tpot + prefill
+        busy = np.minimum(1.0, at.unless_static((N - 1.0) * one_prompt / per_request))
+    else:
+        per_request, busy = held.per_request, held.busy
     starting = at.each
     if np.any(np.isfinite(load.rounds) & ~at.static):  # half of the users decode beside the prompts of a start
         beside = np.where(e.mixes > 0.5, 0.5 * N / at.in_flight, np.zeros(len(at.s)))
         starting = at.prompts.steps(beside, load.users).each_s
     rule = Front.of(e)
-
-    def part(law: Callable[..., Floats], **given: Floats) -> TimedPart:
-        return TimedPart(at.unless_static(law(**given)), law, given)
-
+    burst = told(notes, "start_burst", burst_s)(
+        burst_share=e.burst_share,
+        users=load.users,
+        each=starting,
+        rounds=load.rounds,
+        share=at.share_of("start_burst", notes),
+    )
     parts = {
-        "prefill": TimedPart(prefill, prompt_s, {"step": total(of.one.parts), "steps": of.one.steps_each}),
-        "step_wait": part(step_wait_s, share=rule.step_share, decode=of.step, users=N),
-        "held": part(held_s, held=load.held, users=N, step=of.verified),
-        "queue": part(queue_s, queue_share=e.queue_share, busy=busy, each=one_prompt),
-        "start_burst": part(
-            burst_s,
-            burst_share=e.burst_share,
-            users=load.users,
-            each=starting,
-            rounds=load.rounds,
-            share=at.share,
+        "prefill": prefill,
+        "step_wait": told(notes, "step_wait", step_wait_s)(share=rule.step_share, decode=of.step, users=N),
+        "held": told(notes, "held", held_s)(held=load.held, users=N, step=of.verified),
+        "queue": told(notes, "queue.load", queue_s)(queue_share=e.queue_share, busy=busy, each=one_prompt),
+        "start_burst": burst,
+        "lockstep": at.together,
+        "kv_wait": told(notes, "kv_wait", wait_for_cache_s)(
+            users=load.users, capacity=at.capacity, held=N, per_request=per_request
         ),
-        "lockstep": TimedPart(at.together, lockstep_s, {"share": at.share, "users": N, "each": at.each}),
-        "kv_wait": part(wait_for_cache_s, users=load.users, capacity=at.capacity, held=N, per_request=per_request),
-        "front_end": part(front_end_s, fixed=e.front_s, token=e.front_token_s, prompt=load.prompt),
-        "visibility": part(visibility_s, tokens=e.visible_tokens, step=of.verified),
+        "front_end": told(notes, "front_end", front_end_s)(fixed=e.front_s, token=e.front_token_s, prompt=load.prompt),
+        "visibility": told(notes, "visibility", visibility_s)(tokens=e.visible_tokens, step=of.verified),
     }
-    queue, all_waits = parts["queue"], np.asarray(sum(x.seconds for x in parts.values()))
-    whole = {
-        "load": queue.seconds,
-        "least": at.unless_static(load.users * of.extra),
-        "waits": all_waits,
-        "decoding": decoding,
-    }
-    return parts | {"queue": TimedPart(at_least_s(**whole), at_least_s, whole), "queue.load": queue}
-
-
-_TOLD = (
-    *("prefill_interference", "prefill", "queue.load", "queue", "start_burst", "lockstep", "kv_wait", "step_wait"),
-    *("held", "front_end", "visibility"),
-)
-"""Parts whose formulas are recorded, in this order."""
-
-
-def _note(notes: Notes, at: _Loop, of: _Balance, parts: Mapping[str, TimedPart]) -> None:
-    """Record the formula of every part that takes time."""
-    if of.noted is not None:
-        note_decode(notes, of.dec, of.noted, at.e, at.load.accepted)
-    of_share = {"lockstep": at.e.lockstep, "users": at.users, "together": at.e.together}
-    for name in _TOLD:
-        part = parts[name]
-        if part.seconds[0] > 0 and not at.static[0]:
-            if part.given.get("share") is at.share and at.share[0] > 0:
-                notes.add(f"{name}.share", at.share, "1", together_share, given=of_share)
-            notes.add(name, part.seconds, "s", part.law, given=part.given)
+    parts = {name: x if name in ("prefill", "lockstep") else at.unless_static(x) for name, x in parts.items()}
+    waits = np.asarray(sum(parts.values()))
+    point = Settled(N, of.began, of.seen, busy, per_request, waits, decoding) if held is None else held
+    least = at.unless_static(load.users * of.extra)
+    queue = told(notes, "queue", at_least_s)(
+        load=parts["queue"], least=least, waits=point.waits, decoding=point.decoding
+    )
+    return parts | {"queue": queue}, point
 
 
 def closed_loop(
@@ -428,6 +454,7 @@ def closed_loop(
     notes: Notes | None = None,
     known: Sequence[PromptSteps] = (),
     kernels: PlanKernels | None = None,
+    held: Settled | None = None,
 ) -> Steady:
     """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is
     answered.
@@ -437,26 +464,31 @@ def closed_loop(
     in step + steps that the scheduler holds it + wait for cache + front end + visibility. n decoding users follow from
     Little's law; a user that decodes meets (N - 1) / N of them as others, and its own prompt does not interrupt its
     answer; users x D is the least time between two answers to one of them. Assumes lengths near their means, first
-    come first served. known: steps of the same columns with prompts that were timed before; kernels: read from tables.
+    come first served. known: steps of the same columns with prompts that were timed before; kernels: read from tables;
+    held: the point at which the loop runs, where it is not looked for (the terms of `notes` are then of that point).
     """
-    at = _Loop.of(s, c, e, load, capacity_B, known, kernels)
-    of = _balance(at, rounds_of_fixpoint, notes is not None)
+    own = None if notes is None else Notes(notes.moved)
+    of_waits = None if np.any(load.is_static > 0) else own
+    at = _Loop.of(s, c, e, load, capacity_B, known, kernels, held, of_waits)
+    of = _balance(at, rounds_of_fixpoint, held, own)
     decoding = np.maximum(load.output - 1.0, 0.0) * of.tpot
-    waits = _first_token(at, of, _prefill_s(at, of), decoding)
-    if notes is not None:
-        _note(notes, at, of, waits | {"prefill_interference": of.interference})
-    ttft_parts = {name: part.seconds for name, part in waits.items() if "." not in name}
+    prefill = _prefill_s(at, of, of_waits)
+    ttft_parts, settled = _first_token(at, of, prefill, decoding, held, of_waits)
+    tpot_parts = token_parts(of.dec, e, load.accepted, own, of.noted)
+    if notes is not None and own is not None:
+        own.drop_zeros()
+        notes.take(own)
     ttft = np.asarray(sum(ttft_parts.values()))
-    tpot_parts = {name: per_token_s(value, e.mtp_cost, load.accepted) for name, value in of.dec.items()}
     return Steady(
         ttft_s=ttft,
         tpot_s=of.tpot,
         ttft_parts=ttft_parts,
-        tpot_parts=tpot_parts | {"prefill_interference": of.interference.seconds},
+        tpot_parts=tpot_parts | {"prefill_interference": of.interference},
         running=of.running,
         capacity=at.capacity,
         tokens_per_s=load.users * s.dp * load.output / (ttft + decoding),
         full_step=of.full,
+        settled=settled,
     )
 
 
@@ -489,7 +521,7 @@ def decode_pool(
         ttft_s=elsewhere_s,
         tpot_s=tpot,
         ttft_parts={"elsewhere": elsewhere_s},
-        tpot_parts={name: per_token_s(value, e.mtp_cost, load.accepted) for name, value in dec.items()},
+        tpot_parts=token_parts(dec, e, load.accepted),
         running=N * share,
         capacity=cap,
         tokens_per_s=N * s.dp * load.output / request_s,

@@ -10,13 +10,12 @@ Symbols: m tokens, W weights, P FLOP/s, B bytes/s, S context tokens, L layers, d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from mowich.arrays import Floats
-from mowich.estimate import Notes
-from mowich.formula import Law
+from mowich.estimate import Notes, told
 from mowich.machines.collectives import pipelined_s
 from mowich.machines.wires import Wire
 from mowich.operators.law import (
@@ -30,7 +29,7 @@ from mowich.operators.law import (
     unevenness,
 )
 from mowich.plans.shapes import Shapes
-from mowich.serving.tabled import PlanKernels, TabledStep, by_kernels_s, note_tabled, tabled_step
+from mowich.serving.tabled import PlanKernels, TabledStep, tabled_step
 from mowich.software.engine import EngineCosts
 
 
@@ -159,6 +158,23 @@ _SENT = 0.75
 """Bytes of a dispatch and a combine over those of two in 16 bit: rows go to experts in 8 bits."""
 
 
+def _told_of_kinds(
+    notes: Notes | None, kinds: Mapping[str, int], law: Callable[..., Floats], note: str = ""
+) -> Callable[..., Floats]:
+    """`estimate.told` of a law for all kinds of layers at once: a term for each of `kinds`, name -> which."""
+    if notes is None:
+        return law
+
+    def recorded(**given: Floats) -> Floats:
+        value = law(**given)
+        for name, i in kinds.items():
+            of = {symbol: x[i] if np.ndim(x) == 2 else x for symbol, x in given.items()}
+            notes.add(name, value[i], "s", law, note=note, given=of)
+        return value
+
+    return recorded
+
+
 def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Floats:
     """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp
     groups."""
@@ -170,40 +186,30 @@ def _experts_s(s: Shapes, c: EngineCosts, m: Floats, notes: Notes | None) -> Flo
     local = A / s.ep  # visited experts that a rank has a part of
     h = c.columns_half
     sides = s.W_expert * s.ep / ranks + h * (s.expert_inner + s.expert_outer) + 2.0 * h * h
-    given = {
-        "m": rows / A,
-        "A": local * sides * (1.0 + c.misaligned * s.expert_ragged),
-        "W": local * s.W_expert * s.ep / ranks,
-        "K": local * s.expert_inner,
-        "N": local * s.expert_outer,
-        "M": local * s.expert_longer,
-        "P": c.rate("expert") * c.expert_compute,
-        "B": c.hbm_Bps * c.weights_expert * c.reads_expert / again,
-        "w": s.b_expert,
-        "m_half": c.half("expert"),
-        "narrow": c.narrow_columns,
-    }
-    each = products_of_rows(**given)
-    kinds = step_experts_s(s.moe_layers, slow, each)
-    out = np.where(m > 0, np.sum(kinds, axis=0), 0.0)
-    if notes is not None and out[0] > 0:
-        there = [i for i in range(len(kinds)) if s.moe_layers[i, 0] > 0]
-        for i in there:
-            of = {k: v[i] if np.ndim(v) == 2 else v for k, v in given.items()}
-            name = "experts.each" if len(there) == 1 else f"experts.each, kind {i + 1}"
-            notes.add(
-                name,
-                each[i],
-                "s",
-                products_of_rows,
-                given=of,
-                note="one layer, rows of a visited expert; sides: of all that the rank has a part of",
-            )
-        if len(there) == 1:
-            (i,) = there
-            notes.add("experts", out, "s", step_experts_s, moe_layers=s.moe_layers[i], slow=slow, each=each[i])
-        else:
-            notes.add("experts", out, "s", words="sum over kinds of layers, by the layers of each")
+    kinds = [] if notes is None else np.flatnonzero(s.moe_layers[:, 0] > 0).tolist()
+    is_one = len(kinds) == 1
+    each = _told_of_kinds(
+        notes,
+        {"experts.each" if is_one else f"experts.each, kind {i + 1}": i for i in kinds},
+        products_of_rows,
+        note="one layer, rows of a visited expert; sides: of all that the rank has a part of",
+    )(
+        m=rows / A,
+        A=local * sides * (1.0 + c.misaligned * s.expert_ragged),
+        W=local * s.W_expert * s.ep / ranks,
+        K=local * s.expert_inner,
+        N=local * s.expert_outer,
+        M=local * s.expert_longer,
+        P=c.rate("expert") * c.expert_compute,
+        B=c.hbm_Bps * c.weights_expert * c.reads_expert / again,
+        w=s.b_expert,
+        m_half=c.half("expert"),
+        narrow=c.narrow_columns,
+    )
+    law = _told_of_kinds(notes, {"experts": kinds[0]} if is_one else {}, step_experts_s)
+    out = np.where(m > 0, np.sum(law(moe_layers=s.moe_layers, slow=slow, each=each), axis=0), 0.0)
+    if notes is not None and not is_one:
+        notes.add("experts", out, "s", words="sum over kinds of layers, by the layers of each")
     return out
 
 
@@ -227,29 +233,14 @@ class _Work:
         return np.where(self.prompt > 0, yes, no)
 
 
-@dataclass(frozen=True, slots=True)
-class TimedPart:
-    """Seconds of a part of a step, or of what a user waits for, with the formula and the numbers that give them (None:
-    recorded where they are made). is_sum: of other parts; wires: (name, wire, bytes) of its messages."""
-
-    seconds: Floats
-    law: Law | None = None
-    given: Mapping[str, Floats] = field(default_factory=dict)
-    is_sum: bool = False
-    wires: tuple[tuple[str, Wire, Floats], ...] = ()
-
-
 _PARTS = (
     *("linear", "head", "experts", "attention", "prefill_attention", "activations", "layers", "host"),
     *("tp", "ep", "cp", "pp"),
 )
 """Parts of a step, in the order of their sum."""
 
-_TOLD = (
-    *("linear", "head", "activations", "layers", "host", "tp", "ep", "cp", "pp"),
-    *("attention.cache", "attention", "prefill_attention.core", "prefill_attention.scan", "prefill_attention"),
-)
-"""Parts whose formulas are recorded, in this order; behind a dot, what a part is the sum of."""
+_MESSAGES = ("tp.wire", "ep.inside", "ep.outside", "cp.wire", "pp.wire")
+"""Terms of one message, told behind the parts that send it."""
 
 
 def step(
@@ -291,44 +282,47 @@ def step(
         prompt_context=w.prompt_context,
         kernels=kernels,
     )
-    found = _products(s, c, w, t, notes) | _attention(s, c, w, t) | _fixed(s, c, w) | _exchanges(s, c, w)
+    own = None if notes is None else Notes(notes.moved)
+    found = _products(s, c, w, t, own) | _attention(s, c, w, t, own) | _fixed(s, c, w, own) | _exchanges(s, c, w, own)
     if timed is not None:
         timed |= t.seconds_of()
-    if notes is not None:
-        _note(notes, found, t, c)
-    return {name: found[name].seconds for name in _PARTS}
+    if notes is not None and own is not None:
+        own.terms |= {name: own.terms.pop(name) for name in _MESSAGES if name in own.terms}
+        own.drop_zeros()
+        notes.take(own)
+    return {name: found[name] for name in _PARTS}
 
 
-def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes | None) -> dict[str, TimedPart]:
+def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes | None) -> dict[str, Floats]:
     """Products with weights, and the passes over their inputs."""
     zero, B = np.zeros(len(s)), c.hbm_Bps
     sides, rest, vocab = s.linear, t.linear.rest, s.W_head / s.d
-    of_linear = {
-        "m": w.m,
-        "A": sides.area(c.columns_half, c.misaligned) * rest,
-        "W": s.W_linear * rest,
-        "K": sides.total("inner") * rest,
-        "N": sides.total("outer") * rest,
-        "M": sides.total("longer") * rest,
-        "P": c.rate("linear") * w.with_prompt(c.prompt_products, 1.0),
-        "B": B * c.weights_linear * c.reads_linear,
-        "w": s.b_linear,
-        "m_half": zero + c.half("linear"),
-        "narrow": zero + c.narrow_columns,
-    }
-    of_head = {
-        "m": w.m_head,
-        "n": vocab,
-        "k": s.d,
-        "groups": zero + t.head.rest,
-        "P": c.rate("16"),
-        "B": B * c.weights_16,
-        "w": zero + 2.0,
-        "m_half": zero + c.rows_half,
-        "n_half": zero + c.columns_half,
-        "narrow": zero + c.narrow_columns,
-        "Q": unevenness(vocab, s.d, c.misaligned),
-    }
+    linear = told(notes, "linear", products_of_rows)(
+        m=w.m,
+        A=sides.area(c.columns_half, c.misaligned) * rest,
+        W=s.W_linear * rest,
+        K=sides.total("inner") * rest,
+        N=sides.total("outer") * rest,
+        M=sides.total("longer") * rest,
+        P=c.rate("linear") * w.with_prompt(c.prompt_products, 1.0),
+        B=B * c.weights_linear * c.reads_linear,
+        w=s.b_linear,
+        m_half=zero + c.half("linear"),
+        narrow=zero + c.narrow_columns,
+    )
+    head = told(notes, "head", product)(
+        m=w.m_head,
+        n=vocab,
+        k=s.d,
+        groups=zero + t.head.rest,
+        P=c.rate("16"),
+        B=B * c.weights_16,
+        w=zero + 2.0,
+        m_half=zero + c.rows_half,
+        n_half=zero + c.columns_half,
+        narrow=zero + c.narrow_columns,
+        Q=unevenness(vocab, s.d, c.misaligned),
+    )
     casts = np.where(c.is_low_linear > 0, c.quantise_linear * w.m * sides.total("inner"), 0.0)
     experts = zero
     if np.any(s.moe_layers):
@@ -339,91 +333,73 @@ def _products(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes |
         of_layer = tokens * s.expert_width + rows * (s.expert_inner - s.expert_width)
         inputs = np.sum(s.moe_layers * of_layer, axis=0)
         casts = casts + np.where(c.is_low_expert > 0, c.quantise_expert * inputs, 0.0)
-    of_activations = {
-        "L": s.L,
-        "m": w.m,
-        "d": s.d,
-        "passes": zero + c.activation_passes,
-        "casts_B": casts,
-        "B": B * c.memory,
-    }
-    linear = by_kernels_s(t.linear.seconds, products_of_rows(**of_linear))
-    head = by_kernels_s(t.head.seconds, product(**of_head))
     return {
-        "linear": TimedPart(linear, products_of_rows, of_linear),
-        "head": TimedPart(head, product, of_head),
-        "experts": TimedPart(experts),
-        "activations": TimedPart(activations_s(**of_activations), activations_s, of_activations),
+        "linear": t.linear.with_rest(linear, notes, "linear"),
+        "head": t.head.with_rest(head, notes, "head"),
+        "experts": experts,
+        "activations": told(notes, "activations", activations_s)(
+            L=s.L, m=w.m, d=s.d, passes=zero + c.activation_passes, casts_B=casts, B=B * c.memory
+        ),
     }
 
 
-def _attention(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep) -> dict[str, TimedPart]:
+def _attention(s: Shapes, c: EngineCosts, w: _Work, t: TabledStep, notes: Notes | None) -> dict[str, Floats]:
     """Attention of decoding tokens with their caches and states, and of a prompt's tokens."""
     zero, B = np.zeros(len(s)), c.hbm_Bps
     seen = np.minimum(w.context, s.window)
     kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * w.n * s.b_kv / s.cp
     flop = np.sum(s.att_layers * s.f_dec * seen, axis=0) * w.n * w.verify / s.cp
-    of_cache = {
-        "bytes_": kv_B * t.caches.rest,
-        "F": flop * t.caches.rest,
-        "B": B * c.a_decode,
-        "P": c.peak_16 * c.mla_compute,
-    }
-    cache = by_kernels_s(t.caches.seconds, cached_attention(**of_cache))
     state = passes(w.n * s.state_B, 2.0, B * c.a_decode)
-    out = {"attention": TimedPart(attention_s(cache, state), cached_attention, of_cache)}
-    if state[0] > 0:
-        out["attention.cache"] = TimedPart(cache, cached_attention, of_cache)
-        sums = {"cache": cache, "state": state}
-        out["attention"] = replace(out["attention"], law=attention_s, given=sums, is_sum=True)
+    name = "attention.cache" if state[0] > 0 else "attention"
+    cache = told(notes, name, cached_attention)(
+        bytes_=kv_B * t.caches.rest, F=flop * t.caches.rest, B=B * c.a_decode, P=c.peak_16 * c.mla_compute
+    )
+    cache = t.caches.with_rest(cache, notes, name)
+    decoding = told(notes if state[0] > 0 else None, "attention", attention_s)(cache=cache, state=state)
+
+    s_half, e_a = zero + c.attention_half, zero + np.minimum(c.attention * c.attention_kernels, 1.0)
     pairs = np.sum(s.att_layers * s.f_pre * np.minimum(w.prompt_context, s.window), axis=0) * w.rows
-    of_prompt = {
-        "F": pairs * t.prompts.rest,
-        "s": np.maximum(2.0 * w.prompt_context, 1.0),
-        "s_half": zero + c.attention_half,
-        "e_a": zero + np.minimum(c.attention * c.attention_kernels, 1.0),
-        "P16": c.peak_16,
-    }
-    of_scan = of_prompt | {"F": w.rows * s.f_token, "s": zero + 1.0, "s_half": zero}
-    core, scanned = by_kernels_s(t.prompts.seconds, fused_attention(**of_prompt)), fused_attention(**of_scan)
-    of_prompts = TimedPart(prompt_attention_s(core, scanned), fused_attention, of_prompt)
-    if scanned[0] > 0:
-        out["prefill_attention.core"] = TimedPart(core, fused_attention, of_prompt)
-        out["prefill_attention.scan"] = TimedPart(scanned, fused_attention, of_scan)
-        sums = {"core": core, "scan": scanned}
-        of_prompts = replace(of_prompts, law=prompt_attention_s, given=sums, is_sum=True)
-    return out | {"prefill_attention": of_prompts}
+    scans = w.rows * s.f_token
+    name = "prefill_attention.core" if scans[0] > 0 else "prefill_attention"
+    core = told(notes, name, fused_attention)(
+        F=pairs * t.prompts.rest, s=np.maximum(2.0 * w.prompt_context, 1.0), s_half=s_half, e_a=e_a, P16=c.peak_16
+    )
+    core = t.prompts.with_rest(core, notes, name)
+    with_scan = notes if scans[0] > 0 else None
+    scan = told(with_scan, "prefill_attention.scan", fused_attention)(
+        F=scans, s=zero + 1.0, s_half=zero, e_a=e_a, P16=c.peak_16
+    )
+    prompts = told(with_scan, "prefill_attention", prompt_attention_s)(core=core, scan=scan)
+    return {"attention": decoding, "prefill_attention": prompts}
 
 
-def _fixed(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, TimedPart]:
+def _fixed(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str, Floats]:
     """What layers and the host take whatever the tokens."""
     with_layers = c.fixed_times * w.with_prompt(c.prefill_layer, 1.0)
-    moe_layers = np.sum(s.moe_layers, axis=0)
+    moe_layers, zero = np.sum(s.moe_layers, axis=0), np.zeros(len(s))
     with_norms = np.where((s.tp > 1) & (c.reduce_crosses == 0), 2.0 * s.L * c.reduce_norms, 0.0)
-    kernel = np.zeros(len(s)) + (c.kernel + w.with_prompt(c.prefill_kernel, 0.0))
-    of_layers = {"kernels": s.kernels - with_norms, "kernel": kernel, "L": s.L, "layer": c.layer * with_layers}
-    layers = TimedPart(_layers_s(**of_layers), _layers_s, of_layers)
-    of_moe = {
-        "dense": layers.seconds,
-        "moe_layers": moe_layers,
-        "moe_layer": c.moe_layer * with_layers,
-        "experts": np.max(s.experts, axis=0),
-        "launch": w.with_prompt(c.expert_launch * c.fixed_times, 0.0),
+    moe_layer, launch = c.moe_layer * with_layers, w.with_prompt(c.expert_launch * c.fixed_times, 0.0)
+    layers = told(notes, "layers", _layers_s)(
+        kernels=s.kernels - with_norms,
+        kernel=zero + (c.kernel + w.with_prompt(c.prefill_kernel, 0.0)),
+        L=s.L,
+        layer=c.layer * with_layers,
+    )
+    with_moe = notes if moe_layers[0] > 0 and (moe_layer[0] > 0 or launch[0] > 0) else None
+    return {
+        "layers": told(with_moe, "layers", moe_layers_s)(
+            dense=layers, moe_layers=moe_layers, moe_layer=moe_layer, experts=np.max(s.experts, axis=0), launch=launch
+        ),
+        "host": told(notes, "host", host_s)(
+            step=zero + c.step,
+            per_sequence=c.per_sequence + np.where(w.verify > 1, c.guess_host, 0.0),
+            n=w.n,
+            prefill_step=w.with_prompt(c.prefill_step, 0.0),
+        ),
     }
-    has_moe = (of_moe["moe_layer"] > 0) | (of_moe["launch"] > 0)
-    layers = replace(layers, seconds=np.where(has_moe, moe_layers_s(**of_moe), layers.seconds))
-    if has_moe[0] and moe_layers[0] > 0:
-        layers = replace(layers, law=moe_layers_s, given=of_moe)
-    of_host = {
-        "step": c.step,
-        "per_sequence": c.per_sequence + np.where(w.verify > 1, c.guess_host, 0.0),
-        "n": w.n,
-        "prefill_step": w.with_prompt(c.prefill_step, 0.0),
-    }
-    return {"layers": layers, "host": TimedPart(host_s(**of_host), host_s, of_host)}
 
 
-def _exchanges(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, TimedPart]:
+def _exchanges(s: Shapes, c: EngineCosts, w: _Work, notes: Notes | None) -> dict[str, Floats]:
     """Messages among the ranks of a worker."""
     zero, moved = np.zeros(len(s)), 2.0 * w.m * s.d
     stage, next_ = (c.wire(name).by_software(c.tp_graph, c.tp_wires) for name in ("stage", "next"))
@@ -431,56 +407,38 @@ def _exchanges(s: Shapes, c: EngineCosts, w: _Work) -> dict[str, TimedPart]:
     reduce = c.wire("reduce").by_software(np.where(c.reduce_crosses > 0, 1.0, c.tp_graph), c.tp_wires)
     inside, outside = (c.wire(name).by_software(c.tp_graph, c.ep_wires) for name in ("inside", "outside"))
     wait = zero + c.tp_latency
-    of_tp = {
-        "L": s.L,
-        "wire": _wire_s(reduce, moved, s.tp),
-        "wait": wait * (c.fixed_times * w.with_prompt(c.prefill_layer, 1.0)),
-    }
     sent = _SENT * moved * np.minimum(np.max(s.top_k, axis=0), np.maximum(s.tp * s.dp, 1.0))
-    of_ep = {
-        "moe_layers": np.sum(s.moe_layers, axis=0),
-        "inside": _wire_s(inside, sent, s.dp),
-        "outside": _wire_s(outside, sent, s.dp),
-        "wait": zero + c.ep_latency,
+    ranks = {"tp": s.tp, "ep": s.dp, "cp": s.cp, "pp": s.pp}
+    of = {name: notes if num[0] > 1 else None for name, num in ranks.items()}
+    parts = {
+        "tp": told(of["tp"], "tp", tp_s)(
+            L=s.L,
+            wire=_wire_s(of["tp"], "tp.wire", reduce, moved, s.tp),
+            wait=wait * (c.fixed_times * w.with_prompt(c.prefill_layer, 1.0)),
+        ),
+        "ep": told(of["ep"], "ep", ep_s)(
+            moe_layers=np.sum(s.moe_layers, axis=0),
+            inside=_wire_s(of["ep"], "ep.inside", inside, sent, s.dp),
+            outside=_wire_s(of["ep"], "ep.outside", outside, sent, s.dp),
+            wait=zero + c.ep_latency,
+        ),
+        "cp": told(of["cp"], "cp", cp_s)(L=s.L, wire=_wire_s(of["cp"], "cp.wire", next_, moved, s.cp), wait=wait),
+        "pp": told(of["pp"], "pp", pp_s)(
+            pp=s.pp, wire=_wire_s(of["pp"], "pp.wire", stage, moved / s.tp, s.pp), wait=wait
+        ),
     }
-    of_cp = {"L": s.L, "wire": _wire_s(next_, moved, s.cp), "wait": wait}
-    of_pp = {"pp": s.pp, "wire": _wire_s(stage, moved / s.tp, s.pp), "wait": wait}
-
-    def part(
-        ranks: Floats, law: Callable[..., Floats], given: dict[str, Floats], *wires: tuple[str, Wire, Floats]
-    ) -> TimedPart:
-        return TimedPart(np.where(ranks > 1, law(**given), 0.0), law, given, wires=wires)
-
-    return {
-        "tp": part(s.tp, tp_s, of_tp, ("wire", reduce, moved)),
-        "ep": part(s.dp, ep_s, of_ep, ("inside", inside, sent), ("outside", outside, sent)),
-        "cp": part(s.cp, cp_s, of_cp, ("wire", next_, moved)),
-        "pp": part(s.pp, pp_s, of_pp, ("wire", stage, moved / s.tp)),
-    }
+    return {name: np.where(ranks[name] > 1, seconds, 0.0) for name, seconds in parts.items()}
 
 
-def _note(notes: Notes, found: Mapping[str, TimedPart], t: TabledStep, c: EngineCosts) -> None:
-    """Record the formula of every part that takes time, and of its messages."""
-    taken = [(name, found[name]) for name in _TOLD if name in found and found[name].seconds[0] > 0]
-    for name, part in taken:
-        if part.law is not None and (part.is_sum or not note_tabled(notes, name, t, c, part.seconds)):
-            notes.add(name, part.seconds, "s", part.law, given=part.given)
-    for name, part in taken:
-        for what, wire, data_B in part.wires:
-            if wire.seconds(data_B)[0] > 0:
-                _note_wire(notes, f"{name}.{what}", wire, data_B)
-
-
-def _wire_s(wire: Wire, data_B: Floats, ranks: Floats) -> Floats:
+def _wire_s(notes: Notes | None, name: str, wire: Wire, data_B: Floats, ranks: Floats) -> Floats:
     """Seconds of messages on a wire; zeros where no group has two ranks."""
-    return wire.seconds(data_B) if np.any(ranks > 1) else np.zeros_like(data_B)
-
-
-def _note_wire(notes: Notes, name: str, wire: Wire, data_B: Floats) -> None:
-    """Record what one message takes on the wires."""
-    L, per_B = wire.taken(data_B)
-    given = {"L": L, "b": per_B, "S": data_B, "g": wire.pipeline, "r": wire.pipeline_limit}
-    notes.add(name, wire.seconds(data_B), "s", pipelined_s, given=given, note="one message")
+    if not np.any(ranks > 1):
+        return np.zeros_like(data_B)
+    if notes is None:
+        return wire.seconds(data_B)
+    L, b = wire.taken(data_B)
+    law = told(notes, name, pipelined_s, note="one message")
+    return law(L=L, b=b, S=data_B, g=wire.pipeline, r=wire.pipeline_limit)
 
 
 def total(parts: dict[str, Floats]) -> Floats:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats, distinct
-from mowich.estimate import Notes
+from mowich.estimate import Notes, told
 from mowich.machines.system import PRECISIONS
 from mowich.operators.kernels import Kernels, kernels_of, reach_of, timed_at
 from mowich.operators.law import both
@@ -31,41 +31,56 @@ _BF16 = np.full(1, float(PRECISIONS.index("bf16")))
 
 @dataclass(frozen=True, slots=True)
 class Tabled:
-    """A part of a step as far as tables hold it. kernels: seconds of its kernels; seconds: as the engine runs them;
-    rest: share of the part's weights, cache or FLOP that the closed form is left with, 0 to 1; compute, memory: seconds
-    of a product at the rates at which kernels were timed [n]; faster, wider: the machine's rates over those."""
+    """A part of a step as far as tables hold it. kernels: seconds of its kernels; rest: share of the part's weights,
+    cache or FLOP that the closed form is left with, 0 to 1 [n]; law, given: what the engine takes for the kernels, from
+    their seconds and further numbers; said: where those are from."""
 
     kernels: Floats
-    seconds: Floats
     rest: Floats
-    compute: Floats | float = 0.0
-    memory: Floats | float = 0.0
-    faster: Floats | float = 1.0
-    wider: Floats | float = 1.0
+    law: Callable[..., Floats] | None = None
+    given: Mapping[str, Floats] = field(default_factory=dict)
+    said: str = ""
+
+    def seconds(self, notes: Notes | None = None, name: str = "") -> Floats:
+        """Seconds of the kernels as the engine runs them [n]."""
+        if self.law is None:
+            return self.kernels
+        note = f"{1.0 - float(self.rest[0]):.0%} of the work, {self.said}" if notes is not None else ""
+        return told(notes, name, self.law, note=note)(kernels=self.kernels, **self.given)
+
+    def with_rest(self, rest: Floats, notes: Notes | None, name: str) -> Floats:
+        """Seconds of the whole part [n], of which the closed form gives `rest`: the term `name`, where tables hold
+        any."""
+        if notes is None or self.kernels[0] <= 0:
+            return by_kernels_s(self.seconds(), rest)
+        of_kernels = Notes(notes.moved)
+        seconds = self.seconds(of_kernels, f"{name}.kernels")
+        whole = told(notes, name, by_kernels_s)(kernels=seconds, rest=rest)
+        notes.take(of_kernels)
+        return whole
 
 
 @dataclass(frozen=True, slots=True)
 class TabledStep:
-    """The parts of a step. shares: of the speed of kernels that the engine reaches, by what binds them."""
+    """The parts of a step."""
 
     linear: Tabled
     head: Tabled
     caches: Tabled
     prompts: Tabled
-    shares: Mapping[str, Floats]
 
     def seconds_of(self) -> dict[str, Floats]:
         """Seconds by part of the step."""
         return {
-            "linear": self.linear.seconds,
-            "head": self.head.seconds,
-            "attention": self.caches.seconds,
-            "prefill_attention": self.prompts.seconds,
+            "linear": self.linear.seconds(),
+            "head": self.head.seconds(),
+            "attention": self.caches.seconds(),
+            "prefill_attention": self.prompts.seconds(),
         }
 
 
-_NO_PART = Tabled(np.zeros(1), np.zeros(1), np.ones(1))
-_NO_TABLES = TabledStep(_NO_PART, _NO_PART, _NO_PART, _NO_PART, {})
+_NO_PART = Tabled(np.zeros(1), np.ones(1))
+_NO_TABLES = TabledStep(_NO_PART, _NO_PART, _NO_PART, _NO_PART)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +130,7 @@ class PlanKernels:
     @classmethod
     def of(cls, s: Shapes, c: EngineCosts) -> PlanKernels | None:
         """Of plans, a column each; None where none has tables."""
-        tables, n = np.asarray(c.kernel_tables * c.tables), len(s)
+        tables, n = np.asarray((c.kernel_tables > 0.5) * c.tables), len(s)
         if not np.any(tables > 0):
             return None
         plain = tables * (np.sum(s.moe_layers, axis=0) == 0)
@@ -207,7 +222,7 @@ def tabled_step(
     tokens of cache, and `prompts` prompts have `prompt` tokens together on a rank, which attend to `prompt_context` on
     average. kernels: of these columns, where they were read before. Nothing, and nothing is read, where no case has
     tables."""
-    tables = np.asarray(c.kernel_tables * c.tables)
+    tables = np.asarray((c.kernel_tables > 0.5) * c.tables)
     if not np.any(tables > 0):
         return _NO_TABLES
     plain = tables * (np.sum(s.moe_layers, axis=0) == 0)
@@ -219,38 +234,42 @@ def tabled_step(
         for name in reach:
             reach[name] = np.where(tables == code, getattr(reach_of(int(code)), name), reach[name])
 
-    shares = {
-        "linear": c.rate("linear") / c.peak_linear / reach["compute"],
-        "head": c.rate("16") / c.peak_16 / reach["compute"],
-        "weights_linear": c.weights_linear / reach["memory"],
-        "weights_16": c.weights_16 / reach["memory"],
-        "prompt": c.attention * c.attention_kernels / reach["prompt"],
-        "cache": c.a_decode / reach["cache"],
-    }
-    shares = {name: np.minimum(share, 1.0) for name, share in shares.items()}
-
     then_linear, then_Bps = _timed_at(tables, c.linear_format, c.peak_linear, c.hbm_Bps)
     then_16, _ = _timed_at(tables, _BF16, c.peak_16, c.hbm_Bps)
     wider, faster_16 = c.hbm_Bps / then_Bps, c.peak_16 / then_16
+    by = kernels_of(int(np.max(c.tables)))
+    said = f"by operator tables of {by.chip}, LNC {by.lnc}"
+
+    def reached(share: Floats) -> Floats:
+        return np.minimum(share, 1.0)
 
     def product(
         of: Tabled, W: Floats, bytes_: Floats, m: Floats, then: Floats, now: Floats, share: Floats, w: Floats
     ) -> Tabled:
-        compute, memory = 2.0 * m * W * (1.0 - of.rest) / then, bytes_ * (1.0 - of.rest) / then_Bps
-        seconds = products_s(of.kernels, compute, memory, share, w, now / then, wider)
-        return Tabled(of.kernels, seconds, of.rest, compute, memory, now / then, wider)
+        given = {
+            "compute": 2.0 * m * W * (1.0 - of.rest) / then,
+            "memory": bytes_ * (1.0 - of.rest) / then_Bps,
+            "c": reached(share / reach["compute"]),
+            "w": reached(w / reach["memory"]),
+            "faster": now / then,
+            "wider": wider,
+        }
+        return replace(of, law=products_s, given=given, said=said)
 
+    def attended(of: Tabled, share: Floats, faster: Floats) -> Tabled:
+        return replace(of, law=attended_s, given={"share": reached(share), "faster": faster}, said=said)
+
+    rate, rate_16 = c.rate("linear") / c.peak_linear, c.rate("16") / c.peak_16
+    W, W_head = s.W_linear, s.W_head
     return TabledStep(
-        linear=product(
-            *(of_linear, s.W_linear, s.W_linear * s.b_linear, m, then_linear, c.peak_linear),
-            *(shares["linear"], shares["weights_linear"]),
+        linear=product(of_linear, W, W * s.b_linear, m, then_linear, c.peak_linear, rate, c.weights_linear),
+        head=product(of_head, W_head, 2.0 * W_head, m_head, then_16, c.peak_16, rate_16, c.weights_16),
+        caches=attended(_caches(tables, s, n, verify, context, kernels), c.a_decode / reach["cache"], wider),
+        prompts=attended(
+            _prompts(tables, s, prompt, prompts, prompt_context),
+            c.attention * c.attention_kernels / reach["prompt"],
+            faster_16,
         ),
-        head=product(
-            of_head, s.W_head, 2.0 * s.W_head, m_head, then_16, c.peak_16, shares["head"], shares["weights_16"]
-        ),
-        caches=_caches(tables, s, shares["cache"], wider, n, verify, context, kernels),
-        prompts=_prompts(tables, s, shares["prompt"], faster_16, prompt, prompts, prompt_context),
-        shares=shares,
     )
 
 
@@ -290,8 +309,6 @@ def _dense(
 def _caches(
     tables: Floats,
     s: Shapes,
-    share: Floats,
-    wider: Floats,
     n: Floats,
     verify: Floats,
     context: Floats,
@@ -310,13 +327,10 @@ def _caches(
         t = _by_table(tables * (n > 0), _BF16, of, sequences, group, seen, s.att_dim)
     t = np.minimum(sequences, 1.0) * t
     known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & (s.b_kv == 2.0) & (n > 0)
-    part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), s.att_layers * s.kv * seen, known)
-    return Tabled(part.kernels, attended_s(part.kernels, share, wider), part.rest, faster=wider)
+    return _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), s.att_layers * s.kv * seen, known)
 
 
-def _prompts(
-    tables: Floats, s: Shapes, share: Floats, faster: Floats, tokens: Floats, prompts: Floats, mean: Floats
-) -> Tabled:
+def _prompts(tables: Floats, s: Shapes, tokens: Floats, prompts: Floats, mean: Floats) -> Tabled:
     count = np.maximum(prompts, 1.0)
     each = np.maximum(tokens / count, TILE)
     before = np.maximum(mean - each / 2.0, 0.0)
@@ -329,8 +343,7 @@ def _prompts(
     is_whole = s.window >= mean + each / 2.0
     known = np.isfinite(t) & (s.att_dim > 0) & (s.att_layers > 0) & is_whole & (tokens > 0)
     weight = s.att_layers * s.f_pre * np.minimum(mean, s.window)
-    part = _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), weight, known)
-    return Tabled(part.kernels, attended_s(part.kernels, share, faster), part.rest, faster=faster)
+    return _part(np.where(known, s.att_layers * t, 0.0).sum(axis=0), weight, known)
 
 
 def _part(kernels: Floats, work: Floats, known: Bools) -> Tabled:
@@ -338,7 +351,7 @@ def _part(kernels: Floats, work: Floats, known: Bools) -> Tabled:
     whole = work.sum(axis=0)
     held = np.where(known, work, 0.0).sum(axis=0)
     rest = np.where(held > 0, 1.0 - held / np.maximum(whole, 1e-300), 1.0)
-    return Tabled(kernels, kernels, np.where(held >= whole, np.where(held > 0, 0.0, 1.0), rest))
+    return Tabled(kernels, np.where(held >= whole, np.where(held > 0, 0.0, 1.0), rest))
 
 
 def _by_table(tables: Floats, formats: Floats, of: Callable[..., Floats], *sizes: Floats) -> Floats:
@@ -358,27 +371,3 @@ def _tabled_cases(tables: Floats, formats: Floats, n: int) -> Iterator[tuple[int
             at = np.flatnonzero((codes == code) & (words == number))
             if len(at):
                 yield int(code), int(number), at
-
-
-def note_tabled(notes: Notes, name: str, t: TabledStep, c: EngineCosts, seconds: Floats) -> bool:
-    """Record the term of a part of one case, where tables hold any of it: its kernels, what the engine takes for them,
-    and the rest by the closed form."""
-    found = {
-        "linear": (t.linear, {"c": "linear", "w": "weights_linear"}),
-        "head": (t.head, {"c": "head", "w": "weights_16"}),
-        "attention": (t.caches, {"share": "cache"}),
-        "attention.cache": (t.caches, {"share": "cache"}),
-        "prefill_attention": (t.prompts, {"share": "prompt"}),
-        "prefill_attention.core": (t.prompts, {"share": "prompt"}),
-    }.get(name)
-    if found is None or found[0].seconds[0] <= 0:
-        return False
-    part, shares = found[0], {symbol: t.shares[word] for symbol, word in found[1].items()}
-    kernels = kernels_of(int(np.max(c.tables)))
-    notes.add(name, seconds, "s", by_kernels_s, kernels=part.seconds, rest=seconds - part.seconds)
-    said = f"{1.0 - float(part.rest[0]):.0%} of the work, by operator tables of {kernels.chip}, LNC {kernels.lnc}"
-    law = attended_s if "share" in shares else products_s
-    given = {"kernels": part.kernels, "faster": part.faster}
-    given |= {} if "share" in shares else {"compute": part.compute, "memory": part.memory, "wider": part.wider}
-    notes.add(f"{name}.kernels", part.seconds, "s", law, given={**given, **shares}, note=said)
-    return True

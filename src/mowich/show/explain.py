@@ -185,16 +185,23 @@ def explain_page(e: Explanation) -> Page:
             *paragraphs(
                 parts_said(e.parts, value.unit) if len(e.parts) > 1 else [], "caption", heading="Sum of", gap=True
             ),
-            *_under("Formulas", tree_words(e.terms)),
+            *_under("Formulas", [*_held_words(e), *tree_words(e.terms)]),
             *_under("Facts", [w for fact in e.facts for w in fact_words(fact)]),
             *paragraphs(
                 moves_said(e.moves),
                 "caption",
-                heading="What would move it most (one fact at a time, plans fixed)",
+                heading="What would move it most (one fact at a time, plans fixed"
+                + (f", {e.held} settled anew)" if e.held else ")"),
                 gap=True,
             ),
         ),
     )
+
+
+def _held_words(e: Explanation) -> list[Words]:
+    """What the facts of the terms leave as it is."""
+    said = f"facts of a part: those that move it with {e.held} held as they are"
+    return [Words(text=said, kind="caption")] if e.held and any(t.facts for t in e.terms) else []
 
 
 def _under(heading: str, said: Sequence[Words]) -> list[Words]:

@@ -13,9 +13,10 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.errors import UserError, unknown
-from mowich.facts import Facts
+from mowich.facts import Facts, Watched
 from mowich.facts.load import once_for
-from mowich.machines.system import System
+from mowich.facts.moves import nudges
+from mowich.machines.system import System, resolve
 from mowich.models.model import Model, Moe
 from mowich.operators.kernels import SIMULATED
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
@@ -198,28 +199,33 @@ def deploy(
     return _deploy(facts, _Asked(model=model, system=system, engine=engine, plans=tuple(plans), accept=accept))
 
 
+def _cases(facts: Facts, asked: _Asked, systems: Sequence[System]) -> list[Served]:
+    """Every plan on each of `systems`, which are the machine under facts that differ in numbers."""
+    own, arch = has_own(facts, asked.system), architecture(asked.model)
+    here = stated_facts(facts, asked.engine, asked.system)
+    return [
+        Served(
+            model=asked.model,
+            arch=arch,
+            system=system,
+            engine=asked.engine,
+            plan=p,
+            speculates=asked.accept is not None,
+            accept=asked.accept,
+            has_own=own,
+            stated=here,
+        )
+        for p in asked.plans
+        for system in systems
+    ]
+
+
 @once_for(12)
 def _deploy(facts: Facts, asked: _Asked) -> Deployment:
     """Questions that differ in lengths or limits have the same deployments."""
-    model, system, engine, plans, accept = asked.model, asked.system, asked.engine, asked.plans, asked.accept
-    own, arch = has_own(facts, system), architecture(model)
-    here = stated_facts(facts, engine, system)
-    table = constant_columns(
-        [
-            Served(
-                model=model,
-                arch=arch,
-                system=system,
-                engine=engine,
-                plan=p,
-                speculates=accept is not None,
-                accept=accept,
-                has_own=own,
-                stated=here,
-            )
-            for p in plans
-        ]
-    )
+    model, system, engine, plans = asked.model, asked.system, asked.engine, asked.plans
+    own = has_own(facts, system)
+    table = constant_columns(_cases(facts, asked, [system]))
     costs, around, verified, accepted = table.constants(facts.number)
     return Deployment(
         model=model,
@@ -234,6 +240,100 @@ def _deploy(facts: Facts, asked: _Asked) -> Deployment:
         table=table,
         has_own=own,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRows:
+    """One worker plan under several sets of facts, a row each [n]. usable_B: memory of a device."""
+
+    plan: ServePlan
+    shapes: Shapes
+    costs: EngineCosts
+    around: Engine
+    verified: Floats
+    accepted: Floats
+    usable_B: Floats
+
+    def __len__(self) -> int:
+        return len(self.usable_B)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedFacts:
+    """The worker plans of a deployment with its facts moved, one at a time. plans: row 0 of each is the deployment as
+    it is; moved: path of the fact that each other row has moved."""
+
+    plans: tuple[WorkerRows, ...]
+    moved: tuple[str, ...]
+
+
+def moved_facts(d: Deployment, facts: Facts) -> MovedFacts:
+    """The workers of a deployment with every fact that they are made of at each of its `facts.moves.nudges`. facts:
+    those of the deployment."""
+    accept = float(d.table.accept[0]) if d.table.speculates[0] else None
+    return _moved(facts, _Asked(model=d.model, system=d.system, engine=d.engine, plans=d.plans, accept=accept))
+
+
+def worker_rows(d: Deployment) -> tuple[WorkerRows, ...]:
+    """The worker plans of a deployment as they are, a row each."""
+    usable = np.array([d.system.hbm_usable_B])
+    return _by_plan(d.plans, d.shapes, d.costs, d.around, d.verified, d.accepted, usable)
+
+
+def _rows(facts: Facts, asked: _Asked, under: Sequence[tuple[Facts, System]]) -> tuple[WorkerRows, ...]:
+    """Every plan under these facts, and the machine that they make."""
+    table = constant_columns(_cases(facts, asked, [system for _, system in under]))
+    values = np.array([[known.number(name) for name in table.names] for known, _ in under])
+    costs, around, verified, accepted = table.assemble(np.tile(values, (len(asked.plans), 1)))
+    usable = np.array([system.hbm_usable_B for _, system in under])
+    work = shapes(asked.model, ServePlans.of(asked.plans))
+    return _by_plan(asked.plans, work, costs, around, verified, accepted, usable)
+
+
+def _by_plan(
+    plans: Sequence[ServePlan],
+    work: Shapes,
+    costs: EngineCosts,
+    around: Engine,
+    verified: Floats,
+    accepted: Floats,
+    usable_B: Floats,
+) -> tuple[WorkerRows, ...]:
+    """Columns of plans, each under the same sets of facts in turn, apart. work: of each plan; usable_B: of those
+    sets."""
+    n, out = len(usable_B), []
+    for i, plan in enumerate(plans):
+        mine, copies = np.arange(i * n, (i + 1) * n), np.full(n, i)
+        out.append(
+            WorkerRows(
+                plan=plan,
+                shapes=work.take(copies),
+                costs=costs.take(mine),
+                around=around.take(mine),
+                verified=verified[mine],
+                accepted=accepted[mine],
+                usable_B=usable_B,
+            )
+        )
+    return tuple(out)
+
+
+@once_for(12)
+def _moved(facts: Facts, asked: _Asked) -> MovedFacts:
+    system, watched = asked.system, Watched(facts)
+    resolve(watched, system.id, chips=system.chips)
+    _rows(watched, asked, [(watched, system)])
+    under, moved = [(facts, system)], []
+    for path, fact in watched.read.items():
+        for value in nudges(fact):
+            try:
+                known = facts.with_values({path: value})
+                other = resolve(known, system.id, chips=system.chips)
+            except (UserError, ZeroDivisionError):  # what the fact cannot be
+                continue
+            under.append((known, system if other == system else other))
+            moved.append(path)
+    return MovedFacts(plans=_rows(facts, asked, under), moved=tuple(moved))
 
 
 def head_counts(model: Model) -> tuple[int, ...]:

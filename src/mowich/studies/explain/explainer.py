@@ -201,6 +201,7 @@ class Explainer:
             facts=tuple(found.values()),
             moves=moves,
             warnings=tuple(warnings),
+            held=source.held.get(path[len(source.at) :][:1], "") if source is not None else "",
         )
 
     def _short(self, path: ResultPath, source: Source | None) -> str:

@@ -41,7 +41,8 @@ class Explanation:
     """says: what the number is; formula: arithmetic, words: how it comes about where that is a choice, a search or a
     count, kind: which of these (`rules.KINDS`); inputs: the numbers put in; units: their units; estimate: the number
     (grade "" where nothing graded is behind it); parts: what it is the sum of; terms: formulas that the model recorded,
-    in order of evaluation; facts: all behind it; moves: largest first.
+    in order of evaluation; facts: all behind it; moves: largest first; held: what is left as it is where facts move its
+    terms, and settles anew where they move the whole ("": nothing).
 
     Units: of each input in `units`; SI.
 
@@ -66,6 +67,7 @@ class Explanation:
     words: str = ""
     kind: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
+    held: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/explain@1` contract."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
@@ -9,8 +11,9 @@ from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.training import memory
+from mowich.studies.explain.training import memory, record_memory
 from mowich.studies.explain.tree import ResultPath
+from mowich.training.sensitivity import noted
 
 
 def train_fit(result: Result, model: Model, facts: Facts) -> Source:
@@ -27,8 +30,8 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
         return out
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        whole = Notes()
-        memory(model, equip(facts, result["system_id"], chips=chips, stack=stack), job, plan, whole)
+        platform = equip(facts, result["system_id"], chips=chips, stack=stack)
+        whole = noted(partial(record_memory, model, job, plan), platform, facts)
         if name[0] == "memory_B":
             notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 

@@ -11,90 +11,41 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.economics import energy, money
 from mowich.errors import UserError
-from mowich.estimate import Notes, exact
+from mowich.estimate import Notes, exact, told
 from mowich.facts import Facts
+from mowich.facts.moves import noted
 from mowich.machines.system import resolve
 from mowich.models.model import Model
-from mowich.plans.memory import (
-    cache_room_B,
-    kept_by_engine_B,
-    kv_B_per_sequence,
-    served_weights_B,
-    serving_memory_B,
-)
+from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
-from mowich.serving.pairs import paired_tokens_per_s
+from mowich.serving.pairs import Prefill, paired_tokens_per_s, prompts_queue_s, queued_prompt_s
 from mowich.serving.search import Found, ServeJob, search_serving
-from mowich.serving.steady import Load, closed_loop, note_decode
-from mowich.serving.step import step
+from mowich.serving.steady import Load, Prompting, Settled, Steady, closed_loop, decode_step, token_parts
+from mowich.serving.step import step, total
 from mowich.shown import Result
-from mowich.software.engine import EngineCosts
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.pools import bounded
-from mowich.studies.serving import Deployment, deploy
+from mowich.studies.serving import Deployment, WorkerRows, deploy, moved_facts, worker_rows
 from mowich.studies.serving_plan import worker
-
-_SHAPED = ("rows_half", "low_rows", "columns_half", "misaligned", "narrow_columns")
-"""Constants of the shape of products."""
-
-CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
-    "linear": (
-        *("peak_linear", "product_linear", "products", *_SHAPED),
-        *("hbm_Bps", "weights_linear", "reads_linear", "kernel_tables"),
-    ),
-    "head": ("peak_16", "product_16", "products", *_SHAPED, "hbm_Bps", "weights_16", "kernel_tables"),
-    "experts": (
-        "peak_expert",
-        "product_expert",
-        "products",
-        *_SHAPED,
-        "expert_compute",
-        "expert_spread",
-        "ep_imbalance",
-        "ep_uneven",
-        "hbm_Bps",
-        "weights_expert",
-        "reads_expert",
-        "expert_reads",
-        "kernel_tables",
-    ),
-    "attention": ("hbm_Bps", "a_decode", "peak_16", "mla_compute", "kernel_tables"),
-    "prefill_attention": ("peak_16", "attention", "attention_half", "attention_kernels", "kernel_tables"),
-    "activations": ("activation_passes", "quantise_linear", "hbm_Bps", "memory"),
-    "layers": (
-        *("kernel", "layer", "moe_layer", "expert_launch", "prefill_layer", "prefill_kernel"),
-        *("fixed_times", "reduce_norms"),
-    ),
-    "host": ("step", "per_sequence", "guess_host", "prefill_step"),
-    "tp": ("tp_latency", "reduce_per_B", "tp_graph", "tp_wires"),
-    "ep": ("ep_latency", "inside_per_B", "tp_graph", "ep_wires"),
-    "cp": ("tp_latency", "next_per_B", "tp_graph", "tp_wires"),
-    "pp": ("tp_latency", "stage_per_B", "tp_graph", "tp_wires"),
-    "queue": ("queue_share",),
-    "start_burst": ("burst_share",),
-    "lockstep": ("lockstep", "together"),
-    "held": (),
-    "front_end": ("front_s", "front_token_s"),
-    "visibility": ("visible_tokens",),
-    "prefill": ("budget", "prefill_step", "peak_linear", "product_linear", "products"),
-    "prefill_interference": ("budget", "mixes", "prefill_step"),
-    "kv_transfer": ("link_Bps",),
-}
-"""Part of an engine step, or of the time around it -> the constants that it reads."""
 
 WORDS_OF_PART: Mapping[str, str] = {
     "correction": "what served rows of this family, engine, chip and plan differ by, on the sum of the other parts",
-    "queue": "wait for the prompts before it, which workers of their own prefill in order",
-    "kv_transfer": "the prompt's cache and recurrent state, sent by a prefill worker and received by one that decodes",
 }
 """Parts that no formula of one worker gives."""
 
-SOUGHT = "of the pair of workers that the search chose, by the formulas of docs/serving.md"
-"""Of parts where prefill and decode have workers of their own."""
+DIFFERS = "as the result states it: made again by this version and these facts it is another number"
+"""Of a part whose formula does not give what the result says."""
+
+
+HELD: Mapping[ResultPath, str] = dict.fromkeys(
+    (("ttft_s",), ("tpot_s",), ("tokens_per_s_per_chip",), ("tokens_per_s_per_user",)), "the batch and the queue"
+)
+"""Number -> what its parts are told at; the whole is told with it settled anew."""
 
 
 def _job(inputs: Result) -> ServeJob:
@@ -111,67 +62,108 @@ def _job(inputs: Result) -> ServeJob:
     )
 
 
-def chip_paths(d: Deployment) -> dict[str, tuple[str, ...]]:
-    """Constant that the chip gives -> the facts behind it."""
-    paths = d.system.paths
-    links = tuple(p for k, p in paths.items() if k.endswith(".bandwidth"))
-    wires = tuple(p for k, p in paths.items() if k.endswith((".bandwidth", ".latency")) or k.startswith("fabric."))
-    peaks = {k.split(".")[1]: (p,) for k, p in paths.items() if k.startswith("peak_flops.")}
-    own = peaks.get(d.plans[0].weights) or peaks.get("fp8") or peaks["bf16"]
-    return {
-        "hbm_Bps": (paths["hbm_Bps"],),
-        "link_Bps": links,
-        **{f"{wire}_per_B": wires for wire in ("reduce", "inside", "next", "stage")},
-        "peak_16": peaks["bf16"],
-        "peak_linear": own,
-        "peak_expert": own,
-    }
-
-
-_NEUTRAL = tuple(
-    f"serving.common.{name}"
-    for name in (
-        "guess_host",
-        "kernel",
-        "kernel_tables",
-        "moe_layer",
-        "reads",
-        "expert_reads",
-        "expert_launch",
-        "prefill_layer",
-        "prefill_kernel",
-        "fixed_times",
-    )
-)
-"""What an engine has that does not state these: nothing, or once. Facts that explain no time."""
-
-
-def constant_paths(d: Deployment, i: int) -> dict[str, tuple[str, ...]]:
-    """Constant of plan i -> the facts behind it."""
-    return {field: (d.table.names[int(index[i])],) for field, index in d.table.index.items()} | chip_paths(d)
-
-
-def _scalar(holder: Shapes | EngineCosts, name: str, i: int) -> float:
-    values = np.asarray(getattr(holder, name))
-    return float(np.max(values[..., i] if values.ndim else values))
-
-
-def part_terms(d: Deployment, i: int, parts: Mapping[str, float], made: Notes, notes: Notes) -> None:
-    """Record every part that takes time, of plan i, with the terms that `made` holds of it and the facts behind it."""
-    paths = constant_paths(d, i)
+def part_terms(parts: Mapping[str, float], made: Notes, notes: Notes) -> None:
+    """Record every part that takes time, with the terms that `made` holds of it."""
+    rounding = 1e-12 * sum(map(abs, parts.values()))
     for name, seconds in parts.items():
-        facts = tuple(
-            dict.fromkeys(p for c in CONSTANTS_OF_PART.get(name, ()) for p in paths.get(c, ()) if p not in _NEUTRAL)
-        )
         own = {k: t for k, t in made.terms.items() if k == name or k.startswith(f"{name}.")}
-        if name in own and abs(own[name].value - seconds) <= 1e-9 * abs(seconds):
-            notes.terms |= {k: replace(t, facts=facts) for k, t in own.items()}
+        if name in own and abs(own[name].value - seconds) <= 1e-9 * abs(seconds) + rounding:
+            notes.terms |= own
         elif seconds or len(parts) == 1:
-            notes.add(name, seconds, "s", words=WORDS_OF_PART.get(name, SOUGHT) if seconds else "none", facts=facts)
+            words = WORDS_OF_PART.get(name, DIFFERS) if seconds else "none"
+            notes.add(name, seconds, "s", words=words, facts=own[name].facts if name in own else ())
+
+
+def price_terms(facts: Facts, system_id: str, term: str) -> Notes:
+    """The terms of the price of a chip, each with the facts that move it."""
+
+    def make(known: Facts) -> Notes:
+        return noted(lambda moved, notes: money.price(moved, system_id, term=term, notes=notes), known)
+
+    return facts.once(("price terms", system_id, term), make)
+
+
+def power_terms(facts: Facts, system_id: str) -> Notes:
+    """The terms of the power of a chip, each with the facts that move it."""
+    return noted(lambda known, notes: energy.chip_power(known, system_id, notes=notes), facts)
+
+
+def record_served_memory(rows: WorkerRows, notes: Notes) -> None:
+    """Record what a device of a worker plan holds."""
+    serving_memory_B(rows.shapes, rows.around, rows.usable_B, notes)
+    notes.terms["weights"] = replace(
+        notes.terms["weights"], inputs={**notes.terms["weights"].inputs, "format": rows.plan.weights}
+    )
+
+
+def record_decode(rows: WorkerRows, n: float, context: float, notes: Notes) -> dict[str, Floats]:
+    """Record a step of n sequences of a rank, each with so many tokens of cache, and give the seconds of its parts."""
+    return step(rows.shapes, rows.costs, n=n, context=context, verify=rows.verified, notes=notes)
+
+
+def record_loop(rows: WorkerRows, job: ServeJob, users: float, held: Settled | None, notes: Notes | None) -> Steady:
+    """The closed loop of workers that prefill and decode, at the point where it runs (None: looked for), and its
+    terms."""
+    point = held and held.take(np.zeros(len(rows), dtype=np.intp))
+    at = rows.shapes, rows.costs, rows.around, _load(rows, job, users), rows.usable_B
+    return closed_loop(*at, held=point, notes=notes)
+
+
+def record_pair(decode: WorkerRows, prefill: WorkerRows, job: ServeJob, at: _PairPoint, notes: Notes) -> None:
+    """Record the terms of workers that only prefill and others that only decode."""
+    n, zero = len(decode), np.zeros(len(decode))
+    of_step = Notes(notes.moved)
+    parts = decode_step(decode.shapes, decode.costs, _load(decode, job, at.users), zero + at.users, of_step)
+    of_token = total(token_parts(parts, decode.around, decode.accepted, notes, of_step))
+    s, c, e = prefill.shapes, prefill.costs, prefill.around
+    lone = Prompting(s, c, e, _load(prefill, job, 1.0), zero).steps(zero)
+    made = Prefill.of(np.arange(n), s, c, e, lone, job.prompt, zero + at.correction, notes)
+    at_decode, at_prefill = (at.whole.take(np.full(n, i)) for i in (0, len(at.whole) - 1))
+    made.transfer(at_prefill, at_decode, decode.shapes, job.prompt, decode.costs.hbm_Bps, notes)
+    queued = told(notes, "queue.queued", queued_prompt_s)(service=made.service, load=zero + at.load)
+    told(notes, "queue", prompts_queue_s)(queued=queued, service=made.service)
+    f = at.found  # workers are as busy, and hold as many users
+    told(notes, "tokens_per_s", paired_tokens_per_s, unit="1/s")(
+        prefill_workers=f.prefill_workers,
+        prompts_per_s=f.prompts_per_s * f.ttft_parts["prefill"] / made.service,
+        decode_workers=f.workers,
+        answers_per_s=f.answers_per_s * (f.tpot_s - f.tpot_parts["correction"]) / of_token,
+        osl=job.output,
+    )
+    notes.drop_zeros()
+
+
+def _load(rows: WorkerRows, job: ServeJob, users: float) -> Load:
+    """So many users of a rank group in a closed loop without end."""
+    one = np.ones(len(rows))
+    return Load(
+        users=one * users,
+        prompt=one * job.prompt,
+        output=one * job.output,
+        cached=one * job.cached,
+        verify=rows.verified,
+        accepted=rows.accepted,
+        held=one * 0,
+        gathers=one,
+        rounds=one * math.inf,
+        is_static=one * 0,
+    )
+
+
+class _PairPoint(NamedTuple):
+    """Where prefill and decode workers run. found: their point in the search; users: of a rank group that decodes;
+    load: share of the time in which a prefill worker prefills; correction: of its time, what served rows differ by;
+    whole: the shapes of both on one device, with their caches, decode first."""
+
+    found: Found
+    users: float
+    load: float
+    correction: float
+    whole: Shapes
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ServedRow:
+class ServedRow:
     """A serving row with a plan, and the deployment that made it. plans: the decode worker's and, where prefill has
     workers of its own, theirs; others: the rows that it is told against."""
 
@@ -208,13 +200,32 @@ class _ServedRow:
 
     @cached_property
     def recorded(self) -> Notes:
-        """The formulas of its times: all, or of a step where workers only decode."""
-        made = Notes()
+        """The terms of its times at the point where its workers run, each with the facts that move it there."""
+        found = moved_facts(self.here, self.facts)
+        notes = Notes(found.moved)
+        self.record(found.plans, notes)
+        return notes.with_facts()
+
+    def record(self, rows: tuple[WorkerRows, ...], notes: Notes) -> None:
+        """Record the terms of its times at the point where its workers run, under the facts of `rows`."""
         if self.together:
-            self.found(self.here, made)
+            record_loop(rows[0], self.job, self.users, self.settled, notes)
         else:
-            self.decode_terms(made)
-        return made
+            record_pair(rows[0], rows[-1], self.job, self.pair_point, notes)
+
+    @cached_property
+    def settled(self) -> Settled | None:
+        """The point at which its closed loop runs."""
+        return record_loop(worker_rows(self.here)[0], self.job, self.users, None, None).settled
+
+    @cached_property
+    def pair_point(self) -> _PairPoint:
+        """The point at which its pair of workers runs."""
+        f, w, s = self.pair, worker(self.here, self.job), self.here.shapes
+        correction = math.exp(float(w.ttft[0][-1] + w.ttft[1][-1] * w.load(np.ones(1))[0]))
+        under_way = float(s.dp[-1] * max(1.0, s.pp[-1]))
+        prompts_per_s = f.tokens_per_s / self.job.output / f.prefill_workers
+        return _PairPoint(f, self.users, prompts_per_s * f.ttft_parts["prefill"] / under_way, correction, w.whole)
 
     @cached_property
     def pair(self) -> Found:
@@ -257,47 +268,22 @@ class _ServedRow:
             ),
         )
 
-    def found(self, d: Deployment, notes: Notes | None = None) -> _Served:
+    def found(self, d: Deployment) -> _Served:
         """What the row's workers do."""
         if not self.together:
             f = self.pair_found(d)
             return _Served(f.ttft_s, f.tpot_s, f.ttft_parts, f.tpot_parts, f.tokens_per_s)
         w, job, users = worker(d, self.job), self.job, self.users
-        one = np.ones(1)
-        first = np.zeros(1, dtype=np.intp)
-        load = Load(
-            users=one * users,
-            prompt=one * job.prompt,
-            output=one * job.output,
-            cached=one * job.cached,
-            verify=w.verified[first],
-            accepted=w.accepted[first],
-            held=one * 0,
-            gathers=one,
-            rounds=one * math.inf,
-            is_static=one * 0,
-        )
-        loop = closed_loop(
-            d.shapes.take(first), d.costs.take(first), d.around_of(0), load, d.system.hbm_usable_B, notes=notes
-        )
+        loop = record_loop(worker_rows(d)[0], job, users, None, None)
         x = w.load(np.array([users]))
         tpot = float(loop.tpot_s[0]) * math.exp(float(w.tpot[0][0] + w.tpot[1][0] * x[0]))
         ttft = float(loop.ttft_s[0]) * math.exp(float(w.ttft[0][0] + w.ttft[1][0] * x[0]))
         parts = [{k: float(v[0]) for k, v in p.items()} for p in (loop.ttft_parts, loop.tpot_parts)]
-        for p, total in zip(parts, (ttft, tpot), strict=True):
-            p["correction"] = total - sum(p.values())
+        for p, seconds in zip(parts, (ttft, tpot), strict=True):
+            p["correction"] = seconds - sum(p.values())
         answer_s = ttft + (job.output - 1.0) * tpot
         speed = users * self.plans[0].dp * job.output / answer_s * self.row["replicas"]["decode"]
         return _Served(ttft, tpot, parts[0], parts[1], speed)
-
-    def decode_terms(self, made: Notes) -> None:
-        """Record the parts of a step of workers that only decode."""
-        d = self.here
-        w, first, here = worker(d, self.job), np.zeros(1, dtype=np.intp), Notes()
-        n, context = self.users / max(1.0, self.plans[0].pp), self.job.prompt + 0.5 * self.job.output
-        shapes, costs = d.shapes.take(first), d.costs.take(first)
-        parts = step(shapes, costs, n=n, context=context, verify=w.verified[first], notes=here)
-        note_decode(made, parts, here, d.around_of(0), w.accepted[first])
 
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """Every number of the row under other facts."""
@@ -333,11 +319,11 @@ class _ServedRow:
         if first in ("ttft_s", "tpot_s", "tokens_per_s_per_chip", "tokens_per_s_per_user"):
             self.time_terms(name, notes)
         elif first == "memory_B":
-            memory_terms(d, notes, name)
+            memory_terms(d, self.facts, notes, name)
         elif first == "usd_per_mtok":
-            money.price(self.facts, d.system.id, term=self.term, notes=notes)
+            notes.take(price_terms(self.facts, d.system.id, self.term))
         elif first == "J_per_token":
-            energy.chip_power(self.facts, d.system.id, notes=notes)
+            notes.take(power_terms(self.facts, d.system.id))
         elif first in METRIC_OF_BREAKEVEN:
             speed = self.chips * float(self.row["tokens_per_s_per_chip"]["value"])
             even = self.break_even(first, speed, self.facts, notes)
@@ -349,21 +335,9 @@ class _ServedRow:
         parts = self.row["ttft_s" if name[0] == "ttft_s" else "tpot_s"]["breakdown"]
         if len(name) > 2:
             parts = {name[2]: parts[name[2]]}
-        made = self.recorded if self.together or name[0] != "ttft_s" else Notes()
-        part_terms(self.here, 0, parts, made, notes)
+        part_terms(parts, self.recorded, notes)
         if name[0] == "tokens_per_s_per_chip" and not self.together:
-            f = self.pair
-            notes.add(
-                "tokens_per_s",
-                f.tokens_per_s,
-                "1/s",
-                paired_tokens_per_s,
-                prefill_workers=f.prefill_workers,
-                prompts_per_s=f.prompts_per_s,
-                decode_workers=f.workers,
-                answers_per_s=f.answers_per_s,
-                osl=self.job.output,
-            )
+            notes.terms["tokens_per_s"] = self.recorded.terms["tokens_per_s"]
 
 
 class _Served(NamedTuple):
@@ -376,10 +350,10 @@ class _Served(NamedTuple):
     tokens_per_s: float
 
 
-def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
-    """The source of a serving row with a plan."""
+def served_row(result: Result, row: Result, model: Model, facts: Facts) -> ServedRow:
+    """A serving row with a plan. facts: those of the result."""
     decode, prefill = ServePlan.from_dict(row["decode"]), ServePlan.from_dict(row["prefill"])
-    served = _ServedRow(
+    return ServedRow(
         result=result,
         row=row,
         model=model,
@@ -388,6 +362,11 @@ def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         plans=(decode,) if decode == prefill else (decode, prefill),
         others=tuple(r for r in result.get("rows") or () if r is not row and r["feasible"] is not False),
     )
+
+
+def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
+    """The source of a serving row with a plan."""
+    served = served_row(result, row, model, facts)
     site, usable = energy.read_site(facts), served.here.system.paths["hbm_usable_B"]
     symbols = {
         "isl": served.job.prompt,
@@ -402,53 +381,24 @@ def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         "hbm_usable": (usable,),
     }
     return Source(
-        at=at, numbers=served.numbers, terms=served.terms, symbols=symbols, behind=behind, title=str(row["display"])
+        at=at,
+        numbers=served.numbers,
+        terms=served.terms,
+        symbols=symbols,
+        behind=behind,
+        held=HELD,
+        title=str(row["display"]),
     )
 
 
-def memory_terms(d: Deployment, notes: Notes, name: ResultPath) -> None:
-    """Record what a device of the first plan holds."""
-    e, s = d.around_of(0), d.shapes.take(np.zeros(1, dtype=np.intp))
-    held = serving_memory_B(s, e, d.system.hbm_usable_B)
-    paths = constant_paths(d, 0)
-    plan, usable = d.plans[0], d.system.paths["hbm_usable_B"]
-    if len(name) < 2 or name[1] == "weights":
-        notes.add(
-            "weights",
-            held["weights"],
-            "B",
-            served_weights_B,
-            linear=s.W_linear,
-            b=s.b_linear,
-            experts_B=np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert,
-            ranks=plan.tp * plan.dp,
-            pp=plan.pp,
-            head=s.W_head,
-            format=plan.weights,
-        )
-    if len(name) < 2 or name[1] == "reserve":
-        notes.add(
-            "reserve",
-            held["reserve"],
-            "B",
-            kept_by_engine_B,
-            usable=d.system.hbm_usable_B,
-            share=e.memory_share,
-            reserve=e.reserve_B,
-            taken=e.of_free * (held["weights"] + e.reserve_B),
-            facts=(usable, *paths["memory_share"], *paths["reserve_B"], *paths["of_free"]),
-        )
-    if len(name) < 2 or name[1] == "kv":
-        notes.add(
-            "cache room",
-            held["kv"],
-            "B",
-            cache_room_B,
-            usable=d.system.hbm_usable_B,
-            weights=held["weights"],
-            reserve=held["reserve"],
-            facts=(usable,),
-        )
+def memory_terms(d: Deployment, facts: Facts, notes: Notes, name: ResultPath) -> None:
+    """Record what a device of the first plan holds, or one part of it, each with the facts that move it."""
+    found = moved_facts(d, facts)
+    own = Notes(found.moved)
+    record_served_memory(found.plans[0], own)
+    parts = {"weights": "weights", "reserve": "reserve", "kv": "cache room"}
+    wanted = [parts[str(name[1])]] if len(name) > 1 else parts.values()
+    notes.terms |= {part: own.with_facts().terms[part] for part in wanted}
 
 
 def serve_fit(result: Result, at: ResultPath, held: Result, model: Model, facts: Facts) -> Source:
@@ -481,7 +431,7 @@ def serve_fit(result: Result, at: ResultPath, held: Result, model: Model, facts:
     def terms(name: ResultPath, notes: Notes) -> None:
         each = float(kv_B_per_sequence(d.shapes, np.array([tokens]))[0])
         if name[0] in ("memory_B", "requests"):
-            memory_terms(d, notes, name if name[0] == "memory_B" and name[-1] != "kv" else ())
+            memory_terms(d, facts, notes, name if name[0] == "memory_B" and name[-1] != "kv" else ())
             notes.add(
                 "one request",
                 each,

@@ -30,7 +30,8 @@ class Source:
     """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at
     least the one whose path is given; terms: record the formulas of one number; symbols: further names that formulas
     may read; behind: the facts of each symbol; formulas: path -> the formula of a number that has one of its own in
-    each row; is_slow: made again once for each end of a range and no more often."""
+    each row; held: number -> what stays as it is while facts move the parts of it, and settles anew where they move the
+    whole; is_slow: made again once for each end of a range and no more often."""
 
     at: ResultPath
     numbers: Callable[[Facts, ResultPath], Numbers]
@@ -38,6 +39,7 @@ class Source:
     symbols: Mapping[str, float] = field(default_factory=dict)
     behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     formulas: Mapping[ResultPath, str] = field(default_factory=dict)
+    held: Mapping[ResultPath, str] = field(default_factory=dict)
     title: str = ""
     is_slow: bool = False
 

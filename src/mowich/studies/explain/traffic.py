@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path as File
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.scenario import is_inline
@@ -89,19 +87,16 @@ def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Not
     """The step that stands for all steps of a simulation, and the price or the power of the chips."""
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        from mowich.economics import energy, money
-        from mowich.serving.step import step
-        from mowich.studies.explain.serving import part_terms
+        from mowich.studies.explain.serving import part_terms, power_terms, price_terms, record_decode
+        from mowich.studies.serving import moved_facts
 
         if name[0] in ("requests", "chips", "chips_of", "chips_used", "replicas", "prefill", "decode", "coverage"):
             return
-        d = scenario.serve.deployment
-        one = np.zeros(1, dtype=np.intp)
-        n, context = EXAMPLE_USERS, 1024.0
-        made = Notes()
-        found = step(d.shapes.take(one), d.costs.take(one), n=n, context=context, notes=made)
-        parts = {k: float(v[0]) for k, v in found.items()}
-        part_terms(d, 0, parts, made, notes)
+        found, n, context = moved_facts(scenario.serve.deployment, facts), EXAMPLE_USERS, 1024.0
+        made = Notes(found.moved)
+        seconds = record_decode(found.plans[0], n, context, made)
+        parts = {k: float(v[0]) for k, v in seconds.items()}
+        part_terms(parts, made.with_facts(), notes)
         total = sum(parts.values())
         notes.add(
             "step",
@@ -112,8 +107,8 @@ def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Not
         )
         for system in scenario.chips_of:
             if name[0] in ("usd_per_mtok", "usd_per_h"):
-                money.price(facts, system, term=scenario.price, notes=notes)
+                notes.take(price_terms(facts, system, scenario.price))
             elif name[0] == "J_per_token":
-                energy.chip_power(facts, system, notes=notes)
+                notes.take(power_terms(facts, system))
 
     return terms
