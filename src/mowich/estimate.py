@@ -141,11 +141,13 @@ def told(
     law: Callable[P, T],
     *,
     unit: str = "s",
+    words: str = "",
     note: str = "",
     also: Mapping[str, object] = MappingProxyType({}),
     tabled: tuple[Callable[[T], T], Callable[[T], str]] | None = None,
 ) -> Callable[P, T]:
-    """A law that records each call as the term `name`; without `notes` the law itself.
+    """A law that records each call as the term `name`; without `notes` the law itself. Of estimates the values are
+    recorded, and nothing where the law gives one that is not known.
 
     also: further numbers to show. tabled: what tables of kernels give in the place of a value, and what they say of
     where it is from.
@@ -155,10 +157,10 @@ def told(
 
     def recorded(*args: P.args, **given: P.kwargs) -> T:
         value = law(*args, **given) if tabled is None else tabled[0](law(*args, **given))
-        if notes is not None:
-            symbols = {**signature(law).bind(*args, **given).arguments, **also}
+        if notes is not None and not (isinstance(value, Estimate) and value.value is None):
+            symbols = {**dict(zip(signature(law).parameters, args, strict=False)), **given, **also}
             if tabled is None:
-                notes.add(name, value, unit, law, note=note, given=symbols)
+                notes.add(name, value, unit, law, words=words, note=note, given=symbols)
             else:
                 notes.add(name, value, unit, words=BY_TABLES, note=tabled[1](value) or note, given=symbols)
         return value

@@ -6,7 +6,7 @@ import pytest
 
 from fake_facts import FakeFacts
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, Notes, exact, unknown_estimate
+from mowich.estimate import Estimate, Notes, exact, told, unknown_estimate
 from mowich.facts import Fact
 
 
@@ -30,53 +30,55 @@ def test_idle_chips_are_paid_for() -> None:
 def test_breakeven_price_gives_the_best_rows_cost_back() -> None:
     notes = Notes()
     best = Estimate(value=0.3, unit=money.PER_MTOK, low=0.25, high=0.4, grade="B")
-    even = money.breakeven_usd_per_chip_h(
-        best, chips=128, tokens_per_s=exact(5e4, "1/s"), goodput=exact(0.9, "1"), notes=notes
-    )
+    law = told(notes, "even", money.breakeven_usd_per_chip_h, unit="USD/chip/h")
+    even = law(best, chips=128, tokens_per_s=exact(5e4, "1/s"), goodput=exact(0.9, "1"))
     cost = money.usd_per_mtok(
         exact(even.value / 3600, money.RATE), chips=128, step_s=exact(2.0, "s"), tokens=1e5, goodput=exact(0.9, "1")
     )  # type: ignore[operator]
     assert cost.value == pytest.approx(0.3)
     assert even.low / even.value == pytest.approx(0.25 / 0.3)  # type: ignore[operator]
-    assert notes.terms["breakeven_usd_per_chip_h"].value == even.value
+    assert notes.terms["even"].value == even.value
 
 
-SITE = energy.Site(
-    name="s",
-    pue=Estimate(value=1.2, unit="1", low=1.1, high=1.3, grade="D"),
-    electricity=exact(0.1 / 3.6e6, "USD/J"),
-    idle_share=Estimate(value=0.3, unit="1", low=0.1, high=0.5, grade="D"),
-)
+PUE = Estimate(value=1.2, unit="1", low=1.1, high=1.3, grade="D")
+SHARE = Estimate(value=0.3, unit="1", low=0.1, high=0.5, grade="D")
+
+
+def joule(power: Estimate, *, used: int, idle: int, step_s: Estimate = STEP) -> Estimate:
+    given = {"step_s": step_s, "tokens": 1e6, "goodput": GOOD, "pue": PUE, "idle_share": SHARE}
+    return energy.joule_per_token(power, used=used, idle=idle, **given)  # type: ignore[arg-type]
 
 
 def test_breakeven_watts_give_the_best_rows_energy_back_and_pue_cancels() -> None:
-    power = exact(900.0, "W")
+    kept = exact(0.9, "1")
+    chips = energy.powered_chips(100, 0, SHARE)
     best = energy.joule_per_token(
-        power, used=100, idle=0, step_s=exact(2.0, "s"), tokens=1e6, goodput=exact(0.9, "1"), site=SITE
+        exact(900.0, "W"),
+        used=100,
+        idle=0,
+        step_s=exact(2.0, "s"),
+        tokens=1e6,
+        goodput=kept,
+        pue=PUE,
+        idle_share=SHARE,
     )
     assert best.low < best.value < best.high  # type: ignore[operator]
-    even = energy.breakeven_W_per_chip(
-        best, chips=100, tokens_per_s=exact(5e5, "1/s"), goodput=exact(0.9, "1"), site=SITE
-    )
+    even = energy.breakeven_W_per_chip(best, tokens_per_s=exact(5e5, "1/s"), goodput=kept, pue=PUE, powered_chips=chips)
     assert even.value == pytest.approx(900.0)
     assert even.low == pytest.approx(900.0, rel=1e-6)
     assert even.high == pytest.approx(900.0, rel=1e-6)
 
 
 def test_idle_chips_draw_a_share() -> None:
-    busy = energy.joule_per_token(exact(900.0, "W"), used=100, idle=0, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE)
-    idle = energy.joule_per_token(
-        exact(900.0, "W"), used=100, idle=10, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE
-    )
+    busy, idle = (joule(exact(900.0, "W"), used=100, idle=idle) for idle in (0, 10))
     assert idle.value == pytest.approx(busy.value * 1.03)  # type: ignore[operator]
 
 
 def test_unknown_power_stays_unknown() -> None:
-    nothing = unknown_estimate("W", "no published power")
-    assert (
-        energy.joule_per_token(nothing, used=1, idle=0, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE).value is None
+    nothing, notes = unknown_estimate("W", "no published power"), Notes()
+    assert joule(nothing, used=1, idle=0).value is None
+    even = told(notes, "even", energy.breakeven_W_per_chip, unit="W")(
+        nothing, tokens_per_s=exact(1, "1/s"), goodput=GOOD, pue=PUE, powered_chips=exact(1, "chips")
     )
-    assert (
-        energy.breakeven_W_per_chip(nothing, chips=1, tokens_per_s=exact(1, "1/s"), goodput=GOOD, site=SITE).reason
-        == "no published power"
-    )
+    assert even.reason == "no published power"
+    assert not notes.terms  # a law that gives nothing records nothing

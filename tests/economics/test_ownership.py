@@ -115,9 +115,12 @@ def test_dearer_inputs_never_make_a_chip_hour_cheaper(facts: Facts) -> None:
     """Each fact that a cost rests on moves it one way; more of any price costs more."""
     falls = ("life", "residual", "salvage", "wafer_diameter")
     for name in ("h100", "trn3-gen2", "ironwood", "gb300"):
-        found = ownership.owned(facts, name)
-        for path in found.facts:
-            value = facts.number(path)
+        found, read = ownership.owned(facts, name), Watched(facts)
+        ownership.cost_per_s(read, name, found.terms)
+        for path, fact in read.read.items():
+            value = fact.value
+            if not isinstance(value, float):
+                continue
             if path.startswith("prices.memory.") and not path.endswith(found.terms.quarter):
                 continue  # of the quotation: the dearer it was, the less of the price was for the rest
             if not value or "rules." in path or path.endswith(("chips", "residual_value_5y", "pue", ".dies")):

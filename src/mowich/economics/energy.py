@@ -45,13 +45,7 @@ def chip_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> E
     fact = facts.fact(f"chips.{facts.meta('systems', system_id)['chip']}.power.all_in")
     estimate = of_fact(fact, "W")
     if notes is not None and estimate.value is not None:
-        notes.add(
-            "power",
-            estimate.value,
-            "W",
-            facts=(fact.path,),
-            note="per chip, with host, network and cooling, before PUE",
-        )
+        notes.add("power", estimate.value, "W", note="per chip, with host, network and cooling, before PUE")
     return estimate
 
 
@@ -85,15 +79,15 @@ def powered_chips(used: float, idle: float, idle_share: Estimate) -> Estimate:
 
 
 def joule_per_token(
-    power_W: Estimate,
+    power: Estimate,
     *,
     used: int,
     idle: int,
     step_s: Estimate,
     tokens: float,
     goodput: Estimate,
-    site: Site,
-    notes: Notes | None = None,
+    pue: Estimate,
+    idle_share: Estimate,
 ) -> Estimate:
     """Energy at the meter per trained token.
 
@@ -105,85 +99,48 @@ def joule_per_token(
     Units: power W, step_s s, used chips, idle chips, tokens tokens.
 
     >>> from mowich.estimate import exact
-    >>> s = Site(name="s", pue=exact(1.2, "1"), electricity=exact(0.0, "USD/J"), idle_share=exact(0.25, "1"))
+    >>> site = {"pue": exact(1.2, "1"), "idle_share": exact(0.25, "1")}
     >>> step, kept = exact(2.0, "s"), exact(0.97, "1")
-    >>> e = joule_per_token(exact(1000.0, "W"), used=96, idle=4, step_s=step, tokens=1e6, goodput=kept, site=s)
+    >>> e = joule_per_token(exact(1000.0, "W"), used=96, idle=4, step_s=step, tokens=1e6, goodput=kept, **site)
     >>> round(e.value, 9)
     0.24
     """
-    chips = powered_chips(used, idle, site.idle_share)
-    energy = product_of(
-        [(site.pue, 1.0), (power_W, 1.0), (chips, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_TOKEN
-    ).scaled(1 / tokens, PER_TOKEN)
-    if notes is not None and energy.value is not None:
-        notes.add(
-            "J_per_token",
-            energy.value,
-            PER_TOKEN,
-            joule_per_token,
-            pue=site.pue.value,
-            power=power_W.value,
-            used=used,
-            idle=idle,
-            idle_share=site.idle_share.value,
-            step_s=step_s.value,
-            tokens=tokens,
-            goodput=goodput.value,
-            facts=(f"sites.{site.name}.pue", f"sites.{site.name}.idle_power_share"),
-        )
-    return energy
+    chips = powered_chips(used, idle, idle_share)
+    return product_of([(pue, 1.0), (power, 1.0), (chips, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_TOKEN).scaled(
+        1 / tokens, PER_TOKEN
+    )
 
 
 def breakeven_W_per_chip(
-    best: Estimate,
-    *,
-    chips: int,
-    tokens_per_s: Estimate,
-    goodput: Estimate,
-    site: Site,
-    idle: int = 0,
-    notes: Notes | None = None,
+    best: Estimate, *, tokens_per_s: Estimate, goodput: Estimate, pue: Estimate, powered_chips: Estimate
 ) -> Estimate:
     """The watts per chip, before PUE, at which a row uses the energy per token of the best row.
 
     T = best * tokens_per_s * goodput / (pue * powered_chips)
 
     best: of the best row; tokens_per_s: of this row, all chips; powered_chips: those used, and of those idle the share
-    of power that they draw. chips: used and idle, of which `idle` are idle. PUE is the same in both rows and cancels,
-    so its range is taken out of `best`'s, not added a second time.
+    of power that they draw (`powered_chips`). PUE is the same in both rows and cancels, so its range is taken out of
+    `best`'s, not added a second time.
 
     Units: best J/token, tokens_per_s 1/s, powered_chips chips.
 
     >>> from mowich.estimate import exact
-    >>> s = Site(name="s", pue=exact(1.2, "1"), electricity=exact(0.0, "USD/J"), idle_share=exact(0.25, "1"))
-    >>> rate, kept = exact(5e5, "1/s"), exact(0.97, "1")
-    >>> w = breakeven_W_per_chip(exact(0.24, "J/token"), chips=100, idle=4, tokens_per_s=rate, goodput=kept, site=s)
+    >>> rate, kept, chips = exact(5e5, "1/s"), exact(0.97, "1"), powered_chips(96, 4, exact(0.25, "1"))
+    >>> w = breakeven_W_per_chip(
+    ...     exact(0.24, "J/token"), tokens_per_s=rate, goodput=kept, pue=exact(1.2, "1"), powered_chips=chips
+    ... )
     >>> round(w.value, 6)
     1000.0
     """
-    if best.value is None or site.pue.value is None:
-        return unknown_estimate("W", best.reason or site.pue.reason or "no row with a known power")
+    if best.value is None or pue.value is None:
+        return unknown_estimate("W", best.reason or pue.reason or "no row with a known power")
     down, up = log_spread(best.value, best.low or best.value, best.high or best.value)
-    pue_down, pue_up = log_spread(site.pue.value, site.pue.low or site.pue.value, site.pue.high or site.pue.value)
+    pue_down, pue_up = log_spread(pue.value, pue.low or pue.value, pue.high or pue.value)
     without = from_spreads(
-        best.value / site.pue.value,
+        best.value / pue.value,
         PER_TOKEN,
         [max(0.0, down**2 - pue_down**2) ** 0.5],
         [max(0.0, up**2 - pue_up**2) ** 0.5],
         grade=worst_grade((best.grade,)),
     )
-    powered = powered_chips(chips - idle, idle, site.idle_share)
-    watts = product_of([(without, 1.0), (tokens_per_s, 1.0), (goodput, 1.0), (powered, -1.0)], "W")
-    if notes is not None and watts.value is not None:
-        notes.add(
-            "breakeven_W_per_chip",
-            watts.value,
-            "W",
-            breakeven_W_per_chip,
-            best=best.value,
-            tokens_per_s=tokens_per_s.value,
-            goodput=goodput.value,
-            pue=site.pue.value,
-            powered_chips=powered.value,
-        )
-    return watts
+    return product_of([(without, 1.0), (tokens_per_s, 1.0), (goodput, 1.0), (powered_chips, -1.0)], "W")

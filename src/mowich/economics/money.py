@@ -16,7 +16,7 @@ from mowich.economics.energy import chip_power, read_site
 from mowich.economics.ownership import COST_RULE_WORDS, Terms, owned
 from mowich.errors import UserError
 from mowich.errors import unknown as unknown_word
-from mowich.estimate import Estimate, Notes, product_of, unknown_estimate
+from mowich.estimate import Estimate, Notes, product_of, told, unknown_estimate
 from mowich.facts import Fact, Facts
 from mowich.units import show
 
@@ -249,17 +249,14 @@ def _electricity(facts: Facts, system_id: str, notes: Notes | None) -> Price:
         return Price(rate=unknown_estimate(RATE, why), label=why, fact_path="")
     label = ", ".join((show(rate.value, RATE), "electricity", f"a chip at work, site {site.name}"))
     if notes is not None:
-        facts_read = (f"sites.{site.name}.pue", f"sites.{site.name}.electricity")
-        notes.add("price", rate.value, RATE, facts=facts_read, note=label, words="power * pue * electricity")
+        notes.add("price", rate.value, RATE, note=label, words="power * pue * electricity")
     return Price(rate=rate, label=label, fact_path="", term="electricity")
 
 
 def _estimated(found: rent.EstimatedRent, notes: Notes | None) -> Price:
     """The estimated rent of a system that nobody quotes, as a price of grade D."""
-    value = float(found.rate)
-    label = ", ".join((show(value, RATE), "rent", ESTIMATE, found.words))
-    if notes is not None:
-        notes.add("price", value, RATE, rent.rent_of_cost, facts=found.facts, note=label, given=found.symbols)
+    label = ", ".join((show(float(found.rate), RATE), "rent", ESTIMATE, found.words))
+    told(notes, "price", rent.rent_of_cost, unit=RATE, note=label)(cost=found.cost, markup=found.markup)
     return Price(rate=found.rate, label=label, fact_path="", term="rent")
 
 
@@ -273,14 +270,7 @@ def _cost(facts: Facts, system_id: str, notes: Notes | None, asked: Terms | None
     scope = f"{terms.quarter}, {terms.buyer}, {COST_RULE_WORDS[terms.rule]}"
     label = ", ".join((show(cost.total.value, RATE), "tco", scope))
     if notes is not None:
-        notes.add(
-            "price",
-            cost.total.value,
-            RATE,
-            facts=cost.facts,
-            note=label,
-            words="sum of the parts that mowich prices shows",
-        )
+        notes.add("price", cost.total.value, RATE, note=label, words="sum of the parts that mowich prices shows")
     return Price(rate=replace(cost.total, breakdown={}), label=label, fact_path="", term="tco")
 
 
@@ -302,19 +292,17 @@ def _price(facts: Facts, fact: Fact, term: str, notes: Notes | None) -> Price:
         part for part in (show(value, RATE), term, ESTIMATE if fact.grade == "D" else "", date, scope) if part
     )
     if notes is not None:
-        notes.add("price", value, RATE, facts=(fact.path,), note=label)
+        notes.add("price", value, RATE, note=label)
     return Price(rate=rate, label=label, fact_path=fact.path, term=term)
 
 
-def usd_per_mtok(
-    rate: Estimate, *, chips: int, step_s: Estimate, tokens: float, goodput: Estimate, notes: Notes | None = None
-) -> Estimate:
+def usd_per_mtok(price: Estimate, *, chips: int, step_s: Estimate, tokens: float, goodput: Estimate) -> Estimate:
     """USD per million trained tokens.
 
     T = chips * price * step_s / (tokens * goodput) * 1e6
 
-    chips: all that are paid for, used and idle; price: `rate`; tokens: of a step; goodput: the share of time that is
-    useful. Assumes that price, time and goodput err independently.
+    chips: all that are paid for, used and idle; tokens: of a step; goodput: the share of time that is useful. Assumes
+    that price, time and goodput err independently.
 
     Units: chips chips, price USD/chip/s, step_s s, tokens tokens.
 
@@ -324,27 +312,11 @@ def usd_per_mtok(
     >>> round(c.value, 9), c.unit
     (1.25, 'USD/Mtok')
     """
-    cost = product_of([(rate, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_MTOK)
-    cost = cost.scaled(chips / tokens * 1e6, PER_MTOK)
-    if notes is not None and cost.value is not None:
-        notes.add(
-            "usd_per_mtok",
-            cost.value,
-            PER_MTOK,
-            usd_per_mtok,
-            chips=chips,
-            price=rate.value,
-            step_s=step_s.value,
-            tokens=tokens,
-            goodput=goodput.value,
-            note="chips used and idle are paid for",
-        )
-    return cost
+    cost = product_of([(price, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_MTOK)
+    return cost.scaled(chips / tokens * 1e6, PER_MTOK)
 
 
-def breakeven_usd_per_chip_h(
-    best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate, notes: Notes | None = None
-) -> Estimate:
+def breakeven_usd_per_chip_h(best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate) -> Estimate:
     """The price per chip-hour at which a row costs what the best row does.
 
     T = best * tokens_per_s * goodput / chips * 3600 / 1e6
@@ -360,18 +332,5 @@ def breakeven_usd_per_chip_h(
     >>> round(r.value, 9)
     3.6
     """
-    rate = product_of([(best, 1.0), (tokens_per_s, 1.0), (goodput, 1.0)], "USD/chip/h").scaled(
-        3600 / 1e6 / chips, "USD/chip/h"
-    )
-    if notes is not None and rate.value is not None:
-        notes.add(
-            "breakeven_usd_per_chip_h",
-            rate.value,
-            "USD/chip/h",
-            breakeven_usd_per_chip_h,
-            best=best.value,
-            tokens_per_s=tokens_per_s.value,
-            goodput=goodput.value,
-            chips=chips,
-        )
-    return rate
+    cost = product_of([(best, 1.0), (tokens_per_s, 1.0), (goodput, 1.0)], "USD/chip/h")
+    return cost.scaled(3600 / 1e6 / chips, "USD/chip/h")

@@ -33,6 +33,7 @@ from mowich.economics.cost_laws import (
     memory_usd,
     packaging_usd,
     partner_usd,
+    per_hour,
     per_watt,
     share_usd,
     silicon_usd,
@@ -41,7 +42,7 @@ from mowich.economics.cost_laws import (
     worn_per_s,
 )
 from mowich.errors import unknown as unknown_word
-from mowich.estimate import Estimate, Notes, from_spreads, unknown_estimate, worst_grade
+from mowich.estimate import Estimate, Notes, from_spreads, told, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 from mowich.units import UNITS
 
@@ -69,6 +70,9 @@ lease; cooling: power beyond that of the machine, by PUE."""
 
 OWNED = (*BOUGHT, *RUNNING)
 """Parts of the cost of a chip-hour; they sum to it."""
+
+OF_AN_HOUR = " of an hour"
+"""Behind the name of a part: what an hour takes of it."""
 
 PER_CHIP_S = "USD/chip/s"
 _ASKED = "prices.ownership.asked"
@@ -98,7 +102,7 @@ class Terms:
 class Ownership:
     """Cost of one chip of a system. parts: `OWNED` -> USD per chip and second; total: their sum; capital: `BOUGHT` ->
     USD per chip, paid once; capital_total: their sum; moves: (fact, change of ln total at its low end, at its high
-    end), the largest first; facts: paths that it rests on."""
+    end), the largest first."""
 
     terms: Terms
     parts: Mapping[str, Estimate]
@@ -106,7 +110,6 @@ class Ownership:
     capital: Mapping[str, Estimate]
     capital_total: Estimate
     moves: tuple[tuple[str, float, float], ...] = ()
-    facts: tuple[str, ...] = ()
 
     @property
     def operating(self) -> float:
@@ -171,12 +174,7 @@ class _Bill:
         """The numbers that `law` makes of its symbols, each a number, a column or the path of a fact; the first is
         written down under a name where notes are kept."""
         values = {key: self.read(x) if isinstance(x, str) else x for key, x in given.items()}
-        value = law(**values)
-        if self.notes is not None:
-            paths = [self.facts.fact(x).path for x in given.values() if isinstance(x, str)]
-            first = {key: float(x[0]) if isinstance(x, np.ndarray) else x for key, x in values.items()}
-            self.notes.add(name, float(value[0]), unit, law, facts=paths, given=first)
-        return value
+        return told(self.notes, name, law, unit=unit)(**values)
 
     # -- once
 
@@ -325,6 +323,9 @@ class _Bill:
         out["cooling"] = self.put("cooling", PER_CHIP_S, cooling_per_s, energy=out["energy"], pue="sites.default.pue")
         people = f"{own}.operation.other_than_energy_per_kw"
         out["operation"] = self.put("operation", PER_CHIP_S, per_watt, watts=watts, usd_per_W_s=people)
+        if self.notes is not None:
+            for name in OWNED:
+                self.put(f"{name}{OF_AN_HOUR}", "USD/chip/h", per_hour, per_s=out[name])
         return {name: out[name] for name in OWNED}
 
 
@@ -332,12 +333,16 @@ def _sum(columns: Mapping[str, Floats]) -> Floats:
     return sum(columns.values(), np.zeros(1))
 
 
-def own_terms(facts: Facts, system_id: str, notes: Notes, terms: Terms | None = None) -> None:
-    """Write down every formula of the cost of a system, where it is known."""
+def cost_per_s(facts: Facts, system_id: str, terms: Terms, notes: Notes | None = None) -> float | None:
+    """USD per chip and second of `owned` at the facts' values; None where it is not known. `notes` records every
+    formula of it."""
     chip = str(facts.meta("systems", system_id).get("chip", ""))
-    if not _missing(facts, system_id, chip):
-        bill = _Bill(facts, system_id, chip, terms or read_terms(facts), lambda path: _number(facts.fact(path)), notes)
-        bill.hourly(bill.capital())
+    if _missing(facts, system_id, chip):
+        return None
+    bill = _Bill(facts, system_id, chip, terms, lambda path: _number(facts.fact(path)), notes)
+    bought = bill.capital()
+    total = float(_sum(bill.hourly(bought))[0])
+    return total if bought["machine"][0] >= 0.0 else None
 
 
 def _number(fact: Fact) -> Floats:
@@ -424,7 +429,6 @@ def _owned(facts: Facts, system_id: str, asked: Terms | None) -> Ownership:
         capital={name: one("USD", name) for name in BOUGHT},
         capital_total=whole("USD")[0],
         moves=tuple((ranged[i].path, float(moves[i, 0]), float(moves[i, 1])) for i in by_size),
-        facts=tuple(used),
     )
 
 

@@ -8,11 +8,10 @@ what a machine costs that is rented for weeks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mowich.economics.ownership import BUYERS, owned, read_terms
-from mowich.estimate import Estimate, Notes, product_of
+from mowich.economics.ownership import BUYERS, Terms, cost_per_s, owned, read_terms
+from mowich.estimate import Estimate, Notes, exact, product_of, told
 from mowich.facts import Fact, Facts
 
 RENTAL_ORDER = ("capacity-block", "on-demand", "market")
@@ -37,12 +36,12 @@ class Markup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimatedRent:
-    """rate: USD per chip and second, grade D; words: how it comes about; symbols: of `rent_of_cost`; facts: paths."""
+    """rate: USD per chip and second, grade D; words: how it comes about; cost, markup: of `rent_of_cost`."""
 
     rate: Estimate
     words: str
-    symbols: Mapping[str, float]
-    facts: tuple[str, ...]
+    cost: Estimate
+    markup: Estimate
 
 
 def _quote_paths(facts: Facts, system_id: str, kind: str) -> list[str]:
@@ -64,10 +63,11 @@ def quoted(facts: Facts, system_id: str, kind: str) -> Fact | None:
 def markups(facts: Facts) -> dict[str, Markup]:
     """What each kind of seller asks over his cost, where a machine tells: sellers are of the kinds of `BUYERS`, who own
     the machines."""
-    return facts.once("markups", _markups)
+    return facts.once("markups", lambda known: _markups(known, known))
 
 
-def _markups(facts: Facts) -> dict[str, Markup]:
+def _markups(facts: Facts, held: Facts) -> dict[str, Markup]:
+    """held: facts of what the machines cost."""
     terms = read_terms(facts)
     pairs: dict[str, list[tuple[str, str, float]]] = {seller: [] for seller in BUYERS}
     files = {seller: _listed(facts, f"prices.rent.{seller}.files") for seller in BUYERS}
@@ -77,7 +77,7 @@ def _markups(facts: Facts) -> dict[str, Markup]:
             seller = next((s for s, names in files.items() if path.split(".")[1] in names), None)
             if seller is None or fact is None or not isinstance(fact.value, float) or fact.grade == "D":
                 continue
-            cost = owned(facts, system, replace(terms, buyer=seller)).total.value
+            cost = _cost(held, system, replace(terms, buyer=seller))
             if cost is not None:
                 pairs[seller].append((system, path, fact.value / cost))
     out = {}
@@ -88,11 +88,15 @@ def _markups(facts: Facts) -> dict[str, Markup]:
     return out
 
 
+def _cost(facts: Facts, system: str, terms: Terms) -> float | None:
+    return facts.once(("cost", system, terms), lambda known: cost_per_s(known, system, terms))
+
+
 def _listed(facts: Facts, path: str) -> list[str]:
     return [word.strip() for word in str(facts.fact(path).value).split(",")]
 
 
-def rent_of_cost(cost: float, markup: float) -> float:
+def rent_of_cost(cost: Estimate, markup: Estimate) -> Estimate:
     """What renting a chip-hour costs that nobody quotes.
 
     T = cost * markup
@@ -101,7 +105,7 @@ def rent_of_cost(cost: float, markup: float) -> float:
 
     Units: cost USD/chip/s, markup 1.
     """
-    return cost * markup
+    return product_of([(cost, 1.0), (markup, 1.0)], "USD/chip/s")
 
 
 def asked_by_sellers(facts: Facts, system_id: str) -> dict[str, Estimate]:
@@ -114,17 +118,17 @@ def asked_by_sellers(facts: Facts, system_id: str) -> dict[str, Estimate]:
         cost = owned(facts, system_id, replace(terms, buyer=seller)).total
         if cost.value is not None and vendor in _listed(facts, f"prices.rent.{seller}.vendors"):
             times = Estimate(value=math.sqrt(seen.low * seen.high), unit="1", low=seen.low, high=seen.high, grade="D")
-            out[seller] = product_of([(replace(cost, breakdown={}), 1.0), (times, 1.0)], "USD/chip/s")
+            out[seller] = rent_of_cost(replace(cost, breakdown={}), times)
     return out
 
 
-def note_asked(facts: Facts, system_id: str, seller: str, notes: Notes) -> None:
-    """Write down how what a kind of seller asks comes about."""
-    cost = owned(facts, system_id, replace(read_terms(facts), buyer=seller))
-    seen, rate = markups(facts)[seller], float(asked_by_sellers(facts, system_id)[seller])
-    paths = [*cost.facts, *(path for _, path, _ in seen.pairs)]
-    given = {"cost": float(cost.total), "markup": math.sqrt(seen.low * seen.high)}
-    notes.add("rent", rate, "USD/chip/s", rent_of_cost, facts=dict.fromkeys(paths), given=given)
+def note_asked(facts: Facts, system_id: str, seller: str, held: Facts, notes: Notes) -> None:
+    """Record how what a kind of seller asks comes about: of his cost and of what is quoted, with the costs of the
+    machines that are quoted as they are in `held`."""
+    cost, seen = _cost(facts, system_id, replace(read_terms(facts), buyer=seller)), _markups(facts, held)[seller]
+    if cost is not None:
+        law = told(notes, "rent", rent_of_cost, unit="USD/chip/s", note="markup: the costs of quoted machines are held")
+        law(cost=exact(cost, "USD/chip/s"), markup=exact(math.sqrt(seen.low * seen.high), "1"))
 
 
 def estimated(facts: Facts, system_id: str) -> EstimatedRent | None:
@@ -135,13 +139,12 @@ def estimated(facts: Facts, system_id: str) -> EstimatedRent | None:
         return None
     low = min(float(e.low or 0.0) for e in asked.values())
     high = max(float(e.high or 0.0) for e in asked.values())
-    value = math.sqrt(low * high)
-    cost = owned(facts, system_id, replace(terms, buyer=next(iter(asked))))
+    cost = owned(facts, system_id, replace(terms, buyer=next(iter(asked)))).total
+    markup = exact(math.sqrt(low * high) / float(cost), "1")
     said = " or ".join(f"{known[s].low:.2g} to {known[s].high:.2g} times a {s}'s cost" for s in asked)
-    paths = [path for s in asked for _, path, _ in known[s].pairs]
     return EstimatedRent(
-        rate=Estimate(value=value, unit="USD/chip/s", low=low, high=high, grade="D"),
+        rate=replace(rent_of_cost(cost, markup), low=low, high=high, grade="D"),
         words=f"bought {terms.quarter}, {said}",
-        symbols={"cost": float(cost.total), "markup": value / float(cost.total)},
-        facts=tuple(dict.fromkeys([*cost.facts, *paths])),
+        cost=cost,
+        markup=markup,
     )

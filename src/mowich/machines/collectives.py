@@ -14,7 +14,7 @@ are `machines.flows`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
@@ -271,23 +271,6 @@ def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
     return out
 
 
-def law_s(system: System, latency_s: Floats, bulk_s: Floats | float, x_s: Floats, data_B: Floats) -> Floats:
-    """Seconds of an algorithm: `pipelined_s` with L = latency + bulk S / (S + S_large) and x = b S; inf where it does
-    not apply.
-
-    >>> from mowich.facts import load_facts
-    >>> from mowich.machines.system import resolve
-    >>> h100 = resolve(load_facts(), "h100")
-    >>> S = np.array([2.0**29])
-    >>> round(float(all_reduce_s(h100, S, np.array([8.0]), np.ones(1))[0]) * 1e6)  # measured: 2111 us
-    2034
-    """
-    f = system.fabric
-    L = latency_s + bulk_s * (data_B / (data_B + f.large_B))
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(np.isfinite(L), pipelined_s(L, x_s, 1.0, f.pipeline, f.pipeline_limit), np.inf))
-
-
 def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: Floats | float, r: Floats | float) -> Floats:
     """Seconds of S bytes that go in pieces, one behind the other.
 
@@ -299,6 +282,31 @@ def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: Floats | flo
     """
     x = b * S
     return np.asarray(L + np.minimum(g * np.sqrt(L * x), r * L) + x)
+
+
+def law_s(
+    system: System,
+    latency_s: Floats,
+    bulk_s: Floats | float,
+    x_s: Floats,
+    data_B: Floats,
+    S: Floats | float = 1.0,
+    law: Callable[..., Floats] = pipelined_s,
+) -> Floats:
+    """Seconds of an algorithm: `pipelined_s` with L = latency + bulk S / (S + S_large) and b = x over S; inf where it
+    does not apply. law: what is called for it (`estimate.told`).
+
+    >>> from mowich.facts import load_facts
+    >>> from mowich.machines.system import resolve
+    >>> h100 = resolve(load_facts(), "h100")
+    >>> S = np.array([2.0**29])
+    >>> round(float(all_reduce_s(h100, S, np.array([8.0]), np.ones(1))[0]) * 1e6)  # measured: 2111 us
+    2034
+    """
+    f = system.fabric
+    L = latency_s + bulk_s * (data_B / (data_B + f.large_B))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(np.isfinite(L), law(L, x_s, S, f.pipeline, f.pipeline_limit), np.inf))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,10 @@ def with_breakeven(
             if powered:
                 watts = energy.breakeven_W_per_chip(
                     min(powered, key=float),
-                    chips=paid,
-                    idle=row.chips_idle,
                     tokens_per_s=speed(row),
                     goodput=kept(row),
-                    site=site,
+                    pue=site.pue,
+                    powered_chips=energy.powered_chips(row.chips_used, row.chips_idle, site.idle_share),
                 )
                 row = replace(row, breakeven_W_per_chip=watts)  # type: ignore[type-var]
         out.append(row)

@@ -187,6 +187,13 @@ class CollectiveStudy(Shown):
         }
 
 
+def machine(facts: Facts, on: str, chips: int, network: str, oversubscription: float) -> System:
+    """The chips of a machine as the ranks of a collective, cabled as asked."""
+    found = resolve(facts, on, chips=chips)
+    cabled = on_network(facts, found, network, oversubscription=oversubscription)
+    return per_chip(cabled if network or oversubscription != 1.0 else found)
+
+
 def _ends(system: System, chips: int) -> list[tuple[str, list[str]]]:
     """Groups of facts with a range that move the time of a collective over `chips` chips: (name, paths), each group
     moved together. What joins fabrics is among them where the group leaves its fabric."""
@@ -231,20 +238,14 @@ def collective(
     if kind not in collectives.COLLECTIVE_KINDS:
         raise unknown("collective", kind, collectives.COLLECTIVE_KINDS)
     chips, wanted = _chips_and_group(facts, on, group)
-
-    def machine(known: Facts) -> System:
-        found = resolve(known, on, chips=chips)
-        cabled = on_network(known, found, network, oversubscription=oversubscription)
-        return per_chip(cabled if network or oversubscription != 1.0 else found)
-
-    system, data = machine(facts), np.array([float(b) for b in sizes])
+    system, data = machine(facts, on, chips, network, oversubscription), np.array([float(b) for b in sizes])
     asked = _disturbed(system, kind, data, wanted, fail, beside) if fail or beside else _Runs(ranks=wanted)
-    value, names, bound = _times(system, kind, data, asked)
+    value, names, bound = times(system, kind, data, asked.ranks, asked.slowdown)
     moved = []
     for name, paths in _ends(resolve(facts, on, chips=chips), wanted):
         slow, fast = (
-            _times(machine(_moved(facts, paths, worse, name == "bandwidth")), kind, data, asked)[0]
-            for worse in (True, False)
+            times(machine(known, on, chips, network, oversubscription), kind, data, asked.ranks, asked.slowdown)[0]
+            for known in (_moved(facts, paths, worse, name == "bandwidth") for worse in (True, False))
         )
         moved.append((paths, slow, fast))
     notes = []
@@ -333,11 +334,12 @@ def _disturbed(
     return _Runs(ranks=left, slowdown=found.slowdown, algorithm=None if whole else found.algorithm, binds=found.binds)
 
 
-def _times(system: System, kind: str, data_B: FloatArray, runs: _Runs) -> tuple[FloatArray, list[str], list[str]]:
-    """(seconds [sizes], algorithm of each size, what binds it)."""
-    n = runs.ranks
-    got = collectives.choose(system, kind, data_B, np.full(len(data_B), float(n)), np.ones(len(data_B)))
-    extra = flows.bytes_term(system, kind, data_B, n) * (runs.slowdown - 1.0) if runs.slowdown > 1.0 else 0.0
+def times(
+    system: System, kind: str, data_B: FloatArray, ranks: int, slowdown: float
+) -> tuple[FloatArray, list[str], list[str]]:
+    """(seconds [sizes], algorithm of each size, what binds it). slowdown: of the bytes' term."""
+    got = collectives.choose(system, kind, data_B, np.full(len(data_B), float(ranks)), np.ones(len(data_B)))
+    extra = flows.bytes_term(system, kind, data_B, ranks) * (slowdown - 1.0) if slowdown > 1.0 else 0.0
     return got.time_s + extra, got.algorithm, got.binds
 
 

@@ -86,7 +86,7 @@ def cost_of(
     goodput: Estimate = CERTAIN,
 ) -> Cost:
     """The cost of the tokens of a step. used, idle: chips, all of which are paid for; term: kind of price."""
-    price = money.price(facts, system_id, term=term)
+    price, site = money.price(facts, system_id, term=term), energy.read_site(facts)
     return Cost(
         usd_per_mtok=money.usd_per_mtok(price.rate, chips=used + idle, step_s=step_s, tokens=tokens, goodput=goodput),
         J_per_token=energy.joule_per_token(
@@ -96,7 +96,8 @@ def cost_of(
             step_s=step_s,
             tokens=tokens,
             goodput=goodput,
-            site=energy.read_site(facts),
+            pue=site.pue,
+            idle_share=site.idle_share,
         ),
         price_label=price.label,
     )

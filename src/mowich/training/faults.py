@@ -19,6 +19,7 @@ from functools import lru_cache
 import numpy as np
 
 from mowich.arrays import Floats
+from mowich.estimate import Notes, told
 from mowich.facts import Facts
 
 STRATEGIES = ("sync", "async", "memory", "elastic")
@@ -368,8 +369,8 @@ def check_period_s(job: Job, rates: FaultRates, strategy: Strategy) -> float:
     return max(strategy.check_s, min(strategy.check_period_s, best), 1e-9)
 
 
-def losses(job: Job, rates: FaultRates, strategy: Strategy) -> Losses:
-    """What a job loses, in closed form.
+def losses(job: Job, rates: FaultRates, strategy: Strategy, notes: Notes | None = None) -> Losses:
+    """What a job loses, in closed form; `notes` records how.
 
     u = tau / (M e^(R/M) (e^((tau+C)/M) - 1)) (Daly 2006, exact for Poisson failures that strike during recovery too), M
     = 1 / (rate chips). missing: chips out of service beyond the spares: the share that is gone if the job shrinks
@@ -377,24 +378,58 @@ def losses(job: Job, rates: FaultRates, strategy: Strategy) -> Losses:
     check period plus a checkpoint of work for each corruption. slow: a slow chip holds all at its speed until found.
     Breaks where M is below a step.
     """
-    M = mtbf_s(rates.total, job.chips)
-    tau = job.checkpoint_s if job.checkpoint_s is not None else checkpoint_interval_s(strategy.stall_s, M, job.step_s)
-    out = rates.hardware * job.chips * rates.replaced * rates.repair_s  # units out of service at a time
-    beyond, any_missing = shortage(out, job.spare_units)
-    if strategy.name == "elastic":
-        missing = missing_of(beyond, job.unit_chips, job.chips, rates.total, strategy.rebuild_s, job.replica_chips)
+    chips, stall, rate = job.chips, strategy.stall_s, rates.total
+    M = told(notes, "mtbf", mtbf_s)(rate=rate, chips=chips)
+    if job.checkpoint_s is None:
+        tau = told(notes, "tau", checkpoint_interval_s)(stall=stall, mtbf=M, step=job.step_s)
     else:
-        missing = any_missing
+        tau = job.checkpoint_s
+        if notes is not None:
+            words = "time between checkpoints, as given"
+            notes.add("tau", tau, "s", words=words, stall=stall, mtbf=M, step=job.step_s)
+    recovery = told(notes, "recovery", recovery_of)(detect=strategy.detect_s, restart=strategy.restart_s)
+    useful = told(notes, "useful", useful_of, unit="1")(mtbf=M, recovery=recovery, stall=stall, tau=tau)
+    beyond, missing = shortage(rates.hardware * chips * rates.replaced * rates.repair_s, job.spare_units)
+    out = {"spares": job.spare_units, "repair_s": rates.repair_s, "replaced": rates.replaced} if notes else {}
+    if strategy.name == "elastic":
+        missing = told(
+            notes,
+            "missing",
+            missing_of,
+            unit="1",
+            also=out,
+            note="servers missing beyond the spares, and replicas that are rebuilt",
+        )(
+            beyond=beyond,
+            server=job.unit_chips,
+            chips=chips,
+            rate=rate,
+            rebuild=strategy.rebuild_s,
+            replica=job.replica_chips,
+        )
+    elif notes is not None:
+        words = "chance that a server is missing beyond the spares (Poisson): the job waits for it"
+        notes.add("missing", missing, "1", words=words, given=out)
     period = check_period_s(job, rates, strategy)
+    silent = told(notes, "silent", silent_of, unit="1", note="checks, and work that is done again")(
+        check=strategy.check_s, period=period, rate=rates.silent, chips=chips, tau=tau
+    )
+    slow = told(
+        notes,
+        "slow",
+        slow_of,
+        unit="1",
+        note="chance that a chip is slow and not yet found, by what it holds the job back",
+    )(rate=rates.slow, chips=chips, found=strategy.slow_found_s, speed=strategy.slow_speed)
     return Losses(
         mtbf_s=M,
         interval_s=tau,
-        useful=useful_of(M, strategy.recovery_s, strategy.stall_s, tau),
+        useful=useful,
         beyond=beyond,
         missing=min(1.0, missing),
         check_period_s=period,
-        silent=silent_of(strategy.check_s, period, rates.silent, job.chips, tau),
-        slow=slow_of(rates.slow, job.chips, strategy.slow_found_s, strategy.slow_speed),
+        silent=silent,
+        slow=slow,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mowich.errors import unknown as unknown_word
-from mowich.estimate import Estimate, Notes, exact, unknown_estimate, worst_grade
+from mowich.estimate import Estimate, Notes, exact, told, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 from mowich.software.vendors import failure_class
 from mowich.training import faults
@@ -181,16 +181,11 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
             f" recover with {name}; a job of this size must survive failures in part"
         )
     if notes is not None:
-        terms(notes, facts, kind, job, name)
+        lost = terms(notes, facts, kind, job, name)
         others = ", ".join(f"{n} {100 * share:.3g}%" for n, share in shares.items() if n != name)
-        notes.add(
-            "goodput",
-            value,
-            "1",
-            faults.share_of,
-            given={k: notes.terms[k].value for k in ("useful", "missing", "silent", "slow")},
-            facts=(SURVIVAL_CHOSEN,),
-            note=f"{name}: {way.display}" + (f"; the best way to survive, before {others}" if others else ""),
+        note = f"{name}: {way.display}" + (f"; the best way to survive, before {others}" if others else "")
+        told(notes, "goodput", faults.share_of, unit="1", note=note)(
+            useful=lost.useful, missing=lost.missing, silent=lost.silent, slow=lost.slow
         )
     paths = {**faults.rate_paths(kind), **faults.strategy_paths(name)}
     grade = "D" if reason else worst_grade(facts.fact(path).grade or "D" for path in paths.values())
@@ -199,43 +194,9 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
     )
 
 
-def terms(notes: Notes, facts: Facts, kind: str, job: Job, name: str) -> None:
-    """Record what the goodput of a way of surviving is made of, with the facts of each step."""
-    rates, way = faults.read_fault_rates(facts, kind), faults.read_strategy(facts, name)
-    x = faults.losses(job, rates, way)
-    where, own = faults.rate_paths(kind), faults.strategy_paths(name)
-    _note_useful(notes, kind, job, rates, way, x)
-    _note_missing(notes, kind, job, rates, way, x)
-    notes.add(
-        "silent",
-        x.silent,
-        "1",
-        faults.silent_of,
-        note="checks, and work that is done again",
-        check=way.check_s,
-        period=x.check_period_s,
-        rate=rates.silent,
-        chips=job.chips,
-        tau=x.interval_s,
-        facts=(where["silent_corruption"], own["sdc_check_period"], own["sdc_check_cost"]),
-    )
-    notes.add(
-        "slow",
-        x.slow,
-        "1",
-        faults.slow_of,
-        note="chance that a chip is slow and not yet found, by what it holds the job back",
-        rate=rates.slow,
-        chips=job.chips,
-        found=way.slow_found_s,
-        speed=way.slow_speed,
-        facts=(where["slow_chip"], own["slow_found"], own["slow_speed"]),
-    )
-
-
-def _note_useful(notes: Notes, kind: str, job: Job, rates: FaultRates, way: Strategy, x: Losses) -> None:
-    """Record failures, checkpoints and recoveries, and the share of time that they leave."""
-    where, own = faults.rate_paths(kind), faults.strategy_paths(way.name)
+def terms(notes: Notes, facts: Facts, kind: str, job: Job, name: str) -> Losses:
+    """Record what the goodput of a way of surviving is made of."""
+    rates = faults.read_fault_rates(facts, kind)
     notes.add(
         "failure rate",
         rates.total,
@@ -243,70 +204,6 @@ def _note_useful(notes: Notes, kind: str, job: Job, rates: FaultRates, way: Stra
         words="sum of components, per chip (those of hardware by the factor of the kind of chip)",
         given={k: v * 3600.0 for k, v in rates.failures.items()},
         factor_facts=kind,
-        facts=tuple(where[c] for c in faults.COMPONENTS) + ((where["factor"],) if "factor" in where else ()),
         note="inputs per chip-hour",
     )
-    notes.add("mtbf", x.mtbf_s, "s", faults.mtbf_s, rate=rates.total, chips=job.chips)
-    notes.add(
-        "tau",
-        x.interval_s,
-        "s",
-        faults.checkpoint_interval_s if job.checkpoint_s is None else None,
-        words="" if job.checkpoint_s is None else "time between checkpoints, as given",
-        stall=way.stall_s,
-        mtbf=x.mtbf_s,
-        step=job.step_s,
-        facts=(own["stall"],),
-    )
-    notes.add(
-        "recovery",
-        way.recovery_s,
-        "s",
-        faults.recovery_of,
-        detect=way.detect_s,
-        restart=way.restart_s,
-        facts=(own["detect"], own["restart"]),
-    )
-    notes.add(
-        "useful",
-        x.useful,
-        "1",
-        faults.useful_of,
-        tau=x.interval_s,
-        recovery=way.recovery_s,
-        stall=way.stall_s,
-        mtbf=x.mtbf_s,
-    )
-
-
-def _note_missing(notes: Notes, kind: str, job: Job, rates: FaultRates, way: Strategy, x: Losses) -> None:
-    """Record what servers cost that are missing while they are repaired."""
-    where, own = faults.rate_paths(kind), faults.strategy_paths(way.name)
-    out = {"spares": job.spare_units, "repair_s": rates.repair_s, "replaced": rates.replaced}
-    hardware = (where["repair"], where["replaced_share"])
-    if way.name == "elastic":
-        notes.add(
-            "missing",
-            x.missing,
-            "1",
-            faults.missing_of,
-            beyond=x.beyond,
-            server=job.unit_chips,
-            chips=job.chips,
-            rate=rates.total,
-            rebuild=way.rebuild_s,
-            replica=job.replica_chips,
-            facts=(*hardware, own["rebuild"]),
-            note="servers missing beyond the spares, and replicas that are rebuilt",
-            given=out,
-        )
-    else:
-        notes.add(
-            "missing",
-            x.missing,
-            "1",
-            words="chance that a server is missing beyond the spares (Poisson): the job waits for it",
-            facts=hardware,
-            note="",
-            given=out,
-        )
+    return faults.losses(job, rates, faults.read_strategy(facts, name), notes)

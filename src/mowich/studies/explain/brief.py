@@ -34,16 +34,22 @@ def brief_section(result: Result, at: ResultPath, row: Result, facts: Facts) -> 
             number["estimate"]["unit"],
             words=f"from: {number['of']}",
             given=number["symbols"],
-            facts=(),
         )
 
     formulas: dict[ResultPath, str] = {}
-    symbols: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for i, number in enumerate(row["numbers"]):
         if number["formula"]:
             formulas["numbers", i, "estimate"] = _own_names(number["formula"], number["symbols"], i)
-            symbols |= {f"{name}_{i}": value for name, value in number["symbols"].items()}
-    return Source(at=at, numbers=numbers, terms=terms, symbols=symbols, formulas=formulas, title=str(row["question"]))
+            figures |= {f"{name}_{i}": value for name, value in number["symbols"].items()}
+    return Source(
+        at=at,
+        numbers=numbers,
+        terms=terms,
+        symbols=lambda known: figures,
+        formulas=formulas,
+        title=str(row["question"]),
+    )
 
 
 def _own_names(formula: str, symbols: Result, place: int) -> str:

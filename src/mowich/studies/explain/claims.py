@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from mowich.estimate import Notes
+from mowich.estimate import Notes, told
 from mowich.facts import Facts
 from mowich.facts.entries import entries
 from mowich.formula import formula_of
@@ -19,10 +19,10 @@ def claim(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     from mowich.studies import claims as study
 
     check = next((c for start, c in claim_checks.checks().items() if row["id"].startswith(start)), None)
-    inputs = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
-    plain = {k: float(v) for k, v in row["inputs"].items() if k not in inputs}
+    paths = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
+    plain = {k: float(v) for k, v in row["inputs"].items() if k not in paths} | dict(check.given if check else {})
     law = check.of if check and row["derived"] is not None else None
-    symbols = {k: facts.number(p) for k, p in inputs.items()} | plain | dict(check.given if check else {})
+    entry = next((e for e in entries(facts) if e.id == row["id"]), None)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         if check is None:
@@ -30,42 +30,34 @@ def claim(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
         value, low, high, _, _ = study.derive(known, check)
         return {(k,): v for k, v in (("derived", value), ("low", low), ("high", high)) if v is not None}
 
-    def terms(name: ResultPath, notes: Notes) -> None:
+    def symbols(known: Facts) -> dict[str, float]:
+        return {k: known.number(p) for k, p in paths.items()} | plain
+
+    def published(known: Facts) -> float | None:
+        """What was claimed, as the result reads it."""
+        fact = None if entry is None else known.fact(entry.published)
+        return None if fact is None else claim_checks.claimed(check or claim_checks.Check(), fact)
+
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
         if name[0] == "published_value":
-            paths = [e.published for e in entries(facts) if e.id == row["id"]]
-            notes.add("published", row["published_value"], "1", facts=tuple(paths), note=row["published"])
-            return
-        if name[0] in ("per_chip", "per_unit") and check is not None:
-            scale = study.scales(check, facts)[name[0] == "per_unit"]
-            own = {"published": row["published_value"]}.get(str(name[1]), row.get(str(name[1])))
-            notes.add(
-                name[0].replace("_", " "),
-                row[name[0]][name[1]],
-                "1",
-                study.for_another,
-                given={"value": own, "scale": scale},
-                facts=check.counts,
-            )
-            return
-        if row["derived"] is None:  # not derived: the reason is told, and there is no term
-            return
-        notes.add(
-            row["id"],
-            row["derived"],
-            "1",
-            law,
-            words=row["formula"],
-            facts=tuple(inputs.values()),
-            note=row["reason"],
-            given=symbols,
-        )
+            value = published(known)
+            if value is not None and entry is not None:
+                text = f" ({entry.published})" if known.fact(entry.published).unit == "text" else ""
+                notes.add("published", value, "1", note=row["published"] + text)
+        elif name[0] in ("per_chip", "per_unit") and check is not None:
+            made = {k[0]: v for k, v in numbers(known, ("derived",)).items()} | {"published": published(known)}
+            scale = study.scales(check, known)[name[0] == "per_unit"]
+            value = made.get(str(name[1]))
+            if value is not None:
+                told(notes, name[0].replace("_", " "), study.for_another, unit="1")(value=value, scale=scale)
+        elif law is not None:
+            told(notes, row["id"], law, unit="1", words=row["formula"], note=row["reason"])(**symbols(known))
 
     return Source(
         at=at,
         numbers=numbers,
-        terms=terms,
+        record=record,
         symbols=symbols,
-        behind={k: (p,) for k, p in inputs.items()},
         formulas={("derived",): formula_of(law)} if law is not None else {},
         title=row["claim"],
     )
@@ -81,24 +73,21 @@ def memory_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Sou
             (k,): float(v) for k, v in asdict(memory_claim.memory_bounds(known, row["model"])[row["system"]]).items()
         }
 
-    chip = facts.meta("systems", row["system"])["chip"]
     from mowich.models import load_model
 
-    model = load_model(row["model"])
+    chip, model = facts.meta("systems", row["system"])["chip"], load_model(row["model"])
     first = next(r for r in result["memory"] if r["model"] == row["model"])
-    symbols = {
-        "weights": model.params * memory_claim.CLAIM_WEIGHT_B,
-        "kv": model.kv_bytes(row["context"], memory_claim.CLAIM_WEIGHT_B),
-        "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth"),
-        "unit_chips": memory_claim.unit_chips(facts, row["system"]),
-        "first_tokens_per_s": first["tokens_per_s"],
-        "first_planned_tokens_per_s": first["planned_tokens_per_s"]["value"],
-    }
-    behind = {"bandwidth": (f"chips.{chip}.memory.hbm_bandwidth",), "memory_B": (f"chips.{chip}.memory.hbm_usable",)}
-    return Source(
-        at=at,
-        numbers=numbers,
-        symbols=symbols,
-        behind=behind,
-        title=f"{row['model']}, {row['context']} tokens, {row['system']}",
-    )
+
+    def symbols(known: Facts) -> dict[str, float]:
+        return {
+            "weights": model.params * memory_claim.CLAIM_WEIGHT_B,
+            "kv": model.kv_bytes(row["context"], memory_claim.CLAIM_WEIGHT_B),
+            "bandwidth": known.number(f"chips.{chip}.memory.hbm_bandwidth"),
+            "memory_B": known.number(f"chips.{chip}.memory.hbm_usable"),
+            "unit_chips": memory_claim.unit_chips(known, row["system"]),
+            "first_tokens_per_s": first["tokens_per_s"],
+            "first_planned_tokens_per_s": first["planned_tokens_per_s"]["value"],
+        }
+
+    title = f"{row['model']}, {row['context']} tokens, {row['system']}"
+    return Source(at=at, numbers=numbers, symbols=symbols, title=title)

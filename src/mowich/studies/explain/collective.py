@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from mowich.estimate import Notes
+from mowich.estimate import Notes, told
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve
-from mowich.machines.topology import on_network, per_chip
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
@@ -21,84 +18,52 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
     from mowich.studies import collectives as study
 
     inputs = result["inputs"]
-    over = float(inputs.get("oversubscription") or 1.0)
+    kind, on, network = inputs["kind"], inputs["on"], inputs["network"] or ""
+    over, slow = float(inputs.get("oversubscription") or 1.0), float(result["slowdown"])
+    chips = max(resolve(facts, on).chips, inputs["group"])
+    n, S = float(row["ranks"]), np.array([float(row["bytes"])])
+    size, stride = np.array([n]), np.ones(1)
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         found = study.collective(
             known,
-            inputs["kind"],
-            inputs["on"],
+            kind,
+            on,
             sizes=[row["bytes"]],
             group=inputs.get("group"),
-            network=inputs["network"] or "",
+            network=network,
             oversubscription=over,
             fail=inputs["faults"],
             beside=inputs["beside"],
         )
         return flat_numbers(found.to_dict()["rows"][0])  # type: ignore[index]
 
-    system = resolve(facts, inputs["on"])
-    if inputs["group"] > system.chips:
-        system = resolve(facts, inputs["on"], chips=inputs["group"])
-    machine = per_chip(
-        on_network(facts, system, inputs["network"] or "", oversubscription=over)
-        if inputs["network"] or over != 1.0
-        else system
-    )
-    n, B = float(row["ranks"]), float(row["bytes"])
-
-    def terms(name: ResultPath, notes: Notes) -> None:
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
+        """The slowdown by faults and by what runs beside is held."""
         if name[0] not in ("time_s", "busbw_Bps"):
             return
-        size, stride = np.array([n]), np.ones(1)
+        machine = study.machine(known, on, chips, network, over)
         for hop in collectives.hops(machine, size, stride):
             if float(hop.r[0]) > 1:
-                links = tuple(
-                    system.paths[f"{hop.level.name}.{x}"]
-                    for x in ("bandwidth", "latency")
-                    if f"{hop.level.name}.{x}" in system.paths
-                )
-                notes.add(
-                    f"level {hop.level.name}",
-                    hop.Bps,
-                    "B/s",
-                    words="what one chip drives on it, one way",
-                    joins=hop.r,
-                    step_s=hop.step_s,
-                    facts=links,
-                )
-        f = machine.fabric
-        own = tuple(p for k, p in system.paths.items() if k.startswith("fabric."))
-        if inputs["kind"] not in ("all-to-all", "permute"):
-            for way in collectives.algorithms(machine, size, stride, inputs["kind"]):
-                if math.isfinite(float(way.latency_s[0])):
-                    T = float(collectives.law_s(machine, way.latency_s, way.bulk_s, way.per_B * B, np.array([B]))[0])
-                    is_taken = way.name == row["algorithm"].split(" + ")[0]
-                    bulk = way.bulk_s * (B / (B + f.large_B))
-                    notes.add(
-                        way.name,
-                        T,
-                        "s",
-                        collectives.pipelined_s,
-                        note="the least, so it is taken" if is_taken else "",
-                        L=way.latency_s + bulk,
-                        b=way.per_B,
-                        S=B,
-                        g=f.pipeline,
-                        r=f.pipeline_limit,
-                        facts=own,
-                    )
-        else:
+                words = "what one chip drives on it, one way"
+                notes.add(f"level {hop.level.name}", hop.Bps, "B/s", words=words, joins=hop.r, step_s=hop.step_s)
+        if kind in ("all-to-all", "permute"):
             notes.add(
                 row["algorithm"],
-                row["time_s"]["value"],
+                study.times(machine, kind, S, row["ranks"], slow)[0],
                 "s",
                 words="latency of the steps and bytes over the links, level by level (docs/collectives.md)",
-                S=B,
+                S=S,
                 n=n,
-                facts=own,
             )
-        slow = float(result["slowdown"])
+        else:
+            for way in collectives.algorithms(machine, size, stride, kind):
+                if np.isfinite(way.latency_s).all():
+                    is_taken = way.name == row["algorithm"].split(" + ")[0]
+                    law = told(
+                        notes, way.name, collectives.pipelined_s, note="the least, so it is taken" if is_taken else ""
+                    )
+                    collectives.law_s(machine, way.latency_s, way.bulk_s, way.per_B, S, S, law)
         if slow > 1.0:
             notes.add(
                 "slowdown",
@@ -112,7 +77,7 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
     return Source(
         at=at,
         numbers=numbers,
-        terms=terms,
-        symbols={"bus_factor": collectives.bus_factor(inputs["kind"], int(n))},
-        title=f"{inputs['kind']} on {inputs['on']}",
+        record=record,
+        symbols=lambda known: {"bus_factor": collectives.bus_factor(kind, int(n))},
+        title=f"{kind} on {on}",
     )

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from mowich import models
 from mowich.errors import UserError
-from mowich.estimate import GRADES, Estimate, Notes, worst_grade
+from mowich.estimate import GRADES, Estimate, Notes, Term, worst_grade
 from mowich.facts import Fact, Facts, Watched
+from mowich.facts.moves import noted
 from mowich.models.config import model_of_inputs
 from mowich.models.model import Model
 from mowich.shown import Result
@@ -69,6 +71,8 @@ class Explainer:
         self._set: dict[tuple[tuple[str, float], ...], Facts] = {}
         self._ends: dict[tuple[ResultPath, str, float], Numbers] = {}
         self._cells: Mapping[str, Mapping[str, str]] | None = None
+        self._symbols: dict[ResultPath, Mapping[str, float]] = {}
+        self._noted: dict[tuple[ResultPath, ResultPath], Mapping[str, Term]] = {}
         self.rules = rules_of(result)
         if not self.rules:
             raise UserError(
@@ -154,7 +158,7 @@ class Explainer:
         rule = rule_of_row(rule, path, source)
         notes = Notes()
         if source is not None:
-            source.terms(path[len(source.at) :], notes)
+            notes.terms |= self._terms(source, path[len(source.at) :])
         elif self._needs_source(path):
             warnings.append(
                 "its scenario or file is not here: facts and sensitivities are left out; run explain where the result"
@@ -254,7 +258,6 @@ class Explainer:
         """(numbers put into the formula, their units, paths of facts behind the symbols)."""
         inputs: dict[str, float | str] = {}
         units: dict[str, str] = {}
-        behind: list[str] = []
         for symbol in names_in(rule.formula) if rule.formula else ():
             try:
                 value = self.lookup(symbol, path, source, notes)
@@ -262,8 +265,38 @@ class Explainer:
                 continue
             inputs[symbol] = _shown(value)
             units |= {symbol: unit} if (unit := self._unit(symbol, path, source, notes)) not in ("", "1") else {}
-            behind += source.behind.get(symbol, ()) if source is not None else ()
-        return inputs, units, behind
+        return inputs, units, self._behind(source, inputs)
+
+    def _terms(self, source: Source, key: ResultPath) -> Mapping[str, Term]:
+        """The formulas of one number of a source, each with the facts that move it."""
+        if (source.at, key) not in self._noted:
+            notes = Notes()
+            source.terms(key, notes)
+            if source.record is not None:
+                notes.terms |= noted(partial(source.record, key), self._facts_at(source.at)).terms
+            self._noted[source.at, key] = notes.terms
+        return self._noted[source.at, key]
+
+    def _symbols_of(self, source: Source | None) -> Mapping[str, float]:
+        """The names that a source gives to formulas."""
+        if source is None:
+            return {}
+        if source.at not in self._symbols:
+            self._symbols[source.at] = source.symbols(self._facts_at(source.at))
+        return self._symbols[source.at]
+
+    def _behind(self, source: Source | None, names: Iterable[str]) -> list[str]:
+        """The facts that move those names of a formula that its source gives."""
+        wanted = self._symbols_of(source).keys() & set(names)
+        if source is None or not wanted:
+            return []
+
+        def record(known: Facts, notes: Notes) -> None:
+            for name, value in source.symbols(known).items():
+                if name in wanted:
+                    notes.add(name, value, "")
+
+        return [path for term in noted(record, self._facts_at(source.at)).terms.values() for path in term.facts]
 
     def _unit(self, symbol: str, path: ResultPath, source: Source | None, notes: Notes) -> str:
         """The unit of a name in a formula, looked for where `lookup` finds its value."""
@@ -277,7 +310,7 @@ class Explainer:
             scope = tree.at(self.result, path[:i])
             if isinstance(scope, Mapping) and not isinstance(scope.get(first), str | None):
                 return self._unit_at((*path[:i], first, *rest))
-        if source is not None and first in source.symbols:
+        if first in self._symbols_of(source):
             return METRIC_UNITS.get(first, "")
         for term in reversed(notes.terms.values()):
             if term.name.replace(" ", "_") == first:
@@ -303,6 +336,8 @@ class Explainer:
             return None
         if source is not None:
             source.terms(path[len(source.at) :], notes)
+            if source.record is not None:
+                source.record(path[len(source.at) :], self._facts_at(source.at), notes)
         try:
             return evaluate(rule.formula, lambda name: self.lookup(name, path, source, notes))
         except UnknownNameError:
@@ -331,8 +366,8 @@ class Explainer:
             scope = tree.at(self.result, path[:i])
             if isinstance(scope, Mapping) and not isinstance(scope.get(name), str | None):
                 return scope[name]
-        if source is not None and name in source.symbols:
-            return source.symbols[name]
+        if name in (symbols := self._symbols_of(source)):
+            return symbols[name]
         for term in reversed(notes.terms.values()):
             if term.name.replace(" ", "_") == name:
                 return term.value
@@ -538,8 +573,11 @@ class Explainer:
         )
 
     def _source_at(self, place: ResultPath) -> Source | None:
-        facts = self.facts_of(place) if place else self.facts
-        return make_source(self.result, place, facts, self.model, self._measured)
+        return make_source(self.result, place, self._facts_at(place), self.model, self._measured)
+
+    def _facts_at(self, place: ResultPath) -> Facts:
+        """The facts of a place (`place_of`)."""
+        return self.facts_of(place) if place else self.facts
 
     def _measured(self) -> Mapping[str, Mapping[str, str]]:
         """The measured rows of a result of validate, by id."""

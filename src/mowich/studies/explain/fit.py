@@ -29,18 +29,15 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
         out[("memory_capacity_B",)] = (usable.low or known.number(usable.path)) / system.devices_per_chip
         return out
 
+    system = equip(facts, result["system_id"], chips=chips, stack=stack)
+
     def terms(name: ResultPath, notes: Notes) -> None:
-        platform = equip(facts, result["system_id"], chips=chips, stack=stack)
-        whole = noted(partial(record_memory, model, job, plan), platform, facts)
         if name[0] == "memory_B":
+            whole = noted(partial(record_memory, model, job, plan), system, facts)
             notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 
-    system = equip(facts, result["system_id"], chips=chips, stack=stack)
-    return Source(
-        at=(),
-        numbers=numbers,
-        terms=terms,
-        symbols={"hbm_usable": result["memory_capacity_B"] * system.devices_per_chip},
-        behind={"hbm_usable": (system.paths["hbm_usable_B"],)},
-        title=f"{result['system_id']}: {model.name}",
-    )
+    def symbols(known: Facts) -> dict[str, float]:
+        usable = known.fact(system.paths["hbm_usable_B"])
+        return {"hbm_usable": usable.low or known.number(usable.path)}
+
+    return Source(at=(), numbers=numbers, terms=terms, symbols=symbols, title=f"{result['system_id']}: {model.name}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path as File
 
 from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
+from mowich.facts.moves import noted
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
@@ -14,7 +16,6 @@ from mowich.studies.explain.tree import ResultPath, flat_numbers
 def fleet_source(result: Result, facts: Facts) -> Source | None:
     """The programme solved again, relaxed, with the speeds that the result states; None where its scenario is not
     there."""
-    from mowich.economics import money
     from mowich.fleets.answer import solve_fleet
     from mowich.fleets.problem import Rate
     from mowich.fleets.read import read_problem
@@ -40,24 +41,24 @@ def fleet_source(result: Result, facts: Facts) -> Source | None:
         answer = solve_fleet(problem, speeds, relaxed=True)
         return flat_numbers(Fleet(problem=problem, rates=speeds, answer=answer).to_dict())
 
-    now = read_problem(file, facts)
+    @cache
+    def found() -> Notes:
+        return noted(partial(record_offers, file), facts)
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        for choice in now.choices:
-            chip = f"chips.{choice.system.chip}.power.all_in"
-            if choice.power_W.value is not None and facts.get(chip):
-                notes.add(f"power of {choice.name}", choice.power_W.value, "W", facts=(chip,))
-            for offer in choice.offers:
-                if offer.price.value is not None:
-                    said = money.quote(offer.price_label)
-                    known = said is not None and said.term in money.TERMS
-                    path = money.price(facts, choice.system.id, term=said.term).fact_path if said and known else ""
-                    notes.add(
-                        f"{offer.kind} {choice.name} at {offer.site}",
-                        offer.price.value,
-                        offer.price.unit,
-                        note=offer.price_label,
-                        facts=(path,) if path else (),
-                    )
+        notes.terms |= found().terms
 
     return Source(at=(), numbers=numbers, terms=terms, title=str(inputs["name"]), is_slow=True)
+
+
+def record_offers(scenario: File, known: Facts, notes: Notes) -> None:
+    """Record what a chip of each system of a scenario draws, and what offers ask for it."""
+    from mowich.fleets.read import read_problem
+
+    for choice in read_problem(scenario, known).choices:
+        if choice.power_W.value is not None:
+            notes.add(f"power of {choice.name}", choice.power_W.value, "W")
+        for offer in choice.offers:
+            name = f"{offer.kind} {choice.name} at {offer.site}"
+            if offer.price.value is not None:
+                notes.add(name, offer.price.value, offer.price.unit, note=offer.price_label)

@@ -18,22 +18,29 @@ from mowich.studies.explain.tree import ResultPath
 def gap_factor(result: Result, at: ResultPath, row: Result, facts: Facts) -> Source:
     """One property of both machines."""
 
+    paths = {s["system"]: _paths(result, s, str(row["property"]), facts) for s in result["systems"]}
+
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         return {}
 
-    def terms(name: ResultPath, notes: Notes) -> None:
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
         for system in result["systems"]:
             if row["property"] == "price":
                 own = Notes()
-                money.price(facts, system["system_id"], term=result["inputs"]["price_term"], notes=own)
+                money.price(known, system["system_id"], term=result["inputs"]["price_term"], notes=own)
                 notes.take(own, f" of {system['system']}")
                 continue
-            for field, path in _paths(result, system, str(row["property"]), facts).items():
-                fact = facts.get(path)
+            for field, path in paths[system["system"]].items():
+                fact = known.get(path)
                 if fact is not None and isinstance(fact.value, float):
-                    notes.add(f"{field} of {system['system']}", fact.value, fact.unit, facts=(path,))
+                    notes.add(f"{field} of {system['system']}", fact.value, fact.unit)
 
-    return Source(at=at, numbers=numbers, terms=terms, title=" and ".join(s["system"] for s in result["systems"]))
+    return Source(
+        at=at,
+        numbers=numbers,
+        record=record,
+        title=" and ".join(s["system"] for s in result["systems"]),
+    )
 
 
 def _paths(result: Result, system: Result, name: str, facts: Facts) -> dict[str, str]:

@@ -36,21 +36,19 @@ def goodput_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> So
         best = faults.breakeven_recovery_s(job, rates, way, TARGET)
         return out if best is None else {**out, ("breakeven_recovery_s",): best}
 
-    def terms(name: ResultPath, notes: Notes) -> None:
-        job = job_of_inputs(facts, system.id, inputs)
-        rates, way = faults.read_fault_rates(facts, kind), faults.read_strategy(facts, row["strategy"])
-        longrun.terms(notes, facts, kind, job, row["strategy"])
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
+        job = job_of_inputs(known, system.id, inputs)
+        longrun.terms(notes, known, kind, job, row["strategy"])
         if name[0] == "lost":
-            g = faults.closed_form(job, rates, way)
+            rates, way = faults.read_fault_rates(known, kind), faults.read_strategy(known, row["strategy"])
+            parts = faults.closed_form(job, rates, way).parts
             notes.add(
                 "lost",
-                sum(g.parts.values()),
+                sum(parts.values()),
                 "1",
                 words="what is not goodput, in turn: hardware first, then silent corruption, then slow chips; the rest"
                 " is 1 - useful",
-                facts=(),
-                note="",
-                given={f"share_{k}": v for k, v in g.parts.items()},
+                given={f"share_{k}": v for k, v in parts.items()},
             )
 
-    return Source(at=at, numbers=numbers, terms=terms, title=f"{inputs['on']}, {row['strategy']}")
+    return Source(at=at, numbers=numbers, record=record, title=f"{inputs['on']}, {row['strategy']}")

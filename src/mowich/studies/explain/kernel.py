@@ -24,7 +24,6 @@ def kernel(result: Result, facts: Facts) -> Source:
     parts: Mapping[str, float] = result["time_s"]["breakdown"]
     known_parts = [k for k in parts if facts.get(f"{root}.{k}") is not None]
     now = {k: facts.number(f"{root}.{k}") for k in known_parts}
-    memory = tuple(f"{root}.memory.{k}" for k in ("mbu_bandwidth", "hbm_bandwidth"))
 
     def stack_of(known: Facts) -> float:
         return stack_Bps(Costs(generation, known))
@@ -41,7 +40,7 @@ def kernel(result: Result, facts: Facts) -> Source:
         mbu = result["mbu"] / ratio * stack_of(facts) / stack_of(known)
         return {**out, **{(k,): result[k] / ratio for k in ("mfu", "hfu")}, ("mbu",): mbu}
 
-    def terms(name: ResultPath, notes: Notes) -> None:
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
         chosen = (
             [str(name[2])]
             if name[0] == "time_s" and len(name) > 2
@@ -49,19 +48,19 @@ def kernel(result: Result, facts: Facts) -> Source:
             if name[0] in ("time_s", "mfu", "hfu", "mbu", "engines", "top")
             else []
         )
+        made = numbers(known, name)
         for k in chosen:
-            paths = (f"{root}.{k}",) if k in now else ()
-            notes.add(k, parts[k], "s", words="time on the critical path that this fact sets", facts=paths)
+            value = made["time_s", "breakdown", k]
+            notes.add(k, value, "s", words="time on the critical path that this fact sets")
 
-    clock = f"{root}.tensor_engine.clock"
-    rate, engines = f"{root}.dma.rate", f"{root}.dma.engines"
     cores = int(result["cores"])
-    symbols = {
-        "peak": 2.0 * 128 * 128 * facts.number(clock) * cores,
-        "hbm_Bps": stack_of(facts),
-        "dma_Bps": facts.number(rate) * facts.number(engines) * cores,
-    }
-    behind = {"peak": (clock,), "hbm_Bps": memory, "dma_Bps": (rate, engines)}
-    return Source(
-        at=(), numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=f"kernel on {result['target']}"
-    )
+
+    def symbols(known: Facts) -> dict[str, float]:
+        return {
+            "peak": 2.0 * 128 * 128 * known.number(f"{root}.tensor_engine.clock") * cores,
+            "hbm_Bps": stack_of(known),
+            "dma_Bps": known.number(f"{root}.dma.rate") * known.number(f"{root}.dma.engines") * cores,
+        }
+
+    title = f"kernel on {result['target']}"
+    return Source(at=(), numbers=numbers, record=record, symbols=symbols, title=title)

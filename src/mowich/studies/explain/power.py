@@ -26,20 +26,18 @@ def power_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Sour
         )[0]
         return flat_numbers(found.to_dict())
 
-    chip = resolve(facts, row["system"]).chip
-    symbols = {"pue": facts.number("sites.default.pue"), "idle_share": facts.number("sites.default.idle_power_share")}
-    behind = {
-        "pue": ("sites.default.pue",),
-        "idle_share": ("sites.default.idle_power_share",),
-        "it_W": (f"chips.{chip}.power.all_in",),
-    }
-    parts = {
-        "bandwidth": facts.get(f"systems.{resolve(facts, row['system']).id}.levels.scale_out.bandwidth"),
-        "port_bandwidth": facts.get("sites.parts.network_port_bandwidth"),
-        "port_W": facts.get("sites.parts.network_port"),
-        "tdp": tdp_of(facts, chip),
-    }
-    for symbol, fact in parts.items():
-        if fact is not None and isinstance(fact.value, float):
-            symbols[symbol], behind[symbol] = fact.value, (fact.path,)
-    return Source(at=at, numbers=numbers, symbols=symbols, behind=behind, title=row["system"])
+    system = resolve(facts, row["system"])
+
+    def symbols(known: Facts) -> dict[str, float]:
+        given = {
+            "pue": known.get("sites.default.pue"),
+            "idle_share": known.get("sites.default.idle_power_share"),
+            "it_W": known.get(f"chips.{system.chip}.power.all_in"),
+            "bandwidth": known.get(f"systems.{system.id}.levels.scale_out.bandwidth"),
+            "port_bandwidth": known.get("sites.parts.network_port_bandwidth"),
+            "port_W": known.get("sites.parts.network_port"),
+            "tdp": tdp_of(known, system.chip),
+        }
+        return {name: fact.value for name, fact in given.items() if fact is not None and isinstance(fact.value, float)}
+
+    return Source(at=at, numbers=numbers, symbols=symbols, title=row["system"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from mowich.economics import rent
-from mowich.economics.cost_laws import per_hour
-from mowich.economics.ownership import PER_CHIP_S, Terms, own_terms, owned
+from mowich.economics.ownership import OF_AN_HOUR, Terms, cost_per_s
 from mowich.estimate import Notes
 from mowich.facts import Facts
+from mowich.facts.moves import noted
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
@@ -28,28 +30,33 @@ def price_source(result: Result, at: ResultPath, row: Result, facts: Facts) -> S
         takes = study.margins(known, inputs["margin_given"])
         return flat_numbers(study.price_row(known, row["system"], str(inputs["price_term"]), takes, terms_of).to_dict())
 
-    def terms(name: ResultPath, notes: Notes) -> None:
-        if name[0] == "rented_usd_per_chip_h" and len(name) > 1:
-            rent.note_asked(facts, row["system_id"], str(name[1]), notes)
-            return
-        every = Notes()
-        own_terms(facts, row["system_id"], every, terms_of)
-        part = str(name[1]) if name[0] in ("tco", "capital") and len(name) > 1 else ""
-        own = (part, *_BEFORE.get(part, ()))
-        for term in every.terms.values():
-            if not part or term.name in own or term.name.startswith(tuple(f"{one} " for one in own)):
-                notes.terms[term.name] = term
-        if name[0] == "tco" and part in every.terms:
-            per_s = sum(t.value for t in every.terms.values() if t.unit == PER_CHIP_S and t.name.startswith(part))
-            notes.add(f"{part} of an hour", per_hour(per_s), "USD/chip/h", per_hour, per_s=per_s)
+    @cache
+    def cost() -> Notes:
+        return noted(lambda known, notes: cost_per_s(known, row["system_id"], terms_of, notes), facts)
 
-    known = owned(facts, row["system_id"], terms_of)
-    shares = {"availability": f"{_OPERATION}.availability", "sold_share": f"{_OPERATION}.sold_share_hyperscaler"}
-    return Source(
-        at=at,
-        numbers=numbers,
-        terms=terms,
-        symbols={**{name: facts.number(path) for name, path in shares.items()}, "margin": float(inputs["margin"])},
-        behind={**{name: (path,) for name, path in shares.items()}, "tco_total": known.facts},
-        title=row["system"],
-    )
+    def terms(name: ResultPath, notes: Notes) -> None:
+        part = str(name[1]) if name[0] in ("tco", "capital") and len(name) > 1 else ""
+        every = {} if is_rent(name) else cost().terms
+        own = (part, *_BEFORE.get(part, ()))
+        hour = f"{part}{OF_AN_HOUR}" if name[0] == "tco" and part in every else ""
+        for term in every.values():
+            is_own = not part or term.name in own or term.name.startswith(tuple(f"{one} " for one in own))
+            if term.name == hour or (is_own and not term.name.endswith(OF_AN_HOUR)):
+                notes.terms[term.name] = term
+
+    def is_rent(name: ResultPath) -> bool:
+        return name[0] == "rented_usd_per_chip_h" and len(name) > 1
+
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
+        if is_rent(name):
+            rent.note_asked(known, row["system_id"], str(name[1]), facts, notes)
+
+    def symbols(known: Facts) -> dict[str, float]:
+        return {
+            "availability": known.number(f"{_OPERATION}.availability"),
+            "sold_share": known.number(f"{_OPERATION}.sold_share_hyperscaler"),
+            "margin": float(inputs["margin"]),
+            "tco_total": 3600.0 * (cost_per_s(known, row["system_id"], terms_of) or 0.0),
+        }
+
+    return Source(at=at, numbers=numbers, record=record, terms=terms, symbols=symbols, title=row["system"])

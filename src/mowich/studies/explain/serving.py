@@ -367,27 +367,19 @@ def served_row(result: Result, row: Result, model: Model, facts: Facts) -> Serve
 def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
     """The source of a serving row with a plan."""
     served = served_row(result, row, model, facts)
-    site, usable = energy.read_site(facts), served.here.system.paths["hbm_usable_B"]
-    symbols = {
-        "isl": served.job.prompt,
-        "osl": served.job.output,
-        "pue": site.pue.value or 0.0,
-        "idle_share": site.idle_share.value or 0.0,
-        "hbm_usable": facts.number(usable),
-    }
-    behind = {
-        "pue": ("sites.default.pue",),
-        "idle_share": ("sites.default.idle_power_share",),
-        "hbm_usable": (usable,),
-    }
+
+    def symbols(known: Facts) -> dict[str, float]:
+        site = energy.read_site(known)
+        return {
+            "isl": served.job.prompt,
+            "osl": served.job.output,
+            "pue": site.pue.value or 0.0,
+            "idle_share": site.idle_share.value or 0.0,
+            "hbm_usable": known.number(served.here.system.paths["hbm_usable_B"]),
+        }
+
     return Source(
-        at=at,
-        numbers=served.numbers,
-        terms=served.terms,
-        symbols=symbols,
-        behind=behind,
-        held=HELD,
-        title=str(row["display"]),
+        at=at, numbers=served.numbers, terms=served.terms, symbols=symbols, held=HELD, title=str(row["display"])
     )
 
 
@@ -441,15 +433,16 @@ def serve_fit(result: Result, at: ResultPath, held: Result, model: Model, facts:
                 format=plan.kv,
             )
 
-    path = d.system.paths["hbm_usable_B"]
-    fact = facts.fact(path)
-    usable = result["memory_capacity_B"] * d.system.devices_per_chip if not at else fact.low or facts.number(path)
-    each = float(kv_B_per_sequence(d.shapes, np.array([tokens]))[0])
+    def symbols(known: Facts) -> dict[str, float]:
+        fact = known.fact(d.system.paths["hbm_usable_B"])
+        usable = fact.low or known.number(fact.path)
+        each = float(kv_B_per_sequence(d.shapes, np.array([tokens]))[0])
+        return {"hbm_usable": usable, "one_request": each, "usable": usable / d.system.devices_per_chip}
+
     return Source(
         at=at,
         numbers=numbers,
         terms=terms,
-        symbols={"hbm_usable": usable, "one_request": each, "usable": usable / d.system.devices_per_chip},
-        behind={"hbm_usable": (path,), "usable": (path,)},
+        symbols=symbols,
         title=f"{result['system_id']}: {model.name}",
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, Notes
+from mowich.estimate import Estimate, Notes, told
 from mowich.facts import Facts
 from mowich.shown import Result
 from mowich.studies.explain.rules.rule import Rule
@@ -25,19 +25,25 @@ def _no_terms(name: ResultPath, notes: Notes) -> None:
     return None
 
 
+def _no_symbols(known: Facts) -> Mapping[str, float]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at
-    least the one whose path is given; terms: record the formulas of one number; symbols: further names that formulas
-    may read; behind: the facts of each symbol; formulas: path -> the formula of a number that has one of its own in
-    each row; held: number -> what stays as it is while facts move the parts of it, and settles anew where they move the
-    whole; is_slow: made again once for each end of a range and no more often."""
+    least the one whose path is given; record: the formulas of one number under any facts, each of whose terms rests on
+    the facts that move it (`facts.moves.noted`); terms: those whose facts are found in another way; symbols: further
+    names that formulas may read, and names of the result that facts give, under any facts; formulas: path -> the
+    formula of a number that has one of its own in each row; held: number -> what stays as it is while facts move the
+    parts of it, and settles anew where they move the whole; is_slow: made again once for each end of a range and no
+    more often."""
 
     at: ResultPath
     numbers: Callable[[Facts, ResultPath], Numbers]
+    record: Callable[[ResultPath, Facts, Notes], None] | None = None
     terms: Callable[[ResultPath, Notes], None] = _no_terms
-    symbols: Mapping[str, float] = field(default_factory=dict)
-    behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    symbols: Callable[[Facts], Mapping[str, float]] = _no_symbols
     formulas: Mapping[ResultPath, str] = field(default_factory=dict)
     held: Mapping[ResultPath, str] = field(default_factory=dict)
     title: str = ""
@@ -85,18 +91,17 @@ def break_even(
         return None
     system, best = min(found, key=lambda other: float(other[1]))
     if metric == "usd_per_mtok":
-        value = money.breakeven_usd_per_chip_h(
-            best, chips=chips, tokens_per_s=tokens_per_s, goodput=goodput, notes=notes
+        value = told(notes, name, money.breakeven_usd_per_chip_h, unit="USD/chip/h")(
+            best, chips=chips, tokens_per_s=tokens_per_s, goodput=goodput
         )
     else:
-        value = energy.breakeven_W_per_chip(
+        site = energy.read_site(known)
+        value = told(notes, name, energy.breakeven_W_per_chip, unit="W")(
             best,
-            chips=chips,
-            idle=idle,
             tokens_per_s=tokens_per_s,
             goodput=goodput,
-            site=energy.read_site(known),
-            notes=notes,
+            pue=site.pue,
+            powered_chips=energy.powered_chips(chips - idle, idle, site.idle_share),
         )
     return BreakEven(system=system, best=best, value=value)
 

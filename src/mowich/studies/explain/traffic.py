@@ -16,6 +16,9 @@ from mowich.studies.explain.tree import ResultPath, flat_numbers
 if TYPE_CHECKING:
     from mowich.studies.traffic_scenario import TrafficScenario
 
+_OF_SITE = {"pue": "pue", "idle_share": "idle_power_share"}
+"""Name of a formula -> fact of a site."""
+
 EXAMPLE_USERS = 16.0
 """Sequences of the step that stands for all steps of a simulation."""
 
@@ -35,15 +38,14 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
         draws = result["inputs"].get("draws") if wanted[0] == "ranges" else 0  # ranges take many runs
         return flat_numbers(study.traffic(file, known, draws=draws).to_dict())
 
-    site = facts.number("sites.default.pue"), facts.number("sites.default.idle_power_share")
-    symbols = {"pue": site[0], "idle_share": site[1]}
-    behind = {"pue": ("sites.default.pue",), "idle_share": ("sites.default.idle_power_share",)}
+    def symbols(known: Facts) -> dict[str, float]:
+        return {name: known.number(f"sites.default.{of}") for name, of in _OF_SITE.items()}
+
     return Source(
         at=(),
         numbers=numbers,
         terms=_terms(scenario, facts),
         symbols=symbols,
-        behind=behind,
         title=str(result["inputs"]["name"]),
         is_slow=True,
     )

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, Notes, exact
+from mowich.estimate import Estimate, Notes, exact, told
 from mowich.facts import Facts
+from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import memory_B
@@ -158,19 +159,43 @@ class _Row:
         return predict_step(self.model, machine, self.job, self.plan)
 
     def terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        """Record what one metric is made of; of a part, only its own terms."""
+        """Record what a step or a memory is made of; of a part, only its own terms."""
         first = str(name[0])
-        record = {
-            "step_s": self._step_terms,
-            "hand_tuned_step_s": self._step_terms,
-            "memory_B": self._memory_terms,
-            "usd_per_mtok": self._cost_terms,
-            "J_per_token": self._energy_terms,
-            "goodput": self._goodput_terms,
-            **dict.fromkeys(METRIC_OF_BREAKEVEN, self._breakeven_terms),
-        }.get(first)
-        if record is not None:
-            record(facts, name, notes)
+        if first in ("step_s", "hand_tuned_step_s"):
+            self._step_terms(facts, name, notes)
+        elif first == "memory_B":
+            self._memory_terms(facts, name, notes)
+
+    def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
+        """Record what follows from the time of the step and the goodput that the row says."""
+        first, system = str(name[0]), str(self.row["system_id"])
+        if first == "usd_per_mtok":
+            told(notes, first, money.usd_per_mtok, unit=money.PER_MTOK, note="chips used and idle are paid for")(
+                price=money.price(known, system, term=self.term, notes=notes).rate,
+                chips=self.used + self.idle,
+                step_s=self.step_s,
+                tokens=self.tokens,
+                goodput=self.goodput,
+            )
+        elif first == "J_per_token":
+            site = energy.read_site(known)
+            told(notes, first, energy.joule_per_token, unit=energy.PER_TOKEN)(
+                power=energy.chip_power(known, system, notes=notes),
+                used=self.used,
+                idle=self.idle,
+                step_s=self.step_s,
+                tokens=self.tokens,
+                goodput=self.goodput,
+                pue=site.pue,
+                idle_share=site.idle_share,
+            )
+        elif first == "goodput":
+            longrun.survival(known, system, chips=self.used, step_s=self.step_s, notes=notes)
+        elif first in METRIC_OF_BREAKEVEN:
+            speed = exact(self.tokens / float(self.step_s), "1/s")
+            even = self.break_even(first, speed, self.goodput, known, notes)
+            if even is not None:
+                note_best(first, even, notes)
 
     @property
     def step_s(self) -> Estimate:
@@ -193,32 +218,6 @@ class _Row:
         whole = noted(partial(record_memory, self.model, self.job, self.plan), self.platform(facts), facts)
         notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 
-    def _cost_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        rate = money.price(facts, self.platform(facts).id, term=self.term, notes=notes).rate
-        paid = self.used + self.idle
-        money.usd_per_mtok(rate, chips=paid, step_s=self.step_s, tokens=self.tokens, goodput=self.goodput, notes=notes)
-
-    def _energy_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        energy.joule_per_token(
-            energy.chip_power(facts, self.platform(facts).id, notes=notes),
-            used=self.used,
-            idle=self.idle,
-            step_s=self.step_s,
-            tokens=self.tokens,
-            goodput=self.goodput,
-            site=energy.read_site(facts),
-            notes=notes,
-        )
-
-    def _goodput_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        longrun.survival(facts, self.platform(facts).id, chips=self.used, step_s=self.step_s, notes=notes)
-
-    def _breakeven_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        speed = exact(self.tokens / float(self.step_s), "1/s")
-        even = self.break_even(str(name[0]), speed, self.goodput, facts, notes)
-        if even is not None:
-            note_best(str(name[0]), even, notes)
-
 
 def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
     """The source of a row with a plan. model: as loaded, `facts`: those of the result."""
@@ -240,21 +239,24 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         others=[r for r in result.get("rows") or () if r is not row],
     )
     system = made.platform(facts)
-    usable = facts.fact(system.paths["hbm_usable_B"])
-    peak_path = system.paths[f"peak_flops.{made.plan.precision}"]
-    symbols = {
-        "tokens_per_step": made.tokens,
-        "tokens": job.tokens,
-        "paid_days": made.paid_days or 0.0,
-        "flop_per_token": train_flop_per_token(model, job.attended, job.task, job.lora),
-        "peak": system.peak_flops[made.plan.precision] * system.devices_per_chip,
-        "hbm_usable": usable.low or facts.number(usable.path),
-    }
+
+    def symbols(known: Facts) -> dict[str, float]:
+        usable = known.fact(system.paths["hbm_usable_B"])
+        peak = resolve(known, system.id, chips=system.chips).peak_flops[made.plan.precision]
+        return {
+            "tokens_per_step": made.tokens,
+            "tokens": job.tokens,
+            "paid_days": made.paid_days or 0.0,
+            "flop_per_token": train_flop_per_token(model, job.attended, job.task, job.lora),
+            "peak": peak * system.devices_per_chip,
+            "hbm_usable": usable.low or known.number(usable.path),
+        }
+
     return Source(
         at=at,
         numbers=made.numbers,
+        record=made.record,
         terms=partial(made.terms, facts),
         symbols=symbols,
         title=str(row["display"]),
-        behind={"peak": (peak_path,), "hbm_usable": (usable.path,)},
     )

@@ -21,13 +21,13 @@ def value_point(result: Result, at: ResultPath, row: Result, facts: Facts) -> So
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         return {}
 
-    def terms(name: ResultPath, notes: Notes) -> None:
+    def record(name: ResultPath, known: Facts, notes: Notes) -> None:
         paths = list(row["set"]) or [f"chips.{system.chip}.memory.hbm_capacity"]
-        memory, life = worth_facts(facts, system.id)
+        memory, life = worth_facts(known, system.id)
         paths += [life] if name[0] in _OF_LIFE else []
         paths += [memory] if name[0] in _OF_MEMORY and memory is not None else []
         for path in paths:
-            fact = facts.fact(path)
-            notes.add(path, fact.value, fact.unit, facts=(path,))
+            fact = known.fact(path)
+            notes.add(path, fact.value, fact.unit)
 
-    return Source(at=at, numbers=numbers, terms=terms, title=f"{row['model']} on {system.display}")
+    return Source(at=at, numbers=numbers, record=record, title=f"{row['model']} on {system.display}")

@@ -108,9 +108,6 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "W",
             "the package",
             of(power.package_W, network_W="parts_W.network"),
-            "chips.{chip}.power.tdp",
-            "chips.{chip}.power.measured_mean",
-            "chips.{chip}.power.tdp_estimate",
         ),
         R("rows * parts_W server", "W", "host, fans and scale-up switches", "= it_W - parts_W.chip - parts_W.network"),
         R(
@@ -118,9 +115,6 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
             "W",
             "ports of the scale-out network",
             of(power.network_W),
-            "sites.parts.network_port",
-            "sites.parts.network_port_bandwidth",
-            "systems.{system}.levels.scale_out.bandwidth",
         ),
         R("rows * parts_W cooling", "W", "cooling and losses of the building", of(power.cooling_W)),
         R(
