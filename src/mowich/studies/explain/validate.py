@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path as File
 
 from mowich.errors import UserError
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.shown import Result
+from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Source
+from mowich.studies.explain.training import record_step
 from mowich.studies.explain.tree import ResultPath
+from mowich.training.sensitivity import noted
+from mowich.training.tuned import hand_tuned_terms
 
 
 def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
@@ -30,8 +35,6 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
     from mowich.evidence import serving_validate
     from mowich.evidence import validate as study
     from mowich.evidence.rows import read_cases
-    from mowich.training.step import predict_step
-    from mowich.training.tuned import predict_hand_tuned
 
     serving = serving_validate.is_serving(list(cells))
     rows: list[Mapping[str, str]] = [cells]
@@ -49,12 +52,22 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
         keys = ("measured", "predicted", "low", "high", "ratio", "abs_error", "hand_tuned", "hand_tuned_coverage")
         return {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
 
+    @cache
+    def recorded(hand_tuned: bool) -> Notes:
+        """The terms of a step, each with the facts that move it; a row that states what its machine has, and facts do
+        not, has none of these."""
+        notes, case = Notes(), read_cases(rows, facts)[0]
+        if isinstance(case, str):
+            return notes
+        record = partial(hand_tuned_terms if hand_tuned else record_step, case.model, case.job, case.plan)
+        system = case.system
+        if system == equip(facts, system.id, chips=system.chips, stack=system.stack.name):
+            return noted(record, system, facts)
+        record(system, notes)
+        return notes
+
     def terms(name: ResultPath, notes: Notes) -> None:
-        if serving or name[0] == "measured":
-            return
-        case = read_cases(rows, facts)[0]
-        if not isinstance(case, str):
-            make = predict_hand_tuned if str(name[0]).startswith("hand_tuned") else predict_step
-            make(case.model, case.system, case.job, case.plan, notes)
+        if not serving and name[0] != "measured":
+            notes.terms |= recorded(str(name[0]).startswith("hand_tuned")).terms
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")
