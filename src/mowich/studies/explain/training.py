@@ -4,9 +4,9 @@ evaluated."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, Notes, exact, told
@@ -50,6 +50,9 @@ TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "fixed": ("step",),
 }
 """Which recorded terms make each part of the step."""
+
+Recorder = Callable[[Model, TrainJob, Plan, Platform, Notes], None]
+"""Records the terms of a plan on a machine."""
 
 
 def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None) -> dict[str, float]:
@@ -158,13 +161,26 @@ class _Row:
             return predict_hand_tuned(self.model, machine, self.job, self.plan).step
         return predict_step(self.model, machine, self.job, self.plan)
 
-    def terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
+    def recorded(self, facts: Facts, record: Recorder) -> Notes:
+        """All terms of a step or of a memory, each with the facts that move it."""
+        return noted(partial(record, self.model, self.job, self.plan), self.platform(facts), facts)
+
+    def terms(
+        self,
+        recorded: Callable[[Recorder], Notes],
+        name: ResultPath,
+        notes: Notes,
+    ) -> None:
         """Record what a step or a memory is made of; of a part, only its own terms."""
         first = str(name[0])
         if first in ("step_s", "hand_tuned_step_s"):
-            self._step_terms(facts, name, notes)
+            tuned = self.hand_tuned or first == "hand_tuned_step_s"
+            whole = recorded(hand_tuned_terms if tuned else record_step).terms
+            wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
+            notes.terms |= {k: t for k, t in whole.items() if k.startswith(wanted)}
         elif first == "memory_B":
-            self._memory_terms(facts, name, notes)
+            whole = recorded(record_memory).terms
+            notes.terms |= {k: t for k, t in whole.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 
     def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
         """Record what follows from the time of the step and the goodput that the row says."""
@@ -207,17 +223,6 @@ class _Row:
         """As the row says it."""
         return Estimate.from_dict(self.row["goodput"])
 
-    def _step_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        tuned = self.hand_tuned or name[0] == "hand_tuned_step_s"
-        evaluate = hand_tuned_terms if tuned else record_step
-        whole = noted(partial(evaluate, self.model, self.job, self.plan), self.platform(facts), facts)
-        wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
-        notes.terms |= {k: t for k, t in whole.terms.items() if any(k.startswith(w) for w in wanted)}
-
-    def _memory_terms(self, facts: Facts, name: ResultPath, notes: Notes) -> None:
-        whole = noted(partial(record_memory, self.model, self.job, self.plan), self.platform(facts), facts)
-        notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
-
 
 def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: Facts) -> Source:
     """The source of a row with a plan. model: as loaded, `facts`: those of the result."""
@@ -256,7 +261,7 @@ def train_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         at=at,
         numbers=made.numbers,
         record=made.record,
-        terms=partial(made.terms, facts),
+        terms=partial(made.terms, cache(partial(made.recorded, facts))),
         symbols=symbols,
         title=str(row["display"]),
     )
