@@ -3,6 +3,7 @@ formula that a term shows gives its number, from the symbols that were recorded 
 
 from __future__ import annotations
 
+import ast
 import random
 from collections.abc import Callable
 from functools import partial
@@ -169,3 +170,20 @@ def test_what_is_read_through_a_view_of_the_facts_is_moved_too(facts: Facts) -> 
         energy.chip_power(known.with_values({longrun.SURVIVAL_CHOSEN: "sync"}), "trn3-gen2", notes=notes)
 
     assert moves.noted(record, facts).terms["power"].facts == ("chips.trainium3.power.all_in",)
+
+
+def test_a_formula_is_recorded_by_the_call_that_computes_it() -> None:
+    """No module of money, machines, long runs or explanations hands a law to `Notes.add`: `told` does, of its call."""
+    package = ROOT / "src" / "mowich"
+    files = [path for name in ("economics", "machines", "studies/explain") for path in (package / name).rglob("*.py")]
+    files += [package / "training" / name for name in ("faults.py", "longrun.py")]
+    assert len(files) > 40
+    by_hand = [
+        f"{path.relative_to(package)}:{call.lineno}"
+        for path in files
+        if path.name != "serving.py"
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "add"
+        if len(call.args) > 3 or any(word.arg == "law" for word in call.keywords)
+    ]
+    assert by_hand == []
