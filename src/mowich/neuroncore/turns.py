@@ -201,7 +201,7 @@ class DeviceLoop:
 def _at(where: str) -> Callable[..., object]:
     """A function that calls another, from a line of a kernel: errors and the trace name that line."""
     file, _, line = where.rpartition(":")
-    code = _called.__code__.replace(co_filename=file, co_firstlineno=int(line) - 1 if line.isdecimal() else 0)
+    code = _called.__code__.replace(co_filename=file, co_firstlineno=max(int(line) - 1, 1) if line.isdecimal() else 1)
     return FunctionType(code, {}, "turn", _called.__defaults__)
 
 
