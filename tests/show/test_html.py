@@ -329,9 +329,12 @@ def test_the_command_of_a_page_makes_the_result_again(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("kind", ["collective", "goodput", "power", "model", "fit", "fit-serve", "claims"])
 def test_commands_of_other_verbs_make_their_results_again(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*KINDS[kind][0], "--json", "--quiet"]) == 0
-    first = capsys.readouterr().out
-    assert cli.run([*shlex.split(command_of(json.loads(first)))[1:], "--json", "--quiet"]) == 0
-    assert capsys.readouterr().out == first
+    first = json.loads(capsys.readouterr().out)
+    assert cli.run([*shlex.split(command_of(first))[1:], "--json", "--quiet"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    for one in (first, again):  # of a question with its defaults written out it is another
+        assert one.pop("digest", "") or kind == "model"
+    assert json.dumps(again) == json.dumps(first)
 
 
 def test_a_flip_point_is_where_two_systems_cost_the_same(facts: Facts) -> None:
