@@ -144,7 +144,9 @@ by_reference = ctypes.byref
 
 def _word(given: Any) -> int:
     """An integer, or where a column begins."""
-    return int(given) if isinstance(given, int | np.integer) else address(given)
+    if type(given) is array or type(given) is np.ndarray or given is None:
+        return address(given)
+    return int(given)
 
 
 class Struct(ctypes.Structure):
