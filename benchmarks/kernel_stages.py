@@ -27,7 +27,8 @@ import mowich.api
 import mowich.nki
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.program import ClockOptions, prepare
+from mowich.neuroncore.clock.program import prepare
+from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.clock.schedule import as_compiled, run_programs
 from mowich.neuroncore.profile import Profile
 from mowich.nki import hollow

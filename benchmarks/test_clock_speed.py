@@ -21,7 +21,8 @@ import pytest
 import mowich
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import ClockOptions, schedule
+from mowich.neuroncore.clock.records import ClockOptions
+from mowich.neuroncore.clock.schedule import schedule
 from mowich.neuroncore.trace import Trace
 from mowich.nki import hollow
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from mowich.errors import UserError
 from mowich.estimate import LEAST_MOVE, Notes
 from mowich.facts import Fact, Facts, Watched
-from mowich.facts.moves import FAR, nudges
+from mowich.facts.moves import nudges
 
 Record = Callable[[Facts, Notes], object]
 """Records the terms of an evaluation under some facts."""
@@ -21,7 +21,7 @@ def steps_of(fact: Fact, rng: random.Random) -> Iterator[float]:
     v = fact.value
     if isinstance(v, float):
         yield from nudges(fact)
-        yield v * rng.uniform(1.0 - FAR, 1.0 + FAR)
+        yield v * rng.uniform(0.93, 1.07)
 
 
 def probe(record: Record, facts: Facts) -> dict[str, set[str]]:

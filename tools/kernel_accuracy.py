@@ -29,8 +29,9 @@ from mowich.evidence.scores import KERNEL_ERRORS, left_out_file
 from mowich.facts import Fact, load_facts
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.latency import latency_estimate
+from mowich.neuroncore.clock.records import ClockOptions, Schedule
 from mowich.neuroncore.clock.risks import residual_of
-from mowich.neuroncore.clock.schedule import ClockOptions, Schedule, schedule
+from mowich.neuroncore.clock.schedule import schedule
 from mowich.neuroncore.instructions.rates import unit_of_queue
 from mowich.neuroncore.order import ORDER_SAID, TIE_WITHIN, order_of
 from mowich.neuroncore.profile import Profile

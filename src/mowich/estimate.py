@@ -20,8 +20,8 @@ import numpy as np
 from mowich.formula import Law, formula_of, units_of
 from mowich.units import show
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 GRADES = "ABCD"
 """A vendor document or own reading of a primary source, B independent measurement, C derived with its
@@ -138,14 +138,14 @@ BY_TABLES = "by the tables of kernels, where they hold it"
 def told(
     notes: Notes | None,
     name: str,
-    law: Callable[P, T],
+    law: Callable[_P, _T],
     *,
     unit: str = "s",
     words: str = "",
     note: str = "",
     also: Mapping[str, object] = MappingProxyType({}),
-    tabled: tuple[Callable[[T], T], Callable[[T], str]] | None = None,
-) -> Callable[P, T]:
+    tabled: tuple[Callable[[_T], _T], Callable[[_T], str]] | None = None,
+) -> Callable[_P, _T]:
     """A law that records each call as the term `name`; without `notes` the law itself. Of estimates the values are
     recorded, and nothing where the law gives one that is not known.
 
@@ -155,7 +155,7 @@ def told(
     if notes is None and tabled is None:
         return law
 
-    def recorded(*args: P.args, **given: P.kwargs) -> T:
+    def recorded(*args: _P.args, **given: _P.kwargs) -> _T:
         value = law(*args, **given) if tabled is None else tabled[0](law(*args, **given))
         if notes is not None and not (isinstance(value, Estimate) and value.value is None):
             symbols = {**dict(zip(signature(law).parameters, args, strict=False)), **given, **also}

@@ -269,7 +269,8 @@ def test_the_same_files_give_the_same_bytes_and_explain_names_the_overlay(
         mowich.calibrate([str(log)], on="h100", out=str(out), plan={"kind": "all-gather"}),
     ]
     assert results[0].overlay == results[1].overlay == out.read_text(encoding="utf-8")
-    assert to_json({**results[0].to_dict(), "inputs": {}}) == to_json({**results[1].to_dict(), "inputs": {}})
+    asked = {"inputs": {}, "digest": ""}  # the question is put in other words
+    assert to_json({**results[0].to_dict(), **asked}) == to_json({**results[1].to_dict(), **asked})
     command = [
         "collective",
         "all-gather",

@@ -15,7 +15,7 @@ import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich import cli
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import ClockOptions
+from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.instructions.dma import ring_of
 from mowich.neuroncore.instructions.rates import SOFTWARE, STATIC_LOAD
 from mowich.nki import hollow

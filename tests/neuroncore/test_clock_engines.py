@@ -16,7 +16,7 @@ import mowich.nki.beta1.language as onl
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import ClockOptions
+from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.instructions.rates import QUEUES
 from mowich.neuroncore.targets import generation_of
 from mowich.nki import hollow

@@ -18,7 +18,7 @@ import mowich
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import ClockOptions
+from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.profile import Profile
 
 GENERATION = {"trn1": 2, "trn2": 3, "trn3": 4}

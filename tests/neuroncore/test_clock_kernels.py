@@ -15,7 +15,7 @@ import pytest
 
 import mowich
 import mowich.nki
-from mowich.neuroncore.clock.schedule import ClockOptions
+from mowich.neuroncore.clock.records import ClockOptions
 from mowich.nki import hollow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))

@@ -22,8 +22,7 @@ from mowich.neuroncore import placement, profile
 from mowich.neuroncore.clock import compiled, depend, events, latency, lower, places, program, schedule
 from mowich.neuroncore.clock.buffers import BUFFER_POLICIES
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.program import ClockOptions, Program
-from mowich.neuroncore.clock.schedule import Schedule
+from mowich.neuroncore.clock.records import ClockOptions, Program, Schedule
 from mowich.neuroncore.core import Core, limits
 from mowich.neuroncore.instructions import rates
 from mowich.neuroncore.memory import Record

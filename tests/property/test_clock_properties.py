@@ -16,7 +16,8 @@ import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.facts import load_facts
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.schedule import DATA, WEIGHT_BUFFER, ClockOptions, Schedule, schedule
+from mowich.neuroncore.clock.records import ClockOptions, Schedule
+from mowich.neuroncore.clock.schedule import DATA, WEIGHT_BUFFER, schedule
 from mowich.neuroncore.instructions.rates import DMA_QUEUES
 from mowich.neuroncore.trace import Trace
 

@@ -28,7 +28,7 @@ from mowich.studies.explain.fleet import record_offers
 from mowich.studies.explain.formula import evaluate as by_formula
 from mowich.studies.explain.training import record_memory, record_step
 from mowich.training import faults, longrun
-from mowich.training.sensitivity import noted
+from mowich.training.sensitivity import noted_on
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +52,7 @@ def test_training_terms_rest_on_what_moves_them(seed: int, facts: Facts) -> None
     plan = plans.plan(at % len(plans))
     for record in (record_step, record_memory):
         of_machine = partial(record, model, job, plan)
-        told = noted(of_machine, system, facts)
+        told = noted_on(of_machine, system, facts)
 
         def under(known: Facts, notes: Notes, of_machine=of_machine) -> None:
             of_machine(equip(known, system.id, chips=chips), notes)

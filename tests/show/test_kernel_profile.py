@@ -17,7 +17,7 @@ import mowich.nki.language as nl
 from mowich import cli
 from mowich.errors import UserError
 from mowich.neuroncore import explorer, perfetto
-from mowich.neuroncore.clock.program import ClockOptions
+from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.instructions.rates import TENSOR
 from mowich.nki import hollow
 
@@ -257,7 +257,7 @@ def test_a_run_without_the_clock_has_no_time() -> None:
 
 
 def test_cores_that_share_hbm_slow_each_other() -> None:
-    from mowich.neuroncore.clock.schedule import ClockOptions
+    from mowich.neuroncore.clock.records import ClockOptions
 
     def stream(x: Any) -> Any:
         for i in range(16):

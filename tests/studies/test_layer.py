@@ -21,7 +21,7 @@ from mowich.facts import load_facts
 from mowich.machines.system import resolve
 from mowich.models import load_model
 from mowich.models.model import Model
-from mowich.neuroncore.clock.schedule import ClockOptions
+from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.core import Alike
 from mowich.nki import collectives as nccl
 from mowich.nki import hollow

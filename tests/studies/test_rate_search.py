@@ -143,7 +143,10 @@ def test_a_price_of_your_own_is_not_ranked_against_quotes(brief: None) -> None:
 
 def test_chips_beside_a_name_are_chips_in_the_name(brief: None) -> None:
     beside, inside = ask("h100", chips=32), ask("h100:32")
-    assert beside.to_dict() == inside.to_dict()
+    assert {**beside.to_dict(), "digest": ""} == {
+        **inside.to_dict(),
+        "digest": "",
+    }  # the question is put in other words
     scenario = json.loads(beside.rows[0].scenario)
     assert scenario["on"] == "h100:32"
 

@@ -32,7 +32,7 @@ def kernel_profile(asked: kernels.ProfileRequest) -> int:
 
 
 def _profile(asked: kernels.ProfileRequest) -> None:
-    from mowich.neuroncore.clock.schedule import ClockOptions
+    from mowich.neuroncore.clock.records import ClockOptions
     from mowich.show.json import finite
     from mowich.show.kernel import kernel_page
     from mowich.show.page import Run

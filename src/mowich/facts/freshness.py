@@ -11,10 +11,11 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from mowich.facts.load import FACT_KINDS, Facts
+from mowich.facts.schema import LastLook
 
 OWN_WORK = "mowich-"
 """Beginning of the names of sources that are our own work."""
@@ -22,51 +23,6 @@ SEARCHES = "mowich-estimates"
 """The source whose last look is that of every search that found nothing."""
 _USERS = "prices.user."
 """Facts that are the user's to give: nobody looks for them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastLook:
-    """A fact and the last look at it. value: as written; confirmed: day, None where no source says one; age_days: on
-    the day that is asked for, None likewise; source, title, host: where it is from, "" for what is not known; search:
-    words to search for."""
-
-    path: str
-    value: str
-    confirmed: datetime.date | None
-    age_days: int | None
-    source: str
-    title: str
-    host: str
-    search: str
-
-    def to_dict(self) -> dict[str, object]:
-        """An entry of mowich/facts-stale@1."""
-        return {
-            "path": self.path,
-            "value": self.value,
-            "confirmed": None if self.confirmed is None else self.confirmed.isoformat(),
-            "age_days": self.age_days,
-            "source": self.source,
-            "title": self.title,
-            "host": self.host,
-            "search": self.search,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FreshnessLimit:
-    """Which facts are old: those whose last look is longer ago than `older_than_s`, in seconds, on the day `as_of`, and
-    those of which no source says a day."""
-
-    older_than_s: float
-    as_of: datetime.date
-
-    def old(self, looks: Iterable[LastLook]) -> tuple[LastLook, ...]:
-        """The looks that are longer ago."""
-        return tuple(x for x in looks if x.age_days is None or x.age_days * _DAY_S > self.older_than_s)
-
-
-_DAY_S = 86400.0
 
 
 def last_looks(facts: Facts, as_of: datetime.date, among: Iterable[str] | None = None) -> list[LastLook]:

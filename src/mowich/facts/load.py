@@ -13,17 +13,14 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache, wraps
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, SupportsFloat, TypeVar
+from typing import Any, Concatenate, ParamSpec, SupportsFloat, TypeVar
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.facts import fields
 from mowich.facts.names import Instance, SystemNames, instance_name, named_system
-from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves, parse_leaf
+from mowich.facts.schema import IDENTITY_KEYS, Fact, FreshnessLimit, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import exists, line_of, read_yaml, shipped_yaml
 from mowich.units import show
-
-if TYPE_CHECKING:
-    from mowich.facts.freshness import FreshnessLimit
 
 FACT_KINDS = (
     "chips",

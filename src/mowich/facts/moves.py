@@ -9,7 +9,7 @@ from mowich.estimate import Notes
 from mowich.facts.load import Facts, Watched
 from mowich.facts.schema import Fact
 
-FAR, NEAR = 0.07, 0.005
+_FAR, _NEAR = 0.07, 0.005
 """Shares by which a fact is moved: far enough for another side of a roofline to bind, and near."""
 
 
@@ -20,7 +20,7 @@ def nudges(fact: Fact) -> Sequence[float]:
     if not isinstance(v, float):
         return ()
     counted = (v - 1.0, v + 1.0) if fact.unit == "" and v == round(v) else ()
-    tried = (*(v * (1.0 + by) for by in (-FAR, -NEAR, NEAR, FAR)), fact.low, fact.high, *counted)
+    tried = (*(v * (1.0 + by) for by in (-_FAR, -_NEAR, _NEAR, _FAR)), fact.low, fact.high, *counted)
     return tuple(dict.fromkeys(x for x in tried if x is not None and x != v))
 
 

@@ -10,7 +10,8 @@ Notation: h hidden width, s sequence length, one FLOP = one addition or one mult
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 
 from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
 from mowich.models.ffn import NO_FFN, Mlp, Moe
@@ -112,6 +113,11 @@ class Layer:
         return 2 * self.matmul_params + self.mixer.core_flop_per_token(seq) + self.residual_flop
 
 
+@lru_cache(maxsize=64)
+def _shapes(model: Model) -> list[str]:
+    return [repr(getattr(model, f.name)) for f in fields(model) if f.name not in ("source", "config")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A decoder (or BERT-like encoder) as a stack of layer kinds, unsharded.
@@ -158,6 +164,10 @@ class Model:
     config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
     """What a user's `config.json` holds: a result carries it, so that it can be explained where that file is not. None
     for a model that ships."""
+
+    def digested(self) -> object:
+        """What the digest of an answer has of a model: its shapes, and not where and how it was read."""
+        return _shapes(self)
 
     def inputs(self) -> dict[str, object]:
         """The model as results state it: its name, and what it was read from where it does not ship."""

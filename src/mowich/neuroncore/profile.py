@@ -20,8 +20,9 @@ import numpy as np
 from mowich.estimate import Estimate
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.latency import CriticalPath, compiled_columns, critical_path, latency_estimate
+from mowich.neuroncore.clock.records import Schedule
 from mowich.neuroncore.clock.risks import Risk, risks_of
-from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule, stack_Bps
+from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, stack_Bps
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of_queue
 from mowich.shown import Shown

@@ -33,7 +33,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore import placement, views
 from mowich.neuroncore.clock.program import no_collection
-from mowich.neuroncore.clock.schedule import ClockOptions, Schedule
+from mowich.neuroncore.clock.records import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Alike, Core, Watcher
 from mowich.neuroncore.memory import MemoryRegion
@@ -1084,7 +1084,7 @@ def run_kernel(
     arithmetic;
     spill: live tiles that do not fit SBUF are stored and reloaded as a compiler would, with a warning that counts the
     bytes, instead of an error (None: where values=False); options: how the clock schedules
-    (`neuroncore.clock.schedule.ClockOptions`); repeat_loops=False traces each iteration of each loop also where
+    (`neuroncore.clock.records.ClockOptions`); repeat_loops=False traces each iteration of each loop also where
     values=False, where a regular loop is otherwise traced a few times and repeated (None: unless the environment has
     MOWICH_TRACE_LOOPS=full). The trace is the same; version: of NKI, as (0, 7) (None: 0.7 where the kernel uses a name
     that came with it).

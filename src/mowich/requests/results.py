@@ -16,7 +16,7 @@ from mowich.requests.settings import AS_OF, FACTS, OF_FACTS, SET, STALE, asked_o
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
-    from mowich.facts.freshness import FreshnessLimit
+    from mowich.facts.schema import FreshnessLimit
     from mowich.models.model import Model
 
 RESULT = path("result", metavar="RESULT", is_argument=True, needs=True, edges=TYPED)

@@ -23,7 +23,7 @@ from mowich.units import parse_count
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
-    from mowich.facts.freshness import FreshnessLimit
+    from mowich.facts.schema import FreshnessLimit
 
 KEYS = (
     "plan.tp",
@@ -173,7 +173,7 @@ def read_settings(reader: QuestionReader) -> Settings:
 def read_freshness(reader: QuestionReader) -> FreshnessLimit | None:
     """Which facts the question calls old; None where it does not ask. An age without its day is a problem: an answer
     has no clock."""
-    from mowich.facts.freshness import FreshnessLimit
+    from mowich.facts.schema import FreshnessLimit
 
     stale, day = reader.get(STALE), read_as_of(reader, AS_OF)
     if reader.given(STALE) is not None and reader.given(AS_OF) is None:

@@ -40,7 +40,7 @@ from mowich.studies.binding import binds, does_not_fit
 from mowich.studies.fact_labels import fact_label
 from mowich.studies.footing import OwnedChips, RunBudget, chip_counts, owned_chips, powered
 from mowich.studies.hand_tuned import AMONG, hand_tuned_estimate, hand_tuned_plans
-from mowich.studies.outcome import SystemAsk, chips_of, outcome
+from mowich.studies.outcome import SystemAsk, step_outcome, used_chips
 from mowich.studies.runnable import WIDE, Runs
 
 
@@ -281,9 +281,9 @@ def with_plan(
     if tuned is not None and ask.hand_tuned:
         step, moves, tuned = tuned, tuned_moves, None
         candidate = replace(candidate, step_s=float(step), parts=step.breakdown)
-    used = chips_of(candidate.plan, system)
+    used = used_chips(candidate.plan, system)
     failures = longrun.survival(facts, system.id, chips=used, step_s=step)
-    out = outcome(ask, candidate.plan, step_s=step, tokens=candidate.tokens, goodput=failures.goodput)
+    out = step_outcome(ask, candidate.plan, step_s=step, tokens=candidate.tokens, goodput=failures.goodput)
     there = None
     if ask.budget is not None and ask.budget.more and out.tokens_trained is not None:
         there = owned_chips(facts, system.id, ask.chips, out.tokens_trained, job.tokens, ask.budget)

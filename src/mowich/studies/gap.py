@@ -26,7 +26,7 @@ from mowich.software.hybrid import PROPERTIES, REST, Hybrids, is_inside_chip, pr
 from mowich.software.stack import Platform, equip
 from mowich.studies.attribution import Attribution, CauseShare, over_all_orders, over_some_orders
 from mowich.studies.compare import Row, solve_system, system_asks
-from mowich.studies.outcome import SystemAsk, chips_of
+from mowich.studies.outcome import SystemAsk, used_chips
 from mowich.studies.serving_plan import ServeRow, serving_inputs, solve_serving
 from mowich.training import longrun
 from mowich.training.search import search
@@ -390,7 +390,7 @@ def _trained(
         if not found.best:
             return None
         best = found.best[0]
-        used = chips_of(best.plan, platform)
+        used = used_chips(best.plan, platform)
         made = best.tokens * job.fill / best.step_s / (platform.chips if paid else used)
         if paid:
             made *= longrun.kept(facts, platform.id, chips=used, step_s=best.step_s).value or 0.0

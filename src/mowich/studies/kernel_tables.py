@@ -27,7 +27,7 @@ from mowich.progress import steps, tell
 from mowich.software.vendors import kernel_target
 
 if TYPE_CHECKING:
-    from mowich.neuroncore.clock.schedule import Schedule
+    from mowich.neuroncore.clock.records import Schedule
 
 SOURCE = "mowich kernel tables"
 _SWEEP = Path(__file__).with_name("kernel_sweep.yaml")
@@ -223,7 +223,8 @@ class Timer:
     def _rows(self, sweep: TableSweep, chip: str, shape: _Shape) -> Iterator[TableRow]:
         from mowich.neuroncore.clock.costs import costs
         from mowich.neuroncore.clock.latency import latency_estimate
-        from mowich.neuroncore.clock.schedule import ClockOptions, hbm_Bps, schedule
+        from mowich.neuroncore.clock.records import ClockOptions
+        from mowich.neuroncore.clock.schedule import hbm_Bps, schedule
         from mowich.nki import run_kernel
 
         kernel, digest = self.kernel(sweep.kernel), self.hash(sweep.kernel, chip)

@@ -66,7 +66,7 @@ class SystemAsk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class TokenCost:
     """What tokens cost, in dollars and in energy; price_label: at which price."""
 
     usd_per_mtok: Estimate
@@ -84,10 +84,10 @@ def cost_of(
     step_s: Estimate,
     tokens: float,
     goodput: Estimate = CERTAIN,
-) -> Cost:
+) -> TokenCost:
     """The cost of the tokens of a step. used, idle: chips, all of which are paid for; term: kind of price."""
     price, site = money.price(facts, system_id, term=term), energy.read_site(facts)
-    return Cost(
+    return TokenCost(
         usd_per_mtok=money.usd_per_mtok(price.rate, chips=used + idle, step_s=step_s, tokens=tokens, goodput=goodput),
         J_per_token=energy.joule_per_token(
             energy.chip_power(facts, system_id),
@@ -104,7 +104,7 @@ def cost_of(
 
 
 class OutcomeValues(TypedDict):
-    """The fields of an `Outcome`, as keywords of what shows them."""
+    """The fields of an `StepOutcome`, as keywords of what shows them."""
 
     step_s: Estimate
     tokens_per_s_per_chip: Estimate
@@ -118,7 +118,7 @@ class OutcomeValues(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class StepOutcome:
     """What a training step comes to. tokens_per_s_per_chip: of used chips, without failures; usd_per_mtok, J_per_token,
     days: with failures and idle chips; tokens_trained: in the days that a budget pays for, None without one."""
 
@@ -126,7 +126,7 @@ class Outcome:
     tokens_per_s_per_chip: Estimate
     mfu: Estimate
     goodput: Estimate
-    cost: Cost
+    cost: TokenCost
     days: Estimate
     tokens_trained: Estimate | None
 
@@ -145,21 +145,21 @@ class Outcome:
         }
 
 
-def chips_of(plan: Plan, system: Platform) -> int:
+def used_chips(plan: Plan, system: Platform) -> int:
     """Chips that a plan uses."""
     return math.ceil(plan.devices / system.devices_per_chip)
 
 
-def outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float, goodput: Estimate) -> Outcome:
+def step_outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float, goodput: Estimate) -> StepOutcome:
     """What a step of a plan comes to. tokens: of a step with its padding, which is computed and not counted; goodput:
     share of the time that trains, at that step time (`longrun`)."""
-    system, job, counted, used = ask.system, ask.job, tokens * ask.job.fill, chips_of(plan, ask.system)
+    system, job, counted, used = ask.system, ask.job, tokens * ask.job.fill, used_chips(plan, ask.system)
     speed = step_s.inverse(counted / used, "1/s")
     peak = system.peak_flops[plan.precision] * system.devices_per_chip
     days = product_of([(step_s, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / counted / DAY_S, "d")
     if ask.budget is not None and not ask.budget.has_tokens:
         days = unknown_estimate("d", "the tokens of the run are not asked")
-    return Outcome(
+    return StepOutcome(
         step_s=step_s,
         tokens_per_s_per_chip=speed,
         mfu=step_s.inverse(model_flop_per_step(ask.model, job, counted) / (used * peak), "1"),

@@ -12,12 +12,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from mowich.facts import Facts
-from mowich.facts.freshness import FreshnessLimit, last_looks
-from mowich.models.model import Model
+from mowich.facts.freshness import last_looks
+from mowich.facts.schema import FreshnessLimit
 from mowich.version import VERSION
 
 NOT_ASKED = frozenset(
@@ -28,9 +28,6 @@ NOT_ASKED = frozenset(
 )
 """Fields of requests that say how a question was put, and how its answer is shown and where; facts are in a digest by
 their values."""
-
-_NOT_OF_MODEL = ("source", "config")
-"""Fields of a model that say where it was read, and how."""
 
 _DIGITS = 16
 """Hex digits of a digest."""
@@ -99,8 +96,8 @@ def question_data(value: object) -> object:
         return float(value) if value - value == 0.0 else repr(float(value))
     if isinstance(value, Path):
         return _content(value)
-    if isinstance(value, Model):
-        return _shapes(value)
+    if (digested := getattr(value, "digested", None)) is not None:
+        return digested()
     if isinstance(value, Mapping):
         return {str(k): question_data(v) for k, v in value.items()}
     if isinstance(value, Set):
@@ -112,12 +109,6 @@ def question_data(value: object) -> object:
     if is_dataclass(value):
         return {f.name: question_data(getattr(value, f.name)) for f in fields(value) if f.name not in NOT_ASKED}
     raise TypeError(f"{type(value).__name__} is no part of a question")
-
-
-@lru_cache(maxsize=64)
-def _shapes(model: Model) -> str:
-    names = [f.name for f in fields(model) if f.name not in _NOT_OF_MODEL]
-    return _hash([repr(getattr(model, name)) for name in names])
 
 
 def _content(file: Path) -> str:

@@ -21,7 +21,7 @@ from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.binding import binds
 from mowich.studies.hand_tuned import AMONG, hand_tuned_plans, is_hand_tuned, stack_of
-from mowich.studies.outcome import SystemAsk, chips_of, outcome
+from mowich.studies.outcome import SystemAsk, step_outcome, used_chips
 from mowich.training import longrun
 from mowich.training.search import search
 
@@ -82,7 +82,7 @@ def scaling(
         step_s = best.step_s
         if tuned:
             step_s, best, by = hand_tuned_plans(model, system, asked, fixed=among, found=found, smaller_dp=False)[0]
-        used = chips_of(best.plan, system)
+        used = used_chips(best.plan, system)
         goodput = longrun.kept(facts, system.id, chips=used, step_s=step_s)
         ask = SystemAsk(
             name=str(row["system"]),
@@ -94,7 +94,7 @@ def scaling(
             job=asked,
             term=term,
         )
-        made = outcome(ask, best.plan, step_s=exact(step_s, "s"), tokens=best.tokens, goodput=goodput)
+        made = step_outcome(ask, best.plan, step_s=exact(step_s, "s"), tokens=best.tokens, goodput=goodput)
         return Size(
             batch_scale=grown,
             usd_per_mtok=made.cost.usd_per_mtok.value,

@@ -6,7 +6,8 @@ import datetime
 from dataclasses import dataclass
 
 from mowich.facts import Facts
-from mowich.facts.freshness import FreshnessLimit, LastLook, last_looks
+from mowich.facts.freshness import last_looks
+from mowich.facts.schema import FreshnessLimit, LastLook
 from mowich.shown import Shown
 
 

@@ -123,7 +123,7 @@ def ends(facts: Facts, system_id: str, stack_name: str | None, ways: Ways = ends
     return Ends(stack(rows), tuple(moved), tuple(alone))
 
 
-def noted(evaluate: Callable[[Platform, Notes], object], system: Platform, facts: Facts) -> Notes:
+def noted_on(evaluate: Callable[[Platform, Notes], object], system: Platform, facts: Facts) -> Notes:
     """`facts.moves.noted` of an evaluation on a machine, in one evaluation of all moves that stack. facts: those that
     the machine is made of."""
     found = ends(facts, system.id, system.stack.name, nudges)

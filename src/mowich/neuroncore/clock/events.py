@@ -7,13 +7,11 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mowich.neuroncore.clock.depend import DATA, READ, WEIGHT_BUFFER
+from mowich.neuroncore.clock.records import Schedule
 from mowich.neuroncore.instructions.rates import DMA_QUEUES, GPSIMD, QUEUES, RINGS, TENSOR, Cost
-
-if TYPE_CHECKING:
-    from mowich.neuroncore.clock.schedule import Schedule
 
 START, ENGINE, ISSUER, DMA, MEMORY, PORT = range(4, 10)
 """What else can decide the time of an instruction: nothing before it; its engine; the DMA issuer; the DMA engines; HBM;

@@ -21,8 +21,9 @@ import numpy as np
 from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.records import Schedule
 from mowich.neuroncore.clock.risks import residual_of
-from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHT_BUFFER, Schedule
+from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHT_BUFFER
 from mowich.neuroncore.instructions.rates import DMA_QUEUES, ENGINES, PS, QUEUES, unit_of_queue
 
 MATTERS = 0.05

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mowich.neuroncore.clock.buffers import Policy, Residency, Rotation, columns_taken
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.depend import BUFFER, DATA, READ, WEIGHT_BUFFER, Box, ClockEdge, Touched, box
+from mowich.neuroncore.clock.records import ClockOptions, Program
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, LOAD, SCALAR, TENSOR, Cost
 from mowich.neuroncore.trace import Allocation, Trace
-
-if TYPE_CHECKING:
-    from mowich.neuroncore.clock.program import ClockOptions, Program
 
 ROW_STEP = 1 << 20
 """Between two partitions, in coordinates of a whole memory: more than a partition has bytes."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mowich.neuroncore.clock.lower import uses_of
-from mowich.neuroncore.clock.program import Program
-from mowich.neuroncore.clock.schedule import Schedule
+from mowich.neuroncore.clock.records import Program, Schedule
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import SOFTWARE
 from mowich.neuroncore.source import innermost_loop

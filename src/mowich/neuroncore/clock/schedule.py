@@ -16,7 +16,6 @@ import ctypes
 from array import array
 from collections.abc import Hashable, Sequence
 from ctypes import CDLL
-from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
@@ -30,49 +29,14 @@ from mowich.neuroncore.clock.depend import BUFFER, DATA, READ, WEIGHT_BUFFER
 from mowich.neuroncore.clock.events import ENGINE, ISSUER, START, EventLoop, LoopRules
 from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
 from mowich.neuroncore.clock.places import renewed, settled, unzeroed
-from mowich.neuroncore.clock.program import ClockOptions, Program, no_collection, prepare
+from mowich.neuroncore.clock.program import no_collection, prepare
+from mowich.neuroncore.clock.records import ClockOptions, Program, Schedule
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, DMA_QUEUES, GPSIMD, PS, QUEUES, RINGS, Cost
 from mowich.neuroncore.trace import Trace
 
 CAUSES = ("done reading", "result", "buffer", "weights", "start", "engine", "DMA issuer", "DMA engines", "HBM", "port")
 """What decides the time of an instruction, by number: kinds of edges, then what else can (`events.py`)."""
-
-
-@dataclass(slots=True)
-class Schedule:
-    """Times of all instructions, ps. begin: when an instruction takes its engine (the issuer, for a DMA); end: when its
-    engine is free (a
-    DMA: its last byte); data: when the first byte of a DMA moves; ready: when it could have begun; loading: time before
-    `data` in which the Tensor Engine loads the stationary tile and does nothing else; cause, by: what decided its
-    begin; data_cause,
-    data_by: what delayed the bytes of a DMA beyond that (0: nothing). to_read: the columns for the compiled code, once
-    they were asked for."""
-
-    generation: int
-    costs: Costs
-    programs: list[Program]
-    options: ClockOptions
-    begin: array[int]
-    data: array[int]
-    end: array[int]
-    ready: array[int]
-    loading: array[int]
-    cause: array[int]
-    by: array[int]
-    data_cause: array[int]
-    data_by: array[int]
-    core: array[int]
-    offset: list[int]
-    total: int
-    policy: str = ""
-    to_read: compiled.ScheduleToRead | None = field(default=None, repr=False, compare=False)
-
-    def cost_of(self, i: int) -> Cost:
-        """Cost of instruction i of all."""
-        c = self.core[i]
-        p = self.programs[c]
-        return p.costs[p.cost[i - self.offset[c]]]
 
 
 def schedule(traces: Sequence[Trace], costs: Costs, options: ClockOptions | None = None) -> Schedule:

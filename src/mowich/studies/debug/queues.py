@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError
 from mowich.neuroncore.clock.costs import costs
-from mowich.neuroncore.clock.schedule import ClockOptions, schedule
+from mowich.neuroncore.clock.records import ClockOptions
+from mowich.neuroncore.clock.schedule import schedule
 from mowich.neuroncore.instructions.rates import ENGINES, PS, unit_of_queue
 from mowich.neuroncore.profile import Profile
 from mowich.studies.debug.session import Stop

@@ -13,7 +13,7 @@ from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.training import memory, record_memory
 from mowich.studies.explain.tree import ResultPath
-from mowich.training.sensitivity import noted
+from mowich.training.sensitivity import noted_on
 
 
 def train_fit(result: Result, model: Model, facts: Facts) -> Source:
@@ -33,7 +33,7 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
 
     def terms(name: ResultPath, notes: Notes) -> None:
         if name[0] == "memory_B":
-            whole = noted(partial(record_memory, model, job, plan), system, facts)
+            whole = noted_on(partial(record_memory, model, job, plan), system, facts)
             notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 
     def symbols(known: Facts) -> dict[str, float]:

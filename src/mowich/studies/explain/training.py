@@ -22,9 +22,9 @@ from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Number
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.footing import RunBudget
 from mowich.studies.hand_tuned import is_hand_tuned, stack_of
-from mowich.studies.outcome import SystemAsk, outcome
+from mowich.studies.outcome import SystemAsk, step_outcome
 from mowich.training import longrun
-from mowich.training.sensitivity import noted
+from mowich.training.sensitivity import noted_on
 from mowich.training.step import OneStep, micro_batches_of, predict_step, step_time
 from mowich.training.tuned import hand_tuned_terms, predict_hand_tuned
 
@@ -141,7 +141,7 @@ class _Row:
         """The step, and what follows from its time."""
         step = self._step(machine)
         goodput = longrun.kept(known, machine.id, chips=self.used, step_s=step.total_s)
-        made = outcome(
+        made = step_outcome(
             self.ask(known), self.plan, step_s=exact(step.total_s, "s"), tokens=step.tokens, goodput=goodput
         ).values()
         usable = known.fact(machine.paths["hbm_usable_B"])
@@ -163,7 +163,7 @@ class _Row:
 
     def recorded(self, facts: Facts, record: Recorder) -> Notes:
         """All terms of a step or of a memory, each with the facts that move it."""
-        return noted(partial(record, self.model, self.job, self.plan), self.platform(facts), facts)
+        return noted_on(partial(record, self.model, self.job, self.plan), self.platform(facts), facts)
 
     def terms(
         self,

@@ -14,7 +14,7 @@ from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.training import record_step
 from mowich.studies.explain.tree import ResultPath
-from mowich.training.sensitivity import noted
+from mowich.training.sensitivity import noted_on
 from mowich.training.tuned import hand_tuned_terms
 
 
@@ -62,7 +62,7 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
         record = partial(hand_tuned_terms if hand_tuned else record_step, case.model, case.job, case.plan)
         system = case.system
         if system == equip(facts, system.id, chips=system.chips, stack=system.stack.name):
-            return noted(record, system, facts)
+            return noted_on(record, system, facts)
         record(system, notes)
         return notes
 

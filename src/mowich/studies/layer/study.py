@@ -176,7 +176,7 @@ class _Ranks:
 
     def __init__(self, facts: Facts, system: System, target: str, job: LayerJob, kit: Kit) -> None:
         from mowich.neuroncore.clock.costs import Costs
-        from mowich.neuroncore.clock.schedule import ClockOptions
+        from mowich.neuroncore.clock.records import ClockOptions
         from mowich.neuroncore.core import Alike
         from mowich.neuroncore.targets import generation_of
 

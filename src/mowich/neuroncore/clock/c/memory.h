@@ -22,7 +22,7 @@ enum { DONE = 0, NO_MEMORY = 1, UNSUPPORTED = 2, STUCK = 3 };
 /* Queues of a core that a rule names, as in instructions/rates.py; a core has at most MOST_QUEUES. */
 enum { TENSOR = 0, SCALAR = 2, GPSIMD = 3, LOAD = 5, MOST_QUEUES = 16 };
 
-/* Kinds of edges, as in clock/program.py; then what else can decide a time, as in clock/schedule.py. */
+/* Kinds of edges, as in clock/depend.py; then what else can decide a time, as in clock/events.py. */
 enum { READ, DATA, BUFFER, WEIGHTS, START, ENGINE, ISSUER, DMA, MEMORY, PORT };
 
 typedef struct Block {

@@ -1,6 +1,6 @@
 /* A trace made ready for the clock: the cost of each instruction, whom it waits for, where tiles live, what is added.
  *
- * The same as `_Maker` of clock/program.py, with `Rotation` and `Residency` of clock/buffers.py, where the rules are
+ * The same as `ProgramMaker` of clock/reference.py, with `Rotation` and `Residency` of clock/buffers.py, where the rules are
  * told. The names of the phases are the same. Instructions, storages, patterns and kinds are rows of columns; nothing
  * here knows of Python. */
 #include "depend.h"

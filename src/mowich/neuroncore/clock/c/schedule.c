@@ -1,4 +1,4 @@
-/* When each instruction runs: the event loop of clock/schedule.py, where the rules are told. The names of the phases
+/* When each instruction runs: the event loop of clock/events.py, where the rules are told. The names of the phases
  * are the same. */
 #include "memory.h"
 
@@ -15,7 +15,7 @@ typedef struct {
     int64_t queue, line, issues, occupancy, latency, weights, load, issue, first_byte, moved_B, groups, port[PORTS];
 } Cost;
 
-/* One core's program, as clock/program.py makes it; base: number of its first cost in the table of all; chip: whose
+/* One core's program, as clock/records.py has it; base: number of its first cost in the table of all; chip: whose
  * HBM it uses; is_tiled: some matmul holds only a part of the array. */
 typedef struct {
     const int32_t *cost, *first, *edge;
@@ -60,7 +60,7 @@ typedef struct {
 
 typedef struct Core Core;
 
-/* One queue of one core, as `_Line` of clock/schedule.py. future: a heap of (time, instruction); now: a heap of
+/* One queue of one core, as `QueueState` of clock/events.py. future: a heap of (time, instruction); now: a heap of
  * instructions; server: what it shares with other queues, or NULL. */
 typedef struct {
     int32_t queue, issues;
@@ -74,7 +74,7 @@ typedef struct {
     int32_t is_fenced;
 } Line;
 
-/* What the queues of one core share, as `_Core` of clock/schedule.py. */
+/* What the queues of one core share, as `CoreState` of clock/events.py. */
 struct Core {
     Held *engine, *hbm, port[PORTS];
     int64_t is_tiled, matmul, groups[GROUPS], busy_since, idle_since;
@@ -95,7 +95,7 @@ typedef struct {
 
 enum { INSIDE = 1, MEETS = 2 };
 
-/* The state of a run, as `_Machine` of clock/schedule.py. When the stationary tile of a matmul is there stands in its
+/* The state of a run, as `EventLoop` of clock/events.py. When the stationary tile of a matmul is there stands in its
  * `data` until it runs. */
 typedef struct {
     Arena arena;
