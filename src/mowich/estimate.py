@@ -77,7 +77,6 @@ class Notes:
         *,
         words: str = "",
         note: str = "",
-        facts: Iterable[str] = (),
         given: Mapping[str, object] | None = None,
         **inputs: object,
     ) -> None:
@@ -93,7 +92,6 @@ class Notes:
             units=units_of(law) if law is not None else {},
             words=words,
             inputs={k: v if isinstance(v, str) else _scalar(v) for k, v in {**(given or {}), **inputs}.items()},
-            facts=tuple(facts),
             note=note,
         )
         rows = np.asarray(value, dtype=np.float64)

@@ -7,6 +7,7 @@ risks it has the widest of their ranges, and a profile names them all.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +54,15 @@ def is_crowded(p: Program, room_B: int) -> bool:
         return False
     size = np.array([a.row_B if a.space == "S" else 0 for a in trace.storages.forms], np.int64)
     uses = uses_of(trace)
+    held = size[np.array(trace.storages.form, np.int64)[uses.number]]
+    is_full = 3 * np.bincount(uses.whose, weights=held) > room_B
     # an instruction that writes the tile that it reads holds it once
-    tiles = np.unique(np.stack([uses.whose, uses.number]), axis=1)
-    form = np.array(trace.storages.form, np.int64)[tiles[1]]
-    return bool(3 * np.bincount(tiles[0], weights=size[form]).max(initial=0) > room_B)
+    columns = (c[is_full[uses.whose]].tolist() for c in (uses.whose, uses.number, held))
+    tiles = {(i, n): b for i, n, b in zip(*columns, strict=True)}
+    sums: Counter[int] = Counter()
+    for (i, _), b in tiles.items():
+        sums[i] += b
+    return 3 * max(sums.values(), default=0) > room_B
 
 
 def _is_load(kind: Kind) -> bool:

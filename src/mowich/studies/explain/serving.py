@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from mowich.serving.step import step, total
 from mowich.shown import Result
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
+from mowich.studies.outcome import cost_of
 from mowich.studies.pools import bounded
 from mowich.studies.serving import Deployment, WorkerRows, deploy, moved_facts, worker_rows
 from mowich.studies.serving_plan import worker
@@ -71,7 +72,9 @@ def part_terms(parts: Mapping[str, float], made: Notes, notes: Notes) -> None:
             notes.terms |= own
         elif seconds or len(parts) == 1:
             words = WORDS_OF_PART.get(name, DIFFERS) if seconds else "none"
-            notes.add(name, seconds, "s", words=words, facts=own[name].facts if name in own else ())
+            notes.add(name, seconds, "s", words=words)
+            if name in own:
+                notes.terms[name] = replace(notes.terms[name], facts=own[name].facts)
 
 
 def price_terms(facts: Facts, system_id: str, term: str) -> Notes:
@@ -300,13 +303,17 @@ class ServedRow:
         out |= {("tpot_s", "breakdown", k): v for k, v in served.tpot_parts.items()}
         memory = serving_memory_B(d.shapes.take(np.zeros(1, dtype=np.intp)), d.around_of(0), d.system.hbm_usable_B)
         out |= {("memory_B", k): float(v[0]) for k, v in memory.items()}
-        rate = money.price(known, d.system.id, term=self.term).rate.value
-        watts, site = energy.chip_power(known, d.system.id).value, energy.read_site(known)
-        if rate is not None:
-            out[("usd_per_mtok",)] = self.chips * rate / served.tokens_per_s * 1e6
-        if watts is not None and site.pue.value and site.idle_share.value is not None:
-            busy = self.row["chips_used"] + site.idle_share.value * self.row["chips_idle"]
-            out[("J_per_token",)] = site.pue.value * watts * busy / served.tokens_per_s
+        cost = cost_of(
+            known,
+            d.system.id,
+            term=self.term,
+            used=int(self.row["chips_used"]),
+            idle=int(self.row["chips_idle"]),
+            step_s=exact(1.0 / served.tokens_per_s, "s"),
+            tokens=1.0,
+        )
+        each = {"usd_per_mtok": cost.usd_per_mtok, "J_per_token": cost.J_per_token}
+        out |= {(name,): e.value for name, e in each.items() if e.value is not None}
         for name in METRIC_OF_BREAKEVEN:
             even = self.break_even(name, served.tokens_per_s, known)
             if even is not None and even.value.value is not None:
@@ -325,10 +332,14 @@ class ServedRow:
         elif first == "J_per_token":
             notes.take(power_terms(self.facts, d.system.id))
         elif first in METRIC_OF_BREAKEVEN:
-            speed = self.chips * float(self.row["tokens_per_s_per_chip"]["value"])
-            even = self.break_even(first, speed, self.facts, notes)
-            if even is not None:
-                note_best(first, even, notes)
+            notes.take(noted(partial(self.even_terms, first), self.facts))
+
+    def even_terms(self, name: str, known: Facts, notes: Notes) -> None:
+        """Record where the row equals the best other one, at the speed that it has."""
+        speed = self.chips * float(self.row["tokens_per_s_per_chip"]["value"])
+        even = self.break_even(name, speed, known, notes)
+        if even is not None:
+            note_best(name, even, notes)
 
     def time_terms(self, name: ResultPath, notes: Notes) -> None:
         """Record the parts of a time, or of the time that a speed is one over; of a speed of pairs, the pairs too."""
