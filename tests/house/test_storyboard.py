@@ -108,7 +108,7 @@ def test_0_00_what_pip_fetches_is_small(tmp_path: Path) -> None:
     made = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     (wheel,) = tmp_path.glob("mowich-*.whl")
-    assert wheel.stat().st_size < 3.2e6
+    assert wheel.stat().st_size < 3.5e6
     others = {k: v for k, v in needed("mowich", {}).items() if k != "mowich"}
     files = [f.locate() for d in others.values() for f in d.files or () if "__pycache__" not in f.parts]
     size = sum(len(zlib.compress(Path(f).read_bytes(), 1)) for f in files if Path(f).is_file())
@@ -235,7 +235,7 @@ def test_5_00_ones_own_price(desk: Path) -> None:
 
 @pytest.mark.slow
 def test_6_00_one_file_to_mail(desk: Path) -> None:
-    said = mowich("report", "r.json", "--html", "r.html", at=desk, within=1.0)
+    said = mowich("report", "r.json", "--html", "r.html", at=desk, within=1.3)
     assert said.code == 0
     page = (desk / "r.html").read_text(encoding="utf-8")
     assert (desk / "first.txt").read_text(encoding="utf-8").split(" ")[0] in page

@@ -117,8 +117,8 @@ def of_energy(rng: random.Random, facts: Facts) -> Record:
 def of_goodput(rng: random.Random, facts: Facts) -> Record:
     """The best way of surviving failures, or one that is asked for."""
     system, chips = equip(facts, rng.choice(SYSTEMS)).id, rng.choice([64, 4096, 100_000])
-    way, step = rng.choice([longrun.BEST, *faults.STRATEGIES]), exact(rng.uniform(1.0, 30.0), "s")
-    return lambda known, notes: longrun.survival(
+    way, step = rng.choice([longrun.BEST, *faults.STRATEGIES]), rng.uniform(1.0, 30.0)
+    return lambda known, notes: longrun.record_goodput(
         known.with_values({longrun.SURVIVAL_CHOSEN: way}), system, chips=chips, step_s=step, notes=notes
     )
 

@@ -9,18 +9,18 @@ from mowich.estimate import Notes
 from mowich.facts.load import Facts, Watched
 from mowich.facts.schema import Fact
 
-_FAR, _NEAR = 0.07, 0.005
-"""Shares by which a fact is moved: far enough for another side of a roofline to bind, and near."""
+_FAR = 0.07
+"""Share by which a fact is moved to either side: far enough for another side of a roofline to bind."""
 
 
 def nudges(fact: Fact) -> Sequence[float]:
-    """The values that show whether anything rests on a fact: farther and nearer to either side, the ends of its range,
-    and of a count one more and one less; none of a text."""
+    """The values that show whether anything rests on a fact: to either side, the ends of its range, and of a count one
+    more and one less; none of a text."""
     v = fact.value
     if not isinstance(v, float):
         return ()
     counted = (v - 1.0, v + 1.0) if fact.unit == "" and v == round(v) else ()
-    tried = (*(v * (1.0 + by) for by in (-_FAR, -_NEAR, _NEAR, _FAR)), fact.low, fact.high, *counted)
+    tried = (v * (1.0 - _FAR), v * (1.0 + _FAR), fact.low, fact.high, *counted)
     return tuple(dict.fromkeys(x for x in tried if x is not None and x != v))
 
 

@@ -142,7 +142,7 @@ def _logit(g: float) -> float:
     return math.log(g / (1 - g))
 
 
-def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, notes: Notes | None = None) -> Survival:
+def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate) -> Survival:
     """The best way of surviving failures for a job of `chips` chips, and its goodput with the interval that the ranges
     of the facts make.
 
@@ -180,17 +180,27 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
             f"beyond the formula's validity: a failure every {show(mtbf, 's')} against {show(way.recovery_s, 's')} to"
             f" recover with {name}; a job of this size must survive failures in part"
         )
-    if notes is not None:
-        lost = terms(notes, facts, kind, job, name)
-        others = ", ".join(f"{n} {100 * share:.3g}%" for n, share in shares.items() if n != name)
-        note = f"{name}: {way.display}" + (f"; the best way to survive, before {others}" if others else "")
-        told(notes, "goodput", faults.share_of, unit="1", note=note)(
-            useful=lost.useful, missing=lost.missing, silent=lost.silent, slow=lost.slow
-        )
     paths = {**faults.rate_paths(kind), **faults.strategy_paths(name)}
     grade = "D" if reason else worst_grade(facts.fact(path).grade or "D" for path in paths.values())
     return Survival(
         strategy=name, goodput=Estimate(value=value, unit="1", low=low, high=high, grade=grade, reason=reason)
+    )
+
+
+def record_goodput(facts: Facts, system_id: str, *, chips: int, step_s: float, notes: Notes) -> None:
+    """Record what the goodput of the best way of surviving is made of; nothing where a step does not finish between
+    failures."""
+    kind, names = failure_class(facts, system_id), choices(facts)
+    ways, rates = {name: faults.read_strategy(facts, name) for name in names}, faults.read_fault_rates(facts, kind)
+    job = job_of(facts, system_id, chips=chips, step_s=step_s)
+    name, shares = best(job, rates, ways)
+    if shares[name] < LEAST_SHARE:
+        return
+    lost = terms(notes, facts, kind, job, name)
+    others = ", ".join(f"{n} {100 * share:.3g}%" for n, share in shares.items() if n != name)
+    note = f"{name}: {ways[name].display}" + (f"; the best way to survive, before {others}" if others else "")
+    told(notes, "goodput", faults.share_of, unit="1", note=note)(
+        useful=lost.useful, missing=lost.missing, silent=lost.silent, slow=lost.slow
     )
 
 

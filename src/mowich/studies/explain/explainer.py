@@ -73,6 +73,7 @@ class Explainer:
         self._cells: Mapping[str, Mapping[str, str]] | None = None
         self._symbols: dict[ResultPath, Mapping[str, float]] = {}
         self._noted: dict[tuple[ResultPath, ResultPath], Mapping[str, Term]] = {}
+        self._moved_symbols: dict[ResultPath, Mapping[str, Term]] = {}
         self.rules = rules_of(result)
         if not self.rules:
             raise UserError(
@@ -293,10 +294,11 @@ class Explainer:
 
         def record(known: Facts, notes: Notes) -> None:
             for name, value in source.symbols(known).items():
-                if name in wanted:
-                    notes.add(name, value, "")
+                notes.add(name, value, "")
 
-        return [path for term in noted(record, self._facts_at(source.at)).terms.values() for path in term.facts]
+        if source.at not in self._moved_symbols:
+            self._moved_symbols[source.at] = noted(record, self._facts_at(source.at)).terms
+        return [path for name, term in self._moved_symbols[source.at].items() if name in wanted for path in term.facts]
 
     def _unit(self, symbol: str, path: ResultPath, source: Source | None, notes: Notes) -> str:
         """The unit of a name in a formula, looked for where `lookup` finds its value."""

@@ -206,7 +206,7 @@ class _Row:
                 idle_share=site.idle_share,
             )
         elif first == "goodput":
-            longrun.survival(known, system, chips=self.used, step_s=self.step_s, notes=notes)
+            longrun.record_goodput(known, system, chips=self.used, step_s=float(self.step_s), notes=notes)
         elif first in METRIC_OF_BREAKEVEN:
             speed = exact(self.tokens / float(self.step_s), "1/s")
             even = self.break_even(first, speed, self.goodput, known, notes)
