@@ -329,10 +329,9 @@ def test_a_word_is_no_number_and_a_number_no_word() -> None:
 @pytest.mark.parametrize("name", ["best", *STRATEGIES])
 @pytest.mark.parametrize("chips", [256, 100_000, 1_000_000])
 def test_terms_give_the_number_by_hand(name: str, chips: int) -> None:
-    notes = Notes()
-    found = survival(
-        FACTS.with_values({SURVIVAL_CHOSEN: name}), "trn3-gen2", chips=chips, step_s=exact(1.0, "s"), notes=notes
-    )
+    notes, known = Notes(), FACTS.with_values({SURVIVAL_CHOSEN: name})
+    found = survival(known, "trn3-gen2", chips=chips, step_s=exact(1.0, "s"))
+    longrun.record_goodput(known, "trn3-gen2", chips=chips, step_s=1.0, notes=notes)
     t = {
         k: {**{n: x for n, x in v.inputs.items() if not isinstance(x, str)}, "": v.value}
         for k, v in notes.terms.items()
