@@ -19,7 +19,7 @@ from mowich.nki.runtime import Result
 NEW = int(os.environ.get("MOWICH_FUZZ", "0"))
 FEW = settings(max_examples=NEW or 120, deadline=None, derandomize=not NEW, suppress_health_check=list(HealthCheck))
 
-MANY = settings(FEW, max_examples=NEW or 600)
+MANY = settings(FEW, max_examples=NEW or 300)
 
 FLOATS = [nl.float32, nl.bfloat16, nl.float16, nl.float8_e4m3, nl.float8_e5m2, nl.float8_e4m3fn]
 INTEGERS = [nl.int8, nl.uint8, nl.int16, nl.uint16, nl.int32, nl.uint32]

@@ -219,7 +219,7 @@ def test_no_number_is_without_its_range_or_its_source(page: Brief) -> None:
 
 NOT_NUMBERS = re.compile(
     r"deepseek-v3|gpt-oss-\d+b|qwen[\w.-]+|GB300|Trainium ?\d|searched 2026-11|searched 27 November 2026|\d+[- ]bit|"
-    r"all \d jobs|of \d jobs|The \d models"
+    r"As of November 2026|all \d jobs|of \d jobs|The \d models"
 )
 
 

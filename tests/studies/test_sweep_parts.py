@@ -57,6 +57,12 @@ plan: {cp: 1, pp: 1, ep: 1, precision: bf16, recompute: none, zero: 1, sp: "true
 vary: {plan.tp: "1,2"}
 """
 POINTS = 2 * 2 * 6 * 2
+COMMAND = [
+    *(sys.executable, "-c"),
+    "import sys; from mowich import cli; from mowich.studies import sweep_store; sweep_store.PART_ROWS = 1; "
+    "sys.exit(cli.run(sys.argv[1:]))",
+]
+"""The command in a process of its own, with parts as small as `parts_of_one_task` makes them here."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -105,7 +111,7 @@ def test_killed_twice_it_ends_with_every_point_once_and_the_same_bytes(undisturb
     draw = random.Random(20261125)
     (tmp_path / "s.yaml").write_text(TEXT)
     folder = tmp_path / "results"
-    words = [sys.executable, "-m", "mowich", "sweep", "s.yaml", "--out", "results/", "--jobs", "2", "--quiet", "--json"]
+    words = [*COMMAND, "sweep", "s.yaml", "--out", "results/", "--jobs", "2", "--quiet", "--json"]
     kept: set[str] = set()
     for _ in range(2):
         process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -559,7 +565,7 @@ def test_interrupted_six_times_the_command_ends_with_130_and_loses_nothing(undis
     draw = random.Random(3)
     (tmp_path / "s.yaml").write_text(TEXT)
     folder = tmp_path / "results"
-    words = [sys.executable, "-m", "mowich", "sweep", "s.yaml", "--out", "results/", "--jobs", "2", "--quiet"]
+    words = [*COMMAND, "sweep", "s.yaml", "--out", "results/", "--jobs", "2", "--quiet"]
     kept: set[str] = set()
     for _ in range(6):
         process = subprocess.Popen(
@@ -585,7 +591,7 @@ def test_interrupted_six_times_the_command_ends_with_130_and_loses_nothing(undis
 @pytest.mark.slow
 def test_two_processes_at_once_give_one_whole_sweep(undisturbed: Path, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(TEXT)
-    words = [sys.executable, "-m", "mowich", "sweep", "s.yaml", "--out", "results/", "--jobs", "1", "--quiet"]
+    words = [*COMMAND, "sweep", "s.yaml", "--out", "results/", "--jobs", "1", "--quiet"]
     both = [
         subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

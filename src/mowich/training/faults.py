@@ -268,6 +268,33 @@ def slowest_of(n: float | Floats, spread: float | Floats) -> float | Floats:
     return 1.0 + spread * (a - (np.log(np.log(np.maximum(n, 8.0))) + math.log(4.0 * math.pi)) / (2.0 * a) + 0.5772 / a)
 
 
+_NONE = 1e-15
+"""A chance below it is none."""
+
+
+def _counted(m: float, spares: float) -> tuple[float, float]:
+    """`shortage` by the terms of the Poisson distribution on the side of the spares that is small: no chance is
+    what rounding leaves of 1."""
+    whole = math.floor(spares)
+    part = spares - whole
+    if whole + 1 > m:
+        p = first = math.exp((whole + 1) * math.log(m) - m - math.lgamma(whole + 2))
+        above, excess, x = 0.0, 0.0, whole + 1
+        while p > 1e-18 * above and p > 0.0:
+            above += p
+            excess += (x - spares) * p
+            x += 1
+            p *= m / x
+        return (excess, max(0.0, above - part * first)) if above > _NONE else (0.0, 0.0)
+    p = math.exp(-m)
+    below, kept = 0.0, 0.0  # P(X <= s), E[(s - X) up to s]
+    for x in range(whole + 1):
+        below += p
+        kept += (spares - x) * p
+        p *= m / (x + 1)
+    return max(0.0, m - spares + kept), min(1.0, max(0.0, 1.0 - below - part * p))
+
+
 @lru_cache(maxsize=4096)
 def shortage(mean_out: float, spares: float) -> tuple[float, float]:
     """(expected units missing beyond the spares, chance that any is): E[max(0, X - s)] and P(X > s), X Poisson; the
@@ -287,16 +314,7 @@ def shortage(mean_out: float, spares: float) -> tuple[float, float]:
     if m <= 0.0:
         return 0.0, 0.0
     if m <= _EXACT:
-        whole = math.floor(spares)
-        p = math.exp(-m)
-        below, kept = 0.0, 0.0  # P(X <= s), E[(s - X) up to s]
-        for x in range(whole + 1):
-            below += p
-            kept += (spares - x) * p
-            p *= m / (x + 1)
-            if x > m and p < 1e-18:
-                break
-        return max(0.0, m - spares + kept), min(1.0, max(0.0, 1.0 - below - (spares - whole) * p))
+        return _counted(m, spares)
     sigma = math.sqrt(m)
     z = (m - spares) / sigma
     tail = 0.5 * math.erfc(-z / math.sqrt(2.0))
