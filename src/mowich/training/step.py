@@ -158,11 +158,11 @@ def _step_time(
         note="base: g x stage, bubble, transfers, dp, optimizer, offload and fixed",
     )(base=base, jitter=parts["jitter"], software=parts["software"])
     if notes is not None:
-        _note_chosen(notes, model, system, job, p, x, parts, t, g, owned)
+        _record_choices(notes, model, system, job, p, x, parts, t, g, owned)
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
 
 
-def _note_chosen(
+def _record_choices(
     notes: Notes,
     model: Model,
     system: Platform,
