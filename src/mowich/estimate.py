@@ -58,7 +58,7 @@ class Notes:
     """Collects the terms of one evaluation, in order. The only mutable thing in a cost evaluation.
 
     The facts of a term are those that move it: nobody lists them. moved: path of the fact that each row of a value but
-    the first has moved (`training.sensitivity.noted`), empty where values have no such rows.
+    the first has moved (`training.sensitivity.noted_on`), empty where values have no such rows.
     """
 
     __slots__ = ("_moves", "moved", "terms")
@@ -94,10 +94,11 @@ class Notes:
             inputs={k: v if isinstance(v, str) else _scalar(v) for k, v in {**(given or {}), **inputs}.items()},
             note=note,
         )
-        rows = np.asarray(value, dtype=np.float64)
-        if self.moved and rows.ndim and len(rows) == 1 + len(self.moved):
-            for path, moved in zip(self.moved, rows.reshape(len(rows), -1)[1:, 0], strict=True):
-                self._move(name, path, float(moved))
+        if self.moved:
+            rows = np.asarray(value, dtype=np.float64)
+            if rows.ndim and len(rows) == 1 + len(self.moved):
+                for path, moved in zip(self.moved, rows.reshape(len(rows), -1)[1:, 0], strict=True):
+                    self._move(name, path, float(moved))
 
     def _move(self, name: str, path: str, value: float) -> None:
         """What a term is where one fact is moved."""

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.cli.output import emit, noter, progress
 from mowich.requests import machines, results
 from mowich.requests.prices import PRICES, PricesRequest
+
+if TYPE_CHECKING:
+    from mowich.requests.common import Form
+
+
+def _warn(form: Form, warnings: Sequence[str]) -> None:
+    """The warnings of an answer for programs, on stderr; its text has them."""
+    note = noter(form.quiet or not (form.as_json or form.as_csv))
+    for warning in warnings:
+        note(warning)
 
 
 @verb(app, machines.COLLECTIVE)
@@ -16,9 +29,7 @@ def collective(asked: machines.CollectiveRequest) -> None:
 
     form = asked.form
     found = collective_timed(asked)
-    note = noter(form.quiet or not (form.as_json or form.as_csv))  # the text has them
-    for warning in found.warnings:
-        note(warning)
+    _warn(form, found.warnings)
     emit(found.to_dict(), form, inputs=asked.given)
 
 
@@ -31,9 +42,7 @@ def goodput(asked: machines.GoodputRequest) -> None:
     with progress(form.quiet) as line:
         line("simulating failures")
         found = goodput_found(asked)
-    note = noter(form.quiet or not (form.as_json or form.as_csv))  # the text has them
-    for warning in found.warnings:
-        note(warning)
+    _warn(form, found.warnings)
     emit(found.to_dict(), form, inputs=asked.given)
 
 

@@ -62,7 +62,7 @@ class DeviceRates:
     def tabled(
         self, operator: str, *given: object
     ) -> tuple[Callable[[Floats], Floats], Callable[[Floats], str]] | None:
-        """For `estimate.call`: an operator by the tables; None without."""
+        """For `estimate.told`: an operator by the tables; None without."""
         if self.kernels is None:
             return None
         return partial(getattr(self.kernels, operator), *given), self.kernels.source

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypedDict
 
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, exact, product_of, unknown_estimate
@@ -103,20 +102,6 @@ def cost_of(
     )
 
 
-class OutcomeValues(TypedDict):
-    """The fields of an `StepOutcome`, as keywords of what shows them."""
-
-    step_s: Estimate
-    tokens_per_s_per_chip: Estimate
-    mfu: Estimate
-    goodput: Estimate
-    usd_per_mtok: Estimate
-    J_per_token: Estimate
-    days: Estimate
-    tokens_trained: Estimate | None
-    price_label: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
     """What a training step comes to. tokens_per_s_per_chip: of used chips, without failures; usd_per_mtok, J_per_token,
@@ -126,23 +111,11 @@ class StepOutcome:
     tokens_per_s_per_chip: Estimate
     mfu: Estimate
     goodput: Estimate
-    cost: TokenCost
+    usd_per_mtok: Estimate
+    J_per_token: Estimate
+    price_label: str
     days: Estimate
     tokens_trained: Estimate | None
-
-    def values(self) -> OutcomeValues:
-        """Its fields by the names that a row has for them."""
-        return {
-            "step_s": self.step_s,
-            "tokens_per_s_per_chip": self.tokens_per_s_per_chip,
-            "mfu": self.mfu,
-            "goodput": self.goodput,
-            "usd_per_mtok": self.cost.usd_per_mtok,
-            "J_per_token": self.cost.J_per_token,
-            "days": self.days,
-            "tokens_trained": self.tokens_trained,
-            "price_label": self.cost.price_label,
-        }
 
 
 def used_chips(plan: Plan, system: Platform) -> int:
@@ -159,21 +132,24 @@ def step_outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float,
     days = product_of([(step_s, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / counted / DAY_S, "d")
     if ask.budget is not None and not ask.budget.has_tokens:
         days = unknown_estimate("d", "the tokens of the run are not asked")
+    cost = cost_of(
+        ask.facts,
+        system.id,
+        term=ask.term,
+        used=used,
+        idle=ask.chips - used,
+        step_s=step_s,
+        tokens=counted,
+        goodput=goodput,
+    )
     return StepOutcome(
         step_s=step_s,
         tokens_per_s_per_chip=speed,
         mfu=step_s.inverse(model_flop_per_step(ask.model, job, counted) / (used * peak), "1"),
         goodput=goodput,
-        cost=cost_of(
-            ask.facts,
-            system.id,
-            term=ask.term,
-            used=used,
-            idle=ask.chips - used,
-            step_s=step_s,
-            tokens=counted,
-            goodput=goodput,
-        ),
+        usd_per_mtok=cost.usd_per_mtok,
+        J_per_token=cost.J_per_token,
+        price_label=cost.price_label,
         days=days,
         tokens_trained=None if ask.budget is None else tokens_trained(speed, used, goodput, ask.budget),
     )

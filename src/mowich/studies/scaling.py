@@ -97,7 +97,7 @@ def scaling(
         made = step_outcome(ask, best.plan, step_s=exact(step_s, "s"), tokens=best.tokens, goodput=goodput)
         return Size(
             batch_scale=grown,
-            usd_per_mtok=made.cost.usd_per_mtok.value,
+            usd_per_mtok=made.usd_per_mtok.value,
             chips=chips,
             used=used,
             plan=best.plan,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,6 @@ from mowich.economics import energy, money
 from mowich.errors import UserError
 from mowich.estimate import Notes, exact, told
 from mowich.facts import Facts
-from mowich.facts.moves import noted
 from mowich.machines.system import resolve
 from mowich.models.model import Model
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
@@ -75,20 +74,6 @@ def part_terms(parts: Mapping[str, float], made: Notes, notes: Notes) -> None:
             notes.add(name, seconds, "s", words=words)
             if name in own:
                 notes.terms[name] = replace(notes.terms[name], facts=own[name].facts)
-
-
-def price_terms(facts: Facts, system_id: str, term: str) -> Notes:
-    """The terms of the price of a chip, each with the facts that move it."""
-
-    def make(known: Facts) -> Notes:
-        return noted(lambda moved, notes: money.price(moved, system_id, term=term, notes=notes), known)
-
-    return facts.once(("price terms", system_id, term), make)
-
-
-def power_terms(facts: Facts, system_id: str) -> Notes:
-    """The terms of the power of a chip, each with the facts that move it."""
-    return noted(lambda known, notes: energy.chip_power(known, system_id, notes=notes), facts)
 
 
 def record_served_memory(rows: WorkerRows, notes: Notes) -> None:
@@ -327,19 +312,20 @@ class ServedRow:
             self.time_terms(name, notes)
         elif first == "memory_B":
             memory_terms(d, self.facts, notes, name)
-        elif first == "usd_per_mtok":
-            notes.take(price_terms(self.facts, d.system.id, self.term))
-        elif first == "J_per_token":
-            notes.take(power_terms(self.facts, d.system.id))
-        elif first in METRIC_OF_BREAKEVEN:
-            notes.take(noted(partial(self.even_terms, first), self.facts))
 
-    def even_terms(self, name: str, known: Facts, notes: Notes) -> None:
-        """Record where the row equals the best other one, at the speed that it has."""
-        speed = self.chips * float(self.row["tokens_per_s_per_chip"]["value"])
-        even = self.break_even(name, speed, known, notes)
-        if even is not None:
-            note_best(name, even, notes)
+    def record_costs(self, name: ResultPath, known: Facts, notes: Notes) -> None:
+        """Record what follows from the speed that the row has: its price, its power, and where it equals the best other
+        row."""
+        first, system = str(name[0]), str(self.row["system_id"])
+        if first == "usd_per_mtok":
+            money.price(known, system, term=self.term, notes=notes)
+        elif first == "J_per_token":
+            energy.chip_power(known, system, notes=notes)
+        elif first in METRIC_OF_BREAKEVEN:
+            speed = self.chips * float(self.row["tokens_per_s_per_chip"]["value"])
+            even = self.break_even(first, speed, known, notes)
+            if even is not None:
+                note_best(first, even, notes)
 
     def time_terms(self, name: ResultPath, notes: Notes) -> None:
         """Record the parts of a time, or of the time that a speed is one over; of a speed of pairs, the pairs too."""
@@ -390,7 +376,13 @@ def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
         }
 
     return Source(
-        at=at, numbers=served.numbers, terms=served.terms, symbols=symbols, held=HELD, title=str(row["display"])
+        at=at,
+        numbers=served.numbers,
+        terms=served.terms,
+        record=served.record_costs,
+        symbols=symbols,
+        held=HELD,
+        title=str(row["display"]),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path as File
 from typing import TYPE_CHECKING
 
+from mowich.economics import energy, money
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.scenario import is_inline
@@ -45,6 +47,7 @@ def traffic_source(result: Result, facts: Facts) -> Source | None:
         at=(),
         numbers=numbers,
         terms=_terms(scenario, facts),
+        record=partial(_record_costs, scenario),
         symbols=symbols,
         title=str(result["inputs"]["name"]),
         is_slow=True,
@@ -82,14 +85,21 @@ def rate_row(at: ResultPath, row: Result, facts: Facts) -> Source:
         return seen | {(name,): out[name,] for name in _SAME if (name,) in out}
 
     title = f"{row['system']}, {row['mode']}"
-    return Source(at=at, numbers=numbers, terms=_terms(scenario, facts), title=title, is_slow=True)
+    return Source(
+        at=at,
+        numbers=numbers,
+        terms=_terms(scenario, facts),
+        record=partial(_record_costs, scenario),
+        title=title,
+        is_slow=True,
+    )
 
 
 def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Notes], None]:
     """The step that stands for all steps of a simulation, and the price or the power of the chips."""
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        from mowich.studies.explain.serving import part_terms, power_terms, price_terms, record_decode
+        from mowich.studies.explain.serving import part_terms, record_decode
         from mowich.studies.serving import moved_facts
 
         if name[0] in ("requests", "chips", "chips_of", "chips_used", "replicas", "prefill", "decode", "coverage"):
@@ -107,10 +117,14 @@ def _terms(scenario: TrafficScenario, facts: Facts) -> Callable[[ResultPath, Not
             words=f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for"
             " every batch",
         )
-        for system in scenario.chips_of:
-            if name[0] in ("usd_per_mtok", "usd_per_h"):
-                notes.take(price_terms(facts, system, scenario.price))
-            elif name[0] == "J_per_token":
-                notes.take(power_terms(facts, system))
 
     return terms
+
+
+def _record_costs(scenario: TrafficScenario, name: ResultPath, known: Facts, notes: Notes) -> None:
+    """Record the price or the power of the chips."""
+    for system in scenario.chips_of:
+        if name[0] in ("usd_per_mtok", "usd_per_h"):
+            money.price(known, system, term=scenario.price, notes=notes)
+        elif name[0] == "J_per_token":
+            energy.chip_power(known, system, notes=notes)

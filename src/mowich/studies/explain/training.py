@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
 
 from mowich.economics import energy, money
@@ -143,13 +143,13 @@ class _Row:
         goodput = longrun.kept(known, machine.id, chips=self.used, step_s=step.total_s)
         made = step_outcome(
             self.ask(known), self.plan, step_s=exact(step.total_s, "s"), tokens=step.tokens, goodput=goodput
-        ).values()
+        )
         usable = known.fact(machine.paths["hbm_usable_B"])
         out: dict[ResultPath, float] = {
             ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip
         }
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
-        found = {name: e for name, e in made.items() if isinstance(e, Estimate)}
+        found = {f.name: e for f in fields(made) if isinstance(e := getattr(made, f.name), Estimate)}
         if goodput.value:
             speed = exact(step.tokens * self.job.fill / step.total_s, "1/s")
             evens = {name: self.break_even(name, speed, goodput, known) for name in METRIC_OF_BREAKEVEN}
