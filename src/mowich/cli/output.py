@@ -19,7 +19,7 @@ from mowich.shown import Result
 if TYPE_CHECKING:
     from mowich.models.model import Model
     from mowich.requests.common import Form
-    from mowich.show.page import Page, Run
+    from mowich.show.page import Page
     from mowich.show.render.terminal import Style
 
 
@@ -153,19 +153,6 @@ def style(plain: bool) -> Style:
     return style_for_stdout(plain=plain)
 
 
-def _page_of(result: Result, run: Run) -> Page:
-    """The page of an answer. Those of all verbs bring models and evidence: a profile of a kernel needs neither."""
-    if result.get("schema") in ("mowich/kernel@1", "mowich/kernel-run@1"):
-        from mowich.show.heard import with_heard_lines
-        from mowich.show.kernel import kernel_page, run_page
-
-        make = kernel_page if result["schema"] == "mowich/kernel@1" else run_page
-        return with_heard_lines(make(result, run), result)
-    from mowich.show.verbs import page_of
-
-    return page_of(result, run)
-
-
 def emit(
     result: Result,
     form: Form,
@@ -197,9 +184,10 @@ def emit(
         sys.stdout.write(to_json(result, inputs=inputs) if form.as_json or text is None else text())
         return
     from mowich.show.page import Run
+    from mowich.show.verbs import page_of
 
     run = Run(model=model, seconds=seconds, saved=str(form.out or ""))
-    shown = _page_of(with_inputs(result, inputs), run) if page is None else page()
+    shown = page_of(with_inputs(result, inputs), run) if page is None else page()
     if form.as_csv:
         from mowich.show.render.csv import csv_of
 

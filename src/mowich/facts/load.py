@@ -241,8 +241,11 @@ class Facts:
     # files
     # -------------------------------------------------------------------------------------------------------------
     def ids(self, kind: str) -> tuple[str, ...]:
-        """Names of the files of a kind, sorted."""
-        return tuple(sorted({p.stem for root in self.roots for p in (root / kind).glob("*.yaml")}))
+        """Names of the files of a kind, sorted; listed once, as each file is read once."""
+        if (kind, "") not in self._files:
+            found = {p.stem for root in self.roots for p in (root / kind).glob("*.yaml")}
+            self._files[kind, ""] = dict.fromkeys(sorted(found))
+        return tuple(self._files[kind, ""])
 
     def _file(self, kind: str, name: str) -> Mapping[str, object]:
         key = (kind, name)

@@ -21,7 +21,7 @@ from mowich.machines.system import PRECISIONS
 from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.plans import schedules
-from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob
+from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob, numbered
 from mowich.plans.schedules import micro_batches
 from mowich.plans.search import divisors
 from mowich.software.stack import Platform
@@ -489,7 +489,11 @@ def _with_dp(
     usable = whole * per_unit + np.where(fits, np.floor(rest / block) * block, rest)
     most = np.floor(usable / (shape["tp"] * shape["cp"] * shape["pp"]))
     if fixed_dp is None:
-        rows, dp = dict(shape), _largest_of_servers(system, job, shape, step, most)
+        # what decides the degree; rows that differ elsewhere have the same
+        names = ("tp", "pp", "cp", "ep", "etp", "micro_batch", "schedule")
+        first, kind = numbered([shape[k] for k in names])
+        few = {k: pick(shape[k], first) for k in names}
+        rows, dp = dict(shape), _largest_of_servers(system, job, few, step[first], most[first])[kind]
     else:
         rows = {k: np.tile(v, len(fixed_dp)) for k, v in shape.items()}
         dp = np.repeat(np.array(fixed_dp), len(step))

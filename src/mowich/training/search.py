@@ -46,7 +46,7 @@ _LARGEST, _FIRST, _MOST = 1024, 64, 512
 """Plans that are timed at a time, best bound first: those tried with their largest dp alone, for a first limit; then
 with every dp, few while the limit still falls. Results do not depend on it."""
 
-FREE = 4096
+FREE = 512
 """The same, where memory is free."""
 
 
@@ -400,7 +400,7 @@ def _parts(least: NDArray[np.float64]) -> list[NDArray[np.intp]]:
     """Places in the order of these bounds, few at first: where there are many, the first ones show that most of the
     rest are out of the question."""
     order = np.argsort(least, kind="stable")
-    if len(order) <= FREE:
+    if len(order) <= 8 * _MOST:
         return [order]
     ends = [_LARGEST << k for k in range(len(order).bit_length()) if _LARGEST << k < len(order)]
     return np.split(order, ends)
