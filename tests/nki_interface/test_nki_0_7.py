@@ -791,6 +791,10 @@ def test_the_version_is_that_of_the_names_or_the_one_that_is_said(
     assert cli.run([*words, "--nki", "0.6"]) == 2
     assert "k.py:8: nki.language.tiles is of NKI 0.7, and NKI 0.6 was asked for" in capsys.readouterr().err
     assert cli.run(["kernel", "profile", str(file), "-k", "k", "x=float32[4,4]", "--nki", "0.6", "--json"]) == 2
+    both = ["kernel", "diff", str(file), str(file), "-k", "k", "x=float32[4,4]"]
+    assert [cli.run([*both, "--nki", version]) for version in ("0.7", "0.6")] == [0, 2]
+    assert cli.run(["kernel", "diff", str(tmp_path), str(tmp_path), "--nki", "0.7"]) == 2
+    assert "--nki: goes with two FILE.py" in capsys.readouterr().err
     asked = asks.KernelProfile(source=file.read_text(), kernel="k", nki="0.7")
     assert kernels._options(asked) == ["--nki", "0.7"]
 

@@ -118,7 +118,7 @@ def kernel_diff(asked: kernels.DiffRequest) -> None:
 
 def _profiled(asked: kernels.DiffRequest, file: Path, kernel: str) -> Profile:
     """The profile of one kernel of a file."""
-    expected = _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form)
+    expected = _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form, asked.version)
     with expected, progress(asked.form.quiet) as line:
         line(f"timing {kernel} of {file}")
         result = _run_kernel(str(file), kernel, asked.arguments, False, 0, values=False)

@@ -189,7 +189,7 @@ class ProfileRequest(KernelRequest):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffRequest(Request):
     """Two versions of a kernel, or two folders of profiles (kernel: None). kernel: one name, or that of A and that of
-    B with a comma; arguments: of both."""
+    B with a comma; arguments: of both; version: of NKI, None: by the names that each uses."""
 
     a: Path
     b: Path
@@ -197,6 +197,7 @@ class DiffRequest(Request):
     kernel: str | None
     target: str | None
     lnc: int | None
+    version: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,7 +452,7 @@ def _diff(reader: QuestionReader) -> DiffRequest:
                     where=str(side),
                     fix="`mowich kernel profile ... --parquet DIR` writes one; or compare two FILE.py with -k NAME",
                 )
-        for field in (_NAMED, OF_KERNELS, LNC, BOTH):
+        for field in (_NAMED, OF_KERNELS, LNC, NKI_VERSION, BOTH):
             if reader.given(field):
                 reader.add("goes with two FILE.py", field)
     form = form_of(reader)
@@ -462,7 +463,7 @@ def _diff(reader: QuestionReader) -> DiffRequest:
 KERNEL_DIFF = Schema(
     name="kernel diff",
     fields=(
-        *(A, B, BOTH, _NAMED, OF_KERNELS, LNC),
+        *(A, B, BOTH, _NAMED, OF_KERNELS, LNC, NKI_VERSION),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel-diff@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_diff,
