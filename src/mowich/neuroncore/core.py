@@ -175,6 +175,10 @@ class Watcher(Protocol):
     def issued(self, core: Core, name: str, reads: Sequence[Named], writes: Sequence[Named]) -> None:
         """An instruction was checked and recorded, and computes next. reads, writes: (operand, tile)."""
 
+    def turn_ended(self, core: Core, storages: Sequence[int]) -> None:
+        """A turn of a loop on the device is over; storages: numbers of those that its body allocates, which each turn
+        fills again."""
+
     def ended(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
         """All programs have ended; returned: what they gave, tiles among it. Their memories are still there."""
 

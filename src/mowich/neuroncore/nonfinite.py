@@ -92,6 +92,9 @@ class Origins:
                 causes.append((operand, self._origin(tile, found)))
         self._issued[id(core)] = _Issued(name, where(), reads, writes, causes)
 
+    def turn_ended(self, core: Core, storages: Sequence[int]) -> None:
+        """What a tensor of a body holds stays."""
+
     def _origin(self, tile: Tile, found: NDArray[np.float32]) -> NonfiniteOrigin:
         """Where what is not finite in a tile comes from."""
         known = self.of.get(storage_of(tile).number)

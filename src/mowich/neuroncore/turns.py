@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from types import CodeType, FrameType, FunctionType
+from typing import NamedTuple
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, fail
@@ -28,6 +29,8 @@ from mowich.neuroncore.views import Tile, storage_of
 ENDED = "ended"
 """In the state of a core (`Core.scratch`) that stands for a loop that is over: the line of that loop."""
 _ALLOCATE: CodeType = allocate.__code__
+TURN = "<turn>"
+"""Name of a function that does again what a line of a body did."""
 _TABLES = ("trace", "accesses", "forms", "known", "values", "is_sampling", "clock", "records")
 """What a core knows of a run: a body of no turn is traced with others."""
 
@@ -58,6 +61,14 @@ def end_turn(core: Core) -> None:
     loop_turn()
     if core.trace is not None:
         core.trace.put_fence()
+
+
+class KernelFrame(NamedTuple):
+    """A function of the kernel that runs, or ran when the body of a loop was traced: its line, and its variables."""
+
+    frame: FrameType
+    line: int
+    variables: Mapping[str, object]
 
 
 class DeviceLoop:
@@ -101,7 +112,7 @@ class DeviceLoop:
     def note(self, call: Callable[[], object]) -> None:
         """Something that each turn does, from the kernel's line that runs now."""
         if not self.depth:
-            self.calls.append(functools.partial(_at(machine.where()), call))
+            self.calls.append(functools.partial(_at(machine.where()), call, {}, self._frames(sys._getframe(1))))
 
     def _is_dry(self) -> bool:
         return self.core.turns is not None and self.core.turns.is_dry
@@ -124,6 +135,8 @@ class DeviceLoop:
     def _end_turn(self) -> None:
         self.done += 1
         _at(self.where)(end_turn, {"core": self.core})
+        if self.core.watcher is not None:
+            self.core.watcher.turn_ended(self.core, [s.number for s in self.storages])
 
     def _compare(self) -> None:
         """Raise where the two cores of a logical core make different numbers of turns."""
@@ -165,10 +178,20 @@ class DeviceLoop:
             if not self.depth:
                 names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
                 given = {n: frame.f_locals[n] for n in names}
-                self.calls.append(functools.partial(_at(machine.where()), EACH_TURN[code], given))
+                call = functools.partial(_at(machine.where()), EACH_TURN[code], given, self._frames(frame))
+                self.calls.append(call)
                 if self.touched is not None:
                     self._remember(given)
             self.depth += 1
+
+    def _frames(self, frame: FrameType | None) -> list[KernelFrame]:
+        """The functions of the kernel from the body to a frame, innermost first: for who looks at each instruction."""
+        found: list[KernelFrame] = []
+        while self.core.watcher is not None and frame is not None and frame.f_code is not DeviceLoop._trace.__code__:
+            if not machine.is_ours(frame.f_code.co_filename):
+                found.append(KernelFrame(frame, frame.f_lineno, dict(frame.f_locals)))
+            frame = frame.f_back
+        return found
 
     def _remember(self, given: object) -> None:
         """Keep the state of the tensors among arguments."""
@@ -201,9 +224,10 @@ class DeviceLoop:
 def _at(where: str) -> Callable[..., object]:
     """A function that calls another, from a line of a kernel: errors and the trace name that line."""
     file, _, line = where.rpartition(":")
-    code = _called.__code__.replace(co_filename=file, co_firstlineno=max(int(line) - 1, 1) if line.isdecimal() else 1)
-    return FunctionType(code, {}, "turn", _called.__defaults__)
+    first = max(int(line) - 1, 1) if line.isdecimal() else 1
+    code = _called.__code__.replace(co_filename=file, co_firstlineno=first, co_name=TURN)
+    return FunctionType(code, {}, TURN, _called.__defaults__)
 
 
-def _called(call: Callable[..., object], given: Mapping[str, object] | None = None) -> object:
-    return call(**(given or {}))  # one line below the first: `_at` counts on it
+def _called(call: Callable[..., object], given: Mapping[str, object], frames: Sequence[KernelFrame] = ()) -> object:
+    return call(**given)  # one line below the first: `_at` counts on it

@@ -17,6 +17,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +29,9 @@ from mowich.neuroncore.core import Core
 from mowich.neuroncore.views import Tile, static_view, storage_of, view_of
 from mowich.requests.debugging import TileName, read_tile_name
 from mowich.studies.debug.running import Launcher, silently
-from mowich.studies.debug.session import Follower, Issued, StoppedRun, TileView
+from mowich.studies.debug.session import Filling, Follower, Issued, StoppedRun, TileView
 from mowich.studies.debug.values import numbers_of
-from mowich.studies.debug.variables import find_tile, kernel_frames, named_tiles, no_tile, written_name
+from mowich.studies.debug.variables import Variables, find_tile, kernel_frames, named_tiles, no_tile, written_name
 from mowich.studies.kernel_reference import TOLERANCES, apart, within_and_returned
 
 _AT_ONCE = 4000
@@ -184,51 +185,52 @@ class NamingRun(Follower):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = [_tile_name(name) for name in names]
-        self.views: dict[str, dict[tuple[object, ...], tuple[int, int, TileView]]] = {name: {} for name in names}
-        self.last_write: dict[int, int] = {}
-        self.returned: list[tuple[int, TileView]] = []
+        self.views: dict[str, dict[tuple[object, ...], tuple[Filling, int, TileView]]] = {name: {} for name in names}
+        self.last_write: dict[Filling, int] = {}
+        self.returned: list[tuple[Filling, TileView]] = []
         self.narrowest = _Narrowest()
-        self.scopes: list[dict[str, object]] = []
+        self.scopes: list[Variables] = []
         self._event = 0
-        self._frames: dict[object, object] = {}
+        self._frames: dict[CodeType, FrameType] = {}
 
     def before(self, now: Issued) -> None:
         self._event += 1
         frames = kernel_frames()
-        self._frames |= {frame.f_code: frame for frame in frames}
-        self._look([frame.f_locals for frame in frames], now.core)
+        self._frames |= {frame.f_code: frame for frame, _, _ in frames}
+        self._look([frame.variables for frame in frames], now.core)
         self.narrowest.add((*now.reads, *now.writes))
         for _, tile in now.writes:
-            self.last_write[storage_of(tile).number] = self._event
+            self.last_write[self.filling(tile)] = self._event
 
-    def _look(self, scopes: Sequence[dict[str, object]], core: Core) -> None:
+    def _look(self, scopes: Sequence[Variables], core: Core) -> None:
         for asked in self.names:
             found = find_tile(asked, scopes)
             if found is None or found[1] or found[0].dynamic is not None:  # an index: a part of a tile is no tile
                 continue
             t, mine = found[0], self.views[asked.text]
-            number = storage_of(t).number
-            key = number, t.offset, t.shape, t.strides
+            held = self.filling(t)
+            key = held, t.offset, t.shape, t.strides
             if key not in mine:
                 order = sum(program == core.program for _, program, _ in mine.values())
-                mine[key] = number, core.program, TileView(t.dtype, t.shape, t.strides, t.offset, order, ())
+                mine[key] = held, core.program, TileView(t.dtype, t.shape, t.strides, t.offset, order, ())
 
     def end(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
-        self.scopes = [frame.f_locals for frame in reversed(self._frames.values())]  # type: ignore[attr-defined]
+        self.scopes = [frame.f_locals for frame in reversed(self._frames.values())]
         self._look(self.scopes, cores[0])
         for t in returned:
             if isinstance(t, Tile):
-                self.returned.append((storage_of(t).number, TileView(t.dtype, t.shape, t.strides, t.offset, 0, ())))
+                self.returned.append((self.filling(t), TileView(t.dtype, t.shape, t.strides, t.offset, 0, ())))
 
-    def targets(self, wanted: Wanted, where: str) -> dict[int, list[_Target]]:
-        """What to compare, by storage. Raises UserError where names or shapes do not go together."""
-        out: dict[int, list[_Target]] = {}
+    def targets(self, wanted: Wanted, where: str) -> dict[Filling, list[_Target]]:
+        """What to compare, by storage and turn. Raises UserError where names or shapes do not go together."""
+        out: dict[Filling, list[_Target]] = {}
         for name, arrays in wanted.named.items():
-            mine = sorted(self.views[name].values(), key=lambda m: (m[2].order, m[1]))
+            seen = [m for m in self.views[name].values() if not m[0].turn or m[0] in self.last_write]
+            mine = sorted(seen, key=lambda m: (m[2].order, m[1]))
             if not mine:
                 raise no_tile(_tile_name(name), self.scopes, where, "that the reference yields")
-            for (number, _, view), want in zip(mine, _blocks(name, arrays, [m[2] for m in mine], where), strict=True):
-                out.setdefault(number, []).append(_Target(name, view, want))
+            for (held, _, view), want in zip(mine, _blocks(name, arrays, [m[2] for m in mine], where), strict=True):
+                out.setdefault(held, []).append(_Target(name, view, want))
         if wanted.outputs is not None:
             shapes = [list(view.shape) for _, view in self.returned]
             if [list(x.shape) for x in wanted.outputs] != shapes:
@@ -238,8 +240,8 @@ class NamingRun(Follower):
                     given=[list(x.shape) for x in wanted.outputs],
                     allowed=str(shapes),
                 )
-            for i, ((number, view), want) in enumerate(zip(self.returned, wanted.outputs, strict=True)):
-                out.setdefault(number, []).append(_Target(f"output {i}", view, want))
+            for i, ((held, view), want) in enumerate(zip(self.returned, wanted.outputs, strict=True)):
+                out.setdefault(held, []).append(_Target(f"output {i}", view, want))
         return out
 
 
@@ -281,7 +283,9 @@ class _Place(NamedTuple):
 class ReferenceRun(Follower):
     """The second run: every storage of the reference is compared when it was written for the last time."""
 
-    def __init__(self, targets: Mapping[int, Sequence[_Target]], last_write: Mapping[int, int], bound: float) -> None:
+    def __init__(
+        self, targets: Mapping[Filling, Sequence[_Target]], last_write: Mapping[Filling, int], bound: float
+    ) -> None:
         super().__init__(is_again=True)
         self.targets, self.last_write, self.bound = targets, last_write, bound
         self.first: tuple[int, Difference] | None = None
@@ -289,7 +293,7 @@ class ReferenceRun(Follower):
         self._event = 0
         self._turns = _Turns()
         self._events: dict[int, tuple[int, int]] = {}
-        self._writers: dict[int, NDArray[np.int64]] = {}
+        self._writers: dict[Filling, NDArray[np.int64]] = {}
         self._places: dict[int, _Place] = {}
 
     def before(self, now: Issued) -> None:
@@ -299,30 +303,30 @@ class ReferenceRun(Follower):
     def after(self, last: Issued) -> None:
         event, turn = self._events[id(last.core)]
         for _, tile in last.writes:
-            s = storage_of(tile)
-            if s.number not in self.targets:
+            held = self.filling(tile)
+            if held not in self.targets:
                 continue
             place = (last.number, last.core.program, last.name, last.file, last.line, turn, last.statement.text)
             self._places[event] = _Place(*place)
-            self._mark(tile, event)
-            if event >= self.last_write[s.number]:
-                for target in self.targets[s.number]:
-                    self._compare(s.number, tile, target)
-                self._writers.pop(s.number)
+            self._mark(held, tile, event)
+            if event >= self.last_write[held]:
+                for target in self.targets[held]:
+                    self._compare(held, tile, target)
+                self._writers.pop(held)
 
-    def _mark(self, tile: Tile, event: int) -> None:
+    def _mark(self, held: Filling, tile: Tile, event: int) -> None:
         """Note who wrote the elements of a view; of the whole storage where the elements are not known."""
-        s, size = storage_of(tile), self.targets[storage_of(tile).number][0].view.dtype.itemsize
-        writer = self._writers.get(s.number)
+        s, size = storage_of(tile), self.targets[held][0].view.dtype.itemsize
+        writer = self._writers.get(held)
         if writer is None:
-            writer = self._writers[s.number] = np.zeros(s.parts * s.row_B // size, np.int64)
+            writer = self._writers[held] = np.zeros(s.parts * s.row_B // size, np.int64)
         seen = static_view(tile)
         if seen is None or seen.dynamic is not None or seen.dtype.itemsize != size:
             writer[:] = event
         else:
             np.ndarray(seen.shape, np.int64, writer, 8 * seen.offset, [8 * x for x in seen.strides])[...] = event
 
-    def _compare(self, number: int, tile: Tile, target: _Target) -> None:
+    def _compare(self, held: Filling, tile: Tile, target: _Target) -> None:
         v = target.view
         found = numbers_of(view_of(storage_of(tile), v.dtype, v.shape, v.strides, v.offset))
         if found is None:
@@ -341,7 +345,7 @@ class ReferenceRun(Follower):
         )
         if not bad.any():
             return
-        writer = self._writers[number]
+        writer = self._writers[held]
         if v.dtype.itemsize * writer.size != storage_of(tile).parts * storage_of(tile).row_B:
             writers = np.broadcast_to(writer.max(), v.shape)
         else:
@@ -522,13 +526,13 @@ class _Ours(_Side):
         super().__init__(paired)
         self.lane, self.bound = lane, bound
         self.difference: Difference | None = None
-        self._scopes: list[dict[str, object]] = []
+        self._scopes: list[Variables] = []
 
     def before(self, now: Issued) -> None:
         super().before(now)
         if self.place in self.paired:
             # copies: the next turn of a loop gives its variables other tiles
-            self._scopes = [dict(frame.f_locals) for frame in kernel_frames()]
+            self._scopes = [dict(frame.variables) for frame in kernel_frames()]
 
     def come(self, last: Issued, writes: _Values) -> None:
         item = self.lane.get()

@@ -9,6 +9,7 @@ and a second one notes the values.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
@@ -20,10 +21,19 @@ from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.memory import SPACE_NAME
 from mowich.neuroncore.source import Statement, statement
+from mowich.neuroncore.turns import KernelFrame
 from mowich.neuroncore.views import Tile, storage_of, view_of
 from mowich.requests.debugging import SourceLine, Step, TileName
 from mowich.studies.debug.values import TileValues, ValueSummary, chosen, numbers_of, summary_of, tile_values
-from mowich.studies.debug.variables import failed_frames, find_tile, kernel_frames, named_tiles, no_tile, written_name
+from mowich.studies.debug.variables import (
+    Variables,
+    failed_frames,
+    find_tile,
+    kernel_frames,
+    named_tiles,
+    no_tile,
+    written_name,
+)
 
 NamedTiles = Sequence[tuple[str, Tile]]
 _NEAR = 6
@@ -48,12 +58,20 @@ class Issued(NamedTuple):
         return statement(self.file, self.line)
 
 
+class Filling(NamedTuple):
+    """A storage by its number, and which of the turns of a loop on the device that allocates it: 0 of another one."""
+
+    storage: int
+    turn: int
+
+
 class Follower:
     """What looks at each instruction, before and after it."""
 
     def __init__(self, is_again: bool = False) -> None:
         self.is_again = is_again
         self._last: dict[int, Issued] = {}
+        self._fillings: Counter[int] = Counter()
 
     def issued(self, core: Core, name: str, reads: NamedTiles, writes: NamedTiles) -> None:
         """As `Watcher.issued`."""
@@ -70,6 +88,16 @@ class Follower:
         last = self._last.pop(id(core), None)
         if last is not None:
             self.after(last)
+
+    def turn_ended(self, core: Core, storages: Sequence[int]) -> None:
+        """As `Watcher.turn_ended`."""
+        self.settle(core)
+        self._fillings.update(storages)
+
+    def filling(self, tile: Tile) -> Filling:
+        """What a tile holds now: its storage, and for one of the body of a loop on the device the turn."""
+        number = storage_of(tile).number
+        return Filling(number, self._fillings[number])
 
     def ended(self, cores: Sequence[Core], returned: Sequence[object]) -> None:
         """As `Watcher.ended`."""
@@ -202,10 +230,10 @@ class KernelLines:
 
     seen: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def add(self, frames: Sequence[FrameType]) -> None:
+    def add(self, frames: Sequence[KernelFrame]) -> None:
         """An instruction that these frames issue."""
-        for frame in frames:
-            key = frame.f_code.co_filename, frame.f_lineno
+        for frame, line, _ in frames:
+            key = frame.f_code.co_filename, line
             self.seen[key] = self.seen.get(key, 0) + 1
 
     def missed(self, place: SourceLine, where: str) -> UserError:
@@ -287,24 +315,25 @@ class DebugRun(Follower):
     def before(self, now: Issued) -> None:
         frames = kernel_frames()
         self.lines.add(frames)
-        for frame in frames:
+        for frame, _, _ in frames:
             self._frames[frame.f_code] = frame
-        self._main = frames[-1].f_code if frames else None
+        self._main = frames[-1].frame.f_code if frames else None
+        scopes = [frame.variables for frame in frames]
         if self.watch is not None and self.watched is None:
-            self._look([frame.f_locals for frame in frames])
-        if self.place is not None and self._is_here((f.f_code.co_filename, f.f_lineno) for f in frames):
+            self._look(scopes)
+        if self.place is not None and self._is_here((frame.f_code.co_filename, line) for frame, line, _ in frames):
             turn = self._turns[id(now.core)] = self._turns.get(id(now.core), 0) + 1
             if turn == self.place.turn:
-                self._stopped(now, turn, [frame.f_locals for frame in frames])
+                self._stopped(now, turn, scopes)
                 raise StoppedRun
 
     def failed(self, error: Exception) -> bool:
         """Whether a kernel failed at the stop: then the state is noted as it is there."""
         frames = failed_frames(error)
-        lines = [(frame.f_code.co_filename, line) for frame, line in frames]
+        lines = [(frame.f_code.co_filename, line) for frame, line, _ in frames]
         if self.place is None or not self._is_here(lines):
             return False
-        scopes = [frame.f_locals for frame, _ in frames]
+        scopes = [frame.variables for frame in frames]
         core = next((storage_of(tile).core for tile in named_tiles(scopes).values()), None)
         if core is None or self._turns.get(id(core), 0) + 1 != self.place.turn:
             return False
@@ -338,7 +367,7 @@ class DebugRun(Follower):
             self._check_watched(scopes)
         self._print(scopes)
 
-    def _look(self, scopes: Sequence[dict[str, object]]) -> None:
+    def _look(self, scopes: Sequence[Variables]) -> None:
         """Note the tile that the watched name stands for now."""
         assert self.watch is not None
         found = find_tile(self.watch, scopes)
@@ -348,12 +377,12 @@ class DebugRun(Follower):
             if number not in self.views and t.dynamic is None:
                 self.views[number] = TileView(t.dtype, t.shape, t.strides, t.offset, len(self.views) + 1, steps)
 
-    def _check_watched(self, scopes: Sequence[dict[str, object]]) -> None:
+    def _check_watched(self, scopes: Sequence[Variables]) -> None:
         if not self.views:
             assert self.watch is not None
             raise no_tile(self.watch, scopes, self.spelled("watch"), "")
 
-    def _print(self, scopes: Sequence[dict[str, object]]) -> None:
+    def _print(self, scopes: Sequence[Variables]) -> None:
         shown, where = [], self.spelled("print")
         for asked in self.tiles:
             found = find_tile(asked, scopes)
@@ -362,7 +391,7 @@ class DebugRun(Follower):
             shown.append(tile_values(*found, asked.text, where))
         self.prints = tuple(shown)
 
-    def _stopped(self, now: Issued, turn: int, scopes: Sequence[dict[str, object]], refused: str = "") -> None:
+    def _stopped(self, now: Issued, turn: int, scopes: Sequence[Variables], refused: str = "") -> None:
         """Note the state."""
         if self.watch is not None and self.watched is None:
             self._check_watched(scopes)

@@ -12,6 +12,7 @@ from types import FrameType, ModuleType
 
 from mowich.errors import UserError, unknown
 from mowich.neuroncore.core import is_ours
+from mowich.neuroncore.turns import TURN, KernelFrame
 from mowich.neuroncore.views import Tile, storage_of
 from mowich.nki import runtime
 from mowich.nki.beta1.tensor import PendingProduct, Tensor, TileBlocks
@@ -24,28 +25,34 @@ Variables = Mapping[str, object]
 """Variables by name."""
 
 
-def kernel_frames() -> list[FrameType]:
+def _frames_of(frame: FrameType, line: int) -> list[KernelFrame]:
+    """The frame itself; where it does again what the body of a loop did, those that ran when the body was traced."""
+    if frame.f_code.co_name == TURN:
+        return list(frame.f_locals["frames"])
+    return [KernelFrame(frame, line, frame.f_locals)]
+
+
+def kernel_frames() -> list[KernelFrame]:
     """The frames of the kernel that runs in this thread, innermost first. Called from what an instruction calls."""
     frame: FrameType | None = sys._getframe(1)
-    out: list[FrameType] = []
+    out: list[KernelFrame] = []
     is_inside = False  # our own frames up to the instruction
     while frame is not None and frame.f_code is not runtime.KERNEL_CALL:
         ours = is_ours(frame.f_code.co_filename)
         is_inside |= ours
         if is_inside and not ours:
-            out.append(frame)
+            out += _frames_of(frame, frame.f_lineno)
         frame = frame.f_back
     return out
 
 
-def failed_frames(error: BaseException) -> list[tuple[FrameType, int]]:
-    """The kernel's frames that an error went through, innermost first, each with its line; none where the error is not
-    of the kernel."""
-    out: list[tuple[FrameType, int]] = []
+def failed_frames(error: BaseException) -> list[KernelFrame]:
+    """The kernel's frames that an error went through, innermost first; none where the error is not of the kernel."""
+    out: list[KernelFrame] = []
     is_inside, step = False, error.__traceback__
     while step is not None:
         if is_inside and not is_ours(step.tb_frame.f_code.co_filename):
-            out.append((step.tb_frame, step.tb_lineno))
+            out += _frames_of(step.tb_frame, step.tb_lineno)[::-1]
         is_inside |= step.tb_frame.f_code is runtime.KERNEL_CALL
         step = step.tb_next
     return out[::-1]
