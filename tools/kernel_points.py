@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -28,6 +30,7 @@ import mowich.nki
 from mowich.errors import UserError
 from mowich.neuroncore.trace import Trace
 from mowich.nki import Result, hollow
+from mowich.nki.runtime import LOGICAL_CORES
 
 ENGINES = {"pe": "tensor", "dve": "vector", "act": "scalar", "pool": "gpsimd", "dma": "dma"}
 """Prefix of a profiler's active time in a point -> the unit here."""
@@ -153,12 +156,22 @@ def read(file: Path) -> list[Point]:
 
 
 def run(point: Point, checkouts: Checkouts) -> Result:
-    """The kernel of a point, without values. Raises what the kernel or its file raises."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), mowich.nki.installed():
+    """The kernel of a point, without values. Raises what the kernel or its file raises.
+
+    Files of kernels set the environment of their own benchmark. A point says on how many cores it ran, and one file
+    says nothing of the next: what they set ends with the run.
+    """
+    with (
+        mock.patch.dict(os.environ),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        mowich.nki.installed(),
+    ):
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
         try:
             kernel, arguments = _older(point, checkouts) if point.older else _newer(point, checkouts)
+            os.environ.pop(LOGICAL_CORES, None)
             cores = int(point.row.get("lnc", 1))
             made = mowich.run_kernel(
                 kernel[cores] if cores > 1 else kernel, *arguments, target=point.chip, values=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,24 @@ def test_points_are_read_and_those_that_are_not_scored_are_left_out(accuracy: Mo
     file.write_text("[")
     with pytest.raises(UserError, match="no points can be read"):
         accuracy.read(file)
+
+
+def test_a_file_of_kernels_sets_the_environment_of_its_own_run_alone(accuracy: ModuleType, tmp_path: Path) -> None:
+    """The file asks for two cores a launch, as files with a benchmark do: a point runs on those that it says."""
+    (tmp_path / "k.py").write_text(
+        "import os\nimport nki\nimport nki.language as nl\nimport nki.isa as nisa\n"
+        "os.environ['NEURON_LOGICAL_NC_CONFIG'] = '2'\n"
+        "@nki.jit\n"
+        "def k(x, *others):\n"
+        "    nisa.dma_copy(dst=nl.ndarray((1, 2048), dtype=nl.bfloat16, buffer=nl.sbuf), src=x[0])\n"
+    )
+    before = dict(os.environ)
+    for cores in (1, 2, 1):
+        row = {"path": "k.py", "lnc": cores, "runner": {"kind": "moe_q", "func": "k"}}
+        p = accuracy.Point(id="k", chip="trn2", family="a", us=1.0, older=False, chart=False, static=False, row=row)
+        made = accuracy.run(p, accuracy.Checkouts(tmp_path / "points.json", megakernel=tmp_path))
+        assert len(accuracy.traces(made)) == cores
+        assert dict(os.environ) == before
 
 
 def test_the_unit_of_a_source_is_what_the_work_of_its_busiest_engine_requires(accuracy: ModuleType) -> None:
