@@ -18,12 +18,13 @@ import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.errors import UserError
 from mowich.neuroncore import ops
+from mowich.neuroncore.access import tile_f32, write_tile
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.instructions import TABLE, instruction
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import QUEUES, InstructionRates, elementwise
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, tile_f32, write_tile
+from mowich.neuroncore.views import Tile
 from mowich.nki import faces
 
 ENGINES = {"tensor", "vector", "scalar", "gpsimd", "sync", "dma"}

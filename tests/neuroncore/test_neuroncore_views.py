@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dtypes, placement
+from mowich.neuroncore.access import read_tile, tile_elements, write_tile
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.instructions import vector
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.views import Tile, read_tile, tile_elements, write_tile
+from mowich.neuroncore.views import Tile
 
 
 def tile(shape, region=MemoryRegion.sbuf, address=None, dtype=dtypes.int32) -> tuple[Tile, np.ndarray]:

@@ -29,11 +29,11 @@ import pytest
 
 import mowich.nki as nki
 from mowich.neuroncore import repeat
+from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.memory import SOME, RepeatedStorage
 from mowich.neuroncore.trace import Trace
-from mowich.neuroncore.views import storage_of
 from mowich.nki import affine, language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language

@@ -292,11 +292,7 @@ class Storage:
 
     def mark(self, tile: AnyTile) -> None:
         """Note that a tile is about to be written."""
-        record = self.record
-        clock = self.core.clock
-        if record.first < 0:
-            record.first = clock
-        record.last = clock
+        self._touched()
         if self.state == ALL:
             return
         size = tile.size * tile.dtype.itemsize
@@ -305,7 +301,7 @@ class Storage:
             self.whole()
             return
         if self.address is not None:
-            self._mark_arena(tile)
+            self._fresh(tile)[...] = True
         if not self.filled:
             self.fill()
         self.flags(tile)[...] = True
@@ -324,10 +320,38 @@ class Storage:
             fresh = self.core.fresh[self.space]
             np.ndarray((self.parts, self.row_B), np.bool_, fresh, self.base_B, (self.pitch_B, 1))[...] = True
 
-    def _mark_arena(self, tile: AnyTile) -> None:
-        fresh = self.core.fresh[self.space]
-        size = tile.dtype.itemsize
-        np.ndarray((*tile.shape, size), np.bool_, fresh, tile.byte_offset(), (*tile.byte_strides(), 1))[...] = True
+    def _touched(self) -> None:
+        """Note that an instruction writes to it now."""
+        record, clock = self.record, self.core.clock
+        if record.first < 0:
+            record.first = clock
+        record.last = clock
+
+    def _fresh(self, tile: AnyTile) -> NDArray[np.bool_]:
+        """Written or not, of each byte of the elements of a tile in an allocation that was placed by hand."""
+        fresh, shape = self.core.fresh[self.space], (*tile.shape, tile.dtype.itemsize)
+        return np.ndarray(shape, np.bool_, fresh, tile.byte_offset(), (*tile.byte_strides(), 1))
+
+    def mark_at(self, whole: AnyTile, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+        """Note that elements are about to be written. whole: all of the allocation, as [partitions, elements]."""
+        self._touched()
+        if self.state == ALL:
+            return
+        if not self.filled:
+            self.fill()
+        self.flags(whole)[rows, columns] = True
+        if self.address is not None:
+            self._fresh(whole)[rows, columns] = True
+        self.state = SOME
+        if self.bitmap is not None and self.bitmap.all():
+            self.whole()
+
+    def check_at(self, whole: AnyTile, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+        """`check` of elements by their places; see `mark_at`."""
+        if self.state != ALL:
+            flags = self.flags(whole)[rows, columns]
+            if not flags.all():
+                report_uninitialised(self, 1.0 - float(flags.mean()))
 
     def check(self, tile: AnyTile, returned: bool = False) -> None:
         """Report a read of bytes that nothing wrote, or that a kernel returns them."""
@@ -343,14 +367,7 @@ class Storage:
         else:
             share = 1.0
         if self.address is not None:
-            size = tile.dtype.itemsize
-            fresh = np.ndarray(
-                (*tile.shape, size),
-                np.bool_,
-                self.core.fresh[self.space],
-                tile.byte_offset(),
-                (*tile.byte_strides(), 1),
-            )
+            fresh = self._fresh(tile)
             if fresh.all():
                 return
             share = 1.0 - float(fresh.mean())

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Array
+from mowich.neuroncore.access import storage_of, tile_elements, whole_view
 from mowich.neuroncore.core import Core, where
 from mowich.neuroncore.dtypes import DType, as_dtype, to_f32
 from mowich.neuroncore.memory import NONE, SOME
-from mowich.neuroncore.views import Tile, storage_of, tile_elements, whole_view
+from mowich.neuroncore.views import Tile
 
 _Named = Sequence[tuple[str, Tile]]
 

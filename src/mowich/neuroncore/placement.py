@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Array
+from mowich.neuroncore.boxes import row_major
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core, NkiValidationError, TensorLayout, fail
 from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
@@ -18,7 +19,7 @@ from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Storage, device_dtype, takes_wide
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.trace import Record, Trace
-from mowich.neuroncore.views import Tile, row_major, view_of
+from mowich.neuroncore.views import Tile, view_of
 
 
 def allocate(

@@ -21,11 +21,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.trace import NotedView, Trace
-from mowich.neuroncore.views import Tile, storage_of, views_again
+from mowich.neuroncore.views import Tile, views_again
 
 _Columns = NDArray[np.int64]
 

@@ -193,7 +193,7 @@ class Meeting(NamedTuple):
     members: tuple[int, ...]
 
 
-class Access(NamedTuple):
+class AccessRecord(NamedTuple):
     """Bytes that an instruction touches. storage: number of the allocation; space: "S", "P" or "H"; offset and strides
     in elements of `itemsize` bytes from the start of the allocation (partitions outermost); shape: elements along each
     stride."""
@@ -213,8 +213,8 @@ class InstructionRecord(NamedTuple):
     number: int
     name: str
     engine: str
-    reads: tuple[Access, ...]
-    writes: tuple[Access, ...]
+    reads: tuple[AccessRecord, ...]
+    writes: tuple[AccessRecord, ...]
     flags: dict[str, object] | None
     file: str
     line: int
@@ -576,7 +576,7 @@ class Trace:
             for op in (*kind.reads, *kind.writes):
                 number, pattern = self.touched[at], self.touched[at + 1]
                 _, _, offset, shape, strides, itemsize = self.patterns[pattern]
-                accesses.append(Access(number, op.space, offset or 0, shape, strides, itemsize, op.dtype))
+                accesses.append(AccessRecord(number, op.space, offset or 0, shape, strides, itemsize, op.dtype))
                 at += 2
             n = len(kind.reads)
             file, line = self.sites[self.site[i]]

@@ -18,13 +18,14 @@ from types import CodeType, FrameType, FunctionType
 from typing import NamedTuple
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.instructions.sync import loop_turn
 from mowich.neuroncore.instructions.table import EACH_TURN
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.placement import allocate
 from mowich.neuroncore.trace import Trace
-from mowich.neuroncore.views import Tile, storage_of
+from mowich.neuroncore.views import Tile
 
 ENDED = "ended"
 """In the state of a core (`Core.scratch`) that stands for a loop that is over: the line of that loop."""

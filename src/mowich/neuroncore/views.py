@@ -1,29 +1,35 @@
-"""Tiles: views of an allocation, through which instructions see its bytes.
+"""Tiles: what a kernel holds of an allocation, and may do with it: index it, and see its elements in another order or
+shape.
 
-A `Tile` has a format, and shape, strides and offset in elements, where the elements of a row follow each other and rows
-follow rows, so that the pattern of `.ap()` on a [128, 512] tile is [[512, 128], [1, 512]] wherever the tile lies. An
-offset may be read at run time.
+Each view is made of another by a change of its box (`boxes`); values reach it through instructions (`access`).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NoReturn, SupportsInt, TypeAlias
+from typing import Any, ClassVar, NoReturn, SupportsInt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from mowich.arrays import Array
-from mowich.neuroncore import integers, overflow
+from mowich.neuroncore.access import (
+    Access,
+    AccessFields,
+    Dynamic,
+    Place,
+    host_value,
+    made_as,
+    scalar_value,
+    set_dynamic,
+    storage_of,
+)
+from mowich.neuroncore.boxes import AffineBox, aligned, box_of, completed, reshaped, row_major
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, rounded_stochastically, to_f32
-from mowich.neuroncore.memory import ALL, MemoryRegion, RepeatedStorage, Storage, device_dtype
+from mowich.neuroncore.dtypes import DType, as_dtype
+from mowich.neuroncore.memory import RepeatedStorage, Storage, device_dtype
 from mowich.neuroncore.registers import DeviceNumber, NkiScalar
-from mowich.neuroncore.trace import NotedView, ViewAccess, ViewBound
-
-Place: TypeAlias = "SupportsInt | Tile | DeviceNumber"
-"""Where an access begins: a number, a register, or a tile of numbers; the last two are read when it runs."""
+from mowich.neuroncore.trace import NotedView, ViewBound
 
 
 class DynamicSlice:
@@ -35,48 +41,12 @@ class DynamicSlice:
         self.start, self.size, self.step = start, size, step
 
 
-class Dynamic:
-    """An offset that is read when the instruction runs. scale_B: bytes per unit of the index; bound: rows that the
-    index may name."""
+class Tile(Access):
+    """A view of an allocation, as a kernel holds it; see `Access`. It has no attribute that leads to its elements, and
+    none that can be set."""
 
-    __slots__ = ("bound", "group", "index", "kind", "scale_B")
-
-    def __init__(self, kind: str, index: Place | None, scale_B: int, bound: int, group: int = 0) -> None:
-        self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
-
-
-class Tile:
-    """A view of an allocation, as a kernel holds it. shape; strides and offset in elements of `dtype` from the start of
-    the allocation; access: what `issue` found out about it, for the core that made the allocation; like: the tile of
-    another allocation of which this one has all but the storage, None: it was made by itself.
-
-    Values reach it through instructions only: it has no attribute that leads to its allocation or its elements, and
-    none that can be set. The simulator has functions for both, below (`storage_of`, `tile_elements` ...).
-    """
-
-    __slots__ = (
-        "_array",
-        "_written",
-        "access",
-        "dtype",
-        "dynamic",
-        "is_truth",
-        "like",
-        "offset",
-        "shape",
-        "size",
-        "storage",
-        "strides",
-    )
-    access: ViewAccess | None
-    dtype: DType
-    dynamic: Dynamic | None
-    is_truth: bool
+    __slots__ = ()
     like: Tile | None
-    offset: int
-    shape: tuple[int, ...]
-    size: int
-    strides: tuple[int, ...]
 
     assign: ClassVar[Callable[[Tile, object], None]]
     """What `tile[...] = value` issues. Instructions stand above views: `instructions.dma` puts its function here."""
@@ -122,64 +92,10 @@ class Tile:
         """The tile that this one and others have all but the storage of: itself, where it was made by itself."""
         return self if self.like is None else self.like
 
-    # description
-    # -------------------------------------------------------------------------------------------------------
-    @property
-    def buffer(self) -> MemoryRegion:
-        """Memory that the tile lies in."""
-        return storage_of(self).region
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def name(self) -> str:
-        """Name given at allocation."""
-        return storage_of(self).name
-
     @property
     def data(self) -> Tile:
         """The tensor as the operand of an instruction: itself. A grid of tiles has the same (NKI 0.7)."""
         return self
-
-    @property
-    def address(self) -> tuple[int, int] | None:
-        """(partition, byte) where the allocation was placed by hand."""
-        return storage_of(self).address
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes per element."""
-        return self.dtype.itemsize
-
-    @property
-    def space(self) -> str:
-        """ "S", "P" or "H"."""
-        return storage_of(self).space
-
-    @property
-    def row_elements(self) -> int:
-        """Elements of this dtype in one partition of the allocation."""
-        return storage_of(self).row_B // self.dtype.itemsize
-
-    @property
-    def start_partition(self) -> int:
-        """First partition that the tile touches."""
-        s = storage_of(self)
-        first = self.offset * self.dtype.itemsize // s.row_B if s.row_B else 0
-        return first + (s.address[0] if s.address else 0)
-
-    def describe(self) -> str:
-        """The view and its allocation, in words."""
-        s = storage_of(self)
-        if self.shape == s.shape and self.dtype is s.dtype:
-            return s.describe()
-        return f"view {list(self.shape)} {self.dtype} of {s.describe()}"
-
-    def __repr__(self) -> str:
-        return f"<{self.describe()}>"
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -197,62 +113,10 @@ class Tile:
         s = storage_of(self)
         return view_of(s, s.dtype, s.shape, row_major(s.shape))
 
-    # bytes
-    # -------------------------------------------------------------------------------------------------------------
-    def byte_strides(self) -> tuple[int, ...]:
-        """Strides in bytes of the memory that the tile lies in."""
-        s, size = storage_of(self), self.dtype.itemsize
-        if s.pitch_B == s.row_B:
-            return tuple(x * size for x in self.strides)
-        row = s.row_B // size
-        return tuple((x // row) * s.pitch_B + (x % row) * size for x in self.strides)
-
-    def byte_offset(self) -> int:
-        """First byte in the memory that the tile lies in."""
-        s, size = storage_of(self), self.dtype.itemsize
-        if s.pitch_B == s.row_B:
-            return s.base_B + self.offset * size
-        row = s.row_B // size
-        return s.base_B + (self.offset // row) * s.pitch_B + (self.offset % row) * size
-
-    def _last(self) -> int:
-        """The element at which the pattern ends."""
-        return self.offset + sum([(n - 1) * x for n, x in zip(self.shape, self.strides, strict=True)])
-
-    def fits(self) -> bool:
-        """Whether the pattern stays within the allocation."""
-        s, size = storage_of(self), self.dtype.itemsize
-        if s.address is not None:
-            last = self._last()
-            return self.offset >= 0 and last >= 0 and (last + 1) * size <= s.parts * s.row_B
-        low = high = self.offset
-        for n, x in zip(self.shape, self.strides, strict=True):
-            if x < 0:
-                low += (n - 1) * x
-            else:
-                high += (n - 1) * x
-        return low >= 0 and (high + 1) * size <= s.parts * s.row_B
-
-    def outside(self) -> Exception:
-        """The error for a pattern that leaves the allocation."""
-        s = storage_of(self)
-        return fail(
-            "out-of-bounds access",
-            tile=self,
-            given=f"element {max(self._last(), self.offset)}",
-            allowed=f"0 .. {s.parts * s.row_B // self.dtype.itemsize - 1}",
-            fix="check offset, strides and counts of the pattern",
-        )
-
     # views
     # -------------------------------------------------------------------------------------------------------------
     def _like(self, shape: Iterable[int], strides: Iterable[int], offset: int) -> Tile:
         return view_of(storage_of(self), self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
-
-    @property
-    def on_chip(self) -> bool:
-        """True in SBUF and PSUM."""
-        return storage_of(self).space != "H"
 
     def is_contiguous(self) -> bool:
         """True where the elements (of each partition, on chip) follow each other in memory."""
@@ -302,8 +166,7 @@ class Tile:
                     return _fancy_index(self, keys)
                 has_dots |= k is Ellipsis
         if has_dots:
-            at = keys.index(Ellipsis)
-            keys = keys[:at] + (slice(None),) * (ndim - len(keys) + 1) + keys[at + 1 :]
+            keys = completed(keys, ndim)
         if len(keys) > ndim:
             raise fail(f"{len(keys)} indices for {ndim} dimensions", tile=self)
         if (views := storage_of(self).core.views) is not None:
@@ -365,7 +228,7 @@ class Tile:
         while len(shape) < (2 if on_chip else 1):
             shape.append(1)
             strides.append(1)
-        return view_of(storage_of(self), self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
+        return self._like(shape, strides, offset)
 
     def __setitem__(self, key: object, value: object) -> None:
         Tile.assign(self[key], value)
@@ -418,15 +281,13 @@ class Tile:
         """One element of a dimension, which goes. index: an integer, a register, or a one-element tile read when the
         instruction runs."""
         dim = self._dim(dim)
-        if isinstance(index, Tile | DeviceNumber):
+        if isinstance(index, Access | DeviceNumber):
             if self.dynamic is not None:
                 raise fail("a view can have one run-time offset only", tile=self)
             if self.on_chip and dim == 0:
                 raise fail("cannot select partitions at run time", tile=self)
-            keep = [i for i in range(self.ndim) if i != dim]
-            out = self._like([self.shape[i] for i in keep], [self.strides[i] for i in keep], self.offset)
-            out = out._at_least()
-            return _at_run_time(out, Dynamic("scalar", index, self.strides[dim] * self.dtype.itemsize, self.shape[dim]))
+            found = Dynamic("scalar", index, self.strides[dim] * self.dtype.itemsize, self.shape[dim])
+            return self._without(dim, self.offset)._at_least()._at_run_time(found)
         self._static(dim)
         i = int(index)
         if not 0 <= i < self.shape[dim]:
@@ -436,10 +297,17 @@ class Tile:
         self._note(dim, i)
         if dim == 0 and self.on_chip:
             return self.slice(0, i, i + 1)
-        keep = [d for d in range(self.ndim) if d != dim]
-        return self._like(
-            [self.shape[d] for d in keep], [self.strides[d] for d in keep], self.offset + i * self.strides[dim]
-        )._at_least()
+        return self._without(dim, self.offset + i * self.strides[dim])._at_least()
+
+    def _without(self, dim: int, offset: int) -> Tile:
+        """The dimensions but one."""
+        shape, strides = self.shape, self.strides
+        return self._like(shape[:dim] + shape[dim + 1 :], strides[:dim] + strides[dim + 1 :], offset)
+
+    def _at_run_time(self, dynamic: Dynamic) -> Tile:
+        """This view, which is new, with an offset that is read when the instruction runs."""
+        set_dynamic(self, dynamic)
+        return self
 
     def _at_least(self) -> Tile:
         least = 2 if self.on_chip else 1
@@ -453,8 +321,8 @@ class Tile:
         if dim != 0 or self.on_chip or self.dynamic is not None:
             raise fail("vector_select works on dimension 0 of an HBM tensor without another run-time offset", tile=self)
         shape = (vector_offset.size, *self.shape[1:])
-        out = self._like(shape, self.strides, self.offset)
-        return _at_run_time(out, Dynamic("vector", vector_offset, self.strides[0] * self.dtype.itemsize, self.shape[0]))
+        found = Dynamic("vector", vector_offset, self.strides[0] * self.dtype.itemsize, self.shape[0])
+        return self._like(shape, self.strides, self.offset)._at_run_time(found)
 
     def permute(self, dims: Sequence[int]) -> Tile:
         """Dimensions in another order; the partition dimension stays first on chip."""
@@ -511,8 +379,7 @@ class Tile:
         self._free(dim, "remove")
         if self.shape[dim] != 1:
             raise fail("squeeze_dim needs a dimension of size 1", tile=self, given=f"dimension {dim}")
-        keep = [d for d in range(self.ndim) if d != dim]
-        return self._like([self.shape[d] for d in keep], [self.strides[d] for d in keep], self.offset)
+        return self._without(dim, self.offset)
 
     def reshape_dim(self, dim: int, shape: Sequence[int]) -> Tile:
         """Split one dimension."""
@@ -634,34 +501,17 @@ class Tile:
             return view_of(storage_of(self), d, self.shape, self.strides, self.offset, self.dynamic)
         if self.strides[-1] != 1 and self.shape[-1] != 1:
             raise fail("view with another element size needs a contiguous last dimension", tile=self)
-        shape, strides = list(self.shape), list(self.strides)
+        rest = self.strides[:-1]
         if new < old:
             k = old // new
-            shape[-1] *= k
-            return view_of(
-                storage_of(self),
-                d,
-                tuple(shape),
-                tuple([s * k for s in strides[:-1]] + [1]),
-                self.offset * k,
-                self.dynamic,
-            )
-        k = new // old
-        if (
-            shape[-1] % k
-            or self.offset % k
-            or any(s % k for s, n in zip(strides[:-1], shape[:-1], strict=True) if n > 1)
-        ):
-            raise fail(f"view as {d} needs sizes, strides and offset divisible by {k}", tile=self)
-        shape[-1] //= k
-        return view_of(
-            storage_of(self),
-            d,
-            tuple(shape),
-            tuple([s // k for s in strides[:-1]] + [1]),
-            self.offset // k,
-            self.dynamic,
-        )
+            shape, strides, offset = self.shape[-1] * k, [s * k for s in rest], self.offset * k
+        else:
+            k = new // old
+            moved = [s for s, n in zip(rest, self.shape, strict=False) if n > 1]
+            if any(n % k for n in (self.shape[-1], self.offset, *moved)):
+                raise fail(f"view as {d} needs sizes, strides and offset divisible by {k}", tile=self)
+            shape, strides, offset = self.shape[-1] // k, [s // k for s in rest], self.offset // k
+        return view_of(storage_of(self), d, (*self.shape[:-1], shape), (*strides, 1), offset, self.dynamic)
 
     reinterpret_cast = view
 
@@ -762,9 +612,9 @@ class Tile:
         if not self.on_chip or index.shape[0] != self.shape[0]:
             raise fail("indirect needs an on-chip tile and an index of the same number of partitions", tile=self)
         count = index.size if num_elem is None else int(num_elem)
-        out = self._like((self.shape[0], count), (self.strides[0], 1), self.offset)
         group = storage_of(self).core.limits.gpsimd_group
-        return _at_run_time(out, Dynamic("columns", index, self.dtype.itemsize, math.prod(self.shape[1:]), group))
+        found = Dynamic("columns", index, self.dtype.itemsize, math.prod(self.shape[1:]), group)
+        return self._like((self.shape[0], count), (self.strides[0], 1), self.offset)._at_run_time(found)
 
 
 _THROUGH_INSTRUCTIONS = "nisa.dma_copy and nisa.memset write, nisa.tensor_copy moves, nl.device_print shows"
@@ -782,61 +632,8 @@ def host_fix(name: str) -> str | None:
 # what the simulator alone has
 # ----------------------------------------------------------------------------------------------------------------
 
-
-class _Fields:
-    """A tile while it is made: the same slots, which can be set. A tile becomes one (`Tile`) when they are."""
-
-    __slots__ = Tile.__slots__
-    _array: Array | None
-    _written: Array | None
-    access: ViewAccess | None
-    dtype: DType
-    dynamic: Dynamic | None
-    is_truth: bool
-    like: Tile | None
-    offset: int
-    shape: tuple[int, ...]
-    size: int
-    storage: Storage
-    strides: tuple[int, ...]
-
-
-storage_of: Callable[[Tile], Storage] = vars(Tile)["storage"].__get__
-"""The allocation of a tile."""
-_array_of: Callable[[Tile], Array | None] = vars(Tile)["_array"].__get__
-_keep_array: Callable[[Tile, Array | None], None] = vars(Tile)["_array"].__set__
-keep_access: Callable[[Tile, ViewAccess | None], None] = vars(Tile)["access"].__set__
-"""Note what `issue` found out about a tile."""
-mark_truth: Callable[[Tile, bool], None] = vars(Tile)["is_truth"].__set__
-"""Note whether a tile is the result of a comparison in the convenience layer."""
-_written_of: Callable[[Tile], Array | None] = vars(Tile)["_written"].__get__
-_keep_written: Callable[[Tile, Array | None], None] = vars(Tile)["_written"].__set__
-_set_dynamic: Callable[[Tile, Dynamic], None] = vars(Tile)["dynamic"].__set__
-del Tile.storage, Tile._array, Tile._written  # type: ignore[attr-defined]
-
-
-def view_of(
-    storage: Storage,
-    dtype: DType,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    offset: int = 0,
-    dynamic: Dynamic | None = None,
-    size: int = -1,
-) -> Tile:
-    """A tile of an allocation; see `Tile`. size: its elements, where the caller knows them."""
-    made = _Fields()
-    made.storage = storage
-    made.dtype = dtype
-    made.shape = shape
-    made.strides = strides
-    made.offset = offset
-    made.dynamic = dynamic
-    made.is_truth = False
-    made.size = math.prod(shape) if size < 0 else size
-    made._array = made._written = made.access = made.like = None
-    made.__class__ = Tile  # type: ignore[assignment]
-    return made  # type: ignore[return-value]
+view_of = functools.partial(made_as, Tile)
+"""A tile of an allocation; see `access.made_as`."""
 
 
 def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Tile]:
@@ -846,7 +643,7 @@ def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Til
     dtype, shape, strides, offset, size = tile.dtype, tile.shape, tile.strides, tile.offset, tile.size
     out = []
     for number in numbers:
-        made = _Fields()
+        made = AccessFields()
         made.storage = RepeatedStorage(common, number)
         made.dtype = dtype
         made.shape = shape
@@ -861,155 +658,7 @@ def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Til
     return out  # type: ignore[return-value]
 
 
-def _at_run_time(tile: Tile, dynamic: Dynamic) -> Tile:
-    """A new view, with an offset that is read when the instruction runs."""
-    _set_dynamic(tile, dynamic)
-    return tile
-
-
-def forget_elements(tile: Tile) -> None:
-    """The bytes of a tile were moved elsewhere."""
-    _keep_array(tile, None)
-    _keep_written(tile, None)
-
-
-def tile_elements(tile: Tile) -> Array:
-    """The elements as a NumPy view of the memory. Raises where the pattern leaves the allocation."""
-    found = _array_of(tile)
-    if found is None:
-        found = _elements(tile, storage_of(tile))
-        _keep_array(tile, found)
-    return found
-
-
-def _elements(tile: Tile, s: Storage) -> Array:
-    d = tile.dtype
-    if tile.dynamic is not None:
-        raise fail("this view has an offset that only DMA and indirect instructions can follow", tile=tile)
-    if s.address is None:
-        size = d.itemsize
-        strides = tuple([x * size for x in tile.strides])
-        try:  # NumPy compares the pattern with the bytes of the allocation
-            return np.ndarray(
-                tile.shape, d.dtype, s._bytes if s._bytes is not None else s.bytes, tile.offset * size, strides
-            )
-        except ValueError:
-            raise tile.outside() from None
-    if not tile.fits():
-        raise tile.outside()
-    return np.ndarray(tile.shape, d.dtype, s.bytes, tile.byte_offset(), tile.byte_strides())
-
-
-def whole_view(tile: Tile) -> Tile:
-    """All of the allocation of a tile, as [partitions, elements of its format]."""
-    s, row = storage_of(tile), tile.row_elements
-    return view_of(s, tile.dtype, (s.parts, row), (row, 1))
-
-
-def known_to_host(tile: Tile) -> None:
-    """Raise where a kernel reads data of the device for its control flow in a run without values."""
-    s = storage_of(tile)
-    if not s.core.values and s.owner is None:
-        raise fail(
-            "control flow that reads data of the device cannot be timed without values",
-            tile=tile,
-            fix="run with values=True (--values)",
-        )
-
-
-def read_tile(tile: Tile) -> Array:
-    """Elements as stored, for an instruction: checks that they were written."""
-    found = _written_of(tile)
-    if found is not None:
-        return found
-    if tile.dynamic is not None:
-        return _gather(tile)
-    s = storage_of(tile)
-    if s.state != ALL:
-        s.check(tile)
-        return tile_elements(tile)
-    found = _elements(tile, s)
-    _keep_written(tile, found)
-    return found
-
-
-def tile_f32(tile: Tile) -> NDArray[np.float32]:
-    """Elements as float32, for an instruction."""
-    a = read_tile(tile)
-    if a.dtype == F32:
-        return a
-    f = to_f32(a, tile.dtype)
-    core = storage_of(tile).core
-    if core.looks and integers.is_wide(tile.dtype):
-        integers.note_rounding(core, "an operand", a.astype(np.int64), f, tile)
-    return f
-
-
-def write_tile(tile: Tile, values: ArrayLike) -> None:
-    """Computed values (any shape of the same size, or one that broadcasts) -> elements, rounded as the engine does."""
-    if tile.dynamic is not None:
-        _scatter(tile, values)
-        return
-    s = storage_of(tile)
-    target = _array_of(tile)
-    if target is None:
-        target = tile_elements(tile)
-    if s.state != ALL:
-        s.mark(tile)
-    if type(values) is np.ndarray:
-        if values.shape != tile.shape and values.size == tile.size:
-            values = values.reshape(tile.shape)
-        d, random = tile.dtype, s.core.rounding
-        if random is not None and d.is_float and d.itemsize < 4 and values.dtype == F32:
-            values = rounded_stochastically(values, d, random)
-        if values.dtype is not d.dtype and not (d.is_float and d.itemsize > 1 and values.dtype.kind == "f"):
-            made = cast(values, d)
-            if s.core.observed is not None:
-                overflow.look(s.core, values, made, d)
-            values = made
-    target[...] = values
-
-
-def static_view(tile: Tile) -> Tile | None:
-    """A view with its scalar run-time offset read; None where the index is out of bounds."""
-    dyn = tile.dynamic
-    if dyn is None or dyn.kind != "scalar":
-        return tile
-    assert dyn.index is not None
-    i = scalar_value(dyn.index)
-    s = storage_of(tile)
-    offset = tile.offset + i * dyn.scale_B // tile.dtype.itemsize
-    reach = tile._last() - tile.offset + offset
-    if i < 0 or offset < 0 or (reach + 1) * tile.dtype.itemsize > s.parts * s.row_B:
-        return None
-    return view_of(s, tile.dtype, tile.shape, tile.strides, offset)
-
-
 _PLAIN = (int, slice, type(Ellipsis), np.int64, np.int32)
-
-
-def host_value(index: Place) -> int:
-    """The same for Python: where a view begins, or a loop that is unrolled ends. Raises for what has no value there."""
-    return index.on_host() if isinstance(index, DeviceNumber) else scalar_value(index)
-
-
-def scalar_value(index: Place) -> int:
-    """A register, a scalar, an integer or a one-element tile -> int, for an instruction."""
-    if type(index) is int:
-        return index
-    if isinstance(index, DeviceNumber):
-        return index.read()
-    if isinstance(index, Tile):
-        if index.size != 1:
-            raise fail("a scalar offset has one element", tile=index)
-        known_to_host(index)
-        s = storage_of(index)
-        s.record.last = s.core.clock
-        return int(read_tile(index).reshape(-1)[0])
-    is_part = isinstance(index, float | np.floating) and not float(index).is_integer()
-    if is_part or isinstance(index, str) or not hasattr(index, "__int__"):
-        raise fail("a bound, a step or an index is a whole number", given=index)
-    return int(index)
 
 
 def _fancy_index(tile: Tile, keys: tuple[object, ...]) -> Tile:
@@ -1044,7 +693,7 @@ def _fancy_index(tile: Tile, keys: tuple[object, ...]) -> Tile:
                 f"cannot index a tile with {type(k).__name__}", tile=tile, allowed="integers, slices, nl.ds, registers"
             )
     if arrays:
-        return index_tile(tile, tuple(plain))
+        return _index_by_arrays(tile, tuple(plain))
     return tile[tuple(plain)]
 
 
@@ -1062,51 +711,22 @@ def _new_axes(tile: Tile, keys: tuple[object, ...]) -> Tile:
     return out
 
 
-def index_tile(tile: Tile, keys: tuple[object, ...]) -> Tile:
+def _index_by_arrays(tile: Tile, keys: tuple[object, ...]) -> Tile:
     """Arrays of indices, one per dimension, that broadcast together -> the view that they describe, when they are
     affine.
 
     Elements outside the tile may be named: a mask hides them (`core.mask`)."""
     if (views := storage_of(tile).core.views) is not None:
         views.append(None)  # where it reaches is not followed from iteration to iteration
-    if Ellipsis in keys:
-        at = keys.index(Ellipsis)
-        keys = keys[:at] + (slice(None),) * (tile.ndim - len(keys) + 1) + keys[at + 1 :]
-    keys = keys + (slice(None),) * (tile.ndim - len(keys))
-    slices = [d for d, k in enumerate(keys) if isinstance(k, slice)]
-    grids = [
-        np.arange(*k.indices(n)) if isinstance(k, slice) else np.asarray(k)
-        for k, n in zip(keys, tile.shape, strict=True)
-    ]
-    rank = max(g.ndim for d, g in enumerate(grids) if d not in slices)
-    after = len(slices)
-    if after:
-        for j, d in enumerate(slices):
-            grids[d] = grids[d].reshape(
-                (1,) * (rank + j if d else 0) + (-1,) + (1,) * (after - 1 - j if d else rank + after - 1)
-            )
-        for d, k in enumerate(keys):
-            if not isinstance(k, slice):
-                if 0 in slices:
-                    grids[d] = grids[d].reshape((1,) + grids[d].shape + (1,) * (after - 1))
-                else:
-                    grids[d] = grids[d].reshape(grids[d].shape + (1,) * after)
     address = np.asarray(tile.offset, np.int64)
-    for g, s in zip(grids, tile.strides, strict=True):
-        address = address + np.asarray(g, np.int64) * s
-    shape = address.shape
-    first = int(address.reshape(-1)[0]) if address.size else 0
-    strides = []
-    for axis, n in enumerate(shape):
-        strides.append(int(np.take(address, 1, axis).reshape(-1)[0]) - first if n > 1 else 0)
-    model = np.asarray(first, np.int64)
-    for axis, (n, s) in enumerate(zip(shape, strides, strict=True)):
-        model = model + (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
-    if not np.array_equal(np.broadcast_to(model, shape), address):
+    for g, s in zip(aligned(completed(keys, tile.ndim), tile.shape), tile.strides, strict=True):
+        address = address + g * s
+    found = box_of(address) if address.size else AffineBox(address.shape, (0,) * address.ndim, 0)
+    if found is None:
         raise fail(
             "these indices are not an affine pattern", tile=tile, fix="use an indirect DMA, local_gather or nc_n_gather"
         )
-    return tile._like(shape, strides, first)
+    return tile._like(*found)
 
 
 def _infer(shape: tuple[int, ...], size: int, tile: Tile) -> tuple[int, ...]:
@@ -1117,229 +737,3 @@ def _infer(shape: tuple[int, ...], size: int, tile: Tile) -> tuple[int, ...]:
     if math.prod(shape) != size or -1 in shape:
         raise fail("the number of elements must stay", tile=tile, given=list(shape), allowed=f"{size} elements")
     return shape
-
-
-def same(a: Tile, b: Tile) -> bool:
-    """The same elements of the same allocation."""
-    return (
-        storage_of(a) is storage_of(b)
-        and a.offset == b.offset
-        and a.shape == b.shape
-        and a.strides == b.strides
-        and a.dtype is b.dtype
-        and a.dynamic is b.dynamic
-    )
-
-
-def merged(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """(count, stride) of the fewest axes that walk the same elements in the same order."""
-    out: list[tuple[int, int]] = []
-    for n, s in zip(shape, strides, strict=True):
-        if n == 1:
-            continue
-        if out and (out[-1][1] == n * s):
-            out[-1] = (out[-1][0] * n, s)
-        else:
-            out.append((n, s))
-    return out
-
-
-def reshaped(shape: Sequence[int], strides: Sequence[int], wanted: Sequence[int]) -> tuple[int, ...] | None:
-    """Strides of a view with the wanted shape, or None where the layout does not allow one."""
-    out = [0] * len(wanted)
-    i = len(wanted) - 1
-    for n, s in reversed(merged(shape, strides)):
-        step, left = s, n
-        while left > 1:
-            if i < 0:
-                return None
-            w = wanted[i]
-            if w == 1:
-                out[i] = step
-                i -= 1
-                continue
-            if left % w:
-                return None
-            out[i] = step
-            step *= w
-            left //= w
-            i -= 1
-    while i >= 0:
-        if wanted[i] != 1:
-            return None
-        out[i] = out[i + 1] * wanted[i + 1] if i + 1 < len(wanted) else 1
-        i -= 1
-    return tuple(out)
-
-
-# run-time offsets
-# ----------------------------------------------------------------------------------------------------------
-
-
-def addresses(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Element addresses in the allocation of a view with a run-time offset, and which rows are in bounds ([rows] along
-    dimension 0)."""
-    dyn = tile.dynamic
-    assert dyn is not None
-    size = tile.dtype.itemsize
-    total = storage_of(tile).parts * storage_of(tile).row_B // size
-    if dyn.kind == "columns":
-        return _columns(tile, dyn)
-    rest = np.zeros((), np.int64)
-    for axis in range(1, tile.ndim):
-        rest = rest + (np.arange(tile.shape[axis], dtype=np.int64) * tile.strides[axis]).reshape(
-            (-1,) + (1,) * (tile.ndim - 1 - axis)
-        )
-    rest = np.broadcast_to(rest, tile.shape[1:])
-    rows = tile.shape[0]
-    raw = read_tile(_numbers(dyn))
-    index = raw.reshape(-1) if raw.shape[1:] in ((), (1,)) else raw.reshape(raw.shape[0], -1).T.reshape(-1)
-    index = index.astype(np.int64)
-    if index.size < rows:
-        raise fail(f"{index.size} offsets for {rows} rows", tile=tile)
-    index = index[:rows]
-    step = dyn.scale_B // size if dyn.scale_B % size == 0 else dyn.scale_B / size
-    start = (tile.offset + index * step).astype(np.int64)
-    reach = int(rest.max()) if rest.size else 0
-    good = (index >= 0) & (start >= 0) & (start + reach < total)
-    if raw.dtype.kind == "u":
-        good &= index < total
-    return start.reshape((-1,) + (1,) * (tile.ndim - 1)) + rest[None], good
-
-
-def _numbers(dyn: Dynamic) -> Tile:
-    """The tile of a run-time offset that has many numbers."""
-    assert isinstance(dyn.index, Tile)
-    return dyn.index
-
-
-def _columns(tile: Tile, dyn: Dynamic) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    parts, count = tile.shape
-    index = read_tile(_numbers(dyn)).reshape(parts, -1).astype(np.int64)
-    group = dyn.group
-    columns = np.empty((parts, count), np.int64)
-    for first in range(0, parts, group):
-        rows = index[first : first + group]
-        snake = rows.T.reshape(-1)[:count]
-        columns[first : first + group] = snake[None]
-    if (columns < 0).any() or (columns >= dyn.bound).any():
-        raise fail("out-of-bounds access through indirect()", tile=tile, allowed=f"offsets 0 .. {dyn.bound - 1}")
-    row = np.arange(parts, dtype=np.int64)[:, None] * tile.strides[0]
-    return tile.offset + row + columns, np.ones(parts, np.bool_)
-
-
-def flat_elements(tile: Tile) -> Array:
-    """All elements of the allocation in one row, as the tile's dtype (allocations with bytes of their own only)."""
-    s = storage_of(tile)
-    if s.pitch_B != s.row_B:
-        raise fail("run-time offsets are not supported on tiles with a manual address yet", tile=tile)
-    usable = len(s.bytes) // tile.dtype.itemsize * tile.dtype.itemsize
-    return s.bytes[:usable].view(tile.dtype.dtype)
-
-
-def _gather(tile: Tile) -> Array:
-    dyn = tile.dynamic
-    assert dyn is not None
-    if dyn.kind == "scalar":
-        found = static_view(tile)
-        if found is None:
-            raise out_of_bounds(tile)
-        return tile_elements(found)
-    if dyn.kind == "overrun":
-        return _past_the_end(tile, dyn)
-    where, good = addresses(tile)
-    if not good.all():
-        raise out_of_bounds(tile)
-    if storage_of(tile).pitch_B != storage_of(tile).row_B:
-        whole = tile_elements(whole_view(tile))
-        return whole[where // tile.row_elements, where % tile.row_elements]
-    return flat_elements(tile)[where]
-
-
-_OVERRUN = "access pattern runs past the end of the partition"
-
-
-def _overruns(tile: Tile, dyn: Dynamic) -> Exception:
-    return fail(
-        _OVERRUN,
-        tile=tile,
-        given=f"element {dyn.index} of a row",
-        allowed=f"0 .. {dyn.bound - 1}",
-        fix="only the first [stride, count] pair may step across partitions",
-    )
-
-
-def _past_the_end(tile: Tile, dyn: Dynamic) -> Array:
-    """Elements of a pattern that leaves its partitions: an error in strict runs, else NaN there, where the chip reads
-    other data."""
-    row, core, d = dyn.bound, storage_of(tile).core, tile.dtype
-    if core.strict or tile.strides[0] % row or not d.is_float:
-        raise _overruns(tile, dyn)
-    core.warn("overrun", f"{_OVERRUN}: {tile.describe()}, element {dyn.index} of {row}; the chip reads what lies there")
-    first, column = divmod(tile.offset, row)
-    free = np.full((), column, np.int64)
-    for axis in range(1, tile.ndim):
-        free = free + (np.arange(tile.shape[axis]) * tile.strides[axis]).reshape((-1,) + (1,) * (tile.ndim - 1 - axis))
-    whole = tile_elements(whole_view(tile))
-    rows = whole[first : first + tile.shape[0] * (tile.strides[0] // row) : tile.strides[0] // row]
-    out = rows[:, np.minimum(free, row - 1).reshape(-1)]
-    out.view(f"u{tile.dtype.itemsize}")[:, (free >= row).reshape(-1)] = (1 << 8 * tile.dtype.itemsize) - 1
-    return out.reshape(tile.shape)
-
-
-def _scatter(tile: Tile, values: ArrayLike) -> None:
-    dyn = tile.dynamic
-    assert dyn is not None
-    if dyn.kind == "overrun":
-        raise _overruns(tile, dyn)
-    if dyn.kind == "scalar":
-        found = static_view(tile)
-        if found is None:
-            raise out_of_bounds(tile)
-        write_tile(found, values)
-        return
-    where, good = addresses(tile)
-    if not good.all():
-        raise out_of_bounds(tile)
-    s = storage_of(tile)
-    if s.state != ALL:
-        if not s.filled:
-            s.fill()
-        s.whole()
-    made = cast(np.asarray(values), tile.dtype)
-    if s.core.observed is not None:
-        overflow.look(s.core, np.asarray(values), made, tile.dtype)
-    values = made
-    if values.shape != where.shape and values.size == where.size:
-        values = values.reshape(where.shape)
-    if s.pitch_B != s.row_B:
-        whole = tile_elements(whole_view(tile))
-        whole[where // tile.row_elements, where % tile.row_elements] = values
-        return
-    flat_elements(tile)[where] = values
-
-
-def out_of_bounds(tile: Tile) -> Exception:
-    """The error for a run-time index that leaves the tensor."""
-    dyn = tile.dynamic
-    index = dyn.index if dyn is not None else None
-    shown = read_tile(index).reshape(-1)[:8].tolist() if isinstance(index, Tile) else index
-    return fail(
-        "out-of-bounds access by a run-time offset",
-        tile=tile,
-        given=shown,
-        allowed=f"0 .. {dyn.bound - 1 if dyn else 0}",
-        fix="or oob_mode=oob_mode.skip to leave such rows out",
-    )
-
-
-# allocation
-# ----------------------------------------------------------------------------------------------------------------
-
-
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides in elements of a contiguous tensor."""
-    out = [1] * len(shape)
-    for i in range(len(shape) - 2, -1, -1):
-        out[i] = out[i + 1] * shape[i + 1]
-    return tuple(out)

@@ -11,12 +11,13 @@ import numpy as np
 from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
+from mowich.neuroncore.access import read_tile, storage_of, tile_elements, write_tile
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import cast, to_f32
 from mowich.neuroncore.instructions import exchange
 from mowich.neuroncore.instructions.table import done_again
 from mowich.neuroncore.registers import Register
-from mowich.neuroncore.views import Tile, read_tile, storage_of, tile_elements, write_tile
+from mowich.neuroncore.views import Tile
 from mowich.nki import words
 from mowich.nki.isa import NkiInstruction, _done
 from mowich.nki.language import NKIObject

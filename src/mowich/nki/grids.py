@@ -16,10 +16,12 @@ from typing import NoReturn, Self, TypeVar
 from mowich.errors import shorten
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import placement
+from mowich.neuroncore.access import storage_of
+from mowich.neuroncore.boxes import merged
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.memory import SPACE, MemoryRegion, as_region
-from mowich.neuroncore.views import Tile, merged, storage_of, view_of
+from mowich.neuroncore.views import Tile, view_of
 from mowich.nki.words import OutsideGrid, WrongArguments, WrongValue
 
 

@@ -17,9 +17,10 @@ from typing import Any, SupportsInt, TypeAlias
 import numpy as np
 
 from mowich.arrays import Array
+from mowich.neuroncore import access, dtypes, ops, placement, turns
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dtypes, ops, placement, turns, views
 from mowich.neuroncore import memory as mem
+from mowich.neuroncore.access import Place, mark_truth, read_tile, storage_of, tile_elements, tile_f32, write_tile
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype
 from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, tensor, vector
@@ -28,18 +29,7 @@ from mowich.neuroncore.instructions.table import done_again
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import NkiScalar, Register
 from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
-from mowich.neuroncore.views import (
-    DynamicSlice,
-    Place,
-    Tile,
-    mark_truth,
-    read_tile,
-    storage_of,
-    tile_elements,
-    tile_f32,
-    view_of,
-    write_tile,
-)
+from mowich.neuroncore.views import DynamicSlice, Tile, view_of
 from mowich.nki import faces, grids, loops, words
 
 __path__: list[str] = []
@@ -812,7 +802,7 @@ def static_cast(value: object, dtype: object) -> object:
 def _bounds(start: Place, stop: Place | None, step: Place) -> builtins.range:
     if type(start) is int and stop is None and type(step) is int and step == 1:
         return builtins.range(start)
-    values = [views.host_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
+    values = [access.host_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
     if values[2] == 0:
         raise fail("the step of a range is not 0", given=values)
     return builtins.range(*values)
@@ -885,7 +875,7 @@ def fori_loop(lower: LoopBound, upper: LoopBound, body_fun: Callable[..., object
     i.source = "the index of a loop that makes no turn"
 
     def steps() -> Iterator[None]:
-        for value in builtins.range(views.scalar_value(first), views.scalar_value(last), step):
+        for value in builtins.range(access.scalar_value(first), access.scalar_value(last), step):
             i.value = value
             yield
 

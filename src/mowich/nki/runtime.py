@@ -31,7 +31,9 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
-from mowich.neuroncore import placement, views
+from mowich.neuroncore import placement
+from mowich.neuroncore.access import static_view, storage_of, tile_elements
+from mowich.neuroncore.boxes import row_major
 from mowich.neuroncore.clock.program import no_collection
 from mowich.neuroncore.clock.records import ClockOptions, Schedule
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
@@ -41,7 +43,7 @@ from mowich.neuroncore.nonfinite import Origins, Traced, are_finite
 from mowich.neuroncore.registers import DeviceNumber
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
-from mowich.neuroncore.views import Tile, static_view, storage_of, tile_elements, view_of
+from mowich.neuroncore.views import Tile, view_of
 from mowich.nki import frameworks, interface, loops, words
 from mowich.nki.hollows import Hollow
 from mowich.nki.language import NKIObject, default_generation
@@ -183,7 +185,7 @@ class _Arguments:
             elif array.flags.writeable:
                 self.back.append((array, made))
         s = self.by_id[key]
-        return view_of(s, s.dtype, s.shape, views.row_major(s.shape))
+        return view_of(s, s.dtype, s.shape, row_major(s.shape))
 
     def convert(self, x: object, name: str = "") -> object:
         """Arrays anywhere in lists, dicts and configuration objects -> tensors; the rest as it is."""

@@ -16,17 +16,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import integers, ops, overflow
-from mowich.neuroncore.core import Core, fail
-from mowich.neuroncore.dtypes import DType, cast, to_f32
-from mowich.neuroncore.instructions.issue import issue
-from mowich.neuroncore.instructions.operands import Array, like, two_operands
-from mowich.neuroncore.instructions.rates import PS, RINGS, Cost, InstructionRates
-from mowich.neuroncore.instructions.table import instruction
-from mowich.neuroncore.instructions.vector import memset, tensor_copy
-from mowich.neuroncore.memory import ALL
-from mowich.neuroncore.trace import Kind, Operand
-from mowich.neuroncore.views import (
-    Tile,
+from mowich.neuroncore.access import (
     addresses,
     flat_elements,
     out_of_bounds,
@@ -36,6 +26,16 @@ from mowich.neuroncore.views import (
     tile_elements,
     write_tile,
 )
+from mowich.neuroncore.core import Core, fail
+from mowich.neuroncore.dtypes import DType, cast, to_f32
+from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.operands import Array, like, two_operands
+from mowich.neuroncore.instructions.rates import PS, RINGS, Cost, InstructionRates
+from mowich.neuroncore.instructions.table import instruction
+from mowich.neuroncore.instructions.vector import memset, tensor_copy
+from mowich.neuroncore.memory import ALL
+from mowich.neuroncore.trace import Kind, Operand
+from mowich.neuroncore.views import Tile
 
 SPACES = {"dst": "SH", "src": "SH"}
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.access import read_tile, write_tile
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions.dma import SPACES, copy_cost
 from mowich.neuroncore.instructions.issue import Named, issue
@@ -24,7 +25,7 @@ from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, PS, Cost, Ins
 from mowich.neuroncore.instructions.sync import pair
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, read_tile, write_tile
+from mowich.neuroncore.views import Tile
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.access import read_tile, write_tile
 from mowich.neuroncore.core import Limits, fail
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import Scalar, as_rows, column, like, one_each, same_partitions, tiles_of
 from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, one_pass
 from mowich.neuroncore.instructions.table import INTEGERS, instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, read_tile, write_tile
+from mowich.neuroncore.views import Tile
 
 
 def _random_work(r: InstructionRates, kind: Kind, n: int) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
+from mowich.neuroncore.access import read_tile, tile_f32, write_tile
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast
 from mowich.neuroncore.instructions.issue import issue
@@ -18,7 +19,7 @@ from mowich.neuroncore.instructions.operands import as_rows, gives, like, reduce
 from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, free_size
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, read_tile, tile_f32, write_tile
+from mowich.neuroncore.views import Tile
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.access import keep_access, storage_of, tile_elements
+from mowich.neuroncore.boxes import merged
 from mowich.neuroncore.core import Core, Limits, fail
 from mowich.neuroncore.core import Named as Named
 from mowich.neuroncore.instructions.table import TABLE, InstructionRow
 from mowich.neuroncore.memory import ALL, SPACE_NAME, Storage
 from mowich.neuroncore.trace import ViewAccess, ViewForm
-from mowich.neuroncore.views import Tile, keep_access, merged, storage_of, tile_elements
+from mowich.neuroncore.views import Tile
 
 TAKES_WIDE = ("scalar_load", "scalar_store", "memset")
 """Instructions beside DMAs that take a format of 64 bits: one element of it."""

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.access import read_tile
 from mowich.neuroncore.core import Limits, fail
 from mowich.neuroncore.dtypes import DType, pack, unpack_by_part
 from mowich.neuroncore.instructions.operands import Array, as_rows
-from mowich.neuroncore.views import Tile, read_tile
+from mowich.neuroncore.views import Tile
 
 MX_ROWS, MX_COLUMNS = 8, 4
 """A block of 32 elements that share a scale (OCP MX), as the NeuronCore lays it out: partitions and elements of

@@ -11,11 +11,12 @@ import numpy as np
 from mowich.arrays import Array as Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
+from mowich.neuroncore.access import read_tile, tile_f32, write_tile
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.instructions.issue import Named
 from mowich.neuroncore.ops import Alu
-from mowich.neuroncore.views import Tile, read_tile, tile_f32, write_tile
+from mowich.neuroncore.views import Tile
 
 Scalar = Any
 """A number, or a [P, 1] tile with one number per partition."""

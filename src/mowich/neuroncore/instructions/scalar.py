@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
+from mowich.neuroncore.access import tile_f32, write_tile
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import (
@@ -20,7 +21,7 @@ from mowich.neuroncore.instructions.operands import (
 from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, scalar_cycles
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, tile_f32, write_tile
+from mowich.neuroncore.views import Tile
 
 
 def _activation_work(r: InstructionRates, kind: Kind, n: int) -> float:

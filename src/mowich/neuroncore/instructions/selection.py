@@ -9,6 +9,7 @@ import numpy as np
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
+from mowich.neuroncore.access import read_tile, same, storage_of, tile_elements, tile_f32, write_tile
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast
 from mowich.neuroncore.instructions.issue import issue
@@ -29,7 +30,7 @@ from mowich.neuroncore.instructions.rates import InstructionRates, elementwise, 
 from mowich.neuroncore.instructions.table import BOOL, FLOATS, UNSIGNED, instruction
 from mowich.neuroncore.search import largest8, occurrences
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, read_tile, same, storage_of, tile_elements, tile_f32, write_tile
+from mowich.neuroncore.views import Tile
 
 
 def _predicated_work(r: InstructionRates, kind: Kind, n: int) -> float:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.access import Place, read_tile, scalar_value, storage_of, write_tile
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import sequencer
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.registers import DeviceNumber, NkiScalar
-from mowich.neuroncore.views import Place, Tile, read_tile, scalar_value, storage_of, write_tile
+from mowich.neuroncore.views import Tile
 
 if TYPE_CHECKING:
     from mowich.neuroncore.core import ProgramGroup

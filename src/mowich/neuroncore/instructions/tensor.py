@@ -8,6 +8,7 @@ from typing import Any, SupportsInt
 import numpy as np
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.access import read_tile, storage_of, tile_elements, tile_f32, write_tile
 from mowich.neuroncore.core import Limits, NkiValidationError, fail
 from mowich.neuroncore.dtypes import (
     DType,
@@ -28,7 +29,7 @@ from mowich.neuroncore.instructions.operands import Array, as_rows, like
 from mowich.neuroncore.instructions.rates import TENSOR, Cost, InstructionRates, free_size, one_pass
 from mowich.neuroncore.instructions.table import PACKED, SCALES, instruction
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, read_tile, storage_of, tile_elements, tile_f32, write_tile
+from mowich.neuroncore.views import Tile
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import integers, ops
+from mowich.neuroncore.access import read_tile, storage_of, tile_f32, write_tile
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast, round_tf32, tfloat32
 from mowich.neuroncore.instructions.issue import Named, issue
@@ -52,7 +53,7 @@ from mowich.neuroncore.instructions.rates import (
 from mowich.neuroncore.instructions.table import SCALES, instruction
 from mowich.neuroncore.ops import Alu
 from mowich.neuroncore.trace import Kind
-from mowich.neuroncore.views import Tile, read_tile, storage_of, tile_f32, write_tile
+from mowich.neuroncore.views import Tile
 
 # what they cost
 # -------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.memory import ALL, Storage
-from mowich.neuroncore.views import Tile, storage_of
+from mowich.neuroncore.views import Tile
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ from numpy.typing import DTypeLike, NDArray
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dtypes, ops
 from mowich.neuroncore import memory as mem
+from mowich.neuroncore.access import storage_of, whole_view
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions import dma, gpsimd, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import reduce_last
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.views import Tile, storage_of, whole_view
+from mowich.neuroncore.views import Tile
 from mowich.nki import language as now
 from mowich.nki import loops, words
 from mowich.nki.beta1.compiler import Placement

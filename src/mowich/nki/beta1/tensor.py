@@ -14,25 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mowich.arrays import Array as Array
+from mowich.neuroncore import access, boxes, ops, placement
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
-from mowich.neuroncore import ops, placement, views
+from mowich.neuroncore.access import forget_elements, read_tile, same, storage_of, tile_elements, whole_view, write_tile
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
 from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.views import (
-    Tile,
-    forget_elements,
-    read_tile,
-    same,
-    storage_of,
-    tile_elements,
-    view_of,
-    whole_view,
-    write_tile,
-)
+from mowich.neuroncore.views import Tile, view_of
 from mowich.nki import language as now
 from mowich.nki.beta1.index import Affine, Symbol, affine, index_view, irregular, is_condition, partial, plain_array
 from mowich.nki.language import par_dim
@@ -264,7 +255,7 @@ class Tensor:
         if -1 in wanted:
             wanted = tuple(self.size // -math.prod(wanted) if n == -1 else n for n in wanted)
         t = self.tile
-        strides = views.reshaped(t.shape, t.strides, wanted)
+        strides = boxes.reshaped(t.shape, t.strides, wanted)
         if strides is None or math.prod(wanted) != t.size:
             raise fail("this reshape is not a view", tile=t, given=list(wanted))
         return Tensor(view_of(storage_of(t), t.dtype, wanted, strides, t.offset))
@@ -758,8 +749,8 @@ def new(
         free = math.prod(plain[at + 1 :])
         if free < bank and math.prod(plain[:at]) * bank * as_dtype(dtype).itemsize <= core.limits.psum_B:
             t = placement.allocate(core, (plain[at], math.prod(plain[:at]) * bank), dtype, region, name, address)
-            inner = views.row_major(plain[at + 1 :])
-            blocks = tuple(s * bank for s in views.row_major(plain[:at]))
+            inner = boxes.row_major(plain[at + 1 :])
+            blocks = tuple(s * bank for s in boxes.row_major(plain[:at]))
             return Tensor(view_of(storage_of(t), t.dtype, plain, (*blocks, t.strides[0], *inner), t.offset))
     room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
     row = math.prod(order[1:]) * as_dtype(dtype).itemsize
@@ -849,7 +840,7 @@ def _irregular(x: Tensor, address: Array) -> Tile:
     """A view for addresses without a pattern: its rows are as long as theirs, and lie anywhere."""
     t = x.tile
     kind = "pattern" if x.index is None else "scalar" if t.on_chip else "vector"
-    where = views.Dynamic(kind, x.index, t.itemsize, address.shape[0] if address.ndim else 1)
+    where = access.Dynamic(kind, x.index, t.itemsize, address.shape[0] if address.ndim else 1)
     if t.on_chip:
         rows = min(address.shape[0] if address.ndim else 1, storage_of(t).parts)
         return view_of(storage_of(t), t.dtype, (rows, address.size // rows), (t.row_elements, 1), 0, where)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mowich.neuroncore.communicator import Order
-from mowich.neuroncore.trace import Access, Trace
+from mowich.neuroncore.trace import AccessRecord, Trace
 from mowich.nki.runtime import Kernel, Result
 
 _ORDERS = (Order(0, False), Order(1, False))
@@ -58,7 +58,7 @@ def _bytes(x: object) -> object:
 class _Touch:
     """One access of a core to shared HBM. epoch: meetings that the core had behind it."""
 
-    def __init__(self, access: Access, writes: bool, site: tuple[str, int], epoch: int) -> None:
+    def __init__(self, access: AccessRecord, writes: bool, site: tuple[str, int], epoch: int) -> None:
         self.access, self.writes, self.site, self.epoch = access, writes, site, epoch
         reach = sum((n - 1) * abs(s) for n, s in zip(access.shape, access.strides, strict=True))
         low = sum((n - 1) * min(s, 0) for n, s in zip(access.shape, access.strides, strict=True))

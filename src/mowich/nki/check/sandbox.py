@@ -26,7 +26,8 @@ from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 import numpy as np
 
 from mowich import nki
-from mowich.neuroncore.views import Tile, storage_of
+from mowich.neuroncore.access import storage_of
+from mowich.neuroncore.views import Tile
 from mowich.nki import beta1, neuron_dtypes
 from mowich.nki import compiler as nki_compiler
 from mowich.nki.beta1 import dimensions, nccl, package

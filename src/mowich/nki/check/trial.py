@@ -20,9 +20,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.core import NkiValidationError, is_ours
 from mowich.neuroncore.dtypes import PUBLIC
-from mowich.neuroncore.views import Tile, storage_of
+from mowich.neuroncore.views import Tile
 from mowich.nki import beta1, runtime
 from mowich.nki.check.drawn import (
     COMPUTED_ELEMENTS,

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Array
 from mowich.errors import UserError
+from mowich.neuroncore.access import static_view, storage_of
 from mowich.neuroncore.core import Core
-from mowich.neuroncore.views import Tile, static_view, storage_of, view_of
+from mowich.neuroncore.views import Tile, view_of
 from mowich.requests.debugging import TileName, read_tile_name
 from mowich.studies.debug.running import Launcher, silently
 from mowich.studies.debug.session import Filling, Follower, Issued, StoppedRun, TileView

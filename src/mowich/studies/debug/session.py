@@ -17,12 +17,13 @@ from typing import NamedTuple
 
 from mowich.errors import UserError, words_of
 from mowich.neuroncore import memory as mem
+from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.memory import SPACE_NAME
 from mowich.neuroncore.source import Statement, statement
 from mowich.neuroncore.turns import KernelFrame
-from mowich.neuroncore.views import Tile, storage_of, view_of
+from mowich.neuroncore.views import Tile, view_of
 from mowich.requests.debugging import SourceLine, Step, TileName
 from mowich.studies.debug.values import TileValues, ValueSummary, chosen, numbers_of, summary_of, tile_values
 from mowich.studies.debug.variables import (

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Array
 from mowich.errors import UserError
+from mowich.neuroncore.access import static_view, storage_of, tile_elements
 from mowich.neuroncore.memory import ALL, NONE, SPACE_NAME
 from mowich.neuroncore.nonfinite import as_floats
-from mowich.neuroncore.views import Tile, static_view, storage_of, tile_elements
+from mowich.neuroncore.views import Tile
 from mowich.requests.debugging import Step
 
 

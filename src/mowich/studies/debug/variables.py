@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType, ModuleType
 
 from mowich.errors import UserError, unknown
+from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.core import is_ours
 from mowich.neuroncore.turns import TURN, KernelFrame
-from mowich.neuroncore.views import Tile, storage_of
+from mowich.neuroncore.views import Tile
 from mowich.nki import runtime
 from mowich.nki.beta1.tensor import PendingProduct, Tensor, TileBlocks
 from mowich.requests.debugging import Step, TileName
