@@ -608,6 +608,17 @@ def software(cases: Sequence[ServingCase]) -> dict[str, list[str]]:
     return out
 
 
+BY_HAND = ("release", "status", "ships")
+"""Lines of an engine's file that no fit writes: what ships today, and whether it is supported."""
+
+
+def by_hand(name: str) -> list[str]:
+    """The lines of an engine's file that a person writes; none where there is no file."""
+    file = FOLDER / f"{name}.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [line for line in lines if line.startswith(tuple(f"{field}:" for field in BY_HAND))]
+
+
 def put_line(file: Path, field: str, leaf: str) -> None:
     """Write a fact into its line of a file that others write to as well."""
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -679,7 +690,8 @@ def write(
             "# Constants of serving, written by tools/fit_serving.py from priors.csv and published rows;"
             f" docs/serving.md says what each means.\nid: {name}\n"
         )
-        (FOLDER / f"{name}.yaml").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+        text = head + "\n".join([*lines, *by_hand(name)]) + "\n"
+        (FOLDER / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def sweep(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     facts: Facts | None = None,
     executor: Executor | None = None,
     tasks: int = 1,
@@ -81,6 +82,7 @@ def sweep(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     facts: Facts | None = None,
     executor: Executor | None = None,
     tasks: int = 1,
@@ -95,6 +97,7 @@ def sweep(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     facts: Facts | None = None,
     executor: Executor | None = None,
     tasks: int = 1,
@@ -108,6 +111,7 @@ def sweep(
         price: kind of price for all points.
         term: the same under its older name.
         stack: training software.
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
         facts: other facts than the shipped ones.
         executor: any of `concurrent.futures`.
         tasks: pieces of work for it (with `out`: that many workers).
@@ -129,6 +133,7 @@ def sweep(
         "price": price,
         "term": term,
         "stack": stack,
+        "recipe": recipe,
         "executor": executor,
         "tasks": tasks,
     }

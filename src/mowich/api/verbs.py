@@ -88,6 +88,7 @@ def compare(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     facts: Facts | None = None,
 ) -> Comparison: ...
 @overload
@@ -104,6 +105,7 @@ def compare(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     facts: Facts | None = None,
 ) -> ServeResult: ...
 def compare(
@@ -121,6 +123,7 @@ def compare(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     facts: Facts | None = None,
 ) -> Comparison | ServeResult:
     """The best plan of each system for one training or serving job.
@@ -141,6 +144,7 @@ def compare(
             "market", "electricity". A row without it has no cost.
         term: the same under its older name.
         stack: training software, "jax-gpu".
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
         facts: other facts than the shipped ones (`mowich.load_facts`).
 
     Returns: a `Comparison` of training, a `ServeResult` of serving: `.rows`, one for each system in the order given.
@@ -164,6 +168,7 @@ def compare(
         "plan": plan,
         "price": price,
         "term": term,
+        "recipe": recipe,
     }
     with keywords_asked(jobs.COMPARE, facts, model=model, systems=names_called(systems), stack=stack, **given) as asked:
         return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)
@@ -183,6 +188,7 @@ def plan(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     emit: str | None = None,
     facts: Facts | None = None,
 ) -> PlanList: ...
@@ -200,6 +206,7 @@ def plan(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     emit: str | None = None,
     facts: Facts | None = None,
 ) -> ServeResult | RateResult: ...
@@ -216,6 +223,7 @@ def plan(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     emit: str | None = None,
     facts: Facts | None = None,
 ) -> PlanList | ServeResult | RateResult:
@@ -234,6 +242,7 @@ def plan(
             "market", "electricity". A row without it has no cost.
         term: the same under its older name.
         stack: training software, "jax-gpu".
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
         emit: a program that must be able to run the plans, "torchtitan": then `.rows[0].emit("torchtitan")` is the
             launch command.
         facts: other facts than the shipped ones (`mowich.load_facts`).
@@ -259,6 +268,7 @@ def plan(
         "price": price,
         "term": term,
         "stack": stack,
+        "recipe": recipe,
         "emit": emit,
     }
     with keywords_asked(jobs.PLAN, facts, model=model, on=name_called(on), **given) as asked:
@@ -324,6 +334,7 @@ def gap(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     seed: int = 0,
     facts: Facts | None = None,
 ) -> Gap:
@@ -341,6 +352,7 @@ def gap(
         price: kind of price for both.
         term: the same under its older name.
         stack: training software.
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
         seed: of the orders of exchange, where they are drawn.
         facts: other facts than the shipped ones.
 
@@ -361,6 +373,7 @@ def gap(
         second=name_called(second),
         model=model,
         stack=stack,
+        recipe=recipe,
         seed=seed,
         price=price,
         term=term,
@@ -384,6 +397,7 @@ def value(
     price: str | None = None,
     term: str = "default",
     stack: str | None = None,
+    recipe: str | None = None,
     facts: Facts | None = None,
 ) -> ValueStudy:
     """What more of a property of a machine is worth, for each model and each job that is given.
@@ -402,6 +416,7 @@ def value(
         price: kind of price.
         term: the same under its older name.
         stack: training software.
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
         facts: other facts than the shipped ones.
 
     Returns: a `ValueStudy`: `.rows`, one for each amount, model and job. Units: SI (bytes, bytes/s, FLOP/s), dollars.
@@ -413,7 +428,15 @@ def value(
         >>> len(found.rows)  # doctest: +SKIP
         3
     """
-    given = {"train": train, "serve": serve, "chips": chips, "fixed": fixed, "term": term, "stack": stack}
+    given = {
+        "train": train,
+        "serve": serve,
+        "chips": chips,
+        "fixed": fixed,
+        "term": term,
+        "stack": stack,
+        "recipe": recipe,
+    }
     ends = {"low": low, "high": high, "points": points, "price": price}
     with keywords_asked(gaps.VALUE, facts, on=name_called(on), of=of, models=models, **ends, **given) as asked:
         return answers.value_found(asked)
@@ -475,6 +498,7 @@ def fit(
     engine: str | None = None,
     fixed: Mapping[str, str] | None = None,
     stack: str | None = None,
+    recipe: str | None = None,
     facts: Facts | None = None,
 ) -> bool | None:
     """Whether a job fits into the memory of a machine.
@@ -488,6 +512,7 @@ def fit(
         engine: software of serving.
         fixed: choices of the plan that are not searched.
         stack: software of training.
+        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
         facts: other facts than the shipped ones.
 
     Returns: True, False, or None where the range of the memory itself decides. Units: of `kv` tokens; of memory bytes.
@@ -497,6 +522,14 @@ def fit(
         >>> mowich.fit("llama-3.1-8b", "trn3:1", kv="8k")
         True
     """
-    given = {"train": train, "kv": kv, "chips": chips, "engine": engine, "fixed": fixed, "stack": stack}
+    given = {
+        "train": train,
+        "kv": kv,
+        "chips": chips,
+        "engine": engine,
+        "fixed": fixed,
+        "stack": stack,
+        "recipe": recipe,
+    }
     with keywords_asked(jobs.FIT, facts, model=model, on=name_called(on), **given) as asked:
         return answers.fitted(asked).fits

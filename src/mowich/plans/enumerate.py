@@ -247,7 +247,7 @@ def _choices(
         "ep": divisors(moe.num_experts, 1024) if moe else [1],
         "etp": (1,),
         "order": (0, 1) if moe is None else (0,),  # expert groups want data ranks beside them
-        "zero": (1, 3),
+        "zero": system.zero,
         "micro_batch": MICRO_BATCHES,
         "recompute": (0, 1, 2),
         "precision": [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops],

@@ -21,7 +21,7 @@ from mowich.requests.jobs import (
     serves_job,
 )
 from mowich.requests.schema import QuestionReader, Schema
-from mowich.requests.settings import OF_FACTS, PRICE_KIND, TERM
+from mowich.requests.settings import OF_FACTS, PRICE_KIND, RECIPE, TERM
 from mowich.units import parse
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class GapRequest(JobRequest):
 def _gap(reader: QuestionReader) -> GapRequest:
     serving = serves_job(reader, SERVES)
     if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK), "training", TRAINS)
+        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
     else:
         only_of(reader, SERVED, "serving", SERVES)
     return reader.fill(GapRequest, **read_work(reader, _FIRST, _SECOND, serving=serving))
@@ -65,7 +65,7 @@ GAP = Schema(
     name="gap",
     fields=(
         *(_FIRST, _SECOND, JOB_MODEL, AS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, _METRIC, TRAINING_STACK, SEED),
-        *(PRICE_KIND, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
+        *(PRICE_KIND, RECIPE, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
     ),
     make=_gap,
     help=(
@@ -143,7 +143,7 @@ def _value(reader: QuestionReader) -> ValueRequest:
     if not works:
         reader.add(f"give {reader.said(TRAINS)}, {reader.said(SERVES)} or both", TRAINS, given="neither")
     if works == [True]:
-        only_of(reader, (*TRAINED, TRAINING_STACK), "training", TRAINS)
+        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
     elif works == [False]:
         only_of(reader, SERVED, "serving", SERVES)
     of = reader.get(_PROPERTY) or "memory"
@@ -181,7 +181,7 @@ VALUE = Schema(
     name="value",
     fields=(
         *(_VALUED, _PROPERTY, _MODELS, TRAINS, SERVES, *SERVED, *TRAINED, _FROM, _TO, _POINTS, CHIPS, TRAINING_STACK),
-        *(PRICE_KIND, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
+        *(PRICE_KIND, RECIPE, *OF_FACTS, FIXED, TERM, LEGEND, *FORM),
     ),
     make=_value,
     help=(

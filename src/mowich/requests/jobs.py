@@ -55,12 +55,13 @@ from mowich.requests.fields import (
 )
 from mowich.requests.footing import EQUALS, RUN_BUDGET, RUN_DAYS, only_rent, read_budget
 from mowich.requests.loads import LOADED, ServeLoad, read_serve_load
-from mowich.requests.remarks import context_note, note_formats, note_shapes, note_tuned
+from mowich.requests.remarks import context_note, note_formats, note_shapes, note_stacks, note_tuned
 from mowich.requests.schema import QuestionReader, Schema
 from mowich.requests.settings import (
     CORES_OF_PLAN,
     OF_FACTS,
     PRICE_KIND,
+    RECIPE,
     TERM,
     asked_kind,
     given_of,
@@ -466,6 +467,8 @@ def read_work(
     note_shapes(reader, systems)
     note_tuned(reader, facts, systems, stack, engine)
     note_formats(reader, facts, systems, fixed)
+    if train is not None:
+        note_stacks(reader, facts, model, systems, None if stack == HAND_TUNED else stack, fixed)
     return {
         "form": form,
         "facts": settings.facts,
@@ -504,7 +507,7 @@ def _note_limits(reader: QuestionReader, model: Model, systems: Sequence[str], c
 def _compare(reader: QuestionReader) -> CompareRequest:
     serving = serves_job(reader, SERVES)
     if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK, RUN_BUDGET, RUN_DAYS), "training", TRAINS)
+        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE, RUN_BUDGET, RUN_DAYS), "training", TRAINS)
         if (reader.get(EQUALS) or "chips") != "chips":
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
@@ -524,7 +527,7 @@ def _compare(reader: QuestionReader) -> CompareRequest:
 def _plan(reader: QuestionReader) -> PlanRequest:
     serving = serves_job(reader, SERVES)
     if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK, NEIGHBOURS, PARETO, TIMELINE), "training", TRAINS)
+        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE, NEIGHBOURS, PARETO, TIMELINE), "training", TRAINS)
     else:
         only_of(reader, (*SERVED, *LOADED), "serving", SERVES)
     load = read_serve_load(reader, (TTFT, TPOT), CACHED) if serving else None
@@ -545,7 +548,7 @@ def _plan(reader: QuestionReader) -> PlanRequest:
 def _fit(reader: QuestionReader) -> FitRequest:
     serving = serves_job(reader, FIT_SERVE if reader.edge is Edge.OPTION else _KV)
     if serving:
-        only_of(reader, (*TRAINED, TRAINING_STACK), "training", TRAINS)
+        only_of(reader, (*TRAINED, TRAINING_STACK, RECIPE), "training", TRAINS)
         if reader.given(_KV) is None:
             reader.missing(_KV, f" with {reader.said(FIT_SERVE)}")
     else:
@@ -567,7 +570,7 @@ COMPARE = Schema(
     name="compare",
     fields=(
         *(MODEL, AS, SYSTEMS, TRAINS, SERVES, *SERVED, *TRAINED, CHIPS, EQUALS, RUN_BUDGET, RUN_DAYS),
-        *(PRICE_KIND, TRAINING_STACK, *OF_FACTS),
+        *(PRICE_KIND, TRAINING_STACK, RECIPE, *OF_FACTS),
         *(PLAN_FILE, FIXED, TERM, CHART, LEGEND, *FORM, KEPT_SEED),
     ),
     make=_compare,
@@ -581,7 +584,7 @@ PLAN = Schema(
     name="plan",
     fields=(
         *(MODEL, AS, _ONE, TRAINS, SERVES, *SERVED, *LOADED, *TRAINED),
-        *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK),
+        *(CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, EMIT, PLAN_FILE, PRICE_KIND, TRAINING_STACK, RECIPE),
         *(*OF_FACTS, FIXED, TERM, CHART, LEGEND, *FORM, _LOAD_SEED),
     ),
     make=_plan,
@@ -594,7 +597,7 @@ FIT = Schema(
     name="fit",
     fields=(
         *(MODEL, AS, _ONE, TRAINS, FIT_SERVE, _KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, TRAINING_STACK),
-        *(*OF_FACTS, FIXED, LEGEND, JSON, PLAIN, QUIET, OUT),
+        *(RECIPE, *OF_FACTS, FIXED, LEGEND, JSON, PLAIN, QUIET, OUT),
     ),
     make=_fit,
     help=(

@@ -61,6 +61,33 @@ def note_tuned(
         reader.note(f"no kernels written by hand are known for {', '.join(shipped)}: as shipped there")
 
 
+def note_stacks(
+    reader: QuestionReader,
+    facts: Facts,
+    model: Model,
+    systems: Sequence[str],
+    stack: str | None,
+    fixed: Mapping[str, Sequence[int | str]],
+) -> None:
+    """Say where training software does not ship what a question asks of it: the model, or a chosen precision; and where
+    its support ended. A precision that the search takes by itself needs no word: the answer's page says which are not
+    shipped."""
+    from mowich.software.releases import release_words, status_of
+    from mowich.software.stack import equip
+
+    for name in systems:
+        platform = equip(facts, name, stack=stack)
+        path = f"training.{platform.stack.name}"
+        models = facts.get(f"{path}.models")
+        if models is not None and model.architecture not in str(models.value).split(", "):
+            reader.note(f"{name}: {platform.stack.name} ships {models.value}; {model.name} is a port of one's own")
+        for chosen in map(str, fixed.get("precision", ())):
+            if chosen in platform.not_shipped:
+                reader.note(f"{name}: {platform.stack.name} ships no recipe in {chosen}; it is timed as asked")
+        if status_of(facts, path) == "ended":
+            reader.note(f"{name}: {platform.stack.name} is {release_words(facts, path)['release']}")
+
+
 def note_formats(
     reader: QuestionReader, facts: Facts, systems: Sequence[str], fixed: Mapping[str, Sequence[int | str]]
 ) -> None:

@@ -28,6 +28,7 @@ from mowich.requests.settings import (
     FACTS,
     OF_FACTS,
     PRICE_KIND,
+    RECIPE,
     SET,
     TERM,
     asked_kind,
@@ -154,7 +155,7 @@ def _sweep(reader: QuestionReader) -> SweepRequest:
 SWEEP = Schema(
     name="sweep",
     fields=(
-        *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, PRICE_KIND, TRAINING_STACK, SET, FACTS, TERM),
+        *(SWEPT, VARY, _AXES, _JOBS, EXECUTOR, POOL, _TASKS, PRICE_KIND, TRAINING_STACK, RECIPE, SET, FACTS, TERM),
         *(LEGEND, JSON, CSV, PLAIN, QUIET, SWEEP_OUT, VERIFY),
     ),
     make=_sweep,

@@ -46,11 +46,13 @@ KEYS = (
 def texts_of(facts: Facts) -> Mapping[str, tuple[str, ...]]:
     """Facts that are words and can be set, with the words that they can be."""
     from mowich.economics.ownership import BUYERS, COST_RULES, quarters
+    from mowich.software import stack
     from mowich.training import longrun
 
     asked = "prices.ownership.asked"
     return {
         longrun.SURVIVAL_CHOSEN: longrun.CHOICES,
+        stack.RECIPE_CHOSEN: stack.RECIPES,
         f"{asked}.quarter": quarters(facts),
         f"{asked}.rule": COST_RULES,
         f"{asked}.buyer": BUYERS,
@@ -90,6 +92,13 @@ PRICE_KIND = word(
     example="tco",
 )
 TERM = word("term", "The same as price.", edges=CALLED, default="default")
+RECIPE = word(
+    "recipe",
+    "Training in precisions that software ships, or in all: shipped, future.",
+    metavar="NAME",
+    example="future",
+)
+"""The short form of a setting of the fact `training.common.recipe`."""
 
 
 @dataclass(slots=True)
@@ -137,6 +146,8 @@ def read_settings(reader: QuestionReader) -> Settings:
     changes: dict[str, float | str] = {}
     seen, said = set[str](), list[str]()
     before = len(reader.problems.found)
+    recipe = _asked_recipe(reader)
+    changes |= recipe
     for item in reader.get(SET) or ():
         where = f"{reader.said(SET)} {item}"
         with reader.watch(SET):
@@ -160,6 +171,8 @@ def read_settings(reader: QuestionReader) -> Settings:
                 out.term = read_term(value, where=where)
             else:
                 path, number = read_value(out.facts, key, value, where=where)
+                if recipe.get(path, number) != number:
+                    raise UserError(f"{path} is {value}, and {reader.said(RECIPE)} is {recipe[path]}")
                 changes[path] = number
                 said.append(out.facts.fact(path).path)
     own = () if reader.edge is Edge.KEY else given_facts(out.facts)  # over HTTP they are the server's
@@ -168,6 +181,20 @@ def read_settings(reader: QuestionReader) -> Settings:
         out.facts = change(out.facts, changes) if change else out.facts.with_values(changes)
     out.facts = out.facts.heard((*said, *own), read_freshness(reader))
     return out
+
+
+def _asked_recipe(reader: QuestionReader) -> dict[str, str]:
+    """The fact that the field `recipe` stands for, where it was given: path -> word."""
+    word = reader.get(RECIPE)
+    if word is None:
+        return {}
+    from mowich.software.stack import RECIPE_CHOSEN, RECIPES
+
+    with reader.watch(RECIPE):
+        if word not in RECIPES:
+            raise unknown("recipe", word, RECIPES)
+        return {RECIPE_CHOSEN: word}
+    return {}
 
 
 def read_freshness(reader: QuestionReader) -> FreshnessLimit | None:
@@ -273,7 +300,8 @@ def has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> N
 
 def given_of(reader: QuestionReader) -> dict[str, object]:
     """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
-    return {"set": list(reader.get(SET) or ()), "facts_dirs": [str(d) for d in reader.get(FACTS) or ()]}
+    said = [*(reader.get(SET) or ()), *(f"{path}={word}" for path, word in _asked_recipe(reader).items())]
+    return {"set": list(dict.fromkeys(said)), "facts_dirs": [str(d) for d in reader.get(FACTS) or ()]}
 
 
 _COUNT = re.compile(r"[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*(?:[kKMGBT]|Ki|Mi)?")

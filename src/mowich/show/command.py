@@ -3,13 +3,15 @@ schema of its verb writes them (`requests.schema.Schema.command`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mowich.examples import names_of
 from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
+from mowich.requests.settings import RECIPE
 from mowich.shown import Result
+from mowich.software.stack import RECIPE_CHOSEN
 from mowich.software.vendors import default_stacks
 from mowich.units import write_value
 
@@ -23,8 +25,17 @@ def command_of(result: Result) -> str:
         return ""
     schema, values_of = asked
     inputs: Result = result.get("inputs") or {}
-    settings = {"set": inputs.get("set"), "facts": inputs.get("facts_dirs")}
+    settings = {**_settings(schema, inputs.get("set") or ()), "facts": inputs.get("facts_dirs")}
     return schema.command({**values_of(inputs, result), **settings})
+
+
+def _settings(schema: Schema[object], said: Sequence[str]) -> Values:
+    """What changed facts, as options: the recipe by its own, where the verb has it."""
+    short = f"{RECIPE_CHOSEN}="
+    if RECIPE not in schema.fields:
+        return {"set": said}
+    recipe = next((item.removeprefix(short) for item in said if item.startswith(short)), None)
+    return {"set": [item for item in said if not item.startswith(short)], "recipe": recipe}
 
 
 def _work(inputs: Result, result: Result) -> Values:

@@ -53,7 +53,7 @@ def compare_page(result: Result, run: Run) -> Page:
     notes = [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
     notes += breakeven_lines(rows, inputs)
     notes += [f"{r['system']}: {r['goodput']['reason']}" for r in rows if runs(r) and r["goodput"].get("reason")]
-    rests = [price_line(rows, inputs), *survival_lines(rows), *coverage_lines(rows, inputs), *tuned_lines(rows)]
+    rests = [price_line(rows, inputs), *survival_lines(rows), *coverage_lines(rows, inputs), *tuned_lines(rows, inputs)]
     return Page(
         title=f"{inputs.get('model')}: systems compared",
         sentences=found.sentences,

@@ -33,6 +33,7 @@ from mowich.show.rows import (
     preferred_lines,
     price_line,
     priced_words,
+    release_lines,
     survival_lines,
     terms_text,
     time_shares,
@@ -107,7 +108,12 @@ def _parts(result: Result, rows: Sequence[Result], run: Run) -> list[Part]:
         Words(text=f"Time of the first: {time_shares(first, top=8)}", kind="note", indent=0, gap=True),
         *paragraphs([first["reason"]] if first.get("reason") else [], "note", indent=0),
         *paragraphs(
-            [_used(first, result, run), price_line(rows[:1], result["inputs"]), *survival_lines(rows[:1])],
+            [
+                _used(first, result, run),
+                price_line(rows[:1], result["inputs"]),
+                *survival_lines(rows[:1]),
+                *release_lines(result["inputs"], "stack"),
+            ],
             "basis",
             indent=0,
         ),

@@ -14,6 +14,7 @@ from mowich.show.formats import UNKNOWN, gib, spread
 from mowich.show.headline import Headline, chips_cell, terms_cell
 from mowich.show.page import Figure, Run, TextCell, estimate_of, figure, plan_words
 from mowich.shown import Result
+from mowich.software.stack import RECIPE_CHOSEN
 from mowich.studies.ranking import runs
 from mowich.units import show_count
 
@@ -179,6 +180,19 @@ def training_strip(result: Result) -> list[tuple[str, str]]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def counts_future(inputs: Result) -> bool:
+    """Whether the question was asked with `--recipe future`."""
+    return f"{RECIPE_CHOSEN}=future" in (inputs.get("set") or ())
+
+
+def _by_words(words_of: Mapping[str, str]) -> dict[str, list[str]]:
+    """Words -> the names that they hold for."""
+    said: dict[str, list[str]] = {}
+    for name, words in words_of.items():
+        said.setdefault(words, []).append(name)
+    return said
+
+
 def grouped(said: Mapping[str, Sequence[str]]) -> list[str]:
     """Words, each with the names that they hold for; without names where they hold for all."""
     return [words if len(said) == 1 else f"{words} ({', '.join(who)})" for words, who in said.items()]
@@ -190,10 +204,7 @@ def grouped_words(words_of: Mapping[str, str]) -> list[str]:
     >>> grouped_words({"trn2": "fitted", "trn3": "fitted", "gb300": "analytic"})
     ['fitted (trn2, trn3)', 'analytic (gb300)']
     """
-    said: dict[str, list[str]] = {}
-    for name, words in words_of.items():
-        said.setdefault(words, []).append(name)
-    return grouped(said)
+    return grouped(_by_words(words_of))
 
 
 def priced_words(rows: Sequence[Result], inputs: Result) -> str:
@@ -273,6 +284,29 @@ def unmeasured_line(rows: Sequence[Result], inputs: Result) -> list[str]:
     return [f"Not measured: {'; '.join(lines)}."] if lines else []
 
 
+def release_lines(inputs: Result, software: str) -> list[str]:
+    """Which releases the software of the systems is, whether they are supported, and what they do not ship. software:
+    "stack" or "engine"."""
+    released: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for entry in inputs["systems"]:
+        if entry.get("release"):
+            ships = f"; ships {entry['ships']}" if entry.get("ships") else ""
+            released.setdefault(str(entry[software]), f"{entry['release']}{ships}")
+        if entry.get("not_shipped"):
+            missing[entry["system"]] = entry["not_shipped"]
+    lines = [f"{name}: {words}" for name, words in released.items()]
+    out = [f"Releases: {'; '.join(lines)}."] if lines else []
+    if missing:
+        said = "; ".join(f"{words} ({', '.join(who)})" for words, who in _by_words(missing).items())
+        out.append(
+            f"No training software ships, and counted here all the same (--recipe future): {said}."
+            if counts_future(inputs)
+            else f"Not shipped in training, and left out: {said}. --recipe future counts them."
+        )
+    return out
+
+
 def coverage_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
     """Which kinds of cost the times are made of, and which training software they assume."""
     said = kinds_of_systems(rows, "step_s")
@@ -284,12 +318,13 @@ def coverage_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
     return [
         f"Step time from: {'; '.join(said)}. Software: {', '.join(grouped(stacks))}. How far to trust it:"
         " mowich validate.",
+        *release_lines(inputs, "stack"),
         *unmeasured_line(rows, inputs),
     ]
 
 
-def tuned_lines(rows: Sequence[Result]) -> list[str]:
-    """Step times of Trainium rows with hand-tuned kernels, beside those with the software as shipped."""
+def tuned_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
+    """Step times of Trainium rows with hand-tuned kernels, beside those with the kernels of the software."""
     found = [
         (str(r["system"]), estimate_of(r["step_s"]), estimate_of(r["hand_tuned_step_s"]))
         for r in rows
@@ -297,7 +332,8 @@ def tuned_lines(rows: Sequence[Result]) -> list[str]:
     ]
     if not found:
         return []
-    said = "; ".join(f"{name} {spread(step)} as shipped, {spread(tuned)} hand-tuned" for name, step, tuned in found)
+    kernels = "with its software's kernels" if counts_future(inputs) else "as shipped"
+    said = "; ".join(f"{name} {spread(step)} {kernels}, {spread(tuned)} hand-tuned" for name, step, tuned in found)
     shares = [(name, tuned.coverage.get("simulated kernels")) for name, _, tuned in found]
     covered = ", ".join(f"{share:.0%} of {name} time" if share else f"none of {name}" for name, share in shares)
     return [

@@ -49,6 +49,7 @@ from mowich.show.rows import (
     price_line,
     priced_words,
     ranked_figure,
+    release_lines,
     shares_span,
     size_words,
     terms_text,
@@ -186,6 +187,7 @@ def _rests(rows: Sequence[Result], inputs: Result, run: Run) -> list[str]:
         *_by_kernels(rows),
         f"Times rest on constants: {'; '.join(said)}. Engine: {', '.join(grouped(engines))}. How far to trust"
         f" them: {', '.join(pages)}.",
+        *release_lines(inputs, "engine"),
         *unmeasured_line(rows, inputs),
         *_weights(rows, inputs, run),
     ]

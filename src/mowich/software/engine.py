@@ -17,7 +17,8 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.machines.wires import Wire
-from mowich.software.vendors import HAND_TUNED, of_vendor
+from mowich.software.releases import release_words
+from mowich.software.vendors import HAND_TUNED, software_of
 
 FAMILY = {
     "a_decode": "decode_attention",
@@ -100,8 +101,7 @@ def engine_for(facts: Facts, system: System, name: str | None) -> str:
     """The engine to use: the named one, else that of the system's chip, else that of its vendor. For "hand-tuned" it is
     the engine with kernels written by hand that this one's facts name (`serving.<engine>.hand_tuned`); where they name
     none, this one itself. Raises UserError for one that is not known."""
-    of_chip = facts.get(f"chips.{system.chip}.serving_engine")
-    shipped = str(of_chip.value) if of_chip is not None else of_vendor(facts, system.vendor, "serving_engine")
+    shipped = software_of(facts, system.chip, system.vendor, "serving_engine")
     engine = _by_hand(facts, shipped) if name == HAND_TUNED else name or shipped
     known = engine_names(facts)
     if engine not in known:
@@ -122,9 +122,11 @@ def packs_prompts(facts: Facts, engine: str) -> bool:
 
 
 def about_engine(facts: Facts, engine: str) -> dict[str, str]:
-    """What facts say in words of an engine, as "about"; empty where they say nothing."""
-    said = facts.get(f"serving.{engine}.about")
-    return {} if said is None else {"about": str(said.value)}
+    """What facts say in words of an engine: "about", "release" (what ships, whether it is supported, when that was
+    read), "ships" (what ships of kernels written by hand); without those of which they say nothing."""
+    said = {name: facts.get(f"serving.{engine}.{name}") for name in ("about", "ships")}
+    words = {name: str(fact.value) for name, fact in said.items() if fact is not None}
+    return words | release_words(facts, f"serving.{engine}")
 
 
 @dataclass(frozen=True, slots=True)

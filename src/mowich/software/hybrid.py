@@ -68,8 +68,11 @@ class Hybrids:
             paths=rest.paths,
             efficiency=software.efficiency,
             stack=software.stack,
-            recipes=compute.recipes,
+            precisions=compute.precisions,
+            ships=software.ships,
+            takes_future=software.takes_future,
             schedules=software.schedules,
+            zero=software.zero,
             residuals=software.residuals,
             kernel_language=software.kernel_language,
         )

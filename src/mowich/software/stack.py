@@ -13,11 +13,18 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.device import Device, device_paths, has_own_device
 from mowich.machines.system import System, resolve
-from mowich.software.vendors import of_vendor, said_of_vendor, split_words, unmeasured
+from mowich.software.releases import release_words
+from mowich.software.vendors import said_of_vendor, software_of, split_words, unmeasured
 
 BRANCHES = {"branches": True}
 """Of a field that decides which formula is taken: systems that differ in it are not evaluated as columns of one
 (`training.sensitivity.stack`)."""
+
+
+RECIPE_CHOSEN = "training.common.recipe"
+"""Which precisions the search takes: one of `RECIPES`."""
+RECIPES = ("shipped", "future")
+"""shipped: those that a chip's software ships; future: those too that the chip could run and no software ships."""
 
 
 TUNED = ", hand-tuned"
@@ -110,53 +117,86 @@ class Stack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform(System):
-    """A system with the training software that runs on it. recipes: precisions that the search tries; schedules:
-    pipeline schedules that the stack ships; residuals: features of `training.residuals` that its steps have;
-    kernel_language: of the kernels that Mowich times for its chips, "" where it times none."""
+    """A system with the training software that runs on it. precisions: those that training on its chip could run in;
+    ships: those that the stack ships a recipe of, on any chip; takes_future: whether the search takes the others too;
+    schedules: pipeline schedules that the stack ships; zero: levels of sharding that it has; residuals: features of
+    `training.residuals` that its steps have; kernel_language: of the kernels that Mowich times for its chips, "" where
+    it times none."""
 
     efficiency: Efficiency
     stack: Stack
-    recipes: tuple[str, ...]
+    precisions: tuple[str, ...]
+    ships: tuple[str, ...]
+    takes_future: bool
     schedules: tuple[str, ...]
+    zero: tuple[int, ...]
     residuals: tuple[str, ...]
     kernel_language: str
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """Precisions that the search tries."""
+        return self.precisions if self.takes_future else tuple(p for p in self.precisions if p in self.ships)
+
+    @property
+    def not_shipped(self) -> tuple[str, ...]:
+        """Precisions that the chip multiplies in and training could run in, of which the stack ships no recipe."""
+        return tuple(p for p in self.precisions if p not in self.ships and p in self.peak_flops)
 
 
 def equip(
     facts: Facts, spec: str, *, chips: int | None = None, stack: str | None = None, domain_chips: int | None = None
 ) -> Platform:
-    """The system that `spec` names (`machines.system.resolve`) with a stack, or the one of its vendor. Raises UserError
+    """The system that `spec` names (`machines.system.resolve`) with a stack, or the one of its chip. Raises UserError
     for a system or a stack that is not known."""
     return with_stack(facts, resolve(facts, spec, chips=chips, domain_chips=domain_chips), stack)
 
 
 def stack_words(facts: Facts, platform: Platform, *, hand_tuned: bool = False) -> dict[str, str]:
-    """The software of a row as the inputs of an answer say it, and what it was measured on where that is another
-    chip. hand_tuned: with kernels written by hand."""
-    return {"stack": f"{platform.stack.name}{TUNED if hand_tuned else ''}", **unmeasured(facts, platform.id)}
+    """The software of a row as the inputs of an answer say it: its release where facts tell one, precisions that it
+    ships no recipe of, and what it was measured on where that is another chip. hand_tuned: with kernels written by
+    hand."""
+    missing = {"not_shipped": ", ".join(platform.not_shipped)} if platform.not_shipped else {}
+    return {
+        "stack": f"{platform.stack.name}{TUNED if hand_tuned else ''}",
+        **release_words(facts, f"training.{platform.stack.name}"),
+        **missing,
+        **unmeasured(facts, platform.id),
+    }
 
 
 def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platform:
-    """The same system with a stack, or with the one of its vendor."""
-    name = stack or of_vendor(facts, system.vendor, "training_stack")
+    """The same system with a stack, or with the one of its chip."""
+    name = stack or software_of(facts, system.chip, system.vendor, "training_stack")
     if not facts.once(("is a stack", name), lambda known: name in known.ids("training") and _is_stack(known, name)):
         raise unknown("software stack", name, stack_names(facts), field="stack")
-    efficiency, of_family, recipes = facts.once(
+    efficiency, of_family, precisions = facts.once(
         ("efficiency", system.chip, system.family), lambda known: _efficiency(known, system.chip, system.family)
     )
-    software, of_stack, schedules = facts.once(("stack", name), lambda known: _stack(known, name))
+    software, of_stack, words = facts.once(("stack", name), lambda known: _stack(known, name))
     hardware = list(system.paths.items())
     memory = list(system.paths).index("hbm_Bps")  # facts are shown in this order: units, software, memory and fabric
     return Platform(
         **{f.name: getattr(system, f.name) for f in fields(System) if f.name != "paths"},
         efficiency=efficiency,
         stack=software,
-        recipes=recipes,
-        schedules=schedules,
+        precisions=precisions,
+        ships=words["precisions"],
+        takes_future=_recipe(facts) == "future",
+        schedules=words["schedules"],
+        zero=tuple(int(level) for level in words["zero"]),
         residuals=_residuals(facts, system.vendor, software),
         kernel_language=said_of_vendor(facts, system.vendor, "kernel_language") or "",
         paths={**dict(hardware[:memory]), **of_family, **of_stack, **dict(hardware[memory:])},
     )
+
+
+def _recipe(facts: Facts) -> str:
+    """Which precisions the search takes. Raises UserError for a word that is not one of `RECIPES`."""
+    word = facts.text(RECIPE_CHOSEN)
+    if word not in RECIPES:
+        raise unknown("recipe", word, RECIPES, where=RECIPE_CHOSEN)
+    return word
 
 
 def _residuals(facts: Facts, vendor: str, stack: Stack) -> tuple[str, ...]:
@@ -184,15 +224,19 @@ def _is_stack(facts: Facts, name: str) -> bool:
 
 
 def _efficiency(facts: Facts, chip: str, family: str) -> tuple[Efficiency, dict[str, str], tuple[str, ...]]:
-    """(numbers of a chip, the paths of their facts by field, recipes)."""
+    """(numbers of a chip, the paths of their facts by field, precisions that training on it could run in)."""
     device = device_paths(chip if has_own_device(facts, chip) else family)
     paths = {f"efficiency.{f.name}": device.get(f.name, f"training.{family}.{f.name}") for f in fields(Efficiency)}
     numbers = {name.partition(".")[2]: facts.number(path) for name, path in paths.items()}
     return Efficiency(**numbers), paths, split_words(facts.text(f"training.{family}.recipes"))
 
 
-def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], tuple[str, ...]]:
-    """(a stack, the paths of its facts by field, its pipeline schedules)."""
+_LISTS = ("schedules", "precisions", "zero")
+"""Facts of a stack that list words: pipeline schedules, precisions of its recipes, levels of sharding."""
+
+
+def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], dict[str, tuple[str, ...]]]:
+    """(a stack, the paths of its facts by field, what its facts list)."""
 
     def path(of: str) -> str:
         own = f"training.{name}.{of}"
@@ -205,4 +249,4 @@ def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], tuple[str, .
         residuals=split_words(facts.text(path("residuals"))),
         **numbers,
     )
-    return stack, paths, split_words(facts.text(f"training.{name}.schedules"))
+    return stack, paths, {what: split_words(facts.text(path(what))) for what in _LISTS}

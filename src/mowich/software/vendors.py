@@ -38,6 +38,13 @@ def of_vendor(facts: Facts, vendor: str, what: str) -> str:
     return found
 
 
+def software_of(facts: Facts, chip: str, vendor: str, what: str) -> str:
+    """What a chip's machines run, by `what` ("training_stack", "serving_engine"): as the chip's own file says, else as
+    that of its vendor. Raises UserError where nothing says it."""
+    own = facts.get(f"chips.{chip}.{what}")
+    return of_vendor(facts, vendor, what) if own is None else str(own.value)
+
+
 def chip_of(facts: Facts, system_id: str) -> str:
     """The chip of a system."""
     return str(facts.meta("systems", system_id)["chip"])
@@ -74,9 +81,9 @@ def kernel_target(facts: Facts, chip: str) -> str | None:
 
 @cache
 def default_stacks() -> frozenset[str]:
-    """Training stacks that some vendor's machines have unless another is named, by the facts that ship."""
+    """Training stacks that some machines have unless another is named, by the facts that ship."""
     facts = load_facts()
-    found = (facts.get(f"vendors.{name}.training_stack") for name in facts.ids("vendors"))
+    found = (facts.get(f"{kind}.{name}.training_stack") for kind in ("vendors", "chips") for name in facts.ids(kind))
     return frozenset(str(fact.value) for fact in found if fact is not None)
 
 

@@ -35,7 +35,7 @@ def hand_tuned_estimate(
     step, rest = found.step, 1.0 - found.coverage
     down, up = log_spread(step.total_s, found.low_s, found.high_s)
     faster, slower = step_interval(step.breakdown, model, system, facts)
-    kept = [(path, lo, hi) for path, lo, hi in spread if not path.endswith(".framework_carry")]
+    kept = [(path, lo, hi) for path, lo, hi in spread if not path.endswith((".framework_carry", ".speed"))]
     kept = [
         (path, rest * lo, rest * hi) if path.startswith(("devices.", "training.")) else (path, lo, hi)
         for path, lo, hi in kept
