@@ -25,11 +25,13 @@ from mowich.version import VERSION
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 
-DYNAMIC = {"mowich", "mowich.nki.install", "mowich.show.render.frame", "mowich.studies.layer.library"}
+DYNAMIC = {
+    *("mowich", "mowich.nki.install", "mowich.show.render.frame", "mowich.show.verbs", "mowich.studies.layer.library")
+}
 """Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the
 layer rule for its names is tested below. `studies.layer.library` imports modules of the checkout of nki-library that a
 user names, and none of ours. `mowich` gives the classes of `api/names.py:CLASSES`, `show.render.frame` the dataframes
-and the writer of Parquet that are installed."""
+and the writer of Parquet that are installed. `show.verbs` loads the page of an answer among `mowich.show`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ def test_files_that_know_one_anothers_types_only_become_fewer() -> None:
     assert not [group for group in found if any(".neuroncore" in name or ".nki" in name for name in group)]
 
 
-def test_only_the_install_of_nki_and_of_a_library_import_by_a_name_that_they_compute() -> None:
+def test_only_modules_that_say_why_import_by_a_name_that_they_compute() -> None:
     assert {found.source for found in all_imports() if found.target == "?"} <= DYNAMIC
     install = importlib.import_module("mowich.nki.install")  # `mowich.nki.install` is the function
     named = {*install.NAMES.values(), *install.BETA1.values()}
