@@ -23,7 +23,7 @@ from mowich.neuroncore.core import NkiValidationError, where
 from mowich.nki import collectives, compiler, isa, language, typing, words
 from mowich.nki.hollows import hollow
 from mowich.nki.install import install, installed
-from mowich.nki.language import NKIObject
+from mowich.nki.objects import NKIObject
 from mowich.nki.runtime import (
     Kernel,
     Result,

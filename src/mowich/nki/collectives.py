@@ -20,7 +20,7 @@ from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile
 from mowich.nki import words
 from mowich.nki.isa import NkiInstruction, _done
-from mowich.nki.language import NKIObject
+from mowich.nki.objects import NKIObject
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)

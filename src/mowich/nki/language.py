@@ -1,5 +1,5 @@
-"""`nki.language`: tensors, number formats, operators, loops, and the convenience layer, with AWS's names, on
-`mowich.neuroncore`.
+"""`nki.language`: tensors, number formats, operators, and the convenience layer, with AWS's names, on
+`mowich.neuroncore`; loops and programs are in `control`, grids of tiles in `grids`.
 
 `nl.add` and its like are both operators, as in `op=nl.add`, and functions of tiles, as in `nl.add(a, b)`.
 """
@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, SupportsInt, TypeAlias
 
 import numpy as np
 
 from mowich.arrays import Array
-from mowich.neuroncore import access, dtypes, ops, placement, turns
 from mowich.neuroncore import core as machine
+from mowich.neuroncore import dtypes, ops, placement
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.access import Place, mark_truth, read_tile, storage_of, tile_elements, tile_f32, write_tile
 from mowich.neuroncore.core import fail
@@ -27,10 +26,44 @@ from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selec
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.table import done_again
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.registers import NkiScalar, Register
-from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
 from mowich.neuroncore.views import DynamicSlice, Tile, view_of
-from mowich.nki import faces, grids, loops, words
+from mowich.nki import faces, grids, words
+from mowich.nki.control import (
+    affine_range as affine_range,
+)
+from mowich.nki.control import (
+    dynamic_range as dynamic_range,
+)
+from mowich.nki.control import (
+    fori_loop as fori_loop,
+)
+from mowich.nki.control import (
+    no_reorder as no_reorder,
+)
+from mowich.nki.control import (
+    num_programs as num_programs,
+)
+from mowich.nki.control import (
+    program_id as program_id,
+)
+from mowich.nki.control import (
+    program_ndim as program_ndim,
+)
+from mowich.nki.control import (
+    sequential_range as sequential_range,
+)
+from mowich.nki.control import (
+    static_assert as static_assert,
+)
+from mowich.nki.control import (
+    static_range as static_range,
+)
+from mowich.nki.control import (
+    while_loop as while_loop,
+)
+from mowich.nki.objects import NKIObject as NKIObject
+from mowich.nki.sizes import fp32 as fp32
+from mowich.nki.sizes import tile_size as tile_size
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
@@ -69,150 +102,6 @@ shared_hbm = MemoryRegion.shared_hbm
 
 Axes: TypeAlias = SupportsInt | Iterable[SupportsInt]
 """A dimension, or several."""
-
-
-# objects of configuration
-# ---------------------------------------------------------------------------------------------------
-
-
-class _Lenient(type):
-    """Lets dataclasses be made as kernels make them: a required field that nobody passes is None, and keywords may set
-    class attributes."""
-
-    def __call__(cls, *args: object, **kwargs: object) -> object:
-        fields = getattr(cls, "__dataclass_fields__", None)
-        init = cls.__dict__.get("__init__")
-        if fields is None or init is None or init.__code__.co_filename != "<string>":
-            return super().__call__(*args, **kwargs)
-        from dataclasses import MISSING
-
-        names = [n for n, f in fields.items() if f.init and f._field_type.name == "_FIELD"]
-        given = {*names[: len(args)], *kwargs}
-        for n in names:
-            f = fields[n]
-            if n not in given and f.default is MISSING and f.default_factory is MISSING:
-                kwargs[n] = None
-        extra = {k: kwargs.pop(k) for k in list(kwargs) if k not in fields and hasattr(cls, k)}
-        made = super().__call__(*args, **kwargs)
-        for k, v in extra.items():
-            object.__setattr__(made, k, v)
-        return made
-
-
-class NKIObject(metaclass=_Lenient):
-    """Base of configuration objects: fields by keyword, or in the order of the annotations."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        names = [n for c in reversed(type(self).__mro__) for n in c.__dict__.get("__annotations__", {})]
-        for n, v in zip(names, args, strict=False):
-            setattr(self, n, v)
-        for n, v in kwargs.items():
-            setattr(self, n, v)
-        for n in names:
-            if not hasattr(self, n):
-                setattr(self, n, None)
-
-
-# sizes
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def default_generation() -> int:
-    """Generation of a kernel that names no target: the environment's, else that of the default target."""
-    for variable in ("NEURON_PLATFORM_TARGET_OVERRIDE", "NKI_NC_VERSION"):
-        value = os.environ.get(variable)
-        if value:
-            return generation_of(value)
-    return generation_of(DEFAULT_TARGET)
-
-
-def _limits() -> machine.Limits:
-    core = machine.running()
-    return core.limits if core is not None else machine.limits(default_generation())
-
-
-class _TileSize:
-    """Sizes of the hardware: partitions, elements of float32, bytes per partition."""
-
-    @property
-    def pmax(self) -> int:
-        """Partitions of a tile."""
-        return _limits().partitions
-
-    @property
-    def psum_fmax(self) -> int:
-        """float32 elements in one PSUM bank of a partition."""
-        return _limits().psum_bank_B // 4
-
-    psum_bank_fmax = psum_fmax
-
-    @property
-    def psum_bank_fmax_bytes(self) -> int:
-        """Bytes in one PSUM bank of a partition."""
-        return _limits().psum_bank_B
-
-    @property
-    def gemm_stationary_fmax(self) -> int:
-        """Columns of a stationary tile."""
-        return _limits().stationary_columns
-
-    @property
-    def gemm_moving_fmax(self) -> int:
-        """Columns of a moving tile that one bank takes."""
-        return _limits().moving_columns
-
-    @property
-    def bn_stats_fmax(self) -> int:
-        """Elements per partition that bn_stats takes."""
-        return _limits().bn_stats_elements
-
-    @property
-    def psum_min_align(self) -> int:
-        """Bytes of which an address in PSUM is a multiple."""
-        return _limits().psum_align_B
-
-    @property
-    def sbuf_min_align(self) -> int:
-        """Bytes of which an address in SBUF is a multiple."""
-        return _limits().sbuf_align_B
-
-    @property
-    def psum_num_banks(self) -> int:
-        """PSUM banks."""
-        return _limits().psum_banks
-
-    @property
-    def sbuf_fmax_bytes(self) -> int:
-        """Bytes of a partition that a kernel may use."""
-        return _limits().sbuf_usable_B
-
-    total_available_sbuf_size = sbuf_fmax_bytes
-
-    @property
-    def sbuf_fmax(self) -> int:
-        """The same in float32 elements."""
-        return _limits().sbuf_usable_B // 4
-
-    @property
-    def sbuf_size_bytes(self) -> int:
-        """All of SBUF."""
-        limits = _limits()
-        return limits.sbuf_B * limits.partitions
-
-
-tile_size = _TileSize()
-
-
-class _Fp32:
-    """Numbers of float32."""
-
-    min = float(np.finfo(np.float32).min)
-    max = float(np.finfo(np.float32).max)
-    tiny = float(np.finfo(np.float32).tiny)
-    eps = float(np.finfo(np.float32).eps)
-
-
-fp32 = _Fp32()
 
 
 def is_hbm(buffer: object) -> builtins.bool:
@@ -489,7 +378,7 @@ def _print(*words: object) -> None:
 # ----------------------------------------------------------------------------------------------------
 
 
-class NkiOp:
+class _NkiOp:
     """An operator: a token for `op=`, and a function of tiles."""
 
     def __init__(self, name: str, call: Callable[..., object], doc: str) -> None:
@@ -607,7 +496,7 @@ def _copy(name: str, x: Tile, dtype: object = None) -> Tile:
     return out
 
 
-class BinaryOp(NkiOp):
+class _BinaryOp(_NkiOp):
     """An operator of two operands."""
 
     def __init__(self, name: str, doc: str) -> None:
@@ -617,7 +506,7 @@ class BinaryOp(NkiOp):
         return self._call(self.op_name, x, y, dtype)  # type: ignore[return-value]
 
 
-class UnaryOp(NkiOp):
+class _UnaryOp(_NkiOp):
     """An operator of one operand."""
 
     def __init__(self, name: str, doc: str) -> None:
@@ -627,67 +516,67 @@ class UnaryOp(NkiOp):
         return self._call(self.op_name, x, dtype)  # type: ignore[return-value]
 
 
-add = BinaryOp("add", "x + y")
-subtract = BinaryOp("subtract", "x - y")
-multiply = BinaryOp("multiply", "x * y")
-divide = BinaryOp("divide", "x / y")
-maximum = BinaryOp("maximum", "the larger of x and y")
-minimum = BinaryOp("minimum", "the smaller of x and y")
-power = BinaryOp("power", "x to the power y")
-mod = BinaryOp("mod", "x modulo y, with the sign of y")
-fmod = BinaryOp("fmod", "remainder of x / y, with the sign of x")
-abs_max = BinaryOp("abs_max", "the one of x and y that is larger in magnitude (y when equal)")
-abs_min = BinaryOp("abs_min", "the one of x and y that is smaller in magnitude (y when equal)")
-equal = BinaryOp("equal", "1 where x == y")
-not_equal = BinaryOp("not_equal", "1 where x != y")
-less = BinaryOp("less", "1 where x < y")
-less_equal = BinaryOp("less_equal", "1 where x <= y")
-greater = BinaryOp("greater", "1 where x > y")
-greater_equal = BinaryOp("greater_equal", "1 where x >= y")
-bitwise_and = BinaryOp("bitwise_and", "bits of x and y")
-bitwise_or = BinaryOp("bitwise_or", "bits of x or y")
-bitwise_xor = BinaryOp("bitwise_xor", "bits of x xor y")
-left_shift = BinaryOp("left_shift", "x shifted left by y bits")
-right_shift = BinaryOp("right_shift", "x shifted right by y bits, zeros entering")
-logical_and = BinaryOp("logical_and", "1 where both are nonzero")
-logical_or = BinaryOp("logical_or", "1 where one is nonzero")
-logical_xor = BinaryOp("logical_xor", "1 where exactly one is nonzero")
-average = BinaryOp("average", "mean, as a reduction")
-bypass = BinaryOp("bypass", "the data unchanged")
-invert = UnaryOp("invert", "bits inverted")
-logical_not = UnaryOp("logical_not", "1 where x is zero")
-abs = UnaryOp("abs", "magnitude")
-square = UnaryOp("square", "x * x")
-exp = UnaryOp("exp", "e to the power x")
-log = UnaryOp("log", "natural logarithm")
-sqrt = UnaryOp("sqrt", "square root")
-rsqrt = UnaryOp("rsqrt", "1 / square root")
-tanh = UnaryOp("tanh", "hyperbolic tangent")
-sigmoid = UnaryOp("sigmoid", "1 / (1 + exp(-x))")
-relu = UnaryOp("relu", "max(x, 0)")
-prelu = UnaryOp("prelu", "x, or x * slope where negative")
-gelu = UnaryOp("gelu", "x times the normal distribution function")
-gelu_dx = UnaryOp("gelu_dx", "derivative of gelu")
-gelu_apprx_tanh = UnaryOp("gelu_apprx_tanh", "gelu by tanh")
-gelu_apprx_sigmoid = UnaryOp("gelu_apprx_sigmoid", "x * sigmoid(1.702 x)")
-gelu_apprx_sigmoid_dx = UnaryOp("gelu_apprx_sigmoid_dx", "derivative of gelu_apprx_sigmoid")
-silu = UnaryOp("silu", "x * sigmoid(x)")
-silu_dx = UnaryOp("silu_dx", "derivative of silu")
-softplus = UnaryOp("softplus", "log(1 + exp(x))")
-mish = UnaryOp("mish", "x * tanh(softplus(x))")
-erf = UnaryOp("erf", "error function")
-erf_dx = UnaryOp("erf_dx", "derivative of erf")
-reciprocal = UnaryOp("reciprocal", "1 / x")
-sin = UnaryOp("sin", "sine of any angle")
-cos = UnaryOp("cos", "cosine of any angle")
-tan = UnaryOp("tan", "tangent")
-arctan = UnaryOp("arctan", "inverse tangent")
-ceil = UnaryOp("ceil", "smallest integer not below x")
-floor = UnaryOp("floor", "largest integer not above x")
-trunc = UnaryOp("trunc", "x without its fraction")
-negative = UnaryOp("negative", "-x")
-sign = UnaryOp("sign", "-1, 0 or 1")
-copy = UnaryOp("copy", "a copy in SBUF")
+add = _BinaryOp("add", "x + y")
+subtract = _BinaryOp("subtract", "x - y")
+multiply = _BinaryOp("multiply", "x * y")
+divide = _BinaryOp("divide", "x / y")
+maximum = _BinaryOp("maximum", "the larger of x and y")
+minimum = _BinaryOp("minimum", "the smaller of x and y")
+power = _BinaryOp("power", "x to the power y")
+mod = _BinaryOp("mod", "x modulo y, with the sign of y")
+fmod = _BinaryOp("fmod", "remainder of x / y, with the sign of x")
+abs_max = _BinaryOp("abs_max", "the one of x and y that is larger in magnitude (y when equal)")
+abs_min = _BinaryOp("abs_min", "the one of x and y that is smaller in magnitude (y when equal)")
+equal = _BinaryOp("equal", "1 where x == y")
+not_equal = _BinaryOp("not_equal", "1 where x != y")
+less = _BinaryOp("less", "1 where x < y")
+less_equal = _BinaryOp("less_equal", "1 where x <= y")
+greater = _BinaryOp("greater", "1 where x > y")
+greater_equal = _BinaryOp("greater_equal", "1 where x >= y")
+bitwise_and = _BinaryOp("bitwise_and", "bits of x and y")
+bitwise_or = _BinaryOp("bitwise_or", "bits of x or y")
+bitwise_xor = _BinaryOp("bitwise_xor", "bits of x xor y")
+left_shift = _BinaryOp("left_shift", "x shifted left by y bits")
+right_shift = _BinaryOp("right_shift", "x shifted right by y bits, zeros entering")
+logical_and = _BinaryOp("logical_and", "1 where both are nonzero")
+logical_or = _BinaryOp("logical_or", "1 where one is nonzero")
+logical_xor = _BinaryOp("logical_xor", "1 where exactly one is nonzero")
+average = _BinaryOp("average", "mean, as a reduction")
+bypass = _BinaryOp("bypass", "the data unchanged")
+invert = _UnaryOp("invert", "bits inverted")
+logical_not = _UnaryOp("logical_not", "1 where x is zero")
+abs = _UnaryOp("abs", "magnitude")
+square = _UnaryOp("square", "x * x")
+exp = _UnaryOp("exp", "e to the power x")
+log = _UnaryOp("log", "natural logarithm")
+sqrt = _UnaryOp("sqrt", "square root")
+rsqrt = _UnaryOp("rsqrt", "1 / square root")
+tanh = _UnaryOp("tanh", "hyperbolic tangent")
+sigmoid = _UnaryOp("sigmoid", "1 / (1 + exp(-x))")
+relu = _UnaryOp("relu", "max(x, 0)")
+prelu = _UnaryOp("prelu", "x, or x * slope where negative")
+gelu = _UnaryOp("gelu", "x times the normal distribution function")
+gelu_dx = _UnaryOp("gelu_dx", "derivative of gelu")
+gelu_apprx_tanh = _UnaryOp("gelu_apprx_tanh", "gelu by tanh")
+gelu_apprx_sigmoid = _UnaryOp("gelu_apprx_sigmoid", "x * sigmoid(1.702 x)")
+gelu_apprx_sigmoid_dx = _UnaryOp("gelu_apprx_sigmoid_dx", "derivative of gelu_apprx_sigmoid")
+silu = _UnaryOp("silu", "x * sigmoid(x)")
+silu_dx = _UnaryOp("silu_dx", "derivative of silu")
+softplus = _UnaryOp("softplus", "log(1 + exp(x))")
+mish = _UnaryOp("mish", "x * tanh(softplus(x))")
+erf = _UnaryOp("erf", "error function")
+erf_dx = _UnaryOp("erf_dx", "derivative of erf")
+reciprocal = _UnaryOp("reciprocal", "1 / x")
+sin = _UnaryOp("sin", "sine of any angle")
+cos = _UnaryOp("cos", "cosine of any angle")
+tan = _UnaryOp("tan", "tangent")
+arctan = _UnaryOp("arctan", "inverse tangent")
+ceil = _UnaryOp("ceil", "smallest integer not below x")
+floor = _UnaryOp("floor", "largest integer not above x")
+trunc = _UnaryOp("trunc", "x without its fraction")
+negative = _UnaryOp("negative", "-x")
+sign = _UnaryOp("sign", "-1, 0 or 1")
+copy = _UnaryOp("copy", "a copy in SBUF")
 
 
 def _axes(x: Tile, axis: Axes) -> list[int]:
@@ -795,167 +684,5 @@ def static_cast(value: object, dtype: object) -> object:
     return _copy("copy", value, dtype) if isinstance(value, Tile) else value
 
 
-# loops and programs
-# ---------------------------------------------------------------------------------------------------------
-
-
-def _bounds(start: Place, stop: Place | None, step: Place) -> builtins.range:
-    if type(start) is int and stop is None and type(step) is int and step == 1:
-        return builtins.range(start)
-    values = [access.host_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
-    if values[2] == 0:
-        raise fail("the step of a range is not 0", given=values)
-    return builtins.range(*values)
-
-
-def _unrolled(name: str, values: builtins.range) -> Iterable[int]:
-    """A loop of Python. In NKI 0.7 its older names are deprecated: that is said once in a run."""
-    core = machine.running()
-    if core is not None and core.is_traced and "unrolled" not in core.warned:
-        core.warned.add("unrolled")
-        core.warn("unrolled", f"nl.{name} is deprecated in NKI 0.7: range does the same")
-    return loops.over(values, 2)
-
-
-@faces.shown_without("_")
-def affine_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
-    """range: iterations without order."""
-    return _unrolled("affine_range", _bounds(start, stop, step))
-
-
-@faces.shown_without("_")
-def sequential_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
-    """range: iterations in order."""
-    return _unrolled("sequential_range", _bounds(start, stop, step))
-
-
-@faces.shown_without("_")
-def static_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
-    """range: unrolled."""
-    return _unrolled("static_range", _bounds(start, stop, step))
-
-
-@faces.shown_without("_")
-def dynamic_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterator[int]:
-    """range on the device: bounds may be registers. Gone from NKI 0.7: `fori_loop` does it."""
-    core = machine.active()
-    if core.is_traced:
-        raise fail("nl.dynamic_range is gone from NKI 0.7", fix="nl.fori_loop(lower, upper, body)")
-    if isinstance(step, Register):
-        raise fail("the step of dynamic_range is a constant")
-    for i in _bounds(start, stop, step):
-        yield i
-        turns.end_turn(core)
-
-
-LoopBound: TypeAlias = int | Register | NkiScalar
-
-
-def _read_bound(name: str, given: object) -> LoopBound:
-    """A bound of a loop on the device."""
-    if isinstance(given, np.integer):
-        given = int(given)
-    is_number = isinstance(given, Register) or type(given) is int
-    is_scalar = isinstance(given, NkiScalar) and given.dtype is int32 and not given.is_comparison
-    if not (is_number or is_scalar) or (type(given) is int and not -(1 << 31) <= given < 1 << 31):
-        shown = given.dtype if isinstance(given, NkiScalar) and not given.is_comparison else given
-        raise fail(name, given=shown, allowed="a whole number of 32 bits, a register, or a scalar of nl.int32")
-    return given  # type: ignore[return-value]
-
-
-def fori_loop(lower: LoopBound, upper: LoopBound, body_fun: Callable[..., object], step: int = 1) -> None:
-    """body_fun(i) on the device for each i of range(lower, upper, step). Python traces the body once; i is a number of
-    the device, which .ap(scalar_offset=i) takes. Each turn ends with a drain and a barrier over all engines."""
-    core = machine.active()
-    if type(step) is not int or step < 1:
-        raise fail("the step of fori_loop is a constant", given=step, allowed="a whole number from 1 on")
-    first, last = _read_bound("lower of fori_loop", lower), _read_bound("upper of fori_loop", upper)
-    is_register = not core.is_traced or isinstance(first, Register) or isinstance(last, Register)
-    i: Register | NkiScalar = Register() if is_register else NkiScalar(None)
-    i.source = "the index of a loop that makes no turn"
-
-    def steps() -> Iterator[None]:
-        for value in builtins.range(access.scalar_value(first), access.scalar_value(last), step):
-            i.value = value
-            yield
-
-    def body() -> None:
-        if body_fun(i) is not None:
-            raise fail("a body of fori_loop returns a value", fix="keep what crosses turns in SBUF or HBM")
-
-    turns.run_loop(core, steps, body)
-
-
-def while_loop(init: Register | NkiScalar, body_fun: Callable[..., Register | NkiScalar]) -> None:
-    """r = init, and r = body_fun(r) on the device while r is not 0. Python traces the body once; it returns the next
-    condition. Scalars of nl.int32 as conditions are inferred: AWS's page names registers."""
-    if not isinstance(init, Register | NkiScalar):
-        raise fail("the condition of while_loop", given=init, allowed="a register, or a scalar of nl.int32")
-    first = _read_bound("the condition of while_loop", init)
-    assert isinstance(first, Register | NkiScalar)
-    given: Register | NkiScalar = Register() if isinstance(first, Register) else NkiScalar(None)
-    given.source = "the condition of a loop that makes no turn"
-    following: list[Register | NkiScalar] = []
-
-    def steps() -> Iterator[None]:
-        given.value = first.read()
-        while given.value:
-            yield
-            given.value = following[0].read()
-
-    def body() -> None:
-        made = body_fun(given)
-        if not isinstance(made, Register | NkiScalar):
-            raise fail(
-                "a body of while_loop returns no condition",
-                given=type(made).__name__,
-                allowed="a register, or a scalar of nl.int32",
-            )
-        _read_bound("the condition of while_loop", made)
-        following[:] = [made]
-
-    turns.run_loop(machine.active(), steps, body)
-
-
-@contextlib.contextmanager
-def no_reorder() -> Iterator[None]:
-    """Instructions inside keep their order."""
-    trace = machine.active().trace
-    before = trace is not None and trace.keeps_order
-    if trace is not None:
-        trace.keep_order(True)
-    try:
-        yield
-    finally:
-        if trace is not None:
-            trace.keep_order(before)
-
-
-def program_id(axis: int = 0) -> int:
-    """Index of this program along an axis of the grid."""
-    core = machine.active()
-    return core.grid_index[axis] if axis < len(core.grid_index) else 0
-
-
-def num_programs(axes: int | Sequence[int] | None = 0) -> int:
-    """Programs along axes of the grid."""
-    core = machine.active()
-    if axes is None:
-        return math.prod(core.grid)
-    wanted: Sequence[int] = (axes,) if isinstance(axes, int) else axes
-    return math.prod(core.grid[a] if a < len(core.grid) else 1 for a in wanted)
-
-
-def program_ndim() -> int:
-    """Dimensions of the grid; 0 without one."""
-    return len(machine.active().grid)
-
-
-def static_assert(condition: object, message: str = "") -> None:
-    """Raise where the condition does not hold."""
-    if not condition:
-        raise fail(f"static_assert failed{': ' + message if message else ''}")
-
-
-globals()["range"] = static_range
-"""`nl.range` is a range that takes registers; inside this module `range` is Python's until here."""
+range = static_range
+"""A range that takes registers; `builtins.range` is Python's."""

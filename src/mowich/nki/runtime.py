@@ -46,7 +46,8 @@ from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile, view_of
 from mowich.nki import frameworks, interface, loops, words
 from mowich.nki.hollows import Hollow
-from mowich.nki.language import NKIObject, default_generation
+from mowich.nki.objects import NKIObject
+from mowich.nki.sizes import default_generation
 
 if TYPE_CHECKING:
     from mowich.facts import Facts

@@ -30,7 +30,9 @@ SHOWN = {
     "mowich.nki": "nki",
     "mowich.nki.isa": "nki.isa",
     "mowich.nki.language": "nki.language",
+    "mowich.nki.control": "nki.language",
     "mowich.nki.grids": "nki.language",
+    "mowich.nki.objects": "nki.language",
     "mowich.nki.collectives": "nki.collectives",
     "mowich.nki.beta1": "neuronxcc.nki",
     "mowich.nki.beta1.isa": "neuronxcc.nki.isa",
@@ -120,18 +122,21 @@ def not_imported(error: ImportError, where: str) -> UnknownName | None:
 
 
 def public(module: ModuleType) -> list[str]:
-    """Names that a module offers to kernels: of a package its `__all__`, otherwise all but the modules, types and
-    helpers that it imports for itself."""
+    """Names that a module offers to kernels: of a package its `__all__`, otherwise all but its constants, and the
+    modules, types and helpers that it imports for itself."""
     if module.__spec__ is not None and module.__spec__.submodule_search_locations is not None:
         return sorted(module.__all__)
+    own = SHOWN.get(module.__name__, "").rpartition(".")[2]
     out = []
     for name, value in vars(module).items():
-        if name.startswith("_") or isinstance(value, ModuleType):
+        if name.startswith("_") or name.isupper() or isinstance(value, ModuleType):
             continue
         if isinstance(value, type | FunctionType):
-            if value.__module__ not in SHOWN:
+            is_ours = value.__module__.startswith("mowich.")
+            is_theirs = is_ours and (value.__name__ != name or name in SINCE_0_7.get(module.__name__, ()))
+            if SHOWN.get(value.__module__, ".?").rpartition(".")[2] != own and not is_theirs:
                 continue
-        elif str(getattr(type(value), "__module__", "")) in ("typing", "collections.abc", "types", "__future__"):
+        elif type(value).__module__ in ("builtins", "collections.abc", "types", "typing", "__future__"):
             continue
         out.append(name)
     return sorted(out)

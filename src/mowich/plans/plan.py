@@ -217,14 +217,14 @@ def numbered(columns: Sequence[PlanColumn]) -> tuple[NDArray[np.intp], NDArray[n
             continue
         whole = column.astype(np.intp)
         most = int(whole.max())
-        if most > TABLE * n:
+        if most > _TABLE * n:
             whole, most = np.unique(whole, return_inverse=True)[1], n
         rank, ranks = ranked(whole, most)
         if ranks == 1:
             continue
         kind, kinds = (rank, ranks) if kinds == 1 else (kind * ranks + rank, kinds * ranks)
-        if kinds > TABLE * n:
-            if kinds > TABLE * TABLE * n:
+        if kinds > _TABLE * n:
+            if kinds > _TABLE * _TABLE * n:
                 kind, kinds = np.unique(kind, return_inverse=True)[1], n
             else:
                 kind, kinds = ranked(kind, kinds - 1)
@@ -234,7 +234,7 @@ def numbered(columns: Sequence[PlanColumn]) -> tuple[NDArray[np.intp], NDArray[n
     return first, kind
 
 
-TABLE = 4
+_TABLE = 4
 """Length of a table to count in, over the number of rows: below it counting takes less time than sorting."""
 
 

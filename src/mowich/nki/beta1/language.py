@@ -26,7 +26,7 @@ from mowich.nki import loops, words
 from mowich.nki.beta1.compiler import Placement
 from mowich.nki.beta1.index import Affine, irregular, line, partial
 from mowich.nki.beta1.tensor import (
-    OPERATORS,
+    LIFTED,
     PendingProduct,
     Reduction,
     Tensor,
@@ -333,7 +333,7 @@ def static_cast(value: object, dtype: DTypeLike) -> object:
 # ------------------------------------------------------------------------------------------------------------------
 
 
-globals().update(OPERATORS)
+globals().update(LIFTED)
 
 
 def where(condition: object, x: object, y: object, dtype: object = None, mask: object = None, **_: object) -> Tensor:
@@ -429,7 +429,7 @@ def _listed(axis: Axes) -> Iterable[SupportsInt]:
     return axis if isinstance(axis, Iterable) else (axis,)
 
 
-class _Reducer(now.NkiOp):
+class _Reducer(now._NkiOp):
     """`nl.max` and its like: an operator, and a reduction."""
 
     def __init__(self, name: str, operator: str) -> None:

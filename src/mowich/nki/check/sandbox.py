@@ -163,7 +163,7 @@ _OF_LAUNCH = ("program_id", "num_programs", "program_ndim", "core_barrier", "sen
 _CONTAINERS = (list, dict, set, tuple, str)
 
 
-Place = tuple[str, int, float]
+CheckedLine = tuple[str, int, float]
 """A statement: file, first line, last line."""
 
 
@@ -186,9 +186,9 @@ class Sandbox:
         self.rng = random.Random(seed)
         self.ticks = self.work = self.unknowns = 0
         self.asks_launch = self.reads_data = self.finished = self.has_empty_loop = False
-        self.refused: Place | None = None
+        self.refused: CheckedLine | None = None
         self.programs = self.rng.choice((1, 2))
-        self.passed: set[Place] = set()
+        self.passed: set[CheckedLine] = set()
         self.spaces: dict[Module, Names] = {}
 
     def space(self, module: Module) -> Names:

@@ -39,8 +39,8 @@ from mowich.nki.check.drawn import (
 from mowich.nki.check.program import Code
 from mowich.nki.check.rule import Finding
 from mowich.nki.check.running import NO_INSTRUCTION, OF_BYTES, of_error, of_exception
-from mowich.nki.check.sandbox import GaveUp, Place, RefusedArguments, Sandbox, TooLong
-from mowich.nki.language import default_generation
+from mowich.nki.check.sandbox import CheckedLine, GaveUp, RefusedArguments, Sandbox, TooLong
+from mowich.nki.sizes import default_generation
 from mowich.nki.words import UnknownName
 
 FIRST_RUNS = 16
@@ -72,9 +72,9 @@ class KernelTrial:
     was written."""
 
     given: Given
-    passed: frozenset[Place]
+    passed: frozenset[CheckedLine]
     finding: Finding | None
-    refused: Place | None
+    refused: CheckedLine | None
     far: int
     work: int
     is_finished: bool
