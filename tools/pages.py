@@ -26,6 +26,7 @@ SCRIPTS = (
     "kernel_check_page",
     "glossary_page",
     "pictures",
+    "nki_stubs",
 )
 
 THEN = ("brief_page",)

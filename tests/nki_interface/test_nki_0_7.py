@@ -730,6 +730,15 @@ def test_a_kernel_in_a_graph_takes_one_core_and_its_compiler_two(monkeypatch: py
     monkeypatch.setenv("NEURON_CC_FLAGS", "--lnc=1")
     assert in_graph(kernel).shape == (4, 4)
     monkeypatch.delenv("NEURON_CC_FLAGS")
+    for flags in ("", "--lnc=1", "--lnc=2"):  # one compiler makes a graph: its kernels have the same degree
+        monkeypatch.setenv("NEURON_CC_FLAGS", flags)
+        taken = set()
+        for cores, launched in ((1, kernel), (1, kernel[1]), (2, kernel[2])):
+            with contextlib.suppress(NkiValidationError):
+                in_graph(launched)
+                taken.add(cores)
+        assert taken == ({1} if flags == "--lnc=1" else {2}), flags
+    monkeypatch.delenv("NEURON_CC_FLAGS")
     monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", "2")
     assert in_graph(kernel).shape == (4, 4)
 

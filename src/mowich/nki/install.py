@@ -12,10 +12,14 @@ import importlib.util
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.nki.around import absent
 
+STUBS = Path(__file__).with_name("stubs")
+"""Folder with `nki/*.pyi`: an editor or a type checker that has it in its path reads the signatures of the interface
+from there, where a kernel says `import nki`."""
 NAMES = {
     "nki": "mowich.nki",
     "nki.language": "mowich.nki.language",

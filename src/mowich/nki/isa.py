@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
 from types import FunctionType
-from typing import SupportsInt
+from typing import TYPE_CHECKING, SupportsInt
 
 from mowich.errors import did_you_mean
 from mowich.neuroncore import core as machine
@@ -23,7 +23,8 @@ from mowich.neuroncore.registers import NkiScalar as NkiScalar
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile
 from mowich.nki import faces, language, words
-from mowich.nki.language import NKIObject, default_generation
+from mowich.nki.objects import NKIObject
+from mowich.nki.sizes import default_generation
 
 __path__: list[str] = []
 constants = sys.modules[__name__]
@@ -331,10 +332,15 @@ def _made(name: str) -> FunctionType:
     return function
 
 
-def __getattr__(name: str) -> Callable[..., NkiInstruction]:
-    """The function of an instruction that entered the table after this module was loaded. Raises for any other name."""
-    row = TABLE.get(name)
-    return _made(name) if row is not None and row.face else _unknown(name)
+if TYPE_CHECKING:
+    from mowich.nki.instructions import *  # noqa: F403  # a stub: what `_made` makes of the table
+else:
+
+    def __getattr__(name):
+        """The function of an instruction that entered the table after this module was loaded. Raises for any other
+        name."""
+        row = TABLE.get(name)
+        return _made(name) if row is not None and row.face else _unknown(name)
 
 
 for _name, _row in TABLE.items():

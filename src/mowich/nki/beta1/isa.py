@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from types import FunctionType
-from typing import SupportsFloat, SupportsInt
+from typing import Any, SupportsFloat, SupportsInt
 
 import numpy as np
 
@@ -352,7 +352,7 @@ def dma_transpose(
     return out
 
 
-def core_barrier(data: object, cores: object, **kwargs: object) -> None:
+def core_barrier(data: Tensor, cores: Sequence[int], **kwargs: Any) -> None:
     """Wait for the other cores."""
     now.core_barrier(operand(data), cores, **kwargs)
 
