@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,73 +25,36 @@ def _limits() -> machine.Limits:
     return core.limits if core is not None else machine.limits(default_generation())
 
 
+class _Size:
+    """A size of the core that runs, else of the default target. doc: what it is."""
+
+    def __init__(self, doc: str, of: Callable[[machine.Limits], int]) -> None:
+        self.__doc__, self._of = doc, of
+
+    def __get__(self, instance: object, owner: object = None) -> int:
+        return self._of(_limits())
+
+    def __set__(self, instance: object, value: object) -> None:
+        raise AttributeError("a size of the hardware is not set")
+
+
 class _TileSize:
     """Sizes of the hardware: partitions, elements of float32, bytes per partition."""
 
-    @property
-    def pmax(self) -> int:
-        """Partitions of a tile."""
-        return _limits().partitions
-
-    @property
-    def psum_fmax(self) -> int:
-        """float32 elements in one PSUM bank of a partition."""
-        return _limits().psum_bank_B // 4
-
+    pmax = _Size("Partitions of a tile.", lambda limits: limits.partitions)
+    psum_fmax = _Size("float32 elements in one PSUM bank of a partition.", lambda limits: limits.psum_bank_B // 4)
     psum_bank_fmax = psum_fmax
-
-    @property
-    def psum_bank_fmax_bytes(self) -> int:
-        """Bytes in one PSUM bank of a partition."""
-        return _limits().psum_bank_B
-
-    @property
-    def gemm_stationary_fmax(self) -> int:
-        """Columns of a stationary tile."""
-        return _limits().stationary_columns
-
-    @property
-    def gemm_moving_fmax(self) -> int:
-        """Columns of a moving tile that one bank takes."""
-        return _limits().moving_columns
-
-    @property
-    def bn_stats_fmax(self) -> int:
-        """Elements per partition that bn_stats takes."""
-        return _limits().bn_stats_elements
-
-    @property
-    def psum_min_align(self) -> int:
-        """Bytes of which an address in PSUM is a multiple."""
-        return _limits().psum_align_B
-
-    @property
-    def sbuf_min_align(self) -> int:
-        """Bytes of which an address in SBUF is a multiple."""
-        return _limits().sbuf_align_B
-
-    @property
-    def psum_num_banks(self) -> int:
-        """PSUM banks."""
-        return _limits().psum_banks
-
-    @property
-    def sbuf_fmax_bytes(self) -> int:
-        """Bytes of a partition that a kernel may use."""
-        return _limits().sbuf_usable_B
-
+    psum_bank_fmax_bytes = _Size("Bytes in one PSUM bank of a partition.", lambda limits: limits.psum_bank_B)
+    gemm_stationary_fmax = _Size("Columns of a stationary tile.", lambda limits: limits.stationary_columns)
+    gemm_moving_fmax = _Size("Columns of a moving tile that one bank takes.", lambda limits: limits.moving_columns)
+    bn_stats_fmax = _Size("Elements per partition that bn_stats takes.", lambda limits: limits.bn_stats_elements)
+    psum_min_align = _Size("Bytes of which an address in PSUM is a multiple.", lambda limits: limits.psum_align_B)
+    sbuf_min_align = _Size("Bytes of which an address in SBUF is a multiple.", lambda limits: limits.sbuf_align_B)
+    psum_num_banks = _Size("PSUM banks.", lambda limits: limits.psum_banks)
+    sbuf_fmax_bytes = _Size("Bytes of a partition that a kernel may use.", lambda limits: limits.sbuf_usable_B)
     total_available_sbuf_size = sbuf_fmax_bytes
-
-    @property
-    def sbuf_fmax(self) -> int:
-        """The same in float32 elements."""
-        return _limits().sbuf_usable_B // 4
-
-    @property
-    def sbuf_size_bytes(self) -> int:
-        """All of SBUF."""
-        limits = _limits()
-        return limits.sbuf_B * limits.partitions
+    sbuf_fmax = _Size("The same in float32 elements.", lambda limits: limits.sbuf_usable_B // 4)
+    sbuf_size_bytes = _Size("All of SBUF.", lambda limits: limits.sbuf_B * limits.partitions)
 
 
 tile_size = _TileSize()
