@@ -17,10 +17,11 @@ import typing
 from collections.abc import Collection, Iterable, Iterator
 from enum import Enum, EnumType
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 
 from pages import write
 
+from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.instructions import TABLE
 from mowich.nki import collectives, isa, language, words
 from mowich.nki.install import STUBS
@@ -66,10 +67,8 @@ def handed_on(module: str, name: str, own: str) -> str:
 
 def signature(value: object) -> inspect.Signature | None:
     """The signature that a name shows, None for what is no function."""
-    listed = getattr(type(value), "signature", None)
-    if listed is not None:  # an operator, which is a function of tiles as well
-        return inspect.Signature(listed(value), return_annotation="Tile")
-    if not isinstance(value, FunctionType):
+    is_called = callable(value) and not isinstance(value, type)  # an operator is a function of tiles as well
+    if not is_called or isinstance(value, DType):
         return None
     found = inspect.signature(value)
     gives = str(found.return_annotation)

@@ -116,17 +116,26 @@ def _signature(srcs: list[Tile]) -> tuple[object, ...]:
     return tuple((s.shape, s.dtype.name) for s in srcs)
 
 
+def _begun(
+    kind: str, srcs: object, dsts: object, replica_group: object
+) -> tuple[list[Tile], list[Tile], list[int], int]:
+    """An exchange that is issued: (sources, destinations, ranks of the group, place of this rank among them)."""
+    sources, destinations = _list(srcs), _list(dsts)
+    _issue(kind, sources, destinations)
+    rank = machine.active().rank
+    members = _group(replica_group, rank)
+    return sources, destinations, members, members.index(rank)
+
+
 @done_again
 def all_reduce(
     srcs: object, dsts: object, replica_group: object, op: object, priority: object = None, name: str | None = None
 ) -> NkiInstruction:
     """Every rank gets the reduction over the group."""
-    srcs, dsts = _list(srcs), _list(dsts)
-    _issue("all_reduce", srcs, dsts)
+    sources, to, members, _ = _begun("all_reduce", srcs, dsts, replica_group)
     row = ops.alu(op)
-    members = _group(replica_group, machine.active().rank)
-    totals = _totals("all_reduce", members, (_signature(srcs), row.name), srcs, dsts, row)
-    for d, total in zip(dsts, totals, strict=True):
+    totals = _totals("all_reduce", members, (_signature(sources), row.name), sources, to, row)
+    for d, total in zip(to, totals, strict=True):
         write_tile(d, total.reshape(d.shape))
     return _done()
 
@@ -163,15 +172,9 @@ def all_gather(
     name: str | None = None,
 ) -> NkiInstruction:
     """Every rank gets all sources, joined along a dimension."""
-    srcs, dsts = _list(srcs), _list(dsts)
-    _issue("all_gather", srcs, dsts)
-    parts = _meet(
-        "all_gather",
-        _group(replica_group, machine.active().rank),
-        (_signature(srcs), collective_dim),
-        [_bytes(s) for s in srcs],
-    )
-    for i, d in enumerate(dsts):
+    sources, to, members, _ = _begun("all_gather", srcs, dsts, replica_group)
+    parts = _meet("all_gather", members, (_signature(sources), collective_dim), [_bytes(s) for s in sources])
+    for i, d in enumerate(to):
         joined = np.concatenate([p[i] for p in parts], axis=int(collective_dim))
         if joined.size != d.size:
             raise fail(f"all_gather: dst has {d.size} elements, the sources {joined.size}", tile=d)
@@ -199,14 +202,11 @@ def reduce_scatter(
     name: str | None = None,
 ) -> NkiInstruction:
     """Each rank gets its part of the reduction over the group."""
-    srcs, dsts = _list(srcs), _list(dsts)
-    _issue("reduce_scatter", srcs, dsts)
+    sources, to, members, me = _begun("reduce_scatter", srcs, dsts, replica_group)
     row = ops.alu(op)
-    core = machine.active()
-    members = _group(replica_group, core.rank)
-    totals = _totals("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), srcs, dsts, row)
-    for d, total in zip(dsts, totals, strict=True):
-        mine = _part(total, len(members), members.index(core.rank), int(collective_dim))
+    totals = _totals("reduce_scatter", members, (_signature(sources), collective_dim, row.name), sources, to, row)
+    for d, total in zip(to, totals, strict=True):
+        mine = _part(total, len(members), me, int(collective_dim))
         write_tile(d, mine.reshape(d.shape))
     return _done()
 
@@ -221,13 +221,9 @@ def all_to_all(
     name: str | None = None,
 ) -> NkiInstruction:
     """Part i of each source goes to rank i of the group; the parts received are joined."""
-    srcs, dsts = _list(srcs), _list(dsts)
-    _issue("all_to_all", srcs, dsts)
-    core = machine.active()
-    members = _group(replica_group, core.rank)
-    parts = _meet("all_to_all", members, (_signature(srcs), collective_dim), [_bytes(s) for s in srcs])
-    me = members.index(core.rank)
-    for i, d in enumerate(dsts):
+    sources, to, members, me = _begun("all_to_all", srcs, dsts, replica_group)
+    parts = _meet("all_to_all", members, (_signature(sources), collective_dim), [_bytes(s) for s in sources])
+    for i, d in enumerate(to):
         mine = [_part(p[i], len(members), me, int(collective_dim)) for p in parts]
         write_tile(d, np.concatenate(mine, axis=int(collective_dim)).reshape(d.shape))
     return _done()
@@ -266,17 +262,15 @@ class _Variable:
 
     def run(self, half: str = "") -> NkiInstruction:
         """The exchange, or the half of it that moves."""
-        srcs, dsts = _list(self.srcs), _list(self.dsts)
-        _issue(self.kind + half, srcs, dsts)
+        srcs, dsts, members, me = _begun(self.kind + half, self.srcs, self.dsts, self.replica_group)
         if len(srcs) != 1:
             raise fail(f"{self.kind} takes one tensor", given=len(srcs))
-        core, kind = machine.active(), self.kind
-        members = _group(self.replica_group, core.rank)
-        self._check(core, members, dsts[0])
+        kind = self.kind
+        self._check(machine.active(), members, dsts[0])
         table = _metadata(kind, self.metadata, self.has_rdispls, len(members))
         parts = _meet(kind, members, srcs[0].dtype.name, (_bytes(srcs[0]).reshape(-1), table))
         if table is not None:
-            self._write(parts, members, members.index(core.rank), table, dsts[0])
+            self._write(parts, members, me, table, dsts[0])
         return _done()
 
     def prepare(self) -> NkiInstruction:
@@ -370,35 +364,46 @@ def _triggered(kind: str, prepare_instr: object) -> NkiInstruction:
     return waiting.run("_trigger").depends_on(waiting.prepared)
 
 
-@done_again
-def all_to_all_v(
-    srcs: object,
-    dsts: object,
-    replica_group: object,
-    metadata_tensor: Tile,
-    recv_counts_known: bool = False,
-    has_rdispls: bool = False,
-    priority: object = None,
-    name: str | None = None,
-) -> NkiInstruction:
-    """All-to-all with sizes from a metadata tensor, uint32 [3 or 4, ranks] in elements: send counts, send
-    displacements, receive counts (written unless known), with has_rdispls receive displacements."""
-    return _Variable("all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls).run()
+class _ByMetadata:
+    """`all_to_all_v` and its like, or the half of one that sets up: an exchange of pieces whose sizes a metadata tensor
+    has."""
+
+    def __init__(self, name: str, doc: str) -> None:
+        self.__name__, self.__doc__ = name, doc
+
+    @done_again
+    def __call__(
+        self,
+        srcs: object,
+        dsts: object,
+        replica_group: object,
+        metadata_tensor: Tile,
+        recv_counts_known: bool = False,
+        has_rdispls: bool = False,
+        priority: object = None,
+        name: str | None = None,
+    ) -> NkiInstruction:
+        kind = self.__name__.removesuffix("_prepare")
+        made = _Variable(kind, srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls)
+        return made.run() if kind == self.__name__ else made.prepare()
 
 
-@done_again
-def all_gather_v(
-    srcs: object,
-    dsts: object,
-    replica_group: object,
-    metadata_tensor: Tile,
-    recv_counts_known: bool = False,
-    has_rdispls: bool = False,
-    priority: object = None,
-    name: str | None = None,
-) -> NkiInstruction:
-    """All-gather of pieces with sizes from a metadata tensor, of whose send rows column 0 counts."""
-    return _Variable("all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls).run()
+all_to_all_v = _ByMetadata(
+    "all_to_all_v",
+    "All-to-all with sizes from a metadata tensor, uint32 [3 or 4, ranks] in elements: send counts, send displacements,"
+    " receive counts (written unless known), with has_rdispls receive displacements.",
+)
+all_gather_v = _ByMetadata(
+    "all_gather_v", "All-gather of pieces with sizes from a metadata tensor, of whose send rows column 0 counts."
+)
+all_to_all_v_prepare = _ByMetadata(
+    "all_to_all_v_prepare",
+    "Set up an `all_to_all_v`: reads the metadata; `all_to_all_v_trigger` moves the data, once after each prepare.",
+)
+all_gather_v_prepare = _ByMetadata(
+    "all_gather_v_prepare",
+    "Set up an `all_gather_v`: reads the metadata; `all_gather_v_trigger` moves the data, once after each prepare.",
+)
 
 
 @done_again
@@ -415,50 +420,9 @@ def reduce_scatter_v(
 ) -> NkiInstruction:
     """Each rank gets the reduction over the pieces that the others send it. Its arguments are inferred from
     `all_to_all_v`: no page of Neuron 2.33 shows them."""
-    return _Variable(
-        "reduce_scatter_v",
-        srcs,
-        dsts,
-        replica_group,
-        metadata_tensor,
-        recv_counts_known,
-        has_rdispls,
-        ops.alu(op),
-    ).run()
-
-
-@done_again
-def all_to_all_v_prepare(
-    srcs: object,
-    dsts: object,
-    replica_group: object,
-    metadata_tensor: Tile,
-    recv_counts_known: bool = False,
-    has_rdispls: bool = False,
-    priority: object = None,
-    name: str | None = None,
-) -> NkiInstruction:
-    """Set up an `all_to_all_v`: reads the metadata; `all_to_all_v_trigger` moves the data, once after each prepare."""
-    return _Variable(
-        "all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls
-    ).prepare()
-
-
-@done_again
-def all_gather_v_prepare(
-    srcs: object,
-    dsts: object,
-    replica_group: object,
-    metadata_tensor: Tile,
-    recv_counts_known: bool = False,
-    has_rdispls: bool = False,
-    priority: object = None,
-    name: str | None = None,
-) -> NkiInstruction:
-    """Set up an `all_gather_v`: reads the metadata; `all_gather_v_trigger` moves the data, once after each prepare."""
-    return _Variable(
-        "all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls
-    ).prepare()
+    row = ops.alu(op)
+    kind = "reduce_scatter_v"
+    return _Variable(kind, srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, row).run()
 
 
 @done_again
@@ -497,19 +461,24 @@ def collective_permute(
     return _done()
 
 
-def _ring(
-    kind: str, payloads: list[list[Array]], signature: object, dsts: list[list[Tile]], members: list[int]
-) -> None:
-    core = machine.active()
-    parts = _meet(kind, members, signature, payloads)
-    before = (members.index(core.rank) - 1) % len(members)
-    for c, channel in enumerate(dsts):
-        for i, d in enumerate(channel):
-            write_tile(d, parts[before][c][i].reshape(d.shape))
-
-
 def _channels(x: object) -> list[list[Tile]]:
     return [_list(c) for c in (x if isinstance(x, list | tuple) else [x])]
+
+
+def _ring(kind: str, first: object, second: object, dsts_by_channel: object, group: object, op: object) -> None:
+    """Each rank sends its tiles to its successor, of two lists op(first, second)."""
+    srcs, others, dsts = _channels(first), _channels(second), _channels(dsts_by_channel)
+    _, _, members, me = _begun(kind, [s for c in srcs for s in c], [d for c in dsts for d in c], group)
+    if second is None:
+        payload = [[_bytes(s) for s in c] for c in srcs]
+    else:
+        row = ops.alu(op)
+        pairs = [zip(c0, c1, strict=True) for c0, c1 in zip(srcs, others, strict=True)]
+        payload = [[_reduced([_bytes(a), _bytes(b)], a, a, row) for a, b in channel] for channel in pairs]
+    received = _meet(kind, members, tuple(_signature(c) for c in srcs), payload)[(me - 1) % len(members)]
+    for c, channel in enumerate(dsts):
+        for i, d in enumerate(channel):
+            write_tile(d, received[c][i].reshape(d.shape))
 
 
 @done_again
@@ -522,16 +491,7 @@ def collective_permute_implicit(
     name: str | None = None,
 ) -> NkiInstruction:
     """Each rank sends to its successor in the group and receives from its predecessor."""
-    srcs, dsts = _channels(srcs_by_channel), _channels(dsts_by_channel)
-    _issue("collective_permute_implicit", [s for c in srcs for s in c], [d for c in dsts for d in c])
-    members = _group(replica_group, machine.active().rank)
-    _ring(
-        "collective_permute_implicit",
-        [[_bytes(s) for s in c] for c in srcs],
-        tuple(_signature(c) for c in srcs),
-        dsts,
-        members,
-    )
+    _ring("collective_permute_implicit", srcs_by_channel, None, dsts_by_channel, replica_group, None)
     return _done()
 
 
@@ -547,15 +507,8 @@ def collective_permute_implicit_reduce(
     name: str | None = None,
 ) -> NkiInstruction:
     """Each rank sends op(src0, src1) to its successor."""
-    first, second, dsts = _channels(srcs0_by_channel), _channels(srcs1_by_channel), _channels(dsts_by_channel)
-    _issue("collective_permute_implicit_reduce", [s for c in first for s in c], [d for c in dsts for d in c])
-    row = ops.alu(op)
-    members = _group(replica_group, machine.active().rank)
-    payload = [
-        [_reduced([_bytes(a), _bytes(b)], a, a, row) for a, b in zip(c0, c1, strict=True)]
-        for c0, c1 in zip(first, second, strict=True)
-    ]
-    _ring("collective_permute_implicit_reduce", payload, tuple(_signature(c) for c in first), dsts, members)
+    kind = "collective_permute_implicit_reduce"
+    _ring(kind, srcs0_by_channel, srcs1_by_channel, dsts_by_channel, replica_group, op)
     return _done()
 
 

@@ -69,8 +69,7 @@ def all_to_all_v(
     priority: object = None,
     name: str | None = None,
 ) -> NkiInstruction:
-    """All-to-all with sizes from a metadata tensor, uint32 [3 or 4, ranks] in elements: send counts, send
-    displacements, receive counts (written unless known), with has_rdispls receive displacements."""
+    """All-to-all with sizes from a metadata tensor, uint32 [3 or 4, ranks] in elements: send counts, send displacements, receive counts (written unless known), with has_rdispls receive displacements."""
 def all_to_all_v_prepare(
     srcs: object,
     dsts: object,

@@ -17,7 +17,6 @@ from mowich.nki.control import LoopBound
 from mowich.nki.language import Axes
 from mowich.nki.sizes import _Fp32
 from mowich.nki.sizes import _TileSize
-from typing import Any
 from typing import SupportsInt
 import builtins
 from mowich.nki.objects import NKIObject as NKIObject
@@ -58,11 +57,11 @@ uint32: DType
 uint8: DType
 def abs(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """magnitude"""
-def abs_max(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def abs_max(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """the one of x and y that is larger in magnitude (y when equal)"""
-def abs_min(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def abs_min(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """the one of x and y that is smaller in magnitude (y when equal)"""
-def add(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def add(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """x + y"""
 def affine_range(start: Place, stop: Place | None = None, step: Place = 1) -> Iterable[int]:
     """range: iterations without order."""
@@ -91,13 +90,13 @@ def alloc_tiles(
     """One tensor for `element_shape` elements, not initialised, as a grid of tiles; address: (partition, byte)."""
 def arctan(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """inverse tangent"""
-def average(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def average(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """mean, as a reduction"""
-def bitwise_and(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def bitwise_and(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """bits of x and y"""
-def bitwise_or(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def bitwise_or(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """bits of x or y"""
-def bitwise_xor(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def bitwise_xor(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """bits of x xor y"""
 def blocks(
     source: NkiTensor | NkiGrid,
@@ -108,7 +107,7 @@ def blocks(
     """The same, counting blocks of `block_shape` tiles."""
 def broadcast_to(x: NkiTensor, shape: Iterable[SupportsInt], dtype: object = None) -> NkiTensor:
     """A tile repeated along its dimensions of size 1; partitions are repeated by copying."""
-def bypass(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def bypass(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """the data unchanged"""
 def ceil(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """smallest integer not below x"""
@@ -118,7 +117,7 @@ def cos(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """cosine of any angle"""
 def device_print(print_prefix: str, tensor: object = None) -> None:
     """Print a tile."""
-def divide(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def divide(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """x / y"""
 def dropout(x: NkiTensor, rate: object, dtype: object = None) -> NkiTensor:
     """x with elements set to 0 at the given rate."""
@@ -130,7 +129,7 @@ def dynamic_range(start: Place, stop: Place | None = None, step: Place = 1) -> I
     """range on the device: bounds may be registers. Gone from NKI 0.7: `fori_loop` does it."""
 def empty_like(x: NkiTensor, dtype: object = None, buffer: object = None, name: str = '') -> NkiTensor:
     """A new tensor of the shape of x."""
-def equal(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def equal(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where x == y"""
 def erf(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """error function"""
@@ -142,7 +141,7 @@ def expand_dims(x: NkiTensor, axis: int) -> NkiTensor:
     """A view with a new dimension of size 1."""
 def floor(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """largest integer not above x"""
-def fmod(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def fmod(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """remainder of x / y, with the sign of x"""
 def fori_loop(lower: LoopBound, upper: LoopBound, body_fun: Callable[..., object], step: int = 1) -> None:
     """body_fun(i) on the device for each i of range(lower, upper, step). Python traces the body once; i is a number of
@@ -167,9 +166,9 @@ def gelu_apprx_tanh(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """gelu by tanh"""
 def gelu_dx(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """derivative of gelu"""
-def greater(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def greater(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where x > y"""
-def greater_equal(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def greater_equal(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where x >= y"""
 def invert(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """bits inverted"""
@@ -181,11 +180,11 @@ def is_psum(buffer: object) -> builtins.bool:
     """True for PSUM."""
 def is_sbuf(buffer: object) -> builtins.bool:
     """True for SBUF."""
-def left_shift(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def left_shift(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """x shifted left by y bits"""
-def less(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def less(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where x < y"""
-def less_equal(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def less_equal(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where x <= y"""
 def load(src: NkiTensor, dtype: object = None) -> NkiTensor:
     """HBM -> a new SBUF tile."""
@@ -193,31 +192,31 @@ def load_transpose2d(src: NkiTensor, dtype: object = None) -> NkiTensor:
     """HBM [A, B] -> SBUF [B, A]."""
 def log(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """natural logarithm"""
-def logical_and(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def logical_and(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where both are nonzero"""
 def logical_not(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """1 where x is zero"""
-def logical_or(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def logical_or(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where one is nonzero"""
-def logical_xor(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def logical_xor(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where exactly one is nonzero"""
 def matmul(x: NkiTensor, y: NkiTensor, transpose_x: builtins.bool = False) -> NkiTensor:
     """x @ y, or x.T @ y with transpose_x, in PSUM (float32)."""
 def max(x: NkiTensor, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> NkiTensor:
     """Maximum over the last free axes."""
-def maximum(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def maximum(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """the larger of x and y"""
 def mean(x: NkiTensor, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> NkiTensor:
     """Mean over the last free axes."""
 def min(x: NkiTensor, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> NkiTensor:
     """Minimum over the last free axes."""
-def minimum(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def minimum(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """the smaller of x and y"""
 def mish(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """x * tanh(softplus(x))"""
-def mod(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def mod(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """x modulo y, with the sign of y"""
-def multiply(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def multiply(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """x * y"""
 def ndarray(
     shape: object,
@@ -231,13 +230,13 @@ def negative(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """-x"""
 def no_reorder() -> AbstractContextManager[None]:
     """Instructions inside keep their order."""
-def not_equal(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def not_equal(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """1 where x != y"""
 def num_programs(axes: int | Sequence[int] | None = 0) -> int:
     """Programs along axes of the grid."""
 def ones(shape: object, dtype: object, buffer: object = None, name: str = '') -> NkiTensor:
     """A tensor of ones."""
-def power(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def power(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """x to the power y"""
 def prelu(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """x, or x * slope where negative"""
@@ -257,7 +256,7 @@ def reciprocal(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """1 / x"""
 def relu(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """max(x, 0)"""
-def right_shift(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def right_shift(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """x shifted right by y bits, zeros entering"""
 def rms_norm(
     x: NkiTensor,
@@ -303,7 +302,7 @@ def static_range(start: Place, stop: Place | None = None, step: Place = 1) -> It
     """range: unrolled."""
 def store(dst: NkiTensor, value: object = None) -> None:
     """SBUF tile -> HBM."""
-def subtract(x: object, y: Any, dtype: object = None) -> NkiTensor:
+def subtract(x: NkiTensor | float, y: NkiTensor | float, dtype: object = None) -> NkiTensor:
     """x - y"""
 def sum(x: NkiTensor, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> NkiTensor:
     """Sum over the last free axes."""
