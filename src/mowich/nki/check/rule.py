@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from mowich.nki.check.program import Code
 
@@ -20,7 +20,6 @@ TRACER: NkiVersion = (0, 7)
 KLR = "leanprover/KLR"
 GUIDE = "NKI language guide"
 MIGRATION = "NKI migration guide"
-SIMULATOR = "NKI CPU simulator, limitations"
 
 
 STAGES = ("syntax", "words", "launch", "run")
@@ -98,15 +97,14 @@ def declare(rule: KernelRule) -> KernelRule:
     return rule
 
 
-F = TypeVar("F", bound=Callable[..., object])
+def known_as(
+    table: list[tuple[KernelRule, Look]], id: str, what: str, fix: str, source: str, example: str, **more: Any
+) -> Callable[[Look], Look]:
+    """A decorator that enters a rule and the function that looks for it. more: the other fields of the rule."""
+    rule = declare(KernelRule(id=id, what=what, fix=fix, source=source, example=example, **more))
 
-
-def known_as(table: list[tuple[KernelRule, F]], rule: KernelRule) -> Callable[[F], F]:
-    """A decorator that enters a rule and the function that looks for it."""
-    declare(rule)
-
-    def enter(function: F) -> F:
-        table.append((rule, function))
-        return function
+    def enter(look: Look) -> Look:
+        table.append((rule, look))
+        return look
 
     return enter

@@ -8,9 +8,11 @@ and `KLR/NKI/Annotations` refuse more), of the language guide and of the migrati
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from mowich.nki.check.program import LOOPS, NEW, Code, FunctionNode, Module
+from mowich.nki.check.program import LOOPS, NEW, Code, FunctionNode
 from mowich.nki.check.rule import (
     GUIDE,
     KLR,
@@ -19,32 +21,30 @@ from mowich.nki.check.rule import (
     FoundAt,
     KernelRule,
     Look,
-    NkiVersion,
     declare,
     known_as,
 )
 
 SYNTAX: list[tuple[KernelRule, Look]] = []
 GATHER, SIMPLIFY = f"{KLR} interop/klr/gather.c", f"{KLR} KLR/NKI/Simplify.lean"
-ANNOTATIONS = f"{KLR} KLR/NKI/Annotations.lean"
 
 
-def _rule(
-    id: str, what: str, fix: str, source: str, example: str, since: NkiVersion = (0, 2)
-) -> Callable[[Look], Look]:
-    made = KernelRule(
-        id=id, stage="syntax", what=what, fix=fix, source=source, example=example, since=since, until=PARSER
-    )
-    return known_as(SYNTAX, made)
+_rule = functools.partial(known_as, SYNTAX, stage="syntax", until=PARSER)
+"""A decorator: a rule, and the function that looks for it in a compiled function."""
 
 
-def _kinds(nodes: list[ast.AST], *kinds: type[ast.AST]) -> Iterator[ast.AST]:
-    return (n for n in nodes if isinstance(n, kinds))
+def _each(*kinds: type[ast.AST]) -> Callable[[Callable[[Code, Any], Iterator[FoundAt]]], Look]:
+    """A decorator: what looks at one node looks at all of these kinds."""
+
+    def looking(look: Callable[[Code, Any], Iterator[FoundAt]]) -> Look:
+        return lambda code, nodes: (found for n in nodes if isinstance(n, kinds) for found in look(code, n))
+
+    return looking
 
 
-def _lines(nodes: list[ast.AST], what: str, *kinds: type[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, *kinds):
-        yield getattr(n, "lineno", 0), what
+def _nodes(what: str, *kinds: type[ast.AST]) -> Look:
+    """What refuses nodes of these kinds. what: stands there."""
+    return _each(*kinds)(lambda code, n: iter([(n.lineno, what)]))
 
 
 def compiled_nodes(code: Code) -> list[ast.AST]:
@@ -91,22 +91,18 @@ def loop_bodies(code: Code) -> set[ast.AST]:
     GATHER,
     "def kernel(x):\n    def helper(y): ...",
 )
-def _inner_function(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    bodies = loop_bodies(code)
-    for n in _kinds(nodes, ast.FunctionDef):
-        if n not in bodies:
-            assert isinstance(n, ast.FunctionDef)
-            yield n.lineno, f"function '{n.name}' is defined inside '{code.name}'"
+@_each(ast.FunctionDef)
+def _inner_function(code: Code, n: ast.FunctionDef) -> Iterator[FoundAt]:
+    if n not in loop_bodies(code):
+        yield n.lineno, f"function '{n.name}' is defined inside '{code.name}'"
 
 
-@_rule("inner-class", "a class defined inside a kernel", "move it to the top level of the file", GATHER, "class C: ...")
-def _inner_class(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "a class is defined inside a kernel", ast.ClassDef)
-
-
-@_rule("lambda", "a lambda", "write a function at the top level of the file", GATHER, "f = lambda x: x + 1")
-def _lambda(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "a lambda", ast.Lambda)
+_rule("inner-class", "a class defined inside a kernel", "move it to the top level of the file", GATHER, "class C: ...")(
+    _nodes("a class is defined inside a kernel", ast.ClassDef)
+)
+_rule("lambda", "a lambda", "write a function at the top level of the file", GATHER, "f = lambda x: x + 1")(
+    _nodes("a lambda", ast.Lambda)
+)
 
 
 @_rule(
@@ -116,52 +112,38 @@ def _lambda(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     GATHER,
     "tiles = [nl.load(x[i]) for i in range(4)]",
 )
-def _comprehension(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp):
-        kind = "a generator expression" if isinstance(n, ast.GeneratorExp) else "a comprehension"
-        yield getattr(n, "lineno", 0), kind
+@_each(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+def _comprehension(code: Code, n: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> Iterator[FoundAt]:
+    kind = "a generator expression" if isinstance(n, ast.GeneratorExp) else "a comprehension"
+    yield getattr(n, "lineno", 0), kind
 
 
-@_rule("generator", "yield: a kernel that is a generator", "return a list", GATHER, "yield tile")
-def _generator(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "yield", ast.Yield, ast.YieldFrom)
-
-
-@_rule("try", "try and except", "if and else; assert for what must hold", GATHER, "try: ...\nexcept ValueError: ...")
-def _try(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "a try statement", ast.Try, ast.TryStar)
-
-
-@_rule("raise", "raise", "assert condition, message", GATHER, "raise ValueError(n)")
-def _raise(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "a raise statement", ast.Raise)
-
-
-@_rule("import", "an import inside a kernel", "move it to the top of the file", GATHER, "import math")
-def _import(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "an import inside a kernel", ast.Import, ast.ImportFrom)
-
-
-@_rule("global", "global and nonlocal", "pass a dict or an NKIObject between functions", GATHER, "global count")
-def _global(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "a global or nonlocal statement", ast.Global, ast.Nonlocal)
-
-
-@_rule("del", "del", "let the name go; tiles live until their last use", GATHER, "del tile")
-def _del(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "a del statement", ast.Delete)
-
-
-@_rule("match", "match", "if and elif, or a dict", GATHER, "match kind: ...")
-def _match(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "a match statement", ast.Match)
+_rule("generator", "yield: a kernel that is a generator", "return a list", GATHER, "yield tile")(
+    _nodes("yield", ast.Yield, ast.YieldFrom)
+)
+_rule("try", "try and except", "if and else; assert for what must hold", GATHER, "try: ...\nexcept ValueError: ...")(
+    _nodes("a try statement", ast.Try, ast.TryStar)
+)
+_rule("raise", "raise", "assert condition, message", GATHER, "raise ValueError(n)")(
+    _nodes("a raise statement", ast.Raise)
+)
+_rule("import", "an import inside a kernel", "move it to the top of the file", GATHER, "import math")(
+    _nodes("an import inside a kernel", ast.Import, ast.ImportFrom)
+)
+_rule("global", "global and nonlocal", "pass a dict or an NKIObject between functions", GATHER, "global count")(
+    _nodes("a global or nonlocal statement", ast.Global, ast.Nonlocal)
+)
+_rule("del", "del", "let the name go; tiles live until their last use", GATHER, "del tile")(
+    _nodes("a del statement", ast.Delete)
+)
+_rule("match", "match", "if and elif, or a dict", GATHER, "match kind: ...")(_nodes("a match statement", ast.Match))
 
 
 @_rule("async", "async and await", "a function without async", GATHER, "async def kernel(x): ...")
 def _async(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     if isinstance(code.node, ast.AsyncFunctionDef):
         yield code.node.lineno, f"'{code.name}' is async"
-    yield from _lines(nodes, "async", ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
+    yield from _nodes("async", ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)(code, nodes)
 
 
 @_rule(
@@ -171,16 +153,15 @@ def _async(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     SIMPLIFY,
     "with open(name) as f: ...",
 )
-def _with(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.With):
-        assert isinstance(n, ast.With)
-        item = n.items[0]
-        call = item.context_expr
-        plain = len(n.items) == 1 and item.optional_vars is None and isinstance(call, ast.Call)
-        if not plain or not isinstance(call, ast.Call) or call.args or call.keywords:
-            yield n.lineno, f"`with {ast.unparse(call)}`: NKI takes one call without arguments and without a name"
-        elif ast.unparse(call.func).rpartition(".")[2] != "no_reorder":
-            yield n.lineno, f"`with {ast.unparse(call)}`: NKI has nl.no_reorder() as the only context"
+@_each(ast.With)
+def _with(code: Code, n: ast.With) -> Iterator[FoundAt]:
+    item = n.items[0]
+    call = item.context_expr
+    plain = len(n.items) == 1 and item.optional_vars is None and isinstance(call, ast.Call)
+    if not plain or not isinstance(call, ast.Call) or call.args or call.keywords:
+        yield n.lineno, f"`with {ast.unparse(call)}`: NKI takes one call without arguments and without a name"
+    elif ast.unparse(call.func).rpartition(".")[2] != "no_reorder":
+        yield n.lineno, f"`with {ast.unparse(call)}`: NKI has nl.no_reorder() as the only context"
 
 
 @_rule(
@@ -190,11 +171,10 @@ def _with(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     SIMPLIFY,
     "for i in range(4): ...\nelse: ...",
 )
-def _loop_else(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.For, ast.While):
-        assert isinstance(n, ast.For | ast.While)
-        if n.orelse:
-            yield n.orelse[0].lineno, "the else of a loop"
+@_each(ast.For, ast.While)
+def _loop_else(code: Code, n: ast.For | ast.While) -> Iterator[FoundAt]:
+    if n.orelse:
+        yield n.orelse[0].lineno, "the else of a loop"
 
 
 @_rule(
@@ -204,37 +184,29 @@ def _loop_else(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     SIMPLIFY,
     "for key, tile in tiles.items(): ...",
 )
-def _loop_target(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.For):
-        assert isinstance(n, ast.For)
-        if not isinstance(n.target, ast.Name):
-            yield n.lineno, f"a loop over {ast.unparse(n.target)}"
+@_each(ast.For)
+def _loop_target(code: Code, n: ast.For) -> Iterator[FoundAt]:
+    if not isinstance(n.target, ast.Name):
+        yield n.lineno, f"a loop over {ast.unparse(n.target)}"
 
 
 # ---- expressions
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-@_rule(
+_rule(
     "walrus", "an assignment in an expression", "assign in a statement of its own", GATHER, "if (n := len(x)) > 1: ..."
-)
-def _walrus(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "an assignment in an expression (:=)", ast.NamedExpr)
-
-
-@_rule("set", "a set", "a list or a tuple", GATHER, "axes = {0, 1}")
-def _set(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    return _lines(nodes, "a set", ast.Set)
+)(_nodes("an assignment in an expression (:=)", ast.NamedExpr))
+_rule("set", "a set", "a list or a tuple", GATHER, "axes = {0, 1}")(_nodes("a set", ast.Set))
 
 
 @_rule(
     "matmul-operator", "the operator @", "nisa.nc_matmul(dst=..., stationary=..., moving=...)", SIMPLIFY, "c = a @ b"
 )
-def _matmul(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.BinOp, ast.AugAssign):
-        assert isinstance(n, ast.BinOp | ast.AugAssign)
-        if isinstance(n.op, ast.MatMult):
-            yield n.lineno, "the operator @"
+@_each(ast.BinOp, ast.AugAssign)
+def _matmul(code: Code, n: ast.BinOp | ast.AugAssign) -> Iterator[FoundAt]:
+    if isinstance(n.op, ast.MatMult):
+        yield n.lineno, "the operator @"
 
 
 @_rule(
@@ -244,17 +216,15 @@ def _matmul(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     SIMPLIFY,
     "helper(*tiles)",
 )
-def _unpacked(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    yield from _lines(nodes, "a list is unpacked with *", ast.Starred)
-    for n in _kinds(nodes, ast.Call):
-        assert isinstance(n, ast.Call)
-        for k in n.keywords:
-            if k.arg is None:
-                yield n.lineno, f"keyword arguments are unpacked: **{ast.unparse(k.value)}"
-    for n in _kinds(nodes, ast.Dict):
-        assert isinstance(n, ast.Dict)
-        if None in n.keys:
-            yield n.lineno, "a dict is unpacked into a dict"
+@_each(ast.Starred, ast.Call, ast.Dict)
+def _unpacked(code: Code, n: ast.Starred | ast.Call | ast.Dict) -> Iterator[FoundAt]:
+    if isinstance(n, ast.Starred):
+        yield n.lineno, "a list is unpacked with *"
+    elif isinstance(n, ast.Dict) and None in n.keys:
+        yield n.lineno, "a dict is unpacked into a dict"
+    for k in n.keywords if isinstance(n, ast.Call) else ():
+        if k.arg is None:
+            yield n.lineno, f"keyword arguments are unpacked: **{ast.unparse(k.value)}"
 
 
 @_rule(
@@ -264,21 +234,19 @@ def _unpacked(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     GATHER,
     'print(f"{scale:.3f}")',
 )
-def _format(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.FormattedValue):
-        assert isinstance(n, ast.FormattedValue)
-        if n.format_spec is not None:
-            yield n.lineno, f"an f-string formats {ast.unparse(n.value)}"
+@_each(ast.FormattedValue)
+def _format(code: Code, n: ast.FormattedValue) -> Iterator[FoundAt]:
+    if n.format_spec is not None:
+        yield n.lineno, f"an f-string formats {ast.unparse(n.value)}"
 
 
 @_rule("dict-key", "a dict whose keys are not texts", "keys that are texts: {'0': tile}", GUIDE, "tiles = {0: tile}")
-def _dict_key(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.Dict):
-        assert isinstance(n, ast.Dict)
-        for key in n.keys:
-            if key is not None and not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
-                yield key.lineno, f"the key {ast.unparse(key)} of a dict is no text"
-                break
+@_each(ast.Dict)
+def _dict_key(code: Code, n: ast.Dict) -> Iterator[FoundAt]:
+    for key in n.keys:
+        if key is not None and not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
+            yield key.lineno, f"the key {ast.unparse(key)} of a dict is no text"
+            break
 
 
 @_rule(
@@ -288,11 +256,10 @@ def _dict_key(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     GUIDE,
     "mask = 0xFFFFFFFF",
 )
-def _large_integer(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.Constant):
-        assert isinstance(n, ast.Constant)
-        if isinstance(n.value, int) and n.value > 2**31:
-            yield n.lineno, f"{n.value} has more than 32 bits"
+@_each(ast.Constant)
+def _large_integer(code: Code, n: ast.Constant) -> Iterator[FoundAt]:
+    if isinstance(n.value, int) and n.value > 2**31:
+        yield n.lineno, f"{n.value} has more than 32 bits"
 
 
 @_rule(
@@ -304,9 +271,9 @@ def _large_integer(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
 )
 def _range_value(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
     heads = {id(n.iter) for n in nodes if isinstance(n, ast.For | ast.comprehension)}
-    for n in _kinds(nodes, ast.Call):
-        assert isinstance(n, ast.Call)
-        if isinstance(n.func, ast.Name) and n.func.id == "range" and id(n) not in heads:
+    for n in nodes:
+        is_range = isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "range"
+        if isinstance(n, ast.Call) and is_range and id(n) not in heads:
             yield n.lineno, f"{ast.unparse(n)} is used as a value"
 
 
@@ -326,16 +293,11 @@ UNKNOWN_BUILTINS = (
     f"{KLR} KLR/Trace/Python.lean",
     "for i, tile in enumerate(tiles): ...",
 )
-def _builtin(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    module = code.module
-    for n in _kinds(nodes, ast.Call):
-        assert isinstance(n, ast.Call)
-        if isinstance(n.func, ast.Name) and n.func.id in UNKNOWN_BUILTINS and not _defined(module, n.func.id):
-            yield n.lineno, f"{n.func.id}()"
-
-
-def _defined(module: Module, name: str) -> bool:
-    return name in module.functions or name in module.classes or name in module.aliases
+@_each(ast.Call)
+def _builtin(code: Code, n: ast.Call) -> Iterator[FoundAt]:
+    own = (code.module.functions, code.module.classes, code.module.aliases)
+    if isinstance(n.func, ast.Name) and n.func.id in UNKNOWN_BUILTINS and not any(n.func.id in names for names in own):
+        yield n.lineno, f"{n.func.id}()"
 
 
 @_rule(
@@ -346,12 +308,11 @@ def _defined(module: Module, name: str) -> bool:
     "if flag is True: ...",
     since=(0, 3),
 )
-def _identity(code: Code, nodes: list[ast.AST]) -> Iterator[FoundAt]:
-    for n in _kinds(nodes, ast.Compare):
-        assert isinstance(n, ast.Compare)
-        for op, other in zip(n.ops, n.comparators, strict=True):
-            if isinstance(op, ast.Is | ast.IsNot) and not (isinstance(other, ast.Constant) and other.value is None):
-                yield n.lineno, f"`{ast.unparse(n)}` compares identities"
+@_each(ast.Compare)
+def _identity(code: Code, n: ast.Compare) -> Iterator[FoundAt]:
+    for op, other in zip(n.ops, n.comparators, strict=True):
+        if isinstance(op, ast.Is | ast.IsNot) and not (isinstance(other, ast.Constant) and other.value is None):
+            yield n.lineno, f"`{ast.unparse(n)}` compares identities"
 
 
 # ---- signatures and classes

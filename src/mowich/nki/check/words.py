@@ -4,9 +4,10 @@ a rule, over the tree of one compiled function."""
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from mowich.errors import did_you_mean
@@ -25,30 +26,8 @@ ALLOCATE = ("ndarray", "zeros", "ones", "full", "empty")
 REFERENCE = "nki.isa and nki.language reference"
 
 
-def _rule(
-    id: str,
-    what: str,
-    fix: str,
-    source: str,
-    example: str,
-    *,
-    stage: str = "words",
-    since: NkiVersion = (0, 2),
-    until: NkiVersion | None = None,
-    only_named: bool = False,
-) -> Callable[[Look], Look]:
-    made = KernelRule(
-        id=id,
-        stage=stage,
-        what=what,
-        fix=fix,
-        source=source,
-        example=example,
-        since=since,
-        until=until,
-        only_named=only_named,
-    )
-    return known_as(WORD_RULES, made)
+_rule = functools.partial(known_as, WORD_RULES, stage="words")
+"""A decorator: a rule, and the function that looks for it in a compiled function."""
 
 
 def _calls(code: Code, nodes: Sequence[ast.AST], *modules: str) -> Iterator[tuple[ast.Call, str]]:
