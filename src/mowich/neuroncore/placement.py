@@ -4,7 +4,7 @@ not overlap."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, SupportsIndex, SupportsInt
 
 import numpy as np
@@ -259,13 +259,8 @@ def _traced_lives(core: Core, trace: Trace) -> Lives:
     return Lives(is_psum == 1, parts, row_B, first[rows], last[rows], record)
 
 
-_Touched = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]
-
-
 class Touches:
-    """The operands of a trace, a part of it at a time."""
-
-    AT_ONCE = 1 << 16
+    """The operands of a trace."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -275,17 +270,10 @@ class Touches:
             for k, n in zip(trace.kinds, trace.plain_reads, strict=True)
         ]
         # of each kind: operands that it reads, those of them that are no run-time indices, operands, whether it loads
-        self.kinds = compiled.rows(
-            [
-                *(
-                    (len(k.reads), n, len(k.reads) + len(k.writes), loaded)
-                    for k, n, loaded in zip(trace.kinds, trace.plain_reads, loads, strict=True)
-                ),
-                (0, 0, 0, 0),
-            ],
-            4,
-        )
-        self._kept: list[_Touched] = []  # of a trace that is looked at in one part
+        self.kinds = [
+            (len(k.reads), n, len(k.reads) + len(k.writes), loaded)
+            for k, n, loaded in zip(trace.kinds, trace.plain_reads, loads, strict=True)
+        ]
 
     def lives(self, form: NDArray[np.int32], noted: Iterable[Record]) -> NDArray[np.int64]:
         """Of each storage, in four rows: the clock of its first write, and of its last use; of one that is loaded first
@@ -296,44 +284,42 @@ class Touches:
         lives[:] = (-1, -1, -2, np.iinfo(np.int64).max)
         for r in noted:
             lives[r.number, :2] = r.first, r.last
-        forms = compiled.rows([(-1, 0, f.address is None) for f in self.trace.storages.forms], 3)
-        if self._is_compiled("clock_lives", form, forms, lives):
-            return lives.T
-        noted_first, noted_last, reads, others = lives.T
-        first, last, is_loaded = self._ends(len(form))
-        earlier = (noted_first >= 0) & ((first < 0) | (noted_first < first))
-        first[earlier], is_loaded[earlier] = noted_first[earlier], False
-        is_loaded &= np.array([f.address is None for f in self.trace.storages.forms] + [True])[form]
-        if is_loaded.any():
-            reads[is_loaded] = -1
-            self._find_later(first, is_loaded, reads, others)
-        return np.stack([first, np.maximum(last, noted_last), reads, others])
+        is_free = [f.address is None for f in self.trace.storages.forms]
+        if not self._is_compiled("clock_lives", form, compiled.rows([(-1, 0, free) for free in is_free], 3), lives):
+            lives = np.array(self._lives(lives.tolist(), [*is_free, True], form.tolist()), np.int64).reshape(-1, 4)
+        return lives.T
 
-    def _ends(self, storages: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Of each storage below a number: the clock of its first write, that of its last use, and whether the first
-        write is a load."""
-        first, last = np.full(storages, -1, np.int64), np.full(storages, -1, np.int64)
-        is_loaded = np.zeros(storages, np.bool_)
-        for number, clock, is_write, is_load in self.backwards():
-            first[number[is_write]] = clock[is_write]
-            is_loaded[number[is_write]] = is_load[is_write]
-            new = last[number[::-1]] < 0
-            last[number[::-1][new]] = clock[::-1][new]
-        return first, last, is_loaded
+    def _lives(self, rows: list[list[int]], is_free: Sequence[bool], form: Sequence[int]) -> list[list[int]]:
+        """Enter in the rows of `lives` what the trace tells."""
+        first: dict[int, tuple[int, bool]] = {}
+        for number, clock, is_write, is_load in self.operands():
+            rows[number][1] = max(rows[number][1], clock)
+            if is_write:
+                first.setdefault(number, (clock, is_load))
+        for number, (clock, is_load) in first.items():
+            row = rows[number]
+            if row[0] < 0 or clock <= row[0]:
+                row[0], row[2] = clock, -1 if is_load and is_free[form[number]] else -2
+        for number, clock, is_write, is_load in self.operands():
+            row = rows[number]
+            if row[2] == -2 or clock <= row[0] or (is_write and is_load):
+                continue
+            if is_write:
+                row[3] = min(row[3], clock)
+            elif row[2] < 0:
+                row[2] = clock
+        return rows
 
-    def _find_later(
-        self,
-        first: NDArray[np.int64],
-        is_loaded: NDArray[np.bool_],
-        reads: NDArray[np.int64],
-        others: NDArray[np.int64],
-    ) -> None:
-        """Fill in what follows the first write of the storages that are loaded first."""
-        for number, clock, is_write, is_load in self.backwards():
-            later = is_loaded[number] & (clock > first[number]) & ~(is_write & is_load)
-            number, clock, is_write = number[later], clock[later], is_write[later]
-            others[number[is_write]] = clock[is_write]
-            reads[number[~is_write]] = clock[~is_write]
+    def operands(self) -> Iterator[tuple[int, int, bool, bool]]:
+        """(Storage, clock, whether it is written, whether by a DMA that reads nothing but HBM) of each operand but
+        run-time indices."""
+        t, at = self.trace, 0
+        for kind, clock in zip(t.kind, t.number, strict=True):
+            reads, plain, count, is_load = self.kinds[kind]
+            for place in range(count):
+                if place < plain or place >= reads:
+                    yield t.touched[at + 2 * place], clock, place >= reads, is_load
+            at += 2 * count
 
     def peaks(self, quadrant: int) -> dict[str, int] | None:
         """Of SBUF and PSUM, the most bytes of a quadrant's partition that are live at once, by the compiled code; None
@@ -352,34 +338,9 @@ class Touches:
         """Whether the compiled code filled the columns, of which the first has an entry for each storage."""
         if self.library is None:
             return False
-        t = self.trace
-        given = compiled.LivesGiven.of(t, instructions=len(t), storages=len(columns[0]), kind_rows=self.kinds)
+        t, kinds = self.trace, compiled.rows([*self.kinds, (0, 0, 0, 0)], 4)
+        given = compiled.LivesGiven.of(t, instructions=len(t), storages=len(columns[0]), kind_rows=kinds)
         return compiled.is_done(getattr(self.library, name), given, *columns)
-
-    def backwards(self) -> Iterable[_Touched]:
-        """(storages, clocks, whether it is written, whether by a DMA that reads nothing but HBM) of each operand from
-        the last instruction back. Run-time indices are left out."""
-        if len(self.trace) > self.AT_ONCE:
-            return self._parts()
-        if not self._kept:
-            self._kept = list(self._parts())
-        return self._kept
-
-    def _parts(self) -> Iterator[_Touched]:
-        t = self.trace
-        end = len(t.touched)
-        for stop in range(len(t.kind), 0, -self.AT_ONCE):
-            start = max(0, stop - self.AT_ONCE)
-            kind = np.array(t.kind[start:stop])
-            reads, plain, count, is_load = self.kinds[kind].T
-            begin = end - 2 * int(count.sum())
-            number, end = np.array(t.touched[begin:end])[::2], begin
-            whose = np.repeat(np.arange(len(kind)), count)
-            place = np.arange(len(whose)) - np.repeat(np.cumsum(count) - count, count)
-            is_write = place >= reads[whose]
-            at = np.flatnonzero(is_write | (place < plain[whose]))[::-1]
-            whose = whose[at]
-            yield number[at], np.array(t.number[start:stop])[whose], is_write[at], is_load[whose] == 1
 
 
 def most_live(core: Core, space: str, found: Lives) -> tuple[int, NDArray[np.int64]]:

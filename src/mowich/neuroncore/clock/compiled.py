@@ -121,11 +121,6 @@ def rows(made: Sequence[Sequence[int]], width: int) -> ClockColumn:
     return np.array(made, np.int64).reshape(len(made), width)
 
 
-def as_column(numbers: array[int]) -> ClockColumn:
-    """The numbers of an array, 64 bits each: without a copy where they have that."""
-    return np.frombuffer(numbers, numbers.typecode).astype(np.int64, copy=False) if numbers else np.zeros(0, np.int64)
-
-
 def address(column: NDArray[np.generic] | array[int] | None) -> int:
     """Where a column begins, 0 where it is empty; whoever passes it on keeps the column."""
     if column is None or not len(column):
