@@ -9,6 +9,9 @@ statements of the source (`NkiSource`), the critical path (`CriticalPath`) and h
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,12 +31,13 @@ from mowich.neuroncore.instructions.rates import (
     SOFTWARE,
     Cost,
 )
-from mowich.neuroncore.profile import Profile, union
+from mowich.neuroncore.profile import Profile, merged, union
 from mowich.neuroncore.source import statement
 
 SCHEMA_VERSION = "7.4.0"
-_Table = dict[str, Any]
+_Table = dict[str, list[Any]]
 """Columns of equal length by field name."""
+_Row = dict[str, Any]
 
 
 def _duckdb() -> Any:
@@ -57,41 +61,13 @@ def _stores(k: Cost) -> bool:
     return k.hbm_write_B > 0 and not k.hbm_read_B
 
 
-def tables(profile: Profile) -> dict[str, _Table]:
-    """Every table by name. Times are integer nanoseconds from the first trigger."""
-    return {
-        "Summary": _summary(profile),
-        "Metadata": _metadata(profile),
-        "Instruction": _instructions(profile),
-        "DmaPacketAggregated": _transfers(profile),
-        "DmaPacket": _packets(profile),
-        "OpcodeSummary": _opcodes(profile),
-        "SbufUsage": _sbuf(profile),
-        "PsumUsage": _psum(profile),
-        "ActiveTime": _active(profile),
-        "Flow": _flow(profile),
-        "Throttle": _throttle(profile),
-        "ThrottleSummary": _throttle_summary(profile),
-        "NkiSource": _source(profile),
-        "CriticalPath": _path(profile),
-        "EngineUse": _uses(profile),
-    }
-
-
 def _ns(ps: int) -> int:
     return round(ps / 1000)
 
 
-def _columns(rows: list[dict[str, Any]]) -> _Table:
-    if not rows:
-        return {}
-    return {name: [r[name] for r in rows] for name in rows[0]}
-
-
-def _instructions(p: Profile) -> _Table:
+def _instructions(p: Profile) -> Iterator[_Row]:
     s = p.schedule
     counter: dict[tuple[int, int], int] = {}
-    rows = []
     for i, k in enumerate(p.cost):
         file, line = p.site(i)
         key = (s.core[i], k.queue)
@@ -99,30 +75,27 @@ def _instructions(p: Profile) -> _Table:
         is_dma = k.queue in DMA_QUEUES
         # a DMA's instruction is its trigger; the transfer is a row of DmaPacketAggregated
         end = s.begin[i] + k.issue if is_dma else s.end[i]
-        rows.append(
-            {
-                "start_ts": _ns(s.begin[i]),
-                "end_ts": _ns(end),
-                "duration_ns": _ns(end) - _ns(s.begin[i]),
-                "engine": _engine_name(k.queue),
-                "pcore_idx": s.core[i],
-                "opcode": k.opcode.upper(),
-                "operands": k.dtype,
-                "id": i,
-                "pc": counter[key] - 1,
-                "bir_id": f"sim:{i}",
-                "evt_wait_time_ns": max(0, _ns(s.begin[i]) - _ns(s.ready[i])),
-                "nki_source_location": f"{file}:{line}" if file else "",
-                "dma_trigger_start_ts": _ns(s.data[i]) if is_dma else None,
-                "dma_trigger_end_ts": _ns(s.end[i]) if is_dma else None,
-                "hbm_read_bytes": k.hbm_read_B,
-                "hbm_write_bytes": k.hbm_write_B,
-                "spill_save_bytes": k.sbuf_B if k.opcode == "spill" else 0,
-                "spill_reload_bytes": k.sbuf_B if k.opcode == "reload" else 0,
-                "raw_flops": k.flop,
-            }
-        )
-    return _columns(rows)
+        yield {
+            "start_ts": _ns(s.begin[i]),
+            "end_ts": _ns(end),
+            "duration_ns": _ns(end) - _ns(s.begin[i]),
+            "engine": _engine_name(k.queue),
+            "pcore_idx": s.core[i],
+            "opcode": k.opcode.upper(),
+            "operands": k.dtype,
+            "id": i,
+            "pc": counter[key] - 1,
+            "bir_id": f"sim:{i}",
+            "evt_wait_time_ns": max(0, _ns(s.begin[i]) - _ns(s.ready[i])),
+            "nki_source_location": f"{file}:{line}" if file else "",
+            "dma_trigger_start_ts": _ns(s.data[i]) if is_dma else None,
+            "dma_trigger_end_ts": _ns(s.end[i]) if is_dma else None,
+            "hbm_read_bytes": k.hbm_read_B,
+            "hbm_write_bytes": k.hbm_write_B,
+            "spill_save_bytes": k.sbuf_B if k.opcode == "spill" else 0,
+            "spill_reload_bytes": k.sbuf_B if k.opcode == "reload" else 0,
+            "raw_flops": k.flop,
+        }
 
 
 def _queue_type(k: Cost) -> str:
@@ -131,9 +104,8 @@ def _queue_type(k: Cost) -> str:
     return "output" if _stores(k) else "input"
 
 
-def _transfers(p: Profile) -> _Table:
+def _transfers(p: Profile) -> Iterator[_Row]:
     s = p.schedule
-    rows = []
     for i, k in enumerate(p.cost):
         if not k.transfer:
             continue
@@ -143,64 +115,57 @@ def _transfers(p: Profile) -> _Table:
         name = ""
         if origin < -1:
             name = s.programs[c].trace.storages[-1 - origin].name
-        rows.append(
-            {
-                "start_ts": _ns(s.data[i]),
-                "end_ts": _ns(s.end[i]),
-                "duration_ns": time,
-                "id": i,
-                "pcore_idx": c,
-                "block_id": i,
-                "queue_idx": k.queue,
-                "queue_name": (
-                    f"q{'Store' if _stores(k) else 'Load'}"
-                    + ("SpillReload0" if k.opcode in ("spill", "reload") else "IO0")
-                ),
-                "queue_type": _queue_type(k),
-                "op": k.opcode,
-                "variable": name,
-                "read_bytes": k.sbuf_B,
-                "write_bytes": k.sbuf_B,
-                "transfer_bytes": k.sbuf_B,
-                "throughput": k.sbuf_B / (time * 1e-9),
-                "trigger": i,
-            }
-        )
-    return _columns(rows)
+        yield {
+            "start_ts": _ns(s.data[i]),
+            "end_ts": _ns(s.end[i]),
+            "duration_ns": time,
+            "id": i,
+            "pcore_idx": c,
+            "block_id": i,
+            "queue_idx": k.queue,
+            "queue_name": (
+                f"q{'Store' if _stores(k) else 'Load'}" + ("SpillReload0" if k.opcode in ("spill", "reload") else "IO0")
+            ),
+            "queue_type": _queue_type(k),
+            "op": k.opcode,
+            "variable": name,
+            "read_bytes": k.sbuf_B,
+            "write_bytes": k.sbuf_B,
+            "transfer_bytes": k.sbuf_B,
+            "throughput": k.sbuf_B / (time * 1e-9),
+            "trigger": i,
+        }
 
 
-def _packets(p: Profile) -> _Table:
+def _packets(p: Profile) -> Iterator[_Row]:
     """One row per DMA and DMA engine: what of the transfer falls to the engine."""
     s = p.schedule
-    rows: list[dict[str, object]] = []
+    number = itertools.count()
     for i, k in enumerate(p.cost):
         used = [e for e, t in enumerate(k.transfer) if t]
         total = sum(k.transfer)
         for n, e in enumerate(used):
             moved = round(k.sbuf_B * k.transfer[e] / total)
             time = max(1, _ns(k.transfer[e]))
-            rows.append(
-                {
-                    "start_ts": _ns(s.end[i]) - time,
-                    "end_ts": _ns(s.end[i]),
-                    "duration_ns": time,
-                    "pcore_idx": s.core[i],
-                    "id": len(rows),
-                    "packet_idx": n,
-                    "packet_aggregation_id": i,
-                    "engine_idx": e,
-                    "read_bytes": moved,
-                    "write_bytes": moved,
-                    "transfer_bytes": moved,
-                    "throughput": moved / (time * 1e-9),
-                    "queue_type": _queue_type(k),
-                    "queue_idx": k.queue,
-                }
-            )
-    return _columns(rows)
+            yield {
+                "start_ts": _ns(s.end[i]) - time,
+                "end_ts": _ns(s.end[i]),
+                "duration_ns": time,
+                "pcore_idx": s.core[i],
+                "id": next(number),
+                "packet_idx": n,
+                "packet_aggregation_id": i,
+                "engine_idx": e,
+                "read_bytes": moved,
+                "write_bytes": moved,
+                "transfer_bytes": moved,
+                "throughput": moved / (time * 1e-9),
+                "queue_type": _queue_type(k),
+                "queue_idx": k.queue,
+            }
 
 
-def _summary(p: Profile) -> _Table:
+def _summary(p: Profile) -> Iterator[_Row]:
     read, written = p.hbm_B
     out: dict[str, Any] = {
         "total_time": p.total_s,
@@ -225,12 +190,12 @@ def _summary(p: Profile) -> _Table:
         out[f"{name}_engine_active_time"] = use.busy_s
         out[f"{name}_engine_active_time_percent"] = 100 * use.busy_s / p.total_s if p.total_s else 0.0
         out[f"{name}_engine_instruction_count"] = use.instructions
-    return {k: [v] for k, v in out.items()}
+    yield out
 
 
-def _metadata(p: Profile) -> _Table:
+def _metadata(p: Profile) -> Iterator[_Row]:
     n = p.costs.number
-    out = {
+    yield {
         "profile_schema_version": SCHEMA_VERSION,
         "num_physical_cores": p.cores,
         "vnc_enabled": p.cores > 1,
@@ -246,86 +211,57 @@ def _metadata(p: Profile) -> _Table:
         "gpsimd_engine_clock_freq": n("gpsimd_engine.clock"),
         "is_simulation": True,
     }
-    return {k: [v] for k, v in out.items()}
 
 
-def _opcodes(p: Profile) -> _Table:
+def _opcodes(p: Profile) -> Iterator[_Row]:
     s = p.schedule
     found: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for i, k in enumerate(p.cost):
         found.setdefault((_engine_name(k.queue), k.opcode.upper()), []).append((s.begin[i], s.end[i]))
-    rows = []
     for (engine, opcode), spans in sorted(found.items()):
         active = _ns(union(spans))
-        rows.append(
-            {
-                "engine": engine,
-                "opcode": opcode,
-                "instruction_count": len(spans),
-                "instruction_time_ns": _ns(sum(b - a for a, b in spans)),
-                "active_time_ns": active,
-                "active_time_percent": 100 * active / max(1, _ns(s.total)),
-            }
-        )
-    return _columns(rows)
+        yield {
+            "engine": engine,
+            "opcode": opcode,
+            "instruction_count": len(spans),
+            "instruction_time_ns": _ns(sum(b - a for a, b in spans)),
+            "active_time_ns": active,
+            "active_time_percent": 100 * active / max(1, _ns(s.total)),
+        }
 
 
-def _sbuf(p: Profile) -> _Table:
-    room = limits(p.schedule.generation).sbuf_B
-    rows = [
-        {"timestamp": _ns(t), "avg_util_percent": 100 * level / room, "pcore_idx": c}
-        for c in range(p.cores)
-        for t, level in p.occupancy("S", c)
-    ]
-    return _columns(rows)
+def _usage(p: Profile, space: str) -> Iterator[_Row]:
+    limit = limits(p.schedule.generation)
+    room = limit.sbuf_B if space == "S" else limit.psum_B
+    for c in range(p.cores):
+        for t, level in p.occupancy(space, c):
+            yield {"timestamp": _ns(t), "avg_util_percent": 100 * level / room, "pcore_idx": c}
 
 
-def _psum(p: Profile) -> _Table:
-    room = limits(p.schedule.generation).psum_B
-    rows = [
-        {"timestamp": _ns(t), "avg_util_percent": 100 * level / room, "pcore_idx": c}
-        for c in range(p.cores)
-        for t, level in p.occupancy("P", c)
-    ]
-    return _columns(rows)
-
-
-def _active(p: Profile) -> _Table:
+def _active(p: Profile) -> Iterator[_Row]:
     s = p.schedule
-    rows: list[dict[str, object]] = []
     spans: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for i, k in enumerate(p.cost):
         if k.queue not in DMA_QUEUES:
             spans.setdefault((s.core[i], _engine_name(k.queue)), []).append((s.begin[i], s.end[i]))
     for (core, engine), found in sorted(spans.items()):
-        merged: list[list[int]] = []
-        for a, b in sorted(found):
-            if merged and a <= merged[-1][1]:
-                merged[-1][1] = max(merged[-1][1], b)
-            else:
-                merged.append([a, b])
-        rows += [
-            {"start_ts": _ns(a), "end_ts": _ns(b), "engine": engine, "pcore_idx": core, "duration_ns": _ns(b) - _ns(a)}
-            for a, b in merged
-        ]
-    return _columns(rows)
+        for a, b in merged(sorted(found)):
+            begin, end = _ns(a), _ns(b)
+            yield {"start_ts": begin, "end_ts": end, "engine": engine, "pcore_idx": core, "duration_ns": end - begin}
 
 
-def _flow(p: Profile) -> _Table:
+def _flow(p: Profile) -> Iterator[_Row]:
     """What decided the begin of each instruction."""
     s = p.schedule
-    rows = [
-        {
-            "in_id": s.by[i],
-            "out_id": i,
-            "in_table": "Instruction",
-            "out_table": "Instruction",
-            "gap_time": max(0, _ns(s.begin[i]) - _ns(s.end[s.by[i]])),
-        }
-        for i in range(len(p.cost))
-        if s.by[i] >= 0
-    ]
-    return _columns(rows)
+    for i in range(len(p.cost)):
+        if s.by[i] >= 0:
+            yield {
+                "in_id": s.by[i],
+                "out_id": i,
+                "in_table": "Instruction",
+                "out_table": "Instruction",
+                "gap_time": max(0, _ns(s.begin[i]) - _ns(s.end[s.by[i]])),
+            }
 
 
 _LEVELS = 16
@@ -334,86 +270,99 @@ _THROTTLE_TYPE = "activity_0"
 """What Neuron Explorer calls throttling by the activity of the Tensor Engine."""
 
 
-def _throttle(p: Profile) -> _Table:
+def _throttle(p: Profile) -> Iterator[_Row]:
     """When the Tensor Engine was held to a share k/n of its rate."""
     limit = Fraction(p.throttle_rate).limit_denominator(_LEVELS)
-    rows = [
-        {
-            "timestamp": _ns(start),
-            "duration": _ns(end) - _ns(start),
-            "type": _THROTTLE_TYPE,
-            "k": limit.numerator,
-            "n": limit.denominator,
-            "pcore_idx": c,
-        }
-        for c in range(p.cores)
-        for start, end in p.throttled(c)
-    ]
-    return _columns(rows)
+    for c in range(p.cores):
+        for start, end in p.throttled(c):
+            yield {
+                "timestamp": _ns(start),
+                "duration": _ns(end) - _ns(start),
+                "type": _THROTTLE_TYPE,
+                "k": limit.numerator,
+                "n": limit.denominator,
+                "pcore_idx": c,
+            }
 
 
-def _throttle_summary(p: Profile) -> _Table:
+def _throttle_summary(p: Profile) -> Iterator[_Row]:
     """Of each core, for the one type that the clock knows and for all. The largest rate is that of the throttled time,
     a share of 1 as Neuron Explorer has it."""
     total = max(1, _ns(p.schedule.total))
-    rows: list[dict[str, object]] = []
     for c in range(p.cores):
         active = sum(_ns(end) - _ns(start) for start, end in p.throttled(c))
         for name in ("all", _THROTTLE_TYPE):
-            rows.append(
-                {
-                    "nc_idx": c,
-                    "throttle_type": name,
-                    "throttle_active_time_ns": active,
-                    "throttle_active_time_percent": 100 * active / total,
-                    "max_achievable_util_with_throttling_percent": p.throttle_rate if active else 1.0,
-                }
-            )
-    return _columns(rows)
+            yield {
+                "nc_idx": c,
+                "throttle_type": name,
+                "throttle_active_time_ns": active,
+                "throttle_active_time_percent": 100 * active / total,
+                "max_achievable_util_with_throttling_percent": p.throttle_rate if active else 1.0,
+            }
 
 
-def _source(p: Profile) -> _Table:
+def _source(p: Profile) -> Iterator[_Row]:
     """The statement at each place of the source that an instruction comes from."""
-    rows = []
     for file, line in dict.fromkeys(p.site(i) for i in range(len(p))):
         if file:
             at = statement(file, line)
-            rows.append({"nki_source_location": f"{file}:{line}", "line": at.line, "text": at.text})
-    return _columns(rows)
+            yield {"nki_source_location": f"{file}:{line}", "line": at.line, "text": at.text}
 
 
-def _path(p: Profile) -> _Table:
+def _path(p: Profile) -> Iterator[_Row]:
     """The critical path from its begin, each part with the fact that it is made of."""
-    rows = []
     for step in reversed(p.path):
         for cause, ps in step.parts:
-            rows.append(
-                {
-                    "instruction_id": step.instruction,
-                    "pcore_idx": p.schedule.core[step.instruction] if step.instruction >= 0 else 0,
-                    "start_ts": _ns(step.start),
-                    "end_ts": _ns(step.end),
-                    "cause": cause,
-                    "duration_ns": ps / 1000,
-                }
-            )
-    return _columns(rows)
+            yield {
+                "instruction_id": step.instruction,
+                "pcore_idx": p.schedule.core[step.instruction] if step.instruction >= 0 else 0,
+                "start_ts": _ns(step.start),
+                "end_ts": _ns(step.end),
+                "cause": cause,
+                "duration_ns": ps / 1000,
+            }
 
 
-def _uses(p: Profile) -> _Table:
+def _uses(p: Profile) -> Iterator[_Row]:
     """How engines spent their time, mean over the cores."""
-    rows = [
-        {
-            "engine": n,
-            "busy_ns": u.busy_s * 1e9,
-            "wait_ns": u.wait_s * 1e9,
-            "idle_ns": u.idle_s * 1e9,
-            "instructions": u.instructions,
-        }
-        for n, u in p.engines.items()
-        if u.instructions
-    ]
-    return _columns(rows)
+    for n, u in p.engines.items():
+        if u.instructions:
+            yield {
+                "engine": n,
+                "busy_ns": u.busy_s * 1e9,
+                "wait_ns": u.wait_s * 1e9,
+                "idle_ns": u.idle_s * 1e9,
+                "instructions": u.instructions,
+            }
+
+
+_TABLES: dict[str, Callable[[Profile], Iterator[_Row]]] = {
+    "Summary": _summary,
+    "Metadata": _metadata,
+    "Instruction": _instructions,
+    "DmaPacketAggregated": _transfers,
+    "DmaPacket": _packets,
+    "OpcodeSummary": _opcodes,
+    "SbufUsage": functools.partial(_usage, space="S"),
+    "PsumUsage": functools.partial(_usage, space="P"),
+    "ActiveTime": _active,
+    "Flow": _flow,
+    "Throttle": _throttle,
+    "ThrottleSummary": _throttle_summary,
+    "NkiSource": _source,
+    "CriticalPath": _path,
+    "EngineUse": _uses,
+}
+"""Table -> what gives its rows."""
+
+
+def tables(profile: Profile) -> dict[str, _Table]:
+    """Every table by name, empty where it has no row. Times are integer nanoseconds from the first trigger."""
+    out = {}
+    for table, rows_of in _TABLES.items():
+        rows = [*rows_of(profile)]
+        out[table] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    return out
 
 
 def write_parquet(profile: Profile, folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from ctypes import CDLL
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -78,14 +78,24 @@ class Descriptors:
     efficiency: float
 
 
+def merged(intervals: Iterable[tuple[int, int]], gap: int = 0) -> list[tuple[int, int]]:
+    """Intervals in the order of their begins, those that meet, or lie no more than a gap apart, as one.
+
+    >>> merged([(0, 2), (1, 4), (6, 7)]), merged([(0, 2), (1, 4), (6, 7)], gap=2)
+    ([(0, 4), (6, 7)], [(0, 7)])
+    """
+    out: list[tuple[int, int]] = []
+    for a, b in intervals:
+        if out and a - out[-1][1] <= gap:
+            out[-1] = out[-1][0], max(out[-1][1], b)
+        else:
+            out.append((a, b))
+    return out
+
+
 def union(intervals: Iterable[tuple[int, int]]) -> int:
     """Length of the union of intervals."""
-    total, reach = 0, -1
-    for a, b in sorted(intervals):
-        if b > reach:
-            total += b - max(a, reach)
-            reach = b
-    return total
+    return sum(b - a for a, b in merged(sorted(intervals)))
 
 
 def part_at(name: str, seconds: float, ratio: float) -> float:
@@ -304,18 +314,12 @@ class Profile(Shown):
         s = self.schedule
         last = s.offset[core + 1] if core + 1 < self.cores else len(s.begin)
         found: list[tuple[int, int]] = []
-        for i in sorted(range(s.offset[core], last), key=lambda i: (s.data[i], i)):
+        for i in range(s.offset[core], last):
             k = self.cost[i]
             late = s.end[i] - s.data[i] - k.occupancy
-            if k.queue != TENSOR or late <= 0:
-                continue
-            # at half the rate a time takes half of itself longer
-            end = min(s.end[i], s.data[i] + 2 * late)
-            if found and s.data[i] - found[-1][1] <= self._throttle_window // 2:
-                found[-1] = found[-1][0], max(found[-1][1], end)
-            else:
-                found.append((s.data[i], end))
-        return found
+            if k.queue == TENSOR and late > 0:  # at half the rate a time takes half of itself longer
+                found.append((s.data[i], min(s.end[i], s.data[i] + 2 * late)))
+        return merged(sorted(found), self._throttle_window // 2)
 
     # work
     # --------------------------------------------------------------------------------------------------------------
@@ -516,10 +520,7 @@ class Profile(Shown):
                 }
                 for d in self.descriptors
             ],
-            "top": [
-                {"file": x.file, "line": x.line, "seconds": x.seconds, "cause": x.cause, "remedy": x.remedy}
-                for x in self.top
-            ],
+            "top": [asdict(x) for x in self.top],
             "over_time": _curves(self),
         }
 
@@ -677,12 +678,9 @@ def _spans(profile: Profile, core: int) -> dict[str, list[list[float]]]:
     last = s.offset[core + 1] if core + 1 < profile.cores else len(s.begin)
     gap = profile.total_s / _POINTS
     found: dict[str, list[list[float]]] = {name: [] for name in ENGINES}
-    order = sorted(range(s.offset[core], last), key=lambda i: (s.begin[i], i))
-    for i in order:
-        queue = cost[i].queue
-        name = unit_of_queue(queue)
+    for i in sorted(range(s.offset[core], last), key=lambda i: (s.begin[i], i)):
+        mine = found[unit_of_queue(cost[i].queue)]
         start, end = s.begin[i] / PS, s.end[i] / PS
-        mine = found[name]
         if mine and start - mine[-1][1] <= gap:
             mine[-1][1] = max(mine[-1][1], end)
         elif end > start:
