@@ -25,18 +25,10 @@ from mowich.neuroncore.views import Tile
 # -------------------------------------------------------------------------------------------------------------
 
 
-def _pattern_work(r: InstructionRates, _: Kind, n: int) -> float:
-    return r.number("gpsimd_engine.fixed") + n
-
-
-pattern_cost = elementwise(_pattern_work, strided=False)
-
-
-def _program_work(r: InstructionRates, _: Kind, n: int) -> float:
-    return r.number("gpsimd_engine.fixed") + r.number("gpsimd_engine.other_per_element") * n
-
-
-program_cost = elementwise(_program_work)
+pattern_cost = elementwise(lambda r, _, n: r.number("gpsimd_engine.fixed") + n, strided=False)
+program_cost = elementwise(
+    lambda r, _, n: r.number("gpsimd_engine.fixed") + r.number("gpsimd_engine.other_per_element") * n
+)
 
 
 def _partition_reduce_work(r: InstructionRates, kind: Kind, _: int) -> float:

@@ -221,11 +221,7 @@ def scalar_cycles(r: InstructionRates, kind: Kind, n: int) -> float:
     return n * r.number("scalar_engine.fp8_per_element") if reads_fp8 else n
 
 
-def _one_pass(_: InstructionRates, __: Kind, n: int) -> float:
-    return n
-
-
-one_pass = elementwise(_one_pass)
+one_pass = elementwise(lambda _, __, n: n)
 """The cost of an instruction that takes a cycle for each element of a partition."""
 
 

@@ -8,10 +8,10 @@ reference of `nki.isa` (fact source `nkiisa`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import CodeType, FunctionType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mowich.neuroncore.instructions.rates import FP8, SHORT, Cost, InstructionRates
 from mowich.neuroncore.trace import Kind
@@ -44,14 +44,14 @@ class InstructionRow:
 
     name: str
     engines: tuple[str, ...]
-    since: int
-    engine_since: dict[str, int]
-    spaces: dict[str, str]
-    dtypes: dict[str, tuple[str, ...]]
     effect: Callable[..., None]
     cost: Callable[[InstructionRates, Kind], Cost]
-    keeps: bool
-    face: str
+    since: int = 2
+    engine_since: Mapping[str, int] = field(default_factory=dict)
+    spaces: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keeps: bool = False
+    face: str = "* name"
 
 
 TABLE: dict[str, InstructionRow] = {}
@@ -71,36 +71,16 @@ def done_again(function: A) -> A:
 
 
 def instruction(
-    name: str = "",
-    *,
-    engines: tuple[str, ...],
-    cost: Callable[[InstructionRates, Kind], Cost],
-    since: int = 2,
-    engine_since: dict[str, int] | None = None,
-    spaces: dict[str, str] | None = None,
-    dtypes: dict[str, tuple[str, ...]] | None = None,
-    keeps: bool = False,
-    face: str = "* name",
+    name: str = "", *, engines: tuple[str, ...], cost: Callable[[InstructionRates, Kind], Cost], **more: Any
 ) -> Callable[[F], F]:
-    """Enter the decorated effect in the table, under its own name unless `name` is given. Arguments: the fields of
+    """Enter the decorated effect in the table, under its own name unless `name` is given. more: other fields of
     `InstructionRow`."""
 
     def entered(effect: F) -> F:
         key = name or effect.__name__
         if key in TABLE:
             raise ValueError(f"instruction {key} is in the table already")
-        TABLE[key] = InstructionRow(
-            name=key,
-            engines=engines,
-            since=since,
-            engine_since=engine_since or {},
-            spaces=spaces or {},
-            dtypes=dtypes or {},
-            effect=effect,
-            cost=cost,
-            keeps=keeps,
-            face=face,
-        )
+        TABLE[key] = InstructionRow(name=key, engines=engines, effect=effect, cost=cost, **more)
         return done_again(effect)
 
     return entered

@@ -136,29 +136,9 @@ def _scalar_reduce_work(r: InstructionRates, kind: Kind, n: int) -> float:
     return max(r.number("vector_engine.least"), n) + r.number("vector_engine.reduce_extra")
 
 
-def _scan_work(r: InstructionRates, _: Kind, n: int) -> float:
-    return r.number("vector_engine.scan_per_element") * n
-
-
 def _reduce_work(_: InstructionRates, kind: Kind, n: int) -> float:
     quick = kind.reads[0].dtype in SHORT and kind.writes[0].dtype in SHORT and kind.flag("op") in ("add", "maximum")
     return n / 2 if quick else n
-
-
-def _reciprocal_work(r: InstructionRates, _: Kind, n: int) -> float:
-    return r.number("vector_engine.reciprocal_per_element") * n
-
-
-def _bn_aggr_work(r: InstructionRates, _: Kind, n: int) -> float:
-    return r.number("vector_engine.bn_aggr_per_element") * n
-
-
-def _quantize_work(r: InstructionRates, _: Kind, n: int) -> float:
-    return n / r.number("vector_engine.quantize_elements")
-
-
-def _exponential_work(r: InstructionRates, _: Kind, n: int) -> float:
-    return n / r.number("vector_engine.exponential_elements")
 
 
 # what they do
@@ -510,7 +490,11 @@ def _scan(columns: Array, state: Array, op: Alu) -> Array:
     return out
 
 
-@instruction(engines=("vector",), cost=elementwise(_scan_work), face="* name | dtype")
+@instruction(
+    engines=("vector",),
+    cost=elementwise(lambda r, _, n: r.number("vector_engine.scan_per_element") * n),
+    face="* name | dtype",
+)
 def tensor_tensor_scan(
     dst: Tile,
     data0: Tile,
@@ -626,7 +610,11 @@ def bn_stats(dst: Tile, data: Tile) -> None:
     write_tile(dst, like(out.astype(np.float32), dst.shape))
 
 
-@instruction(engines=("vector",), cost=elementwise(_bn_aggr_work), face="* name | dtype")
+@instruction(
+    engines=("vector",),
+    cost=elementwise(lambda r, _, n: r.number("vector_engine.bn_aggr_per_element") * n),
+    face="* name | dtype",
+)
 def bn_aggr(dst: Tile, data: Tile) -> None:
     """dst [P, 2] = mean and variance from (count, mean, count * variance) triples."""
     issued = issue("bn_aggr", "", (("dst", dst),), (("data", data),))
@@ -648,7 +636,11 @@ def bn_aggr(dst: Tile, data: Tile) -> None:
     write_tile(dst, like(np.stack([whole, var], axis=1).astype(np.float32), dst.shape))
 
 
-@instruction(engines=("vector",), cost=elementwise(_reciprocal_work), face="* name | dtype")
+@instruction(
+    engines=("vector",),
+    cost=elementwise(lambda r, _, n: r.number("vector_engine.reciprocal_per_element") * n),
+    face="* name | dtype",
+)
 def reciprocal(dst: Tile, data: Tile) -> None:
     """dst = 1 / data."""
     issued = issue("reciprocal", "", (("dst", dst),), (("data", data),))
@@ -658,7 +650,9 @@ def reciprocal(dst: Tile, data: Tile) -> None:
     write_tile(dst, np.float32(1.0) / tile_f32(data))
 
 
-@instruction(engines=("vector",), cost=elementwise(_exponential_work), since=4)
+@instruction(
+    engines=("vector",), cost=elementwise(lambda r, _, n: n / r.number("vector_engine.exponential_elements")), since=4
+)
 def exponential(
     dst: Tile,
     src: Tile,
@@ -687,7 +681,7 @@ def exponential(
 
 @instruction(
     engines=("vector",),
-    cost=elementwise(_quantize_work),
+    cost=elementwise(lambda r, _, n: n / r.number("vector_engine.quantize_elements")),
     since=4,
     spaces={"dst": "S", "src": "S", "dst_scale": "S"},
     dtypes={"dst": ("float8_e4m3fn_x4", "float8_e5m2_x4"), "src": ("float16", "bfloat16"), "dst_scale": SCALES},
