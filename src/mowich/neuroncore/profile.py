@@ -192,36 +192,22 @@ class Profile(Shown):
     @cached_property
     def engines(self) -> dict[str, EngineUse]:
         """Use of each engine, mean over the cores. busy + wait + idle is the latency."""
-        made = [self._uses(c) for c in range(self.cores)]
         out: dict[str, EngineUse] = {}
-        n = max(1, len(made))
+        total, n = self.schedule.total, max(1, self.cores)
         for name in ENGINES:
-            parts = [m[name] for m in made]
+            parts = [of_core[name] for of_core in self._totals]
             waits: dict[str, float] = {}
             for part in parts:
-                for who, seconds in part.waits.items():
-                    waits[who] = waits.get(who, 0.0) + seconds / n
+                for who, time in part.waits.items():
+                    waits[who] = waits.get(who, 0.0) + time / PS / n
             out[name] = EngineUse(
-                busy_s=sum(u.busy_s for u in parts) / n,
-                wait_s=sum(u.wait_s for u in parts) / n,
-                idle_s=sum(u.idle_s for u in parts) / n,
-                instructions=sum(u.instructions for u in parts),
+                busy_s=sum(m.busy / PS for m in parts) / n,
+                wait_s=sum(m.wait / PS for m in parts) / n,
+                idle_s=sum((total - m.busy - m.wait) / PS for m in parts) / n,
+                instructions=sum(m.instructions for m in parts),
                 waits=dict(sorted(waits.items(), key=lambda x: -x[1])),
             )
         return out
-
-    def _uses(self, core: int) -> dict[str, EngineUse]:
-        total = self.schedule.total
-        return {
-            name: EngineUse(
-                busy_s=m.busy / PS,
-                wait_s=m.wait / PS,
-                idle_s=(total - m.busy - m.wait) / PS,
-                instructions=m.instructions,
-                waits={who: time / PS for who, time in m.waits.items()},
-            )
-            for name, m in self._totals[core].items()
-        }
 
     @cached_property
     def _totals(self) -> list[dict[str, _Total]]:
