@@ -13,13 +13,16 @@ from __future__ import annotations
 import argparse
 import datetime
 import fnmatch
+import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import pairwise
+from functools import cached_property, lru_cache
+from itertools import pairwise, product
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 from accuracy import kept
@@ -98,16 +101,13 @@ class Timed:
     def schedule(self, values: Values | None = None) -> Schedule:
         """The kernel on the clock. values: of the constants, each with a range as wide as that of the fact; None: the
         facts that ship."""
-        generation = generation_of(self.point.chip)
-        facts = load_facts()
-        if values is not None:
-            given: dict[str, float | str | Fact] = {}
-            for c, v in zip(self.constants, values, strict=True):
-                path = f"neuroncore.timing-v{generation}.{c.fact}"
-                given[path] = _moved(facts.fact(path), v * c.scale * (c.trn3 if generation == 4 else 1.0))
-            facts = facts.with_values(given)
         options = ClockOptions(dge=not self.point.static, older=self.point.older)
-        return schedule(self.traces, Costs(generation, facts), options)
+        return schedule(self.traces, _costs(generation_of(self.point.chip), self.constants, values), options)
+
+    @cached_property
+    def shipped_ps(self) -> int:
+        """Its time with the facts that ship, ps: kernels with the same are one to the clock."""
+        return self.schedule().total
 
     def us(self, values: Values) -> float:
         """Microseconds with these constants."""
@@ -125,6 +125,19 @@ class Timed:
         return {fact for k in kinds for parts in (k.parts, k.lead_parts) for fact in parts}
 
 
+@lru_cache(maxsize=4)  # of the values tried last, which all kernels of a chip share
+def _costs(generation: int, constants: tuple[Constant, ...], values: Values | None) -> Costs:
+    """Costs with these values of the constants; None: with the facts that ship."""
+    facts = load_facts()
+    if values is not None:
+        given: dict[str, float | str | Fact] = {}
+        for c, v in zip(constants, values, strict=True):
+            path = f"neuroncore.timing-v{generation}.{c.fact}"
+            given[path] = _moved(facts.fact(path), v * c.scale * (c.trn3 if generation == 4 else 1.0))
+        facts = facts.with_values(given)
+    return Costs(generation, facts)
+
+
 def _moved(fact: Fact, value: float) -> Fact:
     """A fact with another value, and a range that is as wide."""
     assert isinstance(fact.value, float)
@@ -134,13 +147,15 @@ def _moved(fact: Fact, value: float) -> Fact:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A point beside its prediction, us. residual: fact that its range comes from, beside those of single numbers."""
+    """A point beside its prediction, us. residual: fact that its range comes from, beside those of single numbers;
+    single: half-widths of the range that those alone give, logarithms, downwards and upwards."""
 
     point: Point
     us: float
     low_us: float
     high_us: float
     residual: str
+    single: tuple[float, float] = (0.0, 0.0)
 
     @property
     def error(self) -> float:
@@ -179,20 +194,10 @@ def loss(points: Iterable[tuple[Point, float]]) -> float:
 
 
 def search(constants: Sequence[Constant], value_of: Callable[[Values], float]) -> Values:
-    """Coordinate by coordinate from the priors, the best value of each grid, until nothing gets better. What no point
-    depends on keeps its prior."""
-    best: Values = tuple(c.prior for c in constants)
-    least = value_of(best)
-    while True:
-        before = least
-        for i, c in enumerate(constants):
-            for v in c.grid:
-                tried = (*best[:i], v, *best[i + 1 :])
-                found = value_of(tried)
-                if found < least - 1e-9:
-                    best, least = tried, found
-        if least > before - 1e-6:
-            return best
+    """The values of the grids that suit best, of all together. What one constant takes another may give back (of a
+    software DMA only the sum of issue and first byte is firm), so a search along one at a time stops short of it. What
+    no point depends on keeps its prior."""
+    return min(product(*(dict.fromkeys((c.prior, *c.grid)) for c in constants)), key=value_of)
 
 
 def fitted(timed: Sequence[Timed], *left_out: str) -> Values:
@@ -285,7 +290,7 @@ def counted(timed: Sequence[Timed], counts: Mapping[str, Counts]) -> list[str]:
             if abs(mine[what] - number) <= COUNTS_DIFFER * number + half:
                 alike[what] += 1
             else:
-                change = f"{mine[what] / number - 1:+.1%}"
+                change = f"{mine[what] / number - 1:+.1%}" if number else "-"
                 rows.append(f"| {t.point.id} | {names[what]} | {number:,.0f} | {mine[what]:,} | {change} | {published.why or 'not known'} |")  # fmt: skip
     said = ", ".join(f"{names[w]} {alike[w]} of {n}" for w, n in all_of.items() if n)
     head = ["| kernel | what | published | clock | difference | why |", "|--|--|--:|--:|--:|--|"]
@@ -331,19 +336,61 @@ def _row(name: str, constants: Sequence[Constant], values: Values, mine: Sequenc
     return f"| {name} | {shown} | {len(mine)} | {statistics.median(errors):.1%} | {max(errors):.1%} | {f'{right} of {count}' if count else '-'} |"
 
 
+HELD = 0.9
+"""Share of the measured times that a range is to hold."""
+LEAST_POINTS = 10
+"""Points from which on a width can be fitted that holds this share."""
+Miss = tuple[float, float, float]
+"""ln(measured / predicted) of a point, and the half-widths of its range by single numbers, downwards and upwards."""
+
+
+def fitted_width(misses: Sequence[Miss]) -> float:
+    """The least half-width of a residual, a logarithm and the same on both sides, that holds 90% of the points beside
+    the ranges of single numbers.
+
+    >>> round(fitted_width([(0.01 * n, 0.0, 0.06) for n in range(1, 11)]), 3)  # sqrt(0.09^2 - 0.06^2)
+    0.067
+    """
+    needed = sorted(math.sqrt(max(0.0, m * m - (up if m > 0 else down) ** 2)) for m, down, up in misses)
+    return needed[math.ceil(HELD * len(needed)) - 1]
+
+
+def _holds(width: float, miss: Miss) -> bool:
+    m, down, up = miss
+    return abs(m) <= math.hypot(width, up if m > 0 else down)
+
+
 def covered(scored: Sequence[Scored], blind: Sequence[tuple[Point, float]]) -> list[str]:
     """How many measured times lie in the printed range, in sample and around what the other families predict, by the
-    class that the range belongs to."""
+    class that the range belongs to; and the width that the points of a class ask for, of all and with each family's
+    range fitted to the others."""
     width = {s.point.id: s for s in scored}
     classes: dict[str, list[tuple[bool, bool]]] = {}
+    misses: dict[str, dict[str, list[Miss]]] = {}
     for p, x in blind:
         s = width[p.id]
-        classes.setdefault(s.residual, []).append((s.is_inside, s.low_us / s.us * x <= p.us <= s.high_us / s.us * x))
-    out = ["| range | points | inside, in sample | inside, each family by the others |", "|--|--:|--:|--:|"]
-    for name, found in sorted(classes.items()):
-        n = len(found)
-        inside, blindly = (sum(each) for each in zip(*found, strict=True))
-        out.append(f"| `model.{name}` | {n} | {inside} ({inside / n:.0%}) | {blindly} ({blindly / n:.0%}) |")
+        found = (s.is_inside, s.low_us / s.us * x <= p.us <= s.high_us / s.us * x)
+        for name in (f"`model.{s.residual}`", "**all**"):
+            classes.setdefault(name, []).append(found)
+        misses.setdefault(f"`model.{s.residual}`", {}).setdefault(p.family, []).append((math.log(p.us / x), *s.single))
+    out = [
+        "| range | families, points | inside, in sample | inside, each family by the others | a width that holds 90% of them | inside, each family's width by the others too |",
+        "|--|--:|--:|--:|--:|--:|",
+    ]
+    for name, inside in sorted(classes.items(), key=lambda x: (x[0][0] == "*", x[0])):
+        n = len(inside)
+        families = misses.get(name, {})
+        asked, by_others = "-", "-"
+        if len(families) > 1 and n >= LEAST_POINTS:
+            h = fitted_width([m for f in families.values() for m in f])
+            asked = f"{math.exp(-h):.2f} to {math.exp(h):.2f}"
+            held = 0
+            for family, mine in families.items():
+                h = fitted_width([m for f, some in families.items() if f != family for m in some])
+                held += sum(_holds(h, m) for m in mine)
+            by_others = _share(held, n)
+        count = f"{len(families)}, {n}" if families else f"{len({p.family for p, _ in blind})}, {n}"
+        out.append(f"| {name} | {count} | {' | '.join(_share(sum(each), n) for each in zip(*inside, strict=True))} | {asked} | {by_others} |")  # fmt: skip
     return out
 
 
@@ -351,7 +398,8 @@ def covered(scored: Sequence[Scored], blind: Sequence[tuple[Point, float]]) -> l
 class Pair:
     """Two kernels whose families were both left out of the fit. said: probability of the order that is said, one half
     and more; right: 1 where it is the measured one, 0 where not, a half where either is a tie; ratio: measured time of
-    the second over that of the first; low, high: range of what was predicted for it; is_tie: whether a tie is said."""
+    the second over that of the first; low, high: range of what was predicted for it; is_tie: whether a tie is said;
+    kernels: the one that is said to be slower, and the other, by the time that the clock gives them (`Timed.shipped_ps`)."""
 
     a: Point
     b: Point
@@ -361,6 +409,7 @@ class Pair:
     low: float
     high: float
     is_tie: bool = False
+    kernels: tuple[int, int] = (0, 0)
 
     @property
     def is_inside(self) -> bool:
@@ -378,23 +427,47 @@ def pairs_said(timed: Sequence[Timed]) -> list[Pair]:
             if one.split()[1] != two.split()[1] or not {t.point.family for t in timed} - {one, two}:
                 continue
             values = fitted(timed, one, two)
-            mine = [(t.point, Profile(t.schedule(values))) for t in timed if t.point.family in (one, two)]
-            for i, (p, x) in enumerate(mine):
-                for q, y in mine[:i]:
-                    if {p.family, q.family} == {one, two} and p.chart == q.chart:
-                        found.append(_pair((q, y), (p, x)))
+            mine = [(t, Profile(t.schedule(values))) for t in timed if t.point.family in (one, two)]
+            for i, (t, x) in enumerate(mine):
+                for u, y in mine[:i]:
+                    if {t.point.family, u.point.family} == {one, two} and t.point.chart == u.point.chart:
+                        found.append(_pair((u, y), (t, x)))
     return found
 
 
-def _pair(a: tuple[Point, Profile], b: tuple[Point, Profile]) -> Pair:
+def _pair(a: tuple[Timed, Profile], b: tuple[Timed, Profile]) -> Pair:
     order = order_of(a[1], b[1])
     p, ratio = order.p_a_slower, order.ratio
     assert p is not None
     assert ratio.low is not None
     assert ratio.high is not None
-    measured = b[0].us / a[0].us
+    measured = b[0].point.us / a[0].point.us
     right = 0.5 if p == 1 / 2 or measured == 1 else 1.0 if (p > 1 / 2) == (measured < 1) else 0.0
-    return Pair(a[0], b[0], max(p, 1 - p), right, measured, ratio.low, ratio.high, order.verdict == "tie")
+    kernels = (a[0].shipped_ps, b[0].shipped_ps) if p >= 1 / 2 else (b[0].shipped_ps, a[0].shipped_ps)
+    is_tie = order.verdict == "tie"
+    return Pair(a[0].point, b[0].point, max(p, 1 - p), right, measured, ratio.low, ratio.high, is_tie, kernels)
+
+
+def independent(found: Sequence[Pair]) -> float:
+    """How many independent pairs say as much as these about the share in order.
+
+    n^2 / sum of r_ij, with r_ij = 1/2 for each kernel that two pairs have in the same place (half of the error of a
+    ratio is that of one kernel): 2 n^2 / (sum of c_k^2 + sum of d_k^2), where c and d count the pairs in which a
+    kernel is said to be the slower or the faster one.
+    """
+    counts = [Counter(p.kernels[place] for p in found) for place in (0, 1)]
+    return 2 * len(found) ** 2 / sum(c * c for count in counts for c in count.values())
+
+
+def share_range(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 90% range of a share that n independent cases show.
+
+    >>> [round(x, 2) for x in share_range(0.5, 10)], round(share_range(1.0, 10)[0], 2)
+    ([0.27, 0.73], 0.79)
+    """
+    z = NormalDist().inv_cdf(0.95)
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 BANDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.0)
@@ -422,13 +495,22 @@ def orders(found: Sequence[Pair]) -> list[str]:
             f"| {name} | {len(mine)} | {len(differ)} | {_share(len(told), len(differ))} | {_share(correct, len(told))} | "
             f"{_share(inside, len(mine))} |"
         )
-    out += ["", "| probability said | pairs | mean said | in order |", "|--|--:|--:|--:|"]
+    out += [
+        "",
+        "| probability said | pairs | mean said | in order | independent | 90% range of the share |",
+        "|--|--:|--:|--:|--:|--:|",
+    ]
     for low, high in pairwise(BANDS):
         mine = [p for p in found if low <= p.said < high or p.said == high == 1]
         if mine:
             few = " (few)" if len(mine) < FEW else ""
             said, right = statistics.mean(p.said for p in mine), statistics.mean(p.right for p in mine)
-            out.append(f"| {low:.2f} to {high:.2f} | {len(mine)}{few} | {said:.0%} | {right:.0%} |")
+            n = independent(mine)
+            least, most = share_range(right, n)
+            mark = "" if least <= said <= most else " (outside)"
+            out.append(
+                f"| {low:.2f} to {high:.2f} | {len(mine)}{few} | {said:.0%} | {right:.0%} | {n:.0f} | {least:.0%} to {most:.0%}{mark} |"
+            )
     ties = [p for p in found if p.is_tie]
     near = sum(error(p.ratio, 1.0) < TIE_WITHIN for p in ties)
     if ties:
@@ -503,7 +585,14 @@ def page(
         assert e.value is not None
         assert e.low is not None
         assert e.high is not None
-        scored.append(Scored(t.point, e.value * 1e6, e.low * 1e6, e.high * 1e6, residual_of(made)))
+        residual = residual_of(made)
+        fact = load_facts().fact(f"{made.costs.prefix}.model.{residual}")
+        # a range is of squares that are summed: what is left without the residual's is that of single numbers
+        single = [
+            math.sqrt(max(0.0, math.log(whole) ** 2 - math.log(part or 1.0) ** 2))
+            for whole, part in ((e.low / e.value, fact.low), (e.high / e.value, fact.high))
+        ]
+        scored.append(Scored(t.point, e.value * 1e6, e.low * 1e6, e.high * 1e6, residual, (single[0], single[1])))
     out = [HEAD, "", "## Score", "", *by_family(scored), ""]
     out += [f"Not scored: `{name}`: {why}." for name, why in LEFT_OUT.items()]
     out += [f"Did not run: `{name}`: {why}." for name, why in failed.items()]
@@ -560,8 +649,8 @@ attention charts goes from 11.7% to 15.6%. Every second one gives 0.74 and 1.00,
 4.3% -> 5.5%."""
 LEAVE_OUT = """## With a family left out
 
-The constants are fitted again to the other families, from values that no fit has seen, coordinate by coordinate over fixed grids (median
-error + 0.3 x worst of each family; charts half), and predict the family that was left out. On trn3 the cost of a descriptor made at run time is
+The constants are fitted again to the other families, all together over fixed grids (least median error + 0.3 x worst of each family;
+charts half), and predict the family that was left out. On trn3 the cost of a descriptor made at run time is
 trn2's in proportion to the rates of a DMA engine. Kernels whose tiles overflow SBUF or leave no room to load ahead are scored and not
 fitted to: no constant of a DMA stands for what the compiler does there. Only the constants of a table are fitted again: which
 rules there are, and every other constant, was chosen with all points in view."""
