@@ -613,6 +613,7 @@ def page(
                 f"{spread[-1 - int(0.05 * len(spread))]:.2f} without the outer 5% on each side."
             )
             out += ["", *covered(scored, blind)]
+            out += [] if older else ["", WIDTHS]
             if older and any(s.residual == "residual_crowded" for s in scored):
                 out += ["", CROWDED]
             told = pairs_said(mine)
@@ -659,13 +660,19 @@ rules there are, and every other constant, was chosen with all points in view.""
 CROWDED = """A range with a name of its own is that of a risk: the compiler does there what cannot be told from published kernels. Kernels of which
 one instruction holds more than a third of SBUF measure 1.00 to 1.63 times the clock's time (`model.residual_crowded`), the one that spills 1.92
 times (`model.residual_overflow`). [kernel-timing.md](kernel-timing.md) lists the risks."""
+WIDTHS = """The last columns: the least range, the same on both sides, that holds 90% of the kernels beside the ranges of single numbers; and how many
+kernels a range holds that was fitted so without their family. Fewer than ten kernels, or one family, have none. Two attention kernels load transposed, 2
+bytes a descriptor. No other family does, so without attention nothing tells what such a descriptor costs: these two are 62% off then, and a width
+that holds them is no width of the others."""
 COUNTED = """## Bytes and counts
 
 What profiles count beside what the clock takes the compiler to have made (`tools/kernel_counts.yaml`). What differs here is the compiler's
 doing, not the hardware's."""
 ORDER = """Two kernels of a chip, predicted by the families to which neither belongs: an order is said from a probability of 80% on
 ([kernel-timing.md](kernel-timing.md#which-of-two-kernels-is-slower)). In each band, the share of pairs whose measured order is the said one; a tie counts
-half. Pairs that share a kernel are not independent, least of all those of variants with one prediction."""
+half. Pairs that share a kernel are not independent, least of all those of variants with one prediction: half of the error of a ratio is
+that of one kernel. *Independent* is how many pairs without a common kernel would say as much, and the range is Wilson's for as many: a band
+is off where what it says lies outside."""
 
 
 def main(words: Sequence[str]) -> None:
