@@ -29,6 +29,8 @@ def collective(
     oversubscription: float = 1.0,
     fail: Sequence[str] = (),
     beside: Sequence[str] = (),
+    layer: str = "graph",
+    lnc: int | None = None,
     facts: Facts | None = None,
 ) -> CollectiveStudy:
     """Time of a collective among whole chips, for each size.
@@ -42,6 +44,8 @@ def collective(
         oversubscription: of the network, at least 1.
         fail: failed links or chips, "link:3".
         beside: other jobs on the same links.
+        layer: software that calls it: "graph" (a compiled graph, on the device), "kernel", "framework".
+        lnc: ranks are logical cores of so many physical ones; None: whole chips.
         facts: other facts than the shipped ones.
 
     Returns: a `CollectiveStudy`: `.rows`, one for each size. Units: seconds, bytes, bytes per second.
@@ -53,7 +57,8 @@ def collective(
         's'
     """
     given = {"sizes": sizes, "group": group, "network": network, "oversubscription": oversubscription}
-    with keywords_asked(machines.COLLECTIVE, facts, kind=kind, on=on, fail=fail, beside=beside, **given) as asked:
+    given |= {"fail": fail, "beside": beside, "layer": layer, "lnc": lnc}
+    with keywords_asked(machines.COLLECTIVE, facts, kind=kind, on=on, **given) as asked:
         return answers.collective_timed(asked)
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.machines.system import Level, System
-from mowich.machines.torus import links_apart, torus_chips, torus_span
+from mowich.machines.torus import links_apart, torus_ways
 
 COLLECTIVE_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "permute")
 """What `mowich collective` knows. An all-gather and a reduce-scatter of the same full size take the same time."""
@@ -78,8 +78,7 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
         Bps = level.bandwidth_Bps * np.ones_like(n)
         steps = r - 1.0
         if level.axes:
-            k, side = torus_span(level, r, torus_chips(system, level))
-            wraps = side > level.wrap_from - 1e-6  # a cube root is not exact
+            k, side, wraps = torus_ways(system, level, r)
             Bps = Bps * k / level.axes * np.where(wraps, 1.0, 0.5)
             if level.in_device_order:
                 apart = links_apart(system, level, stride)
@@ -90,11 +89,21 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
     return out
 
 
+CORES = "cores"
+"""What binds where the DMA of the cores does, behind the names of the levels."""
+
+
+def bound_names(system: System) -> list[str]:
+    """What may bind a collective: the levels, and the cores."""
+    return [*(level.name for level in system.levels), CORES]
+
+
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """One way of doing a collective: L = latency_s (and bulk_s more for messages that leave the low-latency protocol),
-    b = per_B seconds per byte; inf where the library does not have it. binds: index of the level with the largest b,
-    into `system.levels`; parts: b of each level."""
+    b = per_B seconds per byte; inf where the library does not have it. binds: index of what has the largest b, into
+    `bound_names`; parts: b of each level; ahead: seconds that each of the first `Fabric.short_B` bytes takes less,
+    None: none."""
 
     name: str
     latency_s: Floats
@@ -102,6 +111,14 @@ class Algorithm:
     per_B: Floats
     binds: NDArray[np.intp]
     parts: tuple[Floats, ...] = ()
+    ahead: Floats | None = None
+
+    def x_s(self, system: System, data_B: Floats, pick: NDArray[np.intp] | slice = slice(None)) -> Floats:
+        """Seconds of the bytes on what binds, x = b S less what the first bytes gain. pick: groups of the columns."""
+        x = self.per_B[..., pick] * data_B
+        if self.ahead is None:
+            return np.asarray(x)
+        return np.asarray(x - self.ahead[..., pick] * np.minimum(data_B, system.fabric.short_B))
 
 
 _FEW = 512
@@ -186,7 +203,8 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
         share = (passes * (ring - 1.0) + f.local_step) / ring / h.below
         inside.append(np.where(h.r > 1, share / (h.Bps * f.ring_efficiency), 0.0))
     sent = np.where(N > 2, 2.0, 1.0) if two else (N - 1.0) / N
-    outside = np.where(N > 1, sent / (net.Bps * f.network_efficiency * np.minimum(k, f.network_channels)), 0.0)
+    nics = np.maximum(k, float(inner[-1].level.devices)) if inner and inner[-1].level.has_idle_links else k
+    outside = np.where(N > 1, sent / (net.Bps * f.network_efficiency * np.minimum(nics, f.network_channels)), 0.0)
     joined = [passes * (h.r - 1.0) / h.r / h.below / (h.Bps * f.network_efficiency) for h in beyond]
     outer = reduce(np.maximum, joined, outside)
     per_B = np.maximum(_sum(inside, n), outer)
@@ -237,18 +255,52 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
     return out
 
 
+def _is_in_chip(system: System, level: Level) -> bool:
+    """Whether a level joins the devices of one chip, where the DMA of the cores is what they have."""
+    return system.fabric.pass_Bps is not None and level.devices <= system.devices_per_chip
+
+
+def core_pass_B(system: System, n: Floats) -> tuple[Floats, Floats]:
+    """Seconds per byte of a device to pass on the whole buffer once, and how much less the first bytes take: every byte
+    that a rank gives or gets goes through the DMA of its own cores, also where it comes from a core of the same chip.
+    Zeros where the rate of a family is not known."""
+    f = system.fabric
+    if f.pass_Bps is None:
+        return np.zeros_like(n), np.zeros_like(n)
+    one = np.where(n > 1, 1.0, 0.0) / max(1, system.lnc)
+    return one / f.pass_Bps, one * np.maximum(0.0, 1.0 / f.pass_Bps - 1.0 / f.short_Bps)
+
+
+def _fills_rings(system: System, walk: list[Hop]) -> NDArray[np.bool_]:
+    """Groups whose rings go through whole chips (KangaRing): all devices of each chip are members, and two rings
+    without a common link join the chips, as in a torus that the group fills, or on switches."""
+    whole = np.ones(walk[0].m.shape, dtype=bool)
+    beyond = np.zeros_like(whole)
+    for h in walk:
+        if h.level.devices <= system.devices_per_chip:
+            whole &= h.m > system.devices_per_chip - 0.5
+        elif not h.level.is_network:
+            joins = h.r > 1
+            beyond |= joins
+            whole &= ~joins | (h.level.axes < 2) | (h.m > h.level.devices - 0.5)
+    return whole & beyond
+
+
 def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
     """Neuron and XLA: level by level, innermost first; what an inner level has reduced is not sent again outside, so
     level l carries S / m_(l-1).
 
     Phases run in turn: b = sum over levels of passes (r-1) / r / m_(l-1) / B. Steps per level: ring r-1 (on a torus:
     half of the way round, per axis); mesh 1, where each sends to each, which on a torus costs the mean distance in
-    bandwidth; over the network log2 r (recursive halving and doubling).
+    bandwidth; over the network log2 r (recursive halving and doubling). All the while the cores pass the whole buffer
+    on, once a pass (`core_pass_B`), and that binds where it takes longer than the links.
     """
     f = system.fabric
     passes = 2.0 if two else 1.0
     n = walk[-1].m
     base = np.where(n > 1, f.base_s, 0.0)
+    pass_B, gain_B = core_pass_B(system, n)
+    ring_share = np.where(_fills_rings(system, walk), f.ring_share, 1.0)
     out = []
     for name in ("mesh", "ring") if f.library == "neuron" else ("torus multi-ring",):
         latency, bulk = base, np.zeros_like(n)
@@ -256,6 +308,8 @@ def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
         for h in walk:
             efficiency = f.network_efficiency if h.level.is_network else f.ring_efficiency
             b = passes * (h.r - 1.0) / h.r / h.below / (h.Bps * efficiency)
+            if _is_in_chip(system, h.level):
+                b = np.zeros_like(b)
             if h.level.is_network:
                 step = np.log2(np.maximum(h.r, 1.0)) * h.step_s * passes
                 bulk = bulk + f.large_network_latency * step
@@ -267,8 +321,32 @@ def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
                 step = passes * h.ring_steps * h.step_s
             latency = latency + step
             parts.append(b)
-        out.append(Algorithm(name, latency, bulk, _sum(parts, n), _worst(parts), tuple(parts)))
+        links = _sum(parts, n)
+        if f.pass_Bps is None:
+            out.append(Algorithm(name, latency, bulk, links, _worst(parts), tuple(parts)))
+            continue
+        cores = passes * pass_B * (ring_share if name == "ring" else 1.0)
+        ahead = np.clip(passes * gain_B - passes * pass_B + cores, 0.0, np.maximum(0.0, cores - links))
+        binds = np.where(cores > links, len(walk), _worst(parts))
+        parts.append(cores)
+        out.append(Algorithm(name, latency, bulk, np.maximum(links, cores), binds, tuple(parts), ahead))
     return out
+
+
+def call_s(system: System, n: Floats, stride: Floats) -> Floats:
+    """Seconds that the layer of software above the device adds to a collective of n devices at a stride; 0 where a
+    compiled graph starts it on the device.
+
+    T = call + (host_call - call) (ranks - few) / (all - few), ranks of the group on one host from few to all
+
+    Measured for few ranks on a host and for all of one; between them it is a straight line, beyond it stays.
+    """
+    layer = system.layer
+    if layer is None:
+        return np.zeros(np.broadcast_shapes(np.shape(n), np.shape(stride)))
+    ranks = np.minimum(n, np.maximum(1.0, system.server_devices / stride))
+    more = np.clip((ranks - layer.few_ranks) / (layer.host_ranks - layer.few_ranks), 0.0, 1.0)
+    return np.asarray(np.where(n > 1, layer.call_s + (layer.host_call_s - layer.call_s) * more, 0.0))
 
 
 def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: Floats | float, r: Floats | float) -> Floats:
@@ -322,7 +400,20 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
     """Time, algorithm and binding level of a collective. `kind`: one of KINDS; bytes as in `mowich collective`: the
     full buffer (for an all-to-all, what each member sends)."""
     data_B, n, stride = np.broadcast_arrays(data_B, n, stride)
-    names = [level.name for level in system.levels]
+    found = _chosen(system, kind, data_B, n, stride)
+    if system.layer is None:
+        return found
+    called = call_s(system, n, stride)
+    binds = [
+        "call" if called[i] > 0.5 * t else b
+        for i, (t, b) in enumerate(zip(found.time_s + called, found.binds, strict=True))
+    ]
+    return ChosenAlgorithms(found.time_s + called, found.algorithm, binds)
+
+
+def _chosen(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats) -> ChosenAlgorithms:
+    """`choose` on the device alone."""
+    names = bound_names(system)
     if kind == "all-to-all":
         both = all_to_all_s(system, data_B, n, stride)
         total = both.inside_s + both.outside_s
@@ -336,7 +427,7 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
         return ChosenAlgorithms(total, ["copy"] * len(n), at)
     ways = algorithms(system, n, stride, kind)
     with np.errstate(invalid="ignore"):
-        times = np.stack([law_s(system, a.latency_s, a.bulk_s, a.per_B * data_B, data_B) for a in ways])
+        times = np.stack([law_s(system, a.latency_s, a.bulk_s, a.x_s(system, data_B), data_B) for a in ways])
     best = np.argmin(times, axis=0)
     binds, used = [], []
     for i, b in enumerate(best):
@@ -354,30 +445,29 @@ def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) 
     """Seconds of one collective by level: the bytes' time on each level that it uses, and "latency" for steps and
     pipeline; they sum to its time.
 
-    Where levels work at once (all-to-all, and all of NCCL's) the one that binds has the bytes' time.
+    Where levels work at once (all-to-all, and all of NCCL's) the one that binds has the bytes' time, and so do cores
+    that bind.
     """
     data, size, step = (np.array([float(x)]) for x in (data_B, n, stride))
-    found = choose(system, kind, data, size, step)
+    called = float(call_s(system, size, step)[0])
+    found = _chosen(system, kind, data, size, step)
     total = float(found.time_s[0])
-    names = [level.name for level in system.levels]
+    names = bound_names(system)
     out: dict[str, float] = {}
     if kind in ("all-to-all", "permute", "broadcast"):
-        share = float(choose(system, kind, np.array([1e15]), size, step).time_s[0]) / 1e15 * data_B
-        where = choose(system, kind, np.array([1e15]), size, step).binds[0]
+        large = _chosen(system, kind, np.array([1e15]), size, step)
+        share, where = float(large.time_s[0]) / 1e15 * data_B, large.binds[0]
         out[where if where in names else names[0]] = min(share, total)
     else:
         ways = algorithms(system, size, step, kind)
-        way = min(ways, key=lambda a: float(law_s(system, a.latency_s, a.bulk_s, a.per_B * data, data)[0]))
-        if system.fabric.library == "nccl":
-            out[names[int(way.binds[0])]] = float(way.per_B[0]) * data_B
+        way = min(ways, key=lambda a: float(law_s(system, a.latency_s, a.bulk_s, a.x_s(system, data), data)[0]))
+        if system.fabric.library == "nccl" or names[int(way.binds[0])] == CORES:
+            out[names[int(way.binds[0])]] = float(way.x_s(system, data)[0])
         else:
-            out |= {
-                name: float(part[0]) * data_B
-                for name, part in zip(names, way.parts, strict=True)
-                if float(part[0]) > 0.0
-            }
+            links = zip(names, way.parts[: len(system.levels)], strict=False)
+            out |= {name: float(part[0]) * data_B for name, part in links if float(part[0]) > 0.0}
     out["latency"] = max(0.0, total - sum(out.values()))
-    return out
+    return out | ({"call": called} if called else {})
 
 
 def bound_by_network(way: Algorithm, system: System, i: int, n: Floats, stride: Floats) -> bool:
@@ -403,7 +493,7 @@ def _time(system: System, data_B: Floats, n: Floats, stride: Floats, kind: str) 
     for a in algorithms(system, n, stride, kind):
         if not np.isfinite(a.latency_s).any():
             continue
-        time = law_s(system, a.latency_s[..., pick], a.bulk_s[..., pick], a.per_B[..., pick] * data_B, data_B)
+        time = law_s(system, a.latency_s[..., pick], a.bulk_s[..., pick], a.x_s(system, data_B, pick), data_B)
         best = time if best is None else np.minimum(best, time)
     assert best is not None
     return best
@@ -467,7 +557,10 @@ def all_to_all_binds(system: System, n: Floats, stride: Floats) -> tuple[NDArray
     walk, at = hops(system, n, stride), system.fabric_level
     inside = [_all_to_all_x(system, walk, i, n) for i in range(at)]
     outside = [(n - walk[at].below) / walk[at].Bps, *((h.m - h.below) / h.Bps for h in walk[at + 1 :])]
-    return _worst(inside) if inside else np.full(len(n), at, dtype=np.intp), at + _worst(outside)
+    within = _worst(inside) if inside else np.full(len(n), at, dtype=np.intp)
+    if inside and system.fabric.pass_Bps is not None:
+        within = np.where(core_pass_B(system, n)[0] > np.max(inside, axis=0), len(system.levels), within)
+    return within, at + _worst(outside)
 
 
 def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
@@ -476,6 +569,8 @@ def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
     their position first."""
     f = system.fabric
     hop = walk[i]
+    if _is_in_chip(system, hop.level):
+        return np.zeros_like(n)
     share = (hop.m - hop.below) / n
     outer = walk[i + 1] if i + 1 < len(walk) else None
     if outer is not None and outer.level.via_inner:
@@ -487,7 +582,7 @@ def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
     if (
         hop.level.axes
     ):  # each byte takes side / 4 links of each axis on average, of 2 k that a device has: the bisection binds
-        k, side = torus_span(hop.level, hop.r, torus_chips(system, hop.level))
+        k, side, _ = torus_ways(system, hop.level, hop.r)
         x = x * np.maximum(1.0, side / 4.0 * k * hop.r / np.maximum(hop.r - 1.0, 1.0))
     return np.asarray(x)
 
@@ -541,6 +636,25 @@ def _outside_x(system: System, n: Floats, stride: Floats) -> tuple[Floats, Float
     return (n - net.below) / n / (net.Bps * efficiency), far
 
 
+def _shared_by_switches(system: System, walk: list[Hop], x_in: Floats, n: Floats) -> Floats:
+    """Seconds per byte of an all-to-all inside a domain, x_in, where idle switches of outer levels take a part of what
+    inner levels carry: what enters level i and beyond, over what a device has at all of these."""
+    at = system.fabric_level
+    if not any(hop.level.has_idle_links for hop in walk[:at]):
+        return x_in
+    least = np.zeros_like(x_in)
+    for i, hop in enumerate(walk[:at]):
+        rate, carried = np.zeros_like(x_in), np.zeros_like(x_in)
+        for j in range(i, at):
+            if j > i and walk[j].level.kind != "switch":
+                break
+            x = _all_to_all_x(system, walk, j, n)
+            Bps = walk[j].Bps * np.ones_like(x_in)
+            rate, carried = rate + Bps, carried + x * Bps
+        least = np.maximum(least, carried / rate if not _is_in_chip(system, hop.level) else 0.0)
+    return least
+
+
 def all_to_all_ways(system: System, n: Floats, stride: Floats) -> tuple[Way, Way]:
     """(inside the domain, over the network) of an all-to-all, per byte that a device sends; zeros where a group has no
     such part."""
@@ -550,6 +664,7 @@ def all_to_all_ways(system: System, n: Floats, stride: Floats) -> tuple[Way, Way
     for i, hop in enumerate(walk[:at]):
         x_in = np.maximum(x_in, _all_to_all_x(system, walk, i, n))
         L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
+    x_in = np.maximum(_shared_by_switches(system, walk, x_in, n), core_pass_B(system, n)[0])
     net = walk[at]
     is_inside, crosses = net.below > 1, n > net.below
     base = np.where(n > 1, f.base_s, 0.0)
@@ -575,9 +690,10 @@ def transfer_way(system: System, stride: Floats) -> Way:
         bulk = f.large_network_latency * level.latency_s if level.is_network else 0.0
         latency = np.where(here, f.base_s + level.latency_s, latency)
         more = np.where(here, bulk, more)
-        per_B = np.where(here, 1.0 / (level.bandwidth_Bps * efficiency * share), per_B)
+        if not _is_in_chip(system, level):
+            per_B = np.where(here, 1.0 / (level.bandwidth_Bps * efficiency * share), per_B)
         done = done | here
-    return latency, more, per_B
+    return latency, more, np.maximum(per_B, 1.0 / (f.copy_Bps * max(1, system.lnc)))
 
 
 def transfer_s(system: System, data_B: Floats, stride: Floats) -> Floats:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, get_args
 
-from mowich.errors import UserError
+from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.units import parse_count
 
@@ -34,7 +34,8 @@ class Level:
     the network. via_inner: its traffic also crosses the next inner level (links that join same positions only). axes:
     of a torus (0: none); wrap_from: the shortest axis that closes to a ring (a shorter one is a line); links: physical
     links of a chip (of a torus: one to each neighbour, whatever it says); in_device_order: on a torus, whether groups
-    are counted off as the software lists devices, and not laid along its axes.
+    are counted off as the software lists devices, and not laid along its axes; has_idle_links: whether links that a
+    group does not need carry nothing else (`topology.alone`).
     """
 
     name: str
@@ -50,13 +51,31 @@ class Level:
     wrap_from: int = 4
     links: int = 1
     in_device_order: bool = False
+    has_idle_links: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLayer:
+    """A layer of software that calls a collective from the host (facts `networks.collectives.calls.*`). call_s: that a
+    call takes beside the device, up to few_ranks ranks on a host; host_call_s: with host_ranks of them; rate_share: of
+    the rate at which cores pass bytes on."""
+
+    name: str
+    call_s: float
+    host_call_s: float
+    few_ranks: float
+    host_ranks: float
+    rate_share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fabric:
     """What the collective library reaches of the links; facts `networks.collectives.*` define each field.
 
-    library: nccl, neuron or xla. base_s: fixed cost of a call. Efficiencies are shares of the published bandwidth.
+    library: nccl, neuron or xla. base_s: latency of the device, of each call. Efficiencies are shares of the published
+    bandwidth. Where the DMA of the cores limits a collective: pass_Bps, at which one core passes a buffer on, None where
+    that is not known; short_Bps: the same of the first short_B bytes; copy_Bps: of a copy to another device; ring_share:
+    of the passes that remain where rings go through whole chips.
     """
 
     library: str
@@ -75,6 +94,11 @@ class Fabric:
     network_channels: float
     tree_domain: float
     switch_reduce_from: float
+    pass_Bps: float | None = None
+    short_Bps: float = math.inf
+    short_B: float = 0.0
+    copy_Bps: float = math.inf
+    ring_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +107,8 @@ class System:
     host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share:
     of the rate of 16-bit matrix work, what a power cap below the board's own limit leaves (`under_power_cap`). lnc:
     physical cores of a device, on chips whose runtime groups them into logical ones; 0 elsewhere. chips_per_server: of
-    one host, the least that is rented.
+    one host, the least that is rented; layer: the software that calls collectives, None where a compiled graph starts
+    them on the device itself.
 
     Units: SI (bytes, bytes per second, FLOP/s).
 
@@ -113,6 +138,7 @@ class System:
     lnc: int = 0
     power_share: float = 1.0
     chips_per_server: int = 1
+    layer: CallLayer | None = None
     paths: Mapping[str, str] = field(default_factory=dict, metadata={"branches": True})
 
     @property
@@ -198,6 +224,16 @@ def _chips(spec: str, kind: str | None, size: str | None, per_unit: int, chips: 
     return int(parse_count(size, where=f"system '{spec}'"))
 
 
+PASS_FIELDS = {
+    "pass_bandwidth": "pass_Bps",
+    "short_bandwidth": "short_Bps",
+    "short_bytes": "short_B",
+    "copy_bandwidth": "copy_Bps",
+    "ring_share": "ring_share",
+}
+"""Fact of a chip family, of what its cores pass on in a collective -> the field of `Fabric`."""
+
+
 def _fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str], float]) -> Fabric:
     """What the library of a chip family reaches on this system; `read(name, path)` notes where each number comes
     from."""
@@ -215,8 +251,14 @@ def _fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str]
         "tree_domain",
         "switch_reduce_from",
     )
+    passes = {
+        field_name: read(f"fabric.{name}", f"{own}.{name}")
+        for name, field_name in PASS_FIELDS.items()
+        if facts.get(f"{own}.{name}")
+    }
     return Fabric(
         library=facts.text(f"{own}.library"),
+        **passes,
         base_s=read("fabric.base", f"{own}.base"),
         large_B=read("fabric.large_message", f"{common}.large_message"),
         network_efficiency=read("fabric.network_efficiency", nic),
@@ -425,6 +467,54 @@ def logical_cores(facts: Facts, system: S, physical: int) -> S:
         host_B=system.host_B * share,
         levels=levels,
     )
+
+
+LAYER_FACTS = {
+    "call_s": "call",
+    "host_call_s": "host_call",
+    "few_ranks": "few_ranks",
+    "host_ranks": "host_ranks",
+    "rate_share": "rate_share",
+}
+"""Field of `CallLayer` -> its fact."""
+
+
+DEVICE_LAYER = "graph"
+"""The layer of software where a compiled graph starts a collective on the device itself: nothing is added to it."""
+
+
+def call_layers(facts: Facts, system: System) -> tuple[str, ...]:
+    """Layers of software that were measured for the system's library, the device's own first."""
+    calls = "networks.collectives.calls"
+    known = facts.children(f"{calls}.{system.fabric.library}") if system.fabric.library in facts.children(calls) else ()
+    return (DEVICE_LAYER, *known)
+
+
+def on_layer(facts: Facts, system: S, name: str) -> S:
+    """The system whose collectives are called by a layer of software (one of `call_layers`). Raises UserError for a
+    layer that was not measured with its library.
+
+    >>> from mowich.facts import load_facts
+    >>> trn2 = resolve(load_facts(), "trn2")
+    >>> round(on_layer(load_facts(), trn2, "kernel").layer.call_s * 1e6)
+    90
+    """
+    known = call_layers(facts, system)
+    if name not in known:
+        raise unknown("layer of software", name, known, field="layer")
+    if name == DEVICE_LAYER:
+        return system
+    at = f"networks.collectives.calls.{system.fabric.library}.{name}"
+    layer = CallLayer(name=name, **{part: facts.number(f"{at}.{fact}") for part, fact in LAYER_FACTS.items()})
+    f, share = system.fabric, layer.rate_share
+    fabric = replace(
+        f,
+        pass_Bps=None if f.pass_Bps is None else f.pass_Bps * share,
+        short_Bps=f.short_Bps * share,
+        copy_Bps=f.copy_Bps * share,
+    )
+    paths = {**system.paths, **{f"layer.{fact}": f"{at}.{fact}" for fact in LAYER_FACTS.values()}}
+    return replace(system, fabric=fabric, layer=layer, paths=paths)
 
 
 def under_power_cap(facts: Facts, system: S, watts: float) -> S:

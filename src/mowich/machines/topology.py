@@ -29,15 +29,32 @@ def per_chip(system: System) -> System:
         for level in system.levels
         if level.devices > per
     )
+    layer = system.layer
+    if layer is not None:  # its ranks are devices
+        layer = replace(layer, few_ranks=layer.few_ranks / per, host_ranks=layer.host_ranks / per)
     return replace(
         system,
         levels=levels,
+        layer=layer,
         devices_per_chip=1,
         lnc=system.lnc * per,
         hbm_Bps=system.hbm_Bps * per,
         hbm_usable_B=system.hbm_usable_B * per,
         peak_flops={name: flops * per for name, flops in system.peak_flops.items()},
     )
+
+
+def alone(system: System) -> System:
+    """The machine with one group of chips at work and the others idle, whose links and switches the group may use. In a
+    step of training or serving every chip is in a group of its own, and there is nothing idle.
+
+    >>> from mowich.facts import load_facts
+    >>> from mowich.machines.system import resolve
+    >>> any(level.has_idle_links for level in alone(resolve(load_facts(), "trn2")).levels)
+    True
+    """
+    levels = tuple(replace(level, has_idle_links=not level.is_network) for level in system.levels)
+    return replace(system, levels=levels)
 
 
 def networks(facts: Facts) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.machines.system import Level, System
@@ -16,6 +17,31 @@ def torus_chips(system: System, level: Level) -> float:
 def _devices_inside(system: System, level: Level) -> int:
     """Devices of a node of a level: those that a level inside joins."""
     return max((x.devices for x in system.levels if x.devices < level.devices and not x.is_network), default=1)
+
+
+def _is_made_of_cubes(level: Level, nodes: float) -> bool:
+    """Whether a slice of a torus closes its axes: it is made of whole cubes of `wrap_from` nodes a side. A slice of 72
+    is not, though its cube root is above 4."""
+    cube = float(level.wrap_from) ** level.axes
+    return nodes >= cube * (1.0 - 1e-9) and abs(nodes / cube - round(nodes / cube)) < 1e-9
+
+
+def torus_ways(system: System, level: Level, r: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """(axes that a group of r members spans, members along each, whether these axes are closed to rings).
+
+    Where the chips beside a group are idle (`Level.has_idle_links`) it is laid as a near-cube, and their links close
+    its axes as they close those of the whole torus: as many trees without a common link span a torus as a node has
+    links.
+    """
+    nodes = torus_chips(system, level)
+    if level.has_idle_links and level.devices <= system.chips_per_server * system.devices_per_chip:
+        nodes = level.devices / _devices_inside(system, level)  # a server is rented as a whole
+    closes = _is_made_of_cubes(level, nodes)
+    if level.has_idle_links:
+        side = np.maximum(1.0, r ** (1.0 / level.axes))
+        return np.full_like(side, level.axes), side, np.full(side.shape, closes)
+    k, side = torus_span(level, r, nodes)
+    return k, side, closes & (side > level.wrap_from - 1e-6)  # a cube root is not exact
 
 
 def links_apart(system: System, level: Level, stride: Floats) -> Floats:

@@ -22,13 +22,15 @@ _MOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Wire(Columns):
-    """latency, bulk, per_B: of each algorithm [a, n], latency inf where a group does not have it: s, s more for large
-    messages, s/B; large_B: bytes at which half of `bulk` is there; pipeline, pipeline_limit: as in `pipelined_s`
-    [n]."""
+    """latency, bulk, per_B, ahead: of each algorithm [a, n], latency inf where a group does not have it: s, s more for
+    large messages, s/B, s/B less of the first short_B bytes; large_B: bytes at which half of `bulk` is there; pipeline,
+    pipeline_limit: as in `pipelined_s` [n]."""
 
     latency: Floats
     bulk: Floats
     per_B: Floats
+    ahead: Floats
+    short_B: Floats
     large_B: Floats
     pipeline: Floats
     pipeline_limit: Floats
@@ -45,33 +47,41 @@ class Wire(Columns):
         """(L, seconds per byte) of that algorithm [n]."""
         best = np.argmin(self._each_s(data_B), axis=0)[None]
         L = np.take_along_axis(np.broadcast_to(self.latency_s(data_B), self.per_B.shape), best, axis=0)[0]
-        return L, np.take_along_axis(self.per_B, best, axis=0)[0]
+        return L, np.take_along_axis(self._b(data_B), best, axis=0)[0]
+
+    def _b(self, data_B: Floats) -> Floats:
+        """Seconds of a byte of messages of data_B, by every algorithm [a, n]."""
+        return np.asarray(self.per_B - self.ahead * np.minimum(1.0, self.short_B / np.maximum(data_B, 1.0)))
 
     def _each_s(self, data_B: Floats) -> Floats:
         """Seconds by every algorithm [a, n]."""
         L = self.latency_s(data_B)
         with np.errstate(invalid="ignore"):
-            seconds = pipelined_s(L, self.per_B, data_B, self.pipeline, self.pipeline_limit)
+            seconds = pipelined_s(L, self._b(data_B), data_B, self.pipeline, self.pipeline_limit)
         return np.asarray(np.where(np.isfinite(L), seconds, np.inf))
 
     def by_software(self, latency: Floats | float, rate: Floats | float) -> Wire:
         """What software makes of it: latencies times `latency`, bytes at `rate` times the speed."""
-        made = self.latency * latency, self.bulk * latency, self.per_B / rate
-        return Wire(*made, self.large_B, self.pipeline, self.pipeline_limit)  # `replace` takes three times as long
+        made = self.latency * latency, self.bulk * latency, self.per_B / rate, self.ahead / rate
+        limits = self.short_B, self.large_B, self.pipeline, self.pipeline_limit
+        return Wire(*made, *limits)  # `replace` takes three times as long
 
 
-def _of(system: System, ways: list[tuple[Floats, Floats, Floats]], n: int, most: int = 1) -> Wire:
-    """The wire of algorithms, with room for `most`: columns of all systems have the same shape."""
-    columns = np.zeros((3, most, n))
+def _of(system: System, ways: list[tuple[Floats | float, ...]], n: int, most: int = 1) -> Wire:
+    """The wire of algorithms, with room for `most`: columns of all systems have the same shape. ways: latency, bulk,
+    seconds per byte, and what the first bytes gain (none where it is not there)."""
+    columns = np.zeros((4, most, n))
     columns[0] = np.inf
     for i, way in enumerate(ways):
-        columns[:, i] = np.stack(np.broadcast_arrays(*way))
+        columns[: len(way), i] = np.stack(np.broadcast_arrays(*way))
     f, one = system.fabric, np.ones(n)
-    latency, bulk, per_B = columns
+    latency, bulk, per_B, ahead = columns
     return Wire(
         latency,
         np.where(np.isfinite(latency), bulk, 0.0),
         per_B,
+        ahead,
+        one * f.short_B,
         one * f.large_B,
         one * f.pipeline,
         one * f.pipeline_limit,
@@ -81,7 +91,12 @@ def _of(system: System, ways: list[tuple[Floats, Floats, Floats]], n: int, most:
 def all_reduce_wire(system: System, n: Floats, stride: Floats) -> Wire:
     """All-reduces of groups of n devices at a stride: `collectives.all_reduce_s` as a function of the bytes."""
     ways = collectives.algorithms(system, n, stride, "all-reduce")
-    return _of(system, [(a.latency_s, a.bulk_s, a.per_B) for a in ways], len(n), _MOST)
+    return _of(
+        system,
+        [(a.latency_s, a.bulk_s, a.per_B, 0.0 if a.ahead is None else a.ahead) for a in ways],
+        len(n),
+        _MOST,
+    )
 
 
 def all_to_all_wires(system: System, n: Floats, stride: Floats) -> tuple[Wire, Wire]:

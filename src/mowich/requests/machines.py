@@ -74,11 +74,26 @@ BESIDE = texts(
     metavar="JOB",
     example="all-to-all:72-143",
 )
+LAYER = word(
+    "layer",
+    "Software that calls it: graph (a compiled graph, on the device), kernel, framework.",
+    metavar="NAME",
+    default="graph",
+    shown="graph",
+    example="framework",
+)
+RANK_CORES = whole(
+    "lnc",
+    "Ranks are Trainium's logical cores of 1 or 2 physical ones (default: whole chips).",
+    metavar="N",
+    example="2",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveRequest(Asked):
-    """A collective among whole chips. sizes: bytes; group: chips that take part, None: all."""
+    """A collective among whole chips. sizes: bytes; group: chips that take part, None: all; layer: of software that
+    calls it; lnc: physical cores of a rank, None: whole chips."""
 
     kind: str
     on: str
@@ -88,6 +103,8 @@ class CollectiveRequest(Asked):
     oversubscription: float
     fail: tuple[str, ...]
     beside: tuple[str, ...]
+    layer: str
+    lnc: int | None
 
 
 def _collective(reader: QuestionReader) -> CollectiveRequest:
@@ -102,7 +119,7 @@ def _collective(reader: QuestionReader) -> CollectiveRequest:
 COLLECTIVE = Schema(
     name="collective",
     fields=(
-        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, *OF_FACTS),
+        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, LAYER, RANK_CORES, *OF_FACTS),
         *FORM,
     ),
     make=_collective,

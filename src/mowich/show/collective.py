@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mowich.machines.collectives import CORES
 from mowich.machines.topology import LevelRow as Level
 from mowich.show import charts
 from mowich.show.charts import Chart
@@ -58,6 +59,7 @@ def collective_page(result: Result, run: Run) -> Page:
             ("network", str(inputs["network"] or "the system's own")),
             ("failed", ", ".join(inputs["faults"]) or "none"),
             ("beside", ", ".join(inputs["beside"]) or "nothing"),
+            *([("called by", str(result["calls"]))] if result.get("calls") else []),
             ("facts", str(result.get("facts_hash", ""))),
         ],
         parts=(
@@ -79,13 +81,22 @@ def collective_page(result: Result, run: Run) -> Page:
     )
 
 
+_BINDS = {
+    "latency": "latency",
+    CORES: "what the cores of a chip pass on",
+    "call": "the call of the software",
+}
+"""What binds, in words, where it is no level of the machine."""
+
+
 def _sentence(result: Result) -> str:
     inputs, largest = result["inputs"], result["rows"][-1]
     network = f", {inputs['network']}" if inputs["network"] else ""
     binds = str(largest["binds"])
-    bound = binds if binds == "latency" else f"the {binds.replace('_', '-')} links"
+    bound = _BINDS.get(binds) or f"the {binds.replace('_', '-')} links"
+    ranks = f"cores (LNC {inputs['lnc']})" if inputs.get("lnc") else "chips"
     return (
-        f"{inputs['kind']} of {_size_words(largest['bytes'])} among {largest['ranks']:,} chips of"
+        f"{inputs['kind']} of {_size_words(largest['bytes'])} among {largest['ranks']:,} {ranks} of"
         f" {result.get('display') or inputs['on']}{network}: {span(largest['time_s'])},"
         f" {show(largest['busbw_Bps'], 'B/s')} of bus bandwidth, bound by {bound}."
     )

@@ -306,6 +306,8 @@ def collective_timed(asked: machines.CollectiveRequest) -> CollectiveStudy:
         oversubscription=asked.oversubscription,
         fail=asked.fail,
         beside=asked.beside,
+        layer=asked.layer,
+        lnc=asked.lnc,
     )
 
 

@@ -19,9 +19,18 @@ from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.machines import collectives, flows, links
-from mowich.machines.system import System, parse_spec, resolve
-from mowich.machines.topology import LevelRow, describe, on_network, per_chip
+from mowich.machines.system import (
+    DEVICE_LAYER,
+    System,
+    call_layers,
+    logical_cores,
+    on_layer,
+    parse_spec,
+    resolve,
+)
+from mowich.machines.topology import LevelRow, alone, describe, on_network, per_chip
 from mowich.shown import Rows, Shown
+from mowich.units import show
 
 FloatArray = NDArray[np.float64]
 
@@ -129,8 +138,9 @@ class CollectiveRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveStudy(Shown):
-    """Time against size of one collective among whole chips. slowdown: of the bytes' term by faults and by what runs
-    beside; 1 where whole.
+    """Time against size of one collective among whole chips, or among logical cores of `lnc` physical ones. slowdown:
+    of the bytes' term by faults and by what runs beside; 1 where whole; layer: of software that calls it; calls: that
+    in words, "" where one layer alone is known.
 
     Units: seconds, bytes, bytes per second.
 
@@ -153,6 +163,9 @@ class CollectiveStudy(Shown):
     warnings: tuple[str, ...]
     group: int
     oversubscription: float
+    layer: str
+    calls: str
+    lnc: int | None
     facts_hash: str
 
     def to_dict(self) -> dict[str, object]:
@@ -165,11 +178,14 @@ class CollectiveStudy(Shown):
                 "network": self.network or None,
                 "group": self.group,
                 "oversubscription": self.oversubscription,
+                "layer": self.layer,
+                "lnc": self.lnc,
                 "faults": list(self.faults),
                 "beside": list(self.beside),
             },
             "facts_hash": self.facts_hash,
             "display": self.display,
+            "calls": self.calls,
             "levels": [asdict(level) for level in self.levels],
             "slowdown": self.slowdown,
             "rows": [
@@ -187,22 +203,45 @@ class CollectiveStudy(Shown):
         }
 
 
-def machine(facts: Facts, on: str, chips: int, network: str, oversubscription: float) -> System:
-    """The chips of a machine as the ranks of a collective, cabled as asked."""
-    found = resolve(facts, on, chips=chips)
-    cabled = on_network(facts, found, network, oversubscription=oversubscription)
-    return per_chip(cabled if network or oversubscription != 1.0 else found)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveMachine:
+    """What a collective runs on. chips: of the machine; network: "" for its own; layer: software that calls it
+    (`system.call_layers`); lnc: physical cores of a rank, 0: whole chips are ranks."""
+
+    on: str
+    chips: int
+    network: str = ""
+    oversubscription: float = 1.0
+    layer: str = DEVICE_LAYER
+    lnc: int = 0
+
+    def system(self, facts: Facts) -> System:
+        """The machine, its ranks as devices, with one group at work. Raises UserError for a layer or a number of cores
+        that it does not have."""
+        found = resolve(facts, self.on, chips=self.chips)
+        found = logical_cores(facts, found, self.lnc) if self.lnc else found
+        if self.network or self.oversubscription != 1.0:
+            found = on_network(facts, found, self.network, oversubscription=self.oversubscription)
+        found = on_layer(facts, found, self.layer)
+        return alone(found if self.lnc else per_chip(found))
 
 
-def _ends(system: System, chips: int) -> list[tuple[str, list[str]]]:
-    """Groups of facts with a range that move the time of a collective over `chips` chips: (name, paths), each group
-    moved together. What joins fabrics is among them where the group leaves its fabric."""
-    inside = chips * system.devices_per_chip <= system.levels[system.fabric_level].devices
-    unused = {level.name for level in system.levels if level.joins_fabrics and inside}
-    own = {k: p for k, p in system.paths.items() if k.split(".")[0] not in unused}
-    links = [p for k, p in own.items() if k.endswith(".bandwidth")]
-    steps = [p for k, p in own.items() if k.endswith(".latency")] + [own["fabric.base"]]
-    return [("bandwidth", links), ("latency", steps)]
+_RATES = (".bandwidth", "_bandwidth", ".rate_share")
+_TIMES = (".latency", "fabric.base", ".call", ".host_call")
+"""Last words of numbers of a system that are rates of its links and cores, and times of steps and calls."""
+
+
+def _ends(system: System, ranks: int) -> list[tuple[str, list[str]]]:
+    """Groups of facts with a range that move the time of a collective over `ranks` devices: (name, paths), each group
+    moved together. Levels that the group does not use are not among them."""
+    used = {level.name for level in system.levels if not level.joins_fabrics}
+    if ranks > system.levels[system.fabric_level].devices:
+        used |= {level.name for level in system.levels}
+    own = {k: p for k, p in system.paths.items() if k.split(".")[0] in used | {"fabric", "layer"}}
+    return [
+        (name, [p for k, p in own.items() if k.endswith(ends)])
+        for name, ends in (("bandwidth", _RATES), ("latency", _TIMES))
+    ]
 
 
 def _moved(facts: Facts, paths: Sequence[str], worse: bool, bandwidth: bool) -> Facts:
@@ -227,24 +266,34 @@ def collective(
     oversubscription: float = 1.0,
     fail: Sequence[str] = (),
     beside: Sequence[str] = (),
+    layer: str = DEVICE_LAYER,
+    lnc: int | None = None,
 ) -> CollectiveStudy:
     """Time of a collective among `group` neighbouring chips (default: all of the system) for each size, with its
-    interval.
+    interval. The group is alone on the machine.
 
     fail: "link:3", "link:rack:7=0.5", "chip:5"; beside: "all-to-all:72-143", a collective that runs all the time on
-    those chips. Raises UserError for an unknown kind, a group larger than the system, and a fault that does not exist
-    or leaves fewer than two chips.
+    those chips; layer: the software that calls it; lnc: ranks, and so `group`, are logical cores of so many physical
+    ones. Raises UserError for an unknown kind, a group larger than the system, a layer that was not measured, and a
+    fault that does not exist or leaves fewer than two chips.
     """
     if kind not in collectives.COLLECTIVE_KINDS:
         raise unknown("collective", kind, collectives.COLLECTIVE_KINDS)
-    chips, wanted = _chips_and_group(facts, on, group)
-    system, data = machine(facts, on, chips, network, oversubscription), np.array([float(b) for b in sizes])
+    if lnc and (fail or beside):
+        raise UserError(
+            "links are laid out for whole chips", field="lnc", given=lnc, fix="leave out lnc, or fail and beside"
+        )
+    chips, wanted = _chips_and_group(facts, on, group, lnc or 0)
+    runs_on = CollectiveMachine(
+        on=on, chips=chips, network=network, oversubscription=oversubscription, layer=layer, lnc=lnc or 0
+    )
+    system, data = runs_on.system(facts), np.array([float(b) for b in sizes])
     asked = _disturbed(system, kind, data, wanted, fail, beside) if fail or beside else _Runs(ranks=wanted)
     value, names, bound = times(system, kind, data, asked.ranks, asked.slowdown)
     moved = []
-    for name, paths in _ends(resolve(facts, on, chips=chips), wanted):
+    for name, paths in _ends(system, wanted):
         slow, fast = (
-            times(machine(known, on, chips, network, oversubscription), kind, data, asked.ranks, asked.slowdown)[0]
+            times(runs_on.system(known), kind, data, asked.ranks, asked.slowdown)[0]
             for known in (_moved(facts, paths, worse, name == "bandwidth") for worse in (True, False))
         )
         moved.append((paths, slow, fast))
@@ -280,6 +329,9 @@ def collective(
         warnings=tuple(notes),
         group=wanted,
         oversubscription=oversubscription,
+        layer=layer,
+        calls=layer_words(facts, system, layer),
+        lnc=lnc,
         facts_hash=facts.hash(),
     )
 
@@ -295,17 +347,34 @@ class _Runs:
     binds: Sequence[str] | None = None
 
 
-def _chips_and_group(facts: Facts, on: str, group: int | None) -> tuple[int, int]:
-    """(chips of the machine, chips of the group). A system that is named without a size is as large as its group asks.
+def _chips_and_group(facts: Facts, on: str, group: int | None, lnc: int) -> tuple[int, int]:
+    """(chips of the machine, ranks of the group). A system that is named without a size is as large as its group asks.
     Raises UserError for a group of one, and for one that is larger than a system of stated size."""
-    default, has_size = resolve(facts, on).chips, parse_spec(on)[2] is not None
-    wanted = default if group is None else group
+    system, has_size = resolve(facts, on), parse_spec(on)[2] is not None
+    each = logical_cores(facts, system, lnc).devices_per_chip if lnc else 1
+    wanted = system.chips * each if group is None else group
     if wanted < 2:
-        raise UserError("a collective needs at least two chips", field="group", given=wanted)
-    chips = default if has_size else max(default, wanted)
-    if wanted > chips:
-        raise UserError("the group is larger than the system", field="group", given=wanted, allowed=f"2 to {chips}")
+        raise UserError(f"a collective needs at least two {'ranks' if lnc else 'chips'}", field="group", given=wanted)
+    chips = system.chips if has_size else max(system.chips, -(-wanted // each))
+    if wanted > chips * each:
+        raise UserError(
+            "the group is larger than the system", field="group", given=wanted, allowed=f"2 to {chips * each}"
+        )
     return chips, wanted
+
+
+def layer_words(facts: Facts, system: System, layer: str) -> str:
+    """The layer of software that calls a collective, in words; "" on machines of which one layer alone is known."""
+    if len(call_layers(facts, system)) == 1:
+        return ""
+    if layer == DEVICE_LAYER:
+        return "started on the device by a compiled graph, as steps of training and serving do: no call is added"
+    called = system.layer
+    assert called is not None
+    what = {"kernel": "a kernel launched alone", "framework": "a call of the framework"}.get(layer, layer)
+    ends = sorted({called.call_s, called.host_call_s})
+    adds = " to ".join(show(end, "s") for end in ends)
+    return f"{what}: adds {adds} to each" + (", more with more ranks on a host" if len(ends) > 1 else "")
 
 
 def _disturbed(

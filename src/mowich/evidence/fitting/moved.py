@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mowich.arrays import Floats
 from mowich.facts import Fact, Facts
-from mowich.machines.system import Level, System
+from mowich.machines.system import PASS_FIELDS, Level, System
 from mowich.software.stack import Efficiency, Platform, Stack
 
 S = TypeVar("S", bound=System)
@@ -16,7 +16,7 @@ S = TypeVar("S", bound=System)
 MovedNumbers = Mapping[str, Floats | float]
 """Name of a number ("efficiency.product_16", "domain.latency") -> its value, SI, or a column of values [k, 1]."""
 
-FABRIC = {"base": "base_s", "large_message": "large_B"}
+FABRIC = {"base": "base_s", "large_message": "large_B", **PASS_FIELDS}
 """Name of a number of the fabric -> its field, where that is another word."""
 
 DECIDING = frozenset(

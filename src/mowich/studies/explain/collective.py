@@ -7,7 +7,7 @@ import numpy as np
 from mowich.estimate import Notes, told
 from mowich.facts import Facts
 from mowich.machines import collectives
-from mowich.machines.system import resolve
+from mowich.machines.system import DEVICE_LAYER, logical_cores, resolve
 from mowich.shown import Result
 from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import ResultPath, flat_numbers
@@ -20,7 +20,16 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
     inputs = result["inputs"]
     kind, on, network = inputs["kind"], inputs["on"], inputs["network"] or ""
     over, slow = float(inputs.get("oversubscription") or 1.0), float(result["slowdown"])
-    chips = max(resolve(facts, on).chips, inputs["group"])
+    lnc = inputs.get("lnc") or 0
+    each = logical_cores(facts, resolve(facts, on), lnc).devices_per_chip if lnc else 1
+    runs_on = study.CollectiveMachine(
+        on=on,
+        chips=max(resolve(facts, on).chips, -(-inputs["group"] // each)),
+        network=network,
+        oversubscription=over,
+        layer=inputs.get("layer") or DEVICE_LAYER,
+        lnc=lnc,
+    )
     n, S = float(row["ranks"]), np.array([float(row["bytes"])])
     size, stride = np.array([n]), np.ones(1)
 
@@ -35,6 +44,8 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
             oversubscription=over,
             fail=inputs["faults"],
             beside=inputs["beside"],
+            layer=runs_on.layer,
+            lnc=lnc or None,
         )
         return flat_numbers(found.to_dict()["rows"][0])  # type: ignore[index]
 
@@ -42,11 +53,17 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
         """The slowdown by faults and by what runs beside is held."""
         if name[0] not in ("time_s", "busbw_Bps"):
             return
-        machine = study.machine(known, on, chips, network, over)
+        machine = runs_on.system(known)
         for hop in collectives.hops(machine, size, stride):
             if float(hop.r[0]) > 1:
                 words = "what one chip drives on it, one way"
                 notes.add(f"level {hop.level.name}", hop.Bps, "B/s", words=words, joins=hop.r, step_s=hop.step_s)
+        if machine.fabric.pass_Bps is not None:
+            words = "what the cores of a rank pass on, at once with the links; the first bytes are faster"
+            notes.add("cores", 1.0 / collectives.core_pass_B(machine, size)[0], "B/s", words=words)
+        if machine.layer is not None:
+            words = "what the software that calls it adds"
+            notes.add("call", collectives.call_s(machine, size, stride), "s", words=words, layer=runs_on.layer)
         if kind in ("all-to-all", "permute"):
             notes.add(
                 row["algorithm"],
@@ -63,7 +80,7 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
                     law = told(
                         notes, way.name, collectives.pipelined_s, note="the least, so it is taken" if is_taken else ""
                     )
-                    collectives.law_s(machine, way.latency_s, way.bulk_s, way.per_B, S, S, law)
+                    collectives.law_s(machine, way.latency_s, way.bulk_s, way.x_s(machine, S) / S, S, S, law)
         if slow > 1.0:
             notes.add(
                 "slowdown",
