@@ -4,11 +4,15 @@ fitted here."""
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
+from collectives_fit import series_left_out
 from pages import write
 
-from mowich.facts import load_facts
+from mowich.evidence.scores import TRAINIUM_COLLECTIVES, RowResult, summarise
+from mowich.evidence.validate import published, read_csv, validate_rows
+from mowich.facts import Facts, load_facts
 from mowich.studies.collectives import LARGE_B, Compared, compare_measured, measured, median
 from mowich.units import show
 
@@ -22,8 +26,17 @@ Each row is a published time of one collective, ranks being whole chips. **Ratio
 max(ratio, 1/ratio) - 1. The two dozen constants were fitted to 1,659 points of which these are a part, so the figures are in sample; the
 constants are few and common to all sizes and group sizes, and no row has one of its own.
 
-The Neuron rows are sample outputs of the documentation of `nccom-test`: the instance is not named, and most show 300 to 700 us that
-nothing published explains. They are counted, and shown apart.
+The Neuron rows are sample outputs of the documentation of `nccom-test`: the instance is not named, and most show 300 to 700 us, as a
+call of a framework does. They are counted, and shown apart. Measured collectives among the cores of Trainium stand at the end.
+"""
+
+TRAINIUM = """
+## Trainium, by layer of software
+
+{rows} measured collectives from `facts/published/trainium_collectives.csv`, ranks being logical cores (`mowich validate trainium-collectives`). The rate
+at which cores pass bytes on is that of kernels; a call of the framework reaches a share of it and adds a time (`networks.collectives.calls.neuron`).
+These few constants were fitted to the rows. So the second table leaves out one series after the other, and takes the constants of the framework from
+the others; no other series tells of a call of 64 ranks, of kernels, or of the device.
 """
 
 
@@ -35,6 +48,39 @@ def line(name: str, rows: list[Compared]) -> str:
         for x in (big, small)
     ]
     return f"| {name} | {cells[0]} | {cells[1]} |"
+
+
+def scores(rows: Sequence[RowResult]) -> str:
+    """Rows, median, 90th percentile and share in range, as cells."""
+    found = summarise(rows)
+    shares = (found.median_abs_error, found.p90_abs_error, found.interval_coverage)
+    return f"{found.n} | " + " | ".join("-" if x is None else f"{100 * x:.1f}%" for x in shares)
+
+
+def trainium(facts: Facts) -> list[str]:
+    """Measured collectives among cores, in sample and with a series left out."""
+    rows = [r for r in validate_rows("trainium-collectives", facts).rows if r.status == "ok"]
+    head = "| {} | rows | median error | 90th percentile | in 90% range |\n|--|--|--|--|--|"
+    out = [TRAINIUM.format(rows=len(rows)), head.format("in sample")]
+    out += [f"| {name} | {scores([r for r in rows if r.stack == name])} |" for name in sorted({r.stack for r in rows})]
+    out += ["", head.format("left out of the fit")]
+    left = list(series_left_out(facts))
+    for name in dict.fromkeys(series for series, _ in left):
+        out.append(f"| {name} | {scores([r for series, r in left if series == name])} |")
+    large = [r for _, r in left if r.stack.endswith("and more")]
+    out.append(f"| all, 64 MiB and more | {scores(large)} |")
+    out.append(f"| all, less than 64 MiB | {scores([r for _, r in left if r not in large])} |")
+    out += [
+        "",
+        "| id | chip | ranks | collective | layer | measured | predicted | ratio |",
+        "|--|--|--|--|--|--|--|--|",
+    ]
+    cases = {row["id"]: row for row in read_csv(published(TRAINIUM_COLLECTIVES), facts)}
+    for r in rows:
+        cells = (r.id, r.chip, cases[r.id]["ranks"], r.kind, r.stack.split(",")[0])
+        times = (show((x or 0.0) * 1e-6, "s") for x in (r.measured, r.predicted))
+        out.append(f"| {' | '.join((*cells, *times))} | {r.ratio or 0.0:.2f} |")
+    return out
 
 
 def page() -> str:
@@ -66,6 +112,7 @@ def page() -> str:
             f"| {x.id} | {machine} | {x.group} | {x.kind} | {show(x.data_B, 'B')} | {show(x.time_s, 's')} |"
             f" {show(r.predicted_s, 's')} | {r.ratio:.2f} | {r.algorithm} | {r.binds} |"
         )
+    out += trainium(facts)
     return "\n".join(out) + "\n"
 
 

@@ -2,6 +2,7 @@
 
     pip install aiconfigurator-core==0.12.* pandas pyarrow scipy
     python tools/collectives_fit.py
+    python tools/collectives_fit.py --trainium      (calls of the framework on Trainium; writes facts/published/left_out.json)
 
 Data: NCCL tables of aiconfigurator (half precision; NCCL 2.29.2, A100 2.27.3; 2, 4 and 8 GPUs) and the multi-node rows
 of facts/published/collectives.csv, which count four times. Loss: soft L1 of the log of predicted over measured, cut at
@@ -10,13 +11,20 @@ a factor of 1.8. One constant per mechanism and chip family; none for a row.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
+from accuracy import kept
 
-from mowich.facts import load_facts
+from mowich.evidence.collective_rows import LARGE_B, MeasuredCollective, read_collective_row, validate_collectives
+from mowich.evidence.collective_times import times
+from mowich.evidence.row_checks import PublishedRow
+from mowich.evidence.scores import FITTED_TO, TRAINIUM_COLLECTIVES, RowResult, left_out_file, summarise
+from mowich.evidence.validate import published, read_csv
+from mowich.facts import Facts, load_facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
@@ -81,7 +89,85 @@ def points() -> list[tuple[str, str, str, int, float, float, float]]:
     return out
 
 
+CALLS = f"{ROOT}.calls.neuron.framework"
+
+
+def _device_s(facts: Facts, case: MeasuredCollective, share: float) -> float:
+    """Seconds of a measured collective without the call, at a share of the rate of cores."""
+    known = facts.with_values(
+        {f"{CALLS}.{name}": 1e-9 for name in ("call", "host_call")} | {f"{CALLS}.rate_share": share}
+    )
+    return float(times(case.runs_on.system(known), case.kind, np.array([case.data_B]), case.ranks, 1.0)[0][0])
+
+
+def fit_calls(facts: Facts, cases: Sequence[MeasuredCollective]) -> Mapping[str, float]:
+    """Constants of calls of the framework from measured ones: the geometric mean of what the smallest take beside the
+    device, of few ranks and of a whole host; the median share of the rate of cores that large ones reach."""
+    whole = facts.number(f"{CALLS}.host_ranks")
+    out: dict[str, float] = {}
+    for name, found in (
+        ("call", [c for c in cases if c.ranks < whole]),
+        ("host_call", [c for c in cases if c.ranks >= whole]),
+    ):
+        small = [c.time_s - _device_s(facts, c, 1.0) for c in found if c.data_B <= 2**13]
+        if small:
+            out[f"{CALLS}.{name}"] = float(np.exp(np.mean(np.log(small))))
+    known = facts.with_values(out)
+    shares = []
+    for c in cases:
+        if c.data_B >= LARGE_B:
+            call = known.number(f"{CALLS}.{'call' if c.ranks < whole else 'host_call'}")
+            shares.append(_device_s(facts, c, 1.0) / (c.time_s - call))
+    return out | ({f"{CALLS}.rate_share": float(np.median(shares))} if shares else {})
+
+
+def framework_series(facts: Facts) -> dict[str, list[tuple[PublishedRow, MeasuredCollective]]]:
+    """Calls of the framework that were measured together: collective and ranks -> rows."""
+    out: dict[str, list[tuple[PublishedRow, MeasuredCollective]]] = {}
+    for row in read_csv(published(TRAINIUM_COLLECTIVES), facts):
+        case = read_collective_row(row, facts)
+        if case.runs_on.layer == "framework":
+            out.setdefault(f"{row['kind']} of {case.ranks}", []).append((row, case))
+    return out
+
+
+def series_left_out(facts: Facts) -> Iterator[tuple[str, RowResult]]:
+    """(series, row) of calls of the framework, predicted with constants from the other series. A call of a whole host
+    was measured in one series alone: it keeps its constant."""
+    series = framework_series(facts)
+    for name, rows in series.items():
+        others = [case for other, found in series.items() if other != name for _, case in found]
+        known = facts.with_values(fit_calls(facts, others))
+        yield from ((name, r) for r in validate_collectives([row for row, _ in rows], known))
+
+
+def figures(facts: Facts) -> list[dict[str, object]]:
+    """The entries of `mowich.evidence.scores.LeftOut`: rows whose series was left out."""
+    rows = [r for _, r in series_left_out(facts)]
+    out: list[dict[str, object]] = []
+    for what, found in (
+        ("64 MiB and more", [r for r in rows if r.stack.endswith("and more")]),
+        ("less than 64 MiB", [r for r in rows if not r.stack.endswith("and more")]),
+    ):
+        of = summarise(found)
+        own = {"rows": of.n, "median": of.median_abs_error, "p90": of.p90_abs_error, "in_range": of.interval_coverage}
+        words = {"work": FITTED_TO[TRAINIUM_COLLECTIVES], "what": what, "unit": "series"}
+        out.append({**words, **{k: round(v, 6) if isinstance(v, float) else v for k, v in own.items()}})
+    return out
+
+
+def trainium() -> None:
+    """Prints the constants of calls of the framework beside those that ship, and writes the errors of rows left out."""
+    facts = load_facts()
+    left_out_file().write_text(kept(FITTED_TO[TRAINIUM_COLLECTIVES], figures(facts)), encoding="utf-8")
+    cases = [case for rows in framework_series(facts).values() for _, case in rows]
+    for path, value in fit_calls(facts, cases).items():
+        print(f"{path.removeprefix(ROOT + '.'):45s} {facts.number(path):.4g} -> {value:.4g}")
+
+
 def main() -> None:
+    from scipy.optimize import least_squares
+
     facts = load_facts()
     groups: dict[tuple[str, str, str, int], list[tuple[float, float, float]]] = {}
     for system, network, kind, n, data, seconds, weight in points():
@@ -112,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    trainium() if "--trainium" in sys.argv else main()

@@ -101,7 +101,7 @@ def measured_places() -> dict[str, str]:
         "trainium_serving.csv": "source_path_or_url",
         "trainium_models.csv": "source",
         "collectives.csv": "source",
-        "chip_collectives.csv": "source",
+        "trainium_collectives.csv": "source",
     }
     found: dict[str, str] = {}
     for table, column in columns.items():

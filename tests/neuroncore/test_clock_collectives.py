@@ -1,5 +1,5 @@
-"""Collectives inside a chip on the clock, beside the rows of `facts/published/chip_collectives.csv`, and what always
-holds of them.
+"""Collectives inside a chip on the clock, beside those rows of `facts/published/trainium_collectives.csv` whose ranks
+are on one chip, and what always holds of them.
 
 Calls of a framework and launches of a kernel have a floor of 0.1 to 0.4 ms, which is dispatch and not the chip. So a
 row of a series counts by its time beyond the smallest size of the series.
@@ -18,11 +18,15 @@ import mowich
 import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
+from mowich.evidence.collective_rows import read_collective_row
+from mowich.evidence.row_checks import RefusedError
 from mowich.facts.load import shipped_folder
+from mowich.machines.system import DEVICE_LAYER
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.instructions.rates import COLLECTIVE_QUEUE, PS, Cost
 from mowich.neuroncore.trace import Kind, Operand
 from mowich.nki import hollow
+from shared_facts import SHARED_FACTS
 
 GENERATIONS = {"trn1": 2, "trn2": 3, "trn3": 4}
 KINDS = {"all-reduce": "all_reduce", "all-gather": "all_gather", "send-recv": "collective_permute"}
@@ -56,10 +60,30 @@ def seconds(row: dict[str, str]) -> float:
     return (made.occupancy + made.latency) / PS
 
 
+def in_chip_rows() -> list[dict[str, str]]:
+    """Rows of ranks on one chip. cores: of a rank; series: rows with the same floor of dispatch; layer: what was
+    measured, a call of a framework, a launch of a kernel, nccom-test, or a profile of the device."""
+    with (shipped_folder() / "published" / "trainium_collectives.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    out = []
+    for row in rows:
+        try:
+            case = read_collective_row(row, SHARED_FACTS)
+        except RefusedError:
+            continue
+        if case.is_peak or not case.is_in_chip:
+            continue
+        on_device = "nccom-test" if "nccom" in row["layer"] else "profile"
+        layer = on_device if case.runs_on.layer == DEVICE_LAYER else case.runs_on.layer
+        series = "" if case.runs_on.layer == DEVICE_LAYER else row["id"].rpartition("_")[0]
+        own = {"series": series, "cores": str(case.runs_on.lnc), "time_us": row["measured_us"], "layer": layer}
+        out.append({**row, **own})
+    return out
+
+
 def points() -> list[Point]:
     """Every row that says something of the chip."""
-    with (shipped_folder() / "published" / "chip_collectives.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = in_chip_rows()
     first = {r["series"]: r for r in reversed(rows) if r["series"]}
     out = []
     for r in rows:

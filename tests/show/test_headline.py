@@ -308,6 +308,8 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
         "serving, tokens per second and chip",
         "kernels, time, newer interface",
         "kernels, time, older interface",
+        "collectives on Trainium, 64 MiB and more",
+        "collectives on Trainium, less than 64 MiB",
     ]
     titles = [chart["title"] for chart in view["charts"]]
     assert ["left out of the fit" in title for title in titles] == [True] * 4 + [False] * (len(titles) - 4)

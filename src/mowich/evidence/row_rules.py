@@ -106,7 +106,7 @@ activation."""
 
 def is_time(metric: str) -> bool:
     """True when a larger figure is slower."""
-    return metric.endswith("step_time_s")
+    return metric.endswith(("step_time_s", "time_us"))
 
 
 _StackNote = TypedDict("_StackNote", {"stack": str, "columns": list[str], "pattern": str, "and": NotRequired[str]})

@@ -31,7 +31,14 @@ errors are in sample."""
 TRAINIUM = "published/trainium_serving.csv"
 """The same of the rows of serving on Trainium."""
 
-FITTED_TO: Mapping[str, str] = {SHIPPED: "training", TRAINIUM: "serving on Trainium"}
+TRAINIUM_COLLECTIVES = "published/trainium_collectives.csv"
+"""The same of collectives among the cores of Trainium."""
+
+FITTED_TO: Mapping[str, str] = {
+    SHIPPED: "training",
+    TRAINIUM: "serving on Trainium",
+    TRAINIUM_COLLECTIVES: "collectives on Trainium",
+}
 """Rows that ship -> `LeftOut.work` of the errors that they have when they are left out of the fit."""
 
 KERNEL_ERRORS = "kernels"
@@ -259,12 +266,12 @@ def summarise(rows: Iterable[RowResult]) -> Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """Errors of rows that were left out of the fit. work: "training", "serving", "serving on Trainium" or "kernels";
-    what: the number predicted; unit: what was left out whole, "groups", "sources" or "families"; of: what the rows of a
+    """Errors of rows that were left out of the fit. work: a word of `FITTED_TO`, "serving" or "kernels"; what: the
+    number predicted; unit: what was left out whole, "groups", "sources", "series" or "families"; of: what the rows of a
     group have in common; chip: whose rows alone these are, "" of all; family: of kernels, whose alone; median, p90: of
     max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too
-    (None: not kept; of kernels the widths are those of all); command, date: what made the entry and when, where the
-    rows do not ship."""
+    (None: not kept; of kernels and collectives the widths are those of all); command, date: what made the entry and
+    when, where the rows do not ship."""
 
     work: str
     what: str

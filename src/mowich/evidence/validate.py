@@ -16,12 +16,12 @@ from importlib import resources
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
-from mowich.evidence import serving_validate
+from mowich.evidence import collective_rows, serving_validate
 from mowich.evidence.residual import step_interval
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.scores import SHIPPED, TRAINIUM, RowResult, Validation
+from mowich.evidence.scores import SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, RowResult, Validation
 from mowich.evidence.serving_rows import SERVING
 from mowich.facts import Facts
 from mowich.files import read_text
@@ -31,7 +31,7 @@ from mowich.training.sensitivity import moves
 from mowich.training.step import OneStep, predict_step, predict_steps
 from mowich.training.tuned import HandTuned, has_kernels, predict_hand_tuned
 
-TABLES = {"training": SHIPPED, "trainium-serving": TRAINIUM}
+TABLES = {"training": SHIPPED, "trainium-serving": TRAINIUM, "trainium-collectives": TRAINIUM_COLLECTIVES}
 """Word for a table of measurements that ships -> its file, as results name it."""
 
 
@@ -49,7 +49,8 @@ def shipped_as(path: str | Path | None) -> str | None:
 
 
 def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
-    """Rows of a table of training measurements, or of serving ones (told apart by their columns), checked at the edge.
+    """Rows of a table of measurements of training, of serving or of collectives (told apart by their columns), checked
+    at the edge.
 
     Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
     columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
@@ -65,6 +66,9 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
             )
         if serving_validate.is_serving(columns):
             return _rows(checked_rows(name, "serving", columns, reader, SERVING, serving_validate.check_serving_row))
+        if collective_rows.is_collectives(columns):
+            form, check = collective_rows.COLLECTIVES, collective_rows.check_collective_row
+            return _rows(checked_rows(name, "collectives", columns, reader, form, check))
         rows = _rows(checked_rows(name, "training", columns, reader, TRAINING, check_training_row))
     except csv.Error as error:
         raise UserError(f"not a CSV table: {error}", where=f"{name}:{reader.line_num}") from error
@@ -164,9 +168,9 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
 
 def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
     """Predict every row of `path` (None: the published training rows that ship; a word of `TABLES`: that table). Raises
-    UserError for a file that is not a table of measurements of training or of serving; a single row that cannot be
-    modelled is answered with status "unsupported" and its reason. Rows that ship are predicted once for the same
-    facts."""
+    UserError for a file that is not a table of measurements of training, serving or collectives; a single row that
+    cannot be modelled is answered with status "unsupported" and its reason. Rows that ship are predicted once for the
+    same facts."""
     name = shipped_as(path)
     if name is None:
         return Validation(path=str(path), facts_hash=facts.hash(), rows=_predicted(Path(str(path)), facts))
@@ -179,6 +183,8 @@ def _predicted(file: Path, facts: Facts) -> Rows[RowResult]:
     rows = read_csv(file, facts)
     if serving_validate.is_serving(list(rows[0])):
         return Rows(serving_validate.validate_serving(rows, facts))
+    if collective_rows.is_collectives(list(rows[0])):
+        return Rows(collective_rows.validate_collectives(rows, facts))
     reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
     usable = [row for row in rows if reasons[row["chip"]] is None]
     found = read_cases(usable, facts)

@@ -73,9 +73,9 @@ class Fabric:
     """What the collective library reaches of the links; facts `networks.collectives.*` define each field.
 
     library: nccl, neuron or xla. base_s: latency of the device, of each call. Efficiencies are shares of the published
-    bandwidth. Where the DMA of the cores limits a collective: pass_Bps, at which one core passes a buffer on, None where
-    that is not known; short_Bps: the same of the first short_B bytes; copy_Bps: of a copy to another device; ring_share:
-    of the passes that remain where rings go through whole chips.
+    bandwidth. Where the DMA of the cores limits a collective: pass_Bps, at which one core passes a buffer on, None
+    where that is not known; short_Bps: the same of the first short_B bytes; copy_Bps: of a copy to another device;
+    ring_share: of the passes that remain where rings go through whole chips.
     """
 
     library: str

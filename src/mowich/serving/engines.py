@@ -338,7 +338,8 @@ def wires_of(cases: Sequence[Served]) -> dict[str, Floats]:
         columns = {
             f"{name}_{part}": getattr(w, part) for name, w in made.items() for part in ("latency", "bulk", "per_B")
         }
-        columns |= {name: getattr(inside, name) for name in ("large_B", "pipeline", "pipeline_limit")}
+        columns |= {name: getattr(inside, name) for name in ("short_B", "large_B", "pipeline", "pipeline_limit")}
+        columns["reduce_ahead"] = made["reduce"].ahead
         columns["reduce_crosses"] = (tp[at] > system.domain_devices).astype(np.float64)
         for name, column in columns.items():
             whole = out.setdefault(name, np.zeros((*column.shape[:-1], len(cases))))

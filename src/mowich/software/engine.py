@@ -188,6 +188,7 @@ class EngineCosts(Columns):
     reduce_latency: Floats
     reduce_bulk: Floats
     reduce_per_B: Floats
+    reduce_ahead: Floats
     reduce_crosses: Floats
     inside_latency: Floats
     inside_bulk: Floats
@@ -201,6 +202,7 @@ class EngineCosts(Columns):
     next_latency: Floats
     next_bulk: Floats
     next_per_B: Floats
+    short_B: Floats
     large_B: Floats
     pipeline: Floats
     pipeline_limit: Floats
@@ -277,7 +279,8 @@ class EngineCosts(Columns):
     def wire(self, name: Literal["reduce", "inside", "outside", "stage", "next"]) -> Wire:
         """The wires of a collective, before software."""
         latency, bulk, per_B = (getattr(self, f"{name}_{part}") for part in ("latency", "bulk", "per_B"))
-        return Wire(latency, bulk, per_B, self.large_B, self.pipeline, self.pipeline_limit)
+        ahead = self.reduce_ahead if name == "reduce" else np.zeros_like(per_B)
+        return Wire(latency, bulk, per_B, ahead, self.short_B, self.large_B, self.pipeline, self.pipeline_limit)
 
     def within_published(self) -> EngineCosts:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
@@ -295,7 +298,8 @@ class EngineCosts(Columns):
             for name in ("reduce", "inside", "outside", "stage", "next")
             for part in ("latency", "bulk", "per_B")
         }
-        return replace(self, **best, **dict.fromkeys(_ADDED, none), **wires)
+        ahead = np.zeros_like(self.reduce_ahead)
+        return replace(self, **best, **dict.fromkeys(_ADDED, none), **wires, reduce_ahead=ahead)
 
 
 _ADDED = (

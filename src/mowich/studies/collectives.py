@@ -15,20 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.errors import UserError, unknown
-from mowich.estimate import Estimate, from_spreads, worst_grade
+from mowich.estimate import Estimate
+from mowich.evidence.collective_times import CollectiveMachine, timed
 from mowich.facts import Facts
 from mowich.facts.load import shipped_folder
 from mowich.machines import collectives, flows, links
-from mowich.machines.system import (
-    DEVICE_LAYER,
-    System,
-    call_layers,
-    logical_cores,
-    on_layer,
-    parse_spec,
-    resolve,
-)
-from mowich.machines.topology import LevelRow, alone, describe, on_network, per_chip
+from mowich.machines.system import DEVICE_LAYER, System, call_layers, logical_cores, parse_spec, resolve
+from mowich.machines.topology import LevelRow, describe, on_network, per_chip
 from mowich.shown import Rows, Shown
 from mowich.units import show
 
@@ -203,58 +196,6 @@ class CollectiveStudy(Shown):
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectiveMachine:
-    """What a collective runs on. chips: of the machine; network: "" for its own; layer: software that calls it
-    (`system.call_layers`); lnc: physical cores of a rank, 0: whole chips are ranks."""
-
-    on: str
-    chips: int
-    network: str = ""
-    oversubscription: float = 1.0
-    layer: str = DEVICE_LAYER
-    lnc: int = 0
-
-    def system(self, facts: Facts) -> System:
-        """The machine, its ranks as devices, with one group at work. Raises UserError for a layer or a number of cores
-        that it does not have."""
-        found = resolve(facts, self.on, chips=self.chips)
-        found = logical_cores(facts, found, self.lnc) if self.lnc else found
-        if self.network or self.oversubscription != 1.0:
-            found = on_network(facts, found, self.network, oversubscription=self.oversubscription)
-        found = on_layer(facts, found, self.layer)
-        return alone(found if self.lnc else per_chip(found))
-
-
-_RATES = (".bandwidth", "_bandwidth", ".rate_share")
-_TIMES = (".latency", "fabric.base", ".call", ".host_call")
-"""Last words of numbers of a system that are rates of its links and cores, and times of steps and calls."""
-
-
-def _ends(system: System, ranks: int) -> list[tuple[str, list[str]]]:
-    """Groups of facts with a range that move the time of a collective over `ranks` devices: (name, paths), each group
-    moved together. Levels that the group does not use are not among them."""
-    used = {level.name for level in system.levels if not level.joins_fabrics}
-    if ranks > system.levels[system.fabric_level].devices:
-        used |= {level.name for level in system.levels}
-    own = {k: p for k, p in system.paths.items() if k.split(".")[0] in used | {"fabric", "layer"}}
-    return [
-        (name, [p for k, p in own.items() if k.endswith(ends)])
-        for name, ends in (("bandwidth", _RATES), ("latency", _TIMES))
-    ]
-
-
-def _moved(facts: Facts, paths: Sequence[str], worse: bool, bandwidth: bool) -> Facts:
-    """Facts with a group at its slow or fast end; facts without a range stay."""
-    values: dict[str, float] = {}
-    for path in dict.fromkeys(paths):
-        fact = facts.fact(path)
-        end = fact.low if worse == bandwidth else fact.high
-        if end is not None:
-            values[path] = end
-    return facts.with_values(values) if values else facts
-
-
 def collective(
     facts: Facts,
     kind: str,
@@ -289,14 +230,7 @@ def collective(
     )
     system, data = runs_on.system(facts), np.array([float(b) for b in sizes])
     asked = _disturbed(system, kind, data, wanted, fail, beside) if fail or beside else _Runs(ranks=wanted)
-    value, names, bound = times(system, kind, data, asked.ranks, asked.slowdown)
-    moved = []
-    for name, paths in _ends(system, wanted):
-        slow, fast = (
-            times(runs_on.system(known), kind, data, asked.ranks, asked.slowdown)[0]
-            for known in (_moved(facts, paths, worse, name == "bandwidth") for worse in (True, False))
-        )
-        moved.append((paths, slow, fast))
+    found, names, bound = timed(facts, runs_on, kind, sizes, asked.ranks, asked.slowdown)
     notes = []
     if system.family == "neuroncore-v4":
         notes.append(f"{facts.text(PUBLIC_TRN3)}; link bandwidth is known to a factor of two, latency by analogy")
@@ -316,7 +250,7 @@ def collective(
             )
             for size, estimate, algorithm, binds in zip(
                 sizes,
-                _estimates(facts, system, kind, sizes, asked.ranks, value, moved),
+                found,
                 asked.algorithm or names,
                 asked.binds or bound,
                 strict=True,
@@ -401,59 +335,6 @@ def _disturbed(
     found = flows.asymmetric(local, kind, data_B, members, faults=faults, beside=others)
     whole = group > laid == len(members)  # a part of the group is laid out: the library chooses for all of it
     return _Runs(ranks=left, slowdown=found.slowdown, algorithm=None if whole else found.algorithm, binds=found.binds)
-
-
-def times(
-    system: System, kind: str, data_B: FloatArray, ranks: int, slowdown: float
-) -> tuple[FloatArray, list[str], list[str]]:
-    """(seconds [sizes], algorithm of each size, what binds it). slowdown: of the bytes' term."""
-    got = collectives.choose(system, kind, data_B, np.full(len(data_B), float(ranks)), np.ones(len(data_B)))
-    extra = flows.bytes_term(system, kind, data_B, ranks) * (slowdown - 1.0) if slowdown > 1.0 else 0.0
-    return got.time_s + extra, got.algorithm, got.binds
-
-
-_TELLS = 0.05
-"""A group of facts that moves a time by more than this share, either way, has a say in its grade."""
-
-
-def _estimates(
-    facts: Facts,
-    system: System,
-    kind: str,
-    sizes: Sequence[int],
-    ranks: int,
-    time_s: FloatArray,
-    moved: Sequence[tuple[Sequence[str], FloatArray, FloatArray]],
-) -> list[Estimate]:
-    """The time of each size with its interval. moved: groups of facts, each with the seconds at their slow and at their
-    fast ends, [sizes]."""
-    residual = np.full(len(sizes), facts.number(f"networks.collectives.{system.family}.residual"))
-    downs, ups = [residual], [residual]
-    grades = ["C" if system.fabric.library != "neuron" else "D"]
-    for paths, slow, fast in moved:
-        ups.append(np.maximum(0.0, np.log(slow / time_s)))
-        downs.append(np.maximum(0.0, np.log(time_s / fast)))
-        if (downs[-1] > _TELLS).any() or (ups[-1] > _TELLS).any():
-            grades += [facts.fact(p).grade or "A" for p in paths]
-    return [
-        from_spreads(
-            float(time_s[i]),
-            "s",
-            [float(d[i]) for d in downs],
-            [float(u[i]) for u in ups],
-            grade=worst_grade(grades),
-            coverage={"analytic": 1.0},
-            breakdown=_parts(system, kind, size, ranks, float(time_s[i])),
-        )
-        for i, size in enumerate(sizes)
-    ]
-
-
-def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> dict[str, float]:
-    """Seconds of a collective by level, latency, and what failed or shared links add; they sum to its time."""
-    whole = {k: v for k, v in collectives.by_level(system, kind, float(data_B), n).items() if v}
-    added = time_s - sum(whole.values())
-    return whole if added <= 1e-9 * time_s else {**whole, "slowed links": added}
 
 
 def _beside(text: str, chips: int) -> tuple[str, list[int]]:

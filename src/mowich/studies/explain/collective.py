@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mowich.estimate import Notes, told
+from mowich.evidence.collective_times import CollectiveMachine, times
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import DEVICE_LAYER, logical_cores, resolve
@@ -22,7 +23,7 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
     over, slow = float(inputs.get("oversubscription") or 1.0), float(result["slowdown"])
     lnc = inputs.get("lnc") or 0
     each = logical_cores(facts, resolve(facts, on), lnc).devices_per_chip if lnc else 1
-    runs_on = study.CollectiveMachine(
+    runs_on = CollectiveMachine(
         on=on,
         chips=max(resolve(facts, on).chips, -(-inputs["group"] // each)),
         network=network,
@@ -67,7 +68,7 @@ def collective_row(result: Result, at: ResultPath, row: Result, facts: Facts) ->
         if kind in ("all-to-all", "permute"):
             notes.add(
                 row["algorithm"],
-                study.times(machine, kind, S, row["ranks"], slow)[0],
+                times(machine, kind, S, row["ranks"], slow)[0],
                 "s",
                 words="latency of the steps and bytes over the links, level by level (docs/collectives.md)",
                 S=S,

@@ -1,0 +1,168 @@
+"""Measured collectives among the cores of Trainium: a row of a table as a question to `collective_times`, and how far
+its answer is from the measurement.
+
+A row says chip, kind, bytes, ranks, in words where it ran (`topology`: instance and cores of a rank, LNC) and which
+layer of software was timed. `measured_us` is a time, `busbw_GBps` alone a peak over sizes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mowich.errors import UserError
+from mowich.evidence.collective_times import CollectiveMachine, timed
+from mowich.evidence.row_checks import PublishedRow, RefusedError, TableForm, blank, not_numbers, refusal
+from mowich.evidence.scores import RowResult
+from mowich.facts import Facts
+from mowich.machines.collectives import COLLECTIVE_KINDS, bus_factor
+from mowich.machines.system import DEVICE_LAYER, core_groups, resolve
+from mowich.progress import steps
+
+COLLECTIVES = TableForm(
+    required=("id", "chip", "kind", "bytes", "ranks", "topology", "measured_us", "layer"),
+    metrics=("measured_us", "busbw_GBps"),
+    counts=("ranks",),
+    counts_from_zero=(),
+    amounts=("bytes",),
+)
+
+PEAK_B = 2**31
+"""Bytes at which a peak over sizes is predicted: the largest buffer of the tables."""
+
+KINDS = {"send-recv": "permute"}
+"""Kind as benchmarks call it -> ours."""
+
+LAYERS = (
+    (r"torch\.distributed|framework", "framework"),
+    (r"nki|\bkernel\b", "kernel"),
+    (r"nccom-test|profile|\bgraph\b", DEVICE_LAYER),
+)
+"""Words of the column `layer` -> the layer of software."""
+
+_BUS_AGREES = 0.1
+"""How far a printed bus bandwidth may lie from the one of a buffer that it belongs to: it has two decimals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredCollective:
+    """A row as it is asked. kind: ours; data_B: the whole buffer, that all give or get together; ranks: of `lnc`
+    physical cores; time_s: measured; is_peak: a bus bandwidth was measured, the highest over sizes."""
+
+    runs_on: CollectiveMachine
+    kind: str
+    data_B: float
+    ranks: int
+    time_s: float
+    is_peak: bool
+
+    @property
+    def is_in_chip(self) -> bool:
+        """Whether all ranks are on one chip."""
+        return self.runs_on.chips == 1
+
+
+def is_collectives(columns: Sequence[str]) -> bool:
+    """Whether a table's columns are those of measured collectives."""
+    return {"kind", "ranks", "measured_us"} <= set(columns)
+
+
+def check_collective_row(row: PublishedRow, where: str) -> list[UserError]:
+    """What is wrong with a row: blank cells, cells that are no number."""
+    return blank(row, ("id", "chip", "kind", "ranks"), where) + not_numbers(
+        row, COLLECTIVES.numbers, where, whole=COLLECTIVES.counts
+    )
+
+
+def read_collective_row(row: PublishedRow, facts: Facts) -> MeasuredCollective:
+    """Raises RefusedError for a row that is no collective of a library, and for words that are not known."""
+    kind = KINDS.get(row["kind"], row["kind"])
+    if kind not in COLLECTIVE_KINDS:
+        raise refusal("kind", row["kind"], [*COLLECTIVE_KINDS, *KINDS])
+    layer = next((name for words, name in LAYERS if re.search(words, row["layer"], re.IGNORECASE)), None)
+    if layer is None:
+        raise refusal("layer", row["layer"], [words for words, _ in LAYERS])
+    ranks = int(float(row["ranks"]))
+    if ranks < 2:
+        raise refusal("ranks", row["ranks"], "2 or more")
+    runs_on = _machine(row, ranks, layer, facts)
+    is_peak = not row["measured_us"]
+    if not (row.get("busbw_GBps") if is_peak else row["bytes"]):
+        raise RefusedError("neither a time of some bytes nor a peak of bus bandwidth is stated")
+    data_B = float(PEAK_B) if is_peak else _whole_buffer_B(row, kind, ranks)
+    time_s = (
+        bus_factor(kind, ranks) * data_B / (float(row["busbw_GBps"]) * 1e9)
+        if is_peak
+        else float(row["measured_us"]) / 1e6
+    )
+    return MeasuredCollective(runs_on=runs_on, kind=kind, data_B=data_B, ranks=ranks, time_s=time_s, is_peak=is_peak)
+
+
+def _machine(row: PublishedRow, ranks: int, layer: str, facts: Facts) -> CollectiveMachine:
+    """The chips that the ranks of a row fill, of the instance that it names, else of its chip."""
+    named = re.search(r"\btrn\d\w*\.\w+", row["topology"])
+    on = named[0] if named else row["chip"]
+    try:
+        system = resolve(facts, on)
+    except UserError as error:
+        raise refusal("topology" if named else "chip", on, error.what) from error
+    groups = core_groups(facts, system.chip)
+    if groups is None:
+        raise refusal("chip", row["chip"], "a chip of NeuronCores")
+    stated = re.search(r"\bLNC ?= ?(\d)|\bLNC(\d)", row["topology"])
+    lnc = int(stated[1] or stated[2]) if stated else system.lnc
+    if lnc not in groups.sizes:
+        raise refusal("topology", f"LNC {lnc}", [f"LNC {size}" for size in groups.sizes])
+    return CollectiveMachine(on=system.id, chips=-(-ranks // groups.devices(lnc)), layer=layer, lnc=lnc)
+
+
+def _whole_buffer_B(row: PublishedRow, kind: str, ranks: int) -> float:
+    """The whole buffer of a row. A gather's column says what each rank sends; a printed bus bandwidth tells of other
+    kinds, and overrules it."""
+    stated, bus = float(row["bytes"]), float(row.get("busbw_GBps") or 0.0)
+    if bus >= 1.0 and row["measured_us"]:
+        for data_B in (stated, stated * ranks):
+            made = bus_factor(kind, ranks) * data_B / float(row["measured_us"]) / 1e3
+            if abs(made / bus - 1.0) < _BUS_AGREES:
+                return data_B
+    return stated * ranks if kind == "all-gather" else stated
+
+
+def validate_collectives(rows: Sequence[PublishedRow], facts: Facts) -> tuple[RowResult, ...]:
+    """Every row with what is predicted of it."""
+    return tuple(_predict(row, facts) for row in steps(rows, "predicting collectives"))
+
+
+def _predict(row: PublishedRow, facts: Facts) -> RowResult:
+    source = row.get("source", "")
+    try:
+        case = read_collective_row(row, facts)
+    except RefusedError as refused:
+        return RowResult.unsupported(row, metric="time_us", source=source, reason=str(refused))
+    (found,), _, _ = timed(facts, case.runs_on, case.kind, [round(case.data_B)], case.ranks)
+    low, value, high = (1e6 * float(x) for x in (found.low or 0.0, found, found.high or 0.0))
+    ratio = float(found) / case.time_s
+    return RowResult(
+        id=row["id"],
+        status="ok",
+        reason=None,
+        inferred=("bytes",) if case.is_peak else (),
+        metric="time_us",
+        measured=1e6 * case.time_s,
+        predicted=value,
+        low=low,
+        high=high,
+        grade=found.grade,
+        ratio=ratio,
+        abs_error=max(ratio, 1.0 / ratio) - 1.0,
+        chip=row["chip"],
+        source=source,
+        kind=case.kind,
+        fully_specified=not case.is_peak,
+        stack=f"{case.runs_on.layer}, {'64 MiB and more' if case.data_B >= LARGE_B else 'less than 64 MiB'}",
+    )
+
+
+LARGE_B = 2**26
+"""Buffers of 64 MiB and more are judged apart: of smaller ones the call and its latency are most of the time."""
