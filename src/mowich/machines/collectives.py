@@ -83,7 +83,7 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
             if level.in_device_order:
                 apart = links_apart(system, level, stride)
                 Bps = np.where(apart > 1, level.bandwidth_Bps / level.axes / apart, Bps)
-            steps = np.where(r > 1, k * np.where(wraps, side / 2.0, side - 1.0), 0.0)
+            steps = np.where(r > 1, k * np.where(wraps, np.minimum(side / 2.0, side - 1.0), side - 1.0), 0.0)
         out.append(Hop(level, m, below, Bps, steps, level.latency_s))
         below = m
     return out
