@@ -81,8 +81,20 @@ A kind with few groups has its ends further out, by Student's t: so many groups 
 """
 
 NO_ROOM = """
-Rows that do not fit by our memory model are runs whose offload or recompute policy is not stated, or plans that we filled in. They are answered, marked
-(`fits_memory` in the JSON) and scored apart; a plan that needs more than eight times the memory is refused."""
+Every row is a plan that ran. Of {n} rows {none} ({share:.1%}) do not fit by our memory model; they are answered, marked (`fits_memory` in the JSON) and scored apart. {open_} more fit
+only by a policy that the row leaves open (more recompute, activations with the host, a smaller micro-batch), which `inferred` names; their time is predicted with the plan as read. A plan
+that needs more than eight times the memory is refused.
+
+## Memory
+
+{stated} rows state what their program's allocator held: nanotron's, in PyTorch without compilation. **Ratio** is predicted over stated bytes. Driver and collectives take memory outside of
+the allocator, which is left out here; what each takes is in [theory-training.md](theory-training.md#memory).
+
+| row | plan | stated, GiB | predicted, GiB | range | ratio |
+|--|--|--:|--:|--|--:|
+{rows}
+
+Median error {median:.1%}, bias {bias:+.1%}, in range {inside:.0%}."""
 
 TARGETS = {
     "all": (6, 21),
@@ -254,6 +266,31 @@ def size(row: RowResult) -> str:
     )
 
 
+def memory_section(result: Validation) -> str:
+    """How many plans that ran do not fit, and the memory of rows that state it."""
+    answered = [r for r in result.rows if r.case is not None]
+    stated = [r for r in answered if r.memory is not None]
+    errors = summarise([r.memory for r in stated if r.memory])
+    rows = [
+        f"| {r.id} | {r.case.system.chips} x {r.chip}, {r.case.model.name}, {r.case.plan} | {m.measured / 2**30:.1f} |"
+        f" {m.predicted / 2**30:.1f} | {m.low / 2**30:.1f} to {m.high / 2**30:.1f} | {m.ratio:.2f} |"
+        for r in stated
+        if (m := r.memory) and r.case
+    ]
+    none = sum(r.fits_memory is False for r in answered)
+    return NO_ROOM.format(
+        n=len(answered),
+        none=none,
+        share=none / len(answered),
+        open_=sum(r.case is not None and r.case.memory_plan != r.case.plan for r in answered),
+        stated=len(stated),
+        rows="\n".join(rows),
+        median=errors.median_abs_error,
+        bias=errors.bias,
+        inside=errors.interval_coverage,
+    )
+
+
 def page(result: Validation) -> str:
     """The whole page."""
     summary = result.summary()
@@ -267,7 +304,7 @@ def page(result: Validation) -> str:
         line("all of the plan stated", summary["fully_specified"]),
         line("do not fit by our memory model", summary["does_not_fit_memory"]),
         line("all others", summary["fits_memory"]),
-        NO_ROOM,
+        memory_section(result),
     ]
     lines += table("By chip", "chip", group(result, lambda r: r.chip))
     lines += table("By kind of run", "model and software", group(result, lambda r: r.kind))

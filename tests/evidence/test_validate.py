@@ -185,7 +185,7 @@ def test_contract(shipped: Validation) -> None:
         "abs_error",
     } <= set(data["rows"][0])
     summary = data["summary"]
-    apart = {"fits_memory", "does_not_fit_memory"}
+    apart = {"fits_memory", "does_not_fit_memory", "memory"}
     assert set(summary) == {"all", "fully_specified", "by_chip", "by_source", "by_metric"} | apart
     assert set(summary["all"]) == {
         "n",

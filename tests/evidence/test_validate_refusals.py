@@ -288,9 +288,11 @@ def test_the_summary_scores_rows_without_room_apart(facts: Facts, shipped: Valid
     apart, others, everything = (summary[k] for k in ("does_not_fit_memory", "fits_memory", "all"))
     assert apart.n > 0
     assert apart.n + others.n == everything.n
-    assert apart.median_abs_error > others.median_abs_error
     marked = {r.id for r in shipped.rows if any(item.startswith("memory=") for item in r.inferred)}
-    assert marked == {r.id for r in shipped.rows if r.fits_memory is False}
+    unmet = {r.id for r in shipped.rows if r.fits_memory is False}
+    by_what_is_open = {r.id for r in shipped.rows if r.case and r.case.memory_plan != r.case.plan}
+    assert marked == unmet | by_what_is_open
+    assert not unmet & by_what_is_open
 
 
 @pytest.fixture(scope="module")

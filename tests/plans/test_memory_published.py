@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import numpy as np
 import pytest
 
+from mowich.evidence.row_plan import memory_share
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.validate import published, read_csv
+from mowich.evidence.validate import published, read_csv, score_memory
 from mowich.facts import Facts
 from mowich.models.builtin import builtin
 from mowich.plans.memory import memory_B
@@ -19,7 +19,6 @@ NOT_MET = {
     "M01134": "the layout of a 700B mixture's experts is not stated",
     "M01135": "the same",
     "M01136": "the same",
-    "M01137": "the same",
     "M01126": "405B on chips of 31 GiB: how much of the weights lies in host memory is not stated",
     "M01141": "the layout of the experts is not stated",
     "M01162": "what the compiler keeps of the weights that it gathers is not known; 6% over",
@@ -35,33 +34,39 @@ NOT_MET = {
 """Rows whose memory the model does not reproduce, with what is not known about them."""
 
 
-def tightest(case: Case, recompute_words: str) -> Plan:
-    """The plan, with what the row leaves open at its most frugal: recompute that is not stated, or whose policy is only
-    named; activations in host memory where the words say so or say nothing."""
-    filled = {item.split("=")[0] for item in case.inferred}
-    jax = case.system.stack.name.startswith("jax")
-    named = jax or (case.system.stack.name == "pytorch-fsdp" and case.plan.recompute == "selective")
-    if not (named or filled & {"recompute", "ep", "micro_batch"}):
-        return case.plan
-    words = recompute_words.casefold()
-    away = "offload" in words or "custom" in words or (not words and jax)
-    return replace(case.plan, recompute="full", offload="activations" if away else "none")
+@pytest.fixture(scope="module")
+def cases(facts: Facts) -> list[Case]:
+    """The published rows that are answered."""
+    return [case for case in read_cases(read_csv(published(), facts), facts) if isinstance(case, Case)]
 
 
-def test_every_published_plan_fits(facts: Facts) -> None:
-    rows = read_csv(published(), facts)
-    over = {}
-    checked = 0
-    for row, case in zip(rows, read_cases(rows, facts), strict=True):
-        if isinstance(case, str):
-            continue
-        plan = Plans.of([tightest(case, row["recompute"])])
-        need = memory_B(case.model, case.system, case.job, plan, micro_batches_of(case.job, plan))
-        checked += 1
-        if sum(float(v[0]) for v in need.values()) > case.system.hbm_usable_B:
-            over[case.id] = case
-    assert checked > 1100
-    assert set(over) <= set(NOT_MET), sorted(set(over) - set(NOT_MET))
+def test_at_most_two_in_a_hundred_plans_that_ran_do_not_fit(cases: list[Case]) -> None:
+    over = {case.id for case in cases if case.memory_share > 1.0}
+    assert len(cases) > 1100
+    assert over <= set(NOT_MET), sorted(over - set(NOT_MET))
+    assert len(over) <= 0.02 * len(cases)
+
+
+def test_a_row_is_weighed_with_another_policy_only_where_it_leaves_one_open(cases: list[Case]) -> None:
+    """Time is predicted with the plan as read; the plan that memory is judged by differs in what the row does not
+    state, says so, and needs less."""
+    other = [case for case in cases if case.memory_plan != case.plan]
+    assert 20 < len(other) < 100
+    for case in other:
+        assert case.memory_share <= 1.0 < memory_share(case.model, case.system, case.job, case.plan)
+        assert any(item.startswith("memory=") and "leaves open" in item for item in case.inferred)
+        given, taken = case.plan.to_dict(), case.memory_plan.to_dict()
+        assert {k for k in given if given[k] != taken.get(k)} <= {"recompute", "offload", "micro_batch", "vpp", "schedule"}
+        stated = case.fully_specified and not case.system.stack.name.startswith("jax")
+        assert not stated or case.plan.recompute == "selective"  # a policy that is only named
+
+
+def test_memory_that_rows_state_is_met(facts: Facts, cases: list[Case]) -> None:
+    """What nanotron's allocator held: 8% in the median, and most rows in the range."""
+    scores = [score_memory(case, facts) for case in cases if case.allocated_B]
+    assert len(scores) >= 14
+    assert np.median([s.abs_error for s in scores]) < 0.08
+    assert np.mean([s.is_covered for s in scores]) >= 0.85
 
 
 @pytest.mark.parametrize(

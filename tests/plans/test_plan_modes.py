@@ -63,7 +63,7 @@ def test_offload_frees_its_part_and_never_speeds_up(facts: Facts, what: str, cat
     plain, none, fast = needs(system, model, base)
     held, host, slow = needs(system, model, replace(base, offload=what))
     assert none == 0.0
-    assert {k for k in held if held[k] < plain[k]} == categories
+    assert {k for k in held if held[k] < plain[k]} - {"reserve"} == categories  # whose waste is a share of what moves
     freed = sum(plain[k] - held[k] for k in categories)
     assert host >= freed > 0  # two layers' worth stays as a copy
     assert slow >= fast

@@ -4,23 +4,49 @@ states, and numbers that its recipe states."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mowich.errors import UserError
 from mowich.evidence.row_rules import STACK_NUMBERS
 from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.memory import memory_B
-from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.plans.plan import RECOMPUTE, Plan, Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.step import micro_batches_of
 
 
+def memory_of(model: Model, system: Platform, job: TrainJob, plan: Plan) -> dict[str, float]:
+    """Bytes by category that the plan needs on its fullest device."""
+    columns = Plans.of([plan])
+    return {k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches_of(job, columns)).items()}
+
+
 def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
     """Bytes that the plan needs on its fullest device over those that a program may use there."""
-    columns = Plans.of([plan])
-    need = memory_B(model, system, job, columns, micro_batches_of(job, columns))
-    return sum(float(v[0]) for v in need.values()) / system.hbm_usable_B
+    return sum(memory_of(model, system, job, plan).values()) / system.hbm_usable_B
+
+
+def frugal_plans(plan: Plan, inferred: Sequence[str], recompute_words: str, stack: str) -> Iterator[Plan]:
+    """The plans that a row's words allow beside the one that it is read as, each with less memory than the one before:
+    where recompute is not stated, or is a policy that is only named, more of it; activations in the host's memory where
+    the words say so, or say nothing of a policy that a program in JAX must have; whole stages, and one sequence at a
+    time, where chunks and micro-batch are not stated."""
+    filled, words = {item.split("=")[0] for item in inferred}, recompute_words.casefold()
+    is_jax = stack.startswith("jax")
+    if "recompute" in filled or is_jax or (stack == "pytorch-fsdp" and plan.recompute == "selective"):
+        for mode in RECOMPUTE[: RECOMPUTE.index("full") + 1]:
+            if RECOMPUTE.index(mode) > RECOMPUTE.index(plan.recompute):
+                yield replace(plan, recompute=mode)
+        plan = replace(plan, recompute="full")
+        if "offload" in words or "custom" in words or (not words and is_jax):
+            plan = replace(plan, offload="activations")
+            yield plan
+    if "vpp" in filled and plan.vpp > 1:
+        plan = replace(plan, vpp=1, schedule="1f1b")
+        yield plan
+    if "micro_batch" in filled and plan.micro_batch > 1:
+        yield replace(plan, micro_batch=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +79,7 @@ class SharedRuns:
             return system
         key = (id(system), in_order, *own.items())
         if key not in self.equipped:
-            software = replace(
-                system.stack,
-                optimizer_memory_B=own.get("optimizer_memory_B", system.stack.optimizer_memory_B),
-                moe_capacity=own.get("moe_capacity", system.stack.moe_capacity),
-                full_recompute=own.get("full_recompute", system.stack.full_recompute),
-                moe_passes=own.get("moe_passes", system.stack.moe_passes),
-                fsdp_overlap=own.get("fsdp_overlap", system.stack.fsdp_overlap),
-            )
+            software = replace(system.stack, **own)  # type: ignore[arg-type]
             levels = tuple(replace(level, in_device_order=in_order and level.axes > 0) for level in system.levels)
             paths = {name: path for name, path in system.paths.items() if name.removeprefix("stack.") not in own}
             self.equipped[key] = replace(system, stack=software, levels=levels, paths=paths)
@@ -78,7 +97,7 @@ class SharedRuns:
 class CoarseFit:
     """A coarse memory test for layouts that a row leaves open: 2 B weights, 4 B gradients and 12 B optimizer per
     parameter, sharded as ZeRO says, plus activations of fused kernels (about 34 B per token and hidden unit and layer,
-    2 B when recomputed)."""
+    2 B when recomputed), and what the software reserves."""
 
     system: Platform
     model: Model
@@ -110,11 +129,13 @@ class CoarseFit:
         each = {"full": 2.0, "selective": 24.0, "experts": 24.0, "none": 34.0}[self.recompute] * (0.5 + 0.5 * width)
         layers = self.model.num_layers / pp * min(pp, 8)
         activations = mb * self.seq / cp * self.model.hidden * each * layers / tp
-        return state + activations + 6.0 * mb * self.seq / cp * self.model.vocab / tp / pp
+        moving = activations + 6.0 * mb * self.seq / cp * self.model.vocab / tp / pp
+        s, groups = self.system.stack, sum(ranks > 1 for ranks in (tp, pp, cp, dp, ep))
+        kept = self.system.efficiency.runtime_reserve + s.workspace_B + s.graph_pool_B + s.communicator_B * groups
+        return state + moving * (1.0 + s.fragmentation) + kept
 
     def fits(self, tp: int, pp: int, ep: int, n: int, mb: int = 1, cp: int = 1) -> bool:
-        room = self.system.hbm_usable_B - self.system.efficiency.runtime_reserve
-        return self.bytes_(tp, pp, ep, n, mb, cp) <= room
+        return self.bytes_(tp, pp, ep, n, mb, cp) <= self.system.hbm_usable_B
 
     def smallest_tp(self, most: int, pp: int, ep: int, n: int, least: float = 1.0) -> int:
         """least: devices that must share a sequence for the batch to feed all; the nearest that the heads allow."""

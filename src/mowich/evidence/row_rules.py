@@ -90,10 +90,20 @@ TOPOLOGY = re.compile(
 """A topology printed as "[8xNC(TP)x4(DP)] x 32Nodes(DP)" or "8 cores (TP) x 4 (DP)"."""
 
 
-STACK_NUMBERS = ("optimizer_memory_B", "moe_capacity", "full_recompute", "moe_passes", "fsdp_overlap")
+STACK_NUMBERS = (
+    "optimizer_memory_B",
+    "moe_capacity",
+    "full_recompute",
+    "moe_passes",
+    "fsdp_overlap",
+    "grad_memory_B",
+    "logit_B",
+    "offloaded_layers",
+)
 """Numbers of the software that a recipe may set: bytes of optimizer states per parameter, times the mean load that
 every expert is padded to, the part of a layer that full recompute runs again, passes over the experts' rows, the part
-of gathers and scatters of weights that is issued early enough to hide."""
+of gathers and scatters of weights that is issued early enough to hide, bytes of gradients per parameter and of the loss
+per logit, layers whose activations wait in the host's memory."""
 
 RECIPE_NUMBERS = ("document", "mtp_layers", "device_order", *STACK_NUMBERS)
 """What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, 1 where groups

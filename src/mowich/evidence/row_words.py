@@ -156,6 +156,17 @@ def recompute_of(text: str) -> str | None:
     raise refusal("recompute", text, RECOMPUTE_WORDS)
 
 
+def allocated_B(notes: str) -> float | None:
+    """Bytes that a program says its allocator held at most; None where the notes state no memory. Programs in PyTorch
+    print 2^30 bytes as "GB".
+
+    >>> allocated_B("memory 8.40 GB; GBS derived") == 8.4 * 2**30, allocated_B("memory is tight")
+    (True, None)
+    """
+    found = re.search(r"\bmemory (\d+(?:\.\d+)?) Gi?B\b", notes)
+    return float(found[1]) * 2.0**30 if found else None
+
+
 YES, NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from mowich.errors import UserError
 from mowich.evidence.row_cells import Cells
 from mowich.evidence.row_checks import LARGEST_COUNT, PublishedRow, RefusedError, has_word, refusal
-from mowich.evidence.row_plan import CoarseFit, SharedRuns
+from mowich.evidence.row_plan import CoarseFit, SharedRuns, frugal_plans
 from mowich.evidence.row_rules import (
     OLD_MEGATRON,
     STATED_BY_CONVENTION,
@@ -32,7 +32,7 @@ from mowich.evidence.row_rules import (
     stack_of_row,
     stated_flop_per_token,
 )
-from mowich.evidence.row_words import is_autocast, precision_of, recompute_of, switch_of, task_of, zero_of
+from mowich.evidence.row_words import allocated_B, is_autocast, precision_of, recompute_of, switch_of, task_of, zero_of
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve, under_power_cap
 from mowich.models.model import Model, Moe
@@ -59,7 +59,9 @@ class Case:
     """A row, filled in. measured is in the unit of `metric`; measured_step_s is the same figure as seconds per step of
     `job.batch_seqs` sequences. inferred: "field=value (how)" for every field that the row does not state.
     fully_specified: the model, layout, batch, precision and recompute were all stated. memory_share: what the plan
-    needs over what the device has, by `plans.memory`. source, date and kind are the row's own words."""
+    needs over what the device has, by `plans.memory`; memory_plan: the plan that this is of, `plan` unless the row
+    leaves open how it fitted (`row_plan.frugal_plans`); allocated_B: what its program says that its allocator held.
+    source, date and kind are the row's own words."""
 
     id: str
     chip: str
@@ -76,6 +78,8 @@ class Case:
     is_moe: bool
     kind: str
     memory_share: float
+    memory_plan: Plan
+    allocated_B: float | None
 
 
 class _Reader(Cells):
@@ -142,7 +146,7 @@ class _Reader(Cells):
             del self.inferred[before:]
             row["PP"] = ""  # the words name no pipeline, and one stage cannot hold the model
             plan, job = planned()
-        share = self.memory(model, system, job, plan)
+        share, memory_plan = self.memory(model, system, job, plan)
         metric, measured, step_s = self.measured(model, system, job)
         judged = [item for item in self.inferred if not item.startswith(STATED_BY_CONVENTION)]
         return Case(
@@ -161,11 +165,13 @@ class _Reader(Cells):
             is_moe=is_moe,
             kind=_kind(row, stack, is_moe, frozen, plan),
             memory_share=share,
+            memory_plan=memory_plan,
+            allocated_B=allocated_B(row.get("notes", "")),
         )
 
-    def memory(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
-        """What the plan needs over what the device has. Raises RefusedError for a plan that was misread; names one that
-        does not fit."""
+    def memory(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> tuple[float, Plan]:
+        """What the plan needs over what the device has, and the plan that this is of. Raises RefusedError for a plan
+        that was misread; names one that does not fit, or that fits only by what the row leaves open."""
         share = self.known.share(model, system, job, plan)
         if share > (1.0 if self.misprinted_pp else MISREAD_MEMORY):
             if self.misprinted_pp:
@@ -177,9 +183,18 @@ class _Reader(Cells):
                 f"the plan ({printed or 'as filled in'}) needs {share:.1f} times the memory of the device: it is not"
                 " the one that ran"
             )
-        if share > 1.0:
-            self.fill("memory", f"{share:.2f} of the device", "by our memory model the plan does not fit")
-        return share
+        if share <= 1.0:
+            return share, plan
+        words = self.row.get("recompute", "")
+        for other in frugal_plans(plan, self.inferred, words, system.stack.name):
+            least = self.known.share(model, system, job, other)
+            if least <= 1.0:
+                changed = [f"{k} {v}" for k, v in other.to_dict().items() if v != plan.to_dict().get(k)]
+                how = f"{share:.2f} as read; with {', '.join(changed)}, which the row leaves open, it fits"
+                self.fill("memory", f"{least:.2f} of the device", how)
+                return least, other
+        self.fill("memory", f"{share:.2f} of the device", "by our memory model the plan does not fit")
+        return share, plan
 
     def system(self, stack: str) -> Platform:
         chips = self.degree("n_chips")

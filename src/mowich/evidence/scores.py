@@ -46,6 +46,35 @@ KERNEL_ERRORS = "kernels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryScore:
+    """Bytes that a program's allocator held of a device: as the row states, and as predicted with the 90% range."""
+
+    measured: float
+    predicted: float
+    low: float
+    high: float
+
+    @property
+    def ratio(self) -> float:
+        return self.predicted / self.measured
+
+    @property
+    def abs_error(self) -> float:
+        """max(ratio, 1/ratio) - 1."""
+        return max(self.ratio, 1.0 / self.ratio) - 1.0
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the measured figure lies in the 90% interval."""
+        return self.low <= self.measured <= self.high
+
+    def to_dict(self) -> dict[str, object]:
+        """As in the row of the JSON contract, in bytes."""
+        keys = ("measured", "predicted", "low", "high", "ratio", "abs_error")
+        return {key: getattr(self, key) for key in keys}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowResult:
     """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error:
     max(ratio, 1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted,
@@ -54,8 +83,8 @@ class RowResult:
     row says it ("": not stated).
     hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of
     that time that they were timed for. fits_memory: whether the plan fits its device by our memory model; where it does
-    not, offload or a policy that is not modelled ran, and the row is scored apart. Unsupported rows have a reason and
-    no figures."""
+    not, offload or a policy that is not modelled ran, and the row is scored apart. memory: of rows that state it.
+    Unsupported rows have a reason and no figures."""
 
     id: str
     status: str
@@ -78,6 +107,7 @@ class RowResult:
     hand_tuned_coverage: float | None = None
     grade: str | None = None
     fits_memory: bool | None = None
+    memory: MemoryScore | None = None
     stack: str = ""
 
     @classmethod
@@ -140,6 +170,7 @@ class RowResult:
         )
         model = None if self.case is None else self.case.model.name
         shown = {**{key: getattr(self, key) for key in keys}, "model": model, "inferred": list(self.inferred)}
+        shown |= {"memory": self.memory.to_dict()} if self.memory else {}
         return {**shown, "stack": self.stack} if self.stack else shown
 
 
@@ -170,6 +201,7 @@ class Summaries(TypedDict):
     by_chip: dict[str, Summary]
     by_source: dict[str, Summary]
     by_metric: dict[str, Summary]
+    memory: NotRequired[Summary]
     by_stack: NotRequired[dict[str, Summary]]
     by_stack_and_chip: NotRequired[dict[str, Summary]]
 
@@ -192,8 +224,8 @@ class Validation(Shown):
 
     def summary(self) -> Summaries:
         """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
-        sorted by name; by_stack and by_stack_and_chip where rows state a stack. Only answered rows are known to fit or
-        not."""
+        sorted by name; memory, of the bytes, where rows state them; by_stack and by_stack_and_chip where rows state a
+        stack. Only answered rows are known to fit or not."""
         found: Summaries = {
             "all": summarise(self.rows),
             "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
@@ -203,6 +235,9 @@ class Validation(Shown):
             "by_source": self.by(lambda r: r.source),
             "by_metric": self.by(lambda r: r.metric),
         }
+        stated = [r.memory for r in self.rows if r.memory]
+        if stated:
+            found["memory"] = summarise(stated)
         if any(r.stack for r in self.rows):
             found["by_stack"] = self.by(lambda r: r.stack)
             found["by_stack_and_chip"] = self.by(lambda r: f"{r.stack} on {r.chip}, {r.metric}")
@@ -232,7 +267,7 @@ class Validation(Shown):
         }
 
 
-def summarise(rows: Iterable[RowResult]) -> Summary:
+def summarise(rows: Iterable[RowResult | MemoryScore]) -> Summary:
     """Error statistics of the answered rows, counts of all.
 
     Medians and percentiles are of abs_error (linear interpolation); bias averages ln(ratio), so that being 2x fast and

@@ -19,12 +19,14 @@ from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import collective_rows, serving_validate
 from mowich.evidence.residual import step_interval
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
+from mowich.evidence.row_plan import memory_of
 from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.scores import SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, RowResult, Validation
+from mowich.evidence.scores import SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, MemoryScore, RowResult, Validation
 from mowich.evidence.serving_rows import SERVING
 from mowich.facts import Facts
 from mowich.files import read_text
+from mowich.plans.memory_range import allocated
 from mowich.progress import steps
 from mowich.shown import Rows
 from mowich.training.sensitivity import moves
@@ -272,6 +274,16 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> RowResult:
         case=case,
         parts=step.breakdown,
         fits_memory=case.memory_share <= 1.0,
+        memory=score_memory(case, facts) if case.allocated_B else None,
+    )
+
+
+def score_memory(case: Case, facts: Facts) -> MemoryScore:
+    """What the plan of a row takes in its program's allocator, beside what the row states."""
+    found = allocated(facts, case.system, case.plan, memory_of(case.model, case.system, case.job, case.plan))
+    assert case.allocated_B is not None
+    return MemoryScore(
+        measured=case.allocated_B, predicted=float(found), low=found.low or 0.0, high=found.high or math.inf
     )
 
 

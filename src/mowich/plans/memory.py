@@ -18,7 +18,7 @@ from mowich.machines.system import PRECISIONS
 from mowich.models import ops
 from mowich.models.model import Layer, Model, Moe
 from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, Plans, TrainJob
-from mowich.plans.schedules import ZB_V, copies, in_flight
+from mowich.plans.schedules import ZB_V, copies, in_flight, in_flight_at_head
 from mowich.software.stack import Platform
 
 if TYPE_CHECKING:
@@ -138,14 +138,15 @@ def activation_B_per_layer(model: Model, layer: Layer, system: Platform, job: Tr
         (p.recompute == 0) | (p.recompute == EXPERTS_AGAIN), q + kv, (q + kv) * (0.0 if a.kind == "mla" else 1.0)
     )
     width, outputs = ops.ffn_width(layer.ffn)
-    inner = (outputs + (low if lora is None or lora.adapts("mlp_down") else 0.0)) * width / p.tp
+    gate = system.stack.unfused_gate * (outputs - 1.0)
+    inner = (outputs + gate + (low if lora is None or lora.adapts("mlp_down") else 0.0)) * width / p.tp
     inner_selective = outputs * width / p.tp
     inner_experts = inner
     if isinstance(layer.ffn, Moe):
         inner_experts = 0.0 * inner
         rows = layer.ffn.top_k * p.etp / p.tp  # rows per token on this device
         w = layer.ffn.width(model.hidden)
-        inner = inner + rows * (low * w + (outputs + low) * layer.ffn.ffn / p.etp)
+        inner = inner + rows * (low * w + (outputs + gate + low) * layer.ffn.ffn / p.etp)
         inner_selective = inner_selective + rows * (low * w + outputs * layer.ffn.ffn / p.etp)
     none = 2.0 * t * (kept + scores + inner)
     selective = 2.0 * t * (kept - low * (inputs / 2.0) * h * (1.0 / spread + whole) + scores + inner_selective)
@@ -179,9 +180,10 @@ def host_memory_B(model: Model, system: Platform, job: TrainJob, p: Plans, g: Fl
     shard = np.where(p.zero >= 1, p.dp * p.cp * copies(p), 1.0)
     e_shard = np.where(p.zero >= 1, np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp)), 1.0)
     kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p) * in_flight(p, g)
+    away_share = np.maximum(gone["activations"], np.minimum(1.0, s.offloaded_layers / model.num_layers))
     return np.asarray(
         gone["weights"] * (s.weight_B + s.grad_memory_B) * (dense + expert)
-        + gone["activations"] * kept
+        + away_share * kept
         + gone["optimizer"] * s.optimizer_memory_B * (dense / shard + expert / e_shard)
     )
 
@@ -205,6 +207,7 @@ def memory_B(
     [n, m], or [n, 1] where no mode changes them. Not with offload.
 
     The first stage holds the most activations, the last one the logits; the sum takes the larger of the two extras.
+    `training.memory_time` plays out what each device holds, and peaks at this sum.
     """
 
     def dealt(column: Floats) -> Floats:
@@ -216,7 +219,7 @@ def memory_B(
     per_layer, biggest, widest_rows = _layers_of_modes(model, system, job, p, modes)
     recompute = modes["recompute"] if modes else p.recompute
     flying = in_flight(p, g)
-    held, here = _on_device(p, layers, layers * flying)
+    held, here = _on_device(p, layers, layers * flying * (1.0 - np.minimum(1.0, s.offloaded_layers / model.num_layers)))
     of_activations = {"per_layer": per_layer / model.num_layers, "held": dealt(held)}
     activations = told(
         notes,
@@ -231,7 +234,7 @@ def memory_B(
         "recomputed": np.where(recompute >= 2, biggest, 0.0),
         "logits": dealt(p.micro_batch * job.seq / p.cp * float(model.vocab) / p.tp * s.logit_B),
         "activations": activations,
-        "pp": dealt(p.pp),
+        "at_head": dealt(in_flight_at_head(p, g) / flying),
         "gathered": dealt(np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers, 0.0)),
         "expert_buffers": widest_rows,
     }
@@ -242,11 +245,17 @@ def memory_B(
             for name, given in of_state.items()
         },
         "activations": activations,
-        "temporary": told(notes, "memory.temporary", temporary_B, unit="B")(**of_temporary),
-        "reserve": 0.0 * dealt(layers) + system.efficiency.runtime_reserve,
     }
-    if notes is not None:
-        notes.add("memory.reserve", out["reserve"], "B")
+    out["temporary"] = temporary = told(notes, "memory.temporary", temporary_B, unit="B")(**of_temporary)
+    out["reserve"] = told(notes, "memory.reserve", reserve_B, unit="B")(
+        runtime=system.efficiency.runtime_reserve,
+        groups=dealt(groups_of_ranks(p)),
+        communicator=s.communicator_B,
+        workspace=s.workspace_B,
+        graph_pool=s.graph_pool_B,
+        fragmentation=s.fragmentation,
+        moving=activations + temporary,
+    )
     return out
 
 
@@ -341,17 +350,46 @@ def kept_B(per_layer: Floats, held: Floats) -> Floats:
     return np.asarray(per_layer * held)
 
 
+def groups_of_ranks(p: Plans) -> Floats:
+    """Groups of more than one rank in which a device exchanges: tensor, pipeline, context, data and expert."""
+    return np.asarray(sum((ranks > 1).astype(float) for ranks in (p.tp, p.pp, p.cp, p.dp * p.cp, p.ep)))
+
+
+def reserve_B(
+    runtime: Floats | float,
+    groups: Floats,
+    communicator: Floats | float,
+    workspace: Floats | float,
+    graph_pool: Floats | float,
+    fragmentation: Floats | float,
+    moving: Floats,
+) -> Floats:
+    """Bytes of a device that no tensor of the model uses.
+
+    T = runtime + groups * communicator + workspace + graph_pool + fragmentation * moving
+
+    runtime: of the driver and its libraries; groups: of ranks that a device talks in, each with buffers of
+    `communicator` bytes; workspace: of libraries; graph_pool: of captured graphs; moving: bytes that come and go in a
+    step, of which the allocator wastes a share.
+
+    Units: runtime B, communicator B, workspace B, graph_pool B, moving B.
+    """
+    return np.asarray(runtime + groups * communicator + workspace + graph_pool + fragmentation * moving)
+
+
 def temporary_B(
-    recomputed: Floats, logits: Floats, activations: Floats, pp: Floats, gathered: Floats, expert_buffers: Floats
+    recomputed: Floats, logits: Floats, activations: Floats, at_head: Floats, gathered: Floats, expert_buffers: Floats
 ) -> Floats:
     """Bytes that a device needs for a while: the larger of a layer that is recomputed and of the logits beyond what the
-    last of pp stages has free, with gathered weights and buffers of experts.
+    device of the head has free, with gathered weights and buffers of experts.
 
-    T = max(recomputed, logits - activations * (1 - 1 / pp)) + gathered + expert_buffers
+    T = max(recomputed, logits - activations * (1 - at_head)) + gathered + expert_buffers
+
+    at_head: activations that the device of the head holds while it computes a loss, over those of the fullest device.
 
     Units: recomputed B, logits B, activations B, gathered B, expert_buffers B.
     """
-    beyond = logits - activations * (1.0 - 1.0 / pp)
+    beyond = logits - activations * (1.0 - at_head)
     return np.asarray(np.maximum(recomputed, beyond) + gathered + expert_buffers)
 
 

@@ -414,6 +414,16 @@ def in_flight(p: Plans, g: Floats) -> Floats:
     return np.asarray(held)
 
 
+def in_flight_at_head(p: Plans, g: Floats) -> Floats:
+    """Micro-batches whose activations the device of the last stage holds while it computes a loss, in units of all its
+    layers.
+
+    1f1b: one. interleaved: (pp (vpp-1) + 1)/vpp. Elsewhere as many as on the fullest device (`in_flight`).
+    """
+    own = np.where(p.vpp > 1, np.minimum(g, (p.pp * (p.vpp - 1.0) + 1.0) / p.vpp), 1.0)
+    return np.asarray(np.where(p.schedule <= INTERLEAVED, own, in_flight(p, g)))
+
+
 def pairs(schedule: Floats) -> Floats:
     """1 where forward of one micro-batch runs beside backward of another on the same device (DualPipe), so that each
     may hide the other's transfers."""

@@ -31,6 +31,7 @@ from mowich.show.rows import (
     fits_cell,
     job_line,
     memory_cell,
+    memory_chance_lines,
     plan_of,
     price_line,
     priced_words,
@@ -51,6 +52,7 @@ def compare_page(result: Result, run: Run) -> Page:
     """Systems compared by one training job, each at its best plan."""
     rows, inputs, found = rows_of(result), result["inputs"], headline(result)
     notes = [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
+    notes += memory_chance_lines([(r["system"], r) for r in rows])
     notes += breakeven_lines(rows, inputs)
     notes += [f"{r['system']}: {r['goodput']['reason']}" for r in rows if runs(r) and r["goodput"].get("reason")]
     rests = [price_line(rows, inputs), *survival_lines(rows), *coverage_lines(rows, inputs), *tuned_lines(rows, inputs)]

@@ -23,7 +23,7 @@ from mowich.show.page import (
     plan_words,
     word_columns,
 )
-from mowich.show.rows import job_line, size_words
+from mowich.show.rows import job_line, memory_chance, size_words
 from mowich.shown import Result
 from mowich.units import show_gib
 
@@ -94,7 +94,8 @@ def _training_sentence(result: Result) -> str:
         f" {show_gib(result['memory_capacity_B'])} are usable"
     )
     why = f" ({result['reason']})" if result["reason"] else ""
-    return f"{FITS[result['fits']]} on {_place(result)}: {room}{why}{_least(result)}."
+    chance = f"; chance of running out {memory_chance(result)}" if "out_of_memory" in result else ""
+    return f"{FITS[result['fits']]} on {_place(result)}: {room}{why}{chance}{_least(result)}."
 
 
 def _serving_sentence(result: Result) -> str:

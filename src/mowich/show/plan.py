@@ -29,6 +29,7 @@ from mowich.show.rows import (
     fits_cell,
     job_line,
     memory_cell,
+    memory_chance_lines,
     plan_of,
     preferred_lines,
     price_line,
@@ -107,6 +108,7 @@ def _parts(result: Result, rows: Sequence[Result], run: Run) -> list[Part]:
         *paragraphs(result.get("warnings", ()), "warning"),
         Words(text=f"Time of the first: {time_shares(first, top=8)}", kind="note", indent=0, gap=True),
         *paragraphs([first["reason"]] if first.get("reason") else [], "note", indent=0),
+        *paragraphs(memory_chance_lines([(f"#{i}", row) for i, row in enumerate(rows, 1)]), "note", indent=0),
         *paragraphs(
             [
                 _used(first, result, run),

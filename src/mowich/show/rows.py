@@ -15,6 +15,7 @@ from mowich.show.headline import Headline, chips_cell, terms_cell
 from mowich.show.page import Figure, Run, TextCell, estimate_of, figure, plan_words
 from mowich.shown import Result
 from mowich.software.stack import RECIPE_CHOSEN
+from mowich.studies.binding import TOLD_CHANCE
 from mowich.studies.ranking import runs
 from mowich.units import show_count
 
@@ -56,6 +57,27 @@ def memory_cell(row: Result) -> str:
         return UNKNOWN
     fits = "?" if row.get("feasible") is None and runs(row) else ""
     return f"{gib(used_B(row))}/{gib(float(row['memory_capacity_B']))}{fits}"
+
+
+def memory_chance(row: Result) -> str:
+    """ "4%", "less than 1%": the chance that a device of a row's plan runs out of memory."""
+    chance = float(row["out_of_memory"])
+    if chance < 0.01:
+        return "less than 1%"
+    return "more than 99%" if chance > 0.99 else f"{chance:.0%}"
+
+
+def memory_chance_lines(rows: Sequence[tuple[str, Result]]) -> list[str]:
+    """What is told of plans that may run out of memory, by the name of the row; of all others nothing."""
+    told = [(name, row) for name, row in rows if float(row.get("out_of_memory") or 0.0) >= TOLD_CHANCE]
+    if not told:
+        return []
+    words = ", ".join(
+        f"{name} {memory_chance(row)} (needs {gib(row['memory_range_B']['low'])} to"
+        f" {gib(row['memory_range_B']['high'])} of {gib(float(row['memory_capacity_B']))} GiB)"
+        for name, row in told
+    )
+    return [f"Chance of running out of memory: {words}. A plan is taken when the middle of its range fits."]
 
 
 def fits_cell(row: Result) -> TextCell:

@@ -56,7 +56,13 @@ class Stack:
     interleaved chunk that go to handing it over; unfused_attention_B: bytes moved per score whose elements have two
     bytes; recompute_stops: 1 where full recompute ends before the last product of a layer, whose output backward does
     not need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a recipe of 8 bits or less over
-    those in 16 bit; sums are scattered in 16 bit.
+    those in 16 bit; sums are scattered in 16 bit; unfused_gate: 1 where a gated feed-forward keeps its activated gate
+    beside what it multiplies, else 0; communicator_B: buffers that collectives hold
+    for each group of ranks; workspace_B: workspaces of libraries; graph_pool_B: memory that
+    captured graphs keep for themselves; fragmentation: what the allocator takes beyond what it hands out, over the
+    bytes that come and go in a step; offloaded_layers: layers of the model whose activations wait in the host's memory,
+    beside compute; memory_spread: half-width of the 90% range of the logarithm of what comes and
+    goes of memory, measured over predicted.
     """
 
     name: str = field(metadata=BRANCHES)
@@ -113,6 +119,13 @@ class Stack:
     logit_B: float
     optimizer_memory_B: float
     stored_activation_8bit: float
+    unfused_gate: float
+    communicator_B: float
+    workspace_B: float
+    graph_pool_B: float
+    fragmentation: float
+    offloaded_layers: float
+    memory_spread: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from mowich.machines.system import System
 from mowich.plans.memory import CATEGORIES
+from mowich.plans.memory_range import chance_to_fit
+from mowich.software.stack import Platform
 from mowich.training.search import Candidate, Search
 from mowich.units import show_gib
 
-if TYPE_CHECKING:
-    pass
+TOLD_CHANCE = 0.05
+"""Chance from which it is told that a plan may run that does not fit, or that one may run out of memory that does."""
 
 
 _BINDS: Mapping[str, tuple[str, ...]] = {
@@ -37,11 +37,14 @@ def binds(candidate: Candidate, found: Search) -> str:
     return max(shares, key=lambda name: shares[name])
 
 
-def does_not_fit(found: Search, system: System) -> str:
+def does_not_fit(found: Search, system: Platform) -> str:
     """The reason of an infeasible row: by how much, and of what."""
     least = found.smallest_B
     short = sum(least.values()) - system.hbm_usable_B
     parts = ", ".join(f"{name} {least[name] / 2**30:.1f}" for name in CATEGORIES)
+    chance = chance_to_fit(system, least)
+    all_the_same = f"; the chance that it runs all the same is {chance:.0%}" if chance >= TOLD_CHANCE else ""
     return (
         f"does not fit: {show_gib(short)} short per device at best ({parts}; usable {system.hbm_usable_B / 2**30:.1f})"
+        f"{all_the_same}"
     )

@@ -20,6 +20,7 @@ from mowich.facts import Facts
 from mowich.launch.origin import LaunchedRow
 from mowich.machines.topology import joined_note
 from mowich.models.model import Model, Moe, as_trained
+from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob, stated_plan
 from mowich.progress import steps, tell
 from mowich.requests.footing import has_size
@@ -47,7 +48,7 @@ from mowich.studies.runnable import WIDE, Runs
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(LaunchedRow, Shown):
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
-    may use per device, at the low end of its range.
+    may use per device, at the low end of its range; need: the range of that memory, and the chance of running out.
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
     kernels run them (`training.tuned`), with the share of the time that those were timed for in its coverage; Trainium
     only.
@@ -83,6 +84,7 @@ class Row(LaunchedRow, Shown):
     mfu: Estimate
     memory_B: Mapping[str, float] = field(default_factory=dict)
     memory_capacity_B: float = 0.0
+    need: MemoryNeed | None = None
     usd_per_mtok: Estimate
     J_per_token: Estimate
     breakeven_usd_per_chip_h: Estimate
@@ -166,6 +168,7 @@ class Row(LaunchedRow, Shown):
         out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
         out["memory_B"] = dict(self.memory_B)
         out["memory_capacity_B"] = self.memory_capacity_B
+        out |= self.need.to_dict() if self.need else {}
         out["survival"] = self.survival
         out["binds"] = self.binds
         out["price"] = self.price_label
@@ -302,6 +305,7 @@ def with_plan(
         plan=candidate.plan,
         memory_B=candidate.memory_B,
         memory_capacity_B=ask.usable_B[0],
+        need=memory_need(facts, system, candidate.plan, candidate.memory_B),
         breakeven_usd_per_chip_h=NO_PRICE,
         breakeven_W_per_chip=NO_POWER,
         owned=there,

@@ -17,6 +17,7 @@ from mowich.machines.system import System
 from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
+from mowich.plans.memory_range import MemoryNeed, memory_need
 from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Shown
 from mowich.software.stack import Platform, equip
@@ -30,7 +31,7 @@ MAX_TRIED = 65536
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit(Shown):
     """fits: None where the range of the memory itself decides. plan, memory_B: the legal plan with the least memory per
-    device.
+    device; need: its range, and the chance of running out.
     smallest_chips: None when no count that was tried fits."""
 
     inputs: Mapping[str, object]
@@ -42,6 +43,7 @@ class Fit(Shown):
     plan: Plan | None
     memory_B: Mapping[str, float]
     capacity_B: float
+    need: MemoryNeed | None
     smallest_chips: int | None
     largest_tried: int
     reason: str | None = None
@@ -66,6 +68,7 @@ class Fit(Shown):
             "plan": self.plan.to_dict() if self.plan else None,
             "memory_B": dict(self.memory_B),
             "memory_capacity_B": self.capacity_B,
+            **(self.need.to_dict() if self.need else {}),
             "binds": self.binds,
             "smallest_chips": self.smallest_chips,
             "largest_tried": self.largest_tried,
@@ -165,6 +168,7 @@ def fit(
         plan=plan,
         memory_B=memory,
         capacity_B=high if fits is None else low,
+        need=memory_need(facts, system, plan, memory) if plan else None,
         smallest_chips=smallest,
         largest_tried=limit,
         reason=reason,

@@ -67,10 +67,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """evaluated: plans whose memory was evaluated; feasible: those of them that fit; best: the top ones by seconds per
-    token, each with its best dp (of plans that differ in dp alone the fastest); unconstrained: the best if memory were
-    free; smallest_B: the least memory that any legal plan needs, by category; preferred: of the plans within the margin
-    that was asked for the simplest (`plans.preference`), the fastest one without a margin."""
+    """evaluated: plans whose memory was evaluated; feasible: those of them that fit at the middle of the range of their
+    memory (`plans.memory_range`); best: the top ones by seconds per token, each with its best dp (of plans that differ
+    in dp alone the fastest); unconstrained: the best if memory were free; smallest_B: the least memory that any legal
+    plan needs, by category; preferred: of the plans within the margin that was asked for the simplest
+    (`plans.preference`), the fastest one without a margin."""
 
     evaluated: int
     feasible: int

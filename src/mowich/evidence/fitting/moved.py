@@ -28,7 +28,25 @@ DECIDING = frozenset(
 )
 """Numbers that decide which formula is taken: no slope follows from them."""
 
-_OF_MEMORY = frozenset(("efficiency.runtime_reserve", "stack.optimizer_memory_B", "stack.logit_B"))
+_OF_MEMORY = frozenset(
+    (
+        "efficiency.runtime_reserve",
+        *(
+            f"stack.{name}"
+            for name in (
+                "optimizer_memory_B",
+                "logit_B",
+                "unfused_gate",
+                "communicator_B",
+                "workspace_B",
+                "graph_pool_B",
+                "fragmentation",
+                "offloaded_layers",
+                "memory_spread",
+            )
+        ),
+    )
+)
 """Numbers of the memory that a plan needs, on which no time depends."""
 
 SHARED_FACT = ".common."

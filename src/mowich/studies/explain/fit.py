@@ -11,7 +11,7 @@ from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.training import memory, record_memory
+from mowich.studies.explain.training import MEMORY_NAMES, memory_numbers, memory_terms, record_memory
 from mowich.studies.explain.tree import ResultPath
 from mowich.training.sensitivity import noted_on
 
@@ -25,16 +25,15 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
         system = equip(known, result["system_id"], chips=chips, stack=stack)
         usable = known.fact(system.paths["hbm_usable_B"])
-        out: dict[ResultPath, float] = {("memory_B", k): v for k, v in memory(model, system, job, plan).items()}
+        out = memory_numbers(model, system, job, plan, known)
         out[("memory_capacity_B",)] = (usable.low or known.number(usable.path)) / system.devices_per_chip
         return out
 
     system = equip(facts, result["system_id"], chips=chips, stack=stack)
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        if name[0] == "memory_B":
-            whole = noted_on(partial(record_memory, model, job, plan), system, facts)
-            notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
+        if name[0] in MEMORY_NAMES:
+            notes.terms |= memory_terms(noted_on(partial(record_memory, model, job, plan), system, facts), name)
 
     def symbols(known: Facts) -> dict[str, float]:
         usable = known.fact(system.paths["hbm_usable_B"])

@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, Notes, exact, told
+from mowich.estimate import Estimate, Notes, Term, exact, told
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import memory_B
+from mowich.plans.memory_range import memory_need
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import Platform, equip
@@ -61,6 +62,25 @@ def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Not
     return {
         k: float(v[0]) for k, v in memory_B(model, system, job, columns, micro_batches_of(job, columns), notes).items()
     }
+
+
+MEMORY_NAMES = ("memory_B", "memory_range_B", "out_of_memory")
+"""Keys of a row that its memory makes."""
+
+
+def memory_numbers(model: Model, system: Platform, job: TrainJob, plan: Plan, known: Facts) -> dict[ResultPath, float]:
+    """The numbers of `MEMORY_NAMES` under other facts."""
+    parts = memory(model, system, job, plan)
+    need = memory_need(known, system, plan, parts)
+    out: dict[ResultPath, float] = {("memory_B", k): v for k, v in parts.items()}
+    out |= {("memory_range_B", k): v for k, v in need.range_B.items()}
+    return out | {("out_of_memory",): need.out_of_memory}
+
+
+def memory_terms(whole: Notes, name: ResultPath) -> dict[str, Term]:
+    """The terms of a plan's memory that make one of `MEMORY_NAMES`; of a category only its own."""
+    part = f"memory.{name[1]}" if name[0] == "memory_B" and len(name) > 1 else ""
+    return {k: t for k, t in whole.terms.items() if not part or k == part}
 
 
 def record_step(model: Model, job: TrainJob, plan: Plan, system: Platform, notes: Notes) -> None:
@@ -130,8 +150,8 @@ class _Row:
     def numbers(self, known: Facts, wanted: ResultPath) -> Numbers:
         """The numbers of the row under other facts."""
         machine, first = self.platform(known), wanted[0]
-        if first == "memory_B":
-            return {("memory_B", k): v for k, v in memory(self.model, machine, self.job, self.plan).items()}
+        if first in MEMORY_NAMES:
+            return memory_numbers(self.model, machine, self.job, self.plan, known)
         if first == "hand_tuned_step_s":
             fast = predict_hand_tuned(self.model, machine, self.job, self.plan).step
             return {(first,): fast.total_s} | {(first, "breakdown", k): v for k, v in fast.breakdown.items()}
@@ -178,9 +198,8 @@ class _Row:
             whole = recorded(hand_tuned_terms if tuned else record_step).terms
             wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
             notes.terms |= {k: t for k, t in whole.items() if k.startswith(wanted)}
-        elif first == "memory_B":
-            whole = recorded(record_memory).terms
-            notes.terms |= {k: t for k, t in whole.items() if len(name) < 2 or k == f"memory.{name[1]}"}
+        elif first in MEMORY_NAMES:
+            notes.terms |= memory_terms(recorded(record_memory), name)
 
     def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
         """Record what follows from the time of the step and the goodput that the row says."""

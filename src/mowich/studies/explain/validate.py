@@ -12,7 +12,7 @@ from mowich.facts import Facts
 from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.training import record_step
+from mowich.studies.explain.training import record_memory, record_step
 from mowich.studies.explain.tree import ResultPath
 from mowich.training.sensitivity import noted_on
 from mowich.training.tuned import hand_tuned_terms
@@ -50,7 +50,10 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
             if str(wanted[0]).startswith("hand_tuned"):
                 (made,) = study.with_hand_tuned([made])
         keys = ("measured", "predicted", "low", "high", "ratio", "abs_error", "hand_tuned", "hand_tuned_coverage")
-        return {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
+        found: dict[ResultPath, float] = {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
+        if made.memory is not None:
+            found |= {("memory", k): float(getattr(made.memory, k)) for k in keys[:6]}
+        return found
 
     @cache
     def recorded(hand_tuned: bool) -> Notes:
@@ -67,7 +70,11 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
         return notes
 
     def terms(name: ResultPath, notes: Notes) -> None:
-        if not serving and name[0] != "measured":
+        if name[0] == "memory":
+            case = read_cases(rows, facts)[0]
+            if not isinstance(case, str) and name[-1] != "measured":
+                record_memory(case.model, case.job, case.plan, case.system, notes)
+        elif not serving and name[0] != "measured":
             notes.terms |= recorded(str(name[0]).startswith("hand_tuned")).terms
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")

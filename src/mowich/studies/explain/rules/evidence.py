@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.studies.explain.rules.rule import R, Rule, under
+from mowich.studies.explain.rules.rule import MEMORY_RANGE, R, Rule, under
 
 TIMED = ("step_time_s", "derived_step_time_s", "ttft_ms", "tpot_ms")
 """Metrics of measured rows that are times; the others are rates."""
@@ -171,7 +171,24 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
         R("rows * ratio", "1", SLOWER, "= predicted / measured", when=("metric", TIMED)),
         R("rows * ratio", "1", SLOWER, "= measured / predicted"),
         R("rows * abs_error", "1", "error, alike for fast and slow", "= max(ratio, 1 / ratio) - 1"),
+        R(
+            "rows * memory measured",
+            "B",
+            "what the program says that its allocator held",
+            "lookup: read from the file: memory N GB in its notes, in 2^30 bytes",
+        ),
+        R(
+            "rows * memory predicted",
+            "B",
+            "what its allocator holds of the plan's memory",
+            "table: memory of the plan less what driver and collectives take (plans/memory_range.py)",
+        ),
+        R("rows * memory low", "B", "low end of its 90% range", MEMORY_RANGE),
+        R("rows * memory high", "B", "high end of its 90% range", MEMORY_RANGE),
+        R("rows * memory ratio", "1", "predicted over measured bytes", "= predicted / measured"),
+        R("rows * memory abs_error", "1", "error, alike for more and less", "= max(ratio, 1 / ratio) - 1"),
         *under("summary all", SUMMARY),
+        *under("summary memory", SUMMARY),
         *under("summary fully_specified", SUMMARY),
         *under("summary fits_memory", SUMMARY),
         *under("summary does_not_fit_memory", SUMMARY),

@@ -95,6 +95,14 @@ def under(prefix: str, rules: Iterable[Rule]) -> list[Rule]:
 
 CHOSEN_BY_SEARCH = "search: of all legal plans that fit, the one that this row is about"
 MOVED = "search: the model evaluated once more with this one fact at the end of its range, everything else fixed"
+MEMORY_RANGE = (
+    "table: the bytes less or plus what training.common.memory_spread moves of activations and temporary bytes, in"
+    " quadrature with what the ranges of the reserve's facts move (plans/memory_range.py)"
+)
+OUT_OF_MEMORY = (
+    "table: the share of a normal need with this 90% range that lies above what is usable, whose own range is added in"
+    " quadrature"
+)
 
 METRIC_UNITS: Mapping[str, str] = {
     "tokens_per_step": "tokens",

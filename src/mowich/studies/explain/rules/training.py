@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mowich.economics import energy, money
-from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, MOVED, R, Rule, of, under
+from mowich.studies.explain.rules.rule import CHOSEN_BY_SEARCH, MEMORY_RANGE, MOVED, OUT_OF_MEMORY, R, Rule, of, under
 from mowich.training import faults
 
 CHIP_RULES = [
@@ -29,6 +29,12 @@ CHIP_RULES = [
         "lookup: as published",
         "chips.{chip}.devices_per_chip",
     ),
+]
+
+MEMORY_OF_PLAN = [
+    R("memory_range_B low", "B", "low end of the 90% range of the memory that one device needs", MEMORY_RANGE),
+    R("memory_range_B high", "B", "high end of the 90% range of the memory that one device needs", MEMORY_RANGE),
+    R("out_of_memory", "1", "chance that a device needs more memory than a program may use", OUT_OF_MEMORY),
 ]
 
 OWNED_ROW = "inside: what the electricity of chips and the rent of more come to (docs/for-planners.md)"
@@ -121,6 +127,7 @@ TRAIN_ROW = [
     ),
     R("memory_B", "B", "memory that one device needs", "= sum(memory_B)"),
     R("memory_B *", "B", "bytes of one device", "terms: the term below"),
+    *MEMORY_OF_PLAN,
     R(
         "memory_capacity_B",
         "B",
@@ -239,6 +246,7 @@ _FIT = [
     ),
     R("memory_B", "B", "memory of one device", "= sum(memory_B)"),
     R("memory_B *", "B", "bytes of one device", "terms: the terms below"),
+    *MEMORY_OF_PLAN,
     R("memory_capacity_B", "B", "what a program may use of a device's memory", "= hbm_usable / devices_per_chip"),
     R(
         "smallest_chips",
