@@ -67,7 +67,8 @@ def test_the_drawing_is_as_wide_as_asked_and_shows_who_waits(facts: Facts) -> No
 def test_an_svg_has_one_box_per_operation(facts: Facts) -> None:
     found = played(facts, "zb-h1")
     root = ET.fromstring(drawing.to_svg(found))
-    titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title")]
+    space = "{http://www.w3.org/2000/svg}"
+    titles = [t.text for box in root.iter(f"{space}rect") for t in box.iter(f"{space}title")]
     assert len(titles) == len(found.line.spans) + len(found.tail_s)
 
 

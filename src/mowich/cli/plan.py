@@ -72,12 +72,12 @@ def plan(asked: jobs.PlanRequest) -> None:
 
     def drawn(how: Style) -> str:
         from mowich.show import timeline as drawing
+        from mowich.show.render.terminal import wrap
 
-        return (
-            ""
-            if played is None
-            else "\n".join(["", drawing.summary(played), *drawing.draw_timeline(played, how)]) + "\n"
-        )
+        if played is None:
+            return ""
+        of_memory = [line for words in drawing.memory_words(played) for line in wrap(words, how)]
+        return "\n".join(["", drawing.summary(played), *drawing.draw_timeline(played, how), *of_memory]) + "\n"
 
     emit(
         {**result.to_dict(), **extras.to_dict()},

@@ -1,11 +1,14 @@
-"""A pipeline's timeline as text, as SVG, and as a trace that ui.perfetto.dev and chrome://tracing open (JSON trace
-events, microseconds)."""
+"""A pipeline's timeline and the memory of its devices as text, as SVG, and as a trace that ui.perfetto.dev and
+chrome://tracing open (JSON trace events, microseconds; memory as counters in GiB)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
+from mowich.show.formats import gib
+from mowich.show.page import GIB
 from mowich.show.render.terminal import Style
 from mowich.training.pipeline import Span
 from mowich.training.timeline import PlanTimeline
@@ -13,6 +16,22 @@ from mowich.units import sig
 
 _NAMES = {"F": "forward", "B": "backward input", "W": "backward weights", "BW": "backward"}
 _FILL = {"F": "#4e79a7", "B": "#59a14f", "W": "#edc948", "BW": "#76b7b2", "tail": "#b07aa1"}
+
+_MEMORY_FILL = {
+    "weights": "#4e79a7",
+    "gradients": "#a0cbe8",
+    "optimizer": "#9c755f",
+    "reserve": "#bab0ac",
+    "activations": "#59a14f",
+    "recomputation": "#edc948",
+    "loss": "#e15759",
+    "gathered weights": "#76b7b2",
+    "expert buffers": "#b07aa1",
+}
+"""Categories of memory over a step, from the bottom of the picture up."""
+
+_MEMORY_HEIGHT = 150
+"""Of the picture of memory under the lanes."""
 
 MAX_DRAWN = 40_000
 """Operations that an SVG draws at most."""
@@ -60,7 +79,44 @@ def to_trace(found: PlanTimeline) -> str:
                 }
             )
         start += seconds
+    events += _counters(found)
     return json.dumps({"displayTimeUnit": "ms", "traceEvents": events}, separators=(",", ":")) + "\n"
+
+
+def _counters(found: PlanTimeline) -> Iterator[dict[str, object]]:
+    """What each device holds by category, wherever it changes."""
+    for device, levels in enumerate(found.memory.levels):
+        before: object = None
+        for level in levels:
+            args = {name: round(level.held_B[name] / GIB, 4) for name in _MEMORY_FILL}
+            if args != before:
+                name = f"memory of device {device}, GiB"
+                yield {"ph": "C", "pid": 1, "name": name, "ts": level.at_s * 1e6, "args": args}
+            before = args
+
+
+MOST_RELIEFS = 4
+"""Changes that lower the peak of memory, of which so many are told."""
+
+
+def memory_words(found: PlanTimeline) -> list[str]:
+    """What sets the peak of memory, and what would lower it."""
+    memory, peak = found.memory, found.memory.peak
+    when = "between operations"
+    if peak.during is not None:
+        what = {"F": "forward pass", "W": "backward pass to the weights"}.get(peak.during.kind, "backward pass")
+        when = f"in the {what} of micro-batch {peak.during.micro}"
+    parts = sorted(peak.held_B.items(), key=lambda kv: -kv[1])
+    of = ", ".join(f"{name} {gib(held)}" for name, held in parts if held >= GIB / 100)
+    out = [
+        f"Memory peaks at {gib(peak.total_B)} of {gib(memory.usable_B)} GiB on device {memory.peak_device},"
+        f" {sig(peak.at_s)} s into the step, {when}: {of}."
+    ]
+    reliefs = [
+        f"{r.change} {gib(r.less_B)} GiB less ({abs(r.slower):.1%} {'slower' if r.slower > 0 else 'faster'})"
+        for r in memory.reliefs[:MOST_RELIEFS]
+    ]
+    return [*out, f"What would lower it, one choice at a time: {'; '.join(reliefs)}."] if reliefs else out
 
 
 def summary(found: PlanTimeline) -> str:
@@ -98,11 +154,25 @@ def draw_timeline(found: PlanTimeline, style: Style) -> list[str]:
     out = [f"  {d:>4} {''.join(shown(here) for here in time[d])}" for d in devices]
     return [
         *out,
+        f"   GiB {_tenths(found, width)}",
         (
             "  F forward, B backward, W weight gradients, . idle; lower case: a later chunk or the second direction;"
-            f" {sig(line.makespan_s)} s across"
+            f" {sig(line.makespan_s)} s across; GiB: what device {found.memory.peak_device} holds at most, in tenths of"
+            f" {gib(found.memory.peak.total_B)} GiB"
         ),
     ]
+
+
+def _tenths(found: PlanTimeline, width: int) -> str:
+    """One digit for each slice of time of the pipeline: the most that the device of the peak holds, 9 at the peak."""
+    levels, end, top = found.memory.levels[found.memory.peak_device], found.line.makespan_s, found.memory.peak.total_B
+    most = [0.0] * width
+    for level, after in pairwise(levels):
+        first, last = (min(width - 1, int(at / end * width)) for at in (level.at_s, min(after.at_s, end)))
+        if level.at_s < end:
+            for i in range(first, last + 1):
+                most[i] = max(most[i], level.total_B)
+    return "".join(str(min(9, int(held / top * 10.0))) for held in most)
 
 
 def to_svg(found: PlanTimeline, *, width: int = 1200, row: int = 22) -> str:
@@ -112,8 +182,13 @@ def to_svg(found: PlanTimeline, *, width: int = 1200, row: int = 22) -> str:
         raise ValueError(f"{len(line.spans)} operations are more than an SVG draws ({MAX_DRAWN}); write a .json trace")
     left, top = 40, 28
     scale = (width - left - 10) / found.step_s
-    height = top + row * line.num_devices + 26
-    return "\n".join(_svg(found, left, top, scale, width, height, row)) + "\n"
+    lanes = top + row * line.num_devices
+    drawn = [
+        *_svg(found, left, top, scale, width, lanes + 26 + _MEMORY_HEIGHT + 56, row),
+        *_memory_svg(found, left, lanes + 40, scale),
+        "</svg>",
+    ]
+    return "\n".join(drawn) + "\n"
 
 
 def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, height: int, row: int) -> Iterator[str]:
@@ -148,7 +223,7 @@ def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, hei
             f' fill-opacity="0.5"><title>{part}</title></rect>'
         )
         start += seconds
-    x, y = left, height - 16
+    x, y = left, top + row * line.num_devices + 10
     for kind, name in _NAMES.items():
         yield (
             f'<rect x="{x}" y="{y}" width="10" height="10" fill="{_FILL[kind]}"/><text x="{x + 14}"'
@@ -157,5 +232,41 @@ def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, hei
         x += 120
     yield (
         f'<rect x="{x}" y="{y}" width="10" height="10" fill="{_FILL["tail"]}"/><text x="{x + 14}"'
-        f' y="{y + 9}">{", ".join(found.tail_s)}</text></svg>'
+        f' y="{y + 9}">{", ".join(found.tail_s)}</text>'
     )
+
+
+def _memory_svg(found: PlanTimeline, left: int, top: int, scale: float) -> Iterator[str]:
+    """What the device of the peak holds over the step, by category, one upon the other."""
+    memory = found.memory
+    levels = memory.levels[memory.peak_device]
+    per_B = (_MEMORY_HEIGHT - 20) / max(memory.peak.total_B, memory.usable_B)
+    floor = top + _MEMORY_HEIGHT
+
+    def line(heights: Sequence[float]) -> list[tuple[float, float]]:
+        """The corners of a line that keeps each height from its level to the next."""
+        ys = [floor - height * per_B for height in heights]
+        return [
+            (left + at * scale, y)
+            for (level, after), y in zip(pairwise(levels), ys, strict=False)
+            for at in (level.at_s, after.at_s)
+        ]
+
+    yield f'<text x="{left}" y="{top + 10}" font-size="12">{memory_words(found)[0]}</text>'
+    x, below = left, [0.0] * len(levels)
+    for name, colour in _MEMORY_FILL.items():
+        above = [low + level.held_B[name] for low, level in zip(below, levels, strict=True)]
+        points = " ".join(f"{x:.2f},{y:.2f}" for x, y in [*line(above), *reversed(line(below))])
+        if above != below:
+            yield f'<polygon points="{points}" fill="{colour}"><title>{name}</title></polygon>'
+        yield (
+            f'<rect x="{x}" y="{floor + 8}" width="10" height="10" fill="{colour}"/><text x="{x + 14}"'
+            f' y="{floor + 17}">{name}</text>'
+        )
+        x, below = x + 120, above
+    y = floor - memory.usable_B * per_B
+    yield (
+        f'<line x1="{left}" x2="{left + found.step_s * scale:.2f}" y1="{y:.2f}" y2="{y:.2f}" stroke="black"'
+        ' stroke-dasharray="4 3"><title>usable</title></line>'
+    )
+    yield f'<text x="2" y="{y + 4:.2f}">{gib(memory.usable_B)}</text>'

@@ -46,14 +46,24 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """A step of a pipeline. spans: in order of device and start; peak: micro-batches held at most, per device, in units
-    of its chunks."""
+    """A step of a pipeline. spans: in order of device and start; held: activations of one chunk and micro-batch held at
+    most, per device; peak: the same in micro-batches, units of a device's chunks."""
 
     schedule: str
     num_devices: int
     num_chunks: int
     spans: tuple[Span, ...]
-    peak: tuple[float, ...]
+    held: tuple[int, ...]
+
+    @property
+    def peak(self) -> tuple[float, ...]:
+        per_device = 1 if self.schedule == "dualpipe" else self.num_chunks
+        return tuple(held / per_device for held in self.held)
+
+    @property
+    def num_stages(self) -> int:
+        """Stages in the order that data takes; a device of DualPipe holds two, one for each direction."""
+        return self.num_devices * (1 if self.schedule == "dualpipe" else self.num_chunks)
 
     @property
     def makespan_s(self) -> float:
@@ -123,13 +133,12 @@ def play(schedule: str, pp: int, vpp: int, g: int, stages: Sequence[StageTimes],
                 free[device], at[device], moved = end, at[device] + len(block), True
     if any(at[d] < len(lists[d]) for d in range(pp)):
         raise ValueError(f"{schedule} with pp {pp}, vpp {vpp} and {g} micro-batches waits for itself")
-    per_device = 1 if schedule == "dualpipe" else chunks
     return Timeline(
         schedule=schedule,
         num_devices=pp,
         num_chunks=chunks,
         spans=tuple(sorted(spans, key=lambda s: (s.device, s.start_s))),
-        peak=tuple(_peak(ops) / per_device for ops in lists),
+        held=tuple(_peak(ops) for ops in lists),
     )
 
 

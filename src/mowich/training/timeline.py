@@ -18,6 +18,7 @@ from mowich.plans import schedules
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform
+from mowich.training.memory_time import MemoryTimeline, memory_timeline
 from mowich.training.pipeline import StageTimes, Timeline, play
 from mowich.training.stage import head_times, layer_sums
 from mowich.training.step import step_time
@@ -30,11 +31,12 @@ MAX_SPANS = 500_000
 class PlanTimeline:
     """A step of one plan. line: its pipeline; closed_s: the same stretch by the closed form; tail_s: what follows on
     every device, by part of the step (exposed data-parallel traffic, optimizer, offload, fixed), so that the step is
-    the makespan and the tail."""
+    the makespan and the tail; memory: what each device holds."""
 
     plan: Plan
     num_micro_batches: int
     line: Timeline
+    memory: MemoryTimeline
     closed_s: float
     tail_s: dict[str, float]
 
@@ -86,6 +88,12 @@ def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanT
     tail = {
         k: float(step.parts[k][0]) * slower for k in ("dp", "optimizer", "offload", "fixed") if step.parts[k][0] > 0
     }
+    memory = memory_timeline(model, system, job, plan, line, line.makespan_s + sum(tail.values()))
     return PlanTimeline(
-        plan=plan, num_micro_batches=g, line=line, closed_s=float(step.total_s[0]) - sum(tail.values()), tail_s=tail
+        plan=plan,
+        num_micro_batches=g,
+        line=line,
+        memory=memory,
+        closed_s=float(step.total_s[0]) - sum(tail.values()),
+        tail_s=tail,
     )
