@@ -56,7 +56,13 @@ def test_a_row_is_weighed_with_another_policy_only_where_it_leaves_one_open(case
         assert case.memory_share <= 1.0 < memory_share(case.model, case.system, case.job, case.plan)
         assert any(item.startswith("memory=") and "leaves open" in item for item in case.inferred)
         given, taken = case.plan.to_dict(), case.memory_plan.to_dict()
-        assert {k for k in given if given[k] != taken.get(k)} <= {"recompute", "offload", "micro_batch", "vpp", "schedule"}
+        assert {k for k in given if given[k] != taken.get(k)} <= {
+            "recompute",
+            "offload",
+            "micro_batch",
+            "vpp",
+            "schedule",
+        }
         stated = case.fully_specified and not case.system.stack.name.startswith("jax")
         assert not stated or case.plan.recompute == "selective"  # a policy that is only named
 
