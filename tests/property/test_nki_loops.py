@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 
 import mowich.nki as nki
-from mowich.neuroncore import repeat
+from mowich.neuroncore import repeat, scattered
 from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core, NkiValidationError
@@ -461,6 +461,44 @@ REPEATED = {
         + FEW
     ),
     "number": START + LOOP + LOAD + "        nisa.tensor_scalar(dst=t, data=t, op0=nl.add, operand0=i)\n" + STORE + FEW,
+    "no cycle": (
+        START
+        + LOOP
+        + "        t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n        at = i * 7 % 64 * 64\n       "
+        " nisa.dma_copy(dst=t, src=x[:, at : at + 64])\n" + STORE + FEW
+    ),
+    "no cycle, with a loop within": (
+        START + LOOP + LOAD + "        row, column = i // 12, i % 12\n        for k in nl.affine_range(8):\n           "
+        " nisa.dma_copy(dst=out[:, row * 8 + k : row * 8 + k + 1], src=t[:, column + k : column + k + 1])\n" + FEW
+    ),
+    "no cycle, in a loop that is not repeated": (
+        START
+        + CYCLE
+        + "    for m in nl.affine_range(3):\n        for i in nl.affine_range(20 + m):\n"
+        + "            t = ts[(i * i + m) % 9]\n"
+        + (COPY + STORE).replace("        ", "            ")
+        + FEW
+    ),
+    "cycle of nine": START + CYCLE + LOOP + "        t = ts[i % 9]\n" + COPY + STORE + FEW,
+    "table of offsets": (
+        START
+        + "    where = [0, 1, 2] + [3] * 60 + [63]\n"
+        + LOOP
+        + "        j = where[i]\n"
+        + LOAD.replace("i", "j").replace("jsa", "isa").replace("njsa", "nisa")
+        + STORE
+        + FEW
+    ),
+    "shuffled": (
+        START
+        + "    ts = []\n    for i in range(64):\n"
+        + LOAD
+        + "        ts.append(t)\n    ts[30], ts[31] = ts[31], ts[30]\n"
+        + LOOP
+        + "        t = ts[i]\n"
+        + STORE
+        + FEW
+    ),
 }
 
 IN_FULL = {
@@ -470,7 +508,6 @@ IN_FULL = {
         + (LOAD + STORE).replace("        ", "            ")
         + FEW
     ),
-    "cycle of nine": START + CYCLE + LOOP + "        t = ts[i % 9]\n" + COPY + STORE + FEW,
     "place in a cycle from before": (
         START
         + CYCLE
@@ -508,25 +545,6 @@ IN_FULL = {
     "one iteration": START + LOOP + LOAD + "        if i == 37:\n    " + ODD + STORE + FEW,
     "table": (
         START + "    where = [i * i % 64 for i in range(64)]\n" + LOOP + LOAD + "        i = where[i]\n" + STORE + FEW
-    ),
-    "table of offsets": (
-        START
-        + "    where = [0, 1, 2] + [3] * 60 + [63]\n"
-        + LOOP
-        + "        j = where[i]\n"
-        + LOAD.replace("i", "j").replace("jsa", "isa").replace("njsa", "nisa")
-        + STORE
-        + FEW
-    ),
-    "shuffled": (
-        START
-        + "    ts = []\n    for i in range(64):\n"
-        + LOAD
-        + "        ts.append(t)\n    ts[30], ts[31] = ts[31], ts[30]\n"
-        + LOOP
-        + "        t = ts[i]\n"
-        + STORE
-        + FEW
     ),
     "break": START + LOOP + LOAD + STORE + "        if i == 40:\n            break\n" + FEW,
     "counter": (
@@ -687,10 +705,6 @@ IN_FULL = {
 }
 
 
-MAKES_A_LIST = ("shuffled",)
-"""The first loop of these is regular."""
-
-
 def sixtyfour() -> tuple[Any, ...]:
     return (hollow((128, 64 * 64), "bfloat16"),)
 
@@ -700,20 +714,26 @@ def test_regular_loops_are_repeated(case: str, tmp_path: Path) -> None:
     assert has_repeated(compared(sixtyfour, written(tmp_path, REPEATED[case]).k))
 
 
+def fills(monkeypatch: pytest.MonkeyPatch, kind: Any) -> list[Any]:
+    """Gets what is written from now on in one of the two ways."""
+    wrote: list[Any] = []
+    fill = kind.fill
+
+    def filled(self: Any, given: Any) -> None:
+        wrote.append(given)
+        fill(self, given)
+
+    monkeypatch.setattr(kind, "fill", filled)
+    return wrote
+
+
 @pytest.mark.parametrize("case", IN_FULL)
 def test_other_loops_are_traced_in_full(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written for them in the first place, so that no run has to start again."""
-    wrote: list[int] = []
-    fill = repeat.Repeat.fill
-
-    def filled(self: repeat.Repeat, count: int) -> None:
-        wrote.append(count)
-        fill(self, count)
-
-    monkeypatch.setattr(repeat.Repeat, "fill", filled)
+    wrote = fills(monkeypatch, repeat.Repeat), fills(monkeypatch, scattered.Scattered)
     found = compared(sixtyfour, written(tmp_path, IN_FULL[case].replace("\n" + STORE, "\n" + ODD + ODD + STORE)).k)
     assert isinstance(found, Result)
-    assert len(wrote) == (case in MAKES_A_LIST)
+    assert wrote == ([], [])
 
 
 ERRORS = {
@@ -1642,7 +1662,11 @@ class CycleWriter(Writer):
     def kernel(self) -> str:
         self.put(1, "sa, sb = [nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf) for _ in range(2)]")
         self.put(1, "cycle = [nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf) for _ in range(4)]")
+        self.first()
         return super().kernel()
+
+    def first(self) -> None:
+        """What comes before the loops of any kernel."""
 
 
 def test_random_kernels_in_cycles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1664,6 +1688,52 @@ def test_random_kernels_in_cycles(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
     assert sum(p > 1 for p in periods) > KERNELS // 2
     assert len(set(periods)) > 3
+
+
+class ScatterWriter(CycleWriter):
+    """Kernels whose loops go by tables and remainders that come back to nothing after a few turns."""
+
+    def of_cycle(self, indices: list[tuple[str, int]]) -> str:
+        name, _ = self.rng.choice(indices)
+        return self.rng.choice(
+            [f"TABLE[{name}] % 4", f"{name} * 7 % 11 % 4", f"{name} // 9 % 4", f"{name} * {name} % 13 // 4"]
+        )
+
+    def statement(
+        self, depth: int, indices: list[tuple[str, int]], tiles: list[str], lists: list[tuple[str, int]]
+    ) -> None:
+        before = len(self.lines)
+        super().statement(depth, indices, tiles, lists)
+        if any(f" {word} " in line for line in self.lines[before:] for word in ("if", "min(")):
+            del self.lines[before:]  # turns that differ in more than in their places
+
+    def first(self) -> None:
+        """A loop that may leave its tensor now and then."""
+        count, most = self.rng.choice([12, 20, 33]), self.rng.choice([64, 64, 68])
+        at = self.rng.choice([f"i * 29 % {most}", f"(i * 5 + 3) % {count}", f"TABLE[i] * {most // 5}"])
+        self.put(1, "out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)")
+        self.put(1, "kept, n, last, state = [], 0, None, {}")
+        self.put(1, f"for i in nl.affine_range({count}):")
+        self.put(2, f"row, at = i // 10, {at} * 32")
+        self.put(2, "u = nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf)")
+        self.put(2, "nisa.dma_copy(dst=u, src=x[:, at + row : at + row + 32])")
+        Writer.block(self, 2, [("i", count)], ["u"], [])
+
+
+def test_random_kernels_that_follow_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
+    wrote = fills(monkeypatch, scattered.Scattered)
+    refused = 0
+    for number in range(KERNELS):
+        text = ScatterWriter(random.Random(SEED + number)).kernel()
+        module = written(tmp_path, text, f"scattered{number}")
+        try:
+            found = compared(lambda: (hollow((128, 2100), "float32"),), module.k, schedule=number % 4 == 0)
+        except AssertionError as error:
+            raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
+        refused += isinstance(found, str)
+    assert len(wrote) > KERNELS // 2
+    assert 0 < refused < KERNELS // 2
 
 
 def test_objects_of_the_interfaces_have_what_they_are_told_by() -> None:

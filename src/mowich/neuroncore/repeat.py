@@ -755,7 +755,7 @@ def reach(first: Sequence[NotedView | None], last: Sequence[NotedView | None]) -
             continue
         if a.shape != b.shape or len(a.keys) != len(b.keys):
             return None
-        ends, later = _ends(a), _ends(b)
+        ends, later = view_ends(a), view_ends(b)
         spread = []
         for (x, limit), (y, _), (low, high) in zip(ends, later, a.spread or ((0, 0),) * len(ends), strict=True):
             low, high = low + min(x - y, 0), high + max(x - y, 0)
@@ -766,7 +766,7 @@ def reach(first: Sequence[NotedView | None], last: Sequence[NotedView | None]) -
     return out
 
 
-def _ends(view: NotedView) -> list[tuple[int, int]]:
+def view_ends(view: NotedView) -> list[tuple[int, int]]:
     """(Value, largest that is allowed) of each bound and each index of a view."""
     out = []
     for key, n in zip(view.keys, view.shape, strict=False):

@@ -356,7 +356,10 @@ class Patterns(Sequence[Pattern]):
 
     def number_in(self, family: int, offset: int | None) -> int:
         """Number of the pattern of a family with this offset (None: anywhere)."""
-        key = (family << 40) + (_ANYWHERE if offset is None else offset)
+        return self._number_of((family << 40) + (_ANYWHERE if offset is None else offset))
+
+    def _number_of(self, key: int) -> int:
+        """Number of the pattern with a key."""
         known = self.known
         if known is None:
             assert self._table is not None
@@ -411,11 +414,26 @@ class Patterns(Sequence[Pattern]):
             out.append(y - x)
         return out
 
+    def are_known(self, keys: NDArray[np.int64]) -> bool:
+        """Whether the offsets in these keys are known, and those below each other are of one family."""
+        families = keys >> 40
+        return bool((keys & _ANYWHERE != _ANYWHERE).all() and (families == families[:1]).all())
+
     def columns(self, anywhere: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """(Family, offset) of each pattern; anywhere: for one whose offset is not known."""
         keys = np.array(self.keys, np.int64)
         offsets = keys & _ANYWHERE
         return (keys >> 40).astype(np.int32), np.where(offsets == _ANYWHERE, anywhere, offsets)
+
+    def numbers(self, wanted: NDArray[np.int64], library: CDLL | None) -> NDArray[np.int64]:
+        """Numbers of the patterns with these keys. New ones are put where they come up, row after row."""
+        if library is None:
+            return np.array([self._number_of(key) for key in wanted.ravel().tolist()], np.int64).reshape(wanted.shape)
+        table, found = self.table(library), np.array(wanted, np.int64, order="C")
+        keys = table.given(found.size)
+        library.clock_numbers(compiled.by_reference(keys), found.size, compiled.begin(found))
+        table.end(keys.count)
+        return found
 
     def later(self, moving: Sequence[tuple[int, int]], times: range) -> NDArray[np.int64]:
         """Numbers of the patterns that others, each (number, step), come to after so many steps (from 1 on): a row for

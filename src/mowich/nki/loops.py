@@ -15,6 +15,9 @@ indices), and where all views by indices are noted. A bound that no iteration tr
 and its most are sums over the loops (`repeat.reach`). Elsewhere, and in the older interface, each loop within runs its
 first and its last iteration in a sample, and has to grow alike at both: then each corner is tried.
 
+An outermost loop whose places follow no pattern, but go by numbers that are known before it (`i * 7 % n`, a table),
+runs its first iteration, a few of the others ahead of their turn, and its last one: see `neuroncore.scattered`.
+
 A loop that is entered again, as one within another that is not regular, grows as it did before: it runs its first and
 its last iteration. Where the last one shows that it grows otherwise, the run starts again, and samples that loop each
 time.
@@ -47,6 +50,7 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.repeat import NO_PLACES, ColumnPlaces, IterationBlock, Repeat, SamplePlaces
+from mowich.neuroncore.scattered import Basis, Tried, scattered_of
 from mowich.neuroncore.trace import Trace
 from mowich.nki.affine import Loop, known_loop, loop_at
 from mowich.nki.affine.source import tree_of
@@ -149,6 +153,10 @@ class LoopsOfRun:
 
 _CHANGING: set[LoopPlace] = set()
 """Loops that grew otherwise when they were entered again: what was recorded does not serve for them."""
+
+
+_IN_PATTERN: set[LoopPlace] = set()
+"""Loops whose places did not go by the numbers that their source shows: they are repeated in patterns alone."""
 
 
 _RUN_BEFORE: dict[LoopPlace, int] = {}
@@ -257,6 +265,9 @@ def _repeated(core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, entry: 
                     loop.compare()
                     yield from values[loop.at(loop.end) :]
                     return
+            elif loop.basis is not None:
+                yield from loop.scattered(loop.basis)
+                return
             if loop.at(loop.ran) > len(values) - 2:
                 break
         site.misses += 1
@@ -269,7 +280,7 @@ def _repeated(core: Core, trace: Trace, run: LoopsOfRun, site: LoopSite, entry: 
 class _Running:
     """A loop that runs. period: turns of the kernel's loop that count as one iteration from `start` on: more than one
     where turns are alike that lie so far apart (`tiles[i % 2]`); ran: iterations that ran; start, end: iterations that
-    are alike; found: what they add, None: it
+    are alike; basis: what the places of iterations go by that are alike but in these; found: what they add, None: it
     is not known; begin, middle: before the first of them, and behind it; inner: the loops that it entered; others:
     those that the second entered, where that one stays if it is not like the first; lists: those that each iteration
     appends to; before, after: before and behind the latest sample."""
@@ -283,6 +294,7 @@ class _Running:
         self.first_view = len(core.views)
         self.ran = self.start = self.end = 0
         self.period = 1
+        self.basis: Basis | None = None
         self.found: Repeat | None = None
         self.base: IterationBlock | None = None
         self.begin = self.middle = self.before = self.after = repeat.mark(core, trace)
@@ -336,6 +348,43 @@ class _Running:
         self.ran = self.end
         self.after = repeat.mark(self.core, self.trace)
 
+    def scattered(self, basis: Basis) -> Iterator[int]:
+        """All that follow the first one, where their places go by numbers that are known."""
+        core, trace, count = self.core, self.trace, len(basis.columns)
+        tried = [Tried.of(core, trace, self.begin, self.middle)]
+        for number in basis.rows:
+            tried.append((yield from self.ahead(number)))
+        clock = self.middle.clock - self.begin.clock
+        found = scattered_of(core, trace, basis, clock, tried, self.storages, self.run.library)
+        if found is not None:
+            repeat.undo(core, trace, self.middle)
+            found.fill(range(1, count - 1))
+            before = repeat.mark(core, trace)
+            yield from self.noting(self.turns(self.start + count - 1))
+            last = Tried.of(core, trace, before, repeat.mark(core, trace))
+        if found is None or not found.agrees(last, count - 1):
+            _IN_PATTERN.add(self.entry.place)
+            raise ChangedGrowth
+        yield from self.entry.values[self.start + count :]
+
+    def ahead(self, number: int) -> Generator[int, None, Tried]:
+        """The iteration so many after the first, before its turn: it is taken back. Loops within it run in full."""
+        core, trace = self.core, self.trace
+        _note_repeated(core)
+        before = repeat.mark(core, trace)
+        core.unfinished += 1  # an error leaves it so, whoever catches it
+        core.loops, core.is_sampling = None, True
+        try:
+            yield from self.turns(self.start + number)
+        finally:
+            core.loops, core.is_sampling = self.run, False
+        core.unfinished -= 1
+        found = Tried.of(core, trace, before, repeat.mark(core, trace))
+        core.clock = before.clock
+        if found.block.form:
+            core.serial["storage"] = before.storages
+        return found
+
     def at(self, number: int) -> int:
         """How many turns come before an iteration."""
         return number if number <= self.start else self.start + (number - self.start) * self.period
@@ -377,11 +426,13 @@ class _Running:
         least = LEAST_WRITTEN if self.around is None else LEAST_WITHIN
         self.is_nested = any(e.found is not None for e in self.inner)
         is_full = self.is_nested and _RUN_BEFORE.get(place, 0) > self.start
-        count = 0
+        self.basis, count = None, 0
         if added and added * (len(values) - 1) >= least and not is_full:
             count = _alike(site, frame, place[1], values, self.storages)
             if not count:
                 self.period, count = _alike_apart(site, frame, values, self.storages)
+            if not count and self.may_scatter():
+                self.basis = _basis(site, frame, values, self.storages, least // added)
             if repeat.has_moved(core, self.trace, self.middle):  # what was looked up has done something
                 _note_repeated(core)
                 raise repeat.Unlike
@@ -397,6 +448,8 @@ class _Running:
         )
         if count < 2 or is_vague or not isinstance(site.found, Loop):
             self.pass_on()
+            if self.basis is not None and self.core.views is not None:
+                del self.core.views[self.middle.views :]  # of what was looked up
             return False
         self.end = self.start + count
         assert core.views is not None
@@ -453,6 +506,18 @@ class _Running:
             raise _noted(self.entry.place, self.start + 1 if is_other else _TRIES)
         self.pass_on()
         return False
+
+    def may_scatter(self) -> bool:
+        """Whether the places of iterations may go by numbers that follow no pattern."""
+        begin, middle, views = self.begin, self.middle, self.core.views
+        return (
+            self.is_outermost
+            and not self.trace.ordered
+            and (begin.edges, begin.blocks) == (middle.edges, middle.blocks)
+            and views is not None
+            and None not in views[begin.views : middle.views]
+            and self.entry.place not in _IN_PATTERN
+        )
 
     @property
     def has_second(self) -> bool:
@@ -704,9 +769,23 @@ def _alike_apart(site: LoopSite, frame: FrameType, values: range, storages: dict
             count = len(values) // period
             if count < LEAST_APART:
                 break
-            if loop.holds(frame, values[: count * period], storages, period):
+            # most are refused by the first few
+            if all(loop.holds(frame, values[: n * period], storages, period) for n in (LEAST_APART, count)):
                 return period, count
     return 1, 0
+
+
+def _basis(site: LoopSite, frame: FrameType, values: range, storages: dict[int, Storage], least: int) -> Basis | None:
+    """What the places of the iterations for these values go by, where they follow no pattern but are known, and at
+    least so many iterations need not run; without the last one, where it is another."""
+    loop = site.found
+    for end in (len(values), len(values) - 1) if isinstance(loop, Loop) and loop.guards else ():
+        assert isinstance(loop, Loop)
+        numbers = loop.numbers(frame, values[:end], storages)
+        if numbers:
+            basis = Basis.of(numbers)
+            return basis if basis is not None and end - len(basis.rows) - 2 > least else None
+    return None
 
 
 def _source(site: LoopSite, frame: FrameType, call: int, values: range, storages: dict[int, Storage]) -> bool:
@@ -714,8 +793,11 @@ def _source(site: LoopSite, frame: FrameType, call: int, values: range, storages
     tiles that were looked at."""
     if site.found is None:
         site.found = known_loop(frame.f_code, call)
-        if isinstance(site.found, Loop) and site.found.holds(frame, values, storages):
-            return True
+        if isinstance(site.found, Loop):
+            if site.found.holds(frame, values, storages):
+                return True
+            if site.found.stands(frame, values, storages):
+                return False
         if not isinstance(site.found, str):
             site.found = loop_at(frame, call, values)
     if isinstance(site.found, str):

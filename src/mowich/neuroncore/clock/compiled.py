@@ -53,7 +53,7 @@ _FUNCTIONS: Mapping[type[ctypes.c_int64] | type[ctypes.c_int] | None, str] = {
     ctypes.c_int: "program 2 schedule 2 path 2 lines 5 engines 3 merged 4 balanced 6 renewed 4 lives 4 peaks 4 growth 6"
     " agrees 5",
     _INTEGER: "others 7 number 4",
-    None: "fill 8 places 6 index 4 unindex 5 free 1",
+    None: "fill 8 numbers 3 places 6 index 4 unindex 5 free 1",
 }
 """By what they return, the functions (`clock_program` ...), each with how many integers and addresses it takes."""
 

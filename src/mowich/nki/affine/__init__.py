@@ -57,6 +57,28 @@ class Loop:
             for turn in range(period)
         )
 
+    def stands(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> bool:
+        """Whether all holds but where the index goes: reading the loop again would come to the same."""
+        names = dict(frame.f_locals)
+        return self.objects.hold(frame, names) and all(
+            g.may_scatter or g.holds(frame, names, self.index, values, storages) for g in self.guards
+        )
+
+    def numbers(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> list[list[int]] | None:
+        """Columns of integers, one for each of these values of the index, of which the places of an iteration are sums,
+        where they are affine in the index in no other way. None: there are none, or too few say how."""
+        names = dict(frame.f_locals)
+        if self.is_older or self.lists or not self.objects.hold(frame, names):
+            return None
+        out: list[list[int]] = []
+        for g in self.guards:
+            if not g.holds(frame, names, self.index, values, storages):
+                found = g.numbers(frame, names, self.index, values, storages)
+                if found is None:
+                    return None
+                out += found
+        return out
+
 
 _KNOWN: dict[tuple[CodeType, int], Loop] = {}
 """Loops that an earlier run found regular: a run for which their guards hold as well need not read them again."""

@@ -54,8 +54,7 @@ class LoopGuard:
                 locals_[index] = values[-1]
                 mask = eval(self.code, globals_, locals_)
                 return bool(mask.holds() if hasattr(mask, "holds") else np.all(mask))
-            names = tuple([n for n in self.code.co_names if n in locals_ and n != index])
-            found = eval(_over(self.text, index, names), globals_)(values, *[locals_[n] for n in names])
+            found = self._over(globals_, locals_, index, values)
             if self.kind == "columns":
                 return are_affine([_column(rows, place, self.expected) for rows, place in found], storages)
         except Exception:  # the kernel will meet it as well
@@ -72,14 +71,38 @@ class LoopGuard:
         if self.kind == "affine":
             steps = {b - a for a, b in itertools.pairwise(found)} if all(type(x) is int for x in found) else ()
             return len(steps) == 1
-        for _ in range(self.expected - 1):
-            if not _are_lists(found):
-                return False
-            found = [[y for x in row for y in x] if _are_lists(row) else [] for row in found]
-        if self.expected and not _are_lists(found):
-            return False
-        # a loop within may go through the items: they all have to move on by the same steps
-        return are_affine(found if self.expected else [[t] for t in found], storages)
+        rows = _rows_of(found, self.expected)
+        return rows is not None and are_affine(rows, storages)
+
+    @property
+    def may_scatter(self) -> bool:
+        """Whether it may be so that integers are known that follow no pattern."""
+        return self.kind in ("affine", "tiles")
+
+    def numbers(
+        self, frame: FrameType, locals_: dict[str, object], index: str, values: range, storages: dict[int, Storage]
+    ) -> list[list[int]] | None:
+        """Where this does not hold: the integers that the places of an iteration go by all the same, one of each column
+        for each value of the index. None: there are none."""
+        if not self.may_scatter:
+            return None
+        try:
+            found = self._over(frame.f_globals, locals_, index, values)
+        except Exception:  # the kernel will meet it as well
+            return None
+        if self.kind == "affine":
+            return [found] if set(map(type, found)) == {int} else None
+        rows = _rows_of(found, self.expected)
+        if rows is None or not are_alike(rows, storages):
+            return None
+        columns = list(zip(*rows, strict=True))
+        return [[of(t) for t in column] for column in columns for of in (_number_of, _offset_of)]
+
+    def _over(self, globals_: Any, locals_: dict[str, object], index: str, values: range) -> list[Any]:
+        """The expression for each value of the index."""
+        names = tuple([n for n in self.code.co_names if n in locals_ and n != index])
+        found: list[Any] = eval(_over(self.text, index, names), globals_)(values, *[locals_[n] for n in names])
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +176,49 @@ def all_tiles(x: Any, deep: int) -> bool:
     return set(map(type, x)) == {Tile} if deep == 1 else all(all_tiles(y, deep - 1) for y in x)
 
 
+def _rows_of(found: list[Any], deep: int) -> list[Any] | None:
+    """The items of what was found, in lists `deep` deep, a row for each. None: they are no lists that are alike."""
+    if not deep:
+        return [[t] for t in found]
+    for _ in range(deep - 1):
+        if not _are_lists(found):
+            return None
+        found = [[y for x in row for y in x] if _are_lists(row) else [] for row in found]
+    # a loop within may go through the items: they all have to move on by the same steps
+    return found if _are_lists(found) else None
+
+
+def _number_of(tile: Tile) -> int:
+    """That of the storage of a tile."""
+    return storage_of(tile).number
+
+
+def _offset_of(tile: Tile) -> int:
+    return tile.first.offset
+
+
 def are_affine(found: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> bool:
     """Whether all items for the values of an index, as many for each, are tiles that differ from one value to the next
     by the same steps in the storage's number and in the offset, and in nothing else. storages: gets those of the
     tiles."""
+    if not are_alike(found, storages):
+        return False
+    tiles, width = list(itertools.chain.from_iterable(found)), len(found[0])
+    return all(
+        len(set(map(operator.sub, column[width:], column))) == 1
+        for column in (list(map(_number_of, tiles)), list(map(_offset_of, tiles)))
+    )
+
+
+def are_alike(found: Sequence[Sequence[Any]], storages: dict[int, Storage]) -> bool:
+    """Whether all items for the values of an index, as many for each, are tiles that differ from one value to the next
+    in the storage's number and in the offset only. storages: gets those of the tiles."""
     tiles, width = list(itertools.chain.from_iterable(found)), len(found[0])
     if set(map(type, tiles)) != {Tile}:
         return False
     likes = [t if t.like is None else t.like for t in tiles]
     mine = [storage_of(t) for t in tiles]
-    numbers, offsets = [s.number for s in mine], [t.offset for t in likes]
-    storages.update(zip(numbers, mine, strict=True))
-    for column in (numbers, offsets):
-        if len(set(map(operator.sub, column[width:], column))) != 1:
-            return False
+    storages.update((s.number, s) for s in mine)
     pairs = set(zip(likes[:width] * (len(found) - 1), likes[width:], strict=True))
     return all(a.dynamic is None and (a is b or _is_alike(a, b)) for a, b in pairs)
 

@@ -292,6 +292,13 @@ static int64_t number_of(Keys *known, int64_t key)
     return known->slots[at] - 1;
 }
 
+/* Put the number of each of some keys in its place; new keys are put at the end, where there is room for all. */
+EXPORT void clock_numbers(Keys *patterns, int64_t count, int64_t *keys)
+{
+    for (int64_t i = 0; i < count; i++)
+        keys[i] = number_of(patterns, keys[i]);
+}
+
 /* `count` iterations that follow the base, from the one `first` after it on: their numbers and touches. patterns: those
  * that come up are put at the end, where there is room for all. */
 EXPORT void clock_fill(const Iteration *base, const Growth *growth, int64_t clock, int64_t first, int64_t count,
