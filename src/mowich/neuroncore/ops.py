@@ -292,6 +292,7 @@ def _functions() -> dict[str, Function]:
 
 
 _FUNCTIONS = _functions()
+_FUNCTION_OF: dict[object, Function] = {}
 _ACT_ALIASES = {
     "gelu_tanh_approx": "gelu_apprx_tanh",
     "swish": "silu",
@@ -303,6 +304,10 @@ _ACT_ALIASES = {
 
 def function(op: object) -> Function:
     """A function of the Scalar Engine by token, NumPy function or name."""
+    try:
+        return _FUNCTION_OF[op]
+    except (KeyError, TypeError):
+        pass
     name = op_name(op)
     found = _FUNCTIONS.get(name) or _FUNCTIONS.get(_ACT_ALIASES.get(name, ""))
     if found is None:
@@ -312,6 +317,8 @@ def function(op: object) -> Function:
                 fix="it is an operator of tensor_scalar and tensor_tensor",
             )
         raise unknown("activation function", name, _FUNCTIONS)
+    with contextlib.suppress(TypeError):
+        _FUNCTION_OF[op] = found
     return found
 
 

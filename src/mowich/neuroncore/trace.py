@@ -486,6 +486,7 @@ class Trace:
     """
 
     __slots__ = (
+        "_form_of",
         "_kind_of",
         "_site_of",
         "edges",
@@ -521,6 +522,7 @@ class Trace:
         self.fence = (0, -1)
         self.in_order = array("q")
         self._kind_of: dict[Kind, int] = {}
+        self._form_of: dict[tuple[object, ...], int] = {}  # what allocations have in common -> place of their form
         self._site_of: dict[tuple[str, int], int] = {}
 
     def __len__(self) -> int:
@@ -578,7 +580,11 @@ class Trace:
 
     def touch(self, s: AnyStorage) -> None:
         """Note a storage that an instruction touches for the first time."""
-        self.storages.put(s.number, self.storages.form_of(s.form()))
+        key = s.shape, s.dtype.name, s.layout, s.region, s.site, s.name, s.address, s.owner is None
+        place = self._form_of.get(key)
+        if place is None:
+            place = self._form_of[key] = self.storages.form_of(s.form())
+        self.storages.put(s.number, place)
         s.noted_by = self
 
     @property

@@ -428,16 +428,18 @@ def _binary(name: str, x: object, y: Any, dtype: object = None) -> Tile:
         return ops.alu(name).apply(x, y)  # type: ignore[no-any-return]
     d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
     if isinstance(x, Tile) and isinstance(y, Tile):
-        nd = builtins.max(x.ndim, y.ndim)
-        for _i in builtins.range(nd - x.ndim):
-            x = x.expand_dim(x.ndim)
-        for _i in builtins.range(nd - y.ndim):
-            y = y.expand_dim(y.ndim)
-        try:
-            shape = np.broadcast_shapes(x.shape, y.shape)
-        except ValueError:
-            raise fail(f"nl.{name}: {list(x.shape)} and {list(y.shape)} do not broadcast", tile=y) from None
-        x, y = (t if t.shape == shape else _spread(t, shape) for t in (x, y))
+        shape = x.shape
+        if y.shape != shape:
+            nd = builtins.max(x.ndim, y.ndim)
+            for _i in builtins.range(nd - x.ndim):
+                x = x.expand_dim(x.ndim)
+            for _i in builtins.range(nd - y.ndim):
+                y = y.expand_dim(y.ndim)
+            try:
+                shape = np.broadcast_shapes(x.shape, y.shape)
+            except ValueError:
+                raise fail(f"nl.{name}: {list(x.shape)} and {list(y.shape)} do not broadcast", tile=y) from None
+            x, y = (t if t.shape == shape else _spread(t, shape) for t in (x, y))
         if x.space == "P" and y.space == "P":
             y = copy(y)
         out = ndarray(shape, d, sbuf)

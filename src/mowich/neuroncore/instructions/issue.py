@@ -57,14 +57,17 @@ def issue(
                     operands, is_whole = (*reads, *indices, *writes), False
                     break
             s = storage_of(tile)
-            storages.append(s)
             access = tile.access
             if access is None or s.core is not core:
                 access = _access(core, tile, s)
             pattern, form, fits = access
-            all_fit &= fits
-            key += (operand, form)
-            touched += (s.number, pattern)
+            if not fits:
+                all_fit = False
+            key.append(operand)
+            key.append(form)
+            touched.append(s.number)
+            touched.append(pattern)
+            storages.append(s)
             if s.noted_by is not trace and trace is not None:
                 trace.touch(s)
     if is_dma and reads and writes and storages[0].dtype is not storages[-len(writes)].dtype:
@@ -81,9 +84,9 @@ def issue(
     if trace is not None:
         trace.add(core.clock, kind, touched, machine.site(core))
         if not core.values:  # when tiles live follows from the trace (`placement.live`)
-            for (_, tile), s in zip(writes, storages[-len(writes) :], strict=False):
-                if tile.dynamic is None and (s.is_cut_off or not (all_fit or _access(core, tile, s).fits)):
-                    raise tile.outside()
+            for s in storages[len(storages) - len(writes) :]:
+                if not all_fit or (s._bytes is not None and s.is_cut_off):
+                    _check_fit(core, writes, storages)
                 s.state = ALL
                 s.is_made = True
             return False
@@ -123,6 +126,13 @@ def _new_kind(
     if lasts:
         core.known[known] = kind
     return kind
+
+
+def _check_fit(core: Core, writes: Sequence[Named], storages: Sequence[Storage]) -> None:
+    """Raise where an instruction writes outside an allocation. storages: of all operands, those that it writes last."""
+    for (_, tile), s in zip(writes, storages[len(storages) - len(writes) :], strict=True):
+        if tile.dynamic is None and (s.is_cut_off or not _access(core, tile, s).fits):
+            raise tile.outside()
 
 
 def _indices(*operands: Sequence[Named]) -> list[Named]:

@@ -57,16 +57,20 @@ def activation(
         (("data", data), *tiles_of(("bias", bias), ("scale", scale))),
         {"op": f.name, "reduce": reduce_cmd != "idle"},
     )
-    generation = machine.active().generation
-    if generation < 3 and bias is not None and type(bias) is not Tile and bias != 0:
+    if bias is not None and type(bias) is not Tile and bias != 0 and machine.active().generation < 3:
         raise fail(f"{name}: a number as bias needs NeuronCore-v3", given=bias, fix="memset a [P, 1] tile and pass it")
-    if reduce_op is not None and ops.alu(reduce_op).name != "add" and (name == "activation" or generation < 3):
+    if (
+        reduce_op is not None
+        and ops.alu(reduce_op).name != "add"
+        and (name == "activation" or machine.active().generation < 3)
+    ):
         raise fail(
             f"{name} reduces with add only", given=ops.alu(reduce_op).name, fix="use tensor_reduce, or activate2"
         )
     if dst is not None:
         same_partitions(name, dst, ("data", data))
-    one_each(scale, data, f"{name}: scale")
+    if type(scale) is not float:
+        one_each(scale, data, f"{name}: scale")
     if bias is not None:
         one_each(bias, data, f"{name}: bias")
     if slope is not None:

@@ -292,6 +292,8 @@ def tensor_scalar(
 def _scalar_rules(name: str, data: Tile, steps: Sequence[tuple[Alu, Scalar, str]]) -> None:
     """What the scalar operands of one or two steps must be: a number per partition, or in all; for a bit operator also
     a tile like the data."""
+    if all(type(x) is float and row.kind == "arith" for row, x, _ in steps):
+        return
     are_bits = [row.kind.startswith("bit") for row, _, _ in steps]
     if any(are_bits) and not all(are_bits):
         raise fail(

@@ -387,7 +387,8 @@ def reduce(
         gpsimd.tensor_partition_reduce(out.tile, row.name, line.tile)
         return out
     rest = [d for d in range(t.ndim) if d not in axes]
-    t = t.permute([*rest, *axes])
+    if rest and axes and rest[-1] > axes[0]:
+        t = t.permute([*rest, *axes])
     kept = tuple(t.shape[: len(rest)])
     shape = tuple(1 if d in axes else n for d, n in enumerate(x.shape)) if keepdims else kept
     shape = shape if len(shape) >= 2 else (*shape, 1)
