@@ -64,11 +64,12 @@ def _same(fields: FieldValues) -> FieldValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchProgram:
-    """A program that runs plans. vendors: whose chips it runs on; form: how its arguments are written; own: fields of a
-    plan -> those that the arguments hold, plan: the way back; fixed: arguments that are always written and say nothing
-    of a plan, fixed_on: the same on the chips of one vendor; pools: arguments of workers of prefill and of decode;
-    roles: what their values hold, by which they are known; only_on: (field, value) that runs on one chip alone -> the
-    chip, and who says so."""
+    """A program that runs plans. vendors: whose chips it runs on, chips: which of them (empty: all); form: how its
+    arguments are written; own: fields of a plan -> those that the arguments hold, plan: the way back; fixed: arguments
+    that are always written and say nothing of a plan; pools: arguments of workers of prefill and of decode; roles: what
+    their values hold, by which they are known; only_on: (field, value) that runs on one chip alone -> the chip, and who
+    says so; mark: what a command of it has and one of its namesake on other chips has not; sources: comments that say
+    which release the names are of, and what is inferred."""
 
     name: str
     title: str
@@ -80,10 +81,12 @@ class LaunchProgram:
     own: Callable[[FieldValues], FieldValues] = _same
     plan: Callable[[FieldValues], FieldValues] = _same
     fixed: Mapping[str, FieldValue] = dataclasses.field(default_factory=dict)
-    fixed_on: Mapping[str, Mapping[str, FieldValue]] = dataclasses.field(default_factory=dict)
     pools: Mapping[str, Mapping[str, FieldValue]] = dataclasses.field(default_factory=dict)
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     only_on: Mapping[tuple[str, FieldValue], tuple[str, str]] = dataclasses.field(default_factory=dict)
+    chips: tuple[str, ...] = ()
+    mark: str = ""
+    sources: tuple[str, ...] = ()
 
     def by_name(self) -> dict[str, PlanArgument]:
         """Spelling -> argument."""
@@ -160,12 +163,11 @@ def read_arguments(program: LaunchProgram, given: Mapping[str, object], said: Fi
     names = program.by_name()
     own: FieldValues = {one.field: one.absent for one in program.arguments if one.absent is not None}
     found = PlanInFile(program=program)
-    fixed = {**program.fixed, **{k: v for some in program.fixed_on.values() for k, v in some.items()}}
     for name, value in given.items():
         one = names.get(name)
         if one is not None:
             own[one.field] = _meant(one, value, f"{where}: {name}")
-        elif fixed.get(name) != (value if program.form == "keys" else value or True):
+        elif program.fixed.get(name) != (value if program.form == "keys" else value or True):
             near = difflib.get_close_matches(name, list(names), n=1, cutoff=_NEAR)
             found.unknown.append(name + (f" (did you mean '{near[0]}'?)" if near else ""))
     meant = program.plan({**own, **said})

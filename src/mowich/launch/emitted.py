@@ -11,11 +11,11 @@ from mowich.launch.kubernetes import kubernetes_text
 from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
 from mowich.launch.nxdi import NXDI_SERVE
-from mowich.launch.plans import PlanLaunch, check_program, launch_of
+from mowich.launch.plans import PlanLaunch, check_program, launch_of, runs_on
 from mowich.launch.sglang import SGLANG_SERVER
 from mowich.launch.skypilot import skypilot_text
-from mowich.launch.torchtitan import TORCHTITAN_RUN
-from mowich.launch.vllm import VLLM_SERVE
+from mowich.launch.torchtitan import TORCHTITAN_NEURON, TORCHTITAN_RUN
+from mowich.launch.vllm import VLLM_NEURON, VLLM_SERVE
 from mowich.launch.write import program_text
 from mowich.machines.system import System
 from mowich.plans.plan import ServePlan, stated_plan
@@ -30,7 +30,6 @@ EMITTED = (*PROGRAMS, *MANIFESTS)
 
 
 PROGRAM_OF: Mapping[str, str] = {
-    "vllm-neuron": "nxdi",
     "vllm": "vllm",
     "sglang": "sglang",
     "neuron": "nxdi",
@@ -41,8 +40,8 @@ PROGRAM_OF: Mapping[str, str] = {
 }
 """How the name of an engine or a stack begins -> the program that is it."""
 
-PLUGINS: Mapping[tuple[str, str], str] = {("vllm", "AWS"): "nxdi"}
-"""Program and vendor -> the program that it is there: vLLM runs on Trainium by its Neuron plugin."""
+ON_TRAINIUM: Mapping[str, LaunchProgram] = {"vllm": VLLM_NEURON, "torchtitan": TORCHTITAN_NEURON}
+"""Program -> what it is on Trainium: a plugin, or a fork."""
 
 
 def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int) -> str:
@@ -54,7 +53,7 @@ def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int
     if inner and inner not in PROGRAMS:
         raise unknown("program", inner, PROGRAMS, field="emit")
     launch = launch_of(inputs, row, facts, layers)
-    program = _program(name, launch.work, launch.system.vendor, launch.software)
+    program = _program(name, launch.work, launch.system, launch.software)
     _check_here(program, launch)
     if wrapper in PROGRAMS:
         return program_text(program, launch)
@@ -62,27 +61,34 @@ def emitted(name: str, inputs: Result, row: Result, facts: Facts, *, layers: int
     return wrap(program, launch, facts)
 
 
-def _program(name: str, work: Work, vendor: str, software: str) -> LaunchProgram:
-    """The program that a name of `EMITTED` means on a vendor's chips."""
+def _program(name: str, work: Work, system: System, software: str) -> LaunchProgram:
+    """The program that a name of `EMITTED` means on the chips of a system."""
+    vendor = system.vendor
     wrapper, _, inner = name.partition(":")
     plain = wrapper if wrapper in PROGRAMS else inner
     if plain:
-        return PROGRAMS[PLUGINS.get((plain, vendor), plain)]
+        return _there(plain, vendor)
     for start, own in PROGRAM_OF.items():
-        program = PROGRAMS[own]
+        program = _there(own, vendor)
         if software.startswith(start) and (program.work, True) == (work, vendor in program.vendors):
             return program
     raise UserError(
         f"no program here is {software}",
         field="emit",
         given=wrapper,
-        allowed=", ".join(f"{wrapper}:{name}" for name in _fitting(work, vendor)) or "none on this system",
+        allowed=", ".join(f"{wrapper}:{name}" for name in _fitting(work, system)) or "none on this system",
     )
+
+
+def _there(name: str, vendor: str) -> LaunchProgram:
+    """A program as it is on a vendor's chips."""
+    own = ON_TRAINIUM.get(name)
+    return own if own is not None and vendor in own.vendors else PROGRAMS[name]
 
 
 def runs_plan(name: str, plan: ServePlan, system: System, engine: str) -> bool:
     """Whether a program can serve a worker plan on a system."""
-    program = _program(name, "serve", system.vendor, engine)
+    program = _program(name, "serve", system, engine)
     fields = dict(stated_plan(plan, system.lnc))
     fields["weights"] = fields.pop("precision")
     asked: FieldValues = {key: value for key, value in fields.items() if key in SERVED_FIELDS}
@@ -92,12 +98,12 @@ def runs_plan(name: str, plan: ServePlan, system: System, engine: str) -> bool:
         write_arguments(program, asked)
     except UserError:
         return False
-    return program.work == "serve" and system.vendor in program.vendors
+    return program.work == "serve" and runs_on(program, system)
 
 
-def _fitting(work: Work, vendor: str) -> list[str]:
-    """Programs for the work on the chips of a vendor."""
-    return [p.name for p in PROGRAMS.values() if p.work == work and vendor in p.vendors]
+def _fitting(work: Work, system: System) -> list[str]:
+    """Programs for the work on the chips of a system."""
+    return [n for n in PROGRAMS if (p := _there(n, system.vendor)).work == work and runs_on(p, system)]
 
 
 def _check_here(program: LaunchProgram, launch: PlanLaunch) -> None:
@@ -106,6 +112,6 @@ def _check_here(program: LaunchProgram, launch: PlanLaunch) -> None:
         check_program(program, launch)
     except UserError as error:
         if error.field == "emit":
-            names = _fitting(launch.work, launch.system.vendor)
+            names = _fitting(launch.work, launch.system)
             error.fix = f"here: {' or '.join(f'--emit {name}' for name in names) or 'none'}"
         raise

@@ -103,6 +103,11 @@ def _trained(inputs: Result, row: Result, system: System, per_server: int, layer
     return (LaunchedPool(role="", copies=1, devices=devices, fields=fields),)
 
 
+def runs_on(program: LaunchProgram, system: System) -> bool:
+    """Whether a program runs on the chips of a system."""
+    return system.vendor in program.vendors and (not program.chips or system.chip in program.chips)
+
+
 def check_program(program: LaunchProgram, launch: PlanLaunch) -> None:
     """Raises UserError where a program is for other work, for other chips, or cannot run a value on these."""
     if program.work != launch.work:
@@ -111,12 +116,13 @@ def check_program(program: LaunchProgram, launch: PlanLaunch) -> None:
             field="emit",
             given=program.name,
         )
-    if launch.system.vendor not in program.vendors:
+    if not runs_on(program, launch.system):
         raise UserError(
             f"{program.title} does not run on {launch.system.display}",
             field="emit",
             given=program.name,
-            allowed=f"systems of {', '.join(program.vendors)}",
+            allowed=f"systems of {', '.join(program.vendors)}"
+            + (f" with {' or '.join(program.chips)}" if program.chips else ""),
         )
     for (name, value), (chip, who) in program.only_on.items():
         if chip != launch.system.chip and any(pool.fields.get(name) == value for pool in launch.pools):

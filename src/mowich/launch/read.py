@@ -15,8 +15,8 @@ from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.megatron import MEGATRON_RUN
 from mowich.launch.nxdi import NXDI_SERVE
 from mowich.launch.sglang import SGLANG_SERVER
-from mowich.launch.torchtitan import TORCHTITAN_RUN
-from mowich.launch.vllm import VLLM_SERVE
+from mowich.launch.torchtitan import TORCHTITAN_NEURON, TORCHTITAN_RUN
+from mowich.launch.vllm import NEURON_CONFIG, VLLM_NEURON, VLLM_SERVE
 
 _SAID = re.compile(r"^\s*#\s*plan\.(\w+)=(\S+) has no argument in ", re.MULTILINE)
 _COMMANDS: Mapping[str, LaunchProgram] = {
@@ -31,6 +31,8 @@ _COMMANDS: Mapping[str, LaunchProgram] = {
     "vllm": VLLM_SERVE,
 }
 """What a command contains -> its program; the first that is there counts."""
+_NAMESAKES: Mapping[str, LaunchProgram] = {one.name: one for one in (VLLM_NEURON, TORCHTITAN_NEURON)}
+"""Program -> what it is on Trainium, where a command has its mark."""
 
 
 def read_plan_file(path: Path, *, layers: int) -> PlanInFile:
@@ -159,6 +161,8 @@ def _shell(text: str, said: FieldValues, where: str) -> Iterator[PlanInFile]:
         program = next((p for mark, p in _COMMANDS.items() if mark in joined), None)
         if program is None or not any(w.startswith("-") or "=" in w for w in words):
             continue
+        other = _NAMESAKES.get(program.name)
+        program = other if other is not None and other.mark in joined.replace("=", " ") else program
         yield _command(program, [w for w in words if w != "&"], said, where)
 
 
@@ -191,12 +195,16 @@ def _command(program: LaunchProgram, words: Sequence[str], said: FieldValues, wh
             loose.append(word)
     role = _role(program, given)
     pool_names = {name for marks in program.pools.values() for name in marks}
-    config = given.pop("--additional-config", None) if program is VLLM_SERVE else None
+    config = given.pop("--additional-config", None) if program.name == VLLM_SERVE.name else None
     if isinstance(config, str) and "override_neuron_config" in config:
         found = _neuron(parse_json(config, f"{where}: --additional-config"), said, where)
         found.unknown += [n for n in given if n not in {*_TWICE, *pool_names}]
         found.plan |= _plain(given, found, where)
     else:
+        if program is VLLM_NEURON and isinstance(config, str):
+            inner, config = parse_json(config, f"{where}: --additional-config").get("neuron_config"), None
+            given |= {f"{NEURON_CONFIG}{n}": v for n, v in (inner if isinstance(inner, Mapping) else {}).items()}
+            given.pop(f"{NEURON_CONFIG}num_seqs_buckets", None)  # the graphs that are compiled, not the most sequences
         kept = {n: v for n, v in given.items() if not (role and n in pool_names)}
         found = read_arguments(program, kept, said, where)
         found.unknown += ["--additional-config"] if config is not None else []

@@ -1,9 +1,11 @@
-"""torchtitan: `torchrun -m torchtitan.train`, options as section.key; a TOML of the same sections is read too."""
+"""torchtitan: `torchrun -m torchtitan.train`, options as section.key; a TOML of the same sections is read too. On
+Trainium 2 and 3 it is AWS's fork of it, TorchTitan Neuron."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, NoArgument, PlanArgument, cannot_say
 
@@ -59,7 +61,7 @@ TORCHTITAN_RUN = LaunchProgram(
     name="torchtitan",
     title="torchtitan",
     work="train",
-    vendors=("NVIDIA", "AMD", "AWS"),
+    vendors=("NVIDIA", "AMD"),
     form="dotted",
     arguments=(
         PlanArgument(field="nodes", name="--nnodes"),
@@ -124,5 +126,29 @@ TORCHTITAN_RUN = LaunchProgram(
     own=_own,
     plan=_plan,
     fixed={"compile.enable": True},
-    fixed_on={"AWS": {"compile.backend": "neuron"}},  # the fork of Neuron 2.33 (beta, October 2026)
+)
+
+_BY_COMPILER = ("tp_overlap", "offload")
+"""Fields that have an argument on GPUs alone."""
+TORCHTITAN_NEURON = replace(
+    TORCHTITAN_RUN,
+    title="TorchTitan Neuron",
+    vendors=("AWS",),
+    chips=("trainium2", "trainium3"),
+    arguments=tuple(one for one in TORCHTITAN_RUN.arguments if one.field not in _BY_COMPILER),
+    lacks=(
+        *(one for one in TORCHTITAN_RUN.lacks if one.field != "precision"),
+        NoArgument(field="precision", only=("bf16",), why="the only recipe that ships on Trainium"),
+        NoArgument(field="tp_overlap", only=(True,), why="the compiler orders collectives"),
+        NoArgument(field="offload", only=("none",)),
+    ),
+    fixed={"compile.enable": True, "compile.backend": "neuron"},
+    mark="--compile.backend neuron",
+    sources=(
+        "TorchTitan Neuron 0.2.2+neuron.1 (beta), Neuron 2.33.0: github.com/aws-neuron/torchtitan-neuron",
+        "--module, --config and --compile.* are as AWS's tutorials have them (read 2026-12-01); the other names are"
+        " torchtitan's, inferred for the fork",
+        "$MODULE is torchtitan_neuron.models.qwen3, or inferred from it: llama3, deepseek_v3, gpt_oss",
+        "a rank is a logical core of two NeuronCores (LNC 2)",
+    ),
 )

@@ -1,10 +1,11 @@
-"""vLLM: `vllm serve`."""
+"""vLLM: `vllm serve`. On Trainium 2 and 3 it is vLLM with AWS's plugin, vLLM Neuron, whose own choices stand in the
+`neuron_config` of --additional-config."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, PlanArgument, cannot_say
+from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, NoArgument, PlanArgument, cannot_say
 
 _WEIGHTS: Mapping[FieldValue, FieldValue] = {
     "fp8": "fp8",
@@ -70,4 +71,89 @@ VLLM_SERVE = LaunchProgram(
         "decode": {"--kv-transfer-config": '{"kv_connector":"NixlConnector","kv_role":"kv_consumer"}'},
     },
     roles={"prefill": "kv_producer", "decode": "kv_consumer"},
+)
+
+NEURON_CONFIG = "neuron_config."
+"""How names begin that stand in the `neuron_config`."""
+_ON_NEURON: Mapping[FieldValue, FieldValue] = {"mxfp4": "mxfp4", "mxfp8": "mxfp8"}
+"""Formats that `neuron_config` names."""
+_LNC = 2
+"""Cores of a device where nothing is said."""
+
+
+def _neuron_own(fields: FieldValues) -> FieldValues:
+    """Experts lie over the ranks of tensor parallelism, or over a part of them that `ep_degree` says; with
+    data-parallel attention over all ranks. Weights in FP8 are a way of the checkpoint. No stages, no context ranks."""
+    for name in ("pp", "cp"):
+        if (value := int(fields.pop(name, 1))) != 1:
+            raise cannot_say(VLLM_NEURON, name, value, (1,))
+    if fields.get("lnc") == _LNC:
+        del fields["lnc"]
+    ep, tp, dp = (int(fields.pop(name, 1)) for name in ("ep", "tp", "dp"))
+    allowed = (1, tp * dp) if dp > 1 else tuple(n for n in range(1, tp + 1) if tp % n == 0)
+    if ep not in allowed:
+        raise cannot_say(VLLM_NEURON, "ep", ep, allowed)
+    out: FieldValues = {**fields, "tp": tp, "dp": dp, "experts_apart": ep > 1}
+    if dp == 1 and 1 < ep < tp:
+        out["expert_ranks"] = ep
+    weights = out.pop("weights", None)
+    if weights is not None and weights in _ON_NEURON:
+        out["format"] = weights
+    elif weights is not None and weights != "bf16":
+        out["weights"] = weights
+    return out if weights is None else {**out, "dtype": "bf16"}
+
+
+def _neuron_plan(own: FieldValues) -> FieldValues:
+    tp, dp, ranks = int(own.get("tp", 1)), int(own.get("dp", 1)), int(own.pop("expert_ranks", 0))
+    own |= {"pp": 1, "cp": 1, "ep": (ranks or tp * dp) if own.pop("experts_apart", False) else 1}
+    dtype, form = own.pop("dtype", None), own.pop("format", None)
+    if form is not None:
+        own["weights"] = form
+    elif dtype is not None:
+        own.setdefault("weights", "bf16")
+    return own
+
+
+def _transfer(role: str) -> str:
+    """The connector between workers of prefill and of decode, as AWS's recipe of gpt-oss has it."""
+    return (
+        f'{{"kv_connector":"NeuronNixlConnector","kv_role":"{role}","kv_buffer_device":"cuda",'
+        '"kv_connector_extra_config":{"backends":["LIBFABRIC"]}}'
+    )
+
+
+VLLM_NEURON = LaunchProgram(
+    name="vllm",
+    title="vLLM Neuron",
+    work="serve",
+    vendors=("AWS",),
+    chips=("trainium2", "trainium3"),
+    form="options",
+    arguments=(
+        *(a for a in VLLM_SERVE.arguments if a.field not in ("pp", "cp", "weights")),
+        PlanArgument(field="format", name=f"{NEURON_CONFIG}quantization", words=_ON_NEURON),
+        PlanArgument(field="expert_ranks", name=f"{NEURON_CONFIG}ep_degree"),
+    ),
+    lacks=(
+        NoArgument(field="weights", only=("fp8",), why="a checkpoint that was calibrated in FP8 says it"),
+        NoArgument(field="lnc", why="NEURON_LOGICAL_NC_CONFIG in the environment says it"),
+    ),
+    own=_neuron_own,
+    plan=_neuron_plan,
+    pools={
+        "prefill": {"--kv-transfer-config": _transfer("kv_producer")},
+        "decode": {"--kv-transfer-config": _transfer("kv_consumer")},
+    },
+    roles={"prefill": "kv_producer", "decode": "kv_consumer"},
+    only_on={
+        ("weights", "mxfp4"): ("trainium3", "AWS's documentation of October 2026 has MXFP4 for gpt-oss on Trn3"),
+        ("weights", "mxfp8"): ("trainium3", "MXFP8 is a format of Trn3"),
+    },
+    mark='"neuron_config"',
+    sources=(
+        "vLLM Neuron 0.29.0.1.2.0 (beta), Neuron 2.33.0: github.com/vllm-project/vllm-neuron",
+        "names are of AWS's configuration reference and its recipe of gpt-oss (Neuron 2.32, read 2026-12-01); one"
+        " bucket of sequences is inferred",
+    ),
 )

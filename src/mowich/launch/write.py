@@ -10,6 +10,7 @@ from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, writ
 from mowich.launch.maxtext import MAXTEXT_RUN
 from mowich.launch.nxdi import NXDI_SERVE
 from mowich.launch.plans import LaunchedPool, PlanLaunch, check_program
+from mowich.launch.vllm import NEURON_CONFIG, VLLM_NEURON
 
 _STARTS: Mapping[str, str] = {
     "vllm": 'vllm serve "$MODEL"',
@@ -45,6 +46,7 @@ def head(program: LaunchProgram, launch: PlanLaunch) -> list[str]:
     plural = "s" if launch.system.chips > 1 else ""
     return [
         f"{launch.model} on {launch.system.chips} chip{plural} of {launch.system.display}, for {program.title}",
+        *program.sources,
         _SETS[program.name],
     ]
 
@@ -78,7 +80,7 @@ def command(
             f"batch_size {arguments.get('batch_size', 1)} is compiled into the graph, for {pool.fields['dp']} groups of"
             " attention together; --tpot, or --set plan.sequences=N for one group, asks for fewer"
         )
-    arguments |= {**program.fixed, **program.fixed_on.get(launch.system.vendor, {})}
+    arguments |= program.fixed
     role = program.pools.get(pool.role, {})
     if program is MAXTEXT_RUN and not is_inside:
         return [f"{name}: {json.dumps(value)}" for name, value in arguments.items()], remarks
@@ -87,7 +89,8 @@ def command(
         return [
             " \\\n  ".join(['python3 -m MaxText.train MaxText/configs/base.yml model_name="$MODEL"', *words])
         ], remarks
-    words = neuron_words(arguments) if program is NXDI_SERVE else written_words(program, arguments)
+    own_words = {NXDI_SERVE.title: neuron_words, VLLM_NEURON.title: plugin_words}.get(program.title)
+    words = own_words(arguments) if own_words else written_words(program, arguments)
     words += written_words(program, dict(role))
     first = _STARTS[program.name]
     if launch.work == "train":
@@ -104,6 +107,22 @@ def _plain_text(value: FieldValue) -> str:
 def written_words(program: LaunchProgram, arguments: FieldValues) -> list[str]:
     """Arguments as a command line has them, name and value together."""
     return [_written(program, name, value) for name, value in arguments.items()]
+
+
+def plugin_words(arguments: FieldValues) -> list[str]:
+    """Arguments of vLLM Neuron: its own stand in the neuron config. The graph of decoding is compiled for one batch,
+    the most sequences."""
+    sequences = arguments.get("--max-num-seqs", 1)
+    inner = {name: value for name, value in arguments.items() if name.startswith(NEURON_CONFIG)}
+    outer = {name: value for name, value in arguments.items() if name not in inner} | {"--max-num-seqs": sequences}
+    config = {
+        **{name.removeprefix(NEURON_CONFIG): value for name, value in inner.items()},
+        "num_seqs_buckets": [sequences],
+    }
+    return [
+        *written_words(VLLM_NEURON, outer),
+        f"--additional-config {shlex.quote(json.dumps({'neuron_config': config}))}",
+    ]
 
 
 def _written(program: LaunchProgram, name: str, value: FieldValue) -> str:
