@@ -15,6 +15,54 @@ TITAN = "\n".join(
     f"  memory: 40.10GiB(50.6%)  tps: {100 if s == 1 else 7400 + s:,}  tflops: 430.12  mfu: 43.49%"
     for s in range(1, 10)
 )
+TITAN_NEURON = "\n".join(
+    [
+        "[titan] 2026-11-20 10:00:00,101 - root - INFO - Building device mesh with parallelism: pp=1, dp_replicate=1,"
+        " dp_shard=16, cp=1, tp=4, ep=1, etp=1",
+        "[titan] 2026-11-20 10:00:03,000 - root - INFO - Applied selective activation checkpointing to the model",
+        "[titan] 2026-11-20 10:00:04,000 - root - INFO - Trainer is initialized with local batch size 1, global batch"
+        " size 64, gradient accumulation steps 4, sequence length 4096, total steps 100 (warmup 10)",
+        *(
+            f"[titan] 2026-11-20 10:0{s}:00,000 - root - INFO - step:  {s}  loss:  8.10000  grad_norm:  1.2000"
+            f"  memory: 18.10GiB(75.40%)  tps: {100 if s == 1 else 1030 + s:,}  tflops: 52.10  mfu: 33.00%"
+            for s in range(1, 10)
+        ),
+    ]
+)
+"""A run of TorchTitan on a node of Trainium 2: 64 ranks on 16 chips."""
+VLLM_TABLE = """\
+============ Serving Benchmark Result ============
+Successful requests:                     64
+Maximum request concurrency:             16
+Benchmark duration (s):                  12.60
+Total input tokens:                      65536
+Total generated tokens:                  16384
+Request throughput (req/s):              5.08
+Output token throughput (tok/s):         1300.32
+---------------Time to First Token----------------
+Mean TTFT (ms):                          90.00
+-----Time per Output Token (excl. 1st token)------
+Mean TPOT (ms):                          12.00
+==================================================
+"""
+_SERVED = (
+    "(APIServer pid=1) INFO 11-20 10:01:{}0 [loggers.py:259] Engine 00{}: Avg prompt throughput: 812.0 tokens/s,"
+    " Avg generation throughput: {:.1f} tokens/s, Running: {} reqs, Waiting: 0 reqs, GPU KV cache usage: 3.2%,"
+    " Prefix cache hit rate: 0.0%"
+)
+VLLM_SERVER = "\n".join(
+    [
+        "(APIServer pid=1) INFO 11-20 10:00:00 [utils.py:253] non-default args: {'model_tag': 'openai/gpt-oss-120b',"
+        " 'tensor_parallel_size': 4, 'data_parallel_size': 2, 'enable_expert_parallel': True, 'kv_cache_dtype': 'fp8',"
+        " 'max_num_seqs': 8, 'additional_config': {'neuron_config': {'quantization': 'mxfp4'}}}",
+        *(
+            _SERVED.format(at, engine, 400.0 + at if at else 90.0, 8 if at else 3)
+            for at in range(5)
+            for engine in range(2)
+        ),
+    ]
+)
+"""A server of gpt-oss-120b on two chips of Trainium 3, two engines of four ranks."""
 MEGATRON = "\n".join(
     [
         "------------------------ arguments ------------------------",
@@ -115,6 +163,12 @@ GOOD: dict[str, tuple[str, Setup, int]] = {
     "torchtitan": (
         TITAN,
         Setup(on="h100:64", model="llama-3.1-8b", plan={"seq": "8192", "batch": "128", "precision": "bf16"}),
+        1,
+    ),
+    "vllm-table": (VLLM_TABLE, Setup(on="trn2:4", model="llama-3.1-8b", plan={"tp": "16"}), 1),
+    "vllm-server": (
+        VLLM_SERVER,
+        Setup(on="trn3:2", model="gpt-oss-120b", plan={"isl": "2048", "osl": "1024"}),
         1,
     ),
     "megatron": (MEGATRON, Setup(on="h100", model="llama-3.1-8b"), 1),

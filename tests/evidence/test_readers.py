@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import mowich
-from measured_files import GOOD, INFERENCEX, LLMPERF, MAXTEXT, MEGATRON, SIZES, TIMES, TITAN
+from measured_files import GOOD, INFERENCEX, LLMPERF, MAXTEXT, MEGATRON, SIZES, TIMES, TITAN, TITAN_NEURON
 from measurements import nccl_log, vllm_json
 from mowich import cli
 from mowich.errors import UserError
+from mowich.evidence.fitting.serving import row_of_serving
+from mowich.evidence.fitting.training import row_of_training
 from mowich.evidence.readers.read import FILE_FORMATS, FORMAT_NAMES, read_measurements
 from mowich.evidence.readers.record import Reading
 from mowich.evidence.readers.setup import Setup
@@ -183,7 +185,7 @@ def test_a_setup_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
 
 def test_warm_up_steps_are_left_out(tmp_path: Path) -> None:
     titan = read_measurements(written(tmp_path, "t", TITAN), GOOD["torchtitan"][1]).records[0]
-    assert titan.cells["tokens_per_s_per_chip"] == "7406.5"
+    assert titan.cells["device_tokens_per_s"] == "7406.5"
     megatron = read_measurements(written(tmp_path, "m", MEGATRON), GOOD["megatron"][1]).records[0]
     assert megatron.cells["step_time_s"] == "4.535"
     assert {c: megatron.cells[c] for c in ("TP", "PP", "n_chips", "precision", "recompute", "SP")} == {
@@ -194,6 +196,54 @@ def test_warm_up_steps_are_left_out(tmp_path: Path) -> None:
         "recompute": "none",
         "SP": "yes",
     }
+
+
+def test_a_log_of_torchtitan_on_trainium_states_its_plan_and_counts_logical_cores(facts: Facts, tmp_path: Path) -> None:
+    """What `--emit torchtitan` launches comes back: stack, plan and batch from the log, rates of ranks as of chips."""
+    file = written(tmp_path, "t", TITAN_NEURON)
+    for on, stack, each in (("trn2", "torchtitan-neuron", 4), ("h100", "pytorch-fsdp", 1)):
+        (record,) = read_measurements(file, Setup(on=on, model="llama-3.1-8b")).records
+        row = row_of_training(record.cells, record.where, facts)
+        assert (row["stack"], row["n_chips"]) == (stack, str(64 // each))
+        assert float(row["tokens_per_s_per_chip"]) == each * float(record.cells["device_tokens_per_s"])
+        kept = {"TP": "4", "DP": "16", "fsdp_zero": "3", "global_batch_seqs": "64", "recompute": "selective"}
+        assert {name: row[name] for name in kept} == kept
+    found = calibrate([file], facts, setup=Setup(on="trn2", model="llama-3.1-8b"))
+    assert len(found.rows) == 1
+    assert "training.torchtitan-neuron.speed" in found.asked
+    (said,) = refusals(tmp_path, facts, TITAN_NEURON, Setup(on="trn2:8", model="llama-3.1-8b"))
+    assert "16" in said
+    newer = TITAN_NEURON.replace(
+        "local batch size 1, global batch size 64, gradient accumulation steps 4, sequence length 4096",
+        "4096 tokens per DP rank, 262144 tokens per train step, gradient accumulation steps 4,"
+        " maximum context length 4096",
+    ).replace("Applied selective", "Applied FullAC")
+    (record,) = read_measurements(written(tmp_path, "n", newer), Setup(on="trn2", model="llama-3.1-8b")).records
+    assert (record.cells["global_batch_seqs"], record.cells["recompute"]) == ("64", "full")
+
+
+def test_what_vllm_prints_on_trainium_is_read(facts: Facts, tmp_path: Path) -> None:
+    """The table says what the JSON of the same run says; a server's log gives tokens of all engines under full load,
+    with the plan of its arguments, and is of the engine of its chip."""
+    same = {"completed": 64, "duration": 12.6, "total_input_tokens": 65536, "total_output_tokens": 16384}
+    same |= {"mean_ttft_ms": 90.0, "mean_tpot_ms": 12.0, "max_concurrency": 16, "backend": "vllm"}
+    _, setup, _ = GOOD["vllm-table"]
+    (table,) = read_measurements(written(tmp_path, "t", GOOD["vllm-table"][0]), setup).records
+    (data,) = read_measurements(written(tmp_path, "j", json.dumps(same)), setup).records
+    for name in ("isl", "osl", "concurrency", "ttft_ms", "tpot_ms", "framework"):
+        assert table.cells[name] == data.cells[name], name
+    text, setup, _ = GOOD["vllm-server"]
+    (record,) = read_measurements(written(tmp_path, "s", text), setup).records
+    kept = {"tp": "4", "dp": "2", "ep": "8", "precision": "mxfp4", "kv_precision": "fp8", "concurrency": "16"}
+    assert {name: record.cells[name] for name in kept} == kept
+    assert float(record.cells["output_tok_s"]) == pytest.approx(2 * 403.0)
+    assert row_of_serving(record.cells, record.where, facts)["framework"] == "vllm-neuron"
+    idle = text.replace("Running: 8", "Running: 0").replace("Running: 3", "Running: 0")
+    (said,) = refusals(tmp_path, facts, idle, setup)
+    assert "no token was generated under a load" in said
+    short = written(tmp_path, "u", GOOD["vllm-table"][0].replace("Total generated tokens", "Total made tokens"))
+    with pytest.raises(UserError, match="without Total generated tokens"):
+        read_measurements(short, setup)
 
 
 def test_the_time_per_token_of_llmperf_leaves_the_first_token_out(tmp_path: Path) -> None:

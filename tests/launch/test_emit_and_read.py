@@ -172,8 +172,7 @@ TRAINED = shlex.split("plan llama-3.1-8b --train --tokens 1T --seq 8192 --batch 
             "--emit: vLLM Neuron does not run on AWS Trn1 (16 Trainium), got 'vllm'; allowed: systems of AWS with",
         ),
         (
-            shlex.split("plan llama-3.1-8b --train --tokens 1T --seq 8192 --batch 512seqs --on trn3:64 --recipe future")
-            + ["--emit", "torchtitan"],
+            [*TRAINED[:-1], "trn3:64", "--recipe", "future", "--emit", "torchtitan"],
             "--set plan.precision: TorchTitan Neuron cannot run this plan, got 'mxfp8'; allowed: bf16",
         ),
         ([*SERVED, "--emit", "vlm"], "--emit: unknown program 'vlm'"),

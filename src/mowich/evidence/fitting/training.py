@@ -29,6 +29,10 @@ JAX_ON_GPU = "jax-gpu-maxtext"
 """The stack of a program in JAX on GPUs whose log names none."""
 
 
+MANY_CHIPS_TRAINED = "pytorch-fsdp"
+"""The stack that runs on chips of many vendors under one name: a chip whose own stack is a fork of it says so."""
+
+
 def row_of_training(cells: Mapping[str, str], where: str, facts: Facts) -> PublishedRow:
     """A record as a row of our training table. Figures of a device become those of its chip, which facts count. Raises
     UserError for a system that is not known."""
@@ -37,6 +41,11 @@ def row_of_training(cells: Mapping[str, str], where: str, facts: Facts) -> Publi
     if cells.get("device_tokens_per_s"):
         one = resolve(facts, facts.resolve_system(row["chip"]), chips=1)
         each = one.devices_per_chip
+        own = facts.get(f"chips.{one.chip}.training_stack")
+        if row.get("stack") == MANY_CHIPS_TRAINED and own is not None:
+            row["stack"] = str(own.value)
+        if cells.get("device_tflops"):
+            row["tflops_per_chip"] = f"{float(cells['device_tflops']) * each:.10g}"
         row["tokens_per_s_per_chip"] = f"{float(cells['device_tokens_per_s']) * each:.10g}"
         if cells.get("devices") and not row["n_chips"]:
             row["n_chips"] = f"{int(cells['devices']) // each}"

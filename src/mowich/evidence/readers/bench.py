@@ -167,6 +167,11 @@ _VLLM = ("completed", "total_input_tokens", "total_output_tokens", "mean_ttft_ms
 _SGLANG = (*_VLLM, "mean_e2e_latency_ms")
 
 
+def bench_record(data: BenchResult, where: str) -> MeasuredRecord | RefusedRecord:
+    """One result of vllm bench serve, by the names of its JSON."""
+    return _online(data, where, "vllm")
+
+
 def read_vllm(file: str, text: str) -> Reading:
     """Runs that `vllm bench serve --save-result` wrote."""
     return _read_all(file, text, "vllm bench", _VLLM, lambda data, where: _online(data, where, ""))

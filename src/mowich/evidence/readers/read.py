@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
-from mowich.evidence.readers import bench, collective_tests, tables, training_logs
+from mowich.evidence.readers import bench, collective_tests, server_logs, tables, training_logs
 from mowich.evidence.readers.explorer import NEURON_EXPLORER, read_profile
 from mowich.evidence.readers.record import FileFormat, MeasuredRecord, Reading, RefusedRecord
 from mowich.evidence.readers.setup import Setup, setup_beside, with_setup
@@ -18,6 +18,8 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
     bench.LLMPERF,
     bench.SGLANG,
     bench.VLLM,
+    server_logs.VLLM_TABLE,
+    server_logs.VLLM_SERVER,
     tables.OUR_TABLES,
     collective_tests.NCCL,
     collective_tests.NCCOM,

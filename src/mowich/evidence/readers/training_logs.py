@@ -2,8 +2,8 @@
 
 A log has a line for each step, or for some of them; the measurement is the median over the steps after the first ones,
 which compile and warm up. Formats: torchtitan/components/metrics.py, megatron/training/training.py, MaxText's
-metric_logger.py. What a log says of its plan (Megatron's list of arguments, MaxText's parameters) is read; the rest is
-asked for.
+metric_logger.py. What a log says of its plan (Megatron's list of arguments, MaxText's parameters, torchtitan's mesh and
+batch) is read; the rest is asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +29,20 @@ _WARM_UP = 3
 _TITAN = re.compile(
     r"\bstep:\s*(?P<step>\d+)\b.*?\btps:\s*(?P<tps>\d+(?:,\d{3})*(?:\.\d+)?)(?:\s+tflops:\s*(?P<tflops>\d+(?:,\d{3})*(?:\.\d+)?))?"
     r"(?:.*?\bmfu:\s*(?P<mfu>[\d.]+)%)?"
+)
+_TITAN_MESH = re.compile(
+    r"parallelism:\s*pp=(?P<PP>\d+), dp_replicate=(?P<copies>\d+), dp_shard=(?P<shards>\d+), cp=(?P<CP>\d+),"
+    r" tp=(?P<TP>\d+)(?:, ep=(?P<EP>\d+))?(?:, etp=(?P<ETP>\d+))?"
+)
+"""parallel_dims.py, where the mesh is built."""
+_TITAN_BATCH = re.compile(
+    r"local batch size (?P<local>\d+), global batch size (?P<batch>\d+), gradient accumulation steps (?P<accum>\d+),"
+    r" sequence length (?P<seq>\d+)"
+)
+_TITAN_TOKENS = re.compile(r"(?P<tokens>\d+) tokens per train step, .*?maximum context length (?P<seq>\d+)")
+"""What the trainer says of its batch when it starts, in releases before and after the summer of 2026."""
+_TITAN_RECOMPUTE = re.compile(
+    r"Applied (?P<kind>full|selective|Full\w*|Selective\w*) activation checkpointing", re.IGNORECASE
 )
 _MEGATRON = re.compile(
     r"iteration\s+(?P<step>\d+)/\s*\d+\s*\|.*?elapsed time per iteration \(ms\):\s*(?P<ms>[\d.eE+-]+)"
@@ -80,8 +94,39 @@ def _one(file: str, name: str, line: int, cells: Mapping[str, str], refused: str
     return Reading(file=file, format=name, records=(MeasuredRecord(where=where, kind="training", cells=cells),))
 
 
+def _last(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    """The last line of a log that a pattern is found in."""
+    found = [m for _, line in log_lines(text) if (m := pattern.search(line))]
+    return found[-1] if found else None
+
+
+def _titan_plan(text: str) -> dict[str, str]:
+    """The plan and the batch that a log of torchtitan states, by column."""
+    out: dict[str, str] = {}
+    mesh, batch, tokens = (_last(text, p) for p in (_TITAN_MESH, _TITAN_BATCH, _TITAN_TOKENS))
+    if mesh is not None:
+        degrees = {name: int(mesh[name] or 1) for name in ("PP", "CP", "TP", "EP", "ETP", "copies", "shards")}
+        dp = degrees.pop("copies") * degrees["shards"]
+        out |= {name: str(n) for name, n in degrees.items() if name in ("PP", "CP", "TP") or n > 1}
+        out |= {"DP": str(dp), "fsdp_zero": "3" if degrees["shards"] > 1 else "0"}
+        out["devices"] = str(dp * degrees["PP"] * degrees["CP"] * degrees["TP"])
+        out.pop("shards", None)
+    if batch is not None:
+        out |= {"global_batch_seqs": batch["batch"], "seq_len": batch["seq"]}
+        out |= {"micro_batch": batch["local"], "grad_accum": batch["accum"]} if out.get("PP", "1") == "1" else {}
+    elif tokens is not None and int(tokens["tokens"]) % int(tokens["seq"]) == 0:
+        out |= {"global_batch_seqs": str(int(tokens["tokens"]) // int(tokens["seq"])), "seq_len": tokens["seq"]}
+    recompute = _last(text, _TITAN_RECOMPUTE)
+    if recompute is not None:
+        out["recompute"] = "full" if recompute["kind"].casefold().startswith("full") else "selective"
+    if re.search(r"Float8 .*training active", text):
+        out["precision"] = "fp8"
+    return out
+
+
 def read_torchtitan(file: str, text: str) -> Reading:
-    """One run: its tokens per second and device."""
+    """One run: its tokens per second and device, with the plan that its log states. On Trainium a device is a logical
+    core, so rates become those of a chip where the system is known."""
     found = _settled(_steps(file, text, _TITAN, "torchtitan", "lines with step: ... tps: ... as torchtitan logs them"))
     tps, tflops, mfu = (_middle(found, group, file) for group in ("tps", "tflops", "mfu"))
     line = found[-1][0]
@@ -93,9 +138,10 @@ def read_torchtitan(file: str, text: str) -> Reading:
         return _one(file, "torchtitan", line, {}, "no token was trained")
     cells = {
         **_blank(),
+        **_titan_plan(text),
         "stack": "pytorch-fsdp",
-        "tokens_per_s_per_chip": cell(tps),
-        "tflops_per_chip": cell(tflops),
+        "device_tokens_per_s": cell(tps),
+        "device_tflops": cell(tflops),
         "primary_metric": "tokens_per_s_per_chip",
         "flop_convention": "torchtitan: 6 N + attention without causal halving",
     }
