@@ -608,7 +608,7 @@ def software(cases: Sequence[ServingCase]) -> dict[str, list[str]]:
     return out
 
 
-BY_HAND = ("release", "status", "ships")
+BY_HAND = ("release", "status", "ships", "ships_model", "ships_chip")
 """Lines of an engine's file that no fit writes: what ships today, and whether it is supported."""
 
 

@@ -17,7 +17,7 @@ from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries, freshness
 from mowich.facts.load import FACT_KINDS, Facts, known_unit, read_file
 from mowich.facts.names import SystemNames
-from mowich.facts.schema import Fact, check_fact, leaves
+from mowich.facts.schema import SOFTWARE_STATUSES, Fact, check_fact, leaves
 from mowich.facts.unread import file_problems
 from mowich.files import line_of
 
@@ -105,6 +105,10 @@ def _wrong_together(root: Path, facts: Facts) -> Iterator[UserError]:
             facts.check_memory(f"chips.{chip}.memory")
         except UserError as error:
             yield UserError(f"memory.{error.line()}", where=str(root / "chips" / f"{chip}.yaml"))
+        default = facts.get(f"chips.{chip}.training_stack")
+        if default is not None and default.value not in facts.ids("training"):
+            what = f"training_stack is '{default.value}', which is no stack"
+            yield UserError(what, where=str(root / "chips" / f"{chip}.yaml"))
     for kind, field in _SOFTWARE.items():
         for name in facts.ids(kind):
             if facts.get(f"{kind}.{name}.{field}") is not None:
@@ -315,6 +319,13 @@ def _software_problems(path: str, facts: Facts) -> Iterator[str]:
             yield f"{path}.{field} is a number, not a text"
         elif field == "released" and fact.value is not None and not RELEASED.fullmatch(fact.value):
             yield f"{path}.released is '{fact.value}', not a date as 2026-06, or two as 2025-09 to 2026-06"
+    status = facts.get(f"{path}.status")
+    if status is not None and status.value not in SOFTWARE_STATUSES:
+        yield f"{path}.status is '{status.value}', not one of {', '.join(SOFTWARE_STATUSES)}"
+    if status is not None and facts.get(f"{path}.release") is None:
+        yield f"lacks {path}.release, which {path}.status is of"
+    if (status is not None and status.value == "ended") != (facts.get(f"{path}.ended") is not None):
+        yield f"{path}.ended, the release and the day of the end, goes with the status 'ended'"
     by_hand = facts.get(f"{path}.hand_tuned")
     if by_hand is not None and by_hand.value not in facts.ids("serving"):
         yield f"{path}.hand_tuned is '{by_hand.value}', which is no engine"

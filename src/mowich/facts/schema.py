@@ -45,6 +45,11 @@ CLAIM_WORDS = ("title", "topic")
 """Plain keys of a public claim: what a reader calls it, and what it speaks of."""
 
 
+SOFTWARE_STATUSES = ("supported", "beta", "maintenance", "ended")
+"""What a training stack or a serving engine may say of its support (`status`). maintenance: only critical errors are
+mended; ended: support ended, with the release and the day in `ended`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """A number with its source. value: SI float, text, or None when unknown (`reason` says why). unit: SI unit, "" for

@@ -72,7 +72,7 @@ def note_stacks(
     """Say where training software does not ship what a question asks of it: the model, or a chosen precision; and where
     its support ended. A precision that the search takes by itself needs no word: the answer's page says which are not
     shipped."""
-    from mowich.software.releases import release_words, status_of
+    from mowich.software.releases import ENDED, release_words, status_of
     from mowich.software.stack import equip
 
     for name in systems:
@@ -81,10 +81,13 @@ def note_stacks(
         models = facts.get(f"{path}.models")
         if models is not None and model.architecture not in str(models.value).split(", "):
             reader.note(f"{name}: {platform.stack.name} ships {models.value}; {model.name} is a port of one's own")
+        chips = facts.get(f"{path}.chips")
+        if stack is not None and chips is not None and platform.chip not in str(chips.value).split(", "):
+            reader.note(f"{name}: {stack} runs on {chips.value} alone; it is timed as asked")
         for chosen in map(str, fixed.get("precision", ())):
             if chosen in platform.not_shipped:
                 reader.note(f"{name}: {platform.stack.name} ships no recipe in {chosen}; it is timed as asked")
-        if status_of(facts, path) == "ended":
+        if status_of(facts, path) == ENDED:
             reader.note(f"{name}: {platform.stack.name} is {release_words(facts, path)['release']}")
 
 

@@ -10,7 +10,7 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent, seconds
 from mowich.show.page import Cell, Column, Page, Part, Run, Table, TextCell, Words, figure, paragraphs
-from mowich.show.rows import kinds_of_systems, price_line, size_words
+from mowich.show.rows import kinds_of_systems, price_line, release_lines, size_words
 from mowich.shown import Result
 from mowich.units import sig
 
@@ -154,6 +154,7 @@ def _parts(result: Result, run: Run) -> list[Part]:
             f"{result['evaluated']} worker plans gave {result['candidates']} candidates; {result['simulated']}"
             f" deployments were played out, {result['simulated_requests']:,} requests{took}.",
             *([price_line(rows, inputs)] if rows else []),
+            *release_lines(inputs, "engine"),
             *(
                 [f"Step times rest on constants: {'; '.join(rests)}. How far to trust them: docs/accuracy-serving.md."]
                 if rests

@@ -313,7 +313,7 @@ def release_lines(inputs: Result, software: str) -> list[str]:
     missing: dict[str, str] = {}
     for entry in inputs["systems"]:
         if entry.get("release"):
-            ships = f"; ships {entry['ships']}" if entry.get("ships") else ""
+            ships = f"; what ships of kernels by hand: {entry['ships']}" if entry.get("ships") else ""
             released.setdefault(str(entry[software]), f"{entry['release']}{ships}")
         if entry.get("not_shipped"):
             missing[entry["system"]] = entry["not_shipped"]

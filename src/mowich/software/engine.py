@@ -121,12 +121,17 @@ def packs_prompts(facts: Facts, engine: str) -> bool:
     return facts.number(own if facts.get(own) else "serving.common.packs_prompts") > 0.5
 
 
-def about_engine(facts: Facts, engine: str) -> dict[str, str]:
+def about_engine(facts: Facts, engine: str, model: str, chip: str) -> dict[str, str]:
     """What facts say in words of an engine: "about", "release" (what ships, whether it is supported, when that was
-    read), "ships" (what ships of kernels written by hand); without those of which they say nothing."""
-    said = {name: facts.get(f"serving.{engine}.{name}") for name in ("about", "ships")}
-    words = {name: str(fact.value) for name, fact in said.items() if fact is not None}
-    return words | release_words(facts, f"serving.{engine}")
+    read), and "ships": what ships for a model on a chip of the kernels of the engine that is written by hand; without
+    those of which they say nothing."""
+    said, by_hand = facts.get(f"serving.{engine}.about"), f"serving.{_by_hand(facts, engine)}"
+    ships = [facts.get(f"{by_hand}.{what}") for what in ("ships_model", "ships_chip", "ships")]
+    words = {} if said is None else {"about": str(said.value)}
+    words |= release_words(facts, f"serving.{engine}")
+    if [None if fact is None else fact.value for fact in ships[:2]] == [model, chip] and ships[2] is not None:
+        words["ships"] = str(ships[2].value)
+    return words
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from mowich.machines.system import Fabric, Level
 from mowich.software.stack import Platform
 
 PROPERTIES = ("compute", "bandwidth", "capacity", "scale-up", "scale-out", "software")
-"""What is exchanged by name. compute: matrix rates and the formats that are trained in; bandwidth and capacity: of the
-HBM; scale-up: links inside a unit, and its size; scale-out: the network beyond it; software: what kernels and the
-collective library reach of published rates, and what stack or engine add."""
+"""What is exchanged by name. compute: matrix rates, and the formats that training could run in; bandwidth and
+capacity: of the HBM; scale-up: links inside a unit, and its size; scale-out: the network beyond it; software: what
+kernels and the collective library reach of published rates, what stack or engine add, and the formats that they
+ship."""
 
 REST = "rest"
 

@@ -6,31 +6,25 @@ where support ended. `version` beside them says which releases the constants wer
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from mowich.errors import unknown
 from mowich.facts import Facts
+from mowich.facts.schema import SOFTWARE_STATUSES
 
-Status = Literal["supported", "beta", "maintenance", "ended"]
-"""maintenance: only critical errors are mended; ended: support ended."""
-STATUSES: tuple[Status, ...] = get_args(Status)
+ENDED = "ended"
 
 
-def status_of(facts: Facts, path: str) -> Status | None:
-    """Whether the software under a path of facts is supported; None where facts say nothing. Raises UserError for a
-    word that is not one of `STATUSES`.
+def status_of(facts: Facts, path: str) -> str | None:
+    """Whether the software under a path of facts is supported, one of `SOFTWARE_STATUSES`; None where facts say
+    nothing. Raises UserError for another word.
 
     >>> from mowich.facts import load_facts
     >>> status_of(load_facts(), "training.torchtitan-neuron")
     'beta'
     """
     fact = facts.get(f"{path}.status")
-    if fact is None:
-        return None
-    found: Status | None = next((word for word in STATUSES if word == fact.value), None)
-    if found is None:
-        raise unknown("status", str(fact.value), STATUSES, where=f"{path}.status")
-    return found
+    if fact is not None and fact.value not in SOFTWARE_STATUSES:
+        raise unknown("status", str(fact.value), SOFTWARE_STATUSES, where=f"{path}.status")
+    return None if fact is None else str(fact.value)
 
 
 def release_words(facts: Facts, path: str) -> dict[str, str]:

@@ -332,7 +332,7 @@ def _inputs(
                 "id": y.id,
                 "chips": None if parse_spec(n)[1] is None else y.chips,
                 "engine": e,
-                **about_engine(s.facts, e),
+                **about_engine(s.facts, e, model.name, y.chip),
                 **unmeasured(s.facts, y.id),
             }
             for n, y, e in systems

@@ -460,7 +460,7 @@ def serving_inputs(
                 "id": s.id,
                 "chips": s.chips,
                 "engine": e,
-                **about_engine(facts, e),
+                **about_engine(facts, e, model.name, s.chip),
                 **unmeasured(facts, s.id),
                 "price_terms": money.quoted_terms(facts, s.id),
             }
