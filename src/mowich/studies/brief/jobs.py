@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate, unknown_estimate
+from mowich.machines.system import resolve
 from mowich.requests.brief import BRIEF_SIZES
+from mowich.software.engine import engine_for
+from mowich.software.releases import release_words
+from mowich.software.stack import equip
 from mowich.studies.brief.decisions import NO_DIFFERENCE, NO_VERDICT, Elsewhere, flip_text, job_level, work_verdict
 from mowich.studies.brief.known import AT, SERVED_JOBS, SUBJECT, Known
 from mowich.studies.brief.verdicts import BriefNumber, BriefPicture, JobRow, Section, ends_of, times_of
@@ -89,13 +93,17 @@ def _row(known: Known, job: str, model: str, rival: str) -> JobRow:
 def _elsewhere(known: Known, job: str, model: str, rival: str) -> list[Elsewhere]:
     """The same comparison under other conditions that were planned."""
     asked = [("with hand-tuned software", job, AT, True)]
+    found = dict[str, float]()
+    if job == "train" and known.future is not None:
+        theirs = _side(known.trained(AT, rival)).usd
+        if (dollar := times_of(theirs, _side(known.future).usd).value) is not None:
+            found["in a format that no software ships"] = dollar
     if job == "train":
         asked += [(f"on {n:,} chips", job, n, False) for n in BRIEF_SIZES if n > AT]
     else:
         later = list(SERVED_JOBS)[list(SERVED_JOBS).index(job) + 1 :]
         asked += [(_CONDITIONS[other], other, AT, False) for other in later]
         asked += [(f"{_CONDITIONS[other]}, hand-tuned", other, AT, True) for other in later]
-    found = dict[str, float]()
     for words, other, chips, tuned in asked:
         if not known.decided(other, model, SUBJECT, rival, tuned=tuned):
             dollar = _pair(known, other, model, rival, tuned=tuned, chips=chips).dollar.value
@@ -168,6 +176,7 @@ def _why(known: Known, table: Sequence[JobRow]) -> tuple[str, ...]:
         too = [known.name(s) for s in known.rivals if s in known.tuned]
         others = f"of its rivals {names_listed(too)} too" if too else "its rivals run what their makers ship"
         why.append(f"Hand-tuned is Trainium 3 with kernels written by hand, which a customer does not get; {others}.")
+    why += _software(known)
     bases = {
         f"{'training' if job == 'train' else 'serving'} {model} on {known.name(who)} ({basis})": None
         for (job, model, who), basis in known.bases.items()
@@ -218,3 +227,22 @@ def _numbers(known: Known, row: JobRow) -> list[BriefNumber]:
                 )
             )
     return out
+
+
+def _software(known: Known) -> list[str]:
+    """Which releases a customer gets, when somebody read so, and what they leave of the chip."""
+    platform = equip(known.facts, SUBJECT)
+    engine = engine_for(known.facts, resolve(known.facts, SUBJECT), None)
+    named = {"training": f"training.{platform.stack.name}", "serving": f"serving.{engine}"}
+    said = {job: release_words(known.facts, path).get("release", "") for job, path in named.items()}
+    told = [f"{job} with {words}" for job, words in said.items() if words]
+    why = [f"The software that a customer gets: {'; '.join(told)}."] if told else []
+    if known.future is not None:
+        row = known.trained(AT, SUBJECT)
+        gain = times_of(known.future.tokens_per_s_per_chip, row.tokens_per_s_per_chip)
+        formats = names_listed([name.upper() for name in platform.not_shipped])
+        why.append(
+            f"No software trains in {formats} on it, so it trains in 16 bit here; with software that did, a chip would"
+            f" train {float(gain):.1f} times as fast (--recipe future)."
+        )
+    return why

@@ -110,9 +110,10 @@ class Known:
 
     rivals, models: as asked, the first rival is the one of `gap`, the first model is trained; settings: words of a
     command line that make these facts; sizes: chips -> training on that many; tuned: machine -> training on `AT` chips
-    with kernels written by hand, where there are some; beside: training on the machines before and after it; served:
-    serving; served_tuned: (job, model, machine) -> with kernels written by hand, where there are some; announced: the
-    limits kept by the machine after it; bases: (job, model, machine) -> what its rates are extrapolated from, where
+    with kernels written by hand, where there are some; future: training on Trainium 3 in formats too that no software
+    ships, None where all ship; beside: training on the machines before and after it; served: serving; served_tuned:
+    (job, model, machine) -> with kernels written by hand, where there are some; announced: the limits kept by the
+    machine after it; bases: (job, model, machine) -> what its rates are extrapolated from, where
     their like was not measured; rests_on: the same -> the constant of the engine that decides the rate alone, where one
     does; machine: "trn3, hand-tuned" is that with kernels written by hand. reads: what the answers have read.
     """
@@ -123,6 +124,7 @@ class Known:
     settings: tuple[str, ...]
     sizes: Mapping[int, Comparison]
     tuned: Mapping[str, TrainRow]
+    future: TrainRow | None
     beside: Comparison
     served: Mapping[ServedJob, ServeResult]
     served_tuned: Mapping[tuple[str, str, str], ServeRow]
@@ -218,9 +220,9 @@ class Known:
         pairs = zip(self.settings[::2], self.settings[1::2], strict=True)
         return " ".join((f"mowich {words}", *(shlex.quote(w) for p in pairs if p[0] == "--facts" for w in p)))
 
-    def to_train(self, chips: int, systems: Sequence[str], *, tuned: bool = False) -> str:
+    def to_train(self, chips: int, systems: Sequence[str], *, tuned: bool = False, future: bool = False) -> str:
         """The command of a comparison of training."""
-        return self.command(train_command(self.models[0].name, systems, chips, tuned=tuned))
+        return self.command(train_command(self.models[0].name, systems, chips, tuned=tuned, future=future))
 
     def to_serve(self, model: str, systems: Sequence[str], job: str = "serve", *, tuned: bool = False) -> str:
         """The command of a comparison of serving."""
@@ -233,9 +235,11 @@ TRAIN_WORDS = (
 """The training job as a command says it."""
 
 
-def train_command(model: str, systems: Sequence[str], chips: int, *, tuned: bool = False) -> str:
-    """The words of a comparison of training. tuned: with kernels written by hand."""
-    return f"compare {model} {TRAIN_WORDS} {_on(systems, chips)}" + (f" --stack {HAND_TUNED}" if tuned else "")
+def train_command(model: str, systems: Sequence[str], chips: int, *, tuned: bool = False, future: bool = False) -> str:
+    """The words of a comparison of training. tuned: with kernels written by hand; future: in formats too that no
+    software ships."""
+    more = (f" --stack {HAND_TUNED}" if tuned else "") + (" --recipe future" if future else "")
+    return f"compare {model} {TRAIN_WORDS} {_on(systems, chips)}{more}"
 
 
 def serve_command(model: str, systems: Sequence[str], job: ServeJob, *, tuned: bool = False) -> str:

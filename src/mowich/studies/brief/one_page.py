@@ -17,7 +17,7 @@ from mowich.requests.brief import BRIEF_SIZES
 from mowich.serving.search import ServeJob
 from mowich.shown import Rows
 from mowich.software.engine import engine_for
-from mowich.software.stack import equip
+from mowich.software.stack import RECIPE_CHOSEN, equip
 from mowich.software.vendors import HAND_TUNED
 from mowich.studies.brief.decisions import buys_text, gap_text, memory_text
 from mowich.studies.brief.jobs import job_table, jobs_section
@@ -148,6 +148,9 @@ def _known(
     begin("in a fleet")
     with_kernels = [s for s in systems if has_kernels(equip(facts, s, chips=AT))]
     at_best = ask.ask(with_kernels, AT, hand_tuned=True).rows if with_kernels else ()
+    later = replace(ask, facts=facts.with_values({RECIPE_CHOSEN: "future"}), is_future=True)
+    missing = equip(facts, SUBJECT, chips=AT).not_shipped
+    (future,) = later.ask((SUBJECT,), AT).rows if missing else (None,)
     alone = facts.heard()
     mix = fleet(names_of("scenarios")[_FLEET], alone)
     reads.append(ReadBy.of(f"fleet {_FLEET}", alone))
@@ -158,6 +161,7 @@ def _known(
         settings=settings,
         sizes=sizes,
         tuned={row.system: row for row in at_best},
+        future=future,
         beside=ask.ask((BEFORE, NEXT), AT),
         served=served,
         served_tuned=tuned,
@@ -173,11 +177,13 @@ def _known(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trained:
-    """One model in training. reads: filled with what each answer read."""
+    """One model in training. reads: filled with what each answer read; is_future: `facts` take formats too that no
+    software ships."""
 
     facts: Facts
     model: Model
     reads: list[ReadBy]
+    is_future: bool = False
 
     def ask(self, systems: Sequence[str], chips: int, *, hand_tuned: bool = False) -> Comparison:
         """Training on some machines, with the grade that each rate has."""
@@ -186,7 +192,8 @@ class _Trained:
             model, systems, train=TO_TRAIN, chips=chips, facts=own, term=PRICE_OF_ALL, hand_tuned=hand_tuned
         )
         rows = [told_training(r, basis_of(own, model, r.system_id, serves=False)) for r in found.rows]
-        self.reads.append(ReadBy.of(train_command(model.name, systems, chips, tuned=hand_tuned), own))
+        words = train_command(model.name, systems, chips, tuned=hand_tuned, future=self.is_future)
+        self.reads.append(ReadBy.of(words, own))
         return replace(found, rows=Rows(rows))
 
 
