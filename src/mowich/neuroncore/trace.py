@@ -58,7 +58,17 @@ class AnyStorage(Protocol):
 
     number: int
     noted_by: Trace | None
+    name: str
+    site: tuple[str, int]
 
+    @property
+    def layout(self) -> object: ...
+    @property
+    def region(self) -> object: ...
+    @property
+    def address(self) -> object: ...
+    @property
+    def owner(self) -> object: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property

@@ -19,14 +19,23 @@ from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dtypes, ops, placement
 from mowich.neuroncore import memory as mem
-from mowich.neuroncore.access import Place, mark_truth, read_tile, storage_of, tile_elements, tile_f32, write_tile
+from mowich.neuroncore.access import (
+    Place,
+    made_as,
+    mark_truth,
+    read_tile,
+    storage_of,
+    tile_elements,
+    tile_f32,
+    write_tile,
+)
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype
 from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.table import done_again
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.views import DynamicSlice, Tile, view_of
+from mowich.neuroncore.views import DynamicSlice, Tile
 from mowich.nki import faces, grids, words
 from mowich.nki.control import (
     affine_range as affine_range,
@@ -235,7 +244,7 @@ def shared_identity_matrix(n: int, dtype: object = uint8, dst: Tile | None = Non
         write_tile(t, np.eye(int(n), dtype=np.float32))
         core.scratch[key] = t
     t = core.scratch[key]
-    return view_of(storage_of(t), t.dtype, t.shape, t.strides)
+    return made_as(Tile, storage_of(t), t.dtype, t.shape, t.strides)
 
 
 def ds(start: Place, size: SupportsInt) -> slice | DynamicSlice:

@@ -1,9 +1,8 @@
 """Index expressions of the older front end: `nl.arange`, `nl.mgrid`, what is computed of them, and predicates.
 
 Nearly all of them are affine: a start, and a step along each axis. These are kept as such (`Affine`), and inequalities
-of them as
-`Condition`: shapes, bounds and strides follow without a look at their elements. Whatever else is computed of them is an
-array (`IndexArray`).
+of them as `Condition`: shapes, bounds and strides follow without a look at their elements. Whatever else is computed of
+them is an array (`IndexArray`).
 """
 
 from __future__ import annotations
@@ -11,13 +10,16 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, SupportsInt, TypeAlias
+from typing import Any, SupportsInt, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mowich.arrays import Array
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.boxes import AffineBox, box_ends, box_of, box_places, completed, sliced
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.views import Tile
 
 _ALL = slice(None)
 Key: TypeAlias = "int | slice | Array | tuple[int | slice | Array | None, ...] | None"
@@ -160,13 +162,7 @@ class Affine(Symbol):
         if 1 in shape:  # no step along an axis of one element: it may be broadcast
             steps = tuple([0 if n == 1 else s for n, s in zip(shape, steps, strict=True)])
         self.shape, self.start, self.steps = shape, start, steps
-        low = high = start
-        for n, s in zip(shape, steps, strict=True):
-            if s > 0:
-                high += (n - 1) * s
-            elif s:
-                low += (n - 1) * s
-        self.low, self.high = low, high
+        self.low, self.high = box_ends(shape, steps, start)
 
     def moved(self, by: int) -> Affine:
         """The expression + a number."""
@@ -182,12 +178,7 @@ class Affine(Symbol):
 
     def array(self) -> IndexArray:
         """The elements; repeated ones take no memory."""
-        at = np.asarray(self.start, np.int64)
-        rank = len(self.shape)
-        for axis, (n, s) in enumerate(zip(self.shape, self.steps, strict=True)):
-            if s:
-                at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (rank - 1 - axis))
-        return np.broadcast_to(at, self.shape).view(IndexArray)
+        return box_places(self.shape, self.steps, self.start).view(IndexArray)
 
     def __getitem__(self, key: Key) -> IndexArray | Affine:
         keys = key if isinstance(key, tuple) else (key,)
@@ -196,22 +187,14 @@ class Affine(Symbol):
                 return _stood(self.shape[0], self.start, self.steps[0], True)
             if keys[0] is None and keys[1] == _ALL:
                 return _stood(self.shape[0], self.start, self.steps[0], False)
-        shape: list[int] = []
-        steps: list[int] = []
-        start, axis = self.start, 0
+        plain: list[range | None] = []
+        left = list(self.shape)
         for k in keys:
-            if k is None:
-                shape.append(1)
-                steps.append(0)
-            elif isinstance(k, slice) and axis < len(self.shape):
-                first, last, step = k.indices(self.shape[axis])
-                shape.append(len(range(first, last, step)))
-                steps.append(self.steps[axis] * step)
-                start += self.steps[axis] * first
-                axis += 1
-            else:
+            if k is not None and not (isinstance(k, slice) and left):
                 return index(self.array()[key])
-        return Affine((*shape, *self.shape[axis:]), start, (*steps, *self.steps[axis:]))
+            plain.append(None if k is None else range(*k.indices(left.pop(0))))
+        shape, steps, start = sliced([*plain, *map(range, left)], self.steps, self.start)
+        return Affine(shape, start, steps)
 
     def _plus(self, other: object, sign: int) -> object:
         """self + sign * other."""
@@ -305,16 +288,8 @@ def affine(x: object) -> Affine | None:
     if not isinstance(x, np.ndarray):
         return None
     a = np.asarray(x)
-    if a.dtype.kind not in "iu" or not a.size:
-        return None
-    first = int(a[(0,) * a.ndim])
-    steps = []
-    for axis, n in enumerate(a.shape):
-        at = [0] * a.ndim
-        at[axis] = 1
-        steps.append(int(a[tuple(at)]) - first if n > 1 else 0)
-    found = Affine(a.shape, first, tuple(steps))
-    return found if np.array_equal(a, found.array()) else None
+    found = box_of(a) if a.dtype.kind in "iu" else None
+    return None if found is None else Affine(found.shape, found.offset, found.strides)
 
 
 def is_condition(key: object) -> bool:
@@ -338,11 +313,8 @@ def partial(mask: object) -> object:
     return mask
 
 
-def index_view(
-    keys: Sequence[object], shape: Sequence[int], strides: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
-    """(shape, strides, offset) of a tensor at affine indices, one for each dimension; None where they are not affine,
-    or leave it.
+def index_view(keys: Sequence[object], shape: Sequence[int], strides: Sequence[int], offset: int) -> AffineBox | None:
+    """What affine indices, one for each dimension, choose of a box; None where they are not affine, or leave it.
 
     As NumPy has it: arrays broadcast together; a slice of dimension 0 stays in front of them, others come behind.
     """
@@ -355,11 +327,11 @@ def index_view(
             if (rows == i or rows == 1 or i == 1) and (columns == j or columns == 1 or j == 1) and rows and columns:
                 (s, t), (u, v), (m, n) = a.steps, b.steps, strides
                 dims = (rows if i == 1 else i, columns if j == 1 else j)
-                return dims, (s * m + u * n, t * m + v * n), a.start * m + b.start * n
+                return AffineBox(dims, (s * m + u * n, t * m + v * n), offset + a.start * m + b.start * n)
     grids: list[tuple[Affine, int]] = []
     front: list[tuple[int, int]] = []
     behind: list[tuple[int, int]] = []
-    offset = rank = 0
+    rank = 0
     for d, (k, n, s) in enumerate(zip(keys, shape, strides, strict=True)):
         if type(k) is int:
             if not 0 <= k < n:
@@ -391,9 +363,78 @@ def index_view(
                 steps[axis] += step * s
             axis += 1
     if not front and not behind:
-        return tuple(together), tuple(steps), offset
+        return AffineBox(tuple(together), tuple(steps), offset)
     made = (*front, *zip(together, steps, strict=True), *behind)
-    return tuple(n for n, _ in made), tuple(s for _, s in made), offset
+    return AffineBox(tuple(n for n, _ in made), tuple(s for _, s in made), offset)
+
+
+def are_plain(keys: Sequence[object]) -> TypeGuard[Sequence[int | slice | None]]:
+    """Whether these indices are numbers, slices and new axes alone."""
+    return all(k is None or isinstance(k, int | np.integer | slice) for k in keys)
+
+
+def chosen_elements(a: Array, keys: Sequence[object]) -> Array:
+    """The elements of an array at the indices of a kernel."""
+    plain_keys = tuple(k if k is None or isinstance(k, int | slice) else np.asarray(k) for k in keys)
+    return np.asarray(a[plain_keys])
+
+
+def left_by(mask: object, shape: tuple[int, ...], is_aligned: bool = True) -> Array:
+    """The elements of an operand that an instruction under a mask reads: an operand with one element along an axis
+    serves all of that axis. None where the mask has other dimensions: it does not say which."""
+    m = np.asarray(plain_array(mask))
+    if m.all():
+        return np.ones(shape, np.bool_)
+    if not is_aligned:
+        return np.zeros(shape, np.bool_)
+    if m.ndim == len(shape):
+        m = np.asarray(m.any(axis=tuple(a for a, n in enumerate(shape) if n == 1), keepdims=True))
+    try:
+        return np.broadcast_to(m, shape)
+    except ValueError:
+        return np.zeros(shape, np.bool_)
+
+
+def completed_keys(keys: tuple[object, ...], ndim: int, tile: Tile) -> tuple[object, ...]:
+    """Indices with a slice for each dimension that they leave out. Raises where they are too many."""
+    used = sum(k is not None and k is not Ellipsis for k in keys)
+    if used > ndim:
+        raise fail(f"{used} indices for {ndim} dimensions", tile=tile)
+    return completed(keys, ndim)
+
+
+def plain_view(t: Tile, keys: Sequence[object]) -> AffineBox:
+    """What numbers, slices and new axes choose. Raises for those that leave the tensor, or choose nothing."""
+    plain: list[int | range | None] = []
+    d = 0
+    for k in keys:
+        if k is None:
+            plain.append(None)
+            continue
+        n = t.shape[d]
+        if isinstance(k, slice):
+            numbers = range(*k.indices(n))
+            if (k.stop is not None and int(k.stop) > n) or numbers.step < 1 or not numbers:
+                raise fail(
+                    "out-of-bounds or empty slice",
+                    tile=t,
+                    given=f"[{k.start}:{k.stop}:{k.step}] along dimension {d}",
+                    allowed=f"0 .. {n}",
+                )
+            plain.append(numbers)
+        else:
+            assert isinstance(k, int | np.integer)
+            i = int(k)
+            if not -n <= i < n:
+                raise fail(
+                    "out-of-bounds access",
+                    tile=t,
+                    given=f"index {i} along dimension {d}",
+                    allowed=f"0 .. {n - 1}",
+                )
+            plain.append(i % n)
+        d += 1
+    return sliced(plain, t.strides, t.offset)
 
 
 __all__ = [
@@ -402,10 +443,15 @@ __all__ = [
     "IndexArray",
     "Symbol",
     "affine",
+    "are_plain",
+    "chosen_elements",
+    "completed_keys",
     "index_view",
     "irregular",
     "is_condition",
+    "left_by",
     "line",
     "partial",
     "plain_array",
+    "plain_view",
 ]

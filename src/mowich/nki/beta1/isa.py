@@ -323,7 +323,7 @@ def dma_copy(
     if not moved(dst, src, among, flags or {}, dst_rmw_op, is_checked=True):
         return
     for t in (src, dst):
-        if t.valid is not None and t.address is not None:
+        if t.valid is not None and not t.is_box:
             keep = keep & t.valid.reshape(dst.shape)
     everything = bool(keep.all())
     a = dma.convert(np.ascontiguousarray(read_tensor(src, None if everything else keep)), src.dtype, dst.dtype)
@@ -345,7 +345,7 @@ def dma_transpose(
     """src transposed by the DMA engines, in SBUF."""
     flush()
     flags = _dge(dge_mode)
-    t = src.tile if src.address is None else operand(src, mask, is_aligned=False)
+    t = src.tile if src.is_box else operand(src, mask, is_aligned=False)
     order = tuple(axes) if axes is not None else dma._AXES[len(src.shape)]
     out = _out([src.shape[a] for a in order], dtype or src.dtype)
     dma.transpose(operand(out), t, order, flags=flags)

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dtypes, ops
 from mowich.neuroncore import memory as mem
-from mowich.neuroncore.access import storage_of, whole_view
+from mowich.neuroncore.access import element_places, elements_at, put_elements, storage_of, whole_view
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions import dma, gpsimd, vector
 from mowich.neuroncore.instructions.issue import issue
@@ -25,8 +25,8 @@ from mowich.nki import language as now
 from mowich.nki import loops, words
 from mowich.nki.beta1.compiler import Placement
 from mowich.nki.beta1.index import Affine, irregular, line, partial
+from mowich.nki.beta1.operators import OPERATORS, values_taken
 from mowich.nki.beta1.tensor import (
-    LIFTED,
     PendingProduct,
     Reduction,
     Tensor,
@@ -38,9 +38,7 @@ from mowich.nki.beta1.tensor import (
     operand,
     part,
     read_tensor,
-    rows_named,
     tensor_f32,
-    values_taken,
     wrap_tiles,
     write_tensor,
 )
@@ -207,7 +205,7 @@ def load(src: Tensor, mask: object = None, dtype: object = None, **_: object) ->
     flush()
     mask = partial(mask)
     out = new(src.shape, dtype or src.dtype)
-    if mask is None and src.address is None and out.ndim >= 2:
+    if mask is None and src.is_box and out.ndim >= 2:
         dma.copy(out.tile, src.tile)
         return out
     keep = None if mask is None else np.broadcast_to(np.asarray(mask), src.shape)
@@ -233,11 +231,11 @@ def store(dst: Tensor, value: object = None, mask: object = None, **_: object) -
         valid = value.valid
         value = call_operator("copy", value)
         value.valid = valid
-    if mask is None and dst.address is None and value.address is None and value.valid is None:
+    if mask is None and dst.is_box and value.is_box and value.valid is None:
         dma.copy(dst.tile, value.tile)
         return
     keep = np.broadcast_to(np.asarray(mask), dst.shape) if mask is not None else None
-    if value.valid is not None and value.size == dst.size and dst.address is not None and mask is None:
+    if value.valid is not None and value.size == dst.size and not dst.is_box and mask is None:
         keep = value.valid.reshape(dst.shape)
     if moved(dst, value, keep if value.size == dst.size else None):
         write_tensor(dst, dma.convert(np.ascontiguousarray(read_tensor(value, keep)), value.dtype, dst.dtype), keep)
@@ -246,9 +244,7 @@ def store(dst: Tensor, value: object = None, mask: object = None, **_: object) -
 def load_transpose2d(src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """HBM [A, B] -> SBUF [B, A]."""
     flush()
-    return wrap_tiles(
-        now.load_transpose2d(src.tile if src.address is None else operand(src, mask, is_aligned=False), dtype)
-    )
+    return wrap_tiles(now.load_transpose2d(src.tile if src.is_box else operand(src, mask, is_aligned=False), dtype))
 
 
 def atomic_rmw(dst: Tensor, value: Tensor, op: object, mask: object = None, **_: object) -> None:
@@ -261,10 +257,9 @@ def atomic_rmw(dst: Tensor, value: Tensor, op: object, mask: object = None, **_:
         "dma_compute", "", (("dst", to),), (("src0", to), ("src1", operand(value, mask))), {"op": row.name}
     ):
         return
-    a = np.broadcast_to(tensor_f32(value), dst.shape)
-    whole, r, c = rows_named(dst)
+    a, where = np.broadcast_to(tensor_f32(value), dst.shape), element_places(dst.tile)
     for i in np.ndindex(*dst.shape):
-        whole[r[i], c[i]] = row.apply(np.float32(whole[r[i], c[i]]), a[i])
+        put_elements(dst.tile, where[i], row.apply(np.float32(elements_at(dst.tile, where[i])), a[i]))
 
 
 def expand_dims(data: Tensor, axis: int) -> Tensor:
@@ -309,7 +304,7 @@ def loop_reduce(
     **_: object,
 ) -> Tensor:
     """x, to be added up over the iterations of the loops named: it starts where they all are at 0."""
-    same = x.address is None and x.valid is None and (dtype is None or dtypes.as_dtype(dtype) is x.dtype)
+    same = x.is_box and x.valid is None and (dtype is None or dtypes.as_dtype(dtype) is x.dtype)
     out = Reduction(x.tile if same else call_operator("copy", x, dtype=dtype or x.dtype).tile)
     out.op = ops.alu(op).name
     named = loop_indices if isinstance(loop_indices, Iterable) else () if loop_indices is None else (loop_indices,)
@@ -333,7 +328,7 @@ def static_cast(value: object, dtype: DTypeLike) -> object:
 # ------------------------------------------------------------------------------------------------------------------
 
 
-globals().update(LIFTED)
+globals().update(OPERATORS)
 
 
 def where(condition: object, x: object, y: object, dtype: object = None, mask: object = None, **_: object) -> Tensor:
@@ -376,7 +371,7 @@ def reduce(
                 source, np.where(keep, tensor_f32(x, True), np.float32(row.identity if row.identity is not None else 0))
             )
     else:
-        source = x if x.address is None else Tensor(operand(x))
+        source = x if x.is_box else Tensor(operand(x))
     t = operand(source)
     if t.ndim != len(x.shape):
         axes = [a + t.ndim - len(x.shape) for a in axes]

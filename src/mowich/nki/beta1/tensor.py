@@ -1,31 +1,57 @@
 """Tensors of the older front end: block dimensions before partitions, index arrays, masks, and arithmetic by operators.
 
-A `Tensor` is a `Tile` of the machine, or a set of element addresses of one where the indices are not an affine pattern
-(indirect access). `valid` marks the elements that a mask left in. Instructions see tiles: `operand` gives them one.
+A `Tensor` is a `Tile` of the machine, whose elements are named one by one where the indices are not an affine pattern
+(indirect access), and which of them a mask left in. Instructions see tiles: `operand` gives them one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NoReturn, SupportsInt, TypeAlias, TypedDict, TypeGuard, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn, SupportsInt, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mowich.arrays import Array as Array
-from mowich.neuroncore import access, boxes, ops, placement
+from mowich.neuroncore import boxes, ops, placement
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
-from mowich.neuroncore.access import forget_elements, read_tile, same, storage_of, tile_elements, whole_view, write_tile
+from mowich.neuroncore.access import (
+    element_places,
+    forget_elements,
+    of_view,
+    read_tile,
+    read_unchecked,
+    same,
+    scattered,
+    storage_of,
+    view_like,
+    write_tile,
+    write_where,
+)
+from mowich.neuroncore.boxes import aligned, box_of
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
+from mowich.neuroncore.dtypes import DType, as_dtype, to_f32
 from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, view_of
 from mowich.nki import language as now
-from mowich.nki.beta1.index import Affine, Symbol, affine, index_view, irregular, is_condition, partial, plain_array
+from mowich.nki.beta1.index import (
+    Affine,
+    Symbol,
+    are_plain,
+    chosen_elements,
+    completed_keys,
+    index_view,
+    irregular,
+    is_condition,
+    left_by,
+    partial,
+    plain_view,
+)
+from mowich.nki.beta1.operands import index_of, partitions_first, touched
 from mowich.nki.language import par_dim
 
 _Operand: TypeAlias = "Tensor | Symbol | Array | float"
@@ -36,29 +62,38 @@ _Mask: TypeAlias = "Array | np.bool_ | bool | None"
 """Which elements are read: None or True for all."""
 
 
+def _operator(name: str, *, is_reversed: bool = False) -> Callable[[Tensor, _Operand], Tensor]:
+    """A method that gives an operator of a tensor and of what stands beside it."""
+
+    def call(self: Tensor, other: _Operand) -> Tensor:
+        return call_operator(name, other, self) if is_reversed else call_operator(name, self, other)
+
+    return call
+
+
 class Tensor:
-    """See the module. tile: the view, or with `address` the tensor that the addresses lie in; index: the tile that
-    holds run-time indices, where the addresses were made of one; outside: the indices that leave the tensor, in words,
-    "" where none does: then `valid` marks the others."""
+    """See the module. tile: its elements; valid: those that a mask left in, None: all; outside: the indices that leave
+    the tensor, in words, "" where none does: then `valid` marks the others."""
 
-    __slots__ = ("address", "index", "outside", "tile", "valid")
+    __slots__ = ("outside", "tile", "valid")
 
-    def __init__(
-        self,
-        tile: Tile,
-        address: Array | None = None,
-        valid: Array | None = None,
-        index: Tile | None = None,
-        outside: str = "",
-    ) -> None:
-        self.tile, self.address, self.valid, self.index, self.outside = tile, address, valid, index, outside
+    operators: ClassVar[Mapping[str, Callable[..., object]]]
+    """What stands for `a + b`, by name. Operators stand above tensors: `beta1.operators` puts them here."""
+
+    def __init__(self, tile: Tile, valid: Array | None = None, outside: str = "") -> None:
+        self.tile, self.valid, self.outside = tile, valid, outside
 
     # description
     # -------------------------------------------------------------------------------------------------------
     @property
+    def is_box(self) -> bool:
+        """Whether its elements are an affine box; each has a place of its own otherwise (`Scattered`)."""
+        return self.tile.dynamic is None
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Elements in each dimension."""
-        return self.tile.shape if self.address is None else self.address.shape
+        return self.tile.shape
 
     @property
     def dtype(self) -> DType:
@@ -84,27 +119,19 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<{self.tile.describe()}>" if self.address is None else f"<elements of {self.tile.describe()}>"
+        return f"<{'' if self.is_box else 'elements of '}{self.tile.describe()}>"
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
         self.tile.__array__()
 
     # elements
     # ----------------------------------------------------------------------------------------------------------
-    def addresses(self) -> Array:
-        """Element address of each element."""
-        if self.address is not None:
-            return self.address
-        t = self.tile
-        at = np.asarray(t.offset, np.int64)
-        for axis, (n, s) in enumerate(zip(t.shape, t.strides, strict=True)):
-            at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (t.ndim - 1 - axis))
-        return np.broadcast_to(at, t.shape)
-
     def check(self, keep: Array | None) -> None:
         """Raise where an index leaves the tensor at an element that `keep` leaves in (None: all). Indices that are read
         at run time are known only where values are computed."""
-        if not self.outside or self.valid is None or (self.index is not None and not storage_of(self.tile).core.values):
+        if not self.outside or self.valid is None:
+            return
+        if index_of(self.tile) is not None and not storage_of(self.tile).core.values:
             return
         if keep is None or (keep & ~self.valid).any():
             raise fail(
@@ -117,40 +144,44 @@ class Tensor:
     def check_under(self, mask: object, is_aligned: bool = True) -> None:
         """`check` of what an instruction under a mask reads; is_aligned: its dimensions are those of this tensor."""
         if self.outside:
-            self.check(None if mask is None else _under(mask, self.shape, is_aligned))
+            self.check(None if mask is None else left_by(mask, self.shape, is_aligned))
 
     # views
     # -------------------------------------------------------------------------------------------------------------
     def __getitem__(self, key: object) -> Tensor:
-        if type(key) is tuple and self.address is None and Affine in map(type, key):
-            t = self.tile
-            if len(key) == len(t.shape):
-                found = index_view(key, t.shape, t.strides)
-                if found is not None:
-                    return Tensor(view_of(storage_of(t), t.dtype, found[0], found[1], t.offset + found[2]))
+        t = self.tile
+        is_box = t.dynamic is None
+        if type(key) is tuple and is_box and Affine in map(type, key) and len(key) == len(t.shape):
+            found = index_view(key, t.shape, t.strides, t.offset)
+            if found is not None:
+                return Tensor(view_like(t, *found))
         if is_condition(key):
-            keep = np.broadcast_to(np.asarray(key), self.shape)
+            keep = np.broadcast_to(np.asarray(key), t.shape)
             self.check(keep)
             irregular()
-            return ChosenElements(
-                self.tile, self.address, keep if self.valid is None or self.address is not None else keep & self.valid
-            )
+            if is_box:
+                return ChosenElements(t, keep if self.valid is None else keep & self.valid)
+            return ChosenElements(scattered(t, element_places(t)), keep)
         given = key if isinstance(key, tuple) else (key,)
-        if self.ndim == 1 and len(given) == 2 and self.address is None and self.tile.on_chip and None not in given:
+        if len(t.shape) == 1 and len(given) == 2 and is_box and t.on_chip and None not in given:
             return self._column()[given]
-        keys = _complete(given, self.ndim, self.tile)
-        if self.address is not None:
-            if self.valid is None:
-                return Tensor(self.tile, _chosen(self.address, keys), None, self.index)
-            return Tensor(self.tile, _chosen(self.address, keys), _chosen(self.valid, keys), self.index, self.outside)
-        if _are_plain(keys):
-            return self._affine(keys)
-        return self._arrays(keys)
+        keys = completed_keys(given, len(t.shape), t)
+        if is_box and not are_plain(keys):
+            return self._arrays(keys)
+        if not is_box:
+            return self._each(lambda elements: chosen_elements(elements, keys))
+        valid = None if self.valid is None else chosen_elements(self.valid, keys)
+        return Tensor(view_like(t, *plain_view(t, keys)), valid)
+
+    def _each(self, choose: Callable[[Array], Array]) -> Tensor:
+        """Some of the elements, each of which has a place of its own; choose: them of an array of all."""
+        made = scattered(self.tile, choose(element_places(self.tile)), index_of(self.tile))
+        return Tensor(made, None if self.valid is None else choose(self.valid), self.outside)
 
     def beside(self, other: Tensor) -> Tensor:
         """One element of each partition as [n, 1, ...], with as many dimensions as the tensor that it is combined
         with."""
-        t = self if self.ndim > 1 or self.address is not None or not self.tile.on_chip else self._column()
+        t = self if self.ndim > 1 or not self.is_box or not self.tile.on_chip else self._column()
         missing = other.ndim - t.ndim
         if missing < 1 or any(n != 1 for n in t.shape[1:]):
             return t
@@ -161,84 +192,36 @@ class Tensor:
         element."""
         t = self.tile
         valid = None if self.valid is None else self.valid.reshape(-1, 1)
-        return Tensor(view_of(storage_of(t), t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset), None, valid)
-
-    def _affine(self, keys: Sequence[int | slice | None]) -> Tensor:
-        t = self.tile
-        shape: list[int] = []
-        strides: list[int] = []
-        offset, d = t.offset, 0
-        for k in keys:
-            if k is None:
-                shape.append(1)
-                strides.append(0)
-                continue
-            n, s = t.shape[d], t.strides[d]
-            if isinstance(k, slice):
-                start, stop, step = k.indices(n)
-                if (k.stop is not None and int(k.stop) > n) or step < 1 or start >= stop:
-                    raise fail(
-                        "out-of-bounds or empty slice",
-                        tile=t,
-                        given=f"[{k.start}:{k.stop}:{k.step}] along dimension {d}",
-                        allowed=f"0 .. {n}",
-                    )
-                shape.append(-(-(stop - start) // step))
-                strides.append(s * step)
-                offset += start * s
-            else:
-                i = int(k) + (n if k < 0 else 0)
-                if not 0 <= i < n:
-                    raise fail(
-                        "out-of-bounds access",
-                        tile=t,
-                        given=f"index {int(k)} along dimension {d}",
-                        allowed=f"0 .. {n - 1}",
-                    )
-                offset += i * s
-            d += 1
-        valid = _chosen(self.valid, keys) if self.valid is not None else None
-        return Tensor(view_of(storage_of(t), t.dtype, tuple(shape), tuple(strides), offset), None, valid)
+        return Tensor(view_like(t, (t.shape[0], 1), (t.strides[0], 1), t.offset), valid)
 
     def _arrays(self, keys: Sequence[object]) -> Tensor:
         """NumPy's indexing by arrays that broadcast together; slices keep their place."""
         t = self.tile
-        found = index_view(keys, t.shape, t.strides)
+        found = index_view(keys, t.shape, t.strides, t.offset)
         if found is not None:
-            return Tensor(view_of(storage_of(t), t.dtype, found[0], found[1], t.offset + found[2]))
+            return Tensor(view_like(t, *found))
         irregular()
-        given = {
-            d: np.asarray(read_tensor(k) if isinstance(k, Tensor) else k).astype(np.int64)
-            for d, k in enumerate(keys)
-            if not isinstance(k, slice)
-        }
-        rank = max(g.ndim for g in given.values())
-        slices = {d: k for d, k in enumerate(keys) if isinstance(k, slice)}
-        before = [d for d in slices if d == 0]
-        total = rank + len(slices)
+        numbers = [
+            k if isinstance(k, slice) else np.asarray(read_tensor(k) if isinstance(k, Tensor) else k) for k in keys
+        ]
+        rank = max(a.ndim for a in numbers if not isinstance(a, slice))
+        for d, (k, a) in enumerate(zip(keys, numbers, strict=True)):
+            if isinstance(k, Tensor) and not isinstance(a, slice):  # a tile of indices has the partitions first
+                numbers[d] = a.reshape(a.shape + (1,) * (rank - a.ndim))
         inside = np.asarray(True)
-        address = np.asarray(t.offset, np.int64)
+        where = np.asarray(t.offset, np.int64)
         outside = ""
-        for d, (k, n, s) in enumerate(zip(keys, t.shape, t.strides, strict=True)):
-            if d in slices:
-                axis = 0 if d in before else rank + len(before) + [x for x in slices if x not in before].index(d)
-                line = np.arange(*slices[d].indices(n), dtype=np.int64)
-                g = line.reshape((1,) * axis + (-1,) + (1,) * (total - axis - 1))
-            else:
-                g = given[d]
-                missing = (1,) * (rank - g.ndim)  # a tile of indices has the partitions first
-                shape = (*g.shape, *missing) if isinstance(k, Tensor) else (*missing, *g.shape)
-                g = g.reshape((1,) * len(before) + shape + (1,) * (len(slices) - len(before)))
+        for d, (g, n, s) in enumerate(zip(aligned(numbers, t.shape), t.shape, t.strides, strict=True)):
             within = (g >= 0) & (g < n)
             if not within.all() and not outside:
                 outside = f"indices {g.min()} .. {g.max()} along dimension {d}, which has 0 .. {n - 1}"
             inside = inside & within
-            address = address + np.clip(g, 0, n - 1) * s
+            where = np.asarray(where + np.clip(g, 0, n - 1) * s)
         index = next((operand(k) for k in keys if isinstance(k, Tensor)), None)
-        if not outside:
-            pattern = None if index is not None else _pattern(t, address)
-            return Tensor(pattern) if pattern is not None else Tensor(t, address, None, index)
-        return Tensor(t, address, np.broadcast_to(inside, address.shape), index, outside)
+        if outside:
+            return Tensor(scattered(t, where, index), np.broadcast_to(inside, where.shape), outside)
+        found = None if index is not None else box_of(where)
+        return Tensor(scattered(t, where, index) if found is None else view_like(t, *found))
 
     def __setitem__(self, key: object, value: object) -> None:
         if type(key) is not tuple and is_condition(key):
@@ -255,47 +238,34 @@ class Tensor:
         if -1 in wanted:
             wanted = tuple(self.size // -math.prod(wanted) if n == -1 else n for n in wanted)
         t = self.tile
-        strides = boxes.reshaped(t.shape, t.strides, wanted)
+        strides = boxes.reshaped(t.shape, t.strides, wanted) if self.is_box else wanted
         if strides is None or math.prod(wanted) != t.size:
             raise fail("this reshape is not a view", tile=t, given=list(wanted))
-        return Tensor(view_of(storage_of(t), t.dtype, wanted, strides, t.offset))
+        if not self.is_box:
+            return self._each(lambda elements: elements.reshape(wanted))
+        return Tensor(view_like(t, wanted, strides, t.offset))
 
     def view(self, dtype: object) -> Tensor:
         """The same bytes in another format."""
         d = as_dtype(dtype)
-        return Tensor(
-            view_of(storage_of(self.tile), d, self.tile.shape, self.tile.strides, self.tile.offset)
-            if d.itemsize == self.dtype.itemsize
-            else self.tile.view(d)
-        )
+        t = self.tile
+        if d.itemsize != self.dtype.itemsize:
+            return Tensor(t.view(d))
+        made = view_of(storage_of(t), d, t.shape, t.strides, t.offset, t.dynamic)
+        return Tensor(made) if self.is_box else Tensor(made, self.valid, self.outside)
 
     def broadcast_to(self, shape: Sequence[SupportsInt], **_: object) -> Tensor:
         """Dimensions of size 1 repeated; leading ones added. A row on chip is copied to the partitions: no engine reads
         another partition."""
         wanted = tuple(int(n) for n in shape)
+        if not self.is_box:
+            return self._each(lambda elements: np.broadcast_to(elements, wanted))
         t = self.tile
-        if (
-            self.address is None
-            and self.valid is None
-            and t.space != "H"
-            and t.ndim == len(wanted)
-            and t.shape[0] == 1 < wanted[0]
-        ):
+        if self.valid is None and t.on_chip and t.ndim == len(wanted) and t.shape[0] == 1 < wanted[0]:
             return wrap_tiles(now.broadcast_to(operand(self), wanted))
-        if self.address is not None:
-            valid = None if self.valid is None else np.broadcast_to(self.valid, wanted)
-            return Tensor(t, np.broadcast_to(self.address, wanted), valid, self.index, self.outside)
         lead = len(wanted) - t.ndim
-        have, strides = (1,) * lead + t.shape, (0,) * lead + t.strides
-        return Tensor(
-            view_of(
-                storage_of(t),
-                t.dtype,
-                wanted,
-                tuple(0 if n != w else s for n, w, s in zip(have, wanted, strides, strict=True)),
-                t.offset,
-            )
-        )
+        have = zip((1,) * lead + t.shape, wanted, (0,) * lead + t.strides, strict=True)
+        return Tensor(view_like(t, wanted, tuple(0 if n != w else s for n, w, s in have), t.offset))
 
     def as_tile(self) -> Tensor:
         """The tensor itself: as an index of another it stands for its elements."""
@@ -307,70 +277,31 @@ class Tensor:
 
     # operators
     # -----------------------------------------------------------------------------------------------------------
-    def _do(self, name: str, a: _Operand, b: _Operand) -> Tensor:
-        return call_operator(name, a, b)
-
-    def __add__(self, other: _Operand) -> Tensor:
-        return self._do("add", self, other)
-
-    def __radd__(self, other: _Operand) -> Tensor:
-        return self._do("add", other, self)
-
-    def __sub__(self, other: _Operand) -> Tensor:
-        return self._do("subtract", self, other)
-
-    def __rsub__(self, other: _Operand) -> Tensor:
-        return self._do("subtract", other, self)
-
-    def __mul__(self, other: _Operand) -> Tensor:
-        return self._do("multiply", self, other)
-
-    def __rmul__(self, other: _Operand) -> Tensor:
-        return self._do("multiply", other, self)
-
-    def __truediv__(self, other: _Operand) -> Tensor:
-        return self._do("divide", self, other)
-
-    def __rtruediv__(self, other: _Operand) -> Tensor:
-        return self._do("divide", other, self)
-
-    def __pow__(self, other: _Operand) -> Tensor:
-        return self._do("power", self, other)
+    __add__, __radd__ = _operator("add"), _operator("add", is_reversed=True)
+    __sub__, __rsub__ = _operator("subtract"), _operator("subtract", is_reversed=True)
+    __mul__, __rmul__ = _operator("multiply"), _operator("multiply", is_reversed=True)
+    __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", is_reversed=True)
+    __pow__ = _operator("power")
+    __lt__, __le__ = _operator("less"), _operator("less_equal")
+    __gt__, __ge__ = _operator("greater"), _operator("greater_equal")
+    __and__, __or__ = _operator("bitwise_and"), _operator("bitwise_or")
 
     def __neg__(self) -> Tensor:
-        return self._do("multiply", self, -1.0)
-
-    def __lt__(self, other: _Operand) -> Tensor:
-        return self._do("less", self, other)
-
-    def __le__(self, other: _Operand) -> Tensor:
-        return self._do("less_equal", self, other)
-
-    def __gt__(self, other: _Operand) -> Tensor:
-        return self._do("greater", self, other)
-
-    def __ge__(self, other: _Operand) -> Tensor:
-        return self._do("greater_equal", self, other)
-
-    def __and__(self, other: _Operand) -> Tensor:
-        return self._do("bitwise_and", self, other)
-
-    def __or__(self, other: _Operand) -> Tensor:
-        return self._do("bitwise_or", self, other)
+        return self * -1.0
 
     def __iadd__(self, other: _Operand) -> Tensor:
         if isinstance(other, PendingProduct) and other.fits(self):
             other.into(operand(self), None)
             return self
-        assign(self, self._do("add", self, other))
+        assign(self, self + other)
         return self
 
     def __isub__(self, other: _Operand) -> Tensor:
-        assign(self, self._do("subtract", self, other))
+        assign(self, self - other)
         return self
 
     def __imul__(self, other: _Operand) -> Tensor:
-        assign(self, self._do("multiply", self, other))
+        assign(self, self * other)
         return self
 
 
@@ -378,33 +309,12 @@ class Tensor:
 # ----------------------------------------------------------------------------------------------------------------
 
 
-def rows_named(t: Tensor) -> tuple[Array, Array, Array]:
-    """The whole allocation as [partitions, elements], and a tensor's row and column of each element."""
-    at, row = t.addresses(), t.tile.row_elements
-    return tile_elements(whole_view(t.tile)), at // row, at % row
-
-
 def read_tensor(t: Tensor, mask: _Mask = None) -> Array:
     """Elements as stored. With a mask nothing is checked; without, all must be in bounds and written."""
-    s = storage_of(t.tile)
-    if mask is None and t.valid is not None and t.address is not None:
-        t.check(None)
-    if t.address is None:
-        if mask is None and t.valid is None:
-            return read_tile(t.tile)
-        if not s.filled:
-            s.fill()
-        s.record.last = s.core.clock
-        return tile_elements(t.tile)
-    if not s.filled:
-        s.fill()
-    s.record.last = s.core.clock
-    whole, r, c = rows_named(t)
-    if s.state != mem.ALL and mask is None:
-        flags = s.flags(whole_view(t.tile))[r, c]
-        if not flags.all():
-            mem.report_uninitialised(s, 1.0 - float(flags.mean()))
-    return whole[r, c]
+    if mask is not None or (t.valid is not None and t.is_box):
+        return read_unchecked(t.tile)
+    t.check(None)
+    return read_tile(t.tile)
 
 
 def tensor_f32(t: Tensor, mask: _Mask = None) -> Array:
@@ -414,30 +324,19 @@ def tensor_f32(t: Tensor, mask: _Mask = None) -> Array:
 
 def write_tensor(t: Tensor, values: ArrayLike, mask: object = None) -> None:
     """Elements = values, where the mask says so."""
-    s = storage_of(t.tile)
-    a = np.asarray(values)
-    if a.size == t.size and a.shape != t.shape:
-        a = a.reshape(t.shape)
-    if t.address is None and mask is None:
-        write_tile(t.tile, a)
+    if mask is None and t.is_box:
+        write_tile(t.tile, np.asarray(values))
         return
     keep = np.broadcast_to(True if mask is None else np.asarray(mask), t.shape)
     t.check(keep)
-    if a.dtype != t.dtype.dtype:
-        a = cast(a.astype(np.float32) if a.dtype == np.float64 else a, t.dtype)
-    whole, r, c = rows_named(t)
-    r, c = np.broadcast_to(r, t.shape)[keep], np.broadcast_to(c, t.shape)[keep]
-    clock = s.core.clock
-    s.record.first = clock if s.record.first < 0 else s.record.first
-    s.record.last = clock
-    if s.state != mem.ALL:
-        if not s.filled:
-            s.fill()
-        s.flags(whole_view(t.tile))[r, c] = True
-        s.state = mem.SOME
-        if s.bitmap is not None and s.bitmap.all():
-            s.whole()
-    whole[r, c] = np.broadcast_to(a, t.shape)[keep]
+    write_where(t.tile, values, keep)
+
+
+def call_operator(name: str, *args: object, dtype: object = None) -> Tensor:
+    """An operator of tensors."""
+    out = Tensor.operators[name](*args, dtype=dtype)
+    assert isinstance(out, Tensor)
+    return out
 
 
 class ChosenElements(Tensor):
@@ -449,47 +348,58 @@ class ChosenElements(Tensor):
     def plain(self) -> Tensor:
         """The tensor itself where the condition holds everywhere, else a copy with zeros."""
         if self.valid is None or self.valid.all():
-            return Tensor(self.tile, self.address)
+            return Tensor(self.tile)
         copy = new(self.shape, self.dtype)
         moved(copy, self, self.valid)
         write_tensor(copy, np.where(self.valid, read_tensor(self, True), self.dtype.dtype.type(0)))
         return copy
 
 
-class Factors(TypedDict, total=False):
-    """Arguments of a matmul but its destination; see `instructions.tensor.nc_matmul`."""
+class _MadeLater(Tensor):
+    """A tensor whose tile is made when it is first asked for."""
 
-    stationary: Tile
-    moving: Tile
-    is_stationary_onezero: bool
-    is_moving_onezero: bool
-    is_transpose: bool
-    tile_position: Sequence[SupportsInt]
-    tile_size: Sequence[SupportsInt]
-    perf_mode: str
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.valid, self.outside = None, ""
+
+    @property
+    def is_box(self) -> bool:
+        """True."""
+        return True
+
+    def later(self) -> Tile | None:
+        """The tile, made now; None where there is none."""
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Tile:
+        made = self.later() if name == "tile" else None
+        if made is None:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
+        return made
 
 
-class PendingProduct(Tensor):
+class PendingProduct(_MadeLater):
     """A matmul whose destination is not known yet: `psum += nc_matmul(...)` accumulates in the engine."""
 
     __slots__ = ("_shape", "arguments", "done")
 
-    def __init__(self, shape: tuple[int, int], arguments: Factors) -> None:
+    def __init__(self, shape: tuple[int, int], arguments: dict[str, Any]) -> None:
         flush()
+        super().__init__()
         self._shape, self.arguments, self.done = shape, arguments, False
-        self.address = self.valid = self.index = None
-        self.outside = ""
         machine.active().pending.append(self)
 
-    def __getattr__(self, name: str) -> Tile:
-        if name == "tile" and not self.done:
-            self.run()
-            return self.tile
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
+    def later(self) -> Tile | None:
+        """The product, in a tile of its own; None where it has gone to another one."""
+        if self.done:
+            return None
+        self.run()
+        return self.tile
 
     def fits(self, dst: Tensor) -> bool:
         """True where the Tensor Engine can add it to what is in a tensor."""
-        if self.done or dst.address is not None or dst.tile.space != "P" or dst.dtype.name != "float32":
+        if self.done or not dst.is_box or dst.tile.space != "P" or dst.dtype.name != "float32":
             return False
         return dst.shape[0] == self._shape[0] and dst.size == math.prod(self._shape)
 
@@ -508,7 +418,7 @@ class PendingProduct(Tensor):
         tensor.nc_matmul(dst, accumulate=accumulate, **self.arguments)
 
 
-class TileBlocks(Tensor):
+class TileBlocks(_MadeLater):
     """A tensor with dimensions before the partitions. Each block is a tile of its own, allocated when it is first
     named, which lives as long as it is used: how many there are at once is the compiler's choice. Where anything but
     one block is named, they lie side by side instead, in SBUF, from then on. `part` names some of the leading
@@ -525,8 +435,7 @@ class TileBlocks(Tensor):
         self.fill: object = None
         self.part: tuple[TileBlocks, tuple[int, ...]] | None = None
         self.whole: Tensor | None = None
-        self.address = self.valid = self.index = None
-        self.outside = ""
+        super().__init__()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -543,10 +452,9 @@ class TileBlocks(Tensor):
         """Memory that the blocks lie in."""
         return self._region
 
-    def __getattr__(self, name: str) -> Tile:
-        if name == "tile":
-            return self.together().tile
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
+    def later(self) -> Tile:
+        """The blocks side by side."""
+        return self.together().tile
 
     def __getitem__(self, key: object) -> Tensor:
         if self.part is not None:
@@ -554,20 +462,14 @@ class TileBlocks(Tensor):
             return root[(*first, *(key if isinstance(key, tuple) else (key,)))]
         keys = key if isinstance(key, tuple) else (key,)
         n = len(self._counts)
-        if self.whole is None and len(keys) >= n:
-            at: tuple[int, ...] = ()
-            for k, count in zip(keys, self._counts, strict=False):
-                if type(k) is not int or not 0 <= k < count:
-                    break
-                at += (k,)
-            else:
-                block = self._at(at)
-                return block[keys[n:]] if len(keys) > n else block
-        at = ()
+        at: tuple[int, ...] = ()
         for k in keys[:n]:
             if not isinstance(k, int | np.integer):
                 break
             at += (int(k),)
+        if self.whole is None and at in self._made:  # nearly always
+            block = self._made[at]
+            return block[keys[n:]] if len(keys) > n else block
         if self.whole is not None or (len(at) < n and len(at) < len(keys)) or is_condition(key):
             return self.together()[key]
         if any(not -c <= i < c for i, c in zip(at, self._counts, strict=False)):
@@ -578,7 +480,7 @@ class TileBlocks(Tensor):
             some.part = (self, at)
             return some
         block = self._at(at)
-        return block[tuple(keys[n:])] if keys[n:] else block
+        return block[keys[n:]] if len(keys) > n else block
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -640,11 +542,8 @@ class TileBlocks(Tensor):
                 )
             t = placement.allocate(core, dims, self._type, self._region, self._name)
             n = len(self._counts)
-            self.whole = Tensor(
-                view_of(
-                    storage_of(t), t.dtype, self.shape, (*t.strides[1 : n + 1], t.strides[0], *t.strides[n + 1 :]), 0
-                )
-            )
+            strides = (*t.strides[1 : n + 1], t.strides[0], *t.strides[n + 1 :])
+            self.whole = Tensor(view_like(t, self.shape, strides, 0))
             if self.fill is not None:
                 vector.memset(t, self.fill)
             for at, block in self._made.items():
@@ -670,7 +569,7 @@ class Reduction(Tensor):
 def _is_written(t: Tile) -> bool:
     """True where all elements of a tile have been written."""
     s = storage_of(t)
-    return s.state == mem.ALL or (s.state == mem.SOME and bool(s.flags(t).all()))
+    return s.state == mem.ALL or (s.state == mem.SOME and bool(s.flags(of_view(t)).all()))
 
 
 def flush() -> None:
@@ -678,49 +577,6 @@ def flush() -> None:
     core = machine.running()
     while core is not None and core.pending:
         core.pending[0].run()
-
-
-def _are_plain(keys: Sequence[object]) -> TypeGuard[Sequence[int | slice | None]]:
-    """Whether these indices are numbers, slices and new axes alone."""
-    return all(k is None or isinstance(k, int | np.integer | slice) for k in keys)
-
-
-def _chosen(a: Array, keys: Sequence[object]) -> Array:
-    """The elements of an array at the indices of a kernel."""
-    plain_keys = tuple(k if k is None or isinstance(k, int | slice) else np.asarray(k) for k in keys)
-    return np.asarray(a[plain_keys])
-
-
-def _under(mask: object, shape: tuple[int, ...], is_aligned: bool = True) -> Array:
-    """The elements of an operand that an instruction under a mask reads: an operand with one element along an axis
-    serves all of that axis. None where the mask has other dimensions: it does not say which."""
-    m = np.asarray(plain_array(mask))
-    if m.all():
-        return np.ones(shape, np.bool_)
-    if not is_aligned:
-        return np.zeros(shape, np.bool_)
-    if m.ndim == len(shape):
-        m = np.asarray(m.any(axis=tuple(a for a, n in enumerate(shape) if n == 1), keepdims=True))
-    try:
-        return np.broadcast_to(m, shape)
-    except ValueError:
-        return np.zeros(shape, np.bool_)
-
-
-def _complete(keys: tuple[object, ...], ndim: int, tile: Tile) -> tuple[object, ...]:
-    used = sum(k is not None and k is not Ellipsis for k in keys)
-    if used > ndim:
-        raise fail(f"{used} indices for {ndim} dimensions", tile=tile)
-    for at, k in enumerate(keys):
-        if k is Ellipsis:
-            return keys[:at] + (slice(None),) * (ndim - used) + keys[at + 1 :]
-    return keys + (slice(None),) * (ndim - used)
-
-
-def _pattern(t: Tile, address: Array) -> Tile | None:
-    """The view that addresses describe, or None where they are no affine pattern."""
-    found = affine(address)
-    return None if found is None else view_of(storage_of(t), t.dtype, found.shape, found.steps, found.start)
 
 
 def new(
@@ -738,11 +594,8 @@ def new(
     core = machine.active()
     if at == 0 or mem.SPACE[region] == "H":
         t = placement.allocate(core, plain or (1,), dtype, region, name, address)
-        return (
-            Tensor(t)
-            if len(plain) >= 2 or mem.SPACE[region] == "H"
-            else Tensor(view_of(storage_of(t), t.dtype, plain, t.strides[: len(plain)], t.offset))
-        )
+        is_whole = len(plain) >= 2 or mem.SPACE[region] == "H"
+        return Tensor(t if is_whole else view_like(t, plain, t.strides[: len(plain)], t.offset))
     order = (plain[at], *plain[:at], *plain[at + 1 :])
     if mem.SPACE[region] == "P":
         bank = core.limits.psum_bank_B // as_dtype(dtype).itemsize
@@ -751,14 +604,14 @@ def new(
             t = placement.allocate(core, (plain[at], math.prod(plain[:at]) * bank), dtype, region, name, address)
             inner = boxes.row_major(plain[at + 1 :])
             blocks = tuple(s * bank for s in boxes.row_major(plain[:at]))
-            return Tensor(view_of(storage_of(t), t.dtype, plain, (*blocks, t.strides[0], *inner), t.offset))
+            return Tensor(view_like(t, plain, (*blocks, t.strides[0], *inner), t.offset))
     room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
     row = math.prod(order[1:]) * as_dtype(dtype).itemsize
     if row > room or (mem.SPACE[region] == "S" and math.prod(plain[:at]) > 1):
         return TileBlocks(plain[:at], plain[at:], dtype, region, name)
     t = placement.allocate(core, order, dtype, region, name, address)
     strides = (*t.strides[1 : at + 1], t.strides[0], *t.strides[at + 1 :])
-    return Tensor(view_of(storage_of(t), t.dtype, plain, strides, t.offset))
+    return Tensor(view_like(t, plain, strides, t.offset))
 
 
 @overload
@@ -768,7 +621,7 @@ def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> objec
 def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> object:
     """A tensor as an instruction takes it: a tile with partitions first. Other values as they are. mask: that of the
     instruction, which hides indices that leave the tensor; is_aligned: its dimensions are those of the operand."""
-    if type(x) is Tensor and x.address is None:
+    if type(x) is Tensor and x.tile.dynamic is None:
         t = x.tile
         if len(t.shape) > 1 and t.strides[0] and t.on_chip and t.strides[0] % t.row_elements == 0:
             return t
@@ -778,27 +631,9 @@ def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> objec
         return x
     if isinstance(x, ChosenElements):
         x = x.plain()
-    t = x.tile
-    if x.address is None and t.space != "H":
-        row = t.row_elements
-        if t.ndim == 1:
-            t = (
-                view_of(storage_of(t), t.dtype, (1, t.shape[0]), (0, t.strides[0]), t.offset)
-                if t.strides[0] % row or (row == 1 and storage_of(t).parts == 1)
-                else view_of(storage_of(t), t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset)
-            )
-        if t.ndim == 0:
-            t = view_of(storage_of(t), t.dtype, (1, 1), (1, 1), t.offset)
-        if t.shape[0] == 1 or (t.strides[0] and t.strides[0] % row == 0):
-            return t
-        if t.strides[0]:
-            raise fail(
-                "the first dimension of an operand is the partitions",
-                tile=t,
-                fix="index partitions first, or transpose",
-            )
-    if x.address is None and t.space == "H":
-        return t
+    found = partitions_first(x.tile) if x.is_box else None
+    if found is not None:
+        return found
     x.check_under(mask, is_aligned)
     copy = new(x.shape, x.dtype)
     if moved(copy, x, None, is_checked=True):
@@ -807,46 +642,13 @@ def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> objec
 
 
 def part(x: Tensor, keep: Array | None, is_checked: bool = False) -> Tile | None:
-    """What an access touches, as an instruction takes it: the box of the elements that a mask leaves in (None: all);
-    None where there are none. Addresses that follow no pattern are a view with an offset that is read at run time.
-    Raises for indices that leave the tensor outside the mask, unless the caller looked for them."""
+    """What an access touches, as an instruction takes it; see `operands.touched`. Raises for indices that leave the
+    tensor outside the mask, unless the caller looked for them."""
     if x.outside and not is_checked:
         x.check(keep)
-    inner: tuple[slice, ...] = ()
     if keep is not None:
         irregular()
-        if not keep.any():
-            return None
-        others = [tuple(a for a in range(keep.ndim) if a != d) for d in range(keep.ndim)]
-        kept = [np.flatnonzero(keep.any(axis=axes)) for axes in others]
-        inner = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in kept)
-    t = x.tile
-    if x.address is None:
-        if inner:
-            offset = t.offset + sum(k.start * s for k, s in zip(inner, t.strides, strict=True))
-            t = view_of(storage_of(t), t.dtype, tuple(k.stop - k.start for k in inner), t.strides, offset)
-    else:
-        address = x.address[inner]
-        found = None if x.index is not None else _pattern(t, address)
-        t = _irregular(x, address) if found is None else found
-    if t.dynamic is not None or not t.on_chip:
-        return t
-    if t.ndim > 1 and t.shape[0] > 1 and (not t.strides[0] or t.strides[0] % t.row_elements):
-        return _irregular(x, Tensor(t).addresses())
-    return operand(Tensor(t))
-
-
-def _irregular(x: Tensor, address: Array) -> Tile:
-    """A view for addresses without a pattern: its rows are as long as theirs, and lie anywhere."""
-    t = x.tile
-    kind = "pattern" if x.index is None else "scalar" if t.on_chip else "vector"
-    where = access.Dynamic(kind, x.index, t.itemsize, address.shape[0] if address.ndim else 1)
-    if t.on_chip:
-        rows = min(address.shape[0] if address.ndim else 1, storage_of(t).parts)
-        return view_of(storage_of(t), t.dtype, (rows, address.size // rows), (t.row_elements, 1), 0, where)
-    row = affine(address[:1])
-    steps = (0,) * address.ndim if row is None else row.steps
-    return view_of(storage_of(t), t.dtype, address.shape or (1,), steps or (1,), 0, where)
+    return touched(x.tile, keep)
 
 
 def moved(
@@ -890,19 +692,13 @@ def as_tensor(x: ArrayLike | Symbol) -> Tensor:
 def assign(dst: Tensor, value: object, mask: object = None) -> None:
     """dst = value: what an instruction returned goes to its place."""
     mask = partial(mask)
-    if (
-        isinstance(value, PendingProduct)
-        and not value.done
-        and dst.address is None
-        and dst.tile.space == "P"
-        and mask is None
-    ):
+    if isinstance(value, PendingProduct) and not value.done and dst.is_box and dst.tile.space == "P" and mask is None:
         value.into(operand(dst), False)
         return
     flush()
     if isinstance(value, Tensor):
         value.check_under(mask)
-        if value.address is None and dst.address is None and same(dst.tile, value.tile):
+        if value.is_box and dst.is_box and same(dst.tile, value.tile):
             return
         left = None if mask is None else np.asarray(mask)
         keep = left if value.valid is None else value.valid if left is None else value.valid & left
@@ -921,22 +717,22 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
             return
         if isinstance(value, Reduction) and not value.first and _is_written(dst.tile):
             value = call_operator(value.op, dst, value, dtype=dst.dtype)
-        if dst.address is None and dst.tile.space != "H" and value.tile.space != "H":
+        if dst.is_box and dst.tile.space != "H" and value.tile.space != "H":
             if value.size != dst.size:
                 value = value.broadcast_to(dst.shape)
             vector.tensor_copy(operand(dst), operand(value), is_assigned=True)
-        elif dst.address is None and value.address is None:
+        elif dst.is_box and value.is_box:
             source = value if value.tile.space != "P" else call_operator("copy", value)
             dma.copy(dst.tile, source.tile)
         else:
             if moved(dst, value, None):
                 write_tensor(dst, tensor_f32(value) if value.dtype is not dst.dtype else read_tensor(value))
         return
-    if dst.address is None and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
+    if dst.is_box and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
         vector.memset(operand(dst), value)
     elif _filled(dst, mask, value):
-        if dst.address is None and mask is None:
-            t = dst.tile if dst.tile.ndim else view_of(storage_of(dst.tile), dst.dtype, (1,), (1,), dst.tile.offset)
+        if dst.is_box and mask is None:
+            t = dst.tile if dst.tile.ndim else view_like(dst.tile, (1,), (1,), dst.tile.offset)
             write_tile(t, np.full(t.shape, value, np.float32))
         else:
             write_tensor(dst, np.full(dst.shape, value, np.float32), mask)
@@ -990,64 +786,9 @@ def wrap_tiles(x: object) -> object:
 def unwrap(x: object) -> object:
     """Tensors -> tiles."""
     if isinstance(x, Tensor):
-        return x.tile if x.address is None else operand(x)
+        return x.tile if x.is_box else operand(x)
     if isinstance(x, list | tuple):
         return type(x)(unwrap(v) for v in x)
     if isinstance(x, dict):
         return {k: unwrap(v) for k, v in x.items()}
     return x
-
-
-# operators
-# ------------------------------------------------------------------------------------------------------------------
-
-
-def values_taken(x: object, mask: object = None) -> object:
-    """What stands in an operator as an instruction takes it: index expressions and arrays as numbers in SBUF."""
-    if isinstance(x, Symbol | np.ndarray) and np.ndim(x):
-        return operand(as_tensor(x), mask)
-    return operand(x, mask)
-
-
-_OP_WORDS = ("x", "y", "dtype")
-"""Keywords that reach an operator: functions of the older interface take any others, and leave them out."""
-
-
-def _lifted(op: now._NkiOp) -> Callable[..., object]:
-    """A function of tiles as a function of tensors; the result keeps the mask that it was made under."""
-
-    def call(name: str, *args: object, mask: object = None, **kwargs: object) -> object:
-        flush()
-        mask = partial(mask)
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        if not tensors:
-            return ops.alu(name).apply(*[plain_array(a) for a in args])
-        made = op(
-            *[values_taken(a, mask) for a in args],
-            **{k: v if k == "dtype" else operand(v, mask) for k, v in kwargs.items() if k in _OP_WORDS},
-        )
-        assert isinstance(made, Tile)
-        out = Tensor(made)
-        valid = next((t.valid for t in tensors if t.valid is not None and t.shape == out.shape), None)
-        if mask is not None:
-            m = np.broadcast_to(np.asarray(mask), out.shape)
-            valid = m if valid is None else m & valid
-        out.valid = valid
-        return out
-
-    return call
-
-
-LIFTED = {
-    name: now._NkiOp(op.op_name, _lifted(op), op.__doc__ or "")
-    for name, op in vars(now).items()
-    if isinstance(op, now._NkiOp)
-}
-"""The operators of `nki.language` as functions of tensors, by name."""
-
-
-def call_operator(name: str, *args: object, dtype: object = None) -> Tensor:
-    """An operator of tensors."""
-    out = LIFTED[name](*args, dtype=dtype)
-    assert isinstance(out, Tensor)
-    return out

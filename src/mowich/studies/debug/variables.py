@@ -65,7 +65,7 @@ def as_tile(value: object) -> Tile | None:
         return value
     if isinstance(value, TileBlocks):
         value = value.whole
-    if not isinstance(value, Tensor) or value.address is not None:
+    if not isinstance(value, Tensor) or not value.is_box:
         return None
     return None if isinstance(value, PendingProduct) and not value.done else value.tile
 

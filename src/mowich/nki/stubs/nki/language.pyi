@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from mowich.neuroncore.access import A
-from mowich.neuroncore.access import Dynamic
 from mowich.neuroncore.access import Place
 from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.neuroncore.memory import Storage
 from mowich.neuroncore.registers import NkiScalar
 from mowich.neuroncore.registers import Register as VirtualRegister
 from mowich.neuroncore.views import DynamicSlice
@@ -325,17 +322,6 @@ def trunc(x: NkiTensor, dtype: object = None) -> NkiTensor:
     """x without its fraction"""
 def var(x: NkiTensor, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> NkiTensor:
     """Variance over the last free axes; the axes stay with size 1."""
-def view_of(
-    storage: Storage,
-    dtype: DType,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    offset: int = 0,
-    dynamic: Dynamic | None = None,
-    size: int = -1,
-) -> A:
-    """partial(func, *args, **keywords) - new function with partial application
-    of the given arguments and keywords."""
 def where(condition: NkiTensor, x: object, y: object, dtype: object = None) -> NkiTensor:
     """x where the condition is nonzero, else y."""
 def while_loop(
