@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.nki import run_kernel
-from mowich.nki.runtime import Result
+from mowich.nki.result import Result
 
 NEW = int(os.environ.get("MOWICH_FUZZ", "0"))
 FEW = settings(max_examples=NEW or 120, deadline=None, derandomize=not NEW, suppress_health_check=list(HealthCheck))

@@ -38,7 +38,8 @@ from mowich.nki import affine, language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language
 from mowich.nki.hollows import hollow
-from mowich.nki.runtime import Result, run_kernel
+from mowich.nki.result import Result
+from mowich.nki.runtime import run_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("LOOPS_SEED", "20261127"))

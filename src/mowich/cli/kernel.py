@@ -301,7 +301,12 @@ def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
         name = frame.filename
         if name.startswith(_OURS):
             return not name.endswith(
-                (os.path.join("cli", "kernel.py"), os.path.join("cli", "kernel_profile.py"), "runtime.py")
+                (
+                    os.path.join("cli", "kernel.py"),
+                    os.path.join("cli", "kernel_profile.py"),
+                    "runtime.py",
+                    "arguments.py",
+                )
             )
         if not _is_library(name):
             return False

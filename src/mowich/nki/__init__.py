@@ -24,9 +24,9 @@ from mowich.nki import collectives, compiler, isa, language, typing, words
 from mowich.nki.hollows import hollow
 from mowich.nki.install import install, installed
 from mowich.nki.objects import NKIObject
+from mowich.nki.result import Result
 from mowich.nki.runtime import (
     Kernel,
-    Result,
     cpu_simulate,
     jit,
     last_latency_us,

@@ -1,326 +1,43 @@
 """Launching kernels: arguments in, a core per program, the kernel's Python run eagerly, results out.
 
-Arrays (NumPy, torch, jax) become HBM tensors that share their bytes where the memory allows it, so that a kernel that
-writes to an argument changes the caller's array. `kernel[2]` runs two programs with one HBM; ranks run side by side
-with `simulate_ranks`.
+`kernel[2]` runs two programs with one HBM; ranks run side by side with `simulate_ranks`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy as shallow
 import functools
 import inspect
 import io
 import math
-import mmap
 import os
 import re
 import sys
-import tempfile
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mowich.arrays import Array
 from mowich.errors import UserError
-from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore import placement
-from mowich.neuroncore.access import static_view, storage_of, tile_elements
-from mowich.neuroncore.boxes import row_major
+from mowich.neuroncore.access import storage_of
 from mowich.neuroncore.clock.program import no_collection
-from mowich.neuroncore.clock.records import ClockOptions, Schedule
+from mowich.neuroncore.clock.records import ClockOptions
 from mowich.neuroncore.communicator import IN_TURN, Group, Order
 from mowich.neuroncore.core import Alike, Core, Watcher
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.nonfinite import Origins, Traced, are_finite
-from mowich.neuroncore.registers import DeviceNumber
 from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
-from mowich.neuroncore.views import Tile, view_of
+from mowich.neuroncore.views import Tile
 from mowich.nki import frameworks, interface, loops, words
-from mowich.nki.hollows import Hollow
-from mowich.nki.objects import NKIObject
+from mowich.nki.arguments import RETURNED, HostArrays, outputs_of, own_memory, values_in
+from mowich.nki.result import Peers, Result
 from mowich.nki.sizes import default_generation
-
-if TYPE_CHECKING:
-    from mowich.facts import Facts
-    from mowich.neuroncore.order import KernelOrder
-    from mowich.neuroncore.profile import Profile
-
-
-@dataclass(slots=True)
-class Peers:
-    """Cores of all ranks of one run: they are scheduled together, once."""
-
-    cores: list[Core]
-    schedule: Schedule | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Result:
-    """What a run gives. kernel: name of its function; outputs: arrays that it returned; cores: state of each program,
-    with its trace; warnings: lines;
-    timed: whether the clock may replay the trace, with `options`; static_dma: compiled with --disable-dge; older:
-    written in the older interface; peers: the cores of all ranks of the run; facts: of the clock, None: those that
-    ship."""
-
-    kernel: str
-    outputs: list[Any]
-    value: object
-    cores: list[Core] = field(repr=False)
-    warnings: list[str] = field(default_factory=list)
-    timed: bool = False
-    options: ClockOptions = field(default_factory=ClockOptions, repr=False)
-    static_dma: bool = False
-    older: bool = False
-    peers: Peers | None = field(default=None, repr=False)
-    facts: Facts | None = field(default=None, repr=False)
-    _schedule: Schedule | None = field(default=None, repr=False)
-    _profile: Profile | None = field(default=None, repr=False)
-
-    @property
-    def schedule(self) -> Schedule:
-        """When each instruction ran; made when first asked for. Raises UserError for a run without times."""
-        if self._schedule is None:
-            from mowich.neuroncore.clock.costs import Costs, costs
-            from mowich.neuroncore.clock.schedule import schedule
-
-            cores = self.peers.cores if self.peers is not None else self.cores
-            traces = [c.trace for c in cores if c.trace is not None]
-            if not self.timed or len(traces) < len(cores):
-                raise UserError("this run has no times", fix="run_kernel(..., timed=True)")
-            if self.peers is not None and self.peers.schedule is not None:
-                self._schedule = self.peers.schedule
-            else:
-                options = replace(self.options, older=self.older)
-                if options.dge is None:
-                    options = replace(options, dge=not self.static_dma)
-                generation = self.cores[0].generation
-                known = costs(generation) if self.facts is None else Costs(generation, self.facts)
-                self._schedule = schedule(traces, known, options)
-            if self.peers is not None:
-                self.peers.schedule = self._schedule
-        return self._schedule
-
-    @property
-    def time_s(self) -> Estimate:
-        """Latency from the first trigger to the last result, in seconds; unknown, with the reason, where no instruction
-        ran. Raises UserError for a run without times."""
-        return self.profile.time_s
-
-    @property
-    def profile(self) -> Profile:
-        """Who was busy, who waited for whom, what binds. Raises UserError for a run without times."""
-        if self._profile is None:
-            from mowich.neuroncore.profile import Profile
-
-            self._profile = Profile(self.schedule, self.kernel)
-        return self._profile
-
-    def against(self, other: Result) -> KernelOrder:
-        """Which of two kernels is slower: this run is A, the other one B. `ratio` is the time of B over the time of A
-        (an Estimate without unit, with its own 90% range), `p_a_slower` the probability that A takes longer, `verdict`
-        one of "a slower", "b slower", "tie" and "no order known". Raises UserError for a run without times.
-
-        Example:
-            >>> order = mowich.run_kernel(before, x).against(mowich.run_kernel(after, x))  # doctest: +SKIP
-            >>> print(order)  # doctest: +SKIP
-            A is slower than B with a probability of 97%.
-        """
-        from mowich.neuroncore.order import order_of
-
-        return order_of(self.profile, other.profile)
-
-    @property
-    def device_s(self) -> float:
-        """Latency as profilers of the device report it: with the start-up and tear-down of a launch, where known
-        (Trainium1). Raises ValueError where no instruction ran."""
-        return float(self.time_s) + self.schedule.costs.number("launch.startup")
-
-    @property
-    def instructions(self) -> int:
-        """Instructions that ran on all cores."""
-        return sum(c.clock for c in self.cores)
-
-
-def _place(array: Array) -> tuple[int, int]:
-    """Where an array of the host begins, and its bytes."""
-    return int(array.__array_interface__["data"][0]), array.nbytes
-
-
-class _Arguments:
-    """Host arrays of one launch as HBM tensors, each array once, and how to bring results back."""
-
-    def __init__(self, cores: Sequence[Core]) -> None:
-        self.cores = cores
-        self.region = MemoryRegion.private_hbm if len(cores) == 1 else MemoryRegion.shared_hbm
-        self.by_id: dict[int, mem.Storage] = {}
-        self.back: list[tuple[Array, mem.Storage]] = []
-        self.keep: list[Array] = []
-        self.framework = "numpy"
-
-    def tile(self, array: Array, name: str) -> Tile:
-        """An HBM tensor over an array, until it has memory of its own (`_own_memory`); a copy where its bytes do not
-        follow each other."""
-        key = id(array)
-        if key not in self.by_id:
-            data = array
-            if not (array.flags.c_contiguous and array.flags.writeable) or array.ndim == 0:
-                data = np.array(array, order="C", copy=True)
-                if array.ndim == 0:
-                    data = data.reshape(1)
-            self.keep.append(array)
-            made = self.by_id[key] = storage_of(placement.wrap_array(self.cores[0], data, self.region, name))
-            made.is_fed = True
-            if isinstance(array, Hollow):
-                if self.cores[0].values:
-                    raise UserError(f"argument '{name}' has no values", fix="run with values=False, or pass an array")
-                made.owner = None
-            elif array.flags.writeable:
-                self.back.append((array, made))
-        s = self.by_id[key]
-        return view_of(s, s.dtype, s.shape, row_major(s.shape))
-
-    def convert(self, x: object, name: str = "") -> object:
-        """Arrays anywhere in lists, dicts and configuration objects -> tensors; the rest as it is."""
-        if isinstance(x, np.ndarray):
-            return self.tile(x, name)
-        kind = frameworks.framework(x)
-        if kind is not None:
-            self.framework = kind
-            return self.tile(frameworks.from_torch(x) if kind == "torch" else np.array(x), name)
-        if isinstance(x, list):
-            return [self.convert(v, name) for v in x]
-        if isinstance(x, tuple):
-            made = [self.convert(v, name) for v in x]
-            kind_of: Callable[..., object] = type(x)
-            return kind_of(*made) if hasattr(x, "_fields") else tuple(made)
-        if isinstance(x, dict):
-            return {k: self.convert(v, str(k)) for k, v in x.items()}
-        if isinstance(x, NKIObject) or (is_dataclass(x) and not isinstance(x, type)):
-            return self._object(x)
-        return x
-
-    def _object(self, x: object) -> object:
-        values = getattr(x, "__dict__", None)
-        if not values:
-            return x
-        made = {k: self.convert(v, k) for k, v in values.items()}
-        if all(made[k] is values[k] for k in values):
-            return x
-        out = shallow.copy(x)
-        for k, v in made.items():
-            object.__setattr__(out, k, v)
-        return out
-
-    def storages(self) -> dict[tuple[int, int], list[mem.Storage]]:
-        """By where arrays lie in the host's memory, the tensors that share bytes with them."""
-        found: dict[tuple[int, int], list[mem.Storage]] = {}
-        for array in self.keep:
-            storage = self.by_id[id(array)]
-            found.setdefault(_place(array), []).extend([storage] if storage.owner is array else [])
-        return found
-
-    def leave(self, places: Container[tuple[int, int]]) -> None:
-        """Write nothing back to the arrays that lie there."""
-        self.back = [(array, storage) for array, storage in self.back if _place(array) not in places]
-
-    def finish(self) -> None:
-        """Bring what instructions wrote to tensors back to the arrays that they stand for."""
-        for array, storage in self.back:
-            if storage.is_made:
-                array[...] = storage.bytes.view(array.dtype).reshape(array.shape)
-
-
-RETURNED = (MemoryRegion.shared_hbm,)
-"""Memories of the tensors that a kernel returns, beside its own arguments, as AWS's documentation has it."""
-
-
-def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion]) -> None:
-    """Whether a kernel may return this. The host cannot read SBUF and PSUM: an error in strict runs, otherwise a
-    warning, since AWS's simulator takes them. Another HBM than the documented one is a warning: published kernels
-    return `nl.hbm` and run on hardware."""
-    if s.region in regions or not s.site[0]:  # an argument was allocated at no place of the kernel
-        return
-    what, at = f"the kernel returns {s.describe()}: its buffer is nl.{s.region.value}", f"{s.site[0]}:{s.site[1]}"
-    if s.space == "H":
-        asked = " or ".join(f"nl.{r.value}" for r in regions)
-        core.warn(
-            f"returned {s.number}",
-            f"{what}, AWS's documentation asks for {asked}; make it with buffer=nl.shared_hbm",
-            at=at,
-        )
-        return
-    fix = "copy it to a tensor made with buffer=nl.shared_hbm, and return that"
-    if core.strict:
-        raise machine.NkiValidationError(
-            what, where=at, allowed="a tensor in HBM (nl.shared_hbm), or an argument of the kernel", fix=fix
-        )
-    core.warn(f"returned tile {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
-
-
-def _check_made(s: mem.Storage) -> None:
-    """Raise for an output that no instruction made. An argument may come back as it went in."""
-    if s.is_made or s.is_fed:
-        return
-    filled = s.state != mem.NONE
-    raise machine.NkiValidationError(
-        f"the kernel returns {s.describe()}, which no instruction wrote"
-        + (": it was filled before the kernel starts" if filled else ""),
-        where=f"{s.site[0]}:{s.site[1]}" if s.site[0] else None,
-        fix="write to it with nisa.dma_copy, or with nl.store",
-    )
-
-
-def _outputs(
-    x: object,
-    framework: str,
-    cores: Sequence[Core],
-    regions: Sequence[MemoryRegion] = RETURNED,
-    given: set[int] | None = None,
-) -> object:
-    """What a kernel returned, with tensors as arrays. regions: where these may lie; given: storages whose memory an
-    array has already."""
-    given = set() if given is None else given
-    if isinstance(x, Tile):
-        _check_returned(storage_of(x), cores[0], regions)
-        if not cores[0].values:
-            return np.broadcast_to(np.zeros((), x.dtype.dtype).view(x.dtype.dtype), x.shape)
-        _check_made(storage_of(x))
-        tile = static_view(x)
-        assert tile is not None
-        if storage_of(tile).state != mem.ALL and cores[0].values:
-            before = machine.set_current(cores[0])
-            try:
-                storage_of(tile).check(tile, returned=True)
-            # an error here must not leave a core running: the next launch would be taken for a call from a kernel
-            finally:
-                machine.set_current(before)
-        s, found = storage_of(tile), tile_elements(tile)
-        # a tensor of the kernel's own is nobody's any more, so its memory is given away
-        is_own = (
-            s.owner is None and s.address is None and found.nbytes == s.parts * s.row_B and found.flags.c_contiguous
-        )
-        if not is_own or s.number in given:
-            found = found.copy()
-        given.add(s.number)
-        return frameworks.to_framework(found, framework)
-    if isinstance(x, DeviceNumber):
-        return x.value
-    if isinstance(x, tuple):
-        return tuple(_outputs(v, framework, cores, regions, given) for v in x)
-    if isinstance(x, list):
-        return [_outputs(v, framework, cores, regions, given) for v in x]
-    if isinstance(x, dict):
-        return {k: _outputs(v, framework, cores, regions, given) for k, v in x.items()}
-    return x
 
 
 def _grid(given: object) -> tuple[int, ...]:
@@ -455,7 +172,7 @@ def _run(
     order: Order,
 ) -> Result:
     """Run a kernel function on these cores."""
-    arguments = _Arguments(cores)
+    arguments = HostArrays(cores)
     runs = func if cores[0].loops is None else loops.with_range_loops(func)
     bound = _bind(runs, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
@@ -478,7 +195,7 @@ def _run(
 
     calls = [bound() for _ in cores]
     if cores[0].values:
-        _own_memory([arguments])
+        own_memory([arguments])
     if len(cores) == 1:
         before = machine.set_current(cores[0])
         try:
@@ -491,16 +208,20 @@ def _run(
         for c in cores:
             c.group = group
         value = group.run([(c, functools.partial(program, c, call)) for c, call in zip(cores, calls, strict=True)])[0]
-    out = _outputs(value, arguments.framework, cores, returned)
-    if not any(c.clock for c in cores) and any(isinstance(t, Tile) for t in _leaves(value)):
-        raise _nothing_ran(func)
+    out = outputs_of(value, arguments.framework, cores, returned)
+    if not any(c.clock for c in cores) and any(isinstance(t, Tile) for t in values_in(value)):
+        raise machine.NkiValidationError(
+            "the kernel returns tensors, and no instruction ran: nothing made them",
+            where=_first_line(func),
+            fix="write them with instructions, as nisa.dma_copy(dst, src)",
+        )
     if len(cores) == 1 and cores[0].values and arguments.by_id:
-        for t in _leaves(value):
+        for t in values_in(value):
             if isinstance(t, Tile):
                 _look_for_constants(storage_of(t), cores[0])
     if cores[0].watcher is not None:
-        cores[0].watcher.ended(cores, _leaves(value))
-    if cores[0].values and not are_finite(_leaves(out)):
+        cores[0].watcher.ended(cores, values_in(value))
+    if cores[0].values and not are_finite(values_in(out)):
 
         def again(more: list[Core]) -> None:
             _run(func, args, kwargs, more, results, False, returned, order)
@@ -523,15 +244,6 @@ def _look_for_constants(s: mem.Storage, core: Core) -> None:
         )
 
 
-def _nothing_ran(func: Callable[..., object]) -> Exception:
-    """The error for a kernel that returns tensors and has no instruction."""
-    return machine.NkiValidationError(
-        "the kernel returns tensors, and no instruction ran: nothing made them",
-        where=_first_line(func),
-        fix="write them with instructions, as nisa.dma_copy(dst, src)",
-    )
-
-
 def _first_line(func: Callable[..., object]) -> str | None:
     """file:line of a function."""
     code = getattr(inspect.unwrap(func), "__code__", None)
@@ -542,16 +254,12 @@ NOT_FINITE = "an output has infinities or NaN, and no argument has"
 """How the line begins that says where these come from."""
 
 
-def _is_of(kind: str, key: object) -> bool:
-    """Whether what was warned of is of a kind."""
-    return isinstance(key, tuple) and key[0] == kind
-
-
-def _tell_origin(arguments: _Arguments, cores: Sequence[Core], again: Callable[[list[Core]], object]) -> None:
+def _tell_origin(arguments: HostArrays, cores: Sequence[Core], again: Callable[[list[Core]], object]) -> None:
     """Say where the infinities and NaN of the outputs come from, where the arguments have none: the kernel runs once
     more, from the same arguments, and what it prints then is left out."""
     first = cores[0]
-    if not are_finite(arguments.keep) or any(_is_of("uninitialised", key) for c in cores for key in c.warned):
+    kinds = {key[0] for c in cores for key in c.warned if isinstance(key, tuple)}
+    if not are_finite(arguments.keep) or "uninitialised" in kinds:
         return
     shared: dict[object, object] = {}
     origins, unseen = Origins(), io.StringIO()
@@ -596,18 +304,9 @@ def _check_plain(value: object, func: Callable[..., object]) -> None:
     )
 
 
-def _leaves(value: object) -> list[object]:
-    """What containers hold, those within others as well, in order; None is left out."""
-    if isinstance(value, dict):
-        return [leaf for inner in value.values() for leaf in _leaves(inner)]
-    if isinstance(value, tuple | list):
-        return [leaf for inner in value for leaf in _leaves(inner)]
-    return [] if value is None else [value]
-
-
 def _result(func: Callable[..., object], value: object, cores: list[Core]) -> Result:
     """The result of one logical core. value: what the kernel returned, as arrays."""
-    outputs = _leaves(value)
+    outputs = values_in(value)
     name = str(getattr(func, "__name__", type(func).__name__))
     return Result(
         kernel=name, outputs=outputs, value=value, cores=cores, warnings=[w for c in cores for w in c.warnings]
@@ -627,7 +326,7 @@ def _release(cores: Sequence[Core]) -> None:
 
 
 def _bind(
-    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object], arguments: _Arguments
+    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object], arguments: HostArrays
 ) -> Callable[[], Callable[[], object]]:
     """A maker of calls, one per program, each with tensors of its own over the same memory."""
     names: list[str] = []
@@ -652,40 +351,6 @@ KERNEL_CALL = _called.__code__
 """The frame of ours that every program of a launch begins in: what is above it in a stack is the kernel's."""
 
 
-MAPPED_FROM_B = 1 << 20
-"""Bytes from which copies of an array share memory until they are written to: below, a copy costs less than a file."""
-
-
-def _copies(data: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
-    """Copies of bytes. Several large ones share memory until something is written to them."""
-    if count == 1 or data.size < MAPPED_FROM_B:
-        return [data.copy() for _ in range(count)]
-    with (
-        os.fdopen(os.memfd_create("ranks"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as file
-    ):
-        file.write(data.data)
-        file.flush()
-        maps = [mmap.mmap(file.fileno(), data.size, access=mmap.ACCESS_COPY) for _ in range(count)]
-    return [np.frombuffer(made, np.uint8) for made in maps]
-
-
-def _own_memory(launches: Sequence[_Arguments]) -> None:
-    """A device has memory of its own: what a kernel does to the caller's arrays on the host does not reach it. An
-    array that several ranks were given is copied for each of them, and the caller's stays as it is."""
-    ranks: dict[tuple[int, int], list[list[mem.Storage]]] = {}
-    for arguments in launches:
-        for place, storages in arguments.storages().items():
-            ranks.setdefault(place, []).append(storages)
-    for given in ranks.values():
-        using = [storages for storages in given if storages]
-        for storages, own in zip(using, _copies(using[0][0].bytes, len(using)) if using else [], strict=True):
-            for storage in storages:
-                storage.bytes = own
-    shared = {place for place, given in ranks.items() if len(given) > 1}
-    for arguments in launches:
-        arguments.leave(shared)
-
-
 def run_ranks(
     func: Callable[..., object],
     inputs: Sequence[object],
@@ -705,7 +370,7 @@ def run_ranks(
     arrays, but for an array that several ranks were given: each has a copy of it."""
     group = Group()
     every: list[tuple[Core, Callable[[], object]]] = []
-    launches: list[tuple[list[Core], _Arguments]] = []
+    launches: list[tuple[list[Core], HostArrays]] = []
     for rank, given in enumerate(inputs):
         shared: dict[object, object] = {}
         cores = [
@@ -724,7 +389,7 @@ def run_ranks(
         ]
         for c in cores:
             c.is_traced = traced
-        arguments = _Arguments(cores)
+        arguments = HostArrays(cores)
         if not isinstance(given, Mapping | Iterable):
             raise UserError(f"arguments of rank {rank}", given=type(given).__name__, allowed="a dict, or a sequence")
         a, k = ((), given) if isinstance(given, Mapping) else (tuple(given), {})
@@ -736,12 +401,12 @@ def run_ranks(
             every.append((c, _finished_by(results, c, bound())))
         launches.append((cores, arguments))
     if values:
-        _own_memory([arguments for _, arguments in launches])
+        own_memory([arguments for _, arguments in launches])
     found = group.run(every)
     out = []
     for rank, (cores, arguments) in enumerate(launches):
         arguments.finish()
-        out.append(_result(func, _outputs(found[rank * lnc], arguments.framework, cores, returned), cores))
+        out.append(_result(func, outputs_of(found[rank * lnc], arguments.framework, cores, returned), cores))
     everyone = Peers([c for r in out for c in r.cores])
     for r in out:
         r.peers = everyone
@@ -787,7 +452,7 @@ class _HostLaunch:
 
     def check(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Raise for an array that the function made on the host: an answer may be computed there."""
-        for x in _leaves([*args, *kwargs.values()]):
+        for x in values_in([*args, *kwargs.values()]):
             if isinstance(x, np.ndarray) and not any(
                 x is g or (isinstance(g, np.ndarray) and np.may_share_memory(x, g)) for g in self.given
             ):
@@ -816,7 +481,7 @@ def kernel_launched(
     try:
         return Kernel(kernel).launch(args, kwargs, lnc=lnc, is_plain=True, **how)
     except _LaunchesGrid:
-        host = _HostLaunch(how=how, lnc=lnc, given=_leaves([*args, *kwargs.values()]))
+        host = _HostLaunch(how=how, lnc=lnc, given=values_in([*args, *kwargs.values()]))
     before = _HOST.set(host)
     try:
         value = kernel(*args, **kwargs)
@@ -830,13 +495,13 @@ def kernel_launched(
             fix="run each kernel by itself: run_kernel(kernel[2], ...)",
         )
     result = host.results[0]
-    if any(not any(x is made for made in result.outputs) for x in _leaves(value)):
+    if any(not any(x is made for made in result.outputs) for x in values_in(value)):
         raise UserError(
             f"{name} returns what its kernel did not",
             where=_first_line(kernel),
             fix="return what the kernel returns; the rest of the work is an instruction's, or the caller's",
         )
-    result.kernel, result.value, result.outputs = str(name), value, _leaves(value)
+    result.kernel, result.value, result.outputs = str(name), value, values_in(value)
     return result
 
 
@@ -868,29 +533,20 @@ class Kernel:
         self.results = results
         functools.update_wrapper(self, func, updated=())
 
+    def _again(self, kind: type[Kernel], **changed: Any) -> Kernel:
+        """This kernel with something changed."""
+        given = {n: getattr(self, n) for n in ("platform_target", "grid", "options", "results")}
+        return kind(self.func, **(given | changed))
+
     def __getitem__(self, grid: object) -> Kernel:
-        return type(self)(
-            self.func,
-            platform_target=self.platform_target,
-            grid=grid,
-            options=self.options,
-            results=self.results,
-        )
+        return self._again(type(self), grid=grid)
 
     def with_schedule(self, schedule: Sequence[tuple[str, str | Sequence[str]]]) -> Kernel:
         """This kernel with edges between named instructions, (later, earlier or a list of earlier ones), for the
         scheduler."""
-        edges = []
-        for later, earlier in schedule:
-            for name in [earlier] if isinstance(earlier, str) else earlier:
-                edges.append((str(later), str(name)))
-        return Kernel(
-            self.func,
-            platform_target=self.platform_target,
-            grid=self.grid,
-            options={**self.options, "schedule": edges},
-            results=self.results,
-        )
+        pairs = ((later, [earlier] if isinstance(earlier, str) else earlier) for later, earlier in schedule)
+        edges = [(str(later), str(name)) for later, names in pairs for name in names]
+        return self._again(Kernel, options={**self.options, "schedule": edges})
 
     @property
     def static_dma(self) -> bool:
@@ -1096,7 +752,7 @@ def run_kernel(
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     generation = generation_of(target) if target else k.generation()
     if ranks > 1:
-        inputs = [_bound_arguments(k.func, arrays, kwargs)] * ranks
+        inputs = [dict(inspect.signature(k.func).bind(*arrays, **kwargs).arguments)] * ranks
         results = run_ranks(
             k.func,
             inputs,
@@ -1127,12 +783,6 @@ def run_kernel(
     )
     result.timed, result.options = timed, options or ClockOptions()
     return result
-
-
-def _bound_arguments(
-    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
-) -> dict[str, object]:
-    return dict(inspect.signature(func).bind(*args, **kwargs).arguments)
 
 
 def last_latency_us() -> float | None:

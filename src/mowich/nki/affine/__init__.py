@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from types import CodeType, FrameType, MethodType
 
 from mowich.neuroncore.memory import Storage
-from mowich.nki.affine.analysis import Analysis, Scope, appends_of, kept_lists
+from mowich.nki.affine.analysis import Analysis
 from mowich.nki.affine.classes import INDEX, Refused
 from mowich.nki.affine.guards import LoopGuard, Objects
-from mowich.nki.affine.source import stored, tree_of, with_places
+from mowich.nki.affine.lookups import Scope
+from mowich.nki.affine.source import appends_of, kept_lists, stored, tree_of, with_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def _judged(node: ast.For, frame: FrameType, values: range) -> Loop | str:
     node, places = with_places(node, index, values.step)
     before = frame.f_locals
     appends = {s: name for s, name in appends_of(node).items() if type(before.get(name)) is list}
-    analysis = Analysis(index, values, appends, kept_lists(node))
+    analysis = Analysis(index, values, appends=appends, kept=kept_lists(node))
     scope = Scope({**frame.f_globals, **frame.f_locals}, stored(node), {index: INDEX}, True)
     try:
         analysis.is_older = isinstance(node.iter, ast.Call) and analysis.is_older_function(node.iter.func, scope)

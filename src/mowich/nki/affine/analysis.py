@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import ast
-import builtins
-import itertools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from mowich.neuroncore.views import Tile
+from mowich.nki.affine.called import (
+    ASKED,
+    NEW_TILES,
+    NEWER_LANGUAGE,
+    NOT_ISSUED,
+    NUMBERS,
+    OF_TILES,
+    OLDER_ISA,
+    OLDER_LANGUAGE,
+    OLDER_NEW,
+    RANGES,
+    TILE_VIEWS,
+    function_name,
+    is_older_tensor,
+    is_operator,
+    is_pure,
+    module_of,
+)
 from mowich.nki.affine.classes import (
     INDEX,
     SAME,
@@ -37,40 +52,10 @@ from mowich.nki.affine.classes import (
     joined,
     said,
 )
-from mowich.nki.affine.guards import LoopGuard, all_tiles, over_values
-from mowich.nki.affine.source import CLOSED, compiled, parts_of, stored, text_of, tree_of
+from mowich.nki.affine.guards import all_tiles
+from mowich.nki.affine.lookups import Lookups, Scope
+from mowich.nki.affine.source import multiplied_out, parts_of, stored, text_of, tree_of
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-TILE_VIEWS = _words(
-    "reshape permute broadcast broadcast_to expand_dim expand_dims squeeze_dim reshape_dim flatten_dims rearrange view"
-    " reinterpret_cast"
-)
-NEW_TILES = _words("ndarray zeros ones full zeros_like empty_like")
-OF_TILES = _words(
-    "load store broadcast_to expand_dims load_transpose2d transpose matmul sum prod max min all mean var softmax"
-    " rms_norm where static_cast"
-)
-ASKED = _words("program_id num_programs program_ndim is_hbm is_sbuf is_psum is_on_chip par_dim")
-_LANGUAGE = "mowich.nki.language"
-OLDER_LANGUAGE, OLDER_ISA, OLDER_TENSOR = (f"mowich.nki.beta1.{part}" for part in ("language", "isa", "tensor"))
-OLDER_NEW = _words("load store load_transpose2d transpose matmul sum prod max min all any mean var softmax where")
-"""Functions of the older language whose result is a new tensor."""
-_LOOPS = _words("affine_range sequential_range static_range")
-NOT_ISSUED = _words(
-    "register_alloc register_move register_load register_store core_barrier sendrecv rng set_rng_seed rand_set_state"
-    " rand_get_state get_nc_version get_nc_sub_version"
-)
-NUMBERS = _words("offset operand0 operand1")
-"""Arguments of instructions that take a number which neither time nor trace depends on."""
-PURE = _words(
-    "min max abs int float bool len sum divmod round isinstance list tuple slice range enumerate zip reversed str type"
-    " all any"
-)
-"""Functions of Python that change nothing."""
 INEQUALITIES = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 """Comparisons of what is affine that hold in between where they hold at both ends."""
 DEEPEST = 8
@@ -78,29 +63,12 @@ DEEPEST = 8
 
 
 @dataclass(slots=True)
-class Scope:
-    """The names of one function. names: those that it sees when the loop is entered; assigned: names that the loop, or
-    the function, assigns; known: what they are so far; is_frame: it is the running one; returned: what it gives
-    back."""
+class Analysis(Lookups):
+    """One loop. appends: statements that append to a list from before the loop, once in each iteration, with the names
+    of the lists; kept: lists made in an iteration (`kept_lists`)."""
 
-    names: dict[str, Any]
-    assigned: frozenset[str]
-    known: dict[str, Value]
-    is_frame: bool
-    returned: Value | None = None
-
-
-@dataclass(slots=True)
-class Analysis:
-    """One loop. values: of its index, now; guards: what has to hold when it is entered; appends: statements that append
-    to a list from before the loop, once in each iteration, with the names of the lists; kept: lists made in an
-    iteration (`kept_lists`)."""
-
-    index: str
-    values: range
     appends: dict[ast.stmt, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
-    guards: dict[tuple[str, str, int], LoopGuard] = field(default_factory=dict)
     depth: int = 0
     loops: int = 0  # nested loops around what is read now
     has_products: bool = False  # the index is multiplied by what may differ from turn to turn of a loop within
@@ -201,7 +169,7 @@ class Analysis:
         """The class of what a loop goes through."""
         if isinstance(e, ast.Call):
             f = self.function(e.func, scope) if not self.is_method(e, scope) else None
-            if f is range or (_module(f) in (_LANGUAGE, OLDER_LANGUAGE) and _named(f) in _LOOPS):
+            if f is range or (module_of(f) in (NEWER_LANGUAGE, OLDER_LANGUAGE) and function_name(f) in RANGES):
                 for a in (*e.args, *(k.value for k in e.keywords)):
                     self.constant(a, scope)
                 return SAME
@@ -219,10 +187,7 @@ class Analysis:
         if isinstance(found, Made):
             return found.root().item or SAME
         if isinstance(found, Several):
-            item: Value | None = None
-            for v in found.items:
-                item = join(item, v)
-            return item or SAME
+            return join_all(found.items)
         raise Refused(f"a loop goes through a value that is {said(found)}")
 
     def constant_item(self, e: ast.expr, scope: Scope) -> Value:
@@ -230,12 +195,12 @@ class Analysis:
         iteration to iteration."""
         if isinstance(e, ast.Tuple | ast.List):
             return SAME
-        if not self.is_closed(e, scope) or type(self.look_up(e, scope)) not in (list, tuple, range, str):
+        if not scope.is_closed(e) or type(scope.look_up(e)) not in (list, tuple, range, str):
             raise Refused("a loop goes through an object")
-        if all_tiles(self.look_up(e, scope), 1):
+        if all_tiles(scope.look_up(e), 1):
             self.guard("items", e, scope, 1)
             return View(True, True)
-        self.guard("type", e, scope, type(self.look_up(e, scope)))
+        self.guard("type", e, scope, type(scope.look_up(e)))
         return SAME
 
     def assign(self, target: ast.expr, value: Value, scope: Scope) -> None:
@@ -291,9 +256,9 @@ class Analysis:
             if not isinstance(e, ast.BinOp | ast.Call | ast.Subscript) or not scope.is_frame:
                 raise
             names = parts_of(e)[0]
-            if self.is_older and (names is None or any(_is_older_tensor(scope.names.get(n)) for n in names)):
+            if self.is_older and (names is None or any(is_older_tensor(scope.names.get(n)) for n in names)):
                 raise
-            if self.is_closed(e, scope) or not self.is_closed(e, scope, with_index=True):
+            if scope.is_closed(e) or not scope.is_closed(e, self.index):
                 raise
             if self.is_constant(e, scope):
                 self.guard("constant", e, scope)
@@ -389,7 +354,7 @@ class Analysis:
                 return
             self.constant(e, scope)
         except Refused:
-            if not isinstance(e, ast.Compare) or not self.is_closed(e, scope, with_index=True):
+            if not isinstance(e, ast.Compare) or not scope.is_closed(e, self.index):
                 raise
             self.guard("same", e, scope)
 
@@ -410,8 +375,8 @@ class Analysis:
         """An attribute of something constant, or one of a tile that does not change."""
         base = self.value(e.value, scope)
         if isinstance(base, Constant):
-            if self.is_closed(e.value, scope):
-                self.plain_object(self.look_up(e.value, scope), e.attr)
+            if scope.is_closed(e.value):
+                self.plain_object(scope.look_up(e.value), e.attr)
             return SAME
         if isinstance(base, View) and (
             e.attr in ("dtype", "ndim", "buffer", "space", "itemsize") or (base.fixed and e.attr in ("shape", "size"))
@@ -449,7 +414,7 @@ class Analysis:
         """Note a product of the index with something that is not known to be one and the same in the whole loop."""
         if isinstance(product, Index):
             factors = [e for e in (a, b) if not isinstance(self.value(e, scope), Index)]
-            self.has_products |= not all(self.is_closed(e, scope) for e in factors)
+            self.has_products |= not all(scope.is_closed(e) for e in factors)
 
     def piece(self, low: ast.expr | None, high: ast.expr | None, step: ast.expr | None, scope: Scope) -> Value:
         """A slice."""
@@ -466,36 +431,12 @@ class Analysis:
     def terms(self, e: ast.expr, scope: Scope) -> dict[tuple[str, ...], int] | None:
         """The part of an affine expression that moves with the index, multiplied out: factors -> how many. None where
         it is not seen."""
-        found = self.product(e, scope)
-        if found is None:
+        try:
+            found = multiplied_out(e, lambda part: self.constant(part, scope))
+        except Refused:
             return None
         moving = {n for n, v in scope.known.items() if isinstance(v, Index)}
         return {k: n for k, n in found.items() if n and any(x in moving for x in k)}
-
-    def product(self, e: ast.expr, scope: Scope) -> dict[tuple[str, ...], int] | None:
-        if isinstance(e, ast.Constant) and type(e.value) is int:
-            return {(): e.value}
-        if isinstance(e, ast.BinOp) and isinstance(e.op, ast.Add | ast.Sub | ast.Mult):
-            a, b = self.product(e.left, scope), self.product(e.right, scope)
-            if a is None or b is None:
-                return None
-            out: dict[tuple[str, ...], int] = {}
-            if isinstance(e.op, ast.Mult):
-                for (x, n), (y, m) in itertools.product(a.items(), b.items()):
-                    key = tuple(sorted(x + y))
-                    out[key] = out.get(key, 0) + n * m
-                return out
-            sign = 1 if isinstance(e.op, ast.Add) else -1
-            for key in {**a, **b}:
-                out[key] = a.get(key, 0) + sign * b.get(key, 0)
-            return out
-        if isinstance(e, ast.Name):
-            return {(e.id,): 1}
-        try:
-            self.constant(e, scope)
-        except Refused:
-            return None
-        return {(f"<{text_of(e)}>",): 1}
 
     def subscript(self, e: ast.Subscript, scope: Scope) -> Value:
         """An item or a view of a tile, an item of a list."""
@@ -509,9 +450,9 @@ class Analysis:
         if not all(isinstance(v, Constant | Index | Piece) for v in values):
             raise Refused("an index that is neither constant nor affine")
         if isinstance(base, Constant) and still:
-            if self.is_closed(e.value, scope):
-                x = self.look_up(e.value, scope)
-                if self.is_older and _is_older_tensor(x):
+            if scope.is_closed(e.value):
+                x = scope.look_up(e.value)
+                if self.is_older and is_older_tensor(x):
                     tile = self.tile(e.value, base, scope)
                     return View(True, True, False, tile.blocks) if tile is not None else SAME
                 own = not self.is_older or type(x).__module__ != OLDER_LANGUAGE
@@ -541,28 +482,14 @@ class Analysis:
             return View(True, False)
         raise Refused(f"{text_of(e)} is not seen to be affine")
 
-    def is_in_column(self, e: ast.Subscript, scope: Scope) -> bool:
-        """Whether an expression is a tile at a place that the index tells, in one of some lists from before the loop:
-        which one of them, a loop within tells."""
-        if not scope.is_frame or not self.is_closed(e.slice, scope, with_index=True):
-            return False
-        rows, deep, keys = e.value, 0, [e.slice]
-        while isinstance(rows, ast.Subscript) and not self.is_closed(rows, scope):
-            keys.append(rows.slice)
-            rows, deep = rows.value, deep + 1
-        if not deep or not self.is_closed(rows, scope) or any(isinstance(k, ast.Slice | ast.Tuple) for k in keys):
-            return False
-        self.guard("columns", ast.Tuple([rows, e.slice], ast.Load()), scope, deep)
-        return True
-
     def chosen(self, e: ast.Subscript, scope: Scope) -> Value | None:
         """What the index chooses from a list from before the loop: a tile, or a list of tiles; None where it does
         not."""
-        if self.is_closed(e, scope) or not self.is_closed(e, scope, with_index=True) or not scope.is_frame:
+        if scope.is_closed(e) or not scope.is_closed(e, self.index) or not scope.is_frame:
             return None
-        if type(self.look_up(e.value, scope)) not in (list, tuple):
+        if type(scope.look_up(e.value)) not in (list, tuple):
             return None
-        found, deep = self.look_up(e, scope), 0
+        found, deep = scope.look_up(e), 0
         while type(found) in (list, tuple) and found:
             found, deep = found[0], deep + 1
         if type(found) is not Tile:
@@ -576,17 +503,17 @@ class Analysis:
             return base
         if not isinstance(base, Constant):
             return None
-        if self.is_closed(e, scope):
-            found = self.look_up(e, scope) if not self.is_older or isinstance(e, ast.Name | ast.Attribute) else None
-            if type(found) is Tile or (self.is_older and _is_older_tensor(found)):
+        if scope.is_closed(e):
+            found = scope.look_up(e) if not self.is_older or isinstance(e, ast.Name | ast.Attribute) else None
+            if type(found) is Tile or (self.is_older and is_older_tensor(found)):
                 self.guard("type", e, scope, type(found))
-                return View(True, True, False, _is_older_tensor(found) and hasattr(found, "is_free"))
+                return View(True, True, False, is_older_tensor(found) and hasattr(found, "is_free"))
             return None
         deep = 0
         while isinstance(e, ast.Subscript) and not isinstance(e.slice, ast.Slice | ast.Tuple):
             e, deep = e.value, deep + 1
-            if self.is_closed(e, scope):
-                if all_tiles(self.look_up(e, scope), deep):
+            if scope.is_closed(e):
+                if all_tiles(scope.look_up(e), deep):
                     self.guard("items", e, scope, deep)
                     return View(True, True)
                 break
@@ -609,11 +536,6 @@ class Analysis:
 
     # calls
     # -------------------------------------------------------------------------------------------------------------
-    def is_language(self, e: ast.expr, scope: Scope, names: Sequence[str]) -> bool:
-        """Whether an expression is one of these functions of `nki.language`."""
-        f = self.function(e, scope)
-        return _module(f) in (_LANGUAGE, OLDER_LANGUAGE) and _named(f) in names
-
     def is_method(self, e: ast.Call, scope: Scope) -> bool:
         """Whether a call is one of a method of something that is not constant."""
         return isinstance(e.func, ast.Attribute) and not isinstance(self.value(e.func.value, scope), Constant)
@@ -639,20 +561,20 @@ class Analysis:
         if self.is_number(e, scope):
             return SAME
         f = self.function(e.func, scope)
-        if _module(f) == "mowich.nki.isa" and isinstance(f, FunctionType):
+        if module_of(f) == "mowich.nki.isa" and isinstance(f, FunctionType):
             if f.__name__ in NOT_ISSUED or f.__name__.startswith("_"):
                 if f.__name__ in ("get_nc_version", "get_nc_sub_version"):
                     return SAME
                 raise Refused(f"{f.__name__} is not repeated")
             self.operands(e, scope)
             return Handle()
-        if _module(f) == _LANGUAGE and not (self.is_older and _is_op(f)):
+        if module_of(f) == NEWER_LANGUAGE and not (self.is_older and is_operator(f)):
             return self.of_language(e, f, scope)
-        if _module(f) in (_LANGUAGE, OLDER_LANGUAGE, OLDER_ISA):
+        if module_of(f) in (NEWER_LANGUAGE, OLDER_LANGUAGE, OLDER_ISA):
             return self.of_older(e, f, scope)
         if isinstance(f, ModuleType) or f is None:
             raise Refused("a call of an object")
-        if _is_builtin(f) or (isinstance(f, BuiltinFunctionType) and f.__module__ == "math"):
+        if is_pure(f) or (isinstance(f, BuiltinFunctionType) and f.__module__ == "math"):
             return self.pure(e, f, scope)
         return self.follow(e, f, scope)
 
@@ -683,7 +605,7 @@ class Analysis:
 
     def of_language(self, e: ast.Call, f: object, scope: Scope) -> Value:
         """A call of `nki.language`."""
-        name = _named(f)
+        name = function_name(f)
         if name in ("ds", "dslice") and len(e.args) == 2 and not e.keywords:
             start, size = (self.value(a, scope) for a in e.args)
             if isinstance(start, Constant | Index) and isinstance(size, Constant):
@@ -698,16 +620,12 @@ class Analysis:
         )
         if name in NEW_TILES:
             return View(fixed, True)
-        if name in OF_TILES or _is_op(f):
+        if name in OF_TILES or is_operator(f):
             return View(fixed, False)
         raise Refused(f"nl.{name} is not repeated")
 
     # the older interface
     # -------------------------------------------------------------------------------------------------
-    def is_older_function(self, e: ast.expr, scope: Scope) -> bool:
-        """Whether a function is one of the older language."""
-        return _module(self.function(e, scope)) == OLDER_LANGUAGE
-
     def changed(self, s: ast.AugAssign, scope: Scope) -> bool:
         """x += ..., where x is a tensor, or a view of one: the tensor itself is changed. False: x is something else."""
         if isinstance(s.target, ast.Name):
@@ -736,29 +654,15 @@ class Analysis:
             return True
         raise Refused("a view is assigned to another that moves")
 
-    def mask(self, e: ast.Compare, scope: Scope) -> None:
-        """A predicate of the index has to leave nothing out in the last iteration that is repeated: it is looked up
-        when the loop is entered."""
-        names = {n.id for n in ast.walk(e) if isinstance(n, ast.Name)}
-        for node in ast.walk(e):
-            if isinstance(node, ast.Call):
-                if not self.is_language(node.func, scope, ("arange",)) or node.keywords:
-                    raise Refused("a mask that is not known before the loop")
-            elif not isinstance(node, (ast.Name, *CLOSED)):
-                raise Refused("a mask that is not known before the loop")
-        if names & scope.assigned - {self.index} or any(_is_older_tensor(scope.names.get(n)) for n in names):
-            raise Refused("a mask that is not known before the loop")
-        self.guard("mask", e, scope)
-
     def block(self, e: ast.Subscript, tile: View, keys: Sequence[ast.expr], scope: Scope) -> None:
         """A tensor with blocks goes by the index: they are there when the loop is entered, or each iteration makes its
         own."""
         if tile.fresh:  # which of them are one and the same cannot be told
             raise Refused("blocks of the iteration go by the index")
-        found = self.look_up(e.value, scope) if self.is_closed(e.value, scope) else None
-        counts = getattr(found, "counts", ()) if _is_older_tensor(found) else ()
+        found = scope.look_up(e.value) if scope.is_closed(e.value) else None
+        counts = getattr(found, "counts", ()) if is_older_tensor(found) else ()
         first = list(keys[: len(counts)])
-        if not first or not scope.is_frame or any(not self.is_closed(k, scope, with_index=True) for k in first):
+        if not first or not scope.is_frame or any(not scope.is_closed(k, self.index) for k in first):
             self.guard("fresh", e, scope)
             return
         if all(isinstance(self.value(k, scope), Constant) for k in first):
@@ -768,12 +672,12 @@ class Analysis:
 
     def of_older(self, e: ast.Call, f: Any, scope: Scope) -> Value:
         """A call of the older language or of an older instruction: its result is a new tensor."""
-        name = _named(f)
-        if _module(f) == OLDER_LANGUAGE and name in ("ds", "dslice"):
+        name = function_name(f)
+        if module_of(f) == OLDER_LANGUAGE and name in ("ds", "dslice"):
             return self.of_language(e, f, scope)
         values = self.operands(e, scope)
         fixed = all(v.fixed for v in values if isinstance(v, View)) and not any(isinstance(v, Mixed) for v in values)
-        if _module(f) == OLDER_ISA:
+        if module_of(f) == OLDER_ISA:
             if name in NOT_ISSUED or name.startswith("_") or not isinstance(f, FunctionType):
                 raise Refused(f"{name} is not repeated")
             return View(fixed, True, True)
@@ -786,22 +690,6 @@ class Analysis:
         if name in ("expand_dims", "broadcast_to"):  # may be a view of what it is given
             return View(fixed, False, any(isinstance(v, View) and v.fresh for v in values))
         raise Refused(f"nl.{name} is not repeated")
-
-    def is_plain(self, e: ast.Call, scope: Scope) -> bool:
-        """Whether a new tensor is seen to have no dimension before its partitions."""
-        shape = e.args[0] if e.args else next((k.value for k in e.keywords if k.arg == "shape"), None)
-        if not isinstance(shape, ast.Tuple | ast.List) or not shape.elts:
-            return False
-        first = shape.elts[0]
-        if isinstance(first, ast.Call) and getattr(self.function(first.func, scope), "__name__", "") == "par_dim":
-            return True
-        for n in shape.elts[1:]:
-            if isinstance(n, ast.Constant):
-                continue
-            if not self.is_closed(n, scope) or type(self.look_up(n, scope)) is not int:
-                return False
-            self.guard("type", n, scope, int)
-        return True
 
     def is_number(self, e: ast.Call, scope: Scope) -> bool:
         """Whether a call makes a number of NumPy of something constant: `np.dtype(np.float32).type(1)`."""
@@ -829,7 +717,7 @@ class Analysis:
             return Made(values[0].root().item)
         if f is list and isinstance(values[0], Several):
             return Made(join_all(values[0].items))
-        raise Refused(f"{_named(f)} of a value that is not constant")
+        raise Refused(f"{function_name(f)} of a value that is not constant")
 
     def view(self, e: ast.Call, tile: View, scope: Scope) -> Value:
         """A view of a tile."""
@@ -875,27 +763,14 @@ class Analysis:
             raise Refused(f"method {e.func.attr} of a list")
         return SAME
 
-    def function(self, e: ast.expr, scope: Scope) -> Any:
-        """The function that an expression stands for now; that it still is, is guarded."""
-        if not self.is_closed(e, scope):
-            raise Refused(f"{text_of(e)} is not known before the loop")
-        f = self.look_up(e, scope)
-        if isinstance(f, MethodType):  # each look-up makes another one
-            self.guard("type", e, scope, MethodType)
-            if isinstance(e, ast.Attribute):
-                self.guard("is", e.value, scope, f.__self__)
-        else:
-            self.guard("is", e, scope, f)
-        return f
-
     def follow(self, e: ast.Call, f: object, scope: Scope) -> Value:
         """Read a function of the kernel's own, with the arguments of this call."""
         first: list[Value] = []
         if isinstance(f, MethodType):
             f, first = f.__func__, [SAME]
-        f = getattr(f, "func", f) if _module(type(f)) == "mowich.nki.runtime" else f
+        f = getattr(f, "func", f) if module_of(type(f)) == "mowich.nki.runtime" else f
         if not isinstance(f, FunctionType):
-            raise Refused(f"a call of {_named(f) or type(f).__name__}")
+            raise Refused(f"a call of {function_name(f) or type(f).__name__}")
         tree = tree_of(f.__code__)
         if not isinstance(tree, ast.FunctionDef) or self.depth >= DEEPEST:
             raise Refused(f"{f.__name__} is not read")
@@ -920,105 +795,3 @@ class Analysis:
         self.loops = loops
         self.depth -= 1
         return inside.returned or SAME
-
-    # look-ups
-    # ----------------------------------------------------------------------------------------------------------
-    def is_closed(self, e: ast.expr, scope: Scope, with_index: bool = False) -> bool:
-        """Whether an expression can be looked up before the loop: it has no effect, and its names are not assigned in
-        the loop."""
-        names, calls = parts_of(e)
-        if names is None or any(getattr(builtins, c) is not scope.names.get(c, getattr(builtins, c)) for c in calls):
-            return False
-        mine = names & scope.assigned
-        return not mine or (with_index and scope.is_frame and mine == {self.index})
-
-    def look_up(self, e: ast.expr, scope: Scope) -> Any:
-        """The value of an expression now. Raises Refused where it has none."""
-        try:
-            return eval(compiled(e), scope.names, {})
-        except Exception as error:
-            raise Refused(f"{text_of(e)} has no value: {error}") from None
-
-    def is_constant(self, e: ast.expr, scope: Scope) -> bool:
-        """Whether an expression is the same integer for all values of the index but the last, as the loop is entered
-        now."""
-        try:
-            found = over_values(text_of(e), self.index, scope.names, self.values[:-1])
-        except Exception:  # the kernel will meet it as well
-            return False
-        return len(found) > 1 and all(type(x) is int for x in found) and len(set(found)) == 1
-
-    def guard(self, kind: str, e: ast.expr, scope: Scope, expected: object = None) -> None:
-        """Look an expression up each time that the loop is entered."""
-        if kind in ("tiles", "columns", "same", "affine", "constant") and not scope.is_frame:
-            raise Refused("the index is looked up in another function")
-        text = text_of(e)
-        key = (kind, text, 0 if scope.is_frame else id(scope.names))
-        if key not in self.guards:
-            names = None if scope.is_frame else scope.names
-            self.guards[key] = LoopGuard(kind, text, compiled(e), expected, names)
-
-
-def appends_of(node: ast.For) -> dict[ast.stmt, str]:
-    """Statements of a loop, in no other one and under no condition, that append to a list of which the loop says
-    nothing else, with its name."""
-    named = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
-    return {s: name for s in node.body if (name := _appended(s)) is not None and named[name] == 1}
-
-
-def kept_lists(node: ast.For) -> dict[str, str]:
-    """Lists that a loop makes empty, appends to, and appends beside to another list, and of which it says nothing else:
-    no other name stands for them. By name, with the name that stands for what is appended ("": several, or none)."""
-    named = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
-    calls = [(name, n.value) for n in ast.walk(node) if isinstance(n, ast.Expr) and (name := _appended(n)) is not None]
-    given: dict[str, list[str]] = {}
-    for name, call in calls:
-        item = call.args[0] if isinstance(call, ast.Call) else None
-        given.setdefault(name, []).append(item.id if isinstance(item, ast.Name) else "")
-    passed = Counter(item for items in given.values() for item in items)
-    kept = {}
-    for block in (n.body for n in ast.walk(node) if isinstance(n, ast.For)):
-        made = {t.id for s in block if _is_empty_list(s) for t in s.targets if isinstance(t, ast.Name)}
-        beside = {item for s in block if (name := _appended(s)) is not None for item in given[name]}
-        for name in made & beside:
-            items = set(given.get(name, ()))
-            if passed[name] == 1 and named[name] == 2 + len(given.get(name, ())):
-                kept[name] = items.pop() if len(items) == 1 else ""
-    return kept
-
-
-def _is_empty_list(s: ast.stmt) -> TypeGuard[ast.Assign]:
-    return isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.value, ast.List) and not s.value.elts
-
-
-def _appended(s: ast.stmt) -> str | None:
-    """The name of the list to which a statement appends something, None where it does something else."""
-    if not isinstance(s, ast.Expr) or not isinstance(s.value, ast.Call):
-        return None
-    f = s.value.func
-    if not isinstance(f, ast.Attribute) or f.attr != "append" or not isinstance(f.value, ast.Name):
-        return None
-    return f.value.id if len(s.value.args) == 1 and not s.value.keywords else None
-
-
-def _module(f: object) -> str:
-    return str(getattr(f, "__module__", "") or "") if not _is_op(f) else _LANGUAGE
-
-
-def _is_older_tensor(x: Any) -> bool:
-    """Whether something is a tensor of the older interface."""
-    return type(x).__module__ == OLDER_TENSOR
-
-
-def _is_builtin(f: Any) -> bool:
-    """Whether something is one of the functions of Python that change nothing."""
-    return _named(f) in PURE and f is getattr(builtins, _named(f))
-
-
-def _is_op(f: object) -> bool:
-    """Whether something is an operator of the language, as `nl.add`."""
-    return type(f).__module__ == _LANGUAGE and hasattr(f, "op_name")
-
-
-def _named(f: object) -> str:
-    return str(getattr(f, "op_name", "") or getattr(f, "__name__", "")) if f is not None else ""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import itertools
 import linecache
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
+from typing import TypeGuard
 
 LOOKED_UP = ("min", "max", "abs", "int", "len", "isinstance")
 """Those that a look-up may call."""
@@ -179,3 +181,66 @@ class _WrittenOut(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.expr:
         """A name."""
         return self.places.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
+
+
+def appends_of(node: ast.For) -> dict[ast.stmt, str]:
+    """Statements of a loop, in no other one and under no condition, that append to a list of which the loop says
+    nothing else, with its name."""
+    named = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+    return {s: name for s in node.body if (name := _appended(s)) is not None and named[name] == 1}
+
+
+def kept_lists(node: ast.For) -> dict[str, str]:
+    """Lists that a loop makes empty, appends to, and appends beside to another list, and of which it says nothing else:
+    no other name stands for them. By name, with the name that stands for what is appended ("": several, or none)."""
+    named = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+    calls = [(name, n.value) for n in ast.walk(node) if isinstance(n, ast.Expr) and (name := _appended(n)) is not None]
+    given: dict[str, list[str]] = {}
+    for name, call in calls:
+        item = call.args[0] if isinstance(call, ast.Call) else None
+        given.setdefault(name, []).append(item.id if isinstance(item, ast.Name) else "")
+    passed = Counter(item for items in given.values() for item in items)
+    kept = {}
+    for block in (n.body for n in ast.walk(node) if isinstance(n, ast.For)):
+        made = {t.id for s in block if _is_empty_list(s) for t in s.targets if isinstance(t, ast.Name)}
+        beside = {item for s in block if (name := _appended(s)) is not None for item in given[name]}
+        for name in made & beside:
+            items = set(given.get(name, ()))
+            if passed[name] == 1 and named[name] == 2 + len(given.get(name, ())):
+                kept[name] = items.pop() if len(items) == 1 else ""
+    return kept
+
+
+def _is_empty_list(s: ast.stmt) -> TypeGuard[ast.Assign]:
+    return isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.value, ast.List) and not s.value.elts
+
+
+def _appended(s: ast.stmt) -> str | None:
+    """The name of the list to which a statement appends something, None where it does something else."""
+    if not isinstance(s, ast.Expr) or not isinstance(s.value, ast.Call):
+        return None
+    f = s.value.func
+    if not isinstance(f, ast.Attribute) or f.attr != "append" or not isinstance(f.value, ast.Name):
+        return None
+    return f.value.id if len(s.value.args) == 1 and not s.value.keywords else None
+
+
+def multiplied_out(e: ast.expr, check: Callable[[ast.expr], None]) -> dict[tuple[str, ...], int]:
+    """Sums and products of an expression multiplied out: factors -> how many. Anything else in it is a factor, which
+    `check` may refuse."""
+    if isinstance(e, ast.Constant) and type(e.value) is int:
+        return {(): e.value}
+    if isinstance(e, ast.Name):
+        return {(e.id,): 1}
+    if not isinstance(e, ast.BinOp) or not isinstance(e.op, _AFFINE):
+        check(e)
+        return {(f"<{text_of(e)}>",): 1}
+    a, b = multiplied_out(e.left, check), multiplied_out(e.right, check)
+    if not isinstance(e.op, ast.Mult):
+        sign = 1 if isinstance(e.op, ast.Add) else -1
+        return {key: a.get(key, 0) + sign * b.get(key, 0) for key in {**a, **b}}
+    out: dict[tuple[str, ...], int] = {}
+    for (x, n), (y, m) in itertools.product(a.items(), b.items()):
+        key = tuple(sorted(x + y))
+        out[key] = out.get(key, 0) + n * m
+    return out

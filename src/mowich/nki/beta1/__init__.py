@@ -17,7 +17,8 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import typing, words
 from mowich.nki.beta1 import compiler, isa, language
 from mowich.nki.beta1.tensor import unwrap, wrap_tiles
-from mowich.nki.runtime import Kernel, Result
+from mowich.nki.result import Result
+from mowich.nki.runtime import Kernel
 
 tensor = typing.tensor
 __getattr__ = words.missing(__name__)

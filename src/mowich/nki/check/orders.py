@@ -15,7 +15,8 @@ import numpy as np
 
 from mowich.neuroncore.communicator import Order
 from mowich.neuroncore.trace import AccessRecord, Trace
-from mowich.nki.runtime import Kernel, Result
+from mowich.nki.result import Result
+from mowich.nki.runtime import Kernel
 
 _ORDERS = (Order(0, False), Order(1, False))
 """Each core runs on until it waits for the other: the first one first, then the second one."""

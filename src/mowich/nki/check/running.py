@@ -18,7 +18,8 @@ from mowich.nki.beta1.tensor import INDEX_EXPRESSION
 from mowich.nki.check.orders import races
 from mowich.nki.check.rule import Finding, KernelRule, declare
 from mowich.nki.check.words import WORD_RULES
-from mowich.nki.runtime import Kernel, Result
+from mowich.nki.result import Result
+from mowich.nki.runtime import Kernel
 
 LAUNCHES = {rule.id: rule for rule, _ in WORD_RULES if rule.stage == "launch"}
 """Rules that the text may break as well."""
