@@ -62,6 +62,10 @@ def edge_of(place: str) -> str | None:
     return next((edge for start, edge in EDGES.items() if place.startswith(start)), None)
 
 
+OF_INTERFACE = {"OPERATORS", "Place"}
+"""Names of our own in the folders of the interface that stand for something else elsewhere."""
+
+
 def interface_names() -> set[str]:
     """What the modules of the two interfaces offer to kernels, the names that their packages set for it, and the
     instructions by name."""
@@ -70,7 +74,13 @@ def interface_names() -> set[str]:
     offered = {name for module in modules for name in words.public(importlib.import_module(module))}
     packages = [(SRC / place / "__init__.py").read_text(encoding="utf-8") for place in ("nki", "nki/beta1")]
     set_there = {name for text in packages for name in defined(ast.parse(text).body)}
-    return offered | set_there | set(TABLE) | {name.rsplit(".", 1)[-1] for name in (*install.NAMES, *install.BETA1)}
+    return (
+        offered
+        | set_there
+        | OF_INTERFACE
+        | set(TABLE)
+        | {name.rsplit(".", 1)[-1] for name in (*install.NAMES, *install.BETA1)}
+    )
 
 
 def twins(texts: Mapping[str, str], fixed: set[str], verbs: set[str]) -> dict[str, list[str]]:

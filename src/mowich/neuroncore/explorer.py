@@ -31,7 +31,7 @@ from mowich.neuroncore.instructions.rates import (
     SOFTWARE,
     Cost,
 )
-from mowich.neuroncore.profile import Profile, merged, union
+from mowich.neuroncore.profile import Profile, merged_spans, union
 from mowich.neuroncore.source import statement
 
 SCHEMA_VERSION = "7.4.0"
@@ -245,7 +245,7 @@ def _active(p: Profile) -> Iterator[_Row]:
         if k.queue not in DMA_QUEUES:
             spans.setdefault((s.core[i], _engine_name(k.queue)), []).append((s.begin[i], s.end[i]))
     for (core, engine), found in sorted(spans.items()):
-        for a, b in merged(sorted(found)):
+        for a, b in merged_spans(sorted(found)):
             begin, end = _ns(a), _ns(b)
             yield {"start_ts": begin, "end_ts": end, "engine": engine, "pcore_idx": core, "duration_ns": end - begin}
 

@@ -78,10 +78,10 @@ class Descriptors:
     efficiency: float
 
 
-def merged(intervals: Iterable[tuple[int, int]], gap: int = 0) -> list[tuple[int, int]]:
+def merged_spans(intervals: Iterable[tuple[int, int]], gap: int = 0) -> list[tuple[int, int]]:
     """Intervals in the order of their begins, those that meet, or lie no more than a gap apart, as one.
 
-    >>> merged([(0, 2), (1, 4), (6, 7)]), merged([(0, 2), (1, 4), (6, 7)], gap=2)
+    >>> merged_spans([(0, 2), (1, 4), (6, 7)]), merged_spans([(0, 2), (1, 4), (6, 7)], gap=2)
     ([(0, 4), (6, 7)], [(0, 7)])
     """
     out: list[tuple[int, int]] = []
@@ -95,7 +95,7 @@ def merged(intervals: Iterable[tuple[int, int]], gap: int = 0) -> list[tuple[int
 
 def union(intervals: Iterable[tuple[int, int]]) -> int:
     """Length of the union of intervals."""
-    return sum(b - a for a, b in merged(sorted(intervals)))
+    return sum(b - a for a, b in merged_spans(sorted(intervals)))
 
 
 def part_at(name: str, seconds: float, ratio: float) -> float:
@@ -305,7 +305,7 @@ class Profile(Shown):
             late = s.end[i] - s.data[i] - k.occupancy
             if k.queue == TENSOR and late > 0:  # at half the rate a time takes half of itself longer
                 found.append((s.data[i], min(s.end[i], s.data[i] + 2 * late)))
-        return merged(sorted(found), self._throttle_window // 2)
+        return merged_spans(sorted(found), self._throttle_window // 2)
 
     # work
     # --------------------------------------------------------------------------------------------------------------

@@ -387,7 +387,7 @@ def _print(*words: object) -> None:
 # ----------------------------------------------------------------------------------------------------
 
 
-class _NkiOp:
+class NkiOp:
     """An operator: a token for `op=`, and a function of tiles."""
 
     def __init__(self, name: str, call: Callable[..., object], doc: str) -> None:
@@ -507,7 +507,7 @@ def _copy(name: str, x: Tile, dtype: object = None) -> Tile:
     return out
 
 
-class _BinaryOp(_NkiOp):
+class _BinaryOp(NkiOp):
     """An operator of two operands."""
 
     def __init__(self, name: str, doc: str) -> None:
@@ -517,7 +517,7 @@ class _BinaryOp(_NkiOp):
         return self._call(self.op_name, x, y, dtype)  # type: ignore[return-value]
 
 
-class _UnaryOp(_NkiOp):
+class _UnaryOp(NkiOp):
     """An operator of one operand."""
 
     def __init__(self, name: str, doc: str) -> None:

@@ -69,7 +69,7 @@ MOST_KEPT = 1 << 10
 """Most entries of an iteration whose places are kept for the next loop."""
 MOST_APART, LEAST_APART = 8, 4
 """Most turns between two that are alike, and fewest iterations of so many turns."""
-LoopPlace = tuple[CodeType, int]
+Place = tuple[CodeType, int]
 """A loop of a kernel's source: a function, and where in it the loop's range is called."""
 
 
@@ -86,7 +86,7 @@ class LoopEntry:
     each iteration; has_corners: whether a sample of it ran the first iteration of loops within; period: turns of an
     iteration of those that are repeated."""
 
-    place: LoopPlace
+    place: Place
     values: range
     found: Repeat | None = None
     before: int = 0
@@ -145,21 +145,21 @@ class LoopsOfRun:
     them asks for it; sample: the iteration that runs now to be compared; library: the compiled clock, which writes what
     is repeated, None: there is none."""
 
-    sites: dict[LoopPlace, LoopSite] = field(default_factory=dict)
+    sites: dict[Place, LoopSite] = field(default_factory=dict)
     entries: list[LoopEntry] | None = None
     sample: Sample | None = None
     library: CDLL | None = field(default_factory=compiled.library)
 
 
-_CHANGING: set[LoopPlace] = set()
+_CHANGING: set[Place] = set()
 """Loops that grew otherwise when they were entered again: what was recorded does not serve for them."""
 
 
-_IN_PATTERN: set[LoopPlace] = set()
+_IN_PATTERN: set[Place] = set()
 """Loops whose places did not go by the numbers that their source shows: they are repeated in patterns alone."""
 
 
-_RUN_BEFORE: dict[LoopPlace, int] = {}
+_RUN_BEFORE: dict[Place, int] = {}
 """Iterations that run in full before a loop is repeated, where loops within it are, and a sample was another than its
 source shows."""
 _TRIES = 2
@@ -685,7 +685,7 @@ def _compiled_joined(library: CDLL, loops: Sequence[_Within], entries: int, has_
     return made
 
 
-def _of_sample(values: range, core: Core, sample: Sample, place: LoopPlace) -> Iterable[int]:
+def _of_sample(values: range, core: Core, sample: Sample, place: Place) -> Iterable[int]:
     """The numbers of a loop that a sample enters. Raises Unlike for another loop than the iteration has that it is
     compared with."""
     entry = sample.entries[sample.next] if sample.next < len(sample.entries) else None
@@ -725,7 +725,7 @@ def _ends(core: Core, sample: Sample, entry: LoopEntry, found: Repeat) -> Iterat
     yield from entry.values[entry.before + entry.count * entry.period :]
 
 
-def _noted(place: LoopPlace, before: int) -> repeat.Unlike:
+def _noted(place: Place, before: int) -> repeat.Unlike:
     """What ends a run in which a sample of a loop was another than its source shows: in the next run so many iterations
     run in full before. Where that was noted before, that run is in full, so that no kernel starts for ever."""
     if _RUN_BEFORE.get(place, 0) >= before:

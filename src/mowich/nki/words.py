@@ -56,6 +56,10 @@ CUTOFF = 0.5
 """Likeness (of `difflib`, 0 to 1) from which on a name is listed among the nearest."""
 
 
+_OURS = ("NkiOp",)
+"""Names of our modules that AWS's do not have."""
+
+
 class UnknownName(NkiValidationError, AttributeError):
     """A module of the interface has no such name."""
 
@@ -129,7 +133,7 @@ def public(module: ModuleType) -> list[str]:
     own = SHOWN.get(module.__name__, "").rpartition(".")[2]
     out = []
     for name, value in vars(module).items():
-        if name.startswith("_") or name.isupper() or isinstance(value, ModuleType):
+        if name.startswith("_") or name.isupper() or name in _OURS or isinstance(value, ModuleType):
             continue
         if isinstance(value, type | FunctionType):
             is_ours = value.__module__.startswith("mowich.")

@@ -425,7 +425,7 @@ def _listed(axis: Axes) -> Iterable[SupportsInt]:
     return axis if isinstance(axis, Iterable) else (axis,)
 
 
-class _Reducer(now._NkiOp):
+class _Reducer(now.NkiOp):
     """`nl.max` and its like: an operator, and a reduction."""
 
     def __init__(self, name: str, operator: str) -> None:

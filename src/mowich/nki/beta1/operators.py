@@ -24,7 +24,7 @@ _OP_WORDS = ("x", "y", "dtype")
 """Keywords that reach an operator: functions of the older interface take any others, and leave them out."""
 
 
-def _lifted(op: now._NkiOp) -> Callable[..., object]:
+def _lifted(op: now.NkiOp) -> Callable[..., object]:
     """A function of tiles as a function of tensors; the result keeps the mask that it was made under."""
 
     def call(name: str, *args: object, mask: object = None, **kwargs: object) -> object:
@@ -50,9 +50,9 @@ def _lifted(op: now._NkiOp) -> Callable[..., object]:
 
 
 OPERATORS = {
-    name: now._NkiOp(op.op_name, _lifted(op), op.__doc__ or "")
+    name: now.NkiOp(op.op_name, _lifted(op), op.__doc__ or "")
     for name, op in vars(now).items()
-    if isinstance(op, now._NkiOp)
+    if isinstance(op, now.NkiOp)
 }
 """The operators of `nki.language` as functions of tensors, by name."""
 
