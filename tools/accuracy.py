@@ -20,8 +20,8 @@ from fit_training import HELD_OUT, classes_of
 from numpy.typing import NDArray
 from pages import write
 
-from mowich.evidence.scores import RowResult, Summary, Validation, left_out_file, summarise, worst
-from mowich.evidence.validate import validate_rows
+from mowich.evidence.scores import METERED, RowResult, Summary, Validation, left_out_file, summarise, worst
+from mowich.evidence.validate import published, validate_rows
 from mowich.facts import load_facts
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
@@ -291,6 +291,45 @@ def memory_section(result: Validation) -> str:
     )
 
 
+ENERGY = """
+
+## Power that was metered
+
+{n} published rows of metered power (`mowich validate energy`): nodes of MLPerf Power logs, averaged within the run, and whole systems. **Predicted** is what `mowich power` says that a
+busy node draws: its provisioned power times `sites.parts.drawn_share`, which was chosen with these rows in view. Median error {median:.1%}, 90% under {p90:.0%}, bias {bias:+.0%}, in
+range {inside:.0%}; {refused} rows are of chips that are not known here. Not metered anywhere that we found: Trainium, newer TPUs, served tokens, idle nodes, buildings. Joules of a token
+in answers count provisioned power, so they are upper figures, by the same share on every machine.
+
+| chip | chips of the run | workload | rows | metered, W a chip | predicted |
+|--|--:|--|--:|--:|--:|
+{rows}"""
+
+
+def energy_section(result: Validation) -> str:
+    """Metered power beside what nodes are said to draw."""
+    errors = result.summary()["all"]
+    with published(METERED).open(newline="", encoding="utf-8") as file:
+        chips = {row["id"]: row["n_chips"] for row in csv.DictReader(file)}
+    groups: dict[tuple[str, str, str], list[RowResult]] = {}
+    for row in result.rows:
+        if row.measured is not None:
+            groups.setdefault((row.chip, chips[row.id], row.kind), []).append(row)
+    rows = [
+        f"| {chip} | {n} | {work} | {len(some)} | {np.median([r.measured or 0.0 for r in some]):.0f} |"
+        f" {np.median([r.predicted or 0.0 for r in some]):.0f} |"
+        for (chip, n, work), some in groups.items()
+    ]
+    return ENERGY.format(
+        n=errors.n,
+        refused=errors.unsupported,
+        median=errors.median_abs_error,
+        p90=errors.p90_abs_error,
+        bias=errors.bias,
+        inside=errors.interval_coverage,
+        rows="\n".join(rows),
+    )
+
+
 def page(result: Validation) -> str:
     """The whole page."""
     summary = result.summary()
@@ -312,6 +351,7 @@ def page(result: Validation) -> str:
     lines += table("By size", "chips", group(result, size))
     lines += table("By source", "source", group(result, lambda r: r.source))
     lines += totals.section(load_facts())
+    lines += energy_section(validate_rows("energy", load_facts())).split("\n")
     lines += ["", "## Refused rows", ""]
     reasons: dict[str, list[str]] = {}
     for row in result.rows:

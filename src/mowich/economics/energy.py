@@ -45,7 +45,8 @@ def chip_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> E
     fact = facts.fact(f"chips.{facts.meta('systems', system_id)['chip']}.power.all_in")
     estimate = of_fact(fact, "W")
     if notes is not None and estimate.value is not None:
-        notes.add("power", estimate.value, "W", note="per chip, with host, network and cooling, before PUE")
+        note = "provisioned, not metered: per chip, with host, network and cooling, before PUE"
+        notes.add("power", estimate.value, "W", note=note)
     return estimate
 
 

@@ -2,8 +2,8 @@
 
 Provisioned power of a busy chip, before the meter: chip (its TDP, published or estimated), network (scale-out ports),
 server (host, fans, scale-up switches: what is left of the all-in figure), then cooling and losses by PUE. All-in
-figures are provisioned: metered runs draw less (GPT-3 on HGX H100 0.84 kW a GPU against 1.73). Parts sum to the total
-at their values; idle is what an idle chip draws of all that. No time in here.
+figures are provisioned: metered runs draw a share of it, `sites.parts.drawn_share` (`mowich validate energy`). Parts
+sum to the total at their values; idle is what an idle chip draws of all that. No time in here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ POWER_PARTS = ("chip", "server", "network", "cooling")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
     """Watts per chip. parts: name of PARTS -> Estimate; total: at the meter, the sum of their values; it: before PUE
-    (all-in); idle: of an idle chip, at the meter."""
+    (all-in); idle: of an idle chip, at the meter; drawn: what its node (chip and server) draws in the mean while it
+    works, by metered runs; drawn_system: the same with its network. Both before PUE."""
 
     parts: dict[str, Estimate]
     it: Estimate
     total: Estimate
     idle: Estimate
+    drawn: Estimate
+    drawn_system: Estimate
 
 
 def by_part(facts: Facts, system_id: str, site: Site) -> Power:
@@ -43,7 +46,8 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
     if it.value is None or site.pue.value is None:
         reason = it.reason or site.pue.reason or "unknown"
         none = unknown_estimate("W", reason)
-        return Power(parts=dict.fromkeys(POWER_PARTS, none), it=none, total=none, idle=none)
+        parts = dict.fromkeys(POWER_PARTS, none)
+        return Power(parts=parts, it=none, total=none, idle=none, drawn=none, drawn_system=none)
     tdp = tdp_of(facts, chip_id)
     low, high = it.low or it.value, it.high or it.value
     port = of_fact(facts.fact("sites.parts.network_port"), "W")
@@ -84,9 +88,27 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
         grade=worst_grade((it.grade, site.pue.grade)),
     )
     idle = product_of([(total, 1.0), (site.idle_share, 1.0)], "W")
+    share = of_fact(facts.fact("sites.parts.drawn_share"), "1")
     return Power(
-        parts={"chip": chip, "server": rest, "network": net, "cooling": cooling}, it=it, total=total, idle=idle
+        parts={"chip": chip, "server": rest, "network": net, "cooling": cooling},
+        it=it,
+        total=total,
+        idle=idle,
+        drawn=share.scaled(drawn_W(it.value, network, 1.0), "W"),
+        drawn_system=share.scaled(it.value, "W"),
     )
+
+
+def drawn_W(it_W: float, network_W: float, share: float) -> float:
+    """Watts that a node draws of one chip in the mean while it works: chip and server, without the network.
+
+    T = (it_W - network_W) * share
+
+    it_W: provisioned, with host and network; share: of provisioned power that metered runs draw.
+
+    Units: it_W W, network_W W.
+    """
+    return (it_W - network_W) * share
 
 
 def tdp_of(facts: Facts, chip: str) -> Fact | None:

@@ -34,6 +34,9 @@ TRAINIUM = "published/trainium_serving.csv"
 TRAINIUM_COLLECTIVES = "published/trainium_collectives.csv"
 """The same of collectives among the cores of Trainium."""
 
+METERED = "published/energy.csv"
+"""The same of rows of metered power: the share of provisioned power that nodes draw was chosen with them in view."""
+
 FITTED_TO: Mapping[str, str] = {
     SHIPPED: "training",
     TRAINIUM: "serving on Trainium",

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import collective_rows, serving_validate
+from mowich.evidence.energy_rows import ENERGY, check_energy_row, is_energy, validate_energy
 from mowich.evidence.residual import step_interval
 from mowich.evidence.row_checks import PublishedRow, TableForm, blank, not_numbers
 from mowich.evidence.row_plan import memory_of
 from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
-from mowich.evidence.scores import SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, MemoryScore, RowResult, Validation
+from mowich.evidence.scores import METERED, SHIPPED, TRAINIUM, TRAINIUM_COLLECTIVES, MemoryScore, RowResult, Validation
 from mowich.evidence.serving_rows import SERVING
 from mowich.facts import Facts
 from mowich.files import read_text
@@ -33,7 +34,12 @@ from mowich.training.sensitivity import moves
 from mowich.training.step import OneStep, predict_step, predict_steps
 from mowich.training.tuned import HandTuned, has_kernels, predict_hand_tuned
 
-TABLES = {"training": SHIPPED, "trainium-serving": TRAINIUM, "trainium-collectives": TRAINIUM_COLLECTIVES}
+TABLES = {
+    "training": SHIPPED,
+    "trainium-serving": TRAINIUM,
+    "trainium-collectives": TRAINIUM_COLLECTIVES,
+    "energy": METERED,
+}
 """Word for a table of measurements that ships -> its file, as results name it."""
 
 
@@ -51,8 +57,8 @@ def shipped_as(path: str | Path | None) -> str | None:
 
 
 def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
-    """Rows of a table of measurements of training, of serving or of collectives (told apart by their columns), checked
-    at the edge.
+    """Rows of a table of measurements of training, of serving, of collectives or of metered power (told apart by their
+    columns), checked at the edge.
 
     Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
     columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
@@ -66,6 +72,8 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
             raise UserError(
                 "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(TRAINING.required)}"
             )
+        if is_energy(columns):
+            return _rows(checked_rows(name, "energy", columns, reader, ENERGY, check_energy_row))
         if serving_validate.is_serving(columns):
             return _rows(checked_rows(name, "serving", columns, reader, SERVING, serving_validate.check_serving_row))
         if collective_rows.is_collectives(columns):
@@ -183,6 +191,8 @@ def validate_rows(path: str | Path | None, facts: Facts) -> Validation:
 def _predicted(file: Path, facts: Facts) -> Rows[RowResult]:
     """Every row of a table with what is predicted of it."""
     rows = read_csv(file, facts)
+    if is_energy(list(rows[0])):
+        return Rows(validate_energy(rows, facts))
     if serving_validate.is_serving(list(rows[0])):
         return Rows(serving_validate.validate_serving(rows, facts))
     if collective_rows.is_collectives(list(rows[0])):

@@ -45,7 +45,7 @@ _OPEN = flag("show", "Open it in the browser.", option="--open", edges=TYPED)
 ROWS = path(
     "file",
     "Measured runs; without it, the published training runs that ship; trainium-serving, trainium-collectives: those of"
-    " serving and of collectives on Trainium.",
+    " serving and of collectives on Trainium; energy: metered power.",
     keyword="path",
     metavar="[FILE.csv]",
     is_argument=True,

@@ -33,9 +33,10 @@ def power_page(result: Result, run: Run) -> Page:
         parts=(
             _machines(rows),
             *paragraphs([text for r in rows for text in _fed(r)], "note"),
+            *paragraphs(_drawn(known), "note"),
             Words(
                 text="server: host, fans and scale-up switches, what the all-in figure leaves; cooling: PUE less 1."
-                " All-in figures are provisioned: metered runs draw less.",
+                " All-in figures are provisioned, and so are the joules of a token: metered runs draw less.",
                 kind="basis",
                 gap=True,
             ),
@@ -44,6 +45,21 @@ def power_page(result: Result, run: Run) -> Page:
         records=rows,
         inputs=inputs,
     )
+
+
+def _drawn(known: Sequence[Result]) -> list[str]:
+    """What nodes draw while they work, by metered runs."""
+    each = [
+        f"{r['system']} {interval(estimate_of(r['drawn_W']))}"
+        for r in known
+        if r.get("drawn_W") and r["drawn_W"]["value"] is not None
+    ]
+    if not each:
+        return []
+    return [
+        f"Drawn in the mean by a busy chip and its server, before PUE: {'; '.join(each)} W. Assumed: the share of"
+        " provisioned power that metered nodes of H100 and B200 draw (mowich validate energy)."
+    ]
 
 
 def _fed(row: Result) -> list[str]:

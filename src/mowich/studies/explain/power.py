@@ -31,6 +31,7 @@ def power_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Sour
     def symbols(known: Facts) -> dict[str, float]:
         given = {
             "pue": known.get("sites.default.pue"),
+            "drawn_share": known.get("sites.parts.drawn_share"),
             "idle_share": known.get("sites.default.idle_power_share"),
             "it_W": known.get(f"chips.{system.chip}.power.all_in"),
             "bandwidth": known.get(f"systems.{system.id}.levels.scale_out.bandwidth"),

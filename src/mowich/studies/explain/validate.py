@@ -34,13 +34,16 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
     """One measured row, predicted again. cells: as the file has it."""
     from mowich.evidence import serving_validate
     from mowich.evidence import validate as study
+    from mowich.evidence.energy_rows import is_energy, validate_energy
     from mowich.evidence.rows import read_cases
 
-    serving = serving_validate.is_serving(list(cells))
+    serving, metered = serving_validate.is_serving(list(cells)), is_energy(list(cells))
     rows: list[Mapping[str, str]] = [cells]
 
     def numbers(known: Facts, wanted: ResultPath) -> Numbers:
-        if serving:
+        if metered:
+            (made,) = validate_energy(rows, known)
+        elif serving:
             made = next(r for r in serving_validate.validate_serving(rows, known) if r.metric == row["metric"])
         else:
             case = read_cases(rows, known)[0]
@@ -70,6 +73,8 @@ def validated(at: ResultPath, row: Result, cells: Mapping[str, str], facts: Fact
         return notes
 
     def terms(name: ResultPath, notes: Notes) -> None:
+        if metered:
+            return
         if name[0] == "memory":
             case = read_cases(rows, facts)[0]
             if not isinstance(case, str) and name[-1] != "measured":

@@ -128,6 +128,12 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
         R("rows * total_W breakdown *", "W", "a part of it", "terms: see parts_W"),
         R("rows * it_W breakdown *", "W", "a part of it", "terms: see parts_W"),
         R("rows * idle_W", "W", "power of an idle chip at the meter", "= total_W * idle_share"),
+        R(
+            "rows * drawn_W",
+            "W",
+            "what a node draws of a busy chip in the mean, by metered runs: without network, before PUE",
+            of(power.drawn_W, network_W="parts_W.network", share="drawn_share"),
+        ),
         R("rows * machine_W", "W", "power of the whole machine at the meter", "= total_W * chips"),
         R(
             "rows * chips_under_cap",
