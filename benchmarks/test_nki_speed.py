@@ -149,7 +149,7 @@ def test_tiled_matmul_against_numpy(n: int, record_property: Callable[[str, obje
 
 
 @old.jit
-def _older(x: Any, w: Any) -> Any:
+def transposed_product(x: Any, w: Any) -> Any:
     """Blocks of x [2048, 1024] transposed, times w [1024, 512], with indices as older kernels write them."""
     p, k, n = onl.arange(128)[:, None], onl.arange(128)[None, :], onl.arange(512)[None, :]
     out = onl.ndarray((2048, 512), dtype=np.float32, buffer=onl.shared_hbm)
@@ -175,7 +175,7 @@ def test_older_interface_per_turn_of_a_loop(record_property: Callable[[str, obje
 
     def timed() -> None:
         nonlocal count
-        result = nki.run_kernel(_older, *arguments, target="trn2", values=False)
+        result = nki.run_kernel(transposed_product, *arguments, target="trn2", values=False)
         assert not isinstance(result, list)
         assert result.time_s.value > 0
         count = result.instructions

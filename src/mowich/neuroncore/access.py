@@ -354,6 +354,7 @@ def element_places(tile: Access) -> ElementPlaces:
 def known_to_host(tile: Access) -> None:
     """Raise where a kernel reads data of the device for its control flow in a run without values."""
     s = storage_of(tile)
+    s.core.compute_waiting()
     if not s.core.values and s.owner is None:
         raise fail(
             "control flow that reads data of the device cannot be timed without values",

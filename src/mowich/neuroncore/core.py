@@ -161,6 +161,13 @@ class DeviceTurns(Protocol):
     def note(self, call: Callable[[], object]) -> None: ...
 
 
+class WaitingProducts(Protocol):
+    """Products of matmuls that were issued, and are computed before anything reads them (`instructions.products`)."""
+
+    def compute(self) -> None:
+        """Compute them: none waits any more."""
+
+
 TensorLayout = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
 """(shape, format, strides, address) of a new tensor."""
 
@@ -232,6 +239,7 @@ class Core:
         "unfinished",
         "values",
         "views",
+        "waiting",
         "wants_finite",
         "warned",
         "warnings",
@@ -310,6 +318,7 @@ class Core:
         self.sites: dict[tuple[int, int], tuple[tuple[str, int], CodeType]] = {}
         self.hbm_default: str = "private_hbm" if programs == 1 else "shared_hbm"
         self.mask: object = None
+        self.waiting: WaitingProducts | None = None  # products of matmuls that were issued
         self.pending: list[Any] = []  # matmuls of the older interface that wait for their destination
         self.scratch: dict[object, Any] = {}
 
@@ -329,6 +338,11 @@ class Core:
     def generation(self) -> int:
         """2, 3 or 4."""
         return self.limits.generation
+
+    def compute_waiting(self) -> None:
+        """Compute the products of matmuls that wait, before something reads them that is no instruction."""
+        if self.waiting is not None:
+            self.waiting.compute()
 
     @property
     def looks(self) -> bool:

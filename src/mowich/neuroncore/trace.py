@@ -58,17 +58,12 @@ class AnyStorage(Protocol):
 
     number: int
     noted_by: Trace | None
-    name: str
+    layout: tuple[str, tuple[int, ...], int, int]
     site: tuple[str, int]
+    name: str
+    address: tuple[int, int] | None
+    owner: object
 
-    @property
-    def layout(self) -> object: ...
-    @property
-    def region(self) -> object: ...
-    @property
-    def address(self) -> object: ...
-    @property
-    def owner(self) -> object: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
@@ -590,7 +585,7 @@ class Trace:
 
     def touch(self, s: AnyStorage) -> None:
         """Note a storage that an instruction touches for the first time."""
-        key = s.shape, s.dtype.name, s.layout, s.region, s.site, s.name, s.address, s.owner is None
+        key = s.layout, s.dtype.name, s.site, s.name, s.address, s.owner is None
         place = self._form_of.get(key)
         if place is None:
             place = self._form_of[key] = self.storages.form_of(s.form())

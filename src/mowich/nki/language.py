@@ -374,6 +374,7 @@ def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: object = N
 @done_again
 def device_print(print_prefix: str, tensor: object = None) -> None:
     """Print a tile."""
+    machine.active().compute_waiting()
     _print(print_prefix, tile_elements(tensor) if isinstance(tensor, Tile) else tensor)
 
 

@@ -179,6 +179,7 @@ def _run(
 
     def program(core: Core, call: Callable[[], object]) -> object:
         value = call()
+        core.compute_waiting()
         _check_plain(value, func)
         _check_triggered(core)
         if core.unfinished:

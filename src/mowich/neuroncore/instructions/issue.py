@@ -36,6 +36,8 @@ def issue(
     flags. An instruction on forms that it was issued on before has passed them.
     """
     core = machine.running() or machine.active()
+    if core.waiting is not None and name != "nc_matmul":
+        core.waiting.compute()
     core.clock += 1
     operands: Sequence[Named] = (*reads, *writes)
     indices: Sequence[Named] = ()

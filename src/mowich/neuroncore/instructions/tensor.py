@@ -26,6 +26,7 @@ from mowich.neuroncore.dtypes import (
 from mowich.neuroncore.instructions.issue import Named, issue
 from mowich.neuroncore.instructions.microscaling import dequantise, scale_blocks
 from mowich.neuroncore.instructions.operands import Array, as_rows, like
+from mowich.neuroncore.instructions.products import waits
 from mowich.neuroncore.instructions.rates import TENSOR, Cost, InstructionRates, free_size, one_pass
 from mowich.neuroncore.instructions.table import PACKED, SCALES, instruction
 from mowich.neuroncore.trace import Kind
@@ -193,6 +194,14 @@ def nc_matmul(
         return
     k = stationary.shape[0]
     sd, md = stationary.dtype, moving.dtype
+    if (
+        not is_transpose
+        and perf_mode != "double_row"
+        and tfloat32 not in (sd, md)
+        and waits(dst, stationary, moving, accumulate)
+    ):
+        return
+    storage_of(dst).core.compute_waiting()
     if is_transpose:
         data = _transpose_source(stationary, moving)
         if data is not None:

@@ -416,6 +416,7 @@ class PendingProduct(_MadeLater):
         self.done = True
         machine.active().pending.clear()
         tensor.nc_matmul(dst, accumulate=accumulate, **self.arguments)
+        machine.active().compute_waiting()
 
 
 class TileBlocks(_MadeLater):
