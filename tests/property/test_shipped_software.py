@@ -22,7 +22,7 @@ from mowich.plans.plan import TrainJob
 from mowich.show.command import command_of
 from mowich.software.engine import engine_for, engine_names
 from mowich.software.hybrid import Hybrids
-from mowich.software.releases import ENDED, release_words, status_of
+from mowich.software.releases import SUPPORT_ENDED, release_words, status_of
 from mowich.software.stack import RECIPE_CHOSEN, equip, stack_names
 from mowich.training.search import search
 
@@ -80,12 +80,14 @@ def test_software_whose_support_ended_is_no_default_where_other_software_runs() 
     for system in known.aliases():
         platform = equip(known, system)
         path = f"training.{platform.stack.name}"
-        if status_of(known, path) == ENDED:
-            assert not [n for n in runs.get(platform.chip, ()) if status_of(known, f"training.{n}") != ENDED], system
+        if status_of(known, path) == SUPPORT_ENDED:
+            assert not [n for n in runs.get(platform.chip, ()) if status_of(known, f"training.{n}") != SUPPORT_ENDED], (
+                system
+            )
             assert "support ended with" in release_words(known, path)["release"]
             ended.add(platform.chip)
         engine = engine_for(known, resolve(known, system), None)
-        assert status_of(known, f"serving.{engine}") != ENDED
+        assert status_of(known, f"serving.{engine}") != SUPPORT_ENDED
         assert platform.vendor != "AWS" or release_words(known, f"serving.{engine}")
     assert ended == {"trainium1", "inferentia2"}
     assert {equip(known, name).stack.name for name in (*TRAINIUM, "trn4")} == {"torchtitan-neuron"}

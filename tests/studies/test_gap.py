@@ -189,7 +189,7 @@ def test_what_cannot_be_answered_is_one_line(
 
 
 def test_a_model_that_fits_nowhere_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["gap", "h100", "trn3", "--model", "kimi-k2", "--chips", "8", *WORDS]) == 3
+    assert cli.run(["gap", "h100", "trn3", "--model", "deepseek-v3", "--chips", "8", *WORDS]) == 3
     err = capsys.readouterr().err
     assert "h100 has no plan to compare: does not fit" in err
     assert len(err.splitlines()) == 1

@@ -85,7 +85,7 @@ def test_releases_are_the_stacks_and_engines_that_there_are(facts: Facts) -> Non
     stack = mowich.compare("llama-3.1-8b", ["trn3:16"], train=TRAIN, stack="megatron", fixed=FEW, facts=facts).rows[0]
     [row] = [r for r in found.rows if r.software == "megatron"]
     assert row.tokens_per_s_per_chip == stack.tokens_per_s_per_chip
-    assert [r.software for r in found.rows if r.is_today] == ["neuron"]
+    assert [r.software for r in found.rows if r.is_today] == ["torchtitan-neuron"]
     speeds = [float(r.tokens_per_s_per_chip) for r in found.rows]
     assert speeds == sorted(speeds)
     served = mowich.value("trn3:16", of="software", serve=SERVE, **asked)  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ def note_stacks(
     """Say where training software does not ship what a question asks of it: the model, or a chosen precision; and where
     its support ended. A precision that the search takes by itself needs no word: the answer's page says which are not
     shipped."""
-    from mowich.software.releases import ENDED, release_words, status_of
+    from mowich.software.releases import SUPPORT_ENDED, release_words, status_of
     from mowich.software.stack import equip
 
     for name in systems:
@@ -87,7 +87,7 @@ def note_stacks(
         for chosen in map(str, fixed.get("precision", ())):
             if chosen in platform.not_shipped:
                 reader.note(f"{name}: {platform.stack.name} ships no recipe in {chosen}; it is timed as asked")
-        if status_of(facts, path) == ENDED:
+        if status_of(facts, path) == SUPPORT_ENDED:
             reader.note(f"{name}: {platform.stack.name} is {release_words(facts, path)['release']}")
 
 

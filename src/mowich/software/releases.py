@@ -10,7 +10,7 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.facts.schema import SOFTWARE_STATUSES
 
-ENDED = "ended"
+SUPPORT_ENDED = "ended"
 
 
 def status_of(facts: Facts, path: str) -> str | None:
