@@ -10,15 +10,18 @@ from dataclasses import replace
 from mowich.launch.arguments import FieldValue, FieldValues, LaunchProgram, NoArgument, PlanArgument, cannot_say
 
 _RESHARD: Mapping[FieldValue, FieldValue] = {2: "never", 3: "always"}
+_STAGED = 1
+"""The level of sharding that `never` is in a pipeline: PyTorch's stages reduce gradients once a step."""
 
 
 def _own(fields: FieldValues) -> FieldValues:
-    """zero 0 is replication, 2 is FSDP that keeps the gathered weights, 3 FSDP that gathers them again; micro-batches
-    are those of the pipeline, or the local batch without one."""
+    """zero 0 is replication, 2 is FSDP that keeps the gathered weights (1 in a pipeline, which reduces gradients once a
+    step), 3 FSDP that gathers them again; micro-batches are those of the pipeline, or the local batch without one."""
     dp, pp, zero = int(fields.pop("dp", 1)), int(fields.get("pp", 1)), fields.pop("zero", 3)
-    if zero not in (0, *_RESHARD):
-        raise cannot_say(TORCHTITAN_RUN, "zero", zero, (0, *_RESHARD))
-    fields |= {"replicas": dp} if zero == 0 else {"shards": dp, "reshard": zero}
+    kept = _STAGED if pp > 1 else 2
+    if zero not in (0, kept, 3):
+        raise cannot_say(TORCHTITAN_RUN, "zero", zero, (0, kept, 3))
+    fields |= {"replicas": dp} if zero == 0 else {"shards": dp, "reshard": 2 if zero == kept else zero}
     micro, batch = int(fields.pop("micro_batch", 1)), int(fields.get("batch", dp))
     fields |= {"local_batch": batch // dp, "stage_batch": micro} if pp > 1 else {"local_batch": micro}
     layers, vpp = int(fields.pop("layers", 0)), int(fields.pop("vpp", 1))
@@ -34,8 +37,9 @@ def _own(fields: FieldValues) -> FieldValues:
 
 def _plan(own: FieldValues) -> FieldValues:
     replicas, shards = int(own.pop("replicas", 1)), int(own.pop("shards", 0))
-    out = {**own, "zero": own.pop("reshard", 3) if shards else 0}
-    out.pop("reshard", None)
+    is_staged = int(own.get("pp", 1)) > 1
+    reshard = own.pop("reshard", 2 if is_staged else 3)  # the default policy keeps weights in a pipeline
+    out = {**own, "zero": 0 if not shards else _STAGED if is_staged and reshard == 2 else reshard}
     layers, pp, stage = int(out.pop("layers", 0)), int(out.get("pp", 1)), int(out.pop("stage_layers", 0))
     local, micro = out.pop("local_batch", None), out.pop("stage_batch", None)
     if pp > 1:

@@ -214,7 +214,7 @@ def legal_plans(
         raise _none(model, system, refused)
     # with rules of their own, so that the cross product with modes is kept whole
     shape = _crossed(shape, {"zero": sorted(columns["zero"])})
-    shape = _where(shape, _passing(len(shape["tp"]), zero_rules(shape, columns), refused))
+    shape = _where(shape, _passing(len(shape["tp"]), zero_rules(system, shape, columns, fixed), refused))
     shape = _crossed(shape, {"order": sorted(columns["order"])})
     if max(columns["order"]) > 0:
         rules = order_rules(
@@ -247,7 +247,7 @@ def _choices(
         "ep": divisors(moe.num_experts, 1024) if moe else [1],
         "etp": (1,),
         "order": (0, 1) if moe is None else (0,),  # expert groups want data ranks beside them
-        "zero": system.zero,
+        "zero": sorted({*system.zero, *system.zero_in_pipeline}),
         "micro_batch": MICRO_BATCHES,
         "recompute": (0, 1, 2),
         "precision": [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops],
@@ -327,10 +327,16 @@ def shape_rules(
 
 
 def zero_rules(
-    rows: Mapping[str, np.ndarray], columns: Mapping[str, Sequence[float]]
+    system: Platform,
+    rows: Mapping[str, np.ndarray],
+    columns: Mapping[str, Sequence[float]],
+    fixed: Mapping[str, Sequence[int | str]],
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(rule, which rows keep it) of what data ranks share. columns: the choices; a user who left no other may combine
-    what the space does not."""
+    """(rule, which rows keep it) of what data ranks share. columns: the choices; fixed: those that a user made: who
+    left no other may combine what the space does not."""
+    if "zero" not in fixed:
+        alone, staged = (np.isin(rows["zero"], levels) for levels in (system.zero, system.zero_in_pipeline))
+        yield "a level of sharding that the software has", np.where(rows["pp"] == 1, alone, staged)
     asked = min(columns["zero"]) > 2 and min(columns["pp"]) > 1
     fits = (rows["zero"] < 3) | (rows["pp"] == 1) | asked
     yield "full sharding (zero 3) is not combined with a pipeline", fits

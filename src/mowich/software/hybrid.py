@@ -74,6 +74,7 @@ class Hybrids:
             takes_future=software.takes_future,
             schedules=software.schedules,
             zero=software.zero,
+            zero_in_pipeline=software.zero_in_pipeline,
             residuals=software.residuals,
             kernel_language=software.kernel_language,
         )

@@ -132,9 +132,9 @@ class Stack:
 class Platform(System):
     """A system with the training software that runs on it. precisions: those that training on its chip could run in;
     ships: those that the stack ships a recipe of, on any chip; takes_future: whether the search takes the others too;
-    schedules: pipeline schedules that the stack ships; zero: levels of sharding that it has; residuals: features of
-    `training.residuals` that its steps have; kernel_language: of the kernels that Mowich times for its chips, "" where
-    it times none."""
+    schedules: pipeline schedules that the stack ships; zero, zero_in_pipeline: levels of sharding that it has without a
+    pipeline and with one; residuals: features of `training.residuals` that its steps have; kernel_language: of the
+    kernels that Mowich times for its chips, "" where it times none."""
 
     efficiency: Efficiency
     stack: Stack
@@ -143,6 +143,7 @@ class Platform(System):
     takes_future: bool
     schedules: tuple[str, ...]
     zero: tuple[int, ...]
+    zero_in_pipeline: tuple[int, ...]
     residuals: tuple[str, ...]
     kernel_language: str
 
@@ -197,7 +198,8 @@ def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platfo
         ships=words["precisions"],
         takes_future=_recipe(facts) == "future",
         schedules=words["schedules"],
-        zero=tuple(int(level) for level in words["zero"]),
+        zero=tuple(map(int, words["zero"])),
+        zero_in_pipeline=tuple(map(int, words["zero_in_pipeline"])),
         residuals=_residuals(facts, system.vendor, software),
         kernel_language=said_of_vendor(facts, system.vendor, "kernel_language") or "",
         paths={**dict(hardware[:memory]), **of_family, **of_stack, **dict(hardware[memory:])},
@@ -244,7 +246,7 @@ def _efficiency(facts: Facts, chip: str, family: str) -> tuple[Efficiency, dict[
     return Efficiency(**numbers), paths, split_words(facts.text(f"training.{family}.recipes"))
 
 
-_LISTS = ("schedules", "precisions", "zero")
+_LISTS = ("schedules", "precisions", "zero", "zero_in_pipeline")
 """Facts of a stack that list words: pipeline schedules, precisions of its recipes, levels of sharding."""
 
 
