@@ -163,3 +163,27 @@ def test_the_base_of_a_view_is_its_allocation():
     base = t.view(dtypes.int8)[:, 4:12].base_tensor
     assert (base.shape, base.dtype) == (t.shape, t.dtype)
     assert np.array_equal(tile_elements(base), a)
+
+
+@settings(max_examples=100, deadline=None)
+@given(shapes, st.data())
+def test_dots_new_axes_and_arrays_choose_what_numpy_chooses(shape, data):
+    """Slices, new axes and dots at any place, and one array of rows in arithmetic order among them."""
+    t, a = tile(shape, MemoryRegion.shared_hbm)
+    keys = []
+    for n in shape:
+        start = data.draw(st.integers(0, n - 1))
+        keys.append(slice(start, data.draw(st.integers(start + 1, n)), data.draw(st.sampled_from([None, 1, 2]))))
+    d = data.draw(st.integers(0, len(shape) - 1))
+    kind = data.draw(st.sampled_from(["new axis", "array", "neither"]))
+    if kind == "array":  # NumPy puts the dimensions of an array elsewhere where it does not come first
+        step = data.draw(st.integers(0, max(0, shape[0] - 1) // 2))
+        keys[0] = np.arange(3).reshape(data.draw(st.sampled_from([(3,), (3, 1), (1, 3)]))) * step
+        d = max(d, 1)
+    if data.draw(st.booleans()):
+        keys[d:] = [...]
+    if kind == "new axis":
+        keys.insert(data.draw(st.integers(0, len(keys))), None)
+    got, want = t[tuple(keys)], a[tuple(keys)]
+    assert got.shape == want.shape
+    assert np.array_equal(tile_elements(got), want)

@@ -164,3 +164,42 @@ def test_numbers_out_of_indices_stay_index_expressions():
 
     x = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
     np.testing.assert_array_equal(even(x), np.where(np.arange(8) % 2 == 0, x, 0))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_elements_without_a_pattern_are_reshaped_and_seen_in_another_format(seed):
+    """Columns in a drawn order: their elements in another shape and in another format of the same size are NumPy's, and
+    reach the device as they are."""
+    random = np.random.default_rng(seed)
+    n = int(random.integers(4, 12))
+    step = int(random.choice([k for k in range(2, n) if np.gcd(k, n) == 1] or [1]))
+    x = random.standard_normal((4, n)).astype(np.float32)
+    shape = (4, 2, n // 2) if n % 2 == 0 else (2, 2, n)
+
+    @old.jit
+    def kernel(x):
+        out = onl.ndarray((4, n), dtype=np.int32, buffer=onl.shared_hbm)
+        p, f = onl.arange(4)[:, None], onl.arange(n)[None, :]
+        chosen = x[p, (f * step) % n]
+        onl.store(out, value=onl.load(chosen.reshape(shape).view(np.int32).reshape((4, n))))
+        return out
+
+    np.testing.assert_array_equal(kernel(x), x[:, np.arange(n) * step % n].view(np.int32))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_element_repeated_by_its_index_is_copied(seed):
+    """Indices that are all one number, of a tile and of a tensor in memory."""
+    random = np.random.default_rng(seed)
+    n, row, column = (int(random.integers(low, 5)) for low in (2, 0, 0))
+    x = random.standard_normal((5, 6)).astype(np.float32)
+
+    @old.jit
+    def kernel(x):
+        out = onl.ndarray((n, 2), dtype=np.float32, buffer=onl.shared_hbm)
+        t, i = onl.load(x), onl.arange(n) * 0 + row
+        onl.store(out[onl.arange(n), 0], value=onl.copy(t[i, column]))
+        onl.store(out[onl.arange(n), 1], value=onl.load(x[i, column]))
+        return out
+
+    np.testing.assert_array_equal(kernel(x), np.full((n, 2), x[row, column]))

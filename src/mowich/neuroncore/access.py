@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import SupportsInt, TypeAlias, TypeVar
+from typing import Any, SupportsInt, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,7 +62,6 @@ class Access:
 
     __slots__ = (
         "_array",
-        "_written",
         "access",
         "dtype",
         "dynamic",
@@ -188,24 +187,8 @@ class Access:
         )
 
 
-class AccessFields:
-    """An access while it is made: the same slots, which can be set. It becomes one (`Access`) when they are."""
-
-    __slots__ = Access.__slots__
-    _array: Array | None
-    _written: Array | None
-    access: ViewAccess | None
-    dtype: DType
-    dynamic: Dynamic | None
-    is_truth: bool
-    like: Access | None
-    offset: int
-    shape: tuple[int, ...]
-    size: int
-    storage: Storage
-    strides: tuple[int, ...]
-
-
+AccessFields: Any = type("AccessFields", (), {"__slots__": Access.__slots__})
+"""An access while it is made: the same slots, which can be set. It becomes one (`Access`) when they are."""
 storage_of: Callable[[Access], Storage] = vars(Access)["storage"].__get__
 """The allocation of a tile."""
 _array_of: Callable[[Access], Array | None] = vars(Access)["_array"].__get__
@@ -216,9 +199,7 @@ mark_truth: Callable[[Access, bool], None] = vars(Access)["is_truth"].__set__
 """Note whether a tile is the result of a comparison in the convenience layer."""
 set_dynamic: Callable[[Access, Dynamic], None] = vars(Access)["dynamic"].__set__
 """Give a new view an offset that is read when the instruction runs."""
-_written_of: Callable[[Access], Array | None] = vars(Access)["_written"].__get__
-_keep_written: Callable[[Access, Array | None], None] = vars(Access)["_written"].__set__
-del Access.storage, Access._array, Access._written  # type: ignore[attr-defined]
+del Access.storage, Access._array  # type: ignore[attr-defined]
 
 
 def made_as(
@@ -241,9 +222,9 @@ def made_as(
     made.dynamic = dynamic
     made.is_truth = False
     made.size = math.prod(shape) if size < 0 else size
-    made._array = made._written = made.access = made.like = None
-    made.__class__ = kind  # type: ignore[assignment]
-    return made  # type: ignore[return-value]
+    made._array = made.access = made.like = None
+    made.__class__ = kind
+    return made  # type: ignore[no-any-return]
 
 
 def view_like(tile: A, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> A:
@@ -287,7 +268,6 @@ def same(a: Access, b: Access) -> bool:
 def forget_elements(tile: Access) -> None:
     """The bytes of a tile were moved elsewhere."""
     _keep_array(tile, None)
-    _keep_written(tile, None)
 
 
 def tile_elements(tile: Access) -> Array:
@@ -365,18 +345,13 @@ def known_to_host(tile: Access) -> None:
 
 def read_tile(tile: Access) -> Array:
     """Elements as stored, for an instruction: checks that they were written."""
-    found = _written_of(tile)
-    if found is not None:
-        return found
     if tile.dynamic is not None:
         return _gather(tile)
     s = storage_of(tile)
     if s.state != ALL:
         s.check(tile)
-        return tile_elements(tile)
-    found = _elements(tile, s)
-    _keep_written(tile, found)
-    return found
+    found = _array_of(tile)
+    return tile_elements(tile) if found is None else found
 
 
 def read_unchecked(tile: Access) -> Array:

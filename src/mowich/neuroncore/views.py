@@ -137,98 +137,85 @@ class Tile(Access):
 
     def __getitem__(self, key: object) -> Tile:
         keys: tuple[Any, ...] = key if type(key) is tuple else (key,)
-        ndim = len(self.shape)
-        if len(keys) == ndim:  # a range of each dimension, as nearly all views have
-            box, at, size = [], self.offset, 1
-            for k, n, s in zip(keys, self.shape, self.strides):  # noqa: B905 - as many keys as dimensions
-                if type(k) is not slice or k.step is not None:
-                    break
-                start, stop = k.start, k.stop
+        shape: list[int] = []
+        strides: list[int] | None = None  # those of the tile, so far
+        at, d, size = self.offset, 0, 1
+        storage = storage_of(self)
+        for k, n, s in zip(keys, self.shape, self.strides):  # noqa: B905 - dimensions without an index stay
+            kind = type(k)
+            if kind is slice:
+                start, stop, step = k.start, k.stop, k.step
                 if start is None:
                     start = 0
                 if stop is None:
                     stop = n
-                if type(start) is not int or type(stop) is not int or not 0 <= start <= stop <= n:
+                if step is None and type(start) is int and type(stop) is int and 0 <= start <= stop <= n:
+                    shape.append(count := stop - start)
+                    if strides is not None:
+                        strides.append(s)
+                elif self._are_plain(keys):
+                    start, stop, step = self._bounds(start, stop, step, d)
+                    shape.append(count := (stop - start + step - 1) // step)
+                    strides = [*(self.strides[:d] if strides is None else strides), s * step]
+                else:
                     break
-                box.append(count := stop - start)
                 size *= count
                 at += start * s
-            else:
-                storage = storage_of(self)
-                if (views := storage.core.views) is not None:
-                    views.append(NotedView(keys, self.shape))
-                return view_of(storage, self.dtype, tuple(box), self.strides, at, self.dynamic, size)
-        has_dots = False
-        for k in keys:
-            kind = type(k)
-            if kind is not slice and kind is not int:
-                if kind not in _PLAIN:
-                    return _fancy_index(self, keys)
-                has_dots |= k is Ellipsis
-        if has_dots:
-            keys = completed(keys, ndim)
-        if len(keys) > ndim:
-            raise fail(f"{len(keys)} indices for {ndim} dimensions", tile=self)
-        if (views := storage_of(self).core.views) is not None:
-            views.append(NotedView(keys, self.shape))
-        shape: list[int] = []
-        strides: list[int] = []
-        offset = self.offset
-        on_chip = storage_of(self).space != "H"
-        d = -1
-        for k, n, s in zip(keys, self.shape, self.strides, strict=False):
-            d += 1
-            if type(k) is slice:
-                start, stop, step = k.start, k.stop, k.step
-                if type(start) is not int:
-                    start = 0 if start is None else int(start)
-                if type(stop) is not int:
-                    stop = n if stop is None else int(stop)
-                if step is None:
-                    if 0 <= start <= stop <= n:
-                        shape.append(stop - start)
-                        strides.append(s)
-                        offset += start * s
-                        continue
-                    step = 1
-                step = int(step)
-                if start < 0:
-                    start += n
-                if stop < 0:
-                    stop += n
-                if step < 1 or start < 0 or stop > n or start > stop:
-                    raise fail(
-                        "out-of-bounds access" if stop > n or start < 0 else "backward slice",
-                        tile=self,
-                        given=f"[{start}:{stop}:{step}] along dimension {d}",
-                        allowed=f"0 .. {n}",
-                        fix="bound the slice with min(), or allocate a larger tile",
-                    )
-                shape.append((stop - start + step - 1) // step)
-                strides.append(s * step)
-                offset += start * s
-            else:
+            elif kind in _PLAIN:
                 i = int(k)
-                if i < 0:
-                    i += n
-                if not 0 <= i < n:
+                if not -n <= i < n:
+                    if not self._are_plain(keys):
+                        break
                     raise fail(
                         "out-of-bounds access",
                         tile=self,
-                        given=f"index {int(k)} along dimension {d}",
+                        given=f"index {i} along dimension {d}",
                         allowed=f"0 .. {n - 1}",
                     )
-                offset += i * s
-                if on_chip and d == 0:
+                at += (i + n if i < 0 else i) * s
+                if strides is None:
+                    strides = [*self.strides[:d]]
+                if not d and storage.space != "H":
                     shape.append(1)
                     strides.append(s)
-        if len(keys) < ndim:
-            shape += self.shape[len(keys) :]
-            strides += self.strides[len(keys) :]
-        while len(shape) < (2 if on_chip else 1):
+            else:
+                break
+            d += 1
+        if len(keys) != d:
+            return _fancy_index(self, keys)
+        if len(self.shape) != d:
+            shape += self.shape[d:]
+            size = -1
+            if strides is not None:
+                strides += self.strides[d:]
+        if (views := storage.core.views) is not None:
+            views.append(NotedView(keys, self.shape))
+        if strides is None:
+            return view_of(storage, self.dtype, tuple(shape), self.strides, at, self.dynamic, size)
+        while len(shape) < (1 if storage.space == "H" else 2):
             shape.append(1)
             strides.append(1)
-        return self._like(shape, strides, offset)
+        return view_of(storage, self.dtype, tuple(shape), tuple(strides), at, self.dynamic, size)
+
+    def _are_plain(self, keys: tuple[object, ...]) -> bool:
+        """Whether indices are numbers and slices, and not too many."""
+        return len(keys) <= len(self.shape) and _PLAIN.issuperset(map(type, keys))
+
+    def _bounds(
+        self, start: SupportsInt, stop: SupportsInt, step: SupportsInt | None, dim: int
+    ) -> tuple[int, int, int]:
+        """Bounds and step of a slice, from the first element on."""
+        n, first, end, by = self.shape[dim], int(start), int(stop), 1 if step is None else int(step)
+        first, end = first + n * (first < 0), end + n * (end < 0)
+        if by < 1 or first < 0 or end > n or first > end:
+            raise fail(
+                "out-of-bounds access" if end > n or first < 0 else "backward slice",
+                tile=self,
+                given=f"[{first}:{end}:{by}] along dimension {dim}",
+                allowed=f"0 .. {n}",
+                fix="bound the slice with min(), or allocate a larger tile",
+            )
+        return first, end, by
 
     def __setitem__(self, key: object, value: object) -> None:
         Tile.assign(self[key], value)
@@ -452,32 +439,21 @@ class Tile(Access):
         fixed_sizes: dict[str, int] | None = None,
     ) -> Tile:
         """Split, reorder and merge by named dimensions: t.rearrange(('b', ('h', 'w')), ('b', 'w', 'h'), {'h': 4})."""
-        known = dict(fixed_sizes or {})
-        names: list[str] = []
-        shape: list[int] = []
-        strides: list[int] = []
-        if len(src_pattern) != self.ndim:
+        known = fixed_sizes or {}
+        source, target = ([[p] if isinstance(p, str) else list(p) for p in part] for part in (src_pattern, dst_pattern))
+        if len(source) != self.ndim:
             raise fail("the pattern names another number of dimensions", tile=self, given=src_pattern)
-        for d, part in enumerate(src_pattern):
-            members = [part] if isinstance(part, str) else list(part)
-            sizes = [known.get(m, -1) for m in members]
-            if len(members) == 1:
-                sizes = [self.shape[d]]
-            split = self.reshape_dim(d, sizes) if len(members) > 1 else None
-            source = split if split is not None else self
-            names += members
-            shape += list(source.shape[d : d + len(members)])
-            strides += list(source.strides[d : d + len(members)])
+        if sorted(m for members in target for m in members) != sorted(m for members in source for m in members):
+            raise fail("both patterns must name the same dimensions", tile=self, given=dst_pattern)
+        parts: dict[str, tuple[int, int]] = {}
+        for d, members in enumerate(source):
+            split = self.reshape_dim(d, [known.get(m, -1) for m in members]) if len(members) > 1 else self
+            parts |= zip(members, zip(split.shape[d:], split.strides[d:], strict=True), strict=False)
         out_shape: list[int] = []
         out_strides: list[int] = []
-        used: list[str] = []
-        for part in dst_pattern:
-            members = [part] if isinstance(part, str) else list(part)
-            used += members
-            at = [names.index(m) for m in members]
-            merged = reshaped(
-                tuple(shape[i] for i in at), tuple(strides[i] for i in at), (math.prod(shape[i] for i in at),)
-            )
+        for members in target:
+            shape = [parts[m][0] for m in members]
+            merged = reshaped(shape, [parts[m][1] for m in members], (math.prod(shape),))
             if merged is None:
                 raise fail(
                     "no view has this arrangement: the merged dimensions do not follow each other",
@@ -485,10 +461,8 @@ class Tile(Access):
                     given=dst_pattern,
                     fix="copy the tile first",
                 )
-            out_shape.append(math.prod(shape[i] for i in at))
+            out_shape.append(math.prod(shape))
             out_strides += merged
-        if sorted(used) != sorted(names):
-            raise fail("both patterns must name the same dimensions", tile=self, given=dst_pattern)
         if self.on_chip and out_strides[0] != self.strides[0]:
             self._free(0, "move")
         return self._like(out_shape, out_strides, self.offset)
@@ -553,18 +527,16 @@ class Tile(Access):
         if s.space != "H" and scalar_offset is None:
             row = s.row_B // d.itemsize
             reach = start % row + sum((n - 1) * x for x, n in zip(strides[1:], shape[1:], strict=True)) if row else 0
-            if reach >= row and any(n > 1 for n in shape[1:]):
-                return self._overrun(d, tuple(shape), tuple(strides), start, reach, row)
+            if reach >= row and any(n > 1 for n in shape[1:]):  # judged where it is read: kernels make some in vain
+                overrun = Dynamic("overrun", reach, d.itemsize, row)
+                return view_of(s, d, tuple(shape), tuple(strides), start, overrun)
         dynamic = self.dynamic
         if scalar_offset is not None or vector_offset is not None:
             if scalar_offset is not None and vector_offset is not None:
                 raise fail("scalar_offset and vector_offset exclude each other", tile=self)
             dim = self._dim(indirect_dim)
-            scale = (
-                math.prod(self.shape[dim + 1 :]) if self.is_contiguous() else self.strides[dim]
-            ) * self.dtype.itemsize
-            if s.space != "H":
-                scale = self.strides[dim] * self.dtype.itemsize
+            is_dense = s.space == "H" and self.is_contiguous()
+            scale = (math.prod(self.shape[dim + 1 :]) if is_dense else self.strides[dim]) * self.dtype.itemsize
             if vector_offset is not None:
                 if s.space != "H":
                     raise fail("vector_offset reaches HBM tensors only", tile=self)
@@ -596,13 +568,6 @@ class Tile(Access):
         pitch = self.strides[0] * self.dtype.itemsize // d.itemsize
         partition, column = divmod(offset, own)
         return stride // own * pitch, partition * pitch + column
-
-    def _overrun(
-        self, d: DType, shape: tuple[int, ...], strides: tuple[int, ...], start: int, reach: int, row: int
-    ) -> Tile:
-        """A pattern that leaves its partition. Kernels make such views that they never use, so it is judged where it is
-        read."""
-        return view_of(storage_of(self), d, shape, strides, start, Dynamic("overrun", reach, d.itemsize, row))
 
     def indirect(self, index: Tile, num_elem: int | None = None) -> Tile:
         """Columns of an on-chip tile at offsets read from `index` when the instruction runs (v4): shape [P,
@@ -651,36 +616,34 @@ def views_again(tile: Tile, common: Storage, numbers: Iterable[int]) -> list[Til
         made.offset = offset
         made.size = size
         made.like = like
-        made.dynamic = made._array = made._written = made.access = None
+        made.dynamic = made._array = made.access = None
         made.is_truth = False
-        made.__class__ = Tile  # type: ignore[assignment]
+        made.__class__ = Tile
         out.append(made)
-    return out  # type: ignore[return-value]
+    return out
 
 
-_PLAIN = (int, slice, type(Ellipsis), np.int64, np.int32)
+_PLAIN = frozenset((int, slice, np.int64, np.int32))
 
 
 def _fancy_index(tile: Tile, keys: tuple[object, ...]) -> Tile:
-    """Indices that are registers, run-time slices, booleans of new axes, or arrays of indices."""
+    """Indices that are registers, run-time slices, dots, new axes, or arrays of indices."""
     plain: list[object] = []
     arrays = False
+    if any(k is Ellipsis for k in keys):
+        keys = completed(keys, tile.ndim)
     for k in keys:
         if isinstance(k, DynamicSlice):
             start = host_value(k.start)
             plain.append(slice(start, start + int(k.size) * k.step, k.step))
         elif isinstance(k, DeviceNumber):
             plain.append(host_value(k))
-        elif isinstance(
-            k, range
-        ):  # an index that a loop of one instruction would go through: `x[nl.affine_range(128)]`
+        elif isinstance(k, range):  # one that a loop of one instruction would go through: `x[nl.affine_range(128)]`
             plain.append(slice(k.start, k.stop, k.step))
         elif isinstance(k, slice):
             plain.append(slice(*(None if x is None else host_value(x) for x in (k.start, k.stop, k.step))))
         elif isinstance(k, int | np.integer) and not isinstance(k, bool):
             plain.append(int(k))  # as a plain number: this function is for kinds that are not
-        elif k is Ellipsis:
-            plain.append(k)
         elif k is None:
             return _new_axes(tile, keys)
         elif isinstance(k, Tile) and k.size == 1:
@@ -692,6 +655,8 @@ def _fancy_index(tile: Tile, keys: tuple[object, ...]) -> Tile:
             raise fail(
                 f"cannot index a tile with {type(k).__name__}", tile=tile, allowed="integers, slices, nl.ds, registers"
             )
+    if len(plain) > tile.ndim:
+        raise fail(f"{len(plain)} indices for {tile.ndim} dimensions", tile=tile)
     if arrays:
         return _index_by_arrays(tile, tuple(plain))
     return tile[tuple(plain)]

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Container, Sequence
 from dataclasses import is_dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,15 @@ from mowich.nki.objects import NKIObject
 
 def values_in(value: object) -> list[object]:
     """What containers hold, those within others as well, in order; None is left out."""
-    if isinstance(value, dict):
-        return [leaf for inner in value.values() for leaf in values_in(inner)]
-    if isinstance(value, tuple | list):
-        return [leaf for inner in value for leaf in values_in(inner)]
-    return [] if value is None else [value]
+    return [leaf for leaf in frameworks.leaves_of(value) if leaf is not None]
+
+
+def each_value(change: Callable[[Any], object], x: Any) -> Any:
+    """Lists, tuples and dicts with what `change` makes of each thing in them, those within others as well."""
+    if isinstance(x, list | tuple):
+        made = [each_value(change, v) for v in x]
+        return made if isinstance(x, list) else type(x)(*made) if hasattr(x, "_fields") else tuple(made)
+    return {k: each_value(change, v) for k, v in x.items()} if isinstance(x, dict) else change(x)
 
 
 def _place(array: Array) -> tuple[int, int]:
@@ -170,16 +175,17 @@ def _check_made(s: mem.Storage) -> None:
     )
 
 
-def outputs_of(
-    x: object,
-    framework: str,
-    cores: Sequence[Core],
-    regions: Sequence[MemoryRegion] = RETURNED,
-    given: set[int] | None = None,
+def outputs_of(value: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion]) -> object:
+    """What a kernel returned, with tensors as arrays. regions: where these may lie."""
+    given: set[int] = set()
+    return each_value(lambda x: _output(x, framework, cores, regions, given), value)
+
+
+def _output(
+    x: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion], given: set[int]
 ) -> object:
-    """What a kernel returned, with tensors as arrays. regions: where these may lie; given: storages whose memory an
-    array has already."""
-    given = set() if given is None else given
+    """A tensor as an array, a number of the device as that of the host. given: storages whose memory an array has
+    already."""
     if isinstance(x, Tile):
         _check_returned(storage_of(x), cores[0], regions)
         if not cores[0].values:
@@ -203,15 +209,7 @@ def outputs_of(
             found = found.copy()
         given.add(s.number)
         return frameworks.to_framework(found, framework)
-    if isinstance(x, DeviceNumber):
-        return x.value
-    if isinstance(x, tuple):
-        return tuple(outputs_of(v, framework, cores, regions, given) for v in x)
-    if isinstance(x, list):
-        return [outputs_of(v, framework, cores, regions, given) for v in x]
-    if isinstance(x, dict):
-        return {k: outputs_of(v, framework, cores, regions, given) for k, v in x.items()}
-    return x
+    return x.value if isinstance(x, DeviceNumber) else x
 
 
 MAPPED_FROM_B = 1 << 20

@@ -99,23 +99,23 @@ def outside_graph(call: Callable[..., object]) -> Callable[..., object] | None:
 
 def called(launch: KernelLaunch, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
     """Call a kernel on the arrays of a framework, also on those that have no values while it compiles."""
-    if "jax" in sys.modules and any(_is_traced_by_jax(x) for x in _leaves((args, kwargs))):
+    if "jax" in sys.modules and any(_is_traced_by_jax(x) for x in leaves_of((args, kwargs))):
         return _by_jax(launch, args, kwargs)
     if "torch" in sys.modules:
-        first = next((x for x in _leaves((args, kwargs)) if _is_shape_of_torch(x)), None)
+        first = next((x for x in leaves_of((args, kwargs)) if _is_shape_of_torch(x)), None)
         if first is not None:
             return _shapes_in_torch(launch, args, kwargs, first)
     return launch(args, kwargs, values=True)
 
 
-def _leaves(x: object) -> Iterator[object]:
+def leaves_of(x: object) -> Iterator[object]:
     """What lists, tuples and dicts hold."""
     if isinstance(x, Mapping):
         for v in x.values():
-            yield from _leaves(v)
+            yield from leaves_of(v)
     elif isinstance(x, list | tuple):
         for v in x:
-            yield from _leaves(v)
+            yield from leaves_of(v)
     else:
         yield x
 
@@ -165,12 +165,12 @@ def _by_jax(launch: KernelLaunch, args: Sequence[object], kwargs: Mapping[str, o
     """A call while jax traces: shapes now, the run when the compiled function runs."""
     import jax
 
-    traced = [x for x in _leaves((args, kwargs)) if _is_traced_by_jax(x)]
+    traced = [x for x in leaves_of((args, kwargs)) if _is_traced_by_jax(x)]
     outputs = _mapped(
         _without_values(launch, args, kwargs),
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, np.ndarray) else x,
     )
-    if any(not isinstance(x, jax.ShapeDtypeStruct) for x in _leaves(outputs)):
+    if any(not isinstance(x, jax.ShapeDtypeStruct) for x in leaves_of(outputs)):
         raise UserError("under jax.jit a kernel returns tensors", given=outputs, fix="call it outside jax.jit")
 
     def run(*arrays: object) -> object:

@@ -71,11 +71,6 @@ def _out(
     return out
 
 
-def _given(x: object) -> object:
-    """A reduction's destination, which the instruction writes in place."""
-    return None if x is None else operand(x)
-
-
 def tensor_tensor(
     data1: Tensor,
     data2: Tensor,

@@ -209,14 +209,12 @@ def load(src: Tensor, mask: object = None, dtype: object = None, **_: object) ->
         dma.copy(out.tile, src.tile)
         return out
     keep = None if mask is None else np.broadcast_to(np.asarray(mask), src.shape)
-    if not moved(out, src, keep):
-        out.valid = keep
-        return out
-    a = read_tensor(src, keep)
-    write_tensor(out, dma.convert(np.ascontiguousarray(a), src.dtype, out.dtype), keep)
+    if moved(out, src, keep):
+        a = np.ascontiguousarray(read_tensor(src, keep))
+        write_tensor(out, dma.convert(a, src.dtype, out.dtype), keep)
+        if keep is not None:
+            storage_of(out.tile).whole()
     out.valid = keep
-    if keep is not None:
-        storage_of(out.tile).whole()
     return out
 
 

@@ -38,6 +38,7 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, view_of
 from mowich.nki import language as now
+from mowich.nki.arguments import each_value
 from mowich.nki.beta1.index import (
     Affine,
     Symbol,
@@ -422,16 +423,16 @@ class PendingProduct(_MadeLater):
 class TileBlocks(_MadeLater):
     """A tensor with dimensions before the partitions. Each block is a tile of its own, allocated when it is first
     named, which lives as long as it is used: how many there are at once is the compiler's choice. Where anything but
-    one block is named, they lie side by side instead, in SBUF, from then on. `part` names some of the leading
-    dimensions."""
+    one block is named, they lie side by side instead, in SBUF, from then on. counts: blocks in each dimension before
+    the partitions; `part` names some of these dimensions."""
 
-    __slots__ = ("_block", "_counts", "_made", "_name", "_region", "_type", "fill", "part", "whole")
+    __slots__ = ("_block", "_made", "_name", "_region", "_type", "counts", "fill", "part", "whole")
 
     def __init__(
         self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: object, region: MemoryRegion, name: str
     ) -> None:
         self._made: dict[tuple[int, ...], Tensor] = {}
-        self._counts, self._block, self._region, self._name = counts, shape, region, name
+        self.counts, self._block, self._region, self._name = counts, shape, region, name
         self._type = as_dtype(dtype)
         self.fill: object = None
         self.part: tuple[TileBlocks, tuple[int, ...]] | None = None
@@ -441,7 +442,7 @@ class TileBlocks(_MadeLater):
     @property
     def shape(self) -> tuple[int, ...]:
         """Blocks, then partitions and free dimensions."""
-        return (*self._counts, *self._block)
+        return (*self.counts, *self._block)
 
     @property
     def dtype(self) -> DType:
@@ -462,7 +463,7 @@ class TileBlocks(_MadeLater):
             root, first = self.part
             return root[(*first, *(key if isinstance(key, tuple) else (key,)))]
         keys = key if isinstance(key, tuple) else (key,)
-        n = len(self._counts)
+        n = len(self.counts)
         at: tuple[int, ...] = ()
         for k in keys[:n]:
             if not isinstance(k, int | np.integer):
@@ -473,24 +474,19 @@ class TileBlocks(_MadeLater):
             return block[keys[n:]] if len(keys) > n else block
         if self.whole is not None or (len(at) < n and len(at) < len(keys)) or is_condition(key):
             return self.together()[key]
-        if any(not -c <= i < c for i, c in zip(at, self._counts, strict=False)):
-            raise fail("out-of-bounds access", given=at, allowed=f"blocks {self._counts}")
-        at = tuple(i % c for i, c in zip(at, self._counts, strict=False))
+        if any(not -c <= i < c for i, c in zip(at, self.counts, strict=False)):
+            raise fail("out-of-bounds access", given=at, allowed=f"blocks {self.counts}")
+        at = tuple(i % c for i, c in zip(at, self.counts, strict=False))
         if len(at) < n:
-            some = TileBlocks(self._counts[len(at) :], self._block, self._type, self._region, self._name)
+            some = TileBlocks(self.counts[len(at) :], self._block, self._type, self._region, self._name)
             some.part = (self, at)
             return some
         block = self._at(at)
         return block[keys[n:]] if len(keys) > n else block
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Blocks in each dimension before the partitions."""
-        return self._counts
-
     def is_free(self, at: tuple[int, ...]) -> bool:
         """Whether there is such a block, and it was not made yet."""
-        there = all(0 <= i < c for i, c in zip(at, self._counts, strict=True))
+        there = all(0 <= i < c for i, c in zip(at, self.counts, strict=True))
         return there and self.whole is None and at not in self._made
 
     def again(self, at: tuple[int, ...], like: tuple[int, ...], number: int) -> None:
@@ -511,8 +507,8 @@ class TileBlocks(_MadeLater):
 
     def block(self, *keys: object) -> Tile | None:
         """The tile of a block that was made before, None where there is none; keys: numbers of the blocks first."""
-        at = tuple(k for k in keys[: len(self._counts)] if type(k) is int)
-        if self.part is not None or self.whole is not None or len(at) < len(self._counts):
+        at = tuple(k for k in keys[: len(self.counts)] if type(k) is int)
+        if self.part is not None or self.whole is not None or len(at) < len(self.counts):
             return None
         found = self._made.get(at)
         return None if found is None else found.tile
@@ -533,7 +529,7 @@ class TileBlocks(_MadeLater):
             return root.together()[first]
         if self.whole is None:
             core = machine.active()
-            dims = (self._block[0], *self._counts, *self._block[1:])
+            dims = (self._block[0], *self.counts, *self._block[1:])
             room = core.limits.sbuf_B if mem.SPACE[self._region] == "S" else core.limits.psum_B
             if math.prod(dims[1:]) * self._type.itemsize > room:
                 raise fail(
@@ -542,7 +538,7 @@ class TileBlocks(_MadeLater):
                     fix="index the block dimensions with integers",
                 )
             t = placement.allocate(core, dims, self._type, self._region, self._name)
-            n = len(self._counts)
+            n = len(self.counts)
             strides = (*t.strides[1 : n + 1], t.strides[0], *t.strides[n + 1 :])
             self.whole = Tensor(view_like(t, self.shape, strides, 0))
             if self.fill is not None:
@@ -705,15 +701,13 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
         keep = left if value.valid is None else value.valid if left is None else value.valid & left
         if keep is not None:
             a = tensor_f32(value, True) if value.dtype is not dst.dtype else read_tensor(value, True)
+            is_each = value.size == dst.size
             if a.shape != dst.shape:
-                a = a.reshape(dst.shape) if a.size == dst.size else np.broadcast_to(a, dst.shape)
-                keep = (
-                    np.broadcast_to(keep, value.shape).reshape(dst.shape)
-                    if value.size == dst.size
-                    else np.broadcast_to(keep, dst.shape)
-                )
+                a = a.reshape(dst.shape) if is_each else np.broadcast_to(a, dst.shape)
+                keep = np.broadcast_to(keep, value.shape).reshape(dst.shape) if is_each else keep
+            keep = np.broadcast_to(keep, dst.shape)
             dst.check(keep)
-            if moved(dst, value, keep if value.size == dst.size else None, is_checked=True):
+            if moved(dst, value, keep if is_each else None, is_checked=True):
                 write_tensor(dst, a, keep)
             return
         if isinstance(value, Reduction) and not value.first and _is_written(dst.tile):
@@ -725,18 +719,13 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
         elif dst.is_box and value.is_box:
             source = value if value.tile.space != "P" else call_operator("copy", value)
             dma.copy(dst.tile, source.tile)
-        else:
-            if moved(dst, value, None):
-                write_tensor(dst, tensor_f32(value) if value.dtype is not dst.dtype else read_tensor(value))
+        elif moved(dst, value, None):
+            write_tensor(dst, tensor_f32(value) if value.dtype is not dst.dtype else read_tensor(value))
         return
     if dst.is_box and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
         vector.memset(operand(dst), value)
     elif _filled(dst, mask, value):
-        if dst.is_box and mask is None:
-            t = dst.tile if dst.tile.ndim else view_like(dst.tile, (1,), (1,), dst.tile.offset)
-            write_tile(t, np.full(t.shape, value, np.float32))
-        else:
-            write_tensor(dst, np.full(dst.shape, value, np.float32), mask)
+        write_tensor(dst, np.full(dst.shape, value, np.float32), mask)
 
 
 def _filled(dst: Tensor, mask: object, value: object) -> bool:
@@ -745,9 +734,7 @@ def _filled(dst: Tensor, mask: object, value: object) -> bool:
     to = part(dst, None if mask is None else np.broadcast_to(np.asarray(mask), dst.shape))
     if to is None:
         return core.values
-    if not to.on_chip:
-        return issue("dma_copy", "", (("dst", to),), (("src", as_tensor(np.full((1, 1), value, np.float32)).tile),))
-    if to.start_partition % core.limits.quadrant:  # no engine starts there: a DMA writes it
+    if not to.on_chip or to.start_partition % core.limits.quadrant:  # no engine starts there: a DMA writes it
         return issue("dma_copy", "", (("dst", to),), (("src", as_tensor(np.full((1, 1), value, np.float32)).tile),))
     return issue("memset", "", (("dst", to),), (), {"zero": value == 0})
 
@@ -758,11 +745,7 @@ def corner_box(x: Tensor, mask: object) -> Tensor:
         return x
     irregular()
     m = np.broadcast_to(np.asarray(mask), x.shape)
-    sizes = [
-        int(np.flatnonzero(m.any(axis=tuple(a for a in range(m.ndim) if a != d)))[-1]) + 1 if m.any() else 1
-        for d in range(m.ndim)
-    ]
-    return x[tuple(slice(0, n) for n in sizes)]
+    return x[tuple(slice(0, int(at.max(initial=0)) + 1) for at in np.nonzero(m))]
 
 
 @overload
@@ -775,21 +758,9 @@ def wrap_tiles(x: dict[str, object]) -> dict[str, object]: ...
 def wrap_tiles(x: object) -> object: ...
 def wrap_tiles(x: object) -> object:
     """Tiles anywhere in lists, tuples and dicts -> tensors."""
-    if isinstance(x, Tile):
-        return Tensor(x)
-    if isinstance(x, list | tuple):
-        return type(x)(wrap_tiles(v) for v in x)
-    if isinstance(x, dict):
-        return {k: wrap_tiles(v) for k, v in x.items()}
-    return x
+    return each_value(lambda v: Tensor(v) if isinstance(v, Tile) else v, x)
 
 
 def unwrap(x: object) -> object:
     """Tensors -> tiles."""
-    if isinstance(x, Tensor):
-        return x.tile if x.is_box else operand(x)
-    if isinstance(x, list | tuple):
-        return type(x)(unwrap(v) for v in x)
-    if isinstance(x, dict):
-        return {k: unwrap(v) for k, v in x.items()}
-    return x
+    return each_value(lambda v: v if not isinstance(v, Tensor) else v.tile if v.is_box else operand(v), x)
