@@ -431,14 +431,15 @@ def site(core: Core) -> tuple[str, int]:
         code = frame.f_code
         name = code.co_filename
         if name not in _OUR_FILES:
-            if name.startswith(_OURS):
-                _OUR_FILES.add(name)
-                continue
             key = (id(code), frame.f_lasti)
             found = core.sites.get(key)
-            if found is None:
-                found = core.sites[key] = ((name, frame.f_lineno), code)  # the code stays alive, and its id its own
-            return found[0]
+            if found is not None:
+                return found[0]
+            if name.startswith(_OURS):
+                _OUR_FILES.add(name)
+            else:
+                core.sites[key] = ((name, frame.f_lineno), code)  # the code stays alive, and its id its own
+            continue
         frame = frame.f_back
     return "<kernel>", 0
 

@@ -445,10 +445,10 @@ def _binary(name: str, x: object, y: Any, dtype: object = None) -> Tile:
                 x = x.expand_dim(x.ndim)
             for _i in builtins.range(nd - y.ndim):
                 y = y.expand_dim(y.ndim)
-            try:
-                shape = np.broadcast_shapes(x.shape, y.shape)
-            except ValueError:
-                raise fail(f"nl.{name}: {list(x.shape)} and {list(y.shape)} do not broadcast", tile=y) from None
+            sizes = list(zip(x.shape, y.shape, strict=True))
+            shape = tuple([m if n == 1 else n for n, m in sizes])
+            if [n for n, m in sizes if n != m and 1 not in (n, m)]:
+                raise fail(f"nl.{name}: {list(x.shape)} and {list(y.shape)} do not broadcast", tile=y)
             x, y = (t if t.shape == shape else _spread(t, shape) for t in (x, y))
         if x.space == "P" and y.space == "P":
             y = copy(y)

@@ -355,7 +355,8 @@ def reduce(
             allowed="an integer or a tuple of them",
             fix=f"nl.{ops.alu(op).name}(a, b) takes two tensors",
         )
-    axes = sorted(int(a) % x.ndim for a in _listed(axis))
+    ndim = len(x.shape)
+    axes = sorted([int(a) % ndim for a in _listed(axis)])
     row = ops.alu(op)
     x.check_under(mask)
     if mask is not None or x.valid is not None:
@@ -371,22 +372,22 @@ def reduce(
     else:
         source = x if x.is_box else Tensor(operand(x))
     t = operand(source)
-    if t.ndim != len(x.shape):
-        axes = [a + t.ndim - len(x.shape) for a in axes]
+    if len(t.shape) != ndim:
+        axes = [a + len(t.shape) - ndim for a in axes]
     if axes and axes[0] == 0:
         line = new((t.shape[0], 1), dtype or x.dtype)
         vector.tensor_reduce(line.tile, row.name, t, list(range(1, t.ndim)))
         out = new((1, 1), dtype or x.dtype)
         gpsimd.tensor_partition_reduce(out.tile, row.name, line.tile)
         return out
-    rest = [d for d in range(t.ndim) if d not in axes]
+    rest = [d for d in range(len(t.shape)) if d not in axes]
     if rest and axes and rest[-1] > axes[0]:
         t = t.permute([*rest, *axes])
     kept = tuple(t.shape[: len(rest)])
     shape = tuple(1 if d in axes else n for d, n in enumerate(x.shape)) if keepdims else kept
     shape = shape if len(shape) >= 2 else (*shape, 1)
     out = new(shape, dtype or x.dtype)
-    vector.tensor_reduce(out.tile, row.name, t, list(range(len(rest), t.ndim)), negate)
+    vector.tensor_reduce(out.tile, row.name, t, list(range(len(rest), len(t.shape))), negate)
     return out
 
 
