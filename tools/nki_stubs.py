@@ -14,7 +14,7 @@ import re
 import sys
 import textwrap
 import typing
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from enum import Enum, EnumType
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +22,6 @@ from types import ModuleType
 from pages import write
 
 from mowich.neuroncore.dtypes import DType
-from mowich.neuroncore.instructions import TABLE
 from mowich.nki import collectives, isa, language, words
 from mowich.nki.install import STUBS
 
@@ -123,15 +122,13 @@ def home(name: str) -> str:
     return [*made, *(place for place, module in having.items() if an_alias.search(inspect.getsource(module)))][0]
 
 
-def stub(about: str, module: ModuleType, names: Iterable[str], elsewhere: Collection[str] = ()) -> str:
-    """The stub of names of a module; those that are elsewhere are handed on from the stub of the instructions."""
+def stub(module: ModuleType) -> str:
+    """The stub of a module: the names that it offers to kernels."""
     classes, values, functions, own, used = [], [], [], set(), set()
-    for name in names:
+    for name in words.public(module):
         value = vars(module)[name]
         found = signature(value)
-        if name in elsewhere:
-            classes.append(handed_on("mowich.nki.instructions", name, name))
-        elif found is not None:
+        if found is not None:
             functions.append(function(name, found, inspect.getdoc(value)))
             notes = [found.return_annotation, *(p.annotation for p in found.parameters.values())]
             used |= {word for note in notes for word in _WORD.findall(annotation(note))}
@@ -148,17 +145,14 @@ def stub(about: str, module: ModuleType, names: Iterable[str], elsewhere: Collec
     for name in used - own - set(dir(builtins)) - {"builtins"}:
         was = kept.get(name, name)
         needed.add(f"from {home(was)} import {was}" + (f" as {name}\n" if was != name else "\n"))
-    return HEAD.format(about=about) + "".join([*sorted(needed), *classes, *values, *functions])
+    return HEAD.format(about=f"`{words.SHOWN[module.__name__]}`.") + "".join(
+        [*sorted(needed), *classes, *values, *functions]
+    )
 
 
 def pages() -> dict[Path, str]:
     """The stubs and their text now."""
-    made = [name for name, row in sorted(TABLE.items()) if row.face]
-    of_table = "What `mowich.nki.isa` makes of the table of instructions."
-    out = {STUBS.parent / "instructions.pyi": stub(of_table, isa, made)}
-    for name, module in WRITTEN.items():
-        about = f"`{words.SHOWN[module.__name__]}`."
-        out[STUBS / "nki" / f"{name}.pyi"] = stub(about, module, words.public(module), made if module is isa else ())
+    out = {STUBS / "nki" / f"{name}.pyi": stub(module) for name, module in WRITTEN.items()}
     for name, (about, modules) in HANDED_ON.items():
         lines = [handed_on(module, n, n) for module, listed in modules.items() for n in listed.split()]
         out[STUBS / "nki" / f"{name}.pyi"] = HEAD.format(about=about) + "".join(lines)

@@ -24,8 +24,7 @@ OLDER = {"isa.dma_copy": "dst_rmw_op", "isa.tensor_scalar": "dtype", "language.s
 def test_a_stub_has_the_names_and_the_arguments_of_its_module(name: str) -> None:
     module: ModuleType = MODULES[name]
     tree = ast.parse((STUBS / "nki" / f"{name}.pyi").read_text(encoding="utf-8")).body
-    made = ast.parse(STUBS.with_name("instructions.pyi").read_text(encoding="utf-8")).body if module is isa else []
-    shown = {node.name: node for node in (*tree, *made) if isinstance(node, ast.FunctionDef)}
+    shown = {node.name: node for node in tree if isinstance(node, ast.FunctionDef)}
     imported = [alias for node in tree if isinstance(node, ast.ImportFrom) for alias in node.names]
     handed_on = {alias.name for alias in imported if alias.asname == alias.name}  # others are the stub's own
     values = {node.target.id for node in tree if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}

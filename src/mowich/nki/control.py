@@ -175,3 +175,11 @@ def static_assert(condition: object, message: str = "") -> None:
     """Raise where the condition does not hold."""
     if not condition:
         raise fail(f"static_assert failed{': ' + message if message else ''}")
+
+
+OF_LANGUAGE = (
+    *(affine_range, sequential_range, static_range, dynamic_range, fori_loop, while_loop),
+    *(no_reorder, program_id, num_programs, program_ndim, static_assert),
+)
+for _function in OF_LANGUAGE:  # where kernels know it, and what reads their source
+    _function.__module__ = "mowich.nki.language"

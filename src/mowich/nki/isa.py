@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
 from types import FunctionType
-from typing import TYPE_CHECKING, SupportsInt
+from typing import SupportsInt
 
 from mowich.errors import did_you_mean
 from mowich.neuroncore import core as machine
@@ -332,15 +332,10 @@ def _made(name: str) -> FunctionType:
     return function
 
 
-if TYPE_CHECKING:
-    from mowich.nki.instructions import *  # noqa: F403  # a stub: what `_made` makes of the table
-else:
-
-    def __getattr__(name):
-        """The function of an instruction that entered the table after this module was loaded. Raises for any other
-        name."""
-        row = TABLE.get(name)
-        return _made(name) if row is not None and row.face else _unknown(name)
+def __getattr__(name: str) -> Callable[..., NkiInstruction]:
+    """The function of an instruction that entered the table after this module was loaded. Raises for any other name."""
+    row = TABLE.get(name)
+    return _made(name) if row is not None and row.face else _unknown(name)
 
 
 for _name, _row in TABLE.items():

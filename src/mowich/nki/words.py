@@ -30,7 +30,6 @@ SHOWN = {
     "mowich.nki": "nki",
     "mowich.nki.isa": "nki.isa",
     "mowich.nki.language": "nki.language",
-    "mowich.nki.control": "nki.language",
     "mowich.nki.grids": "nki.language",
     "mowich.nki.objects": "nki.language",
     "mowich.nki.collectives": "nki.collectives",
