@@ -27,7 +27,8 @@ HEAD = """# The optimal plans of the main comparison, and their neighbours
 
 DeepSeek-V3, 15T tokens, 4,096 tokens a sequence, 16,384 sequences a step, 16,384 chips of each system. Per system: the best plan, where its time goes, the
 sentence of `mowich plan ... --neighbours` on why it wins, and the neighbours: the best plan with one choice a step away and all others made anew, by how much it is slower
-or does not fit, and the part of the step that grows most. Written by `python tools/optimal_plans.py`.
+or does not fit, and the part of the step that grows most. Trainium trains in BF16 here: its software that ships (TorchTitan Neuron 0.2.2+neuron.1, beta, Neuron 2.33.0 of
+19 October 2026, read 1 December 2026) has no recipe in 8 bit; `--recipe future` counts FP8 on Trainium 2 and MXFP8 on Trainium 3. Written by `python tools/optimal_plans.py`.
 """
 
 
