@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,7 @@ from mowich.studies.collectives import collective
 from pace import within
 
 ONE_GIB = np.array([2.0**30])
+SYSTEMS = [name for name in system_names(load_facts()) if resolve(load_facts(), name).max_chips >= 4]
 
 
 def machine(facts: Facts, spec: str) -> System:
@@ -147,7 +150,89 @@ def test_failing_a_link_never_speeds_up_and_mending_one_never_slows(
     assert worse >= hurt * (1 - 2 * flows.TOLERANCE)
 
 
-SYSTEMS = [name for name in system_names(load_facts()) if resolve(load_facts(), name).max_chips >= 4]
+def draw_failures(rng: random.Random, facts: Facts) -> tuple[System, str, int, dict[int, float], list[int]]:
+    """(machine of 2 to 8 units, kind, group, links with the share that is left, dead chips), all of it small enough to
+    lay out every chip."""
+    while True:
+        base = per_chip(resolve(facts, rng.choice(SYSTEMS)))
+        unit = max((level.devices for level in base.levels if not level.is_network), default=1)
+        system = replace(base, chips=min(base.max_chips // unit, rng.randint(2, max(2, min(8, 150 // unit)))) * unit)
+        if unit <= 150 and links.unit_of(system):
+            break
+    group = rng.choice([system.chips, rng.randint(2, system.chips), unit * rng.randint(1, system.chips // unit)])
+    kinds = ["all-reduce", "all-gather", "broadcast", "permute", *(["all-to-all"] * 3 if unit <= 16 else [])]
+    count = sum(links.LinkNumbers.of(system).counts.values())
+    faults = {rng.randrange(count): rng.choice([0.0, 0.5, rng.random()]) for _ in range(rng.randint(0, 3))}
+    dead = sorted(rng.sample(range(group), rng.choice([0, 0, 1, 2]))) if group > 4 else []
+    return system, rng.choice(kinds), max(2, group), faults, dead
+
+
+def outcome(asked: Callable[[], flows.Asymmetric]) -> tuple[float, list[str]] | str:
+    """(slowdown, algorithms), or what is refused."""
+    try:
+        found = asked()
+    except UserError as error:
+        return error.what.split(" from ")[0]
+    return found.slowdown, found.algorithm
+
+
+def check_classes(facts: Facts, seeds: range) -> None:
+    """Units that are alike laid out once take what every chip laid out takes."""
+    for seed in seeds:
+        system, kind, group, faults, dead = draw_failures(random.Random(seed), facts)
+        assert links.LinkNumbers.of(system).counts == links.build(system).counts
+        members = [m for m in range(group) if m not in dead]
+        plain = outcome(lambda: flows.asymmetric(system, kind, ONE_GIB, members, faults=faults))  # noqa: B023
+        classed = outcome(lambda: flows.failed(system, kind, ONE_GIB, group, dead=dead, faults=faults))  # noqa: B023
+        case = (seed, system.id, system.chips, kind, group, faults, dead)
+        if isinstance(plain, str) or isinstance(classed, str):
+            assert plain == classed, case
+        else:
+            assert classed[0] == pytest.approx(plain[0], rel=1e-6), case
+            assert classed[1] == plain[1], case
+
+
+def test_flows_of_classes_are_those_of_every_chip(facts: Facts) -> None:
+    check_classes(facts, range(40))
+
+
+@pytest.mark.slow
+def test_flows_of_classes_are_those_of_every_chip_in_many_cases(facts: Facts) -> None:
+    check_classes(facts, range(40, 1000))
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "fail"),
+    [
+        ("trn3:100000", "all-reduce", ["link:3", "link:250000", "chip:99999"]),
+        ("trn3:100000", "all-to-all", ["link:3", "link:500000=0.5", "chip:5"]),
+        ("trn2:100000", "all-gather", ["link:1000"]),
+        ("gb300:100000", "all-reduce", ["link:scale_out:77", "chip:99990"]),
+        ("h100:100000", "all-to-all", ["link:3"]),
+    ],
+)
+def test_failures_among_100000_chips_take_a_second(facts: Facts, spec: str, kind: str, fail: list[str]) -> None:
+    """And lay out few of them: 0.5 CPU s and 82 MB at the most, where 4,096 chips took 3.4 s and 366 MB."""
+    with within(1.0):
+        found = collective(facts, kind, spec, sizes=[2**30], fail=fail)
+    assert found.slowdown >= 1.0
+    assert found.rows[0].ranks == 100_000 - sum(f.startswith("chip") for f in fail)
+    system = machine(facts, spec)
+    far = links.LinkNumbers.of(system)
+    laid = links.classes(
+        system, 100_000, dead=[99_999], faults={0: 0.0, sum(far.counts.values()) - 1: 0.0}, in_order=True, is_even=False
+    )
+    assert laid.graph.chips <= 8 * links.unit_of(system)
+
+
+def test_a_fault_far_inside_a_large_machine_is_named_by_its_chip(facts: Facts) -> None:
+    """Link 5,000,003 of a million chips: the fourth of the second level of a unit far inside."""
+    system = machine(facts, "trn3:1000000")
+    level, unit, number = links.LinkNumbers.of(system).place(5_000_003)
+    assert (level, unit) == ("rack", (5_000_003 - 4 * 6945 * 144) // (5 * 144))
+    found = collective(facts, "all-reduce", "trn3:1000000", sizes=[2**30], fail=["link:5000003"])
+    assert f"chip {unit * 144 + number // 5}" in found.rows[0].binds
+    assert found.slowdown > 1.0
 
 
 def check_fault(spec: str, kind: str, fault: str, group: int) -> None:
@@ -165,6 +250,24 @@ def check_fault(spec: str, kind: str, fault: str, group: int) -> None:
     assert hurt.ranks == group - lost
     assert found.slowdown >= 1.0
     assert float(hurt.time_s) >= float(whole.time_s) or lost
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(SYSTEMS), st.integers(2, 300), st.integers(2, 300), st.floats(0.01, 1.0), st.integers(0, 2**16))
+def test_every_part_of_a_machine_has_a_time_with_any_fault(
+    spec: str, chips: int, group: int, left: float, number: int
+) -> None:
+    """Groups that leave chips of a domain idle, and faults anywhere, also where the group is not."""
+    facts = load_facts()
+    chips = min(chips, resolve(facts, spec).max_chips)
+    group, asked = min(group, chips), f"{spec}:{chips}"
+    system = per_chip(resolve(facts, asked))
+    local = links.laid_out(system, group)
+    counts = links.LinkNumbers.of(system).counts if links.unit_of(system) else links.build(local).counts
+    fault = f"link:{number % max(1, sum(counts.values()))}={left}"
+    whole = collective(facts, "all-reduce", asked, sizes=[2**28], group=group)
+    hurt = collective(facts, "all-reduce", asked, sizes=[2**28], group=group, fail=[fault])
+    assert float(hurt.rows[0].time_s) >= float(whole.rows[0].time_s) * (1 - 1e-12)
 
 
 FAULTS = st.sampled_from(["link:0", "link:0=0.5", "chip:1"])

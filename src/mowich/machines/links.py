@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -59,13 +59,26 @@ class Graph:
     links: tuple[Link, ...]
     of: Mapping[tuple[int, int], int]
     switch_of: Mapping[tuple[int, int], int]
+    unit: int = 0
+    stands_for: tuple[int, ...] = ()
 
     def name(self, edge: int) -> str:
-        """A directed link in words."""
-        ends = [
-            f"chip {n}" if n < self.chips else f"switch {n - self.chips}" for n in (self.tail[edge], self.head[edge])
-        ]
-        return f"{ends[0]} to {ends[1]}"
+        """A directed link in words. unit, stands_for: chips of a unit, and which unit of a larger machine each is."""
+        return " to ".join(self._node(int(n)) for n in (self.tail[edge], self.head[edge]))
+
+    def _node(self, node: int) -> str:
+        if not self.stands_for:
+            return f"chip {node}" if node < self.chips else f"switch {node - self.chips}"
+        return (
+            f"chip {self.stands_for[node // self.unit] * self.unit + node % self.unit}"
+            if node < self.chips
+            else "a switch"
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Level -> its physical links, in the order in which they are counted."""
+        return dict(Counter(link.level for link in self.links))
 
 
 def _torus_sides(level: Level, r: int) -> tuple[int, ...]:
@@ -190,6 +203,163 @@ def build(system: System) -> Graph:
     )
 
 
+def sizes_of(system: System) -> tuple[int, ...]:
+    """Chips joined by each level that the machine uses, innermost first, as `Graph.sizes`."""
+    out: list[int] = []
+    for level in system.levels:
+        joins = system.chips if level.is_network else min(level.devices, system.chips)
+        if joins > (out[-1] if out else 1):
+            out.append(joins)
+    return tuple(out)
+
+
+def unit_of(system: System) -> int:
+    """Chips of a unit of a machine of several, which only a network joins; 0 where there is one unit, or where one has
+    more than PART_CHIPS."""
+    unit = max((level.devices for level in system.levels if not level.is_network), default=1)
+    return unit if unit < system.chips and unit <= PART_CHIPS else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkNumbers:
+    """How the links of a machine of several units are counted: level by level, unit by unit. chips: of the machine;
+    units: of it; counts: level -> all of its links."""
+
+    chips: int
+    units: int
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, system: System) -> LinkNumbers:
+        """Of a machine whose units are all laid out whole."""
+        unit = unit_of(system)
+        units = -(-system.chips // unit)
+        of_two = build(replace(system, chips=2 * unit)).counts
+        return cls(chips=system.chips, units=units, counts={name: n // 2 * units for name, n in of_two.items()})
+
+    def place(self, index: int) -> tuple[str, int, int]:
+        """(level, unit, number within the unit and level) of a link."""
+        for level, count in self.counts.items():
+            if index < count:
+                return level, *divmod(index, count // self.units)
+            index -= count
+        raise ValueError("no such link")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """A group of chips of a machine, units that are alike laid out once. graph: of the units laid out; unit: chips of
+    each; count: units of the machine that each stands for; follows: (a, b) -> how many units of class a are followed by
+    one of b; members: chips of the group; faults: {link of the graph: share left}; sizes: chips joined by each level of
+    the machine; is_even: the group fills whole domains."""
+
+    graph: Graph
+    unit: int
+    count: tuple[int, ...]
+    follows: Mapping[tuple[int, int], int]
+    members: Sequence[int]
+    faults: Mapping[int, float]
+    sizes: tuple[int, ...]
+    is_even: bool
+
+    @classmethod
+    def each_its_own(cls, graph: Graph, members: Sequence[int]) -> Classes:
+        """Every unit of the graph for itself, whatever members it has."""
+        inner = [s for s, level in zip(graph.sizes, graph.levels, strict=True) if not level.is_network]
+        unit = inner[-1] if inner else 1
+        order = list(dict.fromkeys(m // unit for m in members))
+        ring = zip(order, order[1:] + order[:1], strict=True) if len(order) > 1 else ()
+        n = len(members)
+        return cls(
+            graph=graph,
+            unit=unit,
+            count=(1,) * -(-graph.chips // unit),
+            follows=dict.fromkeys(ring, 1),
+            members=members,
+            faults={},
+            sizes=graph.sizes,
+            is_even=list(members) == list(range(n)) and not any(n % s for s in graph.sizes if s < n),
+        )
+
+    def ranks(self, members: Sequence[int]) -> int:
+        """Chips of the machine that members stand for."""
+        return sum(self.count[m // self.unit] for m in members)
+
+
+def classes(
+    system: System,
+    group: int,
+    *,
+    dead: Sequence[int] = (),
+    faults: Mapping[int, float] | None = None,
+    in_order: bool,
+    is_even: bool,
+) -> Classes:
+    """The first `group` chips of a machine of several units, less dead ones. Units with a fault, a dead chip or a part
+    of the group are laid out, one stands for all others, and where units exchange in_order, those beside a unit that
+    differs are laid out as well.
+
+    faults: {link of the machine, as `LinkNumbers` counts them: share left}.
+    """
+    unit, numbers = unit_of(system), LinkNumbers.of(system)
+    units = -(-group // unit)
+    at = {index: numbers.place(index) for index in faults or {}}
+    own = {chip // unit for chip in dead} | {of_unit for _, of_unit, _ in at.values() if of_unit < units}
+    own |= {units - 1} if group % unit else set()
+    own |= {(u + step) % units for u in own for step in (-1, 1)} if in_order else set()
+    stands_for = sorted(own)
+    others = units - len(own)
+    if others:
+        stands_for.append(next(u for u in range(units) if u not in own))
+    if len(stands_for) == 1:
+        stands_for.append(stands_for[0])  # an idle unit, so that the network is there
+    count = [1] * len(own) + [others] * (others > 0) + [0] * (len(stands_for) - len(own) - (others > 0))
+    local = build(replace(system, chips=len(stands_for) * unit))
+    graph = replace(local, unit=unit, stands_for=tuple(stands_for))
+    first = dict(zip(graph.counts, np.cumsum([0, *graph.counts.values()])[:-1].tolist(), strict=True))
+    each = {level: n // len(stands_for) for level, n in graph.counts.items()}
+    gone = set(dead)
+    members = [
+        place * unit + p
+        for place, real in enumerate(stands_for)
+        for p in range(unit)
+        if count[place] and real * unit + p < group and real * unit + p not in gone
+    ]
+    return Classes(
+        graph=graph,
+        unit=unit,
+        count=tuple(count),
+        follows=_follows(units, stands_for[: len(own)], {m // unit for m in members}),
+        members=members,
+        faults={
+            first[level] + stands_for.index(of_unit) * each[level] + number: (faults or {})[index]
+            for index, (level, of_unit, number) in at.items()
+            if of_unit < units
+        },
+        sizes=sizes_of(system),
+        is_even=is_even,
+    )
+
+
+def _follows(units: int, own: Sequence[int], used: set[int]) -> dict[tuple[int, int], int]:
+    """(a, b) -> units of class a that are followed by one of class b, round all units that have members. own: units of
+    classes of their own, in order; all others are of the class behind theirs; used: classes that have members."""
+    rest = len(own)
+    ring = [(real, at) for at, real in enumerate(own) if at in used]
+    out: Counter[tuple[int, int]] = Counter()
+    if not ring:
+        return {(rest, rest): units} if units > 1 else {}
+    for (real, a), (after, b) in zip(ring, ring[1:] + ring[:1], strict=True):
+        span = (after - real - 1) % units if after != real else units - 1
+        between = span - sum(1 for other in own if 0 < (other - real) % units <= span)
+        steps = [a, *([rest] if between else []), b]
+        out.update(pairwise(steps))
+        if between > 1:
+            out[rest, rest] += between - 1
+    out.pop((ring[0][1], ring[0][1]), None)  # a unit that is alone has no other
+    return dict(out)
+
+
 def laid_out(system: System, group: int, kind: str = "all-reduce") -> System:
     """The machine, or the part of it that is laid out link by link for a collective of its first `group` chips.
 
@@ -226,14 +396,7 @@ def damage(graph: Graph, faults: Mapping[int, float]) -> Floats:
     """
     out = graph.capacity_Bps.copy()
     for index, share in faults.items():
-        if not 0 <= index < len(graph.links):
-            raise UserError(
-                "no such link", field="fail", given=f"link:{index}", allowed=f"link:0 to link:{len(graph.links) - 1}"
-            )
-        if not 0.0 <= share <= 1.0:
-            raise UserError(
-                "the share of a link's bandwidth that is left lies between 0 and 1", field="fail", given=share
-            )
+        _check_fault(index, share, len(graph.links))
         link = graph.links[index]
         parts = sum(1 for other in graph.links if other.ends == link.ends) if link.share == 1.0 else 1
         for end in link.ends:
@@ -242,8 +405,16 @@ def damage(graph: Graph, faults: Mapping[int, float]) -> Floats:
     return out
 
 
-def parse_fault(graph: Graph, text: str) -> tuple[str, int, float]:
+def _check_fault(index: int, share: float, links: int) -> None:
+    if not 0 <= index < links:
+        raise UserError("no such link", field="fail", given=f"link:{index}", allowed=f"link:0 to link:{links - 1}")
+    if not 0.0 <= share <= 1.0:
+        raise UserError("the share of a link's bandwidth that is left lies between 0 and 1", field="fail", given=share)
+
+
+def parse_fault(graph: Graph | LinkNumbers, text: str) -> tuple[str, int, float]:
     """ "link:3", "link:rack:7", "link:3=0.5", "chip:5" -> (link or chip, index, share left)."""
+    counts = graph.counts
     body, _, left = text.partition("=")
     words = body.split(":")
     try:
@@ -255,28 +426,27 @@ def parse_fault(graph: Graph, text: str) -> tuple[str, int, float]:
         return "chip", index, 0.0
     if words[0] == "link" and len(words) in (2, 3) and index >= 0:
         if len(words) == 3:
-            names = [level.name for level in graph.levels]
-            at = [i for i, link in enumerate(graph.links) if link.level == words[1]]
+            names = list(counts)
             if words[1] not in names:
                 raise UserError(
                     "unknown level", field="fail", given=words[1], allowed=names, fix=did_you_mean(words[1], names)
                 )
-            if index >= len(at):
+            if index >= counts[words[1]]:
                 raise UserError(
                     "no such link",
                     field="fail",
                     given=text,
-                    allowed=f"link:{words[1]}:0 to link:{words[1]}:{len(at) - 1}",
+                    allowed=f"link:{words[1]}:0 to link:{words[1]}:{counts[words[1]] - 1}",
                 )
-            index = at[index]
-        damage(graph, {index: share})
+            index += sum(counts[name] for name in names[: names.index(words[1])])
+        _check_fault(index, share, sum(counts.values()))
         return "link", index, share
     raise UserError(
         "not a fault",
         field="fail",
         given=text,
         allowed=(
-            f"link:N (0 to {len(graph.links) - 1}), link:LEVEL:N, either with =SHARE left, or chip:N (0 to"
+            f"link:N (0 to {sum(counts.values()) - 1}), link:LEVEL:N, either with =SHARE left, or chip:N (0 to"
             f" {graph.chips - 1})"
         ),
     )
@@ -307,6 +477,16 @@ class Routes:
                 found = [(s, p if self._dead.isdisjoint(p) else self._around(u, v)) for s, p in found]
             self._known[u, v] = found
         return found
+
+    def to_copy(self, u: int, v: int) -> list[tuple[float, LinkPath]]:
+        """As a call, to chip v of another unit that is like u's, over the network."""
+        node = self._graph.switch_of[len(self._graph.sizes) - 1, 0]
+        return [(1.0, (self._graph.of[u, node], self._graph.of[node, v]))]
+
+    def chip_of(self, edge: int) -> int:
+        """A chip at an end of a directed link."""
+        tail = int(self._graph.tail[edge])
+        return tail if tail < self._graph.chips else int(self._graph.head[edge])
 
     def _whole(self, u: int, v: int) -> list[tuple[float, LinkPath]]:
         if u == v:

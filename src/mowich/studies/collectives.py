@@ -315,6 +315,8 @@ def _disturbed(
     system: System, kind: str, data_B: FloatArray, group: int, fail: Sequence[str], beside: Sequence[str]
 ) -> _Runs:
     """How a collective runs where links or chips failed, or others run beside it. data_B: [sizes]."""
+    if not beside and links.unit_of(system):
+        return _failed(system, kind, data_B, group, fail)
     local = links.laid_out(system, group, kind)
     graph, laid = links.build(local), min(group, local.chips)
     members, faults = list(range(laid)), dict[int, float]()
@@ -335,6 +337,27 @@ def _disturbed(
     found = flows.asymmetric(local, kind, data_B, members, faults=faults, beside=others)
     whole = group > laid == len(members)  # a part of the group is laid out: the library chooses for all of it
     return _Runs(ranks=left, slowdown=found.slowdown, algorithm=None if whole else found.algorithm, binds=found.binds)
+
+
+def _failed(system: System, kind: str, data_B: FloatArray, group: int, fail: Sequence[str]) -> _Runs:
+    """How a collective runs where links or chips of a machine of many units failed. data_B: [sizes]."""
+    numbers, dead, faults = links.LinkNumbers.of(system), set[int](), dict[int, float]()
+    for text in fail:
+        what, index, share = links.parse_fault(numbers, text)
+        if what == "link":
+            faults[index] = share
+        elif index >= group:
+            raise UserError(
+                "the chip is not in the group", field="fail", given=text, allowed=f"chip:0 to chip:{group - 1}"
+            )
+        else:
+            dead.add(index)
+    if group - len(dead) < 2:
+        raise UserError("fewer than two chips are left", field="fail")
+    found = flows.failed(system, kind, data_B, group, dead=sorted(dead), faults=faults)
+    return _Runs(
+        ranks=group - len(dead), slowdown=found.slowdown, algorithm=found.algorithm, binds=found.binds
+    )
 
 
 def _beside(text: str, chips: int) -> tuple[str, list[int]]:
