@@ -559,7 +559,8 @@ def all_to_all_binds(system: System, n: Floats, stride: Floats) -> tuple[NDArray
     outside = [(n - walk[at].below) / walk[at].Bps, *((h.m - h.below) / h.Bps for h in walk[at + 1 :])]
     within = _worst(inside) if inside else np.full(len(n), at, dtype=np.intp)
     if inside and system.fabric.pass_Bps is not None:
-        within = np.where(core_pass_B(system, n)[0] > np.max(inside, axis=0), len(system.levels), within)
+        passed = core_pass_B(system, n)[0] * (walk[at].below / n)
+        within = np.where(passed > np.max(inside, axis=0), len(system.levels), within)
     return within, at + _worst(outside)
 
 
@@ -664,8 +665,9 @@ def all_to_all_ways(system: System, n: Floats, stride: Floats) -> tuple[Way, Way
     for i, hop in enumerate(walk[:at]):
         x_in = np.maximum(x_in, _all_to_all_x(system, walk, i, n))
         L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
-    x_in = np.maximum(_shared_by_switches(system, walk, x_in, n), core_pass_B(system, n)[0])
     net = walk[at]
+    # what crosses the network passes through the cores too, at once with it, and faster
+    x_in = np.maximum(_shared_by_switches(system, walk, x_in, n), core_pass_B(system, n)[0] * (net.below / n))
     is_inside, crosses = net.below > 1, n > net.below
     base = np.where(n > 1, f.base_s, 0.0)
     L_out = np.where(crosses, f.all_to_all_steps * net.step_s, 0.0)
