@@ -283,7 +283,7 @@ def test_help_is_one_screen_each_with_an_example(capsys: pytest.CaptureFixture[s
         code, out, _ = run(capsys, *verb, "--help")
         assert code == 0
         assert "Example: mowich" in out
-        assert len(out.splitlines()) <= 61  # plan has the options of training, of serving, of a load and of facts
+        assert len(out.splitlines()) <= 62  # plan has the options of training, of serving, of a load and of facts
 
 
 def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -319,7 +319,7 @@ def test_help_is_instant_and_loads_nothing_heavy() -> None:
 
 def test_a_profile_of_a_kernel_brings_no_models_and_no_evidence() -> None:
     """What a fresh process spends its time on: modules that no page of a kernel needs, YAML parsed in Python."""
-    names = ("mowich.models", "mowich.plans.plan", "mowich.evidence", "mowich.show.verbs")
+    names = ("mowich.models", "mowich.plans.plan", "mowich.evidence", "mowich.show.compare")
     code = (
         "import sys; from mowich import cli; from yaml import scanner; scanner.Scanner.__init__ = None; "
         "code = cli.run(['kernel', 'profile', '@softmax']); "

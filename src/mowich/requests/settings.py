@@ -94,7 +94,7 @@ PRICE_KIND = word(
 TERM = word("term", "The same as price.", edges=CALLED, default="default")
 RECIPE = word(
     "recipe",
-    "Training in precisions that software ships, or in all: shipped, future.",
+    "Training precisions: shipped, or future: any that the chip has.",
     metavar="NAME",
     example="future",
 )
