@@ -11,20 +11,8 @@ import numpy as np
 from mowich.arrays import Array
 from mowich.neuroncore import dtypes as formats
 
-bfloat16 = formats.bfloat16.dtype
-float8_e4m3 = formats.float8_e4m3.dtype
-float8_e4m3fn = formats.float8_e4m3fn.dtype
-float8_e5m2 = formats.float8_e5m2.dtype
-float8_e8m0fnu = formats.float8_e8m0fnu.dtype
-float4_e2m1fn = formats.float4_e2m1fn.dtype
-float8_e4m3fn_x4 = formats.float8_e4m3fn_x4.dtype
-float8_e5m2_x4 = formats.float8_e5m2_x4.dtype
-float4_e2m1fn_x4 = formats.float4_e2m1fn_x4.dtype
-tfloat32 = formats.tfloat32.dtype
-float32 = formats.float32.dtype
-float16 = formats.float16.dtype
-int8, int16, int32 = formats.int8.dtype, formats.int16.dtype, formats.int32.dtype
-uint8, uint16, uint32 = formats.uint8.dtype, formats.uint16.dtype, formats.uint32.dtype
+for _format in (*formats.PUBLIC, formats.float4_e2m1fn):
+    globals()[_format.name] = _format.dtype
 
 
 def to_np(dtype: object) -> np.dtype[Any]:
