@@ -112,6 +112,14 @@ def test_a_reference_is_compared_in_each_turn(turns: tuple[int, int], data: st.D
     assert (other.difference.got, other.difference.turn) == (found.difference.got, found.difference.turn)
 
 
+def test_a_loop_of_the_device_is_compared_with_one_that_python_unrolls() -> None:
+    found = mowich.debug_kernel(kernel_of(on_device, 3, 2), ROWS, first_difference=kernel_of(unrolled, 3, 2)).comparison
+    assert found.difference is None
+    assert (found.unpaired, found.missing) == (3 * 2 + 3, 0)  # the ends of turns
+    fewer = mowich.debug_kernel(kernel_of(on_device, 3, 2), ROWS, first_difference=kernel_of(unrolled, 3, 1)).comparison
+    assert fewer.difference is not None
+
+
 def test_the_turn_that_fails_has_the_state_of_its_body() -> None:
     @jit
     def leaves(x: Any) -> Any:
