@@ -120,7 +120,7 @@ def test_the_picture_and_the_words_say_what_sets_the_peak_and_what_lowers_it() -
     found = shown()
     lines = "\n".join(drawing.draw_timeline(found, Style(width=100)))
     assert f"   GiB {'9' * 3}" in lines or "9" in lines.split("GiB ")[1].splitlines()[0]
-    words = drawing.memory_words(found)
+    words = drawing.words_of_peak(found)
     assert words[0].startswith(f"Memory peaks at {found.memory.peak.total_B / 2**30:.1f}"[:20])
     assert "activations" in words[0]
     assert "recompute selective" in words[1]

@@ -76,7 +76,7 @@ def plan(asked: jobs.PlanRequest) -> None:
 
         if played is None:
             return ""
-        of_memory = [line for words in drawing.memory_words(played) for line in wrap(words, how)]
+        of_memory = [line for words in drawing.words_of_peak(played) for line in wrap(words, how)]
         return "\n".join(["", drawing.summary(played), *drawing.draw_timeline(played, how), *of_memory]) + "\n"
 
     emit(

@@ -16,27 +16,30 @@ from mowich.evidence.scores import RowResult
 from mowich.facts import Facts
 from mowich.machines.system import machine_id
 
-METRIC = "W_per_chip"
+_METRIC = "W_per_chip"
 
 ENERGY = TableForm(
-    required=("id", "chip", "n_chips", "workload", "scope"), metrics=(METRIC,), counts=("n_chips",), counts_from_zero=()
+    required=("id", "chip", "n_chips", "workload", "scope"),
+    metrics=(_METRIC,),
+    counts=("n_chips",),
+    counts_from_zero=(),
 )
 """The columns of metered power. scope: `node` or `system`."""
 
-SCOPES = ("node", "system")
+_SCOPES = ("node", "system")
 
 
 def is_energy(columns: Sequence[str]) -> bool:
     """Whether a table's columns are those of metered power."""
-    return METRIC in columns
+    return _METRIC in columns
 
 
 def check_energy_row(row: PublishedRow, where: str) -> list[UserError]:
     """What is wrong with a row: blank cells, an unknown scope, cells that are no number."""
-    errors = blank(row, ("id", "chip", "scope", METRIC), where)
-    if row["scope"] and row["scope"] not in SCOPES:
+    errors = blank(row, ("id", "chip", "scope", _METRIC), where)
+    if row["scope"] and row["scope"] not in _SCOPES:
         place = f"{where}, column scope"
-        errors.append(UserError("unknown scope", where=place, given=row["scope"], allowed=", ".join(SCOPES)))
+        errors.append(UserError("unknown scope", where=place, given=row["scope"], allowed=", ".join(_SCOPES)))
     return errors + not_numbers(row, ENERGY.numbers, where, whole=("n_chips",))
 
 
@@ -52,18 +55,18 @@ def _scored(row: PublishedRow, facts: Facts) -> RowResult:
         found = by_part(facts, machine_id(facts, facts.resolve_system(row["chip"])), read_site(facts))
     except UserError as error:
         reason = f"no facts for it: {error.what}"
-        return RowResult.unsupported(row, metric=METRIC, source=source, reason=reason)
-    drawn, measured = found.drawn_system if row["scope"] == "system" else found.drawn, float(row[METRIC])
+        return RowResult.unsupported(row, metric=_METRIC, source=source, reason=reason)
+    drawn, measured = found.drawn_system if row["scope"] == "system" else found.drawn, float(row[_METRIC])
     if drawn.value is None or measured <= 0.0:
-        reason = drawn.reason or f"{METRIC} is 0"
-        return RowResult.unsupported(row, metric=METRIC, source=source, reason=reason)
+        reason = drawn.reason or f"{_METRIC} is 0"
+        return RowResult.unsupported(row, metric=_METRIC, source=source, reason=reason)
     ratio = drawn.value / measured
     return RowResult(
         id=row["id"],
         status="ok",
         reason=None,
         inferred=(),
-        metric=METRIC,
+        metric=_METRIC,
         measured=measured,
         predicted=drawn.value,
         low=drawn.low,

@@ -99,7 +99,7 @@ MOST_RELIEFS = 4
 """Changes that lower the peak of memory, of which so many are told."""
 
 
-def memory_words(found: PlanTimeline) -> list[str]:
+def words_of_peak(found: PlanTimeline) -> list[str]:
     """What sets the peak of memory, and what would lower it."""
     memory, peak = found.memory, found.memory.peak
     when = "between operations"
@@ -252,7 +252,7 @@ def _memory_svg(found: PlanTimeline, left: int, top: int, scale: float) -> Itera
             for at in (level.at_s, after.at_s)
         ]
 
-    yield f'<text x="{left}" y="{top + 10}" font-size="12">{memory_words(found)[0]}</text>'
+    yield f'<text x="{left}" y="{top + 10}" font-size="12">{words_of_peak(found)[0]}</text>'
     x, below = left, [0.0] * len(levels)
     for name, colour in _MEMORY_FILL.items():
         above = [low + level.held_B[name] for low, level in zip(below, levels, strict=True)]

@@ -24,7 +24,7 @@ NO_ROOM = "do not fit by our memory model"
 """Rows whose plan needs more memory than the device has: what made it fit (offload, a policy) is not stated, and so not
 predicted."""
 
-OF_MEMORY = "memory of a device, where rows state it"
+_OF_MEMORY = "memory of a device, where rows state it"
 """What a program's allocator held, as the rows print it, and as predicted."""
 
 MOST_REASONS = 8
@@ -164,7 +164,7 @@ def _summaries(summary: Mapping[str, Result], shipped: bool) -> list[Table]:
     if (summary.get("does_not_fit_memory") or {"n": 0})["n"]:
         first |= {NO_ROOM: summary["does_not_fit_memory"], "all others": summary["fits_memory"]}
     if "memory" in summary:
-        first |= {OF_MEMORY: summary["memory"]}
+        first |= {_OF_MEMORY: summary["memory"]}
     groups: tuple[tuple[str, Mapping[str, Result]], ...] = (
         ("rows", first),
         ("by chip", summary.get("by_chip", {})),

@@ -38,7 +38,7 @@ MOST_SLOWER = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
+class MemoryLevel:
     """What a device holds from a moment of the step on, in bytes by category. during: the operation that runs then,
     None between operations."""
 
@@ -66,7 +66,7 @@ class MemoryTimeline:
     """Memory of each device over a step. levels: in order of time, by device; usable_B: of a device; reliefs: what
     would lower the peak, the largest first."""
 
-    levels: tuple[tuple[Level, ...], ...]
+    levels: tuple[tuple[MemoryLevel, ...], ...]
     usable_B: float
     reliefs: tuple[Relief, ...]
 
@@ -77,7 +77,7 @@ class MemoryTimeline:
         return int(np.argmax(np.round(tops, 3)))
 
     @property
-    def peak(self) -> Level:
+    def peak(self) -> MemoryLevel:
         """The first of the highest levels of all devices, while an operation runs where one does."""
         return max(self.levels[self.peak_device], key=lambda level: (round(level.total_B, 3), level.during is not None))
 
@@ -110,11 +110,11 @@ def _levels(
     of_one: float,
     head: int,
     step_s: float,
-) -> Iterator[Level]:
+) -> Iterator[MemoryLevel]:
     """The levels of one device. of_one: bytes of activations of one chunk and micro-batch; head: the last stage."""
     held = 0
 
-    def level(at_s: float, op: Op | None) -> Level:
+    def level(at_s: float, op: Op | None) -> MemoryLevel:
         back, loss = op is not None and op.kind != "F", 0.0
         if op is not None and op.stage == head and op.kind in ("B", "BW"):
             loss = parts["logits"]
@@ -125,7 +125,7 @@ def _levels(
             parts["gathered"] if op else 0.0,
             parts["expert_buffers"] if op else 0.0,
         )
-        return Level(at_s=at_s, held_B={**stays, **dict(zip(COMES, comes, strict=True))}, during=op)
+        return MemoryLevel(at_s=at_s, held_B={**stays, **dict(zip(COMES, comes, strict=True))}, during=op)
 
     yield level(0.0, None)
     for span in line.spans:

@@ -11,7 +11,7 @@ from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Source
-from mowich.studies.explain.training import MEMORY_NAMES, memory_numbers, memory_terms, record_memory
+from mowich.studies.explain.training import MEMORY_NAMES, memory_numbers, plan_memory_terms, record_memory
 from mowich.studies.explain.tree import ResultPath
 from mowich.training.sensitivity import noted_on
 
@@ -33,7 +33,7 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
 
     def terms(name: ResultPath, notes: Notes) -> None:
         if name[0] in MEMORY_NAMES:
-            notes.terms |= memory_terms(noted_on(partial(record_memory, model, job, plan), system, facts), name)
+            notes.terms |= plan_memory_terms(noted_on(partial(record_memory, model, job, plan), system, facts), name)
 
     def symbols(known: Facts) -> dict[str, float]:
         usable = known.fact(system.paths["hbm_usable_B"])

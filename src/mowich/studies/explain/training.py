@@ -77,7 +77,7 @@ def memory_numbers(model: Model, system: Platform, job: TrainJob, plan: Plan, kn
     return out | {("out_of_memory",): need.out_of_memory}
 
 
-def memory_terms(whole: Notes, name: ResultPath) -> dict[str, Term]:
+def plan_memory_terms(whole: Notes, name: ResultPath) -> dict[str, Term]:
     """The terms of a plan's memory that make one of `MEMORY_NAMES`; of a category only its own."""
     part = f"memory.{name[1]}" if name[0] == "memory_B" and len(name) > 1 else ""
     return {k: t for k, t in whole.terms.items() if not part or k == part}
@@ -199,7 +199,7 @@ class _Row:
             wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
             notes.terms |= {k: t for k, t in whole.items() if k.startswith(wanted)}
         elif first in MEMORY_NAMES:
-            notes.terms |= memory_terms(recorded(record_memory), name)
+            notes.terms |= plan_memory_terms(recorded(record_memory), name)
 
     def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
         """Record what follows from the time of the step and the goodput that the row says."""

@@ -9,7 +9,7 @@ from mowich.studies.explain.rules.rule import MEMORY_RANGE, R, Rule, under
 TIMED = ("step_time_s", "derived_step_time_s", "ttft_ms", "tpot_ms")
 """Metrics of measured rows that are times; the others are rates."""
 
-METERED = ("W_per_chip",)
+_METERED = ("W_per_chip",)
 """The metric of rows of metered power."""
 
 SLOWER = "predicted time over measured time: above 1 is predicted slower"
@@ -147,11 +147,11 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
                 "W",
                 f"{what}what a busy node or system draws of one chip, before PUE",
                 "table: provisioned power (without network for a node) x drawn_share (economics/power.py:drawn_W)",
-                when=("metric", METERED),
+                when=("metric", _METERED),
             )
             for name, what in (("predicted", ""), ("low", "low end of "), ("high", "high end of "))
         ),
-        R("rows * ratio", "1", "predicted over metered watts", "= predicted / measured", when=("metric", METERED)),
+        R("rows * ratio", "1", "predicted over metered watts", "= predicted / measured", when=("metric", _METERED)),
         R(
             "rows * predicted",
             "1",
