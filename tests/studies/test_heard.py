@@ -56,7 +56,7 @@ def test_a_plain_answer_says_nothing_of_it(capsys: pytest.CaptureFixture[str]) -
         (f"{TRN3}.scale_out.bandwidth_per_direction=50 GB/s", "no exchange crosses the level scale_out here"),
         (f"{TRN3}.peak_dense.fp8=2 PFLOP/s", "no plan here multiplies in fp8"),
         ("systems.trn3-gen2.max_chips=2000000", "no row here rests on it"),
-        ("training.neuron.expert_launch=1ms", "no row here rests on it"),
+        ("training.torchtitan-neuron.expert_launch=1ms", "no row here rests on it"),
         ("networks.collectives.scale_out.neuron_efa.step=1 us", "no exchange crosses the level scale_out here"),
     ],
 )

@@ -94,7 +94,7 @@ PRICE_KIND = word(
 TERM = word("term", "The same as price.", edges=CALLED, default="default")
 RECIPE = word(
     "recipe",
-    "Training precisions: shipped, or future: any that the chip has.",
+    "Formats of training: shipped, future (all of the chip).",
     metavar="NAME",
     example="future",
 )
