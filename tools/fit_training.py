@@ -39,6 +39,7 @@ from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts, load_facts
 from mowich.facts.load import shipped_folder
 from mowich.plans.plan import Plans
+from mowich.software.recipes import OF_RECIPES
 from mowich.software.stack import Efficiency, Stack
 from mowich.training.step import step_time
 
@@ -74,7 +75,7 @@ class Constants:
 
 def constants(facts: Facts) -> Constants:
     """Every constant of grade C with a range that systems read."""
-    names = {f.name for f in (*fields(Efficiency), *fields(Stack))}
+    names = {f.name for f in (*fields(Efficiency), *fields(Stack))} | {*OF_RECIPES}
     rows = []
     for kind, owner in ((k, one) for k in ("devices", "training") for one in facts.ids(k)):
         for path in facts.paths(f"{kind}.{owner}"):

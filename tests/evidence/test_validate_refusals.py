@@ -214,11 +214,16 @@ def test_dp_may_count_replicas_of_sharded_weights(facts: Facts) -> None:
     assert "DP: '7'" in refused
 
 
-def test_dp_of_no_convention_is_refused(facts: Facts) -> None:
-    for dp in (1, 2, 16, 64):
-        refused = case(facts, TP=4, PP=2, CP=2, DP=dp)
+def test_dp_of_no_convention_is_a_misprint_where_it_divides_the_devices(facts: Facts) -> None:
+    for stated in (1, 2, 16, 64):
+        dp, how = dp_note(facts, TP=4, PP=2, CP=2, DP=stated)
+        assert dp == 4
+        assert f"DP {stated}" in how
+        assert "misprint" in how
+    for stated in (3, 7):
+        refused = case(facts, TP=4, PP=2, CP=2, DP=stated)
         assert isinstance(refused, str)
-        assert f"DP: '{dp}'" in refused
+        assert f"DP: '{stated}'" in refused
         assert "allowed: 4, 8" in refused
 
 
@@ -306,6 +311,7 @@ def shipped(facts: Facts) -> Validation:
 ALLOWED_KEYS = {
     "row_notes.yaml": {
         "stacks": {"stack", "columns", "pattern", "and"},
+        "releases": {"columns", "pattern", "and", "release"},
         "models": {"match", "set", "source"},
         "recipes": {"match", "set", "source"},
         "batches": {"match", "notes", "batch", "source"},

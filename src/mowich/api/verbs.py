@@ -144,7 +144,8 @@ def compare(
             "market", "electricity". A row without it has no cost.
         term: the same under its older name.
         stack: training software, "jax-gpu".
-        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
+        recipe: a release whose recipes training software is set by, "bridge-26-06"; "future" takes precisions too that
+            no software ships on a chip; "shipped" is the default.
         facts: other facts than the shipped ones (`mowich.load_facts`).
 
     Returns: a `Comparison` of training, a `ServeResult` of serving: `.rows`, one for each system in the order given.
@@ -242,7 +243,8 @@ def plan(
             "market", "electricity". A row without it has no cost.
         term: the same under its older name.
         stack: training software, "jax-gpu".
-        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
+        recipe: a release whose recipes training software is set by, "bridge-26-06"; "future" takes precisions too that
+            no software ships on a chip; "shipped" is the default.
         emit: a program that must be able to run the plans, "torchtitan": then `.rows[0].emit("torchtitan")` is the
             launch command.
         facts: other facts than the shipped ones (`mowich.load_facts`).
@@ -512,7 +514,8 @@ def fit(
         engine: software of serving.
         fixed: choices of the plan that are not searched.
         stack: software of training.
-        recipe: "future" takes precisions too that no software ships on a chip; "shipped" is the default.
+        recipe: a release whose recipes training software is set by, "bridge-26-06"; "future" takes precisions too that
+            no software ships on a chip; "shipped" is the default.
         facts: other facts than the shipped ones.
 
     Returns: True, False, or None where the range of the memory itself decides. Units: of `kv` tokens; of memory bytes.

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 
 from mowich.errors import UserError
 from mowich.evidence.row_rules import STACK_NUMBERS
+from mowich.facts import Facts
 from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import RECOMPUTE, Plan, Plans, TrainJob
-from mowich.software.stack import Platform
+from mowich.software.recipes import FORMAT_OF, Recipe, switches
+from mowich.software.stack import Platform, as_set
 from mowich.training.step import micro_batches_of
 
 
@@ -83,6 +85,14 @@ class SharedRuns:
             levels = tuple(replace(level, in_device_order=in_order and level.axes > 0) for level in system.levels)
             paths = {name: path for name, path in system.paths.items() if name.removeprefix("stack.") not in own}
             self.equipped[key] = replace(system, stack=software, levels=levels, paths=paths)
+        return self.equipped[key]
+
+    def as_released(self, facts: Facts, system: Platform, precision: str, recipe: Recipe) -> Platform:
+        """The system of `systems` set as a release says."""
+        key = (id(system), precision, recipe.path)
+        if key not in self.equipped:
+            set_so = switches(recipe.settings, FORMAT_OF[precision], is_moe=recipe.is_moe)
+            self.equipped[key] = as_set(facts, system, set_so)
         return self.equipped[key]
 
     def share(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:

@@ -6,7 +6,7 @@ The rules are data: `facts/published/row_notes.yaml`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Literal, NotRequired, Required, TypedDict
@@ -76,6 +76,7 @@ STATED_BY_CONVENTION = (
     "dp=",
     "task=",
     "memory=",
+    "recipe=",
     "model: head_dim",
     "model: n_kv_heads",
     "model: plain MLP",
@@ -96,14 +97,15 @@ STACK_NUMBERS = (
     "full_recompute",
     "moe_passes",
     "fsdp_overlap",
+    "tp_overlap",
     "grad_memory_B",
     "logit_B",
     "offloaded_layers",
 )
 """Numbers of the software that a recipe may set: bytes of optimizer states per parameter, times the mean load that
 every expert is padded to, the part of a layer that full recompute runs again, passes over the experts' rows, the part
-of gathers and scatters of weights that is issued early enough to hide, bytes of gradients per parameter and of the loss
-per logit, layers whose activations wait in the host's memory."""
+of gathers and scatters of weights that is issued early enough to hide, and of the collectives of tensor parallelism,
+bytes of gradients per parameter and of the loss per logit, layers whose activations wait in the host's memory."""
 
 RECIPE_NUMBERS = ("document", "mtp_layers", "device_order", *STACK_NUMBERS)
 """What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, 1 where groups
@@ -121,6 +123,13 @@ def is_time(metric: str) -> bool:
 
 _StackNote = TypedDict("_StackNote", {"stack": str, "columns": list[str], "pattern": str, "and": NotRequired[str]})
 """The stack of a row in whose `columns` the pattern is found, and `and` too where it is given."""
+
+
+_ReleaseNote = TypedDict(
+    "_ReleaseNote", {"release": str, "columns": list[str], "pattern": str, "and": NotRequired[str]}
+)
+"""The release of a row in whose `columns` the pattern, whose first group is its number, is found, and `and` in its
+source's name too where it is given."""
 
 
 class ModelNote(TypedDict):
@@ -153,6 +162,7 @@ class _Notes(TypedDict):
     """`row_notes.yaml`."""
 
     stacks: list[_StackNote]
+    releases: list[_ReleaseNote]
     models: list[ModelNote]
     recipes: list[ContentNote]
     batches: list[BatchNote]
@@ -178,6 +188,19 @@ def stack_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Patte
             re.compile(e["and"], re.IGNORECASE) if "and" in e else None,
         )
         for e in _notes()["stacks"]
+    )
+
+
+@cache
+def release_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Pattern[str]], ...]:
+    return tuple(
+        (
+            e["release"],
+            tuple(e["columns"]),
+            re.compile(e["pattern"], re.IGNORECASE),
+            re.compile(e.get("and", ""), re.IGNORECASE),
+        )
+        for e in _notes()["releases"]
     )
 
 
@@ -222,6 +245,18 @@ def stack_of_row(row: PublishedRow) -> tuple[str, bool]:
         if any(pattern.search(row.get(column, "")) for column in columns) and (also is None or also.search(source)):
             return stack, True
     return "megatron", False
+
+
+def release_of_row(row: PublishedRow, known: Sequence[str]) -> str | None:
+    """The release of software that a row names, of those that have recipes: a repaired one (26.02.01) that has none of
+    its own is as the one that it repairs."""
+    for name, columns, pattern, also in release_rules():
+        if not also.search(row.get("source_group", "")):
+            continue
+        for number in (found[1] for column in columns if (found := pattern.search(row.get(column, "")))):
+            named = (f"{name}-{number.replace('.', '-')}", f"{name}-{number[:5].replace('.', '-')}")
+            return next((release for release in named if release in known), None)
+    return None
 
 
 def per_device_batch(text: str, seq: int) -> float | None:

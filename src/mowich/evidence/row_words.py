@@ -11,6 +11,7 @@ from typing import Literal
 
 from mowich.evidence.row_checks import has_word, refusal
 from mowich.machines.system import System
+from mowich.software.recipes import Recipe
 
 _NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvfp4": ("mxfp4",), "mxfp4": ("nvfp4",)}
 """Recipes of the same width, nearest first."""
@@ -68,6 +69,13 @@ def is_autocast(text: str) -> bool:
     (True, False, False)
     """
     return has_word(text, "amp", "mixed")
+
+
+def attention_of_words(text: str, *, is_moe: bool) -> Recipe | None:
+    """What a precision says of the format of attention ("nvfp4 (+ fp8 attention settings)")."""
+    if not re.search(r"fp8 attention", text, re.IGNORECASE):
+        return None
+    return Recipe("", {"attention": "fp8"}, "the precision", is_default=False, is_moe=is_moe)
 
 
 TASK_WORDS = ("pretrain", "sft", "lora")

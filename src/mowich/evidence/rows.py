@@ -29,14 +29,25 @@ from mowich.evidence.row_rules import (
     length_of_mfu,
     network_speed,
     per_device_batch,
+    release_of_row,
     stack_of_row,
     stated_flop_per_token,
 )
-from mowich.evidence.row_words import allocated_B, is_autocast, precision_of, recompute_of, switch_of, task_of, zero_of
+from mowich.evidence.row_words import (
+    allocated_B,
+    attention_of_words,
+    is_autocast,
+    precision_of,
+    recompute_of,
+    switch_of,
+    task_of,
+    zero_of,
+)
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve, under_power_cap
 from mowich.models.model import Model, Moe
 from mowich.plans.plan import RECOMPUTE, Plan, TrainJob, one_of
+from mowich.software.recipes import newest, recipe_for
 from mowich.software.stack import Platform, equip
 
 MISREAD_MEMORY = 8.0
@@ -122,6 +133,7 @@ class _Reader(Cells):
         precision, how = precision_of(row.get("precision", ""), system)
         if how:
             self.fill("precision", precision, how)
+        system = self.released(system, model, precision, is_moe)
         frozen = task == "lora" or has_word(row["model_name"], "lora")
         balanced = bool(re.search(r"force-balanced|balanced gate", row.get("notes", "")))
         model = self.with_prediction(model, stack, recipe)
@@ -169,6 +181,23 @@ class _Reader(Cells):
             allocated_B=allocated_B(row.get("notes", "")),
         )
 
+    def released(self, system: Platform, model: Model, precision: str, is_moe: bool) -> Platform:
+        """The system set as the release says that the row names, or as most runs of the newest release of its software
+        that was out by its date."""
+        recipe = attention_of_words(self.row.get("precision", ""), is_moe=is_moe)
+        release = release_of_row(self.row, self.facts.ids("recipes"))
+        by = newest(self.facts, system.stack.name, self.row.get("date", "")[:7] or "0")
+        for one, name in ((release, model.name), (by, "")):
+            if recipe is None and one is not None:
+                recipe = recipe_for(self.facts, one, name, system.chip, precision, is_moe=is_moe)
+        if recipe is None:
+            return system
+        how = f"of {recipe.path}"
+        if recipe.is_default:
+            how = f"not stated: what most runs of {recipe.release} are set to"
+        self.fill("recipe", recipe.words, how)
+        return self.known.as_released(self.facts, system, precision, recipe)
+
     def memory(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> tuple[float, Plan]:
         """What the plan needs over what the device has, and the plan that this is of. Raises RefusedError for a plan
         that was misread; names one that does not fit, or that fits only by what the row leaves open."""
@@ -210,7 +239,12 @@ class _Reader(Cells):
         if key not in self.known.systems:
             try:
                 system = equip(
-                    self.facts, self.facts.resolve_system(chip), chips=chips, stack=stack, domain_chips=domain
+                    self.facts,
+                    self.facts.resolve_system(chip),
+                    chips=chips,
+                    stack=stack,
+                    domain_chips=domain,
+                    has_recipe=False,
                 )
             except UserError as error:
                 if self.row.get("stack") and error.field == "stack":  # the same mistake, in the words of a table
@@ -331,7 +365,7 @@ class _Reader(Cells):
         if n % (tp * pp * cp):
             raise RefusedError(f"TP {tp} x PP {pp} x CP {cp} does not divide {n} devices")
         dp = n // (tp * pp * cp)
-        self.data_ranks(dp, cp, ep or 1, sharded)
+        self.data_ranks(dp, cp, ep or 1, sharded, n)
         ep, etp = self.experts(tp, cp, dp, ep, is_moe)
         mb, batch = self.micro_batch(fits, mb, batch, accumulate, tp, pp, cp, dp, ep, stack, sharded)
         vpp = self.degree("VPP") if pp > 1 else 1
@@ -361,10 +395,11 @@ class _Reader(Cells):
         )
         return plan, batch
 
-    def data_ranks(self, dp: int, cp: int, ep: int, sharded: bool) -> None:
-        """Checks a stated DP against the devices: sources count replicas of the model, ranks that share gradients (x
-        CP), or replicas of the experts (/ EP); where weights are sharded over the data ranks, replicas of a sharded
-        model. Raises RefusedError for any other count."""
+    def data_ranks(self, dp: int, cp: int, ep: int, sharded: bool, devices: int) -> None:
+        """Says what a stated DP counts: sources count replicas of the model, ranks that share gradients (x CP), or
+        replicas of the experts (/ EP); where weights are sharded over the data ranks, replicas of a sharded model.
+        Another count that divides the devices is a misprint, as devices and the other degrees leave one value. Raises
+        RefusedError for any other."""
         stated = self.degree("DP")
         if stated is None or stated == dp:
             if stated is None:
@@ -377,6 +412,8 @@ class _Reader(Cells):
         how = meanings.get(stated)
         if how is None and sharded and dp * cp % stated == 0:
             how = "the row's counts replicas of the sharded weights"
+        if how is None and devices % stated == 0:
+            how = "does not fill the devices with the other degrees: a misprint, as they leave one value"
         if how is None:
             allowed = ", ".join(str(n) for n in sorted({dp, *meanings}))
             raise refusal(

@@ -32,6 +32,7 @@ FACT_KINDS = (
     "claims",
     "devices",
     "training",
+    "recipes",
     "serving",
     "vendors",
     "neuroncore",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
-from mowich.requests.common import form_of
+from mowich.requests.common import TRAINING_STACK, form_of
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, paths, quantity, texts, word
 from mowich.requests.schema import QuestionReader
 from mowich.units import parse_count
@@ -59,6 +59,13 @@ def texts_of(facts: Facts) -> Mapping[str, tuple[str, ...]]:
     }
 
 
+def _releases(facts: Facts, path: str) -> Sequence[str] | None:
+    """Releases of training software, where the fact is the one of NVIDIA's machines; None for another fact."""
+    from mowich.software.recipes import RELEASE, releases
+
+    return releases(facts) if path == f"vendors.nvidia.{RELEASE}" else None
+
+
 SET = texts(
     "set",
     "Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', site.pue=1.1, or any fact."
@@ -94,11 +101,12 @@ PRICE_KIND = word(
 TERM = word("term", "The same as price.", edges=CALLED, default="default")
 RECIPE = word(
     "recipe",
-    "Formats of training: shipped, future (all of the chip).",
+    "Of training: a release, bridge-26-06; shipped, future.",
     metavar="NAME",
     example="future",
 )
-"""The short form of a setting of the fact `training.common.recipe`."""
+"""The short form of a setting: of the release by which NVIDIA's training software is set, or of the fact
+`training.common.recipe`, whether formats that no software ships are taken."""
 
 
 @dataclass(slots=True)
@@ -146,7 +154,7 @@ def read_settings(reader: QuestionReader) -> Settings:
     changes: dict[str, float | str] = {}
     seen, said = set[str](), list[str]()
     before = len(reader.problems.found)
-    recipe = _asked_recipe(reader)
+    recipe = _asked_recipe(reader, out.facts)
     changes |= recipe
     for item in reader.get(SET) or ():
         where = f"{reader.said(SET)} {item}"
@@ -183,17 +191,25 @@ def read_settings(reader: QuestionReader) -> Settings:
     return out
 
 
-def _asked_recipe(reader: QuestionReader) -> dict[str, str]:
-    """The fact that the field `recipe` stands for, where it was given: path -> word."""
+def _asked_recipe(reader: QuestionReader, facts: Facts) -> dict[str, str]:
+    """The fact that the field `recipe` stands for, where it was given: path -> word. A release must be known, and be
+    one of the stack where that is named."""
     word = reader.get(RECIPE)
     if word is None:
         return {}
+    from mowich.software.recipes import RELEASE, releases, stack_of_release
     from mowich.software.stack import RECIPE_CHOSEN, RECIPES
 
     with reader.watch(RECIPE):
-        if word not in RECIPES:
-            raise unknown("recipe", word, RECIPES)
-        return {RECIPE_CHOSEN: word}
+        if word in RECIPES:
+            return {RECIPE_CHOSEN: word}
+        release = word.replace(".", "-")
+        if release not in releases(facts):
+            raise unknown("recipe", word, (*RECIPES, *releases(facts)))
+        stack, named = stack_of_release(facts, release), reader.get(TRAINING_STACK)
+        if named not in (None, stack):
+            reader.add(f"is of the stack {stack}", RECIPE, given=word, fix=f"leave {named} out")
+        return {f"vendors.nvidia.{RELEASE}": release}
     return {}
 
 
@@ -285,7 +301,7 @@ def asked_of(reader: QuestionReader, only: str) -> dict[str, object]:
     """What every question of the facts has: form, facts, and what changed them. only: why it takes no plan and no price
     term; a setting that changes nothing is refused."""
     form, settings = form_of(reader), only_facts(reader, only)
-    return {"form": form, "facts": settings.facts, "given": given_of(reader)}
+    return {"form": form, "facts": settings.facts, "given": given_of(reader, settings.facts)}
 
 
 def has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> None:
@@ -298,9 +314,9 @@ def has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> N
         )
 
 
-def given_of(reader: QuestionReader) -> dict[str, object]:
+def given_of(reader: QuestionReader, facts: Facts) -> dict[str, object]:
     """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
-    said = [*(reader.get(SET) or ()), *(f"{path}={word}" for path, word in _asked_recipe(reader).items())]
+    said = [*(reader.get(SET) or ()), *(f"{path}={word}" for path, word in _asked_recipe(reader, facts).items())]
     return {"set": list(dict.fromkeys(said)), "facts_dirs": [str(d) for d in reader.get(FACTS) or ()]}
 
 
@@ -339,7 +355,7 @@ def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, 
     from mowich.facts import fields
 
     path = fact_path(facts, key, where=where)
-    fact, words = facts.fact(path), texts_of(facts).get(path)
+    fact, words = facts.fact(path), texts_of(facts).get(path) or _releases(facts, path)
     if words is not None:
         if value not in words:
             raise unknown("choice", value, words, where=where)

@@ -7,12 +7,15 @@ machines have unless one is named is a fact too (`software.vendors`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.device import Device, device_paths, has_own_device
 from mowich.machines.system import System, resolve
+from mowich.software.recipes import chosen, shipped, switches_of
 from mowich.software.releases import release_words
 from mowich.software.vendors import said_of_vendor, software_of, split_words, unmeasured
 
@@ -51,18 +54,22 @@ class Stack:
     """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field.
 
     residuals: features of `training.residuals` that a step has by its software; has_older_attention: 1 where attention
-    runs in kernels that were written for the generation before, else 0; autocast_B: bytes of an element between
-    products under automatic mixed precision; chunk_handover: seconds of each forward and each backward pass of an
-    interleaved chunk that go to handing it over; unfused_attention_B: bytes moved per score whose elements have two
-    bytes; recompute_stops: 1 where full recompute ends before the last product of a layer, whose output backward does
-    not need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a recipe of 8 bits or less over
-    those in 16 bit; sums are scattered in 16 bit; unfused_gate: 1 where a gated feed-forward keeps its activated gate
-    beside what it multiplies, else 0; communicator_B: buffers that collectives hold
-    for each group of ranks; workspace_B: workspaces of libraries; graph_pool_B: memory that
-    captured graphs keep for themselves; fragmentation: what the allocator takes beyond what it hands out, over the
-    bytes that come and go in a step; offloaded_layers: layers of the model whose activations wait in the host's memory,
-    beside compute; memory_spread: half-width of the 90% range of the logarithm of what comes and
-    goes of memory, measured over predicted.
+    runs in kernels that were written for the generation before, else 0; attention_block: rate of attention cores in
+    recipes with a scale for each block over that in 16 bit, attention_experts: the same of mixtures of experts;
+    ep_paired_block, ep_paired: what a layer waits for its experts' rows where they travel beside another micro-batch
+    too, over what it waits otherwise, in those recipes and in others; node_dispatch: 1 where a row of a model that
+    limits the nodes of a token is sent once to each of them, 0 where it is sent to each of its experts; autocast_B:
+    bytes of an element between products under automatic mixed precision; chunk_handover: seconds of each forward and
+    each backward pass of an interleaved chunk that go to handing it over; unfused_attention_B: bytes moved per score
+    whose elements have two bytes; recompute_stops: 1 where full recompute ends before the last product of a layer,
+    whose output backward does not need, else 0; tp_gather_low_precision: bytes that tensor parallelism gathers in a
+    recipe of 8 bits or less over those in 16 bit; sums are scattered in 16 bit; unfused_gate: 1 where a gated
+    feed-forward keeps its activated gate beside what it multiplies, else 0; communicator_B: buffers that collectives
+    hold for each group of ranks; workspace_B: workspaces of libraries; graph_pool_B: memory that captured graphs keep
+    for themselves; fragmentation: what the allocator takes beyond what it hands out, over the bytes that come and go in
+    a step; offloaded_layers: layers of the model whose activations wait in the host's memory, beside compute;
+    memory_spread: half-width of the 90% range of the logarithm of what comes and goes of memory, measured over
+    predicted.
     """
 
     name: str = field(metadata=BRANCHES)
@@ -74,6 +81,8 @@ class Stack:
     fsdp_overlap: float
     memory_passes: float
     has_older_attention: float
+    attention_block: float
+    attention_experts: float
     unfused_attention: float = field(metadata=BRANCHES)
     unfused_encoder: float = field(metadata=BRANCHES)
     step_fixed: float
@@ -94,7 +103,10 @@ class Stack:
     ep_exposed_inside: float
     ep_exposed_outside: float
     ep_exposed_limited: float
+    ep_paired: float
+    ep_paired_block: float
     ep_overlap: float
+    node_dispatch: float = field(metadata=BRANCHES)
     ep_dispatch_B: float
     recurrent_B: float
     moe_passes: float
@@ -159,11 +171,17 @@ class Platform(System):
 
 
 def equip(
-    facts: Facts, spec: str, *, chips: int | None = None, stack: str | None = None, domain_chips: int | None = None
+    facts: Facts,
+    spec: str,
+    *,
+    chips: int | None = None,
+    stack: str | None = None,
+    domain_chips: int | None = None,
+    has_recipe: bool = True,
 ) -> Platform:
-    """The system that `spec` names (`machines.system.resolve`) with a stack, or the one of its chip. Raises UserError
-    for a system or a stack that is not known."""
-    return with_stack(facts, resolve(facts, spec, chips=chips, domain_chips=domain_chips), stack)
+    """The system that `spec` names (`machines.system.resolve`) with a stack, or the one of its chip; has_recipe: set
+    as a release is. Raises UserError for a system or a stack that is not known."""
+    return with_stack(facts, resolve(facts, spec, chips=chips, domain_chips=domain_chips), stack, has_recipe=has_recipe)
 
 
 def stack_words(facts: Facts, platform: Platform, *, hand_tuned: bool = False) -> dict[str, str]:
@@ -179,9 +197,9 @@ def stack_words(facts: Facts, platform: Platform, *, hand_tuned: bool = False) -
     }
 
 
-def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platform:
-    """The same system with a stack, or with the one of its chip."""
-    name = stack or software_of(facts, system.chip, system.vendor, "training_stack")
+def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_recipe: bool = True) -> Platform:
+    """The same system with a stack, or with the one of its chip; has_recipe: set as a release is (`recipes`)."""
+    name = stack or shipped(facts, system.vendor) or software_of(facts, system.chip, system.vendor, "training_stack")
     if not facts.once(("is a stack", name), lambda known: name in known.ids("training") and _is_stack(known, name)):
         raise unknown("software stack", name, stack_names(facts), field="stack")
     efficiency, of_family, precisions = facts.once(
@@ -190,7 +208,7 @@ def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platfo
     software, of_stack, words = facts.once(("stack", name), lambda known: _stack(known, name))
     hardware = list(system.paths.items())
     memory = list(system.paths).index("hbm_Bps")  # facts are shown in this order: units, software, memory and fabric
-    return Platform(
+    platform = Platform(
         **{f.name: getattr(system, f.name) for f in fields(System) if f.name != "paths"},
         efficiency=efficiency,
         stack=software,
@@ -203,6 +221,26 @@ def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platfo
         residuals=_residuals(facts, system.vendor, software),
         kernel_language=said_of_vendor(facts, system.vendor, "kernel_language") or "",
         paths={**dict(hardware[:memory]), **of_family, **of_stack, **dict(hardware[memory:])},
+    )
+    if not has_recipe:
+        return platform
+
+    def switched(known: Facts) -> dict[str, str]:
+        release = chosen(known, system.vendor, name)
+        return {} if release is None else switches_of(known, release, precisions)
+
+    return as_set(facts, platform, facts.once(("set as", system.vendor, name, precisions), switched))
+
+
+def as_set(facts: Facts, platform: Platform, paths: Mapping[str, str]) -> Platform:
+    """The platform with numbers of its software from other facts (`recipes.switches`)."""
+    if not paths:
+        return platform
+    numbers: dict[str, Any] = {name: facts.number(path) for name, path in paths.items()}
+    return replace(
+        platform,
+        stack=replace(platform.stack, **numbers),
+        paths={**platform.paths, **{f"stack.{name}": path for name, path in paths.items()}},
     )
 
 

@@ -355,9 +355,7 @@ def _failed(system: System, kind: str, data_B: FloatArray, group: int, fail: Seq
     if group - len(dead) < 2:
         raise UserError("fewer than two chips are left", field="fail")
     found = flows.failed(system, kind, data_B, group, dead=sorted(dead), faults=faults)
-    return _Runs(
-        ranks=group - len(dead), slowdown=found.slowdown, algorithm=found.algorithm, binds=found.binds
-    )
+    return _Runs(ranks=group - len(dead), slowdown=found.slowdown, algorithm=found.algorithm, binds=found.binds)
 
 
 def _beside(text: str, chips: int) -> tuple[str, list[int]]:

@@ -98,7 +98,9 @@ def experts_s(
         note="forward, one layer; bytes: tokens copied to experts and back, routing, the activation function",
     )(bytes=moved, B=r.B, fixed=s.moe_fixed, experts=experts, launch=launch)
     sent = load * t / p.tp * p.etp  # rows before they are copied to top_k experts
-    limited = ffn.groups > ffn.top_groups  # a row then goes once to each of few nodes, and is copied there
+    limited = (
+        bool(s.node_dispatch) and ffn.groups > ffn.top_groups
+    )  # a row then goes once to each of few nodes, and is copied there
     each_B = (s.ep_dispatch_B + 2.0) / 2.0  # of an element: results come back in 16 bit
     one = collectives.all_to_all_s(
         system,
@@ -121,6 +123,7 @@ def experts_s(
         inside_s=inside,
         exposed_outside=s.ep_exposed_limited if limited else s.ep_exposed_outside,
         outside_s=outside,
+        paired=np.where(IS_BLOCK[at], s.ep_paired_block, s.ep_paired),
     )
     between = np.zeros_like(t)
     if np.any(p.etp > 1):
@@ -188,11 +191,15 @@ def experts_gemm_s(up: Floats, down: Floats) -> Floats:
     return np.asarray(up + down)
 
 
-def both_ways_s(exposed_inside: float, inside_s: Floats, exposed_outside: float, outside_s: Floats) -> Floats:
+def both_ways_s(
+    exposed_inside: float, inside_s: Floats, exposed_outside: float, outside_s: Floats, paired: Floats | float
+) -> Floats:
     """Seconds of dispatch and combine that no kernel hides: shares of one exchange inside a domain and outside of it.
 
-    T = 2 * (exposed_inside * inside_s + exposed_outside * outside_s)
+    T = 2 * (exposed_inside * inside_s + exposed_outside * outside_s) * paired
+
+    paired: what is left of it where another micro-batch is computed meanwhile.
 
     Units: inside_s s, outside_s s.
     """
-    return np.asarray(2.0 * (exposed_inside * inside_s + exposed_outside * outside_s))
+    return np.asarray(2.0 * (exposed_inside * inside_s + exposed_outside * outside_s) * paired)

@@ -26,7 +26,7 @@ from mowich.operators.law import (
     scan,
     unfused_attention,
 )
-from mowich.operators.rates import IS_LOW, DeviceRates, rates
+from mowich.operators.rates import IS_BLOCK, IS_LOW, DeviceRates, rates
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform, Stack
@@ -110,7 +110,11 @@ def layer_times(
     # what is gathered in the format of the product is cast before, by each rank its own tokens; adapters read 16 bit
     gathered_low = s.tp_gather_low_precision if not job.frozen_base else 1.0
     made = _products(model, layer, system, r, share, gathered_low, once, notes)
-    attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, notes))
+    is_mixture = any(isinstance(other.ffn, Moe) for other in model.layers)
+    in_block = s.attention_experts if is_mixture else s.attention_block
+    attention, attention_backward = once(
+        ("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, in_block, notes)
+    )
     between = list_.stream(layer, h, share)
     by_rows = None
     if kernels is not None and share.element_B == 2.0:
@@ -299,12 +303,21 @@ def rank_share(job: TrainJob, p: Plans, element_B: float) -> list_.Share:
 
 
 def _core_s(
-    layer: Layer, system: Platform, share: list_.Share, p: Plans, r: DeviceRates, notes: Notes | None
+    layer: Layer,
+    system: Platform,
+    share: list_.Share,
+    p: Plans,
+    r: DeviceRates,
+    in_block: float,
+    notes: Notes | None,
 ) -> tuple[Floats, Floats]:
-    """(forward, backward) of a layer's attention core, or of its recurrence."""
+    """(forward, backward) of a layer's attention core, or of its recurrence. in_block: rate in recipes with a scale for
+    each block over that in 16 bit."""
     s, a = system.stack, layer.attention
     core = list_.core(layer, share)
     law, given = _core_law(core, system, r, share.element_B)
+    if law is fused_attention:
+        given["e_a"] = np.where(IS_BLOCK[p.precision.astype(np.intp)], in_block, 1.0) * given["e_a"]
     is_kernel = core.has_sinks and law is not unfused_attention  # whose sinks are outside of it
     heard = notes if r.kernels is None else None
     note = {unfused_attention: "unfused", scan: "chunked scan"}.get(law, "fused") + ", forward, one layer"

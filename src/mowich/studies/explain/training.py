@@ -18,7 +18,9 @@ from mowich.plans.memory import memory_B
 from mowich.plans.memory_range import memory_need
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.shown import Result
+from mowich.software.recipes import RELEASE, before, chosen, stack_of_release, switches_of
 from mowich.software.stack import Platform, equip
+from mowich.software.vendors import vendor_id
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
 from mowich.studies.explain.tree import ResultPath
 from mowich.studies.footing import RunBudget
@@ -201,9 +203,36 @@ class _Row:
         elif first in MEMORY_NAMES:
             notes.terms |= plan_memory_terms(recorded(record_memory), name)
 
+    def _record_recipe(self, known: Facts, notes: Notes) -> None:
+        """Record what the release is worth that the software is set as: the time of the same plan with the one before
+        it, over that with it."""
+        machine = self.platform(known)
+        release = chosen(known, machine.vendor, machine.stack.name)
+        earlier = None if release is None else before(known, release)
+        while earlier is not None and switches_of(known, earlier, machine.recipes) == switches_of(
+            known, str(release), machine.recipes
+        ):
+            earlier = before(known, earlier)
+        if earlier is None:
+            return
+        other = equip(
+            known.with_values({f"vendors.{vendor_id(machine.vendor)}.{RELEASE}": earlier}),
+            machine.id,
+            chips=machine.chips,
+            stack=stack_of_release(known, earlier),
+        )
+        notes.add(
+            "recipe",
+            self._step(other).total_s / self._step(machine).total_s,
+            "x",
+            words=f"time of this plan with the recipes of {earlier}, over that with those of {release}",
+        )
+
     def record(self, name: ResultPath, known: Facts, notes: Notes) -> None:
         """Record what follows from the time of the step and the goodput that the row says."""
         first, system = str(name[0]), str(self.row["system_id"])
+        if name == ("step_s",) and not self.hand_tuned:
+            self._record_recipe(known, notes)
         if first == "usd_per_mtok":
             told(notes, first, money.usd_per_mtok, unit=money.PER_MTOK, note="chips used and idle are paid for")(
                 price=money.price(known, system, term=self.term, notes=notes).rate,
