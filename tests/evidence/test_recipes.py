@@ -18,7 +18,7 @@ from mowich.software.recipes import FORMAT_OF, SETTINGS, before, newest, recipe_
 from mowich.software.stack import as_set, equip, stack_names
 from mowich.training.step import predict_step
 
-JOB = {"tokens": "1T", "seq": 4096, "batch": "2048seqs"}
+JOB: mowich.Train = {"tokens": "1T", "seq": 4096, "batch": "2048seqs"}
 
 
 def test_every_recipe_of_every_release_reads_facts_that_are(facts: Facts) -> None:
@@ -87,9 +87,9 @@ def test_a_row_has_the_recipe_of_its_release_or_that_of_its_date(facts: Facts) -
     assert len(by_title) > 3
     undated = {**next(r for r in rows if r["model_name"] == "GPT OSS 120B"), "source_title": "a run of ours"}
     for date, expected in (("2026-08", "bridge-26-08"), ("2023-01", None)):
-        case = read_cases([{**undated, "date": date, "stack": "megatron"}], facts)[0]
-        assert isinstance(case, Case)
-        found = [item for item in case.inferred if item.startswith("recipe=")]
+        got = read_cases([{**undated, "date": date, "stack": "megatron"}], facts)[0]
+        assert isinstance(got, Case)
+        found = [item for item in got.inferred if item.startswith("recipe=")]
         assert bool(found) == (expected is not None)
         assert expected is None or (expected in found[0] and "not stated" in found[0])
 
