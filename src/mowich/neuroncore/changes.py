@@ -247,13 +247,9 @@ def _line(how: How, x: ChangedLine | None, y: ChangedLine | None, a_path: bool, 
     path = [x.path if x is not None else {}, y.path if y is not None else {}]
     change = {c: path[1].get(c, 0.0) - path[0].get(c, 0.0) for c in (*path[0], *path[1])}
     cause = max(change, key=lambda c: abs(change[c]), default="")
-    both = figure_row(shown.place, x.busy if x is not None else None, y.busy if y is not None else None)
     engines = sorted({e for side in (x, y) if side is not None for e, _ in side.opcodes})
     return LineRow(
-        what=both["what"],
-        a=both["a"],
-        b=both["b"],
-        ratio=both["ratio"],
+        **figure_row(shown.place, x.busy if x is not None else None, y.busy if y is not None else None),
         text=shown.text,
         how=how,
         a_line=x.place if x is not None else "",

@@ -21,6 +21,12 @@ _PATH = len(QUEUES)
 _THROTTLING = _PATH + 1
 
 
+def _slice(core: int, track: int, name: str, start: int, end: int, args: dict[str, object]) -> dict[str, object]:
+    """A slice from one time to another, ps."""
+    times = {"ts": start / _US, "dur": (end - start) / _US}
+    return {"ph": "X", "pid": core, "tid": track, "name": name, **times, "args": args}
+
+
 def events(profile: Profile) -> list[dict[str, object]]:
     """All events of a profile."""
     s = profile.schedule
@@ -47,46 +53,17 @@ def events(profile: Profile) -> list[dict[str, object]]:
             args |= {"bytes": k.sbuf_B, "descriptor bytes": k.descriptor_B, "first byte us": s.data[i] / _US}
         if k.flop:
             args["flop"] = k.flop
-        start = s.begin[i]
-        out.append(
-            {
-                "ph": "X",
-                "pid": s.core[i],
-                "tid": k.queue,
-                "name": k.opcode,
-                "ts": start / _US,
-                "dur": (s.end[i] - start) / _US,
-                "args": args,
-            }
-        )
+        out.append(_slice(s.core[i], k.queue, k.opcode, s.begin[i], s.end[i], args))
     for core in range(profile.cores):
         for a, b in profile.throttled(core):
-            out.append(
-                {
-                    "ph": "X",
-                    "pid": core,
-                    "tid": _THROTTLING,
-                    "name": f"Tensor Engine at {profile.throttle_rate:.0%}",
-                    "ts": a / _US,
-                    "dur": (b - a) / _US,
-                    "args": {"limit": profile.throttle_rate},
-                }
-            )
+            name = f"Tensor Engine at {profile.throttle_rate:.0%}"
+            out.append(_slice(core, _THROTTLING, name, a, b, {"limit": profile.throttle_rate}))
     for step in reversed(profile.path):
         if step.instruction >= 0 and step.end > step.start:
             k = profile.cost[step.instruction]
             worst = max(step.parts, key=lambda p: p[1])[0] if step.parts else ""
-            out.append(
-                {
-                    "ph": "X",
-                    "pid": s.core[step.instruction],
-                    "tid": _PATH,
-                    "name": k.opcode,
-                    "ts": step.start / _US,
-                    "dur": (step.end - step.start) / _US,
-                    "args": {"id": step.instruction, "made of": worst},
-                }
-            )
+            made = {"id": step.instruction, "made of": worst}
+            out.append(_slice(s.core[step.instruction], _PATH, k.opcode, step.start, step.end, made))
     return out
 
 
