@@ -357,8 +357,7 @@ def read_tile(tile: Access) -> Array:
 def read_unchecked(tile: Access) -> Array:
     """Elements as stored, of which a mask leaves out those that were never written: these hold what betrays them."""
     s = storage_of(tile)
-    if not s.filled:
-        s.fill()
+    s.fill()
     s.record.last = s.core.clock
     return elements_at(tile, tile.dynamic.where) if isinstance(tile.dynamic, Scattered) else tile_elements(tile)
 
@@ -580,8 +579,7 @@ def _scatter(tile: Access, values: ArrayLike) -> None:
     where = _addresses_inside(tile)
     s = storage_of(tile)
     if s.state != ALL:
-        if not s.filled:
-            s.fill()
+        s.fill()
         s.whole()
     made = cast(np.asarray(values), tile.dtype)
     if s.core.observed is not None:

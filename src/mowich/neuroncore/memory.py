@@ -265,8 +265,10 @@ class Storage:
         return f"tile{label} {list(self.shape)} {self.dtype} in {SPACE_NAME[self.space]}{at}"
 
     def fill(self) -> None:
-        """Give bytes that nothing wrote the value that betrays them: NaN, or 4 in integers. Bytes are 0: references of
-        published kernels take the unused rows of a tile of MX scales as 0."""
+        """Give bytes that nothing wrote the value that betrays them, once: NaN, or 4 in integers. Bytes are 0:
+        references of published kernels take the unused rows of a tile of MX scales as 0."""
+        if self.filled:
+            return
         self.filled = True
         if self.dtype.is_float:
             self.bytes.fill(0xFF)
@@ -302,8 +304,7 @@ class Storage:
             return
         if self.address is not None:
             self._fresh(tile)[...] = True
-        if not self.filled:
-            self.fill()
+        self.fill()
         self.flags(tile)[...] = True
         self.state = SOME
         self.written += size
@@ -337,13 +338,14 @@ class Storage:
         self._touched()
         if self.state == ALL:
             return
-        if not self.filled:
-            self.fill()
+        self.fill()
         self.flags(whole)[rows, columns] = True
         if self.address is not None:
             self._fresh(whole)[rows, columns] = True
         self.state = SOME
-        if self.bitmap is not None and self.bitmap.all():
+        assert self.bitmap is not None
+        self.written = int(np.count_nonzero(self.bitmap)) * self.granule
+        if self.bitmap.all():
             self.whole()
 
     def check_at(self, whole: AnyTile, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
@@ -371,8 +373,7 @@ class Storage:
             if fresh.all():
                 return
             share = 1.0 - float(fresh.mean())
-        if not self.filled:
-            self.fill()
+        self.fill()
         report_uninitialised(self, share, returned)
 
 

@@ -12,7 +12,6 @@ import os
 import tempfile
 from collections.abc import Callable, Container, Sequence
 from dataclasses import is_dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +35,6 @@ from mowich.nki.objects import NKIObject
 def values_in(value: object) -> list[object]:
     """What containers hold, those within others as well, in order; None is left out."""
     return [leaf for leaf in frameworks.leaves_of(value) if leaf is not None]
-
-
-def each_value(change: Callable[[Any], object], x: Any) -> Any:
-    """Lists, tuples and dicts with what `change` makes of each thing in them, those within others as well."""
-    if isinstance(x, list | tuple):
-        made = [each_value(change, v) for v in x]
-        return made if isinstance(x, list) else type(x)(*made) if hasattr(x, "_fields") else tuple(made)
-    return {k: each_value(change, v) for k, v in x.items()} if isinstance(x, dict) else change(x)
 
 
 def _place(array: Array) -> tuple[int, int]:
@@ -178,7 +169,7 @@ def _check_made(s: mem.Storage) -> None:
 def outputs_of(value: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion]) -> object:
     """What a kernel returned, with tensors as arrays. regions: where these may lie."""
     given: set[int] = set()
-    return each_value(lambda x: _output(x, framework, cores, regions, given), value)
+    return frameworks.each_value(value, lambda x: _output(x, framework, cores, regions, given))
 
 
 def _output(

@@ -312,8 +312,7 @@ class _Variable:
             raise fail(f"{self.kind}: the result of a rank", tile=dst, allowed=f"at most {SCATTER_B:,} bytes")
 
     def _write(self, parts: list[tuple[Array, Array]], members: list[int], me: int, table: Array, dst: Tile) -> None:
-        if not storage_of(dst).filled:
-            storage_of(dst).fill()
+        storage_of(dst).fill()
         out = tile_elements(dst).reshape(-1).copy()
         slot = dst.size // len(members)
         counts, total = np.zeros(len(members), np.int64), None

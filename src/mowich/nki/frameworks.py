@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -120,16 +120,13 @@ def leaves_of(x: object) -> Iterator[object]:
         yield x
 
 
-def _mapped(x: object, change: Callable[[object], object]) -> object:
-    """The same lists, tuples and dicts with other leaves."""
+def each_value(x: Any, change: Callable[[Any], object]) -> Any:
+    """The same lists, tuples and dicts with what `change` makes of each thing in them."""
     if isinstance(x, Mapping):
-        return {k: _mapped(v, change) for k, v in x.items()}
+        return {k: each_value(v, change) for k, v in x.items()}
     if isinstance(x, list | tuple):
-        made = [_mapped(v, change) for v in x]
-        if isinstance(x, list):
-            return made
-        kind_of: Callable[..., object] = type(x)
-        return kind_of(*made) if hasattr(x, "_fields") else tuple(made)
+        made = [each_value(v, change) for v in x]
+        return made if isinstance(x, list) else type(x)(*made) if hasattr(x, "_fields") else tuple(made)
     return change(x)
 
 
@@ -157,8 +154,8 @@ def _without_values(launch: KernelLaunch, args: Sequence[object], kwargs: Mappin
             return x
         return hollow([int(n) for n in x.shape], str(x.dtype).removeprefix("torch."))
 
-    words = {name: _mapped(x, stand_in) for name, x in kwargs.items()}
-    return launch([_mapped(x, stand_in) for x in args], words, values=False)
+    words = {name: each_value(x, stand_in) for name, x in kwargs.items()}
+    return launch([each_value(x, stand_in) for x in args], words, values=False)
 
 
 def _by_jax(launch: KernelLaunch, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
@@ -166,7 +163,7 @@ def _by_jax(launch: KernelLaunch, args: Sequence[object], kwargs: Mapping[str, o
     import jax
 
     traced = [x for x in leaves_of((args, kwargs)) if _is_traced_by_jax(x)]
-    outputs = _mapped(
+    outputs = each_value(
         _without_values(launch, args, kwargs),
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, np.ndarray) else x,
     )
@@ -179,8 +176,8 @@ def _by_jax(launch: KernelLaunch, args: Sequence[object], kwargs: Mapping[str, o
         def filled(x: object) -> object:
             return np.array(next(values)) if _is_traced_by_jax(x) else x
 
-        given = [_mapped(x, filled) for x in args]
-        return _mapped(launch(given, {n: _mapped(x, filled) for n, x in kwargs.items()}, values=True), np.asarray)
+        given = [each_value(x, filled) for x in args]
+        return each_value(launch(given, {n: each_value(x, filled) for n, x in kwargs.items()}, values=True), np.asarray)
 
     return jax.pure_callback(run, outputs, *traced)
 
@@ -196,4 +193,4 @@ def _shapes_in_torch(
             return x
         return torch.empty_like(like, dtype=getattr(torch, as_dtype(x.dtype).name)).new_empty(x.shape)
 
-    return _mapped(_without_values(launch, args, kwargs), made)
+    return each_value(_without_values(launch, args, kwargs), made)

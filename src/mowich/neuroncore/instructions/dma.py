@@ -25,7 +25,9 @@ from mowich.neuroncore.access import (
     storage_of,
     tile_elements,
     write_tile,
+    write_where,
 )
+from mowich.neuroncore.boxes import line_along
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import DType, cast, to_f32
 from mowich.neuroncore.instructions.issue import issue
@@ -345,11 +347,9 @@ def _put(dst: Tile, a: Array, oob: str, kept: NDArray[np.bool_] | None) -> None:
     if kept is None or kept.all():
         write_tile(target, a)
     elif target.shape[0] == kept.size and a.shape[0] == kept.size:
-        for i in np.flatnonzero(kept):
-            write_tile(target.slice(0, int(i), int(i) + 1), a[i : i + 1])
+        write_where(target, a, line_along(0, target.ndim, kept))
     elif kept.any():
-        if not storage_of(target).filled:
-            storage_of(target).fill()
+        storage_of(target).fill()
         mixed = tile_elements(target).reshape(kept.size, -1).copy()
         mixed[kept] = a.reshape(kept.size, -1)[kept]
         write_tile(target, mixed.reshape(target.shape))
@@ -364,8 +364,7 @@ def gather(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None]:
         return flat_elements(src)[where], None
     if oob != "skip":
         raise out_of_bounds(src)
-    safe = np.where(good.reshape((-1,) + (1,) * (where.ndim - 1)), where, 0)
-    return flat_elements(src)[safe], good
+    return flat_elements(src)[np.where(line_along(0, where.ndim, good), where, 0)], good
 
 
 def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None = None) -> None:
@@ -377,8 +376,7 @@ def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None =
         good = good & kept
     s = storage_of(dst)
     if s.state != ALL:
-        if not s.filled:
-            s.fill()
+        s.fill()
         s.whole()
     values = like(values, where.shape)
     if not good.all():
@@ -426,8 +424,7 @@ def transpose(
     a, kept = found
     a = np.transpose(convert(a, src.dtype, dst.dtype), order)
     if kept is not None and not kept.all():
-        if not storage_of(dst).filled:
-            storage_of(dst).fill()
+        storage_of(dst).fill()
         mask = kept.reshape([-1 if ax == 0 else 1 for ax in order])
         a = np.where(np.broadcast_to(mask, a.shape), a, like(tile_elements(dst), a.shape))
     _put(dst, np.ascontiguousarray(a).reshape(dst.shape), oob, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, SupportsFloat, SupportsInt
+from typing import SupportsFloat, SupportsInt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.access import read_tile, tile_f32, write_tile
+from mowich.neuroncore.boxes import box_places
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast
 from mowich.neuroncore.instructions.issue import issue
@@ -56,12 +57,9 @@ def pattern_values(
     pattern: Sequence[Sequence[SupportsInt]], offset: SupportsInt, multiplier: SupportsInt, partitions: int
 ) -> NDArray[np.int64]:
     """[P, F] = offset + partition * multiplier + the sum over the pattern of index * step (int64)."""
-    dims = [(int(s), int(n)) for s, n in pattern]
-    free: Any = np.zeros((), np.int64)
-    for axis, (s, n) in enumerate(dims):
-        free = free + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (len(dims) - 1 - axis))
+    free = box_places([int(n) for _, n in pattern], [int(s) for s, _ in pattern])
     rows = int(offset) + np.arange(partitions, dtype=np.int64) * int(multiplier)
-    values: NDArray[np.int64] = rows[:, None] + np.asarray(free).reshape(1, -1)
+    values: NDArray[np.int64] = rows[:, None] + free.reshape(1, -1)
     return values
 
 

@@ -142,8 +142,7 @@ def tensor_copy_predicated(dst: Tile, src: Scalar, predicate: Tile, reverse_pred
     if reverse_pred:
         keep = ~keep
     old = tile_elements(dst) if dst.dynamic is None else read_tile(dst)
-    if not storage_of(dst).filled:
-        storage_of(dst).fill()
+    storage_of(dst).fill()
     if type(src) is Tile:
         new = (
             like(read_tile(src), dst.shape)

@@ -22,6 +22,8 @@ from mowich.neuroncore.core import fail
 from mowich.neuroncore.views import Tile
 
 _ALL = slice(None)
+Chosen: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], int]"
+"""Shape, strides and offset of a box; a loop makes many, and a named tuple takes longer."""
 Key: TypeAlias = "int | slice | Array | tuple[int | slice | Array | None, ...] | None"
 """What chooses elements of an index expression."""
 
@@ -313,8 +315,9 @@ def partial(mask: object) -> object:
     return mask
 
 
-def index_view(keys: Sequence[object], shape: Sequence[int], strides: Sequence[int], offset: int) -> AffineBox | None:
-    """What affine indices, one for each dimension, choose of a box; None where they are not affine, or leave it.
+def index_view(keys: Sequence[object], shape: Sequence[int], strides: Sequence[int], offset: int) -> Chosen | None:
+    """(Shape, strides, offset) of what affine indices, one for each dimension, choose of a box; None where they are not
+    affine, or leave it.
 
     As NumPy has it: arrays broadcast together; a slice of dimension 0 stays in front of them, others come behind.
     """
@@ -327,7 +330,7 @@ def index_view(keys: Sequence[object], shape: Sequence[int], strides: Sequence[i
             if (rows == i or rows == 1 or i == 1) and (columns == j or columns == 1 or j == 1) and rows and columns:
                 (s, t), (u, v), (m, n) = a.steps, b.steps, strides
                 dims = (rows if i == 1 else i, columns if j == 1 else j)
-                return AffineBox(dims, (s * m + u * n, t * m + v * n), offset + a.start * m + b.start * n)
+                return dims, (s * m + u * n, t * m + v * n), offset + a.start * m + b.start * n
     grids: list[tuple[Affine, int]] = []
     front: list[tuple[int, int]] = []
     behind: list[tuple[int, int]] = []
@@ -363,9 +366,9 @@ def index_view(keys: Sequence[object], shape: Sequence[int], strides: Sequence[i
                 steps[axis] += step * s
             axis += 1
     if not front and not behind:
-        return AffineBox(tuple(together), tuple(steps), offset)
+        return tuple(together), tuple(steps), offset
     made = (*front, *zip(together, steps, strict=True), *behind)
-    return AffineBox(tuple(n for n, _ in made), tuple(s for _, s in made), offset)
+    return tuple(n for n, _ in made), tuple(s for _, s in made), offset
 
 
 def are_plain(keys: Sequence[object]) -> TypeGuard[Sequence[int | slice | None]]:

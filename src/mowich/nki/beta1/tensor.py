@@ -38,7 +38,6 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, view_of
 from mowich.nki import language as now
-from mowich.nki.arguments import each_value
 from mowich.nki.beta1.index import (
     Affine,
     Symbol,
@@ -53,6 +52,7 @@ from mowich.nki.beta1.index import (
     plain_view,
 )
 from mowich.nki.beta1.operands import index_of, partitions_first, touched
+from mowich.nki.frameworks import each_value
 from mowich.nki.language import par_dim
 
 _Operand: TypeAlias = "Tensor | Symbol | Array | float"
@@ -114,7 +114,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return math.prod(self.shape)
+        return self.tile.size
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -152,10 +152,10 @@ class Tensor:
     def __getitem__(self, key: object) -> Tensor:
         t = self.tile
         is_box = t.dynamic is None
-        if type(key) is tuple and is_box and Affine in map(type, key) and len(key) == len(t.shape):
+        if type(key) is tuple and is_box and len(key) == len(t.shape) and Affine in map(type, key):
             found = index_view(key, t.shape, t.strides, t.offset)
             if found is not None:
-                return Tensor(view_like(t, *found))
+                return Tensor(view_of(storage_of(t), t.dtype, *found))
         if is_condition(key):
             keep = np.broadcast_to(np.asarray(key), t.shape)
             self.check(keep)
@@ -445,6 +445,11 @@ class TileBlocks(_MadeLater):
         return (*self.counts, *self._block)
 
     @property
+    def size(self) -> int:
+        """Number of elements of all blocks."""
+        return math.prod(self.shape)
+
+    @property
     def dtype(self) -> DType:
         """Format of the elements."""
         return self._type
@@ -466,7 +471,7 @@ class TileBlocks(_MadeLater):
         n = len(self.counts)
         at: tuple[int, ...] = ()
         for k in keys[:n]:
-            if not isinstance(k, int | np.integer):
+            if type(k) is not int and not isinstance(k, int | np.integer):
                 break
             at += (int(k),)
         if self.whole is None and at in self._made:  # nearly always
@@ -688,14 +693,14 @@ def as_tensor(x: ArrayLike | Symbol) -> Tensor:
 
 def assign(dst: Tensor, value: object, mask: object = None) -> None:
     """dst = value: what an instruction returned goes to its place."""
-    mask = partial(mask)
-    if isinstance(value, PendingProduct) and not value.done and dst.is_box and dst.tile.space == "P" and mask is None:
+    mask, is_box = partial(mask), dst.is_box
+    if isinstance(value, PendingProduct) and not value.done and is_box and dst.tile.space == "P" and mask is None:
         value.into(operand(dst), False)
         return
     flush()
     if isinstance(value, Tensor):
         value.check_under(mask)
-        if value.is_box and dst.is_box and same(dst.tile, value.tile):
+        if is_box and value.is_box and same(dst.tile, value.tile):
             return
         left = None if mask is None else np.asarray(mask)
         keep = left if value.valid is None else value.valid if left is None else value.valid & left
@@ -712,17 +717,17 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
             return
         if isinstance(value, Reduction) and not value.first and _is_written(dst.tile):
             value = call_operator(value.op, dst, value, dtype=dst.dtype)
-        if dst.is_box and dst.tile.space != "H" and value.tile.space != "H":
+        if is_box and dst.tile.space != "H" and value.tile.space != "H":
             if value.size != dst.size:
                 value = value.broadcast_to(dst.shape)
             vector.tensor_copy(operand(dst), operand(value), is_assigned=True)
-        elif dst.is_box and value.is_box:
+        elif is_box and value.is_box:
             source = value if value.tile.space != "P" else call_operator("copy", value)
             dma.copy(dst.tile, source.tile)
         elif moved(dst, value, None):
             write_tensor(dst, tensor_f32(value) if value.dtype is not dst.dtype else read_tensor(value))
         return
-    if dst.is_box and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
+    if is_box and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
         vector.memset(operand(dst), value)
     elif _filled(dst, mask, value):
         write_tensor(dst, np.full(dst.shape, value, np.float32), mask)
@@ -758,9 +763,9 @@ def wrap_tiles(x: dict[str, object]) -> dict[str, object]: ...
 def wrap_tiles(x: object) -> object: ...
 def wrap_tiles(x: object) -> object:
     """Tiles anywhere in lists, tuples and dicts -> tensors."""
-    return each_value(lambda v: Tensor(v) if isinstance(v, Tile) else v, x)
+    return each_value(x, lambda v: Tensor(v) if isinstance(v, Tile) else v)
 
 
 def unwrap(x: object) -> object:
     """Tensors -> tiles."""
-    return each_value(lambda v: v if not isinstance(v, Tensor) else v.tile if v.is_box else operand(v), x)
+    return each_value(x, lambda v: v if not isinstance(v, Tensor) else v.tile if v.is_box else operand(v))

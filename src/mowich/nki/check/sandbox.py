@@ -361,8 +361,7 @@ class Sandbox:
             x = x.tile
         if isinstance(x, Tile):
             storage = storage_of(x)
-            if not storage.filled:
-                storage.fill()
+            storage.fill()
             storage.whole()
             storage.is_made = True
         elif depth and isinstance(x, tuple | list):
