@@ -1737,6 +1737,25 @@ def test_random_kernels_that_follow_no_pattern(tmp_path: Path, monkeypatch: pyte
     assert 0 < refused < KERNELS // 2
 
 
+def test_sums_of_numbers_that_follow_no_pattern() -> None:
+    """What iterations of a basis tell of all others: many columns, few iterations, sums of others."""
+    rng = np.random.default_rng(SEED)
+    for _ in range(200):
+        count, width = int(rng.integers(4, 60)), int(rng.integers(1, 7))
+        numbers = rng.integers(-50, 50, (width, count))
+        numbers[rng.integers(width)] = 3 * np.arange(count) - 2 * numbers[0]
+        basis = scattered.Basis.of(numbers.tolist())
+        if basis is None:
+            assert count <= width + 1
+            continue
+        terms = np.vstack([np.arange(count), numbers]).T
+        told = terms @ rng.integers(-1000, 1000, (width + 1, 9)) + (1 << 40)
+        rows = [0, *basis.rows]
+        sums = scattered.Sums.of(basis, told[rows])
+        assert sums is not None
+        np.testing.assert_array_equal(sums.values(range(count)), told[:, sums.moving])
+
+
 def test_objects_of_the_interfaces_have_what_they_are_told_by() -> None:
     """The analysis loads neither interface: it tells their objects by attributes, and by no name of a class."""
     text = inspect.getsource(analysis)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_nki_loops import compared, has_repeated, load
+from test_nki_loops import compared, fills, has_repeated, load
 
 import mowich.nki as nki
-from mowich.neuroncore import repeat
+from mowich.neuroncore import repeat, scattered
 from mowich.nki import loops, runtime
 from mowich.nki.hollows import hollow
 
@@ -380,3 +380,36 @@ def test_random_kernels(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         repeated += not isinstance(result, str) and has_repeated(result)
     print(f"{KERNELS} kernels: {repeated} with repeated loops, {errors} end in an error")
     assert repeated >= KERNELS // 8
+
+
+class ScatterMaker(Maker):
+    """Loops whose rows and columns follow no cycle, now and then beyond the tensor."""
+
+    def row(self, index: str) -> str:
+        r = self.rng
+        if r.random() < 0.4:
+            return super().row(index)
+        most = r.choice([24, 24, 24, 23, 13, 25])
+        return r.choice([f"128 * ({index} * 7 % {most}) + p", f"({index} * {index} + 2) % {most} * 128 + p"])
+
+    def statement(self, depth: int, index: str, inner: str, tiles: list[str], outer: str = "0") -> None:
+        if self.rng.random() < 0.2 and tiles:
+            place = f"64 * ({index} * {self.rng.choice([3, 5])} % {self.rng.choice([11, 64, 64, 65])}) + f"
+            self.put(depth, f"kept[p, {place}] = nl.copy({self.rng.choice(tiles)})")
+        else:
+            super().statement(depth, index, inner, tiles, outer)
+
+
+def test_random_kernels_that_follow_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "LEAST_WRITTEN", 8)
+    wrote = fills(monkeypatch, scattered.Scattered)
+    errors = 0
+    for n in range(KERNELS):
+        body = ScatterMaker(random.Random(f"{SEED}/{n}")).body()
+        try:
+            result = compared(arguments, kernel(tmp_path, body, f"scattered{n}"), schedule=n % 4 == 0, target="trn2")
+        except AssertionError as error:
+            raise AssertionError(f"LOOPS_SEED={SEED}, kernel {n}: {error}\n{body}") from None
+        errors += isinstance(result, str)
+    print(f"{KERNELS} kernels: {len(wrote)} loops that follow no pattern, {errors} end in an error")
+    assert len(wrote) >= KERNELS // 8

@@ -46,7 +46,7 @@ class Basis:
         grown -= grown[:, :1]
         grown /= np.maximum(np.abs(grown).max(axis=1, keepdims=True), 1)
         grown = np.array(list({row.tobytes(): row for row in grown}.values())).T
-        if grown.shape[1] > MOST_COLUMNS + 1:
+        if grown.shape[1] > min(MOST_COLUMNS + 1, len(grown)):
             return None
         left = np.abs(np.diagonal(np.linalg.qr(grown, mode="r")))
         columns = grown[:, left > _SMALL * np.linalg.norm(grown, axis=0)]

@@ -69,11 +69,14 @@ class Loop:
         """Columns of integers, one for each of these values of the index, of which the places of an iteration are sums,
         where they are affine in the index in no other way. None: there are none, or too few say how."""
         names = dict(frame.f_locals)
-        if self.is_older or self.lists or not self.objects.hold(frame, names):
+        if self.lists or self.has_fresh_blocks or not self.objects.hold(frame, names):
             return None
         out: list[list[int]] = []
         for g in self.guards:
-            if not g.holds(frame, names, self.index, values, storages):
+            if g.kind == "mask":  # it may leave something out anywhere
+                if not all(g.holds(frame, names, self.index, values[n : n + 1], storages) for n in range(len(values))):
+                    return None
+            elif not g.holds(frame, names, self.index, values, storages):
                 found = g.numbers(frame, names, self.index, values, storages)
                 if found is None:
                     return None

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from mowich.arrays import Array
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.boxes import AffineBox, box_ends, box_of, box_places, completed, sliced
-from mowich.neuroncore.core import fail
+from mowich.neuroncore.core import Core, fail
+from mowich.neuroncore.trace import NotedView, ViewBound
 from mowich.neuroncore.views import Tile
 
 _ALL = slice(None)
@@ -440,6 +441,17 @@ def plain_view(t: Tile, keys: Sequence[object]) -> AffineBox:
     return sliced(plain, t.strides, t.offset)
 
 
+def note_view(core: Core, keys: Sequence[object], shape: tuple[int, ...]) -> None:
+    """Note a view at affine indices, one for each dimension, for loops that are repeated (`Core.views`)."""
+    if core.views is None:
+        return
+    bounds: list[ViewBound] = []
+    for k in keys:
+        found = None if isinstance(k, int | np.integer | slice) else affine(k)
+        bounds.append(k if found is None else slice(found.low, found.high + 1))  # type: ignore[arg-type]
+    core.views.append(NotedView(tuple(bounds), shape))
+
+
 __all__ = [
     "Affine",
     "Condition",
@@ -454,6 +466,7 @@ __all__ = [
     "is_condition",
     "left_by",
     "line",
+    "note_view",
     "partial",
     "plain_array",
     "plain_view",

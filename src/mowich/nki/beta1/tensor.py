@@ -48,6 +48,7 @@ from mowich.nki.beta1.index import (
     irregular,
     is_condition,
     left_by,
+    note_view,
     partial,
     plain_view,
 )
@@ -155,6 +156,7 @@ class Tensor:
         if type(key) is tuple and is_box and len(key) == len(t.shape) and Affine in map(type, key):
             found = index_view(key, t.shape, t.strides, t.offset)
             if found is not None:
+                note_view(storage_of(t).core, key, t.shape)
                 return Tensor(view_of(storage_of(t), t.dtype, *found))
         if is_condition(key):
             keep = np.broadcast_to(np.asarray(key), t.shape)
@@ -171,6 +173,7 @@ class Tensor:
             return self._arrays(keys)
         if not is_box:
             return self._each(lambda elements: chosen_elements(elements, keys))
+        note_view(storage_of(t).core, [k for k in keys if k is not None], t.shape)
         valid = None if self.valid is None else chosen_elements(self.valid, keys)
         return Tensor(view_like(t, *plain_view(t, keys)), valid)
 
@@ -200,6 +203,7 @@ class Tensor:
         t = self.tile
         found = index_view(keys, t.shape, t.strides, t.offset)
         if found is not None:
+            note_view(storage_of(t).core, keys, t.shape)
             return Tensor(view_like(t, *found))
         irregular()
         numbers = [
