@@ -187,7 +187,7 @@ def test_a_file_that_is_no_array_is_one_line(data: bytes, tmp_path: Path, capsys
 def test_an_array_beyond_the_memory_of_this_machine_is_not_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mowich.cli.kernel.physical_B", lambda: 1e6)
+    monkeypatch.setattr("mowich.studies.kernel_files.physical_B", lambda: 1e6)
     code, _, err = run(capsys, "run", written(tmp_path), "-k", "kernel", "x=float32[1000,1000]")
     assert code == 2
     assert "this machine has no memory for an array of 0.003725 GiB" in err

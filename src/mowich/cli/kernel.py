@@ -7,34 +7,22 @@ line.
 
 from __future__ import annotations
 
-import ast
-import os
 import sys
-import traceback
-import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.guest import in_limits, physical_B
+from mowich.cli.guest import in_limits
 from mowich.cli.options import CONTEXT, CommandGroup, verb
 from mowich.cli.output import emit, progress
-from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, placed, unknown, words_of
-from mowich.files import MAX_DIGITS
+from mowich.errors import UserError
 from mowich.requests import kernels
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from mowich.neuroncore.dtypes import DType
-    from mowich.nki import Kernel, Result
-    from mowich.requests.common import Form
-    from mowich.requests.debugging import ReferenceFile
+    from mowich.nki import Result
     from mowich.studies.kernel_reference import ReferenceFit
 
 
@@ -54,6 +42,26 @@ def _group() -> None:
     """NKI kernels on a simulated NeuronCore."""
 
 
+def as_files_expect(
+    asked: kernels.RunRequest | kernels.KernelCheckRequest | kernels.ProfileRequest | kernels.DiffRequest,
+    file: str,
+    arguments: tuple[str, ...] = (),
+) -> AbstractContextManager[None]:
+    """The process as a file of kernels expects it."""
+    from mowich.studies.kernel_files import as_scripts_expect
+
+    form = asked.form
+    return as_scripts_expect(
+        file,
+        arguments,
+        asked.target,
+        asked.lnc,
+        asked.version,
+        quiet=form.quiet,
+        for_programs=form.as_json or form.as_csv,
+    )
+
+
 @verb(kernel_app, kernels.RUN, "run")
 def kernel_run(asked: kernels.RunRequest) -> int:
     """Run a script or a kernel."""
@@ -67,21 +75,21 @@ def _run(asked: kernels.RunRequest) -> None:
     from mowich.show.json import finite
     from mowich.show.kernel import run_page
     from mowich.show.page import Run
+    from mowich.studies.kernel_files import run_kernel_of
     from mowich.studies.kernels import ran
 
     file, kernel, words = str(asked.file), asked.kernel, asked.arguments
     if kernel is not None and asked.is_debugging:
         _debug(asked, kernel)
         return
-    given = words if kernel is None else []
-    with _as_scripts_expect(file, given, asked.target, asked.lnc, asked.form, asked.version):
+    with as_files_expect(asked, file, words if kernel is None else ()):
         if kernel is None:
             _run_script(file, asked.form.quiet)
             return
         with progress(asked.form.quiet) as line:
             line(f"running {kernel}")
             beside: list[ReferenceFit] = []
-            result = _run_kernel(file, kernel, words, asked.strict, asked.seed, beside=(asked.tolerance, beside))
+            result = run_kernel_of(file, kernel, words, asked.strict, asked.seed, beside=(asked.tolerance, beside))
     [reference] = beside
     if not (asked.form.quiet or asked.form.as_json or asked.form.as_csv) and reference.is_close:
         print(f"note: {reference.text()}", file=sys.stderr)
@@ -101,14 +109,16 @@ def _debug(asked: kernels.RunRequest, kernel: str) -> None:
     from mowich.show.render.scatter import scatter_text
     from mowich.show.render.terminal import Style
     from mowich.studies.debug.answer import debugged
+    from mowich.studies.kernel_files import one_line, prepared_kernel, reference_in
 
     file = str(asked.file)
-    as_asked = _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form, asked.version)
-    with as_asked, progress(asked.form.quiet) as line:
+    with as_files_expect(asked, file), progress(asked.form.quiet) as line:
         line(f"running {kernel}")
-        launched, _, given, _ = _prepared(file, kernel, asked.arguments, asked.seed, values=True, may_take_inputs=True)
-        reference = None if asked.first_difference is None else _reference(asked.first_difference, kernel)
-        with _one_line(file):
+        launched, _, given, _ = prepared_kernel(
+            file, kernel, asked.arguments, asked.seed, values=True, may_take_inputs=True
+        )
+        reference = None if asked.first_difference is None else reference_in(asked.first_difference, kernel)
+        with one_line(file):
             found = debugged(
                 launched,
                 (),
@@ -135,394 +145,23 @@ def _debug(asked: kernels.RunRequest, kernel: str) -> None:
     found.check()
 
 
-def _reference(asked: ReferenceFile, kernel: str) -> Callable[..., object]:
-    """The function or the kernel that a file has for a kernel of this name."""
-    file = str(asked.file)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(file)))
-    names = _execute(file, f"{Path(file).stem}_reference")
-    if asked.name:
-        found = names.get(asked.name)
-        if not callable(found):
-            raise unknown("function", asked.name, [n for n, v in names.items() if callable(v)], where=file)
-        return found
-    defined = _kernels(names)
-    for found in (defined.get(kernel), names.get(f"reference_{kernel}"), names.get("reference")):
-        if callable(found):
-            return found
-    raise UserError(
-        "no reference in it",
-        where=file,
-        allowed=f"a kernel {kernel}, or a function reference_{kernel} or reference",
-        fix=f"name another function: {file}:NAME",
-    )
-
-
-@contextmanager
-def _as_scripts_expect(
-    file: str,
-    arguments: Sequence[str],
-    target: str | None,
-    lnc: int | None,
-    form: Form,
-    version: tuple[int, int] | None = None,
-) -> Iterator[None]:
-    """The process as a script finds it on a machine with NKI: modules, sys.argv, sys.path, environment. All is put
-    back. Where the answer on stdout is for programs, what the script prints goes to stderr."""
-    import mowich.nki
-    from mowich.neuroncore.clock.compiled import IS_QUIET
-    from mowich.nki.runtime import launches
-
-    IS_QUIET.set(form.quiet)
-    said = redirect_stdout(sys.stderr) if form.as_json or form.as_csv else nullcontext()
-    environment = {"NKI_SIMULATOR": "1"}
-    if target:
-        environment["NEURON_PLATFORM_TARGET_OVERRIDE"] = target
-    if lnc:
-        environment["NEURON_LOGICAL_NC_CONFIG"] = str(lnc)
-    before = {k: os.environ.get(k) for k in environment}
-    argv, path, main = sys.argv, sys.path[:], sys.modules.get("__main__")
-    sys.argv = [file, *arguments]
-    sys.path.insert(0, os.path.dirname(os.path.abspath(file)))
-    os.environ.update(environment)
-    launches.target, launches.lnc, launches.version = target, lnc, version
-    try:
-        with said, warnings.catch_warnings(), mowich.nki.installed(replace=True):
-            warnings.showwarning = _warning_quiet if form.quiet else _warning
-            yield
-    finally:
-        launches.target = launches.lnc = launches.version = None
-        sys.argv, sys.path[:] = argv, path
-        if main is not None:
-            sys.modules["__main__"] = main
-        for k, v in before.items():
-            if v is None:
-                os.environ.pop(k, None)
-            else:
-                os.environ[k] = v
-
-
-def _warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    text = " ".join(str(message).split())
-    place = "" if filename.startswith(_OURS) else f"{filename}:{lineno}: "
-    print(f"warning: {place}{text}", file=sys.stderr)
-
-
-def _warning_quiet(*_: object, **__: object) -> None:
-    pass
-
-
 # ---- a script
 # ----------------------------------------------------------------------------------------------------------------------
 
 
 def _run_script(file: str, quiet: bool) -> None:
     from mowich.nki import runtime
+    from mowich.studies.kernel_files import ScriptExit, execute_file, kernels_in
 
     runtime.last_run = None
-    names = _execute(file, "__main__")
+    try:
+        names = execute_file(file, "__main__")
+    except ScriptExit as ended:
+        raise typer.Exit(ended.code) from None
     if runtime.last_run is None and not quiet:
-        found = _kernels(names)
+        found = kernels_in(names)
         hint = f"; run one with -k: {', '.join(found)}" if found else ""
         print(f"note: {file} launched no kernel{hint}", file=sys.stderr)
-
-
-def _execute(file: str, name: str) -> dict[str, object]:
-    """Run a file as a module of this name; its names. Its exceptions become one line with the file and line."""
-    import types
-
-    try:
-        code = compile(Path(file).read_bytes(), file, "exec")
-    except SyntaxError as error:
-        raise UserError(f"SyntaxError: {error.msg}", where=f"{file}:{error.lineno}") from error
-    module = types.ModuleType(name)
-    module.__file__ = file
-    sys.modules[name] = module
-    with _one_line(file, is_script=name == "__main__"):
-        exec(code, module.__dict__)
-    return module.__dict__
-
-
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # the package
-
-
-@contextmanager
-def _one_line(file: str, is_script: bool = False) -> Iterator[None]:
-    """Exceptions of the user's code as a `UserError` with its file and line. A failed assertion has the exit code of a
-    check. is_script: `sys.exit` ends it with an exit code of its own; it is an error where an answer was asked for."""
-    try:
-        yield
-    except (UserError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        if is_script and isinstance(error, SystemExit):
-            _exit(error)
-            return
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
-        theirs = [f for f in frames if not f.filename.startswith(_OURS)]
-        named = [f for f in theirs if f.filename == file] if isinstance(error, AssertionError) else []
-        own = [f for f in theirs if not _is_library(f.filename)]
-        last = (named or own or theirs or frames)[-1]
-        where = f"{last.filename}:{last.lineno}"
-        if isinstance(error, ImportError):
-            from mowich.nki.words import not_imported
-
-            known = not_imported(error, where)
-            if known is not None:
-                raise known from error
-        text = words_of(error) or (last.line or "")
-        # what a guest has used up, it may have used up in our code
-        is_used_up = isinstance(error, MemoryError) or (isinstance(error, RecursionError) and len(theirs) > _MANY)
-        if _inside_ours(frames) and not is_used_up:
-            raise UserError(
-                f"this is a bug in mowich: {type(error).__name__}: {text}",
-                where=where,
-                fix="--debug shows the traceback",
-                code=EXIT_BUG,
-            ) from error
-        code = EXIT_CHECK_FAILED if isinstance(error, AssertionError) else EXIT_BAD_INPUT
-        fix = "a kernel returns its tensors, and ends nothing" if isinstance(error, SystemExit) else None
-        raise UserError(f"{type(error).__name__}: {text}", where=where, fix=fix, code=code) from error
-
-
-_MANY = 50
-"""Frames of a file of kernels that show that it is the one which calls itself without end."""
-
-
-def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
-    """True where an exception came from the simulator: its last frames, with those of libraries below, are ours."""
-    for frame in reversed(frames):
-        name = frame.filename
-        if name.startswith(_OURS):
-            return not name.endswith(
-                (
-                    os.path.join("cli", "kernel.py"),
-                    os.path.join("cli", "kernel_profile.py"),
-                    "runtime.py",
-                    "arguments.py",
-                )
-            )
-        if not _is_library(name):
-            return False
-    return False
-
-
-def _is_library(name: str) -> bool:
-    """Whether a file belongs to Python or to an installed package."""
-    return f"{os.sep}site-packages{os.sep}" in name or name.startswith(sys.base_prefix)
-
-
-def _exit(stop: SystemExit) -> None:
-    """The script's own exit code; anything but a number is its message, as Python has it."""
-    if stop.code is None:
-        return
-    if not isinstance(stop.code, int):
-        raise UserError(words_of(stop) or type(stop.code).__name__, code=1) from None
-    code = int(stop.code) & 0xFF  # what is left of it when a process ends
-    if code:
-        raise typer.Exit(code)
-
-
-# ---- one kernel
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def _kernels(names: Mapping[str, object]) -> dict[str, Kernel]:
-    """Kernels that a file defines, by name."""
-    from mowich.nki import Kernel
-
-    return {n: v for n, v in names.items() if isinstance(v, Kernel) and not n.startswith("__")}
-
-
-def _prepared(
-    file: str, name: str, arguments: Sequence[str], seed: int, *, values: bool, may_take_inputs: bool
-) -> tuple[Callable[..., object], Kernel, dict[str, object], dict[str, object]]:
-    """(What to launch; the same as a kernel; its arguments; all names of the file). may_take_inputs: without arguments
-    those that `inputs()` of the file gives."""
-    names = _execute(file, Path(file).stem)
-    defined = _kernels(names)
-    run = defined.get(name)
-    asked: Callable[..., object] | None = run
-    if run is None or asked is None:
-        from mowich.nki import Kernel
-
-        found = names.get(name)
-        if not defined and found is None:
-            raise UserError("no kernel in it", where=file, given=name, fix="mark a function with @nki.jit")
-        if not callable(found) or isinstance(found, type):
-            raise unknown("kernel", name, defined, where=file)
-        run, asked = Kernel(found), found
-    own = names.get("inputs")
-    if not arguments and may_take_inputs and callable(own):
-        with _one_line(file):
-            given = dict(own())
-    else:
-        given = _arguments(run, name, arguments, seed, values)
-    return asked, run, given, names
-
-
-def _run_kernel(
-    file: str,
-    name: str,
-    arguments: Sequence[str],
-    strict: bool,
-    seed: int,
-    values: bool = True,
-    beside: tuple[float | None, list[ReferenceFit]] | None = None,
-) -> Result:
-    """One kernel of a file; without values, arrays described by shape have none, and live tiles that do not fit are
-    left to the clock. No arguments at all: what `inputs()` of the file gives. beside: a tolerance, and what gets how
-    far the outputs are from what `reference()` of the file gives, or `reference_NAME()` for this kernel."""
-    from mowich.nki.runtime import kernel_launched
-    from mowich.studies.kernel_reference import fit_to_reference, wanted_of
-
-    asked, run, given, names = _prepared(file, name, arguments, seed, values=values, may_take_inputs=not values)
-    wanted: list[np.ndarray] | str = ""
-    if beside is not None:
-        with _one_line(file):
-            wanted = wanted_of(names.get(f"reference_{name}", names.get("reference")), (), given)
-    how = {"strict": strict, "finite": strict, "record": True, "values": values, "check": values}
-    with _one_line(file):
-        result = kernel_launched(asked, (), given, **how)
-    _check_outputs(result, run)
-    if beside is not None:
-        with _one_line(file):
-            beside[1].append(fit_to_reference(result, wanted, [*given.values()], beside[0]))
-    return result
-
-
-def _check_outputs(result: Result, kernel: Kernel) -> None:
-    """Refuse what a kernel returned beside tensors."""
-    import numpy as np
-
-    for value in result.outputs:
-        kind = getattr(value, "dtype", None)
-        if not hasattr(value, "shape") or kind is None or (isinstance(kind, np.dtype) and kind.kind in "OUSMmc"):
-            code = getattr(kernel.func, "__code__", None)
-            raise UserError(
-                "the kernel returns what is no tensor",
-                where=None if code is None else f"{code.co_filename}:{code.co_firstlineno}",
-                given=value,
-                allowed="tensors in HBM, also in tuples, lists and dicts; or nothing",
-            )
-
-
-def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, values: bool = True) -> dict[str, object]:
-    """`NAME=VALUE` words as arguments of a kernel; everything that is wrong with them at once."""
-    import inspect
-
-    import numpy as np
-
-    parameters = inspect.signature(kernel.func).parameters
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    rng = np.random.default_rng(seed)
-    given: dict[str, object] = {}
-    problems: list[UserError] = []
-    for word in words:
-        key, equals, text = word.partition("=")
-        try:
-            if not equals:
-                raise UserError("an argument of a kernel is NAME=VALUE", given=word)
-            if key not in parameters and not anything:
-                raise unknown(f"argument of {name}", key, parameters)
-            given[key] = _value(text, key, rng, kernel.generation(), values)
-        except UserError as error:
-            problems.append(error)
-    missing = [
-        p.name
-        for p in parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in given
-    ]
-    if missing and not problems:
-        example = " ".join(f'"{n}=float32[128,512]"' for n in missing)
-        problems.append(UserError(f"{name} needs {', '.join(missing)}", fix=f"for example {example}"))
-    if problems:
-        raise UserErrors(problems)
-    return given
-
-
-def _value(text: str, key: str, rng: np.random.Generator, generation: int, values: bool = True) -> object:
-    """`float32[128,512]` (normal numbers; integers 0..15; nothing without values), `FILE.npy`, or a Python literal.
-    generation: of the NeuronCore whose HBM the arrays have to fit."""
-    import re
-
-    import numpy as np
-
-    from mowich.neuroncore.core import limits
-    from mowich.neuroncore.dtypes import as_dtype
-    from mowich.neuroncore.placement import check_hbm
-
-    match = re.fullmatch(r"([A-Za-z]\w*)\[([\d\s,]+)\]", text)
-    if match:
-        d = as_dtype(match[1])
-        shape = _shape(match[2], text, key)
-        with placed(key):
-            check_hbm(shape, d, limits(generation).hbm_B)
-        if values and d.part is not None:
-            raise UserError(f"{key}: packed formats have no random arrays", given=text, fix="pass an .npy file")
-        return _array(shape, d, rng if values else None, text, key)
-    if text.endswith(".npy"):
-        try:
-            return np.load(text)
-        except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-            raise UserError(f"{key}: cannot be read: {words_of(error)}", where=text) from error
-    try:
-        return ast.literal_eval(text)
-    except (RecursionError, MemoryError):
-        raise UserError(f"{key}: nested too deep", given=text) from None
-    except (ValueError, SyntaxError, TypeError):
-        if "[" in text:
-            raise UserError(
-                f"{key}: not an array", given=text, allowed="a dtype and a shape, float32[128,512]"
-            ) from None
-        return text
-
-
-def _shape(words: str, text: str, key: str) -> tuple[int, ...]:
-    """ "128,512" of `text` as dimensions."""
-    found = [n.strip() for n in words.split(",") if n.strip()]
-    if not found or not all(n.isascii() and n.isdecimal() and len(n) <= MAX_DIGITS for n in found):
-        raise UserError(f"{key}: not a shape", given=text, allowed="whole numbers with commas, float32[128,512]")
-    shape = tuple(int(n) for n in found)
-    if min(shape) < 1:
-        raise UserError(f"{key}: an array has at least one element in each dimension", given=text)
-    return shape
-
-
-def _array(shape: tuple[int, ...], d: DType, rng: np.random.Generator | None, text: str, key: str) -> object:
-    """Normal numbers, or integers 0..15; without a generator: an array without values."""
-    import math
-
-    import numpy as np
-
-    from mowich.nki import hollow
-
-    size_B = math.prod(shape) * _DRAWN_B
-    try:
-        if rng is None:
-            return hollow(shape, d)
-        if size_B > physical_B():
-            raise MemoryError
-        numbers = rng.standard_normal(shape, dtype=np.float32) if d.is_float else rng.integers(0, 16, shape)
-        return numbers.astype(d.dtype)
-    except ValueError as error:  # more dimensions than an array has
-        raise UserError(f"{key}: {words_of(error)}", given=text) from None
-    except MemoryError as error:
-        raise UserError(
-            f"{key}: this machine has no memory for an array of {size_B / 2**30:,.4g} GiB",
-            given=text,
-            fix="use a smaller shape",
-        ) from error
-
-
-_DRAWN_B = 4
-"""Bytes of a random number as it is drawn."""
 
 
 def _save(result: Result, file: Path) -> None:

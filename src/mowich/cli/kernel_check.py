@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mowich.cli.kernel import _arguments, _as_scripts_expect, _execute, _kernels, _one_line, kernel_app
+from mowich.cli.kernel import as_files_expect, kernel_app
 from mowich.cli.options import verb
 from mowich.errors import EXIT_CHECK_FAILED, unknown
 from mowich.requests import kernels
@@ -44,18 +44,19 @@ def _run(asked: kernels.KernelCheckRequest) -> Ran:
     """The kernel of a file on the arguments that were described."""
     from mowich.nki import Kernel
     from mowich.nki.check import check_run, text_with_kernel
+    from mowich.studies.kernel_files import described_arguments, execute_file, kernels_in, one_line
 
     file, name = str(asked.file), str(asked.kernel)
-    with _as_scripts_expect(file, [], asked.target, asked.lnc, asked.form, asked.version):
-        names = _execute(file, Path(file).stem)
+    with as_files_expect(asked, file):
+        names = execute_file(file, Path(file).stem)
         text = text_with_kernel(asked.file.read_text(encoding="utf-8"), file, name) if name not in names else None
         if text is not None:
-            with _one_line(file):
+            with one_line(file):
                 exec(compile(text, file, "exec"), names)
-        found = _kernels(names).get(name) or names.get(name)
+        found = kernels_in(names).get(name) or names.get(name)
         if not callable(found) or isinstance(found, type):
-            raise unknown("kernel", name, _kernels(names), where=file)
+            raise unknown("kernel", name, kernels_in(names), where=file)
         kernel = found if isinstance(found, Kernel) else Kernel(found)
-        given = _arguments(kernel, name, asked.arguments, asked.seed)
-        with _one_line(file):
+        given = described_arguments(kernel, name, asked.arguments, asked.seed)
+        with one_line(file):
             return check_run(kernel, (), given)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.cli.guest import in_limits
-from mowich.cli.kernel import _as_scripts_expect, _run_kernel, _run_script, kernel_app
+from mowich.cli.kernel import _run_script, as_files_expect, kernel_app
 from mowich.cli.options import verb
 from mowich.cli.output import emit, progress
 from mowich.errors import UserError
@@ -37,6 +37,7 @@ def _profile(asked: kernels.ProfileRequest) -> None:
     from mowich.show.kernel import kernel_page
     from mowich.show.page import Run
     from mowich.studies.heard import note_heard
+    from mowich.studies.kernel_files import run_kernel_of
 
     file, kernel, words, quiet = str(asked.file), asked.kernel, asked.arguments, asked.form.quiet
     options = ClockOptions(
@@ -45,14 +46,13 @@ def _profile(asked: kernels.ProfileRequest) -> None:
         throttle=asked.throttle,
         dge=False if asked.disable_dge else None,
     )
-    given = words if kernel is None else []
-    with _as_scripts_expect(file, given, asked.target, asked.lnc, asked.form, asked.version):
+    with as_files_expect(asked, file, words if kernel is None else ()):
         if kernel is None:
             result = _last_of_script(file, quiet)
         else:
             with progress(quiet) as line:
                 line(f"running {kernel}")
-                result = _run_kernel(file, kernel, words, False, 0, values=asked.values)
+                result = run_kernel_of(file, kernel, words, False, 0, values=asked.values)
     result.timed, result.options = True, options
     result.facts = asked.facts
     with progress(quiet) as line:
@@ -118,9 +118,10 @@ def kernel_diff(asked: kernels.DiffRequest) -> None:
 
 def _profiled(asked: kernels.DiffRequest, file: Path, kernel: str) -> Profile:
     """The profile of one kernel of a file."""
-    expected = _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form, asked.version)
-    with expected, progress(asked.form.quiet) as line:
+    from mowich.studies.kernel_files import run_kernel_of
+
+    with as_files_expect(asked, str(file)), progress(asked.form.quiet) as line:
         line(f"timing {kernel} of {file}")
-        result = _run_kernel(str(file), kernel, asked.arguments, False, 0, values=False)
+        result = run_kernel_of(str(file), kernel, asked.arguments, False, 0, values=False)
         result.timed = True
         return result.profile
