@@ -114,7 +114,55 @@ def shift(a: float, b: float, end: float) -> float:
     return math.log(max(1 + b * (end - 1), _SLOWEST) / max(1 + a * (end - 1), _SLOWEST))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSide:
+    """What the order of two kernels rests on, of one of them: numbers alone, so that another process can send it.
+
+    time_s: None: it has no time, and reason says why; kind: generation and interface, as text; path: fact -> share of
+    the time that it decides, and by how much that part is multiplied at either end of the fact's range (1, 1: it has
+    none); pair: `model.pair`; width: the range of the kernel's class; risks: (why, low, high) of its named risks.
+    """
+
+    time_s: float | None
+    reason: str
+    grade: str
+    kind: str
+    path: dict[str, tuple[float, float, float]]
+    pair: float
+    width: tuple[float, float]
+    risks: tuple[tuple[str, float, float], ...]
+
+
+def side_of(profile: Profile) -> KernelSide:
+    """What the order of a kernel and another one rests on."""
+    from mowich.neuroncore.clock.latency import fact_ends
+    from mowich.neuroncore.clock.risks import residual_class
+
+    time, costs, schedule = profile.time_s, profile.costs, profile.schedule
+
+    def ends(name: str) -> tuple[float, float]:
+        return fact_ends(costs, name) or (1.0, 1.0)
+
+    known = time.value is not None
+    shares = {name: part / profile.total_s for name, part in time.breakdown.items()} if known else {}
+    return KernelSide(
+        time_s=time.value,
+        reason=time.reason or "",
+        grade=time.grade,
+        kind=f"{schedule.generation}{' older' * schedule.options.older}",
+        path={f"{costs.prefix}.{name}": (share, *ends(name)) for name, share in shares.items()},
+        pair=costs.number("model.pair"),
+        width=_range(profile, residual_class(schedule)) if known else (1.0, 1.0),
+        risks=tuple((risk.why, *_range(profile, f"residual_{risk.name}")) for risk in profile.risks) if known else (),
+    )
+
+
 def order_of(a: Profile, b: Profile) -> KernelOrder:
+    """Which of two kernels is slower (`order_between`)."""
+    return order_between(side_of(a), side_of(b))
+
+
+def order_between(a: KernelSide, b: KernelSide) -> KernelOrder:
     """Which of two kernels is slower. The range of ln(time of B / time of A) is, squared and summed,
 
     - for each fact what its range does to the ratio (`shift`),
@@ -122,30 +170,22 @@ def order_of(a: Profile, b: Profile) -> KernelOrder:
     - the range of the class of each kernel, times `unshared` (1 between interfaces or generations),
     - the range of the widest named risk of each kernel, on the side to which it moves the ratio.
     """
-    from mowich.neuroncore.clock.risks import residual_class
-
-    if a.time_s.value is None or b.time_s.value is None:
-        reason = a.time_s.reason if a.time_s.value is None else b.time_s.reason
-        return KernelOrder(ratio=unknown_estimate("1", reason or "a time is not known"))
-    value = b.time_s.value / a.time_s.value
+    if a.time_s is None or b.time_s is None:
+        return KernelOrder(ratio=unknown_estimate("1", (a if a.time_s is None else b).reason or "a time is not known"))
     downs, ups = _fact_spreads(a, b)
-    shares = _shares(a), _shares(b)
-    alike = a.schedule.generation == b.schedule.generation and a.schedule.options.older == b.schedule.options.older
-    apart = unshared(*shares) if alike else 1.0
-    even = [_Z95 * max(x.costs.number("model.pair") for x in (a, b))]
-    even += [
-        math.sqrt(apart) * math.log(high / low) / 2
-        for low, high in (_range(x, residual_class(x.schedule)) for x in (a, b))
-    ]
+    shares = [{name: share for name, (share, _, _) in x.path.items()} for x in (a, b)]
+    apart = unshared(*shares) if a.kind == b.kind else 1.0
+    even = [_Z95 * max(a.pair, b.pair)]
+    even += [math.sqrt(apart) * math.log(high / low) / 2 for low, high in (a.width, b.width)]
     words: list[str] = []
     for name, x, faster, slower in (("A", a, ups, downs), ("B", b, downs, ups)):
         if x.risks:
-            low, high = _range(x, f"residual_{x.risks[0].name}")
+            _, low, high = x.risks[0]
             faster.append(-math.log(low))
             slower.append(math.log(high))
-            words += [f"{name}: {risk.why}" for risk in x.risks]
+            words += [f"{name}: {why}" for why, _, _ in x.risks]
     ratio = from_spreads(
-        value, "1", [*downs, *even], [*ups, *even], grade=worst_grade((a.time_s.grade, b.time_s.grade))
+        b.time_s / a.time_s, "1", [*downs, *even], [*ups, *even], grade=worst_grade((a.grade, b.grade))
     )
     below, above = (chance_within(ratio, limit) for limit in (1 / (1 + TIE_WITHIN), 1 + TIE_WITHIN))
     return KernelOrder(
@@ -156,28 +196,18 @@ def order_of(a: Profile, b: Profile) -> KernelOrder:
     )
 
 
-def _shares(profile: Profile) -> dict[str, float]:
-    """Share of each fact in the time of a kernel."""
-    return {name: seconds / profile.total_s for name, seconds in profile.time_s.breakdown.items()}
-
-
 def _range(profile: Profile, name: str) -> tuple[float, float]:
     """The range of a fact of the model."""
     fact = profile.costs.facts.fact(f"{profile.costs.prefix}.model.{name}")
     return fact.low or 1.0, fact.high or 1.0
 
 
-def _fact_spreads(a: Profile, b: Profile) -> tuple[list[float], list[float]]:
+def _fact_spreads(a: KernelSide, b: KernelSide) -> tuple[list[float], list[float]]:
     """Half-widths of the logarithm of the ratio, downwards and upwards, by what the range of each fact does to it. A
     fact of two generations is two facts."""
-    from mowich.neuroncore.clock.latency import fact_ends
-
-    ends: dict[tuple[str, str], tuple[float, float]] = {}
-    shares: list[dict[tuple[str, str], float]] = []
-    for profile in (a, b):
-        shares.append({(profile.costs.prefix, name): share for name, share in _shares(profile).items()})
-        found = {key: fact_ends(profile.costs, key[1]) for key in shares[-1]}
-        ends.update((key, two) for key, two in found.items() if two is not None)
-    of_a, of_b = shares
-    moves = [[shift(of_a.get(key, 0.0), of_b.get(key, 0.0), end) for end in two] for key, two in ends.items()]
+    none = (0.0, 1.0, 1.0)
+    moves = []
+    for name in {**a.path, **b.path}:
+        (of_a, *ends), (of_b, *others) = a.path.get(name, none), b.path.get(name, none)
+        moves.append([shift(of_a, of_b, end) for end in (others if name in b.path else ends)])
     return [max(0.0, *(-m for m in each)) for each in moves], [max(0.0, *each) for each in moves]
