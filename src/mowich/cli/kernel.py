@@ -117,7 +117,8 @@ def _debug(asked: kernels.RunRequest, kernel: str) -> None:
         launched, _, given, _ = prepared_kernel(
             file, kernel, asked.arguments, asked.seed, values=True, may_take_inputs=True
         )
-        reference = None if asked.first_difference is None else reference_in(asked.first_difference, kernel)
+        first = asked.first_difference
+        reference = None if first is None else reference_in(first, kernel, of_tiles=True)[0]
         with one_line(file):
             found = debugged(
                 launched,

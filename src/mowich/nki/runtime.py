@@ -240,9 +240,13 @@ def _look_for_constants(s: mem.Storage, core: Core) -> None:
     if s.is_made and not s.is_fed:
         core.warn(
             f"constant {s.number}",
-            f"the kernel returns {s.describe()}, which rests on none of its arguments: it is made of constants",
+            f"the kernel returns {s.describe()}, {FROM_CONSTANTS}",
             at=f"{s.site[0]}:{s.site[1]}" if s.site[0] else None,
         )
+
+
+FROM_CONSTANTS = "which rests on none of its arguments: it is made of constants"
+"""How the line ends that says that an answer was known before."""
 
 
 def _first_line(func: Callable[..., object]) -> str | None:

@@ -341,8 +341,11 @@ _DRAWN_B = 4
 """Bytes of a random number as it is drawn."""
 
 
-def reference_in(asked: ReferenceFile, kernel: str) -> Callable[..., object]:
-    """The function or the kernel that a file has for a kernel of this name."""
+def reference_in(
+    asked: ReferenceFile, kernel: str, *, of_tiles: bool = False
+) -> tuple[Callable[..., object], dict[str, object]]:
+    """(The function or the kernel that a file has for a kernel of this name; all names of the file). of_tiles: what
+    tiles hold is asked for too, so that a kernel comes before a function."""
     file = str(asked.file)
     sys.path.insert(0, os.path.dirname(os.path.abspath(file)))
     names = execute_file(file, f"{Path(file).stem}_reference")
@@ -350,11 +353,12 @@ def reference_in(asked: ReferenceFile, kernel: str) -> Callable[..., object]:
         found = names.get(asked.name)
         if not callable(found):
             raise unknown("function", asked.name, [n for n, v in names.items() if callable(v)], where=file)
-        return found
+        return found, names
     defined = kernels_in(names)
-    for found in (defined.get(kernel), names.get(f"reference_{kernel}"), names.get("reference")):
+    plain = (names.get(f"reference_{kernel}"), names.get("reference"))
+    for found in (defined.get(kernel), *plain) if of_tiles else (*plain, defined.get(kernel)):
         if callable(found):
-            return found
+            return found, names
     raise UserError(
         "no reference in it",
         where=file,

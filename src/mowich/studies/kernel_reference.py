@@ -147,11 +147,15 @@ def fit_to_reference(
     made = [np.asarray(x) for x in result.outputs]
     if [x.shape for x in wanted] != [x.shape for x in made]:
         return ReferenceFit(why_not=f"{_ADD} (the one in the file gives other shapes)")
-    bound = tolerance_of([*given, *made]) if tolerance is None else tolerance
-    worst = ReferenceFit(tolerance=bound)
+    return farthest_of(made, wanted, tolerance_of([*given, *made]) if tolerance is None else tolerance)
+
+
+def farthest_of(made: Sequence[Array], wanted: Sequence[Array], tolerance: float) -> ReferenceFit:
+    """The element of all outputs that is farthest from a reference of the same shapes."""
+    worst = ReferenceFit(tolerance=tolerance)
     for i, (got, want) in enumerate(zip(made, wanted, strict=True)):
         if got.size:
-            found = _farthest(i, got.astype(np.float64), want.astype(np.float64), bound)
+            found = _farthest(i, got.astype(np.float64), want.astype(np.float64), tolerance)
             worst = max(worst, found, key=lambda c: c.share)
     return worst
 

@@ -1,0 +1,216 @@
+"""One candidate, run in a closed process: what it gives, what its instructions take, and whether a compiler would have
+it. All that comes back is numbers and text, so that who reads it need not trust it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import linecache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mowich.arrays import Array
+from mowich.errors import UserError
+
+if TYPE_CHECKING:
+    from mowich.neuroncore.order import KernelSide
+    from mowich.nki import Result
+
+_MAGIC = b"mowich judge 1\n"
+MOST_FINDINGS = 5
+"""Findings of `kernel check` that a refusal names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """name: what an answer calls it; text: of its file; kernel: the one that is judged, None: its only one."""
+
+    name: str
+    text: str
+    kernel: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRun:
+    """How candidates are run. target: "trn3"; lnc: cores of a logical core; version: of NKI, None: by what it uses;
+    values: whether numbers are computed, or instructions alone are timed."""
+
+    target: str
+    lnc: int | None = None
+    version: tuple[int, int] | None = None
+    values: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateRun:
+    """One run of a candidate on one set of arguments. outputs: arrays in float64, empty without values; figures:
+    time_s (with range), bytes and what binds; side: for the order of two; warnings: of the run."""
+
+    outputs: tuple[Array, ...]
+    formats: tuple[str, ...]
+    figures: Mapping[str, Any]
+    side: KernelSide
+    warnings: tuple[str, ...]
+
+
+def run_candidate(candidate: Candidate, arguments: Sequence[Mapping[str, object]], how: JudgeRun) -> bytes:
+    """Run a candidate on each set of arguments; what `runs_of` reads. For a closed process: the candidate's text is
+    executed here. What is wrong with it is a line."""
+    try:
+        found = _runs(candidate, arguments, how)
+    except UserError as error:
+        return _MAGIC + json.dumps({"why": error.line()}).encode()
+    head = {"runs": [{k: v for k, v in run.items() if k != "arrays"} for run in found]}
+    text = json.dumps(head).encode()
+    arrays = [np.ascontiguousarray(x, np.float64).tobytes() for run in found for x in run["arrays"]]
+    return b"".join([_MAGIC, len(text).to_bytes(8, "little"), text, *arrays])
+
+
+def _runs(candidate: Candidate, arguments: Sequence[Mapping[str, object]], how: JudgeRun) -> list[dict[str, Any]]:
+    from mowich.studies.judge.names import candidate_globals, parsed_candidate
+    from mowich.studies.kernel_files import as_scripts_expect, check_outputs, one_line
+
+    name, text = candidate.name, candidate.text
+    tree = parsed_candidate(text, name)
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    with as_scripts_expect(name, (), how.target, how.lnc, how.version, quiet=True):
+        names = candidate_globals(name)
+        with one_line(name):
+            exec(compile(tree, name, "exec"), names)
+        launched, kernel = _kernel_in(names, candidate)
+        _compiles(candidate, kernel.__name__, how)
+        out = []
+        for given in arguments:
+            copied = {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in given.items()}
+            with one_line(name):
+                result = _launched(launched, copied, how)
+            check_outputs(result, kernel)
+            out.append(_told(result, how.values))
+    return out
+
+
+def _kernel_in(names: Mapping[str, object], candidate: Candidate) -> tuple[Any, Any]:
+    """(What is launched, the same as a kernel)."""
+    from mowich.errors import unknown
+    from mowich.nki import Kernel
+    from mowich.studies.kernel_files import kernels_in
+
+    defined, wanted = kernels_in(names), candidate.kernel
+    if wanted is None:
+        if len(defined) != 1:
+            said = "no kernel in it" if not defined else "it has several kernels"
+            raise UserError(said, where=candidate.name, given=", ".join(defined) or None, fix="-k NAME says which")
+        wanted = next(iter(defined))
+    found = defined.get(wanted) or names.get(wanted)
+    if not callable(found) or isinstance(found, type):
+        raise unknown("kernel", wanted, defined, where=candidate.name)
+    return found, found if isinstance(found, Kernel) else Kernel(found)
+
+
+def _compiles(candidate: Candidate, kernel: str, how: JudgeRun) -> None:
+    """Raise UserError for what the NKI compiler would refuse in the text."""
+    from mowich.neuroncore.targets import generation_of
+    from mowich.nki.check import check_text
+
+    looked = check_text(
+        candidate.text, candidate.name, version=how.version, generation=generation_of(how.target), tries=False
+    )
+    if looked.findings:
+        found = looked.findings
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UserError(f"the compiler refuses it: {found[0].text()}{more}")
+
+
+def _launched(launched: Any, given: dict[str, object], how: JudgeRun) -> Result:
+    from mowich.nki import hollow
+    from mowich.nki.runtime import kernel_launched
+
+    arrays: dict[str, object] = given
+    if not how.values:
+        arrays = {key: hollow(x.shape, x.dtype) if isinstance(x, np.ndarray) else x for key, x in given.items()}
+    return kernel_launched(
+        launched, (), arrays, strict=False, finite=False, record=True, values=how.values, check=how.values
+    )
+
+
+def _told(result: Result, values: bool) -> dict[str, Any]:
+    """A run as numbers and text."""
+    from mowich.neuroncore.order import side_of
+    from mowich.nki.runtime import FROM_CONSTANTS
+
+    constant = next((w for w in result.warnings if FROM_CONSTANTS in w), None)
+    if constant is not None and values:
+        raise UserError(f"its answer is not computed: {constant}")
+    result.timed = True
+    profile = result.profile
+    read, written = profile.hbm_B
+    arrays = [np.asarray(x) for x in result.outputs] if values else []
+    return {
+        "shapes": [list(x.shape) for x in arrays],
+        "formats": [str(x.dtype) for x in arrays],
+        "arrays": [x.astype(np.float64) for x in arrays],
+        "figures": {
+            "time_s": profile.time_s.to_dict(),
+            "grade": profile.time_s.grade or None,
+            "instructions": result.instructions,
+            "hbm_B": read + written,
+            "spill_B": profile.spill_B,
+            "flop": profile.flop,
+            "bound": profile.bound,
+            "binds": _busiest(profile.active_s),
+        },
+        "side": dataclasses.asdict(side_of(profile)),
+        "warnings": list(result.warnings)[:MOST_FINDINGS],
+    }
+
+
+def _busiest(active_s: Mapping[str, float]) -> str | None:
+    """The engine that works longest."""
+    return max(active_s, key=lambda name: active_s[name]) if active_s else None
+
+
+def runs_of(value: bytes) -> tuple[list[CandidateRun], str]:
+    """(The runs that a candidate's process told, why there are none). Nothing of it is executed or believed to have a
+    form: raises UserError where it has another one."""
+    from mowich.neuroncore.order import KernelSide
+
+    try:
+        if not value.startswith(_MAGIC):
+            raise ValueError("another beginning")
+        body = value[len(_MAGIC) :]
+        if body[:1] == b"{":
+            return [], str(json.loads(body)["why"])
+        size = int.from_bytes(body[:8], "little")
+        head, at = json.loads(body[8 : 8 + size]), 8 + size
+        out = []
+        for run in head["runs"]:
+            arrays = []
+            for shape in run["shapes"]:
+                count = int(np.prod([int(n) for n in shape], dtype=np.int64))
+                arrays.append(np.frombuffer(body, np.float64, count, at).reshape(shape))
+                at += count * 8
+            side = run["side"]
+            out.append(
+                CandidateRun(
+                    outputs=tuple(arrays),
+                    formats=tuple(map(str, run["formats"])),
+                    figures=run["figures"],
+                    side=KernelSide(
+                        time_s=side["time_s"],
+                        reason=side["reason"],
+                        grade=side["grade"],
+                        kind=side["kind"],
+                        path={k: (float(x), float(y), float(z)) for k, (x, y, z) in side["path"].items()},
+                        pair=float(side["pair"]),
+                        width=(float(side["width"][0]), float(side["width"][1])),
+                        risks=tuple((str(w), float(x), float(y)) for w, x, y in side["risks"]),
+                    ),
+                    warnings=tuple(map(str, run["warnings"])),
+                )
+            )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"its process answered with what no run gives: {type(error).__name__}: {error}") from None
+    return out, ""

@@ -1,0 +1,317 @@
+"""Candidates of a kernel beside one another: which are right, which is fastest, and how sure that is.
+
+Each candidate runs in a closed process of its own, on arguments that are drawn from its own text, so that no candidate
+can hold answers that were known before. The reference runs in another process, and is asked how far an answer is. One
+run gives values and time, so that a candidate cannot do one thing where it is looked at and another where it is timed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from mowich.errors import UserError, UserErrors
+from mowich.neuroncore.order import ORDER_SAID, KernelSide, order_between
+from mowich.progress import tell
+from mowich.requests.debugging import ReferenceFile
+from mowich.shown import Shown
+from mowich.studies.judge.candidate import Candidate, CandidateRun, JudgeRun, run_candidate, runs_of
+from mowich.studies.judge.closed import GUARDS, readable_folders
+from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
+from mowich.studies.judge.referee import Question, Referee
+from mowich.studies.kernel_reference import ReferenceFit
+from mowich.version import VERSION
+
+VERDICTS = ("right", "timed", "wrong", "refused")
+"""right: within the tolerance on all arguments; timed: values were not asked for; wrong: not within it; refused: it did
+not run to its end, or may not be run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A candidate. verdict: of `VERDICTS`; why: of one that is not right, with its line; run: on the last arguments,
+    None where it has none; fit: of the arguments on which it is farthest from the reference; p_best: probability that
+    it is faster than the fastest one (1/2: the fastest itself); place: from 1, of those that are right; settled:
+    whether its order to the fastest is known; seconds: that its process took."""
+
+    candidate: Candidate
+    verdict: str
+    why: str = ""
+    run: CandidateRun | None = None
+    fit: ReferenceFit | None = None
+    place: int | None = None
+    p_best: float | None = None
+    order: str = ""
+    seconds: float = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether its order to the fastest is known."""
+        return self.order != "no order known"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A row of `mowich/kernel-judge@1`."""
+        figures = None if self.run is None else self.run.figures
+        return {
+            "candidate": self.candidate.name,
+            "verdict": self.verdict,
+            "why": self.why or None,
+            "place": self.place,
+            "time_s": None if figures is None else {**figures["time_s"], "grade": figures["grade"]},
+            "p_best": self.p_best,
+            "order": self.order or None,
+            **{key: None if figures is None else figures[key] for key in _FIGURES},
+            "reference": None if self.fit is None else self.fit.to_dict(),
+            "warnings": [] if self.run is None else list(self.run.warnings),
+        }
+
+
+_FIGURES = ("instructions", "hbm_B", "spill_B", "flop", "bound", "binds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelJudge(Shown):
+    """All candidates. rows: those that are right first, fastest first; measure_next: names of those whose order is not
+    settled, the likeliest to be the fastest first, at most as many as may be measured; missing: guards of a closed
+    process that this platform does not have.
+
+    Units: seconds, bytes.
+
+    Example:
+        >>> import mowich
+        >>> found = mowich.judge(["softmax.py"], reference="softmax.py", on="trn3")  # doctest: +SKIP
+    """
+
+    reference: str
+    target: str
+    shapes: tuple[str, ...]
+    seeds: int
+    rows: tuple[Judged, ...]
+    measure_next: tuple[str, ...]
+
+    @property
+    def best(self) -> Judged | None:
+        """The fastest that is right."""
+        return self.rows[0] if self.rows and self.rows[0].place == 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract `mowich/kernel-judge@1`."""
+        return {
+            "schema": "mowich/kernel-judge@1",
+            "reference": self.reference,
+            "target": self.target,
+            "shapes": list(self.shapes),
+            "seeds": self.seeds,
+            "candidates": len(self.rows),
+            "count": {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in VERDICTS},
+            "measure_next": list(self.measure_next),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeAsk:
+    """What candidates are judged by. shapes: arguments of each run, "x=float32[128,512] scale=2.0"; the last one is
+    timed; empty: what `inputs()` of the reference's file gives; seeds: draws of each; tolerance: None: by the formats;
+    budget: candidates that may be measured; at_once: processes; cache: a folder where answers are kept, None: nowhere;
+    guards: what closes a candidate's process."""
+
+    reference: ReferenceFile
+    kernel: str | None
+    how: JudgeRun
+    shapes: tuple[str, ...] = ()
+    seeds: int = 2
+    seed: int = 0
+    tolerance: float | None = None
+    budget: int = 4
+    at_once: int = 1
+    time_s: float = 20.0
+    memory_B: int = 4 * 2**30
+    cache: Path | None = None
+    guards: tuple[str, ...] = GUARDS
+
+
+def judge_kernels(
+    candidates: Sequence[Candidate], ask: JudgeAsk, told: Callable[[Judged], None] = lambda _: None
+) -> KernelJudge:
+    """Judge candidates. told: is given each as soon as it is known, without its place. Raises UserError for a reference
+    that cannot be used."""
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(_key(candidate, ask), candidate)
+    _warm()
+    found: dict[str, Judged] = {}
+    with Referee(ask.reference, ask.kernel or "", ask.how.target) as referee:
+        for key, judged in _each(first, ask, referee):
+            found[key] = judged
+            told(judged)
+            tell("judging", len(found), len(first))
+    rows = [replace(found[_key(c, ask)], candidate=c) for c in candidates]
+    ranked = _ranked(rows)
+    return KernelJudge(
+        reference=str(ask.reference.file),
+        target=ask.how.target,
+        shapes=ask.shapes,
+        seeds=ask.seeds,
+        rows=tuple(ranked),
+        measure_next=_measure_next(ranked, ask.budget),
+    )
+
+
+def _key(candidate: Candidate, ask: JudgeAsk) -> str:
+    """What an answer depends on, as one word: the candidate's text, and what it is judged by."""
+    asked = (VERSION, candidate.text, candidate.kernel, ask.kernel, ask.shapes, ask.seeds, ask.seed, ask.tolerance)
+    more = (ask.how, ask.reference.name, _text_of(ask.reference.file), ask.time_s, ask.memory_B)
+    return sha256(repr((asked, more)).encode()).hexdigest()
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read: {error}", where=str(file)) from None
+
+
+def _questions(candidate: Candidate, ask: JudgeAsk) -> list[Question]:
+    """The arguments of a candidate, those of each shape and draw. Seeds follow from its text: whoever knows an answer
+    to them knew the text before it was written."""
+    drawn = sha256(repr((candidate.text, ask.seed)).encode()).digest()
+    seeds = [int.from_bytes(drawn[4 * i : 4 * i + 4], "little") for i in range(min(max(ask.seeds, 1), 8))]
+    return [Question(words=tuple(words.split()), seed=seed) for words in (ask.shapes or ("",)) for seed in seeds]
+
+
+def _warm() -> None:
+    """Load what a run needs, once for all processes: each is a copy of this one."""
+    import numpy as np
+
+    import mowich.nki
+    import mowich.nki.check  # noqa: F401
+    from mowich.examples import file_or_example
+    from mowich.studies.judge.names import public_face
+    from mowich.studies.kernel_files import as_scripts_expect, execute_file, kernels_in
+
+    public_face(np)
+    file = str(file_or_example("@add", "kernels"))
+    with as_scripts_expect(file, (), "trn2", None, quiet=True, for_programs=True):
+        kernel = kernels_in(execute_file(file, "warm"))["add"]
+        x = np.ones((128, 128), np.float32)
+        result = kernel.launch((x, x), {}, record=True, values=True)
+        result.timed = True
+        result.profile.to_dict()
+
+
+def _each(first: Mapping[str, Candidate], ask: JudgeAsk, referee: Referee) -> Iterator[tuple[str, Judged]]:
+    """(Key, what is known of it) of candidates that differ, as they are known."""
+    left: list[tuple[str, Candidate, list[Question]]] = []
+    for key, candidate in first.items():
+        kept = _read(ask.cache, key)
+        if kept is not None:
+            yield key, _judged(candidate, GuestEnd(place=0, value=kept, why="", seconds=0.0), ask, referee)
+        else:
+            left.append((key, candidate, _questions(candidate, ask)))
+    limits = GuestLimits(time_s=ask.time_s, memory_B=ask.memory_B, reads=readable_folders(), guards=ask.guards)
+
+    def works() -> Iterator[Callable[[], bytes]]:
+        for _, candidate, questions in left:
+            given = [referee.arguments(question) for question in questions]
+            yield partial(run_candidate, replace(candidate, kernel=candidate.kernel or ask.kernel), given, ask.how)
+
+    for end in in_guests(works(), limits, at_once=ask.at_once):
+        key, candidate, _ = left[end.place]
+        if end.value is not None:
+            _write(ask.cache, key, end.value)
+        yield key, _judged(candidate, end, ask, referee)
+
+
+def _judged(candidate: Candidate, end: GuestEnd, ask: JudgeAsk, referee: Referee) -> Judged:
+    """What a candidate's process told, beside the reference."""
+    judged = partial(Judged, candidate=candidate, seconds=end.seconds)
+    if end.value is None:
+        return judged(verdict="refused", why=end.why)
+    try:
+        runs, why = runs_of(end.value)
+        if why or not runs:
+            return judged(verdict="refused", why=why or "it ran on nothing")
+        if not ask.how.values:
+            return judged(verdict="timed", run=runs[-1])
+        fits = [
+            referee.fit(question, run.outputs, ask.tolerance)
+            for question, run in zip(_questions(candidate, ask), runs, strict=True)
+        ]
+    except (UserError, UserErrors) as error:
+        return judged(verdict="refused", why=error.line())
+    worst = max(fits, key=lambda fit: fit.share / fit.tolerance if fit.tolerance else fit.share)
+    if not worst.is_close:
+        at = f"at {list(worst.place)} of output {worst.output} it has {worst.got:.6g}, the reference {worst.wanted:.6g}"
+        return judged(verdict="wrong", why=at, run=runs[-1], fit=worst)
+    return judged(verdict="right", run=runs[-1], fit=worst)
+
+
+def _read(folder: Path | None, key: str) -> bytes | None:
+    try:
+        return None if folder is None else (folder / f"{key}.run").read_bytes()
+    except OSError:
+        return None
+
+
+def _write(folder: Path | None, key: str, value: bytes) -> None:
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new = folder / f"{key}.{os.getpid()}.new"
+        new.write_bytes(value)
+        new.replace(folder / f"{key}.run")
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", field=f"cache {folder}") from None
+
+
+def _ranked(rows: Sequence[Judged]) -> list[Judged]:
+    """Those that are right, or timed, by time with their order to the fastest; then those that are wrong; then those
+    that were refused."""
+    good = [row for row in rows if row.verdict in ("right", "timed")]
+    timed = sorted((row for row in good if _side(row).time_s is not None), key=lambda row: _side(row).time_s or 0.0)
+    out = []
+    for place, row in enumerate(timed, 1):
+        order = order_between(_side(row), _side(timed[0]))
+        p = None if order.p_a_slower is None else 1.0 - order.p_a_slower
+        words = {"a slower": "slower", "b slower": "faster"}.get(order.verdict, order.verdict)
+        out.append(replace(row, place=place, p_best=p, order="" if place == 1 else words))
+    rest = [row for row in good if _side(row).time_s is None]
+    return [*out, *rest, *sorted((r for r in rows if r not in good), key=lambda r: VERDICTS.index(r.verdict))]
+
+
+def _side(row: Judged) -> KernelSide:
+    assert row.run is not None
+    return row.run.side
+
+
+def _measure_next(rows: Sequence[Judged], budget: int) -> tuple[str, ...]:
+    """The fastest and those that may be faster, where there is one; the likeliest first."""
+    open_ = [row for row in rows if row.place is not None and row.p_best is not None and row.p_best > 1 - ORDER_SAID]
+    if len(open_) < 2:
+        return ()
+    return tuple(row.candidate.name for row in sorted(open_, key=lambda r: -(r.p_best or 0.0))[:budget])
+
+
+def candidate_files(named: Sequence[str], kernel: str | None) -> list[Candidate]:
+    """Candidates of files, folders and patterns, in order. Raises UserErrors for what names none."""
+    import glob
+
+    out, problems = dict[str, Candidate](), list[UserError]()
+    for word in named:
+        path = Path(word)
+        found = sorted(path.glob("*.py")) if path.is_dir() else [path] if path.is_file() else []
+        found = found or sorted(Path(x) for x in glob.glob(word, recursive=True) if x.endswith(".py"))
+        if not found:
+            problems.append(UserError("no candidate", where=word, allowed="a FILE.py, a folder of them, or a pattern"))
+        for file in found:
+            out.setdefault(str(file), Candidate(name=str(file), text=_text_of(file), kernel=kernel))
+    if problems:
+        raise UserErrors(problems)
+    return [*out.values()]

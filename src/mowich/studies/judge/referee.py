@@ -1,0 +1,160 @@
+"""The reference, in a process of its own, so that no candidate's process ever holds what it gives.
+
+The reference is the user's own code, and is not closed in.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from mowich.arrays import Array
+from mowich.errors import UserError, UserErrors
+from mowich.requests.debugging import ReferenceFile
+from mowich.studies.kernel_reference import TOLERANCES, ReferenceFit, farthest_of, tolerance_of, wanted_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Arguments that candidates are run on. words: NAME=float32[128,512] and literals; empty: what `inputs()` of the
+    reference's file gives; seed: of what is drawn."""
+
+    words: tuple[str, ...]
+    seed: int
+
+
+class Referee:
+    """A process that makes arguments and says how far outputs are from what the reference gives.
+
+    Example:
+        >>> with Referee(ReferenceFile(Path("ref.py")), "softmax", "trn3") as referee:  # doctest: +SKIP
+        ...     given = referee.arguments(Question(words=(), seed=1))
+    """
+
+    def __init__(self, file: ReferenceFile, kernel: str, target: str) -> None:
+        context = multiprocessing.get_context("fork")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._pipe, file, kernel, target), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Referee:
+        self._asked("ready")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def arguments(self, question: Question) -> dict[str, object]:
+        """The arguments of a question."""
+        found: dict[str, object] = self._asked("arguments", question)
+        return found
+
+    def fit(self, question: Question, outputs: Sequence[Array], tolerance: float | None) -> ReferenceFit:
+        """How far outputs are from the reference's. tolerance: None: by the formats of the arguments."""
+        found: ReferenceFit = self._asked("fit", question, [np.array(x) for x in outputs], tolerance)
+        return found
+
+    def _asked(self, *words: object) -> Any:
+        try:
+            self._pipe.send(words)
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise UserError("the process of the reference has ended", fix="run the reference by itself") from error
+        if isinstance(answer, UserError | UserErrors):
+            raise answer
+        return answer
+
+
+def _serve(pipe: Connection, other: Connection, file: ReferenceFile, kernel: str, target: str) -> None:
+    """Answer until nobody asks."""
+    from mowich.studies.kernel_files import as_scripts_expect, one_line, reference_in
+
+    other.close()
+    with (
+        suppress(EOFError, OSError, KeyboardInterrupt),
+        as_scripts_expect(str(file.file), (), target, None, quiet=True, for_programs=True),
+    ):
+        own: _Own | None = None
+        while True:
+            what, *words = pipe.recv()
+            try:
+                if own is None:
+                    reference, names = reference_in(file, kernel)
+                    own = _Own(reference, names)
+                with one_line(str(file.file)):
+                    answer: object = getattr(own, what)(*words)
+            except (UserError, UserErrors) as error:
+                answer = error
+            pipe.send(answer)
+
+
+class _Own:
+    """The reference, in its process."""
+
+    def __init__(self, reference: Any, names: Mapping[str, object]) -> None:
+        self._reference, self._inputs = reference, names.get("inputs")
+        self._kept: tuple[Question, dict[str, object], list[Array]] | None = None
+
+    def ready(self) -> bool:
+        """Whether it could be loaded."""
+        return True
+
+    def arguments(self, question: Question) -> dict[str, object]:
+        """The arguments of a question."""
+        import inspect
+
+        from mowich.nki import Kernel
+        from mowich.studies.kernel_files import described_arguments
+
+        if question.words:
+            reference = self._reference
+            kernel = reference if isinstance(reference, Kernel) else Kernel(reference)
+            return described_arguments(kernel, kernel.__name__, question.words, question.seed)
+        if not callable(self._inputs):
+            raise UserError(
+                "no arguments", fix='--shapes "x=float32[128,512]", or inputs(seed) in the reference\'s file'
+            )
+        takes = "seed" in inspect.signature(self._inputs).parameters
+        return dict(self._inputs(seed=question.seed) if takes else self._inputs())
+
+    def fit(self, question: Question, outputs: list[Array], tolerance: float | None) -> ReferenceFit:
+        """How far outputs are from the reference's."""
+        if self._kept is None or self._kept[0] != question:
+            given = self.arguments(question)
+            wanted = wanted_of(_plain(self._reference), (), given)
+            if isinstance(wanted, str):
+                raise UserError(wanted)
+            self._kept = question, given, [np.asarray(x) for x in wanted]
+        _, given, wanted = self._kept
+        if [x.shape for x in wanted] != [x.shape for x in outputs]:
+            shapes = [[list(x.shape) for x in of] for of in (outputs, wanted)]
+            raise UserError("it gives arrays of other shapes", given=shapes[0], allowed=shapes[1])
+        bound = tolerance_of([*given.values(), *wanted]) if tolerance is None else tolerance
+        return farthest_of(outputs, wanted, bound)
+
+
+def _plain(reference: Any) -> Any:
+    """A reference that is a kernel of its own, as a function of arrays."""
+    from mowich.nki import Kernel
+    from mowich.nki.runtime import kernel_launched
+
+    if not isinstance(reference, Kernel):
+        return reference
+
+    def run(**given: object) -> tuple[object, ...]:
+        return tuple(kernel_launched(reference, (), given, record=False, values=True, check=True).outputs)
+
+    return run
+
+
+__all__ = ["TOLERANCES", "Question", "Referee"]
