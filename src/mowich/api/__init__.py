@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from mowich.api.kernel_verbs import check_kernel, debug_kernel, load_kernel, run_kernel, run_layer
+from mowich.api.kernel_verbs import check_kernel, debug_kernel, judge, load_kernel, run_kernel, run_layer
 from mowich.api.machine_verbs import claims, collective, goodput, power, prices
 from mowich.api.result_verbs import calibrate, explain, stale_facts, validate
 from mowich.api.scenario_verbs import fleet, sweep, traffic
@@ -30,6 +30,7 @@ __all__ = [
     "fleet",
     "gap",
     "goodput",
+    "judge",
     "load",
     "load_kernel",
     "neighbours",

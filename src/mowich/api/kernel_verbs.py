@@ -10,13 +10,14 @@ from mowich.api.keywords import keywords_asked
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.models import Model
-from mowich.requests import kernels, launches
+from mowich.requests import judging, kernels, launches
 from mowich.requests.fields import read_kernels_file
 from mowich.studies import answers
 
 if TYPE_CHECKING:
     from mowich.nki import Kernel, Result
     from mowich.studies.debug.answer import KernelDebug
+    from mowich.studies.judge.judge import KernelJudge
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.system_run import SystemRun
@@ -253,3 +254,78 @@ def run_layer(
     given = {"tp": tp, "lnc": lnc, "batch": batch, "context": context, "prefill": prefill, "library": library}
     with keywords_asked(kernels.LAYER, facts, model=model, on=on, **given) as asked:
         return answers.layer_timed(asked)
+
+
+def judge(
+    candidates: Sequence[str | Path],
+    reference: str | Path,
+    *,
+    on: str = "trn3",
+    kernel: str | None = None,
+    shapes: Sequence[str] = (),
+    seeds: int = 2,
+    tolerance: float | None = None,
+    measure_budget: int = 4,
+    time_alone: bool = False,
+    lnc: int | None = None,
+    nki: str | None = None,
+    processes: int = 1,
+    timeout_s: float = 20.0,
+    memory_GiB: float = 4.0,
+    cache: str | Path | None = None,
+    seed: int = 0,
+) -> KernelJudge:
+    """Candidates of a kernel beside one another: which are right, which is fastest, what to measure next.
+
+    Each runs in a closed process of its own: it reads and writes no file, reaches no network and starts no process
+    (docs/judge.md says what holds on which platform).
+
+    Args:
+        candidates: files with a kernel each, folders of them, patterns such as "tries/*.py".
+        reference: a file with `reference()`, of the kernel's arguments; "ref.py:name" names another function.
+        on: "trn1", "trn2" or "trn3".
+        kernel: its name (None: the only one of a file).
+        shapes: sets of arguments, "x=float32[256,1000] scale=2.0"; the last one is timed (empty: what `inputs()` of the
+            reference's file gives).
+        seeds: draws of each set of arguments, 1 to 8.
+        tolerance: most that an element may differ, as a share of itself and the root mean square of its output (None:
+            0.0001, 0.02 with formats of 16 bits, 0.125 of 8).
+        measure_budget: candidates that may be measured on a device.
+        time_alone: compute no values: times without a word on whether they are right.
+        lnc: cores of the logical core, 1 or 2.
+        nki: version of NKI, "0.2" to "0.7" (None: by the names that a candidate uses).
+        processes: candidates that run at a time.
+        timeout_s: most seconds that a candidate may take.
+        memory_GiB: most memory that it may take.
+        cache: a folder where what each candidate gave is kept, by its content.
+        seed: of what is drawn, beside the candidate's text.
+
+    Returns: `.rows`, the right ones first and by time, each with verdict, time, order to the fastest; `.best`;
+    `.measure_next`. Units: seconds, bytes.
+
+    Example:
+        >>> import mowich
+        >>> found = mowich.judge(["@softmax"], "@softmax", shapes=["x=float32[128,256]"], seeds=1)
+        >>> found.best.verdict
+        'right'
+    """
+    given: dict[str, object] = {
+        "candidates": tuple(map(str, candidates)),
+        "reference": str(reference),
+        "on": on,
+        "kernel": kernel,
+        "shapes": shapes,
+        "seeds": seeds,
+        "tolerance": tolerance,
+        "measure_budget": measure_budget,
+        "time_alone": time_alone,
+        "lnc": lnc,
+        "nki": nki,
+        "processes": processes,
+        "timeout_s": timeout_s,
+        "memory_GiB": memory_GiB,
+        "cache": cache,
+        "seed": seed,
+    }
+    with keywords_asked(judging.JUDGE, None, **given) as asked:
+        return answers.kernels_judged(asked)

@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from mowich.facts import Facts
     from mowich.launch.origin import LaunchedRow
     from mowich.nki import Result
-    from mowich.requests import brief, calibrate, gaps, jobs, kernels, known, launches, machines, prices, results
+    from mowich.requests import (
+        brief,
+        calibrate,
+        gaps,
+        jobs,
+        judging,
+        kernels,
+        known,
+        launches,
+        machines,
+        prices,
+        results,
+    )
     from mowich.studies.brief.verdicts import Brief
     from mowich.studies.calibrate import Calibration
     from mowich.studies.claims import ClaimStudy
@@ -27,6 +39,8 @@ if TYPE_CHECKING:
     from mowich.studies.footing import RunBudget
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.judge.candidate import Candidate
+    from mowich.studies.judge.judge import Judged, KernelJudge
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.plan import PlanList
     from mowich.studies.power import PowerStudy
@@ -469,6 +483,33 @@ def kernel_debugged(asked: launches.Debugging, arrays: Sequence[object], named: 
         tolerance=asked.tolerance,
         spelled=lambda name: "tiles" if name == "print" else name,
     )
+
+
+def kernels_judged(
+    asked: judging.JudgeRequest,
+    candidates: Sequence[Candidate] | None = None,
+    told: Callable[[Judged], None] = lambda _: None,
+) -> KernelJudge:
+    """Candidates of a kernel beside one another. candidates: None: those of the files that are named; told: is given
+    each as soon as it is known."""
+    from mowich.studies.judge.candidate import JudgeRun
+    from mowich.studies.judge.judge import JudgeAsk, candidate_files, judge_kernels
+
+    ask = JudgeAsk(
+        reference=asked.reference,
+        kernel=asked.kernel,
+        how=JudgeRun(target=asked.on, lnc=asked.lnc, version=asked.nki, values=not asked.time_alone),
+        shapes=asked.shapes,
+        seeds=1 if asked.time_alone else asked.seeds,
+        seed=asked.seed,
+        tolerance=asked.tolerance,
+        budget=asked.measure_budget,
+        at_once=asked.processes,
+        time_s=asked.timeout_s,
+        memory_B=int(asked.memory_GiB * 2**30),
+        cache=asked.cache,
+    )
+    return judge_kernels(candidate_files(asked.candidates) if candidates is None else candidates, ask, told)
 
 
 def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[object]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mowich.errors import UserError, UserErrors
-from mowich.neuroncore.order import ORDER_SAID, KernelSide, order_between
+from mowich.examples import file_or_example
+from mowich.neuroncore.order import KernelSide, order_between
 from mowich.progress import tell
 from mowich.requests.debugging import ReferenceFile
 from mowich.shown import Shown
@@ -191,7 +192,6 @@ def _warm() -> None:
 
     import mowich.nki
     import mowich.nki.check  # noqa: F401
-    from mowich.examples import file_or_example
     from mowich.studies.judge.names import public_face
     from mowich.studies.kernel_files import as_scripts_expect, execute_file, kernels_in
 
@@ -292,26 +292,26 @@ def _side(row: Judged) -> KernelSide:
 
 
 def _measure_next(rows: Sequence[Judged], budget: int) -> tuple[str, ...]:
-    """The fastest and those that may be faster, where there is one; the likeliest first."""
-    open_ = [row for row in rows if row.place is not None and row.p_best is not None and row.p_best > 1 - ORDER_SAID]
-    if len(open_) < 2:
-        return ()
-    return tuple(row.candidate.name for row in sorted(open_, key=lambda r: -(r.p_best or 0.0))[:budget])
+    """The fastest and those whose order to it is not known, the likeliest to be faster first; empty where every order
+    is known."""
+    open_ = [row for row in rows if row.place is not None and not row.settled]
+    likeliest = sorted(open_, key=lambda row: -(row.p_best or 0.0))
+    return tuple(row.candidate.name for row in [*rows[:1], *likeliest][:budget]) if open_ else ()
 
 
-def candidate_files(named: Sequence[str], kernel: str | None) -> list[Candidate]:
+def candidate_files(named: Sequence[str]) -> list[Candidate]:
     """Candidates of files, folders and patterns, in order. Raises UserErrors for what names none."""
     import glob
 
     out, problems = dict[str, Candidate](), list[UserError]()
     for word in named:
-        path = Path(word)
+        path = file_or_example(word, "kernels")
         found = sorted(path.glob("*.py")) if path.is_dir() else [path] if path.is_file() else []
         found = found or sorted(Path(x) for x in glob.glob(word, recursive=True) if x.endswith(".py"))
         if not found:
             problems.append(UserError("no candidate", where=word, allowed="a FILE.py, a folder of them, or a pattern"))
         for file in found:
-            out.setdefault(str(file), Candidate(name=str(file), text=_text_of(file), kernel=kernel))
+            out.setdefault(str(file), Candidate(name=str(file), text=_text_of(file)))
     if problems:
         raise UserErrors(problems)
     return [*out.values()]

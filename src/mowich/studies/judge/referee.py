@@ -119,7 +119,9 @@ class _Own:
         if question.words:
             reference = self._reference
             kernel = reference if isinstance(reference, Kernel) else Kernel(reference)
-            return described_arguments(kernel, kernel.__name__, question.words, question.seed)
+            return described_arguments(
+                kernel, getattr(reference, "__name__", "reference"), question.words, question.seed
+            )
         if not callable(self._inputs):
             raise UserError(
                 "no arguments", fix='--shapes "x=float32[128,512]", or inputs(seed) in the reference\'s file'
@@ -137,8 +139,8 @@ class _Own:
             self._kept = question, given, [np.asarray(x) for x in wanted]
         _, given, wanted = self._kept
         if [x.shape for x in wanted] != [x.shape for x in outputs]:
-            shapes = [[list(x.shape) for x in of] for of in (outputs, wanted)]
-            raise UserError("it gives arrays of other shapes", given=shapes[0], allowed=shapes[1])
+            got, want = (", ".join(str(list(x.shape)) for x in of) for of in (outputs, wanted))
+            raise UserError("it gives arrays of other shapes", given=got, allowed=want)
         bound = tolerance_of([*given.values(), *wanted]) if tolerance is None else tolerance
         return farthest_of(outputs, wanted, bound)
 

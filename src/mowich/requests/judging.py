@@ -1,0 +1,143 @@
+"""kernel judge: candidates of a kernel beside one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mowich.errors import UserError
+from mowich.neuroncore.targets import TARGET_HELP, generation_of
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
+from mowich.requests.debugging import ReferenceFile, read_reference_file
+from mowich.requests.fields import CALLED, TYPED, Field, flag, path, texts, whole
+from mowich.requests.kernels import FIT_TOLERANCE, GUEST_MEMORY, GUEST_TIME, KERNEL, LNC, NKI_VERSION
+from mowich.requests.schema import QuestionReader, Schema
+
+_EDGES = TYPED | CALLED
+
+
+def read_target(value: object) -> str:
+    """ "trn3", as a kernel's target."""
+    generation_of(str(value))
+    return str(value)
+
+
+CANDIDATES = texts(
+    "candidates",
+    'Files with a kernel each, folders of them, patterns as "tries/*.py"; - reads JSON lines with name and text.',
+    metavar="CANDIDATES...",
+    is_argument=True,
+    needs=True,
+    edges=_EDGES,
+)
+REFERENCE: Field[ReferenceFile] = Field(
+    name="reference",
+    parse=read_reference_file,
+    kind="word",
+    help="A file with reference(), of the kernel's arguments; FILE.py:NAME names another function or a kernel.",
+    metavar="FILE.py",
+    needs=True,
+    edges=_EDGES,
+)
+JUDGED_ON: Field[str] = Field(
+    name="on",
+    parse=read_target,
+    kind="word",
+    help=TARGET_HELP,
+    metavar="NAME",
+    default="trn3",
+    shown="trn3",
+    edges=_EDGES,
+)
+SHAPES = texts(
+    "shapes",
+    'Arguments, "x=float32[256,1000] scale=2.0"; may be given more than once, the last is timed (default: what inputs()'
+    " of the reference's file gives).",
+    metavar="ARGS",
+    edges=_EDGES,
+)
+SEEDS = whole(
+    "seeds", "Draws of each set of arguments, 1 to 8.", high=8, metavar="N", default=2, shown="2", edges=_EDGES
+)
+BUDGET = whole(
+    "measure_budget",
+    "Candidates that may be measured on a device.",
+    high=1000,
+    metavar="N",
+    default=4,
+    shown="4",
+    edges=_EDGES,
+)
+AT_ONCE = whole(
+    "processes", "Candidates that run at a time.", high=1024, metavar="N", default=1, shown="1", edges=_EDGES
+)
+CACHE = path("cache", "Keep what each candidate gave in this folder, by its content.", metavar="DIR", edges=_EDGES)
+TIME_ALONE = flag("time_alone", "Compute no values: times without a word on whether they are right.", edges=_EDGES)
+LINES = flag("lines", "One JSON object a line as each candidate is known, then the whole answer.", edges=TYPED)
+_LIMIT = replace(GUEST_TIME, help="Most seconds that a candidate may take.", default=20.0, shown="20", edges=_EDGES)
+_ROOM = replace(GUEST_MEMORY, help="Most GiB that a candidate may take.", default=4.0, shown="4", edges=_EDGES)
+_DRAWN = replace(SEED, help="Of what is drawn, beside the candidate's text.", edges=_EDGES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRequest(Request):
+    """Candidates to judge. shapes: sets of arguments, empty: those of the reference's file; lines: whether each is told
+    as soon as it is known."""
+
+    candidates: tuple[str, ...]
+    reference: ReferenceFile
+    on: str
+    kernel: str | None
+    shapes: tuple[str, ...]
+    seeds: int
+    seed: int
+    tolerance: float | None
+    measure_budget: int
+    processes: int
+    timeout_s: float
+    memory_GiB: float
+    cache: Path | None
+    time_alone: bool
+    lines: bool
+    lnc: int | None
+    nki: tuple[int, int] | None
+
+
+def _judge(reader: QuestionReader) -> JudgeRequest:
+    folder = reader.get(CACHE)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        reader.add("is a file", CACHE, given=str(folder), allowed="a folder")
+    if reader.get(TIME_ALONE) and reader.given(FIT_TOLERANCE) is not None:
+        reader.problems.found.append(
+            UserError(f"{reader.said(FIT_TOLERANCE)} goes with values", fix=f"leave out {reader.said(TIME_ALONE)}")
+        )
+    form = form_of(reader)
+    reader.stop()
+    return reader.fill(JudgeRequest, form=form)
+
+
+JUDGE = Schema(
+    name="kernel judge",
+    fields=(
+        *(
+            CANDIDATES,
+            REFERENCE,
+            JUDGED_ON,
+            replace(KERNEL, help="The kernel (default: the only one of a file).", edges=_EDGES),
+        ),
+        *(
+            SHAPES,
+            SEEDS,
+            FIT_TOLERANCE,
+            BUDGET,
+            TIME_ALONE,
+            replace(LNC, edges=_EDGES),
+            replace(NKI_VERSION, keyword="", edges=_EDGES),
+        ),
+        *(AT_ONCE, _LIMIT, _ROOM, CACHE, _DRAWN, LINES),
+        *(replace(JSON, help="One JSON object on stdout (mowich/kernel-judge@1)."), CSV, PLAIN, QUIET, OUT),
+    ),
+    make=_judge,
+    help="Judge candidates of a kernel: values beside a reference, time, order, what to measure next.",
+    example='mowich kernel judge "tries/*.py" --reference ref.py --on trn3 --shapes "x=float32[256,1000]"',
+)

@@ -1,0 +1,98 @@
+"""The page of candidates of a kernel, judged."""
+
+from __future__ import annotations
+
+from mowich.show.formats import interval, number_text
+from mowich.show.page import NOTHING, Column, Page, Run, Table, estimate_of, paragraphs
+from mowich.shown import Result
+from mowich.units import show
+
+
+def judge_page(result: Result, run: Run) -> Page:
+    """Candidates: those that are right by time, those that are not with the reason."""
+    rows = result["rows"]
+    good = [row for row in rows if row["place"] is not None]
+    bad = [row for row in rows if row["place"] is None]
+    best = good[0] if good else None
+    shapes = ", ".join(result["shapes"]) or "inputs() of the reference's file"
+    return Page(
+        title="Candidates judged",
+        sentences=tuple(_sentences(result, best)),
+        assumptions=[("reference", result["reference"]), ("target", result["target"]), ("arguments", shapes)],
+        parts=(
+            *paragraphs([f"{shapes}; {result['seeds']} draws of each; {result['target']}."], "caption"),
+            *([_ranked(good)] if good else []),
+            *([_refused(bad)] if bad else []),
+        ),
+        charts=[],
+        records=[dict(row) for row in rows],
+    )
+
+
+def _sentences(result: Result, best: Result | None) -> list[str]:
+    count = result["count"]
+    ran = count["right"] + count["timed"]
+    said = [f"{ran} of {result['candidates']} candidates are {'timed' if count['timed'] else 'right'}"]
+    said += [f"{count['wrong']} wrong"] * bool(count["wrong"]) + [f"{count['refused']} refused"] * bool(
+        count["refused"]
+    )
+    out = [", ".join(said) + "."]
+    if best is not None:
+        out.append(f"Fastest: {best['candidate']}, {_time(best)}.")
+    if result["measure_next"]:
+        out.append(f"Measure next: {', '.join(result['measure_next'])}; their order is not settled.")
+    elif best is not None and ran > 1:
+        out.append("The order to it is settled for every other one: slower, or a tie, with 80% or more.")
+    return out
+
+
+def _time(row: Result) -> str:
+    """ "9.92 us (9.4-10.5)"."""
+    e = estimate_of(row["time_s"])
+    return NOTHING if e.value is None else f"{interval(e, 1e6)} us"
+
+
+def _ranked(rows: list[Result]) -> Table:
+    return Table(
+        title="By time",
+        columns=[
+            Column(name="place"),
+            Column(name="candidate", right=False),
+            Column(name="time"),
+            Column(name="faster than the first"),
+            Column(name="order", right=False),
+            Column(name="HBM", keep=3),
+            Column(name="binds", right=False, keep=2),
+            Column(name="largest difference", keep=1),
+        ],
+        rows=[
+            [
+                str(row["place"]),
+                row["candidate"],
+                _time(row),
+                NOTHING if row["place"] == 1 or row["p_best"] is None else f"{row['p_best']:.0%}",
+                row["order"] or ("first" if row["place"] == 1 else NOTHING),
+                show(row["hbm_B"], "B"),
+                row["binds"] or NOTHING,
+                NOTHING if row["reference"] is None else number_text(row["reference"]["share"]),
+            ]
+            for row in rows
+        ],
+        note="Faster than the first: the probability of it; order: 'tie' where times differ by less than 10% with 80%.",
+        most=40,
+        elsewhere="--json or --csv",
+    )
+
+
+def _refused(rows: list[Result]) -> Table:
+    return Table(
+        title="Wrong and refused",
+        columns=[
+            Column(name="candidate", right=False),
+            Column(name="verdict", right=False),
+            Column(name="why", right=False),
+        ],
+        rows=[[row["candidate"], row["verdict"], row["why"] or NOTHING] for row in rows],
+        most=40,
+        elsewhere="--json or --csv",
+    )
