@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -54,7 +54,9 @@ class _Guest:
     read: bytearray
 
 
-def in_guests(works: Iterable[Callable[[], bytes]], limits: GuestLimits, *, at_once: int = 1) -> Iterator[GuestEnd]:
+def in_guests(
+    works: Iterable[Callable[[], bytes]], limits: GuestLimits, *, at_once: int = 1
+) -> Generator[GuestEnd, None, None]:
     """Do each work in a closed process of its own, `at_once` at a time; ends as they come. When the caller stops
     looking, what runs is ended. Raises UserError on a platform that cannot copy a process."""
     if not hasattr(os, "fork"):
@@ -112,7 +114,7 @@ def _live(work: Callable[[], bytes], to: int, limits: GuestLimits) -> None:
         value = b"it needs more memory than it may take"
     except BaseException as error:
         with suppress(BaseException):
-            value = f"{type(error).__name__}: {error}".encode(errors="replace")[:2000]
+            value = f"{type(error).__name__}: {error}".removesuffix(": ").encode(errors="replace")[:2000]
     with suppress(BaseException):
         _written(to, value)
     os._exit(code)

@@ -207,7 +207,7 @@ def _named(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError("attribute name must be string")
     if name.startswith("_") or name in _FRAMES:
-        raise AttributeError(f"{name} is not a candidate's to look at")
+        raise UserError(f"not for a candidate: {name} is not its own to look at")
     return name
 
 
@@ -221,7 +221,7 @@ def _hasattr(x: object, name: str) -> bool:
 
 def _setattr(x: object, name: str, value: object) -> None:
     if type(x).__module__ != "candidate":
-        raise AttributeError(f"{name} of what is not its own is changed")
+        raise UserError(f"not for a candidate: {name} of what is not its own is changed")
     setattr(x, _named(name), value)
 
 
