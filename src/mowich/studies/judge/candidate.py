@@ -4,6 +4,7 @@ it. All that comes back is numbers and text, so that who reads it need not trust
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import linecache
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,7 @@ def _runs(candidate: Candidate, arguments: Sequence[Mapping[str, object]], how: 
         _compiles(candidate, kernel.__name__, how)
         out = []
         for given in arguments:
+            _takes(kernel, given, name)
             copied = {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in given.items()}
             with one_line(name):
                 result = _launched(launched, copied, how)
@@ -108,6 +110,16 @@ def _kernel_in(names: Mapping[str, object], candidate: Candidate) -> tuple[Any, 
     if not callable(found) or isinstance(found, type):
         raise unknown("kernel", wanted, defined, where=candidate.name)
     return found, found if isinstance(found, Kernel) else Kernel(found)
+
+
+def _takes(kernel: Any, given: Mapping[str, object], name: str) -> None:
+    """Raise UserError for a kernel that takes other arguments."""
+    try:
+        inspect.signature(kernel.func).bind(**given)
+    except (TypeError, ValueError) as error:
+        code = getattr(kernel.func, "__code__", None)
+        at = f":{code.co_firstlineno}" if code is not None else ""
+        raise UserError(f"it takes other arguments: {error}", where=f"{name}{at}", allowed=", ".join(given)) from None
 
 
 def _compiles(candidate: Candidate, kernel: str, how: JudgeRun) -> None:

@@ -311,7 +311,8 @@ def candidate_files(named: Sequence[str]) -> list[Candidate]:
         if not found:
             problems.append(UserError("no candidate", where=word, allowed="a FILE.py, a folder of them, or a pattern"))
         for file in found:
-            out.setdefault(str(file), Candidate(name=str(file), text=_text_of(file)))
+            name = word if word.startswith("@") else str(file)
+            out.setdefault(name, Candidate(name=name, text=_text_of(file)))
     if problems:
         raise UserErrors(problems)
     return [*out.values()]
