@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from accuracy import kept
 
-from mowich.evidence.collective_rows import LARGE_B, MeasuredCollective, read_collective_row, validate_collectives
+from mowich.evidence.collective_rows import BULK_B, MeasuredCollective, read_collective_row, validate_collectives
 from mowich.evidence.collective_times import times
 from mowich.evidence.row_checks import PublishedRow
 from mowich.evidence.scores import FITTED_TO, TRAINIUM_COLLECTIVES, RowResult, left_out_file, summarise
@@ -115,7 +115,7 @@ def fit_calls(facts: Facts, cases: Sequence[MeasuredCollective]) -> Mapping[str,
     known = facts.with_values(out)
     shares = []
     for c in cases:
-        if c.data_B >= LARGE_B:
+        if c.data_B >= BULK_B:
             call = known.number(f"{CALLS}.{'call' if c.ranks < whole else 'host_call'}")
             shares.append(_device_s(facts, c, 1.0) / (c.time_s - call))
     return out | ({f"{CALLS}.rate_share": float(np.median(shares))} if shares else {})

@@ -219,7 +219,10 @@ def test_software_lengthens_kernels_and_no_transfer(facts: Facts, name: str) -> 
     system, work = equip(facts, name, chips=256), TrainJob(tokens=1e9, seq=SEQ, batch_seqs=1024)
     model, plan = load_model("llama-3.1-70b"), Plan(tp=4, pp=2, dp=system.devices // 8, zero=1, micro_batch=1, sp=True)
     slow_links = tuple(replace(level, bandwidth_Bps=level.bandwidth_Bps / 8.0) for level in system.levels)
-    usual, slow = (predict_step(model, machine, work, plan) for machine in (system, replace(system, levels=slow_links)))
+    passes = system.fabric.pass_Bps
+    slow_cores = replace(system.fabric, pass_Bps=None if passes is None else passes / 8.0)  # they bind inside a chip
+    slowed = replace(system, levels=slow_links, fabric=slow_cores)
+    usual, slow = (predict_step(model, machine, work, plan) for machine in (system, slowed))
     wires = sum(slow.breakdown[k] - usual.breakdown[k] for k in ("tp", "dp", "pp_transfer"))
     assert wires > 0.1 * usual.total_s
     slower = 1.0 / (system.stack.speed * system.efficiency.framework_carry) - 1.0

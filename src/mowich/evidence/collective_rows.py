@@ -20,7 +20,7 @@ from mowich.machines.collectives import COLLECTIVE_KINDS, bus_factor
 from mowich.machines.system import DEVICE_LAYER, core_groups, resolve
 from mowich.progress import steps
 
-COLLECTIVES = TableForm(
+MEASURED_COLLECTIVES = TableForm(
     required=("id", "chip", "kind", "bytes", "ranks", "topology", "measured_us", "layer"),
     metrics=("measured_us", "busbw_GBps"),
     counts=("ranks",),
@@ -31,7 +31,7 @@ COLLECTIVES = TableForm(
 PEAK_B = 2**31
 """Bytes at which a peak over sizes is predicted: the largest buffer of the tables."""
 
-KINDS = {"send-recv": "permute"}
+_KINDS = {"send-recv": "permute"}
 """Kind as benchmarks call it -> ours."""
 
 LAYERS = (
@@ -71,15 +71,15 @@ def is_collectives(columns: Sequence[str]) -> bool:
 def check_collective_row(row: PublishedRow, where: str) -> list[UserError]:
     """What is wrong with a row: blank cells, cells that are no number."""
     return blank(row, ("id", "chip", "kind", "ranks"), where) + not_numbers(
-        row, COLLECTIVES.numbers, where, whole=COLLECTIVES.counts
+        row, MEASURED_COLLECTIVES.numbers, where, whole=MEASURED_COLLECTIVES.counts
     )
 
 
 def read_collective_row(row: PublishedRow, facts: Facts) -> MeasuredCollective:
     """Raises RefusedError for a row that is no collective of a library, and for words that are not known."""
-    kind = KINDS.get(row["kind"], row["kind"])
+    kind = _KINDS.get(row["kind"], row["kind"])
     if kind not in COLLECTIVE_KINDS:
-        raise refusal("kind", row["kind"], [*COLLECTIVE_KINDS, *KINDS])
+        raise refusal("kind", row["kind"], [*COLLECTIVE_KINDS, *_KINDS])
     layer = next((name for words, name in LAYERS if re.search(words, row["layer"], re.IGNORECASE)), None)
     if layer is None:
         raise refusal("layer", row["layer"], [words for words, _ in LAYERS])
@@ -160,9 +160,9 @@ def _predict(row: PublishedRow, facts: Facts) -> RowResult:
         source=source,
         kind=case.kind,
         fully_specified=not case.is_peak,
-        stack=f"{case.runs_on.layer}, {'64 MiB and more' if case.data_B >= LARGE_B else 'less than 64 MiB'}",
+        stack=f"{case.runs_on.layer}, {'64 MiB and more' if case.data_B >= BULK_B else 'less than 64 MiB'}",
     )
 
 
-LARGE_B = 2**26
+BULK_B = 2**26
 """Buffers of 64 MiB and more are judged apart: of smaller ones the call and its latency are most of the time."""

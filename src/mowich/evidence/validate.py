@@ -77,7 +77,7 @@ def read_csv(path: Path, facts: Facts) -> list[PublishedRow]:
         if serving_validate.is_serving(columns):
             return _rows(checked_rows(name, "serving", columns, reader, SERVING, serving_validate.check_serving_row))
         if collective_rows.is_collectives(columns):
-            form, check = collective_rows.COLLECTIVES, collective_rows.check_collective_row
+            form, check = collective_rows.MEASURED_COLLECTIVES, collective_rows.check_collective_row
             return _rows(checked_rows(name, "collectives", columns, reader, form, check))
         rows = _rows(checked_rows(name, "training", columns, reader, TRAINING, check_training_row))
     except csv.Error as error:

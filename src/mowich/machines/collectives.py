@@ -89,13 +89,13 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
     return out
 
 
-CORES = "cores"
+CORE_DMA = "cores"
 """What binds where the DMA of the cores does, behind the names of the levels."""
 
 
 def bound_names(system: System) -> list[str]:
     """What may bind a collective: the levels, and the cores."""
-    return [*(level.name for level in system.levels), CORES]
+    return [*(level.name for level in system.levels), CORE_DMA]
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,7 +461,7 @@ def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) 
     else:
         ways = algorithms(system, size, step, kind)
         way = min(ways, key=lambda a: float(law_s(system, a.latency_s, a.bulk_s, a.x_s(system, data), data)[0]))
-        if system.fabric.library == "nccl" or names[int(way.binds[0])] == CORES:
+        if system.fabric.library == "nccl" or names[int(way.binds[0])] == CORE_DMA:
             out[names[int(way.binds[0])]] = float(way.x_s(system, data)[0])
         else:
             links = zip(names, way.parts[: len(system.levels)], strict=False)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.machines import collectives
-from mowich.machines.links import Classes, Graph, Ints, Routes, build, classes, damage, sizes_of
+from mowich.machines.links import Classes, Graph, Ints, Routes, build, classes, damage, joined_by
 from mowich.machines.system import System
 
 TOLERANCE = 0.02
@@ -360,7 +360,7 @@ class Asymmetric:
 
 def _even_from(system: System, kind: str, n: int) -> int:
     """The next group from n on that fills whole domains: what an uneven one is compared with."""
-    sizes = sizes_of(system)
+    sizes = joined_by(system)
     while kind != "all-to-all" and any(n % size for size in sizes if size < n) and n < system.chips:
         n += 1
     return n

@@ -74,7 +74,7 @@ BESIDE = texts(
     metavar="JOB",
     example="all-to-all:72-143",
 )
-LAYER = word(
+CALL_LAYER = word(
     "layer",
     "Software that calls it: graph (a compiled graph, on the device), kernel, framework.",
     metavar="NAME",
@@ -82,7 +82,7 @@ LAYER = word(
     shown="graph",
     example="framework",
 )
-RANK_CORES = whole(
+COLLECTIVE_LNC = whole(
     "lnc",
     "Ranks are Trainium's logical cores of 1 or 2 physical ones (default: whole chips).",
     metavar="N",
@@ -119,7 +119,7 @@ def _collective(reader: QuestionReader) -> CollectiveRequest:
 COLLECTIVE = Schema(
     name="collective",
     fields=(
-        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, LAYER, RANK_CORES, *OF_FACTS),
+        *(_KIND, RING, _BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, CALL_LAYER, COLLECTIVE_LNC, *OF_FACTS),
         *FORM,
     ),
     make=_collective,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mowich.machines.collectives import CORES
+from mowich.machines.collectives import CORE_DMA
 from mowich.machines.topology import LevelRow as Level
 from mowich.show import charts
 from mowich.show.charts import Chart
@@ -83,7 +83,7 @@ def collective_page(result: Result, run: Run) -> Page:
 
 _BINDS = {
     "latency": "latency",
-    CORES: "what the cores of a chip pass on",
+    CORE_DMA: "what the cores of a chip pass on",
     "call": "the call of the software",
 }
 """What binds, in words, where it is no level of the machine."""
