@@ -158,7 +158,7 @@ def draw_failures(rng: random.Random, facts: Facts) -> tuple[System, str, int, d
         base = per_chip(resolve(facts, rng.choice(SYSTEMS)))
         unit = max((level.devices for level in base.levels if not level.is_network), default=1)
         system = replace(base, chips=min(base.max_chips // unit, rng.randint(2, max(2, min(8, 150 // unit)))) * unit)
-        if unit <= 150 and links.unit_chips(system):
+        if unit <= 150 and links.chips_of_unit(system):
             break
     group = rng.choice([system.chips, rng.randint(2, system.chips), unit * rng.randint(1, system.chips // unit)])
     kinds = ["all-reduce", "all-gather", "broadcast", "permute", *(["all-to-all"] * 3 if unit <= 16 else [])]
@@ -223,7 +223,7 @@ def test_failures_among_100000_chips_take_a_second(facts: Facts, spec: str, kind
     laid = links.classes(
         system, 100_000, dead=[99_999], faults={0: 0.0, sum(far.counts.values()) - 1: 0.0}, in_order=True, is_even=False
     )
-    assert laid.graph.chips <= 8 * links.unit_chips(system)
+    assert laid.graph.chips <= 8 * links.chips_of_unit(system)
 
 
 def test_a_fault_far_inside_a_large_machine_is_named_by_its_chip(facts: Facts) -> None:
@@ -265,7 +265,7 @@ def test_every_part_of_a_machine_has_a_time_with_any_fault(
     group, asked = min(group, chips), f"{spec}:{chips}"
     system = per_chip(resolve(facts, asked))
     local = links.laid_out(system, group)
-    counts = links.LinkNumbers.of(system).counts if links.unit_chips(system) else links.build(local).counts
+    counts = links.LinkNumbers.of(system).counts if links.chips_of_unit(system) else links.build(local).counts
     fault = f"link:{number % max(1, sum(counts.values()))}={left}"
     whole = collective(facts, "all-reduce", asked, sizes=[2**28], group=group)
     hurt = collective(facts, "all-reduce", asked, sizes=[2**28], group=group, fail=[fault])

@@ -213,7 +213,7 @@ def joined_by(system: System) -> tuple[int, ...]:
     return tuple(out)
 
 
-def unit_chips(system: System) -> int:
+def chips_of_unit(system: System) -> int:
     """Chips of a unit of a machine of several, which only a network joins; 0 where there is one unit, or where one has
     more than PART_CHIPS."""
     unit = max((level.devices for level in system.levels if not level.is_network), default=1)
@@ -232,7 +232,7 @@ class LinkNumbers:
     @classmethod
     def of(cls, system: System) -> LinkNumbers:
         """Of a machine whose units are all laid out whole."""
-        unit = unit_chips(system)
+        unit = chips_of_unit(system)
         units = -(-system.chips // unit)
         of_two = build(replace(system, chips=2 * unit)).counts
         return cls(chips=system.chips, units=units, counts={name: n // 2 * units for name, n in of_two.items()})
@@ -301,7 +301,7 @@ def classes(
 
     faults: {link of the machine, as `LinkNumbers` counts them: share left}.
     """
-    unit, numbers = unit_chips(system), LinkNumbers.of(system)
+    unit, numbers = chips_of_unit(system), LinkNumbers.of(system)
     units = -(-group // unit)
     at = {index: numbers.place(index) for index in faults or {}}
     own = {chip // unit for chip in dead} | {of_unit for _, of_unit, _ in at.values() if of_unit < units}

@@ -315,7 +315,7 @@ def _disturbed(
     system: System, kind: str, data_B: FloatArray, group: int, fail: Sequence[str], beside: Sequence[str]
 ) -> _Runs:
     """How a collective runs where links or chips failed, or others run beside it. data_B: [sizes]."""
-    if not beside and links.unit_chips(system):
+    if not beside and links.chips_of_unit(system):
         return _failed(system, kind, data_B, group, fail)
     local = links.laid_out(system, group, kind)
     graph, laid = links.build(local), min(group, local.chips)
