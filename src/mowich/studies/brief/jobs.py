@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mowich.estimate import Estimate, unknown_estimate
 from mowich.machines.system import resolve
 from mowich.requests.brief import BRIEF_SIZES
-from mowich.software.engine import engine_for
+from mowich.software.engine import about_engine, engine_for
 from mowich.software.releases import release_words
 from mowich.software.stack import equip
 from mowich.studies.brief.decisions import NO_DIFFERENCE, NO_VERDICT, Elsewhere, flip_text, job_level, work_verdict
@@ -237,6 +237,9 @@ def _software(known: Known) -> list[str]:
     said = {job: release_words(known.facts, path).get("release", "") for job, path in named.items()}
     told = [f"{job} with {words}" for job, words in said.items() if words]
     why = [f"The software that a customer gets: {'; '.join(told)}."] if told else []
+    for model in known.models:
+        ships = about_engine(known.facts, engine, model.name, platform.chip).get("ships")
+        why += [f"Of kernels written by hand one ships: {ships}."] if ships else []
     if known.future is not None:
         row = known.trained(AT, SUBJECT)
         gain = times_of(known.future.tokens_per_s_per_chip, row.tokens_per_s_per_chip)

@@ -149,8 +149,8 @@ def _known(
     with_kernels = [s for s in systems if has_kernels(equip(facts, s, chips=AT))]
     at_best = ask.ask(with_kernels, AT, hand_tuned=True).rows if with_kernels else ()
     later = replace(ask, facts=facts.with_values({RECIPE_CHOSEN: "future"}), is_future=True)
-    missing = equip(facts, SUBJECT, chips=AT).not_shipped
-    (future,) = later.ask((SUBJECT,), AT).rows if missing else (None,)
+    mine = equip(facts, SUBJECT, chips=AT)
+    (future,) = later.ask((SUBJECT,), AT).rows if mine.not_shipped and not mine.takes_future else (None,)
     alone = facts.heard()
     mix = fleet(names_of("scenarios")[_FLEET], alone)
     reads.append(ReadBy.of(f"fleet {_FLEET}", alone))
