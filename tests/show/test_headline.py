@@ -375,7 +375,7 @@ def test_a_comparison_says_why_mowich_plan_may_name_another_plan(capsys: pytest.
 def test_one_point_that_overlaps_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(
-        "mowich: 1\nmodels: llama-3.2-1b\non: [trn3, gb300]\nchips: 4\nseq: 4096\nbatch: 64seqs\ntokens: 1T\n"
+        "mowich: 1\nmodels: llama-3.2-1b\non: [h200, gb300]\nchips: 4\nseq: 4096\nbatch: 64seqs\ntokens: 1T\n"
     )
     assert cli.run(["sweep", str(file), "--jobs", "1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
