@@ -73,10 +73,8 @@ class Loop:
             return None
         out: list[list[int]] = []
         for g in self.guards:
-            if g.kind == "mask":  # it may leave something out anywhere
-                if not all(g.holds(frame, names, self.index, values[n : n + 1], storages) for n in range(len(values))):
-                    return None
-            elif not g.holds(frame, names, self.index, values, storages):
+            # a mask may leave something out anywhere
+            if g.kind == "mask" or not g.holds(frame, names, self.index, values, storages):
                 found = g.numbers(frame, names, self.index, values, storages)
                 if found is None:
                     return None

@@ -83,13 +83,16 @@ class LoopGuard:
         self, frame: FrameType, locals_: dict[str, object], index: str, values: range, storages: dict[int, Storage]
     ) -> list[list[int]] | None:
         """Where this does not hold: the integers that the places of an iteration go by all the same, one of each column
-        for each value of the index. None: there are none."""
-        if not self.may_scatter:
+        for each value of the index. None: there are none. Of a mask, which has to leave nothing out for any value: no
+        column."""
+        if not self.may_scatter and self.kind != "mask":
             return None
         try:
             found = self._over(frame.f_globals, locals_, index, values)
         except Exception:  # the kernel will meet it as well
             return None
+        if self.kind == "mask":
+            return [] if all(m.holds() if hasattr(m, "holds") else np.all(m) for m in found) else None
         if self.kind == "affine":
             return [found] if set(map(type, found)) == {int} else None
         rows = _rows_of(found, self.expected)
