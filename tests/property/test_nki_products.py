@@ -78,7 +78,7 @@ def test_bits_of_products_that_wait(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     together: list[int] = []
     multiply = products.Products._multiply
 
-    def counted(self: products.Products, some: list[products.Product]) -> None:
+    def counted(self: products.Products, some: list[products.WaitingProduct]) -> None:
         together.append(len(some))
         multiply(self, some)
 

@@ -22,7 +22,7 @@ from mowich.neuroncore.repeat import AT_ONCE, IterationBlock, Mark, view_ends
 from mowich.neuroncore.trace import NotedView, Trace
 
 _Columns = NDArray[np.int64]
-MOST_COLUMNS = 64
+MOST_NUMBERS = 64
 """Most numbers beside that of the iteration: the tiles of longer lists are not followed."""
 _SMALL = 1e-9
 """What is left of a column, as a share of it, where it is a sum of others."""
@@ -46,7 +46,7 @@ class Basis:
         grown -= grown[:, :1]
         grown /= np.maximum(np.abs(grown).max(axis=1, keepdims=True), 1)
         grown = np.array(list({row.tobytes(): row for row in grown}.values())).T
-        if grown.shape[1] > min(MOST_COLUMNS + 1, len(grown)):
+        if grown.shape[1] > min(MOST_NUMBERS + 1, len(grown)):
             return None
         left = np.abs(np.diagonal(np.linalg.qr(grown, mode="r")))
         columns = grown[:, left > _SMALL * np.linalg.norm(grown, axis=0)]

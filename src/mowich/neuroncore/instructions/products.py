@@ -18,11 +18,11 @@ from mowich.neuroncore.dtypes import F32, float32
 from mowich.neuroncore.memory import ALL, NONE
 from mowich.neuroncore.views import Tile, view_of
 
-MOST_COLUMNS = 1024
+_MOST_STATIONARY = 1024
 """Most stationary columns that are multiplied at once: the product stays small."""
 
 
-class Product(NamedTuple):
+class WaitingProduct(NamedTuple):
     """stationary [K, M] transposed @ moving [K, N], which dst [M, N] gets, or which is added to it."""
 
     dst: Tile
@@ -36,7 +36,7 @@ class Products:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self.listed: list[Product] = []
+        self.listed: list[WaitingProduct] = []
 
     def compute(self) -> None:
         """Compute them: none waits any more."""
@@ -49,7 +49,7 @@ class Products:
             self._multiply(listed[at:end])
             at = end
 
-    def _multiply(self, some: list[Product]) -> None:
+    def _multiply(self, some: list[WaitingProduct]) -> None:
         """Compute products of one moving tile, whose stationary tiles lie beside each other."""
         a, moving = some[0].stationary, some[0].moving
         if len(some) > 1:
@@ -90,18 +90,18 @@ def waits(dst: Tile, stationary: Tile, moving: Tile, accumulate: bool | None) ->
     if core.waiting is None:
         core.waiting = Products(core)
     assert isinstance(core.waiting, Products)
-    core.waiting.listed.append(Product(dst, stationary, moving, adds))
+    core.waiting.listed.append(WaitingProduct(dst, stationary, moving, adds))
     return True
 
 
-def _are_beside(first: Product, other: Product, place: int) -> bool:
+def _are_beside(first: WaitingProduct, other: WaitingProduct, place: int) -> bool:
     """Whether a product is of the same moving tile as another one, and its stationary tile is so many behind it. Tiles
     of less than all columns of the array are multiplied alone."""
     a, b = first.stationary, other.stationary
     s, width = storage_of(a), a.shape[1]
     return (
         b.offset == a.offset + place * width * a.strides[1]
-        and (place + 1) * width <= MOST_COLUMNS
+        and (place + 1) * width <= _MOST_STATIONARY
         and width == s.core.limits.stationary_columns
         and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
         and s is storage_of(b)
