@@ -168,13 +168,13 @@ def newest(facts: Facts, stack: str, by: str = "") -> str | None:
     return known[-1] if known else None
 
 
-def shipped(facts: Facts, vendor: str) -> str | None:
+def stack_of_plans(facts: Facts, vendor: str) -> str | None:
     """The stack of the release that plans on a vendor's machines are set as; None for a vendor without one."""
     release = said_of_vendor(facts, vendor, RELEASE)
     return None if release is None else stack_of_release(facts, release)
 
 
-def chosen(facts: Facts, vendor: str, stack: str) -> str | None:
+def release_of_plans(facts: Facts, vendor: str, stack: str) -> str | None:
     """The release that plans on a vendor's machines are set as: the one that is theirs, or that a question names, else
     the newest of another stack; None for a vendor without one."""
     release = said_of_vendor(facts, vendor, RELEASE)

@@ -15,7 +15,7 @@ from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.device import Device, device_paths, has_own_device
 from mowich.machines.system import System, resolve
-from mowich.software.recipes import chosen, shipped, switches_of
+from mowich.software.recipes import release_of_plans, stack_of_plans, switches_of
 from mowich.software.releases import release_words
 from mowich.software.vendors import said_of_vendor, software_of, split_words, unmeasured
 
@@ -199,7 +199,11 @@ def stack_words(facts: Facts, platform: Platform, *, hand_tuned: bool = False) -
 
 def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_recipe: bool = True) -> Platform:
     """The same system with a stack, or with the one of its chip; has_recipe: set as a release is (`recipes`)."""
-    name = stack or shipped(facts, system.vendor) or software_of(facts, system.chip, system.vendor, "training_stack")
+    name = (
+        stack
+        or stack_of_plans(facts, system.vendor)
+        or software_of(facts, system.chip, system.vendor, "training_stack")
+    )
     if not facts.once(("is a stack", name), lambda known: name in known.ids("training") and _is_stack(known, name)):
         raise unknown("software stack", name, stack_names(facts), field="stack")
     efficiency, of_family, precisions = facts.once(
@@ -226,7 +230,7 @@ def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_re
         return platform
 
     def switched(known: Facts) -> dict[str, str]:
-        release = chosen(known, system.vendor, name)
+        release = release_of_plans(known, system.vendor, name)
         return {} if release is None else switches_of(known, release, precisions)
 
     return as_set(facts, platform, facts.once(("set as", system.vendor, name, precisions), switched))

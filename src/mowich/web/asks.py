@@ -284,7 +284,7 @@ CompareBody = body(
     ),
 )
 ServePlansBody = body(
-    jobs.COMPARE, "ServePlans", "The same serving job on several systems.", leave=("train", "equal", "stack")
+    jobs.COMPARE, "ServePlans", "The same serving job on several systems.", leave=("train", "equal", "stack", "recipe")
 )
 PlanBody = body(jobs.PLAN, "Plan", "The best plans of one system.")
 FitBody = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")

@@ -18,7 +18,7 @@ from mowich.plans.memory import memory_B
 from mowich.plans.memory_range import memory_need
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.shown import Result
-from mowich.software.recipes import RELEASE, before, chosen, stack_of_release, switches_of
+from mowich.software.recipes import RELEASE, before, release_of_plans, stack_of_release, switches_of
 from mowich.software.stack import Platform, equip
 from mowich.software.vendors import vendor_id
 from mowich.studies.explain.source import METRIC_OF_BREAKEVEN, BreakEven, Numbers, Source, break_even, note_best
@@ -207,7 +207,7 @@ class _Row:
         """Record what the release is worth that the software is set as: the time of the same plan with the one before
         it, over that with it."""
         machine = self.platform(known)
-        release = chosen(known, machine.vendor, machine.stack.name)
+        release = release_of_plans(known, machine.vendor, machine.stack.name)
         earlier = None if release is None else before(known, release)
         while earlier is not None and switches_of(known, earlier, machine.recipes) == switches_of(
             known, str(release), machine.recipes
