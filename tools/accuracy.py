@@ -67,7 +67,8 @@ groups and with sources left out:
 | before | 5.3 / 18.8 | 8.7 / 25.5 | 4.3 / 14.7 | 7.6 / 18.2 | 4.7 / 18.4 | 5.8 / 19.6 |
 | + graphs, dispatcher, overlap, fused experts of Megatron-Bridge 25.11 to 26.08 | 5.3 / 18.5 | 7.5 / 23.4 | 4.3 / 14.9 | 7.7 / 18.3 | 4.7 / 18.3 | |
 | + attention in 8 bit, compiled PyTorch, rows that were refused or misread | 5.3 / 18.2 | 8.9 / 27.5 | 4.4 / 14.2 | 7.5 / 18.2 | 4.5 / 16.1 | |
-| + 25.09 (capacity of experts), dgxc-benchmarking 25.05, each row by its date (kept) | 5.3 / 17.7 | 8.0 / 24.0 | 4.4 / 14.2 | 7.5 / 18.2 | 4.5 / 16.0 | 5.8 / 18.6 |
+| + 25.09 (capacity of experts), dgxc-benchmarking 25.05, each row by its date | 5.3 / 17.7 | 8.0 / 24.0 | 4.4 / 14.2 | 7.5 / 18.2 | 4.5 / 16.0 | 5.8 / 18.6 |
+| + experts of gpt-oss 25.11 on B200 over all ranks, float8 by rows as 16 bit (kept) | 5.2 / 17.6 | 7.8 / 23.2 | 4.4 / 13.7 | 7.5 / 18.2 | 4.5 / 16.0 | 5.8 / 18.3 |
 | Neuron's speed before and from release 2.20 (not kept) | 5.4 / 17.7 | 8.0 / 23.9 | 4.4 / 14.2 | 8.3 / 16.6 | 5.4 / 19.4 | 5.8 / 18.8 |
 | the same, of the attention of encoders alone (not kept) | 5.4 / 17.5 | 8.0 / 24.0 | 4.4 / 14.2 | 9.9 / 16.8 | 4.4 / 16.6 | |
 
