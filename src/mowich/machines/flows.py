@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.errors import UserError
 from mowich.machines import collectives
-from mowich.machines.links import Classes, Graph, Ints, Routes, build, classes, damage, joined_by
+from mowich.machines.links import Classes, Graph, Ints, Routes, build, chips_of_unit, classes, damage, joined_by
 from mowich.machines.system import System
 
 TOLERANCE = 0.02
@@ -424,11 +424,13 @@ def failed(
     """`asymmetric` of the first `group` chips of a machine of many units, less those that are dead: units without a
     fault are laid out once. faults: {link of the whole machine: share left}."""
     library, left = system.fabric.library, group - len(dead)
-    full = _even_from(system, kind, left)
-    is_even = not dead and full == left
-    goes_round = library == "nccl" or not is_even or kind in ("permute", "broadcast")
-    now = classes(system, group, dead=dead, faults=faults, in_order=goes_round, is_even=is_even)
-    usual = classes(system, full, in_order=True, is_even=True)
+    unit = chips_of_unit(system)
+    laid_out = replace(system, chips=-(-system.chips // unit) * unit)
+    full = _even_from(laid_out, kind, left)
+    goes_round = library == "nccl" or bool(dead) or full != left or kind in ("permute", "broadcast")
+    is_even = not any(left % size for size in joined_by(laid_out) if size < left)
+    now = classes(laid_out, group, dead=dead, faults=faults, in_order=goes_round, is_even=is_even and not dead)
+    usual = classes(laid_out, full, in_order=True, is_even=True)
 
     def laid(of: Classes) -> tuple[list[Flows], Floats]:
         whole = Routes(of.graph, of.graph.capacity_Bps)
