@@ -78,6 +78,16 @@ def test_the_reserve_is_the_driver_groups_workspaces_graphs_and_waste(facts: Fac
         assert float(held) == pytest.approx(sum(parts.values()) - outside)
 
 
+@pytest.mark.parametrize("name", ["trn3", "ironwood"])
+def test_a_gpu_stack_brings_no_gpu_libraries_to_other_chips(facts: Facts, name: str) -> None:
+    own, other = (equip(facts, name, chips=64, stack=stack) for stack in (None, "megatron"))
+    for system in (own, other):
+        assert system.stack.communicator_B == system.stack.workspace_B == system.stack.graph_pool_B == 0.0
+    parts = memory_on(other, Plan(tp=2, dp=64))
+    moving = parts["activations"] + parts["temporary"]
+    assert parts["reserve"] == pytest.approx(other.efficiency.runtime_reserve + other.stack.fragmentation * moving)
+
+
 @pytest.mark.parametrize("layers", [0, 8, 16, 32, 64])
 def test_layers_with_the_host_leave_the_device(facts: Facts, layers: int) -> None:
     system = equip(facts, "gb200", chips=64)

@@ -29,6 +29,10 @@ RECIPE_CHOSEN = "training.common.recipe"
 RECIPES = ("shipped", "future")
 """shipped: those that a chip's software ships; future: those too that the chip could run and no software ships."""
 
+_LIBRARY_BUFFERS = ("communicator_B", "workspace_B", "graph_pool_B")
+"""Fields of a stack that its chip's libraries make: of NVIDIA's and AMD's in the facts. A vendor whose runtime has its
+own says so (`vendors.<vendor>.library_buffers`)."""
+
 
 TUNED = ", hand-tuned"
 """Behind the name of a stack in the inputs of a result: its kernels are taken as written by hand."""
@@ -210,6 +214,9 @@ def with_stack(facts: Facts, system: System, stack: str | None = None, *, has_re
         ("efficiency", system.chip, system.family), lambda known: _efficiency(known, system.chip, system.family)
     )
     software, of_stack, words = facts.once(("stack", name), lambda known: _stack(known, name))
+    if said_of_vendor(facts, system.vendor, "library_buffers") == "own":
+        software = replace(software, communicator_B=0.0, workspace_B=0.0, graph_pool_B=0.0)
+        of_stack = {of: path for of, path in of_stack.items() if of.removeprefix("stack.") not in _LIBRARY_BUFFERS}
     hardware = list(system.paths.items())
     memory = list(system.paths).index("hbm_Bps")  # facts are shown in this order: units, software, memory and fabric
     platform = Platform(
