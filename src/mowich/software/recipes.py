@@ -88,7 +88,7 @@ def recipe_for(facts: Facts, release: str, model: str, chip: str, precision: str
 
     Example:
         >>> from mowich.facts import load_facts
-        >>> recipe_for(load_facts(), "bridge-26.06", "deepseek-v3", "gb200", "mxfp8", is_moe=True).settings["graphs"]
+        >>> recipe_for(load_facts(), "bridge-26-06", "deepseek-v3", "gb200", "mxfp8", is_moe=True).settings["graphs"]
         'full'
     """
     name = model.casefold().replace("_", "-").replace(".", "_")
