@@ -20,7 +20,7 @@ OF_TILES = _words(
     " rms_norm where static_cast"
 )
 ASKED = _words("program_id num_programs program_ndim is_hbm is_sbuf is_psum is_on_chip par_dim")
-NEWER_LANGUAGE, _LANGUAGE_CONTROL = "mowich.nki.language", "mowich.nki.control"
+NEWER_LANGUAGE = "mowich.nki.language"
 OLDER_LANGUAGE, OLDER_ISA, OLDER_TENSOR = (f"mowich.nki.beta1.{part}" for part in ("language", "isa", "tensor"))
 OLDER_NEW = _words("load store load_transpose2d transpose matmul sum prod max min all any mean var softmax where")
 """Functions of the older language whose result is a new tensor."""
@@ -39,9 +39,8 @@ PURE = _words(
 
 
 def module_of(f: object) -> str:
-    """The module of a function; that of the language for its operators, and for its loops and programs."""
-    name = str(getattr(f, "__module__", "") or "")
-    return NEWER_LANGUAGE if name == _LANGUAGE_CONTROL or is_operator(f) else name
+    """The module of a function; that of the language for its operators."""
+    return str(getattr(f, "__module__", "") or "") if not is_operator(f) else NEWER_LANGUAGE
 
 
 def is_older_tensor(x: Any) -> bool:
