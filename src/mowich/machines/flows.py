@@ -390,8 +390,8 @@ def asymmetric(
     time. Every chip is laid out.
 
     data_B: [sizes], as in `collectives.choose`; members: chips (ranks); faults: {link: share left}; beside: (kind,
-    members) of other jobs. An uneven group goes round in rings and is compared with the next larger even one as the
-    library would run it. Raises UserError where the group falls apart.
+    members) of other jobs. An uneven group goes round in rings; one that has lost chips is compared with the next
+    larger even one as the library would run it. Raises UserError where the group falls apart.
     """
     graph = build(system)
     n = len(members)
@@ -405,7 +405,7 @@ def asymmetric(
         library != "nccl" and any(n % size for size in graph.sizes if size < n)
     )
     whole = Routes(graph, graph.capacity_Bps)
-    full = _even_from(system, kind, n)
+    full = n if list(members) == list(range(n)) else _even_from(system, kind, n)
     usual = [lay(whole, p) for p in phases(graph, library, kind, list(range(full)))]
     before = sum(finish_s(graph.capacity_Bps, p) for p in usual)
     living = whole if (capacity > 0.0).all() else Routes(graph, capacity, whole)
@@ -426,11 +426,15 @@ def failed(
     library, left = system.fabric.library, group - len(dead)
     unit = chips_of_unit(system)
     laid_out = replace(system, chips=-(-system.chips // unit) * unit)
-    full = _even_from(laid_out, kind, left)
-    goes_round = library == "nccl" or bool(dead) or full != left or kind in ("permute", "broadcast")
-    is_even = not any(left % size for size in joined_by(laid_out) if size < left)
-    now = classes(laid_out, group, dead=dead, faults=faults, in_order=goes_round, is_even=is_even and not dead)
-    usual = classes(laid_out, full, in_order=True, is_even=True)
+    is_first = list(dead) == list(range(left, group))
+    full = left if is_first else _even_from(laid_out, kind, left)
+
+    def is_even(n: int) -> bool:
+        return not any(n % size for size in joined_by(laid_out) if size < n)
+
+    goes_round = library == "nccl" or not (is_first and is_even(left)) or kind in ("permute", "broadcast")
+    now = classes(laid_out, group, dead=dead, faults=faults, in_order=goes_round, is_even=is_first and is_even(left))
+    usual = classes(laid_out, full, in_order=True, is_even=is_even(full))
 
     def laid(of: Classes) -> tuple[list[Flows], Floats]:
         whole = Routes(of.graph, of.graph.capacity_Bps)
@@ -444,9 +448,7 @@ def failed(
     whole, sound = laid(usual)
     before = sum(finish_s(sound, f) for f in whole)
     slowdown = max(1.0, after / before) if before else 1.0
-    uneven = list(dead) != list(range(left, group)) or (
-        library != "nccl" and any(left % x for x in now.sizes if x < left)
-    )
+    uneven = not is_first or (library != "nccl" and not is_even(left))
     return _answer(system, kind, data_B, left, slowdown, uneven, busiest(now.graph, capacity, flows))
 
 

@@ -66,6 +66,7 @@ def collective_page(result: Result, run: Run) -> Page:
             *([levels_table(levels)] if levels else []),
             *paragraphs(levels_notes(levels), "note"),
             _sizes(rows),
+            *paragraphs([f"called by: {result['calls']}"] if result.get("calls") else [], "note", gap=True),
             *paragraphs([slow] if what else [], "note", gap=True),
             *paragraphs(result.get("warnings", ()), "warning", gap=True),
             Words(
