@@ -35,7 +35,7 @@ def test_a_training_job_on_announced_machines(capsys: pytest.CaptureFixture[str]
     for name, row in _rows(answer).items():
         step = row["step_s"]
         assert 0 < step["low"] <= step["value"] <= step["high"], name
-        assert step["high"] / step["low"] > 1.35, name  # nobody has measured one
+        assert step["high"] / step["low"] > 1.3, name  # nobody has measured one
         assert step["grade"] == "D", name
     inputs = answer["inputs"]
     assert isinstance(inputs, dict)

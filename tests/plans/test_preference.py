@@ -108,7 +108,7 @@ def test_the_preferred_plan_is_the_simplest_of_all_within_the_margin(
 
 
 def test_plan_puts_the_preferred_plan_first_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = "plan llama-3.1-8b --train --tokens 1T --seq 16384 --batch 64seqs --on trn3:128 --top 3"
+    asked = "plan llama-3.1-8b --train --tokens 1T --seq 16384 --batch 128seqs --on trn3:128 --top 3"
     out = tmp_path / "plan.json"
     run([*asked.split(), "--out", str(out)])
     shown = " ".join(capsys.readouterr().out.split())

@@ -731,7 +731,7 @@ def fills(monkeypatch: pytest.MonkeyPatch, kind: Any) -> list[Any]:
 @pytest.mark.parametrize("case", IN_FULL)
 def test_other_loops_are_traced_in_full(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written for them in the first place, so that no run has to start again."""
-    wrote = fills(monkeypatch, repeat.Repeat), fills(monkeypatch, scattered.Scattered)
+    wrote = fills(monkeypatch, repeat.Repeat), fills(monkeypatch, scattered.ScatteredTurns)
     found = compared(sixtyfour, written(tmp_path, IN_FULL[case].replace("\n" + STORE, "\n" + ODD + ODD + STORE)).k)
     assert isinstance(found, Result)
     assert wrote == ([], [])
@@ -1723,7 +1723,7 @@ class ScatterWriter(CycleWriter):
 
 def test_random_kernels_that_follow_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 4)
-    wrote = fills(monkeypatch, scattered.Scattered)
+    wrote = fills(monkeypatch, scattered.ScatteredTurns)
     refused = 0
     for number in range(KERNELS):
         text = ScatterWriter(random.Random(SEED + number)).kernel()

@@ -402,7 +402,7 @@ class ScatterMaker(Maker):
 
 def test_random_kernels_that_follow_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "LEAST_WRITTEN", 8)
-    wrote = fills(monkeypatch, scattered.Scattered)
+    wrote = fills(monkeypatch, scattered.ScatteredTurns)
     errors = 0
     for n in range(KERNELS):
         body = ScatterMaker(random.Random(f"{SEED}/{n}")).body()

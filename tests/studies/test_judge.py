@@ -17,7 +17,7 @@ import mowich
 from judge_cheats import CHEATS, HEAD
 from mowich.errors import UserError, UserErrors
 from mowich.requests.debugging import ReferenceFile
-from mowich.studies.judge.candidate import Candidate, JudgeRun, runs_of
+from mowich.studies.judge.candidate import JudgeRun, KernelCandidate, runs_of
 from mowich.studies.judge.closed import GUARDS, readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
 from mowich.studies.judge.judge import JudgeAsk, judge_kernels
@@ -38,8 +38,8 @@ ASK = JudgeAsk(
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="candidates run in copies of a process")
 
 
-def candidates(texts: dict[str, str]) -> list[Candidate]:
-    return [Candidate(name=name, text=text) for name, text in texts.items()]
+def candidates(texts: dict[str, str]) -> list[KernelCandidate]:
+    return [KernelCandidate(name=name, text=text) for name, text in texts.items()]
 
 
 def test_the_fast_and_the_slow_the_wrong_and_the_refused() -> None:
@@ -78,7 +78,7 @@ def test_arguments_follow_from_the_text_of_a_candidate() -> None:
     """An answer that is kept for known arguments is of no use: another text has others."""
     from mowich.studies.judge.judge import _questions
 
-    one, other = (Candidate(name="a", text=text) for text in (SOFTMAX, SOFTMAX + "\n"))
+    one, other = (KernelCandidate(name="a", text=text) for text in (SOFTMAX, SOFTMAX + "\n"))
     assert _questions(one, ASK) == _questions(replace(one, name="b"), ASK)
     assert _questions(one, ASK) != _questions(other, ASK)
     assert _questions(one, ASK) != _questions(one, replace(ASK, seed=1))

@@ -453,8 +453,8 @@ def test_recomputing_experts_repeats_them_alone(facts: Facts) -> None:
 
 
 def test_fused_experts_need_a_gate_and_a_block_scaled_recipe(facts: Facts) -> None:
-    at = equip(facts, "gb200", chips=8, stack="megatron")
-    before = equip(facts, "gb200", chips=8, stack="megatron-2025")
+    at = equip(facts, "gb200", chips=8, stack="megatron", has_recipe=False)
+    before = equip(facts, "gb200", chips=8, stack="megatron-2025", has_recipe=False)
 
     def moe_s(system: System, precision: str, gated: bool = True) -> float:
         plan = Plan(ep=8, dp=8, micro_batch=1, precision=precision)

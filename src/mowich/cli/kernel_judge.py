@@ -13,7 +13,7 @@ from mowich.errors import EXIT_CHECK_FAILED, UserError, UserErrors
 from mowich.requests import judging
 
 if TYPE_CHECKING:
-    from mowich.studies.judge.candidate import Candidate
+    from mowich.studies.judge.candidate import KernelCandidate
     from mowich.studies.judge.judge import Judged
 
 
@@ -38,9 +38,9 @@ def kernel_judge(asked: judging.JudgeRequest) -> int:
     return 0 if found.best is not None else EXIT_CHECK_FAILED
 
 
-def _from_stdin() -> list[Candidate]:
+def _from_stdin() -> list[KernelCandidate]:
     """Candidates as JSON lines: {"name": "try 7", "text": "import nki ..."}."""
-    from mowich.studies.judge.candidate import Candidate
+    from mowich.studies.judge.candidate import KernelCandidate
 
     out, problems = [], []
     for number, line in enumerate(sys.stdin, 1):
@@ -51,7 +51,7 @@ def _from_stdin() -> list[Candidate]:
             name, text, kernel = row["name"], row["text"], row.get("kernel")
             if not all(isinstance(x, str) for x in (name, text, kernel or "")):
                 raise TypeError
-            out.append(Candidate(name=name, text=text, kernel=kernel))
+            out.append(KernelCandidate(name=name, text=text, kernel=kernel))
         except (ValueError, KeyError, TypeError, AttributeError):
             problems.append(
                 UserError(

@@ -163,7 +163,8 @@ def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
     """Chips that a site's power cap feeds, `spares` of them (a share) idle (`fed_chips`).
 
     >>> from mowich.estimate import exact
-    >>> p = Power(parts={}, it=exact(1000.0, "W"), total=exact(1200.0, "W"), idle=exact(300.0, "W"))
+    >>> it, total, idle, drawn = (exact(x, "W") for x in (1000.0, 1200.0, 300.0, 600.0))
+    >>> p = Power(parts={}, it=it, total=total, idle=idle, drawn=drawn, drawn_system=drawn)
     >>> chips_under(1.2e6, p).value, chips_under(1.2e6, p, spares=0.5).value
     (1000.0, 1600.0)
     """
@@ -191,7 +192,8 @@ def tokens_per_MW(tokens_per_s_per_chip: Estimate, power: Power) -> Estimate:
     power_W: of a busy chip at the meter.
 
     >>> from mowich.estimate import exact
-    >>> p = Power(parts={}, it=exact(1000.0, "W"), total=exact(1250.0, "W"), idle=exact(0.0, "W"))
+    >>> it, total, idle, drawn = (exact(x, "W") for x in (1000.0, 1250.0, 0.0, 600.0))
+    >>> p = Power(parts={}, it=it, total=total, idle=idle, drawn=drawn, drawn_system=drawn)
     >>> tokens_per_MW(exact(500.0, "1/s"), p).value
     400000.0
     """

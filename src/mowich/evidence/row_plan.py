@@ -36,7 +36,7 @@ def frugal_plans(plan: Plan, inferred: Sequence[str], recompute_words: str, stac
     time, where chunks and micro-batch are not stated."""
     filled, words = {item.split("=")[0] for item in inferred}, recompute_words.casefold()
     is_jax = stack.startswith("jax")
-    if "recompute" in filled or is_jax or (stack == "pytorch-fsdp" and plan.recompute == "selective"):
+    if "recompute" in filled or is_jax or (stack.startswith("pytorch") and plan.recompute == "selective"):
         for mode in RECOMPUTE[: RECOMPUTE.index("full") + 1]:
             if RECOMPUTE.index(mode) > RECOMPUTE.index(plan.recompute):
                 yield replace(plan, recompute=mode)

@@ -398,8 +398,8 @@ class _Reader(Cells):
     def data_ranks(self, dp: int, cp: int, ep: int, sharded: bool, devices: int) -> None:
         """Says what a stated DP counts: sources count replicas of the model, ranks that share gradients (x CP), or
         replicas of the experts (/ EP); where weights are sharded over the data ranks, replicas of a sharded model.
-        Another count that divides the devices is a misprint, as devices and the other degrees leave one value. Raises
-        RefusedError for any other."""
+        A smaller count that divides the devices is a misprint, as devices and the other degrees leave one value. Raises
+        RefusedError for any other: more ranks than there are say that the devices are not those."""
         stated = self.degree("DP")
         if stated is None or stated == dp:
             if stated is None:
@@ -412,7 +412,7 @@ class _Reader(Cells):
         how = meanings.get(stated)
         if how is None and sharded and dp * cp % stated == 0:
             how = "the row's counts replicas of the sharded weights"
-        if how is None and devices % stated == 0:
+        if how is None and stated < dp and devices % stated == 0:
             how = "does not fill the devices with the other degrees: a misprint, as they leave one value"
         if how is None:
             allowed = ", ".join(str(n) for n in sorted({dp, *meanings}))

@@ -133,7 +133,7 @@ class KernelSide:
     risks: tuple[tuple[str, float, float], ...]
 
 
-def side_of(profile: Profile) -> KernelSide:
+def order_side(profile: Profile) -> KernelSide:
     """What the order of a kernel and another one rests on."""
     from mowich.neuroncore.clock.latency import fact_ends
     from mowich.neuroncore.clock.risks import residual_class
@@ -159,7 +159,7 @@ def side_of(profile: Profile) -> KernelSide:
 
 def order_of(a: Profile, b: Profile) -> KernelOrder:
     """Which of two kernels is slower (`order_between`)."""
-    return order_between(side_of(a), side_of(b))
+    return order_between(order_side(a), order_side(b))
 
 
 def order_between(a: KernelSide, b: KernelSide) -> KernelOrder:

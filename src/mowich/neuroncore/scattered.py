@@ -110,7 +110,7 @@ class Tried:
         return Tried(block, views, (before.other, after.other), (before.blocks, after.blocks))
 
 
-class Scattered:
+class ScatteredTurns:
     """An iteration that stands in the trace, and those that follow it. touches: storage and key of the pattern of each
     operand; clock, storages: what each iteration counts; made: by how much the numbers of the storages that it makes
     grow."""
@@ -172,7 +172,7 @@ def scattered_of(
     tried: Sequence[Tried],
     storages: Mapping[int, Storage],
     library: CDLL | None,
-) -> Scattered | None:
+) -> ScatteredTurns | None:
     """What an iteration, and those of the rows of a basis, all of which ran in its place, tell of those that follow it.
     clock: what it counted; storages: from before the loop, by number. None: they are not alike, or a view leaves its
     tile in an iteration that did not run."""
@@ -208,7 +208,7 @@ def scattered_of(
         return None
     for n in new:
         trace.touch(storages[n])
-    return Scattered(core, trace, base, touches, clock, library)
+    return ScatteredTurns(core, trace, base, touches, clock, library)
 
 
 def _are_within(basis: Basis, each: Sequence[Sequence[NotedView | None]]) -> bool:

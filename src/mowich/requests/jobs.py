@@ -472,7 +472,7 @@ def read_work(
     return {
         "form": form,
         "facts": settings.facts,
-        "given": given_of(reader, settings.facts),
+        "given": given_of(reader),
         "notes": tuple(reader.notes),
         "model": model,
         "model_given": words_of_model(reader),

@@ -16,7 +16,7 @@ from mowich.requests.schema import QuestionReader, Schema
 _EDGES = TYPED | CALLED
 
 
-def read_target(value: object) -> str:
+def read_target_word(value: object) -> str:
     """ "trn3", as a kernel's target."""
     generation_of(str(value))
     return str(value)
@@ -30,7 +30,7 @@ CANDIDATES = texts(
     needs=True,
     edges=_EDGES,
 )
-REFERENCE: Field[ReferenceFile] = Field(
+JUDGE_REFERENCE: Field[ReferenceFile] = Field(
     name="reference",
     parse=read_reference_file,
     kind="word",
@@ -41,7 +41,7 @@ REFERENCE: Field[ReferenceFile] = Field(
 )
 JUDGED_ON: Field[str] = Field(
     name="on",
-    parse=read_target,
+    parse=read_target_word,
     kind="word",
     help=TARGET_HELP,
     metavar="NAME",
@@ -59,7 +59,7 @@ SHAPES = texts(
 SEEDS = whole(
     "seeds", "Draws of each set of arguments, 1 to 8.", high=8, metavar="N", default=2, shown="2", edges=_EDGES
 )
-BUDGET = whole(
+MEASURED_AT_MOST = whole(
     "measure_budget",
     "Candidates that may be measured on a device.",
     high=1000,
@@ -68,7 +68,7 @@ BUDGET = whole(
     shown="4",
     edges=_EDGES,
 )
-AT_ONCE = whole(
+CANDIDATES_AT_ONCE = whole(
     "processes", "Candidates that run at a time.", high=1024, metavar="N", default=1, shown="1", edges=_EDGES
 )
 CACHE = path("cache", "Keep what each candidate gave in this folder, by its content.", metavar="DIR", edges=_EDGES)
@@ -121,7 +121,7 @@ JUDGE = Schema(
     fields=(
         *(
             CANDIDATES,
-            REFERENCE,
+            JUDGE_REFERENCE,
             JUDGED_ON,
             replace(KERNEL, help="The kernel (default: the only one of a file).", edges=_EDGES),
         ),
@@ -129,12 +129,12 @@ JUDGE = Schema(
             SHAPES,
             SEEDS,
             FIT_TOLERANCE,
-            BUDGET,
+            MEASURED_AT_MOST,
             TIME_ALONE,
             replace(LNC, edges=_EDGES),
             replace(NKI_VERSION, keyword="", edges=_EDGES),
         ),
-        *(AT_ONCE, _LIMIT, _ROOM, CACHE, _DRAWN, LINES),
+        *(CANDIDATES_AT_ONCE, _LIMIT, _ROOM, CACHE, _DRAWN, LINES),
         *(replace(JSON, help="One JSON object on stdout (mowich/kernel-judge@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_judge,

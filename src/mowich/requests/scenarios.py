@@ -144,7 +144,7 @@ def _sweep(reader: QuestionReader) -> SweepRequest:
         SweepRequest,
         form=replace(form, out=None if folder is not None else form.out),
         facts=settings.facts,
-        given=given_of(reader, settings.facts),
+        given=given_of(reader),
         vary=axes,
         term=term,
         folder=folder,

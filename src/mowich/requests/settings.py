@@ -301,7 +301,7 @@ def asked_of(reader: QuestionReader, only: str) -> dict[str, object]:
     """What every question of the facts has: form, facts, and what changed them. only: why it takes no plan and no price
     term; a setting that changes nothing is refused."""
     form, settings = form_of(reader), only_facts(reader, only)
-    return {"form": form, "facts": settings.facts, "given": given_of(reader, settings.facts)}
+    return {"form": form, "facts": settings.facts, "given": given_of(reader)}
 
 
 def has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> None:
@@ -314,9 +314,10 @@ def has_cores(reader: QuestionReader, systems: Sequence[str], facts: Facts) -> N
         )
 
 
-def given_of(reader: QuestionReader, facts: Facts) -> dict[str, object]:
+def given_of(reader: QuestionReader) -> dict[str, object]:
     """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
-    said = [*(reader.get(SET) or ()), *(f"{path}={word}" for path, word in _asked_recipe(reader, facts).items())]
+    recipe = {} if reader.get(RECIPE) is None else _asked_recipe(reader, facts_of(reader))
+    said = [*(reader.get(SET) or ()), *(f"{path}={word}" for path, word in recipe.items())]
     return {"set": list(dict.fromkeys(said)), "facts_dirs": [str(d) for d in reader.get(FACTS) or ()]}
 
 

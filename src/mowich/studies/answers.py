@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mowich.studies.footing import RunBudget
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
-    from mowich.studies.judge.candidate import Candidate
+    from mowich.studies.judge.candidate import KernelCandidate
     from mowich.studies.judge.judge import Judged, KernelJudge
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.plan import PlanList
@@ -487,7 +487,7 @@ def kernel_debugged(asked: launches.Debugging, arrays: Sequence[object], named: 
 
 def kernels_judged(
     asked: judging.JudgeRequest,
-    candidates: Sequence[Candidate] | None = None,
+    candidates: Sequence[KernelCandidate] | None = None,
     told: Callable[[Judged], None] = lambda _: None,
 ) -> KernelJudge:
     """Candidates of a kernel beside one another. candidates: None: those of the files that are named; told: is given

@@ -7,18 +7,19 @@ import dataclasses
 import inspect
 import json
 import linecache
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mowich.arrays import Array
 from mowich.errors import UserError
+from mowich.shown import Result as Figures
 
 if TYPE_CHECKING:
     from mowich.neuroncore.order import KernelSide
-    from mowich.nki import Result
+    from mowich.nki import Kernel, Result
 
 _MAGIC = b"mowich judge 1\n"
 MOST_FINDINGS = 5
@@ -26,7 +27,7 @@ MOST_FINDINGS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class KernelCandidate:
     """name: what an answer calls it; text: of its file; kernel: the one that is judged, None: its only one."""
 
     name: str
@@ -52,12 +53,12 @@ class CandidateRun:
 
     outputs: tuple[Array, ...]
     formats: tuple[str, ...]
-    figures: Mapping[str, Any]
+    figures: Figures
     side: KernelSide
     warnings: tuple[str, ...]
 
 
-def run_candidate(candidate: Candidate, arguments: Sequence[Mapping[str, object]], how: JudgeRun) -> bytes:
+def run_candidate(candidate: KernelCandidate, arguments: Sequence[Mapping[str, object]], how: JudgeRun) -> bytes:
     """Run a candidate on each set of arguments; what `runs_of` reads. For a closed process: the candidate's text is
     executed here. What is wrong with it is a line."""
     try:
@@ -70,7 +71,7 @@ def run_candidate(candidate: Candidate, arguments: Sequence[Mapping[str, object]
     return b"".join([_MAGIC, len(text).to_bytes(8, "little"), text, *arrays])
 
 
-def _runs(candidate: Candidate, arguments: Sequence[Mapping[str, object]], how: JudgeRun) -> list[dict[str, Any]]:
+def _runs(candidate: KernelCandidate, arguments: Sequence[Mapping[str, object]], how: JudgeRun) -> list[Figures]:
     from mowich.studies.judge.names import candidate_globals, parsed_candidate
     from mowich.studies.kernel_files import as_scripts_expect, check_outputs, one_line
 
@@ -82,7 +83,7 @@ def _runs(candidate: Candidate, arguments: Sequence[Mapping[str, object]], how: 
         with one_line(name):
             exec(compile(tree, name, "exec"), names)
         launched, kernel = _kernel_in(names, candidate)
-        _compiles(candidate, kernel.__name__, how)
+        _compiles(candidate, how)
         out = []
         for given in arguments:
             _takes(kernel, given, name)
@@ -94,7 +95,7 @@ def _runs(candidate: Candidate, arguments: Sequence[Mapping[str, object]], how: 
     return out
 
 
-def _kernel_in(names: Mapping[str, object], candidate: Candidate) -> tuple[Any, Any]:
+def _kernel_in(names: Mapping[str, object], candidate: KernelCandidate) -> tuple[Callable[..., object], Kernel]:
     """(What is launched, the same as a kernel)."""
     from mowich.errors import unknown
     from mowich.nki import Kernel
@@ -112,7 +113,7 @@ def _kernel_in(names: Mapping[str, object], candidate: Candidate) -> tuple[Any, 
     return found, found if isinstance(found, Kernel) else Kernel(found)
 
 
-def _takes(kernel: Any, given: Mapping[str, object], name: str) -> None:
+def _takes(kernel: Kernel, given: Mapping[str, object], name: str) -> None:
     """Raise UserError for a kernel that takes other arguments."""
     try:
         inspect.signature(kernel.func).bind(**given)
@@ -122,7 +123,7 @@ def _takes(kernel: Any, given: Mapping[str, object], name: str) -> None:
         raise UserError(f"it takes other arguments: {error}", where=f"{name}{at}", allowed=", ".join(given)) from None
 
 
-def _compiles(candidate: Candidate, kernel: str, how: JudgeRun) -> None:
+def _compiles(candidate: KernelCandidate, how: JudgeRun) -> None:
     """Raise UserError for what the NKI compiler would refuse in the text."""
     from mowich.neuroncore.targets import generation_of
     from mowich.nki.check import check_text
@@ -136,7 +137,7 @@ def _compiles(candidate: Candidate, kernel: str, how: JudgeRun) -> None:
         raise UserError(f"the compiler refuses it: {found[0].text()}{more}")
 
 
-def _launched(launched: Any, given: dict[str, object], how: JudgeRun) -> Result:
+def _launched(launched: Callable[..., object], given: dict[str, object], how: JudgeRun) -> Result:
     from mowich.nki import hollow
     from mowich.nki.runtime import kernel_launched
 
@@ -148,9 +149,9 @@ def _launched(launched: Any, given: dict[str, object], how: JudgeRun) -> Result:
     )
 
 
-def _told(result: Result, values: bool) -> dict[str, Any]:
+def _told(result: Result, values: bool) -> Figures:
     """A run as numbers and text."""
-    from mowich.neuroncore.order import side_of
+    from mowich.neuroncore.order import order_side
     from mowich.nki.runtime import FROM_CONSTANTS
 
     constant = next((w for w in result.warnings if FROM_CONSTANTS in w), None)
@@ -174,7 +175,7 @@ def _told(result: Result, values: bool) -> dict[str, Any]:
             "bound": profile.bound,
             "binds": _busiest(profile.active_s),
         },
-        "side": dataclasses.asdict(side_of(profile)),
+        "side": dataclasses.asdict(order_side(profile)),
         "warnings": list(result.warnings)[:MOST_FINDINGS],
     }
 

@@ -63,7 +63,7 @@ def readable_folders() -> tuple[str, ...]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def held_B() -> int | None:
+def address_space_B() -> int | None:
     """Bytes of address space that this process holds; None where the system does not say."""
     try:
         import resource
@@ -83,7 +83,7 @@ def _bounded_memory(most_B: int | None) -> bool:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if most_B is None:
         return True
-    held = held_B()
+    held = address_space_B()
     if held is None:
         return False
     resource.setrlimit(resource.RLIMIT_AS, (held + most_B, held + most_B))

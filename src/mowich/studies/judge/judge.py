@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from mowich.errors import UserError, UserErrors
 from mowich.examples import file_or_example
@@ -21,26 +20,26 @@ from mowich.neuroncore.order import KernelSide, order_between
 from mowich.progress import tell
 from mowich.requests.debugging import ReferenceFile
 from mowich.shown import Shown
-from mowich.studies.judge.candidate import Candidate, CandidateRun, JudgeRun, run_candidate, runs_of
+from mowich.studies.judge.candidate import CandidateRun, JudgeRun, KernelCandidate, run_candidate, runs_of
 from mowich.studies.judge.closed import GUARDS, readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
 from mowich.studies.judge.referee import Question, Referee
 from mowich.studies.kernel_reference import ReferenceFit
 from mowich.version import VERSION
 
-VERDICTS = ("right", "timed", "wrong", "refused")
+JUDGE_VERDICTS = ("right", "timed", "wrong", "refused")
 """right: within the tolerance on all arguments; timed: values were not asked for; wrong: not within it; refused: it did
 not run to its end, or may not be run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A candidate. verdict: of `VERDICTS`; why: of one that is not right, with its line; run: on the last arguments,
-    None where it has none; fit: of the arguments on which it is farthest from the reference; p_best: probability that
+    """A candidate. verdict: of `JUDGE_VERDICTS`; why: of one that is not right, with its line; run: on the last
+    arguments, None where it has none; fit: of the arguments on which it is farthest from the reference; p_best: probability that
     it is faster than the fastest one (1/2: the fastest itself); place: from 1, of those that are right; settled:
     whether its order to the fastest is known; seconds: that its process took."""
 
-    candidate: Candidate
+    candidate: KernelCandidate
     verdict: str
     why: str = ""
     run: CandidateRun | None = None
@@ -55,7 +54,7 @@ class Judged:
         """Whether its order to the fastest is known."""
         return self.order != "no order known"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A row of `mowich/kernel-judge@1`."""
         figures = None if self.run is None else self.run.figures
         return {
@@ -100,7 +99,7 @@ class KernelJudge(Shown):
         """The fastest that is right."""
         return self.rows[0] if self.rows and self.rows[0].place == 1 else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The JSON contract `mowich/kernel-judge@1`."""
         return {
             "schema": "mowich/kernel-judge@1",
@@ -109,7 +108,7 @@ class KernelJudge(Shown):
             "shapes": list(self.shapes),
             "seeds": self.seeds,
             "candidates": len(self.rows),
-            "count": {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in VERDICTS},
+            "count": {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in JUDGE_VERDICTS},
             "measure_next": list(self.measure_next),
             "rows": [row.to_dict() for row in self.rows],
         }
@@ -138,11 +137,11 @@ class JudgeAsk:
 
 
 def judge_kernels(
-    candidates: Sequence[Candidate], ask: JudgeAsk, told: Callable[[Judged], None] = lambda _: None
+    candidates: Sequence[KernelCandidate], ask: JudgeAsk, told: Callable[[Judged], None] = lambda _: None
 ) -> KernelJudge:
     """Judge candidates. told: is given each as soon as it is known, without its place. Raises UserError for a reference
     that cannot be used."""
-    first: dict[str, Candidate] = {}
+    first: dict[str, KernelCandidate] = {}
     for candidate in candidates:
         first.setdefault(_key(candidate, ask), candidate)
     _warm()
@@ -164,7 +163,7 @@ def judge_kernels(
     )
 
 
-def _key(candidate: Candidate, ask: JudgeAsk) -> str:
+def _key(candidate: KernelCandidate, ask: JudgeAsk) -> str:
     """What an answer depends on, as one word: the candidate's text, and what it is judged by."""
     asked = (VERSION, candidate.text, candidate.kernel, ask.kernel, ask.shapes, ask.seeds, ask.seed, ask.tolerance)
     more = (ask.how, ask.reference.name, _text_of(ask.reference.file), ask.time_s, ask.memory_B)
@@ -178,7 +177,7 @@ def _text_of(file: Path) -> str:
         raise UserError(f"cannot be read: {error}", where=str(file)) from None
 
 
-def _questions(candidate: Candidate, ask: JudgeAsk) -> list[Question]:
+def _questions(candidate: KernelCandidate, ask: JudgeAsk) -> list[Question]:
     """The arguments of a candidate, those of each shape and draw. Seeds follow from its text: whoever knows an answer
     to them knew the text before it was written."""
     drawn = sha256(repr((candidate.text, ask.seed)).encode()).digest()
@@ -205,9 +204,9 @@ def _warm() -> None:
         result.profile.to_dict()
 
 
-def _each(first: Mapping[str, Candidate], ask: JudgeAsk, referee: Referee) -> Iterator[tuple[str, Judged]]:
+def _each(first: Mapping[str, KernelCandidate], ask: JudgeAsk, referee: Referee) -> Iterator[tuple[str, Judged]]:
     """(Key, what is known of it) of candidates that differ, as they are known."""
-    left: list[tuple[str, Candidate, list[Question]]] = []
+    left: list[tuple[str, KernelCandidate, list[Question]]] = []
     for key, candidate in first.items():
         kept = _read(ask.cache, key)
         if kept is not None:
@@ -228,7 +227,7 @@ def _each(first: Mapping[str, Candidate], ask: JudgeAsk, referee: Referee) -> It
         yield key, _judged(candidate, end, ask, referee)
 
 
-def _judged(candidate: Candidate, end: GuestEnd, ask: JudgeAsk, referee: Referee) -> Judged:
+def _judged(candidate: KernelCandidate, end: GuestEnd, ask: JudgeAsk, referee: Referee) -> Judged:
     """What a candidate's process told, beside the reference."""
     judged = partial(Judged, candidate=candidate, seconds=end.seconds)
     if end.value is None:
@@ -283,7 +282,7 @@ def _ranked(rows: Sequence[Judged]) -> list[Judged]:
         words = {"a slower": "slower", "b slower": "faster"}.get(order.verdict, order.verdict)
         out.append(replace(row, place=place, p_best=p, order="" if place == 1 else words))
     rest = [row for row in good if _side(row).time_s is None]
-    return [*out, *rest, *sorted((r for r in rows if r not in good), key=lambda r: VERDICTS.index(r.verdict))]
+    return [*out, *rest, *sorted((r for r in rows if r not in good), key=lambda r: JUDGE_VERDICTS.index(r.verdict))]
 
 
 def _side(row: Judged) -> KernelSide:
@@ -299,11 +298,11 @@ def _measure_next(rows: Sequence[Judged], budget: int) -> tuple[str, ...]:
     return tuple(row.candidate.name for row in [*rows[:1], *likeliest][:budget]) if open_ else ()
 
 
-def candidate_files(named: Sequence[str]) -> list[Candidate]:
+def candidate_files(named: Sequence[str]) -> list[KernelCandidate]:
     """Candidates of files, folders and patterns, in order. Raises UserErrors for what names none."""
     import glob
 
-    out, problems = dict[str, Candidate](), list[UserError]()
+    out, problems = dict[str, KernelCandidate](), list[UserError]()
     for word in named:
         path = file_or_example(word, "kernels")
         found = sorted(path.glob("*.py")) if path.is_dir() else [path] if path.is_file() else []
@@ -312,7 +311,7 @@ def candidate_files(named: Sequence[str]) -> list[Candidate]:
             problems.append(UserError("no candidate", where=word, allowed="a FILE.py, a folder of them, or a pattern"))
         for file in found:
             name = word if word.startswith("@") else str(file)
-            out.setdefault(name, Candidate(name=name, text=_text_of(file)))
+            out.setdefault(name, KernelCandidate(name=name, text=_text_of(file)))
     if problems:
         raise UserErrors(problems)
     return [*out.values()]

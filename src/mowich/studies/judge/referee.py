@@ -6,12 +6,11 @@ The reference is the user's own code, and is not closed in.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -56,15 +55,17 @@ class Referee:
 
     def arguments(self, question: Question) -> dict[str, object]:
         """The arguments of a question."""
-        found: dict[str, object] = self._asked("arguments", question)
+        found = self._asked("arguments", question)
+        assert isinstance(found, dict)
         return found
 
     def fit(self, question: Question, outputs: Sequence[Array], tolerance: float | None) -> ReferenceFit:
         """How far outputs are from the reference's. tolerance: None: by the formats of the arguments."""
-        found: ReferenceFit = self._asked("fit", question, [np.array(x) for x in outputs], tolerance)
+        found = self._asked("fit", question, [np.array(x) for x in outputs], tolerance)
+        assert isinstance(found, ReferenceFit)
         return found
 
-    def _asked(self, *words: object) -> Any:
+    def _asked(self, *words: object) -> object:
         try:
             self._pipe.send(words)
             answer = self._pipe.recv()
@@ -101,7 +102,7 @@ def _serve(pipe: Connection, other: Connection, file: ReferenceFile, kernel: str
 class _Own:
     """The reference, in its process."""
 
-    def __init__(self, reference: Any, names: Mapping[str, object]) -> None:
+    def __init__(self, reference: Callable[..., object], names: Mapping[str, object]) -> None:
         self._reference, self._inputs = reference, names.get("inputs")
         self._kept: tuple[Question, dict[str, object], list[Array]] | None = None
 
@@ -145,7 +146,7 @@ class _Own:
         return farthest_of(outputs, wanted, bound)
 
 
-def _plain(reference: Any) -> Any:
+def _plain(reference: Callable[..., object]) -> Callable[..., object]:
     """A reference that is a kernel of its own, as a function of arrays."""
     from mowich.nki import Kernel
     from mowich.nki.runtime import kernel_launched
