@@ -120,7 +120,7 @@ def leaves_of(x: object) -> Iterator[object]:
         yield x
 
 
-def each_value(x: Any, change: Callable[[Any], object]) -> Any:
+def each_value(x: object, change: Callable[[object], object]) -> Any:
     """The same lists, tuples and dicts with what `change` makes of each thing in them."""
     if isinstance(x, Mapping):
         return {k: each_value(v, change) for k, v in x.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.estimate import Estimate
@@ -33,7 +33,7 @@ class Result:
     ship."""
 
     kernel: str
-    outputs: list[Any]
+    outputs: list[object]
     value: object
     cores: list[Core] = field(repr=False)
     warnings: list[str] = field(default_factory=list)

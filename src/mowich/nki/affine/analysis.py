@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -670,7 +669,7 @@ class Analysis(Lookups):
         at = ast.Tuple([e.value, ast.Tuple(first, ast.Load())], ast.Load())
         self.guard("blocks", at, scope)
 
-    def of_older(self, e: ast.Call, f: Any, scope: Scope) -> Value:
+    def of_older(self, e: ast.Call, f: object, scope: Scope) -> Value:
         """A call of the older language or of an older instruction: its result is a new tensor."""
         name = function_name(f)
         if module_of(f) == OLDER_LANGUAGE and name in ("ds", "dslice"):

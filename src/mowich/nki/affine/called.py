@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
 
 
 def _words(text: str) -> frozenset[str]:
@@ -43,12 +42,12 @@ def module_of(f: object) -> str:
     return str(getattr(f, "__module__", "") or "") if not is_operator(f) else NEWER_LANGUAGE
 
 
-def is_older_tensor(x: Any) -> bool:
+def is_older_tensor(x: object) -> bool:
     """Whether something is a tensor of the older interface."""
     return type(x).__module__ == OLDER_TENSOR
 
 
-def is_pure(f: Any) -> bool:
+def is_pure(f: object) -> bool:
     """Whether something is one of the functions of Python that change nothing."""
     return function_name(f) in PURE and f is getattr(builtins, function_name(f))
 

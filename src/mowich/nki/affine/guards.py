@@ -34,7 +34,7 @@ class LoopGuard:
     text: str
     code: CodeType
     expected: Any = None
-    names: Mapping[str, Any] | None = None
+    names: Mapping[str, object] | None = None
 
     def holds(
         self, frame: FrameType, locals_: dict[str, object], index: str, values: range, storages: dict[int, Storage]
@@ -147,9 +147,9 @@ def _over(text: str, index: str, names: tuple[str, ...]) -> CodeType:
     return compile(f"lambda {given}: [{text} for {index} in {_VALUES}]", "<guard>", "eval", dont_inherit=True)
 
 
-def over_values(text: str, index: str, names: dict[str, Any], values: range) -> list[Any]:
+def over_values(text: str, index: str, names: dict[str, object], values: range) -> list[object]:
     """What an expression is for each value of the index, with these names."""
-    found: list[Any] = eval(_over(text, index, ()), names)(values)
+    found: list[object] = eval(_over(text, index, ()), names)(values)
     return found
 
 

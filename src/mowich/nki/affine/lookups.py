@@ -22,7 +22,7 @@ class Scope:
     the function, assigns; known: what they are so far; is_frame: it is the running one; returned: what it gives
     back."""
 
-    names: dict[str, Any]
+    names: dict[str, object]
     assigned: frozenset[str]
     known: dict[str, Value]
     is_frame: bool

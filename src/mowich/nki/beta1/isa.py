@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from types import FunctionType
-from typing import Any, SupportsFloat, SupportsInt
+from typing import SupportsFloat, SupportsInt
 
 import numpy as np
 
@@ -347,7 +347,7 @@ def dma_transpose(
     return out
 
 
-def core_barrier(data: Tensor, cores: Sequence[int], **kwargs: Any) -> None:
+def core_barrier(data: Tensor, cores: Sequence[int], **kwargs: object) -> None:
     """Wait for the other cores."""
     now.core_barrier(operand(data), cores, **kwargs)
 

@@ -36,7 +36,7 @@ _rule = functools.partial(known_as, SYNTAX, stage="syntax", until=PARSER)
 def _each(*kinds: type[ast.AST]) -> Callable[[Callable[[Code, Any], Iterator[FoundAt]]], Look]:
     """A decorator: what looks at one node looks at all of these kinds."""
 
-    def looking(look: Callable[[Code, Any], Iterator[FoundAt]]) -> Look:
+    def looking(look: Callable[[Code, object], Iterator[FoundAt]]) -> Look:
         return lambda code, nodes: (found for n in nodes if isinstance(n, kinds) for found in look(code, n))
 
     return looking

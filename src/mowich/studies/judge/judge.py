@@ -35,9 +35,9 @@ not run to its end, or may not be run."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """A candidate. verdict: of `JUDGE_VERDICTS`; why: of one that is not right, with its line; run: on the last
-    arguments, None where it has none; fit: of the arguments on which it is farthest from the reference; p_best: probability that
-    it is faster than the fastest one (1/2: the fastest itself); place: from 1, of those that are right; settled:
-    whether its order to the fastest is known; seconds: that its process took."""
+    arguments, None where it has none; fit: of the arguments on which it is farthest from the reference; p_best:
+    probability that it is faster than the fastest one (1/2: the fastest itself); place: from 1, of those that are
+    right; order: to the fastest; seconds: that its process took."""
 
     candidate: KernelCandidate
     verdict: str
