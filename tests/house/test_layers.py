@@ -32,7 +32,8 @@ DYNAMIC = {
 """Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the
 layer rule for its names is tested below. `studies.layer.library` imports modules of the checkout of nki-library that a
 user names, and none of ours. `mowich` gives the classes of `api/names.py:CLASSES`, `show.render.frame` the dataframes
-and the writer of Parquet that are installed. `show.verbs` loads the page of an answer among `mowich.show`; `judge.names` gives a candidate what it may import."""
+and the writer of Parquet that are installed. `show.verbs` loads the page of an answer among `mowich.show`;
+`judge.names` gives a candidate what it may import."""
 
 
 @dataclass(frozen=True, slots=True)

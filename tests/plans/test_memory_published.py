@@ -29,7 +29,7 @@ NOT_MET = {
         "with stochastic rounding it is not stated which of weights, gradients and states stay in 32 bit; all are"
         " 0.3% over, even if every layer were computed again",
     ),
-    "M01139": "no length is stated, and no policy of 16 pods: sequences of 4,096 tokens with all layers computed again are half over",
+    "M01139": "neither length nor policy of 16 pods is stated: sequences of 4,096, all computed again, are half over",
     "M00165": "printed as ZeRO-1; its siblings state weight sharding, without which 70B do not fit one device",
 }
 """Rows whose memory the model does not reproduce, with what is not known about them."""
