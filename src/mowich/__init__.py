@@ -30,6 +30,7 @@ __all__ = [
     "Gap",
     "GoodputStudy",
     "KernelDebug",
+    "KernelJudge",
     "KernelsChecked",
     "LayerStudy",
     "Model",
@@ -136,6 +137,7 @@ if TYPE_CHECKING:
     from mowich.studies.fleet import Fleet
     from mowich.studies.gap import Gap
     from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.judge.judge import KernelJudge
     from mowich.studies.kernel_check import KernelsChecked
     from mowich.studies.layer.study import LayerStudy
     from mowich.studies.plan import PlanList

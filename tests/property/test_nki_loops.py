@@ -38,6 +38,7 @@ from mowich.nki import affine, language, loops, runtime
 from mowich.nki.affine import analysis
 from mowich.nki.beta1 import language as older_language
 from mowich.nki.hollows import hollow
+from mowich.nki.range_loops import with_range_loops
 from mowich.nki.result import Result
 from mowich.nki.runtime import run_kernel
 
@@ -1083,16 +1084,16 @@ def test_what_a_loop_asks_of_the_kernel_is_looked_up_once(tmp_path: Path, monkey
 )
 def test_a_range_that_is_more_than_a_loop_is_left_alone(text: str, tmp_path: Path) -> None:
     k = written(tmp_path, START + text + "    return out\n").k
-    assert loops.with_range_loops(k.func) is k.func
+    assert with_range_loops(k.func) is k.func
 
 
 def test_a_kernel_of_plain_ranges_keeps_its_globals(tmp_path: Path) -> None:
     """The function that runs has the code and the globals of the one that was given, and no name more."""
     module = written(tmp_path, START + "    for i in range(20):\n" + LOAD + STORE + FEW)
     names, before = set(vars(module)), module.__builtins__
-    made = loops.with_range_loops(module.k.func)
+    made = with_range_loops(module.k.func)
     assert made is not module.k.func
-    assert made is loops.with_range_loops(module.k.func)
+    assert made is with_range_loops(module.k.func)
     assert (made.__code__, made.__globals__) == (module.k.func.__code__, vars(module))  # type: ignore[attr-defined]
     assert module.__builtins__ is before
     assert set(vars(module)) == names

@@ -17,6 +17,7 @@ CLASSES = {
     "Gap": "mowich.studies.gap",
     "GoodputStudy": "mowich.studies.goodput",
     "KernelDebug": "mowich.studies.debug.answer",
+    "KernelJudge": "mowich.studies.judge.judge",
     "KernelsChecked": "mowich.studies.kernel_check",
     "LayerStudy": "mowich.studies.layer.study",
     "Model": "mowich.models",

@@ -22,24 +22,20 @@ A loop that is entered again, as one within another that is not regular, grows a
 its last iteration. Where the last one shows that it grows otherwise, the run starts again, and samples that loop each
 time.
 
-Python's `range` makes such loops as well as `nl.affine_range` does, in the kernel's own function (`with_range_loops`).
+Python's `range` makes such loops as well as `nl.affine_range` does, in the kernel's own function (`nki.range_loops`).
 """
 
 from __future__ import annotations
 
-import ast
-import builtins
 import dis
 import functools
 import os
 import sys
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass, field
-from types import CodeType, FrameType, FunctionType
-from typing import SupportsIndex
-from weakref import WeakKeyDictionary
+from types import CodeType, FrameType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +49,6 @@ from mowich.neuroncore.repeat import NO_PLACES, ColumnPlaces, IterationBlock, Re
 from mowich.neuroncore.scattered import Basis, Tried, scattered_of
 from mowich.neuroncore.trace import Trace
 from mowich.nki.affine import Loop, known_loop, loop_at
-from mowich.nki.affine.source import tree_of
 
 VARIABLE = "MOWICH_TRACE_LOOPS"
 """Environment variable: "full" traces each iteration of each loop."""
@@ -190,47 +185,6 @@ def over(values: range, depth: int = 1) -> Iterable[int]:
     if run.entries is not None:
         run.entries.append(entry)
     return values if site.misses >= PATIENCE else _repeated(core, core.trace, run, site, entry)
-
-
-def _range(*bounds: SupportsIndex) -> Iterable[int]:
-    """What `range` is to a kernel whose loops may be repeated."""
-    return over(range(*bounds))
-
-
-_WITH_RANGE_LOOPS: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
-_BUILTINS = {**vars(builtins), "range": _range}
-
-
-def with_range_loops(func: Callable[..., object]) -> Callable[..., object]:
-    """The same function, whose loops over Python's `range` may be repeated as those over `nl.affine_range` are. It has
-    the same code and the same globals; where its source names `range` elsewhere than in a loop, it is left alone."""
-    if not isinstance(func, FunctionType) or "range" in func.__globals__ or not _has_range_loops(func.__code__):
-        return func
-    made = _WITH_RANGE_LOOPS.get(func)
-    if made is None or made.__code__ is not func.__code__:
-        space, key = func.__globals__, "__builtins__"
-        before = space.get(key)
-        if before is not builtins and before is not vars(builtins):
-            return func
-        space[key] = _BUILTINS  # a function keeps those that its globals had when it was made
-        try:
-            made = FunctionType(func.__code__, space, func.__name__, func.__defaults__, func.__closure__)
-        finally:
-            space[key] = before
-        functools.update_wrapper(made, func)
-        made.__kwdefaults__ = func.__kwdefaults__
-        _WITH_RANGE_LOOPS[func] = made
-    return made
-
-
-@functools.lru_cache(1024)
-def _has_range_loops(code: CodeType) -> bool:
-    """Whether a function names `range`, and all that it does with it is to go through it in loops."""
-    if "range" not in code.co_names or (tree := tree_of(code)) is None:
-        return False
-    named = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == "range"]
-    calls = [n.iter.func for n in ast.walk(tree) if isinstance(n, ast.For) and isinstance(n.iter, ast.Call)]
-    return all(any(n is call for call in calls) for n in named)
 
 
 @functools.lru_cache(1024)

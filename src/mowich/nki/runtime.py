@@ -36,6 +36,7 @@ from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile
 from mowich.nki import frameworks, interface, loops, words
 from mowich.nki.arguments import RETURNED, HostArrays, outputs_of, own_memory, values_in
+from mowich.nki.range_loops import with_range_loops
 from mowich.nki.result import Peers, Result
 from mowich.nki.sizes import default_generation
 
@@ -173,7 +174,7 @@ def _run(
 ) -> Result:
     """Run a kernel function on these cores."""
     arguments = HostArrays(cores)
-    runs = func if cores[0].loops is None else loops.with_range_loops(func)
+    runs = func if cores[0].loops is None else with_range_loops(func)
     bound = _bind(runs, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
 
@@ -245,10 +246,6 @@ def _look_for_constants(s: mem.Storage, core: Core) -> None:
         )
 
 
-FROM_CONSTANTS = "which rests on none of its arguments: it is made of constants"
-"""How the line ends that says that an answer was known before."""
-
-
 def _first_line(func: Callable[..., object]) -> str | None:
     """file:line of a function."""
     code = getattr(inspect.unwrap(func), "__code__", None)
@@ -257,6 +254,8 @@ def _first_line(func: Callable[..., object]) -> str | None:
 
 NOT_FINITE = "an output has infinities or NaN, and no argument has"
 """How the line begins that says where these come from."""
+FROM_CONSTANTS = "which rests on none of its arguments: it is made of constants"
+"""How the line ends that says that an answer was known before."""
 
 
 def _tell_origin(arguments: HostArrays, cores: Sequence[Core], again: Callable[[list[Core]], object]) -> None:
