@@ -246,7 +246,8 @@ def test_a_chip_of_ones_own_needs_a_supply(facts: Facts, tmp_path: Path) -> None
     more = with_design(p, read_design(file, facts, p), facts)
     fast = {(t.name, "tpu-v6e"): replace(table[t.name, "trn2"], system="tpu-v6e") for t in p.tasks}
     a = solve_fleet(more, table | fast, relaxed=True)
-    assert [o.units for o in a.orders] == [near(7)] * p.num_periods
+    # a chip beside hundreds of thousands is within what a solver may leave
+    assert [o.units for o in a.orders] == [pytest.approx(7, rel=0.01)] * p.num_periods
 
 
 def test_draws_of_the_most_work_are_of_work() -> None:

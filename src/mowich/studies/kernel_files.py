@@ -50,7 +50,7 @@ def as_scripts_expect(
     from mowich.neuroncore.clock.compiled import IS_QUIET
     from mowich.nki.runtime import launches
 
-    IS_QUIET.set(quiet)
+    is_quiet = IS_QUIET.set(quiet)
     said = redirect_stdout(sys.stderr) if for_programs else nullcontext()
     environment = {"NKI_SIMULATOR": "1"}
     if target:
@@ -68,6 +68,7 @@ def as_scripts_expect(
             warnings.showwarning = _warning_quiet if quiet else _warning
             yield
     finally:
+        IS_QUIET.reset(is_quiet)
         launches.target = launches.lnc = launches.version = None
         sys.argv, sys.path[:] = argv, path
         if main is not None:
