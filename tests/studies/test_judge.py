@@ -119,7 +119,7 @@ def leave() -> bytes:
 
 
 ENDS: dict[Callable[[], bytes], str] = {
-    hang: "it takes longer than 5 s",
+    hang: "it takes longer than 3 s",
     fork: "os.fork",
     fill: "memory",
     die: "its process was ended by SIG",
@@ -129,7 +129,7 @@ ENDS: dict[Callable[[], bytes], str] = {
 
 
 def test_whatever_a_guest_does_it_ends_with_a_line() -> None:
-    limits = GuestLimits(time_s=5.0, memory_B=2**28, reads=readable_folders())
+    limits = GuestLimits(time_s=3.0, memory_B=2**28, reads=readable_folders())
     works = [*ENDS, fork, fill, die]
     found: list[GuestEnd] = sorted(in_guests(works, limits, at_once=4), key=lambda end: end.place)
     assert [end.place for end in found] == [*range(len(works))]
