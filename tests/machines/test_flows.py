@@ -276,7 +276,7 @@ FAULTS = st.sampled_from(["link:0", "link:0=0.5", "chip:1"])
 KINDS = st.sampled_from(["all-reduce", "all-gather", "reduce-scatter", "broadcast", "permute"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.sampled_from(SYSTEMS), KINDS, FAULTS, st.floats(0.0, 1.0))
 def test_every_group_of_every_system_has_a_time_with_a_fault(spec: str, kind: str, fault: str, place: float) -> None:
     """Groups from 3 chips to what the machine joins, most of them not whole domains; those that are laid out whole and

@@ -179,7 +179,7 @@ HARDWARE = {
 """Numbers of each verb that rest on hardware: at least one fact with source and grade."""
 
 
-LONG = ("compare-tuned", "gap-serve", "plan-load", "value-serve")
+LONG = ("compare-tuned", "gap-serve", "plan-apart", "plan-load", "plan-pareto", "value-serve")
 """Verbs with choices that take seconds: `make test-slow` asks them."""
 
 
