@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from mowich.cli.app import IS_DEBUG, outcome
 from mowich.cli.output import noter
@@ -26,12 +25,14 @@ def in_limits(work: Callable[[], None], *, timeout_s: float | None, memory_GiB: 
     if timeout_s is None and memory_GiB is None:
         work()
         return EXIT_OK
+    from mowich.studies.judge.closed import address_space_B
+
     note = noter(quiet)
     if "fork" not in multiprocessing.get_all_start_methods():
         note("this platform has no limits for a process: --timeout and --memory are not kept")
         work()
         return EXIT_OK
-    held_B = _address_space_B()
+    held_B = address_space_B()
     if memory_GiB is not None and held_B is None:
         note("this platform has no limit of memory for a process: --memory is not kept")
         memory_GiB = None
@@ -72,17 +73,6 @@ def _end(process: multiprocessing.context.ForkProcess) -> None:
     except (ProcessLookupError, PermissionError):  # it has no group of its own yet
         process.kill()
     process.join()
-
-
-def _address_space_B() -> int | None:
-    """Bytes of address space that this process holds; None where the system does not say, or has no limit of it."""
-    try:
-        import resource
-
-        assert resource.RLIMIT_AS is not None
-        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (ImportError, OSError, ValueError, AttributeError):
-        return None
 
 
 def _within(work: Callable[[], None], bound_B: int | None, memory_GiB: float | None) -> None:

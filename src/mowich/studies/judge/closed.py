@@ -64,12 +64,13 @@ def readable_folders() -> tuple[str, ...]:
 
 
 def address_space_B() -> int | None:
-    """Bytes of address space that this process holds; None where the system does not say."""
+    """Bytes of address space that this process holds; None where the system does not say, or has no limit of it."""
     try:
         import resource
 
+        assert resource.RLIMIT_AS is not None
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (ImportError, OSError, ValueError):
+    except (ImportError, OSError, ValueError, AttributeError):
         return None
 
 

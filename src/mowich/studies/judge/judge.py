@@ -17,6 +17,7 @@ from pathlib import Path
 from mowich.errors import UserError, UserErrors
 from mowich.examples import file_or_example
 from mowich.neuroncore.order import KernelSide, order_between
+from mowich.nki.check import kernels_text
 from mowich.progress import tell
 from mowich.requests.debugging import ReferenceFile
 from mowich.shown import Shown
@@ -77,8 +78,7 @@ _FIGURES = ("instructions", "hbm_B", "spill_B", "flop", "bound", "binds")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelJudge(Shown):
     """All candidates. rows: those that are right first, fastest first; measure_next: names of those whose order is not
-    settled, the likeliest to be the fastest first, at most as many as may be measured; missing: guards of a closed
-    process that this platform does not have.
+    settled, the likeliest to be the fastest first, at most as many as may be measured.
 
     Units: seconds, bytes.
 
@@ -166,15 +166,8 @@ def judge_kernels(
 def _key(candidate: KernelCandidate, ask: JudgeAsk) -> str:
     """What an answer depends on, as one word: the candidate's text, and what it is judged by."""
     asked = (VERSION, candidate.text, candidate.kernel, ask.kernel, ask.shapes, ask.seeds, ask.seed, ask.tolerance)
-    more = (ask.how, ask.reference.name, _text_of(ask.reference.file), ask.time_s, ask.memory_B)
+    more = (ask.how, ask.reference.name, kernels_text(ask.reference.file), ask.time_s, ask.memory_B)
     return sha256(repr((asked, more)).encode()).hexdigest()
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read: {error}", where=str(file)) from None
 
 
 def _questions(candidate: KernelCandidate, ask: JudgeAsk) -> list[Question]:
@@ -311,7 +304,7 @@ def candidate_files(named: Sequence[str]) -> list[KernelCandidate]:
             problems.append(UserError("no candidate", where=word, allowed="a FILE.py, a folder of them, or a pattern"))
         for file in found:
             name = word if word.startswith("@") else str(file)
-            out.setdefault(name, KernelCandidate(name=name, text=_text_of(file)))
+            out.setdefault(name, KernelCandidate(name=name, text=kernels_text(file)))
     if problems:
         raise UserErrors(problems)
     return [*out.values()]
