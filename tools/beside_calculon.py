@@ -111,11 +111,17 @@ def inner(model: Model, tp: int, pp: int, dp: int, batch: int) -> dict[str, np.n
         "tier_pp": (0, 1) if pp > 1 else off,
         "tier_dp": (0, 1) if dp > 1 else off,
     }
-    mesh = np.meshgrid(*[np.array(v, dtype=np.int64) for v in axes.values()], indexing="ij")
-    out = {name: m.ravel() for name, m in zip(axes, mesh, strict=True)}
+    mesh = np.meshgrid(*[np.array(v, dtype=np.int64) for v in axes.values()], indexing="ij", sparse=True)
+    out = dict(zip(axes, mesh, strict=True))
     keep = (out["regather"] == 0) | ((out["comm"] == 2) & (out["recompute"] != 2))
-    keep &= (out["activations"] == 0) | (out["recompute"] != 2)
-    return {name: column[keep] for name, column in out.items()}
+    keep = keep & ((out["activations"] == 0) | (out["recompute"] != 2))
+    shape = np.broadcast_shapes(*(column.shape for column in mesh))
+    kept = np.broadcast_to(keep, shape)
+    # a column of one value takes no memory
+    return {
+        name: np.broadcast_to(column, shape)[kept] if column.size > 1 else np.broadcast_to(column.ravel(), kept.sum())
+        for name, column in out.items()
+    }
 
 
 def as_plans(rows: dict[str, np.ndarray], tp: int, pp: int, dp: int) -> Plans:
@@ -232,15 +238,17 @@ def mowich_space(model: Model, system: Platform, num: int, most: int) -> dict[st
         rows = inner(model, tp, pp, dp, batch)
         plans = as_plans(rows, tp, pp, dp)
         job = TrainJob(tokens=1e12, seq=SEQ, batch_seqs=batch)
-        _, fits = memory_of_plans(model, system, job, plans)
-        fits &= runs(job, plans)
-        times = step_s_per_token(model, system, job, plans)
-        count, fitting = count + len(plans), fitting + int(fits.sum())
-        good = np.flatnonzero(fits)
+        good = np.flatnonzero(memory_of_plans(model, system, job, plans)[1])
+        good = good[runs(job, plans.take(good))]
+        count, fitting = count + len(plans), fitting + len(good)
+        times = step_s_per_token(model, system, job, plans.take(good))
         if len(good) > 2000:
-            good = good[np.argpartition(times[good], 2000)[:2000]]
+            first = np.argpartition(times, 2000)[:2000]
+            good, times = good[first], times[first]
         # of equal times the plainest order of ranks comes first
-        tops += [(float(times[i]), int(plans.order[i]), (tp, pp, dp, batch), int(i)) for i in good]
+        orders = plans.order[good].tolist()
+        rows = zip(times.tolist(), orders, good.tolist(), strict=True)
+        tops += [(time_s, int(order), (tp, pp, dp, batch), i) for time_s, order, i in rows]
     tops.sort()
     return {"count": count, "fitting": fitting, "seconds": time.process_time() - start, "tops": tops}
 

@@ -3,8 +3,9 @@ them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mowich.models import load_model
 from mowich.models.model import Model, as_trained
 from mowich.plans import schedules
 from mowich.plans.enumerate import legal_plans
-from mowich.plans.memory import host_memory_B, memory_B
+from mowich.plans.memory import MEMORY_FIELDS, TIME_ALONE, host_memory_B, memory_B
 from mowich.plans.plan import ORDERS, SCHEDULES, Plan, Plans, TrainJob, parse_fixed
 from mowich.software.stack import equip
 from mowich.training.search import memory_of_plans, search
@@ -187,3 +188,29 @@ def test_every_legal_pipeline_can_be_played(facts: Facts) -> None:
     assert {name for name, *_ in shapes} == set(SCHEDULES)
     assert not [shape for shape in shapes if schedules.needs(*shape)]
     assert np.all(plans.pp[plans.schedule == schedules.DUALPIPE] % 2 == 0)
+
+
+def test_memory_of_many_plans_is_that_of_each_and_is_evaluated_once(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn plans of every column, many of which differ in time alone: the same bytes as one by one, from fewer rows."""
+    model, system = load_model("llama-3.1-8b"), equip(facts, "h100:64")
+    draw, n = np.random.default_rng(7), 3000
+    ranges = {f.name: (1.0, 2.0, 4.0) for f in fields(Plans)}
+    ranges |= dict.fromkeys(("sp", *TIME_ALONE, "regather", "precision", "split"), (0.0, 1.0))
+    ranges |= {"zero": (0.0, 1.0, 3.0), "recompute": (0.0, 1.0, 2.0), "schedule": (0.0,), "offload": (0.0, 3.0, 7.0)}
+    ranges |= {"order": tuple(range(len(ORDERS))), "ep": (1.0,), "etp": (1.0,), "cp": (1.0, 2.0), "dp": (2.0,)}
+    plans = Plans(**{name: draw.choice(np.array(values, dtype=float), n) for name, values in ranges.items()})
+    rows: list[int] = []
+
+    def counted(*given: Any, **more: Any) -> dict[str, Any]:
+        rows.append(len(given[3]))
+        return memory_B(*given, **more)
+
+    monkeypatch.setattr("mowich.training.search.memory_B", counted)
+    need, fits = memory_of_plans(model, system, JOB, plans)
+    assert sum(rows) == len(plans.unique(*MEMORY_FIELDS)[0]) < n
+    one_by_one = sum(memory_B(model, system, JOB, plans, micro_batches_of(JOB, plans)).values())
+    assert need.tolist() == np.asarray(one_by_one).tolist()
+    host = host_memory_B(model, system, JOB, plans, micro_batches_of(JOB, plans))
+    assert fits.tolist() == ((need <= system.hbm_usable_B) & (host <= system.host_B)).tolist()

@@ -7,7 +7,7 @@ Activation bytes follow from the layer's shapes with fused attention (no seq x s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from mowich.estimate import Notes, told
 from mowich.machines.system import PRECISIONS
 from mowich.models import ops
 from mowich.models.model import Layer, Model, Moe
-from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, Plans, TrainJob
+from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, OFFLOADS, Plans, TrainJob
 from mowich.plans.schedules import ZB_V, copies, in_flight, in_flight_at_head
 from mowich.software.stack import Platform
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from mowich.software.engine import Engine
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "reserve")
+
+TIME_ALONE = ("order", "tp_overlap", "dp_overlap", "pp_scatter")
+"""Fields of a plan that change its time and not its memory."""
+
+MEMORY_FIELDS = tuple(f.name for f in fields(Plans) if f.name not in TIME_ALONE)
+"""Those that its memory depends on."""
 
 
 def layers_per_stage(model: Model, p: Plans) -> Floats:
@@ -165,12 +171,17 @@ def activation_B_per_layer(model: Model, layer: Layer, system: Platform, job: Tr
 
 def away(p: Plans) -> dict[str, Floats]:
     """1 where that part of a plan's state lives in the host's memory, by name of the part."""
-    return {name: np.mod(np.floor(p.offload / 2**bit), 2.0) for bit, name in enumerate(OFFLOAD_BITS)}
+    code = p.offload.astype(np.intp)
+    return {name: _AWAY[bit][code] for bit, name in enumerate(OFFLOAD_BITS)}
+
+
+_AWAY = np.array([[float(code >> bit & 1) for code in range(len(OFFLOADS))] for bit in range(len(OFFLOAD_BITS))])
+"""[part of OFFLOAD_BITS, code of OFFLOADS] -> whether the part is in the host's memory."""
 
 
 def layer_activations_B(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floats:
     """Bytes that an average layer keeps for backward, one micro-batch."""
-    return _layer_extremes(model, system, job, p)[0] / model.num_layers
+    return _layers_of_modes(model, system, job, p, None)[0] / model.num_layers
 
 
 def host_memory_B(model: Model, system: Platform, job: TrainJob, p: Plans, g: Floats) -> Floats:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from mowich.arrays import Places
 from mowich.models.model import Model
 from mowich.plans.enumerate import Space, legal_plans
-from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
-from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob, numbered
+from mowich.plans.memory import CATEGORIES, MEMORY_FIELDS, host_memory_B, memory_B
+from mowich.plans.plan import EXPERTS_AGAIN, FEW, Plan, Plans, TrainJob, numbered
 from mowich.plans.preference import simplest
 from mowich.plans.search import fastest, first_of
 from mowich.software.stack import Platform
@@ -487,6 +487,17 @@ def memory_of_plans(
     model: Model, system: Platform, job: TrainJob, plans: Plans
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(bytes per device, whether that and what lives in the host's memory fit) of every plan, in chunks."""
+    if len(plans) > FEW:
+        distinct, kind = plans.unique(*MEMORY_FIELDS)
+        need, fits = _memory(model, system, job, distinct)
+        return need[kind], fits[kind]
+    return _memory(model, system, job, plans)
+
+
+def _memory(
+    model: Model, system: Platform, job: TrainJob, plans: Plans
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """`memory_of_plans`, of each row by itself."""
     need, fits = np.empty(len(plans)), np.empty(len(plans), dtype=bool)
     for lo in range(0, len(plans), CHUNK):
         rows = slice(lo, lo + CHUNK)
