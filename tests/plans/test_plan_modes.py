@@ -193,7 +193,7 @@ def test_every_legal_pipeline_can_be_played(facts: Facts) -> None:
 def test_memory_of_many_plans_is_that_of_each_and_is_evaluated_once(
     facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drawn plans of every column, many of which differ in time alone: the same bytes as one by one, from fewer rows."""
+    """Drawn plans, many of which differ in time alone: the same bytes as one by one, from fewer rows."""
     model, system = load_model("llama-3.1-8b"), equip(facts, "h100:64")
     draw, n = np.random.default_rng(7), 3000
     ranges = {f.name: (1.0, 2.0, 4.0) for f in fields(Plans)}
