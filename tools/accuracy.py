@@ -314,12 +314,13 @@ ENERGY = """
 
 ## Power that was metered
 
-{n} published rows of metered power (`mowich validate energy`): nodes of MLPerf Power logs, averaged within the run, and whole systems. **Predicted** is what `mowich power` says that a
-busy node draws: its provisioned power times `sites.parts.drawn_share`, which was chosen with these rows in view. Median error {median:.1%}, 90% under {p90:.0%}, bias {bias:+.0%}, in
-range {inside:.0%}; {refused} rows are of chips that are not known here. Not metered anywhere that we found: Trainium, newer TPUs, served tokens, idle nodes, buildings. Joules of a token
-in answers count provisioned power, so they are upper figures, by the same share on every machine.
+{n} published rows of metered power (`mowich validate energy`): nodes of MLPerf Power logs of training and of serving, averaged within the run, whole systems, idle nodes, and the overhead of
+buildings (PUE). **Predicted** is what the joules of a token count: provisioned power times the share of it that is drawn. H100, B200 and TPU v4 have a share of their own, read from these
+rows (`chips.*.power.drawn_share`): their power is called *metered*. Every other chip has the share of all that were metered (`sites.parts.drawn_share`): its power is called *assumed*. Median
+error {median:.1%}, 90% under {p90:.0%}, bias {bias:+.0%}, in range {inside:.0%}; {refused} rows are of chips that are not known here. With the rows of a chip left out, and so the share of the other one in
+its place (H100 and B200), the median error is {other:.1%}; as chips that nobody metered they are in range in {assumed:.0%}. Not metered anywhere that we found: Trainium, newer TPUs, tokens served on anything but B200.
 
-| chip | chips of the run | workload | rows | metered, W a chip | predicted |
+| chip | chips of the run | workload | rows | metered, W a chip (building: PUE) | predicted |
 |--|--:|--|--:|--:|--:|
 {rows}"""
 
@@ -334,12 +335,20 @@ def energy_section(result: Validation) -> str:
         if row.measured is not None:
             groups.setdefault((row.chip, chips[row.id], row.kind), []).append(row)
     rows = [
-        f"| {chip} | {n} | {work} | {len(some)} | {np.median([r.measured or 0.0 for r in some]):.0f} |"
-        f" {np.median([r.predicted or 0.0 for r in some]):.0f} |"
+        f"| {chip} | {n or '?'} | {work} | {len(some)} | {np.median([r.measured or 0.0 for r in some]):{form}} |"
+        f" {np.median([r.predicted or 0.0 for r in some]):{form}} |"
         for (chip, n, work), some in groups.items()
+        for form in (".2f" if some[0].metric == "pue" else ".0f",)
     ]
+    known = load_facts()
+    own = [f"chips.{chip}.power.drawn_share" for chip in ("h100_sxm", "b200_sxm")]
+    swapped = known.with_values(dict(zip(own, map(known.fact, reversed(own)), strict=True)))
+    unmetered = known.with_values(dict.fromkeys(own, known.fact("sites.parts.drawn_share")))
+    other, assumed = (validate_rows("energy", view).summary()["all"] for view in (swapped, unmetered))
     return ENERGY.format(
         n=errors.n,
+        other=other.median_abs_error,
+        assumed=assumed.interval_coverage,
         refused=errors.unsupported,
         median=errors.median_abs_error,
         p90=errors.p90_abs_error,

@@ -76,12 +76,12 @@ def test_no_cost_rests_on_a_published_cost_or_price_of_an_hour(facts: Facts) -> 
 
 def test_an_h100_by_hand(facts: Facts) -> None:
     """SemiAnalysis' rule in 2025Q3: a server of 190,000 USD for 8, 5,200 of network, 1.3% of storage, over four years;
-    1,730 W at 125 USD a kW and month, 0.8 of it drawn at 0.0861 USD a kWh with a PUE of 1.14, 300 USD a kW and year."""
+    1,730 W at 125 USD a kW and month, half of it drawn at 0.0861 USD a kWh, PUE 1.14, 300 USD a kW and year."""
     found = ownership.owned(asked(facts, rule="semianalysis", quarter="2025Q3"), "h100")
     capital = (190_000 / 8 + 5_200) * 1.013
     assert float(found.capital_total) == pytest.approx(capital)
     hours = YEAR_S / HOUR_S
-    run = 1.73 * (125 * 12 / hours + 0.8 * 0.0861 * 1.14 + 300 / hours)
+    run = 1.73 * (125 * 12 / hours + 0.5 * 0.0861 * 1.14 + 300 / hours)
     assert float(found.total) * HOUR_S == pytest.approx(capital / 4 / hours + run)
     assert found.operating * HOUR_S == pytest.approx(run)
 

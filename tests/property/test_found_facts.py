@@ -92,23 +92,23 @@ def of_energy(rng: random.Random, facts: Facts) -> Record:
     step, kept = exact(rng.uniform(0.5, 9.0), "s"), exact(rng.uniform(0.5, 1.0), "1")
 
     def record(known: Facts, notes: Notes) -> None:
-        site = energy.read_site(known)
+        site, draw = energy.read_site(known), energy.drawn_power(known, system, notes=notes)
         joule = told(notes, "J_per_token", energy.joule_per_token, unit=energy.PER_TOKEN)(
-            energy.chip_power(known, system, notes=notes),
+            draw.power,
             used=used,
             idle=idle,
             step_s=step,
             tokens=4e6,
             goodput=kept,
             pue=site.pue,
-            idle_share=site.idle_share,
+            idle_share=draw.idle_share,
         )
         told(notes, "even", energy.breakeven_W_per_chip, unit="W")(
             joule,
             tokens_per_s=exact(1e6, "1/s"),
             goodput=kept,
             pue=site.pue,
-            powered_chips=energy.powered_chips(used, idle, site.idle_share),
+            powered_chips=energy.powered_chips(used, idle, draw.idle_share),
         )
 
     return record
@@ -167,9 +167,9 @@ def test_other_terms_rest_on_what_moves_them(
 
 def test_what_is_read_through_a_view_of_the_facts_is_moved_too(facts: Facts) -> None:
     def record(known: Facts, notes: Notes) -> None:
-        energy.chip_power(known.with_values({longrun.SURVIVAL_CHOSEN: "sync"}), "trn3-gen2", notes=notes)
+        energy.drawn_power(known.with_values({longrun.SURVIVAL_CHOSEN: "sync"}), "trn3-gen2", notes=notes)
 
-    assert moves.noted(record, facts).terms["power"].facts == ("chips.trainium3.power.all_in",)
+    assert moves.noted(record, facts).terms["provisioned"].facts == ("chips.trainium3.power.all_in",)
 
 
 def test_a_formula_is_recorded_by_the_call_that_computes_it() -> None:

@@ -1,15 +1,28 @@
 """What a chip draws, and the energy of a token.
 
-Power is per chip with its share of host, network and cooling, before PUE. Idle chips of a job are powered too, at the
-share of full power that the site's facts give. `joule_per_token` counts the time lost to failures at full power: chips
+Power is per chip with its share of host, network and cooling, before PUE. What a site must provide is provisioned
+(`chip_power`). What a chip draws in the mean while it works is less (`drawn_power`): metered where its machines were,
+else assumed at the share of provisioned power that metered machines draw. Idle chips of a job are powered too, at the
+share of provisioned power that the site's facts give. `joule_per_token` counts the time lost to failures as work: chips
 wait, they are not switched off.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from mowich.estimate import Estimate, Notes, from_spreads, log_spread, product_of, unknown_estimate, worst_grade
+from mowich.estimate import (
+    Estimate,
+    Notes,
+    exact,
+    from_spreads,
+    log_spread,
+    product_of,
+    told,
+    unknown_estimate,
+    worst_grade,
+)
 from mowich.facts import Fact, Facts
 
 PER_TOKEN = "J/token"
@@ -17,8 +30,8 @@ PER_TOKEN = "J/token"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """pue: facility power over IT power. electricity: USD per J. idle_share: power of an idle chip over that of a busy
-    one."""
+    """pue: facility power over IT power. electricity: USD per J. idle_share: power of an idle chip over its provisioned
+    power."""
 
     name: str
     pue: Estimate
@@ -45,9 +58,71 @@ def chip_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> E
     fact = facts.fact(f"chips.{facts.meta('systems', system_id)['chip']}.power.all_in")
     estimate = of_fact(fact, "W")
     if notes is not None and estimate.value is not None:
-        note = "provisioned, not metered: per chip, with host, network and cooling, before PUE"
-        notes.add("power", estimate.value, "W", note=note)
+        note = "per chip, with host, network and cooling, before PUE"
+        notes.add("provisioned", estimate.value, "W", note=note)
     return estimate
+
+
+Basis = Literal["metered", "assumed"]
+"""How what a chip draws is known: by meters on its own machines, or as the share of others that were metered."""
+
+
+def drawn_share_path(facts: Facts, chip: str) -> str:
+    """The fact that says which share of its provisioned power a chip draws while it works: its own where its machines
+    were metered, else that of all which were."""
+    own = f"chips.{chip}.power.drawn_share"
+    return own if facts.get(own) is not None else "sites.parts.drawn_share"
+
+
+def power_basis(facts: Facts, system_id: str) -> Basis:
+    """How the drawn power of a system is known.
+
+    >>> from mowich.facts import load_facts
+    >>> power_basis(load_facts(), "trn3-gen2")
+    'assumed'
+    """
+    chip = str(facts.meta("systems", system_id)["chip"])
+    return "metered" if drawn_share_path(facts, chip).startswith("chips.") else "assumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """What a chip of a system draws. power: W in the mean while it works, with host, network and cooling, before PUE;
+    idle_share: power of an idle chip over that; basis: how it is known."""
+
+    power: Estimate
+    idle_share: Estimate
+    basis: Basis
+
+
+def drawn_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> Draw:
+    """What a chip of a system draws: its provisioned power times the share of it that is drawn.
+
+    A metered share is of this provisioned power, so that the range is the share's alone; an assumed one has both.
+    """
+    chip, basis = str(facts.meta("systems", system_id)["chip"]), power_basis(facts, system_id)
+    provisioned = chip_power(facts, system_id, notes=notes)
+    share = of_fact(facts.fact(drawn_share_path(facts, chip)), "1")
+    note = "metered: nodes of this chip at work" if basis == "metered" else "assumed: the share that metered nodes draw"
+    base = provisioned if basis == "assumed" or provisioned.value is None else exact(provisioned.value, "W")
+    power = told(notes, "power", drawn_W, unit="W", note=note)(base, share)
+    idle = of_fact(facts.fact("sites.default.idle_power_share"), "1")
+    return Draw(power=power, idle_share=product_of([(idle, 1.0), (share, -1.0)], "1"), basis=basis)
+
+
+def drawn_W(provisioned: Estimate, share: Estimate) -> Estimate:
+    """Watts that a chip draws in the mean while it works, with its share of host and network, before PUE.
+
+    T = provisioned * share
+
+    share: of provisioned power that is drawn.
+
+    Units: provisioned W.
+
+    >>> drawn_W(exact(1000.0, "W"), exact(0.5, "1")).value
+    500.0
+    """
+    return product_of([(provisioned, 1.0), (share, 1.0)], "W")
 
 
 def read_site(facts: Facts, name: str = "default") -> Site:
@@ -94,8 +169,8 @@ def joule_per_token(
 
     T = pue * power * (used + idle_share * idle) * step_s / (tokens * goodput)
 
-    power: of a busy chip; used, idle: chips; tokens: of a step. Assumes full power during the step and while
-    recovering.
+    power: drawn by a busy chip; used, idle: chips; idle_share: power of an idle chip over that of a busy one; tokens:
+    of a step. Chips draw as much while they recover.
 
     Units: power W, step_s s, used chips, idle chips, tokens tokens.
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mowich.economics import rent
-from mowich.economics.energy import chip_power, read_site
+from mowich.economics.energy import drawn_power, read_site
 from mowich.economics.ownership import COST_RULE_WORDS, Terms, owned
 from mowich.errors import UserError
 from mowich.errors import unknown as unknown_word
@@ -242,7 +242,7 @@ def _electricity(facts: Facts, system_id: str, notes: Notes | None) -> Price:
     site = read_site(facts)
     if not facts.meta("systems", system_id).get("chip"):
         return Price(rate=unknown_estimate(RATE, WITHOUT_PRICE), label=WITHOUT_PRICE, fact_path="")
-    parts = [(chip_power(facts, system_id, notes=notes), 1.0), (site.pue, 1.0), (site.electricity, 1.0)]
+    parts = [(drawn_power(facts, system_id, notes=notes).power, 1.0), (site.pue, 1.0), (site.electricity, 1.0)]
     rate = product_of(parts, RATE)
     if rate.value is None:
         why = f"no cost of electricity: {rate.reason}"

@@ -41,6 +41,7 @@ from mowich.economics.cost_laws import (
     stated_usd,
     worn_per_s,
 )
+from mowich.economics.energy import drawn_share_path
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, Notes, from_spreads, told, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
@@ -317,7 +318,7 @@ class _Bill:
             PER_CHIP_S,
             energy_per_s,
             watts=watts,
-            drawn=f"{own}.energy.average_draw_over_provisioned",
+            drawn=drawn_share_path(self.facts, self.chip),
             electricity="sites.default.electricity",
         )
         out["cooling"] = self.put("cooling", PER_CHIP_S, cooling_per_s, energy=out["energy"], pue="sites.default.pue")

@@ -2,7 +2,7 @@
 
 Provisioned power of a busy chip, before the meter: chip (its TDP, published or estimated), network (scale-out ports),
 server (host, fans, scale-up switches: what is left of the all-in figure), then cooling and losses by PUE. All-in
-figures are provisioned: metered runs draw a share of it, `sites.parts.drawn_share` (`mowich validate energy`). Parts
+figures are provisioned: what is drawn of it, `energy.drawn_power` says (`mowich validate energy`). Parts
 sum to the total at their values; idle is what an idle chip draws of all that. No time in here.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mowich.economics.energy import Site, of_fact
+from mowich.economics.energy import Basis, Site, drawn_power, of_fact, power_basis
 from mowich.estimate import Estimate, product_of, unknown_estimate, worst_grade
 from mowich.facts import Fact, Facts
 
@@ -23,7 +23,7 @@ POWER_PARTS = ("chip", "server", "network", "cooling")
 class Power:
     """Watts per chip. parts: name of PARTS -> Estimate; total: at the meter, the sum of their values; it: before PUE
     (all-in); idle: of an idle chip, at the meter; drawn: what its node (chip and server) draws in the mean while it
-    works, by metered runs; drawn_system: the same with its network. Both before PUE."""
+    works; drawn_system: the same with its network. Both before PUE. basis: whether that is metered."""
 
     parts: dict[str, Estimate]
     it: Estimate
@@ -31,6 +31,7 @@ class Power:
     idle: Estimate
     drawn: Estimate
     drawn_system: Estimate
+    basis: Basis
 
 
 def by_part(facts: Facts, system_id: str, site: Site) -> Power:
@@ -47,7 +48,8 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
         reason = it.reason or site.pue.reason or "unknown"
         none = unknown_estimate("W", reason)
         parts = dict.fromkeys(POWER_PARTS, none)
-        return Power(parts=parts, it=none, total=none, idle=none, drawn=none, drawn_system=none)
+        basis = power_basis(facts, system_id)
+        return Power(parts=parts, it=none, total=none, idle=none, drawn=none, drawn_system=none, basis=basis)
     tdp = tdp_of(facts, chip_id)
     low, high = it.low or it.value, it.high or it.value
     port = of_fact(facts.fact("sites.parts.network_port"), "W")
@@ -88,27 +90,28 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
         grade=worst_grade((it.grade, site.pue.grade)),
     )
     idle = product_of([(total, 1.0), (site.idle_share, 1.0)], "W")
-    share = of_fact(facts.fact("sites.parts.drawn_share"), "1")
+    draw = drawn_power(facts, system_id)
     return Power(
         parts={"chip": chip, "server": rest, "network": net, "cooling": cooling},
         it=it,
         total=total,
         idle=idle,
-        drawn=share.scaled(drawn_W(it.value, network, 1.0), "W"),
-        drawn_system=share.scaled(it.value, "W"),
+        drawn=draw.power.scaled(node_drawn_W(1.0, it.value, network), "W"),
+        drawn_system=draw.power,
+        basis=draw.basis,
     )
 
 
-def drawn_W(it_W: float, network_W: float, share: float) -> float:
+def node_drawn_W(drawn_W: float, it_W: float, network_W: float) -> float:
     """Watts that a node draws of one chip in the mean while it works: chip and server, without the network.
 
-    T = (it_W - network_W) * share
+    T = drawn_W * (it_W - network_W) / it_W
 
-    it_W: provisioned, with host and network; share: of provisioned power that metered runs draw.
+    drawn_W: with the network; it_W: provisioned, with host and network.
 
-    Units: it_W W, network_W W.
+    Units: drawn_W W, it_W W, network_W W.
     """
-    return (it_W - network_W) * share
+    return drawn_W * (it_W - network_W) / it_W
 
 
 def tdp_of(facts: Facts, chip: str) -> Fact | None:
@@ -164,7 +167,7 @@ def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
 
     >>> from mowich.estimate import exact
     >>> it, total, idle, drawn = (exact(x, "W") for x in (1000.0, 1200.0, 300.0, 600.0))
-    >>> p = Power(parts={}, it=it, total=total, idle=idle, drawn=drawn, drawn_system=drawn)
+    >>> p = Power(parts={}, it=it, total=total, idle=idle, drawn=drawn, drawn_system=drawn, basis="assumed")
     >>> chips_under(1.2e6, p).value, chips_under(1.2e6, p, spares=0.5).value
     (1000.0, 1600.0)
     """
@@ -193,7 +196,7 @@ def tokens_per_MW(tokens_per_s_per_chip: Estimate, power: Power) -> Estimate:
 
     >>> from mowich.estimate import exact
     >>> it, total, idle, drawn = (exact(x, "W") for x in (1000.0, 1250.0, 0.0, 600.0))
-    >>> p = Power(parts={}, it=it, total=total, idle=idle, drawn=drawn, drawn_system=drawn)
+    >>> p = Power(parts={}, it=it, total=total, idle=idle, drawn=drawn, drawn_system=drawn, basis="assumed")
     >>> tokens_per_MW(exact(500.0, "1/s"), p).value
     400000.0
     """

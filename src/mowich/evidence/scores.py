@@ -35,7 +35,7 @@ TRAINIUM_COLLECTIVES = "published/trainium_collectives.csv"
 """The same of collectives among the cores of Trainium."""
 
 METERED = "published/energy.csv"
-"""The same of rows of metered power: the share of provisioned power that nodes draw was chosen with them in view."""
+"""The same of rows of metered power: the shares of provisioned power that chips draw are read from them."""
 
 FITTED_TO: Mapping[str, str] = {
     SHIPPED: "training",

@@ -95,6 +95,7 @@ _TABLE: tuple[tuple[str, FactField], ...] = (
         _share(zero=False),
     ),
     (r"devices\..*\.(misaligned|narrow_columns|attention_half)", FactField(high=1e4, above=False)),
+    (r".*\.drawn_share", FactField(high=1.2)),  # of a chip whose provisioned figure is a metered mean
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\..*\.(communicator_B|workspace_B|graph_pool_B)", FactField(unit="B", high=1e12, above=False)),
     (r"training\..*\.offloaded_layers", FactField(unit="", high=1e4, above=False)),

@@ -33,7 +33,7 @@ def noted(evaluate: Callable[[Facts, Notes], object], facts: Facts) -> Notes:
     >>> from mowich.facts import load_facts
     >>> from mowich.economics.energy import chip_power
     >>> notes = noted(lambda facts, notes: chip_power(facts, "trn3-gen2", notes=notes), load_facts())
-    >>> notes.terms["power"].facts
+    >>> notes.terms["provisioned"].facts
     ('chips.trainium3.power.all_in',)
     """
     notes, watched = Notes(), Watched(facts)

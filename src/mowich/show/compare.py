@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mowich.show.formats import interval, percent
+from mowich.show.formats import percent
 from mowich.show.headline import Headline, chips_differ, headline, row_label, words_beside
 from mowich.show.page import (
     NOTE_MARKED,
@@ -21,7 +21,7 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.show.page import notes as remarks
-from mowich.show.price_lines import breakeven_lines, price_line_charts
+from mowich.show.price_lines import breakeven_lines, joules_text, price_line_charts
 from mowich.show.rows import (
     BEST_PLANS,
     binds_text,
@@ -165,7 +165,7 @@ def detail(row: Result) -> tuple[str, list[More], list[More]]:
     second = [More("", f"time: {shares}")] if shares else []
     second += [
         More("", f"goodput {percent(estimate_of(row['goodput']).value)}{way}"),
-        More("", f"{interval(estimate_of(row['J_per_token']))} J/token"),
+        More("", joules_text(row)),
         More("binds", f"binds: {row['binds']}"),
     ]
     return str(row["system"]), first, second

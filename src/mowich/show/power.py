@@ -36,7 +36,7 @@ def power_page(result: Result, run: Run) -> Page:
             *paragraphs(_drawn(known), "note"),
             Words(
                 text="server: host, fans and scale-up switches, what the all-in figure leaves; cooling: PUE less 1."
-                " All-in figures are provisioned, and so are the joules of a token: metered runs draw less.",
+                " All-in figures are provisioned. The joules of a token count what is drawn.",
                 kind="basis",
                 gap=True,
             ),
@@ -48,17 +48,17 @@ def power_page(result: Result, run: Run) -> Page:
 
 
 def _drawn(known: Sequence[Result]) -> list[str]:
-    """What nodes draw while they work, by metered runs."""
+    """What nodes draw while they work, and how that is known."""
     each = [
-        f"{r['system']} {interval(estimate_of(r['drawn_W']))}"
+        f"{r['system']} {interval(estimate_of(r['drawn_W']))}, {r['power_basis']}"
         for r in known
-        if r.get("drawn_W") and r["drawn_W"]["value"] is not None
+        if r.get("power_basis") and r["drawn_W"]["value"] is not None
     ]
     if not each:
         return []
     return [
-        f"Drawn in the mean by a busy chip and its server, before PUE: {'; '.join(each)} W. Assumed: the share of"
-        " provisioned power that metered nodes of H100 and B200 draw (mowich validate energy)."
+        f"Drawn in the mean by a busy chip and its server, before PUE, in W: {'; '.join(each)}. Metered: nodes of that"
+        " chip at work. Assumed: the share of provisioned power that metered nodes draw (mowich validate energy)."
     ]
 
 

@@ -35,6 +35,12 @@ def unquoted(rows: Sequence[Result], inputs: Result) -> list[Result]:
     return out
 
 
+def joules_text(row: Result) -> str:
+    """Joules of a token with their range, and whether the power behind them was metered."""
+    basis = row.get("power_basis")
+    return f"{interval(estimate_of(row['J_per_token']))} J/token" + (f", power {basis}" if basis else "")
+
+
 def lowest_of(rows: Sequence[Result], pick: Callable[[Result], Estimate]) -> Result | None:
     """The row with the lowest known value, of those that may fit and keep their limits: what a break-even was made
     against (`studies.breakeven`). It says nothing of who is best (`studies.ranking`)."""
@@ -52,7 +58,7 @@ def breakeven_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
     out = [_breakeven(row, [r for r in rows if r is not row]) for row in found]
     if found:
         first = found[0]["system_id"]
-        out.append(f"Your own: --set prices.{first}='$1.40/chip/h' --set power.{first}='900 W'")
+        out.append(f"Your own: --set prices.{first}='$1.40/chip/h' --set power.{first}='900 W' (provisioned)")
     return out
 
 
@@ -70,7 +76,7 @@ def _breakeven(row: Result, others: Sequence[Result]) -> str:
     else:
         said += ", and no other row that fits has one to equal"
     if cool is not None and watts.value is not None:
-        said += f"; to {cool['system']} in energy at {interval(watts)} W per chip"
+        said += f"; to {cool['system']} in energy at {interval(watts)} W drawn per chip"
     return said
 
 

@@ -33,7 +33,7 @@ from mowich.show.page import (
     paragraphs,
 )
 from mowich.show.page import notes as remarks
-from mowich.show.price_lines import breakeven_lines, price_line_charts, range_of
+from mowich.show.price_lines import breakeven_lines, joules_text, price_line_charts, range_of
 from mowich.show.rows import (
     BEST_PLANS,
     chips_line,
@@ -352,7 +352,7 @@ def _detail(row: Result) -> tuple[str, list[More], list[More]]:
     second = [
         More("", f"TTFT {ranged_seconds(estimate_of(row['ttft_s']))}"),
         More("", f"TPOT {ranged_seconds(estimate_of(row['tpot_s']))}"),
-        More("J/token", f"{interval(estimate_of(row['J_per_token']))} J/token"),
+        More("J/token", joules_text(row)),
     ]
     return str(row["system"]), first, second
 

@@ -16,6 +16,8 @@ class Rival(Protocol):
     """What a break-even needs of a row. tokens_per_s_per_chip is of training without failures."""
 
     @property
+    def system_id(self) -> str: ...
+    @property
     def feasible(self) -> bool | None: ...
     @property
     def chips_used(self) -> int: ...
@@ -58,12 +60,13 @@ def with_breakeven(
                 )
                 row = replace(row, breakeven_usd_per_chip_h=rate)  # type: ignore[type-var]
             if powered:
+                share = energy.drawn_power(facts, row.system_id).idle_share
                 watts = energy.breakeven_W_per_chip(
                     min(powered, key=float),
                     tokens_per_s=speed(row),
                     goodput=kept(row),
                     pue=site.pue,
-                    powered_chips=energy.powered_chips(row.chips_used, row.chips_idle, site.idle_share),
+                    powered_chips=energy.powered_chips(row.chips_used, row.chips_idle, share),
                 )
                 row = replace(row, breakeven_W_per_chip=watts)  # type: ignore[type-var]
         out.append(row)

@@ -94,6 +94,7 @@ class Row(LaunchedRow, Shown):
     survival: str = ""
     binds: str = ""
     price_label: str = ""
+    power_basis: str = ""
     estimated: bool = False
     hand_tuned_step_s: Estimate | None = None
     spread: tuple[tuple[str, float, float], ...] = ()
@@ -172,6 +173,8 @@ class Row(LaunchedRow, Shown):
         out["survival"] = self.survival
         out["binds"] = self.binds
         out["price"] = self.price_label
+        if self.power_basis:
+            out["power_basis"] = self.power_basis
         out["estimated"] = self.estimated
         out["spread"] = [{"fact": f, "at_low": lo, "at_high": hi} for f, lo, hi in self.spread]
         return out
@@ -318,6 +321,7 @@ def with_plan(
         usd_per_mtok=out.usd_per_mtok,
         J_per_token=out.J_per_token,
         price_label=out.price_label,
+        power_basis=out.power_basis,
         days=out.days,
         tokens_trained=out.tokens_trained,
         estimated=system.is_estimated,

@@ -66,11 +66,13 @@ class SystemAsk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCost:
-    """What tokens cost, in dollars and in energy; price_label: at which price."""
+    """What tokens cost, in dollars and in energy; price_label: at which price; power_basis: whether the power that is
+    drawn was metered."""
 
     usd_per_mtok: Estimate
     J_per_token: Estimate
     price_label: str
+    power_basis: energy.Basis
 
 
 def cost_of(
@@ -86,19 +88,21 @@ def cost_of(
 ) -> TokenCost:
     """The cost of the tokens of a step. used, idle: chips, all of which are paid for; term: kind of price."""
     price, site = money.price(facts, system_id, term=term), energy.read_site(facts)
+    draw = energy.drawn_power(facts, system_id)
     return TokenCost(
         usd_per_mtok=money.usd_per_mtok(price.rate, chips=used + idle, step_s=step_s, tokens=tokens, goodput=goodput),
         J_per_token=energy.joule_per_token(
-            energy.chip_power(facts, system_id),
+            draw.power,
             used=used,
             idle=idle,
             step_s=step_s,
             tokens=tokens,
             goodput=goodput,
             pue=site.pue,
-            idle_share=site.idle_share,
+            idle_share=draw.idle_share,
         ),
         price_label=price.label,
+        power_basis=draw.basis,
     )
 
 
@@ -114,6 +118,7 @@ class StepOutcome:
     usd_per_mtok: Estimate
     J_per_token: Estimate
     price_label: str
+    power_basis: energy.Basis
     days: Estimate
     tokens_trained: Estimate | None
 
@@ -150,6 +155,7 @@ def step_outcome(ask: SystemAsk, plan: Plan, *, step_s: Estimate, tokens: float,
         usd_per_mtok=cost.usd_per_mtok,
         J_per_token=cost.J_per_token,
         price_label=cost.price_label,
+        power_basis=cost.power_basis,
         days=days,
         tokens_trained=None if ask.budget is None else tokens_trained(speed, used, goodput, ask.budget),
     )

@@ -38,6 +38,8 @@ class PowerRow:
             "total_W": _summed(p.total, p, power.POWER_PARTS),
             "idle_W": p.idle.to_dict(),
             "drawn_W": p.drawn.to_dict(),
+            "drawn_system_W": p.drawn_system.to_dict(),
+            "power_basis": p.basis,
             "machine_W": self.machine_W.to_dict(),
             "chips_under_cap": self.chips_under_cap.to_dict() if self.chips_under_cap else None,
             "tokens_per_s_per_MW": self.tokens_per_MW.to_dict() if self.tokens_per_MW else None,

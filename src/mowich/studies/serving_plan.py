@@ -93,6 +93,7 @@ class ServeRow(LaunchedRow):
     memory_capacity_B: float = 0.0
     binds: str = ""
     price_label: str = ""
+    power_basis: str = ""
     front: tuple[tuple[float, float], ...] = ()
     lnc: int = 0
     search_counts: Mapping[str, float] = field(default_factory=dict)
@@ -109,6 +110,8 @@ class ServeRow(LaunchedRow):
             out[k] = getattr(self, k).to_dict()
         out["memory_B"] = dict(self.memory_B)
         out["price"] = self.price_label
+        if self.power_basis:
+            out["power_basis"] = self.power_basis
         out["front"] = [list(p) for p in self.front]
         return out
 
@@ -428,6 +431,7 @@ def _row(
         memory_capacity_B=system.hbm_usable_B,
         binds=max(shares, key=lambda k: shares[k]),
         price_label=cost.price_label,
+        power_basis=cost.power_basis,
         search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
     )
 

@@ -415,12 +415,13 @@ def _costs(
     usd: float | None = 0.0
     for system, chips in scenario.chips_of.items():
         busy = _busy([(pool, replicas) for pool, replicas in pools if pool.system.id == system], span * paid)
-        watts, rate = energy.chip_power(facts, system), money.price(facts, system, term=scenario.price).rate
-        if joule is None or watts.value is None or site.pue.value is None or site.idle_share.value is None:
+        draw, rate = energy.drawn_power(facts, system), money.price(facts, system, term=scenario.price).rate
+        watts, idle_share = draw.power.value, draw.idle_share.value
+        if joule is None or watts is None or site.pue.value is None or idle_share is None:
             joule = None
         else:
-            held = busy + site.idle_share.value * (1.0 - busy)
-            joule += site.pue.value * watts.value * chips * paid * span * held
+            held = busy + idle_share * (1.0 - busy)
+            joule += site.pue.value * watts * chips * paid * span * held
         usd = None if usd is None or rate.value is None else usd + rate.value * chips * paid
     return joule, usd
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from mowich.economics.energy import chip_power
+from mowich.economics.energy import Basis, chip_power, drawn_power
 from mowich.estimate import Estimate, exact, log_spread
 from mowich.evidence.measured_architectures import trained_on
 from mowich.evidence.scores import left_out
@@ -26,15 +26,22 @@ from mowich.studies.brief.verdicts import (
 )
 from mowich.studies.fact_labels import fact_label
 
+_POWER_KNOWN: Mapping[Basis, str] = {
+    "metered": "its machines were metered.",
+    "assumed": "nobody has metered that, so we assume the share of provisioned power that metered machines draw.",
+}
+
 
 def energy_section(known: Known) -> Section:
     """Joules of a token beside the rivals'."""
     J = {s: known.trained(AT, s).J_per_token for s in known.systems if known.trained(AT, s).plan is not None}
     best = min((s for s in J if s != SUBJECT), key=lambda s: float(J[s]))
     ratio = times_of(J[SUBJECT], J[best])
-    watts = {s: chip_power(known.facts, resolve(known.facts, s).id) for s in (SUBJECT, best)}
+    draws = {s: drawn_power(known.facts, resolve(known.facts, s).id) for s in (SUBJECT, best)}
+    watts = {s: draw.power for s, draw in draws.items()}
     served = {(model, s): found.J_per_token for model, s, found in known.served_rows()}
     mine = watts[SUBJECT]
+    is_given = chip_power(known.facts, resolve(known.facts, SUBJECT).id).grade == "user"
     low, high = ends_of(mine)
     drawn = f"a chip of Trainium 3 with its share of the machine draws about {plainly(float(mine))} watts"
     verdict = energy_verdict(
@@ -42,7 +49,8 @@ def energy_section(known: Known) -> Section:
         ratio,
         faster=float(times_of(*(known.trained(AT, s).tokens_per_s_per_chip for s in (SUBJECT, best)))),
         watts=float(times_of(mine, watts[best])),
-        given=f"That is if {drawn}" + (", as you set it." if mine.grade == "user" else "; nobody has measured that."),
+        given=f"That is if {drawn}"
+        + ("; " + _POWER_KNOWN[draws[SUBJECT].basis] if not is_given else ", of what you set."),
     )
     return Section(
         id="energy",
@@ -51,20 +59,16 @@ def energy_section(known: Known) -> Section:
         verdict=verdict.text,
         why=(
             *verdict.why,
-            *(
-                [f"Estimates of the chip's power disagree: {plainly(low)} to {plainly(high)} watts."]
-                if low < high
-                else []
-            ),
+            *([f"What the chip draws is between {plainly(low)} and {plainly(high)} watts."] if low < high else []),
             "Cooling and losses of the building are counted in.",
         ),
         numbers=(
             *(
                 BriefNumber(
                     name=f"power.{s}",
-                    what=f"power of a chip of {known.name(s)} with its share of the machine",
+                    what=f"power that a chip of {known.name(s)} draws with its share of the machine: {draws[s].basis}",
                     estimate=e,
-                    of=known.command(f"power --on {s}"),
+                    of=f"{known.command(f'power --on {s}')}; drawn_system_W",
                 )
                 for s, e in watts.items()
             ),

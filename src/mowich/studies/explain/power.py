@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mowich.economics.energy import drawn_share_path
 from mowich.economics.power import tdp_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
@@ -31,7 +32,7 @@ def power_row(result: Result, at: ResultPath, row: Result, facts: Facts) -> Sour
     def symbols(known: Facts) -> dict[str, float]:
         given = {
             "pue": known.get("sites.default.pue"),
-            "drawn_share": known.get("sites.parts.drawn_share"),
+            "drawn_share": known.get(drawn_share_path(known, system.chip)),
             "idle_share": known.get("sites.default.idle_power_share"),
             "it_W": known.get(f"chips.{system.chip}.power.all_in"),
             "bandwidth": known.get(f"systems.{system.id}.levels.scale_out.bandwidth"),

@@ -230,6 +230,7 @@ class ServedRow:
             name,
             self.others,
             known,
+            system_id=str(self.row["system_id"]),
             chips=self.chips,
             idle=int(self.row["chips_idle"]),
             tokens_per_s=exact(tokens_per_s, "1/s"),
@@ -320,7 +321,7 @@ class ServedRow:
         if first == "usd_per_mtok":
             money.price(known, system, term=self.term, notes=notes)
         elif first == "J_per_token":
-            energy.chip_power(known, system, notes=notes)
+            energy.drawn_power(known, system, notes=notes)
         elif first in METRIC_OF_BREAKEVEN:
             speed = self.chips * float(self.row["tokens_per_s_per_chip"]["value"])
             even = self.break_even(first, speed, known, notes)
@@ -371,7 +372,7 @@ def serve_row(result: Result, at: ResultPath, row: Result, model: Model, facts: 
             "isl": served.job.prompt,
             "osl": served.job.output,
             "pue": site.pue.value or 0.0,
-            "idle_share": site.idle_share.value or 0.0,
+            "idle_share": energy.drawn_power(known, str(row["system_id"])).idle_share.value or 0.0,
             "hbm_usable": known.number(served.here.system.paths["hbm_usable_B"]),
         }
 

@@ -77,6 +77,7 @@ def break_even(
     others: Iterable[Result],
     known: Facts,
     *,
+    system_id: str,
     chips: int,
     idle: int,
     tokens_per_s: Estimate,
@@ -84,7 +85,7 @@ def break_even(
     notes: Notes | None = None,
 ) -> BreakEven | None:
     """Where a row equals the best of others, `name` being a key of `METRIC_OF_BREAKEVEN`; None where no other row has
-    the measure. chips: paid for, with those `idle`; tokens_per_s: of all chips."""
+    the measure. system_id: of the row; chips: paid for, with those `idle`; tokens_per_s: of all chips."""
     metric = METRIC_OF_BREAKEVEN[name]
     found = [(str(r["system"]), Estimate.from_dict(r[metric])) for r in others if r[metric]["value"] is not None]
     if not found:
@@ -95,13 +96,13 @@ def break_even(
             best, chips=chips, tokens_per_s=tokens_per_s, goodput=goodput
         )
     else:
-        site = energy.read_site(known)
+        site, idle_share = energy.read_site(known), energy.drawn_power(known, system_id).idle_share
         value = told(notes, name, energy.breakeven_W_per_chip, unit="W")(
             best,
             tokens_per_s=tokens_per_s,
             goodput=goodput,
             pue=site.pue,
-            powered_chips=energy.powered_chips(chips - idle, idle, site.idle_share),
+            powered_chips=energy.powered_chips(chips - idle, idle, idle_share),
         )
     return BreakEven(system=system, best=best, value=value)
 

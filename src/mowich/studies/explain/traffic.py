@@ -127,4 +127,4 @@ def _record_costs(scenario: TrafficScenario, name: ResultPath, known: Facts, not
         if name[0] in ("usd_per_mtok", "usd_per_h"):
             money.price(known, system, term=scenario.price, notes=notes)
         elif name[0] == "J_per_token":
-            energy.chip_power(known, system, notes=notes)
+            energy.drawn_power(known, system, notes=notes)

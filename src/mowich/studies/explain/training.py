@@ -142,6 +142,7 @@ class _Row:
             name,
             self.others,
             known,
+            system_id=str(self.row["system_id"]),
             chips=self.used + self.idle,
             idle=self.idle,
             tokens_per_s=speed,
@@ -242,16 +243,16 @@ class _Row:
                 goodput=self.goodput,
             )
         elif first == "J_per_token":
-            site = energy.read_site(known)
+            site, draw = energy.read_site(known), energy.drawn_power(known, system, notes=notes)
             told(notes, first, energy.joule_per_token, unit=energy.PER_TOKEN)(
-                power=energy.chip_power(known, system, notes=notes),
+                power=draw.power,
                 used=self.used,
                 idle=self.idle,
                 step_s=self.step_s,
                 tokens=self.tokens,
                 goodput=self.goodput,
                 pue=site.pue,
-                idle_share=site.idle_share,
+                idle_share=draw.idle_share,
             )
         elif first == "goodput":
             longrun.record_goodput(known, system, chips=self.used, step_s=float(self.step_s), notes=notes)

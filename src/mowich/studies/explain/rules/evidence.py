@@ -9,8 +9,8 @@ from mowich.studies.explain.rules.rule import MEMORY_RANGE, R, Rule, under
 TIMED = ("step_time_s", "derived_step_time_s", "ttft_ms", "tpot_ms")
 """Metrics of measured rows that are times; the others are rates."""
 
-_METERED = ("W_per_chip",)
-"""The metric of rows of metered power."""
+_METERED = ("W_per_chip", "pue")
+"""The metrics of rows of metered power."""
 
 SLOWER = "predicted time over measured time: above 1 is predicted slower"
 
@@ -145,13 +145,14 @@ EVIDENCE_RULES: Mapping[str, tuple[Rule, ...]] = {
             R(
                 f"rows * {name}",
                 "W",
-                f"{what}what a busy node or system draws of one chip, before PUE",
-                "table: provisioned power (without network for a node) x drawn_share (economics/power.py:drawn_W)",
+                f"{what}what a node, a system or an idle machine draws of one chip, before PUE",
+                "table: what a busy chip draws (a node: without network; economics/energy.py:drawn_power) or an idle"
+                " one; of a building, its PUE",
                 when=("metric", _METERED),
             )
             for name, what in (("predicted", ""), ("low", "low end of "), ("high", "high end of "))
         ),
-        R("rows * ratio", "1", "predicted over metered watts", "= predicted / measured", when=("metric", _METERED)),
+        R("rows * ratio", "1", "predicted over metered", "= predicted / measured", when=("metric", _METERED)),
         R(
             "rows * predicted",
             "1",

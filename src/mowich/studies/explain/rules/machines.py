@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mowich.economics import power
+from mowich.economics import energy, power
 from mowich.studies.explain.rules.rule import R, Rule, of, under
 from mowich.training import faults
 
@@ -131,8 +131,14 @@ MACHINE_RULES: Mapping[str, tuple[Rule, ...]] = {
         R(
             "rows * drawn_W",
             "W",
-            "what a node draws of a busy chip in the mean, by metered runs: without network, before PUE",
-            of(power.drawn_W, network_W="parts_W.network", share="drawn_share"),
+            "what a node draws of a busy chip in the mean: without network, before PUE",
+            of(power.node_drawn_W, drawn_W="it_W * drawn_share", network_W="parts_W.network"),
+        ),
+        R(
+            "rows * drawn_system_W",
+            "W",
+            "what a busy chip draws in the mean with its network, before PUE: the power behind the joules of a token",
+            of(energy.drawn_W, provisioned="it_W", share="drawn_share"),
         ),
         R("rows * machine_W", "W", "power of the whole machine at the meter", "= total_W * chips"),
         R(
