@@ -63,10 +63,11 @@ def test_breakeven_watts_give_the_best_rows_energy_back_and_pue_cancels() -> Non
         idle_share=SHARE,
     )
     assert best.low < best.value < best.high  # type: ignore[operator]
-    even = energy.breakeven_W_per_chip(best, tokens_per_s=exact(5e5, "1/s"), goodput=kept, pue=PUE, powered_chips=chips)
-    assert even.value == pytest.approx(900.0)
-    assert even.low == pytest.approx(900.0, rel=1e-6)
-    assert even.high == pytest.approx(900.0, rel=1e-6)
+    given = {"tokens_per_s": exact(5e5, "1/s"), "goodput": kept, "pue": PUE, "powered_chips": chips}
+    even = energy.breakeven_W_per_chip(best, **given, drawn_share=exact(0.5, "1"))
+    assert even.value == pytest.approx(1800.0)  # provisioned, of which half is drawn
+    assert even.low == pytest.approx(1800.0, rel=1e-6)
+    assert even.high == pytest.approx(1800.0, rel=1e-6)
 
 
 def test_idle_chips_draw_a_share() -> None:
@@ -78,7 +79,12 @@ def test_unknown_power_stays_unknown() -> None:
     nothing, notes = unknown_estimate("W", "no published power"), Notes()
     assert joule(nothing, used=1, idle=0).value is None
     even = told(notes, "even", energy.breakeven_W_per_chip, unit="W")(
-        nothing, tokens_per_s=exact(1, "1/s"), goodput=GOOD, pue=PUE, powered_chips=exact(1, "chips")
+        nothing,
+        tokens_per_s=exact(1, "1/s"),
+        goodput=GOOD,
+        pue=PUE,
+        powered_chips=exact(1, "chips"),
+        drawn_share=GOOD,
     )
     assert even.reason == "no published power"
     assert not notes.terms  # a law that gives nothing records nothing

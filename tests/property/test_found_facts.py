@@ -109,6 +109,7 @@ def of_energy(rng: random.Random, facts: Facts) -> Record:
             goodput=kept,
             pue=site.pue,
             powered_chips=energy.powered_chips(used, idle, draw.idle_share),
+            drawn_share=draw.share,
         )
 
     return record

@@ -193,7 +193,7 @@ def test_breakeven_of_a_row_without_a_price() -> None:
 
 def test_a_breakeven_names_the_row_that_it_was_made_against() -> None:
     """That of the least cost, also where it is not known whether it fits."""
-    given = (row("a", cost=0.5), row("b", cost=0.2, feasible=None), row("c", cost=None))
+    given = (row("trn2", cost=0.5), row("h100", cost=0.2, feasible=None), row("trn4", cost=None))
     even: Any = {
         "speed": lambda r: r.tokens_per_s_per_chip.scaled(r.chips_used, "1/s"),
         "kept": lambda r: r.goodput,
@@ -201,7 +201,7 @@ def test_a_breakeven_names_the_row_that_it_was_made_against() -> None:
     made = with_breakeven(given, load_facts(), **even)
     only_b = with_breakeven(given[1:], load_facts(), **even)
     assert made[2].breakeven_usd_per_chip_h == only_b[1].breakeven_usd_per_chip_h
-    assert "c has no price in the facts: equal to b (capacity block)" in " ".join(text(*made).split())
+    assert "trn4 has no price in the facts: equal to h100 (capacity block)" in " ".join(text(*made).split())
 
 
 def test_idle_chips_and_warnings_are_shown() -> None:

@@ -88,9 +88,10 @@ def power_basis(facts: Facts, system_id: str) -> Basis:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
     """What a chip of a system draws. power: W in the mean while it works, with host, network and cooling, before PUE;
-    idle_share: power of an idle chip over that; basis: how it is known."""
+    share: that over its provisioned power; idle_share: power of an idle chip over `power`; basis: how it is known."""
 
     power: Estimate
+    share: Estimate
     idle_share: Estimate
     basis: Basis
 
@@ -107,7 +108,7 @@ def drawn_power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> 
     base = provisioned if basis == "assumed" or provisioned.value is None else exact(provisioned.value, "W")
     power = told(notes, "power", drawn_W, unit="W", note=note)(base, share)
     idle = of_fact(facts.fact("sites.default.idle_power_share"), "1")
-    return Draw(power=power, idle_share=product_of([(idle, 1.0), (share, -1.0)], "1"), basis=basis)
+    return Draw(power=power, share=share, idle_share=product_of([(idle, 1.0), (share, -1.0)], "1"), basis=basis)
 
 
 def drawn_W(provisioned: Estimate, share: Estimate) -> Estimate:
@@ -188,25 +189,30 @@ def joule_per_token(
 
 
 def breakeven_W_per_chip(
-    best: Estimate, *, tokens_per_s: Estimate, goodput: Estimate, pue: Estimate, powered_chips: Estimate
+    best: Estimate,
+    *,
+    tokens_per_s: Estimate,
+    goodput: Estimate,
+    pue: Estimate,
+    powered_chips: Estimate,
+    drawn_share: Estimate,
 ) -> Estimate:
-    """The watts per chip, before PUE, at which a row uses the energy per token of the best row.
+    """The provisioned watts per chip, before PUE, at which a row uses the energy per token of the best row.
 
-    T = best * tokens_per_s * goodput / (pue * powered_chips)
+    T = best * tokens_per_s * goodput / (pue * drawn_share * powered_chips)
 
     best: of the best row; tokens_per_s: of this row, all chips; powered_chips: those used, and of those idle the share
-    of power that they draw (`powered_chips`). PUE is the same in both rows and cancels, so its range is taken out of
-    `best`'s, not added a second time.
+    of power that they draw (`powered_chips`); drawn_share: of provisioned power, by a busy chip. PUE is the same in
+    both rows and cancels, so its range is taken out of `best`'s, not added a second time.
 
     Units: best J/token, tokens_per_s 1/s, powered_chips chips.
 
     >>> from mowich.estimate import exact
     >>> rate, kept, chips = exact(5e5, "1/s"), exact(0.97, "1"), powered_chips(96, 4, exact(0.25, "1"))
-    >>> w = breakeven_W_per_chip(
-    ...     exact(0.24, "J/token"), tokens_per_s=rate, goodput=kept, pue=exact(1.2, "1"), powered_chips=chips
-    ... )
+    >>> site = {"pue": exact(1.2, "1"), "powered_chips": chips, "drawn_share": exact(0.5, "1")}
+    >>> w = breakeven_W_per_chip(exact(0.24, "J/token"), tokens_per_s=rate, goodput=kept, **site)
     >>> round(w.value, 6)
-    1000.0
+    2000.0
     """
     if best.value is None or pue.value is None:
         return unknown_estimate("W", best.reason or pue.reason or "no row with a known power")
@@ -219,4 +225,6 @@ def breakeven_W_per_chip(
         [max(0.0, up**2 - pue_up**2) ** 0.5],
         grade=worst_grade((best.grade,)),
     )
-    return product_of([(without, 1.0), (tokens_per_s, 1.0), (goodput, 1.0), (powered_chips, -1.0)], "W")
+    return product_of(
+        [(without, 1.0), (tokens_per_s, 1.0), (goodput, 1.0), (powered_chips, -1.0), (drawn_share, -1.0)], "W"
+    )

@@ -76,7 +76,7 @@ def _breakeven(row: Result, others: Sequence[Result]) -> str:
     else:
         said += ", and no other row that fits has one to equal"
     if cool is not None and watts.value is not None:
-        said += f"; to {cool['system']} in energy at {interval(watts)} W drawn per chip"
+        said += f"; to {cool['system']} in energy at {interval(watts)} W provisioned per chip"
     return said
 
 

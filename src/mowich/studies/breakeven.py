@@ -41,8 +41,8 @@ R = TypeVar("R", bound=Rival)
 def with_breakeven(
     rows: Sequence[R], facts: Facts, *, speed: Callable[[R], Estimate], kept: Callable[[R], Estimate]
 ) -> tuple[R, ...]:
-    """Add to every row with a plan the price per chip-hour and the watts per chip at which it equals the best other row
-    that is known, and that keeps its limits.
+    """Add to every row with a plan the price per chip-hour and the provisioned watts per chip at which it equals the
+    best other row that is known, and that keeps its limits.
 
     speed: tokens per second of all its chips; kept: the share of the time in which they are made.
     """
@@ -60,13 +60,14 @@ def with_breakeven(
                 )
                 row = replace(row, breakeven_usd_per_chip_h=rate)  # type: ignore[type-var]
             if powered:
-                share = energy.drawn_power(facts, row.system_id).idle_share
+                draw = energy.drawn_power(facts, row.system_id)
                 watts = energy.breakeven_W_per_chip(
                     min(powered, key=float),
                     tokens_per_s=speed(row),
                     goodput=kept(row),
                     pue=site.pue,
-                    powered_chips=energy.powered_chips(row.chips_used, row.chips_idle, share),
+                    powered_chips=energy.powered_chips(row.chips_used, row.chips_idle, draw.idle_share),
+                    drawn_share=draw.share,
                 )
                 row = replace(row, breakeven_W_per_chip=watts)  # type: ignore[type-var]
         out.append(row)

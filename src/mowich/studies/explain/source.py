@@ -96,13 +96,14 @@ def break_even(
             best, chips=chips, tokens_per_s=tokens_per_s, goodput=goodput
         )
     else:
-        site, idle_share = energy.read_site(known), energy.drawn_power(known, system_id).idle_share
+        site, draw = energy.read_site(known), energy.drawn_power(known, system_id)
         value = told(notes, name, energy.breakeven_W_per_chip, unit="W")(
             best,
             tokens_per_s=tokens_per_s,
             goodput=goodput,
             pue=site.pue,
-            powered_chips=energy.powered_chips(chips - idle, idle, idle_share),
+            powered_chips=energy.powered_chips(chips - idle, idle, draw.idle_share),
+            drawn_share=draw.share,
         )
     return BreakEven(system=system, best=best, value=value)
 
