@@ -19,9 +19,9 @@ from mowich.plans.plan import OFFLOAD_BITS, RECOMPUTE, SCHEDULES, Plan, Plans, T
 from mowich.show import timeline as drawing
 from mowich.show.render.terminal import Style
 from mowich.software.stack import equip
-from mowich.training.memory_time import COMES, MOST_SLOWER, STAYS
+from mowich.training.memory_time import COMES, MOST_SLOWER, STAYS, MemoryLevel
 from mowich.training.step import micro_batches_of
-from mowich.training.timeline import PlanTimeline, timeline
+from mowich.training.timeline import PlanTimeline, stage_layers, timeline
 
 MODELS = ("llama3-8b", "llama2-7b", "qwen3-30b-a3b")
 SYSTEMS = (("h100:64", None), ("h100:64", "pytorch-fsdp"), ("trn3:64", None), ("ironwood:64", None))
@@ -98,9 +98,42 @@ def test_what_the_device_of_the_head_holds_follows_from_the_order(schedule: str,
 
 
 def shown(recompute: str = "none", schedule: str = "1f1b") -> PlanTimeline:
-    plan = Plan(pp=4, dp=4, micro_batch=2, zero=1, recompute=recompute, schedule=schedule)  # type: ignore[arg-type]
+    vpp = schedules.num_chunks(schedule, 2 if schedule == "interleaved" else 1)
+    plan = Plan(pp=4, vpp=vpp, dp=4, micro_batch=2, zero=1, recompute=recompute, schedule=schedule)  # type: ignore[arg-type]
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
     return timeline(load_model("llama-3.1-8b"), equip(load_facts(), "h100:16"), job, plan)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_activations_come_and_go_layer_by_layer(schedule: str) -> None:
+    """In each pass as many equal steps as the stage has layers, up in forward, down in backward to the weights; the
+    head's loss is held before the layers of a backward pass, and not beside them."""
+    found = shown(schedule=schedule)
+    layers = stage_layers(32, found.line.num_stages)
+    for levels in found.memory.levels:
+        of_pass: dict[object, list[MemoryLevel]] = {}
+        for level in levels:
+            if level.during is not None:
+                of_pass.setdefault(level.during, []).append(level)
+        for op, some in of_pass.items():
+            held = [level.held_B["activations"] for level in some]
+            steps = [abs(two - one) for one, two in pairwise(held) if two != one]
+            assert held == sorted(held, reverse=op.kind != "F")
+            is_last, n = op.stage == found.line.num_stages - 1, layers[op.stage]
+            assert len(steps) == (0 if op.kind == "B" else n - 1 + (op.kind == "F" and is_last))
+            assert steps == pytest.approx([max(steps, default=0.0)] * len(steps))
+            with_loss = [level for level in some if level.held_B["loss"] > 0.0]
+            assert with_loss == (some[:1] if is_last and op.kind in ("B", "BW") else [])
+    per_layer = {round(a.held_B["activations"] - b.held_B["activations"]) for a, b in pairwise(found.memory.levels[0])}
+    assert len({abs(step) for step in per_layer} - {0}) == 1
+
+
+def test_layers_come_in_groups_where_there_are_too_many_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = shown()
+    monkeypatch.setattr("mowich.training.memory_time.MOST_LEVELS", 2 * len(fine.line.spans))
+    coarse = shown()
+    assert sum(map(len, coarse.memory.levels)) < sum(map(len, fine.memory.levels)) / 2
+    assert coarse.memory.peak.total_B == fine.memory.peak.total_B
 
 
 def test_a_trace_counts_memory_by_category_on_every_device() -> None:

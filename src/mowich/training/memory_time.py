@@ -2,10 +2,10 @@
 lower it.
 
 The levels follow from the played pipeline and from the terms of `plans.memory.memory_B`; every device is taken as the
-fullest stage. Weights, gradients and states stay. A stage's activations come with the end of a forward pass and go
-with the end of the backward pass to the weights. While an operation runs, it holds gathered weights and buffers of
-experts; a backward pass also a layer that it computes again, and on the last stage the loss. So the highest level of
-all devices is the memory of the plan.
+fullest stage. Weights, gradients and states stay. A stage's activations come layer by layer in a forward pass and go
+layer by layer in the backward pass to the weights. While an operation runs, it holds gathered weights and buffers of
+experts; a backward pass also a layer that it computes again, and on the last stage first of all the loss. So the
+highest level of all devices is the memory of the plan.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import OFFLOAD_BITS, RECOMPUTE, Plan, Plans, Recompute, TrainJob
 from mowich.plans.schedules import Op
 from mowich.software.stack import Platform
-from mowich.training.pipeline import Timeline
+from mowich.training.pipeline import Span, StageTimes, Timeline
 from mowich.training.step import micro_batches_of, step_time
 
 STAYS = ("weights", "gradients", "optimizer", "reserve")
@@ -32,6 +32,10 @@ STAYS = ("weights", "gradients", "optimizer", "reserve")
 COMES = ("activations", "recomputation", "loss", "gathered weights", "expert buffers")
 """Categories that come and go; all but the activations are the plan's temporary bytes."""
 
+
+MOST_LEVELS = 100_000
+"""Levels of all devices, above which the layers of a pass come and go in groups: a trace of ten times as many is slow
+to open."""
 
 MOST_SLOWER = 0.5
 """A change that makes a token slower by a larger share than this is not offered for its memory."""
@@ -83,57 +87,87 @@ class MemoryTimeline:
 
 
 def memory_timeline(
-    model: Model, system: Platform, job: TrainJob, plan: Plan, line: Timeline, step_s: float
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    plan: Plan,
+    line: Timeline,
+    step_s: float,
+    layers: Sequence[int],
+    head: StageTimes,
 ) -> MemoryTimeline:
-    """What each device of a played plan holds. step_s: of the whole step, with what follows the pipeline."""
+    """What each device of a played plan holds. step_s: of the whole step, with what follows the pipeline; layers: of
+    each stage; head: seconds of the last stage that are the head's."""
     columns, notes = Plans.of([plan]), Notes()
     found = memory_B(model, system, job, columns, micro_batches_of(job, columns), notes)
     stays = {name: float(found[name][0]) for name in STAYS}
     terms = notes.terms["memory.temporary"].inputs
     parts = {name: float(terms[name]) for name in ("recomputed", "logits", "gathered", "expert_buffers")}
     of_one = float(found["activations"][0]) / max(line.held)
-    head = line.num_stages - 1
+    most = max(1, MOST_LEVELS // len(line.spans))
+    passes = _Passes(steps=[min(max(1, n), most) for n in layers], head=head, stays=stays, parts=parts, of_one=of_one)
     return MemoryTimeline(
-        levels=tuple(
-            tuple(_levels(line, device, stays, parts, of_one, head, step_s)) for device in range(line.num_devices)
-        ),
+        levels=tuple(tuple(_levels(line, device, passes, step_s)) for device in range(line.num_devices)),
         usable_B=system.hbm_usable_B,
         reliefs=_reliefs(model, system, job, plan, sum(float(v[0]) for v in found.values())),
     )
 
 
-def _levels(
-    line: Timeline,
-    device: int,
-    stays: Mapping[str, float],
-    parts: Mapping[str, float],
-    of_one: float,
-    head: int,
-    step_s: float,
-) -> Iterator[MemoryLevel]:
-    """The levels of one device. of_one: bytes of activations of one chunk and micro-batch; head: the last stage."""
-    held = 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passes:
+    """What the passes of a step hold. steps: in how many steps the activations of each stage come and go, its layers
+    unless there are too many; head: seconds of the last stage that are the head's; stays, parts: bytes by category, and
+    of what a pass needs for a while; of_one: bytes of activations of one chunk and micro-batch."""
 
-    def level(at_s: float, op: Op | None) -> MemoryLevel:
-        back, loss = op is not None and op.kind != "F", 0.0
-        if op is not None and op.stage == head and op.kind in ("B", "BW"):
-            loss = parts["logits"]
+    steps: Sequence[int]
+    head: StageTimes
+    stays: Mapping[str, float]
+    parts: Mapping[str, float]
+    of_one: float
+
+    def level(self, at_s: float, held: float, op: Op | None, loss: float = 0.0) -> MemoryLevel:
+        """held: activations, in units of one chunk and micro-batch."""
+        back = op is not None and op.kind != "F"
         comes = (
-            held * of_one,
-            max(0.0, parts["recomputed"] - loss) if back else 0.0,
+            held * self.of_one,
+            max(0.0, self.parts["recomputed"] - loss) if back else 0.0,
             loss,
-            parts["gathered"] if op else 0.0,
-            parts["expert_buffers"] if op else 0.0,
+            self.parts["gathered"] if op else 0.0,
+            self.parts["expert_buffers"] if op else 0.0,
         )
-        return MemoryLevel(at_s=at_s, held_B={**stays, **dict(zip(COMES, comes, strict=True))}, during=op)
+        return MemoryLevel(at_s=at_s, held_B={**self.stays, **dict(zip(COMES, comes, strict=True))}, during=op)
 
-    yield level(0.0, None)
+    def during(self, span: Span, held: int) -> Iterator[MemoryLevel]:
+        """The levels of one operation, which begins with so many activations. The head ends a forward pass and begins a
+        backward one."""
+        op, n, first_s = span.op, self.steps[span.op.stage], span.start_s
+        is_last = op.stage == len(self.steps) - 1
+        head_s = self.head.of(op.kind) if is_last else 0.0
+        each_s = (span.end_s - span.start_s - head_s) / n
+        if is_last and op.kind != "F":
+            yield self.level(first_s, held, op, self.parts["logits"] if op.kind != "W" else 0.0)
+            first_s += head_s
+        step = CHANGE[op.kind] / n
+        for k in range(n if step else 1):
+            yield self.level(first_s + k * each_s, held + k * step, op)
+        if is_last and op.kind == "F":
+            yield self.level(span.end_s - head_s, held + 1, op)
+
+
+CHANGE: Mapping[str, int] = {"F": 1, "B": 0, "W": -1, "BW": -1}
+"""Activations of a chunk and micro-batch that a device has more after each kind of operation."""
+
+
+def _levels(line: Timeline, device: int, passes: _Passes, step_s: float) -> Iterator[MemoryLevel]:
+    """The levels of one device."""
+    held = 0
+    yield passes.level(0.0, held, None)
     for span in line.spans:
         if span.device == device:
-            yield level(span.start_s, span.op)
-            held += {"F": 1, "B": 0, "W": -1, "BW": -1}[span.op.kind]
-            yield level(span.end_s, None)
-    yield level(step_s, None)
+            yield from passes.during(span, held)
+            held += CHANGE[span.op.kind]
+            yield passes.level(span.end_s, held, None)
+    yield passes.level(step_s, held, None)
 
 
 def _reliefs(model: Model, system: Platform, job: TrainJob, plan: Plan, need_B: float) -> tuple[Relief, ...]:

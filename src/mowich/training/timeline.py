@@ -88,7 +88,10 @@ def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanT
     tail = {
         k: float(step.parts[k][0]) * slower for k in ("dp", "optimizer", "offload", "fixed") if step.parts[k][0] > 0
     }
-    memory = memory_timeline(model, system, job, plan, line, line.makespan_s + sum(tail.values()))
+    of_head = StageTimes(f=head[0], b=head[1], w=head[2])
+    memory = memory_timeline(
+        model, system, job, plan, line, line.makespan_s + sum(tail.values()), layers=dealt, head=of_head
+    )
     return PlanTimeline(
         plan=plan,
         num_micro_batches=g,
