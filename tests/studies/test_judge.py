@@ -52,11 +52,13 @@ def test_the_fast_and_the_slow_the_wrong_and_the_refused() -> None:
     }
     found = judge_kernels(candidates(texts), ASK)
     rows = {row.candidate.name: row for row in found.rows}
-    assert [rows[name].verdict for name in texts] == ["right", "right", "right", "wrong", "refused"]
+    assert [rows[name].status for name in texts] == ["ok", "ok", "ok", "wrong", "refused"]
     assert [row.candidate.name for row in found.rows[2:]] == ["slow", "wrong", "unwritten"]
     assert rows["slow"].order == "slower"
     assert (rows["slow"].p_best or 1.0) < 0.05
     assert {rows["fast"].order, rows["same"].order} == {"", "tie"}
+    ties = {row.candidate.name: set(row.tied_with) for row in found.rows}
+    assert ties == {"fast": {"same"}, "same": {"fast"}, "slow": set(), "wrong": set(), "unwritten": set()}
     assert found.measure_next == ()  # ties and sure orders need no device
     assert found.best is not None
     assert found.best.run is not None
@@ -68,10 +70,73 @@ def test_the_fast_and_the_slow_the_wrong_and_the_refused() -> None:
 
 def test_no_cheat_is_called_right(tmp_path: Path) -> None:
     found = judge_kernels(candidates(CHEATS), ASK)
-    assert {row.candidate.name for row in found.rows if row.verdict in ("right", "timed")} == set()
-    assert all(row.why for row in found.rows)
-    assert [row.why for row in found.rows if "bug in mowich" in row.why] == []
+    assert {row.candidate.name for row in found.rows if row.status in ("ok", "timed")} == set()
+    assert all(row.reason for row in found.rows)
+    assert [row.reason for row in found.rows if "bug in mowich" in row.reason] == []
     assert not Path("/tmp/judge-cheat").exists()
+
+
+def test_who_ties_is_said_by_both_and_is_a_tie() -> None:
+    """Of drawn times: each that is named ties by itself, both name each other, and the names are few."""
+    from mowich.neuroncore.order import KernelSide, order_between
+    from mowich.studies.judge.judge import _ties
+
+    draw, tied = np.random.default_rng(3), 0
+    for _ in range(20):
+        sides = [
+            KernelSide(
+                time_s=float(t),
+                reason="",
+                grade="C",
+                kind="3",
+                path={"dma": (float(draw.uniform(0.2, 0.4)), 0.9, 1.1)},
+                pair=0.02,
+                width=(0.9, 1.1),
+                risks=(),
+            )
+            for t in np.sort(draw.uniform(1.0, 1.5, 12))
+        ]
+        ties = _ties(sides)
+        for at, others in enumerate(ties):
+            assert all(order_between(sides[at], sides[other]).verdict == "tie" for other in others)
+            assert all(at in ties[other] for other in others)
+        assert sum(map(len, ties)) <= 2 * (len(sides) - 1)
+        tied += sum(map(len, ties))
+        alone = [at for at, others in enumerate(ties) if not others]
+        assert not any(order_between(sides[a], sides[b]).verdict == "tie" for a in alone for b in alone if a < b)
+    assert tied > 20
+
+
+def test_a_reference_draws_the_arguments_of_a_candidate_once(tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn"
+    (tmp_path / "ref.py").write_text(
+        "import numpy as np\n"
+        "def inputs(seed):\n"
+        f"    open({str(drawn)!r}, 'a').write(f'{{seed}}\\n')\n"
+        "    return {'x': np.random.default_rng(seed).random((128, 64), np.float32)}\n"
+        "def reference(x):\n"
+        "    e = np.exp(x - x.max(1, keepdims=True))\n"
+        "    return e / e.sum(1, keepdims=True)\n"
+    )
+    ask = replace(ASK, reference=ReferenceFile(tmp_path / "ref.py", ""), shapes=(), seeds=2)
+    found = judge_kernels(candidates({"a": SOFTMAX, "b": SOFTMAX + "\n", "none": HEAD}), ask)
+    assert [row.status for row in found.rows] == ["ok", "ok", "refused"]
+    seeds = drawn.read_text().splitlines()
+    assert len(seeds) == len(set(seeds)) == 6
+
+
+def test_guards_that_a_system_has_not_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mowich import cli
+    from mowich.studies.judge import closed
+
+    words = ["kernel", "judge", "@softmax", "--reference", "@softmax", "--shapes", "x=float32[128,64]", "--seeds", "1"]
+    monkeypatch.setattr(closed, "_landlock", lambda reads: False)
+    assert cli.run([*words, "--json"]) == 0
+    assert "files" in json.loads(capsys.readouterr().out)["missing"]
+    assert cli.run(words) == 0
+    assert "This system does not close a candidate's files" in " ".join(capsys.readouterr().out.split())
 
 
 def test_arguments_follow_from_the_text_of_a_candidate() -> None:
@@ -223,11 +288,11 @@ def test_the_command_line_and_python(tmp_path: Path, capsys: pytest.CaptureFixtu
     words += ["--cache", str(tmp_path / "kept")]
     assert cli.run([*words, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
-    assert first["schema"] == "mowich/kernel-judge@1"
-    assert first["count"] == {"right": 1, "timed": 0, "wrong": 0, "refused": 1}
+    assert first["schema"] == "mowich/judge@1"
+    assert first["count"] == {"ok": 1, "timed": 0, "wrong": 0, "refused": 1}
     assert cli.run([*words, "--lines", "--quiet"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line.get("verdict") for line in lines] == ["right", "refused", None]
+    assert [line.get("status") for line in lines] == ["ok", "refused", None]
     assert lines[-1]["rows"] == first["rows"]  # what was kept is what was found
     found = mowich.judge([tmp_path], "@softmax", shapes=["x=float32[128,64]"], seeds=1, cache=tmp_path / "kept")
     assert found.to_dict()["rows"] == first["rows"]

@@ -300,14 +300,14 @@ def judge(
         cache: a folder where what each candidate gave is kept, by its content.
         seed: of what is drawn, beside the candidate's text.
 
-    Returns: `.rows`, the right ones first and by time, each with verdict, time, order to the fastest; `.best`;
+    Returns: `.rows`, the right ones first and by time, each with status, time, order to the fastest; `.best`;
     `.measure_next`. Units: seconds, bytes.
 
     Example:
         >>> import mowich
         >>> found = mowich.judge(["@softmax"], "@softmax", shapes=["x=float32[128,256]"], seeds=1)
-        >>> found.best.verdict
-        'right'
+        >>> found.best.status
+        'ok'
     """
     given: dict[str, object] = {
         "candidates": tuple(map(str, candidates)),

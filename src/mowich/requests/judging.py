@@ -6,20 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mowich.errors import UserError
-from mowich.neuroncore.targets import TARGET_HELP, generation_of
+from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
 from mowich.requests.debugging import ReferenceFile, read_reference_file
 from mowich.requests.fields import CALLED, TYPED, Field, flag, path, texts, whole
-from mowich.requests.kernels import FIT_TOLERANCE, GUEST_MEMORY, GUEST_TIME, KERNEL, LNC, NKI_VERSION
+from mowich.requests.kernels import FIT_TOLERANCE, GUEST_MEMORY, GUEST_TIME, KERNEL, LNC, NKI_VERSION, OF_TARGET
 from mowich.requests.schema import QuestionReader, Schema
 
 _EDGES = TYPED | CALLED
-
-
-def read_target_word(value: object) -> str:
-    """ "trn3", as a kernel's target."""
-    generation_of(str(value))
-    return str(value)
 
 
 CANDIDATES = texts(
@@ -39,16 +33,7 @@ JUDGE_REFERENCE: Field[ReferenceFile] = Field(
     needs=True,
     edges=_EDGES,
 )
-JUDGED_ON: Field[str] = Field(
-    name="on",
-    parse=read_target_word,
-    kind="word",
-    help=TARGET_HELP,
-    metavar="NAME",
-    default="trn3",
-    shown="trn3",
-    edges=_EDGES,
-)
+JUDGED_ON = replace(OF_TARGET, name="on", default=DEFAULT_TARGET, shown=DEFAULT_TARGET, edges=_EDGES)
 SHAPES = texts(
     "shapes",
     'Arguments, "x=float32[256,1000] scale=2.0"; may be given more than once, the last is timed (default: what inputs()'
@@ -135,7 +120,7 @@ JUDGE = Schema(
             replace(NKI_VERSION, keyword="", edges=_EDGES),
         ),
         *(CANDIDATES_AT_ONCE, _LIMIT, _ROOM, CACHE, _DRAWN, LINES),
-        *(replace(JSON, help="One JSON object on stdout (mowich/kernel-judge@1)."), CSV, PLAIN, QUIET, OUT),
+        *(replace(JSON, help="One JSON object on stdout (mowich/judge@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_judge,
     help="Judge candidates of a kernel: values beside a reference, time, order, what to measure next.",

@@ -45,6 +45,7 @@ from mowich.requests.fields import (
     path,
     quantity,
     read_kernels_file,
+    read_word,
     texts,
     whole,
     word,
@@ -69,7 +70,16 @@ _ARGUMENTS = texts(
     edges=TYPED,
 )
 KERNEL = word("kernel", "Run this kernel of the file.", short="-k", metavar="NAME", edges=TYPED)
-OF_TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
+
+
+def read_target(value: object) -> str:
+    """ "trn3", as a kernel's target."""
+    name = read_word(value)
+    generation_of(name)
+    return name
+
+
+OF_TARGET = replace(word("target", TARGET_HELP, metavar="NAME", edges=TYPED), parse=read_target)
 LNC = whole(
     "lnc",
     "Cores of a logical core, 1 or 2: of launches that name no grid; one that names another is refused.",
@@ -218,15 +228,6 @@ def _kernel(reader: QuestionReader) -> None:
     file = reader.get(_FILE)
     if file is not None and not file.is_file():
         reader.problems.add("no such file", where=str(file))
-    read_target(reader)
-
-
-def read_target(reader: QuestionReader) -> None:
-    """Note a target that is not known."""
-    target = reader.get(OF_TARGET)
-    if target is not None:
-        with reader.watch(OF_TARGET):
-            generation_of(target)
 
 
 def _writable(reader: QuestionReader, *fields: Field[Path], folder: bool = False) -> None:
@@ -443,7 +444,6 @@ def _diff(reader: QuestionReader) -> DiffRequest:
                 reader.problems.add("no such file", where=str(side))
         if reader.given(_NAMED) is None:
             reader.problems.add("two files need the name of their kernel", fix="-k NAME, or -k NAME_OF_A,NAME_OF_B")
-        read_target(reader)
     else:
         for side in sides:
             if not side.is_dir():

@@ -17,7 +17,7 @@ from mowich.requests.debugging import (
     check_debugging,
 )
 from mowich.requests.fields import CALLED, Field, flag, whole, word
-from mowich.requests.kernels import FIT_TOLERANCE, LNC, NKI_VERSION, OF_TARGET, STRICT, VALUES, read_target
+from mowich.requests.kernels import FIT_TOLERANCE, LNC, NKI_VERSION, OF_TARGET, STRICT, VALUES
 from mowich.requests.schema import QuestionReader, Schema
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ class Launch(Request):
 
 
 def _launch(reader: QuestionReader) -> Launch:
-    read_target(reader)
     if not callable(reader.given(FUNCTION)) and reader.given(FUNCTION) is not None:
         reader.add("not a kernel", FUNCTION, given=reader.given(FUNCTION), allowed="a function")
     inputs = reader.given(INPUTS)
@@ -143,7 +142,6 @@ class Debugging(Request):
 
 
 def _debugging(reader: QuestionReader) -> Debugging:
-    read_target(reader)
     for field in (FUNCTION, CALLED_REFERENCE):
         given = reader.given(field)
         if given is not None and not callable(given):

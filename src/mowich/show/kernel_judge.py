@@ -11,8 +11,8 @@ from mowich.units import show
 def judge_page(result: Result, run: Run) -> Page:
     """Candidates: those that are right by time, those that are not with the reason."""
     rows = result["rows"]
-    good = [row for row in rows if row["place"] is not None]
-    bad = [row for row in rows if row["place"] is None]
+    good = [row for row in rows if row["rank"] is not None]
+    bad = [row for row in rows if row["rank"] is None]
     best = good[0] if good else None
     shapes = ", ".join(result["shapes"]) or "inputs() of the reference's file"
     return Page(
@@ -31,18 +31,22 @@ def judge_page(result: Result, run: Run) -> Page:
 
 def _sentences(result: Result, best: Result | None) -> list[str]:
     count = result["count"]
-    ran = count["right"] + count["timed"]
+    ran = count["ok"] + count["timed"]
     said = [f"{ran} of {result['candidates']} candidates are {'timed' if count['timed'] else 'right'}"]
     said += [f"{count['wrong']} wrong"] * bool(count["wrong"]) + [f"{count['refused']} refused"] * bool(
         count["refused"]
     )
     out = [", ".join(said) + "."]
     if best is not None:
-        out.append(f"Fastest: {best['candidate']}, {_time(best)}.")
+        out.append(f"Fastest: {best['file']}, {_time(best)}.")
     if result["measure_next"]:
         out.append(f"Measure next: {', '.join(result['measure_next'])}; their order is not settled.")
     elif best is not None and ran > 1:
         out.append("The order to it is settled for every other one: slower, or a tie, with 80% or more.")
+    if result["missing"]:
+        out.append(
+            f"This system does not close a candidate's {', '.join(result['missing'])}; other guards do (docs/judge.md)."
+        )
     return out
 
 
@@ -56,8 +60,8 @@ def _ranked(rows: list[Result]) -> Table:
     return Table(
         title="By time",
         columns=[
-            Column(name="place"),
-            Column(name="candidate", right=False),
+            Column(name="rank"),
+            Column(name="file", right=False),
             Column(name="time"),
             Column(name="faster than the first"),
             Column(name="order", right=False),
@@ -67,11 +71,11 @@ def _ranked(rows: list[Result]) -> Table:
         ],
         rows=[
             [
-                str(row["place"]),
-                row["candidate"],
+                str(row["rank"]),
+                row["file"],
                 _time(row),
-                NOTHING if row["place"] == 1 or row["p_best"] is None else f"{row['p_best']:.0%}",
-                row["order"] or ("first" if row["place"] == 1 else NOTHING),
+                NOTHING if row["rank"] == 1 or row["p_best"] is None else f"{row['p_best']:.0%}",
+                row["order"] or ("first" if row["rank"] == 1 else NOTHING),
                 show(row["hbm_B"], "B"),
                 row["binds"] or NOTHING,
                 NOTHING if row["reference"] is None else number_text(row["reference"]["share"]),
@@ -88,11 +92,11 @@ def _refused(rows: list[Result]) -> Table:
     return Table(
         title="Wrong and refused",
         columns=[
-            Column(name="candidate", right=False),
-            Column(name="verdict", right=False),
-            Column(name="why", right=False),
+            Column(name="file", right=False),
+            Column(name="status", right=False),
+            Column(name="reason", right=False),
         ],
-        rows=[[row["candidate"], row["verdict"], row["why"] or NOTHING] for row in rows],
+        rows=[[row["file"], row["status"], row["reason"] or NOTHING] for row in rows],
         most=40,
         elsewhere="--json or --csv",
     )

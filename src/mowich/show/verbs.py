@@ -58,7 +58,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/kernel-check@1": _of("kernel_check", "check_page"),
     "mowich/kernel-debug@1": _of("kernel_debug", "debug_page"),
     "mowich/kernel-diff@1": _of("kernel_diff"),
-    "mowich/kernel-judge@1": _of("kernel_judge", "judge_page"),
+    "mowich/judge@1": _of("kernel_judge", "judge_page"),
     "mowich/kernel-layer@1": _of("kernel_layer", "layer_page"),
 }
 

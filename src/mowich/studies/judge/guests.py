@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from mowich.errors import UserError
@@ -17,6 +17,7 @@ from mowich.studies.judge.closed import GUARDS, close
 MOST_B = 2**30
 """Bytes that a guest may answer with."""
 _HEAD = b"ok\n"
+"""What stands before a value, after the line of guards that are missing."""
 _REAP_S = 2.0
 _MOST_FILES = 1024
 _PATIENT_S, _NAP_S = 1.0, 0.001
@@ -37,12 +38,13 @@ class GuestLimits:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestEnd:
     """place: of the work in the order in which it was given; value: what it gave, None: it did not, and why says why;
-    seconds: on the clock."""
+    seconds: on the clock; missing: guards that its process told, before it did the work, not to have."""
 
     place: int
     value: bytes | None
-    why: str
-    seconds: float
+    why: str = ""
+    seconds: float = 0.0
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ def _started(place: int, work: Callable[[], bytes], limits: GuestLimits) -> _Gue
 
 def _live(work: Callable[[], bytes], to: int, limits: GuestLimits) -> None:
     """The life of a guest. It never comes back."""
-    code = 1
+    code, is_told = 1, False
     try:
         os.setsid()
         os.closerange(3, to)  # ways to other processes are none of its business
@@ -107,7 +109,9 @@ def _live(work: Callable[[], bytes], to: int, limits: GuestLimits) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, limits.time_s + _REAP_S)  # where nobody is left to end it, it ends itself
-        close(reads=limits.reads, memory_B=limits.memory_B, time_s=limits.time_s, guards=limits.guards)
+        closed = close(reads=limits.reads, memory_B=limits.memory_B, time_s=limits.time_s, guards=limits.guards)
+        _written(to, ",".join(closed.missing).encode() + b"\n")
+        is_told = True
         value = _HEAD + work()
         code = 0
     except MemoryError:
@@ -116,7 +120,7 @@ def _live(work: Callable[[], bytes], to: int, limits: GuestLimits) -> None:
         with suppress(BaseException):
             value = f"{type(error).__name__}: {error}".removesuffix(": ").encode(errors="replace")[:2000]
     with suppress(BaseException):
-        _written(to, value)
+        _written(to, value if is_told else b"\n" + value)
     os._exit(code)
 
 
@@ -152,12 +156,19 @@ def _ended(guest: _Guest, why: str) -> GuestEnd:
     """What a guest that said all, or is ended, gave."""
     seconds = time.monotonic() - guest.start
     status = _killed(guest, 0.0 if why else _PATIENT_S)
-    value, text = None, bytes(guest.read)
+    value, (missing, _, text) = None, bytes(guest.read).partition(b"\n")
     if not why and text.startswith(_HEAD):
         value = text[len(_HEAD) :]
     elif not why:
         why = text.decode(errors="replace") or _death(status)
-    return GuestEnd(place=guest.place, value=value, why=why, seconds=seconds)
+    names = tuple(name for name in GUARDS if name in missing.decode(errors="replace").split(","))
+    return GuestEnd(place=guest.place, value=value, why=why, seconds=seconds, missing=names)
+
+
+def missing_guards(limits: GuestLimits) -> tuple[str, ...]:
+    """Guards that processes of guests do not have on this system, as one of them finds."""
+    with closing(in_guests([bytes], limits)) as ends:
+        return next(ends).missing
 
 
 def _killed(guest: _Guest, patient_s: float = 0.0) -> int:

@@ -16,38 +16,40 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors
 from mowich.examples import file_or_example
-from mowich.neuroncore.order import KernelSide, order_between
+from mowich.neuroncore.order import TIE_WITHIN, KernelSide, order_between
 from mowich.nki.check import kernels_text
 from mowich.progress import tell
 from mowich.requests.debugging import ReferenceFile
 from mowich.shown import Shown
 from mowich.studies.judge.candidate import CandidateRun, JudgeRun, KernelCandidate, run_candidate, runs_of
 from mowich.studies.judge.closed import GUARDS, readable_folders
-from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
+from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests, missing_guards
 from mowich.studies.judge.referee import Question, Referee
 from mowich.studies.kernel_reference import ReferenceFit
 from mowich.version import VERSION
 
-JUDGE_VERDICTS = ("right", "timed", "wrong", "refused")
-"""right: within the tolerance on all arguments; timed: values were not asked for; wrong: not within it; refused: it did
-not run to its end, or may not be run."""
+JUDGE_STATUSES = ("ok", "timed", "wrong", "refused")
+"""ok: right, within the tolerance on all arguments; timed: values were not asked for, so nobody knows whether it is
+right; wrong: not within the tolerance; refused: it did not run to its end, or may not be run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A candidate. verdict: of `JUDGE_VERDICTS`; why: of one that is not right, with its line; run: on the last
-    arguments, None where it has none; fit: of the arguments on which it is farthest from the reference; p_best:
-    probability that it is faster than the fastest one (1/2: the fastest itself); place: from 1, of those that are
-    right; order: to the fastest; seconds: that its process took."""
+    """A candidate. status: of `JUDGE_STATUSES`; reason: why it is not right, with its line; run: on the last arguments,
+    None where it has none; fit: of the arguments on which it is farthest from the reference; rank: from 1, of those
+    that are right, or timed; p_best: probability that it is faster than the fastest one (1/2: the fastest itself);
+    order: to the fastest; tied_with: the fastest candidate that it ties with, and of that one all that name it;
+    seconds: that its process took."""
 
     candidate: KernelCandidate
-    verdict: str
-    why: str = ""
+    status: str
+    reason: str = ""
     run: CandidateRun | None = None
     fit: ReferenceFit | None = None
-    place: int | None = None
+    rank: int | None = None
     p_best: float | None = None
     order: str = ""
+    tied_with: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -56,15 +58,16 @@ class Judged:
         return self.order != "no order known"
 
     def to_dict(self) -> dict[str, object]:
-        """A row of `mowich/kernel-judge@1`."""
+        """A row of `mowich/judge@1`."""
         figures = None if self.run is None else self.run.figures
         return {
-            "candidate": self.candidate.name,
-            "verdict": self.verdict,
-            "why": self.why or None,
-            "place": self.place,
+            "file": self.candidate.name,
+            "status": self.status,
+            "reason": self.reason or None,
             "time_s": None if figures is None else {**figures["time_s"], "grade": figures["grade"]},
             "p_best": self.p_best,
+            "rank": self.rank,
+            "tied_with": list(self.tied_with),
             "order": self.order or None,
             **{key: None if figures is None else figures[key] for key in _FIGURES},
             "reference": None if self.fit is None else self.fit.to_dict(),
@@ -78,7 +81,8 @@ _FIGURES = ("instructions", "hbm_B", "spill_B", "flop", "bound", "binds")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelJudge(Shown):
     """All candidates. rows: those that are right first, fastest first; measure_next: names of those whose order is not
-    settled, the likeliest to be the fastest first, at most as many as may be measured.
+    settled, the likeliest to be the fastest first, at most as many as may be measured; missing: what closes a
+    candidate's process and this system does not have (`closed.GUARDS`).
 
     Units: seconds, bytes.
 
@@ -93,23 +97,25 @@ class KernelJudge(Shown):
     seeds: int
     rows: tuple[Judged, ...]
     measure_next: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def best(self) -> Judged | None:
         """The fastest that is right."""
-        return self.rows[0] if self.rows and self.rows[0].place == 1 else None
+        return self.rows[0] if self.rows and self.rows[0].rank == 1 else None
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON contract `mowich/kernel-judge@1`."""
+        """The JSON contract `mowich/judge@1`."""
         return {
-            "schema": "mowich/kernel-judge@1",
+            "schema": "mowich/judge@1",
             "reference": self.reference,
             "target": self.target,
             "shapes": list(self.shapes),
             "seeds": self.seeds,
             "candidates": len(self.rows),
-            "count": {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in JUDGE_VERDICTS},
+            "count": {status: sum(row.status == status for row in self.rows) for status in JUDGE_STATUSES},
             "measure_next": list(self.measure_next),
+            "missing": list(self.missing),
             "rows": [row.to_dict() for row in self.rows],
         }
 
@@ -139,11 +145,13 @@ class JudgeAsk:
 def judge_kernels(
     candidates: Sequence[KernelCandidate], ask: JudgeAsk, told: Callable[[Judged], None] = lambda _: None
 ) -> KernelJudge:
-    """Judge candidates. told: is given each as soon as it is known, without its place. Raises UserError for a reference
+    """Judge candidates. told: is given each as soon as it is known, without its rank. Raises UserError for a reference
     that cannot be used."""
+    missing = missing_guards(_limits(ask))
+    keys = [_key(candidate, ask, missing) for candidate in candidates]
     first: dict[str, KernelCandidate] = {}
-    for candidate in candidates:
-        first.setdefault(_key(candidate, ask), candidate)
+    for key, candidate in zip(keys, candidates, strict=True):
+        first.setdefault(key, candidate)
     _warm()
     found: dict[str, Judged] = {}
     with Referee(ask.reference, ask.kernel or "", ask.how.target) as referee:
@@ -151,7 +159,7 @@ def judge_kernels(
             found[key] = judged
             told(judged)
             tell("judging", len(found), len(first))
-    rows = [replace(found[_key(c, ask)], candidate=c) for c in candidates]
+    rows = [replace(found[key], candidate=c) for key, c in zip(keys, candidates, strict=True)]
     ranked = _ranked(rows)
     return KernelJudge(
         reference=str(ask.reference.file),
@@ -160,13 +168,14 @@ def judge_kernels(
         seeds=ask.seeds,
         rows=tuple(ranked),
         measure_next=_measure_next(ranked, ask.budget),
+        missing=missing,
     )
 
 
-def _key(candidate: KernelCandidate, ask: JudgeAsk) -> str:
-    """What an answer depends on, as one word: the candidate's text, and what it is judged by."""
+def _key(candidate: KernelCandidate, ask: JudgeAsk, missing: tuple[str, ...]) -> str:
+    """What an answer depends on, as one word: the candidate's text, what it is judged by, and what is not closed."""
     asked = (VERSION, candidate.text, candidate.kernel, ask.kernel, ask.shapes, ask.seeds, ask.seed, ask.tolerance)
-    more = (ask.how, ask.reference.name, kernels_text(ask.reference.file), ask.time_s, ask.memory_B)
+    more = (ask.how, ask.reference.name, kernels_text(ask.reference.file), ask.time_s, ask.memory_B, missing)
     return sha256(repr((asked, more)).encode()).hexdigest()
 
 
@@ -203,45 +212,49 @@ def _each(first: Mapping[str, KernelCandidate], ask: JudgeAsk, referee: Referee)
     for key, candidate in first.items():
         kept = _read(ask.cache, key)
         if kept is not None:
-            yield key, _judged(candidate, GuestEnd(place=0, value=kept, why="", seconds=0.0), ask, referee)
+            yield key, _judged(candidate, GuestEnd(place=0, value=kept), ask, referee)
         else:
             left.append((key, candidate, _questions(candidate, ask)))
-    limits = GuestLimits(time_s=ask.time_s, memory_B=ask.memory_B, reads=readable_folders(), guards=ask.guards)
 
     def works() -> Iterator[Callable[[], bytes]]:
         for _, candidate, questions in left:
             given = [referee.arguments(question) for question in questions]
             yield partial(run_candidate, replace(candidate, kernel=candidate.kernel or ask.kernel), given, ask.how)
 
-    for end in in_guests(works(), limits, at_once=ask.at_once):
-        key, candidate, _ = left[end.place]
+    for end in in_guests(works(), _limits(ask), at_once=ask.at_once):
+        key, candidate, questions = left[end.place]
         if end.value is not None:
             _write(ask.cache, key, end.value)
         yield key, _judged(candidate, end, ask, referee)
+        referee.forget(questions)
+
+
+def _limits(ask: JudgeAsk) -> GuestLimits:
+    return GuestLimits(time_s=ask.time_s, memory_B=ask.memory_B, reads=readable_folders(), guards=ask.guards)
 
 
 def _judged(candidate: KernelCandidate, end: GuestEnd, ask: JudgeAsk, referee: Referee) -> Judged:
     """What a candidate's process told, beside the reference."""
     judged = partial(Judged, candidate=candidate, seconds=end.seconds)
     if end.value is None:
-        return judged(verdict="refused", why=end.why)
+        return judged(status="refused", reason=end.why)
     try:
         runs, why = runs_of(end.value)
         if why or not runs:
-            return judged(verdict="refused", why=why or "it ran on nothing")
+            return judged(status="refused", reason=why or "it ran on nothing")
         if not ask.how.values:
-            return judged(verdict="timed", run=runs[-1])
+            return judged(status="timed", run=runs[-1])
         fits = [
             referee.fit(question, run.outputs, ask.tolerance)
             for question, run in zip(_questions(candidate, ask), runs, strict=True)
         ]
     except (UserError, UserErrors) as error:
-        return judged(verdict="refused", why=error.line())
+        return judged(status="refused", reason=error.line())
     worst = max(fits, key=lambda fit: fit.share / fit.tolerance if fit.tolerance else fit.share)
     if not worst.is_close:
         at = f"at {list(worst.place)} of output {worst.output} it has {worst.got:.6g}, the reference {worst.wanted:.6g}"
-        return judged(verdict="wrong", why=at, run=runs[-1], fit=worst)
-    return judged(verdict="right", run=runs[-1], fit=worst)
+        return judged(status="wrong", reason=at, run=runs[-1], fit=worst)
+    return judged(status="ok", run=runs[-1], fit=worst)
 
 
 def _read(folder: Path | None, key: str) -> bytes | None:
@@ -266,16 +279,32 @@ def _write(folder: Path | None, key: str, value: bytes) -> None:
 def _ranked(rows: Sequence[Judged]) -> list[Judged]:
     """Those that are right, or timed, by time with their order to the fastest; then those that are wrong; then those
     that were refused."""
-    good = [row for row in rows if row.verdict in ("right", "timed")]
+    good = [row for row in rows if row.status in ("ok", "timed")]
     timed = sorted((row for row in good if _side(row).time_s is not None), key=lambda row: _side(row).time_s or 0.0)
-    out = []
-    for place, row in enumerate(timed, 1):
+    ties, out = _ties([_side(row) for row in timed]), []
+    for place, row in enumerate(timed):
         order = order_between(_side(row), _side(timed[0]))
         p = None if order.p_a_slower is None else 1.0 - order.p_a_slower
         words = {"a slower": "slower", "b slower": "faster"}.get(order.verdict, order.verdict)
-        out.append(replace(row, place=place, p_best=p, order="" if place == 1 else words))
+        tied = tuple(timed[at].candidate.name for at in ties[place])
+        out.append(replace(row, rank=place + 1, p_best=p, order=words if place else "", tied_with=tied))
     rest = [row for row in good if _side(row).time_s is None]
-    return [*out, *rest, *sorted((r for r in rows if r not in good), key=lambda r: JUDGE_VERDICTS.index(r.verdict))]
+    return [*out, *rest, *sorted((r for r in rows if r not in good), key=lambda r: JUDGE_STATUSES.index(r.status))]
+
+
+def _ties(sides: Sequence[KernelSide]) -> list[list[int]]:
+    """Of each side, by time: the first one that it ties with; of a first one, all that tie with it. Not every pair, so
+    that a thousand that are alike are a thousand words, and each that is named is a tie."""
+    ties, firsts = [list[int]() for _ in sides], list[int]()
+    for place, side in enumerate(sides):
+        near = (at for at in firsts if (side.time_s or 0.0) <= (1 + TIE_WITHIN) * (sides[at].time_s or 0.0))
+        first = next((at for at in near if order_between(sides[at], side).verdict == "tie"), None)
+        if first is None:
+            firsts.append(place)
+        else:
+            ties[place].append(first)
+            ties[first].append(place)
+    return ties
 
 
 def _side(row: Judged) -> KernelSide:
@@ -286,7 +315,7 @@ def _side(row: Judged) -> KernelSide:
 def _measure_next(rows: Sequence[Judged], budget: int) -> tuple[str, ...]:
     """The fastest and those whose order to it is not known, the likeliest to be faster first; empty where every order
     is known."""
-    open_ = [row for row in rows if row.place is not None and not row.settled]
+    open_ = [row for row in rows if row.rank is not None and not row.settled]
     likeliest = sorted(open_, key=lambda row: -(row.p_best or 0.0))
     return tuple(row.candidate.name for row in [*rows[:1], *likeliest][:budget]) if open_ else ()
 

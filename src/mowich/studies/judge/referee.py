@@ -65,6 +65,10 @@ class Referee:
         assert isinstance(found, ReferenceFit)
         return found
 
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Drop the arguments of questions that are done with."""
+        self._asked("forget", questions)
+
     def _asked(self, *words: object) -> object:
         try:
             self._pipe.send(words)
@@ -104,14 +108,25 @@ class _Own:
 
     def __init__(self, reference: Callable[..., object], names: Mapping[str, object]) -> None:
         self._reference, self._inputs = reference, names.get("inputs")
-        self._kept: tuple[Question, dict[str, object], list[Array]] | None = None
+        self._drawn: dict[Question, dict[str, object]] = {}
 
     def ready(self) -> bool:
         """Whether it could be loaded."""
         return True
 
     def arguments(self, question: Question) -> dict[str, object]:
-        """The arguments of a question."""
+        """The arguments of a question, kept until it is forgotten."""
+        if question not in self._drawn:
+            self._drawn[question] = self._draw(question)
+        return self._drawn[question]
+
+    def forget(self, questions: Sequence[Question]) -> bool:
+        """Drop the arguments of questions."""
+        for question in questions:
+            self._drawn.pop(question, None)
+        return True
+
+    def _draw(self, question: Question) -> dict[str, object]:
         import inspect
 
         from mowich.nki import Kernel
@@ -132,13 +147,11 @@ class _Own:
 
     def fit(self, question: Question, outputs: list[Array], tolerance: float | None) -> ReferenceFit:
         """How far outputs are from the reference's."""
-        if self._kept is None or self._kept[0] != question:
-            given = self.arguments(question)
-            wanted = wanted_of(_plain(self._reference), (), given)
-            if isinstance(wanted, str):
-                raise UserError(wanted)
-            self._kept = question, given, [np.asarray(x) for x in wanted]
-        _, given, wanted = self._kept
+        given = self.arguments(question)
+        found = wanted_of(_plain(self._reference), (), given)
+        if isinstance(found, str):
+            raise UserError(found)
+        wanted = [np.asarray(x) for x in found]
         if [x.shape for x in wanted] != [x.shape for x in outputs]:
             got, want = (", ".join(str(list(x.shape)) for x in of) for of in (outputs, wanted))
             raise UserError("it gives arrays of other shapes", given=got, allowed=want)
