@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ import pytest
 import mowich
 from judge_cheats import CHEATS, HEAD
 from mowich.errors import UserError, UserErrors
+from mowich.neuroncore.order import KernelSide, order_between, unshared
 from mowich.requests.debugging import ReferenceFile
 from mowich.studies.judge.candidate import JudgeRun, KernelCandidate, runs_of
 from mowich.studies.judge.closed import GUARDS, readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests
-from mowich.studies.judge.judge import JudgeAsk, judge_kernels
+from mowich.studies.judge.judge import JudgeAsk, _ties, judge_kernels
+from mowich.studies.judge.measured import KnownTimes, _sd, expected_gain
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 SOFTMAX = (KERNELS / "softmax.py").read_text(encoding="utf-8")
@@ -42,7 +45,7 @@ def candidates(texts: dict[str, str]) -> list[KernelCandidate]:
     return [KernelCandidate(name=name, text=text) for name, text in texts.items()]
 
 
-def test_the_fast_and_the_slow_the_wrong_and_the_refused() -> None:
+def test_the_fast_and_the_slow_the_wrong_and_the_refused(tmp_path: Path) -> None:
     texts = {
         "slow": SOFTMAX.replace(SCALED, SCALED + TWICE),
         "fast": SOFTMAX,
@@ -50,7 +53,8 @@ def test_the_fast_and_the_slow_the_wrong_and_the_refused() -> None:
         "wrong": SOFTMAX.replace(SCALED, ""),
         "unwritten": SOFTMAX.replace("        nisa.dma_copy(dst=result[start : start + size, :], src=power)\n", ""),
     }
-    found = judge_kernels(candidates(texts), ASK)
+    ask = replace(ASK, cache=tmp_path)
+    found = judge_kernels(candidates(texts), ask)
     rows = {row.candidate.name: row for row in found.rows}
     assert [rows[name].status for name in texts] == ["ok", "ok", "ok", "wrong", "refused"]
     assert [row.candidate.name for row in found.rows[2:]] == ["slow", "wrong", "unwritten"]
@@ -59,13 +63,27 @@ def test_the_fast_and_the_slow_the_wrong_and_the_refused() -> None:
     assert {rows["fast"].order, rows["same"].order} == {"", "tie"}
     ties = {row.candidate.name: set(row.tied_with) for row in found.rows}
     assert ties == {"fast": {"same"}, "same": {"fast"}, "slow": set(), "wrong": set(), "unwritten": set()}
-    assert found.measure_next == ()  # ties and sure orders need no device
     assert found.best is not None
     assert found.best.run is not None
     x = np.zeros((256, 512), np.float32)
     alone = mowich.run_kernel(mowich.load_kernel(KERNELS / "softmax.py"), x, target="trn3", values=False)
     assert isinstance(alone, mowich.nki.Result)
-    assert found.best.run.figures["time_s"]["value"] == alone.time_s.value  # the time that a profile says
+    alone_s = alone.time_s.value
+    assert alone_s is not None
+    assert found.best.run.figures["time_s"]["value"] == alone_s  # the time that a profile says
+    assert found.measure_next == ("fast", "same")  # which compile as they please; what is surely slower needs no device
+    clock_s = {row.candidate.name: row.to_dict()["clock_s"] for row in found.rows}
+    measured = {name: 1.3 * float(str(clock_s[name])) for name in ("fast", "slow")}
+    second = judge_kernels(candidates(texts), replace(ask, measured_s=measured))
+    rows = {row.candidate.name: row for row in second.rows}
+    assert [row.candidate.name for row in second.rows[:3]] == ["same", "fast", "slow"]
+    assert rows["fast"].known is not None
+    assert rows["same"].known is not None
+    assert rows["fast"].known.value == rows["fast"].known.high == measured["fast"]
+    assert (
+        alone_s < (rows["same"].known.value or 0.0) < measured["fast"]
+    )  # it shares most of what the clock does not know
+    assert second.measure_next == ()  # two were measured, as many as a fifth is at least
 
 
 def test_no_cheat_is_called_right(tmp_path: Path) -> None:
@@ -76,35 +94,96 @@ def test_no_cheat_is_called_right(tmp_path: Path) -> None:
     assert not Path("/tmp/judge-cheat").exists()
 
 
+def drawn_sides(draw: np.random.Generator, count: int) -> list[KernelSide]:
+    """Kernels of one interface, alike to drawn degrees."""
+    sides = []
+    for t in np.sort(draw.uniform(1.0, 1.5, count)):
+        shares = draw.dirichlet(np.ones(3))
+        path = {name: (float(x), 0.85, 1.2) for name, x in zip(("dma", "vector", "scalar"), shares, strict=True)}
+        more: dict[str, Any] = {"kind": "3", "path": path, "pair": 0.05, "width": (0.9, 1.1), "risks": ()}
+        sides.append(KernelSide(time_s=float(t), reason="", grade="C", **more))
+    return sides
+
+
 def test_who_ties_is_said_by_both_and_is_a_tie() -> None:
     """Of drawn times: each that is named ties by itself, both name each other, and the names are few."""
-    from mowich.neuroncore.order import KernelSide, order_between
-    from mowich.studies.judge.judge import _ties
-
     draw, tied = np.random.default_rng(3), 0
     for _ in range(20):
-        sides = [
-            KernelSide(
-                time_s=float(t),
-                reason="",
-                grade="C",
-                kind="3",
-                path={"dma": (float(draw.uniform(0.2, 0.4)), 0.9, 1.1)},
-                pair=0.02,
-                width=(0.9, 1.1),
-                risks=(),
-            )
-            for t in np.sort(draw.uniform(1.0, 1.5, 12))
-        ]
-        ties = _ties(sides)
+        sides = [replace(side, pair=0.02, width=(0.99, 1.01)) for side in drawn_sides(draw, 12)]
+        known = KnownTimes(sides, {})
+        ties = _ties(known)
         for at, others in enumerate(ties):
-            assert all(order_between(sides[at], sides[other]).verdict == "tie" for other in others)
+            assert all(known.order(at, other).verdict == "tie" for other in others)
             assert all(at in ties[other] for other in others)
         assert sum(map(len, ties)) <= 2 * (len(sides) - 1)
-        tied += sum(map(len, ties))
         alone = [at for at, others in enumerate(ties) if not others]
-        assert not any(order_between(sides[a], sides[b]).verdict == "tie" for a in alone for b in alone if a < b)
+        assert not any(known.order(a, b).verdict == "tie" for a in alone for b in alone if a < b)
+        tied += sum(map(len, ties))
     assert tied > 20
+
+
+def test_what_is_measured_is_exact_and_moves_what_is_alike() -> None:
+    """Of drawn kernels and drawn measured times: without any, an order is that of two kernels; with some, no range gets
+    wider, those measured stay as they are, the order of the questions does not matter, and a time as predicted moves
+    none; a kernel moves the more the more it shares."""
+    draw = np.random.default_rng(5)
+    for _ in range(30):
+        sides = drawn_sides(draw, 7)
+        before = KnownTimes(sides, {})
+        assert all(before.order(a, b) == order_between(sides[a], sides[b]) for a in range(7) for b in range(7))
+        places = draw.choice(7, 3, replace=False).tolist()
+        measured = {at: before.time_s(at) * float(draw.uniform(0.8, 1.3)) for at in places}
+        after = KnownTimes(sides, measured)
+        assert [after.time_s(at) for at in measured] == [*measured.values()]
+        for at in range(7):
+            was, now = before.estimate(at), after.estimate(at)
+            assert _sd(now) <= _sd(was) * (1 + 1e-9)
+            for other in range(7):
+                assert _sd(after.order(at, other).ratio) <= _sd(before.order(at, other).ratio) * (1 + 1e-9)
+        turned = KnownTimes(sides[::-1], {6 - at: time for at, time in measured.items()})
+        assert [turned.time_s(6 - at) for at in range(7)] == pytest.approx([after.time_s(at) for at in range(7)])
+        same = KnownTimes(sides, {at: before.time_s(at) for at in measured})
+        assert [same.time_s(at) for at in range(7)] == pytest.approx([before.time_s(at) for at in range(7)])
+        one = KnownTimes(sides, {places[0]: before.time_s(places[0]) * 1.2})
+        moved = {at: one.time_s(at) / before.time_s(at) for at in range(7) if at != places[0]}
+        apart = {
+            at: unshared(*({k: x for k, (x, _, _) in sides[i].path.items()} for i in (at, places[0]))) for at in moved
+        }
+        assert all(1.0 <= factor < 1.2 for factor in moved.values())
+        assert moved[min(apart, key=lambda at: apart[at])] >= moved[max(apart, key=lambda at: apart[at])]
+
+
+def test_what_is_said_of_measured_times_holds_where_the_world_is_as_said() -> None:
+    """Errors drawn as the ranges say: 90% of the times that were not measured lie in their ranges, before and after a
+    device spoke; and the fastest is found with less loss than by as many measured at random."""
+    draw, inside, count, lost, lost_at_random = np.random.default_rng(11), 0, 0, [], []
+    for _ in range(60):
+        sides = drawn_sides(draw, 10)
+        every = KnownTimes(sides, dict.fromkeys(range(10), 1.0))
+        rows = np.array([every._shared(at) for at in range(10)])
+        times = np.array([s.time_s or 0.0 for s in sides]) * np.exp(draw.multivariate_normal(np.zeros(10), rows))
+        measured: dict[int, float] = {}
+        while len(measured) < 3:
+            ahead = KnownTimes(sides, measured).measure_next(1)
+            if not ahead:
+                break
+            measured[ahead[0]] = float(times[ahead[0]])
+        known = KnownTimes(sides, measured)
+        for at in set(range(10)) - set(measured):
+            e = known.estimate(at)
+            inside += (e.low or 0.0) <= times[at] <= (e.high or 0.0)
+            count += 1
+        lost.append(times[known.by_time[0]] / times.min() - 1)
+        lost_at_random.append(times[draw.choice(10, 3, replace=False)].min() / times.min() - 1)
+    assert 0.85 < inside / count < 0.95
+    assert np.mean(lost) < 0.5 * np.mean(lost_at_random)
+
+
+def test_the_gain_that_is_expected_is_the_mean_of_what_is_saved() -> None:
+    draw = np.random.default_rng(2)
+    for ratio, sd in ((1.0, 0.06), (1.1, 0.1), (0.9, 0.05), (1.4, 0.1)):
+        saved = np.maximum(0.0, 1 - ratio * np.exp(sd * draw.standard_normal(200_000)))
+        assert expected_gain(ratio, sd) == pytest.approx(float(saved.mean()), abs=4e-4)
 
 
 def test_a_reference_draws_the_arguments_of_a_candidate_once(tmp_path: Path) -> None:
@@ -296,6 +375,17 @@ def test_the_command_line_and_python(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert lines[-1]["rows"] == first["rows"]  # what was kept is what was found
     found = mowich.judge([tmp_path], "@softmax", shapes=["x=float32[128,64]"], seeds=1, cache=tmp_path / "kept")
     assert found.to_dict()["rows"] == first["rows"]
+    slow = f"{tmp_path / 'a.py'}=50us"
+    assert cli.run([*words, "--measured", slow, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert (row["measured_s"], row["time_s"]["value"], row["clock_s"]) == pytest.approx(
+        (5e-5, 5e-5, first["rows"][0]["clock_s"])
+    )
+    assert cli.run([*words, "--measured", slow]) == 0
+    assert "us measured" in " ".join(capsys.readouterr().out.split())
+    for bad, said in (("x=1us", "unknown candidate 'x'"), ("a.py", "not a measured time"), ("a.py=1", "has no unit")):
+        assert cli.run([*words, "--measured", bad]) == 2
+        assert said in capsys.readouterr().err
     assert cli.run([*words[:2], str(tmp_path / "b.py"), *words[3:]]) == 5  # none is right
     with pytest.raises(UserErrors, match="no candidate"):
         mowich.judge([tmp_path / "*.txt", tmp_path / "none.py"], "@softmax")

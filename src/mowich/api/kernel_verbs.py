@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,7 +265,8 @@ def judge(
     shapes: Sequence[str] = (),
     seeds: int = 2,
     tolerance: float | None = None,
-    measure_budget: int = 4,
+    measured: Mapping[str, float | str] | None = None,
+    measure_budget: int | None = None,
     time_alone: bool = False,
     lnc: int | None = None,
     nki: str | None = None,
@@ -290,7 +291,10 @@ def judge(
         seeds: draws of each set of arguments, 1 to 8.
         tolerance: most that an element may differ, as a share of itself and the root mean square of its output (None:
             0.0001, 0.02 with formats of 16 bits, 0.125 of 8).
-        measure_budget: candidates that may be measured on a device.
+        measured: times that a device gave, by candidate, of the last set of arguments: {"tries/a.py": "12.3us"}, or
+            seconds as numbers. Each stands for what is predicted, and moves what it shares with the others.
+        measure_budget: candidates that may be measured on a device, with those that were (None: a fifth of those that
+            are right, at least 2).
         time_alone: compute no values: times without a word on whether they are right.
         lnc: cores of the logical core, 1 or 2.
         nki: version of NKI, "0.2" to "0.7" (None: by the names that a candidate uses).
@@ -317,6 +321,7 @@ def judge(
         "shapes": shapes,
         "seeds": seeds,
         "tolerance": tolerance,
+        "measured": measured,
         "measure_budget": measure_budget,
         "time_alone": time_alone,
         "lnc": lnc,

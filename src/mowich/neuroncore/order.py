@@ -187,13 +187,27 @@ def order_between(a: KernelSide, b: KernelSide) -> KernelOrder:
     ratio = from_spreads(
         b.time_s / a.time_s, "1", [*downs, *even], [*ups, *even], grade=worst_grade((a.grade, b.grade))
     )
+    return order_by(ratio, tuple(words))
+
+
+def order_by(ratio: Estimate, risks: tuple[str, ...] = ()) -> KernelOrder:
+    """The order of two kernels whose times have a known ratio, B over A."""
     below, above = (chance_within(ratio, limit) for limit in (1 / (1 + TIE_WITHIN), 1 + TIE_WITHIN))
     return KernelOrder(
         ratio=ratio,
         p_a_slower=chance_within(ratio, 1.0),
         p_tie=None if below is None or above is None else above - below,
-        risks=tuple(words),
+        risks=risks,
     )
+
+
+def side_spread(side: KernelSide) -> Estimate:
+    """By how much the time of a kernel may be off: 1 with its 90% range, as the clock's estimate has it."""
+    moves = [[shift(0.0, share, end) for end in ends] for share, *ends in side.path.values()]
+    low, high = side.risks[0][1:] if side.risks else side.width
+    downs = [max(0.0, *(-m for m in each)) for each in moves]
+    ups = [max(0.0, *each) for each in moves]
+    return from_spreads(1.0, "1", [*downs, -math.log(low)], [*ups, math.log(high)], grade=side.grade)
 
 
 def _range(profile: Profile, name: str) -> tuple[float, float]:

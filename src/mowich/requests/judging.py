@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from mowich.errors import UserError
 from mowich.neuroncore.targets import DEFAULT_TARGET
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
 from mowich.requests.debugging import ReferenceFile, read_reference_file
-from mowich.requests.fields import CALLED, TYPED, Field, flag, path, texts, whole
+from mowich.requests.fields import CALLED, TYPED, Field, flag, path, read_quantity, read_texts, texts, whole
 from mowich.requests.kernels import FIT_TOLERANCE, GUEST_MEMORY, GUEST_TIME, KERNEL, LNC, NKI_VERSION, OF_TARGET
 from mowich.requests.schema import QuestionReader, Schema
 
@@ -44,13 +45,47 @@ SHAPES = texts(
 SEEDS = whole(
     "seeds", "Draws of each set of arguments, 1 to 8.", high=8, metavar="N", default=2, shown="2", edges=_EDGES
 )
+
+
+def read_measured(value: object) -> dict[str, float]:
+    """Candidate -> seconds, of texts or of a mapping.
+
+    >>> read_measured(["tries/a.py=12.3us"]), read_measured({"tries/a.py": 12.3e-6})
+    ({'tries/a.py': 1.23e-05}, {'tries/a.py': 1.23e-05})
+    """
+    pairs: list[tuple[object, object]] = []
+    if isinstance(value, Mapping):
+        pairs += value.items()
+    else:
+        for text in read_texts(value):
+            name, _, time = text.rpartition("=")
+            if not name:
+                raise UserError("not a measured time", given=text, allowed="NAME=12.3us")
+            pairs.append((name, time))
+    out: dict[str, float] = {}
+    for key, given in pairs:
+        if str(key) in out:
+            raise UserError("is measured twice", given=key)
+        out[str(key)] = read_quantity(given, "s", 0.0, 1e6, above=True, example="12.3us")
+    return out
+
+
+MEASURED: Field[dict[str, float]] = Field(
+    name="measured",
+    parse=read_measured,
+    kind="texts",
+    help="A time that a device gave, NAME=12.3us, of the last shape; may be given more than once. It stands for what is"
+    " predicted, and moves what it shares with the others.",
+    metavar="NAME=TIME",
+    default={},
+    edges=_EDGES,
+)
 MEASURED_AT_MOST = whole(
     "measure_budget",
-    "Candidates that may be measured on a device.",
+    "Candidates that may be measured on a device, with those that were.",
     high=1000,
     metavar="N",
-    default=4,
-    shown="4",
+    shown="a fifth of those that are right, at least 2",
     edges=_EDGES,
 )
 CANDIDATES_AT_ONCE = whole(
@@ -77,7 +112,8 @@ class JudgeRequest(Request):
     seeds: int
     seed: int
     tolerance: float | None
-    measure_budget: int
+    measured: dict[str, float]
+    measure_budget: int | None
     processes: int
     timeout_s: float
     memory_GiB: float
@@ -114,6 +150,7 @@ JUDGE = Schema(
             SHAPES,
             SEEDS,
             FIT_TOLERANCE,
+            MEASURED,
             MEASURED_AT_MOST,
             TIME_ALONE,
             replace(LNC, edges=_EDGES),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mowich.show.formats import interval, number_text
 from mowich.show.page import NOTHING, Column, Page, Run, Table, estimate_of, paragraphs
 from mowich.shown import Result
+from mowich.studies.judge.measured import WORTH_MEASURING
 from mowich.units import show
 
 
@@ -39,10 +40,8 @@ def _sentences(result: Result, best: Result | None) -> list[str]:
     out = [", ".join(said) + "."]
     if best is not None:
         out.append(f"Fastest: {best['file']}, {_time(best)}.")
-    if result["measure_next"]:
-        out.append(f"Measure next: {', '.join(result['measure_next'])}; their order is not settled.")
-    elif best is not None and ran > 1:
-        out.append("The order to it is settled for every other one: slower, or a tie, with 80% or more.")
+    if best is not None and ran > 1:
+        out.append(_next(result))
     if result["missing"]:
         out.append(
             f"This system does not close a candidate's {', '.join(result['missing'])}; other guards do (docs/judge.md)."
@@ -50,9 +49,24 @@ def _sentences(result: Result, best: Result | None) -> list[str]:
     return out
 
 
+def _next(result: Result) -> str:
+    """What to measure, or why nothing."""
+    rows = [row for row in result["rows"] if row["expected_gain"] is not None]
+    most = max((row["expected_gain"] for row in rows), default=0.0)
+    share = f"{most:.1%} of that time"
+    if result["measure_next"]:
+        return f"Measure next: {', '.join(result['measure_next'])}. One of them is expected to save {share}."
+    if most < WORTH_MEASURING:
+        small = f"{WORTH_MEASURING:.0%} of that time"
+        return f"No other one is expected to save {small}: a device would hardly change the choice."
+    return f"As many as may be measured ({result['measure_budget']}) were. Another one is expected to save {share}."
+
+
 def _time(row: Result) -> str:
-    """ "9.92 us (9.4-10.5)"."""
+    """ "9.92 (9.4-10.5) us", "9.92 us measured"."""
     e = estimate_of(row["time_s"])
+    if row["measured_s"] is not None:
+        return f"{number_text(row['measured_s'] * 1e6)} us measured"
     return NOTHING if e.value is None else f"{interval(e, 1e6)} us"
 
 
@@ -65,6 +79,7 @@ def _ranked(rows: list[Result]) -> Table:
             Column(name="time"),
             Column(name="faster than the first"),
             Column(name="order", right=False),
+            Column(name="expected gain"),
             Column(name="HBM", keep=3),
             Column(name="binds", right=False, keep=2),
             Column(name="largest difference", keep=1),
@@ -76,13 +91,15 @@ def _ranked(rows: list[Result]) -> Table:
                 _time(row),
                 NOTHING if row["rank"] == 1 or row["p_best"] is None else f"{row['p_best']:.0%}",
                 row["order"] or ("first" if row["rank"] == 1 else NOTHING),
+                NOTHING if row["expected_gain"] is None else f"{row['expected_gain']:.1%}",
                 show(row["hbm_B"], "B"),
                 row["binds"] or NOTHING,
                 NOTHING if row["reference"] is None else number_text(row["reference"]["share"]),
             ]
             for row in rows
         ],
-        note="Faster than the first: the probability of it; order: 'tie' where times differ by less than 10% with 80%.",
+        note="Faster than the first: the probability of it. Order: 'tie' where times differ by less than 10% with 80%."
+        " Expected gain: share of the time of the first that it is expected to save.",
         most=40,
         elsewhere="--json or --csv",
     )

@@ -503,6 +503,7 @@ def kernels_judged(
         seeds=1 if asked.time_alone else asked.seeds,
         seed=asked.seed,
         tolerance=asked.tolerance,
+        measured_s=asked.measured,
         budget=asked.measure_budget,
         at_once=asked.processes,
         time_s=asked.timeout_s,

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from mowich.errors import UserError, UserErrors
+from mowich.errors import UserError, UserErrors, unknown
+from mowich.estimate import Estimate
 from mowich.examples import file_or_example
-from mowich.neuroncore.order import TIE_WITHIN, KernelSide, order_between
+from mowich.neuroncore.order import TIE_WITHIN, KernelSide
 from mowich.nki.check import kernels_text
 from mowich.progress import tell
 from mowich.requests.debugging import ReferenceFile
+from mowich.shown import Result as Figures
 from mowich.shown import Shown
 from mowich.studies.judge.candidate import CandidateRun, JudgeRun, KernelCandidate, run_candidate, runs_of
 from mowich.studies.judge.closed import GUARDS, readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests, missing_guards
+from mowich.studies.judge.measured import KnownTimes
 from mowich.studies.judge.referee import Question, Referee
 from mowich.studies.kernel_reference import ReferenceFit
 from mowich.version import VERSION
 
+LEAST_MEASURED = 2
+"""Candidates that may be measured where nobody says how many, at least."""
 JUDGE_STATUSES = ("ok", "timed", "wrong", "refused")
 """ok: right, within the tolerance on all arguments; timed: values were not asked for, so nobody knows whether it is
 right; wrong: not within the tolerance; refused: it did not run to its end, or may not be run."""
@@ -38,8 +43,9 @@ class Judged:
     """A candidate. status: of `JUDGE_STATUSES`; reason: why it is not right, with its line; run: on the last arguments,
     None where it has none; fit: of the arguments on which it is farthest from the reference; rank: from 1, of those
     that are right, or timed; p_best: probability that it is faster than the fastest one (1/2: the fastest itself);
-    order: to the fastest; tied_with: the fastest candidate that it ties with, and of that one all that name it;
-    seconds: that its process took."""
+    order: to the fastest; tied_with: the fastest candidate that it ties with, and of that one all that name it; gain:
+    share of the time of the fastest that it is expected to save; measured_s: what a device gave; known: the time as far
+    as it is known, with what was measured; seconds: that its process took."""
 
     candidate: KernelCandidate
     status: str
@@ -50,12 +56,14 @@ class Judged:
     p_best: float | None = None
     order: str = ""
     tied_with: tuple[str, ...] = ()
+    gain: float | None = None
+    measured_s: float | None = None
+    known: Estimate | None = None
     seconds: float = 0.0
 
-    @property
-    def settled(self) -> bool:
-        """Whether its order to the fastest is known."""
-        return self.order != "no order known"
+    def _time(self, figures: Figures) -> dict[str, object]:
+        """What is known of its time: what the clock says, or what follows from measured times."""
+        return {**figures["time_s"], "grade": figures["grade"]} if self.known is None else self.known.to_dict()
 
     def to_dict(self) -> dict[str, object]:
         """A row of `mowich/judge@1`."""
@@ -64,11 +72,14 @@ class Judged:
             "file": self.candidate.name,
             "status": self.status,
             "reason": self.reason or None,
-            "time_s": None if figures is None else {**figures["time_s"], "grade": figures["grade"]},
+            "time_s": None if figures is None else self._time(figures),
             "p_best": self.p_best,
             "rank": self.rank,
             "tied_with": list(self.tied_with),
             "order": self.order or None,
+            "expected_gain": self.gain,
+            "measured_s": self.measured_s,
+            "clock_s": None if figures is None else figures["time_s"]["value"],
             **{key: None if figures is None else figures[key] for key in _FIGURES},
             "reference": None if self.fit is None else self.fit.to_dict(),
             "warnings": [] if self.run is None else list(self.run.warnings),
@@ -80,8 +91,8 @@ _FIGURES = ("instructions", "hbm_B", "spill_B", "flop", "bound", "binds")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelJudge(Shown):
-    """All candidates. rows: those that are right first, fastest first; measure_next: names of those whose order is not
-    settled, the likeliest to be the fastest first, at most as many as may be measured; missing: what closes a
+    """All candidates. rows: those that are right first, fastest first; measure_next: names of those that are worth a
+    device (`KnownTimes.measure_next`); budget: how many may be measured, with those that were; missing: what closes a
     candidate's process and this system does not have (`closed.GUARDS`).
 
     Units: seconds, bytes.
@@ -97,6 +108,7 @@ class KernelJudge(Shown):
     seeds: int
     rows: tuple[Judged, ...]
     measure_next: tuple[str, ...]
+    budget: int
     missing: tuple[str, ...] = ()
 
     @property
@@ -115,6 +127,7 @@ class KernelJudge(Shown):
             "candidates": len(self.rows),
             "count": {status: sum(row.status == status for row in self.rows) for status in JUDGE_STATUSES},
             "measure_next": list(self.measure_next),
+            "measure_budget": self.budget,
             "missing": list(self.missing),
             "rows": [row.to_dict() for row in self.rows],
         }
@@ -124,8 +137,9 @@ class KernelJudge(Shown):
 class JudgeAsk:
     """What candidates are judged by. shapes: arguments of each run, "x=float32[128,512] scale=2.0"; the last one is
     timed; empty: what `inputs()` of the reference's file gives; seeds: draws of each; tolerance: None: by the formats;
-    budget: candidates that may be measured; at_once: processes; cache: a folder where answers are kept, None: nowhere;
-    guards: what closes a candidate's process."""
+    measured_s: seconds that a device gave, by the name of a candidate; budget: candidates that may be measured, with
+    those that were, None: a fifth of those that are right, at least two; at_once: processes; cache: a folder where
+    answers are kept, None: nowhere; guards: what closes a candidate's process."""
 
     reference: ReferenceFile
     kernel: str | None
@@ -134,7 +148,8 @@ class JudgeAsk:
     seeds: int = 2
     seed: int = 0
     tolerance: float | None = None
-    budget: int = 4
+    measured_s: Mapping[str, float] = field(default_factory=dict)
+    budget: int | None = None
     at_once: int = 1
     time_s: float = 20.0
     memory_B: int = 4 * 2**30
@@ -147,6 +162,7 @@ def judge_kernels(
 ) -> KernelJudge:
     """Judge candidates. told: is given each as soon as it is known, without its rank. Raises UserError for a reference
     that cannot be used."""
+    _check_measured(candidates, ask)
     missing = missing_guards(_limits(ask))
     keys = [_key(candidate, ask, missing) for candidate in candidates]
     first: dict[str, KernelCandidate] = {}
@@ -160,16 +176,26 @@ def judge_kernels(
             told(judged)
             tell("judging", len(found), len(first))
     rows = [replace(found[key], candidate=c) for key, c in zip(keys, candidates, strict=True)]
-    ranked = _ranked(rows)
+    ranked, known = _ranked(rows, ask.measured_s)
+    budget = max(LEAST_MEASURED, len(known.sides) // 5) if ask.budget is None else ask.budget
     return KernelJudge(
         reference=str(ask.reference.file),
         target=ask.how.target,
         shapes=ask.shapes,
         seeds=ask.seeds,
         rows=tuple(ranked),
-        measure_next=_measure_next(ranked, ask.budget),
+        measure_next=tuple(ranked[at].candidate.name for at in known.measure_next(budget - len(known.measured_s))),
+        budget=budget,
         missing=missing,
     )
+
+
+def _check_measured(candidates: Sequence[KernelCandidate], ask: JudgeAsk) -> None:
+    """Raise UserErrors for measured times of what is no candidate."""
+    names = [candidate.name for candidate in candidates]
+    problems = [unknown("candidate", name, names, field="measured") for name in ask.measured_s if name not in names]
+    if problems:
+        raise UserErrors(problems)
 
 
 def _key(candidate: KernelCandidate, ask: JudgeAsk, missing: tuple[str, ...]) -> str:
@@ -276,29 +302,41 @@ def _write(folder: Path | None, key: str, value: bytes) -> None:
         raise UserError(f"cannot be written ({error.strerror})", field=f"cache {folder}") from None
 
 
-def _ranked(rows: Sequence[Judged]) -> list[Judged]:
-    """Those that are right, or timed, by time with their order to the fastest; then those that are wrong; then those
-    that were refused."""
-    good = [row for row in rows if row.status in ("ok", "timed")]
-    timed = sorted((row for row in good if _side(row).time_s is not None), key=lambda row: _side(row).time_s or 0.0)
-    ties, out = _ties([_side(row) for row in timed]), []
+def _ranked(rows: Sequence[Judged], measured_s: Mapping[str, float]) -> tuple[list[Judged], KnownTimes]:
+    """(Those that are right, or timed, by time with their order to the fastest; then those that are wrong; then those
+    that were refused; the times of the first, in this order)."""
+    told = [replace(row, measured_s=measured_s.get(row.candidate.name)) for row in rows]
+    good = [row for row in told if row.status in ("ok", "timed")]
+    timed = [row for row in good if _side(row).time_s is not None]
+    known = _known(timed)
+    timed = [timed[at] for at in known.by_time]
+    known = _known(timed)
+    ties, out = _ties(known), []
     for place, row in enumerate(timed):
-        order = order_between(_side(row), _side(timed[0]))
-        p = None if order.p_a_slower is None else 1.0 - order.p_a_slower
+        order = known.order(place, 0)
+        p = 0.5 if place == 0 else None if order.p_a_slower is None else 1.0 - order.p_a_slower
         words = {"a slower": "slower", "b slower": "faster"}.get(order.verdict, order.verdict)
-        tied = tuple(timed[at].candidate.name for at in ties[place])
-        out.append(replace(row, rank=place + 1, p_best=p, order=words if place else "", tied_with=tied))
+        row = replace(row, rank=place + 1, p_best=p, tied_with=tuple(timed[at].candidate.name for at in ties[place]))
+        if place:
+            row = replace(row, order=words, gain=known.gains[place])
+        out.append(replace(row, known=known.estimate(place)) if known.measured_s else row)
     rest = [row for row in good if _side(row).time_s is None]
-    return [*out, *rest, *sorted((r for r in rows if r not in good), key=lambda r: JUDGE_STATUSES.index(r.status))]
+    bad = sorted((row for row in told if row not in good), key=lambda row: JUDGE_STATUSES.index(row.status))
+    return [*out, *rest, *bad], known
 
 
-def _ties(sides: Sequence[KernelSide]) -> list[list[int]]:
-    """Of each side, by time: the first one that it ties with; of a first one, all that tie with it. Not every pair, so
-    that a thousand that are alike are a thousand words, and each that is named is a tie."""
-    ties, firsts = [list[int]() for _ in sides], list[int]()
-    for place, side in enumerate(sides):
-        near = (at for at in firsts if (side.time_s or 0.0) <= (1 + TIE_WITHIN) * (sides[at].time_s or 0.0))
-        first = next((at for at in near if order_between(sides[at], side).verdict == "tie"), None)
+def _known(rows: Sequence[Judged]) -> KnownTimes:
+    measured_s = {at: row.measured_s for at, row in enumerate(rows) if row.measured_s is not None}
+    return KnownTimes(tuple(map(_side, rows)), measured_s)
+
+
+def _ties(known: KnownTimes) -> list[list[int]]:
+    """Of each candidate, by time: the first one that it ties with; of a first one, all that tie with it. Not every
+    pair, so that a thousand that are alike are a thousand words, and each that is named is a tie."""
+    ties, firsts = [list[int]() for _ in known.sides], list[int]()
+    for place in range(len(known.sides)):
+        near = (at for at in firsts if known.time_s(place) <= (1 + TIE_WITHIN) * known.time_s(at))
+        first = next((at for at in near if known.order(at, place).verdict == "tie"), None)
         if first is None:
             firsts.append(place)
         else:
@@ -310,14 +348,6 @@ def _ties(sides: Sequence[KernelSide]) -> list[list[int]]:
 def _side(row: Judged) -> KernelSide:
     assert row.run is not None
     return row.run.side
-
-
-def _measure_next(rows: Sequence[Judged], budget: int) -> tuple[str, ...]:
-    """The fastest and those whose order to it is not known, the likeliest to be faster first; empty where every order
-    is known."""
-    open_ = [row for row in rows if row.rank is not None and not row.settled]
-    likeliest = sorted(open_, key=lambda row: -(row.p_best or 0.0))
-    return tuple(row.candidate.name for row in [*rows[:1], *likeliest][:budget]) if open_ else ()
 
 
 def candidate_files(named: Sequence[str]) -> list[KernelCandidate]:
