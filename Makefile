@@ -13,7 +13,7 @@ LOCKED := $(PIP) --require-hashes --only-binary :all:
 # commands of tests are processes of their own: without compiled modules each of them spends a second on compiling
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy fit check-public conformance third-party lock sbom clean
+.PHONY: demo test test-slow pages-current elsewhere fuzz test-web site lint golden golden-diff bench docs pictures accuracy kernel-accuracy judge-replay fit check-public conformance third-party lock sbom clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -136,6 +136,11 @@ KERNEL_PAGE ?= docs/kernel-accuracy.md
 kernel-accuracy: $(STAMP)
 	$(BIN)/python tools/kernel_accuracy.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
 	  --accelopt "$(ACCELOPT)" --only "$(ONLY)" --page "$(KERNEL_PAGE)"
+
+# docs/judge.md, the part on released families, and its picture: names as for kernel-accuracy, all of them
+judge-replay: $(STAMP)
+	$(BIN)/python tools/judge_replay.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
+	  --accelopt "$(ACCELOPT)"
 
 # docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
 # (tests/conformance/README.md):

@@ -24,6 +24,7 @@ SCRIPTS = (
     "trainium_gain",
     "scaling",
     "kernel_check_page",
+    "judge_replay",
     "glossary_page",
     "pictures",
     "nki_stubs",

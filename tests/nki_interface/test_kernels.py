@@ -71,6 +71,7 @@ CASES: list[tuple[str, str, dict[str, Any], float, tuple[str, ...]]] = [
     ("rmsnorm", "rmsnorm", {"T": 300, "H": 1024, "dtype": BF16}, 4e-2, EVERY),
     ("softmax", "softmax", {"R": 5, "C": 3}, 1e-5, EVERY),
     ("softmax", "softmax", {"R": 300, "C": 2048}, 1e-5, EVERY),
+    ("softmax_slow", "softmax", {"R": 70, "C": 300}, 1e-5, EVERY),
     ("route", "route", {"T": 20, "E": 128, "k": 8}, 1e-5, EVERY),
     ("route", "route", {"T": 150, "E": 32, "k": 4}, 1e-5, EVERY),
     ("route", "largest", {"T": 300, "E": 1000, "k": 0}, 1e-6, EVERY),

@@ -72,14 +72,14 @@ _ARGUMENTS = texts(
 KERNEL = word("kernel", "Run this kernel of the file.", short="-k", metavar="NAME", edges=TYPED)
 
 
-def read_target(value: object) -> str:
+def read_target_name(value: object) -> str:
     """ "trn3", as a kernel's target."""
     name = read_word(value)
     generation_of(name)
     return name
 
 
-OF_TARGET = replace(word("target", TARGET_HELP, metavar="NAME", edges=TYPED), parse=read_target)
+OF_TARGET = replace(word("target", TARGET_HELP, metavar="NAME", edges=TYPED), parse=read_target_name)
 LNC = whole(
     "lnc",
     "Cores of a logical core, 1 or 2: of launches that name no grid; one that names another is refused.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mowich.show.formats import interval, number_text
-from mowich.show.page import NOTHING, Column, Page, Run, Table, estimate_of, paragraphs
+from mowich.show.page import NOTHING, Column, Page, Run, Table, counted, estimate_of, paragraphs
 from mowich.shown import Result
 from mowich.studies.judge.measured import WORTH_MEASURING
 from mowich.units import show
@@ -21,7 +21,7 @@ def judge_page(result: Result, run: Run) -> Page:
         sentences=tuple(_sentences(result, best)),
         assumptions=[("reference", result["reference"]), ("target", result["target"]), ("arguments", shapes)],
         parts=(
-            *paragraphs([f"{shapes}; {result['seeds']} draws of each; {result['target']}."], "caption"),
+            *paragraphs([f"{shapes}; {counted(result['seeds'], 'draw')} of each; {result['target']}."], "caption"),
             *([_ranked(good)] if good else []),
             *([_refused(bad)] if bad else []),
         ),
@@ -55,7 +55,9 @@ def _next(result: Result) -> str:
     most = max((row["expected_gain"] for row in rows), default=0.0)
     share = f"{most:.1%} of that time"
     if result["measure_next"]:
-        return f"Measure next: {', '.join(result['measure_next'])}. One of them is expected to save {share}."
+        names = result["measure_next"]
+        saves = "It is" if len(names) == 1 else "One of them is"
+        return f"Measure next: {', '.join(names)}. {saves} expected to save {share}."
     if most < WORTH_MEASURING:
         small = f"{WORTH_MEASURING:.0%} of that time"
         return f"No other one is expected to save {small}: a device would hardly change the choice."

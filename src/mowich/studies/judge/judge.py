@@ -17,7 +17,7 @@ from pathlib import Path
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.estimate import Estimate
 from mowich.examples import file_or_example
-from mowich.neuroncore.order import TIE_WITHIN, KernelSide
+from mowich.neuroncore.order import KernelSide
 from mowich.nki.check import kernels_text
 from mowich.progress import tell
 from mowich.requests.debugging import ReferenceFile
@@ -26,13 +26,11 @@ from mowich.shown import Shown
 from mowich.studies.judge.candidate import CandidateRun, JudgeRun, KernelCandidate, run_candidate, runs_of
 from mowich.studies.judge.closed import GUARDS, readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests, missing_guards
-from mowich.studies.judge.measured import KnownTimes
+from mowich.studies.judge.measured import KnownTimes, measure_budget
 from mowich.studies.judge.referee import Question, Referee
 from mowich.studies.kernel_reference import ReferenceFit
 from mowich.version import VERSION
 
-LEAST_MEASURED = 2
-"""Candidates that may be measured where nobody says how many, at least."""
 JUDGE_STATUSES = ("ok", "timed", "wrong", "refused")
 """ok: right, within the tolerance on all arguments; timed: values were not asked for, so nobody knows whether it is
 right; wrong: not within the tolerance; refused: it did not run to its end, or may not be run."""
@@ -43,7 +41,7 @@ class Judged:
     """A candidate. status: of `JUDGE_STATUSES`; reason: why it is not right, with its line; run: on the last arguments,
     None where it has none; fit: of the arguments on which it is farthest from the reference; rank: from 1, of those
     that are right, or timed; p_best: probability that it is faster than the fastest one (1/2: the fastest itself);
-    order: to the fastest; tied_with: the fastest candidate that it ties with, and of that one all that name it; gain:
+    order: to the fastest; tied_with: a faster candidate that it ties with, and of that one all that name it; gain:
     share of the time of the fastest that it is expected to save; measured_s: what a device gave; known: the time as far
     as it is known, with what was measured; seconds: that its process took."""
 
@@ -177,7 +175,7 @@ def judge_kernels(
             tell("judging", len(found), len(first))
     rows = [replace(found[key], candidate=c) for key, c in zip(keys, candidates, strict=True)]
     ranked, known = _ranked(rows, ask.measured_s)
-    budget = max(LEAST_MEASURED, len(known.sides) // 5) if ask.budget is None else ask.budget
+    budget = measure_budget(len(known.sides)) if ask.budget is None else ask.budget
     return KernelJudge(
         reference=str(ask.reference.file),
         target=ask.how.target,
@@ -331,12 +329,13 @@ def _known(rows: Sequence[Judged]) -> KnownTimes:
 
 
 def _ties(known: KnownTimes) -> list[list[int]]:
-    """Of each candidate, by time: the first one that it ties with; of a first one, all that tie with it. Not every
-    pair, so that a thousand that are alike are a thousand words, and each that is named is a tie."""
+    """Of each candidate, by time: the fastest one, or else the last before it that names none, if it ties with that; of
+    these, all that name them. Not every pair, so that a thousand that are alike are a thousand words, and each that is
+    named is a tie."""
     ties, firsts = [list[int]() for _ in known.sides], list[int]()
     for place in range(len(known.sides)):
-        near = (at for at in firsts if known.time_s(place) <= (1 + TIE_WITHIN) * known.time_s(at))
-        first = next((at for at in near if known.order(at, place).verdict == "tie"), None)
+        tried = dict.fromkeys((*firsts[:1], *firsts[-1:]))
+        first = next((at for at in tried if known.order(at, place).verdict == "tie"), None)
         if first is None:
             firsts.append(place)
         else:

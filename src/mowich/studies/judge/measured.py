@@ -21,6 +21,8 @@ from mowich.neuroncore.order import KernelOrder, KernelSide, order_between, orde
 
 WORTH_MEASURING = 0.01
 """Share of the time of the fastest that a candidate has to be expected to save before it is worth a device."""
+LEAST_MEASURED = 2
+"""Candidates that may be measured where nobody says how many, at least."""
 _Z95 = 1.645
 
 
@@ -131,6 +133,15 @@ class KnownTimes:
         if not self._places or variance == 0.0:
             return 1.0
         return math.sqrt(max(0.0, 1 - float(shared @ self._weights @ shared) / variance))
+
+
+def measure_budget(candidates: int) -> int:
+    """How many of so many candidates may be measured where nobody says: a fifth, at least two.
+
+    >>> measure_budget(7), measure_budget(19)
+    (2, 3)
+    """
+    return max(LEAST_MEASURED, candidates // 5)
 
 
 def expected_gain(ratio: float, sd: float) -> float:
