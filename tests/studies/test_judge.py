@@ -347,6 +347,28 @@ def test_what_a_process_answers_is_not_believed_to_have_a_form() -> None:
             runs_of(value)
 
 
+def test_an_answer_of_any_length_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever byte its length begins with."""
+    from mowich.studies.judge import candidate as judged
+
+    run = {"shapes": [[2]], "formats": ["float32"], "arrays": [np.ones(2)], "figures": {}}
+    side = {
+        "time_s": 1.0,
+        "reason": "",
+        "grade": "C",
+        "kind": "",
+        "path": {},
+        "pair": 0.1,
+        "width": [1, 1],
+        "risks": [],
+    }
+    for size in range(256):
+        found = [{**run, "side": side, "warnings": ["x" * size]}]
+        monkeypatch.setattr(judged, "_runs", lambda *_, found=found: found)
+        [back], why = runs_of(judged.run_candidate(KernelCandidate(name="a", text=""), [], ASK.how))
+        assert (back.warnings, back.outputs[0].tolist(), why) == (("x" * size,), [1.0, 1.0], "")
+
+
 def test_the_command_line_and_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mowich import cli
 
