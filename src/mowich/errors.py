@@ -145,6 +145,10 @@ class UserErrors(UserError):
             raise ValueError("UserErrors needs at least one error")
         super().__init__(self.errors[0].what, code=self.errors[0].code)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For another process: what an exception is made of again would be the text of the first."""
+        return type(self), (self.errors,)
+
     def line(self) -> str:
         return "\n".join(error.line() for error in self.errors)
 

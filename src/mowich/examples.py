@@ -1,8 +1,8 @@
-"""The kernels and scenarios that ship: by name (`softmax`, `rainier`), from any folder.
+"""The kernels, tasks and scenarios that ship: by name (`softmax`, `rainier`), from any folder.
 
 In a wheel they lie in the package, in a checkout beside `src`. A name stands for its file where no file of that name is
 here: a scenario as it is (`mowich fleet rainier`), a kernel file after an @ (`mowich kernel run @softmax`), because
-without it the word could be a script.
+without it the word could be a script. A task is a kernel to make faster, with what it is judged by: `task:gelu`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from typing import Literal
 
 from mowich.errors import UserError, unknown
 
-ShippedKind = Literal["kernels", "scenarios"]
-SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml"}
+ShippedKind = Literal["kernels", "scenarios", "tasks"]
+SUFFIX: Mapping[ShippedKind, str] = {"kernels": ".py", "scenarios": ".yaml", "tasks": ".py"}
+_FOLDER: Mapping[ShippedKind, str] = {"kernels": "kernels", "scenarios": "scenarios", "tasks": "kernels/tasks"}
+TASK = "task:"
+"""What stands before the name of a task where a file is asked for."""
 _KEY_OF_VERB = {"fleet": "periods", "traffic": "traffic", "sweep": "models"}
 """The key of a scenario that only this verb's scenarios have."""
 
@@ -38,7 +41,7 @@ class Shipped:
 def folder_of(kind: ShippedKind) -> Path:
     """The folder of the kernels or scenarios that ship. Raises UserError where the installation lacks it."""
     package = Path(__file__).resolve().parent
-    for folder in (package / kind, package.parents[1] / kind):
+    for folder in (package / _FOLDER[kind], package.parents[1] / _FOLDER[kind]):
         if next(folder.glob(f"*{SUFFIX[kind]}"), None) is not None:
             return folder
     raise UserError(f"the {kind} that ship with mowich are not here", where=str(package), fix="install it again")
@@ -52,6 +55,17 @@ def names_of(kind: ShippedKind) -> Mapping[str, Path]:
     (True, True)
     """
     return {path.stem: path for path in sorted(folder_of(kind).glob(f"*{SUFFIX[kind]}"))}
+
+
+_NO_TASKS = ("all_reduce_ranks", "attention_decode", "column_sums_lnc2", "layer_norm_wrong")
+"""Examples that one core cannot run, that do what a candidate may not, or that are wrong on purpose."""
+
+
+@cache
+def tasks_of() -> Mapping[str, Path]:
+    """Name -> file of each task: those that were written as tasks, and the examples, which are tasks too."""
+    examples = {name: path for name, path in names_of("kernels").items() if name not in _NO_TASKS}
+    return {**examples, **names_of("tasks")}
 
 
 def shipped(kind: ShippedKind, name: str) -> Shipped:
@@ -95,9 +109,15 @@ def find(word: str) -> Shipped:
 
 
 def file_or_example(word: str, kind: ShippedKind) -> Path:
-    """The file that a user means: one of his own, or after an @, or by a scenario's bare name, one that ships. Raises
-    UserError for an @ with no name of ours, and for a missing file whose name is that of an example."""
+    """The file that a user means: one of his own, or after an @, or by a scenario's bare name, one that ships; of a
+    task, after "task:". Raises UserError for an @ or a task with no name of ours, and for a missing file whose name is
+    that of an example."""
     known = names_of(kind)
+    if kind == "kernels" and word.startswith(TASK):
+        tasks = {f"{TASK}{name}": path for name, path in tasks_of().items()}
+        if word not in tasks:
+            raise unknown("task", word, tasks)
+        return tasks[word]
     if word.startswith("@"):
         if word[1:] not in known:
             raise unknown("example", word, [f"@{name}" for name in known])

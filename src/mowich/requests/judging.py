@@ -29,7 +29,10 @@ JUDGE_REFERENCE: Field[ReferenceFile] = Field(
     name="reference",
     parse=read_reference_file,
     kind="word",
-    help="A file with reference(), of the kernel's arguments; FILE.py:NAME names another function or a kernel.",
+    help=(
+        "A file with reference(), of the kernel's arguments; FILE.py:NAME names another function or a kernel; task:NAME"
+        " is a task that ships (`mowich kernel tasks`)."
+    ),
     metavar="FILE.py",
     needs=True,
     edges=_EDGES,
@@ -37,8 +40,8 @@ JUDGE_REFERENCE: Field[ReferenceFile] = Field(
 JUDGED_ON = replace(OF_TARGET, name="on", default=DEFAULT_TARGET, shown=DEFAULT_TARGET, edges=_EDGES)
 SHAPES = texts(
     "shapes",
-    'Arguments, "x=float32[256,1000] scale=2.0"; may be given more than once, the last is timed (default: what inputs()'
-    " of the reference's file gives).",
+    'Arguments, "x=float32[256,1000] scale=2.0", or sizes that inputs() of the reference\'s file takes, "M=4096 N=512";'
+    " may be given more than once, the last is timed (default: what inputs() gives).",
     metavar="ARGS",
     edges=_EDGES,
 )

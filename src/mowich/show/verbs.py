@@ -57,6 +57,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/kernel-run@1": _of("kernel", "run_page"),
     "mowich/kernel-check@1": _of("kernel_check", "check_page"),
     "mowich/kernel-debug@1": _of("kernel_debug", "debug_page"),
+    "mowich/kernel-tasks@1": _of("kernel_tasks", "tasks_page"),
     "mowich/kernel-diff@1": _of("kernel_diff"),
     "mowich/judge@1": _of("kernel_judge", "judge_page"),
     "mowich/kernel-layer@1": _of("kernel_layer", "layer_page"),

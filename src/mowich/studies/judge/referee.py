@@ -132,8 +132,9 @@ class _Own:
         from mowich.nki import Kernel
         from mowich.studies.kernel_files import described_arguments
 
-        if question.words:
-            reference = self._reference
+        reference = self._reference
+        sizes = self._sizes(question.words)
+        if question.words and sizes is None:
             kernel = reference if isinstance(reference, Kernel) else Kernel(reference)
             return described_arguments(
                 kernel, getattr(reference, "__name__", "reference"), question.words, question.seed
@@ -142,8 +143,20 @@ class _Own:
             raise UserError(
                 "no arguments", fix='--shapes "x=float32[128,512]", or inputs(seed) in the reference\'s file'
             )
-        takes = "seed" in inspect.signature(self._inputs).parameters
-        return dict(self._inputs(seed=question.seed) if takes else self._inputs())
+        seed = {"seed": question.seed} if "seed" in inspect.signature(self._inputs).parameters else {}
+        return dict(self._inputs(**seed, **(sizes or {})))
+
+    def _sizes(self, words: Sequence[str]) -> dict[str, int] | None:
+        """Words as sizes for `inputs()`: "M=4096", where it takes M and the reference does not."""
+        import inspect
+
+        if not words or not callable(self._inputs):
+            return None
+        own, taken = (set(inspect.signature(f).parameters) for f in (self._inputs, _function(self._reference)))
+        found = dict(word.partition("=")[::2] for word in words)
+        if not set(found) <= own - taken or not all(text.isdecimal() for text in found.values()):
+            return None
+        return {name: int(text) for name, text in found.items()}
 
     def fit(self, question: Question, outputs: list[Array], tolerance: float | None) -> ReferenceFit:
         """How far outputs are from the reference's."""
@@ -157,6 +170,12 @@ class _Own:
             raise UserError("it gives arrays of other shapes", given=got, allowed=want)
         bound = tolerance_of([*given.values(), *wanted]) if tolerance is None else tolerance
         return farthest_of(outputs, wanted, bound)
+
+
+def _function(reference: Callable[..., object]) -> Callable[..., object]:
+    from mowich.nki import Kernel
+
+    return reference.func if isinstance(reference, Kernel) else reference
 
 
 def _plain(reference: Callable[..., object]) -> Callable[..., object]:
