@@ -13,7 +13,7 @@ from mowich.neuroncore.order import order_between
 from mowich.neuroncore.targets import generation_of
 from mowich.requests.debugging import ReferenceFile
 from mowich.studies.judge.candidate import JudgeRun, KernelCandidate
-from mowich.studies.judge.judge import Judged, JudgeAsk, judge_kernels
+from mowich.studies.judge.judge import JudgeAsk, Judged, judge_kernels
 from mowich.studies.kernel_tasks import KernelTask, kernel_task
 
 REWARD_FLOOR = 0.1
@@ -22,10 +22,10 @@ REWARD_FLOOR = 0.1
 
 class Observation(TypedDict):
     """What a program sees: numbers and text alone. task, what, kernel: the name of the task, what it computes, the
-    function to write; text: the file to begin from, with the reference; status: "ok", "wrong" or "refused"; reason: of
-    one that is not right, with its line, "" of others; time_s: predicted seconds with low_s and high_s, None where it is
-    not right; binds: the engine that works longest; hbm_B: bytes to and from HBM; start_s: seconds of the kernel to begin
-    from; best_s: of the fastest that was right; steps: candidates so far."""
+    function to write; text: the file to begin from, with the reference; status: "ok" (right), "wrong" or "refused";
+    reason: of one that is not right, with its line, "" of others; time_s: predicted seconds with low_s and high_s, None
+    where it is not right; binds: the engine that works longest; hbm_B: bytes to and from HBM; start_s: seconds of the
+    kernel to begin from; best_s: of the fastest that was right; steps: candidates so far."""
 
     task: str
     what: str
@@ -53,7 +53,7 @@ def kernel_reward(status: str, time_s: float | None, start_s: float) -> float:
     `REWARD_FLOOR`, so that a slow right kernel stands above a fast wrong one.
 
     Args:
-        status: "ok", "wrong" or "refused".
+        status: "ok" (right), "wrong" or "refused".
         time_s: predicted seconds of a right one.
         start_s: of the kernel to begin from.
 
@@ -144,8 +144,8 @@ class KernelGym:
     def step(self, text: str) -> tuple[Observation, float, bool, bool, dict[str, object]]:
         """Judge a candidate: (observation, reward, terminated, truncated, info).
 
-        terminated: the goal is reached; truncated: `most_steps` are made; info: the row of the judge as "judged", and as
-        "p_faster" the probability that it is faster than the kernel to begin from. Raises UserError before `reset`.
+        terminated: the goal is reached; truncated: `most_steps` are made; info: the row of the judge as "judged", and
+        as "p_faster" the probability that it is faster than the kernel to begin from. Raises UserError before `reset`.
 
         Args:
             text: of a file with the kernel, as a program wrote it.
