@@ -104,20 +104,20 @@ class VerbCall(Generic[Q]):
     looks at them, as making those of all verbs takes longer than a page of help."""
 
     def __init__(self, schema: Schema[Q], answer: Callable[[Q], int | None]) -> None:
-        self.options, self._schema, self._answer = schema_options(schema), schema, answer
+        self.options, self.schema, self._answer = schema_options(schema), schema, answer
         self.__name__, self.__doc__ = answer.__name__, schema.help
 
     def __call__(self, **given: object) -> int | None:
-        request = self._schema.read(given, QuestionSource(edge=Edge.OPTION))
+        request = self.schema.read(given, QuestionSource(edge=Edge.OPTION))
         if not request.form.quiet:
             for text in request.notes:
                 print(f"note: {text}", file=sys.stderr)
-        with self._schema.told(Edge.OPTION):
+        with self.schema.told(Edge.OPTION):
             return self._answer(request)
 
     @cached_property
     def __signature__(self) -> inspect.Signature:
-        return inspect.Signature([_parameter(field) for field in self._schema.at(Edge.OPTION)])
+        return inspect.Signature([_parameter(field) for field in self.schema.at(Edge.OPTION)])
 
     @property
     def __annotations__(self) -> dict[str, object]:  # type: ignore[override]

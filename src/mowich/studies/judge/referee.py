@@ -1,6 +1,7 @@
 """The reference, in a process of its own, so that no candidate's process ever holds what it gives.
 
-The reference is the user's own code, and is not closed in.
+The reference is the user's own code, and is not closed in; where it is another one's (`READS_ALONE`), the system closes
+its process, without hooks of Python, which what it says to this process would not pass.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -16,7 +18,9 @@ import numpy as np
 
 from mowich.arrays import Array
 from mowich.errors import UserError, UserErrors
+from mowich.examples import folder_of
 from mowich.requests.debugging import ReferenceFile
+from mowich.studies.judge.closed import close, readable_folders
 from mowich.studies.kernel_reference import TOLERANCES, ReferenceFit, farthest_of, tolerance_of, wanted_of
 
 
@@ -27,6 +31,10 @@ class Question:
 
     words: tuple[str, ...]
     seed: int
+
+
+READS_ALONE: ContextVar[tuple[str, ...] | None] = ContextVar("mowich_reads_alone", default=None)
+"""Files that a reference may read, where it is not the user's own: its process is closed. None: it is."""
 
 
 class Referee:
@@ -85,6 +93,10 @@ def _serve(pipe: Connection, other: Connection, file: ReferenceFile, kernel: str
     from mowich.studies.kernel_files import as_scripts_expect, one_line, reference_in
 
     other.close()
+    alone = READS_ALONE.get()
+    if alone is not None:
+        shipped = str(folder_of("kernels").resolve())
+        close(reads=(*readable_folders(), shipped, *alone), memory_B=None, time_s=None, guards=_ALONE)
     with (
         suppress(EOFError, OSError, KeyboardInterrupt),
         as_scripts_expect(str(file.file), (), target, None, quiet=True, for_programs=True),
@@ -101,6 +113,10 @@ def _serve(pipe: Connection, other: Connection, file: ReferenceFile, kernel: str
             except (UserError, UserErrors) as error:
                 answer = error
             pipe.send(answer)
+
+
+_ALONE = ("files", "calls")
+"""Guards of a reference that is not the user's own."""
 
 
 class _Own:

@@ -1,0 +1,61 @@
+"""The process of one call of a tool: reads the call from stdin, closes itself where it runs code of the caller, and
+answers as the verb does with --json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from mowich.cli import app as _every_verb  # noqa: F401  importing it registers them
+from mowich.cli.app import app, outcome
+from mowich.cli.options import VerbCall
+from mowich.cli.tools import TOOLS, ToolVerb
+from mowich.errors import UserError
+from mowich.examples import folder_of
+from mowich.requests.common import JSON, Request
+from mowich.shown import Result
+
+
+def verb_of(tool: ToolVerb) -> VerbCall[Request]:
+    """What the command line calls for a tool's verb. Raises LookupError for one that it has not."""
+    groups = [app, *(group.typer_instance for group in app.registered_groups if group.typer_instance is not None)]
+    for command in (command for group in groups for command in group.registered_commands):
+        if isinstance(command.callback, VerbCall) and command.callback.schema is tool.schema:
+            return command.callback
+    raise LookupError(tool.name)
+
+
+def _answered() -> int:
+    asked = json.load(sys.stdin)
+    return outcome(lambda: _call(TOOLS[asked["tool"]], asked), debug=False)
+
+
+def _call(tool: ToolVerb, asked: Result) -> int | None:
+    if tool.code == "call":
+        _close(asked["reads"], int(asked["memory_B"]), float(asked["time_s"]))
+    elif tool.code == "guests":
+        from mowich.studies.judge.referee import READS_ALONE
+
+        READS_ALONE.set(tuple(asked["reads"]))
+    return verb_of(tool)(**asked["values"], **{JSON.name: True})
+
+
+def _close(reads: Sequence[str], memory_B: int, time_s: float) -> None:
+    """Close this process: to the system, whose guards machine code does not pass either. Hooks of Python would stop the
+    verb as well, which reads its modules as it needs them. Raises UserError on a system that cannot."""
+    from mowich.studies.judge.closed import GUARDS, close, readable_folders
+
+    shipped = str(folder_of("kernels").resolve())
+    guards = [name for name in GUARDS if name != "hooks"]
+    found = close(reads=(*readable_folders(), shipped, *reads), memory_B=memory_B, time_s=time_s, guards=guards)
+    lost = {"files", "calls"} & set(found.missing)
+    if lost:
+        raise UserError(
+            f"this system cannot close the process of a kernel (without: {', '.join(sorted(lost))})",
+            fix="kernel_judge runs candidates behind hooks of Python, or use the command line",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(_answered())
