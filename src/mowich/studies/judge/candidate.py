@@ -92,9 +92,8 @@ def _runs(candidate: KernelCandidate, arguments: Sequence[Mapping[str, object]],
         out = []
         for given in arguments:
             _takes(kernel, given, name)
-            copied = {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in given.items()}
             with one_line(name):
-                result = _launched(launched, copied, how)
+                result = _launched(launched, given, how)
             check_outputs(result, kernel)
             out.append(_told(result, how.values))
     return out
@@ -142,13 +141,17 @@ def _compiles(candidate: KernelCandidate, how: JudgeRun) -> None:
         raise UserError(f"the compiler refuses it: {found[0].text()}{more}")
 
 
-def _launched(launched: Callable[..., object], given: dict[str, object], how: JudgeRun) -> Result:
+def _launched(launched: Callable[..., object], given: Mapping[str, object], how: JudgeRun) -> Result:
+    """Launched on arrays of its own, without values on none."""
     from mowich.nki import hollow
     from mowich.nki.runtime import kernel_launched
 
-    arrays: dict[str, object] = given
-    if not how.values:
-        arrays = {key: hollow(x.shape, x.dtype) if isinstance(x, np.ndarray) else x for key, x in given.items()}
+    def own(x: object) -> object:
+        if not isinstance(x, np.ndarray):
+            return x
+        return x.copy() if how.values else hollow(x.shape, x.dtype)
+
+    arrays = {key: own(x) for key, x in given.items()}
     return kernel_launched(
         launched, (), arrays, strict=False, finite=False, record=True, values=how.values, check=how.values
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mowich.errors import UserError
 from mowich.studies.judge.closed import GUARDS, close
+from mowich.studies.judge.threads import one_thread
 
 MOST_B = 2**30
 """Bytes that a guest may answer with."""
@@ -109,6 +110,7 @@ def _live(work: Callable[[], bytes], to: int, limits: GuestLimits) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, limits.time_s + _REAP_S)  # where nobody is left to end it, it ends itself
+        one_thread()
         closed = close(reads=limits.reads, memory_B=limits.memory_B, time_s=limits.time_s, guards=limits.guards)
         _written(to, ",".join(closed.missing).encode() + b"\n")
         is_told = True

@@ -28,6 +28,7 @@ from mowich.studies.judge.closed import GUARDS, readable_folders
 from mowich.studies.judge.guests import GuestEnd, GuestLimits, in_guests, missing_guards
 from mowich.studies.judge.measured import KnownTimes, measure_budget
 from mowich.studies.judge.referee import Question, Referee
+from mowich.studies.judge.warm import warm_for
 from mowich.studies.kernel_reference import ReferenceFit
 from mowich.version import VERSION
 
@@ -166,7 +167,7 @@ def judge_kernels(
     first: dict[str, KernelCandidate] = {}
     for key, candidate in zip(keys, candidates, strict=True):
         first.setdefault(key, candidate)
-    _warm()
+    warm_for(ask.how)
     found: dict[str, Judged] = {}
     with Referee(ask.reference, ask.kernel or "", ask.how.target) as referee:
         for key, judged in _each(first, ask, referee):
@@ -209,25 +210,6 @@ def _questions(candidate: KernelCandidate, ask: JudgeAsk) -> list[Question]:
     drawn = sha256(repr((candidate.text, ask.seed)).encode()).digest()
     seeds = [int.from_bytes(drawn[4 * i : 4 * i + 4], "little") for i in range(min(max(ask.seeds, 1), 8))]
     return [Question(words=tuple(words.split()), seed=seed) for words in (ask.shapes or ("",)) for seed in seeds]
-
-
-def _warm() -> None:
-    """Load what a run needs, once for all processes: each is a copy of this one."""
-    import numpy as np
-
-    import mowich.nki
-    import mowich.nki.check  # noqa: F401
-    from mowich.studies.judge.names import public_face
-    from mowich.studies.kernel_files import as_scripts_expect, execute_file, kernels_in
-
-    public_face(np)
-    file = str(file_or_example("@add", "kernels"))
-    with as_scripts_expect(file, (), "trn2", None, quiet=True, for_programs=True):
-        kernel = kernels_in(execute_file(file, "warm"))["add"]
-        x = np.ones((128, 128), np.float32)
-        result = kernel.launch((x, x), {}, record=True, values=True)
-        result.timed = True
-        result.profile.to_dict()
 
 
 def _each(first: Mapping[str, KernelCandidate], ask: JudgeAsk, referee: Referee) -> Iterator[tuple[str, Judged]]:

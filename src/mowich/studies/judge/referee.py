@@ -21,6 +21,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.examples import folder_of
 from mowich.requests.debugging import ReferenceFile
 from mowich.studies.judge.closed import close, readable_folders
+from mowich.studies.judge.threads import one_thread
 from mowich.studies.kernel_reference import TOLERANCES, ReferenceFit, farthest_of, tolerance_of, wanted_of
 
 
@@ -93,6 +94,7 @@ def _serve(pipe: Connection, other: Connection, file: ReferenceFile, kernel: str
     from mowich.studies.kernel_files import as_scripts_expect, one_line, reference_in
 
     other.close()
+    one_thread()
     alone = READS_ALONE.get()
     if alone is not None:
         shipped = str(folder_of("kernels").resolve())
